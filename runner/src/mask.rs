@@ -1,0 +1,100 @@
+//! Takes secrets out of text before anything writes it. Pure.
+
+/// Shorter values are not masked: they are guessed in no time, and a mask on "1" or "no" would
+/// shred every line of output.
+const SHORTEST_VALUE: usize = 4;
+/// A line of a longer secret is masked by itself from this length on, since Packer prints line by
+/// line; shorter lines of a JSON or PEM secret are brackets and padding.
+const SHORTEST_LINE: usize = 8;
+/// Masked whether or not the request names them: no output has a use for them.
+pub const ALWAYS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+const MASKED: &str = "***";
+
+/// The texts to hide, longest first, so that a secret holding another one is hidden whole.
+#[derive(Debug, Default)]
+pub struct Mask(Vec<String>);
+
+impl Mask {
+    /// Hides every value, its lines, and how it looks inside a JSON string.
+    pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut texts: Vec<String> = values.into_iter().flat_map(forms).collect();
+        texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        texts.dedup();
+        Self(texts)
+    }
+
+    /// `text` without the secrets.
+    pub fn apply(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret.as_str()) { text.replace(secret.as_str(), MASKED) } else { text }
+        })
+    }
+
+    /// Like [`Mask::apply`] for text whose end was cut off: a secret's beginning at the very end
+    /// is hidden too.
+    pub fn apply_to_cut(&self, text: &str) -> String {
+        let text = self.apply(text);
+        match self.0.iter().filter_map(|secret| begun_at_end(&text, secret)).max() {
+            Some(begun) => format!("{}{MASKED}", &text[..text.len() - begun]),
+            None => text,
+        }
+    }
+}
+
+fn forms(value: &str) -> Vec<String> {
+    let trimmed = value.trim();
+    if trimmed.len() < SHORTEST_VALUE {
+        return Vec::new();
+    }
+    let quoted = serde_json::Value::from(trimmed).to_string();
+    let mut forms = vec![trimmed.to_owned(), quoted[1..quoted.len() - 1].to_owned()];
+    if trimmed.contains('\n') {
+        let lines = trimmed.lines().map(str::trim);
+        forms.extend(lines.filter(|line| line.len() >= SHORTEST_LINE).map(str::to_owned));
+    }
+    forms
+}
+
+/// How many bytes at the end of `text` are the beginning of `secret`.
+fn begun_at_end(text: &str, secret: &str) -> Option<usize> {
+    let lengths = secret.char_indices().map(|(at, _)| at).skip(1);
+    lengths.filter(|&at| text.ends_with(&secret[..at])).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hides_values_wherever_they_stand() {
+        let mask = Mask::new(["hunter22", "hunter22-and-more"]);
+        assert_eq!(mask.apply("a hunter22-and-more b hunter22"), "a *** b ***");
+        assert_eq!(mask.apply("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn leaves_short_values_alone() {
+        assert_eq!(Mask::new(["", "1", "yes"]).apply("1 yes"), "1 yes");
+        assert_eq!(Mask::new(["1234"]).apply("pin 1234"), "pin ***");
+    }
+
+    #[test]
+    fn hides_each_line_and_the_quoted_form_of_a_long_secret() {
+        let key = "-----BEGIN KEY-----\nMIIEowIBAAKCAQEA\n==\n-----END KEY-----\n";
+        let mask = Mask::new([key]);
+        assert_eq!(mask.apply("    build: MIIEowIBAAKCAQEA"), "    build: ***");
+        let quoted = format!("k = {}", serde_json::Value::from(key.trim()));
+        assert_eq!(mask.apply(&quoted), "k = \"***\"");
+        assert_eq!(Mask::new(["pass\"word"]).apply(r#"{"p":"pass\"word"}"#), r#"{"p":"***"}"#);
+    }
+
+    #[test]
+    fn hides_a_secret_that_a_cut_went_through() {
+        let mask = Mask::new(["hunter22", "grüße-an-alle"]);
+        assert_eq!(mask.apply_to_cut("pw hunter"), "pw ***");
+        assert_eq!(mask.apply_to_cut("pw grü"), "pw ***");
+        assert_eq!(mask.apply_to_cut("pw hunter22"), "pw ***");
+        assert_eq!(mask.apply_to_cut("plain"), "plain");
+    }
+}

@@ -1,0 +1,184 @@
+//! Packer's two pipes: a thread each, so that neither ever fills up and stops Packer; what is read
+//! goes through the mask into the log, and into the tally the report is made from.
+//!
+//! Nothing here may hold up the supervisor: a log that can not be written is given up, and the
+//! tally's lock is never held over a write.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::folder::Folder;
+use crate::lines::{Tally, read};
+use crate::mask::Mask;
+
+/// Packer sends a provisioner's output as lines; more than this in one is not text.
+const LONGEST_LINE: usize = 256 * 1024;
+/// A log this long is read by nobody, and a build that prints for hours must not fill the disk.
+const LARGEST_LOG: usize = 64 * 1024 * 1024;
+
+/// The log of the whole run.
+pub struct Log {
+    file: Option<File>,
+    room: usize,
+    echo: bool,
+}
+
+impl Log {
+    /// `echo` repeats the log on standard output, where a pod's log is taken from.
+    pub fn new(file: Option<File>, echo: bool) -> Self {
+        Self { file, room: LARGEST_LOG, echo }
+    }
+
+    fn line(&mut self, text: &str) {
+        let text = format!("{}\n", text.trim_end_matches('\n'));
+        if self.echo {
+            // Nobody listening is no reason to stop a build.
+            let _ = io::stdout().lock().write_all(text.as_bytes());
+        }
+        let Some(file) = &mut self.file else { return };
+        if text.len() > self.room {
+            // The log is best effort, its last line too.
+            let _ = file.write_all(b"(the log is full; packer goes on)\n");
+            self.file = None;
+        } else if file.write_all(text.as_bytes()).is_ok() {
+            self.room -= text.len();
+        }
+    }
+}
+
+/// Where output goes: shared by both threads of each command.
+pub struct Output {
+    pub mask: Mask,
+    pub log: Mutex<Log>,
+    pub folder: Folder,
+}
+
+impl Output {
+    /// A line of the runner's own. Left out while a thread is stuck in writing the log: the
+    /// supervisor waits for nobody.
+    pub fn note(&self, text: &str) {
+        if let Ok(mut log) = self.log.try_lock() {
+            log.line(&self.mask.apply(text));
+        }
+    }
+
+    fn hear(&self, raw: &[u8], whole: bool, machine: bool, tally: &Mutex<Tally>) {
+        let line = read(raw, whole, machine);
+        let mask = |text: &str| if whole { self.mask.apply(text) } else { self.mask.apply_to_cut(text) };
+        let heard = locked(tally).hear(line, &mask);
+        if let Some(resource) = &heard.resource {
+            // The report names it as well, unless the runner is killed on a full disk.
+            let _ = self.folder.announce(resource);
+        }
+        if let Some(text) = &heard.text {
+            locked(&self.log).line(text);
+        }
+    }
+}
+
+/// The readers of one command.
+pub struct Readers {
+    pub tally: Arc<Mutex<Tally>>,
+    ended: Receiver<()>,
+    sender: Sender<()>,
+    running: usize,
+}
+
+impl Readers {
+    pub fn new() -> Self {
+        let (sender, ended) = mpsc::channel();
+        Self { tally: Arc::default(), ended, sender, running: 0 }
+    }
+
+    /// Reads `pipe` to its end on a thread. Only standard output (`machine`) states facts.
+    pub fn start(&mut self, pipe: impl Read + Send + 'static, machine: bool, output: &Arc<Output>) {
+        let (tally, output, ended) = (Arc::clone(&self.tally), Arc::clone(output), self.sender.clone());
+        self.running += 1;
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while let Ok(Some(whole)) = next_line(&mut pipe, &mut line) {
+                output.hear(&line, whole, machine, &tally);
+            }
+            // The receiver is gone when the supervisor stopped waiting.
+            let _ = ended.send(());
+        });
+    }
+
+    /// Waits until everything is read, but not for ever: a process out of our reach may hold a pipe.
+    pub fn finish(&mut self, most: Duration) {
+        while self.running > 0 && self.ended.recv_timeout(most).is_ok() {
+            self.running -= 1;
+        }
+    }
+
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        locked(&self.tally)
+    }
+}
+
+/// A reader that panicked in the middle of a line leaves a tally that is still true.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next line without its end, at most [`LONGEST_LINE`] bytes of it; `Some(false)` when more was
+/// dropped, `None` at the end.
+fn next_line(pipe: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    let (mut whole, mut any) = (true, false);
+    loop {
+        let buffer = match pipe.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            buffer => buffer?,
+        };
+        if buffer.is_empty() {
+            return Ok(any.then_some(whole));
+        }
+        any = true;
+        let end = buffer.iter().position(|&byte| byte == b'\n');
+        let part = &buffer[..end.unwrap_or(buffer.len())];
+        let room = LONGEST_LINE - line.len();
+        whole &= part.len() <= room;
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        let used = part.len() + usize::from(end.is_some());
+        pipe.consume(used);
+        if end.is_some() {
+            return Ok(Some(whole));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_the_rest_of_a_long_one_is_dropped() {
+        let mut text = b"short\n\n".to_vec();
+        text.extend(std::iter::repeat_n(b'x', LONGEST_LINE * 2));
+        text.extend(b"\nlast");
+        let (mut pipe, mut line, mut lines) =
+            (BufReader::with_capacity(1000, &text[..]), Vec::new(), Vec::new());
+        while let Some(whole) = next_line(&mut pipe, &mut line).expect("a slice never fails") {
+            lines.push((line.len(), whole));
+        }
+        assert_eq!(lines, [(5, true), (0, true), (LONGEST_LINE, false), (4, true)]);
+    }
+
+    #[test]
+    fn a_full_log_ends_with_a_remark_and_nothing_else() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = Folder::new(dir.path()).log().expect("a log");
+        let mut log = Log { file: Some(file), room: 6, echo: false };
+        for _ in 0..3 {
+            log.line("12345");
+        }
+        let text = std::fs::read_to_string(dir.path().join(crate::request::LOG)).expect("a log");
+        assert_eq!(text, "12345\n(the log is full; packer goes on)\n");
+    }
+}

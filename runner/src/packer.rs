@@ -1,0 +1,208 @@
+//! How Packer is called: arguments and environment. Pure; the differences between its versions
+//! that matter to a caller are here.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::request::{Command, Request, Step};
+
+/// Packer before 1.7 has no `init`, and its answer to any unknown command is the usage text with
+/// this exit code. Newer ones answer 1 to everything that goes wrong.
+pub const EXIT_UNKNOWN_COMMAND: i32 = 127;
+/// Marks every process of a run: its environment names the run's folder.
+pub const RUN_MARK: &str = "OPSY_RUN_DIR";
+
+/// Packer's plugins listen on Unix sockets in TMPDIR, named `packer-plugin` and up to ten digits,
+/// and a socket's path ends at 107 bytes. A longer TMPDIR fails every build.
+const LONGEST_TMPDIR: usize = 80;
+
+pub type Environment = BTreeMap<OsString, OsString>;
+
+impl Command {
+    pub fn name(self) -> &'static str {
+        match self {
+            Command::Init => "init",
+            Command::Validate => "validate",
+            Command::Build => "build",
+        }
+    }
+}
+
+/// Packer's arguments for a step. Only `build` knows `-color`; all know `-machine-readable`.
+pub fn arguments(step: &Step) -> Vec<String> {
+    let mut arguments = vec![step.command.name().to_owned(), "-machine-readable".to_owned()];
+    if step.command == Command::Build {
+        arguments.push("-color=false".to_owned());
+    }
+    arguments.extend(step.args.iter().filter(|argument| !is_ours(argument)).cloned());
+    arguments
+}
+
+/// Flags that decide how output is read: twice is at best useless, and coloured or time-stamped
+/// text is not what the reader expects.
+fn is_ours(argument: &str) -> bool {
+    let flag = argument.trim_start_matches('-').split('=').next().unwrap_or_default();
+    argument.starts_with('-') && ["machine-readable", "color", "timestamp-ui"].contains(&flag)
+}
+
+/// Why a step is left out, if it is. `init` refuses legacy JSON templates, which have no
+/// `required_plugins` to install.
+pub fn skipped(step: &Step) -> Option<&'static str> {
+    let template = step.args.last()?;
+    let legacy = template.ends_with(".json") && !template.ends_with(".pkr.json");
+    (step.command == Command::Init && legacy).then_some("a JSON template names no plugins")
+}
+
+/// Packer's environment in the run's folder `dir`: what the runner inherited, then the request's,
+/// then what keeps runs apart and Packer quiet. `is_dir` looks at the disk.
+pub fn environment(
+    inherited: Environment,
+    request: &Request,
+    dir: &Path,
+    is_dir: impl Fn(&Path) -> bool,
+) -> Environment {
+    let asked = |name: &str| request.env.contains_key(name);
+    let baked = baked_plugins(&inherited, is_dir);
+    let mut env = inherited;
+    env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
+    for (name, value) in [("CHECKPOINT_DISABLE", "1"), ("PACKER_NO_COLOR", "1")] {
+        env.insert(name.into(), value.into());
+    }
+    env.insert(RUN_MARK.into(), dir.into());
+    if !asked("PACKER_CONFIG_DIR") {
+        env.insert("PACKER_CONFIG_DIR".into(), config_dir(dir).into());
+    }
+    let tmp = tmp_dir(dir);
+    if !asked("TMPDIR") && tmp.as_os_str().len() <= LONGEST_TMPDIR {
+        env.insert("TMPDIR".into(), tmp.into());
+    }
+    let plugins = request.plugins.as_ref().map(OsString::from).or(baked.map(OsString::from));
+    if let Some(plugins) = plugins {
+        env.entry("PACKER_PLUGIN_PATH".into()).or_insert(plugins);
+    }
+    env.entry("HOME".into()).or_insert_with(|| config_dir(dir).into());
+    env
+}
+
+/// Packer's own settings of one run, so that runs and the user's home never meet.
+pub fn config_dir(dir: &Path) -> PathBuf {
+    dir.join("config")
+}
+
+/// Packer's scratch files of one run.
+pub fn tmp_dir(dir: &Path) -> PathBuf {
+    dir.join("tmp")
+}
+
+/// The plugins a Packer image came with. A PACKER_CONFIG_DIR of our own hides them, so their
+/// folder is named outright; Packer's order.
+fn baked_plugins(inherited: &Environment, is_dir: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    let under = |name: &str, path: &str| {
+        inherited.get(OsStr::new(name)).filter(|v| !v.as_bytes().is_empty()).map(|v| Path::new(v).join(path))
+    };
+    let places = [
+        under("PACKER_CONFIG_DIR", ".packer.d/plugins"),
+        under("XDG_CONFIG_HOME", "packer/plugins"),
+        under("HOME", ".packer.d/plugins"),
+        under("HOME", ".config/packer/plugins"),
+    ];
+    places.into_iter().flatten().find(|place| is_dir(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(command: Command, args: &[&str]) -> Step {
+        Step { command, args: args.iter().map(|a| (*a).to_owned()).collect() }
+    }
+
+    fn request() -> Request {
+        serde_json::from_str(r#"{"packer":"packer","steps":[],"limit_seconds":1,"grace_seconds":1}"#)
+            .expect("a minimal request")
+    }
+
+    fn text(env: &Environment, name: &str) -> Option<String> {
+        env.get(OsStr::new(name)).map(|v| v.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn only_build_knows_color() {
+        assert_eq!(arguments(&step(Command::Init, &["t"])), ["init", "-machine-readable", "t"]);
+        assert_eq!(arguments(&step(Command::Validate, &["t"])), ["validate", "-machine-readable", "t"]);
+        assert_eq!(
+            arguments(&step(Command::Build, &["t"])),
+            ["build", "-machine-readable", "-color=false", "t"]
+        );
+    }
+
+    #[test]
+    fn flags_that_change_the_output_are_dropped_and_others_kept() {
+        let build = step(
+            Command::Build,
+            &[
+                "-color=true",
+                "--color",
+                "-machine-readable",
+                "-timestamp-ui",
+                "-var",
+                "color=red",
+                "-force",
+                ".",
+            ],
+        );
+        let expected = ["build", "-machine-readable", "-color=false", "-var", "color=red", "-force", "."];
+        assert_eq!(arguments(&build), expected);
+    }
+
+    #[test]
+    fn init_is_left_out_for_legacy_templates_only() {
+        assert!(skipped(&step(Command::Init, &["web.json"])).is_some());
+        assert!(skipped(&step(Command::Init, &["web.pkr.json"])).is_none());
+        assert!(skipped(&step(Command::Init, &["templates/web/"])).is_none());
+        assert!(skipped(&step(Command::Build, &["web.json"])).is_none());
+        assert!(skipped(&step(Command::Init, &[])).is_none());
+    }
+
+    #[test]
+    fn environment_keeps_runs_apart() {
+        let mut request = request();
+        request.env.insert("PKR_VAR_x".into(), "new".into());
+        let inherited =
+            Environment::from([("PKR_VAR_x".into(), "old".into()), ("PATH".into(), "/bin".into())]);
+        let env = environment(inherited, &request, Path::new("/runs/a"), |_| false);
+        assert_eq!(text(&env, "PKR_VAR_x").as_deref(), Some("new"));
+        assert_eq!(text(&env, "PATH").as_deref(), Some("/bin"));
+        assert_eq!(text(&env, "CHECKPOINT_DISABLE").as_deref(), Some("1"));
+        assert_eq!(text(&env, "PACKER_NO_COLOR").as_deref(), Some("1"));
+        assert_eq!(text(&env, "PACKER_CONFIG_DIR").as_deref(), Some("/runs/a/config"));
+        assert_eq!(text(&env, "TMPDIR").as_deref(), Some("/runs/a/tmp"));
+        assert_eq!(text(&env, "HOME").as_deref(), Some("/runs/a/config"));
+        assert_eq!(text(&env, RUN_MARK).as_deref(), Some("/runs/a"));
+        assert_eq!(text(&env, "PACKER_PLUGIN_PATH"), None);
+    }
+
+    #[test]
+    fn plugins_come_from_the_environment_then_the_request_then_the_image() {
+        let home = || Environment::from([("HOME".into(), "/root".into())]);
+        let baked = |path: &Path| path == Path::new("/root/.config/packer/plugins");
+        let plugins = |inherited, request: &Request| {
+            text(&environment(inherited, request, Path::new("/r"), baked), "PACKER_PLUGIN_PATH")
+        };
+        assert_eq!(plugins(home(), &request()).as_deref(), Some("/root/.config/packer/plugins"));
+        let shared = Request { plugins: Some("/shared".into()), ..request() };
+        assert_eq!(plugins(home(), &shared).as_deref(), Some("/shared"));
+        let mut set = home();
+        set.insert("PACKER_PLUGIN_PATH".into(), "/set".into());
+        assert_eq!(plugins(set, &shared).as_deref(), Some("/set"));
+    }
+
+    #[test]
+    fn a_folder_too_deep_for_sockets_keeps_the_inherited_tmpdir() {
+        let dir = format!("/{}", "d".repeat(LONGEST_TMPDIR));
+        let env = environment(Environment::new(), &request(), Path::new(&dir), |_| false);
+        assert_eq!(text(&env, "TMPDIR"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! The wire between an engine and the runner: what to run (`request.json`) and what came of it
+//! (`result.json`, or a pod's termination message).
+//!
+//! An engine writes the request, the runner alone writes progress and result. Secrets are not in
+//! here: they reach the runner as environment, and `secrets` only names them for masking.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// File names inside a run's folder.
+pub const REQUEST: &str = "request.json";
+/// The runner holds an exclusive lock on this file for as long as it lives: liveness is the lock.
+pub const LOCK: &str = "lock";
+/// Packer's working directory inside the run's folder: the repository's files at one commit.
+pub const WORK: &str = "work";
+/// What Packer is doing now; replaced atomically, for people only.
+pub const PROGRESS: &str = "progress.json";
+/// The outcome; replaced atomically, written once.
+pub const RESULT: &str = "result.json";
+/// Packer's output as a person would read it, secrets masked.
+pub const LOG: &str = "packer.log";
+/// An engine creates this file to ask the runner to stop the build (beside SIGTERM).
+pub const STOP: &str = "stop";
+/// Written, and on disk, before `packer build` starts: a folder that has it builds no more.
+pub const STARTED: &str = "started";
+/// The resources Packer announced so far, one JSON object a line: what is known of a lost run.
+pub const ANNOUNCED: &str = "announced.jsonl";
+
+/// One Packer run: the commands in order, all in the same working directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The Packer executable: a path, or a name looked up in PATH.
+    pub packer: String,
+    /// Commands in the order to run them; the first failure ends the run.
+    pub steps: Vec<Step>,
+    /// Extra environment, no secrets.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Names of environment variables whose values are masked in everything that is written.
+    /// Values shorter than 4 bytes are not: masking them would shred every line and hide nothing.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// Seconds the whole run may take before it is stopped.
+    pub limit_seconds: u64,
+    /// Seconds Packer gets to clean up after SIGTERM before its group is killed.
+    pub grace_seconds: u64,
+    /// A folder of Packer plugins shared by all runs, if any.
+    #[serde(default)]
+    pub plugins: Option<String>,
+}
+
+/// One Packer command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    pub command: Command,
+    /// Everything after the sub-command, template argument last. The runner adds the flags for
+    /// machine-readable output itself and drops `-color`, `-machine-readable` and `-timestamp-ui`.
+    pub args: Vec<String>,
+}
+
+/// Packer's sub-commands, in the order they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    Init,
+    Validate,
+    Build,
+}
+
+/// What Packer is doing now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// `init`, `validate` or `build`.
+    pub command: String,
+    /// Packer's last line for people, e.g. `Waiting for AMI to become ready...`.
+    pub line: String,
+    /// Unix seconds.
+    pub at: i64,
+}
+
+/// What came of a run. Under 4 KiB as JSON, since a termination message holds no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub outcome: Outcome,
+    /// The command that ended the run.
+    #[serde(default)]
+    pub command: Option<Command>,
+    /// Packer's exit code; absent when it was killed or never started.
+    #[serde(default)]
+    pub exit: Option<i32>,
+    /// Images Packer named as artifacts; of a run that did not succeed they are leftovers.
+    #[serde(default)]
+    pub artifacts: Vec<Artifact>,
+    /// AWS ids and names Packer announced (instance, key pair, security group, image). They are
+    /// read from text for people, which a provisioner can imitate once it runs: before a sweep
+    /// touches one, the resource's own tags or creation time must agree.
+    #[serde(default)]
+    pub resources: Vec<Resource>,
+    /// Packer's error lines, newest last, cut to fit.
+    #[serde(default)]
+    pub errors: Vec<String>,
+    /// Unix seconds.
+    pub started_at: i64,
+    pub ended_at: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Exit 0 and at least one image id.
+    Succeeded,
+    /// Packer ran and exited with something else, or was killed by a signal.
+    Failed,
+    /// Exit 0 without an image id.
+    NoArtifact,
+    TimedOut,
+    Cancelled,
+    /// Packer could not be started at all (absent, not executable, unreadable request).
+    NotStarted,
+    /// The runner was killed while Packer was building: what became of the build is not known.
+    /// Written by the next runner of the folder, after it ended what was left of the build.
+    Lost,
+}
+
+/// One image in one region, duplicates removed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Artifact {
+    pub region: String,
+    pub image: String,
+    /// Packer's name of the build, e.g. `amazon-ebs.node`.
+    pub build: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Resource {
+    pub kind: ResourceKind,
+    /// An id (`i-…`, `ami-…`) or a name (`packer_<uuid>`), as Packer printed it.
+    pub id: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ResourceKind {
+    Instance,
+    KeyPair,
+    SecurityGroup,
+    Image,
+    Volume,
+}

@@ -1,0 +1,302 @@
+//! One run from its folder to its result: lock, look at what was before, run the commands in
+//! order, stop them when asked or late, and report.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+use std::{env, fmt, fs, io};
+
+use crate::folder::{Folder, Started, termination_message, write_termination_message};
+use crate::mask::{ALWAYS, Mask};
+use crate::output::{Log, Output, Readers};
+use crate::packer::{EXIT_UNKNOWN_COMMAND, Environment, arguments, environment, skipped};
+use crate::process::{self, Child};
+use crate::report::{End, Stop, outcome, remark, render};
+use crate::request::{Command, Outcome, Progress, Report, Request, Step};
+use crate::signals::Signals;
+
+/// How often the stop file is looked for and progress written; signals are seen at once.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often processes being killed are looked at.
+const SHORT_LOOK: Duration = Duration::from_millis(20);
+/// SIGKILL takes effect at once unless the kernel itself is stuck; the result must not wait for it.
+const KILL_TAKES: Duration = Duration::from_secs(30);
+/// The rest of the output after the last process that could write it has ended.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Where a pod's termination message is to be written.
+const TERMINATION_MESSAGE: &str = "OPSY_TERMINATION_MESSAGE";
+
+/// Why nothing was reported.
+#[derive(Debug)]
+pub enum Error {
+    Locked(PathBuf),
+    Io(&'static str, io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Locked(dir) => write!(f, "another runner has the folder {}", dir.display()),
+            Error::Io(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+/// Runs what `dir` asks for. `Ok(true)`: an image, or a result that was there before.
+pub fn run(dir: &Path) -> Result<bool, Error> {
+    let during = |what: &'static str| move |error| Error::Io(what, error);
+    // First of all: as PID 1 a signal without a handler is lost.
+    let signals = Signals::install().map_err(during("installing signal handlers"))?;
+    process::adopt_orphans().map_err(during("adopting orphans"))?;
+    let dir = fs::canonicalize(dir).map_err(during("finding the run's folder"))?;
+    let folder = Folder::new(&dir);
+    let Some(_lock) = folder.lock().map_err(during("locking the run's folder"))? else {
+        return Err(Error::Locked(dir));
+    };
+    let first = std::process::id() == 1;
+    let message = termination_message(said_message(), first);
+    if let Some(before) = folder.report().map_err(during("reading the result"))? {
+        tell(message.as_deref(), &render(before).1);
+        return Ok(true);
+    }
+    let report = report(&folder, &signals, message.is_some() || first);
+    folder.clear_scratch();
+    let (report, json) = render(report);
+    tell(message.as_deref(), &json);
+    folder.write_result(&json).map_err(during("writing the result"))?;
+    Ok(report.outcome == Outcome::Succeeded)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pod's specification says it, not the agent's settings")]
+fn said_message() -> Option<PathBuf> {
+    env::var_os(TERMINATION_MESSAGE).map(PathBuf::from)
+}
+
+/// The kubelet's copy. The result file is the other one, so a failure here is only said.
+fn tell(path: Option<&Path>, json: &str) {
+    if let Some(Err(error)) = path.map(|path| write_termination_message(path, json)) {
+        crate::say(&format_args!("writing the termination message: {error}"));
+    }
+}
+
+/// The report of this folder: of a run, or of what a killed runner left.
+fn report(folder: &Folder, signals: &Signals, echo: bool) -> Report {
+    let now = unix_now();
+    let request = match folder.request() {
+        Ok(request) => request,
+        Err(error) => return no_run(now, Outcome::NotStarted, format!("the request: {error}")),
+    };
+    let grace = Duration::from_secs(request.grace_seconds);
+    process::end_strays(folder.dir(), grace, || signals.wait(SHORT_LOOK));
+    match folder.started() {
+        Started::Never => {}
+        Started::At(started) => return lost(folder, started),
+        Started::Sometime => return lost(folder, now),
+    }
+    if let Err(error) = folder.prepare() {
+        return no_run(now, Outcome::NotStarted, format!("the run's folder: {error}"));
+    }
+    let env = environment(env::vars_os().collect(), &request, folder.dir(), Path::is_dir);
+    let output = Output {
+        mask: mask(&request, &env),
+        log: Mutex::new(Log::new(folder.log().ok(), echo)),
+        folder: folder.clone(),
+    };
+    let began = Instant::now();
+    let written = (began, String::new());
+    Run { folder, request: &request, env, output: Arc::new(output), signals, began, now, stop: None, written }
+        .steps()
+}
+
+fn lost(folder: &Folder, started_at: i64) -> Report {
+    let reason = "the runner was killed while packer was building".to_owned();
+    let report = no_run(started_at, Outcome::Lost, reason);
+    Report { command: Some(Command::Build), resources: folder.announced(), ..report }
+}
+
+fn mask(request: &Request, env: &Environment) -> Mask {
+    let names = request.secrets.iter().map(String::as_str).chain(ALWAYS);
+    let values: Vec<String> = names
+        .filter_map(|name| env.get(std::ffi::OsStr::new(name)))
+        .map(|value| value.to_string_lossy().into_owned())
+        .collect();
+    Mask::new(values.iter().map(String::as_str))
+}
+
+fn no_run(started_at: i64, outcome: Outcome, error: String) -> Report {
+    Report {
+        outcome,
+        command: None,
+        exit: None,
+        artifacts: Vec::new(),
+        resources: Vec::new(),
+        errors: vec![error],
+        started_at,
+        ended_at: unix_now(),
+    }
+}
+
+/// A run under way.
+struct Run<'a> {
+    folder: &'a Folder,
+    request: &'a Request,
+    env: Environment,
+    output: Arc<Output>,
+    signals: &'a Signals,
+    began: Instant,
+    now: i64,
+    stop: Option<Stop>,
+    written: (Instant, String),
+}
+
+impl Run<'_> {
+    fn steps(mut self) -> Report {
+        for step in &self.request.steps {
+            let readers = Readers::new();
+            if self.is_stopping() {
+                return self.ended(step, End::NotStarted("stopped before it began".to_owned()), &readers);
+            }
+            if let Some(why) = skipped(step) {
+                self.output.note(&format!("packer {} left out: {why}", step.command.name()));
+                continue;
+            }
+            if let Some(report) = self.step(step, readers) {
+                return report;
+            }
+        }
+        no_run(self.now, Outcome::NotStarted, "the request has no build".to_owned())
+    }
+
+    /// Runs one command; a report when it is the last.
+    fn step(&mut self, step: &Step, mut readers: Readers) -> Option<Report> {
+        if step.command == Command::Build
+            && let Err(error) = self.folder.mark_started(self.now)
+        {
+            // Without the mark a restart could build twice.
+            return Some(self.ended(step, End::NotStarted(format!("marking the start: {error}")), &readers));
+        }
+        let arguments = arguments(step);
+        self.output.note(&format!("$ packer {}", arguments.join(" ")));
+        let end = match process::spawn(&self.request.packer, &arguments, &self.env, &self.folder.work()) {
+            Ok(child) => self.supervise(child, step.command, &mut readers),
+            Err(error) => End::NotStarted(format!("starting {}: {error}", self.request.packer)),
+        };
+        match (step.command, &end) {
+            (Command::Init, End::Exited(EXIT_UNKNOWN_COMMAND)) => {
+                self.output.note("packer init left out: this packer has none");
+                None
+            }
+            (Command::Init | Command::Validate, End::Exited(0)) => None,
+            _ => Some(self.ended(step, end, &readers)),
+        }
+    }
+
+    /// Waits for Packer's end and leaves no process and no output behind.
+    fn supervise(&mut self, child: Child, command: Command, readers: &mut Readers) -> End {
+        readers.start(child.stdout, true, &self.output);
+        readers.start(child.stderr, false, &self.output);
+        let end = self.wait(child.leader, command, readers);
+        process::kill_group(child.leader);
+        process::reap(child.leader);
+        let until = Instant::now() + KILL_TAKES;
+        process::end_descendants(|| {
+            self.signals.wait(SHORT_LOOK);
+            Instant::now() < until
+        });
+        readers.finish(DRAIN);
+        end
+    }
+
+    fn wait(&mut self, leader: rustix::process::Pid, command: Command, readers: &Readers) -> End {
+        let mut asked: Option<Instant> = None;
+        let mut killed: Option<Instant> = None;
+        let grace = Duration::from_secs(self.request.grace_seconds);
+        loop {
+            match process::ended(leader) {
+                Ok(Some(end)) => return end,
+                Ok(None) => {}
+                Err(error) => self.output.note(&format!("waiting for packer: {error}")),
+            }
+            if asked.is_none() && self.is_stopping() {
+                self.output.note("stopping packer");
+                process::terminate(leader);
+                asked = Some(Instant::now());
+            }
+            if killed.is_none() && asked.is_some_and(|asked| asked.elapsed() >= grace) {
+                self.output.note("packer did not stop in time: killing it");
+                process::kill_group(leader);
+                killed = Some(Instant::now());
+            }
+            if killed.is_some_and(|killed| killed.elapsed() >= KILL_TAKES) {
+                return End::Killed(None);
+            }
+            self.show_progress(command, readers);
+            self.signals.wait(self.until_next(asked, grace));
+        }
+    }
+
+    /// No longer than to the limit or to the end of the grace.
+    fn until_next(&self, asked: Option<Instant>, grace: Duration) -> Duration {
+        let due = match asked {
+            Some(asked) => grace.saturating_sub(asked.elapsed()),
+            None => Duration::from_secs(self.request.limit_seconds).saturating_sub(self.began.elapsed()),
+        };
+        LOOK.min(due).max(SHORT_LOOK)
+    }
+
+    /// Whether this run is to end early; the first reason stays.
+    fn is_stopping(&mut self) -> bool {
+        if self.stop.is_none() {
+            if self.signals.stop_asked() || self.folder.stop_asked() {
+                self.stop = Some(Stop::Cancelled);
+            } else if self.began.elapsed() >= Duration::from_secs(self.request.limit_seconds) {
+                self.stop = Some(Stop::Limit);
+            }
+        }
+        self.stop.is_some()
+    }
+
+    fn show_progress(&mut self, command: Command, readers: &Readers) {
+        let line = readers.tally().progress.clone();
+        if line == self.written.1 || self.written.0.elapsed() < LOOK {
+            return;
+        }
+        let progress = Progress { command: command.name().to_owned(), line, at: unix_now() };
+        // For people only: a full disk does not stop a build.
+        let _ = self.folder.progress(&progress);
+        self.written = (Instant::now(), progress.line);
+    }
+
+    fn ended(&self, step: &Step, end: End, readers: &Readers) -> Report {
+        let tally = readers.tally();
+        let artifacts = tally.artifacts();
+        let outcome = match step.command {
+            Command::Build => outcome(&end, &artifacts, self.stop),
+            // Only a build makes images.
+            Command::Init | Command::Validate => outcome(&end, &[], self.stop),
+        };
+        // What a build that ended well printed in red is noise.
+        let said = if outcome == Outcome::Succeeded { Vec::new() } else { tally.errors() };
+        let errors = said.into_iter().chain(remark(&end).map(|text| self.output.mask.apply(&text))).collect();
+        Report {
+            outcome,
+            command: Some(step.command),
+            exit: if let End::Exited(code) = end { Some(code) } else { None },
+            artifacts,
+            resources: tally.resources().to_vec(),
+            errors,
+            started_at: self.now,
+            ended_at: unix_now(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the report's times are for people and for the engine's history"
+)]
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,101 @@
+//! The real Packer, whichever version is installed. Its `null` builder makes no image, so a whole
+//! build ends as NoArtifact; builds of images run against the emulated AWS in the agent's tests.
+
+use opsy_runner::request::{Command, Outcome, Report};
+
+use crate::{Bed, runs};
+
+fn bed(template: &str) -> Bed {
+    let found = std::process::Command::new("packer").arg("version").output();
+    assert!(found.is_ok_and(|output| output.status.success()), "these tests need Packer in PATH");
+    let bed = Bed::real();
+    bed.write("run/work/node.pkr.hcl", template, 0o600);
+    bed
+}
+
+fn template(script: &str) -> String {
+    let script = serde_json::Value::from(script);
+    format!(
+        r#"
+source "null" "node" {{
+  communicator = "none"
+}}
+build {{
+  sources = ["source.null.node"]
+  provisioner "shell-local" {{
+    inline = [{script}]
+  }}
+}}
+"#
+    )
+}
+
+fn failed(report: &Report, command: Command, words: &str) {
+    assert_eq!(
+        (report.outcome, report.command, report.exit),
+        (Outcome::Failed, Some(command), Some(1)),
+        "{report:?}"
+    );
+    assert!(report.errors.last().is_some_and(|error| error.contains(words)), "{:?}", report.errors);
+}
+
+#[test]
+fn a_build_without_an_image_is_no_success() {
+    let bed = bed(&template("echo token: $TOKEN; echo Instance ID: i-0502e3594373eef5d"));
+    let mut command = bed.command();
+    command.env("TOKEN", "hunter22");
+    let secrets = bed.read("run/request.json").replace(r#""secrets":[]"#, r#""secrets":["TOKEN"]"#);
+    bed.write("run/request.json", &secrets, 0o600);
+    command.status().expect("the runner runs");
+    let report = bed.report();
+    assert_eq!((report.outcome, report.exit), (Outcome::NoArtifact, Some(0)), "{}", bed.log());
+    assert!(bed.log().contains("token: ***\n"), "{}", bed.log());
+}
+
+#[test]
+fn a_syntax_error_is_reported_with_its_place() {
+    let bed = bed("source \"null\" \"node\" {\n");
+    failed(&bed.report_of_run(), Command::Validate, "node.pkr.hcl line 2");
+}
+
+#[test]
+fn an_undeclared_variable_is_reported_by_name() {
+    let mut bed = bed(&template("true"));
+    bed.request.steps[2].args = vec!["-var".into(), "nope=1".into(), ".".into()];
+    failed(&bed.report_of_run(), Command::Build, "A \"nope\" variable was passed");
+}
+
+#[test]
+fn a_failing_provisioner_is_reported() {
+    let bed = bed(&template("exit 7"));
+    failed(&bed.report_of_run(), Command::Build, "exit status: 7");
+}
+
+#[test]
+fn sigterm_cancels_it() {
+    let bed = bed(&template("echo $$ > script; exec sleep 600"));
+    let mut running = bed.start();
+    let script = bed.pid("run/work/script");
+    running.signal(libc::SIGTERM);
+    assert_eq!(running.exit_code(), Some(1));
+    let report = bed.report();
+    assert_eq!((report.outcome, report.exit), (Outcome::Cancelled, Some(1)), "{}", bed.log());
+    assert!(bed.log().contains("Cleanly cancelled builds after being interrupted"), "{}", bed.log());
+    assert!(!runs(script));
+}
+
+/// The kernel tells Packer, and its clean-up runs to its end though nobody reads what it says; its
+/// own log file shows that.
+#[test]
+fn it_cleans_up_when_the_runner_is_killed() {
+    let mut bed = bed(&template("echo $$ > script; exec sleep 600"));
+    let log = bed.root().join("log").display().to_string();
+    bed.request.env = [("PACKER_LOG".into(), "1".into()), ("PACKER_LOG_PATH".into(), log)].into();
+    let mut running = bed.start();
+    let script = bed.pid("run/work/script");
+    running.signal(libc::SIGKILL);
+    running.exit_code();
+    bed.until_file("log", "Cleanly cancelled builds after being interrupted");
+    assert_eq!(bed.report_of_run().outcome, Outcome::Lost);
+    assert!(!runs(script));
+}
