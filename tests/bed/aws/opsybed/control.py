@@ -1,0 +1,223 @@
+"""The control interface under /_bed: JSON in, JSON out, executed under the application's lock.
+
+Every endpoint takes `account` (in the body or as ?account=). Where it is left
+out: seed, base-image, node-group and state mean the default account; journal,
+faults, clock, settings and reset mean all of them.
+"""
+
+import json
+import sys
+import traceback
+from urllib.parse import parse_qs
+
+from moto.eks.models import eks_backends
+
+from . import eks, seed, state
+from .server import Reply
+from .wire import Request
+from .world import DEFAULT_ACCOUNT, world
+
+REGION = "us-east-1"
+
+
+class Refused(Exception):
+    """A control request that makes no sense: 400 with the reason."""
+
+
+def control(app, request: Request) -> Reply:
+    path = request.path.removeprefix("/_bed").strip("/")
+    handler = ROUTES.get((request.method, path))
+    if handler is None:
+        known = sorted(f"{m} /_bed/{p}" for m, p in ROUTES)
+        return _json(404, {"error": f"no {request.method} {request.path}", "known": known})
+    try:
+        asked = {k: v[0] for k, v in parse_qs(request.query).items()}
+        if request.body:
+            asked |= json.loads(request.body)
+        with app.lock:
+            return _json(200, handler(app, asked))
+    except KeyError as error:
+        return _json(400, {"error": f"missing or unknown: {error}"})
+    except (Refused, ValueError) as error:
+        return _json(400, {"error": str(error)})
+    except Exception as error:  # a defect of the bed: say so instead of dropping the connection
+        traceback.print_exc(file=sys.stderr)
+        return _json(500, {"error": f"{type(error).__name__}: {error}"})
+
+
+def _json(status: int, document) -> Reply:
+    body = json.dumps(document, indent=1, default=str).encode() + b"\n"
+    return Reply(status, {"Content-Type": "application/json"}, body)
+
+
+def _account(asked: dict) -> str:
+    account = str(asked.get("account") or DEFAULT_ACCOUNT)
+    if len(account) != 12 or not account.isdigit():
+        raise Refused(f"account {account!r} is not twelve digits")
+    return account
+
+
+def _where(asked: dict) -> tuple[str, str]:
+    account = _account(asked)
+    world.account(account).clock.run_due()
+    return account, asked.get("region", REGION)
+
+
+def _chosen(asked: dict) -> list:
+    return [world.account(_account(asked))] if asked.get("account") else world.accounts()
+
+
+def info(app, asked: dict) -> dict:
+    return app.info
+
+
+def read_journal(app, asked: dict) -> list:
+    return app.journal.read(asked.get("account"))
+
+
+def clear_journal(app, asked: dict) -> list:
+    return app.journal.clear(asked.get("account"))
+
+
+def list_faults(app, asked: dict) -> list:
+    return app.faults.describe(asked.get("account"))
+
+
+def add_fault(app, asked: dict) -> dict:
+    return app.faults.add(asked).describe()
+
+
+def clear_faults(app, asked: dict) -> dict:
+    fault_id = int(asked["id"]) if "id" in asked else None
+    return {"cleared": app.faults.clear(asked.get("account"), fault_id)}
+
+
+def read_clock(app, asked: dict) -> dict:
+    return world.account(_account(asked)).clock.describe()
+
+
+def change_clock(app, asked: dict) -> dict:
+    """`advance` seconds, `freeze` true or false, `speed` factor."""
+    for account in _chosen(asked):
+        if "speed" in asked:
+            account.clock.set_speed(float(asked["speed"]))
+        if "freeze" in asked:
+            account.clock.freeze(bool(asked["freeze"]))
+        if "advance" in asked:
+            account.clock.advance(float(asked["advance"]))
+    if "speed" in asked and not asked.get("account"):
+        world.speed = float(asked["speed"])
+    return read_clock(app, asked)
+
+
+def read_settings(app, asked: dict) -> dict:
+    return world.account(_account(asked)).settings.describe()
+
+
+def change_settings(app, asked: dict) -> dict:
+    wanted = {k: v for k, v in asked.items() if k not in ("account", "region")}
+    account = world.account(_account(asked))
+    account.settings.change(wanted)
+    return account.settings.describe()
+
+
+def reset(app, asked: dict) -> dict:
+    """Forget accounts with everything in them, their faults and their journal."""
+    gone = [a.id for a in _chosen(asked)]
+    for account in gone:
+        world.forget(account)
+        app.journal.clear(account)
+        app.faults.clear(account)
+        if world.ssh:
+            world.ssh.forget(account)
+    if not asked.get("account"):
+        app.journal.clear()
+        app.faults.clear()
+    return {"reset": gone}
+
+
+def seed_account(app, asked: dict) -> dict:
+    account, region = _where(asked)
+    return seed.seed(account, region, asked.get("cluster", "demo"), asked.get("kubernetes", "1.31"))
+
+
+def add_base_image(app, asked: dict) -> dict:
+    account, region = _where(asked)
+    return seed.base_image(account, region, asked)
+
+
+def _group(account: str, region: str, asked: dict):
+    cluster = eks_backends[account][region].clusters.get(asked.get("cluster", "demo"))
+    group = cluster.nodegroups.get(asked["name"]) if cluster else None
+    if group is None:
+        raise Refused(f"no node group {asked.get('name')!r} in {asked.get('cluster', 'demo')!r}")
+    return cluster, group
+
+
+def change_group(app, asked: dict) -> dict:
+    """`status`, and for DEGRADED an optional `issue` and `message`."""
+    account, region = _where(asked)
+    _, group = _group(account, region, asked)
+    group.status = asked["status"]
+    group.health = {"issues": []}
+    if group.status == "DEGRADED":
+        issue = {
+            "code": asked.get("issue", "AsgInstanceLaunchFailures"),
+            "message": asked.get("message", "Instances failed to launch."),
+            "resourceIds": [group.resources["autoScalingGroups"][0]["name"]],
+        }
+        group.health = {"issues": [issue]}
+    return {"name": group.nodegroup_name, "status": group.status, "health": group.health}
+
+
+def delete_group(app, asked: dict) -> dict:
+    """Gone at once, unless `gradually` is true (DELETING first)."""
+    account, region = _where(asked)
+    cluster, group = _group(account, region, asked)
+    eks.delete_group(account, region, cluster, group, at_once=not asked.get("gradually"))
+    return {"deleted": group.nodegroup_name}
+
+
+def delete_image(app, asked: dict) -> dict:
+    """As a person would by hand: deregistered, snapshots kept."""
+    from moto.ec2.models import ec2_backends
+
+    account, region = _where(asked)
+    backend = ec2_backends[account][region]
+    if asked["id"] not in backend.amis:
+        raise Refused(f"no image {asked['id']!r}")
+    backend.deregister_image(asked["id"])
+    return {"deleted": asked["id"]}
+
+
+def read_state(app, asked: dict) -> dict:
+    return state.describe(*_where(asked))
+
+
+def read_keys(app, asked: dict) -> dict:
+    from moto.ec2.models import ec2_backends
+
+    account, region = _where(asked)
+    return {k.key_name: k.public_key for k in ec2_backends[account][region].key_pairs.values()}
+
+
+ROUTES = {
+    ("GET", ""): info,
+    ("GET", "journal"): read_journal,
+    ("DELETE", "journal"): clear_journal,
+    ("GET", "faults"): list_faults,
+    ("POST", "faults"): add_fault,
+    ("DELETE", "faults"): clear_faults,
+    ("GET", "clock"): read_clock,
+    ("POST", "clock"): change_clock,
+    ("GET", "settings"): read_settings,
+    ("POST", "settings"): change_settings,
+    ("POST", "reset"): reset,
+    ("POST", "seed"): seed_account,
+    ("POST", "base-image"): add_base_image,
+    ("POST", "node-group"): change_group,
+    ("DELETE", "node-group"): delete_group,
+    ("DELETE", "image"): delete_image,
+    ("GET", "state"): read_state,
+    ("GET", "keys"): read_keys,
+}

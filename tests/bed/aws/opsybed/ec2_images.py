@@ -1,0 +1,244 @@
+"""EC2 images: moto's Ami objects with states, deprecation, paging and ownership rules."""
+
+import hashlib
+from datetime import datetime, timedelta
+
+from moto.core.responses import ActionResult
+from moto.ec2.models.amis import Ami
+from moto.ec2.responses import EC2Response
+from moto.ec2.utils import random_ami_id
+
+from .filters import select, tag_value, tags_of
+from .paging import ec2_page
+from .wire import AwsError
+from .world import world
+
+NAME_LENGTHS = range(3, 129)
+# AWS: at most ten years ahead
+LATEST_DEPRECATION = timedelta(days=3653)
+FIELDS = {
+    "architecture": "architecture",
+    "description": "description",
+    "hypervisor": "hypervisor",
+    "image-id": "id",
+    "image-type": "image_type",
+    "is-public": "is_public",
+    "name": "name",
+    "owner-alias": "owner_alias",
+    "owner-id": "owner_id",
+    "platform": "platform",
+    "root-device-name": "root_device_name",
+    "root-device-type": "root_device_type",
+    "source-instance-id": "instance_id",
+    "state": "state",
+    "virtualization-type": "virtualization_type",
+}
+
+
+def not_found(image_ids: list[str]) -> AwsError:
+    known = "', '".join(image_ids)
+    plural = "ids" if len(image_ids) > 1 else "id"
+    verb = "do" if len(image_ids) > 1 else "does"
+    return AwsError("InvalidAMIID.NotFound", f"The image {plural} '[{known}]' {verb} not exist")
+
+
+def unavailable(image_id: str) -> AwsError:
+    return AwsError("InvalidAMIID.Unavailable", f"The image ID '{image_id}' is not available")
+
+
+def filter_value(ami: Ami, name: str):
+    if name in FIELDS:
+        return getattr(ami, FIELDS[name])
+    if name == "creation-date":
+        return ami.creation_date.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    if name == "block-device-mapping.snapshot-id":
+        return ami.ebs_snapshot.id
+    return tag_value(tags_of(ami), name)
+
+
+def is_deprecated(ami: Ami, now: datetime) -> bool:
+    until = getattr(ami, "deprecates_at", None)
+    return until is not None and until <= now
+
+
+class ImageOperations(EC2Response):
+    def describe_images(self):
+        self.error_on_dryrun()
+        images = self._requested_images()
+        images = select(images, self._get_param("Filters", []), filter_value, "DescribeImages")
+        # AWS defines no order: a stable shuffle shows who relies on one.
+        images.sort(key=lambda ami: hashlib.sha1(ami.id.encode()).digest())
+        chosen, token = ec2_page(self, images, 1, 1000)
+        return ActionResult({"Images": chosen, "NextToken": token})
+
+    def _requested_images(self) -> list[Ami]:
+        now = world.account(self.current_account).clock.now()
+        ids = self._get_param("ImageIds", [])
+        images = self._by_id(ids) if ids else list(self.ec2_backend.amis.values())
+        owners = [self.current_account if o == "self" else o for o in self._get_param("Owners", [])]
+        if owners:
+            images = [i for i in images if i.owner_id in owners or i.owner_alias in owners]
+        users = self._get_param("ExecutableUsers", [])
+        if users:
+            images = [i for i in images if _launchable_by(i, users, self.current_account)]
+        if not self._get_param("IncludeDisabled", False):
+            images = [i for i in images if i.state != "disabled"]
+        if not self._get_param("IncludeDeprecated", False) and not ids:
+            own = self.current_account
+            images = [i for i in images if i.owner_id == own or not is_deprecated(i, now)]
+        return images
+
+    def _by_id(self, ids: list[str]) -> list[Ami]:
+        malformed = [i for i in ids if not i.startswith("ami-")]
+        if malformed:
+            raise AwsError(
+                "InvalidAMIID.Malformed", f'Invalid id: "{malformed[0]}" (expecting "ami-...")'
+            )
+        unknown = [i for i in ids if i not in self.ec2_backend.amis and not self._lingers(i)]
+        if unknown:
+            raise not_found(unknown)
+        return [self.ec2_backend.amis[i] for i in ids if i in self.ec2_backend.amis]
+
+    def _lingers(self, image_id: str) -> bool:
+        """A deregistered id answers with nothing, not an error, while instances of it live."""
+        return image_id in self.ec2_backend.deleted_amis and any(
+            i.image_id == image_id and i.state != "terminated"
+            for i in self.ec2_backend.all_instances()
+        )
+
+    def _own_image(self, image_id: str) -> Ami:
+        if image_id in self.ec2_backend.deleted_amis:
+            raise unavailable(image_id)
+        ami = self.ec2_backend.amis.get(image_id)
+        if ami is None:
+            raise not_found([image_id])
+        if ami.owner_id != self.current_account:
+            raise AwsError("AuthFailure", f"Not authorized for image:{image_id}", 403)
+        return ami
+
+    def create_image(self):
+        name = self._get_param("Name")
+        self._check_image_name(name)
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        tags = self._image_tags()
+        self.error_on_dryrun()
+        account = world.account(self.current_account)
+        ami = Ami(
+            self.ec2_backend,
+            random_ami_id(),
+            instance=instance,
+            name=name,
+            description=self._get_param("Description", ""),
+            creation_date=account.clock.now(),
+            root_device_type="ebs",
+            image_location=f"{self.current_account}/{name}",
+            region_name=instance.placement.zone,
+            snapshot_description=f"Created by CreateImage({instance.id})",
+        )
+        ami.source_image_id, ami.source_image_region = instance.image_id, self.region
+        ami.add_tags(tags.get("image", {}))
+        ami.ebs_snapshot.add_tags(tags.get("snapshot", {}))
+        self.ec2_backend.amis[ami.id] = ami
+        self._settle(ami, account)
+        return ActionResult({"ImageId": ami.id})
+
+    def _check_image_name(self, name: str) -> None:
+        if len(name) not in NAME_LENGTHS:
+            raise AwsError(
+                "InvalidAMIName.Malformed",
+                "AMI names must be between 3 and 128 characters long, and may contain letters, "
+                "numbers, '(', ')', '.', '-', '/' and '_'",
+            )
+        for ami in self.ec2_backend.amis.values():
+            if ami.name == name and ami.owner_id == self.current_account:
+                raise AwsError(
+                    "InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {ami.id}"
+                )
+
+    def _image_tags(self) -> dict[str, dict[str, str]]:
+        tags: dict[str, dict[str, str]] = {}
+        for spec in self._get_param("TagSpecifications", []):
+            kind = spec.get("ResourceType")
+            if kind not in ("image", "snapshot"):
+                raise AwsError(
+                    "InvalidParameterValue", f"'{kind}' is not a valid taggable resource type"
+                )
+            tags.setdefault(kind, {}).update({t["Key"]: t["Value"] for t in spec.get("Tags", [])})
+        return tags
+
+    def _settle(self, ami: Ami, account) -> None:
+        """pending, then available or failed when its time has come."""
+        fails, pends = world.effect("image-fails"), world.effect("image-pending")
+        seconds = account.settings.image_pending_seconds
+        for effect in (fails, pends):
+            if effect and "seconds" in effect.options:
+                seconds = float(effect.options["seconds"])
+        reason = fails.options.get("message", "Image creation failed.") if fails else None
+
+        def settle() -> None:
+            if ami.state != "pending":
+                return
+            ami.state = "failed" if reason else "available"
+            ami.ebs_snapshot.status = "error" if reason else "completed"
+            if reason:
+                ami.state_reason = {"Code": "Client.InternalError", "Message": reason}
+
+        ami.state, ami.ebs_snapshot.status = "pending", "pending"
+        account.clock.after(seconds, settle)
+
+    def deregister_image(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        self.error_on_dryrun()
+        self.ec2_backend.deregister_image(ami.id)
+        result = {"Return": True}
+        if self._get_param("DeleteAssociatedSnapshots", False):
+            self.ec2_backend.delete_snapshot(ami.ebs_snapshot.id)
+            result["DeleteSnapshotResults"] = [
+                {"SnapshotId": ami.ebs_snapshot.id, "ReturnCode": "success"}
+            ]
+        return ActionResult(result)
+
+    def enable_image_deprecation(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        now = world.account(self.current_account).clock.now()
+        wanted = self._get_param("DeprecateAt").replace(tzinfo=None)
+        # AWS rounds to the nearest minute, so a moment just ahead can become the past.
+        rounded = (wanted + timedelta(seconds=30)).replace(second=0, microsecond=0)
+        if rounded <= now:
+            raise AwsError("InvalidParameterValue", "The deprecation date must be in the future.")
+        if rounded > now + LATEST_DEPRECATION:
+            raise AwsError(
+                "InvalidParameterValue", "The deprecation date is too far in the future."
+            )
+        self.error_on_dryrun()
+        ami.deprecates_at = rounded
+        ami.deprecation_time = rounded.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return ActionResult({"Return": True})
+
+    def disable_image_deprecation(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        self.error_on_dryrun()
+        ami.deprecates_at = ami.deprecation_time = None
+        return ActionResult({"Return": True})
+
+    def disable_image(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        if ami.state not in ("available", "disabled"):
+            raise unavailable(ami.id)
+        self.error_on_dryrun()
+        ami.state, ami.launch_permissions = "disabled", []
+        return ActionResult({"Return": True})
+
+    def enable_image(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        self.error_on_dryrun()
+        if ami.state == "disabled":
+            ami.state = "available"
+        return ActionResult({"Return": True})
+
+
+def _launchable_by(ami: Ami, users: list[str], account: str) -> bool:
+    if "all" in users:
+        return ami.is_public
+    wanted = {account if user == "self" else user for user in users}
+    return any(p.get("UserId") in wanted for p in ami.launch_permissions)

@@ -1,0 +1,181 @@
+"""Faults: which calls they hit, and what those calls get instead of their answer.
+
+Wire faults replace or delay the answer; behavioural faults (BEHAVIOURS) change
+what an operation does and are looked up by its handler through world.effect.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass, field
+
+from .wire import AwsError, Call
+
+WIRE = {
+    "throttle",
+    "error",
+    "raw",
+    "slow",
+    "slow_after",
+    "reset",
+    "lost",
+    "deny",
+    "expired",
+}
+# kind -> (service, operation) it applies to unless the fault says otherwise
+BEHAVIOURS = {
+    "nodegroup-update-fails": ("eks", "UpdateNodegroupVersion"),
+    "image-fails": ("ec2", "CreateImage"),
+    "image-pending": ("ec2", "CreateImage"),
+}
+MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
+
+THROTTLES = {
+    "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
+    "autoscaling": ("Throttling", "Rate exceeded", 400),
+    "eks": ("ThrottlingException", "Rate exceeded", 429),
+    "ssm": ("ThrottlingException", "Rate exceeded", 400),
+    "sts": ("Throttling", "Rate exceeded", 400),
+}
+EXPIRED = {
+    "ec2": ("RequestExpired", "Request has expired.", 400),
+    "query": ("ExpiredToken", "The security token included in the request is expired", 403),
+    "rest-json": (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        403,
+    ),
+    "json": (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        400,
+    ),
+}
+GATEWAY_PAGE = (
+    b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
+)
+
+
+@dataclass
+class Fault:
+    """One rule. `count` None means for ever; `skip` calls pass unharmed first."""
+
+    id: int
+    kind: str
+    service: str | None = None
+    operation: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    access_key: str | None = None
+    account: str | None = None
+    skip: int = 0
+    count: int | None = None
+    hits: int = 0
+    options: dict = field(default_factory=dict)
+
+    def matches(self, call: Call) -> bool:
+        pairs = (
+            (self.service, call.service),
+            (self.operation, call.operation),
+            (self.access_key, call.access_key),
+            (self.account, call.account),
+        )
+        if any(want and not re.fullmatch(want, have) for want, have in pairs):
+            return False
+        return all(
+            re.search(pattern, str(call.params.get(name, "")))
+            for name, pattern in self.params.items()
+        )
+
+    def describe(self) -> dict:
+        return {k: v for k, v in self.__dict__.items() if k != "options"} | self.options
+
+
+class Faults:
+    """The rules in force."""
+
+    def __init__(self) -> None:
+        self._rules: list[Fault] = []
+        self._ids = itertools.count(1)
+
+    def add(self, wanted: dict) -> Fault:
+        kind = wanted.get("kind")
+        if kind not in WIRE and kind not in BEHAVIOURS:
+            raise ValueError(
+                f"unknown fault kind {kind!r}; known: {sorted(WIRE | set(BEHAVIOURS))}"
+            )
+        given = {k: v for k, v in wanted.items() if k in MATCHERS and v is not None}
+        options = {k: v for k, v in wanted.items() if k not in MATCHERS | {"kind"}}
+        if kind in BEHAVIOURS:
+            given.setdefault("service", BEHAVIOURS[kind][0])
+            given.setdefault("operation", BEHAVIOURS[kind][1])
+        for pattern in [*given.get("params", {}).values(), given.get("operation") or ""]:
+            re.compile(pattern)
+        fault = Fault(next(self._ids), kind, options=options, **given)
+        self._rules.append(fault)
+        return fault
+
+    def hit(self, call: Call) -> tuple[Fault | None, list[Fault]]:
+        """The first wire fault and every behavioural fault that hits this call."""
+        wire, effects = None, []
+        for fault in list(self._rules):
+            if not fault.matches(call) or (fault.kind in WIRE and wire):
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            fault.hits += 1
+            if fault.count is not None and fault.hits >= fault.count:
+                self._rules.remove(fault)
+            if fault.kind in WIRE:
+                wire = fault
+            else:
+                effects.append(fault)
+        return wire, effects
+
+    def describe(self, account: str | None = None) -> list[dict]:
+        return [f.describe() for f in self._rules if account in (None, f.account)]
+
+    def clear(self, account: str | None = None, fault_id: int | None = None) -> int:
+        keep = [
+            f
+            for f in self._rules
+            if (account and f.account != account) or (fault_id and f.id != fault_id)
+        ]
+        gone = len(self._rules) - len(keep)
+        self._rules = keep
+        return gone
+
+
+def refusal(fault: Fault, call: Call) -> AwsError:
+    """The error a throttle, error, deny or expired fault answers with."""
+    options = fault.options
+    if fault.kind == "throttle":
+        code, message, status = THROTTLES.get(call.service, ("Throttling", "Rate exceeded", 400))
+    elif fault.kind == "expired":
+        code, message, status = EXPIRED[call.protocol]
+    elif fault.kind == "deny":
+        code, message, status = _denial(call)
+    else:
+        code, message, status = "InternalError", "An internal error has occurred", 500
+    return AwsError(
+        options.get("code", code),
+        options.get("message", message),
+        int(options.get("status", status)),
+    )
+
+
+def _denial(call: Call) -> tuple[str, str, int]:
+    action = f"{call.service}:{call.operation}"
+    user = f"arn:aws:iam::{call.account}:user/opsy"
+    why = (
+        f"User: {user} is not authorized to perform: {action} because no "
+        f"identity-based policy allows the {action} action"
+    )
+    if call.protocol == "ec2":
+        return (
+            "UnauthorizedOperation",
+            f"You are not authorized to perform this operation. {why}",
+            403,
+        )
+    if call.protocol == "query":
+        return "AccessDenied", why, 403
+    return "AccessDeniedException", why, 403 if call.protocol == "rest-json" else 400

@@ -1,0 +1,131 @@
+"""Puts our response classes in place of moto's, and proves that they still fit.
+
+moto's extension points are internal, so every attribute that is patched or
+relied upon is named in RELIED_UPON and checked at start: a moto that moved
+fails here, by name, instead of somewhere in a test.
+"""
+
+import importlib
+import inspect
+
+import moto.autoscaling.responses
+from moto.core.utils import camelcase_to_underscores, get_service_model
+
+from . import ec2_instances, ec2_templates, eks
+from .ec2 import BedEC2
+from .eks import BedEKS
+from .ssm import BedSSM
+from .sts import BedSTS
+
+RESPONSES = {
+    "ec2": BedEC2,
+    "eks": BedEKS,
+    "ssm": BedSSM,
+    "sts": BedSTS,
+    "autoscaling": moto.autoscaling.responses.AutoScalingResponse,
+}
+EKS_PATHS = (
+    "{0}/clusters/(?P<name>[^/]+)/node-groups/(?P<nodegroupName>[^/]+)/update-version$",
+    "{0}/clusters/(?P<name>[^/]+)/updates$",
+    "{0}/clusters/(?P<name>[^/]+)/updates/(?P<updateId>[^/]+)$",
+)
+RELIED_UPON = {
+    "moto.moto_server.werkzeug_app": [
+        "DomainDispatcherApplication.infer_service_region_host",
+        "create_backend_app",
+    ],
+    "moto.core.responses": [
+        "ActionResult",
+        "BaseResponse.call_action",
+        "BaseResponse.dispatch",
+        "BaseResponse.serialized",
+        "EmptyResult",
+    ],
+    "moto.core.base_backend": ["BackendDict._instances"],
+    "moto.core.parse": ["PROTOCOL_PARSERS"],
+    "moto.autoscaling.models": [
+        "AutoScalingBackend.create_auto_scaling_group",
+        "AutoScalingBackend.delete_auto_scaling_group",
+        "AutoScalingBackend.notify_terminate_instances",
+        "autoscaling_backends",
+    ],
+    "moto.ec2.models": ["ec2_backends"],
+    "moto.ec2.models.amis": ["AmiBackend.deregister_image"],
+    "moto.ec2.models.instances": [
+        "Instance.public_ip",
+        "Instance.public_ip_address",
+        "InstanceBackend.all_instances",
+        "InstanceBackend.terminate_instances",
+    ],
+    "moto.ec2.models.key_pairs": ["KeyPair.public_key"],
+    "moto.ec2.models.launch_templates": [
+        "LaunchTemplate.create_version",
+        "LaunchTemplate.default_version",
+        "LaunchTemplate.get_version",
+        "LaunchTemplate.is_default",
+        "LaunchTemplate.latest_version",
+    ],
+    "moto.ec2.responses": [
+        "EC2Response.create_key_pair",
+        "EC2Response.create_tags",
+        "EC2Response.delete_key_pair",
+        "EC2Response.delete_security_group",
+        "EC2Response.import_key_pair",
+        "EC2Response.run_instances",
+        "EC2Response.terminate_instances",
+    ],
+    "moto.eks.models": [
+        "EKSBackend.create_cluster",
+        "EKSBackend.create_nodegroup",
+        "eks_backends",
+    ],
+    "moto.eks.responses": ["EKSResponse.create_cluster"],
+    "moto.eks.utils": ["Session"],
+    "moto.ssm.models": ["Parameter", "ssm_backends"],
+    "moto.ssm.responses": ["SimpleSystemManagerResponse.put_parameter"],
+}
+
+
+def self_test() -> None:
+    """Raises RuntimeError naming everything that no longer exists."""
+    missing = []
+    for module_name, attributes in RELIED_UPON.items():
+        module = importlib.import_module(module_name)
+        for path in attributes:
+            target = module
+            for part in path.split("."):
+                target = getattr(target, part, None)
+            if target is None:
+                missing.append(f"{module_name}.{path}")
+    for service, response in RESPONSES.items():
+        known = {camelcase_to_underscores(n) for n in get_service_model(service).operation_names}
+        for name in our_operations(response):
+            if name not in known:
+                missing.append(f"operation {service}:{name} is not in the botocore model")
+    if missing:
+        raise RuntimeError("the installed moto or botocore does not fit: " + "; ".join(missing))
+
+
+def our_operations(response: type) -> list[str]:
+    """Public methods defined in this package: each must be an AWS operation."""
+    return sorted(
+        name
+        for base in response.__mro__
+        if base.__module__.startswith(__package__ + ".")
+        for name, member in vars(base).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    )
+
+
+def install() -> None:
+    """Must run before the first request: moto reads the tables lazily, once."""
+    self_test()
+    for service in ("ec2", "eks", "ssm", "sts"):
+        urls = importlib.import_module(f"moto.{service}.urls")
+        for path in urls.url_paths:
+            urls.url_paths[path] = RESPONSES[service].dispatch
+    eks_urls = importlib.import_module("moto.eks.urls")
+    for path in EKS_PATHS:
+        eks_urls.url_paths[path] = BedEKS.dispatch
+    for module in (ec2_instances, ec2_templates, eks):
+        module.patch()

@@ -1,0 +1,121 @@
+"""The nodes of a managed group: an Auto Scaling group on EKS's own copy of the launch template."""
+
+from moto.autoscaling.models import autoscaling_backends
+from moto.ec2.models import ec2_backends
+from moto.ssm.models import ssm_backends
+
+from .ec2_templates import inherit
+
+RECOMMENDED = (
+    "/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/{architecture}/standard/recommended"
+)
+
+
+def name_of(group) -> str:
+    return group.resources["autoScalingGroups"][0]["name"]
+
+
+def create(account: str, region: str, group, version) -> None:
+    """EKS copies the version into a launch template of its own and starts the nodes from that."""
+    ec2 = ec2_backends[account][region]
+    tags = {"eks:cluster-name": group.cluster_name, "eks:nodegroup-name": group.nodegroup_name}
+    copy = ec2.create_launch_template(
+        f"eks-{group.uuid}", "", _data(account, region, group, version), {"launch-template": tags}
+    )
+    asg_tags = {**tags, f"kubernetes.io/cluster/{group.cluster_name}": "owned"}
+    sizes = group.scaling_config
+    auto_scaling_group(
+        account,
+        region,
+        name_of(group),
+        {"LaunchTemplateId": copy.id, "Version": "1"},
+        (sizes.get("minSize", 1), sizes.get("desiredSize", 2), sizes.get("maxSize", 2)),
+        [{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in asg_tags.items()],
+    )
+
+
+def auto_scaling_group(
+    account: str,
+    region: str,
+    name: str,
+    template: dict,
+    sizes: tuple[int, int, int],
+    tags: list[dict],
+) -> None:
+    """An Auto Scaling group with its instances; `sizes` is minimum, desired, maximum."""
+    autoscaling_backends[account][region].create_auto_scaling_group(
+        name=name,
+        availability_zones=[f"{region}a"],
+        min_size=sizes[0],
+        desired_capacity=sizes[1],
+        max_size=sizes[2],
+        launch_config_name="",
+        launch_template=template,
+        vpc_zone_identifier=None,
+        default_cooldown=None,
+        health_check_period=None,
+        health_check_type=None,
+        load_balancers=[],
+        target_group_arns=[],
+        placement_group=None,
+        termination_policies=[],
+        tags=tags,
+    )
+
+
+def _data(account: str, region: str, group, version) -> dict:
+    data = inherit(version.data, {}) if version else {}
+    data.setdefault("InstanceType", (group.instance_types or ["t3.medium"])[0])
+    if not data.get("ImageId"):
+        data["ImageId"] = recommended(account, region, group.version, "image_id")
+    return data
+
+
+def recommended(account: str, region: str, kubernetes: str, what: str) -> str:
+    """`image_id` or `release_version` of the newest EKS-optimised image, or empty."""
+    name = f"{RECOMMENDED.format(version=kubernetes, architecture='x86_64')}/{what}"
+    found = ssm_backends[account][region].get_parameters([name])
+    return found[name].value if name in found else ""
+
+
+def _asg(account: str, region: str, group):
+    return autoscaling_backends[account][region].autoscaling_groups.get(name_of(group))
+
+
+def prepare(account: str, region: str, group, version) -> str:
+    """Point the Auto Scaling group at the new version; returns what it launched before."""
+    asg = _asg(account, region, group)
+    before = asg.launch_template_version
+    new = asg.ec2_launch_template.create_version(_data(account, region, group, version), "")
+    _point(asg, str(new.number))
+    return before
+
+
+def back(account: str, region: str, group, before: str) -> None:
+    asg = _asg(account, region, group)
+    if asg is not None:
+        _point(asg, before)
+
+
+def _point(asg, number: str) -> None:
+    asg.launch_template_version = asg.provided_launch_template_version = number
+
+
+def instances(account: str, region: str, group) -> list[str]:
+    return [state.instance.id for state in _asg(account, region, group).instance_states]
+
+
+def replace(account: str, region: str, group, instance_id: str) -> None:
+    if _asg(account, region, group) is None:
+        return
+    ec2_backends[account][region].terminate_instances([instance_id])
+    autoscaling_backends[account][region].notify_terminate_instances([instance_id])
+
+
+def remove(account: str, region: str, group) -> None:
+    asg = _asg(account, region, group)
+    if asg is None:
+        return
+    template = asg.ec2_launch_template
+    autoscaling_backends[account][region].delete_auto_scaling_group(asg.name)
+    ec2_backends[account][region].delete_launch_template(template.name, None)

@@ -1,0 +1,80 @@
+"""State that is not moto's: one Account per account id, and the call in progress.
+
+Resources live in moto's backends; an Account adds the clock, the settings and
+the idempotency records that moto lacks. `world.call` is the call being executed:
+the application runs one at a time under one lock.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+
+from .clock import Clock
+
+DEFAULT_ACCOUNT = "123456789012"
+
+
+@dataclass
+class Settings:
+    """Emulated durations, in seconds."""
+
+    nodegroup_update_seconds: float = 60
+    nodegroup_config_seconds: float = 5
+    nodegroup_create_seconds: float = 0
+    nodegroup_delete_seconds: float = 30
+    image_pending_seconds: float = 0
+
+    def change(self, wanted: dict) -> None:
+        known = {f.name for f in fields(self)}
+        unknown = set(wanted) - known
+        if unknown:
+            raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
+        for name, value in wanted.items():
+            setattr(self, name, float(value))
+
+    def describe(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class Account:
+    id: str
+    clock: Clock
+    settings: Settings = field(default_factory=Settings)
+    # client token -> (fingerprint of the request, remembered answer)
+    tokens: dict[tuple[str, str], tuple[str, object]] = field(default_factory=dict)
+    # (region, cluster) -> what seeding made
+    seeded: dict[tuple[str, str], dict] = field(default_factory=dict)
+    # (region, cluster, node group, update id) -> update
+    updates: dict[tuple[str, str, str, str], dict] = field(default_factory=dict)
+
+
+class World:
+    """Every account the bed has seen."""
+
+    def __init__(self) -> None:
+        self.speed = 1.0
+        self.ssh = None
+        self.call = None
+        self.effects: list = []
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, account_id: str) -> Account:
+        if account_id not in self._accounts:
+            self._accounts[account_id] = Account(account_id, Clock(self.speed))
+        return self._accounts[account_id]
+
+    def accounts(self) -> list[Account]:
+        return list(self._accounts.values())
+
+    def forget(self, account_id: str) -> None:
+        from moto.core.base_backend import BackendDict
+
+        self._accounts.pop(account_id, None)
+        for backends in BackendDict._instances:
+            backends.pop(account_id, None)
+
+    def effect(self, kind: str):
+        """The behavioural fault of this kind that hit the call in progress, if any."""
+        return next((fault for fault in self.effects if fault.kind == kind), None)
+
+
+world = World()

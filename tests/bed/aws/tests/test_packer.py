@@ -1,0 +1,104 @@
+"""Real Packer against the bed, without and with provisioning over SSH."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = Path(__file__).with_name("node.pkr.hcl")
+PROVISIONED = Path(__file__).with_name("provisioned.pkr.hcl")
+# A build takes one to two seconds; a loaded machine much longer.
+BUILD_SECONDS = 120
+
+pytestmark = pytest.mark.skipif(not shutil.which("packer"), reason="packer is not installed")
+
+
+def build(bed, environment, template: Path, name: str, **variables) -> subprocess.CompletedProcess:
+    variables |= {
+        "endpoint": bed.endpoint,
+        "source_ami": bed.seed()["base_images"]["v20260801"],
+        "ami_name": name,
+    }
+    flags = [flag for k, v in variables.items() for flag in ("-var", f"{k}={v}")]
+    return subprocess.run(
+        ["packer", "build", "-machine-readable", *flags, str(template)],
+        env=environment,
+        cwd=environment["HOME"],
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+    )
+
+
+def test_a_build_without_communicator_leaves_an_image_and_nothing_else(bed, packer_environment):
+    result = build(bed, packer_environment, TEMPLATE, "opsy-plain")
+    assert result.returncode == 0, result.stdout
+    state = bed.state()
+    image = next(i for i in state["images"] if i["name"] == "opsy-plain")
+    assert image["state"] == "available"
+    assert image["tags"]["status"] == "new"
+    assert f"artifact,0,id,us-east-1:{image['id']}" in result.stdout
+    snapshot = next(s for s in state["snapshots"] if s["image"] == image["id"])
+    assert snapshot["tags"]["kind"] == "node"
+    assert not any(state["leftovers"].values()), state["leftovers"]
+    assert len(bed.journal("RunInstances")) == len(bed.journal("CreateImage")) == 1
+
+
+def test_a_build_provisions_over_ssh(bed, server, packer_environment, tmp_path):
+    note = f"/tmp/{bed.account}-provisioned"
+    result = build(
+        bed,
+        packer_environment,
+        PROVISIONED,
+        "opsy-ssh",
+        ssh_user=server["ssh_user"],
+        ssh_port=server["ssh_port"],
+        note=note,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "provisioned as " + server["ssh_user"] in result.stdout
+    # the sleep it left running ended with its instance
+    assert not _runs(int(Path(note).read_text()))
+    assert not any(bed.state()["leftovers"].values())
+    Path(note).unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Zombies do not run: nobody may reap them where PID 1 does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_failing_provisioner_fails_the_build_and_is_cleaned_up(bed, server, packer_environment):
+    result = build(
+        bed,
+        packer_environment,
+        PROVISIONED,
+        "opsy-broken",
+        ssh_user=server["ssh_user"],
+        ssh_port=server["ssh_port"],
+        note="/nonexistent/note",
+    )
+    assert result.returncode == 1
+    assert "Script exited with non-zero exit status" in result.stdout
+    state = bed.state()
+    assert not any(state["leftovers"].values())
+    assert not [i for i in state["images"] if i["name"] == "opsy-broken"]
+
+
+def test_a_taken_name_fails_before_anything_is_started(bed, packer_environment):
+    assert build(bed, packer_environment, TEMPLATE, "opsy-twice").returncode == 0
+    result = build(bed, packer_environment, TEMPLATE, "opsy-twice")
+    assert result.returncode == 1
+    assert "is used by an existing AMI" in result.stdout
+    assert len(bed.journal("RunInstances")) == 1
+
+
+def test_an_image_that_fails_fails_the_build(bed, packer_environment):
+    bed.fault("image-fails", count=1)
+    result = build(bed, packer_environment, TEMPLATE, "opsy-failed")
+    assert result.returncode == 1
+    assert "Error waiting for AMI" in result.stdout
