@@ -1,0 +1,190 @@
+//! A builder's status: the operator's fields, and what plans read back.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::conditions::Condition;
+
+/// What is known of a builder. Phase is output; only `history`, `inputs`, `images` and `sweeps` are
+/// read back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PackerBuilderStatus {
+    /// The operator's state words, for people and old dashboards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// The live run's Job, where builds are Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Vec<ObjectReference>>,
+    /// Build id of the run under way, else of the last.
+    #[serde(default, rename = "buildID", skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// Packer's command that is running or ran last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Ready, Reconciling, Stalled and Published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<Condition>>,
+    /// Failed builds with these inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_job_count: Option<i32>,
+    /// Id of the Job or process that runs the build.
+    #[serde(default, rename = "jobID", skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// Name of the run under way, else of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// How that run stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_status: Option<String>,
+    /// When the last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last_run: Option<Timestamp>,
+    /// Base image of the last run.
+    #[serde(default, rename = "lastRunBaseImageID", skip_serializing_if = "Option::is_none")]
+    pub last_run_base_image_id: Option<String>,
+    /// Image the last successful run built.
+    #[serde(default, rename = "lastRunBuiltImageID", skip_serializing_if = "Option::is_none")]
+    pub last_run_built_image_id: Option<String>,
+    /// Temporary key pair of the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_key_pair: Option<String>,
+    /// Last error line of the last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_message: Option<String>,
+    /// Temporary security group of the last run.
+    #[serde(default, rename = "lastRunSecurityGroupID", skip_serializing_if = "Option::is_none")]
+    pub last_run_security_group_id: Option<String>,
+    /// How the last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_status: Option<String>,
+    /// When `state` last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last_transition_time: Option<Timestamp>,
+    /// Failures after which a person must act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_number_of_failed_jobs: Option<i32>,
+    /// The generation this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The active images, one a lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<LaneImage>>,
+    /// What the active images were built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<InputsRecord>,
+    /// Why the last build was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last ten runs, newest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<RunRecord>>,
+    /// Leftovers of ended runs still to be looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweeps: Option<Vec<SweepRecord>>,
+}
+
+/// An object of the cluster, as the operator's status refers to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectReference {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// The active image of one lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneImage {
+    /// Region the image is in.
+    pub region: String,
+    /// x86_64 or arm64.
+    pub architecture: String,
+    /// Image id.
+    pub id: String,
+    /// Name of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What a build is made from; absent means it was not known or not asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InputsRecord {
+    /// The base image.
+    #[serde(default, rename = "baseAMI", skip_serializing_if = "Option::is_none")]
+    pub base_ami: Option<String>,
+    /// Tag value `opsy.dev/template`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Tag value `opsy.dev/spec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
+}
+
+/// One ended run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRecord {
+    /// Build id.
+    pub id: String,
+    /// Succeeded, Failed, Cancelled, TimedOut, Superseded, Lost.
+    pub result: String,
+    /// Why it was started: Missing, Expired, BaseImage, Template, Spec, Retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// What it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<InputsRecord>,
+    /// Images it built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<String>>,
+    /// When it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub ended_at: Option<Timestamp>,
+    /// The last error lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Vec<String>>,
+}
+
+/// An ended run whose leftovers are still to be looked for: images appear late.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepRecord {
+    /// Build id.
+    pub id: String,
+    /// Region to look in.
+    pub region: String,
+    /// When to look next.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub due: Option<Timestamp>,
+    /// How often it was looked already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks: Option<i32>,
+    /// Ids and names Packer announced, as `kind=id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Vec<String>>,
+}

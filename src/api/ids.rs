@@ -1,0 +1,165 @@
+//! Ids as newtypes, parsed where they enter: an image id is never mistaken for a template id.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not the id it should be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{text:?} is not {what}")]
+pub struct BadId {
+    what: &'static str,
+    text: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks and takes a text.
+            pub fn parse(text: impl Into<String>) -> Result<Self, BadId> {
+                let text = text.into();
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&text) { Ok(Self(text)) } else { Err(BadId { what: $what, text }) }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadId;
+            fn try_from(text: String) -> Result<Self, BadId> {
+                Self::parse(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+id!(
+    /// An AMI id, `ami-…`.
+    ImageId, "an image id (ami-…)", |t| aws_id(t, "ami-"));
+id!(
+    /// A launch template id, `lt-…`.
+    TemplateId, "a launch template id (lt-…)", |t| aws_id(t, "lt-"));
+id!(
+/// An AWS region name, e.g. `eu-west-1`.
+Region, "a region (like eu-west-1)", |t| {
+    t.len() <= 32 && t.contains('-') && t.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+});
+id!(
+    /// A full Git commit id.
+    CommitId, "a full commit id (40 hex digits)", |t| hex(t, 40));
+id!(
+    /// One build: a hash of owner, builder, inputs and the run before it.
+    BuildId, "a build id (16 hex digits)", |t| hex(t, 16));
+id!(
+    /// Name of a run: a DNS label of at most 63 characters.
+    RunName, "a run name (a DNS label)", |t| dns_label(t, 63));
+id!(
+    /// AWS idempotency token: 64 hex digits.
+    ClientToken, "a client token (64 hex digits)", |t| hex(t, 64));
+id!(
+/// Whose images, runs and launch template versions these are: `agentID`, or a hash.
+Owner, "an owner (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.')", |t| {
+    (1..=63).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+});
+
+impl BuildId {
+    /// The id of what the parts describe; the same parts always give the same id.
+    pub fn of(parts: &[&str]) -> Self {
+        Self(digest(parts)[..16].to_owned())
+    }
+}
+
+impl ClientToken {
+    /// The token of what the parts describe; the same parts always give the same token.
+    pub fn of(parts: &[&str]) -> Self {
+        Self(digest(parts))
+    }
+}
+
+/// SHA-256 over length-prefixed parts, so that no two lists of parts collide by concatenation.
+pub fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The two kinds Opsy owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    PackerBuilder,
+    AMIRefresher,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PackerBuilder => "PackerBuilder",
+            Self::AMIRefresher => "AMIRefresher",
+        })
+    }
+}
+
+/// An object of either kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectKey {
+    pub kind: Kind,
+    pub key: Key,
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.key)
+    }
+}
+
+fn aws_id(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix).is_some_and(|rest| (8..=17).contains(&rest.len()) && hex(rest, rest.len()))
+}
+
+fn hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
+}
+
+fn dns_label(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}

@@ -1,0 +1,23 @@
+//! The contract: the two custom resources, their conditions, and the words every other module
+//! speaks (ids, error classes, durations). Nothing in here does any I/O or knows another module.
+
+pub mod builder;
+pub mod class;
+pub mod conditions;
+pub mod duration;
+pub mod files;
+pub mod ids;
+pub mod refresher;
+pub mod schema;
+
+/// API group of both kinds.
+pub const GROUP: &str = "ami.opsy.dev";
+/// API version of both kinds.
+pub const VERSION: &str = "v1alpha1";
+
+pub use builder::{PackerBuilder, PackerBuilderSpec, PackerBuilderStatus};
+pub use class::{Class, Seen};
+pub use ids::{
+    BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
+};
+pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};
