@@ -1,0 +1,179 @@
+//! Strictness: a tree held against a schema, every finding with its line.
+//!
+//! The schemas are the ones that API servers and editors get, so all three agree. What a schema
+//! cannot say (durations, regions, paths) is in `rules`, on the typed spec.
+
+use serde_json::Value as Json;
+
+use super::Severity;
+use super::yaml::{Entry, Node, Scalar, Value};
+
+pub mod rules;
+
+/// Texts that YAML 1.1 reads as booleans and YAML 1.2 as texts.
+const OLD_BOOLEANS: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
+/// How alike two names must be to be offered as "did you mean" (Jaro-Winkler, 1 is equal).
+const ALIKE: f64 = 0.83;
+
+/// Something found at a line of a file that the caller knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub line: usize,
+    pub message: String,
+    pub severity: Severity,
+}
+
+impl Finding {
+    pub fn error(line: usize, message: impl Into<String>) -> Self {
+        Self { line, message: message.into(), severity: Severity::Error }
+    }
+
+    pub fn note(line: usize, message: impl Into<String>) -> Self {
+        Self { line, message: message.into(), severity: Severity::Note }
+    }
+}
+
+/// Holds a value against a schema. `path` is the value's own; `line` is where its key is.
+pub fn against(node: &Node, schema: &Json, path: &str, line: usize, found: &mut Vec<Finding>) {
+    if let Some(tag) = &node.tag {
+        found.push(Finding::error(node.line, at(path, &format!("the tag {tag} means nothing here"))));
+        return;
+    }
+    match (schema["type"].as_str(), &node.value) {
+        (Some("object"), Value::Map(entries)) => map(entries, schema, path, line, found),
+        (Some("array"), Value::List(items)) => {
+            for (index, item) in items.iter().enumerate() {
+                against(item, &schema["items"], &format!("{path}[{index}]"), item.line, found);
+            }
+        }
+        (Some(due), Value::Scalar(scalar)) => {
+            let severity = mismatch(due, scalar).or_else(|| out_of_bounds(schema, scalar));
+            if let Some((severity, words)) = severity {
+                found.push(Finding { line, message: at(path, &words), severity });
+            }
+        }
+        (Some(due), other) => {
+            let words = format!("must be {}, and this is {}", spoken(due), shape(other));
+            found.push(Finding::error(line, at(path, &words)));
+        }
+        (None, _) => {}
+    }
+}
+
+/// A message about a field; the root has no path.
+fn at(path: &str, words: &str) -> String {
+    if path.is_empty() { words.to_owned() } else { format!("{path}: {words}") }
+}
+
+fn map(entries: &[Entry], schema: &Json, path: &str, line: usize, found: &mut Vec<Finding>) {
+    let known = schema["properties"].as_object();
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    for entry in entries {
+        let field = known.and_then(|known| known.get(&entry.key));
+        let rest = Some(&schema["additionalProperties"]).filter(|rest| rest.is_object());
+        match field.or(rest) {
+            Some(_) if entry.value.is_null() => {}
+            Some(schema) => against(&entry.value, schema, &below(&entry.key), entry.line, found),
+            None => found.push(Finding::error(entry.line, unknown(&entry.key, path, schema))),
+        }
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+        if !entries.iter().any(|entry| entry.key == name && !entry.value.is_null()) {
+            found.push(Finding::error(line, at(&below(name), "is required and missing")));
+        }
+    }
+}
+
+/// The words for a field nobody knows, with the name that was probably meant.
+pub fn unknown(key: &str, path: &str, schema: &Json) -> String {
+    let place = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    let fields = schema["properties"].as_object();
+    let names = fields.into_iter().flatten().map(|(name, _)| name.as_str());
+    if let Some(name) = closest(key, names) {
+        return format!("{place}: unknown field; did you mean `{name}`?");
+    }
+    let deeper = fields.into_iter().flatten().find(|(_, inner)| inner["properties"].get(key).is_some());
+    match deeper {
+        Some((name, _)) => format!("{place}: unknown field here; it belongs under `{name}`"),
+        None => format!("{place}: unknown field"),
+    }
+}
+
+/// The known name a text was probably meant to be.
+pub fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = text.to_lowercase();
+    names
+        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+/// Why a scalar is not of the type that is due.
+fn mismatch(due: &str, scalar: &Scalar) -> Option<(Severity, String)> {
+    let raw = &scalar.raw;
+    let old_boolean = scalar.plain && OLD_BOOLEANS.contains(&raw.to_lowercase().as_str());
+    let error = |words: String| Some((Severity::Error, words));
+    match (due, &scalar.json) {
+        ("string", Json::String(_)) if old_boolean => {
+            let words =
+                format!("`{raw}` is read as a text, other readers take it for a boolean; put it in quotes");
+            Some((Severity::Note, words))
+        }
+        ("string", Json::String(_)) | ("boolean", Json::Bool(_)) | ("number", Json::Number(_)) => None,
+        ("integer", Json::Number(number)) if !number.is_f64() => None,
+        ("string", Json::Number(_)) => {
+            error(format!("must be a text, and {raw} is a number; put it in quotes: \"{raw}\""))
+        }
+        ("string", Json::Bool(_)) => {
+            error(format!("must be a text, and {raw} is a boolean; put it in quotes: \"{raw}\""))
+        }
+        ("boolean", Json::String(_)) if old_boolean => {
+            error(format!("`{raw}` is a boolean in YAML 1.1 only; write true or false"))
+        }
+        ("boolean" | "integer" | "number", Json::String(text)) if !scalar.plain => {
+            error(format!("must be {}, and {text:?} is a text; leave the quotes away", spoken(due)))
+        }
+        (due, Json::Null) => error(format!("must be {}, and this is empty", spoken(due))),
+        (due, _) => error(format!("must be {}, and this is `{raw}`", spoken(due))),
+    }
+}
+
+fn out_of_bounds(schema: &Json, scalar: &Scalar) -> Option<(Severity, String)> {
+    let number = scalar.json.as_f64()?;
+    let words = |bound: &Json, side: &str| {
+        format!("{} is out of bounds: {side} is {}", scalar.raw, bound.as_f64().unwrap_or_default())
+    };
+    let low = &schema["minimum"];
+    if low.as_f64().is_some_and(|low| number < low) {
+        return Some((Severity::Error, words(low, "the least")));
+    }
+    let high = &schema["maximum"];
+    if high.as_f64().is_some_and(|high| number > high) {
+        return Some((Severity::Error, words(high, "the most")));
+    }
+    let int32 = schema["format"] == "int32" && i32::try_from(scalar.json.as_i64()?).is_err();
+    int32.then(|| (Severity::Error, format!("{} is too large", scalar.raw)))
+}
+
+fn spoken(due: &str) -> &'static str {
+    match due {
+        "string" => "a text",
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "array" => "a list",
+        _ => "a map",
+    }
+}
+
+fn shape(value: &Value) -> &'static str {
+    match value {
+        Value::Scalar(_) => "a single value",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+    }
+}
+
+#[cfg(test)]
+mod tests;

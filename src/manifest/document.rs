@@ -1,0 +1,364 @@
+//! One YAML document → one of our objects, or the reason why it is none.
+//!
+//! What the API server would set or ignore is ignored with a note; what it would refuse is an
+//! error here, before anything is applied.
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpec, VERSION, schema};
+
+use super::check::rules::{self, is_label, is_object_name};
+use super::check::{self, Finding};
+use super::yaml::{Node, Parsed, Value};
+use super::{Document, ExtraRules, Severity};
+
+/// Filled in while a document without namespace is checked; `read` puts the configured one.
+const ANY_NAMESPACE: &str = "default";
+/// Written by kubectl for itself: applying it would claim that kubectl still owns the object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Metadata that is the server's, or that a manifest in Git cannot mean.
+const SERVER_SET: [&str; 11] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
+
+/// An object without errors. Its namespace is the document's own, or none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub kind: Kind,
+    pub name: String,
+    pub namespace: Option<String>,
+    pub json: Json,
+    pub line: usize,
+}
+
+impl Draft {
+    /// The document, in its own namespace or else in the given one.
+    pub fn document(&self, file: &str, namespace: &str) -> Document {
+        let namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
+        let mut json = self.json.clone();
+        json["metadata"]["namespace"] = Json::String(namespace.clone());
+        let object = ObjectKey { kind: self.kind, key: Key { namespace, name: self.name.clone() } };
+        Document { object, json, file: file.to_owned(), line: self.line }
+    }
+}
+
+/// What a document holds: objects of ours, and what is to be said of it.
+#[derive(Default)]
+pub struct Contents {
+    pub drafts: Vec<Draft>,
+    pub findings: Vec<Finding>,
+}
+
+/// What a document turns out to be.
+enum Sort<'a> {
+    Ours(Kind),
+    List(&'a [Node]),
+    Foreign(String),
+    Wrong(String),
+    Empty,
+}
+
+/// Reads one document of a file.
+pub fn read(parsed: &Parsed, extra: &ExtraRules) -> Contents {
+    let mut contents = Contents::default();
+    let ours = node(&parsed.root, extra, &mut contents);
+    if ours {
+        let complaints = parsed.complaints.iter().map(|(line, words)| Finding::error(*line, words));
+        let before = contents.findings.len();
+        contents.findings.extend(complaints);
+        if contents.findings.len() > before {
+            contents.drafts.clear();
+        }
+    }
+    contents
+}
+
+/// Reads an object or a list of them; true when it is meant for us.
+fn node(root: &Node, extra: &ExtraRules, contents: &mut Contents) -> bool {
+    match sort(root) {
+        Sort::Empty => false,
+        Sort::Foreign(why) => {
+            contents.findings.push(Finding::note(root.line, why));
+            false
+        }
+        Sort::Wrong(why) => {
+            contents.findings.push(Finding::error(root.line, why));
+            true
+        }
+        Sort::List(items) => {
+            let ours = items.iter().filter(|item| node(item, extra, contents));
+            ours.count() > 0
+        }
+        Sort::Ours(kind) => {
+            let mut object = Object { kind, root, findings: Vec::new() };
+            contents.drafts.extend(object.draft(extra));
+            contents.findings.extend(object.findings);
+            true
+        }
+    }
+}
+
+fn sort(root: &Node) -> Sort<'_> {
+    if root.is_null() {
+        return Sort::Empty;
+    }
+    let text = |field: &str| root.get(field).and_then(Node::text);
+    let (Some(version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+        return without_kind(root);
+    };
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let known = [Kind::PackerBuilder, Kind::AMIRefresher].into_iter().find(|known| known.to_string() == kind);
+    match (group, known) {
+        (GROUP, Some(known)) if version == VERSION => Sort::Ours(known),
+        (GROUP, Some(known)) => {
+            Sort::Wrong(format!("apiVersion: {known} has no version {version}; write {GROUP}/{VERSION}"))
+        }
+        (GROUP, None) if kind.ends_with("List") => items(root, kind),
+        (GROUP, None) => {
+            let meant = check::closest(kind, ["PackerBuilder", "AMIRefresher"].into_iter());
+            let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            Sort::Wrong(format!("kind: {GROUP} has no kind {kind}{meant}"))
+        }
+        ("", None) if kind == "List" => items(root, kind),
+        (_, Some(known)) if check::closest(group, [GROUP].into_iter()).is_some() => {
+            Sort::Wrong(format!("apiVersion: {known} is of {GROUP}/{VERSION}, not of {group}"))
+        }
+        _ => Sort::Foreign(format!("{kind} is not ours: ignored")),
+    }
+}
+
+/// A document that lacks apiVersion or kind: ours if half of it says so.
+fn without_kind(root: &Node) -> Sort<'static> {
+    let half = |field: &str| root.get(field).and_then(Node::text).unwrap_or_default();
+    if half("apiVersion").starts_with(GROUP) {
+        return Sort::Wrong("kind: is required and missing".to_owned());
+    }
+    match half("kind") {
+        kind @ ("PackerBuilder" | "AMIRefresher") => {
+            Sort::Wrong(format!("apiVersion: is required and missing; {kind} is of {GROUP}/{VERSION}"))
+        }
+        _ => Sort::Foreign("has no apiVersion and kind, so it is no object: ignored".to_owned()),
+    }
+}
+
+fn items<'a>(root: &'a Node, kind: &str) -> Sort<'a> {
+    match root.get("items").map(|items| &items.value) {
+        Some(Value::List(items)) => Sort::List(items),
+        Some(_) => Sort::Wrong(format!("items: must be a list in a {kind}")),
+        None => Sort::Empty,
+    }
+}
+
+/// An object while it is checked.
+struct Object<'a> {
+    kind: Kind,
+    root: &'a Node,
+    findings: Vec<Finding>,
+}
+
+impl Object<'_> {
+    fn error(&mut self, path: &str, words: &str) {
+        let line = self.root.line_of(path);
+        self.findings.push(Finding::error(line, format!("{path}: {words}")));
+    }
+
+    fn draft(&mut self, extra: &ExtraRules) -> Option<Draft> {
+        self.fields();
+        let metadata = self.metadata();
+        let spec = self.spec();
+        let (metadata, spec) = (metadata?, spec?);
+        let text = |field: &str| metadata[field].as_str().map(str::to_owned);
+        let draft = Draft {
+            kind: self.kind,
+            name: text("name")?,
+            namespace: text("namespace"),
+            json: json!({
+                "apiVersion": format!("{GROUP}/{VERSION}"),
+                "kind": self.kind.to_string(),
+                "metadata": metadata,
+                "spec": spec,
+            }),
+            line: self.root.line,
+        };
+        self.extra(extra(&draft.document("", ANY_NAMESPACE)));
+        let wrong = self.findings.iter().any(|finding| finding.severity == Severity::Error);
+        (!wrong).then_some(draft)
+    }
+
+    /// What the rules of others find in fields that nothing was found in yet.
+    fn extra(&mut self, broken: Vec<(String, String)>) {
+        for (path, words) in broken {
+            let known = format!("{path}: ");
+            let said = |finding: &Finding| {
+                finding.severity == Severity::Error && finding.message.starts_with(&known)
+            };
+            if !self.findings.iter().any(said) {
+                self.error(&path, &words);
+            }
+        }
+    }
+
+    /// The fields beside metadata and spec.
+    fn fields(&mut self) {
+        let known = json!({"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "spec": {}}});
+        let Value::Map(entries) = &self.root.value else { return };
+        for entry in entries {
+            match entry.key.as_str() {
+                "apiVersion" | "kind" | "metadata" | "spec" => {}
+                "status" if entry.value.is_null() => {}
+                "status" => self
+                    .findings
+                    .push(Finding::note(entry.line, "status: is Opsy's to write and ignored here")),
+                key => {
+                    let message = check::unknown(key, "", &known);
+                    self.findings.push(Finding::error(entry.line, message));
+                }
+            }
+        }
+    }
+
+    fn metadata(&mut self) -> Option<Json> {
+        let Some(node) = self.root.get("metadata") else {
+            self.error("metadata", "is required and missing");
+            return None;
+        };
+        let Value::Map(entries) = &node.value else {
+            self.error("metadata", "must be a map");
+            return None;
+        };
+        let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
+        let text = json!({"type": "string"});
+        let known: Map<_, _> = METADATA.map(|name| (name.to_owned(), Json::Null)).into_iter().collect();
+        let known = json!({"properties": known});
+        let (mut kept, mut ignored) = (Map::new(), Vec::new());
+        for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
+            let key = entry.key.as_str();
+            let path = format!("metadata.{key}");
+            match key {
+                "labels" | "annotations" => {
+                    check::against(&entry.value, &texts, &path, entry.line, &mut self.findings)
+                }
+                "name" | "namespace" => {
+                    check::against(&entry.value, &text, &path, entry.line, &mut self.findings)
+                }
+                _ if SERVER_SET.contains(&key) => {
+                    ignored.push(path);
+                    continue;
+                }
+                _ => {
+                    let message = check::unknown(key, "metadata", &known);
+                    self.findings.push(Finding::error(entry.line, message));
+                    continue;
+                }
+            }
+            kept.insert(key.to_owned(), entry.value.json());
+        }
+        if !ignored.is_empty() {
+            let line = self.root.line_of(&ignored[0]);
+            self.findings.push(Finding::note(
+                line,
+                format!("{}: set by the server and ignored here", ignored.join(", ")),
+            ));
+        }
+        if let Some(Json::Object(annotations)) = kept.get_mut("annotations") {
+            annotations.remove(LAST_APPLIED);
+        }
+        self.names(&kept);
+        Some(Json::Object(kept))
+    }
+
+    fn names(&mut self, metadata: &Map<String, Json>) {
+        match metadata.get("name") {
+            None => self.error("metadata.name", "is required and missing"),
+            Some(Json::String(name)) if !is_object_name(name) => {
+                let words = format!(
+                    "{name:?} is not a name: use a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+                );
+                self.error("metadata.name", &words);
+            }
+            _ => {}
+        }
+        if let Some(Json::String(name)) = metadata.get("namespace")
+            && !is_label(name)
+        {
+            self.error(
+                "metadata.namespace",
+                &format!("{name:?} is not a namespace: use a-z, 0-9 and '-', at most 63"),
+            );
+        }
+        for (field, limited) in [("labels", true), ("annotations", false)] {
+            let entries = metadata.get(field).and_then(Json::as_object).into_iter().flatten();
+            for (key, value) in entries {
+                if !is_qualified(key) {
+                    self.error(&format!("metadata.{field}"), &format!("{key:?} is not a valid key"));
+                }
+                if limited && !value.as_str().is_none_or(|value| value.is_empty() || is_word(value)) {
+                    self.error(
+                        &format!("metadata.{field}.{key}"),
+                        &format!("{value} is not a valid label value"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn spec(&mut self) -> Option<Json> {
+        let Some(node) = self.root.get("spec") else {
+            self.error("spec", "is required and missing");
+            return None;
+        };
+        let before = self.findings.len();
+        check::against(node, schema::spec(self.kind), "spec", self.root.line_of("spec"), &mut self.findings);
+        let wrong = self.findings[before..].iter().any(|finding| finding.severity == Severity::Error);
+        let spec = node.json();
+        match rules(self.kind, &spec) {
+            // The schema has said why already.
+            Err(_) if wrong => {}
+            Err(error) => self.error("spec", &error.to_string()),
+            Ok(broken) => {
+                for (path, words, severity) in broken {
+                    let line = self.root.line_of(&path);
+                    self.findings.push(Finding { line, message: format!("{path}: {words}"), severity });
+                }
+            }
+        }
+        (!wrong).then_some(spec)
+    }
+}
+
+/// What breaks the rules of a kind, as far as its fields can be read.
+fn rules(kind: Kind, spec: &Json) -> serde_json::Result<Vec<rules::Broken>> {
+    Ok(match kind {
+        Kind::PackerBuilder => rules::builder(&PackerBuilderSpec::deserialize(spec)?),
+        Kind::AMIRefresher => rules::refresher(&AMIRefresherSpec::deserialize(spec)?),
+    })
+}
+
+/// A label or annotation key: a word, or a DNS name, a slash and a word.
+fn is_qualified(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, word)) => is_object_name(prefix) && is_word(word),
+        None => is_word(key),
+    }
+}
+
+/// Up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends.
+fn is_word(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric();
+    (1..=63).contains(&text.len())
+        && text.chars().all(|c| inner(c) || "-_.".contains(c))
+        && text.starts_with(inner)
+        && text.ends_with(inner)
+}

@@ -1,0 +1,131 @@
+//! `opsy.yaml` → settings, as strictly as any manifest: a typing error in `agentID` must never
+//! make an agent believe that it owns nothing.
+
+use std::sync::LazyLock;
+
+use serde_json::Value as Json;
+
+use crate::api::ids::Owner;
+use crate::api::schema;
+use crate::settings::RepoSettings;
+
+use super::Severity;
+use super::check::rules::{Rules, is_label, leaves};
+use super::check::{self, Finding};
+use super::yaml;
+
+/// Digits of an AWS account id.
+const ACCOUNT_DIGITS: usize = 12;
+
+static SCHEMA: LazyLock<Json> = LazyLock::new(schema::of::<RepoSettings>);
+
+/// The settings, if they can be read, and what is to be said of them.
+pub fn read(content: &[u8]) -> (Option<RepoSettings>, Vec<Finding>) {
+    let Ok(text) = str::from_utf8(content) else {
+        return (None, vec![Finding::error(1, "is not UTF-8 text")]);
+    };
+    let stream = yaml::parse(text);
+    let mut findings: Vec<_> =
+        stream.broken.iter().map(|(line, words)| Finding::error(*line, words)).collect();
+    let mut documents = stream.documents.iter().filter(|parsed| !parsed.root.is_null());
+    let first = documents.next();
+    if let Some(second) = documents.next() {
+        findings.push(Finding::error(second.root.line, "holds a second document; settings are one"));
+    }
+    let Some(parsed) = first else {
+        let settings = findings.is_empty().then(RepoSettings::default);
+        return (settings, findings);
+    };
+    findings.extend(parsed.complaints.iter().map(|(line, words)| Finding::error(*line, words)));
+    check::against(&parsed.root, &SCHEMA, "", parsed.root.line, &mut findings);
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return (None, findings);
+    }
+    match serde_json::from_value::<RepoSettings>(parsed.root.json()) {
+        Err(error) => {
+            findings.push(Finding::error(parsed.root.line, error.to_string()));
+            (None, findings)
+        }
+        Ok(settings) => {
+            for (path, words, severity) in rules(&settings) {
+                findings.push(Finding {
+                    line: parsed.root.line_of(&path),
+                    message: format!("{path}: {words}"),
+                    severity,
+                });
+            }
+            let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+            ((!wrong).then_some(settings), findings)
+        }
+    }
+}
+
+fn rules(settings: &RepoSettings) -> Vec<check::rules::Broken> {
+    let mut rules = Rules::default();
+    if let Some(Err(bad)) = settings.agent_id.as_ref().map(Owner::parse) {
+        rules.error("agentID", bad.to_string());
+    }
+    for (index, account) in settings.accounts.iter().flatten().enumerate() {
+        if account.len() != ACCOUNT_DIGITS || !account.chars().all(|c| c.is_ascii_digit()) {
+            rules.error(
+                format!("accounts[{index}]"),
+                format!("{account:?} is not an account id: {ACCOUNT_DIGITS} digits, in quotes"),
+            );
+        }
+    }
+    if let Some(namespace) = settings.namespace.as_ref().filter(|namespace| !is_label(namespace)) {
+        rules.error(
+            "namespace",
+            format!("{namespace:?} is not a namespace: use a-z, 0-9 and '-', at most 63"),
+        );
+    }
+    if let Some(path) = &settings.status_path {
+        match leaves(path) {
+            Some(why) => {
+                rules.error("statusPath", format!("{path:?} {why}; write it relative to the path Opsy reads"))
+            }
+            None if path.split('/').any(|step| matches!(step, "" | ".")) => {
+                rules.error("statusPath", format!("{path:?} must name a folder of its own, like `status`"));
+            }
+            None => {}
+        }
+    }
+    if let Some(publish) = &settings.publish {
+        rules.duration("publish.quietPeriod", &publish.quiet_period);
+        if let Some(branch) = publish.branch.as_ref().filter(|branch| !is_branch(branch)) {
+            rules.error("publish.branch", format!("{branch:?} is not the name of a branch"));
+        }
+        one_line(&mut rules, "publish.commitSuffix", &publish.commit_suffix);
+    }
+    if let Some(author) = &settings.author {
+        one_line(&mut rules, "author.name", &author.name);
+        one_line(&mut rules, "author.email", &author.email);
+    }
+    if let Some(Some(builds)) = settings.limits.as_ref().map(|limits| limits.concurrent_builds)
+        && builds < 1
+    {
+        rules.error(
+            "limits.concurrentBuilds",
+            format!("{builds} would build nothing; suspend builders instead"),
+        );
+    }
+    rules.broken
+}
+
+fn one_line(rules: &mut Rules, path: &str, text: &Option<String>) {
+    if text.as_ref().is_some_and(|text| text.contains(['\n', '\r', '\0', '<', '>'])) {
+        rules.error(path, "must be one line without < and >");
+    }
+}
+
+/// What Git takes as the name of a branch.
+fn is_branch(name: &str) -> bool {
+    let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    !name.is_empty()
+        && !name.contains(bad)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.starts_with('-')
+        && !name.ends_with('.')
+        && name.split('/').all(|step| !step.is_empty() && !step.starts_with('.') && !step.ends_with(".lock"))
+}

@@ -1,0 +1,266 @@
+//! What Opsy commits: a status file an object, and `amis.json`. Pure: `publish` puts them into Git.
+//!
+//! Files hold outcomes, so that history is an audit trail: nothing that ticks, and nothing that
+//! only says that work is under way or that a look failed. What is not settled keeps the words of
+//! the last outcome, which is why the file as it is now is an argument.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::api::builder::LaneImage;
+use crate::api::conditions::{Condition, READY, STALLED, is_true};
+use crate::api::refresher::NodeGroupStatus;
+use crate::api::{AMIRefresherStatus, GROUP, Key, Kind, ObjectKey, PackerBuilderStatus, VERSION};
+
+use super::yaml;
+
+/// Name of the file with all current images, in the status folder.
+pub const AMIS_FILE: &str = "amis.json";
+const HEADER: &str = "# Written by Opsy. Changes are overwritten.\n";
+/// States of a node group that only say that something is under way.
+const UNDER_WAY: [&str; 2] = ["Updating", "Pending"];
+/// State of a node group that could not be read.
+const UNKNOWN: &str = "Unknown";
+
+/// The status of an object of either kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ObjectStatus {
+    PackerBuilder(Box<PackerBuilderStatus>),
+    AMIRefresher(Box<AMIRefresherStatus>),
+}
+
+/// Why a file of ours cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BadFile {
+    #[error("line {line}: {words}")]
+    Yaml { line: usize, words: String },
+    #[error("it is not a status file of Opsy")]
+    NotOurs,
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("it does not hold an object per builder, region and architecture")]
+    NotAMap,
+    #[error("it cannot be written as YAML: {0}")]
+    Unwritable(#[from] serde_saphyr::SerializeError),
+}
+
+/// Where an object's status file is, relative to the status folder.
+pub fn status_path(object: &ObjectKey) -> String {
+    let plural = match object.kind {
+        Kind::PackerBuilder => "packerbuilders",
+        Kind::AMIRefresher => "amirefreshers",
+    };
+    format!("{}/{plural}/{}.yaml", object.key.namespace, object.key.name)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusFile<'a> {
+    api_version: String,
+    kind: Kind,
+    metadata: &'a Key,
+    status: ObjectStatus,
+}
+
+/// The status file of an object. `previous` is the file as it is now.
+pub fn status_file(key: &Key, status: &ObjectStatus, previous: Option<&str>) -> Result<String, BadFile> {
+    let previous = previous.and_then(|text| read_status_file(text).ok()).map(|(_, status)| status);
+    let (kind, status) = match (status, previous) {
+        (ObjectStatus::PackerBuilder(now), Some(ObjectStatus::PackerBuilder(before))) => {
+            (Kind::PackerBuilder, builder(now, &before))
+        }
+        (ObjectStatus::PackerBuilder(now), _) => {
+            (Kind::PackerBuilder, builder(now, &PackerBuilderStatus::default()))
+        }
+        (ObjectStatus::AMIRefresher(now), Some(ObjectStatus::AMIRefresher(before))) => {
+            (Kind::AMIRefresher, refresher(now, &before))
+        }
+        (ObjectStatus::AMIRefresher(now), _) => {
+            (Kind::AMIRefresher, refresher(now, &AMIRefresherStatus::default()))
+        }
+    };
+    let file = StatusFile { api_version: format!("{GROUP}/{VERSION}"), kind, metadata: key, status };
+    Ok(format!("{HEADER}{}", to_yaml(&file)?))
+}
+
+/// YAML that every reader understands alike: one line a text, quoted where any YAML would stumble.
+pub fn to_yaml(value: &impl Serialize) -> Result<String, BadFile> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let mut text = serde_saphyr::to_string_with_options(value, options)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Reads a status file back, to seed an object whose home has lost it.
+pub fn read_status_file(text: &str) -> Result<(ObjectKey, ObjectStatus), BadFile> {
+    let stream = yaml::parse(text);
+    if let Some((line, words)) = stream.broken.into_iter().next() {
+        return Err(BadFile::Yaml { line, words });
+    }
+    let parsed = stream.documents.into_iter().next().ok_or(BadFile::NotOurs)?;
+    let file: ReadBack = serde_json::from_value(parsed.root.json()).map_err(|_| BadFile::NotOurs)?;
+    let status = match file.kind {
+        Kind::PackerBuilder => ObjectStatus::PackerBuilder(serde_json::from_value(file.status)?),
+        Kind::AMIRefresher => ObjectStatus::AMIRefresher(serde_json::from_value(file.status)?),
+    };
+    Ok((ObjectKey { kind: file.kind, key: file.metadata }, status))
+}
+
+#[derive(Deserialize)]
+struct ReadBack {
+    kind: Kind,
+    metadata: Key,
+    #[serde(default = "no_status")]
+    status: Value,
+}
+
+fn no_status() -> Value {
+    json!({})
+}
+
+/// A builder's outcomes. What a run is doing, and leftovers still looked for, stay in its home.
+fn builder(now: &PackerBuilderStatus, before: &PackerBuilderStatus) -> ObjectStatus {
+    let settled = settled(&now.conditions);
+    let word = if settled { &now.state } else { &before.state };
+    ObjectStatus::PackerBuilder(Box::new(PackerBuilderStatus {
+        state: word.clone(),
+        conditions: outcome(&now.conditions, &before.conditions),
+        failed_job_count: now.failed_job_count,
+        last_run: now.last_run,
+        last_run_status: now.last_run_status.clone(),
+        last_run_message: now.last_run_message.clone(),
+        last_run_base_image_id: now.last_run_base_image_id.clone(),
+        last_run_built_image_id: now.last_run_built_image_id.clone(),
+        images: now.images.clone().or_else(|| before.images.clone()),
+        inputs: now.inputs.clone(),
+        history: now.history.clone(),
+        ..Default::default()
+    }))
+}
+
+/// A refresher's outcomes, and its rollout: nothing else knows what a group ran before.
+fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectStatus {
+    let groups = now.node_groups.as_ref().map(|groups| {
+        groups
+            .iter()
+            .map(|group| node_group(group, before.node_groups.as_deref().unwrap_or_default()))
+            .collect()
+    });
+    ObjectStatus::AMIRefresher(Box::new(AMIRefresherStatus {
+        conditions: outcome(&now.conditions, &before.conditions),
+        target_ami: now.target_ami.clone().or_else(|| before.target_ami.clone()),
+        drifted: now.drifted,
+        node_groups: groups.or_else(|| before.node_groups.clone()),
+        observed_generation: None,
+        ..now.clone()
+    }))
+}
+
+fn node_group(now: &NodeGroupStatus, before: &[NodeGroupStatus]) -> NodeGroupStatus {
+    let state = now.state.as_deref().unwrap_or_default();
+    if state == UNKNOWN
+        && let Some(known) = before.iter().find(|group| group.name == now.name)
+    {
+        return known.clone();
+    }
+    if !UNDER_WAY.contains(&state) && state != UNKNOWN {
+        return NodeGroupStatus { update_id: None, ..now.clone() };
+    }
+    NodeGroupStatus {
+        state: None,
+        update_id: None,
+        reason: None,
+        started_at: None,
+        finished_at: None,
+        ..now.clone()
+    }
+}
+
+/// Is there something to say that holds until something changes?
+fn settled(conditions: &Option<Vec<Condition>>) -> bool {
+    let conditions = conditions.as_deref().unwrap_or_default();
+    is_true(conditions, READY) || is_true(conditions, STALLED)
+}
+
+/// Ready and Stalled in words that do not tick; the last outcome's while there is no new one.
+fn outcome(now: &Option<Vec<Condition>>, before: &Option<Vec<Condition>>) -> Option<Vec<Condition>> {
+    if !settled(now) {
+        return before.clone();
+    }
+    let conditions = now.as_deref().unwrap_or_default();
+    let kept = conditions.iter().filter(|condition| condition.r#type == READY || condition.r#type == STALLED);
+    let words = |condition: &Condition| condition.message.clone().filter(|_| condition.r#type == STALLED);
+    let conditions = kept.map(|condition| Condition {
+        r#type: condition.r#type.clone(),
+        status: condition.status.clone(),
+        reason: condition.reason.clone(),
+        message: words(condition),
+        ..Default::default()
+    });
+    Some(conditions.collect())
+}
+
+/// What becomes of a builder's entry in `amis.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AmiUpdate {
+    /// These are its images; without any, the entry stays as it is: a missing image is not news.
+    Images(Vec<LaneImage>),
+    /// The builder is gone.
+    Gone,
+}
+
+/// `amis.json` with the entries of some builders changed and all others kept. An existing file that
+/// is not understood is an error, so that it is never overwritten.
+pub fn amis_json(previous: Option<&[u8]>, updates: &BTreeMap<Key, AmiUpdate>) -> Result<Vec<u8>, BadFile> {
+    let mut all: Map<String, Value> = match previous {
+        None => Map::new(),
+        Some(text) => match serde_json::from_slice(text)? {
+            Value::Object(all) => all,
+            _ => return Err(BadFile::NotAMap),
+        },
+    };
+    for (key, update) in updates {
+        match update {
+            AmiUpdate::Gone => {
+                all.remove(&key.to_string());
+            }
+            AmiUpdate::Images(images) if images.is_empty() => {}
+            AmiUpdate::Images(images) => {
+                all.insert(key.to_string(), lanes(images));
+            }
+        }
+    }
+    let sorted: BTreeMap<_, _> = all.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+    let mut text = serde_json::to_vec_pretty(&sorted)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// Region → architecture → image.
+fn lanes(images: &[LaneImage]) -> Value {
+    let mut regions: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for image in images {
+        regions.entry(&image.region).or_default().insert(&image.architecture, &image.id);
+    }
+    json!(regions)
+}
+
+/// The same value with its keys in order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> =
+                fields.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            fields.into_iter().collect::<Map<_, _>>().into()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::builder::{InputsRecord, RunRecord, SweepRecord};
+use crate::api::conditions::{self, PUBLISHED, Phase, set_phase};
+use crate::api::refresher::{Rollout, RolloutGroup};
+
+fn key() -> Key {
+    Key { namespace: "default".to_owned(), name: "node".to_owned() }
+}
+
+fn at(second: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(1_750_000_000 + second).unwrap()
+}
+
+fn conditions(phase: Phase, second: i64) -> Option<Vec<Condition>> {
+    let mut all = Vec::new();
+    set_phase(&mut all, phase, "Because", "words that tick", Some(second), at(second));
+    conditions::set(&mut all, PUBLISHED, "True", "Pushed", "", None, at(second));
+    Some(all)
+}
+
+fn image(region: &str, architecture: &str, id: &str) -> LaneImage {
+    LaneImage {
+        region: region.to_owned(),
+        architecture: architecture.to_owned(),
+        id: id.to_owned(),
+        name: None,
+    }
+}
+
+fn built(phase: Phase, second: i64) -> PackerBuilderStatus {
+    PackerBuilderStatus {
+        state: Some("present".to_owned()),
+        build_id: Some("0123456789abcdef".to_owned()),
+        conditions: conditions(phase, second),
+        job_name: Some("run".to_owned()),
+        last_run: Some(at(0)),
+        last_run_built_image_id: Some("ami-0123456789abcdef0".to_owned()),
+        observed_generation: Some(second),
+        images: Some(vec![image("us-east-1", "x86_64", "ami-0123456789abcdef0")]),
+        inputs: Some(InputsRecord { base_ami: Some("ami-00000000".to_owned()), ..Default::default() }),
+        history: Some(vec![RunRecord {
+            id: "0123456789abcdef".to_owned(),
+            result: "Succeeded".to_owned(),
+            ended_at: Some(at(0)),
+            ..Default::default()
+        }]),
+        sweeps: Some(vec![SweepRecord { id: "x".to_owned(), due: Some(at(second)), ..Default::default() }]),
+        ..Default::default()
+    }
+}
+
+fn file(status: PackerBuilderStatus, previous: Option<&str>) -> String {
+    status_file(&key(), &ObjectStatus::PackerBuilder(Box::new(status)), previous).unwrap()
+}
+
+#[test]
+fn a_builder_file_holds_outcomes() {
+    assert_snapshot!(file(built(Phase::Ready, 0), None), @r##"
+    # Written by Opsy. Changes are overwritten.
+    apiVersion: ami.opsy.dev/v1alpha1
+    kind: PackerBuilder
+    metadata:
+      namespace: default
+      name: node
+    status:
+      state: present
+      conditions:
+      - type: Ready
+        status: "True"
+        reason: Because
+      lastRun: "2025-06-15T15:06:40Z"
+      lastRunBuiltImageID: ami-0123456789abcdef0
+      images:
+      - region: us-east-1
+        architecture: x86_64
+        id: ami-0123456789abcdef0
+      inputs:
+        baseAMI: ami-00000000
+      history:
+      - id: 0123456789abcdef
+        result: Succeeded
+        endedAt: "2025-06-15T15:06:40Z"
+    "##);
+}
+
+#[test]
+fn a_builder_file_changes_with_outcomes_only() {
+    let first = file(built(Phase::Ready, 0), None);
+    assert_eq!(file(built(Phase::Ready, 60), Some(&first)), first, "time passes");
+    let mut busy = built(Phase::Reconciling, 60);
+    busy.state = Some("running".to_owned());
+    busy.build_id = Some("fedcba9876543210".to_owned());
+    assert_eq!(file(busy, Some(&first)), first, "a build runs");
+    let mut blind = built(Phase::NotReady, 90);
+    blind.images = None;
+    assert_eq!(file(blind, Some(&first)), first, "a look failed");
+    let stalled = file(built(Phase::Stalled, 120), Some(&first));
+    assert!(stalled.contains("type: Stalled") && stalled.contains("words that tick"), "{stalled}");
+    assert_eq!(file(built(Phase::Ready, 180), Some(&stalled)), first, "and back");
+}
+
+#[test]
+fn a_refresher_file_keeps_its_rollout_and_not_its_progress() {
+    let group = |name: &str, state: &str| NodeGroupStatus {
+        name: name.to_owned(),
+        current_ami: Some("ami-11111111".to_owned()),
+        state: Some(state.to_owned()),
+        update_id: Some("u-1".to_owned()),
+        started_at: Some(at(0)),
+        ..Default::default()
+    };
+    let rollout = Rollout {
+        id: "r1".to_owned(),
+        target: "ami-22222222".to_owned(),
+        groups: Some(vec![RolloutGroup {
+            name: "a".to_owned(),
+            previous_version: Some("3".to_owned()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    let status = AMIRefresherStatus {
+        conditions: conditions(Phase::Reconciling, 0),
+        target_ami: Some("ami-22222222".to_owned()),
+        drifted: Some(2),
+        node_groups: Some(vec![group("a", "Updating"), group("b", "Current")]),
+        rollout: Some(rollout),
+        ..Default::default()
+    };
+    let write = |status: &AMIRefresherStatus, previous: Option<&str>| {
+        status_file(&key(), &ObjectStatus::AMIRefresher(Box::new(status.clone())), previous).unwrap()
+    };
+    let first = write(&status, None);
+    assert_snapshot!(first, @r##"
+    # Written by Opsy. Changes are overwritten.
+    apiVersion: ami.opsy.dev/v1alpha1
+    kind: AMIRefresher
+    metadata:
+      namespace: default
+      name: node
+    status:
+      targetAMI: ami-22222222
+      drifted: 2
+      nodeGroups:
+      - name: a
+        currentAMI: ami-11111111
+      - name: b
+        currentAMI: ami-11111111
+        state: Current
+        startedAt: "2025-06-15T15:06:40Z"
+      rollout:
+        id: r1
+        target: ami-22222222
+        groups:
+        - name: a
+          previousVersion: "3"
+    "##);
+    let mut blind = status.clone();
+    blind.node_groups = Some(vec![NodeGroupStatus { current_ami: None, ..group("b", "Unknown") }]);
+    assert!(write(&blind, Some(&first)).contains("currentAMI: ami-11111111"));
+    blind.node_groups = None;
+    assert_eq!(write(&blind, Some(&first)), first);
+}
+
+#[test]
+fn a_status_file_is_read_back() {
+    let written = file(built(Phase::Ready, 0), None);
+    let (object, status) = read_status_file(&written).unwrap();
+    assert_eq!(status_path(&object), "default/packerbuilders/node.yaml");
+    let ObjectStatus::PackerBuilder(status) = status else { panic!("{status:?}") };
+    let whole = built(Phase::Ready, 0);
+    assert_eq!(
+        (&status.images, &status.inputs, &status.history),
+        (&whole.images, &whole.inputs, &whole.history)
+    );
+    assert_eq!(file(*status, None), written);
+}
+
+#[test]
+fn what_is_no_status_file_is_an_error() {
+    for text in [
+        "",
+        "a: 1",
+        "[",
+        "kind: Secret\nmetadata: {name: a, namespace: b}",
+        "kind: PackerBuilder\nmetadata: {name: a, namespace: b}\nstatus: {history: 5}",
+    ] {
+        assert!(read_status_file(text).is_err(), "{text}");
+        assert!(
+            file(built(Phase::Ready, 0), Some(text)).contains("ami-0123456789abcdef0"),
+            "a broken file is written anew"
+        );
+    }
+    assert!(read_status_file("kind: PackerBuilder\nmetadata: {name: a, namespace: b}\n").is_ok());
+}
+
+#[test]
+fn amis_are_merged_builder_by_builder() {
+    let previous = br#"{"z/other": {"eu-west-1": {"arm64": "ami-9"}}, "default/gone": {}, "default/node": {"old": {"x86_64": "ami-1"}}, "default/blind": {"a": {"b": "c"}}}"#;
+    let updates = BTreeMap::from([
+        (
+            key(),
+            AmiUpdate::Images(vec![
+                image("us-east-1", "x86_64", "ami-2"),
+                image("us-east-1", "arm64", "ami-3"),
+                image("eu-west-1", "arm64", "ami-4"),
+            ]),
+        ),
+        (Key { name: "gone".to_owned(), ..key() }, AmiUpdate::Gone),
+        (Key { name: "blind".to_owned(), ..key() }, AmiUpdate::Images(Vec::new())),
+    ]);
+    let text = amis_json(Some(previous), &updates).unwrap();
+    assert_snapshot!(String::from_utf8(text.clone()).unwrap(), @r#"
+    {
+      "default/blind": {
+        "a": {
+          "b": "c"
+        }
+      },
+      "default/node": {
+        "eu-west-1": {
+          "arm64": "ami-4"
+        },
+        "us-east-1": {
+          "arm64": "ami-3",
+          "x86_64": "ami-2"
+        }
+      },
+      "z/other": {
+        "eu-west-1": {
+          "arm64": "ami-9"
+        }
+      }
+    }
+    "#);
+    assert_eq!(amis_json(Some(&text), &updates).unwrap(), text, "again changes nothing");
+    assert_eq!(amis_json(None, &BTreeMap::new()).unwrap(), b"{}\n");
+}
+
+#[test]
+fn a_broken_amis_file_is_never_overwritten() {
+    for text in ["", "[", "[]", "5", "{\"a\": 1,}"] {
+        assert!(amis_json(Some(text.as_bytes()), &BTreeMap::new()).is_err(), "{text}");
+    }
+}
+
+/// Texts that YAML readers like to take for something else.
+fn nasty() -> impl Strategy<Value = String> {
+    let known = [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "null",
+        "~",
+        "true",
+        "False",
+        "1e3",
+        "0x1F",
+        "0o17",
+        "012",
+        "1_000",
+        "1:30",
+        "12:30:45",
+        ".5",
+        "+1",
+        ".inf",
+        ".nan",
+        "2025-01-01",
+        "2025-01-01T00:00:00Z",
+        "# x",
+        "a # b",
+        "a: b",
+        "a:",
+        ":",
+        "- a",
+        "-",
+        "---",
+        "...",
+        "? a",
+        "!t",
+        "&a",
+        "*a",
+        "<<",
+        "@a",
+        "`a",
+        "%a",
+        "{a",
+        "[a",
+        "|",
+        ">",
+        "'",
+        "\"",
+        "a'b",
+        "a\"b",
+        "\\",
+        "a\nb",
+        "a\n",
+        "\na",
+        "a\n\n",
+        " a",
+        "a ",
+        "a\t",
+        "\ta",
+        "",
+        " ",
+        "é",
+        "日本",
+        "🦀",
+        "\u{feff}a",
+        "a\u{2028}b",
+        "\u{85}",
+        "\r\n",
+        "\u{7f}",
+        "\0",
+        "a\u{200b}b",
+        "=",
+        "a,b",
+        "a]",
+    ];
+    prop_oneof![
+        proptest::sample::select(known.to_vec()).prop_map(str::to_owned),
+        any::<String>(),
+        "[ -~\n]{0,120}"
+    ]
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Bool(true)),
+        any::<i32>().prop_map(Value::from),
+        nasty().prop_map(Value::String)
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            proptest::collection::btree_map(nasty(), inner, 0..4)
+                .prop_map(|map| map.into_iter().collect::<Map<_, _>>().into()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back_equal(value in any_json()) {
+        let text = to_yaml(&json!({"value": value})).unwrap();
+        let stream = yaml::parse(&text);
+        prop_assert_eq!(&stream.broken, &[], "{}", text);
+        prop_assert_eq!(stream.documents[0].root.json()["value"].clone(), value, "{}", text);
+    }
+
+    #[test]
+    fn a_status_with_any_words_reads_back_equal(words in proptest::collection::vec(nasty(), 1..5)) {
+        let mut status = built(Phase::Ready, 0);
+        status.history.as_mut().unwrap()[0].errors = Some(words.clone());
+        let (_, read) = read_status_file(&file(status, None)).unwrap();
+        let ObjectStatus::PackerBuilder(read) = read else { panic!("{read:?}") };
+        prop_assert_eq!(read.history.unwrap()[0].errors.clone(), Some(words));
+    }
+}

@@ -1,0 +1,234 @@
+//! Settings: what is needed to reach the repository comes from flags and `OPSY_*` variables, all
+//! else from `opsy.yaml` in the repository, so that a pull request changes it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// How people and machines want to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+/// What `opsy run` needs to reach the repository and to build.
+#[derive(Args, Clone, Debug)]
+pub struct RunFlags {
+    /// Repository to work by: a URL, or the path of a local one.
+    #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
+    pub repo: String,
+    /// Branch to read. Default: the remote's own.
+    #[arg(long, env = "OPSY_BRANCH")]
+    pub branch: Option<String>,
+    /// Folder of the repository to read manifests from.
+    #[arg(long, env = "OPSY_PATH", default_value = "")]
+    pub path: String,
+    /// User name for the repository.
+    #[arg(long, env = "OPSY_GIT_USERNAME")]
+    pub git_username: Option<String>,
+    /// File with the password, read anew for each use.
+    #[arg(long, env = "OPSY_GIT_PASSWORD_FILE", value_name = "FILE")]
+    pub git_password_file: Option<PathBuf>,
+    /// File with an access token, read anew for each use.
+    #[arg(long, env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
+    pub git_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub state: StateFlags,
+    /// How often to ask the repository for news.
+    #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
+    pub interval: Duration,
+    /// Packer: a path, or a name looked up in PATH.
+    #[arg(long, env = "OPSY_PACKER", default_value = "packer")]
+    pub packer: String,
+    /// Folder of Packer plugins all builds share.
+    #[arg(long, env = "OPSY_PACKER_PLUGINS", value_name = "DIR")]
+    pub packer_plugins: Option<PathBuf>,
+    /// Folder of build secrets: `DIR/<namespace>/<secret>/<KEY>`.
+    #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
+    pub secrets: Option<PathBuf>,
+    /// Work until nothing that was started is left, then exit: 0 settled, 2 stalled or failing,
+    /// 3 waiting for a person.
+    #[arg(long)]
+    pub once: bool,
+    /// What to print.
+    #[arg(long, env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
+    pub output: Output,
+}
+
+/// Where the state folder is.
+#[derive(Args, Clone, Debug)]
+pub struct StateFlags {
+    /// Folder for status, runs and the clone. Default: /var/lib/opsy for root, else
+    /// ~/.local/state/opsy.
+    #[arg(long, env = "OPSY_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl StateFlags {
+    /// The state folder, absolute.
+    pub fn dir(&self) -> std::io::Result<PathBuf> {
+        let dir = match &self.state {
+            Some(dir) => dir.clone(),
+            None => default_state(),
+        };
+        std::path::absolute(dir)
+    }
+}
+
+/// Secrets of the agent's own environment: never printed, never handed to a build as they are.
+#[derive(Clone, Default)]
+pub struct EnvSecrets {
+    pub git_password: Option<String>,
+    pub git_token: Option<String>,
+    /// `OPSY_SECRET_…` without the prefix.
+    pub builds: BTreeMap<String, String>,
+}
+
+/// Variables that hold build secrets start with this.
+const SECRET_PREFIX: &str = "OPSY_SECRET_";
+
+impl EnvSecrets {
+    /// Reads them, once.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn read() -> Self {
+        let builds = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?.strip_prefix(SECRET_PREFIX)?.to_owned();
+            Some((name, value.into_string().ok()?))
+        });
+        Self {
+            git_password: std::env::var("OPSY_GIT_PASSWORD").ok(),
+            git_token: std::env::var("OPSY_GIT_TOKEN").ok(),
+            builds: builds.collect(),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+fn default_state() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/opsy");
+    }
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    base.or_else(home).unwrap_or_default().join("opsy")
+}
+
+fn duration(text: &str) -> Result<Duration, crate::api::duration::BadDuration> {
+    crate::api::duration::parse(text)
+}
+
+/// `opsy.yaml`. Every field is optional; the accessors hold the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepoSettings {
+    /// Owner of everything this agent makes. Default: a hash of repository and path.
+    #[serde(default, rename = "agentID", skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// AWS accounts that may be touched. Default any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Vec<String>>,
+    /// Namespace of manifests that name none. Default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Folder of status files, relative to the path Opsy reads. Default `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_path: Option<String>,
+    /// What may be removed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneSettings>,
+    /// How status is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishSettings>,
+    /// Author of Opsy's commits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<AuthorSettings>,
+    /// How much may happen at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitSettings>,
+}
+
+/// What may be removed at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PruneSettings {
+    /// Allow an empty tree, or removing more than half of the objects at once. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_mass: Option<bool>,
+}
+
+/// How status is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishSettings {
+    /// false commits nothing. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Branch of the status files. Default: the branch that is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Appended to commit subjects, like `[skip ci]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_suffix: Option<String>,
+    /// How long it must be quiet before a batch is committed. Default 2s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_period: Option<String>,
+}
+
+/// Author of Opsy's commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorSettings {
+    /// Default `Opsy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Default `opsy@users.noreply.local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+}
+
+/// How much may happen at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitSettings {
+    /// Builds that may run at once. Default 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_builds: Option<i32>,
+    /// Allow builds although more than half of the builders lost their images at once. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_mass_build: Option<bool>,
+}
+
+/// Builds at once where `opsy.yaml` says nothing: enough for a team, gentle to EC2's RunInstances rate.
+const CONCURRENT_BUILDS: usize = 4;
+
+impl RepoSettings {
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    pub fn status_path(&self) -> &str {
+        self.status_path.as_deref().unwrap_or("status").trim_matches('/')
+    }
+
+    pub fn concurrent_builds(&self) -> usize {
+        self.limits
+            .as_ref()
+            .and_then(|limits| limits.concurrent_builds)
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(CONCURRENT_BUILDS)
+    }
+
+    pub fn allow_mass_build(&self) -> bool {
+        self.limits.as_ref().and_then(|limits| limits.allow_mass_build).unwrap_or(false)
+    }
+
+    pub fn allow_mass_prune(&self) -> bool {
+        self.prune.as_ref().and_then(|prune| prune.allow_mass).unwrap_or(false)
+    }
+}
