@@ -1,0 +1,181 @@
+//! The one table from libgit2's errors to ours, and from ours to classes. Every message says what to do.
+
+use std::path::PathBuf;
+
+use git2::{ErrorClass, ErrorCode};
+
+use crate::api::{Class, CommitId};
+
+/// What went wrong with the repository.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    #[error("{0}")]
+    Address(String),
+    #[error("{0}")]
+    Credentials(String),
+    #[error("{url} asks for credentials and none are set: set a token, or a user name and password")]
+    Unauthenticated { url: String },
+    #[error("{url} refuses the credentials ({why}): check user and token, and what the token may do")]
+    Rejected { url: String, why: String },
+    #[error("{url} is not a Git repository, or the credentials may not see it ({why}): check the address")]
+    NoRepository { url: String, why: String },
+    #[error("{url} redirects to another host ({why}): give the address it redirects to")]
+    Moved { url: String, why: String },
+    #[error("{url} shows a certificate that is not trusted ({why}): add its authority to SSL_CERT_FILE")]
+    Certificate { url: String, why: String },
+    #[error("{url} cannot be reached: {why}")]
+    Unreachable { url: String, why: String },
+    #[error("{url} has no commit yet: push a first one")]
+    Empty { url: String },
+    #[error("{url} has no branch {branch:?}, only {has}: name one of them")]
+    NoBranch { url: String, branch: String, has: String },
+    #[error("{url} names no default branch and has several ({has}): name one of them")]
+    NoDefaultBranch { url: String, has: String },
+    #[error("commit {0} is not in the clone: the branch was rewritten")]
+    NoCommit(CommitId),
+    #[error("{path} does not exist at commit {commit}: check the path")]
+    NoPath { path: String, commit: CommitId },
+    #[error("{path}: {why}")]
+    Path { path: String, why: String },
+    #[error("the clone at {folder} is damaged ({why})", folder = folder.display())]
+    Corrupt { folder: PathBuf, why: String },
+    #[error("the clone folder {folder} cannot be used: {why}", folder = folder.display())]
+    Folder { folder: PathBuf, why: String },
+    #[error("{folder} is not empty and was not made by Opsy: name another clone folder", folder = folder.display())]
+    ForeignFolder { folder: PathBuf },
+    #[error(
+        "{path} has a work tree, and nothing can be pushed into one: use a bare repository, or publish.enabled: false"
+    )]
+    NotBare { path: String },
+    #[error("{url} was changed by others during each of {attempts} attempts to push")]
+    Contended { url: String, attempts: u32 },
+    #[error("the Git thread ended while answering")]
+    Gone,
+}
+
+impl GitError {
+    /// What the failure asks of the caller.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unauthenticated { .. } | Self::Rejected { .. } => Class::Denied,
+            Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Folder { .. } | Self::Gone => {
+                Class::TRANSIENT
+            }
+            Self::Contended { .. } => Class::Conflict,
+            Self::NoRepository { .. }
+            | Self::Empty { .. }
+            | Self::NoBranch { .. }
+            | Self::NoCommit(_)
+            | Self::NoPath { .. } => Class::NotFound,
+            Self::Address(_)
+            | Self::Credentials(_)
+            | Self::Moved { .. }
+            | Self::Certificate { .. }
+            | Self::NoDefaultBranch { .. }
+            | Self::Path { .. }
+            | Self::ForeignFolder { .. }
+            | Self::NotBare { .. } => Class::Invalid,
+        }
+    }
+
+    /// An error while talking to the remote.
+    pub(super) fn remote(url: &str, error: &git2::Error) -> Self {
+        let (url, why) = (url.to_owned(), error.message().to_owned());
+        match (error.code(), error.class()) {
+            (ErrorCode::Auth, _) => Self::Rejected { url, why },
+            (ErrorCode::Certificate, _) => Self::Certificate { url, why },
+            (ErrorCode::Owner, _) => Self::Address(format!(
+                "{url} belongs to another user: run as its owner, or add it to Git's safe.directory"
+            )),
+            (_, ErrorClass::Http) => Self::http(url, why),
+            (_, ErrorClass::Net) if why.starts_with("cannot redirect") => Self::Moved { url, why },
+            (ErrorCode::NotFound, ErrorClass::Repository | ErrorClass::Os) => Self::NoRepository { url, why },
+            _ if why.contains("could not find repository") || why.contains("failed to resolve path") => {
+                Self::NoRepository { url, why }
+            }
+            _ => Self::Unreachable { url, why },
+        }
+    }
+
+    /// libgit2 hands the HTTP status over in its message alone.
+    fn http(url: String, why: String) -> Self {
+        let status = why.strip_prefix("unexpected http status code: ").and_then(|code| code.parse().ok());
+        match status {
+            Some(401 | 403 | 407) => Self::Rejected { url, why },
+            Some(404 | 410) => Self::NoRepository { url, why },
+            Some(400..=499) if status != Some(408) && status != Some(429) => Self::NoRepository { url, why },
+            Some(_) => Self::Unreachable { url, why },
+            None if why.contains("content-type") => Self::NoRepository { url, why },
+            None if why.contains("redirect") => Self::Moved { url, why },
+            None => Self::Unreachable { url, why },
+        }
+    }
+
+    /// An error while reading or writing the clone.
+    pub(super) fn local(folder: &std::path::Path, error: &git2::Error) -> Self {
+        let (folder, why) = (folder.to_owned(), error.message().to_owned());
+        match error.class() {
+            ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::NoMemory => Self::Folder { folder, why },
+            _ => Self::Corrupt { folder, why },
+        }
+    }
+
+    /// An error of a transfer, which can lie on either side.
+    pub(super) fn transfer(url: &str, folder: &std::path::Path, error: &git2::Error) -> Self {
+        match error.class() {
+            ErrorClass::Odb
+            | ErrorClass::Zlib
+            | ErrorClass::Object
+            | ErrorClass::Tree
+            | ErrorClass::Reference => {
+                Self::Corrupt { folder: folder.to_owned(), why: error.message().to_owned() }
+            }
+            ErrorClass::Os if error.message().contains("No space left") => Self::local(folder, error),
+            ErrorClass::Filesystem => Self::local(folder, error),
+            _ => Self::remote(url, error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(status: &str) -> GitError {
+        GitError::remote("https://h/r", &git2::Error::new(ErrorCode::GenericError, ErrorClass::Http, status))
+    }
+
+    #[test]
+    fn http_statuses_are_told_apart() {
+        assert!(matches!(http("unexpected http status code: 404"), GitError::NoRepository { .. }));
+        assert!(matches!(http("unexpected http status code: 403"), GitError::Rejected { .. }));
+        assert!(matches!(http("unexpected http status code: 429"), GitError::Unreachable { .. }));
+        assert!(matches!(http("unexpected http status code: 503"), GitError::Unreachable { .. }));
+        assert!(matches!(http("invalid content-type: 'text/html'"), GitError::NoRepository { .. }));
+        assert!(matches!(http("unexpected redirect"), GitError::Moved { .. }));
+    }
+
+    #[test]
+    fn a_redirect_to_another_host_is_no_outage() {
+        let error =
+            git2::Error::new(ErrorCode::GenericError, ErrorClass::Net, "cannot redirect from 'a' to 'b'");
+        assert!(matches!(GitError::remote("https://a/r", &error), GitError::Moved { .. }));
+    }
+
+    #[test]
+    fn a_full_disk_is_neither_an_outage_nor_damage() {
+        let full = "cannot extend packfile: No space left on device";
+        let error = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, full);
+        let error = GitError::transfer("https://h/r", std::path::Path::new("/clone"), &error);
+        assert!(matches!(error, GitError::Folder { .. }), "{error}");
+    }
+
+    #[test]
+    fn classes_say_who_must_act() {
+        let url = String::from("https://h/r");
+        assert_eq!(GitError::Unauthenticated { url: url.clone() }.class(), Class::Denied);
+        assert_eq!(GitError::Empty { url: url.clone() }.class(), Class::NotFound);
+        assert_eq!(GitError::Unreachable { url: url.clone(), why: String::new() }.class(), Class::TRANSIENT);
+        assert_eq!(GitError::Contended { url, attempts: 5 }.class(), Class::Conflict);
+    }
+}

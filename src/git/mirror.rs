@@ -1,0 +1,346 @@
+//! The bare clone and its remote: compare refs, fetch what moved, start again from a damaged clone.
+//! Owned by the network thread.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use git2::{
+    AutotagOption, Direction, FetchOptions, Oid, ProxyOptions, Remote, RemoteCallbacks, RepositoryInitOptions,
+};
+use tracing::{info, warn};
+
+use super::auth::Answers;
+use super::{GitError, Options};
+use crate::api::CommitId;
+
+/// A host that does not take a connection in this time is away.
+const CONNECT_TIMEOUT_MS: i32 = 15_000;
+/// Longest silence on a connection: a server counting a large fetch or running push hooks says nothing meanwhile.
+const SERVER_TIMEOUT_MS: i32 = 120_000;
+/// File in the clone that says whose clone it is.
+const ORIGIN_FILE: &str = "opsy-origin";
+/// Every fetch adds a pack and libgit2 cannot repack: past this many, look-ups cost more than a new clone.
+const PACK_LIMIT: usize = 500;
+
+/// The tip of a branch as just seen on the remote; its objects are in the clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tip {
+    pub branch: String,
+    pub commit: CommitId,
+    /// The remote had something new.
+    pub fetched: bool,
+}
+
+/// What the remote says it has.
+struct Heads {
+    branches: Vec<(String, Oid)>,
+    default: Option<String>,
+}
+
+/// The bare clone.
+pub(super) struct Mirror {
+    options: Arc<Options>,
+    repo: Option<git2::Repository>,
+    /// Counts new clones, so that the reading thread opens the new one.
+    generation: Arc<AtomicU64>,
+}
+
+impl Mirror {
+    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
+        set_timeouts();
+        Self { options, repo: None, generation }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The tip of a branch, or of the branch that is read. A damaged clone is replaced once.
+    pub fn fetch(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
+        match self.fetch_once(branch) {
+            Err(GitError::Corrupt { why, .. }) => {
+                warn!(why, "the clone is damaged: making a new one");
+                self.renew(branch)
+            }
+            result => result,
+        }
+    }
+
+    /// Throws the clone away and fetches into a new one.
+    pub fn renew(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
+        self.repo = None;
+        clear(&self.options.folder)?;
+        self.fetch_once(branch)
+    }
+
+    /// Like `fetch`, but a branch that is not there is no error.
+    pub fn fetch_if_there(&mut self, branch: &str) -> Result<Option<Tip>, GitError> {
+        match self.fetch(Some(branch)) {
+            Ok(tip) => Ok(Some(tip)),
+            Err(GitError::NoBranch { .. } | GitError::Empty { .. }) => {
+                self.forget(branch)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fetch_once(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
+        let options = Arc::clone(&self.options);
+        let answers = Answers::new(&options.address, options.credentials.as_ref())?;
+        options.address.path().map_or(Ok(()), |path| check_local(path).map(drop))?;
+        let repo = self.repo()?;
+        let url = options.address.as_str();
+        let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
+        let at_remote = |error: git2::Error| refusal(url, &answers, &error);
+        let mut connection = remote
+            .connect_auth(Direction::Fetch, Some(callbacks(&answers)), Some(proxy(&options)))
+            .map_err(at_remote)?;
+        let heads = heads(connection.list().map_err(at_remote)?);
+        let branch = choose(url, &heads, branch.or(options.branch.as_deref()))?;
+        let Some(&(_, tip)) = heads.branches.iter().find(|(name, _)| *name == branch) else {
+            return Err(no_branch(url, &branch, &heads));
+        };
+        let before = tracked(repo, &branch);
+        let fetched = before != Some(tip) || repo.find_commit(tip).is_err();
+        if fetched {
+            download(connection.remote(), &branch, &answers, &options)?;
+            note_rewrite(repo, &branch, before, tip);
+        }
+        Ok(Tip { commit: commit_id(tip), branch, fetched })
+    }
+
+    /// The open clone; made first where there is none or another URL's.
+    pub fn repo(&mut self) -> Result<&git2::Repository, GitError> {
+        if self.repo.is_none() {
+            self.repo = Some(open(&self.options)?);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        Ok(self.repo.as_ref().expect("opened above"))
+    }
+
+    /// Drops our idea of a branch that is gone from the remote.
+    fn forget(&mut self, branch: &str) -> Result<(), GitError> {
+        let folder = self.options.folder.clone();
+        match self.repo()?.find_reference(&tracking_ref(branch)) {
+            Ok(mut reference) => reference.delete().map_err(|error| GitError::local(&folder, &error)),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A local repository, opened: libgit2's own words for a path without one lead astray.
+pub(super) fn check_local(path: &Path) -> Result<git2::Repository, GitError> {
+    let url = path.display().to_string();
+    if !path.is_dir() {
+        return Err(GitError::NoRepository { url, why: "no such folder".to_owned() });
+    }
+    git2::Repository::open(path).map_err(|error| GitError::remote(&url, &error))
+}
+
+/// Name of the ref that holds a branch's tip as last seen.
+pub(super) fn tracking_ref(branch: &str) -> String {
+    format!("refs/remotes/origin/{branch}")
+}
+
+/// The tip of a branch as last seen.
+pub(super) fn tracked(repo: &git2::Repository, branch: &str) -> Option<Oid> {
+    repo.refname_to_id(&tracking_ref(branch)).ok()
+}
+
+pub(super) fn commit_id(id: Oid) -> CommitId {
+    CommitId::parse(id.to_string()).expect("libgit2 prints SHA-1 ids as 40 hex digits")
+}
+
+/// Callbacks that answer for credentials.
+pub(super) fn callbacks(answers: &Answers) -> RemoteCallbacks<'static> {
+    let answers = answers.clone();
+    let mut callbacks = RemoteCallbacks::new();
+    callbacks.credentials(move |_, _, _| answers.answer());
+    callbacks
+}
+
+pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
+    let mut proxy = ProxyOptions::new();
+    if options.address.may_use_proxy() {
+        proxy.auto();
+    }
+    proxy
+}
+
+/// The error of a connection, knowing whether it asked for credentials in vain.
+pub(super) fn refusal(url: &str, answers: &Answers, error: &git2::Error) -> GitError {
+    match GitError::remote(url, error) {
+        GitError::Rejected { url, .. } if answers.had_none() => GitError::Unauthenticated { url },
+        error => error,
+    }
+}
+
+/// libgit2 waits for ever by default.
+fn set_timeouts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: these set two C integers that libgit2 reads when it connects. Only threads that went
+        // through this `Once` connect, so no read is concurrent with these writes.
+        unsafe {
+            // Neither call can fail: libgit2 stores the number and returns 0.
+            git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS).ok();
+            git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT_MS).ok();
+        }
+    });
+}
+
+fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
+    let branch = |name: &str| name.strip_prefix("refs/heads/").map(str::to_owned);
+    Heads {
+        branches: list.iter().filter_map(|head| Some((branch(head.name())?, head.oid()))).collect(),
+        default: list
+            .iter()
+            .find(|head| head.name() == "HEAD")
+            .and_then(|head| branch(head.symref_target()?)),
+    }
+}
+
+/// The branch asked for, else the remote's default, else the only one there is.
+fn choose(url: &str, heads: &Heads, wanted: Option<&str>) -> Result<String, GitError> {
+    let url = url.to_owned();
+    match (heads.branches.as_slice(), wanted, &heads.default) {
+        ([], ..) => Err(GitError::Empty { url }),
+        (_, Some(wanted), _) => Ok(wanted.to_owned()),
+        (_, None, Some(default)) => Ok(default.clone()),
+        ([(only, _)], None, None) => Ok(only.clone()),
+        (_, None, None) => Err(GitError::NoDefaultBranch { url, has: names(heads) }),
+    }
+}
+
+fn no_branch(url: &str, branch: &str, heads: &Heads) -> GitError {
+    GitError::NoBranch { url: url.to_owned(), branch: branch.to_owned(), has: names(heads) }
+}
+
+/// Some branch names, for a message.
+fn names(heads: &Heads) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<_> = heads.branches.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect();
+    let more = if heads.branches.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Fetches one branch over the connection that is open already.
+fn download(
+    remote: &mut Remote<'_>,
+    branch: &str,
+    answers: &Answers,
+    options: &Options,
+) -> Result<(), GitError> {
+    let mut fetch = FetchOptions::new();
+    fetch.remote_callbacks(callbacks(answers)).proxy_options(proxy(options));
+    fetch.download_tags(AutotagOption::None).update_fetchhead(false);
+    let refspec = format!("+refs/heads/{branch}:{}", tracking_ref(branch));
+    remote
+        .fetch(&[refspec], Some(&mut fetch), None)
+        .map_err(|error| GitError::transfer(options.address.as_str(), &options.folder, &error))
+}
+
+fn note_rewrite(repo: &git2::Repository, branch: &str, before: Option<Oid>, tip: Oid) {
+    let Some(before) = before else { return info!(branch, commit = %tip, "fetched") };
+    match repo.graph_descendant_of(tip, before) {
+        Ok(true) => info!(branch, commit = %tip, "fetched"),
+        Ok(false) if before == tip => info!(branch, commit = %tip, "fetched again"),
+        _ => warn!(branch, commit = %tip, %before, "the branch was rewritten on the remote: following it"),
+    }
+}
+
+/// Opens our clone of this address, or makes an empty one.
+fn open(options: &Options) -> Result<git2::Repository, GitError> {
+    let folder = &options.folder;
+    let origin = fs::read_to_string(folder.join(ORIGIN_FILE)).unwrap_or_default();
+    if origin == options.address.as_str() && pack_count(folder) <= PACK_LIMIT {
+        match git2::Repository::open_bare(folder) {
+            Ok(repo) => return Ok(repo),
+            Err(error) => warn!(why = error.message(), "the clone cannot be opened: making a new one"),
+        }
+    }
+    clear(folder)?;
+    create(options)
+}
+
+fn create(options: &Options) -> Result<git2::Repository, GitError> {
+    let folder = &options.folder;
+    let failed = |why: String| GitError::Folder { folder: folder.clone(), why };
+    // The mark comes first: a folder that holds anything is ours only by it.
+    fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    fs::write(folder.join(ORIGIN_FILE), options.address.as_str())
+        .map_err(|error| failed(error.to_string()))?;
+    let mut init = RepositoryInitOptions::new();
+    init.bare(true).external_template(false);
+    let repo = git2::Repository::init_opts(folder, &init).map_err(|error| GitError::local(folder, &error))?;
+    // Credentials go to the host they were given for, and to no other.
+    let configured = repo.config().and_then(|mut config| config.set_str("http.followRedirects", "false"));
+    configured.map_err(|error| GitError::local(folder, &error))?;
+    Ok(repo)
+}
+
+/// Removes a clone of ours. Never a folder somebody else filled.
+fn clear(folder: &Path) -> Result<(), GitError> {
+    let failed =
+        |error: std::io::Error| GitError::Folder { folder: folder.to_owned(), why: error.to_string() };
+    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+        Ok(true) => Ok(()),
+        Ok(false) if !folder.join(ORIGIN_FILE).is_file() => {
+            Err(GitError::ForeignFolder { folder: folder.to_owned() })
+        }
+        Ok(false) => fs::remove_dir_all(folder).map_err(failed),
+    }
+}
+
+fn pack_count(folder: &Path) -> usize {
+    fs::read_dir(folder.join("objects/pack")).map_or(0, |entries| {
+        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ext| ext == "pack")).count()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heads_of(names: &[&str], default: Option<&str>) -> Heads {
+        Heads {
+            branches: names.iter().map(|name| ((*name).to_owned(), Oid::ZERO_SHA1)).collect(),
+            default: default.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_branch_that_is_read() {
+        let both = heads_of(&["main", "next"], Some("main"));
+        assert_eq!(choose("u", &both, None), Ok("main".to_owned()));
+        assert_eq!(choose("u", &both, Some("next")), Ok("next".to_owned()));
+        assert_eq!(choose("u", &heads_of(&["trunk"], None), None), Ok("trunk".to_owned()));
+        assert!(matches!(
+            choose("u", &heads_of(&["a", "b"], None), None),
+            Err(GitError::NoDefaultBranch { .. })
+        ));
+        assert!(matches!(choose("u", &heads_of(&[], None), Some("main")), Err(GitError::Empty { .. })));
+    }
+
+    #[test]
+    fn messages_name_a_few_branches() {
+        let many: Vec<String> = (0..12).map(|n| format!("b{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(names(&heads_of(&many, None)).ends_with("b9, …"));
+    }
+
+    #[test]
+    fn a_folder_of_others_is_never_cleared() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let theirs = folder.path().join("thesis.tex");
+        fs::write(&theirs, "years of work").expect("written");
+        assert!(matches!(clear(folder.path()), Err(GitError::ForeignFolder { .. })));
+        assert!(theirs.exists());
+    }
+}

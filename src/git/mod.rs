@@ -1,0 +1,26 @@
+//! The Git edge: a bare clone kept between syncs, reads from tree objects, commits from a fresh tip.
+//!
+//! ```text
+//! Handle ──jobs──> network thread: mirror (compare refs, fetch) · commit (tree, commit) · push
+//!    └────jobs──> reading thread: listing and blobs of a commit ─> templates (pure choice of files)
+//! ```
+//!
+//! libgit2 blocks and cannot be cancelled, so each thread owns its own `git2::Repository` on the one
+//! bare clone. Two of them, because a pass that reads a template must not wait for a slow remote.
+
+pub mod auth;
+pub mod backoff;
+pub mod commit;
+mod error;
+mod handle;
+mod mirror;
+pub mod push;
+mod reader;
+pub mod templates;
+pub mod tree;
+
+pub use error::GitError;
+pub use handle::{Handle, Options};
+pub use mirror::Tip;
+pub use reader::Blob;
+pub use tree::{Entry, EntryKind, Listing};

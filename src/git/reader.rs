@@ -1,0 +1,113 @@
+//! Reads commits from the clone. Owned by the reading thread, which never talks to the remote.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use git2::{ErrorClass, Oid, Repository};
+
+use super::mirror::tracked;
+use super::tree::{self, Listing};
+use super::{GitError, Options};
+use crate::api::CommitId;
+
+/// A file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    pub path: String,
+    /// Object id, in hex.
+    pub id: String,
+    pub content: Vec<u8>,
+}
+
+/// The reading side of the clone.
+pub(super) struct Reader {
+    options: Arc<Options>,
+    generation: Arc<AtomicU64>,
+    open: Option<(u64, Repository)>,
+    /// The last commit that was listed: passes ask for the same one again and again.
+    last: Option<(CommitId, Arc<Listing>)>,
+}
+
+impl Reader {
+    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
+        Self { options, generation, open: None, last: None }
+    }
+
+    /// All files of a commit.
+    pub fn list(&mut self, commit: &CommitId) -> Result<Arc<Listing>, GitError> {
+        if let Some((_, listing)) = self.last.as_ref().filter(|(last, _)| last == commit) {
+            return Ok(Arc::clone(listing));
+        }
+        let folder = self.folder();
+        let listing = Arc::new(list(self.repo()?, &folder, commit)?);
+        self.last = Some((commit.clone(), Arc::clone(&listing)));
+        Ok(listing)
+    }
+
+    /// Sizes of blobs, without their content.
+    pub fn sizes(&mut self, ids: &[String]) -> Result<Vec<usize>, GitError> {
+        let folder = self.folder();
+        let odb = self.repo()?.odb().map_err(|error| GitError::local(&folder, &error))?;
+        ids.iter()
+            .map(|id| match odb.read_header(oid(id)?) {
+                Ok((size, _)) => Ok(size),
+                Err(error) => Err(damaged(&folder, &error)),
+            })
+            .collect()
+    }
+
+    /// Contents of blobs, in the order asked.
+    pub fn read(&mut self, files: Vec<(String, String)>) -> Result<Vec<Blob>, GitError> {
+        let folder = self.folder();
+        let repo = self.repo()?;
+        files
+            .into_iter()
+            .map(|(path, id)| {
+                let blob = repo.find_blob(oid(&id)?).map_err(|error| damaged(&folder, &error))?;
+                Ok(Blob { path, id, content: blob.content().to_vec() })
+            })
+            .collect()
+    }
+
+    /// The tip of a branch as last seen on the remote.
+    pub fn tracked(&mut self, branch: &str) -> Result<Option<Oid>, GitError> {
+        Ok(tracked(self.repo()?, branch))
+    }
+
+    /// The clone, opened again when the network thread made a new one.
+    pub fn repo(&mut self) -> Result<&Repository, GitError> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if self.open.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+            let folder = self.folder();
+            let repo = Repository::open_bare(&folder).map_err(|error| damaged(&folder, &error))?;
+            self.open = Some((generation, repo));
+            self.last = None;
+        }
+        Ok(&self.open.as_ref().expect("opened above").1)
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.options.folder.clone()
+    }
+}
+
+fn list(repo: &Repository, folder: &Path, commit: &CommitId) -> Result<Listing, GitError> {
+    let found = repo.find_commit(oid(commit.as_str())?).map_err(|_| GitError::NoCommit(commit.clone()))?;
+    let listing = found.tree().and_then(|root| tree::list(repo, &root));
+    listing.map_err(|error| match error.class() {
+        // Our own refusal, not libgit2's.
+        ErrorClass::None => GitError::Path { path: commit.to_string(), why: error.message().to_owned() },
+        _ => damaged(folder, &error),
+    })
+}
+
+/// An object that a tree names is missing or unreadable: only a new clone helps.
+fn damaged(folder: &Path, error: &git2::Error) -> GitError {
+    GitError::Corrupt { folder: folder.to_owned(), why: error.message().to_owned() }
+}
+
+fn oid(text: &str) -> Result<Oid, GitError> {
+    Oid::from_str(text)
+        .map_err(|_| GitError::Path { path: text.to_owned(), why: "is not an object id".to_owned() })
+}

@@ -1,0 +1,266 @@
+//! The files of a commit as one flat, sorted list, and the tree of a commit with some files changed.
+//! Everything Opsy reads is chosen from the list by pure functions; nothing is ever checked out, so
+//! no link and no path leads outside of the repository.
+
+use std::collections::BTreeMap;
+
+use git2::{FileMode, ObjectType, Oid, Repository, Tree};
+
+use crate::api::ids::digest;
+
+/// Folders within folders: more than any repository has, less than the stack holds.
+const DEPTH_LIMIT: usize = 100;
+/// A symbolic link's content is a path; Linux ends them at 4096.
+const LINK_LIMIT: usize = 4096;
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    File {
+        executable: bool,
+    },
+    /// A symbolic link and where it points to, as written.
+    Link(String),
+    Submodule,
+}
+
+/// A file of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Object id, in hex.
+    pub id: String,
+    pub kind: EntryKind,
+}
+
+/// All files of a commit by their path from the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing(BTreeMap<String, Entry>);
+
+impl Listing {
+    pub fn get(&self, path: &str) -> Option<&Entry> {
+        self.0.get(path)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.0.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// Is there anything below this folder? The root is `""`.
+    pub fn has_folder(&self, folder: &str) -> bool {
+        self.under(folder).next().is_some()
+    }
+
+    /// The files below a folder, with their paths from the root. The root is `""`.
+    pub fn under<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        self.0
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// One value that changes exactly when a file outside of `without` does.
+    pub fn fingerprint(&self, without: &str) -> String {
+        let mut parts = Vec::new();
+        for (path, entry) in self.iter().filter(|(path, _)| !is_within(path, without)) {
+            parts.extend([path, entry.mode(), &entry.id]);
+        }
+        digest(&parts)
+    }
+}
+
+impl FromIterator<(String, Entry)> for Listing {
+    fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl Entry {
+    /// Git's mode, in octal.
+    pub fn mode(&self) -> &'static str {
+        match self.kind {
+            EntryKind::File { executable: false } => "100644",
+            EntryKind::File { executable: true } => "100755",
+            EntryKind::Link(_) => "120000",
+            EntryKind::Submodule => "160000",
+        }
+    }
+}
+
+/// Is `path` the folder itself, or below it? Nothing is within the root by this name: `""` excludes nothing.
+pub fn is_within(path: &str, folder: &str) -> bool {
+    !folder.is_empty()
+        && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Two relative paths in one; either may be empty.
+pub fn join(folder: &str, path: &str) -> String {
+    match (folder, path) {
+        ("", path) => path.to_owned(),
+        (folder, "") => folder.to_owned(),
+        (folder, path) => format!("{folder}/{path}"),
+    }
+}
+
+/// A path in plain form: no `.`, no doubled or trailing slash. `None` where it is absolute or leaves the root.
+pub fn plain(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    if path.starts_with('/') {
+        return None;
+    }
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// Flattens a tree.
+pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
+    let mut entries = BTreeMap::new();
+    list_into(repo, tree, "", 0, &mut entries)?;
+    Ok(Listing(entries))
+}
+
+fn list_into(
+    repo: &Repository,
+    tree: &Tree<'_>,
+    folder: &str,
+    depth: usize,
+    entries: &mut BTreeMap<String, Entry>,
+) -> Result<(), git2::Error> {
+    if depth > DEPTH_LIMIT {
+        return Err(git2::Error::from_str(&format!("{folder} lies more than {DEPTH_LIMIT} folders deep")));
+    }
+    for entry in tree {
+        let path = join(folder, &String::from_utf8_lossy(entry.name_bytes()));
+        let kind = match (entry.kind(), entry.filemode()) {
+            (Some(ObjectType::Tree), _) => {
+                list_into(repo, &repo.find_tree(entry.id())?, &path, depth + 1, entries)?;
+                continue;
+            }
+            (Some(ObjectType::Commit), _) => EntryKind::Submodule,
+            (_, mode) if mode == i32::from(FileMode::Link) => EntryKind::Link(link_target(repo, entry.id())?),
+            (_, mode) => EntryKind::File { executable: mode == i32::from(FileMode::BlobExecutable) },
+        };
+        entries.insert(path, Entry { id: entry.id().to_string(), kind });
+    }
+    Ok(())
+}
+
+fn link_target(repo: &Repository, id: Oid) -> Result<String, git2::Error> {
+    let blob = repo.find_blob(id)?;
+    let target = blob.content().get(..LINK_LIMIT).unwrap_or(blob.content());
+    Ok(String::from_utf8_lossy(target).into_owned())
+}
+
+/// A change to one folder's content: files to put (their blob) or remove, and changed folders.
+#[derive(Debug, Default)]
+pub(super) struct Folder {
+    files: BTreeMap<String, Option<Oid>>,
+    folders: BTreeMap<String, Folder>,
+}
+
+impl Folder {
+    /// Puts a blob at a path in plain form, or removes what is there.
+    pub fn set(&mut self, path: &str, blob: Option<Oid>) {
+        match path.split_once('/') {
+            Some((folder, rest)) => self.folders.entry(folder.to_owned()).or_default().set(rest, blob),
+            None => drop(self.files.insert(path.to_owned(), blob)),
+        }
+    }
+
+    /// The tree that results from `base`; `None` when nothing is left in it. Whatever the change does
+    /// not name stays as it is; a folder that would have to replace a file or link is an error.
+    pub fn apply(&self, repo: &Repository, base: Option<&Tree<'_>>) -> Result<Option<Oid>, git2::Error> {
+        let mut builder = repo.treebuilder(base)?;
+        for (name, blob) in &self.files {
+            match blob {
+                Some(blob) => drop(builder.insert(name, *blob, FileMode::Blob.into())?),
+                None if builder.get(name)?.is_some() => builder.remove(name)?,
+                None => {}
+            }
+        }
+        for (name, folder) in &self.folders {
+            let below = match builder.get(name)? {
+                Some(entry) if entry.kind() == Some(ObjectType::Tree) => Some(repo.find_tree(entry.id())?),
+                Some(_) => {
+                    return Err(git2::Error::from_str(&format!("{name} is a file or link, not a folder")));
+                }
+                None => None,
+            };
+            match folder.apply(repo, below.as_ref())? {
+                Some(tree) => drop(builder.insert(name, tree, FileMode::Tree.into())?),
+                None if below.is_some() => builder.remove(name)?,
+                None => {}
+            }
+        }
+        if builder.is_empty() { Ok(None) } else { builder.write().map(Some) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(id: &str) -> Entry {
+        Entry { id: id.to_owned(), kind: EntryKind::File { executable: false } }
+    }
+
+    fn listing(files: &[(&str, &str)]) -> Listing {
+        files.iter().map(|(path, id)| ((*path).to_owned(), file(id))).collect()
+    }
+
+    #[test]
+    fn plain_paths() {
+        assert_eq!(plain("./a//b/../c/"), Some("a/c".to_owned()));
+        assert_eq!(plain("."), Some(String::new()));
+        assert_eq!(plain("../a"), None);
+        assert_eq!(plain("a/../../b"), None);
+        assert_eq!(plain("/etc/passwd"), None);
+    }
+
+    #[test]
+    fn the_fingerprint_leaves_out_one_folder() {
+        let before = listing(&[("a.yaml", "1"), ("status/x", "1"), ("status.yaml", "1")]);
+        let ours = listing(&[("a.yaml", "1"), ("status/x", "2"), ("status/y", "2"), ("status.yaml", "1")]);
+        let theirs = listing(&[("a.yaml", "1"), ("status/x", "1"), ("status.yaml", "2")]);
+        assert_eq!(before.fingerprint("status"), ours.fingerprint("status"));
+        assert_ne!(before.fingerprint("status"), theirs.fingerprint("status"));
+        assert_ne!(before.fingerprint(""), ours.fingerprint(""));
+    }
+
+    #[test]
+    fn under_a_folder_is_not_under_its_neighbour() {
+        let list = listing(&[("a/x", "1"), ("a-b/x", "1"), ("a.yaml", "1"), ("a/b/y", "1")]);
+        assert_eq!(list.under("a").map(|(path, _)| path).collect::<Vec<_>>(), ["a/b/y", "a/x"]);
+        assert_eq!(list.under("").count(), 4);
+        assert!(!list.has_folder("a/x") && list.has_folder("a/b"));
+    }
+
+    #[test]
+    fn a_tree_is_changed_only_where_named() {
+        let home = tempfile::tempdir().expect("a folder");
+        let repo = Repository::init_bare(home.path()).expect("a repository");
+        let blob = |text: &str| repo.blob(text.as_bytes()).expect("a blob");
+        let mut first = Folder::default();
+        for path in ["a", "keep/b", "status/x", "status/deep/y"] {
+            first.set(path, Some(blob(path)));
+        }
+        let base = first.apply(&repo, None).expect("a tree").expect("files");
+        let base = repo.find_tree(base).expect("the tree");
+        let mut second = Folder::default();
+        second.set("status/x", Some(blob("new")));
+        second.set("status/deep/y", None);
+        second.set("status/never/was", None);
+        let tree = second.apply(&repo, Some(&base)).expect("a tree").expect("files");
+        let list = list(&repo, &repo.find_tree(tree).expect("the tree")).expect("a list");
+        assert_eq!(list.iter().map(|(path, _)| path).collect::<Vec<_>>(), ["a", "keep/b", "status/x"]);
+        let mut third = Folder::default();
+        third.set("a/b", Some(blob("b")));
+        assert!(third.apply(&repo, Some(&base)).is_err());
+    }
+}
