@@ -1,0 +1,147 @@
+//! The commit message of a batch. Pure. One line says what happened, the body what else, trailers
+//! name resources, images and builds for `git log --grep` and `git interpret-trailers`.
+
+use super::Rendered;
+
+/// Subjects longer than this are cut by every tool that shows them.
+const SUBJECT_LIMIT: usize = 100;
+/// Objects a body names one by one.
+const BODY_LINES: usize = 50;
+
+/// The message for the files that differ.
+pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>) -> String {
+    let mut message = one_line(&subject(changed));
+    if message.chars().count() > SUBJECT_LIMIT {
+        message = message.chars().take(SUBJECT_LIMIT - 1).chain(['…']).collect();
+    }
+    if let Some(suffix) = suffix.map(one_line).filter(|suffix| !suffix.is_empty()) {
+        message = format!("{message} {suffix}");
+    }
+    for part in [body(changed), trailers(changed)].iter().filter(|part| !part.is_empty()) {
+        message.push_str("\n\n");
+        message.push_str(&part.join("\n"));
+    }
+    message + "\n"
+}
+
+fn subject(changed: &[&Rendered]) -> String {
+    let objects: Vec<_> = changed.iter().filter(|file| file.resource.is_some()).collect();
+    let news: Vec<_> = objects.iter().filter_map(|file| file.news.as_deref()).collect();
+    match (news.as_slice(), objects.as_slice(), changed) {
+        ([only], ..) => format!("opsy: {only}"),
+        (_, [], [file]) => format!("opsy: update {}", file.path),
+        (_, [], _) => format!("opsy: update {} files", changed.len()),
+        (_, [file], _) => {
+            format!("opsy: update status of {}", file.resource.as_deref().unwrap_or(&file.path))
+        }
+        (_, objects, _) => format!("opsy: update status of {} objects", objects.len()),
+    }
+}
+
+/// One line per object, where the subject does not say it all.
+fn body(changed: &[&Rendered]) -> Vec<String> {
+    let objects: Vec<_> = changed.iter().filter(|file| file.resource.is_some()).collect();
+    if objects.len() < 2 {
+        return Vec::new();
+    }
+    let line = |file: &&&Rendered| {
+        let resource = file.resource.as_deref().unwrap_or_default();
+        match &file.news {
+            Some(news) => one_line(&format!("- {resource}: {news}")),
+            None => one_line(&format!("- {resource}")),
+        }
+    };
+    let mut lines: Vec<_> = objects.iter().take(BODY_LINES).map(line).collect();
+    if objects.len() > BODY_LINES {
+        lines.push(format!("- and {} more", objects.len() - BODY_LINES));
+    }
+    lines
+}
+
+fn trailers(changed: &[&Rendered]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for file in changed {
+        let resource = file.resource.iter().map(|resource| ("Opsy-Resource", resource.as_str()));
+        let further = file.trailers.iter().map(|(key, value)| (*key, value.as_str()));
+        for (key, value) in resource.chain(further) {
+            let line = one_line(&format!("{key}: {value}"));
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+    }
+    lines
+}
+
+/// Whatever a text holds, it stays one line: a newline would start a trailer of its own.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::commit::Edit;
+
+    fn file(resource: &str, news: Option<&str>, trailers: &[(&'static str, &str)]) -> Rendered {
+        Rendered {
+            path: format!("{resource}.yaml"),
+            edit: Edit::Remove,
+            resource: Some(resource.to_owned()),
+            news: news.map(str::to_owned),
+            trailers: trailers.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+        }
+    }
+
+    fn amis() -> Rendered {
+        let path = "amis.json".to_owned();
+        Rendered { path, edit: Edit::Remove, resource: None, news: None, trailers: Vec::new() }
+    }
+
+    #[test]
+    fn one_build() {
+        let built = file(
+            "PackerBuilder/default/eks-node",
+            Some("eks-node built ami-0123456789abcdef0"),
+            &[("Opsy-Image", "ami-0123456789abcdef0"), ("Opsy-Base-Image", "ami-0fedcba9876543210")],
+        );
+        assert_eq!(
+            compose(&[&amis(), &built], Some("[skip ci]")),
+            "opsy: eks-node built ami-0123456789abcdef0 [skip ci]\n\n\
+             Opsy-Resource: PackerBuilder/default/eks-node\n\
+             Opsy-Image: ami-0123456789abcdef0\n\
+             Opsy-Base-Image: ami-0fedcba9876543210\n"
+        );
+    }
+
+    #[test]
+    fn several_objects() {
+        let (a, b) = (file("a", Some("a built x"), &[]), file("b", None, &[]));
+        let c = file("c", Some("c rolled to x"), &[("Opsy-Image", "x")]);
+        assert_eq!(
+            compose(&[&a, &b, &c], None),
+            "opsy: update status of 3 objects\n\n- a: a built x\n- b\n- c: c rolled to x\n\n\
+             Opsy-Resource: a\nOpsy-Resource: b\nOpsy-Resource: c\nOpsy-Image: x\n"
+        );
+        assert_eq!(compose(&[&amis(), &b], None), "opsy: update status of b\n\nOpsy-Resource: b\n");
+        assert_eq!(compose(&[&amis()], None), "opsy: update amis.json\n");
+    }
+
+    #[test]
+    fn no_text_starts_a_line_of_its_own() {
+        let sly =
+            file("a", Some("built\n\nOpsy-Image: ami-of-somebody"), &[("Opsy-Build", "1\nOpsy-Image: 2")]);
+        let message = compose(&[&sly], Some("\n\n"));
+        assert_eq!(message.lines().filter(|line| line.starts_with("Opsy-Image")).count(), 0, "{message}");
+    }
+
+    #[test]
+    fn long_subjects_and_lists_are_cut() {
+        let long = file("a", Some(&"word ".repeat(60)), &[]);
+        let message = compose(&[&long], None);
+        assert_eq!(message.lines().next().map(|line| line.chars().count()), Some(SUBJECT_LIMIT));
+        let many: Vec<_> = (0..60).map(|n| file(&format!("o{n}"), None, &[])).collect();
+        let many: Vec<_> = many.iter().collect();
+        assert!(compose(&many, None).contains("- o49\n- and 10 more\n"));
+    }
+}

@@ -1,0 +1,186 @@
+//! The first Git loop: repository → documents. Hands out the last synced commit as level state.
+//!
+//! ```text
+//! wake: a watched file, a webhook, the interval
+//!   └─> git: tip ─> listing ─> did the input change? ─> blobs ─> parse ─> Synced (a watch)
+//! ```
+//! The input is everything in the repository but the status folder: templates may lie anywhere, and
+//! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
+//! good commit.
+
+mod input;
+pub mod prune;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::watch as level;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::api::{Class, CommitId};
+use crate::git::templates::{At, Templates};
+use crate::git::{GitError, Handle, Listing, backoff};
+use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile};
+
+/// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// The commit the agent works by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Synced {
+    pub commit: CommitId,
+    /// Fingerprint of the input without the status path: equal means nothing to do.
+    pub input: String,
+    pub set: ObjectSet,
+    /// Status files as found at this commit: path relative to the status folder, content.
+    pub status_files: Vec<(String, Vec<u8>)>,
+}
+
+/// How syncing goes, for health, metrics and people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncState {
+    /// The remote's tip as last seen; our own commits move it too.
+    pub commit: Option<CommitId>,
+    /// Why the last attempt failed.
+    pub error: Option<(Class, String)>,
+    /// Since when it has been working, or failing.
+    pub since: Timestamp,
+}
+
+/// Files of a commit → what is in them. Remembers what it likes between commits.
+pub type Parse = Box<dyn FnMut(&[SourceFile]) -> ObjectSet + Send>;
+
+/// What syncing gives to others.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    pub synced: level::Receiver<Option<Arc<Synced>>>,
+    pub state: level::Receiver<SyncState>,
+    pub templates: Templates,
+}
+
+/// The loop.
+pub struct Sync {
+    git: Handle,
+    parse: Parse,
+    now: fn() -> Timestamp,
+    /// The commit that was last looked into; not always one that changed anything.
+    seen: Option<CommitId>,
+    at: level::Sender<Option<At>>,
+    synced: level::Sender<Option<Arc<Synced>>>,
+    state: level::Sender<SyncState>,
+}
+
+impl Sync {
+    pub fn new(git: Handle, parse: Parse, now: fn() -> Timestamp) -> (Self, Outputs) {
+        let (at, templates_at) = level::channel(None);
+        let (synced, synced_out) = level::channel(None);
+        let (state, state_out) = level::channel(SyncState { commit: None, error: None, since: now() });
+        let templates = Templates::new(git.clone(), templates_at);
+        let outputs = Outputs { synced: synced_out, state: state_out, templates };
+        (Self { git, parse, now, seen: None, at, synced, state }, outputs)
+    }
+
+    /// Looks once. `Ok` is the commit to work by, new or not.
+    ///
+    /// # Errors
+    /// When the repository cannot be read; what was synced before stays.
+    pub async fn once(&mut self) -> Result<Arc<Synced>, GitError> {
+        let result = self.look().await;
+        self.report(result.as_ref().err());
+        result
+    }
+
+    /// Looks whenever woken, and at least every `interval`, until stopped.
+    pub async fn run(mut self, interval: Duration, wake: Arc<Notify>, stop: CancellationToken) {
+        let _watcher = watch::files(&self.git, &wake);
+        let mut failures = 0;
+        loop {
+            let wait = match self.once().await {
+                Ok(_) => {
+                    failures = 0;
+                    interval
+                }
+                Err(_) => {
+                    failures += 1;
+                    let (first, most) = RETRY;
+                    backoff::after(failures, first, most.max(interval), backoff::random())
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = wake.notified() => debug!("woken"),
+                () = backoff::pause(wait) => {}
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<Arc<Synced>, GitError> {
+        let tip = self.git.fetch().await?;
+        let before = self.synced.borrow().clone();
+        if let Some(same) = before.as_ref().filter(|_| self.seen.as_ref() == Some(&tip.commit)) {
+            return Ok(Arc::clone(same));
+        }
+        let listing = self.git.list(&tip.commit).await?;
+        let path = self.git.options().path.clone();
+        if !path.is_empty() && !listing.has_folder(&path) {
+            return Err(GitError::NoPath { path, commit: tip.commit });
+        }
+        let synced = match before {
+            Some(same) if same.input == listing.fingerprint(&self.status_folder(&same.set)) => same,
+            _ => self.load(&tip.commit, &listing).await?,
+        };
+        self.seen = Some(tip.commit);
+        Ok(synced)
+    }
+
+    /// Reads everything at a commit whose input is new, and hands it out.
+    async fn load(&mut self, commit: &CommitId, listing: &Listing) -> Result<Arc<Synced>, GitError> {
+        let (files, problems) = input::sources(&self.git, listing).await?;
+        let mut set = (self.parse)(&files);
+        set.problems.extend(problems);
+        set.problems.sort();
+        if set.without_settings {
+            // Owner, accounts and paths would be guessed: work goes on by the last good commit, or not at all.
+            let words = set.problems.iter().find(|problem| problem.file == SETTINGS_FILE);
+            let why = words.map_or_else(|| "cannot be read".to_owned(), |problem| problem.message.clone());
+            return Err(GitError::Path { path: SETTINGS_FILE.to_owned(), why });
+        }
+        let status = self.status_folder(&set);
+        if status.is_empty() {
+            let why = "must name a folder below the path that is read".to_owned();
+            return Err(GitError::Path { path: "statusPath".to_owned(), why });
+        }
+        let status_files = input::status_files(&self.git, &set.settings, listing, &status).await?;
+        let input = listing.fingerprint(&status);
+        info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
+        let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
+        // Templates first: whoever is woken by the new commit finds its templates.
+        self.at.send_replace(Some(At { commit: commit.clone(), status }));
+        self.synced.send_replace(Some(Arc::clone(&synced)));
+        Ok(synced)
+    }
+
+    /// The status folder from the root of the repository.
+    fn status_folder(&self, set: &ObjectSet) -> String {
+        self.git.status_folder(set.settings.status_path())
+    }
+
+    fn report(&mut self, error: Option<&GitError>) {
+        let error = error.map(|error| (error.class(), error.to_string()));
+        let (seen, now) = (self.seen.clone(), (self.now)());
+        self.state.send_if_modified(|state| {
+            if let Some((_, message)) = error.as_ref().filter(|_| state.error != error) {
+                warn!(error = message, "the repository cannot be synced: working by the last good commit");
+            }
+            let turned = state.error.is_some() != error.is_some();
+            let new = SyncState { commit: seen, error, since: if turned { now } else { state.since } };
+            let changed = *state != new;
+            *state = new;
+            changed
+        });
+    }
+}

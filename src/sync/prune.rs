@@ -1,0 +1,132 @@
+//! What to remove because its manifest is gone. Pure. When in doubt nothing is removed: a broken
+//! file, an empty tree or a sweeping deletion is more often a mistake than a wish.
+
+use std::collections::BTreeSet;
+
+use crate::api::ObjectKey;
+use crate::manifest::{ObjectSet, Severity};
+
+/// Removing this many at once needs no second look.
+const FEW: usize = 2;
+
+/// Objects to remove, or why none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruning {
+    pub remove: Vec<ObjectKey>,
+    /// Why objects without a manifest are kept, and what to do.
+    pub refused: Option<String>,
+}
+
+/// Compares the objects known with those of a commit.
+pub fn decide(known: &BTreeSet<ObjectKey>, set: &ObjectSet) -> Pruning {
+    let written: BTreeSet<&ObjectKey> = set.documents.iter().map(|document| &document.object).collect();
+    let gone: Vec<ObjectKey> = known.iter().filter(|object| !written.contains(object)).cloned().collect();
+    if gone.is_empty() {
+        return Pruning::default();
+    }
+    match refusal(known.len(), &gone, set) {
+        Some(why) => Pruning { remove: Vec::new(), refused: Some(why) },
+        None => Pruning { remove: gone, refused: None },
+    }
+}
+
+fn refusal(known: usize, gone: &[ObjectKey], set: &ObjectSet) -> Option<String> {
+    let count = gone.len();
+    let objects = if count == 1 { gone[0].to_string() } else { format!("{count} objects") };
+    if let Some(problem) = set.problems.iter().find(|problem| problem.severity == Severity::Error) {
+        return Some(format!(
+            "{objects} kept although not in Git, until the files there are right: {problem}"
+        ));
+    }
+    if set.settings.allow_mass_prune() {
+        return None;
+    }
+    let allow = "if this is meant, set prune.allowMass: true in opsy.yaml";
+    if set.documents.is_empty() {
+        return Some(format!("{objects} kept although there is no manifest left at all: {allow}"));
+    }
+    (count > FEW && count * 2 > known).then(|| {
+        format!("{objects} of {known} kept although not in Git, since they are more than half: {allow}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::{Key, Kind};
+    use crate::manifest::{Document, Problem};
+    use crate::settings::PruneSettings;
+
+    fn object(name: &str) -> ObjectKey {
+        let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
+        ObjectKey { kind: Kind::PackerBuilder, key }
+    }
+
+    fn known(names: &[&str]) -> BTreeSet<ObjectKey> {
+        names.iter().map(|name| object(name)).collect()
+    }
+
+    fn set(names: &[&str]) -> ObjectSet {
+        let document = |name: &&str| Document {
+            object: object(name),
+            json: Value::Null,
+            file: format!("{name}.yaml"),
+            line: 1,
+        };
+        ObjectSet { documents: names.iter().map(document).collect(), ..ObjectSet::default() }
+    }
+
+    fn allowed(names: &[&str]) -> ObjectSet {
+        let mut set = set(names);
+        set.settings.prune = Some(PruneSettings { allow_mass: Some(true) });
+        set
+    }
+
+    fn broken(mut set: ObjectSet, severity: Severity) -> ObjectSet {
+        let message = "is not YAML".to_owned();
+        set.problems.push(Problem { file: "x.yaml".to_owned(), line: Some(3), message, severity });
+        set
+    }
+
+    /// How many are removed, or the words of the refusal.
+    fn outcome(names: &[&str], set: &ObjectSet) -> Result<usize, String> {
+        let pruning = decide(&known(names), set);
+        pruning.refused.map_or(Ok(pruning.remove.len()), Err)
+    }
+
+    const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+    #[test]
+    fn removes_what_has_no_manifest() {
+        assert_eq!(decide(&known(&FIVE), &set(&FIVE)), Pruning::default());
+        assert_eq!(decide(&known(&["a", "b"]), &set(&["b", "c"])).remove, [object("a")]);
+        assert_eq!(outcome(&FIVE, &set(&["a", "b", "c"])), Ok(2));
+        assert_eq!(outcome(&["a", "b", "c"], &set(&["a"])), Ok(2), "two are few");
+    }
+
+    #[test]
+    fn a_sweeping_deletion_needs_leave() {
+        let words = outcome(&FIVE, &set(&["a", "b"])).expect_err("three of five");
+        assert!(words.contains("3 objects of 5") && words.contains("prune.allowMass"), "{words}");
+        assert_eq!(outcome(&FIVE, &allowed(&["a", "b"])), Ok(3));
+        let six = ["a", "b", "c", "d", "e", "f"];
+        assert_eq!(outcome(&six, &set(&["a", "b", "c"])), Ok(3), "half is not more than half");
+    }
+
+    #[test]
+    fn an_empty_tree_needs_leave() {
+        let words = outcome(&["a"], &set(&[])).expect_err("the only one");
+        assert!(words.contains("PackerBuilder/default/a kept"), "{words}");
+        assert_eq!(outcome(&["a"], &allowed(&[])), Ok(1));
+        assert_eq!(outcome(&[], &set(&[])), Ok(0));
+    }
+
+    #[test]
+    fn a_broken_file_stops_pruning_even_with_leave() {
+        let words = outcome(&["a", "b"], &broken(allowed(&["a"]), Severity::Error)).expect_err("broken");
+        assert!(words.contains("x.yaml:3: is not YAML"), "{words}");
+        assert_eq!(outcome(&["a", "b"], &broken(set(&["a"]), Severity::Note)), Ok(1));
+    }
+}

@@ -1,0 +1,83 @@
+//! Files whose change wakes the sync at once: the refs of a local repository, and credentials. Where
+//! watching fails the interval alone is left, which is no error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::git::Handle;
+
+/// Watches as long as the returned watcher lives.
+pub(super) fn files(git: &Handle, wake: &Arc<Notify>) -> Option<RecommendedWatcher> {
+    let places = places(git);
+    if places.is_empty() {
+        return None;
+    }
+    let wake = Arc::clone(wake);
+    let told = move |event: notify::Result<Event>| {
+        // A lost event may have been ours: look.
+        if event.is_ok_and(|event| !is_news(&event)) {
+            return;
+        }
+        wake.notify_one();
+    };
+    let mut watcher = match notify::recommended_watcher(told) {
+        Ok(watcher) => watcher,
+        Err(error) => {
+            warn!(%error, "files cannot be watched: looking at intervals only");
+            return None;
+        }
+    };
+    for (place, mode) in places {
+        if let Err(error) = watcher.watch(&place, mode) {
+            warn!(%error, place = %place.display(), "cannot be watched: looking at intervals only");
+        }
+    }
+    Some(watcher)
+}
+
+/// Folders rather than files: refs are replaced by renaming, and mounted secrets by another link.
+fn places(git: &Handle) -> Vec<(PathBuf, RecursiveMode)> {
+    let mut places = Vec::new();
+    if let Some(folder) = git.local_git_folder() {
+        places.push((folder.join("refs"), RecursiveMode::Recursive));
+        places.push((folder, RecursiveMode::NonRecursive));
+    }
+    let credentials = git.options().credentials.as_ref();
+    for file in credentials.map(|credentials| credentials.files()).unwrap_or_default() {
+        let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !places.iter().any(|(place, _)| place == folder) {
+            places.push((folder.to_owned(), RecursiveMode::NonRecursive));
+        }
+    }
+    places
+}
+
+/// Opening and reading is what we do ourselves; Git's lock files only announce a change.
+fn is_news(event: &Event) -> bool {
+    let lock = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+    let only_locks = !event.paths.is_empty() && event.paths.iter().all(lock);
+    !only_locks && !matches!(event.kind, EventKind::Access(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{AccessKind, CreateKind, ModifyKind};
+
+    use super::*;
+
+    fn event(kind: EventKind, path: &str) -> Event {
+        Event::new(kind).add_path(PathBuf::from(path))
+    }
+
+    #[test]
+    fn our_own_reading_is_no_news() {
+        assert!(!is_news(&event(EventKind::Access(AccessKind::Any), "refs/heads/main")));
+        assert!(!is_news(&event(EventKind::Create(CreateKind::File), "refs/heads/main.lock")));
+        assert!(is_news(&event(EventKind::Modify(ModifyKind::Any), "refs/heads/main")));
+        assert!(is_news(&event(EventKind::Create(CreateKind::Any), "..data")));
+    }
+}
