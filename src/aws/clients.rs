@@ -1,0 +1,205 @@
+//! The SDK's clients: one per region and service, made when first used and shared by all, so that
+//! the SDK's retry allowance and its connections are shared too. Every attempt is counted here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_sdk_ec2::config::interceptors::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_ec2::error::{BoxError, ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
+
+use super::AwsError;
+use crate::api::Region;
+
+/// AWS's front doors answer a connection in milliseconds.
+const CONNECT: Duration = Duration::from_secs(3);
+/// One attempt: a full page of images takes seconds; anything longer is a lost answer.
+const ATTEMPT: Duration = Duration::from_secs(20);
+/// A call with all its attempts: a pass must end while its object is still worth the answer.
+const CALL: Duration = Duration::from_secs(50);
+/// The SDK retries what is over in seconds; longer troubles are for the object's own backoff.
+const ATTEMPTS: u32 = 3;
+/// Longest pause between attempts, so that all of them fit into a call.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The SDK's standard environment, with our limits: the SDK itself has no time-outs.
+pub fn defaults() -> ConfigLoader {
+    let limits = TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(CALL)
+        .build();
+    let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(PAUSE);
+    let name = AppName::new(concat!("opsy-", env!("CARGO_PKG_VERSION")))
+        .expect("a package name and version hold only what an app name may hold");
+    aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(limits)
+        .retry_config(retries)
+        .app_name(name)
+}
+
+/// One service in one region.
+pub(super) struct Service<C> {
+    pub(super) sdk: C,
+    /// `ec2`, as IAM writes it.
+    name: &'static str,
+    /// Where the last request went: an error about a silent server names it.
+    host: Arc<OnceLock<String>>,
+}
+
+impl<C> Service<C> {
+    /// Turns the SDK's error of an operation into ours.
+    pub(super) fn failed<E>(&self, operation: &str) -> impl FnOnce(SdkError<E, HttpResponse>) -> AwsError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let operation = format!("{}:{operation}", self.name);
+        let host = Arc::clone(&self.host);
+        move |error| {
+            let error = AwsError::of_call(operation, host.get().map(String::as_str), &error);
+            tracing::debug!(%error, class = ?error.class(), "AWS call failed");
+            error
+        }
+    }
+}
+
+/// All clients made so far.
+pub(super) struct Clients {
+    config: SdkConfig,
+    calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    ec2: PerRegion<aws_sdk_ec2::Client>,
+    eks: PerRegion<aws_sdk_eks::Client>,
+    sts: PerRegion<aws_sdk_sts::Client>,
+}
+
+type PerRegion<C> = Mutex<HashMap<Region, Arc<Service<C>>>>;
+
+impl Clients {
+    pub(super) fn new(config: SdkConfig) -> Self {
+        Self {
+            config,
+            calls: Arc::default(),
+            ec2: Mutex::default(),
+            eks: Mutex::default(),
+            sts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn ec2(&self, region: &Region) -> Arc<Service<aws_sdk_ec2::Client>> {
+        made_once(&self.ec2, region, || {
+            self.service("ec2", region, |region, watch| {
+                let config = aws_sdk_ec2::config::Builder::from(&self.config);
+                aws_sdk_ec2::Client::from_conf(config.region(region).interceptor(watch).build())
+            })
+        })
+    }
+
+    pub(super) fn eks(&self, region: &Region) -> Arc<Service<aws_sdk_eks::Client>> {
+        made_once(&self.eks, region, || {
+            self.service("eks", region, |region, watch| {
+                let config = aws_sdk_eks::config::Builder::from(&self.config);
+                aws_sdk_eks::Client::from_conf(config.region(region).interceptor(watch).build())
+            })
+        })
+    }
+
+    pub(super) fn sts(&self, region: &Region) -> Arc<Service<aws_sdk_sts::Client>> {
+        made_once(&self.sts, region, || {
+            self.service("sts", region, |region, watch| {
+                let config = aws_sdk_sts::config::Builder::from(&self.config);
+                aws_sdk_sts::Client::from_conf(config.region(region).interceptor(watch).build())
+            })
+        })
+    }
+
+    /// Attempts so far by `operation result`, like `ec2:DescribeImages 200`.
+    pub(super) fn calls(&self) -> BTreeMap<String, u64> {
+        locked(&self.calls).clone()
+    }
+
+    fn service<C>(
+        &self,
+        name: &'static str,
+        region: &Region,
+        make: impl FnOnce(aws_config::Region, Watch) -> C,
+    ) -> Service<C> {
+        let host = Arc::<OnceLock<String>>::default();
+        let watch = Watch { name, host: Arc::clone(&host), calls: Arc::clone(&self.calls) };
+        let sdk = make(aws_config::Region::new(region.to_string()), watch);
+        Service { sdk, name, host }
+    }
+}
+
+fn made_once<K: Eq + Hash + Clone, V>(
+    made: &Mutex<HashMap<K, Arc<V>>>,
+    key: &K,
+    make: impl FnOnce() -> V,
+) -> Arc<V> {
+    Arc::clone(locked(made).entry(key.clone()).or_insert_with(|| Arc::new(make())))
+}
+
+/// Nothing in here is ever left half-changed, so a panic elsewhere does not matter.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees every attempt of one client: counts it and remembers where it went.
+struct Watch {
+    name: &'static str,
+    host: Arc<OnceLock<String>>,
+    calls: Arc<Mutex<BTreeMap<String, u64>>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Intercept for Watch {
+    fn name(&self) -> &'static str {
+        "OpsyWatch"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.host.get_or_init(|| host(context.request().uri()).to_owned());
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = config.load::<Metadata>().map_or("?", Metadata::name);
+        let result = match context.response() {
+            Some(response) => response.status().as_u16().to_string(),
+            None => "unanswered".to_owned(),
+        };
+        tracing::debug!(service = self.name, operation, result, "AWS call");
+        let call = format!("{}:{operation} {result}", self.name);
+        *locked(&self.calls).entry(call).or_default() += 1;
+        Ok(())
+    }
+}
+
+/// The host of a URL, with its port.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?']).next().unwrap_or(rest)
+}

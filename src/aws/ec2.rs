@@ -1,0 +1,187 @@
+//! EC2's images: finding them, and tagging them. Launch templates and what builds leave behind
+//! have files of their own.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder;
+use aws_sdk_ec2::types;
+use jiff::Timestamp;
+
+use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Tags};
+use crate::api::{BuildId, Class, ImageId, Region};
+
+/// The tag that marks every image of Opsy and of the operator.
+pub const BROUGHT_BY: (&str, &str) = ("brought-to-you-by", "opsy-the-ami-operator");
+/// The tag that names the build of a resource.
+pub const BUILD: &str = "opsy.dev/build";
+/// The tag that names whose a resource is.
+pub const OWNER: &str = "opsy.dev/owner";
+/// The tag that says what an image is good for; an image without it is no result yet.
+pub const STATUS: &str = "status";
+
+/// Images of one page: the most EC2 hands out.
+const PAGE: i32 = 1000;
+/// Ids asked for at once; such a call cannot be paged, so it must stay small.
+const IDS: usize = 100;
+/// Resources tagged by one call: EC2 takes 1000 and advises fewer.
+const TAGGED: usize = 200;
+
+impl Aws {
+    /// All images of this account that carry `brought-to-you-by`, in any state, disabled ones
+    /// included. Shared 30 s, single-flight, dropped on our own writes.
+    pub async fn own_images(&self, region: &Region, fresh: Fresh) -> Result<Arc<Vec<Image>>, AwsError> {
+        let ask = || async {
+            let (key, value) = BROUGHT_BY;
+            let marked = filter(&format!("tag:{key}"), [value]);
+            self.images(region, |call| call.owners("self").filters(marked)).await.map(Arc::new)
+        };
+        self.0.own_images.get(region, fresh, ask).await
+    }
+
+    /// Images by id: those that exist (a deregistered or unknown one is left out). Never shared.
+    pub async fn images_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
+        let mut found = Vec::new();
+        let mut batches: Vec<&[ImageId]> = ids.chunks(IDS).collect();
+        while let Some(batch) = batches.pop() {
+            match self.images_of_batch(region, batch).await {
+                Ok(images) => found.extend(images),
+                // One unknown id spoils the whole call: halve until it stands alone.
+                Err(error) if error.is_unknown_id() => {
+                    let (left, right) = batch.split_at(batch.len() / 2);
+                    batches.extend([left, right].into_iter().filter(|_| batch.len() > 1));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        found.retain(|image| image.state != ImageState::Deregistered);
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    /// Images a query finds, newest first, deprecated last. Shared 5 min by query.
+    pub async fn find_images(&self, query: &ImageQuery, fresh: Fresh) -> Result<Arc<Vec<Image>>, AwsError> {
+        if query.owners.is_empty() {
+            let why = "a look-up without an owner would search every public image";
+            return Err(AwsError::new(Class::Invalid, "ec2:DescribeImages", why));
+        }
+        let ask = || async {
+            let filters = query.filters.iter().map(|f| filter(&f.name, &f.values)).collect();
+            let owners = Some(query.owners.clone());
+            let ask = |call: DescribeImagesFluentBuilder| call.set_owners(owners).set_filters(Some(filters));
+            let mut images = self.images(&query.region, ask).await?;
+            newest_first(&mut images, (self.0.now)());
+            Ok(Arc::new(images))
+        };
+        self.0.found_images.get(query, fresh, ask).await
+    }
+
+    /// Images (of ours, any state) that carry `opsy.dev/build=<build>`, which both the run tags and
+    /// the tags of a result do.
+    pub async fn images_of_build(&self, region: &Region, build: &BuildId) -> Result<Vec<Image>, AwsError> {
+        let tagged = filter(&format!("tag:{BUILD}"), [build.as_str()]);
+        self.images(region, |call| call.owners("self").filters(tagged)).await
+    }
+
+    /// Sets tags on images and snapshots, overwriting.
+    pub async fn tag(&self, region: &Region, resources: &[String], tags: &Tags) -> Result<(), AwsError> {
+        let ec2 = self.0.clients.ec2(region);
+        let tags: Vec<types::Tag> =
+            tags.iter().map(|(k, v)| types::Tag::builder().key(k).value(v).build()).collect();
+        for batch in resources.chunks(TAGGED) {
+            let call = ec2.sdk.create_tags().set_resources(Some(batch.to_vec()));
+            let done = call.set_tags(Some(tags.clone())).send().await;
+            // Even a failed call may have been carried out.
+            self.forget_images(region);
+            done.map_err(ec2.failed("CreateTags"))?;
+        }
+        Ok(())
+    }
+
+    /// A write to images makes the shared answer stale.
+    pub(super) fn forget_images(&self, region: &Region) {
+        self.0.own_images.drop_key(region);
+    }
+
+    /// All pages of a DescribeImages, in every state EC2 would else hide.
+    pub(super) async fn images(
+        &self,
+        region: &Region,
+        ask: impl FnOnce(DescribeImagesFluentBuilder) -> DescribeImagesFluentBuilder,
+    ) -> Result<Vec<Image>, AwsError> {
+        let ec2 = self.0.clients.ec2(region);
+        let call = ask(ec2.sdk.describe_images()).include_deprecated(true).include_disabled(true);
+        let pages = call.max_results(PAGE).into_paginator().items().send();
+        let images: Vec<types::Image> = pages.try_collect().await.map_err(ec2.failed("DescribeImages"))?;
+        Ok(images.into_iter().filter_map(image).collect())
+    }
+
+    /// Images by id in one call, which must not be paged.
+    async fn images_of_batch(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
+        let ec2 = self.0.clients.ec2(region);
+        let ids = ids.iter().map(ToString::to_string).collect();
+        let call = ec2.sdk.describe_images().set_image_ids(Some(ids));
+        let answer = call.include_deprecated(true).include_disabled(true).send().await;
+        let answer = answer.map_err(ec2.failed("DescribeImages"))?;
+        Ok(answer.images.unwrap_or_default().into_iter().filter_map(image).collect())
+    }
+}
+
+/// One EC2 filter: its values are alternatives.
+pub(super) fn filter<V: ToString>(name: &str, values: impl IntoIterator<Item = V>) -> types::Filter {
+    let values = values.into_iter().map(|value| value.to_string()).collect();
+    types::Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// EC2's tags as ours.
+pub(super) fn tags(tags: &[types::Tag]) -> Tags {
+    let pairs = tags.iter().filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// EC2 gives no order. Deprecated images come last, whatever their age; equal ages by name.
+fn newest_first(images: &mut [Image], now: Timestamp) {
+    images.sort_by_cached_key(|image| {
+        let deprecated = image.deprecated.is_some_and(|at| at <= now);
+        (deprecated, Reverse(image.created), image.name.clone(), image.id.clone())
+    });
+}
+
+/// EC2's image as ours; one without a readable id cannot be spoken of.
+fn image(image: types::Image) -> Option<Image> {
+    let id = ImageId::parse(image.image_id()?).ok()?;
+    let disks = image.block_device_mappings().iter();
+    let snapshots = disks.filter_map(|disk| disk.ebs()?.snapshot_id()).map(str::to_owned).collect();
+    Some(Image {
+        id,
+        name: image.name().unwrap_or_default().to_owned(),
+        owner_id: image.owner_id().unwrap_or_default().to_owned(),
+        architecture: image.architecture().map(|a| a.as_str().to_owned()).unwrap_or_default(),
+        state: state(image.state()),
+        state_reason: image.state_reason().and_then(|why| reason(why.code(), why.message())),
+        created: image.creation_date().and_then(|at| at.parse().ok()),
+        deprecated: image.deprecation_time().and_then(|at| at.parse().ok()),
+        tags: tags(image.tags()),
+        snapshots,
+    })
+}
+
+fn state(state: Option<&types::ImageState>) -> ImageState {
+    use types::ImageState as Theirs;
+    match state {
+        Some(Theirs::Available) => ImageState::Available,
+        Some(Theirs::Pending) => ImageState::Pending,
+        Some(Theirs::Failed | Theirs::Invalid | Theirs::Error) => ImageState::Failed,
+        Some(Theirs::Disabled) => ImageState::Disabled,
+        Some(Theirs::Deregistered) => ImageState::Deregistered,
+        other => ImageState::Other(other.map(|s| s.as_str().to_owned()).unwrap_or_default()),
+    }
+}
+
+/// `code: message`, as far as given.
+pub(super) fn reason(code: Option<&str>, message: Option<&str>) -> Option<String> {
+    match (code, message) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (code, message) => code.or(message).map(str::to_owned),
+    }
+}

@@ -1,0 +1,213 @@
+//! EKS: managed node groups and their updates.
+
+use std::sync::Arc;
+
+use aws_sdk_eks::types;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::ec2::reason;
+use super::{Aws, AwsError, Fresh, Nodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
+use crate::api::{Class, ClientToken, Region, TemplateId};
+
+/// Names of one page: the most EKS hands out.
+const PAGE: i32 = 100;
+/// Groups described at once: EKS has no call for several, and allows few calls a second.
+const AT_ONCE: usize = 8;
+
+/// How an update treats pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxUnavailable {
+    pub count: Option<i32>,
+    pub percentage: Option<i32>,
+}
+
+impl Aws {
+    /// All managed node groups of a cluster, described, by name. Shared 30 s per (region, cluster),
+    /// single-flight, dropped on our own writes.
+    pub async fn nodegroups(
+        &self,
+        region: &Region,
+        cluster: &str,
+        fresh: Fresh,
+    ) -> Result<Arc<Vec<Nodegroup>>, AwsError> {
+        let key = (region.clone(), cluster.to_owned());
+        let ask = || async {
+            let names = self.nodegroup_names(region, cluster).await?;
+            let mut looks = Vec::with_capacity(names.len());
+            for name in &names {
+                looks.push(self.nodegroup(region, cluster, name));
+            }
+            let seen: Vec<Option<Nodegroup>> =
+                stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
+            let mut groups: Vec<Nodegroup> = seen.into_iter().flatten().collect();
+            groups.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Arc::new(groups))
+        };
+        self.0.nodegroups.get(&key, fresh, ask).await
+    }
+
+    pub async fn update(
+        &self,
+        region: &Region,
+        cluster: &str,
+        nodegroup: &str,
+        id: &str,
+    ) -> Result<Update, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let call = eks.sdk.describe_update().name(cluster).nodegroup_name(nodegroup).update_id(id);
+        let answer = call.send().await.map_err(eks.failed("DescribeUpdate"))?;
+        given(answer.update(), "eks:DescribeUpdate")
+    }
+
+    /// Ids of a group's updates (all pages, order undefined).
+    pub async fn update_ids(
+        &self,
+        region: &Region,
+        cluster: &str,
+        nodegroup: &str,
+    ) -> Result<Vec<String>, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let call = eks.sdk.list_updates().name(cluster).nodegroup_name(nodegroup).max_results(PAGE);
+        let pages = call.into_paginator().items().send();
+        pages.try_collect().await.map_err(eks.failed("ListUpdates"))
+    }
+
+    /// UpdateNodegroupVersion with template id and number only: with a custom image EKS refuses
+    /// a Kubernetes version, a release version, and a template given by id and name.
+    pub async fn update_version(
+        &self,
+        region: &Region,
+        cluster: &str,
+        nodegroup: &str,
+        template: &TemplateVersion,
+        force: bool,
+        token: &ClientToken,
+    ) -> Result<Update, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let launch = types::LaunchTemplateSpecification::builder()
+            .id(template.template.as_str())
+            .version(&template.version)
+            .build();
+        let call = eks.sdk.update_nodegroup_version().cluster_name(cluster);
+        let call = call.nodegroup_name(nodegroup).launch_template(launch);
+        let call = call.set_force(force.then_some(true)).client_request_token(token.as_str());
+        let answer = call.send().await;
+        self.forget_nodegroups(region, cluster);
+        let answer = answer.map_err(eks.failed("UpdateNodegroupVersion"))?;
+        given(answer.update(), "eks:UpdateNodegroupVersion")
+    }
+
+    /// UpdateNodegroupConfig: maxUnavailable or its percentage.
+    pub async fn update_config(
+        &self,
+        region: &Region,
+        cluster: &str,
+        nodegroup: &str,
+        max: MaxUnavailable,
+        token: &ClientToken,
+    ) -> Result<Update, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let config = types::NodegroupUpdateConfig::builder()
+            .set_max_unavailable(max.count)
+            .set_max_unavailable_percentage(max.percentage)
+            .build();
+        let call = eks.sdk.update_nodegroup_config().cluster_name(cluster);
+        let call = call.nodegroup_name(nodegroup).update_config(config);
+        let answer = call.client_request_token(token.as_str()).send().await;
+        self.forget_nodegroups(region, cluster);
+        let answer = answer.map_err(eks.failed("UpdateNodegroupConfig"))?;
+        given(answer.update(), "eks:UpdateNodegroupConfig")
+    }
+
+    /// Even a failed write may have been carried out.
+    fn forget_nodegroups(&self, region: &Region, cluster: &str) {
+        self.0.nodegroups.drop_key(&(region.clone(), cluster.to_owned()));
+    }
+
+    async fn nodegroup_names(&self, region: &Region, cluster: &str) -> Result<Vec<String>, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let call = eks.sdk.list_nodegroups().cluster_name(cluster).max_results(PAGE);
+        let pages = call.into_paginator().items().send();
+        pages.try_collect().await.map_err(eks.failed("ListNodegroups"))
+    }
+
+    /// One group, or nothing when it was deleted since it was listed.
+    async fn nodegroup(
+        &self,
+        region: &Region,
+        cluster: &str,
+        name: &str,
+    ) -> Result<Option<Nodegroup>, AwsError> {
+        let eks = self.0.clients.eks(region);
+        let call = eks.sdk.describe_nodegroup().cluster_name(cluster).nodegroup_name(name);
+        match call.send().await.map_err(eks.failed("DescribeNodegroup")) {
+            Ok(answer) => match answer.nodegroup() {
+                Some(group) => Ok(Some(group_of(name, group))),
+                None => Err(unreadable("eks:DescribeNodegroup", "no node group")),
+            },
+            Err(error) if error.class() == Class::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn group_of(name: &str, group: &types::Nodegroup) -> Nodegroup {
+    let config = group.update_config();
+    let issues = group.health().map(|health| health.issues()).unwrap_or_default();
+    Nodegroup {
+        name: name.to_owned(),
+        status: group.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        ami_type: group.ami_type().map(|t| t.as_str().to_owned()).unwrap_or_default(),
+        release_version: group.release_version().map(str::to_owned),
+        launch_template: group.launch_template().and_then(template),
+        max_unavailable: config.and_then(|config| config.max_unavailable()),
+        max_unavailable_percentage: config.and_then(|config| config.max_unavailable_percentage()),
+        health: issues
+            .iter()
+            .filter_map(|issue| reason(issue.code().map(|code| code.as_str()), issue.message()))
+            .collect(),
+    }
+}
+
+/// EKS names the template by id and name; we go by the id.
+fn template(template: &types::LaunchTemplateSpecification) -> Option<TemplateVersion> {
+    Some(TemplateVersion {
+        template: TemplateId::parse(template.id()?).ok()?,
+        version: template.version()?.to_owned(),
+    })
+}
+
+fn given(update: Option<&types::Update>, operation: &str) -> Result<Update, AwsError> {
+    update.and_then(update_of).ok_or_else(|| unreadable(operation, "no update"))
+}
+
+fn update_of(update: &types::Update) -> Option<Update> {
+    let created = update.created_at();
+    let params = update.params().iter().filter_map(|param| {
+        Some((param.r#type()?.as_str().to_owned(), param.value().unwrap_or_default().to_owned()))
+    });
+    let errors = update
+        .errors()
+        .iter()
+        .filter_map(|error| reason(error.error_code().map(|code| code.as_str()), error.error_message()));
+    Some(Update {
+        id: update.id()?.to_owned(),
+        kind: update.r#type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        status: status(update.status()),
+        errors: errors.collect(),
+        created: created
+            .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok()),
+        params: params.collect(),
+    })
+}
+
+fn status(status: Option<&types::UpdateStatus>) -> UpdateStatus {
+    match status {
+        Some(types::UpdateStatus::InProgress) => UpdateStatus::InProgress,
+        Some(types::UpdateStatus::Successful) => UpdateStatus::Successful,
+        Some(types::UpdateStatus::Failed) => UpdateStatus::Failed,
+        Some(types::UpdateStatus::Cancelled) => UpdateStatus::Cancelled,
+        other => UpdateStatus::Other(other.map(|s| s.as_str().to_owned()).unwrap_or_default()),
+    }
+}

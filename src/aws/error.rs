@@ -1,0 +1,280 @@
+//! The one table from AWS's answers, and from answers that never came, to classes. Nobody else
+//! looks at an error code; what callers must tell apart has a predicate here.
+
+use std::error::Error;
+use std::time::Duration;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::api::Class;
+
+/// Credentials are renewed by somebody else, without telling us: look again soon, but not at once.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+/// A server may ask for patience, but never for so much that an object looks forgotten.
+const MOST_PATIENCE: Duration = Duration::from_secs(600);
+
+/// EC2 appends kilobytes of encoded policy to a denial; nothing in there helps a reader.
+const ENCODED: &str = "Encoded authorization failure message";
+
+/// What to do where credentials are missing.
+const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
+                         Identity, IRSA) or the machine (instance profile) a role";
+
+/// IAM does not allow the call.
+const DENIED: &[&str] = &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "NotAuthorized"];
+
+/// The credentials are none that AWS knows, or their account may not work here.
+const REJECTED: &[&str] = &[
+    "OptInRequired",
+    "Blocked",
+    "PendingVerification",
+    "AuthFailure",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+];
+
+/// The credentials were good once.
+const EXPIRED: &[&str] = &["RequestExpired", "ExpiredToken", "ExpiredTokenException"];
+
+/// Somebody else is at it, or the thing is in use.
+const CONFLICT: &[&str] = &[
+    "ResourceInUseException",
+    "InvalidAMIName.Duplicate",
+    "IdempotentParameterMismatch",
+    "DependencyViolation",
+    "VolumeInUse",
+    "InvalidGroup.InUse",
+    "InvalidSnapshot.InUse",
+    "IncorrectState",
+    "IncorrectInstanceState",
+    "ConcurrentTagAccess",
+];
+
+/// Not there, in codes that do not end like the others.
+const NOT_FOUND: &[&str] = &[
+    "ResourceNotFoundException",
+    "InvalidAMIID.Unavailable",
+    "InvalidLaunchTemplateId.VersionNotFound",
+    "InvalidLaunchTemplateName.NotFoundException",
+];
+
+/// Will never work as written.
+const INVALID: &[&str] = &[
+    "InvalidParameter",
+    "InvalidParameterValue",
+    "InvalidParameterCombination",
+    "InvalidParameterException",
+    "InvalidFilter",
+    "InvalidRequest",
+    "InvalidAction",
+    "InvalidUserID.Malformed",
+    "MissingParameter",
+    "UnknownParameter",
+    "MalformedQueryString",
+    "ValidationError",
+    "ValidationException",
+    "BadRequestException",
+    "OperationNotPermitted",
+    "Unsupported",
+    "UnsupportedOperation",
+    "TagLimitExceeded",
+];
+
+/// EKS calls a parameter invalid while the cluster itself is being upgraded; that passes.
+const CLUSTER_UPGRADING: &str = "should be equal to Cluster kubernetes version";
+
+/// A call that did not work.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation}: {message}")]
+pub struct AwsError {
+    class: Class,
+    /// `ec2:DescribeImages`: service and operation, which is also the IAM action.
+    operation: String,
+    /// AWS's code and words.
+    message: String,
+    /// AWS's error code alone, if it answered.
+    code: Option<String>,
+}
+
+impl AwsError {
+    /// A failure found before anything was sent.
+    pub fn new(class: Class, operation: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { class, operation: operation.into(), message: message.into(), code: None }
+    }
+
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Service and operation, which is also the IAM action.
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// The launch template is there, but not this version of it.
+    pub fn is_missing_version(&self) -> bool {
+        self.code() == Some("InvalidLaunchTemplateId.VersionNotFound")
+    }
+
+    /// EC2 knows no such id, whether it never was, is gone, or cannot be one.
+    pub(super) fn is_unknown_id(&self) -> bool {
+        self.class == Class::NotFound || self.code().is_some_and(|code| code.ends_with(".Malformed"))
+    }
+
+    /// The error of a call: `operation` as `ec2:DescribeImages`, `host` the one it was sent to.
+    pub(super) fn of_call<E>(operation: String, host: Option<&str>, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        if let Some(service) = error.as_service_error() {
+            let code = service.code().map(str::to_owned);
+            let answer = Answer {
+                code: code.as_deref(),
+                message: service.message(),
+                status: error.raw_response().map(|raw| raw.status().as_u16()),
+                after: error.raw_response().and_then(patience),
+            };
+            let class = answer.class();
+            let message = answer.words(&operation);
+            return Self { class, operation, message, code };
+        }
+        let (class, message) = no_answer(host.unwrap_or("AWS"), error);
+        Self { class, operation, message, code: None }
+    }
+}
+
+/// What AWS answered, as far as it matters.
+struct Answer<'a> {
+    code: Option<&'a str>,
+    message: Option<&'a str>,
+    status: Option<u16>,
+    after: Option<Duration>,
+}
+
+impl Answer<'_> {
+    /// The table. A code it does not know is transient: it costs a few calls to be wrong about
+    /// that, while a wrong "never" stops an object until a person comes.
+    fn class(&self) -> Class {
+        let code = self.code.unwrap_or_default();
+        if EXPIRED.contains(&code) {
+            return Class::Transient { after: Some(RENEWAL) };
+        }
+        if DENIED.contains(&code) || REJECTED.contains(&code) {
+            return Class::Denied;
+        }
+        if CONFLICT.contains(&code) {
+            return Class::Conflict;
+        }
+        if NOT_FOUND.contains(&code) || code.ends_with(".NotFound") {
+            return Class::NotFound;
+        }
+        let passes = self.message.is_some_and(|message| message.contains(CLUSTER_UPGRADING));
+        if !passes && (INVALID.contains(&code) || code.ends_with(".Malformed")) {
+            return Class::Invalid;
+        }
+        Class::Transient { after: self.after }
+    }
+
+    fn words(&self, operation: &str) -> String {
+        let said = self.message.unwrap_or_default();
+        let said = said.split(ENCODED).next().unwrap_or(said).trim();
+        let text = match (self.code, self.status) {
+            (Some(code), _) if said.is_empty() => code.to_owned(),
+            (Some(code), _) => format!("{code}: {said}"),
+            (None, Some(status)) => format!("HTTP {status}, without an AWS error code"),
+            (None, None) => "an error without a code".to_owned(),
+        };
+        let code = self.code.unwrap_or_default();
+        if DENIED.contains(&code) {
+            return format!("{text} (permission needed: {operation})");
+        }
+        if EXPIRED.contains(&code) {
+            return format!("{text} (the AWS credentials have expired; they are read again)");
+        }
+        text
+    }
+}
+
+/// How long the server asks to be left alone, from `Retry-After` in seconds.
+fn patience(response: &HttpResponse) -> Option<Duration> {
+    let seconds = response.headers().get("retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MOST_PATIENCE))
+}
+
+/// Nothing that can be read as an answer came back.
+fn no_answer<E>(host: &str, error: &SdkError<E, HttpResponse>) -> (Class, String)
+where
+    E: Error + 'static,
+{
+    if let Some(credentials) = find::<CredentialsError>(error) {
+        return no_credentials(credentials);
+    }
+    match error {
+        SdkError::ConstructionFailure(_) => (Class::Invalid, root(error)),
+        SdkError::TimeoutError(_) => (Class::TRANSIENT, format!("no answer from {host} in time")),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+            (Class::TRANSIENT, format!("cannot reach {host} in time"))
+        }
+        SdkError::DispatchFailure(_) => (Class::TRANSIENT, format!("cannot reach {host}: {}", root(error))),
+        SdkError::ResponseError(response) => {
+            let status = response.raw().status().as_u16();
+            let text = format!("HTTP {status} from {host} is no AWS answer: {}", root(error));
+            (Class::Transient { after: patience(response.raw()) }, text)
+        }
+        other => (Class::TRANSIENT, root(other)),
+    }
+}
+
+/// No credentials at all waits long, like a denial: a person must give some. A provider that
+/// fails (a metadata service that is away, a token not renewed yet) is worth another try.
+fn no_credentials(error: &CredentialsError) -> (Class, String) {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            (Class::Denied, format!("no AWS credentials found: {GIVE_SOME}"))
+        }
+        CredentialsError::InvalidConfiguration(_) => {
+            (Class::Denied, format!("AWS credentials are configured wrongly: {}", root(error)))
+        }
+        _ => {
+            let why = root(error);
+            let why = why.trim_end_matches('.');
+            (
+                Class::TRANSIENT,
+                format!("no AWS credentials at the moment: {why} (if none were given: {GIVE_SOME})"),
+            )
+        }
+    }
+}
+
+/// The first error of a type in the chain of causes.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// The innermost cause, which says what really happened.
+fn root(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The table, seen through the SDK's own parsing of what each service sends.
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::future::ProvideCredentials as Provided;
+
+use super::super::wire::{Reply, Wire, json_error, region, xml_error};
+use super::super::{Fresh, TemplateVersion};
+use super::*;
+use crate::api::{ClientToken, TemplateId};
+
+async fn ec2(reply: Reply) -> AwsError {
+    let aws = Wire::new([reply]).aws().await;
+    aws.own_images(&region(), Fresh::Now).await.expect_err("a failed call")
+}
+
+async fn eks(reply: Reply) -> AwsError {
+    let aws = Wire::new([reply]).aws().await;
+    let template = TemplateId::parse("lt-0123456789abcdef0").expect("an id");
+    let version = TemplateVersion { template, version: "2".to_owned() };
+    let token = ClientToken::of(&["x"]);
+    let update = aws.update_version(&region(), "c", "g", &version, false, &token).await;
+    update.expect_err("a failed call")
+}
+
+fn transient(seconds: u64) -> Class {
+    Class::Transient { after: Some(Duration::from_secs(seconds)) }
+}
+
+#[tokio::test]
+async fn ec2_codes() {
+    let table = [
+        (503, "RequestLimitExceeded", Class::TRANSIENT),
+        (503, "Unavailable", Class::TRANSIENT),
+        (500, "InternalError", Class::TRANSIENT),
+        (400, "Throttling", Class::TRANSIENT),
+        (400, "NeverSeenBefore", Class::TRANSIENT),
+        (403, "UnauthorizedOperation", Class::Denied),
+        (401, "AuthFailure", Class::Denied),
+        (400, "RequestExpired", transient(60)),
+        (400, "InvalidAMIID.NotFound", Class::NotFound),
+        (400, "InvalidAMIID.Unavailable", Class::NotFound),
+        (400, "InvalidLaunchTemplateId.VersionNotFound", Class::NotFound),
+        (400, "InvalidAMIID.Malformed", Class::Invalid),
+        (400, "InvalidParameterValue", Class::Invalid),
+        (400, "UnsupportedOperation", Class::Invalid),
+        (400, "OperationNotPermitted", Class::Invalid),
+        (400, "DependencyViolation", Class::Conflict),
+        (400, "IdempotentParameterMismatch", Class::Conflict),
+    ];
+    for (status, code, class) in table {
+        let error = ec2(xml_error(status, code, "words")).await;
+        assert_eq!((error.class(), error.code()), (class, Some(code)), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn eks_codes() {
+    let upgrading = "Nodegroup Kubernetes version should be equal to Cluster kubernetes version 1.31 or \
+                     NodeGroup kubernetes version 1.30";
+    let table = [
+        (429, "ThrottlingException", "Rate exceeded", Class::TRANSIENT),
+        (500, "ServerException", "", Class::TRANSIENT),
+        (503, "ServiceUnavailableException", "", Class::TRANSIENT),
+        (400, "InvalidRequestException", "the cluster is updating", Class::TRANSIENT),
+        (400, "ClientException", "", Class::TRANSIENT),
+        (400, "InvalidParameterException", upgrading, Class::TRANSIENT),
+        (400, "InvalidParameterException", "no such field", Class::Invalid),
+        (409, "ResourceInUseException", "not in Active State", Class::Conflict),
+        (404, "ResourceNotFoundException", "No node group found", Class::NotFound),
+        (403, "AccessDeniedException", "not authorized", Class::Denied),
+        (403, "UnrecognizedClientException", "bad token", Class::Denied),
+        (403, "ExpiredTokenException", "expired", transient(60)),
+    ];
+    for (status, code, message, class) in table {
+        let error = eks(json_error(status, code, message)).await;
+        assert_eq!((error.class(), error.code()), (class, Some(code)), "{code} {message}");
+    }
+}
+
+#[tokio::test]
+async fn words_name_operation_code_and_what_to_do() {
+    let said = "You are not authorized. Encoded authorization failure message: 4GIOHlTkIaWHQD0";
+    let error = ec2(xml_error(403, "UnauthorizedOperation", said)).await;
+    assert_eq!(
+        error.to_string(),
+        "ec2:DescribeImages: UnauthorizedOperation: You are not authorized. (permission needed: \
+         ec2:DescribeImages)"
+    );
+    let error = eks(json_error(403, "ExpiredTokenException", "The security token is expired")).await;
+    assert_eq!(
+        error.to_string(),
+        "eks:UpdateNodegroupVersion: ExpiredTokenException: The security token is expired (the AWS \
+         credentials have expired; they are read again)"
+    );
+    assert_eq!(error.operation(), "eks:UpdateNodegroupVersion");
+}
+
+#[tokio::test]
+async fn a_missing_version_can_be_told_from_a_missing_template() {
+    let version = ec2(xml_error(400, "InvalidLaunchTemplateId.VersionNotFound", "")).await;
+    let template = ec2(xml_error(400, "InvalidLaunchTemplateId.NotFound", "")).await;
+    assert!(version.is_missing_version() && !template.is_missing_version());
+    assert_eq!(version.class(), template.class());
+}
+
+#[tokio::test]
+async fn a_page_from_a_proxy_is_transient_and_its_patience_is_kept() {
+    let html = "<html><body>Bad Gateway</body></html>".to_owned();
+    for reply in [Reply::Answer(502, None, html.clone()), Reply::Answer(200, None, html.clone())] {
+        let error = ec2(reply).await;
+        assert_eq!((error.class(), error.code()), (Class::TRANSIENT, None), "{error}");
+        assert!(!error.to_string().is_empty());
+    }
+    let error = eks(Reply::Answer(503, Some("7"), html.clone())).await;
+    assert_eq!(error.class(), transient(7), "{error}");
+    let error = eks(Reply::Answer(503, Some("99999999"), html)).await;
+    assert_eq!(error.class(), transient(MOST_PATIENCE.as_secs()), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_named() {
+    let error = ec2(Reply::Refused).await;
+    assert_eq!(error.class(), Class::TRANSIENT);
+    assert_eq!(error.to_string(), "ec2:DescribeImages: cannot reach aws.example: connection refused");
+}
+
+#[derive(Debug)]
+struct Provider(fn() -> CredentialsError);
+
+impl aws_credential_types::provider::ProvideCredentials for Provider {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::ready(Err((self.0)()))
+    }
+}
+
+async fn credentials(error: fn() -> CredentialsError) -> AwsError {
+    let provider = SharedCredentialsProvider::new(Provider(error));
+    let aws = Wire::default().aws_with(provider).await;
+    aws.own_images(&region(), Fresh::Now).await.expect_err("no credentials")
+}
+
+#[tokio::test]
+async fn missing_credentials_say_where_to_put_some() {
+    let none = credentials(CredentialsError::not_loaded_no_source).await;
+    assert_eq!(none.class(), Class::Denied);
+    assert!(none.to_string().contains("no AWS credentials found: set AWS_ACCESS_KEY_ID"), "{none}");
+    let wrong = credentials(|| CredentialsError::invalid_configuration("profile loop")).await;
+    assert_eq!(wrong.class(), Class::Denied);
+    assert!(wrong.to_string().contains("profile loop"), "{wrong}");
+    let away = credentials(|| CredentialsError::provider_error("metadata service is away")).await;
+    assert_eq!(away.class(), Class::TRANSIENT);
+    assert!(away.to_string().contains("metadata service is away"), "{away}");
+}

@@ -1,0 +1,294 @@
+//! What an ended build left in EC2, and its removal. Found by the build's tags and by what Packer
+//! announced; what was only announced is believed when it looks like Packer's own temporary
+//! things, since a provisioner can print any id it likes.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types::{self, SnapshotReturnCodes as Codes};
+use futures::future::try_join_all;
+
+use super::ec2::{BUILD, OWNER, STATUS, filter, tags};
+use super::{Announced, Aws, AwsError, Image, ImageState, Leftovers, Tags};
+use crate::api::{BuildId, Class, ImageId, Owner, Region};
+
+/// Things of one page: the most every one of these calls hands out.
+const PAGE: i32 = 500;
+/// States of an instance that somebody pays for or can start again.
+const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+/// What Packer writes on every security group it makes for a build.
+const PACKERS_GROUP: &str = "Temporary group for Packer";
+/// What Packer 1.6 names an instance that the template gives no name.
+const PACKERS_INSTANCE: &str = "Packer Builder";
+
+impl Aws {
+    /// What a build left: by tag `opsy.dev/build=<build>` of this owner, and by announced ids.
+    /// Snapshots of the images named go with their image.
+    pub async fn leftovers(
+        &self,
+        region: &Region,
+        owner: &Owner,
+        build: &BuildId,
+        announced: &Announced,
+    ) -> Result<Leftovers, AwsError> {
+        let mark = Mark { owner: owner.as_str(), build: build.as_str() };
+        let look = Look { aws: self, region, mark };
+        let (instances, volumes, security_groups, key_pairs, images, snapshots) = futures::try_join!(
+            look.instances(&announced.instances),
+            look.volumes(),
+            look.security_groups(&announced.security_groups),
+            look.key_pairs(&announced.key_pairs),
+            look.images(&announced.images),
+            look.snapshots(),
+        )?;
+        let held: BTreeSet<&String> = images.iter().flat_map(|image| &image.snapshots).collect();
+        Ok(Leftovers {
+            instances,
+            volumes,
+            security_groups,
+            key_pairs,
+            snapshots: snapshots.into_iter().filter(|id| !held.contains(id)).collect(),
+            images: images.into_iter().filter(|i| mark.leaves(i)).map(|i| i.id).collect(),
+        })
+    }
+
+    /// Removes leftovers, instances first; what must wait for another (a group in use) is left for
+    /// the next sweep, what is gone is done. One that fails does not spare the others.
+    pub async fn sweep(&self, region: &Region, leftovers: &Leftovers) -> Result<(), AwsError> {
+        let broom = Broom { aws: self, region };
+        let mut failures = Vec::new();
+        let mut swept = |result: Result<(), AwsError>| match result {
+            Err(error) if !matches!(error.class(), Class::NotFound | Class::Conflict) => {
+                failures.push(error);
+            }
+            _ => {}
+        };
+        for id in &leftovers.instances {
+            swept(broom.terminate(id).await);
+        }
+        for id in &leftovers.volumes {
+            swept(broom.delete_volume(id).await);
+        }
+        for id in &leftovers.security_groups {
+            swept(broom.delete_security_group(id).await);
+        }
+        for name in &leftovers.key_pairs {
+            swept(broom.delete_key_pair(name).await);
+        }
+        for id in &leftovers.images {
+            swept(broom.deregister(id).await);
+        }
+        for id in &leftovers.snapshots {
+            swept(broom.delete_snapshot(id).await);
+        }
+        self.forget_images(region);
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+/// Whose and which build's: the two tags that a leftover carries.
+#[derive(Clone, Copy)]
+struct Mark<'a> {
+    owner: &'a str,
+    build: &'a str,
+}
+
+impl Mark<'_> {
+    fn filters(&self) -> Vec<types::Filter> {
+        let tagged = |tag, value| filter(&format!("tag:{tag}"), [value]);
+        vec![tagged(BUILD, self.build), tagged(OWNER, self.owner)]
+    }
+
+    fn is_on(&self, tags: &Tags) -> bool {
+        let tag = |name| tags.get(name).map(String::as_str);
+        tag(BUILD) == Some(self.build) && tag(OWNER) == Some(self.owner)
+    }
+
+    /// Ours by tag; or announced, of no build that we know, and Packer's by its looks.
+    fn covers(&self, tags: &Tags, is_packers: bool) -> bool {
+        self.is_on(tags) || (is_packers && !tags.contains_key(BUILD))
+    }
+
+    /// An image that was never finished or never became a result. An interrupted Packer 1.6
+    /// leaves one without any tag.
+    fn leaves(&self, image: &Image) -> bool {
+        let unfinished = image.tags.is_empty() || self.is_on(&image.tags);
+        unfinished && !image.tags.contains_key(STATUS) && image.state != ImageState::Deregistered
+    }
+}
+
+/// Reads for one build. Announced ids go into filters: unlike an id list, a filter does not fail
+/// on an id that is gone, and can be paged.
+struct Look<'a> {
+    aws: &'a Aws,
+    region: &'a Region,
+    mark: Mark<'a>,
+}
+
+impl Look<'_> {
+    async fn instances(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let reads = self.searches(&[("instance-id", announced)]).into_iter().map(|search| {
+            let call = ec2.sdk.describe_instances().set_filters(Some(search));
+            let call = call.filters(filter("instance-state-name", ALIVE)).max_results(PAGE);
+            call.into_paginator().items().send().try_collect()
+        });
+        let pages = try_join_all(reads).await.map_err(ec2.failed("DescribeInstances"))?;
+        let found = pages.iter().flat_map(|page: &Vec<types::Reservation>| page);
+        let found = found.flat_map(|reservation| reservation.instances());
+        let ours = found.filter(|i| self.mark.covers(&tags(i.tags()), is_packers_instance(i)));
+        Ok(unique(ours.filter_map(|instance| instance.instance_id())))
+    }
+
+    /// By tag alone: nothing about a volume shows that Packer made it.
+    async fn volumes(&self) -> Result<Vec<String>, AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let call = ec2.sdk.describe_volumes().set_filters(Some(self.mark.filters()));
+        let call = call.filters(filter("status", ["available"])).max_results(PAGE);
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found: Vec<types::Volume> = found.map_err(ec2.failed("DescribeVolumes"))?;
+        Ok(unique(found.iter().filter_map(|volume| volume.volume_id())))
+    }
+
+    async fn security_groups(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let (ids, names): (Vec<String>, Vec<String>) =
+            announced.iter().cloned().partition(|text| text.starts_with("sg-"));
+        let searches = self.searches(&[("group-id", &ids), ("group-name", &names)]);
+        let reads = searches.into_iter().map(|search| {
+            let call = ec2.sdk.describe_security_groups().set_filters(Some(search));
+            call.max_results(PAGE).into_paginator().items().send().try_collect()
+        });
+        let pages = try_join_all(reads).await.map_err(ec2.failed("DescribeSecurityGroups"))?;
+        let found = pages.iter().flat_map(|page: &Vec<types::SecurityGroup>| page);
+        let ours = found.filter(|g| self.mark.covers(&tags(g.tags()), is_packers_group(g)));
+        Ok(unique(ours.filter_map(|group| group.group_id())))
+    }
+
+    async fn key_pairs(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let reads = self.searches(&[("key-name", announced)]).into_iter().map(|search| {
+            // EC2 has no pages of key pairs.
+            ec2.sdk.describe_key_pairs().set_filters(Some(search)).send()
+        });
+        let pages = try_join_all(reads).await.map_err(ec2.failed("DescribeKeyPairs"))?;
+        let found = pages.iter().flat_map(|page| page.key_pairs());
+        let ours = found.filter(|key| {
+            let is_packers = key.key_name().is_some_and(is_packers_name);
+            self.mark.covers(&tags(key.tags()), is_packers)
+        });
+        Ok(unique(ours.filter_map(|key| key.key_name())))
+    }
+
+    /// Images of the build whether left or kept: snapshots of the kept ones must stay.
+    async fn images(&self, announced: &[String]) -> Result<Vec<Image>, AwsError> {
+        let reads = self
+            .searches(&[("image-id", announced)])
+            .into_iter()
+            .map(|search| self.aws.images(self.region, |call| call.owners("self").set_filters(Some(search))));
+        let mut images: Vec<Image> = try_join_all(reads).await?.into_iter().flatten().collect();
+        images.sort_by(|a, b| a.id.cmp(&b.id));
+        images.dedup_by(|a, b| a.id == b.id);
+        Ok(images)
+    }
+
+    async fn snapshots(&self) -> Result<Vec<String>, AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let call = ec2.sdk.describe_snapshots().owner_ids("self");
+        let call = call.set_filters(Some(self.mark.filters())).max_results(PAGE);
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found: Vec<types::Snapshot> = found.map_err(ec2.failed("DescribeSnapshots"))?;
+        Ok(unique(found.iter().filter_map(|snapshot| snapshot.snapshot_id())))
+    }
+
+    /// One search by the build's tags, and one for each kind of announcement there is.
+    fn searches(&self, announced: &[(&str, &[String])]) -> Vec<Vec<types::Filter>> {
+        let named = announced.iter().filter(|(_, values)| !values.is_empty());
+        let named = named.map(|(name, values)| vec![filter(name, *values)]);
+        std::iter::once(self.mark.filters()).chain(named).collect()
+    }
+}
+
+/// Removals, one thing at a time: a list with one unknown id fails as a whole.
+struct Broom<'a> {
+    aws: &'a Aws,
+    region: &'a Region,
+}
+
+impl Broom<'_> {
+    async fn terminate(&self, id: &str) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let done = ec2.sdk.terminate_instances().instance_ids(id).send().await;
+        done.map(drop).map_err(ec2.failed("TerminateInstances"))
+    }
+
+    async fn delete_volume(&self, id: &str) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let done = ec2.sdk.delete_volume().volume_id(id).send().await;
+        done.map(drop).map_err(ec2.failed("DeleteVolume"))
+    }
+
+    async fn delete_security_group(&self, id: &str) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let done = ec2.sdk.delete_security_group().group_id(id).send().await;
+        done.map(drop).map_err(ec2.failed("DeleteSecurityGroup"))
+    }
+
+    async fn delete_key_pair(&self, name: &str) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let done = ec2.sdk.delete_key_pair().key_name(name).send().await;
+        done.map(drop).map_err(ec2.failed("DeleteKeyPair"))
+    }
+
+    async fn delete_snapshot(&self, id: &str) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let done = ec2.sdk.delete_snapshot().snapshot_id(id).send().await;
+        done.map(drop).map_err(ec2.failed("DeleteSnapshot"))
+    }
+
+    /// With its snapshots; EC2 answers well even when it could not delete one, so those are asked
+    /// for by themselves, which says why.
+    async fn deregister(&self, id: &ImageId) -> Result<(), AwsError> {
+        let ec2 = self.aws.0.clients.ec2(self.region);
+        let call = ec2.sdk.deregister_image().image_id(id.as_str());
+        let answer = call.delete_associated_snapshots(true).send().await;
+        let answer = answer.map_err(ec2.failed("DeregisterImage"))?;
+        let kept = answer
+            .delete_snapshot_results()
+            .iter()
+            .filter(|result| !matches!(result.return_code(), Some(Codes::Success | Codes::WarnSkipped)));
+        for id in kept.filter_map(|result| result.snapshot_id()) {
+            self.delete_snapshot(id).await?;
+        }
+        Ok(())
+    }
+}
+
+/// `packer_<uuid>`: what Packer calls its temporary key pairs and security groups.
+fn is_packers_name(name: &str) -> bool {
+    let Some(uuid) = name.strip_prefix("packer_") else {
+        return false;
+    };
+    let parts: Vec<&str> = uuid.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+        && uuid.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
+fn is_packers_group(group: &types::SecurityGroup) -> bool {
+    group.group_name().is_some_and(is_packers_name) && group.description() == Some(PACKERS_GROUP)
+}
+
+/// Launched with one of Packer's temporary things, or named by Packer.
+fn is_packers_instance(instance: &types::Instance) -> bool {
+    let mut groups = instance.security_groups().iter().filter_map(|group| group.group_name());
+    instance.key_name().is_some_and(is_packers_name)
+        || groups.any(is_packers_name)
+        || tags(instance.tags()).get("Name").is_some_and(|name| name == PACKERS_INSTANCE)
+}
+
+fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let ids: BTreeSet<&str> = ids.collect();
+    ids.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests;
