@@ -1,0 +1,156 @@
+//! The board: how every object stands after its last pass. It is what `--once` waits for, what exit
+//! codes and progress lines are made of, and it decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use tokio::sync::{broadcast, watch};
+
+use super::{Note, Standing};
+use crate::api::ObjectKey;
+
+/// Notes a slow reader may lag behind before it misses some: they are for display only.
+const NOTES_KEPT: usize = 256;
+
+/// Standings of all objects, and a stream of their notes.
+#[derive(Debug)]
+pub struct Board {
+    entries: Mutex<BTreeMap<ObjectKey, Entry>>,
+    /// Bumped with every change, so that readers can wait for one.
+    changed: watch::Sender<u64>,
+    notes: broadcast::Sender<(ObjectKey, Note)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    standing: Standing,
+    /// Wake-ups so far: a pass that began before the last one does not settle the object.
+    wakes: u64,
+    /// Wake-ups when the running pass began. Passes of one object never overlap.
+    begun: u64,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+            changed: watch::channel(0).0,
+            notes: broadcast::channel(NOTES_KEPT).0,
+        }
+    }
+}
+
+impl Board {
+    /// The objects there are now; those not known before are busy until their first pass.
+    pub fn keep_only(&self, objects: &[ObjectKey]) {
+        self.change(|entries| {
+            entries.retain(|key, _| objects.contains(key));
+            for key in objects {
+                entries.entry(key.clone()).or_insert(Entry { standing: Standing::Busy, wakes: 0, begun: 0 });
+            }
+        });
+    }
+
+    /// Something asks this object to look again.
+    pub fn woken(&self, object: &ObjectKey) {
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(object) {
+                *entry = Entry { standing: Standing::Busy, wakes: entry.wakes + 1, ..*entry };
+            }
+        });
+    }
+
+    /// A pass begins.
+    pub fn begin(&self, object: &ObjectKey) {
+        if let Some(entry) = self.lock().get_mut(object) {
+            entry.begun = entry.wakes;
+        }
+    }
+
+    /// The pass has ended and found this.
+    pub fn end(&self, object: &ObjectKey, standing: Standing) {
+        self.change(|entries| {
+            if let Some(entry) = entries.get_mut(object).filter(|entry| entry.wakes == entry.begun) {
+                entry.standing = standing;
+            }
+        });
+    }
+
+    /// Passes on words for people.
+    pub fn tell(&self, object: &ObjectKey, note: &Note) {
+        // Nobody listening is not a failure: the log has it too.
+        let _ = self.notes.send((object.clone(), note.clone()));
+    }
+
+    pub fn listen(&self) -> broadcast::Receiver<(ObjectKey, Note)> {
+        self.notes.subscribe()
+    }
+
+    /// Waits until no object is busy, and answers how all of them stand.
+    pub async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let standings = self.standings();
+            if standings.values().all(|standing| *standing != Standing::Busy) {
+                return standings;
+            }
+            if changed.changed().await.is_err() {
+                return standings;
+            }
+        }
+    }
+
+    /// How all objects stand now.
+    pub fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
+        self.lock().iter().map(|(key, entry)| (key.clone(), entry.standing)).collect()
+    }
+
+    fn change(&self, f: impl FnOnce(&mut BTreeMap<ObjectKey, Entry>)) {
+        f(&mut self.lock());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Entry>> {
+        self.entries.lock().expect("no code panics while it holds the board")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Key, Kind};
+
+    fn object() -> ObjectKey {
+        ObjectKey { kind: Kind::PackerBuilder, key: Key { namespace: "default".into(), name: "a".into() } }
+    }
+
+    #[test]
+    fn a_wake_up_during_a_pass_keeps_the_object_busy() {
+        let board = Board::default();
+        board.keep_only(&[object()]);
+        board.begin(&object());
+        board.woken(&object());
+        board.end(&object(), Standing::Settled);
+        assert_eq!(board.standings()[&object()], Standing::Busy);
+        board.begin(&object());
+        board.end(&object(), Standing::Settled);
+        assert_eq!(board.standings()[&object()], Standing::Settled);
+    }
+
+    #[tokio::test]
+    async fn settled_waits_for_the_last_busy_object() {
+        let board = std::sync::Arc::new(Board::default());
+        board.keep_only(&[object()]);
+        let waiting = tokio::spawn({
+            let board = board.clone();
+            async move { board.settled().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        board.begin(&object());
+        board.end(&object(), Standing::Stalled);
+        let standings = waiting.await.expect("the board settles");
+        assert_eq!(standings[&object()], Standing::Stalled);
+    }
+}

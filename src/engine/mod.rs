@@ -1,0 +1,201 @@
+//! The engine: where objects, status and secrets live (`Home`), where builds run (`Runs`), and the
+//! one loop that drives both reconcilers.
+
+pub mod board;
+pub mod drive;
+pub mod feed;
+pub mod standalone;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use opsy_runner::request as wire;
+
+use crate::api::builder::InputsRecord;
+use crate::api::files::TemplateFile;
+use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Region, RunName};
+
+/// Where builds run. An exit wakes the builder; nobody polls inside a reconcile.
+pub trait Runs: Send + Sync {
+    /// Starts a run. Starting a run whose name exists is not an error and starts nothing.
+    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<(), RunsError>>;
+    /// All runs of a builder, live and ended, that were not forgotten.
+    fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>>;
+    /// How many runs of any builder are live.
+    fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>>;
+    /// Asks a run to stop; it ends with `Failure::Cancelled` or `TimedOut` once cleaned up.
+    fn stop<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
+    /// Drops an ended, harvested run.
+    fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
+}
+
+/// What an engine could not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct RunsError {
+    pub class: Class,
+    pub message: String,
+}
+
+/// Everything a run needs, complete: `act` and the engine make no choices.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    pub name: RunName,
+    pub facts: RunFacts,
+    /// Packer's commands in order.
+    pub steps: Vec<wire::Step>,
+    /// Environment without secrets (`PKR_VAR_…`, `PACKER_LOG`).
+    pub env: BTreeMap<String, String>,
+    /// Name of the secret in the builder's namespace whose keys become environment.
+    pub secret: Option<String>,
+    /// Packer's working directory.
+    pub files: Arc<Vec<TemplateFile>>,
+    /// How long the run may take, and may wait to start.
+    pub limit: Duration,
+    pub pending_limit: Duration,
+}
+
+/// What is recorded in a run and read back from it: never recomputed.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunFacts {
+    pub builder: Key,
+    pub build: BuildId,
+    pub region: Region,
+    pub inputs: InputsRecord,
+    /// Why it was started, as `Why::word()`.
+    pub why: String,
+    pub commit: CommitId,
+    pub created_at: Timestamp,
+}
+
+/// A run as the engine sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub name: RunName,
+    pub facts: RunFacts,
+    pub state: RunState,
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// What Packer announced, as far as known.
+    pub resources: Vec<wire::Resource>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunState {
+    Pending,
+    /// What Packer is doing, for people.
+    Running(wire::Progress),
+    Stopping,
+    /// At least one image.
+    Succeeded(Vec<Artifact>),
+    Failed(Failure),
+    /// Ended without a result anybody can read.
+    Lost(String),
+}
+
+impl RunState {
+    /// Is the run over?
+    pub fn ended(&self) -> bool {
+        matches!(self, Self::Succeeded(_) | Self::Failed(_) | Self::Lost(_))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Artifact {
+    pub region: Region,
+    pub image: ImageId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Packer {
+        exit: Option<i32>,
+        errors: Vec<String>,
+    },
+    TimedOut,
+    Cancelled,
+    NoArtifact {
+        errors: Vec<String>,
+    },
+    /// Packer could not be started, or its files not be laid out.
+    NotStarted(String),
+}
+
+/// Where status lives.
+pub trait Home: Send + Sync {
+    /// Writes the whole status of an object, if it is still the version that was looked at.
+    fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), HomeError>>;
+    /// Lets a deleted object go: nothing of it runs any more.
+    fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), HomeError>>;
+}
+
+/// A status to write: everything `drive` knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusUpdate {
+    pub object: ObjectKey,
+    /// The resourceVersion the pass looked at: a stale pass gets `Class::Conflict`.
+    pub seen: Option<String>,
+    pub status: serde_json::Value,
+}
+
+/// What a home could not do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HomeError {
+    pub class: Class,
+    pub message: String,
+}
+
+/// What one pass over an object found and did; `drive` writes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pass<S> {
+    /// The whole status; written if it differs from the object's.
+    pub status: S,
+    /// When to look again if nothing wakes it before.
+    pub look: Duration,
+    /// How the object stands, for `--once`, exit codes and people.
+    pub standing: Standing,
+    /// Other objects that should look again because of what was done.
+    pub wake: Vec<Wake>,
+    /// Words for people about what was done or found, once each.
+    pub notes: Vec<Note>,
+    /// A failure to back off from; `look` is then only the longest wait.
+    pub failed: Option<(Class, String)>,
+    /// The object is being deleted and nothing of it runs any more: it may go.
+    pub release: bool,
+}
+
+/// How an object stands after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All is as Git says; nothing of ours is under way.
+    Settled,
+    /// Something of ours is under way, or the next pass will do something.
+    Busy,
+    /// Waits for a person or a time on purpose (suspended, disabled).
+    Waiting,
+    /// Failed; will be tried again later.
+    Failing,
+    /// A person must act.
+    Stalled,
+}
+
+/// Whom to wake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    Object(ObjectKey),
+    /// Every refresher: an image changed.
+    Refreshers,
+}
+
+/// Something worth telling: goes to logs now, and to people's channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub reason: &'static str,
+    pub message: String,
+    pub warning: bool,
+}

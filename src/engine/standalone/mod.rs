@@ -1,0 +1,32 @@
+//! The embedded default: objects straight from the manifests, status in a state folder, builds as
+//! processes of their own. One agent per state folder.
+//!
+//! ```text
+//! STATE/lock                                   held by the agent
+//! STATE/objects/<Kind>/<namespace>/<name>.json generation, resourceVersion, status (fsynced)
+//! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
+//! STATE/clone/                                 the bare clone
+//! ```
+
+pub mod disk;
+pub mod home;
+pub mod lock;
+pub mod runs;
+pub mod secrets;
+
+use std::path::{Path, PathBuf};
+
+/// Folder of the objects' state.
+pub fn objects_dir(state: &Path) -> PathBuf {
+    state.join("objects")
+}
+
+/// Folder of the runs.
+pub fn runs_dir(state: &Path) -> PathBuf {
+    state.join("runs")
+}
+
+/// Folder of the bare clone.
+pub fn clone_dir(state: &Path) -> PathBuf {
+    state.join("clone")
+}

@@ -1,0 +1,372 @@
+//! Builds as processes: `opsy packer-run DIR` in a session of its own, one folder a run. The agent
+//! may die and come back: liveness is the lock the runner holds, the outcome is a file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use opsy_runner::request as wire;
+
+use super::disk;
+use super::secrets::Secrets;
+use crate::api::files::TemplateFile;
+use crate::api::{Class, ImageId, Key, Region, RunName};
+use crate::engine::{Artifact, Failure, Run, RunFacts, RunRequest, RunState, Runs, RunsError};
+
+/// What is recorded of a run when it is laid out.
+const FACTS: &str = "facts.json";
+/// Folders being laid out or taken away: nothing runs in them.
+const UNFINISHED: &str = ".new-";
+/// Packer's clean-up takes minutes: it waits for instances to end.
+const GRACE: Duration = Duration::from_secs(600);
+/// Runners started for one folder before it is given up: each but the last died without a result.
+const RUNNER_TRIES: u32 = 3;
+/// How often the lock of a runner that is not our child is looked at: there is nothing to wait on.
+const LOCK_LOOK: Duration = Duration::from_millis(500);
+
+/// How Packer is run on this machine.
+#[derive(Clone, Debug)]
+pub struct Packer {
+    /// Path, or a name looked up in PATH.
+    pub program: String,
+    /// Shared plugin folder, if any.
+    pub plugins: Option<String>,
+}
+
+/// The runs of one state folder. Cheap to clone.
+#[derive(Clone)]
+pub struct Processes {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dir: PathBuf,
+    /// This program: it carries the runner as a hidden subcommand.
+    program: PathBuf,
+    packer: Packer,
+    secrets: Secrets,
+    /// Wakes the builder of a run that ended.
+    ended: Box<dyn Fn(&Key) + Send + Sync>,
+    /// Runs with a thread waiting for their end.
+    watched: Mutex<BTreeSet<RunName>>,
+}
+
+impl Processes {
+    pub fn new(
+        dir: PathBuf,
+        program: PathBuf,
+        packer: Packer,
+        secrets: Secrets,
+        ended: impl Fn(&Key) + Send + Sync + 'static,
+    ) -> Self {
+        let watched = Mutex::default();
+        Self { shared: Arc::new(Shared { dir, program, packer, secrets, ended: Box::new(ended), watched }) }
+    }
+
+    /// After a restart: takes up every run that has no result, alive or not, and clears away folders
+    /// nothing was started in.
+    pub fn recover(&self) -> io::Result<()> {
+        std::fs::create_dir_all(&self.shared.dir)?;
+        for entry in std::fs::read_dir(&self.shared.dir)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(UNFINISHED) {
+                std::fs::remove_dir_all(&path)?;
+            } else if let Some(facts) = disk::read_json::<RunFacts>(&path.join(FACTS))?
+                && opsy_runner::read_report(&path)?.is_none()
+                && let Ok(name) = RunName::parse(name)
+            {
+                self.watch(name, facts.builder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What each live run is doing, for people.
+    pub fn progress(&self) -> Vec<(Key, wire::Progress)> {
+        let runs = self.shared.all().unwrap_or_default();
+        let live = runs.into_iter().filter_map(|run| match run.state {
+            RunState::Running(progress) => Some((run.facts.builder, progress)),
+            _ => None,
+        });
+        live.collect()
+    }
+
+    /// Waits for a run's end in a thread of its own, starting a runner where none lives.
+    fn watch(&self, name: RunName, builder: Key) -> io::Result<()> {
+        if !self.shared.watched().insert(name.clone()) {
+            return Ok(());
+        }
+        let shared = self.shared.clone();
+        let unwatch = name.clone();
+        let thread = std::thread::Builder::new().name("run".into()).spawn(move || {
+            let outcome = shared.see_to_its_end(&shared.dir.join(name.as_str()), &builder);
+            if let Err(error) = outcome {
+                tracing::error!(run = %name, %error, "the run cannot be supervised");
+            }
+            shared.watched().remove(&name);
+            (shared.ended)(&builder);
+        });
+        if thread.is_err() {
+            self.shared.watched().remove(&unwatch);
+        }
+        thread.map(drop)
+    }
+
+    fn start_now(&self, request: &RunRequest) -> Result<(), RunsError> {
+        let dir = self.shared.dir.join(request.name.as_str());
+        if !dir.exists() {
+            // Looked up before anything is written: a missing secret starts nothing.
+            self.shared.secrets_of(request.secret.as_deref(), &request.facts.builder)?;
+            self.shared.lay_out(&dir, request).map_err(|error| failed("lay out the run", &error))?;
+        }
+        let builder = request.facts.builder.clone();
+        self.watch(request.name.clone(), builder).map_err(|error| failed("start the run", &error))
+    }
+}
+
+impl Runs for Processes {
+    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<(), RunsError>> {
+        let this = self.clone();
+        blocking(move || this.start_now(&request)).boxed()
+    }
+
+    fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>> {
+        let (shared, builder) = (self.shared.clone(), builder.clone());
+        blocking(move || {
+            let runs = shared.all().map_err(|error| failed("read the runs", &error))?;
+            Ok(runs.into_iter().filter(|run| run.facts.builder == builder).collect())
+        })
+        .boxed()
+    }
+
+    fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>> {
+        let shared = self.shared.clone();
+        blocking(move || {
+            let runs = shared.all().map_err(|error| failed("read the runs", &error))?;
+            Ok(runs.iter().filter(|run| !run.state.ended()).count())
+        })
+        .boxed()
+    }
+
+    fn stop<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>> {
+        let path = self.shared.dir.join(run.as_str()).join(wire::STOP);
+        blocking(move || disk::replace(&path, b"").map_err(|error| failed("stop the run", &error))).boxed()
+    }
+
+    fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>> {
+        let (shared, run) = (self.shared.clone(), run.clone());
+        blocking(move || match shared.remove(&run) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove the run", &error)),
+            _ => Ok(()),
+        })
+        .boxed()
+    }
+}
+
+impl Shared {
+    /// Takes a run away under another name first: half a folder would look like a run that never began.
+    fn remove(&self, run: &RunName) -> io::Result<()> {
+        let old = self.dir.join(format!("{UNFINISHED}{run}"));
+        std::fs::rename(self.dir.join(run.as_str()), &old)?;
+        disk::sync_dir(&self.dir)?;
+        std::fs::remove_dir_all(old)
+    }
+
+    /// Lays a run out under another name and moves it into place whole.
+    fn lay_out(&self, dir: &Path, request: &RunRequest) -> io::Result<()> {
+        let new = self.dir.join(format!("{UNFINISHED}{}", request.name));
+        if new.exists() {
+            std::fs::remove_dir_all(&new)?;
+        }
+        let work = new.join(wire::WORK);
+        std::fs::create_dir_all(&work)?;
+        for file in request.files.iter() {
+            write_file(&work, file)?;
+        }
+        let secrets = self.secrets_of(request.secret.as_deref(), &request.facts.builder);
+        let secrets = secrets.map_err(io::Error::other)?.into_keys().collect();
+        disk::write_json(&new.join(wire::REQUEST), &self.wire_request(request, secrets))?;
+        disk::write_json(&new.join(SECRET), &request.secret)?;
+        disk::write_json(&new.join(FACTS), &request.facts)?;
+        // Scripts that are empty after a power cut would make an image without them.
+        rustix::fs::syncfs(std::fs::File::open(&new)?)?;
+        std::fs::rename(&new, dir)?;
+        disk::sync_dir(&self.dir)
+    }
+
+    fn wire_request(&self, request: &RunRequest, secrets: Vec<String>) -> wire::Request {
+        wire::Request {
+            packer: self.packer.program.clone(),
+            steps: request.steps.clone(),
+            env: request.env.clone(),
+            secrets,
+            limit_seconds: request.limit.as_secs(),
+            grace_seconds: GRACE.as_secs(),
+            plugins: self.packer.plugins.clone(),
+        }
+    }
+
+    fn secrets_of(&self, secret: Option<&str>, builder: &Key) -> Result<BTreeMap<String, String>, RunsError> {
+        secret.map_or_else(|| Ok(BTreeMap::new()), |name| self.secrets.get(&builder.namespace, name))
+    }
+
+    /// Starts runners until one has left a result. A runner knows by itself whether Packer was
+    /// started before, and then only reports.
+    fn see_to_its_end(&self, dir: &Path, builder: &Key) -> io::Result<()> {
+        for _ in 0..RUNNER_TRIES {
+            while opsy_runner::is_alive(dir)? {
+                wait_for_the_lock();
+            }
+            if opsy_runner::read_report(dir)?.is_some() {
+                return Ok(());
+            }
+            self.runner(dir, builder)?.status()?;
+        }
+        Ok(())
+    }
+
+    /// The runner's process: it leads a session of its own and sees nothing of the agent's settings.
+    #[expect(clippy::disallowed_methods, reason = "this engine runs builds as processes")]
+    fn runner(&self, dir: &Path, builder: &Key) -> io::Result<Command> {
+        let secret: Option<String> = disk::read_json(&dir.join(SECRET))?.flatten();
+        let secrets = self.secrets_of(secret.as_deref(), builder).map_err(io::Error::other)?;
+        let mut command = Command::new(&self.program);
+        command.arg("packer-run").arg(dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("OPSY_") {
+                command.env_remove(name);
+            }
+        }
+        command.envs(secrets);
+        Ok(command)
+    }
+
+    /// Every run in the folder.
+    fn all(&self) -> io::Result<Vec<Run>> {
+        let mut runs = Vec::new();
+        let entries = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(runs),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(name) = RunName::parse(name) else { continue };
+            if let Some(facts) = disk::read_json::<RunFacts>(&path.join(FACTS))? {
+                runs.push(self.read(&path, name, facts)?);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn read(&self, dir: &Path, name: RunName, facts: RunFacts) -> io::Result<Run> {
+        if let Some(report) = opsy_runner::read_report(dir)? {
+            return Ok(ended_run(name, facts, report));
+        }
+        let state = if !self.watched().contains(&name) && !opsy_runner::is_alive(dir)? {
+            // It may have ended since the first look.
+            if let Some(report) = opsy_runner::read_report(dir)? {
+                return Ok(ended_run(name, facts, report));
+            }
+            RunState::Lost("the runner ended without a result".into())
+        } else if dir.join(wire::STOP).exists() {
+            RunState::Stopping
+        } else {
+            // For people only: what cannot be read is not shown.
+            opsy_runner::read_progress(dir).ok().flatten().map_or(RunState::Pending, RunState::Running)
+        };
+        Ok(Run { name, facts, state, started_at: None, ended_at: None, resources: Vec::new() })
+    }
+
+    fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunName>> {
+        self.watched.lock().expect("no code panics while it holds the watched runs")
+    }
+}
+
+/// Name of the secret the run needs, for a runner that is started again.
+const SECRET: &str = "secret.json";
+
+#[expect(clippy::disallowed_methods, reason = "another process's child: there is only its lock to look at")]
+fn wait_for_the_lock() {
+    std::thread::sleep(LOCK_LOOK);
+}
+
+/// A run with a report, as the engine tells it.
+fn ended_run(name: RunName, facts: RunFacts, report: wire::Report) -> Run {
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    let (started_at, ended_at) = (at(report.started_at), at(report.ended_at));
+    let mut resources = report.resources.clone();
+    if report.outcome != wire::Outcome::Succeeded {
+        // Images of a run that did not succeed are no result: they are to be looked for as leftovers.
+        let image = |artifact: &wire::Artifact| wire::Resource {
+            kind: wire::ResourceKind::Image,
+            id: artifact.image.clone(),
+        };
+        resources.extend(report.artifacts.iter().map(image));
+    }
+    Run { name, facts, state: ended_state(report), started_at, ended_at, resources }
+}
+
+fn ended_state(report: wire::Report) -> RunState {
+    let errors = report.errors;
+    match report.outcome {
+        wire::Outcome::Succeeded => succeeded(&report.artifacts),
+        wire::Outcome::Failed => RunState::Failed(Failure::Packer { exit: report.exit, errors }),
+        wire::Outcome::NoArtifact => RunState::Failed(Failure::NoArtifact { errors }),
+        wire::Outcome::TimedOut => RunState::Failed(Failure::TimedOut),
+        wire::Outcome::Cancelled => RunState::Failed(Failure::Cancelled),
+        wire::Outcome::NotStarted => RunState::Failed(Failure::NotStarted(errors.join("; "))),
+        wire::Outcome::Lost => RunState::Lost(errors.join("; ")),
+    }
+}
+
+fn succeeded(artifacts: &[wire::Artifact]) -> RunState {
+    let parsed: Result<Vec<_>, _> = artifacts
+        .iter()
+        .map(|artifact| {
+            let region = Region::parse(artifact.region.as_str())?;
+            ImageId::parse(artifact.image.as_str()).map(|image| Artifact { region, image })
+        })
+        .collect();
+    match parsed {
+        Ok(artifacts) => RunState::Succeeded(artifacts),
+        Err(error) => RunState::Lost(format!("Packer's artifact cannot be read: {error}")),
+    }
+}
+
+fn write_file(work: &Path, file: &TemplateFile) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let relative = Path::new(&file.path);
+    let inside = relative.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !inside {
+        return Err(io::Error::other(format!("{} leads out of the repository", file.path)));
+    }
+    let path = work.join(relative);
+    std::fs::create_dir_all(path.parent().unwrap_or(work))?;
+    let mode = if file.executable { 0o755 } else { 0o644 };
+    let mut open = std::fs::OpenOptions::new();
+    let mut target = open.write(true).create_new(true).mode(mode).open(path)?;
+    io::Write::write_all(&mut target, &file.content)
+}
+
+fn failed(what: &str, error: &io::Error) -> RunsError {
+    RunsError { class: Class::TRANSIENT, message: format!("cannot {what}: {error}") }
+}
+
+/// Runs file work off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunsError> + Send + 'static,
+) -> Result<T, RunsError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        Err(RunsError { class: Class::TRANSIENT, message: format!("file work was cut off: {error}") })
+    })
+}

@@ -1,0 +1,108 @@
+//! Secrets of builds on one machine: a folder laid out like mounted Kubernetes Secrets, or
+//! environment variables of the agent.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::api::Class;
+use crate::engine::RunsError;
+
+/// Where the secrets of a builder are looked up, by its namespace and the secret's name.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// `<folder>/<namespace>/<name>/<KEY>`: one file a key.
+    pub folder: Option<PathBuf>,
+    /// `OPSY_SECRET_<NAMESPACE>_<NAME>__<KEY>` of the agent's environment, without the prefix.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Secrets {
+    /// Keys and values of a secret. A file's one trailing newline is not part of its value.
+    pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
+        let mut values = self.in_environment(namespace, name);
+        values.extend(self.in_folder(namespace, name)?);
+        if values.is_empty() {
+            return Err(self.missing(namespace, name));
+        }
+        Ok(values)
+    }
+
+    fn in_environment(&self, namespace: &str, name: &str) -> BTreeMap<String, String> {
+        let prefix = format!("{}_{}__", variable(namespace), variable(name));
+        let keys = self.environment.iter();
+        keys.filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
+    }
+
+    fn in_folder(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
+        let Some(folder) = self.folder.as_ref().map(|folder| folder.join(namespace).join(name)) else {
+            return Ok(BTreeMap::new());
+        };
+        if !folder.is_dir() {
+            return Ok(BTreeMap::new());
+        }
+        let unreadable = |error: std::io::Error| RunsError {
+            class: Class::TRANSIENT,
+            message: format!("secret {namespace}/{name} cannot be read from {}: {error}", folder.display()),
+        };
+        let mut values = BTreeMap::new();
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let key = entry.file_name().to_string_lossy().into_owned();
+            // Kubernetes mounts carry `..data` links beside the keys.
+            if key.starts_with('.') || !entry.path().is_file() {
+                continue;
+            }
+            let value = std::fs::read_to_string(entry.path()).map_err(unreadable)?;
+            values.insert(key, value.strip_suffix('\n').map(str::to_owned).unwrap_or(value));
+        }
+        Ok(values)
+    }
+
+    fn missing(&self, namespace: &str, name: &str) -> RunsError {
+        let variables = format!("OPSY_SECRET_{}_{}__<KEY>", variable(namespace), variable(name));
+        let place = self.folder.as_ref().map(|folder| folder.join(namespace).join(name));
+        let message = match place {
+            Some(place) => format!(
+                "secret {namespace}/{name} not found: put one file per key into {}, or set {variables}",
+                place.display()
+            ),
+            None => format!(
+                "secret {namespace}/{name} not found: name a folder of secrets with --secrets, or set {variables}"
+            ),
+        };
+        RunsError { class: Class::Invalid, message }
+    }
+}
+
+/// How a name is spelled inside a variable's name.
+fn variable(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_files_and_variables_and_files_win() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let secret = dir.path().join("default").join("packer-env");
+        std::fs::create_dir_all(secret.join("..data")).expect("a folder");
+        std::fs::write(secret.join("TOKEN"), "from-file\n").expect("a file");
+        let environment = BTreeMap::from([
+            ("DEFAULT_PACKER_ENV__TOKEN".to_owned(), "from-env".to_owned()),
+            ("DEFAULT_PACKER_ENV__USER".to_owned(), "me".to_owned()),
+        ]);
+        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment };
+        let values = secrets.get("default", "packer-env").expect("a secret");
+        let expected = [("TOKEN", "from-file"), ("USER", "me")];
+        assert_eq!(values, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn a_missing_secret_says_where_it_should_be() {
+        let error = Secrets::default().get("team-a", "x").expect_err("nothing is there");
+        assert_eq!(error.class, Class::Invalid);
+        assert!(error.message.contains("OPSY_SECRET_TEAM_A_X__<KEY>"), "{}", error.message);
+    }
+}
