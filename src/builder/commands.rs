@@ -1,0 +1,191 @@
+//! Packer's command lines: from the manifest's commands to the steps of a run. Pure.
+//!
+//! Commands run as init, validate, build whatever their order; missing ones are added. The
+//! template is an argument; the working directory is the repository's root.
+
+use std::collections::BTreeMap;
+
+use opsy_runner::request::{Command as Sub, Step};
+
+use super::spec::Problems;
+use crate::api::builder::{BuilderRun, Command};
+use crate::api::ids::digest;
+
+/// One Packer command as it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackerCommand {
+    pub sub: Sub,
+    pub args: Vec<String>,
+    pub variables: BTreeMap<String, String>,
+    pub var_file: Option<String>,
+    /// The template argument, as Packer gets it.
+    pub template: String,
+    pub on_error: Option<String>,
+    pub color: Option<bool>,
+    pub debug: bool,
+}
+
+/// Arguments of a build that an added validate needs as well, or it would judge another template.
+const SHARED_FLAGS: [&str; 4] = ["-var", "-var-file", "-only", "-except"];
+
+/// The commands in the order they run, all three present.
+pub fn normalise(run: &BuilderRun, problems: &mut Problems) -> Vec<PackerCommand> {
+    let mut commands: Vec<PackerCommand> = Vec::new();
+    for (index, command) in run.commands.iter().flatten().enumerate() {
+        let path = format!("spec.builder.commands[{index}]");
+        commands.extend(read(run, command, &path, problems));
+    }
+    for sub in [Sub::Build, Sub::Validate, Sub::Init] {
+        if !commands.iter().any(|command| command.sub == sub) {
+            commands.push(added(sub, run, &commands, problems));
+        }
+    }
+    // Stable: two commands of a kind keep their order.
+    commands.sort_by_key(|command| command.sub);
+    share_variables(&mut commands);
+    commands
+}
+
+fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems) -> Option<PackerCommand> {
+    let sub = match command.sub_command.as_deref() {
+        Some("init") => Sub::Init,
+        Some("validate") => Sub::Validate,
+        Some("build") => Sub::Build,
+        other => {
+            let found = other.map_or("missing".to_owned(), |word| format!("{word:?} is unknown"));
+            problems.add(format!("{path}.subCommand"), format!("{found}: write init, validate or build"));
+            return None;
+        }
+    };
+    if command.variables.iter().flatten().any(|(name, _)| name.is_empty() || name.contains('=')) {
+        problems.add(format!("{path}.variables"), "a variable's name is empty or holds '='");
+    }
+    let var_file = command.variables_file.as_deref().filter(|file| !file.is_empty());
+    Some(PackerCommand {
+        sub,
+        args: command.args.clone().unwrap_or_default(),
+        variables: command.variables.clone().unwrap_or_default(),
+        var_file: var_file.map(|file| problems.path(&format!("{path}.variablesFile"), file)),
+        template: template(run, command.working_dir.as_deref(), &format!("{path}.workingDir"), problems),
+        on_error: on_error(command.on_error.as_deref(), &format!("{path}.onError"), problems),
+        color: command.color,
+        debug: command.debug.unwrap_or(false),
+    })
+}
+
+fn on_error(word: Option<&str>, path: &str, problems: &mut Problems) -> Option<String> {
+    match word {
+        None | Some("") => return None,
+        Some("cleanup" | "abort" | "run-cleanup-provisioner") => {}
+        Some("ask") => problems
+            .add(path, "ask needs a person at a terminal: write cleanup, abort or run-cleanup-provisioner"),
+        Some(other) => {
+            problems.add(path, format!("{other:?} is none of cleanup, abort, run-cleanup-provisioner"))
+        }
+    }
+    word.map(str::to_owned)
+}
+
+/// `workingDir`, else `dir/`, else `.`.
+fn template(run: &BuilderRun, working_dir: Option<&str>, path: &str, problems: &mut Problems) -> String {
+    let written = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    if let Some(folder) = written(working_dir) {
+        return problems.path(path, &folder);
+    }
+    match written(run.dir.as_deref()).map(|dir| problems.path("spec.builder.dir", &dir)) {
+        Some(dir) if dir != "." => format!("{dir}/"),
+        _ => ".".to_owned(),
+    }
+}
+
+/// A command the manifest leaves out: it works on the build's template.
+fn added(sub: Sub, run: &BuilderRun, others: &[PackerCommand], problems: &mut Problems) -> PackerCommand {
+    let build = others.iter().find(|command| command.sub == Sub::Build);
+    let template = build.map_or_else(|| template(run, None, "", problems), |build| build.template.clone());
+    let args = match sub {
+        Sub::Validate => build.map(|build| shared_args(&build.args)).unwrap_or_default(),
+        Sub::Init | Sub::Build => Vec::new(),
+    };
+    PackerCommand {
+        sub,
+        args,
+        variables: BTreeMap::new(),
+        var_file: None,
+        template,
+        on_error: None,
+        color: None,
+        debug: false,
+    }
+}
+
+/// Those arguments of a build that say which template with which values, with their values.
+fn shared_args(args: &[String]) -> Vec<String> {
+    let mut shared = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let name = arg.split('=').next().unwrap_or(arg).replacen("--", "-", 1);
+        if !SHARED_FLAGS.contains(&name.as_str()) {
+            continue;
+        }
+        shared.push(arg.clone());
+        if !arg.contains('=') {
+            shared.extend(args.next().cloned());
+        }
+    }
+    shared
+}
+
+/// A validate without the build's variables would refuse what the build accepts.
+fn share_variables(commands: &mut [PackerCommand]) {
+    let builds: Vec<PackerCommand> =
+        commands.iter().filter(|command| command.sub == Sub::Build).cloned().collect();
+    for validate in commands.iter_mut().filter(|command| command.sub == Sub::Validate) {
+        for build in &builds {
+            for (name, value) in &build.variables {
+                validate.variables.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+            validate.var_file = validate.var_file.take().or_else(|| build.var_file.clone());
+        }
+    }
+}
+
+/// The steps of a run. `injected` variables come first, so that the manifest's own win.
+pub fn steps(commands: &[PackerCommand], injected: &[(&str, &str)]) -> Vec<Step> {
+    commands.iter().map(|command| Step { command: command.sub, args: command.line(injected) }).collect()
+}
+
+impl PackerCommand {
+    /// Everything after the sub-command, template argument last.
+    fn line(&self, injected: &[(&str, &str)]) -> Vec<String> {
+        let mut line = Vec::new();
+        if self.sub == Sub::Build {
+            line.extend(self.on_error.iter().map(|word| format!("-on-error={word}")));
+            line.extend(self.color.iter().map(|on| format!("-color={on}")));
+            line.extend(self.debug.then(|| "-debug".to_owned()));
+        }
+        if self.sub != Sub::Init {
+            let injected = injected.iter().map(|(name, value)| format!("{name}={value}"));
+            let own = self.variables.iter().map(|(name, value)| format!("{name}={value}"));
+            line.extend(self.var_file.iter().map(|file| format!("-var-file={file}")));
+            line.extend(injected.chain(own).flat_map(|pair| ["-var".to_owned(), pair]));
+        }
+        line.extend(self.args.iter().cloned());
+        line.push(self.template.clone());
+        line
+    }
+
+    /// What of a command goes into an image: not how it fails, is coloured or debugged.
+    pub fn identity(&self) -> String {
+        let mut parts = vec![format!("{:?}", self.sub), self.template.clone()];
+        parts.extend(self.var_file.iter().map(|file| format!("file {file}")));
+        parts.extend(self.variables.iter().map(|(name, value)| format!("var {name}={value}")));
+        parts.extend(self.args.iter().map(|arg| format!("arg {arg}")));
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        digest(&parts)
+    }
+
+    /// Does a failed build keep its machine, as asked?
+    pub fn keeps_machine(&self) -> bool {
+        self.sub == Sub::Build && self.on_error.as_deref().is_some_and(|word| word != "cleanup")
+    }
+}

@@ -1,0 +1,107 @@
+//! The builder's driver: observe → plan → one step → report.
+//!
+//! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
+//! thing, `report` says how it stands (pure). The rooms beside them: `commands` (Packer's command
+//! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
+//! lane), `harvest` (what an ended run leads to), `history` (failures and pauses), `fleet` (what
+//! builders know of each other).
+
+mod act;
+mod commands;
+mod fleet;
+mod harvest;
+mod history;
+mod images;
+mod inputs;
+mod notes;
+mod observe;
+mod plan;
+mod report;
+pub mod spec;
+mod status;
+mod step;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::api::{Owner, PackerBuilder, PackerBuilderStatus};
+use crate::aws::{Aws, Fresh};
+use crate::engine::{Pass, Runs};
+use crate::git::templates::Templates;
+use crate::sync::Synced;
+pub use fleet::Fleet;
+use observe::Observed;
+use report::Outcome;
+pub use step::Why;
+use step::{Plan, Step};
+
+/// What every pass over a builder may use.
+#[derive(Clone)]
+pub struct Context {
+    pub aws: Aws,
+    pub templates: Templates,
+    pub runs: Arc<dyn Runs>,
+    /// The commit and settings the agent works by; `None` before the first sync.
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    pub owner: Owner,
+    pub now: fn() -> Timestamp,
+    pub fleet: Arc<Fleet>,
+}
+
+/// One pass: looks, does at most one thing, says how the builder stands.
+pub async fn reconcile(object: Arc<PackerBuilder>, ctx: &Context) -> Pass<PackerBuilderStatus> {
+    let Some(synced) = ctx.synced.borrow().clone() else {
+        return report::before_sync(&object);
+    };
+    let seen = observe::observe(&object, &synced, ctx, Fresh::Cached).await;
+    let plan = plan::plan(&seen, (ctx.now)());
+    let Plan::Act { step, .. } = &plan else {
+        return report::pass(&seen, &plan, &Outcome::Nothing, (ctx.now)());
+    };
+    if !step.needs_fresh_look() {
+        let outcome = act::act(step, ctx).await;
+        return report::pass(&seen, &plan, &outcome, (ctx.now)());
+    }
+    act_on_a_fresh_look(&object, &synced, ctx).await
+}
+
+/// Shared answers may be old: before anything is changed everything is asked again, and only what
+/// the new answers call for is done.
+async fn act_on_a_fresh_look(
+    object: &PackerBuilder,
+    synced: &Synced,
+    ctx: &Context,
+) -> Pass<PackerBuilderStatus> {
+    let mut seen = observe::observe(object, synced, ctx, Fresh::Now).await;
+    let _turn = turn_to_start(&mut seen, ctx).await;
+    let plan = plan::plan(&seen, (ctx.now)());
+    let outcome = match &plan {
+        Plan::Act { step, .. } => act::act(step, ctx).await,
+        _ => Outcome::Nothing,
+    };
+    report::pass(&seen, &plan, &outcome, (ctx.now)())
+}
+
+/// One builder at a time counts the live runs and starts its own, or two would share a last slot.
+/// Nothing else waits for a turn: a slow builder delays no other.
+async fn turn_to_start<'a>(seen: &mut Observed, ctx: &'a Context) -> Option<fleet::Turn<'a>> {
+    let Plan::Act { step: Step::Start { .. }, .. } = plan::plan(seen, (ctx.now)()) else {
+        return None;
+    };
+    let turn = ctx.fleet.turn().await;
+    seen.live = observe::live_runs(ctx).await;
+    Some(turn)
+}
+
+impl Step {
+    /// Steps that rest on answers of AWS that may be shared. The others rest on the engine's runs,
+    /// which are always read anew.
+    fn needs_fresh_look(&self) -> bool {
+        !matches!(self, Self::Stop { .. } | Self::Record(_) | Self::Forget(_))
+    }
+}

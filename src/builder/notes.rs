@@ -1,0 +1,108 @@
+//! What a pass tells people, and whom it wakes. Pure; part of the report.
+
+use super::history;
+use super::observe::Observed;
+use super::report::{Done, Outcome, Told};
+use super::step::{On, Plan, Record, Step, Tagging};
+use crate::api::conditions::{self, Phase};
+use crate::api::{Key, Kind, ObjectKey};
+use crate::aws::Leftovers;
+use crate::engine::{Note, Standing, Wake};
+
+/// Refreshers look at images; builders that were waited for look at theirs.
+pub fn wake(plan: &Plan, outcome: &Outcome) -> Vec<Wake> {
+    match (plan, outcome) {
+        (Plan::Act { step, .. }, Outcome::Did(_)) if step.changes_images() => vec![Wake::Refreshers],
+        (Plan::Wait { on: On::Fleet { others }, .. }, _) => {
+            let builder = |key: &Key| ObjectKey { kind: Kind::PackerBuilder, key: key.clone() };
+            others.iter().map(builder).map(Wake::Object).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub fn notes(seen: &Observed, plan: &Plan, outcome: &Outcome, told: &Told) -> Vec<Note> {
+    let done = match (plan, outcome) {
+        (Plan::Act { step, why }, Outcome::Did(done)) => step_note(step, why, done),
+        (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
+            let message = format!("could not clean up after build {}: {error}", sweep.build);
+            Some(Note { reason: "SweepFailed", message, warning: true })
+        }
+        _ => phase_note(seen, told),
+    };
+    done.into_iter().collect()
+}
+
+/// A change of how it stands is told once.
+fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
+    let (phase, reason, message) = told.phase.as_ref()?;
+    let before =
+        seen.status.conditions.iter().flatten().find(|condition| condition.r#type == conditions::READY);
+    let same = before.and_then(|condition| condition.reason.as_deref()) == Some(reason);
+    let quiet = matches!(phase, Phase::Reconciling);
+    let warning = matches!(phase, Phase::NotReady | Phase::Stalled) && told.standing != Standing::Waiting;
+    (!same && !quiet).then(|| Note { reason, message: message.clone(), warning })
+}
+
+fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
+    let note = |reason, message: String, warning| Some(Note { reason, message, warning });
+    match (step, done) {
+        (_, Done::Swept(found)) if found.is_empty() => None,
+        (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
+        (Step::Start { request, .. }, _) => note("BuildStarted", format!("{}: {why}", request.name), false),
+        (Step::Stop { run }, _) => note("BuildStopping", format!("{run}: {why}"), true),
+        (Step::Activate(tagging), _) => note("ImageActive", tagging_words(tagging), false),
+        (Step::Demote(tagging), _) => note("ImageDeprecated", tagging_words(tagging), false),
+        (Step::Supersede(tagging), _) => note("ImageSuperseded", tagging_words(tagging), false),
+        (Step::Record(record), _) => Some(record_note(record)),
+        (Step::Forget(_) | Step::Sweep(_), _) => None,
+    }
+}
+
+fn tagging_words(tagging: &Tagging) -> String {
+    format!("{} in {}", tagging.images.join(", "), tagging.region)
+}
+
+fn leftover_words(found: &Leftovers) -> String {
+    let counts = [
+        ("instances", found.instances.len()),
+        ("volumes", found.volumes.len()),
+        ("security groups", found.security_groups.len()),
+        ("key pairs", found.key_pairs.len()),
+        ("images", found.images.len()),
+        ("snapshots", found.snapshots.len()),
+    ];
+    let words = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn record_note(record: &Record) -> Note {
+    let images = record.run.images.as_ref().map(|images| images.join(", ")).unwrap_or_default();
+    let error = record.run.errors.as_ref().and_then(|errors| errors.last()).cloned().unwrap_or_default();
+    match record.run.result.as_str() {
+        history::SUCCEEDED => Note {
+            reason: "BuildSucceeded",
+            message: format!("{} made {images}", record.name),
+            warning: false,
+        },
+        history::SUPERSEDED => Note {
+            reason: "BuildSuperseded",
+            message: format!("{} made {images}", record.name),
+            warning: false,
+        },
+        history::CANCELLED => {
+            Note { reason: "BuildCancelled", message: record.name.to_string(), warning: true }
+        }
+        _ => Note { reason: "BuildFailed", message: format!("{}: {error}", record.name), warning: true },
+    }
+}
+
+impl Step {
+    fn changes_images(&self) -> bool {
+        match self {
+            Self::Activate(_) | Self::Demote(_) => true,
+            Self::Record(record) => record.images.is_some(),
+            _ => false,
+        }
+    }
+}

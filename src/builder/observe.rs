@@ -1,0 +1,349 @@
+//! Looks at everything a plan needs, in parallel. A failed read is `Unknown`, never an absence.
+//!
+//! Shared answers do for a look; before something is changed everything is asked anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use opsy_runner::request::{Resource, ResourceKind};
+
+use super::Context;
+use super::fleet::FleetView;
+use super::images::{self, Located, Subject};
+use super::spec::{self, Problem, Spec};
+use crate::api::builder::{PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
+use crate::api::{Class, GROUP, ImageId, Key, Kind, Region, Seen};
+use crate::aws::{Announced, AwsError, Fresh, Image, ImageState};
+use crate::engine::{Run, RunState};
+pub use crate::git::templates::Resolved;
+use crate::sync::Synced;
+
+/// Everything a plan rests on.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub subject: Subject,
+    pub generation: Option<i64>,
+    pub now: Timestamp,
+    pub spec: Result<Spec, Vec<Problem>>,
+    /// As last written.
+    pub status: PackerBuilderStatus,
+    pub deleting: bool,
+    /// Suspended by annotation on the live object.
+    pub suspended: bool,
+    /// Build id a person wants stopped.
+    pub cancel: Option<String>,
+    /// No file of the repository is broken.
+    pub complete: bool,
+    /// The template is not in the agent's own repository and branch, and how.
+    pub external: Option<String>,
+    pub runs: Seen<Vec<Run>>,
+    pub images: Seen<Vec<Located>>,
+    pub base: Seen<Base>,
+    pub template: Seen<Resolved>,
+    /// Where `opsy.yaml` names the accounts that may be touched: those.
+    pub accounts: Option<Vec<String>>,
+    /// The account this is, asked only where it matters.
+    pub account: Option<Seen<String>>,
+    /// Live runs of all builders.
+    pub live: Seen<usize>,
+    pub concurrent_builds: usize,
+    pub fleet: FleetView,
+    pub allow_mass_build: bool,
+}
+
+/// The base image found, and those recorded that still exist.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Base {
+    pub found: Option<Image>,
+    pub recorded: Vec<Image>,
+}
+
+impl Observed {
+    pub fn history(&self) -> &[RunRecord] {
+        self.status.history.as_deref().unwrap_or_default()
+    }
+
+    pub fn sweeps(&self) -> &[SweepRecord] {
+        self.status.sweeps.as_deref().unwrap_or_default()
+    }
+
+    /// Is an image that status names gone, asked by id?
+    pub fn lost(&self) -> Option<bool> {
+        let images = self.images.known()?;
+        let named = self.status.images.iter().flatten();
+        Some(named.into_iter().any(|named| !images.iter().any(|found| found.image.id.as_str() == named.id)))
+    }
+}
+
+/// One look.
+pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
+    let subject = subject(object, ctx);
+    let spec = spec::parse(object);
+    let status = object.status.clone().unwrap_or_default();
+    let settings = &synced.set.settings;
+    let runs = ctx.runs.of(&subject.key).await;
+    let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
+    let (images, found, template, account, live) = tokio::join!(
+        look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, fresh),
+        find_base(spec.as_ref().ok(), ctx, fresh),
+        resolve(spec.as_ref().ok(), ctx),
+        account(spec.as_ref().ok(), &runs, settings.accounts.is_some(), ctx),
+        live_runs(ctx),
+    );
+    let compared = recorded_bases(&subject, &status, &images, &runs);
+    let base = with_recorded(found, compared, spec.as_ref().ok(), ctx).await;
+    let annotation = |name: &str| {
+        object.metadata.annotations.as_ref().and_then(|all| all.get(&format!("{GROUP}/{name}"))).cloned()
+    };
+    let mut seen = Observed {
+        generation: object.metadata.generation,
+        now: (ctx.now)(),
+        external: spec.as_ref().ok().and_then(|spec| external(spec, ctx)),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        suspended: annotation("suspend").as_deref() == Some("true"),
+        cancel: annotation("cancel"),
+        complete: synced.set.complete(),
+        accounts: settings.accounts.clone(),
+        concurrent_builds: settings.concurrent_builds(),
+        allow_mass_build: settings.allow_mass_build(),
+        fleet: FleetView::default(),
+        subject,
+        spec,
+        status,
+        runs,
+        images,
+        base,
+        template,
+        account,
+        live,
+    };
+    seen.fleet = ctx.fleet.look(&seen.subject.key, seen.lost(), &builders(synced), seen.now);
+    seen
+}
+
+/// How many runs of any builder are live.
+pub async fn live_runs(ctx: &Context) -> Seen<usize> {
+    let live = ctx.runs.live().await;
+    live.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
+}
+
+fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
+    let (own_repo, own_branch) = ctx.templates.own();
+    let run = object.spec.builder.as_ref();
+    let written = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    Subject {
+        key: Key {
+            namespace: object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+            name: object.metadata.name.clone().unwrap_or_default(),
+        },
+        owner: ctx.owner.clone(),
+        cluster: written(object.spec.cluster_name.as_ref()),
+        repo: written(run.and_then(|run| run.repo_url.as_ref())).map_or(own_repo, |url| without_user(&url)),
+        branch: written(run.and_then(|run| run.branch.as_ref())).unwrap_or(own_branch),
+    }
+}
+
+/// An address as it may stand in a tag: whatever a user part holds, it is left out.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
+fn builders(synced: &Synced) -> BTreeSet<Key> {
+    let documents = synced.set.documents.iter().map(|document| &document.object);
+    documents.filter(|object| object.kind == Kind::PackerBuilder).map(|object| object.key.clone()).collect()
+}
+
+/// What of the template is elsewhere, where anything is.
+fn external(spec: &Spec, ctx: &Context) -> Option<String> {
+    let (_, own_branch) = ctx.templates.own();
+    let url = spec.repo_url.as_ref().filter(|url| !ctx.templates.is_own(url));
+    let branch = spec.branch.as_ref().filter(|branch| **branch != own_branch);
+    url.map(|url| format!("repoURL {}", without_user(url)))
+        .or_else(|| branch.map(|branch| format!("branch {branch} (Opsy reads {own_branch})")))
+}
+
+/// What to look at in one region: ids that status names, ids a run has just made, lost runs.
+#[derive(Default)]
+struct Concern<'a> {
+    named: BTreeSet<ImageId>,
+    made: BTreeSet<ImageId>,
+    lost: Vec<&'a Run>,
+}
+
+/// The regions that concern a builder: its own, those of its images, those of its runs.
+fn concerns<'a>(
+    spec: Option<&Spec>,
+    status: &PackerBuilderStatus,
+    runs: &'a [Run],
+) -> BTreeMap<Region, Concern<'a>> {
+    let mut concerns: BTreeMap<Region, Concern<'a>> = BTreeMap::new();
+    concerns.extend(spec.map(|spec| (spec.region.clone(), Concern::default())));
+    for image in status.images.iter().flatten() {
+        if let (Ok(region), Ok(id)) =
+            (Region::parse(image.region.as_str()), ImageId::parse(image.id.as_str()))
+        {
+            concerns.entry(region).or_default().named.insert(id);
+        }
+    }
+    for run in runs.iter().filter(|run| run.state.ended()) {
+        let home = concerns.entry(run.facts.region.clone()).or_default();
+        match &run.state {
+            RunState::Lost(_) => home.lost.push(run),
+            RunState::Succeeded(artifacts) => {
+                for artifact in artifacts {
+                    concerns.entry(artifact.region.clone()).or_default().made.insert(artifact.image.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    concerns
+}
+
+/// The builder's images: shared lists, and by id what the lists do not show or a run has just made.
+async fn look_at_images(
+    subject: &Subject,
+    spec: Option<&Spec>,
+    status: &PackerBuilderStatus,
+    runs: &Seen<Vec<Run>>,
+    ctx: &Context,
+    fresh: Fresh,
+) -> Seen<Vec<Located>> {
+    let runs = runs.known().map(Vec::as_slice).unwrap_or_default();
+    let concerns = concerns(spec, status, runs);
+    let looks = concerns.iter().map(|(region, concern)| look_at_region(subject, region, concern, ctx, fresh));
+    let all: Result<Vec<Vec<Located>>, AwsError> = join_all(looks).await.into_iter().collect();
+    all.map_or_else(unknown, |all| Seen::Is(all.into_iter().flatten().collect()))
+}
+
+async fn look_at_region(
+    subject: &Subject,
+    region: &Region,
+    concern: &Concern<'_>,
+    ctx: &Context,
+    fresh: Fresh,
+) -> Result<Vec<Located>, AwsError> {
+    let Concern { named, made, lost } = concern;
+    let listed = ctx.aws.own_images(region, fresh).await?;
+    let concerned = listed.iter().filter(|image| subject.concerned(image) || named.contains(&image.id));
+    let mut all: BTreeMap<ImageId, Image> =
+        concerned.map(|image| (image.id.clone(), image.clone())).collect();
+    let unlisted = named.iter().filter(|id| !all.contains_key(id)).chain(made.iter());
+    let by_id: Vec<ImageId> = unlisted.cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    if !by_id.is_empty() {
+        all.extend(
+            ctx.aws.images_by_id(region, &by_id).await?.into_iter().map(|image| (image.id.clone(), image)),
+        );
+    }
+    for run in lost {
+        let of_build = ctx.aws.images_of_build(region, &run.facts.build).await?;
+        all.extend(of_build.into_iter().map(|image| (image.id.clone(), image)));
+    }
+    Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
+}
+
+/// The base image asked for: the newest that can be launched.
+async fn find_base(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Option<Image>> {
+    let Some(query) = spec.and_then(|spec| spec.base.as_ref()) else {
+        return Seen::Is(None);
+    };
+    let found = ctx.aws.find_images(query, fresh).await;
+    found.map_or_else(unknown, |images| {
+        Seen::Is(images.iter().find(|image| image.state == ImageState::Available).cloned())
+    })
+}
+
+/// Base images that this builder's active images and ended runs were made from.
+fn recorded_bases(
+    subject: &Subject,
+    status: &PackerBuilderStatus,
+    images: &Seen<Vec<Located>>,
+    runs: &Seen<Vec<Run>>,
+) -> BTreeSet<ImageId> {
+    let images = images.known().map(Vec::as_slice).unwrap_or_default();
+    let active = images::active(images, subject, status);
+    let of_images = active.iter().filter_map(|(image, _)| image.tag(images::BASE));
+    let ended = runs.known().into_iter().flatten().filter(|run| run.state.ended());
+    let of_runs = ended.filter_map(|run| run.facts.inputs.base_ami.as_deref());
+    of_images.chain(of_runs).filter_map(|id| ImageId::parse(id).ok()).collect()
+}
+
+/// Recorded base images are asked for only where they are not the one found: which is newer?
+async fn with_recorded(
+    found: Seen<Option<Image>>,
+    recorded: BTreeSet<ImageId>,
+    spec: Option<&Spec>,
+    ctx: &Context,
+) -> Seen<Base> {
+    let found = match found {
+        Seen::Is(found) => found,
+        Seen::Unknown(class, message) => return Seen::Unknown(class, message),
+    };
+    let other = |base: &Image| recorded.into_iter().filter(|id| *id != base.id).collect::<Vec<ImageId>>();
+    let ids = found.as_ref().map(other).unwrap_or_default();
+    let Some(spec) = spec.filter(|_| !ids.is_empty()) else {
+        return Seen::Is(Base { found, recorded: Vec::new() });
+    };
+    let recorded = ctx.aws.images_by_id(&spec.region, &ids).await;
+    recorded.map_or_else(unknown, |recorded| Seen::Is(Base { found, recorded }))
+}
+
+async fn resolve(spec: Option<&Spec>, ctx: &Context) -> Seen<Resolved> {
+    let Some(spec) = spec else {
+        return Seen::Unknown(Class::Invalid, "the spec is invalid".to_owned());
+    };
+    let resolved = ctx.templates.resolve(&spec.template).await;
+    resolved.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
+}
+
+/// Which account is it? Asked where `opsy.yaml` names accounts and there is a region to ask in.
+async fn account(
+    spec: Option<&Spec>,
+    runs: &Seen<Vec<Run>>,
+    asked: bool,
+    ctx: &Context,
+) -> Option<Seen<String>> {
+    let of_run = runs.known().and_then(|runs| runs.first()).map(|run| &run.facts.region);
+    let region = spec.map(|spec| &spec.region).or(of_run).filter(|_| asked)?;
+    Some(ctx.aws.account(region).await.map_or_else(unknown, Seen::Is))
+}
+
+fn unknown<T>(error: AwsError) -> Seen<T> {
+    Seen::Unknown(error.class(), error.to_string())
+}
+
+/// `kind=id`, as a sweep's record keeps what Packer announced.
+pub fn announced_word(resource: &Resource) -> String {
+    format!("{}={}", kind_word(resource.kind), resource.id)
+}
+
+fn kind_word(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Instance => "instance",
+        ResourceKind::KeyPair => "keyPair",
+        ResourceKind::SecurityGroup => "securityGroup",
+        ResourceKind::Image => "image",
+        ResourceKind::Volume => "volume",
+    }
+}
+
+/// What a sweep's record says was announced; words it does not know are left out.
+pub fn announced(words: &[String]) -> Announced {
+    let of = |kind: ResourceKind| -> Vec<String> {
+        let ids = words.iter().filter_map(|word| word.split_once('='));
+        ids.filter(|(word, _)| *word == kind_word(kind)).map(|(_, id)| id.to_owned()).collect()
+    };
+    Announced {
+        instances: of(ResourceKind::Instance),
+        security_groups: of(ResourceKind::SecurityGroup),
+        key_pairs: of(ResourceKind::KeyPair),
+        images: of(ResourceKind::Image),
+        volumes: of(ResourceKind::Volume),
+    }
+}

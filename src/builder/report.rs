@@ -1,0 +1,315 @@
+//! How a builder stands, told from one pass: phase, reason, words. Pure.
+//!
+//! `status` turns it into the object's status; here are the words and what the engine does next.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::images::Located;
+use super::inputs;
+use super::notes;
+use super::observe::Observed;
+use super::plan::{NEXT_STEP, RUN_LOOK};
+use super::spec::Problem;
+use super::status;
+use super::step::{On, Plan, RunWord, Step, Stuck, What};
+use super::time;
+use crate::api::builder::{PackerBuilder, PackerBuilderStatus};
+use crate::api::conditions::Phase;
+use crate::api::{Class, RunName};
+use crate::aws::Leftovers;
+use crate::engine::{Pass, Standing};
+
+/// Before the first sync nobody knows what Git says; the sync wakes everything when it is done.
+const BEFORE_SYNC: Duration = Duration::from_secs(5);
+
+/// The operator's words for `state`, in the order a build goes through them. `JOB_FAILED` is ours:
+/// the operator starts over without a word.
+pub mod state {
+    /// The spec is invalid or was not looked at yet.
+    pub const INITIAL: &str = "Initial";
+    /// Something must be known, awaited or allowed before a build may start.
+    pub const FLIGHT_CHECKS: &str = "FlightChecks";
+    /// A build was started and waits for its turn.
+    pub const JOB_CREATION: &str = "JobCreation";
+    pub const JOB_RUNNING: &str = "JobRunning";
+    /// Packer is done; its images are not all available yet.
+    pub const JOB_COMPLETED: &str = "JobCompleted";
+    pub const JOB_FAILED: &str = "JobFailed";
+    /// There is a good active image.
+    pub const AMI_CREATED: &str = "AMICreated";
+}
+
+/// What came of the step.
+#[derive(Debug)]
+pub enum Outcome {
+    /// No step was due.
+    Nothing,
+    Did(Done),
+    Failed(ActError),
+}
+
+#[derive(Debug)]
+pub enum Done {
+    AsPlanned,
+    Swept(Leftovers),
+}
+
+/// A step that did not work.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ActError {
+    pub what: What,
+    pub class: Class,
+    pub message: String,
+}
+
+/// How it stands, in words. `phase` is absent where housekeeping leaves it as it was.
+pub struct Told {
+    pub phase: Option<(Phase, &'static str, String)>,
+    pub state: Option<&'static str>,
+    pub standing: Standing,
+    pub look: Duration,
+    pub failed: Option<(Class, String)>,
+}
+
+/// The pass as the engine takes it.
+pub fn pass(seen: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Pass<PackerBuilderStatus> {
+    let mut told = tell(seen, plan, outcome);
+    name_foreign_images(seen, plan, &mut told);
+    let status = status::status(seen, plan, outcome, &told, now);
+    Pass {
+        notes: notes::notes(seen, plan, outcome, &told),
+        wake: notes::wake(plan, outcome),
+        look: told.look,
+        standing: told.standing,
+        release: matches!(plan, Plan::Wait { on: On::Deleted, .. }),
+        failed: told.failed,
+        status,
+    }
+}
+
+/// Nothing is known yet, so nothing changes.
+pub fn before_sync(object: &PackerBuilder) -> Pass<PackerBuilderStatus> {
+    Pass {
+        status: object.status.clone().unwrap_or_default(),
+        look: BEFORE_SYNC,
+        standing: Standing::Busy,
+        wake: Vec::new(),
+        notes: Vec::new(),
+        failed: None,
+        release: false,
+    }
+}
+
+fn tell(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Told {
+    match (plan, outcome) {
+        (Plan::Done { images, expires, look }, _) => tell_images(images, *expires, Standing::Settled, *look),
+        (Plan::Wait { on, look }, _) => tell_wait(on, *look),
+        (Plan::Stalled { why, look }, _) => tell_stalled(why, *look),
+        (Plan::Act { step, .. }, Outcome::Failed(error)) => tell_failed(step, error),
+        (Plan::Act { step: Step::Record(record), .. }, _) if record.good => {
+            let images = record.images.as_deref().unwrap_or_default();
+            let spec = seen.spec.as_ref().ok();
+            let expiry = |image: &Located| inputs::expiry(image.built_at(), spec?);
+            tell_images(images, images.iter().filter_map(expiry).min(), Standing::Busy, NEXT_STEP)
+        }
+        (Plan::Act { step, why }, _) => tell_step(step, why),
+    }
+}
+
+/// Ready. A build's record says so at once, so that one build is one change for those who watch.
+fn tell_images(images: &[Located], expires: Option<Timestamp>, standing: Standing, look: Duration) -> Told {
+    let expires = expires.map_or(String::new(), |at| format!("; expires {}", time::to_second(at)));
+    let names: Vec<String> = images.iter().map(image_words).collect();
+    let message = format!("{} active{expires}", names.join(", "));
+    told(Phase::Ready, "ImageReady", message, state::AMI_CREATED, standing, look)
+}
+
+fn told(
+    phase: Phase,
+    reason: &'static str,
+    message: String,
+    state: &'static str,
+    standing: Standing,
+    look: Duration,
+) -> Told {
+    Told { phase: Some((phase, reason, message)), state: Some(state), standing, look, failed: None }
+}
+
+fn image_words(located: &Located) -> String {
+    format!("{} ({}, {})", located.image.id, located.image.architecture, located.region)
+}
+
+fn tell_wait(on: &On, look: Duration) -> Told {
+    use Phase::{NotReady, Reconciling};
+    use Standing::{Busy, Failing, Settled, Waiting};
+    let say =
+        |phase, reason, message: String, state, standing| told(phase, reason, message, state, standing, look);
+    match on {
+        On::Run { run, why, state } => tell_run(run, why, *state, look),
+        On::Unknown { what, class, message } => Told {
+            failed: Some((*class, message.clone())),
+            ..say(NotReady, unreadable(*what, *class), message.clone(), state::FLIGHT_CHECKS, Failing)
+        },
+        On::ImagePending { images } => {
+            let message = format!("waiting for {} to become available", images.join(", "));
+            say(Reconciling, "ImagePending", message, state::JOB_COMPLETED, Busy)
+        }
+        On::BaseImageNotFound => {
+            let message = "no available image matches spec.amiFilters: check name, architecture and owner-id";
+            say(NotReady, "BaseImageNotFound", message.to_owned(), state::FLIGHT_CHECKS, Failing)
+        }
+        On::Suspended => {
+            say(NotReady, "Suspended", "nothing new is built".to_owned(), state::FLIGHT_CHECKS, Waiting)
+        }
+        On::Deleted => say(
+            NotReady,
+            "Deleted",
+            "nothing of it is running any more".to_owned(),
+            state::FLIGHT_CHECKS,
+            Settled,
+        ),
+        On::Cancelled { build } => {
+            let message = format!("build {build} was cancelled by annotation: remove it to build again");
+            say(NotReady, "Cancelled", message, state::FLIGHT_CHECKS, Waiting)
+        }
+        On::Backoff { until, failures, limit, error } => {
+            let message = format!(
+                "failure {failures} of {limit}, next try at {}{}",
+                time::to_second(*until),
+                because(error)
+            );
+            say(NotReady, "BuildFailed", message, state::JOB_FAILED, Failing)
+        }
+        On::Slot { limit } => {
+            let message = format!("{limit} builds are running, as many as limits.concurrentBuilds allows");
+            say(NotReady, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
+        }
+        On::Fleet { .. } => {
+            let message = "its image is gone: other builders look at theirs before anything is built";
+            say(Reconciling, "ImageGone", message.to_owned(), state::FLIGHT_CHECKS, Busy)
+        }
+    }
+}
+
+fn tell_run(run: &RunName, why: &str, state: RunWord, look: Duration) -> Told {
+    let (reason, message, word) = match state {
+        RunWord::Pending => ("BuildPending", format!("{run} waits to start ({why})"), state::JOB_CREATION),
+        RunWord::Running => ("BuildRunning", format!("{run} is running ({why})"), state::JOB_RUNNING),
+        RunWord::Stopping => ("BuildStopping", format!("{run} cleans up"), state::JOB_RUNNING),
+    };
+    told(Phase::Reconciling, reason, message, word, Standing::Busy, look)
+}
+
+fn tell_stalled(why: &Stuck, look: Duration) -> Told {
+    let (reason, message, state) = match why {
+        Stuck::Invalid(problems) => ("InvalidSpec", problem_words(problems), state::INITIAL),
+        Stuck::AccountNotAllowed { account } => {
+            let message = format!(
+                "the credentials are of account {account}, which accounts in opsy.yaml does not name: nothing is touched"
+            );
+            ("AccountNotAllowed", message, state::FLIGHT_CHECKS)
+        }
+        Stuck::ExternalRepository { what } => {
+            let message = format!(
+                "{what}: not supported yet; put the template in this repository and leave the field out"
+            );
+            ("ExternalRepository", message, state::INITIAL)
+        }
+        Stuck::Unreadable { what, message } => {
+            (unreadable(*what, Class::Invalid), message.clone(), state::FLIGHT_CHECKS)
+        }
+        Stuck::RetryLimit { failures, error } => {
+            let message = format!(
+                "{failures} builds of the same inputs failed: change the template, the commands or the base image{}",
+                because(error)
+            );
+            ("RetryLimit", message, state::JOB_FAILED)
+        }
+        Stuck::MassBuildRefused { lost, builders } => {
+            let message = format!(
+                "the images of {lost} of {builders} builders are gone at once: check account and region, or set limits.allowMassBuild in opsy.yaml"
+            );
+            ("MassBuildRefused", message, state::FLIGHT_CHECKS)
+        }
+    };
+    told(Phase::Stalled, reason, message, state, Standing::Stalled, look)
+}
+
+fn problem_words(problems: &[Problem]) -> String {
+    problems.iter().map(|(path, message)| format!("{path}: {message}")).collect::<Vec<_>>().join("; ")
+}
+
+fn because(error: &Option<String>) -> String {
+    error.as_ref().map_or(String::new(), |error| format!("; last error: {error}"))
+}
+
+fn unreadable(what: What, class: Class) -> &'static str {
+    match (what, class) {
+        (What::Aws, Class::Denied) => "AwsDenied",
+        (What::Aws, Class::Invalid) => "AwsRefused",
+        (What::Aws, _) => "AwsUnavailable",
+        (What::Template, Class::Invalid | Class::NotFound) => "TemplateInvalid",
+        (What::Template, _) => "TemplateUnavailable",
+        (What::Runs, Class::Invalid) => "BuildRefused",
+        (What::Runs, _) => "EngineUnavailable",
+    }
+}
+
+/// A step that was done. Only a start and a stop say something new about the builder.
+fn tell_step(step: &Step, why: &str) -> Told {
+    let again = Told { phase: None, state: None, standing: Standing::Busy, look: NEXT_STEP, failed: None };
+    match step {
+        Step::Start { request, .. } => {
+            let message = format!("{} started: {why}", request.name);
+            told(Phase::Reconciling, "BuildStarted", message, state::JOB_CREATION, Standing::Busy, RUN_LOOK)
+        }
+        Step::Stop { run } => {
+            let message = format!("stopping {run}: {why}");
+            told(Phase::Reconciling, "BuildStopping", message, state::JOB_RUNNING, Standing::Busy, RUN_LOOK)
+        }
+        _ => again,
+    }
+}
+
+fn tell_failed(step: &Step, error: &ActError) -> Told {
+    let failed = Some((error.class, error.message.clone()));
+    let (phase, standing) = match error.class {
+        Class::Invalid => (Phase::Stalled, Standing::Stalled),
+        _ => (Phase::NotReady, Standing::Failing),
+    };
+    match step {
+        // Cleaning up comes again by its own date and holds nothing else up.
+        Step::Sweep(_) => {
+            Told { phase: None, state: None, standing: Standing::Busy, look: NEXT_STEP, failed: None }
+        }
+        _ => Told {
+            failed,
+            ..told(
+                phase,
+                unreadable(error.what, error.class),
+                error.message.clone(),
+                state::FLIGHT_CHECKS,
+                standing,
+                RUN_LOOK,
+            )
+        },
+    }
+}
+
+/// Images that another owner's tag keeps from counting are named, with what would make them ours.
+fn name_foreign_images(seen: &Observed, plan: &Plan, told: &mut Told) {
+    let (Some((_, _, message)), false) = (&mut told.phase, matches!(plan, Plan::Done { .. })) else {
+        return;
+    };
+    for image in seen.images.known().into_iter().flatten() {
+        if let Some(owner) = seen.subject.foreign_owner(image) {
+            message.push_str(&format!(
+                "; {} belongs to {owner:?}: agentID: {owner} in opsy.yaml would make it ours",
+                image.image.id
+            ));
+        }
+    }
+}

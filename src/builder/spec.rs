@@ -1,0 +1,300 @@
+//! From the wire to a valid `Spec`, collecting every problem at once. Pure; `opsy validate` uses it
+//! too. Nothing behind it reads the raw manifest for configuration.
+
+use std::time::Duration;
+
+use super::commands::{self, PackerCommand};
+use crate::api::builder::{AmiFilter, BuilderRun, FailurePolicy, PackerBuilder, PackerBuilderSpec};
+use crate::api::ids::digest;
+use crate::api::{Region, duration};
+use crate::aws::{Filter, ImageQuery};
+use crate::git::templates::TemplateQuery;
+
+/// How often to look where the manifest says nothing: image reads are shared, so this costs little.
+const TIMER: Duration = Duration::from_secs(10 * 60);
+/// Shortest time between looks: shared answers live longer than this, so less would show nothing new.
+const SHORTEST_TIMER: Duration = Duration::from_secs(1);
+/// A build with region copies and encryption takes up to an hour: twice that.
+const BUILD_LIMIT: Duration = Duration::from_secs(2 * 3600);
+const PENDING_LIMIT: Duration = Duration::from_secs(10 * 60);
+const FAILURE_LIMIT: usize = 5;
+/// History holds ten runs, so no more failures can be counted.
+const MOST_FAILURES: i32 = 10;
+const BACKOFF: Duration = Duration::from_secs(5 * 60);
+const MAX_BACKOFF: Duration = Duration::from_secs(6 * 3600);
+/// Who may own a base image when the filters name nobody.
+const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
+/// Enough of a SHA-256 to tell versions of one builder apart.
+const TAG_DIGITS: usize = 16;
+
+/// A field path and what is wrong with it.
+pub type Problem = (String, String);
+
+/// A builder as it is meant, with defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub region: Region,
+    /// The base image, where one is asked for.
+    pub base: Option<ImageQuery>,
+    /// Age at which an image is rebuilt; absent means never.
+    pub expires_in: Option<Duration>,
+    pub timer: Duration,
+    pub limit: Duration,
+    pub pending_limit: Duration,
+    pub suspended: bool,
+    pub rebuild_on: RebuildOn,
+    pub failures: Failures,
+    pub template: TemplateQuery,
+    pub commands: Vec<PackerCommand>,
+    /// Tag value `opsy.dev/spec`.
+    pub tag: String,
+    pub repo_url: Option<String>,
+    pub branch: Option<String>,
+    /// Secret whose keys become Packer's environment.
+    pub secret: Option<String>,
+    pub debug: bool,
+}
+
+/// What makes a good image out of date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RebuildOn {
+    pub expired: bool,
+    pub base_image: bool,
+    pub template: bool,
+    pub spec: bool,
+    /// The manifest says so itself; only then does it hold for adopted images too.
+    pub written: bool,
+}
+
+/// How failures are repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failures {
+    pub limit: usize,
+    pub backoff: Duration,
+    pub max_backoff: Duration,
+}
+
+/// Collects problems while reading goes on.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let problem = (path.into(), message.into());
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+
+    fn duration(&mut self, path: &str, text: Option<&String>) -> Option<Duration> {
+        let text = text.filter(|text| !text.is_empty());
+        duration::parse(text?).map_err(|error| self.add(path, error.to_string())).ok()
+    }
+
+    fn region(&mut self, text: Option<&String>) -> Option<Region> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            self.add("spec.region", "missing: name the AWS region the image is built in");
+            return None;
+        };
+        Region::parse(text.as_str()).map_err(|error| self.add("spec.region", error.to_string())).ok()
+    }
+
+    /// A path relative to the repository root that stays inside it, without `./` and a closing `/`.
+    pub fn path(&mut self, field: &str, text: &str) -> String {
+        let bad = text.starts_with('/') || text.split('/').any(|part| part == "..");
+        if bad {
+            self.add(field, format!("{text:?} leaves the repository: write a path relative to its root"));
+        }
+        let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+    }
+}
+
+/// Reads a builder, or says all that is wrong with it as (field path, message).
+pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let spec = &object.spec;
+    let region = problems.region(spec.region.as_ref());
+    let run = spec.builder.clone().unwrap_or_default();
+    if spec.builder.is_none() {
+        problems.add("spec.builder", "missing: say where the Packer template is");
+    }
+    let commands = commands::normalise(&run, &mut problems);
+    let template = template_query(spec, &run, &commands, &mut problems);
+    let base = region.as_ref().and_then(|region| base_query(spec, region, &mut problems));
+    let failures = failures(spec.failure_policy.as_ref(), &mut problems);
+    let rebuild_on = rebuild_on(spec.rebuild_on.as_deref(), &mut problems);
+    let times = times(spec, &mut problems);
+    check_url(run.repo_url.as_deref(), &mut problems);
+    let Some(region) = region.filter(|_| problems.0.is_empty()) else {
+        return Err(problems.0);
+    };
+    Ok(Spec {
+        tag: spec_tag(&region, &run, &commands),
+        base,
+        expires_in: times.expires_in,
+        timer: times.timer,
+        limit: times.build,
+        pending_limit: times.pending,
+        suspended: spec.suspend.unwrap_or(false),
+        rebuild_on,
+        failures,
+        template,
+        commands,
+        repo_url: written(run.repo_url),
+        branch: written(run.branch),
+        secret: written(run.secret),
+        debug: run.debug.unwrap_or(false),
+        region,
+    })
+}
+
+struct Times {
+    expires_in: Option<Duration>,
+    timer: Duration,
+    build: Duration,
+    pending: Duration,
+}
+
+fn times(spec: &PackerBuilderSpec, problems: &mut Problems) -> Times {
+    let times = spec.time_outs.clone().unwrap_or_default();
+    let positive = |problems: &mut Problems, path: &str, text: Option<&String>, or: Duration| {
+        let read = problems.duration(path, text);
+        if read == Some(Duration::ZERO) {
+            problems.add(path, "must be longer than nothing");
+        }
+        read.unwrap_or(or)
+    };
+    let timer = positive(problems, "spec.timeOuts.controllerTimer", times.controller_timer.as_ref(), TIMER);
+    Times {
+        expires_in: problems.duration("spec.timeOuts.expiresIn", times.expires_in.as_ref()),
+        timer: timer.max(SHORTEST_TIMER),
+        build: positive(problems, "spec.timeOuts.build", times.build.as_ref(), BUILD_LIMIT),
+        pending: positive(problems, "spec.timeOuts.pending", times.pending.as_ref(), PENDING_LIMIT),
+    }
+}
+
+fn failures(policy: Option<&FailurePolicy>, problems: &mut Problems) -> Failures {
+    let policy = policy.cloned().unwrap_or_default();
+    let limit = policy.limit.map_or(FAILURE_LIMIT, |limit| {
+        if !(1..=MOST_FAILURES).contains(&limit) {
+            problems.add("spec.failurePolicy.limit", format!("{limit} is not between 1 and {MOST_FAILURES}"));
+        }
+        usize::try_from(limit).unwrap_or(FAILURE_LIMIT)
+    });
+    let backoff = problems.duration("spec.failurePolicy.backoff", policy.backoff.as_ref()).unwrap_or(BACKOFF);
+    let max = problems.duration("spec.failurePolicy.maxBackoff", policy.max_backoff.as_ref());
+    Failures { limit, backoff, max_backoff: max.unwrap_or(MAX_BACKOFF).max(backoff) }
+}
+
+fn rebuild_on(words: Option<&[String]>, problems: &mut Problems) -> RebuildOn {
+    let Some(words) = words else {
+        return RebuildOn { expired: true, base_image: true, template: true, spec: true, written: false };
+    };
+    let mut on = RebuildOn { expired: false, base_image: false, template: false, spec: false, written: true };
+    for (index, word) in words.iter().enumerate() {
+        match word.as_str() {
+            "Expired" => on.expired = true,
+            "BaseImage" => on.base_image = true,
+            "Template" => on.template = true,
+            "Spec" => on.spec = true,
+            _ => problems.add(
+                format!("spec.rebuildOn[{index}]"),
+                format!("{word:?} is none of Expired, BaseImage, Template, Spec"),
+            ),
+        }
+    }
+    on
+}
+
+/// The query for the base image. It always names owners and at least one filter beside them:
+/// without, EC2 would list every public image.
+fn base_query(spec: &PackerBuilderSpec, region: &Region, problems: &mut Problems) -> Option<ImageQuery> {
+    let filters = spec.ami_filters.as_deref().filter(|filters| !filters.is_empty())?;
+    let mut owners = Vec::new();
+    let mut rest = Vec::new();
+    for (index, filter) in filters.iter().enumerate() {
+        let Some(filter) = checked_filter(filter, &format!("spec.amiFilters[{index}]"), problems) else {
+            continue;
+        };
+        match filter.name.as_str() {
+            "owner-id" | "owner-alias" => owners.extend(filter.values),
+            _ => rest.push(filter),
+        }
+    }
+    if rest.is_empty() && problems.0.is_empty() {
+        problems.add(
+            "spec.amiFilters",
+            "names owners only: add a filter, such as name, or every image of theirs would match",
+        );
+    }
+    if owners.is_empty() {
+        owners = DEFAULT_OWNERS.map(str::to_owned).to_vec();
+    }
+    Some(ImageQuery { region: region.clone(), owners, filters: rest })
+}
+
+fn checked_filter(filter: &AmiFilter, path: &str, problems: &mut Problems) -> Option<Filter> {
+    let name = filter.name.clone().unwrap_or_default();
+    let values = filter.values.clone().unwrap_or_default();
+    if name.is_empty() {
+        problems.add(format!("{path}.name"), "missing: name an EC2 filter, such as name or architecture");
+    }
+    if values.is_empty() || values.iter().any(String::is_empty) {
+        problems.add(format!("{path}.values"), "missing or empty: give at least one value");
+        return None;
+    }
+    (!name.is_empty()).then_some(Filter { name, values })
+}
+
+/// All the repository's files a build reads: the template of the build, what other commands name,
+/// variables files, and `builder.inputs`.
+fn template_query(
+    spec: &PackerBuilderSpec,
+    run: &BuilderRun,
+    commands: &[PackerCommand],
+    problems: &mut Problems,
+) -> TemplateQuery {
+    let root = |path: &str| path.trim_end_matches('/').to_owned();
+    let template = commands.last().map_or_else(|| ".".to_owned(), |build| root(&build.template));
+    let mut inputs = Vec::new();
+    let folders = commands.iter().map(|command| root(&command.template));
+    let dir =
+        run.dir.as_deref().filter(|dir| !dir.is_empty()).map(|dir| problems.path("spec.builder.dir", dir));
+    for folder in folders.chain(dir).filter(|folder| *folder != template && folder != ".") {
+        inputs.extend([format!("{folder}/**"), folder]);
+    }
+    for (index, glob) in run.inputs.iter().flatten().enumerate() {
+        inputs.push(problems.path(&format!("spec.builder.inputs[{index}]"), glob));
+    }
+    inputs.sort();
+    inputs.dedup();
+    let mut var_files: Vec<String> = commands.iter().filter_map(|c| c.var_file.clone()).collect();
+    var_files.sort();
+    var_files.dedup();
+    let whole = spec.git_sync.as_ref().is_some_and(|git| written(git.image.clone()).is_some());
+    TemplateQuery { template, var_files, inputs, whole }
+}
+
+/// A credential in the address would end up in tags, logs and status.
+fn check_url(url: Option<&str>, problems: &mut Problems) {
+    let authority =
+        url.and_then(|url| url.split_once("://")).map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    if authority.and_then(|part| part.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':')) {
+        problems.add("spec.builder.repoURL", "holds a password: keep credentials out of addresses");
+    }
+}
+
+/// Tag value `opsy.dev/spec`: what of the manifest goes into an image, with a format version.
+fn spec_tag(region: &Region, run: &BuilderRun, commands: &[PackerCommand]) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let mut parts = vec![region.to_string(), text(&run.repo_url), text(&run.dir), text(&run.image)];
+    parts.extend(commands.iter().map(PackerCommand::identity));
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    format!("v1-{}", &digest(&parts)[..TAG_DIGITS])
+}
+
+/// An empty text is one that was not written.
+fn written(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}

@@ -1,0 +1,161 @@
+//! The status of a builder: the operator's fields, images, inputs, history, sweeps, conditions.
+//! Pure; part of the report.
+//!
+//! It starts from what was written last and changes only what the pass found out, so that a pass
+//! that finds nothing new gives an equal status.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsy_runner::request::{Resource, ResourceKind};
+
+use super::harvest::LOOKS;
+use super::history;
+use super::images::Located;
+use super::inputs;
+use super::observe::Observed;
+use super::plan;
+use super::report::{Outcome, Told};
+use super::step::{Plan, Record, Step, Sweep};
+use super::time;
+use crate::api::Class;
+use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use crate::api::conditions;
+use crate::engine::{Run, RunState};
+
+/// A sweep that failed comes again after this.
+const SWEEP_AGAIN: Duration = Duration::from_secs(10 * 60);
+/// A person must grant or change what a sweep was refused.
+const SWEEP_REFUSED: Duration = Duration::from_secs(6 * 3600);
+
+/// The whole status after a pass.
+pub fn status(
+    seen: &Observed,
+    plan: &Plan,
+    outcome: &Outcome,
+    told: &Told,
+    now: Timestamp,
+) -> PackerBuilderStatus {
+    let mut status = seen.status.clone();
+    status.observed_generation = seen.generation;
+    if let Some(run) = seen.runs.known().and_then(|runs| runs.iter().find(|run| !run.state.ended())) {
+        live_run(&mut status, run);
+    }
+    match (plan, outcome) {
+        (Plan::Done { images, .. }, _) => active_images(&mut status, images),
+        (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(_)) => {
+            job(&mut status, request.name.as_str(), request.facts.build.as_str(), "Pending");
+            status.reason = Some(request.facts.why.clone());
+        }
+        (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => ended_run(&mut status, record),
+        (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(_)) => swept(&mut status, sweep, now),
+        (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
+            sweep_failed(&mut status, sweep, error.class, now);
+        }
+        _ => {}
+    }
+    count_failures(seen, &mut status);
+    say(seen, &mut status, told, now);
+    status
+}
+
+fn say(seen: &Observed, status: &mut PackerBuilderStatus, told: &Told, now: Timestamp) {
+    let now = time::to_second(now);
+    if let Some(state) = told.state.filter(|state| status.state.as_deref() != Some(state)) {
+        status.state = Some(state.to_owned());
+        status.last_transition_time = Some(now);
+    }
+    if let Some((phase, reason, message)) = &told.phase {
+        let conditions = status.conditions.get_or_insert_default();
+        conditions::set_phase(conditions, *phase, reason, message, seen.generation, now);
+    }
+}
+
+fn active_images(status: &mut PackerBuilderStatus, images: &[Located]) {
+    status.images = Some(images.iter().map(Located::record).collect());
+    status.inputs = images.first().map(inputs::recorded);
+}
+
+fn job(status: &mut PackerBuilderStatus, name: &str, build: &str, word: &str) {
+    status.build_id = Some(build.to_owned());
+    status.job_id = Some(name.to_owned());
+    status.job_name = Some(name.to_owned());
+    status.job_status = Some(word.to_owned());
+}
+
+fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
+    let word = match &run.state {
+        RunState::Pending => "Pending",
+        RunState::Stopping => "Stopping",
+        _ => "Running",
+    };
+    job(status, run.name.as_str(), run.facts.build.as_str(), word);
+    status.reason = Some(run.facts.why.clone());
+    if let RunState::Running(progress) = &run.state {
+        status.command = Some(progress.command.clone()).filter(|command| !command.is_empty());
+    }
+}
+
+fn ended_run(status: &mut PackerBuilderStatus, record: &Record) {
+    let run = &record.run;
+    job(status, record.name.as_str(), &run.id, &run.result);
+    status.reason = run.why.clone();
+    last_run(status, run, &record.resources);
+    if let Some(images) = record.images.as_ref().filter(|images| !images.is_empty()) {
+        active_images(status, images);
+    }
+    history::enter(status.history.get_or_insert_default(), run.clone());
+    let sweeps = status.sweeps.get_or_insert_default();
+    sweeps.retain(|old| old.id != record.sweep.id);
+    sweeps.push(record.sweep.clone());
+}
+
+/// The operator's fields of the last run.
+fn last_run(status: &mut PackerBuilderStatus, run: &RunRecord, resources: &[Resource]) {
+    let named = |kind: ResourceKind| {
+        resources.iter().find(|resource| resource.kind == kind).map(|found| found.id.clone())
+    };
+    status.last_run = run.ended_at.map(time::to_second);
+    status.last_run_status = Some(run.result.clone());
+    status.last_run_message = run.errors.as_ref().and_then(|errors| errors.last().cloned());
+    status.last_run_base_image_id = run.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
+    status.last_run_key_pair = named(ResourceKind::KeyPair);
+    // Packer announces a group by its name; only an id is one.
+    status.last_run_security_group_id = named(ResourceKind::SecurityGroup).filter(|id| id.starts_with("sg-"));
+    if let Some(image) = run.images.as_ref().and_then(|images| images.first()) {
+        status.last_run_built_image_id = Some(image.clone());
+    }
+}
+
+/// The next look is due, or it was the last.
+fn swept(status: &mut PackerBuilderStatus, sweep: &Sweep, now: Timestamp) {
+    let looks = sweep.looks + 1;
+    let next = LOOKS.get(looks).and_then(|wait| time::after(now, *wait));
+    let sweeps = status.sweeps.get_or_insert_default();
+    sweeps.retain(|record| record.id != sweep.build.as_str() || next.is_some());
+    for record in sweeps.iter_mut().filter(|record| record.id == sweep.build.as_str()) {
+        record.looks = i32::try_from(looks).ok();
+        record.due = next.map(time::to_second);
+    }
+    if sweeps.is_empty() {
+        status.sweeps = None;
+    }
+}
+
+/// A look that did not work comes again later and holds nothing else up meanwhile.
+fn sweep_failed(status: &mut PackerBuilderStatus, sweep: &Sweep, class: Class, now: Timestamp) {
+    let wait = if matches!(class, Class::Denied | Class::Invalid) { SWEEP_REFUSED } else { SWEEP_AGAIN };
+    for record in status.sweeps.iter_mut().flatten().filter(|record| record.id == sweep.build.as_str()) {
+        record.due = time::after(now, wait).map(time::to_second);
+    }
+}
+
+/// Failures of the inputs wanted now; kept as it was while those are not known.
+fn count_failures(seen: &Observed, status: &mut PackerBuilderStatus) {
+    let Ok(spec) = &seen.spec else { return };
+    status.max_number_of_failed_jobs = i32::try_from(spec.failures.limit).ok();
+    let (Some(template), Some(base)) = (seen.template.known(), seen.base.known()) else { return };
+    let Some(wanted) = plan::wanted(spec, template, base) else { return };
+    let failures = history::streak(status.history.as_deref().unwrap_or_default(), &wanted.inputs).failures;
+    status.failed_job_count = i32::try_from(failures).ok();
+}

@@ -1,0 +1,198 @@
+//! What a plan may say: done, wait, act or stalled, and why. Made by `plan`, done by `act`, told by
+//! `report`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsy_runner::request::Resource;
+
+use super::images::Located;
+use super::spec::Problem;
+use super::time;
+use crate::api::builder::{RunRecord, SweepRecord};
+use crate::api::{BuildId, Class, Key, Region, RunName};
+use crate::aws::{Announced, Tags};
+use crate::engine::RunRequest;
+use crate::git::templates::TemplateQuery;
+
+/// What a pass will do.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// All is as Git says.
+    Done {
+        images: Vec<Located>,
+        expires: Option<Timestamp>,
+        look: Duration,
+    },
+    Wait {
+        on: On,
+        look: Duration,
+    },
+    Act {
+        step: Step,
+        why: String,
+    },
+    /// A person must act.
+    Stalled {
+        why: Stuck,
+        look: Duration,
+    },
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum On {
+    Run {
+        run: RunName,
+        why: String,
+        state: RunWord,
+    },
+    /// Something could not be read.
+    Unknown {
+        what: What,
+        class: Class,
+        message: String,
+    },
+    ImagePending {
+        images: Vec<String>,
+    },
+    BaseImageNotFound,
+    Suspended,
+    Deleted,
+    /// A person cancelled the last build of these inputs.
+    Cancelled {
+        build: String,
+    },
+    Backoff {
+        until: Timestamp,
+        failures: usize,
+        limit: usize,
+        error: Option<String>,
+    },
+    Slot {
+        limit: usize,
+    },
+    /// Other builders look at their images first.
+    Fleet {
+        others: Vec<Key>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunWord {
+    Pending,
+    Running,
+    Stopping,
+}
+
+/// What could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Runs,
+    Aws,
+    Template,
+}
+
+/// Why a person must act.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stuck {
+    Invalid(Vec<Problem>),
+    AccountNotAllowed { account: String },
+    ExternalRepository { what: String },
+    Unreadable { what: What, message: String },
+    RetryLimit { failures: usize, error: Option<String> },
+    MassBuildRefused { lost: usize, builders: usize },
+}
+
+/// One effect, with all that is needed to bring it about.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Start {
+        request: Box<RunRequest>,
+        query: TemplateQuery,
+    },
+    Stop {
+        run: RunName,
+    },
+    Activate(Tagging),
+    Demote(Tagging),
+    /// A finished image that nobody needs any more.
+    Supersede(Tagging),
+    Sweep(Sweep),
+    /// What came of a run goes into status before the run is forgotten.
+    Record(Box<Record>),
+    Forget(RunName),
+}
+
+/// One call that sets tags in one region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tagging {
+    pub region: Region,
+    pub images: Vec<String>,
+    /// Images and their snapshots.
+    pub resources: Vec<String>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sweep {
+    pub region: Region,
+    pub build: BuildId,
+    pub announced: Announced,
+    /// How often it was looked already.
+    pub looks: usize,
+    /// Images and snapshots that are results: never swept, whatever their tags say.
+    pub keep: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub name: RunName,
+    pub run: RunRecord,
+    /// What Packer announced.
+    pub resources: Vec<Resource>,
+    pub sweep: SweepRecord,
+    /// The images that now count, where the run made any.
+    pub images: Option<Vec<Located>>,
+    /// They are what Git asks for: nothing is left to do but to tidy up.
+    pub good: bool,
+}
+
+/// Why a build starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    Missing,
+    Expired { since: Timestamp },
+    BaseImage { from: String, to: String },
+    Template { from: String, to: String },
+    Spec,
+    Retry { attempt: usize, of: Box<Why> },
+}
+
+impl Why {
+    /// The word of it, as status and runs carry it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Missing => "Missing",
+            Self::Expired { .. } => "Expired",
+            Self::BaseImage { .. } => "BaseImage",
+            Self::Template { .. } => "Template",
+            Self::Spec => "Spec",
+            Self::Retry { .. } => "Retry",
+        }
+    }
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no active image"),
+            Self::Expired { since } => write!(f, "the image expired at {}", time::to_second(*since)),
+            Self::BaseImage { from, to } => write!(f, "the base image {to} is newer than {from}"),
+            Self::Template { .. } => f.write_str("the template changed"),
+            Self::Spec => f.write_str("the builder's commands or region changed"),
+            Self::Retry { attempt, of } => write!(f, "attempt {attempt}: {of}"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Tables: what keeps a build from starting: earlier failures, a mass loss, a wrong account.
+
+use super::*;
+use crate::builder::history;
+
+#[test]
+fn failures_pause_longer_each_time_and_stop_at_the_limit() {
+    let failed = |records: Vec<RunRecord>, hour: u64| {
+        look(seen(), |seen| {
+            seen.status.history = Some(records);
+            seen.now = at_hour(hour);
+        })
+    };
+    let one = || record(1, history::FAILED, at_hour(1));
+    let lost = || record(2, history::LOST, at_hour(1));
+    let timed_out = || record(3, history::TIMED_OUT, at_hour(1));
+    let good = || record(4, history::SUCCEEDED, at_hour(1));
+    let cancelled = || record(5, history::CANCELLED, at_hour(1));
+    let others =
+        || RunRecord { inputs: Some(InputsRecord::default()), ..record(6, history::FAILED, at_hour(1)) };
+    let five = || vec![one(), lost(), timed_out(), one(), lost()];
+    let cases: Vec<(&str, Observed)> = vec![
+        ("wait Backoff", failed(vec![one()], 1)),
+        ("start Retry", failed(vec![one()], 2)),
+        ("wait Backoff", failed(vec![one(), lost(), timed_out(), one()], 1)),
+        ("start Retry", failed(vec![one(), lost(), timed_out(), one()], 2)),
+        ("stalled RetryLimit", failed(five(), 99)),
+        ("start Missing", failed(vec![good(), one(), one(), one(), one(), one()], 1)),
+        ("start Missing", failed(vec![others(), others(), others(), others(), others()], 1)),
+        ("wait Backoff", failed(vec![cancelled()], 1)),
+        (
+            "start Missing",
+            failed(vec![cancelled(), cancelled(), cancelled(), cancelled(), cancelled(), cancelled()], 2),
+        ),
+        (
+            "wait Cancelled",
+            look(failed(vec![cancelled()], 99), |seen| seen.cancel = Some(format!("{:016x}", 5))),
+        ),
+    ];
+    for (expected, seen) in cases {
+        assert_eq!(planned(&seen), expected, "{:?}", seen.status.history);
+    }
+    let changed = look(failed(five(), 1), |seen| {
+        seen.template = Seen::Is(Resolved { commit: commit(), tag: "v1-bbbb".into() });
+    });
+    assert_eq!(planned(&changed), "start Missing", "other inputs are tried at once");
+}
+
+#[test]
+fn pauses_double_to_their_limit_and_depend_on_the_build_alone() {
+    let policy = spec::Failures { limit: 10, backoff: HOUR / 12, max_backoff: HOUR };
+    let wait = |failures: usize, id: u64| {
+        let last = record(id, history::FAILED, at_hour(0));
+        let streak = history::Streak { failures, last: Some(&last) };
+        time::until(at_hour(0), history::next_try(&streak, &policy).expect("there was a failure"))
+    };
+    for (failures, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (10, 60)] {
+        let pause = Duration::from_secs(minutes * 60);
+        let waited = wait(failures, 1);
+        assert!(pause <= waited && waited <= pause + pause / 10, "{failures}: {waited:?}");
+        assert_eq!(waited, wait(failures, 1));
+    }
+    assert!((1..20).any(|id| wait(1, id) != wait(1, 0)), "builders that failed together spread out");
+}
+
+#[test]
+fn many_images_gone_at_once_are_not_built_again() {
+    let gone = |fleet: FleetView| {
+        look(settled(), |seen| {
+            images_of(seen).clear();
+            seen.fleet = fleet;
+        })
+    };
+    let view = |lost, builders| FleetView { builders, lost, outstanding: Vec::new() };
+    assert_eq!(planned(&gone(view(2, 3))), "start Missing");
+    assert_eq!(planned(&gone(view(3, 6))), "start Missing");
+    assert_eq!(planned(&gone(view(3, 5))), "stalled MassBuildRefused");
+    assert_eq!(planned(&look(gone(view(3, 5)), |seen| seen.allow_mass_build = true)), "start Missing");
+    let others = FleetView { builders: 3, lost: 1, outstanding: vec![key()] };
+    assert_eq!(planned(&gone(others.clone())), "wait Fleet");
+    assert_eq!(
+        planned(&look(seen(), |seen| seen.fleet = others)),
+        "start Missing",
+        "new builders lost nothing"
+    );
+}
+
+#[test]
+fn an_account_that_is_not_named_is_never_touched() {
+    let in_account = |account: Option<Seen<String>>, mut seen: Observed| {
+        seen.accounts = Some(vec!["111111111111".into()]);
+        seen.account = account;
+        planned(&seen)
+    };
+    let other = || Some(Seen::Is("222222222222".to_owned()));
+    assert_eq!(in_account(Some(Seen::Is("111111111111".into())), seen()), "start Missing");
+    assert_eq!(in_account(other(), seen()), "stalled AccountNotAllowed");
+    assert_eq!(in_account(Some(unknown()), seen()), "wait Unknown");
+    let ended = look(seen(), |seen| seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]));
+    assert_eq!(in_account(other(), ended), "stalled AccountNotAllowed");
+}

@@ -1,0 +1,305 @@
+//! Tables: what becomes of ended runs, and what is swept after them.
+
+use opsy_runner::request::{Resource, ResourceKind};
+
+use super::*;
+use crate::api::builder::SweepRecord;
+use crate::builder::history;
+use crate::builder::step::{Record, Sweep};
+use crate::engine::Failure;
+
+/// A look at a builder with one ended run and these images.
+fn after(state: RunState, images: Vec<Located>) -> Observed {
+    let mut seen = seen();
+    seen.now = at_hour(1);
+    seen.runs = Seen::Is(vec![run(1, state)]);
+    seen.images = Seen::Is(images);
+    seen
+}
+
+fn recorded(seen: &Observed) -> Record {
+    match step(seen) {
+        Step::Record(record) => *record,
+        other => panic!("expected a record, got {other:?}"),
+    }
+}
+
+/// The image of run 1 with all the tags of its promotion.
+fn promoted(number: u32, status: &str) -> Located {
+    let mut image = raw(number);
+    image.image.tags = crate::builder::inputs::image_tags(&subject(), &run(1, succeeded(&[number])), status);
+    image
+}
+
+fn in_state(number: u32, state: ImageState) -> Located {
+    let mut image = raw(number);
+    image.image.state = state;
+    image
+}
+
+#[test]
+fn a_success_is_activated_demotes_older_ones_is_recorded_and_forgotten() {
+    let older = active(9, start_of_time());
+    let mut seen = after(succeeded(&[1]), vec![older.clone(), raw(1)]);
+    let Step::Activate(tagging) = step(&seen) else { panic!("first activate") };
+    assert_eq!((tagging.images.as_slice(), tagging.region), (&["ami-00000001".to_owned()][..], home()));
+    assert_eq!(tagging.resources, ["ami-00000001", "snap-00000001"]);
+
+    seen.images = Seen::Is(vec![older.clone(), promoted(1, images::ACTIVE)]);
+    let Step::Demote(tagging) = step(&seen) else { panic!("then demote") };
+    assert_eq!(tagging.images, ["ami-00000009"]);
+
+    let older = tagged(older, images::STATUS, images::DEPRECATED);
+    seen.images = Seen::Is(vec![older, promoted(1, images::ACTIVE)]);
+    let record = recorded(&seen);
+    assert_eq!(
+        (record.run.result.as_str(), record.run.images.clone()),
+        ("Succeeded", Some(vec!["ami-00000001".into()]))
+    );
+    assert_eq!(record.images.expect("images count now").len(), 1);
+
+    seen.status.history = Some(vec![record.run]);
+    assert!(matches!(step(&seen), Step::Forget(name) if name == run(1, RunState::Pending).name));
+}
+
+#[test]
+fn the_tags_of_an_image_keep_the_operators_contract() {
+    let tags = promoted(1, images::ACTIVE).image.tags;
+    let build = format!("{:016x}", 1);
+    let expected = map(&[
+        ("base-ami", "ami-0000ba5e"),
+        ("brought-to-you-by", "opsy-the-ami-operator"),
+        ("build-id", &build),
+        ("cluster-name", "demo"),
+        ("create-timestamp", "2026-10-01T01:00:00Z"),
+        ("created-by", "opsy"),
+        ("job-id", &format!("node-{build}")),
+        ("opsy.dev/build", &build),
+        ("opsy.dev/builder", "default/node"),
+        ("opsy.dev/commit", commit().as_str()),
+        ("opsy.dev/owner", "agent-1"),
+        ("opsy.dev/spec", &valid().tag),
+        ("opsy.dev/template", TEMPLATE),
+        ("packer-repo", "https://git.example/platform.git"),
+        ("packer-repo-branch", "main"),
+        ("status", "active"),
+    ]);
+    assert_eq!(tags, expected);
+}
+
+#[test]
+fn a_status_tag_that_the_template_sets_is_no_promotion() {
+    let templates_own =
+        tagged(tagged(raw(1), images::STATUS, images::ACTIVE), images::BUILD, &format!("{:016x}", 1));
+    assert!(matches!(step(&after(succeeded(&[1]), vec![templates_own])), Step::Activate(_)));
+}
+
+#[test]
+fn nothing_is_promoted_before_every_image_is_available() {
+    let two = |second: Option<ImageState>| {
+        let images = [Some(raw(1)), second.map(|state| in_state(2, state))];
+        after(succeeded(&[1, 2]), images.into_iter().flatten().collect())
+    };
+    assert_eq!(planned(&two(Some(ImageState::Pending))), "wait ImagePending");
+    assert_eq!(planned(&two(Some(ImageState::Other("transient".into())))), "wait ImagePending");
+    assert_eq!(planned(&two(None)), "wait ImagePending");
+    for (state, words) in [
+        (ImageState::Failed, "image ami-00000002 failed: EC2 gives no reason"),
+        (ImageState::Deregistered, "image ami-00000002 is gone: EC2 gives no reason"),
+        (ImageState::Disabled, "image ami-00000002 is disabled: EC2 gives no reason"),
+    ] {
+        let record = recorded(&two(Some(state)));
+        assert_eq!(record.run.result, history::FAILED);
+        assert_eq!(record.run.errors.expect("a reason"), [words]);
+        assert!(record.images.is_none() && record.run.images.is_none(), "none of its images counts");
+    }
+    let mut gone = two(None);
+    gone.now = at_hour(2);
+    assert_eq!(recorded(&gone).run.errors.expect("a reason"), ["image ami-00000002 is gone"]);
+}
+
+#[test]
+fn failures_are_recorded_with_their_words() {
+    let packer = |exit, errors: &[&str]| {
+        let errors = errors.iter().map(|line| (*line).to_owned()).collect();
+        RunState::Failed(Failure::Packer { exit, errors })
+    };
+    let cases: Vec<(RunState, &str, Option<&str>)> = vec![
+        (packer(Some(1), &["a", "b"]), history::FAILED, Some("b")),
+        (packer(Some(1), &[]), history::FAILED, Some("packer exited with 1")),
+        (packer(None, &[]), history::FAILED, Some("packer was killed")),
+        (
+            RunState::Failed(Failure::TimedOut),
+            history::TIMED_OUT,
+            Some("the build took too long and was stopped"),
+        ),
+        (RunState::Failed(Failure::Cancelled), history::CANCELLED, None),
+        (
+            RunState::Failed(Failure::NoArtifact { errors: Vec::new() }),
+            history::FAILED,
+            Some("packer exited with 0 but named no image"),
+        ),
+        (
+            RunState::Failed(Failure::NotStarted("packer is not installed".into())),
+            history::FAILED,
+            Some("packer is not installed"),
+        ),
+        (RunState::Lost("killed".into()), history::LOST, Some("the result was lost: killed")),
+    ];
+    for (state, result, error) in cases {
+        let record = recorded(&after(state.clone(), Vec::new()));
+        assert_eq!(record.run.result, result, "{state:?}");
+        assert_eq!(record.run.errors.unwrap_or_default().last().map(String::as_str), error, "{state:?}");
+        assert_eq!(record.run.inputs, Some(wanted()), "the inputs of the run, not those of today");
+    }
+}
+
+#[test]
+fn a_failure_is_recorded_even_while_aws_cannot_be_reached() {
+    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    seen.images = unknown();
+    assert_eq!(planned(&seen), "do Record");
+    seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]);
+    assert_eq!(planned(&seen), "wait Unknown");
+}
+
+#[test]
+fn a_success_without_an_image_in_the_builders_region_is_a_failure() {
+    let elsewhere = Artifact { region: Region::parse("eu-west-1").expect("a region"), image: image_id(1) };
+    let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));
+    assert_eq!(record.run.result, history::FAILED);
+    assert!(record.run.errors.expect("a reason")[0].contains("no image in us-east-1"));
+}
+
+#[test]
+fn a_lost_result_is_found_again_by_tag_where_it_is_unmistakable() {
+    let of_build = |number: u32| tagged(raw(number), images::BUILD, &format!("{:016x}", 1));
+    let lost = |images| after(RunState::Lost("the pod is gone".into()), images);
+    assert!(matches!(step(&lost(vec![of_build(1)])), Step::Activate(_)));
+    assert_eq!(recorded(&lost(vec![])).run.result, history::LOST);
+    assert_eq!(recorded(&lost(vec![raw(1)])).run.result, history::LOST);
+    assert_eq!(recorded(&lost(vec![of_build(1), of_build(2)])).run.result, history::LOST, "two in one lane");
+    let pending = tagged(in_state(1, ImageState::Pending), images::BUILD, &format!("{:016x}", 1));
+    assert_eq!(recorded(&lost(vec![pending])).run.result, history::LOST);
+}
+
+#[test]
+fn a_result_whose_inputs_moved_on_counts_only_where_nothing_better_is() {
+    let moved = |images| {
+        let mut seen = after(succeeded(&[1]), images);
+        let mut outdated = run(1, succeeded(&[1]));
+        outdated.facts.inputs.template = Some("v1-old".into());
+        seen.runs = Seen::Is(vec![outdated]);
+        seen
+    };
+    assert!(matches!(step(&moved(vec![raw(1)])), Step::Activate(_)), "nothing else is there");
+    let outdated = tagged(active(9, start_of_time()), images::TEMPLATE, "v1-older");
+    assert!(matches!(step(&moved(vec![raw(1), outdated])), Step::Activate(_)), "what is there is no better");
+    let good = active(9, start_of_time());
+    let Step::Supersede(tagging) = step(&moved(vec![raw(1), good.clone()])) else {
+        panic!("what is there is good")
+    };
+    assert_eq!(tagging.tags[images::STATUS], images::SUPERSEDED);
+    let record = recorded(&moved(vec![promoted(1, images::SUPERSEDED), good]));
+    assert_eq!(record.run.result, history::SUPERSEDED);
+    assert_eq!(record.images.expect("the good one still counts")[0].image.id, image_id(9));
+}
+
+#[test]
+fn all_regions_are_tagged_each_by_one_call() {
+    let europe = Region::parse("eu-west-1").expect("a region");
+    let mut copy = raw(2);
+    copy.region = europe.clone();
+    let mut seen = after(succeeded(&[1]), vec![copy, raw(1)]);
+    let artifact = |region: &Region, id| Artifact { region: region.clone(), image: image_id(id) };
+    seen.runs = Seen::Is(vec![run(1, RunState::Succeeded(vec![artifact(&home(), 1), artifact(&europe, 2)]))]);
+    let mut regions = Vec::new();
+    while let Step::Activate(tagging) = step(&seen) {
+        regions.push(tagging.region.to_string());
+        let Seen::Is(images) = &mut seen.images else { panic!("known") };
+        for image in images.iter_mut().filter(|image| image.region == tagging.region) {
+            image.image.tags.clone_from(&tagging.tags);
+        }
+    }
+    assert_eq!(regions, ["us-east-1", "eu-west-1"]);
+    assert_eq!(recorded(&seen).images.expect("both count").len(), 2);
+}
+
+fn sweep_of(seen: &Observed) -> Sweep {
+    match step(seen) {
+        Step::Sweep(sweep) => sweep,
+        other => panic!("expected a sweep, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_packer_announced_is_kept_for_the_sweep_but_never_a_result() {
+    let resource = |kind, id: &str| Resource { kind, id: id.into() };
+    let mut ended = run(1, succeeded(&[1]));
+    ended.resources = vec![
+        resource(ResourceKind::Instance, "i-1"),
+        resource(ResourceKind::KeyPair, "packer_1"),
+        resource(ResourceKind::SecurityGroup, "sg-1"),
+        resource(ResourceKind::Volume, "vol-1"),
+        resource(ResourceKind::Image, "ami-00000001"),
+        resource(ResourceKind::Image, "ami-00000002"),
+    ];
+    let mut seen = after(succeeded(&[1]), vec![promoted(1, images::ACTIVE)]);
+    seen.runs = Seen::Is(vec![ended]);
+    let record = recorded(&seen);
+    seen.runs = Seen::Is(Vec::new());
+    seen.status.history = Some(vec![record.run]);
+    seen.status.sweeps = Some(vec![record.sweep]);
+    let sweep = sweep_of(&seen);
+    assert_eq!(
+        (sweep.announced.instances, sweep.announced.key_pairs),
+        (vec!["i-1".into()], vec!["packer_1".into()])
+    );
+    assert_eq!(
+        (sweep.announced.security_groups, sweep.announced.volumes),
+        (vec!["sg-1".into()], vec!["vol-1".into()])
+    );
+    assert_eq!(sweep.announced.images, ["ami-00000002"]);
+    assert!(sweep.keep.contains("ami-00000001") && sweep.keep.contains("snap-00000001"));
+}
+
+#[test]
+fn sweeps_wait_for_their_time_for_whole_files_and_for_known_images() {
+    let record = |due: Timestamp| SweepRecord {
+        id: format!("{:016x}", 1),
+        region: "us-east-1".into(),
+        due: Some(due),
+        ..SweepRecord::default()
+    };
+    let with = |due: Timestamp| {
+        let mut seen = settled();
+        seen.status.sweeps = Some(vec![record(due)]);
+        seen
+    };
+    assert_eq!(planned(&with(at_hour(1))), "do Sweep");
+    assert_eq!(planned(&with(at_hour(2))), "done ami-00000001");
+    let mut broken_file = with(at_hour(1));
+    broken_file.complete = false;
+    assert_eq!(planned(&broken_file), "done ami-00000001");
+    let mut blind = with(at_hour(1));
+    blind.images = unknown();
+    assert_eq!(planned(&blind), "wait Unknown");
+    let mut unreadable = with(at_hour(1));
+    unreadable.status.sweeps.as_mut().expect("one")[0].region = "nowhere".into();
+    assert_eq!(planned(&unreadable), "done ami-00000001");
+    let mut failing = with(at_hour(1));
+    failing.images = Seen::Is(Vec::new());
+    failing.status.images = None;
+    failing.status.history = Some(vec![super::record(1, history::FAILED, at_hour(1))]);
+    assert_eq!(planned(&failing), "do Sweep", "before the next try");
+}
+
+#[test]
+fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
+    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    let due = |seen: &Observed| time::until(at_hour(1), recorded(seen).sweep.due.expect("a date"));
+    assert_eq!(due(&seen), Duration::ZERO);
+    let spec = seen.spec.as_mut().expect("valid");
+    spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
+    assert_eq!(due(&seen), HOUR * 24);
+}

@@ -1,0 +1,283 @@
+//! Tests of the builder's pure parts: tables per rule, and a property world. Here: what they share.
+
+mod guards;
+mod harvests;
+mod plans;
+mod reports;
+mod simulation;
+mod specs;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsy_runner::request::Progress;
+
+use super::fleet::FleetView;
+use super::images::{self, Located, Subject};
+use super::observe::{Base, Observed, Resolved};
+use super::spec::{self, Spec};
+use super::step::{Plan, Step};
+use super::{plan, time};
+use crate::api::builder::{
+    AmiFilter, BuilderRun, BuilderTimeOuts, InputsRecord, LaneImage, PackerBuilder, PackerBuilderSpec,
+    PackerBuilderStatus, RunRecord,
+};
+use crate::api::{BuildId, Class, CommitId, ImageId, Key, Owner, Region, RunName, Seen};
+use crate::aws::{Image, ImageState, Tags};
+use crate::engine::{Artifact, Run, RunFacts, RunState};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TEMPLATE: &str = "v1-aaaa";
+
+fn start_of_time() -> Timestamp {
+    "2026-10-01T00:00:00Z".parse().expect("a date written by hand")
+}
+
+fn at_hour(hour: u64) -> Timestamp {
+    time::after(start_of_time(), HOUR * u32::try_from(hour).expect("few hours")).expect("within years")
+}
+
+fn home() -> Region {
+    Region::parse("us-east-1").expect("a region written by hand")
+}
+
+fn image_id(number: u32) -> ImageId {
+    ImageId::parse(format!("ami-{number:08x}")).expect("eight hex digits")
+}
+
+fn key() -> Key {
+    Key { namespace: "default".into(), name: "node".into() }
+}
+
+fn subject() -> Subject {
+    Subject {
+        key: key(),
+        owner: Owner::parse("agent-1").expect("an owner written by hand"),
+        cluster: Some("demo".into()),
+        repo: "https://git.example/platform.git".into(),
+        branch: "main".into(),
+    }
+}
+
+/// A builder as a person would write it.
+fn object() -> PackerBuilder {
+    let filter =
+        |name: &str, value: &str| AmiFilter { name: Some(name.into()), values: Some(vec![value.into()]) };
+    let spec = PackerBuilderSpec {
+        region: Some("us-east-1".into()),
+        cluster_name: Some("demo".into()),
+        ami_filters: Some(vec![filter("name", "amazon-eks-node-*"), filter("owner-id", "602401143452")]),
+        time_outs: Some(BuilderTimeOuts { expires_in: Some("30d".into()), ..BuilderTimeOuts::default() }),
+        builder: Some(BuilderRun { dir: Some("packer/node".into()), ..BuilderRun::default() }),
+        ..PackerBuilderSpec::default()
+    };
+    let mut object = PackerBuilder::new("node", spec);
+    object.metadata.namespace = Some("default".into());
+    object
+}
+
+fn valid() -> Spec {
+    spec::parse(&object()).expect("the example is valid")
+}
+
+fn image(number: u32, created: Timestamp) -> Image {
+    Image {
+        id: image_id(number),
+        name: format!("image-{number}"),
+        owner_id: "123456789012".into(),
+        architecture: "x86_64".into(),
+        state: ImageState::Available,
+        state_reason: None,
+        created: Some(created),
+        deprecated: None,
+        tags: Tags::new(),
+        snapshots: vec![format!("snap-{number:08x}")],
+    }
+}
+
+fn located(image: Image) -> Located {
+    Located { region: home(), image }
+}
+
+/// What the world of `seen()` asks for.
+fn wanted() -> InputsRecord {
+    InputsRecord {
+        base_ami: Some(image_id(0xba5e).to_string()),
+        template: Some(TEMPLATE.into()),
+        spec: Some(valid().tag),
+    }
+}
+
+/// An active image of ours, built from what is wanted.
+fn active(number: u32, created: Timestamp) -> Located {
+    let mut image = image(number, created);
+    let inputs = wanted();
+    let tags = [
+        (images::OWNER, "agent-1".to_owned()),
+        (images::BUILDER, "default/node".to_owned()),
+        (images::CLUSTER, "demo".to_owned()),
+        (images::STATUS, images::ACTIVE.to_owned()),
+        (images::BUILD, format!("{number:016x}")),
+        (images::CREATED, created.to_string()),
+        (images::BASE, inputs.base_ami.unwrap_or_default()),
+        (images::TEMPLATE, inputs.template.unwrap_or_default()),
+        (images::SPEC, inputs.spec.unwrap_or_default()),
+    ];
+    image.tags = tags.map(|(name, value)| (name.to_owned(), value)).into();
+    located(image)
+}
+
+fn tagged(mut image: Located, name: &str, value: &str) -> Located {
+    image.image.tags.insert(name.into(), value.into());
+    image
+}
+
+/// A look at a new builder: nothing is built, nothing runs, everything can be read.
+fn seen() -> Observed {
+    let base = image(0xba5e, start_of_time());
+    Observed {
+        subject: subject(),
+        generation: Some(1),
+        now: at_hour(1),
+        spec: Ok(valid()),
+        status: PackerBuilderStatus::default(),
+        deleting: false,
+        suspended: false,
+        cancel: None,
+        complete: true,
+        external: None,
+        runs: Seen::Is(Vec::new()),
+        images: Seen::Is(Vec::new()),
+        base: Seen::Is(Base { found: Some(base), recorded: Vec::new() }),
+        template: Seen::Is(Resolved { commit: commit(), tag: TEMPLATE.into() }),
+        accounts: None,
+        account: None,
+        live: Seen::Is(0),
+        concurrent_builds: 4,
+        fleet: FleetView { builders: 1, lost: 0, outstanding: Vec::new() },
+        allow_mass_build: false,
+    }
+}
+
+/// A look at a settled builder: one good active image, named by status.
+fn settled() -> Observed {
+    let image = active(1, at_hour(0));
+    let mut seen = seen();
+    seen.status.images = Some(vec![image.record()]);
+    seen.images = Seen::Is(vec![image]);
+    seen
+}
+
+fn commit() -> CommitId {
+    CommitId::parse("0123456789abcdef0123456789abcdef01234567").expect("forty hex digits")
+}
+
+fn run(number: u64, state: RunState) -> Run {
+    let build = BuildId::parse(format!("{number:016x}")).expect("sixteen hex digits");
+    let ended = state.ended();
+    Run {
+        name: RunName::parse(format!("node-{build}")).expect("a label"),
+        facts: RunFacts {
+            builder: key(),
+            build,
+            region: home(),
+            inputs: wanted(),
+            why: "Missing".into(),
+            commit: commit(),
+            created_at: at_hour(0),
+        },
+        state,
+        started_at: Some(at_hour(0)),
+        ended_at: ended.then(|| at_hour(1)),
+        resources: Vec::new(),
+    }
+}
+
+fn running() -> RunState {
+    RunState::Running(Progress::default())
+}
+
+fn succeeded(images: &[u32]) -> RunState {
+    RunState::Succeeded(images.iter().map(|id| Artifact { region: home(), image: image_id(*id) }).collect())
+}
+
+/// The image of a run as Packer leaves it: available, without our tags.
+fn raw(number: u32) -> Located {
+    located(image(number, at_hour(1)))
+}
+
+fn record(number: u64, result: &str, ended: Timestamp) -> RunRecord {
+    RunRecord {
+        id: format!("{number:016x}"),
+        result: result.into(),
+        inputs: Some(wanted()),
+        ended_at: Some(ended),
+        errors: Some(vec!["it broke".into()]),
+        ..RunRecord::default()
+    }
+}
+
+fn unknown<T>() -> Seen<T> {
+    Seen::Unknown(Class::TRANSIENT, "ec2:DescribeImages: no answer".into())
+}
+
+/// The step a look leads to.
+fn step(seen: &Observed) -> Step {
+    match plan::plan(seen, seen.now) {
+        Plan::Act { step, .. } => step,
+        other => panic!("expected a step, planned {other:?}"),
+    }
+}
+
+/// One line for a plan, for tables.
+fn words(plan: &Plan) -> String {
+    match plan {
+        Plan::Done { images, .. } => {
+            format!(
+                "done {}",
+                images.iter().map(|image| image.image.id.to_string()).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Plan::Wait { on, .. } => format!("wait {}", debug_word(on)),
+        Plan::Stalled { why, .. } => format!("stalled {}", debug_word(why)),
+        Plan::Act { step: Step::Start { request, .. }, .. } => format!("start {}", request.facts.why),
+        Plan::Act { step, .. } => format!("do {}", debug_word(step)),
+    }
+}
+
+fn planned(seen: &Observed) -> String {
+    words(&plan::plan(seen, seen.now))
+}
+
+/// The name of a variant.
+fn debug_word(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
+}
+
+fn lane_image(image: &Located) -> LaneImage {
+    image.record()
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A look changed in one way.
+fn look(base: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+    let mut seen = base;
+    change(&mut seen);
+    seen
+}
+
+fn spec_of(seen: &mut Observed) -> &mut Spec {
+    seen.spec.as_mut().expect("valid")
+}
+
+fn images_of(seen: &mut Observed) -> &mut Vec<Located> {
+    match &mut seen.images {
+        Seen::Is(images) => images,
+        Seen::Unknown(..) => panic!("the images are known here"),
+    }
+}

@@ -1,0 +1,256 @@
+//! Tables: how a builder stands in words, and what status keeps.
+
+use opsy_runner::request::{Resource, ResourceKind};
+
+use super::*;
+use crate::api::conditions::{READY, RECONCILING, STALLED, is_true};
+use crate::aws::Leftovers;
+use crate::builder::history;
+use crate::builder::report::{self, ActError, Done, Outcome};
+use crate::builder::step::What;
+use crate::engine::{Failure, Pass, Standing, Wake};
+
+type BuilderPass = Pass<PackerBuilderStatus>;
+
+/// A pass in which every step works.
+fn pass(seen: &Observed) -> BuilderPass {
+    let plan = plan::plan(seen, seen.now);
+    let outcome = match &plan {
+        Plan::Act { step: Step::Sweep(_), .. } => Outcome::Did(Done::Swept(Leftovers::default())),
+        Plan::Act { .. } => Outcome::Did(Done::AsPlanned),
+        _ => Outcome::Nothing,
+    };
+    report::pass(seen, &plan, &outcome, seen.now)
+}
+
+fn failing(seen: &Observed, class: Class) -> BuilderPass {
+    let plan = plan::plan(seen, seen.now);
+    let error = ActError { what: What::Aws, class, message: "ec2:CreateTags: refused".into() };
+    report::pass(seen, &plan, &Outcome::Failed(error), seen.now)
+}
+
+/// Reason and message of Ready.
+fn ready(pass: &BuilderPass) -> (String, String) {
+    let ready = pass.status.conditions.iter().flatten().find(|condition| condition.r#type == READY);
+    let ready = ready.expect("every pass that tells something says how ready it is");
+    (ready.reason.clone().unwrap_or_default(), ready.message.clone().unwrap_or_default())
+}
+
+#[test]
+fn a_good_image_is_ready_and_named() {
+    let pass = pass(&settled());
+    assert_eq!(
+        ready(&pass),
+        ("ImageReady".into(), "ami-00000001 (x86_64, us-east-1) active; expires 2026-10-31T00:00:00Z".into())
+    );
+    assert_eq!(pass.standing, Standing::Settled);
+    assert_eq!(pass.status.state.as_deref(), Some("AMICreated"));
+    assert_eq!(pass.status.images, Some(vec![lane_image(&active(1, at_hour(0)))]));
+    assert_eq!(pass.status.inputs, Some(wanted()));
+}
+
+#[test]
+fn a_pass_that_finds_nothing_new_gives_an_equal_status() {
+    let suspended = Observed { suspended: true, ..seen() };
+    let invalid = Observed { spec: Err(vec![("spec.region".into(), "missing".into())]), ..seen() };
+    let running = Observed { runs: Seen::Is(vec![run(1, running())]), ..seen() };
+    let blind = Observed { images: unknown(), ..seen() };
+    let mut backoff = seen();
+    backoff.status.history = Some(vec![record(1, history::FAILED, at_hour(1))]);
+    for mut seen in [settled(), suspended, invalid, running, blind, backoff] {
+        seen.status = pass(&seen).status;
+        seen.now = time::after(seen.now, HOUR / 60).expect("in range");
+        assert_eq!(pass(&seen).status, seen.status, "{}", planned(&seen));
+        assert!(pass(&seen).notes.is_empty(), "what was told is not told again");
+    }
+}
+
+#[test]
+fn conditions_follow_the_phase() {
+    let cases: Vec<(Observed, &str, Option<&str>, Standing)> = vec![
+        (
+            Observed { runs: Seen::Is(vec![run(1, running())]), ..seen() },
+            "BuildRunning",
+            Some(RECONCILING),
+            Standing::Busy,
+        ),
+        (Observed { suspended: true, ..seen() }, "Suspended", None, Standing::Waiting),
+        (Observed { live: Seen::Is(9), ..seen() }, "ConcurrencyLimit", None, Standing::Busy),
+        (
+            Observed { base: Seen::Is(Base::default()), ..seen() },
+            "BaseImageNotFound",
+            None,
+            Standing::Failing,
+        ),
+        (Observed { images: unknown(), ..seen() }, "AwsUnavailable", None, Standing::Failing),
+        (
+            Observed { spec: Err(vec![("a".into(), "b".into())]), ..seen() },
+            "InvalidSpec",
+            Some(STALLED),
+            Standing::Stalled,
+        ),
+        (
+            Observed { external: Some("branch x".into()), ..seen() },
+            "ExternalRepository",
+            Some(STALLED),
+            Standing::Stalled,
+        ),
+        (seen(), "BuildStarted", Some(RECONCILING), Standing::Busy),
+    ];
+    for (seen, reason, condition, standing) in cases {
+        let pass = pass(&seen);
+        assert_eq!((ready(&pass).0.as_str(), pass.standing), (reason, standing));
+        let conditions = pass.status.conditions.expect("set");
+        for kind in [RECONCILING, STALLED] {
+            assert_eq!(is_true(&conditions, kind), condition == Some(kind), "{reason} {kind}");
+        }
+    }
+}
+
+#[test]
+fn a_denied_read_names_the_permission_and_waits_long() {
+    let denied = Seen::Unknown(Class::Denied, "ec2:DescribeImages: UnauthorizedOperation".into());
+    let pass = pass(&Observed { images: denied, ..seen() });
+    assert_eq!(ready(&pass), ("AwsDenied".into(), "ec2:DescribeImages: UnauthorizedOperation".into()));
+    assert_eq!(pass.failed.expect("to back off from").0, Class::Denied);
+}
+
+#[test]
+fn a_failed_step_is_told_and_backed_off_from() {
+    let ended =
+        Observed { runs: Seen::Is(vec![run(1, succeeded(&[1]))]), images: Seen::Is(vec![raw(1)]), ..seen() };
+    let pass = failing(&ended, Class::TRANSIENT);
+    assert_eq!((ready(&pass).0.as_str(), pass.standing), ("AwsUnavailable", Standing::Failing));
+    assert!(pass.failed.is_some() && pass.wake.is_empty());
+    assert_eq!(failing(&ended, Class::Invalid).standing, Standing::Stalled);
+}
+
+#[test]
+fn an_ended_run_fills_the_operators_fields() {
+    let mut failed = run(1, RunState::Failed(Failure::TimedOut));
+    let resource = |kind, id: &str| Resource { kind, id: id.into() };
+    failed.resources =
+        vec![resource(ResourceKind::KeyPair, "packer_1"), resource(ResourceKind::SecurityGroup, "sg-1")];
+    let pass = pass(&Observed { runs: Seen::Is(vec![failed]), ..seen() });
+    let status = pass.status;
+    assert_eq!(status.build_id.as_deref(), Some("0000000000000001"));
+    assert_eq!(
+        (status.job_name.as_deref(), status.job_status.as_deref()),
+        (Some("node-0000000000000001"), Some("TimedOut"))
+    );
+    assert_eq!((status.last_run, status.last_run_status.as_deref()), (Some(at_hour(1)), Some("TimedOut")));
+    assert_eq!(status.last_run_base_image_id.as_deref(), Some("ami-0000ba5e"));
+    assert_eq!(
+        (status.last_run_key_pair.as_deref(), status.last_run_security_group_id.as_deref()),
+        (Some("packer_1"), Some("sg-1"))
+    );
+    assert_eq!((status.failed_job_count, status.max_number_of_failed_jobs), (Some(1), Some(5)));
+    assert_eq!(status.reason.as_deref(), Some("Missing"));
+    assert_eq!((status.history.expect("one").len(), status.sweeps.expect("one").len()), (1, 1));
+    assert!(pass.notes[0].warning);
+}
+
+#[test]
+fn a_run_is_counted_once_however_often_it_is_recorded() {
+    let mut seen = Observed { runs: Seen::Is(vec![run(1, RunState::Failed(Failure::TimedOut))]), ..seen() };
+    let once = pass(&seen).status;
+    seen.status = PackerBuilderStatus { images: None, ..once.clone() };
+    let mut history = once.history.clone().expect("one");
+    history::enter(&mut history, once.history.expect("one").remove(0));
+    assert_eq!(history.len(), 1);
+    for number in 2..30 {
+        history::enter(&mut history, record(number, history::FAILED, at_hour(1)));
+    }
+    assert_eq!((history.len(), history[0].id.as_str()), (10, "000000000000001d"));
+}
+
+#[test]
+fn images_change_only_with_what_counts() {
+    // Gone by hand: status goes on naming it, so that the loss is not forgotten.
+    let mut gone = settled();
+    gone.images = Seen::Is(Vec::new());
+    assert_eq!(pass(&gone).status.images, gone.status.images);
+    // A failed build changes nothing either.
+    let failed = Observed { runs: Seen::Is(vec![run(1, RunState::Failed(Failure::TimedOut))]), ..settled() };
+    assert_eq!(pass(&failed).status.images, failed.status.images);
+}
+
+#[test]
+fn sweeps_come_four_times_and_failing_ones_later() {
+    let mut seen = settled();
+    let sweep = crate::api::builder::SweepRecord {
+        id: format!("{:016x}", 1),
+        region: "us-east-1".into(),
+        due: Some(at_hour(1)),
+        looks: Some(0),
+        announced: None,
+    };
+    seen.status.sweeps = Some(vec![sweep]);
+    let mut waits = Vec::new();
+    while let Some(due) = seen.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due) {
+        seen.now = due;
+        let denied = failing(&seen, Class::Denied);
+        assert_eq!((denied.standing, denied.failed), (Standing::Busy, None), "it holds nothing else up");
+        assert_eq!(denied.status.conditions, seen.status.conditions);
+        let later = denied.status.sweeps.expect("kept")[0].due.expect("a date");
+        assert_eq!(time::until(due, later), HOUR * 6);
+        seen.status = pass(&seen).status;
+        waits.extend(
+            seen.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due).map(|next| time::until(due, next)),
+        );
+    }
+    let minute = HOUR / 60;
+    assert_eq!(waits, [minute * 5, minute * 25, minute * (23 * 60 + 30)]);
+}
+
+#[test]
+fn what_changes_images_wakes_refreshers() {
+    let ended = |images| Observed {
+        runs: Seen::Is(vec![run(1, succeeded(&[1]))]),
+        images: Seen::Is(images),
+        ..seen()
+    };
+    assert_eq!(pass(&ended(vec![raw(1)])).wake, [Wake::Refreshers]);
+    assert!(pass(&seen()).wake.is_empty());
+    assert!(pass(&settled()).wake.is_empty());
+}
+
+#[test]
+fn an_image_of_another_owner_is_named_with_what_would_make_it_ours() {
+    let foreign = tagged(active(5, at_hour(0)), images::OWNER, "agent-2");
+    let seen = Observed { images: Seen::Is(vec![foreign]), suspended: true, ..seen() };
+    let (_, message) = ready(&pass(&seen));
+    assert!(message.contains("ami-00000005") && message.contains("agentID: agent-2"), "{message}");
+}
+
+#[test]
+fn a_deleted_builder_is_let_go_when_nothing_of_it_runs() {
+    let deleted = |runs| pass(&Observed { deleting: true, runs: Seen::Is(runs), ..seen() });
+    assert!(deleted(Vec::new()).release);
+    assert!(!deleted(vec![run(1, running())]).release);
+    assert!(!deleted(vec![run(1, RunState::Failed(Failure::Cancelled))]).release);
+}
+
+#[test]
+fn a_finished_build_is_one_change_of_status_for_those_who_watch() {
+    let ended = run(1, succeeded(&[1]));
+    let mut image = raw(1);
+    image.image.tags = crate::builder::inputs::image_tags(&subject(), &ended, images::ACTIVE);
+    let mut seen = Observed { runs: Seen::Is(vec![ended]), images: Seen::Is(vec![image]), ..seen() };
+    let recorded = pass(&seen);
+    assert_eq!((ready(&recorded).0.as_str(), recorded.standing), ("ImageReady", Standing::Busy));
+    seen.status = recorded.status;
+    seen.runs = Seen::Is(Vec::new());
+    let swept = pass(&seen);
+    seen.status = swept.status;
+    assert_eq!(pass(&seen).standing, Standing::Settled);
+    assert_eq!(pass(&seen).status, seen.status, "what is left to do changes nothing that is told");
+    // Inputs that moved on meanwhile: an image counts, but it is not what Git asks for.
+    let mut outdated = run(1, succeeded(&[1]));
+    outdated.facts.inputs.template = Some("v1-old".into());
+    let mut image = raw(1);
+    image.image.tags = crate::builder::inputs::image_tags(&subject(), &outdated, images::ACTIVE);
+    let moved =
+        super::Observed { runs: Seen::Is(vec![outdated]), images: Seen::Is(vec![image]), ..super::seen() };
+    assert!(pass(&moved).status.conditions.is_none(), "nothing is said of readiness");
+}

@@ -1,0 +1,382 @@
+//! A simulated world of images, runs, a clock and a status, for the property world. Looks are made
+//! as `observe` makes them, steps are done as `act` does them; both without async.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::api::builder::Command;
+use crate::aws::Leftovers;
+use crate::builder::images::Lane;
+use crate::builder::report::{self, ActError, Done, Outcome};
+use crate::builder::step::{Sweep, Tagging, What};
+use crate::engine::Failure;
+
+/// An image as EC2 has it, and whether lists already show it.
+#[derive(Clone, Debug)]
+pub struct SimImage {
+    pub located: Located,
+    pub listed: bool,
+}
+
+/// What cannot be read in a pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blind {
+    pub runs: bool,
+    pub images: bool,
+    pub base: bool,
+    pub template: bool,
+    pub live: bool,
+}
+
+impl Blind {
+    fn any(self) -> bool {
+        self.runs || self.images || self.base || self.template || self.live
+    }
+}
+
+/// How a pass goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mishap {
+    None,
+    /// The agent dies before the effect.
+    DiesBefore,
+    /// The agent dies after the effect, before status is written.
+    DiesAfter,
+    /// The effect is refused.
+    Refused,
+    /// The effect happens, but its answer is lost.
+    AnswerLost,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    Success,
+    /// An image for each of two architectures.
+    TwoLanes,
+    /// The image is pending for a while.
+    LateImage,
+    /// The image fails after Packer succeeded.
+    BadImage,
+    Failure,
+    TimedOut,
+    /// Nobody can read the result; an image with the build's tag is there or not.
+    Lost {
+        image: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub object: PackerBuilder,
+    pub template: String,
+    pub bases: Vec<Image>,
+    pub images: Vec<SimImage>,
+    pub runs: Vec<Run>,
+    /// Every status ever written; a pass may look at an old one, but never goes back.
+    pub versions: Vec<PackerBuilderStatus>,
+    pub looked_at: usize,
+    pub complete: bool,
+    pub cancel: Option<String>,
+    pub started: BTreeSet<BuildId>,
+    images_made: u32,
+    deleted: BTreeSet<ImageId>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            now: at_hour(1),
+            object: object(),
+            template: "v1-0".into(),
+            bases: vec![image(0xba5e_0000, start_of_time())],
+            images: Vec::new(),
+            runs: Vec::new(),
+            versions: vec![PackerBuilderStatus::default()],
+            looked_at: 0,
+            complete: true,
+            cancel: None,
+            started: BTreeSet::new(),
+            images_made: 0,
+            deleted: BTreeSet::new(),
+        }
+    }
+
+    pub fn advance(&mut self, by: Duration) {
+        self.now = time::after(self.now, by).expect("the tests stay within centuries");
+    }
+
+    pub fn status(&self) -> &PackerBuilderStatus {
+        self.versions.last().expect("there is always one")
+    }
+
+    /// One pass, as the driver makes it. Answers the plan, unless the agent died.
+    pub fn pass(&mut self, blind: Blind, mishap: Mishap, stale: bool) -> Option<Plan> {
+        if !stale || self.looked_at >= self.versions.len() {
+            self.looked_at = self.versions.len() - 1;
+        }
+        let seen = self.look(blind);
+        let plan = plan::plan(&seen, self.now);
+        let outcome = match &plan {
+            Plan::Act { .. } if mishap == Mishap::DiesBefore => return None,
+            Plan::Act { .. } if mishap == Mishap::Refused => refused(),
+            Plan::Act { step, .. } => {
+                let done = self.apply(step, blind);
+                match mishap {
+                    Mishap::DiesAfter => return None,
+                    Mishap::AnswerLost => refused(),
+                    _ => Outcome::Did(done),
+                }
+            }
+            _ => Outcome::Nothing,
+        };
+        let pass = report::pass(&seen, &plan, &outcome, self.now);
+        // A status written on top of an old one is refused.
+        if self.looked_at == self.versions.len() - 1 && pass.status != *self.status() {
+            self.versions.push(pass.status);
+            self.looked_at += 1;
+        }
+        Some(plan)
+    }
+
+    /// What `observe` would see.
+    pub fn look(&self, blind: Blind) -> Observed {
+        let status = self.versions[self.looked_at].clone();
+        let newest = self.bases.last().cloned();
+        let mut seen = Observed {
+            now: self.now,
+            spec: spec::parse(&self.object),
+            complete: self.complete,
+            cancel: self.cancel.clone(),
+            runs: Seen::Is(self.runs.clone()),
+            images: Seen::Is(self.visible(&status)),
+            base: Seen::Is(Base { found: newest, recorded: self.bases.clone() }),
+            template: Seen::Is(Resolved { commit: commit(), tag: self.template.clone() }),
+            live: Seen::Is(self.live()),
+            status,
+            ..seen()
+        };
+        if blind.runs {
+            seen.runs = unknown();
+        }
+        if blind.images {
+            seen.images = unknown();
+        }
+        if blind.base {
+            seen.base = unknown();
+        }
+        if blind.template {
+            seen.template = unknown();
+        }
+        if blind.live {
+            seen.live = unknown();
+        }
+        seen
+    }
+
+    /// What lists show, and by id what status or an ended run names.
+    fn visible(&self, status: &PackerBuilderStatus) -> Vec<Located> {
+        let named = |id: &ImageId| status.images.iter().flatten().any(|image| image.id == id.as_str());
+        let made = |id: &ImageId| {
+            self.runs.iter().any(|run| match &run.state {
+                RunState::Succeeded(artifacts) => artifacts.iter().any(|artifact| artifact.image == *id),
+                _ => false,
+            })
+        };
+        let lost = |located: &Located| {
+            self.runs.iter().any(|run| {
+                matches!(run.state, RunState::Lost(_))
+                    && located.tag(images::BUILD) == Some(run.facts.build.as_str())
+            })
+        };
+        let shown = |image: &&SimImage| {
+            let id = &image.located.image.id;
+            let listed = image.listed && subject().concerned(&image.located.image);
+            listed || named(id) || made(id) || lost(&image.located)
+        };
+        self.images.iter().filter(shown).map(|image| image.located.clone()).collect()
+    }
+
+    pub fn live(&self) -> usize {
+        self.runs.iter().filter(|run| !run.state.ended()).count()
+    }
+
+    /// Does a step, checking what must never be done.
+    fn apply(&mut self, step: &Step, blind: Blind) -> Done {
+        match step {
+            Step::Start { request, .. } => {
+                assert!(!blind.any(), "started on an unknown: {blind:?}");
+                assert_eq!(self.live(), 0, "started beside a live run");
+                assert!(
+                    self.started.insert(request.facts.build.clone()),
+                    "build {} started twice",
+                    request.facts.build
+                );
+                self.runs.push(Run {
+                    name: request.name.clone(),
+                    facts: request.facts.clone(),
+                    state: running(),
+                    started_at: Some(self.now),
+                    ended_at: None,
+                    resources: Vec::new(),
+                });
+            }
+            Step::Stop { run } => {
+                let stopped = self.runs.iter_mut().find(|known| known.name == *run).expect("it runs");
+                stopped.state = RunState::Stopping;
+            }
+            Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => self.tag(tagging),
+            Step::Sweep(sweep) => {
+                assert!(
+                    !blind.images && !blind.runs && self.complete,
+                    "swept without knowing what is a result"
+                );
+                return Done::Swept(self.sweep(sweep));
+            }
+            Step::Record(_) => {}
+            Step::Forget(run) => {
+                let forgotten = self.runs.iter().find(|known| known.name == *run).expect("it is known");
+                let build = forgotten.facts.build.to_string();
+                let recorded = self.status().history.iter().flatten().any(|record| record.id == build);
+                assert!(recorded, "forgot a run that status does not hold");
+                self.runs.retain(|known| known.name != *run);
+            }
+        }
+        Done::AsPlanned
+    }
+
+    fn tag(&mut self, tagging: &Tagging) {
+        for image in &mut self.images {
+            if tagging.images.contains(&image.located.image.id.to_string()) {
+                image.located.image.tags.extend(tagging.tags.clone());
+            }
+        }
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Leftovers {
+        let live = self.runs.iter().any(|run| run.facts.build == sweep.build);
+        assert!(!live, "swept behind a run that is not forgotten");
+        let left = |image: &SimImage| {
+            image.located.tag(images::BUILD) == Some(sweep.build.as_str())
+                && image.located.tag(images::STATUS).is_none()
+                && !sweep.keep.contains(image.located.image.id.as_str())
+        };
+        self.images.retain(|image| !left(image));
+        Leftovers::default()
+    }
+
+    /// The live run, if any, ends this way.
+    pub fn end_run(&mut self, fate: Fate) {
+        let Some(index) = self.runs.iter().position(|run| !run.state.ended()) else {
+            return;
+        };
+        // Dates of images tell which of two builds came later: no build is done within a second.
+        self.advance(Duration::from_secs(2));
+        let build = self.runs[index].facts.build.clone();
+        let state = match fate {
+            _ if self.runs[index].state == RunState::Stopping => RunState::Failed(Failure::Cancelled),
+            Fate::Success => self.artifacts(&build, &["x86_64"], ImageState::Available),
+            Fate::TwoLanes => self.artifacts(&build, &["x86_64", "arm64"], ImageState::Available),
+            Fate::LateImage => self.artifacts(&build, &["x86_64"], ImageState::Pending),
+            Fate::BadImage => self.artifacts(&build, &["x86_64"], ImageState::Failed),
+            Fate::Failure => RunState::Failed(Failure::Packer { exit: Some(1), errors: Vec::new() }),
+            Fate::TimedOut => RunState::Failed(Failure::TimedOut),
+            Fate::Lost { image } => {
+                if image {
+                    self.artifacts(&build, &["x86_64"], ImageState::Available);
+                }
+                RunState::Lost("killed".into())
+            }
+        };
+        self.runs[index].state = state;
+        self.runs[index].ended_at = Some(self.now);
+    }
+
+    fn artifacts(&mut self, build: &BuildId, architectures: &[&str], state: ImageState) -> RunState {
+        let mut artifacts = Vec::new();
+        for architecture in architectures {
+            self.images_made += 1;
+            let mut made = image(self.images_made, self.now);
+            (*architecture).clone_into(&mut made.architecture);
+            made.state = state.clone();
+            made.tags.insert(images::BUILD.into(), build.to_string());
+            artifacts.push(Artifact { region: home(), image: made.id.clone() });
+            self.images.push(SimImage { located: located(made), listed: false });
+        }
+        RunState::Succeeded(artifacts)
+    }
+
+    /// Lists show every image, and pending images become available.
+    pub fn settle_images(&mut self) {
+        for image in &mut self.images {
+            image.listed = true;
+            if image.located.image.state == ImageState::Pending {
+                image.located.image.state = ImageState::Available;
+            }
+        }
+    }
+
+    /// Status and everything in memory is gone. What nothing remembers may be started again.
+    pub fn lose_status(&mut self) {
+        self.versions = vec![PackerBuilderStatus::default()];
+        self.looked_at = 0;
+        let remembered = |build: &BuildId| {
+            let by_run = self.runs.iter().any(|run| run.facts.build == *build);
+            let newest =
+                self.images.iter().filter(|image| image.listed && image.located.tag(images::OWNER).is_some());
+            let newest = newest.max_by_key(|image| image.located.built_at());
+            by_run || newest.is_some_and(|image| image.located.build() == Some(build.as_str()))
+        };
+        self.started = self.started.iter().filter(|build| remembered(build)).cloned().collect();
+    }
+
+    /// A person changes the commands.
+    pub fn change_spec(&mut self, number: u8) {
+        let args = Some(vec![format!("-var=size={number}")]);
+        let build = Command { sub_command: Some("build".into()), args, ..Command::default() };
+        self.object.spec.builder.as_mut().expect("the example has one").commands = Some(vec![build]);
+    }
+
+    /// A person deletes the newest active image, and with it perhaps the only memory of its build.
+    pub fn delete_active(&mut self) {
+        let Some(index) = self.images.iter().rposition(|image| image.located.is_active()) else {
+            return;
+        };
+        let deleted = self.images.remove(index).located;
+        let recorded = |build: &str| self.status().history.iter().flatten().any(|record| record.id == build);
+        let running = |build: &str| self.runs.iter().any(|run| run.facts.build.as_str() == build);
+        let forgotten = deleted.build().filter(|build| !recorded(build) && !running(build));
+        if let Some(build) = forgotten.and_then(|build| BuildId::parse(build).ok()) {
+            self.started.remove(&build);
+        }
+        self.deleted.insert(deleted.image.id);
+    }
+
+    /// A person disables the newest active image: it is there, but cannot be launched.
+    pub fn disable_active(&mut self) {
+        if let Some(image) = self.images.iter_mut().rev().find(|image| image.located.is_active()) {
+            image.located.image.state = ImageState::Disabled;
+        }
+    }
+
+    pub fn deleted_by_hand(&self, image: &ImageId) -> bool {
+        self.deleted.contains(image)
+    }
+
+    pub fn new_base(&mut self) {
+        let number = 0xba5e_0000 + u32::try_from(self.bases.len()).expect("few bases");
+        self.bases.push(image(number, self.now));
+    }
+
+    /// Lanes with an active image that can be launched.
+    pub fn active_lanes(&self) -> BTreeSet<Lane> {
+        let active =
+            self.images.iter().filter(|image| image.located.is_active() && image.located.is_available());
+        active.map(|image| image.located.lane()).collect()
+    }
+}
+
+fn refused() -> Outcome {
+    Outcome::Failed(ActError { what: What::Aws, class: Class::TRANSIENT, message: "no answer".into() })
+}

@@ -1,0 +1,233 @@
+//! Tables: what manifests mean, which are refused, and how Packer's command lines come out.
+
+use super::*;
+use crate::api::builder::{Command, FailurePolicy, GitSync};
+use crate::builder::commands;
+
+fn with(change: impl FnOnce(&mut PackerBuilderSpec)) -> PackerBuilder {
+    let mut object = object();
+    change(&mut object.spec);
+    object
+}
+
+fn with_commands(written: Vec<Command>) -> PackerBuilder {
+    with(|spec| spec.builder.as_mut().expect("the example has one").commands = Some(written))
+}
+
+fn command(sub: &str) -> Command {
+    Command { sub_command: Some(sub.into()), ..Command::default() }
+}
+
+/// The command lines of a builder, each as one text.
+fn lines(object: &PackerBuilder, injected: &[(&str, &str)]) -> Vec<String> {
+    let spec = spec::parse(object).expect("valid");
+    let steps = commands::steps(&spec.commands, injected);
+    steps.iter().map(|step| format!("{:?} {}", step.command, step.args.join(" ")).to_lowercase()).collect()
+}
+
+#[test]
+fn missing_commands_are_added_and_all_run_in_packers_order() {
+    let none = with(|_| {});
+    assert_eq!(lines(&none, &[]), ["init packer/node/", "validate packer/node/", "build packer/node/"]);
+    let reversed = with_commands(vec![command("build"), command("init")]);
+    assert_eq!(lines(&reversed, &[]), ["init packer/node/", "validate packer/node/", "build packer/node/"]);
+}
+
+#[test]
+fn variables_go_to_validate_and_build_sorted_and_after_injected_ones() {
+    let build = Command {
+        variables: Some(map(&[("size", "m5"), ("arch", "x86")])),
+        variables_file: Some("./vars/prod.pkrvars.hcl".into()),
+        args: Some(vec!["-force".into(), "-only=a.b".into(), "-var".into(), "x=1".into()]),
+        on_error: Some("abort".into()),
+        debug: Some(true),
+        color: Some(false),
+        ..command("build")
+    };
+    assert_eq!(
+        lines(&with_commands(vec![build]), &[("ami_id", "ami-1"), ("region", "us-east-1")]),
+        [
+            "init packer/node/",
+            "validate -var-file=vars/prod.pkrvars.hcl -var ami_id=ami-1 -var region=us-east-1 -var arch=x86 \
+             -var size=m5 -only=a.b -var x=1 packer/node/",
+            "build -on-error=abort -color=false -debug -var-file=vars/prod.pkrvars.hcl -var ami_id=ami-1 \
+             -var region=us-east-1 -var arch=x86 -var size=m5 -force -only=a.b -var x=1 packer/node/",
+        ]
+    );
+}
+
+#[test]
+fn the_template_argument_is_the_working_dir_else_the_dir_else_the_root() {
+    let template = |dir: Option<&str>, working_dir: Option<&str>| {
+        let mut object =
+            with_commands(vec![Command { working_dir: working_dir.map(str::to_owned), ..command("build") }]);
+        object.spec.builder.as_mut().expect("one").dir = dir.map(str::to_owned);
+        spec::parse(&object).expect("valid").commands[2].template.clone()
+    };
+    assert_eq!(template(Some("packer/node/"), None), "packer/node/");
+    assert_eq!(template(Some("packer"), Some("./packer/node")), "packer/node");
+    assert_eq!(template(None, None), ".");
+    assert_eq!(template(Some("./"), None), ".");
+}
+
+#[test]
+fn null_fields_and_empty_texts_mean_nothing_written() {
+    let object = with(|spec| {
+        let builder = spec.builder.as_mut().expect("one");
+        builder.repo_url = Some(String::new());
+        builder.secret = Some(String::new());
+        builder.commands =
+            Some(vec![Command { args: None, on_error: Some(String::new()), ..command("build") }]);
+        spec.git_sync = Some(GitSync { image: Some(String::new()), ..GitSync::default() });
+    });
+    let spec = spec::parse(&object).expect("valid");
+    assert_eq!((spec.repo_url, spec.secret, spec.template.whole), (None, None, false));
+}
+
+#[test]
+fn the_template_query_names_everything_a_build_reads() {
+    let object = with(|spec| {
+        let builder = spec.builder.as_mut().expect("one");
+        builder.inputs = Some(vec!["scripts/**".into()]);
+        builder.commands = Some(vec![
+            Command {
+                variables_file: Some("b.hcl".into()),
+                working_dir: Some("other".into()),
+                ..command("validate")
+            },
+            Command { variables_file: Some("a.hcl".into()), ..command("build") },
+        ]);
+        spec.git_sync = Some(GitSync { image: Some("git-sync:v4".into()), ..GitSync::default() });
+    });
+    let query = spec::parse(&object).expect("valid").template;
+    assert_eq!(query.template, "packer/node");
+    assert_eq!(query.var_files, ["a.hcl", "b.hcl"]);
+    assert_eq!(query.inputs, ["other", "other/**", "scripts/**"]);
+    assert!(query.whole);
+}
+
+#[test]
+fn the_base_query_takes_its_owners_from_the_filters() {
+    let query = valid().base.expect("filters are written");
+    assert_eq!(query.owners, ["602401143452"]);
+    assert_eq!(query.filters.len(), 1);
+    let unowned = with(|spec| {
+        spec.ami_filters =
+            Some(vec![AmiFilter { name: Some("name".into()), values: Some(vec!["a*".into()]) }]);
+    });
+    assert_eq!(spec::parse(&unowned).expect("valid").base.expect("asked for").owners, ["self", "amazon"]);
+    for none in [None, Some(Vec::new())] {
+        assert_eq!(spec::parse(&with(|spec| spec.ami_filters = none)).expect("valid").base, None);
+    }
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let spec = spec::parse(&with(|spec| spec.time_outs = None)).expect("valid");
+    assert_eq!(spec.expires_in, None, "absent means never");
+    assert_eq!(spec.timer, HOUR / 6);
+    assert_eq!(spec.limit, HOUR * 2);
+    assert_eq!(
+        (spec.failures.limit, spec.failures.backoff, spec.failures.max_backoff),
+        (5, HOUR / 12, HOUR * 6)
+    );
+    let on = spec.rebuild_on;
+    assert!(on.expired && on.base_image && on.template && on.spec && !on.written);
+}
+
+#[test]
+fn all_problems_are_named_at_once_with_their_fields() {
+    let object = with(|spec| {
+        spec.region = Some("nowhere".into());
+        spec.rebuild_on = Some(vec!["Expired".into(), "Sunday".into()]);
+        spec.failure_policy =
+            Some(FailurePolicy { limit: Some(11), backoff: Some("1x".into()), max_backoff: None });
+        spec.time_outs = Some(BuilderTimeOuts {
+            expires_in: Some("1 month".into()),
+            controller_timer: Some("0".into()),
+            ..BuilderTimeOuts::default()
+        });
+        let builder = spec.builder.as_mut().expect("one");
+        builder.dir = Some("../elsewhere".into());
+        builder.repo_url = Some("https://me:secret@git.example/x.git".into());
+        builder.commands = Some(vec![
+            command("fmt"),
+            Command { on_error: Some("ask".into()), working_dir: Some("/etc".into()), ..command("build") },
+        ]);
+    });
+    let problems = spec::parse(&object).expect_err("much is wrong");
+    let mut fields: Vec<&str> = problems.iter().map(|(field, _)| field.as_str()).collect();
+    fields.sort_unstable();
+    assert_eq!(
+        fields,
+        [
+            "spec.builder.commands[0].subCommand",
+            "spec.builder.commands[1].onError",
+            "spec.builder.commands[1].workingDir",
+            "spec.builder.dir",
+            "spec.builder.repoURL",
+            "spec.failurePolicy.backoff",
+            "spec.failurePolicy.limit",
+            "spec.rebuildOn[1]",
+            "spec.region",
+            "spec.timeOuts.controllerTimer",
+            "spec.timeOuts.expiresIn",
+        ]
+    );
+    assert!(problems.iter().all(|(_, message)| !message.contains("secret")), "no credential is repeated");
+}
+
+#[test]
+fn filters_that_would_list_every_image_are_refused() {
+    let owner = AmiFilter { name: Some("owner-alias".into()), values: Some(vec!["amazon".into()]) };
+    let nameless = AmiFilter { name: None, values: Some(vec!["x".into()]) };
+    let empty = AmiFilter { name: Some("name".into()), values: Some(Vec::new()) };
+    for (filters, field) in [
+        (vec![owner], "spec.amiFilters"),
+        (vec![nameless], "spec.amiFilters[0].name"),
+        (vec![empty], "spec.amiFilters[0].values"),
+    ] {
+        let problems = spec::parse(&with(|spec| spec.ami_filters = Some(filters))).expect_err("refused");
+        assert_eq!(problems[0].0, field);
+    }
+    assert!(spec::parse(&with(|spec| spec.builder = None)).is_err());
+}
+
+#[test]
+fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
+    let tag = |object: &PackerBuilder| spec::parse(object).expect("valid").tag;
+    let before = tag(&object());
+    let build = |change: &dyn Fn(&mut Command)| {
+        let mut build = command("build");
+        change(&mut build);
+        with_commands(vec![build])
+    };
+    let same = [
+        build(&|_| {}),
+        build(&|build| build.on_error = Some("abort".into())),
+        build(&|build| (build.debug, build.color) = (Some(true), Some(true))),
+        with(|spec| spec.suspend = Some(true)),
+        with(|spec| spec.time_outs = None),
+        with(|spec| spec.cluster_name = None),
+        with(|spec| spec.builder.as_mut().expect("one").secret = Some("aws".into())),
+        with(|spec| spec.builder.as_mut().expect("one").debug = Some(true)),
+        with(|spec| spec.builder.as_mut().expect("one").branch = Some("main".into())),
+        with(|spec| spec.rebuild_on = Some(vec!["Spec".into()])),
+    ];
+    for object in same {
+        assert_eq!(tag(&object), before, "{:?}", object.spec);
+    }
+    let other = [
+        with(|spec| spec.region = Some("eu-west-1".into())),
+        with(|spec| spec.builder.as_mut().expect("one").image = Some("packer:1.11".into())),
+        with(|spec| spec.builder.as_mut().expect("one").repo_url = Some("https://git.example/a".into())),
+        build(&|build| build.args = Some(vec!["-force".into()])),
+        build(&|build| build.variables = Some(map(&[("a", "b")]))),
+        build(&|build| build.variables_file = Some("a.hcl".into())),
+        build(&|build| build.working_dir = Some("packer/other".into())),
+    ];
+    for object in other {
+        assert_ne!(tag(&object), before, "{:?}", object.spec);
+    }
+    assert!(before.starts_with("v1-"));
+}

@@ -1,0 +1,205 @@
+//! The property world: whatever happens in whatever order, what must never be never is, and when it
+//! becomes calm the builder settles on one active image a lane, of the newest inputs.
+
+use proptest::prelude::*;
+
+use super::simulation::{Blind, Fate, Mishap, World};
+use super::*;
+use crate::builder::images::Lane;
+use crate::builder::inputs;
+
+/// Cases of the world; each is a life of up to `EVENTS` events.
+const CASES: u32 = 256;
+const EVENTS: usize = 60;
+/// A calm builder that has not settled after so many passes never will.
+const PATIENCE: usize = 400;
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Pass { blind: Blind, mishap: Mishap, stale: bool },
+    Wait { minutes: u16 },
+    EndRun(Fate),
+    Template(u8),
+    Spec(u8),
+    NewBase,
+    Suspend(bool),
+    Break(bool),
+    BrokenFile(bool),
+    SettleImages,
+    DeleteActive,
+    DisableActive,
+    LoseStatus,
+    Cancel,
+}
+
+fn blind() -> impl Strategy<Value = Blind> {
+    let seldom = || prop::bool::weighted(0.04);
+    (seldom(), seldom(), seldom(), seldom(), seldom())
+        .prop_map(|(runs, images, base, template, live)| Blind { runs, images, base, template, live })
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        12 => Just(Mishap::None),
+        1 => Just(Mishap::DiesBefore),
+        1 => Just(Mishap::DiesAfter),
+        1 => Just(Mishap::Refused),
+        1 => Just(Mishap::AnswerLost),
+    ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => Just(Fate::Success),
+        1 => Just(Fate::TwoLanes),
+        1 => Just(Fate::LateImage),
+        1 => Just(Fate::BadImage),
+        2 => Just(Fate::Failure),
+        1 => Just(Fate::TimedOut),
+        1 => any::<bool>().prop_map(|image| Fate::Lost { image }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        30 => (blind(), mishap(), prop::bool::weighted(0.2))
+            .prop_map(|(blind, mishap, stale)| Event::Pass { blind, mishap, stale }),
+        6 => (1..3000u16).prop_map(|minutes| Event::Wait { minutes }),
+        10 => fate().prop_map(Event::EndRun),
+        3 => (0..3u8).prop_map(Event::Template),
+        2 => (0..3u8).prop_map(Event::Spec),
+        1 => Just(Event::NewBase),
+        1 => any::<bool>().prop_map(Event::Suspend),
+        1 => any::<bool>().prop_map(Event::Break),
+        1 => any::<bool>().prop_map(Event::BrokenFile),
+        4 => Just(Event::SettleImages),
+        1 => Just(Event::DeleteActive),
+        1 => Just(Event::DisableActive),
+        1 => Just(Event::LoseStatus),
+        1 => Just(Event::Cancel),
+    ]
+}
+
+fn happen(world: &mut World, event: Event) {
+    match event {
+        Event::Pass { blind, mishap, stale } => {
+            let before = world.active_lanes();
+            world.pass(blind, mishap, stale);
+            let after = world.active_lanes();
+            assert!(after.is_superset(&before), "a pass took the last active image of a lane");
+        }
+        Event::Wait { minutes } => world.advance(Duration::from_secs(u64::from(minutes) * 60)),
+        Event::EndRun(fate) => world.end_run(fate),
+        Event::Template(number) => world.template = format!("v1-{number}"),
+        Event::Spec(number) => world.change_spec(number),
+        Event::NewBase => world.new_base(),
+        Event::Suspend(on) => world.object.spec.suspend = Some(on),
+        Event::Break(on) => world.object.spec.rebuild_on = on.then(|| vec!["Sunday".into()]),
+        Event::BrokenFile(on) => world.complete = !on,
+        Event::SettleImages => world.settle_images(),
+        Event::DeleteActive => world.delete_active(),
+        Event::DisableActive => world.disable_active(),
+        Event::LoseStatus => world.lose_status(),
+        Event::Cancel => world.cancel = world.runs.last().map(|run| run.facts.build.to_string()),
+    }
+}
+
+/// What must hold after every event.
+fn check(world: &World) {
+    assert!(world.live() <= 1, "two live runs");
+    let history = world.status().history.as_deref().unwrap_or_default();
+    let mut ids: Vec<&str> = history.iter().map(|record| record.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), history.len(), "a run counts twice");
+    // An image that a run hands over is never swept before it is harvested.
+    for run in &world.runs {
+        let RunState::Succeeded(artifacts) = &run.state else { continue };
+        for artifact in artifacts {
+            let there = world.images.iter().any(|image| image.located.image.id == artifact.image);
+            let promoted = history.iter().any(|record| record.id == run.facts.build.as_str());
+            assert!(there || promoted || world.deleted_by_hand(&artifact.image), "{artifact:?} was swept");
+        }
+    }
+}
+
+/// Everything is in order again and builds succeed; the same inputs get a new chance.
+fn calm(world: &mut World) {
+    world.object.spec.suspend = Some(false);
+    world.object.spec.rebuild_on = None;
+    world.complete = true;
+    world.cancel = None;
+    world.template = "v1-calm".into();
+}
+
+/// Passes until nothing is left to do, builds and sweeps included.
+fn settle(world: &mut World) -> Vec<Located> {
+    for _ in 0..PATIENCE {
+        world.settle_images();
+        match world.pass(Blind::default(), Mishap::None, false) {
+            Some(Plan::Done { images, .. }) if world.status().sweeps.is_none() => return images,
+            Some(Plan::Done { look, .. } | Plan::Wait { look, .. }) => world.advance(look),
+            Some(Plan::Act { .. }) => world.advance(plan::NEXT_STEP),
+            other => panic!("it is calm, but {other:?}"),
+        }
+        world.end_run(Fate::Success);
+    }
+    panic!("it is calm, but does not settle: {:#?}", world.status());
+}
+
+/// One active image in every lane that status names, of the newest inputs, and nothing left over.
+fn check_settled(world: &World, good: &[Located]) {
+    let seen = world.look(Blind::default());
+    let spec = seen.spec.as_ref().expect("calm is valid");
+    let (template, base) = (seen.template.known().expect("seen"), seen.base.known().expect("seen"));
+    let wanted = plan::wanted(spec, template, base).expect("the base exists");
+    for image in good {
+        let lane: Lane = image.lane();
+        let active: Vec<_> = world
+            .images
+            .iter()
+            .filter(|other| other.located.is_active() && other.located.lane() == lane)
+            .collect();
+        assert_eq!(active.len(), 1, "more than one active image in {lane:?}");
+        let from = seen.subject.built_from(image, &seen.status).expect("ours");
+        assert_eq!(inputs::out_of_date(&from, image.built_at(), &wanted, spec, world.now), None);
+    }
+    assert!(good.iter().any(|image| image.region == spec.region));
+    let named: Vec<_> = good.iter().map(Located::record).collect();
+    assert_eq!(world.status().images.as_ref(), Some(&named));
+    assert!(world.runs.is_empty(), "ended runs are forgotten");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost_and_calm_settles(events in prop::collection::vec(event(), 0..EVENTS)) {
+        let mut world = World::new();
+        for event in events {
+            happen(&mut world, event);
+            check(&world);
+        }
+        calm(&mut world);
+        let good = settle(&mut world);
+        check_settled(&world, &good);
+        // Once settled, a pass changes nothing.
+        let before = world.status().clone();
+        world.pass(Blind::default(), Mishap::None, false);
+        prop_assert_eq!(&before, world.status());
+    }
+
+    /// Any look, however odd, has a plan, and telling it does not panic.
+    #[test]
+    fn the_plan_is_total(events in prop::collection::vec(event(), 0..EVENTS), blind in blind(), hours in 0..2000u64, deleting: bool) {
+        let mut world = World::new();
+        for event in events {
+            happen(&mut world, event);
+        }
+        let mut seen = world.look(blind);
+        (seen.deleting, seen.now) = (deleting, at_hour(hours));
+        let decided = plan::plan(&seen, seen.now);
+        let told = crate::builder::report::pass(&seen, &decided, &crate::builder::report::Outcome::Nothing, seen.now);
+        prop_assert!(told.look > Duration::ZERO || matches!(decided, Plan::Wait { .. }), "{:?}", decided);
+    }
+}
