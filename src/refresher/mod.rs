@@ -1,0 +1,70 @@
+//! The refresher: rolls the wanted image out to the node groups of a cluster.
+//!
+//! One pass of the driver is observe → plan → at most one step → report. `spec` reads the manifest,
+//! `target` chooses the image, `survey` says how each group stands, `plan` decides, `act` does it,
+//! `report` tells. `memory` is what outlives a pass: it is written to status before the effect it
+//! describes, so that a crash at any point is taken up where it happened.
+
+mod act;
+mod memory;
+mod observe;
+mod plan;
+mod report;
+pub mod spec;
+mod survey;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::api::builder::LaneImage;
+use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Owner};
+use crate::aws::Aws;
+use crate::engine::Pass;
+use crate::sync::Synced;
+use memory::Memory;
+use plan::{Case, Plan, plan};
+
+/// Looks the active images of a builder up.
+pub type BuilderImages = Arc<dyn Fn(&Key) -> Option<Vec<LaneImage>> + Send + Sync>;
+
+/// What every pass over a refresher may use.
+#[derive(Clone)]
+pub struct Context {
+    pub aws: Aws,
+    /// The active images of a builder as its status has them; `None` when there is no such builder.
+    pub builder_images: BuilderImages,
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    pub owner: Owner,
+    pub now: fn() -> Timestamp,
+}
+
+/// One pass over a refresher. The plan asks for what it must see; no need is asked for twice.
+pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefresherStatus> {
+    let now = (ctx.now)();
+    if object.metadata.deletion_timestamp.is_some() {
+        return report::deleted(&object, now);
+    }
+    let spec = match spec::parse(&object) {
+        Ok(spec) => spec,
+        Err(problems) => return report::invalid(&object, &problems, now),
+    };
+    let memory = Memory::read(object.status.as_ref());
+    let mut seen = observe::look(&spec, &memory, ctx).await;
+    loop {
+        let case = Case { spec: &spec, owner: &ctx.owner, memory: &memory, seen: &seen, now };
+        match plan(case) {
+            Plan::Look(need) => seen = observe::closer(seen, need, &spec, ctx).await,
+            Plan::Act { step, said } => {
+                let done = act::act(&step, &spec, ctx).await;
+                let done = done.map_err(|error| (error.class(), error.to_string()));
+                return report::acted(&object, case, &step, said, done);
+            }
+            plan => return report::planned(&object, case, plan),
+        }
+    }
+}

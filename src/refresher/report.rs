@@ -1,0 +1,379 @@
+//! What a pass says: plan and outcome → status, conditions, notes. Pure; a pass that changes nothing
+//! gives an equal status.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::act::Done;
+use super::memory::{Entry, Memory, Rollout, write_rollout};
+use super::observe::{Group, Life};
+use super::plan::{Case, Plan, Said, Step};
+use super::spec::Problem;
+use super::survey::{Verdict, survey};
+use super::target::{Choice, Target, choose};
+use crate::api::conditions::{Condition, Phase, READY, set_phase};
+use crate::api::refresher::{NodeGroupStatus, RolloutRecord};
+use crate::api::{AMIRefresher, AMIRefresherStatus, Class, ImageId};
+use crate::aws::{Update, UpdateStatus};
+use crate::engine::{Note, Pass, Standing};
+
+/// Ended rollouts kept in status.
+const HISTORY: usize = 10;
+/// How often an object is looked at that only a commit can mend; a commit wakes it by itself.
+const INVALID_LOOK: Duration = Duration::from_secs(3600);
+
+/// What is to be written, before it is spelled out as a status.
+struct Ending {
+    said: Said,
+    phase: Phase,
+    standing: Standing,
+    look: Duration,
+    failed: Option<(Class, String)>,
+    /// The rollout to remember, if it changed.
+    rollout: Option<Rollout>,
+    ended: Option<RolloutRecord>,
+    notes: Vec<Note>,
+}
+
+impl Ending {
+    fn new(said: Said, phase: Phase, standing: Standing, look: Duration) -> Self {
+        Self { said, phase, standing, look, failed: None, rollout: None, ended: None, notes: Vec::new() }
+    }
+
+    fn busy(said: Said, look: Duration) -> Self {
+        Self::new(said, Phase::Reconciling, Standing::Busy, look)
+    }
+
+    fn failing(class: Class, why: String, look: Duration) -> Self {
+        let said = Said { reason: word(class), message: why.clone() };
+        let ending = Self::new(said, Phase::NotReady, Standing::Failing, look);
+        Self { failed: Some((class, why)), ..ending }
+    }
+
+    fn noting(mut self, reason: &'static str, message: String, warning: bool) -> Self {
+        self.notes.push(Note { reason, message, warning });
+        self
+    }
+}
+
+/// The reason for a call that did not work.
+fn word(class: Class) -> &'static str {
+    match class {
+        Class::Transient { .. } => "AwsUnavailable",
+        Class::Denied => "AwsDenied",
+        Class::Conflict => "WaitingForNodeGroup",
+        Class::NotFound => "AwsNotFound",
+        Class::Invalid => "AwsRefused",
+    }
+}
+
+/// A spec that cannot be worked by: every problem with its field.
+pub fn invalid(object: &AMIRefresher, problems: &[Problem], now: Timestamp) -> Pass<AMIRefresherStatus> {
+    let each: Vec<String> = problems.iter().map(|(path, what)| format!("{path}: {what}")).collect();
+    let said = Said { reason: "InvalidSpec", message: each.join("; ") };
+    let ending = Ending::new(said, Phase::Stalled, Standing::Stalled, INVALID_LOOK);
+    let status = object.status.clone().unwrap_or_default();
+    finish(object, status, ending, now)
+}
+
+/// The object is being deleted: node groups stay as they are, and nothing holds it back.
+pub fn deleted(object: &AMIRefresher, now: Timestamp) -> Pass<AMIRefresherStatus> {
+    let said = Said { reason: "Deleted", message: "being deleted; node groups stay as they are".to_owned() };
+    let ending = Ending::new(said, Phase::NotReady, Standing::Settled, INVALID_LOOK);
+    finish(object, object.status.clone().unwrap_or_default(), ending, now)
+}
+
+/// A plan that does nothing to the world.
+pub fn planned(object: &AMIRefresher, case: Case<'_>, plan: Plan) -> Pass<AMIRefresherStatus> {
+    let timer = case.spec.timer;
+    let ending = match plan {
+        Plan::Done { said, look } => Ending::new(said, Phase::Ready, Standing::Settled, look),
+        Plan::Wait { said, look, busy: true } => Ending::busy(said, look),
+        Plan::Wait { said, look, busy: false } => Ending::new(said, Phase::NotReady, Standing::Waiting, look),
+        Plan::Stalled { said, look } => Ending::new(said, Phase::Stalled, Standing::Stalled, look),
+        Plan::Record { rollout, ended, said } => recorded(case.memory, rollout, ended, said),
+        Plan::Unknown(class, why) => Ending::failing(class, why, timer),
+        // The driver looks and acts before it reports: both mean that the next pass goes on.
+        Plan::Look(_) => {
+            Ending::busy(Said { reason: "RollingOut", message: "looking".to_owned() }, Duration::ZERO)
+        }
+        Plan::Act { said, .. } => Ending::busy(said, Duration::ZERO),
+    };
+    told(object, case, ending)
+}
+
+fn recorded(memory: &Memory, rollout: Rollout, ended: Option<RolloutRecord>, said: Said) -> Ending {
+    let failures = |rollout: Option<&Rollout>| rollout.map_or(0, |rollout| rollout.failures().count());
+    let failed = rollout.open() && failures(Some(&rollout)) > failures(memory.rollout.as_ref());
+    let (reason, warning) = match ended.as_ref().map(|record| record.result.as_str()) {
+        Some("Done") => ("RolloutDone", false),
+        Some("Failed") => ("RolloutFailed", true),
+        Some(_) => ("RolloutReplaced", false),
+        None if failed => ("UpdateFailed", true),
+        None => ("RollingOut", false),
+    };
+    let message = said.message.clone();
+    let ending = Ending::busy(said, Duration::ZERO);
+    Ending { rollout: Some(rollout), ended, ..ending }.noting(reason, message, warning)
+}
+
+/// A step that was done, or refused.
+pub fn acted(
+    object: &AMIRefresher,
+    case: Case<'_>,
+    step: &Step,
+    said: Said,
+    done: Result<Done, (Class, String)>,
+) -> Pass<AMIRefresherStatus> {
+    let ending = match done {
+        Ok(done) => succeeded(case, step, said, done),
+        Err((class, why)) => refused(case, step, class, why),
+    };
+    told(object, case, ending)
+}
+
+fn succeeded(case: Case<'_>, step: &Step, said: Said, done: Done) -> Ending {
+    let message = said.message.clone();
+    let soon = case.rolling();
+    match (step, done) {
+        (Step::PruneVersions { group, after, .. }, Done::Pruned(left)) => {
+            let failed = after.groups.get(group).is_some_and(|entry| entry.failure.is_some());
+            let ending = Ending { rollout: Some(after.clone()), ..Ending::busy(said, Duration::ZERO) };
+            let ending = ending.noting(if failed { "UpdateFailed" } else { "RollingOut" }, message, failed);
+            left.into_iter().fold(ending, |ending, (version, why)| {
+                ending.noting(
+                    "VersionKept",
+                    format!("launch template version {version} could not be deleted: {why}"),
+                    true,
+                )
+            })
+        }
+        (Step::StartUpdate { group, version, .. }, Done::Started(update)) => {
+            let made = version.version.parse().ok();
+            let known = |entry: &Entry| Entry { update: Some(update.id.clone()), made, ..entry.clone() };
+            let ending = Ending { rollout: changed(case, group, known), ..Ending::busy(said, soon) };
+            ending.noting("UpdateStarted", message, false)
+        }
+        (Step::MakeVersion { group, .. }, Done::Made(number)) => {
+            let known = |entry: &Entry| Entry { made: Some(number), ..entry.clone() };
+            Ending { rollout: changed(case, group, known), ..Ending::busy(said, Duration::ZERO) }.noting(
+                "VersionMade",
+                message,
+                false,
+            )
+        }
+        (Step::Configure { group, .. }, Done::Configured(update)) => configured(case, group, said, &update),
+        // A step answers in its own kind; anything else is looked at again.
+        (_, _) => Ending::busy(said, soon),
+    }
+}
+
+fn configured(case: Case<'_>, group: &str, said: Said, update: &Update) -> Ending {
+    let message = said.message.clone();
+    let ending = Ending::busy(said, case.rolling());
+    if !matches!(update.status, UpdateStatus::Failed | UpdateStatus::Cancelled) {
+        return ending.noting("UpdateStarted", message, false);
+    }
+    let failure = format!("maxUnavailable could not be set: {}", update.errors.join("; "));
+    let known = |entry: &Entry| Entry { failure: Some(failure.clone()), ..entry.clone() };
+    Ending { rollout: changed(case, group, known), look: Duration::ZERO, ..ending }
+}
+
+/// Refused for good is remembered against the group; all else goes away or is reported as it is.
+fn refused(case: Case<'_>, step: &Step, class: Class, why: String) -> Ending {
+    let said = |reason, message| Said { reason, message };
+    match (class, step) {
+        (Class::Invalid, Step::PruneVersions { after, .. }) => {
+            let ending = Ending::busy(said("RollingOut", why.clone()), Duration::ZERO);
+            Ending { rollout: Some(after.clone()), ..ending }.noting("VersionKept", why, true)
+        }
+        (
+            Class::Invalid,
+            Step::Configure { group, .. } | Step::MakeVersion { group, .. } | Step::StartUpdate { group, .. },
+        ) => {
+            let known = |entry: &Entry| Entry { failure: Some(why.clone()), ..entry.clone() };
+            let rollout = changed(case, group, known);
+            let ending = Ending::busy(said("RollingOut", format!("{group}: {why}")), Duration::ZERO);
+            Ending { rollout, ..ending }
+        }
+        (Class::Conflict, _) => Ending::busy(said("WaitingForNodeGroup", why), case.rolling()),
+        _ => Ending::failing(class, why, case.spec.timer),
+    }
+}
+
+/// The rollout with one entry changed.
+fn changed(case: Case<'_>, group: &str, change: impl Fn(&Entry) -> Entry) -> Option<Rollout> {
+    let rollout = case.memory.rollout.as_ref()?;
+    rollout.groups.get(group).map(|entry| rollout.with(group, change(entry)))
+}
+
+/// The whole status of a pass that saw the world.
+fn told(object: &AMIRefresher, case: Case<'_>, mut ending: Ending) -> Pass<AMIRefresherStatus> {
+    let before = object.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    let rollout = ending.rollout.take().or_else(|| case.memory.rollout.clone());
+    let target = target(case, rollout.as_ref());
+    status.target_ami = target.as_ref().map(Target::to_string);
+    if let Some(groups) = case.seen.groups.known() {
+        let rows = rows(case, groups, target.as_ref(), rollout.as_ref(), &before);
+        ending.notes.extend(newly_unsupported(&before, &rows));
+        status.drifted = target.as_ref().map(|_| drifted(&rows));
+        status.node_groups = Some(rows);
+    }
+    if rollout.is_some() {
+        status.rollout = rollout.as_ref().map(write_rollout);
+    }
+    finish(object, status, ending, case.now)
+}
+
+fn finish(
+    object: &AMIRefresher,
+    mut status: AMIRefresherStatus,
+    mut ending: Ending,
+    now: Timestamp,
+) -> Pass<AMIRefresherStatus> {
+    let generation = object.metadata.generation;
+    let mut conditions = status.conditions.take().unwrap_or_default();
+    let Said { reason, message } = ending.said;
+    let ready = |c: &Condition| {
+        c.r#type == READY && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)
+    };
+    if ending.phase == Phase::Stalled && !conditions.iter().any(ready) {
+        ending.notes.push(Note { reason, message: message.clone(), warning: true });
+    }
+    set_phase(&mut conditions, ending.phase, reason, &message, generation, now);
+    status.conditions = Some(conditions);
+    status.observed_generation = generation;
+    if let Some(record) = ending.ended {
+        remember(&mut status, record);
+    }
+    Pass {
+        status,
+        look: ending.look,
+        standing: ending.standing,
+        release: object.metadata.deletion_timestamp.is_some(),
+        wake: Vec::new(),
+        notes: ending.notes,
+        failed: ending.failed,
+    }
+}
+
+/// Upserts by id: a pass that is repeated after a lost write records the same rollout once.
+fn remember(status: &mut AMIRefresherStatus, record: RolloutRecord) {
+    status.last_run = record.finished_at;
+    status.last_run_status = Some(record.result.clone());
+    let mut history = status.history.take().unwrap_or_default();
+    history.retain(|old| old.id != record.id);
+    history.insert(0, record);
+    history.truncate(HISTORY);
+    status.history = Some(history);
+}
+
+/// What the groups should run: pinned by a rollout under way, else as chosen, else as before.
+fn target(case: Case<'_>, rollout: Option<&Rollout>) -> Option<Target> {
+    if let Some(rollout) = rollout.filter(|rollout| rollout.open()) {
+        return Some(rollout.target.clone());
+    }
+    let choice =
+        case.seen.found.known().map(|found| choose(case.spec, case.memory, found, case.owner, case.now));
+    match choice {
+        Some(Choice::Is(target)) => Some(target),
+        _ => case.memory.target.clone(),
+    }
+}
+
+fn drifted(rows: &[NodeGroupStatus]) -> i32 {
+    let off = |row: &&NodeGroupStatus| {
+        matches!(row.state.as_deref(), Some("Pending" | "Updating" | "Failed" | "Drifted"))
+    };
+    i32::try_from(rows.iter().filter(off).count()).unwrap_or(i32::MAX)
+}
+
+fn rows(
+    case: Case<'_>,
+    groups: &[Group],
+    target: Option<&Target>,
+    rollout: Option<&Rollout>,
+    before: &AMIRefresherStatus,
+) -> Vec<NodeGroupStatus> {
+    let mut survey = survey(case.spec, target, groups);
+    if let Some(target) = target {
+        survey = survey.refined_as_known(target, case.seen);
+    }
+    let old = |name: &str| before.node_groups.iter().flatten().find(|row| row.name == name);
+    let row = |(group, verdict): &(&Group, Verdict)| {
+        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
+        let open = rollout.is_some_and(Rollout::open);
+        let (state, reason) = stands(group, verdict, entry, open, target.is_some(), old(&group.name));
+        NodeGroupStatus {
+            name: group.name.clone(),
+            kind: Some("Managed".to_owned()),
+            current_ami: group.image.as_ref().map(ImageId::to_string),
+            state: Some(state.to_owned()),
+            update_id: entry.and_then(|entry| entry.update.clone()),
+            reason,
+            started_at: entry.map(|entry| entry.started),
+            finished_at: entry.and_then(|entry| entry.finished),
+        }
+    };
+    survey.groups.iter().map(row).collect()
+}
+
+/// State and reason of one group.
+fn stands(
+    group: &Group,
+    verdict: &Verdict,
+    entry: Option<&Entry>,
+    open: bool,
+    targeted: bool,
+    before: Option<&NodeGroupStatus>,
+) -> (&'static str, Option<String>) {
+    let degraded = (group.life == Life::Degraded).then(|| format!("DEGRADED: {}", group.health.join("; ")));
+    match verdict {
+        Verdict::Excluded => ("Excluded", None),
+        Verdict::Unsupported(why) => ("Unsupported", Some(why.clone())),
+        Verdict::Gone(why) => ("Unknown", Some(why.clone())),
+        Verdict::Current => ("Current", degraded),
+        Verdict::Off(_) if !targeted => ("Unknown", degraded),
+        Verdict::Off(to) => match (entry.filter(|entry| entry.open()), &group.life) {
+            (Some(_), _) => ("Updating", degraded),
+            (None, Life::Updating) => ("Updating", Some("updated by somebody else".to_owned())),
+            _ => {
+                match (entry.and_then(|entry| entry.failure.clone()), known_unfit(group, to.as_ref(), before))
+                {
+                    (Some(failure), _) => ("Failed", Some(failure)),
+                    (None, Some(why)) => ("Unsupported", Some(why)),
+                    (None, None) => (if open { "Pending" } else { "Drifted" }, degraded),
+                }
+            }
+        },
+    }
+}
+
+/// Found unfit by an earlier, closer look, and not looked at closely since.
+fn known_unfit(group: &Group, to: Option<&ImageId>, before: Option<&NodeGroupStatus>) -> Option<String> {
+    let same = |row: &&NodeGroupStatus| {
+        row.state.as_deref() == Some("Unsupported")
+            && row.current_ami.as_deref() == group.image.as_ref().map(ImageId::as_str)
+    };
+    before.filter(|_| to.is_none()).filter(same).and_then(|row| row.reason.clone())
+}
+
+fn newly_unsupported(before: &AMIRefresherStatus, rows: &[NodeGroupStatus]) -> Vec<Note> {
+    let told = |row: &NodeGroupStatus| {
+        before
+            .node_groups
+            .iter()
+            .flatten()
+            .any(|old| old.name == row.name && old.state == row.state && old.reason == row.reason)
+    };
+    rows.iter()
+        .filter(|row| row.state.as_deref() == Some("Unsupported") && !told(row))
+        .map(|row| Note {
+            reason: "Unsupported",
+            message: format!("{} {}", row.name, row.reason.as_deref().unwrap_or_default()),
+            warning: true,
+        })
+        .collect()
+}

@@ -1,0 +1,8 @@
+//! The refresher's tests: tables for each rule, scenarios and properties in a simulated world.
+
+mod groups;
+mod passes;
+mod property;
+mod scenarios;
+mod tables;
+mod world;

@@ -1,0 +1,255 @@
+//! Tables: which groups can be moved, what stands in the way, what is remembered.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::tables::{arm, id, image, now, object, owner, parsed, target};
+use crate::api::{AMIRefresherStatus, Class, Key, Seen, TemplateId};
+use crate::aws::{Image, LaunchTemplateVersion, Nodegroup, TemplateVersion};
+use crate::refresher::memory::{Entry, Memory, Rollout, write_rollout};
+use crate::refresher::observe::{Account, Found, Gap, Group, Need, Observed, group};
+use crate::refresher::plan::{Case, Plan, plan};
+use crate::refresher::report;
+use crate::refresher::spec;
+use crate::refresher::survey::{Verdict, survey};
+
+/// A node group with `CUSTOM` on version 3 of its template.
+fn nodegroup(change: fn(&mut Nodegroup)) -> Group {
+    let mut seen = Nodegroup {
+        name: "web".to_owned(),
+        status: "ACTIVE".to_owned(),
+        ami_type: "CUSTOM".to_owned(),
+        release_version: Some(id(1).to_string()),
+        launch_template: Some(TemplateVersion { template: template(), version: "3".to_owned() }),
+        max_unavailable: Some(1),
+        max_unavailable_percentage: None,
+        health: Vec::new(),
+    };
+    change(&mut seen);
+    group(&seen, true)
+}
+
+fn template() -> TemplateId {
+    TemplateId::parse("lt-00000001").expect("an id")
+}
+
+/// All that can be read where these images exist and version 3 of the template names `force`.
+fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
+    let version = LaunchTemplateVersion {
+        number,
+        image: force.map(str::to_owned),
+        description: None,
+        is_default: false,
+    };
+    let mut seen = unseen();
+    seen.images = (1..5).map(|number| (id(number), Seen::Is(None))).collect();
+    seen.images.extend(images.iter().map(|image| (image.id.clone(), Seen::Is(Some(image.clone())))));
+    seen.templates.insert(template(), Seen::Is(vec![version]));
+    seen
+}
+
+fn unseen() -> Observed {
+    let unknown = || Seen::Unknown(Class::TRANSIENT, "not looked at".to_owned());
+    Observed {
+        fresh_groups: true,
+        fresh_found: true,
+        account: Seen::Is(Account::Allowed),
+        groups: unknown(),
+        found: Seen::Is(Found::Named),
+        images: BTreeMap::new(),
+        templates: BTreeMap::new(),
+        updates: BTreeMap::new(),
+        all_updates: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn groups_are_told_apart_without_further_reads() {
+    let spec = parsed(json!({ "exclude": ["web"] }));
+    let excluded = [nodegroup(|_| {})];
+    assert_eq!(survey(&spec, Some(&target(&[2])), &excluded).groups[0].1, Verdict::Excluded);
+    let unsupported = |why: &str| Verdict::Unsupported(why.to_owned());
+    let spec = parsed(json!({}));
+    for (group, verdict) in [
+        (nodegroup(|_| {}), Verdict::Off(None)),
+        (nodegroup(|seen| seen.release_version = Some("ami-00000002".to_owned())), Verdict::Current),
+        (nodegroup(|seen| seen.release_version = None), Verdict::Off(None)),
+        (
+            nodegroup(|seen| seen.launch_template = None),
+            unsupported("has no launch template of its own: create the group with one"),
+        ),
+        (
+            nodegroup(|seen| {
+                seen.ami_type = "AL2023_x86_64_STANDARD".to_owned();
+                seen.release_version = Some("1.31.2-20260601".to_owned());
+            }),
+            unsupported("runs images of AWS (AL2023_x86_64_STANDARD): its launch template names no image"),
+        ),
+        (nodegroup(|seen| seen.status = "DELETING".to_owned()), Verdict::Gone("is being deleted".to_owned())),
+        (
+            nodegroup(|seen| {
+                seen.status = "CREATE_FAILED".to_owned();
+                seen.health = vec!["NodeCreationFailure: no nodes".to_owned()];
+            }),
+            Verdict::Gone("CREATE_FAILED: NodeCreationFailure: no nodes".to_owned()),
+        ),
+        (nodegroup(|seen| seen.status = "CREATING".to_owned()), Verdict::Off(None)),
+    ] {
+        let groups = [group];
+        assert_eq!(survey(&spec, Some(&target(&[2])), &groups).groups[0].1, verdict, "{:?}", groups[0]);
+    }
+}
+
+#[test]
+fn a_group_is_moved_only_where_the_facts_allow() {
+    let spec = parsed(json!({}));
+    let groups = [nodegroup(|_| {})];
+    let verdict = |wanted: &[u32], seen: &Observed| {
+        let target = target(wanted);
+        let survey = survey(&spec, Some(&target), &groups).refined(&target, seen).expect("all is known");
+        survey.groups[0].1.clone()
+    };
+    let unfit = |why: &str| Verdict::Unsupported(why.to_owned());
+    let (one, two, three) = (image(1, 9, &[]), image(2, 1, &[]), arm(image(3, 1, &[])));
+    let own = Some("ami-00000001");
+    let all = [one, two.clone(), three.clone()];
+    assert_eq!(verdict(&[2], &seen(&all, 3, own)), Verdict::Off(Some(id(2))));
+    assert_eq!(verdict(&[2, 3], &seen(&all, 3, own)), Verdict::Off(Some(id(2))));
+    assert_eq!(
+        verdict(&[3], &seen(&all, 3, own)),
+        unfit("runs x86_64, and there is no such image to move it to")
+    );
+    let gone = [two, three];
+    assert_eq!(verdict(&[2], &seen(&gone, 3, own)), Verdict::Off(Some(id(2))));
+    let untold = unfit("its image is gone, so its architecture cannot be told");
+    assert_eq!(verdict(&[2, 3], &seen(&gone, 3, own)), untold);
+    assert_eq!(verdict(&[4], &seen(&all, 3, own)), Verdict::Off(None), "the target is not there");
+    assert_eq!(
+        verdict(&[2], &seen(&all, 2, own)),
+        unfit("version 3 of its launch template lt-00000001 is gone")
+    );
+    assert_eq!(verdict(&[2], &seen(&all, 3, None)), unfit("its launch template names no image"));
+    let parameter = Some("resolve:ssm:/nodes/image");
+    let words =
+        "its launch template takes the image from resolve:ssm:/nodes/image, which node groups cannot use";
+    assert_eq!(verdict(&[2], &seen(&all, 3, parameter)), unfit(words));
+    let mut no_template = seen(&all, 3, own);
+    no_template.templates.insert(template(), Seen::Unknown(Class::NotFound, "no such template".to_owned()));
+    assert_eq!(verdict(&[2], &no_template), unfit("its launch template lt-00000001 is gone"));
+}
+
+#[test]
+fn missing_facts_are_asked_for_and_unknown_ones_stop_the_plan() {
+    let spec = parsed(json!({ "ami": "ami-00000002" }));
+    let groups = [nodegroup(|_| {})];
+    let target = target(&[2]);
+    let ask = |seen: &Observed| survey(&spec, Some(&target), &groups).refined(&target, seen).err();
+    let mut seen = unseen();
+    assert_eq!(ask(&seen), Some(Gap::Look(Need::Images([id(1), id(2)].into()))));
+    seen.images =
+        [image(1, 9, &[]), image(2, 1, &[])].map(|image| (image.id.clone(), Seen::Is(Some(image)))).into();
+    assert_eq!(ask(&seen), Some(Gap::Look(Need::Template(template()))));
+    seen.templates.insert(template(), Seen::Unknown(Class::Denied, "ec2:Describe…".to_owned()));
+    assert_eq!(ask(&seen), Some(Gap::Unknown(Class::Denied, "ec2:Describe…".to_owned())));
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let object = object(json!({ "ami": "ami-00000002" }));
+    let spec = spec::parse(&object).expect("valid");
+    let reason = |seen: &Observed| {
+        let (owner, memory) = (owner(), Memory::default());
+        let case = Case { spec: &spec, owner: &owner, memory: &memory, seen, now: now() };
+        let pass = report::planned(&object, case, plan(case));
+        let conditions = pass.status.conditions.unwrap_or_default();
+        conditions.into_iter().find_map(|c| c.reason.filter(|_| c.r#type == "Ready")).expect("a reason")
+    };
+    let groups = |class| Observed { groups: Seen::Unknown(class, "why".to_owned()), ..unseen() };
+    assert_eq!(reason(&groups(Class::NotFound)), "ClusterNotFound");
+    assert_eq!(reason(&groups(Class::Denied)), "AwsDenied");
+    assert_eq!(reason(&groups(Class::TRANSIENT)), "AwsUnavailable");
+    assert_eq!(reason(&Observed { groups: Seen::Is(Vec::new()), ..unseen() }), "NoNodeGroups");
+    let plain = nodegroup(|seen| seen.launch_template = None);
+    assert_eq!(reason(&Observed { groups: Seen::Is(vec![plain]), ..unseen() }), "NoNodeGroups");
+    let other = Account::Other { account: "1".to_owned(), allowed: vec!["2".to_owned()] };
+    assert_eq!(reason(&Observed { account: Seen::Is(other), ..unseen() }), "AccountNotAllowed");
+    assert_eq!(
+        reason(&Observed { account: Seen::Is(Account::NotSynced), ..unseen() }),
+        "WaitingForRepository"
+    );
+    let gone =
+        Observed { groups: Seen::Is(vec![nodegroup(|_| {})]), ..seen(&[image(1, 9, &[])], 3, Some("ami-1")) };
+    assert_eq!(reason(&gone), "NoEligibleImage");
+}
+
+#[test]
+fn an_unsupported_group_does_not_spoil_the_rest_and_is_told_once() {
+    let object = object(json!({ "ami": "ami-00000001" }));
+    let plain = nodegroup(|seen| {
+        seen.name = "legacy".to_owned();
+        seen.launch_template = None;
+    });
+    let seen = Observed { groups: Seen::Is(vec![plain, nodegroup(|_| {})]), ..unseen() };
+    let spec = spec::parse(&object).expect("valid");
+    let (owner, memory) = (owner(), Memory::default());
+    let case = Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: now() };
+    let decided = plan(case);
+    assert!(matches!(decided, Plan::Done { .. }), "{decided:?}");
+    let first = report::planned(&object, case, decided.clone());
+    assert_eq!(first.notes.len(), 1);
+    assert!(first.notes[0].warning && first.notes[0].message.starts_with("legacy has no launch template"));
+    let mut later = object.clone();
+    later.status = Some(first.status.clone());
+    let again = report::planned(&later, case, decided);
+    assert_eq!((again.notes.len(), again.status), (0, first.status));
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    (0..2_000_000_000_i64).prop_map(|second| Timestamp::from_second(second).expect("in range"))
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let facts =
+        (0..9_u32, 1..99_i64, 0..5_u32, prop::option::of(1..99_i64), prop::option::of("[a-z0-9-]{1,8}"));
+    let course = (
+        prop::option::of("[ -~]{1,40}"),
+        prop::collection::vec(time(), 0..3),
+        time(),
+        prop::option::of(time()),
+    );
+    (facts, course).prop_map(
+        |((image, version, attempt, made, update), (failure, moves, started, finished))| Entry {
+            image: id(image),
+            before: TemplateVersion { template: template(), version: version.to_string() },
+            before_image: (image % 2 == 0).then(|| id(image + 1)),
+            attempt,
+            made,
+            update,
+            failure,
+            moves,
+            started,
+            finished,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(
+        groups in prop::collection::btree_map("[a-z]{1,6}", entry(), 0..4),
+        images in prop::collection::vec(0..9_u32, 1..3),
+        started in time(),
+        finished in prop::option::of(time()),
+    ) {
+        let key = Key { namespace: "default".to_owned(), name: "nodes".to_owned() };
+        let begun = Rollout::begin(&key, target(&images), "config".to_owned(), None, started);
+        let rollout = Rollout { groups, finished, ..begun };
+        let status = AMIRefresherStatus { rollout: Some(write_rollout(&rollout)), ..AMIRefresherStatus::default() };
+        let text = serde_json::to_string(&status).expect("JSON");
+        let read = Memory::read(Some(&serde_json::from_str(&text).expect("a status")));
+        prop_assert_eq!(read.rollout, Some(rollout));
+    }
+}

@@ -1,0 +1,134 @@
+//! Whatever happens, no harm is done; and when it is calm the world comes to rest.
+
+use proptest::prelude::*;
+
+use super::world::{Event, Mishap, World, reason};
+use crate::api::AMIRefresherStatus;
+use crate::engine::{Pass, Standing};
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        8 => Just(Mishap::None),
+        1 => Just(Mishap::DiesBefore),
+        2 => Just(Mishap::DiesAfter),
+        2 => Just(Mishap::AnswerLost),
+        1 => Just(Mishap::CallFails),
+        1 => Just(Mishap::Blind),
+        1 => Just(Mishap::Stale),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        30 => mishap().prop_map(Event::Pass),
+        8 => (1..120_i64).prop_map(Event::Advance),
+        3 => (300..700_i64).prop_map(Event::Advance),
+        1 => (3600..9000_i64).prop_map(Event::Advance),
+        1 => Just(Event::LoseStatus),
+        3 => Just(Event::NewImage),
+        1 => (0..9_usize).prop_map(Event::Name),
+        1 => Just(Event::Unname),
+        1 => any::<bool>().prop_map(Event::Suspend),
+        2 => (0..4_usize).prop_map(Event::Spoil),
+        2 => (0..4_usize).prop_map(Event::Foreign),
+        1 => (0..4_usize).prop_map(Event::Degrade),
+        1 => (0..4_usize).prop_map(Event::Delete),
+        1 => Just(Event::Create),
+        1 => any::<bool>().prop_map(Event::Lag),
+        1 => (1..4_i32).prop_map(Event::MaxUnavailable),
+    ]
+}
+
+/// In a calm world every group is on the target, or a person is told why not.
+fn expect_rest(world: &World, pass: &Pass<AMIRefresherStatus>) {
+    match (pass.standing, reason(pass).as_str()) {
+        (Standing::Settled, _) => {
+            assert_eq!(world.off(), Vec::<&str>::new(), "settled, but not on the target")
+        }
+        (Standing::Stalled, "UpdateFailed") => {
+            let target = world.target();
+            let bad =
+                world.off().iter().any(|name| world.bad.contains(&((*name).to_owned(), target.clone())));
+            assert!(bad, "said to have failed, but nothing is wrong with the image");
+        }
+        (Standing::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),
+        other => panic!("rests as {other:?}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_it_never_does_harm_and_settles_when_calm(
+        groups in 1..4_usize,
+        at_once in any::<bool>(),
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        holds(groups, at_once, &events);
+    }
+}
+
+/// Harm is checked where it would be done; here, that it comes to rest and leaves nothing behind.
+fn holds(groups: usize, at_once: bool, events: &[Event]) {
+    let mut world = World::new(groups, at_once);
+    events.iter().for_each(|event| world.happens(event));
+    let pass = world.calm();
+    expect_rest(&world, &pass);
+
+    let effects = world.effects.len();
+    let again = world.pass(Mishap::None);
+    assert_eq!(again.status, pass.status, "a pass that changes nothing writes nothing");
+    assert_eq!(world.effects.len(), effects, "a pass at rest has no effect");
+
+    world.bad.clear();
+    world.advance(2 * 86_400);
+    world.object.spec.ami = None;
+    world.happens(&Event::NewImage);
+    let flushed = world.calm();
+    assert_eq!(flushed.standing, Standing::Settled);
+    assert_eq!(world.off(), Vec::<&str>::new());
+    assert_eq!(world.leaked(), Vec::<i64>::new(), "launch template versions leaked");
+}
+
+/// The configuration changed while an update ran that then failed.
+#[test]
+fn a_failure_counts_against_the_configuration_it_started_with() {
+    use Event::{Advance, LoseStatus, Name, NewImage, Spoil};
+    let pass = || Event::Pass(Mishap::None);
+    let start = [NewImage, pass(), pass(), pass(), pass(), Advance(195)];
+    let change = [NewImage, LoseStatus, Spoil(0), Advance(105), pass(), Name(8)];
+    holds(1, false, &[&start[..], &change[..]].concat());
+}
+
+/// Somebody else's update began between the turn of a group and its start.
+#[test]
+fn a_group_waits_for_an_update_that_began_after_its_turn() {
+    let pass = || Event::Pass(Mishap::None);
+    let events =
+        [Event::NewImage, Event::Pass(Mishap::AnswerLost), pass(), Event::Foreign(1), pass(), pass()];
+    holds(3, false, &events);
+}
+
+/// A version was hidden, made again, and the start of the second one was forgotten.
+#[test]
+fn an_update_is_found_whichever_version_it_went_to() {
+    use Event::{Advance, Delete, Lag, Name, NewImage, Pass, Spoil};
+    use Mishap::{AnswerLost, DiesAfter};
+    let before = [NewImage, Name(0), NewImage, Spoil(1), Delete(2), NewImage, Name(6), Lag(true)];
+    let made = [Pass(AnswerLost), Pass(AnswerLost), Pass(Mishap::None), Pass(AnswerLost), Advance(300)];
+    let hidden = [Pass(Mishap::None), Pass(DiesAfter), Lag(false), Pass(Mishap::None)];
+    let forgotten = [Pass(DiesAfter), Pass(DiesAfter)];
+    holds(3, true, &[&before[..], &made[..], &hidden[..], &forgotten[..]].concat());
+}
+
+/// A group was deleted while it was updated, and another made by its name.
+#[test]
+fn a_group_made_anew_is_moved_anew() {
+    use Event::{Advance, Create, Delete, NewImage, Pass};
+    let pass = || Pass(Mishap::None);
+    let start =
+        [Create, NewImage, pass(), Pass(Mishap::AnswerLost), pass(), Pass(Mishap::Stale), Advance(300)];
+    let anew = [pass(), pass(), pass(), pass(), Delete(1), Create];
+    holds(1, false, &[&start[..], &anew[..]].concat());
+}

@@ -1,0 +1,302 @@
+//! What a rollout does, told one story at a time in the simulated world.
+
+use super::world::{Event, Mishap, World, image_id, reason};
+use crate::api::AMIRefresherStatus;
+use crate::engine::{Pass, Standing};
+
+fn starts(world: &World) -> usize {
+    world.effects.iter().filter(|effect| **effect == "start update").count()
+}
+
+fn message(pass: &Pass<AMIRefresherStatus>) -> String {
+    let conditions = pass.status.conditions.clone().unwrap_or_default();
+    conditions.into_iter().find(|c| c.r#type == "Ready").and_then(|c| c.message).unwrap_or_default()
+}
+
+fn state_of(pass: &Pass<AMIRefresherStatus>, name: &str) -> String {
+    let rows = pass.status.node_groups.clone().unwrap_or_default();
+    rows.into_iter().find(|row| row.name == name).and_then(|row| row.state).unwrap_or_default()
+}
+
+/// Passes until an update runs.
+fn until_updating(world: &mut World) {
+    for _ in 0..20 {
+        if world.groups.values().any(|group| group.running.is_some()) {
+            return;
+        }
+        world.pass(Mishap::None);
+    }
+    panic!("no update was started: {:#?}", world.object.status);
+}
+
+#[test]
+fn three_groups_go_one_by_one() {
+    let mut world = World::new(3, false);
+    world.happens(&Event::NewImage);
+    let pass = world.calm();
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Settled, "UpToDate"));
+    assert_eq!(starts(&world), 3);
+    assert_eq!(world.effects.iter().filter(|effect| **effect == "make version").count(), 3);
+    let status = pass.status;
+    assert_eq!(status.last_run_status.as_deref(), Some("Done"));
+    assert_eq!(status.drifted, Some(0));
+    assert_eq!(status.target_ami, Some(image_id(1).to_string()));
+    assert_eq!(status.history.map(|history| history.len()), Some(1));
+    assert_eq!(world.leaked(), Vec::<i64>::new());
+}
+
+#[test]
+fn all_at_once_when_not_waiting_for_completion() {
+    let mut world = World::new(3, true);
+    world.happens(&Event::NewImage);
+    for _ in 0..20 {
+        world.pass(Mishap::None);
+    }
+    assert!(world.groups.values().all(|group| group.running.is_some()));
+}
+
+#[test]
+fn a_settled_pass_asks_for_nothing_further() {
+    let mut world = World::new(3, false);
+    world.happens(&Event::NewImage);
+    let rested = world.calm();
+    let pass = world.pass(Mishap::None);
+    assert_eq!(world.asked, Vec::new());
+    assert_eq!(pass.status, rested.status);
+    assert_eq!(pass.notes, Vec::new());
+}
+
+#[test]
+fn dying_at_any_point_ends_the_same_way() {
+    for mishap in
+        [Mishap::DiesBefore, Mishap::DiesAfter, Mishap::AnswerLost, Mishap::CallFails, Mishap::Stale]
+    {
+        for point in 0..25 {
+            let mut world = World::new(2, false);
+            world.happens(&Event::NewImage);
+            for _ in 0..point {
+                let pass = world.pass(Mishap::None);
+                world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+            }
+            world.pass(mishap);
+            let pass = world.calm();
+            assert_eq!(pass.standing, Standing::Settled, "{mishap:?} at {point}");
+            assert!(world.off().is_empty(), "{mishap:?} at {point}");
+            assert_eq!(world.leaked(), Vec::<i64>::new(), "{mishap:?} at {point}");
+            let updates = world.updates_to(&image_id(1));
+            assert_eq!(updates, 2, "{mishap:?} at {point}: one update a group");
+        }
+    }
+}
+
+#[test]
+fn a_failed_update_is_told_remembered_and_not_repeated() {
+    let mut world = World::new(3, false);
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Spoil(1));
+    let pass = world.calm();
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "UpdateFailed"));
+    assert!(message(&pass).contains("group-1 could not be moved to ami-00000001"), "{}", message(&pass));
+    assert!(message(&pass).contains("NodeCreationFailure: nodes did not join"), "{}", message(&pass));
+    assert_eq!(state_of(&pass, "group-0"), "Current");
+    assert_eq!(state_of(&pass, "group-1"), "Failed");
+    assert_eq!(state_of(&pass, "group-2"), "Drifted", "the rest is not started");
+    assert_eq!(pass.status.last_run_status.as_deref(), Some("Failed"));
+    assert_eq!(starts(&world), 2);
+    for _ in 0..10 {
+        world.advance(3600);
+        let again = world.pass(Mishap::None);
+        assert_eq!(again.status, pass.status);
+        assert_eq!(again.notes, Vec::new(), "told once");
+    }
+    assert_eq!(starts(&world), 2);
+}
+
+#[test]
+fn a_failed_update_is_tried_again_when_something_changes() {
+    let changes: [fn(&mut World); 3] = [
+        |world| {
+            let config = world.object.spec.refresh_config.as_mut().expect("set");
+            config.force = Some(true);
+        },
+        |world| world.happens(&Event::NewImage),
+        |world| world.object.spec.exclude = Some(vec!["group-1".to_owned()]),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut world = World::new(3, false);
+        world.happens(&Event::NewImage);
+        world.happens(&Event::Spoil(1));
+        world.calm();
+        world.bad.clear();
+        world.changed();
+        change(&mut world);
+        let pass = world.calm();
+        assert_eq!(pass.standing, Standing::Settled, "change {number}: {}", message(&pass));
+        assert_eq!(state_of(&pass, "group-2"), "Current", "change {number}");
+    }
+}
+
+#[test]
+fn a_refused_update_leaves_no_version_behind() {
+    let mut world = World::new(1, false);
+    world.happens(&Event::NewImage);
+    world.refuses = Some("eks:UpdateNodegroupVersion: InvalidParameterException: no");
+    let pass = world.calm();
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "UpdateFailed"));
+    assert!(message(&pass).contains("InvalidParameterException: no"), "{}", message(&pass));
+    assert_eq!(world.versions_of_ours(), 0);
+    assert_eq!(starts(&world), 1);
+}
+
+#[test]
+fn suspending_finishes_what_runs_and_starts_nothing() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    until_updating(&mut world);
+    world.object.spec.suspend = Some(true);
+    let running = world.pass(Mishap::None);
+    assert_eq!((running.standing, reason(&running).as_str()), (Standing::Busy, "RollingOut"));
+    world.advance(400);
+    world.pass(Mishap::None);
+    let pass = world.pass(Mishap::None);
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "Suspended"));
+    assert_eq!(state_of(&pass, "group-0"), "Current");
+    assert_eq!(state_of(&pass, "group-1"), "Pending");
+    assert_eq!(starts(&world), 1);
+    assert_eq!(world.calm().standing, Standing::Settled, "it goes on once resumed");
+}
+
+#[test]
+fn disabled_reports_drift_and_changes_nothing() {
+    let mut world = World::new(3, false);
+    world.object.spec.refresh_config.as_mut().expect("set").enable = Some(false);
+    world.happens(&Event::NewImage);
+    let pass = world.pass(Mishap::None);
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "Disabled"));
+    assert_eq!(pass.status.drifted, Some(3));
+    assert_eq!(pass.status.target_ami, Some(image_id(1).to_string()));
+    assert_eq!(pass.status.rollout, None);
+    assert!(world.effects.is_empty());
+}
+
+#[test]
+fn a_newer_image_waits_until_the_rollout_is_done() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    until_updating(&mut world);
+    world.happens(&Event::NewImage);
+    let pass = world.pass(Mishap::None);
+    assert_eq!(pass.status.target_ami, Some(image_id(1).to_string()));
+    assert!(message(&pass).ends_with("; ami-00000002 is next"), "{}", message(&pass));
+    let pass = world.calm();
+    let targets: Vec<_> =
+        pass.status.history.into_iter().flatten().map(|record| (record.target, record.result)).collect();
+    let done = |number: usize| (image_id(number).to_string(), "Done".to_owned());
+    assert_eq!(targets, [done(2), done(1)]);
+    assert_eq!(starts(&world), 4);
+}
+
+#[test]
+fn naming_another_image_replaces_the_rollout_once_its_update_ended() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    until_updating(&mut world);
+    world.happens(&Event::Name(0));
+    let pass = world.pass(Mishap::None);
+    assert_eq!(pass.standing, Standing::Busy, "an update cannot be taken back");
+    let pass = world.calm();
+    assert_eq!(pass.standing, Standing::Settled, "{}", message(&pass));
+    assert!(world.off().is_empty());
+    let results: Vec<_> = pass.status.history.into_iter().flatten().map(|record| record.result).collect();
+    assert_eq!(results, ["Done", "Replaced"]);
+    assert_eq!(starts(&world), 2, "group-1 was never moved away");
+}
+
+#[test]
+fn a_group_deleted_half_way_is_left_out() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    until_updating(&mut world);
+    world.happens(&Event::Delete(0));
+    let pass = world.calm();
+    assert_eq!(pass.standing, Standing::Settled);
+    assert_eq!(pass.status.node_groups.map(|rows| rows.len()), Some(1));
+}
+
+#[test]
+fn a_degraded_group_stops_the_rollout_and_is_named() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Degrade(1));
+    let pass = world.pass(Mishap::None);
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "NodeGroupDegraded"));
+    assert!(
+        message(&pass).contains("group-1 (AsgInstanceLaunchFailures: no capacity)"),
+        "{}",
+        message(&pass)
+    );
+    assert!(world.effects.is_empty());
+    assert_eq!(world.calm().standing, Standing::Settled, "it goes on once repaired");
+}
+
+#[test]
+fn an_update_of_somebody_else_is_waited_for() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Foreign(1));
+    let pass = world.pass(Mishap::None);
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Busy, "WaitingForNodeGroup"));
+    assert!(world.effects.is_empty());
+    assert_eq!(world.calm().standing, Standing::Settled);
+}
+
+#[test]
+fn who_undoes_a_move_twice_in_a_day_is_named() {
+    let mut world = World::new(1, false);
+    world.happens(&Event::NewImage);
+    for _ in 0..2 {
+        assert_eq!(world.calm().standing, Standing::Settled);
+        world.happens(&Event::Foreign(0));
+        world.advance(400);
+    }
+    let pass = world.calm();
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "AnotherWriter"));
+    let words = message(&pass);
+    assert!(words.contains("group-0 was moved to ami-00000001 (version 4) 2 times within a day"), "{words}");
+    assert!(words.contains("somebody else put version 5 back"), "{words}");
+    assert_eq!(starts(&world), 2);
+    world.advance(86_400);
+    assert_eq!(world.calm().standing, Standing::Settled, "a day later it is tried again");
+}
+
+#[test]
+fn maxunavailable_is_set_before_the_move() {
+    let mut world = World::new(1, false);
+    world.happens(&Event::MaxUnavailable(3));
+    world.happens(&Event::NewImage);
+    assert_eq!(world.calm().standing, Standing::Settled);
+    assert_eq!(world.effects, ["configure", "make version", "start update"]);
+    assert_eq!(world.groups["group-0"].seen.max_unavailable, Some(3));
+}
+
+#[test]
+fn an_image_that_vanishes_is_not_rolled_out() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    until_updating(&mut world);
+    world.images.remove(&image_id(1));
+    let pass = world.calm();
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "NoEligibleImage"));
+    assert!(message(&pass).contains("ami-00000001 does not exist"), "{}", message(&pass));
+    assert_eq!(starts(&world), 1);
+}
+
+#[test]
+fn nothing_is_touched_when_nothing_can_be_read() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    let pass = world.pass(Mishap::Blind);
+    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Failing, "AwsUnavailable"));
+    assert!(pass.failed.is_some());
+    assert!(world.effects.is_empty());
+}

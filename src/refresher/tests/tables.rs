@@ -1,0 +1,276 @@
+//! Tables: what a spec means, and which image is chosen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::{AMIRefresher, ImageId, Owner};
+use crate::aws::eks::MaxUnavailable;
+use crate::aws::{Image, ImageState};
+use crate::refresher::memory::Memory;
+use crate::refresher::observe::Found;
+use crate::refresher::report;
+use crate::refresher::spec::{self, Paused, Source, Spec};
+use crate::refresher::target::{Choice, Target, choose, eligible};
+
+pub fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().expect("a time")
+}
+
+pub fn owner() -> Owner {
+    Owner::parse("team").expect("an owner")
+}
+
+pub fn object(spec: Value) -> AMIRefresher {
+    let mut whole = json!({ "region": "us-east-1", "clusterName": "demo" });
+    let fields = spec.as_object().expect("fields").clone();
+    whole.as_object_mut().expect("fields").extend(fields);
+    let mut object = AMIRefresher::new("nodes", serde_json::from_value(whole).expect("it decodes"));
+    object.metadata.namespace = Some("default".to_owned());
+    object
+}
+
+pub fn parsed(fields: Value) -> Spec {
+    spec::parse(&object(fields)).expect("valid")
+}
+
+pub fn id(number: u32) -> ImageId {
+    ImageId::parse(format!("ami-{number:08x}")).expect("hex")
+}
+
+/// An image of ours, made so many days ago, with further tags; an empty value takes a tag away.
+pub fn image(number: u32, days: i64, tags: &[(&str, &str)]) -> Image {
+    let mut all: BTreeMap<String, String> = [
+        ("brought-to-you-by", "opsy-the-ami-operator"),
+        ("cluster-name", "demo"),
+        ("status", "active"),
+        ("opsy.dev/owner", "team"),
+        ("opsy.dev/builder", "default/base"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    all.extend(tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    all.retain(|_, value| !value.is_empty());
+    Image {
+        id: id(number),
+        name: format!("node-{number}"),
+        owner_id: "111111111111".to_owned(),
+        architecture: "x86_64".to_owned(),
+        state: ImageState::Available,
+        state_reason: None,
+        created: Some(now() - jiff::SignedDuration::from_hours(24 * days)),
+        deprecated: None,
+        tags: all,
+        snapshots: Vec::new(),
+    }
+}
+
+pub fn arm(mut image: Image) -> Image {
+    image.architecture = "arm64".to_owned();
+    image
+}
+
+fn chosen(fields: Value, found: &Found) -> Choice {
+    choose(&parsed(fields), &Memory::default(), found, &owner(), now())
+}
+
+pub fn target(numbers: &[u32]) -> Target {
+    Target::of(numbers.iter().map(|number| id(*number))).expect("an image")
+}
+
+fn nothing(choice: Choice) -> String {
+    match choice {
+        Choice::Nothing { why, .. } => why,
+        Choice::Is(target) => panic!("{target} is chosen"),
+    }
+}
+
+#[test]
+fn every_problem_of_a_spec_is_named_with_its_field() {
+    let bad = object(json!({
+        "region": "Frankfurt", "clusterName": " ", "ami": "node-image",
+        "exclude": ["ok", "[broken"], "expiresIn": "soon", "controllerTimer": "5m",
+        "timeOuts": { "controllerTimer": "6m" },
+        "refreshConfig": { "maxUnavailable": -1, "maxUnavailablePercentage": 120 },
+    }));
+    let problems = spec::parse(&bad).expect_err("not valid");
+    let fields: BTreeSet<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
+    let expected = [
+        "spec.region",
+        "spec.clusterName",
+        "spec.ami",
+        "spec.exclude[1]",
+        "spec.expiresIn",
+        "spec.controllerTimer",
+        "spec.refreshConfig",
+        "spec.refreshConfig.maxUnavailable",
+        "spec.refreshConfig.maxUnavailablePercentage",
+    ];
+    assert_eq!(fields, expected.into(), "{problems:#?}");
+    let pass = report::invalid(&bad, &problems, now());
+    assert!(pass.status.conditions.iter().flatten().any(|c| c.r#type == "Stalled" && c.status == "True"));
+}
+
+#[test]
+fn filters_and_a_builder_must_be_whole() {
+    for (fields, path) in [
+        (json!({ "amiFilters": [{ "values": ["x"] }] }), "spec.amiFilters[0].name"),
+        (json!({ "amiFilters": [{ "name": "name" }] }), "spec.amiFilters[0].values"),
+        (json!({ "amiFrom": {} }), "spec.amiFrom.packerBuilder"),
+    ] {
+        let problems = spec::parse(&object(fields)).expect_err("not valid");
+        assert_eq!(problems.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [path]);
+    }
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let plain = parsed(json!({}));
+    assert_eq!(plain.source, Source::Cluster);
+    assert_eq!((plain.timer.as_secs(), plain.expires_in), (600, None));
+    assert_eq!((plain.how.force, plain.how.max_unavailable, plain.how.max_parallel), (false, None, 1));
+    assert_eq!(plain.paused, None);
+    assert!(!plain.scope.excludes("any"));
+}
+
+#[test]
+fn the_operators_spellings_mean_the_same() {
+    let direct = parsed(json!({ "expiresIn": "30d", "controllerTimer": "5m" }));
+    let nested = parsed(json!({ "timeOuts": { "expiresIn": "30d", "controllerTimer": "5m" } }));
+    assert_eq!((direct.expires_in, direct.timer), (nested.expires_in, nested.timer));
+    assert_eq!(direct.expires_in.map(|limit| limit.as_secs()), Some(30 * 86_400));
+    let unsaid = parsed(json!({
+        "ami": "", "timeOuts": { "expiresIn": "", "controllerTimer": "" },
+        "refreshConfig": { "maxUnavailable": 0, "maxUnavailablePercentage": 40 },
+    }));
+    assert_eq!((unsaid.source, unsaid.expires_in, unsaid.timer.as_secs()), (Source::Cluster, None, 600));
+    assert_eq!(unsaid.how.max_unavailable, Some(MaxUnavailable { count: None, percentage: Some(40) }));
+    let all = parsed(json!({ "refreshConfig": { "waitForCompletion": false } }));
+    assert_eq!(all.how.max_parallel, usize::MAX);
+}
+
+#[test]
+fn globs_include_and_exclude() {
+    let scope =
+        parsed(json!({ "nodeGroups": { "include": ["web-*", "db"] }, "exclude": ["*-canary"] })).scope;
+    for (name, excluded) in
+        [("web-1", false), ("db", false), ("db-2", true), ("web-canary", true), ("cron", true)]
+    {
+        assert_eq!(scope.excludes(name), excluded, "{name}");
+    }
+}
+
+#[test]
+fn paused_by_spec_or_by_annotation() {
+    assert_eq!(parsed(json!({ "refreshConfig": { "enable": false } })).paused, Some(Paused::Disabled));
+    assert_eq!(parsed(json!({ "suspend": true })).paused, Some(Paused::Suspended));
+    let mut annotated = object(json!({}));
+    annotated.metadata.annotations = Some([("ami.opsy.dev/suspend".to_owned(), "true".to_owned())].into());
+    assert_eq!(spec::parse(&annotated).expect("valid").paused, Some(Paused::Suspended));
+}
+
+#[test]
+fn a_lookup_always_has_owners() {
+    let owners = |filters: Value| match parsed(json!({ "amiFilters": filters })).source {
+        Source::Filters(query) => (query.owners, query.filters.len()),
+        other => panic!("{other:?}"),
+    };
+    let name = json!({ "name": "name", "values": ["node-*"] });
+    assert_eq!(owners(json!([name])), (vec!["amazon".to_owned(), "self".to_owned()], 1));
+    let account = json!({ "name": "owner-id", "values": ["602401143452"] });
+    assert_eq!(owners(json!([name, account])), (vec!["602401143452".to_owned()], 1));
+}
+
+#[test]
+fn an_image_must_be_fit_to_be_rolled_out() {
+    let month = parsed(json!({ "expiresIn": "30d" }));
+    let with = |change: fn(&mut Image)| {
+        let mut changed = image(1, 1, &[]);
+        change(&mut changed);
+        changed
+    };
+    for (image, why) in [
+        (image(1, 1, &[]), ""),
+        (image(1, 29, &[]), ""),
+        (image(1, 31, &[]), "ami-00000001 is older than expiresIn"),
+        (
+            image(1, 1, &[("create-timestamp", "2026-04-01T00:00:00Z")]),
+            "ami-00000001 is older than expiresIn",
+        ),
+        (image(1, 1, &[("status", "deprecated")]), "ami-00000001 has tag status=deprecated, not active"),
+        (image(1, 1, &[("status", "")]), "ami-00000001 has tag status=(none), not active"),
+        (image(1, 1, &[("status", ""), ("brought-to-you-by", "")]), ""),
+        (with(|image| image.state = ImageState::Pending), "ami-00000001 is pending"),
+        (
+            with(|image| {
+                (image.state, image.state_reason) = (ImageState::Failed, Some("no space".to_owned()))
+            }),
+            "ami-00000001 is failed (no space)",
+        ),
+        (with(|image| image.deprecated = Some(now())), "ami-00000001 is deprecated"),
+        (with(|image| image.deprecated = Some(Timestamp::MAX)), ""),
+        (with(|image| image.created = None), "the age of ami-00000001 is not known"),
+    ] {
+        assert_eq!(eligible(&month, &image, now()).err().unwrap_or_default(), why, "{image:?}");
+    }
+}
+
+#[test]
+fn the_newest_eligible_image_of_each_architecture_is_chosen() {
+    let filters = || json!({ "amiFilters": [{ "name": "name", "values": ["node-*"] }] });
+    let found =
+        Found::Images(vec![image(1, 9, &[]), image(2, 3, &[]), image(3, 1, &[("status", "superseded")])]);
+    assert_eq!(chosen(filters(), &found), Choice::Is(target(&[2])));
+    let both = Found::Images(vec![image(1, 9, &[]), arm(image(2, 3, &[])), arm(image(4, 5, &[]))]);
+    assert_eq!(chosen(filters(), &both), Choice::Is(target(&[1, 2])));
+    let none = nothing(chosen(filters(), &Found::Images(Vec::new())));
+    assert_eq!(none, "amiFilters find no image");
+    let unfit = Found::Images((1..6).map(|number| image(number, 1, &[("status", "failed")])).collect());
+    assert!(nothing(chosen(filters(), &unfit)).ends_with("; and 2 more"));
+}
+
+#[test]
+fn a_named_image_needs_no_further_merit() {
+    let named = json!({ "ami": "ami-00000007", "amiFilters": [{ "name": "name", "values": ["x"] }], "expiresIn": "1d" });
+    assert_eq!(chosen(named, &Found::Named), Choice::Is(target(&[7])));
+}
+
+#[test]
+fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
+    let from = || json!({ "amiFrom": { "packerBuilder": "base" } });
+    let built = Found::Built(vec![(id(1), Some(image(1, 1, &[]))), (id(2), Some(arm(image(2, 1, &[]))))]);
+    assert_eq!(chosen(from(), &built), Choice::Is(target(&[1, 2])));
+    assert_eq!(
+        nothing(chosen(from(), &Found::Built(Vec::new()))),
+        "the builder has no image in us-east-1 yet"
+    );
+    assert_eq!(
+        nothing(chosen(from(), &Found::Built(vec![(id(1), None)]))),
+        "ami-00000001 does not exist any more"
+    );
+    assert_eq!(nothing(chosen(from(), &Found::NoBuilder)), "there is no PackerBuilder default/base");
+    let memory = Memory { rollout: None, target: Some(target(&[5])) };
+    let kept = choose(&parsed(from()), &memory, &Found::NoBuilder, &owner(), now());
+    assert_eq!(kept, Choice::Is(target(&[5])));
+}
+
+#[test]
+fn without_a_source_the_clusters_newest_active_image_counts() {
+    let found = Found::Images(vec![
+        image(1, 9, &[]),
+        image(2, 5, &[("opsy.dev/owner", ""), ("opsy.dev/builder", "default/base")]),
+        image(3, 1, &[("cluster-name", "other")]),
+        image(4, 1, &[("opsy.dev/owner", "rival")]),
+        image(5, 1, &[("brought-to-you-by", "")]),
+    ]);
+    assert_eq!(chosen(json!({}), &found), Choice::Is(target(&[2])));
+    let rival = Found::Images(vec![image(4, 1, &[("opsy.dev/owner", "rival")])]);
+    assert_eq!(
+        nothing(chosen(json!({}), &rival)),
+        "ami-00000004 is of another owner: agentID rival in opsy.yaml would make it ours"
+    );
+    let several = Found::Images(vec![image(1, 1, &[]), image(2, 2, &[("opsy.dev/builder", "default/gpu")])]);
+    let why = nothing(chosen(json!({}), &several));
+    assert!(why.ends_with("default/base, default/gpu; name one with amiFrom"), "{why}");
+}

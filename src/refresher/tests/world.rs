@@ -1,0 +1,401 @@
+//! A world to refresh, without AWS: node groups, launch templates, updates that fail or lose their
+//! answer, crashes around every effect, status that is lost or old, other writers. The real plan and
+//! report run in it; what must never happen is checked at every effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::refresher::{AmiFrom, RefreshConfig};
+use crate::api::{
+    AMIRefresher, AMIRefresherSpec, AMIRefresherStatus, ClientToken, ImageId, Owner, TemplateId,
+};
+use crate::aws::eks::MaxUnavailable;
+use crate::aws::{
+    Image, ImageState, LaunchTemplateVersion, Nodegroup, TemplateVersion, Update, UpdateStatus,
+};
+use crate::engine::Pass;
+use crate::refresher::observe::Need;
+use crate::refresher::spec::{self, Spec};
+
+/// How long an update takes.
+const UPDATE: i64 = 300;
+/// How long EKS and EC2 know a client token.
+const TOKENS: i64 = 3600;
+/// How long a new version may be hidden.
+const LAG: i64 = 30;
+
+#[derive(Clone, Debug)]
+pub struct SimGroup {
+    pub seen: Nodegroup,
+    /// Ends at, update id, version and image then in force.
+    pub running: Option<Running>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub ends: Timestamp,
+    pub update: String,
+    pub to: Option<(String, String)>,
+    pub max: Option<MaxUnavailable>,
+    pub fails: bool,
+    pub ours: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Update(String),
+    Version(i64),
+}
+
+pub struct World {
+    pub now: Timestamp,
+    pub object: AMIRefresher,
+    pub owner: Owner,
+    pub groups: BTreeMap<String, SimGroup>,
+    pub templates: BTreeMap<TemplateId, Vec<(Timestamp, LaunchTemplateVersion)>>,
+    next_version: i64,
+    next_update: i64,
+    pub images: BTreeMap<ImageId, Image>,
+    pub built: Option<ImageId>,
+    pub updates: BTreeMap<(String, String), Update>,
+    pub tokens: BTreeMap<ClientToken, (Timestamp, Answer)>,
+    /// The status before the last one.
+    pub old: Option<AMIRefresherStatus>,
+    /// Images that never come up on a group.
+    pub bad: BTreeSet<(String, ImageId)>,
+    /// Failed updates since the last change: group, image, version in force.
+    pub failed: BTreeSet<(String, ImageId, String)>,
+    pub lag: bool,
+    /// AWS refuses these for good.
+    pub refuses: Option<&'static str>,
+    /// Further looks the last pass asked for.
+    pub asked: Vec<Need>,
+    pub effects: Vec<&'static str>,
+}
+
+/// What a pass meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    None,
+    /// Dies just before its effect, or before the status is written where it has none.
+    DiesBefore,
+    /// Dies after its effect: the status is not written.
+    DiesAfter,
+    /// The effect happens, the answer does not arrive.
+    AnswerLost,
+    /// The call fails without effect.
+    CallFails,
+    /// Nothing can be read.
+    Blind,
+    /// Works by the status before the last one, and cannot write its own.
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Pass(Mishap),
+    Advance(i64),
+    LoseStatus,
+    NewImage,
+    /// `ami` names one of the images made so far.
+    Name(usize),
+    Unname,
+    Suspend(bool),
+    /// The newest image never comes up on this group.
+    Spoil(usize),
+    /// Somebody else puts another image on a group.
+    Foreign(usize),
+    Degrade(usize),
+    Delete(usize),
+    Create,
+    Lag(bool),
+    MaxUnavailable(i32),
+}
+
+pub fn image_id(number: usize) -> ImageId {
+    ImageId::parse(format!("ami-{number:08x}")).expect("hex")
+}
+
+fn template_id(number: usize) -> TemplateId {
+    TemplateId::parse(format!("lt-{number:08x}")).expect("hex")
+}
+
+fn image(id: &ImageId, created: Timestamp) -> Image {
+    let tags =
+        [("brought-to-you-by", "opsy-the-ami-operator"), ("status", "active"), ("cluster-name", "demo")];
+    Image {
+        id: id.clone(),
+        name: format!("node-{id}"),
+        owner_id: "111111111111".to_owned(),
+        architecture: "x86_64".to_owned(),
+        state: ImageState::Available,
+        state_reason: None,
+        created: Some(created),
+        deprecated: None,
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        snapshots: Vec::new(),
+    }
+}
+
+impl World {
+    /// `count` groups of which the first two share a launch template, all on image 0.
+    pub fn new(count: usize, at_once: bool) -> Self {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let mut object = AMIRefresher::new(
+            "nodes",
+            AMIRefresherSpec {
+                region: "us-east-1".to_owned(),
+                cluster_name: "demo".to_owned(),
+                ami_from: Some(AmiFrom { packer_builder: Some("base".to_owned()) }),
+                refresh_config: Some(RefreshConfig {
+                    wait_for_completion: Some(!at_once),
+                    ..RefreshConfig::default()
+                }),
+                ..AMIRefresherSpec::default()
+            },
+        );
+        object.metadata.namespace = Some("default".to_owned());
+        object.metadata.generation = Some(1);
+        let mut world = Self {
+            now,
+            object,
+            owner: Owner::parse("team").expect("an owner"),
+            groups: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            next_version: 1,
+            next_update: 1,
+            images: BTreeMap::new(),
+            built: None,
+            updates: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            old: None,
+            bad: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            lag: false,
+            refuses: None,
+            asked: Vec::new(),
+            effects: Vec::new(),
+        };
+        let first = world.publish();
+        world.built = Some(first);
+        (0..count).for_each(|_| world.create());
+        world
+    }
+
+    /// A new image, demoting the one before.
+    fn publish(&mut self) -> ImageId {
+        if let Some(old) = self.built.as_ref().and_then(|old| self.images.get_mut(old)) {
+            old.tags.insert("status".to_owned(), "deprecated".to_owned());
+        }
+        let id = image_id(self.images.len());
+        self.images.insert(id.clone(), image(&id, self.now));
+        id
+    }
+
+    fn create(&mut self) {
+        let number = self.groups.len();
+        let template = template_id(number.max(1));
+        let force = self.images.keys().next().cloned().expect("an image");
+        let version = self.add_version(&template, force.as_str(), None);
+        let seen = Nodegroup {
+            name: format!("group-{number}"),
+            status: "ACTIVE".to_owned(),
+            ami_type: "CUSTOM".to_owned(),
+            release_version: Some(force.to_string()),
+            launch_template: Some(TemplateVersion { template, version: version.to_string() }),
+            max_unavailable: Some(1),
+            max_unavailable_percentage: None,
+            health: Vec::new(),
+        };
+        self.groups.insert(seen.name.clone(), SimGroup { seen, running: None });
+    }
+
+    pub fn add_version(&mut self, template: &TemplateId, image: &str, description: Option<&str>) -> i64 {
+        let number = self.next_version;
+        self.next_version += 1;
+        let version = LaunchTemplateVersion {
+            number,
+            image: Some(image.to_owned()),
+            description: description.map(str::to_owned),
+            is_default: false,
+        };
+        let late = self.lag && ours(&version);
+        let shown = if late { self.now + Duration::from_secs(LAG as u64) } else { self.now };
+        self.templates.entry(template.clone()).or_default().push((shown, version));
+        number
+    }
+
+    pub fn advance(&mut self, seconds: i64) {
+        self.now += Duration::from_secs(u64::try_from(seconds).expect("forward"));
+        let now = self.now;
+        self.tokens.retain(|_, (since, _)| now.duration_since(*since).as_secs() < TOKENS);
+        let due: Vec<String> = self
+            .groups
+            .iter()
+            .filter(|(_, sim)| sim.running.as_ref().is_some_and(|running| running.ends <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        due.into_iter().for_each(|name| self.end_update(&name));
+    }
+
+    fn end_update(&mut self, name: &str) {
+        let sim = self.groups.get_mut(name).expect("it runs");
+        let running = sim.running.take().expect("it runs");
+        let key = (name.to_owned(), running.update);
+        let update = self.updates.get_mut(&key).expect("it was started");
+        sim.seen.status = "ACTIVE".to_owned();
+        if running.fails {
+            update.status = UpdateStatus::Failed;
+            update.errors = vec!["NodeCreationFailure: nodes did not join".to_owned()];
+            let (_, image) = running.to.expect("only version updates fail");
+            let force = sim.seen.launch_template.clone().expect("a template").version;
+            if running.ours {
+                self.failed.insert((key.0, ImageId::parse(image).expect("an id"), force));
+            }
+            return;
+        }
+        update.status = UpdateStatus::Successful;
+        if let Some((version, image)) = running.to {
+            sim.seen.launch_template.as_mut().expect("a template").version = version;
+            sim.seen.release_version = Some(image);
+        }
+        if let Some(max) = running.max {
+            sim.seen.max_unavailable = max.count;
+            sim.seen.max_unavailable_percentage = max.percentage;
+        }
+    }
+
+    pub fn start(
+        &mut self,
+        name: &str,
+        kind: &str,
+        to: Option<(String, String)>,
+        max: Option<MaxUnavailable>,
+        ours: bool,
+    ) -> String {
+        let id = format!("update-{}", self.next_update);
+        self.next_update += 1;
+        let image = to.as_ref().and_then(|(_, image)| ImageId::parse(image.clone()).ok());
+        let fails = image.is_some_and(|image| self.bad.contains(&(name.to_owned(), image)));
+        let params =
+            to.iter().map(|(version, _)| ("LaunchTemplateVersion".to_owned(), version.clone())).collect();
+        let update = Update {
+            id: id.clone(),
+            kind: kind.to_owned(),
+            status: UpdateStatus::InProgress,
+            errors: Vec::new(),
+            created: Some(self.now),
+            params,
+        };
+        self.updates.insert((name.to_owned(), id.clone()), update);
+        let sim = self.groups.get_mut(name).expect("a group");
+        sim.seen.status = "UPDATING".to_owned();
+        let ends = self.now + Duration::from_secs(UPDATE as u64);
+        sim.running = Some(Running { ends, update: id.clone(), to, max, fails, ours });
+        id
+    }
+
+    /// Something changed: what failed, or fails of what runs now, may be tried once more.
+    pub fn changed(&mut self) {
+        self.failed.clear();
+        self.groups
+            .values_mut()
+            .filter_map(|sim| sim.running.as_mut())
+            .for_each(|running| running.ours = false);
+    }
+
+    pub fn happens(&mut self, event: &Event) {
+        match event {
+            Event::Pass(mishap) => drop(self.pass(*mishap)),
+            Event::Advance(seconds) => self.advance(*seconds),
+            Event::LoseStatus => {
+                self.object.status = None;
+                self.old = None;
+                self.changed();
+            }
+            Event::NewImage => {
+                self.built = Some(self.publish());
+                self.changed();
+            }
+            Event::Name(number) => {
+                self.object.spec.ami = Some(image_id(number % self.images.len()).to_string());
+                self.changed();
+            }
+            Event::Unname => {
+                self.object.spec.ami = None;
+                self.changed();
+            }
+            Event::Suspend(on) => self.object.spec.suspend = Some(*on),
+            Event::Spoil(number) => {
+                let newest = image_id(self.images.len() - 1);
+                if let Some(name) = self.nth(*number) {
+                    self.bad.insert((name, newest));
+                }
+            }
+            Event::Foreign(number) => self.foreign(*number),
+            Event::Degrade(number) => self.degrade(*number),
+            Event::Delete(number) => {
+                if let Some(name) = self.nth(*number).filter(|_| self.groups.len() > 1) {
+                    self.groups.remove(&name);
+                    self.updates.retain(|(group, _), _| *group != name);
+                    let updates = &self.updates;
+                    self.tokens.retain(|_, (_, answer)| match answer {
+                        Answer::Update(id) => updates.keys().any(|(_, known)| known == id),
+                        Answer::Version(_) => true,
+                    });
+                }
+            }
+            Event::Create => {
+                let fresh = format!("group-{}", self.groups.len());
+                if self.groups.len() < 4 && !self.groups.contains_key(&fresh) {
+                    self.create();
+                }
+            }
+            Event::Lag(on) => self.lag = *on,
+            Event::MaxUnavailable(count) => {
+                self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);
+                self.changed();
+            }
+        }
+    }
+
+    fn nth(&self, number: usize) -> Option<String> {
+        self.groups.keys().nth(number % self.groups.len().max(1)).cloned()
+    }
+
+    fn foreign(&mut self, number: usize) {
+        let Some(name) = self.nth(number) else { return };
+        let seen = &self.groups[&name].seen;
+        if seen.status != "ACTIVE" {
+            return;
+        }
+        let template = seen.launch_template.clone().expect("a template").template;
+        let version = self.add_version(&template, image_id(0).as_str(), Some("by hand"));
+        let to = (version.to_string(), image_id(0).to_string());
+        self.start(&name, "VersionUpdate", Some(to), None, false);
+    }
+
+    fn degrade(&mut self, number: usize) {
+        let Some(name) = self.nth(number) else { return };
+        let seen = &mut self.groups.get_mut(&name).expect("a group").seen;
+        if seen.status == "ACTIVE" {
+            seen.status = "DEGRADED".to_owned();
+            seen.health = vec!["AsgInstanceLaunchFailures: no capacity".to_owned()];
+        }
+    }
+
+    pub fn spec(&self) -> Spec {
+        spec::parse(&self.object).expect("a valid spec")
+    }
+}
+
+pub fn ours(version: &LaunchTemplateVersion) -> bool {
+    version.description.as_deref().is_some_and(|words| words.starts_with("opsy team "))
+}
+
+pub fn reason(pass: &Pass<AMIRefresherStatus>) -> String {
+    let conditions = pass.status.conditions.clone().unwrap_or_default();
+    conditions.into_iter().find(|c| c.r#type == "Ready").and_then(|c| c.reason).unwrap_or_default()
+}
