@@ -1,0 +1,109 @@
+//! Both reconcilers with what they are handed, as the loop drives them.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{now, render};
+use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
+use crate::aws::Aws;
+use crate::engine::Wake;
+use crate::engine::drive::{Drive, Reconcile};
+use crate::engine::standalone::home::StateFolder;
+use crate::engine::standalone::runs::Processes;
+use crate::git::templates::Templates;
+use crate::publish::Publishing;
+use crate::sync::Synced;
+use crate::{builder, refresher};
+
+/// What both reconcilers are made of.
+pub struct Parts {
+    pub aws: Aws,
+    pub templates: Templates,
+    pub runs: Processes,
+    pub home: Arc<StateFolder>,
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    pub owner: Owner,
+    pub publishing: watch::Receiver<Publishing>,
+}
+
+impl Parts {
+    pub fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
+        let context = Arc::new(builder::Context {
+            aws: self.aws.clone(),
+            templates: self.templates.clone(),
+            runs: Arc::new(self.runs.clone()),
+            synced: self.synced.clone(),
+            owner: self.owner.clone(),
+            now,
+            fleet: Arc::default(),
+        });
+        self.drive(
+            Kind::PackerBuilder,
+            Arc::new(move |object| {
+                let context = builder::Context {
+                    owner: owner_now(&context.synced, &context.owner),
+                    ..(*context).clone()
+                };
+                Box::pin(async move { builder::reconcile(object, &context).await })
+            }),
+            |object| object.status.as_ref(),
+        )
+    }
+
+    pub fn refreshers(&self) -> Arc<Drive<AMIRefresher, AMIRefresherStatus>> {
+        let home = self.home.clone();
+        let builder_images = move |key: &Key| {
+            let builder = home.builders.get(key)?;
+            Some(builder.status.as_ref().and_then(|status| status.images.clone()).unwrap_or_default())
+        };
+        let context = Arc::new(refresher::Context {
+            aws: self.aws.clone(),
+            builder_images: Arc::new(builder_images),
+            synced: self.synced.clone(),
+            owner: self.owner.clone(),
+            now,
+        });
+        self.drive(
+            Kind::AMIRefresher,
+            Arc::new(move |object| {
+                let context = refresher::Context {
+                    owner: owner_now(&context.synced, &context.owner),
+                    ..(*context).clone()
+                };
+                Box::pin(async move { refresher::reconcile(object, &context).await })
+            }),
+            |object| object.status.as_ref(),
+        )
+    }
+
+    fn drive<K, S>(
+        &self,
+        kind: Kind,
+        reconcile: Reconcile<K, S>,
+        status: fn(&K) -> Option<&S>,
+    ) -> Arc<Drive<K, S>> {
+        let home = self.home.clone();
+        let publishing = self.publishing.clone();
+        Arc::new(Drive {
+            kind,
+            reconcile,
+            status,
+            home: self.home.clone(),
+            board: self.home.board.clone(),
+            wake: Arc::new(move |wake| match wake {
+                Wake::Object(object) => home.wake(object),
+                Wake::Refreshers => home.wake_all(Kind::AMIRefresher),
+            }),
+            published: Box::new(move || render::published(&publishing.borrow())),
+            now,
+            failures: std::sync::Mutex::default(),
+        })
+    }
+}
+
+/// The owner as the synced `opsy.yaml` has it.
+fn owner_now(synced: &watch::Receiver<Option<Arc<Synced>>>, otherwise: &Owner) -> Owner {
+    let written = synced.borrow().as_ref().and_then(|synced| synced.set.settings.agent_id.clone());
+    written.and_then(|id| Owner::parse(id).ok()).unwrap_or_else(|| otherwise.clone())
+}

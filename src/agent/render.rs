@@ -1,0 +1,194 @@
+//! What is published of the objects there are, and read back where the state folder knows nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use kube::ResourceExt;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::api::conditions::{self, Condition};
+use crate::api::{AMIRefresherStatus, Key, Kind, ObjectKey};
+use crate::engine::standalone::home::StateFolder;
+use crate::git::commit::Edit;
+use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
+use crate::publish::{Publishing, Render, Rendered};
+use crate::sync::{Synced, prune};
+
+/// Renders everything there is to publish, whenever it is asked.
+pub fn files(home: Arc<StateFolder>, synced: watch::Receiver<Option<Arc<Synced>>>) -> Render {
+    let published: Mutex<Published> = Mutex::default();
+    Arc::new(move || {
+        let Some(synced) = synced.borrow().clone() else { return Vec::new() };
+        let mut published = published.lock().expect("no code panics while it holds the published objects");
+        all(&home, &synced, &mut published)
+    })
+}
+
+/// What the branch holds status of.
+#[derive(Default)]
+struct Published {
+    objects: BTreeSet<ObjectKey>,
+    /// Pruned since: their files and entries go too.
+    gone: BTreeSet<ObjectKey>,
+}
+
+impl Published {
+    /// Takes up what is there now. A file goes as an object does: only if the prune guard lets it.
+    fn update(&mut self, present: BTreeSet<ObjectKey>, synced: &Synced) {
+        self.objects.extend(seeds(&synced.status_files).into_keys());
+        self.objects.extend(present.iter().cloned());
+        let pruned = prune::decide(&self.objects, &synced.set).remove;
+        for object in pruned.into_iter().filter(|object| !present.contains(object)) {
+            self.objects.remove(&object);
+            self.gone.insert(object);
+        }
+        self.gone.retain(|object| !present.contains(object));
+    }
+}
+
+fn all(home: &StateFolder, synced: &Synced, published: &mut Published) -> Vec<Rendered> {
+    let mut files = Vec::new();
+    let mut amis = BTreeMap::new();
+    let mut present = BTreeSet::new();
+    for builder in home.builders.all() {
+        let object = name(Kind::PackerBuilder, &*builder);
+        let status = builder.status.as_ref().filter(|status| !under_way(status.conditions.as_deref()));
+        if let Some(status) = status {
+            amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
+            files.push(status_file(&object, ObjectStatus::PackerBuilder(Box::new(status.clone()))));
+        }
+        present.insert(object);
+    }
+    for refresher in home.refreshers.all() {
+        let object = name(Kind::AMIRefresher, &*refresher);
+        if let Some(status) = refresher.status.as_ref().filter(|status| has_outcome(status)) {
+            files.push(status_file(&object, ObjectStatus::AMIRefresher(Box::new(status.clone()))));
+        }
+        present.insert(object);
+    }
+    present.extend(home.known());
+    published.update(present, synced);
+    for gone in &published.gone {
+        if gone.kind == Kind::PackerBuilder {
+            amis.insert(gone.key.clone(), AmiUpdate::Gone);
+        }
+        files.push(removed(gone));
+    }
+    if !amis.is_empty() {
+        files.push(amis_file(amis));
+    }
+    files
+}
+
+/// Status files hold outcomes: while work is under way the file stays as it is.
+fn under_way(conditions: Option<&[Condition]>) -> bool {
+    conditions::is_true(conditions.unwrap_or_default(), conditions::RECONCILING)
+}
+
+/// A refresher that never had a target waits for its first image: that is no outcome yet.
+fn has_outcome(status: &AMIRefresherStatus) -> bool {
+    let conditions = status.conditions.as_deref();
+    let stalled = conditions::is_true(conditions.unwrap_or_default(), conditions::STALLED);
+    !under_way(conditions) && (status.target_ami.is_some() || stalled)
+}
+
+fn status_file(object: &ObjectKey, status: ObjectStatus) -> Rendered {
+    let (news, trailers) = (Some(news(object, &status)), trailers(&status));
+    let key = object.key.clone();
+    let merge = move |previous: Option<&[u8]>| {
+        let previous = previous.map(String::from_utf8_lossy);
+        let text =
+            write::status_file(&key, &status, previous.as_deref()).map_err(|error| error.to_string())?;
+        Ok(text.into_bytes())
+    };
+    let resource = Some(object.to_string());
+    Rendered {
+        path: write::status_path(object),
+        edit: Edit::Merge(Arc::new(merge)),
+        resource,
+        news,
+        trailers,
+    }
+}
+
+fn removed(object: &ObjectKey) -> Rendered {
+    Rendered {
+        path: write::status_path(object),
+        edit: Edit::Remove,
+        resource: Some(object.to_string()),
+        news: Some(format!("{} is gone", object.key.name)),
+        trailers: Vec::new(),
+    }
+}
+
+fn amis_file(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
+    let merge = move |previous: Option<&[u8]>| {
+        write::amis_json(previous, &amis).map_err(|error| format!("{AMIS_FILE}: {error}; mend or remove it"))
+    };
+    let edit = Edit::Merge(Arc::new(merge));
+    Rendered { path: AMIS_FILE.to_owned(), edit, resource: None, news: None, trailers: Vec::new() }
+}
+
+/// What the commit says of an object.
+fn news(object: &ObjectKey, status: &ObjectStatus) -> String {
+    let name = &object.key.name;
+    match status {
+        ObjectStatus::PackerBuilder(status) => match status.images.as_deref() {
+            Some([image, ..]) => format!("{name}: {} is active", image.id),
+            _ => format!("{name}: {}", last_words(status.conditions.as_deref())),
+        },
+        ObjectStatus::AMIRefresher(status) => match &status.target_ami {
+            Some(target) if status.drifted.unwrap_or(0) == 0 => format!("{name}: rolled out {target}"),
+            _ => format!("{name}: {}", last_words(status.conditions.as_deref())),
+        },
+    }
+}
+
+fn last_words(conditions: Option<&[Condition]>) -> String {
+    let ready = conditions.unwrap_or_default().iter().find(|condition| condition.r#type == conditions::READY);
+    ready.and_then(|ready| ready.reason.clone()).unwrap_or_else(|| "no status yet".to_owned())
+}
+
+fn trailers(status: &ObjectStatus) -> Vec<(&'static str, String)> {
+    let mut trailers = Vec::new();
+    match status {
+        ObjectStatus::PackerBuilder(status) => {
+            let images = status.images.iter().flatten().map(|image| ("Opsy-Image", image.id.clone()));
+            trailers.extend(images);
+            let base = status.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
+            trailers.extend(base.map(|base| ("Opsy-Base-Image", base)));
+            let build = status.history.iter().flatten().next().map(|run| run.id.clone());
+            trailers.extend(build.map(|build| ("Opsy-Build", build)));
+        }
+        ObjectStatus::AMIRefresher(status) => {
+            trailers.extend(status.target_ami.clone().map(|target| ("Opsy-Image", target)));
+        }
+    }
+    trailers
+}
+
+fn name<K: ResourceExt>(kind: Kind, object: &K) -> ObjectKey {
+    let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    ObjectKey { kind, key }
+}
+
+/// Published status by object, for a state folder that knows nothing of it.
+pub fn seeds(files: &[(String, Vec<u8>)]) -> BTreeMap<ObjectKey, Value> {
+    let read = |(_, content): &(String, Vec<u8>)| {
+        let (object, status) = write::read_status_file(std::str::from_utf8(content).ok()?).ok()?;
+        Some((object, serde_json::to_value(status).ok()?))
+    };
+    files.iter().filter_map(read).collect()
+}
+
+/// The condition `Published`, in words that change only when publishing begins or ceases to fail.
+pub fn published(state: &Publishing) -> Option<(&'static str, &'static str, String)> {
+    match state {
+        Publishing::Idle => None,
+        Publishing::Off => Some(("Unknown", "Off", "opsy.yaml says publish.enabled: false".to_owned())),
+        Publishing::Done { .. } => Some(("True", "Pushed", "the status in Git is current".to_owned())),
+        Publishing::Refused { words, .. } => Some(("False", "PushRefused", words.clone())),
+        Publishing::Failed { message, .. } => Some(("False", "PushFailed", message.clone())),
+    }
+}

@@ -1,0 +1,58 @@
+//! `opsy crds`: the custom resource definitions for API servers, and the schemas for editors.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::api::schema;
+use crate::manifest::write::to_yaml;
+use crate::settings::RepoSettings;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Write the definitions and the editors' schemas to this folder, instead of printing the former.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// Prints the definitions, ready for `kubectl apply`, or writes everything to a folder.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Some(dir) = &args.dir else {
+        for (_, crd) in schema::crds() {
+            super::show(&format!("---\n{}", to_yaml(crd)?))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    for (name, text) in files()? {
+        let path = dir.join(name);
+        let parent = path.parent().unwrap_or(dir);
+        fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every generated file: its path in the folder, and its text.
+pub fn files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for (kind, crd) in schema::crds() {
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap_or_default();
+        files.push((format!("crds/{plural}.yaml"), to_yaml(crd)?));
+        files.push((format!("{}.json", kind.to_string().to_lowercase()), to_json(&schema::editor(*kind))?));
+    }
+    let mut settings = schema::closed(schema::of::<RepoSettings>());
+    settings["title"] = json!("opsy.yaml");
+    files.push(("opsy.json".to_owned(), to_json(&settings)?));
+    Ok(files)
+}
+
+fn to_json(value: &Value) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+use std::path::Path;
+
+use super::*;
+
+#[test]
+fn the_schemas_in_the_repository_are_up_to_date() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    for (name, text) in files().unwrap() {
+        let there = fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        assert!(there == text, "schemas/{name} is out of date: run `opsy crds --dir schemas`");
+    }
+}
+
+#[test]
+fn editors_refuse_unknown_fields_everywhere() {
+    for (name, text) in files().unwrap().into_iter().filter(|(name, _)| name.ends_with(".json")) {
+        let schema: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(schema["additionalProperties"], false, "{name}");
+        let mut open = Vec::new();
+        find_open(&schema, "", &mut open);
+        assert_eq!(open, Vec::<String>::new(), "{name}");
+    }
+}
+
+/// Objects with fields that do not say what else they may have.
+fn find_open(schema: &Value, path: &str, open: &mut Vec<String>) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.contains_key("properties") && !fields.contains_key("additionalProperties") {
+                open.push(path.to_owned());
+            }
+            for (name, value) in fields {
+                find_open(value, &format!("{path}/{name}"), open);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| find_open(item, path, open)),
+        _ => {}
+    }
+}

@@ -1,0 +1,19 @@
+//! `opsy packer-run DIR`, hidden: the runner's path on one machine, the same as in a pod.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The run's folder.
+    dir: PathBuf,
+}
+
+/// Leaves the agent's session, so that the build outlives the agent and its terminal, and runs.
+pub fn run(args: &Args) -> ExitCode {
+    if let Err(error) = rustix::process::setsid() {
+        // Already the leader of a session: nothing to leave.
+        eprintln!("opsy: no session of its own: {error}");
+    }
+    opsy_runner::run(&args.dir)
+}

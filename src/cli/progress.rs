@@ -1,0 +1,51 @@
+//! What `opsy run` tells a person as it goes: notes of passes, and Packer's current step.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::api::{Key, ObjectKey};
+use crate::engine::Note;
+use crate::engine::standalone::runs::Processes;
+
+/// How often Packer's current step is looked up: fast enough to follow, a file read each.
+const STEP_LOOK: Duration = Duration::from_millis(300);
+
+/// Prints until the agent ends.
+pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Processes) {
+    let mut look = tokio::time::interval(STEP_LOOK);
+    let mut steps: BTreeMap<Key, String> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            note = notes.recv() => match note {
+                Ok((object, note)) => println!("{}", line(&object.to_string(), &note)),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            _ = look.tick() => print_steps(&runs, &mut steps),
+        }
+    }
+}
+
+fn print_steps(runs: &Processes, steps: &mut BTreeMap<Key, String>) {
+    for (builder, progress) in runs.progress() {
+        let step = progress.line.trim().to_owned();
+        if !step.is_empty() && steps.get(&builder) != Some(&step) {
+            println!("  {} packer {}: {step}", builder.name, progress.command);
+            steps.insert(builder, step);
+        }
+    }
+}
+
+/// One line for a note, coloured on a terminal.
+fn line(object: &str, note: &Note) -> String {
+    let mark = if note.warning { "!" } else { "*" };
+    if std::io::stdout().is_terminal() {
+        let colour = if note.warning { 33 } else { 36 };
+        return format!("\x1b[{colour}m{mark} {object}\x1b[0m {}: {}", note.reason, note.message);
+    }
+    format!("{mark} {object} {}: {}", note.reason, note.message)
+}

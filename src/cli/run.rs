@@ -1,0 +1,51 @@
+//! `opsy run`: starts the agent, and shows a person what it does.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use super::progress;
+use crate::agent::Agent;
+use crate::engine::Standing;
+use crate::settings::{Output, RunFlags};
+use crate::telemetry;
+
+/// Runs the agent until it is done or told to stop.
+pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    let people = match flags.output {
+        Output::Auto => std::io::stdout().is_terminal(),
+        Output::Text => true,
+        Output::Json => false,
+    };
+    telemetry::start(people);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let once = flags.once;
+        let agent = Agent::start(flags).await?;
+        let board = agent.home.board.clone();
+        if people {
+            tokio::spawn(progress::follow(board.listen(), agent.runs.clone()));
+        }
+        let code = if once { agent.once().await? } else { agent.run().await? };
+        if people && once {
+            println!("{}", summary(board.standings().into_values().collect()));
+        }
+        anyhow::Ok(code)
+    });
+    // A thread of Git may hang in a system call: it is left behind.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn summary(standings: Vec<Standing>) -> String {
+    let count = |standing| standings.iter().filter(|s| **s == standing).count();
+    let words = [
+        (Standing::Settled, "as Git says"),
+        (Standing::Busy, "under way"),
+        (Standing::Waiting, "waiting for a person"),
+        (Standing::Failing, "failing, to be tried again"),
+        (Standing::Stalled, "stalled: a person must act (opsy status says why)"),
+    ];
+    let parts = words.into_iter().filter(|(standing, _)| count(*standing) > 0);
+    let parts: Vec<_> = parts.map(|(standing, words)| format!("{} {words}", count(standing))).collect();
+    if parts.is_empty() { "no objects in the repository".to_owned() } else { parts.join(", ") }
+}

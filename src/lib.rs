@@ -1,0 +1,41 @@
+//! Opsy keeps machine images, and the nodes that run them, as a Git repository says.
+//!
+//! ```text
+//!  Git remote ─fetch→ git ─files→ manifest (pure) ─documents→ sync ──→ agent: prune, load
+//!                                                                        │
+//!                                        engine: objects and status, one loop over both kinds
+//!                  ┌─────────────────────────────────────────────────────┤
+//!  builder: observe → plan (pure) → one step → report    refresher: observe → plan (pure) → one step → report
+//!                  │ runs of Packer (engine, runner/)                     │ launch template versions, updates
+//!                  └──────────────── aws ─────────────────────────────────┘
+//!  Git remote ←push─ git ←one commit per batch─ publish ←files─ agent::render ←status─ engine
+//! ```
+//!
+//! | module | what it owns | must not touch |
+//! |---|---|---|
+//! | [`api`] | the two kinds, ids, conditions, durations, error classes | any I/O, any other module |
+//! | [`settings`] | flags, variables, `opsy.yaml` | |
+//! | [`manifest`] | YAML → documents and problems; status → files | clients, clock, environment, `async` |
+//! | [`git`] | the bare clone: fetch, read, commit, push, templates | other edges, policy |
+//! | [`aws`] | EC2, EKS, STS: calls, paging, shared answers, one error table | other edges, policy |
+//! | [`engine`] | where objects and status live, where builds run, the loop | other edges, policy |
+//! | [`builder`], [`refresher`] | what to do and why, one step at a time | each other; Git but for templates |
+//! | [`sync`], [`publish`] | the two Git loops | AWS, reconcilers |
+//! | [`agent`] | wiring: start, stop, who is handed what | decisions |
+//! | [`cli`], [`telemetry`] | what people and machines read | decisions |
+//!
+//! `tests/it/map.rs` holds the sources against this table.
+
+pub mod agent;
+pub mod api;
+pub mod aws;
+pub mod builder;
+pub mod cli;
+pub mod engine;
+pub mod git;
+pub mod manifest;
+pub mod publish;
+pub mod refresher;
+pub mod settings;
+pub mod sync;
+pub mod telemetry;

@@ -1,0 +1,16 @@
+//! Logs: JSON for machines; for people only what no pass tells (`cli::progress` does):
+//! the repository cannot be read, status is refused.
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to standard error. `OPSY_LOG` holds a filter such as `debug` or `opsy=debug`.
+pub fn start(people: bool) {
+    let default = if people { "error,opsy::sync=warn,opsy::publish=warn" } else { "info" };
+    let filter = EnvFilter::try_from_env("OPSY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if people {
+        logs.with_target(false).init();
+    } else {
+        logs.json().flatten_event(true).with_current_span(false).init();
+    }
+}
