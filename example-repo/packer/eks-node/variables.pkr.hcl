@@ -1,0 +1,62 @@
+# Opsy passes these two because the builder asks for a base image.
+
+variable "ami_id" {
+  type        = string
+  description = "Base image."
+}
+
+variable "region" {
+  type        = string
+  description = "Region to build in."
+  default     = "us-east-1"
+}
+
+# Always in the environment of Opsy's builds. What carries these tags is cleaned up by Opsy when a
+# build is cut off, so hand them on to everything Packer makes.
+variable "opsy_build_tags" {
+  type        = map(string)
+  description = "Tags of everything that belongs to this build."
+  default     = {}
+}
+
+# The team's own.
+
+variable "instance_type" {
+  type        = string
+  description = "Machine the image is built on."
+  default     = "m6i.large"
+}
+
+variable "volume_size" {
+  type        = number
+  description = "GiB of the root volume; not less than the base image's."
+  default     = 20
+}
+
+variable "subnet_id" {
+  type        = string
+  description = "Subnet to build in; the default VPC's when empty."
+  default     = ""
+}
+
+variable "ssh_username" {
+  type    = string
+  default = "ec2-user"
+}
+
+variable "ssh_host" {
+  type        = string
+  description = "Address of the machine, when it is not the instance's own."
+  default     = ""
+}
+
+variable "ssh_port" {
+  type    = number
+  default = 22
+}
+
+variable "endpoint" {
+  type        = string
+  description = "An emulated EC2 to build on; empty for AWS."
+  default     = ""
+}
