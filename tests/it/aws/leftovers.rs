@@ -1,0 +1,160 @@
+//! What a killed Packer leaves is found and removed, and nothing else is.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use opsy::api::{BuildId, Owner};
+use opsy::aws::{self, Announced, Tags};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use super::{edge, image, region, sdk, tags, text};
+use crate::bed::{Account, bed, wait_for};
+
+/// A build takes a second or two; a busy machine takes its time.
+const BUILD: Duration = Duration::from_secs(60);
+
+/// A Packer build killed, children and all, while its image was pending; answers what it announced.
+fn kill_a_build(account: &Account, seed: &Value, tags: &Tags) -> Announced {
+    account.fault(json!({ "kind": "image-pending", "seconds": 3600 }));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/aws/node.pkr.hcl");
+    let variables = json!({
+        "endpoint": bed().endpoint,
+        "source_ami": seed["base_images"]["v20260801"],
+        "ami_name": "killed",
+        "tags": tags,
+    });
+    let var_file = folder.path().join("vars.json");
+    std::fs::write(&var_file, variables.to_string()).expect("a file");
+    let mut packer = Command::new("packer")
+        .args(["build", "-machine-readable", "-var-file"])
+        .args([&var_file, &template])
+        .envs(account.env())
+        .env("HOME", folder.path())
+        .env("CHECKPOINT_DISABLE", "1")
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("packer starts");
+    let mut pipe = packer.stdout.take().expect("piped");
+    let said = Arc::new(Mutex::new(String::new()));
+    let reader = std::thread::spawn({
+        let said = Arc::clone(&said);
+        move || {
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = pipe.read(&mut buffer).inspect(|read| {
+                said.lock().expect("no panic").push_str(&String::from_utf8_lossy(&buffer[..*read]));
+            }) {}
+        }
+    });
+    let look = || said.lock().expect("no panic").contains("AMI: ami-").then_some(());
+    wait_for("the image Packer names", BUILD, look);
+    kill_process_group(Pid::from_child(&packer), Signal::KILL).expect("killed");
+    packer.wait().expect("it is gone");
+    reader.join().expect("the pipe is closed");
+    let said = said.lock().expect("no panic");
+    let after = |label: &str| -> Vec<String> {
+        let tail = said.split(label).skip(1).filter_map(|rest| rest.split_whitespace().next());
+        tail.map(str::to_owned).collect()
+    };
+    Announced {
+        instances: after("Instance ID: "),
+        security_groups: after("security group for this instance: "),
+        key_pairs: after("temporary keypair: "),
+        images: after("AMI: "),
+        volumes: Vec::new(),
+    }
+}
+
+fn mine(build: &str) -> (Owner, BuildId) {
+    (Owner::parse("me").expect("an owner"), BuildId::of(&[build]))
+}
+
+#[tokio::test]
+async fn what_a_killed_build_left_is_found_and_swept() {
+    let (owner, build) = mine("killed");
+    kill_and_sweep(tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())])).await;
+}
+
+#[tokio::test]
+async fn what_a_template_does_not_tag_is_found_by_what_packer_announced() {
+    kill_and_sweep(tags(&[])).await;
+}
+
+async fn kill_and_sweep(marks: Tags) {
+    let (account, seed) = Account::seeded();
+    let aws = edge(&account).await;
+    let (owner, build) = mine("killed");
+    let before = account.state();
+    let announced = &kill_a_build(&account, &seed, &marks);
+    assert_ne!(account.state()["leftovers"], before["leftovers"], "the build was killed in time");
+    let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
+    assert_eq!(left.instances, announced.instances);
+    assert_eq!(left.key_pairs, announced.key_pairs);
+    assert_eq!(left.security_groups.len(), 1);
+    assert_eq!(left.images.iter().map(ToString::to_string).collect::<Vec<_>>(), announced.images);
+
+    let nothing = Announced::default();
+    let other = BuildId::of(&["another"]);
+    assert!(aws.leftovers(region(), &owner, &other, &nothing).await.expect("none").is_empty());
+    let you = Owner::parse("you").expect("an owner");
+    assert!(aws.leftovers(region(), &you, &build, &nothing).await.expect("none").is_empty());
+
+    // A group is in use until its instance is gone for good: a second sweep may be needed.
+    for _ in 0..2 {
+        let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
+        aws.sweep(region(), &left).await.expect("swept");
+    }
+    aws.sweep(region(), &left).await.expect("what is gone is done");
+    let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
+    assert!(left.is_empty(), "{left:?}");
+    let after = account.state();
+    assert_eq!(after["leftovers"], before["leftovers"]);
+    assert_eq!(after["snapshots"], before["snapshots"]);
+    assert_eq!(after["images"], before["images"]);
+}
+
+#[tokio::test]
+async fn an_image_that_became_a_result_is_never_swept() {
+    let (account, seed) = Account::seeded();
+    let aws = edge(&account).await;
+    let (owner, build) = mine("done");
+    let id = text(&seed["initial_image"]);
+    let mut marks = tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())]);
+    marks.insert(aws::ec2::STATUS.to_owned(), "active".to_owned());
+    let images = aws.images_by_id(region(), &[image(&seed["initial_image"])]).await.expect("images");
+    let all = [vec![id.clone()], images[0].snapshots.clone()].concat();
+    assert_eq!(all.len(), 2, "an image and its snapshot");
+    aws.tag(region(), &all, &marks).await.expect("tagged");
+    let announced = Announced { images: vec![id], ..Announced::default() };
+    let left = aws.leftovers(region(), &owner, &build, &announced).await.expect("leftovers");
+    assert!(left.is_empty(), "{left:?}");
+    let found = aws.images_of_build(region(), &build).await.expect("images");
+    assert_eq!(found.len(), 1);
+}
+
+#[tokio::test]
+async fn announced_things_of_others_are_not_touched() {
+    let (account, seed) = Account::seeded();
+    let aws = edge(&account).await;
+    let state = account.state();
+    let instance = state["instances"].as_array().and_then(|all| all.first()).map(|i| text(&i["id"]));
+    let announced = Announced {
+        instances: instance.into_iter().collect(),
+        security_groups: vec!["default".to_owned()],
+        key_pairs: vec!["admin".to_owned()],
+        images: vec![text(&seed["initial_image"]), text(&seed["base_images"]["v20260801"])],
+        volumes: vec!["vol-00000000000000bad".to_owned()],
+    };
+    assert_eq!(announced.instances.len(), 1, "the node groups have nodes: {state}");
+    sdk(&account).await.create_key_pair().key_name("admin").send().await.expect("a key pair");
+    let (owner, build) = mine("x");
+    let left = aws.leftovers(region(), &owner, &build, &announced).await.expect("leftovers");
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,298 @@
+//! The builder as a user runs it: real Packer, the emulated AWS, judged by the images, the tags, the
+//! journal and the status that are there afterwards. No refresher takes part.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::world::{World, fixtures};
+
+const MANIFEST: &str = "builders/node.yaml";
+const TEMPLATE: &str = "packer/node/node.pkr.hcl";
+/// EC2 calls that change something.
+const WRITES: [&str; 6] = ["Create", "Delete", "Run", "Terminate", "Deregister", "Authorize"];
+
+/// A seeded account and a repository with one builder.
+fn world() -> World {
+    let world = World::empty();
+    let files = ["opsy.yaml", MANIFEST, TEMPLATE];
+    let texts = files.map(|path| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture"));
+    let files: Vec<(&str, Option<&str>)> =
+        files.iter().zip(&texts).map(|(path, text)| (*path, Some(text.as_str()))).collect();
+    world.push(&files, "policy: first");
+    world
+}
+
+fn status(world: &World) -> Value {
+    world.status("PackerBuilder", "node").unwrap_or_default()
+}
+
+/// Reason and message of Ready.
+fn ready(status: &Value) -> (String, String) {
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+fn results(world: &World) -> Vec<String> {
+    let history = status(world)["history"].as_array().cloned().unwrap_or_default();
+    history.iter().map(|run| run["result"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn assert_nothing_left(world: &World) {
+    let leftovers = world.account.state()["leftovers"].clone();
+    let lists = leftovers.as_object().expect("lists by kind");
+    assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{leftovers:#}");
+}
+
+fn tags_of(world: &World, image: &str) -> Value {
+    let state = world.account.state();
+    let images = state["images"].as_array().expect("images");
+    images.iter().find(|found| found["id"] == image).map(|found| found["tags"].clone()).unwrap_or_default()
+}
+
+/// Process ids whose command line holds both words.
+fn processes(word: &str, place: &Path) -> Vec<String> {
+    let place = place.to_str().expect("UTF-8");
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("Linux").flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(word) && line.contains(place) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn a_first_build_makes_one_tagged_image_and_then_it_is_quiet() {
+    let world = world();
+    assert!(world.once().status.success());
+    let image = world.active_image().expect("one active image");
+    let tags = tags_of(&world, &image);
+    let build = tags["opsy.dev/build"].as_str().expect("a build id").to_owned();
+    for (tag, value) in [
+        ("cluster-name", "demo"),
+        ("created-by", "opsy"),
+        ("build-id", build.as_str()),
+        ("job-id", &format!("node-{build}")),
+        ("packer-repo-branch", "main"),
+        ("opsy.dev/owner", "test"),
+        ("opsy.dev/builder", "default/node"),
+    ] {
+        assert_eq!(tags[tag], value, "{tag}");
+    }
+    for tag in [
+        "base-ami",
+        "create-timestamp",
+        "packer-repo",
+        "opsy.dev/template",
+        "opsy.dev/spec",
+        "opsy.dev/commit",
+    ] {
+        assert!(tags[tag].as_str().is_some_and(|value| !value.is_empty()), "{tag}: {tags:#}");
+    }
+    assert_eq!(status(&world)["images"][0]["id"], image.as_str());
+    assert_nothing_left(&world);
+
+    world.account.clear_journal();
+    let before = world.log();
+    assert!(world.once().status.success());
+    let calls = world.account.calls();
+    let writes: Vec<&String> = calls
+        .iter()
+        .filter(|call| {
+            WRITES.iter().any(|verb| call.split(':').nth(1).is_some_and(|op| op.starts_with(verb)))
+        })
+        .collect();
+    assert!(writes.is_empty(), "{writes:?}");
+    assert!(calls.len() <= 4, "an idle pass costs a few shared reads: {calls:?}");
+    assert_eq!(world.log(), before, "nothing to commit");
+}
+
+#[test]
+fn a_changed_template_makes_a_second_image_and_demotes_the_first() {
+    let world = world();
+    assert!(world.once().status.success());
+    let first = world.active_image().expect("one active image");
+    world.push(&[("README.md", Some("words\n"))], "docs: words");
+    assert!(world.once().status.success());
+    assert_eq!(world.our_images().len(), 1, "what no build reads rebuilds nothing");
+    world.edit(TEMPLATE, "default = \"1\"", "default = \"2\"", "policy: second");
+    assert!(world.once().status.success());
+    let second = world.active_image().expect("one active image");
+    let mut images = world.our_images();
+    images.sort_by_key(|(_, status)| status.clone());
+    assert_eq!(images, [(second, "active".to_owned()), (first, "deprecated".to_owned())]);
+    assert_eq!(results(&world), ["Succeeded", "Succeeded"]);
+}
+
+#[test]
+fn a_lost_status_is_found_again_by_tags() {
+    let world = world();
+    assert!(world.once().status.success());
+    let image = world.active_image().expect("one active image");
+    fs::remove_dir_all(world.state()).expect("the state folder");
+    world.push(
+        &[("status/amis.json", None), ("status/default/packerbuilders/node.yaml", None)],
+        "status: forget",
+    );
+    assert!(world.once().status.success());
+    assert_eq!(world.active_image(), Some(image.clone()), "nothing was built again");
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+    assert_eq!(status(&world)["images"][0]["id"], image.as_str());
+}
+
+#[test]
+fn an_image_deleted_by_hand_is_built_again() {
+    let world = world();
+    assert!(world.once().status.success());
+    let first = world.active_image().expect("one active image");
+    world.account.delete("image", json!({ "id": first }));
+    assert!(world.once().status.success());
+    let second = world.active_image().expect("one active image");
+    assert_ne!(first, second);
+    assert_eq!(status(&world)["reason"], "Missing");
+}
+
+#[test]
+fn a_denied_promotion_names_the_permission_and_goes_on_where_it_stopped() {
+    let world = world();
+    world.account.fault(
+        json!({ "kind": "deny", "operation": "CreateTags", "params": { "Tags": "create-timestamp" } }),
+    );
+    world.once();
+    assert_eq!(world.active_image(), None);
+    let (reason, message) = ready(&status(&world));
+    assert_eq!(reason, "AwsDenied");
+    assert!(message.contains("ec2:CreateTags"), "{message}");
+    world.account.clear_faults();
+    assert!(world.once().status.success());
+    assert!(world.active_image().is_some());
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "the finished image was kept");
+}
+
+#[test]
+fn a_lost_answer_to_a_promotion_changes_nothing() {
+    let world = world();
+    let lost = json!({ "kind": "lost", "operation": "CreateTags", "params": { "Tags": "create-timestamp" }, "count": 1 });
+    world.account.fault(lost);
+    assert!(world.once().status.success());
+    assert_eq!(world.our_images().len(), 1);
+    assert!(world.active_image().is_some());
+}
+
+#[test]
+fn a_base_image_that_does_not_exist_is_said_and_nothing_is_built() {
+    let world = world();
+    world.edit(MANIFEST, "standard-1.31-*", "standard-0.99-*", "policy: a typing error");
+    world.once();
+    assert_eq!(ready(&status(&world)).0, "BaseImageNotFound");
+    assert_eq!(world.account.count("ec2:RunInstances"), 0);
+}
+
+#[test]
+fn an_account_that_is_not_named_is_not_touched() {
+    let world = world();
+    world.edit(
+        "opsy.yaml",
+        "agentID: test",
+        "agentID: test\naccounts: [\"999999999999\"]",
+        "policy: one account",
+    );
+    world.once();
+    let (reason, message) = ready(&status(&world));
+    assert_eq!(reason, "AccountNotAllowed");
+    assert!(message.contains(&world.account.id), "{message}");
+    assert_eq!(world.account.count("ec2:RunInstances"), 0);
+}
+
+#[test]
+fn a_template_that_packer_rejects_is_counted_once_and_not_tried_again_at_once() {
+    let world = world();
+    world.edit(TEMPLATE, "communicator  ", "comunicator   ", "policy: a typing error");
+    for _ in 0..2 {
+        world.once();
+        assert_eq!(results(&world), ["Failed"]);
+    }
+    let status = status(&world);
+    let (reason, message) = ready(&status);
+    assert_eq!((reason.as_str(), &status["failedJobCount"]), ("BuildFailed", &json!(1)));
+    assert!(message.contains("comunicator"), "{message}");
+    assert_eq!(world.account.count("ec2:RunInstances"), 0);
+}
+
+#[test]
+fn a_killed_runner_is_one_failure_and_leaves_nothing() {
+    let world = world();
+    world.account.fault(json!({ "kind": "slow", "operation": "StopInstances", "seconds": 8 }));
+    let agent = world.agent();
+    world.wait("the build has a machine", || (world.account.count("ec2:RunInstances") > 0).then_some(()));
+    world
+        .wait("the build stops its machine", || (world.account.count("ec2:StopInstances") > 0).then_some(()));
+    for id in processes("packer-run", &world.state()) {
+        assert!(Command::new("kill").args(["-9", &id]).status().expect("kill runs").success());
+    }
+    world.wait("the failure is recorded", || (results(&world).len() == 1).then_some(()));
+    world.wait("it is swept", || status(&world)["sweeps"][0]["looks"].as_i64().filter(|looks| *looks > 0));
+    world.wait("the next try is awaited", || (ready(&status(&world)).0 == "BuildFailed").then_some(()));
+    agent.stop();
+    assert_eq!((results(&world), world.account.count("ec2:RunInstances")), (vec!["Lost".to_owned()], 1));
+    assert_nothing_left(&world);
+    assert!(world.our_images().is_empty());
+}
+
+#[test]
+fn a_template_changed_during_a_build_ends_with_the_newest_inputs() {
+    let world = world();
+    world.account.fault(json!({ "kind": "slow", "operation": "StopInstances", "seconds": 3, "count": 1 }));
+    let agent = world.agent();
+    world.wait("a build is under way", || (world.account.count("ec2:StopInstances") > 0).then_some(()));
+    world.edit(TEMPLATE, "default = \"1\"", "default = \"2\"", "policy: second");
+    let newest = || {
+        let state = world.account.state();
+        let images = state["images"].as_array().cloned().unwrap_or_default();
+        let active = images.into_iter().filter(|image| image["tags"]["status"] == "active");
+        let names: Vec<String> =
+            active.map(|image| image["name"].as_str().unwrap_or_default().to_owned()).collect();
+        (names.len() == 1 && names[0].starts_with("node-2-")).then_some(())
+    };
+    world.wait("the newest inputs are built", newest);
+    world.wait("it is settled", || (ready(&status(&world)).0 == "ImageReady").then_some(()));
+    agent.stop();
+    assert_eq!(world.account.count("ec2:RunInstances"), 2, "one after the other");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn images_of_all_builders_gone_at_once_are_not_built_again_until_allowed() {
+    let world = world();
+    let manifest = world.show(MANIFEST).expect("a manifest");
+    let named = |name: &str| manifest.replace("name: node", &format!("name: {name}"));
+    let (second, third) = (named("second"), named("third"));
+    world.push(&[("builders/b.yaml", Some(&second)), ("builders/c.yaml", Some(&third))], "policy: three");
+    assert!(world.once().status.success());
+    let images = world.our_images();
+    assert_eq!(images.len(), 3);
+    for (id, _) in &images {
+        world.account.delete("image", json!({ "id": id }));
+    }
+    world.once();
+    for name in ["node", "second", "third"] {
+        let status = world.status("PackerBuilder", name).unwrap_or_default();
+        assert_eq!(ready(&status).0, "MassBuildRefused", "{name}");
+    }
+    assert_eq!(world.account.count("ec2:RunInstances"), 3, "nothing was built");
+    world.edit(
+        "opsy.yaml",
+        "agentID: test",
+        "agentID: test\nlimits:\n  allowMassBuild: true",
+        "policy: build all",
+    );
+    assert!(world.once().status.success());
+    assert_eq!(world.our_images().len(), 3);
+}

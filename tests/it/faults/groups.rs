@@ -1,0 +1,124 @@
+//! Node groups that are deleted, busy, degraded, that fail to update, or that shall be left alone.
+
+use serde_json::json;
+
+use super::{base, calls_for, on, refresher, rolling, rolls, settles, told, versions_of_ours, writes};
+
+#[test]
+fn a_group_deleted_while_it_is_updated_is_left_out() {
+    let world = rolling("");
+    let image = base(&world, "v20260801");
+    // Slow enough that the update is surely under way.
+    world.account.post("settings", json!({ "nodegroup_update_seconds": 3600 }));
+    let agent = world.agent();
+    world.wait("the first update", || (world.account.count("eks:UpdateNodegroupVersion") == 1).then_some(()));
+    let first = ["batch", "system", "web"]
+        .into_iter()
+        .find(|name| calls_for(&world, "UpdateNodegroupVersion", name) == 1)
+        .expect("the group being updated");
+    world.account.post("settings", json!({ "nodegroup_update_seconds": 30 }));
+    world.account.delete("node-group", json!({ "name": first }));
+    world.wait("the others to be moved", || (rolls(&world).0 == "UpToDate").then_some(()));
+    agent.stop();
+    let others: Vec<&str> = ["batch", "system", "web"].into_iter().filter(|name| *name != first).collect();
+    assert_eq!(on(&world, &image), others);
+    assert!(told(&world, first).is_null(), "a group that is gone is not told of");
+    assert_eq!(told(&world, "legacy")["state"], "Unsupported");
+    assert!(told(&world, "legacy")["reason"].as_str().is_some_and(|why| why.contains("no launch template")));
+}
+
+#[test]
+fn a_group_updated_by_somebody_else_is_waited_for() {
+    let world = rolling("  nodeGroups:\n    include: [web]\n");
+    let image = base(&world, "v20260801");
+    world.account.post("node-group", json!({ "name": "web", "status": "UPDATING" }));
+    let agent = world.agent();
+    let message = world.wait("waiting for the group", || {
+        let (reason, message) = rolls(&world);
+        (reason == "WaitingForNodeGroup").then_some(message)
+    });
+    assert!(message.contains("web"), "{message}");
+    assert_eq!(told(&world, "web")["state"], "Updating");
+    assert_eq!(writes(&world), Vec::<String>::new());
+    world.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
+    world.wait("the group to be moved", || (on(&world, &image) == ["web"]).then_some(()));
+    world.wait("the end of the rollout", || (rolls(&world).0 == "UpToDate").then_some(()));
+    agent.stop();
+    assert_eq!(world.account.count("eks:UpdateNodegroupVersion"), 1);
+}
+
+#[test]
+fn a_degraded_group_is_named_and_stops_the_rollout_until_it_is_repaired() {
+    let world = rolling("");
+    let image = base(&world, "v20260801");
+    let degraded = json!({ "name": "web", "status": "DEGRADED", "message": "no room in the subnet" });
+    world.account.post("node-group", degraded);
+    for _ in 0..2 {
+        assert_eq!(world.once().status.code(), Some(2));
+        let (reason, message) = rolls(&world);
+        assert_eq!(reason, "NodeGroupDegraded", "{message}");
+        assert!(message.contains("web") && message.contains("no room in the subnet"), "{message}");
+        assert_eq!(calls_for(&world, "UpdateNodegroupVersion", "web"), 0);
+    }
+    world.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
+    settles(&world);
+    assert_eq!(on(&world, &image), ["batch", "system", "web"]);
+    assert_eq!(world.account.count("eks:UpdateNodegroupVersion"), 3);
+}
+
+#[test]
+fn an_update_that_fails_is_named_and_not_repeated_and_the_next_image_is_tried() {
+    let world = rolling("");
+    let (failing, next) = (base(&world, "v20260801"), base(&world, "v20260702"));
+    world.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion",
+        "params": { "nodegroupName": "^system$" },
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    for _ in 0..3 {
+        assert_eq!(world.once().status.code(), Some(2));
+        let (reason, message) = rolls(&world);
+        assert_eq!(reason, "UpdateFailed", "{message}");
+        assert!(message.contains("system") && message.contains("NodeCreationFailure"), "{message}");
+        assert!(message.contains("Instances failed to join"), "{message}");
+        assert_eq!(told(&world, "system")["state"], "Failed");
+        assert_eq!(calls_for(&world, "UpdateNodegroupVersion", "system"), 1, "not repeated");
+        assert!(!on(&world, &failing).contains(&"system"));
+    }
+    let versions = versions_of_ours(&world);
+
+    world.account.clear_faults();
+    let text = refresher(&next, "");
+    world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: another image");
+    settles(&world);
+    assert_eq!(on(&world, &next), ["batch", "system", "web"]);
+    assert_eq!(calls_for(&world, "UpdateNodegroupVersion", "system"), 2);
+    let after = versions_of_ours(&world);
+    // In force in each group, and the one before it where that was ours.
+    assert!(versions <= 2 && after <= 5, "{versions} versions, then {after}");
+}
+
+#[test]
+fn disabled_or_suspended_reports_drift_and_changes_nothing() {
+    let disabled = "  refreshConfig:\n    enable: false\n";
+    let world = rolling(disabled);
+    let image = base(&world, "v20260801");
+    for (further, word) in [(disabled, "Disabled"), ("  suspend: true\n", "Suspended")] {
+        let text = refresher(&image, further);
+        if world.show("refreshers/demo.yaml").as_deref() != Some(&text) {
+            world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: suspend");
+        }
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), Some(3), "a person has it in hand: {outcome:#?}");
+        let status = world.status("AMIRefresher", "demo").expect("a status");
+        assert_eq!((&status["drifted"], &status["targetAMI"]), (&json!(3), &json!(image)), "{status:#}");
+        assert_eq!(rolls(&world).0, word, "{:?}", rolls(&world));
+        assert_eq!(told(&world, "web")["state"], "Drifted");
+        assert_eq!(writes(&world), Vec::<String>::new());
+    }
+    let text = refresher(&image, "");
+    world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: go on");
+    settles(&world);
+    assert_eq!(on(&world, &image), ["batch", "system", "web"]);
+    assert_eq!(world.status("AMIRefresher", "demo").expect("a status")["drifted"], json!(0));
+}

@@ -1,0 +1,162 @@
+//! Images that fail, take long, or are left behind: never promoted, and nothing good is lost by them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{building, builds, history, settles};
+use crate::bed::bed;
+use crate::world::World;
+
+/// So long that an image is not ready before the test says so.
+const LONG: u64 = 1_000_000;
+
+fn images(world: &World) -> Vec<Value> {
+    let state = world.account.state();
+    let owned = |image: &&Value| image["owner"] != "602401143452";
+    state["images"].as_array().expect("images").iter().filter(owned).cloned().collect()
+}
+
+/// An image of a seeded instance, made past Opsy by EC2's own interface; the emulation checks no
+/// signature, but it takes the account from one.
+fn make_image(world: &World, name: &str) -> String {
+    let state = world.account.state();
+    let instance = state["instances"][0]["id"].as_str().expect("a seeded instance").to_owned();
+    let scope = format!("AKIA{}TEST/20260101/us-east-1/ec2/aws4_request", world.account.id);
+    let form = format!("Action=CreateImage&Version=2016-11-15&InstanceId={instance}&Name={name}");
+    let mut answer = ureq::post(&bed().endpoint)
+        .header(
+            "authorization",
+            format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"),
+        )
+        .header("content-type", "application/x-www-form-urlencoded")
+        .send(form)
+        .expect("CreateImage works");
+    let text = answer.body_mut().read_to_string().expect("XML");
+    let id = text.split("<imageId>").nth(1).and_then(|rest| rest.split('<').next());
+    id.unwrap_or_else(|| panic!("an image id in {text}")).to_owned()
+}
+
+/// A Packer that succeeds at once, with the image that file `image` names.
+struct QuickPacker {
+    folder: PathBuf,
+}
+
+impl QuickPacker {
+    fn new(world: &World) -> Self {
+        let folder = world.root().to_owned();
+        let script = "#!/bin/sh\n\
+             [ \"$1\" = build ] || exit 0\n\
+             read -r id < \"${0%/*}/image\"\n\
+             echo \"1795370402,amazon-ebs.node,artifact-count,1\"\n\
+             echo \"1795370402,amazon-ebs.node,artifact,0,id,us-east-1:$id\"\n\
+             echo \"1795370402,amazon-ebs.node,artifact,0,end\"\n";
+        let program = folder.join("packer");
+        std::fs::write(&program, script).expect("a script");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        Self { folder }
+    }
+
+    fn makes(&self, image: &str) {
+        std::fs::write(self.folder.join("image"), format!("{image}\n")).expect("a file");
+    }
+
+    fn opsy(&self, world: &World) -> Command {
+        let mut opsy = world.opsy();
+        opsy.env("OPSY_PACKER", self.folder.join("packer"));
+        opsy
+    }
+}
+
+#[test]
+fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
+    let world = building("  failurePolicy:\n    limit: 1\n");
+    let packer = QuickPacker::new(&world);
+    world.account.fault(json!({ "kind": "image-pending", "seconds": LONG, "count": 1 }));
+    let slow = make_image(&world, "slow");
+    packer.makes(&slow);
+    let agent = world.start(packer.opsy(&world));
+    let pending = |image: &str| {
+        let message = world.wait("waiting for the image", || {
+            let (reason, message) = builds(&world, "node");
+            (reason == "ImagePending" && message.contains(image)).then_some(message)
+        });
+        assert_eq!(world.account.count("ec2:RunInstances"), 0, "{message}");
+    };
+    pending(&slow);
+    assert_eq!(world.active_image(), None);
+    world.account.post("clock", json!({ "advance": LONG }));
+    world.wait("the image to count", || (world.active_image() == Some(slow.clone())).then_some(()));
+    world.wait("the record of it", || (builds(&world, "node").0 == "ImageReady").then_some(()));
+
+    world.account.fault(json!({
+        "kind": "image-fails", "seconds": LONG, "message": "Snapshot could not be written", "count": 1,
+    }));
+    let broken = make_image(&world, "broken");
+    packer.makes(&broken);
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
+    pending(&broken);
+    world.account.post("clock", json!({ "advance": LONG }));
+    let message = world.wait("the failure", || {
+        let (reason, message) = builds(&world, "node");
+        (reason == "RetryLimit").then_some(message)
+    });
+    agent.stop();
+    assert!(message.contains(&broken) && message.contains("Snapshot could not be written"), "{message}");
+    assert_eq!(world.active_image(), Some(slow), "the old one stays");
+    let runs = history(&world, "node");
+    assert_eq!(runs.first().map(|(_, result)| result.as_str()), Some("Failed"), "{runs:?}");
+    let promoted = |image: &Value| image["id"] == json!(broken) && !image["tags"]["status"].is_null();
+    assert!(!images(&world).iter().any(promoted));
+}
+
+#[test]
+fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
+    let world = building("  failurePolicy:\n    limit: 1\n");
+    settles(&world);
+    let (active, before) = (world.active_image().expect("an image"), images(&world).len());
+    world.account.fault(json!({ "kind": "image-fails", "message": "Snapshot could not be written" }));
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
+    assert_eq!(builds(&world, "node").0, "RetryLimit", "{:?}", builds(&world, "node"));
+    assert_eq!(world.active_image(), Some(active.clone()));
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(images(&world).len(), before, "the failed image is gone: {:#?}", images(&world));
+
+    world.account.clear_faults();
+    world.edit("packer/node/node.pkr.hcl", "default = \"2\"", "default = \"3\"", "policy: third");
+    settles(&world);
+    assert_ne!(world.active_image().expect("one active image"), active);
+}
+
+#[test]
+fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_again() {
+    let world = building("");
+    let before = images(&world).len();
+    world.account.fault(json!({ "kind": "image-pending", "seconds": LONG }));
+    let agent = world.agent();
+    world.wait("the image", || (images(&world).len() > before).then_some(()));
+    let status = world.wait("the build's id", || {
+        world.status("PackerBuilder", "node").filter(|status| status["buildID"].is_string())
+    });
+    let build = status["buildID"].as_str().expect("an id");
+    let name = format!("name: node\n  annotations:\n    ami.opsy.dev/cancel: \"{build}\"\n");
+    world.edit("builders/node.yaml", "name: node\n", &name, "policy: cancel it");
+    world.wait("the end of it", || (builds(&world, "node").0 == "Cancelled").then_some(()));
+    world.wait("a clean account", || {
+        (images(&world).len() == before && world.leftovers().is_empty()).then_some(())
+    });
+    let later = world.wait("a later look", || {
+        let status = world.status("PackerBuilder", "node")?;
+        let looks = |sweep: &&Value| sweep["id"] == json!(build) && sweep["looks"].as_i64() >= Some(1);
+        status["sweeps"].as_array()?.iter().find(looks).cloned()
+    });
+    agent.stop();
+    assert!(later["due"].is_string(), "images may appear late: {later}");
+    assert_eq!(history(&world, "node"), [("Missing".to_owned(), "Cancelled".to_owned())]);
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+    assert_eq!(world.active_image(), None);
+}

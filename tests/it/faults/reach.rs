@@ -1,0 +1,95 @@
+//! AWS away, unwilling, overloaded or forgetful: nothing is done twice, and status says what is missing.
+
+use serde_json::json;
+
+use super::{
+    base, building, builds, calls_for, on, once_with, rolling, rolls, settles, versions_of_ours, writes,
+};
+use crate::world::World;
+
+/// A port that nobody listens on.
+fn closed_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("its address"))
+}
+
+#[test]
+fn while_aws_cannot_be_used_nothing_is_built_and_status_says_why() {
+    let world = building("");
+    let away = once_with(&world, "AWS_ENDPOINT_URL", &closed_port());
+    assert_eq!(away.status.code(), Some(2), "{away:#?}");
+    let (reason, message) = builds(&world, "node");
+    assert_eq!(reason, "AwsUnavailable", "{message}");
+    assert!(message.contains("cannot reach") && message.contains("127.0.0.1"), "{message}");
+
+    let cases = [
+        (json!({ "kind": "deny" }), "AwsDenied", "permission needed: ec2:DescribeImages"),
+        (json!({ "kind": "throttle" }), "AwsUnavailable", "RequestLimitExceeded"),
+        (
+            json!({ "kind": "error", "code": "InternalError", "status": 500 }),
+            "AwsUnavailable",
+            "InternalError",
+        ),
+        (json!({ "kind": "raw", "status": 502 }), "AwsUnavailable", "502"),
+        (json!({ "kind": "reset" }), "AwsUnavailable", "cannot reach"),
+        (json!({ "kind": "expired" }), "AwsUnavailable", "credentials have expired"),
+    ];
+    for (mut fault, word, said) in cases {
+        fault["operation"] = json!("DescribeImages");
+        world.account.clear_faults();
+        world.account.fault(fault.clone());
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), Some(2), "{fault}: {outcome:#?}");
+        let (reason, message) = builds(&world, "node");
+        assert_eq!(reason, word, "{fault}: {message}");
+        assert!(message.contains(said) && message.contains("ec2:DescribeImages"), "{fault}: {message}");
+    }
+    assert_eq!(writes(&world), Vec::<String>::new());
+
+    world.account.clear_faults();
+    settles(&world);
+    assert!(world.active_image().is_some());
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+}
+
+#[test]
+fn a_denied_update_names_the_permission_and_goes_on_once_it_is_granted() {
+    let world = rolling("");
+    let image = base(&world, "v20260801");
+    for denied in ["CreateLaunchTemplateVersion", "UpdateNodegroupVersion"] {
+        world.account.clear_faults();
+        world.account.fault(json!({ "kind": "deny", "operation": denied }));
+        assert_eq!(world.once().status.code(), Some(2));
+        let (reason, message) = rolls(&world);
+        assert_eq!(reason, "AwsDenied", "{message}");
+        assert!(message.contains(&format!(":{denied}")), "{message}");
+        assert_eq!(on(&world, &image), Vec::<&str>::new());
+    }
+    assert!(versions_of_ours(&world) <= 1, "{}", versions_of_ours(&world));
+    world.account.clear_faults();
+    settles(&world);
+    assert_eq!(on(&world, &image), ["batch", "system", "web"]);
+    assert_eq!(versions_of_ours(&world), 3, "the version made before is used");
+}
+
+#[test]
+fn lost_answers_cost_nothing_twice() {
+    let world = World::new();
+    // Past the SDK's own retries, so that Opsy itself must find what was done.
+    let lost = |operation: &str, params| json!({ "kind": "lost", "operation": operation, "count": 4, "params": params });
+    world.account.fault(lost("CreateTags", json!({ "Tags": "active" })));
+    world.account.fault(lost("CreateLaunchTemplateVersion", json!({})));
+    world.account.fault(lost("UpdateNodegroupVersion", json!({})));
+    let codes: Vec<Option<i32>> = std::iter::repeat_with(|| world.once().status.code()).take(4).collect();
+    assert_eq!(codes.last(), Some(&Some(0)), "{codes:?}: {:?} {:?}", builds(&world, "node"), rolls(&world));
+    assert!(codes.contains(&Some(2)), "the faults were met: {codes:?}");
+
+    let image = world.active_image().expect("one active image");
+    assert_eq!(world.our_images().len(), 1);
+    assert_eq!((world.account.count("ec2:RunInstances"), world.account.count("ec2:CreateImage")), (1, 1));
+    assert_eq!(on(&world, &image), ["batch", "system", "web"]);
+    assert_eq!(versions_of_ours(&world), 3, "one version a group");
+    assert_eq!(world.account.state()["updates"].as_array().map(Vec::len), Some(3), "one update a group");
+    assert!(calls_for(&world, "UpdateNodegroupVersion", "batch") > 1);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}

@@ -1,0 +1,292 @@
+//! One Git server per test, with a repository that the test changes behind the agent's back.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use git2::{Oid, Repository, Signature, Time};
+use opsy::git::auth::{Address, Credentials, Secret};
+use opsy::git::{Handle, Options};
+
+/// Longest wait for anything in these tests.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A Git server, a bare repository `repo.git` on it, and a folder for clones.
+pub struct Bed {
+    server: Child,
+    pub folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
+
+impl Bed {
+    pub fn start() -> Self {
+        Self::launch(None)
+    }
+
+    /// A server that asks for one of these `user:password` lines.
+    pub fn guarded(lines: &str) -> Self {
+        Self::launch(Some(lines))
+    }
+
+    fn launch(credentials: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port_file = folder.path().join("port");
+        let mut command = std::process::Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/git/gitbed.py"));
+        command.args(["--port", "0", "--die-with-parent", "--root"]).arg(folder.path().join("served"));
+        command.arg("--port-file").arg(&port_file);
+        if let Some(lines) = credentials {
+            let file = folder.path().join("credentials");
+            std::fs::write(&file, lines).expect("written");
+            command.arg("--credentials").arg(file);
+        }
+        let server = command.stdout(Stdio::null()).spawn().expect("python3 starts");
+        let info = wait("the Git server", || std::fs::read_to_string(&port_file).ok());
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        let port = info["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+        let bed = Self { server, folder, port };
+        bed.control("POST", "repository", r#"{"name": "repo.git"}"#);
+        bed
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/repo.git", self.port)
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            address: Address::parse(&self.url()).expect("an address"),
+            branch: None,
+            path: String::new(),
+            folder: self.folder.path().join("clone"),
+            credentials: None,
+        }
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle::start(self.options()).expect("threads")
+    }
+
+    pub fn handle_with(&self, change: impl FnOnce(&mut Options)) -> Handle {
+        let mut options = self.options();
+        change(&mut options);
+        Handle::start(options).expect("threads")
+    }
+
+    /// The repository as the server keeps it.
+    pub fn remote(&self) -> Remote {
+        Remote(self.folder.path().join("served/repo.git"))
+    }
+
+    pub fn away(&self, mode: Option<&str>) {
+        let body = serde_json::json!({"away": mode.is_some(), "mode": mode.unwrap_or("503")});
+        self.control("POST", "away", &body.to_string());
+    }
+
+    /// Requests since the last call, as `method path?query`.
+    pub fn journal(&self) -> Vec<String> {
+        let answer = self.control("DELETE", "journal", "");
+        let entries: Vec<serde_json::Value> = serde_json::from_str(&answer).expect("JSON");
+        let line = |entry: &serde_json::Value| {
+            format!("{} {}?{}", entry["method"], entry["path"], entry["query"]).replace('"', "")
+        };
+        entries.iter().map(line).collect()
+    }
+
+    pub fn allow(&self, lines: &str) {
+        std::fs::write(self.folder.path().join("credentials"), lines).expect("written");
+    }
+
+    fn control(&self, method: &str, route: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server is up");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let length = body.len();
+        write!(
+            stream,
+            "{method} /_bed/{route} HTTP/1.0\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(" 200 "), "{answer}");
+        body.to_owned()
+    }
+}
+
+pub fn token(value: &str) -> Credentials {
+    Credentials::token(Secret::Value(value.to_owned()))
+}
+
+/// Waits for a value, looking every few milliseconds.
+pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Some(value) => return value,
+            None => assert!(start.elapsed() < DEADLINE, "no {what} in {DEADLINE:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A bare repository that others work on.
+#[derive(Clone)]
+pub struct Remote(PathBuf);
+
+impl Remote {
+    pub fn init(path: &Path) -> Self {
+        Repository::init_bare(path).expect("a repository").set_head("refs/heads/main").expect("a head");
+        Self(path.to_owned())
+    }
+
+    /// A repository that exists.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn repo(&self) -> Repository {
+        Repository::open_bare(&self.0).expect("the repository")
+    }
+
+    /// Adds a commit to a branch, changing the named files; no content removes one.
+    pub fn commit(&self, branch: &str, files: &[(&str, Option<&str>)]) -> String {
+        let tip = self.tip(branch).map(|id| Oid::from_str(&id).expect("an id"));
+        self.commit_on(tip, branch, files)
+    }
+
+    /// Replaces a branch by a single commit without history.
+    pub fn rewrite(&self, branch: &str, files: &[(&str, Option<&str>)]) -> String {
+        self.commit_on(None, branch, files)
+    }
+
+    fn commit_on(&self, parent: Option<Oid>, branch: &str, files: &[(&str, Option<&str>)]) -> String {
+        let repo = self.repo();
+        let parent = parent.map(|id| repo.find_commit(id).expect("the parent"));
+        let mut index = git2::Index::new().expect("an index");
+        if let Some(parent) = &parent {
+            index.read_tree(&parent.tree().expect("its tree")).expect("read");
+        }
+        for (path, content) in files {
+            match content {
+                Some(content) => {
+                    let blob = repo.blob(content.as_bytes()).expect("a blob");
+                    index.add(&entry(path, blob)).expect("added");
+                }
+                None => index.remove(path.as_ref(), 0).expect("removed"),
+            }
+        }
+        let tree = repo.find_tree(index.write_tree_to(&repo).expect("a tree")).expect("the tree");
+        let author =
+            Signature::new("Ann", "ann@test.invalid", &Time::new(1_700_000_000, 0)).expect("a signature");
+        let parents: Vec<_> = parent.iter().collect();
+        let commit = repo.commit(None, &author, &author, "by hand", &tree, &parents).expect("a commit");
+        repo.reference(&format!("refs/heads/{branch}"), commit, true, "by hand").expect("a branch");
+        commit.to_string()
+    }
+
+    /// Moves a branch to a commit, wherever it was.
+    pub fn reset(&self, branch: &str, commit: &str) {
+        let id = Oid::from_str(commit).expect("an id");
+        self.repo().reference(&format!("refs/heads/{branch}"), id, true, "reset").expect("a branch");
+    }
+
+    /// Adds a symbolic link in a commit of its own.
+    pub fn link(&self, branch: &str, path: &str, target: &str) {
+        self.commit(branch, &[(path, Some(target))]);
+        let repo = self.repo();
+        let tip =
+            repo.find_branch(branch, git2::BranchType::Local).expect("the branch").get().peel_to_commit();
+        let tip = tip.expect("a commit");
+        let mut index = git2::Index::new().expect("an index");
+        index.read_tree(&tip.tree().expect("its tree")).expect("read");
+        let mut link = index.get_path(path.as_ref(), 0).expect("the file");
+        link.mode = 0o120_000;
+        index.add(&link).expect("added");
+        let tree = repo.find_tree(index.write_tree_to(&repo).expect("a tree")).expect("the tree");
+        let author = tip.author();
+        let name = format!("refs/heads/{branch}");
+        repo.commit(Some(&name), &author, &author, "link", &tree, &[&tip]).expect("a commit");
+    }
+
+    pub fn delete(&self, branch: &str) {
+        let repo = self.repo();
+        let mut reference = repo.find_reference(&format!("refs/heads/{branch}")).expect("the branch");
+        reference.delete().expect("deleted");
+    }
+
+    pub fn tip(&self, branch: &str) -> Option<String> {
+        self.repo().refname_to_id(&format!("refs/heads/{branch}")).ok().map(|id| id.to_string())
+    }
+
+    /// Subjects on a branch, newest first.
+    pub fn log(&self, branch: &str) -> Vec<String> {
+        let repo = self.repo();
+        let mut walk = repo.revwalk().expect("a walk");
+        walk.simplify_first_parent().expect("a linear walk");
+        walk.push_ref(&format!("refs/heads/{branch}")).expect("the branch");
+        let subject =
+            |id: Oid| repo.find_commit(id).expect("a commit").summary().expect("UTF-8").map(str::to_owned);
+        walk.map(|id| subject(id.expect("an id")).unwrap_or_default()).collect()
+    }
+
+    /// The whole message of a branch's tip.
+    pub fn message(&self, branch: &str) -> String {
+        let repo = self.repo();
+        let tip = repo.find_branch(branch, git2::BranchType::Local).expect("the branch");
+        tip.get().peel_to_commit().expect("a commit").message().expect("UTF-8").to_owned()
+    }
+
+    pub fn file(&self, branch: &str, path: &str) -> Option<String> {
+        let repo = self.repo();
+        let object = repo.revparse_single(&format!("refs/heads/{branch}:{path}")).ok()?;
+        Some(String::from_utf8_lossy(object.as_blob().expect("a file").content()).into_owned())
+    }
+
+    /// Installs a hook: a shell script.
+    pub fn hook(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.0.join("hooks").join(name);
+        std::fs::create_dir_all(path.parent().expect("hooks")).expect("a folder");
+        // Written beside and renamed: a script that is open for writing cannot be executed.
+        let new = path.with_extension("new");
+        std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).expect("written");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        std::fs::rename(&new, &path).expect("in place");
+    }
+
+    pub fn unhook(&self, name: &str) {
+        std::fs::remove_file(self.0.join("hooks").join(name)).expect("the hook was there");
+    }
+}
+
+fn entry(path: &str, id: Oid) -> git2::IndexEntry {
+    let zero = git2::IndexTime::new(0, 0);
+    git2::IndexEntry {
+        ctime: zero,
+        mtime: zero,
+        dev: 0,
+        ino: 0,
+        mode: 0o100_644,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.as_bytes().to_vec(),
+    }
+}

@@ -1,0 +1,9 @@
+//! The Git edge and its two loops against a real smart-http server, and what others do to the same
+//! repository meanwhile.
+
+pub mod bed;
+mod fetch;
+mod publish;
+mod push;
+mod sync;
+mod templates;

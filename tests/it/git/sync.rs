@@ -1,0 +1,232 @@
+//! Syncing: when it hands out a commit, and when it rightly does not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use opsy::api::{Class, Key, Kind, ObjectKey};
+use opsy::git::auth::{Address, Credentials, Secret};
+use opsy::git::{GitError, Handle};
+use opsy::manifest::{Document, ObjectSet, SourceFile};
+use opsy::sync::{Outputs, Parse, Sync, Synced};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::bed::{Bed, DEADLINE, Remote};
+
+/// Longer than any test: whatever happens was woken.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn start(git: Handle) -> (Sync, Outputs) {
+    Sync::new(git, parser().0, Timestamp::now)
+}
+
+/// One document per file, named after it; `opsy.yaml` is JSON. Counts how often it was called.
+fn parser() -> (Parse, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let parse = move |files: &[SourceFile]| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mut set = ObjectSet::default();
+        for file in files {
+            if file.path == "opsy.yaml" {
+                set.settings = serde_json::from_slice(&file.content).expect("settings");
+            } else {
+                set.documents.push(document(file));
+            }
+        }
+        let status = set.settings.status_path().to_owned() + "/";
+        set.documents.retain(|document| !document.file.starts_with(&status));
+        set
+    };
+    (Box::new(parse), calls)
+}
+
+fn document(file: &SourceFile) -> Document {
+    let key = Key { namespace: "default".to_owned(), name: file.path.clone() };
+    let json = serde_json::json!(String::from_utf8_lossy(&file.content));
+    Document { object: ObjectKey { kind: Kind::PackerBuilder, key }, json, file: file.path.clone(), line: 1 }
+}
+
+fn files(synced: &Synced) -> Vec<&str> {
+    synced.set.documents.iter().map(|document| document.file.as_str()).collect()
+}
+
+/// Waits until the synced commit fits.
+async fn until(
+    receiver: &mut watch::Receiver<Option<Arc<Synced>>>,
+    fits: impl Fn(&Synced) -> bool,
+) -> Arc<Synced> {
+    let seen = receiver.wait_for(|synced| synced.as_deref().is_some_and(&fits));
+    let seen = tokio::time::timeout(DEADLINE, seen).await.expect("in time").expect("the loop lives");
+    seen.clone().expect("some commit")
+}
+
+#[tokio::test]
+async fn only_a_changed_input_is_handed_out() {
+    let bed = Bed::start();
+    let remote = bed.remote();
+    let first = remote
+        .commit("main", &[("a.yaml", Some("1")), ("status/a.yaml", Some("s1")), ("notes.txt", Some("n"))]);
+    let (parse, parsed) = parser();
+    let (mut sync, mut outputs) = Sync::new(bed.handle(), parse, Timestamp::now);
+    let synced = sync.once().await.expect("synced");
+    assert_eq!((synced.commit.as_str(), files(&synced)), (first.as_str(), vec!["a.yaml"]));
+    assert_eq!(synced.status_files, [("a.yaml".to_owned(), b"s1".to_vec())]);
+    outputs.synced.mark_unchanged();
+    remote.commit("main", &[("status/a.yaml", Some("s2"))]);
+    let ours = remote.commit("main", &[("status/b.yaml", Some("s3"))]);
+    assert_eq!(sync.once().await.expect("synced").commit.as_str(), first, "the commit to work by stays");
+    assert!(!outputs.synced.has_changed().expect("alive"));
+    assert_eq!(parsed.load(Ordering::Relaxed), 1, "nothing was parsed");
+    assert_eq!(outputs.state.borrow().commit.as_ref().map(|commit| commit.as_str().to_owned()), Some(ours));
+    let theirs = remote.commit("main", &[("packer/node/node.pkr.hcl", Some("new"))]);
+    assert_eq!(sync.once().await.expect("synced").commit.as_str(), theirs, "templates are input too");
+    assert!(outputs.synced.has_changed().expect("alive"));
+}
+
+#[tokio::test]
+async fn one_folder_of_the_repository() {
+    let bed = Bed::start();
+    let remote = bed.remote();
+    remote.commit(
+        "main",
+        &[
+            ("prod/a.yaml", Some("1")),
+            ("prod/opsy.yaml", Some(r#"{"statusPath": "state/here"}"#)),
+            ("prod/state/here/x.yaml", Some("s")),
+            ("test/b.yaml", Some("2")),
+        ],
+    );
+    let git = bed.handle_with(|options| options.path = "./prod/".to_owned());
+    let (mut sync, outputs) = start(git);
+    let synced = sync.once().await.expect("synced");
+    assert_eq!(files(&synced), ["a.yaml"]);
+    assert_eq!(synced.status_files, [("x.yaml".to_owned(), b"s".to_vec())]);
+    remote.commit("main", &[("prod/state/here/x.yaml", Some("s2"))]);
+    assert_eq!(sync.once().await.expect("synced").commit, synced.commit);
+    remote
+        .commit("main", &[("prod/a.yaml", None), ("prod/opsy.yaml", None), ("prod/state/here/x.yaml", None)]);
+    let missing = sync.once().await.expect_err("no folder");
+    assert!(matches!(&missing, GitError::NoPath { path, .. } if path == "prod"), "{missing}");
+    assert_eq!(outputs.synced.borrow().as_deref(), Some(&*synced), "nothing is pruned by a missing folder");
+}
+
+#[tokio::test]
+async fn settings_that_hide_everything_are_refused() {
+    let bed = Bed::start();
+    for status in [".", "../x", ""] {
+        let settings = serde_json::json!({"statusPath": status}).to_string();
+        bed.remote().commit("main", &[("opsy.yaml", Some(&settings))]);
+        let error = start(bed.handle()).0.once().await.expect_err("refused");
+        assert_eq!(
+            (error.class(), error.to_string().contains("statusPath")),
+            (Class::Invalid, true),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn links_are_not_followed() {
+    let bed = Bed::start();
+    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    bed.remote().link("main", "b.yaml", "/etc/passwd");
+    let (mut sync, _outputs) = start(bed.handle());
+    let synced = sync.once().await.expect("synced");
+    assert_eq!(files(&synced), ["a.yaml"]);
+    assert_eq!(
+        synced.set.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["b.yaml: is a link and is not followed"]
+    );
+    assert!(synced.set.complete());
+}
+
+#[tokio::test]
+async fn status_is_read_from_the_branch_it_is_published_to() {
+    let bed = Bed::start();
+    let settings = r#"{"publish": {"branch": "opsy-status"}}"#;
+    bed.remote().commit("main", &[("opsy.yaml", Some(settings)), ("status/old.yaml", Some("old"))]);
+    let (mut sync, _outputs) = start(bed.handle());
+    assert_eq!(sync.once().await.expect("synced").status_files, [], "no such branch yet");
+    bed.remote().commit("opsy-status", &[("status/a.yaml", Some("s"))]);
+    let (mut sync, _outputs) = start(bed.handle());
+    let synced = sync.once().await.expect("synced");
+    assert_eq!(synced.status_files, [("a.yaml".to_owned(), b"s".to_vec())]);
+}
+
+#[tokio::test]
+async fn errors_keep_the_last_good_commit_and_are_told() {
+    let bed = Bed::start();
+    let first = bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    let (sync, outputs) = start(bed.handle());
+    let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    let running = tokio::spawn(sync.run(NEVER, Arc::clone(&wake), stop.clone()));
+    let Outputs { mut synced, mut state, .. } = outputs;
+    until(&mut synced, |synced| synced.commit.as_str() == first).await;
+    bed.away(Some("refuse"));
+    let second = bed.remote().commit("main", &[("a.yaml", Some("2"))]);
+    wake.notify_one();
+    let failing = tokio::time::timeout(DEADLINE, state.wait_for(|state| state.error.is_some())).await;
+    let (class, words) = failing.expect("in time").expect("alive").error.clone().expect("an error");
+    assert!(class == Class::TRANSIENT && words.contains("cannot be reached"), "{words}");
+    assert_eq!(synced.borrow().as_ref().map(|synced| synced.commit.as_str().to_owned()), Some(first));
+    bed.away(None);
+    wake.notify_one();
+    until(&mut synced, |synced| synced.commit.as_str() == second).await;
+    let well = tokio::time::timeout(DEADLINE, state.wait_for(|state| state.error.is_none())).await;
+    assert_eq!(
+        well.expect("in time").expect("alive").commit.as_ref().map(|commit| commit.as_str()),
+        Some(&*second)
+    );
+    stop.cancel();
+    tokio::time::timeout(DEADLINE, running).await.expect("stops").expect("no panic");
+}
+
+#[tokio::test]
+async fn the_interval_alone_finds_news() {
+    let bed = Bed::start();
+    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    let (sync, mut outputs) = start(bed.handle());
+    let running =
+        tokio::spawn(sync.run(Duration::from_millis(20), Arc::new(Notify::new()), CancellationToken::new()));
+    until(&mut outputs.synced, |_| true).await;
+    let second = bed.remote().commit("main", &[("a.yaml", Some("2"))]);
+    until(&mut outputs.synced, |synced| synced.commit.as_str() == second).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_local_repository_is_watched() {
+    let bed = Bed::start();
+    let remote = Remote::init(&bed.folder.path().join("local.git"));
+    remote.commit("main", &[("a.yaml", Some("1"))]);
+    let address = Address::parse(remote.path().to_str().expect("UTF-8")).expect("a path");
+    let (sync, mut outputs) = start(bed.handle_with(|options| options.address = address));
+    let running = tokio::spawn(sync.run(NEVER, Arc::new(Notify::new()), CancellationToken::new()));
+    until(&mut outputs.synced, |_| true).await;
+    let second = remote.commit("main", &[("a.yaml", Some("2"))]);
+    until(&mut outputs.synced, |synced| synced.commit.as_str() == second).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn new_credentials_are_tried_at_once() {
+    let bed = Bed::guarded("*:right\n");
+    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    let file = bed.folder.path().join("secrets/token");
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    std::fs::write(&file, "wrong").expect("written");
+    let credentials = Credentials::token(Secret::File(file.clone()));
+    let (sync, mut outputs) = start(bed.handle_with(|options| options.credentials = Some(credentials)));
+    let running = tokio::spawn(sync.run(NEVER, Arc::new(Notify::new()), CancellationToken::new()));
+    let refused = tokio::time::timeout(DEADLINE, outputs.state.wait_for(|state| state.error.is_some())).await;
+    let class = refused.expect("in time").expect("alive").error.as_ref().map(|(class, _)| *class);
+    assert_eq!(class, Some(Class::Denied));
+    let new = file.with_file_name("new");
+    std::fs::write(&new, "right").expect("written");
+    std::fs::rename(&new, &file).expect("in place");
+    until(&mut outputs.synced, |_| true).await;
+    running.abort();
+}

@@ -1,0 +1,102 @@
+//! Templates of a synced commit, read back as files.
+
+use jiff::Timestamp;
+use opsy::api::Class;
+use opsy::git::templates::TemplateQuery;
+use opsy::manifest::ObjectSet;
+use opsy::sync::{Outputs, Sync};
+
+use super::bed::{Bed, Remote};
+
+async fn synced(bed: &Bed) -> (Sync, Outputs) {
+    let (mut sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
+    sync.once().await.expect("synced");
+    (sync, outputs)
+}
+
+fn query(template: &str) -> TemplateQuery {
+    TemplateQuery { template: template.to_owned(), var_files: Vec::new(), inputs: Vec::new(), whole: false }
+}
+
+fn repository(remote: &Remote) {
+    remote.commit(
+        "main",
+        &[
+            ("packer/node/node.pkr.hcl", Some("source")),
+            ("packer/node/setup.sh", Some("echo")),
+            ("shared/motd", Some("welcome")),
+            ("status/x.yaml", Some("s")),
+        ],
+    );
+    remote.link("main", "packer/node/motd", "../../shared/motd");
+}
+
+#[tokio::test]
+async fn files_come_with_their_content() {
+    let bed = Bed::start();
+    repository(&bed.remote());
+    let (mut sync, outputs) = synced(&bed).await;
+    let templates = outputs.templates;
+    let resolved = templates.resolve(&query("packer/node/")).await.expect("resolved");
+    let files = templates.files(&query("packer/node/"), &resolved.commit).await.expect("files");
+    let text = |content: &[u8]| String::from_utf8_lossy(content).into_owned();
+    let files: Vec<_> = files.iter().map(|file| (file.path.as_str(), text(&file.content))).collect();
+    assert_eq!(
+        files,
+        [
+            ("packer/node/motd", "welcome".to_owned()),
+            ("packer/node/node.pkr.hcl", "source".to_owned()),
+            ("packer/node/setup.sh", "echo".to_owned()),
+        ]
+    );
+    let whole = TemplateQuery { whole: true, ..query("packer/node") };
+    assert_eq!(templates.resolve(&whole).await.expect("resolved").tag, resolved.tag);
+    let all = templates.files(&whole, &resolved.commit).await.expect("files");
+    assert_eq!(all.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().len(), 4, "all but the status");
+    // A build that started keeps its commit, whatever is pushed meanwhile.
+    bed.remote().commit("main", &[("packer/node/node.pkr.hcl", Some("other")), ("shared/motd", Some("bye"))]);
+    sync.once().await.expect("synced");
+    let old = templates.files(&query("packer/node/node.pkr.hcl"), &resolved.commit).await.expect("files");
+    assert_eq!(old[0].content, b"source");
+    assert_ne!(templates.resolve(&query("packer/node")).await.expect("resolved").tag, resolved.tag);
+}
+
+#[tokio::test]
+async fn a_missing_template_is_a_mistake_and_an_unread_repository_is_not() {
+    let bed = Bed::start();
+    repository(&bed.remote());
+    let (sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
+    let early = outputs.templates.resolve(&query("packer/node")).await.expect_err("too early");
+    assert_eq!(early.class, Class::TRANSIENT);
+    let mut sync = sync;
+    sync.once().await.expect("synced");
+    let missing = outputs.templates.resolve(&query("packer/nod")).await.expect_err("missing");
+    assert_eq!((missing.class, missing.message.contains("packer/nod")), (Class::Invalid, true));
+}
+
+#[tokio::test]
+async fn files_beyond_all_measure_are_refused() {
+    let bed = Bed::start();
+    let big = "x".repeat(17 * 1024 * 1024);
+    let files: Vec<(String, String)> =
+        (0..4).map(|n| (format!("packer/big/{n}.bin"), format!("{n}{big}"))).collect();
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    bed.remote().commit("main", &files);
+    let (_sync, outputs) = synced(&bed).await;
+    let resolved = outputs.templates.resolve(&query("packer/big")).await.expect("resolved");
+    let error = outputs.templates.files(&query("packer/big"), &resolved.commit).await.expect_err("too much");
+    assert_eq!(error.class, Class::Invalid);
+    assert!(error.message.contains("packer/big/"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn the_agents_own_repository() {
+    let bed = Bed::guarded("*:hunter2\n");
+    repository(&bed.remote());
+    let git = bed.handle_with(|options| options.credentials = Some(super::bed::token("hunter2")));
+    let (mut sync, outputs) = Sync::new(git, Box::new(|_| ObjectSet::default()), Timestamp::now);
+    sync.once().await.expect("synced");
+    assert_eq!(outputs.templates.own(), (bed.url(), "main".to_owned()));
+    assert!(outputs.templates.is_own(bed.url().trim_end_matches(".git")));
+    assert!(!outputs.templates.is_own("https://github.com/org/repo"));
+}

@@ -1,0 +1,103 @@
+//! What happens to the state folder: two agents want it, its disk is full, it is lost.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{builder_world, finish, hold_next_build, run_folders, wait_for_calls, wait_for_image};
+use crate::whole::writes;
+use crate::world::{World, run};
+
+#[test]
+fn a_second_agent_on_the_folder_is_refused_and_the_first_goes_on() {
+    let world = builder_world("");
+    hold_next_build(&world);
+    let _first = world.agent();
+    wait_for_calls(&world, "ec2:CreateImage", 1);
+    for arguments in [&["run"][..], &["run", "--once"]] {
+        let mut second = world.opsy();
+        second.args(arguments);
+        let refused = run(second);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let words = format!("another opsy works on the state folder {}", world.state().display());
+        assert!(refused.stderr.contains(&words), "{}", refused.stderr);
+    }
+    finish(&world);
+    wait_for_image(&world);
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+}
+
+#[test]
+fn a_lost_folder_costs_no_build_and_no_rollout() {
+    let world = World::new();
+    let first = world.once();
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let (images, log, amis) = (world.our_images(), world.log(), world.amis());
+    fs::remove_dir_all(world.state()).expect("the state folder goes");
+    world.account.clear_journal();
+
+    let again = world.once();
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
+    assert_eq!((world.our_images(), world.log(), world.amis()), (images, log, amis));
+}
+
+/// A small disk of its own below the state folder, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount.
+    fn mount(at: &Path) -> Option<Self> {
+        fs::create_dir_all(at).expect("a folder");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(at).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+    }
+
+    fn fill(&self) {
+        let whole = vec![0; 8 << 20];
+        fs::write(self.0.join("filler"), whole).expect_err("the disk is smaller than that");
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).expect("the filler goes");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a build may still have its folder open.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_starts_nothing_and_is_gone_on_from_when_there_is_room() {
+    let world = builder_world("");
+    let Some(disk) = SmallDisk::mount(&world.state()) else {
+        eprintln!("SKIPPED: mounting a small disk needs root; nothing was shown about a full disk");
+        return;
+    };
+    let agent = world.agent();
+    let image = wait_for_image(&world);
+    world.wait("the run is forgotten", || run_folders(&world).is_empty().then_some(()));
+    agent.kill();
+    disk.fill();
+    world.account.post("base-image", json!({ "version": "20260901" }));
+    // Started anew it asks for base images at once.
+    let _agent = world.agent();
+    world.wait("the agent says that the disk is full", || {
+        let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+        (log.contains("No space left on device") && log.contains("nothing new is started")).then_some(())
+    });
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing new");
+    assert_eq!(run_folders(&world), []);
+    assert_eq!(world.active_image(), Some(image.clone()), "what there is stays");
+
+    disk.free();
+    let newer = world
+        .wait("the newer base image is built from", || world.active_image().filter(|newer| *newer != image));
+    assert_eq!(world.account.count("ec2:RunInstances"), 2);
+    assert_eq!(world.our_images().len(), 2, "{newer}");
+}

@@ -1,0 +1,189 @@
+//! What happens to a build while it runs: its runner dies, the agent is stopped, its inputs change,
+//! its builder is deleted.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{
+    builder_status, builder_world, finish, hold_next_build, live_runs, ready, results, run_folders,
+    wait_for_calls, wait_for_image,
+};
+use crate::world::{Agent, World, kill};
+
+/// SIGTERM is answered in seconds, on a busy machine too.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A run lives for seconds: two at once would be seen.
+const SAMPLE: Duration = Duration::from_millis(20);
+
+/// Starts a build that waits for its image, under an agent.
+fn held_build(world: &World) -> Agent {
+    hold_next_build(world);
+    let agent = world.agent();
+    wait_for_calls(world, "ec2:CreateImage", 1);
+    agent
+}
+
+/// A running agent, the runners, and what they started.
+type Kill = fn(Agent, &[u32], &[u32]) -> Option<Agent>;
+
+/// Has `killed` kill processes of a build, starts the agent again if it is among them, and follows the
+/// builder through its failure, its pause and its next try.
+fn killed_build(killed: Kill) {
+    let world = builder_world("  failurePolicy:\n    backoff: 1h\n");
+    let agent = held_build(&world);
+    let (runners, others) = world.build_processes();
+    assert_eq!(runners.len(), 1, "one runner");
+    assert!(!others.is_empty(), "Packer runs");
+    let agent = killed(agent, &runners, &others).unwrap_or_else(|| world.agent());
+    world.wait("the failed build is paused after", || {
+        (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
+    });
+    let (_, message) = ready(&builder_status(&world));
+    assert!(message.starts_with("failure 1 of 5, next try at "), "{message}");
+    world.wait("leftovers are swept", || world.leftovers().is_empty().then_some(()));
+    assert_eq!(world.our_images(), [], "the image that was pending is swept as well");
+    agent.kill();
+    let paused = world.once();
+    assert_ne!(paused.status.code(), Some(0), "a failed builder is told by the exit code: {paused:?}");
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "not before the pause is over, restarted or not");
+    assert_eq!(results(&world).len(), 1, "counted once: {:?}", results(&world));
+
+    world.edit("builders/node.yaml", "backoff: 1h", "backoff: 1s", "policy: sooner");
+    let _agent = world.agent();
+    wait_for_image(&world);
+    assert_eq!(results(&world)[0], "Succeeded");
+    assert_eq!(results(&world).len(), 2);
+    assert_eq!(world.account.count("ec2:RunInstances"), 2);
+    assert_eq!(world.our_images().len(), 1);
+    world.wait("leftovers are swept", || world.leftovers().is_empty().then_some(()));
+}
+
+#[test]
+fn a_killed_runner_is_one_failure_and_its_build_is_cleaned_up() {
+    killed_build(|agent, runners, _| {
+        kill(runners);
+        Some(agent)
+    });
+}
+
+#[test]
+fn a_runner_killed_with_its_packer_is_one_failure_and_its_build_is_swept() {
+    killed_build(|agent, runners, others| {
+        kill(&[runners, others].concat());
+        Some(agent)
+    });
+}
+
+#[test]
+fn a_machine_that_went_down_during_a_build_is_one_failure_and_its_build_is_swept() {
+    killed_build(|agent, runners, others| {
+        agent.kill();
+        kill(&[runners, others].concat());
+        None
+    });
+}
+
+#[test]
+fn sigterm_leaves_the_build_running_and_the_next_start_harvests_it() {
+    let world = builder_world("");
+    let agent = held_build(&world);
+    let asked = Instant::now();
+    let status = agent.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(asked.elapsed() < STOPS_WITHIN, "{:?}", asked.elapsed());
+    assert_eq!(world.build_processes().0.len(), 1, "the runner goes on");
+    finish(&world);
+    world.wait("the build ends without an agent", || {
+        run_folders(&world).iter().any(|(_, ended)| *ended).then_some(())
+    });
+    assert_eq!(world.active_image(), None, "nobody harvested it");
+    let _agent = world.agent();
+    wait_for_image(&world);
+    assert_eq!(results(&world), ["Succeeded"]);
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+    world.wait("the run is forgotten", || run_folders(&world).is_empty().then_some(()));
+}
+
+#[test]
+fn a_template_changed_during_a_build_is_built_after_it() {
+    let world = builder_world("");
+    let (most, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(live_runs(&world), Ordering::Relaxed);
+                std::thread::sleep(SAMPLE);
+            }
+        });
+        let _ended = EndsOnDrop(&over);
+        let _agent = held_build(&world);
+        let newer = world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
+        world.wait("the agent has the commit", || fetched(&world, &newer).then_some(()));
+        assert_eq!(world.account.count("ec2:RunInstances"), 1);
+        finish(&world);
+        world.wait("the newer template is built", || (results(&world).len() == 2).then_some(()));
+        let image = wait_for_image(&world);
+        assert!(name_of(&world, &image).starts_with("node-2-"), "the newest inputs are active");
+        world.wait("the newest image is published", || {
+            (world.amis()["default/node"]["us-east-1"]["x86_64"] == image.as_str()).then_some(())
+        });
+    });
+    assert_eq!(most.load(Ordering::Relaxed), 1, "one live run at a time");
+    let mut states: Vec<String> = world.our_images().into_iter().map(|(_, state)| state).collect();
+    states.sort();
+    assert!(states == ["active", "deprecated"] || states == ["active", "superseded"], "{states:?}");
+    assert_eq!(world.account.count("ec2:RunInstances"), 2);
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_builder_deleted_during_its_build_leaves_its_images_and_nothing_else() {
+    let world = builder_world("");
+    let other = world.show("builders/node.yaml").expect("a builder");
+    let other = other.replace("name: node\n", "name: other\n") + "  suspend: true\n";
+    world.push(&[("builders/other.yaml", Some(&other))], "policy: another, suspended");
+    let agent = world.agent();
+    let image = wait_for_image(&world);
+    world.wait("its status is published", || world.show("status/default/packerbuilders/node.yaml"));
+    agent.kill();
+
+    world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
+    hold_next_build(&world);
+    let _agent = world.agent();
+    wait_for_calls(&world, "ec2:CreateImage", 2);
+    world.push(&[("builders/node.yaml", None)], "policy: no more");
+    world.wait("the object is gone", || world.status("PackerBuilder", "node").is_none().then_some(()));
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.our_images(), [(image, "active".to_owned())]);
+    assert_eq!(world.build_processes(), (Vec::new(), Vec::new()));
+    assert_eq!(run_folders(&world), []);
+    world.wait("its status file is gone", || {
+        world.show("status/default/packerbuilders/node.yaml").is_none().then_some(())
+    });
+    assert!(world.amis().get("default/node").is_none(), "{}", world.amis());
+    assert!(world.status("PackerBuilder", "other").is_some());
+}
+
+/// The watching thread ends however the test does.
+struct EndsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Is a commit in the agent's clone of the branch?
+fn fetched(world: &World, commit: &str) -> bool {
+    let history =
+        world.git(&world.state().join("clone"), &["log", "--format=%H", "refs/remotes/origin/main"]);
+    history.lines().any(|line| line == commit)
+}
+
+fn name_of(world: &World, image: &str) -> String {
+    let state = world.account.state();
+    let mut images = state["images"].as_array().expect("images").iter();
+    let found = images.find(|found| found["id"] == image).expect("the image");
+    found["name"].as_str().expect("a name").to_owned()
+}

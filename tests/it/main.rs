@@ -1,0 +1,18 @@
+//! Every integration test, in one binary: Opsy as a user runs it, against the test bed, judged by what
+//! AWS, Git and the state folder hold afterwards.
+#![allow(clippy::disallowed_methods, reason = "tests start processes, read clocks and environments")]
+
+mod aws;
+mod bed;
+mod builder;
+mod example;
+mod faults;
+mod git;
+mod kills;
+mod map;
+mod operator;
+mod policy;
+mod refresher;
+mod restart;
+mod whole;
+mod world;

@@ -1,0 +1,93 @@
+//! What people, their server and their templates do wrong, seen by the whole agent.
+
+mod manifests;
+mod packer;
+mod remote;
+mod rivals;
+
+use std::path::Path;
+use std::{fs, io};
+
+use crate::world::World;
+
+/// Under a builder's `spec`: long enough for `--once` to end before the next try.
+const RETRY_SOON: &str = "  failurePolicy: {backoff: 5s}\n";
+
+/// A builder of the EKS image, with more lines under `spec.builder`, and more under `spec`.
+fn builder(name: &str, dir: &str, of_builder: &str, of_spec: &str) -> String {
+    format!(
+        "apiVersion: ami.opsy.dev/v1alpha1
+kind: PackerBuilder
+metadata:
+  name: {name}
+spec:
+  region: us-east-1
+  clusterName: demo
+  amiFilters:
+    - {{name: owner-id, values: [\"602401143452\"]}}
+    - {{name: name, values: [amazon-eks-node-al2023-x86_64-standard-1.31-*]}}
+  timeOuts: {{expiresIn: 30d, controllerTimer: 1s}}
+{of_spec}  builder:
+    dir: {dir}
+{of_builder}    commands:
+      - subCommand: build
+"
+    )
+}
+
+/// `opsy.yaml` with a short quiet period and further lines under `publish`.
+fn settings(of_publish: &str) -> String {
+    format!("agentID: test\nlimits: {{concurrentBuilds: 9}}\npublish:\n  quietPeriod: 100ms\n{of_publish}")
+}
+
+/// A template that builds.
+fn template() -> &'static str {
+    include_str!("../fixtures/repo/packer/node/node.pkr.hcl")
+}
+
+/// Builder `node` alone, and nothing that rolls out.
+fn push_node(world: &World, of_publish: &str) {
+    let files = [
+        ("opsy.yaml", settings(of_publish)),
+        ("builders/node.yaml", builder("node", "packer/node", "", RETRY_SOON)),
+        ("packer/node/node.pkr.hcl", template().to_owned()),
+    ];
+    let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(text.as_str()))).collect();
+    world.push(&files, "policy: first");
+}
+
+/// Waits until `Ready` of builder `node` is true.
+fn wait_for_node(world: &World) -> String {
+    world.wait("builder node is ready", || {
+        let [ready, ..] = world.condition("PackerBuilder", "node", "Ready")?;
+        (ready == "True").then(|| world.active_image()).flatten()
+    })
+}
+
+/// How often instances were started.
+fn builds(world: &World) -> usize {
+    world.account.count("ec2:RunInstances")
+}
+
+/// Files below a folder that hold a text.
+fn files_with(folder: &Path, text: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text)?);
+        } else if fs::read(&path)?.windows(text.len()).any(|part| part == text.as_bytes()) {
+            found.push(path.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// Asserts that a secret is in no file of the state folder, no log, no commit.
+fn assert_nowhere(world: &World, secret: &str) {
+    assert_eq!(files_with(&world.state(), secret).expect("the state folder"), Vec::<String>::new());
+    let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+    assert!(!log.contains(secret), "the log holds it");
+    let history = world.git(&world.remote(), &["log", "--all", "--patch", "--format=fuller"]);
+    assert!(!history.contains(secret), "a commit holds it");
+}

@@ -1,0 +1,124 @@
+//! Builds that cannot work: what status says, that a failure counts once, and that nothing is left.
+
+use super::{assert_nowhere, builder, builds, push_node, settings, template, wait_for_node};
+use crate::world::{Outcome, World, run};
+
+const TOKEN: &str = "tkn-5up3r-s3cr3t-value";
+
+/// A template of source `null`: no machine, no image; what it runs is a provisioner on this machine.
+fn local(script: &str) -> String {
+    format!(
+        "variable \"ami_id\" {{}}
+variable \"region\" {{}}
+source \"null\" \"here\" {{ communicator = \"none\" }}
+build {{
+  sources = [\"source.null.here\"]
+  provisioner \"shell-local\" {{ inline = [{script:?}] }}
+}}
+"
+    )
+}
+
+fn ready(world: &World, name: &str) -> [String; 3] {
+    world.condition("PackerBuilder", name, "Ready").unwrap_or_else(|| panic!("{name} has a status"))
+}
+
+/// What came of the builds, newest first.
+fn results(world: &World, name: &str) -> Vec<String> {
+    let status = world.status("PackerBuilder", name).expect("a status");
+    let runs = status["history"].as_array().into_iter().flatten();
+    runs.map(|run| run["result"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+/// `opsy run --once` with a secret in its environment.
+fn once(world: &World) -> Outcome {
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"]).env("OPSY_SECRET_DEFAULT_PACKER__TOKEN", TOKEN);
+    run(opsy)
+}
+
+fn push_broken(world: &World) {
+    let refused = template().replace("instance_type", "instance_tpye");
+    let undeclared =
+        template().replace("var.ami_id", "\"ami-1\"").replace("variable \"ami_id\"", "variable \"other\"");
+    let own = |name: &str| (format!("packer/{name}/a.pkr.hcl"), name.to_owned());
+    let templates = [
+        (own("node"), template().to_owned()),
+        (own("refused"), refused),
+        (own("undeclared"), undeclared),
+        (own("failing"), local("echo no such package; exit 7")),
+        (own("fruitless"), local("exit 0")),
+        (own("told"), local("echo token is $TOKEN; exit 3")),
+        (own("keyless"), local("exit 0")),
+        (own("foreign"), local("exit 0")),
+    ];
+    let mut files = vec![("opsy.yaml".to_owned(), settings(""))];
+    for ((path, name), text) in templates {
+        let more = match name.as_str() {
+            "told" => "    secret: packer\n",
+            "keyless" => "    secret: absent\n",
+            "foreign" => "    repoURL: https://git.example.com/platform/templates.git\n",
+            _ => "",
+        };
+        files.push((format!("builders/{name}.yaml"), builder(&name, &format!("packer/{name}"), more, "")));
+        files.push((path, text));
+    }
+    files.push(("builders/gone.yaml".to_owned(), builder("gone", "packer/gone", "", "")));
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    world.push(&files, "policy: first");
+}
+
+#[test]
+fn every_way_a_build_cannot_work_is_told_and_the_neighbour_builds() {
+    let world = World::empty();
+    push_broken(&world);
+    let outcome = once(&world);
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    let told = [
+        ("node", "True", "ImageReady", "active"),
+        ("refused", "False", "BuildFailed", "Did you mean\n\"instance_type\"?"),
+        ("undeclared", "False", "BuildFailed", "To declare variable \"ami_id\""),
+        ("failing", "False", "BuildFailed", "Script exited with non-zero exit status: 7"),
+        ("fruitless", "False", "BuildFailed", "packer exited with 0 but named no image"),
+        ("told", "False", "BuildFailed", "Script exited with non-zero exit status: 3"),
+        ("keyless", "False", "BuildRefused", "secret default/absent not found: name a folder"),
+        ("foreign", "False", "ExternalRepository", "https://git.example.com/platform/templates.git"),
+        ("gone", "False", "TemplateInvalid", "\"packer/gone\" does not exist in the repository"),
+    ];
+    for (name, status, reason, message) in told {
+        let found = ready(&world, name);
+        assert!(found[0] == status && found[1] == reason && found[2].contains(message), "{name}: {found:?}");
+    }
+    assert_eq!(
+        world.amis().as_object().map(|all| all.keys().collect::<Vec<_>>()),
+        Some(vec![&"default/node".to_owned()])
+    );
+    let log = world.log();
+
+    let again = once(&world);
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+    for name in ["refused", "undeclared", "failing", "fruitless", "told"] {
+        assert_eq!(results(&world, name), ["Failed"], "{name}");
+    }
+    assert_eq!((builds(&world), world.our_images().len()), (1, 1));
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.log(), log, "nothing new to say");
+    assert!(!outcome.stderr.contains(TOKEN) && !outcome.stdout.contains(TOKEN));
+    assert_nowhere(&world, TOKEN);
+}
+
+#[test]
+fn a_build_waits_for_packer_to_be_installed() {
+    let world = World::empty();
+    push_node(&world, "");
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"]).env("OPSY_PACKER", "/nonexistent/packer");
+    let outcome = run(opsy);
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    let [_, reason, message] = ready(&world, "node");
+    assert!(reason == "BuildFailed" && message.contains("/nonexistent/packer"), "{reason}: {message}");
+    assert_eq!((results(&world, "node"), builds(&world)), (vec!["Failed".to_owned()], 0));
+    let _agent = world.agent();
+    wait_for_node(&world);
+    assert_eq!((results(&world, "node").len(), builds(&world)), (2, 1));
+}

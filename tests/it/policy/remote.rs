@@ -1,0 +1,242 @@
+//! The remote: closed, empty, without the branch, away and back, refusing, forced, or elsewhere.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::{assert_nowhere, builds, push_node, settings, template, wait_for_node};
+use crate::world::{Outcome, World, fixtures, run};
+
+const PASSWORD: &str = "pw-5up3r-s3cr3t-git";
+
+/// Less than the agent gives running passes to end.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// `opsy run --once` with variables of its own.
+fn once(world: &World, variables: &[(&str, &str)]) -> Outcome {
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"]).envs(variables.iter().copied());
+    run(opsy)
+}
+
+/// Arguments of every process there is.
+fn arguments() -> String {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    // Processes end meanwhile.
+    let read = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).unwrap_or_default();
+    processes.map(read).map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+}
+
+#[test]
+fn a_remote_that_cannot_be_read_is_told_and_a_password_stays_secret() {
+    let world = World::served(Some(&format!("agent:{PASSWORD}")));
+    let right = [("OPSY_GIT_USERNAME", "agent"), ("OPSY_GIT_PASSWORD", PASSWORD)];
+    let wrong = [("OPSY_GIT_USERNAME", "agent"), ("OPSY_GIT_PASSWORD", "pw-of-yesterday")];
+    let fails = |variables: &[(&str, &str)], words: &str| {
+        let outcome = once(&world, variables);
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains("pw-of-yesterday"));
+    };
+    fails(&[], "asks for credentials and none are set");
+    fails(&wrong, "refuses the credentials");
+    fails(&right, "has no commit yet: push a first one");
+    push_node(&world, "");
+    fails(&[right[0], right[1], ("OPSY_BRANCH", "mian")], "has no branch \"mian\", only main");
+    assert_eq!(world.account.calls(), Vec::<String>::new(), "nothing is touched");
+
+    let file = world.root().join("password");
+    fs::write(&file, format!("{PASSWORD}\n")).expect("a file");
+    let mut opsy = world.opsy();
+    opsy.env("OPSY_GIT_USERNAME", "agent").env("OPSY_GIT_PASSWORD_FILE", &file);
+    let agent = world.start(opsy);
+    world.wait("a published image", || {
+        assert!(!arguments().contains(PASSWORD), "no process has it among its arguments");
+        (world.amis().get("default/node").is_some()).then_some(())
+    });
+    wait_for_node(&world);
+    assert!(agent.stop().success());
+    assert_nowhere(&world, PASSWORD);
+}
+
+#[test]
+fn work_goes_on_while_the_remote_is_away() {
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    push_node(&world, "");
+    server.away(Some("refuse"));
+    let agent = world.agent();
+    let says = |words: &str| {
+        let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+        log.contains(words).then_some(())
+    };
+    world.wait("the outage is logged", || says("working by the last good commit"));
+    server.away(None);
+    let image = wait_for_node(&world);
+    world.wait("its status in Git", || {
+        (world.amis()["default/node"]["us-east-1"]["x86_64"] == image.as_str()).then_some(())
+    });
+
+    server.away(Some("503"));
+    let newer = template().replace("default = \"1\"", "default = \"2\"");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&newer))], "policy: second");
+    world.wait("the second outage", || says("503"));
+    assert_eq!(world.active_image(), Some(image.clone()));
+    server.away(None);
+    let newest = world.wait("the second image", || world.active_image().filter(|active| *active != image));
+    world.wait("its status in Git", || {
+        (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
+    });
+    assert!(agent.stop().success());
+    assert_eq!(builds(&world), 2);
+}
+
+#[test]
+fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    push_node(&world, "");
+    assert_eq!(world.once().status.code(), Some(0));
+    let log = world.log();
+    fs::remove_dir_all(world.state()).expect("the state folder");
+    let says = |words: &str| {
+        let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+        log.contains(words).then_some(())
+    };
+    server.away(Some("refuse"));
+    let agent = world.agent();
+    world.wait("the outage is logged", || says("working by the last good commit"));
+    let start = Instant::now();
+    assert!(agent.stop().success());
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+
+    // A file where a folder should be: no object can be stored.
+    fs::remove_file(world.agent_log()).expect("a log");
+    let agent = world.agent();
+    world.wait("the outage is logged", || says("working by the last good commit"));
+    fs::create_dir_all(world.state().join("objects")).expect("a folder");
+    fs::write(world.state().join("objects/PackerBuilder"), "").expect("a file");
+    server.away(None);
+    world.wait("the trouble is logged", || says("the commit cannot be taken over"));
+    assert!(agent.stop().success());
+    assert_eq!(world.log(), log, "its status stays in Git");
+    fs::remove_dir_all(world.state()).expect("the state folder");
+    assert_eq!(world.once().status.code(), Some(0));
+    assert_eq!((builds(&world), world.log()), (1, log));
+}
+
+/// Refuses commits of ours.
+const FREEZE: &str = "while read -r old new ref; do
+  case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen: ask the platform team' >&2; exit 1;; esac
+done";
+
+#[test]
+fn a_refusing_hook_holds_up_status_alone() {
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    world.push_folder(&fixtures().join("repo"), "policy: first");
+    server.remote().hook("pre-receive", FREEZE);
+    let refused = world.once();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let words = "status is frozen: ask the platform team";
+    assert!(
+        refused.stderr.contains("the push of status was refused") && refused.stderr.contains(words),
+        "{refused:?}"
+    );
+    let image = world.active_image().expect("an image");
+    for group in ["system", "web", "batch"] {
+        assert_eq!(world.group(group)["release_version"], image.as_str(), "{group}");
+    }
+    assert_eq!(world.log(), ["policy: first"]);
+
+    let agent = world.agent();
+    let says_so = || fs::read_to_string(world.agent_log()).ok()?.contains(words).then_some(());
+    world.wait("the agent is refused too", says_so);
+    for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
+        let [status, reason, message] = world.wait("the refusal is in status", || {
+            world.condition(kind, name, "Published").filter(|[status, ..]| status == "False")
+        });
+        assert!(
+            (status.as_str(), reason.as_str()) == ("False", "PushRefused") && message.contains(words),
+            "{message}"
+        );
+        let ready = world.condition(kind, name, "Ready").expect("a status");
+        assert_eq!(ready[0], "True", "{ready:?}");
+    }
+    let mut table = world.opsy();
+    table.args(["status", "--output", "text"]);
+    let table = run(table).stdout;
+    assert!(table.contains(&format!("not published: pre-receive hook declined: {words}")), "{table}");
+
+    server.remote().unhook("pre-receive");
+    assert!(agent.stop().success(), "the last thing it does is to publish");
+    assert_eq!(world.log().len(), 2, "{:?}", world.log());
+    assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
+    let _agent = world.agent();
+    for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
+        world.wait("it is told", || {
+            world.condition(kind, name, "Published").filter(|[status, ..]| status == "True")
+        });
+    }
+    assert_eq!(builds(&world), 1);
+}
+
+#[test]
+fn a_rewritten_branch_is_followed() {
+    let world = World::served(None);
+    push_node(&world, "");
+    let agent = world.agent();
+    let image = wait_for_node(&world);
+    world.wait("its status in Git", || world.amis().get("default/node").map(|_| ()));
+    let server = world.server.as_ref().expect("a server");
+    let builder = world.show("builders/node.yaml").expect("the builder");
+    let newer = template().replace("default = \"1\"", "default = \"2\"");
+    let settings = settings("");
+    let files = [
+        ("opsy.yaml", Some(settings.as_str())),
+        ("builders/node.yaml", Some(&builder)),
+        ("packer/node/node.pkr.hcl", Some(&newer)),
+    ];
+    server.remote().rewrite("main", &files);
+    let newest =
+        world.wait("the image of the new history", || world.active_image().filter(|active| *active != image));
+    world.wait("its status in Git", || {
+        (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
+    });
+    assert!(agent.stop().success());
+    let log = world.log();
+    assert_eq!((log.last().map(String::as_str), builds(&world)), (Some("by hand"), 2), "{log:?}");
+    assert!(
+        log[..log.len() - 1].iter().all(|subject| subject.starts_with("opsy: ")),
+        "nothing old came back: {log:?}"
+    );
+}
+
+#[test]
+fn status_goes_nowhere_or_to_a_branch_of_its_own() {
+    let world = World::served(None);
+    push_node(&world, "  enabled: false\n");
+    let off = once(&world, &[]);
+    assert_eq!(off.status.code(), Some(0), "{off:?}");
+    assert_eq!(world.log(), ["policy: first"]);
+    assert_eq!(
+        world.condition("PackerBuilder", "node", "Published").map(|[_, reason, _]| reason).as_deref(),
+        Some("Off")
+    );
+
+    world.edit("opsy.yaml", "enabled: false", "branch: opsy-status", "policy: publish");
+    let elsewhere = once(&world, &[]);
+    assert_eq!(elsewhere.status.code(), Some(0), "{elsewhere:?}");
+    assert_eq!(world.log(), ["policy: publish", "policy: first"]);
+    let files = world.git(&world.remote(), &["ls-tree", "-r", "--name-only", "opsy-status"]);
+    assert!(
+        files.contains("status/amis.json") && files.lines().all(|file| file.starts_with("status/")),
+        "{files}"
+    );
+    let tip = world.git(&world.remote(), &["log", "--format=%P%s", "opsy-status"]);
+    assert!(tip.lines().count() == 1 && tip.starts_with("opsy: "), "one commit without parents: {tip}");
+
+    fs::remove_dir_all(world.state()).expect("the state folder");
+    let anew = once(&world, &[]);
+    assert_eq!(anew.status.code(), Some(0), "{anew:?}");
+    assert_eq!((builds(&world), world.log().len()), (1, 2), "what is in Git is known again");
+}

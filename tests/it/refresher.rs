@@ -1,0 +1,378 @@
+//! The refresher against the emulated AWS: passes of the real driver, judged by what the node groups,
+//! launch templates and the journal hold afterwards.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use opsy::api::builder::LaneImage;
+use opsy::api::{AMIRefresher, AMIRefresherStatus, CommitId, Owner};
+use opsy::engine::{Pass, Standing};
+use opsy::manifest::ObjectSet;
+use opsy::refresher::{Context, reconcile};
+use opsy::settings::RepoSettings;
+use opsy::sync::Synced;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::aws::edge;
+use crate::bed::Account;
+
+/// Passes within which a rollout of three groups must be over.
+const PASSES: usize = 120;
+/// Writes, as the journal names them.
+const WRITES: [&str; 4] = [
+    "ec2:CreateLaunchTemplateVersion",
+    "ec2:DeleteLaunchTemplateVersions",
+    "eks:UpdateNodegroupVersion",
+    "eks:UpdateNodegroupConfig",
+];
+
+/// One refresher of a seeded account, and the builder it may take its image from.
+struct Rolling {
+    account: Account,
+    seed: Value,
+    context: Context,
+    object: AMIRefresher,
+    built: Arc<Mutex<Option<Vec<LaneImage>>>>,
+}
+
+impl Rolling {
+    async fn new(spec: Value) -> Self {
+        Self::with(spec, RepoSettings::default()).await
+    }
+
+    async fn with(spec: Value, settings: RepoSettings) -> Self {
+        let (account, seed) = Account::seeded();
+        let mut whole = json!({ "region": "us-east-1", "clusterName": "demo" });
+        whole.as_object_mut().expect("fields").extend(spec.as_object().expect("fields").clone());
+        let mut object = AMIRefresher::new("nodes", serde_json::from_value(whole).expect("a spec"));
+        object.metadata.namespace = Some("default".to_owned());
+        let synced = Synced {
+            commit: CommitId::parse("0123456789abcdef0123456789abcdef01234567").expect("an id"),
+            input: String::new(),
+            set: ObjectSet { settings, ..ObjectSet::default() },
+            status_files: Vec::new(),
+        };
+        let built: Arc<Mutex<Option<Vec<LaneImage>>>> = Arc::default();
+        let looked = built.clone();
+        let context = Context {
+            aws: edge(&account).await,
+            builder_images: Arc::new(move |_| looked.lock().expect("no panic").clone()),
+            synced: watch::channel(Some(Arc::new(synced))).1,
+            owner: Owner::parse("team").expect("an owner"),
+            now: Timestamp::now,
+        };
+        Self { account, seed, context, object, built }
+    }
+
+    /// The seed's base image of August.
+    fn image(&self) -> String {
+        self.seed["base_images"]["v20260801"].as_str().expect("an id").to_owned()
+    }
+
+    /// The agent starts again: it remembers its status, and no shared answer.
+    async fn restart(&mut self) {
+        self.context.aws = edge(&self.account).await;
+    }
+
+    async fn pass(&mut self) -> Pass<AMIRefresherStatus> {
+        let pass = reconcile(Arc::new(self.object.clone()), &self.context).await;
+        self.object.status = Some(pass.status.clone());
+        pass
+    }
+
+    /// Passes, with emulated time going by as each asks, until nothing is under way.
+    async fn rest(&mut self) -> Pass<AMIRefresherStatus> {
+        for _ in 0..PASSES {
+            let pass = self.pass().await;
+            if pass.standing != Standing::Busy && pass.standing != Standing::Failing {
+                return pass;
+            }
+            self.account.post("clock", json!({ "advance": pass.look.as_secs() }));
+        }
+        panic!("does not come to rest: {:#?}", self.object.status);
+    }
+
+    /// Image type and image of each managed group, as AWS has them.
+    fn groups(&self) -> Vec<(String, String, String)> {
+        let state = self.account.state();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let groups = state["node_groups"].as_array().expect("node groups");
+        let mut groups: Vec<_> = groups
+            .iter()
+            .map(|group| (text(&group["name"]), text(&group["ami_type"]), text(&group["release_version"])))
+            .collect();
+        groups.sort();
+        groups
+    }
+
+    fn on(&self, image: &str) -> BTreeSet<String> {
+        let on = self.groups().into_iter().filter(|(_, kind, release)| kind == "CUSTOM" && release == image);
+        on.map(|(name, _, _)| name).collect()
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.account.calls().into_iter().filter(|call| WRITES.contains(&call.as_str())).collect()
+    }
+
+    fn versions_of_ours(&self) -> usize {
+        self.account.state().to_string().matches("opsy team ").count()
+    }
+}
+
+fn reason(pass: &Pass<AMIRefresherStatus>) -> (String, String) {
+    let conditions = pass.status.conditions.clone().unwrap_or_default();
+    let ready = conditions.into_iter().find(|c| c.r#type == "Ready").expect("Ready");
+    (ready.reason.unwrap_or_default(), ready.message.unwrap_or_default())
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_eligible_group_is_moved_and_the_others_are_named() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Settled, "UpToDate"), "{message}");
+    assert!(message.contains("legacy has no launch template of its own"), "{message}");
+    assert_eq!(rolling.on(&image), names(&["batch", "system", "web"]));
+    assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 3);
+    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 3);
+    assert_eq!(rolling.versions_of_ours(), 3);
+
+    rolling.account.clear_journal();
+    let again = rolling.pass().await;
+    assert_eq!((again.status, again.notes), (pass.status, Vec::new()));
+    assert_eq!(rolling.account.calls().len(), 0, "the shared answer will do");
+}
+
+#[tokio::test]
+async fn versions_never_pile_up() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    let (old, new) = (rolling.seed["initial_image"].as_str().expect("an id").to_owned(), rolling.image());
+    for image in [&new, &old, &new, &old] {
+        rolling.object.spec.ami = Some(image.clone());
+        let pass = rolling.rest().await;
+        assert_eq!(reason(&pass).0, "UpToDate", "{:?}", reason(&pass));
+        assert!(rolling.on(image).contains("web"));
+        assert!(rolling.versions_of_ours() <= 2, "in force and previous: {}", rolling.versions_of_ours());
+    }
+}
+
+#[tokio::test]
+async fn a_builders_image_is_taken_from_its_lane_here() {
+    let mut rolling = Rolling::new(json!({ "amiFrom": { "packerBuilder": "base" } })).await;
+    let pass = rolling.pass().await;
+    assert_eq!(reason(&pass).0, "NoEligibleImage");
+    let image = rolling.image();
+    let lane = |region: &str, id: &str| LaneImage {
+        region: region.to_owned(),
+        architecture: "x86_64".to_owned(),
+        id: id.to_owned(),
+        name: None,
+    };
+    *rolling.built.lock().expect("no panic") =
+        Some(vec![lane("eu-west-1", "ami-0000000000000000f"), lane("us-east-1", &image)]);
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.status.target_ami, Some(image.clone()));
+    assert_eq!(rolling.on(&image).len(), 3);
+}
+
+#[tokio::test]
+async fn filters_find_the_newest_image_of_each_architecture() {
+    let mut rolling = Rolling::new(json!({ "amiFilters": [
+        { "name": "name", "values": ["amazon-eks-node-al2023-*"] },
+        { "name": "owner-id", "values": ["602401143452"] },
+    ] }))
+    .await;
+    let image = rolling.image();
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image).len(), 3, "x86_64 groups get the x86_64 image");
+    let target = pass.status.target_ami.expect("a target");
+    assert_eq!(target.split(',').count(), 2, "{target}");
+}
+
+#[tokio::test]
+async fn a_failed_update_is_named_and_not_repeated() {
+    let mut rolling = Rolling::new(json!({})).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion",
+        "params": { "nodegroupName": "^system$" },
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert!(message.contains("system could not be moved"), "{message}");
+    assert!(message.contains("NodeCreationFailure: Instances failed to join"), "{message}");
+    assert_eq!(rolling.on(&rolling.image()), names(&["batch"]), "web comes after system");
+    let writes = rolling.writes();
+    for _ in 0..3 {
+        rolling.account.post("clock", json!({ "advance": 3600 }));
+        assert_eq!(rolling.rest().await.standing, Standing::Stalled);
+    }
+    assert_eq!(rolling.writes(), writes);
+}
+
+#[tokio::test]
+async fn a_busy_group_is_waited_for_and_no_version_is_made() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.post("node-group", json!({ "name": "web", "status": "UPDATING" }));
+    for _ in 0..5 {
+        assert_eq!(reason(&rolling.pass().await).0, "WaitingForNodeGroup");
+    }
+    assert_eq!(rolling.writes(), Vec::<String>::new());
+    rolling.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
+    rolling.restart().await;
+    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+}
+
+#[tokio::test]
+async fn a_conflict_of_the_last_moment_leaves_one_version() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "count": 4, "status": 409,
+        "code": "ResourceInUseException",
+        "message": "Nodegroup cannot be updated as it is currently not in Active State",
+    }));
+    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+    assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 1);
+    assert_eq!(rolling.versions_of_ours(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_update_leaves_no_version() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "status": 400,
+        "code": "InvalidParameterException", "message": "Remote access configuration cannot be specified",
+    }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert!(message.contains("Remote access configuration"), "{message}");
+    assert_eq!(rolling.versions_of_ours(), 0);
+    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 1);
+}
+
+#[tokio::test]
+async fn lost_answers_and_throttling_cost_nothing_twice() {
+    let mut rolling = Rolling::new(json!({ "refreshConfig": { "maxUnavailable": 2 } })).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    for operation in ["CreateLaunchTemplateVersion", "UpdateNodegroupVersion", "UpdateNodegroupConfig"] {
+        // Past the SDK's own retries, so that the refresher itself must find what was done.
+        rolling.account.fault(json!({ "kind": "lost", "operation": operation, "count": 4 }));
+    }
+    rolling.account.fault(json!({ "kind": "throttle", "service": "eks", "skip": 3, "count": 3 }));
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image).len(), 3);
+    assert_eq!(rolling.versions_of_ours(), 3, "one version a group");
+    let state = rolling.account.state();
+    let updates = state["updates"].as_array().expect("updates").len();
+    assert_eq!(updates, 6, "one configuration and one version update a group: {}", state["updates"]);
+}
+
+#[tokio::test]
+async fn a_denied_call_names_the_permission() {
+    let mut rolling = Rolling::new(json!({})).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({ "kind": "deny", "operation": "CreateLaunchTemplateVersion" }));
+    for _ in 0..20 {
+        if rolling.pass().await.standing == Standing::Failing {
+            break;
+        }
+    }
+    let pass = rolling.pass().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Failing, "AwsDenied"));
+    assert!(message.contains("ec2:CreateLaunchTemplateVersion"), "{message}");
+    rolling.account.clear_faults();
+    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+}
+
+#[tokio::test]
+async fn a_degraded_group_stops_the_rollout_until_it_is_repaired() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    rolling.account.post("node-group", json!({ "name": "web", "status": "DEGRADED", "message": "no room" }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "NodeGroupDegraded"), "{message}");
+    assert!(message.contains("web (AsgInstanceLaunchFailures: no room)"), "{message}");
+    rolling.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
+    rolling.restart().await;
+    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+    assert_eq!(rolling.on(&image).len(), 3);
+}
+
+#[tokio::test]
+async fn a_group_deleted_half_way_is_left_out() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    while rolling.account.count("eks:UpdateNodegroupVersion") == 0 {
+        assert_eq!(rolling.pass().await.standing, Standing::Busy);
+    }
+    rolling.account.delete("node-group", json!({ "name": "batch" }));
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image), names(&["system", "web"]));
+}
+
+#[tokio::test]
+async fn dying_at_any_point_moves_each_group_once() {
+    for point in 0..9 {
+        let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["batch", "web"] } })).await;
+        let image = rolling.image();
+        rolling.object.spec.ami = Some(image.clone());
+        for _ in 0..point {
+            let pass = rolling.pass().await;
+            rolling.account.post("clock", json!({ "advance": pass.look.as_secs() }));
+        }
+        let before = rolling.object.status.clone();
+        rolling.pass().await;
+        rolling.object.status = before;
+        rolling.restart().await;
+        let pass = rolling.rest().await;
+        assert_eq!(pass.standing, Standing::Settled, "{point}: {:?}", reason(&pass));
+        assert_eq!(rolling.on(&image), names(&["batch", "web"]), "{point}");
+        let updates = rolling.account.state()["updates"].as_array().map(Vec::len);
+        assert_eq!((updates, rolling.versions_of_ours()), (Some(2), 2), "{point}");
+    }
+}
+
+#[tokio::test]
+async fn another_account_than_allowed_is_not_touched() {
+    let settings =
+        RepoSettings { accounts: Some(vec!["999999999999".to_owned()]), ..RepoSettings::default() };
+    let mut rolling = Rolling::with(json!({}), settings).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    let pass = rolling.rest().await;
+    assert_eq!(reason(&pass).0, "AccountNotAllowed");
+    assert_eq!(rolling.writes(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_there_is_named() {
+    let mut rolling = Rolling::new(json!({ "clusterName": "nowhere" })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    let pass = rolling.rest().await;
+    assert_eq!(
+        reason(&pass),
+        ("ClusterNotFound".into(), "there is no EKS cluster nowhere in us-east-1".into())
+    );
+}

@@ -1,0 +1,38 @@
+//! A restart with less knowledge than before: nothing is built, rolled or taken away on a guess.
+
+use crate::whole::writes;
+use crate::world::World;
+
+#[test]
+fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    world.push(&[("opsy.yaml", Some("agentID: [broken\n"))], "policy: break the settings");
+    let log = world.log();
+    for lost in [false, true] {
+        if lost {
+            std::fs::remove_dir_all(world.state()).expect("a state folder");
+        }
+        world.account.clear_journal();
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("opsy.yaml"), "{outcome:?}");
+        assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
+        assert_eq!(world.log(), log);
+    }
+}
+
+#[test]
+fn a_broken_manifest_and_a_lost_folder_take_no_published_status_away() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    let status = world.show("status/default/packerbuilders/node.yaml");
+    let amis = world.amis();
+    assert!(status.is_some());
+    world.edit("builders/node.yaml", "region:", "regoin:", "policy: break the builder");
+    std::fs::remove_dir_all(world.state()).expect("a state folder");
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    assert_eq!(world.show("status/default/packerbuilders/node.yaml"), status);
+    assert_eq!(world.amis(), amis);
+}

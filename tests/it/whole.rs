@@ -1,0 +1,54 @@
+//! The main job from end to end: a commit becomes an AMI, node groups roll, and the result is committed.
+
+use serde_json::json;
+
+use crate::world::World;
+
+/// AWS operations that change something.
+pub fn writes(calls: &[String]) -> Vec<&String> {
+    let looks = ["Describe", "List", "Get"];
+    calls.iter().filter(|call| !looks.iter().any(|look| call.contains(&format!(":{look}")))).collect()
+}
+
+#[test]
+fn two_commits_become_two_images_and_a_third_run_does_nothing() {
+    let world = World::new();
+    let first = world.once();
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let image = world.active_image().expect("one active image");
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
+
+    let second = world.once();
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
+    let newer = world.active_image().expect("one active image");
+    assert_ne!(image, newer);
+    let mut images = world.our_images();
+    images.sort();
+    let mut expected = vec![(image, "deprecated".to_owned()), (newer.clone(), "active".to_owned())];
+    expected.sort();
+    assert_eq!(images, expected);
+    for name in ["system", "web", "batch"] {
+        let group = world.group(name);
+        assert_eq!(
+            (&group["ami_type"], &group["release_version"]),
+            (&json!("CUSTOM"), &json!(newer)),
+            "{name}"
+        );
+    }
+    assert_eq!(world.amis(), json!({ "default/node": { "us-east-1": { "x86_64": newer } } }));
+    let refresher = world.status("AMIRefresher", "demo").expect("a status");
+    let legacy = refresher["nodeGroups"].as_array().expect("groups").iter().find(|g| g["name"] == "legacy");
+    assert_eq!(legacy.expect("the group without a launch template is told of")["state"], "Unsupported");
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+    let log = world.log();
+    let policy = log.iter().filter(|subject| !subject.starts_with("opsy: ")).count();
+    assert_eq!((policy, log.len()), (2, 6), "an image and a rollout after each commit of theirs: {log:?}");
+
+    world.account.clear_journal();
+    let third = world.once();
+    assert_eq!(third.status.code(), Some(0), "{third:?}");
+    let calls = world.account.calls();
+    assert_eq!(writes(&calls), Vec::<&String>::new());
+    assert!(calls.len() <= 12, "{calls:?}");
+    assert_eq!(world.log(), log, "no commit");
+}

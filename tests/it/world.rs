@@ -1,0 +1,369 @@
+//! A world for one test: an AWS account, a Git remote, a state folder, and Opsy started as users do.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::bed::{Account, bed, wait_for};
+use crate::git::bed::Bed as GitServer;
+
+/// Builds and rollouts of the emulated AWS take seconds; a busy machine takes its time.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+pub struct World {
+    pub account: Account,
+    /// Ids of what was seeded.
+    pub seed: Value,
+    /// The server of the remote, where it is not a path.
+    pub server: Option<GitServer>,
+    root: tempfile::TempDir,
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl World {
+    /// A seeded account and a remote holding the small repository of the fixtures.
+    pub fn new() -> Self {
+        let world = Self::empty();
+        world.push_folder(&fixtures().join("repo"), "policy: first");
+        world
+    }
+
+    /// A seeded account and an empty remote.
+    pub fn empty() -> Self {
+        let (account, seed) = Account::seeded();
+        // A node group takes an emulated minute: two seconds here.
+        account.post("clock", serde_json::json!({ "speed": 30 }));
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let world = Self { account, seed, server: None, root };
+        world.git(world.root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
+        world
+    }
+
+    /// The same, its remote behind a server that asks for one of these `user:password` lines, if any.
+    pub fn served(credentials: Option<&str>) -> Self {
+        let server = credentials.map_or_else(GitServer::start, GitServer::guarded);
+        let mut world = Self::empty();
+        world.server = Some(server);
+        world
+    }
+
+    /// Where the remote lies: people push here.
+    pub fn remote(&self) -> PathBuf {
+        let path = |server: &GitServer| server.remote().path().to_owned();
+        self.server.as_ref().map_or_else(|| self.root.path().join("remote.git"), path)
+    }
+
+    /// A folder of this world.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    /// Commits a copy of a folder and pushes it.
+    pub fn push_folder(&self, folder: &Path, message: &str) {
+        let files = files_in(folder, folder);
+        let files: Vec<(&str, Option<&str>)> =
+            files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+        self.push(&files, message);
+    }
+
+    /// Commits files (`None` deletes) on the remote's newest commit and pushes them, as a person does.
+    pub fn push(&self, files: &[(&str, Option<&str>)], message: &str) -> String {
+        let checkout = tempfile::tempdir_in(self.root.path()).expect("a temporary folder");
+        let dir = checkout.path();
+        self.git(dir, &["clone", "--quiet", self.remote().to_str().expect("UTF-8"), "."]);
+        self.git(dir, &["checkout", "--quiet", "-B", "main"]);
+        for (path, text) in files {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            match text {
+                Some(text) => fs::write(&path, text).expect("a file"),
+                None => fs::remove_file(&path).expect("a file to delete"),
+            }
+        }
+        self.git(dir, &["add", "--all"]);
+        self.git(dir, &["commit", "--quiet", "--message", message]);
+        wait_for("the push to be taken", DEADLINE, || self.pushed(dir).then_some(()));
+        self.git(dir, &["rev-parse", "HEAD"]).trim().to_owned()
+    }
+
+    /// Pushes; a push that loses a race against Opsy's own goes again on top of it.
+    fn pushed(&self, dir: &Path) -> bool {
+        let push = self.git_command(dir).args(["push", "--quiet", "origin", "HEAD:main"]).output();
+        let push = push.expect("git runs");
+        let errors = String::from_utf8_lossy(&push.stderr);
+        let lost = ["cannot lock ref", "fetch first", "non-fast-forward"];
+        assert!(
+            push.status.success() || lost.iter().any(|words| errors.contains(words)),
+            "git push: {errors}"
+        );
+        if !push.status.success() {
+            self.git(dir, &["pull", "--quiet", "--rebase", "origin", "main"]);
+        }
+        push.status.success()
+    }
+
+    /// Changes one file of the remote by replacing a text in it.
+    pub fn edit(&self, path: &str, from: &str, to: &str, message: &str) -> String {
+        let text = self.show(path).unwrap_or_else(|| panic!("{path} is in the remote"));
+        assert!(text.contains(from), "{path} holds {from:?}");
+        self.push(&[(path, Some(&text.replace(from, to)))], message)
+    }
+
+    /// A file at the remote's tip.
+    pub fn show(&self, path: &str) -> Option<String> {
+        let output = self.git_command(&self.remote()).args(["show", &format!("main:{path}")]).output();
+        let output = output.expect("git runs");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Subjects of the remote's commits, newest first.
+    pub fn log(&self) -> Vec<String> {
+        let log = self.git(&self.remote(), &["log", "--format=%s", "main"]);
+        log.lines().map(str::to_owned).collect()
+    }
+
+    pub fn amis(&self) -> Value {
+        let text = self.show("status/amis.json").unwrap_or_else(|| "null".into());
+        serde_json::from_str(&text).expect("amis.json is JSON")
+    }
+
+    /// A condition of an object: its status, reason and message.
+    pub fn condition(&self, kind: &str, name: &str, condition: &str) -> Option<[String; 3]> {
+        let status = self.status(kind, name)?;
+        let found = status["conditions"].as_array()?.iter().find(|c| c["type"] == condition)?;
+        Some(["status", "reason", "message"].map(|part| found[part].as_str().unwrap_or("-").to_owned()))
+    }
+
+    pub fn git(&self, dir: &Path, args: &[&str]) -> String {
+        let output = self.git_command(dir).args(args).output().expect("git runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "git {args:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn git_command(&self, dir: &Path) -> Command {
+        let mut git = Command::new("git");
+        git.current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        for who in ["AUTHOR", "COMMITTER"] {
+            git.env(format!("GIT_{who}_NAME"), "Platform Team");
+            git.env(format!("GIT_{who}_EMAIL"), "platform@example.com");
+        }
+        git
+    }
+
+    /// What Opsy is told the remote is.
+    fn address(&self) -> OsString {
+        self.server.as_ref().map_or_else(|| self.remote().into(), |server| server.url().into())
+    }
+
+    /// `opsy` on this world.
+    pub fn opsy(&self) -> Command {
+        let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
+        opsy.envs(self.account.env())
+            .env("PKR_VAR_endpoint", &bed().endpoint)
+            .env("OPSY_REPO", self.address())
+            .env("OPSY_STATE", self.state())
+            .env("OPSY_OUTPUT", "json")
+            .env("OPSY_INTERVAL", "1s")
+            .current_dir(self.root.path())
+            .stdin(Stdio::null());
+        opsy
+    }
+
+    /// `opsy run --once` to its end.
+    pub fn once(&self) -> Outcome {
+        let mut opsy = self.opsy();
+        opsy.args(["run", "--once"]);
+        run(opsy)
+    }
+
+    /// A running agent, killed when dropped.
+    pub fn agent(&self) -> Agent {
+        self.start(self.opsy())
+    }
+
+    /// The same, with an environment of its own.
+    pub fn start(&self, mut opsy: Command) -> Agent {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.agent_log()).expect("a log");
+        opsy.arg("run").stdout(Stdio::null()).stderr(log);
+        Agent(opsy.spawn().expect("opsy starts"))
+    }
+
+    pub fn agent_log(&self) -> PathBuf {
+        self.root.path().join("agent.log")
+    }
+
+    /// An object as `opsy status` knows it.
+    pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
+        let mut opsy = self.opsy();
+        opsy.args(["status", "--output", "json"]);
+        let all: Value = serde_json::from_str(&run(opsy).stdout).ok()?;
+        let found = all.as_array()?.iter().find(|o| o["kind"] == kind && o["name"] == name);
+        found.map(|object| object["status"].clone())
+    }
+
+    /// Waits for something in this world, and shows the world when it does not come about.
+    pub fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
+        let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(what, DEADLINE, look)));
+        shown.unwrap_or_else(|_| {
+            let log = fs::read_to_string(self.agent_log()).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+            panic!("{what}\nstate: {:#}\nlog: {:#?}\nagent:\n{tail}", self.account.state(), self.log())
+        })
+    }
+
+    /// Images of Opsy: (id, status tag).
+    pub fn our_images(&self) -> Vec<(String, String)> {
+        let state = self.account.state();
+        let images = state["images"].as_array().expect("images").iter();
+        images
+            .filter(|image| image["tags"]["brought-to-you-by"] == "opsy-the-ami-operator")
+            .map(|image| {
+                let status = image["tags"]["status"].as_str().unwrap_or("-").to_owned();
+                (image["id"].as_str().expect("an id").to_owned(), status)
+            })
+            .collect()
+    }
+
+    /// What builds left behind.
+    pub fn leftovers(&self) -> Vec<String> {
+        let state = self.account.state();
+        let kinds = state["leftovers"].as_object().expect("leftovers by kind").iter();
+        let name = |kind: &str, id: &Value| format!("{kind} {id}");
+        kinds
+            .flat_map(|(kind, ids)| ids.as_array().into_iter().flatten().map(move |id| name(kind, id)))
+            .collect()
+    }
+
+    /// The one image that is tagged active.
+    pub fn active_image(&self) -> Option<String> {
+        let images = self.our_images();
+        let mut active = images.into_iter().filter(|(_, status)| status == "active");
+        match (active.next(), active.next()) {
+            (Some((id, _)), None) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// A node group of cluster `demo`.
+    pub fn group(&self, name: &str) -> Value {
+        let state = self.account.state();
+        let groups = state["node_groups"].as_array().expect("node groups");
+        groups.iter().find(|group| group["name"] == name).cloned().unwrap_or(Value::Null)
+    }
+}
+
+impl World {
+    /// Processes of this world's builds: runners, and what they started.
+    pub fn build_processes(&self) -> (Vec<u32>, Vec<u32>) {
+        let Ok(runs) = fs::canonicalize(self.state().join("runs")) else { return Default::default() };
+        let entries = fs::read_dir("/proc").expect("/proc");
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let (mut runners, mut others) = (Vec::new(), Vec::new());
+        for id in ids {
+            let process = Path::new("/proc").join(id.to_string());
+            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+            let arguments = String::from_utf8_lossy(&arguments).into_owned();
+            if arguments.contains("\0packer-run\0") && arguments.contains(&*self.state().to_string_lossy()) {
+                runners.push(id);
+            } else if fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(&runs)) {
+                others.push(id);
+            }
+        }
+        (runners, others)
+    }
+}
+
+impl Drop for World {
+    /// Builds outlive agents on purpose; those of a test that failed must not outlive it.
+    fn drop(&mut self) {
+        let (runners, others) = self.build_processes();
+        kill(&[runners, others].concat());
+    }
+}
+
+/// SIGKILL.
+pub fn kill(ids: &[u32]) {
+    for id in ids {
+        // One may have ended with the one before.
+        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+    }
+}
+
+/// Runs a command to its end within the deadline.
+pub fn run(mut command: Command) -> Outcome {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let id = child.id();
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    let start = Instant::now();
+    let output = receive.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        panic!("{command:?} did not end within {:?}", start.elapsed())
+    });
+    let output = output.expect("output");
+    Outcome {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A running agent.
+pub struct Agent(Child);
+
+impl Agent {
+    pub fn kill(mut self) {
+        self.0.kill().expect("a running agent");
+        self.0.wait().expect("its end");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
+        self.0.wait().expect("its end")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Ended already is what we want.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures")
+}
+
+fn files_in(root: &Path, dir: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_in(root, &path));
+        } else {
+            let name = path.strip_prefix(root).expect("inside").to_string_lossy().into_owned();
+            files.push((name, fs::read_to_string(&path).expect("a text file")));
+        }
+    }
+    files
+}
