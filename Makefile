@@ -1,0 +1,64 @@
+# Everything a developer runs. `make demo` and `make test` work as the first command on a fresh Debian.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
+export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
+TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: help demo test check build runner prerequisites bed idle format
+
+help:
+	@echo 'make demo    build, and watch Opsy do its main job once'
+	echo 'make test    build the test bed and run every test'
+	echo 'make check   format, lints, docs, generated files'
+	echo 'make runner  the static opsy-runner'
+	echo 'make bed     keep a test bed running and print its addresses'
+	echo 'make idle    what an idle agent costs'
+	echo 'make format  format the code and write generated files'
+
+prerequisites:
+	@tests/bed/bin/prerequisites
+
+build: prerequisites
+	@cargo build --locked
+
+# The runner goes next to any Packer, so it links nothing. A plain `cargo build --profile runner`
+# would silently put a dynamic one in its place: the check tells.
+runner: prerequisites
+	@cargo rustc --locked -p opsy-runner --bin opsy-runner --profile runner -- -C target-feature=+crt-static
+	if readelf --program-headers --wide $(TARGET)/runner/opsy-runner | grep INTERP; then
+	  echo 'opsy-runner is not static' >&2
+	  exit 1
+	fi
+
+demo: build
+	@python=$$(tests/bed/bin/venv)
+	OPSY=$(TARGET)/debug/opsy PYTHON=$$python tests/bed/demo/demo
+
+test: prerequisites
+	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv)
+	cargo test --locked --workspace
+	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git
+	cd ../.. && $(MAKE) --no-print-directory runner
+
+check: prerequisites
+	@cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	generated=$$(mktemp -d)
+	trap 'rm -rf "$$generated"' EXIT
+	cargo run --quiet --locked -- crds --dir "$$generated"
+	diff -r "$$generated" schemas || { echo 'schemas/ is out of date: make format' >&2; exit 1; }
+
+format:
+	@cargo fmt --all
+	cargo run --quiet --locked -- crds --dir schemas
+
+bed: prerequisites
+	@python=$$(tests/bed/bin/venv)
+	cd tests/bed/aws && exec $$python -m opsybed --port 0
+
+idle: build
+	@python=$$(tests/bed/bin/venv)
+	OPSY=$(TARGET)/debug/opsy PYTHON=$$python $$python tests/bed/idle.py
