@@ -185,7 +185,7 @@ fn tell_wait(on: &On, look: Duration) -> Told {
         }
         On::Slot { limit } => {
             let message = format!("{limit} builds are running, as many as limits.concurrentBuilds allows");
-            say(NotReady, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
+            say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
         }
         On::Fleet { .. } => {
             let message = "its image is gone: other builders look at theirs before anything is built";

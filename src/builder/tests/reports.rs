@@ -75,7 +75,7 @@ fn conditions_follow_the_phase() {
             Standing::Busy,
         ),
         (Observed { suspended: true, ..seen() }, "Suspended", None, Standing::Waiting),
-        (Observed { live: Seen::Is(9), ..seen() }, "ConcurrencyLimit", None, Standing::Busy),
+        (Observed { live: Seen::Is(9), ..seen() }, "ConcurrencyLimit", Some(RECONCILING), Standing::Busy),
         (
             Observed { base: Seen::Is(Base::default()), ..seen() },
             "BaseImageNotFound",
