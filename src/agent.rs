@@ -322,7 +322,7 @@ pub fn spec_problems(document: &crate::manifest::Document) -> Vec<(String, Strin
 
 /// `Published` is part of every status: when publishing begins or ceases to fail, all look again.
 async fn wake_on_trouble(mut publishing: watch::Receiver<Publishing>, home: Arc<StateFolder>) {
-    let mut trouble = false;
+    let mut trouble = home.unpublished();
     while publishing.changed().await.is_ok() {
         let is = !publishing.borrow_and_update().is_good();
         if is != trouble {

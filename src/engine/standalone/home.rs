@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::disk;
+use crate::api::conditions::PUBLISHED;
 use crate::api::{AMIRefresher, Class, Key, Kind, ObjectKey, PackerBuilder};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
@@ -75,6 +76,14 @@ impl StateFolder {
     /// Objects the folder knows, whether a manifest names them or not.
     pub fn known(&self) -> Vec<ObjectKey> {
         self.lock_stored().keys().cloned().collect()
+    }
+
+    /// Does the status of any object say that it was not published?
+    pub fn unpublished(&self) -> bool {
+        let says = |condition: &Value| condition["type"] == PUBLISHED && condition["status"] == "False";
+        let conditions =
+            |stored: &Stored| stored.status["conditions"].as_array().cloned().unwrap_or_default();
+        self.lock_stored().values().any(|stored| conditions(stored).iter().any(says))
     }
 
     /// Takes the documents as the whole of what there is. `gone` are objects to delete: they stay,
