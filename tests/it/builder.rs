@@ -2,8 +2,6 @@
 //! journal and the status that are there afterwards. No refresher takes part.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -52,20 +50,6 @@ fn tags_of(world: &World, image: &str) -> Value {
     let state = world.account.state();
     let images = state["images"].as_array().expect("images");
     images.iter().find(|found| found["id"] == image).map(|found| found["tags"].clone()).unwrap_or_default()
-}
-
-/// Process ids whose command line holds both words.
-fn processes(word: &str, place: &Path) -> Vec<String> {
-    let place = place.to_str().expect("UTF-8");
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("Linux").flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(word) && line.contains(place) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
 }
 
 #[test]
@@ -224,26 +208,6 @@ fn a_template_that_packer_rejects_is_counted_once_and_not_tried_again_at_once() 
     assert_eq!((reason.as_str(), &status["failedJobCount"]), ("BuildFailed", &json!(1)));
     assert!(message.contains("comunicator"), "{message}");
     assert_eq!(world.account.count("ec2:RunInstances"), 0);
-}
-
-#[test]
-fn a_killed_runner_is_one_failure_and_leaves_nothing() {
-    let world = world();
-    world.account.fault(json!({ "kind": "slow", "operation": "StopInstances", "seconds": 8 }));
-    let agent = world.agent();
-    world.wait("the build has a machine", || (world.account.count("ec2:RunInstances") > 0).then_some(()));
-    world
-        .wait("the build stops its machine", || (world.account.count("ec2:StopInstances") > 0).then_some(()));
-    for id in processes("packer-run", &world.state()) {
-        assert!(Command::new("kill").args(["-9", &id]).status().expect("kill runs").success());
-    }
-    world.wait("the failure is recorded", || (results(&world).len() == 1).then_some(()));
-    world.wait("it is swept", || status(&world)["sweeps"][0]["looks"].as_i64().filter(|looks| *looks > 0));
-    world.wait("the next try is awaited", || (ready(&status(&world)).0 == "BuildFailed").then_some(()));
-    agent.stop();
-    assert_eq!((results(&world), world.account.count("ec2:RunInstances")), (vec!["Lost".to_owned()], 1));
-    assert_nothing_left(&world);
-    assert!(world.our_images().is_empty());
 }
 
 #[test]
