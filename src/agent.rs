@@ -181,10 +181,11 @@ fn load(
     let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
     let kept: Vec<ObjectKey> = known.iter().filter(is_kept).cloned().collect();
     tell_problems(&synced.set, pruning.refused.as_deref());
-    let seeds = render::seeds(&synced.status_files);
+    // Read only when an object turns up that the state folder does not know.
+    let seeds = std::cell::LazyCell::new(|| render::seeds(&synced.status_files));
     home.load(&synced.set.documents, &pruning.remove, &kept, |object| seeds.get(object).cloned())
         .context("the commit cannot be taken over into the state folder")?;
-    loaded.send_replace(Some(synced));
+    loaded.send_replace(Some(synced.clone()));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::api::conditions::{self, Condition};
-use crate::api::{AMIRefresherStatus, Key, Kind, ObjectKey};
+use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey};
 use crate::engine::standalone::home::StateFolder;
 use crate::git::commit::Edit;
 use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
@@ -28,6 +28,8 @@ pub fn files(home: Arc<StateFolder>, synced: watch::Receiver<Option<Arc<Synced>>
 /// What the branch holds status of.
 #[derive(Default)]
 struct Published {
+    /// Whose status files were read: they are the same until the next commit is loaded.
+    commit: Option<CommitId>,
     objects: BTreeSet<ObjectKey>,
     /// Pruned since: their files and entries go too.
     gone: BTreeSet<ObjectKey>,
@@ -36,7 +38,10 @@ struct Published {
 impl Published {
     /// Takes up what is there now. A file goes as an object does: only if the prune guard lets it.
     fn update(&mut self, present: BTreeSet<ObjectKey>, synced: &Synced) {
-        self.objects.extend(seeds(&synced.status_files).into_keys());
+        if self.commit.as_ref() != Some(&synced.commit) {
+            self.objects.extend(seeds(&synced.status_files).into_keys());
+            self.commit = Some(synced.commit.clone());
+        }
         self.objects.extend(present.iter().cloned());
         let pruned = prune::decide(&self.objects, &synced.set).remove;
         for object in pruned.into_iter().filter(|object| !present.contains(object)) {
