@@ -70,6 +70,7 @@ class Sshd:
             [program, "-D", "-e", "-f", config],
             stdin=subprocess.DEVNULL,
             stderr=(self.home / "log").open("wb"),
+            env=os.environ | _libraries(Path(program)),
             preexec_fn=_die_with_bed,
         )
         self._await_port(port)
@@ -141,6 +142,13 @@ def _carries(entry: Path, marks: set[bytes]) -> bool:
         return not marks.isdisjoint((entry / "environ").read_bytes().split(b"\0"))
     except OSError:
         return False
+
+
+def _libraries(program: Path) -> dict[str, str]:
+    """Where a server that is only unpacked, not installed, finds the libraries unpacked with it."""
+    root = program.parents[2]
+    folders = [] if root == Path("/") else sorted(root.glob("usr/lib/*-linux-gnu"))
+    return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}
 
 
 def _user() -> str:
