@@ -17,6 +17,57 @@ pub enum Output {
     Json,
 }
 
+/// Where objects live and builds run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// kubernetes inside a cluster or with --kubeconfig, else standalone.
+    Auto,
+    /// A state folder, builds as processes.
+    Standalone,
+    /// Custom resources, builds as Jobs.
+    Kubernetes,
+}
+
+/// What `opsy run` needs to reach a cluster.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterFlags {
+    /// Where objects live and builds run.
+    #[arg(long, env = "OPSY_ENGINE", value_enum, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// Cluster to work in, from outside of it.
+    #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespaces to work in; `*` is all. Default: the agent's own.
+    #[arg(long, env = "OPSY_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
+    pub namespaces: Vec<String>,
+    /// Image with `/opsy-runner`, for build pods.
+    #[arg(long, env = "OPSY_RUNNER_IMAGE", value_name = "IMAGE", default_value = "")]
+    pub runner_image: String,
+    /// Image with Packer, where a builder names none.
+    #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = "hashicorp/packer:1.11")]
+    pub packer_image: String,
+    /// Name of this replica in the Lease. Default: the host name and a random part.
+    #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How long the Lease holds when its holder is gone.
+    #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+}
+
+impl ClusterFlags {
+    /// Is a cluster worked in?
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn is_kubernetes(&self) -> bool {
+        match self.engine {
+            EngineChoice::Kubernetes => true,
+            EngineChoice::Standalone => false,
+            EngineChoice::Auto => {
+                self.kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+            }
+        }
+    }
+}
+
 /// What `opsy run` needs to reach the repository and to build.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
@@ -40,6 +91,11 @@ pub struct RunFlags {
     pub git_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub state: StateFlags,
+    #[command(flatten)]
+    pub cluster: ClusterFlags,
+    /// Serve /healthz, /readyz and /metrics here, like 0.0.0.0:8080. Default: not at all.
+    #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
     /// How often to ask the repository for news.
     #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub interval: Duration,

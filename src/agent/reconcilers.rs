@@ -7,10 +7,9 @@ use tokio::sync::watch;
 use super::{now, render};
 use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
 use crate::aws::Aws;
-use crate::engine::Wake;
 use crate::engine::drive::{Drive, Reconcile};
-use crate::engine::standalone::home::StateFolder;
-use crate::engine::standalone::runs::Processes;
+use crate::engine::objects::Objects;
+use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
 use crate::publish::Publishing;
 use crate::sync::Synced;
@@ -20,8 +19,9 @@ use crate::{builder, refresher};
 pub struct Parts {
     pub aws: Aws,
     pub templates: Templates,
-    pub runs: Processes,
-    pub home: Arc<StateFolder>,
+    pub runs: Arc<dyn Runs>,
+    pub home: Arc<dyn Home>,
+    pub objects: Arc<Objects>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub publishing: watch::Receiver<Publishing>,
@@ -32,7 +32,7 @@ impl Parts {
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
-            runs: Arc::new(self.runs.clone()),
+            runs: self.runs.clone(),
             synced: self.synced.clone(),
             owner: self.owner.clone(),
             now,
@@ -52,9 +52,9 @@ impl Parts {
     }
 
     pub fn refreshers(&self) -> Arc<Drive<AMIRefresher, AMIRefresherStatus>> {
-        let home = self.home.clone();
+        let objects = self.objects.clone();
         let builder_images = move |key: &Key| {
-            let builder = home.builders.get(key)?;
+            let builder = objects.builders.get(key)?;
             Some(builder.status.as_ref().and_then(|status| status.images.clone()).unwrap_or_default())
         };
         let context = Arc::new(refresher::Context {
@@ -83,17 +83,17 @@ impl Parts {
         reconcile: Reconcile<K, S>,
         status: fn(&K) -> Option<&S>,
     ) -> Arc<Drive<K, S>> {
-        let home = self.home.clone();
+        let objects = self.objects.clone();
         let publishing = self.publishing.clone();
         Arc::new(Drive {
             kind,
             reconcile,
             status,
             home: self.home.clone(),
-            board: self.home.board.clone(),
+            board: self.objects.board.clone(),
             wake: Arc::new(move |wake| match wake {
-                Wake::Object(object) => home.wake(object),
-                Wake::Refreshers => home.wake_all(Kind::AMIRefresher),
+                Wake::Object(object) => objects.wake(object),
+                Wake::Refreshers => objects.wake_all(Kind::AMIRefresher),
             }),
             published: Box::new(move || render::published(&publishing.borrow())),
             now,
@@ -104,6 +104,11 @@ impl Parts {
 
 /// The owner as the synced `opsy.yaml` has it.
 fn owner_now(synced: &watch::Receiver<Option<Arc<Synced>>>, otherwise: &Owner) -> Owner {
-    let written = synced.borrow().as_ref().and_then(|synced| synced.set.settings.agent_id.clone());
+    synced.borrow().as_ref().map_or_else(|| otherwise.clone(), |synced| owner_of(synced, otherwise))
+}
+
+/// The owner as a commit's `opsy.yaml` has it.
+pub fn owner_of(synced: &Synced, otherwise: &Owner) -> Owner {
+    let written = synced.set.settings.agent_id.clone();
     written.and_then(|id| Owner::parse(id).ok()).unwrap_or_else(|| otherwise.clone())
 }

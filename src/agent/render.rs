@@ -9,19 +9,24 @@ use tokio::sync::watch;
 
 use crate::api::conditions::{self, Condition};
 use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey};
-use crate::engine::standalone::home::StateFolder;
+use crate::engine::Home;
+use crate::engine::objects::Objects;
 use crate::git::commit::Edit;
 use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
 use crate::publish::{Publishing, Render, Rendered};
 use crate::sync::{Synced, prune};
 
 /// Renders everything there is to publish, whenever it is asked.
-pub fn files(home: Arc<StateFolder>, synced: watch::Receiver<Option<Arc<Synced>>>) -> Render {
+pub fn files(
+    objects: Arc<Objects>,
+    home: Arc<dyn Home>,
+    synced: watch::Receiver<Option<Arc<Synced>>>,
+) -> Render {
     let published: Mutex<Published> = Mutex::default();
     Arc::new(move || {
         let Some(synced) = synced.borrow().clone() else { return Vec::new() };
         let mut published = published.lock().expect("no code panics while it holds the published objects");
-        all(&home, &synced, &mut published)
+        all(&objects, &*home, &synced, &mut published)
     })
 }
 
@@ -52,11 +57,11 @@ impl Published {
     }
 }
 
-fn all(home: &StateFolder, synced: &Synced, published: &mut Published) -> Vec<Rendered> {
+fn all(objects: &Objects, home: &dyn Home, synced: &Synced, published: &mut Published) -> Vec<Rendered> {
     let mut files = Vec::new();
     let mut amis = BTreeMap::new();
     let mut present = BTreeSet::new();
-    for builder in home.builders.all() {
+    for builder in objects.builders.all() {
         let object = name(Kind::PackerBuilder, &*builder);
         let status = builder.status.as_ref().filter(|status| !under_way(status.conditions.as_deref()));
         if let Some(status) = status {
@@ -65,7 +70,7 @@ fn all(home: &StateFolder, synced: &Synced, published: &mut Published) -> Vec<Re
         }
         present.insert(object);
     }
-    for refresher in home.refreshers.all() {
+    for refresher in objects.refreshers.all() {
         let object = name(Kind::AMIRefresher, &*refresher);
         if let Some(status) = refresher.status.as_ref().filter(|status| has_outcome(status)) {
             files.push(status_file(&object, ObjectStatus::AMIRefresher(Box::new(status.clone()))));

@@ -10,6 +10,8 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 pub const PUBLISHED: &str = "Published";
+/// Only there while it is false: the object in the cluster is not what Git says.
+pub const APPLIED: &str = "Applied";
 
 /// One condition of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

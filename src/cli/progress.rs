@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::{Key, ObjectKey};
-use crate::engine::Note;
-use crate::engine::standalone::runs::Processes;
+use crate::engine::{Note, Runs};
 
 /// How often Packer's current step is looked up: fast enough to follow, a file read each.
 const STEP_LOOK: Duration = Duration::from_millis(300);
 
 /// Prints until the agent ends.
-pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Processes) {
+pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Arc<dyn Runs>) {
     let mut look = tokio::time::interval(STEP_LOOK);
     let mut steps: BTreeMap<Key, String> = BTreeMap::new();
     loop {
@@ -25,12 +25,12 @@ pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Processes) {
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
-            _ = look.tick() => print_steps(&runs, &mut steps),
+            _ = look.tick() => print_steps(&*runs, &mut steps),
         }
     }
 }
 
-fn print_steps(runs: &Processes, steps: &mut BTreeMap<Key, String>) {
+fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     for (builder, progress) in runs.progress() {
         let step = progress.line.trim().to_owned();
         if !step.is_empty() && steps.get(&builder) != Some(&step) {

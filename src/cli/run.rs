@@ -21,9 +21,10 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let outcome = runtime.block_on(async {
         let once = flags.once;
         let agent = Agent::start(flags).await?;
-        let board = agent.home.board.clone();
+        let (objects, runs) = agent.parts();
+        let board = objects.board.clone();
         if people {
-            tokio::spawn(progress::follow(board.listen(), agent.runs.clone()));
+            tokio::spawn(progress::follow(board.listen(), runs));
         }
         let code = if once { agent.once().await? } else { agent.run().await? };
         if people && once {

@@ -25,7 +25,7 @@ use tracing::Instrument;
 use super::board::Board;
 use super::feed::Queue;
 use super::{Home, HomeError, Pass, Standing, StatusUpdate, Wake};
-use crate::api::conditions::{self, Condition, PUBLISHED};
+use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED};
 use crate::api::{Class, Key, Kind, ObjectKey};
 
 /// Passes of one kind at once: they wait on AWS most of the time.
@@ -129,6 +129,7 @@ where
         for note in &pass.notes {
             log(&name, note);
             self.board.tell(&name, note);
+            self.home.tell(&name, note);
         }
         for wake in &pass.wake {
             (self.wake)(wake);
@@ -140,7 +141,7 @@ where
 
     async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<(), HomeError> {
         let before = (self.status)(object).map(to_json);
-        let after = self.with_published(to_json(status), object);
+        let after = self.with_others(to_json(status), name, object);
         if before.as_ref() == Some(&after) {
             return Ok(());
         }
@@ -148,13 +149,20 @@ where
         self.home.write_status(StatusUpdate { object: name.clone(), seen, status: after }).await
     }
 
-    /// Publishing is nobody's pass: its condition is put beside those of the reconciler.
-    fn with_published(&self, mut status: Value, object: &K) -> Value {
-        let Some((said, reason, message)) = (self.published)() else { return status };
+    /// Publishing and applying are nobody's pass: their conditions are put beside those of the reconciler.
+    fn with_others(&self, mut status: Value, name: &ObjectKey, object: &K) -> Value {
         let list = status["conditions"].take();
         let mut list: Vec<Condition> = serde_json::from_value(list).unwrap_or_default();
-        let generation = object.meta().generation;
-        conditions::set(&mut list, PUBLISHED, said, reason, &message, generation, (self.now)());
+        let (generation, now) = (object.meta().generation, (self.now)());
+        if let Some((said, reason, message)) = (self.published)() {
+            conditions::set(&mut list, PUBLISHED, said, reason, &message, generation, now);
+        }
+        match self.home.unapplied(name) {
+            Some((reason, message)) => {
+                conditions::set(&mut list, APPLIED, "False", reason, &message, generation, now);
+            }
+            None => list.retain(|condition| condition.r#type != APPLIED),
+        }
         status["conditions"] = to_json(&list);
         status
     }

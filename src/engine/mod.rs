@@ -4,6 +4,8 @@
 pub mod board;
 pub mod drive;
 pub mod feed;
+pub mod kubernetes;
+pub mod objects;
 pub mod standalone;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,8 @@ use opsy_runner::request as wire;
 
 use crate::api::builder::InputsRecord;
 use crate::api::files::TemplateFile;
-use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Region, RunName};
+use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Owner, Region, RunName};
+use crate::manifest::Document;
 
 /// Where builds run. An exit wakes the builder; nobody polls inside a reconcile.
 pub trait Runs: Send + Sync {
@@ -30,6 +33,8 @@ pub trait Runs: Send + Sync {
     fn stop<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
     /// Drops an ended, harvested run.
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
+    /// What each live run is doing, for people; empty where an engine does not follow Packer's words.
+    fn progress(&self) -> Vec<(Key, wire::Progress)>;
 }
 
 /// What an engine could not do.
@@ -125,13 +130,39 @@ pub enum Failure {
     NotStarted(String),
 }
 
-/// Where status lives.
+/// Where objects and their status live.
 pub trait Home: Send + Sync {
+    /// Objects of ours that are there, whether a manifest names them or not: what may be pruned.
+    fn known(&self) -> Vec<ObjectKey>;
+    /// Brings the objects in line with a commit. What cannot be done at once is this home's to try again;
+    /// an error means that the commit was not taken over at all.
+    fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>>;
     /// Writes the whole status of an object, if it is still the version that was looked at.
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), HomeError>>;
     /// Lets a deleted object go: nothing of it runs any more.
     fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), HomeError>>;
+    /// Shows people a note where they look at the object. Never in the way of a pass.
+    fn tell(&self, object: &ObjectKey, note: &Note);
+    /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
+    fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
 }
+
+/// A commit as a home takes it over.
+pub struct Load {
+    /// Everything that is to be there.
+    pub documents: Vec<Document>,
+    /// Whose objects these are.
+    pub owner: Owner,
+    /// Objects to delete: the prune guard has let them go.
+    pub remove: Vec<ObjectKey>,
+    /// Objects Git no longer has that stay all the same.
+    pub kept: Vec<ObjectKey>,
+    /// Published status, for an object that has none.
+    pub seed: Seed,
+}
+
+/// The published status of an object, if there is one.
+pub type Seed = Box<dyn Fn(&ObjectKey) -> Option<serde_json::Value> + Send + Sync>;
 
 /// A status to write: everything `drive` knows of it.
 #[derive(Clone, Debug, PartialEq)]

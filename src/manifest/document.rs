@@ -50,7 +50,7 @@ impl Draft {
         let mut json = self.json.clone();
         json["metadata"]["namespace"] = Json::String(namespace.clone());
         let object = ObjectKey { kind: self.kind, key: Key { namespace, name: self.name.clone() } };
-        Document { object, json, file: file.to_owned(), line: self.line }
+        Document { object, json: json.into(), file: file.to_owned(), line: self.line }
     }
 }
 

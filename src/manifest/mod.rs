@@ -12,6 +12,8 @@ mod yaml;
 
 pub use read::{Reader, SETTINGS_FILE};
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::api::ObjectKey;
@@ -31,8 +33,9 @@ pub struct SourceFile {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     pub object: ObjectKey,
-    /// apiVersion, kind, metadata (name, namespace, labels, annotations) and spec.
-    pub json: Value,
+    /// apiVersion, kind, metadata (name, namespace, labels, annotations) and spec. Shared: a document is
+    /// handed around, its text is not copied.
+    pub json: Arc<Value>,
     pub file: String,
     /// Line of the document's first key.
     pub line: usize,

@@ -71,7 +71,7 @@ mod tests {
     fn set(names: &[&str]) -> ObjectSet {
         let document = |name: &&str| Document {
             object: object(name),
-            json: Value::Null,
+            json: Value::Null.into(),
             file: format!("{name}.yaml"),
             line: 1,
         };

@@ -16,14 +16,13 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::disk;
-use crate::api::conditions::PUBLISHED;
-use crate::api::{AMIRefresher, Class, Key, Kind, ObjectKey, PackerBuilder};
+use crate::api::{Class, Key, Kind, ObjectKey};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
-use crate::engine::{Home, HomeError, StatusUpdate};
+use crate::engine::objects::Objects;
+use crate::engine::{Home, HomeError, Load, Note, Seed, StatusUpdate};
 use crate::manifest::Document;
 
 /// What outlives the agent of one object.
@@ -47,99 +46,53 @@ pub struct Stored {
 /// Objects and status of one state folder.
 pub struct StateFolder {
     dir: PathBuf,
-    pub builders: Feed<PackerBuilder>,
-    pub refreshers: Feed<AMIRefresher>,
-    pub board: Arc<Board>,
+    objects: Arc<Objects>,
     stored: Mutex<BTreeMap<ObjectKey, Stored>>,
-    documents: Mutex<BTreeMap<ObjectKey, Value>>,
+    documents: Mutex<BTreeMap<ObjectKey, Arc<Value>>>,
     /// Held by whoever changes objects: disk, memory and store change together.
     turn: Mutex<()>,
-    /// A status changed: there may be something to publish.
-    pub changed: Arc<Notify>,
     now: fn() -> Timestamp,
 }
 
 impl StateFolder {
     /// Reads what the folder holds.
-    pub fn open(
-        dir: PathBuf,
-        builders: Feed<PackerBuilder>,
-        refreshers: Feed<AMIRefresher>,
-        now: fn() -> Timestamp,
-    ) -> io::Result<Self> {
+    pub fn open(dir: PathBuf, objects: Arc<Objects>, now: fn() -> Timestamp) -> io::Result<Self> {
         let stored = Mutex::new(read_all(&dir)?.into_iter().collect());
-        let (board, changed) = (Arc::default(), Arc::default());
         let (documents, turn) = (Mutex::default(), Mutex::default());
-        Ok(Self { dir, builders, refreshers, board, stored, documents, turn, changed, now })
+        Ok(Self { dir, objects, stored, documents, turn, now })
     }
 
-    /// Objects the folder knows, whether a manifest names them or not.
-    pub fn known(&self) -> Vec<ObjectKey> {
-        self.lock_stored().keys().cloned().collect()
-    }
-
-    /// Does the status of any object say that it was not published?
-    pub fn unpublished(&self) -> bool {
-        let says = |condition: &Value| condition["type"] == PUBLISHED && condition["status"] == "False";
-        let conditions =
-            |stored: &Stored| stored.status["conditions"].as_array().cloned().unwrap_or_default();
-        self.lock_stored().values().any(|stored| conditions(stored).iter().any(says))
-    }
-
-    /// Takes the documents as the whole of what there is. `gone` are objects to delete: they stay,
-    /// marked as deleted, until their reconciler lets them go; a refresher has nothing running and goes
-    /// at once. `kept` are objects Git no longer has that stay all the same. `seed` answers the published status
-    /// of an object the folder does not know.
-    pub fn load(
-        &self,
-        documents: &[Document],
-        gone: &[ObjectKey],
-        kept: &[ObjectKey],
-        seed: impl Fn(&ObjectKey) -> Option<Value>,
-    ) -> io::Result<()> {
+    /// Takes the documents as the whole of what there is. Objects to delete stay, marked as deleted, until
+    /// their reconciler lets them go; a refresher has nothing running and goes at once.
+    fn take_over(&self, commit: &Load) -> io::Result<()> {
         let _turn = self.take_turn();
-        let mut next: BTreeMap<ObjectKey, Value> = BTreeMap::new();
-        for document in documents {
-            self.take(document, &seed)?;
+        let mut next: BTreeMap<ObjectKey, Arc<Value>> = BTreeMap::new();
+        for document in &commit.documents {
+            self.take(document, &commit.seed)?;
             next.insert(document.object.clone(), document.json.clone());
         }
-        for object in gone.iter().filter(|object| object.kind == Kind::AMIRefresher) {
+        for object in commit.remove.iter().filter(|object| object.kind == Kind::AMIRefresher) {
             self.forget(object)?;
         }
-        for (objects, deleted) in [(kept, None), (gone, Some((self.now)()))] {
+        for (objects, deleted) in [(&commit.kept, None), (&commit.remove, Some((self.now)()))] {
             for object in objects {
                 if let Some(stored) = self.lock_stored().get(object) {
-                    next.insert(object.clone(), rebuilt(object, stored, deleted));
+                    next.insert(object.clone(), rebuilt(object, stored, deleted).into());
                 }
             }
         }
         *self.documents.lock().expect("no code panics while it holds the documents") = next.clone();
-        self.board.keep_only(&next.keys().cloned().collect::<Vec<_>>());
+        let Objects { builders, refreshers, board, changed } = &*self.objects;
+        board.keep_only(&next.keys().cloned().collect::<Vec<_>>());
         let stored = self.lock_stored().clone();
-        load_kind(&self.builders, Kind::PackerBuilder, &next, &stored, &self.board);
-        load_kind(&self.refreshers, Kind::AMIRefresher, &next, &stored, &self.board);
-        self.changed.notify_one();
+        load_kind(builders, Kind::PackerBuilder, &next, &stored, board);
+        load_kind(refreshers, Kind::AMIRefresher, &next, &stored, board);
+        changed.notify_one();
         Ok(())
     }
 
-    /// Wakes one object.
-    pub fn wake(&self, object: &ObjectKey) {
-        self.board.woken(object);
-        match object.kind {
-            Kind::PackerBuilder => self.builders.wake(&object.key),
-            Kind::AMIRefresher => self.refreshers.wake(&object.key),
-        }
-    }
-
-    /// Wakes all objects of a kind.
-    pub fn wake_all(&self, kind: Kind) {
-        for object in self.board.standings().into_keys().filter(|object| object.kind == kind) {
-            self.wake(&object);
-        }
-    }
-
     /// Notes generation and spec of a document, making the entry where there is none.
-    fn take(&self, document: &Document, seed: impl Fn(&ObjectKey) -> Option<Value>) -> io::Result<()> {
+    fn take(&self, document: &Document, seed: &Seed) -> io::Result<()> {
         let spec = document.json.get("spec").cloned().unwrap_or(Value::Null);
         let annotations = document.json["metadata"]["annotations"].clone();
         let known = self.lock_stored().get(&document.object).cloned();
@@ -186,11 +139,11 @@ impl StateFolder {
         let documents = self.documents.lock().expect("no code panics while it holds the documents");
         if let Some(document) = documents.get(&update.object) {
             match update.object.kind {
-                Kind::PackerBuilder => self.builders.put(object(document, &next)),
-                Kind::AMIRefresher => self.refreshers.put(object(document, &next)),
+                Kind::PackerBuilder => self.objects.builders.put(object(document, &next)),
+                Kind::AMIRefresher => self.objects.refreshers.put(object(document, &next)),
             }
         }
-        self.changed.notify_one();
+        self.objects.changed.notify_one();
         Ok(())
     }
 
@@ -211,12 +164,12 @@ impl StateFolder {
             documents.remove(gone);
             documents.keys().cloned().collect()
         };
-        self.board.keep_only(&left);
+        self.objects.board.keep_only(&left);
         match gone.kind {
-            Kind::PackerBuilder => self.builders.remove(&gone.key),
-            Kind::AMIRefresher => self.refreshers.remove(&gone.key),
+            Kind::PackerBuilder => self.objects.builders.remove(&gone.key),
+            Kind::AMIRefresher => self.objects.refreshers.remove(&gone.key),
         }
-        self.changed.notify_one();
+        self.objects.changed.notify_one();
         Ok(())
     }
 
@@ -235,6 +188,18 @@ impl StateFolder {
 }
 
 impl Home for StateFolder {
+    fn known(&self) -> Vec<ObjectKey> {
+        self.lock_stored().keys().cloned().collect()
+    }
+
+    fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>> {
+        let taken = self.take_over(&commit).map_err(|error| HomeError {
+            class: Class::TRANSIENT,
+            message: format!("the state folder does not take the commit: {error}"),
+        });
+        futures::future::ready(taken).boxed()
+    }
+
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), HomeError>> {
         // One small file: an async hop would cost more than the write.
         futures::future::ready(self.write(update)).boxed()
@@ -242,6 +207,15 @@ impl Home for StateFolder {
 
     fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), HomeError>> {
         futures::future::ready(self.drop_object(object)).boxed()
+    }
+
+    fn tell(&self, _: &ObjectKey, _: &Note) {
+        // The log and the terminal have it; there is nowhere else to look.
+    }
+
+    fn unapplied(&self, _: &ObjectKey) -> Option<(&'static str, String)> {
+        // Objects are the documents themselves.
+        None
     }
 }
 
@@ -293,7 +267,7 @@ fn full(object: &ObjectKey, error: &io::Error) -> HomeError {
 fn load_kind<K>(
     feed: &Feed<K>,
     kind: Kind,
-    documents: &BTreeMap<ObjectKey, Value>,
+    documents: &BTreeMap<ObjectKey, Arc<Value>>,
     stored: &BTreeMap<ObjectKey, Stored>,
     board: &Board,
 ) where

@@ -88,16 +88,6 @@ impl Processes {
         Ok(())
     }
 
-    /// What each live run is doing, for people.
-    pub fn progress(&self) -> Vec<(Key, wire::Progress)> {
-        let runs = self.shared.all().unwrap_or_default();
-        let live = runs.into_iter().filter_map(|run| match run.state {
-            RunState::Running(progress) => Some((run.facts.builder, progress)),
-            _ => None,
-        });
-        live.collect()
-    }
-
     /// Waits for a run's end in a thread of its own, starting a runner where none lives.
     fn watch(&self, name: RunName, builder: Key) -> io::Result<()> {
         if !self.shared.watched().insert(name.clone()) {
@@ -167,6 +157,15 @@ impl Runs for Processes {
             _ => Ok(()),
         })
         .boxed()
+    }
+
+    fn progress(&self) -> Vec<(Key, wire::Progress)> {
+        let runs = self.shared.all().unwrap_or_default();
+        let live = runs.into_iter().filter_map(|run| match run.state {
+            RunState::Running(progress) => Some((run.facts.builder, progress)),
+            _ => None,
+        });
+        live.collect()
     }
 }
 

@@ -44,7 +44,7 @@ fn an_object_is_handed_on_as_written_without_nulls_and_with_its_namespace() {
     assert_eq!((document.file.as_str(), document.line), ("b/node.yaml", 1));
     assert_eq!(document.object.to_string(), "PackerBuilder/images/node");
     assert_eq!(
-        document.json,
+        *document.json,
         json!({
             "apiVersion": "ami.opsy.dev/v1alpha1",
             "kind": "PackerBuilder",

@@ -46,7 +46,12 @@ fn parser() -> (Parse, Arc<AtomicUsize>) {
 fn document(file: &SourceFile) -> Document {
     let key = Key { namespace: "default".to_owned(), name: file.path.clone() };
     let json = serde_json::json!(String::from_utf8_lossy(&file.content));
-    Document { object: ObjectKey { kind: Kind::PackerBuilder, key }, json, file: file.path.clone(), line: 1 }
+    Document {
+        object: ObjectKey { kind: Kind::PackerBuilder, key },
+        json: json.into(),
+        file: file.path.clone(),
+        line: 1,
+    }
 }
 
 fn files(synced: &Synced) -> Vec<&str> {

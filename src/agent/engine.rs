@@ -1,0 +1,31 @@
+//! What an engine hands the agent, whichever it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::api::Owner;
+use crate::engine::objects::{Objects, Queues};
+use crate::engine::{Home, Runs};
+
+/// An engine, ready to work.
+pub struct Engine {
+    pub objects: Arc<Objects>,
+    pub queues: Queues,
+    pub home: Arc<dyn Home>,
+    pub runs: Arc<dyn Runs>,
+    /// Owner where `opsy.yaml` names none.
+    pub owner: Owner,
+    /// Folder of the bare clone.
+    pub clone: PathBuf,
+    pub claim: Claim,
+}
+
+/// What makes this the one agent that works. Given up last.
+pub struct Claim {
+    /// Ends when the claim is lost, saying how: nothing may be done any more.
+    pub lost: BoxFuture<'static, String>,
+    /// Lets the next agent take over at once.
+    pub give_up: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
+}

@@ -1,0 +1,78 @@
+//! What the API server refused, and what kind of refusal it is: one table for the whole engine.
+
+use kube::Error;
+use kube::core::Status;
+
+use crate::api::Class;
+use crate::engine::{HomeError, RunsError};
+
+/// A request that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub class: Class,
+    pub message: String,
+    /// HTTP status, where the server answered.
+    pub code: Option<u16>,
+}
+
+impl Refusal {
+    pub fn is_conflict(&self) -> bool {
+        self.code == Some(409)
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.code == Some(404)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Api(status) => of_status(status),
+            other => Self { class: Class::TRANSIENT, message: chain(other), code: None },
+        }
+    }
+}
+
+fn of_status(status: &Status) -> Refusal {
+    let untyped = status.message.contains("failed to create typed patch object");
+    let class = match status.code {
+        // An unknown or mistyped field under server-side apply is a 500 without a reason.
+        500 if untyped => Class::Invalid,
+        400 | 413 | 422 => Class::Invalid,
+        // A quota that is used up frees itself; a missing rule does not.
+        403 if status.message.contains("exceeded quota") => Class::TRANSIENT,
+        401 | 403 => Class::Denied,
+        404 => Class::NotFound,
+        409 => Class::Conflict,
+        _ => Class::TRANSIENT,
+    };
+    Refusal { class, message: status.message.clone(), code: Some(status.code) }
+}
+
+/// The error with its causes: a client error's own words say only that a request failed.
+fn chain(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = error.source();
+    }
+    words
+}
+
+impl From<Refusal> for HomeError {
+    fn from(refusal: Refusal) -> Self {
+        Self { class: refusal.class, message: refusal.message }
+    }
+}
+
+impl From<Refusal> for RunsError {
+    fn from(refusal: Refusal) -> Self {
+        Self { class: refusal.class, message: refusal.message }
+    }
+}

@@ -1,0 +1,102 @@
+//! The engine of a cluster: custom resources, Jobs, one Lease.
+//!
+//! This file connects, and holds the words all parts agree on: labels, annotations, the finalizer.
+
+pub mod error;
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+use crate::api::Owner;
+use error::Refusal;
+
+/// Field manager of everything that is applied.
+pub const MANAGER: &str = "opsy";
+/// On everything we make or apply.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "opsy");
+/// Label: whose it is. Nothing of another owner is changed.
+pub const OWNER: &str = "ami.opsy.dev/owner";
+/// Label of Jobs, their pods and ConfigMaps: the builder's name, shortened where it is too long for one.
+pub const BUILDER: &str = "ami.opsy.dev/builder";
+/// Label of Jobs, their pods and ConfigMaps: the run's name.
+pub const RUN: &str = "ami.opsy.dev/run";
+/// Annotation of Jobs: `RunFacts`.
+pub const FACTS: &str = "ami.opsy.dev/facts";
+/// Annotation of Jobs: that it was asked to stop, and what it was waiting for until then.
+pub const STOP: &str = "ami.opsy.dev/stop";
+/// Finalizer of a builder while a run of it lives.
+pub const FINALIZER: &str = "ami.opsy.dev/run";
+/// Requests without a watch end within this: an API server that hangs holds up nothing for ever.
+const REQUEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A connection, and where to work with it.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+    /// The agent's own namespace: its Lease is here.
+    pub namespace: String,
+    pub scope: Scope,
+}
+
+/// Where custom resources are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    All,
+    Namespaces(Vec<String>),
+}
+
+impl Scope {
+    pub fn covers(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(names) => names.iter().any(|name| name == namespace),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the kubeconfig cannot be used: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("not in a cluster, and no --kubeconfig: {0}")]
+    NotInCluster(#[from] kube::config::InClusterError),
+    #[error("no client can be made: {0}")]
+    Client(#[source] kube::Error),
+}
+
+impl Cluster {
+    /// Connects by a kubeconfig, else as a pod does. No namespaces means the agent's own; `*` means all.
+    pub async fn connect(kubeconfig: Option<&Path>, namespaces: &[String]) -> Result<Self, ConnectError> {
+        let mut config = match kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path)?;
+                Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+            }
+            None => Config::incluster()?,
+        };
+        config.connect_timeout = Some(REQUEST_LIMIT);
+        // Watches are answered within their own five minutes; kube renews them.
+        config.read_timeout = Some(std::time::Duration::from_secs(320));
+        let namespace = config.default_namespace.clone();
+        let scope = match namespaces {
+            [] => Scope::Namespaces(vec![namespace.clone()]),
+            names if names.iter().any(|name| name == "*") => Scope::All,
+            names => Scope::Namespaces(names.to_vec()),
+        };
+        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        Ok(Self { client, namespace, scope })
+    }
+
+    /// Owner where `opsy.yaml` names none: this cluster's agent in this namespace.
+    pub async fn owner(&self) -> Result<Owner, Refusal> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let system = namespaces.get_metadata("kube-system").await?;
+        let uid = system.metadata.uid.unwrap_or_default();
+        let digest = crate::api::ids::digest(&[&uid, &self.namespace]);
+        Ok(Owner::parse(&digest[..16]).expect("hex digits are an owner"))
+    }
+}

@@ -1,0 +1,56 @@
+//! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
+//! way, from a state folder or from a watch.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::board::Board;
+use super::feed::{Feed, Queue};
+use crate::api::{AMIRefresher, Kind, ObjectKey, PackerBuilder};
+
+/// Both kinds, how they stand, and a bell.
+pub struct Objects {
+    pub builders: Feed<PackerBuilder>,
+    pub refreshers: Feed<AMIRefresher>,
+    pub board: Arc<Board>,
+    /// A status changed: there may be something to publish.
+    pub changed: Notify,
+}
+
+/// The reading ends, for `drive`.
+pub struct Queues {
+    pub builders: Queue<PackerBuilder>,
+    pub refreshers: Queue<AMIRefresher>,
+}
+
+impl Objects {
+    pub fn new() -> (Arc<Self>, Queues) {
+        let (builders, builder_queue) = Feed::new();
+        let (refreshers, refresher_queue) = Feed::new();
+        let objects = Self { builders, refreshers, board: Arc::default(), changed: Notify::new() };
+        (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
+    }
+
+    /// Wakes one object.
+    pub fn wake(&self, object: &ObjectKey) {
+        self.board.woken(object);
+        match object.kind {
+            Kind::PackerBuilder => self.builders.wake(&object.key),
+            Kind::AMIRefresher => self.refreshers.wake(&object.key),
+        }
+    }
+
+    /// Wakes all objects of a kind.
+    pub fn wake_all(&self, kind: Kind) {
+        for object in self.board.standings().into_keys().filter(|object| object.kind == kind) {
+            self.wake(&object);
+        }
+    }
+
+    /// Ends both queues: running passes finish, nothing new starts.
+    pub fn close(&self) {
+        self.builders.close();
+        self.refreshers.close();
+    }
+}
