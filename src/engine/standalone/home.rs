@@ -164,11 +164,12 @@ impl StateFolder {
             documents.remove(gone);
             documents.keys().cloned().collect()
         };
-        self.objects.board.keep_only(&left);
         match gone.kind {
             Kind::PackerBuilder => self.objects.builders.remove(&gone.key),
             Kind::AMIRefresher => self.objects.refreshers.remove(&gone.key),
         }
+        // Last: whoever waits for all to be settled publishes what is left.
+        self.objects.board.keep_only(&left);
         self.objects.changed.notify_one();
         Ok(())
     }
