@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::bed::{Account, bed, wait_for};
@@ -302,8 +303,13 @@ impl Drop for World {
 pub fn kill(ids: &[u32]) {
     for id in ids {
         // One may have ended with the one before.
-        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        let _ = kill_process(pid(*id), Signal::KILL);
     }
+}
+
+fn pid(id: u32) -> Pid {
+    let id = i32::try_from(id).expect("a process id is a small number");
+    Pid::from_raw(id).expect("no process of ours has the id 0")
 }
 
 /// Runs a command to its end within the deadline.
@@ -314,7 +320,7 @@ pub fn run(mut command: Command) -> Outcome {
     std::thread::spawn(move || send.send(child.wait_with_output()));
     let start = Instant::now();
     let output = receive.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-        let _ = Command::new("kill").args(["-9", &id.to_string()]).status();
+        kill(&[id]);
         panic!("{command:?} did not end within {:?}", start.elapsed())
     });
     let output = output.expect("output");
@@ -336,8 +342,7 @@ impl Agent {
 
     /// SIGTERM, and how it ended.
     pub fn stop(mut self) -> ExitStatus {
-        let id = self.0.id().to_string();
-        assert!(Command::new("kill").arg(id).status().expect("kill runs").success());
+        kill_process(pid(self.0.id()), Signal::TERM).expect("the agent lives");
         self.0.wait().expect("its end")
     }
 }
