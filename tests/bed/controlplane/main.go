@@ -4,12 +4,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -51,7 +51,7 @@ func dispatch(name string) int {
 	case "kube-scheduler":
 		return cli.Run(scheduler.NewSchedulerCommand())
 	case "kubelet":
-		return cli.Run(kubelet.NewKubeletCommand(genericapiserver.SetupSignalContext()))
+		return cli.Run(kubelet.NewKubeletCommand(context.Background()))
 	case "kubectl":
 		return cli.Run(kubectl.NewDefaultKubectlCommand())
 	}
