@@ -57,18 +57,8 @@ func (b *bed) start() error {
 	if err := b.prepare(); err != nil {
 		return err
 	}
-	var group errgroup.Group
-	group.Go(b.startControlPlane)
-	if b.Node {
-		group.Go(b.startContainerd)
-	}
-	if err := group.Wait(); err != nil {
+	if err := b.startAll(); err != nil {
 		return err
-	}
-	if b.Node {
-		if err := b.startKubelet(); err != nil {
-			return err
-		}
 	}
 	control, err := b.serveControl()
 	if err != nil {
@@ -82,6 +72,35 @@ func (b *bed) start() error {
 		fmt.Fprintf(os.Stderr, "no node: %s\n", b.NodeMissing)
 	}
 	return nil
+}
+
+// startAll lets the images be unpacked while the control plane and the kubelet start.
+func (b *bed) startAll() error {
+	var group errgroup.Group
+	var failed error
+	controlled := make(chan struct{})
+	group.Go(func() error {
+		defer close(controlled)
+		failed = b.startControlPlane()
+		return failed
+	})
+	if b.Node {
+		group.Go(func() error {
+			if err := b.startContainerd(); err != nil {
+				return err
+			}
+			group.Go(func() error { return b.importImages(b.Images) })
+			if b.Opsy != "" {
+				group.Go(func() error { return b.importOpsy(b.Opsy, b.Runner) })
+			}
+			<-controlled
+			if failed != nil {
+				return nil
+			}
+			return b.startKubelet()
+		})
+	}
+	return group.Wait()
 }
 
 func (b *bed) prepare() (err error) {

@@ -20,7 +20,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -174,12 +173,7 @@ state = %q
 	if err := containerd.startReady(readyWithin); err != nil {
 		return fmt.Errorf("%w\n%s", err, tail(containerd.log))
 	}
-	var group errgroup.Group
-	group.Go(func() error { return b.importImages(b.Images) })
-	if b.Opsy != "" {
-		group.Go(func() error { return b.importOpsy(b.Opsy, b.Runner) })
-	}
-	return group.Wait()
+	return nil
 }
 
 func (b *bed) startKubelet() error {
