@@ -190,7 +190,9 @@ impl Work {
     /// Hands the synced commit to the home.
     async fn load(&self) -> anyhow::Result<()> {
         let Some(synced) = self.synced.borrow().clone() else { return Ok(()) };
-        let known: BTreeSet<ObjectKey> = self.home.known().into_iter().collect();
+        self.home.ready().await?;
+        let owner = reconcilers::owner_of(&synced, &self.owner);
+        let known: BTreeSet<ObjectKey> = self.home.known(&owner).into_iter().collect();
         let pruning = prune::decide(&known, &synced.set);
         let written: BTreeSet<_> = synced.set.documents.iter().map(|document| &document.object).collect();
         let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
@@ -201,7 +203,7 @@ impl Work {
         let seeds = std::sync::LazyLock::new(move || render::seeds(&files.status_files));
         let commit = Load {
             documents: synced.set.documents.clone(),
-            owner: reconcilers::owner_of(&synced, &self.owner),
+            owner,
             remove: pruning.remove,
             kept,
             seed: Box::new(move |object| seeds.get(object).cloned()),

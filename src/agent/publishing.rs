@@ -27,7 +27,8 @@ pub fn start(
     let mut tip = outputs.state.clone();
     let settings = loaded.clone();
     let settings = Arc::new(move || settings.borrow().as_ref().map(|loaded| loaded.set.settings.clone()));
-    let files = render::files(engine.objects.clone(), engine.home.clone(), loaded.clone());
+    let files =
+        render::files(engine.objects.clone(), engine.home.clone(), engine.owner.clone(), loaded.clone());
     let (publish, publisher) = Publish::new(handle, settings, files, now);
     tokio::spawn(publish.run(stop));
     let (objects, waker) = (engine.objects.clone(), publisher.clone());

@@ -7,8 +7,9 @@ use kube::ResourceExt;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::reconcilers::owner_of;
 use crate::api::conditions::{self, Condition};
-use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey};
+use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey, Owner};
 use crate::engine::Home;
 use crate::engine::objects::Objects;
 use crate::git::commit::Edit;
@@ -20,13 +21,15 @@ use crate::sync::{Synced, prune};
 pub fn files(
     objects: Arc<Objects>,
     home: Arc<dyn Home>,
+    owner: Owner,
     synced: watch::Receiver<Option<Arc<Synced>>>,
 ) -> Render {
     let published: Mutex<Published> = Mutex::default();
     Arc::new(move || {
         let Some(synced) = synced.borrow().clone() else { return Vec::new() };
         let mut published = published.lock().expect("no code panics while it holds the published objects");
-        all(&objects, &*home, &synced, &mut published)
+        let known = home.known(&owner_of(&synced, &owner));
+        all(&objects, known, &synced, &mut published)
     })
 }
 
@@ -57,7 +60,12 @@ impl Published {
     }
 }
 
-fn all(objects: &Objects, home: &dyn Home, synced: &Synced, published: &mut Published) -> Vec<Rendered> {
+fn all(
+    objects: &Objects,
+    known: Vec<ObjectKey>,
+    synced: &Synced,
+    published: &mut Published,
+) -> Vec<Rendered> {
     let mut files = Vec::new();
     let mut amis = BTreeMap::new();
     let mut present = BTreeSet::new();
@@ -77,7 +85,7 @@ fn all(objects: &Objects, home: &dyn Home, synced: &Synced, published: &mut Publ
         }
         present.insert(object);
     }
-    present.extend(home.known());
+    present.extend(known);
     published.update(present, synced);
     for gone in &published.gone {
         if gone.kind == Kind::PackerBuilder {

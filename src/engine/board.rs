@@ -1,7 +1,7 @@
 //! The board: how every object stands after its last pass. It is what `--once` waits for, what exit
 //! codes and progress lines are made of, and it decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use tokio::sync::{broadcast, watch};
@@ -30,6 +30,9 @@ struct Entry {
     begun: u64,
 }
 
+/// An object nobody has looked at yet.
+const NEW: Entry = Entry { standing: Standing::Busy, wakes: 0, begun: 0 };
+
 impl Default for Board {
     fn default() -> Self {
         Self {
@@ -43,11 +46,28 @@ impl Default for Board {
 impl Board {
     /// The objects there are now; those not known before are busy until their first pass.
     pub fn keep_only(&self, objects: &[ObjectKey]) {
+        let kept: BTreeSet<&ObjectKey> = objects.iter().collect();
         self.change(|entries| {
-            entries.retain(|key, _| objects.contains(key));
+            entries.retain(|key, _| kept.contains(key));
             for key in objects {
-                entries.entry(key.clone()).or_insert(Entry { standing: Standing::Busy, wakes: 0, begun: 0 });
+                entries.entry(key.clone()).or_insert(NEW);
             }
+        });
+    }
+
+    /// There is this object, too: busy until its first pass.
+    pub fn add(&self, object: &ObjectKey) {
+        if !self.lock().contains_key(object) {
+            self.change(|entries| {
+                entries.entry(object.clone()).or_insert(NEW);
+            });
+        }
+    }
+
+    /// This object is gone.
+    pub fn remove(&self, object: &ObjectKey) {
+        self.change(|entries| {
+            entries.remove(object);
         });
     }
 

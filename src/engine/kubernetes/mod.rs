@@ -2,7 +2,15 @@
 //!
 //! This file connects, and holds the words all parts agree on: labels, annotations, the finalizer.
 
+mod apply;
 pub mod error;
+mod events;
+pub mod home;
+mod kinds;
+mod ledger;
+mod ownership;
+mod requests;
+mod watch;
 
 use std::path::Path;
 
@@ -30,7 +38,7 @@ pub const STOP: &str = "ami.opsy.dev/stop";
 /// Finalizer of a builder while a run of it lives.
 pub const FINALIZER: &str = "ami.opsy.dev/run";
 /// Requests without a watch end within this: an API server that hangs holds up nothing for ever.
-const REQUEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+pub const REQUEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A connection, and where to work with it.
 #[derive(Clone)]

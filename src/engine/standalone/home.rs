@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::disk;
-use crate::api::{Class, Key, Kind, ObjectKey};
+use crate::api::{Class, Key, Kind, ObjectKey, Owner};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
 use crate::engine::objects::Objects;
@@ -189,7 +189,11 @@ impl StateFolder {
 }
 
 impl Home for StateFolder {
-    fn known(&self) -> Vec<ObjectKey> {
+    fn ready(&self) -> BoxFuture<'_, Result<(), HomeError>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn known(&self, _: &Owner) -> Vec<ObjectKey> {
         self.lock_stored().keys().cloned().collect()
     }
 

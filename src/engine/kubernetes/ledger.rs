@@ -1,0 +1,420 @@
+//! The ledger: what Git wants, what is there, and so what is to be done and who may look.
+//!
+//! Bookkeeping alone: the watch writes down what it sees, `apply` what it did. While an object is brought
+//! in line no pass looks at it: it would work by what is about to be replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::ownership::{self, Fingerprint};
+use super::{OWNER, Scope};
+use crate::api::{Class, ObjectKey, Owner};
+use crate::engine::Load;
+
+/// First and longest pause before a failed apply is repeated. What goes away by itself does so soon; a
+/// namespace or definition is often about to be made; a permission or a field is changed by a person.
+const SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+const EXPECTED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const BY_HAND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
+
+/// What is known of an object that is there.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub uid: String,
+    /// resourceVersion: the server counts up.
+    pub version: u64,
+    pub owner: Option<String>,
+    /// What of it we applied; none if we never did.
+    pub print: Option<Fingerprint>,
+    /// kubectl's client-side apply holds fields of it.
+    pub kubectl: bool,
+    pub deleting: bool,
+    pub has_status: bool,
+}
+
+impl Live {
+    pub fn of(metadata: &ObjectMeta, spec: &Value, status: &Value) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            version: version(metadata.resource_version.as_deref()),
+            owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
+            print: ownership::of_live(metadata, spec),
+            kubectl: ownership::held_by_kubectl(metadata),
+            deleting: metadata.deletion_timestamp.is_some(),
+            has_status: !status.is_null(),
+        }
+    }
+}
+
+/// A resourceVersion as a number; one that is none is older than all others.
+pub fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A document of the loaded commit.
+#[derive(Clone, Debug)]
+struct Wanted {
+    document: Arc<Value>,
+    print: Fingerprint,
+    /// Another fingerprint that applying this document left as it was: the server is the judge.
+    accepted: Option<Fingerprint>,
+    /// Version the last apply made, until it is seen.
+    made: Option<u64>,
+}
+
+/// Why an object is not as Git says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trouble {
+    pub class: Class,
+    pub reason: &'static str,
+    pub message: String,
+    count: u32,
+    /// When to try again; never where only a commit or a person can help.
+    retry: Option<Instant>,
+}
+
+impl Trouble {
+    pub fn new(class: Class, reason: &'static str, message: String) -> Self {
+        Self { class, reason, message, count: 0, retry: None }
+    }
+}
+
+/// What to do about one object.
+#[derive(Clone, Debug)]
+pub enum Job {
+    Apply {
+        document: Arc<Value>,
+        takeover: bool,
+        has_status: bool,
+    },
+    /// It is as Git says and has no status yet.
+    Seed {
+        version: u64,
+    },
+    Remove {
+        uid: String,
+    },
+}
+
+/// What a sighting asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// Older than what is known.
+    Stale,
+    /// Another owner's.
+    Foreign,
+    Ours {
+        wake: bool,
+        mend: bool,
+    },
+}
+
+/// What taking a commit asks for.
+pub struct Loaded {
+    /// Objects of another owner turned out to be ours: they must be seen again.
+    pub look_again: bool,
+    /// What people must hear.
+    pub news: Vec<(ObjectKey, String)>,
+}
+
+/// The books.
+#[derive(Default)]
+pub struct Ledger {
+    /// Nothing is loaded while there is none.
+    owner: Option<Owner>,
+    live: BTreeMap<ObjectKey, Live>,
+    wanted: BTreeMap<ObjectKey, Wanted>,
+    removals: BTreeSet<ObjectKey>,
+    troubles: BTreeMap<ObjectKey, Trouble>,
+    /// Specs that cannot be read.
+    odd: BTreeMap<ObjectKey, String>,
+    /// Being brought in line.
+    held: BTreeSet<ObjectKey>,
+    /// Versions we made and have not seen yet.
+    awaited: BTreeMap<ObjectKey, u64>,
+}
+
+impl Ledger {
+    /// Takes a commit as what is wanted.
+    pub fn load(&mut self, commit: &Load, scope: &Scope) -> Loaded {
+        let was_foreign: Vec<ObjectKey> = self.foreign().cloned().collect();
+        let same_owner = self.owner.as_ref() == Some(&commit.owner);
+        let mut before = std::mem::take(&mut self.wanted);
+        for document in &commit.documents {
+            let known = before.remove(&document.object);
+            let kept = known.filter(|known| same_owner && known.document == document.json);
+            let wanted = kept.unwrap_or_else(|| {
+                self.troubles.remove(&document.object);
+                let labelled = ownership::labelled(&document.json, &commit.owner);
+                let print = ownership::of_document(&labelled);
+                Wanted { document: document.json.clone(), print, accepted: None, made: None }
+            });
+            self.wanted.insert(document.object.clone(), wanted);
+        }
+        self.owner = Some(commit.owner.clone());
+        self.removals = commit.remove.iter().filter(|object| self.is_own(object)).cloned().collect();
+        let (wanted, removals) = (&self.wanted, &self.removals);
+        self.troubles.retain(|object, _| wanted.contains_key(object) || removals.contains(object));
+        // A new commit is worth a new try.
+        self.troubles.values_mut().for_each(|trouble| trouble.retry = trouble.retry.map(|_| Instant::now()));
+        let mut news = self.conflicts();
+        for document in &commit.documents {
+            let namespace = &document.object.key.namespace;
+            if !scope.covers(namespace) && !self.troubles.contains_key(&document.object) {
+                let trouble = not_watched(namespace);
+                news.push((document.object.clone(), trouble.message.clone()));
+                self.troubles.insert(document.object.clone(), trouble);
+            }
+        }
+        Loaded { look_again: was_foreign.iter().any(|object| !self.is_foreign(object)), news }
+    }
+
+    /// Notes an object that is there. `news` is whether a reconciler would see a difference.
+    pub fn saw(
+        &mut self,
+        object: &ObjectKey,
+        live: Live,
+        odd: Option<String>,
+        news: bool,
+        listed: bool,
+    ) -> Sight {
+        let known = self.live.get(object);
+        if !listed && known.is_some_and(|known| known.uid == live.uid && known.version > live.version) {
+            return Sight::Stale;
+        }
+        let (version, print) = (live.version, live.print);
+        self.live.insert(object.clone(), live);
+        match odd {
+            Some(odd) => self.odd.insert(object.clone(), odd),
+            None => self.odd.remove(object),
+        };
+        if let Some(wanted) = self.wanted.get_mut(object).filter(|wanted| wanted.made == Some(version)) {
+            wanted.accepted = print;
+            wanted.made = None;
+        }
+        let awaited = self.awaited.get(object).is_some_and(|awaited| *awaited <= version);
+        if awaited {
+            self.awaited.remove(object);
+        }
+        if self.is_foreign(object) {
+            return Sight::Foreign;
+        }
+        let free = self.owner.is_some() && !self.held.contains(object);
+        // What is about to be put back is looked at when that is done, or has failed.
+        let stands = !self.differs(object) || self.troubles.contains_key(object);
+        Sight::Ours { wake: free && stands && (news || awaited), mend: free && !stands }
+    }
+
+    /// Notes that an object is gone.
+    pub fn gone(&mut self, object: &ObjectKey) {
+        self.live.remove(object);
+        self.odd.remove(object);
+        self.awaited.remove(object);
+        if self.removals.remove(object) {
+            self.troubles.remove(object);
+        }
+    }
+
+    /// What can be done now.
+    pub fn due(&self, now: Instant) -> Vec<ObjectKey> {
+        let rested = |object: &&ObjectKey| match self.troubles.get(*object) {
+            Some(trouble) => trouble.retry.is_some_and(|retry| retry <= now),
+            None => true,
+        };
+        let differing = self.wanted.keys().filter(|object| self.differs(object));
+        let removals =
+            self.removals.iter().filter(|object| self.live.get(object).is_some_and(|live| !live.deleting));
+        differing.chain(removals).filter(rested).cloned().collect()
+    }
+
+    /// When something is due again that has failed.
+    pub fn next_retry(&self) -> Option<Instant> {
+        self.troubles.values().filter_map(|trouble| trouble.retry).min()
+    }
+
+    /// Objects as Git says that have no status.
+    pub fn without_status(&self) -> Vec<ObjectKey> {
+        let bare = |object: &&ObjectKey| {
+            self.live.get(*object).is_some_and(|live| !live.has_status && !live.deleting)
+                && !self.is_foreign(object)
+        };
+        self.wanted.keys().filter(bare).cloned().collect()
+    }
+
+    /// What to do about an object, as things are now.
+    pub fn job(&self, object: &ObjectKey) -> Option<Job> {
+        let live = self.live.get(object);
+        if self.removals.contains(object) {
+            return live.filter(|live| !live.deleting).map(|live| Job::Remove { uid: live.uid.clone() });
+        }
+        let wanted = self.wanted.get(object)?;
+        if self.differs(object) {
+            let takeover = live.is_some_and(|live| live.kubectl);
+            let has_status = live.is_some_and(|live| live.has_status);
+            return Some(Job::Apply { document: wanted.document.clone(), takeover, has_status });
+        }
+        live.filter(|live| !live.has_status && !live.deleting).map(|live| Job::Seed { version: live.version })
+    }
+
+    /// Keeps passes away from objects until `done` or `failed`.
+    pub fn hold(&mut self, objects: &[ObjectKey]) {
+        self.held.extend(objects.iter().cloned());
+    }
+
+    /// Lets passes look again, without anything having been done.
+    pub fn let_go(&mut self, object: &ObjectKey) {
+        self.held.remove(object);
+    }
+
+    /// Notes what applying made. True if a pass should look now: otherwise it looks when that is seen.
+    pub fn done(&mut self, object: &ObjectKey, made: Option<u64>) -> bool {
+        self.held.remove(object);
+        self.troubles.remove(object);
+        let Some(made) = made else { return false };
+        let live = self.live.get(object);
+        let seen = live.is_some_and(|live| live.version >= made);
+        if let Some(wanted) = self.wanted.get_mut(object) {
+            match live.filter(|live| live.version == made) {
+                Some(live) => wanted.accepted = live.print,
+                None if !seen => wanted.made = Some(made),
+                None => {}
+            }
+        }
+        if !seen {
+            self.awaited.insert(object.clone(), made);
+        }
+        seen
+    }
+
+    /// Notes that something could not be done. True if that is news to people.
+    pub fn failed(&mut self, object: &ObjectKey, trouble: Trouble, now: Instant) -> bool {
+        self.held.remove(object);
+        let before = self.troubles.get(object);
+        let count = before.map_or(1, |before| before.count.saturating_add(1));
+        let news = before.is_none_or(|before| before.message != trouble.message);
+        let retry = Some(now + pause(trouble.class, count, &object.to_string()));
+        self.troubles.insert(object.clone(), Trouble { count, retry, ..trouble });
+        news
+    }
+
+    /// Tries again what has failed, since the reason may be gone.
+    pub fn retry_all(&mut self, now: Instant) {
+        self.troubles.values_mut().for_each(|trouble| trouble.retry = trouble.retry.map(|_| now));
+    }
+
+    pub fn trouble(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        let trouble = self.troubles.get(object).map(|trouble| (trouble.reason, trouble.message.clone()));
+        trouble.or_else(|| self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone())))
+    }
+
+    pub fn troubles(&self) -> impl Iterator<Item = (&ObjectKey, &Trouble)> {
+        self.troubles.iter()
+    }
+
+    /// Documents whose object is another owner's, and what to do about it.
+    pub fn conflicts(&self) -> Vec<(ObjectKey, String)> {
+        let others = self.foreign().filter(|object| self.wanted.contains_key(object));
+        others
+            .filter_map(|object| Some((object.clone(), of_another(self.live.get(object)?.owner.as_ref()?))))
+            .collect()
+    }
+
+    pub fn get(&self, object: &ObjectKey) -> Option<&Live> {
+        self.live.get(object)
+    }
+
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    pub fn is_held(&self, object: &ObjectKey) -> bool {
+        self.held.contains(object)
+    }
+
+    /// Versions we made that were not seen yet.
+    pub fn awaits(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// Every object there is.
+    pub fn all(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.live.keys()
+    }
+
+    /// Objects there are, but another owner's.
+    pub fn present(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.live.keys().filter(|object| !self.is_foreign(object))
+    }
+
+    /// Objects of another owner.
+    pub fn foreign(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.live.keys().filter(|object| self.is_foreign(object))
+    }
+
+    /// Objects that carry this owner's label.
+    pub fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a ObjectKey> {
+        let label = Some(owner.as_str());
+        self.live.iter().filter(move |(_, live)| live.owner.as_deref() == label).map(|(object, _)| object)
+    }
+
+    pub fn is_wanted(&self, object: &ObjectKey) -> bool {
+        self.wanted.contains_key(object)
+    }
+
+    fn is_own(&self, object: &ObjectKey) -> bool {
+        let owner = self.live.get(object).and_then(|live| live.owner.as_deref());
+        owner.is_some() && owner == self.owner.as_ref().map(Owner::as_str)
+    }
+
+    fn is_foreign(&self, object: &ObjectKey) -> bool {
+        let (Some(ours), Some(live)) = (&self.owner, self.live.get(object)) else { return false };
+        live.owner.as_deref().is_some_and(|owner| owner != ours.as_str())
+    }
+
+    /// Must the document be sent? Not to one that is being deleted: it is made anew when it is gone.
+    fn differs(&self, object: &ObjectKey) -> bool {
+        let Some(wanted) = self.wanted.get(object) else { return false };
+        let Some(live) = self.live.get(object) else { return true };
+        let same = live.print.is_some_and(|print| print == wanted.print || Some(print) == wanted.accepted);
+        !same && !live.deleting && !self.is_foreign(object)
+    }
+}
+
+fn of_another(owner: &str) -> String {
+    format!(
+        "there is such an object of another owner, {owner}: agentID {owner} in opsy.yaml would make it ours"
+    )
+}
+
+fn not_watched(namespace: &str) -> Trouble {
+    let message = format!(
+        "namespace {namespace} is not watched: add it to --namespaces, or move the manifest to one that is"
+    );
+    Trouble::new(Class::Invalid, "NamespaceNotWatched", message)
+}
+
+/// How long to wait after the `count`th failure in a row, with up to a quarter more by name and count:
+/// what failed together is not repeated together.
+fn pause(class: Class, count: u32, name: &str) -> Duration {
+    let (first, longest) = match class {
+        Class::Transient { .. } | Class::Conflict => SOON,
+        Class::NotFound => EXPECTED,
+        Class::Denied | Class::Invalid => BY_HAND,
+    };
+    let doubled = first.saturating_mul(1u32.checked_shl(count - 1).unwrap_or(u32::MAX));
+    let hint = match class {
+        Class::Transient { after } => after.unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    let pause = doubled.min(longest).max(hint);
+    let digest = crate::api::ids::digest(&[name, &count.to_string()]);
+    pause + pause / 4 * u32::from_str_radix(&digest[..4], 16).unwrap_or(0) / 0xffff
+}
+
+#[cfg(test)]
+mod tests;

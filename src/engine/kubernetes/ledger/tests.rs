@@ -1,0 +1,209 @@
+//! What is due, who may look, and when failures are repeated.
+
+use serde_json::json;
+
+use super::*;
+use crate::api::{Key, Kind};
+use crate::manifest::Document;
+
+fn object(name: &str) -> ObjectKey {
+    let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
+    ObjectKey { kind: Kind::PackerBuilder, key }
+}
+
+fn document(name: &str, region: &str) -> Document {
+    let json = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"region": region}});
+    Document { object: object(name), json: json.into(), file: format!("{name}.yaml"), line: 1 }
+}
+
+fn owner(name: &str) -> Owner {
+    Owner::parse(name).expect("an owner")
+}
+
+fn load(ledger: &mut Ledger, documents: &[Document], remove: &[&str]) -> Loaded {
+    let commit = Load {
+        documents: documents.to_vec(),
+        owner: owner("us"),
+        remove: remove.iter().map(|name| object(name)).collect(),
+        kept: Vec::new(),
+        seed: Box::new(|_| None),
+    };
+    ledger.load(&commit, &Scope::Namespaces(vec!["default".to_owned()]))
+}
+
+/// The object as it is after the document was applied.
+fn applied(document: &Document, version: u64) -> Live {
+    let labelled = ownership::labelled(&document.json, &owner("us"));
+    let print = Some(ownership::of_document(&labelled));
+    Live { uid: "u".into(), version, owner: Some("us".into()), print, has_status: true, ..Live::default() }
+}
+
+fn saw(ledger: &mut Ledger, name: &str, live: Live, news: bool) -> Sight {
+    ledger.saw(&object(name), live, None, news, false)
+}
+
+fn due(ledger: &Ledger) -> Vec<String> {
+    ledger.due(Instant::now()).into_iter().map(|object| object.key.name).collect()
+}
+
+const WAKE: Sight = Sight::Ours { wake: true, mend: false };
+const QUIET: Sight = Sight::Ours { wake: false, mend: false };
+const MEND: Sight = Sight::Ours { wake: false, mend: true };
+
+#[test]
+fn nothing_is_due_for_an_object_that_is_as_it_should_be() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 1), true), QUIET, "nothing is loaded");
+    load(&mut ledger, &[wanted.clone(), document("b", "x")], &[]);
+    assert_eq!(due(&ledger), ["b"]);
+    load(&mut ledger, &[document("a", "y")], &[]);
+    assert_eq!(due(&ledger), ["a"], "a changed document; b is no longer wanted");
+    load(&mut ledger, &[wanted], &[]);
+    assert!(due(&ledger).is_empty(), "and back again");
+}
+
+#[test]
+fn a_pass_looks_once_at_what_was_applied() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    ledger.hold(&[object("a")]);
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 5), true), QUIET);
+    assert!(ledger.done(&object("a"), Some(5)), "it was seen already, so it looks now");
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 6), false), QUIET, "its status");
+
+    load(&mut ledger, &[document("a", "y")], &[]);
+    ledger.hold(&[object("a")]);
+    assert!(!ledger.done(&object("a"), Some(9)), "it looks when that is seen");
+    assert_eq!(ledger.awaits(), 1);
+    assert_eq!(saw(&mut ledger, "a", applied(&document("a", "y"), 9), false), WAKE);
+    assert_eq!(ledger.awaits(), 0);
+}
+
+#[test]
+fn an_edit_by_hand_is_put_back_before_anybody_looks() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    saw(&mut ledger, "a", applied(&wanted, 1), true);
+    let edited = Live { print: None, ..applied(&wanted, 2) };
+    assert_eq!(saw(&mut ledger, "a", edited.clone(), true), MEND);
+    assert_eq!(due(&ledger), ["a"]);
+    ledger.failed(&object("a"), Trouble::new(Class::Denied, "Denied", "no".into()), Instant::now());
+    let again = Live { version: 3, ..edited };
+    assert_eq!(saw(&mut ledger, "a", again, true), WAKE, "while it cannot be put back, it counts as it is");
+}
+
+#[test]
+fn what_the_server_takes_for_the_same_is_the_same() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    let defaulted = ownership::of_document(&json!({"spec": {"region": "x", "more": 1}}));
+    let odd = |version| Live { print: Some(defaulted), ..applied(&wanted, version) };
+    saw(&mut ledger, "a", odd(4), true);
+    assert_eq!(due(&ledger), ["a"]);
+    ledger.done(&object("a"), Some(4));
+    assert!(due(&ledger).is_empty(), "applying it changed nothing");
+    saw(&mut ledger, "a", odd(5), false);
+    assert!(due(&ledger).is_empty(), "nor does a status");
+
+    let mut ledger = Ledger::default();
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    ledger.done(&object("a"), Some(7));
+    assert_eq!(saw(&mut ledger, "a", odd(7), true), WAKE, "this is what applying it makes");
+    assert!(due(&ledger).is_empty());
+}
+
+#[test]
+fn old_news_and_other_owners_are_left_alone() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    saw(&mut ledger, "a", Live { owner: Some("them".into()), ..applied(&wanted, 5) }, true);
+    let loaded = load(&mut ledger, std::slice::from_ref(&wanted), &["a"]);
+    assert!(loaded.news[0].1.contains("another owner, them"), "{:?}", loaded.news);
+    assert!(due(&ledger).is_empty() && ledger.present().next().is_none());
+    assert_eq!(
+        saw(&mut ledger, "a", Live { owner: Some("them".into()), ..applied(&wanted, 6) }, true),
+        Sight::Foreign
+    );
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 4), true), Sight::Stale);
+    assert_eq!(ledger.saw(&object("a"), applied(&wanted, 4), None, true, true), WAKE, "a list is the truth");
+}
+
+#[test]
+fn only_our_own_objects_are_deleted_and_once() {
+    let (mut ledger, gone) = (Ledger::default(), document("a", "x"));
+    saw(&mut ledger, "a", applied(&gone, 1), true);
+    saw(&mut ledger, "bare", Live { owner: None, ..applied(&gone, 2) }, true);
+    load(&mut ledger, &[], &["a", "bare", "absent"]);
+    assert_eq!(due(&ledger), ["a"]);
+    assert!(matches!(ledger.job(&object("a")), Some(Job::Remove { uid }) if uid == "u"));
+    saw(&mut ledger, "a", Live { deleting: true, ..applied(&gone, 3) }, true);
+    assert!(due(&ledger).is_empty(), "its finalizer keeps it for now");
+    ledger.gone(&object("a"));
+    assert!(due(&ledger).is_empty());
+}
+
+#[test]
+fn a_deleted_object_is_made_again_once_it_is_gone() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    saw(&mut ledger, "a", Live { deleting: true, print: None, ..applied(&wanted, 3) }, true);
+    assert!(due(&ledger).is_empty());
+    ledger.gone(&object("a"));
+    assert_eq!(due(&ledger), ["a"]);
+}
+
+#[test]
+fn failures_wait_and_a_new_commit_tries_again() {
+    let (mut ledger, wanted, now) = (Ledger::default(), document("a", "x"), Instant::now());
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    let trouble = |words: &str| Trouble::new(Class::Invalid, "Invalid", words.to_owned());
+    assert!(ledger.failed(&object("a"), trouble("bad"), now));
+    assert!(!ledger.failed(&object("a"), trouble("bad"), now), "said before");
+    assert!(due(&ledger).is_empty());
+    assert_eq!(ledger.due(now + BY_HAND.1 * 2).len(), 1);
+    assert!(ledger.next_retry().is_some_and(|retry| retry >= now + BY_HAND.0 * 2));
+    assert_eq!(ledger.trouble(&object("a")), Some(("Invalid", "bad".to_owned())));
+    load(&mut ledger, &[wanted], &[]);
+    assert_eq!(due(&ledger), ["a"]);
+    ledger.done(&object("a"), Some(1));
+    assert_eq!(ledger.trouble(&object("a")), None);
+}
+
+#[test]
+fn documents_outside_the_scope_are_reported_and_never_sent() {
+    let mut ledger = Ledger::default();
+    let mut far = document("a", "x");
+    far.object.key.namespace = "far".to_owned();
+    assert_eq!(load(&mut ledger, std::slice::from_ref(&far), &[]).news.len(), 1);
+    assert_eq!(load(&mut ledger, std::slice::from_ref(&far), &[]).news.len(), 0, "said before");
+    assert!(ledger.due(Instant::now() + Duration::from_secs(100_000)).is_empty());
+    assert_eq!(ledger.trouble(&far.object).map(|(reason, _)| reason), Some("NamespaceNotWatched"));
+}
+
+#[test]
+fn a_new_owner_makes_our_objects_foreign_and_back() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    saw(&mut ledger, "a", applied(&wanted, 1), true);
+    let commit = Load {
+        documents: vec![wanted.clone()],
+        owner: owner("them"),
+        remove: Vec::new(),
+        kept: Vec::new(),
+        seed: Box::new(|_| None),
+    };
+    let loaded = ledger.load(&commit, &Scope::All);
+    assert!(!loaded.look_again && loaded.news.len() == 1);
+    assert!(load(&mut ledger, &[wanted], &[]).look_again);
+}
+
+#[test]
+fn pauses_grow_by_class_and_keep_the_servers_hint() {
+    let first = |class| pause(class, 1, "a");
+    assert!(
+        first(Class::TRANSIENT) < first(Class::NotFound) && first(Class::NotFound) < first(Class::Denied)
+    );
+    assert!(pause(Class::TRANSIENT, 3, "a") >= SOON.0 * 4);
+    assert!(pause(Class::Invalid, 1000, "a") <= BY_HAND.1 * 5 / 4);
+    let hint = Duration::from_secs(400);
+    assert!(first(Class::Transient { after: Some(hint) }) >= hint);
+}

@@ -1,0 +1,165 @@
+//! Objects as a real API server handed them out, cut down to what is compared.
+
+use super::*;
+
+fn owner() -> Owner {
+    Owner::parse("team-a").expect("an owner")
+}
+
+fn document() -> Value {
+    json!({
+        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
+        "metadata": {"name": "web", "namespace": "default", "annotations": {"note": "x"}},
+        "spec": {
+            "region": "us-east-1", "suspend": null, "gitSync": {},
+            "failurePolicy": {"limit": 3},
+            "builder": {"dir": "packer", "commands": [{"subCommand": "build", "args": null}]},
+        },
+    })
+}
+
+fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
+        manager: Some(manager.to_owned()),
+        operation: Some(operation.to_owned()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    }
+}
+
+fn applied_fields() -> Value {
+    json!({
+        "f:metadata": {
+            "f:annotations": {"f:note": {}},
+            "f:labels": {"f:ami.opsy.dev/owner": {}, "f:app.kubernetes.io/managed-by": {}},
+        },
+        "f:spec": {
+            "f:region": {}, "f:gitSync": {}, "f:failurePolicy": {"f:limit": {}},
+            "f:builder": {"f:dir": {}, "f:commands": {}},
+        },
+    })
+}
+
+/// Metadata and spec right after the document was applied.
+fn live() -> (ObjectMeta, Value) {
+    let sent = labelled(&document(), &owner());
+    let metadata = ObjectMeta {
+        labels: serde_json::from_value(sent["metadata"]["labels"].clone()).expect("labels"),
+        annotations: serde_json::from_value(sent["metadata"]["annotations"].clone()).expect("annotations"),
+        managed_fields: Some(vec![entry(MANAGER, "Apply", applied_fields())]),
+        resource_version: Some("7".to_owned()),
+        ..ObjectMeta::default()
+    };
+    (metadata, sent["spec"].clone())
+}
+
+fn differs(metadata: &ObjectMeta, spec: &Value, document: &Value) -> bool {
+    of_live(metadata, spec) != Some(of_document(&labelled(document, &owner())))
+}
+
+#[test]
+fn an_object_is_the_same_right_after_it_was_applied() {
+    let (metadata, spec) = live();
+    assert!(!differs(&metadata, &spec, &document()));
+}
+
+#[test]
+fn what_others_add_is_theirs() {
+    let (mut metadata, mut spec) = live();
+    metadata.labels.get_or_insert_default().insert("team".into(), "b".into());
+    metadata.annotations.get_or_insert_default().insert("seen".into(), "today".into());
+    spec["clusterName"] = json!("demo");
+    spec["gitSync"] = json!({"image": "theirs"});
+    let status = ManagedFieldsEntry {
+        subresource: Some("status".to_owned()),
+        ..entry(MANAGER, "Update", json!({"f:status": {"f:state": {}}}))
+    };
+    let others = entry("team-b", "Update", json!({"f:spec": {"f:clusterName": {}, "f:region": {}}}));
+    metadata.managed_fields.get_or_insert_default().extend([status, others]);
+    assert!(!differs(&metadata, &spec, &document()));
+}
+
+#[test]
+fn a_field_written_over_differs_even_with_the_same_value() {
+    let (mut metadata, spec) = live();
+    let mut fields = applied_fields();
+    fields["f:spec"].as_object_mut().expect("a map").remove("f:region");
+    metadata.managed_fields = Some(vec![entry(MANAGER, "Apply", fields)]);
+    assert!(differs(&metadata, &spec, &document()));
+}
+
+#[test]
+fn a_field_or_label_the_document_drops_differs() {
+    let (metadata, spec) = live();
+    let mut less = document();
+    less["spec"].as_object_mut().expect("a map").remove("region");
+    assert!(differs(&metadata, &spec, &less));
+    let mut less = document();
+    less["metadata"].as_object_mut().expect("a map").remove("annotations");
+    assert!(differs(&metadata, &spec, &less));
+}
+
+#[test]
+fn changed_values_differ_and_notations_of_a_number_do_not() {
+    let (metadata, spec) = live();
+    let with = |path: &str, value: Value| {
+        let mut document = document();
+        *document.pointer_mut(path).expect("a field") = value;
+        document
+    };
+    assert!(differs(&metadata, &spec, &with("/spec/region", json!("eu-west-1"))));
+    assert!(differs(&metadata, &spec, &with("/spec/builder/commands", json!([]))));
+    assert!(differs(&metadata, &spec, &with("/spec/builder/commands/0/args", json!(["-x"]))));
+    assert!(differs(&metadata, &spec, &with("/metadata/annotations/note", json!("y"))));
+    assert!(!differs(&metadata, &spec, &with("/spec/failurePolicy/limit", json!(3.0))));
+}
+
+#[test]
+fn another_owner_differs_and_what_we_never_applied_has_no_fingerprint() {
+    let (metadata, spec) = live();
+    let other = Owner::parse("team-b").expect("an owner");
+    assert_ne!(of_live(&metadata, &spec), Some(of_document(&labelled(&document(), &other))));
+    let fresh = ObjectMeta { managed_fields: None, ..metadata };
+    assert_eq!(of_live(&fresh, &spec), None);
+}
+
+#[test]
+fn what_is_sent_has_no_nulls_and_our_labels() {
+    let sent = labelled(&document(), &owner());
+    assert!(!sent.to_string().contains("null"), "{sent}");
+    assert_eq!(sent["metadata"]["labels"]["ami.opsy.dev/owner"], "team-a");
+    assert_eq!(sent["metadata"]["labels"]["app.kubernetes.io/managed-by"], "opsy");
+}
+
+#[test]
+fn a_takeover_unites_kubectls_fields_with_ours_and_leaves_others_alone() {
+    let (mut metadata, _) = live();
+    let kubectl = entry(
+        KUBECTL[0],
+        "Update",
+        json!({"f:spec": {".": {}, "f:clusterName": {}}, "f:metadata": {"f:labels": {"f:team": {}}}}),
+    );
+    let operator = entry("manager", "Update", json!({"f:metadata": {"f:finalizers": {}}}));
+    metadata.managed_fields.get_or_insert_default().extend([kubectl, operator.clone()]);
+    assert!(held_by_kubectl(&metadata));
+    let patch = takeover(&metadata);
+    let kept: Vec<ManagedFieldsEntry> = serde_json::from_value(patch[0]["value"].clone()).expect("entries");
+    assert_eq!(kept[0], operator);
+    let fields = &kept[1].fields_v1.as_ref().expect("fields").0;
+    assert_eq!((kept.len(), kept[1].manager.as_deref()), (2, Some(MANAGER)));
+    assert_eq!(fields["f:spec"]["f:clusterName"], json!({}));
+    assert_eq!(fields["f:spec"]["f:region"], json!({}));
+    assert_eq!(fields["f:metadata"]["f:labels"]["f:team"], json!({}));
+    assert_eq!(patch[1]["value"], "7");
+}
+
+#[test]
+fn only_finalizers_of_our_domain_go() {
+    let all = ["ami.opsy.dev/run", "ami.opsy.dev/finalizer", "opsy.dev/x", "foregroundDeletion"];
+    let all: Vec<String> = [&all[..], &["notopsy.dev/x", "other.io/opsy.dev"]]
+        .concat()
+        .iter()
+        .map(|f| (*f).to_owned())
+        .collect();
+    assert_eq!(finalizers_of_others(&all), ["foregroundDeletion", "notopsy.dev/x", "other.io/opsy.dev"]);
+}
