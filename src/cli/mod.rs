@@ -5,6 +5,7 @@ pub mod packer_run;
 pub mod progress;
 pub mod run;
 pub mod status;
+pub mod target;
 pub mod validate;
 
 use std::io::{self, ErrorKind, Write};

@@ -99,6 +99,25 @@ impl Cluster {
         Ok(Self { client, namespace, scope })
     }
 
+    /// Connects as kubectl does, for a person's command: their kubeconfig, else as a pod. It works in
+    /// `namespace`, else in the context's own.
+    pub async fn connect_as_user(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        namespace: Option<&str>,
+    ) -> Result<Self, ConnectError> {
+        let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
+        let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        let mut config = match file {
+            Ok(file) => Config::from_custom_kubeconfig(file, &options).await?,
+            Err(error) => Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?,
+        };
+        config.connect_timeout = Some(REQUEST_LIMIT);
+        let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
+        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        Ok(Self { client, scope: Scope::Namespaces(vec![namespace.clone()]), namespace })
+    }
+
     /// Owner where `opsy.yaml` names none: this cluster's agent in this namespace.
     pub async fn owner(&self) -> Result<Owner, Refusal> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());

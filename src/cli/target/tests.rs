@@ -1,0 +1,28 @@
+//! What names an object, and what a person is told when it does not.
+
+use super::*;
+
+#[test]
+fn kinds_are_taken_as_kubectl_takes_them() {
+    for word in ["pb/node", "PackerBuilder/node", "packerbuilders/node", "packerbuilder.ami.opsy.dev/node"] {
+        let target: Target = word.parse().expect(word);
+        assert_eq!(target, Target { kind: Kind::PackerBuilder, name: "node".into() });
+    }
+    for word in ["ar/demo", "AMIRefresher/demo", "amirefreshers.ami.opsy.dev/demo"] {
+        assert_eq!(word.parse::<Target>().expect(word).kind, Kind::AMIRefresher);
+    }
+}
+
+#[test]
+fn anything_else_is_refused_with_an_example() {
+    for word in ["node", "pb/", "pb/a/b", "pb/a b", ""] {
+        let error = word.parse::<Target>().expect_err(word);
+        assert!(matches!(&error, BadTarget::Shape(text) if text == word), "{error}");
+        assert!(error.to_string().contains("packerbuilder/node"));
+    }
+    let error = "deployment/web".parse::<Target>().expect_err("another kind");
+    assert_eq!(
+        error.to_string(),
+        "\"deployment\" is no kind of Opsy's: packerbuilder (pb) and amirefresher (ar) are"
+    );
+}
