@@ -78,7 +78,10 @@ impl Agent {
             credentials: credentials(&flags, &secrets),
         })?;
         let mut reader = Reader::new(spec_problems);
-        let (sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
+        let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
+        if engine.clone_is_newest {
+            sync.may_start_from_the_clone();
+        }
         let stop = CancellationToken::new();
         let loaded = watch::Sender::new(None);
         let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());

@@ -19,6 +19,8 @@ pub struct Engine {
     pub owner: Owner,
     /// Folder of the bare clone.
     pub clone: PathBuf,
+    /// No other agent's clone is ever ahead of this one: it may be started from while the remote is away.
+    pub clone_is_newest: bool,
     pub claim: Claim,
 }
 

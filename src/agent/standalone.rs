@@ -40,6 +40,8 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         runs: Arc::new(runs),
         owner: owner(repository, &flags.path),
         clone: clone_dir(&state),
+        // It lies in the state folder beside the objects, under the same lock.
+        clone_is_newest: true,
         claim,
     })
 }

@@ -97,8 +97,27 @@ impl Handle {
     /// The tip of the branch that is read: refs are compared, and objects fetched only when it moved.
     pub async fn fetch(&self) -> Result<Tip, GitError> {
         let tip = self.network.ask(|mirror| mirror.fetch(None)).await?;
-        *self.branch.lock().unwrap_or_else(PoisonError::into_inner) = Some(tip.branch.clone());
+        self.reads(&tip);
         Ok(tip)
+    }
+
+    /// The tip of the branch that is read as the remote last had it, if it ever answered. Asks the clone
+    /// alone.
+    pub async fn last_fetched(&self) -> Result<Option<Tip>, GitError> {
+        let tip = self.network.ask(|mirror| mirror.last_fetched(None)).await?;
+        tip.iter().for_each(|tip| self.reads(tip));
+        Ok(tip)
+    }
+
+    /// The same of another branch.
+    pub async fn last_fetched_branch(&self, branch: &str) -> Result<Option<Tip>, GitError> {
+        let branch = branch.to_owned();
+        self.network.ask(move |mirror| mirror.last_fetched(Some(&branch))).await
+    }
+
+    /// Notes which branch it turned out to be.
+    fn reads(&self, tip: &Tip) {
+        *self.branch.lock().unwrap_or_else(PoisonError::into_inner) = Some(tip.branch.clone());
     }
 
     /// The tip of another branch, if it is there.

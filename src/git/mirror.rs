@@ -25,7 +25,7 @@ const ORIGIN_FILE: &str = "opsy-origin";
 /// Every fetch adds a pack and libgit2 cannot repack: past this many, look-ups cost more than a new clone.
 const PACK_LIMIT: usize = 500;
 
-/// The tip of a branch as just seen on the remote; its objects are in the clone.
+/// The tip of a branch as seen on the remote; its objects are in the clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tip {
     pub branch: String,
@@ -46,12 +46,14 @@ pub(super) struct Mirror {
     repo: Option<git2::Repository>,
     /// Counts new clones, so that the reading thread opens the new one.
     generation: Arc<AtomicU64>,
+    /// The clone's packs were counted: once a process is enough.
+    counted: bool,
 }
 
 impl Mirror {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
         set_timeouts();
-        Self { options, repo: None, generation }
+        Self { options, repo: None, generation, counted: false }
     }
 
     pub fn options(&self) -> &Options {
@@ -65,8 +67,22 @@ impl Mirror {
                 warn!(why, "the clone is damaged: making a new one");
                 self.renew(branch)
             }
+            // Only now that the remote has answered: the clone is all there is while it is away.
+            Ok(_) if !std::mem::replace(&mut self.counted, true) && is_crowded(&self.options.folder) => {
+                info!("the clone has too many packs: making a new one");
+                self.renew(branch)
+            }
             result => result,
         }
+    }
+
+    /// The tip of a branch, or of the branch that is read, as the remote last had it. Asks the clone alone.
+    pub fn last_fetched(&mut self, branch: Option<&str>) -> Result<Option<Tip>, GitError> {
+        let named = branch.map(str::to_owned).or_else(|| self.options.branch.clone());
+        let repo = self.repo()?;
+        let Some(branch) = named.or_else(|| last_default(repo)) else { return Ok(None) };
+        let tip = tracked(repo, &branch).filter(|tip| repo.find_commit(*tip).is_ok());
+        Ok(tip.map(|tip| Tip { branch, commit: commit_id(tip), fetched: false }))
     }
 
     /// Throws the clone away and fetches into a new one.
@@ -100,7 +116,8 @@ impl Mirror {
             .connect_auth(Direction::Fetch, Some(callbacks(&answers)), Some(proxy(&options)))
             .map_err(at_remote)?;
         let heads = heads(connection.list().map_err(at_remote)?);
-        let branch = choose(url, &heads, branch.or(options.branch.as_deref()))?;
+        let wanted = branch.or(options.branch.as_deref());
+        let branch = choose(url, &heads, wanted)?;
         let Some(&(_, tip)) = heads.branches.iter().find(|(name, _)| *name == branch) else {
             return Err(no_branch(url, &branch, &heads));
         };
@@ -109,6 +126,9 @@ impl Mirror {
         if fetched {
             download(connection.remote(), &branch, &answers, &options)?;
             note_rewrite(repo, &branch, before, tip);
+        }
+        if wanted.is_none() && last_default(repo).as_deref() != Some(&*branch) {
+            note_default(repo, &branch).map_err(|error| GitError::local(&options.folder, &error))?;
         }
         Ok(Tip { commit: commit_id(tip), branch, fetched })
     }
@@ -141,9 +161,25 @@ pub(super) fn check_local(path: &Path) -> Result<git2::Repository, GitError> {
     git2::Repository::open(path).map_err(|error| GitError::remote(&url, &error))
 }
 
+/// Where the remote's branches are noted.
+const TRACKING: &str = "refs/remotes/origin/";
+
 /// Name of the ref that holds a branch's tip as last seen.
 pub(super) fn tracking_ref(branch: &str) -> String {
-    format!("refs/remotes/origin/{branch}")
+    format!("{TRACKING}{branch}")
+}
+
+/// Which branch the remote's default was when it last answered, as Git itself notes it.
+const DEFAULT_REF: &str = "refs/remotes/origin/HEAD";
+
+fn last_default(repo: &git2::Repository) -> Option<String> {
+    let noted = repo.find_reference(DEFAULT_REF).ok()?;
+    let target = noted.symbolic_target().ok()??.to_owned();
+    target.strip_prefix(TRACKING).map(str::to_owned)
+}
+
+fn note_default(repo: &git2::Repository, branch: &str) -> Result<(), git2::Error> {
+    repo.reference_symbolic(DEFAULT_REF, &tracking_ref(branch), true, "the remote's default").map(drop)
 }
 
 /// The tip of a branch as last seen.
@@ -257,7 +293,7 @@ fn note_rewrite(repo: &git2::Repository, branch: &str, before: Option<Oid>, tip:
 fn open(options: &Options) -> Result<git2::Repository, GitError> {
     let folder = &options.folder;
     let origin = fs::read_to_string(folder.join(ORIGIN_FILE)).unwrap_or_default();
-    if origin == options.address.as_str() && pack_count(folder) <= PACK_LIMIT {
+    if origin == options.address.as_str() {
         match git2::Repository::open_bare(folder) {
             Ok(repo) => return Ok(repo),
             Err(error) => warn!(why = error.message(), "the clone cannot be opened: making a new one"),
@@ -298,10 +334,11 @@ fn clear(folder: &Path) -> Result<(), GitError> {
     }
 }
 
-fn pack_count(folder: &Path) -> usize {
-    fs::read_dir(folder.join("objects/pack")).map_or(0, |entries| {
+fn is_crowded(folder: &Path) -> bool {
+    let packs = fs::read_dir(folder.join("objects/pack")).map_or(0, |entries| {
         entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ext| ext == "pack")).count()
-    })
+    });
+    packs > PACK_LIMIT
 }
 
 #[cfg(test)]

@@ -7,6 +7,14 @@ use crate::settings::RepoSettings;
 /// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
 const FILE_LIMIT: usize = 16 * 1024 * 1024;
 
+/// Where the newest commits are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Remote,
+    /// What was fetched before: the remote is away.
+    Clone,
+}
+
 /// All YAML files below the path that is read. Links are never followed.
 pub(super) async fn sources(
     git: &Handle,
@@ -35,14 +43,19 @@ pub(super) async fn status_files(
     settings: &RepoSettings,
     listing: &Listing,
     folder: &str,
+    from: Origin,
 ) -> Result<Vec<(String, Vec<u8>)>, GitError> {
     let branch = settings.publish.as_ref().and_then(|publish| publish.branch.as_deref());
-    let elsewhere = match branch {
-        Some(branch) if Some(branch) != git.branch().as_deref() => match git.fetch_branch(branch).await? {
-            Some(tip) => Some(git.list(&tip.commit).await?),
-            None => return Ok(Vec::new()),
-        },
-        _ => None,
+    let elsewhere = match branch.filter(|branch| Some(*branch) != git.branch().as_deref()) {
+        Some(branch) => {
+            let tip = match from {
+                Origin::Remote => git.fetch_branch(branch).await?,
+                Origin::Clone => git.last_fetched_branch(branch).await?,
+            };
+            let Some(tip) = tip else { return Ok(Vec::new()) };
+            Some(git.list(&tip.commit).await?)
+        }
+        None => None,
     };
     let files = elsewhere
         .as_deref()

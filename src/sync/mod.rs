@@ -6,7 +6,7 @@
 //! ```
 //! The input is everything in the repository but the status folder: templates may lie anywhere, and
 //! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
-//! good commit.
+//! good commit; after a restart while the remote is away, that is the one the clone has.
 
 mod input;
 pub mod prune;
@@ -23,8 +23,10 @@ use tracing::{debug, info, warn};
 
 use crate::api::{Class, CommitId};
 use crate::git::templates::{At, Templates};
-use crate::git::{GitError, Handle, Listing, backoff};
+use crate::git::{GitError, Handle, Listing, Tip, backoff};
 use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile};
+
+use input::Origin;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -47,6 +49,8 @@ pub struct SyncState {
     pub commit: Option<CommitId>,
     /// Why the last attempt failed.
     pub error: Option<(Class, String)>,
+    /// The remote has not answered since the start: the commit is what the clone had.
+    pub from_clone: bool,
     /// Since when it has been working, or failing.
     pub since: Timestamp,
 }
@@ -69,6 +73,10 @@ pub struct Sync {
     now: fn() -> Timestamp,
     /// The commit that was last looked into; not always one that changed anything.
     seen: Option<CommitId>,
+    /// The clone may be started from, and was not tried yet.
+    resumes: bool,
+    /// It was started from.
+    from_clone: bool,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -78,10 +86,18 @@ impl Sync {
     pub fn new(git: Handle, parse: Parse, now: fn() -> Timestamp) -> (Self, Outputs) {
         let (at, templates_at) = level::channel(None);
         let (synced, synced_out) = level::channel(None);
-        let (state, state_out) = level::channel(SyncState { commit: None, error: None, since: now() });
+        let (state, state_out) =
+            level::channel(SyncState { commit: None, error: None, from_clone: false, since: now() });
         let templates = Templates::new(git.clone(), templates_at);
         let outputs = Outputs { synced: synced_out, state: state_out, templates };
-        (Self { git, parse, now, seen: None, at, synced, state }, outputs)
+        let (resumes, from_clone) = (false, false);
+        (Self { git, parse, now, seen: None, resumes, from_clone, at, synced, state }, outputs)
+    }
+
+    /// Lets `run` start by the clone's last commit when the remote is away. Only for a clone that nobody
+    /// else's is ahead of: an older commit would take newer objects back.
+    pub fn may_start_from_the_clone(&mut self) {
+        self.resumes = true;
     }
 
     /// Looks once. `Ok` is the commit to work by, new or not.
@@ -99,7 +115,12 @@ impl Sync {
         let _watcher = watch::files(&self.git, &wake);
         let mut failures = 0;
         loop {
-            let wait = match self.once().await {
+            let looked = self.look().await;
+            if looked.is_err() && std::mem::take(&mut self.resumes) {
+                self.resume().await;
+            }
+            self.report(looked.as_ref().err());
+            let wait = match looked {
                 Ok(_) => {
                     failures = 0;
                     interval
@@ -120,6 +141,28 @@ impl Sync {
 
     async fn look(&mut self) -> Result<Arc<Synced>, GitError> {
         let tip = self.git.fetch().await?;
+        (self.resumes, self.from_clone) = (false, false);
+        self.take(tip, Origin::Remote).await
+    }
+
+    /// The first look failed: what was fetched before the restart is better than nothing.
+    async fn resume(&mut self) {
+        let taken = match self.git.last_fetched().await {
+            Ok(None) => return,
+            Ok(Some(tip)) => self.take(tip, Origin::Clone).await,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(synced) => {
+                self.from_clone = true;
+                warn!(commit = %synced.commit, "starting by the commit that was fetched last");
+            }
+            Err(error) => warn!(%error, "the commit that was fetched last cannot be started from"),
+        }
+    }
+
+    /// Makes a commit the one to work by, unless its input is that of the one before.
+    async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
         let before = self.synced.borrow().clone();
         if let Some(same) = before.as_ref().filter(|_| self.seen.as_ref() == Some(&tip.commit)) {
             return Ok(Arc::clone(same));
@@ -131,14 +174,19 @@ impl Sync {
         }
         let synced = match before {
             Some(same) if same.input == listing.fingerprint(&self.status_folder(&same.set)) => same,
-            _ => self.load(&tip.commit, &listing).await?,
+            _ => self.load(&tip.commit, &listing, from).await?,
         };
         self.seen = Some(tip.commit);
         Ok(synced)
     }
 
     /// Reads everything at a commit whose input is new, and hands it out.
-    async fn load(&mut self, commit: &CommitId, listing: &Listing) -> Result<Arc<Synced>, GitError> {
+    async fn load(
+        &mut self,
+        commit: &CommitId,
+        listing: &Listing,
+        from: Origin,
+    ) -> Result<Arc<Synced>, GitError> {
         let (files, problems) = input::sources(&self.git, listing).await?;
         let mut set = (self.parse)(&files);
         set.problems.extend(problems);
@@ -154,7 +202,7 @@ impl Sync {
             let why = "must name a folder below the path that is read".to_owned();
             return Err(GitError::Path { path: "statusPath".to_owned(), why });
         }
-        let status_files = input::status_files(&self.git, &set.settings, listing, &status).await?;
+        let status_files = input::status_files(&self.git, &set.settings, listing, &status, from).await?;
         let input = listing.fingerprint(&status);
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
@@ -171,13 +219,14 @@ impl Sync {
 
     fn report(&mut self, error: Option<&GitError>) {
         let error = error.map(|error| (error.class(), error.to_string()));
-        let (seen, now) = (self.seen.clone(), (self.now)());
+        let (seen, from_clone, now) = (self.seen.clone(), self.from_clone, (self.now)());
         self.state.send_if_modified(|state| {
             if let Some((_, message)) = error.as_ref().filter(|_| state.error != error) {
                 warn!(error = message, "the repository cannot be synced: working by the last good commit");
             }
             let turned = state.error.is_some() != error.is_some();
-            let new = SyncState { commit: seen, error, since: if turned { now } else { state.since } };
+            let new =
+                SyncState { commit: seen, error, from_clone, since: if turned { now } else { state.since } };
             let changed = *state != new;
             *state = new;
             changed

@@ -189,6 +189,78 @@ async fn errors_keep_the_last_good_commit_and_are_told() {
     tokio::time::timeout(DEADLINE, running).await.expect("stops").expect("no panic");
 }
 
+/// The loop over a clone that may be started from, never looking by itself.
+fn run(git: Handle) -> (tokio::task::JoinHandle<()>, Arc<Notify>, Outputs) {
+    let (mut sync, outputs) = start(git);
+    sync.may_start_from_the_clone();
+    let wake = Arc::new(Notify::new());
+    let running = tokio::spawn(sync.run(NEVER, Arc::clone(&wake), CancellationToken::new()));
+    (running, wake, outputs)
+}
+
+#[tokio::test]
+async fn a_start_while_the_remote_is_away_goes_by_the_clone() {
+    let settings = r#"{"publish": {"branch": "opsy-status"}}"#;
+    for (branch, named) in [("main", false), ("trunk", false), ("release", true)] {
+        let bed = Bed::start();
+        let handle = || bed.handle_with(|options| options.branch = named.then(|| branch.to_owned()));
+        bed.remote().commit(branch, &[("opsy.yaml", Some(settings)), ("a.yaml", Some("1"))]);
+        bed.remote().repo().set_head(&format!("refs/heads/{branch}")).expect("a default");
+        bed.remote().commit("opsy-status", &[("status/a.yaml", Some("s"))]);
+        let before = start(handle()).0.once().await.expect("synced");
+        bed.away(Some("refuse"));
+
+        let git = handle();
+        let (running, wake, Outputs { mut synced, mut state, .. }) = run(git.clone());
+        let taken = until(&mut synced, |_| true).await;
+        assert_eq!(*taken, *before, "status files of another branch too");
+        let said = tokio::time::timeout(DEADLINE, state.wait_for(|state| state.error.is_some())).await;
+        let said = said.expect("in time").expect("alive").clone();
+        assert_eq!((said.commit.as_ref(), said.from_clone), (Some(&before.commit), true));
+        assert_eq!(git.branch().as_deref(), Some(branch));
+
+        let newer = bed.remote().commit(branch, &[("a.yaml", Some("2"))]);
+        bed.away(None);
+        wake.notify_one();
+        until(&mut synced, |synced| synced.commit.as_str() == newer).await;
+        let well = tokio::time::timeout(DEADLINE, state.wait_for(|state| state.error.is_none())).await;
+        assert!(!well.expect("in time").expect("alive").from_clone);
+        running.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_clone_of_another_repository_or_branch_is_not_started_from() {
+    let bed = Bed::start();
+    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    start(bed.handle()).0.once().await.expect("synced");
+    bed.away(Some("refuse"));
+    let elsewhere = Address::parse(&bed.url().replace("repo.git", "other.git")).expect("an address");
+    for git in [
+        bed.handle_with(|options| options.branch = Some("release".to_owned())),
+        bed.handle_with(|options| options.address = elsewhere),
+    ] {
+        let (running, _, Outputs { synced, mut state, .. }) = run(git);
+        let failing = tokio::time::timeout(DEADLINE, state.wait_for(|state| state.error.is_some())).await;
+        assert!(!failing.expect("in time").expect("alive").from_clone);
+        assert_eq!(*synced.borrow(), None);
+        running.abort();
+    }
+}
+
+#[tokio::test]
+async fn one_look_never_goes_by_the_clone() {
+    let bed = Bed::start();
+    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    start(bed.handle()).0.once().await.expect("synced");
+    bed.away(Some("refuse"));
+    let (mut sync, outputs) = start(bed.handle());
+    sync.may_start_from_the_clone();
+    let away = sync.once().await.expect_err("away");
+    assert!(matches!(away, GitError::Unreachable { .. }), "{away}");
+    assert_eq!(*outputs.synced.borrow(), None);
+}
+
 #[tokio::test]
 async fn the_interval_alone_finds_news() {
     let bed = Bed::start();

@@ -91,6 +91,31 @@ fn work_goes_on_while_the_remote_is_away() {
 }
 
 #[test]
+fn a_restart_while_the_remote_is_away_works_by_the_last_commit() {
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    push_node(&world, "");
+    assert_eq!(world.once().status.code(), Some(0));
+    let image = world.active_image().expect("an image");
+    server.away(Some("refuse"));
+    let refused = world.once();
+    assert_eq!(refused.status.code(), Some(1), "once, a remote that is away is an error: {refused:?}");
+
+    world.account.post("base-image", serde_json::json!({ "version": "20260901" }));
+    let agent = world.agent();
+    let newer = world
+        .wait("an image of the newer base image", || world.active_image().filter(|active| *active != image));
+    let log = fs::read_to_string(world.agent_log()).expect("a log");
+    assert!(log.contains("starting by the commit that was fetched last"), "{log}");
+    server.away(None);
+    world.wait("its status in Git", || {
+        (world.amis()["default/node"]["us-east-1"]["x86_64"] == newer.as_str()).then_some(())
+    });
+    assert!(agent.stop().success());
+    assert_eq!(builds(&world), 2);
+}
+
+#[test]
 fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     let world = World::served(None);
     let server = world.server.as_ref().expect("a server");
