@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{Class, CommitId, duration};
-use crate::git::commit::{Author, Change, Edit, Outcome};
+use crate::git::commit::{Author, Change, Edit, Outcome, Settled};
 use crate::git::{GitError, Handle, backoff};
 use crate::settings::RepoSettings;
 
@@ -41,6 +41,8 @@ pub struct Rendered {
     pub news: Option<String>,
     /// Further trailers, like `Opsy-Image`.
     pub trailers: Vec<(&'static str, String)>,
+    /// Names what the content is made from, where that has a name.
+    pub version: Option<String>,
 }
 
 /// Gives the settings of the synced commit; `None` before the first.
@@ -125,6 +127,7 @@ pub struct Publish {
     wake: Arc<Notify>,
     flushes: mpsc::Receiver<oneshot::Sender<Publishing>>,
     state: watch::Sender<Publishing>,
+    settled: Arc<Settled>,
 }
 
 impl Publish {
@@ -133,7 +136,7 @@ impl Publish {
         let (flush, flushes) = mpsc::channel(1);
         let (state, state_out) = watch::channel(Publishing::Idle);
         let publisher = Publisher { wake: Arc::clone(&wake), flush, state: state_out };
-        (Self { git, settings, render, now, wake, flushes, state }, publisher)
+        (Self { git, settings, render, now, wake, flushes, state, settled: Arc::default() }, publisher)
     }
 
     /// Publishes batches until stopped. Flush first: stopping publishes nothing.
@@ -180,7 +183,7 @@ impl Publish {
         }
         let branch = publish.branch.or_else(|| self.git.branch());
         let branch = branch.ok_or(GitError::Gone)?;
-        let change = change(&self.git, &settings, (self.render)(), branch, (self.now)());
+        let change = self.change(&settings, (self.render)(), branch);
         // Most wakes change nothing: the clone can tell without asking the remote.
         if change.edits.is_empty() || self.git.differences(&change).await?.is_empty() {
             return Ok(Some(Outcome::Unchanged));
@@ -215,40 +218,38 @@ impl Publish {
         let written = (self.settings)().and_then(|settings| settings.publish?.quiet_period);
         written.and_then(|text| duration::parse(&text).ok()).unwrap_or(QUIET)
     }
+
+    /// The change that brings a batch into a branch.
+    fn change(&self, settings: &RepoSettings, files: Vec<Rendered>, branch: String) -> Change {
+        let folder = self.git.status_folder(settings.status_path());
+        let files: BTreeMap<String, Rendered> =
+            files.into_iter().map(|file| (format!("{folder}/{}", file.path), file)).collect();
+        let edits = files.iter().map(|(path, file)| (path.clone(), file.edit.clone())).collect();
+        let versions =
+            files.iter().filter_map(|(path, file)| Some((path.clone(), file.version.clone()?))).collect();
+        let suffix = settings.publish.as_ref().and_then(|publish| publish.commit_suffix.clone());
+        let author = settings.author.clone().unwrap_or_default();
+        Change {
+            branch,
+            edits,
+            versions,
+            settled: self.settled.clone(),
+            message: Arc::new(move |paths| {
+                let changed: Vec<&Rendered> = paths.iter().filter_map(|path| files.get(path)).collect();
+                message::compose(&changed, suffix.as_deref())
+            }),
+            author: Author {
+                name: author.name.unwrap_or_else(|| AUTHOR.0.to_owned()),
+                email: author.email.unwrap_or_else(|| AUTHOR.1.to_owned()),
+            },
+            time: (self.now)(),
+        }
+    }
 }
 
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The change that brings a batch into a branch.
-fn change(
-    git: &Handle,
-    settings: &RepoSettings,
-    files: Vec<Rendered>,
-    branch: String,
-    time: Timestamp,
-) -> Change {
-    let folder = git.status_folder(settings.status_path());
-    let files: BTreeMap<String, Rendered> =
-        files.into_iter().map(|file| (format!("{folder}/{}", file.path), file)).collect();
-    let edits = files.iter().map(|(path, file)| (path.clone(), file.edit.clone())).collect();
-    let suffix = settings.publish.as_ref().and_then(|publish| publish.commit_suffix.clone());
-    let author = settings.author.clone().unwrap_or_default();
-    Change {
-        branch,
-        edits,
-        message: Arc::new(move |paths| {
-            let changed: Vec<&Rendered> = paths.iter().filter_map(|path| files.get(path)).collect();
-            message::compose(&changed, suffix.as_deref())
-        }),
-        author: Author {
-            name: author.name.unwrap_or_else(|| AUTHOR.0.to_owned()),
-            email: author.email.unwrap_or_else(|| AUTHOR.1.to_owned()),
-        },
-        time,
     }
 }

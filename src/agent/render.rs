@@ -74,14 +74,16 @@ fn all(
         let status = builder.status.as_ref().filter(|status| !under_way(status.conditions.as_deref()));
         if let Some(status) = status {
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
-            files.push(status_file(&object, ObjectStatus::PackerBuilder(Box::new(status.clone()))));
+            let status = ObjectStatus::PackerBuilder(Box::new(status.clone()));
+            files.push(status_file(&object, version(&*builder), status));
         }
         present.insert(object);
     }
     for refresher in objects.refreshers.all() {
         let object = name(Kind::AMIRefresher, &*refresher);
         if let Some(status) = refresher.status.as_ref().filter(|status| has_outcome(status)) {
-            files.push(status_file(&object, ObjectStatus::AMIRefresher(Box::new(status.clone()))));
+            let status = ObjectStatus::AMIRefresher(Box::new(status.clone()));
+            files.push(status_file(&object, version(&*refresher), status));
         }
         present.insert(object);
     }
@@ -111,7 +113,7 @@ fn has_outcome(status: &AMIRefresherStatus) -> bool {
     !under_way(conditions) && (status.target_ami.is_some() || stalled)
 }
 
-fn status_file(object: &ObjectKey, status: ObjectStatus) -> Rendered {
+fn status_file(object: &ObjectKey, version: Option<String>, status: ObjectStatus) -> Rendered {
     let (news, trailers) = (Some(news(object, &status)), trailers(&status));
     let key = object.key.clone();
     let merge = move |previous: Option<&[u8]>| {
@@ -127,7 +129,14 @@ fn status_file(object: &ObjectKey, status: ObjectStatus) -> Rendered {
         resource,
         news,
         trailers,
+        version,
     }
+}
+
+/// A status is the same as long as the object is: both change with every write.
+fn version<K: ResourceExt>(object: &K) -> Option<String> {
+    let since = object.creation_timestamp()?.0;
+    Some(format!("{since}/{}", object.resource_version()?))
 }
 
 fn removed(object: &ObjectKey) -> Rendered {
@@ -137,6 +146,7 @@ fn removed(object: &ObjectKey) -> Rendered {
         resource: Some(object.to_string()),
         news: Some(format!("{} is gone", object.key.name)),
         trailers: Vec::new(),
+        version: None,
     }
 }
 
@@ -145,7 +155,14 @@ fn amis_file(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
         write::amis_json(previous, &amis).map_err(|error| format!("{AMIS_FILE}: {error}; mend or remove it"))
     };
     let edit = Edit::Merge(Arc::new(merge));
-    Rendered { path: AMIS_FILE.to_owned(), edit, resource: None, news: None, trailers: Vec::new() }
+    Rendered {
+        path: AMIS_FILE.to_owned(),
+        edit,
+        resource: None,
+        news: None,
+        trailers: Vec::new(),
+        version: None,
+    }
 }
 
 /// What the commit says of an object.

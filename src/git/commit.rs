@@ -2,9 +2,9 @@
 //! Nothing is ever rebased or forced, and no path the change does not name is touched. Pushing into a
 //! local path runs no hooks of that repository: libgit2 writes into it directly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use git2::{ObjectType, Oid, Repository, Signature, Time, Tree};
 use jiff::Timestamp;
@@ -54,9 +54,29 @@ pub struct Change {
     pub branch: String,
     /// By path from the root of the repository.
     pub edits: BTreeMap<String, Edit>,
+    /// What a merge makes its content from, by path: the same version makes the same of the same file.
+    pub versions: BTreeMap<String, String>,
+    pub settled: Arc<Settled>,
     pub message: Message,
     pub author: Author,
     pub time: Timestamp,
+}
+
+/// Merges that were found to change nothing: a thousand files are not merged anew because one changed.
+#[derive(Debug, Default)]
+pub struct Settled(Mutex<HashMap<String, (String, Oid)>>);
+
+impl Settled {
+    fn holds(&self, path: &str, version: Option<&String>, now: Option<Oid>) -> bool {
+        let known = self.0.lock().expect("no code panics while it holds what is settled");
+        known.get(path).is_some_and(|(of, blob)| version == Some(of) && now == Some(*blob))
+    }
+
+    fn note(&self, path: &str, version: Option<&String>, now: Option<Oid>) {
+        let (Some(version), Some(now)) = (version, now) else { return };
+        let mut known = self.0.lock().expect("no code panics while it holds what is settled");
+        known.insert(path.to_owned(), (version.clone(), now));
+    }
 }
 
 /// What came of a change.
@@ -176,18 +196,24 @@ fn edits(
     for (path, edit) in &change.edits {
         check_path(path)?;
         let now = tree.and_then(|tree| tree.get_path(path.as_ref()).ok());
+        let (found, version) = (now.as_ref().map(git2::TreeEntry::id), change.versions.get(path));
+        if change.settled.holds(path, version, found) {
+            continue;
+        }
         let new = match edit {
             Edit::Put(bytes) => Some(blob(bytes).map_err(local)?),
             Edit::Remove => None,
             Edit::Merge(merge) => {
-                let found =
+                let blob_now =
                     now.as_ref().map(|entry| repo.find_blob(entry.id())).transpose().map_err(local)?;
-                let merged = merge(found.as_ref().map(git2::Blob::content))
+                let merged = merge(blob_now.as_ref().map(git2::Blob::content))
                     .map_err(|why| GitError::Path { path: path.clone(), why })?;
                 Some(blob(&merged).map_err(local)?)
             }
         };
-        if now.map(|entry| entry.id()) != new {
+        if found == new {
+            change.settled.note(path, version, found);
+        } else {
             differing.push((path.clone(), new));
         }
     }

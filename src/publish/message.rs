@@ -95,7 +95,7 @@ mod tests {
 
     fn amis() -> Rendered {
         let path = "amis.json".to_owned();
-        Rendered { path, edit: Edit::Remove, resource: None, news: None, trailers: Vec::new() }
+        Rendered { path, edit: Edit::Remove, resource: None, news: None, trailers: Vec::new(), version: None }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Publishing: what is committed, when, and what happens when the server will not have it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ impl World {
     }
 
     fn render(&self, object: &str, edit: Edit) {
+        self.render_version(object, edit, None);
+    }
+
+    fn render_version(&self, object: &str, edit: Edit, version: Option<&str>) {
         let mut files = self.files.lock().expect("not poisoned");
         files.retain(|file| file.resource.as_deref() != Some(object));
         files.push(Rendered {
@@ -66,6 +71,7 @@ impl World {
             resource: Some(object.to_owned()),
             news: Some(format!("{object} changed")),
             trailers: vec![("Opsy-Build", "0123".to_owned())],
+            version: version.map(str::to_owned),
         });
     }
 
@@ -195,4 +201,30 @@ async fn flushing_has_an_end() {
     world.stop.cancel();
     let late = tokio::time::timeout(DEADLINE, world.publisher.flush(Duration::from_millis(100))).await;
     assert_eq!(late.expect("it gives up"), None);
+}
+
+#[tokio::test]
+async fn a_file_is_merged_again_only_for_another_version_or_another_content() {
+    let world = World::new(QUICK).await;
+    let merges = Arc::new(AtomicUsize::new(0));
+    let merge = |text: &'static str| {
+        let merges = merges.clone();
+        Edit::Merge(Arc::new(move |_| {
+            merges.fetch_add(1, Ordering::SeqCst);
+            Ok(text.as_bytes().to_vec())
+        }))
+    };
+    world.render_version("one", merge("same"), Some("1"));
+    world.flush().await;
+    world.flush().await;
+    let before = merges.load(Ordering::SeqCst);
+    world.put("two", "news");
+    world.flush().await;
+    world.flush().await;
+    assert_eq!(merges.load(Ordering::SeqCst), before, "its version and its file are the same");
+
+    world.render_version("one", merge("other"), Some("2"));
+    world.flush().await;
+    assert!(merges.load(Ordering::SeqCst) > before);
+    assert_eq!(world.remote().file("main", "status/one.yaml").as_deref(), Some("other"));
 }

@@ -18,6 +18,8 @@ fn change(branch: &str, edits: &[(&str, Edit)]) -> Change {
             .iter()
             .map(|(path, edit)| ((*path).to_owned(), edit.clone()))
             .collect::<BTreeMap<_, _>>(),
+        versions: BTreeMap::new(),
+        settled: Arc::default(),
         message: Arc::new(|paths| format!("opsy: {}", paths.join(" "))),
         author: Author { name: "Opsy".to_owned(), email: "opsy@test.invalid".to_owned() },
         time: "2026-01-02T03:04:05Z".parse().expect("a time"),

@@ -1,0 +1,340 @@
+"""What it costs to bring 1,000 PackerBuilders from a commit into a cluster, beside a bare loop of applies.
+
+Run by `make bench`. A real API server, no node. The clock runs from the end of the push, which the agent
+is told of (a local repository), to every object applied and reconciled: its status speaks of its generation.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+BED = pathlib.Path(__file__).resolve().parent
+SOURCE = BED.parent.parent
+ACCOUNT = "200000000002"
+COUNT = int(os.environ.get("OPSY_BENCH_COUNT", "1000"))
+LIMIT = 180  # seconds for any one step
+QUIET = 5  # seconds in which a commit that changes nothing could still cause a request
+IDLE = 30  # seconds before the resident size counts as idle
+GROUP = "/apis/ami.opsy.dev/v1alpha1"
+
+BUILDER = """\
+# Builder {number}: a hardened node image of team {team}.
+apiVersion: ami.opsy.dev/v1alpha1
+kind: PackerBuilder
+metadata:
+  name: node-{number:04}
+  labels:
+    team: team-{team}
+    cost-center: "{cost}"
+  annotations:
+    runbook: https://runbooks.example.com/images/node-{number:04}
+spec:
+  # Reconciled like any other; it only never starts a build.
+  suspend: true
+  region: us-east-1
+  clusterName: demo
+  amiFilters:
+    - name: owner-id
+      values: ["602401143452"]
+    - name: name
+      values: ["amazon-eks-node-al2023-x86_64-standard-1.31-*"]
+    - name: architecture
+      values: ["x86_64"]
+  timeOuts:
+    expiresIn: {days}d
+    controllerTimer: 1h
+    build: 1h
+  failurePolicy:
+    limit: 3
+    backoff: 10m
+  builder:
+    dir: packer/node
+    image: registry.example.com/platform/packer:1.11.2
+    secret: packer-credentials
+    jobServiceAccountName: packer
+    commands:
+      - subCommand: init
+      - subCommand: validate
+        variables:
+          instance_type: m6i.large
+      - subCommand: build
+        variables:
+          instance_type: m6i.large
+          volume_size: "{size}"
+          hardening_profile: cis-level-2
+          kubernetes_version: "1.31"
+          owner_team: team-{team}
+          ami_description: Hardened node image {number:04}
+        onError: cleanup
+  notifier:
+    slack:
+      channelIDs: ["C0000000001"]
+      secret: slack-token
+"""
+
+
+def manifest(number: int, days: int = 30) -> str:
+    return BUILDER.format(number=number, team=number % 40, cost=1000 + number % 17, days=days, size=20 + number % 5)
+
+
+class Cluster:
+    """The control plane, spoken to as its administrator."""
+
+    def __init__(self, address: dict) -> None:
+        self.address = address
+        self.server = address["server"]
+        self.context = ssl.create_default_context(cafile=address["ca"])
+        self.admin = address["token"]
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        command = [self.address["kubectl"], "--kubeconfig", self.address["kubeconfig"], *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=LIMIT)
+        if done.returncode:
+            sys.exit(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+    def open(self, path: str):
+        request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.admin}"})
+        return urllib.request.urlopen(request, context=self.context, timeout=LIMIT)
+
+    def requests(self) -> dict[str, int]:
+        """Requests so far for our resources, by verb; other clients' watches end and begin in between."""
+        counts: dict[str, int] = {}
+        with self.open("/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("apiserver_request_total{") and 'resource="packerbuilders"' in line:
+                    verb = line.split('verb="')[1].split('"')[0]
+                    part = line.split('subresource="')[1].split('"')[0]
+                    name = f"{verb} {part}".strip()
+                    counts[name] = counts.get(name, 0) + int(float(line.rsplit(" ", 1)[1]))
+        return counts
+
+
+class Watch(threading.Thread):
+    """Follows a namespace; knows which objects are there and which status speaks of their generation."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        super().__init__(daemon=True)
+        self.generations: dict[str, int] = {}
+        self.reconciled: dict[str, int] = {}
+        self.changed = threading.Condition()
+        self.stream = cluster.open(f"{GROUP}/namespaces/{namespace}/packerbuilders?watch=true")
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.stream:
+                event = json.loads(line)
+                name, meta = event["object"]["metadata"]["name"], event["object"]["metadata"]
+                with self.changed:
+                    self.generations[name] = meta["generation"]
+                    self.reconciled[name] = event["object"].get("status", {}).get("observedGeneration", 0)
+                    self.changed.notify_all()
+
+    def until(self, holds) -> None:
+        with self.changed:
+            if not self.changed.wait_for(lambda: holds(self), LIMIT):
+                done = sum(self.reconciled[name] == at for name, at in self.generations.items())
+                sys.exit(f"after {LIMIT} s {len(self.generations)} objects are there, {done} reconciled")
+
+
+def main() -> None:
+    with contextlib.ExitStack() as stack:
+        root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        aws = start(stack, root / "aws.json", [sys.executable, "-m", "opsybed", "--port", "0", "--port-file"], BED / "aws")
+        up = [os.environ["CONTROLPLANE"], "up", "--dir", str(root / "cluster"), "--address-file"]
+        cluster = Cluster(start(stack, root / "cluster.json", up, SOURCE))
+        call(aws["endpoint"], "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
+        cluster.kubectl("apply", "--server-side", "-f", str(SOURCE / "schemas" / "crds"))
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
+        documents, token = root / "documents.jsonl", root / "token"
+        token.write_text(cluster.admin)
+        documents.write_text("".join(json.dumps(document(number)) + "\n" for number in range(COUNT)))
+        for at_once in (8, 32):
+            print(f"bare loop, {at_once:2} at once: {bare_loop(cluster, token, documents, at_once):6.2f} s")
+        agent(stack, cluster, aws["endpoint"], root)
+
+
+def document(number: int) -> dict:
+    """The manifest as JSON, with the labels Opsy adds: both send the same."""
+    import yaml  # moto brings it
+
+    parsed = yaml.safe_load(manifest(number))
+    parsed["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "opsy", "ami.opsy.dev/owner": "bench"}
+    return parsed
+
+
+def bare_loop(cluster: Cluster, token: pathlib.Path, documents: pathlib.Path, at_once: int) -> float:
+    namespace = f"bare-{at_once}"
+    cluster.kubectl("create", "namespace", namespace)
+    watch = Watch(cluster, namespace)
+    command = [os.environ["BARELOOP"], "--server", cluster.server, "--ca", cluster.address["ca"]]
+    command += ["--token", str(token), "--namespace", namespace]
+    command += ["--documents", str(documents), "--concurrency", str(at_once)]
+    seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    watch.until(lambda w: len(w.generations) == COUNT)
+    cluster.kubectl("delete", "packerbuilders", "--all", "-n", namespace, "--wait=false")
+    return seconds
+
+
+def agent(stack, cluster: Cluster, endpoint: str, root: pathlib.Path) -> None:
+    namespace = "bench"
+    cluster.kubectl("create", "namespace", namespace)
+    remote, work = repository(root)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPSY_"))} | {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}IDLE",
+        "AWS_SECRET_ACCESS_KEY": "emulated",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+        "OPSY_REPO": str(remote),
+        "OPSY_STATE": str(root / "state"),
+        "OPSY_OUTPUT": "json",
+        "OPSY_LOG": os.environ.get("OPSY_LOG", "warn"),
+        "OPSY_INTERVAL": "1h",
+        "OPSY_KUBECONFIG": account(cluster, root, namespace),
+    }
+    log = stack.enter_context(open(root / "agent.log", "wb"))
+    process = subprocess.Popen([os.environ["OPSY"], "run"], env=environment, stderr=log)
+    stack.callback(stop, process)
+    watch = Watch(cluster, namespace)
+    time.sleep(QUIET)
+    try:
+        first(cluster, process.pid, work, watch)
+        one(cluster, process.pid, work, watch)
+        nothing(cluster, process.pid, work)
+        time.sleep(IDLE)
+        print(f"idle RSS: {memory(process.pid, 'VmRSS'):.1f} MiB, peak {memory(process.pid, 'VmHWM'):.1f} MiB")
+    except SystemExit:
+        sys.stderr.write((root / "agent.log").read_text()[-3000:])
+        raise
+
+
+def first(cluster, pid, work, watch) -> None:
+    for number in range(COUNT):
+        (work / "builders" / f"node-{number:04}.yaml").write_text(manifest(number))
+    measured(cluster, pid, work, "(a) the first commit", lambda: watch.until(all_reconciled))
+
+
+def all_reconciled(watch: Watch) -> bool:
+    return len(watch.generations) == COUNT and watch.reconciled == watch.generations
+
+
+def one(cluster, pid, work, watch) -> None:
+    name = "node-0007"
+    (work / "builders" / f"{name}.yaml").write_text(manifest(7, days=31))
+    measured(cluster, pid, work, "(b) one of them changed", lambda: watch.until(lambda w: w.reconciled[name] == 2))
+
+
+def nothing(cluster, pid, work) -> None:
+    (work / "README.md").write_text("Nothing of this concerns a manifest.\n")
+    measured(cluster, pid, work, f"(c) nothing relevant, {QUIET} s", lambda: time.sleep(QUIET))
+
+
+def measured(cluster, pid, work, what, wait) -> None:
+    git(work, "add", "-A")
+    git(work, "commit", "-qm", "policy: change")
+    before, cpu = cluster.requests(), cpu_seconds(pid)
+    git(work, "push", "-q", "origin", "HEAD:main")
+    start_time = time.monotonic()
+    wait()
+    seconds = time.monotonic() - start_time
+    time.sleep(1)
+    after = cluster.requests()
+    made = {verb: after[verb] - before.get(verb, 0) for verb in after if after[verb] != before.get(verb, 0)}
+    words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if verb != "WATCH") or "no request"
+    print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory(pid, 'VmHWM'):.1f} MiB")
+
+
+def account(cluster: Cluster, root: pathlib.Path, namespace: str) -> str:
+    """A kubeconfig of a service account with the chart's own rules, no more."""
+    rules = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "role.yaml").read_text()
+    wide = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "clusterrole.yaml").read_text()
+    head = "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: opsy\n"
+    for kind, text in (("Role", rules), ("ClusterRole", wide)):
+        cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=head.format(kind=kind) + text)
+    cluster.kubectl("create", "serviceaccount", "opsy", "-n", namespace)
+    subject = f"--serviceaccount={namespace}:opsy"
+    cluster.kubectl("create", "rolebinding", "opsy", "--role=opsy", subject, "-n", namespace)
+    cluster.kubectl("create", "clusterrolebinding", "opsy", "--clusterrole=opsy", subject)
+    token = cluster.kubectl("create", "token", "opsy", "-n", namespace).strip()
+    ca = cluster.address["ca"]
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "bench",
+        "contexts": [{"name": "bench", "context": {"cluster": "bed", "user": "opsy", "namespace": namespace}}],
+        "clusters": [{"name": "bed", "cluster": {"server": cluster.server, "certificate-authority": ca}}],
+        "users": [{"name": "opsy", "user": {"token": token}}],
+    }
+    path = root / "agent.kubeconfig"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def repository(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    remote, work = root / "remote.git", root / "work"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True)
+    subprocess.run(["git", "clone", "-q", str(remote), str(work)], check=True, stderr=subprocess.DEVNULL)
+    (work / "opsy.yaml").write_text("agentID: bench\nnamespace: bench\n")
+    (work / "builders").mkdir()
+    template = work / "packer" / "node"
+    template.mkdir(parents=True)
+    (template / "node.pkr.hcl").write_text((BED.parent / "it/fixtures/repo/packer/node/node.pkr.hcl").read_text())
+    git(work, "add", "-A")
+    git(work, "commit", "-qm", "policy: settings")
+    git(work, "push", "-q", "origin", "HEAD:main")
+    return remote, work
+
+
+def git(work: pathlib.Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=Platform Team", "-c", "user.email=platform@example.com"]
+    if arguments[0] == "push":
+        subprocess.run(["git", "-C", str(work), "pull", "-q", "--rebase", "origin", "main"], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["git", "-C", str(work), *identity, *arguments], check=True)
+
+
+def start(stack, address_file: pathlib.Path, command: list[str], folder: pathlib.Path) -> dict:
+    process = subprocess.Popen([*command, str(address_file), "--die-with-parent"], cwd=folder)
+    stack.callback(stop, process)
+    deadline = time.monotonic() + LIMIT
+    while not address_file.exists():
+        if time.monotonic() > deadline or process.poll() is not None:
+            sys.exit(f"{command[0]} did not start")
+        time.sleep(0.05)
+    return json.loads(address_file.read_text())
+
+
+def stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    process.wait()
+
+
+def call(endpoint: str, path: str, body: dict) -> None:
+    request = urllib.request.Request(f"{endpoint}/_bed/{path}", data=json.dumps(body).encode(), method="POST")
+    request.add_header("content-type", "application/json")
+    urllib.request.urlopen(request).close()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int, which: str) -> float:
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(which))
+
+
+if __name__ == "__main__":
+    main()
