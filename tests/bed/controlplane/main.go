@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
@@ -18,12 +20,14 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
+// programs can also be called by their names, through links to this file.
+var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
+
 func main() {
-	// Under the name kubectl it is kubectl.
 	name := filepath.Base(os.Args[0])
-	if name != "kubectl" {
+	if !slices.Contains(programs, name) {
 		if len(os.Args) < 2 {
-			fmt.Fprintln(os.Stderr, "usage: controlplane up|archive|etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kubelet|kubectl ...")
+			fmt.Fprintln(os.Stderr, "usage: opsy-controlplane up|archive|"+strings.Join(programs, "|")+" ...")
 			os.Exit(2)
 		}
 		os.Args = os.Args[1:]

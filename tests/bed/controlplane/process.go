@@ -222,13 +222,14 @@ func (c *component) pause(paused bool) error {
 func (c *component) state() map[string]any {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	switch {
-	case c.child == nil:
-		return map[string]any{"state": "stopped"}
-	case c.paused:
-		return map[string]any{"state": "paused", "rss_kib": rss(c.child.pid)}
+	state := map[string]any{"state": "stopped", "program": c.program}
+	if c.child != nil {
+		state["state"], state["rss_kib"] = "running", rss(c.child.pid)
+		if c.paused {
+			state["state"] = "paused"
+		}
 	}
-	return map[string]any{"state": "running", "rss_kib": rss(c.child.pid)}
+	return state
 }
 
 func rss(pid int) int {
