@@ -181,7 +181,7 @@ func (b *bed) startControlPlane() error {
 	manager := b.component("kube-controller-manager", nil,
 		"--kubeconfig="+b.path("pki", "controller-manager.kubeconfig"), "--leader-elect=false", "--secure-port=0",
 		"--service-account-private-key-file="+b.path("pki", "sa.key"), "--root-ca-file="+b.path("pki", "ca.crt"),
-		"--use-service-account-credentials", "--kube-api-qps=200", "--kube-api-burst=400",
+		"--flex-volume-plugin-dir="+b.path("node", "plugins"), "--use-service-account-credentials", "--kube-api-qps=200", "--kube-api-burst=400",
 		// A node that is gone is seen sooner than in production, yet not by a busy machine's mistake.
 		"--node-monitor-period=1s", "--node-monitor-grace-period=16s")
 	scheduler := b.component("kube-scheduler", nil,

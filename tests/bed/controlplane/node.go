@@ -33,10 +33,11 @@ const (
 	longestDir = 107 - len("/containerd/containerd.sock.ttrpc")
 )
 
-// What the kubelet sets for the whole machine, if it does not find it so.
+// What the kubelet, and for a pod's network the CNI plugin, set for the whole machine.
 var kernelSettings = map[string]string{
 	"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
 	"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
+	"net/ipv4/ip_forward": "1",
 }
 
 func nodeMissing(o options) string {
@@ -67,13 +68,16 @@ func nodeMissing(o options) string {
 
 // enterNode runs in the new PID and mount namespaces.
 func enterNode(o options) error {
+	if err := ownRoot(o.Dir); err != nil {
+		return err
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot make mounts private: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("cannot mount /proc: %w", err)
 	}
-	for _, dir := range []string{"/run/containerd", "/var/log", "/var/lib/cni"} {
+	for _, dir := range []string{"/run/containerd", "/var/log", "/var/lib/cni", "/var/lib/kubelet"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -99,6 +103,21 @@ func enterNode(o options) error {
 		}
 	}
 	return nil
+}
+
+// ownRoot helps where the bed runs in a chroot: there the root is no mount point, and runc needs one.
+func ownRoot(dir string) error {
+	if points, _ := mounts("/"); slices.Contains(points, "/") {
+		return nil
+	}
+	root := filepath.Join(dir, "node", "root")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("cannot mount the root anew: %w", err)
+	}
+	return errors.Join(unix.Chroot(root), unix.Chdir("/"))
 }
 
 // overlay tells whether containerd can use overlayfs in the bed's folder; copying every layer for
@@ -256,7 +275,7 @@ func mounts(below string) (points, types []string) {
 			continue
 		}
 		point := fields[4]
-		if point == below || strings.HasPrefix(point, below+"/") {
+		if point == below || strings.HasPrefix(point, strings.TrimSuffix(below, "/")+"/") {
 			points = append(points, point)
 			types = append(types, strings.Fields(after)[0])
 		}
