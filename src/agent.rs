@@ -23,7 +23,7 @@ use crate::engine::drive::drive;
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load, Runs, Standing};
 use crate::git::auth::{Address, Credentials, Secret};
-use crate::git::{Handle, Options};
+use crate::git::{Handle, Options, backoff};
 use crate::manifest::{ObjectSet, Reader, Severity};
 use crate::publish::{Publisher, Publishing};
 use crate::settings::{EnvSecrets, RunFlags};
@@ -37,6 +37,10 @@ const PASSES_END: Duration = Duration::from_secs(30);
 const LAST_PUBLISH: Duration = Duration::from_secs(15);
 /// In `--once`, a branch that takes longer than this does not take the push.
 const ONCE_PUBLISH: Duration = Duration::from_secs(120);
+
+/// First and longest wait before a commit that the home did not take is handed over again: a full disk
+/// or an API server that is away may take minutes, and a try costs little.
+const LOAD_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// Exit codes of `--once`.
 const STALLED: u8 = 2;
@@ -114,7 +118,7 @@ impl Agent {
     pub async fn once(self) -> anyhow::Result<ExitCode> {
         let Self { mut sync, mut work, .. } = self;
         sync.once().await?;
-        work.load().await?;
+        work.load(false).await?;
         let mut signals = Signals::new()?;
         let board = work.objects.board.clone();
         let (standings, interrupted) = tokio::select! {
@@ -149,15 +153,14 @@ impl Agent {
         let mut signals = Signals::new()?;
         let Self { sync, interval, mut work } = self;
         let syncing = tokio::spawn(sync.run(interval, Arc::default(), work.stop.clone()));
+        let mut failures = 0;
         loop {
             tokio::select! {
                 changed = work.synced.changed() => {
                     changed.context("the sync has ended")?;
-                    // A full disk is no reason to stop: the next commit, or restart, tries again.
-                    if let Err(error) = work.load().await {
-                        tracing::error!(%error, "the commit cannot be taken over");
-                    }
+                    failures = work.take_over(0).await;
                 }
+                () = pause_after(failures) => failures = work.take_over(failures).await,
                 () = signals.next() => break,
                 why = &mut work.claim.lost => anyhow::bail!("{why}"),
                 _ = futures::future::select_all(&mut work.drives) => anyhow::bail!("the reconcile loop has ended"),
@@ -190,8 +193,15 @@ impl Work {
         }
     }
 
-    /// Hands the synced commit to the home.
-    async fn load(&self) -> anyhow::Result<()> {
+    /// Hands the synced commit to the home; answers how often in a row that has failed now.
+    async fn take_over(&self, failures: u32) -> u32 {
+        let Err(error) = self.load(failures > 0).await else { return 0 };
+        tracing::error!(%error, "the commit cannot be taken over: trying again");
+        failures + 1
+    }
+
+    /// Hands the synced commit to the home. Its problems are told once, not at every try.
+    async fn load(&self, again: bool) -> anyhow::Result<()> {
         let Some(synced) = self.synced.borrow().clone() else { return Ok(()) };
         self.home.ready().await?;
         let owner = reconcilers::owner_of(&synced, &self.owner);
@@ -200,7 +210,9 @@ impl Work {
         let written: BTreeSet<_> = synced.set.documents.iter().map(|document| &document.object).collect();
         let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
         let kept: Vec<ObjectKey> = known.iter().filter(is_kept).cloned().collect();
-        tell_problems(&synced.set, pruning.refused.as_deref());
+        if !again {
+            tell_problems(&synced.set, pruning.refused.as_deref());
+        }
         let files = synced.clone();
         // Read only when an object turns up that has no status.
         let seeds = std::sync::LazyLock::new(move || render::seeds(&files.status_files));
@@ -214,6 +226,15 @@ impl Work {
         self.home.load(commit).await?;
         self.loaded.send_replace(Some(synced));
         Ok(())
+    }
+}
+
+/// Until a failed take-over is tried again; for ever where none failed.
+async fn pause_after(failures: u32) {
+    let (first, most) = LOAD_AGAIN;
+    match failures {
+        0 => futures::future::pending().await,
+        _ => backoff::pause(backoff::after(failures, first, most, backoff::random())).await,
     }
 }
 

@@ -149,6 +149,30 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     assert_eq!((builds(&world), world.log()), (1, log));
 }
 
+#[test]
+fn a_commit_that_was_not_taken_over_is_tried_again_without_another() {
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    push_node(&world, "");
+    let says = |words: &str, count: usize| {
+        let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+        (log.matches(words).count() >= count).then_some(())
+    };
+    server.away(Some("refuse"));
+    let agent = world.agent();
+    world.wait("the agent is there", || says("working by the last good commit", 1));
+    // A file where a folder should be: no object can be stored.
+    fs::create_dir_all(world.state().join("objects")).expect("a folder");
+    let obstacle = world.state().join("objects/PackerBuilder");
+    fs::write(&obstacle, "").expect("a file");
+    server.away(None);
+    world.wait("the trouble is logged twice", || says("the commit cannot be taken over", 2));
+    assert_eq!(world.account.calls(), Vec::<String>::new(), "nothing is driven");
+    fs::remove_file(&obstacle).expect("the obstacle goes");
+    wait_for_node(&world);
+    assert!(agent.stop().success());
+}
+
 /// Refuses commits of ours.
 const FREEZE: &str = "while read -r old new ref; do
   case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen: ask the platform team' >&2; exit 1;; esac
