@@ -1,6 +1,7 @@
 //! The agent, put together: what each part is handed, in what order it starts and stops.
 
 mod engine;
+mod meters;
 mod publishing;
 mod reconcilers;
 mod render;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{Kind, ObjectKey, Owner};
 use crate::aws::Aws;
@@ -28,6 +30,7 @@ use crate::manifest::{ObjectSet, Reader, Severity};
 use crate::publish::{Publisher, Publishing};
 use crate::settings::{EnvSecrets, RunFlags};
 use crate::sync::{Sync, Synced, prune};
+use crate::telemetry::health::{Health, Stage};
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
 
@@ -66,6 +69,8 @@ struct Work {
     publisher: Publisher,
     stop: CancellationToken,
     claim: Claim,
+    health: Arc<Health>,
+    _serving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Agent {
@@ -73,6 +78,11 @@ impl Agent {
     pub async fn start(flags: RunFlags) -> anyhow::Result<Self> {
         let secrets = EnvSecrets::read();
         let repository = Address::parse(&flags.repo)?;
+        let health = Health::new();
+        let serving = match flags.listen {
+            Some(address) => Some(health.serve(address).await?),
+            None => None,
+        };
         let engine = standalone::start(&flags, &repository, &secrets)?;
         let handle = Handle::start(Options {
             address: repository,
@@ -81,6 +91,7 @@ impl Agent {
             folder: engine.clone.clone(),
             credentials: credentials(&flags, &secrets),
         })?;
+        health.enter(Stage::Starting);
         let mut reader = Reader::new(spec_problems);
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
         if engine.clone_is_newest {
@@ -89,9 +100,12 @@ impl Agent {
         let stop = CancellationToken::new();
         let loaded = watch::Sender::new(None);
         let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());
+        let aws = Aws::from_env().await;
+        let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, loaded.subscribe());
         let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
         let parts = reconcilers::Parts {
-            aws: Aws::from_env().await,
+            aws,
+            meter,
             templates: outputs.templates,
             runs: runs.clone(),
             home: home.clone(),
@@ -105,7 +119,20 @@ impl Agent {
             tokio::spawn(drive(parts.refreshers(), queues.refreshers)),
         ];
         let (interval, synced) = (flags.interval, outputs.synced);
-        let work = Work { objects, runs, home, owner, synced, loaded, drives, publisher, stop, claim };
+        let work = Work {
+            objects,
+            runs,
+            home,
+            owner,
+            synced,
+            loaded,
+            drives,
+            publisher,
+            stop,
+            claim,
+            health,
+            _serving: serving,
+        };
         Ok(Self { sync, interval, work })
     }
 
@@ -152,6 +179,7 @@ impl Agent {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let Self { sync, interval, mut work } = self;
+        meters::check_sync(&work.health, sync.state(), interval);
         let syncing = tokio::spawn(sync.run(interval, Arc::default(), work.stop.clone()));
         let mut failures = 0;
         loop {
@@ -185,6 +213,7 @@ impl Agent {
 impl Work {
     /// Ends the queues and waits for running passes.
     async fn end_passes(&mut self) {
+        self.health.enter(Stage::Stopping);
         self.objects.close();
         for drive in self.drives.drain(..) {
             if tokio::time::timeout(PASSES_END, drive).await.is_err() {
@@ -225,6 +254,7 @@ impl Work {
         };
         self.home.load(commit).await?;
         self.loaded.send_replace(Some(synced));
+        self.health.enter(Stage::Working);
         Ok(())
     }
 }

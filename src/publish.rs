@@ -94,6 +94,7 @@ pub struct Publisher {
     wake: Arc<Notify>,
     flush: mpsc::Sender<oneshot::Sender<Publishing>>,
     state: watch::Receiver<Publishing>,
+    succeeded: watch::Receiver<Option<Timestamp>>,
 }
 
 impl Publisher {
@@ -116,6 +117,11 @@ impl Publisher {
     pub fn state(&self) -> watch::Receiver<Publishing> {
         self.state.clone()
     }
+
+    /// When the repository was last known to say what it should.
+    pub fn succeeded(&self) -> Option<Timestamp> {
+        *self.succeeded.borrow()
+    }
 }
 
 /// The loop.
@@ -128,6 +134,7 @@ pub struct Publish {
     flushes: mpsc::Receiver<oneshot::Sender<Publishing>>,
     state: watch::Sender<Publishing>,
     settled: Arc<Settled>,
+    succeeded: watch::Sender<Option<Timestamp>>,
 }
 
 impl Publish {
@@ -135,8 +142,10 @@ impl Publish {
         let wake = Arc::new(Notify::new());
         let (flush, flushes) = mpsc::channel(1);
         let (state, state_out) = watch::channel(Publishing::Idle);
-        let publisher = Publisher { wake: Arc::clone(&wake), flush, state: state_out };
-        (Self { git, settings, render, now, wake, flushes, state, settled: Arc::default() }, publisher)
+        let (succeeded, succeeded_out) = watch::channel(None);
+        let publisher =
+            Publisher { wake: Arc::clone(&wake), flush, state: state_out, succeeded: succeeded_out };
+        (Self { git, settings, render, now, wake, flushes, state, succeeded, settled: Arc::default() }, publisher)
     }
 
     /// Publishes batches until stopped. Flush first: stopping publishes nothing.
@@ -160,6 +169,9 @@ impl Publish {
     async fn publish(&mut self, schedule: &mut Schedule) -> Publishing {
         let result = self.attempt().await;
         let state = self.judge(result);
+        if matches!(state, Publishing::Done { .. }) {
+            self.succeeded.send_replace(Some((self.now)()));
+        }
         if state.is_good() {
             schedule.published();
         } else {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{now, render};
 use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
 use crate::aws::Aws;
-use crate::engine::drive::{Drive, Reconcile};
+use crate::engine::drive::{Drive, Meter, Reconcile};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
@@ -25,6 +25,7 @@ pub struct Parts {
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub publishing: watch::Receiver<Publishing>,
+    pub meter: Arc<dyn Meter>,
 }
 
 impl Parts {
@@ -96,6 +97,7 @@ impl Parts {
                 Wake::Refreshers => objects.wake_all(Kind::AMIRefresher),
             }),
             published: Box::new(move || render::published(&publishing.borrow())),
+            meter: self.meter.clone(),
             now,
             failures: std::sync::Mutex::default(),
         })

@@ -15,9 +15,11 @@ use aws_sdk_ec2::config::interceptors::{
 };
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::{BoxError, ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
+use aws_smithy_runtime_api::client::interceptors::context::Error;
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata, OrchestratorError};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::AwsError;
+use super::{AwsError, error};
 use crate::api::Region;
 
 /// AWS's front doors answer a connection in milliseconds.
@@ -75,10 +77,27 @@ impl<C> Service<C> {
 /// All clients made so far.
 pub(super) struct Clients {
     config: SdkConfig,
-    calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    attempts: Attempts,
     ec2: PerRegion<aws_sdk_ec2::Client>,
     eks: PerRegion<aws_sdk_eks::Client>,
     sts: PerRegion<aws_sdk_sts::Client>,
+}
+
+/// Attempts so far.
+type Attempts = Arc<Mutex<BTreeMap<Attempt, u64>>>;
+
+/// One kind of attempt: what was asked for, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt {
+    /// `ec2`, as IAM writes it.
+    pub service: &'static str,
+    /// `DescribeImages`.
+    pub operation: String,
+    /// HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// One of a few words: `ok`, `throttled`, `denied`, `not_found`, `conflict`, `invalid`, `refused`,
+    /// `server`, `timeout`, `transport`.
+    pub result: &'static str,
 }
 
 type PerRegion<C> = Mutex<HashMap<Region, Arc<Service<C>>>>;
@@ -87,7 +106,7 @@ impl Clients {
     pub(super) fn new(config: SdkConfig) -> Self {
         Self {
             config,
-            calls: Arc::default(),
+            attempts: Arc::default(),
             ec2: Mutex::default(),
             eks: Mutex::default(),
             sts: Mutex::default(),
@@ -121,9 +140,8 @@ impl Clients {
         })
     }
 
-    /// Attempts so far by `operation result`, like `ec2:DescribeImages 200`.
-    pub(super) fn calls(&self) -> BTreeMap<String, u64> {
-        locked(&self.calls).clone()
+    pub(super) fn attempts(&self) -> BTreeMap<Attempt, u64> {
+        locked(&self.attempts).clone()
     }
 
     fn service<C>(
@@ -133,7 +151,7 @@ impl Clients {
         make: impl FnOnce(aws_config::Region, Watch) -> C,
     ) -> Service<C> {
         let host = Arc::<OnceLock<String>>::default();
-        let watch = Watch { name, host: Arc::clone(&host), calls: Arc::clone(&self.calls) };
+        let watch = Watch { name, host: Arc::clone(&host), attempts: Arc::clone(&self.attempts) };
         let sdk = make(aws_config::Region::new(region.to_string()), watch);
         Service { sdk, name, host }
     }
@@ -156,7 +174,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Watch {
     name: &'static str,
     host: Arc<OnceLock<String>>,
-    calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    attempts: Attempts,
 }
 
 impl fmt::Debug for Watch {
@@ -187,15 +205,22 @@ impl Intercept for Watch {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let operation = config.load::<Metadata>().map_or("?", Metadata::name);
-        let result = match context.response() {
-            Some(response) => response.status().as_u16().to_string(),
-            None => "unanswered".to_owned(),
+        let status = context.response().map(|response| response.status().as_u16());
+        let result = match (context.output_or_error(), context.response()) {
+            (Some(Ok(_)), _) => "ok",
+            (_, Some(response)) => error::answer_word(response),
+            (Some(Err(error)), None) if is_timeout(error) => "timeout",
+            (_, None) => "transport",
         };
-        tracing::debug!(service = self.name, operation, result, "AWS call");
-        let call = format!("{}:{operation} {result}", self.name);
-        *locked(&self.calls).entry(call).or_default() += 1;
+        tracing::debug!(service = self.name, operation, status, result, "AWS call");
+        let attempt = Attempt { service: self.name, operation: operation.to_owned(), status, result };
+        *locked(&self.attempts).entry(attempt).or_default() += 1;
         Ok(())
     }
+}
+
+fn is_timeout(error: &OrchestratorError<Error>) -> bool {
+    error.is_timeout_error() || error.as_connector_error().is_some_and(ConnectorError::is_timeout)
 }
 
 /// The host of a URL, with its port.

@@ -43,6 +43,19 @@ const REJECTED: &[&str] = &[
 /// The credentials were good once.
 const EXPIRED: &[&str] = &["RequestExpired", "ExpiredToken", "ExpiredTokenException"];
 
+/// Too many calls: the account's, not the object's trouble.
+const THROTTLED: &[&str] = &[
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "EC2ThrottledException",
+    "TooManyRequestsException",
+    "SlowDown",
+];
+
 /// Somebody else is at it, or the thing is in use.
 const CONFLICT: &[&str] = &[
     "ResourceInUseException",
@@ -204,6 +217,42 @@ impl Answer<'_> {
         }
         text
     }
+}
+
+/// What a failed answer comes down to, in one of a few words for metrics.
+pub(super) fn answer_word(response: &HttpResponse) -> &'static str {
+    let status = response.status().as_u16();
+    let code = code_in(response).unwrap_or_default();
+    let code = code.as_str();
+    let answer = Answer { code: Some(code), message: None, status: Some(status), after: None };
+    match answer.class() {
+        _ if status == 429 || THROTTLED.contains(&code) => "throttled",
+        Class::Denied => "denied",
+        Class::NotFound => "not_found",
+        Class::Conflict => "conflict",
+        Class::Invalid => "invalid",
+        Class::Transient { .. } if EXPIRED.contains(&code) => "denied",
+        Class::Transient { .. } if status >= 500 => "server",
+        Class::Transient { .. } => "refused",
+    }
+}
+
+/// The error code of an answer that nobody has read yet: in a header, in JSON, or in XML.
+fn code_in(response: &HttpResponse) -> Option<String> {
+    // A namespace may stand before it, an address after it.
+    let bare = |code: &str| {
+        let code = code.split(':').next().unwrap_or(code);
+        code.rsplit('#').next().unwrap_or(code).trim().to_owned()
+    };
+    if let Some(code) = response.headers().get("x-amzn-errortype") {
+        return Some(bare(code));
+    }
+    let body = response.body().bytes()?;
+    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
+        return json["__type"].as_str().or(json["code"].as_str()).map(bare);
+    }
+    let (_, rest) = std::str::from_utf8(body).ok()?.split_once("<Code>")?;
+    rest.split_once("</Code>").map(|(code, _)| code.trim().to_owned())
 }
 
 /// How long the server asks to be left alone, from `Retry-After` in seconds.

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use crate::api::{Class, ImageId, Region, TemplateId};
 use clients::Clients;
-pub use clients::defaults;
+pub use clients::{Attempt, defaults};
 pub use error::AwsError;
 use shared::Shared;
 
@@ -217,7 +217,17 @@ impl Aws {
 
     /// Attempts so far by operation and result, like `ec2:DescribeImages 200`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
-        self.0.clients.calls()
+        let mut calls = BTreeMap::new();
+        for (attempt, count) in self.attempts() {
+            let status = attempt.status.map_or_else(|| "unanswered".to_owned(), |code| code.to_string());
+            *calls.entry(format!("{}:{} {status}", attempt.service, attempt.operation)).or_default() += count;
+        }
+        calls
+    }
+
+    /// Attempts so far, for metrics.
+    pub fn attempts(&self) -> BTreeMap<Attempt, u64> {
+        self.0.clients.attempts()
     }
 }
 

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use super::board::Board;
 use super::feed::Queue;
-use super::{Home, HomeError, Pass, Standing, StatusUpdate, Wake};
+use super::{Home, HomeError, Note, Pass, Standing, StatusUpdate, Wake};
 use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED};
 use crate::api::{Class, Key, Kind, ObjectKey};
 
@@ -43,6 +43,15 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 /// What a pass over one kind is.
 pub type Reconcile<K, S> = Arc<dyn Fn(Arc<K>) -> BoxFuture<'static, Pass<S>> + Send + Sync>;
 
+/// Hears of every pass, for those who count.
+pub trait Meter: Send + Sync {
+    fn begins(&self, object: &ObjectKey);
+    /// What came of it, in one of a few words.
+    fn ends(&self, object: &ObjectKey, result: &'static str);
+    /// A note is told once, after what it tells of is written.
+    fn notes(&self, note: &Note);
+}
+
 /// Everything the loop over one kind needs.
 pub struct Drive<K, S> {
     pub kind: Kind,
@@ -54,6 +63,7 @@ pub struct Drive<K, S> {
     pub wake: Arc<dyn Fn(&Wake) + Send + Sync>,
     /// Status, reason and message of the condition `Published`, once there is one.
     pub published: Box<dyn Fn() -> Option<(&'static str, &'static str, String)> + Send + Sync>,
+    pub meter: Arc<dyn Meter>,
     /// The one clock.
     pub now: fn() -> Timestamp,
     pub failures: Mutex<HashMap<ObjectKey, u32>>,
@@ -88,6 +98,7 @@ where
             let name = drive.name_of(&*object);
             let pause = drive.backoff(&name, Class::TRANSIENT);
             tracing::warn!(object = %name, error = %fault, retry_seconds = pause.as_secs(), "pass failed");
+            drive.meter.ends(&name, "fault");
             drive.board.end(&name, Standing::Failing);
             Action::requeue(pause)
         },
@@ -115,25 +126,30 @@ where
     async fn pass(&self, object: Arc<K>) -> Result<Action, Fault> {
         let name = self.name_of(&*object);
         self.board.begin(&name);
+        self.meter.begins(&name);
         let pass = (self.reconcile)(object.clone()).await;
         if pass.release {
             self.home.release(&name).await?;
+            self.meter.ends(&name, "released");
             return Ok(Action::await_change());
         }
         let written = self.write(&name, &object, &pass.status).await;
         if let Err(HomeError { class: Class::Conflict, .. }) = written {
             // Looked at an old version: look again at once, tell nobody.
+            self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
         }
         written?;
         for note in &pass.notes {
             log(&name, note);
+            self.meter.notes(note);
             self.board.tell(&name, note);
             self.home.tell(&name, note);
         }
         for wake in &pass.wake {
             (self.wake)(wake);
         }
+        self.meter.ends(&name, result(pass.failed.as_ref().map(|(class, _)| *class)));
         let pause = self.pause(&name, &pass);
         self.board.end(&name, self.standing(&name, &pass));
         Ok(Action::requeue(pause))
@@ -210,6 +226,18 @@ where
     }
 }
 
+/// What came of a pass, in one word.
+fn result(failed: Option<Class>) -> &'static str {
+    match failed {
+        None => "ok",
+        Some(Class::Transient { .. }) => "transient",
+        Some(Class::Denied) => "denied",
+        Some(Class::Conflict) => "conflict",
+        Some(Class::NotFound) => "not_found",
+        Some(Class::Invalid) => "invalid",
+    }
+}
+
 /// How long to pause after the `count`th failure in a row.
 fn pause_after(class: Class, count: u32, name: &str) -> Duration {
     let doubled = FIRST_BACKOFF.saturating_mul(1u32.checked_shl(count - 1).unwrap_or(u32::MAX));
@@ -242,7 +270,7 @@ fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
-fn log(name: &ObjectKey, note: &super::Note) {
+fn log(name: &ObjectKey, note: &Note) {
     if note.warning {
         tracing::warn!(object = %name, reason = note.reason, "{}", note.message);
     } else {

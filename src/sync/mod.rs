@@ -53,6 +53,15 @@ pub struct SyncState {
     pub from_clone: bool,
     /// Since when it has been working, or failing.
     pub since: Timestamp,
+    /// When it last looked, and when it last did so with success. News of these alone wake nobody.
+    pub looked: Option<Timestamp>,
+    pub succeeded: Option<Timestamp>,
+}
+
+impl SyncState {
+    fn new(since: Timestamp) -> Self {
+        Self { commit: None, error: None, from_clone: false, since, looked: None, succeeded: None }
+    }
 }
 
 /// Files of a commit → what is in them. Remembers what it likes between commits.
@@ -86,8 +95,7 @@ impl Sync {
     pub fn new(git: Handle, parse: Parse, now: fn() -> Timestamp) -> (Self, Outputs) {
         let (at, templates_at) = level::channel(None);
         let (synced, synced_out) = level::channel(None);
-        let (state, state_out) =
-            level::channel(SyncState { commit: None, error: None, from_clone: false, since: now() });
+        let (state, state_out) = level::channel(SyncState::new(now()));
         let templates = Templates::new(git.clone(), templates_at);
         let outputs = Outputs { synced: synced_out, state: state_out, templates };
         let (resumes, from_clone) = (false, false);
@@ -98,6 +106,11 @@ impl Sync {
     /// else's is ahead of: an older commit would take newer objects back.
     pub fn may_start_from_the_clone(&mut self) {
         self.resumes = true;
+    }
+
+    /// How it goes.
+    pub fn state(&self) -> level::Receiver<SyncState> {
+        self.state.subscribe()
     }
 
     /// Looks once. `Ok` is the commit to work by, new or not.
@@ -225,9 +238,13 @@ impl Sync {
                 warn!(error = message, "the repository cannot be synced: working by the last good commit");
             }
             let turned = state.error.is_some() != error.is_some();
-            let new =
-                SyncState { commit: seen, error, from_clone, since: if turned { now } else { state.since } };
-            let changed = *state != new;
+            let since = if turned { now } else { state.since };
+            let succeeded = if error.is_none() { Some(now) } else { state.succeeded };
+            let (looked, commit) = (Some(now), seen);
+            let new = SyncState { commit, error, from_clone, since, looked, succeeded };
+            // Having looked is no news.
+            let changed =
+                SyncState { looked: state.looked, succeeded: state.succeeded, ..new.clone() } != *state;
             *state = new;
             changed
         });

@@ -14,5 +14,6 @@ mod operator;
 mod policy;
 mod refresher;
 mod restart;
+mod telemetry;
 mod whole;
 mod world;

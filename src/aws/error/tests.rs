@@ -53,6 +53,38 @@ async fn ec2_codes() {
     }
 }
 
+/// What an attempt is counted as.
+async fn word(reply: Reply, json: bool) -> &'static str {
+    let aws = Wire::new([reply]).aws().await;
+    if json {
+        aws.nodegroups(&region(), "c", Fresh::Now).await.expect_err("a failed call");
+    } else {
+        aws.own_images(&region(), Fresh::Now).await.expect_err("a failed call");
+    }
+    aws.attempts().into_keys().next().expect("one attempt").result
+}
+
+#[tokio::test]
+async fn attempts_are_counted_by_a_few_words() {
+    let table = [
+        (503, "RequestLimitExceeded", "throttled"),
+        (400, "ThrottlingException", "throttled"),
+        (429, "NeverSeenBefore", "throttled"),
+        (403, "AccessDeniedException", "denied"),
+        (400, "RequestExpired", "denied"),
+        (404, "ResourceNotFoundException", "not_found"),
+        (400, "ResourceInUseException", "conflict"),
+        (400, "InvalidParameterException", "invalid"),
+        (500, "InternalError", "server"),
+        (400, "NeverSeenBefore", "refused"),
+    ];
+    for (status, code, result) in table {
+        assert_eq!(word(xml_error(status, code, "words"), false).await, result, "{status} {code}");
+        assert_eq!(word(json_error(status, code, "words"), true).await, result, "{status} {code}");
+    }
+    assert_eq!(word(Reply::Refused, false).await, "transport");
+}
+
 #[tokio::test]
 async fn eks_codes() {
     let upgrading = "Nodegroup Kubernetes version should be equal to Cluster kubernetes version 1.31 or \

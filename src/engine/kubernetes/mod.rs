@@ -5,13 +5,13 @@
 mod apply;
 pub mod error;
 mod events;
+pub mod home;
 mod kinds;
+pub mod lease;
 mod ledger;
 mod ownership;
 mod requests;
 mod watch;
-pub mod home;
-pub mod lease;
 
 use std::path::Path;
 

@@ -1,5 +1,9 @@
 //! Logs: JSON for machines; for people only what no pass tells (`cli::progress` does):
-//! the repository cannot be read, status is refused.
+//! the repository cannot be read, status is refused. Beside them `metrics` and `health`, for machines.
+
+pub mod health;
+pub mod metrics;
+mod process;
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,0 +1,169 @@
+//! What machines ask over HTTP: `/healthz` (restart me?), `/readyz` (is it fine to go on with a roll-out of
+//! me?), `/metrics`. It answers whatever the agent does: while it waits for the Lease, too.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::metrics::{Metrics, Sample, Shape};
+
+/// As OpenMetrics names its text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Values that must be asked for do not hold up a scrape for longer; the last ones will do.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where the agent is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Another replica works; this one takes over when it goes.
+    StandBy,
+    /// The one that works, before its first commit.
+    Starting,
+    Working,
+    Stopping,
+}
+
+/// Answers a sentence when the agent is wedged there.
+type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Asks for values that metrics then hold.
+type Ask = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What the agent tells, and what is measured. Handed to whoever tells.
+pub struct Health {
+    pub metrics: Metrics,
+    stage: Mutex<Stage>,
+    checks: Mutex<Vec<(&'static str, Check)>>,
+    asks: Mutex<Vec<Ask>>,
+}
+
+impl Health {
+    pub fn new() -> Arc<Self> {
+        let health = Arc::new(Self {
+            metrics: Metrics::default(),
+            stage: Mutex::new(Stage::StandBy),
+            checks: Mutex::default(),
+            asks: Mutex::default(),
+        });
+        let leader = Arc::downgrade(&health);
+        health.metrics.read("opsy_leader", "Is this the replica that works?", Shape::Gauge, move || {
+            let leads = leader.upgrade().is_some_and(|health| health.stage() != Stage::StandBy);
+            vec![Sample::of(f64::from(u8::from(leads)))]
+        });
+        health
+    }
+
+    /// Goes on to a stage. Nothing comes after `Stopping`.
+    pub fn enter(&self, stage: Stage) {
+        let mut now = locked(&self.stage);
+        if *now != Stage::Stopping {
+            *now = stage;
+        }
+    }
+
+    pub fn stage(&self) -> Stage {
+        *locked(&self.stage)
+    }
+
+    /// Has `/healthz` look at this, too.
+    pub fn check(&self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        locked(&self.checks).push((name, Box::new(check)));
+    }
+
+    /// Has this done before each scrape.
+    pub fn ask_first(&self, ask: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        locked(&self.asks).push(Box::new(ask));
+    }
+
+    /// Serves until the answer is dropped.
+    pub async fn serve(self: &Arc<Self>, address: SocketAddr) -> anyhow::Result<AbortOnDropHandle<()>> {
+        let told = || format!("cannot listen on {address} (--listen)");
+        let listener = TcpListener::bind(address).await.with_context(told)?;
+        let address = listener.local_addr().with_context(told)?;
+        tracing::info!(%address, "serving /healthz, /readyz and /metrics");
+        let routes = Router::new()
+            .route("/healthz", get(alive))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(self.clone());
+        let serving = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, routes).await {
+                tracing::error!(%error, "health and metrics are no longer served");
+            }
+        });
+        Ok(AbortOnDropHandle::new(serving))
+    }
+
+    fn wedged(&self) -> Vec<String> {
+        let look = |(name, check): &(&str, Check)| Some(format!("{name}: {}", check().err()?));
+        locked(&self.checks).iter().filter_map(look).collect()
+    }
+}
+
+async fn alive(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let wedged = health.wedged();
+    if wedged.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, wedged.join("\n") + "\n")
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    match health.stage() {
+        Stage::StandBy => (StatusCode::OK, "ok: standing by\n"),
+        Stage::Starting => (StatusCode::SERVICE_UNAVAILABLE, "no commit was taken over yet\n"),
+        Stage::Working => (StatusCode::OK, "ok\n"),
+        Stage::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    }
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let asked: Vec<_> = locked(&health.asks).iter().map(|ask| ask()).collect();
+    // Too late means that the last values are told once more.
+    let _ = tokio::time::timeout(ASK_LIMIT, futures::future::join_all(asked)).await;
+    match health.metrics.text() {
+        Ok(text) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text)),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds this")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_follows_the_stages_and_stopping_is_the_last() {
+        let health = Health::new();
+        let mut codes = Vec::new();
+        for stage in [Stage::StandBy, Stage::Starting, Stage::Working, Stage::Stopping, Stage::Working] {
+            health.enter(stage);
+            codes.push(ready(State(health.clone())).await.into_response().status().as_u16());
+        }
+        assert_eq!(codes, [200, 503, 200, 503, 503]);
+        assert!(health.metrics.text().expect("text").contains("\nopsy_leader 1.0\n"));
+    }
+
+    #[tokio::test]
+    async fn liveness_names_what_is_wedged() {
+        let health = Health::new();
+        health.check("fine", || Ok(()));
+        assert_eq!(alive(State(health.clone())).await.into_response().status(), StatusCode::OK);
+        health.check("sync", || Err("has not looked for an hour".to_owned()));
+        assert_eq!(health.wedged(), ["sync: has not looked for an hour"]);
+        let answer = alive(State(health)).await.into_response();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
