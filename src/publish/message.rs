@@ -90,6 +90,7 @@ mod tests {
             resource: Some(resource.to_owned()),
             news: news.map(str::to_owned),
             trailers: trailers.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+            version: None,
         }
     }
 
