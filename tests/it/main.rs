@@ -1,10 +1,11 @@
 //! Every integration test, in one binary: Opsy as a user runs it, against the test bed, judged by what
-//! AWS, Git and the state folder hold afterwards.
+//! AWS, Git, the state folder and the API server hold afterwards.
 #![allow(clippy::disallowed_methods, reason = "tests start processes, read clocks and environments")]
 
 mod aws;
 mod bed;
 mod builder;
+mod cluster;
 mod example;
 mod faults;
 mod git;

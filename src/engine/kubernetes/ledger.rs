@@ -63,7 +63,7 @@ struct Wanted {
     print: Fingerprint,
     /// Another fingerprint that applying this document left as it was: the server is the judge.
     accepted: Option<Fingerprint>,
-    /// Version the last apply made, until it is seen.
+    /// Version the last apply made, until it is seen: until then there is nothing to compare.
     made: Option<u64>,
 }
 
@@ -193,9 +193,11 @@ impl Ledger {
             Some(odd) => self.odd.insert(object.clone(), odd),
             None => self.odd.remove(object),
         };
-        if let Some(wanted) = self.wanted.get_mut(object).filter(|wanted| wanted.made == Some(version)) {
-            wanted.accepted = print;
-            wanted.made = None;
+        if let Some(wanted) = self.wanted.get_mut(object) {
+            if wanted.made == Some(version) {
+                wanted.accepted = print;
+            }
+            wanted.made = wanted.made.filter(|made| *made > version);
         }
         let awaited = self.awaited.get(object).is_some_and(|awaited| *awaited <= version);
         if awaited {
@@ -215,6 +217,9 @@ impl Ledger {
         self.live.remove(object);
         self.odd.remove(object);
         self.awaited.remove(object);
+        if let Some(wanted) = self.wanted.get_mut(object) {
+            wanted.made = None;
+        }
         if self.removals.remove(object) {
             self.troubles.remove(object);
         }
@@ -275,7 +280,7 @@ impl Ledger {
     pub fn done(&mut self, object: &ObjectKey, made: Option<u64>) -> bool {
         self.held.remove(object);
         self.troubles.remove(object);
-        let Some(made) = made else { return false };
+        let Some(made) = made else { return self.live.contains_key(object) };
         let live = self.live.get(object);
         let seen = live.is_some_and(|live| live.version >= made);
         if let Some(wanted) = self.wanted.get_mut(object) {
@@ -341,9 +346,10 @@ impl Ledger {
         self.awaited.len()
     }
 
-    /// Every object there is.
+    /// Every object there is, seen or made.
     pub fn all(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.keys()
+        let unseen = self.awaited.keys().filter(|object| !self.live.contains_key(object));
+        self.live.keys().chain(unseen)
     }
 
     /// Objects there are, but another owner's.
@@ -379,6 +385,9 @@ impl Ledger {
     /// Must the document be sent? Not to one that is being deleted: it is made anew when it is gone.
     fn differs(&self, object: &ObjectKey) -> bool {
         let Some(wanted) = self.wanted.get(object) else { return false };
+        if wanted.made.is_some() {
+            return false;
+        }
         let Some(live) = self.live.get(object) else { return true };
         let same = live.print.is_some_and(|print| print == wanted.print || Some(print) == wanted.accepted);
         !same && !live.deleting && !self.is_foreign(object)

@@ -3,7 +3,7 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use kube::Client;
-use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,30 +52,27 @@ impl<'a> Requests<'a> {
         if !ownership::held_by_kubectl(&metadata) {
             return Ok(());
         }
-        let patch = serde_json::from_value(ownership::takeover(&metadata))
-            .expect("a takeover is a list of JSON patch operations");
-        let patch: Patch<()> = Patch::Json(patch);
+        let patch: Patch<()> = Patch::Json(operations(ownership::takeover(&metadata)));
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let request = self.about::<K>(key).patch_metadata(&key.name, &params, &patch);
         self.written(request).await.map(|_| ())
     }
 
     /// Writes the whole status of the version that was looked at. Answers the version that made.
+    ///
+    /// A patch: a PUT without the labels would leave them, and take them from our applied fields.
     pub async fn put_status<K: Custom>(&self, key: &Key, seen: &str, status: &Value) -> Result<u64, Refusal> {
-        let object = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": K::KIND.to_string(),
-            "metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": seen},
-            "status": status,
-        });
-        let body = serde_json::to_vec(&object).expect("JSON values have text keys");
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let request = self.about::<K>(key).replace_subresource("status", &key.name, &params, body);
-        self.written(request.map(|mut request| {
+        let patch = json!([
+            {"op": "add", "path": "/status", "value": status},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": seen},
+        ]);
+        let patch: Patch<()> = Patch::Json(operations(patch));
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let mut request = self.about::<K>(key).patch_subresource("status", &key.name, &params, &patch);
+        if let Ok(request) = &mut request {
             request.headers_mut().insert(ACCEPT, METADATA_ONLY);
-            request
-        }))
-        .await
+        }
+        self.written(request).await
     }
 
     /// Deletes the very object that is meant. One that is gone already is fine.
@@ -143,6 +140,10 @@ impl<'a> Requests<'a> {
             }),
         }
     }
+}
+
+fn operations(patch: Value) -> json_patch::Patch {
+    serde_json::from_value(patch).expect("a list of JSON patch operations, as written above")
 }
 
 type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch as level;
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::home::Shared;
 use super::kinds::{Custom, Raw, is_news, object_key, typed};
-use super::ledger::{Live, Sight};
+use super::ledger::{Live, Sight, version};
 use super::requests::{WITHOUT_DEFINITION, is_without_definition};
 use super::{Cluster, Scope};
 use crate::api::{Class, Kind, ObjectKey};
@@ -198,8 +199,7 @@ impl Shared {
         let (typed, odd) = typed::<K>(raw);
         let mut ledger = self.ledger();
         let before = feed.get(&object.key);
-        let known = before.as_deref().map(|before| (&before.meta().uid, &before.meta().resource_version));
-        let echo = known == Some((&typed.meta().uid, &typed.meta().resource_version));
+        let shown = before.as_deref().is_some_and(|before| is_shown(before.meta(), typed.meta(), listed));
         match ledger.saw(&object, live, odd, is_news(before.as_deref(), &typed), listed) {
             Sight::Stale => {}
             Sight::Foreign => {
@@ -208,8 +208,7 @@ impl Shared {
                 self.objects.board.remove(&object);
             }
             Sight::Ours { wake, mend } => {
-                // Our own status came back: it is there already.
-                if !echo {
+                if !shown {
                     feed.put(typed);
                 }
                 let loaded = ledger.owner().is_some();
@@ -269,6 +268,13 @@ impl Shared {
             None => false,
         });
     }
+}
+
+/// Is this shown already? Our own status is, before it comes back, and then what came before it is old. A
+/// list is the truth: a server whose data was restored counts from an earlier version.
+fn is_shown(shown: &ObjectMeta, seen: &ObjectMeta, listed: bool) -> bool {
+    let versions = [shown, seen].map(|metadata| version(metadata.resource_version.as_deref()));
+    shown.uid == seen.uid && (versions[0] == versions[1] || !listed && versions[0] > versions[1])
 }
 
 #[cfg(test)]

@@ -1,0 +1,321 @@
+//! Custom resources as the loaded commit says: applied, compared, put back, pruned, with their status.
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use opsy::api::Class;
+use opsy::engine::{Home, Note, StatusUpdate};
+use opsy::sync::prune;
+use serde_json::{Value, json};
+
+use super::world::{Agent, OWNER, commit};
+use super::{Place, SOON, label, until};
+
+const APPLY: &str = "fieldManager=opsy";
+
+fn region(region: &str) -> Value {
+    json!({"region": region, "timeOuts": {"expiresIn": "30d"}, "builder": {"commands": [{"subCommand": "build", "args": null}]}})
+}
+
+async fn region_of(place: &Place, name: &str) -> Option<String> {
+    Some(place.builder(name).await?.data["spec"]["region"].as_str()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
+    let place = Place::new().await;
+    let mut documents: Vec<_> =
+        (0..20).map(|n| place.document(&format!("b{n}"), region("us-east-1"))).collect();
+    let agent = Agent::start(&place).await;
+    agent.load(&documents).await.expect("the commit is taken over");
+    agent.settle().await;
+    let sent = agent.requests.writes();
+    let count = |word: &str| sent.iter().filter(|line| line.contains(word)).count();
+    assert_eq!((count("force=true"), count("/status?")), (20, 20), "{sent:#?}");
+    assert!((0..20).all(|n| agent.passes(&format!("b{n}")) == 1), "one pass each");
+    let stored = place.builder("b7").await.expect("it is there");
+    assert_eq!(stored.data["status"]["state"], "us-east-1");
+    assert_eq!(label(&stored, "ami.opsy.dev/owner").as_deref(), Some(OWNER));
+    assert_eq!(label(&stored, "app.kubernetes.io/managed-by").as_deref(), Some("opsy"));
+
+    agent.load(&documents).await.expect("the same commit");
+    agent.settle().await;
+    assert_eq!(sent_but_events(&agent), [""; 0], "an unchanged commit");
+
+    documents[7] = place.document("b7", region("eu-west-1"));
+    agent.load(&documents).await.expect("a commit that changes one");
+    assert_eq!(region_of(&place, "b7").await.as_deref(), Some("eu-west-1"));
+    agent.settle().await;
+    let sent = sent_but_events(&agent);
+    assert_eq!(sent.len(), 2, "one apply, one status: {sent:#?}");
+    assert!(sent[0].contains("/b7?") && sent[0].contains(APPLY), "{sent:#?}");
+
+    drop(agent);
+    let agent = Agent::start(&place).await;
+    agent.load(&documents).await.expect("the commit, after a restart");
+    agent.settle().await;
+    assert_eq!(sent_but_events(&agent), [""; 0], "a restart");
+    assert_eq!(agent.passes("b7"), 1);
+}
+
+/// What was sent since the last time, without lists, watches and Events.
+fn sent_but_events(agent: &Agent) -> Vec<String> {
+    agent.requests.writes().into_iter().filter(|line| !line.contains("/events")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_change_by_hand_is_put_back_at_once() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    agent.settle().await;
+    place.kubectl(&["patch", "pb", "web", "--type=merge", "-p", r#"{"spec":{"region":"mars-1"}}"#], "");
+    until("the old region", SOON, async || {
+        (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())
+    })
+    .await;
+    let args = r#"[{"op":"add","path":"/spec/builder/commands/0/args","value":["-force"]}]"#;
+    place.kubectl(&["patch", "pb", "web", "--type=json", "-p", args], "");
+    until("the old commands", SOON, async || {
+        let web = place.builder("web").await?;
+        web.data["spec"]["builder"]["commands"][0]["args"].is_null().then_some(())
+    })
+    .await;
+    place.kubectl(&["label", "pb", "web", "ami.opsy.dev/owner-"], "");
+    until("the owner's label", SOON, async || label(&place.builder("web").await?, "ami.opsy.dev/owner"))
+        .await;
+    let before = agent.passes("web");
+    place.kubectl(&["delete", "pb", "web"], "");
+    until("the object", SOON, async || place.builder("web").await).await;
+    agent.passed("web", before).await;
+    // What the document does not name is other people's.
+    place.kubectl(&["label", "pb", "web", "team=a"], "");
+    let before = agent.passes("web");
+    place.kubectl(&["annotate", "pb", "web", "ami.opsy.dev/suspend=true"], "");
+    agent.passed("web", before).await;
+    let web = place.builder("web").await.expect("it is there");
+    assert_eq!((label(&web, "team").as_deref(), web.annotations().len()), (Some("a"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kubectl_first_applied_is_taken_over() {
+    let place = Place::new().await;
+    let manifest = json!({
+        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
+        "metadata": {"name": "web", "labels": {"team": "a"}},
+        "spec": {"region": "us-east-1", "clusterName": "demo", "builder": {"dir": "packer"}},
+    });
+    place.kubectl(&["apply", "-f", "-"], &manifest.to_string());
+    let generation = place.builder("web").await.and_then(|web| web.metadata.generation);
+    let agent = Agent::start(&place).await;
+    let whole = json!({"region": "us-east-1", "clusterName": "demo", "builder": {"dir": "packer"}});
+    agent.load(&[place.document("web", whole)]).await.expect("loaded");
+    let web = place.builder("web").await.expect("it is there");
+    assert_eq!(web.metadata.generation, generation, "taking over changes nothing");
+    assert_eq!(label(&web, "team"), None, "the manifest has no such label");
+    assert!(!web.annotations().contains_key("kubectl.kubernetes.io/last-applied-configuration"));
+    agent.load(&[place.document("web", json!({"region": "us-east-1"}))]).await.expect("loaded");
+    let web = place.builder("web").await.expect("it is there");
+    assert_eq!(web.data["spec"], json!({"region": "us-east-1"}), "what Git dropped is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_others_are_left_alone_and_bare_ones_looked_at() {
+    let place = Place::new().await;
+    let theirs = json!({
+        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
+        "metadata": {"name": "theirs", "labels": {"ami.opsy.dev/owner": "them"}},
+        "spec": {"region": "mars-1"},
+    });
+    place.kubectl(&["create", "-f", "-"], &theirs.to_string());
+    let mut bare = theirs.clone();
+    bare["metadata"] = json!({"name": "bare"});
+    place.kubectl(&["create", "-f", "-"], &bare.to_string());
+    let agent = Agent::start(&place).await;
+    let ours = [place.document("theirs", region("us-east-1"))];
+    agent.home.ready().await.expect("everything is listed");
+    let bare = place.key("bare");
+    agent.load_as(OWNER, &ours, &[&bare]).await.expect("loaded");
+    agent.passed("bare", 0).await;
+    assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("mars-1"));
+    assert_eq!((agent.passes("theirs"), agent.home.failing()), (0, 1));
+    assert!(place.builder("bare").await.is_some(), "it was not ours to prune");
+    assert!(agent.objects.builders.get(&place.key("theirs").key).is_none());
+    let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
+    assert!(agent.home.known(&owner).is_empty());
+    // Under the name that is on it, it is ours.
+    agent.load_as("them", &ours, &[]).await.expect("loaded");
+    agent.passed("theirs", 0).await;
+    assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("us-east-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
+    let place = Place::new().await;
+    let documents: Vec<_> =
+        ["a", "b", "c", "d", "e"].map(|name| place.document(name, region("us-east-1"))).into();
+    let agent = Agent::start(&place).await;
+    agent.load(&documents).await.expect("loaded");
+    agent.settle().await;
+    let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
+    let decide = |left: usize| {
+        let known = agent.home.known(&owner).into_iter().collect();
+        let set = opsy::manifest::ObjectSet { documents: documents[..left].to_vec(), ..Default::default() };
+        prune::decide(&known, &set)
+    };
+    let refused = decide(1);
+    assert!(refused.remove.is_empty() && refused.refused.expect("why").contains("more than half"));
+    let one = decide(4);
+    assert_eq!(one.remove, [place.key("e")]);
+    // A finalizer of ours and one of the operator's keep it until its pass lets it go; others' stay.
+    let finalizers = json!({"metadata": {"finalizers": ["ami.opsy.dev/run", "ami.opsy.dev/finalizer", "example.com/hold"]}});
+    place
+        .builders()
+        .patch("e", &PatchParams::default(), &Patch::Merge(finalizers))
+        .await
+        .expect("finalizers");
+    agent.load_as(OWNER, &documents[..4], &[&place.key("e")]).await.expect("loaded");
+    until("the release", SOON, async || {
+        (place.builder("e").await?.finalizers() == ["example.com/hold"]).then_some(())
+    })
+    .await;
+    agent.settle().await;
+    let none: [&str; 0] = [];
+    place
+        .builders()
+        .patch("e", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": none}})))
+        .await
+        .expect("free");
+    until("the end", SOON, async || place.builder("e").await.is_none().then_some(())).await;
+    until("the store's end", SOON, async || {
+        agent.objects.builders.get(&place.key("e").key).is_none().then_some(())
+    })
+    .await;
+    assert_eq!(agent.settle().await.len(), 4);
+    // An object that is not being deleted keeps its finalizers.
+    let finalizers = json!({"metadata": {"finalizers": ["ami.opsy.dev/run"]}});
+    place
+        .builders()
+        .patch("a", &PatchParams::default(), &Patch::Merge(finalizers))
+        .await
+        .expect("a finalizer");
+    agent.home.release(&place.key("a")).await.expect("nothing to do");
+    assert_eq!(place.builder("a").await.expect("it is there").finalizers(), ["ami.opsy.dev/run"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_written_for_the_version_that_was_looked_at() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    agent.settle().await;
+    let key = place.key("web");
+    let seen = || agent.objects.builders.get(&key.key).and_then(|web| web.resource_version());
+    let update = |seen: Option<String>, state: &str| StatusUpdate {
+        object: key.clone(),
+        seen,
+        status: json!({"state": state}),
+    };
+    let first = seen();
+    for state in ["a", "b", "c"] {
+        // The answer is in the store at once: no pass works by the status before.
+        agent.home.write_status(update(seen(), state)).await.expect("written");
+        let shown = agent.objects.builders.get(&key.key).and_then(|web| web.status.clone()?.state);
+        assert_eq!(shown.as_deref(), Some(state));
+    }
+    let stale = agent.home.write_status(update(first, "stale")).await.expect_err("refused");
+    assert_eq!(stale.class, Class::Conflict);
+    let web = place.builder("web").await.expect("it is there");
+    assert_eq!(
+        (web.data["status"]["state"].as_str(), web.data["spec"]["region"].as_str()),
+        (Some("c"), Some("us-east-1"))
+    );
+    // Somebody else's write is seen, and then written over.
+    let theirs = json!({"status": {"state": "theirs"}});
+    place
+        .builders()
+        .patch_status("web", &PatchParams::default(), &Patch::Merge(theirs))
+        .await
+        .expect("written");
+    until("their status", SOON, async || {
+        let web = agent.objects.builders.get(&key.key)?;
+        (web.status.as_ref()?.state.as_deref() == Some("theirs")).then_some(())
+    })
+    .await;
+    agent.home.write_status(update(seen(), "ours")).await.expect("written");
+    // The status of an object that is gone is nobody's.
+    let gone = StatusUpdate { object: place.key("gone"), seen: Some("1".into()), status: json!({}) };
+    agent.home.write_status(gone).await.expect("nothing to do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_gets_its_published_status_before_its_first_pass() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    let documents = [place.document("web", region("us-east-1")), place.document("new", region("us-east-1"))];
+    let load = |seeded: opsy::api::ObjectKey| {
+        let mut load = commit(OWNER, &documents, &[]);
+        load.seed =
+            Box::new(move |object| (*object == seeded).then(|| json!({"buildID": "0123456789abcdef"})));
+        load
+    };
+    agent.home.load(load(place.key("web"))).await.expect("loaded");
+    agent.settle().await;
+    let build =
+        async |name: &str| place.builder(name).await.expect("it is there").data["status"]["buildID"].clone();
+    assert_eq!(build("web").await, "0123456789abcdef");
+    assert_eq!((build("new").await, agent.passes("web")), (Value::Null, 1));
+    // An object that has a status keeps it.
+    agent.home.load(load(place.key("new"))).await.expect("loaded");
+    agent.settle().await;
+    assert_eq!(build("new").await, Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_become_events_that_are_counted_when_repeated() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    agent.settle().await;
+    let failed = |message: &str| Note { reason: "BuildFailed", message: message.to_owned(), warning: true };
+    for message in ["first", "first", "second"] {
+        agent.home.tell(&place.key("web"), &failed(message));
+    }
+    let events: Api<Event> = Api::namespaced(place.admin.clone(), &place.namespace);
+    until("the events", SOON, async || {
+        let all = events.list(&Default::default()).await.expect("a list").items;
+        let told = |message: &str| all.iter().find(|event| event.note.as_deref() == Some(message));
+        let (looked, first) = (told("at this object")?, told("first")?);
+        let repeated = first.series.as_ref().map(|series| series.count) == Some(2);
+        let plain = looked.type_.as_deref() == Some("Normal") && first.type_.as_deref() == Some("Warning");
+        (repeated && plain && told("second").is_some()).then_some(())
+    })
+    .await;
+    assert!(place.kubectl(&["describe", "pb", "web"], "").contains("BuildFailed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_another_agent_makes_while_we_look_away_is_not_fought_over() {
+    let place = Place::new().await;
+    let (one, two) = (Agent::start(&place).await, Agent::start(&place).await);
+    one.load_as("one", &[place.document("web", region("us-east-1"))], &[]).await.expect("loaded");
+    one.settle().await;
+    two.load_as("two", &[place.document("web", region("eu-west-1"))], &[]).await.expect("loaded");
+    let (web, _) = (place.builder("web").await.expect("it is there"), two.requests.all());
+    assert_eq!((label(&web, "ami.opsy.dev/owner").as_deref(), two.home.failing()), (Some("one"), 1));
+    // When it is gone it may be the other's.
+    one.load_as("one", &[], &[&place.key("web")]).await.expect("loaded");
+    until("the other owner", SOON, async || {
+        (label(&place.builder("web").await?, "ami.opsy.dev/owner")? == "two").then_some(())
+    })
+    .await;
+    two.passed("web", 0).await;
+    assert_eq!((one.passes("web"), one.objects.builders.all().len()), (1, 0));
+    let made = place.builders().create(&PostParams::default(), &serde_json::from_value(json!({
+        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
+        "metadata": {"name": "later", "labels": {"ami.opsy.dev/owner": "one"}}, "spec": {"region": "x"},
+    })).expect("an object")).await;
+    assert!(made.is_ok(), "{made:?}");
+    one.passed("later", 0).await;
+    assert_eq!(two.passes("later"), 0);
+}

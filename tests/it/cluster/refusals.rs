@@ -1,0 +1,1 @@
+//! Refusals: rules, definitions, namespaces and fields that are missing or wrong.
