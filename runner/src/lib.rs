@@ -27,6 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod folder;
+mod install;
 mod lines;
 mod mask;
 mod output;
@@ -38,6 +39,7 @@ mod signals;
 mod supervise;
 
 use folder::Folder;
+pub use install::install;
 use request::{Progress, Report};
 
 /// The run ended, and not with an image; the report says how.

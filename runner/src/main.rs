@@ -1,27 +1,22 @@
-//! The static binary that an init container copies next to Packer: `install DIR` copies it,
-//! `run DIR` supervises one Packer run. Everything else is in the library.
+//! The static binary that an init container copies next to Packer: `install DIR` copies it, and lays
+//! out what `--from` holds; `run DIR` supervises one Packer run. Everything else is in the library.
 
-use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
-use std::{env, fs, io};
 
-const USAGE: &str = "usage: opsy-runner run DIR | opsy-runner install DIR";
+const USAGE: &str = "usage: opsy-runner run DIR | opsy-runner install DIR [--from CONFIG_DIR]";
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let mut args: Vec<OsString> = env::args_os().skip(1).collect();
-    let dir = args.pop().map(PathBuf::from);
-    match (args.as_slice(), dir) {
-        ([verb], Some(dir)) if verb == "run" => opsy_runner::run(&dir),
-        ([verb], Some(dir)) if verb == "install" => match install(&dir) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("opsy-runner: installing into {}: {error}", dir.display());
-                ExitCode::FAILURE
-            }
-        },
+    let args: Vec<String> = env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["run", dir] => opsy_runner::run(Path::new(dir)),
+        ["install", dir] => install(dir, None),
+        ["install", dir, "--from", from] | ["install", "--from", from, dir] => {
+            install(dir, Some(Path::new(from)))
+        }
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(EXIT_USAGE)
@@ -29,12 +24,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Copies this executable to `dir/opsy-runner`; a scratch image has no `cp` to do it with. By
-/// rename, so that a repeated init container never leaves half a binary.
-fn install(dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let part = dir.join(".opsy-runner.part");
-    fs::copy(env::current_exe()?, &part)?;
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&part, dir.join("opsy-runner"))
+fn install(dir: &str, from: Option<&Path>) -> ExitCode {
+    match opsy_runner::install(Path::new(dir), from) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("opsy-runner: installing into {dir}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

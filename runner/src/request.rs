@@ -24,6 +24,8 @@ pub const LOG: &str = "packer.log";
 pub const STOP: &str = "stop";
 /// Written, and on disk, before `packer build` starts: a folder that has it builds no more.
 pub const STARTED: &str = "started";
+/// The repository's files at one commit, packed, where an engine hands them over so.
+pub const FILES: &str = "files.tar.gz";
 /// The resources Packer announced so far, one JSON object a line: what is known of a lost run.
 pub const ANNOUNCED: &str = "announced.jsonl";
 
@@ -41,6 +43,9 @@ pub struct Request {
     /// Values shorter than 4 bytes are not: masking them would shred every line and hide nothing.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// A folder with a file for each secret, as a mounted Secret is: what the files hold is masked as well.
+    #[serde(default)]
+    pub secrets_dir: Option<String>,
     /// Seconds the whole run may take before it is stopped.
     pub limit_seconds: u64,
     /// Seconds Packer gets to clean up after SIGTERM before its group is killed.

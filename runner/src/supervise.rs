@@ -117,11 +117,20 @@ fn lost(folder: &Folder, started_at: i64) -> Report {
 
 fn mask(request: &Request, env: &Environment) -> Mask {
     let names = request.secrets.iter().map(String::as_str).chain(ALWAYS);
-    let values: Vec<String> = names
+    let values = names
         .filter_map(|name| env.get(std::ffi::OsStr::new(name)))
-        .map(|value| value.to_string_lossy().into_owned())
-        .collect();
+        .map(|value| value.to_string_lossy().into_owned());
+    let mounted = request.secrets_dir.as_ref().map(|dir| mounted_secrets(Path::new(dir))).unwrap_or_default();
+    let values: Vec<String> = values.chain(mounted).collect();
     Mask::new(values.iter().map(String::as_str))
+}
+
+/// What the files of a mounted Secret hold. It was mounted before this process began, so that a file
+/// which cannot be read is none of the Secret's keys.
+fn mounted_secrets(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let values = entries.filter_map(|entry| fs::read(entry.path()).ok());
+    values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect()
 }
 
 fn no_run(started_at: i64, outcome: Outcome, error: String) -> Report {

@@ -9,8 +9,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod pod;
 mod status;
 
+pub use pod::*;
 pub use status::*;
 
 /// Builds machine images with Packer when they are missing, expired or out of date.
@@ -167,6 +169,9 @@ pub struct BuilderRun {
     /// Globs of further files of the repository that the template reads: a change in them rebuilds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
+    /// How the build's pod runs in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSettings>,
 }
 
 /// One of Packer's commands.

@@ -1,4 +1,4 @@
-//! Does one step. Every choice was made by the plan: one match, no conditions.
+//! Does one step. Every choice was made by the plan: one match.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::git::templates::{TemplateError, TemplateQuery};
 pub async fn act(step: &Step, ctx: &Context) -> Outcome {
     let done = match step {
         Step::Start { request, query, .. } => start(request, query, ctx).await,
-        Step::Stop { run } => ctx.runs.stop(run).await.map_err(ActError::from),
+        Step::Stop { run, why } => ctx.runs.stop(run, *why).await.map_err(ActError::from),
         Step::Forget(run) => ctx.runs.forget(run).await.map_err(ActError::from),
         Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => tag(tagging, ctx).await,
         Step::Sweep(sweep) => return swept(clean(sweep, ctx).await),
@@ -23,9 +23,11 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
 }
 
 async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Result<(), ActError> {
-    let files = ctx.templates.files(query, &request.facts.commit).await?;
-    ctx.runs.start(RunRequest { files: Arc::new(files), ..request.clone() }).await?;
-    Ok(())
+    let mut request = request.clone();
+    if ctx.runs.wants_files(&request) {
+        request.files = Arc::new(ctx.templates.files(query, &request.facts.commit).await?);
+    }
+    Ok(ctx.runs.start(request).await?)
 }
 
 async fn tag(tagging: &Tagging, ctx: &Context) -> Result<(), ActError> {

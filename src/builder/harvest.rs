@@ -104,6 +104,11 @@ fn failure_words(failure: &Failure) -> (&'static str, Vec<String>) {
             failed(errors.iter().cloned().chain([nothing]).collect())
         }
         Failure::NotStarted(error) => failed(vec![error.clone()]),
+        Failure::OutOfMemory => {
+            let words = "the build ran out of memory: raise spec.builder.pod.resources.limits.memory";
+            failed(vec![words.to_owned()])
+        }
+        Failure::Evicted(words) => failed(vec![format!("the build's pod was evicted: {words}")]),
     }
 }
 

@@ -16,6 +16,7 @@ mod inputs;
 mod notes;
 mod observe;
 mod plan;
+mod pod;
 mod report;
 pub mod spec;
 mod status;

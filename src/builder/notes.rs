@@ -50,7 +50,7 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
         (_, Done::Swept(found)) if found.is_empty() => None,
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
         (Step::Start { request, .. }, _) => note("BuildStarted", format!("{}: {why}", request.name), false),
-        (Step::Stop { run }, _) => note("BuildStopping", format!("{run}: {why}"), true),
+        (Step::Stop { run, .. }, _) => note("BuildStopping", format!("{run}: {why}"), true),
         (Step::Activate(tagging), _) => note("ImageActive", tagging_words(tagging), false),
         (Step::Demote(tagging), _) => note("ImageDeprecated", tagging_words(tagging), false),
         (Step::Supersede(tagging), _) => note("ImageSuperseded", tagging_words(tagging), false),

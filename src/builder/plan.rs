@@ -18,7 +18,7 @@ use super::step::{On, Plan, RunWord, Step, Stuck, What, Why};
 use super::{commands, time};
 use crate::api::builder::{InputsRecord, RunRecord};
 use crate::api::{Class, Seen};
-use crate::engine::{Run, RunFacts, RunRequest, RunState};
+use crate::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Stop};
 
 /// An engine wakes us when a run ends; this is for the wake-up that was lost.
 pub const RUN_LOOK: Duration = Duration::from_secs(30);
@@ -52,33 +52,38 @@ pub fn plan(seen: &Observed, now: Timestamp) -> Plan {
 fn live_run(seen: &Observed, runs: &[Run], now: Timestamp) -> Option<Plan> {
     let run = runs.iter().find(|run| !run.state.ended())?;
     let state = match run.state {
-        RunState::Pending => RunWord::Pending,
+        RunState::Pending(_) => RunWord::Pending,
         RunState::Stopping => RunWord::Stopping,
         _ => RunWord::Running,
     };
+    let waits_for = match &run.state {
+        RunState::Pending(waits_for) => waits_for.clone(),
+        _ => None,
+    };
     let stop = (state != RunWord::Stopping).then(|| stop_reason(seen, run, state, now)).flatten();
     Some(match stop {
-        Some(why) => Plan::Act { step: Step::Stop { run: run.name.clone() }, why },
+        Some((why, text)) => Plan::Act { step: Step::Stop { run: run.name.clone(), why }, why: text },
         None => Plan::Wait {
-            on: On::Run { run: run.name.clone(), why: run.facts.why.clone(), state },
+            on: On::Run { run: run.name.clone(), why: run.facts.why.clone(), state, waits_for },
             look: RUN_LOOK,
         },
     })
 }
 
-fn stop_reason(seen: &Observed, run: &Run, state: RunWord, now: Timestamp) -> Option<String> {
+fn stop_reason(seen: &Observed, run: &Run, state: RunWord, now: Timestamp) -> Option<(Stop, String)> {
     if seen.deleting {
-        return Some("the builder is deleted".to_owned());
+        return Some((Stop::Cancelled, "the builder is deleted".to_owned()));
     }
     if seen.cancel.as_deref() == Some(run.facts.build.as_str()) {
-        return Some("cancelled by annotation".to_owned());
+        return Some((Stop::Cancelled, "cancelled by annotation".to_owned()));
     }
     let spec = seen.spec.as_ref().ok()?;
     let (since, limit) = match state {
         RunWord::Pending => (run.facts.created_at, spec.pending_limit),
         _ => (run.started_at.unwrap_or(run.facts.created_at), spec.limit.saturating_add(STOP_GRACE)),
     };
-    (time::since(now, since) > limit).then(|| format!("it is over its limit of {}s", limit.as_secs()))
+    (time::since(now, since) > limit)
+        .then(|| (Stop::Late, format!("it is over its limit of {}s", limit.as_secs())))
 }
 
 /// Nothing is built, tagged or swept in an account that is not ours to touch.
@@ -269,12 +274,14 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
         .map_or_else(Vec::new, |base| vec![("ami_id", base.id.as_str()), ("region", spec.region.as_str())]);
     RunRequest {
         name: inputs::run_name(&seen.subject.key.name, &id),
+        owner: seen.subject.owner.clone(),
         steps: commands::steps(&spec.commands, &injected),
         env: inputs::environment(&seen.subject, &id, spec.debug),
         secret: spec.secret.clone(),
         files: std::sync::Arc::default(),
         limit: spec.limit,
         pending_limit: spec.pending_limit,
+        pod: pod(seen, spec),
         facts: RunFacts {
             builder: seen.subject.key.clone(),
             build: id,
@@ -285,6 +292,15 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
             created_at: now,
         },
     }
+}
+
+/// git-sync fetches the repository whose template was looked at.
+fn pod(seen: &Observed, spec: &Spec) -> PodSpec {
+    let mut pod = spec.pod.clone();
+    if let Some(sync) = &mut pod.git_sync {
+        sync.repository = seen.subject.repo.clone();
+    }
+    pod
 }
 
 /// Until the next look: the builder's timer, or sooner what is due before.

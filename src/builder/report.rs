@@ -148,7 +148,7 @@ fn tell_wait(on: &On, look: Duration) -> Told {
     let say =
         |phase, reason, message: String, state, standing| told(phase, reason, message, state, standing, look);
     match on {
-        On::Run { run, why, state } => tell_run(run, why, *state, look),
+        On::Run { run, why, state, waits_for } => tell_run(run, why, *state, waits_for.as_deref(), look),
         On::Unknown { what, class, message } => Told {
             failed: Some((*class, message.clone())),
             ..say(NotReady, unreadable(*what, *class), message.clone(), state::FLIGHT_CHECKS, Failing)
@@ -194,9 +194,12 @@ fn tell_wait(on: &On, look: Duration) -> Told {
     }
 }
 
-fn tell_run(run: &RunName, why: &str, state: RunWord, look: Duration) -> Told {
+fn tell_run(run: &RunName, why: &str, state: RunWord, waits_for: Option<&str>, look: Duration) -> Told {
+    let waits_for = waits_for.map_or(String::new(), |words| format!(": {words}"));
     let (reason, message, word) = match state {
-        RunWord::Pending => ("BuildPending", format!("{run} waits to start ({why})"), state::JOB_CREATION),
+        RunWord::Pending => {
+            ("BuildPending", format!("{run} waits to start ({why}){waits_for}"), state::JOB_CREATION)
+        }
         RunWord::Running => ("BuildRunning", format!("{run} is running ({why})"), state::JOB_RUNNING),
         RunWord::Stopping => ("BuildStopping", format!("{run} cleans up"), state::JOB_RUNNING),
     };
@@ -266,7 +269,7 @@ fn tell_step(step: &Step, why: &str) -> Told {
             let message = format!("{} started: {why}", request.name);
             told(Phase::Reconciling, "BuildStarted", message, state::JOB_CREATION, Standing::Busy, RUN_LOOK)
         }
-        Step::Stop { run } => {
+        Step::Stop { run, .. } => {
             let message = format!("stopping {run}: {why}");
             told(Phase::Reconciling, "BuildStopping", message, state::JOB_RUNNING, Standing::Busy, RUN_LOOK)
         }

@@ -8,6 +8,7 @@ use crate::api::builder::{AmiFilter, BuilderRun, FailurePolicy, PackerBuilder, P
 use crate::api::ids::digest;
 use crate::api::{Region, duration};
 use crate::aws::{Filter, ImageQuery};
+use crate::engine::PodSpec;
 use crate::git::templates::TemplateQuery;
 
 /// How often to look where the manifest says nothing: image reads are shared, so this costs little.
@@ -53,6 +54,8 @@ pub struct Spec {
     /// Secret whose keys become Packer's environment.
     pub secret: Option<String>,
     pub debug: bool,
+    /// How it runs in a cluster; git-sync's repository is filled in when a run is asked for.
+    pub pod: PodSpec,
 }
 
 /// What makes a good image out of date.
@@ -125,6 +128,7 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
     let failures = failures(spec.failure_policy.as_ref(), &mut problems);
     let rebuild_on = rebuild_on(spec.rebuild_on.as_deref(), &mut problems);
     let times = times(spec, &mut problems);
+    let pod = super::pod::spec(spec, &run, &mut problems);
     check_url(run.repo_url.as_deref(), &mut problems);
     let Some(region) = region.filter(|_| problems.0.is_empty()) else {
         return Err(problems.0);
@@ -145,6 +149,7 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
         branch: written(run.branch),
         secret: written(run.secret),
         debug: run.debug.unwrap_or(false),
+        pod,
         region,
     })
 }
@@ -295,6 +300,6 @@ fn spec_tag(region: &Region, run: &BuilderRun, commands: &[PackerCommand]) -> St
 }
 
 /// An empty text is one that was not written.
-fn written(text: Option<String>) -> Option<String> {
+pub fn written(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }

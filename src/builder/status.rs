@@ -85,7 +85,7 @@ fn job(status: &mut PackerBuilderStatus, name: &str, build: &str, word: &str) {
 
 fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
     let word = match &run.state {
-        RunState::Pending => "Pending",
+        RunState::Pending(_) => "Pending",
         RunState::Stopping => "Stopping",
         _ => "Running",
     };

@@ -13,7 +13,7 @@ use super::time;
 use crate::api::builder::{RunRecord, SweepRecord};
 use crate::api::{BuildId, Class, Key, Region, RunName};
 use crate::aws::{Announced, Tags};
-use crate::engine::RunRequest;
+use crate::engine::{RunRequest, Stop};
 use crate::git::templates::TemplateQuery;
 
 /// What a pass will do.
@@ -47,6 +47,8 @@ pub enum On {
         run: RunName,
         why: String,
         state: RunWord,
+        /// What a run that has not started waits for, where that can be told.
+        waits_for: Option<String>,
     },
     /// Something could not be read.
     Unknown {
@@ -114,6 +116,7 @@ pub enum Step {
     },
     Stop {
         run: RunName,
+        why: Stop,
     },
     Activate(Tagging),
     Demote(Tagging),

@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod drive;
+pub mod ended;
 pub mod feed;
 pub mod kubernetes;
 pub mod objects;
@@ -16,7 +17,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use opsy_runner::request as wire;
 
-use crate::api::builder::InputsRecord;
+use crate::api::builder::{InputsRecord, PodSettings};
 use crate::api::files::TemplateFile;
 use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Owner, Region, RunName};
 use crate::manifest::Document;
@@ -29,12 +30,26 @@ pub trait Runs: Send + Sync {
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>>;
     /// How many runs of any builder are live.
     fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>>;
-    /// Asks a run to stop; it ends with `Failure::Cancelled` or `TimedOut` once cleaned up.
-    fn stop<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
+    /// Asks a run to stop; it ends with `Failure::Cancelled` or `TimedOut` once cleaned up, or with
+    /// `NotStarted` where it waited too long to start.
+    fn stop<'a>(&'a self, run: &'a RunName, why: Stop) -> BoxFuture<'a, Result<(), RunsError>>;
     /// Drops an ended, harvested run.
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
     /// What each live run is doing, for people; empty where an engine does not follow Packer's words.
     fn progress(&self) -> Vec<(Key, wire::Progress)>;
+    /// Must the template's files be handed over, or does the run fetch them by itself?
+    fn wants_files(&self, _request: &RunRequest) -> bool {
+        true
+    }
+}
+
+/// Why a live run is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Stop {
+    /// A person wants it, by annotation or by deleting the builder.
+    Cancelled,
+    /// It is over its limit.
+    Late,
 }
 
 /// What an engine could not do.
@@ -49,6 +64,8 @@ pub struct RunsError {
 #[derive(Clone, Debug)]
 pub struct RunRequest {
     pub name: RunName,
+    /// Whose run it is.
+    pub owner: Owner,
     pub facts: RunFacts,
     /// Packer's commands in order.
     pub steps: Vec<wire::Step>,
@@ -61,6 +78,29 @@ pub struct RunRequest {
     /// How long the run may take, and may wait to start.
     pub limit: Duration,
     pub pending_limit: Duration,
+    /// How it runs in a cluster.
+    pub pod: PodSpec,
+}
+
+/// How a build runs in a cluster; an engine without pods has no use for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSpec {
+    /// Container image with Packer, where the builder names one.
+    pub image: Option<String>,
+    pub service_account: Option<String>,
+    /// The builder's own settings, checked.
+    pub settings: PodSettings,
+    pub git_sync: Option<GitSyncRun>,
+}
+
+/// git-sync fetches the repository in the pod: nothing of the agent's credentials goes there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GitSyncRun {
+    pub image: String,
+    pub container: String,
+    /// Secret whose keys become git-sync's environment.
+    pub secret: Option<String>,
+    pub repository: String,
 }
 
 /// What is recorded in a run and read back from it: never recomputed.
@@ -91,7 +131,8 @@ pub struct Run {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunState {
-    Pending,
+    /// Not started yet, and what it waits for, where an engine can tell.
+    Pending(Option<String>),
     /// What Packer is doing, for people.
     Running(wire::Progress),
     Stopping,
@@ -128,6 +169,10 @@ pub enum Failure {
     },
     /// Packer could not be started, or its files not be laid out.
     NotStarted(String),
+    /// It was ended for lack of memory.
+    OutOfMemory,
+    /// The cluster ended it: a node was drained, ran short of something, or was taken away.
+    Evicted(String),
 }
 
 /// Where objects and their status live.

@@ -70,6 +70,7 @@ impl Bed {
             steps: steps.into_iter().map(|command| Step { command, args: vec![".".into()] }).collect(),
             env: [].into(),
             secrets: vec![],
+            secrets_dir: None,
             limit_seconds: 600,
             grace_seconds: 60,
             plugins: None,

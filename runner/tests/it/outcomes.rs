@@ -169,6 +169,20 @@ fn secrets_are_in_no_file() {
 }
 
 #[test]
+fn values_of_a_mounted_secret_are_masked_though_nobody_names_them() {
+    let mut bed = Bed::stub("echo \"1,,ui,error,==> a.b: no login with $PASSWORD\"; exit 1");
+    let mounted = bed.root().join("secret/..data");
+    fs::create_dir_all(&mounted).expect("a mounted Secret");
+    fs::write(mounted.join("PASSWORD"), "hunter22\n").expect("a key");
+    std::os::unix::fs::symlink("..data/PASSWORD", bed.root().join("secret/PASSWORD")).expect("a link");
+    bed.request.secrets_dir = Some(bed.root().join("secret").display().to_string());
+    let output = bed.command().env("PASSWORD", "hunter22").output().expect("the runner runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(bed.report().errors.contains(&"no login with ***".to_owned()), "{:?}", bed.report().errors);
+    assert!(!bed.log().contains("hunter22"), "{}", bed.log());
+}
+
+#[test]
 fn a_packer_that_can_not_start_says_why() {
     let mut bed = Bed::stub("true");
     bed.request.packer = "/nowhere/packer".into();

@@ -59,7 +59,7 @@ fn a_success_is_activated_demotes_older_ones_is_recorded_and_forgotten() {
     assert_eq!(record.images.expect("images count now").len(), 1);
 
     seen.status.history = Some(vec![record.run]);
-    assert!(matches!(step(&seen), Step::Forget(name) if name == run(1, RunState::Pending).name));
+    assert!(matches!(step(&seen), Step::Forget(name) if name == run(1, RunState::Pending(None)).name));
 }
 
 #[test]

@@ -222,7 +222,7 @@ impl World {
                     resources: Vec::new(),
                 });
             }
-            Step::Stop { run } => {
+            Step::Stop { run, .. } => {
                 let stopped = self.runs.iter_mut().find(|known| known.name == *run).expect("it runs");
                 stopped.state = RunState::Stopping;
             }

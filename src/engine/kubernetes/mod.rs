@@ -12,6 +12,8 @@ mod ledger;
 mod ownership;
 mod requests;
 mod watch;
+pub mod job;
+pub mod pod;
 
 use std::path::Path;
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use opsy_runner::request as wire;
 
 use super::disk;
 use super::secrets::Secrets;
 use crate::api::files::TemplateFile;
-use crate::api::{Class, ImageId, Key, Region, RunName};
-use crate::engine::{Artifact, Failure, Run, RunFacts, RunRequest, RunState, Runs, RunsError};
+use crate::api::{Class, Key, RunName};
+use crate::engine::{Run, RunFacts, RunRequest, RunState, Runs, RunsError, Stop, ended};
 
 /// What is recorded of a run when it is laid out.
 const FACTS: &str = "facts.json";
@@ -145,7 +144,7 @@ impl Runs for Processes {
         .boxed()
     }
 
-    fn stop<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>> {
+    fn stop<'a>(&'a self, run: &'a RunName, _why: Stop) -> BoxFuture<'a, Result<(), RunsError>> {
         let path = self.shared.dir.join(run.as_str()).join(wire::STOP);
         blocking(move || disk::replace(&path, b"").map_err(|error| failed("stop the run", &error))).boxed()
     }
@@ -209,6 +208,7 @@ impl Shared {
             limit_seconds: request.limit.as_secs(),
             grace_seconds: GRACE.as_secs(),
             plugins: self.packer.plugins.clone(),
+            secrets_dir: None,
         }
     }
 
@@ -268,19 +268,19 @@ impl Shared {
 
     fn read(&self, dir: &Path, name: RunName, facts: RunFacts) -> io::Result<Run> {
         if let Some(report) = opsy_runner::read_report(dir)? {
-            return Ok(ended_run(name, facts, report));
+            return Ok(ended::run(name, facts, report));
         }
         let state = if !self.watched().contains(&name) && !opsy_runner::is_alive(dir)? {
             // It may have ended since the first look.
             if let Some(report) = opsy_runner::read_report(dir)? {
-                return Ok(ended_run(name, facts, report));
+                return Ok(ended::run(name, facts, report));
             }
             RunState::Lost("the runner ended without a result".into())
         } else if dir.join(wire::STOP).exists() {
             RunState::Stopping
         } else {
             // For people only: what cannot be read is not shown.
-            opsy_runner::read_progress(dir).ok().flatten().map_or(RunState::Pending, RunState::Running)
+            opsy_runner::read_progress(dir).ok().flatten().map_or(RunState::Pending(None), RunState::Running)
         };
         Ok(Run { name, facts, state, started_at: None, ended_at: None, resources: Vec::new() })
     }
@@ -296,49 +296,6 @@ const SECRET: &str = "secret.json";
 #[expect(clippy::disallowed_methods, reason = "another process's child: there is only its lock to look at")]
 fn wait_for_the_lock() {
     std::thread::sleep(LOCK_LOOK);
-}
-
-/// A run with a report, as the engine tells it.
-fn ended_run(name: RunName, facts: RunFacts, report: wire::Report) -> Run {
-    let at = |seconds| Timestamp::from_second(seconds).ok();
-    let (started_at, ended_at) = (at(report.started_at), at(report.ended_at));
-    let mut resources = report.resources.clone();
-    if report.outcome != wire::Outcome::Succeeded {
-        // Images of a run that did not succeed are no result: they are to be looked for as leftovers.
-        let image = |artifact: &wire::Artifact| wire::Resource {
-            kind: wire::ResourceKind::Image,
-            id: artifact.image.clone(),
-        };
-        resources.extend(report.artifacts.iter().map(image));
-    }
-    Run { name, facts, state: ended_state(report), started_at, ended_at, resources }
-}
-
-fn ended_state(report: wire::Report) -> RunState {
-    let errors = report.errors;
-    match report.outcome {
-        wire::Outcome::Succeeded => succeeded(&report.artifacts),
-        wire::Outcome::Failed => RunState::Failed(Failure::Packer { exit: report.exit, errors }),
-        wire::Outcome::NoArtifact => RunState::Failed(Failure::NoArtifact { errors }),
-        wire::Outcome::TimedOut => RunState::Failed(Failure::TimedOut),
-        wire::Outcome::Cancelled => RunState::Failed(Failure::Cancelled),
-        wire::Outcome::NotStarted => RunState::Failed(Failure::NotStarted(errors.join("; "))),
-        wire::Outcome::Lost => RunState::Lost(errors.join("; ")),
-    }
-}
-
-fn succeeded(artifacts: &[wire::Artifact]) -> RunState {
-    let parsed: Result<Vec<_>, _> = artifacts
-        .iter()
-        .map(|artifact| {
-            let region = Region::parse(artifact.region.as_str())?;
-            ImageId::parse(artifact.image.as_str()).map(|image| Artifact { region, image })
-        })
-        .collect();
-    match parsed {
-        Ok(artifacts) => RunState::Succeeded(artifacts),
-        Err(error) => RunState::Lost(format!("Packer's artifact cannot be read: {error}")),
-    }
 }
 
 fn write_file(work: &Path, file: &TemplateFile) -> io::Result<()> {

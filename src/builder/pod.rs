@@ -1,0 +1,143 @@
+//! How a build runs in a cluster, from the manifest: checked, so that a Job made of it is taken. Pure;
+//! part of reading the spec.
+
+use std::collections::BTreeMap;
+
+use super::spec::{Problems, written};
+use crate::api::builder::{
+    BuilderRun, EnvVar, GitSync, PackerBuilderSpec, PodResources, PodSettings, Quantity, Toleration,
+};
+use crate::engine::{GitSyncRun, PodSpec};
+
+/// Name of git-sync's container where the manifest names none.
+const GIT_SYNC: &str = "git-sync";
+/// Suffixes of amounts, as Kubernetes has them.
+const SUFFIXES: [&str; 16] =
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+const OPERATORS: [&str; 2] = ["Equal", "Exists"];
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+/// Everything about the pod but git-sync's repository, which the manifest need not name.
+pub fn spec(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Problems) -> PodSpec {
+    let settings = run.pod.clone().unwrap_or_default();
+    check(&settings, problems);
+    PodSpec {
+        image: written(run.image.clone()),
+        service_account: written(run.job_service_account_name.clone()),
+        settings,
+        git_sync: spec.git_sync.as_ref().and_then(git_sync),
+    }
+}
+
+fn git_sync(sync: &GitSync) -> Option<GitSyncRun> {
+    Some(GitSyncRun {
+        image: written(sync.image.clone())?,
+        container: written(sync.name.clone()).unwrap_or_else(|| GIT_SYNC.to_owned()),
+        secret: written(sync.secret.clone()),
+        repository: String::new(),
+    })
+}
+
+fn check(settings: &PodSettings, problems: &mut Problems) {
+    let PodResources { requests, limits } = settings.resources.clone().unwrap_or_default();
+    check_amounts(requests.as_ref(), "spec.builder.pod.resources.requests", problems);
+    check_amounts(limits.as_ref(), "spec.builder.pod.resources.limits", problems);
+    for (index, toleration) in settings.tolerations.iter().flatten().enumerate() {
+        check_toleration(toleration, &format!("spec.builder.pod.tolerations[{index}]"), problems);
+    }
+    for (index, variable) in settings.env.iter().flatten().enumerate() {
+        check_variable(variable, &format!("spec.builder.pod.env[{index}]"), problems);
+    }
+}
+
+fn check_amounts(amounts: Option<&BTreeMap<String, Quantity>>, path: &str, problems: &mut Problems) {
+    for (name, Quantity(text)) in amounts.into_iter().flatten() {
+        if !is_amount(text) {
+            problems.add(format!("{path}.{name}"), format!("{text:?} is no amount, like 500m or 2Gi"));
+        }
+    }
+}
+
+/// Digits, perhaps with a decimal point, and a suffix.
+fn is_amount(text: &str) -> bool {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let suffix = &text[number.len()..];
+    let digits = number.chars().filter(char::is_ascii_digit).count();
+    let points = number.chars().filter(|c| *c == '.').count();
+    digits > 0 && points <= 1 && digits + points == number.len() && SUFFIXES.contains(&suffix)
+}
+
+fn check_toleration(toleration: &Toleration, path: &str, problems: &mut Problems) {
+    let mut one_of = |field: &str, word: Option<&str>, words: &[&str]| {
+        if let Some(word) = word.filter(|word| !word.is_empty() && !words.contains(word)) {
+            problems.add(format!("{path}.{field}"), format!("{word:?} is none of {}", words.join(", ")));
+        }
+    };
+    one_of("operator", toleration.operator.as_deref(), &OPERATORS);
+    one_of("effect", toleration.effect.as_deref(), &EFFECTS);
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    if exists && !empty(&toleration.value) {
+        problems.add(format!("{path}.value"), "operator Exists takes no value");
+    }
+    if !exists && empty(&toleration.key) {
+        problems.add(format!("{path}.key"), "missing: operator Equal needs one");
+    }
+    if toleration.toleration_seconds.is_some() && toleration.effect.as_deref() != Some("NoExecute") {
+        problems.add(format!("{path}.tolerationSeconds"), "only effect NoExecute takes a time");
+    }
+}
+
+fn check_variable(variable: &EnvVar, path: &str, problems: &mut Problems) {
+    let name = variable.name.as_deref().unwrap_or_default();
+    if name.is_empty() || name.contains('=') || !name.is_ascii() {
+        problems.add(format!("{path}.name"), format!("{name:?} is no name of a variable"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_kubernetes_amounts() {
+        for text in ["2", "0.5", "100m", "2Gi", "1.5Gi", "4Ei", "1k"] {
+            assert!(is_amount(text), "{text}");
+        }
+        for text in ["", "Gi", "2GB", "-1", "1.2.3", "1 Gi", "1e3x"] {
+            assert!(!is_amount(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_would_be_refused_for_is_said_with_its_path() {
+        let settings: PodSettings = serde_json::from_value(serde_json::json!({
+            "resources": {"requests": {"memory": "2GB"}, "limits": {"cpu": 2}},
+            "tolerations": [
+                {"key": "a", "operator": "Is"},
+                {"operator": "Exists", "value": "x", "effect": "Never"},
+                {"operator": "Equal"},
+                {"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5},
+                {"operator": "Exists"},
+            ],
+            "env": [{"name": "A=B", "value": "x"}, {"name": "OK", "value": "x"}],
+        }))
+        .expect("settings");
+        let mut problems = Problems::default();
+        check(&settings, &mut problems);
+        let paths: Vec<&str> = problems.0.iter().map(|(path, _)| path.as_str()).collect();
+        let under = |path: &str| format!("spec.builder.pod.{path}");
+        assert_eq!(
+            paths,
+            [
+                under("resources.requests.memory"),
+                under("tolerations[0].operator"),
+                under("tolerations[1].effect"),
+                under("tolerations[1].value"),
+                under("tolerations[2].key"),
+                under("tolerations[3].tolerationSeconds"),
+                under("env[0].name"),
+            ]
+        );
+    }
+}

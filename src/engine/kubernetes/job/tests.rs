@@ -1,0 +1,219 @@
+//! Tables: what a Job is made of, from what a builder says.
+
+use super::*;
+use crate::api::builder::InputsRecord;
+use crate::api::{BuildId, CommitId, Key, Owner, Region, RunName};
+use crate::engine::{PodSpec as Wanted, RunFacts};
+use std::sync::Arc;
+
+fn request() -> RunRequest {
+    RunRequest {
+        name: RunName::parse("node-0123456789abcdef").expect("a name"),
+        owner: Owner::parse("team-a").expect("an owner"),
+        facts: RunFacts {
+            builder: Key { namespace: "images".into(), name: "node".into() },
+            build: BuildId::parse("0123456789abcdef").expect("an id"),
+            region: Region::parse("us-east-1").expect("a region"),
+            inputs: InputsRecord::default(),
+            why: "Missing".into(),
+            commit: CommitId::parse("a".repeat(40)).expect("a commit"),
+            created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        },
+        steps: Vec::new(),
+        env: [("PKR_VAR_x".to_owned(), "1".to_owned())].into(),
+        secret: None,
+        files: Arc::new(vec![file("packer/node.pkr.hcl", "source"), file("setup.sh", "#!/bin/sh")]),
+        limit: Duration::from_secs(7200),
+        pending_limit: Duration::from_secs(600),
+        pod: Wanted::default(),
+    }
+}
+
+fn file(path: &str, text: &str) -> TemplateFile {
+    TemplateFile { path: path.into(), executable: path.ends_with(".sh"), content: text.into() }
+}
+
+fn images() -> RunImages {
+    RunImages { runner: "opsy:1".into(), packer: "packer:1".into() }
+}
+
+fn owner() -> OwnerReference {
+    OwnerReference { kind: "PackerBuilder".into(), name: "node".into(), ..OwnerReference::default() }
+}
+
+fn settings(value: serde_json::Value) -> RunRequest {
+    let settings = serde_json::from_value(value).expect("settings");
+    RunRequest { pod: Wanted { settings, ..Wanted::default() }, ..request() }
+}
+
+fn pod_of(request: &RunRequest) -> PodSpec {
+    job(request, &images(), owner()).spec.and_then(|spec| spec.template.spec).expect("a pod")
+}
+
+fn container(pod: &PodSpec) -> Container {
+    pod.containers[0].clone()
+}
+
+#[test]
+fn a_job_tries_once_and_ends_in_any_case() {
+    let job = job(&request(), &images(), owner());
+    let spec = job.spec.expect("a spec");
+    assert_eq!(spec.backoff_limit, Some(0));
+    assert_eq!(spec.ttl_seconds_after_finished, None, "it is harvested before it goes");
+    assert_eq!(spec.active_deadline_seconds, Some(600 + 7200 + 600 + 300));
+    let pod = spec.template.spec.expect("a pod");
+    assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
+    assert!(pod.termination_grace_period_seconds > Some(i64::try_from(GRACE.as_secs()).expect("small")));
+    let facts = &job.metadata.annotations.expect("annotations")[FACTS];
+    let facts: RunFacts = serde_json::from_str(facts).expect("facts");
+    assert_eq!(facts, request().facts);
+}
+
+#[test]
+fn a_restricted_namespace_takes_the_pod() {
+    let mut request = request();
+    request.pod.git_sync = Some(sync());
+    let pod = pod_of(&request);
+    let context = pod.security_context.clone().expect("a context");
+    assert_eq!((context.run_as_non_root, context.run_as_user), (Some(true), Some(USER)));
+    assert_eq!(context.seccomp_profile.expect("a profile").type_, "RuntimeDefault");
+    for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+        let context = container.security_context.clone().expect("a context");
+        assert_eq!(context.allow_privilege_escalation, Some(false), "{}", container.name);
+        assert_eq!(context.capabilities.and_then(|c| c.drop), Some(vec!["ALL".to_owned()]));
+    }
+    assert_eq!((pod.automount_service_account_token, pod.service_account_name), (Some(false), None));
+}
+
+#[test]
+fn the_files_arrive_as_they_were() {
+    let map = config_map(&request(), owner()).expect("it fits");
+    assert_eq!(map.immutable, Some(true));
+    assert_eq!(map.metadata.owner_references, Some(vec![owner()]));
+    let packed = &map.binary_data.as_ref().expect("files")[wire::FILES].0;
+    assert_eq!(
+        *packed,
+        config_map(&request(), owner()).expect("it fits").binary_data.expect("files")[wire::FILES].0
+    );
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
+    let entry = |entry: std::io::Result<tar::Entry<'_, _>>| {
+        let mut entry = entry.expect("an entry");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).expect("text");
+        let path = entry.path().expect("a path").display().to_string();
+        (path, entry.header().mode().expect("a mode"), text)
+    };
+    let entries: Vec<(String, u32, String)> = archive.entries().expect("entries").map(entry).collect();
+    let expected = [("packer/node.pkr.hcl", 0o644, "source"), ("setup.sh", 0o755, "#!/bin/sh")];
+    assert_eq!(entries, expected.map(|(path, mode, text)| (path.to_owned(), mode, text.to_owned())));
+}
+
+#[test]
+fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
+    // What does not compress: a hash chain.
+    let noise: String = (0..40_000).map(|n: u32| digest(&[&n.to_string()])).collect();
+    let large = RunRequest { files: Arc::new(vec![file("blob", &noise)]), ..request() };
+    let error = config_map(&large, owner()).err().expect("too large");
+    assert!(error.size > CONFIG_LIMIT);
+    let words = error.to_string();
+    assert!(words.contains("gitSync") && words.contains(&error.size.to_string()), "{words}");
+}
+
+#[test]
+fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
+    let request = RunRequest { secret: Some("aws".into()), ..request() };
+    let pod = pod_of(&request);
+    let packer = container(&pod);
+    let from = packer.env_from.expect("a source")[0].secret_ref.clone().expect("a secret");
+    assert_eq!((from.name.as_str(), from.optional), ("aws", Some(false)));
+    assert!(packer.volume_mounts.expect("mounts").iter().any(|m| m.mount_path == SECRETS));
+    let map = config_map(&request, owner()).expect("it fits");
+    let wire: wire::Request =
+        serde_json::from_str(&map.data.expect("data")[wire::REQUEST]).expect("a request");
+    assert_eq!(wire.secrets_dir.as_deref(), Some(SECRETS));
+}
+
+#[test]
+fn resources_are_the_builders_and_defaults_only_where_it_says_nothing() {
+    let amounts = |request: &RunRequest| {
+        let resources = container(&pod_of(request)).resources.expect("resources");
+        let text = |all: Option<Amounts>| {
+            all.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.0)).collect::<Vec<_>>().join(" ")
+        };
+        (text(resources.requests), text(resources.limits))
+    };
+    let cases = [
+        (serde_json::json!({}), ("cpu=100m memory=512Mi", "memory=2Gi")),
+        (serde_json::json!({"requests": {"memory": "4Gi"}}), ("cpu=100m memory=4Gi", "")),
+        (serde_json::json!({"limits": {"memory": "256Mi"}}), ("cpu=100m", "memory=256Mi")),
+        (serde_json::json!({"requests": {"cpu": 2}}), ("cpu=2 memory=512Mi", "memory=2Gi")),
+    ];
+    for (resources, expected) in cases {
+        let (requests, limits) = amounts(&settings(serde_json::json!({ "resources": resources })));
+        assert_eq!((requests.as_str(), limits.as_str()), expected, "{resources}");
+    }
+}
+
+#[test]
+fn the_builders_settings_reach_the_pod() {
+    let mut request = settings(serde_json::json!({
+        "nodeSelector": {"pool": "builds"},
+        "tolerations": [{"key": "builds", "operator": "Exists", "effect": "NoSchedule"}],
+        "annotations": {"karpenter.sh/do-not-disrupt": "false", "team": "a"},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://$(HOST)"}, {"name": "HOME", "value": "/tmp"}],
+    }));
+    request.pod.service_account = Some("packer".into());
+    request.pod.image = Some("mine:2".into());
+    let job = job(&request, &images(), owner());
+    let template = job.spec.expect("a spec").template;
+    let annotations = template.metadata.and_then(|m| m.annotations).expect("annotations");
+    assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "false", "the builder's own word wins");
+    assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
+    let pod = template.spec.expect("a pod");
+    assert_eq!(pod.node_selector.as_ref().expect("a selector")["pool"], "builds");
+    assert_eq!(pod.tolerations.as_ref().expect("tolerations")[0].key.as_deref(), Some("builds"));
+    assert_eq!(pod.automount_service_account_token, Some(true));
+    let packer = container(&pod);
+    assert_eq!(packer.image.as_deref(), Some("mine:2"));
+    assert_eq!(packer.env.expect("variables")[0].value.as_deref(), Some("http://$$(HOST)"));
+    let map = config_map(&request, owner()).expect("it fits");
+    assert!(!map.data.expect("data")[wire::REQUEST].contains("HOME"), "the builder sets it");
+}
+
+fn sync() -> GitSyncRun {
+    GitSyncRun {
+        image: "git-sync:4".into(),
+        container: "fetch".into(),
+        secret: Some("git".into()),
+        repository: "https://git.example/fleet".into(),
+    }
+}
+
+#[test]
+fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
+    let mut request = request();
+    request.pod.git_sync = Some(sync());
+    let pod = pod_of(&request);
+    let containers = pod.init_containers.expect("init containers");
+    assert_eq!(containers.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), [INSTALL, "fetch"]);
+    let env = containers[1].env.clone().expect("variables");
+    let value = |name: &str| env.iter().find(|v| v.name == name).and_then(|v| v.value.clone()).expect(name);
+    assert_eq!(value("GITSYNC_REF"), "a".repeat(40));
+    assert_eq!(value("GITSYNC_REPO"), "https://git.example/fleet");
+    assert_eq!(value("GITSYNC_LINK"), "/opsy/work");
+    assert_eq!(
+        containers[1].env_from.as_ref().expect("a source")[0].secret_ref.as_ref().expect("a secret").name,
+        "git"
+    );
+    assert!(pod.containers[0].env_from.is_none(), "Packer does not get them");
+    assert!(config_map(&request, owner()).expect("it fits").binary_data.expect("a map").is_empty());
+}
+
+#[test]
+fn a_long_name_is_shortened_to_a_label_of_its_own() {
+    assert_eq!(builder_label("node"), "node");
+    let long = format!("{}.{}", "a".repeat(44), "b".repeat(60));
+    let (one, other) = (builder_label(&long), builder_label(&format!("{long}c")));
+    assert!(one.len() <= LABEL && one.starts_with(&"a".repeat(44)) && one != other, "{one} {other}");
+    assert!(!one.contains(".-"));
+}

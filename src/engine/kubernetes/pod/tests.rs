@@ -1,0 +1,272 @@
+//! Tables: what a run is, from what Kubernetes shows of it.
+
+use super::*;
+use crate::api::builder::InputsRecord;
+use crate::api::{BuildId, CommitId, ImageId, Key, Region};
+use crate::engine::Artifact;
+use serde_json::{Value, json};
+
+const NOW: &str = "2026-01-01T01:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().expect("a time")
+}
+
+fn facts() -> RunFacts {
+    RunFacts {
+        builder: Key { namespace: "images".into(), name: "node".into() },
+        build: BuildId::parse("0123456789abcdef").expect("an id"),
+        region: Region::parse("us-east-1").expect("a region"),
+        inputs: InputsRecord::default(),
+        why: "Missing".into(),
+        commit: CommitId::parse("a".repeat(40)).expect("a commit"),
+        created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+    }
+}
+
+fn job(conditions: Value, note: Option<StopNote>) -> Job {
+    let note = note.map(|note| serde_json::to_string(&note).expect("a note"));
+    serde_json::from_value(json!({
+        "metadata": {"name": "node-1", "annotations": note.map(|note| json!({STOP: note}))},
+        "status": {"conditions": conditions},
+    }))
+    .expect("a Job")
+}
+
+fn calm() -> Job {
+    job(json!([]), None)
+}
+
+fn finished(reason: &str, note: Option<StopNote>) -> Job {
+    let at = "2026-01-01T00:30:00Z";
+    let end = json!({"type": "Failed", "status": "True", "reason": reason, "lastTransitionTime": at});
+    job(json!([end]), note)
+}
+
+fn stop(why: Stop, pending: bool, waited_for: Option<&str>) -> Option<StopNote> {
+    Some(StopNote { why, pending, waited_for: waited_for.map(str::to_owned) })
+}
+
+fn pod(status: Value) -> Pod {
+    serde_json::from_value(
+        json!({"metadata": {}, "spec": {"containers": [], "nodeName": "node-7"}, "status": status}),
+    )
+    .expect("a pod")
+}
+
+fn leaving(status: Value, until: &str) -> Pod {
+    let mut pod = pod(status);
+    let time = serde_json::from_value(json!(until)).expect("a time");
+    pod.metadata.deletion_timestamp = Some(time);
+    pod
+}
+
+fn packer(state: Value) -> Value {
+    let name = PACKER;
+    json!({"name": name, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""})
+}
+
+fn running() -> Value {
+    json!({"phase": "Running", "containerStatuses": [packer(json!({"running": {"startedAt": "2026-01-01T00:01:00Z"}}))]})
+}
+
+fn ended(reason: &str, code: i32, message: &str) -> Value {
+    let end = json!({
+        "reason": reason, "exitCode": code, "message": message,
+        "startedAt": "2026-01-01T00:01:00Z", "finishedAt": "2026-01-01T00:20:00Z",
+    });
+    json!({"phase": "Failed", "containerStatuses": [packer(json!({"terminated": end}))]})
+}
+
+fn report(outcome: &str) -> String {
+    let artifacts = if outcome == "Succeeded" {
+        json!([{"region": "us-east-1", "image": "ami-0123456789abcdef0", "build": "a.b"}])
+    } else {
+        json!([])
+    };
+    json!({"outcome": outcome, "exit": 1, "artifacts": artifacts, "errors": ["red"], "started_at": 1, "ended_at": 2})
+        .to_string()
+}
+
+fn waiting(kind: &str, name: &str, reason: &str, message: &str) -> Value {
+    let state = json!({"waiting": {"reason": reason, "message": message}});
+    let status =
+        json!({"name": name, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+    json!({"phase": "Pending", kind: [status]})
+}
+
+fn disrupted(mut status: Value, reason: &str) -> Value {
+    status["conditions"] =
+        json!([{"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "words"}]);
+    status
+}
+
+fn seen<'a>(job: &'a Job, pod: Option<&'a Pod>) -> Sighting<'a> {
+    Sighting { job, job_gone: false, pod, pod_gone: false, refused: None }
+}
+
+fn of(seen: &Sighting<'_>) -> Run {
+    run(RunName::parse("node-1").expect("a name"), facts(), seen, now())
+}
+
+fn state_of(job: &Job, status: Value) -> RunState {
+    of(&seen(job, Some(&pod(status)))).state
+}
+
+#[test]
+fn the_termination_message_is_the_result() {
+    let run = of(&seen(&calm(), Some(&pod(ended("Completed", 0, &report("Succeeded"))))));
+    let artifact = Artifact {
+        region: Region::parse("us-east-1").expect("a region"),
+        image: ImageId::parse("ami-0123456789abcdef0").expect("an id"),
+    };
+    assert_eq!(run.state, RunState::Succeeded(vec![artifact]));
+    assert_eq!(run.ended_at, Some("2026-01-01T00:20:00Z".parse().expect("a time")));
+    let failed = |outcome: &str| state_of(&calm(), ended("Error", 1, &report(outcome)));
+    let packer = Failure::Packer { exit: Some(1), errors: vec!["red".into()] };
+    assert_eq!(failed("Failed"), RunState::Failed(packer));
+    assert_eq!(failed("TimedOut"), RunState::Failed(Failure::TimedOut));
+    assert_eq!(failed("NotStarted"), RunState::Failed(Failure::NotStarted("red".into())));
+}
+
+#[test]
+fn who_ended_a_build_is_told_apart() {
+    let cancelled = || ended("Error", 1, &report("Cancelled"));
+    let cases = [
+        (calm(), cancelled(), Failure::Evicted("deleted by somebody else".into())),
+        (
+            calm(),
+            disrupted(cancelled(), "EvictionByEvictionAPI"),
+            Failure::Evicted("EvictionByEvictionAPI: words".into()),
+        ),
+        (finished("DeadlineExceeded", None), cancelled(), Failure::TimedOut),
+        (finished("DeadlineExceeded", stop(Stop::Late, false, None)), cancelled(), Failure::TimedOut),
+        (finished("DeadlineExceeded", stop(Stop::Cancelled, false, None)), cancelled(), Failure::Cancelled),
+        (calm(), ended("OOMKilled", 137, ""), Failure::OutOfMemory),
+        (calm(), ended("OOMKilled", 1, &report("Failed")), Failure::OutOfMemory),
+        (calm(), ended("StartError", 128, "no such file"), Failure::NotStarted("no such file".into())),
+        (
+            calm(),
+            disrupted(ended("Error", 137, ""), "TerminationByKubelet"),
+            Failure::Evicted("TerminationByKubelet: words".into()),
+        ),
+    ];
+    for (job, status, failure) in cases {
+        assert_eq!(state_of(&job, status.clone()), RunState::Failed(failure), "{status}");
+    }
+}
+
+#[test]
+fn a_success_is_one_whoever_stopped_it_and_no_report_is_lost() {
+    let stopped = finished("DeadlineExceeded", stop(Stop::Late, false, None));
+    assert!(matches!(state_of(&stopped, ended("Error", 0, &report("Succeeded"))), RunState::Succeeded(_)));
+    for text in ["", "{\"outcome\"", "packer says hello"] {
+        assert!(matches!(state_of(&calm(), ended("Error", 3, text)), RunState::Lost(_)), "{text}");
+    }
+}
+
+#[test]
+fn what_a_run_waits_for_is_said() {
+    let unschedulable = json!({"phase": "Pending", "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/3 nodes are available:\n 3 Insufficient memory.",
+    }]});
+    let init = "initContainerStatuses";
+    let main = "containerStatuses";
+    let cases = [
+        (unschedulable, Some("no node takes it: 0/3 nodes are available: 3 Insufficient memory.")),
+        (
+            waiting(init, "install", "ImagePullBackOff", "Back-off pulling"),
+            Some("install: ImagePullBackOff: Back-off pulling"),
+        ),
+        (
+            waiting(main, PACKER, "CreateContainerConfigError", "secret \"aws\" not found"),
+            Some("packer: CreateContainerConfigError: secret \"aws\" not found"),
+        ),
+        (waiting(main, PACKER, "PodInitializing", ""), None),
+        (json!({"phase": "Pending"}), None),
+    ];
+    for (status, words) in cases {
+        assert_eq!(state_of(&calm(), status), RunState::Pending(words.map(str::to_owned)));
+    }
+    let job = calm();
+    let refused = Sighting { refused: Some("exceeded quota: builds"), ..seen(&job, None) };
+    let words = "no pod can be made: exceeded quota: builds";
+    assert_eq!(of(&refused).state, RunState::Pending(Some(words.to_owned())));
+    assert_eq!(of(&seen(&job, None)).state, RunState::Pending(None));
+}
+
+#[test]
+fn a_live_run_is_running_or_stopping() {
+    let job = calm();
+    assert!(matches!(state_of(&job, running()), RunState::Running(_)));
+    assert_eq!(
+        of(&seen(&job, Some(&pod(running())))).started_at,
+        Some("2026-01-01T00:01:00Z".parse().expect("a time"))
+    );
+    let noted = super::tests::job(json!([]), stop(Stop::Cancelled, false, None));
+    assert_eq!(state_of(&noted, running()), RunState::Stopping);
+    let target = super::tests::job(json!([{"type": "FailureTarget", "status": "True"}]), None);
+    assert_eq!(state_of(&target, running()), RunState::Stopping);
+    let leaving = leaving(running(), "2026-01-01T01:10:00Z");
+    assert_eq!(of(&seen(&job, Some(&leaving))).state, RunState::Stopping);
+    let gone = pod(running());
+    assert_eq!(of(&Sighting { pod_gone: true, ..seen(&job, Some(&gone)) }).state, RunState::Stopping);
+    assert_eq!(of(&Sighting { job_gone: true, ..seen(&job, Some(&gone)) }).state, RunState::Stopping);
+}
+
+#[test]
+fn a_node_that_is_gone_takes_the_result_with_it() {
+    let overdue = leaving(running(), "2026-01-01T00:57:00Z");
+    let job = calm();
+    assert_eq!(
+        of(&seen(&job, Some(&overdue))).state,
+        RunState::Lost("node-7 does not answer any more".into())
+    );
+    let mut collected = disrupted(running(), "DeletionByPodGC");
+    collected["phase"] = json!("Failed");
+    assert_eq!(state_of(&job, collected), RunState::Lost("DeletionByPodGC: words".into()));
+}
+
+#[test]
+fn a_pod_that_failed_before_packer_ran() {
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
+    assert_eq!(state_of(&calm(), evicted), RunState::Failed(Failure::Evicted("low on memory".into())));
+    let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no such commit"}});
+    let fetch = json!({"name": "git-sync", "state": end, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+    let failed = json!({"phase": "Failed", "initContainerStatuses": [fetch]});
+    let words = "git-sync exited with 1: no such commit";
+    assert_eq!(state_of(&calm(), failed), RunState::Failed(Failure::NotStarted(words.into())));
+}
+
+#[test]
+fn a_run_whose_pod_is_gone() {
+    let blocked = pod(waiting("initContainerStatuses", "install", "ImagePullBackOff", "no"));
+    let ran = pod(running());
+    let of_gone = |job: &Job, pod: Option<&Pod>| of(&Sighting { pod_gone: true, ..seen(job, pod) }).state;
+    let deadline = |note| finished("DeadlineExceeded", note);
+    let not_started = |words: &str| RunState::Failed(Failure::NotStarted(words.to_owned()));
+    let late = deadline(stop(Stop::Late, true, Some("no node takes it")));
+    assert_eq!(of_gone(&late, Some(&blocked)), not_started("it did not start in time: no node takes it"));
+    assert_eq!(of_gone(&late, None), not_started("it did not start in time: no node takes it"));
+    assert_eq!(
+        of_gone(&deadline(None), Some(&blocked)),
+        not_started("it did not start in time: install: ImagePullBackOff: no")
+    );
+    let cancelled = deadline(stop(Stop::Cancelled, true, None));
+    assert_eq!(of_gone(&cancelled, Some(&blocked)), RunState::Failed(Failure::Cancelled));
+    let lost = RunState::Lost("its pod is gone".into());
+    assert_eq!(of_gone(&cancelled, Some(&ran)), lost, "there may be an image: it is looked for");
+    assert_eq!(of_gone(&finished("BackoffLimitExceeded", None), None), lost);
+    let job = calm();
+    let deleted = Sighting { job_gone: true, ..seen(&job, None) };
+    assert_eq!(of(&deleted).state, RunState::Lost("its Job was deleted".into()));
+}
+
+#[test]
+fn a_note_that_cannot_be_read_is_one_all_the_same() {
+    let odd: Job =
+        serde_json::from_value(json!({"metadata": {"annotations": {STOP: "now"}}})).expect("a Job");
+    let note = seen(&odd, None).note().expect("a note");
+    assert_eq!((note.why, note.pending), (Stop::Cancelled, false));
+}
