@@ -322,7 +322,7 @@ fn credentials(flags: &RunFlags, secrets: &EnvSecrets) -> Option<Credentials> {
 
 /// What a document's own reconciler says is wrong with it.
 pub fn spec_problems(document: &crate::manifest::Document) -> Vec<(String, String)> {
-    let json = (*document.json).clone();
+    let json = document.json.value();
     match document.object.kind {
         Kind::PackerBuilder => serde_json::from_value(json)
             .map_or_else(|_| Vec::new(), |object| builder::spec::parse(&object).err().unwrap_or_default()),

@@ -145,7 +145,10 @@ impl Publish {
         let (succeeded, succeeded_out) = watch::channel(None);
         let publisher =
             Publisher { wake: Arc::clone(&wake), flush, state: state_out, succeeded: succeeded_out };
-        (Self { git, settings, render, now, wake, flushes, state, succeeded, settled: Arc::default() }, publisher)
+        (
+            Self { git, settings, render, now, wake, flushes, state, succeeded, settled: Arc::default() },
+            publisher,
+        )
     }
 
     /// Publishes batches until stopped. Flush first: stopping publishes nothing.

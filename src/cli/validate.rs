@@ -75,7 +75,7 @@ fn bases(top: &Path) -> Vec<PathBuf> {
 fn rules(document: &Document, bases: &[PathBuf]) -> Vec<(String, String)> {
     let mut broken = spec_problems(document);
     if document.object.kind == Kind::PackerBuilder {
-        let run = serde_json::from_value::<BuilderRun>(document.json["spec"]["builder"].clone());
+        let run = serde_json::from_value::<BuilderRun>(document.json.value()["spec"]["builder"].take());
         broken.extend(run.map(|run| missing(&run, bases)).unwrap_or_default());
     }
     broken

@@ -3,6 +3,8 @@
 //! What the API server would set or ignore is ignored with a note; what it would refuse is an
 //! error here, before anything is applied.
 
+use std::sync::{Arc, Mutex};
+
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -11,7 +13,7 @@ use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpe
 use super::check::rules::{self, is_label, is_object_name};
 use super::check::{self, Finding};
 use super::yaml::{Node, Parsed, Value};
-use super::{Document, ExtraRules, Severity};
+use super::{Document, ExtraRules, Json as Text, Severity};
 
 /// Filled in while a document without namespace is checked; `read` puts the configured one.
 const ANY_NAMESPACE: &str = "default";
@@ -34,23 +36,36 @@ const SERVER_SET: [&str; 11] = [
 const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
 
 /// An object without errors. Its namespace is the document's own, or none.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Draft {
     pub kind: Kind,
     pub name: String,
     pub namespace: Option<String>,
-    pub json: Json,
+    pub json: Text,
     pub line: usize,
+    /// The last document that was made of it: the next commit most likely has the same.
+    made: Arc<Mutex<Option<Document>>>,
 }
 
 impl Draft {
     /// The document, in its own namespace or else in the given one.
     pub fn document(&self, file: &str, namespace: &str) -> Document {
-        let namespace = self.namespace.as_deref().unwrap_or(namespace).to_owned();
-        let mut json = self.json.clone();
-        json["metadata"]["namespace"] = Json::String(namespace.clone());
-        let object = ObjectKey { kind: self.kind, key: Key { namespace, name: self.name.clone() } };
-        Document { object, json: json.into(), file: file.to_owned(), line: self.line }
+        let namespace = self.namespace.as_deref().unwrap_or(namespace);
+        let mut made = self.made.lock().expect("no code panics while it makes a document");
+        if let Some(same) = made.as_ref().filter(|it| it.file == file && it.object.key.namespace == namespace)
+        {
+            return same.clone();
+        }
+        let json = if self.namespace.is_some() {
+            self.json.clone()
+        } else {
+            let mut json = self.json.value();
+            json["metadata"]["namespace"] = Json::String(namespace.to_owned());
+            Text::from(&json)
+        };
+        let key = Key { namespace: namespace.to_owned(), name: self.name.clone() };
+        let object = ObjectKey { kind: self.kind, key };
+        made.insert(Document { object, json, file: file.to_owned(), line: self.line }).clone()
     }
 }
 
@@ -184,13 +199,14 @@ impl Object<'_> {
             kind: self.kind,
             name: text("name")?,
             namespace: text("namespace"),
-            json: json!({
+            json: Text::from(&json!({
                 "apiVersion": format!("{GROUP}/{VERSION}"),
                 "kind": self.kind.to_string(),
                 "metadata": metadata,
                 "spec": spec,
-            }),
+            })),
             line: self.root.line,
+            made: Arc::default(),
         };
         self.extra(extra(&draft.document("", ANY_NAMESPACE)));
         let wrong = self.findings.iter().any(|finding| finding.severity == Severity::Error);

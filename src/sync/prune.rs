@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Key, Kind};
-    use crate::manifest::{Document, Problem};
+    use crate::manifest::{Document, Json, Problem};
     use crate::settings::PruneSettings;
 
     fn object(name: &str) -> ObjectKey {
@@ -71,7 +71,7 @@ mod tests {
     fn set(names: &[&str]) -> ObjectSet {
         let document = |name: &&str| Document {
             object: object(name),
-            json: Value::Null.into(),
+            json: Json::from(&Value::Null),
             file: format!("{name}.yaml"),
             line: 1,
         };

@@ -146,7 +146,7 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
             if takeover {
                 requests.take_over::<K>(key).await?;
             }
-            let made = requests.apply::<K>(key, &requests::to_send(&document, &owner)).await?;
+            let made = requests.apply::<K>(key, &requests::to_send(&document.value(), &owner)).await?;
             if has_status { Ok(Some(made)) } else { seed::<K>(shared, object, made).await.map(Some) }
         }
     }

@@ -4,7 +4,6 @@
 //! in line no pass looks at it: it would work by what is about to be replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,6 +14,7 @@ use super::ownership::{self, Fingerprint};
 use super::{OWNER, Scope};
 use crate::api::{Class, ObjectKey, Owner};
 use crate::engine::Load;
+use crate::manifest::Json;
 
 /// First and longest pause before a failed apply is repeated. What goes away by itself does so soon; a
 /// namespace or definition is often about to be made; a permission or a field is changed by a person.
@@ -59,7 +59,7 @@ pub fn version(text: Option<&str>) -> u64 {
 /// A document of the loaded commit.
 #[derive(Clone, Debug)]
 struct Wanted {
-    document: Arc<Value>,
+    document: Json,
     print: Fingerprint,
     /// Another fingerprint that applying this document left as it was: the server is the judge.
     accepted: Option<Fingerprint>,
@@ -88,7 +88,7 @@ impl Trouble {
 #[derive(Clone, Debug)]
 pub enum Job {
     Apply {
-        document: Arc<Value>,
+        document: Json,
         takeover: bool,
         has_status: bool,
     },
@@ -150,7 +150,7 @@ impl Ledger {
             let kept = known.filter(|known| same_owner && known.document == document.json);
             let wanted = kept.unwrap_or_else(|| {
                 self.troubles.remove(&document.object);
-                let labelled = ownership::labelled(&document.json, &commit.owner);
+                let labelled = ownership::labelled(&document.json.value(), &commit.owner);
                 let print = ownership::of_document(&labelled);
                 Wanted { document: document.json.clone(), print, accepted: None, made: None }
             });

@@ -6,14 +6,14 @@ mod apply;
 pub mod error;
 mod events;
 pub mod home;
+pub mod job;
 mod kinds;
 pub mod lease;
 mod ledger;
 mod ownership;
+pub mod pod;
 mod requests;
 mod watch;
-pub mod job;
-pub mod pod;
 
 use std::path::Path;
 

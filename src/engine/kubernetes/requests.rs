@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::error::Refusal;
 use super::kinds::Custom;
 use super::{MANAGER, REQUEST_LIMIT, ledger, ownership};
-use crate::api::{Class, GROUP, Key, ObjectKey, Owner, VERSION};
+use crate::api::{Class, Key, ObjectKey, Owner};
 use crate::engine::HomeError;
 
 const METADATA_ONLY: HeaderValue =

@@ -23,7 +23,7 @@ use crate::engine::board::Board;
 use crate::engine::feed::Feed;
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, StatusUpdate};
-use crate::manifest::Document;
+use crate::manifest::{Document, Json};
 
 /// What outlives the agent of one object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub struct StateFolder {
     dir: PathBuf,
     objects: Arc<Objects>,
     stored: Mutex<BTreeMap<ObjectKey, Stored>>,
-    documents: Mutex<BTreeMap<ObjectKey, Arc<Value>>>,
+    documents: Mutex<BTreeMap<ObjectKey, Json>>,
     /// Held by whoever changes objects: disk, memory and store change together.
     turn: Mutex<()>,
     now: fn() -> Timestamp,
@@ -66,7 +66,7 @@ impl StateFolder {
     /// their reconciler lets them go; a refresher has nothing running and goes at once.
     fn take_over(&self, commit: &Load) -> io::Result<()> {
         let _turn = self.take_turn();
-        let mut next: BTreeMap<ObjectKey, Arc<Value>> = BTreeMap::new();
+        let mut next: BTreeMap<ObjectKey, Json> = BTreeMap::new();
         for document in &commit.documents {
             self.take(document, &commit.seed)?;
             next.insert(document.object.clone(), document.json.clone());
@@ -77,7 +77,7 @@ impl StateFolder {
         for (objects, deleted) in [(&commit.kept, None), (&commit.remove, Some((self.now)()))] {
             for object in objects {
                 if let Some(stored) = self.lock_stored().get(object) {
-                    next.insert(object.clone(), rebuilt(object, stored, deleted).into());
+                    next.insert(object.clone(), Json::from(&rebuilt(object, stored, deleted)));
                 }
             }
         }
@@ -93,8 +93,8 @@ impl StateFolder {
 
     /// Notes generation and spec of a document, making the entry where there is none.
     fn take(&self, document: &Document, seed: &Seed) -> io::Result<()> {
-        let spec = document.json.get("spec").cloned().unwrap_or(Value::Null);
-        let annotations = document.json["metadata"]["annotations"].clone();
+        let mut json = document.json.value();
+        let (spec, annotations) = (json["spec"].take(), json["metadata"]["annotations"].take());
         let known = self.lock_stored().get(&document.object).cloned();
         let stored = match known {
             Some(stored) if stored.spec == spec && stored.annotations == annotations => return Ok(()),
@@ -272,7 +272,7 @@ fn full(object: &ObjectKey, error: &io::Error) -> HomeError {
 fn load_kind<K>(
     feed: &Feed<K>,
     kind: Kind,
-    documents: &BTreeMap<ObjectKey, Arc<Value>>,
+    documents: &BTreeMap<ObjectKey, Json>,
     stored: &BTreeMap<ObjectKey, Stored>,
     board: &Board,
 ) where
@@ -290,8 +290,8 @@ fn load_kind<K>(
 }
 
 /// A document with what the state folder knows of it, as an API server would hand it out.
-fn object<K: DeserializeOwned>(document: &Value, stored: &Stored) -> K {
-    let mut whole = document.clone();
+fn object<K: DeserializeOwned>(document: &Json, stored: &Stored) -> K {
+    let mut whole = document.value();
     let metadata = &mut whole["metadata"];
     metadata["generation"] = json!(stored.generation);
     metadata["resourceVersion"] = json!(stored.version.to_string());
@@ -302,7 +302,7 @@ fn object<K: DeserializeOwned>(document: &Value, stored: &Stored) -> K {
     serde_json::from_value(whole)
         .or_else(|_| {
             // A status of another version that does not fit is dropped: what matters of it is in tags.
-            let mut bare = document.clone();
+            let mut bare = document.value();
             bare["metadata"]["generation"] = json!(stored.generation);
             bare["metadata"]["resourceVersion"] = json!(stored.version.to_string());
             serde_json::from_value(bare)

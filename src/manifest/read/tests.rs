@@ -44,7 +44,7 @@ fn an_object_is_handed_on_as_written_without_nulls_and_with_its_namespace() {
     assert_eq!((document.file.as_str(), document.line), ("b/node.yaml", 1));
     assert_eq!(document.object.to_string(), "PackerBuilder/images/node");
     assert_eq!(
-        *document.json,
+        document.json.value(),
         json!({
             "apiVersion": "ami.opsy.dev/v1alpha1",
             "kind": "PackerBuilder",
@@ -359,7 +359,7 @@ fn what_kubectl_exports_is_read() {
     );
     assert_eq!(set.documents[0].line, 4);
     assert_eq!(
-        set.documents[0].json["metadata"],
+        set.documents[0].json.value()["metadata"],
         json!({"name": "node", "namespace": "default", "annotations": {"keep": "me"}})
     );
 }
@@ -518,7 +518,7 @@ fn a_file_is_parsed_once_per_blob() {
 
 #[test]
 fn rules_of_others_are_reported_with_their_line() {
-    let mut reader = Reader::new(|document| match document.json["spec"].get("region") {
+    let mut reader = Reader::new(|document| match document.json.value()["spec"].get("region") {
         Some(region) if region == "moon" => vec![("spec.region".to_owned(), "is far".to_owned())],
         Some(_) => Vec::new(),
         None => vec![("spec.builder.dir".to_owned(), "is needed".to_owned())],

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use opsy::api::builder::PackerBuilderStatus;
 use opsy::api::{Key, Kind, ObjectKey, Owner, PackerBuilder};
-use opsy::engine::drive::{Drive, drive};
+use opsy::engine::drive::{Drive, Meter, drive};
 use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::home::ClusterHome;
 use opsy::engine::objects::Objects;
@@ -23,6 +23,15 @@ use super::{Place, Requests, SOON, until};
 
 /// Every test's own owner, unless it plays another.
 pub const OWNER: &str = "us";
+
+/// Nobody reads how many passes there were.
+struct Unmetered;
+
+impl Meter for Unmetered {
+    fn begins(&self, _: &ObjectKey) {}
+    fn ends(&self, _: &ObjectKey, _: &'static str) {}
+    fn notes(&self, _: &Note) {}
+}
 
 pub struct Agent {
     pub home: Arc<ClusterHome>,
@@ -60,6 +69,7 @@ impl Agent {
             published: Box::new(|| None),
             now: || Timestamp::UNIX_EPOCH,
             failures: Mutex::default(),
+            meter: Arc::new(Unmetered),
         });
         let _drive = AbortOnDropHandle::new(tokio::spawn(drive(loop_of_builders, queues.builders)));
         Self { home, objects, requests, passes, _drive }
@@ -135,7 +145,7 @@ pub fn document(namespace: &str, name: &str, spec: Value) -> Document {
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
         "metadata": {"name": name, "namespace": namespace}, "spec": spec,
     });
-    Document { object: key(namespace, name), json: json.into(), file: format!("{name}.yaml"), line: 1 }
+    Document { object: key(namespace, name), json: (&json).into(), file: format!("{name}.yaml"), line: 1 }
 }
 
 impl Place {

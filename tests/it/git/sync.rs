@@ -48,7 +48,7 @@ fn document(file: &SourceFile) -> Document {
     let json = serde_json::json!(String::from_utf8_lossy(&file.content));
     Document {
         object: ObjectKey { kind: Kind::PackerBuilder, key },
-        json: json.into(),
+        json: (&json).into(),
         file: file.path.clone(),
         line: 1,
     }

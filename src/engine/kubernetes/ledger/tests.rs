@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{Key, Kind};
-use crate::manifest::Document;
+use crate::manifest::{Document, Json};
 
 fn object(name: &str) -> ObjectKey {
     let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -13,7 +13,7 @@ fn object(name: &str) -> ObjectKey {
 
 fn document(name: &str, region: &str) -> Document {
     let json = json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"region": region}});
-    Document { object: object(name), json: json.into(), file: format!("{name}.yaml"), line: 1 }
+    Document { object: object(name), json: Json::from(&json), file: format!("{name}.yaml"), line: 1 }
 }
 
 fn owner(name: &str) -> Owner {
@@ -33,7 +33,7 @@ fn load(ledger: &mut Ledger, documents: &[Document], remove: &[&str]) -> Loaded 
 
 /// The object as it is after the document was applied.
 fn applied(document: &Document, version: u64) -> Live {
-    let labelled = ownership::labelled(&document.json, &owner("us"));
+    let labelled = ownership::labelled(&document.json.value(), &owner("us"));
     let print = Some(ownership::of_document(&labelled));
     Live { uid: "u".into(), version, owner: Some("us".into()), print, has_status: true, ..Live::default() }
 }
