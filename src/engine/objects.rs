@@ -1,7 +1,8 @@
 //! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
 //! way, from a state folder or from a watch.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -16,6 +17,8 @@ pub struct Objects {
     pub board: Arc<Board>,
     /// A status changed: there may be something to publish.
     pub changed: Notify,
+    /// The last version of an object that a write of ours, beside its status, made of another.
+    moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
 
 /// The reading ends, for `drive`.
@@ -28,8 +31,32 @@ impl Objects {
     pub fn new() -> (Arc<Self>, Queues) {
         let (builders, builder_queue) = Feed::new();
         let (refreshers, refresher_queue) = Feed::new();
-        let objects = Self { builders, refreshers, board: Arc::default(), changed: Notify::new() };
+        let objects = Self {
+            builders,
+            refreshers,
+            board: Arc::default(),
+            changed: Notify::new(),
+            moved: Mutex::default(),
+        };
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
+    }
+
+    /// A write of ours that says nothing new to a pass made version `to` of `from`.
+    pub fn moved(&self, object: &ObjectKey, from: String, to: String) {
+        self.moves().insert(object.clone(), (from, to));
+    }
+
+    /// The version to write a status to, for a pass that looked at `seen`: a pass does not grow stale by
+    /// what it does itself.
+    pub fn version_now(&self, object: &ObjectKey, seen: String) -> String {
+        match self.moves().remove(object) {
+            Some((from, to)) if from == seen => to,
+            _ => seen,
+        }
+    }
+
+    fn moves(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, (String, String)>> {
+        self.moved.lock().expect("no code panics while it holds the versions")
     }
 
     /// Wakes one object.

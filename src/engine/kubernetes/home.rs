@@ -199,6 +199,7 @@ impl ClusterHome {
     async fn write<K: Custom>(&self, update: StatusUpdate) -> Result<(), HomeError> {
         let shared = &self.shared;
         let seen = update.seen.clone().unwrap_or_default();
+        let seen = shared.objects.version_now(&update.object, seen);
         let requests = Requests::new(&shared.cluster.client);
         match requests.put_status::<K>(&update.object.key, &seen, &update.status).await {
             Ok(made) => {

@@ -13,6 +13,7 @@ mod ledger;
 mod ownership;
 pub mod pod;
 mod requests;
+pub mod runs;
 mod watch;
 
 use std::path::Path;

@@ -149,14 +149,14 @@ impl View<'_> {
 
 /// Failures in a row.
 #[derive(Default)]
-struct Failures {
+pub(super) struct Failures {
     count: u32,
     last: Option<(Instant, String)>,
 }
 
 impl Failures {
     /// The next pause, and whether these words are new.
-    fn next(&mut self, words: &str, bare: bool, now: Instant) -> (Duration, bool) {
+    pub(super) fn next(&mut self, words: &str, bare: bool, now: Instant) -> (Duration, bool) {
         let last = self.last.replace((now, words.to_owned()));
         let follows = last.filter(|(at, _)| now.duration_since(*at) < APART);
         self.count = if follows.is_some() { self.count.saturating_add(1) } else { 1 };
@@ -167,13 +167,13 @@ impl Failures {
     }
 
     /// It works again: what was wrong, if anything.
-    fn end(&mut self) -> Option<String> {
+    pub(super) fn end(&mut self) -> Option<String> {
         self.count = 0;
         self.last.take().map(|(_, words)| words)
     }
 }
 
-fn refusal(error: watcher::Error) -> Refusal {
+pub(super) fn refusal(error: watcher::Error) -> Refusal {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -186,7 +186,7 @@ fn refusal(error: watcher::Error) -> Refusal {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a watch that fails has nothing else to wait for")]
-async fn wait(pause: Duration) {
+pub(super) async fn wait(pause: Duration) {
     tokio::time::sleep(pause).await;
 }
 

@@ -82,7 +82,7 @@ impl StateFolder {
             }
         }
         *self.documents.lock().expect("no code panics while it holds the documents") = next.clone();
-        let Objects { builders, refreshers, board, changed } = &*self.objects;
+        let Objects { builders, refreshers, board, changed, .. } = &*self.objects;
         board.keep_only(&next.keys().cloned().collect::<Vec<_>>());
         let stored = self.lock_stored().clone();
         load_kind(builders, Kind::PackerBuilder, &next, &stored, board);

@@ -1,0 +1,176 @@
+//! What the cache makes of events that come late, twice, or not at all.
+
+use super::*;
+use crate::engine::RunState;
+use crate::engine::kubernetes::Scope;
+use crate::engine::kubernetes::runs::watch::places;
+use serde_json::{Value, json};
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn scope() -> Vec<Place> {
+    places(&Scope::Namespaces(vec!["a".into()]))
+}
+
+/// Listed, and empty.
+fn ready() -> Cache {
+    let cache = Cache::new(scope());
+    for place in scope() {
+        cache.begin_list(&place);
+        cache.end_jobs(&place, &BTreeSet::new());
+    }
+    cache
+}
+
+fn builder() -> Key {
+    Key { namespace: "a".into(), name: "node".into() }
+}
+
+fn key() -> RunKey {
+    RunKey { namespace: "a".into(), name: "node-1".into() }
+}
+
+fn job(uid: &str, version: u64) -> Job {
+    let facts = json!({
+        "builder": builder(), "build": "0123456789abcdef", "region": "us-east-1", "inputs": {},
+        "why": "Missing", "commit": "a".repeat(40), "createdAt": "2026-01-01T00:00:00Z",
+    });
+    serde_json::from_value(json!({"metadata": {
+        "name": "node-1", "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
+        "labels": {RUN: "node-1"}, "annotations": {FACTS: facts.to_string()},
+    }}))
+    .expect("a Job")
+}
+
+fn pod(uid: &str, version: u64, of: &str, status: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("node-1-{uid}"), "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
+            "labels": {RUN: "node-1"}, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "node-1", "uid": of}],
+        },
+        "status": status,
+    }))
+    .expect("a pod")
+}
+
+fn packer(state: Value) -> Value {
+    let status = json!({"name": "packer", "state": state, "ready": true, "restartCount": 0, "image": "", "imageID": ""});
+    json!({"phase": "Running", "containerStatuses": [status]})
+}
+
+fn running() -> Value {
+    packer(json!({"running": {}}))
+}
+
+fn failed() -> Value {
+    let report = json!({"outcome": "Failed", "exit": 1, "started_at": 1, "ended_at": 2}).to_string();
+    packer(json!({"terminated": {"exitCode": 1, "message": report}}))
+}
+
+fn state(cache: &Cache) -> Option<RunState> {
+    cache.run(&key(), now()).map(|run| run.state)
+}
+
+#[test]
+fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
+    let cache = Cache::new(scope());
+    let [jobs, pods] = &scope()[..] else { panic!("two places") };
+    let class = |cache: &Cache, at: Timestamp| cache.ready(Some("a"), at).map_err(|error| error.class);
+    assert_eq!(class(&cache, now()), Err(Class::TRANSIENT));
+    cache.end_jobs(jobs, &BTreeSet::new());
+    cache.fails(pods, Class::Denied, "pods is forbidden".into(), now());
+    let error = cache.ready(Some("a"), now()).expect_err("not listed");
+    assert!(error.class == Class::Denied && error.message.contains("pods is forbidden"), "{error}");
+    cache.end_pods(pods, &BTreeSet::new());
+    assert_eq!(class(&cache, now()), Ok(()));
+    cache.fails(jobs, Class::TRANSIENT, "away".into(), now());
+    assert_eq!(class(&cache, now()), Ok(()), "for a moment the picture does");
+    let later = now() + STALE + Duration::from_secs(1);
+    assert_eq!(class(&cache, later), Err(Class::TRANSIENT));
+    assert!(cache.ready(Some("b"), later).is_ok(), "not its namespace");
+    cache.works(jobs);
+    assert_eq!(class(&cache, later), Ok(()));
+}
+
+#[test]
+fn its_own_job_is_there_at_once_and_no_list_that_began_before_takes_it_away() {
+    let cache = ready();
+    let [jobs, _] = &scope()[..] else { panic!("two places") };
+    cache.begin_list(jobs);
+    cache.put_own(job("j1", 5));
+    assert!(cache.end_jobs(jobs, &BTreeSet::new()).is_empty());
+    assert_eq!(state(&cache), Some(RunState::Pending(None)));
+    cache.begin_list(jobs);
+    assert_eq!(cache.end_jobs(jobs, &BTreeSet::new()), [builder()]);
+    assert!(matches!(state(&cache), Some(RunState::Lost(_))), "a whole list without it: it was deleted");
+}
+
+#[test]
+fn old_news_change_nothing() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    cache.saw_pod(pod("p1", 9, "j1", failed()));
+    let ended = state(&cache);
+    assert!(matches!(ended, Some(RunState::Failed(_))));
+    cache.saw_pod(pod("p1", 8, "j1", running()));
+    assert_eq!(state(&cache), ended);
+    cache.saw_pod(pod("p0", 20, "j0", running()));
+    let other = cache.run(&key(), now()).expect("the run");
+    assert_eq!(other.state, RunState::Pending(None), "a pod of an earlier Job is not its own");
+}
+
+#[test]
+fn what_a_pod_said_stays_when_it_goes() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    cache.saw_pod(pod("p1", 9, "j1", running()));
+    assert_eq!(cache.pod_deleted(pod("p1", 10, "j1", failed())), Some(builder()));
+    assert!(matches!(state(&cache), Some(RunState::Failed(_))));
+    let [_, pods] = &scope()[..] else { panic!("two places") };
+    cache.end_pods(pods, &BTreeSet::new());
+    assert!(matches!(state(&cache), Some(RunState::Failed(_))));
+}
+
+#[test]
+fn a_run_that_looks_lost_is_confirmed_by_a_fresh_look() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    cache.saw_pod(pod("p1", 9, "j1", running()));
+    cache.job_deleted(&job("j1", 6));
+    cache.pod_deleted(pod("p1", 10, "j1", running()));
+    assert!(matches!(state(&cache), Some(RunState::Lost(_))));
+    assert!(!cache.is_confirmed(&key()));
+    cache.confirm(&key(), Vec::new(), Vec::new());
+    assert!(cache.is_confirmed(&key()) && matches!(state(&cache), Some(RunState::Lost(_))));
+    cache.confirm(&key(), vec![job("j1", 7)], vec![pod("p1", 11, "j1", failed())]);
+    assert!(matches!(state(&cache), Some(RunState::Failed(_))), "it was not lost");
+}
+
+#[test]
+fn a_forgotten_run_does_not_come_back_and_its_name_can_be_used_again() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    cache.saw_pod(pod("p1", 9, "j1", failed()));
+    cache.forget(&key());
+    cache.saw_job(job("j1", 6));
+    assert_eq!(state(&cache), None);
+    cache.job_deleted(&job("j1", 7));
+    cache.saw_pod(pod("p1", 12, "j1", failed()));
+    cache.put_own(job("j2", 8));
+    assert_eq!(state(&cache), Some(RunState::Pending(None)));
+}
+
+#[test]
+fn a_job_that_only_looks_like_a_build_is_left_alone() {
+    let cache = ready();
+    let mut odd = job("j1", 5);
+    odd.metadata.annotations = None;
+    assert_eq!(cache.saw_job(odd), None);
+    let mut elsewhere = job("j2", 5);
+    elsewhere.metadata.namespace = Some("b".into());
+    assert_eq!(cache.saw_job(elsewhere), None, "its facts name a builder of another namespace");
+    assert!(cache.all(now()).is_empty());
+}
