@@ -1,6 +1,7 @@
 //! The contract: the two custom resources, their conditions, and the words every other module
 //! speaks (ids, error classes, durations). Nothing in here does any I/O or knows another module.
 
+pub mod annotations;
 pub mod builder;
 pub mod class;
 pub mod conditions;

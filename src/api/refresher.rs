@@ -137,6 +137,9 @@ pub struct AMIRefresherStatus {
     /// The generation this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
     /// The image the groups should run.
     #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
     pub target_ami: Option<String>,

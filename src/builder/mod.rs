@@ -30,7 +30,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::api::{Owner, PackerBuilder, PackerBuilderStatus};
+use crate::api::{Owner, PackerBuilder, PackerBuilderStatus, annotations};
 use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
@@ -59,7 +59,20 @@ pub async fn reconcile(object: Arc<PackerBuilder>, ctx: &Context) -> Pass<Packer
     let Some(synced) = ctx.synced.borrow().clone() else {
         return report::before_sync(&object);
     };
-    let seen = observe::observe(&object, &synced, ctx, Fresh::Cached).await;
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
+    let anew = annotations::asks_anew(&object.metadata, handled.as_deref());
+    let mut pass = one_pass(&object, &synced, ctx, if anew { Fresh::Now } else { Fresh::Cached }).await;
+    pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
+    pass
+}
+
+async fn one_pass(
+    object: &PackerBuilder,
+    synced: &Synced,
+    ctx: &Context,
+    fresh: Fresh,
+) -> Pass<PackerBuilderStatus> {
+    let seen = observe::observe(object, synced, ctx, fresh).await;
     let plan = plan::plan(&seen, (ctx.now)());
     let Plan::Act { step, .. } = &plan else {
         return report::pass(&seen, &plan, &Outcome::Nothing, (ctx.now)());
@@ -68,7 +81,7 @@ pub async fn reconcile(object: Arc<PackerBuilder>, ctx: &Context) -> Pass<Packer
         let outcome = act::act(step, ctx).await;
         return report::pass(&seen, &plan, &outcome, (ctx.now)());
     }
-    act_on_a_fresh_look(&object, &synced, ctx).await
+    act_on_a_fresh_look(object, synced, ctx).await
 }
 
 /// Shared answers may be old: before anything is changed everything is asked again, and only what

@@ -13,7 +13,7 @@ use super::fleet::FleetView;
 use super::images::{self, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
-use crate::api::{Class, GROUP, ImageId, Key, Kind, Region, Seen};
+use crate::api::{Class, ImageId, Key, Kind, Region, Seen, annotations};
 use crate::aws::{Announced, AwsError, Fresh, Image, ImageState};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
@@ -93,16 +93,13 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     );
     let compared = recorded_bases(&subject, &status, &images, &runs);
     let base = with_recorded(found, compared, spec.as_ref().ok(), ctx).await;
-    let annotation = |name: &str| {
-        object.metadata.annotations.as_ref().and_then(|all| all.get(&format!("{GROUP}/{name}"))).cloned()
-    };
     let mut seen = Observed {
         generation: object.metadata.generation,
         now: (ctx.now)(),
         external: spec.as_ref().ok().and_then(|spec| external(spec, ctx)),
         deleting: object.metadata.deletion_timestamp.is_some(),
-        suspended: annotation("suspend").as_deref() == Some("true"),
-        cancel: annotation("cancel"),
+        suspended: annotations::suspended(&object.metadata),
+        cancel: annotations::value(&object.metadata, annotations::CANCEL).map(str::to_owned),
         complete: synced.set.complete(),
         accounts: settings.accounts.clone(),
         concurrent_builds: settings.concurrent_builds(),

@@ -157,6 +157,7 @@ fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectSta
         drifted: now.drifted,
         node_groups: groups.or_else(|| before.node_groups.clone()),
         observed_generation: None,
+        last_handled_reconcile_at: None,
         ..now.clone()
     }))
 }

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::builder::LaneImage;
-use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Owner};
+use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Owner, annotations};
 use crate::aws::Aws;
 use crate::engine::Pass;
 use crate::sync::Synced;
@@ -43,18 +43,27 @@ pub struct Context {
     pub now: fn() -> Timestamp,
 }
 
-/// One pass over a refresher. The plan asks for what it must see; no need is asked for twice.
+/// One pass over a refresher.
 pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefresherStatus> {
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
+    let anew = annotations::asks_anew(&object.metadata, handled.as_deref());
+    let mut pass = one_pass(&object, ctx, anew).await;
+    pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
+    pass
+}
+
+/// The plan asks for what it must see; no need is asked for twice.
+async fn one_pass(object: &AMIRefresher, ctx: &Context, anew: bool) -> Pass<AMIRefresherStatus> {
     let now = (ctx.now)();
     if object.metadata.deletion_timestamp.is_some() {
-        return report::deleted(&object, now);
+        return report::deleted(object, now);
     }
-    let spec = match spec::parse(&object) {
+    let spec = match spec::parse(object) {
         Ok(spec) => spec,
-        Err(problems) => return report::invalid(&object, &problems, now),
+        Err(problems) => return report::invalid(object, &problems, now),
     };
     let memory = Memory::read(object.status.as_ref());
-    let mut seen = observe::look(&spec, &memory, ctx).await;
+    let mut seen = observe::look(&spec, &memory, ctx, anew).await;
     loop {
         let case = Case { spec: &spec, owner: &ctx.owner, memory: &memory, seen: &seen, now };
         match plan(case) {
@@ -62,9 +71,9 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
             Plan::Act { step, said } => {
                 let done = act::act(&step, &spec, ctx).await;
                 let done = done.map_err(|error| (error.class(), error.to_string()));
-                return report::acted(&object, case, &step, said, done);
+                return report::acted(object, case, &step, said, done);
             }
-            plan => return report::planned(&object, case, plan),
+            plan => return report::planned(object, case, plan),
         }
     }
 }

@@ -128,15 +128,19 @@ pub fn group(seen: &Nodegroup, fresh: bool) -> Group {
     }
 }
 
-/// The first, cheap look. Groups being moved are read anew each time, all else may be shared.
-pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context) -> Observed {
+/// The first, cheap look. Groups being moved are read anew each time, all else only when somebody asks
+/// for it.
+pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context, anew: bool) -> Observed {
     let moving = memory.rollout.as_ref().is_some_and(|rollout| rollout.moving().next().is_some());
-    let fresh = if moving { Fresh::Now } else { Fresh::Cached };
-    let (account, groups, found) =
-        tokio::join!(account(spec, ctx), groups(spec, ctx, fresh), found(spec, ctx, Fresh::Cached));
+    let fresh = |wanted| if wanted { Fresh::Now } else { Fresh::Cached };
+    let (account, groups, found) = tokio::join!(
+        account(spec, ctx),
+        groups(spec, ctx, fresh(moving || anew)),
+        found(spec, ctx, fresh(anew))
+    );
     Observed {
-        fresh_groups: moving,
-        fresh_found: false,
+        fresh_groups: moving || anew,
+        fresh_found: anew,
         account,
         groups,
         found,

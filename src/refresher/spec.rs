@@ -7,7 +7,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::api::builder::AmiFilter;
 use crate::api::ids::digest;
-use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, duration};
+use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations, duration};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery};
 
@@ -19,8 +19,6 @@ const SHORTEST_TIMER: Duration = Duration::from_secs(1);
 const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
 /// EKS takes 1 to 100, as a count and as a percentage.
 const UNAVAILABLE: std::ops::RangeInclusive<i32> = 1..=100;
-/// Pauses the live object during an incident, without a commit.
-const SUSPEND_ANNOTATION: &str = "ami.opsy.dev/suspend";
 
 /// A problem: the path of the field, and what is wrong with it.
 pub type Problem = (String, String);
@@ -245,12 +243,7 @@ fn how(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> How {
 }
 
 fn paused(object: &AMIRefresher) -> Option<Paused> {
-    let annotated = object
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(SUSPEND_ANNOTATION))
-        .is_some_and(|value| value == "true");
+    let annotated = annotations::suspended(&object.metadata);
     let enabled = object.spec.refresh_config.as_ref().and_then(|config| config.enable).unwrap_or(true);
     if annotated || object.spec.suspend.unwrap_or(false) {
         Some(Paused::Suspended)

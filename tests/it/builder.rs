@@ -260,3 +260,23 @@ fn images_of_all_builders_gone_at_once_are_not_built_again_until_allowed() {
     assert!(world.once().status.success());
     assert_eq!(world.our_images().len(), 3);
 }
+
+#[test]
+fn reconcile_at_asks_everything_anew_and_is_reported() {
+    let world = world();
+    let agent = world.agent();
+    let settled =
+        || world.condition("PackerBuilder", "node", "Ready").filter(|[status, ..]| status == "True");
+    world.wait("the image", settled);
+    let metadata = "metadata:\n  annotations: {ami.opsy.dev/reconcileAt: once}\n";
+    world.account.clear_journal();
+    world.edit("builders/node.yaml", "metadata:\n", metadata, "policy: look anew");
+    world.wait("the pass", || {
+        let status = world.status("PackerBuilder", "node")?;
+        (status["lastHandledReconcileAt"] == "once").then_some(())
+    });
+    assert!(world.account.count("ec2:DescribeImages") > 0, "{:?}", world.account.calls());
+    let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
+    assert!(!file.contains("lastHandledReconcileAt"), "an outcome it is not: {file}");
+    assert_eq!(agent.stop().code(), Some(0));
+}

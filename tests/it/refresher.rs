@@ -152,6 +152,23 @@ async fn every_eligible_group_is_moved_and_the_others_are_named() {
 }
 
 #[tokio::test]
+async fn reconcile_at_asks_everything_anew_once() {
+    let mut rolling = Rolling::new(json!({})).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.rest().await;
+    rolling.account.clear_journal();
+    let asked = [("ami.opsy.dev/reconcileAt".to_owned(), "now".to_owned())];
+    rolling.object.metadata.annotations = Some(asked.into());
+    let pass = rolling.pass().await;
+    assert_eq!(pass.status.last_handled_reconcile_at.as_deref(), Some("now"));
+    assert_eq!(rolling.account.count("eks:ListNodegroups"), 1, "{:?}", rolling.account.calls());
+    rolling.account.clear_journal();
+    let again = rolling.pass().await;
+    assert_eq!(again.status, pass.status);
+    assert_eq!(rolling.account.calls().len(), 0, "it was handled");
+}
+
+#[tokio::test]
 async fn versions_never_pile_up() {
     let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
     let (old, new) = (rolling.seed["initial_image"].as_str().expect("an id").to_owned(), rolling.image());

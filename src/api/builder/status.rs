@@ -70,6 +70,9 @@ pub struct PackerBuilderStatus {
     /// The generation this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
     /// The active images, one a lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<LaneImage>>,

@@ -1,0 +1,50 @@
+//! Annotations by which people act on a live object, without a commit.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// `"true"`: nothing new is started.
+pub const SUSPEND: &str = "ami.opsy.dev/suspend";
+/// The id of a build to stop.
+pub const CANCEL: &str = "ami.opsy.dev/cancel";
+/// Anything new: a pass that asks everything anew. Status says which one was last handled.
+pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
+
+/// What an annotation says.
+pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Is nothing new to be started?
+pub fn suspended(metadata: &ObjectMeta) -> bool {
+    value(metadata, SUSPEND) == Some("true")
+}
+
+/// Does somebody ask for a pass that was not made yet?
+pub fn asks_anew(metadata: &ObjectMeta, handled: Option<&str>) -> bool {
+    value(metadata, RECONCILE_AT).is_some_and(|asked| handled != Some(asked))
+}
+
+/// What was handled once a pass is over.
+pub fn handled(metadata: &ObjectMeta, before: Option<String>) -> Option<String> {
+    value(metadata, RECONCILE_AT).map(str::to_owned).or(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_asked_for_until_it_was_made() {
+        let mut metadata = ObjectMeta::default();
+        assert!(!asks_anew(&metadata, None));
+        metadata.annotations = Some([(RECONCILE_AT.to_owned(), "1".to_owned())].into());
+        assert!(asks_anew(&metadata, None) && asks_anew(&metadata, Some("0")));
+        let after = handled(&metadata, Some("0".to_owned()));
+        assert!(!asks_anew(&metadata, after.as_deref()));
+        assert_eq!(
+            handled(&ObjectMeta::default(), after.clone()),
+            after,
+            "it stays when the annotation goes"
+        );
+    }
+}
