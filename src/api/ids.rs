@@ -90,6 +90,34 @@ impl BuildId {
     }
 }
 
+/// What a build id and its dash take of a DNS label's 63 characters.
+const LONGEST_PREFIX: usize = 63 - 17;
+
+impl RunName {
+    /// The run of a builder's build: `<builder>-<build id>`, cut into a DNS label.
+    pub fn of(builder: &str, build: &BuildId) -> Self {
+        Self(format!("{}-{build}", run_prefix(builder)))
+    }
+
+    /// What it says of its builder, `None` where no builder's run is named so: see `run_prefix`.
+    pub fn prefix(&self) -> Option<&str> {
+        let (prefix, build) = self.0.rsplit_once('-')?;
+        BuildId::parse(build).ok().map(|_| prefix)
+    }
+}
+
+/// What names of a builder's runs begin with. Builders whose names are cut to the same share it, and those
+/// of the same name in other namespaces.
+pub fn run_prefix(builder: &str) -> String {
+    let label: String = builder
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(LONGEST_PREFIX)
+        .collect();
+    let label = label.trim_matches('-');
+    if label.is_empty() { "build".to_owned() } else { label.to_owned() }
+}
+
 impl ClientToken {
     /// The token of what the parts describe; the same parts always give the same token.
     pub fn of(parts: &[&str]) -> Self {

@@ -22,8 +22,6 @@ use crate::engine::Run;
 const VERSION: &str = "v1-";
 /// EC2's limit for a tag's value.
 const TAG_VALUE: usize = 256;
-/// A DNS label's limit, and what a build id and its dash take of it.
-const RUN_NAME: usize = 63 - 17;
 
 /// What a build would be made from now.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,16 +116,9 @@ pub fn build_id(subject: &Subject, inputs: &InputsRecord, previous: Option<&str>
     BuildId::of(&[subject.owner.as_str(), &key, &base, &template, &spec, previous.unwrap_or_default()])
 }
 
-/// Name of the run of a build: `<builder>-<build id>`, cut into a DNS label.
+/// Name of the run of a build, by which an engine tells whose it is.
 pub fn run_name(builder: &str, build: &BuildId) -> RunName {
-    let label: String = builder
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-        .take(RUN_NAME)
-        .collect();
-    let label = label.trim_matches('-');
-    let name = if label.is_empty() { format!("build-{build}") } else { format!("{label}-{build}") };
-    RunName::parse(name).expect("letters, digits and inner dashes, at most 63, are a DNS label")
+    RunName::of(builder, build)
 }
 
 /// The tags Packer's template may put on everything a build makes, by which it is found again.

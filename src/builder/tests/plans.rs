@@ -294,6 +294,7 @@ fn names_of_runs_are_labels_whatever_the_builder_is_called() {
     for name in ["node", "a.b_c", &"x".repeat(200), "-", "Ümlaut", &format!("{}-", "y".repeat(45))] {
         let run = crate::builder::inputs::run_name(name, &build);
         assert!(run.as_str().len() <= 63 && run.as_str().ends_with(build.as_str()), "{run}");
+        assert_eq!(run.prefix(), Some(&*crate::api::ids::run_prefix(name)), "an engine tells whose it is");
     }
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod disk;
+mod folders;
 pub mod home;
 pub mod lock;
 pub mod runs;

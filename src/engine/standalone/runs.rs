@@ -13,13 +13,12 @@ use futures::future::BoxFuture;
 use opsy_runner::request as wire;
 
 use super::disk;
+use super::folders::{self, FACTS, RunFolder};
 use super::secrets::Secrets;
 use crate::api::files::TemplateFile;
 use crate::api::{Class, Key, RunName};
 use crate::engine::{Run, RunFacts, RunRequest, RunState, Runs, RunsError, Stop, ended};
 
-/// What is recorded of a run when it is laid out.
-const FACTS: &str = "facts.json";
 /// Folders being laid out or taken away: nothing runs in them.
 const UNFINISHED: &str = ".new-";
 /// Packer's clean-up takes minutes: it waits for instances to end.
@@ -54,6 +53,8 @@ struct Shared {
     ended: Box<dyn Fn(&Key) + Send + Sync>,
     /// Runs with a thread waiting for their end.
     watched: Mutex<BTreeSet<RunName>>,
+    /// Runs that cannot be read and were told of.
+    told: Mutex<BTreeSet<RunName>>,
 }
 
 impl Processes {
@@ -64,8 +65,9 @@ impl Processes {
         secrets: Secrets,
         ended: impl Fn(&Key) + Send + Sync + 'static,
     ) -> Self {
-        let watched = Mutex::default();
-        Self { shared: Arc::new(Shared { dir, program, packer, secrets, ended: Box::new(ended), watched }) }
+        let (watched, told) = (Mutex::default(), Mutex::default());
+        let ended = Box::new(ended);
+        Self { shared: Arc::new(Shared { dir, program, packer, secrets, ended, watched, told }) }
     }
 
     /// After a restart: takes up every run that has no result, alive or not, and clears away folders
@@ -77,11 +79,14 @@ impl Processes {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with(UNFINISHED) {
                 std::fs::remove_dir_all(&path)?;
-            } else if let Some(facts) = disk::read_json::<RunFacts>(&path.join(FACTS))?
-                && opsy_runner::read_report(&path)?.is_none()
-                && let Ok(name) = RunName::parse(name)
+            }
+        }
+        for folder in self.shared.folders()? {
+            // A result that cannot be read is left for a person: its builder is told.
+            if let Ok(facts) = folder.facts
+                && matches!(opsy_runner::read_report(&folder.path), Ok(None))
             {
-                self.watch(name, facts.builder)?;
+                self.watch(folder.name, facts.builder)?;
             }
         }
         Ok(())
@@ -129,8 +134,11 @@ impl Runs for Processes {
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>> {
         let (shared, builder) = (self.shared.clone(), builder.clone());
         blocking(move || {
-            let runs = shared.all().map_err(|error| failed("read the runs", &error))?;
-            Ok(runs.into_iter().filter(|run| run.facts.builder == builder).collect())
+            let folders = shared.folders().map_err(|error| failed("read the runs", &error))?;
+            match folders.iter().find_map(|folder| folder.in_the_way_of(&builder)) {
+                Some(error) => Err(error),
+                None => folders.iter().filter_map(|folder| shared.run_of(folder, &builder)).collect(),
+            }
         })
         .boxed()
     }
@@ -138,8 +146,8 @@ impl Runs for Processes {
     fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>> {
         let shared = self.shared.clone();
         blocking(move || {
-            let runs = shared.all().map_err(|error| failed("read the runs", &error))?;
-            Ok(runs.iter().filter(|run| !run.state.ended()).count())
+            let folders = shared.folders().map_err(|error| failed("read the runs", &error))?;
+            Ok(folders.iter().filter(|folder| shared.lives(folder)).count())
         })
         .boxed()
     }
@@ -159,9 +167,9 @@ impl Runs for Processes {
     }
 
     fn progress(&self) -> Vec<(Key, wire::Progress)> {
-        let runs = self.shared.all().unwrap_or_default();
-        let live = runs.into_iter().filter_map(|run| match run.state {
-            RunState::Running(progress) => Some((run.facts.builder, progress)),
+        let folders = self.shared.folders().unwrap_or_default();
+        let live = folders.iter().filter_map(|folder| match self.shared.read(folder)?.ok()?.state {
+            RunState::Running(progress) => Some((folder.facts.as_ref().ok()?.builder.clone(), progress)),
             _ => None,
         });
         live.collect()
@@ -248,25 +256,41 @@ impl Shared {
         Ok(command)
     }
 
-    /// Every run in the folder.
-    fn all(&self) -> io::Result<Vec<Run>> {
-        let mut runs = Vec::new();
-        let entries = match std::fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(runs),
-            entries => entries?,
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Ok(name) = RunName::parse(name) else { continue };
-            if let Some(facts) = disk::read_json::<RunFacts>(&path.join(FACTS))? {
-                runs.push(self.read(&path, name, facts)?);
+    /// Every run's folder. Of one that cannot be read the log hears once.
+    fn folders(&self) -> io::Result<Vec<RunFolder>> {
+        let folders = folders::list(&self.dir)?;
+        let mut told = self.told.lock().expect("no code panics while it holds the runs that were told of");
+        for folder in &folders {
+            if let Some(warning) = folder.warning()
+                && told.insert(folder.name.clone())
+            {
+                tracing::error!("{warning}");
             }
         }
-        Ok(runs)
+        Ok(folders)
     }
 
-    fn read(&self, dir: &Path, name: RunName, facts: RunFacts) -> io::Result<Run> {
+    /// The run, where it is that builder's.
+    fn run_of(&self, folder: &RunFolder, builder: &Key) -> Option<Result<Run, RunsError>> {
+        folder.facts.as_ref().ok().filter(|facts| facts.builder == *builder)?;
+        Some(self.read(folder)?.map_err(|error| folder.error(&error)))
+    }
+
+    /// What cannot be read counts as live where it may be.
+    fn lives(&self, folder: &RunFolder) -> bool {
+        match self.read(folder) {
+            Some(Ok(run)) => !run.state.ended(),
+            Some(Err(_)) | None => self.watched().contains(&folder.name) || folder.may_live(),
+        }
+    }
+
+    /// The run, unless its facts cannot be read.
+    fn read(&self, folder: &RunFolder) -> Option<io::Result<Run>> {
+        let facts = folder.facts.as_ref().ok()?;
+        Some(self.read_run(&folder.path, folder.name.clone(), facts.clone()))
+    }
+
+    fn read_run(&self, dir: &Path, name: RunName, facts: RunFacts) -> io::Result<Run> {
         if let Some(report) = opsy_runner::read_report(dir)? {
             return Ok(ended::run(name, facts, report));
         }

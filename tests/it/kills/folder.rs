@@ -6,7 +6,10 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{builder_world, finish, hold_next_build, run_folders, wait_for_calls, wait_for_image};
+use super::{
+    builder_status, builder_world, finish, hold_next_build, ready, results, run_folders, wait_for_calls,
+    wait_for_image,
+};
 use crate::whole::writes;
 use crate::world::{World, run};
 
@@ -42,6 +45,48 @@ fn a_lost_folder_costs_no_build_and_no_rollout() {
     assert_eq!(again.status.code(), Some(0), "{again:?}");
     assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
     assert_eq!((world.our_images(), world.log(), world.amis()), (images, log, amis));
+}
+
+#[test]
+fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
+    let world = builder_world("");
+    hold_next_build(&world);
+    let agent = world.agent();
+    wait_for_calls(&world, "ec2:CreateImage", 1);
+    agent.kill();
+    let (live, _) = run_folders(&world).pop().expect("a run");
+    let name = live.file_name().expect("a name").to_string_lossy().into_owned();
+    let facts = fs::read(live.join("facts.json")).expect("facts");
+    fs::write(live.join("facts.json"), r#"{"format": 2}"#).expect("written");
+    fs::create_dir_all(world.state().join("runs/notes")).expect("a folder of a person's");
+    let node = world.show("builders/node.yaml").expect("a builder");
+    let other = node.replace("name: node\n", "name: other\n");
+    let template = world.show("packer/node/node.pkr.hcl").expect("a template").replace("\"1\"", "\"2\"");
+    // Whatever the inputs, the run that lives may be this builder's.
+    world.push(
+        &[("builders/other.yaml", Some(&other)), ("packer/node/node.pkr.hcl", Some(&template))],
+        "policy: another builder",
+    );
+
+    let agent = world.agent();
+    world.wait("the other builder has its image", || {
+        let status = world.status("PackerBuilder", "other")?;
+        (ready(&status).0 == "ImageReady").then_some(())
+    });
+    world.wait("its own builder waits for a person", || {
+        ready(&builder_status(&world)).1.contains(&format!("run {name} cannot be read")).then_some(())
+    });
+    assert_eq!(world.account.count("ec2:RunInstances"), 2, "one build of each");
+    let log = fs::read_to_string(world.agent_log()).expect("a log");
+    for words in ["a builder called node starts nothing until then", "it is nobody's by its name"] {
+        assert_eq!(log.matches(words).count(), 1, "told once: {log}");
+    }
+    agent.kill();
+
+    fs::write(live.join("facts.json"), facts).expect("written");
+    let _agent = world.agent();
+    finish(&world);
+    world.wait("the run is harvested", || results(&world).contains(&"Succeeded".to_owned()).then_some(()));
 }
 
 /// A small disk of its own below the state folder, for as long as this lives.
