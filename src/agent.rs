@@ -1,6 +1,7 @@
 //! The agent, put together: what each part is handed, in what order it starts and stops.
 
 mod engine;
+mod kubernetes;
 mod meters;
 mod publishing;
 mod reconcilers;
@@ -83,7 +84,11 @@ impl Agent {
             Some(address) => Some(health.serve(address).await?),
             None => None,
         };
-        let engine = standalone::start(&flags, &repository, &secrets)?;
+        let engine = if flags.cluster.is_kubernetes() {
+            kubernetes::start(&flags).await?
+        } else {
+            standalone::start(&flags, &repository, &secrets)?
+        };
         let handle = Handle::start(Options {
             address: repository,
             branch: flags.branch.clone(),

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 
 BED = pathlib.Path(__file__).resolve().parent
@@ -105,6 +106,17 @@ class Cluster:
         request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.admin}"})
         return urllib.request.urlopen(request, context=self.context, timeout=LIMIT)
 
+    def serves(self, path: str) -> None:
+        """Waits until a new kind can be read: its storage takes a moment."""
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return self.open(path).close()
+            except urllib.error.HTTPError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def requests(self) -> dict[str, int]:
         """Requests so far for our resources, by verb; other clients' watches end and begin in between."""
         counts: dict[str, int] = {}
@@ -155,6 +167,7 @@ def main() -> None:
         call(aws["endpoint"], "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
         cluster.kubectl("apply", "--server-side", "-f", str(SOURCE / "schemas" / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cluster.serves(f"{GROUP}/packerbuilders")
         print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
         documents, token = root / "documents.jsonl", root / "token"
         token.write_text(cluster.admin)

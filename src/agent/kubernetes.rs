@@ -1,0 +1,50 @@
+//! The cluster engine, put together: custom resources, Jobs, and a Lease that makes this the one agent.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::FutureExt;
+
+use super::engine::{Claim, Engine};
+use super::now;
+use crate::engine::kubernetes::Cluster;
+use crate::engine::kubernetes::home::ClusterHome;
+use crate::engine::kubernetes::job::RunImages;
+use crate::engine::kubernetes::lease::{self, Held, Terms};
+use crate::engine::kubernetes::runs::ClusterRuns;
+use crate::engine::objects::Objects;
+use crate::engine::standalone::{clone_dir, lock};
+use crate::settings::RunFlags;
+
+/// Name of the Lease in the agent's own namespace.
+const LEASE: &str = "opsy";
+
+/// Waits for the Lease, as long as it takes; only then are the watches started.
+pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
+    let state = flags.state.dir()?;
+    let lock = lock::take(&state)?;
+    let cluster = Cluster::connect(flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces).await?;
+    let owner =
+        cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;
+    let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
+    tracing::info!(identity, namespace = cluster.namespace, "waiting for the Lease");
+    let terms = Terms { name: LEASE.to_owned(), identity, duration: flags.cluster.lease_duration, now };
+    let Held { lost, release } = lease::acquire(&cluster, terms).await;
+    tracing::info!("this is the agent that works now");
+    let (objects, queues) = Objects::new();
+    let home = ClusterHome::start(cluster.clone(), objects.clone());
+    let images =
+        RunImages { runner: flags.cluster.runner_image.clone(), packer: flags.cluster.packer_image.clone() };
+    let runs = ClusterRuns::start(cluster, objects.clone(), images, now);
+    let ending = home.clone();
+    let give_up = async move {
+        ending.stop();
+        release.give_up().await;
+        drop(lock);
+    };
+    let claim = Claim { lost, give_up: Box::new(move || give_up.boxed()) };
+    let clone = clone_dir(&state);
+    // While another replica worked, this clone stood still.
+    let clone_is_newest = false;
+    Ok(Engine { objects, queues, home: home as Arc<_>, runs, owner, clone, clone_is_newest, claim })
+}

@@ -1,0 +1,105 @@
+// Command bareloop is the limit that `make bench` holds Opsy against: server-side applies of
+// PackerBuilders in a bare loop, as many at once as told, and nothing else.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	server := flag.String("server", "", "address of the API server")
+	ca := flag.String("ca", "", "file with its certificate authority")
+	token := flag.String("token", "", "file with a bearer token")
+	namespace := flag.String("namespace", "", "namespace to apply in")
+	documents := flag.String("documents", "", "file with one JSON document a line")
+	atOnce := flag.Int("concurrency", 8, "requests at once")
+	flag.Parse()
+
+	names, bodies := read(*documents)
+	client, bearer := connect(*ca, *token, *atOnce)
+	work := make(chan int)
+	var loops sync.WaitGroup
+	start := time.Now()
+	for range *atOnce {
+		loops.Add(1)
+		go func() {
+			defer loops.Done()
+			for i := range work {
+				url := fmt.Sprintf("%s/apis/ami.opsy.dev/v1alpha1/namespaces/%s/packerbuilders/%s?fieldManager=bareloop&force=true",
+					*server, *namespace, names[i])
+				apply(client, bearer, url, bodies[i])
+			}
+		}()
+	}
+	for i := range names {
+		work <- i
+	}
+	close(work)
+	loops.Wait()
+	fmt.Printf("%.3f\n", time.Since(start).Seconds())
+}
+
+func read(path string) (names []string, bodies [][]byte) {
+	file, err := os.Open(path)
+	check(err)
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		var document struct{ Metadata struct{ Name string } }
+		check(json.Unmarshal(lines.Bytes(), &document))
+		names = append(names, document.Metadata.Name)
+		bodies = append(bodies, bytes.Clone(lines.Bytes()))
+	}
+	check(lines.Err())
+	return names, bodies
+}
+
+func connect(ca, token string, atOnce int) (*http.Client, string) {
+	pem, err := os.ReadFile(ca)
+	check(err)
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		log.Fatalf("%s holds no certificate", ca)
+	}
+	bearer, err := os.ReadFile(token)
+	check(err)
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: roots},
+		MaxIdleConnsPerHost: atOnce,
+	}
+	return &http.Client{Transport: transport}, "Bearer " + string(bytes.TrimSpace(bearer))
+}
+
+func apply(client *http.Client, bearer, url string, body []byte) {
+	request, err := http.NewRequest(http.MethodPatch, url, bytes.NewReader(body))
+	check(err)
+	request.Header.Set("Authorization", bearer)
+	request.Header.Set("Content-Type", "application/apply-patch+yaml")
+	answer, err := client.Do(request)
+	check(err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	check(err)
+	if answer.StatusCode/100 != 2 {
+		log.Fatalf("%s: %s", answer.Status, text)
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
