@@ -188,6 +188,8 @@ where
         let first = self.failures().get(name).copied() == Some(1);
         match pass.failed {
             Some((Class::Transient { .. } | Class::Conflict, _)) if first => Standing::Busy,
+            // However well it stands, it is not as Git says.
+            _ if self.home.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
             _ => pass.standing,
         }
     }

@@ -4,6 +4,7 @@
 mod objects;
 mod outages;
 mod refusals;
+mod scale;
 mod world;
 
 use std::path::{Path, PathBuf};

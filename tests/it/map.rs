@@ -31,10 +31,11 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 21] = [
+const PURE: [&str; 22] = [
     "api",
     "manifest",
     "sync::prune",
+    "engine::kubernetes::ownership",
     "builder::commands",
     "builder::harvest",
     "builder::history",

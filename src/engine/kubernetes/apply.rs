@@ -11,8 +11,9 @@ use tokio::time::Instant;
 use super::error::Refusal;
 use super::home::Shared;
 use super::kinds::Custom;
-use super::ledger::{Job, Trouble};
-use super::requests::{self, Requests, told};
+use super::ledger::Job;
+use super::requests::{self, Requests, is_unfit, told};
+use super::trouble::Trouble;
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, PackerBuilder};
 use crate::engine::{Standing, StatusUpdate};
 
@@ -56,6 +57,10 @@ pub async fn bring(shared: &Shared, objects: Vec<ObjectKey>) {
     let work = futures::stream::iter(objects).map(|object| one(shared, object, &away));
     let failed = work.buffer_unordered(CONCURRENCY).filter(|fine| std::future::ready(!fine)).count().await;
     show_absent(shared);
+    if failed > 0 {
+        // When to try again has changed.
+        shared.bell.notify_one();
+    }
     let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(objects = count, failed, milliseconds, "brought in line with Git");
 }
@@ -128,7 +133,7 @@ fn fail(shared: &Shared, object: &ObjectKey, refusal: &Refusal) {
 }
 
 fn unreachable() -> Refusal {
-    Refusal { class: Class::TRANSIENT, message: "the API server cannot be reached".to_owned(), code: None }
+    Refusal { class: Class::TRANSIENT, message: "others were not answered".to_owned(), code: None }
 }
 
 async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result<Option<u64>, Refusal> {
@@ -146,7 +151,15 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
             if takeover {
                 requests.take_over::<K>(key).await?;
             }
-            let made = requests.apply::<K>(key, &requests::to_send(&document.value(), &owner)).await?;
+            let document = requests::to_send(&document.value(), &owner);
+            let made = match requests.apply::<K>(key, &document).await {
+                Err(refusal) if is_unfit(&refusal) => {
+                    requests.replace_unfit::<K>(key, &document, &refusal).await?;
+                    requests.take_over::<K>(key).await?;
+                    requests.apply::<K>(key, &document).await?
+                }
+                made => made?,
+            };
             if has_status { Ok(Some(made)) } else { seed::<K>(shared, object, made).await.map(Some) }
         }
     }

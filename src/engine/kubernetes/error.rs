@@ -1,5 +1,7 @@
 //! What the API server refused, and what kind of refusal it is: one table for the whole engine.
 
+use std::time::Duration;
+
 use kube::Error;
 use kube::core::Status;
 
@@ -46,9 +48,15 @@ fn of_status(status: &Status) -> Refusal {
         401 | 403 => Class::Denied,
         404 => Class::NotFound,
         409 => Class::Conflict,
-        _ => Class::TRANSIENT,
+        _ => Class::Transient { after: hint(status) },
     };
     Refusal { class, message: status.message.clone(), code: Some(status.code) }
+}
+
+/// How long a busy server asks to be left alone.
+fn hint(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
 /// The error with its causes: a client error's own words say only that a request failed.

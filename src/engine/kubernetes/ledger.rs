@@ -4,23 +4,17 @@
 //! in line no pass looks at it: it would work by what is about to be replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::ownership::{self, Fingerprint};
+use super::trouble::{Trouble, not_watched, of_another};
 use super::{OWNER, Scope};
-use crate::api::{Class, ObjectKey, Owner};
+use crate::api::{ObjectKey, Owner};
 use crate::engine::Load;
 use crate::manifest::Json;
-
-/// First and longest pause before a failed apply is repeated. What goes away by itself does so soon; a
-/// namespace or definition is often about to be made; a permission or a field is changed by a person.
-const SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-const EXPECTED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-const BY_HAND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
 
 /// What is known of an object that is there.
 #[derive(Clone, Debug, Default)]
@@ -65,23 +59,6 @@ struct Wanted {
     accepted: Option<Fingerprint>,
     /// Version the last apply made, until it is seen: until then there is nothing to compare.
     made: Option<u64>,
-}
-
-/// Why an object is not as Git says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trouble {
-    pub class: Class,
-    pub reason: &'static str,
-    pub message: String,
-    count: u32,
-    /// When to try again; never where only a commit or a person can help.
-    retry: Option<Instant>,
-}
-
-impl Trouble {
-    pub fn new(class: Class, reason: &'static str, message: String) -> Self {
-        Self { class, reason, message, count: 0, retry: None }
-    }
 }
 
 /// What to do about one object.
@@ -300,10 +277,9 @@ impl Ledger {
     pub fn failed(&mut self, object: &ObjectKey, trouble: Trouble, now: Instant) -> bool {
         self.held.remove(object);
         let before = self.troubles.get(object);
-        let count = before.map_or(1, |before| before.count.saturating_add(1));
         let news = before.is_none_or(|before| before.message != trouble.message);
-        let retry = Some(now + pause(trouble.class, count, &object.to_string()));
-        self.troubles.insert(object.clone(), Trouble { count, retry, ..trouble });
+        let next = trouble.after(before, &object.to_string(), now);
+        self.troubles.insert(object.clone(), next);
         news
     }
 
@@ -392,37 +368,6 @@ impl Ledger {
         let same = live.print.is_some_and(|print| print == wanted.print || Some(print) == wanted.accepted);
         !same && !live.deleting && !self.is_foreign(object)
     }
-}
-
-fn of_another(owner: &str) -> String {
-    format!(
-        "there is such an object of another owner, {owner}: agentID {owner} in opsy.yaml would make it ours"
-    )
-}
-
-fn not_watched(namespace: &str) -> Trouble {
-    let message = format!(
-        "namespace {namespace} is not watched: add it to --namespaces, or move the manifest to one that is"
-    );
-    Trouble::new(Class::Invalid, "NamespaceNotWatched", message)
-}
-
-/// How long to wait after the `count`th failure in a row, with up to a quarter more by name and count:
-/// what failed together is not repeated together.
-fn pause(class: Class, count: u32, name: &str) -> Duration {
-    let (first, longest) = match class {
-        Class::Transient { .. } | Class::Conflict => SOON,
-        Class::NotFound => EXPECTED,
-        Class::Denied | Class::Invalid => BY_HAND,
-    };
-    let doubled = first.saturating_mul(1u32.checked_shl(count - 1).unwrap_or(u32::MAX));
-    let hint = match class {
-        Class::Transient { after } => after.unwrap_or_default(),
-        _ => Duration::ZERO,
-    };
-    let pause = doubled.min(longest).max(hint);
-    let digest = crate::api::ids::digest(&[name, &count.to_string()]);
-    pause + pause / 4 * u32::from_str_radix(&digest[..4], 16).unwrap_or(0) / 0xffff
 }
 
 #[cfg(test)]

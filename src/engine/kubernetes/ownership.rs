@@ -13,7 +13,7 @@ use super::{MANAGED_BY, MANAGER, OWNER};
 use crate::api::{GROUP, Owner, VERSION};
 
 /// Managers whose fields become ours: what `kubectl apply` wrote, and what was there before it did.
-const KUBECTL: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
+pub const KUBECTL: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
 /// Domain of our finalizers and the operator's.
 const FINALIZER_DOMAIN: &str = "opsy.dev";
 

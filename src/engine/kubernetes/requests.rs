@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::error::Refusal;
 use super::kinds::Custom;
+use super::ownership::KUBECTL;
 use super::{MANAGER, REQUEST_LIMIT, ledger, ownership};
 use crate::api::{Class, Key, ObjectKey, Owner};
 use crate::engine::HomeError;
@@ -44,6 +45,26 @@ impl<'a> Requests<'a> {
         let params = PatchParams::apply(MANAGER).force();
         let request = self.about::<K>(key).patch_metadata(&key.name, &params, &Patch::Apply(labelled));
         self.written(request).await
+    }
+
+    /// Replaces the part of a stored object that does not fit its definition: nothing can be applied to it.
+    pub async fn replace_unfit<K: Custom>(
+        &self,
+        key: &Key,
+        labelled: &Value,
+        refusal: &Refusal,
+    ) -> Result<(), Refusal> {
+        let params = PatchParams { field_manager: Some(KUBECTL[1].to_owned()), ..PatchParams::default() };
+        let request = if refusal.message.contains(": .status") {
+            let patch: Patch<()> =
+                Patch::Json(operations(json!([{"op": "add", "path": "/status", "value": {}}])));
+            self.about::<K>(key).patch_subresource("status", &key.name, &params, &patch)
+        } else {
+            let patch = json!([{"op": "add", "path": "/spec", "value": labelled["spec"]}]);
+            let patch: Patch<()> = Patch::Json(operations(patch));
+            self.about::<K>(key).patch_metadata(&key.name, &params, &patch)
+        };
+        self.text(request).await.map(|_| ())
     }
 
     /// Makes ours what `kubectl apply` wrote.
@@ -135,7 +156,7 @@ impl<'a> Requests<'a> {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Refusal {
                 class: Class::TRANSIENT,
-                message: format!("the API server did not answer within {} s", REQUEST_LIMIT.as_secs()),
+                message: format!("no answer within {} s", REQUEST_LIMIT.as_secs()),
                 code: None,
             }),
         }
@@ -161,6 +182,12 @@ pub fn to_send(document: &Value, owner: &Owner) -> Value {
 pub fn is_without_definition(refusal: &Refusal) -> bool {
     // A missing object or namespace is told by name; an unknown path is not.
     refusal.is_not_found() && refusal.message.contains("page not found")
+}
+
+/// Does the answer say that the stored object does not fit its definition?
+pub fn is_unfit(refusal: &Refusal) -> bool {
+    let words = ["to smd typed: .", "failed to create typed live object"];
+    refusal.code == Some(500) && words.iter().any(|words| refusal.message.contains(words))
 }
 
 /// What people are told when a kind is not known.
@@ -195,6 +222,9 @@ pub fn told(object: &ObjectKey, refusal: &Refusal) -> (&'static str, String) {
             format!("{words}: make it: kubectl create namespace {}", object.key.namespace),
         ),
         Class::Conflict => ("Conflict", words.clone()),
+        Class::Transient { .. } if refusal.code.is_none() => {
+            ("ApplyFailed", format!("the API server cannot be reached: {words}"))
+        }
         Class::Transient { .. } => ("ApplyFailed", words.clone()),
     }
 }

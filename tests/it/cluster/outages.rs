@@ -1,1 +1,119 @@
-//! The API server away.
+//! The API server restarted, away, hung, or with its history gone: nothing is lost, and nothing repeated.
+
+use std::time::{Duration, Instant};
+
+use opsy::engine::Home;
+use serde_json::{Value, json};
+
+use super::world::Agent;
+use super::{ControlPlane, Place, SOON, until};
+
+fn region(region: &str) -> Value {
+    json!({"region": region})
+}
+
+/// After an outage, pauses between attempts have grown.
+const AFTER_OUTAGE: Duration = Duration::from_secs(120);
+
+async fn has_region(place: &Place, name: &str, region: &str) -> bool {
+    place.builder(name).await.is_some_and(|web| web.data["spec"]["region"] == region)
+}
+
+async fn started() -> (&'static ControlPlane, Place) {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    plane.install_definitions().await;
+    (plane, Place::on(plane).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_comes_back_is_caught_up_with() {
+    let (plane, place) = started().await;
+    let agent = Agent::start(&place).await;
+    let mut documents: Vec<_> =
+        (0..40).map(|n| place.document(&format!("b{n}"), region("us-east-1"))).collect();
+    agent.load(&documents).await.expect("loaded");
+    agent.settle().await;
+
+    plane.act("apiserver/restart");
+    let before = agent.passes("b1");
+    agent.requests.all();
+    place.kubectl(&["annotate", "pb", "b1", "note=x"], "");
+    until("the news", AFTER_OUTAGE, async || (agent.passes("b1") > before).then_some(())).await;
+    assert!(
+        agent.requests.writes().iter().all(|line| !line.contains("force=true")),
+        "nothing is applied again"
+    );
+
+    // A commit while it is away is taken over: what cannot be sent is sent later, unasked.
+    plane.act("apiserver/stop");
+    for document in &mut documents {
+        *document = place.document(&document.object.key.name, region("eu-west-1"));
+    }
+    let start = Instant::now();
+    agent.load(&documents).await.expect("the commit is taken over");
+    assert!(start.elapsed() < SOON, "an outage holds nobody up: {:?}", start.elapsed());
+    assert_eq!(agent.home.failing(), 40);
+    assert!(agent.requests.writes().len() < 40, "one that cannot be reached is not asked for each object");
+    plane.act("apiserver/start");
+    until("all objects", AFTER_OUTAGE, async || (agent.home.failing() == 0).then_some(())).await;
+    for document in &documents {
+        assert!(has_region(&place, &document.object.key.name, "eu-west-1").await, "{}", document.object);
+    }
+    until("the store", AFTER_OUTAGE, async || {
+        let all = agent.objects.builders.all();
+        all.iter().all(|builder| builder.spec.region.as_deref() == Some("eu-west-1")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_whose_history_is_gone_lists_anew() {
+    let (plane, place) = started().await;
+    let agent = Agent::start(&place).await;
+    agent
+        .load(&[place.document("web", region("us-east-1")), place.document("gone", region("us-east-1"))])
+        .await
+        .expect("loaded");
+    agent.settle().await;
+    agent
+        .load_as(super::world::OWNER, &[place.document("web", region("us-east-1"))], &[])
+        .await
+        .expect("loaded");
+    agent.settle().await;
+    agent.requests.all();
+    // While the server is away from the agent, an object goes and one is changed; then history ends.
+    plane.act("etcd/compact");
+    plane.act("apiserver/restart");
+    place.kubectl(&["delete", "pb", "gone"], "");
+    place.kubectl(&["patch", "pb", "web", "--type=merge", "-p", r#"{"spec":{"region":"mars-1"}}"#], "");
+    until("the end of one", AFTER_OUTAGE, async || {
+        agent.objects.builders.get(&place.key("gone").key).is_none().then_some(())
+    })
+    .await;
+    until("the old region", AFTER_OUTAGE, async || {
+        has_region(&place, "web", "us-east-1").await.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_api_server_holds_up_nothing_for_ever() {
+    let (plane, place) = started().await;
+    let agent = Agent::start(&place).await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    agent.settle().await;
+    plane.act("apiserver/pause");
+    let start = Instant::now();
+    agent.load(&[place.document("web", region("eu-west-1"))]).await.expect("the commit is taken over");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    let (reason, words) = agent.home.unapplied(&place.key("web")).expect("it is told");
+    assert_eq!(reason, "ApplyFailed");
+    assert!(words.contains("cannot be reached"), "{words}");
+    plane.act("apiserver/resume");
+    until("the change", AFTER_OUTAGE, async || has_region(&place, "web", "eu-west-1").await.then_some(()))
+        .await;
+    until("no trouble", AFTER_OUTAGE, async || {
+        agent.home.unapplied(&place.key("web")).is_none().then_some(())
+    })
+    .await;
+}
