@@ -4,6 +4,7 @@
 mod objects;
 mod outages;
 mod refusals;
+mod rules;
 mod scale;
 mod world;
 
@@ -180,30 +181,8 @@ impl Place {
 
     /// Gives the account those rules of the chart's Role that are wanted, verb by verb, and no others.
     pub async fn allow(&self, namespace: &str, wanted: impl Fn(&(String, String)) -> bool) {
-        let text =
-            std::fs::read_to_string(root().join("deploy/chart/files/role.yaml")).expect("the chart's rules");
-        let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
-        let single = rules.into_iter().flat_map(|rule| {
-            let each = rule.resources.clone().unwrap_or_default();
-            each.into_iter().flat_map(move |resource| {
-                let rule = rule.clone();
-                rule.verbs.clone().into_iter().map(move |verb| {
-                    (
-                        resource.clone(),
-                        verb.clone(),
-                        PolicyRule {
-                            resources: Some(vec![resource.clone()]),
-                            verbs: vec![verb],
-                            ..rule.clone()
-                        },
-                    )
-                })
-            })
-        });
-        let rules: Vec<PolicyRule> = single
-            .filter(|(resource, verb, _)| wanted(&(resource.clone(), verb.clone())))
-            .map(|(_, _, rule)| rule)
-            .collect();
+        let rules: Vec<PolicyRule> =
+            rules().into_iter().filter(|(name, _)| wanted(name)).map(|(_, rule)| rule).collect();
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": {"name": "opsy"}, "rules": rules,
@@ -242,7 +221,18 @@ impl Place {
             note.lock().expect("no test panics while it notes").push(line);
             request
         });
-        let client = ClientBuilder::try_from(config).expect("a client").with_layer(&layer).build();
+        let denied = requests.1.clone();
+        let answers = tower::util::MapResponseLayer::new(move |answer: http::Response<_>| {
+            if answer.status() == http::StatusCode::FORBIDDEN {
+                denied.fetch_add(1, Ordering::Relaxed);
+            }
+            answer
+        });
+        let client = ClientBuilder::try_from(config)
+            .expect("a client")
+            .with_layer(&layer)
+            .with_layer(&answers)
+            .build();
         (Cluster { client, namespace: self.namespace.clone(), scope }, requests)
     }
 
@@ -266,15 +256,44 @@ impl Place {
     }
 }
 
+/// The chart's rules, one for each resource and verb.
+pub fn rules() -> Vec<((String, String), PolicyRule)> {
+    let text =
+        std::fs::read_to_string(root().join("deploy/chart/files/role.yaml")).expect("the chart's rules");
+    let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
+    let mut single = Vec::new();
+    for rule in rules {
+        for resource in rule.resources.iter().flatten() {
+            for verb in &rule.verbs {
+                let (resources, verbs) = (Some(vec![resource.clone()]), vec![verb.clone()]);
+                let alone = PolicyRule { resources, verbs, ..rule.clone() };
+                single.push(((resource.clone(), verb.clone()), alone));
+            }
+        }
+    }
+    single
+}
+
 /// Requests, as `METHOD path?query`.
 #[derive(Clone, Default)]
-pub struct Requests(Arc<Mutex<Vec<String>>>);
+pub struct Requests(Arc<Mutex<Vec<String>>>, Arc<AtomicUsize>);
 
 impl Requests {
     /// What was sent since the last time, without lists and watches.
     pub fn writes(&self) -> Vec<String> {
         let all = std::mem::take(&mut *self.0.lock().expect("no test panics while it notes"));
         all.into_iter().filter(|line| !line.starts_with("GET ")).collect()
+    }
+
+    /// Was such a request sent since the last time?
+    pub fn has(&self, method: &str, path: &str) -> bool {
+        let all = self.0.lock().expect("no test panics while it notes");
+        all.iter().any(|line| line.starts_with(method) && line.contains(path))
+    }
+
+    /// How many were not allowed.
+    pub fn denied(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
     }
 
     /// Everything since the last time.

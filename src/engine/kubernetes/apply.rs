@@ -125,10 +125,10 @@ fn fail(shared: &Shared, object: &ObjectKey, refusal: &Refusal) {
     drop(ledger);
     if news {
         tracing::warn!(%object, reason, "not applied: {message}");
-        // The condition is written by a pass.
-        if is_there {
-            shared.objects.wake(object);
-        }
+    }
+    // The condition is written by a pass, which may also have been kept from looking meanwhile.
+    if is_there {
+        shared.objects.wake(object);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -21,6 +22,7 @@ const LONGEST_NOTE: usize = 1024;
 #[derive(Default)]
 pub struct Events {
     waiting: Mutex<VecDeque<(ObjectReference, Note)>>,
+    dropped: AtomicUsize,
     bell: Notify,
 }
 
@@ -31,7 +33,7 @@ impl Events {
         waiting.push_back((about, note));
         if waiting.len() > KEPT {
             waiting.pop_front();
-            tracing::debug!("an event was dropped: too many are waiting");
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         drop(waiting);
         self.bell.notify_one();
@@ -43,6 +45,10 @@ impl Events {
         let mut said = None;
         loop {
             let Some((about, note)) = self.next() else {
+                let dropped = self.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "the oldest events were dropped: too many were waiting");
+                }
                 self.bell.notified().await;
                 continue;
             };
@@ -104,7 +110,7 @@ mod tests {
             events.push(ObjectReference::default(), note(&number.to_string()));
         }
         assert_eq!(events.next().map(|(_, note)| note.message).as_deref(), Some("2"));
-        assert_eq!(events.waiting().len(), KEPT - 1);
+        assert_eq!((events.waiting().len(), events.dropped.load(Ordering::Relaxed)), (KEPT - 1, 2));
     }
 
     #[test]

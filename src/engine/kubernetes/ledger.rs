@@ -1,7 +1,7 @@
 //! The ledger: what Git wants, what is there, and so what is to be done and who may look.
 //!
 //! Bookkeeping alone: the watch writes down what it sees, `apply` what it did. While an object is brought
-//! in line no pass looks at it: it would work by what is about to be replaced.
+//! in line nobody is woken for it: a pass would work by what is about to be replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,6 +134,8 @@ impl Ledger {
             self.wanted.insert(document.object.clone(), wanted);
         }
         self.owner = Some(commit.owner.clone());
+        // Whoever was about to bring objects in line does so by this commit, or has been cut off.
+        self.held.clear();
         self.removals = commit.remove.iter().filter(|object| self.is_own(object)).cloned().collect();
         let (wanted, removals) = (&self.wanted, &self.removals);
         self.troubles.retain(|object, _| wanted.contains_key(object) || removals.contains(object));
