@@ -6,6 +6,7 @@ mod outages;
 mod refusals;
 mod rules;
 mod scale;
+mod runs;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -58,12 +59,17 @@ impl ControlPlane {
 
     /// One of its own, for tests that take things away from it.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One of its own, with further arguments to the bed.
+    pub async fn start_with(args: &[&std::ffi::OsStr]) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary folder").keep();
         let (send, receive) = tokio::sync::oneshot::channel();
         let file = scratch.join("address.json");
         let mut command = Command::new(root().join("tests/bed/controlplane/up"));
         command.args(["--die-with-parent", "--dir"]).arg(scratch.join("data"));
-        command.arg("--address-file").arg(&file).stdout(Stdio::null());
+        command.arg("--address-file").arg(&file).args(args).stdout(Stdio::null());
         // What dies with its parent dies with the thread that started it: this one stays.
         std::thread::spawn(move || {
             send.send(command.spawn()).expect("a test waits for it");
@@ -109,6 +115,11 @@ impl ControlPlane {
             api.get_opt(name).await.expect("the API server answers").is_none().then_some(())
         })
         .await;
+    }
+
+    /// What the address file says.
+    pub fn address(&self, key: &str) -> &Value {
+        &self.address[key]
     }
 
     /// A client that may do everything.

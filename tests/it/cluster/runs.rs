@@ -1,0 +1,7 @@
+//! Builds as Jobs: on the real API server, and where there is a node, by real Packer in real pods.
+
+mod jobs;
+mod node;
+mod pods;
+mod refused;
+mod world;

@@ -1,0 +1,227 @@
+//! Jobs and what belongs to them, on an API server without nodes.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use opsy::api::files::TemplateFile;
+use opsy::api::{Class, ImageId};
+use opsy::engine::{Failure, RunState, Runs, Stop};
+use serde_json::json;
+
+use super::super::{SOON, until};
+use super::world::{World, numbered, request, with_pod};
+
+const FINALIZER: &str = "ami.opsy.dev/run";
+/// The garbage collector looks every twenty seconds, and at a node twice.
+const COLLECTED: std::time::Duration = std::time::Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_made_once_and_goes_without_a_trace() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    assert_eq!(world.run(&builder).await.facts, request.facts);
+    assert_eq!(world.runs.live().await.expect("a count"), 1);
+    assert_eq!(world.finalizers(&builder).await, [FINALIZER]);
+    let job = world.jobs().get(request.name.as_str()).await.expect("a Job");
+    let config = world.configs().get(request.name.as_str()).await.expect("a ConfigMap");
+    let owner =
+        |metadata: &kube::api::ObjectMeta| metadata.owner_references.clone().expect("owners").remove(0);
+    assert_eq!(owner(&job.metadata).kind, "PackerBuilder");
+    assert_eq!(Some(owner(&config.metadata).uid), job.metadata.uid, "it goes with its Job");
+    world.start(&request).await.expect("starting again is no error");
+    assert_eq!(world.made().await, (1, 1));
+
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    let ended = world.ended(SOON, &builder).await;
+    assert_eq!(ended.state, RunState::Failed(Failure::Cancelled));
+    assert!(ended.ended_at.is_some());
+    assert_eq!(world.runs.live().await.expect("a count"), 0);
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+    world.runs.forget(&request.name).await.expect("forgetting again is no error");
+    assert_eq!(world.runs.of(&builder).await.expect("runs"), []);
+    assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+    let pods = world.pods();
+    until("the end of all", SOON, async || {
+        let none = pods.list(&Default::default()).await.expect("pods").items.is_empty();
+        (none && world.made().await == (0, 0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_no_node_takes_says_so_and_ends_as_not_started() {
+    let mut world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    let why = |state: &RunState| matches!(state, RunState::Pending(Some(words)) if words.contains("no node"));
+    world.until("why it waits", SOON, &builder, why).await;
+    let woken = world.queues.builders.keys.next().await.expect("a key");
+    assert_eq!(woken.name, "node");
+    world.restart().await;
+    world.until("why it waits, after a restart", SOON, &builder, why).await;
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    let ended = world.ended(SOON, &builder).await;
+    let RunState::Failed(Failure::NotStarted(words)) = &ended.state else { panic!("{ended:?}") };
+    assert!(words.contains("did not start in time: no node takes it"), "{words}");
+    world.restart().await;
+    assert_eq!(world.run(&builder).await.state, ended.state, "a new agent tells the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_agent_finds_the_run_and_another_does_not_start_beside_it() {
+    let world = World::new().await;
+    let second = world.second().await;
+    let builder = world.builder("node").await;
+    world.start(&request(&builder, "")).await.expect("it starts");
+    let other = second.start(numbered(&builder, "", 2)).await.expect_err("one is live");
+    assert_eq!(other.class, Class::Conflict, "{other}");
+    second.start(request(&builder, "")).await.expect("the same run");
+    assert_eq!(world.made().await, (1, 1));
+    until("the second agent's news", SOON, async || {
+        (second.of(&builder).await.ok()?.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_do_not_fit_make_nothing() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    // What does not compress: digests.
+    let digests = (0..40_000u32).map(|n| opsy::api::ids::digest(&[&n.to_string()]));
+    let noise: String = digests.collect();
+    let mut large = request(&builder, "");
+    large.files =
+        Arc::new(vec![TemplateFile { path: "blob".into(), executable: false, content: noise.into() }]);
+    let error = world.start(&large).await.expect_err("it does not fit");
+    assert_eq!(error.class, Class::Invalid);
+    assert!(error.message.contains("spec.gitSync.image"), "{error}");
+    assert_eq!(world.made().await, (0, 0));
+    assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_left_that_was_cut_off_is_replaced() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    let left = json!({"metadata": {"name": request.name.as_str()}, "data": {"request.json": "old"}, "immutable": true});
+    let left = serde_json::from_value(left).expect("a ConfigMap");
+    world.configs().create(&PostParams::default(), &left).await.expect("a ConfigMap");
+    world.start(&request).await.expect("it starts");
+    let config = world.configs().get(request.name.as_str()).await.expect("a ConfigMap");
+    assert_ne!(config.data.expect("data")["request.json"], "old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_somebody_deletes_is_lost_and_can_be_forgotten() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    world.pod(&request.name).await;
+    world.jobs().delete(request.name.as_str(), &DeleteParams::background()).await.expect("it goes");
+    let ended = world.ended(SOON, &builder).await;
+    assert!(matches!(ended.state, RunState::Lost(_) | RunState::Failed(Failure::Evicted(_))), "{ended:?}");
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+    assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+    world.start(&request).await.expect("the name can be used again");
+    world.pod(&request.name).await;
+    assert!(!world.run(&builder).await.state.ended());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_builder_stays_until_it_is_released() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    world.builders().delete("node", &DeleteParams::default()).await.expect("it is asked");
+    assert!(world.builders().get("node").await.expect("it is there").metadata.deletion_timestamp.is_some());
+    assert_eq!(world.made().await, (1, 1), "nor is its run taken away");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.ended(SOON, &builder).await;
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+    assert_eq!(world.finalizers(&builder).await, [FINALIZER], "there may be leftovers to sweep first");
+    let error = world.start(&numbered(&builder, "", 2)).await.expect_err("it is being deleted");
+    assert_eq!(error.class, Class::Conflict, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_gone_loses_the_run() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let name = format!("ghost-{}", world.place.namespace);
+    let nodes: Api<Node> = Api::all(world.place.admin.clone());
+    let taint = json!([{"key": "ghost", "effect": "NoSchedule"}]);
+    let node = json!({"metadata": {"name": name, "labels": {"ghost": name}}, "spec": {"taints": taint}});
+    nodes
+        .create(&PostParams::default(), &serde_json::from_value(node).expect("a node"))
+        .await
+        .expect("a node");
+    let capacity = json!({"cpu": "8", "memory": "16Gi", "pods": "10"});
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady"}]);
+    let status = json!({"status": {"capacity": capacity, "allocatable": capacity, "conditions": ready}});
+    nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.expect("it is ready");
+    let request = with_pod(
+        request(&builder, ""),
+        json!({"nodeSelector": {"ghost": name}, "tolerations": [{"operator": "Exists"}]}),
+    );
+    world.start(&request).await.expect("it starts");
+    let pod = world.pod(&request.name).await.metadata.name.expect("a name");
+    let pods = world.pods();
+    until("a node for the pod", SOON, async || pods.get(&pod).await.expect("a pod").spec?.node_name).await;
+    let container = json!({
+        "name": "packer", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        "ready": true, "restartCount": 0, "image": "", "imageID": "",
+    });
+    let running = json!({"status": {"phase": "Running", "containerStatuses": [container]}});
+    pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&running)).await.expect("it runs");
+    let is_running = |state: &RunState| matches!(state, RunState::Running(_));
+    world.until("a running pod", SOON, &builder, is_running).await;
+    nodes.delete(&name, &DeleteParams::default()).await.expect("it goes");
+    let ended = world.ended(COLLECTED, &builder).await;
+    assert!(matches!(ended.state, RunState::Lost(_)), "{ended:?}");
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_ended_while_nobody_looked_tells_its_result() {
+    let mut world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    let pod = world.pod(&request.name).await.metadata.name.expect("a name");
+    let report = json!({
+        "outcome": "Succeeded", "exit": 0, "started_at": 1, "ended_at": 2,
+        "artifacts": [{"region": "us-east-1", "image": "ami-0123456789abcdef0", "build": "a.b"}],
+    });
+    let end = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report.to_string()}});
+    let container = json!({"name": "packer", "state": end, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+    let ended = json!({"status": {"phase": "Succeeded", "containerStatuses": [container]}});
+    world.pods().patch_status(&pod, &PatchParams::default(), &Patch::Merge(&ended)).await.expect("it ends");
+    world.restart().await;
+    let run = world.ended(SOON, &builder).await;
+    let RunState::Succeeded(artifacts) = &run.state else { panic!("{run:?}") };
+    assert_eq!(artifacts[0].image, ImageId::parse("ami-0123456789abcdef0").expect("an id"));
+    world.pods().delete(&pod, &DeleteParams::default()).await.expect("it goes");
+    let pods = world.pods();
+    until("the pod's end", SOON, async || {
+        pods.get_opt(&pod).await.expect("an answer").is_none().then_some(())
+    })
+    .await;
+    assert_eq!(world.run(&builder).await.state, run.state, "what it said stays");
+    world.restart().await;
+    let lost = world.ended(SOON, &builder).await;
+    assert_eq!(
+        lost.state,
+        RunState::Lost("its pod is gone".into()),
+        "nobody was told: it is looked for by tag"
+    );
+}

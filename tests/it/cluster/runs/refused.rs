@@ -1,0 +1,148 @@
+//! What a cluster does not let happen, and what is said of it.
+
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use opsy::api::Class;
+use opsy::engine::{RunState, Runs, Stop};
+use serde_json::{Value, json};
+
+use super::super::{SOON, until};
+use super::world::{World, request, with_pod};
+
+async fn quota(world: &World, hard: Value) {
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
+    let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": hard}});
+    let quota = serde_json::from_value(quota).expect("a quota");
+    quotas.create(&PostParams::default(), &quota).await.expect("a quota");
+    until("the quota is counted", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+}
+
+fn waits_for(words: &'static str) -> impl FnMut(&RunState) -> bool {
+    move |state| matches!(state, RunState::Pending(Some(said)) if said.contains(words))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_on_pods_is_said_and_waited_for() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    quota(&world, json!({"pods": "0"})).await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("a Job is no pod");
+    world.until("the quota's words", SOON, &builder, waits_for("exceeded quota: builds")).await;
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    let ended = world.ended(SOON, &builder).await;
+    let words = format!("{:?}", ended.state);
+    assert!(words.contains("NotStarted") && words.contains("exceeded quota"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_on_jobs_goes_away_by_itself() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    quota(&world, json!({"count/jobs.batch": "0"})).await;
+    let request = request(&builder, "");
+    let error = world.start(&request).await.expect_err("no Job is allowed");
+    assert_eq!(error.class, Class::TRANSIENT);
+    assert!(error.message.contains("exceeded quota: builds"), "{error}");
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
+    quotas.delete("builds", &DeleteParams::default()).await.expect("it goes");
+    until("a start", SOON, async || world.start(&request).await.ok()).await;
+    assert_eq!(world.made().await, (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_service_account_is_said() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let mut request = request(&builder, "");
+    request.pod.service_account = Some("packer".into());
+    world.start(&request).await.expect("it starts");
+    world.until("the account's name", SOON, &builder, waits_for("serviceaccount \"packer\" not found")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_namespace_takes_the_pod() {
+    let world = World::new().await;
+    let namespaces: Api<Namespace> = Api::all(world.place.admin.clone());
+    let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let name = &world.place.namespace;
+    namespaces.patch(name, &PatchParams::default(), &Patch::Merge(&labels)).await.expect("it is restricted");
+    let builder = world.builder("node").await;
+    let mut request = request(&builder, "");
+    request.secret = Some("aws".into());
+    request.pod.git_sync = Some(opsy::engine::GitSyncRun {
+        image: "git-sync".into(),
+        container: "git-sync".into(),
+        secret: None,
+        repository: "https://git.example/fleet".into(),
+    });
+    world.start(&request).await.expect("it starts");
+    world.pod(&request.name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_kubernetes_does_not_take_are_invalid_and_can_be_mended() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let plain = request(&builder, "");
+    let resources = json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}});
+    let error = world.start(&with_pod(plain.clone(), resources)).await.expect_err("more than the limit");
+    assert_eq!(error.class, Class::Invalid);
+    assert!(error.message.contains("memory"), "{error}");
+    world.start(&plain).await.expect("the same run, mended");
+    assert_eq!(world.made().await, (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_rule_is_named() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    for (resource, verb) in
+        [("jobs", "create"), ("configmaps", "create"), ("packerbuilders", "patch"), ("jobs", "list")]
+    {
+        let without = |rule: &(String, String)| *rule != (resource.to_owned(), verb.to_owned());
+        world.place.allow(&world.place.namespace, without).await;
+        let error = until("a refusal", SOON, async || world.start(&request).await.err()).await;
+        assert_eq!(error.class, Class::Denied, "{error}");
+        assert!(error.message.contains(&format!("cannot {verb} resource \"{resource}\"")), "{error}");
+        assert_eq!(world.made().await.0, 0);
+    }
+    world.place.allow(&world.place.namespace, |_| true).await;
+    until("a start", SOON, async || world.start(&request).await.ok()).await;
+    for (resource, verb, left) in [("jobs", "patch", false), ("jobs", "delete", true)] {
+        let without = |rule: &(String, String)| *rule != (resource.to_owned(), verb.to_owned());
+        world.place.allow(&world.place.namespace, without).await;
+        let error = until("a refusal", SOON, async || {
+            if left {
+                world.runs.forget(&request.name).await.err()
+            } else {
+                world.runs.stop(&request.name, Stop::Cancelled).await.err()
+            }
+        })
+        .await;
+        assert!(error.message.contains(&format!("cannot {verb} resource \"{resource}\"")), "{error}");
+        world.place.allow(&world.place.namespace, |_| true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_is_not_allowed_is_an_unknown_and_no_absence() {
+    for resource in ["jobs", "pods"] {
+        let mut world = World::new().await;
+        let builder = world.builder("node").await;
+        let without = |rule: &(String, String)| *rule != (resource.to_owned(), "list".to_owned());
+        world.place.allow(&world.place.namespace, without).await;
+        let (cluster, _) = world.place.cluster(world.place.scope()).await;
+        let images = opsy::engine::kubernetes::job::RunImages { runner: "a".into(), packer: "b".into() };
+        let start = opsy::engine::kubernetes::runs::ClusterRuns::start;
+        world.runs = start(cluster, world.objects.clone(), images, jiff::Timestamp::now);
+        let error = until("a refusal", SOON, async || {
+            world.runs.of(&builder).await.err().filter(|error| error.class == Class::Denied)
+        })
+        .await;
+        assert!(error.message.contains(&format!("cannot list resource \"{resource}\"")), "{error}");
+        assert!(world.runs.live().await.is_err());
+    }
+}
