@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. They print and decide nothing.
 
 pub mod crds;
+pub mod logs;
 pub mod packer_run;
 pub mod progress;
 pub mod run;
@@ -29,6 +30,8 @@ enum Command {
     Validate(validate::Args),
     /// Show how builders and refreshers stand.
     Status(status::Args),
+    /// Print what Packer said in a builder's last run.
+    Logs(logs::Args),
     /// Print the custom resource definitions, or write all schemas to a folder.
     Crds(crds::Args),
     /// Run Packer once in a run's folder.
@@ -50,6 +53,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Run(flags) => run::run(*flags),
         Command::Validate(args) => validate::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),
     }

@@ -31,12 +31,13 @@ use crate::engine::{GitSyncRun, RunRequest};
 /// Name of the container whose termination message is the result.
 pub const PACKER: &str = "packer";
 const INSTALL: &str = "install";
-/// The run's folder in the pod. Short: Packer's plugins have sockets below it.
-const FOLDER: &str = "/opsy";
+/// The run's folder in the pod. Short: Packer's plugins have sockets below it. Not `/opsy`, which is the
+/// agent in the runner's image, and a folder cannot be mounted over a file.
+const FOLDER: &str = "/opsy-run";
 const CONFIG: &str = "/opsy-config";
 const SECRETS: &str = "/opsy-secrets";
 /// git-sync keeps its checkouts here, and links the right one to the work folder.
-const CHECKOUT: &str = "/opsy/git";
+const CHECKOUT: &str = "/opsy-run/git";
 /// Packer's clean-up takes minutes: it waits for instances to end.
 const GRACE: Duration = Duration::from_secs(600);
 /// Until a pod that was asked to stop is killed: the runner's grace, and time for it to report.

@@ -51,7 +51,9 @@ pub struct StopNote {
 
 /// The run, as the engine tells it.
 pub fn run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, now: Timestamp) -> Run {
-    if let Some(end) = seen.packer_state().and_then(|state| state.terminated.as_ref()) {
+    if let Some(end) =
+        seen.packer_state().and_then(|state| state.terminated.as_ref()).filter(|end| has_run(end))
+    {
         return ended_run(name, facts, seen, end);
     }
     let running = seen.packer_state().and_then(|state| state.running.as_ref());
@@ -81,6 +83,12 @@ fn ended_run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, end: &Containe
     }
 }
 
+/// A kubelet that finds no container in the end says that it was killed, of one that never was, too.
+fn has_run(end: &ContainerStateTerminated) -> bool {
+    let used_to = end.message.as_deref().unwrap_or_default().contains("used to be Running");
+    end.reason.as_deref() != Some("ContainerStatusUnknown") || end.started_at.is_some() || used_to
+}
+
 /// Without an end of the container.
 fn state(seen: &Sighting<'_>, running: bool, now: Timestamp) -> RunState {
     if let Some(status) = seen.pod_status().filter(|status| status.phase.as_deref() == Some("Failed")) {
@@ -107,6 +115,9 @@ fn state(seen: &Sighting<'_>, running: bool, now: Timestamp) -> RunState {
 fn failed_pod(seen: &Sighting<'_>, status: &PodStatus, running: bool) -> RunState {
     if let Some(words) = failed_init(status) {
         return RunState::Failed(Failure::NotStarted(words));
+    }
+    if !running && (seen.note().is_some() || seen.is_past_its_deadline()) {
+        return gone(seen, running);
     }
     let words = seen.disruption().or_else(|| status.message.as_deref().map(short));
     let words = words.unwrap_or_else(|| "the pod failed without a word".to_owned());

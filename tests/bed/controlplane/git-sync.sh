@@ -21,14 +21,15 @@ export GIT_CONFIG_KEY_1=credential.helper
 export GIT_CONFIG_VALUE_1='!printf "username=%s\npassword=%s\n" "$GITSYNC_USERNAME" "$GITSYNC_PASSWORD"; :'
 [ -n "$GITSYNC_PASSWORD" ] || export GIT_CONFIG_COUNT=1
 
+# Called where a failing command ends nothing by itself.
 sync() {
   [ -d "$root/.git" ] || git init --quiet "$root"
   if [ "$depth" = 0 ]; then set --; else set -- --depth "$depth"; fi
-  git -C "$root" fetch --quiet --no-tags "$@" "$repo" "$ref"
-  hash=$(git -C "$root" rev-parse --verify --quiet 'FETCH_HEAD^{commit}')
+  git -C "$root" fetch --quiet --no-tags "$@" "$repo" "$ref" || return 1
+  hash=$(git -C "$root" rev-parse --verify --quiet 'FETCH_HEAD^{commit}') || return 1
   [ "$(basename "$(readlink "$link" || true)")" = "$hash" ] && return
   tree=$root/.worktrees/$hash
-  [ -d "$tree" ] || git -C "$root" worktree add --quiet --detach "$tree" "$hash"
+  [ -d "$tree" ] || git -C "$root" worktree add --quiet --detach "$tree" "$hash" || return 1
   mkdir -p "$(dirname "$link")"
   ln -sfn "$tree" "$link.next"
   mv -T "$link.next" "$link"

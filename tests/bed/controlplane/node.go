@@ -171,7 +171,7 @@ state = %q
 `, b.path("containerd", "root"), b.path("containerd", "state"), b.socket(), b.path("containerd", "opt"),
 		cniPlugins, b.path("node", "cni"), b.snapshotter)
 	network := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "bed", "plugins": [{"type": "ptp",
-  "ipam": {"type": "host-local", "dataDir": %q, "subnet": "10.%d.%d.0/24"}}]}`,
+  "ipam": {"type": "host-local", "dataDir": %q, "subnet": "10.%d.%d.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}]}`,
 		b.path("node", "ipam"), 200+rand.Intn(50), rand.Intn(256))
 	files := map[string]string{
 		b.path("containerd", "config.toml"):   config,

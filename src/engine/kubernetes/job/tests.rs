@@ -200,7 +200,7 @@ fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
     let value = |name: &str| env.iter().find(|v| v.name == name).and_then(|v| v.value.clone()).expect(name);
     assert_eq!(value("GITSYNC_REF"), "a".repeat(40));
     assert_eq!(value("GITSYNC_REPO"), "https://git.example/fleet");
-    assert_eq!(value("GITSYNC_LINK"), "/opsy/work");
+    assert_eq!(value("GITSYNC_LINK"), "/opsy-run/work");
     assert_eq!(
         containers[1].env_from.as_ref().expect("a source")[0].secret_ref.as_ref().expect("a secret").name,
         "git"

@@ -240,6 +240,24 @@ fn a_pod_that_failed_before_packer_ran() {
 }
 
 #[test]
+fn a_container_that_never_was_has_no_end() {
+    let mut status = ended(
+        "ContainerStatusUnknown",
+        137,
+        "The container could not be located when the pod was terminated",
+    );
+    let end = &mut status["containerStatuses"][0]["state"]["terminated"];
+    end["startedAt"] = Value::Null;
+    end["finishedAt"] = Value::Null;
+    let late = finished("DeadlineExceeded", stop(Stop::Late, true, Some("packer: ErrImagePull: no")));
+    let words = "it did not start in time: packer: ErrImagePull: no";
+    assert_eq!(state_of(&late, status.clone()), RunState::Failed(Failure::NotStarted(words.into())));
+    status["containerStatuses"][0]["state"]["terminated"]["message"] =
+        json!("The container used to be Running");
+    assert!(matches!(state_of(&late, status), RunState::Lost(_)));
+}
+
+#[test]
 fn a_run_whose_pod_is_gone() {
     let blocked = pod(waiting("initContainerStatuses", "install", "ImagePullBackOff", "no"));
     let ran = pod(running());

@@ -154,7 +154,14 @@ async fn a_build_over_its_limit_is_timed_out_by_the_runner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_packer_refuses_says_why() {
     let Some(builds) = Builds::new().await else { return };
-    let mut request = request(&builds.builder, "source \"amazon-ebs\" \"node\" {\n  instance_typo = 1\n}\n");
+    let template = "source \"amazon-ebs\" \"node\" {
+  instance_typo = 1
+}
+build {
+  sources = [\"source.amazon-ebs.node\"]
+}
+";
+    let mut request = request(&builds.builder, template);
     request.secret = Some("aws".into());
     builds.world.start(&request).await.expect("it starts");
     let run = builds.world.ended(BUILT, &builds.builder).await;

@@ -99,9 +99,9 @@ async fn a_missing_rule_is_named() {
     let world = World::new().await;
     let builder = world.builder("node").await;
     let request = request(&builder, "");
-    for (resource, verb) in
-        [("jobs", "create"), ("configmaps", "create"), ("packerbuilders", "patch"), ("jobs", "list")]
-    {
+    let needed =
+        [("packerbuilders", "patch"), ("configmaps", "create"), ("jobs", "create"), ("jobs", "list")];
+    for (resource, verb) in needed {
         let without = |rule: &(String, String)| *rule != (resource.to_owned(), verb.to_owned());
         world.place.allow(&world.place.namespace, without).await;
         let error = until("a refusal", SOON, async || world.start(&request).await.err()).await;

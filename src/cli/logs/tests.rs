@@ -1,0 +1,48 @@
+//! Which run's log is shown.
+
+use super::*;
+use crate::engine::standalone::folders::FACTS;
+use serde_json::json;
+
+fn lay_out(runs: &Path, name: &str, builder: &str, created: &str) {
+    let facts = json!({
+        "builder": {"namespace": "default", "name": builder}, "build": "0123456789abcdef",
+        "region": "us-east-1", "inputs": {}, "why": "Missing", "commit": "a".repeat(40), "createdAt": created,
+    });
+    std::fs::create_dir_all(runs.join(name)).expect("a folder");
+    std::fs::write(runs.join(name).join(FACTS), facts.to_string()).expect("facts");
+}
+
+#[test]
+fn the_last_run_of_the_builder_or_the_named_one() {
+    let runs = tempfile::tempdir().expect("a folder");
+    let builder = |name: &str| Key { namespace: "default".into(), name: name.into() };
+    let found = |builder: &Key, run: Option<&str>| {
+        let dir = last_run(runs.path(), builder, run).expect("readable")?;
+        Some(dir.file_name()?.to_string_lossy().into_owned())
+    };
+    assert_eq!(found(&builder("node"), None), None);
+    lay_out(runs.path(), "node-2", "node", "2026-01-02T00:00:00Z");
+    lay_out(runs.path(), "node-1", "node", "2026-01-01T00:00:00Z");
+    lay_out(runs.path(), "other-1", "other", "2026-01-03T00:00:00Z");
+    std::fs::create_dir(runs.path().join(".new-node-3")).expect("half a run");
+    assert_eq!(found(&builder("node"), None).as_deref(), Some("node-2"));
+    assert_eq!(found(&builder("node"), Some("node-1")).as_deref(), Some("node-1"));
+    assert_eq!(found(&builder("node"), Some("other-1")), None);
+    assert_eq!(last_run(&runs.path().join("none"), &builder("node"), None).expect("no folder"), None);
+}
+
+#[test]
+fn a_pod_that_waits_says_what_for() {
+    let waiting = |state: serde_json::Value| {
+        let status = json!({"name": PACKER, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+        serde_json::from_value::<Pod>(json!({
+            "metadata": {"name": "node-1-x"}, "status": {"containerStatuses": [status]},
+        }))
+        .expect("a pod")
+    };
+    let blocked = waiting(json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}));
+    let words = not_started(&blocked).expect("it waits");
+    assert_eq!(words, "Packer has not started in pod node-1-x: packer: ImagePullBackOff: no such image");
+    assert_eq!(not_started(&waiting(json!({"running": {}}))), None);
+}
