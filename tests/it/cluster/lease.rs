@@ -1,0 +1,185 @@
+//! The Lease on a real API server: who holds it, who takes over and when, and that a holder who is cut
+//! off knows it before anybody else may begin.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use opsy::engine::kubernetes::Cluster;
+use opsy::engine::kubernetes::lease::{Held, Terms, acquire};
+use serde_json::json;
+
+use super::{ControlPlane, Place, SOON, until};
+
+/// Short, so that tests are; long enough for a busy machine.
+const DURATION: Duration = Duration::from_secs(3);
+/// A stand-by looks every tenth of the duration, and a busy machine takes its time.
+const A_BIT: Duration = Duration::from_secs(2);
+
+fn terms(identity: &str) -> Terms {
+    Terms {
+        name: "opsy".to_owned(),
+        identity: identity.to_owned(),
+        duration: DURATION,
+        now: || Timestamp::from_second(Timestamp::now().as_second()).expect("whole seconds"),
+    }
+}
+
+fn leases(place: &Place) -> Api<Lease> {
+    Api::namespaced(place.admin.clone(), &place.namespace)
+}
+
+async fn holder(place: &Place) -> Option<String> {
+    let lease = leases(place).get_opt("opsy").await.expect("the API server answers");
+    lease.and_then(|lease| lease.spec?.holder_identity)
+}
+
+/// Contends in the background.
+fn contend(cluster: Cluster, identity: &str) -> tokio::task::JoinHandle<(Held, Instant)> {
+    let terms = terms(identity);
+    tokio::spawn(async move {
+        let held = acquire(&cluster, terms).await;
+        (held, Instant::now())
+    })
+}
+
+async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work).await.unwrap_or_else(|_| panic!("{what} did not come about"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_racers_have_one_winner_and_giving_up_hands_over_at_once() {
+    let place = Place::new().await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let mut racers: Vec<_> = (0..8).map(|n| contend(cluster.clone(), &format!("racer-{n}"))).collect();
+    for round in 0..3 {
+        let (won, index, _) = soon("a winner", futures::future::select_all(&mut racers)).await;
+        let (held, _) = won.expect("a racer");
+        drop(racers.remove(index));
+        let first = holder(&place).await.expect("a holder");
+        // Longer than the duration: renewals keep the others out.
+        let others = tokio::time::timeout(DURATION + A_BIT, futures::future::select_all(&mut racers)).await;
+        assert!(others.is_err(), "two hold the Lease in round {round}");
+        assert_eq!(holder(&place).await.as_deref(), Some(first.as_str()));
+        let gone = Instant::now();
+        held.release.give_up().await;
+        until("a successor", DURATION, async || holder(&place).await.filter(|next| *next != first)).await;
+        assert!(gone.elapsed() < DURATION, "a successor does not wait for the Lease to expire");
+    }
+    let lease = leases(&place).get("opsy").await.expect("the Lease").spec.expect("a record");
+    assert_eq!((lease.lease_transitions, lease.lease_duration_seconds), (Some(3), Some(3)));
+    for racer in racers {
+        racer.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_dies_is_succeeded_after_the_duration_and_not_before() {
+    let place = Place::new().await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
+    let second = contend(cluster, "second");
+    // Dropped without giving up, as a process that is killed.
+    let died = Instant::now();
+    drop(held);
+    let (_held, taken) = soon("the take-over", second).await.expect("the second");
+    let took = taken - died;
+    // The last renewal may be a fifth of the duration old.
+    assert!(took >= DURATION * 4 / 5 - Duration::from_millis(100), "{took:?}");
+    assert!(took <= DURATION + A_BIT, "{took:?}");
+    assert_eq!(holder(&place).await.as_deref(), Some("second"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_wall_clocks_change_nothing() {
+    let place = Place::new().await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    for (number, hours) in [(0, 5), (1, -5)] {
+        let odd = MicroTime(Timestamp::now() + SignedDuration::from_hours(hours));
+        let spec = json!({
+            "holderIdentity": "elsewhere", "leaseDurationSeconds": 3, "leaseTransitions": 7,
+            "acquireTime": odd, "renewTime": odd,
+        });
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "opsy"}, "spec": spec});
+        let params = PatchParams::apply("tests").force();
+        leases(&place).patch("opsy", &params, &Patch::Apply(&lease)).await.expect("a record");
+        let written = Instant::now();
+        let taker = contend(cluster.clone(), &format!("taker-{number}"));
+        let (held, taken) = soon("the take-over", taker).await.expect("the taker");
+        let took = taken - written;
+        assert!(
+            took >= DURATION - Duration::from_millis(100) && took <= DURATION + A_BIT,
+            "{hours} h: {took:?}"
+        );
+        drop(held);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_holder_ends_it() {
+    let place = Place::new().await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
+    let labelled = json!({"metadata": {"labels": {"looked-at": "yes"}}});
+    leases(&place).patch("opsy", &PatchParams::default(), &Patch::Merge(&labelled)).await.expect("a label");
+    let renewed = async |than: Option<MicroTime>| {
+        until("a renewal", SOON, async || {
+            let spec = leases(&place).get_opt("opsy").await.expect("the API server answers")?.spec?;
+            (spec.renew_time > than && spec.holder_identity.as_deref() == Some("first"))
+                .then_some(spec.renew_time)
+        })
+        .await
+    };
+    let last = leases(&place).get("opsy").await.expect("the Lease").spec.expect("a record").renew_time;
+    let last = renewed(last).await;
+    leases(&place).delete("opsy", &Default::default()).await.expect("the Lease goes");
+    renewed(last).await;
+    let mut lost = held.lost;
+    let still = tokio::time::timeout(DURATION, &mut lost).await;
+    assert!(still.is_err(), "lost: {still:?}");
+
+    let stolen = Instant::now();
+    let thief = json!({"spec": {"holderIdentity": "thief"}});
+    leases(&place).patch("opsy", &PatchParams::default(), &Patch::Merge(&thief)).await.expect("a theft");
+    let why = soon("the loss", lost).await;
+    assert_eq!(why, "thief holds the Lease now");
+    assert!(stolen.elapsed() < DURATION * 2 / 3, "{:?}", stolen.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_stops_before_another_may_begin() {
+    // It is paused: nobody else's.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let place = Place::on(plane).await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
+    let second = contend(cluster, "second");
+    // Requests hang now, as behind a cut line: no error tells the holder.
+    plane.act("apiserver/pause");
+    let cut = Instant::now();
+    let why = soon("the loss", held.lost).await;
+    let took = cut.elapsed();
+    assert!(took <= DURATION * 2 / 3 + Duration::from_millis(500), "{took:?}: {why}");
+    assert!(why.starts_with("the Lease could not be renewed for 2.0 s"), "{why}");
+    assert!(!second.is_finished());
+    plane.act("apiserver/resume");
+    let (_held, taken) = soon("the take-over", second).await.expect("the second");
+    assert!(taken > cut + took, "the second began after the first knew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_rule_is_waited_for_and_named() {
+    let place = Place::new().await;
+    place.allow(&place.namespace, |(resource, _)| resource != "leases").await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let first = contend(cluster, "first");
+    let refused = leases(&place).get_opt("opsy").await.expect("the admin may look");
+    assert!(refused.is_none());
+    place.allow(&place.namespace, |_| true).await;
+    let (held, _) = soon("the Lease", first).await.expect("the first");
+    held.release.give_up().await;
+    assert_eq!(holder(&place).await, None);
+}
