@@ -1,0 +1,40 @@
+{{- define "opsy.name" -}}
+{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- end -}}
+
+{{- define "opsy.account" -}}
+{{ .Values.serviceAccount.name | default (include "opsy.name" .) }}
+{{- end -}}
+
+{{- define "opsy.image" -}}
+{{ required "image.repository: where is the agent's image?" .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- define "opsy.selector" -}}
+app.kubernetes.io/name: opsy
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "opsy.labels" -}}
+{{ include "opsy.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{/* The rules of files/role.yaml: those of the Lease, or all others. */}}
+{{- define "opsy.rules" -}}
+{{- $rules := list -}}
+{{- range .root.Files.Get "files/role.yaml" | fromYamlArray -}}
+{{- if eq (has "coordination.k8s.io" .apiGroups) $.lease -}}
+{{- $rules = append $rules . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $rules -}}
+{{- end -}}
+
+{{- define "opsy.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "opsy.account" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
