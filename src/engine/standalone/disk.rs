@@ -1,22 +1,33 @@
 //! Files that are there whole or not at all, also after a power cut.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tempfile::NamedTempFile;
 
-/// Replaces a file: synced, renamed, folder synced. Makes its folder.
+/// Replaces a file: synced, renamed, folder synced. Makes its folder. Its errors name no path: they go into
+/// status, where a place on this machine, or a name that is another every time, has no business.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("a file has a folder"))?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("a file has a folder and a name"));
+    };
     std::fs::create_dir_all(folder)?;
-    let mut file = NamedTempFile::new_in(folder)?;
+    // One writer a file: what a crash left of this is written over.
+    let part = folder.join(format!(".{}.part", name.to_string_lossy()));
+    let mut file = private().create(true).truncate(true).open(&part)?;
     file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)?;
     sync_dir(folder)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }
 
 /// Makes renames in a folder last.
@@ -34,5 +45,34 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("deep/er/status.json");
+        // What a crash left.
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path.with_file_name(".status.json.part"), "half a fi").expect("written");
+        for content in ["first", "2nd"] {
+            replace(&path, content.as_bytes()).expect("replaced");
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), content);
+        }
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(path.parent().expect("a folder")).expect("read").count(), 1);
+    }
+
+    #[test]
+    fn errors_name_no_place() {
+        // Nobody can make a file there, not even root.
+        let error = replace(Path::new("/proc/self/status.json"), b"").expect_err("no file is made");
+        assert!(!error.to_string().contains("/proc"), "{error}");
     }
 }

@@ -1,9 +1,10 @@
-//! The folders of the runs as they lie on disk: whose each is, also where that cannot be read. Starts
-//! and changes nothing.
+//! The folders of the runs as they lie on disk: whose each is, also where that cannot be read, and how
+//! its words are told to people. Starts and changes nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use opsy_runner::request as wire;
 use serde_json::Value;
 
 use crate::api::ids::run_prefix;
@@ -12,6 +13,8 @@ use crate::engine::{RunFacts, RunsError};
 
 /// What is recorded of a run when it is laid out.
 pub const FACTS: &str = "facts.json";
+/// Stands for a run's folder in words for people.
+const SOME_FOLDER: &str = "<run>";
 
 /// The folder of a run.
 #[derive(Debug)]
@@ -106,6 +109,30 @@ impl RunFolder {
     }
 }
 
+/// A report whose errors can be shown anywhere: they go into status and Git, where the paths of a machine
+/// mean nothing. Files of the repository are named as they are there.
+pub fn without_places(mut report: wire::Report, folder: &Path) -> wire::Report {
+    // The runner works in the folder's real path.
+    let real = std::fs::canonicalize(folder);
+    let places: Vec<String> =
+        real.iter().map(PathBuf::as_path).chain([folder]).map(|path| path.display().to_string()).collect();
+    for error in &mut report.errors {
+        *error = places.iter().fold(std::mem::take(error), |text, place| without(&text, place));
+    }
+    report
+}
+
+fn without(text: &str, place: &str) -> String {
+    let text = text.replace(&format!("{place}/{}/", wire::WORK), "").replace(place, SOME_FOLDER);
+    // The runner cuts long errors, maybe in the middle of a path.
+    let begun =
+        |cut: &str| (2..place.len()).rev().find(|&most| place.get(..most).is_some_and(|p| cut.ends_with(p)));
+    match text.strip_suffix('…').and_then(|cut| Some(&cut[..cut.len() - begun(cut)?])) {
+        Some(before) => format!("{before}{SOME_FOLDER}…"),
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,8 +179,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let builder = key("default", "node");
         assert!(folder(dir.path(), "notes", None).in_the_way_of(&builder).is_none());
-        let lock =
-            std::fs::File::create(dir.path().join("notes").join(opsy_runner::request::LOCK)).expect("a file");
+        let lock = std::fs::File::create(dir.path().join("notes").join(wire::LOCK)).expect("a file");
         lock.lock().expect("a lock");
         let living = folder(dir.path(), "notes", None);
         assert!(living.in_the_way_of(&builder).is_some());
@@ -168,5 +194,20 @@ mod tests {
         std::fs::create_dir(dir.path().join(".new-node")).expect("a folder");
         std::fs::write(dir.path().join("readme"), "").expect("a file");
         assert!(list(dir.path()).expect("a list").is_empty());
+    }
+
+    #[test]
+    fn errors_name_no_place_of_this_machine() {
+        let place = "/srv/opsy/runs/node-1";
+        for (error, told) in [
+            ("/srv/opsy/runs/node-1/work/packer/a.pkr.hcl:3: no", "packer/a.pkr.hcl:3: no"),
+            ("open /srv/opsy/runs/node-1/tmp/x: no", "open <run>/tmp/x: no"),
+            ("in /srv/opsy/runs/node-1 and /srv/opsy/runs/node-1/work", "in <run> and <run>/work"),
+            ("a long line, cut in /srv/opsy/ru…", "a long line, cut in <run>…"),
+            ("a long line, cut elsewhere…", "a long line, cut elsewhere…"),
+            ("/usr/bin/packer is gone", "/usr/bin/packer is gone"),
+        ] {
+            assert_eq!(without(error, place), told);
+        }
     }
 }

@@ -292,12 +292,12 @@ impl Shared {
 
     fn read_run(&self, dir: &Path, name: RunName, facts: RunFacts) -> io::Result<Run> {
         if let Some(report) = opsy_runner::read_report(dir)? {
-            return Ok(ended::run(name, facts, report));
+            return Ok(ended::run(name, facts, folders::without_places(report, dir)));
         }
         let state = if !self.watched().contains(&name) && !opsy_runner::is_alive(dir)? {
             // It may have ended since the first look.
             if let Some(report) = opsy_runner::read_report(dir)? {
-                return Ok(ended::run(name, facts, report));
+                return Ok(ended::run(name, facts, folders::without_places(report, dir)));
             }
             RunState::Lost("the runner ended without a result".into())
         } else if dir.join(wire::STOP).exists() {

@@ -47,7 +47,7 @@ fn push_broken(world: &World) {
         (own("refused"), refused),
         (own("undeclared"), undeclared),
         (own("failing"), local("echo no such package; exit 7")),
-        (own("fruitless"), local("exit 0")),
+        (own("fruitless"), local("echo $PWD; exit 0")),
         (own("told"), local("echo token is $TOKEN; exit 3")),
         (own("keyless"), local("exit 0")),
         (own("foreign"), local("exit 0")),
@@ -105,6 +105,9 @@ fn every_way_a_build_cannot_work_is_told_and_the_neighbour_builds() {
     assert_eq!(world.log(), log, "nothing new to say");
     assert!(!outcome.stderr.contains(TOKEN) && !outcome.stdout.contains(TOKEN));
     assert_nowhere(&world, TOKEN);
+    let history = world.git(&world.remote(), &["log", "--all", "--patch"]);
+    let place = world.state().display().to_string();
+    assert!(!history.contains(&place), "a place on this machine is in Git: {history}");
 }
 
 #[test]
