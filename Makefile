@@ -6,19 +6,24 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo test check build runner prerequisites bed idle format
+.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites bed idle bench format
 
 help:
-	@echo 'make demo    build, and watch Opsy do its main job once'
-	echo 'make test    build the test bed and run every test'
-	echo 'make check   format, lints, docs, generated files'
-	echo 'make runner  the static opsy-runner'
-	echo 'make bed     keep a test bed running and print its addresses'
-	echo 'make idle    what an idle agent costs'
-	echo 'make format  format the code and write generated files'
+	@echo 'make demo          build, and watch Opsy do its main job once'
+	echo 'make demo-cluster  the same in a real Kubernetes cluster of one node'
+	echo 'make test          build the test bed and run every test'
+	echo 'make check         format, lints, docs, generated files'
+	echo 'make runner        the static opsy-runner'
+	echo 'make bed           keep a test bed running and print its addresses'
+	echo 'make idle          what an idle agent costs'
+	echo 'make bench         what it costs to bring 1,000 manifests into a cluster'
+	echo 'make format        format the code and write generated files'
 
 prerequisites:
 	@tests/bed/bin/prerequisites
+
+cluster-prerequisites:
+	@tests/bed/bin/prerequisites cluster
 
 build: prerequisites
 	@cargo build --locked
@@ -36,11 +41,17 @@ demo: build
 	@python=$$(tests/bed/bin/venv)
 	OPSY=$(TARGET)/debug/opsy PYTHON=$$python tests/bed/demo/demo
 
-test: prerequisites
-	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv)
+demo-cluster: cluster-prerequisites build runner
+	@python=$$(tests/bed/bin/venv)
+	OPSY=$(TARGET)/debug/opsy RUNNER=$(TARGET)/runner/opsy-runner PYTHON=$$python tests/bed/demo/demo-cluster
+
+# The control plane is built after cargo has compiled: both at once need more memory than a small machine has.
+test: cluster-prerequisites runner
+	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_RUNNER=$(TARGET)/runner/opsy-runner
+	cargo test --locked --workspace --no-run
+	tests/bed/bin/controlplane >/dev/null
 	cargo test --locked --workspace
 	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git
-	cd ../.. && $(MAKE) --no-print-directory runner
 
 check: prerequisites
 	@cargo fmt --all --check
@@ -62,3 +73,10 @@ bed: prerequisites
 idle: build
 	@python=$$(tests/bed/bin/venv)
 	OPSY=$(TARGET)/debug/opsy PYTHON=$$python $$python tests/bed/idle.py
+
+# OPSY names another program to measure, such as a release build.
+bench: cluster-prerequisites build
+	@python=$$(tests/bed/bin/venv)
+	export CONTROLPLANE=$$(tests/bed/bin/controlplane) OPSY=$${OPSY:-$(TARGET)/debug/opsy}
+	(cd tests/bed/controlplane && GOFLAGS=-buildvcs=false go build -o $$OPSY_CACHE/bareloop ./bareloop)
+	BARELOOP=$$OPSY_CACHE/bareloop $$python tests/bed/bench.py

@@ -6,8 +6,8 @@ mod objects;
 mod outages;
 mod refusals;
 mod rules;
-mod scale;
 mod runs;
+mod scale;
 mod world;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 //! ```
 
 pub mod disk;
-mod folders;
+pub mod folders;
 pub mod home;
 pub mod lock;
 pub mod runs;

@@ -83,8 +83,10 @@ async fn the_charts_rules_are_enough_and_each_is_needed() {
     assert!(works(None).await, "with the chart's rules nothing is denied");
     let plural = <AMIRefresher as kube::Resource>::plural(&()).into_owned();
     let ours = ["packerbuilders", &plural, "packerbuilders/status", "amirefreshers/status", "events"];
-    let all =
-        rules().into_iter().map(|(name, _)| name).filter(|(resource, _)| ours.contains(&resource.as_str()));
+    // The builds' reading of events is theirs to miss.
+    let theirs = ("events".to_owned(), "list".to_owned());
+    let all = rules().into_iter().map(|(name, _)| name);
+    let all = all.filter(|rule| ours.contains(&rule.0.as_str()) && *rule != theirs);
     let tried = futures::stream::iter(all).map(|rule| async move { (works(Some(&rule)).await, rule) });
     let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
     assert!(tried.len() >= 16, "{tried:?}");
