@@ -182,13 +182,15 @@ impl Ledger {
         if awaited {
             self.awaited.remove(object);
         }
+        // What was done without an answer shows here; so does what somebody else put right.
+        let cured = !self.is_due(object) && self.troubles.remove(object).is_some();
         if self.is_foreign(object) {
             return Sight::Foreign;
         }
         let free = self.owner.is_some() && !self.held.contains(object);
         // What is about to be put back is looked at when that is done, or has failed.
         let stands = !self.differs(object) || self.troubles.contains_key(object);
-        Sight::Ours { wake: free && stands && (news || awaited), mend: free && !stands }
+        Sight::Ours { wake: free && stands && (news || awaited || cured), mend: free && !stands }
     }
 
     /// Notes that an object is gone.
@@ -210,15 +212,14 @@ impl Ledger {
             Some(trouble) => trouble.retry.is_some_and(|retry| retry <= now),
             None => true,
         };
-        let differing = self.wanted.keys().filter(|object| self.differs(object));
-        let removals =
-            self.removals.iter().filter(|object| self.live.get(object).is_some_and(|live| !live.deleting));
-        differing.chain(removals).filter(rested).cloned().collect()
+        let all = self.wanted.keys().chain(&self.removals);
+        all.filter(|object| self.is_due(object)).filter(rested).cloned().collect()
     }
 
     /// When something is due again that has failed.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.troubles.values().filter_map(|trouble| trouble.retry).min()
+        let due = self.troubles.iter().filter(|(object, _)| self.is_due(object));
+        due.filter_map(|(_, trouble)| trouble.retry).min()
     }
 
     /// Objects as Git says that have no status.
@@ -358,6 +359,12 @@ impl Ledger {
     fn is_foreign(&self, object: &ObjectKey) -> bool {
         let (Some(ours), Some(live)) = (&self.owner, self.live.get(object)) else { return false };
         live.owner.as_deref().is_some_and(|owner| owner != ours.as_str())
+    }
+
+    /// Is there something to send?
+    fn is_due(&self, object: &ObjectKey) -> bool {
+        let is_there = || self.live.get(object).is_some_and(|live| !live.deleting);
+        self.differs(object) || (self.removals.contains(object) && is_there())
     }
 
     /// Must the document be sent? Not to one that is being deleted: it is made anew when it is gone.

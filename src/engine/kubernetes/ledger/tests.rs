@@ -197,3 +197,18 @@ fn a_new_owner_makes_our_objects_foreign_and_back() {
     assert!(!loaded.look_again && loaded.news.len() == 1);
     assert!(load(&mut ledger, &[wanted], &[]).look_again);
 }
+
+#[test]
+fn what_took_effect_without_an_answer_is_no_trouble_any_more() {
+    let (mut ledger, wanted, now) = (Ledger::default(), document("a", "x"), Instant::now());
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    ledger.failed(&object("a"), Trouble::new(Class::TRANSIENT, "ApplyFailed", "no answer".into()), now);
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 1), false), WAKE, "the condition goes");
+    assert_eq!((ledger.trouble(&object("a")), ledger.next_retry()), (None, None));
+
+    load(&mut ledger, &[], &["a"]);
+    ledger.failed(&object("a"), Trouble::new(Class::TRANSIENT, "ApplyFailed", "no answer".into()), now);
+    assert!(ledger.next_retry().is_some());
+    saw(&mut ledger, "a", Live { deleting: true, ..applied(&wanted, 2) }, true);
+    assert_eq!((ledger.trouble(&object("a")), ledger.next_retry()), (None, None));
+}
