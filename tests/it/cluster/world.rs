@@ -96,15 +96,6 @@ impl Agent {
     }
 }
 
-/// Counts nothing.
-struct Unmetered;
-
-impl Meter for Unmetered {
-    fn begins(&self, _: &ObjectKey) {}
-    fn ends(&self, _: &ObjectKey, _: &'static str) {}
-    fn notes(&self, _: &Note) {}
-}
-
 pub fn commit(owner: &str, documents: &[Document], remove: &[&ObjectKey]) -> Load {
     Load {
         documents: documents.to_vec(),

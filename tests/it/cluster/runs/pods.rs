@@ -236,7 +236,7 @@ async fn a_pod_deleted_before_anybody_read_its_result_is_lost() {
     })
     .await;
     builds.world.restart().await;
-    let run = builds.world.run(&builds.builder).await;
+    let run = builds.world.ended(BUILT, &builds.builder).await;
     assert!(matches!(run.state, RunState::Lost(_)), "its image is found by tag: {run:?}");
 }
 
