@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod builder;
+pub mod checks;
 pub mod class;
 pub mod conditions;
 pub mod duration;

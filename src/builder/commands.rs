@@ -11,6 +11,9 @@ use super::spec::Problems;
 use crate::api::builder::{BuilderRun, Command};
 use crate::api::ids::digest;
 
+const SUB_COMMANDS: [&str; 3] = ["init", "validate", "build"];
+const ON_ERROR: [&str; 3] = ["cleanup", "abort", "run-cleanup-provisioner"];
+
 /// One Packer command as it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackerCommand {
@@ -51,9 +54,12 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
         Some("init") => Sub::Init,
         Some("validate") => Sub::Validate,
         Some("build") => Sub::Build,
-        other => {
-            let found = other.map_or("missing".to_owned(), |word| format!("{word:?} is unknown"));
-            problems.add(format!("{path}.subCommand"), format!("{found}: write init, validate or build"));
+        None | Some("") => {
+            problems.add(format!("{path}.subCommand"), "is missing: say init, validate or build");
+            return None;
+        }
+        Some(other) => {
+            problems.word(format!("{path}.subCommand"), other, &SUB_COMMANDS);
             return None;
         }
     };
@@ -76,12 +82,10 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
 fn on_error(word: Option<&str>, path: &str, problems: &mut Problems) -> Option<String> {
     match word {
         None | Some("") => return None,
-        Some("cleanup" | "abort" | "run-cleanup-provisioner") => {}
-        Some("ask") => problems
-            .add(path, "ask needs a person at a terminal: write cleanup, abort or run-cleanup-provisioner"),
-        Some(other) => {
-            problems.add(path, format!("{other:?} is none of cleanup, abort, run-cleanup-provisioner"))
+        Some("ask") => {
+            problems.add(path, format!("ask needs a person at a terminal: write {}", ON_ERROR.join(", ")))
         }
+        Some(word) => problems.word(path, word, &ON_ERROR),
     }
     word.map(str::to_owned)
 }

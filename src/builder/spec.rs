@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::commands::{self, PackerCommand};
-use crate::api::builder::{AmiFilter, BuilderRun, FailurePolicy, PackerBuilder, PackerBuilderSpec};
+use crate::api::Region;
+use crate::api::builder::{BuilderRun, FailurePolicy, PackerBuilder, PackerBuilderSpec};
+use crate::api::checks::{self, has_credentials};
 use crate::api::ids::digest;
-use crate::api::{Region, duration};
 use crate::aws::{Filter, ImageQuery};
 use crate::engine::PodSpec;
 use crate::git::templates::TemplateQuery;
@@ -25,11 +26,11 @@ const BACKOFF: Duration = Duration::from_secs(5 * 60);
 const MAX_BACKOFF: Duration = Duration::from_secs(6 * 3600);
 /// Who may own a base image when the filters name nobody.
 const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
+const REBUILD_ON: [&str; 4] = ["Expired", "BaseImage", "Template", "Spec"];
 /// Enough of a SHA-256 to tell versions of one builder apart.
 const TAG_DIGITS: usize = 16;
 
-/// A field path and what is wrong with it.
-pub type Problem = (String, String);
+pub use crate::api::checks::{Problem, Problems};
 
 /// A builder as it is meant, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,47 +78,11 @@ pub struct Failures {
     pub max_backoff: Duration,
 }
 
-/// Collects problems while reading goes on.
-#[derive(Debug, Default)]
-pub struct Problems(pub Vec<Problem>);
-
-impl Problems {
-    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        let problem = (path.into(), message.into());
-        if !self.0.contains(&problem) {
-            self.0.push(problem);
-        }
-    }
-
-    fn duration(&mut self, path: &str, text: Option<&String>) -> Option<Duration> {
-        let text = text.filter(|text| !text.is_empty());
-        duration::parse(text?).map_err(|error| self.add(path, error.to_string())).ok()
-    }
-
-    fn region(&mut self, text: Option<&String>) -> Option<Region> {
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
-            self.add("spec.region", "missing: name the AWS region the image is built in");
-            return None;
-        };
-        Region::parse(text.as_str()).map_err(|error| self.add("spec.region", error.to_string())).ok()
-    }
-
-    /// A path relative to the repository root that stays inside it, without `./` and a closing `/`.
-    pub fn path(&mut self, field: &str, text: &str) -> String {
-        let bad = text.starts_with('/') || text.split('/').any(|part| part == "..");
-        if bad {
-            self.add(field, format!("{text:?} leaves the repository: write a path relative to its root"));
-        }
-        let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
-    }
-}
-
 /// Reads a builder, or says all that is wrong with it as (field path, message).
 pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
     let mut problems = Problems::default();
     let spec = &object.spec;
-    let region = problems.region(spec.region.as_ref());
+    let region = region(spec.region.as_ref(), &mut problems);
     let run = spec.builder.clone().unwrap_or_default();
     if spec.builder.is_none() {
         problems.add("spec.builder", "missing: say where the Packer template is");
@@ -129,7 +94,7 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
     let rebuild_on = rebuild_on(spec.rebuild_on.as_deref(), &mut problems);
     let times = times(spec, &mut problems);
     let pod = super::pod::spec(spec, &run, &mut problems);
-    check_url(run.repo_url.as_deref(), &mut problems);
+    check_texts(spec, &run, &mut problems);
     let Some(region) = region.filter(|_| problems.0.is_empty()) else {
         return Err(problems.0);
     };
@@ -144,14 +109,22 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
         rebuild_on,
         failures,
         template,
+        debug: run.debug.unwrap_or(false),
         commands,
         repo_url: written(run.repo_url),
         branch: written(run.branch),
         secret: written(run.secret),
-        debug: run.debug.unwrap_or(false),
         pod,
         region,
     })
+}
+
+fn region(text: Option<&String>, problems: &mut Problems) -> Option<Region> {
+    let Some(text) = checks::written(text) else {
+        problems.add("spec.region", "missing: name the AWS region the image is built in");
+        return None;
+    };
+    problems.region("spec.region", text)
 }
 
 struct Times {
@@ -198,16 +171,11 @@ fn rebuild_on(words: Option<&[String]>, problems: &mut Problems) -> RebuildOn {
     };
     let mut on = RebuildOn { expired: false, base_image: false, template: false, spec: false, written: true };
     for (index, word) in words.iter().enumerate() {
-        match word.as_str() {
-            "Expired" => on.expired = true,
-            "BaseImage" => on.base_image = true,
-            "Template" => on.template = true,
-            "Spec" => on.spec = true,
-            _ => problems.add(
-                format!("spec.rebuildOn[{index}]"),
-                format!("{word:?} is none of Expired, BaseImage, Template, Spec"),
-            ),
-        }
+        problems.word(format!("spec.rebuildOn[{index}]"), word, &REBUILD_ON);
+        on.expired |= word == "Expired";
+        on.base_image |= word == "BaseImage";
+        on.template |= word == "Template";
+        on.spec |= word == "Spec";
     }
     on
 }
@@ -219,12 +187,12 @@ fn base_query(spec: &PackerBuilderSpec, region: &Region, problems: &mut Problems
     let mut owners = Vec::new();
     let mut rest = Vec::new();
     for (index, filter) in filters.iter().enumerate() {
-        let Some(filter) = checked_filter(filter, &format!("spec.amiFilters[{index}]"), problems) else {
+        let Some((name, values)) = problems.filter(&format!("spec.amiFilters[{index}]"), filter) else {
             continue;
         };
-        match filter.name.as_str() {
-            "owner-id" | "owner-alias" => owners.extend(filter.values),
-            _ => rest.push(filter),
+        match name.as_str() {
+            "owner-id" | "owner-alias" => owners.extend(values),
+            _ => rest.push(Filter { name, values }),
         }
     }
     if rest.is_empty() && problems.0.is_empty() {
@@ -237,19 +205,6 @@ fn base_query(spec: &PackerBuilderSpec, region: &Region, problems: &mut Problems
         owners = DEFAULT_OWNERS.map(str::to_owned).to_vec();
     }
     Some(ImageQuery { region: region.clone(), owners, filters: rest })
-}
-
-fn checked_filter(filter: &AmiFilter, path: &str, problems: &mut Problems) -> Option<Filter> {
-    let name = filter.name.clone().unwrap_or_default();
-    let values = filter.values.clone().unwrap_or_default();
-    if name.is_empty() {
-        problems.add(format!("{path}.name"), "missing: name an EC2 filter, such as name or architecture");
-    }
-    if values.is_empty() || values.iter().any(String::is_empty) {
-        problems.add(format!("{path}.values"), "missing or empty: give at least one value");
-        return None;
-    }
-    (!name.is_empty()).then_some(Filter { name, values })
 }
 
 /// All the repository's files a build reads: the template of the build, what other commands name,
@@ -269,7 +224,9 @@ fn template_query(
     for folder in folders.chain(dir).filter(|folder| *folder != template && folder != ".") {
         inputs.extend([format!("{folder}/**"), folder]);
     }
-    for (index, glob) in run.inputs.iter().flatten().enumerate() {
+    let globs = run.inputs.as_deref().unwrap_or_default();
+    problems.globs("spec.builder.inputs", globs);
+    for (index, glob) in globs.iter().enumerate() {
         inputs.push(problems.path(&format!("spec.builder.inputs[{index}]"), glob));
     }
     inputs.sort();
@@ -281,13 +238,18 @@ fn template_query(
     TemplateQuery { template, var_files, inputs, whole }
 }
 
-/// A credential in the address would end up in tags, logs and status.
-fn check_url(url: Option<&str>, problems: &mut Problems) {
-    let authority =
-        url.and_then(|url| url.split_once("://")).map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
-    if authority.and_then(|part| part.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':')) {
-        problems.add("spec.builder.repoURL", "holds a password: keep credentials out of addresses");
+/// What goes by its text alone.
+fn check_texts(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Problems) {
+    // A credential in the address would end up in tags, logs and status.
+    if run.repo_url.as_deref().is_some_and(has_credentials) {
+        let words = "holds a user or password; take it out of the URL, and change it where it is valid: it is in the history now";
+        problems.add("spec.builder.repoURL", words);
     }
+    problems.name("spec.builder.secret", run.secret.as_ref());
+    problems.name("spec.builder.jobServiceAccountName", run.job_service_account_name.as_ref());
+    problems.name("spec.gitSync.secret", spec.git_sync.as_ref().and_then(|sync| sync.secret.as_ref()));
+    let slack = spec.notifier.as_ref().and_then(|notifier| notifier.slack.as_ref());
+    problems.name("spec.notifier.slack.secret", slack.and_then(|slack| slack.secret.as_ref()));
 }
 
 /// Tag value `opsy.dev/spec`: what of the manifest goes into an image, with a format version.

@@ -1,19 +1,19 @@
 //! Strictness: a tree held against a schema, every finding with its line.
 //!
 //! The schemas are the ones that API servers and editors get, so all three agree. What a schema
-//! cannot say (durations, regions, paths) is in `rules`, on the typed spec.
+//! cannot say (durations, regions, paths) the reconcilers' specs say; what is only odd, `notes` does.
 
 use serde_json::Value as Json;
+
+use crate::api::checks::closest;
 
 use super::Severity;
 use super::yaml::{Entry, Node, Scalar, Value};
 
-pub mod rules;
+pub mod notes;
 
 /// Texts that YAML 1.1 reads as booleans and YAML 1.2 as texts.
 const OLD_BOOLEANS: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
-/// How alike two names must be to be offered as "did you mean" (Jaro-Winkler, 1 is equal).
-const ALIKE: f64 = 0.83;
 
 /// Something found at a line of a file that the caller knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,16 +99,6 @@ pub fn unknown(key: &str, path: &str, schema: &Json) -> String {
     }
 }
 
-/// The known name a text was probably meant to be.
-pub fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let lower = text.to_lowercase();
-    names
-        .map(|name| (strsim::jaro_winkler(&lower, &name.to_lowercase()), name))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, name)| name)
-}
-
 /// Why a scalar is not of the type that is due.
 fn mismatch(due: &str, scalar: &Scalar) -> Option<(Severity, String)> {
     let raw = &scalar.raw;
@@ -174,6 +164,3 @@ fn shape(value: &Value) -> &'static str {
         Value::Map(_) => "a map",
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use crate::api::checks::{closest, is_label, is_object_name};
 use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpec, VERSION, schema};
 
-use super::check::rules::{self, is_label, is_object_name};
+use super::check::notes::{self, Note};
 use super::check::{self, Finding};
 use super::yaml::{Node, Parsed, Value};
 use super::{Document, ExtraRules, Json as Text, Severity};
@@ -142,12 +143,12 @@ fn sort(root: &Node) -> Sort<'_> {
         }
         (GROUP, None) if kind.ends_with("List") => items(root, kind),
         (GROUP, None) => {
-            let meant = check::closest(kind, ["PackerBuilder", "AMIRefresher"].into_iter());
+            let meant = closest(kind, ["PackerBuilder", "AMIRefresher"].into_iter());
             let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
             Sort::Wrong(format!("kind: {GROUP} has no kind {kind}{meant}"))
         }
         ("", None) if kind == "List" => items(root, kind),
-        (_, Some(known)) if check::closest(group, [GROUP].into_iter()).is_some() => {
+        (_, Some(known)) if closest(group, [GROUP].into_iter()).is_some() => {
             Sort::Wrong(format!("apiVersion: {known} is of {GROUP}/{VERSION}, not of {group}"))
         }
         _ => Sort::Foreign(format!("{kind} is not ours: ignored")),
@@ -189,6 +190,7 @@ impl Object<'_> {
         self.findings.push(Finding::error(line, format!("{path}: {words}")));
     }
 
+    /// Whatever is wrong is said at once, so nothing ends this but a part that cannot be read at all.
     fn draft(&mut self, extra: &ExtraRules) -> Option<Draft> {
         self.fields();
         let metadata = self.metadata();
@@ -197,7 +199,7 @@ impl Object<'_> {
         let text = |field: &str| metadata[field].as_str().map(str::to_owned);
         let draft = Draft {
             kind: self.kind,
-            name: text("name")?,
+            name: text("name").unwrap_or_default(),
             namespace: text("namespace"),
             json: Text::from(&json!({
                 "apiVersion": format!("{GROUP}/{VERSION}"),
@@ -209,13 +211,14 @@ impl Object<'_> {
             made: Arc::default(),
         };
         self.extra(extra(&draft.document("", ANY_NAMESPACE)));
-        let wrong = self.findings.iter().any(|finding| finding.severity == Severity::Error);
-        (!wrong).then_some(draft)
+        (!self.is_wrong()).then_some(draft)
     }
 
-    /// What the rules of others find in fields that nothing was found in yet.
+    /// What the rules of others find in fields that nothing was found in yet. Beside other errors a field
+    /// that is missing may be one of those misspelled.
     fn extra(&mut self, broken: Vec<(String, String)>) {
-        for (path, words) in broken {
+        let wrong = self.is_wrong();
+        for (path, words) in broken.into_iter().filter(|(path, _)| !wrong || self.root.has(path)) {
             let known = format!("{path}: ");
             let said = |finding: &Finding| {
                 finding.severity == Severity::Error && finding.message.starts_with(&known)
@@ -335,30 +338,35 @@ impl Object<'_> {
             self.error("spec", "is required and missing");
             return None;
         };
-        let before = self.findings.len();
         check::against(node, schema::spec(self.kind), "spec", self.root.line_of("spec"), &mut self.findings);
-        let wrong = self.findings[before..].iter().any(|finding| finding.severity == Severity::Error);
         let spec = node.json();
-        match rules(self.kind, &spec) {
+        match notes(self.kind, &spec) {
+            Ok(notes) => {
+                let line_of = |path: &str| self.root.line_of(path);
+                let notes =
+                    notes.into_iter().map(|(path, words)| (line_of(&path), format!("{path}: {words}")));
+                self.findings.extend(notes.map(|(line, words)| Finding::note(line, words)));
+                Some(spec)
+            }
             // The schema has said why already.
-            Err(_) if wrong => {}
-            Err(error) => self.error("spec", &error.to_string()),
-            Ok(broken) => {
-                for (path, words, severity) in broken {
-                    let line = self.root.line_of(&path);
-                    self.findings.push(Finding { line, message: format!("{path}: {words}"), severity });
-                }
+            Err(_) if self.is_wrong() => None,
+            Err(error) => {
+                self.error("spec", &error.to_string());
+                None
             }
         }
-        (!wrong).then_some(spec)
+    }
+
+    fn is_wrong(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 }
 
-/// What breaks the rules of a kind, as far as its fields can be read.
-fn rules(kind: Kind, spec: &Json) -> serde_json::Result<Vec<rules::Broken>> {
+/// What is odd in a spec, as far as it is one.
+fn notes(kind: Kind, spec: &Json) -> serde_json::Result<Vec<Note>> {
     Ok(match kind {
-        Kind::PackerBuilder => rules::builder(&PackerBuilderSpec::deserialize(spec)?),
-        Kind::AMIRefresher => rules::refresher(&AMIRefresherSpec::deserialize(spec)?),
+        Kind::PackerBuilder => notes::builder(&PackerBuilderSpec::deserialize(spec)?),
+        Kind::AMIRefresher => notes::refresher(&AMIRefresherSpec::deserialize(spec)?),
     })
 }
 

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
+use crate::api::checks::{Problem, Problems, is_label, leaves};
 use crate::api::ids::Owner;
 use crate::api::schema;
 use crate::settings::RepoSettings;
 
 use super::Severity;
-use super::check::rules::{Rules, is_label, leaves};
+use super::check::notes::{Note, Notes};
 use super::check::{self, Finding};
 use super::yaml;
 
@@ -47,53 +48,60 @@ pub fn read(content: &[u8]) -> (Option<RepoSettings>, Vec<Finding>) {
             (None, findings)
         }
         Ok(settings) => {
-            for (path, words, severity) in rules(&settings) {
-                findings.push(Finding {
-                    line: parsed.root.line_of(&path),
-                    message: format!("{path}: {words}"),
-                    severity,
-                });
-            }
+            let said =
+                |(path, words): (String, String)| (parsed.root.line_of(&path), format!("{path}: {words}"));
+            findings.extend(
+                rules(&settings).into_iter().map(said).map(|(line, words)| Finding::error(line, words)),
+            );
+            findings.extend(
+                notes(&settings).into_iter().map(said).map(|(line, words)| Finding::note(line, words)),
+            );
             let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
             ((!wrong).then_some(settings), findings)
         }
     }
 }
 
-fn rules(settings: &RepoSettings) -> Vec<check::rules::Broken> {
-    let mut rules = Rules::default();
+fn notes(settings: &RepoSettings) -> Vec<Note> {
+    let mut notes = Notes::default();
+    notes.empty(
+        "publish.quietPeriod",
+        &settings.publish.as_ref().and_then(|publish| publish.quiet_period.clone()),
+    );
+    notes.0
+}
+
+fn rules(settings: &RepoSettings) -> Vec<Problem> {
+    let mut rules = Problems::default();
     if let Some(Err(bad)) = settings.agent_id.as_ref().map(Owner::parse) {
-        rules.error("agentID", bad.to_string());
+        rules.add("agentID", bad.to_string());
     }
     for (index, account) in settings.accounts.iter().flatten().enumerate() {
         if account.len() != ACCOUNT_DIGITS || !account.chars().all(|c| c.is_ascii_digit()) {
-            rules.error(
+            rules.add(
                 format!("accounts[{index}]"),
                 format!("{account:?} is not an account id: {ACCOUNT_DIGITS} digits, in quotes"),
             );
         }
     }
     if let Some(namespace) = settings.namespace.as_ref().filter(|namespace| !is_label(namespace)) {
-        rules.error(
-            "namespace",
-            format!("{namespace:?} is not a namespace: use a-z, 0-9 and '-', at most 63"),
-        );
+        rules.add("namespace", format!("{namespace:?} is not a namespace: use a-z, 0-9 and '-', at most 63"));
     }
     if let Some(path) = &settings.status_path {
         match leaves(path) {
             Some(why) => {
-                rules.error("statusPath", format!("{path:?} {why}; write it relative to the path Opsy reads"))
+                rules.add("statusPath", format!("{path:?} {why}; write it relative to the path Opsy reads"))
             }
             None if path.split('/').any(|step| matches!(step, "" | ".")) => {
-                rules.error("statusPath", format!("{path:?} must name a folder of its own, like `status`"));
+                rules.add("statusPath", format!("{path:?} must name a folder of its own, like `status`"));
             }
             None => {}
         }
     }
     if let Some(publish) = &settings.publish {
-        rules.duration("publish.quietPeriod", &publish.quiet_period);
+        rules.duration("publish.quietPeriod", publish.quiet_period.as_ref());
         if let Some(branch) = publish.branch.as_ref().filter(|branch| !is_branch(branch)) {
-            rules.error("publish.branch", format!("{branch:?} is not the name of a branch"));
+            rules.add("publish.branch", format!("{branch:?} is not the name of a branch"));
         }
         one_line(&mut rules, "publish.commitSuffix", &publish.commit_suffix);
     }
@@ -104,17 +112,17 @@ fn rules(settings: &RepoSettings) -> Vec<check::rules::Broken> {
     if let Some(Some(builds)) = settings.limits.as_ref().map(|limits| limits.concurrent_builds)
         && builds < 1
     {
-        rules.error(
+        rules.add(
             "limits.concurrentBuilds",
             format!("{builds} would build nothing; suspend builders instead"),
         );
     }
-    rules.broken
+    rules.0
 }
 
-fn one_line(rules: &mut Rules, path: &str, text: &Option<String>) {
+fn one_line(rules: &mut Problems, path: &str, text: &Option<String>) {
     if text.as_ref().is_some_and(|text| text.contains(['\n', '\r', '\0', '<', '>'])) {
-        rules.error(path, "must be one line without < and >");
+        rules.add(path, "must be one line without < and >");
     }
 }
 

@@ -116,23 +116,33 @@ impl Node {
 
     /// Line of a field such as `spec.builder.commands[1].args`, or of the deepest part that is there.
     pub fn line_of(&self, path: &str) -> usize {
+        self.find(path).0
+    }
+
+    /// Is the field itself there?
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path).1
+    }
+
+    /// The line of the deepest part of a path that is there, and whether that is all of it.
+    fn find(&self, path: &str) -> (usize, bool) {
         let (mut node, mut line) = (self, self.line);
         for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
             let (next, at) = match (&node.value, step.strip_suffix(']')) {
                 (Value::List(items), Some(index)) => {
                     match index.parse().ok().and_then(|index: usize| items.get(index)) {
                         Some(item) => (item, item.line),
-                        None => break,
+                        None => return (line, false),
                     }
                 }
                 _ => match node.entry(step) {
                     Some(entry) => (&entry.value, entry.line),
-                    None => break,
+                    None => return (line, false),
                 },
             };
             (node, line) = (next, at);
         }
-        line
+        (line, true)
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 
 use crate::api::builder::AmiFilter;
+use crate::api::checks::{Problems, is_object_name};
 use crate::api::ids::digest;
-use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations, duration};
+use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery};
 
@@ -20,8 +21,7 @@ const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
 /// EKS takes 1 to 100, as a count and as a percentage.
 const UNAVAILABLE: std::ops::RangeInclusive<i32> = 1..=100;
 
-/// A problem: the path of the field, and what is wrong with it.
-pub type Problem = (String, String);
+pub use crate::api::checks::Problem;
 
 /// A valid refresher.
 #[derive(Clone, Debug)]
@@ -102,22 +102,24 @@ impl Spec {
 
 /// Reads a refresher; on failure every problem found, not only the first.
 pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     let spec = &object.spec;
     let key = Key {
         namespace: object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
         name: object.metadata.name.clone().unwrap_or_default(),
     };
-    let region = note(&mut problems, "spec.region", Region::parse(spec.region.clone()));
+    let region = problems.region("spec.region", &spec.region);
     if spec.cluster_name.trim().is_empty() {
-        problems.push(problem("spec.clusterName", "is empty: name the EKS cluster"));
+        problems.add("spec.clusterName", "is empty: name the EKS cluster");
     }
+    let slack = spec.notifier.as_ref().and_then(|notifier| notifier.slack.as_ref());
+    problems.name("spec.notifier.slack.secret", slack.and_then(|slack| slack.secret.as_ref()));
     let source = source(spec, region.as_ref(), &key.namespace, &mut problems);
     let scope = scope(spec, &mut problems);
     let (expires_in, timer) = times(spec, &mut problems);
     let how = how(spec, &mut problems);
     match (region, source, scope) {
-        (Some(region), Some(source), Some(scope)) if problems.is_empty() => Ok(Spec {
+        (Some(region), Some(source), Some(scope)) if problems.0.is_empty() => Ok(Spec {
             region,
             cluster: spec.cluster_name.trim().to_owned(),
             source,
@@ -128,7 +130,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
             paused: paused(object),
             key,
         }),
-        _ => Err(problems),
+        _ => Err(problems.0),
     }
 }
 
@@ -136,41 +138,36 @@ fn source(
     spec: &AMIRefresherSpec,
     region: Option<&Region>,
     namespace: &str,
-    problems: &mut Vec<Problem>,
+    problems: &mut Problems,
 ) -> Option<Source> {
     if let Some(ami) = spec.ami.as_ref().filter(|ami| !ami.is_empty()) {
-        return note(problems, "spec.ami", ImageId::parse(ami.trim())).map(Source::Image);
+        return problems.read("spec.ami", ImageId::parse(ami.trim())).map(Source::Image);
     }
     if let Some(filters) = spec.ami_filters.as_ref().filter(|filters| !filters.is_empty()) {
         let (owners, filters) = query(filters, problems);
         return region.map(|region| Source::Filters(ImageQuery { region: region.clone(), owners, filters }));
     }
     let Some(from) = &spec.ami_from else { return Some(Source::Cluster) };
-    match from.packer_builder.as_deref().map(str::trim).filter(|name| !name.is_empty()) {
+    match from.packer_builder.as_deref().map(str::trim).filter(|name| is_object_name(name)) {
         Some(name) => Some(Source::Builder(Key { namespace: namespace.to_owned(), name: name.to_owned() })),
         None => {
-            problems.push(problem("spec.amiFrom.packerBuilder", "is missing: name the PackerBuilder"));
+            let words = "must be the name of a PackerBuilder of the same namespace";
+            problems.add("spec.amiFrom.packerBuilder", words);
             None
         }
     }
 }
 
 /// Owners and the other filters: EC2 wants owners as a parameter of their own.
-fn query(written: &[AmiFilter], problems: &mut Vec<Problem>) -> (Vec<String>, Vec<Filter>) {
+fn query(written: &[AmiFilter], problems: &mut Problems) -> (Vec<String>, Vec<Filter>) {
     let (mut owners, mut filters) = (Vec::new(), Vec::new());
     for (index, filter) in written.iter().enumerate() {
-        let path = format!("spec.amiFilters[{index}]");
-        let name = filter.name.as_deref().map(str::trim).unwrap_or_default();
-        let values = filter.values.clone().unwrap_or_default();
-        if name.is_empty() {
-            problems.push(problem(&format!("{path}.name"), "is missing"));
-        }
-        if values.is_empty() {
-            problems.push(problem(&format!("{path}.values"), "is empty: give at least one value"));
-        }
-        match name {
+        let Some((name, values)) = problems.filter(&format!("spec.amiFilters[{index}]"), filter) else {
+            continue;
+        };
+        match name.as_str() {
             "owner-id" | "owner-alias" => owners.extend(values),
-            _ => filters.push(Filter { name: name.to_owned(), values }),
+            _ => filters.push(Filter { name, values }),
         }
     }
     if owners.is_empty() {
@@ -181,7 +178,7 @@ fn query(written: &[AmiFilter], problems: &mut Vec<Problem>) -> (Vec<String>, Ve
     (owners, filters)
 }
 
-fn scope(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> Option<Scope> {
+fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {
     let include = spec.node_groups.as_ref().and_then(|groups| groups.include.clone()).unwrap_or_default();
     let exclude = spec.exclude.clone().unwrap_or_default();
     let include_set = globs(&include, "spec.nodeGroups.include", problems)?;
@@ -189,18 +186,16 @@ fn scope(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> Option<Scope> 
     Some(Scope { include: (!include.is_empty()).then_some(include_set), exclude })
 }
 
-fn globs(patterns: &[String], path: &str, problems: &mut Vec<Problem>) -> Option<GlobSet> {
+fn globs(patterns: &[String], path: &str, problems: &mut Problems) -> Option<GlobSet> {
     let mut set = GlobSetBuilder::new();
-    for (index, pattern) in patterns.iter().enumerate() {
-        if let Some(glob) = note(problems, &format!("{path}[{index}]"), Glob::new(pattern)) {
-            set.add(glob);
-        }
+    for glob in problems.globs(path, patterns) {
+        set.add(glob);
     }
-    note(problems, path, set.build())
+    problems.read(path, set.build())
 }
 
 /// `expiresIn` and `controllerTimer`, which may stand under `timeOuts` or directly under `spec`.
-fn times(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> (Option<Duration>, Option<Duration>) {
+fn times(spec: &AMIRefresherSpec, problems: &mut Problems) -> (Option<Duration>, Option<Duration>) {
     let nested = spec.time_outs.clone().unwrap_or_default();
     let mut read = |field: &str, nested: Option<&String>, direct: Option<&String>| {
         // Empty texts and zeros are how the operator's manifests say nothing.
@@ -210,29 +205,30 @@ fn times(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> (Option<Durati
             && nested != direct
         {
             let words = format!("says {direct:?}, and spec.timeOuts.{field} says {nested:?}: keep one");
-            problems.push(problem(&format!("spec.{field}"), &words));
+            problems.add(format!("spec.{field}"), words);
         }
         let path = if nested.is_some() { format!("spec.timeOuts.{field}") } else { format!("spec.{field}") };
-        nested.or(direct).and_then(|text| note(problems, &path, duration::parse(text)))
+        problems.duration(&path, nested.or(direct))
     };
     let expires = read("expiresIn", nested.expires_in.as_ref(), spec.expires_in.as_ref());
     let timer = read("controllerTimer", nested.controller_timer.as_ref(), spec.controller_timer.as_ref());
     (expires, timer)
 }
 
-fn how(spec: &AMIRefresherSpec, problems: &mut Vec<Problem>) -> How {
+fn how(spec: &AMIRefresherSpec, problems: &mut Problems) -> How {
     let config = spec.refresh_config.clone().unwrap_or_default();
     let written = |value: &i32| *value != 0;
     let (count, percentage) =
         (config.max_unavailable.filter(written), config.max_unavailable_percentage.filter(written));
     for (field, value) in [("maxUnavailable", count), ("maxUnavailablePercentage", percentage)] {
         if value.is_some_and(|value| !UNAVAILABLE.contains(&value)) {
-            problems.push(problem(&format!("spec.refreshConfig.{field}"), "must be from 1 to 100"));
+            let words = format!("{} is out of bounds: it goes from 1 to 100", value.unwrap_or_default());
+            problems.add(format!("spec.refreshConfig.{field}"), words);
         }
     }
     if count.is_some() && percentage.is_some() {
-        let words = "EKS takes maxUnavailable or maxUnavailablePercentage, not both";
-        problems.push(problem("spec.refreshConfig", words));
+        let words = "EKS takes either a number or a percentage: drop this or `maxUnavailable`";
+        problems.add("spec.refreshConfig.maxUnavailablePercentage", words);
     }
     let given = count.is_some() || percentage.is_some();
     How {
@@ -250,13 +246,4 @@ fn paused(object: &AMIRefresher) -> Option<Paused> {
     } else {
         (!enabled).then_some(Paused::Disabled)
     }
-}
-
-fn problem(path: &str, message: &str) -> Problem {
-    (path.to_owned(), message.to_owned())
-}
-
-/// The value, or its problem noted.
-fn note<T, E: std::fmt::Display>(problems: &mut Vec<Problem>, path: &str, read: Result<T, E>) -> Option<T> {
-    read.map_err(|error| problems.push((path.to_owned(), error.to_string()))).ok()
 }

@@ -103,7 +103,6 @@ fn every_problem_of_a_spec_is_named_with_its_field() {
         "spec.exclude[1]",
         "spec.expiresIn",
         "spec.controllerTimer",
-        "spec.refreshConfig",
         "spec.refreshConfig.maxUnavailable",
         "spec.refreshConfig.maxUnavailablePercentage",
     ];

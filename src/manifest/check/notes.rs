@@ -1,0 +1,114 @@
+//! What is odd in either kind, and harmless: told, so that nobody believes it does something.
+
+use crate::api::builder::{BuilderRun, Command, Notifier};
+use crate::api::{AMIRefresherSpec, PackerBuilderSpec};
+
+/// A field path and what is to be said of it.
+pub type Note = (String, String);
+
+/// Collects notes.
+#[derive(Default)]
+pub struct Notes(pub Vec<Note>);
+
+impl Notes {
+    fn add(&mut self, path: impl Into<String>, words: &str) {
+        self.0.push((path.into(), words.to_owned()));
+    }
+
+    /// An empty text, which the operator took for none.
+    pub fn empty(&mut self, path: impl Into<String>, text: &Option<String>) {
+        if text.as_deref() == Some("") {
+            self.add(path, "is empty and counts as not set");
+        }
+    }
+
+    fn all_empty<const N: usize>(&mut self, at: &str, fields: [(&str, &Option<String>); N]) {
+        for (field, text) in fields {
+            self.empty(format!("{at}.{field}"), text);
+        }
+    }
+
+    fn notifier(&mut self, notifier: &Option<Notifier>) {
+        if let Some(slack) = notifier.as_ref().and_then(|notifier| notifier.slack.as_ref()) {
+            self.empty("spec.notifier.slack.secret", &slack.secret);
+        }
+    }
+}
+
+/// What is odd in a PackerBuilder.
+pub fn builder(spec: &PackerBuilderSpec) -> Vec<Note> {
+    let mut notes = Notes::default();
+    notes.all_empty("spec", [("clusterName", &spec.cluster_name)]);
+    let times = spec.time_outs.clone().unwrap_or_default();
+    notes.all_empty(
+        "spec.timeOuts",
+        [
+            ("expiresIn", &times.expires_in),
+            ("controllerTimer", &times.controller_timer),
+            ("build", &times.build),
+            ("pending", &times.pending),
+        ],
+    );
+    let policy = spec.failure_policy.clone().unwrap_or_default();
+    notes
+        .all_empty("spec.failurePolicy", [("backoff", &policy.backoff), ("maxBackoff", &policy.max_backoff)]);
+    if let Some(sync) = &spec.git_sync {
+        notes.empty("spec.gitSync.secret", &sync.secret);
+    }
+    if let Some(run) = &spec.builder {
+        packer(&mut notes, run);
+    }
+    notes.notifier(&spec.notifier);
+    notes.0
+}
+
+fn packer(notes: &mut Notes, run: &BuilderRun) {
+    notes.all_empty(
+        "spec.builder",
+        [
+            ("repoURL", &run.repo_url),
+            ("dir", &run.dir),
+            ("secret", &run.secret),
+            ("jobServiceAccountName", &run.job_service_account_name),
+        ],
+    );
+    for (index, command) in run.commands.iter().flatten().enumerate() {
+        packer_command(notes, &format!("spec.builder.commands[{index}]"), command);
+    }
+}
+
+fn packer_command(notes: &mut Notes, at: &str, command: &Command) {
+    notes.all_empty(
+        at,
+        [
+            ("onError", &command.on_error),
+            ("workingDir", &command.working_dir),
+            ("variablesFile", &command.variables_file),
+        ],
+    );
+}
+
+/// What is odd in an AMIRefresher.
+pub fn refresher(spec: &AMIRefresherSpec) -> Vec<Note> {
+    let mut notes = Notes::default();
+    let times = spec.time_outs.clone().unwrap_or_default();
+    notes.all_empty(
+        "spec.timeOuts",
+        [("expiresIn", &times.expires_in), ("controllerTimer", &times.controller_timer)],
+    );
+    notes.all_empty(
+        "spec",
+        [("ami", &spec.ami), ("expiresIn", &spec.expires_in), ("controllerTimer", &spec.controller_timer)],
+    );
+    let config = spec.refresh_config.clone().unwrap_or_default();
+    for (field, value) in [
+        ("maxUnavailable", config.max_unavailable),
+        ("maxUnavailablePercentage", config.max_unavailable_percentage),
+    ] {
+        if value == Some(0) {
+            notes.add(format!("spec.refreshConfig.{field}"), "0 counts as not set");
+        }
+    }
+    notes.notifier(&spec.notifier);
+    notes.0
+}

@@ -1,0 +1,41 @@
+//! Reading a commit's files, by topic: fields against their schema, what a schema cannot say, whole
+//! documents, `opsy.yaml`, and many files together.
+
+mod documents;
+mod fields;
+mod files;
+mod settings;
+mod values;
+
+use serde_json::json;
+
+use super::*;
+
+const BUILDER: &str =
+    "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\nspec:\n";
+const REFRESHER: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\nmetadata:\n  name: demo\nspec:\n  region: us-east-1\n  clusterName: demo\n";
+
+fn source(path: &str, content: &str) -> SourceFile {
+    let blob = crate::api::ids::digest(&[content]);
+    SourceFile { path: path.to_owned(), blob, content: content.as_bytes().to_vec() }
+}
+
+fn read(files: &[(&str, &str)]) -> ObjectSet {
+    let files: Vec<_> = files.iter().map(|(path, content)| source(path, content)).collect();
+    Reader::default().read(&files)
+}
+
+fn lines(set: &ObjectSet) -> Vec<String> {
+    let said = |problem: &Problem| match problem.severity {
+        Severity::Error => problem.to_string(),
+        Severity::Note => format!("note {problem}"),
+    };
+    set.problems.iter().map(said).collect()
+}
+
+/// Exactly these messages for one file, and no object when any is an error.
+fn expect(text: &str, messages: &[&str]) {
+    let set = read(&[("a.yaml", text)]);
+    assert_eq!(lines(&set), messages, "{text}");
+    assert_eq!(set.documents.is_empty(), !set.complete() || text.is_empty(), "{text}");
+}

@@ -1,0 +1,67 @@
+//! `opsy.yaml`: read strictly, and the last good one stays in force.
+
+use super::*;
+
+#[test]
+fn settings_are_read_strictly() {
+    for (text, message) in [
+        ("agentId: x\n", "opsy.yaml:1: agentId: unknown field; did you mean `agentID`?"),
+        (
+            "agentID: 'a b'\n",
+            "opsy.yaml:1: agentID: \"a b\" is not an owner (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.')",
+        ),
+        (
+            "accounts: [123456789012]\n",
+            "opsy.yaml:1: accounts[0]: must be a text, and 123456789012 is a number; put it in quotes: \"123456789012\"",
+        ),
+        (
+            "accounts: ['12345']\n",
+            "opsy.yaml:1: accounts[0]: \"12345\" is not an account id: 12 digits, in quotes",
+        ),
+        (
+            "\nnamespace: A\n",
+            "opsy.yaml:2: namespace: \"A\" is not a namespace: use a-z, 0-9 and '-', at most 63",
+        ),
+        (
+            "statusPath: ../x\n",
+            "opsy.yaml:1: statusPath: \"../x\" leaves the repository; write it relative to the path Opsy reads",
+        ),
+        ("statusPath: .\n", "opsy.yaml:1: statusPath: \".\" must name a folder of its own, like `status`"),
+        (
+            "prune: {allowMass: on}\n",
+            "opsy.yaml:1: prune.allowMass: `on` is a boolean in YAML 1.1 only; write true or false",
+        ),
+        (
+            "publish:\n  quietPeriod: 2\n",
+            "opsy.yaml:2: publish.quietPeriod: must be a text, and 2 is a number; put it in quotes: \"2\"",
+        ),
+        (
+            "publish:\n  quietPeriod: 2x\n",
+            "opsy.yaml:2: publish.quietPeriod: \"2x\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
+        ),
+        ("publish:\n  branch: 'a b'\n", "opsy.yaml:2: publish.branch: \"a b\" is not the name of a branch"),
+        (
+            "limits:\n  concurrentBuilds: 0\n",
+            "opsy.yaml:2: limits.concurrentBuilds: 0 would build nothing; suspend builders instead",
+        ),
+        ("author:\n  name: \"a\\nb\"\n", "opsy.yaml:2: author.name: must be one line without < and >"),
+        ("a: 1\n---\nb: 1\n", "opsy.yaml:3: holds a second document; settings are one"),
+        ("[]\n", "opsy.yaml:1: must be a map, and this is a list"),
+    ] {
+        let set = read(&[("opsy.yaml", text), ("a.yaml", REFRESHER)]);
+        assert_eq!(lines(&set)[0], message, "{text}");
+        assert!(set.documents.is_empty(), "nothing is trusted while the owner is unknown");
+    }
+    let good = read(&[("opsy.yaml", "agentID: team-a\nstatusPath: out\n"), ("out/x.yaml", "[")]);
+    assert_eq!((good.settings.agent_id.as_deref(), good.problems.len()), (Some("team-a"), 0));
+}
+
+#[test]
+fn broken_settings_leave_the_last_good_ones_in_force() {
+    let mut reader = Reader::default();
+    reader.read(&[source("opsy.yaml", "agentID: team-a\nnamespace: images\n")]);
+    let set = reader.read(&[source("opsy.yaml", "agentID: [\n"), source("a.yaml", REFRESHER)]);
+    assert_eq!(set.settings.agent_id.as_deref(), Some("team-a"));
+    assert_eq!(set.documents[0].object.key.namespace, "images");
+    assert!(!set.complete());
+}

@@ -1,0 +1,206 @@
+//! What a schema cannot say is said by the reconcilers' specs: once, with file and line.
+
+use super::*;
+
+/// Exactly these messages for one file, by all rules there are.
+fn expect(text: &str, messages: &[&str]) {
+    let set = Reader::new(crate::agent::spec_problems).read(&[source("a.yaml", text)]);
+    assert_eq!(lines(&set), messages, "{text}");
+    assert_eq!(set.documents.is_empty(), !set.complete(), "{text}");
+}
+
+/// A good builder whose last lines are given: under `spec.builder`, or under `spec`.
+fn builder(last: &str) -> String {
+    format!("{BUILDER}  region: us-east-1\n  builder:\n    branch: main\n{last}")
+}
+
+#[test]
+fn wrong_values_of_a_builder_are_named_once() {
+    expect(&builder(""), &[]);
+    let moon = builder("").replace("us-east-1", "moon");
+    expect(&moon, &["a.yaml:6: spec.region: \"moon\" is not a region (like eu-west-1)"]);
+    for (last, message) in [
+        (
+            "  rebuildOn: [Expired, Spce]\n",
+            "a.yaml:9: spec.rebuildOn[1]: \"Spce\" is not one of Expired, BaseImage, Template, Spec; did you mean Spec?",
+        ),
+        (
+            "  timeOuts:\n    expiresIn: 30 days\n",
+            "a.yaml:10: spec.timeOuts.expiresIn: \"30 days\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
+        ),
+        (
+            "  amiFilters:\n  - values: [x]\n",
+            "a.yaml:10: spec.amiFilters[0].name: a filter needs the name of an EC2 filter, like `name` or `tag:status`",
+        ),
+        (
+            "  amiFilters:\n  - name: x\n",
+            "a.yaml:10: spec.amiFilters[0].values: a filter without values finds nothing",
+        ),
+        (
+            "    dir: ../up\n",
+            "a.yaml:9: spec.builder.dir: \"../up\" leaves the repository; write it relative to the repository's root",
+        ),
+        (
+            "    dir: /abs\n",
+            "a.yaml:9: spec.builder.dir: \"/abs\" is an absolute path; write it relative to the repository's root",
+        ),
+        (
+            "    inputs: ['a/../../b']\n",
+            "a.yaml:9: spec.builder.inputs[0]: \"a/../../b\" leaves the repository; write it relative to the repository's root",
+        ),
+        (
+            "    inputs: ['a[']\n",
+            "a.yaml:9: spec.builder.inputs[0]: \"a[\" is not a glob: unclosed character class; missing ']'",
+        ),
+        (
+            "    secret: ../etc\n",
+            "a.yaml:9: spec.builder.secret: \"../etc\" is not the name of an object (a-z, 0-9, '-' and '.')",
+        ),
+        (
+            "    commands:\n    - subCommand: biuld\n",
+            "a.yaml:10: spec.builder.commands[0].subCommand: \"biuld\" is not one of init, validate, build; did you mean build?",
+        ),
+        (
+            "    commands:\n    - args: [x]\n",
+            "a.yaml:10: spec.builder.commands[0].subCommand: is missing: say init, validate or build",
+        ),
+        (
+            "    commands:\n    - subCommand: build\n      onError: retry\n",
+            "a.yaml:11: spec.builder.commands[0].onError: \"retry\" is not one of cleanup, abort, run-cleanup-provisioner",
+        ),
+        (
+            "    commands:\n    - subCommand: build\n      workingDir: a/..\n",
+            "a.yaml:11: spec.builder.commands[0].workingDir: \"a/..\" leaves the repository; write it relative to the repository's root",
+        ),
+        (
+            "    commands:\n    - subCommand: build\n      variablesFile: /etc/passwd\n",
+            "a.yaml:11: spec.builder.commands[0].variablesFile: \"/etc/passwd\" is an absolute path; write it relative to the repository's root",
+        ),
+        (
+            "    commands:\n    - subCommand: build\n      onError: ask\n",
+            "a.yaml:11: spec.builder.commands[0].onError: ask needs a person at a terminal: write cleanup, abort, run-cleanup-provisioner",
+        ),
+        (
+            "    dir: 'a\\b'\n",
+            "a.yaml:9: spec.builder.dir: \"a\\\\b\" holds a character that no path in a repository has; write it relative to the repository's root",
+        ),
+        ("  timeOuts:\n    build: 0s\n", "a.yaml:10: spec.timeOuts.build: must be longer than nothing"),
+        (
+            "  failurePolicy:\n    backoff: soon\n",
+            "a.yaml:10: spec.failurePolicy.backoff: \"soon\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
+        ),
+        (
+            "  failurePolicy:\n    limit: 0\n",
+            "a.yaml:10: spec.failurePolicy.limit: 0 is out of bounds: the least is 1",
+        ),
+        (
+            "  amiFilters:\n  - name: x\n    values: [a, '']\n",
+            "a.yaml:11: spec.amiFilters[0].values[1]: an empty value finds nothing",
+        ),
+        (
+            "  gitSync:\n    secret: A\n",
+            "a.yaml:10: spec.gitSync.secret: \"A\" is not the name of an object (a-z, 0-9, '-' and '.')",
+        ),
+        (
+            "  notifier:\n    slack:\n      secret: A\n",
+            "a.yaml:11: spec.notifier.slack.secret: \"A\" is not the name of an object (a-z, 0-9, '-' and '.')",
+        ),
+    ] {
+        expect(&builder(last), &[message]);
+    }
+}
+
+#[test]
+fn wrong_values_of_a_refresher_are_named_once() {
+    for (spec, message) in [
+        (
+            "  amiFilters:\n  - name: x\n",
+            "a.yaml:9: spec.amiFilters[0].values: a filter without values finds nothing",
+        ),
+        ("  ami: ami-1\n", "a.yaml:8: spec.ami: \"ami-1\" is not an image id (ami-…)"),
+        (
+            "  amiFrom: {}\n",
+            "a.yaml:8: spec.amiFrom.packerBuilder: must be the name of a PackerBuilder of the same namespace",
+        ),
+        (
+            "  exclude: ['sys[']\n",
+            "a.yaml:8: spec.exclude[0]: \"sys[\" is not a glob: unclosed character class; missing ']'",
+        ),
+        (
+            "  nodeGroups:\n    include: ['']\n",
+            "a.yaml:9: spec.nodeGroups.include[0]: an empty glob matches nothing",
+        ),
+        (
+            "  expiresIn: soon\n",
+            "a.yaml:8: spec.expiresIn: \"soon\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
+        ),
+        (
+            "  refreshConfig:\n    maxUnavailable: -1\n",
+            "a.yaml:9: spec.refreshConfig.maxUnavailable: -1 is out of bounds: it goes from 1 to 100",
+        ),
+        (
+            "  refreshConfig:\n    maxUnavailablePercentage: 101\n",
+            "a.yaml:9: spec.refreshConfig.maxUnavailablePercentage: 101 is out of bounds: it goes from 1 to 100",
+        ),
+        (
+            "  refreshConfig:\n    maxUnavailable: 1\n    maxUnavailablePercentage: 33\n",
+            "a.yaml:10: spec.refreshConfig.maxUnavailablePercentage: EKS takes either a number or a percentage: drop this or `maxUnavailable`",
+        ),
+    ] {
+        expect(&format!("{REFRESHER}{spec}"), &[message]);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_where_it_should_be() {
+    expect(
+        &format!("{BUILDER}  clusterName: demo\n"),
+        &[
+            "a.yaml:5: spec.region: missing: name the AWS region the image is built in",
+            "a.yaml:5: spec.builder: missing: say where the Packer template is",
+        ],
+    );
+    expect(
+        &builder("").replace("region:", "regoin:"),
+        &["a.yaml:6: spec.regoin: unknown field; did you mean `region`?"],
+    );
+    let empty = REFRESHER.replace("us-east-1", "''").replace("clusterName: demo", "clusterName: ''");
+    expect(
+        &empty,
+        &[
+            "a.yaml:6: spec.region: \"\" is not a region (like eu-west-1)",
+            "a.yaml:7: spec.clusterName: is empty: name the EKS cluster",
+        ],
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let text = builder("    dir: ../up\n  regoin: x-1\n").replace("name: node", "labels: {a: b}");
+    expect(
+        &text,
+        &[
+            "a.yaml:3: metadata.name: is required and missing",
+            "a.yaml:10: spec.regoin: unknown field; did you mean `region`?",
+            "a.yaml:9: spec.builder.dir: \"../up\" leaves the repository; write it relative to the repository's root",
+        ],
+    );
+}
+
+#[test]
+fn credentials_in_a_url_are_refused_and_not_repeated() {
+    let with = |url: &str| builder(&format!("    repoURL: {url}\n"));
+    for url in [
+        "https://me:hunter2@example.com/x.git",
+        "https://hunter2@example.com/x",
+        "ssh://git:hunter2@example.com/x",
+    ] {
+        let set = Reader::new(crate::agent::spec_problems).read(&[source("a.yaml", &with(url))]);
+        let said = lines(&set).join("\n");
+        assert!(said.starts_with("a.yaml:9: spec.builder.repoURL: holds a user or password"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for url in ["ssh://git@example.com/x.git", "git@example.com:x.git", "https://example.com/x@y"] {
+        expect(&with(url), &[]);
+    }
+}
