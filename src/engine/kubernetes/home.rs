@@ -168,10 +168,7 @@ impl ClusterHome {
         let shared = &self.shared;
         let mut ledger = shared.ledger();
         let loaded = ledger.load(&commit, &shared.cluster.scope);
-        let mut due = ledger.due(Instant::now());
-        due.extend(ledger.without_status().into_iter().filter(|object| (commit.seed)(object).is_some()));
-        due.sort_unstable();
-        due.dedup();
+        let due = ledger.due(Instant::now());
         ledger.hold(&due);
         for object in ledger.foreign() {
             match object.kind {

@@ -108,6 +108,8 @@ pub struct Ledger {
     wanted: BTreeMap<ObjectKey, Wanted>,
     removals: BTreeSet<ObjectKey>,
     troubles: BTreeMap<ObjectKey, Trouble>,
+    /// Without a status, where one was published: nobody is woken before they have it.
+    unseeded: BTreeSet<ObjectKey>,
     /// Specs that cannot be read.
     odd: BTreeMap<ObjectKey, String>,
     /// Being brought in line.
@@ -141,6 +143,9 @@ impl Ledger {
         self.troubles.retain(|object, _| wanted.contains_key(object) || removals.contains(object));
         // A new commit is worth a new try.
         self.troubles.values_mut().for_each(|trouble| trouble.retry = trouble.retry.map(|_| Instant::now()));
+        let bare = |object: &&ObjectKey| !self.live.get(*object).is_some_and(|live| live.has_status);
+        let unseeded = self.wanted.keys().filter(bare).filter(|object| (commit.seed)(object).is_some());
+        self.unseeded = unseeded.cloned().collect();
         let mut news = self.conflicts();
         for document in &commit.documents {
             let namespace = &document.object.key.namespace;
@@ -167,6 +172,9 @@ impl Ledger {
             return Sight::Stale;
         }
         let (version, print) = (live.version, live.print);
+        if live.has_status {
+            self.unseeded.remove(object);
+        }
         self.live.insert(object.clone(), live);
         match odd {
             Some(odd) => self.odd.insert(object.clone(), odd),
@@ -189,7 +197,7 @@ impl Ledger {
         }
         let free = self.owner.is_some() && !self.held.contains(object);
         // What is about to be put back is looked at when that is done, or has failed.
-        let stands = !self.differs(object) || self.troubles.contains_key(object);
+        let stands = !self.is_due(object) || self.troubles.contains_key(object);
         Sight::Ours { wake: free && stands && (news || awaited || cured), mend: free && !stands }
     }
 
@@ -222,15 +230,6 @@ impl Ledger {
         due.filter_map(|(_, trouble)| trouble.retry).min()
     }
 
-    /// Objects as Git says that have no status.
-    pub fn without_status(&self) -> Vec<ObjectKey> {
-        let bare = |object: &&ObjectKey| {
-            self.live.get(*object).is_some_and(|live| !live.has_status && !live.deleting)
-                && !self.is_foreign(object)
-        };
-        self.wanted.keys().filter(bare).cloned().collect()
-    }
-
     /// What to do about an object, as things are now.
     pub fn job(&self, object: &ObjectKey) -> Option<Job> {
         let live = self.live.get(object);
@@ -243,7 +242,8 @@ impl Ledger {
             let has_status = live.is_some_and(|live| live.has_status);
             return Some(Job::Apply { document: wanted.document.clone(), takeover, has_status });
         }
-        live.filter(|live| !live.has_status && !live.deleting).map(|live| Job::Seed { version: live.version })
+        let bare = live.filter(|_| self.unseeded.contains(object));
+        bare.map(|live| Job::Seed { version: live.version })
     }
 
     /// Keeps passes away from objects until `done` or `failed`.
@@ -260,6 +260,7 @@ impl Ledger {
     pub fn done(&mut self, object: &ObjectKey, made: Option<u64>) -> bool {
         self.held.remove(object);
         self.troubles.remove(object);
+        self.unseeded.remove(object);
         let Some(made) = made else { return self.live.contains_key(object) };
         let live = self.live.get(object);
         let seen = live.is_some_and(|live| live.version >= made);
@@ -363,8 +364,10 @@ impl Ledger {
 
     /// Is there something to send?
     fn is_due(&self, object: &ObjectKey) -> bool {
-        let is_there = || self.live.get(object).is_some_and(|live| !live.deleting);
-        self.differs(object) || (self.removals.contains(object) && is_there())
+        let is_there =
+            || self.live.get(object).is_some_and(|live| !live.deleting) && !self.is_foreign(object);
+        let is_listed = self.removals.contains(object) || self.unseeded.contains(object);
+        self.differs(object) || (is_listed && is_there())
     }
 
     /// Must the document be sent? Not to one that is being deleted: it is made anew when it is gone.

@@ -212,3 +212,28 @@ fn what_took_effect_without_an_answer_is_no_trouble_any_more() {
     saw(&mut ledger, "a", Live { deleting: true, ..applied(&wanted, 2) }, true);
     assert_eq!((ledger.trouble(&object("a")), ledger.next_retry()), (None, None));
 }
+
+#[test]
+fn a_published_status_is_there_before_anybody_looks() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    let bare = |version| Live { has_status: false, ..applied(&wanted, version) };
+    saw(&mut ledger, "a", bare(1), true);
+    let commit = Load {
+        documents: vec![wanted.clone()],
+        owner: owner("us"),
+        remove: Vec::new(),
+        kept: Vec::new(),
+        seed: Box::new(|_| Some(json!({}))),
+    };
+    ledger.load(&commit, &Scope::All);
+    assert_eq!(due(&ledger), ["a"]);
+    assert!(matches!(ledger.job(&object("a")), Some(Job::Seed { version: 1 })));
+    assert_eq!(saw(&mut ledger, "a", bare(2), true), MEND);
+    ledger.failed(&object("a"), Trouble::new(Class::TRANSIENT, "ApplyFailed", "no".into()), Instant::now());
+    assert!(ledger.next_retry().is_some(), "it is tried again");
+    ledger.done(&object("a"), Some(3));
+    assert_eq!(saw(&mut ledger, "a", applied(&wanted, 3), false), WAKE);
+    assert!(due(&ledger).is_empty());
+    ledger.load(&commit, &Scope::All);
+    assert!(due(&ledger).is_empty(), "a status is never replaced");
+}
