@@ -1,11 +1,15 @@
 //! The command line: one file per subcommand. They print and decide nothing.
 
+pub mod annotate;
+pub mod cancel;
 pub mod crds;
 pub mod logs;
 pub mod packer_run;
 pub mod progress;
+pub mod reconcile;
 pub mod run;
 pub mod status;
+pub mod suspend;
 pub mod target;
 pub mod validate;
 
@@ -32,6 +36,14 @@ enum Command {
     Status(status::Args),
     /// Print what Packer said in a builder's last run.
     Logs(logs::Args),
+    /// Have the agent look at an object anew, and say what it found.
+    Reconcile(reconcile::Args),
+    /// Start nothing new of an object, without a commit.
+    Suspend(annotate::Named),
+    /// Take `suspend` back.
+    Resume(annotate::Named),
+    /// Stop a builder's build that is under way.
+    Cancel(annotate::Named),
     /// Print the custom resource definitions, or write all schemas to a folder.
     Crds(crds::Args),
     /// Run Packer once in a run's folder.
@@ -54,6 +66,10 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Validate(args) => validate::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Suspend(args) => suspend::suspend(&args),
+        Command::Resume(args) => suspend::resume(&args),
+        Command::Cancel(args) => cancel::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),
     }
@@ -65,5 +81,15 @@ fn show(text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

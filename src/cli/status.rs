@@ -1,33 +1,50 @@
-//! `opsy status`: how builders and refreshers stand, from the state folder. Reads only.
+//! `opsy status`: how builders and refreshers stand, from a state folder or a cluster. Reads only.
 
 use std::process::ExitCode;
 
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
-use crate::api::conditions::{PUBLISHED, READY};
-use crate::api::{Kind, ObjectKey};
-use crate::engine::standalone::home::{self, Stored};
+use super::target::{self, Place};
+use crate::api::conditions::{APPLIED, PUBLISHED, READY};
+use crate::api::{Key, Kind, ObjectKey};
+use crate::engine::standalone::home;
 use crate::engine::standalone::objects_dir;
 use crate::settings::{Output, StateFlags};
+
+/// Objects of one answer of the API server.
+const PAGE: u32 = 500;
 
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     state: StateFlags,
+    #[command(flatten)]
+    place: Place,
+    /// Look at all namespaces of the cluster.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
     #[arg(long, value_enum, default_value = "auto")]
     output: Output,
 }
 
-/// Prints a table, or JSON for machines.
+/// One object, wherever it is kept.
+struct Shown {
+    object: ObjectKey,
+    generation: i64,
+    status: Value,
+}
+
+/// Prints a table, or JSON for machines. A cluster is meant where one is named, or in a pod.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let dir = args.state.dir()?;
-    let objects = home::read_all(&objects_dir(&dir))?;
+    let (objects, nothing) = if args.place.is_cluster() { from_cluster(args)? } else { from_folder(args)? };
     if args.output == Output::Json {
         println!("{}", serde_json::to_string_pretty(&json(&objects))?);
         return Ok(ExitCode::SUCCESS);
     }
     if objects.is_empty() {
-        println!("Nothing known in {}: has `opsy run` worked with this state folder?", dir.display());
+        println!("{nothing}");
         return Ok(ExitCode::SUCCESS);
     }
     print_table(&builders(&objects));
@@ -35,41 +52,102 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(objects: &[(ObjectKey, Stored)]) -> Value {
-    let item = |(object, stored): &(ObjectKey, Stored)| {
+/// What a state folder holds, and what to say if that is nothing.
+fn from_folder(args: &Args) -> anyhow::Result<(Vec<Shown>, String)> {
+    let dir = args.state.dir()?;
+    let wanted =
+        |object: &ObjectKey| args.place.namespace.as_ref().is_none_or(|n| *n == object.key.namespace);
+    let stored = home::read_all(&objects_dir(&dir))?.into_iter().filter(|(object, _)| wanted(object));
+    let shown =
+        stored.map(|(object, stored)| Shown { object, generation: stored.generation, status: stored.status });
+    let nothing =
+        format!("Nothing known in {}: has `opsy run` worked with this state folder?", dir.display());
+    Ok((shown.collect(), nothing))
+}
+
+/// The custom resources of a cluster.
+fn from_cluster(args: &Args) -> anyhow::Result<(Vec<Shown>, String)> {
+    target::wait(async {
+        let cluster = args.place.connect().await?;
+        let mut shown = Vec::new();
+        for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
+            let api = match args.all_namespaces {
+                true => target::all_objects(&cluster, kind),
+                false => target::objects(&cluster, kind),
+            };
+            shown.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
+        }
+        let nothing = match args.all_namespaces {
+            true => "No builders or refreshers in this cluster.".to_owned(),
+            false => format!("No builders or refreshers in namespace {} (-A shows all).", cluster.namespace),
+        };
+        Ok((shown, nothing))
+    })
+}
+
+async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
+    let mut objects = Vec::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let list = api.list(&page).await.map_err(target::refused)?;
+        objects.extend(list.items);
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(objects),
+        }
+    }
+}
+
+fn live(kind: Kind, mut object: DynamicObject) -> Shown {
+    let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    let generation = object.metadata.generation.unwrap_or_default();
+    Shown { object: ObjectKey { kind, key }, generation, status: object.data["status"].take() }
+}
+
+fn json(objects: &[Shown]) -> Value {
+    let item = |shown: &Shown| {
         serde_json::json!({
-            "kind": object.kind.to_string(),
-            "namespace": object.key.namespace,
-            "name": object.key.name,
-            "generation": stored.generation,
-            "status": stored.status,
+            "kind": shown.object.kind.to_string(),
+            "namespace": shown.object.key.namespace,
+            "name": shown.object.key.name,
+            "generation": shown.generation,
+            "status": shown.status,
         })
     };
     Value::Array(objects.iter().map(item).collect())
 }
 
-fn builders(objects: &[(ObjectKey, Stored)]) -> Vec<Vec<String>> {
+fn of(objects: &[Shown], kind: Kind) -> impl Iterator<Item = &Shown> {
+    objects.iter().filter(move |shown| shown.object.kind == kind)
+}
+
+fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["PACKERBUILDER", "READY", "REASON", "IMAGE", "BASE IMAGE", "MESSAGE"])];
-    for (object, stored) in objects.iter().filter(|(object, _)| object.kind == Kind::PackerBuilder) {
-        let [ready, reason, message] = condition(&stored.status, READY);
+    for Shown { object, status, .. } in of(objects, Kind::PackerBuilder) {
+        let [ready, reason, message] = condition(status, READY);
         rows.push(vec![
             object.key.to_string(),
             ready,
             reason,
-            text(&stored.status["lastRunBuiltImageID"]),
-            text(&stored.status["lastRunBaseImageID"]),
-            message + &unpublished(&stored.status),
+            text(&status["lastRunBuiltImageID"]),
+            text(&status["lastRunBaseImageID"]),
+            message + &trouble(status),
         ]);
     }
     rows
 }
 
-fn refreshers(objects: &[(ObjectKey, Stored)]) -> Vec<Vec<String>> {
+fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["AMIREFRESHER", "READY", "REASON", "TARGET", "NODE GROUP", "IMAGE", "STATE"])];
-    for (object, stored) in objects.iter().filter(|(object, _)| object.kind == Kind::AMIRefresher) {
-        let status = &stored.status;
+    for Shown { object, status, .. } in of(objects, Kind::AMIRefresher) {
         let [ready, reason, message] = condition(status, READY);
-        rows.push(vec![object.key.to_string(), ready, reason, text(&status["targetAMI"]), message]);
+        rows.push(vec![
+            object.key.to_string(),
+            ready,
+            reason,
+            text(&status["targetAMI"]),
+            message + &trouble(status),
+        ]);
         for group in status["nodeGroups"].as_array().into_iter().flatten() {
             let state = [text(&group["state"]), group["reason"].as_str().unwrap_or_default().to_owned()];
             let state = state.join(" ").trim().to_owned();
@@ -87,11 +165,15 @@ fn condition(status: &Value, kind: &str) -> [String; 3] {
     ["status", "reason", "message"].map(|field| text(&found[field]))
 }
 
-fn unpublished(status: &Value) -> String {
-    match condition(status, PUBLISHED) {
-        [status, _, message] if status == "False" => format!(" (not published: {message})"),
-        _ => String::new(),
-    }
+/// What keeps Git and the object apart.
+fn trouble(status: &Value) -> String {
+    let told = [(PUBLISHED, "not published"), (APPLIED, "not as Git says")].into_iter().filter_map(
+        |(kind, word)| {
+            let [status, _, message] = condition(status, kind);
+            (status == "False").then(|| format!(" ({word}: {message})"))
+        },
+    );
+    told.collect()
 }
 
 fn text(value: &Value) -> String {

@@ -12,6 +12,7 @@ use kube::core::{ApiResource, DynamicObject};
 
 use crate::api::{AMIRefresher, GROUP, Key, Kind, ObjectKey, PackerBuilder};
 use crate::engine::kubernetes::Cluster;
+use crate::engine::kubernetes::error::Refusal;
 
 /// An object as a person names it: its namespace comes from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,11 +100,34 @@ impl Place {
 
 /// The objects of a kind, unread: commands change annotations and read status, whatever else is in them.
 pub fn objects(cluster: &Cluster, kind: Kind) -> Api<DynamicObject> {
-    let resource = match kind {
+    Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind))
+}
+
+/// The same in all namespaces.
+pub fn all_objects(cluster: &Cluster, kind: Kind) -> Api<DynamicObject> {
+    Api::all_with(cluster.client.clone(), &resource(kind))
+}
+
+fn resource(kind: Kind) -> ApiResource {
+    match kind {
         Kind::PackerBuilder => ApiResource::erase::<PackerBuilder>(&()),
         Kind::AMIRefresher => ApiResource::erase::<AMIRefresher>(&()),
+    }
+}
+
+/// What a person does about a refusal.
+pub fn refused(error: kube::Error) -> anyhow::Error {
+    let refusal = Refusal::from(error);
+    let advice = match refusal.code {
+        // An object that is not there is told of by name; a kind that is not, by a page of the server.
+        Some(404) if !refusal.message.contains(GROUP) => {
+            "; are the custom resource definitions installed? opsy crds | kubectl apply --server-side -f -"
+        }
+        Some(401) => "; the kubeconfig's credentials are not accepted",
+        None => "; is the cluster there?",
+        _ => "",
     };
-    Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
+    anyhow::anyhow!("{refusal}{advice}")
 }
 
 /// Runs a command that asks a cluster.

@@ -1,6 +1,7 @@
 //! A real control plane, and for each test a namespace with the chart's own Role in it: what the chart
 //! does not allow, no test can do.
 
+mod commands;
 mod lease;
 mod objects;
 mod outages;

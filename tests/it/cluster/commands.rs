@@ -1,0 +1,132 @@
+//! What a person does with a live object by `opsy` and their kubeconfig, and what they are told.
+
+use std::process::{Command, Stdio};
+
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::{Place, SOON, until};
+use crate::world::{Outcome, run};
+
+/// A builder and a refresher, as people write them.
+const OBJECTS: &str = r#"
+{apiVersion: ami.opsy.dev/v1alpha1, kind: PackerBuilder, metadata: {name: node}, spec: {region: us-east-1}}
+---
+{apiVersion: ami.opsy.dev/v1alpha1, kind: AMIRefresher, metadata: {name: demo}, spec: {region: us-east-1, clusterName: demo}}
+"#;
+
+fn opsy(place: &Place, args: &[&str]) -> Command {
+    let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
+    let kubeconfig = place.plane.address["kubeconfig"].as_str().expect("a path");
+    opsy.args(args).args(["--kubeconfig", kubeconfig, "--namespace", &place.namespace]).stdin(Stdio::null());
+    opsy
+}
+
+async fn said(place: &Place, args: &[&str]) -> Outcome {
+    let command = opsy(place, args);
+    tokio::task::spawn_blocking(move || run(command)).await.expect("the command's end")
+}
+
+async fn annotation(place: &Place, name: &str) -> Option<String> {
+    let builder = place.builder("node").await.expect("the builder");
+    builder.annotations().get(&format!("ami.opsy.dev/{name}")).cloned()
+}
+
+async fn write_status(place: &Place, status: Value) {
+    let patch = Patch::Merge(json!({ "status": status }));
+    place.builders().patch_status("node", &PatchParams::default(), &patch).await.expect("a status");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suspend_resume_and_cancel_say_what_they_did() {
+    let place = Place::new().await;
+    place.kubectl(&["apply", "-f", "-"], OBJECTS);
+    let name = format!("PackerBuilder/{}/node", place.namespace);
+
+    let outcome = said(&place, &["suspend", "pb/node"]).await;
+    assert!(outcome.status.success(), "{outcome:?}");
+    assert_eq!(
+        outcome.stdout,
+        format!("{name}: suspended; a build under way goes on (opsy cancel stops it)\n")
+    );
+    assert_eq!(annotation(&place, "suspend").await.as_deref(), Some("true"));
+
+    let outcome = said(&place, &["resume", "packerbuilder/node"]).await;
+    assert_eq!(outcome.stdout, format!("{name}: resumed\n"), "{outcome:?}");
+    assert_eq!(annotation(&place, "suspend").await, None);
+
+    let outcome = said(&place, &["cancel", "pb/node"]).await;
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("no build is under way (the last: none)"), "{outcome:?}");
+    write_status(&place, json!({ "buildID": "0123456789abcdef", "jobStatus": "Running" })).await;
+    let outcome = said(&place, &["cancel", "pb/node"]).await;
+    assert!(outcome.stdout.contains("build 0123456789abcdef is to stop"), "{outcome:?}");
+    assert_eq!(annotation(&place, "cancel").await.as_deref(), Some("0123456789abcdef"));
+
+    let outcome = said(&place, &["cancel", "ar/demo"]).await;
+    assert!(outcome.stderr.contains("opsy suspend AMIRefresher/demo"), "{outcome:?}");
+    let owners = place.builder("node").await.expect("the builder").managed_fields().to_vec();
+    let ours = owners.iter().filter(|entry| entry.manager.as_deref() == Some("opsy"));
+    assert_eq!(ours.count(), 0, "the agent's applies must not take a person's annotation back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcile_waits_for_the_pass_and_tells_what_it_found() {
+    let place = Place::new().await;
+    place.kubectl(&["apply", "-f", "-"], OBJECTS);
+    let outcome = said(&place, &["reconcile", "pb/node", "--timeout", "1s"]).await;
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("does an agent work in this namespace?"), "{outcome:?}");
+
+    let before = annotation(&place, "reconcileAt").await;
+    let asking = opsy(&place, &["reconcile", "pb/node"]);
+    let asking = tokio::task::spawn_blocking(move || run(asking));
+    // The agent's part.
+    let asked = async || annotation(&place, "reconcileAt").await.filter(|now| Some(now) != before.as_ref());
+    let asked = until("the annotation", SOON, asked).await;
+    let ready = json!({"type": "Ready", "status": "True", "reason": "UpToDate", "message": "all is well"});
+    write_status(&place, json!({ "lastHandledReconcileAt": asked, "conditions": [ready] })).await;
+    let outcome = asking.await.expect("the command's end");
+    assert!(outcome.status.success(), "{outcome:?}");
+    assert!(outcome.stdout.ends_with("/node: Ready=True UpToDate: all is well\n"), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_say_what_to_do_next() {
+    let place = Place::new().await;
+    let empty = said(&place, &["suspend", "pb/nod"]).await;
+    assert!(empty.stderr.contains(&format!("there is none in namespace {}", place.namespace)), "{empty:?}");
+    place.kubectl(&["apply", "-f", "-"], OBJECTS);
+    for (args, words) in [
+        (["suspend", "pb/nod"], format!("no PackerBuilder \"nod\": namespace {} has node", place.namespace)),
+        (["suspend", "node"], "\"node\" is not KIND/NAME: write it like packerbuilder/node".to_owned()),
+        (["suspend", "deployment/x"], "\"deployment\" is no kind of Opsy's".to_owned()),
+    ] {
+        let outcome = said(&place, &args).await;
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains(&words), "{args:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_reads_the_cluster() {
+    let place = Place::new().await;
+    let nothing = said(&place, &["status"]).await;
+    let words = format!("No builders or refreshers in namespace {} (-A shows all).\n", place.namespace);
+    assert_eq!(nothing.stdout, words, "{nothing:?}");
+    place.kubectl(&["apply", "-f", "-"], OBJECTS);
+    let ready = json!({"type": "Ready", "status": "True", "reason": "ImageActive", "message": "fine"});
+    let applied = json!({"type": "Applied", "status": "False", "reason": "Denied", "message": "no rule"});
+    write_status(&place, json!({ "lastRunBuiltImageID": "ami-1", "conditions": [ready, applied] })).await;
+    let table = said(&place, &["status"]).await.stdout;
+    let row = table.lines().find(|line| line.starts_with(&place.namespace)).expect("a row");
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let name = format!("{}/node", place.namespace);
+    assert_eq!(words[..4], [name.as_str(), "True", "ImageActive", "ami-1"], "{table}");
+    assert!(row.ends_with("fine (not as Git says: no rule)"), "{table}");
+    let all: Value =
+        serde_json::from_str(&said(&place, &["status", "--output", "json"]).await.stdout).expect("JSON");
+    assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
+    assert_eq!(all[0]["status"]["lastRunBuiltImageID"], "ami-1");
+}
