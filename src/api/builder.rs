@@ -199,7 +199,7 @@ pub struct Command {
     /// Passed to Packer as -color.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color: Option<bool>,
-    /// Passed to Packer as -debug. Default false.
+    /// Let Packer tell all it does (PACKER_LOG=1). Its own -debug would wait for a person. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
 }

@@ -25,6 +25,7 @@ pub struct PackerCommand {
     pub template: String,
     pub on_error: Option<String>,
     pub color: Option<bool>,
+    /// Packer is to tell all it does.
     pub debug: bool,
 }
 
@@ -67,16 +68,24 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
         problems.add(format!("{path}.variables"), "a variable's name is empty or holds '='");
     }
     let var_file = command.variables_file.as_deref().filter(|file| !file.is_empty());
+    let (debugging, args) =
+        command.args.clone().unwrap_or_default().into_iter().partition::<Vec<_>, _>(|arg| is_debug(arg));
     Some(PackerCommand {
         sub,
-        args: command.args.clone().unwrap_or_default(),
+        args,
         variables: command.variables.clone().unwrap_or_default(),
         var_file: var_file.map(|file| problems.path(&format!("{path}.variablesFile"), file)),
         template: template(run, command.working_dir.as_deref(), &format!("{path}.workingDir"), problems),
         on_error: on_error(command.on_error.as_deref(), &format!("{path}.onError"), problems),
         color: command.color,
-        debug: command.debug.unwrap_or(false),
+        debug: command.debug.unwrap_or(false) || debugging.iter().any(|arg| !arg.ends_with("=false")),
     })
+}
+
+/// Packer's own debugging waits for a person at every step, and leaves the key to the machine in a file.
+fn is_debug(arg: &str) -> bool {
+    let flag = arg.trim_start_matches('-').split('=').next();
+    arg.starts_with('-') && flag == Some("debug")
 }
 
 fn on_error(word: Option<&str>, path: &str, problems: &mut Problems) -> Option<String> {
@@ -165,7 +174,6 @@ impl PackerCommand {
         if self.sub == Sub::Build {
             line.extend(self.on_error.iter().map(|word| format!("-on-error={word}")));
             line.extend(self.color.iter().map(|on| format!("-color={on}")));
-            line.extend(self.debug.then(|| "-debug".to_owned()));
         }
         if self.sub != Sub::Init {
             let injected = injected.iter().map(|(name, value)| format!("{name}={value}"));

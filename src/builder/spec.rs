@@ -109,7 +109,7 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
         rebuild_on,
         failures,
         template,
-        debug: run.debug.unwrap_or(false),
+        debug: run.debug.unwrap_or(false) || commands.iter().any(|command| command.debug),
         commands,
         repo_url: written(run.repo_url),
         branch: written(run.branch),

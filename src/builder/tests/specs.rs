@@ -38,7 +38,7 @@ fn variables_go_to_validate_and_build_sorted_and_after_injected_ones() {
     let build = Command {
         variables: Some(map(&[("size", "m5"), ("arch", "x86")])),
         variables_file: Some("./vars/prod.pkrvars.hcl".into()),
-        args: Some(vec!["-force".into(), "-only=a.b".into(), "-var".into(), "x=1".into()]),
+        args: Some(vec!["-force".into(), "-only=a.b".into(), "-debug".into(), "-var".into(), "x=1".into()]),
         on_error: Some("abort".into()),
         debug: Some(true),
         color: Some(false),
@@ -50,10 +50,25 @@ fn variables_go_to_validate_and_build_sorted_and_after_injected_ones() {
             "init packer/node/",
             "validate -var-file=vars/prod.pkrvars.hcl -var ami_id=ami-1 -var region=us-east-1 -var arch=x86 \
              -var size=m5 -only=a.b -var x=1 packer/node/",
-            "build -on-error=abort -color=false -debug -var-file=vars/prod.pkrvars.hcl -var ami_id=ami-1 \
+            "build -on-error=abort -color=false -var-file=vars/prod.pkrvars.hcl -var ami_id=ami-1 \
              -var region=us-east-1 -var arch=x86 -var size=m5 -force -only=a.b -var x=1 packer/node/",
         ]
     );
+}
+
+#[test]
+fn debugging_lets_packer_tell_all_it_does_and_never_makes_it_wait() {
+    let env = |build: Command| {
+        let spec = spec::parse(&with_commands(vec![build])).expect("valid");
+        let lines =
+            commands::steps(&spec.commands, &[]).iter().map(|step| step.args.join(" ")).collect::<String>();
+        assert!(!lines.contains("debug"), "{lines}");
+        spec.debug
+    };
+    let with_args = |arg: &str| Command { args: Some(vec![arg.to_owned()]), ..command("build") };
+    assert!(env(Command { debug: Some(true), ..command("build") }));
+    assert!(env(with_args("-debug")) && env(with_args("--debug=true")));
+    assert!(!env(with_args("-debug=false")) && !env(command("build")));
 }
 
 #[test]

@@ -86,6 +86,10 @@ fn packer_command(notes: &mut Notes, at: &str, command: &Command) {
             ("variablesFile", &command.variables_file),
         ],
     );
+    if command.debug == Some(true) {
+        let words = "Packer's -debug waits for a person at every step; PACKER_LOG=1 is set instead";
+        notes.add(format!("{at}.debug"), words);
+    }
 }
 
 /// What is odd in an AMIRefresher.

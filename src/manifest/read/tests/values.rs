@@ -188,6 +188,12 @@ fn all_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn packers_own_debugging_is_not_what_happens() {
+    let note = "note a.yaml:11: spec.builder.commands[0].debug: Packer's -debug waits for a person at every step; PACKER_LOG=1 is set instead";
+    expect(&builder("    commands:\n    - subCommand: build\n      debug: true\n"), &[note]);
+}
+
+#[test]
 fn credentials_in_a_url_are_refused_and_not_repeated() {
     let with = |url: &str| builder(&format!("    repoURL: {url}\n"));
     for url in [
