@@ -98,33 +98,39 @@ fn decisions_touch_no_clock_environment_or_client() {
 
 #[test]
 fn every_file_says_what_it_owns() {
-    let silent = sources().into_iter().filter(|(_, _, text)| !text.starts_with("//!"));
-    let silent: Vec<_> = silent.map(|(_, path, _)| path.display().to_string()).collect();
+    let folders =
+        ["src", "runner", "tests/it"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    let silent: Vec<_> =
+        folders.iter().flat_map(|folder| rust_files(folder)).filter(|path| is_silent(path)).collect();
     assert!(silent.is_empty(), "these files do not open with //!: {silent:?}");
+}
+
+fn is_silent(file: &Path) -> bool {
+    !fs::read_to_string(file).expect("a source file").starts_with("//!")
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let files = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files.chain(folders.iter().flat_map(|folder| rust_files(folder))).collect()
 }
 
 /// Module path, file and text without tests of every source file.
 fn sources() -> Vec<(String, PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    collect(&root, &root, &mut found);
+    let files = rust_files(&root).into_iter().filter(|path| !is_test(path));
+    let found: Vec<_> = files.map(|path| source(&root, path)).collect();
     assert!(found.len() > 20, "the sources are where they were");
     found
 }
 
-fn collect(root: &Path, dir: &Path, found: &mut Vec<(String, PathBuf, String)>) {
-    for entry in fs::read_dir(dir).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(root, &path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path) {
-            let text = fs::read_to_string(&path).expect("a source file");
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-            let relative = path.strip_prefix(root).expect("inside").with_extension("");
-            let module = relative.to_string_lossy().replace('/', "::");
-            found.push((module.trim_end_matches("::mod").to_owned(), path, code));
-        }
-    }
+fn source(root: &Path, path: PathBuf) -> (String, PathBuf, String) {
+    let text = fs::read_to_string(&path).expect("a source file");
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let relative = path.strip_prefix(root).expect("inside").with_extension("");
+    let module = relative.to_string_lossy().replace('/', "::");
+    (module.trim_end_matches("::mod").to_owned(), path, code)
 }
 
 fn is_test(path: &Path) -> bool {

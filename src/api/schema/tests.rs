@@ -1,3 +1,5 @@
+//! The generated definitions against the operator's, and the traps of structural schemas.
+
 use super::*;
 
 /// What the operator's definition demands of `spec`, one field a line: path and type.

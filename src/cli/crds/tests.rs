@@ -1,3 +1,5 @@
+//! What `opsy crds` writes is what the repository keeps.
+
 use std::path::Path;
 
 use super::*;

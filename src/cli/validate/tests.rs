@@ -1,3 +1,5 @@
+//! `opsy validate` on folders: what it adds to the rules of the agent, and how it prints.
+
 use std::os::unix::fs::symlink;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Status files and `amis.json` as they are rendered, and read back.
+
 use insta::assert_snapshot;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! YAML as people write it: lines of fields, scalars, anchors, and what is refused.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -2,6 +2,8 @@
 //! answer, crashes around every effect, status that is lost or old, other writers. The real plan and
 //! report run in it; what must never happen is checked at every effect.
 
+mod events;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use crate::aws::{
 use crate::engine::Pass;
 use crate::refresher::observe::Need;
 use crate::refresher::spec::{self, Spec};
+
+pub use events::Event;
 
 /// How long an update takes.
 const UPDATE: i64 = 300;
@@ -91,27 +95,6 @@ pub enum Mishap {
     Blind,
     /// Works by the status before the last one, and cannot write its own.
     Stale,
-}
-
-#[derive(Clone, Debug)]
-pub enum Event {
-    Pass(Mishap),
-    Advance(i64),
-    LoseStatus,
-    NewImage,
-    /// `ami` names one of the images made so far.
-    Name(usize),
-    Unname,
-    Suspend(bool),
-    /// The newest image never comes up on this group.
-    Spoil(usize),
-    /// Somebody else puts another image on a group.
-    Foreign(usize),
-    Degrade(usize),
-    Delete(usize),
-    Create,
-    Lag(bool),
-    MaxUnavailable(i32),
 }
 
 pub fn image_id(number: usize) -> ImageId {
@@ -304,86 +287,6 @@ impl World {
             .values_mut()
             .filter_map(|sim| sim.running.as_mut())
             .for_each(|running| running.ours = false);
-    }
-
-    pub fn happens(&mut self, event: &Event) {
-        match event {
-            Event::Pass(mishap) => drop(self.pass(*mishap)),
-            Event::Advance(seconds) => self.advance(*seconds),
-            Event::LoseStatus => {
-                self.object.status = None;
-                self.old = None;
-                self.changed();
-            }
-            Event::NewImage => {
-                self.built = Some(self.publish());
-                self.changed();
-            }
-            Event::Name(number) => {
-                self.object.spec.ami = Some(image_id(number % self.images.len()).to_string());
-                self.changed();
-            }
-            Event::Unname => {
-                self.object.spec.ami = None;
-                self.changed();
-            }
-            Event::Suspend(on) => self.object.spec.suspend = Some(*on),
-            Event::Spoil(number) => {
-                let newest = image_id(self.images.len() - 1);
-                if let Some(name) = self.nth(*number) {
-                    self.bad.insert((name, newest));
-                }
-            }
-            Event::Foreign(number) => self.foreign(*number),
-            Event::Degrade(number) => self.degrade(*number),
-            Event::Delete(number) => {
-                if let Some(name) = self.nth(*number).filter(|_| self.groups.len() > 1) {
-                    self.groups.remove(&name);
-                    self.updates.retain(|(group, _), _| *group != name);
-                    let updates = &self.updates;
-                    self.tokens.retain(|_, (_, answer)| match answer {
-                        Answer::Update(id) => updates.keys().any(|(_, known)| known == id),
-                        Answer::Version(_) => true,
-                    });
-                }
-            }
-            Event::Create => {
-                let fresh = format!("group-{}", self.groups.len());
-                if self.groups.len() < 4 && !self.groups.contains_key(&fresh) {
-                    self.create();
-                }
-            }
-            Event::Lag(on) => self.lag = *on,
-            Event::MaxUnavailable(count) => {
-                self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);
-                self.changed();
-            }
-        }
-    }
-
-    fn nth(&self, number: usize) -> Option<String> {
-        self.groups.keys().nth(number % self.groups.len().max(1)).cloned()
-    }
-
-    fn foreign(&mut self, number: usize) {
-        let Some(name) = self.nth(number) else { return };
-        let seen = &self.groups[&name].seen;
-        if seen.status != "ACTIVE" {
-            return;
-        }
-        let template = seen.launch_template.clone().expect("a template").template;
-        let version = self.add_version(&template, image_id(0).as_str(), Some("by hand"));
-        let to = (version.to_string(), image_id(0).to_string());
-        self.start(&name, "VersionUpdate", Some(to), None, false);
-    }
-
-    fn degrade(&mut self, number: usize) {
-        let Some(name) = self.nth(number) else { return };
-        let seen = &mut self.groups.get_mut(&name).expect("a group").seen;
-        if seen.status == "ACTIVE" {
-            seen.status = "DEGRADED".to_owned();
-            seen.health = vec!["AsgInstanceLaunchFailures: no capacity".to_owned()];
-        }
     }
 
     pub fn spec(&self) -> Spec {
