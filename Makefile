@@ -47,7 +47,7 @@ demo-cluster: cluster-prerequisites build runner
 
 # The control plane is built after cargo has compiled: both at once need more memory than a small machine has.
 test: cluster-prerequisites runner
-	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_RUNNER=$(TARGET)/runner/opsy-runner
+	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
 	cargo test --locked --workspace --no-run
 	tests/bed/bin/controlplane >/dev/null
 	cargo test --locked --workspace
