@@ -18,7 +18,7 @@
 //! | [`manifest`] | YAML → documents and problems; status → files | clients, clock, environment, `async` |
 //! | [`git`] | the bare clone: fetch, read, commit, push, templates | other edges, policy |
 //! | [`aws`] | EC2, EKS, STS: calls, paging, shared answers, one error table | other edges, policy |
-//! | [`engine`] | where objects and status live, where builds run, the loop | other edges, policy |
+//! | [`engine`] | where objects and status live, where builds run, the loop; a room each for one machine and for a cluster | other edges, policy |
 //! | [`builder`], [`refresher`] | what to do and why, one step at a time | each other; Git but for templates |
 //! | [`sync`], [`publish`] | the two Git loops | AWS, reconcilers |
 //! | [`agent`] | wiring: start, stop, who is handed what | decisions |

@@ -31,11 +31,15 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 22] = [
+const PURE: [&str; 26] = [
     "api",
     "manifest",
     "sync::prune",
     "engine::kubernetes::ownership",
+    "engine::ended",
+    "engine::kubernetes::job",
+    "engine::kubernetes::ownership",
+    "engine::kubernetes::pod",
     "builder::commands",
     "builder::harvest",
     "builder::history",
