@@ -16,6 +16,7 @@ use opsy_runner::request::LOG;
 
 use super::target::{Place, Target, wait};
 use crate::api::{Key, Kind};
+use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::{PACKER, builder_label};
 use crate::engine::kubernetes::pod::Sighting;
 use crate::engine::kubernetes::{BUILDER, Cluster, RUN};
@@ -130,7 +131,7 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     if let Some(run) = &args.run {
         labels = format!("{labels},{RUN}={run}");
     }
-    let found = pods.list(&ListParams::default().labels(&labels)).await?.items;
+    let found = pods.list(&ListParams::default().labels(&labels)).await.map_err(Refusal::from)?.items;
     let newest = found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
     let Some(pod) = newest else {
         bail!(
@@ -143,7 +144,8 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     }
     let params =
         LogParams { follow: args.follow, container: Some(PACKER.to_owned()), ..LogParams::default() };
-    let mut stream = pods.log_stream(&pod.metadata.name.unwrap_or_default(), &params).await?;
+    let name = pod.metadata.name.unwrap_or_default();
+    let mut stream = pods.log_stream(&name, &params).await.map_err(Refusal::from)?;
     let mut chunk = vec![0; CHUNK];
     loop {
         match stream.read(&mut chunk).await? {

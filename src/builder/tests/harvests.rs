@@ -144,6 +144,16 @@ fn failures_are_recorded_with_their_words() {
             history::FAILED,
             Some("packer is not installed"),
         ),
+        (
+            RunState::Failed(Failure::OutOfMemory),
+            history::FAILED,
+            Some("the build ran out of memory: raise spec.builder.pod.resources.limits.memory"),
+        ),
+        (
+            RunState::Failed(Failure::Evicted("low on disk".into())),
+            history::FAILED,
+            Some("the build's pod was evicted: low on disk"),
+        ),
         (RunState::Lost("killed".into()), history::LOST, Some("the result was lost: killed")),
     ];
     for (state, result, error) in cases {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::builder::history;
 use crate::builder::step::On;
+use crate::engine::Stop;
 
 fn tag(seen: &mut Observed, name: &str, value: &str) {
     images_of(seen)[0].image.tags.insert(name.into(), value.into());
@@ -72,6 +73,19 @@ fn a_live_run_is_stopped_over_its_limit_cancelled_or_without_its_builder() {
     for (expected, seen) in cases {
         assert_eq!(planned(&seen), expected, "{seen:?}");
     }
+}
+
+#[test]
+fn an_engine_is_told_whether_a_run_is_late_or_unwanted() {
+    let live = |state: RunState| look(seen(), |seen| seen.runs = Seen::Is(vec![run(1, state)]));
+    let why = |seen: Observed| match plan::plan(&seen, seen.now) {
+        Plan::Act { step: Step::Stop { why, .. }, .. } => Some(why),
+        _ => None,
+    };
+    assert_eq!(why(live(RunState::Pending(None))), Some(Stop::Late));
+    assert_eq!(why(look(live(running()), |seen| seen.now = at_hour(3))), Some(Stop::Late));
+    assert_eq!(why(look(live(running()), |seen| seen.deleting = true)), Some(Stop::Cancelled));
+    assert_eq!(why(live(running())), None);
 }
 
 #[test]

@@ -66,6 +66,19 @@ fn a_pass_that_finds_nothing_new_gives_an_equal_status() {
 }
 
 #[test]
+fn what_a_pending_run_waits_for_is_said() {
+    let waits = RunState::Pending(Some("no node takes it: 0/3 nodes are available".into()));
+    let early = run(1, waits);
+    let now = early.facts.created_at;
+    let seen = Observed { runs: Seen::Is(vec![early]), now, ..seen() };
+    let status = pass(&seen).status;
+    let ready = status.conditions.iter().flatten().find(|c| c.r#type == READY).expect("Ready");
+    assert_eq!(ready.reason.as_deref(), Some("BuildPending"));
+    let message = ready.message.as_deref().unwrap_or_default();
+    assert!(message.ends_with("(Missing): no node takes it: 0/3 nodes are available"), "{message}");
+}
+
+#[test]
 fn conditions_follow_the_phase() {
     let cases: Vec<(Observed, &str, Option<&str>, Standing)> = vec![
         (

@@ -246,3 +246,24 @@ fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
     }
     assert!(before.starts_with("v1-"));
 }
+
+#[test]
+fn how_a_pod_runs_changes_no_image() {
+    let plain = spec::parse(&object()).expect("valid");
+    let pod = with(|spec| {
+        let run = spec.builder.as_mut().expect("the example has one");
+        run.job_service_account_name = Some("packer".into());
+        run.pod = serde_json::from_value(serde_json::json!({"nodeSelector": {"pool": "builds"}})).ok();
+        spec.git_sync = Some(GitSync {
+            image: Some("git-sync".into()),
+            name: Some(String::new()),
+            secret: Some("git".into()),
+        });
+    });
+    let read = spec::parse(&pod).expect("valid");
+    assert_eq!(read.tag, plain.tag);
+    assert_eq!(read.pod.service_account.as_deref(), Some("packer"));
+    assert!(read.pod.settings.node_selector.is_some());
+    let sync = read.pod.git_sync.expect("it is asked for");
+    assert_eq!((sync.container.as_str(), sync.secret.as_deref()), ("git-sync", Some("git")));
+}

@@ -5,6 +5,8 @@
 //! image that has one. The folder is an emptyDir: it ends with the pod, the result is the container's
 //! termination message.
 
+mod resources;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
@@ -15,10 +17,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvFromSource, EnvVar,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretEnvSource,
-    SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
+    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretEnvSource, SecretVolumeSource,
+    SecurityContext, Toleration, Volume, VolumeMount,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use opsy_runner::request as wire;
 
@@ -27,6 +28,7 @@ use crate::api::builder::{self as api, PodSettings};
 use crate::api::files::TemplateFile;
 use crate::api::ids::digest;
 use crate::engine::{GitSyncRun, RunRequest};
+use resources::{resources, small};
 
 /// Name of the container whose termination message is the result.
 pub const PACKER: &str = "packer";
@@ -48,10 +50,6 @@ const MARGIN: Duration = Duration::from_secs(300);
 const CONFIG_LIMIT: usize = 900 * 1024;
 /// A restricted namespace takes no root; nobody's id in Packer's images.
 const USER: i64 = 65532;
-/// Packer and its plugins take some 200 MiB; provisioners on this side, like Ansible, more.
-const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "512Mi")];
-const MEMORY: &str = "memory";
-const MEMORY_LIMIT: &str = "2Gi";
 /// git-sync tries a repository that does not answer so often.
 const SYNC_FAILURES: &str = "5";
 /// Longest value of a label.
@@ -353,44 +351,6 @@ fn variable(name: &str, value: &str) -> EnvVar {
     // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it stands.
     let value = value.replace("$(", "$$(");
     EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
-}
-
-/// The builder's resources; the defaults only for what it says nothing about.
-fn resources(settings: &PodSettings) -> ResourceRequirements {
-    let written = settings.resources.clone().unwrap_or_default();
-    let mut requests = amounts(written.requests);
-    let mut limits = amounts(written.limits);
-    let silent = |name: &str, requests: &Amounts, limits: &Amounts| {
-        !requests.contains_key(name) && !limits.contains_key(name)
-    };
-    let limit_memory = silent(MEMORY, &requests, &limits);
-    for (name, amount) in REQUESTS {
-        if silent(name, &requests, &limits) {
-            requests.insert(name.to_owned(), Quantity(amount.to_owned()));
-        }
-    }
-    if limit_memory {
-        limits.insert(MEMORY.to_owned(), Quantity(MEMORY_LIMIT.to_owned()));
-    }
-    ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
-}
-
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(written: Option<BTreeMap<String, api::Quantity>>) -> Amounts {
-    written.into_iter().flatten().map(|(name, amount)| (name, Quantity(amount.0))).collect()
-}
-
-/// Less than Packer asks for: init containers run before it, so they add nothing.
-fn small() -> ResourceRequirements {
-    let amounts = |all: &[(&str, &str)]| {
-        all.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect()
-    };
-    ResourceRequirements {
-        requests: Some(amounts(&[("cpu", "50m"), ("memory", "64Mi")])),
-        limits: Some(amounts(&[("memory", "512Mi")])),
-        claims: None,
-    }
 }
 
 fn toleration(written: api::Toleration) -> Toleration {

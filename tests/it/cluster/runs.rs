@@ -1,5 +1,6 @@
 //! Builds as Jobs: on the real API server, and where there is a node, by real Packer in real pods.
 
+mod agents;
 mod jobs;
 mod node;
 mod pods;

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::builder::InputsRecord;
 use crate::api::{BuildId, CommitId, Key, Owner, Region, RunName};
 use crate::engine::{PodSpec as Wanted, RunFacts};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::sync::Arc;
 
 fn request() -> RunRequest {
@@ -137,7 +138,7 @@ fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
 fn resources_are_the_builders_and_defaults_only_where_it_says_nothing() {
     let amounts = |request: &RunRequest| {
         let resources = container(&pod_of(request)).resources.expect("resources");
-        let text = |all: Option<Amounts>| {
+        let text = |all: Option<BTreeMap<String, Quantity>>| {
             all.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.0)).collect::<Vec<_>>().join(" ")
         };
         (text(resources.requests), text(resources.limits))

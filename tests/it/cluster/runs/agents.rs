@@ -1,0 +1,283 @@
+//! The whole agent in a cluster, as a release runs it: from a push to images made by Jobs, with no more
+//! rights than the chart gives it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use serde_json::{Value, json};
+
+use super::super::{Place, root, until};
+use super::node::{Relay, plane};
+use crate::bed::bed;
+use crate::world::{World, fixtures, run};
+
+/// Everything there is to do here, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Longer than any build.
+const HELD: u64 = 24 * 3600;
+/// Builders, and how many of them may build at once: more than one person could follow.
+const BUILDERS: usize = 20;
+const AT_ONCE: usize = 12;
+
+struct Cluster {
+    world: World,
+    place: Place,
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// An empty repository, an AWS account, and a namespace with the chart's rights. `None` without a node.
+    async fn new() -> Option<Self> {
+        let place = Place::on(plane().await?).await;
+        let world = World::empty();
+        let cluster = Self { kubeconfig: world.root().join("kubeconfig"), world, place };
+        cluster.allow_owner().await;
+        cluster.write_kubeconfig().await;
+        cluster.write_secret().await;
+        Some(cluster)
+    }
+
+    /// The chart's rights beyond the namespace.
+    async fn allow_owner(&self) {
+        let text = fs::read_to_string(root().join("deploy/chart/files/clusterrole.yaml"))
+            .expect("the chart's rules");
+        let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
+        let (name, admin) = (&self.place.namespace, &self.place.admin);
+        let role =
+            serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules})).expect("a role");
+        let binding = json!({
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": "opsy", "namespace": name}],
+        });
+        let binding = serde_json::from_value(binding).expect("a binding");
+        let post = PostParams::default();
+        Api::<ClusterRole>::all(admin.clone()).create(&post, &role).await.expect("a role");
+        Api::<ClusterRoleBinding>::all(admin.clone()).create(&post, &binding).await.expect("a binding");
+    }
+
+    async fn write_kubeconfig(&self) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
+        let wanted = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(6 * 3600), ..Default::default() },
+            ..Default::default()
+        };
+        let token =
+            accounts.create_token_request("opsy", &PostParams::default(), &wanted).await.expect("a token");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "opsy",
+            "clusters": [{"name": "bed", "cluster": {
+                "server": self.place.plane.address("server"), "certificate-authority": self.place.plane.address("ca"),
+            }}],
+            "users": [{"name": "opsy", "user": {"token": token.status.expect("a token").token}}],
+            "contexts": [{"name": "opsy", "context": {
+                "cluster": "bed", "user": "opsy", "namespace": self.place.namespace,
+            }}],
+        });
+        fs::write(&self.kubeconfig, config.to_string()).expect("a kubeconfig");
+    }
+
+    async fn write_secret(&self) {
+        let endpoint = Relay::to(&bed().endpoint).url;
+        let mut keys = self.world.account.env();
+        keys.extend(["AWS_ENDPOINT_URL", "PKR_VAR_endpoint"].map(|name| (name.to_owned(), endpoint.clone())));
+        let secret = json!({"metadata": {"name": "aws"}, "stringData": keys});
+        let secrets: Api<Secret> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
+        let secret = serde_json::from_value(secret).expect("a Secret");
+        secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
+    }
+
+    /// Pushes builders of these names, looking every second, and removes others.
+    fn push(&self, names: &[String], gone: &[String]) {
+        let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
+        let settings = format!(
+            "{}namespace: {}\nlimits:\n  concurrentBuilds: {AT_ONCE}\n",
+            read("opsy.yaml"),
+            self.place.namespace
+        );
+        let builder = read("builders/node.yaml").replace("controllerTimer: 10s", "controllerTimer: 1s")
+            + "    secret: aws\n    pod:\n      resources:\n        requests: {cpu: 10m, memory: 64Mi}\n";
+        let mut files: BTreeMap<String, Option<String>> = [
+            ("opsy.yaml".to_owned(), Some(settings)),
+            ("packer/node/node.pkr.hcl".to_owned(), Some(read("packer/node/node.pkr.hcl"))),
+        ]
+        .into();
+        let path = |name: &String| format!("builders/{name}.yaml");
+        for name in names {
+            files.insert(path(name), Some(builder.replace("name: node", &format!("name: {name}"))));
+        }
+        files.extend(gone.iter().map(|name| (path(name), None)));
+        let files: Vec<(&str, Option<&str>)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_deref())).collect();
+        self.world.push(&files, "policy: builders");
+    }
+
+    fn opsy(&self, state: &str) -> Command {
+        let mut opsy = self.world.opsy();
+        opsy.env("OPSY_KUBECONFIG", &self.kubeconfig)
+            .env("OPSY_STATE", self.world.root().join(state))
+            .env("OPSY_RUNNER_IMAGE", "localhost/opsy:bed")
+            .env("OPSY_PACKER_IMAGE", "localhost/packer:bed")
+            .env("OPSY_LEASE_DURATION", "5s")
+            .env_remove("PKR_VAR_endpoint");
+        opsy
+    }
+
+    async fn jobs(&self) -> Vec<Job> {
+        let jobs: Api<Job> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
+        jobs.list(&ListParams::default()).await.expect("Jobs").items
+    }
+
+    /// Reason of Ready of each builder.
+    fn reasons(&self) -> BTreeMap<String, String> {
+        let all = self.place.kubectl(&["get", "packerbuilders", "--output", "json"], "");
+        let all: Value = serde_json::from_str(&all).expect("JSON");
+        let reason = |builder: &Value| {
+            let conditions = builder["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let ready =
+                conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
+            let name = builder["metadata"]["name"].as_str().expect("a name").to_owned();
+            (name, ready["reason"].as_str().unwrap_or_default().to_owned())
+        };
+        all["items"].as_array().expect("a list").iter().map(reason).collect()
+    }
+
+    fn with_reason(&self, wanted: &str) -> usize {
+        self.reasons().values().filter(|reason| *reason == wanted).count()
+    }
+
+    /// Waits for something, and shows the agent's words when it does not come about.
+    async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        let found = tokio::time::timeout(LIMIT, until(what, LIMIT * 2, look)).await;
+        found.unwrap_or_else(|_| {
+            let log = fs::read_to_string(self.world.agent_log()).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            panic!("{what}: not in {:?}\n{:#?}\n{tail:#?}", start.elapsed(), self.reasons())
+        })
+    }
+
+    async fn ready(&self, count: usize) {
+        self.until("all builders ready", async || (self.with_reason("ImageReady") == count).then_some(()))
+            .await;
+    }
+
+    /// Waits until so many builds wait for their image.
+    async fn held(&self, count: usize) {
+        let made = async || (self.world.account.count("ec2:CreateImage") >= count).then_some(());
+        self.until("images under way", made).await;
+    }
+
+    fn hold(&self, count: usize) {
+        self.world.account.fault(json!({"kind": "image-pending", "seconds": HELD, "count": count}));
+    }
+
+    fn finish(&self) {
+        self.world.account.clear_faults();
+        self.world.account.post("clock", json!({"advance": HELD}));
+    }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("node-{number}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_becomes_an_image_and_its_log_can_be_read() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.hold(1);
+    cluster.push(&names(1), &[]);
+    let _agent = cluster.world.start(cluster.opsy("state"));
+    cluster.held(1).await;
+    // A person reads it, by a kubeconfig of their own: the agent may not.
+    let mut logs = cluster.opsy("state");
+    let person = cluster.place.plane.address("kubeconfig").as_str().expect("a path");
+    logs.args(["logs", "pb/node-1", "--kubeconfig", person, "--namespace", &cluster.place.namespace]);
+    let said = run(logs);
+    assert!(said.status.success() && said.stdout.contains("amazon-ebs.node"), "{said:?}");
+    cluster.finish();
+    cluster.ready(1).await;
+    let image = cluster.world.active_image().expect("one active image");
+    let shown = cluster.place.kubectl(&["get", "pb", "node-1"], "");
+    assert!(shown.contains(&image) && shown.contains("ImageReady"), "{shown}");
+    let told = cluster.place.kubectl(&["describe", "pb", "node-1"], "");
+    for reason in ["BuildStarted", "ImageActive", "BuildSucceeded"] {
+        assert!(told.contains(reason), "{reason} is not among the events of\n{told}");
+    }
+    cluster.until("the end of the Job", async || cluster.jobs().await.is_empty().then_some(())).await;
+    assert_eq!(cluster.world.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_builds_are_all_supervised_and_no_more_at_once_than_allowed() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.hold(AT_ONCE);
+    cluster.push(&names(BUILDERS), &[]);
+    let _agent = cluster.world.start(cluster.opsy("state"));
+    cluster.held(AT_ONCE).await;
+    let waiting = BUILDERS - AT_ONCE;
+    cluster
+        .until("the others to wait", async || {
+            (cluster.with_reason("ConcurrencyLimit") == waiting).then_some(())
+        })
+        .await;
+    assert_eq!(cluster.jobs().await.len(), AT_ONCE);
+    cluster.finish();
+    let live = |job: &Job| {
+        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+        !conditions.into_iter().flatten().any(|c| ["Complete", "Failed"].contains(&&*c.type_))
+    };
+    cluster
+        .until("all images", async || {
+            let at_once = cluster.jobs().await.iter().filter(|job| live(job)).count();
+            assert!(at_once <= AT_ONCE, "{at_once} at once");
+            (cluster.with_reason("ImageReady") == BUILDERS).then_some(())
+        })
+        .await;
+    let active = cluster.world.our_images().into_iter().filter(|(_, status)| status == "active").count();
+    assert_eq!((active, cluster.world.our_images().len()), (BUILDERS, BUILDERS), "one image each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_builder_deleted_in_the_middle_of_its_build_cleans_up_and_goes() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.hold(2);
+    cluster.push(&names(2), &[]);
+    let _agent = cluster.world.start(cluster.opsy("state"));
+    cluster.held(2).await;
+    cluster.push(&names(1), &["node-2".to_owned()]);
+    cluster.until("the end of the builder", async || (cluster.reasons().len() == 1).then_some(())).await;
+    cluster.until("the end of its Job", async || (cluster.jobs().await.len() == 1).then_some(())).await;
+    cluster.finish();
+    cluster.ready(1).await;
+    cluster
+        .until("nothing to be left", async || {
+            let images = cluster.world.our_images().len();
+            (cluster.world.leftovers().is_empty() && images == 1).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_during_a_build_is_succeeded_by_another() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.hold(1);
+    cluster.push(&names(1), &[]);
+    let first = cluster.world.start(cluster.opsy("first"));
+    cluster.held(1).await;
+    let _second = cluster.world.start(cluster.opsy("second"));
+    first.kill();
+    cluster.finish();
+    cluster.ready(1).await;
+    assert_eq!(cluster.world.our_images().len(), 1, "one build, one image");
+    assert_eq!(cluster.world.account.count("ec2:RunInstances"), 1);
+}
