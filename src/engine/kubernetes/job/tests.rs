@@ -114,7 +114,7 @@ fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
     // What does not compress: a hash chain.
     let noise: String = (0..40_000).map(|n: u32| digest(&[&n.to_string()])).collect();
     let large = RunRequest { files: Arc::new(vec![file("blob", &noise)]), ..request() };
-    let error = config_map(&large, owner()).err().expect("too large");
+    let error = config_map(&large, owner()).expect_err("too large");
     assert!(error.size > CONFIG_LIMIT);
     let words = error.to_string();
     assert!(words.contains("gitSync") && words.contains(&error.size.to_string()), "{words}");
