@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -147,7 +149,22 @@ impl Agent {
     }
 
     /// Works until nothing that was started is left.
-    pub async fn once(self) -> anyhow::Result<ExitCode> {
+    pub async fn once(mut self) -> anyhow::Result<ExitCode> {
+        let lost = self.take_lost();
+        while_held(lost, self.work_once()).await
+    }
+
+    /// Works until a signal, SIGINT or SIGTERM. A second one ends it at once.
+    pub async fn run(mut self) -> anyhow::Result<ExitCode> {
+        let lost = self.take_lost();
+        while_held(lost, self.work_on()).await
+    }
+
+    fn take_lost(&mut self) -> BoxFuture<'static, String> {
+        std::mem::replace(&mut self.work.claim.lost, futures::future::pending().boxed())
+    }
+
+    async fn work_once(self) -> anyhow::Result<ExitCode> {
         let Self { mut sync, mut work, .. } = self;
         sync.once().await?;
         work.load(false).await?;
@@ -156,7 +173,6 @@ impl Agent {
         let (standings, interrupted) = tokio::select! {
             standings = board.settled() => (standings, false),
             () = signals.next() => (board.standings(), true),
-            why = &mut work.claim.lost => anyhow::bail!("{why}"),
         };
         let published = work.publisher.flush(ONCE_PUBLISH).await;
         work.end_passes().await;
@@ -180,8 +196,7 @@ impl Agent {
         Ok(exit_code(&standings, complete && trouble.is_none()))
     }
 
-    /// Works until a signal, SIGINT or SIGTERM. A second one, or losing the claim, ends it at once.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    async fn work_on(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let Self { sync, interval, mut work } = self;
         meters::check_sync(&work.health, sync.state(), interval);
@@ -195,7 +210,6 @@ impl Agent {
                 }
                 () = pause_after(failures) => failures = work.take_over(failures).await,
                 () = signals.next() => break,
-                why = &mut work.claim.lost => anyhow::bail!("{why}"),
                 _ = futures::future::select_all(&mut work.drives) => anyhow::bail!("the reconcile loop has ended"),
             }
         }
@@ -284,6 +298,25 @@ fn tell_problems(set: &ObjectSet, kept: Option<&str>) {
     if let Some(why) = kept {
         tracing::error!("nothing is pruned: {why}");
     }
+}
+
+/// Works while the claim is held. Whatever is being done, a take-over or the end, losing it comes first.
+async fn while_held(
+    lost: BoxFuture<'static, String>,
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        biased;
+        why = lost => anyhow::bail!("{why}"),
+        code = work => code,
+    }
+}
+
+/// Waits for a signal. For the time before an agent works: as a container's first process nobody ends it
+/// unless it does so itself.
+pub async fn asked_to_stop() -> std::io::Result<()> {
+    Signals::new()?.next().await;
+    Ok(())
 }
 
 /// SIGINT and SIGTERM.

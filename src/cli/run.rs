@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::progress;
-use crate::agent::Agent;
+use crate::agent::{Agent, asked_to_stop};
 use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry;
@@ -20,7 +20,14 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let once = flags.once;
-        let agent = Agent::start(flags).await?;
+        let agent = tokio::select! {
+            agent = Agent::start(flags) => agent?,
+            stop = asked_to_stop() => {
+                stop?;
+                tracing::info!("stopped before it worked");
+                return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            }
+        };
         let (objects, runs) = agent.parts();
         let board = objects.board.clone();
         if people {

@@ -6,6 +6,7 @@ mod lease;
 mod objects;
 mod outages;
 mod refusals;
+mod replicas;
 mod rules;
 mod runs;
 mod scale;

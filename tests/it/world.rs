@@ -199,8 +199,13 @@ impl World {
     }
 
     /// The same, with an environment of its own.
-    pub fn start(&self, mut opsy: Command) -> Agent {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.agent_log()).expect("a log");
+    pub fn start(&self, opsy: Command) -> Agent {
+        self.start_logged(opsy, &self.agent_log())
+    }
+
+    /// The same, with a log of its own.
+    pub fn start_logged(&self, mut opsy: Command, log: &Path) -> Agent {
+        let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
         opsy.arg("run").stdout(Stdio::null()).stderr(log);
         Agent(opsy.spawn().expect("opsy starts"))
     }
@@ -338,6 +343,11 @@ impl Agent {
     pub fn kill(mut self) {
         self.0.kill().expect("a running agent");
         self.0.wait().expect("its end");
+    }
+
+    /// How it ended by itself.
+    pub fn ended(mut self) -> ExitStatus {
+        self.0.wait().expect("its end")
     }
 
     /// SIGTERM, and how it ended.

@@ -1,0 +1,177 @@
+//! Two replicas of the real program: one works, the other stands by, is ready, and takes over.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Place, SOON};
+use crate::world::{Agent, World};
+
+/// How long the Lease holds here.
+const LEASE: &str = "3s";
+
+/// What a replica needs beside the world: the account of the chart, in a kubeconfig.
+struct Replicas {
+    world: World,
+    place: Place,
+    kubeconfig: PathBuf,
+}
+
+struct Replica {
+    agent: Agent,
+    log: PathBuf,
+    address: String,
+}
+
+impl Replicas {
+    async fn new() -> Self {
+        let (world, place) =
+            (tokio::task::spawn_blocking(World::empty).await.expect("a world"), Place::new().await);
+        let namespace = place.namespace.as_str();
+        // A repository whose objects do nothing: it is about who works, not about the work.
+        let builder = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\n\
+                       spec:\n  region: us-east-1\n  suspend: true\n  builder: {dir: packer}\n";
+        let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n");
+        world.push(&[("opsy.yaml", Some(&settings)), ("node.yaml", Some(builder))], "policy: first");
+        let token = place.kubectl(&["create", "token", "opsy"], "");
+        for rule in cluster_rules(&place) {
+            place.kubectl(&["apply", "-f", "-"], &rule.to_string());
+        }
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "opsy",
+            "clusters": [{"name": "bed", "cluster": {
+                "server": place.plane.address["server"], "certificate-authority": place.plane.address["ca"],
+            }}],
+            "users": [{"name": "opsy", "user": {"token": token.trim()}}],
+            "contexts": [{"name": "opsy", "context": {"cluster": "bed", "user": "opsy", "namespace": namespace}}],
+        });
+        let kubeconfig = world.root().join("kubeconfig");
+        fs::write(&kubeconfig, text.to_string()).expect("a kubeconfig");
+        Self { world, place, kubeconfig }
+    }
+
+    fn start(&self, name: &str) -> Replica {
+        let log = self.world.root().join(format!("{name}.log"));
+        let mut opsy: Command = self.world.opsy();
+        opsy.env("OPSY_KUBECONFIG", &self.kubeconfig)
+            .env("OPSY_STATE", self.world.root().join(name))
+            .env("OPSY_IDENTITY", name)
+            .env("OPSY_LISTEN", "127.0.0.1:0")
+            .env("OPSY_LEASE_DURATION", LEASE);
+        let agent = self.world.start_logged(opsy, &log);
+        let address = self.world.wait("the address", || {
+            let lines = read(&log);
+            lines.iter().find_map(|line| line["address"].as_str().map(str::to_owned))
+        });
+        Replica { agent, log, address }
+    }
+
+    fn holder(&self) -> String {
+        self.place.kubectl(&["get", "lease", "opsy", "-o", "jsonpath={.spec.holderIdentity}"], "")
+    }
+
+    /// Waits until a replica works: it leads, and has taken a commit over.
+    fn works(&self, replica: &Replica) {
+        crate::bed::wait_for("the replica works", SOON, || {
+            let (code, words) = replica.ready();
+            // A replica that has ended will never work.
+            assert!(code != 0, "{words}: {:#?}", read(&replica.log));
+            (code == 200 && words == "ok\n").then_some(())
+        });
+    }
+}
+
+impl Replica {
+    fn ready(&self) -> (u16, String) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        match agent.get(format!("http://{}/readyz", self.address)).call() {
+            Ok(mut answer) => (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text")),
+            Err(error) => (0, error.to_string()),
+        }
+    }
+}
+
+fn ended(replica: &Replica) -> bool {
+    replica.ready().0 == 0
+}
+
+fn read(log: &PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The chart's rules outside of the namespaces, bound to this account.
+fn cluster_rules(place: &Place) -> [Value; 2] {
+    let text =
+        fs::read_to_string(super::root().join("deploy/chart/files/clusterrole.yaml")).expect("the rules");
+    let rules: Value = serde_saphyr::from_str(&text).expect("a list of rules");
+    let (group, name) = ("rbac.authorization.k8s.io", &place.namespace);
+    let subject = json!({"kind": "ServiceAccount", "name": "opsy", "namespace": name});
+    [
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
+            "metadata": {"name": name}, "rules": rules,
+        }),
+        json!({
+            "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": [subject],
+        }),
+    ]
+}
+
+/// The tests' own threads wait here: nothing else runs on this runtime.
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(work).await.expect("the test passes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stand_by_is_ready_and_takes_over_from_a_replica_that_stops_or_dies() {
+    let replicas = Replicas::new().await;
+    blocking(move || {
+        let first = replicas.start("first");
+        replicas.works(&first);
+        assert_eq!(replicas.holder(), "first");
+        let second = replicas.start("second");
+        replicas.world.wait("the stand-by", || (second.ready().1 == "ok: standing by\n").then_some(()));
+
+        // A roll-out of the Deployment: told to stop, it hands over at once.
+        assert_eq!(first.agent.stop().code(), Some(0));
+        let stopped = Instant::now();
+        replicas.works(&second);
+        assert_eq!(replicas.holder(), "second");
+        assert!(stopped.elapsed() < SOON);
+
+        // A node that is gone: nobody gives the Lease up.
+        let third = replicas.start("third");
+        replicas.world.wait("the stand-by", || (third.ready().1 == "ok: standing by\n").then_some(()));
+        second.agent.kill();
+        replicas.works(&third);
+        assert_eq!(replicas.holder(), "third");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loses_the_lease_ends_and_a_stand_by_that_is_stopped_leaves_it_alone() {
+    let replicas = Replicas::new().await;
+    blocking(move || {
+        let first = replicas.start("first");
+        replicas.works(&first);
+        let second = replicas.start("second");
+        replicas.world.wait("the stand-by", || (second.ready().1 == "ok: standing by\n").then_some(()));
+        assert_eq!(second.agent.stop().code(), Some(0), "{:#?}", read(&second.log));
+        assert_eq!(replicas.holder(), "first");
+
+        let thief = r#"{"spec":{"holderIdentity":"thief"}}"#;
+        replicas.place.kubectl(&["patch", "lease", "opsy", "--type", "merge", "-p", thief], "");
+        replicas.world.wait("its end", || ended(&first).then_some(()));
+        assert_eq!(first.agent.ended().code(), Some(1));
+        let log = fs::read_to_string(&first.log).expect("a log");
+        assert!(log.contains("thief holds the Lease now"), "{log}");
+        assert_eq!(replicas.holder(), "thief");
+    })
+    .await;
+}
