@@ -164,11 +164,13 @@ impl ClusterRuns {
         let Some(builder) = self.shared.cache.builder(&key) else { return Ok(()) };
         let requests = self.requests();
         requests.delete(&key, &uid).await?;
-        self.shared.cache.forget(&key);
-        if self.shared.cache.runs_of(&builder, (self.shared.now)()).is_empty() {
+        let runs = self.shared.cache.runs_of(&builder, (self.shared.now)());
+        if runs.iter().all(|(other, _)| *other == key) {
             let moved = requests.let_go(&builder).await?;
             self.shared.moved(&builder, moved);
         }
+        // Last: until all of it is done, the run is there to be forgotten again.
+        self.shared.cache.forget(&key);
         Ok(())
     }
 
