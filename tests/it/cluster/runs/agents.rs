@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
@@ -137,6 +137,20 @@ impl Cluster {
         jobs.list(&ListParams::default()).await.expect("Jobs").items
     }
 
+    /// How many pods have not ended: a Job says so of itself only later.
+    async fn building(&self) -> usize {
+        let pods: Api<Pod> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
+        let ended = |pod: &Pod| {
+            let status = pod.status.clone().unwrap_or_default();
+            let containers = status.container_statuses.unwrap_or_default();
+            containers
+                .iter()
+                .any(|container| container.state.as_ref().is_some_and(|s| s.terminated.is_some()))
+        };
+        let pods = pods.list(&ListParams::default()).await.expect("pods").items;
+        pods.iter().filter(|pod| !ended(pod)).count()
+    }
+
     /// Reason of Ready of each builder.
     fn reasons(&self) -> BTreeMap<String, String> {
         let all = self.place.kubectl(&["get", "packerbuilders", "--output", "json"], "");
@@ -232,13 +246,9 @@ async fn twenty_builds_are_all_supervised_and_no_more_at_once_than_allowed() {
         .await;
     assert_eq!(cluster.jobs().await.len(), AT_ONCE);
     cluster.finish();
-    let live = |job: &Job| {
-        let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-        !conditions.into_iter().flatten().any(|c| ["Complete", "Failed"].contains(&&*c.type_))
-    };
     cluster
         .until("all images", async || {
-            let at_once = cluster.jobs().await.iter().filter(|job| live(job)).count();
+            let at_once = cluster.building().await;
             assert!(at_once <= AT_ONCE, "{at_once} at once");
             (cluster.with_reason("ImageReady") == BUILDERS).then_some(())
         })
