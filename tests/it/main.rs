@@ -6,6 +6,7 @@ mod aws;
 mod bed;
 mod builder;
 mod cluster;
+mod deploy;
 mod example;
 mod faults;
 mod git;

@@ -1,0 +1,75 @@
+//! What is installed fits what the program does: the policies name every call, the chart every setting.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Actions a policy allows.
+fn allowed(policy: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("deploy/iam").join(policy)).expect("a policy");
+    let policy: Value = serde_json::from_str(&text).expect("JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let actions = statements.iter().flat_map(|statement| match &statement["Action"] {
+        Value::Array(actions) => actions.clone(),
+        action => vec![action.clone()],
+    });
+    actions.map(|action| action.as_str().expect("an action").to_owned()).collect()
+}
+
+/// Operations that the sources call, by the names errors are given.
+fn called() -> BTreeSet<String> {
+    let mut called = BTreeSet::new();
+    for entry in fs::read_dir(root().join("src/aws")).expect("the edge") {
+        let path = entry.expect("an entry").path();
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (at, mark) in text.match_indices(".failed(\"") {
+            let service = text[..at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            let operation = text[at + mark.len()..].split('"').next().unwrap_or_default();
+            called.insert(format!("{service}:{operation}"));
+        }
+    }
+    called
+}
+
+#[test]
+fn the_agents_policy_allows_exactly_what_it_calls() {
+    let allowed = allowed("agent.json");
+    let called = called();
+    assert!(called.len() > 20, "the calls are found: {called:#?}");
+    let missing: Vec<_> = called.difference(&allowed).collect();
+    assert!(missing.is_empty(), "not in agent.json: {missing:?}");
+    // What EKS does in the caller's name when a group is updated.
+    let for_eks: BTreeSet<_> = ["ec2:RunInstances", "iam:PassRole"].map(str::to_owned).into();
+    let surplus: Vec<_> = allowed.difference(&called).filter(|action| !for_eks.contains(*action)).collect();
+    assert!(surplus.is_empty(), "nobody calls {surplus:?}");
+}
+
+#[test]
+fn the_chart_sets_only_variables_there_are() {
+    let flags = fs::read_to_string(root().join("src/settings.rs")).expect("the settings");
+    let template =
+        fs::read_to_string(root().join("deploy/chart/templates/deployment.yaml")).expect("a template");
+    let names: BTreeSet<&str> = template
+        .split("name: OPSY_")
+        .skip(1)
+        .filter_map(|rest| rest.split([',', '\n', '}']).next())
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(flags.contains(&format!("env = \"OPSY_{}\"", name.trim())), "OPSY_{name} is no setting");
+    }
+}
+
+#[test]
+fn the_chart_installs_the_definitions_of_the_program() {
+    let chart = fs::canonicalize(root().join("deploy/chart/crds")).expect("the chart's definitions");
+    let truth = fs::canonicalize(root().join("schemas/crds")).expect("the program's definitions");
+    assert_eq!(chart, truth);
+    assert!(Path::new(&chart).join("packerbuilders.yaml").exists());
+}
