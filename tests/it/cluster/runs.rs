@@ -5,4 +5,5 @@ mod jobs;
 mod node;
 mod pods;
 mod refused;
+mod rules;
 mod world;

@@ -1,0 +1,79 @@
+//! The chart's rules for builds: enough, and none too many.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use opsy::engine::kubernetes::job::RunImages;
+use opsy::engine::kubernetes::runs::ClusterRuns;
+use opsy::engine::{RunState, Runs, Stop};
+use serde_json::json;
+
+use super::super::{Place, Requests, SOON, rules, until};
+use super::world::{World, request};
+
+/// Longer than anything takes that is allowed.
+const LIMIT: Duration = Duration::from_secs(90);
+/// A control plane is shared: so many tries without a rule at once.
+const AT_ONCE: usize = 4;
+
+/// A world whose agent has all rules but one, and what that agent sends.
+async fn world(without: Option<&(String, String)>) -> (World, Requests) {
+    let mut world = World::new().await;
+    let place: &Place = &world.place;
+    place.allow(&place.namespace, |rule| Some(rule) != without).await;
+    let (cluster, requests) = place.cluster(place.scope()).await;
+    let images = RunImages { runner: "localhost/opsy:bed".into(), packer: "localhost/packer:bed".into() };
+    world.runs = ClusterRuns::start(cluster, world.objects.clone(), images, Timestamp::now);
+    (world, requests)
+}
+
+/// A run from its start to its end, with everything an agent may have to ask on the way.
+async fn whole_run(world: &World) {
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
+    let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": {"pods": "0"}}});
+    let quota = serde_json::from_value(quota).expect("a quota");
+    quotas.create(&PostParams::default(), &quota).await.expect("a quota");
+    until("the quota is counted", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    until("a start", LIMIT, async || world.start(&request).await.ok()).await;
+    let waits = |words: &'static str| move |state: &RunState| matches!(state, RunState::Pending(Some(said)) if said.contains(words));
+    world.until("the quota's words", LIMIT, &builder, waits("exceeded quota")).await;
+    quotas.delete("builds", &DeleteParams::default()).await.expect("it goes");
+    world.until("a pod", LIMIT, &builder, waits("no node takes it")).await;
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    world.ended(LIMIT, &builder).await;
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+}
+
+/// True if a whole run gets by without being denied anything.
+async fn works(without: Option<&(String, String)>) -> bool {
+    let (world, requests) = world(without).await;
+    let denied = async || (requests.denied() > 0).then_some(());
+    tokio::select! {
+        // What is denied may also end it in the middle.
+        end = AssertUnwindSafe(whole_run(&world)).catch_unwind() => end.is_ok() && requests.denied() == 0,
+        () = until("something denied", LIMIT * 3, denied) => false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_charts_rules_are_enough_for_builds_and_each_is_needed() {
+    assert!(works(None).await, "with the chart's rules nothing is denied");
+    let ours = |(resource, verb): &(String, String)| match resource.as_str() {
+        "jobs" | "configmaps" | "pods" => true,
+        "events" => verb == "list",
+        _ => false,
+    };
+    let all = rules().into_iter().map(|(name, _)| name).filter(ours);
+    let tried = futures::stream::iter(all).map(|rule| async move { (works(Some(&rule)).await, rule) });
+    let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
+    assert!(tried.len() >= 11, "{tried:?}");
+    let unneeded: Vec<_> = tried.iter().filter(|(works, _)| *works).map(|(_, rule)| rule).collect();
+    assert!(unneeded.is_empty(), "nothing misses these rules: {unneeded:?}");
+}
