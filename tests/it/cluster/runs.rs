@@ -3,6 +3,7 @@
 mod agents;
 mod jobs;
 mod node;
+mod outage;
 mod pods;
 mod refused;
 mod rules;

@@ -137,20 +137,25 @@ async fn watch<K: Watched>(shared: &Shared, place: &Place) {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let mut events = watcher(api, watcher::Config::default().labels(RUN)).boxed();
-    let mut listed = BTreeSet::new();
     let mut failures = Failures::default();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                if !matches!(event, Event::Init) && failures.end().is_some() {
-                    shared.cache.works(place);
-                    tracing::info!(place = %place, "are watched again");
+    loop {
+        let mut events = watcher(api.clone(), watcher::Config::default().labels(RUN)).boxed();
+        let mut listed = BTreeSet::new();
+        let error = loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    if matches!(event, Event::Apply(_) | Event::Delete(_)) {
+                        shared.works(place, &mut failures);
+                    }
+                    shared.take::<K>(event, place, &mut listed);
                 }
-                shared.take::<K>(event, place, &mut listed);
+                Some(Err(error)) => break error,
+                // A watch has no end.
+                None => return,
             }
-            Err(error) => shared.fail(error, place, &mut failures).await,
-        }
+        };
+        // A watch that works again says so only by its next event, and builds are few: a new list does.
+        shared.fail(error, place, &mut failures).await;
     }
 }
 
@@ -184,6 +189,13 @@ impl Shared {
             Event::InitDone => self.wake(K::listed(self, place, listed)),
             Event::Apply(object) => self.wake(object.seen(self)),
             Event::Delete(object) => self.wake(object.deleted(self)),
+        }
+    }
+
+    fn works(&self, place: &Place, failures: &mut Failures) {
+        if failures.end().is_some() {
+            self.cache.works(place);
+            tracing::info!(place = %place, "are watched again");
         }
     }
 
