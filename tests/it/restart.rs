@@ -36,3 +36,30 @@ fn a_broken_manifest_and_a_lost_folder_take_no_published_status_away() {
     assert_eq!(world.show("status/default/packerbuilders/node.yaml"), status);
     assert_eq!(world.amis(), amis);
 }
+
+#[test]
+fn a_broken_manifest_keeps_what_its_annotations_asked_for() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    let image = world.active_image();
+    world.edit(
+        "builders/node.yaml",
+        "  name: node\n",
+        "  name: node\n  annotations: {ami.opsy.dev/suspend: \"true\"}\n",
+        "policy: hold it",
+    );
+    world.account.post("base-image", serde_json::json!({ "version": "20260901" }));
+    assert_eq!(world.once().status.code(), Some(3), "it waits for a person");
+    world.edit("builders/node.yaml", "region:", "regoin:", "policy: break the builder");
+    let broken = world.once();
+    assert_eq!(broken.status.code(), Some(2), "{broken:?}");
+    let ready = world.condition("PackerBuilder", "node", "Ready").map(|[_, reason, _]| reason);
+    assert_eq!((ready.as_deref(), world.active_image()), (Some("Suspended"), image.clone()));
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
+
+    world.edit("builders/node.yaml", "regoin:", "region:", "policy: mend it");
+    let held = "  annotations: {ami.opsy.dev/suspend: \"true\"}\n";
+    world.edit("builders/node.yaml", held, "", "policy: go on");
+    assert_eq!(world.once().status.code(), Some(0));
+    assert_ne!(world.active_image(), image, "the newer base image is built from");
+}

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{
     builder_status, builder_world, finish, hold_next_build, live_runs, ready, results, run_folders,
     wait_for_calls, wait_for_image,
@@ -103,6 +105,34 @@ fn sigterm_leaves_the_build_running_and_the_next_start_harvests_it() {
     assert_eq!(results(&world), ["Succeeded"]);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
     world.wait("the run is forgotten", || run_folders(&world).is_empty().then_some(()));
+}
+
+#[test]
+fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let world = builder_world("");
+        hold_next_build(&world);
+        let mut opsy = world.opsy();
+        opsy.args(["run", "--once"]).stderr(std::process::Stdio::piped());
+        let once = opsy.spawn().expect("opsy starts");
+        wait_for_calls(&world, "ec2:CreateImage", 1);
+        let asked = Instant::now();
+        kill_process(Pid::from_child(&once), signal).expect("it runs");
+        let ended = once.wait_with_output().expect("its end");
+        assert!(asked.elapsed() < STOPS_WITHIN, "{:?}", asked.elapsed());
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains("interrupted; builds go on, and the next run takes them up"), "{said}");
+        assert_eq!(world.build_processes().0.len(), 1, "the runner goes on");
+
+        finish(&world);
+        let next = world.once();
+        assert_eq!(next.status.code(), Some(0), "{next:?}");
+        assert_eq!(results(&world), ["Succeeded"]);
+        assert_eq!(world.account.count("ec2:RunInstances"), 1);
+        let image = world.active_image().expect("an image");
+        assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
+    }
 }
 
 #[test]
