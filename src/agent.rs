@@ -86,11 +86,7 @@ impl Agent {
             Some(address) => Some(health.serve(address).await?),
             None => None,
         };
-        let engine = if flags.cluster.is_kubernetes() {
-            kubernetes::start(&flags).await?
-        } else {
-            standalone::start(&flags, &repository, &secrets)?
-        };
+        let engine = start_engine(&flags, &repository, &secrets).await?;
         let handle = Handle::start(Options {
             address: repository,
             branch: flags.branch.clone(),
@@ -275,6 +271,18 @@ impl Work {
         self.loaded.send_replace(Some(synced));
         self.health.enter(Stage::Working);
         Ok(())
+    }
+}
+
+async fn start_engine(
+    flags: &RunFlags,
+    repository: &Address,
+    secrets: &EnvSecrets,
+) -> anyhow::Result<Engine> {
+    if flags.cluster.is_kubernetes() {
+        kubernetes::start(flags).await
+    } else {
+        standalone::start(flags, repository, secrets)
     }
 }
 

@@ -75,6 +75,14 @@ impl Objects {
         }
     }
 
+    /// Takes one object out.
+    pub fn remove(&self, object: &ObjectKey) {
+        match object.kind {
+            Kind::PackerBuilder => self.builders.remove(&object.key),
+            Kind::AMIRefresher => self.refreshers.remove(&object.key),
+        }
+    }
+
     /// Ends both queues: running passes finish, nothing new starts.
     pub fn close(&self) {
         self.builders.close();

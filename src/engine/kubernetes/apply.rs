@@ -12,7 +12,8 @@ use super::error::Refusal;
 use super::home::Shared;
 use super::kinds::Custom;
 use super::ledger::Job;
-use super::requests::{self, Requests, is_unfit, told};
+use super::ownership;
+use super::requests::{Requests, is_unfit, told};
 use super::trouble::Trouble;
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, PackerBuilder};
 use crate::engine::{Standing, StatusUpdate};
@@ -151,7 +152,7 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
             if takeover {
                 requests.take_over::<K>(key).await?;
             }
-            let document = requests::to_send(&document.value(), &owner);
+            let document = ownership::labelled(&document.value(), &owner);
             let made = match requests.apply::<K>(key, &document).await {
                 Err(refusal) if is_unfit(&refusal) => {
                     requests.replace_unfit::<K>(key, &document, &refusal).await?;

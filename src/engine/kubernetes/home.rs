@@ -171,10 +171,7 @@ impl ClusterHome {
         let due = ledger.due(Instant::now());
         ledger.hold(&due);
         for object in ledger.foreign() {
-            match object.kind {
-                Kind::PackerBuilder => shared.objects.builders.remove(&object.key),
-                Kind::AMIRefresher => shared.objects.refreshers.remove(&object.key),
-            }
+            shared.objects.remove(object);
         }
         let present: Vec<ObjectKey> = ledger.present().cloned().collect();
         let free = present.iter().filter(|object| !ledger.is_held(object)).cloned().collect();

@@ -12,7 +12,7 @@ use super::error::Refusal;
 use super::kinds::Custom;
 use super::ownership::KUBECTL;
 use super::{MANAGER, REQUEST_LIMIT, ledger, ownership};
-use crate::api::{Class, Key, ObjectKey, Owner};
+use crate::api::{Class, Key, ObjectKey};
 use crate::engine::HomeError;
 
 const METADATA_ONLY: HeaderValue =
@@ -171,11 +171,6 @@ type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 fn unreadable(error: &serde_json::Error) -> Refusal {
     Refusal { class: Class::TRANSIENT, message: format!("the answer cannot be read: {error}"), code: None }
-}
-
-/// The document as it is sent for an owner.
-pub fn to_send(document: &Value, owner: &Owner) -> Value {
-    ownership::labelled(document, owner)
 }
 
 /// Does the answer say that the kind itself is not known?

@@ -164,10 +164,7 @@ impl StateFolder {
             documents.remove(gone);
             documents.keys().cloned().collect()
         };
-        match gone.kind {
-            Kind::PackerBuilder => self.objects.builders.remove(&gone.key),
-            Kind::AMIRefresher => self.objects.refreshers.remove(&gone.key),
-        }
+        self.objects.remove(gone);
         // Last: whoever waits for all to be settled publishes what is left.
         self.objects.board.keep_only(&left);
         self.objects.changed.notify_one();
