@@ -19,6 +19,8 @@
 //! | [`git`] | the bare clone: fetch, read, commit, push, templates | other edges, policy |
 //! | [`aws`] | EC2, EKS, STS: calls, paging, shared answers, one error table | other edges, policy |
 //! | [`engine`] | where objects and status live, where builds run, the loop; a room each for one machine and for a cluster | other edges, policy |
+//! | [`announce`] | status → words for people, the same everywhere; pure | any other module but `api` |
+//! | [`notify`] | who is told, where, when; one file per sink | other edges, policy |
 //! | [`builder`], [`refresher`] | what to do and why, one step at a time | each other; Git but for templates |
 //! | [`sync`], [`publish`] | the two Git loops | AWS, reconcilers |
 //! | [`agent`] | wiring: start, stop, who is handed what | decisions |
@@ -27,6 +29,7 @@
 //! `tests/it/map.rs` holds the sources against this table.
 
 pub mod agent;
+pub mod announce;
 pub mod api;
 pub mod aws;
 pub mod builder;
@@ -34,6 +37,7 @@ pub mod cli;
 pub mod engine;
 pub mod git;
 pub mod manifest;
+pub mod notify;
 pub mod publish;
 pub mod refresher;
 pub mod settings;

@@ -9,6 +9,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::notifier::Notifier;
+
 mod pod;
 mod status;
 
@@ -110,27 +112,6 @@ pub struct GitSync {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Secret with git-sync's credentials.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
-}
-
-/// Channels that hear of builds and rollouts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Notifier {
-    /// Slack.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slack: Option<Slack>,
-}
-
-/// Messages to Slack.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Slack {
-    /// Ids of the channels that hear of it.
-    #[serde(default, rename = "channelIDs", skip_serializing_if = "Option::is_none")]
-    pub channel_ids: Option<Vec<String>>,
-    /// Secret with the bot token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }

@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod duration;
 pub mod files;
 pub mod ids;
+pub mod notifier;
 pub mod refresher;
 pub mod schema;
 

@@ -5,8 +5,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::builder::{AmiFilter, Notifier};
+use super::builder::AmiFilter;
 use super::conditions::Condition;
+use super::notifier::{Notification, Notifier};
 
 /// Rolls an image out to the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,6 +156,9 @@ pub struct AMIRefresherStatus {
     /// The last ten rollouts, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RolloutRecord>>,
+    /// What sinks were told, story by story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Vec<Notification>>,
 }
 
 /// One node group as last seen.

@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module prefixes, most specific first, and what each may use of the crate.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     ("api", &["api"]),
     ("settings", &["api"]),
     ("manifest", &["api", "manifest", "settings"]),
     ("sync::prune", &["api", "manifest", "settings", "sync"]),
     ("git", &["api", "git"]),
     ("aws", &["api", "aws"]),
+    ("announce", &["announce", "api"]),
+    ("notify", &["announce", "api", "notify"]),
     ("engine", &["api", "engine", "manifest"]),
     ("builder::plan", &["api", "aws", "builder", "engine"]),
     ("builder::spec", &["api", "aws", "builder", "engine", "git"]),
@@ -31,7 +33,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 26] = [
+const PURE: [&str; 27] = [
+    "announce",
     "api",
     "manifest",
     "sync::prune",

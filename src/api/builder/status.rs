@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::conditions::Condition;
+use crate::api::notifier::Notification;
 
 /// What is known of a builder. Phase is output; only `history`, `inputs`, `images` and `sweeps` are
 /// read back.
@@ -88,6 +89,9 @@ pub struct PackerBuilderStatus {
     /// Leftovers of ended runs still to be looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweeps: Option<Vec<SweepRecord>>,
+    /// What sinks were told, story by story.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Vec<Notification>>,
 }
 
 /// An object of the cluster, as the operator's status refers to it.

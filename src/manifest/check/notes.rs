@@ -1,6 +1,7 @@
 //! What is odd in either kind, and harmless: told, so that nobody believes it does something.
 
-use crate::api::builder::{BuilderRun, Command, Notifier};
+use crate::api::builder::{BuilderRun, Command};
+use crate::api::notifier::Notifier;
 use crate::api::{AMIRefresherSpec, PackerBuilderSpec};
 
 /// A field path and what is to be said of it.

@@ -1,0 +1,83 @@
+//! What people are told, in words: pure. Events, logs and every sink take their wording from here.
+//!
+//! ```text
+//! object with its status ─→ stories: one a build, one a rollout, one a trouble
+//!                             ├─ head: how it stands now (edited in place where a sink can)
+//!                             └─ replies: what happened, each told once
+//! ```
+//! A story is level state, made from the status alone: after a restart, or an hour without Slack, the
+//! same story is told on from where it was left.
+
+/// What is told of one build, one rollout or one trouble of an object, as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// Stable as long as it is the same story: `build/<id>`, `rollout/<id>`, `trouble/<reason>`.
+    pub thread: String,
+    pub head: Message,
+    /// In the order they happened, each with an id of its own.
+    pub replies: Vec<Message>,
+    /// Nothing more will happen in it by itself.
+    pub over: bool,
+    /// What it fails for, without what is the object's own: equal causes are one announcement.
+    pub cause: Option<String>,
+}
+
+/// One message, without any sink's markup. Texts may hold what templates and logs printed: every sink
+/// escapes them for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Unique and stable within its story: `started`, `failed/2`, `group/workers/done`.
+    pub id: String,
+    /// One CamelCase word for machines, as Events carry it.
+    pub reason: &'static str,
+    pub tone: Tone,
+    pub weight: Weight,
+    /// What happened, and to what: one line.
+    pub title: String,
+    /// A sentence or two more; may be empty.
+    pub text: String,
+    /// Short facts with their names: `Image`, `ami-…`.
+    pub facts: Vec<(&'static str, String)>,
+    /// Lines of a log, as they were printed.
+    pub excerpt: Vec<String>,
+    /// What to do next.
+    pub next: Option<String>,
+    pub links: Vec<Link>,
+}
+
+/// How a message sounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Something is under way.
+    Working,
+    Good,
+    /// Something failed, and is tried again by itself.
+    Bad,
+    /// A person must act.
+    Person,
+}
+
+/// Who is told of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Those who follow the thread.
+    Detail,
+    /// Where there are no threads too: started, done.
+    Milestone,
+    /// The whole channel, once: failed, recovered, needs a person.
+    Loud,
+}
+
+/// An address that helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub label: String,
+    pub url: String,
+}
+
+impl Message {
+    /// The message in one line, for Events, logs and subjects.
+    pub fn line(&self) -> String {
+        if self.text.is_empty() { self.title.clone() } else { format!("{}: {}", self.title, self.text) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The notifying edge: who is told what, where and when. One file per sink.
+
+pub mod sink;

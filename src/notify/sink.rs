@@ -1,0 +1,59 @@
+//! What every sink is to the desk that writes to it, and what may go wrong there.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::announce::Message;
+
+/// One place messages go to: a channel, a topic, an address.
+pub trait Sink: Send + Sync {
+    fn manner(&self) -> Manner;
+    /// Posts a message; in a thread where `thread` names its first message. `loud`: the whole channel is
+    /// to see it. Answers the id of the message, where the sink has any.
+    fn post<'a>(
+        &'a self,
+        message: &'a Message,
+        thread: Option<&'a str>,
+        loud: bool,
+    ) -> BoxFuture<'a, Result<Option<String>, SinkError>>;
+    /// Writes a message anew that was posted before. Asked only where `manner` is not `Lines`.
+    fn edit<'a>(&'a self, message: &'a Message, id: &'a str) -> BoxFuture<'a, Result<(), SinkError>>;
+}
+
+/// What a sink can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// First messages are edited in place, details are replies to them.
+    Threads,
+    /// First messages are edited in place; there are no replies.
+    Edits,
+    /// What was said is said: only what matters is sent.
+    Lines,
+}
+
+/// A message that did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SinkError {
+    pub kind: Trouble,
+    /// One CamelCase word, for the status: `SlackTokenInvalid`, `ChannelArchived`.
+    pub reason: &'static str,
+    /// What is wrong and what to do; never a token, never a webhook's address.
+    pub message: String,
+}
+
+/// What becomes of a message that did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Try again, not before `after`.
+    Transient { after: Option<Duration> },
+    /// It may or may not have arrived: sending it again may say it twice.
+    Unclear,
+    /// This message is refused, whatever is done; others may pass.
+    Refused,
+    /// The message that was to be edited or replied to is gone.
+    MessageGone,
+    /// Nothing passes until a person acts: a wrong token, an archived channel.
+    Closed,
+}
