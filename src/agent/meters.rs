@@ -55,7 +55,7 @@ impl Meter for Meters {
 
     fn notes(&self, note: &Note) {
         let metrics = &self.health.metrics;
-        match note.reason {
+        match note.reason.as_ref() {
             "BuildSucceeded" => metrics.built("succeeded"),
             "BuildSuperseded" => metrics.built("superseded"),
             "BuildCancelled" => metrics.built("cancelled"),

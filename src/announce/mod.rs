@@ -8,6 +8,18 @@
 //! A story is level state, made from the status alone: after a restart, or an hour without Slack, the
 //! same story is told on from where it was left.
 
+mod around;
+pub mod builder;
+pub mod refresher;
+mod trouble;
+
+use std::borrow::Cow;
+
+use crate::api::{Kind, ObjectKey};
+
+pub use around::{Around, Change, Origin, commit_url};
+pub use trouble::{PREFIX as TROUBLE, resolved};
+
 /// What is told of one build, one rollout or one trouble of an object, as it stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
@@ -29,7 +41,7 @@ pub struct Message {
     /// Unique and stable within its story: `started`, `failed/2`, `group/workers/done`.
     pub id: String,
     /// One CamelCase word for machines, as Events carry it.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub tone: Tone,
     pub weight: Weight,
     /// What happened, and to what: one line.
@@ -81,3 +93,68 @@ impl Message {
         if self.text.is_empty() { self.title.clone() } else { format!("{}: {}", self.title, self.text) }
     }
 }
+
+/// What happened between two looks: messages that were not there before, in order.
+pub fn news<'a>(before: &[Story], after: &'a [Story]) -> Vec<&'a Message> {
+    let mut news = Vec::new();
+    for story in after {
+        let known = before.iter().find(|old| old.thread == story.thread);
+        news.extend(known.is_none().then_some(&story.head));
+        let said = |reply: &&Message| {
+            known.is_some_and(|old| old.replies.iter().any(|before| before.id == reply.id))
+        };
+        news.extend(story.replies.iter().filter(|reply| !said(reply)));
+    }
+    news
+}
+
+/// A message as stories make them; what a kind of message adds is set afterwards.
+fn message(id: impl Into<String>, reason: &'static str, tone: Tone, weight: Weight, title: String) -> Message {
+    Message {
+        id: id.into(),
+        reason: reason.into(),
+        tone,
+        weight,
+        title,
+        text: String::new(),
+        facts: Vec::new(),
+        excerpt: Vec::new(),
+        next: None,
+        links: Vec::new(),
+    }
+}
+
+/// An object as people call it: its name, and its namespace where that is not `default`.
+pub fn short_name(object: &ObjectKey) -> String {
+    match object.key.namespace.as_str() {
+        "default" | "" => object.key.name.clone(),
+        namespace => format!("{namespace}/{}", object.key.name),
+    }
+}
+
+/// An object as `opsy` takes it on its command line.
+fn argument(object: &ObjectKey) -> String {
+    let kind = match object.kind {
+        Kind::PackerBuilder => "packerbuilder",
+        Kind::AMIRefresher => "amirefresher",
+    };
+    match object.key.namespace.as_str() {
+        "default" | "" => format!("{kind}/{}", object.key.name),
+        namespace => format!("{kind}/{} -n {namespace}", object.key.name),
+    }
+}
+
+/// Why something failed without what is the object's own: its name, ids and numbers. Objects that fail
+/// for one cause have equal ones.
+fn cause(object: &ObjectKey, reason: &str, words: &str) -> String {
+    let anonymous = words.replace(&object.key.name, "*");
+    let mut cause = format!("{reason}: ");
+    for word in anonymous.split_whitespace() {
+        let numbered = word.chars().any(|c| c.is_ascii_digit());
+        cause.push_str(if numbered { "#" } else { word });
+        cause.push(' ');
+    }
+    cause.truncate(cause.trim_end().len());
+    cause
+}
+

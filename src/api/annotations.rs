@@ -9,6 +9,9 @@ pub const CANCEL: &str = "ami.opsy.dev/cancel";
 /// Anything new: a pass that asks everything anew. Status says which one was last handled.
 pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
 
+/// Address of what to do when the object fails, for messages about it.
+pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
+
 /// What an annotation says.
 pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(name).map(String::as_str)

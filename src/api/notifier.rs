@@ -102,6 +102,12 @@ pub struct Notification {
     /// Replies that were sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Vec<String>>,
+    /// Digest of the cause it shares with other objects: one message tells of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Id of that message.
+    #[serde(default, rename = "causeMessageID", skip_serializing_if = "Option::is_none")]
+    pub cause_message_id: Option<String>,
     /// When the story became known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]

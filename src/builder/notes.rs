@@ -26,7 +26,7 @@ pub fn notes(seen: &Observed, plan: &Plan, outcome: &Outcome, told: &Told) -> Ve
         (Plan::Act { step, why }, Outcome::Did(done)) => step_note(step, why, done),
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
             let message = format!("could not clean up after build {}: {error}", sweep.build);
-            Some(Note { reason: "SweepFailed", message, warning: true })
+            Some(Note { reason: "SweepFailed".into(), message, warning: true })
         }
         _ => phase_note(seen, told),
     };
@@ -41,11 +41,11 @@ fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
     let same = before.and_then(|condition| condition.reason.as_deref()) == Some(reason);
     let quiet = matches!(phase, Phase::Reconciling);
     let warning = matches!(phase, Phase::NotReady | Phase::Stalled) && told.standing != Standing::Waiting;
-    (!same && !quiet).then(|| Note { reason, message: message.clone(), warning })
+    (!same && !quiet).then(|| Note { reason: (*reason).into(), message: message.clone(), warning })
 }
 
 fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
-    let note = |reason, message: String, warning| Some(Note { reason, message, warning });
+    let note = |reason, message: String, warning| Some(Note { reason: reason.into(), message, warning });
     match (step, done) {
         (_, Done::Swept(found)) if found.is_empty() => None,
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
@@ -81,19 +81,19 @@ fn record_note(record: &Record) -> Note {
     let error = record.run.errors.as_ref().and_then(|errors| errors.last()).cloned().unwrap_or_default();
     match record.run.result.as_str() {
         history::SUCCEEDED => Note {
-            reason: "BuildSucceeded",
+            reason: "BuildSucceeded".into(),
             message: format!("{} made {images}", record.name),
             warning: false,
         },
         history::SUPERSEDED => Note {
-            reason: "BuildSuperseded",
+            reason: "BuildSuperseded".into(),
             message: format!("{} made {images}", record.name),
             warning: false,
         },
         history::CANCELLED => {
-            Note { reason: "BuildCancelled", message: record.name.to_string(), warning: true }
+            Note { reason: "BuildCancelled".into(), message: record.name.to_string(), warning: true }
         }
-        _ => Note { reason: "BuildFailed", message: format!("{}: {error}", record.name), warning: true },
+        _ => Note { reason: "BuildFailed".into(), message: format!("{}: {error}", record.name), warning: true },
     }
 }
 

@@ -46,6 +46,7 @@ pub fn status(
         (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(_)) => {
             job(&mut status, request.name.as_str(), request.facts.build.as_str(), "Pending");
             status.reason = Some(request.facts.why.clone());
+            status.commit = Some(request.facts.commit.to_string());
         }
         (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => ended_run(&mut status, record),
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(_)) => swept(&mut status, sweep, now),
@@ -91,6 +92,7 @@ fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
     };
     job(status, run.name.as_str(), run.facts.build.as_str(), word);
     status.reason = Some(run.facts.why.clone());
+    status.commit = Some(run.facts.commit.to_string());
     if let RunState::Running(progress) = &run.state {
         status.command = Some(progress.command.clone()).filter(|command| !command.is_empty());
     }
@@ -100,6 +102,7 @@ fn ended_run(status: &mut PackerBuilderStatus, record: &Record) {
     let run = &record.run;
     job(status, record.name.as_str(), &run.id, &run.result);
     status.reason = run.why.clone();
+    status.commit = run.commit.clone();
     last_run(status, run, &record.resources);
     if let Some(images) = record.images.as_ref().filter(|images| !images.is_empty()) {
         active_images(status, images);

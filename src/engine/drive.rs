@@ -274,9 +274,9 @@ fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
 
 fn log(name: &ObjectKey, note: &Note) {
     if note.warning {
-        tracing::warn!(object = %name, reason = note.reason, "{}", note.message);
+        tracing::warn!(object = %name, reason = %note.reason, "{}", note.message);
     } else {
-        tracing::info!(object = %name, reason = note.reason, "{}", note.message);
+        tracing::info!(object = %name, reason = %note.reason, "{}", note.message);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod kubernetes;
 pub mod objects;
 pub mod standalone;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,7 +274,8 @@ pub enum Wake {
 /// Something worth telling: goes to logs now, and to people's channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    pub reason: &'static str,
+    /// One CamelCase word for machines.
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub warning: bool,
 }

@@ -52,7 +52,7 @@ impl Ending {
     }
 
     fn noting(mut self, reason: &'static str, message: String, warning: bool) -> Self {
-        self.notes.push(Note { reason, message, warning });
+        self.notes.push(Note { reason: reason.into(), message, warning });
         self
     }
 }
@@ -240,7 +240,7 @@ fn finish(
         c.r#type == READY && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)
     };
     if ending.phase == Phase::Stalled && !conditions.iter().any(ready) {
-        ending.notes.push(Note { reason, message: message.clone(), warning: true });
+        ending.notes.push(Note { reason: reason.into(), message: message.clone(), warning: true });
     }
     set_phase(&mut conditions, ending.phase, reason, &message, generation, now);
     status.conditions = Some(conditions);
@@ -371,7 +371,7 @@ fn newly_unsupported(before: &AMIRefresherStatus, rows: &[NodeGroupStatus]) -> V
     rows.iter()
         .filter(|row| row.state.as_deref() == Some("Unsupported") && !told(row))
         .map(|row| Note {
-            reason: "Unsupported",
+            reason: "Unsupported".into(),
             message: format!("{} {}", row.name, row.reason.as_deref().unwrap_or_default()),
             warning: true,
         })

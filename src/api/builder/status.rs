@@ -21,6 +21,9 @@ pub struct PackerBuilderStatus {
     /// Build id of the run under way, else of the last.
     #[serde(default, rename = "buildID", skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
+    /// Commit the run under way is built from, else that of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Packer's command that is running or ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,

@@ -58,7 +58,7 @@ impl Events {
                 Err(_) => Some("no answer in time".to_owned()),
             };
             if failure.is_some() && failure != said {
-                tracing::warn!(error = failure, reason = note.reason, "an event cannot be written");
+                tracing::warn!(error = failure, reason = %note.reason, "an event cannot be written");
             }
             said = failure;
         }
@@ -79,7 +79,7 @@ fn event(note: &Note) -> Event {
     let digest = crate::api::ids::digest(&[&note.message]);
     Event {
         type_,
-        reason: note.reason.to_owned(),
+        reason: note.reason.to_string(),
         note: Some(shortened(&note.message)),
         action: format!("{}-{}", note.reason, &digest[..8]),
         secondary: None,
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn note(message: &str) -> Note {
-        Note { reason: "BuildFailed", message: message.to_owned(), warning: true }
+        Note { reason: "BuildFailed".into(), message: message.to_owned(), warning: true }
     }
 
     #[test]

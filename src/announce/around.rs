@@ -1,0 +1,126 @@
+//! What lies around an object that its status does not say: commits, origins of images, addresses.
+
+use jiff::Timestamp;
+
+use super::Link;
+use crate::api::ImageId;
+
+/// What words are made with, beside the object.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    pub now: Timestamp,
+    /// A commit, by its id.
+    pub change: &'a dyn Fn(&str) -> Option<Change>,
+    /// Where an image comes from, if a builder of ours made it.
+    pub origin: &'a dyn Fn(&str) -> Option<Origin>,
+}
+
+/// Who changed what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub author: String,
+    pub subject: String,
+    /// Where it can be looked at.
+    pub url: Option<String>,
+}
+
+/// Which builder made an image, and from which commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub builder: String,
+    pub commit: Option<String>,
+}
+
+/// Digits of a commit id people read.
+const SHORT: usize = 10;
+
+impl Around<'_> {
+    /// A commit as a fact: id, author, subject.
+    pub fn commit(&self, id: &str) -> String {
+        let short: String = id.chars().take(SHORT).collect();
+        match (self.change)(id) {
+            Some(change) => format!("{short} by {}: {}", change.author, change.subject),
+            None => short,
+        }
+    }
+
+    /// Where a commit can be looked at.
+    pub fn commit_link(&self, id: &str) -> Option<Link> {
+        let url = (self.change)(id)?.url?;
+        Some(Link { label: "Commit".to_owned(), url })
+    }
+}
+
+/// An image in the console.
+pub fn image_link(region: &str, image: &str) -> Option<Link> {
+    let image = ImageId::parse(image).ok()?;
+    let url = format!("{}/ec2/home?region={region}#ImageDetails:imageId={image}", console(region)?);
+    Some(Link { label: format!("{image}"), url })
+}
+
+/// A cluster's node groups in the console.
+pub fn cluster_link(region: &str, cluster: &str) -> Option<Link> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let url = format!("{}/eks/clusters/{cluster}?region={region}&selectedTab=compute", console(region)?);
+    cluster.chars().all(plain).then(|| Link { label: format!("Cluster {cluster}"), url })
+}
+
+/// Each partition has a console of its own.
+fn console(region: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let domain = match region {
+        "" => return None,
+        gov if gov.starts_with("us-gov-") => "console.amazonaws-us-gov.com",
+        china if china.starts_with("cn-") => "console.amazonaws.cn",
+        _ => "console.aws.amazon.com",
+    };
+    region.chars().all(plain).then(|| format!("https://{region}.{domain}"))
+}
+
+/// The page of a commit, where the host of the repository is known to have one.
+pub fn commit_url(repository: &str, commit: &str) -> Option<String> {
+    let rest = repository.strip_prefix("https://")?;
+    let rest = rest.trim_end_matches('/');
+    let (host, path) = rest.strip_suffix(".git").unwrap_or(rest).split_once('/')?;
+    let page = match host {
+        "github.com" => format!("{path}/commit/{commit}"),
+        "bitbucket.org" => format!("{path}/commits/{commit}"),
+        gitlab if gitlab.starts_with("gitlab.") => format!("{path}/-/commit/{commit}"),
+        _ => return None,
+    };
+    Some(format!("https://{host}/{page}"))
+}
+
+/// How long something took, as people say it.
+pub fn took(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<String> {
+    let seconds = to?.duration_since(from?).as_secs();
+    Some(match seconds {
+        ..0 => return None,
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_linked_where_the_host_has_pages_for_them() {
+        let url = commit_url("https://github.com/acme/images.git", "abc");
+        assert_eq!(url.as_deref(), Some("https://github.com/acme/images/commit/abc"));
+        let url = commit_url("https://gitlab.acme.io/a/b/images", "abc");
+        assert_eq!(url.as_deref(), Some("https://gitlab.acme.io/a/b/images/-/commit/abc"));
+        assert_eq!(commit_url("http://127.0.0.1:3000/images.git", "abc"), None);
+        assert_eq!(commit_url("/srv/images", "abc"), None);
+    }
+
+    #[test]
+    fn consoles_are_those_of_the_partition() {
+        let url = |region| image_link(region, "ami-0123456789abcdef0").map(|link| link.url);
+        assert!(url("us-gov-west-1").is_some_and(|url| url.starts_with("https://us-gov-west-1.console.amazonaws-us-gov.com/")));
+        assert_eq!(url("eu west|<@U1>"), None);
+        assert_eq!(image_link("us-east-1", "ami-1|x"), None);
+    }
+}

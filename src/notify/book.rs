@@ -1,0 +1,181 @@
+//! What one destination is to know and was told already: stories and records, object by object. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::announce::{self, Message, Story, TROUBLE};
+use crate::api::notifier::Notification;
+use crate::api::{ObjectKey, ids};
+
+/// The first message of a thread, as a record names it among what was told.
+pub const HEAD: &str = "head";
+
+/// How long an ended story waits for a destination that takes nothing.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Everything one destination has to do with.
+#[derive(Debug, Default)]
+pub struct Book {
+    pub items: BTreeMap<ObjectKey, Item>,
+    /// Since when something is due, by object, thread and message.
+    pub due: BTreeMap<(ObjectKey, String, String), Instant>,
+    /// When the message of a common cause was last written, and as what.
+    pub causes: BTreeMap<String, (Instant, String)>,
+    /// When first messages were last written.
+    pub edited: BTreeMap<(ObjectKey, String), Instant>,
+}
+
+/// One object.
+#[derive(Clone, Debug, Default)]
+pub struct Item {
+    pub stories: Vec<Story>,
+    pub records: Vec<Record>,
+    /// What is said of a trouble that is over, by its thread.
+    pub resolved: BTreeMap<String, Message>,
+    /// The object's status says what is remembered: messages may be sent.
+    pub armed: bool,
+    /// Counts changes of the records, so that it is known which were written down.
+    pub changes: u64,
+    pub marked: u64,
+    pub written: u64,
+}
+
+/// What was told of one story.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub thread: String,
+    pub message: Option<String>,
+    pub shown: Option<String>,
+    pub told: Vec<String>,
+    /// The cause it shares with others, and the message that tells of it.
+    pub cause: Option<(String, Option<String>)>,
+    pub since: Option<Timestamp>,
+}
+
+impl Record {
+    pub fn has_told(&self, id: &str) -> bool {
+        self.told.iter().any(|told| told == id)
+    }
+
+    pub fn tell(&mut self, id: &str) {
+        if !self.has_told(id) {
+            self.told.push(id.to_owned());
+        }
+    }
+
+    /// What could not be told for so long, and is over, is of no use any more.
+    fn give_up(&mut self, story: Option<&Story>, now: Timestamp) {
+        let old = self.since.is_some_and(|since| now.duration_since(since) > STALE);
+        if let Some(story) = story.filter(|story| old && story.over && !self.has_told(HEAD)) {
+            self.tell(HEAD);
+            story.replies.iter().for_each(|reply| self.tell(&reply.id));
+        }
+    }
+
+    fn read(wire: &Notification) -> Self {
+        Self {
+            thread: wire.thread.clone(),
+            message: wire.message_id.clone(),
+            shown: wire.shown.clone(),
+            told: wire.told.clone().unwrap_or_default(),
+            cause: wire.cause.clone().map(|cause| (cause, wire.cause_message_id.clone())),
+            since: wire.since,
+        }
+    }
+
+    fn write(&self, to: &str) -> Notification {
+        Notification {
+            to: to.to_owned(),
+            thread: self.thread.clone(),
+            message_id: self.message.clone(),
+            shown: self.shown.clone(),
+            told: Some(self.told.clone()).filter(|told| !told.is_empty()),
+            cause: self.cause.as_ref().map(|(cause, _)| cause.clone()),
+            cause_message_id: self.cause.as_ref().and_then(|(_, message)| message.clone()),
+            since: self.since,
+        }
+    }
+}
+
+impl Item {
+    /// Takes up what a status remembers.
+    pub fn read(records: &[Notification], to: &str) -> Self {
+        let records = records.iter().filter(|record| record.to == to).map(Record::read).collect();
+        Self { records, ..Self::default() }
+    }
+
+    /// What a status is to remember.
+    pub fn write(&self, to: &str) -> Vec<Notification> {
+        self.records.iter().map(|record| record.write(to)).collect()
+    }
+
+    /// Are the records in the object's status?
+    pub fn is_written(&self) -> bool {
+        self.written == self.changes
+    }
+
+    /// Takes the stories as they stand now. A story that was over before anybody was to hear of it is
+    /// never told; one that is gone is forgotten, but for a trouble, whose end is told.
+    pub fn update(&mut self, stories: Vec<Story>, resolve: impl Fn(&str) -> Message, now: Timestamp) {
+        for story in &stories {
+            let known = self.records.iter().any(|record| record.thread == story.thread);
+            if !known && !story.over {
+                let since = Some(now);
+                self.records.push(Record { thread: story.thread.clone(), since, ..Record::default() });
+            }
+        }
+        let is_there = |thread: &str| stories.iter().any(|story| story.thread == thread);
+        self.records.retain(|record| {
+            let ends = record.thread.starts_with(TROUBLE) && (record.has_told(HEAD) || record.cause.is_some());
+            is_there(&record.thread) || ends
+        });
+        for record in &mut self.records {
+            let story = stories.iter().find(|story| story.thread == record.thread);
+            record.give_up(story, now);
+        }
+        let over = self.records.iter().filter(|record| !is_there(&record.thread));
+        self.resolved = over.map(|record| (record.thread.clone(), resolve(&record.thread))).collect();
+        self.stories = stories;
+    }
+
+    pub fn story(&self, thread: &str) -> Option<&Story> {
+        self.stories.iter().find(|story| story.thread == thread)
+    }
+
+    pub fn record(&self, thread: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.thread == thread)
+    }
+
+    /// Changes what is remembered of a thread.
+    pub fn change(&mut self, thread: &str, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.thread == thread) {
+            change(record);
+            self.changes += 1;
+        }
+    }
+
+    /// Forgets a thread.
+    pub fn forget(&mut self, thread: &str) {
+        self.records.retain(|record| record.thread != thread);
+        self.resolved.remove(thread);
+        self.changes += 1;
+    }
+}
+
+/// Names a text: the head as it was shown, or a cause.
+pub fn digest(text: &str) -> String {
+    ids::digest(&[text])[..12].to_owned()
+}
+
+/// Names a head as it stands.
+pub fn digest_of(message: &Message) -> String {
+    digest(&format!("{message:?}"))
+}
+
+/// The name of a story's cause, where it fails.
+pub fn cause_of(story: &Story) -> Option<String> {
+    let bad = matches!(story.head.tone, announce::Tone::Bad | announce::Tone::Person);
+    story.cause.as_ref().filter(|_| bad).map(|cause| digest(cause))
+}

@@ -1,0 +1,82 @@
+//! Where messages go, as a spec names it. Pure.
+
+use crate::api::notifier::Notifier;
+
+/// One destination. Secrets are those of the object's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Destination {
+    /// A channel, by a bot.
+    Slack { namespace: String, secret: String, channel: String },
+    /// A channel, by an incoming webhook.
+    SlackWebhook { namespace: String, secret: String },
+    Discord { namespace: String, secret: String },
+    Sns { topic: String },
+    Ses { region: String, from: String, to: Vec<String> },
+    Webhook { namespace: String, secret: String },
+}
+
+impl Destination {
+    /// The destinations a spec names. What is incomplete was refused when the spec was read.
+    pub fn of(notifier: Option<&Notifier>, namespace: &str, region: Option<&str>) -> Vec<Self> {
+        let Some(notifier) = notifier else { return Vec::new() };
+        let namespace = namespace.to_owned();
+        let mut all = Vec::new();
+        if let Some((slack, secret)) = notifier.slack.as_ref().and_then(|slack| Some((slack, slack.secret.clone()?))) {
+            match slack.channel_ids.as_deref().filter(|channels| !channels.is_empty()) {
+                Some(channels) => all.extend(channels.iter().map(|channel| Self::Slack {
+                    namespace: namespace.clone(),
+                    secret: secret.clone(),
+                    channel: channel.clone(),
+                })),
+                None => all.push(Self::SlackWebhook { namespace: namespace.clone(), secret }),
+            }
+        }
+        let discord = notifier.discord.as_ref().and_then(|discord| discord.secret.clone());
+        all.extend(discord.map(|secret| Self::Discord { namespace: namespace.clone(), secret }));
+        let topic = notifier.sns.as_ref().and_then(|sns| sns.topic_arn.clone());
+        all.extend(topic.map(|topic| Self::Sns { topic }));
+        all.extend(notifier.ses.as_ref().and_then(|ses| {
+            let region = ses.region.clone().or_else(|| region.map(str::to_owned))?;
+            Some(Self::Ses { region, from: ses.from.clone()?, to: ses.to.clone()? })
+        }));
+        let webhook = notifier.webhook.as_ref().and_then(|webhook| webhook.secret.clone());
+        all.extend(webhook.map(|secret| Self::Webhook { namespace, secret }));
+        all.dedup();
+        all
+    }
+
+    /// How status and people name it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Slack { channel, .. } => format!("slack/{channel}"),
+            Self::SlackWebhook { secret, .. } => format!("slack-webhook/{secret}"),
+            Self::Discord { secret, .. } => format!("discord/{secret}"),
+            Self::Sns { topic } => format!("sns/{topic}"),
+            Self::Ses { to, .. } => format!("ses/{}", to.join(",")),
+            Self::Webhook { secret, .. } => format!("webhook/{secret}"),
+        }
+    }
+
+    /// The kind of sink, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Slack { .. } => "slack",
+            Self::SlackWebhook { .. } => "slack-webhook",
+            Self::Discord { .. } => "discord",
+            Self::Sns { .. } => "sns",
+            Self::Ses { .. } => "ses",
+            Self::Webhook { .. } => "webhook",
+        }
+    }
+
+    /// The Secret it needs: namespace and name.
+    pub fn secret(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Slack { namespace, secret, .. }
+            | Self::SlackWebhook { namespace, secret }
+            | Self::Discord { namespace, secret }
+            | Self::Webhook { namespace, secret } => Some((namespace, secret)),
+            Self::Sns { .. } | Self::Ses { .. } => None,
+        }
+    }
+}

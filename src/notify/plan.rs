@@ -1,0 +1,239 @@
+//! What is sent next at one destination, and what is remembered once it arrived. Pure.
+//!
+//! A thread's messages go in order: its first, then replies, then the first as it stands now. What is
+//! silent goes last. Bad news waits a moment: when many objects bring the same, one message tells of
+//! all of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::book::{Book, HEAD, Item, Record, cause_of, digest_of};
+use super::cause;
+use super::sink::Manner;
+use crate::announce::{Message, Story, Tone, Weight};
+use crate::api::ObjectKey;
+
+/// How long bad news waits for more of the kind.
+const GATHER: Duration = Duration::from_secs(3);
+/// A first message is not written anew more often than this.
+const EDIT_PAUSE: Duration = Duration::from_secs(3);
+/// The same of a message that tells of many objects, which change one after another.
+const CAUSE_PAUSE: Duration = Duration::from_secs(15);
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The first message of a thread.
+    Head { object: ObjectKey, thread: String },
+    Reply { object: ObjectKey, thread: String, reply: String },
+    /// The first message anew.
+    Edit { object: ObjectKey, thread: String },
+    /// A trouble is over.
+    Resolve { object: ObjectKey, thread: String },
+    /// The one message about these objects, new or joined by more.
+    Cause { cause: String, joined: Vec<(ObjectKey, String)> },
+    CauseOver { cause: String },
+    /// The first message of a thread as it ended, after the end was told.
+    Close { object: ObjectKey, thread: String },
+}
+
+/// A message and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sending {
+    pub task: Task,
+    pub message: Message,
+    pub way: Way,
+}
+
+/// How a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    Post { thread: Option<String>, loud: bool },
+    Edit { id: String },
+    /// It is noted, and not sent: what was said before stands for it.
+    Unsaid,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Send(Box<Sending>),
+    /// Something will be due then.
+    At(Instant),
+    Nothing,
+}
+
+/// Who does what when: one candidate a thread.
+struct Candidate {
+    due: Instant,
+    /// Silent things go last.
+    silent: bool,
+    sending: Sending,
+}
+
+/// Decides. Things that are not to be sent at this destination at all are noted as told on the way.
+pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
+    skip_untold(book, manner);
+    let (mut candidates, mut bad) = (Vec::new(), BTreeMap::<String, Vec<Candidate>>::new());
+    let mut still_due = BTreeMap::new();
+    for (object, item) in book.items.iter().filter(|(_, item)| item.armed) {
+        for record in &item.records {
+            let Some(sending) = of_thread(object, item, record, manner) else { continue };
+            let key = (object.clone(), record.thread.clone(), sending.message.id.clone());
+            let since = book.due.get(&key).copied().unwrap_or(now);
+            still_due.insert(key, since);
+            let silent = matches!(sending.way, Way::Edit { .. });
+            let edited = book.edited.get(&(object.clone(), record.thread.clone())).filter(|_| silent);
+            let due = edited.map_or(since, |edited| since.max(*edited + EDIT_PAUSE));
+            let candidate = Candidate { due, silent, sending };
+            match item.story(&record.thread).and_then(cause_of).filter(|_| is_bad_news(&candidate.sending)) {
+                Some(cause) => bad.entry(cause).or_default().push(candidate),
+                None => candidates.push(candidate),
+            }
+        }
+    }
+    book.due = still_due;
+    for (cause, bad) in bad {
+        candidates.extend(gathered(book, &cause, bad, manner));
+    }
+    candidates.extend(cause::causes(book).iter().filter_map(|cause| known_cause(book, cause, manner, now)));
+    first(candidates, now)
+}
+
+fn first(candidates: Vec<Candidate>, now: Instant) -> Next {
+    let (due, later): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|candidate| candidate.due <= now);
+    match due.into_iter().min_by_key(|candidate| (candidate.silent, candidate.due)) {
+        Some(candidate) => Next::Send(Box::new(candidate.sending)),
+        None => later.iter().map(|candidate| candidate.due).min().map_or(Next::Nothing, Next::At),
+    }
+}
+
+/// Notes as told what this destination is not told: details, where there are no threads.
+fn skip_untold(book: &mut Book, manner: Manner) {
+    let least = match manner {
+        Manner::Threads => return,
+        Manner::Edits => Weight::Loud,
+        Manner::Lines => Weight::Milestone,
+    };
+    for item in book.items.values_mut() {
+        for record in &mut item.records {
+            let story = item.stories.iter().find(|story| story.thread == record.thread);
+            for reply in story.into_iter().flat_map(|story| &story.replies) {
+                if reply.weight < least && !record.has_told(&reply.id) {
+                    record.tell(&reply.id);
+                }
+            }
+        }
+    }
+}
+
+/// The next thing of one thread, if there is any.
+fn of_thread(object: &ObjectKey, item: &Item, record: &Record, manner: Manner) -> Option<Sending> {
+    let (object, thread) = (object.clone(), record.thread.clone());
+    let Some(story) = item.story(&record.thread) else {
+        return over(object, item, record);
+    };
+    if !record.has_told(HEAD) {
+        // While a message about many objects speaks for it, it says nothing of its own.
+        let way = Way::Post { thread: None, loud: false };
+        let head = Sending { task: Task::Head { object, thread }, message: story.head.clone(), way };
+        return record.cause.is_none().then_some(head);
+    }
+    let reply = story.replies.iter().find(|reply| !record.has_told(&reply.id));
+    let threaded = manner == Manner::Threads;
+    if let Some(reply) = reply.filter(|_| !threaded || record.message.is_some()) {
+        let spoken_for = record.cause.is_some();
+        let loud = reply.weight == Weight::Loud && !spoken_for;
+        let way = Way::Post { thread: record.message.clone().filter(|_| threaded), loud };
+        let task = Task::Reply { object, thread, reply: reply.id.clone() };
+        return Some(Sending { task, message: reply.clone(), way });
+    }
+    let shown = record.shown.as_deref() == Some(&digest_of(&story.head));
+    let id = record.message.clone().filter(|_| !shown && manner != Manner::Lines)?;
+    Some(Sending { task: Task::Edit { object, thread }, message: story.head.clone(), way: Way::Edit { id } })
+}
+
+/// A trouble that is over: its end is told to whoever was told of it.
+fn over(object: ObjectKey, item: &Item, record: &Record) -> Option<Sending> {
+    let thread = record.thread.clone();
+    let message = item.resolved.get(&thread)?.clone();
+    if record.cause.is_some() {
+        return None;
+    }
+    if !record.has_told(&message.id) {
+        let way = Way::Post { thread: record.message.clone(), loud: true };
+        return Some(Sending { task: Task::Resolve { object, thread }, message, way });
+    }
+    let id = record.message.clone()?;
+    Some(Sending { task: Task::Close { object, thread }, message, way: Way::Edit { id } })
+}
+
+/// News that people hear of, and would rather not.
+fn is_bad_news(sending: &Sending) -> bool {
+    let bad = matches!(sending.message.tone, Tone::Bad | Tone::Person);
+    let heard = match &sending.task {
+        Task::Head { .. } => true,
+        Task::Reply { .. } => sending.message.weight == Weight::Loud,
+        _ => false,
+    };
+    bad && heard && matches!(sending.way, Way::Post { .. })
+}
+
+/// Bad news of one cause: each by itself, or one message for all.
+fn gathered(book: &Book, cause: &str, mut bad: Vec<Candidate>, manner: Manner) -> Vec<Candidate> {
+    let known = cause::sharing(book, cause);
+    let since = bad.iter().map(|candidate| candidate.due).min();
+    let objects = bad.iter().filter_map(|candidate| object_of(&candidate.sending.task));
+    let many = objects.collect::<std::collections::BTreeSet<_>>().len() >= cause::MANY;
+    let (Some(since), true) = (since, many || !known.all.is_empty()) else {
+        bad.iter_mut().for_each(|candidate| candidate.due += GATHER);
+        return bad;
+    };
+    let joined: Vec<(ObjectKey, String)> = bad.iter().filter_map(|candidate| thread_of(&candidate.sending.task)).collect();
+    let news = joined.iter().filter_map(|(object, thread)| {
+        let (object, item) = book.items.get_key_value(object)?;
+        Some((object, item.story(thread)?))
+    });
+    let failing: Vec<(&ObjectKey, &Story)> = known.failing.iter().copied().chain(news).collect();
+    let Some(message) = cause::head(&failing) else { return Vec::new() };
+    let way = match known.message {
+        _ if manner == Manner::Lines && !known.all.is_empty() => Way::Unsaid,
+        Some(id) => Way::Edit { id },
+        None => Way::Post { thread: None, loud: true },
+    };
+    let task = Task::Cause { cause: cause.to_owned(), joined };
+    vec![Candidate { due: since + GATHER, silent: false, sending: Sending { task, message, way } }]
+}
+
+/// What is due about a cause that was told of: it is over, or other objects fail for it now.
+fn known_cause(book: &Book, cause: &str, manner: Manner, now: Instant) -> Option<Candidate> {
+    let sharing = cause::sharing(book, cause);
+    if sharing.failing.is_empty() {
+        let message = cause::over(&sharing.all);
+        let way = Way::Post { thread: sharing.message.filter(|_| manner == Manner::Threads), loud: true };
+        let task = Task::CauseOver { cause: cause.to_owned() };
+        return Some(Candidate { due: now, silent: false, sending: Sending { task, message, way } });
+    }
+    let message = cause::head(&sharing.failing)?;
+    let last = book.causes.get(cause);
+    let is_shown = last.is_some_and(|(_, shown)| *shown == digest_of(&message));
+    let id = sharing.message.filter(|_| manner != Manner::Lines && !is_shown)?;
+    let due = last.map_or(now, |(at, _)| *at + CAUSE_PAUSE);
+    let task = Task::Cause { cause: cause.to_owned(), joined: Vec::new() };
+    Some(Candidate { due, silent: true, sending: Sending { task, message, way: Way::Edit { id } } })
+}
+
+fn object_of(task: &Task) -> Option<ObjectKey> {
+    thread_of(task).map(|(object, _)| object)
+}
+
+fn thread_of(task: &Task) -> Option<(ObjectKey, String)> {
+    match task {
+        Task::Head { object, thread }
+        | Task::Reply { object, thread, .. }
+        | Task::Edit { object, thread }
+        | Task::Resolve { object, thread }
+        | Task::Close { object, thread } => Some((object.clone(), thread.clone())),
+        Task::Cause { .. } | Task::CauseOver { .. } => None,
+    }
+}
