@@ -57,3 +57,9 @@ pub enum Trouble {
     /// Nothing passes until a person acts: a wrong token, an archived channel.
     Closed,
 }
+
+impl SinkError {
+    pub fn new(kind: Trouble, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, reason, message: message.into() }
+    }
+}

@@ -1,0 +1,91 @@
+//! A server that answers as it is told to, once for each answer, and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::notify::http::{Address, Http};
+
+/// What becomes of a request.
+pub enum Reply {
+    /// Status, headers and body.
+    Answer(&'static str, &'static str),
+    /// Read to the end, then nothing more is heard.
+    BreakOff,
+    /// Read to the end, and never answered.
+    Silence,
+    /// Plain words before anything was asked, as where TLS was expected.
+    Unasked,
+}
+
+/// Head and body of every request so far.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+pub struct Server {
+    pub address: String,
+    seen: Seen,
+}
+
+impl Server {
+    pub async fn new(replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let seen = Seen::default();
+        tokio::spawn(serve(listener, replies, Arc::clone(&seen)));
+        Self { address, seen }
+    }
+
+    pub fn at(&self, path: &str) -> Address {
+        Address::parse(&format!("{}{path}", self.address)).expect("an address")
+    }
+
+    /// What it was asked: head and body.
+    pub fn seen(&self) -> Vec<(String, String)> {
+        self.seen.lock().expect("no panic").clone()
+    }
+}
+
+async fn serve(listener: TcpListener, replies: Vec<Reply>, seen: Seen) {
+    let mut held = Vec::new();
+    for reply in replies {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        if matches!(reply, Reply::Unasked) {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("a reader");
+            held.push(stream);
+            continue;
+        }
+        let request = read(&mut stream).await;
+        seen.lock().expect("no panic").push(request);
+        match reply {
+            Reply::Answer(head, body) => {
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.expect("a reader");
+            }
+            Reply::BreakOff => drop(stream),
+            Reply::Silence | Reply::Unasked => held.push(stream),
+        }
+    }
+    // Held open until the test ends with its runtime.
+    std::future::pending::<()>().await;
+}
+
+async fn read(stream: &mut TcpStream) -> (String, String) {
+    let mut bytes = Vec::new();
+    loop {
+        stream.read_buf(&mut bytes).await.expect("a request");
+        let text = String::from_utf8_lossy(&bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let head = head.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        if body.len() >= length.map_or(0, |length| length.parse().expect("a length")) {
+            return (head, body.to_owned());
+        }
+    }
+}
+
+pub fn http() -> Http {
+    Http::new().expect("a client")
+}
