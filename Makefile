@@ -51,7 +51,7 @@ test: cluster-prerequisites runner
 	cargo test --locked --workspace --no-run
 	tests/bed/bin/controlplane >/dev/null
 	cargo test --locked --workspace
-	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git
+	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat
 
 check: prerequisites
 	@cargo fmt --all --check

@@ -1,0 +1,34 @@
+"""Rate limits: how long a request has to wait, or that it may pass. Refused requests do not count."""
+
+import math
+from collections import deque
+
+
+class Limits:
+    def __init__(self) -> None:
+        self._full_again: dict[tuple, float] = {}
+        self._passed: dict[tuple, deque[float]] = {}
+
+    def steady(self, key: tuple, interval: float, burst: int, now: float) -> float:
+        """One per `interval` on average, `burst` of them at once at most."""
+        full_again = max(self._full_again.get(key, now), now)
+        wait = full_again - (burst - 1) * interval - now
+        if wait > 0:
+            return wait
+        self._full_again[key] = full_again + interval
+        return 0
+
+    def window(self, key: tuple, count: int, seconds: float, now: float) -> float:
+        """At most `count` in any `seconds`."""
+        passed = self._passed.setdefault(key, deque())
+        while passed and passed[0] <= now - seconds:
+            passed.popleft()
+        if len(passed) >= count:
+            return passed[0] + seconds - now
+        passed.append(now)
+        return 0
+
+
+def retry_after(wait: float) -> str:
+    """Whole seconds, as the header has them."""
+    return str(max(1, math.ceil(wait)))
