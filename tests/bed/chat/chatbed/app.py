@@ -7,7 +7,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 
-from . import slack
+from . import discord, hooks, receiver, slack
 from .clock import stamp
 from .control import control
 from .faults import Fault, Faults
@@ -15,7 +15,16 @@ from .journal import Journal, body_of, digest
 from .server import Reply, Request
 from .world import World
 
-PARTS = ((re.compile(r"/api/(?P<method>[\w.]+)"), slack.api),)
+DISCORD = (
+    r"/api(?:/v\d+)?/webhooks/(?P<webhook_id>\d+)/(?P<token>[^/]+)"
+    r"(?:/messages/(?P<message_id>[^/]+))?"
+)
+PARTS = (
+    (re.compile(r"/api/(?P<method>[\w.]+)"), slack.api),
+    (re.compile(r"/services/.+"), hooks.deliver),
+    (re.compile(DISCORD), discord.webhook),
+    (re.compile(r"/hook/(?P<name>[^/]+)"), receiver.receive),
+)
 
 
 class Application:

@@ -67,7 +67,7 @@ def read_channels(app, asked: dict) -> list:
 
 
 def change_channel(app, asked: dict) -> list:
-    """Makes or changes one: `id`, `name`, `archived`, `member` (of the bot); `deleted` removes it."""
+    """Makes or changes one: `id`, `name`, `archived`, `member` (the bot); `deleted` removes it."""
     channels, channel_id = app.world.channels, asked["id"]
     if asked.get("deleted"):
         del channels[channel_id]
@@ -102,6 +102,28 @@ def change_hook(app, asked: dict) -> dict:
     channel = asked["channel"] if known is None else asked.get("channel", known.channel)
     hooks[path] = Hook(channel, asked.get("state", known.state if known else "ok"))
     return {"path": path, "channel": channel, "state": hooks[path].state}
+
+
+def change_webhook(app, asked: dict) -> dict:
+    """A Discord webhook: `id`, `token`; `deleted` removes it."""
+    if asked.get("deleted"):
+        del app.world.webhooks[asked["id"]]
+    else:
+        app.world.add_webhook(str(asked["id"]), asked["token"])
+    return {"webhooks": sorted(app.world.webhooks)}
+
+
+def change_receiver(app, asked: dict) -> dict:
+    """A generic receiver: `name`, `status` and `body` of its answers."""
+    receiver = app.world.receiver(asked["name"])
+    receiver.status = int(asked.get("status", receiver.status))
+    receiver.body = asked.get("body", receiver.body)
+    return {"name": receiver.id, "status": receiver.status, "body": receiver.body}
+
+
+def read_received(app, asked: dict) -> list:
+    """What came to the receiver `name`: headers and text as they were sent."""
+    return app.world.receiver(asked["name"]).received
 
 
 def list_faults(app, asked: dict) -> list:
@@ -167,6 +189,9 @@ ROUTES = {
     ("GET", "tokens"): read_tokens,
     ("POST", "tokens"): change_token,
     ("POST", "hooks"): change_hook,
+    ("POST", "webhooks"): change_webhook,
+    ("POST", "receivers"): change_receiver,
+    ("GET", "received"): read_received,
     ("GET", "faults"): list_faults,
     ("POST", "faults"): add_fault,
     ("DELETE", "faults"): clear_faults,

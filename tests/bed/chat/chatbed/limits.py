@@ -1,4 +1,4 @@
-"""Rate limits: how long a request has to wait, or that it may pass. Refused requests do not count."""
+"""Rate limits: how long a request has to wait, 0 if it may pass. What is refused does not count."""
 
 import math
 from collections import deque
@@ -27,6 +27,11 @@ class Limits:
             return passed[0] + seconds - now
         passed.append(now)
         return 0
+
+    def left(self, key: tuple, count: int, seconds: float, now: float) -> tuple[int, float]:
+        """Of a window: how many more may pass now, and when it is empty again."""
+        passed = self._passed.get(key, deque())
+        return count - len(passed), (passed[-1] + seconds - now if passed else 0)
 
 
 def retry_after(wait: float) -> str:

@@ -13,7 +13,12 @@ BARE = re.compile(r"(?<![\w.])@(?:channel|here|everyone)\b")
 DISCORD = re.compile(r"@(?:everyone|here)\b|<@[!&]?\d+>")
 LINKING = ("full", "client")
 # rich text has elements of its own for mentions
-RICH = {"broadcast": "range", "user": "user_id", "usergroup": "usergroup_id", "channel": "channel_id"}
+RICH = {
+    "broadcast": "range",
+    "user": "user_id",
+    "usergroup": "usergroup_id",
+    "channel": "channel_id",
+}
 
 
 def in_slack(asked: dict, content: dict, default_parse: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A message's content as plain text lines, the way its reader would see it."""
 
+import json
 import re
 
 # :name: as chat programs show it; others stay as they are
@@ -35,6 +36,8 @@ FENCE = "```"
 
 def content_lines(content: dict) -> list[str]:
     """With blocks, the text is only for notifications and not shown."""
+    if "body" in content:
+        return _received(content)
     if content.get("embeds") or content.get("content"):
         lines = markup(content.get("content") or "")
         return lines + [x for embed in content.get("embeds") or [] for x in _embed(embed)]
@@ -45,6 +48,16 @@ def content_lines(content: dict) -> list[str]:
         text = attachment.get("text") or attachment.get("fallback") or ""
         lines += ["▎ " + line for line in inner or markup(text)]
     return lines
+
+
+def _received(content: dict) -> list[str]:
+    """Of a document for machines, what a person would look for."""
+    body = content["body"]
+    if not isinstance(body, dict):
+        return str(body or "").splitlines()
+    said = [str(body[name]) for name in ("title", "text") if body.get(name)]
+    lines = [line for text in said for line in text.splitlines()]
+    return lines or [json.dumps(body, ensure_ascii=False)]
 
 
 def block_lines(blocks: list[dict]) -> list[str]:

@@ -72,6 +72,8 @@ class Page:
 
 def remarks(message: dict) -> list[str]:
     marks = []
+    if "status" in message and message["status"] >= 300:
+        marks.append(f"answered {message['status']}")
     if message["edits"]:
         marks.append("edited " + {1: "once", 2: "twice"}.get(n := message["edits"], f"{n} times"))
     if message["broadcast"]:
@@ -88,7 +90,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="chatbed.show")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--place", help="a channel's name or id, or another place's; all by default")
+    parser.add_argument("--place", help="its name or id; all by default")
     asked = parser.parse_args()
     with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/_bed/transcript") as answer:
         places = json.load(answer)

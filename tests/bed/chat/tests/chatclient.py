@@ -39,7 +39,7 @@ class Bed:
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.headers, error.read())
 
-    def control(self, method: str, path: str, **asked):
+    def control(self, method: str, path: str, /, **asked):
         answer = self.call(method, f"/_bed/{path}", asked if method != "GET" else None)
         assert answer.status == 200, answer.text
         return answer.json

@@ -19,7 +19,8 @@ def test_faults_in_place_of_an_answer(bed):
     to, auth = "/api/chat.postMessage", {"Authorization": "Bearer xoxb-demo"}
     asked = {"channel": CHANNEL, "text": "x"}
     fault = {"kind": "status", "place": "postMessage", "count": 1, "skip": 1}
-    bed.control("POST", "faults", **fault, status=429, headers={"Retry-After": 7}, body={"ok": False})
+    fault |= {"status": 429, "headers": {"Retry-After": 7}, "body": {"ok": False}}
+    bed.control("POST", "faults", **fault)
     bed.post()
     answer = bed.call("POST", to, asked, **auth)
     assert (answer.status, answer.headers["Retry-After"], answer.json) == (429, "7", {"ok": False})
