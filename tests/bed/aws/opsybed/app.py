@@ -92,7 +92,9 @@ class Application:
             get_service_model(call.service).operation_model(call.operation)
         except OperationNotFoundError:
             raise _unsupported(call) from None
-        if not hasattr(RESPONSES[call.service], camelcase_to_underscores(call.operation)):
+        response, operation = RESPONSES[call.service], camelcase_to_underscores(call.operation)
+        allowed = getattr(response, "OPERATIONS", (operation,))
+        if not hasattr(response, operation) or operation not in allowed:
             raise _unsupported(call)
         wire.parse_params(call)
 

@@ -1,7 +1,7 @@
 """The control interface under /_bed: JSON in, JSON out, executed under the application's lock.
 
 Every endpoint takes `account` (in the body or as ?account=). Where it is left
-out: seed, base-image, node-group and state mean the default account; journal,
+out: seed, base-image, node-group, state and sent mean the default account; journal,
 faults, clock, settings and reset mean all of them.
 """
 
@@ -201,6 +201,16 @@ def read_keys(app, asked: dict) -> dict:
     return {k.key_name: k.public_key for k in ec2_backends[account][region].key_pairs.values()}
 
 
+def read_sent(app, asked: dict) -> list:
+    return world.account(_account(asked)).sent
+
+
+def clear_sent(app, asked: dict) -> list:
+    account = world.account(_account(asked))
+    gone, account.sent = account.sent, []
+    return gone
+
+
 ROUTES = {
     ("GET", ""): info,
     ("GET", "journal"): read_journal,
@@ -220,4 +230,6 @@ ROUTES = {
     ("DELETE", "image"): delete_image,
     ("GET", "state"): read_state,
     ("GET", "keys"): read_keys,
+    ("GET", "sent"): read_sent,
+    ("DELETE", "sent"): clear_sent,
 }

@@ -34,8 +34,12 @@ THROTTLES = {
     "autoscaling": ("Throttling", "Rate exceeded", 400),
     "eks": ("ThrottlingException", "Rate exceeded", 429),
     "ssm": ("ThrottlingException", "Rate exceeded", 400),
+    "sesv2": ("TooManyRequestsException", "Maximum sending rate exceeded.", 429),
+    "sns": ("Throttling", "Rate exceeded", 400),
     "sts": ("Throttling", "Rate exceeded", 400),
 }
+# as IAM spells them, where that differs from the API
+IAM_PREFIXES = {"sesv2": "ses", "sns": "SNS"}
 EXPIRED = {
     "ec2": ("RequestExpired", "Request has expired.", 400),
     "query": ("ExpiredToken", "The security token included in the request is expired", 403),
@@ -164,7 +168,7 @@ def refusal(fault: Fault, call: Call) -> AwsError:
 
 
 def _denial(call: Call) -> tuple[str, str, int]:
-    action = f"{call.service}:{call.operation}"
+    action = f"{IAM_PREFIXES.get(call.service, call.service)}:{call.operation}"
     user = f"arn:aws:iam::{call.account}:user/opsy"
     why = (
         f"User: {user} is not authorized to perform: {action} because no "
@@ -176,6 +180,8 @@ def _denial(call: Call) -> tuple[str, str, int]:
             f"You are not authorized to perform this operation. {why}",
             403,
         )
+    if call.service == "sns":
+        return "AuthorizationError", why, 403
     if call.protocol == "query":
         return "AccessDenied", why, 403
     return "AccessDeniedException", why, 403 if call.protocol == "rest-json" else 400

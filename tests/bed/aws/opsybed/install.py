@@ -14,12 +14,17 @@ from moto.core.utils import camelcase_to_underscores, get_service_model
 from . import ec2_instances, ec2_templates, eks
 from .ec2 import BedEC2
 from .eks import BedEKS
+from .ses import BedSES
+from .sns import BedSNS
 from .ssm import BedSSM
 from .sts import BedSTS
 
+# A class with OPERATIONS answers those alone; of the others, whatever moto knows.
 RESPONSES = {
     "ec2": BedEC2,
     "eks": BedEKS,
+    "sesv2": BedSES,
+    "sns": BedSNS,
     "ssm": BedSSM,
     "sts": BedSTS,
     "autoscaling": moto.autoscaling.responses.AutoScalingResponse,
@@ -81,6 +86,22 @@ RELIED_UPON = {
     ],
     "moto.eks.responses": ["EKSResponse.create_cluster"],
     "moto.eks.utils": ["Session"],
+    "moto.ses.models": ["EmailIdentity", "SESBackend.send_email"],
+    "moto.sesv2.models": ["SESV2Backend.send_email"],
+    "moto.sesv2.responses": [
+        "SESV2Response.create_email_identity",
+        "SESV2Response.delete_email_identity",
+        "SESV2Response.get_email_identity",
+        "SESV2Response.sesv2_backend",
+    ],
+    "moto.sns.models": ["SNSBackend.publish"],
+    "moto.sns.responses": [
+        "SNSResponse.backend",
+        "SNSResponse.create_topic",
+        "SNSResponse.delete_topic",
+        "SNSResponse.get_topic_attributes",
+        "SNSResponse.list_topics",
+    ],
     "moto.ssm.models": ["Parameter", "ssm_backends"],
     "moto.ssm.responses": ["SimpleSystemManagerResponse.put_parameter"],
 }
@@ -120,7 +141,7 @@ def our_operations(response: type) -> list[str]:
 def install() -> None:
     """Must run before the first request: moto reads the tables lazily, once."""
     self_test()
-    for service in ("ec2", "eks", "ssm", "sts"):
+    for service in ("ec2", "eks", "sesv2", "sns", "ssm", "sts"):
         urls = importlib.import_module(f"moto.{service}.urls")
         for path in urls.url_paths:
             urls.url_paths[path] = RESPONSES[service].dispatch

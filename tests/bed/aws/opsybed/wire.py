@@ -17,7 +17,9 @@ from werkzeug.datastructures import CombinedMultiDict, MultiDict
 
 from .world import DEFAULT_ACCOUNT
 
-SERVICES = ("ec2", "eks", "sts", "ssm", "autoscaling")
+SERVICES = ("ec2", "eks", "sts", "ssm", "autoscaling", "sns", "sesv2")
+# Both versions of SES sign as one service; the second has paths.
+SES_V2_PATH = "/v2/email/"
 CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 # AKIA/ASIA, twelve digits of the account, any four characters.
 ACCOUNT_KEY = re.compile(r"A[KS]IA(\d{12})[A-Z0-9]{4}$")
@@ -76,6 +78,8 @@ def name_call(request: Request) -> Call:
     if scope:
         call.access_key, call.region, service = scope.groups()
         call.service = service.lower()
+        if call.service == "ses" and request.path.startswith(SES_V2_PATH):
+            call.service = "sesv2"
         call.account = account_of(call.access_key)
     target = request.headers.get("x-amz-target")
     form = _form(request)

@@ -45,6 +45,11 @@ class Account:
     seeded: dict[tuple[str, str], dict] = field(default_factory=dict)
     # (region, cluster, node group, update id) -> update
     updates: dict[tuple[str, str, str, str], dict] = field(default_factory=dict)
+    # what was published to topics and mailed, in order
+    sent: list[dict] = field(default_factory=list)
+
+    def send(self, **message) -> None:
+        self.sent.append({"time": self.clock.now().isoformat() + "Z", **message})
 
 
 class World:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, START_DEADLINE, Bed, ControlError
+from awsclient import ROOT, START_DEADLINE, Bed, ControlError
 
 sys.path.insert(0, str(ROOT))
 

@@ -17,6 +17,8 @@ CALLS = {
     "sts": lambda c: c.get_caller_identity(),
     "ssm": lambda c: c.describe_parameters(),
     "autoscaling": lambda c: c.describe_auto_scaling_groups(),
+    "sns": lambda c: c.list_topics(),
+    "sesv2": lambda c: c.create_email_identity(EmailIdentity="example.com"),
 }
 THROTTLES = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
@@ -24,6 +26,8 @@ THROTTLES = {
     "sts": ("Throttling", "Rate exceeded", 400),
     "ssm": ("ThrottlingException", "Rate exceeded", 400),
     "autoscaling": ("Throttling", "Rate exceeded", 400),
+    "sns": ("Throttling", "Rate exceeded", 400),
+    "sesv2": ("TooManyRequestsException", "Maximum sending rate exceeded.", 429),
 }
 DENIALS = {
     "ec2": ("UnauthorizedOperation", 403),
@@ -31,13 +35,18 @@ DENIALS = {
     "sts": ("AccessDenied", 403),
     "ssm": ("AccessDeniedException", 400),
     "autoscaling": ("AccessDenied", 403),
+    "sns": ("AuthorizationError", 403),
+    "sesv2": ("AccessDeniedException", 403),
 }
+ACTIONS = {"sns": "SNS", "sesv2": "ses"}
 EXPIRIES = {
     "ec2": ("RequestExpired", 400),
     "eks": ("ExpiredTokenException", 403),
     "sts": ("ExpiredToken", 403),
     "ssm": ("ExpiredTokenException", 400),
     "autoscaling": ("ExpiredToken", 403),
+    "sns": ("ExpiredToken", 403),
+    "sesv2": ("ExpiredTokenException", 403),
 }
 
 
@@ -49,7 +58,7 @@ def test_throttles_denials_and_expiry_per_protocol(bed, service):
     with refused(code, text, status):
         CALLS[service](client)
     bed.fault("deny", service=service, count=1)
-    with refused(DENIALS[service][0], f"{service}:", DENIALS[service][1]):
+    with refused(DENIALS[service][0], f"{ACTIONS.get(service, service)}:", DENIALS[service][1]):
         CALLS[service](client)
     bed.fault("expired", service=service, count=1)
     with refused(EXPIRIES[service][0], "expired", EXPIRIES[service][1]):
@@ -155,7 +164,7 @@ def test_faults_choose_their_calls(bed):
 
 
 def test_faults_of_one_account_leave_others_alone(bed, server):
-    from conftest import Bed
+    from awsclient import Bed
 
     other = Bed(server, "999999999999")
     bed.fault("throttle")
@@ -183,12 +192,15 @@ def test_what_is_not_emulated_is_loud_and_not_retried(bed):
         "eks": lambda c: c.describe_addon_versions(),
         "autoscaling": lambda c: c.start_instance_refresh(AutoScalingGroupName="x"),
         "ssm": lambda c: c.describe_instance_information(),
-        "sns": lambda c: c.list_topics(),
+        "sns": lambda c: c.list_subscriptions(),
+        "sesv2": lambda c: c.get_account(),
+        "ses": lambda c: c.list_identities(),
+        "iam": lambda c: c.list_users(),
         "secretsmanager": lambda c: c.list_secrets(),
     }.items():
         with refused("UnsupportedOperation", "The test bed does not emulate", 400):
             call(bed.client(service, attempts=4))
-    assert len(bed.journal()) == 6
+    assert len(bed.journal()) == 9
 
 
 def test_a_reset_is_a_reset_not_an_end(bed):
