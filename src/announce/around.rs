@@ -119,7 +119,10 @@ mod tests {
     #[test]
     fn consoles_are_those_of_the_partition() {
         let url = |region| image_link(region, "ami-0123456789abcdef0").map(|link| link.url);
-        assert!(url("us-gov-west-1").is_some_and(|url| url.starts_with("https://us-gov-west-1.console.amazonaws-us-gov.com/")));
+        assert!(
+            url("us-gov-west-1")
+                .is_some_and(|url| url.starts_with("https://us-gov-west-1.console.amazonaws-us-gov.com/"))
+        );
         assert_eq!(url("eu west|<@U1>"), None);
         assert_eq!(image_link("us-east-1", "ami-1|x"), None);
     }

@@ -2,9 +2,9 @@
 
 use super::around::{image_link, took};
 use super::{Around, Message, Story, Tone, Weight, argument, cause, message, short_name, trouble};
+use crate::api::ObjectKey;
 use crate::api::builder::{PackerBuilderSpec, PackerBuilderStatus, RunRecord};
 use crate::api::conditions::{self, Condition};
-use crate::api::ObjectKey;
 
 /// Lines of a failed build's errors that are shown.
 const EXCERPT: usize = 8;
@@ -141,9 +141,13 @@ impl<'a> Build<'a> {
         let (reason, tone, title) = match last.result() {
             "" => ("BuildStarted", Tone::Working, format!("{name}: building an image")),
             "Succeeded" => ("BuildSucceeded", Tone::Good, format!("{name}: built {}", images(last))),
-            "Superseded" => ("BuildSuperseded", Tone::Good, format!("{name}: built an image nobody needs any more")),
+            "Superseded" => {
+                ("BuildSuperseded", Tone::Good, format!("{name}: built an image nobody needs any more"))
+            }
             "Cancelled" => ("BuildCancelled", Tone::Bad, format!("{name}: the build was cancelled")),
-            _ if self.gave_up() => ("BuildFailed", Tone::Person, format!("{name}: the build fails and needs a person")),
+            _ if self.gave_up() => {
+                ("BuildFailed", Tone::Person, format!("{name}: the build fails and needs a person"))
+            }
             _ => ("BuildFailed", Tone::Bad, format!("{name}: the build failed")),
         };
         let mut head = message("head", reason, tone, Weight::Milestone, title);
@@ -177,7 +181,8 @@ impl<'a> Build<'a> {
         let base = last.record.and_then(|record| record.inputs.as_ref()?.base_ami.clone());
         facts.extend(base.map(|base| ("Base image", base)));
         if self.attempts.len() > 1 {
-            let most = self.status.max_number_of_failed_jobs.map_or(String::new(), |most| format!(" of {most}"));
+            let most =
+                self.status.max_number_of_failed_jobs.map_or(String::new(), |most| format!(" of {most}"));
             facts.push(("Attempt", format!("{}{most}", self.attempts.len())));
         }
         let took = last.record.and_then(|record| took(record.started_at, record.ended_at));
@@ -200,7 +205,8 @@ impl<'a> Build<'a> {
         let what = if self.gave_up() {
             Some("Change the template, the commands or the base image: a commit is all it takes.".to_owned())
         } else {
-            self.condition_words("BuildFailed").map(|words| format!("Nothing at once: {}.", until_error(&words)))
+            self.condition_words("BuildFailed")
+                .map(|words| format!("Nothing at once: {}.", until_error(&words)))
         };
         what.map_or_else(|| log.clone(), |what| format!("{what} {log}"))
     }
@@ -268,7 +274,11 @@ impl<'a> Build<'a> {
 }
 
 fn images(attempt: &Attempt<'_>) -> String {
-    attempt.record.and_then(|record| record.images.as_ref()).map(|images| images.join(", ")).unwrap_or_default()
+    attempt
+        .record
+        .and_then(|record| record.images.as_ref())
+        .map(|images| images.join(", "))
+        .unwrap_or_default()
 }
 
 fn why_words(why: &str) -> &str {

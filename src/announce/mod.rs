@@ -109,7 +109,13 @@ pub fn news<'a>(before: &[Story], after: &'a [Story]) -> Vec<&'a Message> {
 }
 
 /// A message as stories make them; what a kind of message adds is set afterwards.
-fn message(id: impl Into<String>, reason: &'static str, tone: Tone, weight: Weight, title: String) -> Message {
+fn message(
+    id: impl Into<String>,
+    reason: &'static str,
+    tone: Tone,
+    weight: Weight,
+    title: String,
+) -> Message {
     Message {
         id: id.into(),
         reason: reason.into(),
@@ -157,4 +163,3 @@ fn cause(object: &ObjectKey, reason: &str, words: &str) -> String {
     cause.truncate(cause.trim_end().len());
     cause
 }
-

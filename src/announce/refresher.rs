@@ -78,7 +78,8 @@ impl Told<'_> {
     }
 
     fn failure(&self) -> Option<(&str, &str)> {
-        let failed = self.groups.iter().find_map(|group| Some((group.name.as_str(), group.last_failure.as_deref()?)));
+        let failed =
+            self.groups.iter().find_map(|group| Some((group.name.as_str(), group.last_failure.as_deref()?)));
         let further = || Some(("", self.record?.failures.as_ref()?.first()?.as_str()));
         failed.or_else(further).filter(|_| self.result() != "Done")
     }
@@ -91,7 +92,9 @@ impl Told<'_> {
         let (name, target) = (self.name(), &self.rollout.target);
         let (reason, tone, title) = match self.result() {
             "Done" => ("RolloutDone", Tone::Good, format!("{name}: {target} is rolled out")),
-            "Replaced" => ("RolloutReplaced", Tone::Good, format!("{name}: the rollout of {target} was replaced")),
+            "Replaced" => {
+                ("RolloutReplaced", Tone::Good, format!("{name}: the rollout of {target} was replaced"))
+            }
             "Failed" => ("RolloutFailed", Tone::Person, format!("{name}: the rollout of {target} failed")),
             _ if self.failure().is_some() => {
                 ("RollingOut", Tone::Bad, format!("{name}: rolling out {target}, with failures"))
@@ -108,10 +111,16 @@ impl Told<'_> {
 
     fn progress(&self) -> String {
         let done = self.groups.iter().filter(|group| is_done(group)).count();
-        let groups = |count: usize| if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") };
+        let groups = |count: usize| {
+            if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
+        };
         let mut words = format!("{} moved", groups(done));
-        let moving: Vec<&str> =
-            self.groups.iter().filter(|group| group.finished_at.is_none()).map(|group| group.name.as_str()).collect();
+        let moving: Vec<&str> = self
+            .groups
+            .iter()
+            .filter(|group| group.finished_at.is_none())
+            .map(|group| group.name.as_str())
+            .collect();
         if !moving.is_empty() {
             words.push_str(&format!(", {} updating", moving.join(", ")));
         }
@@ -129,9 +138,8 @@ impl Told<'_> {
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let mut facts = Vec::new();
-        facts.extend(self.spec.cluster_name.clone().map(|cluster| ("Cluster", cluster)));
-        facts.extend(self.spec.region.clone().map(|region| ("Region", region)));
+        let mut facts =
+            vec![("Cluster", self.spec.cluster_name.clone()), ("Region", self.spec.region.clone())];
         let origin = (self.around.origin)(&self.rollout.target);
         facts.extend(origin.as_ref().map(|origin| ("Built by", origin.builder.clone())));
         let commit = origin.and_then(|origin| origin.commit);
@@ -142,8 +150,8 @@ impl Told<'_> {
     }
 
     fn links(&self) -> Vec<Link> {
-        let region = self.spec.region.as_deref().unwrap_or_default();
-        let cluster = self.spec.cluster_name.as_deref().and_then(|cluster| cluster_link(region, cluster));
+        let region = &self.spec.region;
+        let cluster = cluster_link(region, &self.spec.cluster_name);
         let commit = (self.around.origin)(&self.rollout.target).and_then(|origin| origin.commit);
         let commit = commit.and_then(|commit| self.around.commit_link(&commit));
         image_link(region, &self.rollout.target).into_iter().chain(cluster).chain(commit).collect()

@@ -25,7 +25,12 @@ const AT_ONCE: [&str; 1] = ["AwsDenied"];
 pub const PREFIX: &str = "trouble/";
 
 /// The troubles an object's conditions tell of. Reasons in `told` belong to other stories.
-pub fn stories(object: &ObjectKey, conditions: &[Condition], told: &[&str], around: Around<'_>) -> Vec<Story> {
+pub fn stories(
+    object: &ObjectKey,
+    conditions: &[Condition],
+    told: &[&str],
+    around: Around<'_>,
+) -> Vec<Story> {
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
     let mut stories = Vec::new();
     let is_told = |condition: &&Condition| !told.contains(&condition.reason.as_deref().unwrap_or_default());
@@ -107,7 +112,9 @@ fn advice(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "InvalidSpec" => "Mend the manifest in Git; `opsy validate` says the same before a merge.",
         "AwsDenied" => "Allow the action in the agent's IAM policy; it is tried again by itself.",
-        "AwsUnavailable" | "AwsNotFound" | "AwsRefused" => "It is tried again by itself; look at AWS's health and the agent's network if it lasts.",
+        "AwsUnavailable" | "AwsNotFound" | "AwsRefused" => {
+            "It is tried again by itself; look at AWS's health and the agent's network if it lasts."
+        }
         "TemplateInvalid" => "Mend the path or the file in Git.",
         "TemplateUnavailable" => "It is tried again by itself; look at the Git server if it lasts.",
         "BaseImageNotFound" => "Check spec.amiFilters: name, architecture and owner-id.",

@@ -45,7 +45,9 @@ fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
 }
 
 fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
-    let note = |reason, message: String, warning| Some(Note { reason: reason.into(), message, warning });
+    let note = |reason: &'static str, message: String, warning| {
+        Some(Note { reason: reason.into(), message, warning })
+    };
     match (step, done) {
         (_, Done::Swept(found)) if found.is_empty() => None,
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
@@ -93,7 +95,9 @@ fn record_note(record: &Record) -> Note {
         history::CANCELLED => {
             Note { reason: "BuildCancelled".into(), message: record.name.to_string(), warning: true }
         }
-        _ => Note { reason: "BuildFailed".into(), message: format!("{}: {error}", record.name), warning: true },
+        _ => {
+            Note { reason: "BuildFailed".into(), message: format!("{}: {error}", record.name), warning: true }
+        }
     }
 }
 

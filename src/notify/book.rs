@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::sink::Manner;
 use crate::announce::{self, Message, Story, TROUBLE};
 use crate::api::notifier::Notification;
 use crate::api::{ObjectKey, ids};
@@ -128,7 +129,8 @@ impl Item {
         }
         let is_there = |thread: &str| stories.iter().any(|story| story.thread == thread);
         self.records.retain(|record| {
-            let ends = record.thread.starts_with(TROUBLE) && (record.has_told(HEAD) || record.cause.is_some());
+            let ends =
+                record.thread.starts_with(TROUBLE) && (record.has_told(HEAD) || record.cause.is_some());
             is_there(&record.thread) || ends
         });
         for record in &mut self.records {
@@ -138,6 +140,16 @@ impl Item {
         let over = self.records.iter().filter(|record| !is_there(&record.thread));
         self.resolved = over.map(|record| (record.thread.clone(), resolve(&record.thread))).collect();
         self.stories = stories;
+    }
+
+    /// Was everything told that is to be told in this manner?
+    pub fn is_told(&self, manner: Manner) -> bool {
+        self.records.iter().all(|record| {
+            let Some(story) = self.story(&record.thread) else { return false };
+            let replies = story.replies.iter().filter(|reply| reply.weight >= manner.least());
+            record.cause.is_some()
+                || (record.has_told(HEAD) && replies.map(|reply| &reply.id).all(|id| record.has_told(id)))
+        })
     }
 
     pub fn story(&self, thread: &str) -> Option<&Story> {

@@ -36,7 +36,8 @@ pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
 /// All causes something was told under.
 pub fn causes(book: &Book) -> Vec<String> {
     let records = book.items.values().flat_map(|item| &item.records);
-    let mut causes: Vec<String> = records.filter_map(|record| Some(record.cause.as_ref()?.0.clone())).collect();
+    let mut causes: Vec<String> =
+        records.filter_map(|record| Some(record.cause.as_ref()?.0.clone())).collect();
     causes.sort();
     causes.dedup();
     causes
@@ -50,7 +51,11 @@ pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
     let more = failing.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let reason = first.cause.as_deref().and_then(|cause| cause.split(':').next()).unwrap_or("Failing");
-    let tone = if failing.iter().any(|(_, story)| story.head.tone == Tone::Person) { Tone::Person } else { Tone::Bad };
+    let tone = if failing.iter().any(|(_, story)| story.head.tone == Tone::Person) {
+        Tone::Person
+    } else {
+        Tone::Bad
+    };
     Some(Message {
         id: "cause".to_owned(),
         reason: reason.to_owned().into(),

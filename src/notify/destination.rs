@@ -1,18 +1,45 @@
 //! Where messages go, as a spec names it. Pure.
 
+use std::time::Duration;
+
+use super::sink::Manner;
 use crate::api::notifier::Notifier;
+
+/// Slack allows a message a second and channel, and 50 edits a minute; Discord some more.
+const CHAT_PACE: Duration = Duration::from_millis(1200);
+/// The others take dozens a second: this keeps a flood from being one.
+const PACE: Duration = Duration::from_millis(100);
 
 /// One destination. Secrets are those of the object's own namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
     /// A channel, by a bot.
-    Slack { namespace: String, secret: String, channel: String },
+    Slack {
+        namespace: String,
+        secret: String,
+        channel: String,
+    },
     /// A channel, by an incoming webhook.
-    SlackWebhook { namespace: String, secret: String },
-    Discord { namespace: String, secret: String },
-    Sns { topic: String },
-    Ses { region: String, from: String, to: Vec<String> },
-    Webhook { namespace: String, secret: String },
+    SlackWebhook {
+        namespace: String,
+        secret: String,
+    },
+    Discord {
+        namespace: String,
+        secret: String,
+    },
+    Sns {
+        topic: String,
+    },
+    Ses {
+        region: String,
+        from: String,
+        to: Vec<String>,
+    },
+    Webhook {
+        namespace: String,
+        secret: String,
+    },
 }
 
 impl Destination {
@@ -21,7 +48,9 @@ impl Destination {
         let Some(notifier) = notifier else { return Vec::new() };
         let namespace = namespace.to_owned();
         let mut all = Vec::new();
-        if let Some((slack, secret)) = notifier.slack.as_ref().and_then(|slack| Some((slack, slack.secret.clone()?))) {
+        if let Some((slack, secret)) =
+            notifier.slack.as_ref().and_then(|slack| Some((slack, slack.secret.clone()?)))
+        {
             match slack.channel_ids.as_deref().filter(|channels| !channels.is_empty()) {
                 Some(channels) => all.extend(channels.iter().map(|channel| Self::Slack {
                     namespace: namespace.clone(),
@@ -77,6 +106,23 @@ impl Destination {
             | Self::Discord { namespace, secret }
             | Self::Webhook { namespace, secret } => Some((namespace, secret)),
             Self::Sns { .. } | Self::Ses { .. } => None,
+        }
+    }
+
+    /// What its sink can do.
+    pub fn manner(&self) -> Manner {
+        match self {
+            Self::Slack { .. } => Manner::Threads,
+            Self::Discord { .. } => Manner::Edits,
+            _ => Manner::Lines,
+        }
+    }
+
+    /// The least time from one message to the next.
+    pub fn pace(&self) -> Duration {
+        match self {
+            Self::Slack { .. } | Self::SlackWebhook { .. } | Self::Discord { .. } => CHAT_PACE,
+            _ => PACE,
         }
     }
 }

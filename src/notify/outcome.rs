@@ -25,7 +25,11 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
         }
         Task::Resolve { object, thread } => change(book, object, |item| {
             let posted = item.record(thread).is_some_and(|record| record.message.is_some());
-            if posted { item.change(thread, |record| record.tell(&sending.message.id)) } else { item.forget(thread) }
+            if posted {
+                item.change(thread, |record| record.tell(&sending.message.id))
+            } else {
+                item.forget(thread)
+            }
         }),
         Task::Close { object, thread } => change(book, object, |item| item.forget(thread)),
         Task::Cause { cause, joined } => {

@@ -24,17 +24,38 @@ const CAUSE_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// The first message of a thread.
-    Head { object: ObjectKey, thread: String },
-    Reply { object: ObjectKey, thread: String, reply: String },
+    Head {
+        object: ObjectKey,
+        thread: String,
+    },
+    Reply {
+        object: ObjectKey,
+        thread: String,
+        reply: String,
+    },
     /// The first message anew.
-    Edit { object: ObjectKey, thread: String },
+    Edit {
+        object: ObjectKey,
+        thread: String,
+    },
     /// A trouble is over.
-    Resolve { object: ObjectKey, thread: String },
+    Resolve {
+        object: ObjectKey,
+        thread: String,
+    },
     /// The one message about these objects, new or joined by more.
-    Cause { cause: String, joined: Vec<(ObjectKey, String)> },
-    CauseOver { cause: String },
+    Cause {
+        cause: String,
+        joined: Vec<(ObjectKey, String)>,
+    },
+    CauseOver {
+        cause: String,
+    },
     /// The first message of a thread as it ended, after the end was told.
-    Close { object: ObjectKey, thread: String },
+    Close {
+        object: ObjectKey,
+        thread: String,
+    },
 }
 
 /// A message and where it goes.
@@ -48,8 +69,13 @@ pub struct Sending {
 /// How a message goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    Post { thread: Option<String>, loud: bool },
-    Edit { id: String },
+    Post {
+        thread: Option<String>,
+        loud: bool,
+    },
+    Edit {
+        id: String,
+    },
     /// It is noted, and not sent: what was said before stands for it.
     Unsaid,
 }
@@ -110,11 +136,7 @@ fn first(candidates: Vec<Candidate>, now: Instant) -> Next {
 
 /// Notes as told what this destination is not told: details, where there are no threads.
 fn skip_untold(book: &mut Book, manner: Manner) {
-    let least = match manner {
-        Manner::Threads => return,
-        Manner::Edits => Weight::Loud,
-        Manner::Lines => Weight::Milestone,
-    };
+    let least = manner.least();
     for item in book.items.values_mut() {
         for record in &mut item.records {
             let story = item.stories.iter().find(|story| story.thread == record.thread);
@@ -189,7 +211,8 @@ fn gathered(book: &Book, cause: &str, mut bad: Vec<Candidate>, manner: Manner) -
         bad.iter_mut().for_each(|candidate| candidate.due += GATHER);
         return bad;
     };
-    let joined: Vec<(ObjectKey, String)> = bad.iter().filter_map(|candidate| thread_of(&candidate.sending.task)).collect();
+    let joined: Vec<(ObjectKey, String)> =
+        bad.iter().filter_map(|candidate| thread_of(&candidate.sending.task)).collect();
     let news = joined.iter().filter_map(|(object, thread)| {
         let (object, item) = book.items.get_key_value(object)?;
         Some((object, item.story(thread)?))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::announce::Message;
+use crate::announce::{Message, Weight};
 
 /// One place messages go to: a channel, a topic, an address.
 pub trait Sink: Send + Sync {
@@ -30,6 +30,17 @@ pub enum Manner {
     Edits,
     /// What was said is said: only what matters is sent.
     Lines,
+}
+
+impl Manner {
+    /// Replies that are sent at all.
+    pub fn least(self) -> Weight {
+        match self {
+            Self::Threads => Weight::Detail,
+            Self::Edits => Weight::Loud,
+            Self::Lines => Weight::Milestone,
+        }
+    }
 }
 
 /// A message that did not arrive.
