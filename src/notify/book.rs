@@ -147,8 +147,11 @@ impl Item {
         self.records.iter().all(|record| {
             let Some(story) = self.story(&record.thread) else { return false };
             let replies = story.replies.iter().filter(|reply| reply.weight >= manner.least());
-            record.cause.is_some()
-                || (record.has_told(HEAD) && replies.map(|reply| &reply.id).all(|id| record.has_told(id)))
+            let shown = record.message.is_none()
+                || manner == Manner::Lines
+                || record.shown.as_deref() == Some(&digest_of(&story.head));
+            let told = record.has_told(HEAD) && replies.map(|reply| &reply.id).all(|id| record.has_told(id));
+            record.cause.is_some() || (told && shown)
         })
     }
 

@@ -15,6 +15,7 @@ use super::destination::Destination;
 use super::outcome;
 use super::plan::{self, Next, Sending, Way};
 use super::sink::{Manner, Sink, SinkError, Trouble};
+use crate::announce::Weight;
 use crate::api::ObjectKey;
 
 /// First and longest pause after a failure that goes away by itself.
@@ -137,7 +138,7 @@ impl Worker {
                 let rung = self.desk.bell.notified();
                 tokio::select! {
                     () = rung => {}
-                    () = pause_until(Instant::from_std(due)) => {}
+                    () = sleep_until(Instant::from_std(due)) => {}
                 }
             }
             Next::Nothing => {
@@ -158,7 +159,7 @@ impl Worker {
                 self.desk.counts.sent.fetch_add(1, Ordering::Relaxed);
                 self.passes();
                 self.remember(|book, now| outcome::told(book, &sending, id, now));
-                pause_until(begun + self.desk.destination.pace()).await;
+                sleep_until(begun + self.desk.destination.pace()).await;
             }
             Err(error) => self.failed(&sending, error).await,
         }
@@ -173,9 +174,14 @@ impl Worker {
             None => (self.open)(self.desk.destination.clone()).await?,
         };
         let sink = self.sink.insert(sink);
+        let subject = sending.subject();
         let sent = async {
             match &sending.way {
-                Way::Post { thread, loud } => sink.post(&sending.message, thread.as_deref(), *loud).await,
+                Way::Post { thread, loud } => {
+                    let lines = sink.manner() == Manner::Lines;
+                    let thread = if lines { Some(subject.as_str()) } else { thread.as_deref() };
+                    sink.post(&sending.message, thread, *loud).await
+                }
                 Way::Edit { id } => sink.edit(&sending.message, id).await.map(|()| None),
                 Way::Unsaid => Ok(None),
             }
@@ -203,7 +209,7 @@ impl Worker {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.sink = None;
                 self.tell_trouble(error.reason, error.message);
-                pause_until(Instant::now() + CLOSED).await;
+                sleep_until(Instant::now() + CLOSED).await;
             }
             Trouble::Transient { .. } | Trouble::Unclear => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -217,7 +223,7 @@ impl Worker {
                 }
                 let (first, most) = AGAIN;
                 let doubled = first.saturating_mul(1 << (self.failures - 1).min(16)).min(most);
-                pause_until(Instant::now() + after.unwrap_or(doubled)).await;
+                sleep_until(Instant::now() + after.unwrap_or(doubled)).await;
             }
         }
     }
@@ -267,13 +273,7 @@ impl Worker {
 /// is missing would leave people unaware.
 fn may_be_lost(sending: &Sending, manner: Manner) -> bool {
     match &sending.way {
-        Way::Post { thread, loud } => manner == Manner::Threads && thread.is_some() && !loud,
+        Way::Post { .. } => manner == Manner::Threads && sending.message.weight == Weight::Detail,
         Way::Edit { .. } | Way::Unsaid => false,
     }
-}
-
-/// The one place that waits for a time.
-#[expect(clippy::disallowed_methods, reason = "nothing else ends a pause between two messages")]
-async fn pause_until(when: Instant) {
-    sleep_until(when).await;
 }

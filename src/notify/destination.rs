@@ -1,8 +1,10 @@
 //! Where messages go, as a spec names it. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::sink::Manner;
+use crate::api::checks::written;
 use crate::api::notifier::Notifier;
 
 /// Slack allows a message a second and channel, and 50 edits a minute; Discord some more.
@@ -43,21 +45,23 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// The destinations a spec names. What is incomplete was refused when the spec was read.
+    /// The destinations a spec names, each once. What is incomplete was refused or noted when it was read.
     pub fn of(notifier: Option<&Notifier>, namespace: &str, region: Option<&str>) -> Vec<Self> {
         let Some(notifier) = notifier else { return Vec::new() };
         let namespace = namespace.to_owned();
         let mut all = Vec::new();
         if let Some((slack, secret)) =
-            notifier.slack.as_ref().and_then(|slack| Some((slack, slack.secret.clone()?)))
+            notifier.slack.as_ref().and_then(|slack| Some((slack, written(slack.secret.as_ref())?)))
         {
-            match slack.channel_ids.as_deref().filter(|channels| !channels.is_empty()) {
-                Some(channels) => all.extend(channels.iter().map(|channel| Self::Slack {
-                    namespace: namespace.clone(),
-                    secret: secret.clone(),
-                    channel: channel.clone(),
-                })),
-                None => all.push(Self::SlackWebhook { namespace: namespace.clone(), secret }),
+            let (ids, secret) = (slack.channel_ids.iter().flatten(), secret.to_owned());
+            let before = all.len();
+            all.extend(ids.filter(|channel| !channel.is_empty()).map(|channel| Self::Slack {
+                namespace: namespace.clone(),
+                secret: secret.clone(),
+                channel: channel.clone(),
+            }));
+            if all.len() == before {
+                all.push(Self::SlackWebhook { namespace: namespace.clone(), secret });
             }
         }
         let discord = notifier.discord.as_ref().and_then(|discord| discord.secret.clone());
@@ -65,12 +69,13 @@ impl Destination {
         let topic = notifier.sns.as_ref().and_then(|sns| sns.topic_arn.clone());
         all.extend(topic.map(|topic| Self::Sns { topic }));
         all.extend(notifier.ses.as_ref().and_then(|ses| {
-            let region = ses.region.clone().or_else(|| region.map(str::to_owned))?;
+            let region = written(ses.region.as_ref()).or(region)?.to_owned();
             Some(Self::Ses { region, from: ses.from.clone()?, to: ses.to.clone()? })
         }));
         let webhook = notifier.webhook.as_ref().and_then(|webhook| webhook.secret.clone());
         all.extend(webhook.map(|secret| Self::Webhook { namespace, secret }));
-        all.dedup();
+        let mut seen = BTreeSet::new();
+        all.retain(|destination| seen.insert(destination.clone()));
         all
     }
 
@@ -123,6 +128,39 @@ impl Destination {
         match self {
             Self::Slack { .. } | Self::SlackWebhook { .. } | Self::Discord { .. } => CHAT_PACE,
             _ => PACE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(notifier: serde_json::Value) -> Vec<String> {
+        let notifier = serde_json::from_value(notifier).expect("a notifier");
+        Destination::of(Some(&notifier), "ops", Some("us-east-1")).iter().map(Destination::name).collect()
+    }
+
+    #[test]
+    fn each_destination_is_there_once_and_what_says_nothing_is_none() {
+        for (notifier, due) in [
+            (json!({}), vec![]),
+            (json!({"slack": {"secret": "", "channelIDs": ["C1"]}}), vec![]),
+            (
+                json!({"slack": {"secret": "s", "channelIDs": ["C1", "", "C2", "C1"]}}),
+                vec!["slack/C1", "slack/C2"],
+            ),
+            (json!({"slack": {"secret": "s", "channelIDs": []}}), vec!["slack-webhook/s"]),
+            (json!({"slack": {"secret": "s", "channelIDs": [""]}}), vec!["slack-webhook/s"]),
+            (json!({"discord": {}, "sns": {}, "ses": {"from": "a@b"}, "webhook": {}}), vec![]),
+            (
+                json!({"ses": {"from": "a@b", "to": ["c@d"], "region": ""}, "webhook": {"secret": "w"}}),
+                vec!["ses/c@d", "webhook/w"],
+            ),
+        ] {
+            assert_eq!(names(notifier.clone()), due, "{notifier}");
         }
     }
 }

@@ -228,6 +228,12 @@ impl Address {
         url.set_fragment(None);
         Self(url)
     }
+
+    pub(super) fn with_query(&self, name: &str, value: &str) -> Self {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().append_pair(name, value);
+        Self(url)
+    }
 }
 
 /// On this machine, where nobody listens in.

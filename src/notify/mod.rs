@@ -6,19 +6,30 @@
 //! ```
 //! A desk a destination: its book (pure) holds every object's stories as they stand and what was told of
 //! them; `plan` (pure) says what is next, `outcome` (pure) what is remembered. What is remembered is
-//! kept in the objects' status, so that a restart goes on where it stopped. One file per sink.
+//! kept in the objects' status, so that a restart goes on where it stopped.
+//!
+//! One file per sink: `slack`, `incoming`, `discord` and `webhook` speak `http` (the first two in `blocks`),
+//! `sns` and `ses` go by `sdk`; `plain` is text without markup, `text` what all of them cut and escape by.
 
 mod blocks;
 mod book;
 mod cause;
 mod desk;
 pub mod destination;
+pub mod discord;
 pub mod http;
+pub mod incoming;
+mod open;
 mod outcome;
+mod plain;
 mod plan;
+mod sdk;
+pub mod ses;
 pub mod sink;
 pub mod slack;
+pub mod sns;
 mod text;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
@@ -38,10 +49,14 @@ use book::Item;
 use desk::Desk;
 pub use desk::{Changed, Open};
 use destination::Destination;
+pub use open::{Means, Values};
+
+/// A desk and its task by destination.
+type Desks = BTreeMap<Destination, (Arc<Desk>, AbortOnDropHandle<()>)>;
 
 /// All desks.
 pub struct Notifier {
-    desks: Mutex<BTreeMap<Destination, (Arc<Desk>, AbortOnDropHandle<()>)>>,
+    desks: Mutex<Desks>,
     open: Open,
     changed: Changed,
 }
@@ -152,7 +167,7 @@ impl Notifier {
         (desk, AbortOnDropHandle::new(tokio::spawn(work)))
     }
 
-    fn desks(&self) -> MutexGuard<'_, BTreeMap<Destination, (Arc<Desk>, AbortOnDropHandle<()>)>> {
+    fn desks(&self) -> MutexGuard<'_, Desks> {
         self.desks.lock().expect("no code panics while it holds the desks")
     }
 }

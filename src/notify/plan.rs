@@ -80,6 +80,17 @@ pub enum Way {
     Unsaid,
 }
 
+impl Sending {
+    /// What it speaks of, for sinks that have no threads to show it by.
+    pub fn subject(&self) -> String {
+        match (thread_of(&self.task), &self.task) {
+            (Some((object, thread)), _) => format!("{}/{}/{thread}", object.kind, object.key),
+            (None, Task::Cause { cause, .. } | Task::CauseOver { cause }) => format!("cause/{cause}"),
+            (None, _) => String::new(),
+        }
+    }
+}
+
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {

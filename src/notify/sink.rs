@@ -10,7 +10,8 @@ use crate::announce::{Message, Weight};
 pub trait Sink: Send + Sync {
     fn manner(&self) -> Manner;
     /// Posts a message; in a thread where `thread` names its first message. `loud`: the whole channel is
-    /// to see it. Answers the id of the message, where the sink has any.
+    /// to see it. Answers the id of the message, where the sink has any. Where `manner` is `Lines`,
+    /// `thread` may name the story itself, for machines: `<kind>/<namespace>/<name>/<story>`.
     fn post<'a>(
         &'a self,
         message: &'a Message,

@@ -55,58 +55,66 @@ impl Bot {
     /// What Slack's word for an error means here.
     fn failed(&self, error: &str, after: Option<Duration>) -> SinkError {
         let error = if is_word(error) { error } else { "an_unknown_error" };
-        let closed = |reason, words: String| SinkError::new(Trouble::Closed, reason, words);
-        let (place, channel) = (&self.place, &self.channel);
-        match meaning(error) {
-            Meaning::RateLimited => rate_limited(WHO, after),
+        let (kind, reason, words) = match meaning(error) {
+            Meaning::RateLimited => return rate_limited(WHO, after),
             Meaning::Passing => {
-                let words = format!("Slack is in trouble ({error})");
-                SinkError::new(Trouble::Transient { after }, "ServerError", words)
+                (Trouble::Transient { after }, "ServerError", format!("Slack is in trouble ({error})"))
             }
             Meaning::Perhaps => {
-                let words = format!("Slack may have posted the message or not ({error})");
-                SinkError::new(Trouble::Unclear, "NoAnswer", words)
+                (Trouble::Unclear, "NoAnswer", format!("Slack may have posted the message or not ({error})"))
             }
             Meaning::Refused => {
-                let words = format!("Slack refuses this message ({error})");
-                SinkError::new(Trouble::Refused, "SlackMessageRefused", words)
+                (Trouble::Refused, "SlackMessageRefused", format!("Slack refuses this message ({error})"))
             }
-            Meaning::Gone => {
-                let words = format!("the message in Slack cannot be continued ({error})");
-                SinkError::new(Trouble::MessageGone, "SlackMessageGone", words)
+            Meaning::Gone => (
+                Trouble::MessageGone,
+                "SlackMessageGone",
+                format!("the message in Slack cannot be continued ({error})"),
+            ),
+            Meaning::Closed(why) => {
+                let (reason, words) = self.closed(&why, error);
+                (Trouble::Closed, reason, words)
             }
-            Meaning::Token => closed(
+        };
+        SinkError::new(kind, reason, words)
+    }
+
+    /// What a person must do.
+    fn closed(&self, why: &Closed, error: &str) -> (&'static str, String) {
+        let (place, channel) = (&self.place, &self.channel);
+        match why {
+            Closed::Token => (
                 "SlackTokenInvalid",
                 format!(
                     "Slack does not take the bot's token ({error}): put a new one into key token of {place}"
                 ),
             ),
-            Meaning::Scope => closed(
+            Closed::Scope => (
                 "SlackScopeMissing",
                 format!(
                     "the bot may not post ({error}): give its app the scope chat:write, install the app anew, and \
                      put its token into key token of {place}"
                 ),
             ),
-            Meaning::NoChannel => closed(
+            Closed::NoChannel => (
                 "SlackChannelNotFound",
                 format!(
                     "the bot sees no channel {channel}: correct notifier.slack.channelIDs, or, if the channel is \
                      private, invite the bot there: /invite @<bot>"
                 ),
             ),
-            Meaning::NotInChannel => closed(
+            Closed::NotInChannel => (
                 "SlackNotInChannel",
                 format!("the bot is not in channel {channel}: invite it there: /invite @<bot>"),
             ),
-            Meaning::Archived => closed(
+            Closed::Archived => (
                 "SlackChannelArchived",
                 format!(
                     "channel {channel} is archived: take it back from the archive, or name another in \
                      notifier.slack.channelIDs"
                 ),
             ),
-            Meaning::Restricted => closed(
+            Closed::Restricted => (
                 "SlackChannelRestricted",
                 format!(
                     "the workspace does not let the bot post in channel {channel} ({error}): an owner must allow it"
@@ -125,6 +133,11 @@ enum Meaning {
     Perhaps,
     Refused,
     Gone,
+    Closed(Closed),
+}
+
+/// What a person must open again.
+enum Closed {
     Token,
     Scope,
     NoChannel,
@@ -150,11 +163,11 @@ fn meaning(error: &str) -> Meaning {
         | "accesslimited"
         | "ekm_access_denied"
         | "enterprise_is_restricted"
-        | "team_access_not_granted" => Meaning::Token,
-        "missing_scope" | "no_permission" => Meaning::Scope,
-        "channel_not_found" => Meaning::NoChannel,
-        "not_in_channel" => Meaning::NotInChannel,
-        "is_archived" => Meaning::Archived,
+        | "team_access_not_granted" => Meaning::Closed(Closed::Token),
+        "missing_scope" | "no_permission" => Meaning::Closed(Closed::Scope),
+        "channel_not_found" => Meaning::Closed(Closed::NoChannel),
+        "not_in_channel" => Meaning::Closed(Closed::NotInChannel),
+        "is_archived" => Meaning::Closed(Closed::Archived),
         "message_not_found"
         | "thread_not_found"
         | "cannot_reply_to_message"
@@ -167,7 +180,7 @@ fn meaning(error: &str) -> Meaning {
         | "too_many_attachments"
         | "cant_broadcast_message"
         | "json_not_object" => Meaning::Refused,
-        _ if error.starts_with("restricted_action") => Meaning::Restricted,
+        _ if error.starts_with("restricted_action") => Meaning::Closed(Closed::Restricted),
         _ if error.starts_with("invalid_") => Meaning::Refused,
         _ => Meaning::Passing,
     }

@@ -108,7 +108,7 @@ impl Account {
     }
 
     pub fn state(&self) -> Value {
-        self.get("state")
+        self.look("state")
     }
 
     /// Calls since the account began: `service:Operation` in order.
@@ -126,7 +126,7 @@ impl Account {
     }
 
     pub fn journal(&self) -> Vec<Value> {
-        let journal = self.get("journal");
+        let journal = self.look("journal");
         let entries = journal.as_array().or(journal["entries"].as_array());
         entries.expect("the journal is a list").clone()
     }
@@ -156,7 +156,7 @@ impl Account {
         request("DELETE", &self.url(path), Some(body))
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn look(&self, path: &str) -> Value {
         request("GET", &self.url(path), None)
     }
 
@@ -165,7 +165,7 @@ impl Account {
     }
 }
 
-fn request(method: &str, url: &str, body: Option<Value>) -> Value {
+pub fn request(method: &str, url: &str, body: Option<Value>) -> Value {
     let request = ureq::http::Request::builder().method(method).uri(url);
     let request = request.header("content-type", "application/json");
     let text = body.map(|body| body.to_string()).unwrap_or_default();

@@ -33,10 +33,13 @@ const MAY_USE: [(&str, &[&str]); 24] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 27] = [
+const PURE: [&str; 30] = [
     "announce",
     "api",
     "manifest",
+    "notify::blocks",
+    "notify::plain",
+    "notify::text",
     "sync::prune",
     "engine::kubernetes::ownership",
     "engine::ended",

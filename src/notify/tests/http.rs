@@ -41,10 +41,8 @@ async fn a_request_that_never_left_may_be_sent_again() {
     );
     let unknown = Address::parse("https://nobody.invalid/s3cret").expect("an address");
     let error = send(&http(), &unknown).await.expect_err("no such name");
-    assert_eq!(
-        (error.kind, error.to_string().as_str()),
-        (TRANSIENT, "cannot reach the place: its name is not found")
-    );
+    // How long a machine without name servers looks for one differs, and so do the words.
+    assert_eq!((error.kind, error.reason), (TRANSIENT, "Unreachable"));
     let server = Server::new(vec![Reply::Unasked]).await;
     let tls = Address::parse(&server.address.replace("http:", "https:")).expect("an address");
     let error = send(&http(), &tls).await.expect_err("no TLS");

@@ -5,7 +5,7 @@ use crate::announce::{Link, Message, Tone, Weight};
 pub fn good() -> Message {
     Message {
         id: "done".to_owned(),
-        reason: "BuildSucceeded",
+        reason: "BuildSucceeded".into(),
         tone: Tone::Good,
         weight: Weight::Milestone,
         title: "ops/node-image: build 7f3a9c succeeded".to_owned(),
@@ -24,7 +24,7 @@ pub fn good() -> Message {
 pub fn failing() -> Message {
     Message {
         id: "failed/2".to_owned(),
-        reason: "BuildFailed",
+        reason: "BuildFailed".into(),
         tone: Tone::Bad,
         weight: Weight::Loud,
         title: "ops/node-image: build 7f3a9c failed".to_owned(),
@@ -49,7 +49,7 @@ pub fn hostile() -> Message {
                 *b* _i_ ~s~ `c` ```f``` [l](https://evil) # h\u{0}\u{7}\u{202e}\u{1b}]8;;https://evil\u{7}x";
     Message {
         id: "failed/<1>".to_owned(),
-        reason: "BuildFailed",
+        reason: "BuildFailed".into(),
         tone: Tone::Person,
         weight: Weight::Loud,
         title: format!("{evil}\r\nnext\u{2028}line"),

@@ -1,10 +1,16 @@
 //! The sinks without their services: what they would send, to the letter, and what they make of answers.
 
+mod aws;
+mod discord;
 mod http;
+mod incoming;
 mod messages;
+mod plain;
+mod plans;
 mod server;
 mod slack;
 mod text;
+mod webhook;
 
 /// Shown in full, for golden files.
 fn pretty(value: &serde_json::Value) -> String {

@@ -36,6 +36,11 @@ impl Server {
         Self { address, seen }
     }
 
+    /// Answers every request alike, this often.
+    pub async fn always(times: usize, head: &'static str, body: &'static str) -> Self {
+        Self::new((0..times).map(|_| Reply::Answer(head, body)).collect()).await
+    }
+
     pub fn at(&self, path: &str) -> Address {
         Address::parse(&format!("{}{path}", self.address)).expect("an address")
     }

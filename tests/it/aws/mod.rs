@@ -19,7 +19,7 @@ use crate::bed::{Account, bed};
 
 const CLUSTER: &str = "demo";
 
-fn config(account: &Account) -> ConfigLoader {
+pub fn config(account: &Account) -> ConfigLoader {
     let key = account.env()["AWS_ACCESS_KEY_ID"].clone();
     aws::defaults()
         .endpoint_url(&bed().endpoint)

@@ -1,0 +1,120 @@
+//! An SNS topic: a subject of ASCII and a plain text, for everybody who subscribed.
+
+use aws_config::{Region, SdkConfig};
+use aws_sdk_sns::types::MessageAttributeValue;
+use futures::future::BoxFuture;
+
+use crate::announce::Message;
+
+use super::plain;
+use super::sdk::{self, Call};
+use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::text::ascii;
+use super::webhook::stable_key;
+
+/// SNS's own limit, of ASCII.
+const SUBJECT: usize = 100;
+
+/// A topic.
+pub struct Topic {
+    sdk: aws_sdk_sns::Client,
+    arn: String,
+}
+
+impl Topic {
+    /// The topic of an ARN, in the region the ARN names.
+    pub fn new(config: &SdkConfig, arn: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        let region = match parts.as_slice() {
+            ["arn", partition, "sns", region, account, name]
+                if [partition, region, account, name].iter().all(|part| is_plain(part)) =>
+            {
+                *region
+            }
+            _ => return Err(format!("{arn:?} is no ARN of an SNS topic")),
+        };
+        let config = aws_sdk_sns::config::Builder::from(config)
+            .region(Region::new(region.to_owned()))
+            .timeout_config(sdk::limits())
+            .retry_config(sdk::retries())
+            .build();
+        Ok(Self { sdk: aws_sdk_sns::Client::from_conf(config), arn: arn.to_owned() })
+    }
+
+    async fn publish(&self, message: &Message, thread: Option<&str>) -> Result<(), SinkError> {
+        let mut call = self
+            .sdk
+            .publish()
+            .topic_arn(&self.arn)
+            .subject(ascii(&message.title, SUBJECT))
+            .message(plain::body(message))
+            .message_attributes("reason", word(message.reason.as_ref()))
+            .message_attributes("event", word(&message.id));
+        if self.arn.ends_with(".fifo") {
+            let key = stable_key(message, thread);
+            call = call.message_group_id("opsy").message_deduplication_id(key);
+        }
+        let answer = call.send().await;
+        answer.map(drop).map_err(|error| {
+            let call =
+                Call { service: "SNS", action: "sns:Publish", on: &self.arn, denied: "SnsAccessDenied" };
+            call.failed(&error, |code, words| self.meaning(code, words))
+        })
+    }
+
+    /// What only SNS says.
+    fn meaning(&self, code: &str, words: &str) -> Option<SinkError> {
+        let arn = &self.arn;
+        let closed = |reason, words: String| Some(SinkError::new(Trouble::Closed, reason, words));
+        let parameter =
+            matches!(code, "InvalidParameter" | "InvalidParameterValue" | "ParameterValueInvalid");
+        match code {
+            "NotFound" | "NotFoundException" => {
+                closed("SnsTopicNotFound", format!("there is no topic {arn}: correct notifier.sns.topicARN"))
+            }
+            _ if parameter && words.contains("TopicArn") => closed(
+                "SnsTopicInvalid",
+                format!("SNS takes {arn} for no topic: correct notifier.sns.topicARN"),
+            ),
+            "KMSThrottling" | "KMSThrottlingException" => None,
+            _ if code.starts_with("KMS") => closed(
+                "SnsKeyDenied",
+                format!(
+                    "the key that encrypts {arn} cannot be used: allow kms:GenerateDataKey and kms:Decrypt on it, in \
+                     IAM and in its policy"
+                ),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl Sink for Topic {
+    fn manner(&self) -> Manner {
+        Manner::Lines
+    }
+
+    fn post<'a>(
+        &'a self,
+        message: &'a Message,
+        thread: Option<&'a str>,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Option<String>, SinkError>> {
+        Box::pin(async move { self.publish(message, thread).await.map(|()| None) })
+    }
+
+    /// Not asked for: what was said is said.
+    fn edit<'a>(&'a self, _: &'a Message, _: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// An attribute subscriptions can filter by.
+fn word(text: &str) -> MessageAttributeValue {
+    let value = MessageAttributeValue::builder().data_type("String").string_value(text);
+    value.build().expect("the one member that must be set is set")
+}
+
+fn is_plain(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
