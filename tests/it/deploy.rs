@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -46,8 +47,38 @@ fn the_agents_policy_allows_exactly_what_it_calls() {
     assert!(missing.is_empty(), "not in agent.json: {missing:?}");
     // What EKS does in the caller's name when a group is updated.
     let for_eks: BTreeSet<_> = ["ec2:RunInstances", "iam:PassRole"].map(str::to_owned).into();
-    let surplus: Vec<_> = allowed.difference(&called).filter(|action| !for_eks.contains(*action)).collect();
+    // What the sinks of notifications call.
+    let for_sinks: BTreeSet<_> = ["ses:SendEmail", "sns:Publish"].map(str::to_owned).into();
+    assert!(for_sinks.is_subset(&allowed), "{for_sinks:?}");
+    let others = |action: &&String| !for_eks.contains(*action) && !for_sinks.contains(*action);
+    let surplus: Vec<_> = allowed.difference(&called).filter(others).collect();
     assert!(surplus.is_empty(), "nobody calls {surplus:?}");
+}
+
+#[test]
+fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
+    let chart = root().join("deploy/chart");
+    let rules = |file: &str| -> Vec<PolicyRule> {
+        let text = fs::read_to_string(chart.join("files").join(file)).expect("the chart's rules");
+        serde_saphyr::from_str(&text).expect("a list of rules")
+    };
+    let about = |resource: &str, rule: &PolicyRule| rule.resources.iter().flatten().any(|it| it == resource);
+    let secrets: Vec<_> =
+        rules("role.yaml").into_iter().filter(|rule| about("secrets", rule) || about("*", rule)).collect();
+    let [rule] = secrets.as_slice() else { panic!("one rule: {secrets:?}") };
+    assert_eq!(rule.resources, Some(vec!["secrets".to_owned()]), "alone, so that names can be added to it");
+    assert_eq!(
+        (rule.api_groups.as_deref(), rule.verbs.as_slice()),
+        (Some(&[String::new()][..]), &["get".to_owned()][..])
+    );
+    let anywhere = rules("clusterrole.yaml");
+    assert!(!anywhere.iter().any(|rule| about("secrets", rule) || about("*", rule)), "{anywhere:?}");
+    // The names of the values get there.
+    let read = |path: &str| fs::read_to_string(chart.join(path)).expect("a file of the chart");
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")).expect("YAML");
+    assert_eq!(values["notifications"]["secrets"], serde_json::json!([]));
+    let named = r#"set . "resourceNames" $.root.Values.notifications.secrets"#;
+    assert!(read("templates/_helpers.tpl").contains(named));
 }
 
 #[test]

@@ -22,12 +22,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{/* The rules of files/role.yaml: those of the Lease, or all others. */}}
+{{/* The rules of files/role.yaml: those of the Lease, or all others. Secrets may be limited to some. */}}
 {{- define "opsy.rules" -}}
 {{- $rules := list -}}
 {{- range .root.Files.Get "files/role.yaml" | fromYamlArray -}}
 {{- if eq (has "coordination.k8s.io" .apiGroups) $.lease -}}
+{{- if and (has "secrets" .resources) $.root.Values.notifications.secrets -}}
+{{- $rules = append $rules (set . "resourceNames" $.root.Values.notifications.secrets) -}}
+{{- else -}}
 {{- $rules = append $rules . -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $rules -}}
