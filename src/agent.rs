@@ -6,7 +6,9 @@ mod meters;
 mod publishing;
 mod reconcilers;
 mod render;
+mod signals;
 mod standalone;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -36,11 +38,18 @@ use crate::sync::{Sync, Synced, prune};
 use crate::telemetry::health::{Health, Stage};
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
+use signals::Signals;
+pub use signals::asked_to_stop;
+use telling::Telling;
 
 /// Running passes get this long to end after a signal.
 const PASSES_END: Duration = Duration::from_secs(30);
 /// A last publish gets this long.
 const LAST_PUBLISH: Duration = Duration::from_secs(15);
+/// What is still to be told gets this long: what it tells of is in the status, so the next start goes on.
+const LAST_MESSAGES: Duration = Duration::from_secs(5);
+/// In `--once` there may be no next start soon; the pace of chats is a message a second.
+const ONCE_MESSAGES: Duration = Duration::from_secs(60);
 /// In `--once`, a branch that takes longer than this does not take the push.
 const ONCE_PUBLISH: Duration = Duration::from_secs(120);
 
@@ -73,6 +82,7 @@ struct Work {
     stop: CancellationToken,
     claim: Claim,
     health: Arc<Health>,
+    telling: Arc<Telling>,
     _serving: Option<AbortOnDropHandle<()>>,
 }
 
@@ -102,9 +112,10 @@ impl Agent {
         }
         let stop = CancellationToken::new();
         let loaded = watch::Sender::new(None);
-        let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());
         let aws = Aws::from_env().await;
-        let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, loaded.subscribe());
+        let telling = telling::start(&engine, handle.clone(), &flags, &aws)?;
+        let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());
+        let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded.subscribe());
         let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
         let parts = reconcilers::Parts {
             aws,
@@ -116,6 +127,7 @@ impl Agent {
             synced: outputs.synced.clone(),
             owner: owner.clone(),
             publishing: publisher.state(),
+            telling: telling.clone(),
         };
         let drives = vec![
             tokio::spawn(drive(parts.builders(), queues.builders)),
@@ -134,6 +146,7 @@ impl Agent {
             stop,
             claim,
             health,
+            telling,
             _serving: serving,
         };
         Ok(Self { sync, interval, work })
@@ -165,10 +178,9 @@ impl Agent {
         sync.once().await?;
         work.load(false).await?;
         let mut signals = Signals::new()?;
-        let board = work.objects.board.clone();
         let (standings, interrupted) = tokio::select! {
-            standings = board.settled() => (standings, false),
-            () = signals.next() => (board.standings(), true),
+            standings = work.settled() => (standings, false),
+            () = signals.next() => (work.objects.board.standings(), true),
         };
         let published = work.publisher.flush(ONCE_PUBLISH).await;
         work.end_passes().await;
@@ -211,6 +223,8 @@ impl Agent {
         }
         tracing::info!("stopping; builds go on, and the next start takes them up");
         let ending = async {
+            work.health.enter(Stage::Stopping);
+            work.telling.notifier.drain(LAST_MESSAGES).await;
             work.end_passes().await;
             work.publisher.flush(LAST_PUBLISH).await;
             work.stop.cancel();
@@ -226,6 +240,15 @@ impl Agent {
 }
 
 impl Work {
+    /// Waits until nothing is under way, and people were told.
+    async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
+        let board = &self.objects.board;
+        board.settled().await;
+        self.telling.notifier.drain(ONCE_MESSAGES).await;
+        // What was told is noted by a pass.
+        board.settled().await
+    }
+
     /// Ends the queues and waits for running passes.
     async fn end_passes(&mut self) {
         self.health.enter(Stage::Stopping);
@@ -317,33 +340,6 @@ async fn while_held(
         biased;
         why = lost => anyhow::bail!("{why}"),
         code = work => code,
-    }
-}
-
-/// Waits for a signal. For the time before an agent works: as a container's first process nobody ends it
-/// unless it does so itself.
-pub async fn asked_to_stop() -> std::io::Result<()> {
-    Signals::new()?.next().await;
-    Ok(())
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

@@ -108,6 +108,9 @@ pub struct RunFlags {
     /// Folder of build secrets: `DIR/<namespace>/<secret>/<KEY>`.
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
+    /// Slack's Web API, for workspaces that have one of their own.
+    #[arg(long, env = "OPSY_SLACK_API", value_name = "URL", default_value = "https://slack.com/api/")]
+    pub slack_api: String,
     /// Work until nothing that was started is left, then exit: 0 settled, 2 stalled or failing,
     /// 3 waiting for a person.
     #[arg(long)]

@@ -12,11 +12,13 @@ use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::now;
+use super::telling::Telling;
 use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
 use crate::engine::drive::Meter;
 use crate::engine::objects::Objects;
 use crate::engine::{Note, Standing};
+use crate::notify::Tally;
 use crate::publish::Publisher;
 use crate::sync::{Outputs, SyncState, Synced};
 use crate::telemetry::health::Health;
@@ -75,6 +77,7 @@ pub fn start(
     aws: &Aws,
     outputs: &Outputs,
     publisher: &Publisher,
+    telling: &Arc<Telling>,
     loaded: watch::Receiver<Option<Arc<Synced>>>,
 ) -> Arc<dyn Meter> {
     read_objects(health, &engine.objects);
@@ -82,6 +85,7 @@ pub fn start(
     read_aws(health, aws);
     read_sync(health, outputs.state.clone());
     read_publishing(health, publisher.clone());
+    read_notifications(health, telling);
     let home = engine.home.clone();
     health.metrics.read("opsy_apply_failing", "Objects that are not as Git says", Shape::Gauge, move || {
         let Some(synced) = loaded.borrow().clone() else { return Vec::new() };
@@ -213,6 +217,41 @@ fn read_publishing(health: &Health, publisher: Publisher) {
     health.metrics.read("opsy_publish_last_success_timestamp_seconds", help, Shape::Gauge, move || {
         time(publisher.succeeded())
     });
+}
+
+fn read_notifications(health: &Health, telling: &Arc<Telling>) {
+    let of = |telling: &Arc<Telling>, value: fn(&Tally) -> Vec<(&'static str, u64)>| {
+        let telling = telling.clone();
+        move || {
+            let tallies = telling.notifier.tallies();
+            let samples = tallies.iter().flat_map(|(sink, tally)| {
+                value(tally).into_iter().map(|(result, count)| {
+                    let result = (!result.is_empty()).then(|| ("result", result.to_owned()));
+                    let labels = std::iter::once(("sink", (*sink).to_owned())).chain(result).collect();
+                    Sample { labels, value: float(count) }
+                })
+            });
+            samples.collect::<Vec<_>>()
+        }
+    };
+    let metrics = &health.metrics;
+    let sent =
+        of(telling, |tally| vec![("sent", tally.sent), ("failed", tally.failed), ("refused", tally.refused)]);
+    metrics.read("opsy_notifications", "Messages, by what became of them", Shape::Counter, sent);
+    let waiting = of(telling, |tally| vec![("", tally.waiting as u64)]);
+    metrics.read(
+        "opsy_notifications_waiting",
+        "Objects people are still to be told of",
+        Shape::Gauge,
+        waiting,
+    );
+    let closed = of(telling, |tally| vec![("", tally.closed as u64)]);
+    metrics.read(
+        "opsy_notification_destinations_failing",
+        "Destinations that take nothing",
+        Shape::Gauge,
+        closed,
+    );
 }
 
 fn time(at: Option<Timestamp>) -> Vec<Sample> {

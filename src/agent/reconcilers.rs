@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{now, render};
+use super::now;
+use super::render::{self, name_of};
+use super::telling::Telling;
 use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
 use crate::aws::Aws;
-use crate::engine::drive::{Drive, Meter, Reconcile};
+use crate::engine::drive::{Drive, Meter, Reconcile, Teller};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
@@ -26,6 +28,7 @@ pub struct Parts {
     pub owner: Owner,
     pub publishing: watch::Receiver<Publishing>,
     pub meter: Arc<dyn Meter>,
+    pub telling: Arc<Telling>,
 }
 
 impl Parts {
@@ -39,6 +42,7 @@ impl Parts {
             now,
             fleet: Arc::default(),
         });
+        let telling = self.telling.clone();
         self.drive(
             Kind::PackerBuilder,
             Arc::new(move |object| {
@@ -46,7 +50,12 @@ impl Parts {
                     owner: owner_now(&context.synced, &context.owner),
                     ..(*context).clone()
                 };
-                Box::pin(async move { builder::reconcile(object, &context).await })
+                let telling = telling.clone();
+                Box::pin(async move {
+                    let pass = builder::reconcile(object.clone(), &context).await;
+                    telling.learn(&name_of(Kind::PackerBuilder, &*object), &*object, &pass.status).await;
+                    pass
+                })
             }),
             |object| object.status.as_ref(),
         )
@@ -65,6 +74,7 @@ impl Parts {
             owner: self.owner.clone(),
             now,
         });
+        let telling = self.telling.clone();
         self.drive(
             Kind::AMIRefresher,
             Arc::new(move |object| {
@@ -72,7 +82,12 @@ impl Parts {
                     owner: owner_now(&context.synced, &context.owner),
                     ..(*context).clone()
                 };
-                Box::pin(async move { refresher::reconcile(object, &context).await })
+                let telling = telling.clone();
+                Box::pin(async move {
+                    let pass = refresher::reconcile(object.clone(), &context).await;
+                    telling.learn(&name_of(Kind::AMIRefresher, &*object), &*object, &pass.status).await;
+                    pass
+                })
             }),
             |object| object.status.as_ref(),
         )
@@ -83,7 +98,10 @@ impl Parts {
         kind: Kind,
         reconcile: Reconcile<K, S>,
         status: fn(&K) -> Option<&S>,
-    ) -> Arc<Drive<K, S>> {
+    ) -> Arc<Drive<K, S>>
+    where
+        Telling: Teller<K, S>,
+    {
         let objects = self.objects.clone();
         let publishing = self.publishing.clone();
         Arc::new(Drive {
@@ -98,6 +116,7 @@ impl Parts {
             }),
             published: Box::new(move || render::published(&publishing.borrow())),
             meter: self.meter.clone(),
+            teller: self.telling.clone(),
             now,
             failures: std::sync::Mutex::default(),
         })

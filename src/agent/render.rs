@@ -70,7 +70,7 @@ fn all(
     let mut amis = BTreeMap::new();
     let mut present = BTreeSet::new();
     for builder in objects.builders.all() {
-        let object = name(Kind::PackerBuilder, &*builder);
+        let object = name_of(Kind::PackerBuilder, &*builder);
         let status = builder.status.as_ref().filter(|status| !under_way(status.conditions.as_deref()));
         if let Some(status) = status {
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
@@ -80,7 +80,7 @@ fn all(
         present.insert(object);
     }
     for refresher in objects.refreshers.all() {
-        let object = name(Kind::AMIRefresher, &*refresher);
+        let object = name_of(Kind::AMIRefresher, &*refresher);
         if let Some(status) = refresher.status.as_ref().filter(|status| has_outcome(status)) {
             let status = ObjectStatus::AMIRefresher(Box::new(status.clone()));
             files.push(status_file(&object, version(&*refresher), status));
@@ -203,7 +203,7 @@ fn trailers(status: &ObjectStatus) -> Vec<(&'static str, String)> {
     trailers
 }
 
-fn name<K: ResourceExt>(kind: Kind, object: &K) -> ObjectKey {
+pub fn name_of<K: ResourceExt>(kind: Kind, object: &K) -> ObjectKey {
     let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
     ObjectKey { kind, key }
 }

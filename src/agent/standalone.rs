@@ -22,7 +22,8 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
     let state = flags.state.dir()?;
     let lock = lock::take(&state)?;
     let (objects, queues) = Objects::new();
-    let home = StateFolder::open(objects_dir(&state), objects.clone(), now)
+    let secrets = Secrets { folder: flags.secrets.clone(), environment: secrets.builds.clone() };
+    let home = StateFolder::open(objects_dir(&state), objects.clone(), secrets.clone(), now)
         .context("the state folder cannot be read")?;
     let runs = processes(flags, secrets, &objects, &state)?;
     runs.recover().context("the runs of the state folder cannot be read")?;
@@ -54,7 +55,7 @@ fn owner(repository: &Address, path: &str) -> Owner {
 
 fn processes(
     flags: &RunFlags,
-    secrets: &EnvSecrets,
+    secrets: Secrets,
     objects: &Arc<Objects>,
     state: &Path,
 ) -> anyhow::Result<Processes> {
@@ -63,7 +64,6 @@ fn processes(
         program: flags.packer.clone(),
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
     };
-    let secrets = Secrets { folder: flags.secrets.clone(), environment: secrets.builds.clone() };
     let program = std::env::current_exe().context("this program cannot be found on disk")?;
     let objects = objects.clone();
     let ended = move |builder: &Key| {

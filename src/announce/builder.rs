@@ -8,6 +8,8 @@ use crate::api::conditions::{self, Condition};
 
 /// Lines of a failed build's errors that are shown.
 const EXCERPT: usize = 8;
+/// Builds that are told of: one may be over, and the next begun, before anybody could be told.
+const BUILDS: usize = 3;
 /// A retry limit that is reached belongs to the build's story.
 const GAVE_UP: &str = "RetryLimit";
 /// Reasons that are told by the story of a build.
@@ -29,6 +31,8 @@ struct Build<'a> {
     attempts: Vec<Attempt<'a>>,
     /// The build before it came to nothing.
     after_failure: bool,
+    /// No other build was started since.
+    newest: bool,
     around: Around<'a>,
 }
 
@@ -40,29 +44,35 @@ pub fn stories(
     around: Around<'_>,
 ) -> Vec<Story> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let build = last_build(object, spec, status, around).map(|build| build.story());
-    build.into_iter().chain(trouble::stories(object, conditions, &TOLD, around)).collect()
+    let builds = builds(object, spec, status, around).into_iter().map(|build| build.story());
+    builds.chain(trouble::stories(object, conditions, &TOLD, around)).collect()
 }
 
-fn last_build<'a>(
+/// The last builds, the newest first. Those before it are over, whatever they came to.
+fn builds<'a>(
     object: &'a ObjectKey,
     spec: &'a PackerBuilderSpec,
     status: &'a PackerBuilderStatus,
     around: Around<'a>,
-) -> Option<Build<'a>> {
+) -> Vec<Build<'a>> {
     let history = status.history.as_deref().unwrap_or_default();
-    let mut tries = live(status, history).into_iter().chain(history.iter().map(ended));
-    let mut attempts = Vec::new();
-    for attempt in tries.by_ref() {
-        let again = attempt.why == "Retry";
-        attempts.push(attempt);
-        if !again {
-            break;
+    let mut tries = live(status, history).into_iter().chain(history.iter().map(ended)).peekable();
+    let mut builds = Vec::new();
+    while builds.len() < BUILDS && tries.peek().is_some() {
+        let mut attempts = Vec::new();
+        for attempt in tries.by_ref() {
+            let again = attempt.why == "Retry";
+            attempts.push(attempt);
+            if !again {
+                break;
+            }
         }
+        attempts.reverse();
+        let after_failure = tries.peek().is_some_and(Attempt::failed);
+        let newest = builds.is_empty();
+        builds.push(Build { object, spec, status, attempts, after_failure, newest, around });
     }
-    attempts.reverse();
-    let after_failure = tries.next().is_some_and(|before| before.failed());
-    (!attempts.is_empty()).then_some(Build { object, spec, status, attempts, after_failure, around })
+    builds
 }
 
 fn live<'a>(status: &'a PackerBuilderStatus, history: &[RunRecord]) -> Option<Attempt<'a>> {
@@ -107,8 +117,8 @@ impl<'a> Build<'a> {
             thread: format!("build/{}", first.id),
             head: self.head(),
             replies,
-            over: last.record.is_some() && (!failed || self.gave_up()),
-            cause: failed.then(|| cause(self.object, "BuildFailed", last.last_error())),
+            over: last.record.is_some() && (!failed || self.gave_up() || !self.newest),
+            cause: (failed && self.newest).then(|| cause(self.object, "BuildFailed", last.last_error())),
         }
     }
 
@@ -122,7 +132,7 @@ impl<'a> Build<'a> {
     }
 
     fn ready(&self) -> Option<&'a Condition> {
-        let conditions = self.status.conditions.as_deref().unwrap_or_default();
+        let conditions = self.status.conditions.as_deref().filter(|_| self.newest).unwrap_or_default();
         conditions.iter().find(|condition| condition.r#type == conditions::READY)
     }
 
@@ -175,7 +185,9 @@ impl<'a> Build<'a> {
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let last = self.last();
-        let mut facts = vec![("Why", why_words(self.attempts[0].why).to_owned())];
+        let mut facts = Vec::new();
+        // While it runs the text says so.
+        facts.extend(last.record.map(|_| ("Why", why_words(self.attempts[0].why).to_owned())));
         facts.extend(last.commit.map(|commit| ("Commit", self.around.commit(commit))));
         facts.extend(self.spec.region.clone().map(|region| ("Region", region)));
         let base = last.record.and_then(|record| record.inputs.as_ref()?.base_ami.clone());

@@ -99,13 +99,27 @@ pub fn news<'a>(before: &[Story], after: &'a [Story]) -> Vec<&'a Message> {
     let mut news = Vec::new();
     for story in after {
         let known = before.iter().find(|old| old.thread == story.thread);
-        news.extend(known.is_none().then_some(&story.head));
+        // What a story says when it is first seen; how it ended is in its replies.
+        let begins = known.is_none() && (story.head.tone == Tone::Working || story.replies.is_empty());
+        news.extend(begins.then_some(&story.head));
         let said = |reply: &&Message| {
             known.is_some_and(|old| old.replies.iter().any(|before| before.id == reply.id))
         };
         news.extend(story.replies.iter().filter(|reply| !said(reply)));
     }
     news
+}
+
+/// Puts the address of a runbook beside bad news.
+pub fn with_runbook(stories: &mut [Story], runbook: Option<&str>) {
+    let Some(url) = runbook.filter(|url| url.starts_with("https://") || url.starts_with("http://")) else {
+        return;
+    };
+    let messages =
+        stories.iter_mut().flat_map(|story| std::iter::once(&mut story.head).chain(&mut story.replies));
+    for message in messages.filter(|message| matches!(message.tone, Tone::Bad | Tone::Person)) {
+        message.links.push(Link { label: "Runbook".to_owned(), url: url.to_owned() });
+    }
 }
 
 /// A message as stories make them; what a kind of message adds is set afterwards.
@@ -163,3 +177,6 @@ fn cause(object: &ObjectKey, reason: &str, words: &str) -> String {
     cause.truncate(cause.trim_end().len());
     cause
 }
+
+#[cfg(test)]
+mod tests;

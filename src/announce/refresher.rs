@@ -8,6 +8,9 @@ use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus, Rollout, Rollo
 /// Reasons that are told by the story of a rollout.
 const TOLD: [&str; 1] = ["UpdateFailed"];
 
+/// Rollouts before the current one that are told of.
+const EARLIER: usize = 2;
+
 /// A rollout with what is known of it.
 struct Told<'a> {
     object: &'a ObjectKey,
@@ -20,6 +23,8 @@ struct Told<'a> {
     after_failure: bool,
     /// Groups that are still to be moved.
     left: usize,
+    /// No other was begun since.
+    current: bool,
     around: Around<'a>,
 }
 
@@ -31,8 +36,25 @@ pub fn stories(
     around: Around<'_>,
 ) -> Vec<Story> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let rollout = status.rollout.as_ref().map(|rollout| told(object, spec, status, rollout, around).story());
-    rollout.into_iter().chain(trouble::stories(object, conditions, &TOLD, around)).collect()
+    let earlier: Vec<Rollout> = earlier(status);
+    let rollouts = status.rollout.iter().chain(&earlier);
+    let rollouts = rollouts.map(|rollout| told(object, spec, status, rollout, around).story());
+    rollouts.chain(trouble::stories(object, conditions, &TOLD, around)).collect()
+}
+
+/// The rollouts before this one, as far as they are remembered: one may be over, and the next begun,
+/// before anybody could be told.
+fn earlier(status: &AMIRefresherStatus) -> Vec<Rollout> {
+    let current = status.rollout.as_ref().map(|rollout| rollout.id.as_str());
+    let earlier = status.history.iter().flatten().filter(|record| Some(record.id.as_str()) != current);
+    let rollout = |record: &RolloutRecord| Rollout {
+        id: record.id.clone(),
+        target: record.target.clone(),
+        started_at: record.started_at,
+        finished_at: record.finished_at,
+        ..Rollout::default()
+    };
+    earlier.take(EARLIER).map(rollout).collect()
 }
 
 fn told<'a>(
@@ -43,17 +65,19 @@ fn told<'a>(
     around: Around<'a>,
 ) -> Told<'a> {
     let history = status.history.as_deref().unwrap_or_default();
-    let record = history.iter().find(|record| record.id == rollout.id);
-    let before = history.iter().find(|record| record.id != rollout.id);
+    let current = status.rollout.as_ref().is_some_and(|current| current.id == rollout.id);
+    let at = history.iter().position(|record| record.id == rollout.id);
+    let before = history.get(at.map_or(0, |at| at + 1));
     let ours = |group: &&RolloutGroup| group.started_at >= rollout.started_at;
     Told {
         object,
         spec,
         rollout,
         groups: rollout.groups.iter().flatten().filter(ours).collect(),
-        record,
+        record: at.map(|at| &history[at]),
         after_failure: before.is_some_and(|before| before.result == "Failed"),
         left: usize::try_from(status.drifted.unwrap_or(0)).unwrap_or(0),
+        current,
         around,
     }
 }
@@ -69,7 +93,9 @@ impl Told<'_> {
             head: self.head(),
             replies,
             over: self.rollout.finished_at.is_some(),
-            cause: failure.map(|(_, words)| cause(self.object, "UpdateFailed", words)),
+            cause: failure
+                .filter(|_| self.current)
+                .map(|(_, words)| cause(self.object, "UpdateFailed", words)),
         }
     }
 
@@ -102,7 +128,8 @@ impl Told<'_> {
             _ => ("RollingOut", Tone::Working, format!("{name}: rolling out {target}")),
         };
         let mut head = message("head", reason, tone, Weight::Milestone, title);
-        head.text = self.progress();
+        // Of an earlier one only the outcome is remembered.
+        head.text = if self.current { self.progress() } else { String::new() };
         head.facts = self.facts();
         head.next = (tone == Tone::Person).then(|| self.advice());
         head.links = self.links();

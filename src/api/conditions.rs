@@ -12,12 +12,14 @@ pub const STALLED: &str = "Stalled";
 pub const PUBLISHED: &str = "Published";
 /// Only there while it is false: the object in the cluster is not what Git says.
 pub const APPLIED: &str = "Applied";
+/// Only there while it is false: people are not told what they are to hear.
+pub const NOTIFIED: &str = "Notified";
 
 /// One condition of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Ready, Reconciling, Stalled or Published.
+    /// Ready, Reconciling, Stalled, Published, Applied or Notified.
     pub r#type: String,
     /// True, False or Unknown.
     pub status: String,

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod notifier;
 pub mod refresher;
 pub mod schema;
+pub mod status;
 
 /// API group of both kinds.
 pub const GROUP: &str = "ami.opsy.dev";

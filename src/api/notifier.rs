@@ -1,5 +1,7 @@
 //! Who hears of builds and rollouts, and what was told already.
 
+pub mod checks;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

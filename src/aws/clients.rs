@@ -103,6 +103,10 @@ pub struct Attempt {
 type PerRegion<C> = Mutex<HashMap<Region, Arc<Service<C>>>>;
 
 impl Clients {
+    pub(super) fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
     pub(super) fn new(config: SdkConfig) -> Self {
         Self {
             config,

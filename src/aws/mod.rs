@@ -204,6 +204,11 @@ impl Aws {
         }))
     }
 
+    /// What its clients are made by: credentials, endpoint, time-outs.
+    pub fn config(&self) -> SdkConfig {
+        self.0.clients.config().clone()
+    }
+
     /// The account the credentials are of (asked once).
     pub async fn account(&self, region: &Region) -> Result<String, AwsError> {
         let asked = self.0.account.get_or_try_init(|| async {

@@ -1,9 +1,8 @@
 //! What a pass tells people, and whom it wakes. Pure; part of the report.
 
-use super::history;
 use super::observe::Observed;
 use super::report::{Done, Outcome, Told};
-use super::step::{On, Plan, Record, Step, Tagging};
+use super::step::{On, Plan, Step, Tagging};
 use crate::api::conditions::{self, Phase};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::aws::Leftovers;
@@ -21,6 +20,10 @@ pub fn wake(plan: &Plan, outcome: &Outcome) -> Vec<Wake> {
     }
 }
 
+/// Reasons that are told by the story of a build or a trouble.
+const TOLD_ELSEWHERE: [&str; 2] = ["BuildFailed", "AwsDenied"];
+
+/// What only this pass knows: it is in no status.
 pub fn notes(seen: &Observed, plan: &Plan, outcome: &Outcome, told: &Told) -> Vec<Note> {
     let done = match (plan, outcome) {
         (Plan::Act { step, why }, Outcome::Did(done)) => step_note(step, why, done),
@@ -39,8 +42,9 @@ fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
     let before =
         seen.status.conditions.iter().flatten().find(|condition| condition.r#type == conditions::READY);
     let same = before.and_then(|condition| condition.reason.as_deref()) == Some(reason);
-    let quiet = matches!(phase, Phase::Reconciling);
-    let warning = matches!(phase, Phase::NotReady | Phase::Stalled) && told.standing != Standing::Waiting;
+    // What needs a person, and what a build comes to, is told by `announce`, from the status.
+    let quiet = matches!(phase, Phase::Reconciling | Phase::Stalled) || TOLD_ELSEWHERE.contains(reason);
+    let warning = *phase == Phase::NotReady && told.standing != Standing::Waiting;
     (!same && !quiet).then(|| Note { reason: (*reason).into(), message: message.clone(), warning })
 }
 
@@ -51,13 +55,11 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
     match (step, done) {
         (_, Done::Swept(found)) if found.is_empty() => None,
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
-        (Step::Start { request, .. }, _) => note("BuildStarted", format!("{}: {why}", request.name), false),
         (Step::Stop { run, .. }, _) => note("BuildStopping", format!("{run}: {why}"), true),
         (Step::Activate(tagging), _) => note("ImageActive", tagging_words(tagging), false),
         (Step::Demote(tagging), _) => note("ImageDeprecated", tagging_words(tagging), false),
         (Step::Supersede(tagging), _) => note("ImageSuperseded", tagging_words(tagging), false),
-        (Step::Record(record), _) => Some(record_note(record)),
-        (Step::Forget(_) | Step::Sweep(_), _) => None,
+        (Step::Start { .. } | Step::Record(_) | Step::Forget(_) | Step::Sweep(_), _) => None,
     }
 }
 
@@ -76,29 +78,6 @@ fn leftover_words(found: &Leftovers) -> String {
     ];
     let words = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));
     words.collect::<Vec<_>>().join(", ")
-}
-
-fn record_note(record: &Record) -> Note {
-    let images = record.run.images.as_ref().map(|images| images.join(", ")).unwrap_or_default();
-    let error = record.run.errors.as_ref().and_then(|errors| errors.last()).cloned().unwrap_or_default();
-    match record.run.result.as_str() {
-        history::SUCCEEDED => Note {
-            reason: "BuildSucceeded".into(),
-            message: format!("{} made {images}", record.name),
-            warning: false,
-        },
-        history::SUPERSEDED => Note {
-            reason: "BuildSuperseded".into(),
-            message: format!("{} made {images}", record.name),
-            warning: false,
-        },
-        history::CANCELLED => {
-            Note { reason: "BuildCancelled".into(), message: record.name.to_string(), warning: true }
-        }
-        _ => {
-            Note { reason: "BuildFailed".into(), message: format!("{}: {error}", record.name), warning: true }
-        }
-    }
 }
 
 impl Step {

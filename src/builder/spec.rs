@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::commands::{self, PackerCommand};
-use crate::api::Region;
 use crate::api::builder::{BuilderRun, FailurePolicy, PackerBuilder, PackerBuilderSpec};
 use crate::api::checks::{self, has_credentials};
 use crate::api::ids::digest;
+use crate::api::{Region, notifier};
 use crate::aws::{Filter, ImageQuery};
 use crate::engine::PodSpec;
 use crate::git::templates::TemplateQuery;
@@ -248,8 +248,7 @@ fn check_texts(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Proble
     problems.name("spec.builder.secret", run.secret.as_ref());
     problems.name("spec.builder.jobServiceAccountName", run.job_service_account_name.as_ref());
     problems.name("spec.gitSync.secret", spec.git_sync.as_ref().and_then(|sync| sync.secret.as_ref()));
-    let slack = spec.notifier.as_ref().and_then(|notifier| notifier.slack.as_ref());
-    problems.name("spec.notifier.slack.secret", slack.and_then(|slack| slack.secret.as_ref()));
+    notifier::checks::check(spec.notifier.as_ref(), problems);
 }
 
 /// Tag value `opsy.dev/spec`: what of the manifest goes into an image, with a format version.

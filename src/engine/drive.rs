@@ -25,7 +25,8 @@ use tracing::Instrument;
 use super::board::Board;
 use super::feed::Queue;
 use super::{Home, HomeError, Note, Pass, Standing, StatusUpdate, Wake};
-use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED};
+use crate::api::conditions::{self, APPLIED, PUBLISHED};
+use crate::api::status::Status;
 use crate::api::{Class, Key, Kind, ObjectKey};
 
 /// Passes of one kind at once: they wait on AWS most of the time.
@@ -42,6 +43,16 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 
 /// What a pass over one kind is.
 pub type Reconcile<K, S> = Arc<dyn Fn(Arc<K>) -> BoxFuture<'static, Pass<S>> + Send + Sync>;
+
+/// Tells people of the objects of one kind, away from the passes.
+pub trait Teller<K, S>: Send + Sync {
+    /// Notes in the status what was told, and what cannot be told. Nothing new is told before `written`.
+    fn mark(&self, name: &ObjectKey, object: &K, status: &mut S);
+    /// The status is as marked: it may be told. Answers what is news since `before`.
+    fn written(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note>;
+    /// The object is gone.
+    fn gone(&self, name: &ObjectKey);
+}
 
 /// Hears of every pass, for those who count.
 pub trait Meter: Send + Sync {
@@ -64,6 +75,7 @@ pub struct Drive<K, S> {
     /// Status, reason and message of the condition `Published`, once there is one.
     pub published: Box<dyn Fn() -> Option<(&'static str, &'static str, String)> + Send + Sync>,
     pub meter: Arc<dyn Meter>,
+    pub teller: Arc<dyn Teller<K, S>>,
     /// The one clock.
     pub now: fn() -> Timestamp,
     pub failures: Mutex<HashMap<ObjectKey, u32>>,
@@ -84,7 +96,7 @@ enum Fault {
 pub async fn drive<K, S>(drive: Arc<Drive<K, S>>, queue: Queue<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    S: Serialize + Clone + Send + Sync + 'static,
+    S: Status + Serialize + Clone + PartialEq + Send + Sync + 'static,
     ObjectRef<K>: Hash + Eq,
 {
     let config = kube::runtime::Config::default().concurrency(CONCURRENCY);
@@ -120,7 +132,7 @@ where
 impl<K, S> Drive<K, S>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    S: Serialize + Clone + Send + Sync + 'static,
+    S: Status + Serialize + Clone + PartialEq + Send + Sync + 'static,
 {
     /// One pass: reconcile, write the status if it differs, then tell, then wake others.
     async fn pass(&self, object: Arc<K>) -> Result<Action, Fault> {
@@ -130,6 +142,7 @@ where
         let pass = (self.reconcile)(object.clone()).await;
         if pass.release {
             self.home.release(&name).await?;
+            self.teller.gone(&name);
             self.meter.ends(&name, "released");
             return Ok(Action::await_change());
         }
@@ -139,8 +152,8 @@ where
             self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
         }
-        written?;
-        for note in &pass.notes {
+        let news = written?;
+        for note in news.iter().chain(&pass.notes) {
             log(&name, note);
             self.meter.notes(note);
             self.board.tell(&name, note);
@@ -155,31 +168,32 @@ where
         Ok(Action::requeue(pause))
     }
 
-    async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<(), HomeError> {
-        let before = (self.status)(object).map(to_json);
-        let after = self.with_others(to_json(status), name, object);
-        if before.as_ref() == Some(&after) {
-            return Ok(());
+    /// Writes the status if it differs; answers what is new in it for people.
+    async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<Vec<Note>, HomeError> {
+        let before = (self.status)(object);
+        let after = self.with_others(status.clone(), name, object);
+        if before != Some(&after) {
+            let (seen, status) = (object.resource_version(), to_json(&after));
+            self.home.write_status(StatusUpdate { object: name.clone(), seen, status }).await?;
         }
-        let seen = object.resource_version();
-        self.home.write_status(StatusUpdate { object: name.clone(), seen, status: after }).await
+        Ok(self.teller.written(name, object, before, &after))
     }
 
-    /// Publishing and applying are nobody's pass: their conditions are put beside those of the reconciler.
-    fn with_others(&self, mut status: Value, name: &ObjectKey, object: &K) -> Value {
-        let list = status["conditions"].take();
-        let mut list: Vec<Condition> = serde_json::from_value(list).unwrap_or_default();
+    /// Publishing, applying and telling are nobody's pass: what is to be said of them is put beside the
+    /// words of the reconciler.
+    fn with_others(&self, mut status: S, name: &ObjectKey, object: &K) -> S {
         let (generation, now) = (object.meta().generation, (self.now)());
+        let list = status.conditions().get_or_insert_default();
         if let Some((said, reason, message)) = (self.published)() {
-            conditions::set(&mut list, PUBLISHED, said, reason, &message, generation, now);
+            conditions::set(list, PUBLISHED, said, reason, &message, generation, now);
         }
         match self.home.unapplied(name) {
             Some((reason, message)) => {
-                conditions::set(&mut list, APPLIED, "False", reason, &message, generation, now);
+                conditions::set(list, APPLIED, "False", reason, &message, generation, now);
             }
             None => list.retain(|condition| condition.r#type != APPLIED),
         }
-        status["conditions"] = to_json(&list);
+        self.teller.mark(name, object, &mut status);
         status
     }
 

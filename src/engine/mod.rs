@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use opsy_runner::request as wire;
 
 use crate::api::builder::{InputsRecord, PodSettings};
+use crate::api::checks::{is_label, is_object_name};
 use crate::api::files::TemplateFile;
 use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Owner, Region, RunName};
 use crate::manifest::Document;
@@ -191,6 +192,13 @@ pub trait Home: Send + Sync {
     fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), HomeError>>;
     /// Shows people a note where they look at the object. Never in the way of a pass.
     fn tell(&self, object: &ObjectKey, note: &Note);
+    /// Keys and values of a secret, read anew each time. One that is not there (`NotFound`) or may not be
+    /// read (`Denied`) is told with what to do.
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
 }
@@ -227,6 +235,19 @@ pub struct StatusUpdate {
 pub struct HomeError {
     pub class: Class,
     pub message: String,
+}
+
+impl HomeError {
+    /// A name that leads nowhere, or elsewhere: an object is told to people before its spec is known to be good.
+    fn unless_named(namespace: &str, name: &str) -> Result<(), Self> {
+        if is_label(namespace) && is_object_name(name) {
+            return Ok(());
+        }
+        Err(Self {
+            class: Class::Invalid,
+            message: format!("{namespace:?}/{name:?} is not the name of a secret"),
+        })
+    }
 }
 
 /// What one pass over an object found and did; `drive` writes it.

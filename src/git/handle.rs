@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::auth::{Address, Credentials};
 use super::commit::{self, Attempt, Change, Outcome};
 use super::mirror::{self, Mirror};
-use super::reader::{Blob, Reader};
+use super::reader::{Blob, Described, Reader};
 use super::tree::{self, Listing};
 use super::{GitError, Tip, backoff};
 use crate::api::CommitId;
@@ -130,6 +130,12 @@ impl Handle {
     pub async fn list(&self, commit: &CommitId) -> Result<Arc<Listing>, GitError> {
         let commit = commit.clone();
         self.read_with(move |reader| reader.list(&commit)).await
+    }
+
+    /// Who made a commit, and the first line of what they say of it.
+    pub async fn describe(&self, commit: &CommitId) -> Result<Described, GitError> {
+        let commit = commit.clone();
+        self.read_with(move |reader| reader.describe(&commit)).await
     }
 
     /// Sizes of blobs by their ids.

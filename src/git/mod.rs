@@ -22,5 +22,5 @@ pub mod tree;
 pub use error::GitError;
 pub use handle::{Handle, Options};
 pub use mirror::Tip;
-pub use reader::Blob;
+pub use reader::{Blob, Described};
 pub use tree::{Entry, EntryKind, Listing};

@@ -20,6 +20,14 @@ pub struct Blob {
     pub content: Vec<u8>,
 }
 
+/// A commit, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub author: String,
+    /// The first line of its message.
+    pub subject: String,
+}
+
 /// The reading side of the clone.
 pub(super) struct Reader {
     options: Arc<Options>,
@@ -43,6 +51,17 @@ impl Reader {
         let listing = Arc::new(list(self.repo()?, &folder, commit)?);
         self.last = Some((commit.clone(), Arc::clone(&listing)));
         Ok(listing)
+    }
+
+    /// Who made a commit, and what they say of it.
+    pub fn describe(&mut self, commit: &CommitId) -> Result<Described, GitError> {
+        let found = self.repo()?.find_commit(oid(commit.as_str())?);
+        let found = found.map_err(|_| GitError::NoCommit(commit.clone()))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Described {
+            author: text(found.author().name_bytes()),
+            subject: found.summary_bytes().map(text).unwrap_or_default(),
+        })
     }
 
     /// Sizes of blobs, without their content.

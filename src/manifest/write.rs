@@ -123,7 +123,8 @@ fn no_status() -> Value {
     json!({})
 }
 
-/// A builder's outcomes. What a run is doing, and leftovers still looked for, stay in its home.
+/// A builder's outcomes. What a run is doing, leftovers still looked for, and what was told to whom stay in
+/// its home.
 fn builder(now: &PackerBuilderStatus, before: &PackerBuilderStatus) -> ObjectStatus {
     let settled = settled(&now.conditions);
     let word = if settled { &now.state } else { &before.state };
@@ -158,6 +159,7 @@ fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectSta
         node_groups: groups.or_else(|| before.node_groups.clone()),
         observed_generation: None,
         last_handled_reconcile_at: None,
+        notifications: None,
         ..now.clone()
     }))
 }

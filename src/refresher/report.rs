@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::act::Done;
-use super::memory::{Entry, Memory, Rollout, write_rollout};
+use super::memory::{Entry, Rollout, write_rollout};
 use super::observe::{Group, Life};
 use super::plan::{Case, Plan, Said, Step};
 use super::spec::Problem;
 use super::survey::{Verdict, survey};
 use super::target::{Choice, Target, choose};
-use crate::api::conditions::{Condition, Phase, READY, set_phase};
+use crate::api::conditions::{Phase, set_phase};
 use crate::api::refresher::{NodeGroupStatus, RolloutRecord};
 use crate::api::{AMIRefresher, AMIRefresherStatus, Class, ImageId};
 use crate::aws::{Update, UpdateStatus};
@@ -92,7 +92,7 @@ pub fn planned(object: &AMIRefresher, case: Case<'_>, plan: Plan) -> Pass<AMIRef
         Plan::Wait { said, look, busy: true } => Ending::busy(said, look),
         Plan::Wait { said, look, busy: false } => Ending::new(said, Phase::NotReady, Standing::Waiting, look),
         Plan::Stalled { said, look } => Ending::new(said, Phase::Stalled, Standing::Stalled, look),
-        Plan::Record { rollout, ended, said } => recorded(case.memory, rollout, ended, said),
+        Plan::Record { rollout, ended, said } => recorded(rollout, ended, said),
         Plan::Unknown(class, why) => Ending::failing(class, why, timer),
         // The driver looks and acts before it reports: both mean that the next pass goes on.
         Plan::Look(_) => {
@@ -103,19 +103,8 @@ pub fn planned(object: &AMIRefresher, case: Case<'_>, plan: Plan) -> Pass<AMIRef
     told(object, case, ending)
 }
 
-fn recorded(memory: &Memory, rollout: Rollout, ended: Option<RolloutRecord>, said: Said) -> Ending {
-    let failures = |rollout: Option<&Rollout>| rollout.map_or(0, |rollout| rollout.failures().count());
-    let failed = rollout.open() && failures(Some(&rollout)) > failures(memory.rollout.as_ref());
-    let (reason, warning) = match ended.as_ref().map(|record| record.result.as_str()) {
-        Some("Done") => ("RolloutDone", false),
-        Some("Failed") => ("RolloutFailed", true),
-        Some(_) => ("RolloutReplaced", false),
-        None if failed => ("UpdateFailed", true),
-        None => ("RollingOut", false),
-    };
-    let message = said.message.clone();
-    let ending = Ending::busy(said, Duration::ZERO);
-    Ending { rollout: Some(rollout), ended, ..ending }.noting(reason, message, warning)
+fn recorded(rollout: Rollout, ended: Option<RolloutRecord>, said: Said) -> Ending {
+    Ending { rollout: Some(rollout), ended, ..Ending::busy(said, Duration::ZERO) }
 }
 
 /// A step that was done, or refused.
@@ -137,10 +126,8 @@ fn succeeded(case: Case<'_>, step: &Step, said: Said, done: Done) -> Ending {
     let message = said.message.clone();
     let soon = case.rolling();
     match (step, done) {
-        (Step::PruneVersions { group, after, .. }, Done::Pruned(left)) => {
-            let failed = after.groups.get(group).is_some_and(|entry| entry.failure.is_some());
+        (Step::PruneVersions { after, .. }, Done::Pruned(left)) => {
             let ending = Ending { rollout: Some(after.clone()), ..Ending::busy(said, Duration::ZERO) };
-            let ending = ending.noting(if failed { "UpdateFailed" } else { "RollingOut" }, message, failed);
             left.into_iter().fold(ending, |ending, (version, why)| {
                 ending.noting(
                     "VersionKept",
@@ -152,8 +139,7 @@ fn succeeded(case: Case<'_>, step: &Step, said: Said, done: Done) -> Ending {
         (Step::StartUpdate { group, version, .. }, Done::Started(update)) => {
             let made = version.version.parse().ok();
             let known = |entry: &Entry| Entry { update: Some(update.id.clone()), made, ..entry.clone() };
-            let ending = Ending { rollout: changed(case, group, known), ..Ending::busy(said, soon) };
-            ending.noting("UpdateStarted", message, false)
+            Ending { rollout: changed(case, group, known), ..Ending::busy(said, soon) }
         }
         (Step::MakeVersion { group, .. }, Done::Made(number)) => {
             let known = |entry: &Entry| Entry { made: Some(number), ..entry.clone() };
@@ -230,18 +216,12 @@ fn told(object: &AMIRefresher, case: Case<'_>, mut ending: Ending) -> Pass<AMIRe
 fn finish(
     object: &AMIRefresher,
     mut status: AMIRefresherStatus,
-    mut ending: Ending,
+    ending: Ending,
     now: Timestamp,
 ) -> Pass<AMIRefresherStatus> {
     let generation = object.metadata.generation;
     let mut conditions = status.conditions.take().unwrap_or_default();
     let Said { reason, message } = ending.said;
-    let ready = |c: &Condition| {
-        c.r#type == READY && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)
-    };
-    if ending.phase == Phase::Stalled && !conditions.iter().any(ready) {
-        ending.notes.push(Note { reason: reason.into(), message: message.clone(), warning: true });
-    }
     set_phase(&mut conditions, ending.phase, reason, &message, generation, now);
     status.conditions = Some(conditions);
     status.observed_generation = generation;

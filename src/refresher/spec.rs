@@ -8,7 +8,7 @@ use globset::{GlobSet, GlobSetBuilder};
 use crate::api::builder::AmiFilter;
 use crate::api::checks::{Problems, is_object_name};
 use crate::api::ids::digest;
-use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations};
+use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery};
 
@@ -112,8 +112,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     if spec.cluster_name.trim().is_empty() {
         problems.add("spec.clusterName", "is empty: name the EKS cluster");
     }
-    let slack = spec.notifier.as_ref().and_then(|notifier| notifier.slack.as_ref());
-    problems.name("spec.notifier.slack.secret", slack.and_then(|slack| slack.secret.as_ref()));
+    notifier::checks::check(spec.notifier.as_ref(), &mut problems);
     let source = source(spec, region.as_ref(), &key.namespace, &mut problems);
     let scope = scope(spec, &mut problems);
     let (expires_in, timer) = times(spec, &mut problems);

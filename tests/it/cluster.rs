@@ -10,6 +10,7 @@ mod replicas;
 mod rules;
 mod runs;
 mod scale;
+mod secrets;
 mod world;
 
 use std::path::{Path, PathBuf};

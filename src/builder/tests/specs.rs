@@ -165,6 +165,7 @@ fn all_problems_are_named_at_once_with_their_fields() {
         let builder = spec.builder.as_mut().expect("one");
         builder.dir = Some("../elsewhere".into());
         builder.repo_url = Some("https://me:secret@git.example/x.git".into());
+        spec.notifier = serde_json::from_value(serde_json::json!({"discord": {}, "slack": {}})).ok();
         builder.commands = Some(vec![
             command("fmt"),
             Command { on_error: Some("ask".into()), working_dir: Some("/etc".into()), ..command("build") },
@@ -183,6 +184,7 @@ fn all_problems_are_named_at_once_with_their_fields() {
             "spec.builder.repoURL",
             "spec.failurePolicy.backoff",
             "spec.failurePolicy.limit",
+            "spec.notifier.discord.secret",
             "spec.rebuildOn[1]",
             "spec.region",
             "spec.timeOuts.controllerTimer",
@@ -222,6 +224,9 @@ fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
         build(&|build| build.on_error = Some("abort".into())),
         build(&|build| (build.debug, build.color) = (Some(true), Some(true))),
         with(|spec| spec.suspend = Some(true)),
+        with(|spec| {
+            spec.notifier = serde_json::from_value(serde_json::json!({"slack": {"secret": "s"}})).ok()
+        }),
         with(|spec| spec.time_outs = None),
         with(|spec| spec.cluster_name = None),
         with(|spec| spec.builder.as_mut().expect("one").secret = Some("aws".into())),

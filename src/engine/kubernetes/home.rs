@@ -5,6 +5,7 @@
 //!                  ↑ kubectl edit, delete, failed apply: apply again ┘
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::events::Events;
 use super::kinds::{Custom, read_status};
 use super::ledger::{Ledger, version};
 use super::requests::{Requests, told_status};
+use super::secrets;
 use super::watch::{self, Missing};
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, Owner, PackerBuilder};
 use crate::engine::objects::Objects;
@@ -263,6 +265,14 @@ impl Home for ClusterHome {
             Kind::PackerBuilder => self.event::<PackerBuilder>(object, note),
             Kind::AMIRefresher => self.event::<AMIRefresher>(object, note),
         }
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>> {
+        secrets::get(&self.shared.cluster.client, namespace, name).boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

@@ -14,6 +14,7 @@ mod ownership;
 pub mod pod;
 mod requests;
 pub mod runs;
+mod secrets;
 mod trouble;
 mod watch;
 

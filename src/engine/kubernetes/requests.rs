@@ -145,7 +145,8 @@ impl<'a> Requests<'a> {
         Ok(ledger::version(Some(&written.metadata.resource_version)))
     }
 
-    async fn text(&self, request: Built) -> Result<String, Refusal> {
+    /// The answer as it came. What kube decodes itself it logs where it cannot: a secret must not get there.
+    pub async fn text(&self, request: Built) -> Result<String, Refusal> {
         let mut request = request.map_err(|error| Refusal {
             class: Class::Invalid,
             message: error.to_string(),
@@ -167,7 +168,7 @@ fn operations(patch: Value) -> json_patch::Patch {
     serde_json::from_value(patch).expect("a list of JSON patch operations, as written above")
 }
 
-type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+pub type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 fn unreadable(error: &serde_json::Error) -> Refusal {
     Refusal { class: Class::TRANSIENT, message: format!("the answer cannot be read: {error}"), code: None }

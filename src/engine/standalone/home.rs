@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::disk;
+use super::secrets::Secrets;
 use crate::api::{Class, Key, Kind, ObjectKey, Owner};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
@@ -51,15 +52,21 @@ pub struct StateFolder {
     documents: Mutex<BTreeMap<ObjectKey, Json>>,
     /// Held by whoever changes objects: disk, memory and store change together.
     turn: Mutex<()>,
+    secrets: Secrets,
     now: fn() -> Timestamp,
 }
 
 impl StateFolder {
     /// Reads what the folder holds.
-    pub fn open(dir: PathBuf, objects: Arc<Objects>, now: fn() -> Timestamp) -> io::Result<Self> {
+    pub fn open(
+        dir: PathBuf,
+        objects: Arc<Objects>,
+        secrets: Secrets,
+        now: fn() -> Timestamp,
+    ) -> io::Result<Self> {
         let stored = Mutex::new(read_all(&dir)?.into_iter().collect());
         let (documents, turn) = (Mutex::default(), Mutex::default());
-        Ok(Self { dir, objects, stored, documents, turn, now })
+        Ok(Self { dir, objects, stored, documents, turn, secrets, now })
     }
 
     /// Takes the documents as the whole of what there is. Objects to delete stay, marked as deleted, until
@@ -213,6 +220,15 @@ impl Home for StateFolder {
 
     fn tell(&self, _: &ObjectKey, _: &Note) {
         // The log and the terminal have it; there is nowhere else to look.
+    }
+
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>> {
+        // A few small files, as with a status.
+        futures::future::ready(self.secrets.in_any_case(namespace, name)).boxed()
     }
 
     fn unapplied(&self, _: &ObjectKey) -> Option<(&'static str, String)> {

@@ -1,13 +1,13 @@
-//! Secrets of builds on one machine: a folder laid out like mounted Kubernetes Secrets, or
-//! environment variables of the agent.
+//! Secrets of builds and notifications on one machine: a folder laid out like mounted Kubernetes Secrets,
+//! or environment variables of the agent.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::api::Class;
-use crate::engine::RunsError;
+use crate::engine::{HomeError, RunsError};
 
-/// Where the secrets of a builder are looked up, by its namespace and the secret's name.
+/// Where the secrets of an object are looked up, by its namespace and the secret's name.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// `<folder>/<namespace>/<name>/<KEY>`: one file a key.
@@ -19,7 +19,29 @@ pub struct Secrets {
 impl Secrets {
     /// Keys and values of a secret. A file's one trailing newline is not part of its value.
     pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
-        let mut values = self.in_environment(namespace, name);
+        self.with_files(self.in_environment(namespace, name), namespace, name)
+    }
+
+    /// The same, with the variables' keys in lower case too: that is how the keys of notifications are
+    /// spelled, and hardly any variable.
+    pub fn in_any_case(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, HomeError> {
+        HomeError::unless_named(namespace, name)?;
+        let written = self.in_environment(namespace, name);
+        let lower = written.iter().map(|(key, value)| (key.to_lowercase(), value.clone()));
+        let mut values: BTreeMap<String, String> = lower.collect();
+        values.extend(written);
+        self.with_files(values, namespace, name).map_err(|error| HomeError {
+            class: if error.class == Class::Invalid { Class::NotFound } else { error.class },
+            message: error.message,
+        })
+    }
+
+    fn with_files(
+        &self,
+        mut values: BTreeMap<String, String>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<BTreeMap<String, String>, RunsError> {
         values.extend(self.in_folder(namespace, name)?);
         if values.is_empty() {
             return Err(self.missing(namespace, name));
@@ -97,6 +119,41 @@ mod tests {
         let values = secrets.get("default", "packer-env").expect("a secret");
         let expected = [("TOKEN", "from-file"), ("USER", "me")];
         assert_eq!(values, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    }
+
+    #[test]
+    fn variables_of_notifications_may_be_spelled_in_capitals() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = dir.path().join("default").join("opsy-slack");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let variables = [
+            ("DEFAULT_OPSY_SLACK__TOKEN", "capital"),
+            ("DEFAULT_OPSY_SLACK__URL", "capital"),
+            ("DEFAULT_OPSY_SLACK__url", "small"),
+        ];
+        let environment = variables.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment };
+        let said = || secrets.in_any_case("default", "opsy-slack").expect("a secret");
+        assert_eq!((said()["token"].as_str(), said()["url"].as_str()), ("capital", "small"));
+        std::fs::write(folder.join("token"), "from-file\n").expect("a file");
+        assert_eq!(said()["token"], "from-file");
+        let error = secrets.in_any_case("default", "other").expect_err("nothing is there");
+        assert_eq!(error.class, Class::NotFound);
+        assert!(error.message.contains("OPSY_SECRET_DEFAULT_OTHER__<KEY>"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_none() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir_all(dir.path().join("default/s")).expect("a folder");
+        std::fs::write(dir.path().join("default/s/token"), "x").expect("a file");
+        let secrets = Secrets { folder: Some(dir.path().join("default")), ..Secrets::default() };
+        for (namespace, name) in
+            [("default", "../s"), ("..", "default"), ("default", ""), ("", "s"), ("a", "/")]
+        {
+            let error = secrets.in_any_case(namespace, name).expect_err("no name");
+            assert_eq!(error.class, Class::Invalid, "{namespace}/{name}: {error}");
+        }
     }
 
     #[test]

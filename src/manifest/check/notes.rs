@@ -1,7 +1,7 @@
 //! What is odd in either kind, and harmless: told, so that nobody believes it does something.
 
 use crate::api::builder::{BuilderRun, Command};
-use crate::api::notifier::Notifier;
+use crate::api::notifier::{Notifier, checks};
 use crate::api::{AMIRefresherSpec, PackerBuilderSpec};
 
 /// A field path and what is to be said of it.
@@ -30,9 +30,7 @@ impl Notes {
     }
 
     fn notifier(&mut self, notifier: &Option<Notifier>) {
-        if let Some(slack) = notifier.as_ref().and_then(|notifier| notifier.slack.as_ref()) {
-            self.empty("spec.notifier.slack.secret", &slack.secret);
-        }
+        self.0.extend(notifier.iter().flat_map(checks::notes));
     }
 }
 

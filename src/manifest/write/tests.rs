@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::builder::{InputsRecord, RunRecord, SweepRecord};
-use crate::api::conditions::{self, PUBLISHED, Phase, set_phase};
+use crate::api::conditions::{self, NOTIFIED, PUBLISHED, Phase, set_phase};
+use crate::api::notifier::Notification;
 use crate::api::refresher::{Rollout, RolloutGroup};
 
 fn key() -> Key {
@@ -165,6 +166,38 @@ fn a_refresher_file_keeps_its_rollout_and_not_its_progress() {
     assert!(write(&blind, Some(&first)).contains("currentAMI: ami-11111111"));
     blind.node_groups = None;
     assert_eq!(write(&blind, Some(&first)), first);
+}
+
+#[test]
+fn what_was_told_to_whom_is_no_outcome() {
+    let told = |ts: &str| {
+        let thread = "build/0123456789abcdef".to_owned();
+        let to = "slack/C0123456789".to_owned();
+        Some(vec![Notification { to, thread, message_id: Some(ts.to_owned()), ..Default::default() }])
+    };
+    let untold = |conditions: &mut Option<Vec<Condition>>| {
+        let conditions = conditions.get_or_insert_default();
+        conditions::set(conditions, NOTIFIED, "False", "SlackChannelArchived", "words", None, at(9));
+    };
+    let quiet = file(built(Phase::Ready, 0), None);
+    for ts in ["1700000000.000100", "1700000000.000200"] {
+        let mut status = PackerBuilderStatus { notifications: told(ts), ..built(Phase::Ready, 0) };
+        untold(&mut status.conditions);
+        assert_eq!(file(status.clone(), Some(&quiet)), quiet);
+        assert_eq!(file(status, None), quiet);
+    }
+    let refresher = AMIRefresherStatus {
+        conditions: conditions(Phase::Ready, 0),
+        target_ami: Some("ami-22222222".to_owned()),
+        ..Default::default()
+    };
+    let write = |status: &AMIRefresherStatus, previous: Option<&str>| {
+        status_file(&key(), &ObjectStatus::AMIRefresher(Box::new(status.clone())), previous).unwrap()
+    };
+    let quiet = write(&refresher, None);
+    let mut status = AMIRefresherStatus { notifications: told("1700000000.000100"), ..refresher };
+    untold(&mut status.conditions);
+    assert_eq!((write(&status, None), write(&status, Some(&quiet))), (quiet.clone(), quiet));
 }
 
 #[test]

@@ -42,6 +42,7 @@ request = urllib.request.Request(url, data=body.encode() or None, method=method)
 print(urllib.request.urlopen(request).read().decode())
 PY
 }
+show_chat() { (cd "$bed/chat" && "$PYTHON" -m chatbed.show --port "$(field "$work/chat.json" port)" --place C0DEMO0001); }
 show() { (cd "$bed/aws" && "$PYTHON" -m opsybed.show --port "$(field "$work/aws.json" port)" --account "$account"); }
 
 start_aws_and_git() {
@@ -50,6 +51,10 @@ start_aws_and_git() {
   cd "$work"
   printf 'platform:demo-password\n' >"$work/credentials"
   start "$work/git.json" "$PYTHON" "$bed/git/gitbed.py" --root "$work/remotes" --credentials "$work/credentials"
+  cd "$bed/chat"
+  start "$work/chat.json" "$PYTHON" -m chatbed
+  cd "$work"
+  chat=$(field chat.json url)
   aws=$(field aws.json endpoint)
   remote=$(field git.json url)/images.git
   bed_call POST seed '{"region": "us-east-1", "cluster": "demo"}' >/dev/null
@@ -63,4 +68,6 @@ start_aws_and_git() {
   printf 'demo-password' >"$work/password"
   export OPSY_REPO=$remote OPSY_GIT_USERNAME=platform OPSY_GIT_PASSWORD_FILE=$work/password
   export OPSY_STATE=$work/state OPSY_OUTPUT=text
+  # The bot's token as the Secret opsy-slack that the manifests name, and where Slack is.
+  export OPSY_SECRET_DEFAULT_OPSY_SLACK__TOKEN=xoxb-demo OPSY_SLACK_API=$chat/api/
 }

@@ -277,7 +277,8 @@ async fn notes_become_events_that_are_counted_when_repeated() {
     let agent = Agent::start(&place).await;
     agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
     agent.settle().await;
-    let failed = |message: &str| Note { reason: "BuildFailed", message: message.to_owned(), warning: true };
+    let failed =
+        |message: &str| Note { reason: "BuildFailed".into(), message: message.to_owned(), warning: true };
     for message in ["first", "first", "second"] {
         agent.home.tell(&place.key("web"), &failed(message));
     }

@@ -71,7 +71,7 @@ async fn touch(agent: &Agent, object: &ObjectKey) {
     })
     .await;
     for _ in 0..2 {
-        agent.home.tell(object, &Note { reason: "Told", message: "twice".to_owned(), warning: false });
+        agent.home.tell(object, &Note { reason: "Told".into(), message: "twice".to_owned(), warning: false });
     }
     until("the second note", LIMIT, async || agent.requests.has("PATCH", "/events/").then_some(())).await;
     // Not being deleted, it has nothing to let go of; that it may not even be looked at is seen elsewhere.

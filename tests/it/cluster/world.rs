@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use opsy::api::builder::PackerBuilderStatus;
 use opsy::api::{Key, Kind, ObjectKey, Owner, PackerBuilder};
-use opsy::engine::drive::{Drive, Meter, drive};
+use opsy::engine::drive::{Drive, Meter, Teller, drive};
 use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::home::ClusterHome;
 use opsy::engine::objects::Objects;
@@ -31,6 +31,23 @@ impl Meter for Unmetered {
     fn begins(&self, _: &ObjectKey) {}
     fn ends(&self, _: &ObjectKey, _: &'static str) {}
     fn notes(&self, _: &Note) {}
+}
+
+/// Tells nobody.
+struct Untold;
+
+impl Teller<PackerBuilder, PackerBuilderStatus> for Untold {
+    fn mark(&self, _: &ObjectKey, _: &PackerBuilder, _: &mut PackerBuilderStatus) {}
+    fn written(
+        &self,
+        _: &ObjectKey,
+        _: &PackerBuilder,
+        _: Option<&PackerBuilderStatus>,
+        _: &PackerBuilderStatus,
+    ) -> Vec<Note> {
+        Vec::new()
+    }
+    fn gone(&self, _: &ObjectKey) {}
 }
 
 pub struct Agent {
@@ -70,6 +87,7 @@ impl Agent {
             now: || Timestamp::UNIX_EPOCH,
             failures: Mutex::default(),
             meter: Arc::new(Unmetered),
+            teller: Arc::new(Untold),
         });
         let _drive = AbortOnDropHandle::new(tokio::spawn(drive(loop_of_builders, queues.builders)));
         Self { home, objects, requests, passes, _drive }
@@ -122,7 +140,7 @@ fn pass(object: &PackerBuilder) -> Pass<PackerBuilderStatus> {
         observed_generation: object.metadata.generation,
         ..object.status.clone().unwrap_or_default()
     };
-    let note = Note { reason: "Looked", message: "at this object".to_owned(), warning: false };
+    let note = Note { reason: "Looked".into(), message: "at this object".to_owned(), warning: false };
     Pass {
         notes: if object.status.is_none() { vec![note] } else { Vec::new() },
         status,

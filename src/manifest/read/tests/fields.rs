@@ -17,8 +17,8 @@ fn wrong_fields_of_a_builder_name_their_line() {
             "a.yaml:11: spec.amiFilters[1].value: unknown field; did you mean `values`?",
         ),
         (
-            "  notifier:\n    slack:\n      channelIds: [x]\n",
-            "a.yaml:8: spec.notifier.slack.channelIds: unknown field; did you mean `channelIDs`?",
+            "  notifier:\n    slack:\n      secret: s\n      channelIds: [x]\n",
+            "a.yaml:9: spec.notifier.slack.channelIds: unknown field; did you mean `channelIDs`?",
         ),
         ("  region: [x]\n", "a.yaml:6: spec.region: must be a text, and this is a list"),
         ("  amiFilters: {name: x}\n", "a.yaml:6: spec.amiFilters: must be a list, and this is a map"),
@@ -104,6 +104,16 @@ fn odd_but_harmless_is_a_note() {
         (
             format!("{BUILDER}  region: us-east-1\nstatus:\n  state: x\n"),
             "note a.yaml:7: status: is Opsy's to write and ignored here",
+        ),
+        (
+            format!(
+                "{BUILDER}  notifier:\n    slack:\n      secret: s\n      channelIDs:\n      - C01\n      - '#ops'\n"
+            ),
+            "note a.yaml:11: spec.notifier.slack.channelIDs[1]: \"#ops\" is a channel's name: use its id, from the channel's details",
+        ),
+        (
+            format!("{REFRESHER}  notifier:\n    slack:\n      channelIDs: [C01]\n"),
+            "note a.yaml:9: spec.notifier.slack.secret: names no Secret: Slack hears nothing",
         ),
         (
             format!("{REFRESHER}  refreshConfig:\n    maxUnavailable: 0\n    maxUnavailablePercentage: 33\n"),

@@ -105,6 +105,10 @@ fn wrong_values_of_a_builder_are_named_once() {
             "  notifier:\n    slack:\n      secret: A\n",
             "a.yaml:11: spec.notifier.slack.secret: \"A\" is not the name of an object (a-z, 0-9, '-' and '.')",
         ),
+        (
+            "  notifier:\n    sns:\n      topicARN: images\n",
+            "a.yaml:11: spec.notifier.sns.topicARN: \"images\" is not the ARN of a topic (arn:aws:sns:<region>:<account>:<name>)",
+        ),
     ] {
         expect(&builder(last), &[message]);
     }
@@ -129,6 +133,10 @@ fn wrong_values_of_a_refresher_are_named_once() {
         (
             "  nodeGroups:\n    include: ['']\n",
             "a.yaml:9: spec.nodeGroups.include[0]: an empty glob matches nothing",
+        ),
+        (
+            "  notifier:\n    ses: {from: 'Ops <ops@example.com>', to: [ops@example.com]}\n",
+            "a.yaml:9: spec.notifier.ses.from: \"Ops <ops@example.com>\" is not a mail address (name@example.com, and nothing else)",
         ),
         (
             "  expiresIn: soon\n",

@@ -1,0 +1,257 @@
+//! Telling people, wired: objects and what lies around them → stories → the desks of their destinations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::engine::Engine;
+use super::now;
+use crate::announce::{self, Around, Change, Message, Origin, Story, Tone};
+use crate::api::conditions::{self, Condition, NOTIFIED};
+use crate::api::notifier::{Notification, Notifier as Spec};
+use crate::api::status::Status;
+use crate::api::{
+    AMIRefresher, AMIRefresherStatus, Class, CommitId, ObjectKey, PackerBuilder, PackerBuilderStatus,
+    annotations,
+};
+use crate::aws::Aws;
+use crate::engine::drive::Teller;
+use crate::engine::objects::Objects;
+use crate::engine::{HomeError, Note};
+use crate::git::Handle;
+use crate::notify::destination::Destination;
+use crate::notify::http::{Address, Http};
+use crate::notify::sink::{SinkError, Trouble};
+use crate::notify::{Changed, Marked, Means, Notifier, Open, Told, Values};
+use crate::settings::RunFlags;
+
+/// Commits that are remembered: passes speak of the last few.
+const COMMITS: usize = 256;
+
+/// Both kinds' teller.
+pub struct Telling {
+    pub notifier: Notifier,
+    pub objects: Arc<Objects>,
+    pub commits: Commits,
+}
+
+/// Who made which commit: read from the clone once.
+pub struct Commits {
+    git: Handle,
+    known: Mutex<BTreeMap<String, Option<Change>>>,
+}
+
+impl Commits {
+    fn new(git: Handle) -> Self {
+        Self { git, known: Mutex::default() }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Option<Change>>> {
+        self.known.lock().expect("no code panics while it holds the commits")
+    }
+
+    /// Looks a commit up. Of one that the clone does not have words say the id alone.
+    async fn learn(&self, id: String) {
+        let described = match CommitId::parse(id.as_str()) {
+            Ok(commit) => self.git.describe(&commit).await.ok(),
+            Err(_) => None,
+        };
+        let url = announce::commit_url(self.git.options().address.as_str(), &id);
+        let change = described.map(|commit| Change { author: commit.author, subject: commit.subject, url });
+        let mut known = self.known();
+        if known.len() >= COMMITS {
+            known.clear();
+        }
+        known.insert(id, change);
+    }
+}
+
+/// What is the same for both kinds.
+pub trait Tellable<S> {
+    fn spec(&self) -> (Option<&Spec>, Option<&str>);
+    fn metadata(&self) -> &ObjectMeta;
+    fn stories(&self, name: &ObjectKey, status: &S, around: Around<'_>) -> Vec<Story>;
+}
+
+impl Tellable<PackerBuilderStatus> for PackerBuilder {
+    fn spec(&self) -> (Option<&Spec>, Option<&str>) {
+        (self.spec.notifier.as_ref(), self.spec.region.as_deref())
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn stories(&self, name: &ObjectKey, status: &PackerBuilderStatus, around: Around<'_>) -> Vec<Story> {
+        announce::builder::stories(name, &self.spec, status, around)
+    }
+}
+
+impl Tellable<AMIRefresherStatus> for AMIRefresher {
+    fn spec(&self) -> (Option<&Spec>, Option<&str>) {
+        (self.spec.notifier.as_ref(), Some(&self.spec.region))
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn stories(&self, name: &ObjectKey, status: &AMIRefresherStatus, around: Around<'_>) -> Vec<Story> {
+        announce::refresher::stories(name, &self.spec, status, around)
+    }
+}
+
+/// What everything that is told goes by.
+pub fn start(engine: &Engine, git: Handle, flags: &RunFlags, aws: &Aws) -> anyhow::Result<Arc<Telling>> {
+    let slack = Address::parse(&flags.slack_api)
+        .map_err(|why| anyhow::anyhow!("--slack-api {}: {why}", flags.slack_api))?;
+    // A machine without certificates can do all but this.
+    let http = Http::new().map_err(|error| format!("the machine's certificates cannot be read: {error}"));
+    let means = Means { http, slack, aws: aws.config(), now };
+    let home = engine.home.clone();
+    let open: Open = Arc::new(move |to: Destination| {
+        let (home, means) = (home.clone(), means.clone());
+        async move {
+            let values = match to.secret() {
+                Some((namespace, name)) => home.secret(namespace, name).await.map_err(unreadable)?,
+                None => Values::new(),
+            };
+            means.open(&to, &values)
+        }
+        .boxed()
+    });
+    let objects = engine.objects.clone();
+    let changed: Changed = Arc::new(move |object: &ObjectKey| objects.wake(object));
+    let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
+    Ok(Arc::new(Telling { notifier, objects, commits: Commits::new(git) }))
+}
+
+/// A secret that cannot be read: whether a person must act is the engine's to say.
+fn unreadable(error: HomeError) -> SinkError {
+    let kind = match error.class {
+        Class::Transient { after } => Trouble::Transient { after },
+        Class::Conflict => Trouble::Transient { after: None },
+        Class::Denied | Class::NotFound | Class::Invalid => Trouble::Closed,
+    };
+    SinkError { kind, reason: "SecretUnreadable", message: error.message }
+}
+
+impl Telling {
+    /// Looks up the commits that are spoken of, so that words do not change when they are known.
+    pub async fn learn<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) {
+        if object.spec().0.is_none() {
+            return;
+        }
+        let unknown = Mutex::new(BTreeSet::new());
+        let note = |id: &str| {
+            let known = self.commits.known().get(id).cloned();
+            if known.is_none() {
+                unknown.lock().expect("nobody panics while noting").insert(id.to_owned());
+            }
+            known.flatten()
+        };
+        self.stories_with(name, object, status, &note);
+        for id in unknown.into_inner().unwrap_or_default() {
+            self.commits.learn(id).await;
+        }
+    }
+
+    fn stories<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) -> Vec<Story> {
+        self.stories_with(name, object, status, &|id| self.commits.known().get(id).cloned().flatten())
+    }
+
+    fn stories_with<K: Tellable<S>, S>(
+        &self,
+        name: &ObjectKey,
+        object: &K,
+        status: &S,
+        change: &dyn Fn(&str) -> Option<Change>,
+    ) -> Vec<Story> {
+        let origin = |image: &str| origin(&self.objects, image);
+        let mut stories = object.stories(name, status, Around { now: now(), change, origin: &origin });
+        announce::with_runbook(&mut stories, annotations::value(object.metadata(), annotations::RUNBOOK));
+        stories
+    }
+}
+
+/// The builder that made an image, as its history has it.
+fn origin(objects: &Objects, image: &str) -> Option<Origin> {
+    objects.builders.all().iter().find_map(|builder| {
+        let made = |run: &&crate::api::builder::RunRecord| {
+            run.images.iter().flatten().any(|made| image.contains(made.as_str()))
+        };
+        let run = builder.status.as_ref()?.history.iter().flatten().find(made)?;
+        let name = builder.metadata.name.clone().unwrap_or_default();
+        Some(Origin { builder: name, commit: run.commit.clone() })
+    })
+}
+
+impl<K, S> Teller<K, S> for Telling
+where
+    K: Tellable<S> + Send + Sync,
+    S: Status + Clone + PartialEq + Send + Sync,
+{
+    fn mark(&self, name: &ObjectKey, object: &K, status: &mut S) {
+        let (spec, region) = object.spec();
+        let to = Destination::of(spec, &name.key.namespace, region);
+        let remembered = status.notifications().clone().unwrap_or_default();
+        let marked = if to.is_empty() {
+            self.notifier.forget(name);
+            Marked::default()
+        } else {
+            let stories = self.stories(name, object, status);
+            let conditions = status.conditions().clone().unwrap_or_default();
+            let resolve = |thread: &str| announce::resolved(name, thread, &conditions);
+            let told = Told {
+                object: name,
+                to: &to,
+                remembered: &remembered,
+                stories: &stories,
+                resolve: &resolve,
+                now: now(),
+            };
+            self.notifier.mark(&told)
+        };
+        note(status, marked, object.metadata().generation, now());
+    }
+
+    fn written(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note> {
+        self.notifier.written(name);
+        if before == Some(after) {
+            return Vec::new();
+        }
+        let old = before.map(|before| self.stories(name, object, before)).unwrap_or_default();
+        let new = self.stories(name, object, after);
+        announce::news(&old, &new).into_iter().map(|message| as_note(name, message)).collect()
+    }
+
+    fn gone(&self, name: &ObjectKey) {
+        self.notifier.forget(name);
+    }
+}
+
+fn note<S: Status>(status: &mut S, marked: Marked, generation: Option<i64>, now: Timestamp) {
+    let list: Vec<Notification> = marked.notifications;
+    *status.notifications() = (!list.is_empty()).then_some(list);
+    let conditions: &mut Vec<Condition> = status.conditions().get_or_insert_default();
+    match marked.trouble {
+        Some((reason, words)) => {
+            conditions::set(conditions, NOTIFIED, "False", reason, &words, generation, now)
+        }
+        None => conditions.retain(|condition| condition.r#type != NOTIFIED),
+    }
+}
+
+/// A message as Events and logs have it: they name the object themselves.
+fn as_note(name: &ObjectKey, message: &Message) -> Note {
+    let line = message.line();
+    let named = format!("{}: ", announce::short_name(name));
+    Note {
+        reason: message.reason.clone(),
+        message: line.strip_prefix(&named).unwrap_or(&line).to_owned(),
+        warning: matches!(message.tone, Tone::Bad | Tone::Person),
+    }
+}

@@ -1,0 +1,279 @@
+//! Every message there is, in one golden file: statuses as they follow each other, and what is told of
+//! each.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::builder::{PackerBuilderSpec, PackerBuilderStatus};
+use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus};
+use crate::api::{Key, conditions::Condition};
+
+const NOW: &str = "2026-03-01T12:00:00Z";
+
+fn name(kind: Kind, name: &str) -> ObjectKey {
+    ObjectKey { kind, key: Key { namespace: "default".into(), name: name.into() } }
+}
+
+fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
+    let change = |commit: &str| {
+        let url = commit_url("https://github.com/acme/images", commit);
+        Some(Change { author: "Ada".to_owned(), subject: "harden sshd".to_owned(), url })
+    };
+    let origin =
+        |_: &str| Some(Origin { builder: "eks-node".to_owned(), commit: Some("4f2d1c0a9b8c7d".to_owned()) });
+    ask(Around { now: NOW.parse().expect("a time"), change: &change, origin: &origin })
+}
+
+fn builder(status: Value) -> Vec<Story> {
+    let spec = PackerBuilderSpec { region: Some("eu-central-1".to_owned()), ..PackerBuilderSpec::default() };
+    let status: PackerBuilderStatus = serde_json::from_value(status).expect("a status");
+    around(|around| builder::stories(&name(Kind::PackerBuilder, "eks-node"), &spec, &status, around))
+}
+
+fn refresher(status: Value) -> Vec<Story> {
+    let spec = AMIRefresherSpec {
+        region: "eu-central-1".to_owned(),
+        cluster_name: "demo".to_owned(),
+        ..AMIRefresherSpec::default()
+    };
+    let status: AMIRefresherStatus = serde_json::from_value(status).expect("a status");
+    around(|around| refresher::stories(&name(Kind::AMIRefresher, "demo"), &spec, &status, around))
+}
+
+/// What a reader sees.
+fn show(what: &str, stories: &[Story]) -> String {
+    let mut text = format!("## {what}\n\n");
+    for story in stories {
+        let over = if story.over { ", over" } else { "" };
+        let _ = writeln!(text, "{}{over}", story.thread);
+        if let Some(cause) = &story.cause {
+            let _ = writeln!(text, "  cause: {cause}");
+        }
+        text.push_str(&shown(&story.head));
+        story.replies.iter().for_each(|reply| text.push_str(&shown(reply)));
+        text.push('\n');
+    }
+    text
+}
+
+fn shown(message: &Message) -> String {
+    let Message { id, reason, tone, weight, title, text, facts, excerpt, next, links } = message;
+    let mut shown = format!("  [{id}] {reason}, {tone:?}, {weight:?}\n    {title}\n");
+    let mut line = |words: String| {
+        let _ = writeln!(shown, "    {words}");
+    };
+    if !text.is_empty() {
+        line(text.clone());
+    }
+    facts.iter().for_each(|(name, fact)| line(format!("{name}: {fact}")));
+    excerpt.iter().for_each(|printed| line(format!("| {printed}")));
+    next.iter().for_each(|next| line(format!("Next: {next}")));
+    links.iter().for_each(|link| line(format!("<{}> {}", link.url, link.label)));
+    shown
+}
+
+fn ready(status: &str, reason: &str, message: &str) -> Value {
+    json!({"type": "Ready", "status": status, "reason": reason, "message": message,
+           "lastTransitionTime": "2026-03-01T10:00:00Z"})
+}
+
+fn run(id: &str, result: &str, why: &str) -> Value {
+    let mut run = json!({
+        "id": id, "result": result, "why": why, "commit": "4f2d1c0a9b8c7d",
+        "startedAt": "2026-03-01T11:00:00Z", "endedAt": "2026-03-01T11:09:12Z",
+        "inputs": {"baseAMI": "ami-0ba5e0ba5e0ba5e00"},
+    });
+    match result {
+        "Succeeded" | "Superseded" => run["images"] = json!(["ami-0123456789abcdef0"]),
+        "Cancelled" => {}
+        _ => {
+            run["errors"] =
+                json!(["==> amazon-ebs.node: installing", "Script exited with non-zero exit status: 7"])
+        }
+    }
+    run
+}
+
+fn live(id: &str, why: &str, word: &str) -> Value {
+    json!({"buildID": id, "jobName": format!("eks-node-{id}"), "jobStatus": word, "reason": why,
+           "commit": "4f2d1c0a9b8c7d", "maxNumberOfFailedJobs": 5})
+}
+
+fn with(mut status: Value, more: Value) -> Value {
+    let more = more.as_object().expect("an object").clone();
+    status.as_object_mut().expect("an object").extend(more);
+    status
+}
+
+fn builds() -> String {
+    let failing =
+        ready("False", "BuildFailed", "failure 1 of 5, next try at 2026-03-01T12:05:00Z; last error: no");
+    let gave_up = json!([
+        ready("False", "RetryLimit", "5 builds of the same inputs failed"),
+        {"type": "Stalled", "status": "True", "reason": "RetryLimit", "message": "5 builds of the same inputs failed"}
+    ]);
+    let twice = json!([run("b2", "TimedOut", "Retry"), run("b1", "Failed", "Template")]);
+    [
+        show("A build waits", &builder(live("b1", "Missing", "Pending"))),
+        show("A build runs", &builder(live("b1", "BaseImage", "Running"))),
+        show("It succeeds", &builder(json!({"history": [run("b1", "Succeeded", "BaseImage")]}))),
+        show(
+            "It fails",
+            &builder(json!({"history": [run("b1", "Failed", "Template")], "conditions": [failing]})),
+        ),
+        show(
+            "It is tried again",
+            &builder(with(
+                live("b2", "Retry", "Running"),
+                json!({"history": [run("b1", "Failed", "Template")]}),
+            )),
+        ),
+        show("Nothing is tried any more", &builder(json!({"history": twice, "conditions": gave_up}))),
+        show(
+            "It succeeds at last",
+            &builder(json!({"history": [run("b2", "Succeeded", "Retry"), run("b1", "Failed", "Template")]})),
+        ),
+        show(
+            "Another commit mends it",
+            &builder(
+                json!({"history": [run("b3", "Succeeded", "Template"), run("b1", "Failed", "Template")]}),
+            ),
+        ),
+        show("It is cancelled", &builder(json!({"history": [run("b1", "Cancelled", "Expired")]}))),
+        show("Nobody needs it", &builder(json!({"history": [run("b1", "Superseded", "Spec")]}))),
+    ]
+    .concat()
+}
+
+fn group(name: &str, more: Value) -> Value {
+    let group = json!({"name": name, "targetAMI": "ami-0123456789abcdef0", "previousAMI": "ami-0fedcba9876543210",
+                       "attempts": 1, "startedAt": "2026-03-01T11:10:00Z"});
+    with(group, more)
+}
+
+fn rollout(groups: Value, more: Value) -> Value {
+    let rollout = json!({"id": "r1", "target": "ami-0123456789abcdef0", "startedAt": "2026-03-01T11:10:00Z", "groups": groups});
+    with(rollout, more)
+}
+
+fn rollouts() -> String {
+    let done = json!({"finishedAt": "2026-03-01T11:22:00Z"});
+    let failed = json!({"finishedAt": "2026-03-01T11:22:00Z", "lastFailure": "PodEvictionFailure: Reached max retries"});
+    let record = |id: &str, result: &str| {
+        json!({"id": id, "target": "ami-0123456789abcdef0", "result": result,
+        "startedAt": "2026-03-01T11:10:00Z", "finishedAt": "2026-03-01T11:40:00Z"})
+    };
+    let ended = json!({"finishedAt": "2026-03-01T11:40:00Z"});
+    [
+        show("A rollout begins", &refresher(json!({"drifted": 2, "rollout": rollout(json!([]), json!({}))}))),
+        show(
+            "Half of it is done",
+            &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("web", done.clone()), group("batch", json!({}))]), json!({}))})),
+        ),
+        show(
+            "It is done",
+            &refresher(json!({"rollout": rollout(json!([group("web", done.clone())]), ended.clone()), "history": [record("r1", "Done")]})),
+        ),
+        show(
+            "A group fails",
+            &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed.clone())]), json!({}))})),
+        ),
+        show(
+            "It has failed",
+            &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed)]), ended.clone()), "history": [record("r1", "Failed")]})),
+        ),
+        show(
+            "It works again",
+            &refresher(json!({"rollout": rollout(json!([group("web", done)]), ended.clone()), "history": [record("r1", "Done"), record("r0", "Failed")]})),
+        ),
+        show(
+            "Another takes its place",
+            &refresher(json!({"rollout": rollout(json!([]), ended), "history": [record("r1", "Replaced")]})),
+        ),
+    ]
+    .concat()
+}
+
+fn troubles() -> String {
+    let stalled = |reason: &str, message: &str| {
+        json!({"conditions": [ready("False", reason, message),
+            {"type": "Stalled", "status": "True", "reason": reason, "message": message, "lastTransitionTime": "2026-03-01T11:59:00Z"}]})
+    };
+    let unpublished = json!({"conditions": [ready("True", "ImageReady", "all is well"),
+        {"type": "Published", "status": "False", "reason": "PushRefused", "message": "protected branch", "lastTransitionTime": "2026-03-01T11:59:00Z"}]});
+    let conditions: Vec<Condition> =
+        serde_json::from_value(json!([ready("True", "ImageReady", "ami-0123456789abcdef0 active")]))
+            .expect("conditions");
+    let over =
+        resolved(&name(Kind::PackerBuilder, "eks-node"), "trouble/InvalidSpec/1772366340", &conditions);
+    [
+        show("The manifest is wrong", &builder(stalled("InvalidSpec", "spec.region: \"moon\" is no region"))),
+        show("AWS says no", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
+        show("AWS is away for long", &builder(json!({"conditions": [ready("False", "AwsUnavailable", "no answer from ec2 in eu-central-1")]}))),
+        show("Somebody else writes", &refresher(stalled("AnotherWriter", "web was moved twice"))),
+        show("Status cannot be pushed", &builder(unpublished)),
+        format!("## It is over\n\n{}", shown(&over)),
+    ]
+    .concat()
+}
+
+#[test]
+fn all_messages() {
+    insta::assert_snapshot!(format!(
+        "# Builds\n\n{}# Rollouts\n\n{}# Troubles\n\n{}",
+        builds(),
+        rollouts(),
+        troubles()
+    ));
+}
+
+#[test]
+fn what_may_go_away_by_itself_is_waited_out() {
+    let at = |since: &str| {
+        builder(
+            json!({"conditions": [{"type": "Ready", "status": "False", "reason": "AwsUnavailable", "message": "m", "lastTransitionTime": since}]}),
+        )
+    };
+    assert!(at("2026-03-01T11:55:00Z").is_empty());
+    assert_eq!(at("2026-03-01T11:50:00Z").len(), 1);
+    let suspended = json!({"conditions": [ready("False", "Suspended", "nothing new is built")]});
+    assert!(builder(suspended).is_empty(), "what people asked for is no trouble");
+}
+
+#[test]
+fn a_cause_is_the_same_for_objects_that_fail_alike() {
+    let of = |object: &str, words: &str| cause(&name(Kind::PackerBuilder, object), "BuildFailed", words);
+    assert_eq!(
+        of("a1", "no subnet for a1 in vpc-0a1b, request 77"),
+        of("b2", "no subnet for b2 in vpc-0a1b, request 78")
+    );
+    assert_ne!(of("a1", "no subnet"), of("a1", "no key"));
+}
+
+#[test]
+fn news_are_messages_that_were_not_there() {
+    let ids = |before: &[Story], after: &[Story]| -> Vec<String> {
+        news(before, after).iter().map(|message| message.id.clone()).collect()
+    };
+    let running = builder(live("b1", "Missing", "Running"));
+    assert_eq!(ids(&[], &running), ["head"]);
+    assert_eq!(ids(&running, &running), [""; 0]);
+    let failed = builder(json!({"history": [run("b1", "Failed", "Missing")]}));
+    assert_eq!(ids(&running, &failed), ["failed/1"]);
+    assert_eq!(ids(&[], &failed), ["failed/1"], "how it ended is told once");
+    let again =
+        builder(with(live("b2", "Retry", "Running"), json!({"history": [run("b1", "Failed", "Missing")]})));
+    assert_eq!(ids(&failed, &again), ["started/2"]);
+}
+
+#[test]
+fn bad_news_carry_the_runbook() {
+    let mut stories = builder(json!({"history": [run("b1", "Failed", "Missing")]}));
+    with_runbook(&mut stories, Some("https://wiki.example.com/eks-node"));
+    assert!(stories[0].head.links.iter().any(|link| link.label == "Runbook"));
+    let mut stories = builder(live("b1", "Missing", "Running"));
+    with_runbook(&mut stories, Some("https://wiki.example.com/eks-node"));
+    assert!(stories[0].head.links.iter().all(|link| link.label != "Runbook"));
+}

@@ -1,0 +1,39 @@
+//! Secrets as notifications read them: by name, with no more than the chart's Role allows.
+
+use opsy::api::Class;
+use opsy::engine::Home;
+use opsy::engine::kubernetes::home::ClusterHome;
+use opsy::engine::objects::Objects;
+
+use super::{Place, SOON, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_read_by_name_and_what_is_in_the_way_is_told() {
+    let place = Place::new().await;
+    let manifest =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: slack}\ndata: {token: eG94Yi0x, store: //79}\n";
+    place.kubectl(&["create", "-f", "-"], manifest);
+    let (cluster, requests) = place.cluster(place.scope()).await;
+    let (objects, _queues) = Objects::new();
+    let home = ClusterHome::start(cluster, objects);
+    let secret = async |name: &str| home.secret(&place.namespace, name).await;
+
+    let values = secret("slack").await.expect("the chart's Role allows it");
+    assert_eq!(values.into_iter().collect::<Vec<_>>(), [("token".to_owned(), "xoxb-1".to_owned())]);
+    place.kubectl(&["patch", "secret", "slack", "-p", r#"{"stringData":{"token":"xoxb-2"}}"#], "");
+    assert_eq!(secret("slack").await.expect("it is read anew")["token"], "xoxb-2");
+
+    let error = secret("other").await.expect_err("there is none");
+    assert_eq!(error.class, Class::NotFound, "{error}");
+    assert!(error.message.contains("kubectl create secret generic other"), "{error}");
+
+    place.allow(&place.namespace, |(resource, _)| resource != "secrets").await;
+    let error = until("the rule to be gone", SOON, async || secret("slack").await.err()).await;
+    assert_eq!(error.class, Class::Denied, "{error}");
+    assert!(error.message.contains("notifications.secrets"), "{error}");
+
+    let asked: Vec<_> = requests.all().into_iter().filter(|line| line.contains("secrets")).collect();
+    let named =
+        |line: &String| line.starts_with("GET ") && !line.contains("watch") && !line.ends_with("/secrets");
+    assert!(asked.len() >= 4 && asked.iter().all(named), "{asked:#?}");
+}

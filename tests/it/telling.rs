@@ -1,0 +1,245 @@
+//! What a team reads in Slack, from the whole agent: threads of good and bad builds and rollouts, many
+//! failures at once, a Slack that is away, and what a person must mend.
+
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::chat::{CHANNEL, Chat, TOKEN};
+use crate::world::{World, fixtures, run};
+
+/// As in the operator's manifests.
+const NOTIFIER: &str =
+    "spec:\n  notifier:\n    slack:\n      channelIDs: [C0DEMO0001]\n      secret: team-slack\n";
+
+/// A world whose builder and refresher tell a team.
+fn told() -> World {
+    let world = World::new();
+    world.edit("builders/node.yaml", "spec:\n", NOTIFIER, "policy: tell the team of builds");
+    world.edit("refreshers/demo.yaml", "spec:\n", NOTIFIER, "policy: tell the team of rollouts");
+    world
+}
+
+fn opsy(world: &World, chat: &Chat) -> Command {
+    let mut opsy = world.opsy();
+    opsy.env("OPSY_SLACK_API", format!("{}/api/", chat.url));
+    opsy.env("OPSY_SECRET_DEFAULT_TEAM_SLACK__TOKEN", TOKEN);
+    opsy
+}
+
+fn once(world: &World, chat: &Chat) -> Option<i32> {
+    let mut opsy = opsy(world, chat);
+    opsy.args(["run", "--once"]);
+    run(opsy).status.code()
+}
+
+/// A message in one line; replies the channel sees too are marked.
+fn title(message: &Value) -> String {
+    let text = message["text"].as_str().unwrap_or_default().lines().next().unwrap_or_default();
+    let mark = if message["broadcast"] == true { "(to all) " } else { "" };
+    format!("{mark}{text}")
+}
+
+/// Threads of the channel: titles, the first message's first.
+fn threads(chat: &Chat) -> Vec<Vec<String>> {
+    let thread = |first: &Value| {
+        let replies = first["replies"].as_array().cloned().unwrap_or_default();
+        std::iter::once(title(first)).chain(replies.iter().map(title)).collect()
+    };
+    chat.messages(CHANNEL).iter().map(thread).collect()
+}
+
+/// Every message that pings somebody.
+fn pings(chat: &Chat) -> usize {
+    let all = chat.messages(CHANNEL);
+    let replies = all.iter().flat_map(|first| first["replies"].as_array().cloned().unwrap_or_default());
+    let all: Vec<Value> = all.iter().cloned().chain(replies).collect();
+    all.iter().filter(|message| message["pings"].as_array().is_some_and(|pings| !pings.is_empty())).count()
+}
+
+fn refused(chat: &Chat) -> Vec<Value> {
+    chat.calls().into_iter().filter(|call| call[1] != 200 || !call[2].is_null()).collect()
+}
+
+#[test]
+fn a_good_build_and_rollout_are_a_thread_each_and_nothing_more_is_said() {
+    let (world, chat) = (told(), Chat::start());
+    assert_eq!(once(&world, &chat), Some(0));
+    let told = threads(&chat);
+    let image = world.active_image().expect("an image");
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0][0].contains(&format!("node: built {image}")), "{told:#?}");
+    assert!(told[1][0].contains(&format!("demo: {image} is rolled out")), "{told:#?}");
+    assert!(told[1].last().is_some_and(|last| last.contains("all node groups run")), "{told:#?}");
+    let first = chat.messages(CHANNEL)[0].to_string();
+    assert!(first.contains("tell the team of rollouts"), "since which commit: {first}");
+    assert_eq!((pings(&chat), refused(&chat)), (0, Vec::<Value>::new()));
+
+    let said = chat.calls().len();
+    assert_eq!(once(&world, &chat), Some(0));
+    assert_eq!(chat.calls().len(), said, "nothing when nothing changed");
+    let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
+    assert!(!file.contains("notifications"), "what was told is nobody's policy: {file}");
+}
+
+#[test]
+fn a_failed_build_is_announced_once_and_so_is_its_recovery() {
+    let (world, chat) = (told(), Chat::start());
+    world.edit(
+        "builders/node.yaml",
+        "  builder:\n",
+        "  failurePolicy:\n    backoff: 1s\n  builder:\n",
+        "policy: try soon",
+    );
+    world
+        .account
+        .fault(json!({ "kind": "error", "operation": "RunInstances", "code": "InsufficientInstanceCapacity",
+        "message": "no room <!channel>", "status": 400, "count": 2 }));
+    let _agent = world.start(opsy(&world, &chat));
+    world.wait("the recovery to be told", || {
+        threads(&chat).first()?.iter().any(|told| told.contains("builds again")).then_some(())
+    });
+    world.wait("the first message to say so", || threads(&chat)[0][0].contains("built ami-").then_some(()));
+    let told = threads(&chat);
+    let builds: Vec<&Vec<String>> = told.iter().filter(|thread| thread[0].contains("node: built")).collect();
+    assert_eq!(builds.len(), 1, "one thread, whatever it took: {told:#?}");
+    let loud: Vec<&String> = builds[0].iter().filter(|told| told.starts_with("(to all)")).collect();
+    assert_eq!(loud.len(), 2, "the first failure and the recovery: {told:#?}");
+    assert!(loud[0].contains("failed") && loud[1].contains("builds again"), "{told:#?}");
+    assert_eq!(pings(&chat), 0, "what AWS says wakes nobody");
+}
+
+#[test]
+fn two_hundred_failures_of_one_cause_are_one_message_and_delay_nobody() {
+    let fixture = std::fs::read_to_string(fixtures().join("repo/refreshers/demo.yaml")).expect("a fixture");
+    let fixture = fixture.replace("controllerTimer: 10s", "controllerTimer: 1h");
+    let world = World::empty();
+    let refreshers: Vec<(String, String)> = (0..200)
+        .map(|number| {
+            let text = fixture.replace("name: demo", &format!("name: demo-{number}"));
+            let text = text
+                .replace("  amiFrom:\n    packerBuilder: node\n", "  refreshConfig:\n    enable: false\n");
+            (format!("refreshers/{number}.yaml"), text.replacen("spec:\n", NOTIFIER, 1))
+        })
+        .collect();
+    let files: Vec<(&str, Option<&str>)> =
+        refreshers.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    world.push(&files, "policy: two hundred");
+    world.account.fault(json!({ "kind": "deny", "service": "eks", "operation": "ListNodegroups" }));
+    let chat = Chat::start();
+    let begun = Instant::now();
+    let agent = world.start(opsy(&world, &chat));
+    let denied = |world: &World| {
+        let mut opsy = world.opsy();
+        opsy.args(["status", "--output", "json"]);
+        let all: Value = serde_json::from_str(&run(opsy).stdout).ok()?;
+        let reasons = all
+            .as_array()?
+            .iter()
+            .filter(|object| object["status"]["conditions"].to_string().contains("AwsDenied"));
+        (reasons.count() == 200).then_some(())
+    };
+    world.wait("all to be denied", || denied(&world));
+    let seen = begun.elapsed();
+    world.wait("the one message", || threads(&chat).first()?[0].contains("200 objects fail").then_some(()));
+    assert_eq!(threads(&chat).len(), 1, "{:#?}", threads(&chat));
+    assert_eq!(refused(&chat), Vec::<Value>::new(), "the rate is kept");
+    assert!(chat.calls().len() <= 4, "{:#?}", chat.calls());
+    eprintln!("200 failures seen after {seen:?}, told in {} calls", chat.calls().len());
+
+    world.account.clear_faults();
+    world.push(&[("note.txt", Some("again"))], "policy: look again");
+    world.push(&[("opsy.yaml", Some("limits:\n  concurrentBuilds: 3\n"))], "policy: wake all");
+    let over = |told: &String| told.contains("is over");
+    world.wait("the end of it", || threads(&chat).first()?.iter().any(over).then_some(()));
+    assert_eq!(threads(&chat).iter().flatten().filter(|told| over(told)).count(), 1, "{:#?}", threads(&chat));
+    drop(agent);
+}
+
+#[test]
+fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothing_twice() {
+    let (world, chat) = (told(), Chat::start());
+    // The build takes a while, so that its thread has begun when Slack goes.
+    world.account.fault(json!({ "kind": "slow", "operation": "CreateImage", "seconds": 6, "count": 1 }));
+    let agent = world.start(opsy(&world, &chat));
+    world.wait("the thread of the build", || threads(&chat).first().map(drop));
+    chat.control("down", json!({}));
+    world.wait("the rollout", || {
+        let status = world.status("AMIRefresher", "demo")?;
+        (status["history"][0]["result"] == "Done").then_some(())
+    });
+    agent.kill();
+    chat.control("clock", json!({ "advance": 3600 }));
+    let _agent = world.start(opsy(&world, &chat));
+    let unsent = |condition: &str| {
+        world.status("PackerBuilder", "node")?["conditions"]
+            .as_array()?
+            .iter()
+            .find(|found| found["type"] == condition)
+            .map(|found| found["message"].to_string())
+    };
+    world.wait("the status to say that nothing passes", || unsent("Notified"));
+    chat.control("up", json!({}));
+    world.wait("the rest of the story", || {
+        let told = threads(&chat);
+        (told.len() == 2
+            && told[0].iter().any(|told| told.contains("is active"))
+            && told[0][0].contains("built"))
+        .then_some(())
+    });
+    world.wait("the status to be well again", || unsent("Notified").is_none().then_some(()));
+    let told = threads(&chat);
+    assert!(told[1][0].contains("is rolled out"), "as it ended: {told:#?}");
+    let mut all: Vec<&String> = told.iter().flatten().collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count, "nothing twice: {told:#?}");
+}
+
+#[test]
+fn what_a_person_must_mend_is_in_the_status_once() {
+    let (world, chat) = (told(), Chat::start());
+    let notified = || world.condition("packerbuilders", "node", "Notified");
+    let says = |world: &World| {
+        let status = world.status("PackerBuilder", "node").expect("a status");
+        let found = status["conditions"]
+            .as_array()
+            .expect("conditions")
+            .iter()
+            .find(|found| found["type"] == "Notified");
+        found.map(|found| {
+            format!(
+                "{} {}",
+                found["reason"].as_str().unwrap_or("-"),
+                found["message"].as_str().unwrap_or("-")
+            )
+        })
+    };
+    let mut without = opsy(&world, &chat);
+    without.env_remove("OPSY_SECRET_DEFAULT_TEAM_SLACK__TOKEN").args(["run", "--once"]);
+    assert_eq!(run(without).status.code(), Some(0), "it is in nobody's way");
+    let missing = says(&world).expect("a condition");
+    assert!(missing.contains("SecretUnreadable") && missing.contains("default/team-slack"), "{missing}");
+
+    let mut wrong = opsy(&world, &chat);
+    wrong.env("OPSY_SECRET_DEFAULT_TEAM_SLACK__TOKEN", "xoxb-wrong").args(["run", "--once"]);
+    assert_eq!(run(wrong).status.code(), Some(0));
+    let token = says(&world).expect("a condition");
+    assert!(token.contains("SlackTokenInvalid") && !token.contains("xoxb-wrong"), "{token}");
+    assert_eq!(chat.calls().len(), 1, "once, not again and again: {:?}", chat.calls());
+
+    chat.control("channels", json!({ "id": CHANNEL, "archived": true }));
+    assert_eq!(once(&world, &chat), Some(0));
+    let archived = says(&world).expect("a condition");
+    assert!(archived.contains("SlackChannelArchived") && archived.contains(CHANNEL), "{archived}");
+
+    chat.control("channels", json!({ "id": CHANNEL, "archived": false }));
+    assert_eq!(once(&world, &chat), Some(0));
+    assert_eq!(says(&world), None);
+    assert_eq!(threads(&chat).len(), 2, "{:#?}", threads(&chat));
+    assert_eq!(notified(), None, "and never in Git");
+    let log = std::fs::read_to_string(world.agent_log()).unwrap_or_default();
+    assert!(!log.contains(TOKEN) && !log.contains("xoxb-wrong"));
+}
