@@ -276,7 +276,7 @@ fn reconcile_at_asks_everything_anew_and_is_reported() {
         (status["lastHandledReconcileAt"] == "once").then_some(())
     });
     assert!(world.account.count("ec2:DescribeImages") > 0, "{:?}", world.account.calls());
-    let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
+    let file = world.wait("a status file", || world.show("status/default/packerbuilders/node.yaml"));
     assert!(!file.contains("lastHandledReconcileAt"), "an outcome it is not: {file}");
     assert_eq!(agent.stop().code(), Some(0));
 }
