@@ -18,6 +18,8 @@ pub struct Board {
     entries: Mutex<BTreeMap<ObjectKey, Entry>>,
     /// Bumped with every change, so that readers can wait for one.
     changed: watch::Sender<u64>,
+    /// Bumped when objects go.
+    members: watch::Sender<u64>,
     notes: broadcast::Sender<(ObjectKey, Note)>,
 }
 
@@ -38,6 +40,7 @@ impl Default for Board {
         Self {
             entries: Mutex::default(),
             changed: watch::channel(0).0,
+            members: watch::channel(0).0,
             notes: broadcast::channel(NOTES_KEPT).0,
         }
     }
@@ -53,6 +56,7 @@ impl Board {
                 entries.entry(key.clone()).or_insert(NEW);
             }
         });
+        self.members.send_modify(|count| *count += 1);
     }
 
     /// There is this object, too: busy until its first pass.
@@ -69,6 +73,12 @@ impl Board {
         self.change(|entries| {
             entries.remove(object);
         });
+        self.members.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes when objects have gone.
+    pub fn members(&self) -> watch::Receiver<u64> {
+        self.members.subscribe()
     }
 
     /// Something asks this object to look again.

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::plan::Task;
 use super::sink::Manner;
 use crate::announce::{self, Message, Story, TROUBLE};
+use crate::api::conditions::Condition;
 use crate::api::notifier::Notification;
 use crate::api::{ObjectKey, ids};
 
@@ -24,6 +26,8 @@ pub struct Book {
     pub due: BTreeMap<(ObjectKey, String, String), Instant>,
     /// When the message of a common cause was last written, and as what.
     pub causes: BTreeMap<String, (Instant, String)>,
+    /// Since when it is worked by; after a start, objects come in one by one.
+    pub since: Option<Instant>,
     /// When first messages were last written.
     pub edited: BTreeMap<(ObjectKey, String), Instant>,
 }
@@ -35,12 +39,20 @@ pub struct Item {
     pub records: Vec<Record>,
     /// What is said of a trouble that is over, by its thread.
     pub resolved: BTreeMap<String, Message>,
-    /// The object's status says what is remembered: messages may be sent.
-    pub armed: bool,
+    /// How it stands, once its status says so.
+    pub pending: Option<Pending>,
     /// Counts changes of the records, so that it is known which were written down.
     pub changes: u64,
     pub marked: u64,
     pub written: u64,
+}
+
+/// An object as it will stand when its status is written.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub stories: Vec<Story>,
+    pub conditions: Vec<Condition>,
+    pub now: Timestamp,
 }
 
 /// What was told of one story.
@@ -66,6 +78,14 @@ impl Record {
         }
     }
 
+    /// The head was written.
+    pub fn show(&mut self, shown: String, over: bool) {
+        self.shown = Some(shown);
+        if over {
+            self.tell(OVER);
+        }
+    }
+
     /// What could not be told for so long, and is over, is of no use any more.
     fn give_up(&mut self, story: Option<&Story>, now: Timestamp) {
         let old = self.since.is_some_and(|since| now.duration_since(since) > STALE);
@@ -73,6 +93,12 @@ impl Record {
             self.tell(HEAD);
             story.replies.iter().for_each(|reply| self.tell(&reply.id));
         }
+    }
+
+    /// Does the head say how the story stands? What is over is not written anew, whatever words change.
+    pub fn shows(&self, story: &Story) -> bool {
+        let over = story.over && self.has_told(OVER);
+        self.message.is_none() || over || self.shown.as_deref() == Some(&digest_of(&story.head))
     }
 
     fn read(wire: &Notification) -> Self {
@@ -100,6 +126,16 @@ impl Record {
     }
 }
 
+impl Book {
+    /// Puts a thread's next message behind those of others.
+    pub fn later(&mut self, task: &Task, now: Instant) {
+        if let Some((object, thread)) = task.thread() {
+            let due = self.due.iter_mut().filter(|((of, at, _), _)| *of == object && *at == thread);
+            due.for_each(|(_, due)| *due = now);
+        }
+    }
+}
+
 impl Item {
     /// Takes up what a status remembers.
     pub fn read(records: &[Notification], to: &str) -> Self {
@@ -119,7 +155,8 @@ impl Item {
 
     /// Takes the stories as they stand now. A story that was over before anybody was to hear of it is
     /// never told; one that is gone is forgotten, but for a trouble, whose end is told.
-    pub fn update(&mut self, stories: Vec<Story>, resolve: impl Fn(&str) -> Message, now: Timestamp) {
+    pub fn update(&mut self, object: &ObjectKey, pending: Pending) {
+        let Pending { stories, conditions, now } = pending;
         for story in &stories {
             let known = self.records.iter().any(|record| record.thread == story.thread);
             if !known && !story.over {
@@ -138,7 +175,8 @@ impl Item {
             record.give_up(story, now);
         }
         let over = self.records.iter().filter(|record| !is_there(&record.thread));
-        self.resolved = over.map(|record| (record.thread.clone(), resolve(&record.thread))).collect();
+        let end = |record: &Record| announce::resolved(object, &record.thread, &conditions);
+        self.resolved = over.map(|record| (record.thread.clone(), end(record))).collect();
         self.stories = stories;
     }
 
@@ -147,9 +185,7 @@ impl Item {
         self.records.iter().all(|record| {
             let Some(story) = self.story(&record.thread) else { return false };
             let replies = story.replies.iter().filter(|reply| reply.weight >= manner.least());
-            let shown = record.message.is_none()
-                || manner == Manner::Lines
-                || record.shown.as_deref() == Some(&digest_of(&story.head));
+            let shown = manner == Manner::Lines || record.shows(story);
             let told = record.has_told(HEAD) && replies.map(|reply| &reply.id).all(|id| record.has_told(id));
             record.cause.is_some() || (told && shown)
         })
@@ -179,14 +215,19 @@ impl Item {
     }
 }
 
+/// Among what was told: the head was written as the story ended.
+pub const OVER: &str = "over";
+
 /// Names a text: the head as it was shown, or a cause.
 pub fn digest(text: &str) -> String {
     ids::digest(&[text])[..12].to_owned()
 }
 
-/// Names a head as it stands.
+/// Names a head as it stands. A later commit is not whose change it was, so it is no news.
 pub fn digest_of(message: &Message) -> String {
-    digest(&format!("{message:?}"))
+    let facts: Vec<_> = message.facts.iter().filter(|(name, _)| *name != "Commit").collect();
+    let Message { reason, tone, title, text, excerpt, next, .. } = message;
+    digest(&format!("{reason} {tone:?} {title} {text} {facts:?} {excerpt:?} {next:?}"))
 }
 
 /// The name of a story's cause, where it fails.

@@ -1,7 +1,9 @@
 //! Many objects that fail for one cause are one message. Pure.
 
+use std::collections::BTreeSet;
+
 use super::book::{Book, cause_of};
-use crate::announce::{Message, Story, Tone, Weight, short_name};
+use crate::announce::{Message, Story, TROUBLE, Tone, Weight, short_name};
 use crate::api::ObjectKey;
 
 /// From so many objects on, one message tells of all.
@@ -12,20 +14,30 @@ const NAMED: usize = 12;
 /// Objects that share a cause: those that still fail for it, and all that were told of under it.
 pub struct Sharing<'a> {
     pub failing: Vec<(&'a ObjectKey, &'a Story)>,
+    /// Is somebody of them at it again, without having succeeded?
+    pub trying: bool,
     pub all: Vec<(ObjectKey, String)>,
     /// The message that tells of it.
     pub message: Option<String>,
 }
 
+impl Sharing<'_> {
+    /// Has everybody got over it? A new try is no success yet.
+    pub fn is_over(&self) -> bool {
+        self.failing.is_empty() && !self.trying
+    }
+}
+
 /// Who was told of under a cause.
 pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
-    let mut sharing = Sharing { failing: Vec::new(), all: Vec::new(), message: None };
+    let mut sharing = Sharing { failing: Vec::new(), trying: false, all: Vec::new(), message: None };
     for (object, item) in &book.items {
         for record in &item.records {
             let Some((_, message)) = record.cause.as_ref().filter(|(of, _)| of == cause) else { continue };
             sharing.message = sharing.message.or_else(|| message.clone());
             sharing.all.push((object.clone(), record.thread.clone()));
             let story = item.story(&record.thread);
+            sharing.trying |= story.is_some_and(|story| !story.over && story.head.tone == Tone::Working);
             let fails = story.filter(|story| cause_of(story).as_deref() == Some(cause));
             sharing.failing.extend(fails.map(|story| (object, story)));
         }
@@ -47,9 +59,6 @@ pub fn causes(book: &Book) -> Vec<String> {
 pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
     let (_, first) = failing.first()?;
     let head = &first.head;
-    let names: Vec<String> = failing.iter().take(NAMED).map(|(object, _)| short_name(object)).collect();
-    let more = failing.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let reason = first.cause.as_deref().and_then(|cause| cause.split(':').next()).unwrap_or("Failing");
     let tone = if failing.iter().any(|(_, story)| story.head.tone == Tone::Person) {
         Tone::Person
@@ -61,9 +70,12 @@ pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
         reason: reason.to_owned().into(),
         tone,
         weight: Weight::Loud,
-        title: format!("{} objects fail for one cause: {reason}", failing.len()),
+        title: match failing.len() {
+            1 => format!("1 object fails: {reason}"),
+            count => format!("{count} objects fail for one cause: {reason}"),
+        },
         text: head.text.clone(),
-        facts: vec![("Objects", format!("{}{more}", names.join(", ")))],
+        facts: vec![("Objects", named(failing.iter().map(|(object, _)| *object)))],
         excerpt: head.excerpt.clone(),
         next: head.next.clone(),
         links: Vec::new(),
@@ -72,17 +84,35 @@ pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
 
 /// None of them fails any more.
 pub fn over(all: &[(ObjectKey, String)]) -> Message {
-    let count = all.iter().map(|(object, _)| object).collect::<std::collections::BTreeSet<_>>().len();
+    let objects: BTreeSet<&ObjectKey> = all.iter().map(|(object, _)| object).collect();
+    let reason = match all.first().map(|(_, thread)| thread.as_str()) {
+        Some(thread) if thread.starts_with(TROUBLE) => {
+            thread[TROUBLE.len()..].split('/').next().unwrap_or_default()
+        }
+        Some(thread) if thread.starts_with("rollout/") => "UpdateFailed",
+        _ => "BuildFailed",
+    };
     Message {
         id: "cause-over".to_owned(),
         reason: "Recovered".into(),
         tone: Tone::Good,
         weight: Weight::Loud,
-        title: format!("What {count} objects failed for is over"),
+        title: match objects.len() {
+            1 => format!("{reason} is over"),
+            count => format!("{reason} is over for all {count} objects"),
+        },
         text: String::new(),
-        facts: Vec::new(),
+        facts: vec![("Objects", named(objects.into_iter()))],
         excerpt: Vec::new(),
         next: None,
         links: Vec::new(),
     }
+}
+
+/// Names of objects, the first of many.
+fn named<'a>(objects: impl ExactSizeIterator<Item = &'a ObjectKey>) -> String {
+    let more = objects.len().saturating_sub(NAMED);
+    let names: Vec<String> = objects.take(NAMED).map(short_name).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
 }

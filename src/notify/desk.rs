@@ -3,14 +3,15 @@
 //! It sends one message at a time, at the pace its service allows, and stands in nobody's way: passes
 //! leave stories in its book and go on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::book::Book;
+use super::book::{Book, Item};
 use super::destination::Destination;
 use super::outcome;
 use super::plan::{self, Next, Sending, Way};
@@ -24,6 +25,12 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 const CLOSED: Duration = Duration::from_secs(300);
 /// Failures in a row from which on the status tells of them.
 const SILENT_FAILURES: u32 = 3;
+/// What is due later than this is not waited for by those who wait until all is told.
+const SOON: Duration = Duration::from_secs(35);
+/// After so many tries a message that fails while others pass is given up.
+const TRIES: u32 = 5;
+/// And after so many without an answer in any case: it may have arrived each time.
+const UNCLEAR_TRIES: u32 = 20;
 /// No sink takes longer; one that does has lost the message.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
@@ -52,6 +59,7 @@ pub struct Desk {
     /// Why nothing passes, where that is so: reason and words for the status.
     trouble: Mutex<Option<(&'static str, String)>>,
     bell: Notify,
+    stopped: AtomicBool,
     /// Nothing is due.
     idle: watch::Sender<bool>,
 }
@@ -64,6 +72,7 @@ impl Desk {
             book: Mutex::default(),
             trouble: Mutex::default(),
             bell: Notify::new(),
+            stopped: AtomicBool::new(false),
             idle: watch::Sender::new(true),
         }
     }
@@ -91,7 +100,7 @@ impl Desk {
         let mut idle = self.idle.subscribe();
         loop {
             let quiet = *idle.borrow_and_update() || self.lock_trouble().is_some();
-            if quiet && self.book().items.values().all(|item| !item.armed || item.is_written()) {
+            if quiet && self.book().items.values().all(Item::is_written) {
                 return;
             }
             if idle.changed().await.is_err() {
@@ -100,18 +109,33 @@ impl Desk {
         }
     }
 
-    /// What was remembered is in an object's status now.
+    /// What was marked is in an object's status now: it may be told of.
     pub fn written(&self, object: &ObjectKey) {
-        if let Some(item) = self.book().items.get_mut(object) {
-            item.written = item.marked;
-            item.armed = true;
+        let mut book = self.book();
+        let Some(item) = book.items.get_mut(object) else { return };
+        item.written = item.marked;
+        if let Some(pending) = item.pending.take() {
+            item.update(object, pending);
+        }
+        let due = !item.is_told(self.destination.manner())
+            || item.records.iter().any(|record| record.cause.is_some());
+        drop(book);
+        if due {
+            self.ring();
         }
         self.idle.send_modify(|_| {});
     }
 
+    /// Sends nothing more once the message under way has come to its end.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+
     /// Works for ever.
     pub async fn work(self: Arc<Self>, open: Open, changed: Changed) {
-        let mut worker = Worker { desk: self, open, changed, sink: None, failures: 0 };
+        let (sink, tries, passed) = (None, BTreeMap::new(), 0);
+        let mut worker = Worker { desk: self, open, changed, sink, failures: 0, tries, passed };
         loop {
             worker.turn().await;
         }
@@ -125,20 +149,31 @@ struct Worker {
     sink: Option<Box<dyn Sink>>,
     /// In a row.
     failures: u32,
+    /// How often each message failed, and how many others had passed when it first did.
+    tries: BTreeMap<String, (u32, u64)>,
+    passed: u64,
 }
 
 impl Worker {
     /// Sends one message, or waits until there may be one.
     async fn turn(&mut self) {
+        if self.desk.stopped.load(Ordering::Relaxed) {
+            self.desk.idle.send_replace(true);
+            return std::future::pending().await;
+        }
         let manner = self.sink.as_ref().map_or(self.desk.destination.manner(), |sink| sink.manner());
         let next = plan::next(&mut self.desk.book(), manner, Instant::now().into_std());
         match next {
             Next::Send(sending) => self.send(*sending, manner).await,
             Next::At(due) => {
+                let due = Instant::from_std(due);
+                if due > Instant::now() + SOON {
+                    self.desk.idle.send_replace(true);
+                }
                 let rung = self.desk.bell.notified();
                 tokio::select! {
                     () = rung => {}
-                    () = sleep_until(Instant::from_std(due)) => {}
+                    () = sleep_until(due) => {}
                 }
             }
             Next::Nothing => {
@@ -156,8 +191,11 @@ impl Worker {
         };
         match sent {
             Ok(id) => {
-                self.desk.counts.sent.fetch_add(1, Ordering::Relaxed);
-                self.passes();
+                if sending.way != Way::Unsaid {
+                    self.desk.counts.sent.fetch_add(1, Ordering::Relaxed);
+                    self.tries.remove(&key_of(&sending));
+                    self.passes();
+                }
                 self.remember(|book, now| outcome::told(book, &sending, id, now));
                 sleep_until(begun + self.desk.destination.pace()).await;
             }
@@ -193,39 +231,58 @@ impl Worker {
     }
 
     async fn failed(&mut self, sending: &Sending, error: SinkError) {
-        let counts = &self.desk.counts;
-        match error.kind {
+        let pause = match error.kind {
             Trouble::Refused => {
-                counts.refused.fetch_add(1, Ordering::Relaxed);
-                let (to, reason) = (self.desk.destination.name(), error.reason);
-                tracing::error!(to, reason, message = sending.message.id, "a message is refused: {error}");
-                self.remember(|book, now| outcome::told(book, sending, None, now));
+                self.give_up(sending, &error);
+                self.desk.destination.pace()
             }
             Trouble::MessageGone => {
-                counts.refused.fetch_add(1, Ordering::Relaxed);
+                self.desk.counts.refused.fetch_add(1, Ordering::Relaxed);
                 self.remember(|book, _| outcome::gone(book, sending));
+                self.desk.destination.pace()
             }
             Trouble::Closed => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.desk.counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.sink = None;
                 self.tell_trouble(error.reason, error.message);
-                sleep_until(Instant::now() + CLOSED).await;
+                CLOSED
             }
-            Trouble::Transient { .. } | Trouble::Unclear => {
-                counts.failed.fetch_add(1, Ordering::Relaxed);
-                self.failures = self.failures.saturating_add(1);
-                let after = match error.kind {
-                    Trouble::Transient { after } => after,
-                    _ => None,
-                };
-                if self.failures >= SILENT_FAILURES {
-                    self.tell_trouble(error.reason, error.message);
-                }
-                let (first, most) = AGAIN;
-                let doubled = first.saturating_mul(1 << (self.failures - 1).min(16)).min(most);
-                sleep_until(Instant::now() + after.unwrap_or(doubled)).await;
-            }
+            Trouble::Transient { after } => self.try_later(sending, error, after),
+            Trouble::Unclear => self.try_later(sending, error, None),
+        };
+        // A person who acts, or the end, is not waited for.
+        let until = Instant::now() + pause;
+        while !self.desk.stopped.load(Ordering::Relaxed) && Instant::now() < until {
+            let _ = tokio::time::timeout_at(until, self.desk.bell.notified()).await;
         }
+    }
+
+    /// Notes that it failed, and gives up a message that fails while others pass. Answers the pause.
+    fn try_later(&mut self, sending: &Sending, error: SinkError, after: Option<Duration>) -> Duration {
+        self.desk.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.failures = self.failures.saturating_add(1);
+        let (tries, passed) = self.tries.entry(key_of(sending)).or_insert((0, self.passed));
+        *tries += 1;
+        let hopeless = *tries >= TRIES && self.passed > *passed;
+        if hopeless || (error.kind == Trouble::Unclear && *tries >= UNCLEAR_TRIES) {
+            self.give_up(sending, &error);
+            return self.desk.destination.pace();
+        }
+        self.desk.book().later(&sending.task, Instant::now().into_std());
+        if self.failures >= SILENT_FAILURES {
+            self.tell_trouble(error.reason, error.message);
+        }
+        let (first, most) = AGAIN;
+        let doubled = first.saturating_mul(1 << (self.failures - 1).min(16)).min(most);
+        after.unwrap_or(doubled)
+    }
+
+    fn give_up(&mut self, sending: &Sending, error: &SinkError) {
+        self.desk.counts.refused.fetch_add(1, Ordering::Relaxed);
+        self.tries.remove(&key_of(sending));
+        let (to, reason, id) = (self.desk.destination.name(), error.reason, &sending.message.id);
+        tracing::error!(to, reason, id, "a message is given up: {error}");
+        self.remember(|book, now| outcome::told(book, sending, None, now));
     }
 
     /// Notes what became of a message, and has those statuses written that are to say so.
@@ -245,9 +302,10 @@ impl Worker {
     /// It passes again.
     fn passes(&mut self) {
         self.failures = 0;
+        self.passed += 1;
         if self.desk.lock_trouble().take().is_some() {
             tracing::info!(to = self.desk.destination.name(), "messages pass again");
-            self.wake_all();
+            self.wake_waiting();
         }
     }
 
@@ -255,18 +313,28 @@ impl Worker {
     fn tell_trouble(&self, reason: &'static str, message: String) {
         let trouble = Some((reason, message));
         let before = std::mem::replace(&mut *self.desk.lock_trouble(), trouble.clone());
-        if before != trouble {
+        // Words may differ from one try to the next.
+        if before.is_none_or(|(before, _)| before != reason) {
             let words = trouble.map(|(_, words)| words).unwrap_or_default();
             tracing::warn!(to = self.desk.destination.name(), reason, "messages do not pass: {words}");
-            self.wake_all();
+            self.wake_waiting();
         }
         self.desk.idle.send_modify(|_| {});
     }
 
-    fn wake_all(&self) {
-        let objects: Vec<ObjectKey> = self.desk.book().items.keys().cloned().collect();
+    fn wake_waiting(&self) {
+        let manner = self.desk.destination.manner();
+        let book = self.desk.book();
+        let waiting = book.items.iter().filter(|(_, item)| !item.is_told(manner));
+        let objects: Vec<ObjectKey> = waiting.map(|(object, _)| object.clone()).collect();
+        drop(book);
         objects.iter().for_each(|object| (self.changed)(object));
     }
+}
+
+/// One message, whatever becomes of its words.
+fn key_of(sending: &Sending) -> String {
+    format!("{} {}", sending.subject(), sending.message.id)
 }
 
 /// Sent twice, a detail or an edit annoys or changes nothing; a first message or an announcement that

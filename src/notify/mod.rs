@@ -34,22 +34,24 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::announce::{Message, Story};
 use crate::api::ObjectKey;
 use crate::api::notifier::Notification;
 use book::Item;
+pub use book::Pending;
 use desk::Desk;
 pub use desk::{Changed, Open};
 use destination::Destination;
 pub use open::{Means, Values};
+
+/// The message under way when a desk is stopped gets this long, and the statuses that tell of it.
+const LAST_SENDING: Duration = Duration::from_secs(5);
 
 /// A desk and its task by destination.
 type Desks = BTreeMap<Destination, (Arc<Desk>, AbortOnDropHandle<()>)>;
@@ -75,10 +77,7 @@ pub struct Told<'a> {
     pub to: &'a [Destination],
     /// What its status remembers.
     pub remembered: &'a [Notification],
-    pub stories: &'a [Story],
-    /// What is said of a trouble that is over, by its thread.
-    pub resolve: &'a dyn Fn(&str) -> Message,
-    pub now: Timestamp,
+    pub pending: Pending,
 }
 
 /// How things stand at the sinks of one kind.
@@ -101,24 +100,22 @@ impl Notifier {
     /// Takes an object's stories as they stand, and says what its status is to remember. Nothing of it
     /// is sent before `written`.
     pub fn mark(&self, told: &Told<'_>) -> Marked {
-        let mut desks = self.desks();
-        for (destination, (desk, _)) in desks.iter() {
-            if !told.to.contains(destination) {
-                desk.book().items.remove(told.object);
-            }
-        }
+        self.leave(told.object, told.to);
         let mut marked = Marked::default();
         for destination in told.to {
-            let (desk, _) = desks.entry(destination.clone()).or_insert_with(|| self.start(destination));
+            let desk = self.desk(destination);
             let name = destination.name();
             let mut book = desk.book();
-            let item =
-                book.items.entry(told.object.clone()).or_insert_with(|| Item::read(told.remembered, &name));
-            item.update(told.stories.to_vec(), told.resolve, told.now);
+            let read = || Item::read(told.remembered, &name);
+            let item = book.items.entry(told.object.clone()).or_insert_with(read);
+            let pending = told.pending.clone();
+            let mut next = item.clone();
+            next.update(told.object, pending.clone());
+            item.pending = Some(pending);
             item.marked = item.changes;
-            marked.notifications.extend(item.write(&name));
-            let waits = !item.is_told(destination.manner());
             drop(book);
+            marked.notifications.extend(next.write(&name));
+            let waits = !next.is_told(destination.manner());
             marked.trouble = marked.trouble.or_else(|| desk.trouble().filter(|_| waits));
         }
         marked
@@ -126,24 +123,34 @@ impl Notifier {
 
     /// What was marked is in the object's status: what is due may be sent.
     pub fn written(&self, object: &ObjectKey) {
-        for (desk, _) in self.desks().values().filter(|(desk, _)| desk.book().items.contains_key(object)) {
-            desk.written(object);
-            desk.ring();
-        }
+        self.all().iter().for_each(|desk| desk.written(object));
     }
 
-    /// This object is gone.
+    /// This object is gone, or tells nobody any more.
     pub fn forget(&self, object: &ObjectKey) {
-        self.desks().values().for_each(|(desk, _)| drop(desk.book().items.remove(object)));
+        self.leave(object, &[]);
     }
 
-    /// Waits until all that can be sent is sent and remembered, but no longer than `limit`.
+    /// These objects are all there are.
+    pub fn keep_only(&self, objects: &BTreeSet<ObjectKey>) {
+        let gone = |desk: &Arc<Desk>| {
+            let book = desk.book();
+            book.items.keys().filter(|object| !objects.contains(*object)).cloned().collect::<Vec<_>>()
+        };
+        let gone: Vec<ObjectKey> = self.all().iter().flat_map(gone).collect();
+        gone.iter().for_each(|object| self.forget(object));
+    }
+
+    /// Waits until all that can be sent is sent and remembered, but no longer than `limit`; then sends
+    /// nothing more, so that what was sent is known when this ends.
     pub async fn drain(&self, limit: Duration) {
-        let desks: Vec<Arc<Desk>> = self.desks().values().map(|(desk, _)| desk.clone()).collect();
-        let all = futures::future::join_all(desks.iter().map(|desk| desk.drained()));
-        if tokio::time::timeout(limit, all).await.is_err() {
+        let desks = self.all();
+        let all = || futures::future::join_all(desks.iter().map(|desk| desk.drained()));
+        if tokio::time::timeout(limit, all()).await.is_err() {
             tracing::warn!("some messages were not sent in time; the next start sends them");
         }
+        desks.iter().for_each(|desk| desk.stop());
+        let _ = tokio::time::timeout(LAST_SENDING, all()).await;
     }
 
     /// How things stand, by kind of sink.
@@ -159,6 +166,29 @@ impl Notifier {
             tally.closed += usize::from(desk.trouble().is_some());
         }
         tallies
+    }
+
+    /// Takes an object out of all desks but these. A desk that nobody tells anything ends.
+    fn leave(&self, object: &ObjectKey, but: &[Destination]) {
+        self.desks().retain(|destination, (desk, _)| {
+            let mut book = desk.book();
+            let left = !but.contains(destination) && book.items.remove(object).is_some();
+            let empty = left && book.items.is_empty();
+            drop(book);
+            if left {
+                desk.ring();
+            }
+            !empty
+        });
+    }
+
+    fn desk(&self, destination: &Destination) -> Arc<Desk> {
+        let mut desks = self.desks();
+        desks.entry(destination.clone()).or_insert_with(|| self.start(destination)).0.clone()
+    }
+
+    fn all(&self) -> Vec<Arc<Desk>> {
+        self.desks().values().map(|(desk, _)| desk.clone()).collect()
     }
 
     fn start(&self, destination: &Destination) -> (Arc<Desk>, AbortOnDropHandle<()>) {

@@ -15,10 +15,8 @@ use super::slack::Bot;
 use super::sns::Topic;
 use super::webhook::Receiver;
 
-/// Keys a bot's token is looked up under, the first one first.
-const TOKEN: [&str; 5] = ["token", "slack-token", "slackToken", "SLACK_TOKEN", "SLACK_BOT_TOKEN"];
-const URL: [&str; 2] = ["url", "address"];
-const KEY: [&str; 1] = ["key"];
+/// Tokens of Slack begin like this. Nothing else of a secret that a manifest names goes to Slack.
+const TOKEN: &str = "xox";
 
 /// Keys and values of a secret.
 pub type Values = BTreeMap<String, String>;
@@ -39,21 +37,21 @@ impl Means {
     pub fn open(&self, to: &Destination, values: &Values) -> Result<Box<dyn Sink>, SinkError> {
         let place =
             to.secret().map(|(namespace, name)| format!("Secret {namespace}/{name}")).unwrap_or_default();
-        let value = |keys: &[&str]| value(values, keys, &place);
+        let value = |key: &str| value(values, key, &place);
         let address = || {
-            let text = value(&URL)?;
+            let text = value("url")?;
             Address::parse(text).map_err(|why| closed("WebhookInvalid", format!("key url of {place}: {why}")))
         };
         let http = || self.http.clone().map_err(|why| closed("NoCertificates", why));
         Ok(match to {
             Destination::Slack { channel, .. } => {
-                let token = value(&TOKEN)?;
+                let token = token(values, &place)?;
                 Box::new(Bot::new(http()?, self.slack.clone(), token, channel.clone(), place.clone()))
             }
             Destination::SlackWebhook { .. } => Box::new(Incoming::new(http()?, address()?, place.clone())),
             Destination::Discord { .. } => Box::new(Hook::new(http()?, address()?, place.clone())),
             Destination::Webhook { .. } => {
-                let made = Receiver::new(http()?, address()?, value(&KEY)?, self.now, &place);
+                let made = Receiver::new(http()?, address()?, value("key")?, self.now, &place);
                 Box::new(made.map_err(|why| closed("SecretIncomplete", format!("{place}: {why}")))?)
             }
             Destination::Sns { topic } => {
@@ -66,12 +64,18 @@ impl Means {
     }
 }
 
-/// The value of the first of these keys; a secret of one key needs no name for it.
-fn value<'a>(values: &'a Values, keys: &[&str], place: &str) -> Result<&'a str, SinkError> {
-    let named = keys.iter().find_map(|key| values.get(*key));
-    let only = || values.values().next().filter(|_| values.len() == 1);
-    let found = named.or_else(only).map(|value| value.trim()).filter(|value| !value.is_empty());
-    found.ok_or_else(|| closed("SecretIncomplete", format!("{place} has no key {}: add it", keys[0])))
+/// The token under the key `token`, else under whatever key one is.
+fn token<'a>(values: &'a Values, place: &str) -> Result<&'a str, SinkError> {
+    let is_token = |value: &&String| value.trim().starts_with(TOKEN);
+    let named = values.get("token").filter(is_token);
+    let found = named.or_else(|| values.values().find(is_token)).map(|value| value.trim());
+    let missing = || format!("{place} has no key token with a token of Slack's (xoxb-…): add it");
+    found.ok_or_else(|| closed("SecretIncomplete", missing()))
+}
+
+fn value<'a>(values: &'a Values, key: &str, place: &str) -> Result<&'a str, SinkError> {
+    let found = values.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
+    found.ok_or_else(|| closed("SecretIncomplete", format!("{place} has no key {key}: add it")))
 }
 
 fn closed(reason: &'static str, words: String) -> SinkError {

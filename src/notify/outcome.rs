@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::book::{Book, HEAD, Item, digest_of};
+use super::book::{Book, HEAD, Item, Record, digest_of};
 use super::plan::{Sending, Task, Way};
 use crate::announce::{TROUBLE, Tone};
 use crate::api::ObjectKey;
@@ -21,7 +21,10 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
         }
         Task::Edit { object, thread } => {
             book.edited.insert((object.clone(), thread.clone()), now);
-            change(book, object, |item| item.change(thread, |record| record.shown = Some(shown)));
+            change(book, object, |item| {
+                let over = item.story(thread).is_some_and(|story| story.over);
+                item.change(thread, |record| record.show(shown, over));
+            });
         }
         Task::Resolve { object, thread } => change(book, object, |item| {
             let posted = item.record(thread).is_some_and(|record| record.message.is_some());
@@ -35,8 +38,8 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
         Task::Cause { cause, joined } => {
             book.causes.insert(cause.clone(), (now, shown));
             let message = match &sending.way {
-                Way::Edit { id } => Some(id.clone()),
-                Way::Post { .. } | Way::Unsaid => id,
+                Way::Edit { id } | Way::Post { thread: Some(id), .. } => Some(id.clone()),
+                Way::Post { thread: None, .. } | Way::Unsaid => id,
             };
             for (object, thread) in joined {
                 change(book, object, |item| join(item, thread, (cause.clone(), message.clone())));
@@ -84,9 +87,10 @@ fn change(book: &mut Book, object: &ObjectKey, change: impl FnOnce(&mut Item)) {
 fn head_told(item: &mut Item, thread: &str, id: Option<String>, shown: String) {
     let replies: Vec<String> =
         item.story(thread).iter().flat_map(|story| &story.replies).map(|reply| reply.id.clone()).collect();
+    let over = item.story(thread).is_some_and(|story| story.over);
     item.change(thread, |record| {
         record.message = id;
-        record.shown = Some(shown);
+        record.show(shown, over);
         record.tell(HEAD);
         replies.iter().for_each(|reply| record.tell(reply));
     });
@@ -95,6 +99,16 @@ fn head_told(item: &mut Item, thread: &str, id: Option<String>, shown: String) {
 /// From now on one message speaks for this thread's bad news.
 fn join(item: &mut Item, thread: &str, cause: (String, Option<String>)) {
     let bad = |tone: Tone| matches!(tone, Tone::Bad | Tone::Person);
+    // The newest trouble is told of: an older one of that name has nothing more to say.
+    let silent = |record: &Record| record.thread != thread && !record.has_told(HEAD);
+    let gone: Vec<String> = item
+        .records
+        .iter()
+        .filter(|record| record.cause.as_ref().is_some_and(|(of, _)| *of == cause.0) && silent(record))
+        .filter(|record| item.story(&record.thread).is_none())
+        .map(|record| record.thread.clone())
+        .collect();
+    gone.iter().for_each(|thread| item.forget(thread));
     let replies: Vec<String> = item
         .story(thread)
         .iter()

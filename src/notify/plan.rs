@@ -4,17 +4,21 @@
 //! silent goes last. Bad news waits a moment: when many objects bring the same, one message tells of
 //! all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::book::{Book, HEAD, Item, Record, cause_of, digest_of};
 use super::cause;
 use super::sink::Manner;
-use crate::announce::{Message, Story, Tone, Weight};
+use crate::announce::{Message, Story, TROUBLE, Tone, Weight};
 use crate::api::ObjectKey;
 
 /// How long bad news waits for more of the kind.
 const GATHER: Duration = Duration::from_secs(3);
+/// After a start objects come in one by one: until then nobody knows who still fails.
+const GRACE: Duration = Duration::from_secs(30);
+/// A message about a cause that is older has been read: what joins it then is said anew.
+const FRESH: Duration = Duration::from_secs(10 * 60);
 /// A first message is not written anew more often than this.
 const EDIT_PAUSE: Duration = Duration::from_secs(3);
 /// The same of a message that tells of many objects, which change one after another.
@@ -80,10 +84,24 @@ pub enum Way {
     Unsaid,
 }
 
+impl Task {
+    /// The thread it belongs to, where it is one's.
+    pub fn thread(&self) -> Option<(ObjectKey, String)> {
+        match self {
+            Self::Head { object, thread }
+            | Self::Reply { object, thread, .. }
+            | Self::Edit { object, thread }
+            | Self::Resolve { object, thread }
+            | Self::Close { object, thread } => Some((object.clone(), thread.clone())),
+            Self::Cause { .. } | Self::CauseOver { .. } => None,
+        }
+    }
+}
+
 impl Sending {
     /// What it speaks of, for sinks that have no threads to show it by.
     pub fn subject(&self) -> String {
-        match (thread_of(&self.task), &self.task) {
+        match (self.task.thread(), &self.task) {
             (Some((object, thread)), _) => format!("{}/{}/{thread}", object.kind, object.key),
             (None, Task::Cause { cause, .. } | Task::CauseOver { cause }) => format!("cause/{cause}"),
             (None, _) => String::new(),
@@ -110,10 +128,11 @@ struct Candidate {
 
 /// Decides. Things that are not to be sent at this destination at all are noted as told on the way.
 pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
+    let started = *book.since.get_or_insert(now);
     skip_untold(book, manner);
     let (mut candidates, mut bad) = (Vec::new(), BTreeMap::<String, Vec<Candidate>>::new());
     let mut still_due = BTreeMap::new();
-    for (object, item) in book.items.iter().filter(|(_, item)| item.armed) {
+    for (object, item) in &book.items {
         for record in &item.records {
             let Some(sending) = of_thread(object, item, record, manner) else { continue };
             let key = (object.clone(), record.thread.clone(), sending.message.id.clone());
@@ -121,6 +140,8 @@ pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
             still_due.insert(key, since);
             let silent = matches!(sending.way, Way::Edit { .. });
             let edited = book.edited.get(&(object.clone(), record.thread.clone())).filter(|_| silent);
+            let hold = item.story(&record.thread).filter(|_| !record.has_told(HEAD)).map(|story| story.hold);
+            let since = since + hold.unwrap_or_default();
             let due = edited.map_or(since, |edited| since.max(*edited + EDIT_PAUSE));
             let candidate = Candidate { due, silent, sending };
             match item.story(&record.thread).and_then(cause_of).filter(|_| is_bad_news(&candidate.sending)) {
@@ -130,10 +151,19 @@ pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
         }
     }
     book.due = still_due;
+    let items = &book.items;
+    let is_told_of = |object: &ObjectKey, thread: &str| {
+        items.get(object).is_some_and(|item| item.record(thread).is_some())
+    };
+    book.edited.retain(|(object, thread), _| is_told_of(object, thread));
     for (cause, bad) in bad {
-        candidates.extend(gathered(book, &cause, bad, manner));
+        candidates.extend(gathered(book, &cause, bad, manner, now));
     }
-    candidates.extend(cause::causes(book).iter().filter_map(|cause| known_cause(book, cause, manner, now)));
+    let causes = cause::causes(book);
+    book.causes.retain(|cause, _| causes.contains(cause));
+    let known = causes.iter().filter_map(|cause| known_cause(book, cause, manner, now));
+    candidates
+        .extend(known.map(|candidate| Candidate { due: candidate.due.max(started + GRACE), ..candidate }));
     first(candidates, now)
 }
 
@@ -145,14 +175,21 @@ fn first(candidates: Vec<Candidate>, now: Instant) -> Next {
     }
 }
 
-/// Notes as told what this destination is not told: details, where there are no threads.
+/// Notes as told what this destination is not told: details, where there are no threads or this one has
+/// lost its first message; good news of an object whose bad news another message told, but in its thread.
 fn skip_untold(book: &mut Book, manner: Manner) {
-    let least = manner.least();
     for item in book.items.values_mut() {
         for record in &mut item.records {
-            let story = item.stories.iter().find(|story| story.thread == record.thread);
-            for reply in story.into_iter().flat_map(|story| &story.replies) {
-                if reply.weight < least && !record.has_told(&reply.id) {
+            let Some(story) = item.stories.iter().find(|story| story.thread == record.thread) else {
+                continue;
+            };
+            let threaded = manner == Manner::Threads;
+            let lost = threaded && record.has_told(HEAD) && record.message.is_none();
+            let least = if lost { Weight::Loud } else { manner.least() };
+            let spoken_for = !threaded && record.cause.is_some();
+            for reply in &story.replies {
+                let untold = reply.weight < least || (spoken_for && reply.tone == Tone::Good);
+                if untold && !record.has_told(&reply.id) {
                     record.tell(&reply.id);
                 }
             }
@@ -172,17 +209,16 @@ fn of_thread(object: &ObjectKey, item: &Item, record: &Record, manner: Manner) -
         let head = Sending { task: Task::Head { object, thread }, message: story.head.clone(), way };
         return record.cause.is_none().then_some(head);
     }
-    let reply = story.replies.iter().find(|reply| !record.has_told(&reply.id));
-    let threaded = manner == Manner::Threads;
-    if let Some(reply) = reply.filter(|_| !threaded || record.message.is_some()) {
-        let spoken_for = record.cause.is_some();
+    if let Some(reply) = story.replies.iter().find(|reply| !record.has_told(&reply.id)) {
+        // Its cause may have become another meanwhile.
+        let same = record.cause.as_ref().is_some_and(|(cause, _)| cause_of(story).as_ref() == Some(cause));
+        let spoken_for = record.cause.is_some() && (same || reply.tone == Tone::Good);
         let loud = reply.weight == Weight::Loud && !spoken_for;
-        let way = Way::Post { thread: record.message.clone().filter(|_| threaded), loud };
+        let way = Way::Post { thread: record.message.clone().filter(|_| manner == Manner::Threads), loud };
         let task = Task::Reply { object, thread, reply: reply.id.clone() };
         return Some(Sending { task, message: reply.clone(), way });
     }
-    let shown = record.shown.as_deref() == Some(&digest_of(&story.head));
-    let id = record.message.clone().filter(|_| !shown && manner != Manner::Lines)?;
+    let id = record.message.clone().filter(|_| manner != Manner::Lines && !record.shows(story))?;
     Some(Sending { task: Task::Edit { object, thread }, message: story.head.clone(), way: Way::Edit { id } })
 }
 
@@ -194,7 +230,9 @@ fn over(object: ObjectKey, item: &Item, record: &Record) -> Option<Sending> {
         return None;
     }
     if !record.has_told(&message.id) {
-        let way = Way::Post { thread: record.message.clone(), loud: true };
+        // One trouble may have taken the other's place.
+        let loud = !item.stories.iter().any(|story| story.thread.starts_with(TROUBLE));
+        let way = Way::Post { thread: record.message.clone(), loud };
         return Some(Sending { task: Task::Resolve { object, thread }, message, way });
     }
     let id = record.message.clone()?;
@@ -213,28 +251,39 @@ fn is_bad_news(sending: &Sending) -> bool {
 }
 
 /// Bad news of one cause: each by itself, or one message for all.
-fn gathered(book: &Book, cause: &str, mut bad: Vec<Candidate>, manner: Manner) -> Vec<Candidate> {
+fn gathered(
+    book: &Book,
+    cause: &str,
+    mut bad: Vec<Candidate>,
+    manner: Manner,
+    now: Instant,
+) -> Vec<Candidate> {
     let known = cause::sharing(book, cause);
     let since = bad.iter().map(|candidate| candidate.due).min();
-    let objects = bad.iter().filter_map(|candidate| object_of(&candidate.sending.task));
-    let many = objects.collect::<std::collections::BTreeSet<_>>().len() >= cause::MANY;
+    let objects = bad.iter().filter_map(|candidate| Some(candidate.sending.task.thread()?.0));
+    let many = objects.collect::<BTreeSet<_>>().len() >= cause::MANY;
     let (Some(since), true) = (since, many || !known.all.is_empty()) else {
         bad.iter_mut().for_each(|candidate| candidate.due += GATHER);
         return bad;
     };
     let joined: Vec<(ObjectKey, String)> =
-        bad.iter().filter_map(|candidate| thread_of(&candidate.sending.task)).collect();
-    let news = joined.iter().filter_map(|(object, thread)| {
-        let (object, item) = book.items.get_key_value(object)?;
-        Some((object, item.story(thread)?))
-    });
-    let failing: Vec<(&ObjectKey, &Story)> = known.failing.iter().copied().chain(news).collect();
-    let Some(message) = cause::head(&failing) else { return Vec::new() };
-    let way = match known.message {
-        _ if manner == Manner::Lines && !known.all.is_empty() => Way::Unsaid,
-        Some(id) => Way::Edit { id },
-        None => Way::Post { thread: None, loud: true },
+        bad.iter().filter_map(|candidate| candidate.sending.task.thread()).collect();
+    let news: Vec<(&ObjectKey, &Story)> = joined
+        .iter()
+        .filter_map(|(object, thread)| {
+            let (object, item) = book.items.get_key_value(object)?;
+            Some((object, item.story(thread)?))
+        })
+        .collect();
+    let fresh = book.causes.get(cause).is_none_or(|(last, _)| now.duration_since(*last) < FRESH);
+    let threaded = manner == Manner::Threads;
+    let (failing, way) = match known.message.clone() {
+        _ if known.all.is_empty() => (news, Way::Post { thread: None, loud: true }),
+        Some(id) if fresh => (known.failing.into_iter().chain(news).collect(), Way::Edit { id }),
+        None if fresh => (news, Way::Unsaid),
+        message => (news, Way::Post { thread: message.filter(|_| threaded), loud: true }),
     };
+    let Some(message) = cause::head(&failing) else { return Vec::new() };
     let task = Task::Cause { cause: cause.to_owned(), joined };
     vec![Candidate { due: since + GATHER, silent: false, sending: Sending { task, message, way } }]
 }
@@ -242,7 +291,7 @@ fn gathered(book: &Book, cause: &str, mut bad: Vec<Candidate>, manner: Manner) -
 /// What is due about a cause that was told of: it is over, or other objects fail for it now.
 fn known_cause(book: &Book, cause: &str, manner: Manner, now: Instant) -> Option<Candidate> {
     let sharing = cause::sharing(book, cause);
-    if sharing.failing.is_empty() {
+    if sharing.is_over() {
         let message = cause::over(&sharing.all);
         let way = Way::Post { thread: sharing.message.filter(|_| manner == Manner::Threads), loud: true };
         let task = Task::CauseOver { cause: cause.to_owned() };
@@ -255,19 +304,4 @@ fn known_cause(book: &Book, cause: &str, manner: Manner, now: Instant) -> Option
     let due = last.map_or(now, |(at, _)| *at + CAUSE_PAUSE);
     let task = Task::Cause { cause: cause.to_owned(), joined: Vec::new() };
     Some(Candidate { due, silent: true, sending: Sending { task, message, way: Way::Edit { id } } })
-}
-
-fn object_of(task: &Task) -> Option<ObjectKey> {
-    thread_of(task).map(|(object, _)| object)
-}
-
-fn thread_of(task: &Task) -> Option<(ObjectKey, String)> {
-    match task {
-        Task::Head { object, thread }
-        | Task::Reply { object, thread, .. }
-        | Task::Edit { object, thread }
-        | Task::Resolve { object, thread }
-        | Task::Close { object, thread } => Some((object.clone(), thread.clone())),
-        Task::Cause { .. } | Task::CauseOver { .. } => None,
-    }
 }

@@ -168,13 +168,12 @@ fn meaning(error: &str) -> Meaning {
         "channel_not_found" => Meaning::Closed(Closed::NoChannel),
         "not_in_channel" => Meaning::Closed(Closed::NotInChannel),
         "is_archived" => Meaning::Closed(Closed::Archived),
-        "message_not_found"
-        | "thread_not_found"
-        | "cannot_reply_to_message"
-        | "cant_update_message"
+        "message_not_found" | "thread_not_found" | "cannot_reply_to_message" => Meaning::Gone,
+        // The message is there, and stays as it is.
+        "cant_update_message"
         | "edit_window_closed"
-        | "restricted_action_thread_locked" => Meaning::Gone,
-        "msg_too_long"
+        | "restricted_action_thread_locked"
+        | "msg_too_long"
         | "msg_blocks_too_long"
         | "no_text"
         | "too_many_attachments"

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::super::book::{Book, Item};
+use super::super::book::{Book, Item, Pending};
 use super::super::outcome;
 use super::super::plan::{self, Next, Sending, Way};
 use super::super::sink::Manner;
-use crate::announce::{Message, Story, Tone, Weight, resolved};
+use crate::announce::{Message, Story, Tone, Weight};
 use crate::api::{Key, Kind, ObjectKey};
 
 /// One destination with its book, and what arrived there.
@@ -46,6 +46,7 @@ fn story(thread: &str, tone: Tone, title: &str, replies: &[(&str, Tone, Weight)]
         head: message("head", tone, Weight::Milestone, title),
         replies: replies.iter().map(|(id, tone, weight)| message(id, *tone, *weight, id)).collect(),
         over: tone == Tone::Good,
+        hold: Duration::ZERO,
         cause: bad.then(|| "Denied: the same".to_owned()),
     }
 }
@@ -58,8 +59,7 @@ impl Place {
     /// An object stands like this now, and its status says so.
     fn stands(&mut self, name: &str, stories: Vec<Story>) {
         let item = self.book.items.entry(object(name)).or_default();
-        item.update(stories, |thread| resolved(&object(name), thread, &[]), Timestamp::UNIX_EPOCH);
-        item.armed = true;
+        item.update(&object(name), Pending { stories, conditions: Vec::new(), now: Timestamp::UNIX_EPOCH });
     }
 
     /// Sends everything that becomes due within a minute.
@@ -172,15 +172,18 @@ fn many_that_fail_for_one_cause_are_one_message() {
         assert_eq!(place.work(), ["loud post 200 objects fail for one cause: Denied"], "{manner:?}");
         place.stands("late", vec![story("trouble/Denied/9", Tone::Person, "needs a person", &[])]);
         let joined = place.work();
-        let word = if manner == Manner::Lines { "nothing" } else { "edit" };
-        assert_eq!(joined, [format!("{word} 201 objects fail for one cause: Denied")], "{manner:?}");
+        let expected = match manner {
+            Manner::Lines => "nothing 1 object fails: Denied",
+            _ => "edit 201 objects fail for one cause: Denied",
+        };
+        assert_eq!(joined, [expected], "{manner:?}");
         place.restart();
         for name in names.iter().map(String::as_str).chain(["late"]) {
             place.stands(name, Vec::new());
         }
         let over = place.work();
         let word = if manner == Manner::Threads { "loud reply" } else { "loud post" };
-        assert_eq!(over, [format!("{word} What 201 objects failed for is over")], "{manner:?}");
+        assert_eq!(over, [format!("{word} Denied is over for all 201 objects")], "{manner:?}");
         assert!(place.book.items.values().all(|item| item.records.is_empty()));
     }
 }
@@ -229,4 +232,109 @@ fn a_deleted_message_is_made_anew_only_where_something_goes_on() {
     };
     outcome::gone(&mut place.book, &due);
     assert_eq!(place.work(), ["post failed"]);
+}
+
+#[test]
+fn a_new_try_is_no_recovery() {
+    for manner in [Manner::Threads, Manner::Edits, Manner::Lines] {
+        let mut place = Place::new(manner);
+        let names = ["a", "b", "c"];
+        names
+            .iter()
+            .for_each(|name| place.stands(name, vec![story("build/1", Tone::Working, "building", &[])]));
+        place.work();
+        names
+            .iter()
+            .for_each(|name| place.stands(name, vec![story("build/1", Tone::Bad, "failed", &[FAILED])]));
+        place.work();
+        names
+            .iter()
+            .for_each(|name| place.stands(name, vec![story("build/1", Tone::Working, "again", &[FAILED])]));
+        let told = place.work();
+        assert!(told.iter().all(|told| !told.contains("is over")), "{manner:?} {told:?}");
+        names.iter().for_each(|name| {
+            place.stands(name, vec![story("build/1", Tone::Good, "built", &[FAILED, AGAIN])])
+        });
+        let told = place.work();
+        let loud = told.iter().filter(|told| told.starts_with("loud")).count();
+        assert_eq!(loud, 1, "one recovery for all: {manner:?} {told:?}");
+    }
+}
+
+#[test]
+fn giving_up_is_told_though_another_message_spoke_for_the_failure() {
+    const GAVE_UP: (&str, Tone, Weight) = ("gave up", Tone::Person, Weight::Loud);
+    let mut place = Place::new(Manner::Threads);
+    for name in ["a", "b", "c"] {
+        place.stands(name, vec![story("build/1", Tone::Working, "building", &[])]);
+    }
+    place.work();
+    for name in ["a", "b", "c"] {
+        place.stands(name, vec![story("build/1", Tone::Bad, "failed", &[FAILED])]);
+    }
+    place.work();
+    let mut gave_up = story("build/1", Tone::Person, "gave up", &[FAILED, GAVE_UP]);
+    gave_up.cause = Some("RetryLimit: the same".to_owned());
+    place.stands("a", vec![gave_up]);
+    assert!(place.work().contains(&"loud reply gave up".to_owned()));
+}
+
+#[test]
+fn after_a_restart_nobody_is_told_of_an_end_before_all_are_there() {
+    let mut place = Place::new(Manner::Threads);
+    for name in ["a", "b", "c"] {
+        place.stands(name, vec![story("trouble/Denied/1", Tone::Person, "needs a person", &[])]);
+    }
+    place.work();
+    place.restart();
+    let items = std::mem::take(&mut place.book.items);
+    // The first one that is back has recovered.
+    place.book.items.insert(object("a"), items[&object("a")].clone());
+    place.stands("a", Vec::new());
+    assert!(matches!(plan::next(&mut place.book, place.manner, place.now), Next::At(_)));
+    for name in ["b", "c"] {
+        place.book.items.insert(object(name), items[&object(name)].clone());
+        place.stands(name, vec![story("trouble/Denied/1", Tone::Person, "needs a person", &[])]);
+    }
+    assert_eq!(place.work(), ["edit 2 objects fail for one cause: Denied"]);
+}
+
+#[test]
+fn what_may_go_away_by_itself_is_waited_out() {
+    let mut place = Place::new(Manner::Threads);
+    let held = Story { hold: Duration::from_secs(600), ..story("trouble/Away/1", Tone::Bad, "held up", &[]) };
+    place.stands("a", vec![held.clone()]);
+    assert_eq!(place.work(), [""; 0]);
+    place.stands("a", Vec::new());
+    place.stands("a", vec![held]);
+    let begun = place.now;
+    while place.work().is_empty() {
+        place.now += Duration::from_secs(60);
+    }
+    assert!(place.now - begun >= Duration::from_secs(600), "since it came again");
+}
+
+#[test]
+fn a_thread_that_lost_its_first_message_still_tells_the_channel() {
+    let mut place = Place::new(Manner::Threads);
+    place.stands("a", vec![story("build/1", Tone::Working, "building", &[])]);
+    let Next::Send(sending) = plan::next(&mut place.book, place.manner, place.now) else {
+        panic!("it is due")
+    };
+    // It was refused for good.
+    outcome::told(&mut place.book, &sending, None, place.now);
+    place.stands("a", vec![story("build/1", Tone::Bad, "failed", &[DETAIL, FAILED])]);
+    assert_eq!(place.work(), ["loud post failed"]);
+}
+
+#[test]
+fn what_is_over_and_was_shown_so_is_not_written_anew() {
+    let mut place = Place::new(Manner::Threads);
+    place.stands("a", vec![story("build/1", Tone::Working, "building", &[])]);
+    place.work();
+    place.stands("a", vec![story("build/1", Tone::Good, "built", &[])]);
+    assert_eq!(place.work(), ["edit built"]);
+    place.restart();
+    place.stands("a", vec![story("build/1", Tone::Good, "built, in other words", &[])]);
+    assert_eq!(place.work(), [""; 0]);
 }

@@ -100,7 +100,8 @@ async fn a_thread_that_is_gone_is_told_from_a_message_refused() {
     let foreign = other.edit(&message("started", "two"), &id).await.expect_err("another's");
     let edit = bot.edit(&message("started", "two"), "1.000001").await.expect_err("gone");
     let reply = bot.post(&message("done", "three"), Some("1.000001"), true).await.expect_err("gone");
-    for error in [foreign, edit, reply] {
+    assert_eq!((foreign.kind, foreign.reason), (Trouble::Refused, "SlackMessageRefused"), "it is there");
+    for error in [edit, reply] {
         assert_eq!((error.kind, error.reason), (Trouble::MessageGone, "SlackMessageGone"));
     }
 }
