@@ -113,7 +113,7 @@ impl Agent {
         let stop = CancellationToken::new();
         let loaded = watch::Sender::new(None);
         let aws = Aws::from_env().await;
-        let telling = telling::start(&engine, handle.clone(), &flags, &aws)?;
+        let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
         let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded.subscribe());
         let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
@@ -277,6 +277,9 @@ impl Work {
         let written: BTreeSet<_> = synced.set.documents.iter().map(|document| &document.object).collect();
         let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
         let kept: Vec<ObjectKey> = known.iter().filter(is_kept).cloned().collect();
+        let reason = if synced.set.complete() { "PruneRefused" } else { "ManifestBroken" };
+        let why = pruning.refused.iter().map(|why| (reason, why.clone()));
+        self.objects.keep(kept.iter().cloned().zip(why.cycle()).collect());
         if !again {
             tell_problems(&synced.set, pruning.refused.as_deref());
         }

@@ -109,7 +109,7 @@ impl Parts {
             reconcile,
             status,
             home: self.home.clone(),
-            board: self.objects.board.clone(),
+            objects: self.objects.clone(),
             wake: Arc::new(move |wake| match wake {
                 Wake::Object(object) => objects.wake(object),
                 Wake::Refreshers => objects.wake_all(Kind::AMIRefresher),

@@ -1,11 +1,12 @@
 //! Telling people, wired: objects and what lies around them → stories → the desks of their destinations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::now;
@@ -25,8 +26,9 @@ use crate::git::Handle;
 use crate::notify::destination::Destination;
 use crate::notify::http::{Address, Http};
 use crate::notify::sink::{SinkError, Trouble};
-use crate::notify::{Changed, Marked, Means, Notifier, Open, Told, Values};
+use crate::notify::{Changed, Marked, Means, Notifier, Open, Pending, Told, Values};
 use crate::settings::RunFlags;
+use crate::sync::Synced;
 
 /// Commits that are remembered: passes speak of the last few.
 const COMMITS: usize = 256;
@@ -36,12 +38,13 @@ pub struct Telling {
     pub notifier: Notifier,
     pub objects: Arc<Objects>,
     pub commits: Commits,
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
 }
 
 /// Who made which commit: read from the clone once.
 pub struct Commits {
     git: Handle,
-    known: Mutex<BTreeMap<String, Option<Change>>>,
+    known: Mutex<BTreeMap<String, Change>>,
 }
 
 impl Commits {
@@ -49,18 +52,16 @@ impl Commits {
         Self { git, known: Mutex::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Option<Change>>> {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Change>> {
         self.known.lock().expect("no code panics while it holds the commits")
     }
 
     /// Looks a commit up. Of one that the clone does not have words say the id alone.
     async fn learn(&self, id: String) {
-        let described = match CommitId::parse(id.as_str()) {
-            Ok(commit) => self.git.describe(&commit).await.ok(),
-            Err(_) => None,
-        };
+        let Ok(commit) = CommitId::parse(id.as_str()) else { return };
+        let Ok(described) = self.git.describe(&commit).await else { return };
         let url = announce::commit_url(self.git.options().address.as_str(), &id);
-        let change = described.map(|commit| Change { author: commit.author, subject: commit.subject, url });
+        let change = Change { author: described.author, subject: described.subject, url };
         let mut known = self.known();
         if known.len() >= COMMITS {
             known.clear();
@@ -105,7 +106,13 @@ impl Tellable<AMIRefresherStatus> for AMIRefresher {
 }
 
 /// What everything that is told goes by.
-pub fn start(engine: &Engine, git: Handle, flags: &RunFlags, aws: &Aws) -> anyhow::Result<Arc<Telling>> {
+pub fn start(
+    engine: &Engine,
+    git: Handle,
+    flags: &RunFlags,
+    aws: &Aws,
+    synced: watch::Receiver<Option<Arc<Synced>>>,
+) -> anyhow::Result<Arc<Telling>> {
     let slack = Address::parse(&flags.slack_api)
         .map_err(|why| anyhow::anyhow!("--slack-api {}: {why}", flags.slack_api))?;
     // A machine without certificates can do all but this.
@@ -126,7 +133,17 @@ pub fn start(engine: &Engine, git: Handle, flags: &RunFlags, aws: &Aws) -> anyho
     let objects = engine.objects.clone();
     let changed: Changed = Arc::new(move |object: &ObjectKey| objects.wake(object));
     let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
-    Ok(Arc::new(Telling { notifier, objects, commits: Commits::new(git) }))
+    let telling = Arc::new(Telling { notifier, objects, commits: Commits::new(git), synced });
+    tokio::spawn(forget_gone(Arc::downgrade(&telling), engine.objects.board.members()));
+    Ok(telling)
+}
+
+/// What is gone is told of no more.
+async fn forget_gone(telling: Weak<Telling>, mut members: watch::Receiver<u64>) {
+    while members.changed().await.is_ok() {
+        let Some(telling) = telling.upgrade() else { return };
+        telling.notifier.keep_only(&telling.objects.board.standings().into_keys().collect());
+    }
 }
 
 /// A secret that cannot be read: whether a person must act is the engine's to say.
@@ -151,16 +168,25 @@ impl Telling {
             if known.is_none() {
                 unknown.lock().expect("nobody panics while noting").insert(id.to_owned());
             }
-            known.flatten()
+            known
         };
+        // Conditions of others are not in the status yet: they may speak of the commit Opsy works by.
+        if let Some(commit) = self.commit() {
+            note(&commit);
+        }
         self.stories_with(name, object, status, &note);
         for id in unknown.into_inner().unwrap_or_default() {
             self.commits.learn(id).await;
         }
     }
 
+    /// The commit Opsy works by.
+    fn commit(&self) -> Option<String> {
+        self.synced.borrow().as_ref().map(|synced| synced.commit.to_string())
+    }
+
     fn stories<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) -> Vec<Story> {
-        self.stories_with(name, object, status, &|id| self.commits.known().get(id).cloned().flatten())
+        self.stories_with(name, object, status, &|id| self.commits.known().get(id).cloned())
     }
 
     fn stories_with<K: Tellable<S>, S>(
@@ -171,7 +197,12 @@ impl Telling {
         change: &dyn Fn(&str) -> Option<Change>,
     ) -> Vec<Story> {
         let origin = |image: &str| origin(&self.objects, image);
-        let mut stories = object.stories(name, status, Around { now: now(), change, origin: &origin });
+        let commit = self.commit();
+        let mut stories = object.stories(
+            name,
+            status,
+            Around { now: now(), commit: commit.as_deref(), change, origin: &origin },
+        );
         announce::with_runbook(&mut stories, annotations::value(object.metadata(), annotations::RUNBOOK));
         stories
     }
@@ -204,16 +235,8 @@ where
         } else {
             let stories = self.stories(name, object, status);
             let conditions = status.conditions().clone().unwrap_or_default();
-            let resolve = |thread: &str| announce::resolved(name, thread, &conditions);
-            let told = Told {
-                object: name,
-                to: &to,
-                remembered: &remembered,
-                stories: &stories,
-                resolve: &resolve,
-                now: now(),
-            };
-            self.notifier.mark(&told)
+            let pending = Pending { stories, conditions, now: now() };
+            self.notifier.mark(&Told { object: name, to: &to, remembered: &remembered, pending })
         };
         note(status, marked, object.metadata().generation, now());
     }

@@ -9,6 +9,8 @@ use crate::api::ImageId;
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub now: Timestamp,
+    /// The commit Opsy works by.
+    pub commit: Option<&'a str>,
     /// A commit, by its id.
     pub change: &'a dyn Fn(&str) -> Option<Change>,
     /// Where an image comes from, if a builder of ours made it.
@@ -36,7 +38,7 @@ const SHORT: usize = 10;
 
 impl Around<'_> {
     /// A commit as a fact: id, author, subject.
-    pub fn commit(&self, id: &str) -> String {
+    pub fn commit_words(&self, id: &str) -> String {
         let short: String = id.chars().take(SHORT).collect();
         match (self.change)(id) {
             Some(change) => format!("{short} by {}: {}", change.author, change.subject),

@@ -1,5 +1,7 @@
 //! What is told of a builder: one story a build with all its attempts, and its troubles.
 
+use std::time::Duration;
+
 use super::around::{image_link, took};
 use super::{Around, Message, Story, Tone, Weight, argument, cause, message, short_name, trouble};
 use crate::api::ObjectKey;
@@ -16,6 +18,7 @@ const GAVE_UP: &str = "RetryLimit";
 const TOLD: [&str; 2] = [GAVE_UP, "BuildFailed"];
 
 /// One try at a build: the live one, or one of the history.
+#[derive(Clone, Copy)]
 struct Attempt<'a> {
     id: &'a str,
     why: &'a str,
@@ -68,7 +71,7 @@ fn builds<'a>(
             }
         }
         attempts.reverse();
-        let after_failure = tries.peek().is_some_and(Attempt::failed);
+        let after_failure = tries.clone().find(Attempt::counts).is_some_and(|before| before.failed());
         let newest = builds.is_empty();
         builds.push(Build { object, spec, status, attempts, after_failure, newest, around });
     }
@@ -97,6 +100,11 @@ impl Attempt<'_> {
         matches!(self.result(), "Failed" | "TimedOut" | "Lost")
     }
 
+    /// Cancelled and superseded builds say nothing about whether builds work.
+    fn counts(&self) -> bool {
+        !matches!(self.result(), "Cancelled" | "Superseded")
+    }
+
     fn errors(&self) -> &[String] {
         self.record.and_then(|record| record.errors.as_deref()).unwrap_or_default()
     }
@@ -118,8 +126,20 @@ impl<'a> Build<'a> {
             head: self.head(),
             replies,
             over: last.record.is_some() && (!failed || self.gave_up() || !self.newest),
-            cause: (failed && self.newest).then(|| cause(self.object, "BuildFailed", last.last_error())),
+            hold: Duration::ZERO,
+            cause: (failed && self.newest).then(|| self.cause()),
         }
+    }
+
+    /// What every failing script says is a cause only for builds of one template.
+    fn cause(&self) -> String {
+        let last = self.last();
+        let reason = if self.gave_up() { GAVE_UP } else { "BuildFailed" };
+        let words = last.last_error();
+        let any = last.errors().is_empty() || words.contains("non-zero exit status");
+        let template = last.record.and_then(|record| record.inputs.as_ref()?.template.as_deref());
+        let template = template.filter(|_| any).unwrap_or_default();
+        format!("{}{template}", cause(self.object, reason, words))
     }
 
     /// A build has one attempt at least.
@@ -188,7 +208,7 @@ impl<'a> Build<'a> {
         let mut facts = Vec::new();
         // While it runs the text says so.
         facts.extend(last.record.map(|_| ("Why", why_words(self.attempts[0].why).to_owned())));
-        facts.extend(last.commit.map(|commit| ("Commit", self.around.commit(commit))));
+        facts.extend(last.commit.map(|commit| ("Commit", self.around.commit_words(commit))));
         facts.extend(self.spec.region.clone().map(|region| ("Region", region)));
         let base = last.record.and_then(|record| record.inputs.as_ref()?.base_ami.clone());
         facts.extend(base.map(|base| ("Base image", base)));
@@ -269,7 +289,7 @@ impl<'a> Build<'a> {
             told.excerpt = errors[errors.len().saturating_sub(EXCERPT)..].to_vec();
         }
         if number == 1 {
-            told.facts.extend(attempt.commit.map(|commit| ("Commit", self.around.commit(commit))));
+            told.facts.extend(attempt.commit.map(|commit| ("Commit", self.around.commit_words(commit))));
             told.next = Some(format!("`opsy logs {}` has the whole log.", argument(self.object)));
             told.links.extend(attempt.commit.and_then(|commit| self.around.commit_link(commit)));
         }

@@ -14,6 +14,7 @@ pub mod refresher;
 mod trouble;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::api::{Kind, ObjectKey};
 
@@ -30,6 +31,8 @@ pub struct Story {
     pub replies: Vec<Message>,
     /// Nothing more will happen in it by itself.
     pub over: bool,
+    /// It may go away by itself: nobody hears of it before it has lasted this long.
+    pub hold: Duration,
     /// What it fails for, without what is the object's own: equal causes are one announcement.
     pub cause: Option<String>,
 }
@@ -97,7 +100,7 @@ impl Message {
 /// What happened between two looks: messages that were not there before, in order.
 pub fn news<'a>(before: &[Story], after: &'a [Story]) -> Vec<&'a Message> {
     let mut news = Vec::new();
-    for story in after {
+    for story in after.iter().filter(|story| story.hold.is_zero()) {
         let known = before.iter().find(|old| old.thread == story.thread);
         // What a story says when it is first seen; how it ended is in its replies.
         let begins = known.is_none() && (story.head.tone == Tone::Working || story.replies.is_empty());

@@ -1,5 +1,7 @@
 //! What is told of a refresher: one story a rollout, and its troubles.
 
+use std::time::Duration;
+
 use super::around::{cluster_link, image_link, took};
 use super::{Around, Link, Message, Story, Tone, Weight, cause, message, short_name, trouble};
 use crate::api::ObjectKey;
@@ -67,7 +69,7 @@ fn told<'a>(
     let history = status.history.as_deref().unwrap_or_default();
     let current = status.rollout.as_ref().is_some_and(|current| current.id == rollout.id);
     let at = history.iter().position(|record| record.id == rollout.id);
-    let before = history.get(at.map_or(0, |at| at + 1));
+    let before = history.iter().skip(at.map_or(0, |at| at + 1)).find(|record| record.result != "Replaced");
     let ours = |group: &&RolloutGroup| group.started_at >= rollout.started_at;
     Told {
         object,
@@ -93,6 +95,7 @@ impl Told<'_> {
             head: self.head(),
             replies,
             over: self.rollout.finished_at.is_some(),
+            hold: Duration::ZERO,
             cause: failure
                 .filter(|_| self.current)
                 .map(|(_, words)| cause(self.object, "UpdateFailed", words)),
@@ -170,7 +173,7 @@ impl Told<'_> {
         let origin = (self.around.origin)(&self.rollout.target);
         facts.extend(origin.as_ref().map(|origin| ("Built by", origin.builder.clone())));
         let commit = origin.and_then(|origin| origin.commit);
-        facts.extend(commit.map(|commit| ("Commit", self.around.commit(&commit))));
+        facts.extend(commit.map(|commit| ("Commit", self.around.commit_words(&commit))));
         let took = took(self.rollout.started_at, self.rollout.finished_at);
         facts.extend(took.map(|took| ("Took", took)));
         facts

@@ -23,7 +23,12 @@ fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
     };
     let origin =
         |_: &str| Some(Origin { builder: "eks-node".to_owned(), commit: Some("4f2d1c0a9b8c7d".to_owned()) });
-    ask(Around { now: NOW.parse().expect("a time"), change: &change, origin: &origin })
+    ask(Around {
+        commit: Some("4f2d1c0a9b8c7d"),
+        now: NOW.parse().expect("a time"),
+        change: &change,
+        origin: &origin,
+    })
 }
 
 fn builder(status: Value) -> Vec<Story> {
@@ -230,16 +235,25 @@ fn all_messages() {
 }
 
 #[test]
-fn what_may_go_away_by_itself_is_waited_out() {
-    let at = |since: &str| {
-        builder(
-            json!({"conditions": [{"type": "Ready", "status": "False", "reason": "AwsUnavailable", "message": "m", "lastTransitionTime": since}]}),
-        )
-    };
-    assert!(at("2026-03-01T11:55:00Z").is_empty());
-    assert_eq!(at("2026-03-01T11:50:00Z").len(), 1);
+fn what_may_go_away_by_itself_is_held_back() {
+    let conditions = json!([ready("False", "AwsUnavailable", "no answer")]);
+    let stories = builder(json!({ "conditions": conditions }));
+    assert!(!stories[0].hold.is_zero());
+    assert!(news(&[], &stories).is_empty(), "an Event of its own tells of it at once");
     let suspended = json!({"conditions": [ready("False", "Suspended", "nothing new is built")]});
     assert!(builder(suspended).is_empty(), "what people asked for is no trouble");
+}
+
+#[test]
+fn a_recovery_is_one_whatever_came_between() {
+    let history = [
+        run("b4", "Succeeded", "Template"),
+        run("b3", "Superseded", "Spec"),
+        run("b2", "Cancelled", "Spec"),
+        run("b1", "Failed", "Template"),
+    ];
+    let stories = builder(json!({ "history": history }));
+    assert_eq!(stories[0].replies[0].weight, Weight::Loud, "{:?}", stories[0].replies);
 }
 
 #[test]

@@ -21,6 +21,9 @@ const PATIENT: [&str; 6] = [
 /// Reasons that only a person can mend, though they are looked at again by themselves.
 const AT_ONCE: [&str; 1] = ["AwsDenied"];
 
+/// Reasons that came with a commit.
+const BY_COMMIT: [&str; 4] = ["InvalidSpec", "ManifestBroken", "PruneRefused", "TemplateInvalid"];
+
 /// A thread of a trouble starts like this.
 pub const PREFIX: &str = "trouble/";
 
@@ -35,13 +38,13 @@ pub fn stories(
     let mut stories = Vec::new();
     let is_told = |condition: &&Condition| !told.contains(&condition.reason.as_deref().unwrap_or_default());
     if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
-        stories.push(story(object, stalled, Tone::Person));
+        stories.push(story(object, stalled, Tone::Person, around));
     } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
         stories.extend(failing(object, ready, around));
     }
     for kind in [APPLIED, PUBLISHED] {
         let failed = find(kind).filter(|condition| condition.status == "False");
-        stories.extend(failed.map(|condition| story(object, condition, Tone::Person)));
+        stories.extend(failed.map(|condition| story(object, condition, Tone::Person, around)));
     }
     stories
 }
@@ -49,17 +52,20 @@ pub fn stories(
 fn failing(object: &ObjectKey, ready: &Condition, around: Around<'_>) -> Option<Story> {
     let reason = ready.reason.as_deref()?;
     if AT_ONCE.contains(&reason) {
-        return Some(story(object, ready, Tone::Person));
+        return Some(story(object, ready, Tone::Person, around));
     }
-    let lasted = around.now.duration_since(ready.last_transition_time?);
-    let long = Duration::try_from(lasted).is_ok_and(|lasted| lasted >= PATIENCE);
-    (long && PATIENT.contains(&reason)).then(|| story(object, ready, Tone::Bad))
+    // Since when it is for this reason no condition says: a build may have gone before.
+    PATIENT.contains(&reason).then(|| Story { hold: PATIENCE, ..story(object, ready, Tone::Bad, around) })
 }
 
-fn story(object: &ObjectKey, condition: &Condition, tone: Tone) -> Story {
+fn story(object: &ObjectKey, condition: &Condition, tone: Tone, around: Around<'_>) -> Story {
     let reason = condition.reason.as_deref().unwrap_or("Unknown");
     let since = condition.last_transition_time.map_or(0, |since| since.as_second());
     let text = condition.message.clone().unwrap_or_default();
+    // What a commit brought, and only a commit can mend.
+    let commit = around.commit.filter(|_| BY_COMMIT.contains(&reason));
+    let link = commit.and_then(|commit| around.commit_link(commit));
+    let commit = commit.map(|commit| ("Commit", around.commit_words(commit)));
     let title = match tone {
         Tone::Person => format!("{} needs a person: {reason}", short_name(object)),
         _ => format!("{} is held up: {reason}", short_name(object)),
@@ -71,16 +77,17 @@ fn story(object: &ObjectKey, condition: &Condition, tone: Tone) -> Story {
         weight: Weight::Loud,
         title,
         text: text.clone(),
-        facts: Vec::new(),
+        facts: commit.into_iter().collect(),
         excerpt: Vec::new(),
         next: advice(reason).map(str::to_owned),
-        links: Vec::new(),
+        links: link.into_iter().collect(),
     };
     Story {
         thread: format!("{PREFIX}{reason}/{since}"),
         head,
         replies: Vec::new(),
         over: false,
+        hold: Duration::ZERO,
         cause: Some(cause(object, reason, &text)),
     }
 }
@@ -111,6 +118,9 @@ pub fn resolved(object: &ObjectKey, thread: &str, conditions: &[Condition]) -> M
 fn advice(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "InvalidSpec" => "Mend the manifest in Git; `opsy validate` says the same before a merge.",
+        "ManifestBroken" => {
+            "Mend the file in Git; until then the last good version is in force. `opsy validate` says the same before a merge."
+        }
         "AwsDenied" => "Allow the action in the agent's IAM policy; it is tried again by itself.",
         "AwsUnavailable" | "AwsNotFound" | "AwsRefused" => {
             "It is tried again by itself; look at AWS's health and the agent's network if it lasts."

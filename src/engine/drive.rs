@@ -22,8 +22,8 @@ use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::board::Board;
 use super::feed::Queue;
+use super::objects::Objects;
 use super::{Home, HomeError, Note, Pass, Standing, StatusUpdate, Wake};
 use crate::api::conditions::{self, APPLIED, PUBLISHED};
 use crate::api::status::Status;
@@ -69,7 +69,7 @@ pub struct Drive<K, S> {
     pub reconcile: Reconcile<K, S>,
     pub status: fn(&K) -> Option<&S>,
     pub home: Arc<dyn Home>,
-    pub board: Arc<Board>,
+    pub objects: Arc<Objects>,
     /// Wakes others because of what a pass did.
     pub wake: Arc<dyn Fn(&Wake) + Send + Sync>,
     /// Status, reason and message of the condition `Published`, once there is one.
@@ -111,7 +111,7 @@ where
             let pause = drive.backoff(&name, Class::TRANSIENT);
             tracing::warn!(object = %name, error = %fault, retry_seconds = pause.as_secs(), "pass failed");
             drive.meter.ends(&name, "fault");
-            drive.board.end(&name, Standing::Failing);
+            drive.objects.board.end(&name, Standing::Failing);
             Action::requeue(pause)
         },
         drive.clone(),
@@ -137,7 +137,7 @@ where
     /// One pass: reconcile, write the status if it differs, then tell, then wake others.
     async fn pass(&self, object: Arc<K>) -> Result<Action, Fault> {
         let name = self.name_of(&*object);
-        self.board.begin(&name);
+        self.objects.board.begin(&name);
         self.meter.begins(&name);
         let pass = (self.reconcile)(object.clone()).await;
         if pass.release {
@@ -156,7 +156,7 @@ where
         for note in news.iter().chain(&pass.notes) {
             log(&name, note);
             self.meter.notes(note);
-            self.board.tell(&name, note);
+            self.objects.board.tell(&name, note);
             self.home.tell(&name, note);
         }
         for wake in &pass.wake {
@@ -164,7 +164,7 @@ where
         }
         self.meter.ends(&name, result(pass.failed.as_ref().map(|(class, _)| *class)));
         let pause = self.pause(&name, &pass);
-        self.board.end(&name, self.standing(&name, &pass));
+        self.objects.board.end(&name, self.standing(&name, &pass));
         Ok(Action::requeue(pause))
     }
 
@@ -187,7 +187,7 @@ where
         if let Some((said, reason, message)) = (self.published)() {
             conditions::set(list, PUBLISHED, said, reason, &message, generation, now);
         }
-        match self.home.unapplied(name) {
+        match self.unapplied(name) {
             Some((reason, message)) => {
                 conditions::set(list, APPLIED, "False", reason, &message, generation, now);
             }
@@ -197,13 +197,17 @@ where
         status
     }
 
+    fn unapplied(&self, name: &ObjectKey) -> Option<(&'static str, String)> {
+        self.home.unapplied(name).or_else(|| self.objects.kept(name))
+    }
+
     /// One failure that goes away by itself is not how an object stands: the next look tells.
     fn standing(&self, name: &ObjectKey, pass: &Pass<S>) -> Standing {
         let first = self.failures().get(name).copied() == Some(1);
         match pass.failed {
             Some((Class::Transient { .. } | Class::Conflict, _)) if first => Standing::Busy,
             // However well it stands, it is not as Git says.
-            _ if self.home.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
+            _ if self.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
             _ => pass.standing,
         }
     }

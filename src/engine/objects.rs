@@ -10,6 +10,9 @@ use super::board::Board;
 use super::feed::{Feed, Queue};
 use crate::api::{AMIRefresher, Kind, ObjectKey, PackerBuilder};
 
+/// Reason and words by object.
+pub type Kept = BTreeMap<ObjectKey, (&'static str, String)>;
+
 /// Both kinds, how they stand, and a bell.
 pub struct Objects {
     pub builders: Feed<PackerBuilder>,
@@ -17,6 +20,8 @@ pub struct Objects {
     pub board: Arc<Board>,
     /// A status changed: there may be something to publish.
     pub changed: Notify,
+    /// Objects that Git no longer has, or not in a form that can be read, and why they stay.
+    kept: Mutex<Kept>,
     /// The last version of an object that a write of ours, beside its status, made of another.
     moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
@@ -36,9 +41,24 @@ impl Objects {
             refreshers,
             board: Arc::default(),
             changed: Notify::new(),
+            kept: Mutex::default(),
             moved: Mutex::default(),
         };
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
+    }
+
+    /// These stay although they are not as Git says: reason and words of `Applied=False`.
+    pub fn keep(&self, kept: Kept) {
+        *self.lock_kept() = kept;
+    }
+
+    /// Why an object stays, where that needs to be said.
+    pub fn kept(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        self.lock_kept().get(object).cloned()
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no code panics while it holds what is kept")
     }
 
     /// A write of ours that says nothing new to a pass made version `to` of `from`.

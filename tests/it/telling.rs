@@ -243,3 +243,21 @@ fn what_a_person_must_mend_is_in_the_status_once() {
     let log = std::fs::read_to_string(world.agent_log()).unwrap_or_default();
     assert!(!log.contains(TOKEN) && !log.contains("xoxb-wrong"));
 }
+
+#[test]
+fn whoever_breaks_a_manifest_reads_where_and_in_which_commit() {
+    let (world, chat) = (told(), Chat::start());
+    assert_eq!(once(&world, &chat), Some(0));
+    world.edit("builders/node.yaml", "  region:", "  regoin:", "policy: tidy up");
+    assert_eq!(once(&world, &chat), Some(2));
+    let broken = chat.messages(CHANNEL).pop().expect("a message").to_string();
+    for words in ["node needs a person: ManifestBroken", "builders/node.yaml", "regoin", "policy: tidy up"] {
+        assert!(broken.contains(words), "{words} in {broken}");
+    }
+    assert!(world.active_image().is_some(), "the last good version is in force");
+    world.edit("builders/node.yaml", "  regoin:", "  region:", "policy: mend it");
+    assert_eq!(once(&world, &chat), Some(0));
+    let told = threads(&chat).pop().expect("a thread");
+    assert!(told.iter().any(|told| told.contains("ManifestBroken is over")), "{told:#?}");
+    assert_eq!(threads(&chat).len(), 3, "{:#?}", threads(&chat));
+}

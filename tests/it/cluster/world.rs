@@ -81,7 +81,7 @@ impl Agent {
             },
             status: |object: &PackerBuilder| object.status.as_ref(),
             home: home.clone(),
-            board: objects.board.clone(),
+            objects: objects.clone(),
             wake: Arc::new(|_| {}),
             published: Box::new(|| None),
             now: || Timestamp::UNIX_EPOCH,
