@@ -22,13 +22,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{/* The rules of files/role.yaml: those of the Lease, or all others. Secrets may be limited to some. */}}
+{{/* The rules of files/role.yaml: those of the Lease, or all others. Secrets may be limited
+     to some; those of all namespaces are never read unnamed. */}}
 {{- define "opsy.rules" -}}
 {{- $rules := list -}}
 {{- range .root.Files.Get "files/role.yaml" | fromYamlArray -}}
 {{- if eq (has "coordination.k8s.io" .apiGroups) $.lease -}}
 {{- if and (has "secrets" .resources) $.root.Values.notifications.secrets -}}
 {{- $rules = append $rules (set . "resourceNames" $.root.Values.notifications.secrets) -}}
+{{- else if and (has "secrets" .resources) $.root.Values.allNamespaces -}}
 {{- else -}}
 {{- $rules = append $rules . -}}
 {{- end -}}
