@@ -213,11 +213,15 @@ async fn a_push_becomes_an_image_and_its_log_can_be_read() {
     let _agent = cluster.world.start(cluster.opsy("state"));
     cluster.held(1).await;
     // A person reads it, by a kubeconfig of their own: the agent may not.
-    let mut logs = cluster.opsy("state");
     let person = cluster.place.plane.address("kubeconfig").as_str().expect("a path");
-    logs.args(["logs", "pb/node-1", "--kubeconfig", person, "--namespace", &cluster.place.namespace]);
-    let said = run(logs);
-    assert!(said.status.success() && said.stdout.contains("amazon-ebs.node"), "{said:?}");
+    // The kubelet tells a while after Packer has begun that it has.
+    let log = async || {
+        let mut logs = cluster.opsy("state");
+        logs.args(["logs", "pb/node-1", "--kubeconfig", person, "--namespace", &cluster.place.namespace]);
+        let said = run(logs);
+        (said.status.success() && said.stdout.contains("amazon-ebs.node")).then_some(())
+    };
+    cluster.until("Packer's log", log).await;
     cluster.finish();
     cluster.ready(1).await;
     let image = cluster.world.active_image().expect("one active image");
