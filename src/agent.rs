@@ -26,7 +26,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::{Kind, ObjectKey, Owner};
 use crate::aws::Aws;
-use crate::engine::drive::drive;
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load, Runs, Standing};
 use crate::git::auth::{Address, Credentials, Secret};
@@ -129,10 +128,7 @@ impl Agent {
             publishing: publisher.state(),
             telling: telling.clone(),
         };
-        let drives = vec![
-            tokio::spawn(drive(parts.builders(), queues.builders)),
-            tokio::spawn(drive(parts.refreshers(), queues.refreshers)),
-        ];
+        let drives = parts.drive(queues);
         let (interval, synced) = (flags.interval, outputs.synced);
         let work = Work {
             objects,

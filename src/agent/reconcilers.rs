@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::now;
 use super::render::{self, name_of};
 use super::telling::Telling;
 use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
 use crate::aws::Aws;
-use crate::engine::drive::{Drive, Meter, Reconcile, Teller};
-use crate::engine::objects::Objects;
+use crate::engine::drive::{Drive, Meter, Reconcile, Teller, drive};
+use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
 use crate::publish::Publishing;
@@ -32,7 +33,15 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
+    /// Drives both kinds until their queues end.
+    pub fn drive(&self, queues: Queues) -> Vec<JoinHandle<()>> {
+        vec![
+            tokio::spawn(drive(self.builders(), queues.builders)),
+            tokio::spawn(drive(self.refreshers(), queues.refreshers)),
+        ]
+    }
+
+    fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
@@ -43,7 +52,7 @@ impl Parts {
             fleet: Arc::default(),
         });
         let telling = self.telling.clone();
-        self.drive(
+        self.driven(
             Kind::PackerBuilder,
             Arc::new(move |object| {
                 let context = builder::Context {
@@ -61,7 +70,7 @@ impl Parts {
         )
     }
 
-    pub fn refreshers(&self) -> Arc<Drive<AMIRefresher, AMIRefresherStatus>> {
+    fn refreshers(&self) -> Arc<Drive<AMIRefresher, AMIRefresherStatus>> {
         let objects = self.objects.clone();
         let builder_images = move |key: &Key| {
             let builder = objects.builders.get(key)?;
@@ -75,7 +84,7 @@ impl Parts {
             now,
         });
         let telling = self.telling.clone();
-        self.drive(
+        self.driven(
             Kind::AMIRefresher,
             Arc::new(move |object| {
                 let context = refresher::Context {
@@ -93,7 +102,7 @@ impl Parts {
         )
     }
 
-    fn drive<K, S>(
+    fn driven<K, S>(
         &self,
         kind: Kind,
         reconcile: Reconcile<K, S>,
