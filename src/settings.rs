@@ -105,7 +105,7 @@ pub struct RunFlags {
     /// Folder of Packer plugins all builds share.
     #[arg(long, env = "OPSY_PACKER_PLUGINS", value_name = "DIR")]
     pub packer_plugins: Option<PathBuf>,
-    /// Folder of build secrets: `DIR/<namespace>/<secret>/<KEY>`.
+    /// Folder of secrets, of builds and notifications: `DIR/<namespace>/<secret>/<KEY>`.
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
     /// Slack's Web API, for workspaces that have one of their own.

@@ -25,6 +25,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 const CLOSED: Duration = Duration::from_secs(300);
 /// Failures in a row from which on the status tells of them.
 const SILENT_FAILURES: u32 = 3;
+/// Passes come in bursts: a plan looks at all objects, so it is made for many of them at once.
+const BURST: Duration = Duration::from_millis(100);
 /// What is due later than this is not waited for by those who wait until all is told.
 const SOON: Duration = Duration::from_secs(35);
 /// After so many tries a message that fails while others pass is given up.
@@ -172,13 +174,15 @@ impl Worker {
                 }
                 let rung = self.desk.bell.notified();
                 tokio::select! {
-                    () = rung => {}
+                    () = rung => sleep_until(due.min(Instant::now() + BURST)).await,
                     () = sleep_until(due) => {}
                 }
             }
             Next::Nothing => {
                 self.desk.idle.send_replace(true);
                 self.desk.bell.notified().await;
+                self.desk.idle.send_replace(false);
+                sleep_until(Instant::now() + BURST).await;
             }
         }
     }
