@@ -207,7 +207,9 @@ where
         match pass.failed {
             Some((Class::Transient { .. } | Class::Conflict, _)) if first => Standing::Busy,
             // However well it stands, it is not as Git says.
-            _ if self.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
+            _ if self.home.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
+            // It waits for somebody to mend the manifest, or to let it go.
+            _ if self.objects.kept(name).is_some() => pass.standing.max(Standing::Waiting),
             _ => pass.standing,
         }
     }
