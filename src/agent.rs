@@ -6,11 +6,13 @@ mod meters;
 mod publishing;
 mod reconcilers;
 mod render;
+mod repository;
 mod signals;
 mod standalone;
+mod takeover;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +26,23 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::{Kind, ObjectKey, Owner};
+use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
 use crate::engine::objects::Objects;
-use crate::engine::{Home, Load, Runs, Standing};
+use crate::engine::{Runs, Standing};
 use crate::git::auth::{Address, Credentials, Secret};
-use crate::git::{Handle, Options, backoff};
-use crate::manifest::{ObjectSet, Reader, Severity};
+use crate::git::{Handle, Options};
+use crate::manifest::Reader;
 use crate::publish::{Publisher, Publishing};
 use crate::settings::{EnvSecrets, RunFlags};
-use crate::sync::{Sync, Synced, prune};
+use crate::sync::{Sync, Synced};
 use crate::telemetry::health::{Health, Stage};
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
+use repository::Repository;
 use signals::Signals;
 pub use signals::asked_to_stop;
+use takeover::Takeover;
 use telling::Telling;
 
 /// Running passes get this long to end after a signal.
@@ -51,10 +55,6 @@ const LAST_MESSAGES: Duration = Duration::from_secs(5);
 const ONCE_MESSAGES: Duration = Duration::from_secs(60);
 /// In `--once`, a branch that takes longer than this does not take the push.
 const ONCE_PUBLISH: Duration = Duration::from_secs(120);
-
-/// First and longest wait before a commit that the home did not take is handed over again: a full disk
-/// or an API server that is away may take minutes, and a try costs little.
-const LOAD_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// Exit codes of `--once`.
 const STALLED: u8 = 2;
@@ -71,18 +71,17 @@ pub struct Agent {
 struct Work {
     objects: Arc<Objects>,
     runs: Arc<dyn Runs>,
-    home: Arc<dyn Home>,
-    owner: Owner,
     synced: watch::Receiver<Option<Arc<Synced>>>,
-    /// The commit whose objects the home holds.
-    loaded: watch::Sender<Option<Arc<Synced>>>,
+    takeover: Takeover,
     drives: Vec<JoinHandle<()>>,
     publisher: Publisher,
     stop: CancellationToken,
     claim: Claim,
     health: Arc<Health>,
     telling: Arc<Telling>,
-    _serving: Option<AbortOnDropHandle<()>>,
+    repository: Arc<Repository>,
+    /// What goes on beside, as long as this does.
+    _beside: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Agent {
@@ -119,7 +118,7 @@ impl Agent {
         let parts = reconcilers::Parts {
             aws,
             meter,
-            templates: outputs.templates,
+            templates: outputs.templates.clone(),
             runs: runs.clone(),
             home: home.clone(),
             objects: objects.clone(),
@@ -129,21 +128,31 @@ impl Agent {
             telling: telling.clone(),
         };
         let drives = parts.drive(queues);
-        let (interval, synced) = (flags.interval, outputs.synced);
+        let (interval, synced) = (flags.interval, outputs.synced.clone());
+        let takeover = Takeover {
+            objects: objects.clone(),
+            home: home.clone(),
+            owner,
+            health: health.clone(),
+            synced: synced.clone(),
+            loaded,
+            last: watch::Sender::default(),
+        };
+        let repository = Repository::new(home, &telling, &outputs, &publisher, &takeover);
+        let following = AbortOnDropHandle::new(tokio::spawn(repository.clone().follow()));
         let work = Work {
             objects,
             runs,
-            home,
-            owner,
             synced,
-            loaded,
+            takeover,
             drives,
             publisher,
             stop,
             claim,
             health,
             telling,
-            _serving: serving,
+            repository,
+            _beside: serving.into_iter().chain([following]).collect(),
         };
         Ok(Self { sync, interval, work })
     }
@@ -172,7 +181,7 @@ impl Agent {
     async fn work_once(self) -> anyhow::Result<ExitCode> {
         let Self { mut sync, mut work, .. } = self;
         sync.once().await?;
-        work.load(false).await?;
+        work.takeover.load(false).await?;
         let mut signals = Signals::new()?;
         let (standings, interrupted) = tokio::select! {
             standings = work.settled() => (standings, false),
@@ -210,9 +219,9 @@ impl Agent {
             tokio::select! {
                 changed = work.synced.changed() => {
                     changed.context("the sync has ended")?;
-                    failures = work.take_over(0).await;
+                    failures = work.takeover.try_again(0).await;
                 }
-                () = pause_after(failures) => failures = work.take_over(failures).await,
+                () = takeover::pause_after(failures) => failures = work.takeover.try_again(failures).await,
                 () = signals.next() => break,
                 _ = futures::future::select_all(&mut work.drives) => anyhow::bail!("the reconcile loop has ended"),
             }
@@ -240,6 +249,7 @@ impl Work {
     async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
         let board = &self.objects.board;
         board.settled().await;
+        self.repository.look().await;
         self.telling.notifier.drain(ONCE_MESSAGES).await;
         // What was told is noted by a pass.
         board.settled().await
@@ -255,45 +265,6 @@ impl Work {
             }
         }
     }
-
-    /// Hands the synced commit to the home; answers how often in a row that has failed now.
-    async fn take_over(&self, failures: u32) -> u32 {
-        let Err(error) = self.load(failures > 0).await else { return 0 };
-        tracing::error!(%error, "the commit cannot be taken over: trying again");
-        failures + 1
-    }
-
-    /// Hands the synced commit to the home. Its problems are told once, not at every try.
-    async fn load(&self, again: bool) -> anyhow::Result<()> {
-        let Some(synced) = self.synced.borrow().clone() else { return Ok(()) };
-        self.home.ready().await?;
-        let owner = reconcilers::owner_of(&synced, &self.owner);
-        let known: BTreeSet<ObjectKey> = self.home.known(&owner).into_iter().collect();
-        let pruning = prune::decide(&known, &synced.set);
-        let written: BTreeSet<_> = synced.set.documents.iter().map(|document| &document.object).collect();
-        let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
-        let kept: Vec<ObjectKey> = known.iter().filter(is_kept).cloned().collect();
-        let reason = if synced.set.complete() { "PruneRefused" } else { "ManifestBroken" };
-        let why = pruning.refused.iter().map(|why| (reason, why.clone()));
-        self.objects.keep(kept.iter().cloned().zip(why.cycle()).collect());
-        if !again {
-            tell_problems(&synced.set, pruning.refused.as_deref());
-        }
-        let files = synced.clone();
-        // Read only when an object turns up that has no status.
-        let seeds = std::sync::LazyLock::new(move || render::seeds(&files.status_files));
-        let commit = Load {
-            documents: synced.set.documents.clone(),
-            owner,
-            remove: pruning.remove,
-            kept,
-            seed: Box::new(move |object| seeds.get(object).cloned()),
-        };
-        self.home.load(commit).await?;
-        self.loaded.send_replace(Some(synced));
-        self.health.enter(Stage::Working);
-        Ok(())
-    }
 }
 
 async fn start_engine(
@@ -305,28 +276,6 @@ async fn start_engine(
         kubernetes::start(flags).await
     } else {
         standalone::start(flags, repository, secrets)
-    }
-}
-
-/// Until a failed take-over is tried again; for ever where none failed.
-async fn pause_after(failures: u32) {
-    let (first, most) = LOAD_AGAIN;
-    match failures {
-        0 => futures::future::pending().await,
-        _ => backoff::pause(backoff::after(failures, first, most, backoff::random())).await,
-    }
-}
-
-/// What a person must mend in the repository. Errors: they are shown on a terminal too.
-fn tell_problems(set: &ObjectSet, kept: Option<&str>) {
-    for problem in &set.problems {
-        match problem.severity {
-            Severity::Error => tracing::error!("{problem}"),
-            Severity::Note => tracing::warn!("{problem}"),
-        }
-    }
-    if let Some(why) = kept {
-        tracing::error!("nothing is pruned: {why}");
     }
 }
 

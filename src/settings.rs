@@ -8,6 +8,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::api::daily::Daily;
+use crate::api::notifier::Notifier;
+
 /// How people and machines want to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -210,6 +213,35 @@ pub struct RepoSettings {
     /// How much may happen at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitSettings>,
+    /// Who hears of what concerns no object or all of them, and of objects whose manifest names nobody.
+    /// Secrets are those of `namespace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notifier: Option<Notifier>,
+    /// A message a day about everything there is, to those in `notifier`. Default none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<DigestSettings>,
+}
+
+/// A message a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DigestSettings {
+    /// Time of day, `HH:MM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Time zone, like `Europe/Berlin`. Default UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+}
+
+impl DigestSettings {
+    /// When it is sent.
+    ///
+    /// # Errors
+    /// The field that is wrong, and how.
+    pub fn daily(&self) -> Result<Daily, (&'static str, String)> {
+        Daily::parse(self.time.as_deref().unwrap_or_default(), self.time_zone.as_deref())
+    }
 }
 
 /// What may be removed at once.

@@ -16,9 +16,6 @@ use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
 use crate::settings::RunFlags;
 
-/// Name of the Lease in the agent's own namespace.
-const LEASE: &str = "opsy";
-
 /// Waits for the Lease, as long as it takes; only then are the watches started.
 pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
@@ -28,7 +25,7 @@ pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
         cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;
     let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
     tracing::info!(identity, namespace = cluster.namespace, "waiting for the Lease");
-    let terms = Terms { name: LEASE.to_owned(), identity, duration: flags.cluster.lease_duration, now };
+    let terms = Terms { name: lease::NAME.to_owned(), identity, duration: flags.cluster.lease_duration, now };
     let Held { lost, release } = lease::acquire(&cluster, terms).await;
     tracing::info!("this is the agent that works now");
     let (objects, queues) = Objects::new();

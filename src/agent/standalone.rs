@@ -13,7 +13,7 @@ use crate::engine::objects::Objects;
 use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
-use crate::engine::standalone::{clone_dir, lock, objects_dir, runs_dir};
+use crate::engine::standalone::{clone_dir, lock, runs_dir};
 use crate::git::auth::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
@@ -23,7 +23,7 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
     let lock = lock::take(&state)?;
     let (objects, queues) = Objects::new();
     let secrets = Secrets { folder: flags.secrets.clone(), environment: secrets.builds.clone() };
-    let home = StateFolder::open(objects_dir(&state), objects.clone(), secrets.clone(), now)
+    let home = StateFolder::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state folder cannot be read")?;
     let runs = processes(flags, secrets, &objects, &state)?;
     runs.recover().context("the runs of the state folder cannot be read")?;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::engine::Engine;
 use super::now;
-use crate::announce::{self, Around, Change, Message, Origin, Story, Tone};
+use crate::announce::{self, Around, Change, Message, Origin, Story, Subject, Tone, repository};
 use crate::api::conditions::{self, Condition, NOTIFIED};
 use crate::api::notifier::{Notification, Notifier as Spec};
 use crate::api::status::Status;
@@ -39,6 +39,10 @@ pub struct Telling {
     pub objects: Arc<Objects>,
     pub commits: Commits,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    /// Whoever hears of what has no object hears of this.
+    pub repository: Subject,
+    /// What was told of it is to be kept.
+    pub bell: Arc<Notify>,
 }
 
 /// Who made which commit: read from the clone once.
@@ -57,16 +61,19 @@ impl Commits {
     }
 
     /// Looks a commit up. Of one that the clone does not have words say the id alone.
-    async fn learn(&self, id: String) {
-        let Ok(commit) = CommitId::parse(id.as_str()) else { return };
+    pub async fn learn(&self, id: &str) {
+        if self.known().contains_key(id) {
+            return;
+        }
+        let Ok(commit) = CommitId::parse(id) else { return };
         let Ok(described) = self.git.describe(&commit).await else { return };
-        let url = announce::commit_url(self.git.options().address.as_str(), &id);
+        let url = announce::commit_url(self.git.options().address.as_str(), id);
         let change = Change { author: described.author, subject: described.subject, url };
         let mut known = self.known();
         if known.len() >= COMMITS {
             known.clear();
         }
-        known.insert(id, change);
+        known.insert(id.to_owned(), change);
     }
 }
 
@@ -131,9 +138,16 @@ pub fn start(
         .boxed()
     });
     let objects = engine.objects.clone();
-    let changed: Changed = Arc::new(move |object: &ObjectKey| objects.wake(object));
+    let bell = Arc::<Notify>::default();
+    let ring = bell.clone();
+    let changed: Changed = Arc::new(move |about: &Subject| match about {
+        Subject::Object(object) => objects.wake(object),
+        Subject::Repository(_) => ring.notify_one(),
+    });
     let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
-    let telling = Arc::new(Telling { notifier, objects, commits: Commits::new(git), synced });
+    let repository = Subject::Repository(git.options().address.short_name());
+    let commits = Commits::new(git);
+    let telling = Arc::new(Telling { notifier, objects, commits, synced, repository, bell });
     tokio::spawn(forget_gone(Arc::downgrade(&telling), engine.objects.board.members()));
     Ok(telling)
 }
@@ -142,7 +156,8 @@ pub fn start(
 async fn forget_gone(telling: Weak<Telling>, mut members: watch::Receiver<u64>) {
     while members.changed().await.is_ok() {
         let Some(telling) = telling.upgrade() else { return };
-        telling.notifier.keep_only(&telling.objects.board.standings().into_keys().collect());
+        let objects = telling.objects.board.standings().into_keys().map(Subject::Object);
+        telling.notifier.keep_only(&objects.chain([telling.repository.clone()]).collect());
     }
 }
 
@@ -159,7 +174,7 @@ fn unreadable(error: HomeError) -> SinkError {
 impl Telling {
     /// Looks up the commits that are spoken of, so that words do not change when they are known.
     pub async fn learn<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) {
-        if object.spec().0.is_none() {
+        if self.told_of(name, object).is_empty() {
             return;
         }
         let unknown = Mutex::new(BTreeSet::new());
@@ -174,10 +189,41 @@ impl Telling {
         if let Some(commit) = self.commit() {
             note(&commit);
         }
-        self.stories_with(name, object, status, &note);
+        self.around_with(&note, |around| object.stories(name, status, around));
         for id in unknown.into_inner().unwrap_or_default() {
-            self.commits.learn(id).await;
+            self.commits.learn(&id).await;
         }
+    }
+
+    /// Whom `opsy.yaml` names: they hear of what has no object, and of objects that name nobody.
+    pub fn everybody(&self) -> Vec<Destination> {
+        let synced = self.synced.borrow();
+        let Some(settings) = synced.as_ref().map(|synced| &synced.set.settings) else { return Vec::new() };
+        Destination::of(settings.notifier.as_ref(), settings.namespace(), None)
+    }
+
+    /// Who hears of an object.
+    fn told_of<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K) -> Vec<Destination> {
+        let (spec, region) = object.spec();
+        match spec {
+            Some(spec) => Destination::of(Some(spec), &name.key.namespace, region),
+            None => self.everybody(),
+        }
+    }
+
+    /// Words, made with what lies around.
+    pub fn around<T>(&self, words: impl FnOnce(Around<'_>) -> T) -> T {
+        self.around_with(&|id| self.commits.known().get(id).cloned(), words)
+    }
+
+    fn around_with<T>(
+        &self,
+        change: &dyn Fn(&str) -> Option<Change>,
+        words: impl FnOnce(Around<'_>) -> T,
+    ) -> T {
+        let origin = |image: &str| origin(&self.objects, image);
+        let commit = self.commit();
+        words(Around { now: now(), commit: commit.as_deref(), change, origin: &origin })
     }
 
     /// The commit Opsy works by.
@@ -186,23 +232,7 @@ impl Telling {
     }
 
     fn stories<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) -> Vec<Story> {
-        self.stories_with(name, object, status, &|id| self.commits.known().get(id).cloned())
-    }
-
-    fn stories_with<K: Tellable<S>, S>(
-        &self,
-        name: &ObjectKey,
-        object: &K,
-        status: &S,
-        change: &dyn Fn(&str) -> Option<Change>,
-    ) -> Vec<Story> {
-        let origin = |image: &str| origin(&self.objects, image);
-        let commit = self.commit();
-        let mut stories = object.stories(
-            name,
-            status,
-            Around { now: now(), commit: commit.as_deref(), change, origin: &origin },
-        );
+        let mut stories = self.around(|around| object.stories(name, status, around));
         announce::with_runbook(&mut stories, annotations::value(object.metadata(), annotations::RUNBOOK));
         stories
     }
@@ -226,23 +256,26 @@ where
     S: Status + Clone + PartialEq + Send + Sync,
 {
     fn mark(&self, name: &ObjectKey, object: &K, status: &mut S) {
-        let (spec, region) = object.spec();
-        let to = Destination::of(spec, &name.key.namespace, region);
+        let (to, about) = (self.told_of(name, object), Subject::from(name));
         let remembered = status.notifications().clone().unwrap_or_default();
         let marked = if to.is_empty() {
-            self.notifier.forget(name);
+            self.notifier.forget(&about);
             Marked::default()
         } else {
-            let stories = self.stories(name, object, status);
+            let mut stories = self.stories(name, object, status);
+            let everybody = self.everybody();
+            if to.iter().all(|destination| everybody.contains(destination)) {
+                stories.retain(|story| !repository::is_told_of_the_repository(story));
+            }
             let conditions = status.conditions().clone().unwrap_or_default();
             let pending = Pending { stories, conditions, now: now() };
-            self.notifier.mark(&Told { object: name, to: &to, remembered: &remembered, pending })
+            self.notifier.mark(&Told { about: &about, to: &to, remembered: &remembered, pending })
         };
         note(status, marked, object.metadata().generation, now());
     }
 
     fn written(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note> {
-        self.notifier.written(name);
+        self.notifier.written(&name.into());
         if before == Some(after) {
             return Vec::new();
         }
@@ -252,11 +285,12 @@ where
     }
 
     fn gone(&self, name: &ObjectKey) {
-        self.notifier.forget(name);
+        self.notifier.forget(&name.into());
     }
 }
 
-fn note<S: Status>(status: &mut S, marked: Marked, generation: Option<i64>, now: Timestamp) {
+/// Puts into a status what is remembered, and what does not pass.
+pub fn note<S: Status>(status: &mut S, marked: Marked, generation: Option<i64>, now: Timestamp) {
     let list: Vec<Notification> = marked.notifications;
     *status.notifications() = (!list.is_empty()).then_some(list);
     let conditions: &mut Vec<Condition> = status.conditions().get_or_insert_default();

@@ -14,6 +14,8 @@ const EXCERPT: usize = 8;
 const BUILDS: usize = 3;
 /// A retry limit that is reached belongs to the build's story.
 const GAVE_UP: &str = "RetryLimit";
+/// What Packer says of every script that fails.
+const SCRIPT_FAILED: &str = "non-zero exit status";
 /// Reasons that are told by the story of a build.
 const TOLD: [&str; 2] = [GAVE_UP, "BuildFailed"];
 
@@ -48,7 +50,7 @@ pub fn stories(
 ) -> Vec<Story> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let builds = builds(object, spec, status, around).into_iter().map(|build| build.story());
-    builds.chain(trouble::stories(object, conditions, &TOLD, around)).collect()
+    builds.chain(trouble::stories(&object.into(), conditions, &TOLD, around)).collect()
 }
 
 /// The last builds, the newest first. Those before it are over, whatever they came to.
@@ -112,6 +114,16 @@ impl Attempt<'_> {
     fn last_error(&self) -> &str {
         self.errors().last().map_or("no error was printed", String::as_str)
     }
+
+    /// What went wrong, in a line. That a script failed says little: what it printed last says more.
+    fn error_words(&self) -> String {
+        match self.errors() {
+            [.., before, last] if last.contains(SCRIPT_FAILED) => {
+                format!("{} ({last})", before.trim_start_matches("==> "))
+            }
+            _ => self.last_error().to_owned(),
+        }
+    }
 }
 
 impl<'a> Build<'a> {
@@ -136,10 +148,10 @@ impl<'a> Build<'a> {
         let last = self.last();
         let reason = if self.gave_up() { GAVE_UP } else { "BuildFailed" };
         let words = last.last_error();
-        let any = last.errors().is_empty() || words.contains("non-zero exit status");
+        let any = last.errors().is_empty() || words.contains(SCRIPT_FAILED);
         let template = last.record.and_then(|record| record.inputs.as_ref()?.template.as_deref());
         let template = template.filter(|_| any).unwrap_or_default();
-        format!("{}{template}", cause(self.object, reason, words))
+        format!("{}{template}", cause(&self.object.key.name, reason, words))
     }
 
     /// A build has one attempt at least.
@@ -199,7 +211,7 @@ impl<'a> Build<'a> {
                 }
             }
             "Succeeded" | "Superseded" | "Cancelled" => String::new(),
-            _ => last.last_error().to_owned(),
+            _ => last.error_words(),
         }
     }
 
@@ -283,7 +295,7 @@ impl<'a> Build<'a> {
             _ => format!("{}: attempt {number} failed", self.name()),
         };
         let mut told = message(format!("failed/{number}"), "BuildFailed", Tone::Bad, weight, title);
-        told.text = attempt.last_error().to_owned();
+        told.text = attempt.error_words();
         let errors = attempt.errors();
         if errors.len() > 1 {
             told.excerpt = errors[errors.len().saturating_sub(EXCERPT)..].to_vec();
@@ -299,7 +311,7 @@ impl<'a> Build<'a> {
     fn giving_up(&self) -> Message {
         let title = format!("{}: no more tries after {} failed builds", self.name(), self.attempts.len());
         let mut told = message("gave-up", "RetryLimit", Tone::Person, Weight::Loud, title);
-        told.text = self.last().last_error().to_owned();
+        told.text = self.last().error_words();
         told.next = Some(self.advice());
         told
     }

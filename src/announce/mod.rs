@@ -10,15 +10,18 @@
 
 mod around;
 pub mod builder;
+pub mod digest;
 pub mod refresher;
+pub mod repository;
+mod subject;
 mod trouble;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::api::{Kind, ObjectKey};
-
 pub use around::{Around, Change, Origin, commit_url};
+pub use subject::{Subject, short_name};
+use subject::{argument, cause};
 pub use trouble::{PREFIX as TROUBLE, resolved};
 
 /// What is told of one build, one rollout or one trouble of an object, as it stands now.
@@ -145,40 +148,6 @@ fn message(
         next: None,
         links: Vec::new(),
     }
-}
-
-/// An object as people call it: its name, and its namespace where that is not `default`.
-pub fn short_name(object: &ObjectKey) -> String {
-    match object.key.namespace.as_str() {
-        "default" | "" => object.key.name.clone(),
-        namespace => format!("{namespace}/{}", object.key.name),
-    }
-}
-
-/// An object as `opsy` takes it on its command line.
-fn argument(object: &ObjectKey) -> String {
-    let kind = match object.kind {
-        Kind::PackerBuilder => "packerbuilder",
-        Kind::AMIRefresher => "amirefresher",
-    };
-    match object.key.namespace.as_str() {
-        "default" | "" => format!("{kind}/{}", object.key.name),
-        namespace => format!("{kind}/{} -n {namespace}", object.key.name),
-    }
-}
-
-/// Why something failed without what is the object's own: its name, ids and numbers. Objects that fail
-/// for one cause have equal ones.
-fn cause(object: &ObjectKey, reason: &str, words: &str) -> String {
-    let anonymous = words.replace(&object.key.name, "*");
-    let mut cause = format!("{reason}: ");
-    for word in anonymous.split_whitespace() {
-        let numbered = word.chars().any(|c| c.is_ascii_digit());
-        cause.push_str(if numbered { "#" } else { word });
-        cause.push(' ');
-    }
-    cause.truncate(cause.trim_end().len());
-    cause
 }
 
 #[cfg(test)]

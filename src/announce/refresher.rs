@@ -41,7 +41,7 @@ pub fn stories(
     let earlier: Vec<Rollout> = earlier(status);
     let rollouts = status.rollout.iter().chain(&earlier);
     let rollouts = rollouts.map(|rollout| told(object, spec, status, rollout, around).story());
-    rollouts.chain(trouble::stories(object, conditions, &TOLD, around)).collect()
+    rollouts.chain(trouble::stories(&object.into(), conditions, &TOLD, around)).collect()
 }
 
 /// The rollouts before this one, as far as they are remembered: one may be over, and the next begun,
@@ -98,7 +98,7 @@ impl Told<'_> {
             hold: Duration::ZERO,
             cause: failure
                 .filter(|_| self.current)
-                .map(|(_, words)| cause(self.object, "UpdateFailed", words)),
+                .map(|(_, words)| cause(&self.object.key.name, "UpdateFailed", words)),
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::builder::{PackerBuilderSpec, PackerBuilderStatus};
 use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus};
-use crate::api::{Key, conditions::Condition};
+use crate::api::{Key, Kind, ObjectKey, conditions::Condition};
 
 const NOW: &str = "2026-03-01T12:00:00Z";
 
@@ -211,8 +211,8 @@ fn troubles() -> String {
     let conditions: Vec<Condition> =
         serde_json::from_value(json!([ready("True", "ImageReady", "ami-0123456789abcdef0 active")]))
             .expect("conditions");
-    let over =
-        resolved(&name(Kind::PackerBuilder, "eks-node"), "trouble/InvalidSpec/1772366340", &conditions);
+    let node = (&name(Kind::PackerBuilder, "eks-node")).into();
+    let over = resolved(&node, "trouble/InvalidSpec/1772366340", &conditions);
     [
         show("The manifest is wrong", &builder(stalled("InvalidSpec", "spec.region: \"moon\" is no region"))),
         show("AWS says no", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
@@ -224,13 +224,78 @@ fn troubles() -> String {
     .concat()
 }
 
+fn repository_is(kind: &str, reason: &str, words: &str) -> Vec<Condition> {
+    let condition = json!([{"type": kind, "status": "False", "reason": reason, "message": words,
+        "lastTransitionTime": "2026-03-01T11:59:00Z"}]);
+    serde_json::from_value(condition).expect("conditions")
+}
+
+fn repository() -> String {
+    let images = Subject::Repository("images".to_owned());
+    let told = |what: &str, kind: &str, reason: &str, words: &str| {
+        let conditions = repository_is(kind, reason, words);
+        show(what, &around(|around| repository::stories(&images, &conditions, around)))
+    };
+    let broken = "builders/web.yaml:7: unknown field `regoin`; did you mean region?";
+    let over = resolved(&images, "trouble/ManifestBroken/1772366340", &[]);
+    [
+        told("A file is broken", "Applied", "ManifestBroken", broken),
+        format!("## It is mended\n\n{}", shown(&over)),
+        told("opsy.yaml is broken", "Synced", "RepositoryUnreadable", "opsy.yaml:1: unknown field `agentId`"),
+        told("The remote is away", "Synced", "RepositoryUnavailable", "git.example.com does not answer"),
+        told("The remote says no", "Synced", "RepositoryDenied", "the credentials are refused"),
+        told("Nothing can be applied", "Applied", "CommitNotTaken", "the API server does not answer"),
+    ]
+    .concat()
+}
+
+fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], conditions: &[Condition]) -> Message {
+    fn read<T: serde::de::DeserializeOwned>(kind: Kind, all: &[(&str, Value)]) -> Vec<(ObjectKey, T)> {
+        let status = |value: &Value| serde_json::from_value(value.clone()).expect("a status");
+        all.iter().map(|(object, value)| (name(kind, object), status(value))).collect()
+    }
+    let builders: Vec<(_, PackerBuilderStatus)> = read(Kind::PackerBuilder, builders);
+    let refreshers: Vec<(_, AMIRefresherStatus)> = read(Kind::AMIRefresher, refreshers);
+    let inventory = digest::Inventory {
+        builders: builders.iter().map(|(object, status)| (object.clone(), status)).collect(),
+        refreshers: refreshers.iter().map(|(object, status)| (object.clone(), status)).collect(),
+        repository: conditions,
+    };
+    around(|around| digest::message_of(&Subject::Repository("images".to_owned()), &inventory, around))
+}
+
+fn digests() -> String {
+    let well = || json!([ready("True", "ImageReady", "")]);
+    let quiet = digest_of(&[("eks-node", json!({"conditions": well()}))], &[("demo", json!({}))], &[]);
+    let old = json!({"id": "b0", "result": "Failed", "startedAt": "2026-02-27T11:10:00Z", "endedAt": "2026-02-27T11:20:00Z"});
+    let stalled = json!([ready("False", "RetryLimit", ""), {"type": "Stalled", "status": "True", "reason": "RetryLimit"}]);
+    let running = json!([ready("False", "Building", ""), {"type": "Reconciling", "status": "True", "reason": "Building"}]);
+    let builders = [
+        (
+            "eks-node",
+            json!({"conditions": well(), "history": [run("b2", "Succeeded", "Retry"), run("b1", "Failed", "Template"), old]}),
+        ),
+        ("gpu", json!({"conditions": stalled})),
+        ("arm", json!({"conditions": running})),
+        ("old", json!({"conditions": [ready("False", "Suspended", "")]})),
+        ("new", json!({"conditions": [ready("False", "BaseImageNotFound", "")]})),
+    ];
+    let done = json!({"id": "r1", "target": "ami-0123456789abcdef0", "result": "Done", "finishedAt": "2026-03-01T11:40:00Z"});
+    let refreshers = [("demo", json!({"conditions": well(), "drifted": 2, "history": [done]}))];
+    let refused = repository_is("Published", "PushRefused", "protected branch");
+    let busy = digest_of(&builders, &refreshers, &refused);
+    format!("## A quiet day\n\n{}## Another\n\n{}", shown(&quiet), shown(&busy))
+}
+
 #[test]
 fn all_messages() {
     insta::assert_snapshot!(format!(
-        "# Builds\n\n{}# Rollouts\n\n{}# Troubles\n\n{}",
+        "# Builds\n\n{}# Rollouts\n\n{}# Troubles\n\n{}# Repository\n\n{}# Digests\n\n{}",
         builds(),
         rollouts(),
-        troubles()
+        troubles(),
+        repository(),
+        digests(),
     ));
 }
 
@@ -258,7 +323,7 @@ fn a_recovery_is_one_whatever_came_between() {
 
 #[test]
 fn a_cause_is_the_same_for_objects_that_fail_alike() {
-    let of = |object: &str, words: &str| cause(&name(Kind::PackerBuilder, object), "BuildFailed", words);
+    let of = |object: &str, words: &str| cause(object, "BuildFailed", words);
     assert_eq!(
         of("a1", "no subnet for a1 in vpc-0a1b, request 77"),
         of("b2", "no subnet for b2 in vpc-0a1b, request 78")

@@ -1,22 +1,24 @@
-//! Troubles: why an object is not as Git says though nothing is under way. Told once when they begin
-//! and once when they are over.
+//! Troubles: why an object is not as Git says though nothing is under way, and why the repository cannot
+//! be worked by. Told once when they begin and once when they are over.
 
 use std::time::Duration;
 
-use super::{Around, Message, Story, Tone, Weight, cause, short_name};
-use crate::api::ObjectKey;
-use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED, READY, STALLED};
+use super::{Around, Message, Story, Subject, Tone, Weight, cause};
+use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED, READY, STALLED, SYNCED};
 
 /// What may go away by itself is told when it has lasted this long.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// Reasons that are waited out first.
-const PATIENT: [&str; 6] = [
+const PATIENT: [&str; 9] = [
     "AwsUnavailable",
     "AwsNotFound",
     "AwsRefused",
     "TemplateUnavailable",
     "EngineUnavailable",
     "BaseImageNotFound",
+    "RepositoryUnavailable",
+    "CommitNotTaken",
+    "PushFailed",
 ];
 /// Reasons that only a person can mend, though they are looked at again by themselves.
 const AT_ONCE: [&str; 1] = ["AwsDenied"];
@@ -27,38 +29,35 @@ const BY_COMMIT: [&str; 4] = ["InvalidSpec", "ManifestBroken", "PruneRefused", "
 /// A thread of a trouble starts like this.
 pub const PREFIX: &str = "trouble/";
 
-/// The troubles an object's conditions tell of. Reasons in `told` belong to other stories.
-pub fn stories(
-    object: &ObjectKey,
-    conditions: &[Condition],
-    told: &[&str],
-    around: Around<'_>,
-) -> Vec<Story> {
+/// The troubles conditions tell of. Reasons in `told` belong to other stories.
+pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], around: Around<'_>) -> Vec<Story> {
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
     let mut stories = Vec::new();
     let is_told = |condition: &&Condition| !told.contains(&condition.reason.as_deref().unwrap_or_default());
     if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
-        stories.push(story(object, stalled, Tone::Person, around));
+        stories.push(story(subject, stalled, Tone::Person, around));
     } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
-        stories.extend(failing(object, ready, around));
+        // Most of what is not ready is under way, or as people asked for.
+        let reason = ready.reason.as_deref().unwrap_or_default();
+        let told = AT_ONCE.contains(&reason) || PATIENT.contains(&reason);
+        stories.extend(told.then(|| failing(subject, ready, around)));
     }
-    for kind in [APPLIED, PUBLISHED] {
+    for kind in [SYNCED, APPLIED, PUBLISHED] {
         let failed = find(kind).filter(|condition| condition.status == "False");
-        stories.extend(failed.map(|condition| story(object, condition, Tone::Person, around)));
+        stories.extend(failed.map(|condition| failing(subject, condition, around)));
     }
     stories
 }
 
-fn failing(object: &ObjectKey, ready: &Condition, around: Around<'_>) -> Option<Story> {
-    let reason = ready.reason.as_deref()?;
-    if AT_ONCE.contains(&reason) {
-        return Some(story(object, ready, Tone::Person, around));
+fn failing(subject: &Subject, condition: &Condition, around: Around<'_>) -> Story {
+    if condition.reason.as_deref().is_some_and(|reason| PATIENT.contains(&reason)) {
+        // Since when it is for this reason no condition says: a build may have gone before.
+        return Story { hold: PATIENCE, ..story(subject, condition, Tone::Bad, around) };
     }
-    // Since when it is for this reason no condition says: a build may have gone before.
-    PATIENT.contains(&reason).then(|| Story { hold: PATIENCE, ..story(object, ready, Tone::Bad, around) })
+    story(subject, condition, Tone::Person, around)
 }
 
-fn story(object: &ObjectKey, condition: &Condition, tone: Tone, around: Around<'_>) -> Story {
+fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_>) -> Story {
     let reason = condition.reason.as_deref().unwrap_or("Unknown");
     let since = condition.last_transition_time.map_or(0, |since| since.as_second());
     let text = condition.message.clone().unwrap_or_default();
@@ -67,8 +66,8 @@ fn story(object: &ObjectKey, condition: &Condition, tone: Tone, around: Around<'
     let link = commit.and_then(|commit| around.commit_link(commit));
     let commit = commit.map(|commit| ("Commit", around.commit_words(commit)));
     let title = match tone {
-        Tone::Person => format!("{} needs a person: {reason}", short_name(object)),
-        _ => format!("{} is held up: {reason}", short_name(object)),
+        Tone::Person => format!("{} needs a person: {reason}", subject.short_name()),
+        _ => format!("{} is held up: {reason}", subject.short_name()),
     };
     let head = Message {
         id: "head".to_owned(),
@@ -88,12 +87,12 @@ fn story(object: &ObjectKey, condition: &Condition, tone: Tone, around: Around<'
         replies: Vec::new(),
         over: false,
         hold: Duration::ZERO,
-        cause: Some(cause(object, reason, &text)),
+        cause: Some(cause(subject.own_name(), reason, &text)),
     }
 }
 
-/// A trouble that is no more: how the object stands now.
-pub fn resolved(object: &ObjectKey, thread: &str, conditions: &[Condition]) -> Message {
+/// A trouble that is no more: how it stands now.
+pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Message {
     let reason = thread.strip_prefix(PREFIX).unwrap_or(thread).split('/').next().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.r#type == conditions::READY);
     let now = ready.map_or(String::new(), |ready| {
@@ -105,7 +104,7 @@ pub fn resolved(object: &ObjectKey, thread: &str, conditions: &[Condition]) -> M
         reason: "Recovered".into(),
         tone: Tone::Good,
         weight: Weight::Loud,
-        title: format!("{}: {reason} is over", short_name(object)),
+        title: format!("{}: {reason} is over", subject.short_name()),
         text: now,
         facts: Vec::new(),
         excerpt: Vec::new(),
@@ -130,6 +129,16 @@ fn advice(reason: &str) -> Option<&'static str> {
         "BaseImageNotFound" => "Check spec.amiFilters: name, architecture and owner-id.",
         "AccountNotAllowed" => "Check the agent's credentials, or `accounts` in opsy.yaml.",
         "PushRefused" => "Let Opsy push to this branch, or name another in publish.branch of opsy.yaml.",
+        "RepositoryUnreadable" => {
+            "Mend it in Git, or the address the agent is given; until then the last good commit is in force. \
+             `opsy validate` says the same of files before a merge."
+        }
+        "RepositoryUnavailable" | "CommitNotTaken" => {
+            "It is tried again by itself, and the last good commit is in force; look at the agent's log if it lasts."
+        }
+        "RepositoryDenied" => {
+            "Check the agent's credentials for the repository; it is tried again by itself."
+        }
         "PushFailed" => "It is tried again by itself; look at the Git server if it lasts.",
         _ => return None,
     })

@@ -12,6 +12,8 @@ pub const STALLED: &str = "Stalled";
 pub const PUBLISHED: &str = "Published";
 /// Only there while it is false: the object in the cluster is not what Git says.
 pub const APPLIED: &str = "Applied";
+/// The repository's own, and only there while it is false: it can be read.
+pub const SYNCED: &str = "Synced";
 /// Only there while it is false: people are not told what they are to hear.
 pub const NOTIFIED: &str = "Notified";
 

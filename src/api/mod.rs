@@ -6,6 +6,7 @@ pub mod builder;
 pub mod checks;
 pub mod class;
 pub mod conditions;
+pub mod daily;
 pub mod duration;
 pub mod files;
 pub mod ids;

@@ -199,6 +199,10 @@ pub trait Home: Send + Sync {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>>;
+    /// What the agent itself is to remember beyond its end, as it was kept last.
+    fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>>;
+    /// Keeps it: a few kilobytes, written seldom.
+    fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
 }

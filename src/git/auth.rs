@@ -99,6 +99,13 @@ impl Address {
         normal(&self.text)
     }
 
+    /// What people call the repository: the last step of its path.
+    pub fn short_name(&self) -> String {
+        let name = self.identity();
+        let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        name.strip_suffix(".git").map(str::to_owned).unwrap_or(name)
+    }
+
     /// May credentials travel to this address?
     fn is_private(&self) -> bool {
         match &self.place {

@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use crate::api::checks::{Problem, Problems, is_label, leaves};
+use crate::api::checks::{Problem, Problems, is_label, leaves, written};
 use crate::api::ids::Owner;
+use crate::api::notifier::{self, Notifier};
 use crate::api::schema;
 use crate::settings::RepoSettings;
 
@@ -68,6 +69,9 @@ fn notes(settings: &RepoSettings) -> Vec<Note> {
         "publish.quietPeriod",
         &settings.publish.as_ref().and_then(|publish| publish.quiet_period.clone()),
     );
+    for (path, words) in settings.notifier.iter().flat_map(notifier::checks::notes) {
+        notes.0.push((without_spec(&path).to_owned(), words));
+    }
     notes.0
 }
 
@@ -117,7 +121,32 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
             format!("{builds} would build nothing; suspend builders instead"),
         );
     }
+    told(settings, &mut rules);
     rules.0
+}
+
+/// Who is told, and when every day.
+fn told(settings: &RepoSettings, rules: &mut Problems) {
+    let notifier = settings.notifier.as_ref();
+    let mut found = Problems::default();
+    notifier::checks::check(notifier, &mut found);
+    found.0.into_iter().for_each(|(path, words)| rules.add(without_spec(&path), words));
+    let ses = notifier.and_then(|notifier| notifier.ses.as_ref());
+    if ses.is_some_and(|ses| written(ses.region.as_ref()).is_none()) {
+        rules.add("notifier.ses.region", "missing: name the region of the verified sender");
+    }
+    let Some(digest) = &settings.digest else { return };
+    if let Err((field, words)) = digest.daily() {
+        rules.add(format!("digest.{field}"), words);
+    }
+    if notifier.is_none_or(|notifier| *notifier == Notifier::default()) {
+        rules.add("digest", "nobody gets it: name who in `notifier` beside it");
+    }
+}
+
+/// Manifests have a notifier in their spec, settings at the top.
+fn without_spec(path: &str) -> &str {
+    path.strip_prefix("spec.").unwrap_or(path)
 }
 
 fn one_line(rules: &mut Problems, path: &str, text: &Option<String>) {

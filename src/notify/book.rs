@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Task;
 use super::sink::Manner;
-use crate::announce::{self, Message, Story, TROUBLE};
+use crate::announce::{self, Message, Story, Subject, TROUBLE};
 use crate::api::conditions::Condition;
+use crate::api::ids;
 use crate::api::notifier::Notification;
-use crate::api::{ObjectKey, ids};
 
 /// The first message of a thread, as a record names it among what was told.
 pub const HEAD: &str = "head";
@@ -21,15 +21,15 @@ const STALE: SignedDuration = SignedDuration::from_hours(24);
 /// Everything one destination has to do with.
 #[derive(Debug, Default)]
 pub struct Book {
-    pub items: BTreeMap<ObjectKey, Item>,
+    pub items: BTreeMap<Subject, Item>,
     /// Since when something is due, by object, thread and message.
-    pub due: BTreeMap<(ObjectKey, String, String), Instant>,
+    pub due: BTreeMap<(Subject, String, String), Instant>,
     /// When the message of a common cause was last written, and as what.
     pub causes: BTreeMap<String, (Instant, String)>,
     /// Since when it is worked by; after a start, objects come in one by one.
     pub since: Option<Instant>,
     /// When first messages were last written.
-    pub edited: BTreeMap<(ObjectKey, String), Instant>,
+    pub edited: BTreeMap<(Subject, String), Instant>,
 }
 
 /// One object.
@@ -95,6 +95,14 @@ impl Record {
         }
     }
 
+    /// A story that ends with the words its head shows already is shown as it ended.
+    fn close(&mut self, story: Option<&Story>) {
+        let shown = |story: &Story| self.shown.as_deref() == Some(&digest_of(&story.head));
+        if story.is_some_and(|story| story.over && self.has_told(HEAD) && shown(story)) {
+            self.tell(OVER);
+        }
+    }
+
     /// Does the head say how the story stands? What is over is not written anew, whatever words change.
     pub fn shows(&self, story: &Story) -> bool {
         let over = story.over && self.has_told(OVER);
@@ -129,8 +137,8 @@ impl Record {
 impl Book {
     /// Puts a thread's next message behind those of others.
     pub fn later(&mut self, task: &Task, now: Instant) {
-        if let Some((object, thread)) = task.thread() {
-            let due = self.due.iter_mut().filter(|((of, at, _), _)| *of == object && *at == thread);
+        if let Some((about, thread)) = task.thread() {
+            let due = self.due.iter_mut().filter(|((of, at, _), _)| *of == about && *at == thread);
             due.for_each(|(_, due)| *due = now);
         }
     }
@@ -155,7 +163,7 @@ impl Item {
 
     /// Takes the stories as they stand now. A story that was over before anybody was to hear of it is
     /// never told; one that is gone is forgotten, but for a trouble, whose end is told.
-    pub fn update(&mut self, object: &ObjectKey, pending: Pending) {
+    pub fn update(&mut self, about: &Subject, pending: Pending) {
         let Pending { stories, conditions, now } = pending;
         for story in &stories {
             let known = self.records.iter().any(|record| record.thread == story.thread);
@@ -173,9 +181,10 @@ impl Item {
         for record in &mut self.records {
             let story = stories.iter().find(|story| story.thread == record.thread);
             record.give_up(story, now);
+            record.close(story);
         }
         let over = self.records.iter().filter(|record| !is_there(&record.thread));
-        let end = |record: &Record| announce::resolved(object, &record.thread, &conditions);
+        let end = |record: &Record| announce::resolved(about, &record.thread, &conditions);
         self.resolved = over.map(|record| (record.thread.clone(), end(record))).collect();
         self.stories = stories;
     }

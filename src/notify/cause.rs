@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::book::{Book, cause_of};
-use crate::announce::{Message, Story, TROUBLE, Tone, Weight, short_name};
-use crate::api::ObjectKey;
+use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight};
 
 /// From so many objects on, one message tells of all.
 pub const MANY: usize = 3;
@@ -13,10 +12,10 @@ const NAMED: usize = 12;
 
 /// Objects that share a cause: those that still fail for it, and all that were told of under it.
 pub struct Sharing<'a> {
-    pub failing: Vec<(&'a ObjectKey, &'a Story)>,
+    pub failing: Vec<(&'a Subject, &'a Story)>,
     /// Is somebody of them at it again, without having succeeded?
     pub trying: bool,
-    pub all: Vec<(ObjectKey, String)>,
+    pub all: Vec<(Subject, String)>,
     /// The message that tells of it.
     pub message: Option<String>,
 }
@@ -31,15 +30,15 @@ impl Sharing<'_> {
 /// Who was told of under a cause.
 pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
     let mut sharing = Sharing { failing: Vec::new(), trying: false, all: Vec::new(), message: None };
-    for (object, item) in &book.items {
+    for (about, item) in &book.items {
         for record in &item.records {
             let Some((_, message)) = record.cause.as_ref().filter(|(of, _)| of == cause) else { continue };
             sharing.message = sharing.message.or_else(|| message.clone());
-            sharing.all.push((object.clone(), record.thread.clone()));
+            sharing.all.push((about.clone(), record.thread.clone()));
             let story = item.story(&record.thread);
             sharing.trying |= story.is_some_and(|story| !story.over && story.head.tone == Tone::Working);
             let fails = story.filter(|story| cause_of(story).as_deref() == Some(cause));
-            sharing.failing.extend(fails.map(|story| (object, story)));
+            sharing.failing.extend(fails.map(|story| (about, story)));
         }
     }
     sharing
@@ -56,7 +55,7 @@ pub fn causes(book: &Book) -> Vec<String> {
 }
 
 /// The one message about all of them.
-pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
+pub fn head(failing: &[(&Subject, &Story)]) -> Option<Message> {
     let (_, first) = failing.first()?;
     let head = &first.head;
     let reason = first.cause.as_deref().and_then(|cause| cause.split(':').next()).unwrap_or("Failing");
@@ -75,7 +74,7 @@ pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
             count => format!("{count} objects fail for one cause: {reason}"),
         },
         text: head.text.clone(),
-        facts: vec![("Objects", named(failing.iter().map(|(object, _)| *object)))],
+        facts: vec![("Objects", named(failing.iter().map(|(about, _)| *about)))],
         excerpt: head.excerpt.clone(),
         next: head.next.clone(),
         links: Vec::new(),
@@ -83,8 +82,8 @@ pub fn head(failing: &[(&ObjectKey, &Story)]) -> Option<Message> {
 }
 
 /// None of them fails any more.
-pub fn over(all: &[(ObjectKey, String)]) -> Message {
-    let objects: BTreeSet<&ObjectKey> = all.iter().map(|(object, _)| object).collect();
+pub fn over(all: &[(Subject, String)]) -> Message {
+    let objects: BTreeSet<&Subject> = all.iter().map(|(about, _)| about).collect();
     let reason = match all.first().map(|(_, thread)| thread.as_str()) {
         Some(thread) if thread.starts_with(TROUBLE) => {
             thread[TROUBLE.len()..].split('/').next().unwrap_or_default()
@@ -110,9 +109,9 @@ pub fn over(all: &[(ObjectKey, String)]) -> Message {
 }
 
 /// Names of objects, the first of many.
-fn named<'a>(objects: impl ExactSizeIterator<Item = &'a ObjectKey>) -> String {
+fn named<'a>(objects: impl ExactSizeIterator<Item = &'a Subject>) -> String {
     let more = objects.len().saturating_sub(NAMED);
-    let names: Vec<String> = objects.take(NAMED).map(short_name).collect();
+    let names: Vec<String> = objects.take(NAMED).map(Subject::short_name).collect();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", names.join(", "))
 }

@@ -16,8 +16,7 @@ use super::destination::Destination;
 use super::outcome;
 use super::plan::{self, Next, Sending, Way};
 use super::sink::{Manner, Sink, SinkError, Trouble};
-use crate::announce::Weight;
-use crate::api::ObjectKey;
+use crate::announce::{Subject, Weight};
 
 /// First and longest pause after a failure that goes away by itself.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
@@ -43,7 +42,7 @@ pub type Open = Arc<
         + Sync,
 >;
 /// Hears that what is remembered of an object has changed.
-pub type Changed = Arc<dyn Fn(&ObjectKey) + Send + Sync>;
+pub type Changed = Arc<dyn Fn(&Subject) + Send + Sync>;
 
 /// Messages by what became of them.
 #[derive(Debug, Default)]
@@ -112,12 +111,12 @@ impl Desk {
     }
 
     /// What was marked is in an object's status now: it may be told of.
-    pub fn written(&self, object: &ObjectKey) {
+    pub fn written(&self, about: &Subject) {
         let mut book = self.book();
-        let Some(item) = book.items.get_mut(object) else { return };
+        let Some(item) = book.items.get_mut(about) else { return };
         item.written = item.marked;
         if let Some(pending) = item.pending.take() {
-            item.update(object, pending);
+            item.update(about, pending);
         }
         let due = !item.is_told(self.destination.manner())
             || item.records.iter().any(|record| record.cause.is_some());
@@ -293,14 +292,14 @@ impl Worker {
     fn remember(&self, note: impl FnOnce(&mut Book, std::time::Instant)) {
         let mut book = self.desk.book();
         note(&mut book, Instant::now().into_std());
-        let unwritten: Vec<ObjectKey> = book
+        let unwritten: Vec<Subject> = book
             .items
             .iter()
             .filter(|(_, item)| item.changes > item.marked)
-            .map(|(object, _)| object.clone())
+            .map(|(about, _)| about.clone())
             .collect();
         drop(book);
-        unwritten.iter().for_each(|object| (self.changed)(object));
+        unwritten.iter().for_each(|about| (self.changed)(about));
     }
 
     /// It passes again.
@@ -330,9 +329,9 @@ impl Worker {
         let manner = self.desk.destination.manner();
         let book = self.desk.book();
         let waiting = book.items.iter().filter(|(_, item)| !item.is_told(manner));
-        let objects: Vec<ObjectKey> = waiting.map(|(object, _)| object.clone()).collect();
+        let objects: Vec<Subject> = waiting.map(|(about, _)| about.clone()).collect();
         drop(book);
-        objects.iter().for_each(|object| (self.changed)(object));
+        objects.iter().for_each(|about| (self.changed)(about));
     }
 }
 

@@ -41,7 +41,7 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api::ObjectKey;
+use crate::announce::Subject;
 use crate::api::notifier::Notification;
 use book::Item;
 pub use book::Pending;
@@ -73,7 +73,7 @@ pub struct Marked {
 
 /// An object as it stands, for those who are to hear of it.
 pub struct Told<'a> {
-    pub object: &'a ObjectKey,
+    pub about: &'a Subject,
     pub to: &'a [Destination],
     /// What its status remembers.
     pub remembered: &'a [Notification],
@@ -100,17 +100,17 @@ impl Notifier {
     /// Takes an object's stories as they stand, and says what its status is to remember. Nothing of it
     /// is sent before `written`.
     pub fn mark(&self, told: &Told<'_>) -> Marked {
-        self.leave(told.object, told.to);
+        self.leave(told.about, told.to);
         let mut marked = Marked::default();
         for destination in told.to {
             let desk = self.desk(destination);
             let name = destination.name();
             let mut book = desk.book();
             let read = || Item::read(told.remembered, &name);
-            let item = book.items.entry(told.object.clone()).or_insert_with(read);
+            let item = book.items.entry(told.about.clone()).or_insert_with(read);
             let pending = told.pending.clone();
             let mut next = item.clone();
-            next.update(told.object, pending.clone());
+            next.update(told.about, pending.clone());
             item.pending = Some(pending);
             item.marked = item.changes;
             drop(book);
@@ -122,23 +122,23 @@ impl Notifier {
     }
 
     /// What was marked is in the object's status: what is due may be sent.
-    pub fn written(&self, object: &ObjectKey) {
-        self.all().iter().for_each(|desk| desk.written(object));
+    pub fn written(&self, about: &Subject) {
+        self.all().iter().for_each(|desk| desk.written(about));
     }
 
     /// This object is gone, or tells nobody any more.
-    pub fn forget(&self, object: &ObjectKey) {
-        self.leave(object, &[]);
+    pub fn forget(&self, about: &Subject) {
+        self.leave(about, &[]);
     }
 
     /// These objects are all there are.
-    pub fn keep_only(&self, objects: &BTreeSet<ObjectKey>) {
+    pub fn keep_only(&self, objects: &BTreeSet<Subject>) {
         let gone = |desk: &Arc<Desk>| {
             let book = desk.book();
-            book.items.keys().filter(|object| !objects.contains(*object)).cloned().collect::<Vec<_>>()
+            book.items.keys().filter(|about| !objects.contains(*about)).cloned().collect::<Vec<_>>()
         };
-        let gone: Vec<ObjectKey> = self.all().iter().flat_map(gone).collect();
-        gone.iter().for_each(|object| self.forget(object));
+        let gone: Vec<Subject> = self.all().iter().flat_map(gone).collect();
+        gone.iter().for_each(|about| self.forget(about));
     }
 
     /// Waits until all that can be sent is sent and remembered, but no longer than `limit`; then sends
@@ -169,10 +169,10 @@ impl Notifier {
     }
 
     /// Takes an object out of all desks but these. A desk that nobody tells anything ends.
-    fn leave(&self, object: &ObjectKey, but: &[Destination]) {
+    fn leave(&self, about: &Subject, but: &[Destination]) {
         self.desks().retain(|destination, (desk, _)| {
             let mut book = desk.book();
-            let left = !but.contains(destination) && book.items.remove(object).is_some();
+            let left = !but.contains(destination) && book.items.remove(about).is_some();
             let empty = left && book.items.is_empty();
             drop(book);
             if left {

@@ -4,29 +4,28 @@ use std::time::Instant;
 
 use super::book::{Book, HEAD, Item, Record, digest_of};
 use super::plan::{Sending, Task, Way};
-use crate::announce::{TROUBLE, Tone};
-use crate::api::ObjectKey;
+use crate::announce::{Subject, TROUBLE, Tone};
 
 /// It arrived, as `id` where the sink has ids. What is refused for good counts as told, too: it would
 /// be refused again.
 pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant) {
     let shown = digest_of(&sending.message);
     match &sending.task {
-        Task::Head { object, thread } => {
-            book.edited.insert((object.clone(), thread.clone()), now);
-            change(book, object, |item| head_told(item, thread, id, shown));
+        Task::Head { about, thread } => {
+            book.edited.insert((about.clone(), thread.clone()), now);
+            change(book, about, |item| head_told(item, thread, id, shown));
         }
-        Task::Reply { object, thread, reply } => {
-            change(book, object, |item| item.change(thread, |record| record.tell(reply)));
+        Task::Reply { about, thread, reply } => {
+            change(book, about, |item| item.change(thread, |record| record.tell(reply)));
         }
-        Task::Edit { object, thread } => {
-            book.edited.insert((object.clone(), thread.clone()), now);
-            change(book, object, |item| {
+        Task::Edit { about, thread } => {
+            book.edited.insert((about.clone(), thread.clone()), now);
+            change(book, about, |item| {
                 let over = item.story(thread).is_some_and(|story| story.over);
                 item.change(thread, |record| record.show(shown, over));
             });
         }
-        Task::Resolve { object, thread } => change(book, object, |item| {
+        Task::Resolve { about, thread } => change(book, about, |item| {
             let posted = item.record(thread).is_some_and(|record| record.message.is_some());
             if posted {
                 item.change(thread, |record| record.tell(&sending.message.id))
@@ -34,15 +33,15 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
                 item.forget(thread)
             }
         }),
-        Task::Close { object, thread } => change(book, object, |item| item.forget(thread)),
+        Task::Close { about, thread } => change(book, about, |item| item.forget(thread)),
         Task::Cause { cause, joined } => {
             book.causes.insert(cause.clone(), (now, shown));
             let message = match &sending.way {
                 Way::Edit { id } | Way::Post { thread: Some(id), .. } => Some(id.clone()),
                 Way::Post { thread: None, .. } | Way::Unsaid => id,
             };
-            for (object, thread) in joined {
-                change(book, object, |item| join(item, thread, (cause.clone(), message.clone())));
+            for (about, thread) in joined {
+                change(book, about, |item| join(item, thread, (cause.clone(), message.clone())));
             }
         }
         Task::CauseOver { cause } => cause_over(book, cause),
@@ -53,7 +52,7 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
 pub fn gone(book: &mut Book, sending: &Sending) {
     match &sending.task {
         Task::Head { .. } => {}
-        Task::Reply { object, thread, .. } | Task::Edit { object, thread } => change(book, object, |item| {
+        Task::Reply { about, thread, .. } | Task::Edit { about, thread } => change(book, about, |item| {
             let over = item.story(thread).is_none_or(|story| story.over);
             let is_reply = matches!(sending.task, Task::Reply { .. });
             item.change(thread, |record| {
@@ -63,10 +62,10 @@ pub fn gone(book: &mut Book, sending: &Sending) {
                 }
             });
         }),
-        Task::Resolve { object, thread } => {
-            change(book, object, |item| item.change(thread, |record| record.message = None));
+        Task::Resolve { about, thread } => {
+            change(book, about, |item| item.change(thread, |record| record.message = None));
         }
-        Task::Close { object, thread } => change(book, object, |item| item.forget(thread)),
+        Task::Close { about, thread } => change(book, about, |item| item.forget(thread)),
         Task::Cause { cause, .. } | Task::CauseOver { cause } => {
             for item in book.items.values_mut() {
                 of_cause(item, cause).iter().for_each(|thread| {
@@ -77,8 +76,8 @@ pub fn gone(book: &mut Book, sending: &Sending) {
     }
 }
 
-fn change(book: &mut Book, object: &ObjectKey, change: impl FnOnce(&mut Item)) {
-    if let Some(item) = book.items.get_mut(object) {
+fn change(book: &mut Book, about: &Subject, change: impl FnOnce(&mut Item)) {
+    if let Some(item) = book.items.get_mut(about) {
         change(item);
     }
 }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use super::book::{Book, HEAD, Item, Record, cause_of, digest_of};
 use super::cause;
 use super::sink::Manner;
-use crate::announce::{Message, Story, TROUBLE, Tone, Weight};
-use crate::api::ObjectKey;
+use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight};
 
 /// How long bad news waits for more of the kind.
 const GATHER: Duration = Duration::from_secs(3);
@@ -29,35 +28,35 @@ const CAUSE_PAUSE: Duration = Duration::from_secs(15);
 pub enum Task {
     /// The first message of a thread.
     Head {
-        object: ObjectKey,
+        about: Subject,
         thread: String,
     },
     Reply {
-        object: ObjectKey,
+        about: Subject,
         thread: String,
         reply: String,
     },
     /// The first message anew.
     Edit {
-        object: ObjectKey,
+        about: Subject,
         thread: String,
     },
     /// A trouble is over.
     Resolve {
-        object: ObjectKey,
+        about: Subject,
         thread: String,
     },
     /// The one message about these objects, new or joined by more.
     Cause {
         cause: String,
-        joined: Vec<(ObjectKey, String)>,
+        joined: Vec<(Subject, String)>,
     },
     CauseOver {
         cause: String,
     },
     /// The first message of a thread as it ended, after the end was told.
     Close {
-        object: ObjectKey,
+        about: Subject,
         thread: String,
     },
 }
@@ -86,13 +85,13 @@ pub enum Way {
 
 impl Task {
     /// The thread it belongs to, where it is one's.
-    pub fn thread(&self) -> Option<(ObjectKey, String)> {
+    pub fn thread(&self) -> Option<(Subject, String)> {
         match self {
-            Self::Head { object, thread }
-            | Self::Reply { object, thread, .. }
-            | Self::Edit { object, thread }
-            | Self::Resolve { object, thread }
-            | Self::Close { object, thread } => Some((object.clone(), thread.clone())),
+            Self::Head { about, thread }
+            | Self::Reply { about, thread, .. }
+            | Self::Edit { about, thread }
+            | Self::Resolve { about, thread }
+            | Self::Close { about, thread } => Some((about.clone(), thread.clone())),
             Self::Cause { .. } | Self::CauseOver { .. } => None,
         }
     }
@@ -102,7 +101,7 @@ impl Sending {
     /// What it speaks of, for sinks that have no threads to show it by.
     pub fn subject(&self) -> String {
         match (self.task.thread(), &self.task) {
-            (Some((object, thread)), _) => format!("{}/{}/{thread}", object.kind, object.key),
+            (Some((about, thread)), _) => format!("{about}/{thread}"),
             (None, Task::Cause { cause, .. } | Task::CauseOver { cause }) => format!("cause/{cause}"),
             (None, _) => String::new(),
         }
@@ -132,14 +131,14 @@ pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
     skip_untold(book, manner);
     let (mut candidates, mut bad) = (Vec::new(), BTreeMap::<String, Vec<Candidate>>::new());
     let mut still_due = BTreeMap::new();
-    for (object, item) in &book.items {
+    for (about, item) in &book.items {
         for record in &item.records {
-            let Some(sending) = of_thread(object, item, record, manner) else { continue };
-            let key = (object.clone(), record.thread.clone(), sending.message.id.clone());
+            let Some(sending) = of_thread(about, item, record, manner) else { continue };
+            let key = (about.clone(), record.thread.clone(), sending.message.id.clone());
             let since = book.due.get(&key).copied().unwrap_or(now);
             still_due.insert(key, since);
             let silent = matches!(sending.way, Way::Edit { .. });
-            let edited = book.edited.get(&(object.clone(), record.thread.clone())).filter(|_| silent);
+            let edited = book.edited.get(&(about.clone(), record.thread.clone())).filter(|_| silent);
             let hold = item.story(&record.thread).filter(|_| !record.has_told(HEAD)).map(|story| story.hold);
             let since = since + hold.unwrap_or_default();
             let due = edited.map_or(since, |edited| since.max(*edited + EDIT_PAUSE));
@@ -152,10 +151,9 @@ pub fn next(book: &mut Book, manner: Manner, now: Instant) -> Next {
     }
     book.due = still_due;
     let items = &book.items;
-    let is_told_of = |object: &ObjectKey, thread: &str| {
-        items.get(object).is_some_and(|item| item.record(thread).is_some())
-    };
-    book.edited.retain(|(object, thread), _| is_told_of(object, thread));
+    let is_told_of =
+        |about: &Subject, thread: &str| items.get(about).is_some_and(|item| item.record(thread).is_some());
+    book.edited.retain(|(about, thread), _| is_told_of(about, thread));
     for (cause, bad) in bad {
         candidates.extend(gathered(book, &cause, bad, manner, now));
     }
@@ -198,15 +196,15 @@ fn skip_untold(book: &mut Book, manner: Manner) {
 }
 
 /// The next thing of one thread, if there is any.
-fn of_thread(object: &ObjectKey, item: &Item, record: &Record, manner: Manner) -> Option<Sending> {
-    let (object, thread) = (object.clone(), record.thread.clone());
+fn of_thread(about: &Subject, item: &Item, record: &Record, manner: Manner) -> Option<Sending> {
+    let (about, thread) = (about.clone(), record.thread.clone());
     let Some(story) = item.story(&record.thread) else {
-        return over(object, item, record);
+        return over(about, item, record);
     };
     if !record.has_told(HEAD) {
         // While a message about many objects speaks for it, it says nothing of its own.
         let way = Way::Post { thread: None, loud: false };
-        let head = Sending { task: Task::Head { object, thread }, message: story.head.clone(), way };
+        let head = Sending { task: Task::Head { about, thread }, message: story.head.clone(), way };
         return record.cause.is_none().then_some(head);
     }
     if let Some(reply) = story.replies.iter().find(|reply| !record.has_told(&reply.id)) {
@@ -215,15 +213,15 @@ fn of_thread(object: &ObjectKey, item: &Item, record: &Record, manner: Manner) -
         let spoken_for = record.cause.is_some() && (same || reply.tone == Tone::Good);
         let loud = reply.weight == Weight::Loud && !spoken_for;
         let way = Way::Post { thread: record.message.clone().filter(|_| manner == Manner::Threads), loud };
-        let task = Task::Reply { object, thread, reply: reply.id.clone() };
+        let task = Task::Reply { about, thread, reply: reply.id.clone() };
         return Some(Sending { task, message: reply.clone(), way });
     }
     let id = record.message.clone().filter(|_| manner != Manner::Lines && !record.shows(story))?;
-    Some(Sending { task: Task::Edit { object, thread }, message: story.head.clone(), way: Way::Edit { id } })
+    Some(Sending { task: Task::Edit { about, thread }, message: story.head.clone(), way: Way::Edit { id } })
 }
 
 /// A trouble that is over: its end is told to whoever was told of it.
-fn over(object: ObjectKey, item: &Item, record: &Record) -> Option<Sending> {
+fn over(about: Subject, item: &Item, record: &Record) -> Option<Sending> {
     let thread = record.thread.clone();
     let message = item.resolved.get(&thread)?.clone();
     if record.cause.is_some() {
@@ -233,10 +231,10 @@ fn over(object: ObjectKey, item: &Item, record: &Record) -> Option<Sending> {
         // One trouble may have taken the other's place.
         let loud = !item.stories.iter().any(|story| story.thread.starts_with(TROUBLE));
         let way = Way::Post { thread: record.message.clone(), loud };
-        return Some(Sending { task: Task::Resolve { object, thread }, message, way });
+        return Some(Sending { task: Task::Resolve { about, thread }, message, way });
     }
     let id = record.message.clone()?;
-    Some(Sending { task: Task::Close { object, thread }, message, way: Way::Edit { id } })
+    Some(Sending { task: Task::Close { about, thread }, message, way: Way::Edit { id } })
 }
 
 /// News that people hear of, and would rather not.
@@ -266,13 +264,13 @@ fn gathered(
         bad.iter_mut().for_each(|candidate| candidate.due += GATHER);
         return bad;
     };
-    let joined: Vec<(ObjectKey, String)> =
+    let joined: Vec<(Subject, String)> =
         bad.iter().filter_map(|candidate| candidate.sending.task.thread()).collect();
-    let news: Vec<(&ObjectKey, &Story)> = joined
+    let news: Vec<(&Subject, &Story)> = joined
         .iter()
-        .filter_map(|(object, thread)| {
-            let (object, item) = book.items.get_key_value(object)?;
-            Some((object, item.story(thread)?))
+        .filter_map(|(about, thread)| {
+            let (about, item) = book.items.get_key_value(about)?;
+            Some((about, item.story(thread)?))
         })
         .collect();
     let fresh = book.causes.get(cause).is_none_or(|(last, _)| now.duration_since(*last) < FRESH);

@@ -11,6 +11,7 @@ mod rules;
 mod runs;
 mod scale;
 mod secrets;
+mod told;
 mod world;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! What a team reads in Slack, from the whole agent: threads of good and bad builds and rollouts, many
 //! failures at once, a Slack that is away, and what a person must mend.
 
+mod repository;
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 

@@ -21,6 +21,7 @@ use super::apply;
 use super::events::Events;
 use super::kinds::{Custom, read_status};
 use super::ledger::{Ledger, version};
+use super::memory;
 use super::requests::{Requests, told_status};
 use super::secrets;
 use super::watch::{self, Missing};
@@ -273,6 +274,14 @@ impl Home for ClusterHome {
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>> {
         secrets::get(&self.shared.cluster.client, namespace, name).boxed()
+    }
+
+    fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>> {
+        memory::read(&self.shared.cluster).boxed()
+    }
+
+    fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
+        async move { memory::keep(&self.shared.cluster, &memory).await }.boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

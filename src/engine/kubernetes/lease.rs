@@ -24,6 +24,8 @@ use super::{Cluster, MANAGED_BY, MANAGER};
 use crate::api::Class;
 use record::Verdict;
 
+/// Name of the Lease in the agent's own namespace.
+pub const NAME: &str = "opsy";
 /// Giving up is a favour to the next agent: it does not hold up our end for longer.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(5);
 

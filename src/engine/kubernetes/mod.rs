@@ -10,6 +10,7 @@ pub mod job;
 mod kinds;
 pub mod lease;
 mod ledger;
+mod memory;
 mod ownership;
 pub mod pod;
 mod requests;

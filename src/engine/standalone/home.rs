@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::disk;
 use super::secrets::Secrets;
+use super::{disk, memory_file, objects_dir};
 use crate::api::{Class, Key, Kind, ObjectKey, Owner};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
@@ -47,6 +47,8 @@ pub struct Stored {
 /// Objects and status of one state folder.
 pub struct StateFolder {
     dir: PathBuf,
+    /// What the agent itself remembers.
+    memory: PathBuf,
     objects: Arc<Objects>,
     stored: Mutex<BTreeMap<ObjectKey, Stored>>,
     documents: Mutex<BTreeMap<ObjectKey, Json>>,
@@ -59,14 +61,15 @@ pub struct StateFolder {
 impl StateFolder {
     /// Reads what the folder holds.
     pub fn open(
-        dir: PathBuf,
+        state: &Path,
         objects: Arc<Objects>,
         secrets: Secrets,
         now: fn() -> Timestamp,
     ) -> io::Result<Self> {
+        let (dir, memory) = (objects_dir(state), memory_file(state));
         let stored = Mutex::new(read_all(&dir)?.into_iter().collect());
         let (documents, turn) = (Mutex::default(), Mutex::default());
-        Ok(Self { dir, objects, stored, documents, turn, secrets, now })
+        Ok(Self { dir, memory, objects, stored, documents, turn, secrets, now })
     }
 
     /// Takes the documents as the whole of what there is. Objects to delete stay, marked as deleted, until
@@ -231,6 +234,19 @@ impl Home for StateFolder {
         futures::future::ready(self.secrets.in_any_case(namespace, name)).boxed()
     }
 
+    fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>> {
+        let text = match std::fs::read_to_string(&self.memory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => text.map(Some).map_err(|error| unkept("give", &error)),
+        };
+        futures::future::ready(text).boxed()
+    }
+
+    fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
+        let kept = disk::replace(&self.memory, memory.as_bytes());
+        futures::future::ready(kept.map_err(|error| unkept("take", &error))).boxed()
+    }
+
     fn unapplied(&self, _: &ObjectKey) -> Option<(&'static str, String)> {
         // Objects are the documents themselves.
         None
@@ -279,6 +295,11 @@ fn full(object: &ObjectKey, error: &io::Error) -> HomeError {
             "the state folder does not take the status of {object}: {error}; nothing new is started until it does"
         ),
     }
+}
+
+fn unkept(what: &str, error: &io::Error) -> HomeError {
+    let message = format!("the state folder does not {what} what the agent remembers: {error}");
+    HomeError { class: Class::TRANSIENT, message }
 }
 
 /// Puts the objects of one kind into their store and wakes them.

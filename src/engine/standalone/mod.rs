@@ -4,6 +4,7 @@
 //! ```text
 //! STATE/lock                                   held by the agent
 //! STATE/objects/<Kind>/<namespace>/<name>.json generation, resourceVersion, status (fsynced)
+//! STATE/memory.json                            what the agent itself remembers
 //! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
 //! STATE/clone/                                 the bare clone
 //! ```
@@ -20,6 +21,11 @@ use std::path::{Path, PathBuf};
 /// Folder of the objects' state.
 pub fn objects_dir(state: &Path) -> PathBuf {
     state.join("objects")
+}
+
+/// What the agent itself remembers.
+pub fn memory_file(state: &Path) -> PathBuf {
+    state.join("memory.json")
 }
 
 /// Folder of the runs.

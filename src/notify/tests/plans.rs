@@ -8,7 +8,7 @@ use super::super::book::{Book, Item, Pending};
 use super::super::outcome;
 use super::super::plan::{self, Next, Sending, Way};
 use super::super::sink::Manner;
-use crate::announce::{Message, Story, Tone, Weight};
+use crate::announce::{Message, Story, Subject, Tone, Weight};
 use crate::api::{Key, Kind, ObjectKey};
 
 /// One destination with its book, and what arrived there.
@@ -20,8 +20,9 @@ struct Place {
     sent: Vec<String>,
 }
 
-fn object(name: &str) -> ObjectKey {
-    ObjectKey { kind: Kind::PackerBuilder, key: Key { namespace: "default".into(), name: name.into() } }
+fn object(name: &str) -> Subject {
+    let key = Key { namespace: "default".into(), name: name.into() };
+    Subject::Object(ObjectKey { kind: Kind::PackerBuilder, key })
 }
 
 fn message(id: &str, tone: Tone, weight: Weight, title: &str) -> Message {

@@ -14,28 +14,34 @@ use crate::world::{Agent, World};
 const LEASE: &str = "3s";
 
 /// What a replica needs beside the world: the account of the chart, in a kubeconfig.
-struct Replicas {
-    world: World,
-    place: Place,
+pub struct Replicas {
+    pub world: World,
+    pub place: Place,
     kubeconfig: PathBuf,
 }
 
-struct Replica {
-    agent: Agent,
+pub struct Replica {
+    pub agent: Agent,
     log: PathBuf,
     address: String,
 }
 
 impl Replicas {
     async fn new() -> Self {
-        let (world, place) =
-            (tokio::task::spawn_blocking(World::empty).await.expect("a world"), Place::new().await);
-        let namespace = place.namespace.as_str();
         // A repository whose objects do nothing: it is about who works, not about the work.
         let builder = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\n\
                        spec:\n  region: us-east-1\n  suspend: true\n  builder: {dir: packer}\n";
-        let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n");
-        world.push(&[("opsy.yaml", Some(&settings)), ("node.yaml", Some(builder))], "policy: first");
+        Self::of("", &[("node.yaml", builder)]).await
+    }
+
+    /// Replicas of a repository with these files, and these settings beside its owner and namespace.
+    pub async fn of(settings: &str, files: &[(&str, &str)]) -> Self {
+        let (world, place) =
+            (tokio::task::spawn_blocking(World::empty).await.expect("a world"), Place::new().await);
+        let namespace = place.namespace.as_str();
+        let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n{settings}");
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
+        world.push(&[files, vec![("opsy.yaml", Some(settings.as_str()))]].concat(), "policy: first");
         let token = place.kubectl(&["create", "token", "opsy"], "");
         for rule in cluster_rules(&place) {
             place.kubectl(&["apply", "-f", "-"], &rule.to_string());
@@ -54,13 +60,18 @@ impl Replicas {
     }
 
     fn start(&self, name: &str) -> Replica {
+        self.start_with(name, &[])
+    }
+
+    pub fn start_with(&self, name: &str, environment: &[(&str, &str)]) -> Replica {
         let log = self.world.root().join(format!("{name}.log"));
         let mut opsy: Command = self.world.opsy();
         opsy.env("OPSY_KUBECONFIG", &self.kubeconfig)
             .env("OPSY_STATE", self.world.root().join(name))
             .env("OPSY_IDENTITY", name)
             .env("OPSY_LISTEN", "127.0.0.1:0")
-            .env("OPSY_LEASE_DURATION", LEASE);
+            .env("OPSY_LEASE_DURATION", LEASE)
+            .envs(environment.iter().copied());
         let agent = self.world.start_logged(opsy, &log);
         let address = self.world.wait("the address", || {
             let lines = read(&log);
@@ -74,7 +85,7 @@ impl Replicas {
     }
 
     /// Waits until a replica works: it leads, and has taken a commit over.
-    fn works(&self, replica: &Replica) {
+    pub fn works(&self, replica: &Replica) {
         crate::bed::wait_for("the replica works", SOON, || {
             let (code, words) = replica.ready();
             // A replica that has ended will never work.
@@ -123,7 +134,7 @@ fn cluster_rules(place: &Place) -> [Value; 2] {
 }
 
 /// The tests' own threads wait here: nothing else runs on this runtime.
-async fn blocking(work: impl FnOnce() + Send + 'static) {
+pub async fn blocking(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work).await.expect("the test passes");
 }
 

@@ -1,0 +1,108 @@
+//! Handing the synced commit over to the home, again and again until it takes it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{reconcilers, render};
+use crate::api::{ObjectKey, Owner};
+use crate::engine::objects::Objects;
+use crate::engine::{Home, Load};
+use crate::git::backoff;
+use crate::manifest::{ObjectSet, Severity};
+use crate::sync::{Synced, prune};
+use crate::telemetry::health::{Health, Stage};
+
+/// First and longest wait before a commit that the home did not take is handed over again: a full disk
+/// or an API server that is away may take minutes, and a try costs little.
+const LOAD_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// How it went the last time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why nothing was pruned, where something should have been.
+    pub kept: Option<String>,
+    /// Why the commit was not taken over at all.
+    pub failed: Option<String>,
+}
+
+/// From the sync to the home.
+pub struct Takeover {
+    pub objects: Arc<Objects>,
+    pub home: Arc<dyn Home>,
+    /// Owner where `opsy.yaml` names none.
+    pub owner: Owner,
+    pub health: Arc<Health>,
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    /// The commit whose objects the home holds.
+    pub loaded: watch::Sender<Option<Arc<Synced>>>,
+    pub last: watch::Sender<Outcome>,
+}
+
+impl Takeover {
+    /// Hands the synced commit to the home; answers how often in a row that has failed now.
+    pub async fn try_again(&self, failures: u32) -> u32 {
+        let failed = self.load(failures > 0).await.err();
+        self.last.send_modify(|last| last.failed = failed.as_ref().map(ToString::to_string));
+        let Some(error) = failed else { return 0 };
+        tracing::error!(%error, "the commit cannot be taken over: trying again");
+        failures + 1
+    }
+
+    /// Hands the synced commit to the home. Its problems are told once, not at every try.
+    pub async fn load(&self, again: bool) -> anyhow::Result<()> {
+        let Some(synced) = self.synced.borrow().clone() else { return Ok(()) };
+        self.home.ready().await?;
+        let owner = reconcilers::owner_of(&synced, &self.owner);
+        let known: BTreeSet<ObjectKey> = self.home.known(&owner).into_iter().collect();
+        let pruning = prune::decide(&known, &synced.set);
+        let written: BTreeSet<_> = synced.set.documents.iter().map(|document| &document.object).collect();
+        let is_kept = |object: &&ObjectKey| !written.contains(object) && !pruning.remove.contains(object);
+        let kept: Vec<ObjectKey> = known.iter().filter(is_kept).cloned().collect();
+        let reason = if synced.set.complete() { "PruneRefused" } else { "ManifestBroken" };
+        let why = pruning.refused.iter().map(|why| (reason, why.clone()));
+        self.objects.keep(kept.iter().cloned().zip(why.cycle()).collect());
+        self.last.send_modify(|last| last.kept = pruning.refused.clone());
+        if !again {
+            tell_problems(&synced.set, pruning.refused.as_deref());
+        }
+        let files = synced.clone();
+        // Read only when an object turns up that has no status.
+        let seeds = std::sync::LazyLock::new(move || render::seeds(&files.status_files));
+        let commit = Load {
+            documents: synced.set.documents.clone(),
+            owner,
+            remove: pruning.remove,
+            kept,
+            seed: Box::new(move |object| seeds.get(object).cloned()),
+        };
+        self.home.load(commit).await?;
+        self.loaded.send_replace(Some(synced));
+        self.health.enter(Stage::Working);
+        Ok(())
+    }
+}
+
+/// Until a failed take-over is tried again; for ever where none failed.
+pub async fn pause_after(failures: u32) {
+    let (first, most) = LOAD_AGAIN;
+    match failures {
+        0 => futures::future::pending().await,
+        _ => backoff::pause(backoff::after(failures, first, most, backoff::random())).await,
+    }
+}
+
+/// What a person must mend in the repository. Errors: they are shown on a terminal too.
+fn tell_problems(set: &ObjectSet, kept: Option<&str>) {
+    for problem in &set.problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Note => tracing::warn!("{problem}"),
+        }
+    }
+    if let Some(why) = kept {
+        tracing::error!("nothing is pruned: {why}");
+    }
+}

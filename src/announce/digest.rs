@@ -1,0 +1,180 @@
+//! The digest of a day: how everything stands, and what has happened since the day before.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Around, Message, Subject, Tone, Weight, message, short_name};
+use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, PUBLISHED, READY, RECONCILING, STALLED};
+use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
+
+/// What has happened since then is told.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// Names that are spelled out.
+const NAMED: usize = 12;
+/// Reasons for which people let an object rest.
+const ON_PURPOSE: [&str; 2] = ["Suspended", "Disabled"];
+
+/// Everything there is; an object nobody has looked at yet has an empty status.
+pub struct Inventory<'a> {
+    pub builders: Vec<(ObjectKey, &'a PackerBuilderStatus)>,
+    pub refreshers: Vec<(ObjectKey, &'a AMIRefresherStatus)>,
+    /// The repository's own conditions.
+    pub repository: &'a [Condition],
+}
+
+/// How an object stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Well,
+    UnderWay,
+    Resting,
+    HeldUp,
+    NeedsPerson,
+}
+
+/// The digest, in one message.
+pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'_>) -> Message {
+    let standings = standings(inventory);
+    let named = |which: Stands| -> Vec<String> {
+        standings
+            .iter()
+            .filter(|(_, stands, _)| *stands == which)
+            .map(|(name, _, why)| words(name, why))
+            .collect()
+    };
+    let (persons, held) = (named(Stands::NeedsPerson), named(Stands::HeldUp));
+    let failing: Vec<&Condition> =
+        inventory.repository.iter().filter(|found| found.status == "False").collect();
+    let tone = if !persons.is_empty() || !failing.is_empty() {
+        Tone::Person
+    } else if !held.is_empty() {
+        Tone::Bad
+    } else {
+        Tone::Good
+    };
+    let title =
+        format!("{}: {}, {}", subject.short_name(), counted(inventory), verdict(persons.len(), held.len()));
+    let mut digest = message("head", "Digest", tone, Weight::Milestone, title);
+    let said = failing.iter().filter_map(|found| found.message.as_deref());
+    digest.text = said.collect::<Vec<_>>().join("; ");
+    let since = around.now - DAY;
+    let lists = [
+        ("Need a person", persons),
+        ("Held up", held),
+        ("Under way", named(Stands::UnderWay)),
+        ("Paused", named(Stands::Resting)),
+        ("Built", built(inventory, since)),
+        ("Failed builds", failed_builds(inventory, since)),
+        ("Rolled out", rolled_out(inventory, since, "Done")),
+        ("Failed rollouts", rolled_out(inventory, since, "Failed")),
+        ("Drift", drift(inventory)),
+    ];
+    digest.facts = lists.into_iter().filter_map(|(name, list)| Some((name, listed(&list)?))).collect();
+    digest.facts.extend(around.commit.map(|commit| ("Commit", around.commit_words(commit))));
+    digest.next = (tone != Tone::Good).then(|| "`opsy status` says why.".to_owned());
+    digest.links = around.commit.and_then(|commit| around.commit_link(commit)).into_iter().collect();
+    digest
+}
+
+fn standings(inventory: &Inventory<'_>) -> Vec<(String, Stands, String)> {
+    let builders = inventory.builders.iter().map(|(object, status)| (object, status.conditions.as_deref()));
+    let refreshers =
+        inventory.refreshers.iter().map(|(object, status)| (object, status.conditions.as_deref()));
+    let all = builders.chain(refreshers).map(|(object, conditions)| {
+        let (stands, why) = stands(conditions.unwrap_or_default());
+        (short_name(object), stands, why.to_owned())
+    });
+    all.collect()
+}
+
+/// How an object stands, and for which reason.
+fn stands(conditions: &[Condition]) -> (Stands, &str) {
+    let find = |kind: &str, status: &str| {
+        let found = conditions.iter().find(|found| found.r#type == kind && found.status == status)?;
+        Some(found.reason.as_deref().unwrap_or_default())
+    };
+    let beside = [APPLIED, PUBLISHED, NOTIFIED].into_iter().find_map(|kind| find(kind, "False"));
+    match (find(STALLED, "True"), beside, find(READY, "False")) {
+        (Some(why), _, _) => (Stands::NeedsPerson, why),
+        (None, Some(why), _) => (Stands::HeldUp, why),
+        (None, None, Some(_)) if conditions::is_true(conditions, RECONCILING) => (Stands::UnderWay, ""),
+        (None, None, Some(why)) if ON_PURPOSE.contains(&why) => (Stands::Resting, ""),
+        (None, None, Some(why)) => (Stands::HeldUp, why),
+        (None, None, None) if find(READY, "True").is_none() => (Stands::UnderWay, ""),
+        (None, None, None) => (Stands::Well, ""),
+    }
+}
+
+fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
+    let of = |(object, status): &(ObjectKey, &PackerBuilderStatus)| {
+        let runs = status.history.iter().flatten().filter(|run| run.result == "Succeeded");
+        let runs = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since));
+        let image = |run: &crate::api::builder::RunRecord| run.images.iter().flatten().next().cloned();
+        let name = short_name(object);
+        runs.map(|run| format!("{name} {}", image(run).unwrap_or_default())).collect::<Vec<_>>()
+    };
+    inventory.builders.iter().flat_map(of).collect()
+}
+
+fn failed_builds(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
+    let of = |(object, status): &(ObjectKey, &PackerBuilderStatus)| {
+        let failed = |result: &str| matches!(result, "Failed" | "TimedOut" | "Lost");
+        let runs = status.history.iter().flatten().filter(|run| failed(&run.result));
+        let count = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since)).count();
+        (count > 0).then(|| words(&short_name(object), &count.to_string()))
+    };
+    inventory.builders.iter().filter_map(of).collect()
+}
+
+fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: &str) -> Vec<String> {
+    let of = |(object, status): &(ObjectKey, &AMIRefresherStatus)| {
+        let name = short_name(object);
+        let records = status.history.iter().flatten().filter(|record| record.result == result);
+        let records = records.filter(|record| record.finished_at.is_some_and(|ended| ended >= since));
+        records.map(|record| format!("{name} {}", record.target)).collect::<Vec<_>>()
+    };
+    inventory.refreshers.iter().flat_map(of).collect()
+}
+
+/// Node groups that run another image than they should.
+fn drift(inventory: &Inventory<'_>) -> Vec<String> {
+    let of = |(object, status): &(ObjectKey, &AMIRefresherStatus)| {
+        let drifted = status.drifted.filter(|drifted| *drifted > 0)?;
+        let groups = if drifted == 1 { "1 node group".to_owned() } else { format!("{drifted} node groups") };
+        Some(words(&short_name(object), &groups))
+    };
+    inventory.refreshers.iter().filter_map(of).collect()
+}
+
+fn words(name: &str, why: &str) -> String {
+    if why.is_empty() { name.to_owned() } else { format!("{name} ({why})") }
+}
+
+fn counted(inventory: &Inventory<'_>) -> String {
+    let many = |count: usize, word: &str| {
+        if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+    };
+    format!(
+        "{} and {}",
+        many(inventory.builders.len(), "builder"),
+        many(inventory.refreshers.len(), "refresher")
+    )
+}
+
+fn verdict(persons: usize, held: usize) -> String {
+    let persons = match persons {
+        0 => None,
+        1 => Some("1 needs a person".to_owned()),
+        many => Some(format!("{many} need a person")),
+    };
+    let held = (held > 0).then(|| format!("{held} held up"));
+    let parts: Vec<String> = persons.into_iter().chain(held).collect();
+    if parts.is_empty() { "all well".to_owned() } else { parts.join(", ") }
+}
+
+/// The first of many; nothing of none.
+fn listed(names: &[String]) -> Option<String> {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let first = names.get(..NAMED.min(names.len()))?;
+    (!first.is_empty()).then(|| format!("{}{more}", first.join(", ")))
+}

@@ -1,0 +1,81 @@
+//! Whom a story is about.
+
+use std::fmt;
+
+use crate::api::{Kind, ObjectKey};
+
+/// Whom a story is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Object(ObjectKey),
+    /// The repository, by its name: what has no object, or concerns all of them.
+    Repository(String),
+}
+
+impl From<&ObjectKey> for Subject {
+    fn from(object: &ObjectKey) -> Self {
+        Self::Object(object.clone())
+    }
+}
+
+/// As machines sort by it: unique, and the same for ever.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(object) => object.fmt(f),
+            Self::Repository(name) => write!(f, "Repository/{name}"),
+        }
+    }
+}
+
+impl Subject {
+    /// As people call it.
+    pub fn short_name(&self) -> String {
+        match self {
+            Self::Object(object) => short_name(object),
+            Self::Repository(name) => format!("repository {name}"),
+        }
+    }
+
+    /// Its own name, which is no part of why it fails.
+    pub fn own_name(&self) -> &str {
+        match self {
+            Self::Object(object) => &object.key.name,
+            Self::Repository(name) => name,
+        }
+    }
+}
+
+/// An object as people call it: its name, and its namespace where that is not `default`.
+pub fn short_name(object: &ObjectKey) -> String {
+    match object.key.namespace.as_str() {
+        "default" | "" => object.key.name.clone(),
+        namespace => format!("{namespace}/{}", object.key.name),
+    }
+}
+
+/// An object as `opsy` takes it on its command line.
+pub fn argument(object: &ObjectKey) -> String {
+    let kind = match object.kind {
+        Kind::PackerBuilder => "packerbuilder",
+        Kind::AMIRefresher => "amirefresher",
+    };
+    match object.key.namespace.as_str() {
+        "default" | "" => format!("{kind}/{}", object.key.name),
+        namespace => format!("{kind}/{} -n {namespace}", object.key.name),
+    }
+}
+
+/// Why something failed without what is its own: its name, ids and numbers. Those that fail for one cause
+/// have equal ones.
+pub fn cause(own_name: &str, reason: &str, words: &str) -> String {
+    let anonymous = words.replace(own_name, "*");
+    let mut cause = format!("{reason}: ");
+    for word in anonymous.split_whitespace() {
+        let numbered = word.chars().any(|c| c.is_ascii_digit());
+        cause.push_str(if numbered { "#" } else { word });
+        cause.push(' ');
+    }
+    cause.truncate(cause.trim_end().len());
+    cause
+}

@@ -1,0 +1,76 @@
+//! Replicas that tell people: what the next one must know lies in the cluster.
+
+use serde_json::{Value, json};
+
+use super::replicas::{Replicas, blocking};
+use crate::chat::{CHANNEL, Chat, TOKEN};
+
+const NOTIFIER: &str =
+    "notifier:\n  slack:\n    channelIDs: [C0DEMO0001]\n    secret: team-slack\npublish: {enabled: false}\n";
+const REFRESHER: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\nmetadata:\n  name: demo\nspec:\n  \
+    region: us-east-1\n  clusterName: demo\n  refreshConfig: {enable: false}\n  timeOuts: {controllerTimer: 2s}\n";
+const BROKEN: &str =
+    "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: web\nspec:\n  regoin: x\n";
+
+/// Titles of the channel, thread by thread.
+fn threads(chat: &Chat) -> Vec<Vec<String>> {
+    let title = |message: &Value| {
+        message["text"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+    };
+    let thread = |first: &Value| {
+        let replies = first["replies"].as_array().cloned().unwrap_or_default();
+        std::iter::once(title(first)).chain(replies.iter().map(title)).collect()
+    };
+    chat.messages(CHANNEL).iter().map(thread).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_takes_over_while_slack_is_away_goes_on_where_the_other_was_killed() {
+    let replicas = Replicas::of(NOTIFIER, &[("demo.yaml", REFRESHER), ("web.yaml", BROKEN)]).await;
+    blocking(move || {
+        let (world, place) = (&replicas.world, &replicas.place);
+        let secret = format!("--from-literal=token={TOKEN}");
+        place.kubectl(&["create", "secret", "generic", "team-slack", &secret], "");
+        let chat = Chat::start();
+        let api = format!("{}/api/", chat.url);
+        let environment = [("OPSY_SLACK_API", api.as_str())];
+        world.account.fault(json!({ "kind": "deny", "service": "eks", "operation": "ListNodegroups" }));
+        let first = replicas.start_with("first", &environment);
+        replicas.works(&first);
+        world.wait("both threads", || {
+            let told = threads(&chat);
+            let has = |words: &str| told.iter().any(|thread| thread[0].contains(words));
+            (has("AwsDenied") && has("ManifestBroken")).then_some(())
+        });
+        // What was told is kept before the first one dies.
+        let kept = |path: &str, object: &[&str]| {
+            let arguments = [object, &["-o", path][..]].concat();
+            place.kubectl(&[&["get"], &arguments[..]].concat(), "").contains("ManifestBroken/").then_some(())
+        };
+        world.wait("the Lease to remember", || kept("jsonpath={.metadata.annotations}", &["lease", "opsy"]));
+        let status = || place.kubectl(&["get", "ar", "demo", "-o", "jsonpath={.status.notifications}"], "");
+        world.wait("the status to remember", || status().contains("head").then_some(()));
+
+        chat.control("down", json!({}));
+        first.agent.kill();
+        world.account.clear_faults();
+        world.push(&[("web.yaml", None)], "policy: no web");
+        let second = replicas.start_with("second", &environment);
+        replicas.works(&second);
+        chat.control("clock", json!({ "advance": 3600 }));
+        let notified = r#"jsonpath={.status.conditions[?(@.type=="Notified")].status}"#;
+        world.wait("the status to say that nothing passes", || {
+            (place.kubectl(&["get", "ar", "demo", "-o", notified], "") == "False").then_some(())
+        });
+        chat.control("up", json!({}));
+        world.wait("both to be over", || {
+            let told = threads(&chat);
+            let over = told.iter().filter(|thread| thread.iter().any(|told| told.contains("is over")));
+            (over.count() == 2).then_some(())
+        });
+        let told = threads(&chat);
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(told.iter().all(|thread| thread.len() == 2), "nothing twice: {told:#?}");
+    })
+    .await;
+}
