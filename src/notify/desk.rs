@@ -162,7 +162,7 @@ impl Worker {
             self.desk.idle.send_replace(true);
             return std::future::pending().await;
         }
-        let manner = self.sink.as_ref().map_or(self.desk.destination.manner(), |sink| sink.manner());
+        let manner = self.desk.destination.manner();
         let next = plan::next(&mut self.desk.book(), manner, Instant::now().into_std());
         match next {
             Next::Send(sending) => self.send(*sending, manner).await,
@@ -219,7 +219,7 @@ impl Worker {
         let sent = async {
             match &sending.way {
                 Way::Post { thread, loud } => {
-                    let lines = sink.manner() == Manner::Lines;
+                    let lines = self.desk.destination.manner() == Manner::Lines;
                     let thread = if lines { Some(subject.as_str()) } else { thread.as_deref() };
                     sink.post(&sending.message, thread, *loud).await
                 }

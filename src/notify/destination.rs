@@ -138,6 +138,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn manners_are_what_services_can_do() {
+        let all = json!({"slack": {"secret": "s", "channelIDs": ["C1"]}, "discord": {"secret": "d"},
+            "sns": {"topicARN": "arn"}, "ses": {"from": "a@b", "to": ["c@d"]}, "webhook": {"secret": "w"}});
+        let notifier = serde_json::from_value(all).expect("a notifier");
+        let all = Destination::of(Some(&notifier), "ops", Some("us-east-1"));
+        let manners: Vec<Manner> = all.iter().map(Destination::manner).collect();
+        use Manner::{Edits, Lines, Threads};
+        assert_eq!(manners, [Threads, Edits, Lines, Lines, Lines]);
+    }
+
     fn names(notifier: serde_json::Value) -> Vec<String> {
         let notifier = serde_json::from_value(notifier).expect("a notifier");
         Destination::of(Some(&notifier), "ops", Some("us-east-1")).iter().map(Destination::name).collect()

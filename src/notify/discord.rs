@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::announce::{Link, Message, Tone};
 
 use super::http::{Address, Answer, Http};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sink::{Sink, SinkError, Trouble};
 use super::text::{address, clean, discord, excerpt, fit, line, plain};
 
 const WHO: &str = "Discord";
@@ -87,10 +87,6 @@ impl Hook {
 }
 
 impl Sink for Hook {
-    fn manner(&self) -> Manner {
-        Manner::Edits
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

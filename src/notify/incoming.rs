@@ -9,7 +9,7 @@ use crate::announce::Message;
 
 use super::blocks;
 use super::http::{Address, Answer, Http, rate_limited};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sink::{Sink, SinkError, Trouble};
 
 const WHO: &str = "Slack";
 
@@ -72,10 +72,6 @@ impl Incoming {
 }
 
 impl Sink for Incoming {
-    fn manner(&self) -> Manner {
-        Manner::Lines
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

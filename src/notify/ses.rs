@@ -8,7 +8,7 @@ use crate::announce::Message;
 
 use super::plain;
 use super::sdk::{self, Call};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sink::{Sink, SinkError, Trouble};
 
 /// One sender and everybody who gets its mail.
 pub struct Mail {
@@ -99,10 +99,6 @@ impl Mail {
 }
 
 impl Sink for Mail {
-    fn manner(&self) -> Manner {
-        Manner::Lines
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

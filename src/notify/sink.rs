@@ -8,21 +8,20 @@ use crate::announce::{Message, Weight};
 
 /// One place messages go to: a channel, a topic, an address.
 pub trait Sink: Send + Sync {
-    fn manner(&self) -> Manner;
     /// Posts a message; in a thread where `thread` names its first message. `loud`: the whole channel is
-    /// to see it. Answers the id of the message, where the sink has any. Where `manner` is `Lines`,
-    /// `thread` may name the story itself, for machines: `<kind>/<namespace>/<name>/<story>`.
+    /// to see it. Answers the id of the message, where the sink has any. Where a destination's manner is
+    /// `Lines`, `thread` may name the story itself, for machines: `<kind>/<namespace>/<name>/<story>`.
     fn post<'a>(
         &'a self,
         message: &'a Message,
         thread: Option<&'a str>,
         loud: bool,
     ) -> BoxFuture<'a, Result<Option<String>, SinkError>>;
-    /// Writes a message anew that was posted before. Asked only where `manner` is not `Lines`.
+    /// Writes a message anew that was posted before. Asked only where the manner is not `Lines`.
     fn edit<'a>(&'a self, message: &'a Message, id: &'a str) -> BoxFuture<'a, Result<(), SinkError>>;
 }
 
-/// What a sink can do.
+/// What a sink can do: its destination says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// First messages are edited in place, details are replies to them.

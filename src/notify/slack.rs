@@ -11,7 +11,7 @@ use crate::announce::Message;
 
 use super::blocks;
 use super::http::{Address, Answer, Http, is_word, rate_limited};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sink::{Sink, SinkError, Trouble};
 
 const WHO: &str = "Slack";
 
@@ -191,10 +191,6 @@ fn unreadable(answer: &Answer) -> SinkError {
 }
 
 impl Sink for Bot {
-    fn manner(&self) -> Manner {
-        Manner::Threads
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

@@ -8,7 +8,7 @@ use crate::announce::Message;
 
 use super::plain;
 use super::sdk::{self, Call};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sink::{Sink, SinkError, Trouble};
 use super::text::ascii;
 use super::webhook::stable_key;
 
@@ -90,10 +90,6 @@ impl Topic {
 }
 
 impl Sink for Topic {
-    fn manner(&self) -> Manner {
-        Manner::Lines
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

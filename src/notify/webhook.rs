@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::announce::{Message, Tone};
 
 use super::http::{Address, Http};
-use super::sink::{Manner, Sink, SinkError};
+use super::sink::{Sink, SinkError};
 use super::text::{excerpt, fit, plain};
 
 /// Grows when a receiver must read messages otherwise.
@@ -69,10 +69,6 @@ impl Receiver {
 }
 
 impl Sink for Receiver {
-    fn manner(&self) -> Manner {
-        Manner::Lines
-    }
-
     fn post<'a>(
         &'a self,
         message: &'a Message,

@@ -7,7 +7,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use super::messages::{failing, good, hostile};
 use super::server::{Reply, Server};
 use crate::notify::ses::Mail;
-use crate::notify::sink::{Manner, Sink, SinkError, Trouble};
+use crate::notify::sink::{Sink, SinkError, Trouble};
 use crate::notify::sns::Topic;
 
 const ARN: &str = "arn:aws:sns:eu-west-1:123456789012:images";
@@ -55,7 +55,6 @@ const PUBLISHED: &str =
 async fn a_topic_gets_a_subject_of_ascii_and_a_text() {
     let server = Server::always(2, "200 OK", PUBLISHED).await;
     let sink = topic(&server, ARN);
-    assert_eq!(sink.manner(), Manner::Lines);
     sink.post(&hostile(), None, true).await.expect("published");
     topic(&server, &format!("{ARN}.fifo")).post(&failing(), None, true).await.expect("published");
     let seen = server.seen();

@@ -10,7 +10,7 @@ use super::server::{Server, http};
 use super::{pretty, texts};
 use crate::announce::Message;
 use crate::notify::discord::{Hook, payload};
-use crate::notify::sink::{Manner, Sink, SinkError, Trouble};
+use crate::notify::sink::{Sink, SinkError, Trouble};
 
 #[test]
 fn messages_as_discord_gets_them() {
@@ -56,7 +56,6 @@ async fn error_of(head: &'static str, body: &'static str) -> SinkError {
 async fn a_message_is_posted_and_edited() {
     let server = Server::always(2, "200 OK", r#"{"id":"42"}"#).await;
     let sink = hook(&server);
-    assert_eq!(sink.manner(), Manner::Edits);
     assert_eq!(sink.post(&good(), None, true).await.expect("posted").as_deref(), Some("42"));
     sink.edit(&failing(), "42").await.expect("edited");
     let heads: Vec<String> = server.seen().into_iter().map(|(head, _)| head).collect();

@@ -6,7 +6,7 @@ use super::messages::{failing, good};
 use super::server::{Server, http};
 use crate::notify::blocks::payload;
 use crate::notify::incoming::Incoming;
-use crate::notify::sink::{Manner, Sink, SinkError, Trouble};
+use crate::notify::sink::{Sink, SinkError, Trouble};
 
 fn incoming(server: &Server) -> Incoming {
     Incoming::new(http(), server.at("/services/T0/B0/s3cret"), "Secret ops/slack".to_owned())
@@ -23,7 +23,6 @@ async fn error_of(head: &'static str, body: &'static str) -> SinkError {
 async fn a_line_has_the_same_blocks_and_no_thread() {
     let server = Server::always(1, "200 OK", "ok").await;
     let sink = incoming(&server);
-    assert_eq!(sink.manner(), Manner::Lines);
     let id = sink.post(&failing(), Some("PackerBuilder/ops/node/build/1"), true).await.expect("posted");
     assert_eq!(id, None);
     let (head, body) = server.seen().remove(0);

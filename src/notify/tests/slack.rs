@@ -7,7 +7,7 @@ use super::messages::{endless, failing, good, hostile};
 use super::server::{Reply, Server, http};
 use super::{pretty, texts};
 use crate::notify::blocks::payload as payload_of;
-use crate::notify::sink::{Manner, Sink, SinkError, Trouble};
+use crate::notify::sink::{Sink, SinkError, Trouble};
 use crate::notify::slack::Bot;
 
 #[test]
@@ -81,7 +81,6 @@ async fn a_thread_is_posted_edited_and_replied_to() {
     let ok = r#"{"ok":true,"channel":"C1","ts":"1700000000.000100"}"#;
     let server = Server::new([ok, ok, ok, ok].map(|ok| Reply::Answer("200 OK", ok)).into()).await;
     let bot = bot(&server);
-    assert_eq!(bot.manner(), Manner::Threads);
     let ts = bot.post(&good(), None, true).await.expect("posted").expect("an id");
     assert_eq!(ts, "1700000000.000100");
     bot.post(&good(), Some(&ts), false).await.expect("posted");

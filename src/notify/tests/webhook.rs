@@ -9,7 +9,7 @@ use sha2::Sha256;
 use super::messages::{endless, failing, good};
 use super::pretty;
 use super::server::{Server, http};
-use crate::notify::sink::{Manner, Sink, Trouble};
+use crate::notify::sink::{Sink, Trouble};
 use crate::notify::webhook::{Receiver, payload, stable_key};
 
 const THREAD: &str = "PackerBuilder/ops/node-image/build/7f3a9c";
@@ -37,7 +37,6 @@ fn messages_as_machines_get_them() {
 async fn a_message_is_signed_with_its_time() {
     let server = Server::always(2, "204 No Content", "").await;
     let sink = receiver(&server);
-    assert_eq!(sink.manner(), Manner::Lines);
     assert_eq!(sink.post(&good(), Some(THREAD), false).await.expect("posted"), None);
     sink.post(&good(), Some(THREAD), false).await.expect("posted");
     let seen = server.seen();
