@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::time;
-use crate::api::Key;
+use crate::api::{CommitId, Key};
 
 /// Fewer lost images than this are ordinary losses, whatever the share.
 const FEW: usize = 2;
@@ -23,8 +23,20 @@ pub type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 /// Shared by all builders of an agent.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    sightings: Mutex<BTreeMap<Key, Sighting>>,
+    muster: Mutex<Muster>,
     turn: tokio::sync::Mutex<()>,
+}
+
+/// Who there is, and what each saw. Kept from pass to pass: with a thousand builders, counting them in
+/// every pass would be most of the work.
+#[derive(Debug, Default)]
+struct Muster {
+    /// The commit whose builders these are.
+    commit: Option<CommitId>,
+    known: BTreeSet<Key>,
+    sightings: BTreeMap<Key, Sighting>,
+    /// Of those known: how many lost their image.
+    lost: usize,
 }
 
 /// What a builder last saw of its own image.
@@ -54,25 +66,28 @@ impl FleetView {
 }
 
 impl Fleet {
-    /// Notes what a builder saw (`None`: it could not see) and answers how the others stand.
-    /// `known` are the builders of this agent; those not among them are forgotten.
-    pub fn look(&self, key: &Key, lost: Option<bool>, known: &BTreeSet<Key>, now: Timestamp) -> FleetView {
-        // A panic elsewhere leaves the map as it was: every entry is whole.
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        sightings.retain(|other, _| other == key || known.contains(other));
-        let before = sightings.get(key).and_then(|sighting| sighting.lost_since);
-        let lost_since = match lost {
-            Some(true) => before.or(Some(now)),
-            Some(false) => None,
-            None => before,
-        };
-        sightings.insert(key.clone(), Sighting { at: now, lost_since });
+    /// Notes what a builder saw (`None`: it could not see) and answers how the others stand. `known` are
+    /// the builders of a commit, counted once; those not among them are forgotten.
+    pub fn look(
+        &self,
+        key: &Key,
+        lost: Option<bool>,
+        commit: &CommitId,
+        known: impl FnOnce() -> BTreeSet<Key>,
+        now: Timestamp,
+    ) -> FleetView {
+        // A panic elsewhere leaves the muster as it was: every entry is whole.
+        let mut muster = self.muster.lock().unwrap_or_else(PoisonError::into_inner);
+        if muster.commit.as_ref() != Some(commit) {
+            muster.call(commit.clone(), known());
+        }
+        let lost_since = muster.note(key, lost, now);
+        // One that Git does not have counts for itself alone.
+        let stranger = !muster.known.contains(key);
         FleetView {
-            builders: known.iter().chain([key]).collect::<BTreeSet<_>>().len(),
-            lost: sightings.values().filter(|sighting| sighting.lost_since.is_some()).count(),
-            outstanding: lost_since
-                .map(|since| outstanding(&sightings, key, known, since, now))
-                .unwrap_or_default(),
+            builders: muster.known.len() + usize::from(stranger),
+            lost: muster.lost + usize::from(stranger && lost_since.is_some()),
+            outstanding: lost_since.map(|since| muster.outstanding(key, since, now)).unwrap_or_default(),
         }
     }
 
@@ -82,18 +97,37 @@ impl Fleet {
     }
 }
 
-fn outstanding(
-    sightings: &BTreeMap<Key, Sighting>,
-    key: &Key,
-    known: &BTreeSet<Key>,
-    since: Timestamp,
-    now: Timestamp,
-) -> Vec<Key> {
-    if time::since(now, since) >= PATIENCE {
-        return Vec::new();
+impl Muster {
+    /// Takes the builders of a commit for all there are.
+    fn call(&mut self, commit: CommitId, known: BTreeSet<Key>) {
+        self.sightings.retain(|key, _| known.contains(key));
+        self.lost = self.sightings.values().filter(|sighting| sighting.lost_since.is_some()).count();
+        (self.commit, self.known) = (Some(commit), known);
     }
-    let looked = |other: &Key| sightings.get(other).is_some_and(|sighting| sighting.at >= since);
-    known.iter().filter(|other| *other != key && !looked(other)).cloned().collect()
+
+    /// Notes what a builder saw; answers since when its image is gone, if it is.
+    fn note(&mut self, key: &Key, lost: Option<bool>, now: Timestamp) -> Option<Timestamp> {
+        let before = self.sightings.get(key).and_then(|sighting| sighting.lost_since);
+        let lost_since = match lost {
+            Some(true) => before.or(Some(now)),
+            Some(false) => None,
+            None => before,
+        };
+        self.sightings.insert(key.clone(), Sighting { at: now, lost_since });
+        if self.known.contains(key) {
+            self.lost = self.lost + usize::from(lost_since.is_some()) - usize::from(before.is_some());
+        }
+        lost_since
+    }
+
+    /// Builders that have not looked since this one lost its image.
+    fn outstanding(&self, key: &Key, since: Timestamp, now: Timestamp) -> Vec<Key> {
+        if time::since(now, since) >= PATIENCE {
+            return Vec::new();
+        }
+        let looked = |other: &Key| self.sightings.get(other).is_some_and(|sighting| sighting.at >= since);
+        self.known.iter().filter(|other| *other != key && !looked(other)).cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -108,22 +142,32 @@ mod tests {
         Timestamp::from_second(second).expect("a small number of seconds is a timestamp")
     }
 
+    fn commit(names: &[&str]) -> (CommitId, BTreeSet<Key>) {
+        let id = format!("{:0>40}", names.len());
+        (CommitId::parse(id).expect("forty digits"), names.iter().map(|name| key(name)).collect())
+    }
+
+    /// What one builder sees at a commit of these.
+    fn look(fleet: &Fleet, name: &str, lost: Option<bool>, of: &[&str], second: i64) -> FleetView {
+        let (commit, known) = commit(of);
+        fleet.look(&key(name), lost, &commit, || known, at(second))
+    }
+
     #[test]
     fn a_lost_builder_waits_for_the_others_but_not_for_ever() {
-        let fleet = Fleet::default();
-        let known: BTreeSet<Key> = ["a", "b", "c"].map(key).into();
-        fleet.look(&key("b"), Some(false), &known, at(0));
-        let view = fleet.look(&key("a"), Some(true), &known, at(10));
+        let (fleet, all) = (Fleet::default(), ["a", "b", "c"]);
+        look(&fleet, "b", Some(false), &all, 0);
+        let view = look(&fleet, "a", Some(true), &all, 10);
         assert_eq!(view.outstanding, [key("b"), key("c")]);
-        fleet.look(&key("b"), Some(true), &known, at(11));
-        fleet.look(&key("c"), Some(true), &known, at(12));
-        let view = fleet.look(&key("a"), Some(true), &known, at(13));
+        look(&fleet, "b", Some(true), &all, 11);
+        look(&fleet, "c", Some(true), &all, 12);
+        let view = look(&fleet, "a", Some(true), &all, 13);
         assert_eq!((view.lost, view.builders, view.outstanding.len()), (3, 3, 0));
         assert!(view.mass_loss());
 
         let alone = Fleet::default();
-        alone.look(&key("a"), Some(true), &known, at(0));
-        assert!(alone.look(&key("a"), Some(true), &known, at(120)).outstanding.is_empty());
+        look(&alone, "a", Some(true), &all, 0);
+        assert!(look(&alone, "a", Some(true), &all, 120).outstanding.is_empty());
     }
 
     #[test]
@@ -138,15 +182,23 @@ mod tests {
 
     #[test]
     fn removed_builders_no_longer_count_and_found_images_clear_a_loss() {
-        let fleet = Fleet::default();
-        let three: BTreeSet<Key> = ["a", "b", "c"].map(key).into();
-        fleet.look(&key("b"), Some(true), &three, at(0));
-        fleet.look(&key("c"), Some(true), &three, at(0));
-        let only: BTreeSet<Key> = [key("a")].into();
-        let view = fleet.look(&key("a"), Some(true), &only, at(1));
+        let (fleet, three) = (Fleet::default(), ["a", "b", "c"]);
+        look(&fleet, "b", Some(true), &three, 0);
+        look(&fleet, "c", Some(true), &three, 0);
+        let view = look(&fleet, "a", Some(true), &["a"], 1);
         assert_eq!((view.lost, view.builders), (1, 1));
-        assert_eq!(fleet.look(&key("a"), Some(false), &only, at(2)).lost, 0);
-        fleet.look(&key("a"), Some(true), &only, at(3));
-        assert_eq!(fleet.look(&key("a"), None, &only, at(4)).lost, 1, "an unseen image keeps what was known");
+        assert_eq!(look(&fleet, "a", Some(false), &["a"], 2).lost, 0);
+        look(&fleet, "a", Some(true), &["a"], 3);
+        assert_eq!(look(&fleet, "a", None, &["a"], 4).lost, 1, "an unseen image keeps what was known");
+    }
+
+    #[test]
+    fn one_that_git_does_not_have_counts_for_itself_alone() {
+        let (fleet, two) = (Fleet::default(), ["a", "b"]);
+        let view = look(&fleet, "kept", Some(true), &two, 0);
+        assert_eq!((view.lost, view.builders), (1, 3));
+        assert_eq!(look(&fleet, "kept", Some(true), &two, 1).lost, 1, "not twice");
+        let view = look(&fleet, "a", Some(false), &two, 2);
+        assert_eq!((view.lost, view.builders), (0, 2));
     }
 }

@@ -115,7 +115,8 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         account,
         live,
     };
-    seen.fleet = ctx.fleet.look(&seen.subject.key, seen.lost(), &builders(synced), seen.now);
+    let (key, lost) = (&seen.subject.key, seen.lost());
+    seen.fleet = ctx.fleet.look(key, lost, &synced.commit, || builders(synced), seen.now);
     seen
 }
 
