@@ -48,7 +48,15 @@ pub struct Rendered {
 /// Gives the settings of the synced commit; `None` before the first.
 pub type Settings = Arc<dyn Fn() -> Option<RepoSettings> + Send + Sync>;
 /// Gives every status file as it should be now.
-pub type Render = Arc<dyn Fn() -> Vec<Rendered> + Send + Sync>;
+pub type Render = Arc<dyn Fn() -> Batch + Send + Sync>;
+
+/// What there is to publish.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub files: Vec<Rendered>,
+    /// There is more, which waits for the end of what is under way.
+    pub more: bool,
+}
 
 /// How publishing goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +85,10 @@ impl Publishing {
     /// Is what should be in the repository in it, as far as is known?
     pub fn is_good(&self) -> bool {
         matches!(self, Self::Idle | Self::Off | Self::Done { .. })
+    }
+
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// Since when it has not been good.
@@ -170,8 +182,15 @@ impl Publish {
     }
 
     async fn publish(&mut self, schedule: &mut Schedule) -> Publishing {
-        let result = self.attempt().await;
-        let state = self.judge(result);
+        let Some(settings) = (self.settings)() else {
+            // Nothing was loaded yet: whether the branch takes anything is not known.
+            schedule.published();
+            return self.state.borrow().clone();
+        };
+        let batch = (self.render)();
+        let more = batch.more;
+        let result = self.attempt(&settings, batch.files).await;
+        let state = self.judge(result, more);
         if matches!(state, Publishing::Done { .. }) {
             self.succeeded.send_replace(Some((self.now)()));
         }
@@ -190,15 +209,18 @@ impl Publish {
         state
     }
 
-    async fn attempt(&self) -> Result<Option<Outcome>, GitError> {
-        let Some(settings) = (self.settings)() else { return Ok(Some(Outcome::Unchanged)) };
+    async fn attempt(
+        &self,
+        settings: &RepoSettings,
+        files: Vec<Rendered>,
+    ) -> Result<Option<Outcome>, GitError> {
         let publish = settings.publish.clone().unwrap_or_default();
         if publish.enabled == Some(false) {
             return Ok(None);
         }
         let branch = publish.branch.or_else(|| self.git.branch());
         let branch = branch.ok_or(GitError::Gone)?;
-        let change = self.change(&settings, (self.render)(), branch);
+        let change = self.change(settings, files, branch);
         // Most wakes change nothing: the clone can tell without asking the remote.
         if change.edits.is_empty() || self.git.differences(&change).await?.is_empty() {
             return Ok(Some(Outcome::Unchanged));
@@ -206,10 +228,18 @@ impl Publish {
         self.git.commit(&change).await.map(Some)
     }
 
-    fn judge(&self, result: Result<Option<Outcome>, GitError>) -> Publishing {
-        let since = self.state.borrow().since().unwrap_or_else(self.now);
+    /// What an attempt means, which had `more` to publish that waits. A refusal ends with a push that is
+    /// taken: neither what is held back nor a server that is away says that the branch is open again.
+    fn judge(&self, result: Result<Option<Outcome>, GitError>, more: bool) -> Publishing {
+        let before = self.state.borrow().clone();
+        let since = before.since().unwrap_or_else(self.now);
         match result {
             Ok(None) => Publishing::Off,
+            Ok(Some(Outcome::Unchanged)) if more && !before.is_good() => before,
+            Err(error) if before.is_refusal() && matches!(error.class(), Class::Transient { .. }) => {
+                warn!(%error, "status cannot be published: it is tried again");
+                before
+            }
             Ok(Some(Outcome::Unchanged)) => Publishing::Done { commit: None },
             Ok(Some(Outcome::Pushed { commit, paths })) => {
                 info!(%commit, files = paths.len(), "published");

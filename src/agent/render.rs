@@ -14,7 +14,7 @@ use crate::engine::Home;
 use crate::engine::objects::Objects;
 use crate::git::commit::Edit;
 use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
-use crate::publish::{Publishing, Render, Rendered};
+use crate::publish::{Batch, Publishing, Render, Rendered};
 use crate::sync::{Synced, prune};
 
 /// Renders everything there is to publish, whenever it is asked.
@@ -26,7 +26,7 @@ pub fn files(
 ) -> Render {
     let published: Mutex<Published> = Mutex::default();
     Arc::new(move || {
-        let Some(synced) = synced.borrow().clone() else { return Vec::new() };
+        let Some(synced) = synced.borrow().clone() else { return Batch::default() };
         let mut published = published.lock().expect("no code panics while it holds the published objects");
         let known = home.known(&owner_of(&synced, &owner));
         all(&objects, known, &synced, &mut published)
@@ -60,18 +60,15 @@ impl Published {
     }
 }
 
-fn all(
-    objects: &Objects,
-    known: Vec<ObjectKey>,
-    synced: &Synced,
-    published: &mut Published,
-) -> Vec<Rendered> {
+fn all(objects: &Objects, known: Vec<ObjectKey>, synced: &Synced, published: &mut Published) -> Batch {
     let mut files = Vec::new();
     let mut amis = BTreeMap::new();
     let mut present = BTreeSet::new();
+    let mut more = false;
     for builder in objects.builders.all() {
         let object = name_of(Kind::PackerBuilder, &*builder);
-        let status = builder.status.as_ref().filter(|status| !under_way(status.conditions.as_deref()));
+        let (status, waits) = apart(builder.status.as_ref(), |status| &status.conditions);
+        more |= waits;
         if let Some(status) = status {
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
             let status = ObjectStatus::PackerBuilder(Box::new(status.clone()));
@@ -81,7 +78,9 @@ fn all(
     }
     for refresher in objects.refreshers.all() {
         let object = name_of(Kind::AMIRefresher, &*refresher);
-        if let Some(status) = refresher.status.as_ref().filter(|status| has_outcome(status)) {
+        let (status, waits) = apart(refresher.status.as_ref(), |status| &status.conditions);
+        more |= waits;
+        if let Some(status) = status.filter(|status| has_outcome(status)) {
             let status = ObjectStatus::AMIRefresher(Box::new(status.clone()));
             files.push(status_file(&object, version(&*refresher), status));
         }
@@ -98,19 +97,24 @@ fn all(
     if !amis.is_empty() {
         files.push(amis_file(amis));
     }
-    files
+    Batch { files, more }
 }
 
-/// Status files hold outcomes: while work is under way the file stays as it is.
-fn under_way(conditions: Option<&[Condition]>) -> bool {
-    conditions::is_true(conditions.unwrap_or_default(), conditions::RECONCILING)
+/// Status files hold outcomes: while work is under way the file stays as it is, and the status waits.
+fn apart<S>(status: Option<&S>, conditions: fn(&S) -> &Option<Vec<Condition>>) -> (Option<&S>, bool) {
+    let under_way = |status: &S| {
+        conditions::is_true(conditions(status).as_deref().unwrap_or_default(), conditions::RECONCILING)
+    };
+    match status {
+        Some(status) if under_way(status) => (None, true),
+        status => (status, false),
+    }
 }
 
 /// A refresher that never had a target waits for its first image: that is no outcome yet.
 fn has_outcome(status: &AMIRefresherStatus) -> bool {
-    let conditions = status.conditions.as_deref();
-    let stalled = conditions::is_true(conditions.unwrap_or_default(), conditions::STALLED);
-    !under_way(conditions) && (status.target_ami.is_some() || stalled)
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    status.target_ami.is_some() || conditions::is_true(conditions, conditions::STALLED)
 }
 
 fn status_file(object: &ObjectKey, version: Option<String>, status: ObjectStatus) -> Rendered {

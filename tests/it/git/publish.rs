@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use opsy::api::Class;
 use opsy::git::Handle;
 use opsy::git::commit::Edit;
-use opsy::publish::{Publish, Publisher, Publishing, Rendered};
+use opsy::publish::{Batch, Publish, Publisher, Publishing, Rendered};
 use opsy::settings::RepoSettings;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use super::bed::{Bed, DEADLINE, Remote};
 struct World {
     bed: Bed,
     publisher: Publisher,
-    files: Arc<Mutex<Vec<Rendered>>>,
+    batch: Arc<Mutex<Batch>>,
     stop: CancellationToken,
 }
 
@@ -39,14 +39,14 @@ impl World {
 
     fn on(bed: Bed, git: Handle, settings: &str) -> Self {
         let settings: RepoSettings = serde_json::from_str(settings).expect("settings");
-        let files = Arc::new(Mutex::new(Vec::new()));
-        let rendered = Arc::clone(&files);
+        let batch = Arc::new(Mutex::new(Batch::default()));
+        let rendered = Arc::clone(&batch);
         let render = Arc::new(move || rendered.lock().expect("not poisoned").clone());
         let known = Arc::new(move || Some(settings.clone()));
         let (publish, publisher) = Publish::new(git, known, render, Timestamp::now);
         let stop = CancellationToken::new();
         tokio::spawn(publish.run(stop.clone()));
-        Self { bed, publisher, files, stop }
+        Self { bed, publisher, batch, stop }
     }
 
     fn remote(&self) -> Remote {
@@ -63,7 +63,7 @@ impl World {
     }
 
     fn render_version(&self, object: &str, edit: Edit, version: Option<&str>) {
-        let mut files = self.files.lock().expect("not poisoned");
+        let files = &mut self.batch.lock().expect("not poisoned").files;
         files.retain(|file| file.resource.as_deref() != Some(object));
         files.push(Rendered {
             path: format!("{object}.yaml"),
@@ -116,8 +116,8 @@ async fn what_is_published_already_asks_nothing_of_the_remote() {
     let git = world.bed.handle();
     git.fetch().await.expect("a tip");
     world.bed.journal();
-    let files = Arc::clone(&world.files);
-    let render = Arc::new(move || files.lock().expect("not poisoned").clone());
+    let batch = Arc::clone(&world.batch);
+    let render = Arc::new(move || batch.lock().expect("not poisoned").clone());
     let (publish, publisher) =
         Publish::new(git, Arc::new(|| Some(RepoSettings::default())), render, Timestamp::now);
     tokio::spawn(publish.run(world.stop.clone()));
@@ -164,6 +164,36 @@ async fn a_refusal_is_told_and_ends_with_the_hook() {
         "flushing waits for no retry"
     );
     assert_eq!(world.remote().file("main", "status/one.yaml").as_deref(), Some("done again"));
+}
+
+#[tokio::test]
+async fn what_is_held_back_or_away_does_not_end_a_refusal() {
+    let world = World::new(QUICK).await;
+    world.remote().hook("pre-receive", "echo 'the branch is protected' >&2; exit 1");
+    world.put("one", "done");
+    let refused = world.flush().await;
+    assert!(matches!(refused, Publishing::Refused { .. }), "{refused:?}");
+    // Its object is at work again: there is nothing to push, and nothing is known of the branch.
+    *world.batch.lock().expect("not poisoned") = Batch { files: Vec::new(), more: true };
+    assert_eq!(world.flush().await, refused);
+    *world.batch.lock().expect("not poisoned") = Batch::default();
+    world.put("one", "done");
+    world.bed.away(Some("503"));
+    assert_eq!(world.flush().await, refused);
+    world.bed.away(None);
+    world.remote().unhook("pre-receive");
+    assert!(matches!(world.flush().await, Publishing::Done { commit: Some(_) }));
+}
+
+#[tokio::test]
+async fn before_anything_is_loaded_nothing_is_known_of_the_branch() {
+    let bed = Bed::start();
+    let git = bed.handle();
+    let render = Arc::new(Batch::default);
+    let (publish, publisher) = Publish::new(git, Arc::new(|| None), render, Timestamp::now);
+    tokio::spawn(publish.run(CancellationToken::new()));
+    assert_eq!(publisher.flush(DEADLINE).await, Some(Publishing::Idle));
+    assert_eq!(publisher.succeeded(), None);
 }
 
 #[tokio::test]
