@@ -25,11 +25,16 @@ pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
         cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;
     let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
     tracing::info!(identity, namespace = cluster.namespace, "waiting for the Lease");
-    let terms = Terms { name: lease::NAME.to_owned(), identity, duration: flags.cluster.lease_duration, now };
+    let terms = Terms {
+        name: lease::NAME.to_owned(),
+        identity: identity.clone(),
+        duration: flags.cluster.lease_duration,
+        now,
+    };
     let Held { lost, release } = lease::acquire(&cluster, terms).await;
     tracing::info!("this is the agent that works now");
     let (objects, queues) = Objects::new();
-    let home = ClusterHome::start(cluster.clone(), objects.clone());
+    let home = ClusterHome::start(cluster.clone(), objects.clone(), identity);
     let images =
         RunImages { runner: flags.cluster.runner_image.clone(), packer: flags.cluster.packer_image.clone() };
     let runs = ClusterRuns::start(cluster, objects.clone(), images, now);

@@ -40,6 +40,8 @@ const RELEASES: u32 = 3;
 /// Custom resources of one cluster.
 pub struct ClusterHome {
     shared: Arc<Shared>,
+    /// This replica, as the Lease names its holder.
+    identity: String,
     tasks: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
@@ -91,7 +93,7 @@ impl Shared {
 
 impl ClusterHome {
     /// Starts the watches. They end with this, or by `stop`.
-    pub fn start(cluster: Cluster, objects: Arc<Objects>) -> Arc<Self> {
+    pub fn start(cluster: Cluster, objects: Arc<Objects>, identity: String) -> Arc<Self> {
         // The stores are ready from the start: objects come one by one, and none is woken before a load.
         objects.builders.load(Vec::new(), &[]);
         objects.refreshers.load(Vec::new(), &[]);
@@ -117,7 +119,7 @@ impl ClusterHome {
                 Kind::AMIRefresher => own(watch::watch::<AMIRefresher>(shared.clone(), place, again)),
             });
         }
-        Arc::new(Self { shared, tasks: Mutex::new(tasks) })
+        Arc::new(Self { shared, identity, tasks: Mutex::new(tasks) })
     }
 
     /// Ends the watches, and everything that is sent unasked.
@@ -273,6 +275,12 @@ impl Home for ClusterHome {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, HomeError>> {
+        if !self.shared.cluster.scope.covers(namespace) {
+            // Where the agent does not work, nobody's secrets are its own, whatever its account may read.
+            let message =
+                format!("Secret {namespace}/{name} lies in a namespace this agent does not work in");
+            return futures::future::ready(Err(HomeError { class: Class::Denied, message })).boxed();
+        }
         secrets::get(&self.shared.cluster.client, namespace, name).boxed()
     }
 
@@ -281,7 +289,7 @@ impl Home for ClusterHome {
     }
 
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
-        async move { memory::keep(&self.shared.cluster, &memory).await }.boxed()
+        async move { memory::keep(&self.shared.cluster, &self.identity, &memory).await }.boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

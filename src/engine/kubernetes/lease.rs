@@ -199,7 +199,7 @@ impl Contender {
                 let spec = record::renewed(&record, (self.terms.now)());
                 self.write(found, spec).await.map(Box::new).map(Renewal::Done)
             }
-            None => self.write(None, spec).await.map(Box::new).map(Renewal::Done),
+            None => self.make(lease, spec).await.map(Box::new).map(Renewal::Done),
         }
     }
 
@@ -227,15 +227,20 @@ impl Contender {
                 lease.metadata.managed_fields = None;
                 self.leases.replace(&self.terms.name, &how, &lease).await
             }
-            None => {
-                let mut lease = Lease { spec: Some(spec), ..Lease::default() };
-                lease.metadata.name = Some(self.terms.name.clone());
-                let (label, value) = MANAGED_BY;
-                lease.metadata.labels = Some([(label.to_owned(), value.to_owned())].into());
-                self.leases.create(&how, &lease).await
-            }
+            None => return self.make(&Lease::default(), spec).await,
         };
         Ok(outcome?)
+    }
+
+    /// Makes the Lease, with the annotations it had: the agent's memory is one of them.
+    async fn make(&self, lost: &Lease, spec: LeaseSpec) -> Result<Lease, Refusal> {
+        let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let mut lease = Lease { spec: Some(spec), ..Lease::default() };
+        lease.metadata.name = Some(self.terms.name.clone());
+        let (label, value) = MANAGED_BY;
+        lease.metadata.labels = Some([(label.to_owned(), value.to_owned())].into());
+        lease.metadata.annotations = lost.metadata.annotations.clone();
+        Ok(self.leases.create(&how, &lease).await?)
     }
 
     /// Between a `long`th and a `short`th of the duration: contenders do not march in step.

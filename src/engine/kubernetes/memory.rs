@@ -4,9 +4,10 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::PostParams;
+use tokio::time::timeout;
 
 use super::error::Refusal;
-use super::{Cluster, MANAGER, lease};
+use super::{Cluster, MANAGER, REQUEST_LIMIT, lease};
 use crate::api::Class;
 use crate::engine::HomeError;
 
@@ -17,35 +18,46 @@ const TRIES: u32 = 5;
 
 /// What was kept last.
 pub async fn read(cluster: &Cluster) -> Result<Option<String>, HomeError> {
-    let lease = leases(cluster).get_opt(lease::NAME).await.map_err(Refusal::from)?;
+    let lease = in_time(async { Ok(leases(cluster).get_opt(lease::NAME).await?) }).await?;
     let annotations = lease.and_then(|lease| lease.metadata.annotations);
     Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
 }
 
-/// Keeps it, beside what the Lease says.
-pub async fn keep(cluster: &Cluster, memory: &str) -> Result<(), HomeError> {
+/// Keeps it, beside what the Lease says, as long as `holder` holds it.
+pub async fn keep(cluster: &Cluster, holder: &str, memory: &str) -> Result<(), HomeError> {
     let leases = leases(cluster);
     let mut tries = 1;
     loop {
-        match write(&leases, memory).await {
+        match in_time(write(&leases, holder, memory)).await {
             Err(refusal) if refusal.is_conflict() && tries < TRIES => tries += 1,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-async fn write(leases: &Api<Lease>, memory: &str) -> Result<(), Refusal> {
+async fn write(leases: &Api<Lease>, holder: &str, memory: &str) -> Result<(), Refusal> {
     let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let mut lease = leases.get_opt(lease::NAME).await?.ok_or_else(|| Refusal {
-        class: Class::TRANSIENT,
-        message: "the Lease is not there".to_owned(),
-        code: None,
-    })?;
+    let lease = leases.get_opt(lease::NAME).await?;
+    let held = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
+    let mut lease = lease.filter(|lease| held(lease).as_deref() == Some(holder)).ok_or_else(not_ours)?;
     lease.metadata.managed_fields = None;
     let annotations = lease.metadata.annotations.get_or_insert_default();
     annotations.insert(MEMORY.to_owned(), memory.to_owned());
     leases.replace(lease::NAME, &how, &lease).await?;
     Ok(())
+}
+
+fn not_ours() -> Refusal {
+    refusal("the Lease is another's, or gone: nothing is kept in it")
+}
+
+async fn in_time<T>(request: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let outcome = timeout(REQUEST_LIMIT, request).await;
+    outcome.unwrap_or_else(|_| Err(refusal("the API server does not answer")))
+}
+
+fn refusal(message: &str) -> Refusal {
+    Refusal { class: Class::TRANSIENT, message: message.to_owned(), code: None }
 }
 
 fn leases(cluster: &Cluster) -> Api<Lease> {

@@ -123,7 +123,8 @@ async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_h
     let place = Place::new().await;
     let (cluster, _) = place.cluster(place.scope()).await;
     let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
-    let labelled = json!({"metadata": {"labels": {"looked-at": "yes"}}});
+    let labelled =
+        json!({"metadata": {"labels": {"looked-at": "yes"}, "annotations": {"ami.opsy.dev/memory": "{}"}}});
     leases(&place).patch("opsy", &PatchParams::default(), &Patch::Merge(&labelled)).await.expect("a label");
     let renewed = async |than: Option<MicroTime>| {
         until("a renewal", SOON, async || {
@@ -137,6 +138,8 @@ async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_h
     let last = renewed(last).await;
     leases(&place).delete("opsy", &Default::default()).await.expect("the Lease goes");
     renewed(last).await;
+    let kept = leases(&place).get("opsy").await.expect("the Lease").metadata.annotations.unwrap_or_default();
+    assert_eq!(kept.get("ami.opsy.dev/memory").map(String::as_str), Some("{}"), "the agent's memory");
     let mut lost = held.lost;
     let still = tokio::time::timeout(DURATION, &mut lost).await;
     assert!(still.is_err(), "lost: {still:?}");

@@ -15,7 +15,7 @@ async fn a_secret_is_read_by_name_and_what_is_in_the_way_is_told() {
     place.kubectl(&["create", "-f", "-"], manifest);
     let (cluster, requests) = place.cluster(place.scope()).await;
     let (objects, _queues) = Objects::new();
-    let home = ClusterHome::start(cluster, objects);
+    let home = ClusterHome::start(cluster, objects, "test".to_owned());
     let secret = async |name: &str| home.secret(&place.namespace, name).await;
 
     let values = secret("slack").await.expect("the chart's Role allows it");
@@ -26,6 +26,9 @@ async fn a_secret_is_read_by_name_and_what_is_in_the_way_is_told() {
     let error = secret("other").await.expect_err("there is none");
     assert_eq!(error.class, Class::NotFound, "{error}");
     assert!(error.message.contains("kubectl create secret generic other"), "{error}");
+
+    let error = home.secret("kube-system", "slack").await.expect_err("nothing of ours is there");
+    assert!(error.class == Class::Denied && error.message.contains("does not work in"), "{error}");
 
     place.allow(&place.namespace, |(resource, _)| resource != "secrets").await;
     let error = until("the rule to be gone", SOON, async || secret("slack").await.err()).await;

@@ -68,7 +68,7 @@ impl Agent {
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let (cluster, requests) = place.cluster(scope).await;
         let (objects, queues) = Objects::new();
-        let home = ClusterHome::start(cluster, objects.clone());
+        let home = ClusterHome::start(cluster, objects.clone(), "test".to_owned());
         let passes: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
         let loop_of_builders = Arc::new(Drive {
             kind: Kind::PackerBuilder,
