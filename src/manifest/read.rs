@@ -76,7 +76,7 @@ impl Reader {
         let read = match files.iter().find(|file| file.path == SETTINGS_FILE) {
             None => Some(RepoSettings::default()),
             Some(file) => {
-                let (read, findings) = settings::read(&file.content);
+                let (read, findings) = settings::read(&file.content, self.settings.as_ref());
                 set.problems.extend(findings.iter().map(|finding| problem(SETTINGS_FILE, finding)));
                 read
             }

@@ -21,8 +21,9 @@ const ACCOUNT_DIGITS: usize = 12;
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(schema::of::<RepoSettings>);
 
-/// The settings, if they can be read, and what is to be said of them.
-pub fn read(content: &[u8]) -> (Option<RepoSettings>, Vec<Finding>) {
+/// The settings, if they can be read, and what is to be said of them. Whoever is told goes by `before` where
+/// that alone is wrong: no build stops for a message.
+pub fn read(content: &[u8], before: Option<&RepoSettings>) -> (Option<RepoSettings>, Vec<Finding>) {
     let Ok(text) = str::from_utf8(content) else {
         return (None, vec![Finding::error(1, "is not UTF-8 text")]);
     };
@@ -58,6 +59,9 @@ pub fn read(content: &[u8]) -> (Option<RepoSettings>, Vec<Finding>) {
                 notes(&settings).into_iter().map(said).map(|(line, words)| Finding::note(line, words)),
             );
             let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+            let untold = told(&settings);
+            let settings = if untold.is_empty() { settings } else { told_as(settings, before) };
+            findings.extend(untold.into_iter().map(said).map(|(line, words)| Finding::error(line, words)));
             ((!wrong).then_some(settings), findings)
         }
     }
@@ -121,27 +125,33 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
             format!("{builds} would build nothing; suspend builders instead"),
         );
     }
-    told(settings, &mut rules);
     rules.0
 }
 
-/// Who is told, and when every day.
-fn told(settings: &RepoSettings, rules: &mut Problems) {
+/// What is wrong with who is told, and when every day.
+fn told(settings: &RepoSettings) -> Vec<Problem> {
     let notifier = settings.notifier.as_ref();
-    let mut found = Problems::default();
+    let (mut found, mut rules) = (Problems::default(), Problems::default());
     notifier::checks::check(notifier, &mut found);
     found.0.into_iter().for_each(|(path, words)| rules.add(without_spec(&path), words));
     let ses = notifier.and_then(|notifier| notifier.ses.as_ref());
     if ses.is_some_and(|ses| written(ses.region.as_ref()).is_none()) {
         rules.add("notifier.ses.region", "missing: name the region of the verified sender");
     }
-    let Some(digest) = &settings.digest else { return };
+    let Some(digest) = &settings.digest else { return rules.0 };
     if let Err((field, words)) = digest.daily() {
         rules.add(format!("digest.{field}"), words);
     }
     if notifier.is_none_or(|notifier| *notifier == Notifier::default()) {
         rules.add("digest", "nobody gets it: name who in `notifier` beside it");
     }
+    rules.0
+}
+
+fn told_as(settings: RepoSettings, before: Option<&RepoSettings>) -> RepoSettings {
+    let notifier = before.and_then(|before| before.notifier.clone());
+    let digest = before.and_then(|before| before.digest.clone());
+    RepoSettings { notifier, digest, ..settings }
 }
 
 /// Manifests have a notifier in their spec, settings at the top.

@@ -65,3 +65,24 @@ fn broken_settings_leave_the_last_good_ones_in_force() {
     assert_eq!(set.documents[0].object.key.namespace, "images");
     assert!(!set.complete());
 }
+
+#[test]
+fn whoever_is_told_stands_in_nobodys_way() {
+    let who = "agentID: a\nnotifier: {slack: {channelIDs: [C0], secret: s}}\n";
+    let zone = |zone: &str| format!("{who}digest: {{time: \"08:30\", timeZone: {zone}}}\n");
+    let mut reader = Reader::default();
+    // A start with a wrong one: everything else is in force.
+    let set = reader.read(&[source("opsy.yaml", &zone("Europe/Berln")), source("a.yaml", REFRESHER)]);
+    assert_eq!((set.settings.agent_id.as_deref(), set.documents.len()), (Some("a"), 1));
+    assert!(set.settings.digest.is_none() && !set.complete());
+    assert!(
+        set.problems[0].to_string().contains("opsy.yaml:3: digest.timeZone: \"Europe/Berln\""),
+        "{set:?}"
+    );
+    // After a right one that stays.
+    reader.read(&[source("opsy.yaml", &zone("Europe/Berlin"))]);
+    let set = reader.read(&[source("opsy.yaml", "agentID: b\ndigest: {time: \"8\"}\n")]);
+    assert_eq!(set.settings.agent_id.as_deref(), Some("b"));
+    assert!(set.settings.notifier.is_some() && set.settings.digest.is_some(), "{:?}", set.settings);
+    assert_eq!(set.problems.len(), 2, "{:?}", set.problems);
+}
