@@ -80,8 +80,9 @@ struct Work {
     health: Arc<Health>,
     telling: Arc<Telling>,
     repository: Arc<Repository>,
-    /// What goes on beside, as long as this does.
-    _beside: Vec<AbortOnDropHandle<()>>,
+    /// Looks at the repository, from when there is something to see.
+    following: Option<AbortOnDropHandle<()>>,
+    _serving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Agent {
@@ -139,7 +140,6 @@ impl Agent {
             last: watch::Sender::default(),
         };
         let repository = Repository::new(home, &telling, &outputs, &publisher, &takeover);
-        let following = AbortOnDropHandle::new(tokio::spawn(repository.clone().follow()));
         let work = Work {
             objects,
             runs,
@@ -152,7 +152,8 @@ impl Agent {
             health,
             telling,
             repository,
-            _beside: serving.into_iter().chain([following]).collect(),
+            following: None,
+            _serving: serving,
         };
         Ok(Self { sync, interval, work })
     }
@@ -212,6 +213,7 @@ impl Agent {
     async fn work_on(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let Self { sync, interval, mut work } = self;
+        work.follow();
         meters::check_sync(&work.health, sync.state(), interval);
         let syncing = tokio::spawn(sync.run(interval, Arc::default(), work.stop.clone()));
         let mut failures = 0;
@@ -230,6 +232,8 @@ impl Agent {
         let ending = async {
             work.health.enter(Stage::Stopping);
             work.telling.notifier.drain(LAST_MESSAGES).await;
+            // What it keeps is the next agent's from here on.
+            work.following = None;
             work.end_passes().await;
             work.publisher.flush(LAST_PUBLISH).await;
             work.stop.cancel();
@@ -246,13 +250,18 @@ impl Agent {
 
 impl Work {
     /// Waits until nothing is under way, and people were told.
-    async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
-        let board = &self.objects.board;
+    async fn settled(&mut self) -> BTreeMap<ObjectKey, Standing> {
+        let board = self.objects.board.clone();
         board.settled().await;
+        self.follow();
         self.repository.look().await;
         self.telling.notifier.drain(ONCE_MESSAGES).await;
         // What was told is noted by a pass.
         board.settled().await
+    }
+
+    fn follow(&mut self) {
+        self.following = Some(AbortOnDropHandle::new(tokio::spawn(self.repository.clone().follow())));
     }
 
     /// Ends the queues and waits for running passes.

@@ -265,7 +265,10 @@ where
             let mut stories = self.stories(name, object, status);
             let everybody = self.everybody();
             if to.iter().all(|destination| everybody.contains(destination)) {
-                stories.retain(|story| !repository::is_told_of_the_repository(story));
+                // What was begun is told to its end.
+                let is_begun = |thread: &str| remembered.iter().any(|told| told.thread == thread);
+                stories
+                    .retain(|story| !repository::is_told_of_the_repository(story) || is_begun(&story.thread));
             }
             let conditions = status.conditions().clone().unwrap_or_default();
             let pending = Pending { stories, conditions, now: now() };

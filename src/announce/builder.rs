@@ -115,13 +115,13 @@ impl Attempt<'_> {
         self.errors().last().map_or("no error was printed", String::as_str)
     }
 
-    /// What went wrong, in a line. That a script failed says little: what it printed last says more.
+    /// What went wrong, in a line. That a script failed says little: what it wrote to stderr last says more.
     fn error_words(&self) -> String {
-        match self.errors() {
-            [.., before, last] if last.contains(SCRIPT_FAILED) => {
-                format!("{} ({last})", before.trim_start_matches("==> "))
-            }
-            _ => self.last_error().to_owned(),
+        let (errors, last) = (self.errors(), self.last_error());
+        let said = errors.iter().rev().find(|line| !line.contains(SCRIPT_FAILED));
+        match said.filter(|_| last.contains(SCRIPT_FAILED)) {
+            Some(said) => format!("{said} ({last})"),
+            None => last.to_owned(),
         }
     }
 }

@@ -1,13 +1,11 @@
 //! The digest of a day: how everything stands, and what has happened since the day before.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{Around, Message, Subject, Tone, Weight, message, short_name};
-use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, PUBLISHED, READY, RECONCILING, STALLED};
+use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED};
 use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
 
-/// What has happened since then is told.
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Names that are spelled out.
 const NAMED: usize = 12;
 /// Reasons for which people let an object rest.
@@ -19,6 +17,8 @@ pub struct Inventory<'a> {
     pub refreshers: Vec<(ObjectKey, &'a AMIRefresherStatus)>,
     /// The repository's own conditions.
     pub repository: &'a [Condition],
+    /// What has happened since then is told.
+    pub since: Timestamp,
 }
 
 /// How an object stands.
@@ -51,12 +51,16 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
     } else {
         Tone::Good
     };
-    let title =
-        format!("{}: {}, {}", subject.short_name(), counted(inventory), verdict(persons.len(), held.len()));
+    let title = format!(
+        "{}: {}, {}",
+        subject.short_name(),
+        counted(inventory),
+        verdict(persons.len(), held.len(), failing.is_empty())
+    );
     let mut digest = message("head", "Digest", tone, Weight::Milestone, title);
     let said = failing.iter().filter_map(|found| found.message.as_deref());
     digest.text = said.collect::<Vec<_>>().join("; ");
-    let since = around.now - DAY;
+    let since = inventory.since;
     let lists = [
         ("Need a person", persons),
         ("Held up", held),
@@ -92,7 +96,8 @@ fn stands(conditions: &[Condition]) -> (Stands, &str) {
         let found = conditions.iter().find(|found| found.r#type == kind && found.status == status)?;
         Some(found.reason.as_deref().unwrap_or_default())
     };
-    let beside = [APPLIED, PUBLISHED, NOTIFIED].into_iter().find_map(|kind| find(kind, "False"));
+    // That nothing can be pushed is the repository's trouble, not each object's.
+    let beside = [APPLIED, NOTIFIED].into_iter().find_map(|kind| find(kind, "False"));
     match (find(STALLED, "True"), beside, find(READY, "False")) {
         (Some(why), _, _) => (Stands::NeedsPerson, why),
         (None, Some(why), _) => (Stands::HeldUp, why),
@@ -160,14 +165,15 @@ fn counted(inventory: &Inventory<'_>) -> String {
     )
 }
 
-fn verdict(persons: usize, held: usize) -> String {
+fn verdict(persons: usize, held: usize, repository_well: bool) -> String {
     let persons = match persons {
         0 => None,
         1 => Some("1 needs a person".to_owned()),
         many => Some(format!("{many} need a person")),
     };
     let held = (held > 0).then(|| format!("{held} held up"));
-    let parts: Vec<String> = persons.into_iter().chain(held).collect();
+    let repository = (!repository_well).then(|| "the repository is in trouble".to_owned());
+    let parts: Vec<String> = repository.into_iter().chain(persons).chain(held).collect();
     if parts.is_empty() { "all well".to_owned() } else { parts.join(", ") }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::builder::{PackerBuilderSpec, PackerBuilderStatus};
 use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus};
+use crate::api::status::{BrokenFile, RepositoryStatus};
 use crate::api::{Key, Kind, ObjectKey, conditions::Condition};
 
 const NOW: &str = "2026-03-01T12:00:00Z";
@@ -94,8 +95,10 @@ fn run(id: &str, result: &str, why: &str) -> Value {
         "Succeeded" | "Superseded" => run["images"] = json!(["ami-0123456789abcdef0"]),
         "Cancelled" => {}
         _ => {
-            run["errors"] =
-                json!(["==> amazon-ebs.node: installing", "Script exited with non-zero exit status: 7"])
+            // As Packer prints them.
+            let exit = "Script exited with non-zero exit status: 100. Allowed exit codes are: [0]";
+            let build = format!("Build 'amazon-ebs.node' errored after 2 minutes 5 seconds: {exit}");
+            run["errors"] = json!(["amazon-ebs.node: E: Unable to locate package chronyd", build, exit])
         }
     }
     run
@@ -224,32 +227,51 @@ fn troubles() -> String {
     .concat()
 }
 
-fn repository_is(kind: &str, reason: &str, words: &str) -> Vec<Condition> {
+fn repository_is(kind: &str, reason: &str, words: &str) -> RepositoryStatus {
     let condition = json!([{"type": kind, "status": "False", "reason": reason, "message": words,
         "lastTransitionTime": "2026-03-01T11:59:00Z"}]);
-    serde_json::from_value(condition).expect("conditions")
+    let conditions = serde_json::from_value(condition).expect("conditions");
+    RepositoryStatus { conditions: Some(conditions), ..RepositoryStatus::default() }
 }
 
 fn repository() -> String {
     let images = Subject::Repository("images".to_owned());
-    let told = |what: &str, kind: &str, reason: &str, words: &str| {
-        let conditions = repository_is(kind, reason, words);
-        show(what, &around(|around| repository::stories(&images, &conditions, around)))
+    let show = |what: &str, status: &RepositoryStatus| {
+        show(what, &around(|around| repository::stories(&images, status, around)))
     };
-    let broken = "builders/web.yaml:7: unknown field `regoin`; did you mean region?";
+    let told =
+        |what: &str, kind: &str, reason: &str, words: &str| show(what, &repository_is(kind, reason, words));
+    let file = |path: &str, words: &str, commit: &str| BrokenFile {
+        file: path.to_owned(),
+        words: words.to_owned(),
+        commit: commit.to_owned(),
+    };
+    let web = "builders/web.yaml:7: unknown field `regoin`; did you mean region?";
+    let node = "builders/node.yaml:3: is not YAML";
+    let mut broken = repository_is("Applied", "ManifestBroken", web);
+    broken.broken = Some(vec![file("builders/web.yaml", web, "4f2d1c0a9b8c7d")]);
+    let mut two = repository_is("Applied", "ManifestBroken", &format!("{web}; {node}"));
+    two.broken = Some(vec![
+        file("builders/web.yaml", web, "4f2d1c0a9b8c7d"),
+        file("builders/node.yaml", node, "5a3e2d1b0c9d8e"),
+    ]);
     let over = resolved(&images, "trouble/ManifestBroken/1772366340", &[]);
     [
-        told("A file is broken", "Applied", "ManifestBroken", broken),
-        format!("## It is mended\n\n{}", shown(&over)),
-        told("opsy.yaml is broken", "Synced", "RepositoryUnreadable", "opsy.yaml:1: unknown field `agentId`"),
+        show("A file is broken", &broken),
+        show("Somebody breaks another", &two),
+        format!("## They are mended\n\n{}", shown(&over)),
+        told("Objects would be pruned", "Pruned", "PruneRefused", "3 objects of 4 kept although not in Git"),
         told("The remote is away", "Synced", "RepositoryUnavailable", "git.example.com does not answer"),
         told("The remote says no", "Synced", "RepositoryDenied", "the credentials are refused"),
-        told("Nothing can be applied", "Applied", "CommitNotTaken", "the API server does not answer"),
+        told("The branch is gone", "Synced", "RepositoryUnreadable", "there is no branch main"),
+        told("No commit can be taken over", "TakenOver", "CommitNotTaken", "the API server does not answer"),
+        told("Objects are refused", "Accepted", "ObjectsRefused", "PackerBuilder/ops/web: no namespace ops"),
+        told("Nothing can be pushed", "Published", "PushRefused", "protected branch"),
     ]
     .concat()
 }
 
-fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], conditions: &[Condition]) -> Message {
+fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], status: &RepositoryStatus) -> Message {
     fn read<T: serde::de::DeserializeOwned>(kind: Kind, all: &[(&str, Value)]) -> Vec<(ObjectKey, T)> {
         let status = |value: &Value| serde_json::from_value(value.clone()).expect("a status");
         all.iter().map(|(object, value)| (name(kind, object), status(value))).collect()
@@ -259,14 +281,19 @@ fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], condition
     let inventory = digest::Inventory {
         builders: builders.iter().map(|(object, status)| (object.clone(), status)).collect(),
         refreshers: refreshers.iter().map(|(object, status)| (object.clone(), status)).collect(),
-        repository: conditions,
+        repository: status.conditions.as_deref().unwrap_or_default(),
+        since: "2026-02-28T12:00:00Z".parse().expect("a time"),
     };
     around(|around| digest::message_of(&Subject::Repository("images".to_owned()), &inventory, around))
 }
 
 fn digests() -> String {
     let well = || json!([ready("True", "ImageReady", "")]);
-    let quiet = digest_of(&[("eks-node", json!({"conditions": well()}))], &[("demo", json!({}))], &[]);
+    let quiet = digest_of(
+        &[("eks-node", json!({"conditions": well()}))],
+        &[("demo", json!({}))],
+        &RepositoryStatus::default(),
+    );
     let old = json!({"id": "b0", "result": "Failed", "startedAt": "2026-02-27T11:10:00Z", "endedAt": "2026-02-27T11:20:00Z"});
     let stalled = json!([ready("False", "RetryLimit", ""), {"type": "Stalled", "status": "True", "reason": "RetryLimit"}]);
     let running = json!([ready("False", "Building", ""), {"type": "Reconciling", "status": "True", "reason": "Building"}]);
@@ -284,7 +311,15 @@ fn digests() -> String {
     let refreshers = [("demo", json!({"conditions": well(), "drifted": 2, "history": [done]}))];
     let refused = repository_is("Published", "PushRefused", "protected branch");
     let busy = digest_of(&builders, &refreshers, &refused);
-    format!("## A quiet day\n\n{}## Another\n\n{}", shown(&quiet), shown(&busy))
+    let unpushed = json!({"conditions": [ready("True", "ImageReady", ""),
+        {"type": "Published", "status": "False", "reason": "PushRefused"}]});
+    let unpushed = digest_of(&[("eks-node", unpushed)], &[], &refused);
+    format!(
+        "## A quiet day\n\n{}## Another\n\n{}## Only the push fails\n\n{}",
+        shown(&quiet),
+        shown(&busy),
+        shown(&unpushed)
+    )
 }
 
 #[test]

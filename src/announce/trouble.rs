@@ -4,10 +4,14 @@
 use std::time::Duration;
 
 use super::{Around, Message, Story, Subject, Tone, Weight, cause};
-use crate::api::conditions::{self, APPLIED, Condition, PUBLISHED, READY, STALLED, SYNCED};
+use crate::api::conditions::{
+    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READY, STALLED, SYNCED, TAKEN_OVER,
+};
 
 /// What may go away by itself is told when it has lasted this long.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// One refusal of a remote may be a slip of its own: so long it must go on.
+const SLIP: Duration = Duration::from_secs(2 * 60);
 /// Reasons that are waited out first.
 const PATIENT: [&str; 9] = [
     "AwsUnavailable",
@@ -20,6 +24,8 @@ const PATIENT: [&str; 9] = [
     "CommitNotTaken",
     "PushFailed",
 ];
+/// Reasons that are told when they are no slip.
+const SLIPS: [&str; 2] = ["RepositoryDenied", "RepositoryUnreadable"];
 /// Reasons that only a person can mend, though they are looked at again by themselves.
 const AT_ONCE: [&str; 1] = ["AwsDenied"];
 
@@ -42,7 +48,7 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
         let told = AT_ONCE.contains(&reason) || PATIENT.contains(&reason);
         stories.extend(told.then(|| failing(subject, ready, around)));
     }
-    for kind in [SYNCED, APPLIED, PUBLISHED] {
+    for kind in [SYNCED, APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, PUBLISHED] {
         let failed = find(kind).filter(|condition| condition.status == "False");
         stories.extend(failed.map(|condition| failing(subject, condition, around)));
     }
@@ -50,11 +56,16 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
 }
 
 fn failing(subject: &Subject, condition: &Condition, around: Around<'_>) -> Story {
-    if condition.reason.as_deref().is_some_and(|reason| PATIENT.contains(&reason)) {
-        // Since when it is for this reason no condition says: a build may have gone before.
-        return Story { hold: PATIENCE, ..story(subject, condition, Tone::Bad, around) };
-    }
-    story(subject, condition, Tone::Person, around)
+    let reason = condition.reason.as_deref().unwrap_or_default();
+    // Since when it is for this reason no condition says: a build may have gone before.
+    let (tone, hold) = if PATIENT.contains(&reason) {
+        (Tone::Bad, PATIENCE)
+    } else if SLIPS.contains(&reason) {
+        (Tone::Person, SLIP)
+    } else {
+        (Tone::Person, Duration::ZERO)
+    };
+    Story { hold, ..story(subject, condition, tone, around) }
 }
 
 fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_>) -> Story {
@@ -114,7 +125,7 @@ pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Me
 }
 
 /// What to do about it, where the message of the condition does not say so itself.
-fn advice(reason: &str) -> Option<&'static str> {
+pub(super) fn advice(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "InvalidSpec" => "Mend the manifest in Git; `opsy validate` says the same before a merge.",
         "ManifestBroken" => {
@@ -127,6 +138,9 @@ fn advice(reason: &str) -> Option<&'static str> {
         "TemplateInvalid" => "Mend the path or the file in Git.",
         "TemplateUnavailable" => "It is tried again by itself; look at the Git server if it lasts.",
         "BaseImageNotFound" => "Check spec.amiFilters: name, architecture and owner-id.",
+        "ObjectsRefused" => {
+            "Mend what the cluster says in Git or in the cluster; it is tried again by itself."
+        }
         "AccountNotAllowed" => "Check the agent's credentials, or `accounts` in opsy.yaml.",
         "PushRefused" => "Let Opsy push to this branch, or name another in publish.branch of opsy.yaml.",
         "RepositoryUnreadable" => {

@@ -12,8 +12,12 @@ pub const STALLED: &str = "Stalled";
 pub const PUBLISHED: &str = "Published";
 /// Only there while it is false: the object in the cluster is not what Git says.
 pub const APPLIED: &str = "Applied";
-/// The repository's own, and only there while it is false: it can be read.
+/// The repository's own, and only there while they are false: it can be read, what it no longer has is
+/// pruned, a home takes its commit, and all of its objects.
 pub const SYNCED: &str = "Synced";
+pub const PRUNED: &str = "Pruned";
+pub const TAKEN_OVER: &str = "TakenOver";
+pub const ACCEPTED: &str = "Accepted";
 /// Only there while it is false: people are not told what they are to hear.
 pub const NOTIFIED: &str = "Notified";
 

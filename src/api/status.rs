@@ -1,5 +1,6 @@
 //! What the statuses of both kinds have in common, and the one of what is no object.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Condition;
@@ -37,14 +38,35 @@ impl Status for AMIRefresherStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RepositoryStatus {
-    /// Synced, Applied and Published, each only there while it is false; Notified.
+    /// Synced, Applied, Pruned, TakenOver, Accepted and Published, each only there while it is false; Notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
+    /// Files that cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken: Option<Vec<BrokenFile>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Vec<Notification>>,
-    /// The day of the last digest.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
+    pub digest: Option<LastDigest>,
+}
+
+/// A file that cannot be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenFile {
+    pub file: String,
+    /// Where and how, as `opsy validate` says it.
+    pub words: String,
+    /// The commit at which it was first seen so.
+    pub commit: String,
+}
+
+/// The last digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDigest {
+    /// Its day.
+    pub day: String,
+    /// Until when it tells.
+    pub until: Timestamp,
 }
 
 impl Status for RepositoryStatus {

@@ -79,6 +79,14 @@ impl Objects {
         self.moved.lock().expect("no code panics while it holds the versions")
     }
 
+    /// Is it there?
+    pub fn has(&self, object: &ObjectKey) -> bool {
+        match object.kind {
+            Kind::PackerBuilder => self.builders.get(&object.key).is_some(),
+            Kind::AMIRefresher => self.refreshers.get(&object.key).is_some(),
+        }
+    }
+
     /// Wakes one object.
     pub fn wake(&self, object: &ObjectKey) {
         self.board.woken(object);

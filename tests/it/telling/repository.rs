@@ -31,12 +31,18 @@ fn who_is_told_of_everything_is_told_of_objects_that_name_nobody_and_of_broken_f
     for words in ["needs a person: ManifestBroken", "builders/web.yaml:6", "regoin", "policy: add web"] {
         assert!(told.contains(words), "{words} in {told}");
     }
-    // The file of an object that is there breaks, too: the one message says so.
+    // Somebody else breaks the file of an object that is there.
     world.edit("builders/node.yaml", "  region:", "  regoin:", "policy: tidy up");
     assert_eq!(once(&world, &chat), Some(2));
-    assert_eq!(threads(&chat).len(), 3, "{:#?}", threads(&chat));
-    let told = chat.messages(CHANNEL).pop().expect("a message").to_string();
-    assert!(told.contains("builders/node.yaml") && told.contains("builders/web.yaml"), "{told}");
+    let told = threads(&chat);
+    assert_eq!(told.len(), 3, "{told:#?}");
+    assert_eq!(told[2].len(), 2, "{told:#?}");
+    assert!(
+        told[2][1].starts_with("(to all)") && told[2][1].contains("builders/node.yaml is broken"),
+        "{told:#?}"
+    );
+    let told = chat.messages(CHANNEL).pop().expect("a message");
+    assert!(told["replies"].to_string().contains("policy: tidy up"), "whose it was: {told}");
     let said = chat.calls().len();
     assert_eq!(once(&world, &chat), Some(2));
     assert_eq!(chat.calls().len(), said, "nothing when nothing changed");
@@ -92,10 +98,13 @@ fn a_day_has_one_digest() {
     assert_eq!(once(&world, &chat), Some(0));
     assert_eq!(threads(&chat).len(), 2, "none on the day it is asked for: {:#?}", threads(&chat));
     settings(&world, &digest("Pacific/Kiritimati"));
+    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
+    let template = format!("{template}\n# Another day.\n");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&template))], "policy: another day");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat);
-    assert_eq!(told.len(), 3, "{told:#?}");
-    assert!(told[2][0].contains("1 builder and 1 refresher, all well"), "{told:#?}");
+    assert_eq!(told.len(), 5, "a build, a rollout and the digest: {told:#?}");
+    assert!(told[4][0].contains("1 builder and 1 refresher, all well"), "{told:#?}");
     let words = chat.messages(CHANNEL).pop().expect("a digest").to_string();
     let image = world.active_image().expect("an image");
     assert!(words.contains(&format!("node {image}")) && words.contains(&format!("demo {image}")), "{words}");

@@ -1,0 +1,200 @@
+//! What is known of the repository's conditions. Pure.
+
+use jiff::Timestamp;
+
+use crate::agent::render;
+use crate::agent::takeover::Outcome;
+use crate::api::Class;
+use crate::api::conditions::{self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, SYNCED, TAKEN_OVER};
+use crate::manifest::{ObjectSet, Severity};
+use crate::publish::Publishing;
+use crate::sync::SyncState;
+
+/// Problems that are spelled out.
+const SPELLED_OUT: usize = 3;
+/// Problems that are looked at, and characters of one, and of a condition: what is kept lies in an
+/// annotation, and those may have 256 KiB.
+const MOST: usize = 50;
+const PROBLEM: usize = 300;
+const WORDS: usize = 1500;
+
+/// A condition that is known: the reason and the words of what is not as it should be, if anything.
+pub type Judged = (&'static str, Option<(&'static str, String)>);
+
+/// What a judgement rests on.
+pub struct Facts<'a> {
+    pub set: &'a ObjectSet,
+    pub sync: &'a SyncState,
+    pub publishing: &'a Publishing,
+    pub taken: &'a Outcome,
+    /// The home holds this commit.
+    pub is_loaded: bool,
+    /// Objects of it that are not there, and why.
+    pub refused: Vec<String>,
+}
+
+/// What is known of each condition. After a start little is, and what was kept stays as it was.
+pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
+    let Facts { set, sync, publishing, taken, is_loaded, refused } = facts;
+    let synced = sync.error.as_ref().map(|(class, words)| {
+        let reason = match class {
+            Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
+            Class::Denied => "RepositoryDenied",
+            Class::NotFound | Class::Invalid => "RepositoryUnreadable",
+        };
+        (reason, cut(words, WORDS))
+    });
+    let errors: Vec<String> = errors(set).into_iter().map(|(_, words)| words).collect();
+    let broken = listed(&errors).map(|words| ("ManifestBroken", words));
+    // Without its files nobody knows what should be gone: they are told of, and not what follows.
+    let kept =
+        taken.kept.clone().filter(|_| broken.is_none()).map(|words| ("PruneRefused", cut(&words, WORDS)));
+    let failed = taken.failed.as_ref().map(|words| ("CommitNotTaken", cut(words, WORDS)));
+    let refused = listed(refused).map(|words| ("ObjectsRefused", words));
+    let published = render::published(publishing).filter(|(status, ..)| *status == "False");
+    let published = published.map(|(_, reason, words)| (reason, cut(&words, WORDS)));
+    let judged = [
+        (SYNCED, synced, sync.looked.is_some()),
+        (APPLIED, broken, true),
+        (PRUNED, kept, *is_loaded),
+        (TAKEN_OVER, failed, *is_loaded || taken.failed.is_some()),
+        (ACCEPTED, refused, *is_loaded),
+        (PUBLISHED, published, **publishing != Publishing::Idle),
+    ];
+    judged.into_iter().filter(|(.., known)| *known).map(|(kind, trouble, _)| (kind, trouble)).collect()
+}
+
+/// Files that cannot be read, and where and how.
+pub fn errors(set: &ObjectSet) -> Vec<(String, String)> {
+    let errors = set.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    errors.take(MOST).map(|problem| (problem.file.clone(), cut(&problem.to_string(), PROBLEM))).collect()
+}
+
+/// The first of many.
+fn listed(all: &[String]) -> Option<String> {
+    let more = all.len().saturating_sub(SPELLED_OUT);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let first: Vec<String> = all.iter().take(SPELLED_OUT).map(|words| cut(words, PROBLEM)).collect();
+    (!all.is_empty()).then(|| format!("{}{more}", first.join("; ")))
+}
+
+/// What is kept must stay small, whatever a file held.
+fn cut(words: &str, most: usize) -> String {
+    match words.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
+}
+
+/// Only what is not as it should be is there.
+pub fn note_conditions(list: &mut Vec<Condition>, judged: Vec<Judged>, now: Timestamp) {
+    for (kind, trouble) in judged {
+        match trouble {
+            Some((reason, words)) => conditions::set(list, kind, "False", reason, &words, None, now),
+            None => list.retain(|condition| condition.r#type != kind),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Problem;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn state(error: Option<(Class, &str)>) -> SyncState {
+        let error = error.map(|(class, words)| (class, words.to_owned()));
+        let (commit, looked) = (None, Some(at(0)));
+        SyncState { commit, error, from_clone: false, since: at(0), looked, succeeded: None }
+    }
+
+    fn problem(file: &str, severity: Severity) -> Problem {
+        Problem { file: file.to_owned(), line: Some(3), message: "is not YAML".to_owned(), severity }
+    }
+
+    /// One line a condition that is false, of a commit that is loaded.
+    fn words(set: &ObjectSet, sync: &SyncState, publishing: &Publishing, taken: &Outcome) -> Vec<String> {
+        let facts = Facts { set, sync, publishing, taken, is_loaded: true, refused: Vec::new() };
+        let troubles = judge(&facts).into_iter().filter_map(|(kind, trouble)| Some((kind, trouble?)));
+        troubles.map(|(kind, (reason, words))| format!("{kind} {reason} {words}")).collect()
+    }
+
+    #[test]
+    fn each_trouble_has_its_reason() {
+        let (well, set, nothing) = (state(None), ObjectSet::default(), Outcome::default());
+        assert_eq!(words(&set, &well, &Publishing::Off, &nothing), [""; 0]);
+        let reasons = [
+            (Class::TRANSIENT, "RepositoryUnavailable"),
+            (Class::Denied, "RepositoryDenied"),
+            (Class::Invalid, "RepositoryUnreadable"),
+        ];
+        for (class, reason) in reasons {
+            let state = state(Some((class, "why")));
+            let due = format!("Synced {reason} why");
+            assert_eq!(words(&set, &state, &Publishing::Off, &nothing), [due]);
+        }
+        let refused = Publishing::Refused { words: "protected".to_owned(), since: at(0) };
+        assert_eq!(words(&set, &well, &refused, &nothing), ["Published PushRefused protected"]);
+    }
+
+    #[test]
+    fn one_trouble_does_not_hide_or_end_another() {
+        let mut set =
+            ObjectSet { problems: vec![problem("note.yaml", Severity::Note)], ..ObjectSet::default() };
+        let mut taken = Outcome { kept: Some("1 object kept".to_owned()), failed: None };
+        let said = |set: &ObjectSet, taken: &Outcome| words(set, &state(None), &Publishing::Off, taken);
+        assert_eq!(said(&set, &taken), ["Pruned PruneRefused 1 object kept"]);
+        taken.failed = Some("away".to_owned());
+        assert_eq!(
+            said(&set, &taken),
+            ["Pruned PruneRefused 1 object kept", "TakenOver CommitNotTaken away"]
+        );
+        set.problems.extend(["a", "b", "c", "d", "e"].map(|name| problem(name, Severity::Error)));
+        let spelled = "a:3: is not YAML; b:3: is not YAML; c:3: is not YAML; and 2 more";
+        assert_eq!(
+            said(&set, &taken),
+            [format!("Applied ManifestBroken {spelled}"), "TakenOver CommitNotTaken away".to_owned()]
+        );
+    }
+
+    #[test]
+    fn whatever_a_file_holds_little_of_it_is_kept() {
+        let mut huge = problem("a", Severity::Error);
+        huge.message = "ü".repeat(1 << 20);
+        let set = ObjectSet { problems: vec![huge; 100], ..ObjectSet::default() };
+        let said = words(&set, &state(None), &Publishing::Off, &Outcome::default());
+        assert!(said[0].len() < 4000, "{}", said[0].len());
+        let kept: usize = errors(&set).iter().map(|(file, words)| file.len() + words.len()).sum();
+        assert!(kept < 64 * 1024, "{kept}");
+    }
+
+    #[test]
+    fn a_trouble_keeps_its_time_and_goes_when_it_is_over() {
+        let mut list = Vec::new();
+        let broken = |words: &str| vec![(APPLIED, Some(("ManifestBroken", words.to_owned())))];
+        note_conditions(&mut list, broken("a"), at(1));
+        note_conditions(&mut list, broken("b"), at(2));
+        assert_eq!((list[0].last_transition_time, list[0].message.as_deref()), (Some(at(1)), Some("b")));
+        note_conditions(&mut list, Vec::new(), at(3));
+        assert_eq!(list.len(), 1, "nothing is known: nothing changes");
+        note_conditions(&mut list, vec![(APPLIED, None)], at(4));
+        assert_eq!(list, []);
+    }
+
+    #[test]
+    fn after_a_start_nothing_is_known_but_what_the_files_say() {
+        let set = ObjectSet::default();
+        let kept = Outcome { kept: Some("of an older commit".to_owned()), failed: None };
+        let sync = SyncState { looked: None, ..state(None) };
+        let judged = |taken: &Outcome, is_loaded: bool| {
+            let publishing = &Publishing::Idle;
+            judge(&Facts { set: &set, sync: &sync, publishing, taken, is_loaded, refused: Vec::new() })
+        };
+        assert_eq!(judged(&kept, false), [(APPLIED, None)]);
+        let known: Vec<_> = judged(&Outcome::default(), true).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(known, [APPLIED, PRUNED, TAKEN_OVER, ACCEPTED]);
+    }
+}
