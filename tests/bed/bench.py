@@ -118,14 +118,15 @@ class Cluster:
                 time.sleep(0.2)
 
     def requests(self) -> dict[str, int]:
-        """Requests so far for our resources, by verb; other clients' watches end and begin in between."""
+        """Requests so far for our resources, and Events, by verb; other clients' watches end and begin in between."""
         counts: dict[str, int] = {}
         with self.open("/metrics") as answer:
             for line in answer.read().decode().splitlines():
-                if line.startswith("apiserver_request_total{") and 'resource="packerbuilders"' in line:
+                resource = next((name for name in ("packerbuilders", "events") if f'resource="{name}"' in line), None)
+                if line.startswith("apiserver_request_total{") and resource:
                     verb = line.split('verb="')[1].split('"')[0]
                     part = line.split('subresource="')[1].split('"')[0]
-                    name = f"{verb} {part}".strip()
+                    name = f"{verb} {part or (resource if resource == 'events' else '')}".strip()
                     counts[name] = counts.get(name, 0) + int(float(line.rsplit(" ", 1)[1]))
         return counts
 
@@ -265,7 +266,7 @@ def measured(cluster, pid, work, what, wait) -> None:
     time.sleep(1)
     after = cluster.requests()
     made = {verb: after[verb] - before.get(verb, 0) for verb in after if after[verb] != before.get(verb, 0)}
-    words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if verb != "WATCH") or "no request"
+    words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if not verb.startswith("WATCH")) or "no request"
     print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory(pid, 'VmHWM'):.1f} MiB")
 
 

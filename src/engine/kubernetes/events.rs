@@ -3,18 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::error::Refusal;
 use super::{MANAGER, REQUEST_LIMIT};
 use crate::engine::Note;
 
-/// Events that may wait: an API server that is away for a minute loses none, one away for a day the oldest.
-const KEPT: usize = 512;
+/// Events that may wait: a first commit of many objects loses none, a day without an API server the oldest.
+const KEPT: usize = 2048;
+/// Events cost the API server as much as the work they tell of: so many go at once, then one every so often.
+const BURST: u32 = 20;
+const PACE: Duration = Duration::from_millis(20);
 /// The API server takes no longer notes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -42,7 +47,7 @@ impl Events {
     /// Sends what comes, for ever.
     pub async fn send(&self, client: Client) {
         let recorder = Recorder::new(client, MANAGER.into());
-        let mut said = None;
+        let (mut said, mut pace) = (None, Pace::new(Instant::now()));
         loop {
             let Some((about, note)) = self.next() else {
                 let dropped = self.dropped.swap(0, Ordering::Relaxed);
@@ -52,6 +57,7 @@ impl Events {
                 self.bell.notified().await;
                 continue;
             };
+            sleep_until(pace.next(Instant::now())).await;
             let sent = tokio::time::timeout(REQUEST_LIMIT, recorder.publish(&event(&note), &about)).await;
             let failure = match sent {
                 Ok(sent) => sent.err().map(|error| Refusal::from(error).message),
@@ -70,6 +76,21 @@ impl Events {
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<(ObjectReference, Note)>> {
         self.waiting.lock().expect("no code panics while it holds the events")
+    }
+}
+
+/// When the next event may go.
+struct Pace(Instant);
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self(now)
+    }
+
+    /// The turn of one more: at once as long as not all of a burst is used up.
+    fn next(&mut self, now: Instant) -> Instant {
+        self.0 = self.0.max(now) + PACE;
+        self.0.checked_sub(PACE * BURST).map_or(now, |turn| turn.max(now))
     }
 }
 
@@ -111,6 +132,20 @@ mod tests {
         }
         assert_eq!(events.next().map(|(_, note)| note.message).as_deref(), Some("2"));
         assert_eq!((events.waiting().len(), events.dropped.load(Ordering::Relaxed)), (KEPT - 1, 2));
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_the_rest_in_step() {
+        let now = Instant::now();
+        let mut pace = Pace::new(now);
+        let turns: Vec<Duration> = (0..BURST + 3).map(|_| pace.next(now) - now).collect();
+        let burst = BURST as usize;
+        assert!(turns[..burst].iter().all(Duration::is_zero), "{turns:?}");
+        assert_eq!(turns[burst..], [PACE, PACE * 2, PACE * 3]);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(pace.next(later), later, "quiet hours are not saved up for more than a burst");
+        let turns: Vec<Duration> = (0..BURST).map(|_| pace.next(later) - later).collect();
+        assert_eq!(turns[burst - 1], PACE);
     }
 
     #[test]
