@@ -43,7 +43,9 @@ fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
         seen.status.conditions.iter().flatten().find(|condition| condition.r#type == conditions::READY);
     let same = before.and_then(|condition| condition.reason.as_deref()) == Some(reason);
     // What needs a person, and what a build comes to, is told by `announce`, from the status.
-    let quiet = matches!(phase, Phase::Reconciling | Phase::Stalled) || TOLD_ELSEWHERE.contains(reason);
+    let elsewhere = matches!(phase, Phase::Reconciling | Phase::Stalled) || TOLD_ELSEWHERE.contains(reason);
+    // One that rests from its first day on is as people made it.
+    let quiet = elsewhere || (before.is_none() && told.standing == Standing::Waiting);
     let warning = *phase == Phase::NotReady && told.standing != Standing::Waiting;
     (!same && !quiet).then(|| Note { reason: (*reason).into(), message: message.clone(), warning })
 }

@@ -121,6 +121,17 @@ fn conditions_follow_the_phase() {
 }
 
 #[test]
+fn resting_is_news_only_to_whoever_saw_it_at_work() {
+    let resting = |status: PackerBuilderStatus| {
+        let seen = Observed { suspended: true, status, ..seen() };
+        pass(&seen).notes.into_iter().map(|note| note.reason.into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(resting(PackerBuilderStatus::default()), [""; 0], "it was made so");
+    let at_work = pass(&seen()).status;
+    assert_eq!(resting(at_work), ["Suspended"]);
+}
+
+#[test]
 fn a_denied_read_names_the_permission_and_waits_long() {
     let denied = Seen::Unknown(Class::Denied, "ec2:DescribeImages: UnauthorizedOperation".into());
     let pass = pass(&Observed { images: denied, ..seen() });
