@@ -1,5 +1,4 @@
-//! What is sent about one object. Answers are asked for without spec and status wherever the server can
-//! leave them out: the watch brings what changed.
+//! What is sent about one object. Of answers the version is read alone: the watch brings what changed.
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use kube::Client;
@@ -43,7 +42,8 @@ impl<'a> Requests<'a> {
     /// Applies a document, taking over every field it names. Answers the version that made.
     pub async fn apply<K: Custom>(&self, key: &Key, labelled: &Value) -> Result<u64, Refusal> {
         let params = PatchParams::apply(MANAGER).force();
-        let request = self.about::<K>(key).patch_metadata(&key.name, &params, &Patch::Apply(labelled));
+        // The whole object comes back: to leave out the rest costs the server an eighth more here.
+        let request = self.about::<K>(key).patch(&key.name, &params, &Patch::Apply(labelled));
         self.written(request).await
     }
 
