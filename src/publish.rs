@@ -87,10 +87,6 @@ impl Publishing {
         matches!(self, Self::Idle | Self::Off | Self::Done { .. })
     }
 
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
-    }
-
     /// Since when it has not been good.
     fn since(&self) -> Option<Timestamp> {
         match self {
@@ -235,8 +231,11 @@ impl Publish {
         let since = before.since().unwrap_or_else(self.now);
         match result {
             Ok(None) => Publishing::Off,
-            Ok(Some(Outcome::Unchanged)) if more && !before.is_good() => before,
-            Err(error) if before.is_refusal() && matches!(error.class(), Class::Transient { .. }) => {
+            Ok(Some(Outcome::Unchanged)) if more && !matches!(before, Publishing::Off) => before,
+            Err(error)
+                if matches!(before, Publishing::Refused { .. })
+                    && matches!(error.class(), Class::Transient { .. }) =>
+            {
                 warn!(%error, "status cannot be published: it is tried again");
                 before
             }

@@ -54,9 +54,8 @@ struct Known {
 
 /// The digest of a day: once made, its words stay the same.
 struct Digest {
-    day: String,
     message: Message,
-    made: Timestamp,
+    of: LastDigest,
 }
 
 impl Repository {
@@ -113,11 +112,11 @@ impl Repository {
         }
         self.sources.telling.commits.learn(synced.commit.as_str()).await;
         let before = known.status.clone().unwrap_or_default();
-        let mut status = before.clone();
-        self.update(&synced, &mut status, &mut known.digest);
-        for file in status.broken.iter().flatten() {
+        for file in before.broken.iter().flatten() {
             self.sources.telling.commits.learn(&file.commit).await;
         }
+        let mut status = before.clone();
+        self.update(&synced, &mut status, &mut known.digest);
         if status != before {
             let text = serde_json::to_string(&status).expect("a status is plain data");
             if let Err(error) = self.sources.home.keep(text).await {
@@ -140,7 +139,7 @@ impl Repository {
         let subject = &telling.repository;
         let mut stories = telling.around(|around| repository::stories(subject, status, around));
         stories.extend(digest);
-        let to = telling.everybody();
+        let Some(to) = telling.everybody() else { return };
         let remembered = status.notifications.clone().unwrap_or_default();
         let conditions = status.conditions.clone().unwrap_or_default();
         let pending = Pending { stories, conditions, now: now() };
@@ -151,8 +150,8 @@ impl Repository {
             telling.notifier.mark(&Told { about: subject, to: &to, remembered: &remembered, pending })
         };
         note(status, marked, None, now());
-        if let Some(digest) = words.as_ref().filter(|digest| is_told(status, &digest.day)) {
-            status.digest = Some(LastDigest { day: digest.day.clone(), until: digest.made });
+        if let Some(digest) = words.as_ref().filter(|digest| is_told(status, &digest.of.day)) {
+            status.digest = Some(digest.of.clone());
         }
     }
 
@@ -190,7 +189,8 @@ impl Repository {
         // Before that, nobody knows how the objects stand.
         self.sources.loaded.borrow().as_ref()?;
         let (now, today) = (now(), daily.last(now()).to_string());
-        let last = status.digest.get_or_insert(LastDigest { day: today.clone(), until: now }).clone();
+        let first = LastDigest { day: today.clone(), since: now, until: now };
+        let last = status.digest.get_or_insert(first).clone();
         // The time may have been moved, and the day with it: none has two.
         let day = today.max(last.day.clone());
         let thread = repository::digest_thread(&day);
@@ -198,9 +198,11 @@ impl Repository {
         if day == last.day && !known {
             return None;
         }
-        if words.as_ref().is_none_or(|digest| digest.day != day) {
-            let message = self.digest_since(last.until, status);
-            *words = Some(Digest { day: day.clone(), message, made: now });
+        if words.as_ref().is_none_or(|digest| digest.of.day != day) {
+            // One that only some have got yet tells the others the same.
+            let since = if day == last.day { last.since } else { last.until };
+            let message = self.digest_since(since, status);
+            *words = Some(Digest { message, of: LastDigest { day: day.clone(), since, until: now } });
         }
         let message = words.as_ref().map(|digest| digest.message.clone())?;
         Some(repository::digest(&day, message, known))

@@ -23,6 +23,7 @@ use crate::engine::drive::Teller;
 use crate::engine::objects::Objects;
 use crate::engine::{HomeError, Note};
 use crate::git::Handle;
+use crate::manifest::{Problem, SETTINGS_FILE, Severity};
 use crate::notify::destination::Destination;
 use crate::notify::http::{Address, Http};
 use crate::notify::sink::{SinkError, Trouble};
@@ -174,7 +175,7 @@ fn unreadable(error: HomeError) -> SinkError {
 impl Telling {
     /// Looks up the commits that are spoken of, so that words do not change when they are known.
     pub async fn learn<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) {
-        if self.told_of(name, object).is_empty() {
+        if self.told_of(name, object).is_none_or(|to| to.is_empty()) {
             return;
         }
         let unknown = Mutex::new(BTreeSet::new());
@@ -195,18 +196,23 @@ impl Telling {
         }
     }
 
-    /// Whom `opsy.yaml` names: they hear of what has no object, and of objects that name nobody.
-    pub fn everybody(&self) -> Vec<Destination> {
+    /// Whom `opsy.yaml` names: they hear of what has no object, and of objects that name nobody. Nothing is
+    /// known while it is wrong and never was right.
+    pub fn everybody(&self) -> Option<Vec<Destination>> {
         let synced = self.synced.borrow();
-        let Some(settings) = synced.as_ref().map(|synced| &synced.set.settings) else { return Vec::new() };
-        Destination::of(settings.notifier.as_ref(), settings.namespace(), None)
+        let set = &synced.as_ref()?.set;
+        let (settings, is_wrong) = (&set.settings, |problem: &Problem| {
+            problem.file == SETTINGS_FILE && problem.severity == Severity::Error
+        });
+        let unknown = settings.notifier.is_none() && set.problems.iter().any(is_wrong);
+        (!unknown).then(|| Destination::of(settings.notifier.as_ref(), settings.namespace(), None))
     }
 
     /// Who hears of an object.
-    fn told_of<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K) -> Vec<Destination> {
+    fn told_of<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K) -> Option<Vec<Destination>> {
         let (spec, region) = object.spec();
         match spec {
-            Some(spec) => Destination::of(Some(spec), &name.key.namespace, region),
+            Some(spec) => Some(Destination::of(Some(spec), &name.key.namespace, region)),
             None => self.everybody(),
         }
     }
@@ -256,14 +262,15 @@ where
     S: Status + Clone + PartialEq + Send + Sync,
 {
     fn mark(&self, name: &ObjectKey, object: &K, status: &mut S) {
-        let (to, about) = (self.told_of(name, object), Subject::from(name));
+        let Some(to) = self.told_of(name, object) else { return };
+        let about = Subject::from(name);
         let remembered = status.notifications().clone().unwrap_or_default();
         let marked = if to.is_empty() {
             self.notifier.forget(&about);
             Marked::default()
         } else {
             let mut stories = self.stories(name, object, status);
-            let everybody = self.everybody();
+            let everybody = self.everybody().unwrap_or_default();
             if to.iter().all(|destination| everybody.contains(destination)) {
                 // What was begun is told to its end.
                 let is_begun = |thread: &str| remembered.iter().any(|told| told.thread == thread);

@@ -11,9 +11,9 @@ use crate::api::status::{BrokenFile, RepositoryStatus};
 const DIGEST: &str = "digest/";
 /// The reason of files that are broken.
 const BROKEN: &str = "ManifestBroken";
-/// Broken files that are told of one by one, and commits that are named at once.
-const FILES: usize = 20;
+/// Commits that are named at once, and files.
 const COMMITS: usize = 3;
+const FILES: usize = 3;
 
 /// Everything there is to tell of the repository.
 pub fn stories(subject: &Subject, status: &RepositoryStatus, around: Around<'_>) -> Vec<Story> {
@@ -25,40 +25,50 @@ pub fn stories(subject: &Subject, status: &RepositoryStatus, around: Around<'_>)
     stories
 }
 
-/// Each broken file is news of its own: whoever broke the second is another person than who broke the first.
+/// Each commit that broke files is news of its own: whoever broke the second is another person than who
+/// broke the first.
 fn name_files(story: &mut Story, files: &[BrokenFile], around: Around<'_>) {
-    let mut commits: Vec<&str> = files.iter().map(|file| file.commit.as_str()).collect();
-    commits.dedup();
+    let mut commits: Vec<&str> = Vec::new();
+    for file in files {
+        if !commits.contains(&file.commit.as_str()) {
+            commits.push(&file.commit);
+        }
+    }
     let newest = commits.iter().rev().take(COMMITS);
     story.head.facts = newest.clone().map(|commit| ("Commit", around.commit_words(commit))).collect();
     story.head.links = newest.filter_map(|commit| around.commit_link(commit)).collect();
-    story.replies = files.iter().rev().take(FILES).rev().map(|file| told(file, around)).collect();
+    story.replies = commits.iter().map(|commit| told(commit, files, around)).collect();
 }
 
-fn told(file: &BrokenFile, around: Around<'_>) -> Message {
-    let id = format!("broken/{}", &ids::digest(&[&file.file, &file.commit])[..12]);
-    let title = format!("{} is broken", file.file);
+fn told(commit: &str, files: &[BrokenFile], around: Around<'_>) -> Message {
+    let files: Vec<&BrokenFile> = files.iter().filter(|file| file.commit == commit).collect();
+    let id = format!("broken/{}", &ids::digest(&[commit])[..12]);
+    let title = match files.as_slice() {
+        [file] => format!("{} is broken", file.file),
+        files => format!("{} files are broken", files.len()),
+    };
     let mut told = message(id, BROKEN, Tone::Person, Weight::Loud, title);
-    told.text = file.words.clone();
-    told.facts = vec![("Commit", around.commit_words(&file.commit))];
+    let words: Vec<&str> = files.iter().take(FILES).map(|file| file.words.as_str()).collect();
+    told.text = words.join("; ");
+    told.facts = vec![("Commit", around.commit_words(commit))];
     told.next = trouble::advice(BROKEN).map(str::to_owned);
-    told.links = around.commit_link(&file.commit).into_iter().collect();
+    told.links = around.commit_link(commit).into_iter().collect();
     told
 }
 
-/// The files that are broken now. One that was before keeps the commit at which that was first seen.
+/// The files that are broken now, those of the newest commit last. One that was before keeps the commit at
+/// which that was first seen.
 pub fn broken(before: &[BrokenFile], now: &[(String, String)], commit: &str) -> Vec<BrokenFile> {
-    let since = |file: &str| before.iter().find(|known| known.file == file);
-    let mut files: Vec<BrokenFile> = Vec::new();
-    for (file, words) in now {
-        if files.iter().all(|known| known.file != *file) {
-            let commit = since(file).map_or(commit, |known| &known.commit).to_owned();
-            files.push(BrokenFile { file: file.clone(), words: words.clone(), commit });
-        }
-    }
-    // The newest last.
-    files.sort_by_key(|file| file.commit == commit);
-    files
+    let words = |known: &BrokenFile| now.iter().find(|(file, _)| *file == known.file).map(|(_, words)| words);
+    let still =
+        before.iter().filter_map(|known| Some(BrokenFile { words: words(known)?.clone(), ..known.clone() }));
+    let is_new = |file: &str| before.iter().all(|known| known.file != file);
+    let new = now.iter().filter(|(file, _)| is_new(file)).map(|(file, words)| BrokenFile {
+        file: file.clone(),
+        words: words.clone(),
+        commit: commit.to_owned(),
+    });
+    still.chain(new).collect()
 }
 
 /// The thread of a day's digest.
@@ -88,8 +98,7 @@ mod tests {
         let files = |all: &[BrokenFile]| -> Vec<String> {
             all.iter().map(|file| format!("{} {} {}", file.commit, file.file, file.words)).collect()
         };
-        let monday = broken(&[], &[error("web", "web:1: x"), error("web", "web:2: y")], "c1");
-        assert_eq!(files(&monday), ["c1 web web:1: x"]);
+        let monday = broken(&[], &[error("web", "web:1: x")], "c1");
         let tuesday = broken(&monday, &[error("a", "a:1: z"), error("web", "web:3: y")], "c2");
         assert_eq!(files(&tuesday), ["c1 web web:3: y", "c2 a a:1: z"]);
         let again = broken(&tuesday[1..], &[error("web", "web:1: x"), error("a", "a:1: z")], "c3");

@@ -10,10 +10,10 @@ use crate::api::conditions::{
 
 /// What may go away by itself is told when it has lasted this long.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// One refusal of a remote may be a slip of its own: so long it must go on.
+/// One refusal of a server may be a slip of its own, or come before what it waits for: so long it must go on.
 const SLIP: Duration = Duration::from_secs(2 * 60);
 /// Reasons that are waited out first.
-const PATIENT: [&str; 9] = [
+const PATIENT: [&str; 11] = [
     "AwsUnavailable",
     "AwsNotFound",
     "AwsRefused",
@@ -23,9 +23,11 @@ const PATIENT: [&str; 9] = [
     "RepositoryUnavailable",
     "CommitNotTaken",
     "PushFailed",
+    "ApplyFailed",
+    "Conflict",
 ];
 /// Reasons that are told when they are no slip.
-const SLIPS: [&str; 2] = ["RepositoryDenied", "RepositoryUnreadable"];
+const SLIPS: [&str; 3] = ["RepositoryDenied", "RepositoryUnreadable", "ObjectsRefused"];
 /// Reasons that only a person can mend, though they are looked at again by themselves.
 const AT_ONCE: [&str; 1] = ["AwsDenied"];
 

@@ -107,6 +107,22 @@ pub fn set(
     }
 }
 
+/// Says that publishing fails. A refusal that stands is not mended by a server that is away.
+pub fn set_unpublished(
+    conditions: &mut Vec<Condition>,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let refused = |found: &Condition| {
+        found.r#type == PUBLISHED && found.status == "False" && found.reason.as_deref() == Some("PushRefused")
+    };
+    if reason == "PushRefused" || !conditions.iter().any(refused) {
+        set(conditions, PUBLISHED, "False", reason, message, generation, now);
+    }
+}
+
 /// Does a condition hold?
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     conditions.iter().any(|c| c.r#type == kind && c.status == "True")

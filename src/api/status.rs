@@ -65,7 +65,8 @@ pub struct BrokenFile {
 pub struct LastDigest {
     /// Its day.
     pub day: String,
-    /// Until when it tells.
+    /// What it tells began and ended then.
+    pub since: Timestamp,
     pub until: Timestamp,
 }
 

@@ -185,7 +185,10 @@ where
         let (generation, now) = (object.meta().generation, (self.now)());
         let list = status.conditions().get_or_insert_default();
         if let Some((said, reason, message)) = (self.published)() {
-            conditions::set(list, PUBLISHED, said, reason, &message, generation, now);
+            match said {
+                "False" => conditions::set_unpublished(list, reason, &message, generation, now),
+                _ => conditions::set(list, PUBLISHED, said, reason, &message, generation, now),
+            }
         }
         match self.unapplied(name) {
             Some((reason, message)) => {

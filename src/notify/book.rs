@@ -24,12 +24,22 @@ pub struct Book {
     pub items: BTreeMap<Subject, Item>,
     /// Since when something is due, by object, thread and message.
     pub due: BTreeMap<(Subject, String, String), Instant>,
-    /// When the message of a common cause was last written, and as what.
-    pub causes: BTreeMap<String, (Instant, String)>,
+    /// The messages of common causes, as far as they were written since the start.
+    pub causes: BTreeMap<String, CauseMessage>,
     /// Since when it is worked by; after a start, objects come in one by one.
     pub since: Option<Instant>,
     /// When first messages were last written.
     pub edited: BTreeMap<(Subject, String), Instant>,
+}
+
+/// The message about a common cause.
+#[derive(Clone, Debug)]
+pub struct CauseMessage {
+    /// When people were told of it; that it was edited since nobody noticed.
+    pub announced: Option<Instant>,
+    pub written: Instant,
+    /// As what.
+    pub shown: String,
 }
 
 /// One object.

@@ -85,9 +85,4 @@ impl Sink for Incoming {
             if answer.status.is_success() { Ok(None) } else { Err(self.failed(&answer)) }
         })
     }
-
-    /// Not asked for: what was said is said.
-    fn edit<'a>(&'a self, _: &'a Message, _: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }

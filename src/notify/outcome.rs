@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::book::{Book, HEAD, Item, Record, digest_of};
+use super::book::{Book, CauseMessage, HEAD, Item, Record, digest_of};
 use super::plan::{Sending, Task, Way};
 use crate::announce::{Subject, TROUBLE, Tone};
 
@@ -35,7 +35,9 @@ pub fn told(book: &mut Book, sending: &Sending, id: Option<String>, now: Instant
         }),
         Task::Close { about, thread } => change(book, about, |item| item.forget(thread)),
         Task::Cause { cause, joined } => {
-            book.causes.insert(cause.clone(), (now, shown));
+            let before = book.causes.get(cause).and_then(|known| known.announced);
+            let announced = if matches!(sending.way, Way::Post { .. }) { Some(now) } else { before };
+            book.causes.insert(cause.clone(), CauseMessage { announced, written: now, shown });
             let message = match &sending.way {
                 Way::Edit { id } | Way::Post { thread: Some(id), .. } => Some(id.clone()),
                 Way::Post { thread: None, .. } | Way::Unsaid => id,

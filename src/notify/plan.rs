@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::book::{Book, HEAD, Item, Record, cause_of, digest_of};
+use super::book::{Book, HEAD, Item, Record, cause_of, digest, digest_of};
 use super::cause;
 use super::sink::Manner;
 use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight};
@@ -228,8 +228,9 @@ fn over(about: Subject, item: &Item, record: &Record) -> Option<Sending> {
         return None;
     }
     if !record.has_told(&message.id) {
-        // One trouble may have taken the other's place.
-        let loud = !item.stories.iter().any(|story| story.thread.starts_with(TROUBLE));
+        // One trouble of an object may have taken the other's place; the repository's stand side by side.
+        let alone = matches!(about, Subject::Repository(_));
+        let loud = alone || !item.stories.iter().any(|story| story.thread.starts_with(TROUBLE));
         let way = Way::Post { thread: record.message.clone(), loud };
         return Some(Sending { task: Task::Resolve { about, thread }, message, way });
     }
@@ -273,7 +274,9 @@ fn gathered(
             Some((about, item.story(thread)?))
         })
         .collect();
-    let fresh = book.causes.get(cause).is_none_or(|(last, _)| now.duration_since(*last) < FRESH);
+    // After a start nobody knows how old it is: then it has been read.
+    let fresh = book.causes.get(cause).and_then(|known| known.announced);
+    let fresh = fresh.is_some_and(|announced| now.duration_since(announced) < FRESH);
     let threaded = manner == Manner::Threads;
     let (failing, way) = match known.message.clone() {
         _ if known.all.is_empty() => (news, Way::Post { thread: None, loud: true }),
@@ -281,25 +284,34 @@ fn gathered(
         None if fresh => (news, Way::Unsaid),
         message => (news, Way::Post { thread: message.filter(|_| threaded), loud: true }),
     };
-    let Some(message) = cause::head(&failing) else { return Vec::new() };
+    let Some(mut message) = cause::head(&failing) else { return Vec::new() };
+    // The same cause comes again another day, and is another message.
+    message.id = format!("cause/{}", named(&joined));
     let task = Task::Cause { cause: cause.to_owned(), joined };
     vec![Candidate { due: since + GATHER, silent: false, sending: Sending { task, message, way } }]
+}
+
+/// Names the stories a message tells of.
+fn named(stories: &[(Subject, String)]) -> String {
+    let names: Vec<String> = stories.iter().map(|(about, thread)| format!("{about}/{thread}")).collect();
+    digest(&names.join(" "))
 }
 
 /// What is due about a cause that was told of: it is over, or other objects fail for it now.
 fn known_cause(book: &Book, cause: &str, manner: Manner, now: Instant) -> Option<Candidate> {
     let sharing = cause::sharing(book, cause);
     if sharing.is_over() {
-        let message = cause::over(&sharing.all);
+        let mut message = cause::over(&sharing.all);
+        message.id = format!("cause-over/{}", named(&sharing.all));
         let way = Way::Post { thread: sharing.message.filter(|_| manner == Manner::Threads), loud: true };
         let task = Task::CauseOver { cause: cause.to_owned() };
         return Some(Candidate { due: now, silent: false, sending: Sending { task, message, way } });
     }
     let message = cause::head(&sharing.failing)?;
     let last = book.causes.get(cause);
-    let is_shown = last.is_some_and(|(_, shown)| *shown == digest_of(&message));
+    let is_shown = last.is_some_and(|last| last.shown == digest_of(&message));
     let id = sharing.message.filter(|_| manner != Manner::Lines && !is_shown)?;
-    let due = last.map_or(now, |(at, _)| *at + CAUSE_PAUSE);
+    let due = last.map_or(now, |last| last.written + CAUSE_PAUSE);
     let task = Task::Cause { cause: cause.to_owned(), joined: Vec::new() };
     Some(Candidate { due, silent: true, sending: Sending { task, message, way: Way::Edit { id } } })
 }

@@ -107,9 +107,4 @@ impl Sink for Mail {
     ) -> BoxFuture<'a, Result<Option<String>, SinkError>> {
         Box::pin(async move { self.send(message).await.map(|()| None) })
     }
-
-    /// Not asked for: what was said is said.
-    fn edit<'a>(&'a self, _: &'a Message, _: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }

@@ -98,11 +98,6 @@ impl Sink for Topic {
     ) -> BoxFuture<'a, Result<Option<String>, SinkError>> {
         Box::pin(async move { self.publish(message, thread).await.map(|()| None) })
     }
-
-    /// Not asked for: what was said is said.
-    fn edit<'a>(&'a self, _: &'a Message, _: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }
 
 /// An attribute subscriptions can filter by.

@@ -87,11 +87,6 @@ impl Sink for Receiver {
             Err(answer.busy(&self.who).unwrap_or_else(|| answer.odd(&self.who)))
         })
     }
-
-    /// Not asked for: what was said is said.
-    fn edit<'a>(&'a self, _: &'a Message, _: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
 }
 
 /// What is sent. Texts are as they were made, but for their length: JSON breaks on nothing in them.
@@ -118,8 +113,12 @@ pub(super) fn payload(message: &Message, thread: Option<&str>, sent: Timestamp) 
     })
 }
 
-/// The object and the story in the name of a thread: `<kind>/<namespace>/<name>/<story>`.
+/// The object and the story in the name of a thread: `<kind>/<namespace>/<name>/<story>`, and of the
+/// repository, which has no namespace, `Repository/<name>/<story>`.
 fn about(thread: &str) -> (Option<Value>, Option<&str>) {
+    if let Some((name, story)) = thread.strip_prefix("Repository/").and_then(|rest| rest.split_once('/')) {
+        return (Some(json!({ "kind": "Repository", "name": name })), Some(story));
+    }
     let mut parts = thread.splitn(4, '/');
     match [parts.next(), parts.next(), parts.next(), parts.next()] {
         [Some(kind), Some(namespace), Some(name), Some(story)] => {

@@ -70,3 +70,19 @@ impl Drop for Chat {
         let _ = self.child.wait();
     }
 }
+
+/// A message in one line; replies the channel sees too are marked.
+fn title(message: &Value) -> String {
+    let text = message["text"].as_str().unwrap_or_default().lines().next().unwrap_or_default();
+    let mark = if message["broadcast"] == true { "(to all) " } else { "" };
+    format!("{mark}{text}")
+}
+
+/// Threads of the channel: titles, the first message's first.
+pub fn threads(chat: &Chat) -> Vec<Vec<String>> {
+    let thread = |first: &Value| {
+        let replies = first["replies"].as_array().cloned().unwrap_or_default();
+        std::iter::once(title(first)).chain(replies.iter().map(title)).collect()
+    };
+    chat.messages(CHANNEL).iter().map(thread).collect()
+}

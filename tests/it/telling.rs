@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::chat::{CHANNEL, Chat, TOKEN};
+use crate::chat::{CHANNEL, Chat, TOKEN, threads};
 use crate::world::{World, fixtures, run};
 
 /// As in the operator's manifests.
@@ -34,22 +34,6 @@ fn once(world: &World, chat: &Chat) -> Option<i32> {
     let mut opsy = opsy(world, chat);
     opsy.args(["run", "--once"]);
     run(opsy).status.code()
-}
-
-/// A message in one line; replies the channel sees too are marked.
-fn title(message: &Value) -> String {
-    let text = message["text"].as_str().unwrap_or_default().lines().next().unwrap_or_default();
-    let mark = if message["broadcast"] == true { "(to all) " } else { "" };
-    format!("{mark}{text}")
-}
-
-/// Threads of the channel: titles, the first message's first.
-fn threads(chat: &Chat) -> Vec<Vec<String>> {
-    let thread = |first: &Value| {
-        let replies = first["replies"].as_array().cloned().unwrap_or_default();
-        std::iter::once(title(first)).chain(replies.iter().map(title)).collect()
-    };
-    chat.messages(CHANNEL).iter().map(thread).collect()
 }
 
 /// Every message that pings somebody.
@@ -113,6 +97,30 @@ fn a_failed_build_is_announced_once_and_so_is_its_recovery() {
     eprintln!("{told:#?}");
 }
 
+#[test]
+fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
+    let (world, chat) = (told(), Chat::start());
+    world
+        .account
+        .fault(json!({ "kind": "nodegroup-update-fails", "errorCode": "PodEvictionFailure", "count": 1 }));
+    assert_eq!(once(&world, &chat), Some(2));
+    let failed = threads(&chat);
+    assert_eq!(failed.len(), 2, "a build and a rollout: {failed:#?}");
+    let loud = |thread: &[String]| thread.iter().filter(|told| told.starts_with("(to all)")).count();
+    assert_eq!(loud(&failed[1]), 1, "{failed:#?}");
+    assert_eq!(once(&world, &chat), Some(2));
+    assert_eq!(threads(&chat), failed, "nothing when nothing changed");
+
+    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
+    let template = format!("{template}\n# With room to drain.\n");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&template))], "policy: mend it");
+    assert_eq!(once(&world, &chat), Some(0));
+    let told = threads(&chat);
+    assert_eq!(told.len(), 4, "{told:#?}");
+    assert_eq!(loud(&told[3]), 1, "the recovery: {told:#?}");
+    eprintln!("{told:#?}");
+}
+
 /// A world of two hundred refreshers that are all denied the same.
 fn denied(further: &str) -> World {
     let fixture = std::fs::read_to_string(fixtures().join("repo/refreshers/demo.yaml")).expect("a fixture");
@@ -165,6 +173,7 @@ fn two_hundred_failures_of_one_cause_are_one_message_and_delay_nobody() {
     assert_eq!(refused(&chat), Vec::<Value>::new(), "the rate is kept");
     let calls = chat.calls().len();
     assert!(calls <= 4, "{:#?}", chat.calls());
+    assert!(with < without + Duration::from_secs(10), "nobody waits for Slack: {with:?}, {without:?} untold");
     eprintln!("200 failures: in their statuses after {with:?} ({without:?} untold), told in {calls} calls");
 
     world.account.clear_faults();

@@ -1,5 +1,7 @@
 //! What is known of the repository's conditions. Pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::agent::render;
@@ -12,10 +14,10 @@ use crate::sync::SyncState;
 
 /// Problems that are spelled out.
 const SPELLED_OUT: usize = 3;
-/// Problems that are looked at, and characters of one, and of a condition: what is kept lies in an
+/// Files that are told of, characters of what is wrong with one, and of a condition: what is kept lies in an
 /// annotation, and those may have 256 KiB.
-const MOST: usize = 50;
-const PROBLEM: usize = 300;
+const MOST: usize = 200;
+const PROBLEM: usize = 200;
 const WORDS: usize = 1500;
 
 /// A condition that is known: the reason and the words of what is not as it should be, if anything.
@@ -46,9 +48,9 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     });
     let errors: Vec<String> = errors(set).into_iter().map(|(_, words)| words).collect();
     let broken = listed(&errors).map(|words| ("ManifestBroken", words));
-    // Without its files nobody knows what should be gone: they are told of, and not what follows.
-    let kept =
-        taken.kept.clone().filter(|_| broken.is_none()).map(|words| ("PruneRefused", cut(&words, WORDS)));
+    // Without its files nobody knows what should be gone.
+    let whole = broken.is_none();
+    let kept = taken.kept.as_ref().map(|words| ("PruneRefused", cut(words, WORDS)));
     let failed = taken.failed.as_ref().map(|words| ("CommitNotTaken", cut(words, WORDS)));
     let refused = listed(refused).map(|words| ("ObjectsRefused", words));
     let published = render::published(publishing).filter(|(status, ..)| *status == "False");
@@ -56,7 +58,7 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     let judged = [
         (SYNCED, synced, sync.looked.is_some()),
         (APPLIED, broken, true),
-        (PRUNED, kept, *is_loaded),
+        (PRUNED, kept, *is_loaded && whole),
         (TAKEN_OVER, failed, *is_loaded || taken.failed.is_some()),
         (ACCEPTED, refused, *is_loaded),
         (PUBLISHED, published, **publishing != Publishing::Idle),
@@ -64,10 +66,12 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     judged.into_iter().filter(|(.., known)| *known).map(|(kind, trouble, _)| (kind, trouble)).collect()
 }
 
-/// Files that cannot be read, and where and how.
+/// Files that cannot be read, each once, and where and how.
 pub fn errors(set: &ObjectSet) -> Vec<(String, String)> {
+    let mut seen = BTreeSet::new();
     let errors = set.problems.iter().filter(|problem| problem.severity == Severity::Error);
-    errors.take(MOST).map(|problem| (problem.file.clone(), cut(&problem.to_string(), PROBLEM))).collect()
+    let files = errors.filter(|problem| seen.insert(&problem.file)).take(MOST);
+    files.map(|problem| (problem.file.clone(), cut(&problem.to_string(), PROBLEM))).collect()
 }
 
 /// The first of many.
@@ -90,6 +94,9 @@ fn cut(words: &str, most: usize) -> String {
 pub fn note_conditions(list: &mut Vec<Condition>, judged: Vec<Judged>, now: Timestamp) {
     for (kind, trouble) in judged {
         match trouble {
+            Some((reason, words)) if kind == PUBLISHED => {
+                conditions::set_unpublished(list, reason, &words, None, now);
+            }
             Some((reason, words)) => conditions::set(list, kind, "False", reason, &words, None, now),
             None => list.retain(|condition| condition.r#type != kind),
         }
@@ -152,23 +159,63 @@ mod tests {
             said(&set, &taken),
             ["Pruned PruneRefused 1 object kept", "TakenOver CommitNotTaken away"]
         );
-        set.problems.extend(["a", "b", "c", "d", "e"].map(|name| problem(name, Severity::Error)));
+        set.problems.extend(["a", "a", "b", "c", "d", "e"].map(|name| problem(name, Severity::Error)));
         let spelled = "a:3: is not YAML; b:3: is not YAML; c:3: is not YAML; and 2 more";
         assert_eq!(
             said(&set, &taken),
             [format!("Applied ManifestBroken {spelled}"), "TakenOver CommitNotTaken away".to_owned()]
         );
+        let mut list = Vec::new();
+        note_conditions(&mut list, vec![(PRUNED, Some(("PruneRefused", "kept".to_owned())))], at(1));
+        let (sync, publishing) = (&state(None), &Publishing::Off);
+        let facts =
+            Facts { set: &set, sync, publishing, taken: &taken, is_loaded: true, refused: Vec::new() };
+        note_conditions(&mut list, judge(&facts), at(2));
+        assert!(list.iter().any(|found| found.r#type == PRUNED), "nobody knows: it stays {list:?}");
     }
 
     #[test]
     fn whatever_a_file_holds_little_of_it_is_kept() {
         let mut huge = problem("a", Severity::Error);
         huge.message = "ü".repeat(1 << 20);
-        let set = ObjectSet { problems: vec![huge; 100], ..ObjectSet::default() };
+        let huge = |number: usize| Problem { file: format!("builders/team/{number}.yaml"), ..huge.clone() };
+        let set = ObjectSet { problems: (0..1000).map(huge).collect(), ..ObjectSet::default() };
         let said = words(&set, &state(None), &Publishing::Off, &Outcome::default());
         assert!(said[0].len() < 4000, "{}", said[0].len());
         let kept: usize = errors(&set).iter().map(|(file, words)| file.len() + words.len()).sum();
-        assert!(kept < 64 * 1024, "{kept}");
+        assert!(kept < 128 * 1024, "{kept}");
+    }
+
+    #[test]
+    fn objects_that_are_refused_are_named_once_the_commit_is_there() {
+        let (set, sync, taken) = (ObjectSet::default(), state(None), Outcome::default());
+        let judged = |is_loaded| {
+            let refused = vec!["PackerBuilder/ops/web: there is no namespace ops".to_owned()];
+            judge(&Facts {
+                set: &set,
+                sync: &sync,
+                publishing: &Publishing::Off,
+                taken: &taken,
+                is_loaded,
+                refused,
+            })
+        };
+        let words = "PackerBuilder/ops/web: there is no namespace ops".to_owned();
+        assert!(judged(true).contains(&(ACCEPTED, Some(("ObjectsRefused", words)))));
+        assert!(judged(false).iter().all(|(kind, _)| *kind != ACCEPTED));
+    }
+
+    #[test]
+    fn a_refusal_is_not_ended_by_a_server_that_is_away() {
+        let mut list = Vec::new();
+        let unpublished = |reason| vec![(PUBLISHED, Some((reason, "words".to_owned())))];
+        let reason = |list: &[Condition]| list[0].reason.clone().unwrap_or_default();
+        note_conditions(&mut list, unpublished("PushFailed"), at(1));
+        note_conditions(&mut list, unpublished("PushRefused"), at(2));
+        note_conditions(&mut list, unpublished("PushFailed"), at(3));
+        assert_eq!(reason(&list), "PushRefused");
+        note_conditions(&mut list, vec![(PUBLISHED, None)], at(4));
+        assert_eq!(list, []);
     }
 
     #[test]

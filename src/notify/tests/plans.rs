@@ -190,6 +190,29 @@ fn many_that_fail_for_one_cause_are_one_message() {
 }
 
 #[test]
+fn who_joins_a_known_cause_after_a_restart_is_announced() {
+    for manner in [Manner::Threads, Manner::Lines] {
+        let mut place = Place::new(manner);
+        let stands = |place: &mut Place, names: &[&str]| {
+            for name in names {
+                place.stands(name, vec![story("trouble/Denied/1", Tone::Person, "needs a person", &[])]);
+            }
+        };
+        stands(&mut place, &["a", "b", "c"]);
+        place.work();
+        place.restart();
+        stands(&mut place, &["a", "b", "c"]);
+        place.work();
+        stands(&mut place, &["d"]);
+        let told = place.work();
+        assert!(
+            told[0].starts_with("loud") && told[0].ends_with("1 object fails: Denied"),
+            "{manner:?} {told:?}"
+        );
+    }
+}
+
+#[test]
 fn builds_that_fail_for_one_cause_keep_their_threads_and_are_announced_once() {
     let mut place = Place::new(Manner::Threads);
     for name in ["a", "b", "c"] {

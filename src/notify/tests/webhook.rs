@@ -29,6 +29,9 @@ fn messages_as_machines_get_them() {
     assert_eq!((&bare["object"], &bare["thread"]), (&Value::Null, &Value::Null));
     let odd = payload(&good(), Some("build/1"), now());
     assert_eq!((&odd["object"], &odd["thread"]), (&Value::Null, &json!("build/1")));
+    let repository = payload(&good(), Some("Repository/images/trouble/ManifestBroken/177"), now());
+    assert_eq!(repository["object"], json!({ "kind": "Repository", "name": "images" }));
+    assert_eq!(repository["thread"], "trouble/ManifestBroken/177");
     let long = payload(&endless(), Some(THREAD), now()).to_string();
     assert!(long.chars().count() < 600_000, "{}", long.chars().count());
 }
