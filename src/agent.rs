@@ -40,8 +40,7 @@ use crate::telemetry::health::{Health, Stage};
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
 use repository::Repository;
-use signals::Signals;
-pub use signals::asked_to_stop;
+pub use signals::Signals;
 use takeover::Takeover;
 use telling::Telling;
 
@@ -164,26 +163,31 @@ impl Agent {
     }
 
     /// Works until nothing that was started is left.
-    pub async fn once(mut self) -> anyhow::Result<ExitCode> {
+    pub async fn once(mut self, signals: Signals) -> anyhow::Result<ExitCode> {
         let lost = self.take_lost();
-        while_held(lost, self.work_once()).await
+        while_held(lost, self.work_once(signals)).await
     }
 
     /// Works until a signal, SIGINT or SIGTERM. A second one ends it at once.
-    pub async fn run(mut self) -> anyhow::Result<ExitCode> {
+    pub async fn run(mut self, signals: Signals) -> anyhow::Result<ExitCode> {
         let lost = self.take_lost();
-        while_held(lost, self.work_on()).await
+        while_held(lost, self.work_on(signals)).await
     }
 
     fn take_lost(&mut self) -> BoxFuture<'static, String> {
         std::mem::replace(&mut self.work.claim.lost, futures::future::pending().boxed())
     }
 
-    async fn work_once(self) -> anyhow::Result<ExitCode> {
+    async fn work_once(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let Self { mut sync, mut work, .. } = self;
-        sync.once().await?;
-        work.takeover.load(false).await?;
-        let mut signals = Signals::new()?;
+        let begin = async {
+            sync.once().await?;
+            work.takeover.load(false).await
+        };
+        tokio::select! {
+            begun = begin => begun?,
+            () = signals.next() => anyhow::bail!("interrupted before anything was looked at"),
+        }
         let (standings, interrupted) = tokio::select! {
             standings = work.settled() => (standings, false),
             () = signals.next() => (work.objects.board.standings(), true),
@@ -210,8 +214,7 @@ impl Agent {
         Ok(exit_code(&standings, complete && trouble.is_none()))
     }
 
-    async fn work_on(self) -> anyhow::Result<ExitCode> {
-        let mut signals = Signals::new()?;
+    async fn work_on(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let Self { sync, interval, mut work } = self;
         work.follow();
         meters::check_sync(&work.health, sync.state(), interval);

@@ -1,13 +1,7 @@
 //! SIGINT and SIGTERM, by which an agent is asked to end.
 
-/// Waits for a signal. For the time before an agent works: as a container's first process nobody ends it
-/// unless it does so itself.
-pub async fn asked_to_stop() -> std::io::Result<()> {
-    Signals::new()?.next().await;
-    Ok(())
-}
-
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, from when this was made. As a container's first process nobody ends an agent unless it
+/// does so itself.
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

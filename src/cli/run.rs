@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::progress;
-use crate::agent::{Agent, asked_to_stop};
+use crate::agent::{Agent, Signals};
 use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry;
@@ -20,10 +20,11 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let once = flags.once;
+        // Before anybody can see that it is there.
+        let mut signals = Signals::new()?;
         let agent = tokio::select! {
             agent = Agent::start(flags) => agent?,
-            stop = asked_to_stop() => {
-                stop?;
+            () = signals.next() => {
                 tracing::info!("stopped before it worked");
                 return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
             }
@@ -33,7 +34,7 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         if people {
             tokio::spawn(progress::follow(board.listen(), runs));
         }
-        let code = if once { agent.once().await? } else { agent.run().await? };
+        let code = if once { agent.once(signals).await? } else { agent.run(signals).await? };
         if people && once {
             println!("{}", summary(board.standings().into_values().collect()));
         }

@@ -33,7 +33,7 @@ async fn a_replica_that_takes_over_while_slack_is_away_goes_on_where_the_other_w
         // What was told is kept before the first one dies.
         let kept = |path: &str, object: &[&str]| {
             let arguments = [object, &["-o", path][..]].concat();
-            place.kubectl(&[&["get"], &arguments[..]].concat(), "").contains("ManifestBroken/").then_some(())
+            place.kubectl(&[&["get"], &arguments[..]].concat(), "").contains("messageID").then_some(())
         };
         world.wait("the Lease to remember", || kept("jsonpath={.metadata.annotations}", &["lease", "opsy"]));
         let status = || place.kubectl(&["get", "ar", "demo", "-o", "jsonpath={.status.notifications}"], "");
