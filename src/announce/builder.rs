@@ -41,6 +41,11 @@ struct Build<'a> {
     around: Around<'a>,
 }
 
+/// Did a build with this result come to nothing for a fault?
+pub fn has_failed(result: &str) -> bool {
+    matches!(result, "Failed" | "TimedOut" | "Lost")
+}
+
 /// Everything there is to tell of a builder.
 pub fn stories(
     object: &ObjectKey,
@@ -99,7 +104,7 @@ impl Attempt<'_> {
     }
 
     fn failed(&self) -> bool {
-        matches!(self.result(), "Failed" | "TimedOut" | "Lost")
+        has_failed(self.result())
     }
 
     /// Cancelled and superseded builds say nothing about whether builds work.

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Around, Message, Subject, Tone, Weight, message, short_name};
+use super::builder::has_failed;
+use super::{Around, Message, Subject, Tone, Weight, listed, message, short_name};
 use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED};
 use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
 
-/// Names that are spelled out.
-const NAMED: usize = 12;
 /// Reasons for which people let an object rest.
 const ON_PURPOSE: [&str; 2] = ["Suspended", "Disabled"];
 
@@ -72,7 +71,11 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
         ("Failed rollouts", rolled_out(inventory, since, "Failed")),
         ("Drift", drift(inventory)),
     ];
-    digest.facts = lists.into_iter().filter_map(|(name, list)| Some((name, listed(&list)?))).collect();
+    digest.facts = lists
+        .into_iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(name, list)| (name, listed(&list)))
+        .collect();
     digest.facts.extend(around.commit.map(|commit| ("Commit", around.commit_words(commit))));
     digest.next = (tone != Tone::Good).then(|| "`opsy status` says why.".to_owned());
     digest.links = around.commit.and_then(|commit| around.commit_link(commit)).into_iter().collect();
@@ -122,8 +125,7 @@ fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
 
 fn failed_builds(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, &PackerBuilderStatus)| {
-        let failed = |result: &str| matches!(result, "Failed" | "TimedOut" | "Lost");
-        let runs = status.history.iter().flatten().filter(|run| failed(&run.result));
+        let runs = status.history.iter().flatten().filter(|run| has_failed(&run.result));
         let count = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since)).count();
         (count > 0).then(|| words(&short_name(object), &count.to_string()))
     };
@@ -175,12 +177,4 @@ fn verdict(persons: usize, held: usize, repository_well: bool) -> String {
     let repository = (!repository_well).then(|| "the repository is in trouble".to_owned());
     let parts: Vec<String> = repository.into_iter().chain(persons).chain(held).collect();
     if parts.is_empty() { "all well".to_owned() } else { parts.join(", ") }
-}
-
-/// The first of many; nothing of none.
-fn listed(names: &[String]) -> Option<String> {
-    let more = names.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let first = names.get(..NAMED.min(names.len()))?;
-    (!first.is_empty()).then(|| format!("{}{more}", first.join(", ")))
 }

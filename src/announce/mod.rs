@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 pub use around::{Around, Change, Origin, commit_url};
-pub use subject::{Subject, short_name};
+pub use subject::{Subject, listed, short_name};
 use subject::{argument, cause};
 pub use trouble::{PREFIX as TROUBLE, resolved};
 

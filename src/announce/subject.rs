@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::api::{Kind, ObjectKey};
 
+/// Names that are spelled out.
+const NAMED: usize = 12;
+
 /// Whom a story is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
@@ -52,6 +55,13 @@ pub fn short_name(object: &ObjectKey) -> String {
         "default" | "" => object.key.name.clone(),
         namespace => format!("{namespace}/{}", object.key.name),
     }
+}
+
+/// Names in one line, the first of many.
+pub fn listed(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names[..NAMED.min(names.len())].join(", "))
 }
 
 /// An object as `opsy` takes it on its command line.

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::book::{Book, cause_of};
-use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight};
+use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight, listed};
 
 /// From so many objects on, one message tells of all.
 pub const MANY: usize = 3;
-/// Names that are spelled out.
-const NAMED: usize = 12;
 
 /// Objects that share a cause: those that still fail for it, and all that were told of under it.
 pub struct Sharing<'a> {
@@ -108,10 +106,7 @@ pub fn over(all: &[(Subject, String)]) -> Message {
     }
 }
 
-/// Names of objects, the first of many.
-fn named<'a>(objects: impl ExactSizeIterator<Item = &'a Subject>) -> String {
-    let more = objects.len().saturating_sub(NAMED);
-    let names: Vec<String> = objects.take(NAMED).map(Subject::short_name).collect();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", names.join(", "))
+/// Names of those it tells of, the first of many.
+fn named<'a>(objects: impl Iterator<Item = &'a Subject>) -> String {
+    listed(&objects.map(Subject::short_name).collect::<Vec<_>>())
 }
