@@ -44,6 +44,13 @@ fn pings(chat: &Chat) -> usize {
     all.iter().filter(|message| message["pings"].as_array().is_some_and(|pings| !pings.is_empty())).count()
 }
 
+/// So that another image is due.
+fn change_template(world: &World, message: &str) {
+    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
+    let template = format!("{template}\n# {message}\n");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&template))], message);
+}
+
 fn refused(chat: &Chat) -> Vec<Value> {
     chat.calls().into_iter().filter(|call| call[1] != 200 || !call[2].is_null()).collect()
 }
@@ -111,9 +118,7 @@ fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
     assert_eq!(once(&world, &chat), Some(2));
     assert_eq!(threads(&chat), failed, "nothing when nothing changed");
 
-    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
-    let template = format!("{template}\n# With room to drain.\n");
-    world.push(&[("packer/node/node.pkr.hcl", Some(&template))], "policy: mend it");
+    change_template(&world, "policy: mend it");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat);
     assert_eq!(told.len(), 4, "{told:#?}");

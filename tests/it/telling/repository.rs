@@ -103,9 +103,7 @@ fn a_day_has_one_digest() {
     assert_eq!(once(&world, &chat), Some(0));
     assert_eq!(threads(&chat).len(), 2, "none on the day it is asked for: {:#?}", threads(&chat));
     settings(&world, &digest("Pacific/Kiritimati"));
-    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
-    let template = format!("{template}\n# Another day.\n");
-    world.push(&[("packer/node/node.pkr.hcl", Some(&template))], "policy: another day");
+    change_template(&world, "policy: another day");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat);
     assert_eq!(told.len(), 5, "a build, a rollout and the digest: {told:#?}");
