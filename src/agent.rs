@@ -31,7 +31,7 @@ use crate::aws::Aws;
 use crate::engine::objects::Objects;
 use crate::engine::{Runs, Standing};
 use crate::git::auth::{Address, Credentials, Secret};
-use crate::git::{Handle, Options};
+use crate::git::{GitError, Handle, Options};
 use crate::manifest::Reader;
 use crate::publish::{Publisher, Publishing};
 use crate::settings::{EnvSecrets, RunFlags};
@@ -95,13 +95,7 @@ impl Agent {
             None => None,
         };
         let engine = start_engine(&flags, &repository, &secrets).await?;
-        let handle = Handle::start(Options {
-            address: repository,
-            branch: flags.branch.clone(),
-            path: flags.path.clone(),
-            folder: engine.clone.clone(),
-            credentials: credentials(&flags, &secrets),
-        })?;
+        let handle = open_clone(&flags, repository, &engine, &secrets)?;
         health.enter(Stage::Starting);
         let mut reader = Reader::new(spec_problems);
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
@@ -109,11 +103,12 @@ impl Agent {
             sync.may_start_from_the_clone();
         }
         let stop = CancellationToken::new();
-        let loaded = watch::Sender::new(None);
+        let takeover = Takeover::new(&engine, &health, &outputs);
+        let loaded = || takeover.loaded.subscribe();
         let aws = Aws::from_env().await;
         let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
-        let publisher = publishing::start(handle, &engine, &outputs, loaded.subscribe(), stop.clone());
-        let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded.subscribe());
+        let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
+        let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
         let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
         let parts = reconcilers::Parts {
             aws,
@@ -123,26 +118,16 @@ impl Agent {
             home: home.clone(),
             objects: objects.clone(),
             synced: outputs.synced.clone(),
-            owner: owner.clone(),
+            owner,
             publishing: publisher.state(),
             telling: telling.clone(),
         };
         let drives = parts.drive(queues);
-        let (interval, synced) = (flags.interval, outputs.synced.clone());
-        let takeover = Takeover {
-            objects: objects.clone(),
-            home: home.clone(),
-            owner,
-            health: health.clone(),
-            synced: synced.clone(),
-            loaded,
-            last: watch::Sender::default(),
-        };
         let repository = Repository::new(home, &telling, &outputs, &publisher, &takeover);
         let work = Work {
             objects,
             runs,
-            synced,
+            synced: outputs.synced,
             takeover,
             drives,
             publisher,
@@ -154,7 +139,7 @@ impl Agent {
             following: None,
             _serving: serving,
         };
-        Ok(Self { sync, interval, work })
+        Ok(Self { sync, interval: flags.interval, work })
     }
 
     /// What it works on, for those who show it.
@@ -277,6 +262,21 @@ impl Work {
             }
         }
     }
+}
+
+fn open_clone(
+    flags: &RunFlags,
+    repository: Address,
+    engine: &Engine,
+    secrets: &EnvSecrets,
+) -> Result<Handle, GitError> {
+    Handle::start(Options {
+        address: repository,
+        branch: flags.branch.clone(),
+        path: flags.path.clone(),
+        folder: engine.clone.clone(),
+        credentials: credentials(flags, secrets),
+    })
 }
 
 async fn start_engine(

@@ -19,7 +19,7 @@ use crate::api::status::{LastDigest, RepositoryStatus};
 use crate::api::{Kind, ObjectKey};
 use crate::engine::Home;
 use crate::git::backoff;
-use crate::notify::{Marked, Pending, Told};
+use crate::notify::{Pending, Told};
 use crate::publish::{Publisher, Publishing};
 use crate::sync::{Outputs, SyncState, Synced};
 use judge::{Facts, Judged, note_conditions};
@@ -131,8 +131,8 @@ impl Repository {
     /// How it stands now, and what is remembered of what was told.
     fn update(&self, synced: &Synced, status: &mut RepositoryStatus, words: &mut Option<Digest>) {
         let telling = &self.sources.telling;
-        note_conditions(status.conditions.get_or_insert_default(), self.judge(synced), now());
         let (errors, commit) = (judge::errors(&synced.set), synced.commit.as_str());
+        note_conditions(status.conditions.get_or_insert_default(), self.judge(synced, &errors), now());
         let broken = repository::broken(status.broken.as_deref().unwrap_or_default(), &errors, commit);
         status.broken = (!broken.is_empty()).then_some(broken);
         let digest = self.digest(synced, status, words);
@@ -143,19 +143,15 @@ impl Repository {
         let remembered = status.notifications.clone().unwrap_or_default();
         let conditions = status.conditions.clone().unwrap_or_default();
         let pending = Pending { stories, conditions, now: now() };
-        let marked = if to.is_empty() {
-            telling.notifier.forget(subject);
-            Marked::default()
-        } else {
-            telling.notifier.mark(&Told { about: subject, to: &to, remembered: &remembered, pending })
-        };
+        let told = Told { about: subject, to: &to, remembered: &remembered, pending };
+        let marked = telling.notifier.mark(&told);
         note(status, marked, None, now());
         if let Some(digest) = words.as_ref().filter(|digest| is_told(status, &digest.of.day)) {
             status.digest = Some(digest.of.clone());
         }
     }
 
-    fn judge(&self, synced: &Synced) -> Vec<Judged> {
+    fn judge(&self, synced: &Synced, errors: &[(String, String)]) -> Vec<Judged> {
         let Sources { home, telling, state, publishing, taken, loaded, .. } = &self.sources;
         let is_loaded = loaded.borrow().as_ref().is_some_and(|loaded| loaded.commit == synced.commit);
         let objects = synced.set.documents.iter().map(|document| &document.object);
@@ -165,7 +161,7 @@ impl Repository {
             (!telling.objects.has(object)).then(|| format!("{object}: {words}"))
         });
         judge::judge(&Facts {
-            set: &synced.set,
+            errors,
             sync: &state.borrow(),
             publishing: &publishing.borrow(),
             taken: &taken.borrow(),

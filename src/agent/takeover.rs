@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::engine::Engine;
 use super::{reconcilers, render};
 use crate::api::{ObjectKey, Owner};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load};
 use crate::git::backoff;
 use crate::manifest::{ObjectSet, Severity};
-use crate::sync::{Synced, prune};
+use crate::sync::{Outputs, Synced, prune};
 use crate::telemetry::health::{Health, Stage};
 
 /// First and longest wait before a commit that the home did not take is handed over again: a full disk
@@ -30,18 +31,30 @@ pub struct Outcome {
 
 /// From the sync to the home.
 pub struct Takeover {
-    pub objects: Arc<Objects>,
-    pub home: Arc<dyn Home>,
+    objects: Arc<Objects>,
+    home: Arc<dyn Home>,
     /// Owner where `opsy.yaml` names none.
-    pub owner: Owner,
-    pub health: Arc<Health>,
-    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    owner: Owner,
+    health: Arc<Health>,
+    synced: watch::Receiver<Option<Arc<Synced>>>,
     /// The commit whose objects the home holds.
     pub loaded: watch::Sender<Option<Arc<Synced>>>,
     pub last: watch::Sender<Outcome>,
 }
 
 impl Takeover {
+    pub fn new(engine: &Engine, health: &Arc<Health>, outputs: &Outputs) -> Self {
+        Self {
+            objects: engine.objects.clone(),
+            home: engine.home.clone(),
+            owner: engine.owner.clone(),
+            health: health.clone(),
+            synced: outputs.synced.clone(),
+            loaded: watch::Sender::new(None),
+            last: watch::Sender::default(),
+        }
+    }
+
     /// Hands the synced commit to the home; answers how often in a row that has failed now.
     pub async fn try_again(&self, failures: u32) -> u32 {
         let failed = self.load(failures > 0).await.err();

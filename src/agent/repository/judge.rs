@@ -25,7 +25,8 @@ pub type Judged = (&'static str, Option<(&'static str, String)>);
 
 /// What a judgement rests on.
 pub struct Facts<'a> {
-    pub set: &'a ObjectSet,
+    /// Of the files, as `errors` has them.
+    pub errors: &'a [(String, String)],
     pub sync: &'a SyncState,
     pub publishing: &'a Publishing,
     pub taken: &'a Outcome,
@@ -37,7 +38,7 @@ pub struct Facts<'a> {
 
 /// What is known of each condition. After a start little is, and what was kept stays as it was.
 pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
-    let Facts { set, sync, publishing, taken, is_loaded, refused } = facts;
+    let Facts { errors, sync, publishing, taken, is_loaded, refused } = facts;
     let synced = sync.error.as_ref().map(|(class, words)| {
         let reason = match class {
             Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
@@ -46,7 +47,7 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
         };
         (reason, cut(words, WORDS))
     });
-    let errors: Vec<String> = errors(set).into_iter().map(|(_, words)| words).collect();
+    let errors: Vec<String> = errors.iter().map(|(_, words)| words.clone()).collect();
     let broken = listed(&errors).map(|words| ("ManifestBroken", words));
     // Without its files nobody knows what should be gone.
     let whole = broken.is_none();
@@ -124,7 +125,8 @@ mod tests {
 
     /// One line a condition that is false, of a commit that is loaded.
     fn words(set: &ObjectSet, sync: &SyncState, publishing: &Publishing, taken: &Outcome) -> Vec<String> {
-        let facts = Facts { set, sync, publishing, taken, is_loaded: true, refused: Vec::new() };
+        let errors = &errors(set);
+        let facts = Facts { errors, sync, publishing, taken, is_loaded: true, refused: Vec::new() };
         let troubles = judge(&facts).into_iter().filter_map(|(kind, trouble)| Some((kind, trouble?)));
         troubles.map(|(kind, (reason, words))| format!("{kind} {reason} {words}")).collect()
     }
@@ -168,8 +170,14 @@ mod tests {
         let mut list = Vec::new();
         note_conditions(&mut list, vec![(PRUNED, Some(("PruneRefused", "kept".to_owned())))], at(1));
         let (sync, publishing) = (&state(None), &Publishing::Off);
-        let facts =
-            Facts { set: &set, sync, publishing, taken: &taken, is_loaded: true, refused: Vec::new() };
+        let facts = Facts {
+            errors: &errors(&set),
+            sync,
+            publishing,
+            taken: &taken,
+            is_loaded: true,
+            refused: Vec::new(),
+        };
         note_conditions(&mut list, judge(&facts), at(2));
         assert!(list.iter().any(|found| found.r#type == PRUNED), "nobody knows: it stays {list:?}");
     }
@@ -192,7 +200,7 @@ mod tests {
         let judged = |is_loaded| {
             let refused = vec!["PackerBuilder/ops/web: there is no namespace ops".to_owned()];
             judge(&Facts {
-                set: &set,
+                errors: &errors(&set),
                 sync: &sync,
                 publishing: &Publishing::Off,
                 taken: &taken,
@@ -238,7 +246,14 @@ mod tests {
         let sync = SyncState { looked: None, ..state(None) };
         let judged = |taken: &Outcome, is_loaded: bool| {
             let publishing = &Publishing::Idle;
-            judge(&Facts { set: &set, sync: &sync, publishing, taken, is_loaded, refused: Vec::new() })
+            judge(&Facts {
+                errors: &errors(&set),
+                sync: &sync,
+                publishing,
+                taken,
+                is_loaded,
+                refused: Vec::new(),
+            })
         };
         assert_eq!(judged(&kept, false), [(APPLIED, None)]);
         let known: Vec<_> = judged(&Outcome::default(), true).into_iter().map(|(kind, _)| kind).collect();
