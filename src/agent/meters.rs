@@ -137,16 +137,15 @@ fn read_objects(health: &Health, objects: &Arc<Objects>) {
     });
     let refreshers = objects.clone();
     health.metrics.read("opsy_rollouts_open", "Rollouts under way", Shape::Gauge, move || {
-        let all = refreshers.refreshers.all();
-        let rollouts = all.iter().filter_map(|refresher| refresher.status.as_ref()?.rollout.as_ref());
+        let rollouts = refreshers.refreshers.all().filter_map(|refresher| refresher.status?.rollout);
         vec![count(rollouts.filter(|rollout| rollout.finished_at.is_none()).count())]
     });
     let refreshers = objects.clone();
     health.metrics.read("opsy_node_groups", "Node groups, by state", Shape::Gauge, move || {
         let mut states = BTreeMap::<String, usize>::new();
         for refresher in refreshers.refreshers.all() {
-            for group in refresher.status.iter().flat_map(|status| status.node_groups.iter().flatten()) {
-                *states.entry(group.state.clone().unwrap_or_default()).or_default() += 1;
+            for group in refresher.status.into_iter().flat_map(|status| status.node_groups).flatten() {
+                *states.entry(group.state.unwrap_or_default()).or_default() += 1;
             }
         }
         let sample = |(state, many)| Sample { labels: vec![("state", state)], ..count(many) };

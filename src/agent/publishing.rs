@@ -66,8 +66,8 @@ fn said_unpublished(objects: &Objects) -> bool {
     let says = |conditions: Option<&Vec<Condition>>| {
         conditions.into_iter().flatten().any(|c| c.r#type == PUBLISHED && c.status == "False")
     };
-    let mut builders = objects.builders.all().into_iter();
-    let mut refreshers = objects.refreshers.all().into_iter();
+    let mut builders = objects.builders.all();
+    let mut refreshers = objects.refreshers.all();
     builders.any(|object| says(object.status.as_ref().and_then(|status| status.conditions.as_ref())))
         || refreshers.any(|object| says(object.status.as_ref().and_then(|status| status.conditions.as_ref())))
 }

@@ -74,7 +74,7 @@ impl Parts {
         let objects = self.objects.clone();
         let builder_images = move |key: &Key| {
             let builder = objects.builders.get(key)?;
-            Some(builder.status.as_ref().and_then(|status| status.images.clone()).unwrap_or_default())
+            Some(builder.status.and_then(|status| status.images).unwrap_or_default())
         };
         let context = Arc::new(refresher::Context {
             aws: self.aws.clone(),

@@ -66,23 +66,23 @@ fn all(objects: &Objects, known: Vec<ObjectKey>, synced: &Synced, published: &mu
     let mut present = BTreeSet::new();
     let mut more = false;
     for builder in objects.builders.all() {
-        let object = name_of(Kind::PackerBuilder, &*builder);
+        let object = name_of(Kind::PackerBuilder, &builder);
         let (status, waits) = apart(builder.status.as_ref(), |status| &status.conditions);
         more |= waits;
         if let Some(status) = status {
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
             let status = ObjectStatus::PackerBuilder(Box::new(status.clone()));
-            files.push(status_file(&object, version(&*builder), status));
+            files.push(status_file(&object, version(&builder), status));
         }
         present.insert(object);
     }
     for refresher in objects.refreshers.all() {
-        let object = name_of(Kind::AMIRefresher, &*refresher);
+        let object = name_of(Kind::AMIRefresher, &refresher);
         let (status, waits) = apart(refresher.status.as_ref(), |status| &status.conditions);
         more |= waits;
         if let Some(status) = status.filter(|status| has_outcome(status)) {
             let status = ObjectStatus::AMIRefresher(Box::new(status.clone()));
-            files.push(status_file(&object, version(&*refresher), status));
+            files.push(status_file(&object, version(&refresher), status));
         }
         present.insert(object);
     }

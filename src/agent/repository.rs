@@ -15,8 +15,8 @@ use super::takeover::{Outcome, Takeover};
 use super::telling::{Telling, note};
 use crate::announce::digest::{self, Inventory};
 use crate::announce::{Message, Story, repository};
+use crate::api::Kind;
 use crate::api::status::{LastDigest, RepositoryStatus};
-use crate::api::{Kind, ObjectKey};
 use crate::engine::Home;
 use crate::git::backoff;
 use crate::notify::{Pending, Told};
@@ -206,21 +206,15 @@ impl Repository {
 
     fn digest_since(&self, since: Timestamp, status: &RepositoryStatus) -> Message {
         let telling = &self.sources.telling;
-        let (builders, refreshers) = (telling.objects.builders.all(), telling.objects.refreshers.all());
-        let (no_build, no_rollout) = (Default::default(), Default::default());
+        let builders = telling.objects.builders.all();
+        let refreshers = telling.objects.refreshers.all();
         let inventory = Inventory {
             builders: builders
-                .iter()
-                .map(|object| {
-                    (name_of(Kind::PackerBuilder, &**object), object.status.as_ref().unwrap_or(&no_build))
-                })
-                .collect::<Vec<(ObjectKey, _)>>(),
+                .map(|object| (name_of(Kind::PackerBuilder, &object), object.status.unwrap_or_default()))
+                .collect(),
             refreshers: refreshers
-                .iter()
-                .map(|object| {
-                    (name_of(Kind::AMIRefresher, &**object), object.status.as_ref().unwrap_or(&no_rollout))
-                })
-                .collect::<Vec<(ObjectKey, _)>>(),
+                .map(|object| (name_of(Kind::AMIRefresher, &object), object.status.unwrap_or_default()))
+                .collect(),
             repository: status.conditions.as_deref().unwrap_or_default(),
             since,
         };

@@ -246,7 +246,7 @@ impl Telling {
 
 /// The builder that made an image, as its history has it.
 fn origin(objects: &Objects, image: &str) -> Option<Origin> {
-    objects.builders.all().iter().find_map(|builder| {
+    objects.builders.all().find_map(|builder| {
         let made = |run: &&crate::api::builder::RunRecord| {
             run.images.iter().flatten().any(|made| image.contains(made.as_str()))
         };

@@ -12,8 +12,8 @@ const ON_PURPOSE: [&str; 2] = ["Suspended", "Disabled"];
 
 /// Everything there is; an object nobody has looked at yet has an empty status.
 pub struct Inventory<'a> {
-    pub builders: Vec<(ObjectKey, &'a PackerBuilderStatus)>,
-    pub refreshers: Vec<(ObjectKey, &'a AMIRefresherStatus)>,
+    pub builders: Vec<(ObjectKey, PackerBuilderStatus)>,
+    pub refreshers: Vec<(ObjectKey, AMIRefresherStatus)>,
     /// The repository's own conditions.
     pub repository: &'a [Condition],
     /// What has happened since then is told.
@@ -113,7 +113,7 @@ fn stands(conditions: &[Condition]) -> (Stands, &str) {
 }
 
 fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
-    let of = |(object, status): &(ObjectKey, &PackerBuilderStatus)| {
+    let of = |(object, status): &(ObjectKey, PackerBuilderStatus)| {
         let runs = status.history.iter().flatten().filter(|run| run.result == "Succeeded");
         let runs = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since));
         let image = |run: &crate::api::builder::RunRecord| run.images.iter().flatten().next().cloned();
@@ -124,7 +124,7 @@ fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
 }
 
 fn failed_builds(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
-    let of = |(object, status): &(ObjectKey, &PackerBuilderStatus)| {
+    let of = |(object, status): &(ObjectKey, PackerBuilderStatus)| {
         let runs = status.history.iter().flatten().filter(|run| has_failed(&run.result));
         let count = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since)).count();
         (count > 0).then(|| words(&short_name(object), &count.to_string()))
@@ -133,7 +133,7 @@ fn failed_builds(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
 }
 
 fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: &str) -> Vec<String> {
-    let of = |(object, status): &(ObjectKey, &AMIRefresherStatus)| {
+    let of = |(object, status): &(ObjectKey, AMIRefresherStatus)| {
         let name = short_name(object);
         let records = status.history.iter().flatten().filter(|record| record.result == result);
         let records = records.filter(|record| record.finished_at.is_some_and(|ended| ended >= since));
@@ -144,7 +144,7 @@ fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: &str) -> Vec<
 
 /// Node groups that run another image than they should.
 fn drift(inventory: &Inventory<'_>) -> Vec<String> {
-    let of = |(object, status): &(ObjectKey, &AMIRefresherStatus)| {
+    let of = |(object, status): &(ObjectKey, AMIRefresherStatus)| {
         let drifted = status.drifted.filter(|drifted| *drifted > 0)?;
         let groups = if drifted == 1 { "1 node group".to_owned() } else { format!("{drifted} node groups") };
         Some(words(&short_name(object), &groups))

@@ -279,8 +279,8 @@ fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], status: &
     let builders: Vec<(_, PackerBuilderStatus)> = read(Kind::PackerBuilder, builders);
     let refreshers: Vec<(_, AMIRefresherStatus)> = read(Kind::AMIRefresher, refreshers);
     let inventory = digest::Inventory {
-        builders: builders.iter().map(|(object, status)| (object.clone(), status)).collect(),
-        refreshers: refreshers.iter().map(|(object, status)| (object.clone(), status)).collect(),
+        builders,
+        refreshers,
         repository: status.conditions.as_deref().unwrap_or_default(),
         since: "2026-02-28T12:00:00Z".parse().expect("a time"),
     };

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use kube::runtime::applier;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -95,15 +94,14 @@ enum Fault {
 /// Runs passes until the queue ends and the running ones are done.
 pub async fn drive<K, S>(drive: Arc<Drive<K, S>>, queue: Queue<K>)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     S: Status + Serialize + Clone + PartialEq + Send + Sync + 'static,
-    ObjectRef<K>: Hash + Eq,
 {
     let config = kube::runtime::Config::default().concurrency(CONCURRENCY);
     let passes = applier(
         |object, drive: Arc<Drive<K, S>>| {
             let span = tracing::info_span!("pass", object = %drive.name_of(&*object));
-            let pass = async move { drive.pass(object).await }.instrument(span);
+            let pass = async move { drive.pass(Arc::new(object.open())).await }.instrument(span);
             AbortOnDropHandle::new(tokio::spawn(pass)).map(flatten).boxed()
         },
         |object, fault: &Fault, drive| {
@@ -245,7 +243,7 @@ where
         self.failures.lock().expect("no code panics while it holds the failure counts")
     }
 
-    fn name_of(&self, object: &K) -> ObjectKey {
+    fn name_of(&self, object: &impl Resource) -> ObjectKey {
         let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
         ObjectKey { kind: self.kind, key }
     }

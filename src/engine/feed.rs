@@ -1,7 +1,6 @@
 //! The source of objects where there is no API server: kube's store, written by hand, and a queue of
 //! keys to look at. `drive` cannot tell it from a watch.
 
-use std::hash::Hash;
 use std::sync::Mutex;
 
 use futures::FutureExt;
@@ -9,7 +8,10 @@ use futures::channel::mpsc;
 use kube::Resource;
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::Event;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::packed::Packed;
 use crate::api::Key;
 
 /// The writing end: objects and keys go in here.
@@ -17,21 +19,20 @@ pub struct Feed<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    store: Store<K>,
-    writer: Mutex<Writer<K>>,
-    queue: mpsc::UnboundedSender<ObjectRef<K>>,
+    store: Store<Packed<K>>,
+    writer: Mutex<Writer<Packed<K>>>,
+    queue: mpsc::UnboundedSender<ObjectRef<Packed<K>>>,
 }
 
 /// The reading end, for `drive`.
 pub struct Queue<K: Resource<DynamicType = ()> + 'static> {
-    pub store: Store<K>,
-    pub keys: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    pub store: Store<Packed<K>>,
+    pub keys: mpsc::UnboundedReceiver<ObjectRef<Packed<K>>>,
 }
 
 impl<K> Feed<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
-    ObjectRef<K>: Hash + Eq,
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
     pub fn new() -> (Self, Queue<K>) {
         let (store, writer) = reflector::store();
@@ -46,7 +47,7 @@ where
             let mut writer = self.writer();
             writer.apply_watcher_event(&Event::Init);
             for object in objects {
-                writer.apply_watcher_event(&Event::InitApply(object));
+                writer.apply_watcher_event(&Event::InitApply(Packed::of(&object)));
             }
             writer.apply_watcher_event(&Event::InitDone);
         }
@@ -56,13 +57,13 @@ where
     }
 
     /// Replaces one object without waking anybody: it is our own status.
-    pub fn put(&self, object: K) {
-        self.writer().apply_watcher_event(&Event::Apply(object));
+    pub fn put(&self, object: &K) {
+        self.writer().apply_watcher_event(&Event::Apply(Packed::of(object)));
     }
 
     /// Takes one object out.
     pub fn remove(&self, key: &Key) {
-        if let Some(object) = self.get(key) {
+        if let Some(object) = self.store.get(&name(key)) {
             self.writer().apply_watcher_event(&Event::Delete((*object).clone()));
         }
     }
@@ -70,15 +71,20 @@ where
     /// Has this object looked at again. The store must hold it already, or the key is dropped.
     pub fn wake(&self, key: &Key) {
         // The queue closes only at shutdown, when nobody needs waking any more.
-        let _ = self.queue.unbounded_send(ObjectRef::new(&key.name).within(&key.namespace));
+        let _ = self.queue.unbounded_send(name(key));
     }
 
-    pub fn get(&self, key: &Key) -> Option<std::sync::Arc<K>> {
-        self.store.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    pub fn get(&self, key: &Key) -> Option<K> {
+        self.store.get(&name(key)).map(|object| object.open())
     }
 
-    pub fn all(&self) -> Vec<std::sync::Arc<K>> {
-        self.store.state()
+    pub fn has(&self, key: &Key) -> bool {
+        self.store.get(&name(key)).is_some()
+    }
+
+    /// All objects, one after the other: decoded they are three times as large.
+    pub fn all(&self) -> impl Iterator<Item = K> {
+        self.store.state().into_iter().map(|object| object.open())
     }
 
     /// Ends the queue: running passes finish, nothing new starts.
@@ -92,7 +98,11 @@ where
         self.queue.close_channel();
     }
 
-    fn writer(&self) -> std::sync::MutexGuard<'_, Writer<K>> {
+    fn writer(&self) -> std::sync::MutexGuard<'_, Writer<Packed<K>>> {
         self.writer.lock().expect("no code panics while it holds the writer")
     }
+}
+
+fn name<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Packed<K>> {
+    ObjectRef::new(&key.name).within(&key.namespace)
 }

@@ -7,6 +7,7 @@ pub mod ended;
 pub mod feed;
 pub mod kubernetes;
 pub mod objects;
+mod packed;
 pub mod standalone;
 
 use std::borrow::Cow;

@@ -82,8 +82,8 @@ impl Objects {
     /// Is it there?
     pub fn has(&self, object: &ObjectKey) -> bool {
         match object.kind {
-            Kind::PackerBuilder => self.builders.get(&object.key).is_some(),
-            Kind::AMIRefresher => self.refreshers.get(&object.key).is_some(),
+            Kind::PackerBuilder => self.builders.has(&object.key),
+            Kind::AMIRefresher => self.refreshers.has(&object.key),
         }
     }
 

@@ -79,12 +79,11 @@ impl Shared {
     pub fn show_status<K: Custom>(&self, update: &StatusUpdate, made: u64) {
         let ledger = self.ledger();
         let feed = K::feed(&self.objects);
-        let Some(before) = feed.get(&update.object.key) else { return };
-        if version(before.resource_version().as_deref()) < made {
-            let mut object = (*before).clone();
+        let Some(mut object) = feed.get(&update.object.key) else { return };
+        if version(object.resource_version().as_deref()) < made {
             object.set_status(read_status::<K>(update.status.clone()));
             object.meta_mut().resource_version = Some(made.to_string());
-            feed.put(object);
+            feed.put(&object);
         }
         drop(ledger);
         self.objects.changed.notify_one();

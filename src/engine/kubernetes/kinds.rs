@@ -62,7 +62,14 @@ impl<K: Custom> Resource for Raw<K> {
 
 /// One of our two kinds.
 pub trait Custom:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     const KIND: Kind;
     type Spec: DeserializeOwned + Default;

@@ -207,7 +207,7 @@ impl Runs for ClusterRuns {
         let live = self.shared.cache.ready(None, now).map(|()| {
             let runs = self.shared.cache.all(now);
             // Builders of another owner are not among the objects: their runs do not count here.
-            let ours = |run: &Run| self.shared.objects.builders.get(&run.facts.builder).is_some();
+            let ours = |run: &Run| self.shared.objects.builders.has(&run.facts.builder);
             runs.iter().filter(|run| !run.state.ended() && ours(run)).count()
         });
         std::future::ready(live).boxed()

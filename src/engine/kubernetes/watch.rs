@@ -199,8 +199,8 @@ impl Shared {
         let (typed, odd) = typed::<K>(raw);
         let mut ledger = self.ledger();
         let before = feed.get(&object.key);
-        let shown = before.as_deref().is_some_and(|before| is_shown(before.meta(), typed.meta(), listed));
-        match ledger.saw(&object, live, odd, is_news(before.as_deref(), &typed), listed) {
+        let shown = before.as_ref().is_some_and(|before| is_shown(before.meta(), typed.meta(), listed));
+        match ledger.saw(&object, live, odd, is_news(before.as_ref(), &typed), listed) {
             Sight::Stale => {}
             Sight::Foreign => {
                 feed.remove(&object.key);
@@ -209,7 +209,7 @@ impl Shared {
             }
             Sight::Ours { wake, mend } => {
                 if !shown {
-                    feed.put(typed);
+                    feed.put(&typed);
                 }
                 let loaded = ledger.owner().is_some();
                 drop(ledger);

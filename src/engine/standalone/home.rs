@@ -149,8 +149,8 @@ impl StateFolder {
         let documents = self.documents.lock().expect("no code panics while it holds the documents");
         if let Some(document) = documents.get(&update.object) {
             match update.object.kind {
-                Kind::PackerBuilder => self.objects.builders.put(object(document, &next)),
-                Kind::AMIRefresher => self.objects.refreshers.put(object(document, &next)),
+                Kind::PackerBuilder => self.objects.builders.put(&object(document, &next)),
+                Kind::AMIRefresher => self.objects.refreshers.put(&object(document, &next)),
             }
         }
         self.objects.changed.notify_one();
@@ -310,7 +310,7 @@ fn load_kind<K>(
     stored: &BTreeMap<ObjectKey, Stored>,
     board: &Board,
 ) where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
     let ours = documents.iter().filter(|(name, _)| name.kind == kind);
     let objects: Vec<(Key, K)> = ours

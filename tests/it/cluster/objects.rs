@@ -311,7 +311,7 @@ async fn an_object_that_another_agent_makes_while_we_look_away_is_not_fought_ove
     })
     .await;
     two.passed("web", 0).await;
-    assert!(one.objects.builders.all().is_empty());
+    assert_eq!(one.objects.builders.all().count(), 0);
     let made = place.builders().create(&PostParams::default(), &serde_json::from_value(json!({
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
         "metadata": {"name": "later", "labels": {"ami.opsy.dev/owner": "one"}}, "spec": {"region": "x"},

@@ -60,8 +60,8 @@ async fn an_api_server_that_comes_back_is_caught_up_with() {
         assert!(has_region(&place, &document.object.key.name, "eu-west-1").await, "{}", document.object);
     }
     until("the store", AFTER_OUTAGE, async || {
-        let all = agent.objects.builders.all();
-        all.iter().all(|builder| builder.spec.region.as_deref() == Some("eu-west-1")).then_some(())
+        let mut all = agent.objects.builders.all();
+        all.all(|builder| builder.spec.region.as_deref() == Some("eu-west-1")).then_some(())
     })
     .await;
 }

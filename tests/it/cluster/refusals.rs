@@ -167,7 +167,7 @@ async fn definitions_may_come_late_be_old_or_go_away() {
 
     // With its definition every object goes; with the definition back, they are made again.
     plane.uninstall("packerbuilders.ami.opsy.dev").await;
-    until("the end of the object", SOON, async || agent.objects.builders.all().is_empty().then_some(()))
+    until("the end of the object", SOON, async || (agent.objects.builders.all().count() == 0).then_some(()))
         .await;
     plane.install(builders).await;
     until("the object again", SOON * 3, async || label(&place.builder("web").await?, "ami.opsy.dev/owner"))

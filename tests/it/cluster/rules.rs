@@ -48,7 +48,7 @@ async fn works(without: Option<&(String, String)>) -> bool {
             tokio::task::yield_now().await;
         }
         until("the end of all", LIMIT, async || {
-            let left = agent.objects.builders.all().len() + agent.objects.refreshers.all().len();
+            let left = agent.objects.builders.all().count() + agent.objects.refreshers.all().count();
             (left == 0).then_some(())
         })
         .await;
