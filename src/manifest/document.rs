@@ -3,7 +3,7 @@
 //! What the API server would set or ignore is ignored with a note; what it would refuse is an
 //! error here, before anything is applied.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -36,37 +36,29 @@ const SERVER_SET: [&str; 11] = [
 ];
 const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
 
-/// An object without errors. Its namespace is the document's own, or none.
-#[derive(Clone, Debug)]
+/// An object without errors, as the document that was made of it last: the next commit most likely has the
+/// same.
+#[derive(Debug)]
 pub struct Draft {
-    pub kind: Kind,
-    pub name: String,
-    pub namespace: Option<String>,
-    pub json: Text,
-    pub line: usize,
-    /// The last document that was made of it: the next commit most likely has the same.
-    made: Arc<Mutex<Option<Document>>>,
+    /// It names its namespace itself.
+    is_placed: bool,
+    made: Mutex<Document>,
 }
 
 impl Draft {
     /// The document, in its own namespace or else in the given one.
     pub fn document(&self, file: &str, namespace: &str) -> Document {
-        let namespace = self.namespace.as_deref().unwrap_or(namespace);
         let mut made = self.made.lock().expect("no code panics while it makes a document");
-        if let Some(same) = made.as_ref().filter(|it| it.file == file && it.object.key.namespace == namespace)
-        {
-            return same.clone();
+        if made.file != file {
+            file.clone_into(&mut made.file);
         }
-        let json = if self.namespace.is_some() {
-            self.json.clone()
-        } else {
-            let mut json = self.json.value();
+        if !self.is_placed && made.object.key.namespace != namespace {
+            let mut json = made.json.value();
             json["metadata"]["namespace"] = Json::String(namespace.to_owned());
-            Text::from(&json)
-        };
-        let key = Key { namespace: namespace.to_owned(), name: self.name.clone() };
-        let object = ObjectKey { kind: self.kind, key };
-        made.insert(Document { object, json, file: file.to_owned(), line: self.line }).clone()
+            made.json = Text::from(&json);
+            namespace.clone_into(&mut made.object.key.namespace);
+        }
+        made.clone()
     }
 }
 
@@ -197,19 +189,21 @@ impl Object<'_> {
         let spec = self.spec();
         let (metadata, spec) = (metadata?, spec?);
         let text = |field: &str| metadata[field].as_str().map(str::to_owned);
-        let draft = Draft {
-            kind: self.kind,
-            name: text("name").unwrap_or_default(),
-            namespace: text("namespace"),
+        let (name, namespace) = (text("name").unwrap_or_default(), text("namespace"));
+        let is_placed = namespace.is_some();
+        let key = Key { namespace: namespace.unwrap_or_default(), name };
+        let document = Document {
+            object: ObjectKey { kind: self.kind, key },
             json: Text::from(&json!({
                 "apiVersion": format!("{GROUP}/{VERSION}"),
                 "kind": self.kind.to_string(),
                 "metadata": metadata,
                 "spec": spec,
             })),
+            file: String::new(),
             line: self.root.line,
-            made: Arc::default(),
         };
+        let draft = Draft { is_placed, made: Mutex::new(document) };
         self.extra(extra(&draft.document("", ANY_NAMESPACE)));
         (!self.is_wrong()).then_some(draft)
     }
