@@ -1,6 +1,7 @@
 //! The agent, put together: what each part is handed, in what order it starts and stops.
 
 mod engine;
+pub mod heap;
 mod kubernetes;
 mod meters;
 mod publishing;
@@ -124,6 +125,7 @@ impl Agent {
         };
         let drives = parts.drive(queues);
         let repository = Repository::new(home, &telling, &outputs, &publisher, &takeover);
+        tokio::spawn(heap::give_back(objects.board.clone(), loaded(), publisher.state()));
         let work = Work {
             objects,
             runs,

@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use super::progress;
-use crate::agent::{Agent, Signals};
+use crate::agent::{Agent, Signals, heap};
 use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry;
 
 /// Runs the agent until it is done or told to stop.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
+    heap::share();
     let people = match flags.output {
         Output::Auto => std::io::stdout().is_terminal(),
         Output::Text => true,
