@@ -25,6 +25,7 @@ LIMIT = 180  # seconds for any one step
 QUIET = 5  # seconds in which a commit that changes nothing could still cause a request
 IDLE = 30  # seconds before the resident size counts as idle
 GROUP = "/apis/ami.opsy.dev/v1alpha1"
+NAMESPACE = "bench"
 
 BUILDER = """\
 # Builder {number}: a hardened node image of team {team}.
@@ -84,6 +85,30 @@ spec:
 
 def manifest(number: int, days: int = 30) -> str:
     return BUILDER.format(number=number, team=number % 40, cost=1000 + number % 17, days=days, size=20 + number % 5)
+
+
+# What Opsy says of such an object.
+STATUS = {
+    "observedGeneration": 1,
+    "state": "FlightChecks",
+    "failedJobCount": 0,
+    "maxNumberOfFailedJobs": 3,
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "conditions": [
+        {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind, status, reason, message in (
+            ("Ready", "False", "Suspended", "nothing new is built"),
+            ("Published", "True", "Pushed", "the status in Git is current"),
+        )
+    ],
+}
 
 
 class Cluster:
@@ -163,19 +188,29 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         aws = start(stack, root / "aws.json", [sys.executable, "-m", "opsybed", "--port", "0", "--port-file"], BED / "aws")
+        call(aws["endpoint"], "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
+        print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
+        applied = {at_once: bare_loop(at_once) for at_once in (8, 32)}
+        both = {at_once: bare_loop(at_once, with_status=True) for at_once in (8, 32)}
+        for at_once in (8, 32):
+            print(f"bare loop, {at_once:2} at once: {applied[at_once]:6.2f} s; with a status each: {both[at_once]:6.2f} s")
+        with control_plane() as cluster:
+            seconds = agent(stack, cluster, aws["endpoint"], root)
+        print(f"(a) took {seconds / applied[8]:.2f} times the bare loop, {seconds / both[8]:.2f} times with a status each (8 at once)")
+
+
+@contextlib.contextmanager
+def control_plane():
+    """A control plane of its own for each that is measured: none pays for what another left behind."""
+    with contextlib.ExitStack() as stack:
+        root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         up = [os.environ["CONTROLPLANE"], "up", "--dir", str(root / "cluster"), "--address-file"]
         cluster = Cluster(start(stack, root / "cluster.json", up, SOURCE))
-        call(aws["endpoint"], "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
         cluster.kubectl("apply", "--server-side", "-f", str(SOURCE / "schemas" / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         cluster.serves(f"{GROUP}/packerbuilders")
-        print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
-        documents, token = root / "documents.jsonl", root / "token"
-        token.write_text(cluster.admin)
-        documents.write_text("".join(json.dumps(document(number)) + "\n" for number in range(COUNT)))
-        for at_once in (8, 32):
-            print(f"bare loop, {at_once:2} at once: {bare_loop(cluster, token, documents, at_once):6.2f} s")
-        agent(stack, cluster, aws["endpoint"], root)
+        cluster.kubectl("create", "namespace", NAMESPACE)
+        yield cluster
 
 
 def document(number: int) -> dict:
@@ -187,22 +222,24 @@ def document(number: int) -> dict:
     return parsed
 
 
-def bare_loop(cluster: Cluster, token: pathlib.Path, documents: pathlib.Path, at_once: int) -> float:
-    namespace = f"bare-{at_once}"
-    cluster.kubectl("create", "namespace", namespace)
-    watch = Watch(cluster, namespace)
-    command = [os.environ["BARELOOP"], "--server", cluster.server, "--ca", cluster.address["ca"]]
-    command += ["--token", str(token), "--namespace", namespace]
-    command += ["--documents", str(documents), "--concurrency", str(at_once)]
-    seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    watch.until(lambda w: len(w.generations) == COUNT)
-    cluster.kubectl("delete", "packerbuilders", "--all", "-n", namespace, "--wait=false")
-    return seconds
+def bare_loop(at_once: int, with_status: bool = False) -> float:
+    with control_plane() as cluster, tempfile.TemporaryDirectory() as folder:
+        documents, status, token = (pathlib.Path(folder) / name for name in ("documents.jsonl", "status.json", "token"))
+        token.write_text(cluster.admin)
+        status.write_text(json.dumps(STATUS))
+        documents.write_text("".join(json.dumps(document(number)) + "\n" for number in range(COUNT)))
+        command = [os.environ["BARELOOP"], "--server", cluster.server, "--ca", cluster.address["ca"]]
+        command += ["--token", str(token), "--namespace", NAMESPACE]
+        command += ["--documents", str(documents), "--concurrency", str(at_once)]
+        command += ["--status", str(status)] if with_status else []
+        watch = Watch(cluster, NAMESPACE)
+        time.sleep(QUIET)
+        seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        watch.until(all_reconciled if with_status else lambda w: len(w.generations) == COUNT)
+        return seconds
 
 
-def agent(stack, cluster: Cluster, endpoint: str, root: pathlib.Path) -> None:
-    namespace = "bench"
-    cluster.kubectl("create", "namespace", namespace)
+def agent(stack, cluster: Cluster, endpoint: str, root: pathlib.Path) -> float:
     remote, work = repository(root)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPSY_"))} | {
         "AWS_ENDPOINT_URL": endpoint,
@@ -216,28 +253,29 @@ def agent(stack, cluster: Cluster, endpoint: str, root: pathlib.Path) -> None:
         "OPSY_OUTPUT": "json",
         "OPSY_LOG": os.environ.get("OPSY_LOG", "warn"),
         "OPSY_INTERVAL": "1h",
-        "OPSY_KUBECONFIG": account(cluster, root, namespace),
+        "OPSY_KUBECONFIG": account(cluster, root),
     }
     log = stack.enter_context(open(root / "agent.log", "wb"))
     process = subprocess.Popen([os.environ["OPSY"], "run"], env=environment, stderr=log)
     stack.callback(stop, process)
-    watch = Watch(cluster, namespace)
+    watch = Watch(cluster, NAMESPACE)
     time.sleep(QUIET)
     try:
-        first(cluster, process.pid, work, watch)
+        seconds = first(cluster, process.pid, work, watch)
         one(cluster, process.pid, work, watch)
         nothing(cluster, process.pid, work)
         time.sleep(IDLE)
         print(f"idle RSS: {memory(process.pid, 'VmRSS'):.1f} MiB, peak {memory(process.pid, 'VmHWM'):.1f} MiB")
+        return seconds
     except SystemExit:
         sys.stderr.write((root / "agent.log").read_text()[-3000:])
         raise
 
 
-def first(cluster, pid, work, watch) -> None:
+def first(cluster, pid, work, watch) -> float:
     for number in range(COUNT):
         (work / "builders" / f"node-{number:04}.yaml").write_text(manifest(number))
-    measured(cluster, pid, work, "(a) the first commit", lambda: watch.until(all_reconciled))
+    return measured(cluster, pid, work, "(a) the first commit", lambda: watch.until(all_reconciled))
 
 
 def all_reconciled(watch: Watch) -> bool:
@@ -255,7 +293,7 @@ def nothing(cluster, pid, work) -> None:
     measured(cluster, pid, work, f"(c) nothing relevant, {QUIET} s", lambda: time.sleep(QUIET))
 
 
-def measured(cluster, pid, work, what, wait) -> None:
+def measured(cluster, pid, work, what, wait) -> float:
     git(work, "add", "-A")
     git(work, "commit", "-qm", "policy: change")
     before, cpu = cluster.requests(), cpu_seconds(pid)
@@ -268,26 +306,27 @@ def measured(cluster, pid, work, what, wait) -> None:
     made = {verb: after[verb] - before.get(verb, 0) for verb in after if after[verb] != before.get(verb, 0)}
     words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if not verb.startswith("WATCH")) or "no request"
     print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory(pid, 'VmHWM'):.1f} MiB")
+    return seconds
 
 
-def account(cluster: Cluster, root: pathlib.Path, namespace: str) -> str:
+def account(cluster: Cluster, root: pathlib.Path) -> str:
     """A kubeconfig of a service account with the chart's own rules, no more."""
     rules = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "role.yaml").read_text()
     wide = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "clusterrole.yaml").read_text()
     head = "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: opsy\n"
     for kind, text in (("Role", rules), ("ClusterRole", wide)):
-        cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=head.format(kind=kind) + text)
-    cluster.kubectl("create", "serviceaccount", "opsy", "-n", namespace)
-    subject = f"--serviceaccount={namespace}:opsy"
-    cluster.kubectl("create", "rolebinding", "opsy", "--role=opsy", subject, "-n", namespace)
+        cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=head.format(kind=kind) + text)
+    cluster.kubectl("create", "serviceaccount", "opsy", "-n", NAMESPACE)
+    subject = f"--serviceaccount={NAMESPACE}:opsy"
+    cluster.kubectl("create", "rolebinding", "opsy", "--role=opsy", subject, "-n", NAMESPACE)
     cluster.kubectl("create", "clusterrolebinding", "opsy", "--clusterrole=opsy", subject)
-    token = cluster.kubectl("create", "token", "opsy", "-n", namespace).strip()
+    token = cluster.kubectl("create", "token", "opsy", "-n", NAMESPACE).strip()
     ca = cluster.address["ca"]
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "bench",
-        "contexts": [{"name": "bench", "context": {"cluster": "bed", "user": "opsy", "namespace": namespace}}],
+        "contexts": [{"name": "bench", "context": {"cluster": "bed", "user": "opsy", "namespace": NAMESPACE}}],
         "clusters": [{"name": "bed", "cluster": {"server": cluster.server, "certificate-authority": ca}}],
         "users": [{"name": "opsy", "user": {"token": token}}],
     }
