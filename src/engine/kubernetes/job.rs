@@ -17,8 +17,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvFromSource, EnvVar,
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretEnvSource, SecretVolumeSource,
-    SecurityContext, Toleration, Volume, VolumeMount,
+    EnvVarSource, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretEnvSource,
+    SecretKeySelector, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use opsy_runner::request as wire;
@@ -249,8 +249,8 @@ fn install(images: &RunImages) -> Container {
     }
 }
 
-/// Fetches the repository at the run's commit. The keys of its Secret are `GITSYNC_USERNAME` and
-/// `GITSYNC_PASSWORD`, or whatever else git-sync reads from its environment.
+/// Fetches the repository at the run's commit. The keys of its Secret are `username` and `token`, as the
+/// operator reads them, or whatever git-sync itself reads from its environment.
 fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
     let work = format!("{FOLDER}/{}", wire::WORK);
     let variables = [
@@ -262,10 +262,16 @@ fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
         ("GITSYNC_MAX_FAILURES", SYNC_FAILURES),
         ("HOME", FOLDER),
     ];
+    let credentials = sync.secret.iter().flat_map(|secret| {
+        [("GITSYNC_USERNAME", "username"), ("GITSYNC_PASSWORD", "token")]
+            .map(|(name, key)| variable_of(name, secret, key))
+    });
     Container {
         name: sync.container.clone(),
         image: Some(sync.image.clone()),
-        env: Some(variables.map(|(name, value)| variable(name, value)).to_vec()),
+        env: Some(
+            variables.map(|(name, value)| variable(name, value)).into_iter().chain(credentials).collect(),
+        ),
         env_from: sync.secret.as_deref().map(environment_of),
         volume_mounts: Some(vec![mount("run", FOLDER, false)]),
         resources: Some(small()),
@@ -345,6 +351,13 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
 fn environment_of(secret: &str) -> Vec<EnvFromSource> {
     let secret_ref = Some(SecretEnvSource { name: secret.to_owned(), optional: Some(false) });
     vec![EnvFromSource { secret_ref, ..EnvFromSource::default() }]
+}
+
+/// A key of a Secret; one that is not there leaves the variable as it is.
+fn variable_of(name: &str, secret: &str, key: &str) -> EnvVar {
+    let key = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: Some(true) };
+    let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
+    EnvVar { name: name.to_owned(), value_from, ..EnvVar::default() }
 }
 
 fn variable(name: &str, value: &str) -> EnvVar {

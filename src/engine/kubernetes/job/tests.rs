@@ -207,6 +207,15 @@ fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
         containers[1].env_from.as_ref().expect("a source")[0].secret_ref.as_ref().expect("a secret").name,
         "git"
     );
+    let keys = env.iter().filter_map(|variable| {
+        let key = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        Some((variable.name.as_str(), key.name.as_str(), key.key.as_str(), key.optional))
+    });
+    let operators = [
+        ("GITSYNC_USERNAME", "git", "username", Some(true)),
+        ("GITSYNC_PASSWORD", "git", "token", Some(true)),
+    ];
+    assert_eq!(keys.collect::<Vec<_>>(), operators);
     assert!(pod.containers[0].env_from.is_none(), "Packer does not get them");
     assert!(config_map(&request, owner()).expect("it fits").binary_data.expect("a map").is_empty());
 }

@@ -242,6 +242,12 @@ async fn a_pod_deleted_before_anybody_read_its_result_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn git_sync_fetches_the_commit_and_its_secret_stays_with_it() {
+    // Keys as the operator reads them, and as git-sync does.
+    fetches([("username", "reader"), ("token", "git-password")]).await;
+    fetches([("GITSYNC_USERNAME", "reader"), ("GITSYNC_PASSWORD", "git-password")]).await;
+}
+
+async fn fetches(keys: [(&str, &str); 2]) {
     let Some(builds) = Builds::new().await else { return };
     let server = GitServer::guarded("reader:git-password");
     let template =
@@ -250,7 +256,6 @@ async fn git_sync_fetches_the_commit_and_its_secret_stays_with_it() {
     let url = server.url();
     let (address, name) = url.rsplit_once('/').expect("a server and a name");
     let relay = Relay::to(address);
-    let keys = [("GITSYNC_USERNAME", "reader"), ("GITSYNC_PASSWORD", "git-password")];
     builds.secret("git", keys.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()).await;
     let mut request = builds.request();
     request.files = Default::default();
