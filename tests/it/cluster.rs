@@ -3,6 +3,7 @@
 
 mod commands;
 mod lease;
+mod live;
 mod objects;
 mod outages;
 mod refusals;
@@ -11,6 +12,7 @@ mod rules;
 mod runs;
 mod scale;
 mod secrets;
+mod slow;
 mod told;
 mod world;
 
@@ -218,6 +220,11 @@ impl Place {
 
     /// The agent's connection, and what is sent through it.
     pub async fn cluster(&self, scope: Scope) -> (Cluster, Requests) {
+        self.cluster_at(scope, None).await
+    }
+
+    /// The same by another address of the API server.
+    pub async fn cluster_at(&self, scope: Scope, address: Option<&str>) -> (Cluster, Requests) {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), &self.namespace);
         let wanted = TokenRequest {
             spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..Default::default() },
@@ -226,6 +233,9 @@ impl Place {
         let token =
             accounts.create_token_request("opsy", &PostParams::default(), &wanted).await.expect("a token");
         let mut config = self.plane.config().await;
+        if let Some(address) = address {
+            config.cluster_url = address.parse().expect("an address");
+        }
         config.auth_info = kube::config::AuthInfo {
             token: Some(token.status.expect("a token").token.into()),
             ..Default::default()

@@ -294,7 +294,9 @@ impl Ledger {
 
     pub fn trouble(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
         let trouble = self.troubles.get(object).map(|trouble| (trouble.reason, trouble.message.clone()));
-        trouble.or_else(|| self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone())))
+        let odd = || self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone()));
+        let conflict = || self.conflict(object).map(|words| ("AnotherOwner", words));
+        trouble.or_else(odd).or_else(conflict)
     }
 
     pub fn troubles(&self) -> impl Iterator<Item = (&ObjectKey, &Trouble)> {
@@ -303,10 +305,13 @@ impl Ledger {
 
     /// Documents whose object is another owner's, and what to do about it.
     pub fn conflicts(&self) -> Vec<(ObjectKey, String)> {
-        let others = self.foreign().filter(|object| self.wanted.contains_key(object));
-        others
-            .filter_map(|object| Some((object.clone(), of_another(self.live.get(object)?.owner.as_ref()?))))
-            .collect()
+        self.wanted.keys().filter_map(|object| Some((object.clone(), self.conflict(object)?))).collect()
+    }
+
+    fn conflict(&self, object: &ObjectKey) -> Option<String> {
+        let is_conflict = self.wanted.contains_key(object) && self.is_foreign(object);
+        let owner = self.live.get(object).filter(|_| is_conflict)?.owner.as_ref()?;
+        Some(of_another(owner))
     }
 
     pub fn get(&self, object: &ObjectKey) -> Option<&Live> {

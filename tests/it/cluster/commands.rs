@@ -28,6 +28,11 @@ async fn said(place: &Place, args: &[&str]) -> Outcome {
     tokio::task::spawn_blocking(move || run(command)).await.expect("the command's end")
 }
 
+/// The same, where nothing else waits for this thread.
+pub fn said_now(place: &Place, args: &[&str]) -> Outcome {
+    run(opsy(place, args))
+}
+
 async fn annotation(place: &Place, name: &str) -> Option<String> {
     let builder = place.builder("node").await.expect("the builder");
     builder.annotations().get(&format!("ami.opsy.dev/{name}")).cloned()

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Place, SOON};
+use super::{ControlPlane, Place, SOON};
 use crate::world::{Agent, World};
 
 /// How long the Lease holds here.
@@ -27,17 +27,24 @@ pub struct Replica {
 }
 
 impl Replicas {
+    /// A repository whose objects do nothing: it is about who works, not about the work.
     async fn new() -> Self {
-        // A repository whose objects do nothing: it is about who works, not about the work.
+        Self::idle(Place::new().await).await
+    }
+
+    async fn idle(place: Place) -> Self {
         let builder = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\n\
                        spec:\n  region: us-east-1\n  suspend: true\n  builder: {dir: packer}\n";
-        Self::of("", &[("node.yaml", builder)]).await
+        Self::at(place, "", &[("node.yaml", builder)]).await
     }
 
     /// Replicas of a repository with these files, and these settings beside its owner and namespace.
     pub async fn of(settings: &str, files: &[(&str, &str)]) -> Self {
-        let (world, place) =
-            (tokio::task::spawn_blocking(World::empty).await.expect("a world"), Place::new().await);
+        Self::at(Place::new().await, settings, files).await
+    }
+
+    async fn at(place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
+        let world = tokio::task::spawn_blocking(World::empty).await.expect("a world");
         let namespace = place.namespace.as_str();
         let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n{settings}");
         let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
@@ -97,8 +104,16 @@ impl Replicas {
 
 impl Replica {
     fn ready(&self) -> (u16, String) {
+        self.answer("readyz")
+    }
+
+    pub fn metrics(&self) -> String {
+        self.answer("metrics").1
+    }
+
+    fn answer(&self, path: &str) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        match agent.get(format!("http://{}/readyz", self.address)).call() {
+        match agent.get(format!("http://{}/{path}", self.address)).call() {
             Ok(mut answer) => (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text")),
             Err(error) => (0, error.to_string()),
         }
@@ -183,6 +198,32 @@ async fn who_loses_the_lease_ends_and_a_stand_by_that_is_stopped_leaves_it_alone
         let log = fs::read_to_string(&first.log).expect("a log");
         assert!(log.contains("thief holds the Lease now"), "{log}");
         assert_eq!(replicas.holder(), "thief");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_from_the_api_server_ends_and_works_when_started_again() {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    plane.install_definitions().await;
+    let replicas = Replicas::idle(Place::on(plane).await).await;
+    blocking(move || {
+        let first = replicas.start("first");
+        replicas.works(&first);
+        plane.act("apiserver/pause");
+        let paused = Instant::now();
+        assert_eq!(first.agent.ended().code(), Some(1));
+        // Nobody else can have begun: the Lease still holds.
+        let took = paused.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        let calls = replicas.world.account.calls().len();
+
+        // What a Deployment does meanwhile.
+        let second = replicas.start("second");
+        assert_eq!(replicas.world.account.calls().len(), calls, "nothing is done without the Lease");
+        plane.act("apiserver/resume");
+        replicas.works(&second);
+        assert_eq!(replicas.holder(), "second");
     })
     .await;
 }

@@ -11,8 +11,8 @@ use kube::ResourceExt;
 use opsy::api::builder::PackerBuilderStatus;
 use opsy::api::{Key, Kind, ObjectKey, Owner, PackerBuilder};
 use opsy::engine::drive::{Drive, Meter, Teller, drive};
-use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::home::ClusterHome;
+use opsy::engine::kubernetes::{Cluster, Scope};
 use opsy::engine::objects::Objects;
 use opsy::engine::{Home, HomeError, Load, Note, Pass, Standing};
 use opsy::manifest::Document;
@@ -64,9 +64,13 @@ impl Agent {
     }
 
     pub async fn in_scope(place: &Place, scope: Scope) -> Self {
+        let (cluster, requests) = place.cluster(scope).await;
+        Self::on(cluster, requests).await
+    }
+
+    pub async fn on(cluster: Cluster, requests: Requests) -> Self {
         // With --nocapture, or when a test fails, it is seen what the agent said.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
-        let (cluster, requests) = place.cluster(scope).await;
         let (objects, queues) = Objects::new();
         let home = ClusterHome::start(cluster, objects.clone(), "test".to_owned());
         let passes: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
