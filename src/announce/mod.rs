@@ -11,6 +11,7 @@
 mod around;
 pub mod builder;
 pub mod digest;
+mod reason;
 pub mod refresher;
 pub mod repository;
 mod subject;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Around, Message, Story, Subject, TROUBLE, Tone, Weight, message, trouble};
+use super::{Around, Message, Story, Subject, TROUBLE, Tone, Weight, message, reason, trouble};
 use crate::api::ids;
 use crate::api::status::{BrokenFile, RepositoryStatus};
 
@@ -51,7 +51,7 @@ fn told(commit: &str, files: &[BrokenFile], around: Around<'_>) -> Message {
     let words: Vec<&str> = files.iter().take(FILES).map(|file| file.words.as_str()).collect();
     told.text = words.join("; ");
     told.facts = vec![("Commit", around.commit_words(commit))];
-    told.next = trouble::advice(BROKEN).map(str::to_owned);
+    told.next = reason::of(BROKEN).advice.map(str::to_owned);
     told.links = around.commit_link(commit).into_iter().collect();
     told
 }
@@ -85,7 +85,7 @@ pub fn digest(day: &str, head: Message, known: bool) -> Story {
 /// Is this told where the repository's own troubles are told, too? Once is enough there.
 pub fn is_told_of_the_repository(story: &Story) -> bool {
     let reason = story.thread.strip_prefix(TROUBLE).and_then(|rest| rest.split('/').next());
-    matches!(reason, Some(BROKEN | "PruneRefused" | "PushRefused" | "PushFailed"))
+    reason.is_some_and(|reason| reason::of(reason).of_repository)
 }
 
 #[cfg(test)]

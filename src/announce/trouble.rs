@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::reason::{self, When};
 use super::{Around, Message, Story, Subject, Tone, Weight, cause};
 use crate::api::conditions::{
     self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READY, STALLED, SYNCED, TAKEN_OVER,
@@ -12,28 +13,6 @@ use crate::api::conditions::{
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// One refusal of a server may be a slip of its own, or come before what it waits for: so long it must go on.
 const SLIP: Duration = Duration::from_secs(2 * 60);
-/// Reasons that are waited out first.
-const PATIENT: [&str; 11] = [
-    "AwsUnavailable",
-    "AwsNotFound",
-    "AwsRefused",
-    "TemplateUnavailable",
-    "EngineUnavailable",
-    "BaseImageNotFound",
-    "RepositoryUnavailable",
-    "CommitNotTaken",
-    "PushFailed",
-    "ApplyFailed",
-    "Conflict",
-];
-/// Reasons that are told when they are no slip.
-const SLIPS: [&str; 3] = ["RepositoryDenied", "RepositoryUnreadable", "ObjectsRefused"];
-/// Reasons that only a person can mend, though they are looked at again by themselves.
-const AT_ONCE: [&str; 1] = ["AwsDenied"];
-
-/// Reasons that came with a commit.
-const BY_COMMIT: [&str; 4] = ["InvalidSpec", "ManifestBroken", "PruneRefused", "TemplateInvalid"];
-
 /// A thread of a trouble starts like this.
 pub const PREFIX: &str = "trouble/";
 
@@ -46,8 +25,8 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
         stories.push(story(subject, stalled, Tone::Person, around));
     } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
         // Most of what is not ready is under way, or as people asked for.
-        let reason = ready.reason.as_deref().unwrap_or_default();
-        let told = AT_ONCE.contains(&reason) || PATIENT.contains(&reason);
+        let reason = reason::of(ready.reason.as_deref().unwrap_or_default());
+        let told = matches!(reason.when, When::AtOnce | When::Lasting);
         stories.extend(told.then(|| failing(subject, ready, around)));
     }
     for kind in [SYNCED, APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, PUBLISHED] {
@@ -58,14 +37,12 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
 }
 
 fn failing(subject: &Subject, condition: &Condition, around: Around<'_>) -> Story {
-    let reason = condition.reason.as_deref().unwrap_or_default();
+    let reason = reason::of(condition.reason.as_deref().unwrap_or_default());
     // Since when it is for this reason no condition says: a build may have gone before.
-    let (tone, hold) = if PATIENT.contains(&reason) {
-        (Tone::Bad, PATIENCE)
-    } else if SLIPS.contains(&reason) {
-        (Tone::Person, SLIP)
-    } else {
-        (Tone::Person, Duration::ZERO)
+    let (tone, hold) = match reason.when {
+        When::Lasting => (Tone::Bad, PATIENCE),
+        When::NoSlip => (Tone::Person, SLIP),
+        When::Said | When::AtOnce => (Tone::Person, Duration::ZERO),
     };
     Story { hold, ..story(subject, condition, tone, around) }
 }
@@ -74,8 +51,8 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
     let reason = condition.reason.as_deref().unwrap_or("Unknown");
     let since = condition.last_transition_time.map_or(0, |since| since.as_second());
     let text = condition.message.clone().unwrap_or_default();
-    // What a commit brought, and only a commit can mend.
-    let commit = around.commit.filter(|_| BY_COMMIT.contains(&reason));
+    let known = reason::of(reason);
+    let commit = around.commit.filter(|_| known.by_commit);
     let link = commit.and_then(|commit| around.commit_link(commit));
     let commit = commit.map(|commit| ("Commit", around.commit_words(commit)));
     let title = match tone {
@@ -91,7 +68,7 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
         text: text.clone(),
         facts: commit.into_iter().collect(),
         excerpt: Vec::new(),
-        next: advice(reason).map(str::to_owned),
+        next: known.advice.map(str::to_owned),
         links: link.into_iter().collect(),
     };
     Story {
@@ -124,38 +101,4 @@ pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Me
         next: None,
         links: Vec::new(),
     }
-}
-
-/// What to do about it, where the message of the condition does not say so itself.
-pub(super) fn advice(reason: &str) -> Option<&'static str> {
-    Some(match reason {
-        "InvalidSpec" => "Mend the manifest in Git; `opsy validate` says the same before a merge.",
-        "ManifestBroken" => {
-            "Mend the file in Git; until then the last good version is in force. `opsy validate` says the same before a merge."
-        }
-        "AwsDenied" => "Allow the action in the agent's IAM policy; it is tried again by itself.",
-        "AwsUnavailable" | "AwsNotFound" | "AwsRefused" => {
-            "It is tried again by itself; look at AWS's health and the agent's network if it lasts."
-        }
-        "TemplateInvalid" => "Mend the path or the file in Git.",
-        "TemplateUnavailable" => "It is tried again by itself; look at the Git server if it lasts.",
-        "BaseImageNotFound" => "Check spec.amiFilters: name, architecture and owner-id.",
-        "ObjectsRefused" => {
-            "Mend what the cluster says in Git or in the cluster; it is tried again by itself."
-        }
-        "AccountNotAllowed" => "Check the agent's credentials, or `accounts` in opsy.yaml.",
-        "PushRefused" => "Let Opsy push to this branch, or name another in publish.branch of opsy.yaml.",
-        "RepositoryUnreadable" => {
-            "Mend it in Git, or the address the agent is given; until then the last good commit is in force. \
-             `opsy validate` says the same of files before a merge."
-        }
-        "RepositoryUnavailable" | "CommitNotTaken" => {
-            "It is tried again by itself, and the last good commit is in force; look at the agent's log if it lasts."
-        }
-        "RepositoryDenied" => {
-            "Check the agent's credentials for the repository; it is tried again by itself."
-        }
-        "PushFailed" => "It is tried again by itself; look at the Git server if it lasts.",
-        _ => return None,
-    })
 }
