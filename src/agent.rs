@@ -24,6 +24,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -254,13 +255,16 @@ impl Work {
         self.following = Some(AbortOnDropHandle::new(tokio::spawn(self.repository.clone().follow())));
     }
 
-    /// Ends the queues and waits for running passes.
+    /// Ends the queues and waits for running passes. One that does not end is cut off: nothing may be done
+    /// once the claim is given up.
     async fn end_passes(&mut self) {
         self.health.enter(Stage::Stopping);
         self.objects.close();
-        for drive in self.drives.drain(..) {
-            if tokio::time::timeout(PASSES_END, drive).await.is_err() {
+        let end = Instant::now() + PASSES_END;
+        for mut drive in self.drives.drain(..) {
+            if tokio::time::timeout_at(end, &mut drive).await.is_err() {
                 tracing::warn!("a pass did not end in time");
+                drive.abort();
             }
         }
     }
