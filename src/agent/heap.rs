@@ -1,10 +1,15 @@
 //! The heap of the process: as large as what it holds, not as what a commit once took.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::engine::board::Board;
+
+/// Where builds are under way nothing settles for hours: what a commit took is over long before.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// One heap for all threads. glibc has one a thread, and each keeps what a burst of work left in it. To be
 /// called before there are other threads.
@@ -41,7 +46,7 @@ pub async fn give_back<C, P>(
         if news.is_err() {
             return;
         }
-        board.settled().await;
+        let _ = timeout(SETTLED, board.settled()).await;
         trim();
     }
 }

@@ -67,22 +67,22 @@ fn all(objects: &Objects, known: Vec<ObjectKey>, synced: &Synced, published: &mu
     let mut more = false;
     for builder in objects.builders.all() {
         let object = name_of(Kind::PackerBuilder, &builder);
-        let (status, waits) = apart(builder.status.as_ref(), |status| &status.conditions);
+        let version = version(&builder);
+        let (status, waits) = apart(builder.status, |status| &status.conditions);
         more |= waits;
         if let Some(status) = status {
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
-            let status = ObjectStatus::PackerBuilder(Box::new(status.clone()));
-            files.push(status_file(&object, version(&builder), status));
+            files.push(status_file(&object, version, ObjectStatus::PackerBuilder(Box::new(status))));
         }
         present.insert(object);
     }
     for refresher in objects.refreshers.all() {
         let object = name_of(Kind::AMIRefresher, &refresher);
-        let (status, waits) = apart(refresher.status.as_ref(), |status| &status.conditions);
+        let version = version(&refresher);
+        let (status, waits) = apart(refresher.status, |status| &status.conditions);
         more |= waits;
-        if let Some(status) = status.filter(|status| has_outcome(status)) {
-            let status = ObjectStatus::AMIRefresher(Box::new(status.clone()));
-            files.push(status_file(&object, version(&refresher), status));
+        if let Some(status) = status.filter(has_outcome) {
+            files.push(status_file(&object, version, ObjectStatus::AMIRefresher(Box::new(status))));
         }
         present.insert(object);
     }
@@ -101,12 +101,12 @@ fn all(objects: &Objects, known: Vec<ObjectKey>, synced: &Synced, published: &mu
 }
 
 /// Status files hold outcomes: while work is under way the file stays as it is, and the status waits.
-fn apart<S>(status: Option<&S>, conditions: fn(&S) -> &Option<Vec<Condition>>) -> (Option<&S>, bool) {
+fn apart<S>(status: Option<S>, conditions: fn(&S) -> &Option<Vec<Condition>>) -> (Option<S>, bool) {
     let under_way = |status: &S| {
         conditions::is_true(conditions(status).as_deref().unwrap_or_default(), conditions::RECONCILING)
     };
     match status {
-        Some(status) if under_way(status) => (None, true),
+        Some(status) if under_way(&status) => (None, true),
         status => (status, false),
     }
 }

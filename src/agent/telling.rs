@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::engine::Engine;
 use super::now;
 use crate::announce::{self, Around, Change, Message, Origin, Story, Subject, Tone, repository};
+use crate::api::builder::RunRecord;
 use crate::api::conditions::{self, Condition, NOTIFIED};
 use crate::api::notifier::{Notification, Notifier as Spec};
 use crate::api::status::Status;
@@ -244,16 +245,17 @@ impl Telling {
     }
 }
 
-/// The builder that made an image, as its history has it.
+/// The builder that made an image, as its history has it. A target may be several images.
 fn origin(objects: &Objects, image: &str) -> Option<Origin> {
-    objects.builders.all().find_map(|builder| {
-        let made = |run: &&crate::api::builder::RunRecord| {
-            run.images.iter().flatten().any(|made| image.contains(made.as_str()))
-        };
-        let run = builder.status.as_ref()?.history.iter().flatten().find(made)?;
-        let name = builder.metadata.name.clone().unwrap_or_default();
-        Some(Origin { builder: name, commit: run.commit.clone() })
-    })
+    let ids = image.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|id| !id.is_empty());
+    ids.flat_map(|id| objects.builders.holding(id).map(move |builder| (id, builder))).find_map(made_by)
+}
+
+fn made_by((image, builder): (&str, PackerBuilder)) -> Option<Origin> {
+    let history = builder.status?.history.unwrap_or_default();
+    let made = |run: &RunRecord| run.images.iter().flatten().any(|made| made == image);
+    let run = history.into_iter().find(made)?;
+    Some(Origin { builder: builder.metadata.name.unwrap_or_default(), commit: run.commit })
 }
 
 impl<K, S> Teller<K, S> for Telling

@@ -2,12 +2,16 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use super::progress;
 use crate::agent::{Agent, Signals, heap};
 use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry;
+
+/// The agent mostly waits. On a large node a worker for every core would only take memory.
+const WORKERS: usize = 4;
 
 /// Runs the agent until it is done or told to stop.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
@@ -18,7 +22,8 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         Output::Json => false,
     };
     telemetry::start(people);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let once = flags.once;
         // Before anybody can see that it is there.

@@ -121,12 +121,9 @@ impl Board {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let standings = self.standings();
-            if standings.values().all(|standing| *standing != Standing::Busy) {
-                return standings;
-            }
-            if changed.changed().await.is_err() {
-                return standings;
+            let is_busy = self.lock().values().any(|entry| entry.standing == Standing::Busy);
+            if !is_busy || changed.changed().await.is_err() {
+                return self.standings();
             }
         }
     }

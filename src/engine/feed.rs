@@ -42,7 +42,7 @@ where
     }
 
     /// Replaces all objects at once, then wakes each of `wake`.
-    pub fn load(&self, objects: Vec<K>, wake: &[Key]) {
+    pub fn load(&self, objects: impl IntoIterator<Item = K>, wake: &[Key]) {
         {
             let mut writer = self.writer();
             writer.apply_watcher_event(&Event::Init);
@@ -80,6 +80,12 @@ where
 
     pub fn has(&self, key: &Key) -> bool {
         self.store.get(&name(key)).is_some()
+    }
+
+    /// Objects that have these words somewhere, an id like `ami-1`.
+    pub fn holding(&self, words: &str) -> impl Iterator<Item = K> {
+        let all = self.store.state().into_iter();
+        all.filter(move |object| object.holds(words)).map(|object| object.open())
     }
 
     /// All objects, one after the other: decoded they are three times as large.

@@ -1,5 +1,5 @@
-//! An object as it lies in the store: as text, a third of what it takes decoded. Between two passes over
-//! it, which may be hours apart, nobody looks into it.
+//! An object as it lies in the store: as text, a third of what it takes decoded. Its passes may be hours
+//! apart, and whoever else looks into many of them decodes one at a time.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -36,6 +36,11 @@ where
 
     pub fn open(&self) -> K {
         serde_json::from_str(&self.text).expect("it was written from an object of this kind")
+    }
+
+    /// Could these words be in it? They need no escapes.
+    pub fn holds(&self, words: &str) -> bool {
+        self.text.contains(words)
     }
 }
 

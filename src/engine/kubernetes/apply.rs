@@ -18,8 +18,8 @@ use super::trouble::Trouble;
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, PackerBuilder};
 use crate::engine::{Standing, StatusUpdate};
 
-/// Requests at once. The API server is the limit: more gain nothing, and every connection takes 50 KB.
-const CONCURRENCY: usize = 8;
+/// Requests at once. The API server is the limit: more than 8 gain nothing, and fewer would wait on the way.
+const CONCURRENCY: usize = 16;
 /// Nothing is due: look again this late, in case nobody rings.
 const IDLE: Duration = Duration::from_secs(300);
 

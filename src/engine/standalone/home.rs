@@ -312,15 +312,15 @@ fn load_kind<K>(
 ) where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
-    let ours = documents.iter().filter(|(name, _)| name.kind == kind);
-    let objects: Vec<(Key, K)> = ours
-        .filter_map(|(name, document)| Some((name.key.clone(), object(document, stored.get(name)?))))
-        .collect();
-    let keys: Vec<Key> = objects.iter().map(|(key, _)| key.clone()).collect();
-    for key in &keys {
-        board.woken(&ObjectKey { kind, key: key.clone() });
+    let ours = || {
+        let ours = documents.iter().filter(|(name, _)| name.kind == kind);
+        ours.filter_map(|(name, document)| Some((name, document, stored.get(name)?)))
+    };
+    let keys: Vec<Key> = ours().map(|(name, ..)| name.key.clone()).collect();
+    for (name, ..) in ours() {
+        board.woken(name);
     }
-    feed.load(objects.into_iter().map(|(_, object)| object).collect(), &keys);
+    feed.load(ours().map(|(_, document, stored)| object(document, stored)), &keys);
 }
 
 /// A document with what the state folder knows of it, as an API server would hand it out.
