@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type child struct {
@@ -212,10 +214,19 @@ func (c *component) pause(paused bool) error {
 		return fmt.Errorf("%s does not run", c.name)
 	}
 	c.paused = paused
-	if paused {
-		return syscall.Kill(c.child.pid, syscall.SIGSTOP)
+	if !paused {
+		return syscall.Kill(c.child.pid, syscall.SIGCONT)
 	}
-	return syscall.Kill(c.child.pid, syscall.SIGCONT)
+	if err := syscall.Kill(c.child.pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// On a busy machine it answers on for a while: until the last of its threads has stopped.
+	for {
+		err := unix.Waitid(unix.P_PID, c.child.pid, nil, unix.WSTOPPED, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // state is for people and tests: running, paused or stopped, and the memory it holds.
