@@ -94,6 +94,9 @@ async fn a_watch_whose_history_is_gone_lists_anew() {
         has_region(&place, "web", "us-east-1").await.then_some(())
     })
     .await;
+    let asked = agent.requests.all();
+    let lists = asked.iter().filter(|line| line.starts_with("GET ") && line.contains("/packerbuilders?"));
+    assert!(lists.clone().any(|line| !line.contains("watch=true")), "its history was not gone: {asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,8 +56,11 @@ async fn works(without: Option<&(String, String)>) -> bool {
     let (world, requests) = world(without).await;
     let denied = async || (requests.denied() > 0).then_some(());
     tokio::select! {
-        // What is denied may also end it in the middle.
-        end = AssertUnwindSafe(whole_run(&world)).catch_unwind() => end.is_ok() && requests.denied() == 0,
+        end = AssertUnwindSafe(whole_run(&world)).catch_unwind() => match end {
+            // What is denied may also end it in the middle; anything else that does is a failure of its own.
+            Err(panic) if requests.denied() == 0 => std::panic::resume_unwind(panic),
+            _ => requests.denied() == 0,
+        },
         () = until("something denied", LIMIT * 3, denied) => false,
     }
 }
