@@ -222,6 +222,7 @@ impl Agent {
         tracing::info!("stopping; builds go on, and the next start takes them up");
         let ending = async {
             work.health.enter(Stage::Stopping);
+            // First: what was told is noted by a pass.
             work.telling.notifier.drain(LAST_MESSAGES).await;
             // What it keeps is the next agent's from here on.
             work.following = None;

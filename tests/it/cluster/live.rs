@@ -1,10 +1,12 @@
-//! What people do to live objects, and the whole agent that honours it: there is no node, so a build is a Job
-//! whose pod waits.
+//! The whole agent and what people see: what they do to live objects is honoured, what is in the way of a
+//! build is in its status. There is no node, so a build is a Job whose pod waits.
 
+use opsy::api::schema;
 use serde_json::{Value, json};
 
 use super::commands::said_now;
 use super::replicas::{Replica, Replicas, blocking};
+use super::{ControlPlane, Place};
 use crate::world::fixtures;
 
 const TEMPLATE: &str = "packer/node.pkr.hcl";
@@ -16,6 +18,20 @@ fn builder(name: &str, more: &str) -> String {
     )
 }
 
+fn template() -> String {
+    std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
+}
+
+/// Text that does not get small when it is packed.
+fn noise(bytes: usize) -> String {
+    let mut state = 1u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        char::from(b'0' + u8::try_from(state >> 58).expect("six bits"))
+    });
+    letters.take(bytes).collect()
+}
+
 impl Replicas {
     /// Waits for status and reason of a condition of a builder.
     fn says(&self, name: &str, kind: &str, wanted: [&str; 2]) {
@@ -25,6 +41,30 @@ impl Replicas {
         self.world.wait(&format!("{name} {kind} {wanted:?}"), || {
             let said = self.place.kubectl(&["get", "pb", name, "-o", &path], "");
             (said == wanted.join(" ")).then_some(())
+        });
+    }
+
+    fn status(&self, kind: &str, name: &str) -> Value {
+        let object = self.place.kubectl(&["get", kind, name, "-o", "json"], "");
+        serde_json::from_str::<Value>(&object).expect("JSON")["status"].take()
+    }
+
+    /// Waits until the message of Ready has all of these words.
+    fn tells(&self, name: &str, words: &[&str]) {
+        self.world.wait(&format!("{name} to tell {words:?}"), || {
+            let status = self.status("pb", name);
+            let conditions = status["conditions"].as_array()?;
+            let message = conditions.iter().find(|found| found["type"] == "Ready")?["message"].as_str()?;
+            words.iter().all(|word| message.contains(word)).then_some(())
+        });
+    }
+
+    /// Waits until the last build has ended like this, with such an error.
+    fn ends(&self, name: &str, result: &str, error: &str) {
+        self.world.wait(&format!("{name} to end: {result}, {error}"), || {
+            let status = self.status("pb", name);
+            let last = status["history"].get(0)?;
+            (last["result"] == result && last["errors"].to_string().contains(error)).then_some(())
         });
     }
 
@@ -58,20 +98,14 @@ impl Replicas {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
-    let template =
-        std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template");
-    let node = builder("node", "");
+    let (template, node) = (template(), builder("node", ""));
     let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
     blocking(move || {
         let _agent = replicas.started();
         replicas.job();
         assert!(replicas.person(&["cancel", "pb/node"]).contains("is to stop"));
         replicas.world.wait("the end of the Job", || replicas.jobs().is_empty().then_some(()));
-        let result = r#"jsonpath={.status.history[0].result}"#;
-        replicas.world.wait("the result", || {
-            let said = replicas.place.kubectl(&["get", "pb", "node", "-o", result], "");
-            (said == "Cancelled").then_some(())
-        });
+        replicas.ends("node", "Cancelled", "");
 
         replicas.person(&["suspend", "pb/node"]);
         replicas.says("node", "Ready", ["False", "Suspended"]);
@@ -132,6 +166,114 @@ async fn an_object_of_another_owner_is_left_alone_and_told_of() {
         });
         let region = replicas.place.kubectl(&["get", "pb", "node", "-o", "jsonpath={.spec.region} {.status}"], "");
         assert_eq!(region, "mars-1 ");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_does_not_fit_is_told_with_its_size_and_makes_nothing() {
+    let (template, noise, node) = (template(), noise(1_500_000), builder("node", ""));
+    let files =
+        [("node.yaml", node.as_str()), (TEMPLATE, template.as_str()), ("packer/noise", noise.as_str())];
+    let replicas = Replicas::of("", &files).await;
+    blocking(move || {
+        let _agent = replicas.started();
+        replicas.tells("node", &["bytes packed", "spec.gitSync.image"]);
+        let stalled = replicas.status("pb", "node")["conditions"].to_string();
+        assert!(stalled.contains("Stalled"), "{stalled}");
+        assert_eq!(replicas.jobs(), Vec::<Value>::new());
+        let maps = replicas.place.kubectl(&["get", "configmaps", "-o", "name"], "");
+        assert!(maps.lines().all(|name| name == "configmap/kube-root-ca.crt"), "{maps}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_a_build_misses_is_named_in_its_status() {
+    let (template, node) = (template(), builder("node", ""));
+    let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
+    let missing = ("jobs".to_owned(), "create".to_owned());
+    replicas.place.allow(&replicas.place.namespace, |rule| *rule != missing).await;
+    blocking(move || {
+        let _agent = replicas.started();
+        replicas.tells("node", &["create", "jobs"]);
+        assert_eq!(replicas.jobs(), Vec::<Value>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_a_build_from_starting_is_told_while_it_waits_and_when_it_is_over() {
+    let (template, node) = (template(), builder("node", "  timeOuts: {pending: 5s}\n"));
+    let full = builder("full", "  timeOuts: {pending: 5s}\n");
+    let unplaced = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
+    let refused = Replicas::of("", &[("full.yaml", &full), (TEMPLATE, &template)]).await;
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "builds"}, "spec": {"hard": {"pods": "0"}},
+    });
+    refused.place.kubectl(&["apply", "-f", "-"], &quota.to_string());
+    blocking(move || {
+        refused.world.wait("the quota to count", || {
+            let used =
+                refused.place.kubectl(&["get", "quota", "builds", "-o", "jsonpath={.status.used}"], "");
+            (!used.is_empty()).then_some(())
+        });
+        let _agents = [unplaced.started(), refused.started()];
+        unplaced.tells("node", &["no node takes it"]);
+        refused.tells("full", &["exceeded quota"]);
+        unplaced.ends("node", "Failed", "no node takes it");
+        refused.ends("full", "Failed", "exceeded quota");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_stored_is_reconciled_and_let_go_of() {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    // Its statuses need not fit ours: they are stored under definitions that check nothing.
+    for (_, definition) in schema::crds() {
+        let mut lax = definition.clone();
+        let fields = &mut lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            fields[part] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        }
+        plane.install(&lax).await;
+    }
+    let replicas = Replicas::at(Place::on(plane).await, "", &[]).await;
+    let status = json!({"status": {
+        "state": "JobRunning", "failedJobCount": "three", "active": {}, "lastRun": null,
+        "conditions": [{"type": "JobCreated", "status": "True"}],
+    }});
+    let stored = [
+        ("PackerBuilder", "pb", json!({"region": "us-east-1", "gitSync": null, "suspend": true})),
+        (
+            "AMIRefresher",
+            "ar",
+            json!({"region": "us-east-1", "clusterName": "demo", "refreshConfig": {"enable": false}}),
+        ),
+    ];
+    for (kind, short, spec) in &stored {
+        let object = json!({
+            "apiVersion": "ami.opsy.dev/v1alpha1", "kind": kind, "spec": spec,
+            "metadata": {"name": "old", "finalizers": ["ami.opsy.dev/finalizer"]},
+        });
+        let place = &replicas.place;
+        place.kubectl(&["create", "-f", "-"], &object.to_string());
+        let patch =
+            ["patch", short, "old", "--subresource=status", "--type=merge", "-p", &status.to_string()];
+        place.kubectl(&patch, "");
+    }
+    plane.install_definitions().await;
+    blocking(move || {
+        let _agent = replicas.started();
+        for (kind, short, _) in &stored {
+            replicas.world.wait(&format!("conditions of the {kind}"), || {
+                let conditions = replicas.status(short, "old")["conditions"].take();
+                let ready = conditions.as_array()?.iter().find(|found| found["type"] == "Ready")?.clone();
+                (ready["observedGeneration"] == 1).then_some(())
+            });
+            replicas.place.kubectl(&["delete", short, "old", "--timeout=60s"], "");
+        }
     })
     .await;
 }

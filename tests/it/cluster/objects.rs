@@ -1,5 +1,6 @@
 //! Custom resources as the loaded commit says: applied, compared, put back, pruned, with their status.
 
+use futures::FutureExt;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -246,6 +247,32 @@ async fn status_is_written_for_the_version_that_was_looked_at() {
     // The status of an object that is gone is nobody's.
     let gone = StatusUpdate { object: place.key("gone"), seen: Some("1".into()), status: json!({}) };
     agent.home.write_status(gone).await.expect("nothing to do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_whose_object_somebody_else_writes_meanwhile_looks_again() {
+    let place = Place::new().await;
+    let (cluster, requests) = place.cluster(place.scope()).await;
+    let builders = place.builders();
+    let agent = Agent::meddled_with(cluster, requests, move |count| {
+        let builders = builders.clone();
+        let theirs = async move {
+            if count == 1 {
+                let theirs = Patch::Merge(json!({"status": {"state": "theirs", "jobName": "theirs"}}));
+                builders.patch_status("web", &PatchParams::default(), &theirs).await.expect("written");
+            }
+        };
+        theirs.boxed()
+    })
+    .await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    until("our status", SOON, async || {
+        (place.builder("web").await?.data["status"]["state"] == "us-east-1").then_some(())
+    })
+    .await;
+    assert!(agent.passes("web") >= 2, "the first was refused");
+    // By what they wrote: the second pass saw it.
+    assert_eq!(place.builder("web").await.expect("it is there").data["status"]["jobName"], "theirs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

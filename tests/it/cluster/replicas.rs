@@ -43,7 +43,8 @@ impl Replicas {
         Self::at(Place::new().await, settings, files).await
     }
 
-    async fn at(place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
+    /// The same in a place of one's own.
+    pub async fn at(place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
         let world = tokio::task::spawn_blocking(World::empty).await.expect("a world");
         let namespace = place.namespace.as_str();
         let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n{settings}");

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use opsy::api::builder::PackerBuilderStatus;
@@ -69,6 +70,15 @@ impl Agent {
     }
 
     pub async fn on(cluster: Cluster, requests: Requests) -> Self {
+        Self::meddled_with(cluster, requests, |_| std::future::ready(()).boxed()).await
+    }
+
+    /// One between whose look at an object and its status something happens, first time or every time.
+    pub async fn meddled_with(
+        cluster: Cluster,
+        requests: Requests,
+        between: impl Fn(usize) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
         // With --nocapture, or when a test fails, it is seen what the agent said.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let (objects, queues) = Objects::new();
@@ -79,8 +89,10 @@ impl Agent {
             reconcile: {
                 let passes = passes.clone();
                 Arc::new(move |object: Arc<PackerBuilder>| {
-                    *passes.lock().expect("no pass panics").entry(object.name_any()).or_default() += 1;
-                    std::future::ready(pass(&object)).boxed()
+                    let mut passes = passes.lock().expect("no pass panics");
+                    let count = passes.entry(object.name_any()).or_default();
+                    *count += 1;
+                    between(*count).map(move |()| pass(&object)).boxed()
                 })
             },
             status: |object: &PackerBuilder| object.status.as_ref(),

@@ -295,3 +295,48 @@ async fn an_agent_that_is_killed_during_a_build_is_succeeded_by_another() {
     assert_eq!(cluster.world.our_images().len(), 1, "one build, one image");
     assert_eq!(cluster.world.account.count("ec2:RunInstances"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_whose_pod_is_gone_before_anybody_read_its_result_is_found_by_its_tag() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.hold(1);
+    cluster.push(&names(1), &[]);
+    let first = cluster.world.start(cluster.opsy("first"));
+    cluster.held(1).await;
+    first.kill();
+    cluster.finish();
+    cluster.until("the pod's end", async || (cluster.building().await == 0).then_some(())).await;
+    cluster.place.kubectl(&["delete", "pods", "--all"], "");
+    let _second = cluster.world.start(cluster.opsy("second"));
+    cluster.ready(1).await;
+    assert_eq!(cluster.world.our_images().len(), 1);
+    assert_eq!(cluster.world.account.count("ec2:RunInstances"), 1, "it is not built again");
+    let last =
+        cluster.place.kubectl(&["get", "pb", "node-1", "-o", "jsonpath={.status.history[0].result}"], "");
+    assert_eq!(last, "Succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pod_waits_for_is_told_in_the_status_of_its_builder() {
+    let Some(cluster) = Cluster::new().await else { return };
+    cluster.push(&names(2), &[]);
+    cluster.world.edit("builders/node-1.yaml", "secret: aws", "secret: nowhere", "policy: a wrong Secret");
+    let image = "secret: aws\n    image: localhost/nowhere:1";
+    cluster.world.edit("builders/node-2.yaml", "secret: aws", image, "policy: a wrong image");
+    let _agent = cluster.world.start(cluster.opsy("state"));
+    cluster.until("both builders", async || (cluster.reasons().len() == 2).then_some(())).await;
+    for (name, words) in [("node-1", "secret \"nowhere\" not found"), ("node-2", "localhost/nowhere:1")] {
+        let told = async || {
+            let messages = "jsonpath={.status.conditions[*].message}";
+            let said = cluster.place.kubectl(&["get", "pb", name, "-o", messages], "");
+            said.contains(words).then_some(())
+        };
+        cluster.until(words, told).await;
+    }
+    // What was missing comes, and the build goes on.
+    let aws = cluster.place.kubectl(&["get", "secret", "aws", "-o", "json"], "");
+    let mut secret: Value = serde_json::from_str(&aws).expect("JSON");
+    secret["metadata"] = json!({"name": "nowhere"});
+    cluster.place.kubectl(&["apply", "-f", "-"], &secret.to_string());
+    cluster.ready(1).await;
+}
