@@ -90,7 +90,9 @@ impl Replicas {
     }
 
     fn started(&self) -> Replica {
-        let replica = self.start_with("agent", &[("OPSY_RUNNER_IMAGE", "localhost/opsy:bed")]);
+        // It is alone: a busy machine may take its time with the Lease.
+        let settings = [("OPSY_RUNNER_IMAGE", "localhost/opsy:bed"), ("OPSY_LEASE_DURATION", "60s")];
+        let replica = self.start_with("agent", &settings);
         self.works(&replica);
         replica
     }
@@ -103,6 +105,9 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
     blocking(move || {
         let _agent = replicas.started();
         replicas.job();
+        replicas
+            .world
+            .wait("the status", || (replicas.status("pb", "node")["jobStatus"] == "Pending").then_some(()));
         assert!(replicas.person(&["cancel", "pb/node"]).contains("is to stop"));
         replicas.world.wait("the end of the Job", || replicas.jobs().is_empty().then_some(()));
         replicas.ends("node", "Cancelled", "");
@@ -111,14 +116,19 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas.says("node", "Ready", ["False", "Suspended"]);
         // Other inputs: it would be built anew at once.
         let changed = format!("{template}\n# Another.\n");
-        let commit = replicas.world.push(&[(TEMPLATE, Some(&changed))], "packer: change");
+        let labelled = node.replace("  name: node\n", "  name: node\n  labels: {team: a}\n");
+        let files = [(TEMPLATE, Some(changed.as_str())), ("node.yaml", Some(labelled.as_str()))];
+        let commit = replicas.world.push(&files, "packer: change");
         replicas.world.wait("the commit", || {
             let log = std::fs::read_to_string(replicas.world.root().join("agent.log")).unwrap_or_default();
             log.lines().any(|line| line.contains("\"fetched\"") && line.contains(commit.trim())).then_some(())
         });
         assert!(replicas.person(&["reconcile", "pb/node"]).contains("Suspended"));
         assert_eq!(replicas.jobs(), Vec::<Value>::new());
-        // What a person annotates is theirs: the agent's applies leave it.
+        // It was applied again, and what a person annotates stays theirs.
+        let team =
+            replicas.place.kubectl(&["get", "pb", "node", "-o", "jsonpath={.metadata.labels.team}"], "");
+        assert_eq!(team, "a");
         replicas.person(&["resume", "pb/node"]);
         replicas.job();
         assert_eq!(replicas.world.account.count("ec2:RunInstances"), 0);

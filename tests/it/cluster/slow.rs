@@ -15,8 +15,8 @@ use super::{Place, SOON, until};
 /// On the way there, and again on the way back: some hundred times of what it takes.
 const LATE: Duration = Duration::from_millis(200);
 const OBJECTS: u32 = 40;
-/// Of the Lease: long enough for two answers in a row.
-const DURATION: Duration = Duration::from_secs(3);
+/// Of the Lease: a renewal on a connection of its own takes five times the way.
+const DURATION: Duration = Duration::from_secs(9);
 
 /// Hands everything on, late. It ends with the test's runtime.
 async fn slow_way_to(server: SocketAddr) -> String {
@@ -89,6 +89,6 @@ async fn what_a_slow_api_server_is_asked_it_is_asked_once() {
     })
     .await;
     // Longer than the Lease lasts without being renewed.
-    let words = tokio::time::timeout(DURATION * 2, &mut lost).await;
+    let words = tokio::time::timeout(DURATION, &mut lost).await;
     assert!(words.is_err(), "the Lease is lost: {words:?}");
 }

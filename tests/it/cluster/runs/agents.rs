@@ -127,8 +127,15 @@ impl Cluster {
             .env("OPSY_STATE", self.world.root().join(state))
             .env("OPSY_RUNNER_IMAGE", "localhost/opsy:bed")
             .env("OPSY_PACKER_IMAGE", "localhost/packer:bed")
-            .env("OPSY_LEASE_DURATION", "5s")
+            .env("OPSY_LEASE_DURATION", "60s")
             .env_remove("PKR_VAR_endpoint");
+        opsy
+    }
+
+    /// One that is succeeded soon.
+    fn mortal(&self, state: &str) -> Command {
+        let mut opsy = self.opsy(state);
+        opsy.env("OPSY_LEASE_DURATION", "5s");
         opsy
     }
 
@@ -286,9 +293,9 @@ async fn an_agent_that_is_killed_during_a_build_is_succeeded_by_another() {
     let Some(cluster) = Cluster::new().await else { return };
     cluster.hold(1);
     cluster.push(&names(1), &[]);
-    let first = cluster.world.start(cluster.opsy("first"));
+    let first = cluster.world.start(cluster.mortal("first"));
     cluster.held(1).await;
-    let _second = cluster.world.start(cluster.opsy("second"));
+    let _second = cluster.world.start(cluster.mortal("second"));
     first.kill();
     cluster.finish();
     cluster.ready(1).await;
@@ -301,13 +308,13 @@ async fn a_build_whose_pod_is_gone_before_anybody_read_its_result_is_found_by_it
     let Some(cluster) = Cluster::new().await else { return };
     cluster.hold(1);
     cluster.push(&names(1), &[]);
-    let first = cluster.world.start(cluster.opsy("first"));
+    let first = cluster.world.start(cluster.mortal("first"));
     cluster.held(1).await;
     first.kill();
     cluster.finish();
     cluster.until("the pod's end", async || (cluster.building().await == 0).then_some(())).await;
     cluster.place.kubectl(&["delete", "pods", "--all"], "");
-    let _second = cluster.world.start(cluster.opsy("second"));
+    let _second = cluster.world.start(cluster.mortal("second"));
     cluster.ready(1).await;
     assert_eq!(cluster.world.our_images().len(), 1);
     assert_eq!(cluster.world.account.count("ec2:RunInstances"), 1, "it is not built again");
