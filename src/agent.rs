@@ -256,8 +256,8 @@ impl Work {
         self.following = Some(AbortOnDropHandle::new(tokio::spawn(self.repository.clone().follow())));
     }
 
-    /// Ends the queues and waits for running passes. One that does not end is cut off: nothing may be done
-    /// once the claim is given up.
+    /// Ends the queues and waits for running passes. One that waits for something longer than that is cut off
+    /// before the claim is given up; one that blocks a thread cannot be.
     async fn end_passes(&mut self) {
         self.health.enter(Stage::Stopping);
         self.objects.close();
@@ -266,6 +266,7 @@ impl Work {
             if tokio::time::timeout_at(end, &mut drive).await.is_err() {
                 tracing::warn!("a pass did not end in time");
                 drive.abort();
+                let _ = drive.await;
             }
         }
     }

@@ -121,8 +121,10 @@ impl Board {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let is_busy = self.lock().values().any(|entry| entry.standing == Standing::Busy);
-            if !is_busy || changed.changed().await.is_err() {
+            if let Some(standings) = self.unless_busy() {
+                return standings;
+            }
+            if changed.changed().await.is_err() {
                 return self.standings();
             }
         }
@@ -130,7 +132,14 @@ impl Board {
 
     /// How all objects stand now.
     pub fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
-        self.lock().iter().map(|(key, entry)| (key.clone(), entry.standing)).collect()
+        standings(&self.lock())
+    }
+
+    /// The same, if none is busy: what is asked at every change must cost little.
+    fn unless_busy(&self) -> Option<BTreeMap<ObjectKey, Standing>> {
+        let entries = self.lock();
+        let is_busy = entries.values().any(|entry| entry.standing == Standing::Busy);
+        (!is_busy).then(|| standings(&entries))
     }
 
     fn change(&self, f: impl FnOnce(&mut BTreeMap<ObjectKey, Entry>)) {
@@ -141,6 +150,10 @@ impl Board {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Entry>> {
         self.entries.lock().expect("no code panics while it holds the board")
     }
+}
+
+fn standings(entries: &BTreeMap<ObjectKey, Entry>) -> BTreeMap<ObjectKey, Standing> {
+    entries.iter().map(|(key, entry)| (key.clone(), entry.standing)).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The one loop: takes keys from a queue, runs one pass per object at a time, writes what it says.
 //!
-//! Backoff per object lives here. A pass is spawned, so that passes use all cores and a panic ends
-//! one pass, not the loop.
+//! Backoff per object lives here. A pass is spawned, so that passes use several cores and a panic
+//! ends one pass, not the loop.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -18,7 +18,7 @@ use super::trouble::Trouble;
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, PackerBuilder};
 use crate::engine::{Standing, StatusUpdate};
 
-/// Requests at once. The API server is the limit: more than 8 gain nothing, and fewer would wait on the way.
+/// Requests at once. Next to an API server 8 are as fast, since it is the limit; this is for one far away.
 const CONCURRENCY: usize = 16;
 /// Nothing is due: look again this late, in case nobody rings.
 const IDLE: Duration = Duration::from_secs(300);

@@ -296,7 +296,7 @@ impl Ledger {
         let trouble = self.troubles.get(object).map(|trouble| (trouble.reason, trouble.message.clone()));
         let odd = || self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone()));
         let conflict = || self.conflict(object).map(|words| ("AnotherOwner", words));
-        trouble.or_else(odd).or_else(conflict)
+        trouble.or_else(conflict).or_else(odd)
     }
 
     pub fn troubles(&self) -> impl Iterator<Item = (&ObjectKey, &Trouble)> {
