@@ -46,8 +46,8 @@ demo-cluster: cluster-prerequisites build runner
 	OPSY=$(TARGET)/debug/opsy RUNNER=$(TARGET)/runner/opsy-runner PYTHON=$$python tests/bed/demo/demo-cluster
 
 # The control plane is built after cargo has compiled: both at once need more memory than a small machine has.
-# Most tests wait: four at once take two thirds of the time that one a core does.
-test: export RUST_TEST_THREADS ?= 4
+# Most tests wait: on two cores four at once take two thirds of the time.
+test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
 test: cluster-prerequisites runner
 	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
 	cargo test --locked --workspace --no-run

@@ -213,6 +213,9 @@ func (c *component) pause(paused bool) error {
 	if c.child == nil {
 		return fmt.Errorf("%s does not run", c.name)
 	}
+	if c.paused == paused {
+		return nil
+	}
 	c.paused = paused
 	if !paused {
 		return syscall.Kill(c.child.pid, syscall.SIGCONT)

@@ -1,6 +1,6 @@
 // Command bareloop is the limit that `make bench` holds Opsy against: server-side applies of
 // PackerBuilders in a bare loop, as many at once as told, and nothing else. With --status it writes each
-// one's status as well, as Opsy does it: a reconciled object takes both.
+// one's status as well, by a patch like Opsy's: a reconciled object takes both.
 package main
 
 import (
