@@ -328,6 +328,16 @@ impl Requests {
     }
 }
 
+/// A definition that checks nothing: what the operator stored need not fit ours.
+pub fn lax(definition: &Value) -> Value {
+    let mut lax = definition.clone();
+    let fields = &mut lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    for part in ["spec", "status"] {
+        fields[part] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    }
+    lax
+}
+
 pub fn builder_resource() -> ApiResource {
     ApiResource::erase::<opsy::api::PackerBuilder>(&())
 }

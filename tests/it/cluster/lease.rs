@@ -19,11 +19,11 @@ const DURATION: Duration = Duration::from_secs(3);
 /// A stand-by looks every tenth of the duration, and a busy machine takes its time.
 const A_BIT: Duration = Duration::from_secs(2);
 
-fn terms(identity: &str) -> Terms {
+pub fn terms(identity: &str, duration: Duration) -> Terms {
     Terms {
         name: "opsy".to_owned(),
         identity: identity.to_owned(),
-        duration: DURATION,
+        duration,
         now: || Timestamp::from_second(Timestamp::now().as_second()).expect("whole seconds"),
     }
 }
@@ -39,7 +39,7 @@ async fn holder(place: &Place) -> Option<String> {
 
 /// Contends in the background.
 fn contend(cluster: Cluster, identity: &str) -> tokio::task::JoinHandle<(Held, Instant)> {
-    let terms = terms(identity);
+    let terms = terms(identity, DURATION);
     tokio::spawn(async move {
         let held = acquire(&cluster, terms).await;
         (held, Instant::now())

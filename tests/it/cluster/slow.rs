@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use opsy::engine::kubernetes::lease::{Terms, acquire};
+use opsy::engine::kubernetes::lease::acquire;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::lease::terms;
 use super::world::Agent;
 use super::{Place, SOON, until};
 
@@ -53,12 +53,7 @@ async fn what_a_slow_api_server_is_asked_it_is_asked_once() {
     let server = place.plane.address("server").as_str().expect("an address");
     let server = server.strip_prefix("https://").and_then(|at| at.parse().ok()).expect("an address");
     let (cluster, requests) = place.cluster_at(place.scope(), Some(&slow_way_to(server).await)).await;
-    let terms = Terms {
-        name: "opsy".to_owned(),
-        identity: "slow".to_owned(),
-        duration: DURATION,
-        now: || Timestamp::from_second(Timestamp::now().as_second()).expect("whole seconds"),
-    };
+    let terms = terms("slow", DURATION);
     let held = tokio::time::timeout(SOON, acquire(&cluster, terms)).await.expect("the Lease");
     let mut lost = held.lost;
     let agent = Agent::on(cluster, requests).await;
