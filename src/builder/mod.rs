@@ -1,10 +1,10 @@
 //! The builder's driver: observe → plan → one step → report.
 //!
 //! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
-//! thing, `report` says how it stands (pure). The rooms beside them: `commands` (Packer's command
+//! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `harvest` (what an ended run leads to), `history` (failures and pauses), `fleet` (what
-//! builders know of each other).
+//! lane), `harvest` (what an ended run leads to), `promote` (which of its images become active),
+//! `history` (failures and pauses), `fleet` (what builders know of each other).
 
 mod act;
 mod commands;
@@ -17,6 +17,7 @@ mod notes;
 mod observe;
 mod plan;
 mod pod;
+mod promote;
 mod report;
 pub mod spec;
 mod status;

@@ -13,6 +13,7 @@ use super::history::{self, Streak};
 use super::images::{self, BuiltFrom, Lane, Located};
 use super::inputs::{self, Wanted};
 use super::observe::{Base, Observed, Resolved};
+use super::promote;
 use super::spec::Spec;
 use super::step::{On, Plan, RunWord, Step, Stuck, What, Why};
 use super::{commands, time};
@@ -185,7 +186,7 @@ pub fn good<'a>(
 
 /// All good: older active images are demoted, one lane at a time, then there is nothing to do.
 fn settled(seen: &Observed, spec: &Spec, active: &[Active<'_>], good: &[&Located], now: Timestamp) -> Plan {
-    if let Some(step) = good.iter().find_map(|image| harvest::demotion(active, &image.lane())) {
+    if let Some(step) = good.iter().find_map(|image| promote::demotion(active, &image.lane())) {
         return Plan::Act { step, why: "a newer image is active".to_owned() };
     }
     let expires = good.iter().filter_map(|image| inputs::expiry(image.built_at(), spec)).min();

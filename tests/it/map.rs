@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 30] = [
+const PURE: [&str; 31] = [
     "announce",
     "api",
     "manifest",
@@ -53,6 +53,7 @@ const PURE: [&str; 30] = [
     "builder::inputs",
     "builder::notes",
     "builder::plan",
+    "builder::promote",
     "builder::spec",
     "builder::report",
     "builder::status",
