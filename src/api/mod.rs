@@ -14,6 +14,7 @@ pub mod notifier;
 pub mod refresher;
 pub mod schema;
 pub mod status;
+pub mod steady;
 
 /// API group of both kinds.
 pub const GROUP: &str = "ami.opsy.dev";
