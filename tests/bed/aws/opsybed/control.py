@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from moto.eks.models import eks_backends
 
-from . import eks, seed, state
+from . import eks, seed, seed_images, state
 from .server import Reply
 from .wire import Request
 from .world import DEFAULT_ACCOUNT, world
@@ -143,7 +143,28 @@ def seed_account(app, asked: dict) -> dict:
 
 def add_base_image(app, asked: dict) -> dict:
     account, region = _where(asked)
-    return seed.base_image(account, region, asked)
+    return seed_images.base_image(account, region, asked)
+
+
+def own_image(app, asked: dict) -> dict:
+    account, region = _where(asked)
+    return seed_images.own_image(account, region, asked)
+
+
+def add_group(app, asked: dict) -> dict:
+    account, region = _where(asked)
+    return seed.add_group(account, region, asked)
+
+
+def change_cluster(app, asked: dict) -> dict:
+    """`kubernetes`: as if somebody had upgraded the control plane."""
+    account, region = _where(asked)
+    name = asked.get("cluster", "demo")
+    cluster = eks_backends[account][region].clusters.get(name)
+    if cluster is None:
+        raise Refused(f"no cluster {name!r}")
+    cluster.version = asked["kubernetes"]
+    return {"cluster": name, "kubernetes": cluster.version}
 
 
 def _group(account: str, region: str, asked: dict):
@@ -225,6 +246,9 @@ ROUTES = {
     ("POST", "reset"): reset,
     ("POST", "seed"): seed_account,
     ("POST", "base-image"): add_base_image,
+    ("POST", "image"): own_image,
+    ("POST", "cluster"): change_cluster,
+    ("POST", "new-node-group"): add_group,
     ("POST", "node-group"): change_group,
     ("DELETE", "node-group"): delete_group,
     ("DELETE", "image"): delete_image,

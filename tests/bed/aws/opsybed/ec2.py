@@ -1,9 +1,9 @@
 """The EC2 operations of the bed, put together."""
 
-from .ec2_images import ImageOperations
+from .ec2_copies import CopyOperations
 from .ec2_instances import InstanceOperations
 from .ec2_templates import TemplateOperations
 
 
-class BedEC2(ImageOperations, InstanceOperations, TemplateOperations):
+class BedEC2(CopyOperations, InstanceOperations, TemplateOperations):
     """moto's EC2 with our corrections in front."""

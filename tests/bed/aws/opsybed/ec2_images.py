@@ -8,6 +8,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id
 
+from .devices import device_mappings, furnish, own_snapshots, root_size
 from .filters import select, tag_value, tags_of
 from .paging import ec2_page
 from .wire import AwsError
@@ -27,9 +28,12 @@ FIELDS = {
     "owner-alias": "owner_alias",
     "owner-id": "owner_id",
     "platform": "platform",
+    "platform-details": "platform_details",
     "root-device-name": "root_device_name",
     "root-device-type": "root_device_type",
     "source-instance-id": "instance_id",
+    "source-image-id": "source_image_id",
+    "source-image-region": "source_image_region",
     "state": "state",
     "virtualization-type": "virtualization_type",
 }
@@ -48,11 +52,11 @@ def unavailable(image_id: str) -> AwsError:
 
 def filter_value(ami: Ami, name: str):
     if name in FIELDS:
-        return getattr(ami, FIELDS[name])
+        return getattr(ami, FIELDS[name], None)
     if name == "creation-date":
         return ami.creation_date.strftime("%Y-%m-%dT%H:%M:%S.000Z")
     if name == "block-device-mapping.snapshot-id":
-        return ami.ebs_snapshot.id
+        return [m["Ebs"]["SnapshotId"] for m in device_mappings(ami)]
     return tag_value(tags_of(ami), name)
 
 
@@ -136,11 +140,26 @@ class ImageOperations(EC2Response):
             snapshot_description=f"Created by CreateImage({instance.id})",
         )
         ami.source_image_id, ami.source_image_region = instance.image_id, self.region
-        ami.add_tags(tags.get("image", {}))
-        ami.ebs_snapshot.add_tags(tags.get("snapshot", {}))
-        self.ec2_backend.amis[ami.id] = ami
-        self._settle(ami, account)
+        self._furnish(ami, instance)
+        self._add_image(ami, tags)
         return ActionResult({"ImageId": ami.id})
+
+    def _furnish(self, ami: Ami, instance) -> None:
+        """Root device, platform and volumes: of the instance's image, then of the request."""
+        source = self.ec2_backend.amis.get(instance.image_id)
+        if source is not None:
+            ami.root_device_name = source.root_device_name
+            ami.platform_details = source.platform_details
+        launched = instance.block_device_mapping.get(ami.root_device_name)
+        sizes = [launched.size if launched else 0, root_size(source) if source else 0]
+        furnish(ami, max(sizes), self._get_param("BlockDeviceMappings", []))
+
+    def _add_image(self, ami: Ami, tags: dict[str, dict[str, str]]) -> None:
+        ami.add_tags(tags.get("image", {}))
+        for snapshot in own_snapshots(ami):
+            snapshot.add_tags(tags.get("snapshot", {}))
+        self.ec2_backend.amis[ami.id] = ami
+        self._settle(ami, world.account(self.current_account))
 
     def _check_image_name(self, name: str) -> None:
         if len(name) not in NAME_LENGTHS:
@@ -179,24 +198,36 @@ class ImageOperations(EC2Response):
             if ami.state != "pending":
                 return
             ami.state = "failed" if reason else "available"
-            ami.ebs_snapshot.status = "error" if reason else "completed"
+            for snapshot in own_snapshots(ami):
+                snapshot.status = "error" if reason else "completed"
             if reason:
                 ami.state_reason = {"Code": "Client.InternalError", "Message": reason}
 
-        ami.state, ami.ebs_snapshot.status = "pending", "pending"
+        ami.state = "pending"
+        for snapshot in own_snapshots(ami):
+            snapshot.status = "pending"
         account.clock.after(seconds, settle)
 
     def deregister_image(self):
         ami = self._own_image(self._get_param("ImageId"))
         self.error_on_dryrun()
+        mapped = [m["Ebs"]["SnapshotId"] for m in device_mappings(ami)]
         self.ec2_backend.deregister_image(ami.id)
         result = {"Return": True}
         if self._get_param("DeleteAssociatedSnapshots", False):
-            self.ec2_backend.delete_snapshot(ami.ebs_snapshot.id)
-            result["DeleteSnapshotResults"] = [
-                {"SnapshotId": ami.ebs_snapshot.id, "ReturnCode": "success"}
-            ]
+            result["DeleteSnapshotResults"] = [self._delete_with_image(ami, m) for m in mapped]
         return ActionResult(result)
+
+    def _delete_with_image(self, ami: Ami, snapshot_id: str) -> dict[str, str]:
+        """A snapshot that other images share stays."""
+        shared = any(
+            snapshot_id in [m["Ebs"]["SnapshotId"] for m in device_mappings(other)]
+            for other in self.ec2_backend.amis.values()
+        )
+        own = snapshot_id in {s.id for s in own_snapshots(ami)}
+        if own and not shared:
+            self.ec2_backend.delete_snapshot(snapshot_id)
+        return {"SnapshotId": snapshot_id, "ReturnCode": "success" if own and not shared else "skipped"}
 
     def enable_image_deprecation(self):
         ami = self._own_image(self._get_param("ImageId"))

@@ -6,6 +6,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 
+from . import launch_rules
 from .ec2_images import not_found, unavailable
 from .wire import AwsError
 from .world import world
@@ -36,6 +37,9 @@ class InstanceOperations(EC2Response):
                 raise unavailable(image_id) if gone else not_found([image_id])
             if ami.state != "available":
                 raise unavailable(image_id)
+        if world.account(self.current_account).settings.launch_checks:
+            instance_type = self._get_param("InstanceType")
+            launch_rules.check(self.ec2_backend, world.call.params, [instance_type or "m1.small"])
         if key_name and key_name not in self.ec2_backend.key_pairs:
             raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
 

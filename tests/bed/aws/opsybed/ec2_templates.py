@@ -54,6 +54,12 @@ class TemplateOperations(EC2Response):
         if source:
             data = inherit(template.get_version(source).data, data)
         _refuse_alias(self._get_param("ResolveAlias"), [data])
+        if len(live_versions(template)) >= account.settings.template_versions_limit:
+            raise AwsError(
+                "VersionLimitExceeded",
+                "You have reached the maximum number of versions of launch template "
+                f"{template.id}. Delete versions that you do not use, and try again.",
+            )
         self.error_on_dryrun()
         version = template.create_version(data, self._description())
         version.create_time = account.clock.now()

@@ -11,7 +11,7 @@ import inspect
 import moto.autoscaling.responses
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
-from . import ec2_instances, ec2_templates, eks
+from . import devices, ec2_instances, ec2_templates, eks
 from .ec2 import BedEC2
 from .eks import BedEKS
 from .ses import BedSES
@@ -55,7 +55,9 @@ RELIED_UPON = {
         "autoscaling_backends",
     ],
     "moto.ec2.models": ["ec2_backends"],
-    "moto.ec2.models.amis": ["AmiBackend.deregister_image"],
+    "moto.ec2.models.amis": ["Ami.block_device_mappings", "AmiBackend.deregister_image"],
+    "moto.ec2.models.instance_types": ["INSTANCE_TYPES"],
+    "moto.ec2.models.availability_zones_and_regions": ["RegionsAndZonesBackend.describe_regions"],
     "moto.ec2.models.instances": [
         "Instance.public_ip",
         "Instance.public_ip_address",
@@ -148,5 +150,5 @@ def install() -> None:
     eks_urls = importlib.import_module("moto.eks.urls")
     for path in EKS_PATHS:
         eks_urls.url_paths[path] = BedEKS.dispatch
-    for module in (ec2_instances, ec2_templates, eks):
+    for module in (devices, ec2_instances, ec2_templates, eks):
         module.patch()

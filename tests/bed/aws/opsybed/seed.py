@@ -3,107 +3,23 @@
 Idempotent: the second call for the same cluster answers what the first one made.
 """
 
-import base64
 from datetime import datetime
 
 from moto.autoscaling.models import autoscaling_backends
 from moto.core.types import Base64EncodedString
 from moto.ec2.models import ec2_backends
-from moto.ec2.models.amis import Ami
-from moto.ec2.utils import random_ami_id
 from moto.eks.models import eks_backends
 
 from . import eks, nodes
-from .ssm import put_public
+from .families import FAMILIES, INSTANCE_TYPES, architecture_of, family_of
+from .seed_images import add_image, base_image, own_image
 from .world import world
 
-# The account that publishes the EKS-optimised images.
-EKS_OWNER = "602401143452"
 BASE_VERSIONS = ("20260604", "20260702", "20260801")
 ARM_VERSION = "20260801"
 INITIAL_IMAGE = ("platform-eks-node-2026-05-12", datetime(2026, 5, 12, 8, 30))
 # node group -> (instance type, nodes)
 MANAGED = {"system": ("m6i.large", 2), "web": ("m6i.xlarge", 2), "batch": ("c6i.2xlarge", 1)}
-ARCHITECTURES = ("x86_64", "arm64")
-NODE_CONFIG = """MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary="BOUNDARY"
-
---BOUNDARY
-Content-Type: application/node.eks.aws
-
----
-apiVersion: node.eks.aws/v1alpha1
-kind: NodeConfig
-spec:
-  cluster:
-    name: {cluster}
-    apiServerEndpoint: {endpoint}
-    certificateAuthority: {ca}
-    cidr: 172.20.0.0/16
-  kubelet:
-    flags:
-      - "--node-labels=pool={group}"
-
---BOUNDARY--
-"""
-
-
-def base_image(account: str, region: str, wanted: dict) -> dict:
-    """Publish one EKS-optimised image; `recommended` (default) moves the SSM parameters to it."""
-    clock = world.account(account).clock
-    kubernetes = wanted.get("kubernetes", "1.31")
-    architecture = wanted.get("arch") or wanted.get("architecture") or "x86_64"
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"arch must be one of {ARCHITECTURES}")
-    created = _moment(wanted.get("created")) or clock.now()
-    version = str(wanted.get("version") or created.strftime("%Y%m%d"))
-    name = wanted.get("name") or (
-        f"amazon-eks-node-al2023-{architecture}-standard-{kubernetes}-v{version}"
-    )
-    backend = ec2_backends[account][region]
-    ami = next(
-        (i for i in backend.amis.values() if i.name == name and i.owner_id == EKS_OWNER), None
-    )
-    if ami is None:
-        ami = add_image(backend, name, EKS_OWNER, created, architecture)
-    if wanted.get("deprecate_at"):
-        ami.deprecates_at = _moment(wanted["deprecate_at"])
-        ami.deprecation_time = ami.deprecates_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    if wanted.get("recommended", True):
-        tree = nodes.RECOMMENDED.format(version=kubernetes, architecture=architecture)
-        put_public(account, region, f"{tree}/image_id", ami.id)
-        put_public(account, region, f"{tree}/image_name", name)
-        put_public(account, region, f"{tree}/release_version", f"{kubernetes}.0-{version}")
-    return {"id": ami.id, "name": name, "created": created.isoformat() + "Z"}
-
-
-def _moment(text: str | None) -> datetime | None:
-    return (
-        datetime.fromisoformat(text.replace("Z", "+00:00")).replace(tzinfo=None) if text else None
-    )
-
-
-def add_image(backend, name: str, owner: str, created: datetime, architecture: str) -> Ami:
-    amazon = owner == EKS_OWNER
-    ami = Ami(
-        backend,
-        random_ami_id(),
-        name=name,
-        description="EKS-optimized Kubernetes node based on Amazon Linux 2023" if amazon else name,
-        owner_id=owner,
-        owner_alias="amazon" if amazon else None,
-        public=amazon,
-        virtualization_type="hvm",
-        architecture=architecture,
-        hypervisor="xen",
-        creation_date=created,
-        image_location=f"{'amazon' if amazon else owner}/{name}",
-        root_device_type="ebs",
-        root_device_name="/dev/xvda",
-        region_name=f"{backend.region_name}a",
-    )
-    backend.amis[ami.id] = ami
-    return ami
 
 
 def seed(account: str, region: str, cluster: str, kubernetes: str = "1.31") -> dict:
@@ -135,10 +51,15 @@ def _make(account: str, region: str, cluster: str, kubernetes: str) -> dict:
     backend = ec2_backends[account][region]
     initial = next((i for i in backend.amis.values() if i.name == INITIAL_IMAGE[0]), None)
     if initial is None:
-        initial = add_image(backend, INITIAL_IMAGE[0], account, INITIAL_IMAGE[1], "x86_64")
+        initial = add_image(
+            backend, *(INITIAL_IMAGE[0], account, INITIAL_IMAGE[1]), "x86_64", FAMILIES["al2023"]
+        )
         initial.add_tags({"Name": INITIAL_IMAGE[0], "team": "platform"})
     made = _make_cluster(account, region, cluster, kubernetes)
-    groups = {name: _managed_group(account, region, made, name, initial.id) for name in MANAGED}
+    groups = {
+        name: _managed_group(account, region, made, name, initial.id, shape)
+        for name, shape in MANAGED.items()
+    }
     groups["legacy"] = _plain_group(account, region, made)
     return {
         "account": account,
@@ -172,22 +93,24 @@ def _make_cluster(account: str, region: str, name: str, kubernetes: str):
     return cluster
 
 
-def _template(account: str, region: str, cluster, group: str, image_id: str, instance_type: str):
-    text = NODE_CONFIG.format(
-        cluster=cluster.name,
-        endpoint=cluster.endpoint,
-        ca=base64.b64encode(cluster.certificate_authority["data"].encode()).decode(),
-        group=group,
-    )
-    ec2 = ec2_backends[account][region]
+def _template(
+    account: str,
+    region: str,
+    cluster,
+    group: str,
+    image_id: str,
+    instance_type: str,
+    further: dict | None = None,
+):
+    ec2, family = ec2_backends[account][region], family_of(further or {})
     data = {
         "ImageId": image_id,
         "InstanceType": instance_type,
-        "UserData": Base64EncodedString(base64.b64encode(text.encode()).decode()),
+        "UserData": Base64EncodedString(family.encoded_user_data(cluster, group)),
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 2},
         "BlockDeviceMappings": [
             {
-                "DeviceName": "/dev/xvda",
+                "DeviceName": family.root_device_name,
                 "Ebs": {
                     "VolumeSize": 60,
                     "VolumeType": "gp3",
@@ -203,6 +126,7 @@ def _template(account: str, region: str, cluster, group: str, image_id: str, ins
             }
         ],
     }
+    data = {k: v for k, v in {**data, **(further or {}).get("template", {})}.items() if v}
     template = ec2.create_launch_template(
         f"{cluster.name}-{group}", "initial", data, {"launch-template": {"team": "platform"}}
     )
@@ -238,10 +162,39 @@ def _create_group(account: str, region: str, cluster, asked: dict, version):
     return group
 
 
-def _managed_group(account: str, region: str, cluster, name: str, image_id: str) -> dict:
-    instance_type, count = MANAGED[name]
-    template = _template(account, region, cluster, name, image_id, instance_type)
-    asked = _group_request(cluster, name, count)
+def add_group(account: str, region: str, wanted: dict) -> dict:
+    """One more CUSTOM group, of any family and architecture, on an image of the account's."""
+    cluster = eks_backends[account][region].clusters[wanted.get("cluster", "demo")]
+    name, architecture = wanted["name"], architecture_of(wanted)
+    if name in cluster.nodegroups:
+        raise ValueError(f"there is a node group {name!r}")
+    image_id = wanted.get("image")
+    if not image_id:
+        named = {"name": f"platform-{name}-2026-05-12", "created": INITIAL_IMAGE[1].isoformat()}
+        image_id = own_image(account, region, {**_of_image(wanted), **named})["id"]
+    shape = (wanted.get("instance_type", INSTANCE_TYPES[architecture]), wanted.get("count", 1))
+    return _managed_group(account, region, cluster, name, image_id, shape, wanted)
+
+
+def _of_image(wanted: dict) -> dict:
+    of_group = ("account", "region", "cluster", "name", "image", "tags", "made_by")
+    return {k: v for k, v in wanted.items() if k not in of_group}
+
+
+def _managed_group(
+    account: str,
+    region: str,
+    cluster,
+    name: str,
+    image_id: str,
+    shape: tuple[str, int],
+    further: dict | None = None,
+) -> dict:
+    """`shape` is instance type and number of nodes."""
+    further = further or {}
+    template = _template(account, region, cluster, name, image_id, shape[0], further)
+    asked = _group_request(cluster, name, shape[1])
+    asked["tags"] |= _made_by(cluster, name, further.get("made_by")) | further.get("tags", {})
     group = _create_group(account, region, cluster, asked, template.versions[0])
     return {
         "name": name,
@@ -250,6 +203,24 @@ def _managed_group(account: str, region: str, cluster, name: str, image_id: str)
         "image": image_id,
         "auto_scaling_group": nodes.name_of(group),
     }
+
+
+def _made_by(cluster, group: str, tool: str | None) -> dict[str, str]:
+    """The tags by which a group says which tool owns it."""
+    stack = f"eksctl-{cluster.name}-nodegroup-{group}"
+    tags = {
+        None: {},
+        "eksctl": {
+            "alpha.eksctl.io/nodegroup-name": group,
+            "alpha.eksctl.io/cluster-name": cluster.name,
+            "aws:cloudformation:stack-name": stack,
+        },
+        "cloudformation": {"aws:cloudformation:stack-name": f"{cluster.name}-nodes"},
+        "terraform": {"Terraform": "true", "ManagedBy": "terraform"},
+    }
+    if tool not in tags:
+        raise ValueError(f"made_by must be one of {sorted(t for t in tags if t)}")
+    return tags[tool]
 
 
 def _plain_group(account: str, region: str, cluster) -> dict:

@@ -14,21 +14,29 @@ DEFAULT_ACCOUNT = "123456789012"
 
 @dataclass
 class Settings:
-    """Emulated durations, in seconds."""
+    """How an account behaves: durations in emulated seconds, limits, and unpleasantness, off."""
 
     nodegroup_update_seconds: float = 60
     nodegroup_config_seconds: float = 5
     nodegroup_create_seconds: float = 0
     nodegroup_delete_seconds: float = 30
     image_pending_seconds: float = 0
+    # launches, of builds and of updates, are refused where image, type and volumes do not fit
+    launch_checks: bool = False
+    # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
+    degraded_accepts_updates: bool = False
+    # AWS's own limit; lowered to meet VersionLimitExceeded
+    template_versions_limit: float = 10_000
 
     def change(self, wanted: dict) -> None:
-        known = {f.name for f in fields(self)}
-        unknown = set(wanted) - known
+        known = {f.name: f.type for f in fields(self)}
+        unknown = set(wanted) - set(known)
         if unknown:
             raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
         for name, value in wanted.items():
-            setattr(self, name, float(value))
+            if known[name] is bool and not isinstance(value, bool):
+                raise ValueError(f"{name} must be true or false")
+            setattr(self, name, known[name](value))
 
     def describe(self) -> dict:
         return asdict(self)

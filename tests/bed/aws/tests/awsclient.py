@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class Bed:
 
     def control(self, method: str, path: str, **asked):
         body = json.dumps({"account": self.account, **asked}).encode()
-        query = f"?account={self.account}" if method == "GET" else ""
+        query = "?" + urllib.parse.urlencode({"account": self.account, **asked})
+        query = query if method == "GET" else ""
         request = urllib.request.Request(
             f"{self.endpoint}/_bed/{path}{query}",
             data=body if method != "GET" else None,

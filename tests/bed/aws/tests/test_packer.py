@@ -102,3 +102,22 @@ def test_an_image_that_fails_fails_the_build(bed, packer_environment):
     result = build(bed, packer_environment, TEMPLATE, "opsy-failed")
     assert result.returncode == 1
     assert "Error waiting for AMI" in result.stdout
+
+
+def test_a_build_copies_its_image_into_other_regions(bed, packer_environment, tmp_path):
+    template = tmp_path / "node.pkr.hcl"
+    regions = 'ami_regions = ["us-east-1", "eu-west-1"]'
+    text = TEMPLATE.read_text()
+    template.write_text(text.replace("  communicator ", f"  {regions}\n  communicator ", 1))
+    assert regions in template.read_text()
+    result = build(bed, packer_environment, template, "opsy-copied")
+    assert result.returncode == 0, result.stdout
+    assert "Copying to: eu-west-1" in result.stdout
+    home, copied = bed.state(), bed.control("GET", "state", region="eu-west-1")
+    image = next(i for i in home["images"] if i["name"] == "opsy-copied")
+    (copy,) = copied["images"]
+    assert (copy["name"], copy["source_image"]) == ("opsy-copied", image["id"])
+    assert copy["tags"] == image["tags"]
+    (snapshot,) = copied["snapshots"]
+    assert snapshot["tags"]["kind"] == "node"
+    assert not any(copied["leftovers"].values()), copied["leftovers"]

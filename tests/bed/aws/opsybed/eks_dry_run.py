@@ -1,0 +1,25 @@
+"""The launch that EKS tries, as the caller, before it starts an update of a group."""
+
+from moto.ec2.models import ec2_backends
+
+from .launch_rules import check
+from .wire import AwsError
+from .world import world
+
+
+def try_launch(account: str, region: str, group, version) -> None:
+    """EC2's refusal comes back with its words under EKS's code."""
+    if version is None or not world.account(account).settings.launch_checks:
+        return
+    own = version.data.get("InstanceType")
+    types = [own] if own else group.instance_types or []
+    try:
+        check(ec2_backends[account][region], version.data, types)
+    except AwsError as refusal:
+        raise AwsError(
+            "InvalidRequestException",
+            refusal.message,
+            400,
+            clusterName=group.cluster_name,
+            nodegroupName=group.nodegroup_name,
+        ) from None
