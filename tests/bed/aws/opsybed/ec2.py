@@ -2,8 +2,9 @@
 
 from .ec2_copies import CopyOperations
 from .ec2_instances import InstanceOperations
+from .ec2_snapshots import SnapshotOperations
 from .ec2_templates import TemplateOperations
 
 
-class BedEC2(CopyOperations, InstanceOperations, TemplateOperations):
+class BedEC2(CopyOperations, InstanceOperations, SnapshotOperations, TemplateOperations):
     """moto's EC2 with our corrections in front."""

@@ -11,6 +11,7 @@ from .devices import data_devices, furnish, root_size
 from .ec2_images import ImageOperations, not_found
 from .ec2_instances import remembered
 from .filters import tags_of
+from .staleness import visible
 from .wire import AwsError
 from .world import world
 
@@ -43,7 +44,7 @@ class CopyOperations(ImageOperations):
         if region not in [r.name for r in self.ec2_backend.describe_regions()]:
             raise AwsError("InvalidRequest", f"The source region '{region}' is not valid.")
         ami = regions[region].amis.get(image_id)
-        if ami is None:
+        if ami is None or not visible("images", image_id):
             raise not_found([image_id])
         if ami.owner_id != self.current_account and not ami.is_public:
             raise AwsError(

@@ -8,13 +8,16 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id
 
+from . import staleness
 from .devices import device_mappings, furnish, own_snapshots, root_size
 from .filters import select, tag_value, tags_of
 from .paging import ec2_page
+from .staleness import visible
 from .wire import AwsError
 from .world import world
 
 NAME_LENGTHS = range(3, 129)
+MOST_TAGS = 50
 # AWS: at most ten years ahead
 LATEST_DEPRECATION = timedelta(days=3653)
 FIELDS = {
@@ -79,6 +82,7 @@ class ImageOperations(EC2Response):
         now = world.account(self.current_account).clock.now()
         ids = self._get_param("ImageIds", [])
         images = self._by_id(ids) if ids else list(self.ec2_backend.amis.values())
+        images = [i for i in images if visible("images", i.id)]
         owners = [self.current_account if o == "self" else o for o in self._get_param("Owners", [])]
         if owners:
             images = [i for i in images if i.owner_id in owners or i.owner_alias in owners]
@@ -98,10 +102,12 @@ class ImageOperations(EC2Response):
             raise AwsError(
                 "InvalidAMIID.Malformed", f'Invalid id: "{malformed[0]}" (expecting "ami-...")'
             )
-        unknown = [i for i in ids if i not in self.ec2_backend.amis and not self._lingers(i)]
+        amis = self.ec2_backend.amis
+        hidden = [i for i in ids if i in amis and not visible("images", i)]
+        unknown = hidden + [i for i in ids if i not in amis and not self._lingers(i)]
         if unknown:
             raise not_found(unknown)
-        return [self.ec2_backend.amis[i] for i in ids if i in self.ec2_backend.amis]
+        return [amis[i] for i in ids if i in amis]
 
     def _lingers(self, image_id: str) -> bool:
         """A deregistered id answers with nothing, not an error, while instances of it live."""
@@ -114,7 +120,7 @@ class ImageOperations(EC2Response):
         if image_id in self.ec2_backend.deleted_amis:
             raise unavailable(image_id)
         ami = self.ec2_backend.amis.get(image_id)
-        if ami is None:
+        if ami is None or not visible("images", image_id):
             raise not_found([image_id])
         if ami.owner_id != self.current_account:
             raise AwsError("AuthFailure", f"Not authorized for image:{image_id}", 403)
@@ -158,6 +164,8 @@ class ImageOperations(EC2Response):
         ami.add_tags(tags.get("image", {}))
         for snapshot in own_snapshots(ami):
             snapshot.add_tags(tags.get("snapshot", {}))
+            staleness.made("snapshots", snapshot.id)
+        staleness.made("images", ami.id)
         self.ec2_backend.amis[ami.id] = ami
         self._settle(ami, world.account(self.current_account))
 
@@ -183,6 +191,11 @@ class ImageOperations(EC2Response):
                     "InvalidParameterValue", f"'{kind}' is not a valid taggable resource type"
                 )
             tags.setdefault(kind, {}).update({t["Key"]: t["Value"] for t in spec.get("Tags", [])})
+            if len(tags[kind]) > MOST_TAGS:
+                raise AwsError(
+                    "TagLimitExceeded",
+                    "The maximum number of Tags for a resource has been reached.",
+                )
         return tags
 
     def _settle(self, ami: Ami, account) -> None:

@@ -8,6 +8,7 @@ from moto.ec2.responses import EC2Response
 
 from . import launch_rules
 from .ec2_images import not_found, unavailable
+from .staleness import visible
 from .wire import AwsError
 from .world import world
 
@@ -32,6 +33,8 @@ class InstanceOperations(EC2Response):
         image_id, key_name = self._get_param("ImageId"), self._get_param("KeyName")
         if image_id:
             ami = self.ec2_backend.amis.get(image_id)
+            if ami is not None and not visible("images", image_id):
+                raise not_found([image_id])
             if ami is None:
                 gone = image_id in self.ec2_backend.deleted_amis
                 raise unavailable(image_id) if gone else not_found([image_id])
@@ -78,13 +81,6 @@ class InstanceOperations(EC2Response):
                     "DependencyViolation", f"resource {wanted.pop()} has a dependent object"
                 )
         return super().delete_security_group()
-
-    def create_tags(self):
-        """moto tags ids that are gone; an image must exist."""
-        for resource in self._get_param("Resources", []):
-            if resource.startswith("ami-") and resource not in self.ec2_backend.amis:
-                raise not_found([resource])
-        return super().create_tags()
 
     def _publish_keys(self) -> None:
         if world.ssh:

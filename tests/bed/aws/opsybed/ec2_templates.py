@@ -12,6 +12,7 @@ from moto.ec2.models.launch_templates import LaunchTemplate, LaunchTemplateVersi
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import convert_tag_spec, parse_user_data
 
+from . import staleness
 from .ec2_instances import remembered
 from .filters import select, tag_value, tags_of
 from .paging import ec2_page
@@ -63,6 +64,7 @@ class TemplateOperations(EC2Response):
         self.error_on_dryrun()
         version = template.create_version(data, self._description())
         version.create_time = account.clock.now()
+        staleness.made("versions", (template.id, version.number))
         result = {"LaunchTemplateVersion": self._describe_version(version)}
         if key[1]:
             account.tokens[key] = (fingerprint, result)
@@ -157,7 +159,7 @@ class TemplateOperations(EC2Response):
             return [template.get_version(w) for w in wanted]
         low = int(self._get_param("MinVersion") or 1)
         high = int(self._get_param("MaxVersion") or len(template.versions))
-        return [v for v in reversed(live_versions(template)) if low <= v.number <= high]
+        return [v for v in reversed(_seen_versions(template)) if low <= v.number <= high]
 
     def modify_launch_template(self):
         template = self._template()
@@ -190,7 +192,7 @@ class TemplateOperations(EC2Response):
             "LaunchTemplateName": template.name,
             "VersionNumber": int(number) if number.isdigit() else 0,
         }
-        found = next((v for v in live_versions(template) if str(v.number) == number), None)
+        found = next((v for v in _seen_versions(template) if str(v.number) == number), None)
         if found is not None and not template.is_default(found):
             found.deleted = True
             result["SuccessfullyDeletedLaunchTemplateVersions"].append(item)
@@ -243,6 +245,13 @@ def live_versions(template: LaunchTemplate) -> list[LaunchTemplateVersion]:
     return [v for v in template.versions if not getattr(v, "deleted", False)]
 
 
+def _seen_versions(template: LaunchTemplate) -> list[LaunchTemplateVersion]:
+    """Those that the call in progress sees."""
+    return [
+        v for v in live_versions(template) if staleness.visible("versions", (template.id, v.number))
+    ]
+
+
 def _refuse_alias(resolve: bool | None, datas: list[dict]) -> None:
     if resolve and any(str(d.get("ImageId", "")).startswith("resolve:ssm:") for d in datas):
         raise AwsError("UnsupportedOperation", "The test bed does not emulate ResolveAlias.")
@@ -269,7 +278,7 @@ def patch() -> None:
     """Make moto's own look-ups pass over deleted versions and refuse odd numbers."""
 
     def get_version(self, num):
-        live = live_versions(self)
+        live = _seen_versions(self)
         wanted = str(num).lower()
         if wanted == "$latest":
             return live[-1]
@@ -281,4 +290,4 @@ def patch() -> None:
         return found
 
     LaunchTemplate.get_version = get_version
-    LaunchTemplate.latest_version = lambda self: live_versions(self)[-1]
+    LaunchTemplate.latest_version = lambda self: _seen_versions(self)[-1]

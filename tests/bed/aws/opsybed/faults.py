@@ -8,6 +8,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 
+from .staleness import CLASSES
 from .wire import AwsError, Call
 
 WIRE = {
@@ -26,6 +27,7 @@ BEHAVIOURS = {
     "nodegroup-update-fails": ("eks", "UpdateNodegroupVersion"),
     "image-fails": ("ec2", "CreateImage"),
     "image-pending": ("ec2", "CreateImage"),
+    "stale": ("ec2|eks", None),
 }
 MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
 
@@ -111,6 +113,10 @@ class Faults:
         if kind in BEHAVIOURS:
             given.setdefault("service", BEHAVIOURS[kind][0])
             given.setdefault("operation", BEHAVIOURS[kind][1])
+        if kind == "stale":
+            unknown = set(options.get("what", CLASSES)) - set(CLASSES)
+            if unknown or "operation" not in wanted:
+                raise ValueError(f"stale needs `operation`, and `what` among {CLASSES}")
         for pattern in [*given.get("params", {}).values(), given.get("operation") or ""]:
             re.compile(pattern)
         fault = Fault(next(self._ids), kind, options=options, **given)

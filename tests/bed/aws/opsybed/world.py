@@ -25,6 +25,12 @@ class Settings:
     launch_checks: bool = False
     # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
     degraded_accepts_updates: bool = False
+    # eventual consistency: what is newer is not seen yet, by EC2 and EKS; and by EKS alone
+    stale_tags_seconds: float = 0
+    stale_images_seconds: float = 0
+    stale_snapshots_seconds: float = 0
+    stale_versions_seconds: float = 0
+    stale_eks_seconds: float = 0
     # AWS's own limit; lowered to meet VersionLimitExceeded
     template_versions_limit: float = 10_000
 
@@ -53,6 +59,8 @@ class Account:
     seeded: dict[tuple[str, str], dict] = field(default_factory=dict)
     # (region, cluster, node group, update id) -> update
     updates: dict[tuple[str, str, str, str], dict] = field(default_factory=dict)
+    # when what was made and tagged (staleness)
+    writes: object = None
     # what was published to topics and mailed, in order
     sent: list[dict] = field(default_factory=list)
 
