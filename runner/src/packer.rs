@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn step(command: Command, args: &[&str]) -> Step {
-        Step { command, args: args.iter().map(|a| (*a).to_owned()).collect() }
+        Step { command, args: args.iter().map(|a| (*a).to_owned()).collect(), dir: None }
     }
 
     fn request() -> Request {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const REQUEST: &str = "request.json";
 /// The runner holds an exclusive lock on this file for as long as it lives: liveness is the lock.
 pub const LOCK: &str = "lock";
-/// Packer's working directory inside the run's folder: the repository's files at one commit.
+/// The repository's files at one commit, inside the run's folder. Packer works in it, or in a folder below it.
 pub const WORK: &str = "work";
 /// What Packer is doing now; replaced atomically, for people only.
 pub const PROGRESS: &str = "progress.json";
@@ -29,7 +29,7 @@ pub const FILES: &str = "files.tar.gz";
 /// The resources Packer announced so far, one JSON object a line: what is known of a lost run.
 pub const ANNOUNCED: &str = "announced.jsonl";
 
-/// One Packer run: the commands in order, all in the same working directory.
+/// One Packer run: the commands in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The Packer executable: a path, or a name looked up in PATH.
@@ -62,6 +62,9 @@ pub struct Step {
     /// Everything after the sub-command, template argument last. The runner adds the flags for
     /// machine-readable output itself and drops `-color`, `-machine-readable` and `-timestamp-ui`.
     pub args: Vec<String>,
+    /// Folder below `work` that Packer runs in; absent means `work` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
 }
 
 /// Packer's sub-commands, in the order they run.

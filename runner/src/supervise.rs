@@ -187,7 +187,8 @@ impl Run<'_> {
         }
         let arguments = arguments(step);
         self.output.note(&format!("$ packer {}", arguments.join(" ")));
-        let end = match process::spawn(&self.request.packer, &arguments, &self.env, &self.folder.work()) {
+        let work = step.dir.iter().fold(self.folder.work(), |work, dir| work.join(dir));
+        let end = match process::spawn(&self.request.packer, &arguments, &self.env, &work) {
             Ok(child) => self.supervise(child, step.command, &mut readers),
             Err(error) => End::NotStarted(format!("starting {}: {error}", self.request.packer)),
         };

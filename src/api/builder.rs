@@ -126,7 +126,7 @@ pub struct BuilderRun {
     /// Branch of `repoURL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Folder of the template in the repository.
+    /// Folder of the template in the repository. A build gets everything in it, and a change in it rebuilds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
     /// Container image with Packer.
@@ -147,7 +147,15 @@ pub struct BuilderRun {
     /// Packer's commands. They run as init, validate, build; missing ones are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<Vec<Command>>,
-    /// Globs of further files of the repository that the template reads: a change in them rebuilds.
+    /// Packer's working directory: `Repository` is the repository's root, `Template` the folder of the template,
+    /// for templates that name their scripts from there (`scripts/x.sh`, `../shared`). Paths in `args` are
+    /// relative to it; `dir`, `workingDir`, `variablesFile` and `inputs` are relative to the root always.
+    /// Default Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_from: Option<String>,
+    /// Globs of further files of the repository that the template reads: a build gets them, and a change in them
+    /// rebuilds. Without `inputs`, a template at the repository's root is rebuilt by a change in any file but
+    /// Opsy's own and those that `.opsyignore` names; with them, by the Packer files at the root and these alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
     /// How the build's pod runs in a cluster.
@@ -162,7 +170,7 @@ pub struct Command {
     /// init, validate or build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_command: Option<String>,
-    /// Further arguments, one each.
+    /// Further arguments, one each. Variables files in them (`-var-file=x`) count as `variablesFile` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
     /// Packer variables, passed with -var to validate and build.
@@ -171,7 +179,9 @@ pub struct Command {
     /// Variables file, relative to the repository root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables_file: Option<String>,
-    /// The template argument: a folder or file, relative to the repository root.
+    /// The template argument: a folder or file, relative to the repository root. Default `dir`, else the root.
+    /// With a file, a build gets the rest of its folder too, but a change rebuilds only in the file itself, in
+    /// `dir` and in `inputs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
     /// cleanup, abort, ask or run-cleanup-provisioner.

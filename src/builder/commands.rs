@@ -1,18 +1,22 @@
 //! Packer's command lines: from the manifest's commands to the steps of a run. Pure.
 //!
 //! Commands run as init, validate, build whatever their order; missing ones are added. The
-//! template is an argument; the working directory is the repository's root.
+//! template is an argument; the working directory is the repository's root, or the template's folder with
+//! `runFrom: Template`.
 
 use std::collections::BTreeMap;
 
 use opsy_runner::request::{Command as Sub, Step};
 
+use super::place;
 use super::spec::Problems;
 use crate::api::builder::{BuilderRun, Command};
 use crate::api::ids::digest;
 
 const SUB_COMMANDS: [&str; 3] = ["init", "validate", "build"];
 const ON_ERROR: [&str; 3] = ["cleanup", "abort", "run-cleanup-provisioner"];
+/// Where Packer runs: `builder.runFrom`.
+const RUN_FROM: [&str; 2] = ["Repository", "Template"];
 
 /// One Packer command as it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +25,12 @@ pub struct PackerCommand {
     pub args: Vec<String>,
     pub variables: BTreeMap<String, String>,
     pub var_file: Option<String>,
-    /// The template argument, as Packer gets it.
+    /// Variables files of the repository that `args` name, from the root.
+    pub arg_files: Vec<String>,
+    /// The template argument, from the root.
     pub template: String,
+    /// Packer's working directory, from the root; absent means the root.
+    pub dir: Option<String>,
     pub on_error: Option<String>,
     pub color: Option<bool>,
     /// Packer is to tell all it does.
@@ -50,6 +58,28 @@ pub fn normalise(run: &BuilderRun, problems: &mut Problems) -> Vec<PackerCommand
     commands
 }
 
+/// Does Packer run in its template's folder?
+fn runs_from_template(run: &BuilderRun, problems: &mut Problems) -> bool {
+    let Some(word) = run.run_from.as_deref().filter(|word| !word.is_empty()) else { return false };
+    problems.word("spec.builder.runFrom", word, &RUN_FROM);
+    word == "Template"
+}
+
+/// Where a command runs, from the root; absent means the root.
+fn dir(run: &BuilderRun, template: &str, problems: &mut Problems) -> Option<String> {
+    runs_from_template(run, problems).then(|| place::folder(template)).filter(|folder| !folder.is_empty())
+}
+
+/// Variables files of the repository that arguments name. One with an absolute path is the machine's.
+fn arg_files(args: &[String], dir: Option<&str>, path: &str, problems: &mut Problems) -> Vec<String> {
+    let mut files = Vec::new();
+    for (index, file) in place::var_files(args) {
+        let read = place::from_root(dir.unwrap_or_default(), file);
+        files.extend(problems.read(&format!("{path}.args[{index}]"), read).flatten());
+    }
+    files
+}
+
 fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems) -> Option<PackerCommand> {
     let sub = match command.sub_command.as_deref() {
         Some("init") => Sub::Init,
@@ -68,14 +98,19 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
         problems.add(format!("{path}.variables"), "a variable's name is empty or holds '='");
     }
     let var_file = command.variables_file.as_deref().filter(|file| !file.is_empty());
-    let (debugging, args) =
-        command.args.clone().unwrap_or_default().into_iter().partition::<Vec<_>, _>(|arg| is_debug(arg));
+    let template = template(run, command.working_dir.as_deref(), &format!("{path}.workingDir"), problems);
+    let dir = dir(run, &template, problems);
+    let written = command.args.clone().unwrap_or_default();
+    let arg_files = arg_files(&written, dir.as_deref(), path, problems);
+    let (debugging, args) = written.into_iter().partition::<Vec<_>, _>(|arg| is_debug(arg));
     Some(PackerCommand {
         sub,
         args,
+        arg_files,
         variables: command.variables.clone().unwrap_or_default(),
         var_file: var_file.map(|file| problems.path(&format!("{path}.variablesFile"), file)),
-        template: template(run, command.working_dir.as_deref(), &format!("{path}.workingDir"), problems),
+        template,
+        dir,
         on_error: on_error(command.on_error.as_deref(), &format!("{path}.onError"), problems),
         color: command.color,
         debug: command.debug.unwrap_or(false) || debugging.iter().any(|arg| !arg.ends_with("=false")),
@@ -115,15 +150,14 @@ fn template(run: &BuilderRun, working_dir: Option<&str>, path: &str, problems: &
 fn added(sub: Sub, run: &BuilderRun, others: &[PackerCommand], problems: &mut Problems) -> PackerCommand {
     let build = others.iter().find(|command| command.sub == Sub::Build);
     let template = build.map_or_else(|| template(run, None, "", problems), |build| build.template.clone());
-    let args = match sub {
-        Sub::Validate => build.map(|build| shared_args(&build.args)).unwrap_or_default(),
-        Sub::Init | Sub::Build => Vec::new(),
-    };
+    let shared = build.filter(|_| sub == Sub::Validate);
     PackerCommand {
         sub,
-        args,
+        args: shared.map(|build| shared_args(&build.args)).unwrap_or_default(),
+        arg_files: shared.map(|build| build.arg_files.clone()).unwrap_or_default(),
         variables: BTreeMap::new(),
         var_file: None,
+        dir: dir(run, &template, problems),
         template,
         on_error: None,
         color: None,
@@ -164,7 +198,12 @@ fn share_variables(commands: &mut [PackerCommand]) {
 
 /// The steps of a run. `injected` variables come first, so that the manifest's own win.
 pub fn steps(commands: &[PackerCommand], injected: &[(&str, &str)]) -> Vec<Step> {
-    commands.iter().map(|command| Step { command: command.sub, args: command.line(injected) }).collect()
+    let step = |command: &PackerCommand| Step {
+        command: command.sub,
+        args: command.line(injected),
+        dir: command.dir.clone(),
+    };
+    commands.iter().map(step).collect()
 }
 
 impl PackerCommand {
@@ -178,12 +217,27 @@ impl PackerCommand {
         if self.sub != Sub::Init {
             let injected = injected.iter().map(|(name, value)| format!("{name}={value}"));
             let own = self.variables.iter().map(|(name, value)| format!("{name}={value}"));
-            line.extend(self.var_file.iter().map(|file| format!("-var-file={file}")));
+            line.extend(self.var_file.iter().map(|file| format!("-var-file={}", self.seen(file))));
             line.extend(injected.chain(own).flat_map(|pair| ["-var".to_owned(), pair]));
         }
         line.extend(self.args.iter().cloned());
-        line.push(self.template.clone());
+        line.push(self.argument());
         line
+    }
+
+    /// A path from the root, as Packer finds it.
+    fn seen(&self, path: &str) -> String {
+        self.dir.as_deref().map_or_else(|| path.to_owned(), |dir| place::seen_from(dir, path))
+    }
+
+    /// The template argument, as Packer gets it.
+    fn argument(&self) -> String {
+        self.seen(&self.template)
+    }
+
+    /// All variables files of the repository, from the root.
+    pub fn var_files(&self) -> impl Iterator<Item = &String> {
+        self.var_file.iter().chain(&self.arg_files)
     }
 
     /// What of a command goes into an image: not how it fails, is coloured or debugged.
@@ -192,6 +246,7 @@ impl PackerCommand {
         parts.extend(self.var_file.iter().map(|file| format!("file {file}")));
         parts.extend(self.variables.iter().map(|(name, value)| format!("var {name}={value}")));
         parts.extend(self.args.iter().map(|arg| format!("arg {arg}")));
+        parts.extend(self.dir.iter().map(|dir| format!("in {dir}")));
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         digest(&parts)
     }

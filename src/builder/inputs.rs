@@ -18,8 +18,6 @@ use crate::aws::ec2::BROUGHT_BY;
 use crate::aws::{Image, Tags};
 use crate::engine::Run;
 
-/// The version of our input tags that this build of Opsy can compare.
-const VERSION: &str = "v1-";
 /// EC2's limit for a tag's value.
 const TAG_VALUE: usize = 256;
 
@@ -91,7 +89,8 @@ pub fn moved_on(
 /// Both values, where they are known, comparable and not the same.
 fn differs(recorded: Option<&str>, wanted: Option<&str>) -> Option<(String, String)> {
     let (recorded, wanted) = (recorded?, wanted?);
-    let comparable = recorded.starts_with(VERSION) && wanted.starts_with(VERSION);
+    let version = |tag: &str| tag.split_once('-').map(|(version, _)| version.to_owned());
+    let comparable = version(recorded).is_some_and(|recorded| Some(recorded) == version(wanted));
     (comparable && recorded != wanted).then(|| (recorded.to_owned(), wanted.to_owned()))
 }
 

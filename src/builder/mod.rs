@@ -15,6 +15,7 @@ mod images;
 mod inputs;
 mod notes;
 mod observe;
+mod place;
 mod plan;
 mod pod;
 mod promote;

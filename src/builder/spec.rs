@@ -217,13 +217,13 @@ fn template_query(
 ) -> TemplateQuery {
     let root = |path: &str| path.trim_end_matches('/').to_owned();
     let template = commands.last().map_or_else(|| ".".to_owned(), |build| root(&build.template));
+    let mut others: Vec<String> = commands.iter().map(|command| root(&command.template)).collect();
+    others.retain(|other| *other != template);
+    others.sort();
+    others.dedup();
+    let dir = written(run.dir.clone()).map(|dir| problems.path("spec.builder.dir", &dir));
+    let dir = dir.filter(|dir| *dir != template && !others.contains(dir) && dir != ".");
     let mut inputs = Vec::new();
-    let folders = commands.iter().map(|command| root(&command.template));
-    let dir =
-        run.dir.as_deref().filter(|dir| !dir.is_empty()).map(|dir| problems.path("spec.builder.dir", dir));
-    for folder in folders.chain(dir).filter(|folder| *folder != template && folder != ".") {
-        inputs.extend([format!("{folder}/**"), folder]);
-    }
     let globs = run.inputs.as_deref().unwrap_or_default();
     problems.globs("spec.builder.inputs", globs);
     for (index, glob) in globs.iter().enumerate() {
@@ -231,11 +231,11 @@ fn template_query(
     }
     inputs.sort();
     inputs.dedup();
-    let mut var_files: Vec<String> = commands.iter().filter_map(|c| c.var_file.clone()).collect();
+    let mut var_files: Vec<String> = commands.iter().flat_map(PackerCommand::var_files).cloned().collect();
     var_files.sort();
     var_files.dedup();
     let whole = spec.git_sync.as_ref().is_some_and(|git| written(git.image.clone()).is_some());
-    TemplateQuery { template, var_files, inputs, whole }
+    TemplateQuery { template, others, dir, var_files, inputs, whole }
 }
 
 /// What goes by its text alone.

@@ -143,6 +143,11 @@ impl Handle {
         self.read_with(move |reader| reader.sizes(&ids)).await
     }
 
+    /// Which of these blobs are Git LFS pointers.
+    pub async fn pointers(&self, ids: Vec<String>) -> Result<Vec<String>, GitError> {
+        self.read_with(move |reader| reader.pointers(ids.clone())).await
+    }
+
     /// Contents of blobs given as (path, id).
     pub async fn read(&self, files: Vec<(String, String)>) -> Result<Vec<Blob>, GitError> {
         self.read_with(move |reader| reader.read(files.clone())).await

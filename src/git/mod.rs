@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod commit;
 mod error;
 mod handle;
+pub mod ignore;
 mod mirror;
 pub mod push;
 mod reader;

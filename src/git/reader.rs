@@ -1,15 +1,20 @@
 //! Reads commits from the clone. Owned by the reading thread, which never talks to the remote.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use git2::{ErrorClass, Oid, Repository};
 
+use super::ignore::{self, Ignore};
 use super::mirror::tracked;
-use super::tree::{self, Listing};
+use super::tree::{self, EntryKind, Listing};
 use super::{GitError, Options};
-use crate::api::CommitId;
+use crate::api::{CommitId, files};
+
+/// Blobs whose kind is remembered: far more than a repository's templates have.
+const POINTERS_KEPT: usize = 100_000;
 
 /// A file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +40,13 @@ pub(super) struct Reader {
     open: Option<(u64, Repository)>,
     /// The last commit that was listed: passes ask for the same one again and again.
     last: Option<(CommitId, Arc<Listing>)>,
+    /// Which blobs are Git LFS pointers: each is looked at once.
+    pointers: HashMap<String, bool>,
 }
 
 impl Reader {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
-        Self { options, generation, open: None, last: None }
+        Self { options, generation, open: None, last: None, pointers: HashMap::new() }
     }
 
     /// All files of a commit.
@@ -74,6 +81,21 @@ impl Reader {
                 Err(error) => Err(damaged(&folder, &error)),
             })
             .collect()
+    }
+
+    /// Which of these blobs are Git LFS pointers.
+    pub fn pointers(&mut self, ids: Vec<String>) -> Result<Vec<String>, GitError> {
+        if self.pointers.len() > POINTERS_KEPT {
+            self.pointers.clear();
+        }
+        for id in &ids {
+            if !self.pointers.contains_key(id) {
+                let folder = self.folder();
+                let found = is_pointer(self.repo()?, id).map_err(|error| damaged(&folder, &error))?;
+                self.pointers.insert(id.clone(), found);
+            }
+        }
+        Ok(ids.into_iter().filter(|id| self.pointers[id]).collect())
     }
 
     /// Contents of blobs, in the order asked.
@@ -114,11 +136,31 @@ impl Reader {
 fn list(repo: &Repository, folder: &Path, commit: &CommitId) -> Result<Listing, GitError> {
     let found = repo.find_commit(oid(commit.as_str())?).map_err(|_| GitError::NoCommit(commit.clone()))?;
     let listing = found.tree().and_then(|root| tree::list(repo, &root));
+    let listing = listing.and_then(|listing| without_ignored(repo, listing));
     listing.map_err(|error| match error.class() {
         // Our own refusal, not libgit2's.
         ErrorClass::None => GitError::Path { path: commit.to_string(), why: error.message().to_owned() },
         _ => damaged(folder, &error),
     })
+}
+
+/// The list without what its ignore files name.
+fn without_ignored(repo: &Repository, listing: Listing) -> Result<Listing, git2::Error> {
+    let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
+    let mut files = Vec::new();
+    for (path, entry) in listing.iter().filter(|(path, _)| is_ignore_file(path)) {
+        if matches!(entry.kind, EntryKind::File { .. }) {
+            files.push((path.to_owned(), repo.find_blob(Oid::from_str(&entry.id)?)?.content().to_vec()));
+        }
+    }
+    let ignore = Ignore::read(files.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
+    Ok(listing.without(&ignore))
+}
+
+fn is_pointer(repo: &Repository, id: &str) -> Result<bool, git2::Error> {
+    let id = Oid::from_str(id)?;
+    let (size, _) = repo.odb()?.read_header(id)?;
+    Ok(size <= files::POINTER_LIMIT && files::is_pointer(repo.find_blob(id)?.content()))
 }
 
 /// An object that a tree names is missing or unreadable: only a new clone helps.

@@ -1,12 +1,11 @@
-//! Resolves a template source to a commit, a tag over everything its build reads, and its files.
-//! Which files those are is decided by pure functions over the listing of the commit.
+//! Resolves a template source to a commit, a tag over its inputs, and the files its build gets.
+//! Which files those are is decided by `choice`, over the listing of the commit.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use globset::GlobBuilder;
 use tokio::sync::watch;
 
-use super::tree::{Entry, EntryKind, Listing, is_within, join, plain};
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
 use crate::api::ids::digest;
@@ -14,14 +13,22 @@ use crate::api::{Class, CommitId};
 
 /// A build's files travel whole, through memory: this is far more than templates and scripts need.
 const SIZE_LIMIT: usize = 64 * 1024 * 1024;
-/// Links that lead to links that lead to links: as many as Linux follows.
-const HOP_LIMIT: usize = 40;
+
+pub mod choice;
+pub mod links;
+
+use choice::{Choice, Own, Trouble, choose};
+use links::{Files, pointer};
 
 /// What a build reads from the repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TemplateQuery {
-    /// Template argument (folder or file), relative to the root; `.` is the root.
+    /// Template argument of the build (folder or file), relative to the root; `.` is the root.
     pub template: String,
+    /// Those of other commands, where they differ.
+    pub others: Vec<String>,
+    /// `builder.dir`, where no command's template is it.
+    pub dir: Option<String>,
     /// Variables files, relative to the root.
     pub var_files: Vec<String>,
     /// Globs of further inputs.
@@ -30,11 +37,18 @@ pub struct TemplateQuery {
     pub whole: bool,
 }
 
+impl TemplateQuery {
+    /// The template arguments of all commands.
+    pub fn templates(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.template).chain(&self.others).map(String::as_str)
+    }
+}
+
 /// A template at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     pub commit: CommitId,
-    /// `v1-<hash>` over the Git object ids of everything the query names, without the status path.
+    /// `v2-<hash>` over the Git object ids of the inputs. Version 1 counted Opsy's own files, too.
     pub tag: String,
 }
 
@@ -46,12 +60,18 @@ pub struct TemplateError {
     pub message: String,
 }
 
-/// Which commit is the synced one, and where its status files are.
+/// Which commit is the synced one, and which of its files are Opsy's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     pub commit: CommitId,
-    /// Folder of the status files, from the root; `""` where there is none.
-    pub status: String,
+    pub own: Own,
+}
+
+/// What queries came to at a commit: reconciles ask the same again and again.
+#[derive(Debug, Default)]
+struct Memo {
+    commit: Option<CommitId>,
+    resolved: HashMap<TemplateQuery, Result<String, String>>,
 }
 
 /// The repository's templates at the synced commit. Cheap to clone.
@@ -59,20 +79,28 @@ pub struct At {
 pub struct Templates {
     handle: Handle,
     at: watch::Receiver<Option<At>>,
+    memo: Arc<Mutex<Memo>>,
 }
 
 impl Templates {
     /// `at` is told by the sync before anybody works by a commit.
     pub fn new(handle: Handle, at: watch::Receiver<Option<At>>) -> Self {
-        Self { handle, at }
+        Self { handle, at, memo: Arc::default() }
     }
 
-    /// What the query names at the synced commit. A missing path is `Class::Invalid`, naming it.
+    /// What the query names at the synced commit. What no build could have is `Class::Invalid`, naming it.
     pub async fn resolve(&self, query: &TemplateQuery) -> Result<Resolved, TemplateError> {
-        let At { commit, status } = self.at()?;
-        let listing = self.handle.list(&commit).await?;
-        let files = choose(&listing, query, &status).map_err(invalid)?;
-        Ok(Resolved { commit, tag: tag(&files) })
+        let At { commit, own } = self.at()?;
+        let known = self.memo(&commit).resolved.get(query).cloned();
+        let resolved = match known {
+            Some(known) => known,
+            None => {
+                let resolved = self.tag(query, &commit, &own).await?;
+                self.memo(&commit).resolved.insert(query.clone(), resolved.clone());
+                resolved
+            }
+        };
+        resolved.map(|tag| Resolved { commit, tag }).map_err(invalid)
     }
 
     /// The files of a resolved query, at its commit.
@@ -81,16 +109,49 @@ impl Templates {
         query: &TemplateQuery,
         commit: &CommitId,
     ) -> Result<Vec<TemplateFile>, TemplateError> {
-        let status = self.at()?.status;
+        let own = self.at()?.own;
         let listing = self.handle.list(commit).await?;
-        let chosen = if query.whole {
-            let mut all = BTreeMap::new();
-            add_folder(&listing, "", "", &status, HOP_LIMIT, &mut all).map_err(invalid)?;
-            all
-        } else {
-            choose(&listing, query, &status).map_err(invalid)?
+        let Choice { inputs, mut beside } =
+            choose(&listing, query, &own).map_err(|all| invalid(first(&all)))?;
+        if let Some(why) = self.pointers(&inputs).await?.first() {
+            return Err(invalid(pointer(why)));
+        }
+        for path in self.pointers(&beside).await? {
+            beside.remove(&path);
+        }
+        beside.extend(inputs);
+        self.load(beside).await
+    }
+
+    /// The tag of a query at a commit, or why it has none.
+    async fn tag(
+        &self,
+        query: &TemplateQuery,
+        commit: &CommitId,
+        own: &Own,
+    ) -> Result<Result<String, String>, TemplateError> {
+        let listing = self.handle.list(commit).await?;
+        let inputs = match choose(&listing, query, own) {
+            Ok(choice) => choice.inputs,
+            Err(troubles) => return Ok(Err(first(&troubles))),
         };
-        self.load(chosen).await
+        let pointers = self.pointers(&inputs).await?;
+        Ok(pointers.first().map_or_else(|| Ok(tag(&inputs)), |path| Err(pointer(path))))
+    }
+
+    /// The Git LFS pointers among files.
+    async fn pointers(&self, files: &Files) -> Result<Vec<String>, TemplateError> {
+        let found = self.handle.pointers(files.values().map(|file| file.id.clone()).collect()).await?;
+        let is_found = |file: &links::Chosen| found.contains(&file.id);
+        Ok(files.iter().filter(|(_, file)| is_found(file)).map(|(path, _)| path.clone()).collect())
+    }
+
+    fn memo(&self, commit: &CommitId) -> std::sync::MutexGuard<'_, Memo> {
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        if memo.commit.as_ref() != Some(commit) {
+            *memo = Memo { commit: Some(commit.clone()), ..Memo::default() };
+        }
+        memo
     }
 
     /// Is this URL the agent's own repository (scheme, user and `.git` aside)?
@@ -110,19 +171,19 @@ impl Templates {
         })
     }
 
-    async fn load(&self, chosen: BTreeMap<String, Chosen>) -> Result<Vec<TemplateFile>, TemplateError> {
+    async fn load(&self, chosen: Files) -> Result<Vec<TemplateFile>, TemplateError> {
         let sizes = self.handle.sizes(chosen.values().map(|file| file.id.clone()).collect()).await?;
         let size: usize = sizes.iter().sum();
         if size > SIZE_LIMIT {
             let largest =
                 chosen.keys().zip(&sizes).max_by_key(|(_, size)| **size).map_or("", |(path, _)| path);
             return Err(invalid(format!(
-                "the template's files have {size} bytes, more than {SIZE_LIMIT}; the largest is {largest}"
+                "the template's files have {size} bytes, more than {SIZE_LIMIT}; the largest is {largest}; leave out what the build does not need by .opsyignore"
             )));
         }
         let wanted = chosen.iter().map(|(path, file)| (path.clone(), file.id.clone())).collect();
         let blobs = self.handle.read(wanted).await?;
-        let file = |(blob, chosen): (super::Blob, &Chosen)| TemplateFile {
+        let file = |(blob, chosen): (super::Blob, &links::Chosen)| TemplateFile {
             path: blob.path,
             executable: chosen.executable,
             content: blob.content,
@@ -131,125 +192,17 @@ impl Templates {
     }
 }
 
-/// A file to lay out: a blob, whatever links led to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Chosen {
-    id: String,
-    executable: bool,
+/// What is wrong first of all.
+fn first(troubles: &[Trouble]) -> String {
+    troubles.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The files a query names, by the path they are laid out at.
-fn choose(
-    listing: &Listing,
-    query: &TemplateQuery,
-    status: &str,
-) -> Result<BTreeMap<String, Chosen>, String> {
-    let mut chosen = BTreeMap::new();
-    let named = std::iter::once(("template", &query.template))
-        .chain(query.var_files.iter().map(|f| ("variables file", f)));
-    for (what, path) in named {
-        let place = plain(path).ok_or_else(|| format!("{what} {path:?} leaves the repository"))?;
-        if !add(listing, &place, &place, status, HOP_LIMIT, &mut chosen)? {
-            return Err(format!("{what} {path:?} does not exist in the repository"));
-        }
-    }
-    for glob in &query.inputs {
-        let matcher = GlobBuilder::new(glob.trim_start_matches("./").trim_end_matches('/'))
-            .literal_separator(true)
-            .build()
-            .map_err(|error| format!("input {glob:?} is no glob: {error}"))?
-            .compile_matcher();
-        let mut found = false;
-        for (path, _) in listing.iter().filter(|(path, _)| !is_within(path, status)) {
-            // A glob that names a folder means everything in it.
-            if prefixes(path).any(|part| matcher.is_match(part)) {
-                found |= add(listing, path, path, status, HOP_LIMIT, &mut chosen)?;
-            }
-        }
-        if !found {
-            return Err(format!("input {glob:?} matches nothing in the repository"));
-        }
-    }
-    Ok(chosen)
-}
-
-/// A path and every folder above it: `a/b/c` gives `a`, `a/b`, `a/b/c`.
-fn prefixes(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
-}
-
-/// Adds what stands at `from` as `to`; false when nothing does.
-fn add(
-    listing: &Listing,
-    from: &str,
-    to: &str,
-    status: &str,
-    hops: usize,
-    chosen: &mut BTreeMap<String, Chosen>,
-) -> Result<bool, String> {
-    let from = follow(listing, from, hops)?;
-    match listing.get(&from) {
-        Some(Entry { id, kind: EntryKind::File { executable } }) => {
-            chosen.insert(to.to_owned(), Chosen { id: id.clone(), executable: *executable });
-            Ok(true)
-        }
-        Some(_) => {
-            Err(format!("{from} is a submodule, and what is in it is not in the repository: copy it in"))
-        }
-        None => add_folder(listing, &from, to, status, hops, chosen),
-    }
-}
-
-/// Adds a folder's files; false when there are none.
-fn add_folder(
-    listing: &Listing,
-    from: &str,
-    to: &str,
-    status: &str,
-    hops: usize,
-    chosen: &mut BTreeMap<String, Chosen>,
-) -> Result<bool, String> {
-    let mut found = false;
-    for (path, entry) in listing.under(from).filter(|(path, _)| !is_within(path, status)) {
-        let place = join(to, path[from.len()..].trim_start_matches('/'));
-        let fewer = match entry.kind {
-            EntryKind::Link(_) => {
-                hops.checked_sub(1).ok_or_else(|| format!("{path} leads through too many links"))?
-            }
-            _ => hops,
-        };
-        if !add(listing, path, &place, status, fewer, chosen)? {
-            return Err(format!("{path} is a link to nothing in the repository"));
-        }
-        found = true;
-    }
-    Ok(found)
-}
-
-/// Where a path really is, after all links on its way. Links never leave the repository.
-fn follow(listing: &Listing, path: &str, hops: usize) -> Result<String, String> {
-    let mut path = path.to_owned();
-    for _ in 0..=hops {
-        let Some((link, target)) = prefixes(&path).find_map(|part| match &listing.get(part)?.kind {
-            EntryKind::Link(target) => Some((part.to_owned(), target.clone())),
-            _ => None,
-        }) else {
-            return Ok(path);
-        };
-        let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let outside = || format!("{link} is a link to {target:?}, outside of the repository");
-        let place = if target.starts_with('/') { None } else { plain(&join(folder, &target)) };
-        path = join(&place.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
-    }
-    Err(format!("{path} leads through too many links"))
-}
-
-fn tag(files: &BTreeMap<String, Chosen>) -> String {
+fn tag(files: &Files) -> String {
     let mut parts = Vec::new();
     for (path, file) in files {
         parts.extend([path.as_str(), if file.executable { "x" } else { "-" }, &file.id]);
     }
-    format!("v1-{}", digest(&parts))
+    format!("v2-{}", digest(&parts))
 }
 
 fn invalid(message: String) -> TemplateError {

@@ -1,4 +1,5 @@
 //! The files of a commit as one flat, sorted list, and the tree of a commit with some files changed.
+//! What `.opsyignore` leaves out is kept apart: whoever reads the list does not see it.
 //! Everything Opsy reads is chosen from the list by pure functions; nothing is ever checked out, so
 //! no link and no path leads outside of the repository.
 
@@ -6,6 +7,7 @@ use std::collections::BTreeMap;
 
 use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 
+use super::ignore::Ignore;
 use crate::api::ids::digest;
 
 /// Folders within folders: more than any repository has, less than the stack holds.
@@ -22,6 +24,10 @@ pub enum EntryKind {
     /// A symbolic link and where it points to, as written.
     Link(String),
     Submodule,
+    /// Its name is not UTF-8; the path shows the bytes that are not as `\xff`.
+    Misnamed,
+    /// A Git LFS pointer in place of the file, where the lister knows: the agent sees it in the content.
+    Pointer,
 }
 
 /// A file of a commit.
@@ -34,15 +40,37 @@ pub struct Entry {
 
 /// All files of a commit by their path from the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing(BTreeMap<String, Entry>);
+pub struct Listing {
+    files: BTreeMap<String, Entry>,
+    /// What `.opsyignore` leaves out.
+    ignored: BTreeMap<String, Entry>,
+    /// Lines of ignore files that are not valid: file, line, what is wrong.
+    pub broken_ignores: Vec<(String, usize, String)>,
+}
 
 impl Listing {
     pub fn get(&self, path: &str) -> Option<&Entry> {
-        self.0.get(path)
+        self.files.get(path)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.0.iter().map(|(path, entry)| (path.as_str(), entry))
+        self.files.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// The list without what these patterns ignore.
+    pub fn without(mut self, ignore: &Ignore) -> Self {
+        self.broken_ignores.clone_from(&ignore.broken);
+        if !ignore.is_empty() {
+            let ignored = std::mem::take(&mut self.files).into_iter();
+            let (ignored, files) = ignored.partition(|(path, _)| ignore.ignores(path));
+            (self.files, self.ignored) = (files, ignored);
+        }
+        self
+    }
+
+    /// Does `.opsyignore` leave out a file, or anything below a folder?
+    pub fn is_ignored(&self, path: &str) -> bool {
+        self.ignored.contains_key(path) || below(&self.ignored, path).next().is_some()
     }
 
     /// Is there anything below this folder? The root is `""`.
@@ -52,11 +80,12 @@ impl Listing {
 
     /// The files below a folder, with their paths from the root. The root is `""`.
     pub fn under<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
-        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-        self.0
-            .range(prefix.clone()..)
-            .take_while(move |(path, _)| path.starts_with(&prefix))
-            .map(|(path, entry)| (path.as_str(), entry))
+        below(&self.files, folder)
+    }
+
+    /// The same, with what `.opsyignore` leaves out.
+    pub fn all_under<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
+        below(&self.files, folder).chain(below(&self.ignored, folder))
     }
 
     /// One value that changes exactly when a file outside of `without` does.
@@ -71,15 +100,26 @@ impl Listing {
 
 impl FromIterator<(String, Entry)> for Listing {
     fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        Self { files: entries.into_iter().collect(), ..Self::default() }
     }
+}
+
+fn below<'a>(
+    files: &'a BTreeMap<String, Entry>,
+    folder: &str,
+) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    files
+        .range(prefix.clone()..)
+        .take_while(move |(path, _)| path.starts_with(&prefix))
+        .map(|(path, entry)| (path.as_str(), entry))
 }
 
 impl Entry {
     /// Git's mode, in octal.
     pub fn mode(&self) -> &'static str {
         match self.kind {
-            EntryKind::File { executable: false } => "100644",
+            EntryKind::File { executable: false } | EntryKind::Misnamed | EntryKind::Pointer => "100644",
             EntryKind::File { executable: true } => "100755",
             EntryKind::Link(_) => "120000",
             EntryKind::Submodule => "160000",
@@ -91,6 +131,19 @@ impl Entry {
 pub fn is_within(path: &str, folder: &str) -> bool {
     !folder.is_empty()
         && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A path and every folder above it: `a/b/c` gives `a`, `a/b`, `a/b/c`.
+pub fn prefixes(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
+}
+
+/// A name, with the bytes that are not UTF-8 as `\xff`, so that two names never become one.
+pub fn shown_name(bytes: &[u8]) -> String {
+    bytes.utf8_chunks().fold(String::new(), |shown, chunk| {
+        let odd = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
+        shown + chunk.valid() + &odd.collect::<String>()
+    })
 }
 
 /// Two relative paths in one; either may be empty.
@@ -121,14 +174,14 @@ pub fn plain(path: &str) -> Option<String> {
 /// Flattens a tree.
 pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
     let mut entries = BTreeMap::new();
-    list_into(repo, tree, "", 0, &mut entries)?;
-    Ok(Listing(entries))
+    list_into(repo, tree, ("", false), 0, &mut entries)?;
+    Ok(entries.into_iter().collect())
 }
 
 fn list_into(
     repo: &Repository,
     tree: &Tree<'_>,
-    folder: &str,
+    (folder, misnamed): (&str, bool),
     depth: usize,
     entries: &mut BTreeMap<String, Entry>,
 ) -> Result<(), git2::Error> {
@@ -136,12 +189,14 @@ fn list_into(
         return Err(git2::Error::from_str(&format!("{folder} lies more than {DEPTH_LIMIT} folders deep")));
     }
     for entry in tree {
-        let path = join(folder, &String::from_utf8_lossy(entry.name_bytes()));
+        let path = join(folder, &shown_name(entry.name_bytes()));
+        let misnamed = misnamed || str::from_utf8(entry.name_bytes()).is_err();
         let kind = match (entry.kind(), entry.filemode()) {
             (Some(ObjectType::Tree), _) => {
-                list_into(repo, &repo.find_tree(entry.id())?, &path, depth + 1, entries)?;
+                list_into(repo, &repo.find_tree(entry.id())?, (&path, misnamed), depth + 1, entries)?;
                 continue;
             }
+            _ if misnamed => EntryKind::Misnamed,
             (Some(ObjectType::Commit), _) => EntryKind::Submodule,
             (_, mode) if mode == i32::from(FileMode::Link) => EntryKind::Link(link_target(repo, entry.id())?),
             (_, mode) => EntryKind::File { executable: mode == i32::from(FileMode::BlobExecutable) },

@@ -33,13 +33,17 @@ const MAY_USE: [(&str, &[&str]); 24] = [
 ];
 
 /// Pure modules: no clock, environment, async or client in them.
-const PURE: [&str; 31] = [
+const PURE: &[&str] = &[
     "announce",
     "api",
     "manifest",
     "notify::blocks",
     "notify::plain",
     "notify::text",
+    "git::ignore",
+    "git::templates::choice",
+    "git::templates::links",
+    "git::tree",
     "sync::prune",
     "engine::kubernetes::ownership",
     "engine::ended",
@@ -52,6 +56,7 @@ const PURE: [&str; 31] = [
     "builder::images",
     "builder::inputs",
     "builder::notes",
+    "builder::place",
     "builder::plan",
     "builder::promote",
     "builder::spec",

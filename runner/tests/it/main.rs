@@ -67,7 +67,10 @@ impl Bed {
         let steps = [request::Command::Init, request::Command::Validate, request::Command::Build];
         let request = Request {
             packer,
-            steps: steps.into_iter().map(|command| Step { command, args: vec![".".into()] }).collect(),
+            steps: steps
+                .into_iter()
+                .map(|command| Step { command, args: vec![".".into()], dir: None })
+                .collect(),
             env: [].into(),
             secrets: vec![],
             secrets_dir: None,

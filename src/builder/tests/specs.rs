@@ -117,8 +117,57 @@ fn the_template_query_names_everything_a_build_reads() {
     let query = spec::parse(&object).expect("valid").template;
     assert_eq!(query.template, "packer/node");
     assert_eq!(query.var_files, ["a.hcl", "b.hcl"]);
-    assert_eq!(query.inputs, ["other", "other/**", "scripts/**"]);
+    assert_eq!((query.others, query.dir), (vec!["other".to_owned()], None));
+    assert_eq!(query.inputs, ["scripts/**"]);
     assert!(query.whole);
+}
+
+/// A build with var files in its arguments, run from there.
+fn build_from(run_from: Option<&str>, working_dir: Option<&str>, var_file: &str) -> PackerBuilder {
+    let mut object = with_commands(vec![Command {
+        args: Some(vec![format!("-var-file={var_file}"), "-only=a.b".into()]),
+        variables_file: Some("vars/prod.hcl".into()),
+        working_dir: working_dir.map(str::to_owned),
+        ..command("build")
+    }]);
+    object.spec.builder.as_mut().expect("one").run_from = run_from.map(str::to_owned);
+    object
+}
+
+#[test]
+fn variables_files_in_arguments_count() {
+    let query = |object: &PackerBuilder| spec::parse(object).expect("valid").template;
+    let from_root = query(&build_from(None, None, "vars/1.31.hcl"));
+    assert_eq!(from_root.var_files, ["vars/1.31.hcl", "vars/prod.hcl"]);
+    let from_template = query(&build_from(Some("Template"), None, "../1.31.hcl"));
+    assert_eq!(from_template.var_files, ["packer/1.31.hcl", "vars/prod.hcl"], "as on a command line there");
+    assert_eq!(query(&build_from(None, None, "/etc/packer/1.31.hcl")).var_files, ["vars/prod.hcl"]);
+    let problems = spec::parse(&build_from(None, None, "../1.31.hcl")).expect_err("it is elsewhere");
+    assert_eq!(problems[0].0, "spec.builder.commands[0].args[0]");
+}
+
+#[test]
+fn packer_runs_in_the_templates_folder_where_it_is_asked_to() {
+    let steps = |object: &PackerBuilder| commands::steps(&spec::parse(object).expect("valid").commands, &[]);
+    let at_root = steps(&build_from(Some("Repository"), None, "x.hcl"));
+    assert!(at_root.iter().all(|step| step.dir.is_none() && step.args.last().unwrap() == "packer/node/"));
+    for (working_dir, dir, argument, var_file) in [
+        (None, Some("packer/node"), ".", "../../vars/prod.hcl"),
+        (Some("packer/node/web.json"), Some("packer/node"), "web.json", "../../vars/prod.hcl"),
+        (Some("vars"), Some("vars"), ".", "prod.hcl"),
+        (Some("web.json"), None, "web.json", "vars/prod.hcl"),
+    ] {
+        let steps = steps(&build_from(Some("Template"), working_dir, "x.hcl"));
+        assert_eq!(steps.len(), 3);
+        for step in &steps {
+            assert_eq!((step.dir.as_deref(), step.args.last().map(String::as_str)), (dir, Some(argument)));
+        }
+        let expected = format!("-var-file={var_file}");
+        assert!(steps[1..].iter().all(|step| step.args.contains(&expected)), "{steps:?}");
+    }
+    let problems = spec::parse(&build_from(Some("template"), None, "x.hcl")).expect_err("a typo");
+    assert_eq!(problems[0].0, "spec.builder.runFrom");
+    assert!(problems[0].1.contains("did you mean Template?"), "{}", problems[0].1);
 }
 
 #[test]
@@ -232,6 +281,7 @@ fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
         with(|spec| spec.builder.as_mut().expect("one").secret = Some("aws".into())),
         with(|spec| spec.builder.as_mut().expect("one").debug = Some(true)),
         with(|spec| spec.builder.as_mut().expect("one").branch = Some("main".into())),
+        with(|spec| spec.builder.as_mut().expect("one").run_from = Some("Repository".into())),
         with(|spec| spec.rebuild_on = Some(vec!["Spec".into()])),
     ];
     for object in same {
@@ -245,6 +295,7 @@ fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
         build(&|build| build.variables = Some(map(&[("a", "b")]))),
         build(&|build| build.variables_file = Some("a.hcl".into())),
         build(&|build| build.working_dir = Some("packer/other".into())),
+        with(|spec| spec.builder.as_mut().expect("one").run_from = Some("Template".into())),
     ];
     for object in other {
         assert_ne!(tag(&object), before, "{:?}", object.spec);

@@ -68,7 +68,7 @@ pub struct RunImages {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the template's files have {size} bytes packed, more than a ConfigMap's {limit}: set spec.gitSync.image, \
-     so that the build fetches the repository by itself, or name fewer files in spec.builder.inputs",
+     so that the build fetches the repository by itself, or leave out by .opsyignore what it does not need",
     limit = CONFIG_LIMIT
 )]
 pub struct TooLarge {

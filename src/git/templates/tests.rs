@@ -1,6 +1,9 @@
 //! Which files a query names, and when its tag changes.
 
+use super::choice::{Part, choose};
 use super::*;
+use crate::git::ignore::Ignore;
+use crate::git::{Entry, EntryKind, Listing};
 
 fn listing(files: &[(&str, &str)]) -> Listing {
     files.iter().map(|(path, what)| ((*path).to_owned(), entry(what))).collect()
@@ -18,24 +21,38 @@ fn entry(what: &str) -> Entry {
 }
 
 fn query(template: &str) -> TemplateQuery {
-    TemplateQuery { template: template.to_owned(), var_files: Vec::new(), inputs: Vec::new(), whole: false }
+    TemplateQuery { template: template.to_owned(), ..TemplateQuery::default() }
+}
+
+/// The status folder and `own.yaml` are Opsy's own.
+fn own() -> Own {
+    Own { status: "status".to_owned(), files: ["own.yaml", "packer/node/own.yaml"].map(str::to_owned).into() }
+}
+
+fn choice(files: &[(&str, &str)], query: &TemplateQuery) -> Result<Choice, String> {
+    choose(&listing(files), query, &own()).map_err(|troubles| first(&troubles))
 }
 
 fn paths(files: &[(&str, &str)], query: &TemplateQuery) -> Result<Vec<(String, String)>, String> {
-    choose(&listing(files), query, "status")
-        .map(|chosen| chosen.into_iter().map(|(path, file)| (path, file.id)).collect())
+    choice(files, query).map(|choice| choice.inputs.into_iter().map(|(path, file)| (path, file.id)).collect())
 }
 
 fn names(files: &[(&str, &str)], query: &TemplateQuery) -> Vec<String> {
     paths(files, query).expect("resolves").into_iter().map(|(path, _)| path).collect()
 }
 
+/// What is laid out beside the inputs.
+fn beside(files: &[(&str, &str)], query: &TemplateQuery) -> Vec<String> {
+    choice(files, query).expect("resolves").beside.into_keys().collect()
+}
+
 fn tag_of(files: &[(&str, &str)], query: &TemplateQuery) -> String {
-    tag(&choose(&listing(files), query, "status").expect("resolves"))
+    tag(&choice(files, query).expect("resolves").inputs)
 }
 
 const REPO: &[(&str, &str)] = &[
     ("builders/node.yaml", "1"),
+    ("own.yaml", "1"),
     ("packer/node/harden.sh", "x:2"),
     ("packer/node/node.pkr.hcl", "3"),
     ("packer/other/o.pkr.hcl", "4"),
@@ -49,7 +66,10 @@ const REPO: &[(&str, &str)] = &[
 fn a_folder_a_file_and_the_root() {
     assert_eq!(names(REPO, &query("packer/node/")), ["packer/node/harden.sh", "packer/node/node.pkr.hcl"]);
     assert_eq!(names(REPO, &query("./packer/node/node.pkr.hcl")), ["packer/node/node.pkr.hcl"]);
-    assert_eq!(names(REPO, &query(".")).len(), REPO.len() - 1, "the status path is left out");
+    let mut root = REPO.to_vec();
+    root.push(("root.pkr.hcl", "9"));
+    let all = names(&root, &query("."));
+    assert_eq!(all.len(), root.len() - 2, "the status path and Opsy's own files are no inputs: {all:?}");
 }
 
 #[test]
@@ -76,7 +96,7 @@ fn what_is_missing_is_named() {
     wide.inputs = vec!["script/*.sh".to_owned()];
     assert!(missing(&wide).contains("input \"script/*.sh\" matches nothing"));
     wide.inputs = vec!["a[".to_owned()];
-    assert!(missing(&wide).contains("is no glob"));
+    assert!(missing(&wide).contains("is not a valid glob"));
 }
 
 #[test]
@@ -97,10 +117,10 @@ fn the_tag_changes_with_content_name_and_mode_alone() {
 
 #[test]
 fn the_tag_format_is_pinned() {
-    // A different value here makes every image look out of date: then it must be `v2-`.
+    // A different value here makes every image look out of date: then it must be `v3-`.
     assert_eq!(
         tag_of(REPO, &query("packer/node")),
-        "v1-650351c2c83f6c8ba9acd4f9d0363db0d167cc0173065a64ea78a036856e49ea"
+        "v2-650351c2c83f6c8ba9acd4f9d0363db0d167cc0173065a64ea78a036856e49ea"
     );
 }
 
@@ -143,14 +163,120 @@ fn links_that_lead_nowhere_are_errors() {
         ("->l", "too many"),
         ("->.", "too many"),
     ] {
-        let error =
-            paths(&[("packer/a/l", target), ("packer/a/t", "1")], &query("packer/a")).expect_err(target);
+        let error = paths(&[("packer/a/l", target), ("packer/a/t.pkr.hcl", "1")], &query("packer/a"))
+            .expect_err(target);
         assert!(error.contains(word), "{target}: {error}");
     }
 }
 
 #[test]
 fn submodules_are_errors() {
-    let error = paths(&[("packer/a/vendored", "submodule"), ("packer/a/t", "1")], &query("packer/a"));
+    let error = paths(&[("packer/a/vendored", "submodule"), ("packer/a/t.pkr.hcl", "1")], &query("packer/a"));
     assert!(error.expect_err("refused").contains("packer/a/vendored is a submodule"));
+}
+
+const MIXED: &[(&str, &str)] = &[
+    (".opsyignore", "1"),
+    ("README.md", "1"),
+    ("docs/latest", "->/usr/share/doc"),
+    ("own.yaml", "1"),
+    ("packer/node/node.pkr.hcl", "1"),
+    ("plugins/x", "submodule"),
+    ("root.pkr.hcl", "1"),
+    ("root.auto.pkrvars.hcl", "1"),
+    ("scripts/a.sh", "1"),
+    ("web.json", "1"),
+];
+
+#[test]
+fn what_another_build_reads_stops_none() {
+    assert_eq!(names(MIXED, &query("packer/node")), ["packer/node/node.pkr.hcl"]);
+    let whole = TemplateQuery { whole: true, ..query("packer/node") };
+    let laid_out = beside(MIXED, &whole);
+    assert!(laid_out.contains(&"scripts/a.sh".to_owned()), "{laid_out:?}");
+    assert!(!laid_out.iter().any(|path| path.contains("plugins") || path.contains("latest")), "{laid_out:?}");
+    let error = paths(MIXED, &query(".")).expect_err("the root has them");
+    assert!(error.contains("docs/latest") && error.contains(".opsyignore"), "{error}");
+}
+
+#[test]
+fn a_template_named_as_a_file_gets_its_folder_and_is_the_only_input() {
+    let query = query("web.json");
+    assert_eq!(names(MIXED, &query), ["web.json"]);
+    let laid_out = beside(MIXED, &query);
+    for path in ["README.md", "packer/node/node.pkr.hcl", "scripts/a.sh"] {
+        assert!(laid_out.contains(&path.to_owned()), "{path}: {laid_out:?}");
+    }
+    let files = [("t/al2023/a.sh", "1"), ("t/al2023/template.json", "1"), ("t/other/a.sh", "1")];
+    let query = TemplateQuery { template: "t/al2023/template.json".to_owned(), ..query };
+    assert_eq!(beside(&files, &query), ["t/al2023/a.sh"]);
+    let with_dir = TemplateQuery { dir: Some("t/al2023".to_owned()), ..query };
+    assert_eq!(names(&files, &with_dir), ["t/al2023/a.sh", "t/al2023/template.json"]);
+}
+
+#[test]
+fn inputs_narrow_a_template_at_the_root() {
+    let narrow = TemplateQuery { inputs: vec!["scripts/**".to_owned()], ..query(".") };
+    assert_eq!(names(MIXED, &narrow), ["root.auto.pkrvars.hcl", "root.pkr.hcl", "scripts/a.sh"]);
+    assert!(beside(MIXED, &narrow).contains(&"README.md".to_owned()), "it is laid out all the same");
+    let mut newer = MIXED.to_vec();
+    newer[1].1 = "2";
+    assert_eq!(tag_of(MIXED, &narrow), tag_of(&newer, &narrow));
+}
+
+#[test]
+fn ignored_files_are_as_if_they_were_not_there() {
+    let ignore = |patterns: &str| {
+        let ignore = Ignore::read([(".opsyignore", patterns.as_bytes())]);
+        choose(&listing(MIXED).without(&ignore), &query("."), &own()).map_err(|troubles| first(&troubles))
+    };
+    let choice = ignore("docs/\nplugins/\n*.md\n").expect("what stalls is left out");
+    let inputs: Vec<&String> = choice.inputs.keys().collect();
+    assert_eq!(
+        inputs,
+        ["packer/node/node.pkr.hcl", "root.auto.pkrvars.hcl", "root.pkr.hcl", "scripts/a.sh", "web.json"]
+    );
+    assert_eq!(choice.beside.keys().collect::<Vec<_>>(), [".opsyignore", "own.yaml"]);
+    assert!(
+        ignore("*.hcl\ndocs\nplugins").expect_err("no template is left").contains("holds no Packer template")
+    );
+    let named = TemplateQuery { var_files: vec!["README.md".to_owned()], ..query("packer/node") };
+    let listing = listing(MIXED).without(&Ignore::read([(".opsyignore", &b"*.md"[..])]));
+    let troubles = choose(&listing, &named, &own()).expect_err("left out");
+    assert_eq!((troubles[0].part, troubles[0].name.as_str()), (Part::VarFile, "README.md"));
+    assert!(troubles[0].why.contains(".opsyignore"), "{}", troubles[0]);
+}
+
+#[test]
+fn a_folder_without_a_template_is_named() {
+    let error = paths(REPO, &query("scripts")).expect_err("no template");
+    assert!(error.contains("\"scripts\" holds no Packer template"), "{error}");
+    let deep = [("packer/a/b/t.pkr.hcl", "1")];
+    assert!(paths(&deep, &query("packer/a")).is_err(), "Packer does not look into folders below");
+}
+
+#[test]
+fn a_file_that_cannot_be_laid_out_is_named() {
+    let template = ("packer/a/t.pkr.hcl", "1");
+    for (kind, word) in [(EntryKind::Misnamed, "not UTF-8"), (EntryKind::Pointer, "Git LFS pointer")] {
+        let mut files = vec![("packer/a/t.pkr.hcl".to_owned(), entry(template.1))];
+        files.push(("packer/a/odd".to_owned(), Entry { id: "2".to_owned(), kind }));
+        let error = choose(&files.into_iter().collect(), &query("packer/a"), &own()).expect_err("refused");
+        assert!(error[0].why.contains("packer/a/odd") && error[0].why.contains(word), "{}", error[0]);
+    }
+}
+
+#[test]
+fn links_in_a_circle_end_where_files_are_only_laid_out() {
+    let files = [
+        ("a/x/l", "->.."),
+        ("a/x/m", "->../../a/x"),
+        ("a/x/n", "->../y"),
+        ("a/y/l", "->../x"),
+        ("a/y/m", "->../x"),
+        ("a/t.json", "1"),
+        ("a/y/file", "2"),
+    ];
+    let laid_out = beside(&files, &query("a/t.json"));
+    assert!(laid_out.contains(&"a/x/n/file".to_owned()) && laid_out.len() < 20, "{laid_out:?}");
 }

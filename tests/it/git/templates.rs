@@ -15,7 +15,7 @@ async fn synced(bed: &Bed) -> (Sync, Outputs) {
 }
 
 fn query(template: &str) -> TemplateQuery {
-    TemplateQuery { template: template.to_owned(), var_files: Vec::new(), inputs: Vec::new(), whole: false }
+    TemplateQuery { template: template.to_owned(), ..TemplateQuery::default() }
 }
 
 fn repository(remote: &Remote) {

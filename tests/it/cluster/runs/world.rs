@@ -164,7 +164,7 @@ pub fn request(builder: &Key, template: &str) -> RunRequest {
 
 pub fn numbered(builder: &Key, template: &str, number: u32) -> RunRequest {
     let build = BuildId::of(&[&builder.to_string(), &number.to_string()]);
-    let step = |command| Step { command, args: vec!["packer/".to_owned()] };
+    let step = |command| Step { command, args: vec!["packer/".to_owned()], dir: None };
     RunRequest {
         name: RunName::parse(format!("{}-{build}", builder.name)).expect("a name"),
         owner: Owner::parse("us").expect("an owner"),

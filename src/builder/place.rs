@@ -1,0 +1,120 @@
+//! Where Packer runs, and what paths of the repository are called from there. Pure.
+//!
+//! A path in a manifest field is relative to the repository's root; a path in `args` is relative to where
+//! Packer runs, as on a command line.
+
+use crate::git::tree::{join, plain};
+
+/// Flags of Packer that take the next argument as their value where they hold no `=`.
+const FLAGS_WITH_VALUE: [&str; 6] = ["var", "var-file", "only", "except", "on-error", "parallel-builds"];
+
+/// The folder of a template argument: a file's own, or the folder itself. The root is `""`.
+pub fn folder(template: &str) -> String {
+    let path = plain(template).unwrap_or_default();
+    if !is_file(template) {
+        return path;
+    }
+    path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
+}
+
+/// Does a template argument name a file? Packer goes by the ending, too.
+pub fn is_file(template: &str) -> bool {
+    template.ends_with(".json") || template.ends_with(".hcl")
+}
+
+/// A path from the root, as seen from a folder of the repository.
+pub fn seen_from(folder: &str, path: &str) -> String {
+    let from: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    let to: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = std::iter::repeat_n("..", from.len() - shared);
+    let path: Vec<&str> = up.chain(to[shared..].iter().copied()).collect();
+    if path.is_empty() { ".".to_owned() } else { path.join("/") }
+}
+
+/// The variables files that arguments name, as written, with the place of the argument.
+pub fn var_files(args: &[String]) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(arg) = args.get(at) {
+        let flag = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).unwrap_or_default();
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let takes_next = value.is_none() && FLAGS_WITH_VALUE.contains(&name);
+        let next = args.get(at + 1).map(String::as_str).filter(|_| takes_next);
+        if name == "var-file" {
+            found.extend(value.or(next).map(|file| (at, file)));
+        }
+        at += if takes_next { 2 } else { 1 };
+    }
+    found
+}
+
+/// A path in an argument, from the root: nothing where it is absolute, an error where it leaves the repository.
+pub fn from_root(folder: &str, path: &str) -> Result<Option<String>, String> {
+    if path.starts_with('/') {
+        return Ok(None);
+    }
+    match plain(&join(folder, path)) {
+        Some(path) => Ok(Some(path)),
+        None => Err(format!("{path:?} leaves the repository")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_template() {
+        for (template, expected) in [
+            ("packer/web/", "packer/web"),
+            ("packer/web", "packer/web"),
+            ("packer/web/web.pkr.hcl", "packer/web"),
+            ("./web.json", ""),
+            (".", ""),
+        ] {
+            assert_eq!(folder(template), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn paths_as_seen_from_a_folder() {
+        for (from, path, expected) in [
+            ("", "vars/a.hcl", "vars/a.hcl"),
+            ("packer/web", "vars/a.hcl", "../../vars/a.hcl"),
+            ("packer/web", "packer/a.hcl", "../a.hcl"),
+            ("packer/web", "packer/web/a.hcl", "a.hcl"),
+            ("packer/web", "packer/web", "."),
+            ("packer/we", "packer/web", "../web"),
+            ("", ".", "."),
+        ] {
+            assert_eq!(seen_from(from, path), expected, "{path} from {from}");
+        }
+    }
+
+    #[test]
+    fn variables_files_are_found_in_every_way_to_write_them() {
+        let args = [
+            "-var-file=a",
+            "--var-file=b",
+            "-var-file",
+            "c",
+            "-var",
+            "-var-file=no",
+            "-force",
+            "--var-file",
+            "d",
+        ]
+        .map(str::to_owned);
+        assert_eq!(var_files(&args), [(0, "a"), (1, "b"), (2, "c"), (7, "d")]);
+        assert_eq!(var_files(&["-var-file".to_owned()]), []);
+    }
+
+    #[test]
+    fn arguments_are_relative_to_where_packer_runs() {
+        assert_eq!(from_root("packer/web", "../a.hcl"), Ok(Some("packer/a.hcl".to_owned())));
+        assert_eq!(from_root("", "./a.hcl"), Ok(Some("a.hcl".to_owned())));
+        assert_eq!(from_root("", "/etc/a.hcl"), Ok(None));
+        assert!(from_root("packer", "../../a.hcl").is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! `.opsyignore`: files of the repository that Opsy treats as absent, in gitignore syntax. Pure.
+//!
+//! An ignored file is no manifest, no input of a build, and not among its files. `opsy.yaml` and the
+//! ignore files themselves cannot be ignored: whose objects these are must not depend on a pattern.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::tree::{is_within, prefixes};
+
+/// Name of an ignore file; its patterns count for its own folder and all below.
+pub const FILE: &str = ".opsyignore";
+/// Never ignored, in whatever folder.
+const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
+
+/// The patterns of all ignore files of a commit.
+#[derive(Debug, Default)]
+pub struct Ignore {
+    /// Outer folders first; of those that match, the last one decides.
+    rules: Vec<Rule>,
+    /// Patterns that are not valid: file, line, what is wrong.
+    pub broken: Vec<(String, usize, String)>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    /// Folder of the ignore file, from the root.
+    folder: String,
+    matcher: GlobMatcher,
+    includes: bool,
+    folders_only: bool,
+}
+
+impl Ignore {
+    /// Reads ignore files, given as path from the root and content.
+    pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_by_key(|(path, _)| (path.matches('/').count(), *path));
+        let mut ignore = Self::default();
+        for (path, content) in files {
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            for (number, line) in String::from_utf8_lossy(content).lines().enumerate() {
+                match rule(folder, line) {
+                    Ok(rule) => ignore.rules.extend(rule),
+                    Err(why) => ignore.broken.push((path.to_owned(), number + 1, why)),
+                }
+            }
+        }
+        ignore
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Is a file left out? Below an ignored folder nothing can be included again.
+    pub fn ignores(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if ALWAYS_READ.contains(&name) {
+            return false;
+        }
+        prefixes(path).any(|part| self.decides(part, part.len() < path.len()) == Some(false))
+    }
+
+    /// What the last pattern that matches says; `Some(false)` is ignored.
+    fn decides(&self, path: &str, is_folder: bool) -> Option<bool> {
+        let rules = self.rules.iter().rev().filter(|rule| is_folder || !rule.folders_only);
+        let mut matching = rules.filter(|rule| rule.matches(path));
+        matching.next().map(|rule| rule.includes)
+    }
+}
+
+impl Rule {
+    fn matches(&self, path: &str) -> bool {
+        let below = if self.folder.is_empty() {
+            Some(path)
+        } else {
+            path.strip_prefix(&self.folder).filter(|_| is_within(path, &self.folder))
+        };
+        below.is_some_and(|below| self.matcher.is_match(below.trim_start_matches('/')))
+    }
+}
+
+/// One line; nothing for a comment or an empty one.
+fn rule(folder: &str, line: &str) -> Result<Option<Rule>, String> {
+    let line = without_trailing_spaces(line);
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (includes, pattern) = line.strip_prefix('!').map_or((false, line), |rest| (true, rest));
+    let (folders_only, pattern) = pattern.strip_suffix('/').map_or((false, pattern), |rest| (true, rest));
+    let anchored = pattern.contains('/');
+    let pattern = pattern.trim_start_matches('/');
+    if pattern.is_empty() {
+        return Ok(None);
+    }
+    // Braces are alternatives in globset, and themselves in gitignore.
+    let pattern = pattern.replace('{', "[{]").replace('}', "[}]");
+    let glob = if anchored { pattern } else { format!("**/{pattern}") };
+    let built = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
+    let built = built.map_err(|error| format!("{line:?} is not a valid pattern: {}", error.kind()))?;
+    Ok(Some(Rule { folder: folder.to_owned(), matcher: built.compile_matcher(), includes, folders_only }))
+}
+
+/// Trailing spaces do not count unless a backslash keeps the first.
+fn without_trailing_spaces(line: &str) -> &str {
+    let trimmed = line.trim_end_matches(['\r', ' ', '\t']);
+    if trimmed.ends_with('\\') && trimmed.len() < line.len() { &line[..=trimmed.len()] } else { trimmed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignored(patterns: &str, paths: &[&str]) -> Vec<bool> {
+        let ignore = Ignore::read([(FILE, patterns.as_bytes())]);
+        assert_eq!(ignore.broken, []);
+        paths.iter().map(|path| ignore.ignores(path)).collect()
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_to_git() {
+        for (patterns, path, expected) in [
+            ("README.md", "README.md", true),
+            ("README.md", "packer/README.md", true),
+            ("/README.md", "packer/README.md", false),
+            ("*.md", "docs/deep/a.md", true),
+            ("docs/", "docs/a/b.txt", true),
+            ("docs/", "docs", false),
+            ("docs", "docs", true),
+            ("packer/docs", "packer/docs/a", true),
+            ("packer/docs", "x/packer/docs/a", false),
+            ("packer/*", "packer/a/b", true),
+            ("packer/*.md", "packer/a/b.md", false),
+            ("**/test/**", "a/test/b/c", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a/**/b", "a/b", true),
+            ("# no\n\n  \n", "# no", false),
+            ("\\#a", "#a", true),
+            ("a\\ ", "a ", true),
+            ("a   ", "a", true),
+            ("a\r\nb\r\n", "b", true),
+            ("{a,b}", "a", false),
+            ("{a,b}", "{a,b}", true),
+            ("[ab].md", "b.md", true),
+            ("/", "a", false),
+            ("*", "a/b", true),
+            ("*", "fleet/opsy.yaml", false),
+            ("*", ".opsyignore", false),
+        ] {
+            assert_eq!(ignored(patterns, &[path]), [expected], "{patterns:?} and {path:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_pattern_decides_and_nothing_returns_below_an_ignored_folder() {
+        let paths = ["a.md", "keep.md", "docs/keep.md", "packer/x"];
+        assert_eq!(ignored("*.md\n!keep.md", &paths), [true, false, false, false]);
+        assert_eq!(ignored("!keep.md\n*.md", &paths), [true, true, true, false]);
+        assert_eq!(ignored("docs/\n!docs/keep.md", &paths), [false, false, true, false]);
+        assert_eq!(ignored("/*\n!/packer/", &paths), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_folder_can_have_its_own() {
+        let files = [(".opsyignore", &b"*.md"[..]), ("packer/.opsyignore", &b"!a.md\n/b"[..])];
+        let ignore = Ignore::read(files);
+        for (path, expected) in
+            [("a.md", true), ("packer/a.md", false), ("packer/b", true), ("packer/c/b", false), ("b", false)]
+        {
+            assert_eq!(ignore.ignores(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_not_valid_is_named() {
+        let ignore = Ignore::read([(FILE, &b"a\n[z"[..])]);
+        assert_eq!(ignore.broken.len(), 1);
+        assert_eq!((ignore.broken[0].0.as_str(), ignore.broken[0].1), (FILE, 2));
+        assert!(ignore.ignores("a"));
+    }
+}
