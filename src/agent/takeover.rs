@@ -113,6 +113,7 @@ fn tell_problems(set: &ObjectSet, kept: Option<&str>) {
         match problem.severity {
             Severity::Error => tracing::error!("{problem}"),
             Severity::Note => tracing::warn!("{problem}"),
+            Severity::Foreign => tracing::debug!("{problem}"),
         }
     }
     if let Some(why) = kept {

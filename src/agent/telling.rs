@@ -24,7 +24,7 @@ use crate::engine::drive::Teller;
 use crate::engine::objects::Objects;
 use crate::engine::{HomeError, Note};
 use crate::git::Handle;
-use crate::manifest::{Problem, SETTINGS_FILE, Severity};
+use crate::manifest::{Problem, Severity, is_settings};
 use crate::notify::destination::Destination;
 use crate::notify::http::{Address, Http};
 use crate::notify::sink::{SinkError, Trouble};
@@ -203,7 +203,7 @@ impl Telling {
         let synced = self.synced.borrow();
         let set = &synced.as_ref()?.set;
         let (settings, is_wrong) = (&set.settings, |problem: &Problem| {
-            problem.file == SETTINGS_FILE && problem.severity == Severity::Error
+            is_settings(&problem.file) && problem.severity == Severity::Error
         });
         let unknown = settings.notifier.is_none() && set.problems.iter().any(is_wrong);
         (!unknown).then(|| Destination::of(settings.notifier.as_ref(), settings.namespace(), None))

@@ -15,7 +15,7 @@ use crate::agent::spec_problems;
 use crate::api::Kind;
 use crate::api::builder::BuilderRun;
 use crate::api::ids::digest;
-use crate::manifest::{Document, ObjectSet, Problem, Reader, Severity, SourceFile};
+use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity, SourceFile};
 use crate::settings::Output;
 
 /// Nested folders that are looked into: no repository is deeper, and a loop of mounts ends.
@@ -163,7 +163,7 @@ impl Files<'_> {
             } else if kind.is_file() && is_yaml(&path) {
                 let content = fs::read(&path)?;
                 let blob = digest(&[&String::from_utf8_lossy(&content)]);
-                self.sources.push(SourceFile { path: self.relative(&path), blob, content });
+                self.sources.push(SourceFile { path: self.relative(&path), blob, content, form: Form::File });
             }
         }
         Ok(())
@@ -203,7 +203,7 @@ fn count(set: &ObjectSet, severity: Severity) -> usize {
 
 fn as_text(set: &ObjectSet, path: &Path) -> String {
     let mut text = String::new();
-    for problem in &set.problems {
+    for problem in set.problems.iter().filter(|problem| problem.severity != Severity::Foreign) {
         let file = path.strip_prefix(".").unwrap_or(path).join(&problem.file);
         let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
         let mark = if problem.severity == Severity::Note { "note: " } else { "" };

@@ -31,6 +31,10 @@ impl Finding {
     pub fn note(line: usize, message: impl Into<String>) -> Self {
         Self { line, message: message.into(), severity: Severity::Note }
     }
+
+    pub fn foreign(line: usize, message: impl Into<String>) -> Self {
+        Self { line, message: message.into(), severity: Severity::Foreign }
+    }
 }
 
 /// Holds a value against a schema. `path` is the value's own; `line` is where its key is.

@@ -98,7 +98,7 @@ fn node(root: &Node, extra: &ExtraRules, contents: &mut Contents) -> bool {
     match sort(root) {
         Sort::Empty => false,
         Sort::Foreign(why) => {
-            contents.findings.push(Finding::note(root.line, why));
+            contents.findings.push(Finding::foreign(root.line, why));
             false
         }
         Sort::Wrong(why) => {
@@ -204,8 +204,15 @@ impl Object<'_> {
             line: self.root.line,
         };
         let draft = Draft { is_placed, made: Mutex::new(document) };
-        self.extra(extra(&draft.document("", ANY_NAMESPACE)));
-        (!self.is_wrong()).then_some(draft)
+        let document = draft.document("", ANY_NAMESPACE);
+        self.extra((extra.errors)(&document));
+        if self.is_wrong() {
+            return None;
+        }
+        for (path, words) in (extra.notes)(&document) {
+            self.findings.push(Finding::note(self.root.line_of(&path), format!("{path}: {words}")));
+        }
+        Some(draft)
     }
 
     /// What the rules of others find in fields that nothing was found in yet. Beside other errors a field

@@ -5,12 +5,15 @@
 
 mod check;
 mod document;
+mod file;
+mod neighbours;
 mod read;
 mod settings;
 pub mod write;
 mod yaml;
 
-pub use read::{Reader, SETTINGS_FILE};
+pub use file::REMEDY;
+pub use read::{Reader, SETTINGS_FILE, is_settings};
 
 use std::sync::Arc;
 
@@ -27,6 +30,18 @@ pub struct SourceFile {
     /// Git blob id: a file is parsed once per blob id.
     pub blob: String,
     pub content: Vec<u8>,
+    pub form: Form,
+}
+
+/// How a path is kept in the repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    File,
+    /// It has content, and is not read by this name, and why: it is a link, or its name is not UTF-8.
+    Unfit(String),
+    /// Its content is not in the repository, and why. Without a manifest's name it may be a folder.
+    Unknown(String),
 }
 
 /// One object as written: what is applied is this, nulls stripped, not a re-serialised struct.
@@ -56,8 +71,16 @@ impl From<&Value> for Json {
     }
 }
 
-/// Rules of other modules (the reconcilers' `spec::parse`): field path and what is wrong with it.
-pub type ExtraRules = Box<dyn Fn(&Document) -> Vec<(String, String)> + Send + Sync>;
+/// What other modules have to say of a document: field path and words.
+pub type Rule = Box<dyn Fn(&Document) -> Vec<(String, String)> + Send + Sync>;
+
+/// Rules of other modules (the reconcilers' `spec::parse`).
+pub struct ExtraRules {
+    /// What is wrong.
+    pub errors: Rule,
+    /// What is to be known of a document without errors.
+    pub notes: Rule,
+}
 
 /// What is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +88,7 @@ pub struct Problem {
     pub file: String,
     pub line: Option<usize>,
     pub message: String,
-    /// An error makes the set incomplete; a note does not.
+    /// An error makes the set incomplete; nothing else does.
     pub severity: Severity,
 }
 
@@ -73,6 +96,8 @@ pub struct Problem {
 pub enum Severity {
     Error,
     Note,
+    /// The file, or a document of it, is another tool's.
+    Foreign,
 }
 
 impl std::fmt::Display for Problem {
@@ -90,6 +115,8 @@ pub struct ObjectSet {
     pub settings: RepoSettings,
     pub documents: Vec<Document>,
     pub problems: Vec<Problem>,
+    /// Manifests and settings, also those that cannot be read: no build goes by them.
+    pub own_files: Vec<String>,
     /// `opsy.yaml` cannot be read and never was: whose objects these are is not known.
     pub without_settings: bool,
 }

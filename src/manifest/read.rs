@@ -3,35 +3,30 @@
 //! A file is parsed and checked once per blob id. A broken file costs its own objects only; while
 //! any is broken the set says that it is incomplete.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::api::files::is_pointer;
 use crate::settings::RepoSettings;
 
 use super::check::Finding;
-use super::document::{self, Draft};
-use super::{Document, ExtraRules, ObjectSet, Problem, Severity, SourceFile, settings, yaml};
+use super::file::{self, File};
+use super::neighbours::Neighbours;
+use super::{Document, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
 
 /// Name of the settings file, at the root of the path Opsy reads.
 pub const SETTINGS_FILE: &str = "opsy.yaml";
-/// Larger than any manifest; a Kubernetes object may have 1.5 MB.
-const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// A file that cannot be read but has none of these words holds none of our objects.
-const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
+/// What it is called by mistake.
+const MISTAKEN_SETTINGS: &str = "opsy.yml";
 
 /// Reads commits one after another and remembers what did not change between them.
 pub struct Reader {
     extra: ExtraRules,
     parsed: HashMap<(String, String), Arc<File>>,
+    /// Files that held objects when they could be read last: such a file does not become another tool's.
+    held: BTreeSet<String>,
     /// The last settings that could be read: a broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
-}
-
-/// What a file holds, whatever the settings are.
-#[derive(Default)]
-struct File {
-    drafts: Vec<Draft>,
-    findings: Vec<Finding>,
 }
 
 impl Default for Reader {
@@ -41,28 +36,44 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// `extra` are rules of other modules, run on every document that keeps all others.
-    pub fn new(extra: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static) -> Self {
-        Self { extra: Box::new(extra), parsed: HashMap::new(), settings: None }
+    /// `errors` are rules of other modules, run on every document that keeps all others.
+    pub fn new(errors: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static) -> Self {
+        Self::with_notes(errors, |_| Vec::new())
+    }
+
+    /// The same, with what others note of documents without errors.
+    pub fn with_notes(
+        errors: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
+        notes: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
+    ) -> Self {
+        let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
+        Self { extra, parsed: HashMap::new(), held: BTreeSet::new(), settings: None }
     }
 
     /// Reads the files of one commit. The order of the files does not matter.
     pub fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
         let mut set = ObjectSet::default();
         let readable = self.settings(files, &mut set);
+        let neighbours = Neighbours::of(files);
         let mut used = HashMap::new();
         let mut sorted: Vec<_> =
-            files.iter().filter(|file| is_manifest(&file.path, set.settings.status_path())).collect();
+            files.iter().filter(|file| self.is_read(file, set.settings.status_path())).collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let file = self.file(source);
             used.insert((source.blob.clone(), source.path.clone()), Arc::clone(&file));
+            set.own_files.extend(file.is_ours.then(|| source.path.clone()));
+            if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
+                set.problems.push(problem(&source.path, &Finding::foreign(1, why)));
+                continue;
+            }
             set.problems.extend(file.findings.iter().map(|finding| problem(&source.path, finding)));
             let documents =
                 file.drafts.iter().map(|draft| draft.document(&source.path, set.settings.namespace()));
             set.documents.extend(documents);
         }
         self.parsed = used;
+        self.remember(files, &set);
         drop_duplicates(&mut set);
         if !readable {
             set.documents.clear();
@@ -73,10 +84,20 @@ impl Reader {
 
     /// Puts the settings; false when none that can be trusted are known.
     fn settings(&mut self, files: &[SourceFile], set: &mut ObjectSet) -> bool {
+        let mistaken = files.iter().find(|file| is_settings(&file.path) && file.path != SETTINGS_FILE);
+        if let Some(file) = mistaken {
+            let words = format!("settings are read from {SETTINGS_FILE} only: rename it");
+            set.problems.push(problem(&file.path, &Finding::error(1, words)));
+            set.own_files.push(file.path.clone());
+        }
+        set.own_files.push(SETTINGS_FILE.to_owned());
         let read = match files.iter().find(|file| file.path == SETTINGS_FILE) {
-            None => Some(RepoSettings::default()),
+            None => mistaken.is_none().then(RepoSettings::default),
             Some(file) => {
-                let (read, findings) = settings::read(&file.content, self.settings.as_ref());
+                let (read, findings) = match in_the_way(file) {
+                    Some(why) => (None, vec![Finding::error(1, why)]),
+                    None => settings::read(&file.content, self.settings.as_ref()),
+                };
                 set.problems.extend(findings.iter().map(|finding| problem(SETTINGS_FILE, finding)));
                 read
             }
@@ -86,52 +107,72 @@ impl Reader {
         self.settings.is_some()
     }
 
+    /// Is this to be read: a file that may hold objects, or what is in the place of one that did?
+    fn is_read(&self, file: &SourceFile, status_path: &str) -> bool {
+        let held = |folder: &str| self.held.iter().any(|path| is_below(path, folder));
+        is_manifest(&file.path, status_path)
+            || (matches!(file.form, Form::Unknown(_)) && !is_yaml(&file.path) && held(&file.path))
+    }
+
     fn file(&self, source: &SourceFile) -> Arc<File> {
         let key = (source.blob.clone(), source.path.clone());
-        self.parsed.get(&key).cloned().unwrap_or_else(|| Arc::new(parse(&source.content, &self.extra)))
+        self.parsed.get(&key).cloned().unwrap_or_else(|| Arc::new(file::parse(source, &self.extra)))
+    }
+
+    /// Why a file that mentions us is another tool's, if it is. One that held objects before is not: who broke
+    /// it must not lose them.
+    fn foreign(&self, path: &str, file: &File, neighbours: &Neighbours) -> Option<String> {
+        if let Some(kustomization) = neighbours.patched_by(path).filter(|_| file.is_ours) {
+            return Some(format!("is a patch of {kustomization}: ignored"));
+        }
+        let is_wrong = file.findings.iter().any(|finding| finding.severity == Severity::Error);
+        if !file.is_ours || !is_wrong || self.held.contains(path) {
+            return None;
+        }
+        if let Some(chart) = neighbours.chart(path) {
+            return Some(format!("is a template of the Helm chart {chart:?}: ignored"));
+        }
+        file.is_template.then(|| "is a template ({{ }}), not a manifest: ignored".to_owned())
+    }
+
+    /// Remembers which files hold objects, and held some as long as they are broken.
+    fn remember(&mut self, files: &[SourceFile], set: &ObjectSet) {
+        let is_broken = |path: &String| {
+            let in_its_place = |file: &&SourceFile| file.path == *path || is_below(path, &file.path);
+            files.iter().any(|file| in_its_place(&file))
+        };
+        self.held.retain(is_broken);
+        self.held.extend(set.documents.iter().map(|document| document.file.clone()));
+    }
+}
+
+/// Is this the settings file, or what was meant to be?
+pub fn is_settings(path: &str) -> bool {
+    [SETTINGS_FILE, MISTAKEN_SETTINGS].iter().any(|name| path.eq_ignore_ascii_case(name))
+}
+
+/// Why settings are not even looked into.
+fn in_the_way(file: &SourceFile) -> Option<String> {
+    match &file.form {
+        Form::Unfit(why) | Form::Unknown(why) => Some(why.clone()),
+        Form::File => {
+            is_pointer(&file.content).then(|| "is a Git LFS pointer: commit it without LFS".to_owned())
+        }
     }
 }
 
 /// Is this a file that may hold objects?
 fn is_manifest(path: &str, status_path: &str) -> bool {
-    let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
     let status = path.strip_prefix(status_path).is_some_and(|rest| rest.starts_with('/'));
-    yaml && !status && path != SETTINGS_FILE
+    is_yaml(path) && !status && !is_settings(path)
 }
 
-fn parse(content: &[u8], extra: &ExtraRules) -> File {
-    let text = match str::from_utf8(content) {
-        Ok(text) if text.len() <= MAX_FILE_BYTES => text,
-        Ok(text) => {
-            let words = format!("has more than {MAX_FILE_BYTES} bytes and is not read");
-            return File { drafts: Vec::new(), findings: vec![unreadable(text, 1, words)] };
-        }
-        Err(_) => {
-            let words = "is not UTF-8 text and is not read".to_owned();
-            let finding = unreadable(&String::from_utf8_lossy(content), 1, words);
-            return File { drafts: Vec::new(), findings: vec![finding] };
-        }
-    };
-    let stream = yaml::parse(text);
-    let mut file = File::default();
-    for (line, words) in stream.broken {
-        file.findings.push(unreadable(text, line, format!("is not valid YAML: {words}")));
-    }
-    for parsed in &stream.documents {
-        let contents = document::read(parsed, extra);
-        file.drafts.extend(contents.drafts);
-        file.findings.extend(contents.findings);
-    }
-    file
+fn is_yaml(path: &str) -> bool {
+    path.ends_with(".yaml") || path.ends_with(".yml")
 }
 
-/// An error where our objects may be lost; a note in a file that has nothing to do with us.
-fn unreadable(text: &str, line: usize, words: String) -> Finding {
-    if OUR_WORDS.iter().any(|word| text.contains(word)) {
-        Finding::error(line, words)
-    } else {
-        Finding::note(line, format!("{words}; it does not mention ami.opsy.dev: ignored"))
-    }
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn problem(file: &str, finding: &Finding) -> Problem {

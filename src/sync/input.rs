@@ -1,7 +1,11 @@
 //! The files of a commit that syncing reads: manifests, and the status files Opsy wrote itself.
 
-use crate::git::{Blob, EntryKind, GitError, Handle, Listing};
-use crate::manifest::{Problem, Severity, SourceFile};
+use std::collections::HashMap;
+
+use crate::git::templates::links::follow;
+use crate::git::tree::{is_within, join};
+use crate::git::{Blob, Entry, EntryKind, GitError, Handle, Listing};
+use crate::manifest::{Form, Problem, REMEDY, Severity, SourceFile};
 use crate::settings::RepoSettings;
 
 /// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
@@ -15,26 +19,118 @@ pub(super) enum Origin {
     Clone,
 }
 
-/// All YAML files below the path that is read. Links are never followed.
+/// All files below the path that is read which may hold manifests, and what is wrong with others.
 pub(super) async fn sources(
     git: &Handle,
     listing: &Listing,
 ) -> Result<(Vec<SourceFile>, Vec<Problem>), GitError> {
-    let path = &git.options().path;
-    let (files, links): (Vec<_>, Vec<_>) = listing
-        .under(path)
-        .map(|(file, entry)| (below(file, path), entry))
-        .filter(|(file, _)| file.ends_with(".yaml") || file.ends_with(".yml"))
-        .partition(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
-    let linked = |file: &str| problem(file, Severity::Note, "is a link and is not followed".to_owned());
-    let mut problems: Vec<_> = links.iter().map(|(file, _)| linked(file)).collect();
-    let files = files.into_iter().map(|(file, entry)| (file.to_owned(), entry.id.clone())).collect();
-    let (small, large) = by_size(git, files).await?;
+    let picked = pick(listing, &git.options().path);
+    let mut problems = ignore_problems(listing);
+    let with_content = picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
+    let named = with_content.map(|picked| (picked.path.clone(), picked.id.clone())).collect();
+    let (small, large) = by_size(git, named).await?;
     for (file, size) in large {
-        problems.push(problem(&file, Severity::Error, format!("has {size} bytes and is not read")));
+        problems.push(problem(&file, Severity::Error, format!("has {size} bytes and is not read; {REMEDY}")));
     }
-    let source = |blob: Blob| SourceFile { path: blob.path, blob: blob.id, content: blob.content };
-    Ok((git.read(small).await?.into_iter().map(source).collect(), problems))
+    let mut blobs: HashMap<String, Blob> =
+        git.read(small).await?.into_iter().map(|blob| (blob.path.clone(), blob)).collect();
+    let mut sources = Vec::new();
+    for Picked { path, id, form } in picked {
+        let content = blobs.remove(&path).map(|blob| blob.content);
+        if let Some(content) = content.or_else(|| matches!(form, Form::Unknown(_)).then(Vec::new)) {
+            sources.push(SourceFile { path, blob: id, content, form });
+        }
+    }
+    Ok((sources, problems))
+}
+
+/// A path that may hold manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Relative to the path that is read.
+    pub path: String,
+    /// Object id of the content, in hex.
+    pub id: String,
+    pub form: Form,
+}
+
+/// What is to be read below a path of the repository. Pure; `opsy validate` asks the same.
+///
+/// Nothing is read through a link. But what a link hides is looked into, and so is a file whose name is odd: a
+/// manifest that turned into one is an error, not an absence.
+pub fn pick(listing: &Listing, path: &str) -> Vec<Picked> {
+    let mut all = Vec::new();
+    for (file, entry) in listing.under(path) {
+        let picked = |form: Form| Picked { path: below(file, path).to_owned(), id: entry.id.clone(), form };
+        match &entry.kind {
+            EntryKind::Link(target) => all.extend(linked(listing, path, file, target)),
+            EntryKind::Submodule => {
+                all.push(picked(Form::Unknown("is a submodule: manifests in it are not read".to_owned())));
+            }
+            _ if !is_read(below(file, path)) => {}
+            EntryKind::File { .. } => all.push(picked(Form::File)),
+            EntryKind::Misnamed => {
+                all.push(picked(Form::Unfit("has a name that is not UTF-8: rename it".to_owned())));
+            }
+            EntryKind::Pointer => {
+                let why = "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
+                all.push(picked(Form::Unknown(why.to_owned())));
+            }
+        }
+    }
+    all
+}
+
+/// What a link hides: the file it leads to, or the manifests of a folder that is not read itself.
+fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked> {
+    let name = below(link, path);
+    let unfit = |to: &str| {
+        Form::Unfit(format!("is a link to {to}, and links are not followed: commit the file itself"))
+    };
+    let real = match follow(listing, link) {
+        Ok(real) => real,
+        Err(_) => String::new(),
+    };
+    if let Some(entry) = listing.get(&real).filter(|entry| matches!(entry.kind, EntryKind::File { .. })) {
+        let is_read_itself = is_within_path(&real, path) && is_read(below(&real, path));
+        let is_hidden = is_read(name) && !is_read_itself;
+        let picked = || Picked { path: name.to_owned(), id: entry.id.clone(), form: unfit(&real) };
+        return is_hidden.then(picked).into_iter().collect();
+    }
+    if real.is_empty() || !listing.has_folder(&real) {
+        let why = format!("is a link to {target:?}, which is not in the repository");
+        return vec![Picked { path: name.to_owned(), id: String::new(), form: Form::Unknown(why) }];
+    }
+    if is_within_path(&real, path) {
+        return Vec::new();
+    }
+    let hidden = listing.under(&real).filter(|(file, _)| is_read(file));
+    let files = hidden.filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let picked = |(file, entry): (&str, &Entry)| Picked {
+        path: join(name, below(file, &real)),
+        id: entry.id.clone(),
+        form: unfit(file),
+    };
+    files.map(picked).collect()
+}
+
+fn is_within_path(file: &str, path: &str) -> bool {
+    path.is_empty() || is_within(file, path)
+}
+
+/// YAML, and what kustomize calls its own file.
+fn is_read(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.ends_with(".yaml") || name.ends_with(".yml") || name == "Kustomization"
+}
+
+/// Lines of ignore files that mean nothing.
+pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
+    let found = |(file, line, message): &(String, usize, String)| Problem {
+        line: Some(*line),
+        ..problem(file, Severity::Note, message.clone())
+    };
+    listing.broken_ignores.iter().map(found).collect()
 }
 
 /// The status files: beside the manifests, or on the branch they are published to.
@@ -60,7 +156,7 @@ pub(super) async fn status_files(
     let files = elsewhere
         .as_deref()
         .unwrap_or(listing)
-        .under(folder)
+        .all_under(folder)
         .filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }))
         .map(|(file, entry)| (below(file, folder).to_owned(), entry.id.clone()))
         .collect();
@@ -89,3 +185,6 @@ fn below<'a>(path: &'a str, folder: &str) -> &'a str {
 fn problem(file: &str, severity: Severity, message: String) -> Problem {
     Problem { file: file.to_owned(), line: None, message, severity }
 }
+
+#[cfg(test)]
+mod tests;

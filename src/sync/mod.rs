@@ -8,7 +8,7 @@
 //! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
 //! good commit; after a restart while the remote is away, that is the one the clone has.
 
-mod input;
+pub mod input;
 pub mod prune;
 mod watch;
 
@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::api::{Class, CommitId};
+use crate::git::templates::choice::Own;
 use crate::git::templates::{At, Templates};
+use crate::git::tree::join;
 use crate::git::{GitError, Handle, Listing, Tip, backoff};
-use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile};
+use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
 
 use input::Origin;
 
@@ -206,9 +208,12 @@ impl Sync {
         set.problems.sort();
         if set.without_settings {
             // Owner, accounts and paths would be guessed: work goes on by the last good commit, or not at all.
-            let words = set.problems.iter().find(|problem| problem.file == SETTINGS_FILE);
-            let why = words.map_or_else(|| "cannot be read".to_owned(), |problem| problem.message.clone());
-            return Err(GitError::Path { path: SETTINGS_FILE.to_owned(), why });
+            let words = set.problems.iter().find(|problem| is_settings(&problem.file));
+            let (path, why) = words.map_or_else(
+                || (SETTINGS_FILE.to_owned(), "cannot be read".to_owned()),
+                |problem| (problem.file.clone(), problem.message.clone()),
+            );
+            return Err(GitError::Path { path, why });
         }
         let status = self.status_folder(&set);
         if status.is_empty() {
@@ -220,7 +225,9 @@ impl Sync {
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
         // Templates first: whoever is woken by the new commit finds its templates.
-        self.at.send_replace(Some(At { commit: commit.clone(), status }));
+        let path = &self.git.options().path;
+        let files = synced.set.own_files.iter().map(|file| join(path, file)).collect();
+        self.at.send_replace(Some(At { commit: commit.clone(), own: Own { status, files } }));
         self.synced.send_replace(Some(Arc::clone(&synced)));
         Ok(synced)
     }

@@ -82,7 +82,7 @@ fn wrong_documents_name_their_line() {
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata: [\n",
-            "a.yaml:3: is not valid YAML: unclosed bracket '['",
+            "a.yaml:3: is not valid YAML: unclosed bracket '['; if it is not meant for Opsy, list it in .opsyignore",
         ),
     ] {
         expect(text, &[message]);
@@ -98,7 +98,7 @@ fn what_kubectl_exports_is_read() {
         [
             "note a.yaml:16: status: is Opsy's to write and ignored here",
             "note a.yaml:8: metadata.uid, metadata.resourceVersion: set by the server and ignored here",
-            "note a.yaml:17: Secret is not ours: ignored",
+            "foreign a.yaml:17: Secret is not ours: ignored",
         ]
     );
     assert_eq!(set.documents[0].line, 4);

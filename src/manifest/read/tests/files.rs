@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::file::MAX_FILE_BYTES;
 
 #[test]
 fn neighbours_of_a_broken_object_are_kept() {
@@ -39,7 +40,7 @@ fn of_an_object_that_is_there_twice_neither_is_taken() {
 }
 
 #[test]
-fn files_of_others_are_ignored_with_a_note() {
+fn files_of_others_are_ignored() {
     let set = read(&[
         ("comment.yaml", "# nothing\n"),
         ("config.yaml", "apiVersion: v1\nkind: ConfigMap\na: 1\na: 2\n"),
@@ -51,9 +52,9 @@ fn files_of_others_are_ignored_with_a_note() {
     assert_eq!(
         lines(&set),
         [
-            "note config.yaml:1: ConfigMap is not ours: ignored",
-            "note packer/x/cloud-init.yml:1: has no apiVersion and kind, so it is no object: ignored",
-            "note packer/x/template.yaml:1: is not valid YAML: unclosed bracket '['; it does not mention ami.opsy.dev: ignored",
+            "foreign config.yaml:1: ConfigMap is not ours: ignored",
+            "foreign packer/x/cloud-init.yml:1: has no apiVersion and kind, so it is no object: ignored",
+            "foreign packer/x/template.yaml:1: is not valid YAML: unclosed bracket '['; it does not mention ami.opsy.dev: ignored",
         ]
     );
     assert!(set.complete());
@@ -67,10 +68,129 @@ fn unreadable_files_of_ours_are_errors() {
     assert_eq!(
         lines(&set),
         [
-            "large.yaml:1: has more than 1048576 bytes and is not read",
-            "latin.yaml:1: is not UTF-8 text and is not read"
+            "large.yaml:1: has more than 1048576 bytes and is not read; if it is not meant for Opsy, list it in .opsyignore",
+            "latin.yaml:1: is not UTF-8 text: save it as UTF-8; if it is not meant for Opsy, list it in .opsyignore"
         ]
     );
+}
+
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 812\n";
+
+/// The message of a file that makes the set incomplete.
+fn error_of(file: SourceFile) -> String {
+    let path = file.path.clone();
+    let set = Reader::default().read(&[file]);
+    assert!(!set.complete() && set.documents.is_empty(), "{path}: {:?}", lines(&set));
+    set.problems[0].message.clone()
+}
+
+#[test]
+fn what_a_manifest_turned_into_is_an_error() {
+    let utf16 =
+        |text: &str, order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<_>>();
+    for (name, content) in [
+        ("little", utf16(&format!("\u{feff}{REFRESHER}"), u16::to_le_bytes)),
+        ("big", utf16(&format!("\u{feff}{REFRESHER}"), u16::to_be_bytes)),
+        ("no mark", utf16(REFRESHER, u16::to_le_bytes)),
+    ] {
+        let words = error_of(SourceFile { content, ..source("a.yaml", "") });
+        assert!(words.contains("save it as UTF-8"), "{name}: {words}");
+    }
+    assert!(error_of(source("a.yaml", POINTER)).contains("Git LFS pointer"));
+    let unfit =
+        |content: &str| SourceFile { form: Form::Unfit("is a link".to_owned()), ..source("a.yaml", content) };
+    assert!(error_of(unfit(REFRESHER)).contains("is a link"));
+    assert!(Reader::default().read(&[unfit("packages: [vim]")]).complete(), "it hides nothing of ours");
+    let unknown = SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("a.yaml", "") };
+    assert!(error_of(unknown).contains("is a submodule"));
+    let foreign = SourceFile { content: utf16("packages: [vim]", u16::to_le_bytes), ..source("b.yaml", "") };
+    assert!(Reader::default().read(&[foreign]).complete());
+    let marked = Reader::default().read(&[source("a.yaml", &format!("\u{feff}{REFRESHER}"))]);
+    assert_eq!(
+        (lines(&marked), marked.documents.len()),
+        (Vec::new(), 1),
+        "a mark of UTF-8 is none of its text"
+    );
+}
+
+#[test]
+fn a_folder_of_manifests_that_turned_into_a_submodule_is_an_error() {
+    let submodule =
+        || SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("builders", "") };
+    assert!(Reader::default().read(&[submodule()]).complete(), "it never held any");
+    let mut reader = Reader::default();
+    assert!(reader.read(&[source("builders/a.yaml", REFRESHER)]).complete());
+    for _ in 0..2 {
+        assert_eq!(
+            lines(&reader.read(&[submodule()])),
+            ["builders:1: is a submodule; if it is not meant for Opsy, list it in .opsyignore"]
+        );
+    }
+    assert!(reader.read(&[]).complete(), "what is deleted is deleted");
+    assert!(reader.read(&[submodule()]).complete());
+}
+
+const CHART_TEMPLATE: &str = "{{- range .Values.images }}\n---\napiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: {{ .name }}\n{{- end }}\n";
+
+#[test]
+fn templates_and_patches_of_other_tools_leave_the_set_complete() {
+    let patch = format!("{BUILDER}  region: us-west-2\n");
+    let quoted = BUILDER.replace("name: node", "name: \"{{ .Values.name }}\"") + "  region: us-east-1\n";
+    let in_name = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: {{ cookiecutter.name }}\nspec: {}\n";
+    let set = read(&[
+        ("builders/node.yaml", &format!("{BUILDER}  region: us-east-1\n")),
+        ("charts/images/Chart.yaml", "apiVersion: v2\nname: images\n"),
+        ("charts/images/templates/deep/quoted.yaml", &quoted),
+        ("charts/images/templates/pb.yaml", CHART_TEMPLATE),
+        ("overlays/prod/kustomization.yaml", "resources: [../../builders]\npatches: [{path: patch.yaml}]\n"),
+        ("overlays/prod/patch.yaml", &patch),
+        ("scaffold/pb.yaml", in_name),
+    ]);
+    assert!(set.complete(), "{:?}", lines(&set));
+    let names: Vec<_> = set.documents.iter().map(|document| document.file.as_str()).collect();
+    assert_eq!(names, ["builders/node.yaml"], "a patch is no second object of that name");
+    let said = lines(&set);
+    for part in [
+        "pb.yaml:1: is a template of the Helm chart \"charts/images\"",
+        "patch.yaml:1: is a patch of overlays/prod/kustomization.yaml",
+    ] {
+        assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");
+    }
+}
+
+#[test]
+fn a_resource_of_a_kustomization_is_a_manifest() {
+    let set = read(&[
+        ("builders/kustomization.yaml", "resources: [demo.yaml]\npatches: [{path: demo.yaml}]\n"),
+        ("builders/demo.yaml", REFRESHER),
+    ]);
+    assert_eq!((set.complete(), set.documents.len()), (true, 1));
+}
+
+#[test]
+fn a_manifest_does_not_become_another_tools_template() {
+    let mut reader = Reader::default();
+    assert!(reader.read(&[source("a.yaml", REFRESHER)]).complete());
+    let templated = source("a.yaml", &REFRESHER.replace("name: demo", "name: {{ .name }}"));
+    for _ in 0..2 {
+        assert!(!reader.read(std::slice::from_ref(&templated)).complete(), "its object would be pruned");
+    }
+    assert!(Reader::default().read(&[templated]).complete());
+    let in_a_value = format!("{BUILDER}  region: {{{{ .Values.region }}}}\n");
+    assert!(!read(&[("a.yaml", &in_a_value)]).complete(), "a manifest may be wrong in a value");
+}
+
+#[test]
+fn files_of_ours_are_listed_for_the_builds_that_do_not_go_by_them() {
+    let mut broken = BUILDER.to_owned();
+    broken.push_str("  regoin: us-east-1\n");
+    let set = read(&[
+        ("a.yaml", REFRESHER),
+        ("b.yaml", &broken),
+        ("c.yaml", "packages: [vim]\n"),
+        ("opsy.yaml", ""),
+    ]);
+    assert_eq!(set.own_files, ["opsy.yaml", "a.yaml", "b.yaml"]);
 }
 
 #[test]

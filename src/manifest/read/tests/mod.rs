@@ -17,7 +17,7 @@ const REFRESHER: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\n
 
 fn source(path: &str, content: &str) -> SourceFile {
     let blob = crate::api::ids::digest(&[content]);
-    SourceFile { path: path.to_owned(), blob, content: content.as_bytes().to_vec() }
+    SourceFile { path: path.to_owned(), blob, content: content.as_bytes().to_vec(), form: Form::File }
 }
 
 fn read(files: &[(&str, &str)]) -> ObjectSet {
@@ -29,6 +29,7 @@ fn lines(set: &ObjectSet) -> Vec<String> {
     let said = |problem: &Problem| match problem.severity {
         Severity::Error => problem.to_string(),
         Severity::Note => format!("note {problem}"),
+        Severity::Foreign => format!("foreign {problem}"),
     };
     set.problems.iter().map(said).collect()
 }

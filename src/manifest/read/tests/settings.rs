@@ -86,3 +86,29 @@ fn whoever_is_told_stands_in_nobodys_way() {
     assert!(set.settings.notifier.is_some() && set.settings.digest.is_some(), "{:?}", set.settings);
     assert_eq!(set.problems.len(), 2, "{:?}", set.problems);
 }
+
+#[test]
+fn settings_by_another_name_are_never_left_out() {
+    for name in ["opsy.yml", "Opsy.yaml", "OPSY.YML"] {
+        let set = read(&[(name, "agentID: team-a\n"), ("a.yaml", REFRESHER)]);
+        assert!(
+            set.without_settings && set.documents.is_empty(),
+            "{name}: whose objects these are is not known"
+        );
+        assert_eq!(lines(&set), [format!("{name}:1: settings are read from opsy.yaml only: rename it")]);
+    }
+    let both = read(&[("opsy.yml", "agentID: team-b\n"), ("opsy.yaml", "agentID: team-a\n")]);
+    assert_eq!((both.complete(), both.settings.agent_id.as_deref()), (false, Some("team-a")));
+    assert!(read(&[("examples/opsy.yml", "agentID: team-a\n")]).complete(), "it is no settings file");
+}
+
+#[test]
+fn settings_that_turned_into_something_else_are_not_left_out() {
+    let form = Form::Unfit("is a link".to_owned());
+    let link = SourceFile { form, ..source("opsy.yaml", "agentID: team-a\n") };
+    let pointer = source("opsy.yaml", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n");
+    for file in [link, pointer] {
+        let set = Reader::default().read(&[file]);
+        assert!(set.without_settings && !set.complete(), "{:?}", lines(&set));
+    }
+}

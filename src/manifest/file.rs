@@ -1,0 +1,105 @@
+//! One file of a commit → the drafts of our objects in it, and everything that is to be said of it. Pure.
+//!
+//! A file that mentions us and cannot be read is an error: what it holds is not known, so nothing may be
+//! pruned. A file that does not mention us is another tool's.
+
+use crate::api::files::is_pointer;
+
+use super::check::Finding;
+use super::document::{self, Draft};
+use super::{ExtraRules, Form, SourceFile, yaml};
+
+/// Larger than any manifest; a Kubernetes object may have 1.5 MB.
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// A file that cannot be read but has none of these words holds none of our objects.
+const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
+/// What helps where a file is none of ours.
+pub const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
+/// Fields that hold a template's action in no manifest of ours.
+const IDENTITY: [&str; 4] = ["apiVersion:", "kind:", "name:", "namespace:"];
+
+/// What a file holds, whatever the settings and its neighbours are.
+#[derive(Default)]
+pub struct File {
+    /// It mentions our API group or kinds.
+    pub is_ours: bool,
+    /// It has lines of a template language where no manifest has any.
+    pub is_template: bool,
+    pub drafts: Vec<Draft>,
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a file.
+pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
+    let text = without_nuls(&source.content);
+    let mut file = File {
+        is_ours: OUR_WORDS.iter().any(|word| text.contains(word)),
+        is_template: text.lines().any(is_template_line),
+        ..File::default()
+    };
+    if let Some(why) = unreadable(source, &text, file.is_ours) {
+        file.findings.push(why);
+        return file;
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let stream = yaml::parse(text);
+    for (line, words) in stream.broken {
+        file.findings.push(broken(file.is_ours, line, &format!("is not valid YAML: {words}")));
+    }
+    for parsed in &stream.documents {
+        let contents = document::read(parsed, extra);
+        file.drafts.extend(contents.drafts);
+        file.findings.extend(contents.findings);
+    }
+    file
+}
+
+/// Why a file is not even looked into.
+fn unreadable(source: &SourceFile, text: &str, is_ours: bool) -> Option<Finding> {
+    let content = &source.content;
+    let why = match &source.form {
+        Form::Unknown(why) => return Some(Finding::error(1, format!("{why}; {REMEDY}"))),
+        Form::Unfit(why) => why.clone(),
+        Form::File if is_pointer(content) => {
+            let words =
+                "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
+            return Some(Finding::error(1, format!("{words}; {REMEDY}")));
+        }
+        Form::File
+            if content.contains(&0)
+                || content.starts_with(b"\xff\xfe")
+                || content.starts_with(b"\xfe\xff") =>
+        {
+            "is UTF-16 or has zero bytes: save it as UTF-8".to_owned()
+        }
+        Form::File if str::from_utf8(content).is_err() => "is not UTF-8 text: save it as UTF-8".to_owned(),
+        Form::File if text.len() > MAX_FILE_BYTES => {
+            format!("has more than {MAX_FILE_BYTES} bytes and is not read")
+        }
+        Form::File => return None,
+    };
+    Some(broken(is_ours, 1, &why))
+}
+
+/// An error where our objects may be lost; else the file is another tool's.
+fn broken(is_ours: bool, line: usize, why: &str) -> Finding {
+    if is_ours {
+        Finding::error(line, format!("{why}; {REMEDY}"))
+    } else {
+        Finding::foreign(line, format!("{why}; it does not mention ami.opsy.dev: ignored"))
+    }
+}
+
+/// The text, without the zero bytes by which UTF-16 and UTF-32 separate letters.
+fn without_nuls(content: &[u8]) -> String {
+    let text = String::from_utf8_lossy(content);
+    if text.contains('\0') { text.replace('\0', "") } else { text.into_owned() }
+}
+
+/// Does a line begin with a template's action, or name an object by one?
+fn is_template_line(line: &str) -> bool {
+    let line = line.trim_start();
+    let value = IDENTITY.iter().find_map(|field| line.strip_prefix(field)).unwrap_or(line);
+    let value = value.trim_start().trim_start_matches(['"', '\'']);
+    value.starts_with("{{") || value.starts_with("{%")
+}

@@ -1,0 +1,81 @@
+//! What the files around a file say of it: templates of a Helm chart and patches of a kustomization mention
+//! our kinds and are no manifests. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::SourceFile;
+use super::yaml::{self, Node, Value};
+
+/// What makes a folder a Helm chart; its templates are below `templates/`.
+const CHART: &str = "Chart.yaml";
+/// What kustomize reads in a folder.
+const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+
+/// The charts and kustomizations among the files of a commit.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    charts: BTreeSet<String>,
+    /// Patch files, with the kustomization that names each.
+    patches: BTreeMap<String, String>,
+}
+
+impl Neighbours {
+    pub fn of(files: &[SourceFile]) -> Self {
+        let mut all = Self::default();
+        let mut resources = BTreeSet::new();
+        for file in files {
+            let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+            if name == CHART {
+                all.charts.insert(folder.to_owned());
+            } else if KUSTOMIZATIONS.contains(&name) {
+                all.read(file, folder, &mut resources);
+            }
+        }
+        all.patches.retain(|path, _| !resources.contains(path));
+        all
+    }
+
+    fn read(&mut self, file: &SourceFile, folder: &str, resources: &mut BTreeSet<String>) {
+        let Ok(text) = str::from_utf8(&file.content) else { return };
+        for parsed in yaml::parse(text).documents {
+            let named = |field: &str| paths(parsed.root.get(field), folder);
+            for field in ["patches", "patchesStrategicMerge", "patchesJson6902"] {
+                self.patches.extend(named(field).into_iter().map(|path| (path, file.path.clone())));
+            }
+            resources.extend(named("resources"));
+        }
+    }
+
+    /// The chart that a file is a template of.
+    pub fn chart(&self, path: &str) -> Option<&str> {
+        let is_template = |chart: &&String| {
+            let below = if chart.is_empty() { Some(path) } else { path.strip_prefix(chart.as_str()) };
+            below.is_some_and(|below| below.trim_start_matches('/').starts_with("templates/"))
+        };
+        self.charts.iter().find(is_template).map(String::as_str)
+    }
+
+    /// The kustomization that a file is a patch of.
+    pub fn patched_by(&self, path: &str) -> Option<&str> {
+        self.patches.get(path).map(String::as_str)
+    }
+}
+
+/// Files that a list names, from the root: by themselves, or as the `path` of an entry.
+fn paths(list: Option<&Node>, folder: &str) -> Vec<String> {
+    let Some(Value::List(items)) = list.map(|list| &list.value) else { return Vec::new() };
+    let text = |item: &Node| item.text().or(item.get("path").and_then(Node::text)).map(str::to_owned);
+    items.iter().filter_map(text).filter_map(|path| from_root(folder, &path)).collect()
+}
+
+fn from_root(folder: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}

@@ -1,0 +1,90 @@
+//! Which paths of a commit may hold manifests, and in which form.
+
+use super::*;
+use crate::git::Listing;
+
+fn listing(files: &[(&str, EntryKind)]) -> Listing {
+    let entry = |(path, kind): &(&str, EntryKind)| {
+        ((*path).to_owned(), Entry { id: format!("id of {path}"), kind: kind.clone() })
+    };
+    files.iter().map(entry).collect()
+}
+
+const FILE: EntryKind = EntryKind::File { executable: false };
+
+fn link(target: &str) -> EntryKind {
+    EntryKind::Link(target.to_owned())
+}
+
+/// Path, id and the first words of the form.
+fn picked(files: &[(&str, EntryKind)], path: &str) -> Vec<(String, String, String)> {
+    let words = |form: &Form| match form {
+        Form::File => "file".to_owned(),
+        Form::Unfit(why) => format!("unfit {why}"),
+        Form::Unknown(why) => format!("unknown {why}"),
+    };
+    let short = |text: String| text.split([',', ':']).next().unwrap_or_default().to_owned();
+    pick(&listing(files), path).into_iter().map(|p| (p.path, p.id, short(words(&p.form)))).collect()
+}
+
+fn found(path: &str, id: &str, form: &str) -> (String, String, String) {
+    (path.to_owned(), id.to_owned(), form.to_owned())
+}
+
+#[test]
+fn yaml_below_the_path_is_read() {
+    let files = [("fleet/a.yaml", FILE), ("fleet/b.yml", FILE), ("fleet/c.txt", FILE), ("d.yaml", FILE)];
+    assert_eq!(
+        picked(&files, "fleet"),
+        [found("a.yaml", "id of fleet/a.yaml", "file"), found("b.yml", "id of fleet/b.yml", "file")]
+    );
+}
+
+#[test]
+fn what_a_link_hides_is_looked_into() {
+    let files = [
+        ("builders/again.yaml", link("node.yaml")),
+        ("builders/away.yaml", link("/etc/node.yaml")),
+        ("builders/gone.yaml", link("none")),
+        ("builders/node.yaml", FILE),
+        ("builders/real.yaml", link("../shared/real.tmpl")),
+        ("docs/latest", link("/usr/share/doc")),
+        ("shared/real.tmpl", FILE),
+    ];
+    assert_eq!(
+        picked(&files, ""),
+        [
+            found("builders/away.yaml", "", "unknown is a link to \"/etc/node.yaml\""),
+            found("builders/gone.yaml", "", "unknown is a link to \"none\""),
+            found("builders/node.yaml", "id of builders/node.yaml", "file"),
+            found("builders/real.yaml", "id of shared/real.tmpl", "unfit is a link to shared/real.tmpl"),
+            found("docs/latest", "", "unknown is a link to \"/usr/share/doc\""),
+        ]
+    );
+    let folder = [("fleet/builders", link("../shared")), ("shared/a.yaml", FILE), ("shared/b.sh", FILE)];
+    assert_eq!(
+        picked(&folder, "fleet"),
+        [found("builders/a.yaml", "id of shared/a.yaml", "unfit is a link to shared/a.yaml")]
+    );
+    assert_eq!(picked(&folder, "").len(), 1, "it is read where it is");
+}
+
+#[test]
+fn other_forms_are_named() {
+    let files = [
+        ("a\\xff.yaml", EntryKind::Misnamed),
+        ("b.yaml", EntryKind::Pointer),
+        ("c\\xff.sh", EntryKind::Misnamed),
+        ("plugins/x", EntryKind::Submodule),
+    ];
+    let forms: Vec<_> =
+        picked(&files, "").into_iter().map(|(path, _, form)| format!("{path} {form}")).collect();
+    assert_eq!(
+        forms,
+        [
+            "a\\xff.yaml unfit has a name that is not UTF-8",
+            "b.yaml unknown is a Git LFS pointer",
+            "plugins/x unknown is a submodule"
+        ]
+    );
+}
