@@ -137,11 +137,20 @@ class Application:
             raise _unsupported(call)
         if started["status"] == 404 and not body:
             raise _unsupported(call)
+        if started["status"] >= 400:
+            headers, body = wire.with_request_id(headers, body, str(uuid.uuid4()))
         return Reply(started["status"], headers, body)
 
     def _error(self, call: Call, error: AwsError, note: dict) -> Reply:
+        request_id = str(uuid.uuid4())
+        error.message = error.message.replace("{request_id}", request_id)
+        settings = world.account(call.account).settings
+        if call.service == "eks" and settings.request_ids_in_messages and error.status < 500:
+            error.message += (
+                f" (Service: Eks, Status Code: {error.status}, Request ID: {request_id})"
+            )
         note["error"] = f"{error.code}: {error.message}"
-        status, headers, body = wire.encode_error(call.protocol, error, str(uuid.uuid4()))
+        status, headers, body = wire.encode_error(call.protocol, error, request_id)
         return Reply(status, headers, body)
 
 

@@ -176,9 +176,13 @@ def _group(account: str, region: str, asked: dict):
 
 
 def change_group(app, asked: dict) -> dict:
-    """`status`, and for DEGRADED an optional `issue` and `message`."""
+    """`tags` and `made_by`; `status`, and for DEGRADED an optional `issue` and `message`."""
     account, region = _where(asked)
-    _, group = _group(account, region, asked)
+    cluster, group = _group(account, region, asked)
+    group.tags |= seed.made_by(cluster, group.nodegroup_name, asked.get("made_by"))
+    group.tags |= asked.get("tags", {})
+    if "status" not in asked and ("tags" in asked or "made_by" in asked):
+        return {"name": group.nodegroup_name, "tags": group.tags}
     group.status = asked["status"]
     group.health = {"issues": []}
     if group.status == "DEGRADED":

@@ -71,7 +71,7 @@ def _size_of(ami: Ami, snapshot_id: str) -> int | None:
 
 
 def patch() -> None:
-    Ami.platform_details = "Linux/UNIX"
+    Ami.platform_details, Ami.imds_support = "Linux/UNIX", None
     Ami.block_device_mappings = property(device_mappings)
     Ami.usage_operation = property(
         lambda self: "RunInstances:0002" if self.platform == "windows" else "RunInstances"

@@ -2,9 +2,16 @@
 
 from .ec2_copies import CopyOperations
 from .ec2_instances import InstanceOperations
+from .ec2_network import NetworkOperations
 from .ec2_snapshots import SnapshotOperations
 from .ec2_templates import TemplateOperations
 
 
-class BedEC2(CopyOperations, InstanceOperations, SnapshotOperations, TemplateOperations):
+class BedEC2(
+    CopyOperations,
+    InstanceOperations,
+    NetworkOperations,
+    SnapshotOperations,
+    TemplateOperations,
+):
     """moto's EC2 with our corrections in front."""

@@ -71,6 +71,7 @@ class CopyOperations(ImageOperations):
             snapshot_description=f"Copied for DestinationAmi from SourceAmi {source.id} of {region}",
         )
         ami.platform_details = source.platform_details
+        ami.imds_support = source.imds_support
         ami.source_image_id, ami.source_image_region = source.id, region
         sizes = [(name, size) for name, _, size in data_devices(source)]
         mapped = [{"DeviceName": name, "Ebs": {"VolumeSize": size}} for name, size in sizes]

@@ -82,7 +82,7 @@ class ImageOperations(EC2Response):
         now = world.account(self.current_account).clock.now()
         ids = self._get_param("ImageIds", [])
         images = self._by_id(ids) if ids else list(self.ec2_backend.amis.values())
-        images = [i for i in images if visible("images", i.id)]
+        images = [i for i in images if visible("images", i.id) and self._allowed(i)]
         owners = [self.current_account if o == "self" else o for o in self._get_param("Owners", [])]
         if owners:
             images = [i for i in images if i.owner_id in owners or i.owner_alias in owners]
@@ -95,6 +95,20 @@ class ImageOperations(EC2Response):
             own = self.current_account
             images = [i for i in images if i.owner_id == own or not is_deprecated(i, now)]
         return images
+
+    def _allowed(self, ami: Ami) -> bool:
+        """By the account's Allowed AMIs setting; its own images always are."""
+        providers = world.account(self.current_account).settings.allowed_image_providers
+        return not providers or bool(
+            {ami.owner_id, ami.owner_alias} & {self.current_account, *providers}
+        )
+
+    def get_allowed_images_settings(self):
+        providers = world.account(self.current_account).settings.allowed_image_providers
+        result = {"State": "enabled" if providers else "disabled", "ManagedBy": "account"}
+        if providers:
+            result["ImageCriteria"] = [{"ImageProviders": providers}]
+        return ActionResult(result)
 
     def _by_id(self, ids: list[str]) -> list[Ami]:
         malformed = [i for i in ids if not i.startswith("ami-")]
@@ -156,6 +170,7 @@ class ImageOperations(EC2Response):
         if source is not None:
             ami.root_device_name = source.root_device_name
             ami.platform_details = source.platform_details
+            ami.imds_support = source.imds_support
         launched = instance.block_device_mapping.get(ami.root_device_name)
         sizes = [launched.size if launched else 0, root_size(source) if source else 0]
         furnish(ami, max(sizes), self._get_param("BlockDeviceMappings", []))
@@ -241,6 +256,16 @@ class ImageOperations(EC2Response):
         if own and not shared:
             self.ec2_backend.delete_snapshot(snapshot_id)
         return {"SnapshotId": snapshot_id, "ReturnCode": "success" if own and not shared else "skipped"}
+
+    def modify_image_attribute(self):
+        ami = self._own_image(self._get_param("ImageId"))
+        imds = self._get_param("ImdsSupport") or {}
+        value = imds.get("Value")
+        if value:
+            if value != "v2.0":
+                raise AwsError("InvalidParameterValue", f"'{value}' is not a valid imdsSupport")
+            ami.imds_support = value
+        return super().modify_image_attribute()
 
     def enable_image_deprecation(self):
         ami = self._own_image(self._get_param("ImageId"))

@@ -8,6 +8,7 @@ from moto.ec2.responses import EC2Response
 
 from . import launch_rules
 from .ec2_images import not_found, unavailable
+from .ec2_network import check_subnet
 from .staleness import visible
 from .wire import AwsError
 from .world import world
@@ -40,11 +41,20 @@ class InstanceOperations(EC2Response):
                 raise unavailable(image_id) if gone else not_found([image_id])
             if ami.state != "available":
                 raise unavailable(image_id)
-        if world.account(self.current_account).settings.launch_checks:
-            instance_type = self._get_param("InstanceType")
-            launch_rules.check(self.ec2_backend, world.call.params, [instance_type or "m1.small"])
+        asked, settings = self._launch_data(), world.account(self.current_account).settings
+        if settings.imds_required:
+            launch_rules.check_imds(self.ec2_backend, asked)
+        if settings.launch_checks:
+            launch_rules.check(self.ec2_backend, asked, [asked.get("InstanceType") or "m1.small"])
+        check_subnet(self.current_account, asked)
         if key_name and key_name not in self.ec2_backend.key_pairs:
             raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
+
+    def _launch_data(self) -> dict:
+        """The request, over the launch template it names."""
+        named = self._get_param("LaunchTemplate")
+        template = self.ec2_backend._get_template_from_args(named).data if named else {}
+        return {**template, **{k: v for k, v in world.call.params.items() if v}}
 
     def terminate_instances(self):
         keys = [i.key_name for i in self._named_instances() if i.key_name]

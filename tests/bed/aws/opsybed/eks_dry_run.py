@@ -2,19 +2,23 @@
 
 from moto.ec2.models import ec2_backends
 
-from .launch_rules import check
+from .launch_rules import check, check_imds
 from .wire import AwsError
 from .world import world
 
 
 def try_launch(account: str, region: str, group, version) -> None:
     """EC2's refusal comes back with its words under EKS's code."""
-    if version is None or not world.account(account).settings.launch_checks:
+    if version is None:
         return
+    backend, settings = ec2_backends[account][region], world.account(account).settings
     own = version.data.get("InstanceType")
     types = [own] if own else group.instance_types or []
     try:
-        check(ec2_backends[account][region], version.data, types)
+        if settings.imds_required:
+            check_imds(backend, version.data)
+        if settings.launch_checks:
+            check(backend, version.data, types)
     except AwsError as refusal:
         raise AwsError(
             "InvalidRequestException",

@@ -40,6 +40,8 @@ def start_version(response, group) -> dict:
     update = _record(response, group, "VersionUpdate", params)
     account = world.account(response.current_account)
     failure = _failure(response, version)
+    if failure and failure["errorCode"] == "PodEvictionFailure":
+        failure.setdefault("resourceIds", _stuck_nodes(response, group))
     seconds = account.settings.nodegroup_update_seconds
     if failure and "seconds" in failure:
         seconds = float(failure["seconds"])
@@ -103,7 +105,10 @@ def _apply_config(group, asked: dict) -> None:
     if asked.get("scalingConfig"):
         group.scaling_config = {**group.scaling_config, **asked["scalingConfig"]}
     if asked.get("updateConfig"):
-        group.update_config = {**_without_limits(group.update_config), **asked["updateConfig"]}
+        kept = _without_limits(group.update_config)
+        if world.account(group.arn.split(":")[4]).settings.config_update_resets:
+            kept = {"updateStrategy": "DEFAULT"}
+        group.update_config = {**kept, **asked["updateConfig"]}
     if asked.get("nodeRepairConfig"):
         group.node_repair_config = asked["nodeRepairConfig"]
 
@@ -182,6 +187,13 @@ def _failure(response, version) -> dict | None:
     if ami is not None and ami.state == "available":
         return None
     return {"errorCode": "NodeCreationFailure", "issue": "AmiIdNotFound"}
+
+
+def _stuck_nodes(response, group) -> list[str]:
+    """The names of nodes that could not be drained: here the first of the group."""
+    where = (response.current_account, response.region)
+    backend, found = ec2_backends[where[0]][where[1]], nodes.instances(*where, group)
+    return [backend.get_instance(i).private_dns_name for i in found[:1]]
 
 
 def _roll(response, group, version, seconds: float, failure: dict | None) -> None:

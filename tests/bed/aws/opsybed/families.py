@@ -60,6 +60,7 @@ class Family:
     platform: str | None = None
     platform_details: str = "Linux/UNIX"
     size: int = 15
+    imds_support: str | None = None
     description: str = ""
 
     def image_name(self, architecture: str, kubernetes: str, version: str) -> str:
@@ -81,6 +82,7 @@ FAMILIES = {
         "602401143452",
         "amazon-eks-node-al2023-{arch}-standard-{kubernetes}-v{version}",
         NODE_CONFIG,
+        imds_support="v2.0",
         description="EKS-optimized Kubernetes node based on Amazon Linux 2023",
     ),
     "al2": Family(

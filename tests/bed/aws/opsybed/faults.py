@@ -7,9 +7,11 @@ what an operation does and are looked up by its handler through world.effect.
 import itertools
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from .staleness import CLASSES
 from .wire import AwsError, Call
+from .world import world
 
 WIRE = {
     "throttle",
@@ -30,6 +32,8 @@ BEHAVIOURS = {
     "stale": ("ec2|eks", None),
 }
 MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
+# emulated seconds from now, or a moment; they need an account, whose clock they follow
+WINDOW = {"after", "lasting", "until"}
 
 THROTTLES = {
     "ec2": ("RequestLimitExceeded", "Request limit exceeded.", 503),
@@ -75,6 +79,9 @@ class Fault:
     skip: int = 0
     count: int | None = None
     hits: int = 0
+    # emulated timestamps of the account
+    begins: float | None = None
+    ends: float | None = None
     options: dict = field(default_factory=dict)
 
     def matches(self, call: Call) -> bool:
@@ -85,6 +92,9 @@ class Fault:
             (self.account, call.account),
         )
         if any(want and not re.fullmatch(want, have) for want, have in pairs):
+            return False
+        now = world.account(call.account).clock.timestamp()
+        if (self.begins or now) > now or (self.ends or now) < now:
             return False
         return all(
             re.search(pattern, str(call.params.get(name, "")))
@@ -109,7 +119,8 @@ class Faults:
                 f"unknown fault kind {kind!r}; known: {sorted(WIRE | set(BEHAVIOURS))}"
             )
         given = {k: v for k, v in wanted.items() if k in MATCHERS and v is not None}
-        options = {k: v for k, v in wanted.items() if k not in MATCHERS | {"kind"}}
+        options = {k: v for k, v in wanted.items() if k not in MATCHERS | WINDOW | {"kind"}}
+        given |= _window(wanted)
         if kind in BEHAVIOURS:
             given.setdefault("service", BEHAVIOURS[kind][0])
             given.setdefault("operation", BEHAVIOURS[kind][1])
@@ -153,6 +164,21 @@ class Faults:
         gone = len(self._rules) - len(keep)
         self._rules = keep
         return gone
+
+
+def _window(wanted: dict) -> dict[str, float]:
+    if not WINDOW & set(wanted):
+        return {}
+    if not re.fullmatch(r"\d{12}", str(wanted.get("account", ""))):
+        raise ValueError(f"{sorted(WINDOW & set(wanted))} need one account: its clock is theirs")
+    begins = world.account(wanted["account"]).clock.timestamp() + float(wanted.get("after", 0))
+    window = {"begins": begins}
+    if "lasting" in wanted:
+        window["ends"] = begins + float(wanted["lasting"])
+    if "until" in wanted:
+        moment = datetime.fromisoformat(wanted["until"].replace("Z", "+00:00"))
+        window["ends"] = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    return window
 
 
 def refusal(fault: Fault, call: Call) -> AwsError:

@@ -11,7 +11,7 @@ import inspect
 import moto.autoscaling.responses
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
-from . import devices, ec2_instances, ec2_templates, eks, staleness
+from . import devices, ec2_instances, ec2_network, ec2_templates, eks, staleness
 from .ec2 import BedEC2
 from .eks import BedEKS
 from .ses import BedSES
@@ -72,6 +72,8 @@ RELIED_UPON = {
         "LaunchTemplate.is_default",
         "LaunchTemplate.latest_version",
     ],
+    "moto.ec2.models.subnets": ["Subnet"],
+    "moto.ec2.models.vpcs": ["VPC"],
     "moto.ec2.models.tags": [
         "TagBackend.create_tags",
         "TagBackend.delete_tags",
@@ -79,12 +81,14 @@ RELIED_UPON = {
     ],
     "moto.ec2.responses": [
         "EC2Response.create_key_pair",
+        "EC2Response.create_security_group",
         "EC2Response.create_tags",
         "EC2Response.delete_key_pair",
         "EC2Response.delete_security_group",
         "EC2Response.delete_snapshot",
         "EC2Response.describe_snapshots",
         "EC2Response.import_key_pair",
+        "EC2Response.modify_image_attribute",
         "EC2Response.modify_snapshot_attribute",
         "EC2Response.run_instances",
         "EC2Response.terminate_instances",
@@ -158,5 +162,5 @@ def install() -> None:
     eks_urls = importlib.import_module("moto.eks.urls")
     for path in EKS_PATHS:
         eks_urls.url_paths[path] = BedEKS.dispatch
-    for module in (devices, ec2_instances, ec2_templates, eks, staleness):
+    for module in (devices, ec2_instances, ec2_network, ec2_templates, eks, staleness):
         module.patch()

@@ -8,6 +8,12 @@ from moto.ec2.models.instance_types import INSTANCE_TYPES
 from .devices import device_mappings
 from .wire import AwsError
 
+IMDS = (
+    "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this "
+    "account. Either launch the instance with httpTokens=required or contact your account owner "
+    "to disable httpTokensEnforced using the ModifyInstanceMetadataDefaults API or the account "
+    "settings in the EC2 console."
+)
 ARCHITECTURE = (
     "The architecture '{type}' of the specified instance type does not match the architecture "
     "'{image}' of the specified AMI. Specify an instance type and an AMI that have matching "
@@ -32,6 +38,16 @@ def check(backend, data: dict, instance_types: list[str]) -> None:
             raise AwsError(
                 "InvalidGroup.NotFound", f"The security group '{group}' does not exist"
             )
+
+
+def check_imds(backend, data: dict) -> None:
+    """What is not said is as the image wants it; a disabled endpoint needs no tokens."""
+    ami, options = backend.amis.get(data.get("ImageId")), data.get("MetadataOptions") or {}
+    by_image = "required" if getattr(ami, "imds_support", None) == "v2.0" else "optional"
+    if options.get("HttpEndpoint") == "disabled":
+        return
+    if (options.get("HttpTokens") or by_image) != "required":
+        raise AwsError("UnsupportedOperation", IMDS)
 
 
 def _check_architecture(ami, instance_type: str) -> None:

@@ -194,7 +194,9 @@ def _managed_group(
     further = further or {}
     template = _template(account, region, cluster, name, image_id, shape[0], further)
     asked = _group_request(cluster, name, shape[1])
-    asked["tags"] |= _made_by(cluster, name, further.get("made_by")) | further.get("tags", {})
+    if further.get("update_config"):
+        asked["updateConfig"] = further["update_config"]
+    asked["tags"] |= made_by(cluster, name, further.get("made_by")) | further.get("tags", {})
     group = _create_group(account, region, cluster, asked, template.versions[0])
     return {
         "name": name,
@@ -205,7 +207,7 @@ def _managed_group(
     }
 
 
-def _made_by(cluster, group: str, tool: str | None) -> dict[str, str]:
+def made_by(cluster, group: str, tool: str | None) -> dict[str, str]:
     """The tags by which a group says which tool owns it."""
     stack = f"eksctl-{cluster.name}-nodegroup-{group}"
     tags = {

@@ -13,7 +13,7 @@ from .ssm import put_public
 from .world import world
 
 # What a request may set on an image, beside its family's
-SHAPE = ("platform", "platform_details", "root_device_name")
+SHAPE = ("platform", "platform_details", "root_device_name", "imds_support")
 
 
 def base_image(account: str, region: str, wanted: dict) -> dict:
@@ -100,6 +100,7 @@ def add_image(
         region_name=f"{backend.region_name}a",
     )
     ami.platform_details = family.platform_details
+    ami.imds_support = family.imds_support if published else None
     ami.region = backend.region_name
     furnish(ami, family.size, [])
     backend.amis[ami.id] = ami

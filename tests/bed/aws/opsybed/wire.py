@@ -213,6 +213,14 @@ def _refuse_missing(call: Call, operation) -> None:
             raise AwsError(code, f"The request must contain the parameter {member}")
 
 
+def with_request_id(headers: dict, body: bytes, request_id: str) -> tuple[dict, bytes]:
+    """moto's own errors all have the same request id; AWS's never do."""
+    pattern = rb"<(Request(?:ID|Id))>[^<]*</Request(?:ID|Id)>"
+    body = re.sub(pattern, rb"<\1>" + request_id.encode() + rb"</\1>", body)
+    kept = {k: v for k, v in headers.items() if k.lower() != "x-amzn-requestid"}
+    return {**kept, "x-amzn-RequestId": request_id}, body
+
+
 def encode_error(protocol: str, error: AwsError, request_id: str) -> tuple[int, dict, bytes]:
     code, message = escape(error.code), escape(error.message)
     if protocol == "ec2":
@@ -221,16 +229,22 @@ def encode_error(protocol: str, error: AwsError, request_id: str) -> tuple[int, 
             f"<Code>{code}</Code><Message>{message}</Message></Error></Errors>"
             f"<RequestID>{request_id}</RequestID></Response>"
         )
-        return error.status, {"Content-Type": "text/xml;charset=UTF-8"}, body.encode()
+        headers = {"Content-Type": "text/xml;charset=UTF-8", "x-amzn-RequestId": request_id}
+        return error.status, headers, body.encode()
     if protocol == "query":
         side = "Sender" if error.status < 500 else "Receiver"
         body = (
             f"<ErrorResponse><Error><Type>{side}</Type><Code>{code}</Code>"
             f"<Message>{message}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
         )
-        return error.status, {"Content-Type": "text/xml"}, body.encode()
+        headers = {"Content-Type": "text/xml", "x-amzn-RequestId": request_id}
+        return error.status, headers, body.encode()
     document = {"message": error.message, **error.members}
-    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code}
+    headers = {
+        "Content-Type": "application/json",
+        "x-amzn-ErrorType": error.code,
+        "x-amzn-RequestId": request_id,
+    }
     if protocol == "json":
         document["__type"] = error.code
         headers["Content-Type"] = "application/x-amz-json-1.1"

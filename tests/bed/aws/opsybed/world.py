@@ -31,6 +31,15 @@ class Settings:
     stale_snapshots_seconds: float = 0
     stale_versions_seconds: float = 0
     stale_eks_seconds: float = 0
+    # instances must be launched with HttpTokens=required, as where httpTokensEnforced is on
+    imds_required: bool = False
+    default_vpc: bool = True
+    # images of other providers (account ids or aliases) are hidden; empty: of none
+    allowed_image_providers: list = field(default_factory=list)
+    # UpdateNodegroupConfig sets what its updateConfig leaves out back to EKS's default
+    config_update_resets: bool = False
+    # EKS's refusals end in their own request id
+    request_ids_in_messages: bool = False
     # AWS's own limit; lowered to meet VersionLimitExceeded
     template_versions_limit: float = 10_000
 
@@ -40,8 +49,8 @@ class Settings:
         if unknown:
             raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
         for name, value in wanted.items():
-            if known[name] is bool and not isinstance(value, bool):
-                raise ValueError(f"{name} must be true or false")
+            if known[name] in (bool, list) and not isinstance(value, known[name]):
+                raise ValueError(f"{name} must be of type {known[name].__name__}")
             setattr(self, name, known[name](value))
 
     def describe(self) -> dict:
