@@ -8,18 +8,18 @@
 //! request.json ─→ supervise ─→ process: spawn, signal, reap          signals: TERM, INT, CHLD
 //!                     │           │ both pipes
 //!                     │           v
-//!                     │        output: threads ─→ lines (pure: what did Packer say) ─→ packer.log
+//!                     │        output: threads ─→ lines, said, tally (pure: what did Packer say) ─→ packer.log
 //!                     │           ^ mask (pure)
 //!                     v
 //!                  report (pure: outcome, under 4 KiB) ─→ folder: result.json, termination message
 //! ```
 //!
 //! Guarantees, each held by a test:
-//! - One runner per folder, and `packer build` starts at most once per folder, whatever is killed.
+//! - One runner per folder, and each `packer build` starts at most once per folder, whatever is killed.
 //! - SIGTERM reaches Packer's first process once; its group is killed only after the grace.
 //! - When the runner ends, nothing Packer started is left running. When the runner itself is
 //!   killed, the kernel tells Packer to clean up, and the next runner of the folder ends the rest.
-//! - Succeeded means exit 0 and an image id in Packer's machine-readable artifact lines.
+//! - Succeeded means that every command exited with 0, and an image id in Packer's machine-readable artifact lines.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -35,8 +35,10 @@ mod packer;
 mod process;
 mod report;
 pub mod request;
+mod said;
 mod signals;
 mod supervise;
+mod tally;
 
 use folder::Folder;
 pub use install::install;

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::folder::Folder;
-use crate::lines::{Tally, read};
+use crate::lines::read;
 use crate::mask::Mask;
+use crate::tally::Tally;
 
 /// Packer sends a provisioner's output as lines; more than this in one is not text.
 const LONGEST_LINE: usize = 256 * 1024;
@@ -70,7 +71,7 @@ impl Output {
         let line = read(raw, whole, machine);
         let mask = |text: &str| if whole { self.mask.apply(text) } else { self.mask.apply_to_cut(text) };
         let heard = locked(tally).hear(line, &mask);
-        if let Some(resource) = &heard.resource {
+        for resource in &heard.resources {
             // The report names it as well, unless the runner is killed on a full disk.
             let _ = self.folder.announce(resource);
         }

@@ -2,12 +2,14 @@
 //! pod's termination message. Pure.
 
 use crate::lines::cut;
-use crate::request::{Artifact, Outcome, Report};
+use crate::request::{Artifact, Outcome, Report, ResourceKind};
 
 /// Kubernetes keeps 4096 bytes of a container's termination message and cuts the rest, which would
 /// leave half a JSON document.
 pub const LARGEST: usize = 4000;
-/// The last error is not cut below this.
+/// Error lines that are kept whole as long as there is room: the cause is the first.
+const FEW_ERRORS: usize = 3;
+/// No error and no line of a script is cut below this.
 const SHORTEST_ERROR: usize = 200;
 
 /// How Packer's first process ended.
@@ -50,9 +52,9 @@ pub fn remark(end: &End) -> Option<String> {
     }
 }
 
-/// The report as JSON of at most [`LARGEST`] bytes. Errors go first, oldest first; then announced
-/// resources, which a sweep finds by tag as well. Images are never left out of a success: a report
-/// with some of them would be promoted, so more than fit is a failure that says so.
+/// The report as JSON of at most [`LARGEST`] bytes. Errors after the cause are shortened first, then what scripts
+/// printed, then announced resources, which a sweep finds by tag as well. Images are never left out of a success: a
+/// report with some of them would be promoted, so more than fit is a failure that says so.
 pub fn render(mut report: Report) -> (Report, String) {
     loop {
         let json = serde_json::to_string(&report).expect("a report has only string keys");
@@ -64,13 +66,18 @@ pub fn render(mut report: Report) -> (Report, String) {
 }
 
 fn shrink(report: &mut Report) {
-    let longest_last = report.errors.last().map_or(0, String::len);
-    if report.errors.len() > 1 {
-        report.errors.remove(0);
-    } else if longest_last > SHORTEST_ERROR {
-        report.errors[0] = cut(&report.errors[0], SHORTEST_ERROR.max(longest_last / 2));
+    if report.errors.len() > FEW_ERRORS {
+        report.errors.pop();
+    } else if let Some(longest) = longest(report).filter(|text| text.len() > SHORTEST_ERROR) {
+        *longest = cut(longest, SHORTEST_ERROR.max(longest.len() / 2));
+    } else if report.errors.len() > 1 {
+        report.errors.pop();
+    } else if !report.output.is_empty() {
+        report.output.remove(0);
     } else if !report.resources.is_empty() {
-        report.resources.remove(0);
+        let tagged = |kind| !matches!(kind, ResourceKind::Region | ResourceKind::Image);
+        let first = report.resources.iter().position(|resource| tagged(resource.kind));
+        report.resources.remove(first.unwrap_or(0));
     } else {
         let images = std::mem::take(&mut report.artifacts).len();
         report.errors = vec![format!("packer named {images} images, more than a report can hold")];
@@ -80,10 +87,14 @@ fn shrink(report: &mut Report) {
     }
 }
 
+fn longest(report: &mut Report) -> Option<&mut String> {
+    report.errors.iter_mut().chain(&mut report.output).max_by_key(|text| text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Command, Resource, ResourceKind};
+    use crate::request::{Command, Resource};
 
     fn artifact(region: &str) -> Artifact {
         Artifact {
@@ -101,7 +112,10 @@ mod tests {
             exit: Some(0),
             artifacts: vec![artifact("us-east-1")],
             resources: vec![resource],
+            place: None,
+            build: None,
             errors,
+            output: Vec::new(),
             started_at: 1,
             ended_at: 2,
         }
@@ -131,13 +145,26 @@ mod tests {
     }
 
     #[test]
-    fn errors_go_oldest_first_and_are_cut_between_characters() {
-        let (kept, json) = render(report((0..40).map(|n| format!("{n} {}", "ä\n\"".repeat(300))).collect()));
+    fn the_cause_stays_and_texts_are_cut_between_characters() {
+        let long = |n| format!("{n} {}", "ä\n\"".repeat(300));
+        let output = (0..8).map(long).collect();
+        let (kept, json) = render(Report { output, ..report((0..40).map(long).collect()) });
         assert!(json.len() <= LARGEST);
-        assert!(kept.errors.last().is_some_and(|error| error.starts_with("39 ")), "{:?}", kept.errors);
+        assert!(kept.errors[0].starts_with("0 ") && kept.errors.len() <= FEW_ERRORS, "{:?}", kept.errors);
+        assert!(kept.output.last().is_some_and(|line| line.starts_with("7 ")), "{:?}", kept.output);
         assert_eq!((kept.artifacts.len(), kept.resources.len()), (1, 1));
         let (kept, json) = render(report(vec!["ä".repeat(20_000)]));
         assert!(json.len() <= LARGEST && kept.errors[0].ends_with('…'));
+    }
+
+    #[test]
+    fn regions_and_images_outlast_what_is_found_by_tag() {
+        let many = |kind, lead: &str| (0..100).map(|n| Resource { kind, id: format!("{lead}{n:032}") }).collect();
+        let mut resources: Vec<Resource> = many(ResourceKind::Instance, "i-");
+        resources.push(Resource { kind: ResourceKind::Region, id: "eu-west-1".into() });
+        let (kept, json) = render(Report { resources, ..report(vec!["red".into()]) });
+        assert!(json.len() <= LARGEST && kept.resources.len() < 101);
+        assert!(kept.resources.iter().any(|resource| resource.kind == ResourceKind::Region));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub const ANNOUNCED: &str = "announced.jsonl";
 pub struct Request {
     /// The Packer executable: a path, or a name looked up in PATH.
     pub packer: String,
-    /// Commands in the order to run them; the first failure ends the run.
+    /// Commands in the order to run them; the first failure ends the run. Images of several builds are one result.
     pub steps: Vec<Step>,
     /// Extra environment, no secrets.
     #[serde(default)]
@@ -100,22 +100,39 @@ pub struct Report {
     /// Images Packer named as artifacts; of a run that did not succeed they are leftovers.
     #[serde(default)]
     pub artifacts: Vec<Artifact>,
-    /// AWS ids and names Packer announced (instance, key pair, security group, image). They are
+    /// AWS ids and names Packer announced (instance, key pair, security group, image, region). They are
     /// read from text for people, which a provisioner can imitate once it runs: before a sweep
     /// touches one, the resource's own tags or creation time must agree.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// Packer's error lines, newest last, cut to fit.
+    /// Which command of its kind it was, where there are several.
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// Packer's name of the build that failed first, or that was stopped.
+    #[serde(default)]
+    pub build: Option<String>,
+    /// Packer's error lines, the cause first, cut to fit.
     #[serde(default)]
     pub errors: Vec<String>,
+    /// What that build's provisioners printed last, newest last, cut to fit.
+    #[serde(default)]
+    pub output: Vec<String>,
     /// Unix seconds.
     pub started_at: i64,
     pub ended_at: i64,
 }
 
+/// One of several commands of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// From 1.
+    pub number: usize,
+    pub of: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Exit 0 and at least one image id.
+    /// Each command exited with 0, and there is at least one image id.
     Succeeded,
     /// Packer ran and exited with something else, or was killed by a signal.
     Failed,
@@ -153,4 +170,6 @@ pub enum ResourceKind {
     SecurityGroup,
     Image,
     Volume,
+    /// A region that images are copied to.
+    Region,
 }

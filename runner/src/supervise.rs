@@ -12,7 +12,7 @@ use crate::output::{Log, Output, Readers};
 use crate::packer::{EXIT_UNKNOWN_COMMAND, Environment, arguments, environment, skipped};
 use crate::process::{self, Child};
 use crate::report::{End, Stop, outcome, remark, render};
-use crate::request::{Command, Outcome, Progress, Report, Request, Step};
+use crate::request::{Artifact, Command, Outcome, Place, Progress, Report, Request, Resource, Step};
 use crate::signals::Signals;
 
 /// How often the stop file is looked for and progress written; signals are seen at once.
@@ -105,8 +105,20 @@ fn report(folder: &Folder, signals: &Signals, echo: bool) -> Report {
     };
     let began = Instant::now();
     let written = (began, String::new());
-    Run { folder, request: &request, env, output: Arc::new(output), signals, began, now, stop: None, written }
-        .steps()
+    Run {
+        folder,
+        request: &request,
+        env,
+        output: Arc::new(output),
+        signals,
+        began,
+        now,
+        stop: None,
+        written,
+        artifacts: Vec::new(),
+        resources: Vec::new(),
+    }
+    .steps()
 }
 
 fn lost(folder: &Folder, started_at: i64) -> Report {
@@ -140,7 +152,10 @@ fn no_run(started_at: i64, outcome: Outcome, error: String) -> Report {
         exit: None,
         artifacts: Vec::new(),
         resources: Vec::new(),
+        place: None,
+        build: None,
         errors: vec![error],
+        output: Vec::new(),
         started_at,
         ended_at: unix_now(),
     }
@@ -157,20 +172,24 @@ struct Run<'a> {
     now: i64,
     stop: Option<Stop>,
     written: (Instant, String),
+    /// Of the builds that ended well so far.
+    artifacts: Vec<Artifact>,
+    resources: Vec<Resource>,
 }
 
 impl Run<'_> {
     fn steps(mut self) -> Report {
-        for step in &self.request.steps {
+        for number in 0..self.request.steps.len() {
+            let step = &self.request.steps[number];
             let readers = Readers::new();
             if self.is_stopping() {
-                return self.ended(step, End::NotStarted("stopped before it began".to_owned()), &readers);
+                return self.ended(number, End::NotStarted("stopped before it began".to_owned()), &readers);
             }
             if let Some(why) = skipped(step) {
                 self.output.note(&format!("packer {} left out: {why}", step.command.name()));
                 continue;
             }
-            if let Some(report) = self.step(step, readers) {
+            if let Some(report) = self.step(number, readers) {
                 return report;
             }
         }
@@ -178,12 +197,14 @@ impl Run<'_> {
     }
 
     /// Runs one command; a report when it is the last.
-    fn step(&mut self, step: &Step, mut readers: Readers) -> Option<Report> {
+    fn step(&mut self, number: usize, mut readers: Readers) -> Option<Report> {
+        let steps = &self.request.steps;
+        let step = &steps[number];
         if step.command == Command::Build
             && let Err(error) = self.folder.mark_started(self.now)
         {
             // Without the mark a restart could build twice.
-            return Some(self.ended(step, End::NotStarted(format!("marking the start: {error}")), &readers));
+            return Some(self.ended(number, End::NotStarted(format!("marking the start: {error}")), &readers));
         }
         let arguments = arguments(step);
         self.output.note(&format!("$ packer {}", arguments.join(" ")));
@@ -198,7 +219,13 @@ impl Run<'_> {
                 None
             }
             (Command::Init | Command::Validate, End::Exited(0)) => None,
-            _ => Some(self.ended(step, end, &readers)),
+            (Command::Build, End::Exited(0)) if number + 1 < steps.len() => {
+                let tally = readers.tally();
+                self.artifacts.extend(tally.artifacts());
+                self.resources.extend(tally.resources().iter().cloned());
+                None
+            }
+            _ => Some(self.ended(number, end, &readers)),
         }
     }
 
@@ -278,27 +305,47 @@ impl Run<'_> {
         self.written = (Instant::now(), progress.line);
     }
 
-    fn ended(&self, step: &Step, end: End, readers: &Readers) -> Report {
+    fn ended(&self, number: usize, end: End, readers: &Readers) -> Report {
+        let step = &self.request.steps[number];
         let tally = readers.tally();
-        let artifacts = tally.artifacts();
+        let mut artifacts: Vec<Artifact> = self.artifacts.iter().cloned().chain(tally.artifacts()).collect();
+        artifacts.sort();
+        artifacts.dedup();
         let outcome = match step.command {
             Command::Build => outcome(&end, &artifacts, self.stop),
             // Only a build makes images.
             Command::Init | Command::Validate => outcome(&end, &[], self.stop),
         };
-        // What a build that ended well printed in red is noise.
-        let said = if outcome == Outcome::Succeeded { Vec::new() } else { tally.errors() };
+        let succeeded = outcome == Outcome::Succeeded;
+        let named = tally.errors();
+        let said = match outcome {
+            // What a build that ended well printed in red is noise.
+            Outcome::Succeeded => Vec::new(),
+            _ if named.is_empty() && self.stop.is_none() => tally.last_words(),
+            _ => named,
+        };
         let errors = said.into_iter().chain(remark(&end).map(|text| self.output.mask.apply(&text))).collect();
         Report {
             outcome,
             command: Some(step.command),
             exit: if let End::Exited(code) = end { Some(code) } else { None },
             artifacts,
-            resources: tally.resources().to_vec(),
+            resources: self.resources.iter().chain(tally.resources()).cloned().collect(),
+            place: self.place(number),
+            build: tally.build().filter(|_| !succeeded).map(|name| self.output.mask.apply(name)),
             errors,
+            output: if succeeded { Vec::new() } else { tally.output() },
             started_at: self.now,
             ended_at: unix_now(),
         }
+    }
+
+    /// Which of several commands of its kind a step is.
+    fn place(&self, number: usize) -> Option<Place> {
+        let steps = &self.request.steps;
+        let alike = |steps: &[Step]| steps.iter().filter(|step| step.command == self.request.steps[number].command).count();
+        let of = alike(steps);
+        (of > 1).then(|| Place { number: alike(&steps[..=number]), of })
     }
 }
 

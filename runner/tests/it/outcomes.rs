@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use opsy_runner::request::{Command, Outcome, ResourceKind};
+use opsy_runner::request::{self, Command, Outcome, ResourceKind};
 
 use crate::{ARTIFACT, Bed, RUNNER};
 
@@ -72,6 +72,31 @@ fn exit_one_is_a_failure_even_with_images_of_another_source() {
     assert_eq!(report.errors, ["Script exited with non-zero exit status: 7. Allowed exit codes are: [0]"]);
 }
 
+/// As the operator runs them, joined by `&&`.
+#[test]
+fn several_builds_run_in_order_and_their_images_are_one_result() {
+    let second = ARTIFACT.replace("ami-aee825b876bf72c2a", "ami-0123456789abcdef0");
+    let two = |end: &str| {
+        let mut bed = Bed::stub(&format!(
+            "case $5 in amd64) {ARTIFACT} ;; *) echo '1,,ui,say,==> a.b: Copying to: eu-west-1'; {second} {end} ;; esac"
+        ));
+        let build = |arch: &str| request::Step { command: Command::Build, args: vec!["-var".into(), arch.into()] };
+        bed.request.steps.truncate(2);
+        bed.request.steps.extend([build("amd64"), build("arm64")]);
+        bed
+    };
+    let report = two("").report_of_run();
+    let images: Vec<_> = report.artifacts.iter().map(|artifact| artifact.image.as_str()).collect();
+    assert_eq!((report.outcome, images), (Outcome::Succeeded, vec!["ami-0123456789abcdef0", "ami-aee825b876bf72c2a"]));
+    let region = report.resources.iter().any(|r| r.kind == ResourceKind::Region && r.id == "eu-west-1");
+    assert!(region, "{:?}", report.resources);
+
+    let report = two("echo '1,a.b,error,boom'; exit 1").report_of_run();
+    assert_eq!((report.outcome, report.artifacts.len()), (Outcome::Failed, 2), "they are leftovers");
+    let place = report.place.map(|place| (place.number, place.of));
+    assert_eq!((place, report.build.as_deref()), (Some((2, 2)), Some("a.b")));
+}
+
 #[test]
 fn exit_zero_without_an_image_is_no_success() {
     let bed = Bed::stub(
@@ -124,7 +149,7 @@ fn giant_errors_fit_into_a_termination_message() {
     );
     let report = bed.report_of_run();
     assert_eq!(report.outcome, Outcome::Failed);
-    assert!(report.errors.last().is_some_and(|error| error.starts_with("9 \"\"\"")), "{:?}", report.errors);
+    assert!(report.errors[0].starts_with("1 \"\"\""), "{:?}", report.errors);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn failed(report: &Report, command: Command, words: &str) {
         (Outcome::Failed, Some(command), Some(1)),
         "{report:?}"
     );
-    assert!(report.errors.last().is_some_and(|error| error.contains(words)), "{:?}", report.errors);
+    assert!(report.errors.first().is_some_and(|error| error.contains(words)), "{:?}", report.errors);
 }
 
 #[test]
@@ -67,8 +67,11 @@ fn an_undeclared_variable_is_reported_by_name() {
 
 #[test]
 fn a_failing_provisioner_is_reported() {
-    let bed = bed(&template("exit 7"));
-    failed(&bed.report_of_run(), Command::Build, "exit status: 7");
+    let bed = bed(&template("echo the mirror is away; exit 7"));
+    let report = bed.report_of_run();
+    failed(&report, Command::Build, "exit status: 7");
+    assert_eq!((report.build.as_deref(), report.errors.len()), (Some("null.node"), 1), "{report:?}");
+    assert_eq!(report.output.last().map(String::as_str), Some("the mirror is away"), "{report:?}");
 }
 
 #[test]
