@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn regions_and_images_outlast_what_is_found_by_tag() {
-        let many = |kind, lead: &str| (0..100).map(|n| Resource { kind, id: format!("{lead}{n:032}") }).collect();
+        let many =
+            |kind, lead: &str| (0..100).map(|n| Resource { kind, id: format!("{lead}{n:032}") }).collect();
         let mut resources: Vec<Resource> = many(ResourceKind::Instance, "i-");
         resources.push(Resource { kind: ResourceKind::Region, id: "eu-west-1".into() });
         let (kept, json) = render(Report { resources, ..report(vec!["red".into()]) });

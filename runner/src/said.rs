@@ -19,14 +19,16 @@ const ANNOUNCEMENTS: [(&str, ResourceKind, &str); 6] = [
 /// From here on a build prints what its provisioners print.
 const PROVISIONING: [&str; 3] = ["Provisioning with ", "Connected to ", "Running local shell script: "];
 /// The provisioners are done.
-const PROVISIONED: [&str; 5] =
-    ["Stopping the source instance", "Creating AMI ", "Creating snapshot", "Unmounting ", "Registering the AMI"];
-/// The provisioners are not done, and never will be.
-const GIVEN_UP: [&str; 3] = [
-    "Provisioning step had errors",
-    "Terminating the source AWS instance",
-    "Cleaning up any extra volumes",
+const PROVISIONED: [&str; 5] = [
+    "Stopping the source instance",
+    "Creating AMI ",
+    "Creating snapshot",
+    "Unmounting ",
+    "Registering the AMI",
 ];
+/// The provisioners are not done, and never will be.
+const GIVEN_UP: [&str; 3] =
+    ["Provisioning step had errors", "Terminating the source AWS instance", "Cleaning up any extra volumes"];
 
 /// How far a build's provisioners are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -204,7 +204,11 @@ impl Run<'_> {
             && let Err(error) = self.folder.mark_started(self.now)
         {
             // Without the mark a restart could build twice.
-            return Some(self.ended(number, End::NotStarted(format!("marking the start: {error}")), &readers));
+            return Some(self.ended(
+                number,
+                End::NotStarted(format!("marking the start: {error}")),
+                &readers,
+            ));
         }
         let arguments = arguments(step);
         self.output.note(&format!("$ packer {}", arguments.join(" ")));
@@ -343,7 +347,9 @@ impl Run<'_> {
     /// Which of several commands of its kind a step is.
     fn place(&self, number: usize) -> Option<Place> {
         let steps = &self.request.steps;
-        let alike = |steps: &[Step]| steps.iter().filter(|step| step.command == self.request.steps[number].command).count();
+        let alike = |steps: &[Step]| {
+            steps.iter().filter(|step| step.command == self.request.steps[number].command).count()
+        };
         let of = alike(steps);
         (of > 1).then(|| Place { number: alike(&steps[..=number]), of })
     }

@@ -123,7 +123,6 @@ fn what_is_kept_is_bounded() {
     assert_eq!(tally.resources().len(), MOST_RESOURCES);
 }
 
-
 /// Two builds side by side, as Packer 1.16 prints them: the second one's script fails first.
 const FAILING: &str = r"1,,ui,say,==> amazon-ebs.x86: Provisioning with shell script: scripts/10-kernel.sh
 1,,ui,say,==> amazon-ebs.arm: Provisioning with shell script: /tmp/packer-shell42
@@ -164,18 +163,22 @@ fn a_build_that_is_stopped_says_where_it_was() {
     let tally = hear(&stopped);
     assert_eq!((tally.errors(), tally.build()), (Vec::new(), Some("amazon-ebs.arm")));
     assert_eq!(tally.output().last().map(String::as_str), Some("ERROR: mirror.example.com refused us: 403"));
-    let after = hear("1,,ui,say,==> a.b: Provisioning with shell script: x\n\
+    let after = hear(
+        "1,,ui,say,==> a.b: Provisioning with shell script: x\n\
                       1,,ui,say,==> a.b: done\n\
                       1,,ui,say,==> a.b: Stopping the source instance...\n\
                       1,,ui,error,==> a.b: Error creating AMI: quota\n\
-                      1,a.b,error,Error creating AMI: quota\n");
+                      1,a.b,error,Error creating AMI: quota\n",
+    );
     assert_eq!((after.errors().len(), after.output()), (1, Vec::new()), "the script is not to blame");
 }
 
 #[test]
 fn a_heading_and_its_details_are_one_error() {
-    let tally = hear("1,,ui,error,Failed getting the \"github.com/hashicorp/amazon\" plugin:\n\
-                      1,,ui,error,2 errors occurred:\\n\\t* Plugin host rate limited the plugin getter\n");
+    let tally = hear(
+        "1,,ui,error,Failed getting the \"github.com/hashicorp/amazon\" plugin:\n\
+                      1,,ui,error,2 errors occurred:\\n\\t* Plugin host rate limited the plugin getter\n",
+    );
     assert_eq!(tally.errors().len(), 1);
     assert!(tally.errors()[0].contains("plugin:\n2 errors occurred:"), "{:?}", tally.errors());
 }

@@ -116,18 +116,26 @@ impl Attempt<'_> {
         self.record.and_then(|record| record.errors.as_deref()).unwrap_or_default()
     }
 
-    fn last_error(&self) -> &str {
-        self.errors().last().map_or("no error was printed", String::as_str)
+    /// Packer's first error: it led to the others.
+    fn first_error(&self) -> &str {
+        self.errors().first().map_or("no error was printed", String::as_str)
     }
 
-    /// What went wrong, in a line. That a script failed says little: what it wrote to stderr last says more.
+    /// What went wrong, in a line: the step, the cause, and what a failed script printed last.
     fn error_words(&self) -> String {
-        let (errors, last) = (self.errors(), self.last_error());
-        let said = errors.iter().rev().find(|line| !line.contains(SCRIPT_FAILED));
-        match said.filter(|_| last.contains(SCRIPT_FAILED)) {
-            Some(said) => format!("{said} ({last})"),
-            None => last.to_owned(),
-        }
+        let cause = self.record.and_then(RunRecord::cause);
+        cause.unwrap_or_else(|| "no error was printed".to_owned())
+    }
+
+    fn advice(&self) -> Option<&str> {
+        self.record?.advice.as_deref()
+    }
+
+    /// The lines that explain a failure: what the script printed, else what Packer said beside the cause.
+    fn excerpt(&self) -> Vec<String> {
+        let output = self.record.and_then(|record| record.output.as_deref()).unwrap_or_default();
+        let lines = if output.is_empty() && self.errors().len() > 1 { self.errors() } else { output };
+        lines[lines.len().saturating_sub(EXCERPT)..].to_vec()
     }
 }
 
@@ -152,7 +160,7 @@ impl<'a> Build<'a> {
     fn cause(&self) -> String {
         let last = self.last();
         let reason = if self.gave_up() { GAVE_UP } else { "BuildFailed" };
-        let words = last.last_error();
+        let words = last.first_error();
         let any = last.errors().is_empty() || words.contains(SCRIPT_FAILED);
         let template = last.record.and_then(|record| record.inputs.as_ref()?.template.as_deref());
         let template = template.filter(|_| any).unwrap_or_default();
@@ -251,7 +259,9 @@ impl<'a> Build<'a> {
 
     fn advice(&self) -> String {
         let log = format!("`opsy logs {}` has the whole log.", argument(self.object));
-        let what = if self.gave_up() {
+        let what = if let Some(advice) = self.last().advice() {
+            Some(format!("{}.", capital(advice)))
+        } else if self.gave_up() {
             Some("Change the template, the commands or the base image: a commit is all it takes.".to_owned())
         } else {
             self.condition_words("BuildFailed")
@@ -301,10 +311,7 @@ impl<'a> Build<'a> {
         };
         let mut told = message(format!("failed/{number}"), "BuildFailed", Tone::Bad, weight, title);
         told.text = attempt.error_words();
-        let errors = attempt.errors();
-        if errors.len() > 1 {
-            told.excerpt = errors[errors.len().saturating_sub(EXCERPT)..].to_vec();
-        }
+        told.excerpt = attempt.excerpt();
         if number == 1 {
             told.facts.extend(attempt.commit.map(|commit| ("Commit", self.around.commit_words(commit))));
             told.next = Some(format!("`opsy logs {}` has the whole log.", argument(self.object)));
@@ -314,7 +321,11 @@ impl<'a> Build<'a> {
     }
 
     fn giving_up(&self) -> Message {
-        let title = format!("{}: no more tries after {} failed builds", self.name(), self.attempts.len());
+        let failed = match self.attempts.len() {
+            1 => "a failed build".to_owned(),
+            many => format!("{many} failed builds"),
+        };
+        let title = format!("{}: no more tries after {failed}", self.name());
         let mut told = message("gave-up", "RetryLimit", Tone::Person, Weight::Loud, title);
         told.text = self.last().error_words();
         told.next = Some(self.advice());
@@ -340,6 +351,12 @@ fn why_words(why: &str) -> &str {
         "Retry" => "earlier attempts failed",
         other => other,
     }
+}
+
+/// A sentence begins with a capital letter.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// The condition's words without the error, which is told beside them.

@@ -95,10 +95,11 @@ fn run(id: &str, result: &str, why: &str) -> Value {
         "Succeeded" | "Superseded" => run["images"] = json!(["ami-0123456789abcdef0"]),
         "Cancelled" => {}
         _ => {
-            // As Packer prints them.
             let exit = "Script exited with non-zero exit status: 100. Allowed exit codes are: [0]";
-            let build = format!("Build 'amazon-ebs.node' errored after 2 minutes 5 seconds: {exit}");
-            run["errors"] = json!(["amazon-ebs.node: E: Unable to locate package chronyd", build, exit])
+            run["errors"] = json!([exit]);
+            run["step"] = json!("build");
+            run["packerBuild"] = json!("amazon-ebs.node");
+            run["output"] = json!(["Reading package lists...", "E: Unable to locate package chronyd"]);
         }
     }
     run

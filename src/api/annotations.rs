@@ -1,12 +1,14 @@
 //! Annotations by which people act on a live object, without a commit.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// `"true"`: nothing new is started.
 pub const SUSPEND: &str = "ami.opsy.dev/suspend";
 /// The id of a build to stop.
 pub const CANCEL: &str = "ami.opsy.dev/cancel";
-/// Anything new: a pass that asks everything anew. Status says which one was last handled.
+/// Anything new, best a time: a reconcile that refreshes everything and resets the count of failures. Status says
+/// which one was last handled.
 pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
 
 /// Address of what to do when the object fails, for messages about it.
@@ -30,6 +32,11 @@ pub fn asks_anew(metadata: &ObjectMeta, handled: Option<&str>) -> bool {
 /// What was handled once a pass is over.
 pub fn handled(metadata: &ObjectMeta, before: Option<String>) -> Option<String> {
     value(metadata, RECONCILE_AT).map(str::to_owned).or(before)
+}
+
+/// When a pass that was not made yet was asked for, where the annotation is a time.
+pub fn asked_at(metadata: &ObjectMeta) -> Option<Timestamp> {
+    value(metadata, RECONCILE_AT)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuild
 use aws_sdk_ec2::types;
 use jiff::Timestamp;
 
-use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Tags};
+use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Made, Tags};
 use crate::api::{BuildId, Class, ImageId, Region};
 
 /// The tag that marks every image of Opsy and of the operator.
@@ -24,6 +24,8 @@ pub const STATUS: &str = "status";
 const PAGE: i32 = 1000;
 /// Ids asked for at once; such a call cannot be paged, so it must stay small.
 const IDS: usize = 100;
+/// Snapshots of one page.
+const SNAPSHOTS: i32 = 500;
 /// Resources tagged by one call: EC2 takes 1000 and advises fewer.
 const TAGGED: usize = 200;
 
@@ -83,7 +85,40 @@ impl Aws {
         self.images(region, |call| call.owners("self").filters(tagged)).await
     }
 
-    /// Sets tags on images and snapshots, overwriting.
+    /// Sets tags on those of an account's own snapshots that belong to an image.
+    pub async fn tag_snapshots(
+        &self,
+        region: &Region,
+        snapshots: &[String],
+        made: Made,
+        tags: &Tags,
+    ) -> Result<(), AwsError> {
+        if snapshots.is_empty() {
+            return Ok(());
+        }
+        let found = self.snapshots(region, vec![filter("snapshot-id", snapshots)]).await?;
+        let belongs = |snapshot: &&types::Snapshot| match made {
+            Made::Since(since) => started(snapshot).is_some_and(|at| at >= since),
+            Made::Marked => snapshot.tags().iter().any(|tag| tag.key() == Some(STATUS)),
+        };
+        let ids = found.iter().filter(belongs).filter_map(|snapshot| snapshot.snapshot_id());
+        let ids: Vec<String> = ids.map(str::to_owned).collect();
+        if ids.is_empty() { Ok(()) } else { self.tag(region, &ids, tags).await }
+    }
+
+    /// Own snapshots that a filter finds.
+    pub(super) async fn snapshots(
+        &self,
+        region: &Region,
+        filters: Vec<types::Filter>,
+    ) -> Result<Vec<types::Snapshot>, AwsError> {
+        let ec2 = self.0.clients.ec2(region);
+        let call = ec2.sdk.describe_snapshots().owner_ids("self").set_filters(Some(filters));
+        let found = call.max_results(SNAPSHOTS).into_paginator().items().send().try_collect().await;
+        found.map_err(ec2.failed("DescribeSnapshots"))
+    }
+
+    /// Sets tags on images or snapshots, overwriting.
     pub async fn tag(&self, region: &Region, resources: &[String], tags: &Tags) -> Result<(), AwsError> {
         let ec2 = self.0.clients.ec2(region);
         let tags: Vec<types::Tag> =
@@ -109,11 +144,19 @@ impl Aws {
         region: &Region,
         ask: impl FnOnce(DescribeImagesFluentBuilder) -> DescribeImagesFluentBuilder,
     ) -> Result<Vec<Image>, AwsError> {
+        Ok(self.described_images(region, ask).await?.into_iter().filter_map(image).collect())
+    }
+
+    /// The same, as EC2 describes them.
+    pub(super) async fn described_images(
+        &self,
+        region: &Region,
+        ask: impl FnOnce(DescribeImagesFluentBuilder) -> DescribeImagesFluentBuilder,
+    ) -> Result<Vec<types::Image>, AwsError> {
         let ec2 = self.0.clients.ec2(region);
         let call = ask(ec2.sdk.describe_images()).include_deprecated(true).include_disabled(true);
         let pages = call.max_results(PAGE).into_paginator().items().send();
-        let images: Vec<types::Image> = pages.try_collect().await.map_err(ec2.failed("DescribeImages"))?;
-        Ok(images.into_iter().filter_map(image).collect())
+        pages.try_collect().await.map_err(ec2.failed("DescribeImages"))
     }
 
     /// Images by id in one call, which must not be paged.
@@ -147,8 +190,13 @@ fn newest_first(images: &mut [Image], now: Timestamp) {
     });
 }
 
+/// When a snapshot was begun.
+pub(super) fn started(snapshot: &types::Snapshot) -> Option<Timestamp> {
+    Timestamp::from_second(snapshot.start_time()?.secs()).ok()
+}
+
 /// EC2's image as ours; one without a readable id cannot be spoken of.
-fn image(image: types::Image) -> Option<Image> {
+pub(super) fn image(image: types::Image) -> Option<Image> {
     let id = ImageId::parse(image.image_id()?).ok()?;
     let disks = image.block_device_mappings().iter();
     let snapshots = disks.filter_map(|disk| disk.ebs()?.snapshot_id()).map(str::to_owned).collect();

@@ -2,23 +2,22 @@
 //! announced; what was only announced is believed when it looks like Packer's own temporary
 //! things, since a provisioner can print any id it likes.
 
+mod evidence;
+
 use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::{self, SnapshotReturnCodes as Codes};
 use futures::future::try_join_all;
 
-use super::ec2::{BUILD, OWNER, STATUS, filter, tags};
-use super::{Announced, Aws, AwsError, Image, ImageState, Leftovers, Tags};
+use super::ec2::{filter, tags};
+use super::{Announced, Aws, AwsError, Image, Leftovers};
 use crate::api::{BuildId, Class, ImageId, Owner, Region};
+use evidence::{Evidence, Found, Mark, is_packers_group, is_packers_instance, is_packers_name};
 
 /// Things of one page: the most every one of these calls hands out.
 const PAGE: i32 = 500;
 /// States of an instance that somebody pays for or can start again.
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
-/// What Packer writes on every security group it makes for a build.
-const PACKERS_GROUP: &str = "Temporary group for Packer";
-/// What Packer 1.6 names an instance that the template gives no name.
-const PACKERS_INSTANCE: &str = "Packer Builder";
 
 impl Aws {
     /// What a build left: by tag `opsy.dev/build=<build>` of this owner, and by announced ids.
@@ -37,18 +36,49 @@ impl Aws {
             look.volumes(),
             look.security_groups(&announced.security_groups),
             look.key_pairs(&announced.key_pairs),
-            look.images(&announced.images),
+            look.images(announced),
             look.snapshots(),
         )?;
-        let held: BTreeSet<&String> = images.iter().flat_map(|image| &image.snapshots).collect();
-        Ok(Leftovers {
-            instances,
-            volumes,
-            security_groups,
-            key_pairs,
-            snapshots: snapshots.into_iter().filter(|id| !held.contains(id)).collect(),
-            images: images.into_iter().filter(|i| mark.leaves(i)).map(|i| i.id).collect(),
-        })
+        let mut left = Leftovers { instances, volumes, security_groups, key_pairs, ..Leftovers::default() };
+        let held: BTreeSet<&String> = images.iter().flat_map(|found| &found.image.snapshots).collect();
+        left.snapshots = snapshots.into_iter().filter(|id| !held.contains(id)).collect();
+        let known = [&announced.images, &announced.artifacts].into_iter().flatten().cloned();
+        let evidence = Evidence { mark, announced, images: known.collect() };
+        let images: Vec<&Found> = images.iter().filter(|found| evidence.leaves(found)).collect();
+        self.divide(region, &evidence, &images, &mut left).await?;
+        Ok(left)
+    }
+
+    /// Images whose snapshots are all the build's own go with them; of the others only those that are.
+    async fn divide(
+        &self,
+        region: &Region,
+        evidence: &Evidence<'_>,
+        images: &[&Found],
+        left: &mut Leftovers,
+    ) -> Result<(), AwsError> {
+        let ids: BTreeSet<&String> = images.iter().flat_map(|found| &found.image.snapshots).collect();
+        let described = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.snapshots(region, vec![filter("snapshot-id", ids)]).await?
+        };
+        let made = |found: &Found, id: &String| {
+            let snapshot = described.iter().find(|snapshot| snapshot.snapshot_id() == Some(id));
+            snapshot.is_some_and(|snapshot| evidence.made_with(found, snapshot))
+        };
+        for found in images {
+            let Image { id, snapshots, .. } = &found.image;
+            let own: Vec<String> =
+                snapshots.iter().filter(|snapshot| made(found, snapshot)).cloned().collect();
+            if own.len() == snapshots.len() || evidence.announced.since.is_none() {
+                left.images.push(id.clone());
+            } else {
+                left.partly.push(id.clone());
+                left.snapshots.extend(own);
+            }
+        }
+        Ok(())
     }
 
     /// Removes leftovers, instances first; what must wait for another (a group in use) is left for
@@ -75,44 +105,16 @@ impl Aws {
             swept(broom.delete_key_pair(name).await);
         }
         for id in &leftovers.images {
-            swept(broom.deregister(id).await);
+            swept(broom.deregister(id, true).await);
+        }
+        for id in &leftovers.partly {
+            swept(broom.deregister(id, false).await);
         }
         for id in &leftovers.snapshots {
             swept(broom.delete_snapshot(id).await);
         }
         self.forget_images(region);
         failures.into_iter().next().map_or(Ok(()), Err)
-    }
-}
-
-/// Whose and which build's: the two tags that a leftover carries.
-#[derive(Clone, Copy)]
-struct Mark<'a> {
-    owner: &'a str,
-    build: &'a str,
-}
-
-impl Mark<'_> {
-    fn filters(&self) -> Vec<types::Filter> {
-        let tagged = |tag, value| filter(&format!("tag:{tag}"), [value]);
-        vec![tagged(BUILD, self.build), tagged(OWNER, self.owner)]
-    }
-
-    fn is_on(&self, tags: &Tags) -> bool {
-        let tag = |name| tags.get(name).map(String::as_str);
-        tag(BUILD) == Some(self.build) && tag(OWNER) == Some(self.owner)
-    }
-
-    /// Ours by tag; or announced, of no build that we know, and Packer's by its looks.
-    fn covers(&self, tags: &Tags, is_packers: bool) -> bool {
-        self.is_on(tags) || (is_packers && !tags.contains_key(BUILD))
-    }
-
-    /// An image that was never finished or never became a result. An interrupted Packer 1.6
-    /// leaves one without any tag.
-    fn leaves(&self, image: &Image) -> bool {
-        let unfinished = image.tags.is_empty() || self.is_on(&image.tags);
-        unfinished && !image.tags.contains_key(STATUS) && image.state != ImageState::Deregistered
     }
 }
 
@@ -179,24 +181,27 @@ impl Look<'_> {
         Ok(unique(ours.filter_map(|key| key.key_name())))
     }
 
-    /// Images of the build whether left or kept: snapshots of the kept ones must stay.
-    async fn images(&self, announced: &[String]) -> Result<Vec<Image>, AwsError> {
-        let reads = self
-            .searches(&[("image-id", announced)])
-            .into_iter()
-            .map(|search| self.aws.images(self.region, |call| call.owners("self").set_filters(Some(search))));
-        let mut images: Vec<Image> = try_join_all(reads).await?.into_iter().flatten().collect();
-        images.sort_by(|a, b| a.id.cmp(&b.id));
-        images.dedup_by(|a, b| a.id == b.id);
+    /// Images of the build whether left or kept: snapshots of the kept ones must stay. Copies name the image that
+    /// they were made from, and images the instance.
+    async fn images(&self, announced: &Announced) -> Result<Vec<Found>, AwsError> {
+        let named: Vec<String> = announced.images.iter().chain(&announced.artifacts).cloned().collect();
+        let searches = [
+            ("image-id", named.as_slice()),
+            ("source-image-id", &named),
+            ("source-instance-id", &announced.instances),
+        ];
+        let reads = self.searches(&searches).into_iter().map(|search| {
+            self.aws.described_images(self.region, |call| call.owners("self").set_filters(Some(search)))
+        });
+        let found = try_join_all(reads).await?.into_iter().flatten();
+        let mut images: Vec<Found> = found.filter_map(Found::of).collect();
+        images.sort_by(|a, b| a.image.id.cmp(&b.image.id));
+        images.dedup_by(|a, b| a.image.id == b.image.id);
         Ok(images)
     }
 
     async fn snapshots(&self) -> Result<Vec<String>, AwsError> {
-        let ec2 = self.aws.0.clients.ec2(self.region);
-        let call = ec2.sdk.describe_snapshots().owner_ids("self");
-        let call = call.set_filters(Some(self.mark.filters())).max_results(PAGE);
-        let found = call.into_paginator().items().send().try_collect().await;
-        let found: Vec<types::Snapshot> = found.map_err(ec2.failed("DescribeSnapshots"))?;
+        let found = self.aws.snapshots(self.region, self.mark.filters()).await?;
         Ok(unique(found.iter().filter_map(|snapshot| snapshot.snapshot_id())))
     }
 
@@ -245,12 +250,12 @@ impl Broom<'_> {
         done.map(drop).map_err(ec2.failed("DeleteSnapshot"))
     }
 
-    /// With its snapshots; EC2 answers well even when it could not delete one, so those are asked
-    /// for by themselves, which says why.
-    async fn deregister(&self, id: &ImageId) -> Result<(), AwsError> {
+    /// With its snapshots, if they are its own; EC2 answers well even when it could not delete one, so those are
+    /// asked for by themselves, which says why.
+    async fn deregister(&self, id: &ImageId, with_snapshots: bool) -> Result<(), AwsError> {
         let ec2 = self.aws.0.clients.ec2(self.region);
         let call = ec2.sdk.deregister_image().image_id(id.as_str());
-        let answer = call.delete_associated_snapshots(true).send().await;
+        let answer = call.delete_associated_snapshots(with_snapshots).send().await;
         let answer = answer.map_err(ec2.failed("DeregisterImage"))?;
         let kept = answer
             .delete_snapshot_results()
@@ -261,28 +266,6 @@ impl Broom<'_> {
         }
         Ok(())
     }
-}
-
-/// `packer_<uuid>`: what Packer calls its temporary key pairs and security groups.
-fn is_packers_name(name: &str) -> bool {
-    let Some(uuid) = name.strip_prefix("packer_") else {
-        return false;
-    };
-    let parts: Vec<&str> = uuid.split('-').collect();
-    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
-        && uuid.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
-}
-
-fn is_packers_group(group: &types::SecurityGroup) -> bool {
-    group.group_name().is_some_and(is_packers_name) && group.description() == Some(PACKERS_GROUP)
-}
-
-/// Launched with one of Packer's temporary things, or named by Packer.
-fn is_packers_instance(instance: &types::Instance) -> bool {
-    let mut groups = instance.security_groups().iter().filter_map(|group| group.group_name());
-    instance.key_name().is_some_and(is_packers_name)
-        || groups.any(is_packers_name)
-        || tags(instance.tags()).get("Name").is_some_and(|name| name == PACKERS_INSTANCE)
 }
 
 fn unique<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<String> {

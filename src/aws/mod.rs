@@ -93,12 +93,25 @@ pub struct Leftovers {
     pub security_groups: Vec<String>,
     /// Key pair names.
     pub key_pairs: Vec<String>,
-    /// Images that are no result: no `status` tag.
+    /// Images that are no result, to be removed with their snapshots.
     pub images: Vec<ImageId>,
+    /// Images that are no result and have snapshots that the build did not make: those stay.
+    pub partly: Vec<ImageId>,
     pub snapshots: Vec<String>,
 }
 
 impl Leftovers {
+    /// These and those of another region.
+    pub fn extend(&mut self, others: Self) {
+        self.instances.extend(others.instances);
+        self.volumes.extend(others.volumes);
+        self.security_groups.extend(others.security_groups);
+        self.key_pairs.extend(others.key_pairs);
+        self.images.extend(others.images);
+        self.partly.extend(others.partly);
+        self.snapshots.extend(others.snapshots);
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -112,6 +125,19 @@ pub struct Announced {
     pub key_pairs: Vec<String>,
     pub images: Vec<String>,
     pub volumes: Vec<String>,
+    /// Images that Packer named as its result in a machine-readable line.
+    pub artifacts: Vec<String>,
+    /// When the run was started, where it is known: what is older is none of it.
+    pub since: Option<Timestamp>,
+}
+
+/// Which snapshots of an image belong to it: a template may map one that others use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Those that were made since then.
+    Since(Timestamp),
+    /// Those that carry a `status` tag.
+    Marked,
 }
 
 /// A managed node group.

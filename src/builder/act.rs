@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Context;
 use super::report::{ActError, Done, Outcome};
 use super::step::{Step, Sweep, Tagging, What};
+use crate::api::{Class, Region};
 use crate::aws::{AwsError, Leftovers};
 use crate::engine::{RunRequest, RunsError};
 use crate::git::templates::{TemplateError, TemplateQuery};
@@ -15,7 +16,9 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
         Step::Start { request, query, .. } => start(request, query, ctx).await,
         Step::Stop { run, why } => ctx.runs.stop(run, *why).await.map_err(ActError::from),
         Step::Forget(run) => ctx.runs.forget(run).await.map_err(ActError::from),
-        Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => tag(tagging, ctx).await,
+        Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => {
+            return tag(tagging, ctx).await;
+        }
         Step::Sweep(sweep) => return swept(clean(sweep, ctx).await),
         Step::Record(_) => Ok(()),
     };
@@ -30,14 +33,32 @@ async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Re
     Ok(ctx.runs.start(request).await?)
 }
 
-async fn tag(tagging: &Tagging, ctx: &Context) -> Result<(), ActError> {
-    Ok(ctx.aws.tag(&tagging.region, &tagging.resources, &tagging.tags).await?)
+/// The image's tags are what counts. Its snapshots get them too where that is allowed: a refusal is only reported.
+async fn tag(tagging: &Tagging, ctx: &Context) -> Outcome {
+    let Tagging { region, images, snapshots, made, tags } = tagging;
+    if let Err(error) = ctx.aws.tag(region, images, tags).await {
+        return Outcome::Failed(error.into());
+    }
+    let refused = ctx.aws.tag_snapshots(region, snapshots, *made, tags).await.err();
+    Outcome::Did(refused.map_or(Done::AsPlanned, |error| Done::SnapshotsRefused(error.to_string())))
 }
 
+/// Every region is swept, whatever happens in another.
 async fn clean(sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
-    let found = ctx.aws.leftovers(&sweep.region, &ctx.owner, &sweep.build, &sweep.announced).await?;
+    let (mut all, mut failed) = (Leftovers::default(), None);
+    for region in &sweep.regions {
+        match clean_region(region, sweep, ctx).await {
+            Ok(found) => all.extend(found),
+            Err(error) => failed = failed.or(Some(ActError::from(error))),
+        }
+    }
+    failed.map_or(Ok(all), Err)
+}
+
+async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, AwsError> {
+    let found = ctx.aws.leftovers(region, &ctx.owner, &sweep.build, &sweep.announced).await?;
     let leftovers = spare(found, sweep);
-    ctx.aws.sweep(&sweep.region, &leftovers).await?;
+    ctx.aws.sweep(region, &leftovers).await?;
     Ok(leftovers)
 }
 
@@ -48,13 +69,19 @@ fn swept(result: Result<Leftovers, ActError>) -> Outcome {
 /// Leftovers without what is a result: EC2 may show its tags late.
 fn spare(mut leftovers: Leftovers, sweep: &Sweep) -> Leftovers {
     leftovers.images.retain(|image| !sweep.keep.contains(image.as_str()));
+    leftovers.partly.retain(|image| !sweep.keep.contains(image.as_str()));
     leftovers.snapshots.retain(|snapshot| !sweep.keep.contains(snapshot));
     leftovers
 }
 
 impl From<AwsError> for ActError {
+    /// What a step changes was seen just before: EC2 that does not find it now shows it again in a moment.
     fn from(error: AwsError) -> Self {
-        Self { what: What::Aws, class: error.class(), message: error.to_string() }
+        let class = match error.class() {
+            Class::NotFound => Class::TRANSIENT,
+            class => class,
+        };
+        Self { what: What::Aws, class, message: error.to_string() }
     }
 }
 
@@ -73,7 +100,7 @@ impl From<TemplateError> for ActError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BuildId, ImageId, Region};
+    use crate::api::{BuildId, ImageId};
     use crate::aws::Announced;
 
     #[test]
@@ -87,7 +114,7 @@ mod tests {
         };
         let keep = ["ami-00000001".to_owned(), "snap-1".to_owned()].into();
         let sweep = Sweep {
-            region: Region::parse("us-east-1").expect("a region written by hand"),
+            regions: vec![Region::parse("us-east-1").expect("a region written by hand")],
             build: BuildId::of(&["a"]),
             announced: Announced::default(),
             looks: 0,

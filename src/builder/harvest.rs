@@ -8,17 +8,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use opsy_runner::request::{self as wire, ResourceKind};
 
-use super::history;
 use super::images::{self, Located};
 use super::observe::Observed;
 use super::plan::{look, unknown};
 use super::promote::{self, Promoted, Promotion, Results};
 use super::step::{Plan, Record, Step, Sweep, What};
 use super::time;
+use super::{failures, history};
 use crate::api::builder::{RunRecord, SweepRecord};
 use crate::api::{BuildId, Region, Seen};
-use crate::engine::{Failure, Run, RunState};
+use crate::engine::{Failure, Run, RunState, Said};
 
 /// How often to ask whether an image has become available.
 const PENDING_LOOK: Duration = Duration::from_secs(15);
@@ -64,7 +65,7 @@ pub fn ended_run(seen: &Observed, runs: &[Run], now: Timestamp) -> Option<Plan> 
 
 fn harvest(seen: &Observed, run: &Run, now: Timestamp) -> Plan {
     if let RunState::Failed(failure) = &run.state {
-        let (result, errors) = failure_words(failure);
+        let (result, errors) = failure_words(failure, &run.said);
         return record(seen, run, Entry { result, errors, ..Entry::default() });
     }
     let images = match &seen.images {
@@ -88,6 +89,9 @@ fn harvest(seen: &Observed, run: &Run, now: Timestamp) -> Plan {
         Results::Ready(made) => match promote::promote(seen, run, &made, images, now) {
             Promotion::Next(plan) => plan,
             Promotion::Done(done) => record(seen, run, Entry::promoted(done)),
+            Promotion::Failed(error) => {
+                record(seen, run, Entry { result: history::FAILED, errors: vec![error], ..Entry::default() })
+            }
         },
         Results::Wait(on) => Plan::Wait { on, look: PENDING_LOOK.min(look(seen, None)) },
         Results::Failed(errors) => {
@@ -96,18 +100,21 @@ fn harvest(seen: &Observed, run: &Run, now: Timestamp) -> Plan {
     }
 }
 
-/// A failure as history has it: one word and the error lines.
-fn failure_words(failure: &Failure) -> (&'static str, Vec<String>) {
+/// A failure as history has it: one word and the error lines, the cause first.
+fn failure_words(failure: &Failure, said: &Said) -> (&'static str, Vec<String>) {
     let failed = |lines: Vec<String>| (history::FAILED, lines);
     match failure {
-        Failure::TimedOut => (history::TIMED_OUT, vec!["the build took too long and was stopped".to_owned()]),
-        Failure::Cancelled => (history::CANCELLED, Vec::new()),
+        Failure::TimedOut => {
+            let late = "the build took too long and was stopped".to_owned();
+            (history::TIMED_OUT, std::iter::once(late).chain(said.errors.iter().cloned()).collect())
+        }
+        Failure::Cancelled => (history::CANCELLED, said.errors.clone()),
         Failure::Packer { errors, .. } if !errors.is_empty() => failed(errors.clone()),
         Failure::Packer { exit: Some(code), .. } => failed(vec![format!("packer exited with {code}")]),
         Failure::Packer { exit: None, .. } => failed(vec!["packer was killed".to_owned()]),
         Failure::NoArtifact { errors } => {
             let nothing = "packer exited with 0 but named no image".to_owned();
-            failed(errors.iter().cloned().chain([nothing]).collect())
+            failed(std::iter::once(nothing).chain(errors.iter().cloned()).collect())
         }
         Failure::NotStarted(error) => failed(vec![error.clone()]),
         Failure::OutOfMemory => {
@@ -118,10 +125,16 @@ fn failure_words(failure: &Failure) -> (&'static str, Vec<String>) {
     }
 }
 
-fn record(seen: &Observed, run: &Run, entry: Entry) -> Plan {
-    let facts = &run.facts;
+fn record(seen: &Observed, run: &Run, mut entry: Entry) -> Plan {
+    let (facts, said) = (&run.facts, &run.said);
     let list = |list: Vec<String>| (!list.is_empty()).then_some(list);
     let sweep = sweep_record(seen, run, &entry.images);
+    let verdict = failures::judge(run, entry.result, &entry.errors);
+    entry.errors.truncate(MOST_ERRORS);
+    for error in &mut entry.errors {
+        shorten(error);
+    }
+    let stopped = verdict.is_some() || entry.result == history::CANCELLED;
     let record = RunRecord {
         id: facts.build.to_string(),
         result: entry.result.to_owned(),
@@ -131,7 +144,13 @@ fn record(seen: &Observed, run: &Run, entry: Entry) -> Plan {
         images: list(entry.images),
         started_at: Some(run.started_at.unwrap_or(facts.created_at)),
         ended_at: Some(run.ended_at.unwrap_or(facts.created_at)),
+        failure: verdict.as_ref().map(|verdict| verdict.class.to_owned()),
+        step: said.command.filter(|_| stopped).map(|command| step_words(command, said.place)),
+        packer_build: said.build.clone().filter(|_| stopped),
         errors: list(entry.errors),
+        output: list(said.output.clone()).filter(|_| stopped),
+        advice: verdict.and_then(|verdict| verdict.advice),
+        reset: None,
     };
     let record = Record {
         run: record,
@@ -144,7 +163,27 @@ fn record(seen: &Observed, run: &Run, entry: Entry) -> Plan {
     act(Step::Record(Box::new(record)), "the build ended")
 }
 
-/// When to look for what the run left. Its results are not among what is looked for.
+fn step_words(command: wire::Command, place: Option<wire::Place>) -> String {
+    let word = match command {
+        wire::Command::Init => "init",
+        wire::Command::Validate => "validate",
+        wire::Command::Build => "build",
+    };
+    place.map_or_else(|| word.to_owned(), |place| format!("{word} {} of {}", place.number, place.of))
+}
+
+/// Errors kept in the history, and the longest of them: it holds ten runs, and goes to Git.
+const MOST_ERRORS: usize = 5;
+const LONGEST_ERROR: usize = 1000;
+
+fn shorten(error: &mut String) {
+    if let Some((at, _)) = error.char_indices().nth(LONGEST_ERROR) {
+        error.truncate(at);
+        error.push('…');
+    }
+}
+
+/// When to look for what the run left, and where. Its results are not among what is looked for.
 fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
     let ended = run.ended_at.unwrap_or(run.facts.created_at);
     let keeps = results.is_empty()
@@ -154,19 +193,33 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
             .is_ok_and(|spec| spec.commands.iter().any(super::commands::PackerCommand::keeps_machine));
     // A machine that is kept for a person gets one look, late.
     let (wait, looks) = if keeps { (KEPT_MACHINE, LOOKS.len() - 1) } else { (LOOKS[0], 0) };
-    let announced: Vec<String> = run
-        .resources
-        .iter()
-        .filter(|resource| !results.contains(&resource.id))
+    let resources = run.resources.iter().filter(|resource| resource.kind != ResourceKind::Region);
+    let resources = resources.filter(|resource| !results.contains(&resource.id));
+    let artifacts = run.artifacts().iter().map(|artifact| artifact.image.to_string());
+    let artifacts = artifacts.filter(|image| !results.contains(image));
+    let announced: Vec<String> = resources
         .map(super::observe::announced_word)
+        .chain(artifacts.map(|image| format!("{}={image}", super::observe::ARTIFACT)))
         .collect();
+    let regions = touched(run);
     SweepRecord {
         id: run.facts.build.to_string(),
         region: run.facts.region.to_string(),
+        regions: (!regions.is_empty()).then_some(regions),
+        started_at: Some(run.facts.created_at),
         due: time::after(ended, wait),
         looks: i32::try_from(looks).ok(),
         announced: (!announced.is_empty()).then_some(announced),
     }
+}
+
+/// Regions beside the builder's own: those that Packer copied to, and those of its images.
+fn touched(run: &Run) -> Vec<String> {
+    let copied = run.resources.iter().filter(|resource| resource.kind == ResourceKind::Region);
+    let copied = copied.filter_map(|resource| Region::parse(resource.id.as_str()).ok());
+    let all = copied.chain(run.artifacts().iter().map(|artifact| artifact.region.clone()));
+    let others: BTreeSet<Region> = all.filter(|region| *region != run.facts.region).collect();
+    others.iter().map(ToString::to_string).collect()
 }
 
 /// Leftovers of ended, recorded runs, when a look for them is due. Not while a file of the
@@ -181,12 +234,21 @@ pub fn due_sweep(seen: &Observed, now: Timestamp) -> Option<Plan> {
 /// A record that cannot be read is left alone: it names nothing that could be looked for.
 fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sweep> {
     Some(Sweep {
-        region: Region::parse(record.region.as_str()).ok()?,
+        regions: regions(record)?,
         build: BuildId::parse(record.id.as_str()).ok()?,
-        announced: super::observe::announced(record.announced.as_deref().unwrap_or_default()),
+        announced: super::observe::announced(
+            record.announced.as_deref().unwrap_or_default(),
+            record.started_at,
+        ),
         looks: usize::try_from(record.looks.unwrap_or(0)).unwrap_or(LOOKS.len()),
         keep: keep(seen, images),
     })
+}
+
+fn regions(record: &SweepRecord) -> Option<Vec<Region>> {
+    let home = Region::parse(record.region.as_str()).ok()?;
+    let others = record.regions.iter().flatten().filter_map(|region| Region::parse(region.as_str()).ok());
+    Some(std::iter::once(home).chain(others).collect())
 }
 
 /// Every image known to be a result, with its snapshots.

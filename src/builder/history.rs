@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::failures;
 use super::images::Located;
 use super::spec::Failures;
 use super::time;
@@ -27,8 +28,10 @@ const JITTER: u32 = 10;
 /// What earlier runs of the same inputs came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Streak<'a> {
-    /// Failures since the last success.
+    /// Failures of the template since the last success, or since somebody asked for another try.
     pub failures: usize,
+    /// All failures since then, whatever their cause.
+    pub attempts: usize,
     /// The newest run of these inputs, if it came to nothing.
     pub last: Option<&'a RunRecord>,
 }
@@ -37,18 +40,40 @@ pub struct Streak<'a> {
 pub fn streak<'a>(history: &'a [RunRecord], inputs: &InputsRecord) -> Streak<'a> {
     let mut streak = Streak::default();
     let since_success = history.iter().take_while(|record| record.result != SUCCEEDED);
-    for record in since_success.filter(|record| record.inputs.as_ref() == Some(inputs)) {
+    let same = since_success.filter(|record| record.inputs.as_ref() == Some(inputs));
+    for record in same.take_while(|record| record.reset != Some(true)) {
         streak.last = streak.last.or(Some(record));
-        streak.failures += usize::from(matches!(record.result.as_str(), FAILED | TIMED_OUT | LOST));
+        let failed = is_failure(record);
+        streak.attempts += usize::from(failed);
+        streak.failures += usize::from(failed && counts(record));
     }
     streak
+}
+
+fn is_failure(record: &RunRecord) -> bool {
+    matches!(record.result.as_str(), FAILED | TIMED_OUT | LOST)
+}
+
+/// Is it the template's failure? A record of an older version does not say otherwise.
+pub fn counts(record: &RunRecord) -> bool {
+    record.failure.as_deref() != Some(failures::TRANSIENT)
+}
+
+/// Somebody asked for another try: failures until then count no longer. Where no time is known it is now.
+pub fn reset(history: &mut [RunRecord], asked: Option<Timestamp>) {
+    let until = |record: &&mut RunRecord| {
+        is_failure(record) && asked.is_none_or(|asked| record.ended_at.is_none_or(|ended| ended <= asked))
+    };
+    for record in history.iter_mut().filter(until) {
+        record.reset = Some(true);
+    }
 }
 
 /// When the next try is due, after a failure or a cancelled run.
 pub fn next_try(streak: &Streak<'_>, policy: &Failures) -> Option<Timestamp> {
     let last = streak.last.filter(|last| last.result != SUPERSEDED)?;
     let ended = last.ended_at.or(last.started_at)?;
-    time::after(ended, pause(streak.failures.max(1), &last.id, policy))
+    time::after(ended, pause(streak.attempts.max(1), &last.id, policy))
 }
 
 /// The pause after so many failures: doubled each time up to the longest, plus a little that depends

@@ -55,6 +55,9 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
         Some(Note { reason: reason.into(), message, warning })
     };
     match (step, done) {
+        (_, Done::SnapshotsRefused(error)) => {
+            note("SnapshotsNotTagged", format!("the image is tagged, its snapshots are not: {error}"), true)
+        }
         (_, Done::Swept(found)) if found.is_empty() => None,
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
         (Step::Stop { run, .. }, _) => note("BuildStopping", format!("{run}: {why}"), true),
@@ -75,7 +78,7 @@ fn leftover_words(found: &Leftovers) -> String {
         ("volumes", found.volumes.len()),
         ("security groups", found.security_groups.len()),
         ("key pairs", found.key_pairs.len()),
-        ("images", found.images.len()),
+        ("images", found.images.len() + found.partly.len()),
         ("snapshots", found.snapshots.len()),
     ];
     let words = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));

@@ -10,6 +10,7 @@ use opsy_runner::request::{Resource, ResourceKind};
 
 use super::Context;
 use super::fleet::FleetView;
+use super::history;
 use super::images::{self, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
@@ -80,7 +81,7 @@ impl Observed {
 pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
     let subject = subject(object, ctx);
     let spec = spec::parse(object);
-    let status = object.status.clone().unwrap_or_default();
+    let status = known_status(object);
     let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
@@ -118,6 +119,16 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let (key, lost) = (&seen.subject.key, seen.lost());
     seen.fleet = ctx.fleet.look(key, lost, &synced.commit, || builders(synced), seen.now);
     seen
+}
+
+/// The status as last written; where somebody asks for another try, failures until then count no longer.
+pub fn known_status(object: &PackerBuilder) -> PackerBuilderStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    if annotations::asks_anew(&object.metadata, status.last_handled_reconcile_at.as_deref()) {
+        let history = status.history.as_deref_mut().unwrap_or_default();
+        history::reset(history, annotations::asked_at(&object.metadata));
+    }
+    status
 }
 
 /// How many runs of any builder are live.
@@ -328,20 +339,27 @@ fn kind_word(kind: ResourceKind) -> &'static str {
         ResourceKind::SecurityGroup => "securityGroup",
         ResourceKind::Image => "image",
         ResourceKind::Volume => "volume",
+        ResourceKind::Region => "region",
     }
 }
 
+/// The word for an image that Packer named as a result.
+pub const ARTIFACT: &str = "artifact";
+
 /// What a sweep's record says was announced; words it does not know are left out.
-pub fn announced(words: &[String]) -> Announced {
-    let of = |kind: ResourceKind| -> Vec<String> {
+pub fn announced(words: &[String], since: Option<Timestamp>) -> Announced {
+    let named = |kind: &str| -> Vec<String> {
         let ids = words.iter().filter_map(|word| word.split_once('='));
-        ids.filter(|(word, _)| *word == kind_word(kind)).map(|(_, id)| id.to_owned()).collect()
+        ids.filter(|(word, _)| *word == kind).map(|(_, id)| id.to_owned()).collect()
     };
+    let of = |kind: ResourceKind| named(kind_word(kind));
     Announced {
         instances: of(ResourceKind::Instance),
         security_groups: of(ResourceKind::SecurityGroup),
         key_pairs: of(ResourceKind::KeyPair),
         images: of(ResourceKind::Image),
         volumes: of(ResourceKind::Volume),
+        artifacts: named(ARTIFACT),
+        since,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::failures;
 use super::harvest;
 use super::history::{self, Streak};
 use super::images::{self, BuiltFrom, Lane, Located};
@@ -221,9 +222,9 @@ fn build(build: &Build<'_>, why: Why, now: Timestamp) -> Plan {
         }
         Seen::Is(_) => {}
     }
-    let why = match streak.failures {
+    let why = match streak.attempts {
         0 => why,
-        failures => Why::Retry { attempt: failures + 1, of: Box::new(why) },
+        attempts => Why::Retry { attempt: attempts + 1, of: Box::new(why) },
     };
     let request = request(build, &why, history, now);
     let text = why.to_string();
@@ -239,13 +240,17 @@ fn earlier_failures(seen: &Observed, spec: &Spec, streak: &Streak<'_>, now: Time
         let on = On::Cancelled { build: last.id.clone() };
         return Some(Plan::Wait { on, look: look(seen, None) });
     }
-    let error = last.errors.as_ref().and_then(|errors| errors.last().cloned());
-    let failures = streak.failures;
-    if failures >= spec.failures.limit {
-        return Some(stalled(seen, Stuck::RetryLimit { failures, error }));
+    let error = last.explained();
+    let count = streak.failures;
+    if last.failure.as_deref() == Some(failures::FINAL) {
+        return Some(stalled(seen, Stuck::NoUse { error }));
+    }
+    if count >= spec.failures.limit {
+        return Some(stalled(seen, Stuck::RetryLimit { failures: count, error }));
     }
     let until = history::next_try(streak, &spec.failures).filter(|until| *until > now)?;
-    let on = On::Backoff { until, failures, limit: spec.failures.limit, error };
+    let transient = !history::counts(last);
+    let on = On::Backoff { until, failures: count, limit: spec.failures.limit, transient, error };
     Some(Plan::Wait { on, look: look(seen, Some(time::until(now, until))) })
 }
 

@@ -15,7 +15,7 @@ use super::spec::Spec;
 use super::step::{On, Plan, Step, Tagging};
 use super::time;
 use crate::api::{ImageId, Region};
-use crate::aws::{ImageState, Tags};
+use crate::aws::{ImageState, Made, Tags};
 use crate::engine::{Artifact, Run};
 
 /// EC2 may not show an image at once that it has just named.
@@ -27,6 +27,8 @@ type Active<'a> = (&'a Located, BuiltFrom);
 pub enum Promotion {
     Next(Plan),
     Done(Promoted),
+    /// It will never work with these images.
+    Failed(String),
 }
 
 /// A run whose images are tagged, and whose lanes have one active image each.
@@ -113,6 +115,9 @@ pub fn promote(
 ) -> Promotion {
     let active = images::active(images, &seen.subject, &seen.status);
     if let Some(untagged) = made.iter().find(|image| !is_promoted(image, run)) {
+        if let Some(words) = made.iter().find_map(|image| too_many_tags(image, seen, run)) {
+            return Promotion::Failed(words);
+        }
         return Promotion::Next(tag_result(seen, run, made, &active, &untagged.region, now));
     }
     let lanes: BTreeSet<Lane> = made.iter().map(|image| image.lane()).collect();
@@ -141,6 +146,25 @@ fn is_promoted(image: &Located, run: &Run) -> bool {
         && image.tag(images::JOB) == Some(run.name.as_str())
 }
 
+/// Tags that a resource of EC2 may have; those of AWS itself do not count.
+const MOST_TAGS: usize = 50;
+
+/// EC2 would refuse our tags beside those of the template, for ever.
+fn too_many_tags(image: &Located, seen: &Observed, run: &Run) -> Option<String> {
+    let ours = inputs::image_tags(&seen.subject, run, images::ACTIVE);
+    let theirs =
+        image.image.tags.keys().filter(|name| !name.starts_with("aws:") && !ours.contains_key(*name));
+    let theirs = theirs.count();
+    (theirs + ours.len() > MOST_TAGS).then(|| {
+        format!(
+            "image {} has {theirs} tags of the template, and needs {} of Opsy: EC2 allows {MOST_TAGS}, so set at most {} in the template",
+            image.image.id,
+            ours.len(),
+            MOST_TAGS - ours.len()
+        )
+    })
+}
+
 /// One call for one region: what counts becomes active, what is no longer needed superseded.
 fn tag_result(
     seen: &Observed,
@@ -153,15 +177,16 @@ fn tag_result(
     let untagged = made.iter().copied().filter(|image| image.region == *region && !is_promoted(image, run));
     let (unneeded, needed): (Vec<&Located>, Vec<&Located>) =
         untagged.partition(|image| superseded(seen, run, &image.lane(), active, now));
+    let made_by = Made::Since(run.facts.created_at);
     if needed.is_empty() {
         let tags = inputs::image_tags(&seen.subject, run, images::SUPERSEDED);
         return act(
-            Step::Supersede(tagging(region, &unneeded, tags)),
+            Step::Supersede(tagging(region, &unneeded, made_by, tags)),
             "the inputs moved on while it was built",
         );
     }
     let tags = inputs::image_tags(&seen.subject, run, images::ACTIVE);
-    act(Step::Activate(tagging(region, &needed, tags)), "all its images are available")
+    act(Step::Activate(tagging(region, &needed, made_by, tags)), "all its images are available")
 }
 
 /// Is the run's image of a lane no longer wanted? Only where its inputs are no longer those wanted
@@ -185,14 +210,15 @@ fn wanted_now(seen: &Observed) -> Option<(&Spec, Wanted<'_>)> {
 pub fn demotion(active: &[Active<'_>], lane: &Lane) -> Option<Step> {
     let older = images::surplus(active, lane);
     let tags = Tags::from([(images::STATUS.to_owned(), images::DEPRECATED.to_owned())]);
-    (!older.is_empty()).then(|| Step::Demote(tagging(&lane.region, &older, tags)))
+    (!older.is_empty()).then(|| Step::Demote(tagging(&lane.region, &older, Made::Marked, tags)))
 }
 
-fn tagging(region: &Region, located: &[&Located], tags: Tags) -> Tagging {
+fn tagging(region: &Region, located: &[&Located], made: Made, tags: Tags) -> Tagging {
     Tagging {
         region: region.clone(),
         images: located.iter().map(|image| image.image.id.to_string()).collect(),
-        resources: located.iter().flat_map(|image| image.resources()).collect(),
+        snapshots: located.iter().flat_map(|image| image.image.snapshots.iter().cloned()).collect(),
+        made,
         tags,
     }
 }

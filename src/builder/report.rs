@@ -53,6 +53,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub enum Done {
     AsPlanned,
+    /// The images are tagged; EC2 refused to tag their snapshots, and why.
+    SnapshotsRefused(String),
     Swept(Leftovers),
 }
 
@@ -175,12 +177,13 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             let message = format!("build {build} was cancelled by annotation: remove it to build again");
             say(NotReady, "Cancelled", message, state::FLIGHT_CHECKS, Waiting)
         }
-        On::Backoff { until, failures, limit, error } => {
-            let message = format!(
-                "failure {failures} of {limit}, next try at {}{}",
-                time::to_second(*until),
-                because(error)
-            );
+        On::Backoff { until, failures, limit, transient, error } => {
+            let which = if *transient {
+                "a cause outside of the template, which does not count".to_owned()
+            } else {
+                format!("failure {failures} of {limit}")
+            };
+            let message = format!("{which}, next try at {}{}", time::to_second(*until), because(error));
             say(NotReady, "BuildFailed", message, state::JOB_FAILED, Failing)
         }
         On::Slot { limit } => {
@@ -226,9 +229,13 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
         }
         Stuck::RetryLimit { failures, error } => {
             let message = format!(
-                "{failures} builds of the same inputs failed: change the template, the commands or the base image{}",
+                "{failures} builds of the same inputs failed: change the template, the commands or the base image, or ask for another try with opsy reconcile{}",
                 because(error)
             );
+            ("RetryLimit", message, state::JOB_FAILED)
+        }
+        Stuck::NoUse { error } => {
+            let message = format!("another try of the same inputs would fail alike{}", because(error));
             ("RetryLimit", message, state::JOB_FAILED)
         }
         Stuck::MassBuildRefused { lost, builders } => {

@@ -120,7 +120,7 @@ fn last_run(status: &mut PackerBuilderStatus, run: &RunRecord, resources: &[Reso
     };
     status.last_run = run.ended_at.map(time::to_second);
     status.last_run_status = Some(run.result.clone());
-    status.last_run_message = run.errors.as_ref().and_then(|errors| errors.last().cloned());
+    status.last_run_message = run.cause();
     status.last_run_base_image_id = run.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
     status.last_run_key_pair = named(ResourceKind::KeyPair);
     // Packer announces a group by its name; only an id is one.

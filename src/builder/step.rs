@@ -12,7 +12,7 @@ use super::spec::Problem;
 use super::time;
 use crate::api::builder::{RunRecord, SweepRecord};
 use crate::api::{BuildId, Class, Key, Region, RunName};
-use crate::aws::{Announced, Tags};
+use crate::aws::{Announced, Made, Tags};
 use crate::engine::{RunRequest, Stop};
 use crate::git::templates::TemplateQuery;
 
@@ -70,6 +70,8 @@ pub enum On {
         until: Timestamp,
         failures: usize,
         limit: usize,
+        /// The last failure was none of the template.
+        transient: bool,
         error: Option<String>,
     },
     Slot {
@@ -100,11 +102,28 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stuck {
     Invalid(Vec<Problem>),
-    AccountNotAllowed { account: String },
-    ExternalRepository { what: String },
-    Unreadable { what: What, message: String },
-    RetryLimit { failures: usize, error: Option<String> },
-    MassBuildRefused { lost: usize, builders: usize },
+    AccountNotAllowed {
+        account: String,
+    },
+    ExternalRepository {
+        what: String,
+    },
+    Unreadable {
+        what: What,
+        message: String,
+    },
+    RetryLimit {
+        failures: usize,
+        error: Option<String>,
+    },
+    /// Another try would end alike.
+    NoUse {
+        error: Option<String>,
+    },
+    MassBuildRefused {
+        lost: usize,
+        builders: usize,
+    },
 }
 
 /// One effect, with all that is needed to bring it about.
@@ -133,14 +152,16 @@ pub enum Step {
 pub struct Tagging {
     pub region: Region,
     pub images: Vec<String>,
-    /// Images and their snapshots.
-    pub resources: Vec<String>,
+    /// Their snapshots, which get the tags as well where they were made with the images.
+    pub snapshots: Vec<String>,
+    pub made: Made,
     pub tags: Tags,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sweep {
-    pub region: Region,
+    /// The builder's own first, then those that the run touched.
+    pub regions: Vec<Region>,
     pub build: BuildId,
     pub announced: Announced,
     /// How often it was looked already.

@@ -3,29 +3,33 @@
 use jiff::Timestamp;
 use opsy_runner::request as wire;
 
-use super::{Artifact, Failure, Run, RunFacts, RunState};
+use super::{Artifact, Failure, Run, RunFacts, RunState, Said};
+use crate::api::ids::BadId;
 use crate::api::{ImageId, Region, RunName};
 
 /// A run with a report, as the engine tells it.
 pub fn run(name: RunName, facts: RunFacts, report: wire::Report) -> Run {
     let at = |seconds| Timestamp::from_second(seconds).ok();
     let (started_at, ended_at) = (at(report.started_at), at(report.ended_at));
-    let resources = resources(&report);
-    Run { name, facts, state: state(report), started_at, ended_at, resources }
+    let (said, resources) = (said(&report), report.resources.clone());
+    Run { name, facts, state: state(report), started_at, ended_at, resources, said }
 }
 
-/// What a run may have left.
-pub fn resources(report: &wire::Report) -> Vec<wire::Resource> {
-    let mut resources = report.resources.clone();
-    if report.outcome != wire::Outcome::Succeeded {
-        // Images of a run that did not succeed are no result: they are to be looked for as leftovers.
-        let image = |artifact: &wire::Artifact| wire::Resource {
-            kind: wire::ResourceKind::Image,
-            id: artifact.image.clone(),
-        };
-        resources.extend(report.artifacts.iter().map(image));
+/// What the report says beside the outcome.
+pub fn said(report: &wire::Report) -> Said {
+    Said {
+        command: report.command,
+        place: report.place,
+        build: report.build.clone(),
+        errors: report.errors.clone(),
+        output: report.output.clone(),
+        artifacts: report.artifacts.iter().filter_map(|artifact| parsed(artifact).ok()).collect(),
     }
-    resources
+}
+
+fn parsed(artifact: &wire::Artifact) -> Result<Artifact, BadId> {
+    let region = Region::parse(artifact.region.as_str())?;
+    Ok(Artifact { region, image: ImageId::parse(artifact.image.as_str())? })
 }
 
 pub fn state(report: wire::Report) -> RunState {
@@ -42,13 +46,7 @@ pub fn state(report: wire::Report) -> RunState {
 }
 
 fn succeeded(artifacts: &[wire::Artifact]) -> RunState {
-    let parsed: Result<Vec<_>, _> = artifacts
-        .iter()
-        .map(|artifact| {
-            let region = Region::parse(artifact.region.as_str())?;
-            ImageId::parse(artifact.image.as_str()).map(|image| Artifact { region, image })
-        })
-        .collect();
+    let parsed: Result<Vec<_>, _> = artifacts.iter().map(parsed).collect();
     match parsed {
         Ok(artifacts) => RunState::Succeeded(artifacts),
         Err(error) => RunState::Lost(format!("Packer's artifact cannot be read: {error}")),

@@ -130,6 +130,33 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// What Packer announced, as far as known.
     pub resources: Vec<wire::Resource>,
+    pub said: Said,
+}
+
+impl Run {
+    /// Images that Packer named.
+    pub fn artifacts(&self) -> &[Artifact] {
+        match &self.state {
+            RunState::Succeeded(artifacts) => artifacts,
+            _ => &self.said.artifacts,
+        }
+    }
+}
+
+/// What the runner reports of a run that ended, beside its outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// The command that ended the run, and which of its kind it was.
+    pub command: Option<wire::Command>,
+    pub place: Option<wire::Place>,
+    /// Packer's name of the build that failed first, or that was stopped.
+    pub build: Option<String>,
+    /// Packer's errors, the cause first.
+    pub errors: Vec<String>,
+    /// What the provisioners of that build printed last.
+    pub output: Vec<String>,
+    /// Images that Packer named, whatever came of the run.
+    pub artifacts: Vec<Artifact>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -80,14 +80,18 @@ fn several_builds_run_in_order_and_their_images_are_one_result() {
         let mut bed = Bed::stub(&format!(
             "case $5 in amd64) {ARTIFACT} ;; *) echo '1,,ui,say,==> a.b: Copying to: eu-west-1'; {second} {end} ;; esac"
         ));
-        let build = |arch: &str| request::Step { command: Command::Build, args: vec!["-var".into(), arch.into()] };
+        let build =
+            |arch: &str| request::Step { command: Command::Build, args: vec!["-var".into(), arch.into()] };
         bed.request.steps.truncate(2);
         bed.request.steps.extend([build("amd64"), build("arm64")]);
         bed
     };
     let report = two("").report_of_run();
     let images: Vec<_> = report.artifacts.iter().map(|artifact| artifact.image.as_str()).collect();
-    assert_eq!((report.outcome, images), (Outcome::Succeeded, vec!["ami-0123456789abcdef0", "ami-aee825b876bf72c2a"]));
+    assert_eq!(
+        (report.outcome, images),
+        (Outcome::Succeeded, vec!["ami-0123456789abcdef0", "ami-aee825b876bf72c2a"])
+    );
     let region = report.resources.iter().any(|r| r.kind == ResourceKind::Region && r.id == "eu-west-1");
     assert!(region, "{:?}", report.resources);
 

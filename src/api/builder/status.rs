@@ -55,7 +55,7 @@ pub struct PackerBuilderStatus {
     /// Temporary key pair of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_key_pair: Option<String>,
-    /// Last error line of the last run.
+    /// Why the last run failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_message: Option<String>,
     /// Temporary security group of the last run.
@@ -175,9 +175,53 @@ pub struct RunRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ended_at: Option<Timestamp>,
-    /// The last error lines.
+    /// What a failure means: Template (counts toward `failurePolicy.limit`), Transient (a cause outside of the
+    /// template: tried again with growing pauses, without a limit), or Final (another try would end alike).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Packer's command that ended the run: init, validate, build, or one of several such as `build 2 of 2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Packer's name of the build that failed first, or that was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packer_build: Option<String>,
+    /// Error lines, the cause first; at most five.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<String>>,
+    /// What the provisioners of the failed build printed last; at most eight lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Vec<String>>,
+    /// What to do about a known cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// Somebody asked for another try since: the failure counts no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<bool>,
+}
+
+/// What Packer says of every script that fails.
+const SCRIPT_FAILED: &str = "exit status";
+
+impl RunRecord {
+    /// Why the run failed: the step, the cause, and what a failed script printed last.
+    pub fn cause(&self) -> Option<String> {
+        let cause = self.errors.as_ref()?.first()?;
+        let step = match (&self.step, &self.packer_build) {
+            (Some(step), Some(build)) => format!("{step} ({build}): "),
+            (Some(step), None) => format!("{step}: "),
+            _ => String::new(),
+        };
+        let last = self.output.as_ref().and_then(|lines| lines.last());
+        let printed = last.filter(|_| cause.contains(SCRIPT_FAILED));
+        let printed = printed.map_or(String::new(), |line| format!(" (it printed last: {line})"));
+        Some(format!("{step}{cause}{printed}"))
+    }
+
+    /// The cause, and what to do about it where that is known.
+    pub fn explained(&self) -> Option<String> {
+        let advice = self.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
+        Some(format!("{}{advice}", self.cause()?))
+    }
 }
 
 /// An ended run whose leftovers are still to be looked for: images appear late.
@@ -188,13 +232,20 @@ pub struct SweepRecord {
     pub id: String,
     /// Region to look in.
     pub region: String,
+    /// Further regions that the run touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<String>>,
+    /// When the run was started: nothing older is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
     /// When to look next.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub due: Option<Timestamp>,
     /// How often it was looked already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looks: Option<i32>,
-    /// Ids and names Packer announced, as `kind=id`.
+    /// Ids and names Packer announced, as `kind=id`; `artifact=id` is an image that Packer named as its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Vec<String>>,
 }

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
+use super::evidence::{PACKERS_GROUP, PACKERS_INSTANCE};
 use super::*;
+use crate::aws::ec2::{BUILD, OWNER, STATUS};
+use crate::aws::{ImageState, Tags};
 
 const MARK: Mark<'_> = Mark { owner: "me", build: "00000000000000aa" };
 const NAME: &str = "packer_6b032da1-e184-c969-72d7-b21df4dba73c";
@@ -46,16 +49,84 @@ fn the_tags_of_this_build_and_owner_decide() {
     assert!(!MARK.covers(&tagged(&[("Name", "x")]), false), "announced, but not Packer's");
 }
 
+/// What is known of a build that began then and announced this.
+fn leaves(announced: &Announced, image: Image, instance: Option<&str>, source: Option<&str>) -> bool {
+    let named = announced.images.iter().chain(&announced.artifacts).cloned();
+    let evidence = Evidence { mark: MARK, announced, images: named.collect() };
+    let found = Found { image, instance: instance.map(str::to_owned), source: source.map(str::to_owned) };
+    evidence.leaves(&found)
+}
+
 #[test]
 fn an_image_is_left_over_only_while_it_is_no_result() {
     let ours = [(BUILD, MARK.build), (OWNER, MARK.owner)];
-    assert!(MARK.leaves(&image(&ours)));
-    assert!(MARK.leaves(&image(&[])), "an interrupted Packer 1.6 leaves it without tags");
-    assert!(!MARK.leaves(&image(&[ours[0], ours[1], (STATUS, "active")])));
-    assert!(!MARK.leaves(&image(&[(STATUS, "deprecated")])));
-    assert!(!MARK.leaves(&image(&[("Name", "golden")])), "announced, but somebody tagged it");
-    assert!(!MARK.leaves(&image(&[(BUILD, MARK.build), (OWNER, "you")])));
-    assert!(!MARK.leaves(&Image { state: ImageState::Deregistered, ..image(&ours) }));
+    let announced = Announced { images: vec!["ami-0123456789abcdef0".into()], ..Announced::default() };
+    let leaves = |image: Image| leaves(&announced, image, None, None);
+    assert!(leaves(image(&ours)));
+    assert!(leaves(image(&[])), "an interrupted Packer 1.6 leaves it without tags");
+    assert!(!leaves(image(&[ours[0], ours[1], (STATUS, "active")])));
+    assert!(leaves(image(&[ours[0], ours[1], (STATUS, "golden")])), "a template's own word");
+    assert!(!leaves(image(&[(STATUS, "deprecated")])));
+    assert!(!leaves(image(&[("Name", "golden")])), "announced, but somebody tagged it");
+    assert!(!leaves(image(&[(BUILD, MARK.build), (OWNER, "you")])));
+    assert!(!leaves(Image { state: ImageState::Deregistered, ..image(&ours) }));
+}
+
+#[test]
+fn a_templates_tags_do_not_hide_what_a_build_made() {
+    let since = |seconds| Some(Timestamp::from_second(seconds).expect("a time"));
+    let id = "ami-0123456789abcdef0".to_owned();
+    let of = |announced: Announced| Announced { since: since(0), instances: vec!["i-1".into()], ..announced };
+    let tagged = || image(&[("Name", "golden"), ("os", "rhel")]);
+    let artifact = of(Announced { artifacts: vec![id.clone()], ..Announced::default() });
+    assert!(leaves(&artifact, tagged(), None, None), "Packer named it");
+    assert!(
+        !leaves(&Announced { since: None, ..artifact.clone() }, tagged(), None, None),
+        "no start is known"
+    );
+    assert!(
+        !leaves(&Announced { since: since(1), ..artifact.clone() }, tagged(), None, None),
+        "it was there before"
+    );
+    assert!(!leaves(&artifact, image(&[(BUILD, "00000000000000bb")]), None, None), "another build's");
+    assert!(!leaves(&artifact, image(&[("Name", "x"), (STATUS, "active")]), None, None), "a result");
+
+    let printed = of(Announced { images: vec![id], ..Announced::default() });
+    assert!(!leaves(&printed, tagged(), None, None), "a provisioner can print any id");
+    assert!(!leaves(&printed, tagged(), Some("i-2"), None), "made from another machine");
+    let nothing = of(Announced::default());
+    assert!(leaves(&nothing, tagged(), Some("i-1"), Some("ami-base")), "made from its machine");
+
+    let copy = of(Announced { images: vec!["ami-00000001".into()], ..Announced::default() });
+    assert!(leaves(&copy, tagged(), None, Some("ami-00000001")), "a copy in another region");
+    assert!(!leaves(&copy, tagged(), Some("i-9"), Some("ami-00000001")), "another build on top of it");
+    assert!(!leaves(&copy, tagged(), None, Some("ami-00000002")));
+}
+
+#[test]
+fn a_snapshot_that_was_there_before_stays() {
+    let announced =
+        Announced { since: Some("2026-01-01T00:00:00Z".parse().expect("a time")), ..Announced::default() };
+    let evidence = Evidence { mark: MARK, announced: &announced, images: BTreeSet::new() };
+    let of = |instance: Option<&str>, source: &str| Found {
+        image: image(&[]),
+        instance: instance.map(str::to_owned),
+        source: Some(source.to_owned()),
+    };
+    let snapshot = |started: i64, description: &str| {
+        let started = aws_sdk_ec2::primitives::DateTime::from_secs(started);
+        types::Snapshot::builder().start_time(started).description(description).build()
+    };
+    let made = of(Some("i-1"), "ami-base");
+    assert!(evidence.made_with(&made, &snapshot(1_767_225_600, "")), "made since");
+    assert!(!evidence.made_with(&made, &snapshot(1, "shared data")));
+    assert!(
+        evidence.made_with(&made, &snapshot(1, "Created by CreateImage(i-1) for ami-x")),
+        "a clock that is behind"
+    );
+    assert!(!evidence.made_with(&made, &snapshot(1, "Created by CreateImage(i-0) for ami-base")));
+    let copied = snapshot(1, "Copied for DestinationAmi ami-y from SourceAmi ami-src");
+    assert!(evidence.made_with(&of(None, "ami-src"), &copied));
 }
 
 #[test]

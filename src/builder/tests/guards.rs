@@ -51,7 +51,7 @@ fn pauses_double_to_their_limit_and_depend_on_the_build_alone() {
     let policy = spec::Failures { limit: 10, backoff: HOUR / 12, max_backoff: HOUR };
     let wait = |failures: usize, id: u64| {
         let last = record(id, history::FAILED, at_hour(0));
-        let streak = history::Streak { failures, last: Some(&last) };
+        let streak = history::Streak { failures, attempts: failures, last: Some(&last) };
         time::until(at_hour(0), history::next_try(&streak, &policy).expect("there was a failure"))
     };
     for (failures, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (10, 60)] {

@@ -1,6 +1,6 @@
 //! Tables: what becomes of ended runs, and what is swept after them.
 
-use opsy_runner::request::{Resource, ResourceKind};
+use opsy_runner::request::{self as wire, Resource, ResourceKind};
 
 use super::*;
 use crate::api::builder::SweepRecord;
@@ -43,7 +43,7 @@ fn a_success_is_activated_demotes_older_ones_is_recorded_and_forgotten() {
     let mut seen = after(succeeded(&[1]), vec![older.clone(), raw(1)]);
     let Step::Activate(tagging) = step(&seen) else { panic!("first activate") };
     assert_eq!((tagging.images.as_slice(), tagging.region), (&["ami-00000001".to_owned()][..], home()));
-    assert_eq!(tagging.resources, ["ami-00000001", "snap-00000001"]);
+    assert_eq!(tagging.snapshots, ["snap-00000001"]);
 
     seen.images = Seen::Is(vec![older.clone(), promoted(1, images::ACTIVE)]);
     let Step::Demote(tagging) = step(&seen) else { panic!("then demote") };
@@ -125,7 +125,7 @@ fn failures_are_recorded_with_their_words() {
         RunState::Failed(Failure::Packer { exit, errors })
     };
     let cases: Vec<(RunState, &str, Option<&str>)> = vec![
-        (packer(Some(1), &["a", "b"]), history::FAILED, Some("b")),
+        (packer(Some(1), &["a", "b"]), history::FAILED, Some("a")),
         (packer(Some(1), &[]), history::FAILED, Some("packer exited with 1")),
         (packer(None, &[]), history::FAILED, Some("packer was killed")),
         (
@@ -159,7 +159,7 @@ fn failures_are_recorded_with_their_words() {
     for (state, result, error) in cases {
         let record = recorded(&after(state.clone(), Vec::new()));
         assert_eq!(record.run.result, result, "{state:?}");
-        assert_eq!(record.run.errors.unwrap_or_default().last().map(String::as_str), error, "{state:?}");
+        assert_eq!(record.run.errors.unwrap_or_default().first().map(String::as_str), error, "{state:?}");
         assert_eq!(record.run.inputs, Some(wanted()), "the inputs of the run, not those of today");
     }
 }
@@ -312,4 +312,111 @@ fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
     let spec = seen.spec.as_mut().expect("valid");
     spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
     assert_eq!(due(&seen), HOUR * 24);
+}
+
+#[test]
+fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
+    let region = |text: &str| Region::parse(text).expect("a region");
+    let mut failed = run(1, RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["arm".into()] }));
+    failed.said.artifacts = vec![
+        Artifact { region: home(), image: image_id(1) },
+        Artifact { region: region("eu-west-1"), image: image_id(2) },
+    ];
+    failed.resources = vec![
+        Resource { kind: ResourceKind::Image, id: image_id(1).to_string() },
+        Resource { kind: ResourceKind::Region, id: "ap-south-1".into() },
+        Resource { kind: ResourceKind::Region, id: "us-east-1".into() },
+    ];
+    let mut seen = after(failed.state.clone(), Vec::new());
+    seen.runs = Seen::Is(vec![failed]);
+    let record = recorded(&seen);
+    seen.runs = Seen::Is(Vec::new());
+    seen.status.history = Some(vec![record.run]);
+    seen.status.sweeps = Some(vec![record.sweep]);
+    let sweep = sweep_of(&seen);
+    assert_eq!(sweep.regions, [home(), region("ap-south-1"), region("eu-west-1")]);
+    assert_eq!(sweep.announced.artifacts, [image_id(1).to_string(), image_id(2).to_string()]);
+    assert_eq!(
+        (sweep.announced.images, sweep.announced.since),
+        (vec![image_id(1).to_string()], Some(at_hour(0)))
+    );
+}
+
+#[test]
+fn a_success_that_comes_to_nothing_leaves_its_images_to_the_sweep() {
+    let elsewhere = Artifact { region: Region::parse("eu-west-1").expect("a region"), image: image_id(1) };
+    let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));
+    assert_eq!(record.sweep.regions, Some(vec!["eu-west-1".into()]));
+    assert_eq!(record.sweep.announced, Some(vec!["artifact=ami-00000001".into()]));
+}
+
+#[test]
+fn a_record_of_an_older_version_is_swept_in_its_region_alone() {
+    let mut seen = settled();
+    let old = SweepRecord {
+        id: format!("{:016x}", 1),
+        region: "us-east-1".into(),
+        due: Some(at_hour(1)),
+        ..SweepRecord::default()
+    };
+    seen.status.sweeps = Some(vec![old]);
+    let sweep = sweep_of(&seen);
+    assert_eq!((sweep.regions, sweep.announced.since), (vec![home()], None));
+}
+
+#[test]
+fn more_tags_than_ec2_allows_fail_the_run_and_new_inputs_go_on() {
+    let of_template = |count: usize| {
+        let mut image = raw(1);
+        image.image.tags = (0..count).map(|n| (format!("team-{n:02}"), "x".to_owned())).collect();
+        image.image.tags.insert("aws:created".into(), "x".into());
+        after(succeeded(&[1]), vec![image])
+    };
+    assert!(matches!(step(&of_template(34)), Step::Activate(_)));
+    let mut seen = of_template(35);
+    let record = recorded(&seen);
+    assert_eq!(
+        (record.run.result.as_str(), record.run.failure.as_deref()),
+        (history::FAILED, Some("Template"))
+    );
+    assert!(
+        record.run.errors.as_ref().expect("a reason")[0].contains("at most 34"),
+        "{:?}",
+        record.run.errors
+    );
+    assert_eq!(record.sweep.announced, Some(vec!["artifact=ami-00000001".into()]));
+    seen.status.history = Some(vec![record.run]);
+    seen.runs = Seen::Is(Vec::new());
+    seen.template = Seen::Is(Resolved { commit: commit(), tag: "v1-fewer".into() });
+    assert_eq!(planned(&seen), "start Missing");
+}
+
+#[test]
+fn step_build_output_and_advice_of_a_failure_are_recorded() {
+    let errors = vec!["Script exited with non-zero exit status: 7".to_owned(), "b".into(), "c".into()];
+    let mut failed = run(1, RunState::Failed(Failure::Packer { exit: Some(1), errors: errors.clone() }));
+    failed.said = Said {
+        command: Some(wire::Command::Build),
+        place: Some(wire::Place { number: 2, of: 2 }),
+        build: Some("amazon-ebs.arm".into()),
+        output: vec!["mirror.example.com refused us: 403".into()],
+        errors,
+        ..Said::default()
+    };
+    let mut seen = after(failed.state.clone(), Vec::new());
+    seen.runs = Seen::Is(vec![failed]);
+    let record = recorded(&seen).run;
+    assert_eq!(
+        record.cause().as_deref(),
+        Some(
+            "build 2 of 2 (amazon-ebs.arm): Script exited with non-zero exit status: 7 (it printed last: \
+             mirror.example.com refused us: 403)"
+        )
+    );
+    let mut late = run(1, RunState::Failed(Failure::TimedOut));
+    late.said.errors = vec!["Error waiting for AMI: RequestExpired: the token has expired".into()];
+    seen.runs = Seen::Is(vec![late]);
+    let record = recorded(&seen).run;
+    assert_eq!((record.result.as_str(), record.failure.as_deref()), (history::TIMED_OUT, Some("Transient")));
+    assert!(record.errors.expect("errors")[1].contains("RequestExpired"), "Packer's own words are kept");
 }

@@ -26,7 +26,7 @@ use crate::api::builder::{
 };
 use crate::api::{BuildId, Class, CommitId, ImageId, Key, Owner, Region, RunName, Seen};
 use crate::aws::{Image, ImageState, Tags};
-use crate::engine::{Artifact, Run, RunFacts, RunState};
+use crate::engine::{Artifact, Run, RunFacts, RunState, Said};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TEMPLATE: &str = "v1-aaaa";
@@ -192,6 +192,7 @@ fn run(number: u64, state: RunState) -> Run {
         started_at: Some(at_hour(0)),
         ended_at: ended.then(|| at_hour(1)),
         resources: Vec::new(),
+        said: Said::default(),
     }
 }
 

@@ -182,7 +182,10 @@ fn older_active_images_of_a_lane_are_demoted_one_lane_at_a_time() {
     let seen = look(seen, |seen| images_of(seen)[0].image.created = Some(at_hour(1)));
     let Step::Demote(tagging) = step(&seen) else { panic!("demotion comes first") };
     assert_eq!(tagging.images, [older.image.id.to_string()]);
-    assert_eq!(tagging.resources, [older.image.id.to_string(), older.image.snapshots[0].clone()]);
+    assert_eq!(
+        (tagging.images, tagging.snapshots),
+        (vec![older.image.id.to_string()], older.image.snapshots)
+    );
     assert_eq!(tagging.tags, map(&[("status", "deprecated")]));
 }
 
@@ -347,4 +350,34 @@ fn what_is_waited_for_when_reads_fail_names_the_read() {
         panic!("a denied read is waited for")
     };
     assert_eq!((class, message.as_str()), (Class::Denied, "ec2:DescribeImages: denied"));
+}
+
+fn failed(class: &str) -> RunRecord {
+    RunRecord { failure: Some(class.into()), ..record(1, history::FAILED, at_hour(1)) }
+}
+
+fn ten(class: &str) -> Vec<RunRecord> {
+    (0..10).map(|number| RunRecord { id: format!("{number:016x}"), ..failed(class) }).collect()
+}
+
+#[test]
+fn only_failures_of_the_template_stall_and_asking_tries_again() {
+    let with = |history: Vec<RunRecord>, hour| {
+        let mut seen = Observed { now: at_hour(hour), ..seen() };
+        seen.status.history = Some(history);
+        seen
+    };
+    assert_eq!(planned(&with(ten("Template"), 99)), "stalled RetryLimit");
+    assert_eq!(planned(&with(ten("Transient"), 99)), "start Retry");
+    assert_eq!(planned(&with(ten("Transient"), 2)), "wait Backoff", "the pauses grow");
+    assert_eq!(planned(&with(vec![failed("Final")], 99)), "stalled NoUse");
+    for class in ["Template", "Final"] {
+        let mut history = ten(class);
+        history::reset(&mut history, None);
+        assert_eq!(planned(&with(history, 1)), "start Missing", "at once");
+    }
+    let mut history = ten("Template");
+    history[0].ended_at = Some(at_hour(3));
+    history::reset(&mut history, Some(at_hour(2)));
+    assert_eq!(planned(&with(history, 99)), "start Retry", "one failed after somebody had asked: it counts");
 }

@@ -206,7 +206,7 @@ fn sweeps_come_four_times_and_failing_ones_later() {
         region: "us-east-1".into(),
         due: Some(at_hour(1)),
         looks: Some(0),
-        announced: None,
+        ..crate::api::builder::SweepRecord::default()
     };
     seen.status.sweeps = Some(vec![sweep]);
     let mut waits = Vec::new();

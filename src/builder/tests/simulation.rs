@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::api::annotations;
 use crate::api::builder::Command;
 use crate::aws::Leftovers;
 use crate::builder::images::Lane;
+use crate::builder::observe;
 use crate::builder::report::{self, ActError, Done, Outcome};
 use crate::builder::step::{Sweep, Tagging, What};
 use crate::engine::Failure;
@@ -59,6 +61,10 @@ pub enum Fate {
     /// The image fails after Packer succeeded.
     BadImage,
     Failure,
+    /// Nothing to do with the template.
+    NoCapacity,
+    /// One source of two has made its image, with a copy in another region and tags of the template's own.
+    Partial,
     TimedOut,
     /// Nobody can read the result; an image with the build's tag is there or not.
     Lost {
@@ -82,6 +88,8 @@ pub struct World {
     pub started: BTreeSet<BuildId>,
     images_made: u32,
     deleted: BTreeSet<ImageId>,
+    /// Nobody remembers what was left until then.
+    pub forgot: bool,
 }
 
 impl World {
@@ -100,6 +108,7 @@ impl World {
             started: BTreeSet::new(),
             images_made: 0,
             deleted: BTreeSet::new(),
+            forgot: false,
         }
     }
 
@@ -131,7 +140,9 @@ impl World {
             }
             _ => Outcome::Nothing,
         };
-        let pass = report::pass(&seen, &plan, &outcome, self.now);
+        let mut pass = report::pass(&seen, &plan, &outcome, self.now);
+        let handled = seen.status.last_handled_reconcile_at.clone();
+        pass.status.last_handled_reconcile_at = annotations::handled(&self.object.metadata, handled);
         // A status written on top of an old one is refused.
         if self.looked_at == self.versions.len() - 1 && pass.status != *self.status() {
             self.versions.push(pass.status);
@@ -142,7 +153,8 @@ impl World {
 
     /// What `observe` would see.
     pub fn look(&self, blind: Blind) -> Observed {
-        let status = self.versions[self.looked_at].clone();
+        let written = Some(self.versions[self.looked_at].clone());
+        let status = observe::known_status(&PackerBuilder { status: written, ..self.object.clone() });
         let newest = self.bases.last().cloned();
         let mut seen = Observed {
             now: self.now,
@@ -220,6 +232,7 @@ impl World {
                     started_at: Some(self.now),
                     ended_at: None,
                     resources: Vec::new(),
+                    said: Said::default(),
                 });
             }
             Step::Stop { run, .. } => {
@@ -257,10 +270,16 @@ impl World {
     fn sweep(&mut self, sweep: &Sweep) -> Leftovers {
         let live = self.runs.iter().any(|run| run.facts.build == sweep.build);
         assert!(!live, "swept behind a run that is not forgotten");
+        let since = sweep.announced.since.expect("the start of every run is known");
         let left = |image: &SimImage| {
-            image.located.tag(images::BUILD) == Some(sweep.build.as_str())
-                && image.located.tag(images::STATUS).is_none()
-                && !sweep.keep.contains(image.located.image.id.as_str())
+            let Located { region, image } = &image.located;
+            let named = [&sweep.announced.images, &sweep.announced.artifacts];
+            let named = named.into_iter().flatten().any(|id| *id == image.id.as_str());
+            let ours = image.tags.get(images::BUILD).map(String::as_str) == Some(sweep.build.as_str());
+            let no_result =
+                !image.tags.contains_key(images::STATUS) && !sweep.keep.contains(image.id.as_str());
+            assert!(!named || image.created.is_some_and(|at| at >= since), "it was there before the run");
+            sweep.regions.contains(region) && no_result && (named || ours)
         };
         self.images.retain(|image| !left(image));
         Leftovers::default()
@@ -281,6 +300,11 @@ impl World {
             Fate::LateImage => self.artifacts(&build, &["x86_64"], ImageState::Pending),
             Fate::BadImage => self.artifacts(&build, &["x86_64"], ImageState::Failed),
             Fate::Failure => RunState::Failed(Failure::Packer { exit: Some(1), errors: Vec::new() }),
+            Fate::NoCapacity => {
+                let errors = vec!["InsufficientInstanceCapacity: no room".to_owned()];
+                RunState::Failed(Failure::Packer { exit: Some(1), errors })
+            }
+            Fate::Partial => self.partial(index),
             Fate::TimedOut => RunState::Failed(Failure::TimedOut),
             Fate::Lost { image } => {
                 if image {
@@ -291,6 +315,26 @@ impl World {
         };
         self.runs[index].state = state;
         self.runs[index].ended_at = Some(self.now);
+    }
+
+    /// One build of two failed; the other's image is in two regions, and tagged by the template alone.
+    fn partial(&mut self, index: usize) -> RunState {
+        let elsewhere = Region::parse("eu-west-1").expect("a region written by hand");
+        for region in [home(), elsewhere] {
+            self.images_made += 1;
+            let mut made = image(self.images_made, self.now);
+            made.tags.insert("Name".into(), "golden".into());
+            let artifact = Artifact { region: region.clone(), image: made.id.clone() };
+            self.runs[index].said.artifacts.push(artifact);
+            self.images.push(SimImage { located: Located { region, image: made }, listed: false });
+        }
+        RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the other source".into()] })
+    }
+
+    /// A person asks for another try.
+    pub fn ask(&mut self) {
+        let asked = [(annotations::RECONCILE_AT.to_owned(), self.now.to_string())];
+        self.object.metadata.annotations = Some(asked.into());
     }
 
     fn artifacts(&mut self, build: &BuildId, architectures: &[&str], state: ImageState) -> RunState {
@@ -320,6 +364,7 @@ impl World {
     /// Status and everything in memory is gone. What nothing remembers may be started again.
     pub fn lose_status(&mut self) {
         self.versions = vec![PackerBuilderStatus::default()];
+        self.forgot = true;
         self.looked_at = 0;
         let remembered = |build: &BuildId| {
             let by_run = self.runs.iter().any(|run| run.facts.build == *build);

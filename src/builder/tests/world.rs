@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::simulation::{Blind, Fate, Mishap, World};
 use super::*;
 use crate::builder::images::Lane;
-use crate::builder::inputs;
+use crate::builder::{history, inputs};
 
 /// Cases of the world; each is a life of up to `EVENTS` events.
 const CASES: u32 = 256;
@@ -30,6 +30,7 @@ enum Event {
     DisableActive,
     LoseStatus,
     Cancel,
+    Ask,
 }
 
 fn blind() -> impl Strategy<Value = Blind> {
@@ -55,6 +56,8 @@ fn fate() -> impl Strategy<Value = Fate> {
         1 => Just(Fate::LateImage),
         1 => Just(Fate::BadImage),
         2 => Just(Fate::Failure),
+        2 => Just(Fate::NoCapacity),
+        1 => Just(Fate::Partial),
         1 => Just(Fate::TimedOut),
         1 => any::<bool>().prop_map(|image| Fate::Lost { image }),
     ]
@@ -77,6 +80,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::DisableActive),
         1 => Just(Event::LoseStatus),
         1 => Just(Event::Cancel),
+        1 => Just(Event::Ask),
     ]
 }
 
@@ -100,6 +104,7 @@ fn happen(world: &mut World, event: Event) {
         Event::DeleteActive => world.delete_active(),
         Event::DisableActive => world.disable_active(),
         Event::LoseStatus => world.lose_status(),
+        Event::Ask => world.ask(),
         Event::Cancel => world.cancel = world.runs.last().map(|run| run.facts.build.to_string()),
     }
 }
@@ -112,6 +117,10 @@ fn check(world: &World) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), history.len(), "a run counts twice");
+    for inputs in history.iter().filter_map(|record| record.inputs.as_ref()) {
+        let failures = history::streak(history, inputs).failures;
+        assert!(failures <= valid().failures.limit, "{failures} failures of the same inputs");
+    }
     // An image that a run hands over is never swept before it is harvested.
     for run in &world.runs {
         let RunState::Succeeded(artifacts) = &run.state else { continue };
@@ -168,6 +177,9 @@ fn check_settled(world: &World, good: &[Located]) {
     let named: Vec<_> = good.iter().map(Located::record).collect();
     assert_eq!(world.status().images.as_ref(), Some(&named));
     assert!(world.runs.is_empty(), "ended runs are forgotten");
+    let left = world.images.iter().filter(|image| image.located.tag(images::STATUS).is_none());
+    let left: Vec<_> = left.map(|image| (&image.located.region, &image.located.image.id)).collect();
+    assert!(left.is_empty() || world.forgot, "left in some region: {left:?}");
 }
 
 proptest! {

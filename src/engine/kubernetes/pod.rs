@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::STOP;
 use super::job::PACKER;
 use crate::api::RunName;
-use crate::engine::{Failure, Run, RunFacts, RunState, Stop, ended};
+use crate::engine::{Failure, Run, RunFacts, RunState, Said, Stop, ended};
 
 /// A kubelet that has not confirmed a pod's end so long after its grace has gone, with its node.
 const OVERDUE: Duration = Duration::from_secs(120);
@@ -60,7 +60,7 @@ pub fn run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, now: Timestamp) 
     let started_at = running.and_then(|running| running.started_at.as_ref()).map(|at| at.0);
     let state = state(seen, running.is_some(), now);
     let ended_at = state.ended().then(|| seen.ended_at().unwrap_or(now));
-    Run { name, facts, state, started_at, ended_at, resources: Vec::new() }
+    Run { name, facts, state, started_at, ended_at, resources: Vec::new(), said: Said::default() }
 }
 
 fn ended_run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, end: &ContainerStateTerminated) -> Run {
@@ -79,7 +79,8 @@ fn ended_run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, end: &Containe
         state,
         started_at: at(&end.started_at),
         ended_at: at(&end.finished_at),
-        resources: report.as_ref().map(ended::resources).unwrap_or_default(),
+        said: report.as_ref().map(ended::said).unwrap_or_default(),
+        resources: report.map(|report| report.resources).unwrap_or_default(),
     }
 }
 
@@ -127,7 +128,8 @@ fn failed_pod(seen: &Sighting<'_>, status: &PodStatus, running: bool) -> RunStat
 fn failed_init(status: &PodStatus) -> Option<String> {
     let failed = |container: &ContainerStatus| {
         let end = container.state.as_ref()?.terminated.as_ref().filter(|end| end.exit_code != 0)?;
-        let words = end.message.as_deref().or(end.reason.as_deref()).map(short).unwrap_or_default();
+        let words = end.message.as_deref().map(error_line).filter(|line| !line.is_empty());
+        let words = words.or_else(|| end.reason.as_deref().map(short)).unwrap_or_default();
         Some(format!("{} exited with {}: {words}", container.name, end.exit_code))
     };
     status.init_container_statuses.iter().flatten().find_map(failed)
@@ -285,6 +287,28 @@ fn blocked(container: &ContainerStatus) -> Option<String> {
     let reason = waiting.reason.as_deref().filter(|reason| !USUAL.contains(reason))?;
     let message = waiting.message.as_deref().map(short).unwrap_or_default();
     Some(format!("{}: {reason}: {message}", container.name))
+}
+
+/// Words by which a line says that something went wrong.
+const ERROR_WORDS: [&str; 6] = ["error", "fatal", "invalid", "denied", "failed", "cannot"];
+
+/// Of a log, the last line that tells of an error, else the last line: usage texts and progress stand before it.
+fn error_line(log: &str) -> String {
+    let lines = || log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let tells = |line: &&str| {
+        let line = line.to_lowercase();
+        ERROR_WORDS.iter().any(|word| line.contains(word))
+    };
+    let line = lines().find(tells).or_else(|| lines().next()).unwrap_or_default();
+    short(&logged(line).unwrap_or_else(|| line.to_owned()))
+}
+
+/// Message and error of a line of a structured log.
+fn logged(line: &str) -> Option<String> {
+    let record: serde_json::Value = serde_json::from_str(line).ok()?;
+    let texts = [record["msg"].as_str(), record["error"].as_str().or(record["err"].as_str())];
+    let texts: Vec<&str> = texts.into_iter().flatten().collect();
+    (!texts.is_empty()).then(|| texts.join(": "))
 }
 
 /// One line, cut where it is too long for a status.

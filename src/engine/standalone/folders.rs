@@ -109,15 +109,15 @@ impl RunFolder {
     }
 }
 
-/// A report whose errors can be shown anywhere: they go into status and Git, where the paths of a machine
+/// A report whose texts can be shown anywhere: they go into status and Git, where the paths of a machine
 /// mean nothing. Files of the repository are named as they are there.
 pub fn without_places(mut report: wire::Report, folder: &Path) -> wire::Report {
     // The runner works in the folder's real path.
     let real = std::fs::canonicalize(folder);
     let places: Vec<String> =
         real.iter().map(PathBuf::as_path).chain([folder]).map(|path| path.display().to_string()).collect();
-    for error in &mut report.errors {
-        *error = places.iter().fold(std::mem::take(error), |text, place| without(&text, place));
+    for line in report.errors.iter_mut().chain(&mut report.output) {
+        *line = places.iter().fold(std::mem::take(line), |text, place| without(&text, place));
     }
     report
 }

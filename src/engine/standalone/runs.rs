@@ -17,7 +17,7 @@ use super::folders::{self, FACTS, RunFolder};
 use super::secrets::Secrets;
 use crate::api::files::TemplateFile;
 use crate::api::{Class, Key, RunName};
-use crate::engine::{Run, RunFacts, RunRequest, RunState, Runs, RunsError, Stop, ended};
+use crate::engine::{Run, RunFacts, RunRequest, RunState, Runs, RunsError, Said, Stop, ended};
 
 /// Folders being laid out or taken away: nothing runs in them.
 const UNFINISHED: &str = ".new-";
@@ -306,7 +306,8 @@ impl Shared {
             // For people only: what cannot be read is not shown.
             opsy_runner::read_progress(dir).ok().flatten().map_or(RunState::Pending(None), RunState::Running)
         };
-        Ok(Run { name, facts, state, started_at: None, ended_at: None, resources: Vec::new() })
+        let (resources, said) = (Vec::new(), Said::default());
+        Ok(Run { name, facts, state, started_at: None, ended_at: None, resources, said })
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunName>> {

@@ -68,7 +68,7 @@ fn kill_a_build(account: &Account, seed: &Value, tags: &Tags) -> Announced {
         security_groups: after("security group for this instance: "),
         key_pairs: after("temporary keypair: "),
         images: after("AMI: "),
-        volumes: Vec::new(),
+        ..Announced::default()
     }
 }
 
@@ -151,6 +151,7 @@ async fn announced_things_of_others_are_not_touched() {
         key_pairs: vec!["admin".to_owned()],
         images: vec![text(&seed["initial_image"]), text(&seed["base_images"]["v20260801"])],
         volumes: vec!["vol-00000000000000bad".to_owned()],
+        ..Announced::default()
     };
     assert_eq!(announced.instances.len(), 1, "the node groups have nodes: {state}");
     sdk(&account).await.create_key_pair().key_name("admin").send().await.expect("a key pair");

@@ -1,0 +1,133 @@
+//! Why something is believed to be a build's leftover: its tags, what Packer announced of it, and what EC2 knows of
+//! where it comes from. Pure.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_ec2::types;
+
+use super::super::ec2::{self, BUILD, OWNER, STATUS, filter, tags};
+use super::super::{Announced, Image, ImageState, Tags};
+
+/// Values of the tag `status` that only a result has.
+const STATUSES: [&str; 3] = ["active", "deprecated", "superseded"];
+/// What Packer writes on every security group it makes for a build.
+pub const PACKERS_GROUP: &str = "Temporary group for Packer";
+/// What Packer 1.6 names an instance that the template gives no name.
+pub const PACKERS_INSTANCE: &str = "Packer Builder";
+
+/// Whose and which build's: the two tags that a leftover carries.
+#[derive(Clone, Copy)]
+pub struct Mark<'a> {
+    pub owner: &'a str,
+    pub build: &'a str,
+}
+
+impl Mark<'_> {
+    pub fn filters(&self) -> Vec<types::Filter> {
+        let tagged = |tag, value| filter(&format!("tag:{tag}"), [value]);
+        vec![tagged(BUILD, self.build), tagged(OWNER, self.owner)]
+    }
+
+    pub fn is_on(&self, tags: &Tags) -> bool {
+        let tag = |name| tags.get(name).map(String::as_str);
+        tag(BUILD) == Some(self.build) && tag(OWNER) == Some(self.owner)
+    }
+
+    /// Ours by tag; or announced, of no build that we know, and Packer's by its looks.
+    pub fn covers(&self, tags: &Tags, is_packers: bool) -> bool {
+        self.is_on(tags) || (is_packers && !tags.contains_key(BUILD))
+    }
+}
+
+/// An image with what EC2 knows of its origin.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub image: Image,
+    /// The instance it was made from.
+    pub instance: Option<String>,
+    /// The image that it is a copy of, or that its instance was launched from.
+    pub source: Option<String>,
+}
+
+impl Found {
+    pub fn of(described: types::Image) -> Option<Self> {
+        let instance = described.source_instance_id().map(str::to_owned);
+        let source = described.source_image_id().map(str::to_owned);
+        Some(Self { image: ec2::image(described)?, instance, source })
+    }
+}
+
+/// What is known of the images that a build made.
+pub struct Evidence<'a> {
+    pub mark: Mark<'a>,
+    pub announced: &'a Announced,
+    /// Images of the build in any region, by what Packer printed and by what was found.
+    pub images: BTreeSet<String>,
+}
+
+impl Evidence<'_> {
+    /// An image that is no result and that the build made. A template's own tags say nothing about that. An
+    /// announcement alone is believed of an image without any tag, which an interrupted Packer 1.6 leaves: a
+    /// provisioner can print any id it likes.
+    pub fn leaves(&self, found: &Found) -> bool {
+        let Found { image, .. } = found;
+        let status = image.tags.get(STATUS).map(String::as_str).unwrap_or_default();
+        if STATUSES.contains(&status) || image.state == ImageState::Deregistered || self.is_older(image) {
+            return false;
+        }
+        let bare = image.tags.is_empty() && self.images.contains(image.id.as_str());
+        self.mark.is_on(&image.tags)
+            || (!image.tags.contains_key(BUILD)
+                && !image.tags.contains_key(OWNER)
+                && (bare || self.made(found)))
+    }
+
+    /// Nothing that was there before the run is its own.
+    fn is_older(&self, image: &Image) -> bool {
+        self.announced.since.is_some_and(|since| image.created.is_none_or(|created| created < since))
+    }
+
+    /// It is Packer's artifact, made from the build's instance, or a copy of such an image. Of a run whose start is
+    /// not known that is not enough.
+    fn made(&self, found: &Found) -> bool {
+        let instance = found.instance.as_ref();
+        let copied =
+            instance.is_none() && found.source.as_ref().is_some_and(|source| self.images.contains(source));
+        self.announced.since.is_some()
+            && (self.announced.artifacts.iter().any(|id| *id == found.image.id.as_str())
+                || instance.is_some_and(|id| self.announced.instances.contains(id))
+                || copied)
+    }
+
+    /// Was this snapshot of an image made with it? EC2 writes into its description what it was made for.
+    pub fn made_with(&self, found: &Found, snapshot: &types::Snapshot) -> bool {
+        let Some(since) = self.announced.since else { return true };
+        let copied = found.source.as_deref().filter(|_| found.instance.is_none());
+        let names = [Some(found.image.id.as_str()), found.instance.as_deref(), copied];
+        let description = snapshot.description().unwrap_or_default();
+        let named = names.into_iter().flatten().any(|id| description.contains(id));
+        named || ec2::started(snapshot).is_some_and(|at| at >= since)
+    }
+}
+
+/// `packer_<uuid>`: what Packer calls its temporary key pairs and security groups.
+pub fn is_packers_name(name: &str) -> bool {
+    let Some(uuid) = name.strip_prefix("packer_") else {
+        return false;
+    };
+    let parts: Vec<&str> = uuid.split('-').collect();
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+        && uuid.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
+}
+
+pub fn is_packers_group(group: &types::SecurityGroup) -> bool {
+    group.group_name().is_some_and(is_packers_name) && group.description() == Some(PACKERS_GROUP)
+}
+
+/// Launched with one of Packer's temporary things, or named by Packer.
+pub fn is_packers_instance(instance: &types::Instance) -> bool {
+    let mut groups = instance.security_groups().iter().filter_map(|group| group.group_name());
+    instance.key_name().is_some_and(is_packers_name)
+        || groups.any(is_packers_name)
+        || tags(instance.tags()).get("Name").is_some_and(|name| name == PACKERS_INSTANCE)
+}
