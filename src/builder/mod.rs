@@ -3,8 +3,8 @@
 //! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
 //! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `harvest` (what an ended run leads to), `failures` (what a failure means), `promote` (which of its images become active),
-//! `history` (failures and pauses), `fleet` (what builders know of each other).
+//! lane), `harvest` (what an ended run leads to), `failures` (what a failure means), `promote` (which of its
+//! images become active), `history` (failures and pauses), `fleet` (what builders know of each other).
 
 mod act;
 mod commands;

@@ -80,8 +80,11 @@ fn several_builds_run_in_order_and_their_images_are_one_result() {
         let mut bed = Bed::stub(&format!(
             "case $5 in amd64) {ARTIFACT} ;; *) echo '1,,ui,say,==> a.b: Copying to: eu-west-1'; {second} {end} ;; esac"
         ));
-        let build =
-            |arch: &str| request::Step { command: Command::Build, args: vec!["-var".into(), arch.into()] };
+        let build = |arch: &str| request::Step {
+            command: Command::Build,
+            args: vec!["-var".into(), arch.into()],
+            dir: None,
+        };
         bed.request.steps.truncate(2);
         bed.request.steps.extend([build("amd64"), build("arm64")]);
         bed
