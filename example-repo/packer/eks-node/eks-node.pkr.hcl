@@ -1,16 +1,18 @@
-# A hardened Amazon Linux 2023 node for EKS, made from Amazon's EKS-optimised image.
+# A hardened Amazon Linux 2023 node for EKS, made from Amazon's EKS-optimized image.
 #
-# Packer 1.7 and later want plugins to be named, and `packer init` then installs them. Packer 1.6
-# has them built in and does not know the block, which is why it is not here. Add it when you can:
+# Packer 1.7 and later need what is commented out at the two places marked "Packer 1.7". Packer 1.6
+# does not know it. Uncomment both places unless you use Packer 1.6.
+
+# Packer 1.7: `packer init` installs the plugins that this block names. Packer 1.6 has them built in.
 #
-#   packer {
-#     required_plugins {
-#       amazon = {
-#         source  = "github.com/hashicorp/amazon"
-#         version = "~> 1.8"
-#       }
+# packer {
+#   required_plugins {
+#     amazon = {
+#       source  = "github.com/hashicorp/amazon"
+#       version = "~> 1.8"
 #     }
 #   }
+# }
 
 locals {
   # An emulated EC2 has no machine behind it: scripts then write to a folder and change nothing.
@@ -31,6 +33,19 @@ source "amazon-ebs" "node" {
   source_ami          = var.ami_id
   instance_type       = var.instance_type
   subnet_id           = var.subnet_id
+
+  # Who may reach the machine by SSH while it is built. Packer's default is everyone.
+  temporary_security_group_source_cidrs = var.ssh_cidrs
+
+  # Packer 1.7: without these lines the plugin asks for IMDSv1, and an account that enforces IMDSv2
+  # refuses the build. Packer 1.6 asks for nothing: the base image decides, and it requires IMDSv2.
+  #
+  # imds_support = "v2.0"
+  # metadata_options {
+  #   http_endpoint               = "enabled"
+  #   http_tokens                 = "required"
+  #   http_put_response_hop_limit = 1
+  # }
 
   ami_name        = local.name
   ami_description = "Hardened EKS node, Amazon Linux 2023, Kubernetes 1.31"

@@ -35,8 +35,14 @@ variable "volume_size" {
 
 variable "subnet_id" {
   type        = string
-  description = "Subnet to build in; the default VPC's when empty."
+  description = "Subnet to build in. Empty: one of the default VPC, if the account has one."
   default     = ""
+}
+
+variable "ssh_cidrs" {
+  type        = list(string)
+  description = "Addresses from which the build machine accepts SSH: those of the machine or pod that runs Packer."
+  default     = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
 }
 
 variable "ssh_username" {
