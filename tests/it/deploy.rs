@@ -104,3 +104,19 @@ fn the_chart_installs_the_definitions_of_the_program() {
     assert_eq!(chart, truth);
     assert!(Path::new(&chart).join("packerbuilders.yaml").exists());
 }
+
+#[test]
+fn the_readme_says_what_terraform_must_ignore_and_what_no_proxy_may_see() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let readme = read("README.md");
+    for words in
+        ["ignore_changes = [launch_template[0].version]", "status/amis.json", "eksctl", "CloudFormation"]
+    {
+        assert!(readme.contains(words), "{words}");
+    }
+    for file in [readme, read("deploy/chart/values.yaml")] {
+        for address in ["169.254.170.23", "[fd00:ec2::23]", "169.254.169.254"] {
+            assert!(file.contains(address), "{address}");
+        }
+    }
+}
