@@ -16,7 +16,7 @@ from botocore.model import OperationNotFoundError
 from moto.core.utils import camelcase_to_underscores, get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from . import wire
+from . import iam, wire
 from .faults import GATEWAY_PAGE, Fault, Faults, refusal
 from .install import RESPONSES
 from .journal import Journal
@@ -103,6 +103,7 @@ class Application:
             world.call, world.effects = call, effects
             try:
                 world.account(call.account).clock.run_due()
+                iam.authorize(call)
                 reply = self._dispatch(call)
                 note["executed"] = reply.status < 400
                 if reply.status >= 400:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from moto.eks.models import eks_backends
 
-from . import eks, seed, seed_images, state
+from . import eks, iam, iam_files, seed, seed_images, state
 from .server import Reply
 from .wire import Request
 from .world import DEFAULT_ACCOUNT, world
@@ -236,6 +236,40 @@ def clear_sent(app, asked: dict) -> list:
     return gone
 
 
+def set_policy(app, asked: dict) -> dict:
+    """Attach `document`, `documents`, or `files` of deploy/iam with `values` for their placeholders."""
+    account = _account(asked)
+    documents = asked.get("documents") or ([asked["document"]] if "document" in asked else [])
+    if asked.get("files"):
+        where = asked.get("region", REGION)
+        documents += iam_files.documents(asked["files"], account, where, asked.get("values"))
+    if not documents:
+        raise Refused("a policy needs document, documents or files")
+    key = asked.get("access_key")
+    policy = iam.attach(account, key, documents, asked.get("user", "opsy"))
+    return {"access_key": key or iam.ANY_KEY, "user": policy.user, "documents": documents}
+
+
+def read_policies(app, asked: dict) -> dict:
+    policies = world.account(_account(asked)).policies
+    return {
+        key: {"user": policy.user, "statements": [s.source for s in policy.statements]}
+        for key, policy in policies.items()
+    }
+
+
+def clear_policies(app, asked: dict) -> dict:
+    policies = world.account(_account(asked)).policies
+    gone = [asked["access_key"]] if asked.get("access_key") else list(policies)
+    return {"detached": [key for key in gone if policies.pop(key, None)]}
+
+
+def read_needed(app, asked: dict) -> dict:
+    """What of the granted hangs on each statement: a key's superfluous ones have an empty list."""
+    account = _account(asked)
+    return {key: iam.needed(account, key) for key in world.account(account).policies}
+
+
 ROUTES = {
     ("GET", ""): info,
     ("GET", "journal"): read_journal,
@@ -258,6 +292,10 @@ ROUTES = {
     ("DELETE", "image"): delete_image,
     ("GET", "state"): read_state,
     ("GET", "keys"): read_keys,
+    ("GET", "policy"): read_policies,
+    ("POST", "policy"): set_policy,
+    ("GET", "policy/needed"): read_needed,
+    ("DELETE", "policy"): clear_policies,
     ("GET", "sent"): read_sent,
     ("DELETE", "sent"): clear_sent,
 }

@@ -8,7 +8,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id
 
-from . import staleness
+from . import iam, staleness
 from .devices import device_mappings, furnish, own_snapshots, root_size
 from .filters import select, tag_value, tags_of
 from .paging import ec2_page
@@ -18,6 +18,8 @@ from .world import world
 
 NAME_LENGTHS = range(3, 129)
 MOST_TAGS = 50
+# What ModifyImageAttribute takes, one at a time.
+ATTRIBUTES = ("Description", "ImdsSupport", "LaunchPermission")
 # AWS: at most ten years ahead
 LATEST_DEPRECATION = timedelta(days=3653)
 FIELDS = {
@@ -253,11 +255,14 @@ class ImageOperations(EC2Response):
             for other in self.ec2_backend.amis.values()
         )
         own = snapshot_id in {s.id for s in own_snapshots(ami)}
+        if own and not iam.may(world.call, "ec2:DeleteSnapshot", "snapshot", snapshot_id):
+            return {"SnapshotId": snapshot_id, "ReturnCode": "missing-permissions"}
         if own and not shared:
             self.ec2_backend.delete_snapshot(snapshot_id)
         return {"SnapshotId": snapshot_id, "ReturnCode": "success" if own and not shared else "skipped"}
 
     def modify_image_attribute(self):
+        self._refuse_several_attributes()
         ami = self._own_image(self._get_param("ImageId"))
         imds = self._get_param("ImdsSupport") or {}
         value = imds.get("Value")
@@ -266,6 +271,14 @@ class ImageOperations(EC2Response):
                 raise AwsError("InvalidParameterValue", f"'{value}' is not a valid imdsSupport")
             ami.imds_support = value
         return super().modify_image_attribute()
+
+    def _refuse_several_attributes(self) -> None:
+        given = [n for n in ATTRIBUTES if self._get_param(n) is not None]
+        given += [self._get_param("Attribute")] if self._get_param("Attribute") else []
+        if len({name.lower() for name in given}) > 1:
+            raise AwsError(
+                "InvalidParameterCombination", "You can specify only one attribute to modify."
+            )
 
     def enable_image_deprecation(self):
         ami = self._own_image(self._get_param("ImageId"))

@@ -5,7 +5,7 @@ import uuid
 
 from moto.ec2.models import ec2_backends
 
-from . import nodes
+from . import iam, nodes
 from .eks_dry_run import try_launch
 from .eks_rules import busy, check_version_update, invalid
 from .world import world
@@ -33,6 +33,7 @@ def start_version(response, group) -> dict:
         return earlier
     _refuse_busy(response, group)
     version = check_version_update(group, asked, response.current_account, response.region)
+    iam.try_launch(world.call, group, version)
     try_launch(response.current_account, response.region, group, version)
     if version is None:
         asked = _eks_release(response, group, asked)

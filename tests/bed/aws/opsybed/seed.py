@@ -128,7 +128,10 @@ def _template(
     }
     data = {k: v for k, v in {**data, **(further or {}).get("template", {})}.items() if v}
     template = ec2.create_launch_template(
-        f"{cluster.name}-{group}", "initial", data, {"launch-template": {"team": "platform"}}
+        f"{cluster.name}-{group}",
+        "initial",
+        data,
+        {"launch-template": {"team": "platform", "opsy.dev/roll": "true"}},
     )
     template.create_time = template.versions[0].create_time = world.account(account).clock.now()
     return template

@@ -1,8 +1,9 @@
-"""STS: who the caller is, from the access key."""
+"""STS: who the caller is, from the access key, and what a denial says in its encoded message."""
 
 from moto.core.responses import ActionResult
 from moto.sts.responses import TokenResponse
 
+from . import iam
 from .world import world
 
 
@@ -12,6 +13,10 @@ class BedSTS(TokenResponse):
             {
                 "UserId": world.call.access_key or "AIDAOPSYBED",
                 "Account": self.current_account,
-                "Arn": f"arn:aws:iam::{self.current_account}:user/opsy",
+                "Arn": iam.user_of(world.call),
             }
         )
+
+    def decode_authorization_message(self):
+        decoded = iam.decode(world.call.params["EncodedMessage"])
+        return ActionResult({"DecodedMessage": decoded})

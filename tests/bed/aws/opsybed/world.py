@@ -72,6 +72,10 @@ class Account:
     writes: object = None
     # what was published to topics and mailed, in order
     sent: list[dict] = field(default_factory=list)
+    # access key -> what IAM allows it; a key that is not here may do everything
+    policies: dict[str, object] = field(default_factory=dict)
+    # access key -> what IAM was asked and granted, each once
+    granted: dict[str, dict] = field(default_factory=dict)
 
     def send(self, **message) -> None:
         self.sent.append({"time": self.clock.now().isoformat() + "Z", **message})
