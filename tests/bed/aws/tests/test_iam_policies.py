@@ -1,0 +1,363 @@
+"""The policies of deploy/iam: what must be possible, what must not, and that no statement is superfluous."""
+
+import json
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from policies import BUILD, SENDER, Account, pairs, specs
+
+FOLDER = Path(__file__).resolve().parents[4] / "deploy/iam"
+DENIED = {
+    "UnauthorizedOperation",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "InvalidRequestException",
+}
+
+
+@pytest.fixture
+def account(server, bed):
+    account = Account(server, bed)
+    account.restrict()
+    yield account
+    account.close()
+
+
+# --- what must be possible -------------------------------------------------------------------
+
+
+def life_of_an_image(account: Account) -> None:
+    """Everything agent.json and build.json are for, once."""
+    ec2, agent, eks = (
+        account.packer.client("ec2"),
+        account.agent.client("ec2"),
+        account.agent.client("eks"),
+    )
+    ec2.describe_regions()
+    agent.describe_images(Owners=["self"])
+    image = account.build("node-1")
+    active = {"status": "active", "opsy.dev/owner": "me", "build-id": "b-1"}
+    agent.create_tags(Resources=[image], Tags=pairs(active))
+    agent.create_tags(Resources=[account.snapshot_of(image)], Tags=pairs(active))
+    eks.describe_cluster(name="demo")
+    eks.list_nodegroups(clusterName="demo")
+    eks.describe_nodegroup(clusterName="demo", nodegroupName="web")
+    eks.list_updates(name="demo", nodegroupName="web")
+    account.roll("web", image)
+    account.root.advance(3600)
+    assert account.root.group("web")["release_version"] == image
+    eks.update_nodegroup_config(
+        clusterName="demo", nodegroupName="web", updateConfig={"maxUnavailable": 2}
+    )
+    template = account.ids["node_groups"]["batch"]["launch_template"]["id"]
+    agent.create_launch_template_version(
+        LaunchTemplateId=template, SourceVersion="1", LaunchTemplateData={"ImageId": image}
+    )
+    agent.delete_launch_template_versions(LaunchTemplateId=template, Versions=["2"])
+    account.agent.client("sns").publish(TopicArn=account.topic, Message="active")
+    account.agent.client("sesv2").send_email(
+        FromEmailAddress=SENDER,
+        Destination={"ToAddresses": ["platform@example.org"]},
+        Content={"Simple": {"Subject": {"Data": "s"}, "Body": {"Text": {"Data": "b"}}}},
+    )
+
+
+def adopted_image(account: Account) -> None:
+    """An image of the operator carries its tag, not Opsy's build tag."""
+    image = account.root.image("by-the-operator", **{"brought-to-you-by": "opsy-the-ami-operator"})
+    account.agent.client("ec2").create_tags(
+        Resources=[image], Tags=pairs({"status": "deprecated"})
+    )
+
+
+def ends_of_a_build(account: Account, bed) -> None:
+    """What Packer, and the agent after it, remove when a build was cut off."""
+    ec2 = bed.client("ec2")
+    image = account.build("cut-off")
+    ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
+    made = account.packer.client("ec2")
+    key = made.create_key_pair(KeyName="packer_k", TagSpecifications=specs("key-pair"))["KeyName"]
+    group = made.create_security_group(
+        GroupName="packer_g", Description="d", TagSpecifications=specs("security-group")
+    )["GroupId"]
+    instance = account.instance(account.packer)
+    volume = account.root.client("ec2").create_volume(
+        AvailabilityZone="us-east-1a", Size=1, TagSpecifications=specs("volume")
+    )["VolumeId"]
+    snapshot = account.root.client("ec2").create_snapshot(
+        VolumeId=volume, TagSpecifications=specs("snapshot")
+    )["SnapshotId"]
+    ec2.terminate_instances(InstanceIds=[instance])
+    ec2.delete_volume(VolumeId=volume)
+    ec2.delete_security_group(GroupId=group)
+    ec2.delete_key_pair(KeyName=key)
+    ec2.delete_snapshot(SnapshotId=snapshot)
+    left = account.root.state()["leftovers"]
+    assert not any(left.values()), left
+
+
+def test_all_that_is_needed_is_allowed(account):
+    life_of_an_image(account)
+    adopted_image(account)
+    ends_of_a_build(account, account.agent)
+    ends_of_a_build(account, account.packer)
+    denied = [e for e in account.root.journal() if e["status"] in (400, 403)]
+    assert not denied, [(e["operation"], e["error"]) for e in denied]
+
+
+def test_no_statement_is_superfluous(account):
+    life_of_an_image(account)
+    adopted_image(account)
+    ends_of_a_build(account, account.agent)
+    ends_of_a_build(account, account.packer)
+    needed = account.root.control("GET", "policy/needed")
+    for bed, file in ((account.agent, "agent.json"), (account.packer, "build.json")):
+        found = needed[bed.access_key]
+        sids = [s["Sid"] for s in json.loads((FOLDER / file).read_text())["Statement"]]
+        assert list(found) == sids
+        assert [sid for sid in sids if not found[sid]] == [], f"{file}: nothing needs these"
+
+
+@pytest.mark.parametrize(
+    ("file", "sid"),
+    [
+        ("agent.json", "TagImages"),
+        ("agent.json", "PassTheNodesRole"),
+        ("build.json", "ImageWhatTheBuildLaunched"),
+    ],
+)
+def test_without_any_one_statement_something_is_denied(account, file, sid):
+    """The same, tried: the life of an image stops at the first thing that hangs on the statement."""
+    (document,) = account.root.control("POST", "policy", access_key="x", files=[file])["documents"]
+    document["Statement"] = [s for s in document["Statement"] if s["Sid"] != sid]
+    bed = account.agent if file == "agent.json" else account.packer
+    bed.control("POST", "policy", access_key=bed.access_key, document=document)
+    with pytest.raises(ClientError) as denied:
+        life_of_an_image(account)
+    assert denied.value.response["Error"]["Code"] in DENIED, denied.value
+
+
+# --- what must not be -------------------------------------------------------------------------
+
+
+class Victim:
+    """Things of other people in the same account."""
+
+    def __init__(self, account: Account) -> None:
+        root, ec2 = account.root, account.root.client("ec2")
+        self.account, self.ec2 = account, account.packer.client("ec2")
+        self.agent, self.eks = account.agent.client("ec2"), account.agent.client("eks")
+        self.instance = account.instance(root, {"app": "shop"})
+        self.image = root.image("golden-shop", app="shop")
+        self.snapshot = account.snapshot_of(self.image)
+        self.volume = ec2.create_volume(AvailabilityZone="us-east-1a", Size=8)["VolumeId"]
+        self.group = ec2.create_security_group(GroupName="shop", Description="d")["GroupId"]
+        ec2.create_key_pair(KeyName="admin")
+        self.template = ec2.create_launch_template(
+            LaunchTemplateName="shop", LaunchTemplateData={"ImageId": self.image}
+        )["LaunchTemplate"]["LaunchTemplateId"]
+        ec2.create_launch_template_version(
+            LaunchTemplateId=self.template, LaunchTemplateData={"ImageId": self.image}
+        )
+        root.control("POST", "seed", cluster="shop")
+        # An image of Opsy that node groups run, and one that a build is making.
+        self.active = account.build("active")
+        self.agent.create_tags(Resources=[self.active], Tags=pairs({"status": "active"}))
+        self.fresh = account.build("fresh")
+        self.mine = account.instance(account.packer)
+
+    def everything(self) -> dict:
+        state = self.account.root.state()
+        state.pop("clock")
+        ec2 = self.account.root.client("ec2")
+        shared = {
+            image["id"]: ec2.describe_image_attribute(
+                ImageId=image["id"], Attribute="launchPermission"
+            )["LaunchPermissions"]
+            for image in state["images"]
+            if image["owner"] == self.account.root.account
+        }
+        return {**state, "shared": shared}
+
+
+MARK = pairs(BUILD)
+OTHERS = "999988887777"
+# Who, what, and the call. `v` is a Victim.
+ATTACKS = [
+    ("packer", "tags an instance as its build's, then terminates it",
+     lambda v: v.ec2.create_tags(Resources=[v.instance], Tags=MARK)),
+    ("packer", "terminates an instance of others",
+     lambda v: v.ec2.terminate_instances(InstanceIds=[v.instance])),
+    ("packer", "stops one of its own and one of others in one call",
+     lambda v: v.ec2.stop_instances(InstanceIds=[v.mine, v.instance])),
+    ("packer", "images an instance of others",
+     lambda v: v.ec2.create_image(
+         InstanceId=v.instance, Name="theft", TagSpecifications=specs("image", "snapshot"))),
+    ("packer", "reads the password of an instance of others",
+     lambda v: v.ec2.get_password_data(InstanceId=v.instance)),
+    ("packer", "changes the user data of an instance of others",
+     lambda v: v.ec2.modify_instance_attribute(InstanceId=v.instance, UserData={"Value": b"x"})),
+    ("packer", "tags a snapshot as its build's, then shares it",
+     lambda v: v.ec2.create_tags(Resources=[v.snapshot], Tags=MARK)),
+    ("packer", "shares a snapshot of others",
+     lambda v: v.ec2.modify_snapshot_attribute(
+         SnapshotId=v.snapshot, Attribute="createVolumePermission", OperationType="add", UserIds=[OTHERS])),
+    ("packer", "makes a snapshot of others public",
+     lambda v: v.ec2.modify_snapshot_attribute(
+         SnapshotId=v.snapshot, Attribute="createVolumePermission", OperationType="add", GroupNames=["all"])),
+    ("packer", "shares a snapshot of Opsy",
+     lambda v: v.ec2.modify_snapshot_attribute(
+         SnapshotId=v.account.snapshot_of(v.active),
+         Attribute="createVolumePermission", OperationType="add", UserIds=[OTHERS])),
+    ("packer", "launches with a volume from a snapshot of others",
+     lambda v: v.account.instance(v.account.packer, BlockDeviceMappings=[
+         {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": v.snapshot}}])),
+    ("packer", "makes a volume from a snapshot of others",
+     lambda v: v.ec2.create_volume(
+         AvailabilityZone="us-east-1a", SnapshotId=v.snapshot, TagSpecifications=specs("volume"))),
+    ("packer", "shares an image of others",
+     lambda v: v.ec2.modify_image_attribute(
+         ImageId=v.image, LaunchPermission={"Add": [{"UserId": OTHERS}]})),
+    ("packer", "makes an image of Opsy public",
+     lambda v: v.ec2.modify_image_attribute(
+         ImageId=v.active, LaunchPermission={"Add": [{"Group": "all"}]})),
+    ("packer", "makes the image it has just made public",
+     lambda v: v.ec2.modify_image_attribute(
+         ImageId=v.fresh, LaunchPermission={"Add": [{"Group": "all"}]})),
+    ("packer", "makes an image of others public the old way",
+     lambda v: v.ec2.modify_image_attribute(
+         ImageId=v.image, Attribute="launchPermission", OperationType="add", UserGroups=["all"])),
+    ("packer", "copies an image of others",
+     lambda v: v.ec2.copy_image(
+         Name="theft", SourceImageId=v.image, SourceRegion="us-east-1",
+         TagSpecifications=specs("image", "snapshot"))),
+    ("packer", "tags an image as its build's, then deregisters it",
+     lambda v: v.ec2.create_tags(Resources=[v.image], Tags=MARK)),
+    ("packer", "deregisters an image of others",
+     lambda v: v.ec2.deregister_image(ImageId=v.image)),
+    ("packer", "deregisters the active image",
+     lambda v: v.ec2.deregister_image(ImageId=v.active)),
+    ("packer", "takes the active image out of service by its tags",
+     lambda v: v.ec2.create_tags(Resources=[v.active], Tags=pairs({"status": "deprecated"}))),
+    ("packer", "takes tags away",
+     lambda v: v.ec2.delete_tags(Resources=[v.active], Tags=[{"Key": "status"}])),
+    ("packer", "deletes a snapshot of others",
+     lambda v: v.ec2.delete_snapshot(SnapshotId=v.snapshot)),
+    ("packer", "deletes a volume of others",
+     lambda v: v.ec2.delete_volume(VolumeId=v.volume)),
+    ("packer", "opens a security group of others",
+     lambda v: v.ec2.authorize_security_group_ingress(
+         GroupId=v.group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")),
+    ("packer", "deletes a security group of others",
+     lambda v: v.ec2.delete_security_group(GroupId=v.group)),
+    ("packer", "deletes a key pair of others",
+     lambda v: v.ec2.delete_key_pair(KeyName="admin")),
+    ("packer", "launches with a role of others",
+     lambda v: v.account.instance(v.account.packer, IamInstanceProfile={"Name": "demo-node"})),
+    ("packer", "launches what no tag leads to",
+     lambda v: v.account.instance(v.account.packer, {})),
+    ("packer", "makes a key pair that no tag leads to",
+     lambda v: v.ec2.create_key_pair(KeyName="back-door")),
+    ("packer", "writes a launch template version of a node group",
+     lambda v: v.ec2.create_launch_template_version(
+         LaunchTemplateId=v.account.ids["node_groups"]["web"]["launch_template"]["id"],
+         LaunchTemplateData={"ImageId": v.fresh})),
+    ("packer", "rolls a node group",
+     lambda v: v.account.packer.client("eks").update_nodegroup_config(
+         clusterName="demo", nodegroupName="web", updateConfig={"maxUnavailable": 9})),
+    ("agent", "tags an image as a build's, then deregisters it",
+     lambda v: v.agent.create_tags(Resources=[v.image], Tags=MARK)),
+    ("agent", "tags an image as the operator's, then changes its status",
+     lambda v: v.agent.create_tags(
+         Resources=[v.image], Tags=pairs({"brought-to-you-by": "opsy-the-ami-operator"}))),
+    ("agent", "tags a snapshot as a build's, then deletes it",
+     lambda v: v.agent.create_tags(Resources=[v.snapshot], Tags=MARK)),
+    ("agent", "tags an instance as a build's, then terminates it",
+     lambda v: v.agent.create_tags(Resources=[v.instance], Tags=MARK)),
+    ("agent", "sets a tag of others on its own image",
+     lambda v: v.agent.create_tags(Resources=[v.active], Tags=pairs({"cost-center": "x"}))),
+    ("agent", "terminates an instance of others",
+     lambda v: v.agent.terminate_instances(InstanceIds=[v.instance])),
+    ("agent", "terminates a node",
+     lambda v: v.agent.terminate_instances(
+         InstanceIds=[next(i["id"] for i in v.account.root.state()["instances"] if i["node_group"])])),
+    ("agent", "deregisters an image of others",
+     lambda v: v.agent.deregister_image(ImageId=v.image)),
+    ("agent", "deletes a security group of others",
+     lambda v: v.agent.delete_security_group(GroupId=v.group)),
+    ("agent", "deletes a key pair of others",
+     lambda v: v.agent.delete_key_pair(KeyName="admin")),
+    ("agent", "deletes a version of another's launch template",
+     lambda v: v.agent.delete_launch_template_versions(LaunchTemplateId=v.template, Versions=["2"])),
+    ("agent", "writes a version of another's launch template",
+     lambda v: v.agent.create_launch_template_version(
+         LaunchTemplateId=v.template, LaunchTemplateData={"ImageId": v.active})),
+    ("agent", "marks another's launch template as one to roll",
+     lambda v: v.agent.create_tags(Resources=[v.template], Tags=pairs({"opsy.dev/roll": "true"}))),
+    ("agent", "rolls a group of another cluster",
+     lambda v: v.eks.update_nodegroup_config(
+         clusterName="shop", nodegroupName="web", updateConfig={"maxUnavailable": 9})),
+    ("agent", "looks at another cluster",
+     lambda v: v.eks.list_nodegroups(clusterName="shop")),
+    ("agent", "launches with another role than the nodes'",
+     lambda v: v.account.instance(v.account.agent, {}, IamInstanceProfile={"Name": "admin"})),
+    ("agent", "shares an image",
+     lambda v: v.agent.modify_image_attribute(
+         ImageId=v.active, LaunchPermission={"Add": [{"UserId": OTHERS}]})),
+    ("agent", "images an instance",
+     lambda v: v.agent.create_image(InstanceId=v.instance, Name="theft")),
+    ("agent", "writes to another topic",
+     lambda v: v.account.agent.client("sns").publish(
+         TopicArn=v.account.root.client("sns").create_topic(Name="pager")["TopicArn"], Message="m")),
+    ("agent", "writes mail as somebody else",
+     lambda v: v.account.agent.client("sesv2").send_email(
+         FromEmailAddress="boss@example.com", Destination={"ToAddresses": ["a@example.org"]},
+         Content={"Simple": {"Subject": {"Data": "s"}, "Body": {"Text": {"Data": "b"}}}})),
+]  # fmt: skip
+
+
+def test_attacks_are_denied_and_change_nothing(account):
+    victim = Victim(account)
+    before = victim.everything()
+    for who, what, attack in ATTACKS:
+        with pytest.raises(ClientError) as denied:
+            attack(victim)
+            pytest.fail(f"{who} {what}")
+        error = denied.value.response["Error"]
+        assert error["Code"] in DENIED - {"InvalidRequestException"}, f"{who} {what}: {error}"
+        assert f"user/{who} " in error["Message"], f"{who} {what}: {error}"
+    assert victim.everything() == before
+
+
+def test_attacks_under_packer_1_6_too(account):
+    """Its policies let it tag any image; they must not let it do anything with that."""
+    victim = Victim(account)
+    account.restrict(("agent-packer-1.6",), ("build-packer-1.6",), VPC="vpc-of-builds-alone")
+    before = victim.everything()
+    tags_first = ("tags an image as its build's", "tags a snapshot as its build's")
+    for who, what, attack in ATTACKS:
+        if who == "packer" and what.startswith(tags_first):
+            continue
+        with pytest.raises(ClientError) as denied:
+            attack(victim)
+            pytest.fail(f"{who} {what}")
+        assert denied.value.response["Error"]["Code"] in DENIED, f"{who} {what}: {denied.value}"
+    assert victim.everything() == before
+    ec2 = victim.ec2
+    ec2.create_tags(Resources=[victim.image, victim.snapshot], Tags=MARK)
+    everybody = {"Add": [{"Group": "all"}]}
+    for attack in (
+        lambda: ec2.deregister_image(ImageId=victim.image),
+        lambda: ec2.delete_snapshot(SnapshotId=victim.snapshot),
+        lambda: ec2.modify_image_attribute(ImageId=victim.image, LaunchPermission=everybody),
+        lambda: ec2.modify_snapshot_attribute(
+            SnapshotId=victim.snapshot,
+            Attribute="createVolumePermission",
+            OperationType="add",
+            UserIds=[OTHERS],
+        ),
+    ):
+        with pytest.raises(ClientError) as denied:
+            attack()
+        assert "with an explicit deny" in denied.value.response["Error"]["Message"]
