@@ -150,23 +150,30 @@ pub struct EnvSecrets {
     pub git_token: Option<String>,
     /// `OPSY_SECRET_…` without the prefix.
     pub builds: BTreeMap<String, String>,
+    /// `OPSY_BUILD_…` without the prefix: variables of every build on this machine.
+    pub every_build: BTreeMap<String, String>,
 }
 
 /// Variables that hold build secrets start with this.
 const SECRET_PREFIX: &str = "OPSY_SECRET_";
+/// Variables that every build gets without this.
+const BUILD_PREFIX: &str = "OPSY_BUILD_";
 
 impl EnvSecrets {
     /// Reads them, once.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn read() -> Self {
-        let builds = std::env::vars_os().filter_map(|(name, value)| {
-            let name = name.into_string().ok()?.strip_prefix(SECRET_PREFIX)?.to_owned();
-            Some((name, value.into_string().ok()?))
-        });
+        let with = |prefix: &'static str| {
+            std::env::vars_os().filter_map(move |(name, value)| {
+                let name = name.into_string().ok()?.strip_prefix(prefix)?.to_owned();
+                Some((name, value.into_string().ok()?))
+            })
+        };
         Self {
             git_password: std::env::var("OPSY_GIT_PASSWORD").ok(),
             git_token: std::env::var("OPSY_GIT_TOKEN").ok(),
-            builds: builds.collect(),
+            builds: with(SECRET_PREFIX).collect(),
+            every_build: with(BUILD_PREFIX).collect(),
         }
     }
 }

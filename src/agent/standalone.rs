@@ -22,7 +22,11 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
     let state = flags.state.dir()?;
     let lock = lock::take(&state)?;
     let (objects, queues) = Objects::new();
-    let secrets = Secrets { folder: flags.secrets.clone(), environment: secrets.builds.clone() };
+    let secrets = Secrets {
+        folder: flags.secrets.clone(),
+        environment: secrets.builds.clone(),
+        every_build: secrets.every_build.clone(),
+    };
     let home = StateFolder::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state folder cannot be read")?;
     let runs = processes(flags, secrets, &objects, &state)?;

@@ -14,7 +14,7 @@ use opsy_runner::request as wire;
 
 use super::disk;
 use super::folders::{self, FACTS, RunFolder};
-use super::secrets::Secrets;
+use super::secrets::{Secrets, replaced};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, Key, RunName};
 use crate::engine::{Run, RunFacts, RunRequest, RunState, Runs, RunsError, Said, Stop, ended};
@@ -196,8 +196,8 @@ impl Shared {
         for file in request.files.iter() {
             write_file(&work, file)?;
         }
-        let secrets = self.secrets_of(request.secret.as_deref(), &request.facts.builder);
-        let secrets = secrets.map_err(io::Error::other)?.into_keys().collect();
+        let namespace = &request.facts.builder.namespace;
+        let secrets = self.secrets.masked(namespace, request.secret.as_deref()).map_err(io::Error::other)?;
         disk::write_json(&new.join(wire::REQUEST), &self.wire_request(request, secrets))?;
         disk::write_json(&new.join(SECRET), &request.secret)?;
         disk::write_json(&new.join(FACTS), &request.facts)?;
@@ -221,7 +221,7 @@ impl Shared {
     }
 
     fn secrets_of(&self, secret: Option<&str>, builder: &Key) -> Result<BTreeMap<String, String>, RunsError> {
-        secret.map_or_else(|| Ok(BTreeMap::new()), |name| self.secrets.get(&builder.namespace, name))
+        self.secrets.of_build(&builder.namespace, secret)
     }
 
     /// Starts runners until one has left a result. A runner knows by itself whether Packer was
@@ -251,6 +251,9 @@ impl Shared {
             if name.to_string_lossy().starts_with("OPSY_") {
                 command.env_remove(name);
             }
+        }
+        for name in replaced(&secrets) {
+            command.env_remove(name);
         }
         command.envs(secrets);
         Ok(command)

@@ -1,7 +1,7 @@
 //! Secrets of builds and notifications on one machine: a folder laid out like mounted Kubernetes Secrets,
 //! or environment variables of the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::api::Class;
@@ -14,9 +14,61 @@ pub struct Secrets {
     pub folder: Option<PathBuf>,
     /// `OPSY_SECRET_<NAMESPACE>_<NAME>__<KEY>` of the agent's environment, without the prefix.
     pub environment: BTreeMap<String, String>,
+    /// Variables that every build gets: `OPSY_BUILD_<NAME>` of the agent's environment, without the prefix.
+    pub every_build: BTreeMap<String, String>,
+}
+
+/// Variables that say who asks AWS. Some win over others, so they are replaced together.
+const AWS_IDENTITY: [&str; 9] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+
+/// Variables of the agent that a build with these of its own must not inherit: a session token, or a key
+/// that wins over a profile, would go with the wrong identity.
+pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
+    let has_own = AWS_IDENTITY.iter().any(|name| own.contains_key(*name));
+    if has_own { AWS_IDENTITY.to_vec() } else { Vec::new() }
+}
+
+/// Is the value of a variable to be masked in logs? Those of a builder's secret always are.
+fn is_secret(name: &str) -> bool {
+    ["SECRET", "TOKEN", "PASSWORD"].iter().any(|word| name.to_uppercase().contains(word))
 }
 
 impl Secrets {
+    /// Variables of a build of this namespace: those of every build, and above them those of its secret.
+    pub fn of_build(
+        &self,
+        namespace: &str,
+        secret: Option<&str>,
+    ) -> Result<BTreeMap<String, String>, RunsError> {
+        let own = secret.map_or_else(|| Ok(BTreeMap::new()), |name| self.get(namespace, name))?;
+        let mut variables = self.every_build.clone();
+        if !replaced(&own).is_empty() {
+            variables.retain(|name, _| !AWS_IDENTITY.contains(&name.as_str()));
+        }
+        variables.extend(own);
+        Ok(variables)
+    }
+
+    /// Names of a build's variables whose values are masked.
+    pub fn masked(&self, namespace: &str, secret: Option<&str>) -> Result<Vec<String>, RunsError> {
+        let mut names: BTreeSet<String> =
+            self.every_build.keys().filter(|name| is_secret(name)).cloned().collect();
+        if let Some(name) = secret {
+            names.extend(self.get(namespace, name)?.into_keys());
+        }
+        Ok(names.into_iter().collect())
+    }
+
     /// Keys and values of a secret. A file's one trailing newline is not part of its value.
     pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
         self.with_files(self.in_environment(namespace, name), namespace, name)
@@ -115,7 +167,7 @@ mod tests {
             ("DEFAULT_PACKER_ENV__TOKEN".to_owned(), "from-env".to_owned()),
             ("DEFAULT_PACKER_ENV__USER".to_owned(), "me".to_owned()),
         ]);
-        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment };
+        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment, ..Secrets::default() };
         let values = secrets.get("default", "packer-env").expect("a secret");
         let expected = [("TOKEN", "from-file"), ("USER", "me")];
         assert_eq!(values, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
@@ -132,7 +184,7 @@ mod tests {
             ("DEFAULT_OPSY_SLACK__url", "small"),
         ];
         let environment = variables.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment };
+        let secrets = Secrets { folder: Some(dir.path().to_owned()), environment, ..Secrets::default() };
         let said = || secrets.in_any_case("default", "opsy-slack").expect("a secret");
         assert_eq!((said()["token"].as_str(), said()["url"].as_str()), ("capital", "small"));
         std::fs::write(folder.join("token"), "from-file\n").expect("a file");
@@ -154,6 +206,24 @@ mod tests {
             let error = secrets.in_any_case(namespace, name).expect_err("no name");
             assert_eq!(error.class, Class::Invalid, "{namespace}/{name}: {error}");
         }
+    }
+
+    #[test]
+    fn a_build_has_one_identity() {
+        let variables = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let every_build = variables(&[("AWS_PROFILE", "packer"), ("AWS_REGION", "r"), ("X_TOKEN", "t")]);
+        let environment = variables(&[("DEFAULT_KEYS__AWS_ACCESS_KEY_ID", "AKIA")]);
+        let secrets = Secrets { folder: None, environment, every_build: every_build.clone() };
+        assert_eq!(secrets.of_build("default", None).expect("variables"), every_build);
+        assert_eq!(secrets.masked("default", None).expect("names"), ["X_TOKEN"]);
+        // A key beside another's profile or session token is nobody's.
+        let own = secrets.of_build("default", Some("keys")).expect("variables");
+        assert_eq!(own, variables(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "r"), ("X_TOKEN", "t")]));
+        assert_eq!(secrets.masked("default", Some("keys")).expect("names"), ["AWS_ACCESS_KEY_ID", "X_TOKEN"]);
+        assert!(replaced(&own).contains(&"AWS_SESSION_TOKEN"));
+        assert!(replaced(&variables(&[("AWS_REGION", "r")])).is_empty());
     }
 
     #[test]
