@@ -107,6 +107,25 @@ impl Account {
         .into()
     }
 
+    /// Packer's own key: who holds it is another user than the agent.
+    pub fn packers_key(&self) -> String {
+        format!("AKIA{}PACK", self.id)
+    }
+
+    /// From now on the agent's key may do what `agent.json` allows, and Packer's what `build.json` does,
+    /// each with these further policies of `deploy/iam`. `seed` names the network builds take place in.
+    pub fn restrict(&self, seed: &Value, agent: &[&str], build: &[&str]) {
+        self.attach("agent", &self.env()["AWS_ACCESS_KEY_ID"], &[&["agent.json"], agent].concat(), seed);
+        self.attach("packer", &self.packers_key(), &[&["build.json"], build].concat(), seed);
+    }
+
+    fn attach(&self, user: &str, key: &str, files: &[&str], seed: &Value) {
+        let values = json!({ "VPC": seed["vpc"] });
+        let policy = json!({ "user": user, "access_key": key, "files": files, "values": values });
+        let attached = self.post("policy", policy);
+        assert_eq!(attached["access_key"], *key, "{attached}");
+    }
+
     pub fn state(&self) -> Value {
         self.look("state")
     }

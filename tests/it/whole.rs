@@ -10,6 +10,39 @@ pub fn writes(calls: &[String]) -> Vec<&String> {
     calls.iter().filter(|call| !looks.iter().any(|look| call.contains(&format!(":{look}")))).collect()
 }
 
+/// Both policies let all of that happen, and without any one of these statements some of it would not have.
+fn assert_policies_are_needed(world: &World) {
+    let needed = world.account.look("policy/needed");
+    let agent = [
+        "Look",
+        "LookAtNodeGroups",
+        "TagImages",
+        "RollNodeGroups",
+        "WriteLaunchTemplateVersions",
+        "LaunchAsNodeGroupsDo",
+        "TagWhatIsLaunched",
+        "PassTheNodesRole",
+    ];
+    let packer = [
+        "Look",
+        "MakeWithTheBuildsTag",
+        "LaunchFromWhatThereIs",
+        "MakeSecurityGroupsInNetworks",
+        "ImageWhatTheBuildLaunched",
+        "TagWhatIsMade",
+        "TagWhatTheBuildMade",
+        "ChangeWhatTheBuildMade",
+    ];
+    for (key, statements) in
+        [(&world.account.env()["AWS_ACCESS_KEY_ID"], agent), (&world.account.packers_key(), packer)]
+    {
+        for statement in statements {
+            let denied = needed[key.as_str()][statement].as_array();
+            assert!(denied.is_some_and(|denied| !denied.is_empty()), "{key} {statement}: {needed:#}");
+        }
+    }
+}
+
 #[test]
 fn two_commits_become_two_images_and_a_third_run_does_nothing() {
     let world = World::new();
@@ -43,6 +76,8 @@ fn two_commits_become_two_images_and_a_third_run_does_nothing() {
     let log = world.log();
     let policy = log.iter().filter(|subject| !subject.starts_with("opsy: ")).count();
     assert_eq!((policy, log.len()), (2, 6), "an image and a rollout after each commit of theirs: {log:?}");
+
+    assert_policies_are_needed(&world);
 
     world.account.clear_journal();
     let third = world.once();

@@ -15,6 +15,10 @@ use crate::git::bed::Bed as GitServer;
 /// Builds and rollouts of the emulated AWS take seconds; a busy machine takes its time.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// What Debian's Packer needs beside `agent.json` and `build.json`: it makes things without tags.
+pub const FOR_PACKER_1_6: (&[&str], &[&str]) =
+    (&["optional/agent-packer-1.6.json"], &["optional/build-packer-1.6.json"]);
+
 pub struct World {
     pub account: Account,
     /// Ids of what was seeded.
@@ -45,10 +49,18 @@ impl World {
         let (account, seed) = Account::seeded();
         // A node group takes an emulated minute: two seconds here.
         account.post("clock", serde_json::json!({ "speed": 30 }));
+        account.restrict(&seed, FOR_PACKER_1_6.0, FOR_PACKER_1_6.1);
         let root = tempfile::tempdir().expect("a temporary folder");
         let world = Self { account, seed, server: None, root };
         world.git(world.root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
         world
+    }
+
+    /// Lets the agent do what this further policy of `deploy/iam/optional` allows.
+    pub fn allow(&self, policy: &str) {
+        let policy = format!("optional/{policy}.json");
+        let agent = [FOR_PACKER_1_6.0, &[policy.as_str()]].concat();
+        self.account.restrict(&self.seed, &agent, FOR_PACKER_1_6.1);
     }
 
     /// The same, its remote behind a server that asks for one of these `user:password` lines, if any.
@@ -176,6 +188,8 @@ impl World {
     pub fn opsy(&self) -> Command {
         let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
         opsy.envs(self.account.env())
+            .env("OPSY_BUILD_AWS_ACCESS_KEY_ID", self.account.packers_key())
+            .env("OPSY_BUILD_AWS_SECRET_ACCESS_KEY", "emulated-too")
             .env("PKR_VAR_endpoint", &bed().endpoint)
             .env("OPSY_REPO", self.address())
             .env("OPSY_STATE", self.state())

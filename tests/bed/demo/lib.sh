@@ -45,6 +45,12 @@ PY
 show_chat() { (cd "$bed/chat" && "$PYTHON" -m chatbed.show --port "$(field "$work/chat.json" port)" --place C0DEMO0001); }
 show() { (cd "$bed/aws" && "$PYTHON" -m opsybed.show --port "$(field "$work/aws.json" port)" --account "$account"); }
 
+# A user whose key may do no more than its policies in deploy/iam allow, those for Debian's Packer among them.
+restrict() { # user key policy
+  bed_call POST policy "{\"user\": \"$1\", \"access_key\": \"$2\",
+    \"files\": [\"$3.json\", \"optional/$3-packer-1.6.json\"],
+    \"values\": {\"VPC\": \"$(field "$work/seed.json" vpc)\"}}" >/dev/null
+}
 start_aws_and_git() {
   cd "$bed/aws"
   start "$work/aws.json" "$PYTHON" -m opsybed --ssh --clock-speed 20
@@ -57,9 +63,13 @@ start_aws_and_git() {
   chat=$(field chat.json url)
   aws=$(field aws.json endpoint)
   remote=$(field git.json url)/images.git
-  bed_call POST seed '{"region": "us-east-1", "cluster": "demo"}' >/dev/null
+  bed_call POST seed '{"region": "us-east-1", "cluster": "demo"}' >"$work/seed.json"
+  restrict agent AKIA${account}DEMO agent
+  restrict packer AKIA${account}PACK build
   git init -q --bare -b main "$work/remotes/images.git"
   export AWS_ENDPOINT_URL=$aws AWS_ACCESS_KEY_ID=AKIA${account}DEMO AWS_SECRET_ACCESS_KEY=emulated
+  # Packer's own key, as a profile of its own would be on a real machine.
+  export OPSY_BUILD_AWS_ACCESS_KEY_ID=AKIA${account}PACK OPSY_BUILD_AWS_SECRET_ACCESS_KEY=emulated
   export AWS_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
   export AWS_CONFIG_FILE=$work/no-aws-config AWS_SHARED_CREDENTIALS_FILE=$work/no-aws-credentials
   # These variables alone point the template, made for real AWS, at the emulated one.

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use opsy::api::{BuildId, Owner};
-use opsy::aws::{self, Announced, Tags};
+use opsy::aws::{self, Announced, Leftovers, Tags};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::{edge, image, region, sdk, tags, text};
 use crate::bed::{Account, bed, wait_for};
+use crate::world::FOR_PACKER_1_6;
 
 /// A build takes a second or two; a busy machine takes its time.
 const BUILD: Duration = Duration::from_secs(60);
@@ -35,6 +36,7 @@ fn kill_a_build(account: &Account, seed: &Value, tags: &Tags) -> Announced {
         .args(["build", "-machine-readable", "-var-file"])
         .args([&var_file, &template])
         .envs(account.env())
+        .env("AWS_ACCESS_KEY_ID", account.packers_key())
         .env("HOME", folder.path())
         .env("CHECKPOINT_DISABLE", "1")
         .current_dir(folder.path())
@@ -76,23 +78,31 @@ fn mine(build: &str) -> (Owner, BuildId) {
     (Owner::parse("me").expect("an owner"), BuildId::of(&[build]))
 }
 
+/// Under the policies that are installed, those for a Packer that tags images late among them.
 #[tokio::test]
 async fn what_a_killed_build_left_is_found_and_swept() {
+    let (account, seed) = Account::seeded();
+    let agent = [FOR_PACKER_1_6.0, &["optional/agent-packer-1.6-images.json"]].concat();
+    account.restrict(&seed, &agent, FOR_PACKER_1_6.1);
     let (owner, build) = mine("killed");
-    kill_and_sweep(tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())])).await;
+    let marks = tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())]);
+    kill_and_sweep(&account, &seed, &marks).await;
 }
 
+/// Such templates need more rights than those policies give.
 #[tokio::test]
 async fn what_a_template_does_not_tag_is_found_by_what_packer_announced() {
-    kill_and_sweep(tags(&[])).await;
+    let (account, seed) = Account::seeded();
+    let left = kill_and_sweep(&account, &seed, &tags(&[])).await;
+    edge(&account).await.sweep(region(), &left).await.expect("what is gone is done");
 }
 
-async fn kill_and_sweep(marks: Tags) {
-    let (account, seed) = Account::seeded();
-    let aws = edge(&account).await;
+/// Answers what there was to sweep.
+async fn kill_and_sweep(account: &Account, seed: &Value, marks: &Tags) -> Leftovers {
+    let aws = edge(account).await;
     let (owner, build) = mine("killed");
     let before = account.state();
-    let announced = &kill_a_build(&account, &seed, &marks);
+    let announced = &kill_a_build(account, seed, marks);
     assert_ne!(account.state()["leftovers"], before["leftovers"], "the build was killed in time");
     let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
     assert_eq!(left.instances, announced.instances);
@@ -111,13 +121,13 @@ async fn kill_and_sweep(marks: Tags) {
         let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
         aws.sweep(region(), &left).await.expect("swept");
     }
-    aws.sweep(region(), &left).await.expect("what is gone is done");
-    let left = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
-    assert!(left.is_empty(), "{left:?}");
+    let after = aws.leftovers(region(), &owner, &build, announced).await.expect("leftovers");
+    assert!(after.is_empty(), "{after:?}");
     let after = account.state();
     assert_eq!(after["leftovers"], before["leftovers"]);
     assert_eq!(after["snapshots"], before["snapshots"]);
     assert_eq!(after["images"], before["images"]);
+    left
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ fn images(world: &World) -> Vec<Value> {
 fn make_image(world: &World, name: &str) -> String {
     let state = world.account.state();
     let instance = state["instances"][0]["id"].as_str().expect("a seeded instance").to_owned();
-    let scope = format!("AKIA{}TEST/20260101/us-east-1/ec2/aws4_request", world.account.id);
+    let scope = format!("AKIA{}ROOT/20260101/us-east-1/ec2/aws4_request", world.account.id);
     let form = format!("Action=CreateImage&Version=2016-11-15&InstanceId={instance}&Name={name}");
     let mut answer = ureq::post(&bed().endpoint)
         .header(
@@ -73,6 +73,8 @@ impl QuickPacker {
 #[test]
 fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
     let world = building("  failurePolicy:\n    limit: 1\n");
+    // This Packer tags nothing.
+    world.allow("agent-untagged-templates");
     let packer = QuickPacker::new(&world);
     world.account.fault(json!({ "kind": "image-pending", "seconds": LONG, "count": 1 }));
     let slow = make_image(&world, "slow");
@@ -115,6 +117,7 @@ fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
 #[test]
 fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
     let world = building("  failurePolicy:\n    limit: 1\n");
+    world.allow("agent-packer-1.6-images");
     settles(&world);
     let (active, before) = (world.active_image().expect("an image"), images(&world).len());
     world.account.fault(json!({ "kind": "image-fails", "message": "Snapshot could not be written" }));
@@ -135,6 +138,7 @@ fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
 #[test]
 fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_again() {
     let world = building("");
+    world.allow("agent-packer-1.6-images");
     let before = images(&world).len();
     world.account.fault(json!({ "kind": "image-pending", "seconds": LONG }));
     let agent = world.agent();

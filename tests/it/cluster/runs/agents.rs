@@ -89,6 +89,7 @@ impl Cluster {
     async fn write_secret(&self) {
         let endpoint = Relay::to(&bed().endpoint).url;
         let mut keys = self.world.account.env();
+        keys.insert("AWS_ACCESS_KEY_ID".to_owned(), self.world.account.packers_key());
         keys.extend(["AWS_ENDPOINT_URL", "PKR_VAR_endpoint"].map(|name| (name.to_owned(), endpoint.clone())));
         let secret = json!({"metadata": {"name": "aws"}, "stringData": keys});
         let secrets: Api<Secret> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
