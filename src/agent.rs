@@ -16,6 +16,7 @@ mod telling;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -81,6 +82,8 @@ struct Work {
     health: Arc<Health>,
     telling: Arc<Telling>,
     repository: Arc<Repository>,
+    /// No build is started any more.
+    ending: Arc<AtomicBool>,
     /// Looks at the repository, from when there is something to see.
     following: Option<AbortOnDropHandle<()>>,
     _serving: Option<AbortOnDropHandle<()>>,
@@ -112,6 +115,7 @@ impl Agent {
         let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
         let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
+        let ending = Arc::new(AtomicBool::default());
         let parts = reconcilers::Parts {
             aws,
             meter,
@@ -123,6 +127,7 @@ impl Agent {
             owner,
             publishing: publisher.state(),
             telling: telling.clone(),
+            ending: ending.clone(),
         };
         let drives = parts.drive(queues);
         let repository = Repository::new(home, &telling, &outputs, &publisher, &takeover);
@@ -139,6 +144,7 @@ impl Agent {
             health,
             telling,
             repository,
+            ending,
             following: None,
             _serving: serving,
         };
@@ -244,6 +250,10 @@ impl Work {
     /// Waits until nothing is under way, and people were told.
     async fn settled(&mut self) -> BTreeMap<ObjectKey, Standing> {
         let board = self.objects.board.clone();
+        board.settled().await;
+        // Messages take their time, and so does the push: a build that begins meanwhile would outlive this agent. One
+        // that slips in before is waited for.
+        self.ending.store(true, Ordering::Relaxed);
         board.settled().await;
         self.follow();
         self.repository.look().await;

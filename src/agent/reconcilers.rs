@@ -1,6 +1,7 @@
 //! Both reconcilers with what they are handed, as the loop drives them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,6 +31,8 @@ pub struct Parts {
     pub publishing: watch::Receiver<Publishing>,
     pub meter: Arc<dyn Meter>,
     pub telling: Arc<Telling>,
+    /// No build is started any more.
+    pub ending: Arc<AtomicBool>,
 }
 
 impl Parts {
@@ -50,6 +53,7 @@ impl Parts {
             owner: self.owner.clone(),
             now,
             fleet: Arc::default(),
+            ending: self.ending.clone(),
         });
         let telling = self.telling.clone();
         self.driven(

@@ -8,8 +8,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::reconcilers::owner_of;
+use crate::api::builder::{LaneImage, RunRecord};
 use crate::api::conditions::{self, Condition};
-use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey, Owner};
+use crate::api::{AMIRefresherStatus, CommitId, Key, Kind, ObjectKey, Owner, PackerBuilderStatus};
 use crate::engine::Home;
 use crate::engine::objects::Objects;
 use crate::git::commit::Edit;
@@ -173,8 +174,9 @@ fn amis_file(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
 fn news(object: &ObjectKey, status: &ObjectStatus) -> String {
     let name = &object.key.name;
     match status {
-        ObjectStatus::PackerBuilder(status) => match status.images.as_deref() {
-            Some([image, ..]) => format!("{name}: {} is active", image.id),
+        ObjectStatus::PackerBuilder(status) => match (failed(status), status.images.as_deref()) {
+            (Some(run), images) => format!("{name}: {}", failure_words(run, images.unwrap_or_default())),
+            (None, Some([image, ..])) => format!("{name}: {} is active", image.id),
             _ => format!("{name}: {}", last_words(status.conditions.as_deref())),
         },
         ObjectStatus::AMIRefresher(status) => match &status.target_ami {
@@ -182,6 +184,21 @@ fn news(object: &ObjectKey, status: &ObjectStatus) -> String {
             _ => format!("{name}: {}", last_words(status.conditions.as_deref())),
         },
     }
+}
+
+/// The last build, where it failed and the builder is not ready all the same.
+fn failed(status: &PackerBuilderStatus) -> Option<&RunRecord> {
+    let ready = conditions::is_true(status.conditions.as_deref().unwrap_or_default(), conditions::READY);
+    status.history.iter().flatten().next().filter(|run| !ready && run.has_failed())
+}
+
+fn failure_words(run: &RunRecord, images: &[LaneImage]) -> String {
+    let stays = match images {
+        [] => String::new(),
+        [image, ..] => format!(", {} stays active", image.id),
+    };
+    let cause = run.explained().map_or(String::new(), |cause| format!(": {cause}"));
+    format!("a build failed{stays}{cause}")
 }
 
 fn last_words(conditions: Option<&[Condition]>) -> String {
@@ -193,11 +210,17 @@ fn trailers(status: &ObjectStatus) -> Vec<(&'static str, String)> {
     let mut trailers = Vec::new();
     match status {
         ObjectStatus::PackerBuilder(status) => {
-            let images = status.images.iter().flatten().map(|image| ("Opsy-Image", image.id.clone()));
-            trailers.extend(images);
+            if let Some(run) = failed(status) {
+                // The active image is of another build.
+                return vec![("Opsy-Build", run.id.clone()), ("Opsy-Result", run.result.clone())];
+            }
+            let images = status.images.iter().flatten().map(|image| image.id.clone());
+            let images: Vec<String> = images.collect();
+            trailers.extend(images.iter().map(|image| ("Opsy-Image", image.clone())));
             let base = status.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
             trailers.extend(base.map(|base| ("Opsy-Base-Image", base)));
-            let build = status.history.iter().flatten().next().map(|run| run.id.clone());
+            let made = |run: &&RunRecord| run.images.iter().flatten().any(|image| images.contains(image));
+            let build = status.history.iter().flatten().find(made).map(|run| run.id.clone());
             trailers.extend(build.map(|build| ("Opsy-Build", build)));
         }
         ObjectStatus::AMIRefresher(status) => {
@@ -229,5 +252,40 @@ pub fn published(state: &Publishing) -> Option<(&'static str, &'static str, Stri
         Publishing::Done { .. } => Some(("True", "Pushed", "the status in Git is current".to_owned())),
         Publishing::Refused { words, .. } => Some(("False", "PushRefused", words.clone())),
         Publishing::Failed { message, .. } => Some(("False", "PushFailed", message.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn builder(ready: &str, runs: Value) -> ObjectStatus {
+        let status = json!({
+            "images": [{"region": "us-east-1", "architecture": "x86_64", "id": "ami-old"}],
+            "inputs": {"baseAMI": "ami-base"},
+            "conditions": [{"type": "Ready", "status": ready, "reason": "x"}],
+            "history": runs,
+        });
+        ObjectStatus::PackerBuilder(Box::new(serde_json::from_value(status).expect("a status")))
+    }
+
+    #[test]
+    fn a_commit_says_that_a_build_failed_and_that_the_old_image_stays() {
+        let object = ObjectKey {
+            kind: Kind::PackerBuilder,
+            key: Key { namespace: "default".into(), name: "web".into() },
+        };
+        let runs = json!([
+            {"id": "b2", "result": "Failed", "step": "build", "errors": ["boom"]},
+            {"id": "b1", "result": "Succeeded", "images": ["ami-old"]},
+        ]);
+        let failed = builder("False", runs.clone());
+        assert_eq!(news(&object, &failed), "web: a build failed, ami-old stays active: build: boom");
+        let of_failed = [("Opsy-Build", "b2".to_owned()), ("Opsy-Result", "Failed".to_owned())];
+        assert_eq!(trailers(&failed), of_failed);
+        let good = builder("True", runs);
+        assert_eq!(news(&object, &good), "web: ami-old is active", "the inputs are as before again");
+        assert!(trailers(&good).contains(&("Opsy-Build", "b1".to_owned())), "{:?}", trailers(&good));
     }
 }

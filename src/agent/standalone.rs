@@ -13,7 +13,7 @@ use crate::engine::objects::Objects;
 use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
-use crate::engine::standalone::{clone_dir, lock, runs_dir};
+use crate::engine::standalone::{clone_dir, lock, logs_dir, runs_dir};
 use crate::git::auth::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
@@ -73,5 +73,5 @@ fn processes(
     let ended = move |builder: &Key| {
         objects.wake(&ObjectKey { kind: Kind::PackerBuilder, key: builder.clone() });
     };
-    Ok(Processes::new(runs_dir(state), program, packer, secrets, ended))
+    Ok(Processes::new((runs_dir(state), logs_dir(state)), program, packer, secrets, ended))
 }

@@ -199,7 +199,7 @@ pub struct Command {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailurePolicy {
-    /// Failures with the same inputs after which a person must act. Default 5.
+    /// Failures of the template with the same inputs after which a person must act. Default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub limit: Option<i32>,

@@ -47,15 +47,38 @@ pub fn normalise(run: &BuilderRun, problems: &mut Problems) -> Vec<PackerCommand
         let path = format!("spec.builder.commands[{index}]");
         commands.extend(read(run, command, &path, problems));
     }
-    for sub in [Sub::Build, Sub::Validate, Sub::Init] {
-        if !commands.iter().any(|command| command.sub == sub) {
-            commands.push(added(sub, run, &commands, problems));
+    if !commands.iter().any(|command| command.sub == Sub::Build) {
+        let template = template(run, None, "", problems);
+        commands.push(added(Sub::Build, dir(run, &template, problems), template));
+    }
+    share_variables(&mut commands);
+    add_missing(&mut commands);
+    // Stable: several commands of a kind keep their order.
+    commands.sort_by_key(|command| command.sub);
+    commands
+}
+
+/// Each build is initialized and validated, where the manifest does not say how.
+fn add_missing(commands: &mut Vec<PackerCommand>) {
+    let builds: Vec<PackerCommand> =
+        commands.iter().filter(|command| command.sub == Sub::Build).cloned().collect();
+    for sub in [Sub::Validate, Sub::Init] {
+        if commands.iter().any(|command| command.sub == sub) {
+            continue;
+        }
+        for build in &builds {
+            let mut command = added(sub, build.dir.clone(), build.template.clone());
+            if sub == Sub::Validate {
+                command.args = shared_args(&build.args);
+                command.arg_files.clone_from(&build.arg_files);
+                command.variables.clone_from(&build.variables);
+                command.var_file.clone_from(&build.var_file);
+            }
+            if !commands.contains(&command) {
+                commands.push(command);
+            }
         }
     }
-    // Stable: two commands of a kind keep their order.
-    commands.sort_by_key(|command| command.sub);
-    share_variables(&mut commands);
-    commands
 }
 
 /// Does Packer run in its template's folder?
@@ -146,18 +169,15 @@ fn template(run: &BuilderRun, working_dir: Option<&str>, path: &str, problems: &
     }
 }
 
-/// A command the manifest leaves out: it works on the build's template.
-fn added(sub: Sub, run: &BuilderRun, others: &[PackerCommand], problems: &mut Problems) -> PackerCommand {
-    let build = others.iter().find(|command| command.sub == Sub::Build);
-    let template = build.map_or_else(|| template(run, None, "", problems), |build| build.template.clone());
-    let shared = build.filter(|_| sub == Sub::Validate);
+/// A command the manifest leaves out.
+fn added(sub: Sub, dir: Option<String>, template: String) -> PackerCommand {
     PackerCommand {
         sub,
-        args: shared.map(|build| shared_args(&build.args)).unwrap_or_default(),
-        arg_files: shared.map(|build| build.arg_files.clone()).unwrap_or_default(),
+        args: Vec::new(),
+        arg_files: Vec::new(),
         variables: BTreeMap::new(),
         var_file: None,
-        dir: dir(run, &template, problems),
+        dir,
         template,
         on_error: None,
         color: None,
@@ -182,12 +202,14 @@ fn shared_args(args: &[String]) -> Vec<String> {
     shared
 }
 
-/// A validate without the build's variables would refuse what the build accepts.
+/// A validate without the build's variables would refuse what the build accepts. Of several builds, those of the
+/// same template count.
 fn share_variables(commands: &mut [PackerCommand]) {
     let builds: Vec<PackerCommand> =
         commands.iter().filter(|command| command.sub == Sub::Build).cloned().collect();
     for validate in commands.iter_mut().filter(|command| command.sub == Sub::Validate) {
-        for build in &builds {
+        let same = builds.iter().any(|build| build.template == validate.template);
+        for build in builds.iter().filter(|build| !same || build.template == validate.template) {
             for (name, value) in &build.variables {
                 validate.variables.entry(name.clone()).or_insert_with(|| value.clone());
             }

@@ -29,6 +29,7 @@ mod tests;
 mod time;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ pub struct Context {
     pub owner: Owner,
     pub now: fn() -> Timestamp,
     pub fleet: Arc<Fleet>,
+    /// The agent is about to end: no build is started any more.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// One pass: looks, does at most one thing, says how the builder stands.

@@ -3,6 +3,7 @@
 //! Shared answers do for a look; before something is changed everything is asked anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -51,6 +52,8 @@ pub struct Observed {
     pub concurrent_builds: usize,
     pub fleet: FleetView,
     pub allow_mass_build: bool,
+    /// The agent is about to end: it would not see a build's end.
+    pub ending: bool,
 }
 
 /// The base image found, and those recorded that still exist.
@@ -105,6 +108,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         accounts: settings.accounts.clone(),
         concurrent_builds: settings.concurrent_builds(),
         allow_mass_build: settings.allow_mass_build(),
+        ending: ctx.ending.load(Ordering::Relaxed),
         fleet: FleetView::default(),
         subject,
         spec,

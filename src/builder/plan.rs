@@ -215,6 +215,9 @@ fn build(build: &Build<'_>, why: Why, now: Timestamp) -> Plan {
     if let Some(plan) = earlier_failures(seen, build.spec, &streak, now).or_else(|| fleet_guard(seen)) {
         return plan;
     }
+    if seen.ending {
+        return Plan::Wait { on: On::Ending { failed: streak.attempts > 0 }, look: look(seen, None) };
+    }
     match &seen.live {
         Seen::Unknown(class, message) => return unknown(seen, What::Runs, *class, message),
         Seen::Is(live) if *live >= seen.concurrent_builds => {

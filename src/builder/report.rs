@@ -186,6 +186,14 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             let message = format!("{which}, next try at {}{}", time::to_second(*until), because(error));
             say(NotReady, "BuildFailed", message, state::JOB_FAILED, Failing)
         }
+        // What was said of the builder before stays: nothing has changed but for the time.
+        On::Ending { failed } => Told {
+            phase: None,
+            state: None,
+            standing: if *failed { Failing } else { Waiting },
+            look,
+            failed: None,
+        },
         On::Slot { limit } => {
             let message = format!("{limit} builds are running, as many as limits.concurrentBuilds allows");
             say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)

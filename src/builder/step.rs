@@ -77,6 +77,11 @@ pub enum On {
     Slot {
         limit: usize,
     },
+    /// The agent is about to end: the next one builds.
+    Ending {
+        /// The last build failed.
+        failed: bool,
+    },
     /// Other builders look at their images first.
     Fleet {
         others: Vec<Key>,

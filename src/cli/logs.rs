@@ -14,13 +14,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use opsy_runner::request::LOG;
 
-use super::target::{Place, Target, wait};
+use super::target::{self, Place, Target, wait};
+use crate::api::builder::RunRecord;
 use crate::api::{Key, Kind};
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::{PACKER, builder_label};
 use crate::engine::kubernetes::pod::Sighting;
 use crate::engine::kubernetes::{BUILDER, Cluster, RUN};
-use crate::engine::standalone::{folders, runs_dir};
+use crate::engine::standalone::{folders, logs_dir, runs_dir};
 use crate::settings::StateFlags;
 
 /// How often a file is looked at for more.
@@ -61,10 +62,13 @@ fn of_folder(args: &Args) -> anyhow::Result<()> {
     let namespace = args.place.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let builder = Key { namespace, name: args.target.name.clone() };
     let state = args.state.dir()?;
-    let Some(dir) = last_run(&runs_dir(&state), &builder, args.run.as_deref())
-        .with_context(|| state.display().to_string())?
-    else {
-        bail!("no such run of {builder} in {}: a run's log goes when it is harvested", state.display());
+    let folders = [runs_dir(&state), logs_dir(&state)];
+    let found = last_run(&folders, &builder, args.run.as_deref());
+    let Some(dir) = found.with_context(|| state.display().to_string())? else {
+        bail!(
+            "no log of such a run of {builder} in {}: the last five of a builder are kept",
+            state.display()
+        );
     };
     let log = dir.join(LOG);
     let mut file = match File::open(&log) {
@@ -80,9 +84,11 @@ fn of_folder(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// The newest run of a builder, or the named one.
-fn last_run(runs: &Path, builder: &Key, named: Option<&str>) -> io::Result<Option<PathBuf>> {
-    let all = folders::list(runs)?.into_iter().filter_map(|run| Some((run.facts.ok()?, run.name, run.path)));
+/// The newest run of a builder, or the named one, under way or collected.
+fn last_run(places: &[PathBuf], builder: &Key, named: Option<&str>) -> io::Result<Option<PathBuf>> {
+    let listed: io::Result<Vec<_>> = places.iter().map(|place| folders::list(place)).collect();
+    let all = listed?.into_iter().flatten();
+    let all = all.filter_map(|run| Some((run.facts.ok()?, run.name, run.path)));
     let wanted = all.filter(|(facts, name, _)| {
         facts.builder == *builder && named.is_none_or(|named| name.as_str() == named)
     });
@@ -133,12 +139,7 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     }
     let found = pods.list(&ListParams::default().labels(&labels)).await.map_err(Refusal::from)?.items;
     let newest = found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
-    let Some(pod) = newest else {
-        bail!(
-            "no pod of a run of {name} in namespace {}: it goes when its run is harvested",
-            cluster.namespace
-        );
-    };
+    let Some(pod) = newest else { return of_status(args, cluster).await };
     if let Some(words) = not_started(&pod) {
         bail!("{words}");
     }
@@ -154,6 +155,33 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
             _ => {}
         }
     }
+}
+
+/// A pod goes when its run is collected; of its log, the builder's status has the lines that matter.
+async fn of_status(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
+    let (name, namespace) = (&args.target.name, &cluster.namespace);
+    let objects = target::objects(cluster, Kind::PackerBuilder);
+    let object = objects.get_opt(name).await.map_err(target::refused)?;
+    let object = object.with_context(|| format!("no packerbuilder {name:?} in namespace {namespace}"))?;
+    let history = serde_json::from_value::<Vec<RunRecord>>(object.data["status"]["history"].clone());
+    let history = history.unwrap_or_default();
+    let is_named = |run: &&RunRecord| args.run.as_deref().is_none_or(|named| named.ends_with(&run.id));
+    let Some(run) = history.iter().find(is_named) else {
+        bail!("no such run of {name} in namespace {namespace}: status has the last ten");
+    };
+    eprintln!("the pod of build {} is gone, and its log with it; this is what its status has:", run.id);
+    put(recorded(run).as_bytes())?;
+    Ok(())
+}
+
+/// What is kept of a run, for people.
+fn recorded(run: &RunRecord) -> String {
+    let mut lines = vec![format!("{} {}", run.result, run.cause().unwrap_or_default()).trim_end().to_owned()];
+    lines.extend(run.errors.iter().flatten().skip(1).cloned());
+    lines.extend(run.output.iter().flatten().map(|line| format!("  {line}")));
+    lines.extend(run.advice.clone());
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// What to say of a pod whose Packer has not run yet.

@@ -30,10 +30,12 @@ struct Entry {
     wakes: u64,
     /// Wake-ups when the running pass began. Passes of one object never overlap.
     begun: u64,
+    /// A pass began and has not ended: a timer starts one without a wake-up.
+    running: bool,
 }
 
 /// An object nobody has looked at yet.
-const NEW: Entry = Entry { standing: Standing::Busy, wakes: 0, begun: 0 };
+const NEW: Entry = Entry { standing: Standing::Busy, wakes: 0, begun: 0, running: false };
 
 impl Default for Board {
     fn default() -> Self {
@@ -93,15 +95,18 @@ impl Board {
     /// A pass begins.
     pub fn begin(&self, object: &ObjectKey) {
         if let Some(entry) = self.lock().get_mut(object) {
-            entry.begun = entry.wakes;
+            (entry.begun, entry.running) = (entry.wakes, true);
         }
     }
 
     /// The pass has ended and found this.
     pub fn end(&self, object: &ObjectKey, standing: Standing) {
         self.change(|entries| {
-            if let Some(entry) = entries.get_mut(object).filter(|entry| entry.wakes == entry.begun) {
-                entry.standing = standing;
+            if let Some(entry) = entries.get_mut(object) {
+                entry.running = false;
+                if entry.wakes == entry.begun {
+                    entry.standing = standing;
+                }
             }
         });
     }
@@ -116,7 +121,7 @@ impl Board {
         self.notes.subscribe()
     }
 
-    /// Waits until no object is busy, and answers how all of them stand.
+    /// Waits until no object is busy and no pass is running, and answers how all of them stand.
     pub async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
         let mut changed = self.changed.subscribe();
         loop {
@@ -138,7 +143,7 @@ impl Board {
     /// The same, if none is busy: what is asked at every change must cost little.
     fn unless_busy(&self) -> Option<BTreeMap<ObjectKey, Standing>> {
         let entries = self.lock();
-        let is_busy = entries.values().any(|entry| entry.standing == Standing::Busy);
+        let is_busy = entries.values().any(|entry| entry.standing == Standing::Busy || entry.running);
         (!is_busy).then(|| standings(&entries))
     }
 
@@ -176,6 +181,19 @@ mod tests {
         board.begin(&object());
         board.end(&object(), Standing::Settled);
         assert_eq!(board.standings()[&object()], Standing::Settled);
+    }
+
+    #[test]
+    fn a_pass_that_a_timer_began_is_waited_for() {
+        let board = Board::default();
+        board.keep_only(&[object()]);
+        board.begin(&object());
+        board.end(&object(), Standing::Failing);
+        assert!(board.unless_busy().is_some());
+        board.begin(&object());
+        assert!(board.unless_busy().is_none(), "it may start something");
+        board.end(&object(), Standing::Failing);
+        assert!(board.unless_busy().is_some());
     }
 
     #[tokio::test]

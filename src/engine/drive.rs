@@ -146,7 +146,7 @@ where
         }
         let written = self.write(&name, &object, &pass.status).await;
         if let Err(HomeError { class: Class::Conflict, .. }) = written {
-            // Looked at an old version: look again at once, tell nobody.
+            // Looked at an old version: look again at once, tell nobody. Until then its pass is not over.
             self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
         }

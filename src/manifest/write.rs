@@ -184,10 +184,16 @@ fn node_group(now: &NodeGroupStatus, before: &[NodeGroupStatus]) -> NodeGroupSta
     }
 }
 
+/// A build that failed is an outcome, though it is tried again: a repository that says Ready would deny it.
+const BUILD_FAILED: &str = "BuildFailed";
+
 /// Is there something to say that holds until something changes?
 fn settled(conditions: &Option<Vec<Condition>>) -> bool {
     let conditions = conditions.as_deref().unwrap_or_default();
-    is_true(conditions, READY) || is_true(conditions, STALLED)
+    let failed = |condition: &Condition| {
+        condition.r#type == READY && condition.reason.as_deref() == Some(BUILD_FAILED)
+    };
+    is_true(conditions, READY) || is_true(conditions, STALLED) || conditions.iter().any(failed)
 }
 
 /// Ready and Stalled in words that do not tick; the last outcome's while there is no new one.

@@ -160,6 +160,25 @@ fn a_denied_promotion_names_the_permission_and_goes_on_where_it_stopped() {
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "the finished image was kept");
 }
 
+/// EC2 shows an image to one call and not to the next, and snapshots need a permission of their own.
+#[test]
+fn an_image_that_is_not_found_for_a_moment_and_snapshots_that_may_not_be_tagged_hold_nothing_up() {
+    let world = world();
+    let tags = "create-timestamp";
+    world.account.fault(json!({
+        "kind": "error", "operation": "CreateTags", "code": "InvalidAMIID.NotFound", "status": 400,
+        "params": { "Tags": tags, "Resources": "ami-" }, "count": 1,
+    }));
+    world.account.fault(json!({
+        "kind": "deny", "operation": "CreateTags", "params": { "Tags": tags, "Resources": "snap-" },
+    }));
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
+    assert!(world.active_image().is_some());
+    assert!(outcome.stderr.contains("SnapshotsNotTagged"), "it is said: {outcome:#?}");
+    assert_eq!(results(&world), ["Succeeded"]);
+}
+
 #[test]
 fn a_lost_answer_to_a_promotion_changes_nothing() {
     let world = world();

@@ -203,6 +203,11 @@ pub struct RunRecord {
 const SCRIPT_FAILED: &str = "exit status";
 
 impl RunRecord {
+    /// Did it come to nothing for a fault?
+    pub fn has_failed(&self) -> bool {
+        matches!(self.result.as_str(), "Failed" | "TimedOut" | "Lost")
+    }
+
     /// Why the run failed: the step, the cause, and what a failed script printed last.
     pub fn cause(&self) -> Option<String> {
         let cause = self.errors.as_ref()?.first()?;

@@ -158,6 +158,7 @@ fn seen() -> Observed {
         concurrent_builds: 4,
         fleet: FleetView { builders: 1, lost: 0, outstanding: Vec::new() },
         allow_mass_build: false,
+        ending: false,
     }
 }
 

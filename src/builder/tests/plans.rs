@@ -352,6 +352,12 @@ fn what_is_waited_for_when_reads_fail_names_the_read() {
     assert_eq!((class, message.as_str()), (Class::Denied, "ec2:DescribeImages: denied"));
 }
 
+#[test]
+fn an_agent_that_is_about_to_end_starts_nothing() {
+    assert_eq!(planned(&Observed { ending: true, ..seen() }), "wait Ending");
+    assert_eq!(planned(&Observed { ending: true, ..settled() }), "done ami-00000001");
+}
+
 fn failed(class: &str) -> RunRecord {
     RunRecord { failure: Some(class.into()), ..record(1, history::FAILED, at_hour(1)) }
 }

@@ -33,6 +33,38 @@ fn missing_commands_are_added_and_all_run_in_packers_order() {
     assert_eq!(lines(&reversed, &[]), ["init packer/node/", "validate packer/node/", "build packer/node/"]);
 }
 
+/// As the operator runs them: all, in their order.
+#[test]
+fn each_of_several_builds_is_initialized_and_validated_with_its_own_values() {
+    let build = |file: &str, dir: Option<&str>| Command {
+        variables_file: Some(file.into()),
+        working_dir: dir.map(str::to_owned),
+        ..command("build")
+    };
+    let two = with_commands(vec![build("amd64.hcl", None), build("arm64.hcl", None)]);
+    let expected = [
+        "init packer/node/",
+        "validate -var-file=amd64.hcl packer/node/",
+        "validate -var-file=arm64.hcl packer/node/",
+        "build -var-file=amd64.hcl packer/node/",
+        "build -var-file=arm64.hcl packer/node/",
+    ];
+    assert_eq!(lines(&two, &[]), expected);
+    let apart = with_commands(vec![
+        build("a.hcl", Some("packer/a")),
+        build("b.hcl", Some("packer/b")),
+        Command { working_dir: Some("packer/b".into()), ..command("validate") },
+    ]);
+    let expected = [
+        "init packer/a",
+        "init packer/b",
+        "validate -var-file=b.hcl packer/b",
+        "build -var-file=a.hcl packer/a",
+        "build -var-file=b.hcl packer/b",
+    ];
+    assert_eq!(lines(&apart, &[]), expected);
+}
+
 #[test]
 fn variables_go_to_validate_and_build_sorted_and_after_injected_ones() {
     let build = Command {

@@ -215,3 +215,28 @@ proptest! {
         prop_assert!(told.look > Duration::ZERO || matches!(decided, Plan::Wait { .. }), "{:?}", decided);
     }
 }
+
+/// Half an hour without capacity, at the default policy: no commit is needed for the image at its end.
+#[test]
+fn half_an_hour_without_capacity_ends_in_an_image() {
+    let mut world = World::new();
+    world.settle_images();
+    let end = time::after(world.now, HOUR / 2).expect("in range");
+    let mut tries = 0;
+    for _ in 0..PATIENCE {
+        match world.pass(Blind::default(), Mishap::None, false) {
+            Some(Plan::Done { images, .. }) => {
+                assert_eq!((images.len(), world.status().failed_job_count), (1, Some(0)));
+                assert!(tries > 2, "{tries} tries");
+                return;
+            }
+            Some(Plan::Wait { look, .. }) => world.advance(look),
+            Some(Plan::Act { .. }) => world.advance(plan::NEXT_STEP),
+            other => panic!("{other:?}"),
+        }
+        tries += usize::from(world.live() > 0);
+        world.end_run(if world.now < end { Fate::NoCapacity } else { Fate::Success });
+        world.settle_images();
+    }
+    panic!("no image: {:#?}", world.status());
+}

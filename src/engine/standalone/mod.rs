@@ -6,6 +6,7 @@
 //! STATE/objects/<Kind>/<namespace>/<name>.json generation, resourceVersion, status (fsynced)
 //! STATE/memory.json                            what the agent itself remembers
 //! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
+//! STATE/logs/<run>/                            the log of a run that was collected, for a while
 //! STATE/clone/                                 the bare clone
 //! ```
 
@@ -13,6 +14,7 @@ pub mod disk;
 pub mod folders;
 pub mod home;
 pub mod lock;
+pub mod logs;
 pub mod runs;
 pub mod secrets;
 
@@ -31,6 +33,11 @@ pub fn memory_file(state: &Path) -> PathBuf {
 /// Folder of the runs.
 pub fn runs_dir(state: &Path) -> PathBuf {
     state.join("runs")
+}
+
+/// Folder of the logs of runs that were collected.
+pub fn logs_dir(state: &Path) -> PathBuf {
+    state.join("logs")
 }
 
 /// Folder of the bare clone.

@@ -14,6 +14,7 @@ use opsy_runner::request as wire;
 
 use super::disk;
 use super::folders::{self, FACTS, RunFolder};
+use super::logs;
 use super::secrets::{Secrets, replaced};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, Key, RunName};
@@ -45,6 +46,7 @@ pub struct Processes {
 
 struct Shared {
     dir: PathBuf,
+    logs: PathBuf,
     /// This program: it carries the runner as a hidden subcommand.
     program: PathBuf,
     packer: Packer,
@@ -59,7 +61,7 @@ struct Shared {
 
 impl Processes {
     pub fn new(
-        dir: PathBuf,
+        (dir, logs): (PathBuf, PathBuf),
         program: PathBuf,
         packer: Packer,
         secrets: Secrets,
@@ -67,7 +69,7 @@ impl Processes {
     ) -> Self {
         let (watched, told) = (Mutex::default(), Mutex::default());
         let ended = Box::new(ended);
-        Self { shared: Arc::new(Shared { dir, program, packer, secrets, ended, watched, told }) }
+        Self { shared: Arc::new(Shared { dir, logs, program, packer, secrets, ended, watched, told }) }
     }
 
     /// After a restart: takes up every run that has no result, alive or not, and clears away folders
@@ -159,7 +161,7 @@ impl Runs for Processes {
 
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>> {
         let (shared, run) = (self.shared.clone(), run.clone());
-        blocking(move || match shared.remove(&run) {
+        blocking(move || match shared.put_away(&run) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove the run", &error)),
             _ => Ok(()),
         })
@@ -177,6 +179,14 @@ impl Runs for Processes {
 }
 
 impl Shared {
+    /// Keeps the log of a run and takes its folder away. A log that cannot be kept holds nothing up.
+    fn put_away(&self, run: &RunName) -> io::Result<()> {
+        if let Err(error) = logs::keep(&self.dir.join(run.as_str()), &self.logs, run) {
+            tracing::warn!(%run, %error, "the log of the run cannot be kept");
+        }
+        self.remove(run)
+    }
+
     /// Takes a run away under another name first: half a folder would look like a run that never began.
     fn remove(&self, run: &RunName) -> io::Result<()> {
         let old = self.dir.join(format!("{UNFINISHED}{run}"));

@@ -100,6 +100,13 @@ fn a_builder_file_changes_with_outcomes_only() {
     let mut blind = built(Phase::NotReady, 90);
     blind.images = None;
     assert_eq!(file(blind, Some(&first)), first, "a look failed");
+    let mut failed = built(Phase::NotReady, 100);
+    for condition in failed.conditions.iter_mut().flatten() {
+        condition.reason = Some("BuildFailed".to_owned());
+    }
+    let failed = file(failed, Some(&first));
+    assert!(failed.contains("status: \"False\"\n    reason: BuildFailed"), "a build failed: {failed}");
+    assert!(!failed.contains("words that tick") && failed.contains("ami-0123456789abcdef0"), "{failed}");
     let stalled = file(built(Phase::Stalled, 120), Some(&first));
     assert!(stalled.contains("type: Stalled") && stalled.contains("words that tick"), "{stalled}");
     assert_eq!(file(built(Phase::Ready, 180), Some(&stalled)), first, "and back");

@@ -79,14 +79,15 @@ fn no_more_builds_run_at_once_than_allowed() {
 #[test]
 fn a_build_that_fails_is_tried_as_often_as_allowed_and_then_waits_for_other_inputs() {
     let world = building("  failurePolicy:\n    limit: 2\n    backoff: 1s\n");
-    world.account.fault(json!({ "kind": "deny", "operation": "RunInstances" }));
+    let refused = json!({ "kind": "error", "operation": "RunInstances", "code": "InvalidParameterCombination", "status": 400 });
+    world.account.fault(refused);
     let agent = world.agent();
     let message = world.wait("the limit", || {
         let (reason, message) = builds(&world, "node");
         (reason == "RetryLimit").then_some(message)
     });
     agent.stop();
-    assert!(message.contains("2 builds") && message.contains("UnauthorizedOperation"), "{message}");
+    assert!(message.contains("2 builds") && message.contains("InvalidParameterCombination"), "{message}");
     let runs = || history(&world, "node");
     assert_eq!(runs().iter().filter(|(_, result)| result == "Failed").count(), 2, "{:?}", runs());
     let status = world.status("PackerBuilder", "node").expect("a status");

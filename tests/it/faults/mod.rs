@@ -1,6 +1,7 @@
 //! Faults of AWS, and what people do to it by hand, as the whole agent meets them.
 
 mod builds;
+mod failures;
 mod groups;
 mod guards;
 mod images;

@@ -288,3 +288,23 @@ fn a_note_that_cannot_be_read_is_one_all_the_same() {
     let note = seen(&odd, None).note().expect("a note");
     assert_eq!((note.why, note.pending), (Stop::Cancelled, false));
 }
+
+#[test]
+fn of_a_log_the_last_error_is_shown() {
+    let usage = "  --ssh-key-file stringArray  the SSH key(s) to use\n".repeat(60);
+    for (log, line) in [
+        (
+            format!("{usage}invalid flag: $GITSYNC_PASSWORD needs --username\n\n"),
+            "invalid flag: $GITSYNC_PASSWORD needs --username",
+        ),
+        ("Cloning\nfatal: could not read Username\nsee above\n".to_owned(), "fatal: could not read Username"),
+        ("a\nthe end\n".to_owned(), "the end"),
+        (
+            r#"{"level":0,"msg":"too many failures, aborting","error":"Run(git fetch): exit status 128"}"#
+                .to_owned(),
+            "too many failures, aborting: Run(git fetch): exit status 128",
+        ),
+    ] {
+        assert_eq!(error_line(&log), line);
+    }
+}

@@ -1,0 +1,137 @@
+//! What failed builds lead to: what counts, what is tried again, what is kept of them, what they leave.
+
+use serde_json::{Value, json};
+
+use super::{building, builds, history, template};
+use crate::bed::{bed, request};
+use crate::world::{World, run};
+
+/// Regions that the template copies to.
+const COPIES: [&str; 2] = ["eu-west-1", "ap-south-1"];
+
+fn failed_jobs(world: &World) -> Value {
+    world.status("PackerBuilder", "node").unwrap_or_default()["failedJobCount"].clone()
+}
+
+/// Other attempts than the limit allows, and at the end an image, though nothing was committed.
+#[test]
+fn a_lack_of_capacity_lasts_longer_than_the_limit_and_ends_in_an_image() {
+    let world = building("  failurePolicy:\n    limit: 2\n    backoff: 1s\n    maxBackoff: 2s\n");
+    world.account.fault(json!({
+        "kind": "error", "operation": "RunInstances", "code": "InsufficientInstanceCapacity",
+        "message": "We currently do not have sufficient capacity", "status": 400, "count": 4,
+    }));
+    let agent = world.agent();
+    let message = world.wait("a pause that does not count", || {
+        let (reason, message) = builds(&world, "node");
+        (reason == "BuildFailed").then_some(message)
+    });
+    assert!(
+        message.contains("does not count") && message.contains("InsufficientInstanceCapacity"),
+        "{message}"
+    );
+    world.wait("the image", || (builds(&world, "node").0 == "ImageReady").then_some(()));
+    agent.stop();
+    let runs = history(&world, "node");
+    assert_eq!(runs.iter().filter(|(_, result)| result == "Failed").count(), 4, "{runs:?}");
+    assert_eq!((failed_jobs(&world), world.leftovers()), (json!(0), Vec::<String>::new()));
+    assert!(world.active_image().is_some());
+    let log = world.log();
+    let told = log.iter().filter(|subject| subject.starts_with("opsy: node: a build failed: build"));
+    assert!(told.count() >= 1, "{log:#?}");
+}
+
+/// A template without a machine, whose script says why it fails.
+fn failing() -> &'static str {
+    r#"variable "ami_id" {}
+variable "region" {}
+source "null" "here" { communicator = "none" }
+build {
+  sources = ["source.null.here"]
+  provisioner "shell-local" { inline = ["echo mirror.example.com refused us: 403; exit 7"] }
+}
+"#
+}
+
+#[test]
+fn a_script_that_fails_five_times_waits_for_a_person_who_can_ask_for_one_more_try() {
+    let world = building("  failurePolicy:\n    limit: 5\n    backoff: 1s\n    maxBackoff: 1s\n");
+    world.push(&[("packer/node/node.pkr.hcl", Some(failing()))], "policy: a broken mirror");
+    let agent = world.agent();
+    let stalled = |runs: usize| {
+        world.wait("the limit", || {
+            let (reason, message) = builds(&world, "node");
+            (reason == "RetryLimit" && history(&world, "node").len() == runs).then_some(message)
+        })
+    };
+    let message = stalled(5);
+    assert!(message.contains("opsy reconcile"), "{message}");
+    let cause = "build (null.here): Script exited with non-zero exit status: 7";
+    assert!(message.contains(cause), "{message}");
+    assert!(message.contains("it printed last: mirror.example.com refused us: 403"), "{message}");
+
+    let mut logs = world.opsy();
+    logs.args(["logs", "pb/node"]);
+    let shown = run(logs);
+    assert!(shown.stdout.contains("mirror.example.com refused us: 403"), "the log is kept: {shown:#?}");
+
+    let name = "name: node\n  annotations:\n    ami.opsy.dev/reconcileAt: once more\n";
+    world.edit("builders/node.yaml", "name: node\n", name, "policy: try once more");
+    world.wait("one more try", || (history(&world, "node").len() == 6).then_some(()));
+    world.edit("packer/node/node.pkr.hcl", "exit 7", "exit 0", "policy: a mirror that works");
+    let fruitless = "packer exited with 0 but named no image";
+    world.wait("other inputs", || builds(&world, "node").1.contains(fruitless).then_some(()));
+    agent.stop();
+    assert_eq!(failed_jobs(&world), json!(1), "they count anew");
+    let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
+    assert!(file.contains("reason: BuildFailed") || file.contains("reason: RetryLimit"), "{file}");
+}
+
+fn everything(world: &World, region: &str) -> Value {
+    let url = format!("{}/_bed/state?account={}&region={region}", bed().endpoint, world.account.id);
+    let state = request("GET", &url, None);
+    json!([state["images"], state["snapshots"], state["leftovers"]])
+}
+
+#[test]
+fn a_build_that_fails_half_way_in_three_regions_leaves_nothing_whatever_its_tags() {
+    let world = building("  failurePolicy:\n    limit: 1\n");
+    let regions = || ["us-east-1", COPIES[0], COPIES[1]].map(|region| everything(&world, region));
+    let before = regions();
+    let own = template()
+        .replace(
+            "  tags                = var.opsy_build_tags\n",
+            "  tags = { Name = \"golden\", status = \"new\" }\n",
+        )
+        .replace("  snapshot_tags       = var.opsy_build_tags\n", "  snapshot_tags = { Name = \"golden\" }\n")
+        .replace(
+            "  region              = var.region\n",
+            "  region = var.region\n  ami_regions = [\"eu-west-1\", \"ap-south-1\"]\n",
+        );
+    assert!(
+        own.contains("golden") && own.contains("ami_regions") && !own.contains(" tags                ="),
+        "{own}"
+    );
+    world.push(&[("packer/node/node.pkr.hcl", Some(&own))], "policy: three regions");
+    world.account.fault(json!({
+        "kind": "error", "operation": "CopyImage", "code": "InvalidRequest", "message": "no such key",
+        "status": 400, "skip": 1,
+    }));
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
+    assert_eq!(world.account.count("ec2:CopyImage"), 2, "one copy was made: {:?}", world.account.calls());
+    let (reason, message) = builds(&world, "node");
+    assert!(reason == "RetryLimit" && message.contains("InvalidRequest"), "{reason}: {message}");
+    assert_eq!(regions(), before, "{outcome:#?}");
+    let status = world.status("PackerBuilder", "node").expect("a status");
+    assert_eq!(status["sweeps"][0]["regions"], json!(["ap-south-1", "eu-west-1"]), "later looks: {status:#}");
+
+    // A success is all there, in every region.
+    world.account.clear_faults();
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
+    super::settles(&world);
+    let status = world.status("PackerBuilder", "node").expect("a status");
+    let lanes = status["images"].as_array().cloned().unwrap_or_default();
+    let active: Vec<&str> = lanes.iter().filter_map(|lane| lane["region"].as_str()).collect();
+    assert_eq!(active, ["ap-south-1", "eu-west-1", "us-east-1"], "{status:#}");
+}
