@@ -45,13 +45,16 @@ demo-cluster: cluster-prerequisites build runner
 	@python=$$(tests/bed/bin/venv)
 	OPSY=$(TARGET)/debug/opsy RUNNER=$(TARGET)/runner/opsy-runner PYTHON=$$python tests/bed/demo/demo-cluster
 
-# The control plane is built after cargo has compiled: both at once need more memory than a small machine has.
+# The control plane and Packer are built after cargo has compiled: both at once need more memory than a small
+# machine has.
 # Most tests wait: on two cores four at once take two thirds of the time.
 test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
 test: cluster-prerequisites runner
 	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
 	cargo test --locked --workspace --no-run
 	tests/bed/bin/controlplane >/dev/null
+	OPSY_BED_PACKER=$$(tests/bed/bin/packer)
+	export OPSY_BED_PACKER
 	cargo test --locked --workspace
 	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat
 

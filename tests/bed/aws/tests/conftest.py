@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from awsclient import Bed, start_bed
@@ -24,10 +26,26 @@ def bed(server):
     bed.release()
 
 
+@pytest.fixture(params=["1.6", "current"])
+def packer(request) -> Path:
+    """The program: Debian's with its builders inside, or a current one beside the folder of its plugins."""
+    if request.param == "1.6":
+        program = shutil.which("packer")
+    else:
+        program = shutil.which("packer", path=os.environ.get("OPSY_BED_PACKER", ""))
+    if program is None:
+        pytest.fail(
+            "no Packer in PATH, or no current one in OPSY_BED_PACKER: run the tests by `make test`, "
+            "or set it to what tests/bed/bin/packer prints"
+        )
+    return Path(program)
+
+
 @pytest.fixture
-def packer_environment(bed, tmp_path) -> dict:
+def packer_environment(bed, packer, tmp_path) -> dict:
     return {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{packer.parent}:{os.environ['PATH']}",
+        "PACKER_PLUGIN_PATH": str(packer.with_name("plugins")),
         "HOME": str(tmp_path),
         "TMPDIR": str(tmp_path),
         "AWS_ENDPOINT_URL": bed.endpoint,

@@ -1,17 +1,12 @@
-"""Real Packer against the bed, without and with provisioning over SSH."""
+"""Real Packer, old and current, against the bed, without and with provisioning over SSH."""
 
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 TEMPLATE = Path(__file__).with_name("node.pkr.hcl")
 PROVISIONED = Path(__file__).with_name("provisioned.pkr.hcl")
 # A build takes one to two seconds; a loaded machine much longer.
 BUILD_SECONDS = 120
-
-pytestmark = pytest.mark.skipif(not shutil.which("packer"), reason="packer is not installed")
 
 
 def build(bed, environment, template: Path, name: str, **variables) -> subprocess.CompletedProcess:
