@@ -55,8 +55,9 @@ impl Bed {
         bed
     }
 
-    pub fn real() -> Self {
-        Self::new("packer")
+    /// A real Packer: a path, or a name looked up in PATH.
+    pub fn real(packer: &str) -> Self {
+        Self::new(packer)
     }
 
     fn new(packer: &str) -> Self {
