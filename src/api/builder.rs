@@ -148,9 +148,9 @@ pub struct BuilderRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<Vec<Command>>,
     /// Packer's working directory: `Repository` is the repository's root, `Template` the folder of the template,
-    /// for templates that name their scripts from there (`scripts/x.sh`, `../shared`). Paths in `args` are
-    /// relative to it; `dir`, `workingDir`, `variablesFile` and `inputs` are relative to the root always.
-    /// Default Repository.
+    /// for templates that name their scripts from there (`scripts/x.sh`, `../shared`); it is `dir` where `workingDir`
+    /// names a template below `dir`. Paths in `args` are relative to it; `dir`, `workingDir`, `variablesFile` and
+    /// `inputs` are relative to the root always. Default Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_from: Option<String>,
     /// Globs of further files of the repository that the template reads: a build gets them, and a change in them

@@ -90,7 +90,8 @@ fn runs_from_template(run: &BuilderRun, problems: &mut Problems) -> bool {
 
 /// Where a command runs, from the root; absent means the root.
 fn dir(run: &BuilderRun, template: &str, problems: &mut Problems) -> Option<String> {
-    runs_from_template(run, problems).then(|| place::folder(template)).filter(|folder| !folder.is_empty())
+    let start = || place::start(run.dir.as_deref(), template);
+    runs_from_template(run, problems).then(start).filter(|folder| !folder.is_empty())
 }
 
 /// Variables files of the repository that arguments name. One with an absolute path is the machine's.

@@ -17,6 +17,16 @@ pub fn folder(template: &str) -> String {
     path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
 }
 
+/// Where a user starts Packer for a template: in `dir` where the template is below it, else in its own folder.
+pub fn start(dir: Option<&str>, template: &str) -> String {
+    let own = folder(template);
+    let below = |dir: &String| {
+        own.strip_prefix(dir.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let dir = dir.and_then(plain).filter(|dir| !dir.is_empty() && below(dir));
+    dir.unwrap_or(own)
+}
+
 /// Does a template argument name a file? Packer goes by the ending, too.
 pub fn is_file(template: &str) -> bool {
     template.ends_with(".json") || template.ends_with(".hcl")
@@ -74,6 +84,19 @@ mod tests {
             (".", ""),
         ] {
             assert_eq!(folder(template), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn packer_starts_in_dir_or_in_the_templates_folder() {
+        for (dir, template, expected) in [
+            (Some("images"), "images/packer/web.json", "images"),
+            (Some("images/"), "images/", "images"),
+            (Some("images"), "images-2/web.json", "images-2"),
+            (Some("."), "packer/web.json", "packer"),
+            (None, "packer/web.json", "packer"),
+        ] {
+            assert_eq!(start(dir, template), expected, "{template} with {dir:?}");
         }
     }
 

@@ -186,6 +186,7 @@ fn packer_runs_in_the_templates_folder_where_it_is_asked_to() {
     for (working_dir, dir, argument, var_file) in [
         (None, Some("packer/node"), ".", "../../vars/prod.hcl"),
         (Some("packer/node/web.json"), Some("packer/node"), "web.json", "../../vars/prod.hcl"),
+        (Some("packer/node/ami/web.json"), Some("packer/node"), "ami/web.json", "../../vars/prod.hcl"),
         (Some("vars"), Some("vars"), ".", "prod.hcl"),
         (Some("web.json"), None, "web.json", "vars/prod.hcl"),
     ] {
