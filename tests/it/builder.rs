@@ -5,6 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::packers::Packer;
 use crate::world::{World, fixtures};
 
 const MANIFEST: &str = "builders/node.yaml";
@@ -54,7 +55,17 @@ fn tags_of(world: &World, image: &str) -> Value {
 
 #[test]
 fn a_first_build_makes_one_tagged_image_and_then_it_is_quiet() {
-    let world = world();
+    first_build(Packer::Old);
+}
+
+#[test]
+fn a_first_build_with_a_current_packer_makes_the_same() {
+    first_build(Packer::Current);
+}
+
+fn first_build(packer: Packer) {
+    let mut world = world();
+    world.packer = packer;
     assert!(world.once().status.success());
     let image = world.active_image().expect("one active image");
     let tags = tags_of(&world, &image);

@@ -15,6 +15,7 @@ mod kills;
 mod map;
 mod notify;
 mod operator;
+mod packers;
 mod policy;
 mod refresher;
 mod restart;

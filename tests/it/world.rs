@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::bed::{Account, bed, wait_for};
 use crate::git::bed::Bed as GitServer;
+use crate::packers::Packer;
 
 /// Builds and rollouts of the emulated AWS take seconds; a busy machine takes its time.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -25,6 +26,8 @@ pub struct World {
     pub seed: Value,
     /// The server of the remote, where it is not a path.
     pub server: Option<GitServer>,
+    /// What builds run.
+    pub packer: Packer,
     root: tempfile::TempDir,
 }
 
@@ -51,7 +54,7 @@ impl World {
         account.post("clock", serde_json::json!({ "speed": 30 }));
         account.restrict(&seed, FOR_PACKER_1_6.0, FOR_PACKER_1_6.1);
         let root = tempfile::tempdir().expect("a temporary folder");
-        let world = Self { account, seed, server: None, root };
+        let world = Self { account, seed, server: None, packer: Packer::Old, root };
         world.git(world.root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
         world
     }
@@ -197,6 +200,7 @@ impl World {
             .env("OPSY_INTERVAL", "1s")
             .current_dir(self.root.path())
             .stdin(Stdio::null());
+        self.packer.choose(&mut opsy);
         opsy
     }
 

@@ -1,6 +1,7 @@
 //! Builds that cannot work: what status says, that a failure counts once, and that nothing is left.
 
 use super::{assert_nowhere, builder, builds, push_node, settings, template, wait_for_node};
+use crate::packers::Packer;
 use crate::world::{Outcome, World, run};
 
 const TOKEN: &str = "tkn-5up3r-s3cr3t-value";
@@ -70,7 +71,17 @@ fn push_broken(world: &World) {
 
 #[test]
 fn every_way_a_build_cannot_work_is_told_and_the_neighbour_builds() {
-    let world = World::empty();
+    cannot_work(Packer::Old);
+}
+
+#[test]
+fn every_way_a_build_cannot_work_is_told_of_a_current_packer() {
+    cannot_work(Packer::Current);
+}
+
+fn cannot_work(packer: Packer) {
+    let mut world = World::empty();
+    world.packer = packer;
     push_broken(&world);
     let outcome = once(&world);
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
