@@ -3,6 +3,7 @@
 from .ec2_copies import CopyOperations
 from .ec2_instances import InstanceOperations
 from .ec2_network import NetworkOperations
+from .ec2_registrations import RegisterOperations
 from .ec2_snapshots import SnapshotOperations
 from .ec2_templates import TemplateOperations
 
@@ -11,6 +12,7 @@ class BedEC2(
     CopyOperations,
     InstanceOperations,
     NetworkOperations,
+    RegisterOperations,
     SnapshotOperations,
     TemplateOperations,
 ):
