@@ -130,6 +130,11 @@ impl Account {
         self.look("state")
     }
 
+    /// The state in a region other than the one of the cluster.
+    pub fn state_in(&self, region: &str) -> Value {
+        request("GET", &format!("{}&region={region}", self.url("state")), None)
+    }
+
     /// Calls since the account began: `service:Operation` in order.
     pub fn calls(&self) -> Vec<String> {
         let name = |entry: &Value| {

@@ -12,6 +12,7 @@ mod example;
 mod faults;
 mod git;
 mod kills;
+mod layouts;
 mod map;
 mod notify;
 mod operator;

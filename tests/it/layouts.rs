@@ -1,0 +1,275 @@
+//! Template repositories as people keep them in public, in small: each folder of `fixtures/layouts` is one,
+//! with builders as its user would write them. They build without edits, judged by the images that AWS holds.
+//!
+//! | folder | kept so by, for example | what is special |
+//! |---|---|---|
+//! | `modules` | hashicorp/terraform-aws-consul | JSON, scripts by `{{template_dir}}/../..`, several images of one architecture |
+//! | `eks-ami` | awslabs/amazon-eks-ami | JSON named as a file, scripts beside it and in `../shared`, two variables files |
+//! | `stack` | buildkite/elastic-ci-stack-for-aws | paths from the template's folder, a base image and one made from it |
+//! | `capi` | kubernetes-sigs/image-builder | JSON below the folder Packer starts in, variables files from there, regions |
+//! | `appliance` | Graylog2/graylog2-images | JSON, scripts from the template's folder, many regions |
+//! | `four-builds` | codemonauts/aws-baseimage | four build blocks, two regions |
+//! | `nat` | images of NAT gateways | one build for two architectures |
+//! | `runner` | github-aws-runners | `templatefile` above the template's folder, data "http" |
+//! | `workers` | gruntwork's and other EKS workers | data "amazon-ami", `${path.root}/..`, post-processors, a secret |
+//! | `two-stages` | supabase/postgres | templates at the root named as files, variables files in `args` |
+//! | `root-data` | aws-samples/amazon-eks-custom-amis | everything at the root, data source, dynamic blocks |
+//! | `root-flavors` | aws/amazon-ecs-ami | many templates at the root, a build of four sources |
+//! | `root-clouds` | spacelift-io/spacelift-worker-image | other clouds' templates beside, regions, encryption, deprecation |
+//!
+//! Packer 1.6 knows neither data sources nor `required_plugins`: such layouts are for the current one alone.
+//! Left out: what provisions over SSH (`example.rs` does), ansible and third-party plugins.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::packers::Packer;
+use crate::world::{Outcome, World, fixtures, run};
+
+/// Regions and architectures with an image each.
+type Lanes = &'static [(&'static str, &'static str)];
+
+/// A builder of a layout, and what comes of it.
+struct Builder {
+    folder: &'static str,
+    name: &'static str,
+    /// Region and architecture of each of its active images.
+    lanes: Lanes,
+    /// What its scripts wrote.
+    ran: &'static [&'static str],
+}
+
+const HERE: Lanes = &[("us-east-1", "x86_64")];
+
+const fn builder(
+    folder: &'static str,
+    name: &'static str,
+    lanes: Lanes,
+    ran: &'static [&'static str],
+) -> Builder {
+    Builder { folder, name, lanes, ran }
+}
+
+/// Those whose templates lie in folders: they fit into one repository.
+const IN_FOLDERS: [Builder; 8] = [
+    builder("modules", "registry", HERE, &["registry 1.9.2 for al2023-ami"]),
+    builder("eks-ami", "eks-node", HERE, &["kubernetes 1.31.9, maxPods\": 58", "cleaned"]),
+    builder("stack", "ci-base", HERE, &["installed base", "cleaned ci"]),
+    builder("stack", "ci-stack", HERE, &["installed stack", "cleaned ci"]),
+    builder(
+        "capi",
+        "capi",
+        &[("eu-west-1", "x86_64"), ("us-east-1", "x86_64")],
+        &["played name: node with containerd=1.7.27"],
+    ),
+    builder(
+        "appliance",
+        "appliance",
+        &[
+            ("ap-southeast-2", "x86_64"),
+            ("eu-central-1", "x86_64"),
+            ("eu-west-1", "x86_64"),
+            ("us-east-1", "x86_64"),
+            ("us-west-2", "x86_64"),
+        ],
+        &["appliance installed", "appliance cleaned"],
+    ),
+    builder(
+        "four-builds",
+        "machine-web",
+        &[("eu-central-1", "x86_64"), ("us-east-1", "x86_64")],
+        &["played web"],
+    ),
+    builder(
+        "nat",
+        "nat",
+        &[("us-east-1", "arm64"), ("us-east-1", "x86_64")],
+        &["nat on arm64", "nat on x86_64"],
+    ),
+];
+
+/// The same, with data sources or `required_plugins`.
+const IN_FOLDERS_MODERN: [Builder; 2] = [
+    builder("runner", "runner", HERE, &["runner installed for runner", "runner started"]),
+    builder("workers", "workers", HERE, &["configured with a token of 19", "manifest written"]),
+];
+
+const TWO_STAGES: [Builder; 2] = [
+    builder("two-stages", "stage1", HERE, &["stage 1"]),
+    builder("two-stages", "stage2", HERE, &["stage 2 of 17.4.1"]),
+];
+
+const ROOT_DATA: [Builder; 2] = [
+    builder("root-data", "eks-x86-64", HERE, &["updated x86_64", "cleaned x86_64"]),
+    builder("root-data", "eks-arm64", &[("us-east-1", "arm64")], &["updated arm64", "cleaned arm64"]),
+];
+
+const ROOT_FLAVORS: [Builder; 2] = [
+    builder(
+        "root-flavors",
+        "ecs",
+        &[("us-east-1", "arm64"), ("us-east-1", "x86_64")],
+        &["agent for al2023", "agent for al2023arm"],
+    ),
+    builder("root-flavors", "ecs-gpu", HERE, &["agent for al2023gpu", "driver"]),
+];
+
+const ROOT_CLOUDS: [Builder; 1] = [builder(
+    "root-clouds",
+    "worker",
+    &[("eu-west-1", "x86_64"), ("us-east-1", "x86_64"), ("us-west-2", "x86_64")],
+    &["made directories", "updated"],
+)];
+
+#[test]
+fn layouts_in_folders_build_with_packer_1_6() {
+    build(Packer::Old, &IN_FOLDERS.each_ref());
+}
+
+#[test]
+fn layouts_in_folders_build_with_a_current_packer() {
+    let all: Vec<&Builder> = IN_FOLDERS.iter().chain(&IN_FOLDERS_MODERN).collect();
+    build(Packer::Current, &all);
+}
+
+#[test]
+fn two_stages_named_as_files_at_the_root_build_one_on_the_other() {
+    for packer in Packer::BOTH {
+        let world = build(packer, &TWO_STAGES.each_ref());
+        let amis = world.amis();
+        let id = |name: &str| amis[format!("default/{name}")]["us-east-1"]["x86_64"].clone();
+        let base = image(&world, "us-east-1", &id("stage2"))["tags"]["base-ami"].clone();
+        assert_eq!(base, id("stage1"), "{packer:?}");
+    }
+}
+
+#[test]
+fn everything_at_the_root_builds() {
+    build(Packer::Current, &ROOT_DATA.each_ref());
+}
+
+#[test]
+fn a_choice_of_flavors_at_the_root_builds() {
+    build(Packer::Current, &ROOT_FLAVORS.each_ref());
+}
+
+#[test]
+fn a_template_beside_those_of_other_clouds_builds() {
+    let world = build(Packer::Current, &ROOT_CLOUDS.each_ref());
+    for region in ["eu-west-1", "us-east-1", "us-west-2"] {
+        let id = world.amis()["default/worker"][region]["x86_64"].clone();
+        let deprecated = image(&world, region, &id)["deprecation_time"].clone();
+        assert!(deprecated.is_string(), "{region}: {deprecated}");
+    }
+}
+
+/// Runs the agent on the layouts' builders in one repository, and judges what is there afterwards.
+fn build(packer: Packer, builders: &[&Builder]) -> World {
+    let mut world = World::empty();
+    world.packer = packer;
+    push(&world, builders);
+    let mut outcome = once(&world);
+    // One that is made from another's image finds it at the latest now.
+    if builders.iter().any(|builder| lanes(&world, builder.name).is_empty()) {
+        outcome = once(&world);
+    }
+    let told = shown(&world, builders);
+    assert_eq!(outcome.status.code(), Some(0), "{packer:?}: {told}");
+    let ran = std::fs::read_to_string(world.root().join("record")).unwrap_or_default();
+    for builder in builders {
+        for line in builder.ran {
+            assert!(ran.lines().any(|ran| ran.trim_end() == *line), "{packer:?}: {line:?} in {ran}\n{told}");
+        }
+        assert_built(&world, builder, &told);
+    }
+    world
+}
+
+/// The builders' layouts as one repository, executable files included.
+fn push(world: &World, builders: &[&Builder]) {
+    let dir = tempfile::tempdir_in(world.root()).expect("a temporary folder");
+    let (remote, dir) = (world.remote(), dir.path());
+    world.git(dir, &["clone", "--quiet", remote.to_str().expect("UTF-8"), "."]);
+    world.git(dir, &["checkout", "--quiet", "-B", "main"]);
+    for builder in builders {
+        copy(&fixtures().join("layouts").join(builder.folder), dir);
+    }
+    let settings = "agentID: test\nlimits: {concurrentBuilds: 4}\npublish: {quietPeriod: 100ms}\n";
+    std::fs::write(dir.join("opsy.yaml"), settings).expect("opsy.yaml");
+    world.git(dir, &["add", "--all"]);
+    world.git(dir, &["commit", "--quiet", "--message", "policy: first"]);
+    world.git(dir, &["push", "--quiet", "origin", "main"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).expect("a folder");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+fn once(world: &World) -> Outcome {
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"]).env("PKR_VAR_record", world.root().join("record"));
+    run(opsy)
+}
+
+/// Region and architecture of a builder's images in `amis.json`, sorted.
+fn lanes(world: &World, name: &str) -> Vec<(String, String)> {
+    let amis = world.amis();
+    let regions = amis[format!("default/{name}")].as_object().cloned().unwrap_or_default();
+    let lanes = regions.iter().flat_map(|(region, images)| {
+        let of = images.as_object().into_iter().flatten();
+        of.map(move |(architecture, _)| (region.clone(), architecture.clone()))
+    });
+    lanes.collect()
+}
+
+fn image(world: &World, region: &str, id: &Value) -> Value {
+    let state = world.account.state_in(region);
+    let images = state["images"].as_array().cloned().unwrap_or_default();
+    images.into_iter().find(|image| image["id"] == *id).unwrap_or_default()
+}
+
+fn assert_built(world: &World, builder: &Builder, told: &str) {
+    let name = builder.name;
+    let expected: Vec<(String, String)> =
+        builder.lanes.iter().map(|(region, arch)| ((*region).to_owned(), (*arch).to_owned())).collect();
+    assert_eq!(lanes(world, name), expected, "{name}: {told}");
+    for (region, architecture) in builder.lanes {
+        let id = world.amis()[format!("default/{name}")][*region][*architecture].clone();
+        let image = image(world, region, &id);
+        let told = |what: &str| format!("{what} of {name} in {region}: {image:#}");
+        assert_eq!(image["state"], "available", "{}", told("the image"));
+        assert_eq!(image["architecture"], *architecture, "{}", told("the architecture"));
+        for (tag, value) in [
+            ("layout", builder.folder),
+            ("status", "active"),
+            ("opsy.dev/builder", &format!("default/{name}")),
+        ] {
+            assert_eq!(image["tags"][tag], value, "{}", told(tag));
+        }
+        let leftovers = world.account.state_in(region)["leftovers"].clone();
+        let kinds = leftovers.as_object().expect("leftovers by kind");
+        assert!(
+            kinds.values().all(|ids| ids.as_array().is_some_and(Vec::is_empty)),
+            "{region}: {leftovers:#}"
+        );
+    }
+}
+
+/// What status says of each builder, for a test that fails.
+fn shown(world: &World, builders: &[&Builder]) -> String {
+    let ready = |builder: &&Builder| {
+        let words = world.condition("PackerBuilder", builder.name, "Ready").unwrap_or_default();
+        format!("{}: {}", builder.name, words.join(" "))
+    };
+    builders.iter().map(ready).collect::<Vec<_>>().join("\n")
+}
