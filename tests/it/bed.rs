@@ -112,6 +112,11 @@ impl Account {
         format!("AKIA{}PACK", self.id)
     }
 
+    /// The key of a user whom nothing is denied: what its own documentation wants for Packer.
+    pub fn unrestricted_key(&self) -> String {
+        format!("AKIA{}DOCS", self.id)
+    }
+
     /// From now on the agent's key may do what `agent.json` allows, and Packer's what `build.json` does,
     /// each with these further policies of `deploy/iam`. `seed` names the network builds take place in.
     pub fn restrict(&self, seed: &Value, agent: &[&str], build: &[&str]) {

@@ -65,7 +65,7 @@ fn a_first_build_with_a_current_packer_makes_the_same() {
 
 fn first_build(packer: Packer) {
     let mut world = world();
-    world.packer = packer;
+    world.build_with(packer);
     assert!(world.once().status.success());
     let image = world.active_image().expect("one active image");
     let tags = tags_of(&world, &image);

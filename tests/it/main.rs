@@ -18,6 +18,7 @@ mod notify;
 mod operator;
 mod packers;
 mod policy;
+mod processes;
 mod refresher;
 mod restart;
 mod telemetry;

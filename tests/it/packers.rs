@@ -15,6 +15,14 @@ pub enum Packer {
 impl Packer {
     pub const BOTH: [Self; 2] = [Self::Old, Self::Current];
 
+    /// What the agent and a build with it need beside `agent.json` and `build.json`: 1.6 makes things without tags.
+    pub fn policies(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Old => (&["optional/agent-packer-1.6.json"], &["optional/build-packer-1.6.json"]),
+            Self::Current => (&[], &[]),
+        }
+    }
+
     /// Has `opsy` build with it.
     pub fn choose(self, opsy: &mut Command) {
         if self == Self::Current {

@@ -6,19 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::bed::{Account, bed, wait_for};
 use crate::git::bed::Bed as GitServer;
 use crate::packers::Packer;
+pub use crate::processes::kill;
+use crate::processes::{self, pid};
 
 /// Builds and rollouts of the emulated AWS take seconds; a busy machine takes its time.
 pub const DEADLINE: Duration = Duration::from_secs(120);
-
-/// What Debian's Packer needs beside `agent.json` and `build.json`: it makes things without tags.
-pub const FOR_PACKER_1_6: (&[&str], &[&str]) =
-    (&["optional/agent-packer-1.6.json"], &["optional/build-packer-1.6.json"]);
 
 pub struct World {
     pub account: Account,
@@ -27,7 +25,7 @@ pub struct World {
     /// The server of the remote, where it is not a path.
     pub server: Option<GitServer>,
     /// What builds run.
-    pub packer: Packer,
+    packer: Packer,
     root: tempfile::TempDir,
 }
 
@@ -52,18 +50,27 @@ impl World {
         let (account, seed) = Account::seeded();
         // A node group takes an emulated minute: two seconds here.
         account.post("clock", serde_json::json!({ "speed": 30 }));
-        account.restrict(&seed, FOR_PACKER_1_6.0, FOR_PACKER_1_6.1);
         let root = tempfile::tempdir().expect("a temporary folder");
         let world = Self { account, seed, server: None, packer: Packer::Old, root };
+        world.restrict(&[]);
         world.git(world.root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
         world
     }
 
+    /// Builds with this Packer, under the policies that fit it.
+    pub fn build_with(&mut self, packer: Packer) {
+        self.packer = packer;
+        self.restrict(&[]);
+    }
+
     /// Lets the agent do what this further policy of `deploy/iam/optional` allows.
     pub fn allow(&self, policy: &str) {
-        let policy = format!("optional/{policy}.json");
-        let agent = [FOR_PACKER_1_6.0, &[policy.as_str()]].concat();
-        self.account.restrict(&self.seed, &agent, FOR_PACKER_1_6.1);
+        self.restrict(&[&format!("optional/{policy}.json")]);
+    }
+
+    fn restrict(&self, further: &[&str]) {
+        let (agent, build) = self.packer.policies();
+        self.account.restrict(&self.seed, &[agent, further].concat(), build);
     }
 
     /// The same, its remote behind a server that asks for one of these `user:password` lines, if any.
@@ -285,32 +292,16 @@ impl World {
         }
     }
 
+    /// Processes of this world's builds: runners, and what they started.
+    pub fn build_processes(&self) -> (Vec<u32>, Vec<u32>) {
+        processes::of_builds(&self.state())
+    }
+
     /// A node group of cluster `demo`.
     pub fn group(&self, name: &str) -> Value {
         let state = self.account.state();
         let groups = state["node_groups"].as_array().expect("node groups");
         groups.iter().find(|group| group["name"] == name).cloned().unwrap_or(Value::Null)
-    }
-}
-
-impl World {
-    /// Processes of this world's builds: runners, and what they started.
-    pub fn build_processes(&self) -> (Vec<u32>, Vec<u32>) {
-        let Ok(runs) = fs::canonicalize(self.state().join("runs")) else { return Default::default() };
-        let entries = fs::read_dir("/proc").expect("/proc");
-        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        let (mut runners, mut others) = (Vec::new(), Vec::new());
-        for id in ids {
-            let process = Path::new("/proc").join(id.to_string());
-            let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
-            let arguments = String::from_utf8_lossy(&arguments).into_owned();
-            if arguments.contains("\0packer-run\0") && arguments.contains(&*self.state().to_string_lossy()) {
-                runners.push(id);
-            } else if fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(&runs)) {
-                others.push(id);
-            }
-        }
-        (runners, others)
     }
 }
 
@@ -320,19 +311,6 @@ impl Drop for World {
         let (runners, others) = self.build_processes();
         kill(&[runners, others].concat());
     }
-}
-
-/// SIGKILL.
-pub fn kill(ids: &[u32]) {
-    for id in ids {
-        // One may have ended with the one before.
-        let _ = kill_process(pid(*id), Signal::KILL);
-    }
-}
-
-fn pid(id: u32) -> Pid {
-    let id = i32::try_from(id).expect("a process id is a small number");
-    Pid::from_raw(id).expect("no process of ours has the id 0")
 }
 
 /// Runs a command to its end within the deadline.

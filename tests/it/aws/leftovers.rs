@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{edge, image, region, sdk, tags, text};
 use crate::bed::{Account, bed, wait_for};
-use crate::world::FOR_PACKER_1_6;
+use crate::packers::Packer;
 
 /// A build takes a second or two; a busy machine takes its time.
 const BUILD: Duration = Duration::from_secs(60);
@@ -82,8 +82,9 @@ fn mine(build: &str) -> (Owner, BuildId) {
 #[tokio::test]
 async fn what_a_killed_build_left_is_found_and_swept() {
     let (account, seed) = Account::seeded();
-    let agent = [FOR_PACKER_1_6.0, &["optional/agent-packer-1.6-images.json"]].concat();
-    account.restrict(&seed, &agent, FOR_PACKER_1_6.1);
+    let (agent, build) = Packer::Old.policies();
+    let agent = [agent, &["optional/agent-packer-1.6-images.json"]].concat();
+    account.restrict(&seed, &agent, build);
     let (owner, build) = mine("killed");
     let marks = tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())]);
     kill_and_sweep(&account, &seed, &marks).await;

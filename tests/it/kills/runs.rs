@@ -34,7 +34,7 @@ type Kill = fn(Agent, &[u32], &[u32]) -> Option<Agent>;
 /// builder through its failure, its pause and its next try.
 fn killed_build(packer: Packer, killed: Kill) {
     let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
-    world.packer = packer;
+    world.build_with(packer);
     let agent = held_build(&world);
     let (runners, others) = world.build_processes();
     assert_eq!(runners.len(), 1, "one runner");

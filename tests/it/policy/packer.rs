@@ -81,7 +81,7 @@ fn every_way_a_build_cannot_work_is_told_of_a_current_packer() {
 
 fn cannot_work(packer: Packer) {
     let mut world = World::empty();
-    world.packer = packer;
+    world.build_with(packer);
     push_broken(&world);
     let outcome = once(&world);
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");

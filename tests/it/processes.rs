@@ -1,0 +1,38 @@
+//! Processes of builds, found by what they are called and where they work.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Processes of the builds of a state folder: runners, and what they started.
+pub fn of_builds(state: &Path) -> (Vec<u32>, Vec<u32>) {
+    let Ok(runs) = fs::canonicalize(state.join("runs")) else { return Default::default() };
+    let entries = fs::read_dir("/proc").expect("/proc");
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let (mut runners, mut others) = (Vec::new(), Vec::new());
+    for id in ids {
+        let process = Path::new("/proc").join(id.to_string());
+        let arguments = fs::read(process.join("cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).into_owned();
+        if arguments.contains("\0packer-run\0") && arguments.contains(&*state.to_string_lossy()) {
+            runners.push(id);
+        } else if fs::read_link(process.join("cwd")).is_ok_and(|folder| folder.starts_with(&runs)) {
+            others.push(id);
+        }
+    }
+    (runners, others)
+}
+
+/// SIGKILL.
+pub fn kill(ids: &[u32]) {
+    for id in ids {
+        // One may have ended with the one before.
+        let _ = kill_process(pid(*id), Signal::KILL);
+    }
+}
+
+pub fn pid(id: u32) -> Pid {
+    let id = i32::try_from(id).expect("a process id is a small number");
+    Pid::from_raw(id).expect("no process of ours has the id 0")
+}
