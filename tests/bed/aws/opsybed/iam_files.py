@@ -8,7 +8,8 @@ from .iam_conditions import PolicyError
 from .iam_scope import partition_of
 
 FOLDER = Path(__file__).resolve().parents[4] / "deploy/iam"
-PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]{2,}\b")
+# AWS- begins the names of AWS's own documents.
+PLACEHOLDER = re.compile(r"\b(?!AWS-)[A-Z][A-Z_]{2,}\b")
 # What the seeded cluster is called, and the tests' topic and sender.
 USUAL = {
     "CLUSTER": "demo",
