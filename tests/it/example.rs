@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::bed::bed;
+use crate::packers::Packer;
 use crate::world::{World, run};
 
 fn push_example(world: &World) {
@@ -50,29 +51,63 @@ fn the_example_repository_builds_provisions_and_rolls_out() {
     assert_eq!(world.leftovers(), Vec::<String>::new());
 }
 
+/// The template with the lines that it has commented out for Packer 1.7 and later.
+fn uncommented(template: &str) -> String {
+    let (mut marked, mut code) = (false, false);
+    let mut text = String::new();
+    for line in template.lines() {
+        let comment = line.trim_start().strip_prefix('#');
+        marked = comment.is_some_and(|comment| marked || comment.starts_with(" Packer 1.7:"));
+        let line = match comment.and_then(|comment| comment.strip_prefix(' ')) {
+            Some(comment) if marked && code => comment,
+            _ => line,
+        };
+        code = marked && (code || comment == Some(""));
+        text += line;
+        text.push('\n');
+    }
+    text
+}
+
+/// Builds the example where IMDSv2 is enforced and there is no default VPC.
+fn builds_in_a_strict_account(world: &World) {
+    world.account.post("settings", json!({ "imds_required": true, "default_vpc": false }));
+    world.push(&[("refreshers/demo.yaml", None)], "policy: build alone");
+    let manifest = "builders/eks-node.yaml";
+    let subnet = format!("subnet_id: {}", world.seed["subnets"][0].as_str().expect("a subnet"));
+    world.edit(manifest, "# subnet_id: subnet-0123456789abcdef0", &subnet, "policy: name a subnet");
+    world.edit(
+        manifest,
+        "# ssh_cidrs: '[\"203.0.113.7/32",
+        "ssh_cidrs: '[\"198.51.100.9/32",
+        "policy: and whom",
+    );
+    let outcome = run(once(world));
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    let image = world.active_image().unwrap_or_else(|| panic!("{outcome:?}"));
+    assert_eq!(params(world, "CreateSecurityGroup")["VpcId"], world.seed["vpc"]);
+    assert_eq!(sources(world), json!([{ "CidrIp": "198.51.100.9/32" }]).to_string());
+    assert_eq!(world.amis()["default/eks-node"]["us-east-1"]["x86_64"], image.as_str());
+    assert_eq!(world.leftovers(), Vec::<String>::new());
+}
+
 #[test]
 fn the_example_builds_in_a_strict_account_without_a_default_vpc() {
     let world = World::empty();
-    world.account.post("settings", json!({ "imds_required": true, "default_vpc": false }));
     push_example(&world);
-    world.push(&[("refreshers/demo.yaml", None)], "policy: build alone");
-    let subnet = world.seed["subnets"][0].as_str().expect("a subnet");
-    world.edit(
-        "builders/eks-node.yaml",
-        "# subnet_id: subnet-0123456789abcdef0",
-        &format!("subnet_id: {subnet}"),
-        "policy: name a subnet",
-    );
-    world.edit(
-        "builders/eks-node.yaml",
-        "# ssh_cidrs: '[\"203.0.113.7/32\"]'",
-        "ssh_cidrs: '[\"198.51.100.9/32\"]'",
-        "policy: name an address",
-    );
-    let outcome = run(once(&world));
-    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
-    assert!(world.active_image().is_some(), "{outcome:?}");
-    assert_eq!(params(&world, "CreateSecurityGroup")["VpcId"], world.seed["vpc"]);
-    assert_eq!(sources(&world), json!([{ "CidrIp": "198.51.100.9/32" }]).to_string());
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    builds_in_a_strict_account(&world);
+}
+
+#[test]
+fn the_example_uncommented_for_a_current_packer_does_so_too() {
+    let mut world = World::empty();
+    world.build_with(Packer::Current);
+    push_example(&world);
+    let path = "packer/eks-node/eks-node.pkr.hcl";
+    let template = uncommented(&world.show(path).expect("the template"));
+    world.push(&[(path, Some(&template))], "policy: use a current Packer");
+    builds_in_a_strict_account(&world);
+    let options = &params(&world, "RunInstances")["MetadataOptions"];
+    assert_eq!(options["HttpTokens"], "required", "{template}");
+    assert_eq!(params(&world, "ModifyImageAttribute")["ImdsSupport"]["Value"], "v2.0");
 }
