@@ -34,7 +34,7 @@ pub struct SourceFile {
 }
 
 /// How a path is kept in the repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     #[default]
     File,

@@ -19,10 +19,13 @@ pub const SETTINGS_FILE: &str = "opsy.yaml";
 /// What it is called by mistake.
 const MISTAKEN_SETTINGS: &str = "opsy.yml";
 
+/// What a file was parsed from: blob id, path and form. A link has the blob of what it leads to.
+type Parsed = (String, String, Form);
+
 /// Reads commits one after another and remembers what did not change between them.
 pub struct Reader {
     extra: ExtraRules,
-    parsed: HashMap<(String, String), Arc<File>>,
+    parsed: HashMap<Parsed, Arc<File>>,
     /// Files that held objects when they could be read last: such a file does not become another tool's.
     held: BTreeSet<String>,
     /// The last settings that could be read: a broken `opsy.yaml` must not change the owner.
@@ -61,7 +64,7 @@ impl Reader {
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let file = self.file(source);
-            used.insert((source.blob.clone(), source.path.clone()), Arc::clone(&file));
+            used.insert(parsed_from(source), Arc::clone(&file));
             set.own_files.extend(file.is_ours.then(|| source.path.clone()));
             if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
                 set.problems.push(problem(&source.path, &Finding::foreign(1, why)));
@@ -115,8 +118,10 @@ impl Reader {
     }
 
     fn file(&self, source: &SourceFile) -> Arc<File> {
-        let key = (source.blob.clone(), source.path.clone());
-        self.parsed.get(&key).cloned().unwrap_or_else(|| Arc::new(file::parse(source, &self.extra)))
+        self.parsed
+            .get(&parsed_from(source))
+            .cloned()
+            .unwrap_or_else(|| Arc::new(file::parse(source, &self.extra)))
     }
 
     /// Why a file that mentions us is another tool's, if it is. One that held objects before is not: who broke
@@ -144,6 +149,10 @@ impl Reader {
         self.held.retain(is_broken);
         self.held.extend(set.documents.iter().map(|document| document.file.clone()));
     }
+}
+
+fn parsed_from(source: &SourceFile) -> Parsed {
+    (source.blob.clone(), source.path.clone(), source.form.clone())
 }
 
 /// Is this the settings file, or what was meant to be?

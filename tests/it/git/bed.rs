@@ -206,20 +206,28 @@ impl Remote {
 
     /// Adds a symbolic link in a commit of its own.
     pub fn link(&self, branch: &str, path: &str, target: &str) {
-        self.commit(branch, &[(path, Some(target))]);
+        let blob = self.repo().blob(target.as_bytes()).expect("a blob");
+        self.put(branch, path, blob, 0o120_000);
+    }
+
+    /// Adds a submodule in a commit of its own.
+    pub fn submodule(&self, branch: &str, path: &str) {
+        self.put(branch, path, Oid::from_bytes(&[7; 20]).expect("an id"), 0o160_000);
+    }
+
+    /// Adds an object in a commit of its own, at a path of any bytes.
+    pub fn put(&self, branch: &str, path: impl AsRef<[u8]>, id: Oid, mode: u32) {
         let repo = self.repo();
-        let tip =
-            repo.find_branch(branch, git2::BranchType::Local).expect("the branch").get().peel_to_commit();
-        let tip = tip.expect("a commit");
+        let tip = self.tip(branch).map(|id| Oid::from_str(&id).expect("an id")).expect("the branch");
+        let tip = repo.find_commit(tip).expect("a commit");
         let mut index = git2::Index::new().expect("an index");
         index.read_tree(&tip.tree().expect("its tree")).expect("read");
-        let mut link = index.get_path(path.as_ref(), 0).expect("the file");
-        link.mode = 0o120_000;
-        index.add(&link).expect("added");
+        let added = git2::IndexEntry { mode, path: path.as_ref().to_vec(), ..entry("", id) };
+        index.add(&added).expect("added");
         let tree = repo.find_tree(index.write_tree_to(&repo).expect("a tree")).expect("the tree");
         let author = tip.author();
         let name = format!("refs/heads/{branch}");
-        repo.commit(Some(&name), &author, &author, "link", &tree, &[&tip]).expect("a commit");
+        repo.commit(Some(&name), &author, &author, "an entry", &tree, &[&tip]).expect("a commit");
     }
 
     pub fn delete(&self, branch: &str) {

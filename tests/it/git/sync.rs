@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use opsy::api::{Class, Key, Kind, ObjectKey};
 use opsy::git::auth::{Address, Credentials, Secret};
 use opsy::git::{GitError, Handle};
-use opsy::manifest::{Document, ObjectSet, SourceFile};
+use opsy::manifest::{Document, Form, ObjectSet, Reader, SourceFile};
 use opsy::sync::{Outputs, Parse, Sync, Synced};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ fn parser() -> (Parse, Arc<AtomicUsize>) {
         for file in files {
             if file.path == "opsy.yaml" {
                 set.settings = serde_json::from_slice(&file.content).expect("settings");
-            } else {
+            } else if file.form == Form::File {
                 set.documents.push(document(file));
             }
         }
@@ -136,16 +136,20 @@ async fn settings_that_hide_everything_are_refused() {
 #[tokio::test]
 async fn links_are_not_followed() {
     let bed = Bed::start();
-    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
+    bed.remote().commit("main", &[("a.txt", Some("1"))]);
     bed.remote().link("main", "b.yaml", "/etc/passwd");
-    let (mut sync, _outputs) = start(bed.handle());
+    let mut reader = Reader::default();
+    let (mut sync, _outputs) =
+        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
     let synced = sync.once().await.expect("synced");
-    assert_eq!(files(&synced), ["a.yaml"]);
+    let problems: Vec<_> = synced.set.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
-        synced.set.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["b.yaml: is a link and is not followed"]
+        problems,
+        [
+            "b.yaml:1: is a link to \"/etc/passwd\", which is not in the repository; if it is not meant for Opsy, list it in .opsyignore"
+        ]
     );
-    assert!(synced.set.complete());
+    assert!(!synced.set.complete(), "what it hides is not known");
 }
 
 #[tokio::test]
@@ -306,4 +310,29 @@ async fn new_credentials_are_tried_at_once() {
     std::fs::rename(&new, &file).expect("in place");
     until(&mut outputs.synced, |_| true).await;
     running.abort();
+}
+
+#[tokio::test]
+async fn a_manifest_that_turned_into_a_link_or_a_pointer_makes_the_set_incomplete() {
+    let bed = Bed::start();
+    let manifest = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\nmetadata: {name: demo}\nspec: {region: us-east-1, clusterName: demo}\n";
+    bed.remote()
+        .commit("main", &[("refreshers/demo.yaml", Some(manifest)), ("shared/demo.tmpl", Some(manifest))]);
+    let mut reader = Reader::default();
+    let (mut sync, _outputs) =
+        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
+    assert!(sync.once().await.expect("synced").set.complete());
+    let mut broken = async |what: &str| {
+        let set = sync.once().await.expect("synced").set.clone();
+        let problem = set.problems.first().map(ToString::to_string).unwrap_or_default();
+        assert!(!set.complete() && set.documents.is_empty() && problem.contains(what), "{what}: {problem}");
+    };
+    bed.remote().link("main", "refreshers/demo.yaml", "../shared/demo.tmpl");
+    broken("refreshers/demo.yaml:1: is a link to shared/demo.tmpl").await;
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
+    bed.remote().commit("main", &[("refreshers/demo.yaml", Some(pointer))]);
+    broken("Git LFS pointer").await;
+    bed.remote().commit("main", &[("refreshers/demo.yaml", None)]);
+    bed.remote().submodule("main", "refreshers");
+    broken("refreshers:1: is a submodule").await;
 }

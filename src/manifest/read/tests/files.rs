@@ -101,6 +101,9 @@ fn what_a_manifest_turned_into_is_an_error() {
         |content: &str| SourceFile { form: Form::Unfit("is a link".to_owned()), ..source("a.yaml", content) };
     assert!(error_of(unfit(REFRESHER)).contains("is a link"));
     assert!(Reader::default().read(&[unfit("packages: [vim]")]).complete(), "it hides nothing of ours");
+    let mut reader = Reader::default();
+    assert!(reader.read(&[source("a.yaml", REFRESHER)]).complete());
+    assert!(!reader.read(&[unfit(REFRESHER)]).complete(), "a link has the blob of what it leads to");
     let unknown = SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("a.yaml", "") };
     assert!(error_of(unknown).contains("is a submodule"));
     let foreign = SourceFile { content: utf16("packages: [vim]", u16::to_le_bytes), ..source("b.yaml", "") };
