@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// `"true"`: nothing new is started.
+/// Anything but `"false"`: nothing new is started. In a manifest it is `"true"` or `"false"`.
 pub const SUSPEND: &str = "ami.opsy.dev/suspend";
 /// The id of a build to stop.
 pub const CANCEL: &str = "ami.opsy.dev/cancel";
@@ -14,14 +14,17 @@ pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
 /// Address of what to do when the object fails, for messages about it.
 pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
 
+/// All that a manifest or a live object may carry: another one below our prefix is a typing error.
+pub const KNOWN: [&str; 4] = [SUSPEND, CANCEL, RECONCILE_AT, RUNBOOK];
+
 /// What an annotation says.
 pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Is nothing new to be started?
+/// Is nothing new to be started? Who writes `yes` or `True` in an incident means it.
 pub fn suspended(metadata: &ObjectMeta) -> bool {
-    value(metadata, SUSPEND) == Some("true")
+    value(metadata, SUSPEND).is_some_and(|text| !text.is_empty() && !text.eq_ignore_ascii_case("false"))
 }
 
 /// Does somebody ask for a pass that was not made yet?
@@ -42,6 +45,23 @@ pub fn asked_at(metadata: &ObjectMeta) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_asks_to_suspend_is_heard() {
+        for (text, expected) in [
+            ("true", true),
+            ("True", true),
+            ("yes", true),
+            ("1", true),
+            ("false", false),
+            ("False", false),
+            ("", false),
+        ] {
+            let annotations = Some([(SUSPEND.to_owned(), text.to_owned())].into());
+            assert_eq!(suspended(&ObjectMeta { annotations, ..ObjectMeta::default() }), expected, "{text}");
+        }
+        assert!(!suspended(&ObjectMeta::default()));
+    }
 
     #[test]
     fn a_pass_is_asked_for_until_it_was_made() {

@@ -10,6 +10,7 @@ use crate::api::checks::closest;
 use super::Severity;
 use super::yaml::{Entry, Node, Scalar, Value};
 
+pub mod annotations;
 pub mod notes;
 
 /// Texts that YAML 1.1 reads as booleans and YAML 1.2 as texts.

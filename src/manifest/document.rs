@@ -268,7 +268,10 @@ impl Object<'_> {
             let path = format!("metadata.{key}");
             match key {
                 "labels" | "annotations" => {
-                    check::against(&entry.value, &texts, &path, entry.line, &mut self.findings)
+                    check::against(&entry.value, &texts, &path, entry.line, &mut self.findings);
+                    if key == "annotations" {
+                        check::annotations::check(&entry.value, &mut self.findings);
+                    }
                 }
                 "name" | "namespace" => {
                     check::against(&entry.value, &text, &path, entry.line, &mut self.findings)

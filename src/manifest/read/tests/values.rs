@@ -218,3 +218,39 @@ fn credentials_in_a_url_are_refused_and_not_repeated() {
         expect(&with(url), &[]);
     }
 }
+
+#[test]
+fn an_annotation_that_would_have_no_effect_is_an_error() {
+    let with = |annotation: &str| {
+        format!("{BUILDER}  region: us-east-1\n")
+            .replace("  name: node\n", &format!("  name: node\n  annotations:\n    {annotation}\n"))
+    };
+    for (annotation, expected) in [
+        ("ami.opsy.dev/suspend: \"True\"", "must be \"true\" or \"false\", and this is \"True\""),
+        ("ami.opsy.dev/suspend: \"yes\"", "must be \"true\" or \"false\", and this is \"yes\""),
+        (
+            "ami.opsy.dev/suspended: \"true\"",
+            "unknown annotation ami.opsy.dev/suspended; did you mean `ami.opsy.dev/suspend`?",
+        ),
+        ("ami.opsy.dev/reconcile-at: \"1\"", "did you mean `ami.opsy.dev/reconcileAt`?"),
+    ] {
+        let set = read(&[("a.yaml", &with(annotation))]);
+        assert!(
+            set.problems.len() == 1 && set.problems[0].line == Some(6),
+            "{annotation}: {:?}",
+            lines(&set)
+        );
+        assert!(set.problems[0].message.contains(expected), "{annotation}: {:?}", lines(&set));
+    }
+    for annotation in [
+        "ami.opsy.dev/suspend: \"false\"",
+        "ami.opsy.dev/runbook: https://x",
+        "team.example/suspended: \"yes\"",
+    ] {
+        assert_eq!(lines(&read(&[("a.yaml", &with(annotation))])), Vec::<String>::new());
+    }
+    for value in ["\"True\"", "\"yes\"", "yes"] {
+        let text = format!("{BUILDER}  region: us-east-1\n  suspend: {value}\n");
+        assert!(!read(&[("a.yaml", &text)]).complete(), "{value}");
+    }
+}
