@@ -7,6 +7,7 @@
 //! images become active), `history` (failures and pauses), `fleet` (what builders know of each other).
 
 mod act;
+pub mod advice;
 mod commands;
 mod failures;
 mod fleet;

@@ -1,218 +1,245 @@
-//! `opsy validate PATH`: every rule the agent applies to a repository, on a folder of this machine.
+//! `opsy validate FILE | DIR | -`: every rule the agent applies to a repository, on files of this machine.
 //!
-//! Needs no Git, AWS or cluster. Beside what the manifests say, it looks whether the templates and
-//! variables files they name are there; links that lead out of the folder are not followed.
+//! Needs no Git, AWS or cluster. The files are listed as the commit they would be, and read by the agent's own
+//! rules; beside that, templates are looked into for what a build would miss.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::agent::spec_problems;
-use crate::api::Kind;
-use crate::api::builder::BuilderRun;
-use crate::api::ids::digest;
+use crate::api::{Kind, PackerBuilder};
+use crate::builder::advice;
+use crate::git::templates::choice::Own;
+use crate::git::worktree::WorkTree;
 use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity, SourceFile};
-use crate::settings::Output;
+use crate::settings::{Output, RepoSettings};
+use crate::sync::input::{ignore_problems, pick};
 
-/// Nested folders that are looked into: no repository is deeper, and a loop of mounts ends.
-const MAX_DEPTH: usize = 32;
+/// What standard input is called in messages, and to the reader, which goes by endings.
+const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder with the manifests, as the agent's --path names it.
+    /// Folder with the manifests, as the agent's --path names it; or one manifest; or - for standard input.
     #[arg(default_value = ".")]
     path: PathBuf,
     /// Root of the repository, which template folders are relative to. Default: the enclosing Git
     /// work tree, and the folder itself.
     #[arg(long)]
     root: Option<PathBuf>,
+    /// List the files of other tools, too.
+    #[arg(long, short)]
+    verbose: bool,
     #[arg(long, value_enum, default_value = "auto")]
     output: Output,
 }
 
 /// Prints every problem and a summary; the exit code is 1 when any of them is an error.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let set = folder(&args.path, args.root.as_deref())?;
+    let set = read(&args.path, args.root.as_deref(), io::stdin())?;
     let text = match args.output {
         Output::Json => serde_json::to_string_pretty(&as_json(&set))? + "\n",
-        Output::Auto | Output::Text => as_text(&set, &args.path),
+        Output::Auto | Output::Text => as_text(&set, &args.path, args.verbose),
     };
     super::show(&text)?;
     Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads a folder as the agent reads a commit.
-pub fn folder(path: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
-    let told = || format!("{} cannot be read", path.display());
-    let top = fs::canonicalize(path).with_context(told)?;
-    let bases = match root {
-        Some(root) => {
-            vec![fs::canonicalize(root).with_context(|| format!("{} cannot be read", root.display()))?]
-        }
-        None => bases(&top),
-    };
-    let mut files = Files { top: &top, sources: Vec::new(), problems: Vec::new() };
-    files.walk(&top, 0).with_context(told)?;
-    let mut reader = Reader::new(move |document| rules(document, &bases));
-    let mut set = reader.read(&files.sources);
-    set.problems.extend(files.problems);
+/// Reads what a path names as the agent reads a commit.
+fn read(path: &Path, root: Option<&Path>, input: impl Read) -> anyhow::Result<ObjectSet> {
+    if path == Path::new("-") {
+        return stdin(root, input);
+    }
+    let top = canonical(path)?;
+    if top.is_dir() { folder(&top, root) } else { file(&top, root) }
+}
+
+fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+/// Reads a folder.
+fn folder(top: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
+    let trees = Trees::of(top, root)?;
+    let listing = &trees.first().listing;
+    let mut sources = Vec::new();
+    for picked in pick(listing, &trees.path) {
+        let content = match picked.form {
+            Form::Unknown(_) => Vec::new(),
+            _ => trees.first().read(&picked.id).with_context(|| format!("{} cannot be read", picked.path))?,
+        };
+        sources.push(SourceFile { path: picked.path, blob: picked.id, content, form: picked.form });
+    }
+    let mut problems = ignore_problems(listing);
+    let mut set = trees.reader().read(&sources);
+    set.problems.append(&mut problems);
     set.problems.sort();
     Ok(set)
 }
 
-/// Where template folders may be relative to: the enclosing work tree, and the folder itself.
-fn bases(top: &Path) -> Vec<PathBuf> {
-    let work_tree = top.ancestors().find(|folder| folder.join(".git").exists());
-    let mut bases = vec![top.to_owned()];
-    bases.extend(work_tree.filter(|folder| *folder != top).map(Path::to_owned));
-    bases
-}
-
-fn rules(document: &Document, bases: &[PathBuf]) -> Vec<(String, String)> {
-    let mut broken = spec_problems(document);
-    if document.object.kind == Kind::PackerBuilder {
-        let run = serde_json::from_value::<BuilderRun>(document.json.value()["spec"]["builder"].take());
-        broken.extend(run.map(|run| missing(&run, bases)).unwrap_or_default());
-    }
-    broken
-}
-
-/// Templates and variables files that are named and not there. Those of another repository cannot
-/// be looked at from here.
-fn missing(run: &BuilderRun, bases: &[PathBuf]) -> Vec<(String, String)> {
-    if run.repo_url.as_deref().is_some_and(|url| !url.is_empty()) {
-        return Vec::new();
-    }
-    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let dir = set(&run.dir);
-    let mut broken = Vec::new();
-    let mut look = |field: String, path: &str, template: bool| {
-        if let Err(words) = there(path, template, bases) {
-            broken.push((field, words));
-        }
+/// Reads one file.
+fn file(path: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        bail!("{} is no file with a name in UTF-8", path.display());
     };
-    let commands = run.commands.as_deref().unwrap_or_default();
-    for (index, command) in commands.iter().enumerate() {
-        let at = format!("spec.builder.commands[{index}]");
-        if let Some(path) = set(&command.working_dir) {
-            look(format!("{at}.workingDir"), &path, true);
-        }
-        if let Some(path) = set(&command.variables_file) {
-            look(format!("{at}.variablesFile"), &path, false);
-        }
+    if !(name.ends_with(".yaml") || name.ends_with(".yml")) {
+        bail!("{} is no manifest: their names end in .yaml or .yml", path.display());
     }
-    let elsewhere =
-        !commands.is_empty() && commands.iter().all(|command| set(&command.working_dir).is_some());
-    match dir {
-        Some(dir) => look("spec.builder.dir".to_owned(), &dir, true),
-        None if elsewhere => {}
-        None => look("spec.builder".to_owned(), ".", true),
+    let content = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    alone(name, content, folder, root)
+}
+
+fn stdin(root: Option<&Path>, mut input: impl Read) -> anyhow::Result<ObjectSet> {
+    let mut content = Vec::new();
+    input.read_to_end(&mut content).context("standard input cannot be read")?;
+    let mut set = alone(STDIN.1, content, &canonical(Path::new("."))?, root)?;
+    for problem in &mut set.problems {
+        STDIN.0.clone_into(&mut problem.file);
     }
-    broken
-}
-
-/// Is a template or a file there, in one of the bases and not through a link that leads out?
-fn there(path: &str, template: bool, bases: &[PathBuf]) -> Result<(), String> {
-    let mut why = format!("{path:?} is not there");
-    for base in bases {
-        let Ok(found) = fs::canonicalize(base.join(path)) else { continue };
-        if !found.starts_with(base) {
-            why = format!("{path:?} is a link that leads out of the repository");
-        } else if !template && !found.is_file() {
-            why = format!("{path:?} is not a file");
-        } else if template && found.is_dir() && !has_template(&found) {
-            why = format!("{path:?} holds no Packer template (*.pkr.hcl, *.pkr.json)");
-        } else {
-            return Ok(());
-        }
+    for document in &mut set.documents {
+        STDIN.0.clone_into(&mut document.file);
     }
-    Err(why)
+    Ok(set)
 }
 
-fn has_template(folder: &Path) -> bool {
-    let is_template = |name: &str| name.ends_with(".pkr.hcl") || name.ends_with(".pkr.json");
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_template))
+/// Reads content by itself: what else is in its folder does not count, but for templates.
+fn alone(name: &str, content: Vec<u8>, folder: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
+    let source = SourceFile { path: name.to_owned(), blob: String::new(), content, form: Form::File };
+    let mut set = Trees::of(folder, root)?.reader().read(&[source]);
+    set.problems.sort();
+    Ok(set)
 }
 
-/// The YAML files of a folder.
-struct Files<'a> {
-    top: &'a Path,
-    sources: Vec<SourceFile>,
-    problems: Vec<Problem>,
+/// The repository: its root, and where template folders may be relative to beside it.
+struct Trees {
+    trees: Vec<Arc<WorkTree>>,
+    /// The folder that is read, from the root of the first.
+    path: String,
 }
 
-impl Files<'_> {
-    fn walk(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            self.problem(folder, "is nested too deep and not looked into", Severity::Error);
-            return Ok(());
-        }
-        let mut entries: Vec<_> = fs::read_dir(folder)?.collect::<io::Result<_>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            if kind.is_symlink() {
-                self.link(&path);
-            } else if kind.is_dir() && entry.file_name() != ".git" {
-                self.walk(&path, depth + 1)?;
-            } else if kind.is_file() && is_yaml(&path) {
-                let content = fs::read(&path)?;
-                let blob = digest(&[&String::from_utf8_lossy(&content)]);
-                self.sources.push(SourceFile { path: self.relative(&path), blob, content, form: Form::File });
+impl Trees {
+    fn of(top: &Path, root: Option<&Path>) -> anyhow::Result<Self> {
+        let list = |folder: &Path| -> anyhow::Result<Arc<WorkTree>> {
+            Ok(Arc::new(
+                WorkTree::list(folder).with_context(|| format!("{} cannot be read", folder.display()))?,
+            ))
+        };
+        let around = match root {
+            Some(root) => Some(canonical(root)?),
+            None => top.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned),
+        };
+        let above = around.filter(|around| around != top);
+        let Some(above) = above else { return Ok(Self { trees: vec![list(top)?], path: String::new() }) };
+        match top.strip_prefix(&above).ok().and_then(Path::to_str) {
+            // A work tree around the folder; templates may lie beside the manifests all the same.
+            Some(path) if root.is_none() => {
+                Ok(Self { trees: vec![list(&above)?, list(top)?], path: path.to_owned() })
             }
-        }
-        Ok(())
-    }
-
-    /// Git keeps a link as a link: the agent never follows one.
-    fn link(&mut self, path: &Path) {
-        let inside = fs::canonicalize(path).is_ok_and(|target| target.starts_with(self.top));
-        if !inside {
-            self.problem(path, "is a link that leads out of the folder: refused", Severity::Error);
-        } else if is_yaml(path) {
-            self.problem(path, "is a link: not read", Severity::Note);
+            Some(path) => Ok(Self { trees: vec![list(&above)?], path: path.to_owned() }),
+            None => Ok(Self { trees: vec![list(top)?, list(&above)?], path: String::new() }),
         }
     }
 
-    fn problem(&mut self, path: &Path, words: &str, severity: Severity) {
-        self.problems.push(Problem {
-            file: self.relative(path),
-            line: None,
-            message: words.to_owned(),
-            severity,
-        });
+    fn first(&self) -> &WorkTree {
+        &self.trees[0]
     }
 
-    fn relative(&self, path: &Path) -> String {
-        path.strip_prefix(self.top).unwrap_or(path).to_string_lossy().into_owned()
+    /// A reader with the rules of the reconcilers, and what is to be said of templates.
+    fn reader(&self) -> Reader {
+        let (errors, notes) = (self.trees.clone(), self.trees.clone());
+        let is_status = RepoSettings::default().status_path().to_owned();
+        let own = Arc::new(Own { status: is_status, ..Own::default() });
+        let own_too = Arc::clone(&own);
+        Reader::with_notes(
+            move |document| {
+                let mut found = spec_problems(document);
+                found.extend(
+                    builder(document).map(|builder| missing(&builder, &errors, &own)).unwrap_or_default(),
+                );
+                found
+            },
+            move |document| {
+                let found = builder(document).map(|builder| {
+                    let fits = |tree: &&Arc<WorkTree>| {
+                        look(tree, &own_too, |it| advice::problems(&builder, it)).is_empty()
+                    };
+                    let tree = notes.iter().find(fits).unwrap_or(&notes[0]);
+                    look(tree, &own_too, |it| advice::notes(&builder, it))
+                });
+                found.unwrap_or_default()
+            },
+        )
     }
 }
 
-fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+fn builder(document: &Document) -> Option<PackerBuilder> {
+    let is_one = document.object.kind == Kind::PackerBuilder;
+    is_one.then(|| serde_json::from_value(document.json.value()).ok()).flatten()
+}
+
+/// Why a builder's files are in none of the trees: as the first of them has it.
+fn missing(builder: &PackerBuilder, trees: &[Arc<WorkTree>], own: &Own) -> Vec<(String, String)> {
+    let mut found = trees.iter().map(|tree| look(tree, own, |it| advice::problems(builder, it)));
+    let first = found.next().unwrap_or_default();
+    if first.is_empty() || found.any(|others| others.is_empty()) { Vec::new() } else { first }
+}
+
+fn look<T>(tree: &WorkTree, own: &Own, ask: impl Fn(&advice::Repository<'_>) -> T) -> T {
+    let text = |id: &str| tree.read(id).ok().map(|content| String::from_utf8_lossy(&content).into_owned());
+    ask(&advice::Repository { listing: &tree.listing, own, text: &text })
 }
 
 fn count(set: &ObjectSet, severity: Severity) -> usize {
     set.problems.iter().filter(|problem| problem.severity == severity).count()
 }
 
-fn as_text(set: &ObjectSet, path: &Path) -> String {
+fn as_text(set: &ObjectSet, path: &Path, verbose: bool) -> String {
     let mut text = String::new();
-    for problem in set.problems.iter().filter(|problem| problem.severity != Severity::Foreign) {
-        let file = path.strip_prefix(".").unwrap_or(path).join(&problem.file);
+    let is_shown = |problem: &&Problem| verbose || problem.severity != Severity::Foreign;
+    for problem in set.problems.iter().filter(is_shown) {
+        let file = shown(path, &problem.file);
         let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
-        let mark = if problem.severity == Severity::Note { "note: " } else { "" };
+        let mark = if problem.severity == Severity::Error { "" } else { "note: " };
         text += &format!("{}:{line} {mark}{}\n", file.display(), problem.message);
     }
     let (errors, notes) = (count(set, Severity::Error), count(set, Severity::Note));
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let objects = plural(set.documents.len(), "good object");
-    text + &format!("{objects}, {}, {}\n", plural(errors, "error"), plural(notes, "note"))
+    text + &format!(
+        "{objects}, {}, {}{}\n",
+        plural(errors, "error"),
+        plural(notes, "note"),
+        others(set, verbose)
+    )
+}
+
+/// How many files of other tools there are.
+fn others(set: &ObjectSet, verbose: bool) -> String {
+    let foreign = set.problems.iter().filter(|problem| problem.severity == Severity::Foreign);
+    let mut files: Vec<&str> = foreign.map(|problem| problem.file.as_str()).collect();
+    files.dedup();
+    let how = if verbose { "" } else { " (-v lists them)" };
+    match files.len() {
+        0 => String::new(),
+        1 => format!(", 1 YAML file of other tools{how}"),
+        many => format!(", {many} YAML files of other tools{how}"),
+    }
+}
+
+/// A file, as the user would name it.
+fn shown(path: &Path, file: &str) -> PathBuf {
+    if path == Path::new("-") {
+        return PathBuf::from(file);
+    }
+    let path = path.strip_prefix(".").unwrap_or(path);
+    if path.is_file() { path.to_owned() } else { path.join(file) }
 }
 
 fn as_json(set: &ObjectSet) -> serde_json::Value {
@@ -227,7 +254,11 @@ fn as_json(set: &ObjectSet) -> serde_json::Value {
         })
     });
     let problems = set.problems.iter().map(|problem| {
-        let severity = if problem.severity == Severity::Error { "error" } else { "note" };
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Note => "note",
+            Severity::Foreign => "ignored",
+        };
         json!({"file": problem.file, "line": problem.line, "severity": severity, "message": problem.message})
     });
     json!({
@@ -235,6 +266,7 @@ fn as_json(set: &ObjectSet) -> serde_json::Value {
         "problems": problems.collect::<Vec<_>>(),
         "errors": count(set, Severity::Error),
         "notes": count(set, Severity::Note),
+        "ignored": count(set, Severity::Foreign),
     })
 }
 

@@ -19,6 +19,7 @@ pub mod push;
 mod reader;
 pub mod templates;
 pub mod tree;
+pub mod worktree;
 
 pub use error::GitError;
 pub use handle::{Handle, Options};

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
     "engine::kubernetes::ownership",
     "engine::kubernetes::pod",
     "aws::leftovers::evidence",
+    "builder::advice",
     "builder::commands",
     "builder::failures",
     "builder::harvest",

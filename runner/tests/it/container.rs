@@ -89,3 +89,14 @@ fn nobody_listening_costs_nothing() {
     assert!(command.status().expect("the runner runs").success());
     assert_eq!(bed.report().outcome, Outcome::Succeeded);
 }
+
+#[test]
+fn a_command_runs_in_its_own_folder_of_the_repository() {
+    let mut bed = Bed::stub(&format!("pwd > $ROOT/where; {ARTIFACT}"));
+    std::fs::create_dir_all(bed.dir().join("work/packer/web")).expect("a folder");
+    for step in &mut bed.request.steps {
+        step.dir = Some("packer/web".into());
+    }
+    assert_eq!(bed.report_of_run().outcome, Outcome::Succeeded);
+    assert!(bed.read("where").ends_with("/run/work/packer/web\n"), "{}", bed.read("where"));
+}

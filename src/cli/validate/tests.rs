@@ -4,6 +4,11 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
+/// What a folder comes to.
+fn folder_set(folder: &Path, root: Option<&Path>) -> ObjectSet {
+    read(folder, root, io::empty()).unwrap()
+}
+
 const GOOD: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\nspec:\n  region: us-east-1\n  builder:\n    dir: packer/node\n";
 
 fn put(folder: &Path, path: &str, text: &str) {
@@ -21,15 +26,15 @@ fn repository(builder: &str) -> tempfile::TempDir {
 }
 
 fn said(folder: &Path) -> Vec<String> {
-    super::folder(folder, None).unwrap().problems.iter().map(ToString::to_string).collect()
+    folder_set(folder, None).problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn a_good_folder_has_no_problems() {
     let folder = repository(GOOD);
-    let set = super::folder(folder.path(), None).unwrap();
+    let set = folder_set(folder.path(), None);
     assert_eq!(set.problems, []);
-    assert_eq!(as_text(&set, Path::new(".")), "1 good object, 0 errors, 0 notes\n");
+    assert_eq!(as_text(&set, Path::new("."), false), "1 good object, 0 errors, 0 notes\n");
 }
 
 #[test]
@@ -38,25 +43,27 @@ fn templates_and_files_that_are_not_there_are_named_with_their_line() {
     for (text, expected) in [
         (
             GOOD.replace("packer/node", "packer/nod"),
-            vec!["builders/node.yaml:8: spec.builder.dir: \"packer/nod\" is not there"],
+            vec![
+                "builders/node.yaml:8: spec.builder.dir: template \"packer/nod\" does not exist in the repository",
+            ],
         ),
         (
             GOOD.replace("packer/node", "builders"),
             vec![
-                "builders/node.yaml:8: spec.builder.dir: \"builders\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
+                "builders/node.yaml:8: spec.builder.dir: template \"builders\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
             ],
         ),
         (
             GOOD.replace("    dir: packer/node\n", "    branch: main\n"),
             vec![
-                "builders/node.yaml:7: spec.builder: \".\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
+                "builders/node.yaml:7: spec.builder: template \".\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
             ],
         ),
         (
             format!("{GOOD}{commands}"),
             vec![
-                "builders/node.yaml:11: spec.builder.commands[0].workingDir: \"packer/gone\" is not there",
-                "builders/node.yaml:12: spec.builder.commands[0].variablesFile: \"packer/none.pkrvars.hcl\" is not there",
+                "builders/node.yaml:11: spec.builder.commands[0].workingDir: template \"packer/gone\" does not exist in the repository",
+                "builders/node.yaml:12: spec.builder.commands[0].variablesFile: variables file \"packer/none.pkrvars.hcl\" does not exist in the repository",
             ],
         ),
         (
@@ -83,8 +90,11 @@ fn templates_may_be_relative_to_the_work_tree() {
     let folder = repository("");
     put(folder.path(), "policy/node.yaml", GOOD);
     let policy = folder.path().join("policy");
-    assert_eq!(said(&policy), ["node.yaml:8: spec.builder.dir: \"packer/node\" is not there"]);
-    assert!(super::folder(&policy, Some(folder.path())).unwrap().complete());
+    assert_eq!(
+        said(&policy),
+        ["node.yaml:8: spec.builder.dir: template \"packer/node\" does not exist in the repository"]
+    );
+    assert!(folder_set(&policy, Some(folder.path())).complete());
     fs::create_dir(folder.path().join(".git")).unwrap();
     assert_eq!(said(&policy), Vec::<String>::new());
 }
@@ -96,13 +106,11 @@ fn links_are_not_followed() {
     put(outside.path(), "x.pkr.hcl", "");
     symlink(outside.path(), folder.path().join("packer/away")).unwrap();
     symlink("node.yaml", folder.path().join("builders/again.yaml")).unwrap();
-    assert_eq!(
-        said(folder.path()),
-        [
-            "builders/again.yaml: is a link: not read",
-            "builders/node.yaml:8: spec.builder.dir: \"packer/away\" is a link that leads out of the repository",
-            "packer/away: is a link that leads out of the folder: refused",
-        ]
+    let said = said(folder.path());
+    assert_eq!(said.len(), 1, "what is read itself is not hidden by a link: {said:?}");
+    assert!(
+        said[0].starts_with("builders/node.yaml:8: spec.builder.dir: packer/away is a link to"),
+        "{said:?}"
     );
 }
 
@@ -125,11 +133,11 @@ fn people_get_lines_and_machines_get_json() {
     let folder = repository(&GOOD.replace("region", "regoin"));
     put(folder.path(), "other.yaml", "kind: ConfigMap\n");
     put(folder.path(), ".git/config.yaml", "apiVersion: ami.opsy.dev/v1alpha1\n");
-    let set = super::folder(folder.path(), None).unwrap();
+    let set = folder_set(folder.path(), None);
     assert_eq!(
-        as_text(&set, Path::new("policy")),
+        as_text(&set, Path::new("policy"), false),
         "policy/builders/node.yaml:6: spec.regoin: unknown field; did you mean `region`?\n\
-         0 good objects, 1 error, 0 notes\n"
+         0 good objects, 1 error, 0 notes, 1 YAML file of other tools (-v lists them)\n"
     );
     let json = as_json(&set);
     assert_eq!((&json["errors"], &json["notes"], &json["objects"]), (&json!(1), &json!(0), &json!([])));
@@ -139,13 +147,13 @@ fn people_get_lines_and_machines_get_json() {
 
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
-    assert!(super::folder(Path::new("/nonexistent"), None).is_err());
+    assert!(read(Path::new("/nonexistent"), None, io::empty()).is_err());
 }
 
 #[test]
 fn the_example_repository_is_good() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("example-repo");
-    let set = super::folder(&folder, Some(&folder)).unwrap();
+    let set = folder_set(&folder, Some(&folder));
     assert_eq!(set.problems, []);
     assert_eq!(set.documents.len(), 2);
 }
@@ -153,8 +161,78 @@ fn the_example_repository_is_good() {
 #[test]
 fn what_was_written_for_the_operator_is_accepted() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/operator");
-    let set = super::folder(&folder, None).unwrap();
+    let set = folder_set(&folder, None);
     let errors: Vec<_> = set.problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
     assert_eq!(errors, Vec::<&Problem>::new());
     assert_eq!(set.documents.len(), 6);
+}
+
+#[test]
+fn a_json_template_beside_its_scripts_is_good() {
+    let builder = "  region: us-east-1\n  builder:\n    dir: packer\n    commands: [{subCommand: build, workingDir: packer/web.json}]\n";
+    let folder = repository(&(GOOD[..GOOD.find("  region").unwrap()].to_owned() + builder));
+    put(folder.path(), "packer/web.json", "{\"builders\": []}");
+    assert_eq!(said(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_build_does_not_read_stops_nothing() {
+    let folder = repository(GOOD);
+    fs::create_dir_all(folder.path().join("docs")).unwrap();
+    symlink("/usr/share/doc", folder.path().join("docs/latest")).unwrap();
+    put(folder.path(), "plugins/x/.git", "gitdir: elsewhere");
+    put(folder.path(), "plugins/x/broken.yaml", "kind: PackerBuilder\n  a");
+    assert_eq!(said(folder.path()), Vec::<String>::new());
+    symlink("/etc/passwd", folder.path().join("packer/node/link")).unwrap();
+    let said = said(folder.path());
+    assert!(said.len() == 1 && said[0].contains("packer/node/link is a link to"), "{said:?}");
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named_although_the_file_is_here() {
+    let folder = repository(GOOD);
+    git2::Repository::init(folder.path()).unwrap();
+    put(folder.path(), ".gitattributes", "*.rpm filter=lfs\n");
+    put(folder.path(), "packer/node/agent.rpm", "the file itself");
+    let said = said(folder.path());
+    assert!(said.len() == 1 && said[0].contains("packer/node/agent.rpm is a Git LFS pointer"), "{said:?}");
+    put(folder.path(), ".opsyignore", "*.rpm\n[z\n");
+    let said = super::tests::said(folder.path());
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with(".opsyignore:2: \"[z\" is not a valid pattern"), "{said:?}");
+}
+
+#[test]
+fn one_file_and_standard_input_can_be_read() {
+    let folder = repository(GOOD);
+    put(folder.path(), "builders/bad.yaml", &GOOD.replace("region", "regoin"));
+    let good = folder.path().join("builders/node.yaml");
+    let set = read(&good, Some(folder.path()), io::empty()).unwrap();
+    assert_eq!((set.problems.as_slice(), set.documents.len()), (&[][..], 1));
+    let bad = folder.path().join("builders/bad.yaml");
+    let set = read(&bad, Some(folder.path()), io::empty()).unwrap();
+    let expected = format!("{}:6: spec.regoin: unknown field", bad.display());
+    assert!(as_text(&set, &bad, false).starts_with(&expected), "{}", as_text(&set, &bad, false));
+    let text = GOOD.replace("region", "regoin");
+    let set = read(Path::new("-"), Some(folder.path()), text.as_bytes()).unwrap();
+    assert!(as_text(&set, Path::new("-"), false).starts_with("stdin:6: spec.regoin"));
+    assert!(read(&folder.path().join("packer/node/node.pkr.hcl"), None, io::empty()).is_err());
+}
+
+#[test]
+fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
+    let folder = repository(GOOD);
+    put(folder.path(), "a.yaml", "kind: ConfigMap\n---\nkind: Secret\n");
+    put(folder.path(), "b.yaml", "packages: [vim]\n");
+    let set = folder_set(folder.path(), None);
+    let summary = "1 good object, 0 errors, 0 notes, 2 YAML files of other tools";
+    assert_eq!(as_text(&set, Path::new("."), false), format!("{summary} (-v lists them)\n"));
+    let all = as_text(&set, Path::new("."), true);
+    assert!(
+        all.contains("a.yaml:3: note: ")
+            && all.contains("b.yaml:1: note: ")
+            && all.ends_with(&format!("{summary}\n")),
+        "{all}"
+    );
+    assert_eq!(as_json(&set)["ignored"], 3);
 }

@@ -57,7 +57,8 @@ async fn files_come_with_their_content() {
     bed.remote().commit("main", &[("packer/node/node.pkr.hcl", Some("other")), ("shared/motd", Some("bye"))]);
     sync.once().await.expect("synced");
     let old = templates.files(&query("packer/node/node.pkr.hcl"), &resolved.commit).await.expect("files");
-    assert_eq!(old[0].content, b"source");
+    let template = old.iter().find(|file| file.path == "packer/node/node.pkr.hcl").expect("the template");
+    assert_eq!((template.content.as_slice(), old.len()), (&b"source"[..], 3), "its folder comes with it");
     assert_ne!(templates.resolve(&query("packer/node")).await.expect("resolved").tag, resolved.tag);
 }
 
@@ -80,7 +81,8 @@ async fn files_beyond_all_measure_are_refused() {
     let big = "x".repeat(17 * 1024 * 1024);
     let files: Vec<(String, String)> =
         (0..4).map(|n| (format!("packer/big/{n}.bin"), format!("{n}{big}"))).collect();
-    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    let mut files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    files.push(("packer/big/big.pkr.hcl", Some("source")));
     bed.remote().commit("main", &files);
     let (_sync, outputs) = synced(&bed).await;
     let resolved = outputs.templates.resolve(&query("packer/big")).await.expect("resolved");
@@ -99,4 +101,55 @@ async fn the_agents_own_repository() {
     assert_eq!(outputs.templates.own(), (bed.url(), "main".to_owned()));
     assert!(outputs.templates.is_own(bed.url().trim_end_matches(".git")));
     assert!(!outputs.templates.is_own("https://github.com/org/repo"));
+}
+
+#[tokio::test]
+async fn what_a_commit_cannot_give_is_named_where_a_build_needs_it() {
+    let bed = Bed::start();
+    let remote = bed.remote();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n";
+    remote.commit(
+        "main",
+        &[
+            (".opsyignore", Some("*.md\n")),
+            ("README.md", Some("teh")),
+            ("packer/lfs/agent.rpm", Some(pointer)),
+            ("packer/lfs/x.pkr.hcl", Some("source")),
+            ("packer/node/node.pkr.hcl", Some("source")),
+            ("packer/odd/x.pkr.hcl", Some("source")),
+        ],
+    );
+    remote.submodule("main", "plugins/x");
+    remote.link("main", "docs/latest", "/usr/share/doc");
+    let blob = remote.repo().blob(b"odd").expect("a blob");
+    for path in [b"packer/odd/a\xff", b"packer/odd/a\xfe"] {
+        remote.put("main", path, blob, 0o100_644);
+    }
+    let (mut sync, outputs) = synced(&bed).await;
+    let templates = outputs.templates;
+    let commit = sync.once().await.expect("synced").commit.clone();
+    for (template, named) in [
+        ("packer/lfs", "packer/lfs/agent.rpm is a Git LFS pointer"),
+        ("packer/odd", "the name of packer/odd/a\\xfe is not UTF-8"),
+        ("packer/lfs/", "packer/lfs/agent.rpm is a Git LFS pointer"),
+    ] {
+        let error = templates.resolve(&query(template)).await.expect_err(template);
+        assert_eq!(error.class, Class::Invalid, "{template}: a person must act");
+        assert!(error.message.contains(named), "{template}: {error}");
+        let files = templates.files(&query(template), &commit).await;
+        assert_eq!(files.expect_err("nothing is started").message, error.message);
+    }
+    let whole = TemplateQuery { whole: true, ..query("packer/node") };
+    let resolved = templates.resolve(&whole).await.expect("what other builds read stops none");
+    let files = templates.files(&whole, &resolved.commit).await.expect("files");
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [".opsyignore", "packer/lfs/x.pkr.hcl", "packer/node/node.pkr.hcl", "packer/odd/x.pkr.hcl"]
+    );
+
+    remote.commit("main", &[("README.md", Some("the"))]);
+    assert_eq!(sync.once().await.expect("synced").commit, commit, "an ignored file is no input of anything");
+    remote.commit("main", &[(".opsyignore", Some("docs/\n"))]);
+    assert_ne!(sync.once().await.expect("synced").commit, commit);
 }

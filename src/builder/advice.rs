@@ -1,0 +1,237 @@
+//! What `opsy validate` says of a builder beside its manifest: whether its template is there, whether the build
+//! gets the files it names, and what its arguments and filters do that people do not expect. Pure.
+
+use std::collections::BTreeSet;
+
+use super::place;
+use super::spec::{self, Problem, Spec};
+use crate::api::builder::{BuilderRun, PackerBuilder};
+use crate::git::Listing;
+use crate::git::templates::TemplateQuery;
+use crate::git::templates::choice::{Choice, Own, Part, Trouble, choose};
+use crate::git::tree::{is_within, join, plain};
+
+mod sources;
+mod text;
+
+/// Notes about files for one builder; behind that many, more say nothing new.
+const MOST_FILES: usize = 10;
+/// What a name pattern says of the architecture.
+const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "arm64", "aarch64"];
+
+/// A repository, as far as it is looked at: the commit a work tree would be.
+pub struct Repository<'a> {
+    pub listing: &'a Listing,
+    pub own: &'a Own,
+    /// The text of a file, by its id in the listing.
+    pub text: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A builder whose template is in the repository itself.
+struct Case<'a> {
+    run: BuilderRun,
+    spec: Spec,
+    repository: &'a Repository<'a>,
+}
+
+impl<'a> Case<'a> {
+    /// A template of another repository cannot be looked at from here.
+    fn of(object: &PackerBuilder, repository: &'a Repository<'a>) -> Option<Self> {
+        let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_none())?;
+        Some(Self { run: object.spec.builder.clone().unwrap_or_default(), spec, repository })
+    }
+
+    fn query(&self) -> &TemplateQuery {
+        &self.spec.template
+    }
+
+    fn chosen(&self) -> Result<Choice, Vec<Trouble>> {
+        choose(self.repository.listing, self.query(), self.repository.own)
+    }
+}
+
+/// Why the build could not have its files: field and words.
+pub fn problems(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem> {
+    let Some(case) = Case::of(object, repository) else { return Vec::new() };
+    let troubles = case.chosen().err().unwrap_or_default();
+    troubles.into_iter().map(|trouble| (field(&case, &trouble), trouble.why)).collect()
+}
+
+/// The field that names what is wrong.
+fn field(case: &Case<'_>, trouble: &Trouble) -> String {
+    let same = |text: &Option<String>| {
+        let written = text.as_deref().filter(|text| !text.is_empty());
+        written.and_then(plain) == plain(&trouble.name) && written.is_some()
+    };
+    let commands = || case.run.commands.iter().flatten().enumerate();
+    let at = |index: usize, field: &str| format!("spec.builder.commands[{index}].{field}");
+    let builder = || "spec.builder".to_owned();
+    match trouble.part {
+        Part::Template => match commands().find(|(_, command)| same(&command.working_dir)) {
+            Some((index, _)) => at(index, "workingDir"),
+            None if same(&case.run.dir) => "spec.builder.dir".to_owned(),
+            None => builder(),
+        },
+        Part::Dir => "spec.builder.dir".to_owned(),
+        Part::VarFile => match commands().find(|(_, command)| same(&command.variables_file)) {
+            Some((index, _)) => at(index, "variablesFile"),
+            None => in_arguments(case, &trouble.name).unwrap_or_else(builder),
+        },
+        Part::Input => {
+            let globs = case.run.inputs.iter().flatten();
+            let mut named = globs.enumerate().filter(|(_, glob)| plain(glob) == plain(&trouble.name));
+            named.next().map_or_else(builder, |(index, _)| format!("spec.builder.inputs[{index}]"))
+        }
+    }
+}
+
+/// The argument that names a variables file.
+fn in_arguments(case: &Case<'_>, file: &str) -> Option<String> {
+    let dirs: Vec<String> = case.spec.commands.iter().map(|c| c.dir.clone().unwrap_or_default()).collect();
+    for (index, command) in case.run.commands.iter().flatten().enumerate() {
+        for (arg, written) in place::var_files(command.args.as_deref().unwrap_or_default()) {
+            if dirs.iter().any(|dir| place::from_root(dir, written) == Ok(Some(file.to_owned()))) {
+                return Some(format!("spec.builder.commands[{index}].args[{arg}]"));
+            }
+        }
+    }
+    None
+}
+
+/// What is to be known of a builder that is valid: field and words.
+pub fn notes(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem> {
+    let mut notes = forces(object);
+    notes.extend(architectures(object));
+    let Some(case) = Case::of(object, repository) else { return notes };
+    let Ok(choice) = case.chosen() else { return notes };
+    notes.extend(at_root(&case));
+    let texts = texts(&case, &choice);
+    notes.extend(files(&case, &choice, &texts));
+    notes.extend(sources::notes(&case.spec, &texts));
+    notes
+}
+
+/// Every commit starts a build.
+fn at_root(case: &Case<'_>) -> Option<Problem> {
+    let query = case.query();
+    let is_folder = query.templates().any(|template| plain(template).as_deref() == Some(""));
+    let words = "the template is at the repository's root, so that a change in any file starts a build: name the \
+                 files it reads in spec.builder.inputs, or all others in .opsyignore";
+    (is_folder && query.inputs.is_empty()).then(|| ("spec.builder".to_owned(), words.to_owned()))
+}
+
+/// Packer's `-force` removes the active image before there is another.
+fn forces(object: &PackerBuilder) -> Vec<Problem> {
+    let commands = object.spec.builder.iter().flat_map(|run| run.commands.iter().flatten());
+    let mut found = Vec::new();
+    for (index, command) in commands.enumerate() {
+        let args = command.args.iter().flatten().enumerate();
+        for (arg, _) in args.filter(|(_, arg)| matches!(arg.trim_start_matches('-'), "force" | "force=true"))
+        {
+            found.push((format!("spec.builder.commands[{index}].args[{arg}]"), sources::FORCE.to_owned()));
+        }
+    }
+    found
+}
+
+/// Filters that may find base images of several architectures, in turn.
+fn architectures(object: &PackerBuilder) -> Option<Problem> {
+    let filters = object.spec.ami_filters.as_deref().filter(|filters| !filters.is_empty())?;
+    let values = |name: &str| -> Vec<&str> {
+        let named = filters.iter().filter(|filter| filter.name.as_deref() == Some(name));
+        named.flat_map(|filter| filter.values.iter().flatten()).map(String::as_str).collect()
+    };
+    let (of_images, names, ids) = (values("architecture"), values("name"), values("image-id"));
+    let says = |name: &&str| ARCHITECTURES.iter().any(|architecture| name.contains(architecture));
+    let is_one =
+        of_images.len() == 1 || !ids.is_empty() || (!names.is_empty() && names.iter().all(|name| says(name)));
+    let words = "may find base images of several architectures, and the newest wins, whatever it is: add the filter \
+                 {name: architecture, values: [x86_64]} (or arm64)";
+    (!is_one || of_images.len() > 1).then(|| ("spec.amiFilters".to_owned(), words.to_owned()))
+}
+
+/// The template's own files, by their path.
+fn texts(case: &Case<'_>, choice: &Choice) -> Vec<(String, String)> {
+    let folders: Vec<String> = case.query().templates().filter_map(plain).collect();
+    let is_template = |path: &str| {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let packers = path.ends_with(".pkr.hcl") || path.ends_with(".pkr.json");
+        folders.iter().any(|named| named == path || (packers && named == folder))
+    };
+    let files = choice.inputs.iter().filter(|(path, _)| is_template(path));
+    files.filter_map(|(path, file)| Some((path.clone(), (case.repository.text)(&file.id)?))).collect()
+}
+
+/// Files of the repository that the template names, and that the build does not get or does not count.
+fn files(case: &Case<'_>, choice: &Choice, texts: &[(String, String)]) -> Vec<Problem> {
+    let dir = case.spec.commands.last().and_then(|build| build.dir.clone()).unwrap_or_default();
+    let mut said = BTreeSet::new();
+    for (template, text) in texts {
+        let own = template.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for literal in text::paths(text) {
+            let view = View { case, choice, template, own, dir: &dir };
+            said.extend(view.words(&literal));
+        }
+    }
+    said.into_iter().take(MOST_FILES).map(|words| ("spec.builder".to_owned(), words)).collect()
+}
+
+/// A path in a template, and where Packer looks for it.
+struct View<'a> {
+    case: &'a Case<'a>,
+    choice: &'a Choice,
+    template: &'a str,
+    /// The folder of the template.
+    own: &'a str,
+    /// Where Packer runs.
+    dir: &'a str,
+}
+
+impl View<'_> {
+    fn words(&self, literal: &text::Literal) -> Option<String> {
+        let base = if literal.from_template { self.own } else { self.dir };
+        let (template, written) = (self.template, &literal.path);
+        let place = plain(&join(base, written)).filter(|place| !place.is_empty());
+        if let Some(place) = place.filter(|place| self.exists(place)) {
+            if !holds(&self.choice.inputs, &place) && !holds(&self.choice.beside, &place) {
+                return Some(format!(
+                    "{template} names {written:?}, and the build does not get {place}: add it to spec.builder.inputs"
+                ));
+            }
+            let is_no_input = !holds(&self.choice.inputs, &place);
+            return is_no_input.then(|| {
+                format!("a change in {place}, which {template} names, starts no build: add it to spec.builder.inputs")
+            });
+        }
+        let elsewhere = if base == self.own { "" } else { self.own };
+        let place =
+            plain(&join(elsewhere, written)).filter(|place| !place.is_empty() && self.exists(place))?;
+        let (from, to) =
+            if base.is_empty() { ("the repository's root", "Template") } else { (base, "Repository") };
+        let more = if holds(&self.choice.inputs, &place) || holds(&self.choice.beside, &place) {
+            String::new()
+        } else {
+            format!(", and add {place} to spec.builder.inputs")
+        };
+        let root = if to == "Template" { " (or write ${path.root}/ before it)" } else { "" };
+        (!literal.from_template).then(|| {
+            format!(
+                "{template} names {written:?}, which Packer looks for in {from}, and it is at {place}: set \
+                 spec.builder.runFrom: {to}{root}{more}"
+            )
+        })
+    }
+
+    fn exists(&self, place: &str) -> bool {
+        let listing = self.case.repository.listing;
+        listing.get(place).is_some() || listing.has_folder(place)
+    }
+}
+
+/// Is a file, or something of a folder, among these?
+fn holds(files: &crate::git::templates::links::Files, place: &str) -> bool {
+    files.contains_key(place) || files.keys().any(|path| is_within(path, place))
+}
+
+#[cfg(test)]
+mod tests;

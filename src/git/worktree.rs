@@ -1,0 +1,235 @@
+//! A folder of this machine as the commit it would be, for checks without a commit: what Git ignores is left out,
+//! submodules and files that Git LFS keeps are what they are in a commit. Nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use git2::{AttrCheckFlags, AttrValue, FileMode, Repository};
+
+use super::ignore::{self, Ignore};
+use super::tree::{Entry, EntryKind, Listing, join, shown_name};
+use crate::api::files::{POINTER_LIMIT, is_pointer};
+
+/// Nested folders that are looked into: no repository is deeper, and a loop of mounts ends.
+const DEPTH_LIMIT: usize = 100;
+
+/// The files of a folder.
+#[derive(Debug)]
+pub struct WorkTree {
+    pub listing: Listing,
+    /// Where the content of each id is.
+    places: BTreeMap<String, PathBuf>,
+}
+
+impl WorkTree {
+    /// Lists a folder: the root of a work tree, or any other.
+    ///
+    /// # Errors
+    /// When a folder or an ignore file cannot be read.
+    pub fn list(root: &Path) -> io::Result<Self> {
+        let repo = Repository::open(root).ok().filter(|repo| !repo.is_bare());
+        let (tracked, submodules) = repo.as_ref().map(index).unwrap_or_default();
+        let mut walk = Walk {
+            repo: repo.as_ref(),
+            tracked,
+            submodules,
+            entries: BTreeMap::new(),
+            places: BTreeMap::new(),
+        };
+        walk.folder(root, "", "", 0)?;
+        let Walk { entries, places, .. } = walk;
+        let mut ignores = Vec::new();
+        for path in entries.keys().filter(|path| path.rsplit('/').next() == Some(ignore::FILE)) {
+            if let Some(place) = places.get(path) {
+                ignores.push((path.clone(), fs::read(place)?));
+            }
+        }
+        let ignore = Ignore::read(ignores.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
+        let listing: Listing = entries.into_iter().collect();
+        Ok(Self { listing: listing.without(&ignore), places })
+    }
+
+    /// The content of a file, by its id in the listing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, id: &str) -> io::Result<Vec<u8>> {
+        self.places.get(id).map_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound)), fs::read)
+    }
+}
+
+/// The paths that Git tracks, and the submodules among them.
+fn index(repo: &Repository) -> (BTreeSet<Vec<u8>>, BTreeSet<String>) {
+    let Ok(index) = repo.index() else { return Default::default() };
+    let is_submodule = |entry: &git2::IndexEntry| entry.mode == u32::from(FileMode::Commit);
+    let submodules = index.iter().filter(is_submodule).map(|entry| shown_name(&entry.path)).collect();
+    (index.iter().map(|entry| entry.path).collect(), submodules)
+}
+
+struct Walk<'a> {
+    repo: Option<&'a Repository>,
+    tracked: BTreeSet<Vec<u8>>,
+    submodules: BTreeSet<String>,
+    entries: BTreeMap<String, Entry>,
+    places: BTreeMap<String, PathBuf>,
+}
+
+impl Walk<'_> {
+    /// Lists a folder; `shown` is its path from the root, `real` the same in the system's bytes.
+    fn folder(
+        &mut self,
+        folder: &Path,
+        shown: &str,
+        real: impl AsRef<OsStr>,
+        depth: usize,
+    ) -> io::Result<()> {
+        let about = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+        if depth > DEPTH_LIMIT {
+            return Err(io::Error::other(format!("{shown} lies more than {DEPTH_LIMIT} folders deep")));
+        }
+        let mut children: Vec<_> = fs::read_dir(folder).map_err(about)?.collect::<io::Result<_>>()?;
+        children.sort_by_key(fs::DirEntry::file_name);
+        for child in children.into_iter().filter(|child| child.file_name() != ".git") {
+            let name = child.file_name();
+            let shown = join(shown, &shown_name(name.as_bytes()));
+            let real = Path::new(real.as_ref()).join(&name);
+            let kind = child.file_type()?;
+            let is_submodule =
+                kind.is_dir() && (self.submodules.contains(&shown) || child.path().join(".git").exists());
+            if is_submodule {
+                self.add(shown, EntryKind::Submodule, &child.path());
+            } else if self.is_ignored(&real, kind.is_dir()) {
+            } else if kind.is_dir() {
+                self.folder(&child.path(), &shown, &real, depth + 1)?;
+            } else if kind.is_symlink() {
+                let target = fs::read_link(child.path())?;
+                self.add(shown, EntryKind::Link(target.to_string_lossy().into_owned()), &child.path());
+            } else if kind.is_file() {
+                let kind = self.kind(&real, &child)?;
+                self.add(shown, kind, &child.path());
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: String, kind: EntryKind, place: &Path) {
+        self.places.insert(path.clone(), place.to_owned());
+        self.entries.insert(path.clone(), Entry { id: path, kind });
+    }
+
+    fn kind(&self, real: &Path, file: &fs::DirEntry) -> io::Result<EntryKind> {
+        if real.to_str().is_none() {
+            return Ok(EntryKind::Misnamed);
+        }
+        let metadata = file.metadata()?;
+        let is_small = usize::try_from(metadata.len()).is_ok_and(|size| size <= POINTER_LIMIT);
+        if self.is_in_lfs(real) || (is_small && is_pointer(&fs::read(file.path())?)) {
+            return Ok(EntryKind::Pointer);
+        }
+        Ok(EntryKind::File { executable: metadata.permissions().mode() & 0o111 != 0 })
+    }
+
+    /// Git would not commit it: it is ignored, and neither it nor anything in it is tracked.
+    fn is_ignored(&self, real: &Path, is_folder: bool) -> bool {
+        let Some(repo) = self.repo else { return false };
+        let mut bytes = real.as_os_str().as_bytes().to_vec();
+        if is_folder {
+            bytes.push(b'/');
+        }
+        let tracked = self.tracked.range(bytes.clone()..).next();
+        let is_tracked =
+            tracked.is_some_and(|first| if is_folder { first.starts_with(&bytes) } else { *first == bytes });
+        !is_tracked && repo.is_path_ignored(Path::new(OsStr::from_bytes(&bytes))).unwrap_or(false)
+    }
+
+    fn is_in_lfs(&self, real: &Path) -> bool {
+        let attribute = |repo: &Repository| {
+            let value = repo.get_attr(real, "filter", AttrCheckFlags::default()).ok().flatten();
+            AttrValue::from_string(value) == AttrValue::String("lfs")
+        };
+        self.repo.is_some_and(attribute)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn put(root: &Path, path: impl AsRef<Path>, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn kinds(root: &Path) -> Vec<(String, String)> {
+        let tree = WorkTree::list(root).expect("a list");
+        let kind = |entry: &Entry| match &entry.kind {
+            EntryKind::File { executable } => (if *executable { "x" } else { "-" }).to_owned(),
+            EntryKind::Link(target) => format!("-> {target}"),
+            other => format!("{other:?}"),
+        };
+        tree.listing.iter().map(|(path, entry)| (path.to_owned(), kind(entry))).collect()
+    }
+
+    #[test]
+    fn a_work_tree_is_listed_as_its_commit_would_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        let repo = Repository::init(root).expect("a repository");
+        put(root, ".gitignore", "target/\n*.log\n");
+        put(root, ".gitattributes", "*.rpm filter=lfs\n");
+        put(root, ".opsyignore", "docs/\n");
+        put(root, "a.log", "");
+        put(root, "tracked.log", "");
+        put(root, "b.rpm", "the file itself");
+        put(root, "c.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n");
+        put(root, "docs/d.md", "");
+        put(root, "target/e", "");
+        put(root, "plugins/x/.git", "gitdir: ../../.git/modules/x");
+        put(root, "plugins/x/f.yaml", "");
+        put(root, Path::new(OsStr::from_bytes(b"odd\xff")), "");
+        put(root, Path::new(OsStr::from_bytes(b"odd\xfe")), "");
+        put(root, "run.sh", "");
+        fs::set_permissions(root.join("run.sh"), fs::Permissions::from_mode(0o755)).expect("a mode");
+        symlink("run.sh", root.join("link")).expect("a link");
+        let mut index = repo.index().expect("an index");
+        index.add_path(Path::new("tracked.log")).expect("tracked");
+        index.write().expect("written");
+        let kinds = kinds(root);
+        let shown: Vec<String> = kinds.iter().map(|(path, kind)| format!("{path} {kind}")).collect();
+        assert_eq!(
+            shown,
+            [
+                ".gitattributes -",
+                ".gitignore -",
+                ".opsyignore -",
+                "b.rpm Pointer",
+                "c.bin Pointer",
+                "link -> run.sh",
+                "odd\\xfe Misnamed",
+                "odd\\xff Misnamed",
+                "plugins/x Submodule",
+                "run.sh x",
+                "tracked.log -",
+            ]
+        );
+        let tree = WorkTree::list(root).expect("a list");
+        assert_eq!(tree.read("b.rpm").expect("content"), b"the file itself");
+        assert!(tree.listing.is_ignored("docs/d.md"));
+    }
+
+    #[test]
+    fn a_folder_without_git_is_listed_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        put(folder.path(), "a/b.yaml", "");
+        put(folder.path(), ".git/config", "not a repository");
+        assert_eq!(kinds(folder.path()), [("a/b.yaml".to_owned(), "-".to_owned())]);
+        assert!(WorkTree::list(&folder.path().join("none")).is_err());
+    }
+}
