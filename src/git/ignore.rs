@@ -38,6 +38,13 @@ impl Ignore {
         let mut ignore = Self::default();
         for (path, content) in files {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            if content.contains(&0) {
+                // Windows PowerShell writes so.
+                let why = "is UTF-16 or has zero bytes, and is not read: save it as UTF-8";
+                ignore.broken.push((path.to_owned(), 1, why.to_owned()));
+                continue;
+            }
+            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
             for (number, line) in String::from_utf8_lossy(content).lines().enumerate() {
                 match rule(folder, line) {
                     Ok(rule) => ignore.rules.extend(rule),
@@ -177,5 +184,9 @@ mod tests {
         assert_eq!(ignore.broken.len(), 1);
         assert_eq!((ignore.broken[0].0.as_str(), ignore.broken[0].1), (FILE, 2));
         assert!(ignore.ignores("a"));
+        let utf16: Vec<u8> = "a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let ignore = Ignore::read([(FILE, utf16.as_slice())]);
+        assert!(ignore.broken[0].2.contains("save it as UTF-8") && !ignore.ignores("a"));
+        assert_eq!(ignored("\u{feff}a", &["a"]), [true], "a mark of UTF-8 is none of its text");
     }
 }

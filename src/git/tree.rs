@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 
-use super::ignore::Ignore;
+use super::ignore::{self, Ignore};
 use crate::api::ids::digest;
 
 /// Folders within folders: more than any repository has, less than the stack holds.
@@ -60,6 +60,13 @@ impl Listing {
     /// The list without what these patterns ignore.
     pub fn without(mut self, ignore: &Ignore) -> Self {
         self.broken_ignores.clone_from(&ignore.broken);
+        let is_other = |path: &str, entry: &Entry| {
+            path.rsplit('/').next() == Some(ignore::FILE) && !matches!(entry.kind, EntryKind::File { .. })
+        };
+        for (path, _) in self.files.iter().filter(|(path, entry)| is_other(path, entry)) {
+            let why = "is a link or not in the repository itself, and is not read: commit the file itself";
+            self.broken_ignores.push((path.clone(), 1, why.to_owned()));
+        }
         if !ignore.is_empty() {
             let ignored = std::mem::take(&mut self.files).into_iter();
             let (ignored, files) = ignored.partition(|(path, _)| ignore.ignores(path));

@@ -87,10 +87,7 @@ fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked
     let unfit = |to: &str| {
         Form::Unfit(format!("is a link to {to}, and links are not followed: commit the file itself"))
     };
-    let real = match follow(listing, link) {
-        Ok(real) => real,
-        Err(_) => String::new(),
-    };
+    let real = follow(listing, link).unwrap_or_default();
     if let Some(entry) = listing.get(&real).filter(|entry| matches!(entry.kind, EntryKind::File { .. })) {
         let is_read_itself = is_within_path(&real, path) && is_read(below(&real, path));
         let is_hidden = is_read(name) && !is_read_itself;

@@ -82,7 +82,7 @@ pub fn choose(listing: &Listing, query: &TemplateQuery, own: &Own) -> Result<Cho
         check(Part::Dir, dir, add_named(&mut inputs, "folder", dir));
     }
     for file in &query.var_files {
-        check(Part::VarFile, file, add_named(&mut inputs, "variables file", file));
+        check(Part::VarFile, file, add_var_file(&mut inputs, file));
     }
     for glob in &query.inputs {
         check(Part::Input, glob, add_glob(&mut inputs, glob, &left_out));
@@ -148,6 +148,12 @@ fn add_template(picker: &mut Picker<'_>, template: &str, is_narrowed: bool) -> R
 fn add_named(picker: &mut Picker<'_>, what: &str, name: &str) -> Result<(), String> {
     let place = place(what, name)?;
     if picker.pick(&place)? { Ok(()) } else { Err(absent(picker, what, name, &place)) }
+}
+
+fn add_var_file(picker: &mut Picker<'_>, file: &str) -> Result<(), String> {
+    add_named(picker, "variables file", file)?;
+    let is_file = picker.files.contains_key(&place("variables file", file)?);
+    if is_file { Ok(()) } else { Err(format!("variables file {file:?} is a folder")) }
 }
 
 fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool) -> Result<(), String> {

@@ -92,6 +92,8 @@ fn what_is_missing_is_named() {
     let mut wide = query("packer/node");
     wide.var_files = vec!["vars/dev.hcl".to_owned()];
     assert!(missing(&wide).contains("variables file \"vars/dev.hcl\""));
+    wide.var_files = vec!["vars".to_owned()];
+    assert!(missing(&wide).contains("variables file \"vars\" is a folder"));
     wide.var_files.clear();
     wide.inputs = vec!["script/*.sh".to_owned()];
     assert!(missing(&wide).contains("input \"script/*.sh\" matches nothing"));
