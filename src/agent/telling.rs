@@ -50,16 +50,24 @@ pub struct Telling {
 /// Who made which commit: read from the clone once.
 pub struct Commits {
     git: Handle,
+    synced: watch::Receiver<Option<Arc<Synced>>>,
     known: Mutex<BTreeMap<String, Change>>,
 }
 
 impl Commits {
-    fn new(git: Handle) -> Self {
-        Self { git, known: Mutex::default() }
+    fn new(git: Handle, synced: watch::Receiver<Option<Arc<Synced>>>) -> Self {
+        Self { git, synced, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Change>> {
         self.known.lock().expect("no code panics while it holds the commits")
+    }
+
+    /// Where Opsy's own commits write, and people do not.
+    fn status_folder(&self) -> String {
+        let synced = self.synced.borrow();
+        let path = synced.as_ref().map_or("", |synced| synced.set.settings.status_path());
+        self.git.status_folder(path)
     }
 
     /// Looks a commit up. Of one that the clone does not have words say the id alone.
@@ -68,9 +76,10 @@ impl Commits {
             return;
         }
         let Ok(commit) = CommitId::parse(id) else { return };
-        let Ok(described) = self.git.describe(&commit).await else { return };
-        let url = announce::commit_url(self.git.options().address.as_str(), id);
-        let change = Change { author: described.author, subject: described.subject, url };
+        let Ok(described) = self.git.describe(&commit, &self.status_folder()).await else { return };
+        let url = announce::commit_url(self.git.options().address.as_str(), described.id.as_str());
+        let (id_of, author) = (described.id.to_string(), described.author);
+        let change = Change { id: id_of, author, subject: described.subject, url };
         let mut known = self.known();
         if known.len() >= COMMITS {
             known.clear();
@@ -148,7 +157,7 @@ pub fn start(
     });
     let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
     let repository = Subject::Repository(git.options().address.short_name());
-    let commits = Commits::new(git);
+    let commits = Commits::new(git, synced.clone());
     let telling = Arc::new(Telling { notifier, objects, commits, synced, repository, bell });
     tokio::spawn(forget_gone(Arc::downgrade(&telling), engine.objects.board.members()));
     Ok(telling)

@@ -20,6 +20,8 @@ pub struct Around<'a> {
 /// Who changed what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
+    /// The commit that did: of a commit of Opsy's own, the last one of a person.
+    pub id: String,
     pub author: String,
     pub subject: String,
     /// Where it can be looked at.
@@ -39,10 +41,10 @@ const SHORT: usize = 10;
 impl Around<'_> {
     /// A commit as a fact: id, author, subject.
     pub fn commit_words(&self, id: &str) -> String {
-        let short: String = id.chars().take(SHORT).collect();
+        let short = |id: &str| -> String { id.chars().take(SHORT).collect() };
         match (self.change)(id) {
-            Some(change) => format!("{short} by {}: {}", change.author, change.subject),
-            None => short,
+            Some(change) => format!("{} by {}: {}", short(&change.id), change.author, change.subject),
+            None => short(id),
         }
     }
 

@@ -20,7 +20,12 @@ fn name(kind: Kind, name: &str) -> ObjectKey {
 fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
     let change = |commit: &str| {
         let url = commit_url("https://github.com/acme/images", commit);
-        Some(Change { author: "Ada".to_owned(), subject: "harden sshd".to_owned(), url })
+        Some(Change {
+            id: commit.to_owned(),
+            author: "Ada".to_owned(),
+            subject: "harden sshd".to_owned(),
+            url,
+        })
     };
     let origin =
         |_: &str| Some(Origin { builder: "eks-node".to_owned(), commit: Some("4f2d1c0a9b8c7d".to_owned()) });

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use git2::{Cred, ErrorClass, ErrorCode};
 
-use super::GitError;
+use super::{GitError, origin};
 
 /// User name sent with a token where none is set: GitHub asks for it, GitLab and Gitea take any.
 const TOKEN_USER: &str = "x-access-token";
@@ -53,12 +53,29 @@ impl Address {
 
     fn http(text: &str, rest: &str, secure: bool) -> Result<Self, GitError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if authority.contains('@') || text.contains(['?', '#']) {
+        if let Some((_, host)) = authority.rsplit_once('@') {
+            // What stands before the @ may be a token: it is not repeated.
+            let scheme = if secure { "https" } else { "http" };
+            let path = path.split(['?', '#']).next().unwrap_or(path);
+            return Err(GitError::Address(format!(
+                "credentials do not belong into the repository address, and a user name is not needed there: \
+                 set the token, or user name and password, by their own options, and write \
+                 {scheme}://{host}/{}",
+                path.replace(char::is_whitespace, "%20")
+            )));
+        }
+        if text.contains(['?', '#']) {
             return Err(GitError::Address(
                 "credentials do not belong into the repository address: set the token, or user name and \
-                 password, by their own options, and leave user, '?' and '#' out of the address"
+                 password, by their own options, and leave '?' and '#' out of the address"
                     .to_owned(),
             ));
+        }
+        if text.contains(char::is_whitespace) {
+            let url = text.trim().replace(char::is_whitespace, "%20");
+            return Err(GitError::Address(format!(
+                "{text:?} has a blank, which no address has: write {url}"
+            )));
         }
         let host = host_of(authority).to_ascii_lowercase();
         if host.is_empty() || path.trim_matches('/').is_empty() {
@@ -253,6 +270,8 @@ struct Login {
 #[derive(Clone)]
 pub(super) struct Answers {
     login: Rc<Option<Login>>,
+    /// What they were given for.
+    address: Rc<str>,
     asked: Rc<Cell<u32>>,
 }
 
@@ -265,11 +284,16 @@ impl Answers {
             )));
         }
         let login = credentials.map(Credentials::read).transpose()?;
-        Ok(Self { login: Rc::new(login), asked: Rc::new(Cell::new(0)) })
+        Ok(Self { login: Rc::new(login), address: address.as_str().into(), asked: Rc::default() })
     }
 
-    /// libgit2 asks again when an answer was refused: one answer is all there is.
-    pub fn answer(&self) -> Result<Cred, git2::Error> {
+    /// libgit2 asks again when an answer was refused: one answer is all there is. It asks with the address it
+    /// was redirected to.
+    pub fn answer(&self, url: &str) -> Result<Cred, git2::Error> {
+        if !origin::is_same(&self.address, url) {
+            let why = format!("cannot redirect credentials to {}", origin::shown(url));
+            return Err(git2::Error::new(ErrorCode::GenericError, ErrorClass::Net, why));
+        }
         let asked = self.asked.replace(self.asked.get() + 1);
         let refuse = |why: &str| git2::Error::new(ErrorCode::Auth, ErrorClass::Http, why);
         match (&*self.login, asked) {
@@ -296,6 +320,32 @@ mod tests {
         {
             let error = Address::parse(text).expect_err("refused").to_string();
             assert!(error.contains("do not belong") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_as_azure_devops_hands_them_out_are_answered_with_what_to_write() {
+        let right = "https://dev.azure.com/acme/My%20Project/_git/images";
+        for text in [
+            "https://acme@dev.azure.com/acme/My%20Project/_git/images",
+            "https://acme@dev.azure.com/acme/My Project/_git/images",
+            "https://dev.azure.com/acme/My Project/_git/images",
+        ] {
+            let error = Address::parse(text).expect_err("refused").to_string();
+            assert!(error.ends_with(&format!("write {right}")), "{error}");
+        }
+        Address::parse(right).expect("as it is to be written");
+    }
+
+    #[test]
+    fn credentials_go_where_they_were_given_for() {
+        let credentials = Credentials::token(Secret::Value("t".to_owned()));
+        let address = Address::parse("https://h/r").expect("an address");
+        let answers = || Answers::new(&address, Some(&credentials)).expect("answers");
+        assert!(answers().answer("https://h:443/r").is_ok());
+        for elsewhere in ["https://h:8443/r", "http://h/r", "https://other/r"] {
+            let refused = answers().answer(elsewhere).err().expect("refused");
+            assert!(matches!(GitError::remote("https://h/r", &refused), GitError::Moved { .. }));
         }
     }
 

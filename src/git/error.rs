@@ -19,7 +19,7 @@ pub enum GitError {
     Rejected { url: String, why: String },
     #[error("{url} is not a Git repository, or the credentials may not see it ({why}): check the address")]
     NoRepository { url: String, why: String },
-    #[error("{url} redirects to another host ({why}): give the address it redirects to")]
+    #[error("{url} redirects to another server ({why}): give the address it redirects to")]
     Moved { url: String, why: String },
     #[error("{url} shows a certificate that is not trusted ({why}): add its authority to SSL_CERT_FILE")]
     Certificate { url: String, why: String },
@@ -27,6 +27,11 @@ pub enum GitError {
     Unreachable { url: String, why: String },
     #[error("{url} has no commit yet: push a first one")]
     Empty { url: String },
+    #[error(
+        "{url} is at commit {commit} with a detached HEAD, and has {has}: make a branch of it \
+         (git switch -c NAME), or name another with --branch"
+    )]
+    Detached { url: String, commit: CommitId, has: String },
     #[error("{url} has no branch {branch:?}, only {has}: name one of them")]
     NoBranch { url: String, branch: String, has: String },
     #[error("{url} names no default branch and has several ({has}): name one of them")]
@@ -64,6 +69,7 @@ impl GitError {
             Self::Contended { .. } => Class::Conflict,
             Self::NoRepository { .. }
             | Self::Empty { .. }
+            | Self::Detached { .. }
             | Self::NoBranch { .. }
             | Self::NoCommit(_)
             | Self::NoPath { .. } => Class::NotFound,

@@ -132,10 +132,11 @@ impl Handle {
         self.read_with(move |reader| reader.list(&commit)).await
     }
 
-    /// Who made a commit, and the first line of what they say of it.
-    pub async fn describe(&self, commit: &CommitId) -> Result<Described, GitError> {
-        let commit = commit.clone();
-        self.read_with(move |reader| reader.describe(&commit)).await
+    /// Who made the last change that a commit has, and the first line of what they say of it. Commits that
+    /// changed nothing but `without`, a folder, are passed over.
+    pub async fn describe(&self, commit: &CommitId, without: &str) -> Result<Described, GitError> {
+        let (commit, without) = (commit.clone(), without.to_owned());
+        self.read_with(move |reader| reader.describe(&commit, &without)).await
     }
 
     /// Sizes of blobs by their ids.

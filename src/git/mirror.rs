@@ -38,6 +38,8 @@ pub struct Tip {
 struct Heads {
     branches: Vec<(String, Oid)>,
     default: Option<String>,
+    /// `HEAD`, where it is at a commit and at no branch.
+    detached: Option<Oid>,
 }
 
 /// The bare clone.
@@ -195,7 +197,7 @@ pub(super) fn commit_id(id: Oid) -> CommitId {
 pub(super) fn callbacks(answers: &Answers) -> RemoteCallbacks<'static> {
     let answers = answers.clone();
     let mut callbacks = RemoteCallbacks::new();
-    callbacks.credentials(move |_, _, _| answers.answer());
+    callbacks.credentials(move |url, _, _| answers.answer(url));
     callbacks
 }
 
@@ -231,12 +233,11 @@ fn set_timeouts() {
 
 fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
     let branch = |name: &str| name.strip_prefix("refs/heads/").map(str::to_owned);
+    let head = list.iter().find(|head| head.name() == "HEAD");
     Heads {
         branches: list.iter().filter_map(|head| Some((branch(head.name())?, head.oid()))).collect(),
-        default: list
-            .iter()
-            .find(|head| head.name() == "HEAD")
-            .and_then(|head| branch(head.symref_target()?)),
+        default: head.and_then(|head| branch(head.symref_target()?)),
+        detached: head.filter(|head| head.symref_target().is_none()).map(git2::RemoteHead::oid),
     }
 }
 
@@ -244,9 +245,19 @@ fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
 fn choose(url: &str, heads: &Heads, wanted: Option<&str>) -> Result<String, GitError> {
     let url = url.to_owned();
     match (heads.branches.as_slice(), wanted, &heads.default) {
-        ([], ..) => Err(GitError::Empty { url }),
+        ([], ..) => Err(match heads.detached {
+            Some(commit) => {
+                GitError::Detached { url, commit: commit_id(commit), has: "no branch".to_owned() }
+            }
+            None => GitError::Empty { url },
+        }),
         (_, Some(wanted), _) => Ok(wanted.to_owned()),
         (_, None, Some(default)) => Ok(default.clone()),
+        // A check-out of a pull request: what is checked out is not what the branch has.
+        ([(only, tip)], None, None) if heads.detached.is_some_and(|commit| commit != *tip) => {
+            let commit = commit_id(heads.detached.expect("it is there, as the line above says"));
+            Err(GitError::Detached { url, commit, has: format!("branch {only} at another commit") })
+        }
         ([(only, _)], None, None) => Ok(only.clone()),
         (_, None, None) => Err(GitError::NoDefaultBranch { url, has: names(heads) }),
     }
@@ -349,7 +360,21 @@ mod tests {
         Heads {
             branches: names.iter().map(|name| ((*name).to_owned(), Oid::ZERO_SHA1)).collect(),
             default: default.map(str::to_owned),
+            detached: None,
         }
+    }
+
+    #[test]
+    fn a_detached_head_says_what_to_do() {
+        let commit = Oid::from_str("1111111111111111111111111111111111111111").expect("an id");
+        let detached = |names| Heads { detached: Some(commit), ..heads_of(names, None) };
+        for heads in [detached(&[]), detached(&["main"])] {
+            let error = choose("/ci", &heads, None).expect_err("no branch").to_string();
+            assert!(error.contains("detached") && error.contains("--branch"), "{error}");
+        }
+        assert_eq!(choose("/ci", &detached(&["main"]), Some("main")), Ok("main".to_owned()));
+        let at_tip = Heads { detached: Some(Oid::ZERO_SHA1), ..heads_of(&["main"], None) };
+        assert_eq!(choose("/ci", &at_tip, None), Ok("main".to_owned()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod error;
 mod handle;
 pub mod ignore;
 mod mirror;
+mod origin;
 pub mod push;
 mod reader;
 pub mod templates;

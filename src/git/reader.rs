@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use git2::{ErrorClass, Oid, Repository};
+use git2::{Commit, ErrorClass, Oid, Repository};
 
 use super::ignore::{self, Ignore};
-use super::mirror::tracked;
+use super::mirror::{commit_id, tracked};
 use super::tree::{self, EntryKind, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};
 
 /// Blobs whose kind is remembered: far more than a repository's templates have.
 const POINTERS_KEPT: usize = 100_000;
+
+/// Commits of our own in a row that are passed over to find a person's: years of status in a quiet repository.
+const OWN_COMMITS: usize = 10_000;
 
 /// A file's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,7 @@ pub struct Blob {
 /// A commit, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
+    pub id: CommitId,
     pub author: String,
     /// The first line of its message.
     pub subject: String,
@@ -60,12 +64,22 @@ impl Reader {
         Ok(listing)
     }
 
-    /// Who made a commit, and what they say of it.
-    pub fn describe(&mut self, commit: &CommitId) -> Result<Described, GitError> {
-        let found = self.repo()?.find_commit(oid(commit.as_str())?);
-        let found = found.map_err(|_| GitError::NoCommit(commit.clone()))?;
+    /// Who made the last change that a commit has, and what they say of it. Commits that changed nothing but
+    /// `without` are passed over: they are our own.
+    pub fn describe(&mut self, commit: &CommitId, without: &str) -> Result<Described, GitError> {
+        let id = oid(commit.as_str())?;
+        let repo = self.repo()?;
+        let mut found = repo.find_commit(id).map_err(|_| GitError::NoCommit(commit.clone()))?;
+        for _ in 0..OWN_COMMITS {
+            let Ok(parent) = found.parent(0) else { break };
+            if !changes_only(repo, &found, &parent, without) {
+                break;
+            }
+            found = parent;
+        }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Described {
+            id: commit_id(found.id()),
             author: text(found.author().name_bytes()),
             subject: found.summary_bytes().map(text).unwrap_or_default(),
         })
@@ -131,6 +145,13 @@ impl Reader {
     pub fn folder(&self) -> PathBuf {
         self.options.folder.clone()
     }
+}
+
+/// Does a commit change nothing of its parent but this folder? What cannot be read may be a change.
+fn changes_only(repo: &Repository, commit: &Commit<'_>, parent: &Commit<'_>, folder: &str) -> bool {
+    let path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    let trees = commit.tree().and_then(|tree| Ok((tree, parent.tree()?)));
+    trees.is_ok_and(|(tree, before)| !path.is_empty() && tree::equal_without(repo, &tree, &before, &path))
 }
 
 fn list(repo: &Repository, folder: &Path, commit: &CommitId) -> Result<Listing, GitError> {

@@ -178,6 +178,28 @@ pub fn plain(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
+/// Do two trees differ in nothing but what lies at this path?
+pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>, path: &[&str]) -> bool {
+    let Some((name, below)) = path.split_first() else { return true };
+    let others = |tree: &Tree<'_>| -> Vec<(Vec<u8>, Oid, i32)> {
+        let entries = tree.iter().filter(|entry| entry.name_bytes() != name.as_bytes());
+        entries.map(|entry| (entry.name_bytes().to_vec(), entry.id(), entry.filemode())).collect()
+    };
+    let at = |tree: &Tree<'_>| tree.get_name(name).map(|entry| (entry.id(), entry.kind()));
+    let same_there = || match (at(one), at(other)) {
+        (one, other) if one == other => true,
+        _ if below.is_empty() => true,
+        (Some((one, Some(ObjectType::Tree))), Some((other, Some(ObjectType::Tree)))) => {
+            match (repo.find_tree(one), repo.find_tree(other)) {
+                (Ok(one), Ok(other)) => equal_without(repo, &one, &other, below),
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    others(one) == others(other) && same_there()
+}
+
 /// Flattens a tree.
 pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
     let mut entries = BTreeMap::new();

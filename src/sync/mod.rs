@@ -242,7 +242,16 @@ impl Sync {
         let (seen, from_clone, now) = (self.seen.clone(), self.from_clone, (self.now)());
         self.state.send_if_modified(|state| {
             if let Some((_, message)) = error.as_ref().filter(|_| state.error != error) {
-                warn!(error = message, "the repository cannot be synced: working by the last good commit");
+                match self.synced.borrow().is_some() {
+                    true => warn!(
+                        error = message,
+                        "the repository cannot be synced: working by the last good commit"
+                    ),
+                    false => warn!(
+                        error = message,
+                        "the repository cannot be synced: nothing is done until it can be"
+                    ),
+                }
             }
             let turned = state.error.is_some() != error.is_some();
             let since = if turned { now } else { state.since };

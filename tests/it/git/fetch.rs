@@ -213,3 +213,23 @@ async fn the_path_must_lie_inside() {
     let escape = Options { path: "../x".to_owned(), ..bed.options() };
     assert!(matches!(Handle::start(escape), Err(GitError::Path { .. })));
 }
+
+#[tokio::test]
+async fn a_commit_of_status_alone_is_described_by_the_persons_before_it() {
+    let bed = Bed::start();
+    let remote = bed.remote();
+    let person = remote.commit("main", &[("a.yaml", Some("1")), ("deep/status/x", Some("0"))]);
+    remote.commit("main", &[("deep/status/x", Some("1"))]);
+    let own = remote.commit("main", &[("deep/status/y", Some("1"))]);
+    let git = bed.handle();
+    let id = |commit: &str| opsy::api::CommitId::parse(commit).expect("an id");
+    git.fetch().await.expect("a tip");
+    let described = git.describe(&id(&own), "deep/status").await.expect("a commit");
+    assert_eq!(described.id, id(&person));
+    let both = remote.commit("main", &[("deep/status/y", Some("2")), ("deep/b", Some("1"))]);
+    git.fetch().await.expect("a tip");
+    let described = git.describe(&id(&both), "deep/status").await.expect("a commit");
+    assert_eq!(described.id, id(&both), "it changed more than status");
+    let described = git.describe(&id(&own), "").await.expect("a commit");
+    assert_eq!(described.id, id(&own), "no folder is nobody's");
+}

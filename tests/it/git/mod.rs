@@ -5,5 +5,6 @@ pub mod bed;
 mod fetch;
 mod publish;
 mod push;
+mod redirects;
 mod sync;
 mod templates;

@@ -69,7 +69,7 @@ fn work_goes_on_while_the_remote_is_away() {
         let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
         log.contains(words).then_some(())
     };
-    world.wait("the outage is logged", || says("working by the last good commit"));
+    world.wait("the outage is logged", || says("nothing is done until it can be"));
     server.away(None);
     let image = wait_for_node(&world);
     world.wait("its status in Git", || {
@@ -129,7 +129,7 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     };
     server.away(Some("refuse"));
     let agent = world.agent();
-    world.wait("the outage is logged", || says("working by the last good commit"));
+    world.wait("the outage is logged", || says("nothing is done until it can be"));
     let start = Instant::now();
     assert!(agent.stop().success());
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
@@ -137,7 +137,7 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     // A file where a folder should be: no object can be stored.
     fs::remove_file(world.agent_log()).expect("a log");
     let agent = world.agent();
-    world.wait("the outage is logged", || says("working by the last good commit"));
+    world.wait("the outage is logged", || says("nothing is done until it can be"));
     fs::create_dir_all(world.state().join("objects")).expect("a folder");
     fs::write(world.state().join("objects/PackerBuilder"), "").expect("a file");
     server.away(None);
@@ -160,7 +160,7 @@ fn a_commit_that_was_not_taken_over_is_tried_again_without_another() {
     };
     server.away(Some("refuse"));
     let agent = world.agent();
-    world.wait("the agent is there", || says("working by the last good commit", 1));
+    world.wait("the agent is there", || says("nothing is done until it can be", 1));
     // A file where a folder should be: no object can be stored.
     fs::create_dir_all(world.state().join("objects")).expect("a folder");
     let obstacle = world.state().join("objects/PackerBuilder");

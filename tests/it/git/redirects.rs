@@ -1,0 +1,82 @@
+//! A server that sends us elsewhere: credentials stay with the scheme, host and port they were given for.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use opsy::git::auth::Address;
+use opsy::git::{GitError, Handle, Options};
+
+use super::bed::token;
+
+/// Requests a server got: their first lines, and `authorization` headers.
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// A server on this machine that answers each request by `answer`, which hears whether it has credentials.
+fn server(answer: impl Fn(bool) -> String + Send + 'static) -> (String, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let seen = Seen::default();
+    let noted = seen.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = serve(stream, &answer, &noted);
+        }
+    });
+    (url, seen)
+}
+
+fn serve(mut stream: TcpStream, answer: &impl Fn(bool) -> String, seen: &Seen) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (mut authorized, mut line) = (false, String::new());
+    while reader.read_line(&mut line)? > 2 {
+        if line.starts_with("GET ") || line.to_ascii_lowercase().starts_with("authorization:") {
+            seen.lock().expect("no panic").push(line.trim().to_owned());
+        }
+        authorized |= line.to_ascii_lowercase().starts_with("authorization:");
+        line.clear();
+    }
+    stream.write_all(answer(authorized).as_bytes())
+}
+
+fn response(status: &str, header: &str) -> String {
+    format!("HTTP/1.1 {status}\r\n{header}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+fn unauthorized() -> String {
+    response("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"")
+}
+
+/// What a fetch from there came to.
+async fn fetch(url: &str) -> GitError {
+    let folder = tempfile::tempdir().expect("a folder");
+    let git = Handle::start(Options {
+        address: Address::parse(&format!("{url}/repo.git")).expect("an address"),
+        branch: None,
+        path: String::new(),
+        folder: folder.path().join("clone"),
+        credentials: Some(token("hunter2")),
+    });
+    git.expect("a handle").fetch().await.expect_err("nobody has a repository there")
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_to_another_port() {
+    for asks_first in [false, true] {
+        let (other, seen) = server(|_| unauthorized());
+        let to = format!("Location: {other}/repo.git/info/refs?service=git-upload-pack");
+        let (url, first) = server(move |authorized| match authorized || !asks_first {
+            true => response("302 Found", &to),
+            false => unauthorized(),
+        });
+        let error = fetch(&url).await;
+        assert!(matches!(error, GitError::Moved { .. }), "{asks_first}: {error}");
+        assert!(error.to_string().contains(&other), "it says where: {error}");
+        let seen = seen.lock().expect("no panic");
+        assert!(!seen.iter().any(|line| line.contains("uthorization")), "{asks_first}: {seen:?}");
+        assert_eq!(
+            first.lock().expect("no panic").iter().any(|line| line.contains("uthorization")),
+            asks_first
+        );
+    }
+}
