@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::api::{Kind, ObjectKey};
+use crate::api::{Kind, ObjectKey, steady};
 
 /// Names that are spelled out.
 const NAMED: usize = 12;
@@ -79,7 +79,7 @@ pub fn argument(object: &ObjectKey) -> String {
 /// Why something failed without what is its own: its name, ids and numbers. Those that fail for one cause
 /// have equal ones.
 pub fn cause(own_name: &str, reason: &str, words: &str) -> String {
-    let anonymous = words.replace(own_name, "*");
+    let anonymous = steady::cause(&without_name(words, own_name));
     let mut cause = format!("{reason}: ");
     for word in anonymous.split_whitespace() {
         let numbered = word.chars().any(|c| c.is_ascii_digit());
@@ -88,4 +88,44 @@ pub fn cause(own_name: &str, reason: &str, words: &str) -> String {
     }
     cause.truncate(cause.trim_end().len());
     cause
+}
+
+/// The words with the name masked where it stands by itself: a builder called `a` is not in every word.
+fn without_name(words: &str, name: &str) -> String {
+    if name.is_empty() {
+        return words.to_owned();
+    }
+    let mut out = String::with_capacity(words.len());
+    let mut end = 0;
+    for (start, _) in words.match_indices(name) {
+        let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let alone = !inside(words[..start].chars().next_back())
+            && !inside(words[start + name.len()..].chars().next());
+        if alone && start >= end {
+            out.push_str(&words[end..start]);
+            out.push('*');
+            end = start + name.len();
+        }
+    }
+    out.push_str(&words[end..]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cause_whatever_the_object_is_called() {
+        let words = |template: &str, port: u16, request: &str| {
+            format!(
+                "Failed to install plugins for packer/{template}: dial tcp 127.0.0.1:{port}->10.0.0.2:53: the network is away (RequestId: {request})"
+            )
+        };
+        let of = |name: &str, port, request| cause(name, "BuildFailed", &words(name, port, request));
+        let one = of("a", 40123, "ffeeddccbbaa");
+        assert_eq!(one, of("e-k-s", 5, "aabbccddeeff"), "names as short as a letter are in many words");
+        assert_eq!(one, of("network-node", 61000, "a1b2"));
+        assert_ne!(one, cause("a", "BuildFailed", "no space left on device"));
+    }
 }

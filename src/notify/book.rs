@@ -9,8 +9,8 @@ use super::plan::Task;
 use super::sink::Manner;
 use crate::announce::{self, Message, Story, Subject, TROUBLE};
 use crate::api::conditions::Condition;
-use crate::api::ids;
 use crate::api::notifier::Notification;
+use crate::api::{ids, steady};
 
 /// The first message of a thread, as a record names it among what was told.
 pub const HEAD: &str = "head";
@@ -242,11 +242,12 @@ pub fn digest(text: &str) -> String {
     ids::digest(&[text])[..12].to_owned()
 }
 
-/// Names a head as it stands. A later commit is not whose change it was, so it is no news.
+/// Names a head as it stands. A later commit is not whose change it was, so it is no news; neither is a new
+/// request id of the same refusal.
 pub fn digest_of(message: &Message) -> String {
     let facts: Vec<_> = message.facts.iter().filter(|(name, _)| *name != "Commit").collect();
     let Message { reason, tone, title, text, excerpt, next, .. } = message;
-    digest(&format!("{reason} {tone:?} {title} {text} {facts:?} {excerpt:?} {next:?}"))
+    digest(&steady::news(&format!("{reason} {tone:?} {title} {text} {facts:?} {excerpt:?} {next:?}")))
 }
 
 /// The name of a story's cause, where it fails.

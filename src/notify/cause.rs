@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::book::{Book, cause_of};
+use super::book::{Book, HEAD, cause_of};
 use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight, listed};
 
 /// From so many objects on, one message tells of all.
@@ -40,6 +40,19 @@ pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
         }
     }
     sharing
+}
+
+/// Bad news of this cause that was told by itself, and still is how those objects stand.
+pub fn told_alone(book: &Book, cause: &str) -> Vec<(Subject, String)> {
+    let mut told = Vec::new();
+    for (about, item) in &book.items {
+        let fails = item.records.iter().filter(|record| {
+            let story = item.story(&record.thread).filter(|story| cause_of(story).as_deref() == Some(cause));
+            record.cause.is_none() && record.has_told(HEAD) && story.is_some_and(|story| !story.over)
+        });
+        told.extend(fails.map(|record| (about.clone(), record.thread.clone())));
+    }
+    told
 }
 
 /// All causes something was told under.

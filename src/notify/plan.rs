@@ -12,8 +12,8 @@ use super::cause;
 use super::sink::Manner;
 use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight};
 
-/// How long bad news waits for more of the kind.
-const GATHER: Duration = Duration::from_secs(3);
+/// How long bad news waits for more of the kind: builds that begin together fail some seconds apart.
+const GATHER: Duration = Duration::from_secs(8);
 /// After a start objects come in one by one: until then nobody knows who still fails.
 const GRACE: Duration = Duration::from_secs(30);
 /// A message about a cause that is older has been read: what joins it then is said anew.
@@ -259,14 +259,17 @@ fn gathered(
 ) -> Vec<Candidate> {
     let known = cause::sharing(book, cause);
     let since = bad.iter().map(|candidate| candidate.due).min();
-    let objects = bad.iter().filter_map(|candidate| Some(candidate.sending.task.thread()?.0));
-    let many = objects.collect::<BTreeSet<_>>().len() >= cause::MANY;
+    let mut joined: Vec<(Subject, String)> =
+        bad.iter().filter_map(|candidate| candidate.sending.task.thread()).collect();
+    // Those that failed a while before the others were told of one by one: from here on one message is for all.
+    let alone = if known.all.is_empty() { cause::told_alone(book, cause) } else { Vec::new() };
+    let alone = alone.into_iter().filter(|told| !joined.contains(told)).collect::<Vec<_>>();
+    joined.extend(alone);
+    let many = joined.iter().map(|(about, _)| about).collect::<BTreeSet<_>>().len() >= cause::MANY;
     let (Some(since), true) = (since, many || !known.all.is_empty()) else {
         bad.iter_mut().for_each(|candidate| candidate.due += GATHER);
         return bad;
     };
-    let joined: Vec<(Subject, String)> =
-        bad.iter().filter_map(|candidate| candidate.sending.task.thread()).collect();
     let news: Vec<(&Subject, &Story)> = joined
         .iter()
         .filter_map(|(about, thread)| {

@@ -233,6 +233,42 @@ fn builds_that_fail_for_one_cause_keep_their_threads_and_are_announced_once() {
 }
 
 #[test]
+fn those_that_failed_one_by_one_are_one_message_from_the_third_on() {
+    let mut place = Place::new(Manner::Threads);
+    let fails = |place: &mut Place, name: &str| {
+        place.stands(name, vec![story("build/1", Tone::Working, "building", &[])]);
+        place.work();
+        place.stands(name, vec![story("build/1", Tone::Bad, "failed", &[FAILED])]);
+        place.work().into_iter().filter(|told| told.starts_with("loud")).collect::<Vec<_>>()
+    };
+    assert_eq!(fails(&mut place, "a"), ["loud reply failed"]);
+    assert_eq!(fails(&mut place, "b"), ["loud reply failed"]);
+    assert_eq!(fails(&mut place, "c"), ["loud post 3 objects fail for one cause: Denied"]);
+    assert_eq!(fails(&mut place, "d"), [""; 0], "it is edited in");
+    let names = ["a", "b", "c", "d"];
+    names.iter().for_each(|name| {
+        place.stands(name, vec![story("build/1", Tone::Good, "built", &[FAILED, AGAIN])]);
+    });
+    let told = place.work();
+    let loud: Vec<_> = told.iter().filter(|told| told.starts_with("loud")).collect();
+    assert_eq!(loud, ["loud reply BuildFailed is over for all 4 objects"]);
+}
+
+#[test]
+fn another_request_id_of_the_same_refusal_is_no_news() {
+    let mut place = Place::new(Manner::Threads);
+    let refused = |request: &str| {
+        let mut story = story("trouble/Away/1", Tone::Bad, "held up", &[]);
+        story.head.text = format!("ec2:DescribeImages: InternalFailure (RequestID: {request})");
+        vec![story]
+    };
+    place.stands("a", refused("5f8a7c1e-0b57-4d6e-9a3f-2d1c0e9b8a76"));
+    assert_eq!(place.work(), ["post held up"]);
+    place.stands("a", refused("0c0ffee0-1111-4222-8333-444455556666"));
+    assert_eq!(place.work(), [""; 0]);
+}
+
+#[test]
 fn two_are_not_many() {
     let mut place = Place::new(Manner::Threads);
     for name in ["a", "b"] {
