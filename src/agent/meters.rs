@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::engine::Engine;
-use super::now;
 use super::telling::Telling;
 use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
@@ -109,10 +108,15 @@ fn words((object, began): (&ObjectKey, &Instant)) -> String {
 /// Has `/healthz` look whether the repository is still looked at, successfully or not.
 pub fn check_sync(health: &Health, state: watch::Receiver<SyncState>, interval: Duration) {
     let limit = interval + LONGEST_LOOK;
+    // The clock of the machine may jump: what counts is since when nothing has moved here.
+    let last = Mutex::new((None, Instant::now()));
     health.check("sync", move || {
-        let state = state.borrow();
-        let last = state.looked.unwrap_or(state.since);
-        let silent = Duration::try_from(now().duration_since(last)).unwrap_or_default();
+        let looked = state.borrow().looked;
+        let mut last = last.lock().expect("no code panics while it holds a time");
+        if last.0 != looked {
+            *last = (looked, Instant::now());
+        }
+        let silent = last.1.elapsed();
         if silent <= limit {
             return Ok(());
         }

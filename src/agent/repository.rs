@@ -6,7 +6,7 @@ mod judge;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use super::now;
@@ -26,6 +26,9 @@ use judge::{Facts, Judged, note_conditions};
 
 /// What wakes nobody is seen this soon: an object that is refused, a digest's time, what could be kept now.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// Between two digests.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Everything that is looked at.
 struct Sources {
@@ -187,8 +190,7 @@ impl Repository {
         let (now, today) = (now(), daily.last(now()).to_string());
         let first = LastDigest { day: today.clone(), since: now, until: now };
         let last = status.digest.get_or_insert(first).clone();
-        // The time may have been moved, and the day with it: none has two.
-        let day = today.max(last.day.clone());
+        let day = judge::digest_day(&today, &daily.last(tomorrow(now)).to_string(), &last.day);
         let thread = repository::digest_thread(&day);
         let known = status.notifications.iter().flatten().any(|told| told.thread == thread);
         if day == last.day && !known {
@@ -196,7 +198,7 @@ impl Repository {
         }
         if words.as_ref().is_none_or(|digest| digest.of.day != day) {
             // One that only some have got yet tells the others the same.
-            let since = if day == last.day { last.since } else { last.until };
+            let since = if day == last.day { last.since } else { until(last.until, now) };
             let message = self.digest_since(since, status);
             *words = Some(Digest { message, of: LastDigest { day: day.clone(), since, until: now } });
         }
@@ -220,6 +222,16 @@ impl Repository {
         };
         telling.around(|around| digest::message_of(&telling.repository, &inventory, around))
     }
+}
+
+/// A day from now.
+fn tomorrow(now: Timestamp) -> Timestamp {
+    now.checked_add(DAY).unwrap_or(now)
+}
+
+/// Where the last digest ended; a day ago where the clock was set back since.
+fn until(last: Timestamp, now: Timestamp) -> Timestamp {
+    if last <= now { last } else { now.checked_sub(DAY).unwrap_or(now) }
 }
 
 fn read(memory: Option<&str>) -> RepositoryStatus {

@@ -69,10 +69,14 @@ pub fn reset(history: &mut [RunRecord], asked: Option<Timestamp>) {
     }
 }
 
-/// When the next try is due, after a failure or a cancelled run.
-pub fn next_try(streak: &Streak<'_>, policy: &Failures) -> Option<Timestamp> {
+/// Clocks of an agent and of its nodes differ by this much at most.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// When the next try is due, after a failure or a cancelled run. A run that ended in times to come is from a
+/// clock that was set back since, and delays nothing.
+pub fn next_try(streak: &Streak<'_>, policy: &Failures, now: Timestamp) -> Option<Timestamp> {
     let last = streak.last.filter(|last| last.result != SUPERSEDED)?;
-    let ended = last.ended_at.or(last.started_at)?;
+    let ended = last.ended_at.or(last.started_at).filter(|ended| time::until(now, *ended) <= SKEW)?;
     time::after(ended, pause(streak.attempts.max(1), &last.id, policy))
 }
 

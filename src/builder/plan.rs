@@ -251,7 +251,7 @@ fn earlier_failures(seen: &Observed, spec: &Spec, streak: &Streak<'_>, now: Time
     if count >= spec.failures.limit {
         return Some(stalled(seen, Stuck::RetryLimit { failures: count, error }));
     }
-    let until = history::next_try(streak, &spec.failures).filter(|until| *until > now)?;
+    let until = history::next_try(streak, &spec.failures, now).filter(|until| *until > now)?;
     let transient = !history::counts(last);
     let on = On::Backoff { until, failures: count, limit: spec.failures.limit, transient, error };
     Some(Plan::Wait { on, look: look(seen, Some(time::until(now, until))) })

@@ -75,6 +75,12 @@ pub fn errors(set: &ObjectSet) -> Vec<(String, String)> {
     files.map(|problem| (problem.file.clone(), cut(&problem.to_string(), PROBLEM))).collect()
 }
 
+/// The day a digest is due for. The time of day may have been moved, and the day with it: none has two. A last
+/// day later than tomorrow is from a clock that was set back: it silences nobody until then.
+pub fn digest_day(today: &str, tomorrow: &str, last: &str) -> String {
+    if last > tomorrow { today.to_owned() } else { today.max(last).to_owned() }
+}
+
 /// The first of many.
 fn listed(all: &[String]) -> Option<String> {
     let more = all.len().saturating_sub(SPELLED_OUT);
@@ -129,6 +135,13 @@ mod tests {
         let facts = Facts { errors, sync, publishing, taken, is_loaded: true, refused: Vec::new() };
         let troubles = judge(&facts).into_iter().filter_map(|(kind, trouble)| Some((kind, trouble?)));
         troubles.map(|(kind, (reason, words))| format!("{kind} {reason} {words}")).collect()
+    }
+
+    #[test]
+    fn no_day_has_two_digests_and_a_clock_that_is_set_back_silences_none() {
+        assert_eq!(digest_day("2026-03-02", "2026-03-03", "2026-03-01"), "2026-03-02");
+        assert_eq!(digest_day("2026-03-02", "2026-03-03", "2026-03-03"), "2026-03-03");
+        assert_eq!(digest_day("2026-03-02", "2026-03-03", "2027-03-02"), "2026-03-02");
     }
 
     #[test]

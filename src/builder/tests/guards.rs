@@ -47,12 +47,24 @@ fn failures_pause_longer_each_time_and_stop_at_the_limit() {
 }
 
 #[test]
+fn a_failure_of_times_to_come_delays_nothing() {
+    let policy = spec::Failures { limit: 10, backoff: HOUR / 12, max_backoff: HOUR };
+    let due = |ended| {
+        let last = record(1, history::FAILED, ended);
+        let streak = history::Streak { failures: 1, attempts: 1, last: Some(&last) };
+        history::next_try(&streak, &policy, at_hour(0)).is_some()
+    };
+    assert!(due(at_hour(0)));
+    assert!(!due(at_hour(24)), "the clock was set back by a day since");
+}
+
+#[test]
 fn pauses_double_to_their_limit_and_depend_on_the_build_alone() {
     let policy = spec::Failures { limit: 10, backoff: HOUR / 12, max_backoff: HOUR };
     let wait = |failures: usize, id: u64| {
         let last = record(id, history::FAILED, at_hour(0));
         let streak = history::Streak { failures, attempts: failures, last: Some(&last) };
-        time::until(at_hour(0), history::next_try(&streak, &policy).expect("there was a failure"))
+        time::until(at_hour(0), history::next_try(&streak, &policy, at_hour(0)).expect("there was a failure"))
     };
     for (failures, minutes) in [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (10, 60)] {
         let pause = Duration::from_secs(minutes * 60);
