@@ -28,6 +28,9 @@
 //!
 //! `tests/it/map.rs` holds the sources against this table.
 
+// They end the program when nobody reads: `telemetry::out` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod agent;
 pub mod announce;
 pub mod api;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     opsy::cli::main().unwrap_or_else(|error| {
-        eprintln!("opsy: {error:#}");
+        opsy::telemetry::out::error(opsy::cli::words(&error));
         ExitCode::FAILURE
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::api::checks;
 use crate::api::daily::Daily;
 use crate::api::notifier::Notifier;
 
@@ -176,6 +177,45 @@ impl EnvSecrets {
             every_build: with(BUILD_PREFIX).collect(),
         }
     }
+}
+
+/// Variables with the address of an AWS service start like this.
+const ENDPOINT: &str = "AWS_ENDPOINT_URL";
+
+/// Removes variables of AWS's and of Opsy's that are empty: everywhere else in AWS's world, and in charts and
+/// pipelines, that means they are not set. AWS's library for Rust takes them at their word.
+///
+/// # Safety
+/// No other thread may run.
+pub unsafe fn forget_empty_variables() {
+    for (name, value) in std::env::vars_os() {
+        let read = name.to_str().is_some_and(|name| {
+            // Those of builds are theirs: empty ones may be what is wanted.
+            let of_builds = [SECRET_PREFIX, BUILD_PREFIX].iter().any(|prefix| name.starts_with(prefix));
+            name.starts_with("AWS_") || (name.starts_with("OPSY_") && !of_builds)
+        });
+        if read && value.to_str().is_some_and(|value| value.trim().is_empty()) {
+            // SAFETY: no other thread runs, as the caller says.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+}
+
+/// The profile of AWS that the environment names. The rest of that environment is read by AWS's library, which
+/// gives up on an address that is none: those are refused here.
+///
+/// # Errors
+/// The variable, and what is wrong with it.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub fn aws_profile() -> Result<Option<String>, String> {
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(ENDPOINT)) else { continue };
+        match value.to_str() {
+            Some(value) => checks::endpoint(value).map_err(|why| format!("{name} {value:?} {why}"))?,
+            None => return Err(format!("{name} is not UTF-8")),
+        }
+    }
+    Ok(std::env::var("AWS_PROFILE").ok())
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]

@@ -13,7 +13,7 @@ use crate::engine::objects::Objects;
 use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
-use crate::engine::standalone::{clone_dir, lock, logs_dir, runs_dir};
+use crate::engine::standalone::{asked, clone_dir, lock, logs_dir, runs_dir};
 use crate::git::auth::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
@@ -29,19 +29,22 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
     };
     let home = StateFolder::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state folder cannot be read")?;
+    let home = Arc::new(home);
+    let hears = Arc::downgrade(&home);
+    let asked = asked::watch(&state, move || hears.upgrade().iter().for_each(|home| home.hear()));
     let runs = processes(flags, secrets, &objects, &state)?;
     runs.recover().context("the runs of the state folder cannot be read")?;
     let claim = Claim {
         lost: futures::future::pending().boxed(),
         give_up: Box::new(move || {
-            drop(lock);
+            drop((lock, asked));
             futures::future::ready(()).boxed()
         }),
     };
     Ok(Engine {
         objects,
         queues,
-        home: Arc::new(home),
+        home,
         runs: Arc::new(runs),
         owner: owner(repository, &flags.path),
         clone: clone_dir(&state),
@@ -64,8 +67,11 @@ fn processes(
     state: &Path,
 ) -> anyhow::Result<Processes> {
     let plugins = flags.packer_plugins.as_ref().map(std::path::absolute).transpose()?;
+    if let Some(dir) = plugins.as_ref().filter(|dir| !dir.is_dir()) {
+        anyhow::bail!("--packer-plugins {} is not a folder: make it, or correct the path", dir.display());
+    }
     let packer = Packer {
-        program: flags.packer.clone(),
+        program: packer(&flags.packer)?,
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
     };
     let program = std::env::current_exe().context("this program cannot be found on disk")?;
@@ -74,4 +80,51 @@ fn processes(
         objects.wake(&ObjectKey { kind: Kind::PackerBuilder, key: builder.clone() });
     };
     Ok(Processes::new((runs_dir(state), logs_dir(state)), program, packer, secrets, ended))
+}
+
+/// Packer as builds start it, in folders of their own: a path is taken from where Opsy was started. A name is
+/// looked up in PATH for each build.
+fn packer(program: &str) -> anyhow::Result<String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !program.contains('/') {
+        if !in_path(program) {
+            tracing::warn!(
+                "{program} is not in PATH: builds will fail; install it, or name it with --packer"
+            );
+        }
+        return Ok(program.to_owned());
+    }
+    let path = std::path::absolute(program)?;
+    let advice = "correct --packer, or leave it out to use the one in PATH";
+    let found = std::fs::metadata(&path);
+    let found = found.map_err(|error| anyhow::anyhow!("--packer {}: {error}; {advice}", path.display()))?;
+    if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+        anyhow::bail!("--packer {} is not a program; {advice}", path.display());
+    }
+    Ok(path.to_string_lossy().into_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "where builds will look for it")]
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packer_is_taken_from_where_opsy_was_started_and_must_be_there() {
+        assert_eq!(packer("packer").expect("a name"), "packer");
+        let found = packer("/bin/../bin/sh").expect("a program");
+        assert!(Path::new(&found).is_absolute());
+        let here = std::env::current_dir().expect("a folder");
+        let up = "../".repeat(here.components().count());
+        assert!(Path::new(&packer(&format!("{up}bin/sh")).expect("a program")).is_absolute());
+        for wrong in ["bin/packer-that-is-not-there", "/etc/passwd", "/tmp"] {
+            let error = packer(wrong).expect_err("refused").to_string();
+            assert!(error.contains(wrong) && error.contains("--packer"), "{error}");
+        }
+    }
 }

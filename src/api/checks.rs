@@ -160,6 +160,15 @@ fn is_label_of(label: &str, most: usize) -> bool {
         && label.ends_with(inner)
 }
 
+/// What is wrong with the address of a service.
+pub fn endpoint(url: &str) -> Result<(), &'static str> {
+    let uri: http::Uri = url.parse().map_err(|_| "is not a URL; write it like https://ec2.example.com")?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
+        _ => Err("must begin with https:// or http:// and a host"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +198,16 @@ mod tests {
         }
         for path in [".", "a", "a/b.c", "a..b", "./a", "a/"] {
             assert!(leaves(path).is_none(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints() {
+        for url in ["https://ec2.us-east-1.amazonaws.com", "http://127.0.0.1:4566/", "http://[::1]:80"] {
+            assert_eq!(endpoint(url), Ok(()), "{url}");
+        }
+        for url in ["", "localhost:4566", "ec2.example.com", "https://", "ftp://h", "http://a b"] {
+            assert!(endpoint(url).is_err(), "{url}");
         }
     }
 

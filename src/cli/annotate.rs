@@ -1,13 +1,18 @@
 //! What `reconcile`, `suspend`, `resume` and `cancel` share: an annotation on the live object, put there
-//! through a person's kubeconfig.
+//! through a person's kubeconfig, or in the state folder where an agent works without a cluster.
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::target::{self, Place, Target};
+use crate::api::ObjectKey;
 use crate::engine::kubernetes::Cluster;
+use crate::engine::standalone::{asked, home, lock, objects_dir};
+use crate::settings::StateFlags;
 
 /// Not the agent's own name: what it applies would take our annotation away again.
 const MANAGER: &str = "opsy-cli";
@@ -16,10 +21,17 @@ const NAMES_SHOWN: i32 = 20;
 
 /// A live object, found.
 pub struct Live {
-    pub api: Api<DynamicObject>,
-    pub object: DynamicObject,
+    home: Home,
     /// As people are told of it.
     pub name: String,
+    /// Spec and status.
+    pub object: Value,
+}
+
+/// Where a live object is.
+enum Home {
+    Cluster { api: Box<Api<DynamicObject>>, name: String },
+    Folder { state: PathBuf, object: ObjectKey },
 }
 
 #[derive(clap::Args)]
@@ -29,18 +41,51 @@ pub struct Named {
     pub target: Target,
     #[command(flatten)]
     pub place: Place,
+    #[command(flatten)]
+    pub state: StateFlags,
 }
 
 impl Named {
-    /// Connects and looks the object up.
+    /// Looks the object up: in the cluster that is named, else in the state folder, else in the cluster that
+    /// kubectl would use.
     pub async fn find(&self) -> anyhow::Result<Live> {
-        let hint = "without a cluster, write the annotation into the manifest";
-        let cluster = self.place.connect().await.context(hint)?;
-        let api = target::objects(&cluster, self.target.kind);
+        if self.place.is_cluster() {
+            return self.find_in(&self.place.connect().await?).await;
+        }
+        let state = self.state.dir()?;
+        if let Some(live) = self.find_below(&state)? {
+            return Ok(live);
+        }
+        let cluster = self.place.connect().await.with_context(|| {
+            format!(
+                "the state folder {} has no {} (--state names another, -n another namespace)",
+                state.display(),
+                self.target
+            )
+        })?;
+        self.find_in(&cluster).await
+    }
+
+    fn find_below(&self, state: &std::path::Path) -> anyhow::Result<Option<Live>> {
+        let object = self.target.in_namespace(self.place.namespace.as_deref().unwrap_or("default"));
+        let all = home::read_all(&objects_dir(state)).with_context(|| state.display().to_string())?;
+        let found = all.into_iter().find(|(known, _)| *known == object);
+        Ok(found.map(|(_, stored)| Live {
+            name: object.to_string(),
+            object: json!({ "spec": stored.spec, "status": stored.status }),
+            home: Home::Folder { state: state.to_owned(), object },
+        }))
+    }
+
+    async fn find_in(&self, cluster: &Cluster) -> anyhow::Result<Live> {
+        let api = target::objects(cluster, self.target.kind);
         let name = self.target.in_namespace(&cluster.namespace).to_string();
         match api.get_opt(&self.target.name).await {
-            Ok(Some(object)) => Ok(Live { api, object, name }),
-            Ok(None) => Err(missing(&api, &self.target, &cluster).await),
+            Ok(Some(object)) => {
+                let home = Home::Cluster { api: Box::new(api), name: object.name_any() };
+                Ok(Live { home, name, object: object.data })
+            }
+            Ok(None) => Err(missing(&api, &self.target, cluster).await),
             Err(error) => Err(target::refused(error)),
         }
     }
@@ -48,16 +93,44 @@ impl Named {
 
 impl Live {
     /// Sets an annotation, or takes it away.
-    pub async fn annotate(&self, name: &str, value: Option<&str>) -> anyhow::Result<()> {
-        let patch = json!({ "metadata": { "annotations": { name: value } } });
-        let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let done = self.api.patch(&self.object.name_any(), &how, &Patch::Merge(&patch)).await;
-        done.map(drop).map_err(target::refused)
+    pub async fn annotate(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
+        match &self.home {
+            Home::Cluster { api, name } => {
+                let patch = json!({ "metadata": { "annotations": { annotation: value } } });
+                let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                let done = api.patch(name, &how, &Patch::Merge(&patch)).await;
+                done.map(drop).map_err(target::refused)
+            }
+            Home::Folder { state, object } => asked::annotate(state, object, annotation, value)
+                .with_context(|| format!("the state folder {}", state.display())),
+        }
+    }
+
+    /// Is somebody there to do what is asked? Of a cluster nobody knows.
+    pub fn has_agent(&self) -> bool {
+        match &self.home {
+            Home::Cluster { .. } => true,
+            Home::Folder { state, .. } => lock::is_taken(state),
+        }
+    }
+
+    /// The status as it is now.
+    pub async fn status_now(&self) -> anyhow::Result<Value> {
+        match &self.home {
+            Home::Cluster { api, name } => {
+                let object = api.get(name).await.map_err(target::refused)?;
+                Ok(object.data["status"].clone())
+            }
+            Home::Folder { state, object } => {
+                let stored = home::read_one(&objects_dir(state), object)?;
+                Ok(stored.map(|stored| stored.status).unwrap_or_default())
+            }
+        }
     }
 
     /// A text of its status.
     pub fn status(&self, field: &str) -> Option<&str> {
-        self.object.data["status"][field].as_str()
+        self.object["status"][field].as_str()
     }
 }
 

@@ -8,6 +8,7 @@ use super::annotate::Named;
 use super::target;
 use crate::api::Kind;
 use crate::api::annotations::CANCEL;
+use crate::telemetry::out;
 
 /// What `jobStatus` says of a run that is not over.
 const LIVE: [&str; 2] = ["Pending", "Running"];
@@ -24,7 +25,10 @@ pub fn run(args: &Named) -> anyhow::Result<ExitCode> {
             bail!("{}: no build is under way (the last: {word})", live.name);
         };
         live.annotate(CANCEL, Some(build)).await?;
-        println!("{}: build {build} is to stop; it cleans up first, which may take minutes", live.name);
+        let name = &live.name;
+        out::line(format_args!(
+            "{name}: build {build} is to stop; it cleans up first, which may take minutes"
+        ))?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::api::schema;
 use crate::manifest::write::to_yaml;
 use crate::settings::RepoSettings;
+use crate::telemetry::out;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -22,7 +23,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(dir) = &args.dir else {
         for (_, crd) in schema::crds() {
-            super::show(&format!("---\n{}", to_yaml(crd)?))?;
+            out::bytes(format!("---\n{}", to_yaml(crd)?).as_bytes())?;
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -31,7 +32,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let parent = path.parent().unwrap_or(dir);
         fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
-        println!("{}", path.display());
+        out::line(path.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 //! the run's folder, or from its pod by the person's own kubeconfig. Secrets were masked as it was written.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::engine::kubernetes::pod::Sighting;
 use crate::engine::kubernetes::{BUILDER, Cluster, RUN};
 use crate::engine::standalone::{folders, logs_dir, runs_dir};
 use crate::settings::StateFlags;
+use crate::telemetry::out;
 
 /// How often a file is looked at for more.
 const LOOK: Duration = Duration::from_millis(300);
@@ -110,18 +111,9 @@ fn pass_on(file: &mut File) -> io::Result<bool> {
     loop {
         match file.read(&mut chunk)? {
             0 => return Ok(true),
-            read if !put(&chunk[..read])? => return Ok(false),
+            read if !out::bytes(&chunk[..read])? => return Ok(false),
             _ => {}
         }
-    }
-}
-
-/// False when the reader has seen enough, like `head`.
-fn put(bytes: &[u8]) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true),
     }
 }
 
@@ -151,7 +143,7 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     loop {
         match stream.read(&mut chunk).await? {
             0 => return Ok(()),
-            read if !put(&chunk[..read])? => return Ok(()),
+            read if !out::bytes(&chunk[..read])? => return Ok(()),
             _ => {}
         }
     }
@@ -169,8 +161,11 @@ async fn of_status(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     let Some(run) = history.iter().find(is_named) else {
         bail!("no such run of {name} in namespace {namespace}: status has the last ten");
     };
-    eprintln!("the pod of build {} is gone, and its log with it; this is what its status has:", run.id);
-    put(recorded(run).as_bytes())?;
+    let id = &run.id;
+    out::error(format_args!(
+        "the pod of build {id} is gone, and its log with it; this is what its status has:"
+    ));
+    out::bytes(recorded(run).as_bytes())?;
     Ok(())
 }
 

@@ -13,10 +13,11 @@ pub mod suspend;
 pub mod target;
 pub mod validate;
 
-use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::settings;
 
 /// Keeps machine images, and the nodes that run them, as a Git repository says.
 #[derive(Parser)]
@@ -29,7 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Work by a repository: build images, roll them out, commit status back.
-    Run(Box<crate::settings::RunFlags>),
+    Run(Box<settings::RunFlags>),
     /// Check manifests in a folder, without AWS or a cluster.
     Validate(validate::Args),
     /// Show how builders and refreshers stand.
@@ -53,11 +54,13 @@ enum Command {
 
 /// Runs the command the user gave.
 pub fn main() -> anyhow::Result<ExitCode> {
+    // SAFETY: this is what the program begins with, and nothing has started a thread.
+    unsafe { settings::forget_empty_variables() };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Not clap's 2, which `run --once` uses for "stalled". Help and version are no errors.
-            error.print()?;
+            let _ = error.print();
             return Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
     };
@@ -75,18 +78,25 @@ pub fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints a result. A reader that has seen enough, like `head`, is no failure.
-fn show(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
+/// An error with its causes, each said once: some name theirs in their own words.
+pub fn words(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => said.to_owned(),
+        said => format!("{said}: {cause}"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no such file").context("reading k: no such file").context("no cluster");
+        assert_eq!(super::words(&error), "no cluster: reading k: no such file");
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -13,7 +13,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     if let Err(error) = rustix::process::setsid() {
         // Already the leader of a session: nothing to leave.
-        eprintln!("opsy: no session of its own: {error}");
+        crate::telemetry::out::error(format_args!("no session of its own: {error}"));
     }
     opsy_runner::run(&args.dir)
 }

@@ -10,6 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::{Key, ObjectKey};
 use crate::engine::{Note, Runs};
+use crate::telemetry::out;
 
 /// How often Packer's current step is looked up: fast enough to follow, a file read each.
 const STEP_LOOK: Duration = Duration::from_millis(300);
@@ -21,7 +22,7 @@ pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Arc<dyn Runs>)
     loop {
         tokio::select! {
             note = notes.recv() => match note {
-                Ok((object, note)) => println!("{}", line(&object.to_string(), &note)),
+                Ok((object, note)) => out::progress(line(&object.to_string(), &note)),
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
@@ -34,7 +35,7 @@ fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     for (builder, progress) in runs.progress() {
         let step = progress.line.trim().to_owned();
         if !step.is_empty() && steps.get(&builder) != Some(&step) {
-            println!("  {} packer {}: {step}", builder.name, progress.command);
+            out::progress(format_args!("  {} packer {}: {step}", builder.name, progress.command));
             steps.insert(builder, step);
         }
     }

@@ -10,6 +10,7 @@ use super::annotate::{self, Live};
 use super::target;
 use crate::api::annotations::RECONCILE_AT;
 use crate::api::conditions::READY;
+use crate::telemetry::out;
 
 /// How often to look whether the pass was made.
 const LOOK: Duration = Duration::from_millis(300);
@@ -29,28 +30,34 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let live = args.object.find().await?;
         let asked = now().to_string();
         live.annotate(RECONCILE_AT, Some(&asked)).await?;
-        println!("{}: asked to look anew", live.name);
+        if !live.has_agent() {
+            out::line(format_args!(
+                "{}: noted; the next opsy run with this state folder does it",
+                live.name
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        out::line(format_args!("{}: asked to look anew", live.name))?;
         if args.timeout.is_zero() {
             return Ok(ExitCode::SUCCESS);
         }
-        let told = tokio::time::timeout(args.timeout, handled(&live, &args.object.target.name, &asked)).await;
+        let told = tokio::time::timeout(args.timeout, handled(&live, &asked)).await;
         let Ok(told) = told else {
             let seconds = args.timeout.as_secs();
             anyhow::bail!("no pass was made within {seconds} s: does an agent work in this namespace?");
         };
-        println!("{}: {}", live.name, words(&told?));
+        out::line(format_args!("{}: {}", live.name, words(&told?)))?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 /// Waits for the pass; answers the status it wrote.
 #[expect(clippy::disallowed_methods, reason = "a command waits for an agent that is elsewhere")]
-async fn handled(live: &Live, name: &str, asked: &str) -> anyhow::Result<Value> {
+async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     loop {
-        let object = live.api.get(name).await.map_err(target::refused)?;
-        let status = &object.data["status"];
+        let status = live.status_now().await?;
         if status["lastHandledReconcileAt"] == asked {
-            return Ok(status.clone());
+            return Ok(status);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -8,7 +8,7 @@ use super::progress;
 use crate::agent::{Agent, Signals, heap};
 use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
-use crate::telemetry;
+use crate::telemetry::{self, out};
 
 /// The agent mostly waits. On a large node a worker for every core would only take memory.
 const WORKERS: usize = 4;
@@ -42,7 +42,7 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         }
         let code = if once { agent.once(signals).await? } else { agent.run(signals).await? };
         if people && once {
-            println!("{}", summary(board.standings().into_values().collect()));
+            out::progress(summary(board.standings().into_values().collect()));
         }
         anyhow::Ok(code)
     });

@@ -7,11 +7,12 @@ use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::target::{self, Place};
-use crate::api::conditions::{APPLIED, PUBLISHED, READY};
+use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::standalone::home;
 use crate::engine::standalone::objects_dir;
 use crate::settings::{Output, StateFlags};
+use crate::telemetry::out;
 
 /// Objects of one answer of the API server.
 const PAGE: u32 = 500;
@@ -40,15 +41,14 @@ struct Shown {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (objects, nothing) = if args.place.is_cluster() { from_cluster(args)? } else { from_folder(args)? };
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&json(&objects))?);
+        out::line(serde_json::to_string_pretty(&json(&objects))?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if objects.is_empty() {
-        println!("{nothing}");
+        out::line(nothing)?;
         return Ok(ExitCode::SUCCESS);
     }
-    print_table(&builders(&objects));
-    print_table(&refreshers(&objects));
+    out::bytes((table(&builders(&objects)) + &table(&refreshers(&objects))).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -165,14 +165,14 @@ fn condition(status: &Value, kind: &str) -> [String; 3] {
     ["status", "reason", "message"].map(|field| text(&found[field]))
 }
 
-/// What keeps Git and the object apart.
+/// What needs attention however the object stands.
 fn trouble(status: &Value) -> String {
-    let told = [(PUBLISHED, "not published"), (APPLIED, "not as Git says")].into_iter().filter_map(
-        |(kind, word)| {
-            let [status, _, message] = condition(status, kind);
-            (status == "False").then(|| format!(" ({word}: {message})"))
-        },
-    );
+    let kinds =
+        [(PUBLISHED, "not published"), (APPLIED, "not as Git says"), (NOTIFIED, "people are not told")];
+    let told = kinds.into_iter().filter_map(|(kind, word)| {
+        let [status, _, message] = condition(status, kind);
+        (status == "False").then(|| format!(" ({word}: {message})"))
+    });
     told.collect()
 }
 
@@ -184,20 +184,49 @@ fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
 }
 
-/// Columns as wide as their widest cell; the last one is as long as it is.
-fn print_table(rows: &[Vec<String>]) {
+/// Columns as wide as their widest cell; the last one is as long as it is. A row is a line, whatever is in it.
+fn table(rows: &[Vec<String>]) -> String {
     if rows.len() < 2 {
-        return;
+        return String::new();
     }
+    let one_line = |cell: &String| cell.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(one_line).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let ends_row = |row: &Vec<String>| row.len() > column + 1;
         rows.iter().filter(|row| ends_row(row)).map(|row| row[column].chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    let mut text = String::new();
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
     }
-    println!();
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_a_line_and_says_all_that_needs_attention() {
+        let condition = |kind: &str, status: &str, reason: &str, message: &str| serde_json::json!({"type": kind, "status": status, "reason": reason, "message": message});
+        let status = serde_json::json!({"conditions": [
+            condition("Ready", "True", "UpToDate", "good\nfor\tlong"),
+            condition("Published", "False", "PushRefused", "protected\nbranch"),
+            condition("Notified", "False", "TokenInvalid", "the token was revoked"),
+            condition("Stalled", "False", "UpToDate", "no"),
+            condition("Reconciling", "False", "UpToDate", "no"),
+        ]});
+        let key = Key { namespace: "default".to_owned(), name: "web".to_owned() };
+        let object = ObjectKey { kind: Kind::PackerBuilder, key };
+        let text = table(&builders(&[Shown { object, generation: 1, status }]));
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        let due =
+            "good for long (not published: protected branch) (people are not told: the token was revoked)";
+        assert!(lines[1].ends_with(due), "{text}");
+    }
 }

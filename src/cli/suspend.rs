@@ -6,6 +6,7 @@ use super::annotate::Named;
 use super::target;
 use crate::api::Kind;
 use crate::api::annotations::SUSPEND;
+use crate::telemetry::out;
 
 /// Has nothing new started.
 pub fn suspend(args: &Named) -> anyhow::Result<ExitCode> {
@@ -16,7 +17,7 @@ pub fn suspend(args: &Named) -> anyhow::Result<ExitCode> {
             Kind::PackerBuilder => "a build under way goes on (opsy cancel stops it)",
             Kind::AMIRefresher => "node groups being updated finish, no other is begun",
         };
-        println!("{}: suspended; {goes_on}", live.name);
+        out::line(format_args!("{}: suspended; {goes_on}", live.name))?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -26,9 +27,12 @@ pub fn resume(args: &Named) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.find().await?;
         live.annotate(SUSPEND, None).await?;
-        println!("{}: resumed", live.name);
-        if live.object.data["spec"]["suspend"] == true {
-            println!("{}: spec.suspend is true, so it stays suspended until Git says otherwise", live.name);
+        out::line(format_args!("{}: resumed", live.name))?;
+        if live.object["spec"]["suspend"] == true {
+            let name = live.name;
+            out::line(format_args!(
+                "{name}: spec.suspend is true, so it stays suspended until Git says otherwise"
+            ))?;
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => serde_json::to_string_pretty(&as_json(&set))? + "\n",
         Output::Auto | Output::Text => as_text(&set, &args.path, args.verbose),
     };
-    super::show(&text)?;
+    crate::telemetry::out::bytes(text.as_bytes())?;
     Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

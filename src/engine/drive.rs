@@ -109,6 +109,14 @@ where
             let pause = drive.backoff(&name, Class::TRANSIENT);
             tracing::warn!(object = %name, error = %fault, retry_seconds = pause.as_secs(), "pass failed");
             drive.meter.ends(&name, "fault");
+            if drive.failures().get(&name) == Some(&1) {
+                // No status tells of it: it is what could not be written.
+                let message = fault.to_string();
+                drive
+                    .objects
+                    .board
+                    .tell(&name, &Note { reason: "PassFailed".into(), message, warning: true });
+            }
             drive.objects.board.end(&name, Standing::Failing);
             Action::requeue(pause)
         },

@@ -3,6 +3,7 @@
 
 pub mod health;
 pub mod metrics;
+pub mod out;
 mod process;
 
 use tracing_subscriber::EnvFilter;
@@ -11,7 +12,9 @@ use tracing_subscriber::EnvFilter;
 pub fn start(people: bool) {
     let default = if people { "error,opsy::sync=warn,opsy::publish=warn" } else { "info" };
     let filter = EnvFilter::try_from_env("OPSY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // A log that nobody takes is not told of on the standard error that nobody takes.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = logs.log_internal_errors(false);
     if people {
         logs.with_target(false).init();
     } else {

@@ -7,6 +7,7 @@ mod bed;
 mod builder;
 mod chat;
 mod cluster;
+mod commands;
 mod deploy;
 mod example;
 mod faults;

@@ -3,7 +3,7 @@
 //! The state folder is written and on disk before the store shows a status, so that what a pass reads
 //! back is what would survive a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::asked::{self, Asked};
 use super::secrets::Secrets;
-use super::{disk, memory_file, objects_dir};
+use super::{disk, files, memory_file, objects_dir};
 use crate::api::{Class, Key, Kind, ObjectKey, Owner};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
@@ -46,12 +47,15 @@ pub struct Stored {
 
 /// Objects and status of one state folder.
 pub struct StateFolder {
+    state: PathBuf,
     dir: PathBuf,
     /// What the agent itself remembers.
     memory: PathBuf,
     objects: Arc<Objects>,
     stored: Mutex<BTreeMap<ObjectKey, Stored>>,
     documents: Mutex<BTreeMap<ObjectKey, Json>>,
+    /// What people ask for by command.
+    asked: Mutex<BTreeMap<ObjectKey, Asked>>,
     /// Held by whoever changes objects: disk, memory and store change together.
     turn: Mutex<()>,
     secrets: Secrets,
@@ -68,14 +72,16 @@ impl StateFolder {
     ) -> io::Result<Self> {
         let (dir, memory) = (objects_dir(state), memory_file(state));
         let stored = Mutex::new(read_all(&dir)?.into_iter().collect());
-        let (documents, turn) = (Mutex::default(), Mutex::default());
-        Ok(Self { dir, memory, objects, stored, documents, turn, secrets, now })
+        let (documents, asked, turn) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let state = state.to_owned();
+        Ok(Self { state, dir, memory, objects, stored, documents, asked, turn, secrets, now })
     }
 
     /// Takes the documents as the whole of what there is. Objects to delete stay, marked as deleted, until
     /// their reconciler lets them go; a refresher has nothing running and goes at once.
     fn take_over(&self, commit: &Load) -> io::Result<()> {
         let _turn = self.take_turn();
+        *self.lock_asked() = asked::read(&asked::dir(&self.state));
         let mut next: BTreeMap<ObjectKey, Json> = BTreeMap::new();
         for document in &commit.documents {
             self.take(document, &commit.seed)?;
@@ -94,11 +100,49 @@ impl StateFolder {
         *self.documents.lock().expect("no code panics while it holds the documents") = next.clone();
         let Objects { builders, refreshers, board, changed, .. } = &*self.objects;
         board.keep_only(&next.keys().cloned().collect::<Vec<_>>());
-        let stored = self.lock_stored().clone();
-        load_kind(builders, Kind::PackerBuilder, &next, &stored, board);
-        load_kind(refreshers, Kind::AMIRefresher, &next, &stored, board);
+        let (stored, asked) = (self.lock_stored().clone(), self.lock_asked().clone());
+        let known = Known { stored: &stored, asked: &asked };
+        load_kind(builders, Kind::PackerBuilder, &next, &known, board);
+        load_kind(refreshers, Kind::AMIRefresher, &next, &known, board);
         changed.notify_one();
         Ok(())
+    }
+
+    /// Takes up what people ask for by command since it was last looked at, and wakes those it is asked of.
+    pub fn hear(&self) {
+        let _turn = self.take_turn();
+        let now = asked::read(&asked::dir(&self.state));
+        let before = std::mem::replace(&mut *self.lock_asked(), now.clone());
+        let changed =
+            before.keys().chain(now.keys()).filter(|object| before.get(*object) != now.get(*object));
+        for object in changed.collect::<BTreeSet<_>>() {
+            let Some(stored) = self.lock_stored().get(object).cloned() else { continue };
+            // A pass that is under way has not seen it.
+            let next = Stored { version: stored.version + 1, ..stored };
+            if let Err(error) = self.store(object, next.clone()) {
+                tracing::error!(%object, %error, "what is asked for by command cannot be taken up");
+                continue;
+            }
+            if self.show(object, &next) {
+                self.objects.wake(object);
+            }
+        }
+    }
+
+    /// Puts an object into its store, where there is a document of it.
+    fn show(&self, name: &ObjectKey, stored: &Stored) -> bool {
+        let documents = self.documents.lock().expect("no code panics while it holds the documents");
+        let Some(document) = documents.get(name) else { return false };
+        let asked = self.lock_asked().get(name).cloned();
+        match name.kind {
+            Kind::PackerBuilder => self.objects.builders.put(&object(document, stored, asked.as_ref())),
+            Kind::AMIRefresher => self.objects.refreshers.put(&object(document, stored, asked.as_ref())),
+        }
+        true
+    }
+
+    fn lock_asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Asked>> {
+        self.asked.lock().expect("no code panics while it holds what is asked for")
     }
 
     /// Notes generation and spec of a document, making the entry where there is none.
@@ -145,22 +189,18 @@ impl StateFolder {
             return Err(conflict("the object has changed since it was looked at"));
         }
         let next = Stored { version: stored.version + 1, status: update.status, ..stored };
-        self.store(&update.object, next.clone()).map_err(|error| full(&update.object, &error))?;
-        let documents = self.documents.lock().expect("no code panics while it holds the documents");
-        if let Some(document) = documents.get(&update.object) {
-            match update.object.kind {
-                Kind::PackerBuilder => self.objects.builders.put(&object(document, &next)),
-                Kind::AMIRefresher => self.objects.refreshers.put(&object(document, &next)),
-            }
-        }
+        self.store(&update.object, next.clone()).map_err(|error| self.full(&update.object, &error))?;
+        self.show(&update.object, &next);
         self.objects.changed.notify_one();
         Ok(())
     }
 
     fn forget(&self, object: &ObjectKey) -> io::Result<()> {
-        match std::fs::remove_file(self.path(object)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for file in [self.path(object), files::of(&asked::dir(&self.state), object)] {
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         self.lock_stored().remove(object);
         Ok(())
@@ -168,7 +208,7 @@ impl StateFolder {
 
     fn drop_object(&self, gone: &ObjectKey) -> Result<(), HomeError> {
         let _turn = self.take_turn();
-        self.forget(gone).map_err(|error| full(gone, &error))?;
+        self.forget(gone).map_err(|error| self.full(gone, &error))?;
         let left: Vec<ObjectKey> = {
             let mut documents = self.documents.lock().expect("no code panics while it holds the documents");
             documents.remove(gone);
@@ -182,8 +222,19 @@ impl StateFolder {
     }
 
     fn path(&self, object: &ObjectKey) -> PathBuf {
-        let folder = self.dir.join(object.kind.to_string()).join(&object.key.namespace);
-        folder.join(format!("{}.json", object.key.name))
+        files::of(&self.dir, object)
+    }
+
+    /// This is never part of a status: it names the place on this machine.
+    fn full(&self, object: &ObjectKey, error: &io::Error) -> HomeError {
+        HomeError {
+            class: Class::TRANSIENT,
+            message: format!(
+                "the state folder {} does not take the status of {object}: {error}; make room there, or let \
+                 Opsy write there; nothing new is started until it does",
+                self.state.display()
+            ),
+        }
     }
 
     fn take_turn(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -207,7 +258,7 @@ impl Home for StateFolder {
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>> {
         let taken = self.take_over(&commit).map_err(|error| HomeError {
             class: Class::TRANSIENT,
-            message: format!("the state folder does not take the commit: {error}"),
+            message: format!("the state folder {} does not take the commit: {error}", self.state.display()),
         });
         futures::future::ready(taken).boxed()
     }
@@ -253,48 +304,14 @@ impl Home for StateFolder {
     }
 }
 
+/// Reads one object's state.
+pub fn read_one(dir: &Path, object: &ObjectKey) -> io::Result<Option<Stored>> {
+    disk::read_json(&files::of(dir, object))
+}
+
 /// Reads every object's state; a file that is none is an error, since dropping it would lose facts.
-pub fn read_all(dir: &std::path::Path) -> io::Result<Vec<(ObjectKey, Stored)>> {
-    let mut all = Vec::new();
-    for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
-        for namespace in children(&dir.join(kind.to_string()))? {
-            for path in children(&namespace)? {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"))
-                else {
-                    continue;
-                };
-                let key = Key { namespace: file_name(&namespace), name: name.to_owned() };
-                if let Some(stored) = disk::read_json(&path).map_err(|error| named(&path, error))? {
-                    all.push((ObjectKey { kind, key }, stored));
-                }
-            }
-        }
-    }
-    Ok(all)
-}
-
-fn children(dir: &std::path::Path) -> io::Result<Vec<PathBuf>> {
-    match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
-    }
-}
-
-fn file_name(path: &std::path::Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn named(path: &std::path::Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
-fn full(object: &ObjectKey, error: &io::Error) -> HomeError {
-    HomeError {
-        class: Class::TRANSIENT,
-        message: format!(
-            "the state folder does not take the status of {object}: {error}; nothing new is started until it does"
-        ),
-    }
+pub fn read_all(dir: &Path) -> io::Result<Vec<(ObjectKey, Stored)>> {
+    files::read(dir, disk::read_json)
 }
 
 fn unkept(what: &str, error: &io::Error) -> HomeError {
@@ -302,31 +319,38 @@ fn unkept(what: &str, error: &io::Error) -> HomeError {
     HomeError { class: Class::TRANSIENT, message }
 }
 
+/// What the state folder knows of objects.
+struct Known<'a> {
+    stored: &'a BTreeMap<ObjectKey, Stored>,
+    asked: &'a BTreeMap<ObjectKey, Asked>,
+}
+
 /// Puts the objects of one kind into their store and wakes them.
 fn load_kind<K>(
     feed: &Feed<K>,
     kind: Kind,
     documents: &BTreeMap<ObjectKey, Json>,
-    stored: &BTreeMap<ObjectKey, Stored>,
+    known: &Known<'_>,
     board: &Board,
 ) where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
     let ours = || {
         let ours = documents.iter().filter(|(name, _)| name.kind == kind);
-        ours.filter_map(|(name, document)| Some((name, document, stored.get(name)?)))
+        ours.filter_map(|(name, document)| Some((name, document, known.stored.get(name)?)))
     };
     let keys: Vec<Key> = ours().map(|(name, ..)| name.key.clone()).collect();
     for (name, ..) in ours() {
         board.woken(name);
     }
-    feed.load(ours().map(|(_, document, stored)| object(document, stored)), &keys);
+    feed.load(ours().map(|(name, document, stored)| object(document, stored, known.asked.get(name))), &keys);
 }
 
 /// A document with what the state folder knows of it, as an API server would hand it out.
-fn object<K: DeserializeOwned>(document: &Json, stored: &Stored) -> K {
+fn object<K: DeserializeOwned>(document: &Json, stored: &Stored, asked: Option<&Asked>) -> K {
     let mut whole = document.value();
     let metadata = &mut whole["metadata"];
+    asked::add(metadata, asked);
     metadata["generation"] = json!(stored.generation);
     metadata["resourceVersion"] = json!(stored.version.to_string());
     metadata["creationTimestamp"] = json!(Time(stored.created));
@@ -337,6 +361,7 @@ fn object<K: DeserializeOwned>(document: &Json, stored: &Stored) -> K {
         .or_else(|_| {
             // A status of another version that does not fit is dropped: what matters of it is in tags.
             let mut bare = document.value();
+            asked::add(&mut bare["metadata"], asked);
             bare["metadata"]["generation"] = json!(stored.generation);
             bare["metadata"]["resourceVersion"] = json!(stored.version.to_string());
             serde_json::from_value(bare)

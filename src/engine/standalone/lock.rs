@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Held for as long as the agent lives.
@@ -30,6 +31,17 @@ pub fn take(state: &Path) -> Result<StateLock, LockError> {
     }
 }
 
+/// Does an agent work on the state folder? Looks at the kernel's list of locks: to try the lock would be to
+/// hold it for a moment, in which an agent that starts gives up.
+pub fn is_taken(state: &Path) -> bool {
+    let Ok(file) = std::fs::metadata(state.join("lock")) else { return false };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let inode = format!(":{}", file.ino());
+    locks
+        .lines()
+        .any(|lock| lock.contains("FLOCK") && lock.split_whitespace().any(|part| part.ends_with(&inode)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,9 +49,12 @@ mod tests {
     #[test]
     fn a_second_agent_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        assert!(!is_taken(dir.path()));
         let first = take(dir.path()).expect("a lock");
+        assert!(is_taken(dir.path()));
         assert!(matches!(take(dir.path()), Err(LockError::Taken(_))));
         drop(first);
+        assert!(!is_taken(dir.path()));
         take(dir.path()).expect("the lock is free again");
     }
 }

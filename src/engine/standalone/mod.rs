@@ -4,13 +4,16 @@
 //! ```text
 //! STATE/lock                                   held by the agent
 //! STATE/objects/<Kind>/<namespace>/<name>.json generation, resourceVersion, status (fsynced)
+//! STATE/asked/<Kind>/<namespace>/<name>.json   annotations by command
 //! STATE/memory.json                            what the agent itself remembers
 //! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
 //! STATE/logs/<run>/                            the log of a run that was collected, for a while
 //! STATE/clone/                                 the bare clone
 //! ```
 
+pub mod asked;
 pub mod disk;
+mod files;
 pub mod folders;
 pub mod home;
 pub mod lock;

@@ -1,0 +1,50 @@
+//! One file per object: `<folder>/<Kind>/<namespace>/<name>.json`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::api::{Key, Kind, ObjectKey};
+
+/// The file of an object.
+pub(super) fn of(dir: &Path, object: &ObjectKey) -> PathBuf {
+    let folder = dir.join(object.kind.to_string()).join(&object.key.namespace);
+    folder.join(format!("{}.json", object.key.name))
+}
+
+/// Reads a file an object.
+pub(super) fn read<T>(
+    dir: &Path,
+    read_one: impl Fn(&Path) -> io::Result<Option<T>>,
+) -> io::Result<Vec<(ObjectKey, T)>> {
+    let mut all = Vec::new();
+    for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
+        for namespace in children(&dir.join(kind.to_string()))? {
+            for path in children(&namespace)? {
+                let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json"))
+                else {
+                    continue;
+                };
+                let key = Key { namespace: file_name(&namespace), name: name.to_owned() };
+                if let Some(stored) = read_one(&path).map_err(|error| named(&path, error))? {
+                    all.push((ObjectKey { kind, key }, stored));
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
