@@ -37,9 +37,10 @@ use crate::git::auth::{Address, Credentials, Secret};
 use crate::git::{GitError, Handle, Options};
 use crate::manifest::Reader;
 use crate::publish::{Publisher, Publishing};
-use crate::settings::{EnvSecrets, RunFlags};
+use crate::settings::{self, EnvSecrets, RunFlags};
 use crate::sync::{Sync, Synced};
 use crate::telemetry::health::{Health, Stage};
+use crate::telemetry::out;
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
 use repository::Repository;
@@ -93,6 +94,7 @@ impl Agent {
     /// Starts an engine, and everything but the sync.
     pub async fn start(flags: RunFlags) -> anyhow::Result<Self> {
         let secrets = EnvSecrets::read();
+        let profile = settings::aws_profile().map_err(anyhow::Error::msg)?;
         let repository = Address::parse(&flags.repo)?;
         let health = Health::new();
         let serving = match flags.listen {
@@ -110,7 +112,7 @@ impl Agent {
         let stop = CancellationToken::new();
         let takeover = Takeover::new(&engine, &health, &outputs);
         let loaded = || takeover.loaded.subscribe();
-        let aws = Aws::from_env().await;
+        let aws = Aws::from_env(profile).await?;
         let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
         let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
@@ -199,7 +201,7 @@ impl Agent {
             _ => Some(format!("the branch took no push within {} s", ONCE_PUBLISH.as_secs())),
         };
         if let Some(trouble) = &trouble {
-            eprintln!("opsy: {trouble}");
+            out::error(trouble);
         }
         if interrupted {
             anyhow::bail!("interrupted; builds go on, and the next run takes them up");

@@ -43,7 +43,7 @@ const KNOWN: [Reason; 21] = [
         .of_repository()
         .advice("Let Opsy push to this branch, or name another in publish.branch of opsy.yaml."),
     told(When::AtOnce, "AwsDenied")
-        .advice("Allow the action in the agent's IAM policy; it is tried again by itself."),
+        .advice("Allow the action in the agent's IAM policy, or renew the credentials, as it says; it is tried again by itself."),
     told(When::NoSlip, "RepositoryDenied")
         .advice("Check the agent's credentials for the repository; it is tried again by itself."),
     told(When::NoSlip, "RepositoryUnreadable").advice(

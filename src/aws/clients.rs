@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -19,7 +19,8 @@ use aws_smithy_runtime_api::client::interceptors::context::Error;
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata, OrchestratorError};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
-use super::{AwsError, error};
+use super::credentials::Source;
+use super::{AwsError, error, locked};
 use crate::api::Region;
 
 /// AWS's front doors answer a connection in milliseconds.
@@ -77,6 +78,8 @@ impl<C> Service<C> {
 /// All clients made so far.
 pub(super) struct Clients {
     config: SdkConfig,
+    /// Where the credentials in `config` come from, unless they were given.
+    source: Option<Source>,
     attempts: Attempts,
     ec2: PerRegion<aws_sdk_ec2::Client>,
     eks: PerRegion<aws_sdk_eks::Client>,
@@ -107,9 +110,10 @@ impl Clients {
         &self.config
     }
 
-    pub(super) fn new(config: SdkConfig) -> Self {
+    pub(super) fn new(config: SdkConfig, source: Option<Source>) -> Self {
         Self {
             config,
+            source,
             attempts: Arc::default(),
             ec2: Mutex::default(),
             eks: Mutex::default(),
@@ -144,6 +148,11 @@ impl Clients {
         })
     }
 
+    /// Access key id of the credentials in use.
+    pub(super) fn key(&self) -> Option<String> {
+        self.source.as_ref()?.key()
+    }
+
     pub(super) fn attempts(&self) -> BTreeMap<Attempt, u64> {
         locked(&self.attempts).clone()
     }
@@ -154,6 +163,9 @@ impl Clients {
         region: &Region,
         make: impl FnOnce(aws_config::Region, Watch) -> C,
     ) -> Service<C> {
+        if let Some(source) = &self.source {
+            source.in_region(region);
+        }
         let host = Arc::<OnceLock<String>>::default();
         let watch = Watch { name, host: Arc::clone(&host), attempts: Arc::clone(&self.attempts) };
         let sdk = make(aws_config::Region::new(region.to_string()), watch);
@@ -167,11 +179,6 @@ fn made_once<K: Eq + Hash + Clone, V>(
     make: impl FnOnce() -> V,
 ) -> Arc<V> {
     Arc::clone(locked(made).entry(key.clone()).or_insert_with(|| Arc::new(make())))
-}
-
-/// Nothing in here is ever left half-changed, so a panic elsewhere does not matter.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sees every attempt of one client: counts it and remembers where it went.
@@ -228,7 +235,7 @@ fn is_timeout(error: &OrchestratorError<Error>) -> bool {
 }
 
 /// The host of a URL, with its port.
-fn host(url: &str) -> &str {
+pub(super) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap_or(rest)
 }

@@ -8,7 +8,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::api::Class;
+use super::credentials::{self, Explained};
+use crate::api::{Class, steady};
 
 /// Credentials are renewed by somebody else, without telling us: look again soon, but not at once.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -20,14 +21,15 @@ const MOST_PATIENCE: Duration = Duration::from_secs(600);
 const ENCODED: &str = "Encoded authorization failure message";
 
 /// What to do where credentials are missing.
-const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
+pub(super) const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
                          Identity, IRSA) or the machine (instance profile) a role";
 
 /// IAM does not allow the call.
-const DENIED: &[&str] = &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "NotAuthorized"];
+pub(super) const DENIED: &[&str] =
+    &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "NotAuthorized"];
 
 /// The credentials are none that AWS knows, or their account may not work here.
-const REJECTED: &[&str] = &[
+pub(super) const REJECTED: &[&str] = &[
     "OptInRequired",
     "Blocked",
     "PendingVerification",
@@ -201,7 +203,7 @@ impl Answer<'_> {
 
     fn words(&self, operation: &str) -> String {
         let said = self.message.unwrap_or_default();
-        let said = said.split(ENCODED).next().unwrap_or(said).trim();
+        let said = steady::answer(said.split(ENCODED).next().unwrap_or(said).trim());
         let text = match (self.code, self.status) {
             (Some(code), _) if said.is_empty() => code.to_owned(),
             (Some(code), _) => format!("{code}: {said}"),
@@ -275,7 +277,9 @@ where
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             (Class::TRANSIENT, format!("cannot reach {host} in time"))
         }
-        SdkError::DispatchFailure(_) => (Class::TRANSIENT, format!("cannot reach {host}: {}", root(error))),
+        SdkError::DispatchFailure(_) => {
+            (Class::TRANSIENT, format!("cannot reach {host}: {}", steady::answer(&root(error))))
+        }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
             let text = format!("HTTP {status} from {host} is no AWS answer: {}", root(error));
@@ -288,35 +292,32 @@ where
 /// No credentials at all waits long, like a denial: a person must give some. A provider that
 /// fails (a metadata service that is away, a token not renewed yet) is worth another try.
 fn no_credentials(error: &CredentialsError) -> (Class, String) {
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) => {
-            (Class::Denied, format!("no AWS credentials found: {GIVE_SOME}"))
+    let class = match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            Class::Denied
         }
-        CredentialsError::InvalidConfiguration(_) => {
-            (Class::Denied, format!("AWS credentials are configured wrongly: {}", root(error)))
-        }
-        _ => {
-            let why = root(error);
-            let why = why.trim_end_matches('.');
-            (
-                Class::TRANSIENT,
-                format!("no AWS credentials at the moment: {why} (if none were given: {GIVE_SOME})"),
-            )
-        }
-    }
+        _ => Class::TRANSIENT,
+    };
+    let message = match find::<Explained>(error) {
+        Some(explained) => explained.to_string(),
+        None => credentials::explained(error, None).1,
+    };
+    (class, message)
 }
 
 /// The first error of a type in the chain of causes.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// The innermost cause, which says what really happened.
-fn root(error: &(dyn Error + 'static)) -> String {
+pub(super) fn root(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let error = next?;

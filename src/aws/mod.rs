@@ -2,6 +2,8 @@
 //! objects of a pass. It reads and does; what to do is decided elsewhere.
 
 mod clients;
+mod credentials;
+mod direct;
 pub mod ec2;
 pub mod eks;
 mod error;
@@ -13,21 +15,25 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_config::SdkConfig;
+use aws_config::identity::IdentityCache;
+use aws_config::{ConfigLoader, SdkConfig};
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
-use crate::api::{Class, ImageId, Region, TemplateId};
+use crate::api::{Class, ImageId, Region, TemplateId, checks};
 use clients::Clients;
 pub use clients::{Attempt, defaults};
+use credentials::Source;
 pub use error::AwsError;
 use shared::Shared;
 
 /// Own images and node groups change by our own writes, which drop them, and by slow things.
 const KEEP: Duration = Duration::from_secs(30);
+/// A role may be pointed to another account while its access keys live on.
+const KEEP_ACCOUNT: Duration = Duration::from_secs(3600);
 /// Base images appear weekly.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
 
@@ -208,25 +214,69 @@ struct Inner {
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
     nodegroups: Shared<(Region, String), Arc<Vec<Nodegroup>>, AwsError>,
-    account: OnceCell<String>,
+    account: tokio::sync::Mutex<Option<Asked>>,
+}
+
+/// An account that was asked for: it stands for the credentials of then.
+struct Asked {
+    account: String,
+    key: Option<String>,
+    at: Instant,
+}
+
+impl Asked {
+    /// Is it still the account of what is used now?
+    fn stands(&self, key: Option<&str>, now: Instant) -> bool {
+        self.key.as_deref() == key && now.duration_since(self.at) < KEEP_ACCOUNT
+    }
 }
 
 impl Aws {
-    /// Credentials, region and endpoint come from the SDK's standard environment.
+    /// Credentials, region and endpoint come from the SDK's standard environment; `profile` is the one that
+    /// is named there.
     #[expect(clippy::disallowed_methods, reason = "the edge's own clock, for what is deprecated")]
-    pub async fn from_env() -> Self {
-        Self::with(defaults().load().await, Timestamp::now)
+    ///
+    /// # Errors
+    /// The profile's `endpoint_url` is none.
+    pub async fn from_env(profile: Option<String>) -> Result<Self, AwsError> {
+        let http = direct::client();
+        let load = move || defaults().http_client(http.clone());
+        let aws = Self::of(profile, load, Timestamp::now).await;
+        match aws.0.clients.config().endpoint_url().map(|url| (url, checks::endpoint(url))) {
+            Some((url, Err(why))) => {
+                let words = format!("endpoint_url of the AWS profile, {url:?}, {why}");
+                Err(AwsError::new(Class::Invalid, "aws", words))
+            }
+            _ => Ok(aws),
+        }
     }
 
-    /// By a configuration made from [`defaults`].
+    /// By the standard environment that `load` begins with.
+    async fn of(
+        profile: Option<String>,
+        load: impl Fn() -> ConfigLoader + Send + Sync + 'static,
+        now: fn() -> Timestamp,
+    ) -> Self {
+        let cache = IdentityCache::lazy().load_timeout(credentials::LOAD).build();
+        let begun = load().identity_cache(cache).region(credentials::region_or(credentials::FALLBACK));
+        let source = Source::new(profile, Box::new(load));
+        let config = begun.credentials_provider(source.clone()).load().await;
+        Self::made(config, Some(source), now)
+    }
+
+    /// By a configuration made from [`defaults`] that has its credentials.
     pub fn with(config: SdkConfig, now: fn() -> Timestamp) -> Self {
+        Self::made(config, None, now)
+    }
+
+    fn made(config: SdkConfig, source: Option<Source>, now: fn() -> Timestamp) -> Self {
         Self(Arc::new(Inner {
-            clients: Clients::new(config),
+            clients: Clients::new(config, source),
             now,
             own_images: Shared::new(KEEP),
             found_images: Shared::new(KEEP_FOUND),
             nodegroups: Shared::new(KEEP),
-            account: OnceCell::new(),
+            account: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -235,15 +285,25 @@ impl Aws {
         self.0.clients.config().clone()
     }
 
-    /// The account the credentials are of (asked once).
+    /// The account the credentials are of. It is asked for again when they change, and once an hour.
     pub async fn account(&self, region: &Region) -> Result<String, AwsError> {
-        let asked = self.0.account.get_or_try_init(|| async {
-            let sts = self.0.clients.sts(region);
-            let answer = sts.sdk.get_caller_identity().send().await;
-            let identity = answer.map_err(sts.failed("GetCallerIdentity"))?;
-            identity.account.ok_or_else(|| unreadable("sts:GetCallerIdentity", "no account"))
-        });
-        asked.await.cloned()
+        let mut asked = self.0.account.lock().await;
+        let key = self.0.clients.key();
+        if let Some(known) = asked.as_ref().filter(|known| known.stands(key.as_deref(), Instant::now())) {
+            return Ok(known.account.clone());
+        }
+        *asked = None;
+        let at = Instant::now();
+        let sts = self.0.clients.sts(region);
+        let answer = sts.sdk.get_caller_identity().send().await;
+        let identity = answer.map_err(sts.failed("GetCallerIdentity"))?;
+        let account = identity.account.ok_or_else(|| unreadable("sts:GetCallerIdentity", "no account"))?;
+        // The first call of all reads the credentials. Had they changed in mid-call, whose answer is it?
+        let now = self.0.clients.key();
+        if key.is_none() || key == now {
+            *asked = Some(Asked { account: account.clone(), key: now, at });
+        }
+        Ok(account)
     }
 
     /// Attempts so far by operation and result, like `ec2:DescribeImages 200`.
@@ -266,6 +326,11 @@ impl fmt::Debug for Aws {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Aws")
     }
+}
+
+/// Nothing in here is ever left half-changed, so a panic elsewhere does not matter.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An answer that lacks what it must have: a passing fault of the service, not ours.

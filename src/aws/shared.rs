@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Fresh;
+use super::{Fresh, locked};
 
 /// Answers by key. An answer may be shared for `keep` after it was asked for.
 pub(super) struct Shared<K, V, E> {
@@ -140,11 +140,6 @@ impl<V, E> Default for Slot<V, E> {
         let state = State { ticks: 0, written: 0, answer: None, failure: None };
         Self { asking: tokio::sync::Mutex::default(), state: Mutex::new(state) }
     }
-}
-
-/// A panic elsewhere leaves these values whole: every change is a single assignment.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

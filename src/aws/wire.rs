@@ -10,7 +10,7 @@ use aws_config::retry::RetryConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -75,14 +75,18 @@ impl Wire {
         Aws::with(self.config(credentials).await, || Timestamp::UNIX_EPOCH)
     }
 
-    async fn config(&self, credentials: SharedCredentialsProvider) -> SdkConfig {
+    pub(super) fn http(&self) -> SharedHttpClient {
         let connector = SharedHttpConnector::new(self.clone());
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    async fn config(&self, credentials: SharedCredentialsProvider) -> SdkConfig {
         defaults()
             .region(aws_config::Region::new(region().to_string()))
             .endpoint_url("https://aws.example")
             .credentials_provider(credentials)
             .retry_config(RetryConfig::disabled())
-            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .http_client(self.http())
             .load()
             .await
     }

@@ -88,15 +88,16 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
-    let (images, found, template, account, live) = tokio::join!(
+    let (images, found, template, live) = tokio::join!(
         look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, fresh),
         find_base(spec.as_ref().ok(), ctx, fresh),
         resolve(spec.as_ref().ok(), ctx),
-        account(spec.as_ref().ok(), &runs, settings.accounts.is_some(), ctx),
         live_runs(ctx),
     );
     let compared = recorded_bases(&subject, &status, &images, &runs);
     let base = with_recorded(found, compared, spec.as_ref().ok(), ctx).await;
+    // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
+    let account = account(spec.as_ref().ok(), &runs, settings.accounts.is_some(), ctx).await;
     let mut seen = Observed {
         generation: object.metadata.generation,
         now: (ctx.now)(),

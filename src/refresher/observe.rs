@@ -133,11 +133,10 @@ pub fn group(seen: &Nodegroup, fresh: bool) -> Group {
 pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context, anew: bool) -> Observed {
     let moving = memory.rollout.as_ref().is_some_and(|rollout| rollout.moving().next().is_some());
     let fresh = |wanted| if wanted { Fresh::Now } else { Fresh::Cached };
-    let (account, groups, found) = tokio::join!(
-        account(spec, ctx),
-        groups(spec, ctx, fresh(moving || anew)),
-        found(spec, ctx, fresh(anew))
-    );
+    let (groups, found) =
+        tokio::join!(groups(spec, ctx, fresh(moving || anew)), found(spec, ctx, fresh(anew)));
+    // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
+    let account = account(spec, ctx).await;
     Observed {
         fresh_groups: moving || anew,
         fresh_found: anew,
