@@ -1,5 +1,6 @@
 """Real Packer, old and current, against the bed, without and with provisioning over SSH."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -116,3 +117,20 @@ def test_a_build_copies_its_image_into_other_regions(bed, packer_environment, tm
     (snapshot,) = copied["snapshots"]
     assert snapshot["tags"]["kind"] == "node"
     assert not any(copied["leftovers"].values()), copied["leftovers"]
+
+
+def test_only_the_old_packer_waits_for_an_image_that_is_seen_late(bed, packer_environment, packer):
+    bed.seed()
+    bed.control("POST", "settings", stale_images_seconds=2, stale_snapshots_seconds=2)
+    result = build(bed, packer_environment, TEMPLATE, "opsy-late")
+    assert [e for e in bed.journal("DescribeImages") if "NotFound" in (e["error"] or "")]
+    image = next(i for i in bed.state()["images"] if i["name"] == "opsy-late")
+    if str(packer.parent) == os.environ["OPSY_BED_PACKER"]:
+        # It gives up, and leaves the image with the tags of its run alone.
+        assert result.returncode == 1
+        assert "Unknown error waiting for AMI" in result.stdout
+        assert image["tags"] == {"build": "b-1"}
+    else:
+        assert result.returncode == 0, result.stdout
+        assert image["tags"]["status"] == "new"
+    assert not any(bed.state()["leftovers"].values())
