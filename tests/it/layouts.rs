@@ -25,7 +25,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::packers::Packer;
-use crate::world::{Outcome, World, fixtures, run};
+use crate::world::{DEADLINE, Outcome, World, fixtures, run_within};
 
 /// Regions and architectures with an image each.
 type Lanes = &'static [(&'static str, &'static str)];
@@ -222,7 +222,8 @@ fn once(world: &World) -> Outcome {
     opsy.args(["run", "--once"])
         .env("PKR_VAR_record", world.root().join("record"))
         .env("OPSY_BUILD_AWS_ACCESS_KEY_ID", world.account.unrestricted_key());
-    run(opsy)
+    // A dozen builds, four at a time.
+    run_within(DEADLINE * 3, opsy)
 }
 
 /// Region and architecture of a builder's images in `amis.json`, sorted.

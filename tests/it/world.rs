@@ -314,13 +314,18 @@ impl Drop for World {
 }
 
 /// Runs a command to its end within the deadline.
-pub fn run(mut command: Command) -> Outcome {
+pub fn run(command: Command) -> Outcome {
+    run_within(DEADLINE, command)
+}
+
+/// The same, for one that has much to do.
+pub fn run_within(deadline: Duration, mut command: Command) -> Outcome {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let id = child.id();
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || send.send(child.wait_with_output()));
     let start = Instant::now();
-    let output = receive.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+    let output = receive.recv_timeout(deadline).unwrap_or_else(|_| {
         kill(&[id]);
         panic!("{command:?} did not end within {:?}", start.elapsed())
     });
