@@ -109,9 +109,16 @@ impl Tally {
     }
 
     /// Packer's errors, the cause first: why builds failed, in the order in which it became known, then the others.
+    /// What Packer names at the end may be an error of its clean-up: one that it called an error before leads.
     pub fn errors(&self) -> Vec<String> {
-        let (finals, others): (Vec<&Error>, Vec<&Error>) =
-            self.errors.iter().partition(|error| error.build.is_some());
+        let first = self.errors.iter().position(|error| error.build.is_some()).unwrap_or(0);
+        let (before, after) = self.errors.split_at(first);
+        let (causes, others): (Vec<&Error>, Vec<&Error>) =
+            before.iter().partition(|error| error.text.starts_with("Error"));
+        let (finals, more): (Vec<&Error>, Vec<&Error>) =
+            after.iter().partition(|error| error.build.is_some());
+        let others = [others, more].concat();
+        let finals = [causes, finals].concat();
         let news = |other: &&Error| {
             !finals.iter().any(|known| known.text.contains(&other.text) || other.text.contains(&known.text))
         };

@@ -198,3 +198,14 @@ fn builds_of_any_name_announce_what_they_make_and_the_regions_they_copy_to() {
         assert_eq!((tally.resources().len(), last), (5, Some((ResourceKind::Region, "eu-west-1"))), "{name}");
     }
 }
+
+#[test]
+fn an_error_of_the_clean_up_is_not_the_cause() {
+    let tally = hear(
+        "1,,ui,error,==> a.b: Error Copying AMI (ami-1) to region (ap-south-1): InvalidRequest\n\
+         1,,ui,error,==> a.b: Error deregistering existing AMI: UnauthorizedOperation\n\
+         1,a.b,error,Error deregistering existing AMI: UnauthorizedOperation\n",
+    );
+    assert!(tally.errors()[0].starts_with("Error Copying AMI"), "{:?}", tally.errors());
+    assert_eq!((tally.errors().len(), tally.build()), (2, Some("a.b")));
+}

@@ -75,7 +75,11 @@ impl Aws {
                 left.images.push(id.clone());
             } else {
                 left.partly.push(id.clone());
-                left.snapshots.extend(own);
+                left.snapshots.extend(own.iter().cloned());
+            }
+            if !evidence.mark.is_on(&found.image.tags) {
+                left.unmarked.extend(std::iter::once(id.to_string()).chain(own));
+                left.marks = evidence.mark.tags();
             }
         }
         Ok(())
@@ -92,6 +96,11 @@ impl Aws {
             }
             _ => {}
         };
+        if !leftovers.unmarked.is_empty() {
+            // A policy may allow to remove only what carries the build's tags. Where it does not allow to set them
+            // either, the removal below is what is refused.
+            let _ = self.tag(region, &leftovers.unmarked, &leftovers.marks).await;
+        }
         for id in &leftovers.instances {
             swept(broom.terminate(id).await);
         }

@@ -104,6 +104,9 @@ pub struct Leftovers {
     /// Images that are no result and have snapshots that the build did not make: those stay.
     pub partly: Vec<ImageId>,
     pub snapshots: Vec<String>,
+    /// Images and snapshots among these that do not carry the build's tags, and those tags.
+    pub unmarked: Vec<String>,
+    pub marks: Tags,
 }
 
 impl Leftovers {
@@ -116,6 +119,8 @@ impl Leftovers {
         self.images.extend(others.images);
         self.partly.extend(others.partly);
         self.snapshots.extend(others.snapshots);
+        self.unmarked.extend(others.unmarked);
+        self.marks.extend(others.marks);
     }
 
     pub fn is_empty(&self) -> bool {

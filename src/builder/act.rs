@@ -70,6 +70,7 @@ fn swept(result: Result<Leftovers, ActError>) -> Outcome {
 fn spare(mut leftovers: Leftovers, sweep: &Sweep) -> Leftovers {
     leftovers.images.retain(|image| !sweep.keep.contains(image.as_str()));
     leftovers.partly.retain(|image| !sweep.keep.contains(image.as_str()));
+    leftovers.unmarked.retain(|id| !sweep.keep.contains(id));
     leftovers.snapshots.retain(|snapshot| !sweep.keep.contains(snapshot));
     leftovers
 }

@@ -28,6 +28,12 @@ impl Mark<'_> {
         vec![tagged(BUILD, self.build), tagged(OWNER, self.owner)]
     }
 
+    pub fn tags(&self) -> Tags {
+        [(BUILD, self.build), (OWNER, self.owner)]
+            .map(|(tag, value)| (tag.to_owned(), value.to_owned()))
+            .into()
+    }
+
     pub fn is_on(&self, tags: &Tags) -> bool {
         let tag = |name| tags.get(name).map(String::as_str);
         tag(BUILD) == Some(self.build) && tag(OWNER) == Some(self.owner)
