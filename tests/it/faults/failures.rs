@@ -95,7 +95,10 @@ fn once(world: &World) -> Outcome {
 
 fn everything(world: &World, region: &str) -> Value {
     let state = world.account.state_in(region);
-    json!([state["images"], state["snapshots"], state["leftovers"]])
+    let left: Vec<&Value> =
+        state["leftovers"].as_object().into_iter().flat_map(|kinds| kinds.values()).collect();
+    let left: Vec<&Value> = left.into_iter().flat_map(|ids| ids.as_array().into_iter().flatten()).collect();
+    json!([state["images"], state["snapshots"], left])
 }
 
 #[test]
@@ -130,14 +133,4 @@ fn a_build_that_fails_half_way_in_three_regions_leaves_nothing_whatever_its_tags
     assert_eq!(regions(), before, "{outcome:#?}");
     let status = world.status("PackerBuilder", "node").expect("a status");
     assert_eq!(status["sweeps"][0]["regions"], json!(["ap-south-1", "eu-west-1"]), "later looks: {status:#}");
-
-    // A success is all there, in every region.
-    world.account.clear_faults();
-    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
-    let outcome = once(&world);
-    assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
-    let status = world.status("PackerBuilder", "node").expect("a status");
-    let lanes = status["images"].as_array().cloned().unwrap_or_default();
-    let active: Vec<&str> = lanes.iter().filter_map(|lane| lane["region"].as_str()).collect();
-    assert_eq!(active, ["ap-south-1", "eu-west-1", "us-east-1"], "{status:#}");
 }
