@@ -1,14 +1,15 @@
-//! One file per object: `<folder>/<Kind>/<namespace>/<name>.json`.
+//! One file per object: `<folder>/<Kind>/<namespace>/<name>.json`, a long name cut.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::api::files::file_stem;
 use crate::api::{Key, Kind, ObjectKey};
 
 /// The file of an object.
 pub(super) fn of(dir: &Path, object: &ObjectKey) -> PathBuf {
     let folder = dir.join(object.kind.to_string()).join(&object.key.namespace);
-    folder.join(format!("{}.json", object.key.name))
+    folder.join(format!("{}.json", file_stem(&object.key.name)))
 }
 
 /// Reads a file an object.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::asked::{self, Asked};
 use super::secrets::Secrets;
 use super::{disk, files, memory_file, objects_dir};
+use crate::api::files::file_stem;
 use crate::api::{Class, Key, Kind, ObjectKey, Owner};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
@@ -43,6 +44,9 @@ pub struct Stored {
     pub status: Value,
     /// When the object was first seen.
     pub created: Timestamp,
+    /// Name of the object, where it is too long for a file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// Objects and status of one state folder.
@@ -169,6 +173,7 @@ impl StateFolder {
                 annotations,
                 status: seed(&document.object).unwrap_or(Value::Null),
                 created: (self.now)(),
+                name: Some(document.object.key.name.clone()).filter(|name| *file_stem(name) != **name),
             },
         };
         self.store(&document.object, stored)
@@ -311,7 +316,12 @@ pub fn read_one(dir: &Path, object: &ObjectKey) -> io::Result<Option<Stored>> {
 
 /// Reads every object's state; a file that is none is an error, since dropping it would lose facts.
 pub fn read_all(dir: &Path) -> io::Result<Vec<(ObjectKey, Stored)>> {
-    files::read(dir, disk::read_json)
+    let all = files::read(dir, disk::read_json::<Stored>)?;
+    let named = |(mut object, stored): (ObjectKey, Stored)| {
+        object.key.name = stored.name.clone().unwrap_or(object.key.name);
+        (object, stored)
+    };
+    Ok(all.into_iter().map(named).collect())
 }
 
 fn unkept(what: &str, error: &io::Error) -> HomeError {
