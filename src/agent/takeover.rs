@@ -1,7 +1,7 @@
 //! Handing the synced commit over to the home, again and again until it takes it.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -40,6 +40,8 @@ pub struct Takeover {
     /// The commit whose objects the home holds.
     pub loaded: watch::Sender<Option<Arc<Synced>>>,
     pub last: watch::Sender<Outcome>,
+    /// The file of every object, as far as it could be read since the start.
+    files: Mutex<BTreeMap<ObjectKey, String>>,
 }
 
 impl Takeover {
@@ -52,6 +54,7 @@ impl Takeover {
             synced: outputs.synced.clone(),
             loaded: watch::Sender::new(None),
             last: watch::Sender::default(),
+            files: Mutex::default(),
         }
     }
 
@@ -77,6 +80,7 @@ impl Takeover {
         let reason = if synced.set.complete() { "PruneRefused" } else { "ManifestBroken" };
         let why = pruning.refused.iter().map(|why| (reason, why.clone()));
         self.objects.keep(kept.iter().cloned().zip(why.cycle()).collect());
+        self.objects.set_undeclared(self.undeclared(&kept, &synced.set));
         self.last.send_modify(|last| last.kept = pruning.refused.clone());
         if !again {
             tell_problems(&synced.set, pruning.refused.as_deref());
@@ -96,6 +100,23 @@ impl Takeover {
         self.health.enter(Stage::Working);
         Ok(())
     }
+
+    /// Those of the objects that stay whose manifest is gone. Of one whose file is only broken, the last good
+    /// version is in force; where its file is not known, it may be gone.
+    fn undeclared(&self, kept: &[ObjectKey], set: &ObjectSet) -> BTreeSet<ObjectKey> {
+        let mut files = self.files.lock().expect("no code panics while it holds the files");
+        files.extend(set.documents.iter().map(|document| (document.object.clone(), document.file.clone())));
+        let declared = |object: &ObjectKey| files.get(object).is_some_and(|file| is_broken(file, set));
+        kept.iter().filter(|object| !declared(object)).cloned().collect()
+    }
+}
+
+/// Is the file of an object among those that cannot be read, or in a folder that cannot?
+fn is_broken(file: &str, set: &ObjectSet) -> bool {
+    let errors = set.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    let holds =
+        |broken: &str| file.strip_prefix(broken).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    errors.into_iter().any(|problem| holds(&problem.file))
 }
 
 /// Until a failed take-over is tried again; for ever where none failed.
@@ -118,5 +139,30 @@ fn tell_problems(set: &ObjectSet, kept: Option<&str>) {
     }
     if let Some(why) = kept {
         tracing::error!("nothing is pruned: {why}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Problem;
+
+    #[test]
+    fn a_file_is_broken_by_its_own_error_or_its_folders() {
+        let problem = |file: &str, severity| Problem {
+            file: file.to_owned(),
+            line: None,
+            message: "cannot be read".to_owned(),
+            severity,
+        };
+        let problems = vec![
+            problem("a.yaml", Severity::Error),
+            problem("b", Severity::Error),
+            problem("c.yaml", Severity::Note),
+        ];
+        let set = ObjectSet { problems, ..ObjectSet::default() };
+        let broken =
+            ["a.yaml", "b/x.yaml", "c.yaml", "bb/x.yaml", "d.yaml"].map(|file| is_broken(file, &set));
+        assert_eq!(broken, [true, true, false, false, false]);
     }
 }

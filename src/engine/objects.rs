@@ -1,7 +1,7 @@
 //! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
 //! way, from a state folder or from a watch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -22,6 +22,8 @@ pub struct Objects {
     pub changed: Notify,
     /// Objects that Git no longer has, or not in a form that can be read, and why they stay.
     kept: Mutex<Kept>,
+    /// Of those: objects without a manifest. They start nothing new.
+    undeclared: Mutex<BTreeSet<ObjectKey>>,
     /// The last version of an object that a write of ours, beside its status, made of another.
     moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
@@ -42,6 +44,7 @@ impl Objects {
             board: Arc::default(),
             changed: Notify::new(),
             kept: Mutex::default(),
+            undeclared: Mutex::default(),
             moved: Mutex::default(),
         };
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
@@ -55,6 +58,20 @@ impl Objects {
     /// Why an object stays, where that needs to be said.
     pub fn kept(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
         self.lock_kept().get(object).cloned()
+    }
+
+    /// These stay although they have no manifest.
+    pub fn set_undeclared(&self, objects: BTreeSet<ObjectKey>) {
+        *self.lock_undeclared() = objects;
+    }
+
+    /// Does an object stay although it has no manifest?
+    pub fn is_undeclared(&self, object: &ObjectKey) -> bool {
+        self.lock_undeclared().contains(object)
+    }
+
+    fn lock_undeclared(&self) -> MutexGuard<'_, BTreeSet<ObjectKey>> {
+        self.undeclared.lock().expect("no code panics while it holds the undeclared objects")
     }
 
     fn lock_kept(&self) -> MutexGuard<'_, Kept> {
