@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 use super::now;
 use super::render::{self, name_of};
 use super::telling::Telling;
-use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, Owner, PackerBuilder, PackerBuilderStatus};
+use crate::api::{
+    AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, Owner, PackerBuilder, PackerBuilderStatus,
+};
 use crate::aws::Aws;
 use crate::engine::drive::{Drive, Meter, Reconcile, Teller, drive};
 use crate::engine::objects::{Objects, Queues};
@@ -45,6 +47,10 @@ impl Parts {
     }
 
     fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
+        let objects = self.objects.clone();
+        let is_undeclared = move |key: &Key| {
+            objects.is_undeclared(&ObjectKey { kind: Kind::PackerBuilder, key: key.clone() })
+        };
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
@@ -54,6 +60,7 @@ impl Parts {
             now,
             fleet: Arc::default(),
             ending: self.ending.clone(),
+            is_undeclared: Arc::new(is_undeclared),
         });
         let telling = self.telling.clone();
         self.driven(
@@ -80,9 +87,13 @@ impl Parts {
             let builder = objects.builders.get(key)?;
             Some(builder.status.and_then(|status| status.images).unwrap_or_default())
         };
+        let objects = self.objects.clone();
+        let is_undeclared =
+            move |key: &Key| objects.is_undeclared(&ObjectKey { kind: Kind::AMIRefresher, key: key.clone() });
         let context = Arc::new(refresher::Context {
             aws: self.aws.clone(),
             builder_images: Arc::new(builder_images),
+            is_undeclared: Arc::new(is_undeclared),
             synced: self.synced.clone(),
             owner: self.owner.clone(),
             now,

@@ -235,7 +235,8 @@ impl<'a> Build<'a> {
         facts.extend(last.record.map(|_| ("Why", why_words(self.attempts[0].why).to_owned())));
         facts.extend(last.commit.map(|commit| ("Commit", self.around.commit_words(commit))));
         facts.extend(self.spec.region.clone().map(|region| ("Region", region)));
-        let base = last.record.and_then(|record| record.inputs.as_ref()?.base_ami.clone());
+        let asked = |record: &RunRecord| record.inputs.as_ref()?.base_ami.clone();
+        let base = last.record.and_then(|record| record.base_ami.clone().or_else(|| asked(record)));
         facts.extend(base.map(|base| ("Base image", base)));
         if self.attempts.len() > 1 {
             let most =
@@ -253,7 +254,7 @@ impl<'a> Build<'a> {
         let region = self.spec.region.as_deref().unwrap_or_default();
         let made = last.record.and_then(|record| record.images.as_deref()).unwrap_or_default();
         let commit = last.commit.and_then(|commit| self.around.commit_link(commit));
-        // Images of other regions are not told apart from those of this one.
+        // Those of the builder's own region come first.
         made.iter().take(1).filter_map(|image| image_link(region, image)).chain(commit).collect()
     }
 
@@ -345,6 +346,7 @@ fn why_words(why: &str) -> &str {
     match why {
         "Missing" => "there was no active image",
         "Expired" => "the image expired",
+        "Deprecated" => "EC2 has the image as deprecated",
         "BaseImage" => "there is a newer base image",
         "Template" => "the template changed",
         "Spec" => "the builder's commands or region changed",

@@ -142,6 +142,14 @@ pub fn has_credentials(url: &str) -> bool {
     }
 }
 
+/// An address without scheme, user, `.git` and trailing slashes: equal for the same repository.
+pub fn plain_url(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let rest = rest.trim_end_matches('/');
+    rest.strip_suffix(".git").unwrap_or(rest).replacen(':', "/", 1).to_lowercase()
+}
+
 /// A name Kubernetes gives to objects: labels of a DNS name, separated by dots.
 pub fn is_object_name(name: &str) -> bool {
     name.len() <= NAME_LIMIT && name.split('.').all(|label| is_label_of(label, NAME_LIMIT))

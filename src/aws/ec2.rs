@@ -210,6 +210,7 @@ pub(super) fn image(image: types::Image) -> Option<Image> {
         created: image.creation_date().and_then(|at| at.parse().ok()),
         deprecated: image.deprecation_time().and_then(|at| at.parse().ok()),
         tags: tags(image.tags()),
+        source: image.source_image_id().and_then(|id| ImageId::parse(id).ok()),
         snapshots,
     })
 }

@@ -8,6 +8,7 @@ pub mod ec2;
 pub mod eks;
 mod error;
 mod leftovers;
+pub mod owners;
 mod shared;
 mod templates;
 #[cfg(test)]
@@ -62,6 +63,8 @@ pub struct Image {
     pub deprecated: Option<Timestamp>,
     pub tags: Tags,
     pub snapshots: Vec<String>,
+    /// The image that it was made from: that of the instance, or for a copy the one copied.
+    pub source: Option<ImageId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -102,6 +102,7 @@ async fn an_image_is_read_whole() {
         deprecated: None,
         tags: Tags::from([("k".to_owned(), "v".to_owned())]),
         snapshots: vec!["snap-1".to_owned()],
+        source: None,
     };
     assert_eq!(found, [expected]);
     assert!(!wire.sent()[0].contains("MaxResults"), "a look-up by id cannot be paged");

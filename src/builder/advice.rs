@@ -144,7 +144,7 @@ fn architectures(object: &PackerBuilder) -> Option<Problem> {
     let (of_images, names, ids) = (values("architecture"), values("name"), values("image-id"));
     let says = |name: &&str| ARCHITECTURES.iter().any(|architecture| name.contains(architecture));
     let is_one = of_images.len() == 1 || !ids.is_empty() || (!names.is_empty() && names.iter().all(says));
-    let words = "may find base images of several architectures, and the newest wins, whatever it is: add the filter \
+    let words = "may find base images of several architectures, and a first build takes the newest, whatever it is: add the filter \
                  {name: architecture, values: [x86_64]} (or arm64)";
     (!is_one || of_images.len() > 1).then(|| ("spec.amiFilters".to_owned(), words.to_owned()))
 }

@@ -265,7 +265,7 @@ impl PackerCommand {
 
     /// What of a command goes into an image: not how it fails, is coloured or debugged.
     pub fn identity(&self) -> String {
-        let mut parts = vec![format!("{:?}", self.sub), self.template.clone()];
+        let mut parts = vec![format!("{:?}", self.sub), self.template.trim_end_matches('/').to_owned()];
         parts.extend(self.var_file.iter().map(|file| format!("file {file}")));
         parts.extend(self.variables.iter().map(|(name, value)| format!("var {name}={value}")));
         parts.extend(self.args.iter().map(|arg| format!("arg {arg}")));

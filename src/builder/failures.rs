@@ -94,6 +94,9 @@ const WORDS: &[&str] = &[
     "missing plugins",
 ];
 
+/// How the error of a run begins that made several images of one lane; the same inputs make them again.
+pub const AMBIGUOUS: &str = "AmbiguousResult";
+
 /// Scripts print what they like: their failure is the template's, whatever the words.
 const SCRIPT_FAILED: &str = "exit status";
 
@@ -121,7 +124,7 @@ pub fn judge(run: &Run, result: &str, errors: &[String]) -> Option<Verdict> {
 }
 
 fn of_text(command: Option<Command>, cause: &str) -> &'static str {
-    if is_name_taken(cause) {
+    if is_name_taken(cause) || cause.starts_with(AMBIGUOUS) {
         FINAL
     } else if is_transient(cause) || (command == Some(Command::Init) && !names_a_line(cause)) {
         // What `packer init` does beside reading the template is to download.
@@ -225,6 +228,7 @@ mod tests {
             (build, "InvalidAMIID.Unavailable: The image ID 'ami-1' is not available", TEMPLATE),
             (build, "Error creating AMI: InvalidParameterValue: AMI names must be", TEMPLATE),
             (build, "Timeout waiting for SSH.", TEMPLATE),
+            (build, "AmbiguousResult: the build made 2 images for x86_64 in us-east-1", FINAL),
             (build, "Error: AMI Name: 'golden' is used by an existing AMI: ami-1", FINAL),
             (
                 build,

@@ -1,4 +1,5 @@
-//! What builders know of each other, in memory: whose image is gone, and whose turn it is to start.
+//! What builders know of each other, in memory: whose image is gone, which images their status names, and
+//! whose turn it is to start.
 //!
 //! When many builders lose their images at once, something else is wrong than images (another
 //! account, a broken filter, a purge): then nothing is built until a person says so.
@@ -10,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::time;
-use crate::api::{CommitId, Key};
+use crate::api::{CommitId, ImageId, Key};
 
 /// Fewer lost images than this are ordinary losses, whatever the share.
 const FEW: usize = 2;
@@ -35,16 +36,31 @@ struct Muster {
     commit: Option<CommitId>,
     known: BTreeSet<Key>,
     sightings: BTreeMap<Key, Sighting>,
+    /// The builders whose status names an image.
+    claims: BTreeMap<ImageId, BTreeSet<Key>>,
     /// Of those known: how many lost their image.
     lost: usize,
 }
 
 /// What a builder last saw of its own image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sighting {
     at: Timestamp,
     /// Since when the image that status names is gone.
     lost_since: Option<Timestamp>,
+    /// The images that its status names.
+    named: BTreeSet<ImageId>,
+}
+
+/// What a builder tells the others.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Is an image that its status names gone? Absent if that could not be seen.
+    pub lost: Option<bool>,
+    /// The images that its status names.
+    pub named: BTreeSet<ImageId>,
+    /// Images that may be another builder's: whose status names them?
+    pub shared: BTreeSet<ImageId>,
 }
 
 /// The fleet as one builder sees it.
@@ -56,6 +72,10 @@ pub struct FleetView {
     pub lost: usize,
     /// Builders that have not looked since this one lost its image.
     pub outstanding: Vec<Key>,
+    /// Shared images that the status of another builder names.
+    pub claimed: BTreeSet<ImageId>,
+    /// Builders of the same name that were not heard yet, where images may be theirs.
+    pub namesakes: Vec<Key>,
 }
 
 impl FleetView {
@@ -71,7 +91,7 @@ impl Fleet {
     pub fn look(
         &self,
         key: &Key,
-        lost: Option<bool>,
+        report: Report,
         commit: &CommitId,
         known: impl FnOnce() -> BTreeSet<Key>,
         now: Timestamp,
@@ -81,13 +101,16 @@ impl Fleet {
         if muster.commit.as_ref() != Some(commit) {
             muster.call(commit.clone(), known());
         }
-        let lost_since = muster.note(key, lost, now);
+        let shared = report.shared.clone();
+        let lost_since = muster.note(key, report, now);
         // One that Git does not have counts for itself alone.
         let stranger = !muster.known.contains(key);
         FleetView {
             builders: muster.known.len() + usize::from(stranger),
             lost: muster.lost + usize::from(stranger && lost_since.is_some()),
             outstanding: lost_since.map(|since| muster.outstanding(key, since, now)).unwrap_or_default(),
+            namesakes: if shared.is_empty() { Vec::new() } else { muster.namesakes(key) },
+            claimed: muster.claimed(key, shared),
         }
     }
 
@@ -101,23 +124,57 @@ impl Muster {
     /// Takes the builders of a commit for all there are.
     fn call(&mut self, commit: CommitId, known: BTreeSet<Key>) {
         self.sightings.retain(|key, _| known.contains(key));
+        self.claims.values_mut().for_each(|by| by.retain(|key| known.contains(key)));
+        self.claims.retain(|_, by| !by.is_empty());
         self.lost = self.sightings.values().filter(|sighting| sighting.lost_since.is_some()).count();
         (self.commit, self.known) = (Some(commit), known);
     }
 
     /// Notes what a builder saw; answers since when its image is gone, if it is.
-    fn note(&mut self, key: &Key, lost: Option<bool>, now: Timestamp) -> Option<Timestamp> {
+    fn note(&mut self, key: &Key, report: Report, now: Timestamp) -> Option<Timestamp> {
         let before = self.sightings.get(key).and_then(|sighting| sighting.lost_since);
-        let lost_since = match lost {
+        let lost_since = match report.lost {
             Some(true) => before.or(Some(now)),
             Some(false) => None,
             None => before,
         };
-        self.sightings.insert(key.clone(), Sighting { at: now, lost_since });
+        self.claim(key, &report.named);
+        self.sightings.insert(key.clone(), Sighting { at: now, lost_since, named: report.named });
         if self.known.contains(key) {
             self.lost = self.lost + usize::from(lost_since.is_some()) - usize::from(before.is_some());
         }
         lost_since
+    }
+
+    /// Notes which images a builder's status names, in place of those it named before.
+    fn claim(&mut self, key: &Key, named: &BTreeSet<ImageId>) {
+        let before = self.sightings.get(key).map(|sighting| sighting.named.clone()).unwrap_or_default();
+        for image in before.difference(named) {
+            let left = self.claims.get_mut(image).map(|by| {
+                by.remove(key);
+                by.len()
+            });
+            if left == Some(0) {
+                self.claims.remove(image);
+            }
+        }
+        for image in named.difference(&before) {
+            self.claims.entry(image.clone()).or_default().insert(key.clone());
+        }
+    }
+
+    /// Those of these images that the status of another builder names.
+    fn claimed(&self, key: &Key, mut images: BTreeSet<ImageId>) -> BTreeSet<ImageId> {
+        let by_another = |by: &BTreeSet<Key>| by.iter().any(|other| other != key);
+        images.retain(|image| self.claims.get(image).is_some_and(by_another));
+        images
+    }
+
+    /// Only builders of one name adopt the same images of the operator.
+    fn namesakes(&self, key: &Key) -> Vec<Key> {
+        let unheard =
+            |other: &&Key| *other != key && other.name == key.name && !self.sightings.contains_key(other);
+        self.known.iter().filter(unheard).cloned().collect()
     }
 
     /// Builders that have not looked since this one lost its image.
@@ -150,7 +207,7 @@ mod tests {
     /// What one builder sees at a commit of these.
     fn look(fleet: &Fleet, name: &str, lost: Option<bool>, of: &[&str], second: i64) -> FleetView {
         let (commit, known) = commit(of);
-        fleet.look(&key(name), lost, &commit, || known, at(second))
+        fleet.look(&key(name), Report { lost, ..Report::default() }, &commit, || known, at(second))
     }
 
     #[test]
@@ -175,7 +232,7 @@ mod tests {
         for (lost, builders, mass) in
             [(1, 1, false), (2, 2, false), (3, 6, false), (3, 5, true), (3, 3, true)]
         {
-            let view = FleetView { builders, lost, outstanding: vec![] };
+            let view = FleetView { builders, lost, ..FleetView::default() };
             assert_eq!(view.mass_loss(), mass, "{lost} of {builders}");
         }
     }
@@ -190,6 +247,29 @@ mod tests {
         assert_eq!(look(&fleet, "a", Some(false), &["a"], 2).lost, 0);
         look(&fleet, "a", Some(true), &["a"], 3);
         assert_eq!(look(&fleet, "a", None, &["a"], 4).lost, 1, "an unseen image keeps what was known");
+    }
+
+    #[test]
+    fn an_image_that_another_status_names_is_claimed_until_it_names_it_no_more() {
+        let fleet = Fleet::default();
+        let image = ImageId::parse("ami-00000001").expect("an id");
+        let in_namespace =
+            |namespace: &str, name: &str| Key { namespace: namespace.into(), name: name.into() };
+        let (here, there) = (in_namespace("a", "node"), in_namespace("b", "node"));
+        let known = || BTreeSet::from([here.clone(), there.clone(), in_namespace("a", "other")]);
+        let (id, _) = commit(&["a"]);
+        let look = |key: &Key, named: bool, second: i64| {
+            let one = BTreeSet::from([image.clone()]);
+            let named = if named { one.clone() } else { BTreeSet::new() };
+            let report = Report { lost: Some(false), named, shared: one };
+            fleet.look(key, report, &id, known, at(second))
+        };
+        let first = look(&here, true, 0);
+        assert_eq!((first.claimed.len(), first.namesakes), (0, vec![there.clone()]), "not all are heard yet");
+        let second = look(&there, false, 1);
+        assert_eq!((second.claimed.len(), second.namesakes.len()), (1, 0));
+        look(&here, false, 2);
+        assert!(look(&there, false, 3).claimed.is_empty());
     }
 
     #[test]

@@ -43,12 +43,14 @@ struct Entry {
     /// The images that now count.
     counting: Option<Vec<Located>>,
     good: bool,
+    /// The base image that EC2 names for them.
+    base: Option<String>,
 }
 
 impl Entry {
     fn promoted(done: Promoted) -> Self {
-        let Promoted { result, images, counting, good } = done;
-        Self { result, images, counting: Some(counting), good, errors: Vec::new() }
+        let Promoted { result, images, counting, good, base } = done;
+        Self { result, images, counting: Some(counting), good, base, errors: Vec::new() }
     }
 }
 
@@ -142,6 +144,7 @@ fn record(seen: &Observed, run: &Run, mut entry: Entry) -> Plan {
         commit: Some(facts.commit.to_string()),
         inputs: Some(facts.inputs.clone()),
         images: list(entry.images),
+        base_ami: entry.base.filter(|base| facts.inputs.base_ami.as_ref() != Some(base)),
         started_at: Some(run.started_at.unwrap_or(facts.created_at)),
         ended_at: Some(run.ended_at.unwrap_or(facts.created_at)),
         failure: verdict.as_ref().map(|verdict| verdict.class.to_owned()),

@@ -2,14 +2,16 @@
 //!
 //! An image is a builder's own when it carries our owner and the builder's key. An image of the
 //! operator carries neither: it is adopted where its cluster is ours and either status names it as
-//! last built or it comes from the same template repository.
+//! last built, or it comes from the same template repository and its `created-by` is this builder.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::inputs;
+use super::{inputs, time};
 use crate::api::builder::{InputsRecord, LaneImage, PackerBuilderStatus};
+use crate::api::checks::plain_url;
 use crate::api::{ImageId, Key, Owner, Region};
 use crate::aws::{Image, ImageState};
 
@@ -24,13 +26,19 @@ pub const BASE: &str = "base-ami";
 pub const JOB: &str = "job-id";
 pub const BUILD_ID: &str = "build-id";
 pub const CREATED: &str = "create-timestamp";
-pub const CREATED_BY: (&str, &str) = ("created-by", "opsy");
+/// Name of the builder: by it the operator tells the images of its builders apart.
+pub const CREATED_BY: &str = "created-by";
 pub const OWNER: &str = "opsy.dev/owner";
 pub const BUILDER: &str = "opsy.dev/builder";
 pub const TEMPLATE: &str = "opsy.dev/template";
 pub const SPEC: &str = "opsy.dev/spec";
 pub const COMMIT: &str = "opsy.dev/commit";
 pub const BUILD: &str = "opsy.dev/build";
+/// The base image that was asked for, on images that were made from another one.
+pub const BASE_ASKED: &str = "opsy.dev/base";
+
+/// EC2 may show an image without the tags it has just been given.
+const TAGS_APPEAR_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// Who the builder is, as far as tags tell: known even while its spec is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +115,8 @@ impl Located {
             architecture: self.image.architecture.clone(),
             id: self.image.id.to_string(),
             name: Some(self.image.name.clone()),
+            since: None,
+            gone: None,
         }
     }
 }
@@ -133,11 +143,27 @@ impl Subject {
 
     fn adopts(&self, image: &Located, status: &PackerBuilderStatus) -> bool {
         let named = status.last_run_built_image_id.as_deref() == Some(image.image.id.as_str());
-        let same_repo = image.tag(REPO).is_some_and(|repo| plain(repo) == plain(&self.repo));
+        let same_repo = image.tag(REPO).is_some_and(|repo| plain_url(repo) == plain_url(&self.repo));
+        let made_by_it = image.tag(CREATED_BY) == Some(self.key.name.as_str());
         image.tag(BUILDER).is_none()
             && self.cluster.is_some()
             && image.tag(CLUSTER) == self.cluster.as_deref()
-            && (named || same_repo)
+            && (named || (same_repo && made_by_it))
+    }
+
+    /// The active image that status names, shown without its tags: EC2 shows what was just written late. A
+    /// missing tag is no change of a tag.
+    fn just_recorded(
+        &self,
+        image: &Located,
+        status: &PackerBuilderStatus,
+        now: Timestamp,
+    ) -> Option<BuiltFrom> {
+        let is_ours = image.tag(OWNER).is_none_or(|owner| owner == self.owner.as_str());
+        let named = status.images.iter().flatten().find(|named| named.id == image.image.id.as_str())?;
+        let recently = time::since(now, named.since?) < TAGS_APPEAR_WITHIN;
+        (is_ours && recently && image.tag(STATUS).is_none())
+            .then(|| BuiltFrom::Inputs(status.inputs.clone().unwrap_or_default()))
     }
 
     /// An image that would count if it were not another owner's: that owner.
@@ -150,25 +176,19 @@ impl Subject {
     }
 }
 
-/// An address without scheme, user, `.git` and closing slash: the same repository, however written.
-fn plain(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let rest = rest.trim_end_matches('/');
-    rest.strip_suffix(".git").unwrap_or(rest).replacen(':', "/", 1).to_lowercase()
-}
-
 /// The images of this builder that carry `status=active`, newest first.
 pub fn active<'a>(
     images: &'a [Located],
     subject: &Subject,
     status: &PackerBuilderStatus,
+    now: Timestamp,
 ) -> Vec<(&'a Located, BuiltFrom)> {
-    let mut active: Vec<(&Located, BuiltFrom)> = images
-        .iter()
-        .filter(|image| image.is_active())
-        .filter_map(|image| Some((image, subject.built_from(image, status)?)))
-        .collect();
+    let from = |image: &Located| match image.is_active() {
+        true => subject.built_from(image, status),
+        false => subject.just_recorded(image, status, now),
+    };
+    let mut active: Vec<(&Located, BuiltFrom)> =
+        images.iter().filter_map(|image| Some((image, from(image)?))).collect();
     active.sort_by(|(a, _), (b, _)| b.age_order().cmp(&a.age_order()));
     active
 }
@@ -182,15 +202,29 @@ pub fn current<'a, 'b>(
 }
 
 /// Active images beside the one that counts. None while none counts: the last one is never demoted.
-pub fn surplus<'a>(active: &[(&'a Located, BuiltFrom)], lane: &Lane) -> Vec<&'a Located> {
+pub fn surplus<'a, 'b>(
+    active: &'b [(&'a Located, BuiltFrom)],
+    lane: &Lane,
+) -> Vec<&'b (&'a Located, BuiltFrom)> {
     let Some((keep, _)) = current(active, lane) else {
         return Vec::new();
     };
-    active
-        .iter()
-        .map(|(image, _)| *image)
-        .filter(|image| image.lane() == *lane && image.image.id != keep.image.id)
-        .collect()
+    active.iter().filter(|(image, _)| image.lane() == *lane && image.image.id != keep.image.id).collect()
+}
+
+/// Active images in lanes that are not among these.
+pub fn elsewhere<'a, 'b>(
+    active: &'b [(&'a Located, BuiltFrom)],
+    lanes: &BTreeSet<Lane>,
+) -> Vec<&'b (&'a Located, BuiltFrom)> {
+    active.iter().filter(|(image, _)| !lanes.contains(&image.lane())).collect()
+}
+
+/// The lanes in the order people read them: those of the builder's own region first.
+pub fn home_first(lanes: impl IntoIterator<Item = Lane>, home: &Region) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = lanes.into_iter().collect();
+    lanes.sort_by_key(|lane| (lane.region != *home, lane.clone()));
+    lanes
 }
 
 /// The lanes a builder answers for: those status names; where it names none (a lost status, an

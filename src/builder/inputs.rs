@@ -5,21 +5,19 @@
 //! adopting images or upgrading Opsy rebuilds nothing by itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::images::{self, BuiltFrom, Located, Subject};
-use super::spec::{RebuildOn, Spec};
+use super::spec::{RebuildOn, Spec, TAG_VALUE};
 use super::step::Why;
 use super::time;
-use crate::api::builder::InputsRecord;
+use crate::api::builder::{BaseImage, InputsRecord};
 use crate::api::{BuildId, RunName};
 use crate::aws::ec2::BROUGHT_BY;
 use crate::aws::{Image, Tags};
 use crate::engine::Run;
-
-/// EC2's limit for a tag's value.
-const TAG_VALUE: usize = 256;
 
 /// What a build would be made from now.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,37 +27,58 @@ pub struct Wanted<'a> {
     pub base: Option<&'a Image>,
     /// Recorded base images, as far as they still exist.
     pub older_bases: &'a [Image],
+    /// The base image as status has it, which may not exist any more.
+    pub remembered: Option<&'a BaseImage>,
 }
+
+/// An image that was deprecated this soon would be so again: building it again does not help.
+const SHORT_LIFE: Duration = Duration::from_secs(3600);
 
 /// The inputs an image's tags record.
 pub fn recorded(image: &Located) -> InputsRecord {
     let tag = |name: &str| image.tag(name).map(str::to_owned);
     InputsRecord {
-        base_ami: tag(images::BASE).filter(|base| base.starts_with("ami-")),
+        base_ami: asked_base(image).map(str::to_owned),
         template: tag(images::TEMPLATE),
         spec: tag(images::SPEC),
     }
 }
 
-/// Why something built then from that is out of date now, if it is.
+/// The base image that was asked for when an image was built; its tags name the one it was made from.
+pub fn asked_base(image: &Located) -> Option<&str> {
+    let is_id = |base: &&str| base.starts_with("ami-");
+    image.tag(images::BASE_ASKED).or_else(|| image.tag(images::BASE)).filter(is_id)
+}
+
+/// Why an image built from that is out of date now, if it is.
 pub fn out_of_date(
+    image: &Located,
     from: &BuiltFrom,
-    built_at: Option<Timestamp>,
     wanted: &Wanted<'_>,
     spec: &Spec,
     now: Timestamp,
 ) -> Option<Why> {
-    expired(built_at, spec, now).or_else(|| moved_on(from, built_at, wanted, &spec.rebuild_on))
+    let by_age = expires(image, spec).filter(|since| *since <= now).map(|since| Why::Expired { since });
+    let by_ec2 = deprecation(image, spec).filter(|since| *since <= now);
+    by_age
+        .or_else(|| by_ec2.map(|since| Why::Deprecated { since }))
+        .or_else(|| moved_on(from, image.built_at(), wanted, &spec.rebuild_on))
 }
 
-fn expired(built_at: Option<Timestamp>, spec: &Spec, now: Timestamp) -> Option<Why> {
-    let since = expiry(built_at, spec)?;
-    (spec.rebuild_on.expired && since <= now).then_some(Why::Expired { since })
+/// When an image is out of date by itself, if ever: by its age, or when EC2 deprecates it.
+pub fn expiry(image: &Located, spec: &Spec) -> Option<Timestamp> {
+    expires(image, spec).into_iter().chain(deprecation(image, spec)).min()
 }
 
-/// When an image of that age expires, if ever.
-pub fn expiry(built_at: Option<Timestamp>, spec: &Spec) -> Option<Timestamp> {
-    time::after(built_at?, spec.expires_in?).filter(|_| spec.rebuild_on.expired)
+fn expires(image: &Located, spec: &Spec) -> Option<Timestamp> {
+    time::after(image.built_at()?, spec.expires_in?).filter(|_| spec.rebuild_on.expired)
+}
+
+/// When EC2 deprecates the image, where a build after it gives one that lives longer.
+fn deprecation(image: &Located, spec: &Spec) -> Option<Timestamp> {
+    let at = image.image.deprecated.filter(|_| spec.rebuild_on.expired)?;
+    let lived = image.image.created.is_none_or(|created| time::until(created, at) > SHORT_LIFE);
+    lived.then_some(at)
 }
 
 /// Why the inputs recorded are no longer those wanted, if so.
@@ -94,16 +113,16 @@ fn differs(recorded: Option<&str>, wanted: Option<&str>) -> Option<(String, Stri
     (comparable && recorded != wanted).then(|| (recorded.to_owned(), wanted.to_owned()))
 }
 
-/// Is the base image found newer than the recorded one? Where the recorded one no longer exists its
-/// date is unknown; it was the newest when the build started, so what appeared later is newer.
+/// Is the base image found newer than the recorded one, or of another architecture? Where the recorded one
+/// no longer exists its date is the one that status remembers. If that is lost, too: it was the newest when
+/// the build started, so what appeared later is newer.
 fn newer_base(recorded: &str, built_at: Option<Timestamp>, wanted: &Wanted<'_>) -> Option<(String, String)> {
     let found = wanted.base.filter(|found| found.id.as_str() != recorded)?;
     let known = wanted.older_bases.iter().find(|image| image.id.as_str() == recorded);
-    let than = match known {
-        Some(image) => image.created,
-        None => built_at,
-    };
-    (found.created? > than?).then(|| (recorded.to_owned(), found.id.to_string()))
+    let remembered = wanted.remembered.filter(|base| base.id == recorded).and_then(|base| base.created);
+    let than = known.map_or_else(|| remembered.or(built_at), |image| image.created);
+    let another = known.is_some_and(|image| image.architecture != found.architecture);
+    (another || found.created? > than?).then(|| (recorded.to_owned(), found.id.to_string()))
 }
 
 /// The id of the next build. The run before it is part of it, so that the same inputs built again
@@ -131,15 +150,15 @@ pub fn build_tags(subject: &Subject, build: &BuildId) -> Tags {
     tags
 }
 
-/// All tags of a finished image: the operator's contract and ours. They depend on the run alone, so
-/// that setting them twice is setting them once.
-pub fn image_tags(subject: &Subject, run: &Run, status: &str) -> Tags {
+/// All tags of a finished image: the operator's contract and ours. They depend on the run and on the base
+/// image that EC2 names, so that setting them twice is setting them once.
+pub fn image_tags(subject: &Subject, run: &Run, base: Option<&str>, status: &str) -> Tags {
     let facts = &run.facts;
     let made = time::to_second(run.ended_at.unwrap_or(facts.created_at));
     let mut tags = build_tags(subject, &facts.build);
     let own = [
         (BROUGHT_BY.0, BROUGHT_BY.1.to_owned()),
-        (images::CREATED_BY.0, images::CREATED_BY.1.to_owned()),
+        (images::CREATED_BY, subject.key.name.clone()),
         (images::REPO, subject.repo.clone()),
         (images::REPO_BRANCH, subject.branch.clone()),
         (images::JOB, run.name.to_string()),
@@ -149,12 +168,14 @@ pub fn image_tags(subject: &Subject, run: &Run, status: &str) -> Tags {
         (images::STATUS, status.to_owned()),
     ];
     tags.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    let asked = facts.inputs.base_ami.as_deref();
     let inputs = [
-        (images::BASE, &facts.inputs.base_ami),
-        (images::TEMPLATE, &facts.inputs.template),
-        (images::SPEC, &facts.inputs.spec),
+        (images::BASE, base),
+        (images::BASE_ASKED, asked.filter(|asked| Some(*asked) != base)),
+        (images::TEMPLATE, facts.inputs.template.as_deref()),
+        (images::SPEC, facts.inputs.spec.as_deref()),
     ];
-    tags.extend(inputs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
+    tags.extend(inputs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
     tags.into_iter().map(|(name, value)| (name, value.chars().take(TAG_VALUE).collect())).collect()
 }
 

@@ -3,11 +3,14 @@
 //! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
 //! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `harvest` (what an ended run leads to), `failures` (what a failure means), `promote` (which of its
-//! images become active), `history` (failures and pauses), `fleet` (what builders know of each other).
+//! lane), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
+//! to), `failures` (what a failure means), `promote` (which of its images become active), `history`
+//! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
+//! name).
 
 mod act;
 pub mod advice;
+mod base;
 mod commands;
 mod failures;
 mod fleet;
@@ -15,12 +18,14 @@ mod harvest;
 mod history;
 mod images;
 mod inputs;
+mod judge;
 mod notes;
 mod observe;
 mod place;
 mod plan;
 mod pod;
 mod promote;
+mod remarks;
 mod report;
 pub mod spec;
 mod status;
@@ -35,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::api::{Owner, PackerBuilder, PackerBuilderStatus, annotations};
+use crate::api::{Key, Owner, PackerBuilder, PackerBuilderStatus, annotations};
 use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
@@ -59,6 +64,8 @@ pub struct Context {
     pub fleet: Arc<Fleet>,
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
+    /// Is the manifest of a builder gone from Git while it is not pruned?
+    pub is_undeclared: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
 }
 
 /// One pass: looks, does at most one thing, says how the builder stands.

@@ -33,7 +33,19 @@ pub fn notes(seen: &Observed, plan: &Plan, outcome: &Outcome, told: &Told) -> Ve
         }
         _ => phase_note(seen, told),
     };
-    done.into_iter().collect()
+    done.into_iter().chain(gone_note(seen)).collect()
+}
+
+/// An active image that is gone is told when it is first missed.
+fn gone_note(seen: &Observed) -> Option<Note> {
+    let gone = seen.gone_for_sure()?;
+    let new: Vec<String> = gone
+        .iter()
+        .filter(|image| image.gone != Some(true))
+        .map(|image| format!("{} ({}, {})", image.id, image.architecture, image.region))
+        .collect();
+    let message = format!("the active image {} is gone from EC2", new.join(", "));
+    (!new.is_empty()).then(|| Note { reason: "ImageGone".into(), message, warning: true })
 }
 
 /// A change of how it stands is told once.
@@ -62,7 +74,9 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
         (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
         (Step::Stop { run, .. }, _) => note("BuildStopping", format!("{run}: {why}"), true),
         (Step::Activate(tagging), _) => note("ImageActive", tagging_words(tagging), false),
-        (Step::Demote(tagging), _) => note("ImageDeprecated", tagging_words(tagging), false),
+        (Step::Demote(tagging), _) => {
+            note("ImageDeprecated", format!("{}: {why}", tagging_words(tagging)), false)
+        }
         (Step::Supersede(tagging), _) => note("ImageSuperseded", tagging_words(tagging), false),
         (Step::Start { .. } | Step::Record(_) | Step::Forget(_) | Step::Sweep(_), _) => None,
     }

@@ -2,6 +2,8 @@
 //!
 //! Shared answers do for a look; before something is changed everything is asked anew.
 
+mod bases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -10,16 +12,18 @@ use jiff::Timestamp;
 use opsy_runner::request::{Resource, ResourceKind};
 
 use super::Context;
-use super::fleet::FleetView;
+use super::base::Base;
+use super::fleet::{FleetView, Report};
 use super::history;
-use super::images::{self, Located, Subject};
+use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
-use crate::api::builder::{PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
+use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
 use crate::api::{Class, ImageId, Key, Kind, Region, Seen, annotations};
-use crate::aws::{Announced, AwsError, Fresh, Image, ImageState};
+use crate::aws::{Announced, AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
 use crate::sync::Synced;
+use bases::{BaseFacts, find_bases, look_at_base};
 
 /// Everything a plan rests on.
 #[derive(Clone, Debug)]
@@ -31,6 +35,8 @@ pub struct Observed {
     /// As last written.
     pub status: PackerBuilderStatus,
     pub deleting: bool,
+    /// The manifest is gone from Git, and the object is not pruned.
+    pub undeclared: bool,
     /// Suspended by annotation on the live object.
     pub suspended: bool,
     /// Build id a person wants stopped.
@@ -56,13 +62,6 @@ pub struct Observed {
     pub ending: bool,
 }
 
-/// The base image found, and those recorded that still exist.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Base {
-    pub found: Option<Image>,
-    pub recorded: Vec<Image>,
-}
-
 impl Observed {
     pub fn history(&self) -> &[RunRecord] {
         self.status.history.as_deref().unwrap_or_default()
@@ -74,35 +73,55 @@ impl Observed {
 
     /// Is an image that status names gone, asked by id?
     pub fn lost(&self) -> Option<bool> {
-        let images = self.images.known()?;
-        let named = self.status.images.iter().flatten();
-        Some(named.into_iter().any(|named| !images.iter().any(|found| found.image.id.as_str() == named.id)))
+        Some(!self.gone()?.is_empty())
+    }
+
+    /// The images that status names and that are gone.
+    fn gone(&self) -> Option<Vec<&LaneImage>> {
+        Some(gone(self.images.known()?, &self.status))
+    }
+
+    /// The same where it can be believed: in the right account, and not of most builders at once.
+    pub fn gone_for_sure(&self) -> Option<Vec<&LaneImage>> {
+        let in_account = self.accounts.as_ref().is_none_or(|allowed| {
+            self.account.as_ref().and_then(Seen::known).is_some_and(|account| allowed.contains(account))
+        });
+        let alone = self.fleet.outstanding.is_empty() && !self.fleet.mass_loss();
+        self.gone().filter(|_| in_account && (alone || self.allow_mass_build))
     }
 }
 
 /// One look.
 pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
     let subject = subject(object, ctx);
-    let spec = spec::parse(object);
+    let spec = spec::parse_in(object, |url| ctx.templates.is_own(url));
     let status = known_status(object);
     let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
+    // What a run did to other images is seen at once.
+    let just_ended = runs.known().is_some_and(|runs| runs.iter().any(|run| run.state.ended()));
+    let of_images = if just_ended { Fresh::Now } else { fresh };
     let (images, found, template, live) = tokio::join!(
-        look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, fresh),
-        find_base(spec.as_ref().ok(), ctx, fresh),
+        look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, of_images),
+        find_bases(spec.as_ref().ok(), ctx, fresh),
         resolve(spec.as_ref().ok(), ctx),
         live_runs(ctx),
     );
-    let compared = recorded_bases(&subject, &status, &images, &runs);
-    let base = with_recorded(found, compared, spec.as_ref().ok(), ctx).await;
+    let now = (ctx.now)();
+    let report = report(&subject, &status, &images, now);
+    let fleet = ctx.fleet.look(&subject.key, report, &synced.commit, || builders(synced), now);
+    let images = images.map(|images| without_claimed(images, &status, &fleet));
+    let known = BaseFacts { subject: &subject, status: &status, images: &images, runs: &runs, now };
+    let base = look_at_base(found, &known, spec.as_ref().ok(), ctx).await;
     // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
     let account = account(spec.as_ref().ok(), &runs, settings.accounts.is_some(), ctx).await;
-    let mut seen = Observed {
+    Observed {
         generation: object.metadata.generation,
-        now: (ctx.now)(),
+        now,
         external: spec.as_ref().ok().and_then(|spec| external(spec, ctx)),
         deleting: object.metadata.deletion_timestamp.is_some(),
+        undeclared: (ctx.is_undeclared)(&subject.key),
         suspended: annotations::suspended(&object.metadata),
         cancel: annotations::value(&object.metadata, annotations::CANCEL).map(str::to_owned),
         complete: synced.set.complete(),
@@ -110,7 +129,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         concurrent_builds: settings.concurrent_builds(),
         allow_mass_build: settings.allow_mass_build(),
         ending: ctx.ending.load(Ordering::Relaxed),
-        fleet: FleetView::default(),
+        fleet,
         subject,
         spec,
         status,
@@ -120,10 +139,42 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         template,
         account,
         live,
+    }
+}
+
+/// What other builders are told of the images.
+fn report(
+    subject: &Subject,
+    status: &PackerBuilderStatus,
+    images: &Seen<Vec<Located>>,
+    now: Timestamp,
+) -> Report {
+    let ids = status.images.iter().flatten().filter_map(|image| ImageId::parse(image.id.as_str()).ok());
+    let known = images.known().map(Vec::as_slice).unwrap_or_default();
+    let adopted = images::active(known, subject, status, now).into_iter().filter_map(|(image, from)| {
+        matches!(from, BuiltFrom::Operator { .. }).then(|| image.image.id.clone())
+    });
+    Report {
+        lost: images.known().map(|images| !gone(images, status).is_empty()),
+        named: ids.collect(),
+        shared: adopted.collect(),
+    }
+}
+
+/// The images that status names and that are gone.
+fn gone<'a>(images: &[Located], status: &'a PackerBuilderStatus) -> Vec<&'a LaneImage> {
+    let exists = |named: &LaneImage| images.iter().any(|found| found.image.id.as_str() == named.id);
+    status.images.iter().flatten().filter(|named| !exists(named)).collect()
+}
+
+/// Without the images that the status of another builder names and this one's does not.
+fn without_claimed(images: Vec<Located>, status: &PackerBuilderStatus, fleet: &FleetView) -> Vec<Located> {
+    let named = |id: &ImageId| {
+        status.last_run_built_image_id.as_deref() == Some(id.as_str())
+            || status.images.iter().flatten().any(|named| named.id == id.as_str())
     };
-    let (key, lost) = (&seen.subject.key, seen.lost());
-    seen.fleet = ctx.fleet.look(key, lost, &synced.commit, || builders(synced), seen.now);
-    seen
+    let own = |image: &Located| !fleet.claimed.contains(&image.image.id) || named(&image.image.id);
+    images.into_iter().filter(own).collect()
 }
 
 /// The status as last written; where somebody asks for another try, failures until then count no longer.
@@ -260,52 +311,6 @@ async fn look_at_region(
         all.extend(of_build.into_iter().map(|image| (image.id.clone(), image)));
     }
     Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
-}
-
-/// The base image asked for: the newest that can be launched.
-async fn find_base(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Option<Image>> {
-    let Some(query) = spec.and_then(|spec| spec.base.as_ref()) else {
-        return Seen::Is(None);
-    };
-    let found = ctx.aws.find_images(query, fresh).await;
-    found.map_or_else(unknown, |images| {
-        Seen::Is(images.iter().find(|image| image.state == ImageState::Available).cloned())
-    })
-}
-
-/// Base images that this builder's active images and ended runs were made from.
-fn recorded_bases(
-    subject: &Subject,
-    status: &PackerBuilderStatus,
-    images: &Seen<Vec<Located>>,
-    runs: &Seen<Vec<Run>>,
-) -> BTreeSet<ImageId> {
-    let images = images.known().map(Vec::as_slice).unwrap_or_default();
-    let active = images::active(images, subject, status);
-    let of_images = active.iter().filter_map(|(image, _)| image.tag(images::BASE));
-    let ended = runs.known().into_iter().flatten().filter(|run| run.state.ended());
-    let of_runs = ended.filter_map(|run| run.facts.inputs.base_ami.as_deref());
-    of_images.chain(of_runs).filter_map(|id| ImageId::parse(id).ok()).collect()
-}
-
-/// Recorded base images are asked for only where they are not the one found: which is newer?
-async fn with_recorded(
-    found: Seen<Option<Image>>,
-    recorded: BTreeSet<ImageId>,
-    spec: Option<&Spec>,
-    ctx: &Context,
-) -> Seen<Base> {
-    let found = match found {
-        Seen::Is(found) => found,
-        Seen::Unknown(class, message) => return Seen::Unknown(class, message),
-    };
-    let other = |base: &Image| recorded.into_iter().filter(|id| *id != base.id).collect::<Vec<ImageId>>();
-    let ids = found.as_ref().map(other).unwrap_or_default();
-    let Some(spec) = spec.filter(|_| !ids.is_empty()) else {
-        return Seen::Is(Base { found, recorded: Vec::new() });
-    };
-    let recorded = ctx.aws.images_by_id(&spec.region, &ids).await;
-    recorded.map_or_else(unknown, |recorded| Seen::Is(Base { found, recorded }))
 }
 
 async fn resolve(spec: Option<&Spec>, ctx: &Context) -> Seen<Resolved> {

@@ -11,14 +11,15 @@ use jiff::Timestamp;
 use super::failures;
 use super::harvest;
 use super::history::{self, Streak};
-use super::images::{self, BuiltFrom, Lane, Located};
+use super::images::{self, Located};
 use super::inputs::{self, Wanted};
-use super::observe::{Base, Observed, Resolved};
+use super::judge::{Active, judge, wanted};
+use super::observe::{Observed, Resolved};
 use super::promote;
 use super::spec::Spec;
 use super::step::{On, Plan, RunWord, Step, Stuck, What, Why};
 use super::{commands, time};
-use crate::api::builder::{InputsRecord, RunRecord};
+use crate::api::builder::RunRecord;
 use crate::api::{Class, Seen};
 use crate::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Stop};
 
@@ -102,6 +103,8 @@ fn wrong_account(seen: &Observed) -> Option<Plan> {
 fn held_back(seen: &Observed) -> Option<Plan> {
     let on = if seen.deleting {
         On::Deleted
+    } else if seen.undeclared {
+        On::NotInGit
     } else if seen.suspended || seen.spec.as_ref().is_ok_and(|spec| spec.suspended) {
         On::Suspended
     } else {
@@ -127,70 +130,22 @@ fn valid(seen: &Observed, spec: &Spec, now: Timestamp) -> Plan {
         Seen::Is(images) => images,
         Seen::Unknown(class, message) => return unknown(seen, What::Aws, *class, message),
     };
-    let Some(wanted) = wanted(spec, template, base) else {
+    let Some(wanted) = wanted(seen, spec, template, base) else {
         return Plan::Wait { on: On::BaseImageNotFound, look: look(seen, None) };
     };
-    let active = images::active(all, &seen.subject, &seen.status);
+    let active = images::active(all, &seen.subject, &seen.status, now);
     match judge(seen, spec, &wanted, &active, now) {
         Ok(good) => settled(seen, spec, &active, &good, now),
         Err(why) => build(&Build { seen, spec, wanted: &wanted, template, all }, why, now),
     }
 }
 
-/// What a build would be made from; nothing where the base image asked for does not exist.
-pub fn wanted<'a>(spec: &Spec, template: &Resolved, base: &'a Base) -> Option<Wanted<'a>> {
-    if spec.base.is_some() && base.found.is_none() {
-        return None;
-    }
-    Some(Wanted {
-        inputs: InputsRecord {
-            base_ami: base.found.as_ref().map(|image| image.id.to_string()),
-            template: Some(template.tag.clone()),
-            spec: Some(spec.tag.clone()),
-        },
-        base: base.found.as_ref(),
-        older_bases: &base.recorded,
-    })
-}
-
-type Active<'a> = (&'a Located, BuiltFrom);
-
-/// Rule 6: the good active image of every lane, or why there is none.
-fn judge<'a>(
-    seen: &Observed,
-    spec: &Spec,
-    wanted: &Wanted<'_>,
-    active: &[Active<'a>],
-    now: Timestamp,
-) -> Result<Vec<&'a Located>, Why> {
-    let lanes = images::lanes(&seen.status, active, Some(&spec.region));
-    if lanes.is_empty() {
-        return Err(Why::Missing);
-    }
-    lanes.iter().map(|lane| good(lane, active, wanted, spec, now)).collect()
-}
-
-/// The active image of a lane, if it is still what Git asks for.
-pub fn good<'a>(
-    lane: &Lane,
-    active: &[Active<'a>],
-    wanted: &Wanted<'_>,
-    spec: &Spec,
-    now: Timestamp,
-) -> Result<&'a Located, Why> {
-    let (image, from) = images::current(active, lane).ok_or(Why::Missing)?;
-    match inputs::out_of_date(from, image.built_at(), wanted, spec, now) {
-        Some(why) => Err(why),
-        None => Ok(image),
-    }
-}
-
 /// All good: older active images are demoted, one lane at a time, then there is nothing to do.
 fn settled(seen: &Observed, spec: &Spec, active: &[Active<'_>], good: &[&Located], now: Timestamp) -> Plan {
-    if let Some(step) = good.iter().find_map(|image| promote::demotion(active, &image.lane())) {
+    if let Some(step) = good.iter().find_map(|image| promote::demotion(seen, active, &image.lane())) {
         return Plan::Act { step, why: "a newer image is active".to_owned() };
     }
-    let expires = good.iter().filter_map(|image| inputs::expiry(image.built_at(), spec)).min();
+    let expires = good.iter().filter_map(|image| inputs::expiry(image, spec)).min();
     Plan::Done {
         images: good.iter().map(|image| (*image).clone()).collect(),
         expires,

@@ -1,27 +1,24 @@
 //! Which images of an ended run become active, and which older ones are demoted. Pure; part of the
 //! plan: `harvest` asks for the images of a run, and for the next step of their promotion.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::failures::AMBIGUOUS;
 use super::history;
 use super::images::{self, BuiltFrom, Lane, Located};
-use super::inputs::{self, Wanted};
+use super::judge::{Active, good, wanted_now};
 use super::observe::Observed;
-use super::plan::{good, wanted};
-use super::spec::Spec;
 use super::step::{On, Plan, Step, Tagging};
-use super::time;
+use super::{base, inputs, time};
 use crate::api::{ImageId, Region};
 use crate::aws::{ImageState, Made, Tags};
-use crate::engine::{Artifact, Run};
+use crate::engine::{Artifact, Run, RunState};
 
 /// EC2 may not show an image at once that it has just named.
 const APPEARS_WITHIN: Duration = Duration::from_secs(10 * 60);
-
-type Active<'a> = (&'a Located, BuiltFrom);
 
 /// The next step of a promotion, or what came of it.
 pub enum Promotion {
@@ -39,6 +36,8 @@ pub struct Promoted {
     pub counting: Vec<Located>,
     /// They are the desired state.
     pub good: bool,
+    /// The base image that EC2 names for the first of them.
+    pub base: Option<String>,
 }
 
 /// A result must have an image where the builder asks for one, or it would build for ever.
@@ -90,9 +89,42 @@ pub fn results<'a>(run: &Run, ids: &[ImageId], images: &'a [Located], now: Times
         Results::Failed(errors)
     } else if !waiting.is_empty() {
         Results::Wait(On::ImagePending { images: waiting })
+    } else if let Some(error) = ambiguous(run, &ready) {
+        Results::Failed(vec![error])
     } else {
         Results::Ready(ready)
     }
+}
+
+/// Why none of several results of one lane can be active: which of them is meant cannot be known.
+fn ambiguous(run: &Run, ready: &[&Located]) -> Option<String> {
+    let mut lanes: BTreeMap<Lane, Vec<&Located>> = BTreeMap::new();
+    for image in ready {
+        lanes.entry(image.lane()).or_default().push(image);
+    }
+    let (lane, several) = lanes.into_iter().find(|(_, images)| images.len() > 1)?;
+    let RunState::Succeeded(artifacts) = &run.state else { return None };
+    let source = |image: &&Located| {
+        let artifact = artifacts.iter().find(|artifact| artifact.image == image.image.id);
+        artifact.map_or("", |artifact| artifact.build.as_str()).to_owned()
+    };
+    let made: Vec<String> =
+        several.iter().map(|image| format!("{} by {}", image.image.id, source(image))).collect();
+    let sources: BTreeSet<String> = several.iter().map(source).collect();
+    let remedy = match sources.first().filter(|_| sources.len() > 1) {
+        Some(first) => format!(
+            "choose a source with -only in the args of the build command, such as -only={first}, and give others a \
+             builder of their own"
+        ),
+        None => "let the template make one".to_owned(),
+    };
+    Some(format!(
+        "{AMBIGUOUS}: the build made {} images for {} in {}, and only one can be active: {}; {remedy}",
+        several.len(),
+        lane.architecture,
+        lane.region,
+        made.join(", ")
+    ))
 }
 
 fn failed_image(located: &Located, state: &ImageState) -> String {
@@ -113,30 +145,55 @@ pub fn promote(
     images: &[Located],
     now: Timestamp,
 ) -> Promotion {
-    let active = images::active(images, &seen.subject, &seen.status);
+    let active = images::active(images, &seen.subject, &seen.status, now);
     if let Some(untagged) = made.iter().find(|image| !is_promoted(image, run)) {
-        if let Some(words) = made.iter().find_map(|image| too_many_tags(image, seen, run)) {
+        if let Some(words) = made.iter().find_map(|image| too_many_tags(image, seen, run, made)) {
             return Promotion::Failed(words);
         }
-        return Promotion::Next(tag_result(seen, run, made, &active, &untagged.region, now));
+        return Promotion::Next(tag_results(seen, run, made, &active, untagged, now));
     }
     let lanes: BTreeSet<Lane> = made.iter().map(|image| image.lane()).collect();
-    let older = lanes.iter().find_map(|lane| demotion(&active, lane));
-    if let Some(step) = older {
+    if let Some(step) = lanes.iter().find_map(|lane| demotion(seen, &active, lane)) {
         return Promotion::Next(act(step, "a newer image is active"));
     }
-    let counting: Vec<Located> = lanes
+    let is_made = |image: &Located| made.iter().any(|result| result.image.id == image.image.id);
+    let home_first = images::home_first(lanes.iter().cloned(), &run.facts.region);
+    let counting: Vec<&Located> = home_first
         .iter()
         .filter_map(|lane| images::current(&active, lane))
-        .map(|(image, _)| (*image).clone())
+        .map(|(image, _)| *image)
         .collect();
-    let is_result = counting.iter().any(|image| made.iter().any(|result| result.image.id == image.image.id));
+    let whole = counting.len() == lanes.len() && counting.iter().all(|image| is_made(image));
+    if let Some(plan) = dropped_lane(seen, run, &active, &lanes).filter(|_| whole) {
+        return Promotion::Next(plan);
+    }
+    let is_result = counting.iter().any(|image| is_made(image));
     let result = if is_result { history::SUCCEEDED } else { history::SUPERSEDED };
-    let images = made.iter().map(|image| image.image.id.to_string()).collect();
     let good = wanted_now(seen).is_some_and(|(spec, wanted)| {
         lanes.iter().all(|lane| good(lane, &active, &wanted, spec, now).is_ok())
     });
-    Promotion::Done(Promoted { result, images, counting, good })
+    let first = |lane: &Lane| made.iter().find(|image| image.lane() == *lane);
+    let results: Vec<&Located> = home_first.iter().filter_map(first).copied().collect();
+    Promotion::Done(Promoted {
+        result,
+        images: results.iter().map(|image| image.image.id.to_string()).collect(),
+        base: results.first().and_then(|image| base_of(seen, run, image, made)),
+        counting: counting.into_iter().cloned().collect(),
+        good,
+    })
+}
+
+/// A lane that the newest build does not make any more: its image would stay active for ever, and go on being
+/// chosen. Not after a lost run: what it made in other regions is not known.
+fn dropped_lane(seen: &Observed, run: &Run, active: &[Active<'_>], lanes: &BTreeSet<Lane>) -> Option<Plan> {
+    if !matches!(run.state, RunState::Succeeded(_)) {
+        return None;
+    }
+    let dropped = may_demote(seen, images::elsewhere(active, lanes));
+    let lane = dropped.first()?.lane();
+    let of_lane: Vec<&Located> = dropped.into_iter().filter(|image| image.lane() == lane).collect();
+    let why = format!("the newest build makes no image for {} in {}", lane.architecture, lane.region);
+    Some(act(Step::Demote(demoted(&lane.region, &of_lane)), &why))
 }
 
 /// Did the run's tags arrive? A template may set `status` itself, so that alone says nothing.
@@ -150,8 +207,9 @@ fn is_promoted(image: &Located, run: &Run) -> bool {
 const MOST_TAGS: usize = 50;
 
 /// EC2 would refuse our tags beside those of the template, for ever.
-fn too_many_tags(image: &Located, seen: &Observed, run: &Run) -> Option<String> {
-    let ours = inputs::image_tags(&seen.subject, run, images::ACTIVE);
+fn too_many_tags(image: &Located, seen: &Observed, run: &Run, made: &[&Located]) -> Option<String> {
+    let base = base_of(seen, run, image, made);
+    let ours = inputs::image_tags(&seen.subject, run, base.as_deref(), images::ACTIVE);
     let theirs =
         image.image.tags.keys().filter(|name| !name.starts_with("aws:") && !ours.contains_key(*name));
     let theirs = theirs.count();
@@ -165,28 +223,37 @@ fn too_many_tags(image: &Located, seen: &Observed, run: &Run) -> Option<String> 
     })
 }
 
-/// One call for one region: what counts becomes active, what is no longer needed superseded.
-fn tag_result(
+/// One call for images of one region and one base image: what counts becomes active, what is no longer needed
+/// superseded.
+fn tag_results(
     seen: &Observed,
     run: &Run,
     made: &[&Located],
     active: &[Active<'_>],
-    region: &Region,
+    first: &Located,
     now: Timestamp,
 ) -> Plan {
-    let untagged = made.iter().copied().filter(|image| image.region == *region && !is_promoted(image, run));
-    let (unneeded, needed): (Vec<&Located>, Vec<&Located>) =
-        untagged.partition(|image| superseded(seen, run, &image.lane(), active, now));
+    let base = base_of(seen, run, first, made);
+    let together = |image: &&Located| {
+        image.region == first.region && !is_promoted(image, run) && base_of(seen, run, image, made) == base
+    };
+    let (unneeded, needed): (Vec<&Located>, Vec<&Located>) = made
+        .iter()
+        .copied()
+        .filter(together)
+        .partition(|image| superseded(seen, run, &image.lane(), active, now));
+    let tags = |status| inputs::image_tags(&seen.subject, run, base.as_deref(), status);
     let made_by = Made::Since(run.facts.created_at);
     if needed.is_empty() {
-        let tags = inputs::image_tags(&seen.subject, run, images::SUPERSEDED);
-        return act(
-            Step::Supersede(tagging(region, &unneeded, made_by, tags)),
-            "the inputs moved on while it was built",
-        );
+        let tagging = tagging(&first.region, &unneeded, made_by, tags(images::SUPERSEDED));
+        return act(Step::Supersede(tagging), "the inputs moved on while it was built");
     }
-    let tags = inputs::image_tags(&seen.subject, run, images::ACTIVE);
-    act(Step::Activate(tagging(region, &needed, made_by, tags)), "all its images are available")
+    let tagging = tagging(&first.region, &needed, made_by, tags(images::ACTIVE));
+    act(Step::Activate(tagging), "all its images are available")
+}
+
+fn base_of(seen: &Observed, run: &Run, image: &Located, made: &[&Located]) -> Option<String> {
+    base::made_from(image, made, run.facts.inputs.base_ami.as_deref(), seen.base.known())
 }
 
 /// Is the run's image of a lane no longer wanted? Only where its inputs are no longer those wanted
@@ -201,16 +268,26 @@ fn superseded(seen: &Observed, run: &Run, lane: &Lane, active: &[Active<'_>], no
     moved_on && good(lane, active, &wanted, spec, now).is_ok()
 }
 
-fn wanted_now(seen: &Observed) -> Option<(&Spec, Wanted<'_>)> {
-    let spec = seen.spec.as_ref().ok()?;
-    Some((spec, wanted(spec, seen.template.known()?, seen.base.known()?)?))
+/// Demotes every active image of a lane but the one that counts.
+pub fn demotion(seen: &Observed, active: &[Active<'_>], lane: &Lane) -> Option<Step> {
+    let older = may_demote(seen, images::surplus(active, lane));
+    (!older.is_empty()).then(|| Step::Demote(demoted(&lane.region, &older)))
 }
 
-/// Demotes every active image of a lane but the one that counts.
-pub fn demotion(active: &[Active<'_>], lane: &Lane) -> Option<Step> {
-    let older = images::surplus(active, lane);
+/// Images of the operator may be another builder's: not those that its status names, and none before all
+/// builders of this name have been heard.
+fn may_demote<'a>(seen: &Observed, images: Vec<&Active<'a>>) -> Vec<&'a Located> {
+    let fleet = &seen.fleet;
+    let own = |(image, from): &&Active<'_>| match from {
+        BuiltFrom::Inputs(_) => true,
+        BuiltFrom::Operator { .. } => fleet.namesakes.is_empty() && !fleet.claimed.contains(&image.image.id),
+    };
+    images.into_iter().filter(own).map(|(image, _)| *image).collect()
+}
+
+fn demoted(region: &Region, older: &[&Located]) -> Tagging {
     let tags = Tags::from([(images::STATUS.to_owned(), images::DEPRECATED.to_owned())]);
-    (!older.is_empty()).then(|| Step::Demote(tagging(&lane.region, &older, Made::Marked, tags)))
+    tagging(region, older, Made::Marked, tags)
 }
 
 fn tagging(region: &Region, located: &[&Located], made: Made, tags: Tags) -> Tagging {

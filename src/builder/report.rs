@@ -11,6 +11,7 @@ use super::inputs;
 use super::notes;
 use super::observe::Observed;
 use super::plan::{NEXT_STEP, RUN_LOOK};
+use super::remarks;
 use super::spec::Problem;
 use super::status;
 use super::step::{On, Plan, RunWord, Step, Stuck, What};
@@ -79,7 +80,11 @@ pub struct Told {
 /// The pass as the engine takes it.
 pub fn pass(seen: &Observed, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Pass<PackerBuilderStatus> {
     let mut told = tell(seen, plan, outcome);
-    name_foreign_images(seen, plan, &mut told);
+    if let Some((_, _, message)) = &mut told.phase {
+        for remark in remarks::remarks(seen, plan) {
+            message.push_str(&format!("; {remark}"));
+        }
+    }
     let status = status::status(seen, plan, outcome, &told, now);
     Pass {
         notes: notes::notes(seen, plan, outcome, &told),
@@ -114,7 +119,7 @@ fn tell(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Told {
         (Plan::Act { step: Step::Record(record), .. }, _) if record.good => {
             let images = record.images.as_deref().unwrap_or_default();
             let spec = seen.spec.as_ref().ok();
-            let expiry = |image: &Located| inputs::expiry(image.built_at(), spec?);
+            let expiry = |image: &Located| inputs::expiry(image, spec?);
             tell_images(images, images.iter().filter_map(expiry).min(), Standing::Busy, NEXT_STEP)
         }
         (Plan::Act { step, why }, _) => tell_step(step, why),
@@ -160,11 +165,18 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             say(Reconciling, "ImagePending", message, state::JOB_COMPLETED, Busy)
         }
         On::BaseImageNotFound => {
-            let message = "no available image matches spec.amiFilters: check name, architecture and owner-id";
+            let message = "no available image matches spec.amiFilters: check name, architecture and owner-id (in \
+                           full: one with a wildcard is looked for among your own images and Amazon's only), and \
+                           whether the account's Allowed AMIs setting admits its provider";
             say(NotReady, "BaseImageNotFound", message.to_owned(), state::FLIGHT_CHECKS, Failing)
         }
         On::Suspended => {
             say(NotReady, "Suspended", "nothing new is built".to_owned(), state::FLIGHT_CHECKS, Waiting)
+        }
+        On::NotInGit => {
+            let message = "its manifest is gone from Git: nothing new is built, and it is pruned once the \
+                           repository's files can be read and pruning is allowed";
+            say(NotReady, "NotInGit", message.to_owned(), state::FLIGHT_CHECKS, Waiting)
         }
         On::Deleted => say(
             NotReady,
@@ -314,20 +326,5 @@ fn tell_failed(step: &Step, error: &ActError) -> Told {
                 RUN_LOOK,
             )
         },
-    }
-}
-
-/// Images that another owner's tag keeps from counting are named, with what would make them ours.
-fn name_foreign_images(seen: &Observed, plan: &Plan, told: &mut Told) {
-    let (Some((_, _, message)), false) = (&mut told.phase, matches!(plan, Plan::Done { .. })) else {
-        return;
-    };
-    for image in seen.images.known().into_iter().flatten() {
-        if let Some(owner) = seen.subject.foreign_owner(image) {
-            message.push_str(&format!(
-                "; {} belongs to {owner:?}: agentID: {owner} in opsy.yaml would make it ours",
-                image.image.id
-            ));
-        }
     }
 }

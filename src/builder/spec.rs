@@ -8,7 +8,7 @@ use crate::api::builder::{BuilderRun, FailurePolicy, PackerBuilder, PackerBuilde
 use crate::api::checks::{self, has_credentials};
 use crate::api::ids::digest;
 use crate::api::{Region, notifier};
-use crate::aws::{Filter, ImageQuery};
+use crate::aws::{Filter, ImageQuery, owners};
 use crate::engine::PodSpec;
 use crate::git::templates::TemplateQuery;
 
@@ -24,11 +24,13 @@ const FAILURE_LIMIT: usize = 5;
 const MOST_FAILURES: i32 = 10;
 const BACKOFF: Duration = Duration::from_secs(5 * 60);
 const MAX_BACKOFF: Duration = Duration::from_secs(6 * 3600);
-/// Who may own a base image when the filters name nobody.
-const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
 const REBUILD_ON: [&str; 4] = ["Expired", "BaseImage", "Template", "Spec"];
+/// EC2's limit for the value of a tag. What is found again by a tag must fit in whole.
+pub const TAG_VALUE: usize = 256;
 /// Enough of a SHA-256 to tell versions of one builder apart.
 const TAG_DIGITS: usize = 16;
+/// The version of the tag `opsy.dev/spec`; those of another version are not compared.
+const SPEC_VERSION: &str = "v2-";
 
 pub use crate::api::checks::{Problem, Problems};
 
@@ -80,7 +82,14 @@ pub struct Failures {
 
 /// Reads a builder, or says all that is wrong with it as (field path, message).
 pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
+    parse_in(object, |_| false)
+}
+
+/// The same for an agent whose own repository is at the addresses that `is_own` knows: naming it is the same
+/// as naming none.
+pub fn parse_in(object: &PackerBuilder, is_own: impl Fn(&str) -> bool) -> Result<Spec, Vec<Problem>> {
     let mut problems = Problems::default();
+    check_tags(object, &mut problems);
     let spec = &object.spec;
     let region = region(spec.region.as_ref(), &mut problems);
     let run = spec.builder.clone().unwrap_or_default();
@@ -99,7 +108,7 @@ pub fn parse(object: &PackerBuilder) -> Result<Spec, Vec<Problem>> {
         return Err(problems.0);
     };
     Ok(Spec {
-        tag: spec_tag(&region, &run, &commands),
+        tag: spec_tag(&region, &run, &commands, is_own),
         base,
         expires_in: times.expires_in,
         timer: times.timer,
@@ -184,27 +193,40 @@ fn rebuild_on(words: Option<&[String]>, problems: &mut Problems) -> RebuildOn {
 /// without, EC2 would list every public image.
 fn base_query(spec: &PackerBuilderSpec, region: &Region, problems: &mut Problems) -> Option<ImageQuery> {
     let filters = spec.ami_filters.as_deref().filter(|filters| !filters.is_empty())?;
-    let mut owners = Vec::new();
-    let mut rest = Vec::new();
+    let mut read = Vec::new();
     for (index, filter) in filters.iter().enumerate() {
         let Some((name, values)) = problems.filter(&format!("spec.amiFilters[{index}]"), filter) else {
             continue;
         };
-        match name.as_str() {
-            "owner-id" | "owner-alias" => owners.extend(values),
-            _ => rest.push(Filter { name, values }),
-        }
+        read.push(Filter { name, values });
     }
-    if rest.is_empty() && problems.0.is_empty() {
+    if read.iter().all(owners::is_owner) && problems.0.is_empty() {
         problems.add(
             "spec.amiFilters",
             "names owners only: add a filter, such as name, or every image of theirs would match",
         );
     }
-    if owners.is_empty() {
-        owners = DEFAULT_OWNERS.map(str::to_owned).to_vec();
+    let (owners, filters) = owners::split(read);
+    Some(ImageQuery { region: region.clone(), owners, filters })
+}
+
+/// What is found again by the value of a tag must not be cut off there.
+fn check_tags(object: &PackerBuilder, problems: &mut Problems) {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let key = format!("{}/{name}", object.metadata.namespace.as_deref().unwrap_or("default"));
+    if key.chars().count() > TAG_VALUE {
+        let words = format!(
+            "with its namespace it has {} characters, and images are found by both in a tag of at most {TAG_VALUE}: \
+             use a shorter name",
+            key.chars().count()
+        );
+        problems.add("metadata.name", words);
     }
-    Some(ImageQuery { region: region.clone(), owners, filters: rest })
+    let cluster = object.spec.cluster_name.as_deref().unwrap_or_default();
+    if cluster.chars().count() > TAG_VALUE {
+        let words = format!("has more than {TAG_VALUE} characters, the most that a tag may have");
+        problems.add("spec.clusterName", words);
+    }
 }
 
 /// All the repository's files a build reads: the template of the build, what other commands name,
@@ -251,13 +273,22 @@ fn check_texts(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Proble
     notifier::checks::check(spec.notifier.as_ref(), problems);
 }
 
-/// Tag value `opsy.dev/spec`: what of the manifest goes into an image, with a format version.
-fn spec_tag(region: &Region, run: &BuilderRun, commands: &[PackerCommand]) -> String {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let mut parts = vec![region.to_string(), text(&run.repo_url), text(&run.dir), text(&run.image)];
+/// Tag value `opsy.dev/spec`: what of the manifest goes into an image, with a format version. However a
+/// repository or a path is spelled, the same one gives the same value.
+fn spec_tag(
+    region: &Region,
+    run: &BuilderRun,
+    commands: &[PackerCommand],
+    is_own: impl Fn(&str) -> bool,
+) -> String {
+    let repo = run.repo_url.as_deref().filter(|url| !url.is_empty() && !is_own(url));
+    let repo = repo.map(checks::plain_url).unwrap_or_default();
+    let dir = run.dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or(".");
+    let dir = Problems::default().path("", dir);
+    let mut parts = vec![region.to_string(), repo, dir, run.image.clone().unwrap_or_default()];
     parts.extend(commands.iter().map(PackerCommand::identity));
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    format!("v1-{}", &digest(&parts)[..TAG_DIGITS])
+    format!("{SPEC_VERSION}{}", &digest(&parts)[..TAG_DIGITS])
 }
 
 /// An empty text is one that was not written.

@@ -11,15 +11,14 @@ use opsy_runner::request::{Resource, ResourceKind};
 
 use super::harvest::LOOKS;
 use super::history;
-use super::images::Located;
-use super::inputs;
+use super::images::{self, Located};
 use super::observe::Observed;
-use super::plan;
 use super::report::{Outcome, Told};
 use super::step::{Plan, Record, Step, Sweep};
 use super::time;
+use super::{inputs, judge};
 use crate::api::Class;
-use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use crate::api::builder::{LaneImage, PackerBuilderStatus, RunRecord};
 use crate::api::conditions;
 use crate::engine::{Run, RunState};
 
@@ -42,18 +41,24 @@ pub fn status(
         live_run(&mut status, run);
     }
     match (plan, outcome) {
-        (Plan::Done { images, .. }, _) => active_images(&mut status, images),
+        (Plan::Done { images, .. }, _) => active_images(&mut status, images, now),
         (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(_)) => {
             job(&mut status, request.name.as_str(), request.facts.build.as_str(), "Pending");
             status.reason = Some(request.facts.why.clone());
             status.commit = Some(request.facts.commit.to_string());
         }
-        (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => ended_run(&mut status, record),
+        (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => {
+            ended_run(&mut status, record, now);
+        }
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(_)) => swept(&mut status, sweep, now),
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
             sweep_failed(&mut status, sweep, error.class, now);
         }
         _ => {}
+    }
+    mark_gone(seen, &mut status);
+    if let Some(base) = seen.base.known().filter(|_| asks_for_base(seen)) {
+        status.base_image = base.remember(status.inputs.as_ref(), status.base_image.as_ref());
     }
     count_failures(seen, &mut status);
     say(seen, &mut status, told, now);
@@ -72,9 +77,30 @@ fn say(seen: &Observed, status: &mut PackerBuilderStatus, told: &Told, now: Time
     }
 }
 
-fn active_images(status: &mut PackerBuilderStatus, images: &[Located]) {
-    status.images = Some(images.iter().map(Located::record).collect());
-    status.inputs = images.first().map(inputs::recorded);
+/// One that is named already keeps its date, also where an older version gave it none.
+fn active_images(status: &mut PackerBuilderStatus, images: &[Located], now: Timestamp) {
+    let before = status.images.take().unwrap_or_default();
+    let record = |image: &Located| {
+        let named = before.iter().find(|named| named.id == image.image.id.as_str());
+        LaneImage { since: named.map_or(Some(time::to_second(now)), |named| named.since), ..image.record() }
+    };
+    status.images = Some(images.iter().map(record).collect());
+    // Of an image whose tags EC2 does not show yet, what is recorded stands.
+    if let Some(tagged) = images.iter().find(|image| image.tag(images::STATUS).is_some()) {
+        status.inputs = Some(inputs::recorded(tagged));
+    }
+}
+
+/// An image that is gone keeps its place: the lane still needs one, and readers must not be sent to it.
+fn mark_gone(seen: &Observed, status: &mut PackerBuilderStatus) {
+    let Some(gone) = seen.gone_for_sure() else { return };
+    for named in status.images.iter_mut().flatten() {
+        named.gone = gone.iter().any(|gone| gone.id == named.id).then_some(true);
+    }
+}
+
+fn asks_for_base(seen: &Observed) -> bool {
+    seen.spec.as_ref().is_ok_and(|spec| spec.base.is_some())
 }
 
 fn job(status: &mut PackerBuilderStatus, name: &str, build: &str, word: &str) {
@@ -98,14 +124,14 @@ fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
     }
 }
 
-fn ended_run(status: &mut PackerBuilderStatus, record: &Record) {
+fn ended_run(status: &mut PackerBuilderStatus, record: &Record, now: Timestamp) {
     let run = &record.run;
     job(status, record.name.as_str(), &run.id, &run.result);
     status.reason = run.why.clone();
     status.commit = run.commit.clone();
     last_run(status, run, &record.resources);
     if let Some(images) = record.images.as_ref().filter(|images| !images.is_empty()) {
-        active_images(status, images);
+        active_images(status, images, now);
     }
     history::enter(status.history.get_or_insert_default(), run.clone());
     let sweeps = status.sweeps.get_or_insert_default();
@@ -121,7 +147,8 @@ fn last_run(status: &mut PackerBuilderStatus, run: &RunRecord, resources: &[Reso
     status.last_run = run.ended_at.map(time::to_second);
     status.last_run_status = Some(run.result.clone());
     status.last_run_message = run.cause();
-    status.last_run_base_image_id = run.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
+    let asked = || run.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
+    status.last_run_base_image_id = run.base_ami.clone().or_else(asked);
     status.last_run_key_pair = named(ResourceKind::KeyPair);
     // Packer announces a group by its name; only an id is one.
     status.last_run_security_group_id = named(ResourceKind::SecurityGroup).filter(|id| id.starts_with("sg-"));
@@ -158,7 +185,7 @@ fn count_failures(seen: &Observed, status: &mut PackerBuilderStatus) {
     let Ok(spec) = &seen.spec else { return };
     status.max_number_of_failed_jobs = i32::try_from(spec.failures.limit).ok();
     let (Some(template), Some(base)) = (seen.template.known(), seen.base.known()) else { return };
-    let Some(wanted) = plan::wanted(spec, template, base) else { return };
+    let Some(wanted) = judge::wanted(seen, spec, template, base) else { return };
     let failures = history::streak(status.history.as_deref().unwrap_or_default(), &wanted.inputs).failures;
     status.failed_job_count = i32::try_from(failures).ok();
 }

@@ -61,6 +61,8 @@ pub enum On {
     },
     BaseImageNotFound,
     Suspended,
+    /// Its manifest is gone from Git, and it is not pruned yet.
+    NotInGit,
     Deleted,
     /// A person cancelled the last build of these inputs.
     Cancelled {
@@ -192,11 +194,26 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     Missing,
-    Expired { since: Timestamp },
-    BaseImage { from: String, to: String },
-    Template { from: String, to: String },
+    Expired {
+        since: Timestamp,
+    },
+    /// EC2 has the image as deprecated: refreshers do not take it any more.
+    Deprecated {
+        since: Timestamp,
+    },
+    BaseImage {
+        from: String,
+        to: String,
+    },
+    Template {
+        from: String,
+        to: String,
+    },
     Spec,
-    Retry { attempt: usize, of: Box<Why> },
+    Retry {
+        attempt: usize,
+        of: Box<Why>,
+    },
 }
 
 impl Why {
@@ -205,6 +222,7 @@ impl Why {
         match self {
             Self::Missing => "Missing",
             Self::Expired { .. } => "Expired",
+            Self::Deprecated { .. } => "Deprecated",
             Self::BaseImage { .. } => "BaseImage",
             Self::Template { .. } => "Template",
             Self::Spec => "Spec",
@@ -218,6 +236,9 @@ impl std::fmt::Display for Why {
         match self {
             Self::Missing => f.write_str("there is no active image"),
             Self::Expired { since } => write!(f, "the image expired at {}", time::to_second(*since)),
+            Self::Deprecated { since } => {
+                write!(f, "EC2 has the image as deprecated since {}", time::to_second(*since))
+            }
             Self::BaseImage { from, to } => write!(f, "the base image {to} is newer than {from}"),
             Self::Template { .. } => f.write_str("the template changed"),
             Self::Spec => f.write_str("the builder's commands or region changed"),

@@ -129,7 +129,7 @@ fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
             object.key.to_string(),
             ready,
             reason,
-            text(&status["lastRunBuiltImageID"]),
+            image(status),
             text(&status["lastRunBaseImageID"]),
             message + &trouble(status),
         ]);
@@ -156,6 +156,17 @@ fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// The active image, or how many there are.
+fn image(status: &Value) -> String {
+    let lanes = status["images"].as_array().map(Vec::as_slice).unwrap_or_default();
+    match lanes {
+        [] => text(&status["lastRunBuiltImageID"]),
+        [lane] if lane["gone"] == true => format!("{} (gone)", text(&lane["id"])),
+        [lane] => text(&lane["id"]),
+        several => format!("{} lanes", several.len()),
+    }
 }
 
 /// Status, reason and message of a condition.

@@ -29,7 +29,8 @@ pub fn said(report: &wire::Report) -> Said {
 
 fn parsed(artifact: &wire::Artifact) -> Result<Artifact, BadId> {
     let region = Region::parse(artifact.region.as_str())?;
-    Ok(Artifact { region, image: ImageId::parse(artifact.image.as_str())? })
+    let image = ImageId::parse(artifact.image.as_str())?;
+    Ok(Artifact { region, image, build: artifact.build.clone() })
 }
 
 pub fn state(report: wire::Report) -> RunState {

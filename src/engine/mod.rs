@@ -184,6 +184,8 @@ impl RunState {
 pub struct Artifact {
     pub region: Region,
     pub image: ImageId,
+    /// Packer's name of the build that made it, such as `amazon-ebs.node`.
+    pub build: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::builder::LaneImage;
 use crate::api::conditions::{Condition, READY, STALLED, is_true};
+use crate::api::files::file_stem;
 use crate::api::refresher::NodeGroupStatus;
 use crate::api::{AMIRefresherStatus, GROUP, Key, Kind, ObjectKey, PackerBuilderStatus, VERSION};
 
@@ -53,7 +54,7 @@ pub fn status_path(object: &ObjectKey) -> String {
         Kind::PackerBuilder => "packerbuilders",
         Kind::AMIRefresher => "amirefreshers",
     };
-    format!("{}/{plural}/{}.yaml", object.key.namespace, object.key.name)
+    format!("{}/{plural}/{}.yaml", object.key.namespace, file_stem(&object.key.name))
 }
 
 #[derive(Serialize)]
@@ -217,7 +218,8 @@ fn outcome(now: &Option<Vec<Condition>>, before: &Option<Vec<Condition>>) -> Opt
 /// What becomes of a builder's entry in `amis.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AmiUpdate {
-    /// These are its images; without any, the entry stays as it is: a missing image is not news.
+    /// These are its images; without any, the entry stays as it is: an image that is not known is not news. One
+    /// that is gone has no entry: nothing can be launched from it.
     Images(Vec<LaneImage>),
     /// The builder is gone.
     Gone,
@@ -239,6 +241,9 @@ pub fn amis_json(previous: Option<&[u8]>, updates: &BTreeMap<Key, AmiUpdate>) ->
                 all.remove(&key.to_string());
             }
             AmiUpdate::Images(images) if images.is_empty() => {}
+            AmiUpdate::Images(images) if images.iter().all(is_gone) => {
+                all.remove(&key.to_string());
+            }
             AmiUpdate::Images(images) => {
                 all.insert(key.to_string(), lanes(images));
             }
@@ -250,10 +255,14 @@ pub fn amis_json(previous: Option<&[u8]>, updates: &BTreeMap<Key, AmiUpdate>) ->
     Ok(text)
 }
 
+fn is_gone(image: &LaneImage) -> bool {
+    image.gone == Some(true)
+}
+
 /// Region → architecture → image.
 fn lanes(images: &[LaneImage]) -> Value {
     let mut regions: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-    for image in images {
+    for image in images.iter().filter(|image| !is_gone(image)) {
         regions.entry(&image.region).or_default().insert(&image.architecture, &image.id);
     }
     json!(regions)

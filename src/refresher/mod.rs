@@ -28,6 +28,7 @@ use crate::engine::Pass;
 use crate::sync::Synced;
 use memory::Memory;
 use plan::{Case, Plan, plan};
+use spec::{Paused, Spec};
 
 /// Looks the active images of a builder up.
 pub type BuilderImages = Arc<dyn Fn(&Key) -> Option<Vec<LaneImage>> + Send + Sync>;
@@ -38,6 +39,8 @@ pub struct Context {
     pub aws: Aws,
     /// The active images of a builder as its status has them; `None` when there is no such builder.
     pub builder_images: BuilderImages,
+    /// Is the manifest of a refresher gone from Git while it is not pruned?
+    pub is_undeclared: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub now: fn() -> Timestamp,
@@ -59,6 +62,7 @@ async fn one_pass(object: &AMIRefresher, ctx: &Context, anew: bool) -> Pass<AMIR
         return report::deleted(object, now);
     }
     let spec = match spec::parse(object) {
+        Ok(spec) if (ctx.is_undeclared)(&spec.key) => Spec { paused: Some(Paused::NotInGit), ..spec },
         Ok(spec) => spec,
         Err(problems) => return report::invalid(object, &problems, now),
     };

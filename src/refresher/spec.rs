@@ -10,14 +10,12 @@ use crate::api::checks::{Problems, is_object_name};
 use crate::api::ids::digest;
 use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
-use crate::aws::{Filter, ImageQuery};
+use crate::aws::{Filter, ImageQuery, owners};
 
 /// How often to look where nothing is written.
 const TIMER: Duration = Duration::from_secs(600);
 /// The shortest pause between two looks: a smaller timer would only spend API quota.
 const SHORTEST_TIMER: Duration = Duration::from_secs(1);
-/// Owners looked in where the filters name none: never every public image.
-const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
 /// EKS takes 1 to 100, as a count and as a percentage.
 const UNAVAILABLE: std::ops::RangeInclusive<i32> = 1..=100;
 
@@ -80,6 +78,8 @@ pub struct How {
 pub enum Paused {
     Suspended,
     Disabled,
+    /// Its manifest is gone from Git, and it is not pruned yet.
+    NotInGit,
 }
 
 impl Spec {
@@ -159,22 +159,14 @@ fn source(
 
 /// Owners and the other filters: EC2 wants owners as a parameter of their own.
 fn query(written: &[AmiFilter], problems: &mut Problems) -> (Vec<String>, Vec<Filter>) {
-    let (mut owners, mut filters) = (Vec::new(), Vec::new());
+    let mut filters = Vec::new();
     for (index, filter) in written.iter().enumerate() {
         let Some((name, values)) = problems.filter(&format!("spec.amiFilters[{index}]"), filter) else {
             continue;
         };
-        match name.as_str() {
-            "owner-id" | "owner-alias" => owners.extend(values),
-            _ => filters.push(Filter { name, values }),
-        }
+        filters.push(Filter { name, values });
     }
-    if owners.is_empty() {
-        owners = DEFAULT_OWNERS.map(str::to_owned).to_vec();
-    }
-    owners.sort();
-    owners.dedup();
-    (owners, filters)
+    owners::split(filters)
 }
 
 fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {

@@ -72,7 +72,7 @@ fn first_build(packer: Packer) {
     let build = tags["opsy.dev/build"].as_str().expect("a build id").to_owned();
     for (tag, value) in [
         ("cluster-name", "demo"),
-        ("created-by", "opsy"),
+        ("created-by", "node"),
         ("build-id", build.as_str()),
         ("job-id", &format!("node-{build}")),
         ("packer-repo-branch", "main"),
@@ -91,6 +91,7 @@ fn first_build(packer: Packer) {
     ] {
         assert!(tags[tag].as_str().is_some_and(|value| !value.is_empty()), "{tag}: {tags:#}");
     }
+    assert!(tags["opsy.dev/base"].is_null(), "EC2 names the base image that was asked for: {tags:#}");
     assert_eq!(status(&world)["images"][0]["id"], image.as_str());
     assert_nothing_left(&world);
 
@@ -152,6 +153,62 @@ fn an_image_deleted_by_hand_is_built_again() {
     let second = world.active_image().expect("one active image");
     assert_ne!(first, second);
     assert_eq!(status(&world)["reason"], "Missing");
+}
+
+#[test]
+fn an_active_image_that_is_gone_is_said_though_no_build_replaces_it() {
+    let world = world();
+    assert!(world.once().status.success());
+    let image = world.active_image().expect("one active image");
+    world.account.delete("image", json!({ "id": image }));
+    world.edit(TEMPLATE, "communicator  ", "comunicator   ", "policy: a typing error");
+    world.once();
+    let status = status(&world);
+    assert_eq!((&status["images"][0]["id"], &status["images"][0]["gone"]), (&json!(image), &json!(true)));
+    let (reason, message) = ready(&status);
+    assert_eq!(reason, "BuildFailed");
+    assert!(message.contains(&format!("{image} (x86_64, us-east-1) is gone")), "{message}");
+    assert!(world.amis()["default/node"].is_null(), "{:#}", world.amis());
+}
+
+#[test]
+fn two_images_of_one_lane_are_no_result_and_are_removed() {
+    let world = world();
+    let text = world.show(TEMPLATE).expect("a template");
+    let source = text.split("source \"amazon-ebs\" \"node\"").nth(1).expect("a source");
+    let source = source.split("build {").next().expect("before the build");
+    let second = format!("source \"amazon-ebs\" \"gpu\"{source}");
+    let both = text
+        .replace("build {", &format!("{}\nbuild {{", second.replace("\"node-", "\"gpu-")))
+        .replace("[\"source.amazon-ebs.node\"]", "[\"source.amazon-ebs.node\", \"source.amazon-ebs.gpu\"]");
+    world.push(&[(TEMPLATE, Some(&both))], "policy: two flavors");
+    world.once();
+    assert_eq!((world.active_image(), results(&world)), (None, vec!["Failed".to_owned()]));
+    let (_, message) = ready(&status(&world));
+    for word in ["2 images for x86_64 in us-east-1", "amazon-ebs.node", "amazon-ebs.gpu", "-only"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    let names = |state: &Value| {
+        let images = state["images"].as_array().cloned().unwrap_or_default();
+        images.iter().filter(|image| image["name"].as_str().is_some_and(|n| n.contains("-1-"))).count()
+    };
+    assert_eq!(names(&world.account.state()), 0, "what a failed run made is removed");
+    assert!(world.amis()["default/node"].is_null());
+    world.once();
+    assert_eq!(world.account.count("ec2:RunInstances"), 2, "the same inputs are not built again");
+}
+
+#[test]
+fn a_builder_without_a_manifest_starts_nothing_while_it_is_not_pruned() {
+    let world = world();
+    assert!(world.once().status.success());
+    let image = world.active_image().expect("one active image");
+    world.account.delete("image", json!({ "id": image }));
+    let broken = "apiVersion: ami.opsy.dev/v1alpha1\nkind: [PackerBuilder\n";
+    world.push(&[(MANIFEST, None), ("builders/other.yaml", Some(broken))], "policy: remove it");
+    world.once();
+    assert_eq!(ready(&status(&world)).0, "NotInGit", "{:#}", status(&world));
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing is built for it");
 }
 
 #[test]

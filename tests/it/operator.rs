@@ -1,8 +1,11 @@
-//! Manifests as the operator documents them are accepted as they are.
+//! Manifests as the operator documents them are accepted as they are, and its images are adopted.
 
+use std::fs;
 use std::process::Command;
 
-use crate::world::{fixtures, run};
+use serde_json::json;
+
+use crate::world::{World, fixtures, run};
 
 #[test]
 fn manifests_of_the_operator_are_valid() {
@@ -16,4 +19,45 @@ fn manifests_of_the_operator_are_valid() {
         (&0.into(), Some(6)),
         "{found:#}"
     );
+}
+
+/// An active image as the operator leaves it for its builder of this name.
+fn operators_image(world: &World, builder: &str) -> String {
+    let tags = json!({
+        "brought-to-you-by": "opsy-the-ami-operator",
+        "cluster-name": "demo",
+        "created-by": builder,
+        "packer-repo": world.remote().to_string_lossy(),
+        "packer-repo-branch": "main",
+        "status": "active",
+    });
+    let made = world.account.post("image", json!({ "name": format!("of-{builder}"), "tags": tags }));
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn two_builders_of_one_repository_adopt_each_its_own_image() {
+    let world = World::empty();
+    let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
+    let (node, template) = (read("builders/node.yaml"), read("packer/node/node.pkr.hcl"));
+    let gpu = node.replace("name: node", "name: gpu");
+    let images = ["node", "gpu"].map(|builder| operators_image(&world, builder));
+    world.push(
+        &[
+            ("opsy.yaml", Some(&read("opsy.yaml"))),
+            ("builders/node.yaml", Some(&node)),
+            ("builders/gpu.yaml", Some(&gpu)),
+            ("packer/node/node.pkr.hcl", Some(&template)),
+        ],
+        "policy: two builders",
+    );
+    for _ in 0..2 {
+        assert!(world.once().status.success());
+        let amis = world.amis();
+        for (builder, image) in ["node", "gpu"].iter().zip(&images) {
+            assert_eq!(amis[format!("default/{builder}")]["us-east-1"]["x86_64"], image.as_str(), "{amis:#}");
+        }
+    }
+    assert_eq!(world.account.count("ec2:CreateTags"), 0, "nothing is demoted");
+    assert_eq!(world.account.count("ec2:RunInstances"), 0, "nothing is built");
 }

@@ -59,6 +59,7 @@ impl Rolling {
         let context = Context {
             aws: edge(&account).await,
             builder_images: Arc::new(move |_| looked.lock().expect("no panic").clone()),
+            is_undeclared: Arc::new(|_| false),
             synced: watch::channel(Some(Arc::new(synced))).1,
             owner: Owner::parse("team").expect("an owner"),
             now: Timestamp::now,
@@ -191,7 +192,7 @@ async fn a_builders_image_is_taken_from_its_lane_here() {
         region: region.to_owned(),
         architecture: "x86_64".to_owned(),
         id: id.to_owned(),
-        name: None,
+        ..LaneImage::default()
     };
     *rolling.built.lock().expect("no panic") =
         Some(vec![lane("eu-west-1", "ami-0000000000000000f"), lane("us-east-1", &image)]);

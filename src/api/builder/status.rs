@@ -77,12 +77,15 @@ pub struct PackerBuilderStatus {
     /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// The active images, one a lane.
+    /// The active images, one for each region and architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<LaneImage>>,
     /// What the active images were built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsRecord>,
+    /// The base image that the active images were built from, as far as one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<BaseImage>,
     /// Why the last build was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -130,6 +133,31 @@ pub struct LaneImage {
     /// Name of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Since when it is the active image of its region and architecture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub since: Option<Timestamp>,
+    /// True while the image is not in EC2 any more and no other has taken its place. Absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<bool>,
+}
+
+/// A base image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BaseImage {
+    /// Image id.
+    pub id: String,
+    /// Name of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When it was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub created: Option<Timestamp>,
+    /// True if it cannot be seen any more: withdrawn by its owner, or no longer shared. Absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<bool>,
 }
 
 /// What a build is made from; absent means it was not known or not asked for.
@@ -155,7 +183,7 @@ pub struct RunRecord {
     pub id: String,
     /// Succeeded, Failed, Cancelled, TimedOut, Superseded, Lost.
     pub result: String,
-    /// Why it was started: Missing, Expired, BaseImage, Template, Spec, Retry.
+    /// Why it was started: Missing, Expired, Deprecated, BaseImage, Template, Spec, Retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Commit it was built from.
@@ -164,9 +192,12 @@ pub struct RunRecord {
     /// What it was built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsRecord>,
-    /// Images it built.
+    /// Images it built, those of the builder's own region first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<String>>,
+    /// The base image that EC2 names for what it built, where it is not the one in `inputs`.
+    #[serde(default, rename = "baseAMI", skip_serializing_if = "Option::is_none")]
+    pub base_ami: Option<String>,
     /// When it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]

@@ -26,6 +26,7 @@ fn image(tags: &[(&str, &str)]) -> Image {
         deprecated: None,
         tags: tagged(tags),
         snapshots: Vec::new(),
+        source: None,
     }
 }
 

@@ -83,12 +83,12 @@ fn many_images_gone_at_once_are_not_built_again() {
             seen.fleet = fleet;
         })
     };
-    let view = |lost, builders| FleetView { builders, lost, outstanding: Vec::new() };
+    let view = |lost, builders| FleetView { builders, lost, ..FleetView::default() };
     assert_eq!(planned(&gone(view(2, 3))), "start Missing");
     assert_eq!(planned(&gone(view(3, 6))), "start Missing");
     assert_eq!(planned(&gone(view(3, 5))), "stalled MassBuildRefused");
     assert_eq!(planned(&look(gone(view(3, 5)), |seen| seen.allow_mass_build = true)), "start Missing");
-    let others = FleetView { builders: 3, lost: 1, outstanding: vec![key()] };
+    let others = FleetView { builders: 3, lost: 1, outstanding: vec![key()], ..FleetView::default() };
     assert_eq!(planned(&gone(others.clone())), "wait Fleet");
     assert_eq!(
         planned(&look(seen(), |seen| seen.fleet = others)),

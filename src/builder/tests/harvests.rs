@@ -27,7 +27,12 @@ fn recorded(seen: &Observed) -> Record {
 /// The image of run 1 with all the tags of its promotion.
 fn promoted(number: u32, status: &str) -> Located {
     let mut image = raw(number);
-    image.image.tags = crate::builder::inputs::image_tags(&subject(), &run(1, succeeded(&[number])), status);
+    image.image.tags = crate::builder::inputs::image_tags(
+        &subject(),
+        &run(1, succeeded(&[number])),
+        wanted().base_ami.as_deref(),
+        status,
+    );
     image
 }
 
@@ -72,7 +77,7 @@ fn the_tags_of_an_image_keep_the_operators_contract() {
         ("build-id", &build),
         ("cluster-name", "demo"),
         ("create-timestamp", "2026-10-01T01:00:00Z"),
-        ("created-by", "opsy"),
+        ("created-by", "node"),
         ("job-id", &format!("node-{build}")),
         ("opsy.dev/build", &build),
         ("opsy.dev/builder", "default/node"),
@@ -175,7 +180,7 @@ fn a_failure_is_recorded_even_while_aws_cannot_be_reached() {
 
 #[test]
 fn a_success_without_an_image_in_the_builders_region_is_a_failure() {
-    let elsewhere = Artifact { region: Region::parse("eu-west-1").expect("a region"), image: image_id(1) };
+    let elsewhere = artifact(&Region::parse("eu-west-1").expect("a region"), 1);
     let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));
     assert_eq!(record.run.result, history::FAILED);
     assert!(record.run.errors.expect("a reason")[0].contains("no image in us-east-1"));
@@ -221,7 +226,6 @@ fn all_regions_are_tagged_each_by_one_call() {
     let mut copy = raw(2);
     copy.region = europe.clone();
     let mut seen = after(succeeded(&[1]), vec![copy, raw(1)]);
-    let artifact = |region: &Region, id| Artifact { region: region.clone(), image: image_id(id) };
     seen.runs = Seen::Is(vec![run(1, RunState::Succeeded(vec![artifact(&home(), 1), artifact(&europe, 2)]))]);
     let mut regions = Vec::new();
     while let Step::Activate(tagging) = step(&seen) {
@@ -318,10 +322,7 @@ fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
 fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
     let region = |text: &str| Region::parse(text).expect("a region");
     let mut failed = run(1, RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["arm".into()] }));
-    failed.said.artifacts = vec![
-        Artifact { region: home(), image: image_id(1) },
-        Artifact { region: region("eu-west-1"), image: image_id(2) },
-    ];
+    failed.said.artifacts = vec![artifact(&home(), 1), artifact(&region("eu-west-1"), 2)];
     failed.resources = vec![
         Resource { kind: ResourceKind::Image, id: image_id(1).to_string() },
         Resource { kind: ResourceKind::Region, id: "ap-south-1".into() },
@@ -344,7 +345,7 @@ fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
 
 #[test]
 fn a_success_that_comes_to_nothing_leaves_its_images_to_the_sweep() {
-    let elsewhere = Artifact { region: Region::parse("eu-west-1").expect("a region"), image: image_id(1) };
+    let elsewhere = artifact(&Region::parse("eu-west-1").expect("a region"), 1);
     let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));
     assert_eq!(record.sweep.regions, Some(vec!["eu-west-1".into()]));
     assert_eq!(record.sweep.announced, Some(vec!["artifact=ami-00000001".into()]));

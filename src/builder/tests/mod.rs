@@ -1,7 +1,10 @@
 //! Tests of the builder's pure parts: tables per rule, and a property world. Here: what they share.
 
+mod adoption;
+mod bases;
 mod guards;
 mod harvests;
+mod lanes;
 mod plans;
 mod reports;
 mod simulation;
@@ -14,9 +17,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsy_runner::request::Progress;
 
+use super::base::Base;
 use super::fleet::FleetView;
 use super::images::{self, Located, Subject};
-use super::observe::{Base, Observed, Resolved};
+use super::observe::{Observed, Resolved};
 use super::spec::{self, Spec};
 use super::step::{Plan, Step};
 use super::{plan, time};
@@ -94,6 +98,7 @@ fn image(number: u32, created: Timestamp) -> Image {
         deprecated: None,
         tags: Tags::new(),
         snapshots: vec![format!("snap-{number:08x}")],
+        source: None,
     }
 }
 
@@ -144,19 +149,20 @@ fn seen() -> Observed {
         spec: Ok(valid()),
         status: PackerBuilderStatus::default(),
         deleting: false,
+        undeclared: false,
         suspended: false,
         cancel: None,
         complete: true,
         external: None,
         runs: Seen::Is(Vec::new()),
         images: Seen::Is(Vec::new()),
-        base: Seen::Is(Base { found: Some(base), recorded: Vec::new() }),
+        base: Seen::Is(Base { found: Some(base), ..Base::default() }),
         template: Seen::Is(Resolved { commit: commit(), tag: TEMPLATE.into() }),
         accounts: None,
         account: None,
         live: Seen::Is(0),
         concurrent_builds: 4,
-        fleet: FleetView { builders: 1, lost: 0, outstanding: Vec::new() },
+        fleet: FleetView { builders: 1, ..FleetView::default() },
         allow_mass_build: false,
         ending: false,
     }
@@ -202,7 +208,11 @@ fn running() -> RunState {
 }
 
 fn succeeded(images: &[u32]) -> RunState {
-    RunState::Succeeded(images.iter().map(|id| Artifact { region: home(), image: image_id(*id) }).collect())
+    RunState::Succeeded(images.iter().map(|id| artifact(&home(), *id)).collect())
+}
+
+fn artifact(region: &Region, number: u32) -> Artifact {
+    Artifact { region: region.clone(), image: image_id(number), build: format!("amazon-ebs.{number}") }
 }
 
 /// The image of a run as Packer leaves it: available, without our tags.

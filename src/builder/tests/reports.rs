@@ -189,10 +189,12 @@ fn a_run_is_counted_once_however_often_it_is_recorded() {
 
 #[test]
 fn images_change_only_with_what_counts() {
-    // Gone by hand: status goes on naming it, so that the loss is not forgotten.
+    // Gone by hand: status goes on naming it, so that the loss is not forgotten, and says that it is gone.
     let mut gone = settled();
     gone.images = Seen::Is(Vec::new());
-    assert_eq!(pass(&gone).status.images, gone.status.images);
+    let mut named = gone.status.images.clone();
+    named.as_mut().expect("one")[0].gone = Some(true);
+    assert_eq!(pass(&gone).status.images, named);
     // A failed build changes nothing either.
     let failed = Observed { runs: Seen::Is(vec![run(1, RunState::Failed(Failure::TimedOut))]), ..settled() };
     assert_eq!(pass(&failed).status.images, failed.status.images);
@@ -258,7 +260,7 @@ fn a_deleted_builder_is_let_go_when_nothing_of_it_runs() {
 fn a_finished_build_is_one_change_of_status_for_those_who_watch() {
     let ended = run(1, succeeded(&[1]));
     let mut image = raw(1);
-    image.image.tags = crate::builder::inputs::image_tags(&subject(), &ended, images::ACTIVE);
+    image.image.tags = crate::builder::inputs::image_tags(&subject(), &ended, None, images::ACTIVE);
     let mut seen = Observed { runs: Seen::Is(vec![ended]), images: Seen::Is(vec![image]), ..seen() };
     let recorded = pass(&seen);
     assert_eq!((ready(&recorded).0.as_str(), recorded.standing), ("ImageReady", Standing::Busy));
@@ -272,7 +274,7 @@ fn a_finished_build_is_one_change_of_status_for_those_who_watch() {
     let mut outdated = run(1, succeeded(&[1]));
     outdated.facts.inputs.template = Some("v1-old".into());
     let mut image = raw(1);
-    image.image.tags = crate::builder::inputs::image_tags(&subject(), &outdated, images::ACTIVE);
+    image.image.tags = crate::builder::inputs::image_tags(&subject(), &outdated, None, images::ACTIVE);
     let moved =
         super::Observed { runs: Seen::Is(vec![outdated]), images: Seen::Is(vec![image]), ..super::seen() };
     assert!(pass(&moved).status.conditions.is_none(), "nothing is said of readiness");

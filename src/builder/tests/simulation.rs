@@ -18,7 +18,12 @@ use crate::engine::Failure;
 pub struct SimImage {
     pub located: Located,
     pub listed: bool,
+    /// Its tags before they were set last, and when that was: stale reads show those.
+    before: Option<(Tags, Timestamp)>,
 }
+
+/// Stale reads are older than this never.
+const STALE: Duration = Duration::from_secs(4 * 60);
 
 /// What cannot be read in a pass.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +33,8 @@ pub struct Blind {
     pub base: bool,
     pub template: bool,
     pub live: bool,
+    /// Images are shown without the tags that they were just given.
+    pub tags: bool,
 }
 
 impl Blind {
@@ -56,6 +63,10 @@ pub enum Fate {
     Success,
     /// An image for each of two architectures.
     TwoLanes,
+    /// Two images for one architecture.
+    TwoResults,
+    /// The template removes the active image, and then makes none.
+    Forced,
     /// The image is pending for a while.
     LateImage,
     /// The image fails after Packer succeeded.
@@ -127,6 +138,7 @@ impl World {
         }
         let seen = self.look(blind);
         let plan = plan::plan(&seen, self.now);
+        self.check_start(&seen, &plan);
         let outcome = match &plan {
             Plan::Act { .. } if mishap == Mishap::DiesBefore => return None,
             Plan::Act { .. } if mishap == Mishap::Refused => refused(),
@@ -162,8 +174,8 @@ impl World {
             complete: self.complete,
             cancel: self.cancel.clone(),
             runs: Seen::Is(self.runs.clone()),
-            images: Seen::Is(self.visible(&status)),
-            base: Seen::Is(Base { found: newest, recorded: self.bases.clone() }),
+            images: Seen::Is(self.visible(&status, blind.tags)),
+            base: Seen::Is(Base { found: newest, recorded: self.bases.clone(), ..Base::default() }),
             template: Seen::Is(Resolved { commit: commit(), tag: self.template.clone() }),
             live: Seen::Is(self.live()),
             status,
@@ -188,7 +200,7 @@ impl World {
     }
 
     /// What lists show, and by id what status or an ended run names.
-    fn visible(&self, status: &PackerBuilderStatus) -> Vec<Located> {
+    fn visible(&self, status: &PackerBuilderStatus, stale: bool) -> Vec<Located> {
         let named = |id: &ImageId| status.images.iter().flatten().any(|image| image.id == id.as_str());
         let made = |id: &ImageId| {
             self.runs.iter().any(|run| match &run.state {
@@ -207,7 +219,29 @@ impl World {
             let listed = image.listed && subject().concerned(&image.located.image);
             listed || named(id) || made(id) || lost(&image.located)
         };
-        self.images.iter().filter(shown).map(|image| image.located.clone()).collect()
+        self.images.iter().filter(shown).map(|image| self.shown(image, stale)).collect()
+    }
+
+    fn shown(&self, image: &SimImage, stale: bool) -> Located {
+        let mut located = image.located.clone();
+        if let Some((before, at)) = image.before.as_ref().filter(|_| stale)
+            && time::since(self.now, *at) < STALE
+        {
+            located.image.tags.clone_from(before);
+        }
+        located
+    }
+
+    /// No build starts where every image that status names is there, active and just recorded.
+    fn check_start(&self, seen: &Observed, plan: &Plan) {
+        let Plan::Act { step: Step::Start { request, .. }, .. } = plan else { return };
+        let named = seen.status.images.as_deref().unwrap_or_default();
+        let is_there = |id: &str| {
+            let mut images = self.images.iter().map(|image| &image.located);
+            images.any(|image| image.image.id.as_str() == id && image.is_active() && image.is_available())
+        };
+        let all = !named.is_empty() && named.iter().all(|named| is_there(&named.id));
+        assert!(!all || request.facts.why != "Missing", "started for an image that is there: {seen:#?}");
     }
 
     pub fn live(&self) -> usize {
@@ -262,6 +296,7 @@ impl World {
     fn tag(&mut self, tagging: &Tagging) {
         for image in &mut self.images {
             if tagging.images.contains(&image.located.image.id.to_string()) {
+                image.before = Some((image.located.image.tags.clone(), self.now));
                 image.located.image.tags.extend(tagging.tags.clone());
             }
         }
@@ -297,6 +332,11 @@ impl World {
             _ if self.runs[index].state == RunState::Stopping => RunState::Failed(Failure::Cancelled),
             Fate::Success => self.artifacts(&build, &["x86_64"], ImageState::Available),
             Fate::TwoLanes => self.artifacts(&build, &["x86_64", "arm64"], ImageState::Available),
+            Fate::TwoResults => self.artifacts(&build, &["x86_64", "x86_64"], ImageState::Available),
+            Fate::Forced => {
+                self.delete_active();
+                RunState::Failed(Failure::Packer { exit: Some(1), errors: Vec::new() })
+            }
             Fate::LateImage => self.artifacts(&build, &["x86_64"], ImageState::Pending),
             Fate::BadImage => self.artifacts(&build, &["x86_64"], ImageState::Failed),
             Fate::Failure => RunState::Failed(Failure::Packer { exit: Some(1), errors: Vec::new() }),
@@ -324,9 +364,13 @@ impl World {
             self.images_made += 1;
             let mut made = image(self.images_made, self.now);
             made.tags.insert("Name".into(), "golden".into());
-            let artifact = Artifact { region: region.clone(), image: made.id.clone() };
+            let artifact = artifact(&region, self.images_made);
             self.runs[index].said.artifacts.push(artifact);
-            self.images.push(SimImage { located: Located { region, image: made }, listed: false });
+            self.images.push(SimImage {
+                located: Located { region, image: made },
+                listed: false,
+                before: None,
+            });
         }
         RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the other source".into()] })
     }
@@ -345,8 +389,8 @@ impl World {
             (*architecture).clone_into(&mut made.architecture);
             made.state = state.clone();
             made.tags.insert(images::BUILD.into(), build.to_string());
-            artifacts.push(Artifact { region: home(), image: made.id.clone() });
-            self.images.push(SimImage { located: located(made), listed: false });
+            artifacts.push(artifact(&home(), self.images_made));
+            self.images.push(SimImage { located: located(made), listed: false, before: None });
         }
         RunState::Succeeded(artifacts)
     }
@@ -412,6 +456,18 @@ impl World {
     pub fn new_base(&mut self) {
         let number = 0xba5e_0000 + u32::try_from(self.bases.len()).expect("few bases");
         self.bases.push(image(number, self.now));
+    }
+
+    /// The lanes of a succeeded run whose result is being collected.
+    pub fn lanes_just_made(&self) -> Option<BTreeSet<Lane>> {
+        self.runs.iter().find_map(|run| match &run.state {
+            RunState::Succeeded(artifacts) => {
+                let of =
+                    |artifact: &Artifact| self.images.iter().find(|i| i.located.image.id == artifact.image);
+                Some(artifacts.iter().filter_map(of).map(|image| image.located.lane()).collect())
+            }
+            _ => None,
+        })
     }
 
     /// Lanes with an active image that can be launched.

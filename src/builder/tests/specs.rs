@@ -212,7 +212,7 @@ fn the_base_query_takes_its_owners_from_the_filters() {
         spec.ami_filters =
             Some(vec![AmiFilter { name: Some("name".into()), values: Some(vec!["a*".into()]) }]);
     });
-    assert_eq!(spec::parse(&unowned).expect("valid").base.expect("asked for").owners, ["self", "amazon"]);
+    assert_eq!(spec::parse(&unowned).expect("valid").base.expect("asked for").owners, ["amazon", "self"]);
     for none in [None, Some(Vec::new())] {
         assert_eq!(spec::parse(&with(|spec| spec.ami_filters = none)).expect("valid").base, None);
     }
@@ -333,7 +333,7 @@ fn the_spec_tag_changes_with_what_goes_into_an_image_and_with_nothing_else() {
     for object in other {
         assert_ne!(tag(&object), before, "{:?}", object.spec);
     }
-    assert!(before.starts_with("v1-"));
+    assert!(before.starts_with("v2-"));
 }
 
 #[test]
@@ -355,4 +355,50 @@ fn how_a_pod_runs_changes_no_image() {
     assert!(read.pod.settings.node_selector.is_some());
     let sync = read.pod.git_sync.expect("it is asked for");
     assert_eq!((sync.container.as_str(), sync.secret.as_deref()), ("git-sync", Some("git")));
+}
+
+/// The tag of what goes into an image.
+fn tag_of(change: impl FnOnce(&mut BuilderRun)) -> String {
+    let object = with(|spec| change(spec.builder.as_mut().expect("one")));
+    spec::parse_in(&object, |url| url.contains("own.example")).expect("valid").tag
+}
+
+#[test]
+fn spelling_makes_no_other_input() {
+    let dir = |dir: &str| tag_of(|run| run.dir = Some(dir.into()));
+    for same in ["packer/node/", "./packer/node", "packer//node", "packer/./node/"] {
+        assert_eq!(dir(same), dir("packer/node"), "{same}");
+    }
+    assert_ne!(dir("packer/other"), dir("packer/node"));
+    let url = |url: Option<&str>| tag_of(|run| run.repo_url = url.map(str::to_owned));
+    assert_eq!(url(Some("https://own.example/a.git")), url(None), "its own repository is the one of no name");
+    assert_eq!(url(Some("https://git.example/A.git/")), url(Some("git@git.example:a")));
+    assert_ne!(url(Some("https://git.example/a")), url(None));
+    let command_in = |dir: &str| {
+        let build = Command { working_dir: Some(dir.into()), ..command("build") };
+        tag_of(|run| run.commands = Some(vec![build]))
+    };
+    assert_eq!(command_in("./packer/node/"), command_in("packer/node"));
+    // An upgrade changes how the tag is made: what an older version made is not compared.
+    assert!(dir("packer/node").starts_with("v2-"));
+}
+
+#[test]
+fn what_is_longer_than_a_tag_is_refused() {
+    let named = |namespace: usize, name: usize| {
+        let mut object = object();
+        object.metadata.namespace = Some("n".repeat(namespace));
+        object.metadata.name = Some("c".repeat(name));
+        spec::parse(&object).err()
+    };
+    assert_eq!(named(55, 200), None, "256 characters with the slash");
+    let problems = named(60, 200).expect("too long");
+    assert_eq!(problems[0].0, "metadata.name");
+    assert!(
+        problems[0].1.contains("261 characters") && problems[0].1.contains("at most 256"),
+        "{}",
+        problems[0].1
+    );
+    let cluster = spec::parse(&with(|spec| spec.cluster_name = Some("c".repeat(257))));
+    assert_eq!(cluster.expect_err("too long")[0].0, "spec.clusterName");
 }

@@ -29,7 +29,7 @@ fn image(region: &str, architecture: &str, id: &str) -> LaneImage {
         region: region.to_owned(),
         architecture: architecture.to_owned(),
         id: id.to_owned(),
-        name: None,
+        ..LaneImage::default()
     }
 }
 

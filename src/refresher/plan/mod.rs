@@ -168,6 +168,9 @@ fn paused_said(paused: Paused, drifted: usize) -> Said {
     let drift = format!("{} not on the target", groups(drifted));
     match paused {
         Paused::Suspended => said("Suspended", format!("suspended: {drift}, nothing is changed")),
+        Paused::NotInGit => {
+            said("NotInGit", format!("its manifest is gone from Git: {drift}, nothing is changed"))
+        }
         Paused::Disabled => {
             said("Disabled", format!("refreshConfig.enable is false: {drift}, nothing is changed"))
         }

@@ -63,6 +63,7 @@ pub fn image(number: u32, days: i64, tags: &[(&str, &str)]) -> Image {
         deprecated: None,
         tags: all,
         snapshots: Vec::new(),
+        source: None,
     }
 }
 

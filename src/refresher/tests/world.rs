@@ -119,6 +119,7 @@ fn image(id: &ImageId, created: Timestamp) -> Image {
         deprecated: None,
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         snapshots: Vec::new(),
+        source: None,
     }
 }
 

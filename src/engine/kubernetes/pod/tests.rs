@@ -119,6 +119,7 @@ fn the_termination_message_is_the_result() {
     let artifact = Artifact {
         region: Region::parse("us-east-1").expect("a region"),
         image: ImageId::parse("ami-0123456789abcdef0").expect("an id"),
+        build: "a.b".into(),
     };
     assert_eq!(run.state, RunState::Succeeded(vec![artifact]));
     assert_eq!(run.ended_at, Some("2026-01-01T00:20:00Z".parse().expect("a time")));

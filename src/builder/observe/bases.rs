@@ -1,0 +1,99 @@
+//! Looks at base images: those the filters find, and those that were recorded.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::unknown;
+use crate::api::builder::PackerBuilderStatus;
+use crate::api::{ImageId, Region, Seen};
+use crate::aws::{Fresh, Image};
+use crate::builder::base::{self, Base};
+use crate::builder::images::{self, BuiltFrom, Located, Subject};
+use crate::builder::spec::Spec;
+use crate::builder::{Context, inputs};
+use crate::engine::{Run, RunState};
+
+/// The images that may be the base image.
+pub async fn find_bases(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Vec<Image>> {
+    let Some(query) = spec.and_then(|spec| spec.base.as_ref()) else {
+        return Seen::Is(Vec::new());
+    };
+    let found = ctx.aws.find_images(query, fresh).await;
+    found.map_or_else(unknown, |images| Seen::Is(images.to_vec()))
+}
+
+/// What the choice of a base image rests on, beside the images found.
+pub struct BaseFacts<'a> {
+    pub subject: &'a Subject,
+    pub status: &'a PackerBuilderStatus,
+    pub images: &'a Seen<Vec<Located>>,
+    pub runs: &'a Seen<Vec<Run>>,
+    pub now: Timestamp,
+}
+
+impl BaseFacts<'_> {
+    fn active(&self) -> Vec<(&Located, BuiltFrom)> {
+        let images = self.images.known().map(Vec::as_slice).unwrap_or_default();
+        images::active(images, self.subject, self.status, self.now)
+    }
+
+    fn choose(&self, found: &[Image], home: &Region) -> (Option<Image>, Vec<String>) {
+        let lanes = images::lanes(self.status, &self.active(), Some(home));
+        let of_home = lanes.iter().filter(|lane| lane.region == *home);
+        let architectures = of_home.map(|lane| lane.architecture.as_str()).collect();
+        let recorded = self.status.inputs.as_ref().and_then(|inputs| inputs.base_ami.as_deref());
+        let recorded = found.iter().find(|image| Some(image.id.as_str()) == recorded);
+        base::choose(found, &architectures, recorded.map(|image| image.architecture.as_str()), self.now)
+    }
+
+    /// Base images that this builder's active images and ended runs were to be made from.
+    fn recorded(&self) -> BTreeSet<ImageId> {
+        let active = self.active();
+        let of_images = active.iter().filter_map(|(image, _)| inputs::asked_base(image));
+        let of_runs = self.ended().filter_map(|run| run.facts.inputs.base_ami.as_deref());
+        of_images.chain(of_runs).filter_map(|id| ImageId::parse(id).ok()).collect()
+    }
+
+    /// Images that EC2 names as the source of what an ended run made.
+    fn sources(&self) -> BTreeSet<ImageId> {
+        let mut made = BTreeSet::new();
+        for run in self.ended() {
+            if let RunState::Succeeded(artifacts) = &run.state {
+                made.extend(artifacts.iter().map(|artifact| &artifact.image));
+            }
+        }
+        let images = self.images.known().into_iter().flatten();
+        let sources =
+            images.filter(|image| made.contains(&image.image.id)).filter_map(|i| i.image.source.as_ref());
+        sources.filter(|source| !made.contains(source)).cloned().collect()
+    }
+
+    fn ended(&self) -> impl Iterator<Item = &Run> {
+        self.runs.known().into_iter().flatten().filter(|run| run.state.ended())
+    }
+}
+
+/// Chooses the base image. Recorded ones are asked for only where they are not the one chosen: which is newer?
+pub async fn look_at_base(
+    found: Seen<Vec<Image>>,
+    facts: &BaseFacts<'_>,
+    spec: Option<&Spec>,
+    ctx: &Context,
+) -> Seen<Base> {
+    let found = match found {
+        Seen::Is(found) => found,
+        Seen::Unknown(class, message) => return Seen::Unknown(class, message),
+    };
+    let Some(spec) = spec else { return Seen::Is(Base::default()) };
+    let (found, architectures) = facts.choose(&found, &spec.region);
+    let mut asked = facts.sources();
+    asked.extend(found.iter().flat_map(|_| facts.recorded()));
+    asked.retain(|id| found.as_ref().is_none_or(|found| found.id != *id));
+    let ids: Vec<ImageId> = asked.iter().cloned().collect();
+    let recorded = match ids.is_empty() {
+        true => Ok(Vec::new()),
+        false => ctx.aws.images_by_id(&spec.region, &ids).await,
+    };
+    recorded.map_or_else(unknown, |recorded| Seen::Is(Base { found, architectures, recorded, asked }))
+}
