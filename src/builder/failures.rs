@@ -89,6 +89,8 @@ const WORDS: &[&str] = &[
     "instance-terminated-no-capacity",
     "no valid credential sources",
     "failed to refresh cached credentials",
+    // A read of EC2 did not see the new image yet: the current plugin gives up, Packer 1.6 waits.
+    "unknown error waiting for ami",
     // A plugin is installed where Packer runs, not in the template.
     "likely part of a plugin that",
     "missing plugins",
@@ -226,6 +228,12 @@ mod tests {
                 TRANSIENT,
             ),
             (build, "InvalidAMIID.Unavailable: The image ID 'ami-1' is not available", TEMPLATE),
+            (
+                build,
+                "Unknown error waiting for AMI; operation error EC2: DescribeImages, https response error StatusCode: \
+                 400, RequestID: b-1, api error InvalidAMIID.NotFound: The image id '[ami-1]' does not exist",
+                TRANSIENT,
+            ),
             (build, "Error creating AMI: InvalidParameterValue: AMI names must be", TEMPLATE),
             (build, "Timeout waiting for SSH.", TEMPLATE),
             (build, "AmbiguousResult: the build made 2 images for x86_64 in us-east-1", FINAL),
