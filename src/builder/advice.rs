@@ -202,23 +202,33 @@ impl View<'_> {
                 format!("a change in {place}, which {template} names, starts no build: add it to spec.builder.inputs")
             });
         }
-        let elsewhere = if base == self.own { "" } else { self.own };
-        let place =
-            plain(&join(elsewhere, written)).filter(|place| !place.is_empty() && self.exists(place))?;
-        let (from, to) =
-            if base.is_empty() { ("the repository's root", "Template") } else { (base, "Repository") };
-        let more = if holds(&self.choice.inputs, &place) || holds(&self.choice.beside, &place) {
-            String::new()
+        if literal.from_template { None } else { self.elsewhere(written) }
+    }
+
+    /// What is there for a path when it is read from another folder, and how to make Packer do so.
+    fn elsewhere(&self, written: &str) -> Option<String> {
+        let start = place::start(self.case.run.dir.as_deref(), self.template);
+        let own = "write ${path.root}/ before it".to_owned();
+        let run_from = |word: &str| format!("set spec.builder.runFrom: {word}");
+        let ways = if self.dir.is_empty() {
+            [(start, run_from("Template")), (self.own.to_owned(), own)]
         } else {
-            format!(", and add {place} to spec.builder.inputs")
+            [(self.own.to_owned(), own), (String::new(), run_from("Repository"))]
         };
-        let root = if to == "Template" { " (or write ${path.root}/ before it)" } else { "" };
-        (!literal.from_template).then(|| {
-            format!(
-                "{template} names {written:?}, which Packer looks for in {from}, and it is at {place}: set \
-                 spec.builder.runFrom: {to}{root}{more}"
-            )
-        })
+        let others = ways.into_iter().filter(|(folder, _)| folder != self.dir);
+        let found = |(folder, how): (String, String)| {
+            let place =
+                plain(&join(&folder, written)).filter(|place| !place.is_empty() && self.exists(place))?;
+            Some((place, how))
+        };
+        let (place, how) = others.into_iter().find_map(found)?;
+        let is_given = holds(&self.choice.inputs, &place) || holds(&self.choice.beside, &place);
+        let more = if is_given { String::new() } else { format!(", and add {place} to spec.builder.inputs") };
+        let from = if self.dir.is_empty() { "the repository's root" } else { self.dir };
+        Some(format!(
+            "{} names {written:?}, which Packer looks for in {from}, and it is at {place}: {how}{more}",
+            self.template
+        ))
     }
 
     fn exists(&self, place: &str) -> bool {

@@ -63,6 +63,19 @@ fn a_template_written_for_the_root_is_told_of_run_from() {
 }
 
 #[test]
+fn a_template_below_dir_is_told_where_packer_runs() {
+    let build = json!({"subCommand": "build", "workingDir": "images/ami/web.pkr.hcl"});
+    let builder = |run_from: &str| json!({"dir": "images", "runFrom": run_from, "commands": [build]});
+    let above = [("images/a.sh", "1"), ("images/ami/web.pkr.hcl", "script = \"a.sh\"")];
+    expect(&above, builder("Repository"), &["images/a.sh", "runFrom: Template"]);
+    assert_eq!(notes_of(&above, builder("Template")), [""; 0]);
+    let beside = [("images/ami/a.sh", "1"), ("images/ami/web.pkr.hcl", "script = \"a.sh\"")];
+    for run_from in ["Repository", "Template"] {
+        expect(&beside, builder(run_from), &["images/ami/a.sh", "write ${path.root}/"]);
+    }
+}
+
+#[test]
 fn a_file_beside_a_template_that_is_no_input_is_named() {
     let files = [("packer/a.sh", "1"), ("packer/web.json", "{\"script\": \"{{template_dir}}/a.sh\"}")];
     let build = json!({"subCommand": "build", "workingDir": "packer/web.json"});
