@@ -34,7 +34,7 @@ type Lanes = &'static [(&'static str, &'static str)];
 struct Builder {
     folder: &'static str,
     name: &'static str,
-    /// Region and architecture of each of its active images.
+    /// Region and architecture of each of its active images; none where its template makes several for one lane.
     lanes: Lanes,
     /// What its scripts wrote.
     ran: &'static [&'static str],
@@ -52,8 +52,9 @@ const fn builder(
 }
 
 /// Those whose templates lie in folders: they fit into one repository.
-const IN_FOLDERS: [Builder; 8] = [
+const IN_FOLDERS: [Builder; 9] = [
     builder("modules", "registry", HERE, &["registry 1.9.2 for al2023-ami"]),
+    builder("modules", "registry-all", &[], &["registry 1.9.2 for hardened-ami", "registry set up"]),
     builder("eks-ami", "eks-node", HERE, &["kubernetes 1.31.9, maxPods\": 58", "cleaned"]),
     builder("stack", "ci-base", HERE, &["installed base", "cleaned ci"]),
     builder("stack", "ci-stack", HERE, &["installed stack", "cleaned ci"]),
@@ -90,9 +91,10 @@ const IN_FOLDERS: [Builder; 8] = [
 ];
 
 /// The same, with data sources or `required_plugins`.
-const IN_FOLDERS_MODERN: [Builder; 2] = [
+const IN_FOLDERS_MODERN: [Builder; 3] = [
     builder("runner", "runner", HERE, &["runner installed for runner", "runner started"]),
     builder("workers", "workers", HERE, &["configured with a token of 19", "manifest written"]),
+    builder("four-builds", "machine-all", &[], &["played bastion"]),
 ];
 
 const TWO_STAGES: [Builder; 2] = [
@@ -105,7 +107,7 @@ const ROOT_DATA: [Builder; 2] = [
     builder("root-data", "eks-arm64", &[("us-east-1", "arm64")], &["updated arm64", "cleaned arm64"]),
 ];
 
-const ROOT_FLAVORS: [Builder; 2] = [
+const ROOT_FLAVORS: [Builder; 3] = [
     builder(
         "root-flavors",
         "ecs",
@@ -113,6 +115,7 @@ const ROOT_FLAVORS: [Builder; 2] = [
         &["agent for al2023", "agent for al2023arm"],
     ),
     builder("root-flavors", "ecs-gpu", HERE, &["agent for al2023gpu", "driver"]),
+    builder("root-flavors", "ecs-all", &[], &["agent for al2023neu"]),
 ];
 
 const ROOT_CLOUDS: [Builder; 1] = [builder(
@@ -150,7 +153,7 @@ fn everything_at_the_root_builds() {
 }
 
 #[test]
-fn a_choice_of_flavors_at_the_root_builds() {
+fn a_choice_of_flavors_at_the_root_builds_and_all_of_them_are_refused() {
     build(Packer::Current, &ROOT_FLAVORS.each_ref());
 }
 
@@ -171,19 +174,24 @@ fn build(packer: Packer, builders: &[&Builder]) -> World {
     // These templates hand no tags of ours on: `deploy/iam` says what the agent needs then.
     world.allow("agent-untagged-templates");
     push(&world, builders);
+    let refuses = builders.iter().any(|builder| builder.lanes.is_empty());
     let mut outcome = once(&world);
     // One that is made from another's image finds it at the latest now.
-    if builders.iter().any(|builder| lanes(&world, builder.name).is_empty()) {
+    let missing = |builder: &&&Builder| !builder.lanes.is_empty() && lanes(&world, builder.name).is_empty();
+    if builders.iter().any(|builder| missing(&builder)) {
         outcome = once(&world);
     }
     let told = shown(&world, builders);
-    assert_eq!(outcome.status.code(), Some(0), "{packer:?}: {told}");
+    assert_eq!(outcome.status.code(), Some(if refuses { 2 } else { 0 }), "{packer:?}: {told}");
     let ran = std::fs::read_to_string(world.root().join("record")).unwrap_or_default();
     for builder in builders {
         for line in builder.ran {
             assert!(ran.lines().any(|ran| ran.trim_end() == *line), "{packer:?}: {line:?} in {ran}\n{told}");
         }
-        assert_built(&world, builder, &told);
+        match builder.lanes {
+            [] => assert_refused(&world, builder),
+            _ => assert_built(&world, builder, &told),
+        }
     }
     world
 }
@@ -268,6 +276,20 @@ fn assert_built(world: &World, builder: &Builder, told: &str) {
             "{region}: {leftovers:#}"
         );
     }
+}
+
+/// Nothing of it is active or left behind, and the person is told how to choose.
+fn assert_refused(world: &World, builder: &Builder) {
+    let name = builder.name;
+    let [ready, reason, message] = world.condition("PackerBuilder", name, "Ready").expect("a status");
+    assert!(ready == "False" && message.contains("-only"), "{name}: {reason}: {message}");
+    assert_eq!(lanes(world, name), [], "{name}");
+    let state = world.account.state();
+    let owned = format!("default/{name}");
+    let images = state["images"].as_array().into_iter().flatten();
+    let active =
+        images.filter(|i| i["tags"]["opsy.dev/builder"] == *owned && i["tags"]["status"] == "active");
+    assert_eq!(active.count(), 0, "{name}: {:#}", state["images"]);
 }
 
 /// What status says of each builder, for a test that fails.
