@@ -113,8 +113,8 @@ fn ambiguous(run: &Run, ready: &[&Located]) -> Option<String> {
     let sources: BTreeSet<String> = several.iter().map(source).collect();
     let remedy = match sources.first().filter(|_| sources.len() > 1) {
         Some(first) => format!(
-            "choose a source with -only in the args of the build command, such as -only={first}, and give others a \
-             builder of their own"
+            "choose a source with -only in the args of the build command, such as -only={first} (in a JSON template, \
+             the part after the dot), and give others a builder of their own"
         ),
         None => "let the template make one".to_owned(),
     };
