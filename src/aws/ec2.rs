@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder;
+use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types;
 use jiff::Timestamp;
 
@@ -192,7 +193,12 @@ fn newest_first(images: &mut [Image], now: Timestamp) {
 
 /// When a snapshot was begun.
 pub(super) fn started(snapshot: &types::Snapshot) -> Option<Timestamp> {
-    Timestamp::from_second(snapshot.start_time()?.secs()).ok()
+    moment(snapshot.start_time())
+}
+
+/// A time of EC2's, to the second.
+pub(super) fn moment(time: Option<&DateTime>) -> Option<Timestamp> {
+    Timestamp::from_second(time?.secs()).ok()
 }
 
 /// EC2's image as ours; one without a readable id cannot be spoken of.

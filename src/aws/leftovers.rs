@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::{self, SnapshotReturnCodes as Codes};
 use futures::future::try_join_all;
+use jiff::Timestamp;
 
-use super::ec2::{filter, tags};
+use super::ec2::{filter, moment, started, tags};
 use super::{Announced, Aws, AwsError, Image, Leftovers};
 use crate::api::{BuildId, Class, ImageId, Owner, Region};
-use evidence::{Evidence, Found, Mark, is_packers_group, is_packers_instance, is_packers_name};
+use evidence::{Evidence, Found, Mark, is_packers_group, is_packers_instance, is_packers_name, predates};
 
 /// Things of one page: the most every one of these calls hands out.
 const PAGE: i32 = 500;
@@ -30,7 +31,7 @@ impl Aws {
         announced: &Announced,
     ) -> Result<Leftovers, AwsError> {
         let mark = Mark { owner: owner.as_str(), build: build.as_str() };
-        let look = Look { aws: self, region, mark };
+        let look = Look { aws: self, region, mark, since: announced.since };
         let (instances, volumes, security_groups, key_pairs, images, snapshots) = futures::try_join!(
             look.instances(&announced.instances),
             look.volumes(),
@@ -133,6 +134,8 @@ struct Look<'a> {
     aws: &'a Aws,
     region: &'a Region,
     mark: Mark<'a>,
+    /// When the run began: what is older is not its own, whatever its tags say.
+    since: Option<Timestamp>,
 }
 
 impl Look<'_> {
@@ -147,6 +150,7 @@ impl Look<'_> {
         let found = pages.iter().flat_map(|page: &Vec<types::Reservation>| page);
         let found = found.flat_map(|reservation| reservation.instances());
         let ours = found.filter(|i| self.mark.covers(&tags(i.tags()), is_packers_instance(i)));
+        let ours = ours.filter(|instance| !predates(moment(instance.launch_time()), self.since));
         Ok(unique(ours.filter_map(|instance| instance.instance_id())))
     }
 
@@ -157,7 +161,8 @@ impl Look<'_> {
         let call = call.filters(filter("status", ["available"])).max_results(PAGE);
         let found = call.into_paginator().items().send().try_collect().await;
         let found: Vec<types::Volume> = found.map_err(ec2.failed("DescribeVolumes"))?;
-        Ok(unique(found.iter().filter_map(|volume| volume.volume_id())))
+        let ours = found.iter().filter(|volume| !predates(moment(volume.create_time()), self.since));
+        Ok(unique(ours.filter_map(|volume| volume.volume_id())))
     }
 
     async fn security_groups(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
@@ -185,7 +190,8 @@ impl Look<'_> {
         let found = pages.iter().flat_map(|page| page.key_pairs());
         let ours = found.filter(|key| {
             let is_packers = key.key_name().is_some_and(is_packers_name);
-            self.mark.covers(&tags(key.tags()), is_packers)
+            let made = moment(key.create_time());
+            self.mark.covers(&tags(key.tags()), is_packers) && !(made.is_some() && predates(made, self.since))
         });
         Ok(unique(ours.filter_map(|key| key.key_name())))
     }
@@ -211,7 +217,8 @@ impl Look<'_> {
 
     async fn snapshots(&self) -> Result<Vec<String>, AwsError> {
         let found = self.aws.snapshots(self.region, self.mark.filters()).await?;
-        Ok(unique(found.iter().filter_map(|snapshot| snapshot.snapshot_id())))
+        let ours = found.iter().filter(|snapshot| !predates(started(snapshot), self.since));
+        Ok(unique(ours.filter_map(|snapshot| snapshot.snapshot_id())))
     }
 
     /// One search by the build's tags, and one for each kind of announcement there is.

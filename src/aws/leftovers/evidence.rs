@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types;
+use jiff::Timestamp;
 
 use super::super::ec2::{self, BUILD, OWNER, STATUS, filter, tags};
 use super::super::{Announced, Image, ImageState, Tags};
@@ -43,6 +44,12 @@ impl Mark<'_> {
     pub fn covers(&self, tags: &Tags, is_packers: bool) -> bool {
         self.is_on(tags) || (is_packers && !tags.contains_key(BUILD))
     }
+}
+
+/// Was this there before the run began? EC2 gives most of its times in whole seconds, and what has no time counts as
+/// older: a tag can be set on anything.
+pub fn predates(made: Option<Timestamp>, since: Option<Timestamp>) -> bool {
+    since.is_some_and(|since| made.is_none_or(|made| made.as_second() < since.as_second()))
 }
 
 /// An image with what EC2 knows of its origin.
@@ -90,7 +97,7 @@ impl Evidence<'_> {
 
     /// Nothing that was there before the run is its own.
     fn is_older(&self, image: &Image) -> bool {
-        self.announced.since.is_some_and(|since| image.created.is_none_or(|created| created < since))
+        predates(image.created, self.announced.since)
     }
 
     /// It is Packer's artifact, made from the build's instance, or a copy of such an image. Of a run whose start is
@@ -107,12 +114,11 @@ impl Evidence<'_> {
 
     /// Was this snapshot of an image made with it? EC2 writes into its description what it was made for.
     pub fn made_with(&self, found: &Found, snapshot: &types::Snapshot) -> bool {
-        let Some(since) = self.announced.since else { return true };
         let copied = found.source.as_deref().filter(|_| found.instance.is_none());
         let names = [Some(found.image.id.as_str()), found.instance.as_deref(), copied];
         let description = snapshot.description().unwrap_or_default();
         let named = names.into_iter().flatten().any(|id| description.contains(id));
-        named || ec2::started(snapshot).is_some_and(|at| at >= since)
+        named || !predates(ec2::started(snapshot), self.announced.since)
     }
 }
 

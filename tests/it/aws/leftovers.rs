@@ -170,3 +170,26 @@ async fn announced_things_of_others_are_not_touched() {
     let left = aws.leftovers(region(), &owner, &build, &announced).await.expect("leftovers");
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// A template may set any tag, the build's own too.
+#[tokio::test]
+async fn what_was_there_before_the_run_stays_whatever_its_tags_say() {
+    let (account, seed) = Account::seeded();
+    let aws = edge(&account).await;
+    let (owner, build) = mine("late");
+    let marks = tags(&[(aws::ec2::BUILD, build.as_str()), (aws::ec2::OWNER, owner.as_str())]);
+    let state = account.state();
+    let first = |kind: &str| text(&state[kind].as_array().and_then(|all| all.first()).expect("one")["id"]);
+    let made = sdk(&account).await.create_volume().availability_zone("us-east-1a").size(1).send().await;
+    let volume = made.expect("a volume").volume_id.expect("an id");
+    let all = vec![text(&seed["initial_image"]), first("snapshots"), first("instances"), volume];
+    aws.tag(region(), &all, &marks).await.expect("tagged");
+
+    let began = |since: jiff::Timestamp| Announced { since: Some(since), ..Announced::default() };
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let left = aws.leftovers(region(), &owner, &build, &began(later)).await.expect("leftovers");
+    assert!(left.is_empty(), "{left:?}");
+    let earlier = began(jiff::Timestamp::UNIX_EPOCH);
+    let left = aws.leftovers(region(), &owner, &build, &earlier).await.expect("leftovers");
+    assert_eq!((left.instances.len(), left.volumes.len()), (1, 1), "{left:?}");
+}
