@@ -109,15 +109,14 @@ impl Tally {
     }
 
     /// Packer's errors, the cause first: why builds failed, in the order in which it became known, then the others.
-    /// What Packer names at the end may be an error of its clean-up: one that it called an error before leads.
+    /// What Packer names may be an error of its clean-up: then what it called an error before leads.
     pub fn errors(&self) -> Vec<String> {
-        let first = self.errors.iter().position(|error| error.build.is_some()).unwrap_or(0);
-        let (before, after) = self.errors.split_at(first);
-        let (causes, others): (Vec<&Error>, Vec<&Error>) =
-            before.iter().partition(|error| error.text.starts_with("Error"));
-        let (finals, more): (Vec<&Error>, Vec<&Error>) =
-            after.iter().partition(|error| error.build.is_some());
-        let others = [others, more].concat();
+        let (finals, others): (Vec<&Error>, Vec<&Error>) =
+            self.errors.iter().partition(|error| error.build.is_some());
+        let hidden = finals.first().is_some_and(|error| is_clean_up(&error.text));
+        let (causes, others): (Vec<&Error>, Vec<&Error>) = others
+            .into_iter()
+            .partition(|error| hidden && error.text.starts_with("Error") && !is_clean_up(&error.text));
         let finals = [causes, finals].concat();
         let news = |other: &&Error| {
             !finals.iter().any(|known| known.text.contains(&other.text) || other.text.contains(&known.text))
@@ -181,7 +180,10 @@ impl Tally {
     }
 
     fn error(&mut self, text: &str) {
-        let text = without_errored(self.builds.split(text).map_or(text, |said| said.text)).trim();
+        // Packer puts the build before each line of a text.
+        let joined =
+            self.builds.split(text).map(|said| said.text.replace(&format!("\n==> {}: ", said.build), "\n"));
+        let text = without_errored(joined.as_deref().unwrap_or(text)).trim();
         let summary = text.trim_start_matches(['=', '>', ' ']).starts_with("Some builds didn't complete");
         if text.is_empty() || summary || STOPPING.iter().any(|words| text.contains(words)) {
             return;
@@ -241,6 +243,13 @@ impl Tally {
         self.resources.push(resource.clone());
         Some(resource)
     }
+}
+
+/// Errors of what Packer does after a build has failed.
+fn is_clean_up(text: &str) -> bool {
+    ["deregistering", "terminating", "Error deleting", "Error removing", "may still be around"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// `Build 'name' errored after 3 seconds: error`, without what comes before the error.

@@ -200,6 +200,15 @@ fn builds_of_any_name_announce_what_they_make_and_the_regions_they_copy_to() {
 }
 
 #[test]
+fn an_error_of_several_lines_is_one_error() {
+    let tally = hear(
+        "1,,ui,error,==> a.b: Error launching source instance: No room\\n==> a.b: \tstatus code: 400\n\
+         1,a.b,error,Error launching source instance: No room\\n\tstatus code: 400\n",
+    );
+    assert_eq!(tally.errors(), ["Error launching source instance: No room\n\tstatus code: 400"]);
+}
+
+#[test]
 fn an_error_of_the_clean_up_is_not_the_cause() {
     let tally = hear(
         "1,,ui,error,==> a.b: Error Copying AMI (ami-1) to region (ap-south-1): InvalidRequest\n\
