@@ -145,7 +145,8 @@ fn is_transient(text: &str) -> bool {
     let is_code = |token: &str| {
         let token = token.trim_matches('.');
         let code = token.strip_prefix("Server.").or(token.strip_prefix("Client.")).unwrap_or(token);
-        CODES.contains(&code)
+        // The reason of an image that ends as failed, for want of rights to a key above all: it is not AWS's failure.
+        CODES.contains(&code) && token != "Client.InternalError"
     };
     tokens.any(is_code) || WORDS.iter().any(|words| lower.contains(words))
 }
@@ -235,6 +236,12 @@ mod tests {
                 TRANSIENT,
             ),
             (build, "Error creating AMI: InvalidParameterValue: AMI names must be", TEMPLATE),
+            (
+                build,
+                "Error waiting for AMI: ResourceNotReady: {\n  Code: \"Client.InternalError\",\n}",
+                TEMPLATE,
+            ),
+            (build, "Server.InternalError: Internal error on launch", TRANSIENT),
             (build, "Timeout waiting for SSH.", TEMPLATE),
             (build, "AmbiguousResult: the build made 2 images for x86_64 in us-east-1", FINAL),
             (build, "Error: AMI Name: 'golden' is used by an existing AMI: ami-1", FINAL),

@@ -126,11 +126,11 @@ fn a_build_waits_for_packer_to_be_installed() {
     let world = World::empty();
     push_node(&world, "");
     let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env("OPSY_PACKER", "/nonexistent/packer");
+    opsy.args(["run", "--once"]).env("PATH", "/nonexistent");
     let outcome = run(opsy);
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     let [_, reason, message] = ready(&world, "node");
-    assert!(reason == "BuildFailed" && message.contains("/nonexistent/packer"), "{reason}: {message}");
+    assert!(reason == "BuildFailed" && message.contains("packer: "), "{reason}: {message}");
     assert_eq!((results(&world, "node"), builds(&world)), (vec!["Failed".to_owned()], 0));
     let _agent = world.agent();
     wait_for_node(&world);
