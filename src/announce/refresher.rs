@@ -188,9 +188,12 @@ impl Told<'_> {
     }
 
     fn advice(&self) -> String {
-        "The group is not tried again until the image, refreshConfig or its launch template version changes. \
-         Look at the group in the console; to go back, set `ami` to the image before."
-            .to_owned()
+        let target = &self.rollout.target;
+        format!(
+            "The group is not tried again until the image, refreshConfig or its launch template version changes, or \
+             somebody asks: `opsy reconcile`, or the annotation ami.opsy.dev/retry: {target}. Look at the group in the \
+             console; to go back, set `ami` to the image before."
+        )
     }
 
     /// What is told of one group. Attempts count over all rollouts of the group.
@@ -201,6 +204,8 @@ impl Told<'_> {
         let title = format!("{}: moving {name}{from} to {to}", self.name());
         let id = format!("group/{name}/{attempt}/started");
         let mut told = vec![message(id, "UpdateStarted", Tone::Working, Weight::Detail, title)];
+        told.extend(self.undone(group));
+        told.extend(self.overdue(group));
         if is_done(group) {
             let title = match took(group.started_at, group.finished_at) {
                 Some(took) => format!("{}: {name} runs {to}, after {took}", self.name()),
@@ -217,6 +222,35 @@ impl Told<'_> {
             told.push(failed);
         }
         told
+    }
+
+    /// Somebody else put the group back, which is why it is moved again.
+    fn undone(&self, group: &RolloutGroup) -> Option<Message> {
+        let (at, words) = (group.undone_at.as_ref()?.last()?, group.undone_by.as_ref()?);
+        let title = format!("{}: somebody else put {} back, and it is moved again", self.name(), group.name);
+        let id = format!("group/{}/undone/{}", group.name, at.as_second());
+        let mut undone = message(id, "AnotherWriter", Tone::Person, Weight::Loud, title);
+        undone.text = words.clone();
+        undone.next =
+            Some("If this goes on, the group is no longer moved: find who else sets its version.".to_owned());
+        Some(undone)
+    }
+
+    /// Its update takes longer than it should.
+    fn overdue(&self, group: &RolloutGroup) -> Option<Message> {
+        group.overdue_at?;
+        let (name, attempt) = (&group.name, group.attempts.unwrap_or(1));
+        let title = format!("{}: the update of {name} takes longer than expected", self.name());
+        let id = format!("group/{name}/{attempt}/overdue");
+        let mut overdue = message(id, "UpdateOverdue", Tone::Person, Weight::Loud, title);
+        let since = group.started_at.map_or(String::new(), |since| format!(" since {since}"));
+        let update = group.update_id.as_deref().unwrap_or("unknown");
+        overdue.text = format!("EKS update {update} is under way{since}.");
+        overdue.next = Some(
+            "Look at the update in the EKS console, at the new nodes, and at pods that cannot be evicted."
+                .to_owned(),
+        );
+        Some(overdue)
     }
 
     /// The channel hears of the first failure, at once; the end of a failed rollout is no further news.

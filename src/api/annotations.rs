@@ -11,6 +11,9 @@ pub const CANCEL: &str = "ami.opsy.dev/cancel";
 /// which one was last handled.
 pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
 
+/// The ID of an image: what failed with it on node groups is tried again, once per value.
+pub const RETRY: &str = "ami.opsy.dev/retry";
+
 /// Address of what to do when the object fails, for messages about it.
 pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
 

@@ -141,6 +141,9 @@ pub struct AMIRefresherStatus {
     /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
+    /// The annotation `ami.opsy.dev/retry` that was last handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_retry: Option<String>,
     /// The image the groups should run.
     #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
     pub target_ami: Option<String>,
@@ -246,7 +249,28 @@ pub struct RolloutGroup {
     /// What EKS said when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
-    /// When this image was moved to this group, within the last day.
+    /// The launch template version that an update is about to start with; written before the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_version: Option<String>,
+    /// When that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub starting_at: Option<Timestamp>,
+    /// The last call for this group that AWS refused and that is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// When an update was found to run longer than expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub overdue_at: Option<Timestamp>,
+    /// When somebody else was found to have undone the move, within the last week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub undone_at: Option<Vec<Timestamp>>,
+    /// What was found then, and who is likely to have done it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<String>,
+    /// When this image was moved to this group, within the last week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]
     pub moved_at: Option<Vec<Timestamp>>,
@@ -258,6 +282,24 @@ pub struct RolloutGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
+}
+
+/// A call for a node group that AWS refused and that is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// AwsDenied, NotNow, or UpdateRefused, which becomes a failure when it stays the same for 15 minutes.
+    pub reason: String,
+    /// What AWS answered.
+    pub message: String,
+    /// Since when it is the same answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub since: Option<Timestamp>,
+    /// When the call was last tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last: Option<Timestamp>,
 }
 
 /// One ended rollout.

@@ -9,7 +9,7 @@ use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types;
 use jiff::Timestamp;
 
-use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Made, Tags};
+use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
 use crate::api::{BuildId, Class, ImageId, Region};
 
 /// The tag that marks every image of Opsy and of the operator.
@@ -218,7 +218,18 @@ pub(super) fn image(image: types::Image) -> Option<Image> {
         tags: tags(image.tags()),
         source: image.source_image_id().and_then(|id| ImageId::parse(id).ok()),
         snapshots,
+        machine: machine(&image),
     })
+}
+
+fn machine(image: &types::Image) -> Machine {
+    let root = image.root_device_name().unwrap_or_default();
+    let disk = image.block_device_mappings().iter().find(|disk| disk.device_name() == Some(root));
+    Machine {
+        platform: image.platform().map(|platform| platform.as_str().to_lowercase()).unwrap_or_default(),
+        root_device: root.to_owned(),
+        root_size: disk.and_then(|disk| disk.ebs()?.volume_size()),
+    }
 }
 
 fn state(state: Option<&types::ImageState>) -> ImageState {

@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use aws_sdk_eks::types;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::ec2::reason;
 use super::{Aws, AwsError, Fresh, Nodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
+use crate::api::steady::news;
 use crate::api::{Class, ClientToken, Region, TemplateId};
 
 /// Names of one page: the most EKS hands out.
 const PAGE: i32 = 100;
 /// Groups described at once: EKS has no call for several, and allows few calls a second.
 const AT_ONCE: usize = 8;
+
+/// Resources of an error that are named.
+const RESOURCES: usize = 5;
+
+/// A node group by name, and what was read of it; nothing where it was not wanted.
+pub type Described = (String, Option<Result<Arc<Nodegroup>, AwsError>>);
 
 /// How an update treats pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,28 +30,88 @@ pub struct MaxUnavailable {
 }
 
 impl Aws {
-    /// All managed node groups of a cluster, described, by name. Shared 30 s per (region, cluster),
-    /// single-flight, dropped on our own writes.
+    /// Names of all managed node groups of a cluster, in order. Shared 30 s, single-flight.
+    pub async fn nodegroup_names(
+        &self,
+        region: &Region,
+        cluster: &str,
+        fresh: Fresh,
+    ) -> Result<Arc<Vec<String>>, AwsError> {
+        let key = (region.clone(), cluster.to_owned());
+        let ask = || async {
+            let eks = self.0.clients.eks(region);
+            let call = eks.sdk.list_nodegroups().cluster_name(cluster).max_results(PAGE);
+            let pages = call.into_paginator().items().send();
+            let mut names: Vec<String> = pages.try_collect().await.map_err(eks.failed("ListNodegroups"))?;
+            names.sort();
+            Ok(Arc::new(names))
+        };
+        self.0.nodegroup_names.get(&key, fresh, ask).await
+    }
+
+    /// All managed node groups of a cluster, by name; only the `wanted` ones are described. A group that
+    /// was deleted meanwhile is left out, and one that cannot be read spoils no other.
     pub async fn nodegroups(
         &self,
         region: &Region,
         cluster: &str,
         fresh: Fresh,
-    ) -> Result<Arc<Vec<Nodegroup>>, AwsError> {
-        let key = (region.clone(), cluster.to_owned());
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Described>, AwsError> {
+        let names = self.nodegroup_names(region, cluster, fresh).await?;
+        let mut reads = Vec::with_capacity(names.len());
+        for name in names.iter() {
+            let wanted = wanted(name);
+            reads.push(async move {
+                let read =
+                    if wanted { Some(self.nodegroup(region, cluster, name, fresh).await) } else { None };
+                let read = match read.map(Result::transpose) {
+                    Some(None) => return None,
+                    Some(Some(read)) => Some(read),
+                    None => None,
+                };
+                Some((name.clone(), read))
+            });
+        }
+        let read: Vec<Option<Described>> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// One group; nothing when it does not exist. Shared 30 s, single-flight, dropped on our own writes.
+    pub async fn nodegroup(
+        &self,
+        region: &Region,
+        cluster: &str,
+        name: &str,
+        fresh: Fresh,
+    ) -> Result<Option<Arc<Nodegroup>>, AwsError> {
+        let key = (region.clone(), cluster.to_owned(), name.to_owned());
         let ask = || async {
-            let names = self.nodegroup_names(region, cluster).await?;
-            let mut looks = Vec::with_capacity(names.len());
-            for name in &names {
-                looks.push(self.nodegroup(region, cluster, name));
+            let eks = self.0.clients.eks(region);
+            let call = eks.sdk.describe_nodegroup().cluster_name(cluster).nodegroup_name(name);
+            match call.send().await.map_err(eks.failed("DescribeNodegroup")) {
+                Ok(answer) => match answer.nodegroup() {
+                    Some(group) => Ok(Some(Arc::new(group_of(name, group)))),
+                    None => Err(unreadable("eks:DescribeNodegroup", "no node group")),
+                },
+                Err(error) if error.class() == Class::NotFound => Ok(None),
+                Err(error) => Err(error),
             }
-            let seen: Vec<Option<Nodegroup>> =
-                stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
-            let mut groups: Vec<Nodegroup> = seen.into_iter().flatten().collect();
-            groups.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Arc::new(groups))
         };
         self.0.nodegroups.get(&key, fresh, ask).await
+    }
+
+    /// Kubernetes version of a cluster, like `1.31`. Shared 5 min.
+    pub async fn cluster_version(&self, region: &Region, cluster: &str) -> Result<String, AwsError> {
+        let key = (region.clone(), cluster.to_owned());
+        let ask = || async {
+            let eks = self.0.clients.eks(region);
+            let answer = eks.sdk.describe_cluster().name(cluster).send().await;
+            let answer = answer.map_err(eks.failed("DescribeCluster"))?;
+            let version = answer.cluster().and_then(|cluster| cluster.version()).map(str::to_owned);
+            version.ok_or_else(|| unreadable("eks:DescribeCluster", "no version"))
+        };
+        self.0.clusters.get(&key, Fresh::Cached, ask).await
     }
 
     pub async fn update(
@@ -93,62 +160,39 @@ impl Aws {
         let call = call.nodegroup_name(nodegroup).launch_template(launch);
         let call = call.set_force(force.then_some(true)).client_request_token(token.as_str());
         let answer = call.send().await;
-        self.forget_nodegroups(region, cluster);
+        self.forget_nodegroup(region, cluster, nodegroup);
         let answer = answer.map_err(eks.failed("UpdateNodegroupVersion"))?;
         given(answer.update(), "eks:UpdateNodegroupVersion")
     }
 
-    /// UpdateNodegroupConfig: maxUnavailable or its percentage.
+    /// UpdateNodegroupConfig: maxUnavailable or its percentage, and the update strategy as it is: EKS may
+    /// reset what is not sent.
     pub async fn update_config(
         &self,
         region: &Region,
         cluster: &str,
         nodegroup: &str,
         max: MaxUnavailable,
+        strategy: Option<&str>,
         token: &ClientToken,
     ) -> Result<Update, AwsError> {
         let eks = self.0.clients.eks(region);
         let config = types::NodegroupUpdateConfig::builder()
             .set_max_unavailable(max.count)
             .set_max_unavailable_percentage(max.percentage)
+            .set_update_strategy(strategy.map(types::NodegroupUpdateStrategies::from))
             .build();
         let call = eks.sdk.update_nodegroup_config().cluster_name(cluster);
         let call = call.nodegroup_name(nodegroup).update_config(config);
         let answer = call.client_request_token(token.as_str()).send().await;
-        self.forget_nodegroups(region, cluster);
+        self.forget_nodegroup(region, cluster, nodegroup);
         let answer = answer.map_err(eks.failed("UpdateNodegroupConfig"))?;
         given(answer.update(), "eks:UpdateNodegroupConfig")
     }
 
     /// Even a failed write may have been carried out.
-    fn forget_nodegroups(&self, region: &Region, cluster: &str) {
-        self.0.nodegroups.drop_key(&(region.clone(), cluster.to_owned()));
-    }
-
-    async fn nodegroup_names(&self, region: &Region, cluster: &str) -> Result<Vec<String>, AwsError> {
-        let eks = self.0.clients.eks(region);
-        let call = eks.sdk.list_nodegroups().cluster_name(cluster).max_results(PAGE);
-        let pages = call.into_paginator().items().send();
-        pages.try_collect().await.map_err(eks.failed("ListNodegroups"))
-    }
-
-    /// One group, or nothing when it was deleted since it was listed.
-    async fn nodegroup(
-        &self,
-        region: &Region,
-        cluster: &str,
-        name: &str,
-    ) -> Result<Option<Nodegroup>, AwsError> {
-        let eks = self.0.clients.eks(region);
-        let call = eks.sdk.describe_nodegroup().cluster_name(cluster).nodegroup_name(name);
-        match call.send().await.map_err(eks.failed("DescribeNodegroup")) {
-            Ok(answer) => match answer.nodegroup() {
-                Some(group) => Ok(Some(group_of(name, group))),
-                None => Err(unreadable("eks:DescribeNodegroup", "no node group")),
-            },
-            Err(error) if error.class() == Class::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    fn forget_nodegroup(&self, region: &Region, cluster: &str, name: &str) {
+        self.0.nodegroups.drop_key(&(region.clone(), cluster.to_owned(), name.to_owned()));
     }
 }
 
@@ -163,11 +207,31 @@ fn group_of(name: &str, group: &types::Nodegroup) -> Nodegroup {
         launch_template: group.launch_template().and_then(template),
         max_unavailable: config.and_then(|config| config.max_unavailable()),
         max_unavailable_percentage: config.and_then(|config| config.max_unavailable_percentage()),
+        update_strategy: config.and_then(|config| config.update_strategy()).map(|s| s.as_str().to_owned()),
         health: issues
             .iter()
-            .filter_map(|issue| reason(issue.code().map(|code| code.as_str()), issue.message()))
+            .filter_map(|issue| {
+                reason(issue.code().map(|code| code.as_str()), issue.message().map(news).as_deref())
+            })
             .collect(),
+        instance_types: group.instance_types().to_vec(),
+        desired: group.scaling_config().and_then(|scaling| scaling.desired_size()),
+        tags: group.tags().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
     }
+}
+
+/// `code: message (resource ids)`, as far as given; a message that names a resource itself needs no list.
+fn explain(code: Option<&str>, message: Option<&str>, resources: &[String]) -> Option<String> {
+    let said = reason(code, message.map(news).as_deref())?;
+    let unnamed: Vec<&str> =
+        resources.iter().map(String::as_str).filter(|resource| !said.contains(resource)).collect();
+    let more = unnamed.len().saturating_sub(RESOURCES);
+    let named = unnamed.into_iter().take(RESOURCES).collect::<Vec<_>>().join(", ");
+    Some(match (named.is_empty(), more) {
+        (true, _) => said,
+        (false, 0) => format!("{said} ({named})"),
+        (false, more) => format!("{said} ({named} and {more} more)"),
+    })
 }
 
 /// EKS names the template by id and name; we go by the id.
@@ -187,10 +251,10 @@ fn update_of(update: &types::Update) -> Option<Update> {
     let params = update.params().iter().filter_map(|param| {
         Some((param.r#type()?.as_str().to_owned(), param.value().unwrap_or_default().to_owned()))
     });
-    let errors = update
-        .errors()
-        .iter()
-        .filter_map(|error| reason(error.error_code().map(|code| code.as_str()), error.error_message()));
+    let errors = update.errors().iter().filter_map(|error| {
+        let code = error.error_code().map(|code| code.as_str());
+        explain(code, error.error_message(), error.resource_ids())
+    });
     Some(Update {
         id: update.id()?.to_owned(),
         kind: update.r#type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),

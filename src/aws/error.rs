@@ -1,6 +1,8 @@
 //! The one table from AWS's answers, and from answers that never came, to classes. Nobody else
 //! looks at an error code; what callers must tell apart has a predicate here.
 
+mod codes;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -10,6 +12,11 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::credentials::{self, Explained};
 use crate::api::{Class, steady};
+use codes::{
+    BUSY, CLUSTER_UPGRADING, CONFLICT, EXPIRED, FULL, INVALID, LAUNCH, NOT_ALLOWED, NOT_FOUND, THROTTLED,
+    TOO_OLD, UNSIGNED, VAGUE,
+};
+pub(super) use codes::{DENIED, REJECTED};
 
 /// Credentials are renewed by somebody else, without telling us: look again soon, but not at once.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -24,87 +31,6 @@ const ENCODED: &str = "Encoded authorization failure message";
 pub(super) const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
                          Identity, IRSA) or the machine (instance profile) a role";
 
-/// IAM does not allow the call.
-pub(super) const DENIED: &[&str] =
-    &["UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "NotAuthorized"];
-
-/// The credentials are none that AWS knows, or their account may not work here.
-pub(super) const REJECTED: &[&str] = &[
-    "OptInRequired",
-    "Blocked",
-    "PendingVerification",
-    "AuthFailure",
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
-    "SignatureDoesNotMatch",
-    "IncompleteSignature",
-    "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException",
-];
-
-/// The credentials were good once.
-const EXPIRED: &[&str] = &["RequestExpired", "ExpiredToken", "ExpiredTokenException"];
-
-/// Too many calls: the account's, not the object's trouble.
-const THROTTLED: &[&str] = &[
-    "RequestLimitExceeded",
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "EC2ThrottledException",
-    "TooManyRequestsException",
-    "SlowDown",
-];
-
-/// Somebody else is at it, or the thing is in use.
-const CONFLICT: &[&str] = &[
-    "ResourceInUseException",
-    "InvalidAMIName.Duplicate",
-    "IdempotentParameterMismatch",
-    "DependencyViolation",
-    "VolumeInUse",
-    "InvalidGroup.InUse",
-    "InvalidSnapshot.InUse",
-    "IncorrectState",
-    "IncorrectInstanceState",
-    "ConcurrentTagAccess",
-];
-
-/// Not there, in codes that do not end like the others.
-const NOT_FOUND: &[&str] = &[
-    "ResourceNotFoundException",
-    "InvalidAMIID.Unavailable",
-    "InvalidLaunchTemplateId.VersionNotFound",
-    "InvalidLaunchTemplateName.NotFoundException",
-];
-
-/// Will never work as written.
-const INVALID: &[&str] = &[
-    "InvalidParameter",
-    "InvalidParameterValue",
-    "InvalidParameterCombination",
-    "InvalidParameterException",
-    "InvalidFilter",
-    "InvalidRequest",
-    "InvalidAction",
-    "InvalidUserID.Malformed",
-    "MissingParameter",
-    "UnknownParameter",
-    "MalformedQueryString",
-    "ValidationError",
-    "ValidationException",
-    "BadRequestException",
-    "OperationNotPermitted",
-    "Unsupported",
-    "UnsupportedOperation",
-    "TagLimitExceeded",
-];
-
-/// EKS calls a parameter invalid while the cluster itself is being upgraded; that passes.
-const CLUSTER_UPGRADING: &str = "should be equal to Cluster kubernetes version";
-
 /// A call that did not work.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation}: {message}")]
@@ -116,12 +42,14 @@ pub struct AwsError {
     message: String,
     /// AWS's error code alone, if it answered.
     code: Option<String>,
+    /// AWS refused this call, and does not say whether it ever will accept it.
+    refusal: bool,
 }
 
 impl AwsError {
     /// A failure found before anything was sent.
     pub fn new(class: Class, operation: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { class, operation: operation.into(), message: message.into(), code: None }
+        Self { class, operation: operation.into(), message: message.into(), code: None, refusal: false }
     }
 
     pub fn class(&self) -> Class {
@@ -137,9 +65,24 @@ impl AwsError {
         &self.operation
     }
 
-    /// The launch template is there, but not this version of it.
+    /// The launch template is there, but not this version of it, as EC2 or EKS says it.
     pub fn is_missing_version(&self) -> bool {
+        let missing = ["not found", "does not exist", "could not find", "doesn't exist"];
+        let said = self.message.to_lowercase();
+        let vague = self.code().is_some_and(|code| VAGUE.contains(&code));
         self.code() == Some("InvalidLaunchTemplateId.VersionNotFound")
+            || vague && said.contains("version") && missing.iter().any(|words| said.contains(words))
+    }
+
+    /// AWS answered with a refusal that is neither known to pass nor known to stay: it is final once it
+    /// stays the same for long enough.
+    pub fn may_be_final(&self) -> bool {
+        self.refusal
+    }
+
+    /// The launch template has no room for another version.
+    pub fn is_full(&self) -> bool {
+        self.code() == Some(FULL)
     }
 
     /// EC2 knows no such id, whether it never was, is gone, or cannot be one.
@@ -160,12 +103,12 @@ impl AwsError {
                 status: error.raw_response().map(|raw| raw.status().as_u16()),
                 after: error.raw_response().and_then(patience),
             };
-            let class = answer.class();
+            let (class, refusal) = (answer.class(), answer.is_refusal());
             let message = answer.words(&operation);
-            return Self { class, operation, message, code };
+            return Self { class, operation, message, code, refusal };
         }
         let (class, message) = no_answer(host.unwrap_or("AWS"), error);
-        Self { class, operation, message, code: None }
+        Self { class, operation, message, code: None, refusal: false }
     }
 }
 
@@ -185,7 +128,7 @@ impl Answer<'_> {
         if EXPIRED.contains(&code) {
             return Class::Transient { after: Some(RENEWAL) };
         }
-        if DENIED.contains(&code) || REJECTED.contains(&code) {
+        if DENIED.contains(&code) || REJECTED.contains(&code) || self.may_not_launch() {
             return Class::Denied;
         }
         if CONFLICT.contains(&code) {
@@ -201,9 +144,32 @@ impl Answer<'_> {
         Class::Transient { after: self.after }
     }
 
+    /// Says a vague code that the caller may not do what the launch template asks for?
+    fn may_not_launch(&self) -> bool {
+        VAGUE.contains(&self.code.unwrap_or_default()) && self.says(NOT_ALLOWED)
+    }
+
+    fn says(&self, words: &[&str]) -> bool {
+        let said = self.message.unwrap_or_default().to_lowercase();
+        words.iter().any(|words| said.contains(words))
+    }
+
+    /// A refusal of this very call, not known to pass.
+    fn is_refusal(&self) -> bool {
+        let code = self.code.unwrap_or_default();
+        let status = self.status.unwrap_or_default();
+        let passes = status == 408 || status == 429 || THROTTLED.contains(&code) || EXPIRED.contains(&code);
+        (400..500).contains(&status)
+            && !passes
+            && matches!(self.class(), Class::Transient { .. })
+            && !self.says(BUSY)
+            && !self.says(&[&CLUSTER_UPGRADING.to_lowercase()])
+    }
+
     fn words(&self, operation: &str) -> String {
         let said = self.message.unwrap_or_default();
-        let said = steady::answer(said.split(ENCODED).next().unwrap_or(said).trim());
+        let said = said.split(ENCODED).next().unwrap_or(said);
+        let said = steady::answer(said.trim());
         let text = match (self.code, self.status) {
             (Some(code), _) if said.is_empty() => code.to_owned(),
             (Some(code), _) => format!("{code}: {said}"),
@@ -211,13 +177,21 @@ impl Answer<'_> {
             (None, None) => "an error without a code".to_owned(),
         };
         let code = self.code.unwrap_or_default();
-        if DENIED.contains(&code) {
-            return format!("{text} (permission needed: {operation})");
+        match code {
+            _ if DENIED.contains(&code) => format!("{text} (permission needed: {operation})"),
+            _ if self.may_not_launch() => format!("{text} (permissions needed: {LAUNCH})"),
+            _ if UNSIGNED.contains(&code) => {
+                format!("{text} (check the AWS secret access key, and the clock of the agent's machine)")
+            }
+            TOO_OLD => format!(
+                "{text} (the clock of the agent's machine is wrong, or the AWS credentials have expired; they are \
+                 read again)"
+            ),
+            _ if EXPIRED.contains(&code) => {
+                format!("{text} (the AWS credentials have expired; they are read again)")
+            }
+            _ => text,
         }
-        if EXPIRED.contains(&code) {
-            return format!("{text} (the AWS credentials have expired; they are read again)");
-        }
-        text
     }
 }
 

@@ -14,7 +14,7 @@ mod templates;
 #[cfg(test)]
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,8 +35,10 @@ use shared::Shared;
 const KEEP: Duration = Duration::from_secs(30);
 /// A role may be pointed to another account while its access keys live on.
 const KEEP_ACCOUNT: Duration = Duration::from_secs(3600);
-/// Base images appear weekly.
+/// Base images appear weekly, and a cluster is upgraded twice a year.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
+/// What an instance type is never changes.
+const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 
 /// May an answer of a few seconds ago do?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,18 @@ pub struct Image {
     pub snapshots: Vec<String>,
     /// The image that it was made from: that of the instance, or for a copy the one copied.
     pub source: Option<ImageId>,
+    pub machine: Machine,
+}
+
+/// What an image needs of the machine it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// `windows`, or empty for all others.
+    pub platform: String,
+    /// Device name of the root volume; empty where EC2 gives none.
+    pub root_device: String,
+    /// Size of the root volume's snapshot in GiB.
+    pub root_size: Option<i32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +169,7 @@ pub enum Made {
 }
 
 /// A managed node group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nodegroup {
     pub name: String,
     /// ACTIVE, UPDATING, DEGRADED, CREATING, DELETING, …
@@ -168,8 +182,15 @@ pub struct Nodegroup {
     pub launch_template: Option<TemplateVersion>,
     pub max_unavailable: Option<i32>,
     pub max_unavailable_percentage: Option<i32>,
+    /// DEFAULT or MINIMAL, where EKS says so.
+    pub update_strategy: Option<String>,
     /// `code: message` of each health issue.
     pub health: Vec<String>,
+    /// Where the group itself names them, not its launch template.
+    pub instance_types: Vec<String>,
+    /// Nodes that it should have.
+    pub desired: Option<i32>,
+    pub tags: Tags,
 }
 
 /// A launch template version by number.
@@ -181,12 +202,40 @@ pub struct TemplateVersion {
 }
 
 /// One version of a launch template, as far as we look at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchTemplateVersion {
     pub number: i64,
     pub image: Option<String>,
     pub description: Option<String>,
     pub is_default: bool,
+    pub instance_type: Option<String>,
+    pub disks: Vec<Disk>,
+}
+
+/// A block device mapping of a launch template, whole: a list of them replaces what a version inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub device: String,
+    pub virtual_name: Option<String>,
+    pub no_device: Option<String>,
+    /// Absent of instance stores and of devices left out.
+    pub volume: Option<Volume>,
+}
+
+/// The EBS volume of a block device mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub snapshot: Option<String>,
+    /// In GiB.
+    pub size: Option<i32>,
+    pub kind: Option<String>,
+    pub iops: Option<i32>,
+    pub throughput: Option<i32>,
+    pub initialization_rate: Option<i32>,
+    pub card: Option<i32>,
+    pub encrypted: Option<bool>,
+    pub kms_key: Option<String>,
+    pub delete_on_termination: Option<bool>,
 }
 
 /// An update of a node group.
@@ -196,7 +245,7 @@ pub struct Update {
     /// VersionUpdate, ConfigUpdate, …
     pub kind: String,
     pub status: UpdateStatus,
-    /// `code: message` of each error.
+    /// `code: message (resource ids)` of each error.
     pub errors: Vec<String>,
     pub created: Option<Timestamp>,
     /// Parameter names and values as EKS reports them (LaunchTemplateVersion, …).
@@ -221,7 +270,10 @@ struct Inner {
     now: fn() -> Timestamp,
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
-    nodegroups: Shared<(Region, String), Arc<Vec<Nodegroup>>, AwsError>,
+    nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
+    nodegroups: Shared<(Region, String, String), Option<Arc<Nodegroup>>, AwsError>,
+    clusters: Shared<(Region, String), String, AwsError>,
+    architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
     account: tokio::sync::Mutex<Option<Asked>>,
 }
 
@@ -283,7 +335,10 @@ impl Aws {
             now,
             own_images: Shared::new(KEEP),
             found_images: Shared::new(KEEP_FOUND),
+            nodegroup_names: Shared::new(KEEP),
             nodegroups: Shared::new(KEEP),
+            clusters: Shared::new(KEEP_FOUND),
+            architectures: Shared::new(KEEP_TYPES),
             account: tokio::sync::Mutex::default(),
         }))
     }

@@ -1,12 +1,14 @@
-//! EC2's launch templates: their versions, made from others and taken away again.
+//! EC2's launch templates: their versions, made from others and deleted again, and what instance types are.
+
+use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types::{
-    DeleteLaunchTemplateVersionsResponseErrorItem as Refused, LaunchTemplateErrorCode as Refusal,
+    self, DeleteLaunchTemplateVersionsResponseErrorItem as Refused, LaunchTemplateErrorCode as Refusal,
     RequestLaunchTemplateData,
 };
 
 use super::ec2::reason;
-use super::{Aws, AwsError, LaunchTemplateVersion, TemplateVersion, unreadable};
+use super::{Aws, AwsError, Disk, Fresh, LaunchTemplateVersion, TemplateVersion, Volume, unreadable};
 use crate::api::{ClientToken, ImageId, Region, TemplateId};
 
 /// Versions of one page: the most EC2 hands out.
@@ -30,17 +32,23 @@ impl Aws {
         Ok(versions.iter().filter_map(version).collect())
     }
 
-    /// A new version made from `source` with only the image changed. Answers its number.
+    /// A new version made from `source` with only the image changed. Returns its number. Where `disks` are
+    /// given they replace those of `source`: EC2 does not copy snapshot IDs by itself.
     pub async fn create_template_version(
         &self,
         region: &Region,
         source: &TemplateVersion,
         image: &ImageId,
+        disks: &[Disk],
         description: &str,
         token: &ClientToken,
     ) -> Result<i64, AwsError> {
         let ec2 = self.0.clients.ec2(region);
-        let data = RequestLaunchTemplateData::builder().image_id(image.as_str()).build();
+        let mappings = (!disks.is_empty()).then(|| disks.iter().map(mapping).collect());
+        let data = RequestLaunchTemplateData::builder()
+            .image_id(image.as_str())
+            .set_block_device_mappings(mappings)
+            .build();
         let call = ec2.sdk.create_launch_template_version();
         let call = call.launch_template_id(source.template.as_str());
         let call = call.source_version(&source.version).launch_template_data(data);
@@ -77,14 +85,79 @@ impl Aws {
     }
 }
 
-fn version(version: &aws_sdk_ec2::types::LaunchTemplateVersion) -> Option<LaunchTemplateVersion> {
+impl Aws {
+    /// Architectures that any of these instance types supports. Shared a day.
+    pub async fn architectures(
+        &self,
+        region: &Region,
+        instance_types: &[String],
+    ) -> Result<BTreeSet<String>, AwsError> {
+        let ask = || async {
+            let ec2 = self.0.clients.ec2(region);
+            let kinds = instance_types.iter().map(|kind| types::InstanceType::from(kind.as_str())).collect();
+            let answer = ec2.sdk.describe_instance_types().set_instance_types(Some(kinds)).send().await;
+            let answer = answer.map_err(ec2.failed("DescribeInstanceTypes"))?;
+            let processors = answer.instance_types().iter().filter_map(|kind| kind.processor_info());
+            let found = processors.flat_map(|processor| processor.supported_architectures());
+            Ok(found.map(|architecture| architecture.as_str().to_owned()).collect())
+        };
+        self.0.architectures.get(&(region.clone(), instance_types.to_vec()), Fresh::Cached, ask).await
+    }
+}
+
+fn version(version: &types::LaunchTemplateVersion) -> Option<LaunchTemplateVersion> {
     let data = version.launch_template_data();
     Some(LaunchTemplateVersion {
         number: version.version_number()?,
         image: data.and_then(|data| data.image_id()).map(str::to_owned),
         description: version.version_description().map(str::to_owned),
         is_default: version.default_version().unwrap_or(false),
+        instance_type: data.and_then(|data| data.instance_type()).map(|kind| kind.as_str().to_owned()),
+        disks: data.map(|data| data.block_device_mappings().iter().map(disk).collect()).unwrap_or_default(),
     })
+}
+
+fn disk(mapping: &types::LaunchTemplateBlockDeviceMapping) -> Disk {
+    Disk {
+        device: mapping.device_name().unwrap_or_default().to_owned(),
+        virtual_name: mapping.virtual_name().map(str::to_owned),
+        no_device: mapping.no_device().map(str::to_owned),
+        volume: mapping.ebs().map(|ebs| Volume {
+            snapshot: ebs.snapshot_id().map(str::to_owned),
+            size: ebs.volume_size(),
+            kind: ebs.volume_type().map(|kind| kind.as_str().to_owned()),
+            iops: ebs.iops(),
+            throughput: ebs.throughput(),
+            initialization_rate: ebs.volume_initialization_rate(),
+            card: ebs.ebs_card_index(),
+            encrypted: ebs.encrypted(),
+            kms_key: ebs.kms_key_id().map(str::to_owned),
+            delete_on_termination: ebs.delete_on_termination(),
+        }),
+    }
+}
+
+fn mapping(disk: &Disk) -> types::LaunchTemplateBlockDeviceMappingRequest {
+    let ebs = disk.volume.as_ref().map(|volume| {
+        types::LaunchTemplateEbsBlockDeviceRequest::builder()
+            .set_snapshot_id(volume.snapshot.clone())
+            .set_volume_size(volume.size)
+            .set_volume_type(volume.kind.as_deref().map(types::VolumeType::from))
+            .set_iops(volume.iops)
+            .set_throughput(volume.throughput)
+            .set_volume_initialization_rate(volume.initialization_rate)
+            .set_ebs_card_index(volume.card)
+            .set_encrypted(volume.encrypted)
+            .set_kms_key_id(volume.kms_key.clone())
+            .set_delete_on_termination(volume.delete_on_termination)
+            .build()
+    });
+    types::LaunchTemplateBlockDeviceMappingRequest::builder()
+        .device_name(&disk.device)
+        .set_virtual_name(disk.virtual_name.clone())
+        .set_no_device(disk.no_device.clone())
+        .set_ebs(ebs)
+        .build()
 }
 
 fn refusal(item: &Refused) -> Option<(i64, String)> {

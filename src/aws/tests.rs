@@ -1,7 +1,5 @@
 //! What is sent, to the letter, and how answers are read: the parts no emulator would miss.
 
-use std::sync::Arc;
-
 use super::eks::MaxUnavailable;
 use super::wire::{Reply, Wire, ok, region, xml_error};
 use super::*;
@@ -14,7 +12,9 @@ fn image_xml(id: &str, name: &str, created: &str, deprecated: &str) -> String {
         "<item><imageId>{id}</imageId><name>{name}</name><imageOwnerId>602401143452</imageOwnerId>\
          <imageState>available</imageState><architecture>arm64</architecture>\
          <creationDate>{created}</creationDate>{deprecated}\
-         <blockDeviceMapping><item><ebs><snapshotId>snap-1</snapshotId></ebs></item>\
+         <rootDeviceName>/dev/xvda</rootDeviceName><blockDeviceMapping>\
+         <item><deviceName>/dev/xvda</deviceName><ebs><snapshotId>snap-1</snapshotId>\
+         <volumeSize>20</volumeSize></ebs></item>\
          <item><virtualName>ephemeral0</virtualName></item></blockDeviceMapping>\
          <tagSet><item><key>k</key><value>v</value></item></tagSet></item>"
     )
@@ -103,6 +103,11 @@ async fn an_image_is_read_whole() {
         tags: Tags::from([("k".to_owned(), "v".to_owned())]),
         snapshots: vec!["snap-1".to_owned()],
         source: None,
+        machine: Machine {
+            platform: String::new(),
+            root_device: "/dev/xvda".to_owned(),
+            root_size: Some(20),
+        },
     };
     assert_eq!(found, [expected]);
     assert!(!wire.sent()[0].contains("MaxResults"), "a look-up by id cannot be paged");
@@ -137,7 +142,7 @@ async fn a_template_version_changes_the_image_alone() {
     let wire = Wire::new([ok(made)]);
     let (image, token) = (ImageId::parse(IMAGE).expect("an id"), ClientToken::of(&["x"]));
     let aws = wire.aws().await;
-    let number = aws.create_template_version(&region(), &source(), &image, "opsy", &token).await;
+    let number = aws.create_template_version(&region(), &source(), &image, &[], "opsy", &token).await;
     assert_eq!(number.expect("a number"), 4);
     let sent = wire.sent().concat();
     let body = sent.rsplit_once(' ').expect("a body").1;
@@ -209,23 +214,81 @@ async fn a_config_update_sends_one_of_the_two_limits() {
     let wire = Wire::new([ok(r#"{"update":{"id":"u","status":"Cancelled"}}"#)]);
     let max = MaxUnavailable { count: None, percentage: Some(33) };
     let (aws, token) = (wire.aws().await, ClientToken::of(&["x"]));
-    let update = aws.update_config(&region(), "c", "g", max, &token).await.expect("an update");
+    let minimal = Some("MINIMAL");
+    let update = aws.update_config(&region(), "c", "g", max, minimal, &token).await.expect("an update");
     assert_eq!(update.status, UpdateStatus::Cancelled);
     let body = json(&wire.sent()[0]);
-    assert_eq!(body["updateConfig"], serde_json::json!({ "maxUnavailablePercentage": 33 }));
+    let expected = serde_json::json!({ "maxUnavailablePercentage": 33, "updateStrategy": "MINIMAL" });
+    assert_eq!(body["updateConfig"], expected);
+}
+
+#[tokio::test]
+async fn a_failed_update_names_what_it_failed_on() {
+    let error = r#"{"errorCode":"PodEvictionFailure","errorMessage":"Reached max retries","resourceIds":["ip-10-0-3-4"]}"#;
+    let wire = Wire::new([ok(format!(r#"{{"update":{{"id":"u","status":"Failed","errors":[{error}]}}}}"#))]);
+    let update = wire.aws().await.update(&region(), "c", "g", "u").await.expect("an update");
+    assert_eq!(update.errors, ["PodEvictionFailure: Reached max retries (ip-10-0-3-4)"]);
+}
+
+#[tokio::test]
+async fn only_wanted_groups_are_described_and_one_that_cannot_be_read_spoils_no_other() {
+    let group = |name: &str| ok(format!(r#"{{"nodegroup":{{"nodegroupName":"{name}","status":"ACTIVE"}}}}"#));
+    let denied = super::wire::json_error(403, "AccessDeniedException", "not authorized");
+    let wire = Wire::new([ok(r#"{"nodegroups":["a","b","c"]}"#), group("a"), denied]);
+    let aws = wire.aws().await;
+    let read = aws.nodegroups(&region(), "c", Fresh::Now, |name| name != "c").await.expect("a list");
+    let words: Vec<_> = read
+        .iter()
+        .map(|(name, read)| {
+            (name.as_str(), read.as_ref().map(|read| read.as_ref().err().map(AwsError::class)))
+        })
+        .collect();
+    assert_eq!(words, [("a", Some(None)), ("b", Some(Some(Class::Denied))), ("c", None)]);
+    assert_eq!(wire.sent().len(), 3);
+}
+
+#[tokio::test]
+async fn an_instance_type_tells_its_architectures_once() {
+    let answer = "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>m7g.large</instanceType>\
+                  <processorInfo><supportedArchitectures><item>arm64</item></supportedArchitectures>\
+                  </processorInfo></item></instanceTypeSet></DescribeInstanceTypesResponse>";
+    let wire = Wire::new([ok(answer)]);
+    let aws = wire.aws().await;
+    for _ in 0..2 {
+        let found = aws.architectures(&region(), &["m7g.large".to_owned()]).await.expect("known");
+        assert_eq!(found, std::collections::BTreeSet::from(["arm64".to_owned()]));
+    }
+    assert_eq!(wire.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_version_with_disks_sends_them_whole() {
+    let made = "<CreateLaunchTemplateVersionResponse><launchTemplateVersion><versionNumber>4</versionNumber>\
+                </launchTemplateVersion></CreateLaunchTemplateVersionResponse>";
+    let wire = Wire::new([ok(made)]);
+    let volume = Volume { snapshot: Some("snap-9".to_owned()), size: Some(50), ..Volume::default() };
+    let disk = Disk { device: "/dev/xvdb".to_owned(), volume: Some(volume), ..Disk::default() };
+    let (image, token) = (ImageId::parse(IMAGE).expect("an id"), ClientToken::of(&["x"]));
+    let aws = wire.aws().await;
+    let number = aws.create_template_version(&region(), &source(), &image, &[disk], "d", &token).await;
+    assert_eq!(number.expect("a number"), 4);
+    for part in ["DeviceName=%2Fdev%2Fxvdb", "Ebs.SnapshotId=snap-9", "Ebs.VolumeSize=50"] {
+        let field = format!("LaunchTemplateData.BlockDeviceMapping.1.{part}");
+        assert!(wire.sent()[0].contains(&field), "{field} in {}", wire.sent()[0]);
+    }
 }
 
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_still_drops_what_is_shared() {
-    let list = || ok(r#"{"nodegroups":[]}"#);
-    let wire = Wire::new([list(), Reply::Refused, list()]);
+    let read = || ok(r#"{"nodegroup":{"nodegroupName":"g"}}"#);
+    let wire = Wire::new([read(), Reply::Refused, read()]);
     let (aws, token) = (wire.aws().await, ClientToken::of(&["x"]));
     let region = region();
-    let groups = || aws.nodegroups(&region, "c", Fresh::Cached);
-    let (one, two) = (groups().await.expect("groups"), groups().await.expect("groups"));
-    assert!(Arc::ptr_eq(&one, &two));
+    let group = || aws.nodegroup(&region, "c", "g", Fresh::Cached);
+    let (one, two) = (group().await.expect("a group"), group().await.expect("a group"));
+    assert!(one.is_some() && one == two && wire.sent().len() == 1);
     aws.update_version(&region, "c", "g", &source(), false, &token).await.expect_err("lost");
-    groups().await.expect("groups");
+    group().await.expect("a group");
     assert_eq!(wire.sent().len(), 3);
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::plan::Step;
 use super::spec::Spec;
+use crate::api::Class;
 use crate::aws::{AwsError, Update};
 
 /// What a step came to.
@@ -16,14 +17,51 @@ pub enum Done {
     Pruned(Vec<(i64, String)>),
 }
 
+/// What became of a step that failed, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub class: Class,
+    pub why: String,
+    pub kind: Failure,
+}
+
+/// What must be told apart beside the class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Other,
+    /// A refusal that is final once it stays the same.
+    Unsure,
+    /// The launch template version does not exist, or is not seen yet.
+    MissingVersion,
+    /// The launch template has no room for another version.
+    Full,
+}
+
+impl From<AwsError> for Failed {
+    fn from(error: AwsError) -> Self {
+        let kind = if error.is_missing_version() {
+            Failure::MissingVersion
+        } else if error.is_full() {
+            Failure::Full
+        } else if error.may_be_final() || error.class() == Class::NotFound {
+            Failure::Unsure
+        } else {
+            Failure::Other
+        };
+        Self { class: error.class(), why: error.to_string(), kind }
+    }
+}
+
 pub async fn act(step: &Step, spec: &Spec, ctx: &Context) -> Result<Done, AwsError> {
     let (aws, region, cluster) = (&ctx.aws, &spec.region, spec.cluster.as_str());
     match step {
-        Step::Configure { group, max, token, .. } => {
-            aws.update_config(region, cluster, group, *max, token).await.map(Done::Configured)
+        Step::Configure { group, max, strategy, token, .. } => {
+            let strategy = strategy.as_deref();
+            aws.update_config(region, cluster, group, *max, strategy, token).await.map(Done::Configured)
         }
-        Step::MakeVersion { source, image, description, token, .. } => {
-            aws.create_template_version(region, source, image, description, token).await.map(Done::Made)
+        Step::MakeVersion { source, image, disks, description, token, .. } => {
+            let made = aws.create_template_version(region, source, image, disks, description, token).await;
+            made.map(Done::Made)
         }
         Step::StartUpdate { group, version, force, token, .. } => {
             aws.update_version(region, cluster, group, version, *force, token).await.map(Done::Started)

@@ -6,16 +6,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::refusal::{Refusal, Refused};
 use super::target::Target;
+use super::time::recent;
 use crate::api::ids::digest;
 use crate::api::refresher::{self as wire, RolloutRecord};
 use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
 use crate::aws::TemplateVersion;
 
-/// How long a move is remembered, to notice somebody who keeps undoing it.
-pub const MOVES_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// Moving the same image to the same group more often than this in a day would be a fight.
-const MOST_MOVES: usize = 2;
+/// How long moves and their undoing are remembered, to notice somebody who keeps undoing them.
+pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A day, with room for a nightly job that starts later than the night before.
+const DAY: Duration = Duration::from_secs(26 * 3600);
+/// A move that is undone this often in a day is not repeated: another writer is at work.
+const MOST_UNDONE: usize = 2;
+/// Nor one that is undone this often in a week.
+const MOST_UNDONE_IN_A_WEEK: usize = 3;
 
 /// What a plan reads back from status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct Memory {
     pub rollout: Option<Rollout>,
     /// The last target, kept when the builder that names it is missing.
     pub target: Option<Target>,
+    /// Were groups waiting for their turn? This only chooses what is read first.
+    pub pending: bool,
 }
 
 /// A rollout pins its target until it is done, failed or replaced.
@@ -52,10 +60,29 @@ pub struct Entry {
     /// EKS's update, as far as known.
     pub update: Option<String>,
     pub failure: Option<String>,
+    /// The version that an update is about to start with: written before the call, so that a lost answer
+    /// can be told from a call that was never made.
+    pub starting: Option<Starting>,
+    /// The last call, where AWS refused it and it is tried again.
+    pub refusal: Option<Refusal>,
+    /// When its update was found to run longer than expected.
+    pub overdue: Option<Timestamp>,
     /// When this image was moved to this group.
     pub moves: Vec<Timestamp>,
+    /// When such a move was found undone.
+    pub undone: Vec<Timestamp>,
+    /// What was found then.
+    pub undone_by: Option<String>,
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
+}
+
+/// An update that is about to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starting {
+    /// Launch template version.
+    pub version: i64,
+    pub at: Timestamp,
 }
 
 impl Entry {
@@ -64,9 +91,35 @@ impl Entry {
         self.finished.is_none()
     }
 
-    /// Was it moved as often as may be in a day, and undone each time by somebody else?
+    /// Is it open, with an update that EKS accepted?
+    pub fn updating(&self) -> bool {
+        self.open() && self.update.is_some()
+    }
+
+    /// Is it open, and waits to be tried again after a refusal?
+    pub fn held(&self) -> bool {
+        self.open() && self.update.is_none() && self.failure.is_none() && self.refusal.is_some()
+    }
+
+    /// Did its update start and fail? A refusal replaces no node, and says nothing of other groups.
+    pub fn tried_and_failed(&self) -> bool {
+        self.failure.is_some() && self.update.is_some()
+    }
+
+    /// Did it end on its image?
+    pub fn moved(&self) -> bool {
+        !self.open() && self.failure.is_none() && !self.moves.is_empty()
+    }
+
+    /// Was the last move not found undone yet?
+    pub fn undoing_is_news(&self) -> bool {
+        self.undone.last() < self.moves.last()
+    }
+
+    /// Was it moved and undone as often as may be?
     pub fn contested(&self, now: Timestamp) -> bool {
-        recent(&self.moves, now).len() >= MOST_MOVES
+        recent(&self.undone, now, DAY).len() >= MOST_UNDONE
+            || recent(&self.undone, now, REMEMBERED).len() >= MOST_UNDONE_IN_A_WEEK
     }
 }
 
@@ -94,6 +147,23 @@ impl Rollout {
             .iter()
             .filter(|(_, entry)| entry.failure.is_some())
             .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The same rollout where what failed, was refused or undone may be tried again; nothing where there
+    /// is no such thing.
+    pub fn forgiven(&self) -> Option<Self> {
+        let mut changed = self.clone();
+        if !self.open() && self.failures().next().is_some() {
+            changed.config = String::new();
+        }
+        if self.open() {
+            changed.groups.retain(|_, entry| entry.open() || entry.failure.is_none());
+        }
+        for entry in changed.groups.values_mut() {
+            entry.undone.clear();
+            entry.refusal = None;
+        }
+        (changed != *self).then_some(changed)
     }
 
     /// The same rollout with one entry changed or added.
@@ -133,21 +203,13 @@ impl Rollout {
 
     fn moved(&self, target: &Target, now: Timestamp) -> BTreeMap<String, Entry> {
         let recently = |entry: &Entry| {
-            target.has(Some(&entry.image)) && entry.failure.is_none() && !recent(&entry.moves, now).is_empty()
+            target.has(Some(&entry.image))
+                && entry.moved()
+                && !recent(&entry.moves, now, REMEMBERED).is_empty()
         };
         let kept = self.groups.iter().filter(|(_, entry)| !entry.open() && recently(entry));
         kept.map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
-}
-
-/// Moves that still count.
-pub fn recent(moves: &[Timestamp], now: Timestamp) -> Vec<Timestamp> {
-    moves.iter().copied().filter(|at| elapsed(*at, now) < MOVES_REMEMBERED).collect()
-}
-
-/// Time from `since` to `now`; none when the clock was set back.
-pub fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
 }
 
 impl Memory {
@@ -157,6 +219,11 @@ impl Memory {
         Self {
             rollout: status.rollout.as_ref().and_then(read_rollout),
             target: status.target_ami.as_deref().and_then(Target::parse),
+            pending: status
+                .node_groups
+                .iter()
+                .flatten()
+                .any(|row| matches!(row.state.as_deref(), Some("Pending" | "Drifted" | "Unknown"))),
         }
     }
 }
@@ -185,9 +252,27 @@ fn read_entry(wire: &wire::RolloutGroup) -> Option<Entry> {
         made: wire.version.as_deref().and_then(|version| version.parse().ok()),
         update: wire.update_id.clone(),
         failure: wire.last_failure.clone(),
+        starting: read_starting(wire),
+        refusal: wire.refusal.as_ref().and_then(read_refusal),
+        overdue: wire.overdue_at,
         moves: wire.moved_at.clone().unwrap_or_default(),
+        undone: wire.undone_at.clone().unwrap_or_default(),
+        undone_by: wire.undone_by.clone(),
         started: wire.started_at?,
         finished: wire.finished_at,
+    })
+}
+
+fn read_starting(wire: &wire::RolloutGroup) -> Option<Starting> {
+    Some(Starting { version: wire.starting_version.as_deref()?.parse().ok()?, at: wire.starting_at? })
+}
+
+fn read_refusal(wire: &wire::Refusal) -> Option<Refusal> {
+    Some(Refusal {
+        kind: Refused::read(&wire.reason),
+        message: wire.message.clone(),
+        since: wire.since?,
+        last: wire.last?,
     })
 }
 
@@ -215,6 +300,17 @@ fn write_entry(name: &str, entry: &Entry) -> wire::RolloutGroup {
         attempts: Some(i32::try_from(entry.attempt).unwrap_or(i32::MAX)),
         update_id: entry.update.clone(),
         last_failure: entry.failure.clone(),
+        starting_version: entry.starting.map(|starting| starting.version.to_string()),
+        starting_at: entry.starting.map(|starting| starting.at),
+        refusal: entry.refusal.as_ref().map(|refusal| wire::Refusal {
+            reason: refusal.kind.word().to_owned(),
+            message: refusal.message.clone(),
+            since: Some(refusal.since),
+            last: Some(refusal.last),
+        }),
+        overdue_at: entry.overdue,
+        undone_at: (!entry.undone.is_empty()).then(|| entry.undone.clone()),
+        undone_by: entry.undone_by.clone(),
         moved_at: (!entry.moves.is_empty()).then(|| entry.moves.clone()),
         started_at: Some(entry.started),
         finished_at: entry.finished,

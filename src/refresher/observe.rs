@@ -1,152 +1,37 @@
-//! What a pass sees. Cheap, shared reads first; anything further only when the plan asks for it by a
-//! `Need`, so that a settled pass costs no call of its own.
+//! Reads what a pass needs. Cheap, shared reads first; anything further only when the plan asks for it by
+//! a `Need`, so that a settled pass costs no call of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Context;
 use super::memory::Memory;
+use super::seen::{Account, Found, Group, Life, Need, Observed, Reading, group, listed, unread};
 use super::spec::{Source, Spec};
-use crate::api::{Class, ImageId, Seen, TemplateId};
-use crate::aws::eks::MaxUnavailable;
-use crate::aws::{AwsError, Fresh, Image, LaunchTemplateVersion, Nodegroup, TemplateVersion, Update};
+use crate::api::{ImageId, Seen};
+use crate::aws::{AwsError, Fresh, Image, Nodegroup, Update};
 
-/// Proof that a node group was ACTIVE in a fresh read. Made only here: an update cannot start on a
-/// busy group or on an old answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready(());
-
-/// Where a node group is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// With the proof where the read was fresh.
-    Active(Option<Ready>),
-    Updating,
-    Degraded,
-    Creating,
-    Deleting,
-    /// CREATE_FAILED, DELETE_FAILED, or a word this version does not know.
-    Broken(String),
-}
-
-/// A managed node group, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    pub name: String,
-    pub life: Life,
-    pub ami_type: String,
-    /// The image in force; known of `CUSTOM` groups only.
-    pub image: Option<ImageId>,
-    pub template: Option<TemplateVersion>,
-    pub max_unavailable: MaxUnavailable,
-    pub health: Vec<String>,
-}
-
-/// Everything one pass knows of the world.
-#[derive(Clone, Debug)]
-pub struct Observed {
-    /// Was `groups` asked for in this pass?
-    pub fresh_groups: bool,
-    /// Was `found` asked for in this pass?
-    pub fresh_found: bool,
-    /// May this account be touched?
-    pub account: Seen<Account>,
-    pub groups: Seen<Vec<Group>>,
-    pub found: Seen<Found>,
-    /// Facts of images by id; `None` when there is no such image.
-    pub images: BTreeMap<ImageId, Seen<Option<Image>>>,
-    pub templates: BTreeMap<TemplateId, Seen<Vec<LaunchTemplateVersion>>>,
-    /// Updates by group and id.
-    pub updates: BTreeMap<(String, String), Seen<Update>>,
-    /// All updates of a group.
-    pub all_updates: BTreeMap<String, Seen<Vec<Update>>>,
-}
-
-/// The account the credentials are of, against those `opsy.yaml` allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Account {
-    Allowed,
-    /// `opsy.yaml` was not read yet.
-    NotSynced,
-    Other {
-        account: String,
-        allowed: Vec<String>,
-    },
-}
-
-/// What the source of the target offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// `ami` names the image itself.
-    Named,
-    /// What filters or tags found.
-    Images(Vec<Image>),
-    NoBuilder,
-    /// The images of the builder, with their facts; `None` of one that is gone.
-    Built(Vec<(ImageId, Option<Image>)>),
-}
-
-/// What the plan must know before it can decide.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
-    FreshGroups,
-    FreshFound,
-    Images(BTreeSet<ImageId>),
-    Template(TemplateId),
-    Update { group: String, id: String },
-    AllUpdates { group: String },
-}
-
-/// Why a plan cannot decide yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gap {
-    Look(Need),
-    Unknown(Class, String),
-}
-
-/// A node group as the plan sees it.
-pub fn group(seen: &Nodegroup, fresh: bool) -> Group {
-    let custom = seen.ami_type == "CUSTOM";
-    let life = match seen.status.as_str() {
-        "ACTIVE" => Life::Active(fresh.then_some(Ready(()))),
-        "UPDATING" => Life::Updating,
-        "DEGRADED" => Life::Degraded,
-        "CREATING" => Life::Creating,
-        "DELETING" => Life::Deleting,
-        other => Life::Broken(other.to_owned()),
+/// The first, cheap reads. Groups with an update under way are read each time, all else fresh only when
+/// somebody asks for it.
+pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context, asked: bool) -> Observed {
+    let fresh = if asked { Fresh::Now } else { Fresh::Cached };
+    let reading = Reading::of(spec, memory, asked);
+    let groups = async {
+        match &reading {
+            Reading::All { fresh: true } => groups(spec, ctx, Fresh::Now).await,
+            Reading::All { fresh: false } => groups(spec, ctx, Fresh::Cached).await,
+            Reading::Only(names) => only(spec, ctx, names).await,
+        }
     };
-    Group {
-        name: seen.name.clone(),
-        life,
-        ami_type: seen.ami_type.clone(),
-        image: seen.release_version.clone().filter(|_| custom).and_then(|id| ImageId::parse(id).ok()),
-        template: seen.launch_template.clone(),
-        max_unavailable: MaxUnavailable {
-            count: seen.max_unavailable,
-            percentage: seen.max_unavailable_percentage,
-        },
-        health: seen.health.clone(),
-    }
-}
-
-/// The first, cheap look. Groups being moved are read anew each time, all else only when somebody asks
-/// for it.
-pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context, anew: bool) -> Observed {
-    let moving = memory.rollout.as_ref().is_some_and(|rollout| rollout.moving().next().is_some());
-    let fresh = |wanted| if wanted { Fresh::Now } else { Fresh::Cached };
-    let (groups, found) =
-        tokio::join!(groups(spec, ctx, fresh(moving || anew)), found(spec, ctx, fresh(anew)));
+    let (groups, found) = tokio::join!(groups, found(spec, ctx, fresh));
     // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
     let account = account(spec, ctx).await;
+    let partial = matches!(reading, Reading::Only(_));
     Observed {
-        fresh_groups: moving || anew,
-        fresh_found: anew,
-        account,
-        groups,
-        found,
-        images: BTreeMap::new(),
-        templates: BTreeMap::new(),
-        updates: BTreeMap::new(),
-        all_updates: BTreeMap::new(),
+        fresh_groups: asked || partial,
+        partial,
+        fresh_found: asked,
+        ..Observed::first(account, groups, found)
     }
 }
 
@@ -156,8 +41,14 @@ pub async fn closer(mut seen: Observed, need: Need, spec: &Spec, ctx: &Context) 
     match need {
         Need::FreshGroups => {
             seen.groups = groups(spec, ctx, Fresh::Now).await;
-            seen.fresh_groups = true;
+            (seen.fresh_groups, seen.partial) = (true, false);
         }
+        Need::EveryGroup => seen.every = Some(described(spec, ctx, Fresh::Now, |_| true).await),
+        Need::Architectures(types) => {
+            let found = known(ctx.aws.architectures(region, &types).await);
+            seen.architectures.insert(types, found);
+        }
+        Need::ClusterVersion => seen.cluster = Some(known(ctx.aws.cluster_version(region, cluster).await)),
         Need::FreshFound => {
             seen.found = found(spec, ctx, Fresh::Now).await;
             seen.fresh_found = true;
@@ -188,12 +79,38 @@ async fn account(spec: &Spec, ctx: &Context) -> Seen<Account> {
 }
 
 async fn groups(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Vec<Group>> {
-    let read = known(ctx.aws.nodegroups(&spec.region, &spec.cluster, fresh).await);
-    read.map(|groups| {
-        let mut groups: Vec<Group> = groups.iter().map(|seen| group(seen, fresh == Fresh::Now)).collect();
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
-        groups
-    })
+    described(spec, ctx, fresh, |name| !spec.scope.excludes(name)).await
+}
+
+/// All groups; those that are not wanted by their name alone.
+async fn described(
+    spec: &Spec,
+    ctx: &Context,
+    fresh: Fresh,
+    wanted: impl Fn(&str) -> bool,
+) -> Seen<Vec<Group>> {
+    match ctx.aws.nodegroups(&spec.region, &spec.cluster, fresh, wanted).await {
+        Err(error) => Seen::Unknown(error.class(), error.to_string()),
+        Ok(all) => listed(all.into_iter().map(|(name, read)| parsed(&name, read, fresh)).collect()),
+    }
+}
+
+fn parsed(name: &str, read: Option<Result<Arc<Nodegroup>, AwsError>>, fresh: Fresh) -> Group {
+    match read {
+        None => unread(name, Life::Unread),
+        Some(Ok(seen)) => group(&seen, fresh == Fresh::Now),
+        Some(Err(error)) => unread(name, Life::Unreadable(error.class(), error.to_string())),
+    }
+}
+
+/// Some groups, fresh; one that does not exist any more is left out.
+async fn only(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Seen<Vec<Group>> {
+    let mut groups = Vec::new();
+    for name in names {
+        let read = ctx.aws.nodegroup(&spec.region, &spec.cluster, name, Fresh::Now).await;
+        groups.extend(read.transpose().map(|read| parsed(name, Some(read), Fresh::Now)));
+    }
+    listed(groups)
 }
 
 async fn found(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Found> {
@@ -246,7 +163,8 @@ async fn facts(spec: &Spec, ctx: &Context, ids: BTreeSet<ImageId>) -> Vec<(Image
     asked.iter().map(|id| (id.clone(), of(id))).collect()
 }
 
-/// One after another: this is rare, and EKS allows few calls a second.
+/// One after another: this is asked for only when the answer to a start was lost and EKS may have forgotten
+/// its token, and EKS allows few calls a second.
 async fn all_updates(spec: &Spec, ctx: &Context, group: &str) -> Result<Vec<Update>, AwsError> {
     let ids = ctx.aws.update_ids(&spec.region, &spec.cluster, group).await?;
     let mut updates = Vec::with_capacity(ids.len());
@@ -260,63 +178,5 @@ fn known<T>(read: Result<T, AwsError>) -> Seen<T> {
     match read {
         Ok(value) => Seen::Is(value),
         Err(error) => Seen::Unknown(error.class(), error.to_string()),
-    }
-}
-
-impl Observed {
-    pub fn groups(&self) -> Result<&[Group], Gap> {
-        plain(&self.groups).map(Vec::as_slice)
-    }
-
-    pub fn found(&self) -> Result<&Found, Gap> {
-        plain(&self.found)
-    }
-
-    /// Facts of one image, asked together with `also`, which will be needed too.
-    pub fn image(&self, id: &ImageId, also: &BTreeSet<ImageId>) -> Result<Option<&Image>, Gap> {
-        let need = || Need::Images(also.iter().chain([id]).cloned().collect());
-        plain(self.images.get(id).ok_or_else(|| Gap::Look(need()))?).map(Option::as_ref)
-    }
-
-    /// Versions of a template; `None` when there is no such template.
-    pub fn template(&self, id: &TemplateId) -> Result<Option<&[LaunchTemplateVersion]>, Gap> {
-        let seen = self.templates.get(id).ok_or_else(|| Gap::Look(Need::Template(id.clone())))?;
-        present(seen).map(|versions| versions.map(Vec::as_slice))
-    }
-
-    /// One update; `None` when EKS knows none by that id.
-    pub fn update(&self, group: &str, id: &str) -> Result<Option<&Update>, Gap> {
-        let key = (group.to_owned(), id.to_owned());
-        let need = || Gap::Look(Need::Update { group: key.0.clone(), id: key.1.clone() });
-        present(self.updates.get(&key).ok_or_else(need)?)
-    }
-
-    pub fn all_updates(&self, group: &str) -> Result<&[Update], Gap> {
-        let need = || Gap::Look(Need::AllUpdates { group: group.to_owned() });
-        plain(self.all_updates.get(group).ok_or_else(need)?).map(Vec::as_slice)
-    }
-
-    /// Nothing is touched on a shared answer.
-    pub fn fresh_groups(&self) -> Result<(), Gap> {
-        if self.fresh_groups { Ok(()) } else { Err(Gap::Look(Need::FreshGroups)) }
-    }
-
-    /// No rollout starts on a shared answer.
-    pub fn fresh_found(&self) -> Result<(), Gap> {
-        if self.fresh_found { Ok(()) } else { Err(Gap::Look(Need::FreshFound)) }
-    }
-}
-
-fn plain<T>(seen: &Seen<T>) -> Result<&T, Gap> {
-    match seen {
-        Seen::Is(value) => Ok(value),
-        Seen::Unknown(class, why) => Err(Gap::Unknown(*class, why.clone())),
-    }
-}
-
-fn present<T>(seen: &Seen<T>) -> Result<Option<&T>, Gap> {
-    match seen {
-        Seen::Unknown(Class::NotFound, _) => Ok(None),
-        other => plain(other).map(Some),
     }
 }

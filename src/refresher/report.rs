@@ -1,22 +1,25 @@
 //! What a pass says: plan and outcome → status, conditions, notes. Pure; a pass that changes nothing
 //! gives an equal status.
 
+mod refused;
+mod rows;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::act::Done;
+use super::act::{Done, Failed};
 use super::memory::{Entry, Rollout, write_rollout};
-use super::observe::{Group, Life};
 use super::plan::{Case, Plan, Said, Step};
 use super::spec::Problem;
-use super::survey::{Verdict, survey};
 use super::target::{Choice, Target, choose};
 use crate::api::conditions::{Phase, set_phase};
-use crate::api::refresher::{NodeGroupStatus, RolloutRecord};
-use crate::api::{AMIRefresher, AMIRefresherStatus, Class, ImageId};
+use crate::api::refresher::RolloutRecord;
+use crate::api::{AMIRefresher, AMIRefresherStatus, Class};
 use crate::aws::{Update, UpdateStatus};
 use crate::engine::{Note, Pass, Standing};
+use refused::refused;
+use rows::{drifted, newly_unsupported, rows};
 
 /// Ended rollouts kept in status.
 const HISTORY: usize = 10;
@@ -92,7 +95,14 @@ pub fn planned(object: &AMIRefresher, case: Case<'_>, plan: Plan) -> Pass<AMIRef
         Plan::Wait { said, look, busy: true } => Ending::busy(said, look),
         Plan::Wait { said, look, busy: false } => Ending::new(said, Phase::NotReady, Standing::Waiting, look),
         Plan::Stalled { said, look } => Ending::new(said, Phase::Stalled, Standing::Stalled, look),
-        Plan::Record { rollout, ended, said } => recorded(rollout, ended, said),
+        Plan::Held { said, look } => Ending::new(said, Phase::NotReady, Standing::Failing, look.min(timer)),
+        Plan::Record { rollout, ended, said, warning } => {
+            let ending = recorded(rollout, ended, said);
+            match warning {
+                Some(Said { reason, message }) => ending.noting(reason, message, true),
+                None => ending,
+            }
+        }
         Plan::Unknown(class, why) => Ending::failing(class, why, timer),
         // The driver looks and acts before it reports: both mean that the next pass goes on.
         Plan::Look(_) => {
@@ -113,11 +123,11 @@ pub fn acted(
     case: Case<'_>,
     step: &Step,
     said: Said,
-    done: Result<Done, (Class, String)>,
+    done: Result<Done, Failed>,
 ) -> Pass<AMIRefresherStatus> {
     let ending = match done {
         Ok(done) => succeeded(case, step, said, done),
-        Err((class, why)) => refused(case, step, class, why),
+        Err(failed) => refused(case, step, failed),
     };
     told(object, case, ending)
 }
@@ -138,11 +148,18 @@ fn succeeded(case: Case<'_>, step: &Step, said: Said, done: Done) -> Ending {
         }
         (Step::StartUpdate { group, version, .. }, Done::Started(update)) => {
             let made = version.version.parse().ok();
-            let known = |entry: &Entry| Entry { update: Some(update.id.clone()), made, ..entry.clone() };
+            let known = |entry: &Entry| Entry {
+                update: Some(update.id.clone()),
+                made,
+                refusal: None,
+                ..entry.clone()
+            };
+            let waits = format!("{group}: waiting for EKS update {}", update.id);
             Ending { rollout: changed(case, group, known), ..Ending::busy(said, soon) }
+                .noting("Waiting", waits, false)
         }
         (Step::MakeVersion { group, .. }, Done::Made(number)) => {
-            let known = |entry: &Entry| Entry { made: Some(number), ..entry.clone() };
+            let known = |entry: &Entry| Entry { made: Some(number), refusal: None, ..entry.clone() };
             Ending { rollout: changed(case, group, known), ..Ending::busy(said, Duration::ZERO) }.noting(
                 "VersionMade",
                 message,
@@ -164,28 +181,6 @@ fn configured(case: Case<'_>, group: &str, said: Said, update: &Update) -> Endin
     let failure = format!("maxUnavailable could not be set: {}", update.errors.join("; "));
     let known = |entry: &Entry| Entry { failure: Some(failure.clone()), ..entry.clone() };
     Ending { rollout: changed(case, group, known), look: Duration::ZERO, ..ending }
-}
-
-/// Refused for good is remembered against the group; all else goes away or is reported as it is.
-fn refused(case: Case<'_>, step: &Step, class: Class, why: String) -> Ending {
-    let said = |reason, message| Said { reason, message };
-    match (class, step) {
-        (Class::Invalid, Step::PruneVersions { after, .. }) => {
-            let ending = Ending::busy(said("RollingOut", why.clone()), Duration::ZERO);
-            Ending { rollout: Some(after.clone()), ..ending }.noting("VersionKept", why, true)
-        }
-        (
-            Class::Invalid,
-            Step::Configure { group, .. } | Step::MakeVersion { group, .. } | Step::StartUpdate { group, .. },
-        ) => {
-            let known = |entry: &Entry| Entry { failure: Some(why.clone()), ..entry.clone() };
-            let rollout = changed(case, group, known);
-            let ending = Ending::busy(said("RollingOut", format!("{group}: {why}")), Duration::ZERO);
-            Ending { rollout, ..ending }
-        }
-        (Class::Conflict, _) => Ending::busy(said("WaitingForNodeGroup", why), case.rolling()),
-        _ => Ending::failing(class, why, case.spec.timer),
-    }
 }
 
 /// The rollout with one entry changed.
@@ -261,99 +256,4 @@ fn target(case: Case<'_>, rollout: Option<&Rollout>) -> Option<Target> {
         Some(Choice::Is(target)) => Some(target),
         _ => case.memory.target.clone(),
     }
-}
-
-fn drifted(rows: &[NodeGroupStatus]) -> i32 {
-    let off = |row: &&NodeGroupStatus| {
-        matches!(row.state.as_deref(), Some("Pending" | "Updating" | "Failed" | "Drifted"))
-    };
-    i32::try_from(rows.iter().filter(off).count()).unwrap_or(i32::MAX)
-}
-
-fn rows(
-    case: Case<'_>,
-    groups: &[Group],
-    target: Option<&Target>,
-    rollout: Option<&Rollout>,
-    before: &AMIRefresherStatus,
-) -> Vec<NodeGroupStatus> {
-    let mut survey = survey(case.spec, target, groups);
-    if let Some(target) = target {
-        survey = survey.refined_as_known(target, case.seen);
-    }
-    let old = |name: &str| before.node_groups.iter().flatten().find(|row| row.name == name);
-    let row = |(group, verdict): &(&Group, Verdict)| {
-        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
-        let open = rollout.is_some_and(Rollout::open);
-        let (state, reason) = stands(group, verdict, entry, open, target.is_some(), old(&group.name));
-        NodeGroupStatus {
-            name: group.name.clone(),
-            kind: Some("Managed".to_owned()),
-            current_ami: group.image.as_ref().map(ImageId::to_string),
-            state: Some(state.to_owned()),
-            update_id: entry.and_then(|entry| entry.update.clone()),
-            reason,
-            started_at: entry.map(|entry| entry.started),
-            finished_at: entry.and_then(|entry| entry.finished),
-        }
-    };
-    survey.groups.iter().map(row).collect()
-}
-
-/// State and reason of one group.
-fn stands(
-    group: &Group,
-    verdict: &Verdict,
-    entry: Option<&Entry>,
-    open: bool,
-    targeted: bool,
-    before: Option<&NodeGroupStatus>,
-) -> (&'static str, Option<String>) {
-    let degraded = (group.life == Life::Degraded).then(|| format!("DEGRADED: {}", group.health.join("; ")));
-    match verdict {
-        Verdict::Excluded => ("Excluded", None),
-        Verdict::Unsupported(why) => ("Unsupported", Some(why.clone())),
-        Verdict::Gone(why) => ("Unknown", Some(why.clone())),
-        Verdict::Current => ("Current", degraded),
-        Verdict::Off(_) if !targeted => ("Unknown", degraded),
-        Verdict::Off(to) => match (entry.filter(|entry| entry.open()), &group.life) {
-            (Some(_), _) => ("Updating", degraded),
-            (None, Life::Updating) => ("Updating", Some("updated by somebody else".to_owned())),
-            _ => {
-                match (entry.and_then(|entry| entry.failure.clone()), known_unfit(group, to.as_ref(), before))
-                {
-                    (Some(failure), _) => ("Failed", Some(failure)),
-                    (None, Some(why)) => ("Unsupported", Some(why)),
-                    (None, None) => (if open { "Pending" } else { "Drifted" }, degraded),
-                }
-            }
-        },
-    }
-}
-
-/// Found unfit by an earlier, closer look, and not looked at closely since.
-fn known_unfit(group: &Group, to: Option<&ImageId>, before: Option<&NodeGroupStatus>) -> Option<String> {
-    let same = |row: &&NodeGroupStatus| {
-        row.state.as_deref() == Some("Unsupported")
-            && row.current_ami.as_deref() == group.image.as_ref().map(ImageId::as_str)
-    };
-    before.filter(|_| to.is_none()).filter(same).and_then(|row| row.reason.clone())
-}
-
-fn newly_unsupported(before: &AMIRefresherStatus, rows: &[NodeGroupStatus]) -> Vec<Note> {
-    let told = |row: &NodeGroupStatus| {
-        before
-            .node_groups
-            .iter()
-            .flatten()
-            .any(|old| old.name == row.name && old.state == row.state && old.reason == row.reason)
-    };
-    rows.iter()
-        .filter(|row| row.state.as_deref() == Some("Unsupported") && !told(row))
-        .map(|row| Note {
-            reason: "Unsupported".into(),
-            message: format!("{} {}", row.name, row.reason.as_deref().unwrap_or_default()),
-            warning: true,
-        })
-        .collect()
 }

@@ -52,11 +52,18 @@ pub enum Source {
 /// Which node groups are rolled.
 #[derive(Clone, Debug)]
 pub struct Scope {
+    /// As written, to tell a name from a glob.
+    named: Vec<String>,
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
 impl Scope {
+    /// Does a person name this very group? Then they vouch for what cannot be found out.
+    pub fn names(&self, group: &str) -> bool {
+        self.named.iter().any(|name| name == group)
+    }
+
     /// Is this group to be left alone?
     pub fn excludes(&self, group: &str) -> bool {
         self.exclude.is_match(group) || self.include.as_ref().is_some_and(|globs| !globs.is_match(group))
@@ -174,7 +181,7 @@ fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {
     let exclude = spec.exclude.clone().unwrap_or_default();
     let include_set = globs(&include, "spec.nodeGroups.include", problems)?;
     let exclude = globs(&exclude, "spec.exclude", problems)?;
-    Some(Scope { include: (!include.is_empty()).then_some(include_set), exclude })
+    Some(Scope { named: include.clone(), include: (!include.is_empty()).then_some(include_set), exclude })
 }
 
 fn globs(patterns: &[String], path: &str, problems: &mut Problems) -> Option<GlobSet> {

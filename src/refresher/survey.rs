@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::observe::{Gap, Group, Life, Observed};
+use super::fit::{Question, Way, way};
+use super::memory::Rollout;
+use super::seen::{Gap, Group, Life, Observed};
 use super::spec::Spec;
-use super::target::{Target, state};
-use crate::api::ImageId;
-use crate::aws::{ImageState, LaunchTemplateVersion};
+use super::target::Target;
+use crate::api::{Class, ImageId};
 
 /// How a group stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Verdict {
     Unsupported(String),
     /// Being deleted, or never came to life.
     Gone(String),
+    /// Could not be read.
+    Unknown(Class, String),
     Current,
     /// Runs something else. The image it goes to, once the facts for that were read.
     Off(Option<ImageId>),
@@ -28,27 +31,31 @@ pub struct Survey<'a> {
     pub groups: Vec<(&'a Group, Verdict)>,
 }
 
-/// Where a group can go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    To(ImageId),
-    /// This group cannot, and why.
-    Unfit(String),
-    /// Nobody can: the image is not there to be launched.
-    NoImage(String),
-}
-
-/// Looks at every group by what is known without further reads.
-pub fn survey<'a>(spec: &Spec, target: Option<&Target>, groups: &'a [Group]) -> Survey<'a> {
+/// Looks at every group by what is known without further reads. What the last rollout remembers tells a
+/// group that shows the target from one whose update to it failed.
+pub fn survey<'a>(
+    spec: &Spec,
+    target: Option<&Target>,
+    rollout: Option<&Rollout>,
+    groups: &'a [Group],
+) -> Survey<'a> {
+    let failed = |group: &Group| {
+        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
+        entry.is_some_and(|entry| entry.tried_and_failed() && group.image.as_ref() == Some(&entry.image))
+    };
     let verdict = |group: &Group| {
         if spec.scope.excludes(&group.name) {
             return Verdict::Excluded;
         }
         match (&group.life, unsupported(group)) {
+            (Life::Unread, _) => Verdict::Excluded,
+            (Life::Unreadable(class, why), _) => Verdict::Unknown(*class, why.clone()),
             (Life::Deleting, _) => Verdict::Gone("is being deleted".to_owned()),
             (Life::Broken(status), _) => Verdict::Gone(broken(status, group)),
             (_, Some(why)) => Verdict::Unsupported(why),
-            _ if target.is_some_and(|target| target.has(group.image.as_ref())) => Verdict::Current,
+            _ if target.is_some_and(|target| target.has(group.image.as_ref())) && !failed(group) => {
+                Verdict::Current
+            }
             _ => Verdict::Off(None),
         }
     };
@@ -80,18 +87,33 @@ impl<'a> Survey<'a> {
         self.groups.iter().filter(move |(_, verdict)| off(verdict)).map(|(group, _)| *group)
     }
 
+    /// A group in scope that could not be read, if there is one.
+    pub fn unknown(&self) -> Option<Gap> {
+        self.groups.iter().find_map(|(_, verdict)| match verdict {
+            Verdict::Unknown(class, why) => Some(Gap::Unknown(*class, why.clone())),
+            _ => None,
+        })
+    }
+
+    /// Groups that run the target and are DEGRADED.
+    pub fn degraded_on_target(&self) -> impl Iterator<Item = &'a Group> {
+        let current = |verdict: &Verdict| *verdict == Verdict::Current;
+        let all = self.groups.iter().filter(move |(_, verdict)| current(verdict)).map(|(group, _)| *group);
+        all.filter(|group| group.is_degraded())
+    }
+
     pub fn verdict(&self, name: &str) -> Option<(&'a Group, &Verdict)> {
         self.groups.iter().find(|(group, _)| group.name == name).map(|(group, verdict)| (*group, verdict))
     }
 
     /// The same, with every group that is off looked at closely. Asks for facts that are missing.
-    pub fn refined(mut self, target: &Target, seen: &Observed) -> Result<Self, Gap> {
+    pub fn refined(mut self, spec: &Spec, target: &Target, seen: &Observed) -> Result<Self, Gap> {
         let also = self.images(target);
         for (group, verdict) in &mut self.groups {
             if !matches!(verdict, Verdict::Off(_)) {
                 continue;
             }
-            match way(group, target, &also, seen)? {
+            match way(Question { spec, group, target, also: &also, seen })? {
                 Way::To(image) => *verdict = Verdict::Off(Some(image)),
                 Way::Unfit(why) => *verdict = Verdict::Unsupported(why),
                 Way::NoImage(_) => {}
@@ -101,10 +123,10 @@ impl<'a> Survey<'a> {
     }
 
     /// The same, as far as facts are there.
-    pub fn refined_as_known(mut self, target: &Target, seen: &Observed) -> Self {
+    pub fn refined_as_known(mut self, spec: &Spec, target: &Target, seen: &Observed) -> Self {
         let also = self.images(target);
         for (group, verdict) in &mut self.groups {
-            match (&*verdict, way(group, target, &also, seen)) {
+            match (&*verdict, way(Question { spec, group, target, also: &also, seen })) {
                 (Verdict::Off(_), Ok(Way::Unfit(why))) => *verdict = Verdict::Unsupported(why),
                 (Verdict::Off(_), Ok(Way::To(image))) => *verdict = Verdict::Off(Some(image)),
                 _ => {}
@@ -117,52 +139,4 @@ impl<'a> Survey<'a> {
     pub fn images(&self, target: &Target) -> BTreeSet<ImageId> {
         self.off().filter_map(|group| group.image.clone()).chain(target.images().iter().cloned()).collect()
     }
-}
-
-/// Where one group can go: an available image of its architecture, from a version that can be copied.
-pub fn way(group: &Group, target: &Target, also: &BTreeSet<ImageId>, seen: &Observed) -> Result<Way, Gap> {
-    let mut lanes = Vec::new();
-    for id in target.images() {
-        match seen.image(id, also)? {
-            Some(image) if image.state == ImageState::Available => lanes.push(image),
-            Some(image) => return Ok(Way::NoImage(format!("{id} is {}", state(image)))),
-            None => return Ok(Way::NoImage(format!("{id} does not exist"))),
-        }
-    }
-    if let Some(why) = unfit_template(group, seen)? {
-        return Ok(Way::Unfit(why));
-    }
-    let runs = match &group.image {
-        Some(id) => seen.image(id, also)?.map(|image| image.architecture.as_str()),
-        None => None,
-    };
-    let fits = |architecture: &str| runs.is_none_or(|runs| runs == architecture);
-    let mut fitting = lanes.iter().filter(|image| fits(&image.architecture));
-    Ok(match (fitting.next(), fitting.next(), runs) {
-        (Some(image), None, _) => Way::To(image.id.clone()),
-        (None, _, runs) => Way::Unfit(format!(
-            "runs {}, and there is no such image to move it to",
-            runs.unwrap_or("an unknown architecture")
-        )),
-        (Some(_), Some(_), _) => {
-            Way::Unfit("its image is gone, so its architecture cannot be told".to_owned())
-        }
-    })
-}
-
-/// Why the version in force cannot be copied with another image, if it cannot.
-fn unfit_template(group: &Group, seen: &Observed) -> Result<Option<String>, Gap> {
-    let Some(force) = &group.template else { return Ok(unsupported(group)) };
-    let Some(versions) = seen.template(&force.template)? else {
-        return Ok(Some(format!("its launch template {} is gone", force.template)));
-    };
-    let named = |version: &&LaunchTemplateVersion| version.number.to_string() == force.version;
-    Ok(match versions.iter().find(named).map(|version| version.image.as_deref()) {
-        None => Some(format!("version {} of its launch template {} is gone", force.version, force.template)),
-        Some(None) => Some("its launch template names no image".to_owned()),
-        Some(Some(image)) if image.starts_with("resolve:") => {
-            Some(format!("its launch template takes the image from {image}, which node groups cannot use"))
-        }
-        Some(Some(_)) => None,
-    })
 }

@@ -5,13 +5,17 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::memory::{Memory, elapsed};
-use super::observe::Found;
+use super::memory::Memory;
+use super::seen::Found;
 use super::spec::{Source, Spec};
+use super::time::elapsed;
 use crate::api::{ImageId, Owner};
 use crate::aws::ec2::BROUGHT_BY;
 use crate::aws::{Image, ImageState};
 
+/// Of an image that EC2 does not show: which of the two, it does not say.
+pub const UNSEEN: &str =
+    "cannot be seen any more (it was deregistered, or is no longer shared with this account)";
 /// How many unfit images a message names: enough to see what is wrong.
 const NAMED: usize = 3;
 
@@ -63,9 +67,7 @@ pub fn choose(spec: &Spec, memory: &Memory, found: &Found, owner: &Owner, now: T
     match (&spec.source, found) {
         (Source::Image(image), _) => only(image),
         (Source::Cluster, Found::Images(images)) => of_cluster(spec, images, owner, now),
-        (_, Found::Images(images)) => {
-            newest(spec, &images.iter().collect::<Vec<_>>(), "amiFilters find no image", now)
-        }
+        (_, Found::Images(images)) => newest(spec, &images.iter().collect::<Vec<_>>(), &unfound(spec), now),
         (Source::Builder(builder), Found::NoBuilder | Found::Named) => match &memory.target {
             Some(target) => Choice::Is(target.clone()),
             None => nothing(format!("there is no PackerBuilder {builder}")),
@@ -150,6 +152,17 @@ fn newest(spec: &Spec, images: &[&Image], none: &str, now: Timestamp) -> Choice 
     Target::of(lanes.into_values().cloned()).map_or_else(|| nothing(refusal(&unfit, none)), Choice::Is)
 }
 
+/// No image is found: where was it looked for?
+fn unfound(spec: &Spec) -> String {
+    match &spec.source {
+        Source::Filters(query) => format!(
+            "amiFilters find no image among those of {} (an owner-id filter names others)",
+            query.owners.join(" and ")
+        ),
+        _ => "no image is found".to_owned(),
+    }
+}
+
 fn refusal(unfit: &[String], none: &str) -> String {
     if unfit.is_empty() {
         return none.to_owned();
@@ -165,7 +178,7 @@ fn of_builder(spec: &Spec, built: &[(ImageId, Option<Image>)], now: Timestamp) -
     let there: Vec<&Image> = built.iter().filter_map(|(_, image)| image.as_ref()).collect();
     let gone = built.iter().find(|(_, image)| image.is_none());
     let none = match gone {
-        Some((id, _)) => format!("{id} does not exist any more"),
+        Some((id, _)) => format!("{id} {UNSEEN}"),
         None => format!("the builder has no image in {} yet", spec.region),
     };
     newest(spec, &there, &none, now)

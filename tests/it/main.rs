@@ -22,6 +22,7 @@ mod policy;
 mod processes;
 mod refresher;
 mod restart;
+mod rollouts;
 mod telemetry;
 mod telling;
 mod whole;

@@ -8,6 +8,9 @@ use super::super::{Fresh, TemplateVersion};
 use super::*;
 use crate::api::{ClientToken, TemplateId};
 
+const MAY_NOT_LAUNCH: &str = "You are not authorized to launch instances with this launch template. Encoded \
+                              authorization failure message: 4GIOHlTkIaWHQD0";
+
 async fn ec2(reply: Reply) -> AwsError {
     let aws = Wire::new([reply]).aws().await;
     aws.own_images(&region(), Fresh::Now).await.expect_err("a failed call")
@@ -46,6 +49,7 @@ async fn ec2_codes() {
         (400, "OperationNotPermitted", Class::Invalid),
         (400, "DependencyViolation", Class::Conflict),
         (400, "IdempotentParameterMismatch", Class::Conflict),
+        (400, "VersionLimitExceeded", Class::Invalid),
     ];
     for (status, code, class) in table {
         let error = ec2(xml_error(status, code, "words")).await;
@@ -57,7 +61,7 @@ async fn ec2_codes() {
 async fn word(reply: Reply, json: bool) -> &'static str {
     let aws = Wire::new([reply]).aws().await;
     if json {
-        aws.nodegroups(&region(), "c", Fresh::Now).await.expect_err("a failed call");
+        aws.nodegroup_names(&region(), "c", Fresh::Now).await.expect_err("a failed call");
     } else {
         aws.own_images(&region(), Fresh::Now).await.expect_err("a failed call");
     }
@@ -94,6 +98,9 @@ async fn eks_codes() {
         (500, "ServerException", "", Class::TRANSIENT),
         (503, "ServiceUnavailableException", "", Class::TRANSIENT),
         (400, "InvalidRequestException", "the cluster is updating", Class::TRANSIENT),
+        (400, "InvalidRequestException", "Volume of size 10GB is smaller than snapshot", Class::TRANSIENT),
+        (400, "InvalidRequestException", MAY_NOT_LAUNCH, Class::Denied),
+        (400, "ClientException", MAY_NOT_LAUNCH, Class::Denied),
         (400, "ClientException", "", Class::TRANSIENT),
         (400, "InvalidParameterException", upgrading, Class::TRANSIENT),
         (400, "InvalidParameterException", "no such field", Class::Invalid),
@@ -101,6 +108,7 @@ async fn eks_codes() {
         (404, "ResourceNotFoundException", "No node group found", Class::NotFound),
         (403, "AccessDeniedException", "not authorized", Class::Denied),
         (403, "UnrecognizedClientException", "bad token", Class::Denied),
+        (403, "InvalidSignatureException", "does not match", Class::Denied),
         (403, "ExpiredTokenException", "expired", transient(60)),
     ];
     for (status, code, message, class) in table {
@@ -127,12 +135,61 @@ async fn words_name_operation_code_and_what_to_do() {
     assert_eq!(error.operation(), "eks:UpdateNodegroupVersion");
 }
 
+/// Only what neither passes by itself nor is denied may turn out to be final.
+#[tokio::test]
+async fn a_refusal_is_told_from_an_outage() {
+    let volume = "Volume of size 10GB is smaller than snapshot 'snap-1', expect size>= 20GB";
+    for (status, code, message, refusal) in [
+        (400, "InvalidRequestException", volume, true),
+        (400, "ClientException", "", true),
+        (400, "NeverSeenBefore", "", true),
+        (400, "InvalidRequestException", "Cluster demo is updating", false),
+        (400, "InvalidRequestException", MAY_NOT_LAUNCH, false),
+        (400, "InvalidParameterException", "no such field", false),
+        (429, "ThrottlingException", "Rate exceeded", false),
+        (400, "ThrottlingException", "Rate exceeded", false),
+        (403, "ExpiredTokenException", "expired", false),
+        (500, "ServerException", "", false),
+        (503, "NeverSeenBefore", "", false),
+    ] {
+        let error = eks(json_error(status, code, message)).await;
+        assert_eq!(error.may_be_final(), refusal, "{status} {code} {message}");
+    }
+    assert!(!eks(Reply::Refused).await.may_be_final());
+}
+
+#[tokio::test]
+async fn a_launch_that_is_not_allowed_names_the_permissions_and_a_bad_signature_its_causes() {
+    let error = eks(json_error(400, "InvalidRequestException", MAY_NOT_LAUNCH)).await;
+    assert_eq!(
+        error.to_string(),
+        "eks:UpdateNodegroupVersion: InvalidRequestException: You are not authorized to launch instances with \
+         this launch template. (permissions needed: ec2:RunInstances, ec2:CreateTags, iam:PassRole)"
+    );
+    let error = eks(json_error(403, "InvalidSignatureException", "The signature does not match")).await;
+    assert!(error.to_string().contains("secret access key, and the clock"), "{error}");
+    let error = ec2(xml_error(400, "RequestExpired", "Request has expired.")).await;
+    assert!(error.to_string().contains("the clock of the agent's machine is wrong, or"), "{error}");
+}
+
+#[tokio::test]
+async fn the_id_of_a_request_is_no_part_of_an_error() {
+    let of = |id: &str| format!("Bad volume (Service: Eks, Status Code: 400, Request ID: {id})");
+    let first = eks(json_error(400, "InvalidRequestException", &of("a1b2-1"))).await;
+    let second = eks(json_error(400, "InvalidRequestException", &of("b9c3-2"))).await;
+    assert_eq!(first.to_string(), second.to_string());
+}
+
 #[tokio::test]
 async fn a_missing_version_can_be_told_from_a_missing_template() {
     let version = ec2(xml_error(400, "InvalidLaunchTemplateId.VersionNotFound", "")).await;
     let template = ec2(xml_error(400, "InvalidLaunchTemplateId.NotFound", "")).await;
     assert!(version.is_missing_version() && !template.is_missing_version());
     assert_eq!(version.class(), template.class());
+    let late =
+        eks(json_error(400, "InvalidParameterException", "Launch template version 5 does not exist")).await;
+    let other = eks(json_error(400, "InvalidParameterException", "no such field")).await;
+    assert!(late.is_missing_version() && !other.is_missing_version());
 }
 
 #[tokio::test]

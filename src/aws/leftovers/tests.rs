@@ -27,6 +27,7 @@ fn image(tags: &[(&str, &str)]) -> Image {
         tags: tagged(tags),
         snapshots: Vec::new(),
         source: None,
+        machine: crate::aws::Machine::default(),
     }
 }
 

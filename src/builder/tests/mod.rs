@@ -99,6 +99,7 @@ fn image(number: u32, created: Timestamp) -> Image {
         tags: Tags::new(),
         snapshots: vec![format!("snap-{number:08x}")],
         source: None,
+        machine: crate::aws::Machine::default(),
     }
 }
 

@@ -2,11 +2,13 @@
 //! arguments; what is missing is asked for as a `Need`.
 //!
 //! Without a rollout under way `begin` decides whether one is due; `advance` takes one a step
-//! further; `versions` knows which launch template versions are ours and which may go.
+//! further, and `moving` each of its groups; `undone` notices other writers; `versions` knows which launch template versions are ours and which may go.
 
 mod advance;
 mod begin;
+mod moving;
 mod turn;
+mod undone;
 mod versions;
 
 use std::time::Duration;
@@ -14,17 +16,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::{Memory, Rollout};
-use super::observe::{Account, Gap, Need, Observed, Ready};
+use super::seen::{Account, Gap, Need, Observed, Ready};
 use super::spec::{Paused, Spec};
 use crate::api::refresher::RolloutRecord;
 use crate::api::{Class, ClientToken, ImageId, Owner, Seen, TemplateId};
-use crate::aws::TemplateVersion;
 use crate::aws::eks::MaxUnavailable;
+use crate::aws::{Disk, TemplateVersion};
 
 /// How often to look at first while a group is updated: people watch in seconds.
 const SHORTEST_ROLLING_LOOK: Duration = Duration::from_secs(2);
 /// How often later: EKS takes minutes a node, and a large group takes hours.
 const ROLLING_LOOK: Duration = Duration::from_secs(20);
+/// How long EKS may show a group as it was after its update has succeeded.
+const SHOWN_WITHIN: Duration = Duration::from_secs(120);
 /// Causes for which a person must act also go away by themselves: look at least this often.
 const STALLED_LOOK: Duration = Duration::from_secs(3600);
 
@@ -37,8 +41,10 @@ pub enum Plan {
     Wait { said: Said, look: Duration, busy: bool },
     /// A person must act.
     Stalled { said: Said, look: Duration },
-    /// Remember this first; the next pass acts on it.
-    Record { rollout: Rollout, ended: Option<RolloutRecord>, said: Said },
+    /// AWS refuses what is left to do; it is tried again then.
+    Held { said: Said, look: Duration },
+    /// Remember this first; the next pass acts on it. A warning is told once.
+    Record { rollout: Rollout, ended: Option<RolloutRecord>, said: Said, warning: Option<Said> },
     /// One effect.
     Act { step: Step, said: Said },
     /// Look at this and plan again.
@@ -54,12 +60,16 @@ pub enum Step {
         ready: Ready,
         group: String,
         max: MaxUnavailable,
+        /// The update strategy that is in force.
+        strategy: Option<String>,
         token: ClientToken,
     },
     MakeVersion {
         group: String,
         source: TemplateVersion,
         image: ImageId,
+        /// All disks, where some would be lost otherwise.
+        disks: Vec<Disk>,
         description: String,
         token: ClientToken,
     },
@@ -94,6 +104,8 @@ pub struct Case<'a> {
     pub memory: &'a Memory,
     pub seen: &'a Observed,
     pub now: Timestamp,
+    /// Somebody asks to try again what failed.
+    pub asked: bool,
 }
 
 /// Decides.
@@ -158,6 +170,11 @@ impl Case<'_> {
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
         (age / 4).clamp(SHORTEST_ROLLING_LOOK, ROLLING_LOOK).min(self.spec.timer)
     }
+}
+
+/// Remembers a rollout.
+fn recorded(rollout: Rollout, words: String) -> Plan {
+    Plan::Record { rollout, ended: None, said: said("RollingOut", words), warning: None }
 }
 
 fn said(reason: &'static str, message: impl Into<String>) -> Said {

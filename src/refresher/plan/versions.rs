@@ -4,11 +4,15 @@
 use std::collections::BTreeSet;
 
 use super::super::memory::{Entry, Rollout};
-use super::super::observe::{Gap, Life};
+use super::super::seen::{Gap, Life};
 use super::{Case, Plan, Step, said};
 use crate::api::ids::digest;
 use crate::api::{ImageId, Key, Owner, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion};
+
+/// The newest versions of ours that are kept although nothing of this cluster needs them: something else may
+/// launch them, like a group of another cluster or a person's Auto Scaling group.
+const KEPT: usize = 3;
 
 /// How the move of one group ended.
 pub enum End {
@@ -61,14 +65,14 @@ pub fn end(case: Case<'_>, rollout: &Rollout, name: &str, entry: &Entry, how: En
     };
     let said = said("RollingOut", words);
     if versions.is_empty() {
-        return Ok(Plan::Record { rollout: after, ended: None, said });
+        return Ok(Plan::Record { rollout: after, ended: None, said, warning: None });
     }
     let (group, template) = (name.to_owned(), template.clone());
     Ok(Plan::Act { step: Step::PruneVersions { group, template, versions, after }, said })
 }
 
 fn ended(case: Case<'_>, rollout: &Rollout, name: &str, entry: &Entry, how: End) -> (Rollout, String) {
-    let mut entry = Entry { finished: Some(case.now), ..entry.clone() };
+    let mut entry = Entry { finished: Some(case.now), starting: None, refusal: None, ..entry.clone() };
     match how {
         End::Dropped(why) => (rollout.without(name), format!("{name} is left out: {why}")),
         End::Failed(error) => {
@@ -94,35 +98,53 @@ fn shared_by_moving(case: Case<'_>, after: &Rollout, name: &str, template: &Temp
     Ok(moving || updating)
 }
 
-/// Versions of this refresher that are in force nowhere, nobody's previous and nobody's target.
+/// Versions of this refresher that are in force nowhere, no group's previous and no group's target; never
+/// the latest, which `$Latest` means, nor the newest few. One whose update was refused was never in use.
 fn disposable(case: Case<'_>, after: &Rollout, template: &TemplateId) -> Result<Vec<i64>, Gap> {
     let ours = prefix(case.owner, &case.spec.key);
     let versions = case.seen.template(template)?.unwrap_or_default();
-    let in_force: BTreeSet<&str> = case
-        .seen
-        .groups()?
+    let marked = |version: &LaunchTemplateVersion| {
+        version.description.as_deref().is_some_and(|words| words.starts_with(&ours))
+    };
+    let mut newest: Vec<i64> =
+        versions.iter().filter(|version| marked(version)).map(|version| version.number).collect();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    newest.truncate(KEPT);
+    let latest = versions.iter().map(|version| version.number).max();
+    let kept =
+        |version: &LaunchTemplateVersion| newest.contains(&version.number) || latest == Some(version.number);
+    let refused = |version: &LaunchTemplateVersion| {
+        let by = |entry: &Entry| entry.made == Some(version.number) && entry.before.template == *template;
+        after.groups.values().any(|entry| by(entry) && entry.failure.is_some() && entry.update.is_none())
+    };
+    let candidates: Vec<&LaunchTemplateVersion> = versions
+        .iter()
+        .filter(|version| marked(version) && !needed(case, after, template, version))
+        .filter(|version| refused(version) || !kept(version))
+        .collect();
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let every = case.seen.every()?;
+    if every.iter().any(|group| matches!(group.life, Life::Unreadable(..))) {
+        return Ok(Vec::new());
+    }
+    let in_force: BTreeSet<&str> = every
         .iter()
         .filter_map(|group| group.template.as_ref())
         .filter(|force| force.template == *template)
         .map(|force| force.version.as_str())
         .collect();
-    let needed = |version: &LaunchTemplateVersion| {
-        let number = version.number.to_string();
-        let by_entry = |entry: &Entry| {
-            let tried = entry.failure.is_some() && entry.update.is_some();
-            entry.before.template == *template
-                && (entry.before.version == number
-                    || tried && Mark::new(case, &entry.image, &entry.before).made(version))
-        };
-        version.is_default || in_force.contains(number.as_str()) || after.groups.values().any(by_entry)
+    let free = |number: &i64| !in_force.contains(number.to_string().as_str());
+    Ok(candidates.iter().map(|version| version.number).filter(free).collect())
+}
+
+/// Is this the default, the version before a move, or one whose update was tried?
+fn needed(case: Case<'_>, after: &Rollout, template: &TemplateId, version: &LaunchTemplateVersion) -> bool {
+    let by_entry = |entry: &Entry| {
+        entry.before.template == *template
+            && (entry.before.version == version.number.to_string()
+                || entry.tried_and_failed() && Mark::new(case, &entry.image, &entry.before).made(version))
     };
-    let marked = |version: &&LaunchTemplateVersion| {
-        version.description.as_deref().is_some_and(|words| words.starts_with(&ours))
-    };
-    Ok(versions
-        .iter()
-        .filter(marked)
-        .filter(|version| !needed(version))
-        .map(|version| version.number)
-        .collect())
+    version.is_default || after.groups.values().any(by_entry)
 }

@@ -1,7 +1,5 @@
 //! Tables: which groups can be moved, what stands in the way, what is remembered.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,15 +7,16 @@ use serde_json::json;
 use super::tables::{arm, id, image, now, object, owner, parsed, target};
 use crate::api::{AMIRefresherStatus, Class, Key, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, Nodegroup, TemplateVersion};
-use crate::refresher::memory::{Entry, Memory, Rollout, write_rollout};
-use crate::refresher::observe::{Account, Found, Gap, Group, Need, Observed, group};
+use crate::refresher::memory::{Entry, Memory, Rollout, Starting, write_rollout};
 use crate::refresher::plan::{Case, Plan, plan};
+use crate::refresher::refusal::{Refusal, Refused};
 use crate::refresher::report;
+use crate::refresher::seen::{Account, Found, Gap, Group, Need, Observed, group};
 use crate::refresher::spec;
 use crate::refresher::survey::{Verdict, survey};
 
 /// A node group with `CUSTOM` on version 3 of its template.
-fn nodegroup(change: fn(&mut Nodegroup)) -> Group {
+pub fn nodegroup(change: fn(&mut Nodegroup)) -> Group {
     let mut seen = Nodegroup {
         name: "web".to_owned(),
         status: "ACTIVE".to_owned(),
@@ -25,25 +24,20 @@ fn nodegroup(change: fn(&mut Nodegroup)) -> Group {
         release_version: Some(id(1).to_string()),
         launch_template: Some(TemplateVersion { template: template(), version: "3".to_owned() }),
         max_unavailable: Some(1),
-        max_unavailable_percentage: None,
-        health: Vec::new(),
+        ..Nodegroup::default()
     };
     change(&mut seen);
     group(&seen, true)
 }
 
-fn template() -> TemplateId {
+pub fn template() -> TemplateId {
     TemplateId::parse("lt-00000001").expect("an id")
 }
 
 /// All that can be read where these images exist and version 3 of the template names `force`.
-fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
-    let version = LaunchTemplateVersion {
-        number,
-        image: force.map(str::to_owned),
-        description: None,
-        is_default: false,
-    };
+pub fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
+    let version =
+        LaunchTemplateVersion { number, image: force.map(str::to_owned), ..LaunchTemplateVersion::default() };
     let mut seen = unseen();
     seen.images = (1..5).map(|number| (id(number), Seen::Is(None))).collect();
     seen.images.extend(images.iter().map(|image| (image.id.clone(), Seen::Is(Some(image.clone())))));
@@ -51,18 +45,12 @@ fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
     seen
 }
 
-fn unseen() -> Observed {
+pub fn unseen() -> Observed {
     let unknown = || Seen::Unknown(Class::TRANSIENT, "not looked at".to_owned());
     Observed {
         fresh_groups: true,
         fresh_found: true,
-        account: Seen::Is(Account::Allowed),
-        groups: unknown(),
-        found: Seen::Is(Found::Named),
-        images: BTreeMap::new(),
-        templates: BTreeMap::new(),
-        updates: BTreeMap::new(),
-        all_updates: BTreeMap::new(),
+        ..Observed::first(Seen::Is(Account::Allowed), unknown(), Seen::Is(Found::Named))
     }
 }
 
@@ -70,7 +58,7 @@ fn unseen() -> Observed {
 fn groups_are_told_apart_without_further_reads() {
     let spec = parsed(json!({ "exclude": ["web"] }));
     let excluded = [nodegroup(|_| {})];
-    assert_eq!(survey(&spec, Some(&target(&[2])), &excluded).groups[0].1, Verdict::Excluded);
+    assert_eq!(survey(&spec, Some(&target(&[2])), None, &excluded).groups[0].1, Verdict::Excluded);
     let unsupported = |why: &str| Verdict::Unsupported(why.to_owned());
     let spec = parsed(json!({}));
     for (group, verdict) in [
@@ -99,7 +87,7 @@ fn groups_are_told_apart_without_further_reads() {
         (nodegroup(|seen| seen.status = "CREATING".to_owned()), Verdict::Off(None)),
     ] {
         let groups = [group];
-        assert_eq!(survey(&spec, Some(&target(&[2])), &groups).groups[0].1, verdict, "{:?}", groups[0]);
+        assert_eq!(survey(&spec, Some(&target(&[2])), None, &groups).groups[0].1, verdict, "{:?}", groups[0]);
     }
 }
 
@@ -109,7 +97,8 @@ fn a_group_is_moved_only_where_the_facts_allow() {
     let groups = [nodegroup(|_| {})];
     let verdict = |wanted: &[u32], seen: &Observed| {
         let target = target(wanted);
-        let survey = survey(&spec, Some(&target), &groups).refined(&target, seen).expect("all is known");
+        let survey =
+            survey(&spec, Some(&target), None, &groups).refined(&spec, &target, seen).expect("all is known");
         survey.groups[0].1.clone()
     };
     let unfit = |why: &str| Verdict::Unsupported(why.to_owned());
@@ -123,8 +112,11 @@ fn a_group_is_moved_only_where_the_facts_allow() {
         unfit("runs x86_64, and there is no such image to move it to")
     );
     let gone = [two, three];
-    assert_eq!(verdict(&[2], &seen(&gone, 3, own)), Verdict::Off(Some(id(2))));
-    let untold = unfit("its image is gone, so its architecture cannot be told");
+    let untold = unfit(
+        "its image is gone, and its instance types do not tell its architecture: exclude it, or name it in \
+         nodeGroups.include if the image fits",
+    );
+    assert_eq!(verdict(&[2], &seen(&gone, 3, own)), untold, "one image is no reason to guess");
     assert_eq!(verdict(&[2, 3], &seen(&gone, 3, own)), untold);
     assert_eq!(verdict(&[4], &seen(&all, 3, own)), Verdict::Off(None), "the target is not there");
     assert_eq!(
@@ -146,7 +138,8 @@ fn missing_facts_are_asked_for_and_unknown_ones_stop_the_plan() {
     let spec = parsed(json!({ "ami": "ami-00000002" }));
     let groups = [nodegroup(|_| {})];
     let target = target(&[2]);
-    let ask = |seen: &Observed| survey(&spec, Some(&target), &groups).refined(&target, seen).err();
+    let ask =
+        |seen: &Observed| survey(&spec, Some(&target), None, &groups).refined(&spec, &target, seen).err();
     let mut seen = unseen();
     assert_eq!(ask(&seen), Some(Gap::Look(Need::Images([id(1), id(2)].into()))));
     seen.images =
@@ -162,7 +155,7 @@ fn what_stands_in_the_way_is_named() {
     let spec = spec::parse(&object).expect("valid");
     let reason = |seen: &Observed| {
         let (owner, memory) = (owner(), Memory::default());
-        let case = Case { spec: &spec, owner: &owner, memory: &memory, seen, now: now() };
+        let case = Case { spec: &spec, owner: &owner, memory: &memory, seen, now: now(), asked: false };
         let pass = report::planned(&object, case, plan(case));
         let conditions = pass.status.conditions.unwrap_or_default();
         conditions.into_iter().find_map(|c| c.reason.filter(|_| c.r#type == "Ready")).expect("a reason")
@@ -195,7 +188,7 @@ fn an_unsupported_group_does_not_spoil_the_rest_and_is_told_once() {
     let seen = Observed { groups: Seen::Is(vec![plain, nodegroup(|_| {})]), ..unseen() };
     let spec = spec::parse(&object).expect("valid");
     let (owner, memory) = (owner(), Memory::default());
-    let case = Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: now() };
+    let case = Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: now(), asked: false };
     let decided = plan(case);
     assert!(matches!(decided, Plan::Done { .. }), "{decided:?}");
     let first = report::planned(&object, case, decided.clone());
@@ -211,6 +204,16 @@ fn time() -> impl Strategy<Value = Timestamp> {
     (0..2_000_000_000_i64).prop_map(|second| Timestamp::from_second(second).expect("in range"))
 }
 
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let kind = prop_oneof![Just(Refused::Denied), Just(Refused::NotNow), Just(Refused::Unsure)];
+    (kind, "[ -~]{1,40}", time(), time()).prop_map(|(kind, message, since, last)| Refusal {
+        kind,
+        message,
+        since,
+        last,
+    })
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     let facts =
         (0..9_u32, 1..99_i64, 0..5_u32, prop::option::of(1..99_i64), prop::option::of("[a-z0-9-]{1,8}"));
@@ -220,8 +223,19 @@ fn entry() -> impl Strategy<Value = Entry> {
         time(),
         prop::option::of(time()),
     );
-    (facts, course).prop_map(
-        |((image, version, attempt, made, update), (failure, moves, started, finished))| Entry {
+    let events = (
+        prop::option::of((1..99_i64, time()).prop_map(|(version, at)| Starting { version, at })),
+        prop::option::of(refusal()),
+        prop::option::of(time()),
+        prop::collection::vec(time(), 0..3),
+        prop::option::of("[ -~]{1,40}"),
+    );
+    (facts, course, events).prop_map(
+        |(
+            (image, version, attempt, made, update),
+            (failure, moves, started, finished),
+            (starting, refusal, overdue, undone, undone_by),
+        )| Entry {
             image: id(image),
             before: TemplateVersion { template: template(), version: version.to_string() },
             before_image: (image % 2 == 0).then(|| id(image + 1)),
@@ -229,7 +243,12 @@ fn entry() -> impl Strategy<Value = Entry> {
             made,
             update,
             failure,
+            starting,
+            refusal,
+            overdue,
             moves,
+            undone,
+            undone_by,
             started,
             finished,
         },

@@ -1,7 +1,7 @@
 //! A pass in the simulated world: the real plan and report, with reads and effects played by the
 //! world, and everything that must never be asked of AWS checked where it would be asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
@@ -9,48 +9,72 @@ use super::world::{Answer, Mishap, SimGroup, World, ours};
 use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, Seen, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
 use crate::engine::{Pass, Standing};
-use crate::refresher::act::Done;
+use crate::refresher::act::{Done, Failed, Failure};
 use crate::refresher::memory::Memory;
-use crate::refresher::observe::{Account, Found, Need, Observed, group};
 use crate::refresher::plan::{Case, Plan, Step, plan};
 use crate::refresher::report;
+use crate::refresher::seen::{Account, Found, Group, Life, Need, Observed, Reading, group, listed, unread};
+
 use crate::refresher::spec::{Source, Spec};
 
 /// Passes within which a calm world must come to rest.
 const CALM: usize = 400;
 
+fn refused(class: Class, why: &str) -> Failed {
+    Failed { class, why: why.to_owned(), kind: Failure::Other }
+}
+
+fn lost(why: &str) -> Failed {
+    refused(Class::TRANSIENT, why)
+}
+
 impl World {
-    fn look(&self, spec: &Spec, fresh: bool, blind: bool) -> Observed {
+    fn look(&self, spec: &Spec, reading: &Reading, blind: bool) -> Observed {
         let unknown = || Seen::Unknown(Class::TRANSIENT, "no answer".to_owned());
-        let groups: Vec<_> = self.groups.values().map(|sim| group(&sim.seen, fresh)).collect();
         let found = match (&spec.source, &self.built) {
             (Source::Image(_), _) => Found::Named,
             (_, None) => Found::NoBuilder,
             (_, Some(id)) => Found::Built(vec![(id.clone(), self.images.get(id).cloned())]),
         };
+        let (groups, found) = if blind {
+            (unknown(), Seen::Unknown(Class::TRANSIENT, "no answer".to_owned()))
+        } else {
+            (self.groups_by(spec, reading), Seen::Is(found))
+        };
+        let partial = matches!(reading, Reading::Only(_));
+        let fresh = *reading == Reading::All { fresh: true };
         Observed {
-            fresh_groups: fresh,
-            fresh_found: false,
-            account: Seen::Is(Account::Allowed),
-            groups: if blind { unknown() } else { Seen::Is(groups) },
-            found: if blind {
-                Seen::Unknown(Class::TRANSIENT, "no answer".to_owned())
-            } else {
-                Seen::Is(found)
-            },
-            images: BTreeMap::new(),
-            templates: BTreeMap::new(),
-            updates: BTreeMap::new(),
-            all_updates: BTreeMap::new(),
+            fresh_groups: fresh || partial,
+            partial,
+            ..Observed::first(Seen::Is(Account::Allowed), groups, found)
         }
+    }
+
+    /// Groups as they would be read.
+    fn groups_by(&self, spec: &Spec, reading: &Reading) -> Seen<Vec<Group>> {
+        let fresh = *reading != Reading::All { fresh: false };
+        let read = |sim: &SimGroup| match reading {
+            Reading::Only(names) => names.contains(&sim.seen.name).then(|| group(&sim.seen, fresh)),
+            _ if spec.scope.excludes(&sim.seen.name) => Some(unread(&sim.seen.name, Life::Unread)),
+            Reading::All { .. } => Some(group(&sim.seen, fresh)),
+        };
+        listed(self.groups.values().filter_map(read).collect())
     }
 
     fn closer(&self, mut seen: Observed, need: Need, spec: &Spec) -> Observed {
         match need {
             Need::FreshGroups => {
-                seen.groups = self.look(spec, true, false).groups;
-                seen.fresh_groups = true;
+                seen.groups = self.groups_by(spec, &Reading::All { fresh: true });
+                (seen.fresh_groups, seen.partial) = (true, false);
             }
+            Need::EveryGroup => {
+                let all = self.groups.values().map(|sim| group(&sim.seen, true)).collect();
+                seen.every = Some(listed(all));
+            }
+            Need::Architectures(types) => {
+                seen.architectures.insert(types, Seen::Is(["x86_64".to_owned()].into()));
+            }
+            Need::ClusterVersion => seen.cluster = Some(Seen::Is("1.31".to_owned())),
             Need::FreshFound => seen.fresh_found = true,
             Need::Images(ids) => {
                 seen.images
@@ -87,12 +111,14 @@ impl World {
             object.status = self.old.clone();
         }
         let memory = Memory::read(object.status.as_ref());
-        let moving = memory.rollout.as_ref().is_some_and(|rollout| rollout.moving().next().is_some());
-        let mut seen = self.look(&spec, moving, mishap == Mishap::Blind);
+        let asked = std::mem::take(&mut self.asks);
+        let reading = Reading::of(&spec, &memory, asked);
+        let mut seen = self.look(&spec, &reading, mishap == Mishap::Blind);
         let owner = self.owner.clone();
         self.asked.clear();
         let pass = loop {
-            let case = Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: self.now };
+            let case =
+                Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: self.now, asked };
             match plan(case) {
                 Plan::Look(need) => {
                     assert!(!self.asked.contains(&need), "asked twice: {need:?}");
@@ -105,11 +131,11 @@ impl World {
                         Mishap::DiesBefore => {
                             return report::planned(&object, case, Plan::Act { step, said });
                         }
-                        Mishap::CallFails => Err((Class::TRANSIENT, "no connection".to_owned())),
+                        Mishap::CallFails => Err(lost("no connection")),
                         _ => self.apply(&step, spec.how.max_parallel),
                     };
                     let done = match mishap {
-                        Mishap::AnswerLost => Err((Class::TRANSIENT, "connection reset".to_owned())),
+                        Mishap::AnswerLost => Err(lost("connection reset")),
                         _ => done,
                     };
                     break report::acted(&object, case, &step, said, done);
@@ -124,7 +150,7 @@ impl World {
     }
 
     /// The effect, as AWS would have it, and what must never be asked of AWS.
-    fn apply(&mut self, step: &Step, max_parallel: usize) -> Result<Done, (Class, String)> {
+    fn apply(&mut self, step: &Step, max_parallel: usize) -> Result<Done, Failed> {
         match step {
             Step::Configure { group, max, token, .. } => {
                 self.effects.push("configure");
@@ -161,15 +187,20 @@ impl World {
         version: &TemplateVersion,
         token: &ClientToken,
         max_parallel: usize,
-    ) -> Result<Done, (Class, String)> {
+    ) -> Result<Done, Failed> {
         self.effects.push("start update");
-        if let Some(why) = self.refuses {
-            return Err((Class::Invalid, why.to_owned()));
+        if let Some(refusal) = self.refuses.as_ref().or(self.refusing.get(name)).cloned() {
+            let to = self.image_of(version).expect("it was made");
+            self.refused.insert((name.to_owned(), to));
+            return Err(refusal);
+        }
+        if self.groups[name].seen.status == "DEGRADED" && !self.degraded_accepts {
+            return Err(refused(Class::Conflict, "ResourceInUseException: not in Active State"));
         }
         let number: i64 = version.version.parse().expect("a number");
         let made = self.templates[&version.template].iter().find(|(_, made)| made.number == number);
         let Some(image) = made.and_then(|(_, made)| made.image.clone()) else {
-            return Err((Class::Invalid, format!("no version {number}")));
+            return Err(refused(Class::Invalid, &format!("no version {number}")));
         };
         let answer = self.once(token, |world| {
             world.expect_active(name);
@@ -178,6 +209,7 @@ impl World {
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let busy = world.groups.values().filter(|sim| sim.running.is_some()).count();
             assert!(busy < max_parallel, "{busy} groups are busy, one more is started");
+            world.started.push(name.to_owned());
             Answer::Update(world.start(
                 name,
                 "VersionUpdate",
@@ -187,6 +219,12 @@ impl World {
             ))
         });
         Ok(Done::Started(self.update_of(name, &answer)))
+    }
+
+    fn image_of(&self, version: &TemplateVersion) -> Option<ImageId> {
+        let of = |made: &LaunchTemplateVersion| made.number.to_string() == version.version;
+        let (_, made) = self.templates[&version.template].iter().find(|(_, made)| of(made))?;
+        ImageId::parse(made.image.clone()?).ok()
     }
 
     fn once(&mut self, token: &ClientToken, effect: impl FnOnce(&mut Self) -> Answer) -> Answer {
@@ -204,7 +242,8 @@ impl World {
     }
 
     fn expect_active(&self, name: &str) {
-        assert_eq!(self.groups[name].seen.status, "ACTIVE", "an update starts on {name}");
+        let status = &self.groups[name].seen.status;
+        assert!(matches!(status.as_str(), "ACTIVE" | "DEGRADED"), "an update starts on {name}, {status}");
     }
 
     fn expect_unused(&self, template: &TemplateId, versions: &[i64]) {
@@ -225,6 +264,7 @@ impl World {
     /// No mishaps any more: passes, each when the one before asked for it, until nothing is under way.
     pub fn calm(&mut self) -> Pass<AMIRefresherStatus> {
         self.lag = false;
+        self.refusing.clear();
         self.object.spec.suspend = None;
         for sim in self.groups.values_mut().filter(|sim| sim.seen.status == "DEGRADED") {
             sim.seen.status = "ACTIVE".to_owned();
@@ -253,7 +293,8 @@ impl World {
         self.groups.values().filter(off).map(|sim| sim.seen.name.as_str()).collect()
     }
 
-    /// Versions of ours that neither a group nor the last rollout has a use for.
+    /// Versions of ours that neither a group nor the last rollout has a use for, beyond the newest three of
+    /// each template.
     pub fn leaked(&self) -> Vec<i64> {
         let status = self.object.status.clone().unwrap_or_default();
         let previous: BTreeSet<String> = status
@@ -271,9 +312,17 @@ impl World {
                 .filter(|force| force.template == *template)
                 .map(|force| force.version.as_str())
                 .collect();
+            let mut newest: Vec<i64> = versions
+                .iter()
+                .filter(|(_, version)| ours(version))
+                .map(|(_, version)| version.number)
+                .collect();
+            newest.sort_unstable_by(|a, b| b.cmp(a));
+            newest.truncate(3);
             let idle = |number: String| !used.contains(number.as_str()) && !previous.contains(&number);
-            let unused =
-                versions.iter().filter(|(_, version)| ours(version) && idle(version.number.to_string()));
+            let unused = versions.iter().filter(|(_, version)| {
+                ours(version) && !newest.contains(&version.number) && idle(version.number.to_string())
+            });
             if !used.is_empty() {
                 leaked.extend(unused.map(|(_, version)| version.number));
             }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::world::{Event, Mishap, World, reason};
 use crate::api::AMIRefresherStatus;
 use crate::engine::{Pass, Standing};
+use crate::refresher::act::Failure;
 
 fn mishap() -> impl Strategy<Value = Mishap> {
     prop_oneof![
@@ -16,6 +17,10 @@ fn mishap() -> impl Strategy<Value = Mishap> {
         1 => Just(Mishap::Blind),
         1 => Just(Mishap::Stale),
     ]
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    prop_oneof![Just(Failure::Other), Just(Failure::Unsure), Just(Failure::MissingVersion)]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -36,6 +41,12 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Create),
         1 => any::<bool>().prop_map(Event::Lag),
         1 => (1..4_i32).prop_map(Event::MaxUnavailable),
+        2 => (0..4_usize, failure()).prop_map(|(group, kind)| Event::Refuse(group, kind)),
+        2 => (0..4_usize).prop_map(Event::Accept),
+        1 => any::<bool>().prop_map(Event::DegradedAccepts),
+        1 => (0..4_usize).prop_map(Event::Repair),
+        1 => any::<bool>().prop_map(Event::Keeps),
+        1 => Just(Event::Ask),
     ]
 }
 
@@ -47,8 +58,11 @@ fn expect_rest(world: &World, pass: &Pass<AMIRefresherStatus>) {
         }
         (Standing::Stalled, "UpdateFailed") => {
             let target = world.target();
-            let bad =
-                world.off().iter().any(|name| world.bad.contains(&((*name).to_owned(), target.clone())));
+            let wrong = |name: &String| {
+                let pair = (name.clone(), target.clone());
+                world.bad.contains(&pair) || world.refused.contains(&pair)
+            };
+            let bad = world.groups.keys().any(wrong);
             assert!(bad, "said to have failed, but nothing is wrong with the image");
         }
         (Standing::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),

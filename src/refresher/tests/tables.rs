@@ -9,8 +9,8 @@ use crate::api::{AMIRefresher, ImageId, Owner};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Image, ImageState};
 use crate::refresher::memory::Memory;
-use crate::refresher::observe::Found;
 use crate::refresher::report;
+use crate::refresher::seen::Found;
 use crate::refresher::spec::{self, Paused, Source, Spec};
 use crate::refresher::target::{Choice, Target, choose, eligible};
 
@@ -64,6 +64,7 @@ pub fn image(number: u32, days: i64, tags: &[(&str, &str)]) -> Image {
         tags: all,
         snapshots: Vec::new(),
         source: None,
+        machine: crate::aws::Machine::default(),
     }
 }
 
@@ -225,7 +226,10 @@ fn the_newest_eligible_image_of_each_architecture_is_chosen() {
     let both = Found::Images(vec![image(1, 9, &[]), arm(image(2, 3, &[])), arm(image(4, 5, &[]))]);
     assert_eq!(chosen(filters(), &both), Choice::Is(target(&[1, 2])));
     let none = nothing(chosen(filters(), &Found::Images(Vec::new())));
-    assert_eq!(none, "amiFilters find no image");
+    assert_eq!(
+        none,
+        "amiFilters find no image among those of amazon and self (an owner-id filter names others)"
+    );
     let unfit = Found::Images((1..6).map(|number| image(number, 1, &[("status", "failed")])).collect());
     assert!(nothing(chosen(filters(), &unfit)).ends_with("; and 2 more"));
 }
@@ -247,10 +251,10 @@ fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
     );
     assert_eq!(
         nothing(chosen(from(), &Found::Built(vec![(id(1), None)]))),
-        "ami-00000001 does not exist any more"
+        "ami-00000001 cannot be seen any more (it was deregistered, or is no longer shared with this account)"
     );
     assert_eq!(nothing(chosen(from(), &Found::NoBuilder)), "there is no PackerBuilder default/base");
-    let memory = Memory { rollout: None, target: Some(target(&[5])) };
+    let memory = Memory { target: Some(target(&[5])), ..Memory::default() };
     let kept = choose(&parsed(from()), &memory, &Found::NoBuilder, &owner(), now());
     assert_eq!(kept, Choice::Is(target(&[5])));
 }

@@ -18,7 +18,8 @@ use crate::aws::{
     Image, ImageState, LaunchTemplateVersion, Nodegroup, TemplateVersion, Update, UpdateStatus,
 };
 use crate::engine::Pass;
-use crate::refresher::observe::Need;
+use crate::refresher::act::Failed;
+use crate::refresher::seen::Need;
 use crate::refresher::spec::{self, Spec};
 
 pub use events::Event;
@@ -72,11 +73,23 @@ pub struct World {
     /// Failed updates since the last change: group, image, version in force.
     pub failed: BTreeSet<(String, ImageId, String)>,
     pub lag: bool,
-    /// AWS refuses these for good.
-    pub refuses: Option<&'static str>,
+    /// EKS refuses updates of all groups like this.
+    pub refuses: Option<Failed>,
+    /// EKS refuses updates of these groups like this.
+    pub refusing: BTreeMap<String, Failed>,
+    /// Group and image of every refusal that is or may become final.
+    pub refused: BTreeSet<(String, ImageId)>,
+    /// EKS updates DEGRADED groups.
+    pub degraded_accepts: bool,
+    /// A failed update shows the new version.
+    pub keeps: bool,
+    /// A person asks to try again.
+    pub asks: bool,
     /// Further looks the last pass asked for.
     pub asked: Vec<Need>,
     pub effects: Vec<&'static str>,
+    /// Groups in the order in which their updates started.
+    pub started: Vec<String>,
 }
 
 /// What a pass meets.
@@ -120,6 +133,7 @@ fn image(id: &ImageId, created: Timestamp) -> Image {
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         snapshots: Vec::new(),
         source: None,
+        machine: crate::aws::Machine::default(),
     }
 }
 
@@ -159,8 +173,14 @@ impl World {
             failed: BTreeSet::new(),
             lag: false,
             refuses: None,
+            refusing: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            degraded_accepts: true,
+            keeps: false,
+            asks: false,
             asked: Vec::new(),
             effects: Vec::new(),
+            started: Vec::new(),
         };
         let first = world.publish();
         world.built = Some(first);
@@ -190,8 +210,8 @@ impl World {
             release_version: Some(force.to_string()),
             launch_template: Some(TemplateVersion { template, version: version.to_string() }),
             max_unavailable: Some(1),
-            max_unavailable_percentage: None,
-            health: Vec::new(),
+            desired: Some(2),
+            ..Nodegroup::default()
         };
         self.groups.insert(seen.name.clone(), SimGroup { seen, running: None });
     }
@@ -203,7 +223,7 @@ impl World {
             number,
             image: Some(image.to_owned()),
             description: description.map(str::to_owned),
-            is_default: false,
+            ..LaunchTemplateVersion::default()
         };
         let late = self.lag && ours(&version);
         let shown = if late { self.now + Duration::from_secs(LAG as u64) } else { self.now };
@@ -233,10 +253,17 @@ impl World {
         if running.fails {
             update.status = UpdateStatus::Failed;
             update.errors = vec!["NodeCreationFailure: nodes did not join".to_owned()];
-            let (_, image) = running.to.expect("only version updates fail");
-            let force = sim.seen.launch_template.clone().expect("a template").version;
+            let (version, image) = running.to.expect("only version updates fail");
+            let template = sim.seen.launch_template.as_mut().expect("a template");
+            let mut forces = vec![template.version.clone()];
+            if self.keeps {
+                template.version = version.clone();
+                sim.seen.release_version = Some(image.clone());
+                forces.push(version);
+            }
             if running.ours {
-                self.failed.insert((key.0, ImageId::parse(image).expect("an id"), force));
+                let image = ImageId::parse(image).expect("an id");
+                self.failed.extend(forces.into_iter().map(|force| (key.0.clone(), image.clone(), force)));
             }
             return;
         }

@@ -21,7 +21,7 @@ async fn short_faults_are_ridden_out() {
             account.fault(json!({ "kind": kind, "operation": operation, "count": 1 }));
         }
         aws.own_images(region(), Fresh::Now).await.unwrap_or_else(|error| panic!("{kind}: {error}"));
-        let groups = aws.nodegroups(region(), CLUSTER, Fresh::Now).await;
+        let groups = aws.nodegroup_names(region(), CLUSTER, Fresh::Now).await;
         assert_eq!(groups.unwrap_or_else(|error| panic!("{kind}: {error}")).len(), 4);
     }
     let unanswered = aws.calls()["ec2:DescribeImages unanswered"];
@@ -36,7 +36,7 @@ async fn lasting(kind: &str, class: fn(Class) -> bool, words: [&str; 2]) {
         account.fault(json!({ "kind": kind, "operation": operation }));
     }
     let ec2 = aws.own_images(region(), Fresh::Now).await.expect_err(kind);
-    let eks = aws.nodegroups(region(), CLUSTER, Fresh::Now).await.expect_err(kind);
+    let eks = aws.nodegroup_names(region(), CLUSTER, Fresh::Now).await.expect_err(kind);
     for (error, words) in [ec2, eks].into_iter().zip(words) {
         assert!(class(error.class()), "{kind}: {error} is {:?}", error.class());
         assert!(error.to_string().contains(words), "{kind}: {error}");

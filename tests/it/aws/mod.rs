@@ -32,7 +32,7 @@ pub async fn edge(account: &Account) -> Aws {
 }
 
 /// The bare SDK, to look where the edge does not.
-async fn sdk(account: &Account) -> aws_sdk_ec2::Client {
+pub async fn sdk(account: &Account) -> aws_sdk_ec2::Client {
     let config: SdkConfig = config(account).load().await;
     aws_sdk_ec2::Client::new(&config)
 }

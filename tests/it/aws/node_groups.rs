@@ -1,15 +1,22 @@
 //! Launch template versions and node groups are read and changed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::future::join_all;
 use opsy::api::{Class, ClientToken, TemplateId};
 use opsy::aws::eks::MaxUnavailable;
-use opsy::aws::{Fresh, TemplateVersion, UpdateStatus};
+use opsy::aws::{Aws, Fresh, Nodegroup, TemplateVersion, UpdateStatus};
 use serde_json::json;
 
 use super::{CLUSTER, edge, image, region, sdk, template};
 use crate::bed::Account;
+
+/// All groups, described.
+async fn described(aws: &Aws, fresh: Fresh) -> Vec<Arc<Nodegroup>> {
+    let read = aws.nodegroups(region(), CLUSTER, fresh, |_| true).await.expect("groups");
+    read.into_iter().map(|(_, read)| read.expect("wanted").expect("a group")).collect()
+}
 
 #[tokio::test]
 async fn a_template_version_keeps_all_but_the_image_and_is_made_once() {
@@ -19,7 +26,7 @@ async fn a_template_version_keeps_all_but_the_image_and_is_made_once() {
     let base = image(&seed["base_images"]["v20260801"]);
     let token = ClientToken::of(&["rollout", "web"]);
     account.fault(json!({ "kind": "lost", "operation": "CreateLaunchTemplateVersion", "count": 1 }));
-    let make = || aws.create_template_version(region(), &source, &base, "opsy test", &token);
+    let make = || aws.create_template_version(region(), &source, &base, &[], "opsy test", &token);
     assert_eq!(make().await.expect("a version"), 2);
     assert_eq!(make().await.expect("the same"), 2);
     let versions = aws.template_versions(region(), &source.template).await.expect("versions");
@@ -49,7 +56,7 @@ async fn versions_are_read_and_deleted_in_as_many_calls_as_it_takes() {
     let base = image(&seed["base_images"]["v20260801"]);
     for number in 0..MADE {
         let token = ClientToken::of(&[&number.to_string()]);
-        let made = aws.create_template_version(region(), &source, &base, "many", &token).await;
+        let made = aws.create_template_version(region(), &source, &base, &[], "many", &token).await;
         made.expect("a version");
     }
     account.clear_journal();
@@ -81,8 +88,8 @@ async fn a_template_that_is_gone_is_not_found() {
 async fn node_groups_are_described_once_for_all() {
     let (account, seed) = Account::seeded();
     let aws = edge(&account).await;
-    let reads = join_all((0..6).map(|_| aws.nodegroups(region(), CLUSTER, Fresh::Cached))).await;
-    let groups = reads.into_iter().map(|read| read.expect("groups")).next_back().expect("six reads");
+    let reads = join_all((0..6).map(|_| described(&aws, Fresh::Cached))).await;
+    let groups = reads.into_iter().next_back().expect("six reads");
     assert_eq!(
         groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(),
         ["batch", "legacy", "system", "web"]
@@ -94,7 +101,7 @@ async fn node_groups_are_described_once_for_all() {
     assert_eq!(groups[1].launch_template, None);
     assert_eq!((account.count("eks:ListNodegroups"), account.count("eks:DescribeNodegroup")), (1, 4));
     account.post("node-group", json!({ "name": "web", "status": "DEGRADED", "message": "no room" }));
-    let groups = aws.nodegroups(region(), CLUSTER, Fresh::Now).await.expect("groups");
+    let groups = described(&aws, Fresh::Now).await;
     assert_eq!(groups[3].health, ["AsgInstanceLaunchFailures: no room"]);
 }
 
@@ -106,9 +113,9 @@ async fn a_group_deleted_while_we_look_is_left_out_but_a_missing_cluster_is_an_e
         "kind": "error", "operation": "DescribeNodegroup", "params": { "nodegroupName": "^web$" },
         "code": "ResourceNotFoundException", "message": "No node group found for name: web.", "status": 404,
     }));
-    let groups = aws.nodegroups(region(), CLUSTER, Fresh::Now).await.expect("groups");
+    let groups = described(&aws, Fresh::Now).await;
     assert_eq!(groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["batch", "legacy", "system"]);
-    let error = aws.nodegroups(region(), "nowhere", Fresh::Now).await.expect_err("no cluster");
+    let error = aws.nodegroup_names(region(), "nowhere", Fresh::Now).await.expect_err("no cluster");
     assert_eq!(error.class(), Class::NotFound, "{error}");
 }
 
@@ -119,7 +126,7 @@ async fn an_update_runs_to_its_end_and_a_busy_group_is_a_conflict() {
     let (source, base) = (template(&seed, "web"), image(&seed["base_images"]["v20260801"]));
     let token = ClientToken::of(&["rollout"]);
     let made =
-        aws.create_template_version(region(), &source, &base, "opsy", &token).await.expect("a version");
+        aws.create_template_version(region(), &source, &base, &[], "opsy", &token).await.expect("a version");
     let target = TemplateVersion { version: made.to_string(), ..source };
     account.fault(json!({ "kind": "lost", "operation": "UpdateNodegroupVersion", "count": 1 }));
     let update = aws.update_version(region(), CLUSTER, "web", &target, false, &token).await.expect("started");
@@ -133,18 +140,22 @@ async fn an_update_runs_to_its_end_and_a_busy_group_is_a_conflict() {
     assert_eq!(seen.status, UpdateStatus::Successful);
     let ids = aws.update_ids(region(), CLUSTER, "web").await.expect("ids");
     assert_eq!(ids, [update.id], "the answer that was lost was carried out once");
-    let groups = aws.nodegroups(region(), CLUSTER, Fresh::Cached).await.expect("groups");
+    let groups = described(&aws, Fresh::Cached).await;
     assert_eq!(groups[3].release_version.as_deref(), Some(base.as_str()));
 }
 
+/// EKS may reset what is not sent.
 #[tokio::test]
-async fn a_config_update_shows_in_the_group() {
+async fn a_config_update_shows_in_the_group_and_keeps_its_strategy() {
     let (account, _) = Account::seeded();
+    account.post("settings", json!({ "config_update_resets": true }));
     let aws = edge(&account).await;
     let max = MaxUnavailable { count: None, percentage: Some(40) };
     let token = ClientToken::of(&["config"]);
-    aws.update_config(region(), CLUSTER, "web", max, &token).await.expect("started");
+    let minimal = Some("MINIMAL");
+    aws.update_config(region(), CLUSTER, "web", max, minimal, &token).await.expect("started");
     account.post("clock", json!({ "advance": 3600 }));
-    let groups = aws.nodegroups(region(), CLUSTER, Fresh::Cached).await.expect("groups");
+    let groups = described(&aws, Fresh::Cached).await;
     assert_eq!((groups[3].max_unavailable, groups[3].max_unavailable_percentage), (None, Some(40)));
+    assert_eq!(groups[3].update_strategy.as_deref(), Some("MINIMAL"));
 }

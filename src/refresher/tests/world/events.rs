@@ -1,6 +1,8 @@
 //! What happens to the world from outside a pass: time, people, other writers, things that break.
 
 use super::{Answer, Mishap, World, image_id};
+use crate::api::Class;
+use crate::refresher::act::{Failed, Failure};
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -21,6 +23,28 @@ pub enum Event {
     Create,
     Lag(bool),
     MaxUnavailable(i32),
+    /// EKS refuses updates of this group from now on, or accepts them again.
+    Refuse(usize, Failure),
+    Accept(usize),
+    /// EKS updates DEGRADED groups, or does not.
+    DegradedAccepts(bool),
+    /// A DEGRADED group is repaired.
+    Repair(usize),
+    /// A failed update shows the new version, or the old one.
+    Keeps(bool),
+    /// A person asks to try again what failed.
+    Ask,
+}
+
+/// What EKS answers, by what is made of it.
+pub fn refusal(kind: Failure) -> Failed {
+    let (class, why) = match kind {
+        Failure::Other => (Class::Denied, "AccessDeniedException: not authorized"),
+        Failure::Unsure => (Class::TRANSIENT, "InvalidRequestException: Volume of size 10GB is too small"),
+        Failure::MissingVersion => (Class::Invalid, "InvalidParameterException: version 2 does not exist"),
+        Failure::Full => (Class::Invalid, "VersionLimitExceeded: no room"),
+    };
+    Failed { class, why: format!("eks:UpdateNodegroupVersion: {why}"), kind }
 }
 
 impl World {
@@ -70,6 +94,30 @@ impl World {
                 if self.groups.len() < 4 && !self.groups.contains_key(&fresh) {
                     self.create();
                 }
+            }
+            Event::Refuse(number, kind) => {
+                if let Some(name) = self.nth(*number) {
+                    self.refusing.insert(name, refusal(*kind));
+                }
+            }
+            Event::Accept(number) => {
+                if let Some(name) = self.nth(*number) {
+                    self.refusing.remove(&name);
+                }
+            }
+            Event::DegradedAccepts(on) => self.degraded_accepts = *on,
+            Event::Repair(number) => {
+                if let Some(sim) = self.nth(*number).and_then(|name| self.groups.get_mut(&name))
+                    && sim.seen.status == "DEGRADED"
+                {
+                    sim.seen.status = "ACTIVE".to_owned();
+                    sim.seen.health.clear();
+                }
+            }
+            Event::Keeps(on) => self.keeps = *on,
+            Event::Ask => {
+                self.asks = true;
+                self.changed();
             }
             Event::Lag(on) => self.lag = *on,
             Event::MaxUnavailable(count) => {

@@ -1,0 +1,149 @@
+//! Rollouts on an AWS that is as unpleasant as the real one: groups that are refused or DEGRADED, templates
+//! with disks of their own, images that do not fit.
+
+use aws_sdk_ec2::types::{
+    LaunchTemplateBlockDeviceMappingRequest as Mapping, LaunchTemplateEbsBlockDeviceRequest as Ebs,
+    RequestLaunchTemplateData,
+};
+use opsy::api::{ClientToken, Region, TemplateId};
+use opsy::aws::TemplateVersion;
+use opsy::engine::Standing;
+use serde_json::json;
+
+use crate::aws::sdk;
+use crate::refresher::{Rolling, names, reason};
+
+fn region() -> Region {
+    Region::parse("us-east-1").expect("a region")
+}
+
+#[tokio::test]
+async fn a_degraded_group_is_moved_last_where_eks_accepts_it() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    rolling.account.post("settings", json!({ "degraded_accepts_updates": true }));
+    rolling
+        .account
+        .post("node-group", json!({ "name": "batch", "status": "DEGRADED", "issue": "AmiIdNotFound" }));
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image), names(&["batch", "system", "web"]));
+    let journal = rolling.account.journal();
+    let started = journal.iter().filter(|entry| entry["operation"] == "UpdateNodegroupVersion");
+    let order: Vec<_> = started.filter_map(|entry| entry["params"]["nodegroupName"].as_str()).collect();
+    assert_eq!(order, ["system", "web", "batch"]);
+}
+
+#[tokio::test]
+async fn a_group_that_may_not_be_launched_names_the_permissions_and_delays_no_other() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "params": { "nodegroupName": "^batch$" },
+        "code": "InvalidRequestException", "status": 400,
+        "message": "You are not authorized to launch instances with this launch template. Encoded authorization \
+                    failure message: AAAA",
+    }));
+    let mut pass = rolling.pass().await;
+    for _ in 0..200 {
+        if pass.standing != Standing::Busy {
+            break;
+        }
+        rolling.step(pass.look.as_secs().max(1));
+        pass = rolling.pass().await;
+    }
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Failing, "AwsDenied"), "{message}");
+    assert!(
+        message.starts_with("batch: ") && message.contains("ec2:RunInstances, ec2:CreateTags"),
+        "{message}"
+    );
+    assert!(!message.contains("AAAA"), "{message}");
+    assert_eq!(rolling.on(&image), names(&["system", "web"]));
+}
+
+/// A launch template whose root volume is too small for the image is a failure before anything is started.
+#[tokio::test]
+async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    let ec2 = sdk(&rolling.account).await;
+    let snapshots = rolling.account.state()["snapshots"].clone();
+    let snapshot = snapshots[0]["id"].as_str().expect("a snapshot").to_owned();
+    let source = rolling.seed["node_groups"]["web"]["launch_template"].clone();
+    let template = source["id"].as_str().expect("a template").to_owned();
+    let data = |device: &str, ebs| Mapping::builder().device_name(device).ebs(ebs).build();
+    let cache = Ebs::builder().snapshot_id(&snapshot).volume_size(50).delete_on_termination(true).build();
+    let root = Ebs::builder().volume_size(100).build();
+    let made = ec2
+        .create_launch_template_version()
+        .launch_template_id(&template)
+        .source_version(source["version"].as_str().expect("a version"))
+        .launch_template_data(
+            RequestLaunchTemplateData::builder()
+                .block_device_mappings(data("/dev/xvda", root))
+                .block_device_mappings(data("/dev/xvdb", cache))
+                .build(),
+        );
+    let made = made.send().await.expect("a version");
+    let number =
+        made.launch_template_version().and_then(|version| version.version_number()).expect("a number");
+    let to = TemplateVersion {
+        template: TemplateId::parse(template.clone()).expect("an id"),
+        version: number.to_string(),
+    };
+    let token = ClientToken::of(&["by hand"]);
+    let update = rolling.context.aws.update_version(&region(), "demo", "web", &to, false, &token).await;
+    update.expect("an update");
+    rolling.step(3600);
+
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image), names(&["web"]));
+    let force = &rolling.account.state()["node_groups"];
+    let group = force.as_array().expect("groups").iter().find(|group| group["name"] == "web").expect("web");
+    let version = group["launch_template"]["version"].as_str().expect("a version").to_owned();
+    let look = ec2.describe_launch_template_versions().launch_template_id(&template).versions(version);
+    let answer = look.send().await.expect("versions");
+    let data = answer.launch_template_versions()[0].launch_template_data().expect("data");
+    let disks: Vec<_> = data
+        .block_device_mappings()
+        .iter()
+        .map(|disk| {
+            let ebs = disk.ebs().expect("a volume");
+            (disk.device_name().unwrap_or_default(), ebs.snapshot_id(), ebs.volume_size())
+        })
+        .collect();
+    let expected = [("/dev/xvda", None, Some(100)), ("/dev/xvdb", Some(snapshot.as_str()), Some(50))];
+    assert_eq!(disks, expected);
+}
+
+/// The instance types of a group tell its architecture where its image is gone.
+#[tokio::test]
+async fn an_image_of_another_architecture_is_not_put_on_a_group_whose_image_is_gone() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let arm = rolling.seed["base_images_arm64"].as_object().expect("images").values().next().cloned();
+    rolling.object.spec.ami = arm.as_ref().and_then(|id| id.as_str()).map(str::to_owned);
+    let initial = rolling.seed["initial_image"].clone();
+    rolling.account.delete("image", json!({ "id": initial }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!(why, "NoNodeGroups", "{message}");
+    assert!(message.contains("web runs x86_64, and there is no such image to move it to"), "{message}");
+    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 0);
+}
+
+#[tokio::test]
+async fn an_image_for_a_newer_kubernetes_waits_for_the_control_plane() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let newer = rolling.account.post("base-image", json!({ "version": "20260901", "kubernetes": "1.32" }));
+    rolling.object.spec.ami = newer["id"].as_str().map(str::to_owned);
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "KubernetesTooNew"), "{message}");
+    assert!(message.contains("is for Kubernetes 1.32, and cluster demo runs 1.31"), "{message}");
+    assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 0);
+}
