@@ -193,9 +193,10 @@ fn failed(status: &PackerBuilderStatus) -> Option<&RunRecord> {
 }
 
 fn failure_words(run: &RunRecord, images: &[LaneImage]) -> String {
-    let stays = match images {
-        [] => String::new(),
-        [image, ..] => format!(", {} stays active", image.id),
+    let stays = match images.iter().find(|image| image.gone != Some(true)) {
+        Some(image) => format!(", {} stays active", image.id),
+        None if images.is_empty() => String::new(),
+        None => ", and the active image is gone".to_owned(),
     };
     let cause = run.explained().map_or(String::new(), |cause| format!(": {cause}"));
     format!("a build failed{stays}{cause}")

@@ -18,7 +18,7 @@ pub const RETRY: &str = "ami.opsy.dev/retry";
 pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
 
 /// All that a manifest or a live object may carry: another one below our prefix is a typing error.
-pub const KNOWN: [&str; 4] = [SUSPEND, CANCEL, RECONCILE_AT, RUNBOOK];
+pub const KNOWN: [&str; 5] = [SUSPEND, CANCEL, RECONCILE_AT, RETRY, RUNBOOK];
 
 /// What an annotation says.
 pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {

@@ -57,6 +57,13 @@ impl Address {
             // What stands before the @ may be a token: it is not repeated.
             let scheme = if secure { "https" } else { "http" };
             let path = path.split(['?', '#']).next().unwrap_or(path);
+            if path.contains('@') {
+                return Err(GitError::Address(
+                    "credentials do not belong into the repository address: set the token, or user name and \
+                     password, by their own options, and write https://host/path"
+                        .to_owned(),
+                ));
+            }
             return Err(GitError::Address(format!(
                 "credentials do not belong into the repository address, and a user name is not needed there: \
                  set the token, or user name and password, by their own options, and write \

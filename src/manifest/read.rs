@@ -127,11 +127,13 @@ impl Reader {
     /// Why a file that mentions us is another tool's, if it is. One that held objects before is not: who broke
     /// it must not lose them.
     fn foreign(&self, path: &str, file: &File, neighbours: &Neighbours) -> Option<String> {
-        if let Some(kustomization) = neighbours.patched_by(path).filter(|_| file.is_ours) {
+        if !file.is_ours || self.held.contains(path) {
+            return None;
+        }
+        if let Some(kustomization) = neighbours.patched_by(path) {
             return Some(format!("is a patch of {kustomization}: ignored"));
         }
-        let is_wrong = file.findings.iter().any(|finding| finding.severity == Severity::Error);
-        if !file.is_ours || !is_wrong || self.held.contains(path) {
+        if !file.findings.iter().any(|finding| finding.severity == Severity::Error) {
             return None;
         }
         if let Some(chart) = neighbours.chart(path) {

@@ -54,7 +54,7 @@ fn a_broken_manifest_keeps_what_its_annotations_asked_for() {
     let broken = world.once();
     assert_eq!(broken.status.code(), Some(2), "{broken:?}");
     let ready = world.condition("PackerBuilder", "node", "Ready").map(|[_, reason, _]| reason);
-    assert_eq!((ready.as_deref(), world.active_image()), (Some("Suspended"), image.clone()));
+    assert_eq!((ready.as_deref(), world.active_image()), (Some("NotInGit"), image.clone()));
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
 
     world.edit("builders/node.yaml", "regoin:", "region:", "policy: mend it");

@@ -179,6 +179,10 @@ fn a_manifest_does_not_become_another_tools_template() {
         assert!(!reader.read(std::slice::from_ref(&templated)).complete(), "its object would be pruned");
     }
     assert!(Reader::default().read(&[templated]).complete());
+    let kustomization = source("kustomization.yaml", "kind: Kustomization\npatches:\n- path: b.yaml\n");
+    assert_eq!(reader.read(&[source("b.yaml", REFRESHER)]).documents.len(), 1);
+    let patched = reader.read(&[source("b.yaml", REFRESHER), kustomization]);
+    assert_eq!(patched.documents.len(), 1, "nor another tool's patch: {:?}", lines(&patched));
     let in_a_value = format!("{BUILDER}  region: {{{{ .Values.region }}}}\n");
     assert!(!read(&[("a.yaml", &in_a_value)]).complete(), "a manifest may be wrong in a value");
 }

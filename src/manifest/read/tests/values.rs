@@ -245,6 +245,7 @@ fn an_annotation_that_would_have_no_effect_is_an_error() {
     for annotation in [
         "ami.opsy.dev/suspend: \"false\"",
         "ami.opsy.dev/runbook: https://x",
+        "ami.opsy.dev/retry: ami-0123456789abcdef0",
         "team.example/suspended: \"yes\"",
     ] {
         assert_eq!(lines(&read(&[("a.yaml", &with(annotation))])), Vec::<String>::new());
