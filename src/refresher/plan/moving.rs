@@ -278,14 +278,29 @@ fn prepare(this: Move<'_>, group: &Group, ready: &Ready, force: &TemplateVersion
     let made: Vec<i64> =
         versions.iter().filter(|version| mark.made(version)).map(|version| version.number).collect();
     let known = entry.made.filter(|known| made.contains(known)).or(made.into_iter().max());
+    let listed = |number: i64| versions.iter().any(|version| version.number == number);
     match (entry.starting, known) {
-        (Some(starting), _) => Ok(start_update(this, ready, force, starting.version)),
+        (Some(starting), _) if listed(starting.version) => {
+            Ok(start_update(this, ready, force, starting.version))
+        }
+        (Some(starting), _) => vanished(this, starting),
         (None, Some(version)) => {
             let starting = Some(Starting { version, at: case.now });
             Ok(this.remember(Entry { starting, made: Some(version), ..entry.clone() }))
         }
         (None, None) => make_version(this, group, force, &mark),
     }
+}
+
+/// The version that was about to be used is not listed any more: somebody deleted it, before or after its
+/// update started.
+fn vanished(this: Move<'_>, starting: Starting) -> Result<Next, Gap> {
+    if elapsed(starting.at, this.case.now) < VISIBLE_WITHIN {
+        return Ok(this.waiting("waits for its launch template version to be listed"));
+    }
+    let update = lost_update(this, starting)?;
+    let starting = Some(starting).filter(|_| update.is_some());
+    Ok(this.remember(Entry { update, starting, made: None, ..this.entry.clone() }))
 }
 
 fn start_update(this: Move<'_>, ready: &Ready, force: &TemplateVersion, number: i64) -> Next {

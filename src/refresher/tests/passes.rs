@@ -18,7 +18,7 @@ use crate::refresher::seen::{Account, Found, Group, Life, Need, Observed, Readin
 use crate::refresher::spec::{Source, Spec};
 
 /// Passes within which a calm world must come to rest.
-const CALM: usize = 400;
+const CALM: usize = 600;
 
 fn refused(class: Class, why: &str) -> Failed {
     Failed { class, why: why.to_owned(), kind: Failure::Other }
