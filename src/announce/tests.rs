@@ -183,6 +183,15 @@ fn rollouts() -> String {
     [
         show("A rollout begins", &refresher(json!({"drifted": 2, "rollout": rollout(json!([]), json!({}))}))),
         show(
+            "A group that somebody else put back is moved again, and takes long",
+            &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("web", json!({
+                "undoneAt": ["2026-03-01T11:00:00Z"], "updateID": "u-1", "overdueAt": "2026-03-01T19:00:00Z",
+                "undoneBy": "web was moved to ami-0123456789abcdef0 (launch template version 4), and is back on \
+                             ami-0fedcba9876543210 (version 5) without an update of Opsy, likely by CloudFormation \
+                             stack nodes: take the launch template version out of it",
+            }))]), json!({}))})),
+        ),
+        show(
             "Half of it is done",
             &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("web", done.clone()), group("batch", json!({}))]), json!({}))})),
         ),
