@@ -30,6 +30,7 @@ pub use clients::{Attempt, defaults};
 use credentials::Source;
 pub use error::AwsError;
 use shared::Shared;
+pub use templates::{Disk, Volume};
 
 /// Own images and node groups change by our own writes, which drop them, and by slow things.
 const KEEP: Duration = Duration::from_secs(30);
@@ -210,32 +211,6 @@ pub struct LaunchTemplateVersion {
     pub is_default: bool,
     pub instance_type: Option<String>,
     pub disks: Vec<Disk>,
-}
-
-/// A block device mapping of a launch template, whole: a list of them replaces what a version inherits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Disk {
-    pub device: String,
-    pub virtual_name: Option<String>,
-    pub no_device: Option<String>,
-    /// Absent of instance stores and of devices left out.
-    pub volume: Option<Volume>,
-}
-
-/// The EBS volume of a block device mapping.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Volume {
-    pub snapshot: Option<String>,
-    /// In GiB.
-    pub size: Option<i32>,
-    pub kind: Option<String>,
-    pub iops: Option<i32>,
-    pub throughput: Option<i32>,
-    pub initialization_rate: Option<i32>,
-    pub card: Option<i32>,
-    pub encrypted: Option<bool>,
-    pub kms_key: Option<String>,
-    pub delete_on_termination: Option<bool>,
 }
 
 /// An update of a node group.

@@ -8,13 +8,39 @@ use aws_sdk_ec2::types::{
 };
 
 use super::ec2::reason;
-use super::{Aws, AwsError, Disk, Fresh, LaunchTemplateVersion, TemplateVersion, Volume, unreadable};
+use super::{Aws, AwsError, Fresh, LaunchTemplateVersion, TemplateVersion, unreadable};
 use crate::api::{ClientToken, ImageId, Region, TemplateId};
 
 /// Versions of one page: the most EC2 hands out.
 const PAGE: i32 = 200;
 /// Versions deleted by one call: the most EC2 takes.
 const DELETED: usize = 200;
+
+/// A block device mapping of a launch template, whole: a list of them replaces what a version inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub device: String,
+    pub virtual_name: Option<String>,
+    pub no_device: Option<String>,
+    /// Absent of instance stores and of devices left out.
+    pub volume: Option<Volume>,
+}
+
+/// The EBS volume of a block device mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    pub snapshot: Option<String>,
+    /// In GiB.
+    pub size: Option<i32>,
+    pub kind: Option<String>,
+    pub iops: Option<i32>,
+    pub throughput: Option<i32>,
+    pub initialization_rate: Option<i32>,
+    pub card: Option<i32>,
+    pub encrypted: Option<bool>,
+    pub kms_key: Option<String>,
+    pub delete_on_termination: Option<bool>,
+}
 
 impl Aws {
     /// Versions of a launch template (all of them, paged).
