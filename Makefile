@@ -47,16 +47,21 @@ demo-cluster: cluster-prerequisites build runner
 
 # The control plane and Packer are built after cargo has compiled: both at once need more memory than a small
 # machine has.
-# Most tests wait: on two cores four at once take two thirds of the time.
-test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? cores : 4)))
+# Most tests wait: on two cores, six at once keep both busy. The bed's own tests run beside the others.
+test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 6 ? cores : 6)))
 test: cluster-prerequisites runner
 	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
 	cargo test --locked --workspace --no-run
 	tests/bed/bin/controlplane >/dev/null
 	OPSY_BED_PACKER=$$(tests/bed/bin/packer)
 	export OPSY_BED_PACKER
-	cargo test --locked --workspace
-	cd tests/bed && $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat
+	said=$$(mktemp)
+	trap 'rm -f "$$said"' EXIT
+	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat) >"$$said" 2>&1 &
+	cargo test --locked --workspace || failed=1
+	wait $$! || failed=1
+	cat "$$said"
+	exit $${failed:-0}
 
 check: prerequisites
 	@cargo fmt --all --check
