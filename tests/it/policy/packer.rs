@@ -131,8 +131,11 @@ fn a_build_waits_for_packer_to_be_installed() {
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     let [_, reason, message] = ready(&world, "node");
     assert!(reason == "BuildFailed" && message.contains("packer: "), "{reason}: {message}");
-    assert_eq!((results(&world, "node"), builds(&world)), (vec!["Failed".to_owned()], 0));
+    // On a slow machine the next try is due before the run ends.
+    let failed = results(&world, "node");
+    assert!(failed.iter().all(|result| result == "Failed") && !failed.is_empty(), "{failed:?}");
+    assert_eq!(builds(&world), 0);
     let _agent = world.agent();
     wait_for_node(&world);
-    assert_eq!((results(&world, "node").len(), builds(&world)), (2, 1));
+    assert_eq!((results(&world, "node").len(), builds(&world)), (failed.len() + 1, 1));
 }
