@@ -12,6 +12,10 @@ use crate::api::ids::digest;
 
 /// Folders within folders: more than any repository has, less than the stack holds.
 const DEPTH_LIMIT: usize = 100;
+/// Files and folders of a commit, and the bytes of their paths. A few objects can name one folder so often that its
+/// paths fill any memory; the largest repositories of templates have some thousand files.
+const ENTRY_LIMIT: usize = 250_000;
+const PATH_BYTES_LIMIT: usize = 32 * 1024 * 1024;
 /// A symbolic link's content is a path; Linux ends them at 4096.
 const LINK_LIMIT: usize = 4096;
 
@@ -202,37 +206,68 @@ pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>,
 
 /// Flattens a tree.
 pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
-    let mut entries = BTreeMap::new();
-    list_into(repo, tree, ("", false), 0, &mut entries)?;
-    Ok(entries.into_iter().collect())
+    let mut lister = Lister { repo, entries: BTreeMap::new(), count: 0, path_bytes: 0 };
+    lister.folder(tree, ("", false), 0)?;
+    Ok(lister.entries.into_iter().collect())
 }
 
-fn list_into(
-    repo: &Repository,
-    tree: &Tree<'_>,
-    (folder, misnamed): (&str, bool),
-    depth: usize,
-    entries: &mut BTreeMap<String, Entry>,
-) -> Result<(), git2::Error> {
-    if depth > DEPTH_LIMIT {
-        return Err(git2::Error::from_str(&format!("{folder} lies more than {DEPTH_LIMIT} folders deep")));
-    }
-    for entry in tree {
-        let path = join(folder, &shown_name(entry.name_bytes()));
-        let misnamed = misnamed || str::from_utf8(entry.name_bytes()).is_err();
-        let kind = match (entry.kind(), entry.filemode()) {
-            (Some(ObjectType::Tree), _) => {
-                list_into(repo, &repo.find_tree(entry.id())?, (&path, misnamed), depth + 1, entries)?;
-                continue;
+/// A tree being flattened, and what it has cost so far.
+struct Lister<'a> {
+    repo: &'a Repository,
+    entries: BTreeMap<String, Entry>,
+    count: usize,
+    path_bytes: usize,
+}
+
+impl Lister<'_> {
+    fn folder(
+        &mut self,
+        tree: &Tree<'_>,
+        (folder, misnamed): (&str, bool),
+        depth: usize,
+    ) -> Result<(), git2::Error> {
+        let refused = |why: String| Err(git2::Error::from_str(&why));
+        if depth > DEPTH_LIMIT {
+            return refused(format!("{folder} lies more than {DEPTH_LIMIT} folders deep"));
+        }
+        for entry in tree {
+            let name = entry.name_bytes();
+            if !is_name(name) {
+                return refused(format!("{folder:?} has an entry named {:?}: remove it", shown_name(name)));
             }
-            _ if misnamed => EntryKind::Misnamed,
-            (Some(ObjectType::Commit), _) => EntryKind::Submodule,
-            (_, mode) if mode == i32::from(FileMode::Link) => EntryKind::Link(link_target(repo, entry.id())?),
-            (_, mode) => EntryKind::File { executable: mode == i32::from(FileMode::BlobExecutable) },
-        };
-        entries.insert(path, Entry { id: entry.id().to_string(), kind });
+            let path = join(folder, &shown_name(name));
+            self.count += 1;
+            self.path_bytes += path.len();
+            if self.count > ENTRY_LIMIT || self.path_bytes > PATH_BYTES_LIMIT {
+                return refused(format!(
+                    "has more than {ENTRY_LIMIT} files and folders, or {PATH_BYTES_LIMIT} bytes of paths: keep \
+                     manifests and templates in a smaller repository"
+                ));
+            }
+            let misnamed = misnamed || str::from_utf8(name).is_err();
+            let kind = match (entry.kind(), entry.filemode()) {
+                (Some(ObjectType::Tree), _) => {
+                    self.folder(&self.repo.find_tree(entry.id())?, (&path, misnamed), depth + 1)?;
+                    continue;
+                }
+                _ if misnamed => EntryKind::Misnamed,
+                (Some(ObjectType::Commit), _) => EntryKind::Submodule,
+                (_, mode) if mode == i32::from(FileMode::Link) => {
+                    EntryKind::Link(link_target(self.repo, entry.id())?)
+                }
+                (_, mode) => EntryKind::File { executable: mode == i32::from(FileMode::BlobExecutable) },
+            };
+            self.entries.insert(path, Entry { id: entry.id().to_string(), kind });
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Git's programs refuse other names, but a server may store them: libgit2 reads any, and such a path would lead out
+/// of the folder that it is written to.
+fn is_name(name: &[u8]) -> bool {
+    let is_reserved = matches!(name, b"" | b"." | b"..") || name.eq_ignore_ascii_case(b".git");
+    !is_reserved && !name.contains(&b'/') && !name.contains(&0)
 }
 
 fn link_target(repo: &Repository, id: Oid) -> Result<String, git2::Error> {
@@ -323,6 +358,46 @@ mod tests {
         assert_eq!(list.under("a").map(|(path, _)| path).collect::<Vec<_>>(), ["a/b/y", "a/x"]);
         assert_eq!(list.under("").count(), 4);
         assert!(!list.has_folder("a/x") && list.has_folder("a/b"));
+    }
+
+    /// A tree as a hostile server sends it: no program of Git makes one with such names.
+    fn raw_tree(repo: &Repository, entries: &[(&str, &str, Oid)]) -> Oid {
+        let mut content = Vec::new();
+        for (mode, name, id) in entries {
+            content.extend([mode.as_bytes(), b" ", name.as_bytes(), b"\0", id.as_bytes()].concat());
+        }
+        repo.odb().and_then(|odb| odb.write(ObjectType::Tree, &content)).expect("written")
+    }
+
+    fn refusal(repo: &Repository, tree: Oid) -> String {
+        list(repo, &repo.find_tree(tree).expect("the tree")).expect_err("it is refused").message().to_owned()
+    }
+
+    #[test]
+    fn a_few_objects_that_name_billions_of_paths_are_refused() {
+        let home = tempfile::tempdir().expect("a folder");
+        let repo = Repository::init_bare(home.path()).expect("a repository");
+        let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+        for leaf in [raw_tree(&repo, &[]), raw_tree(&repo, &[("100644", "f", repo.blob(b"x").expect("a blob"))])] {
+            let bomb = (0..10).fold(leaf, |tree, _| {
+                let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree)).collect();
+                raw_tree(&repo, &entries)
+            });
+            let why = refusal(&repo, bomb);
+            assert!(why.contains("has more than 250000 files and folders"), "{why}");
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let home = tempfile::tempdir().expect("a folder");
+        let repo = Repository::init_bare(home.path()).expect("a repository");
+        let blob = repo.blob(b"x").expect("a blob");
+        for name in ["..", ".", ".GIT", "a/../../b"] {
+            let tree = raw_tree(&repo, &[("100644", name, blob)]);
+            let tree = raw_tree(&repo, &[("40000", "packer", tree)]);
+            assert_eq!(refusal(&repo, tree), format!("\"packer\" has an entry named {name:?}: remove it"));
+        }
     }
 
     #[test]

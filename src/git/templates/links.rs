@@ -6,8 +6,8 @@ use super::super::tree::{Entry, EntryKind, Listing, is_within, join, plain, pref
 
 /// Links that lead to links that lead to links: as many as Linux follows.
 const HOP_LIMIT: usize = 40;
-/// Files that one build gets: more than any template has, less than links to links can name.
-const FILE_LIMIT: usize = 100_000;
+/// Files and folders that are visited for one build: more than any template has, less than links to links can name.
+const VISIT_LIMIT: usize = 100_000;
 
 /// A file to lay out: a blob, whatever links led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +30,12 @@ pub struct Picker<'a> {
     pub files: Files,
     /// Folders being picked: a link to one of them leads in a circle.
     inside: Vec<String>,
+    visits: usize,
 }
 
 impl<'a> Picker<'a> {
     pub fn new(listing: &'a Listing, left_out: &'a dyn Fn(&str) -> bool, strict: bool) -> Self {
-        Self { listing, left_out, strict, files: Files::new(), inside: Vec::new() }
+        Self { listing, left_out, strict, files: Files::new(), inside: Vec::new(), visits: 0 }
     }
 
     /// Picks what is at a path, a folder with everything below it; false when nothing is there.
@@ -43,6 +44,13 @@ impl<'a> Picker<'a> {
     }
 
     fn add(&mut self, from: &str, to: &str, hops: usize) -> Result<bool, String> {
+        self.visits += 1;
+        if self.visits > VISIT_LIMIT {
+            return Err(format!(
+                "{to}: a build gets no more than {VISIT_LIMIT} files and folders, through links too; leave some out \
+                 by .opsyignore"
+            ));
+        }
         let from = match follow_within(self.listing, from, hops) {
             Ok(from) => from,
             Err(_) if !self.strict => return Ok(false),
@@ -54,11 +62,6 @@ impl<'a> Picker<'a> {
         }
         let executable = entry.kind == EntryKind::File { executable: true };
         self.files.insert(to.to_owned(), Chosen { id: entry.id.clone(), executable });
-        if self.files.len() > FILE_LIMIT {
-            return Err(format!(
-                "{to}: a build gets no more than {FILE_LIMIT} files; leave some out by .opsyignore"
-            ));
-        }
         Ok(true)
     }
 

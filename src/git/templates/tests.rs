@@ -282,3 +282,22 @@ fn links_in_a_circle_end_where_files_are_only_laid_out() {
     let laid_out = beside(&files, &query("a/t.json"));
     assert!(laid_out.contains(&"a/x/n/file".to_owned()) && laid_out.len() < 20, "{laid_out:?}");
 }
+
+/// Thirty folders, each with two links to the next: without a limit, 2^29 ways to the last one.
+#[test]
+fn links_that_name_more_paths_than_memory_holds_are_refused() {
+    for last in [Some("1"), None] {
+        let mut files = vec![("d0/t.pkr.hcl".to_owned(), "1".to_owned())];
+        for n in 0..29 {
+            files.extend(["a", "b"].map(|link| (format!("d{n}/{link}"), format!("->../d{}", n + 1))));
+        }
+        files.push(("d29/end".to_owned(), last.unwrap_or("->gone").to_owned()));
+        let files: Vec<_> = files.iter().map(|(path, id)| (path.as_str(), id.as_str())).collect();
+        let named = TemplateQuery { template: "d0/t.pkr.hcl".to_owned(), ..query("") };
+        for query in [query("d0"), named] {
+            let why = choose(&listing(&files), &query, &own()).expect_err("refused");
+            let expected = if last.is_none() && query.template == "d0" { "d29/end" } else { "no more than" };
+            assert!(why[0].why.contains(expected), "{}", why[0]);
+        }
+    }
+}
