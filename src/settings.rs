@@ -97,7 +97,7 @@ pub struct RunFlags {
     pub state: StateFlags,
     #[command(flatten)]
     pub cluster: ClusterFlags,
-    /// Serve /healthz, /readyz and /metrics here, like 0.0.0.0:8080. Default: not at all.
+    /// Serve /healthz, /readyz and /metrics on this address, such as [::]:8080 (IPv4 and IPv6). Default: do not serve.
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
     /// How often to ask the repository for news.

@@ -1,5 +1,6 @@
-//! What machines ask over HTTP: `/healthz` (restart me?), `/readyz` (is it fine to go on with a roll-out of
-//! me?), `/metrics`. It answers whatever the agent does: while it waits for the Lease, too.
+//! The HTTP endpoints for machines: `/healthz` (liveness), `/readyz` (readiness during a rollout of the agent) and
+//! `/metrics`. They are served at any stage, also while the agent waits for the Lease. `listen` accepts the
+//! connections.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,14 +13,14 @@ use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::listen;
 use super::metrics::{Metrics, Sample, Shape};
 
 /// As OpenMetrics names its text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Values that must be asked for do not hold up a scrape for longer; the last ones will do.
+/// A scrape waits no longer for values that must be asked for, and then reports the last ones.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Where the agent is in its life.
@@ -44,6 +45,8 @@ pub struct Health {
     stage: Mutex<Stage>,
     checks: Mutex<Vec<(&'static str, Check)>>,
     asks: Mutex<Vec<Ask>>,
+    /// One scrape at a time: each of them reads every object.
+    scraping: tokio::sync::Mutex<()>,
 }
 
 impl Health {
@@ -53,6 +56,7 @@ impl Health {
             stage: Mutex::new(Stage::StandBy),
             checks: Mutex::default(),
             asks: Mutex::default(),
+            scraping: tokio::sync::Mutex::default(),
         });
         let leader = Arc::downgrade(&health);
         health.metrics.read("opsy_leader", "Is this the replica that works?", Shape::Gauge, move || {
@@ -84,23 +88,18 @@ impl Health {
         locked(&self.asks).push(Box::new(ask));
     }
 
-    /// Serves until the answer is dropped.
+    /// Serves until the returned handle is dropped.
     pub async fn serve(self: &Arc<Self>, address: SocketAddr) -> anyhow::Result<AbortOnDropHandle<()>> {
-        let told = || format!("cannot listen on {address} (--listen)");
-        let listener = TcpListener::bind(address).await.with_context(told)?;
-        let address = listener.local_addr().with_context(told)?;
+        let context = || format!("cannot listen on {address} (--listen)");
+        let listener = listen::bind(address).await.with_context(context)?;
+        let address = listener.local_addr().with_context(context)?;
         tracing::info!(%address, "serving /healthz, /readyz and /metrics");
         let routes = Router::new()
             .route("/healthz", get(alive))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self.clone());
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, "health and metrics are no longer served");
-            }
-        });
-        Ok(AbortOnDropHandle::new(serving))
+        Ok(AbortOnDropHandle::new(tokio::spawn(listen::serve(listener, routes, listen::LIMITS))))
     }
 
     fn wedged(&self) -> Vec<String> {
@@ -127,8 +126,9 @@ async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let _one = health.scraping.lock().await;
     let asked: Vec<_> = locked(&health.asks).iter().map(|ask| ask()).collect();
-    // Too late means that the last values are told once more.
+    // After the limit the last values are reported once more.
     let _ = tokio::time::timeout(ASK_LIMIT, futures::future::join_all(asked)).await;
     match health.metrics.text() {
         Ok(text) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text)),
