@@ -18,6 +18,9 @@ pub mod steady;
 
 /// API group of both kinds.
 pub const GROUP: &str = "ami.opsy.dev";
+/// Installs or updates the custom resource definitions. Helm owns them after an installation by the chart, so without
+/// `--force-conflicts` the API server refuses the update.
+pub const INSTALL_DEFINITIONS: &str = "opsy crds | kubectl apply --server-side --force-conflicts -f -";
 /// API version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
 
-use crate::api::{AMIRefresher, GROUP, Key, Kind, ObjectKey, PackerBuilder};
+use crate::api::{AMIRefresher, GROUP, INSTALL_DEFINITIONS, Key, Kind, ObjectKey, PackerBuilder};
 use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::error::Refusal;
 
@@ -118,10 +118,12 @@ fn resource(kind: Kind) -> ApiResource {
 /// What a person does about a refusal.
 pub fn refused(error: kube::Error) -> anyhow::Error {
     let refusal = Refusal::from(error);
+    let install;
     let advice = match refusal.code {
         // An object that is not there is told of by name; a kind that is not, by a page of the server.
         Some(404) if !refusal.message.contains(GROUP) => {
-            "; are the custom resource definitions installed? opsy crds | kubectl apply --server-side -f -"
+            install = format!("; are the custom resource definitions installed? Run `{INSTALL_DEFINITIONS}`");
+            install.as_str()
         }
         Some(401) => "; the kubeconfig's credentials are not accepted",
         None => "; is the cluster there?",

@@ -43,14 +43,30 @@ fn of_status(status: &Status) -> Refusal {
         // An unknown or mistyped field under server-side apply is a 500 without a reason.
         500 if untyped => Class::Invalid,
         400 | 413 | 422 => Class::Invalid,
-        // A quota that is used up frees itself; a missing rule does not.
-        403 if status.message.contains("exceeded quota") => Class::TRANSIENT,
-        401 | 403 => Class::Denied,
+        401 => Class::Denied,
+        403 => forbidden(&status.message),
         404 => Class::NotFound,
         409 => Class::Conflict,
         _ => Class::Transient { after: hint(status) },
     };
     Refusal { class, message: status.message.clone(), code: Some(status.code) }
+}
+
+/// RBAC is one of several that answer 403, and the only one that a rule for the agent helps against.
+fn forbidden(message: &str) -> Class {
+    // Other objects release the quota.
+    if message.contains("exceeded quota") {
+        return Class::TRANSIENT;
+    }
+    // The namespace is gone soon, and somebody may create it again.
+    if message.contains("because it is being terminated") {
+        return Class::NotFound;
+    }
+    let by_admission = ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "failed quota"];
+    if by_admission.iter().any(|who| message.contains(who)) {
+        return Class::Invalid;
+    }
+    Class::Denied
 }
 
 /// How long a busy server asks to be left alone.
@@ -82,5 +98,35 @@ impl From<Refusal> for HomeError {
 impl From<Refusal> for RunsError {
     fn from(refusal: Refusal) -> Self {
         Self { class: refusal.class, message: refusal.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_403_is_not_always_a_missing_rule() {
+        for (message, class) in [
+            (
+                "jobs.batch is forbidden: User \"system:serviceaccount:a:opsy\" cannot create resource \"jobs\" \
+                 in API group \"batch\" in the namespace \"a\"",
+                Class::Denied,
+            ),
+            ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1", Class::TRANSIENT),
+            ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: install", Class::Invalid),
+            (
+                "jobs.batch \"x\" is forbidden: unable to create new content in namespace a because it is being terminated",
+                Class::NotFound,
+            ),
+            ("admission webhook \"policy.example.com\" denied the request: no team label", Class::Invalid),
+            (
+                "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'teams' with binding 'all' denied request: no team",
+                Class::Invalid,
+            ),
+            ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces", Class::Invalid),
+        ] {
+            assert_eq!(forbidden(message), class, "{message}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::error::Refusal;
 use super::kinds::Custom;
 use super::ownership::KUBECTL;
 use super::{MANAGER, REQUEST_LIMIT, ledger, ownership};
-use crate::api::{Class, Key, ObjectKey};
+use crate::api::{Class, INSTALL_DEFINITIONS, Key, ObjectKey};
 use crate::engine::HomeError;
 
 const METADATA_ONLY: HeaderValue =
@@ -186,9 +186,10 @@ pub fn is_unfit(refusal: &Refusal) -> bool {
     refusal.code == Some(500) && words.iter().any(|words| refusal.message.contains(words))
 }
 
-/// What people are told when a kind is not known.
-pub const WITHOUT_DEFINITION: &str =
-    "the custom resource definitions are not installed: opsy crds | kubectl apply -f -";
+/// The message when the API server does not know a kind.
+pub fn without_definition() -> String {
+    format!("the custom resource definitions are not installed: run `{INSTALL_DEFINITIONS}`")
+}
 
 /// Why a status was refused.
 pub fn told_status(refusal: Refusal) -> HomeError {
@@ -204,12 +205,12 @@ pub fn told_status(refusal: Refusal) -> HomeError {
 pub fn told(object: &ObjectKey, refusal: &Refusal) -> (&'static str, String) {
     let words = &refusal.message;
     match refusal.class {
-        _ if is_without_definition(refusal) => ("DefinitionMissing", WITHOUT_DEFINITION.to_owned()),
+        _ if is_without_definition(refusal) => ("DefinitionMissing", without_definition()),
         Class::Denied => ("Denied", format!("{words}: the role of the agent lacks this rule")),
         Class::Invalid if words.contains("field not declared in schema") => (
             "Invalid",
             format!(
-                "{words}: the custom resource definitions are older than this agent, update them: opsy crds | kubectl apply -f -"
+                "{words}: the custom resource definitions are older than this agent: run `{INSTALL_DEFINITIONS}`"
             ),
         ),
         Class::Invalid => ("Invalid", words.clone()),

@@ -15,7 +15,7 @@ use super::error::Refusal;
 use super::home::Shared;
 use super::kinds::{Custom, Raw, is_news, object_key, typed};
 use super::ledger::{Live, Sight, version};
-use super::requests::{WITHOUT_DEFINITION, is_without_definition};
+use super::requests::{is_without_definition, without_definition};
 use super::{Cluster, Scope};
 use crate::api::{Class, Kind, ObjectKey};
 
@@ -136,7 +136,7 @@ impl View<'_> {
             return;
         }
         let bare = is_without_definition(&refusal);
-        let words = if bare { WITHOUT_DEFINITION.to_owned() } else { refusal.message };
+        let words = if bare { without_definition() } else { refusal.message };
         let (pause, news) = self.failures.next(&words, bare, Instant::now());
         if news {
             let place = self.place.to_string();

@@ -146,7 +146,7 @@ async fn definitions_may_come_late_be_old_or_go_away() {
     let agent = Agent::start(&place).await;
     let documents = [place.document("web", json!({"region": "us-east-1", "suspend": true}))];
     let HomeError { message, .. } = agent.load(&documents).await.expect_err("there are no definitions");
-    assert!(message.contains("the custom resource definitions are not installed: opsy crds"), "{message}");
+    assert!(message.contains("the custom resource definitions are not installed: run `opsy crds"), "{message}");
 
     let [(_, builders), (_, refreshers)] = schema::crds();
     plane.install(&older(builders, "suspend")).await;
@@ -155,7 +155,7 @@ async fn definitions_may_come_late_be_old_or_go_away() {
     let (reason, words) = unapplied(&agent, &place, "web").await;
     assert_eq!(reason, "Invalid");
     assert!(words.contains(".spec.suspend: field not declared in schema"), "{words}");
-    assert!(words.contains("update them: opsy crds"), "{words}");
+    assert!(words.contains("older than this agent: run `opsy crds"), "{words}");
 
     plane.install(builders).await;
     until("the object", SOON, async || {
