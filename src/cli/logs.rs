@@ -165,7 +165,7 @@ async fn of_status(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     out::error(format_args!(
         "the pod of build {id} is gone, and its log with it; this is what its status has:"
     ));
-    out::bytes(recorded(run).as_bytes())?;
+    out::lines(&recorded(run))?;
     Ok(())
 }
 

@@ -41,14 +41,14 @@ struct Shown {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (objects, nothing) = if args.place.is_cluster() { from_cluster(args)? } else { from_folder(args)? };
     if args.output == Output::Json {
-        out::line(serde_json::to_string_pretty(&json(&objects))?)?;
+        out::document(&serde_json::to_string_pretty(&json(&objects))?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if objects.is_empty() {
         out::line(nothing)?;
         return Ok(ExitCode::SUCCESS);
     }
-    out::bytes((table(&builders(&objects)) + &table(&refreshers(&objects))).as_bytes())?;
+    out::lines(&(table(&builders(&objects)) + &table(&refreshers(&objects))))?;
     Ok(ExitCode::SUCCESS)
 }
 

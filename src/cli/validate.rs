@@ -21,6 +21,7 @@ use crate::git::worktree::WorkTree;
 use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity, SourceFile};
 use crate::settings::{Output, RepoSettings};
 use crate::sync::input::{ignore_problems, pick};
+use crate::telemetry::out;
 
 /// What standard input is called in messages, and to the reader, which goes by endings.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
@@ -44,11 +45,10 @@ pub struct Args {
 /// Prints every problem and a summary; the exit code is 1 when any of them is an error.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let set = read(&args.path, args.root.as_deref(), io::stdin())?;
-    let text = match args.output {
-        Output::Json => serde_json::to_string_pretty(&as_json(&set))? + "\n",
-        Output::Auto | Output::Text => as_text(&set, &args.path, args.verbose),
+    match args.output {
+        Output::Json => out::document(&serde_json::to_string_pretty(&as_json(&set))?)?,
+        Output::Auto | Output::Text => out::lines(&as_text(&set, &args.path, args.verbose))?,
     };
-    crate::telemetry::out::bytes(text.as_bytes())?;
     Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -207,7 +207,8 @@ fn as_text(set: &ObjectSet, path: &Path, verbose: bool) -> String {
         let file = shown(path, &problem.file);
         let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
         let mark = if problem.severity == Severity::Error { "" } else { "note: " };
-        text += &format!("{}:{line} {mark}{}\n", file.display(), problem.message);
+        let file = one_line(&file.display().to_string());
+        text += &format!("{file}:{line} {mark}{}\n", one_line(&problem.message));
     }
     let (errors, notes) = (count(set, Severity::Error), count(set, Severity::Note));
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
@@ -218,6 +219,11 @@ fn as_text(set: &ObjectSet, path: &Path, verbose: bool) -> String {
         plural(notes, "note"),
         others(set, verbose)
     )
+}
+
+/// A CI system obeys a line that looks like one of its commands: no file name or message begins one.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 /// How many files of other tools there are.

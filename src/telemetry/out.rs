@@ -1,6 +1,8 @@
 //! Output for people and pipes. A reader that has seen enough, like `head`, ends the output and nothing else:
-//! the macros of the standard library would end the program, in the middle of a rollout.
+//! the macros of the standard library would end the program, in the middle of a rollout. What repositories, AWS and
+//! the API server contribute to a line cannot control the terminal.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
@@ -9,7 +11,7 @@ use std::io::{self, ErrorKind, Write};
 /// # Errors
 /// Standard output takes nothing, for another reason than that nobody reads it.
 pub fn line(text: impl Display) -> io::Result<()> {
-    bytes(format!("{text}\n").as_bytes()).map(drop)
+    bytes(visible(&format!("{text}\n")).as_bytes()).map(drop)
 }
 
 /// Prints a part of what was asked for. False when nobody reads it any more.
@@ -20,6 +22,22 @@ pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
     written(io::stdout().lock(), bytes)
 }
 
+/// Prints a document for machines, unchanged but for an end of line.
+///
+/// # Errors
+/// Standard output takes nothing, for another reason than that nobody reads it.
+pub fn document(text: &str) -> io::Result<bool> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// Prints several lines of what was asked for. False when nobody reads it any more.
+///
+/// # Errors
+/// Standard output takes nothing, for another reason than that nobody reads it.
+pub fn lines(text: &str) -> io::Result<bool> {
+    bytes(visible(text).as_bytes())
+}
+
 /// Tells of work that goes on whether anybody reads it or not.
 pub fn progress(text: impl Display) {
     let _ = line(text);
@@ -27,7 +45,25 @@ pub fn progress(text: impl Display) {
 
 /// Tells on standard error why something did not work.
 pub fn error(text: impl Display) {
-    let _ = written(io::stderr().lock(), format!("opsy: {text}\n").as_bytes());
+    let _ = written(io::stderr().lock(), visible(&format!("opsy: {text}\n")).as_bytes());
+}
+
+/// The text with everything escaped that a terminal would obey (as kubectl does) or that would reorder a line.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_active) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|char| match char {
+        char if is_active(char) => char.escape_unicode().to_string(),
+        char => char.to_string(),
+    });
+    Cow::Owned(escaped.collect())
+}
+
+/// Control characters and those that change the direction of text.
+fn is_active(char: char) -> bool {
+    let reorders = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}');
+    (char.is_control() && char != '\n' && char != '\t') || reorders
 }
 
 fn written(mut out: impl Write, bytes: &[u8]) -> io::Result<bool> {
@@ -58,5 +94,12 @@ mod tests {
         assert!(!written(Failing(ErrorKind::BrokenPipe), b"x").expect("no failure"));
         assert!(written(Failing(ErrorKind::StorageFull), b"x").is_err());
         assert!(written(Vec::new(), b"x").expect("written"));
+    }
+
+    #[test]
+    fn no_text_controls_a_terminal() {
+        assert_eq!(visible("a\tb\n"), "a\tb\n");
+        assert_eq!(visible("\u{1b}]0;title\u{7}x\r\u{9b}2J"), "\\u{1b}]0;title\\u{7}x\\u{d}\\u{9b}2J");
+        assert_eq!(visible("harmless\u{202e}sdrawkcab"), "harmless\\u{202e}sdrawkcab");
     }
 }

@@ -236,3 +236,12 @@ fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
     );
     assert_eq!(as_json(&set)["ignored"], 3);
 }
+
+#[test]
+fn a_file_name_makes_no_line_of_its_own() {
+    let folder = repository(GOOD);
+    put(folder.path(), "builders/x\n::set-output name=a::b.yaml", "kind: PackerBuilder\n\tx");
+    let text = as_text(&folder_set(folder.path(), None), Path::new("."), true);
+    assert!(text.contains("builders/x ::set-output"), "{text}");
+    assert!(text.lines().all(|line| !line.trim_start().starts_with("::")), "{text}");
+}
