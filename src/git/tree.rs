@@ -378,7 +378,9 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let repo = Repository::init_bare(home.path()).expect("a repository");
         let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
-        for leaf in [raw_tree(&repo, &[]), raw_tree(&repo, &[("100644", "f", repo.blob(b"x").expect("a blob"))])] {
+        for leaf in
+            [raw_tree(&repo, &[]), raw_tree(&repo, &[("100644", "f", repo.blob(b"x").expect("a blob"))])]
+        {
             let bomb = (0..10).fold(leaf, |tree, _| {
                 let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree)).collect();
                 raw_tree(&repo, &entries)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::act::{Done, Failed};
-use super::memory::{Entry, Rollout, write_rollout};
+use super::memory::{Entry, Rollout, Starting, write_rollout};
 use super::plan::{Case, Plan, Said, Step};
 use super::spec::Problem;
 use super::target::{Choice, Target, choose};
@@ -159,7 +159,10 @@ fn succeeded(case: Case<'_>, step: &Step, said: Said, done: Done) -> Ending {
                 .noting("Waiting", waits, false)
         }
         (Step::MakeVersion { group, .. }, Done::Made(number)) => {
-            let known = |entry: &Entry| Entry { made: Some(number), refusal: None, ..entry.clone() };
+            // It may not be listed at once: the wait for that begins now.
+            let starting = Some(Starting { version: number, at: case.now });
+            let known =
+                |entry: &Entry| Entry { made: Some(number), starting, refusal: None, ..entry.clone() };
             Ending { rollout: changed(case, group, known), ..Ending::busy(said, Duration::ZERO) }.noting(
                 "VersionMade",
                 message,

@@ -59,7 +59,10 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the health endpoints cannot be accepted");
-                #[expect(clippy::disallowed_methods, reason = "no state to wait for: descriptors become free")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "no state to wait for: descriptors become free"
+                )]
                 tokio::time::sleep(limits.pause).await;
                 continue;
             }

@@ -40,7 +40,8 @@ fn the_agents_policy_names_every_call() {
 
 #[test]
 fn one_command_updates_the_definitions_wherever_it_is_named() {
-    let notes = fs::read_to_string(root().join("deploy/chart/templates/NOTES.txt")).expect("the chart's notes");
+    let notes =
+        fs::read_to_string(root().join("deploy/chart/templates/NOTES.txt")).expect("the chart's notes");
     assert!(notes.contains(opsy::api::INSTALL_DEFINITIONS), "{notes}");
 }
 

@@ -62,7 +62,8 @@ fn forbidden(message: &str) -> Class {
     if message.contains("because it is being terminated") {
         return Class::NotFound;
     }
-    let by_admission = ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "failed quota"];
+    let by_admission =
+        ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "failed quota"];
     if by_admission.iter().any(|who| message.contains(who)) {
         return Class::Invalid;
     }
@@ -113,8 +114,14 @@ mod tests {
                  in API group \"batch\" in the namespace \"a\"",
                 Class::Denied,
             ),
-            ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1", Class::TRANSIENT),
-            ("pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: install", Class::Invalid),
+            (
+                "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1",
+                Class::TRANSIENT,
+            ),
+            (
+                "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: install",
+                Class::Invalid,
+            ),
             (
                 "jobs.batch \"x\" is forbidden: unable to create new content in namespace a because it is being terminated",
                 Class::NotFound,
@@ -124,7 +131,10 @@ mod tests {
                 "jobs.batch \"x\" is forbidden: ValidatingAdmissionPolicy 'teams' with binding 'all' denied request: no team",
                 Class::Invalid,
             ),
-            ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces", Class::Invalid),
+            (
+                "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": host namespaces",
+                Class::Invalid,
+            ),
         ] {
             assert_eq!(forbidden(message), class, "{message}");
         }

@@ -214,8 +214,7 @@ fn start(this: Move<'_>, group: &Group, survey: &Survey<'_>) -> Result<Next, Gap
     let Some(force) = &group.template else { return this.end(End::Dropped("no launch template".to_owned())) };
     let config = case.spec.fingerprint();
     if *force != entry.before || config != rollout.config {
-        let (before, before_image) = (force.clone(), group.image.clone());
-        return Ok(this.remember(Entry { before, before_image, refusal: None, ..entry.clone() }));
+        return Ok(this.remember(rebased(this, group, force)?));
     }
     if let Some(held) = held(this) {
         return Ok(held);
@@ -243,6 +242,22 @@ fn start(this: Move<'_>, group: &Group, survey: &Survey<'_>) -> Result<Next, Gap
         Life::Active(Some(ready)) | Life::Degraded(Some(ready)) => prepare(this, group, ready, force),
         _ => Ok(this.waiting("is waited for")),
     }
+}
+
+/// The entry of a group whose version in force changed before its update started. A version made from the former one
+/// would undo what was changed, such as user data: another is made, unless an update with it started after all.
+fn rebased(this: Move<'_>, group: &Group, force: &TemplateVersion) -> Result<Entry, Gap> {
+    let entry = this.entry;
+    let (before, before_image) = (force.clone(), group.image.clone());
+    let same = Entry { before, before_image, refusal: None, ..entry.clone() };
+    if *force == entry.before {
+        return Ok(same);
+    }
+    let started = entry.starting.map(|starting| lost_update(this, starting)).transpose()?.flatten();
+    if started.is_some() {
+        return Ok(Entry { update: started, ..same });
+    }
+    Ok(Entry { starting: None, made: None, ..same })
 }
 
 /// A refused call waits until it is due again.

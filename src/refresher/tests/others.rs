@@ -65,6 +65,26 @@ fn a_refused_group_does_not_delay_the_others_and_becomes_a_failure_after_15_minu
 }
 
 #[test]
+fn a_template_that_was_fixed_while_a_group_was_held_keeps_the_fix() {
+    let mut world = World::new(1, false);
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Refuse(0, Failure::Other));
+    let held = while_(&mut world, busy);
+    assert_eq!(reason(&held), "AwsDenied");
+    // The group goes to a version of its own template that somebody made, and that has the same image.
+    world.happens(&Event::Foreign(0));
+    world.advance(1200);
+    world.happens(&Event::Accept(0));
+    while_(&mut world, |pass| state_of(pass, "group-0") != "Current");
+    let version = world.groups["group-0"].seen.launch_template.clone().expect("a template").version;
+    let source = world.sources[&version.parse::<i64>().expect("a number")].clone();
+    let number: i64 = source.parse().expect("a number");
+    let made =
+        world.templates.values().flatten().find(|(_, made)| made.number == number).expect("it is there");
+    assert_eq!(made.1.description.as_deref(), Some("by hand"));
+}
+
+#[test]
 fn a_denied_group_is_named_and_delays_no_other() {
     let mut world = World::new(2, false);
     world.happens(&Event::NewImage);

@@ -163,7 +163,9 @@ impl World {
             Step::MakeVersion { source, image, description, token, .. } => {
                 self.effects.push("make version");
                 let answer = self.once(token, |world| {
-                    Answer::Version(world.add_version(&source.template, image.as_str(), Some(description)))
+                    let number = world.add_version(&source.template, image.as_str(), Some(description));
+                    world.sources.insert(number, source.version.clone());
+                    Answer::Version(number)
                 });
                 let Answer::Version(number) = answer else { panic!("a token of an update") };
                 Ok(Done::Made(number))
@@ -205,6 +207,11 @@ impl World {
         let answer = self.once(token, |world| {
             world.expect_active(name);
             let force = world.groups[name].seen.launch_template.clone().expect("a template").version;
+            assert_eq!(
+                world.sources.get(&number),
+                Some(&force),
+                "made from another version than the one in force"
+            );
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let busy = world.groups.values().filter(|sim| sim.running.is_some()).count();

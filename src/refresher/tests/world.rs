@@ -60,6 +60,8 @@ pub struct World {
     pub owner: Owner,
     pub groups: BTreeMap<String, SimGroup>,
     pub templates: BTreeMap<TemplateId, Vec<(Timestamp, LaunchTemplateVersion)>>,
+    /// What versions of ours were made from.
+    pub sources: BTreeMap<i64, String>,
     next_version: i64,
     next_update: i64,
     pub images: BTreeMap<ImageId, Image>,
@@ -162,6 +164,7 @@ impl World {
             owner: Owner::parse("team").expect("an owner"),
             groups: BTreeMap::new(),
             templates: BTreeMap::new(),
+            sources: BTreeMap::new(),
             next_version: 1,
             next_update: 1,
             images: BTreeMap::new(),

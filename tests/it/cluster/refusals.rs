@@ -146,7 +146,10 @@ async fn definitions_may_come_late_be_old_or_go_away() {
     let agent = Agent::start(&place).await;
     let documents = [place.document("web", json!({"region": "us-east-1", "suspend": true}))];
     let HomeError { message, .. } = agent.load(&documents).await.expect_err("there are no definitions");
-    assert!(message.contains("the custom resource definitions are not installed: run `opsy crds"), "{message}");
+    assert!(
+        message.contains("the custom resource definitions are not installed: run `opsy crds"),
+        "{message}"
+    );
 
     let [(_, builders), (_, refreshers)] = schema::crds();
     plane.install(&older(builders, "suspend")).await;
