@@ -412,8 +412,12 @@ impl World {
         self.looked_at = 0;
         let remembered = |build: &BuildId| {
             let by_run = self.runs.iter().any(|run| run.facts.build == *build);
-            let newest =
-                self.images.iter().filter(|image| image.listed && image.located.tag(images::OWNER).is_some());
+            // A read may still show an image without the tags that it was just given.
+            let is_settled = |image: &SimImage| {
+                image.before.as_ref().is_none_or(|(_, at)| time::since(self.now, *at) >= STALE)
+            };
+            let ours = |image: &&SimImage| image.listed && image.located.tag(images::OWNER).is_some();
+            let newest = self.images.iter().filter(ours).filter(|image| is_settled(image));
             let newest = newest.max_by_key(|image| image.located.built_at());
             by_run || newest.is_some_and(|image| image.located.build() == Some(build.as_str()))
         };
