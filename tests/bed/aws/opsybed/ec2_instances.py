@@ -44,8 +44,7 @@ class InstanceOperations(EC2Response):
         asked, settings = self._launch_data(), world.account(self.current_account).settings
         if settings.imds_required:
             launch_rules.check_imds(self.ec2_backend, asked)
-        if settings.launch_checks:
-            launch_rules.check(self.ec2_backend, asked, [asked.get("InstanceType") or "m1.small"])
+        launch_rules.check(self.ec2_backend, asked, [asked.get("InstanceType") or "m1.small"])
         check_subnet(self.current_account, asked)
         if key_name and key_name not in self.ec2_backend.key_pairs:
             raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")

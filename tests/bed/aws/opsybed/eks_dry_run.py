@@ -17,8 +17,7 @@ def try_launch(account: str, region: str, group, version) -> None:
     try:
         if settings.imds_required:
             check_imds(backend, version.data)
-        if settings.launch_checks:
-            check(backend, version.data, types)
+        check(backend, version.data, types)
     except AwsError as refusal:
         raise AwsError(
             "InvalidRequestException",

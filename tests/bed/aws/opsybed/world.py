@@ -21,8 +21,6 @@ class Settings:
     nodegroup_create_seconds: float = 0
     nodegroup_delete_seconds: float = 30
     image_pending_seconds: float = 0
-    # launches, of builds and of updates, are refused where image, type and volumes do not fit
-    launch_checks: bool = False
     # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
     degraded_accepts_updates: bool = False
     # eventual consistency: what is newer is not seen yet, by EC2 and EKS; and by EKS alone

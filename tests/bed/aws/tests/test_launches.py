@@ -48,23 +48,15 @@ REFUSED = [
 def test_an_update_that_cannot_launch_is_refused(bed, eks, data, text):
     group = bed.seed()["node_groups"]["web"]
     template = version_with(bed, group, **data)
-    bed.control("POST", "settings", launch_checks=True)
     with refused("InvalidRequestException", text, 400):
         start(bed, eks, "web", "", launchTemplate=template)
     assert eks.list_updates(name="demo", nodegroupName="web")["updateIds"] == []
     start(bed, eks, "web", "1")
 
 
-@pytest.mark.parametrize(("data", "text"), REFUSED)
-def test_launches_are_not_checked_unless_asked(bed, eks, data, text):
-    template = version_with(bed, bed.seed()["node_groups"]["web"], **data)
-    assert start(bed, eks, "web", "", launchTemplate=template)["status"] == "InProgress"
-
-
 def test_the_words_name_the_size_of_the_image_s_own_snapshot(bed, eks):
     image = bed.control("POST", "image", name="grown", size=80)
     group = bed.seed()["node_groups"]["web"]
-    bed.control("POST", "settings", launch_checks=True)
     with refused(
         "InvalidRequestException",
         f"Volume of size 60GB is smaller than snapshot '{image['snapshot']}', expect size>= 80GB",
@@ -76,7 +68,6 @@ def test_the_words_name_the_size_of_the_image_s_own_snapshot(bed, eks):
 def test_builds_cannot_launch_what_does_not_fit_either(bed):
     arm = bed.seed()["base_images_arm64"]["v20260801"]
     ec2 = bed.client("ec2")
-    bed.control("POST", "settings", launch_checks=True)
     with refused("InvalidParameterValue", "does not match the architecture 'arm64'"):
         ec2.run_instances(ImageId=arm, InstanceType="t3.micro", MinCount=1, MaxCount=1)
     ec2.run_instances(ImageId=arm, InstanceType="t4g.micro", MinCount=1, MaxCount=1)
@@ -99,7 +90,6 @@ def test_groups_of_other_families_and_architectures(bed, eks, asked, platform, r
     assert (image.get("Platform"), image["RootDeviceName"]) == (platform, root)
     assert image["Architecture"] == asked.get("arch", "x86_64")
     assert image["OwnerId"] == bed.account
-    bed.control("POST", "settings", launch_checks=True)
     eks.update_nodegroup_version(
         clusterName="demo",
         nodegroupName="more",
