@@ -20,6 +20,11 @@ pub enum Class {
 impl Class {
     /// A transient failure without a hint how long it lasts.
     pub const TRANSIENT: Self = Self::Transient { after: None };
+
+    /// A person must grant or change something.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Denied | Self::Invalid)
+    }
 }
 
 /// The result of looking at something: a failed read is never an absence.

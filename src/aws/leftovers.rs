@@ -88,12 +88,12 @@ impl Aws {
 
     /// Removes leftovers, instances first; what must wait for another (a group in use) is left for
     /// the next sweep, what is gone is done. One that fails does not spare the others.
-    pub async fn sweep(&self, region: &Region, leftovers: &Leftovers) -> Result<(), AwsError> {
+    pub async fn sweep(&self, region: &Region, leftovers: &Leftovers) -> Result<(), Unswept> {
         let broom = Broom { aws: self, region };
         let mut failures = Vec::new();
-        let mut swept = |result: Result<(), AwsError>| match result {
+        let mut swept = |kind: &str, id: &str, result: Result<(), AwsError>| match result {
             Err(error) if !matches!(error.class(), Class::NotFound | Class::Conflict) => {
-                failures.push(error);
+                failures.push((format!("{kind} {id}"), error));
             }
             _ => {}
         };
@@ -103,28 +103,50 @@ impl Aws {
             let _ = self.tag(region, &leftovers.unmarked, &leftovers.marks).await;
         }
         for id in &leftovers.instances {
-            swept(broom.terminate(id).await);
+            swept("instance", id, broom.terminate(id).await);
         }
         for id in &leftovers.volumes {
-            swept(broom.delete_volume(id).await);
+            swept("volume", id, broom.delete_volume(id).await);
         }
         for id in &leftovers.security_groups {
-            swept(broom.delete_security_group(id).await);
+            swept("security group", id, broom.delete_security_group(id).await);
         }
         for name in &leftovers.key_pairs {
-            swept(broom.delete_key_pair(name).await);
+            swept("key pair", name, broom.delete_key_pair(name).await);
         }
         for id in &leftovers.images {
-            swept(broom.deregister(id, true).await);
+            swept("image", id.as_str(), broom.deregister(id, true).await);
         }
         for id in &leftovers.partly {
-            swept(broom.deregister(id, false).await);
+            swept("image", id.as_str(), broom.deregister(id, false).await);
         }
         for id in &leftovers.snapshots {
-            swept(broom.delete_snapshot(id).await);
+            swept("snapshot", id, broom.delete_snapshot(id).await);
         }
         self.forget_images(region);
-        failures.into_iter().next().map_or(Ok(()), Err)
+        Unswept::of(region, failures).map_or(Ok(()), Err)
+    }
+}
+
+/// What a sweep could not remove, and why. A refusal says more than a failure that passes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{error} (left in {region}: {})", left.join(", "))]
+pub struct Unswept {
+    region: Region,
+    left: Vec<String>,
+    error: AwsError,
+}
+
+impl Unswept {
+    fn of(region: &Region, failures: Vec<(String, AwsError)>) -> Option<Self> {
+        let (left, errors): (Vec<String>, Vec<AwsError>) = failures.into_iter().unzip();
+        let refused = errors.iter().find(|error| error.class().is_refusal());
+        let error = refused.or(errors.first())?.clone();
+        Some(Self { region: region.clone(), left, error })
+    }
+
+    pub fn class(&self) -> Class {
+        self.error.class()
     }
 }
 

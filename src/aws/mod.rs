@@ -29,6 +29,7 @@ use clients::Clients;
 pub use clients::{Attempt, defaults};
 use credentials::Source;
 pub use error::AwsError;
+pub use leftovers::Unswept;
 use shared::Shared;
 pub use templates::{Disk, Volume};
 

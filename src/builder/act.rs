@@ -6,7 +6,7 @@ use super::Context;
 use super::report::{ActError, Done, Outcome};
 use super::step::{Step, Sweep, Tagging, What};
 use crate::api::{Class, Region};
-use crate::aws::{AwsError, Leftovers};
+use crate::aws::{AwsError, Leftovers, Unswept};
 use crate::engine::{RunRequest, RunsError};
 use crate::git::templates::{TemplateError, TemplateQuery};
 
@@ -45,17 +45,21 @@ async fn tag(tagging: &Tagging, ctx: &Context) -> Outcome {
 
 /// Every region is swept, whatever happens in another.
 async fn clean(sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
-    let (mut all, mut failed) = (Leftovers::default(), None);
+    let (mut all, mut failures) = (Leftovers::default(), Vec::new());
     for region in &sweep.regions {
         match clean_region(region, sweep, ctx).await {
             Ok(found) => all.extend(found),
-            Err(error) => failed = failed.or(Some(ActError::from(error))),
+            Err(error) => failures.push(error),
         }
     }
-    failed.map_or(Ok(all), Err)
+    // A refusal says more than a failure that passes.
+    failures.sort_by_key(|error| !error.class.is_refusal());
+    let words: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let first = failures.into_iter().next();
+    first.map_or(Ok(all), |first| Err(ActError { message: words.join("; "), ..first }))
 }
 
-async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, AwsError> {
+async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
     let found = ctx.aws.leftovers(region, &ctx.owner, &sweep.build, &sweep.announced).await?;
     let leftovers = spare(found, sweep);
     ctx.aws.sweep(region, &leftovers).await?;
@@ -83,6 +87,12 @@ impl From<AwsError> for ActError {
             class => class,
         };
         Self { what: What::Aws, class, message: error.to_string() }
+    }
+}
+
+impl From<Unswept> for ActError {
+    fn from(error: Unswept) -> Self {
+        Self { what: What::Aws, class: error.class(), message: error.to_string() }
     }
 }
 
@@ -119,6 +129,7 @@ mod tests {
             build: BuildId::of(&["a"]),
             announced: Announced::default(),
             looks: 0,
+            refused: 0,
             keep,
         };
         let left = spare(found, &sweep);

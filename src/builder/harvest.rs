@@ -31,6 +31,10 @@ pub const LOOKS: [Duration; 4] = [
     Duration::from_secs(25 * 60),
     Duration::from_secs(23 * 3600 + 30 * 60),
 ];
+/// Pauses after looks that AWS refused: people grant permissions. After one more refusal Opsy gives up until
+/// somebody asks again.
+const REFUSED: [Duration; 3] =
+    [Duration::from_secs(6 * 3600), Duration::from_secs(24 * 3600), Duration::from_secs(7 * 24 * 3600)];
 /// How long a machine is kept that a failed build leaves on purpose.
 const KEPT_MACHINE: Duration = Duration::from_secs(24 * 3600);
 
@@ -212,6 +216,7 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
         started_at: Some(run.facts.created_at),
         due: time::after(ended, wait),
         looks: i32::try_from(looks).ok(),
+        refused: None,
         announced: (!announced.is_empty()).then_some(announced),
     }
 }
@@ -229,9 +234,34 @@ fn touched(run: &Run) -> Vec<String> {
 /// repository is broken or the images cannot be read: what is a result is then not certain.
 pub fn due_sweep(seen: &Observed, now: Timestamp) -> Option<Plan> {
     let images = seen.images.known().filter(|_| seen.complete)?;
-    let mut due = seen.sweeps().iter().filter(|sweep| sweep.due.is_none_or(|due| due <= now));
+    let mut due = seen.sweeps().iter().filter(|sweep| is_due(sweep, now));
     let sweep = due.find_map(|record| sweep(seen, record, images))?;
     Some(act(Step::Sweep(sweep), "an ended build may have left something"))
+}
+
+fn is_due(record: &SweepRecord, now: Timestamp) -> bool {
+    !is_given_up(record) && record.due.is_none_or(|due| due <= now)
+}
+
+/// The pause after a refusal that follows on so many others; none where it is the last one.
+pub fn pause_refused(before: usize) -> Option<Duration> {
+    REFUSED.get(before).copied()
+}
+
+/// AWS refused it too often.
+pub fn is_given_up(record: &SweepRecord) -> bool {
+    refusals(record) > REFUSED.len()
+}
+
+fn refusals(record: &SweepRecord) -> usize {
+    usize::try_from(record.refused.unwrap_or(0)).unwrap_or(0)
+}
+
+/// Somebody asks again: what AWS refused is looked for at once.
+pub fn ask_again(sweeps: &mut [SweepRecord]) {
+    for record in sweeps.iter_mut().filter(|record| record.refused.is_some()) {
+        (record.refused, record.due) = (None, None);
+    }
 }
 
 /// A record that cannot be read is left alone: it names nothing that could be looked for.
@@ -244,6 +274,7 @@ fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sw
             record.started_at,
         ),
         looks: usize::try_from(record.looks.unwrap_or(0)).unwrap_or(LOOKS.len()),
+        refused: refusals(record),
         keep: keep(seen, images),
     })
 }

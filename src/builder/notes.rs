@@ -1,8 +1,9 @@
 //! What a pass tells people, and whom it wakes. Pure; part of the report.
 
+use super::harvest::pause_refused;
 use super::observe::Observed;
-use super::report::{Done, Outcome, Told};
-use super::step::{On, Plan, Step, Tagging};
+use super::report::{ActError, Done, Outcome, Told};
+use super::step::{On, Plan, Step, Sweep, Tagging};
 use crate::api::conditions::{self, Phase};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::aws::Leftovers;
@@ -28,12 +29,27 @@ pub fn notes(seen: &Observed, plan: &Plan, outcome: &Outcome, told: &Told) -> Ve
     let done = match (plan, outcome) {
         (Plan::Act { step, why }, Outcome::Did(done)) => step_note(step, why, done),
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
-            let message = format!("could not clean up after build {}: {error}", sweep.build);
-            Some(Note { reason: "SweepFailed".into(), message, warning: true })
+            Some(unswept(seen, sweep, error))
         }
         _ => phase_note(seen, told),
     };
     done.into_iter().chain(gone_note(seen)).collect()
+}
+
+/// A sweep that did not work. The last one says how to ask for another.
+fn unswept(seen: &Observed, sweep: &Sweep, error: &ActError) -> Note {
+    let (build, name) = (&sweep.build, &seen.subject.key.name);
+    let (reason, message) = if !error.class.is_refusal() || pause_refused(sweep.refused).is_some() {
+        ("SweepFailed", format!("could not clean up after build {build}: {error}"))
+    } else {
+        let asks = format!("opsy reconcile packerbuilder/{name}");
+        let what = "grant the permission (deploy/iam has all of them)";
+        (
+            "SweepGivenUp",
+            format!("gave up cleaning up after build {build}: {error}; {what} and run {asks}, or remove it by hand"),
+        )
+    };
+    Note { reason: reason.into(), message, warning: true }
 }
 
 /// An active image that is gone is told when it is first missed.

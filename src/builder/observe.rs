@@ -14,6 +14,7 @@ use opsy_runner::request::{Resource, ResourceKind};
 use super::Context;
 use super::base::Base;
 use super::fleet::{FleetView, Report};
+use super::harvest;
 use super::history;
 use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
@@ -183,6 +184,7 @@ pub fn known_status(object: &PackerBuilder) -> PackerBuilderStatus {
     if annotations::asks_anew(&object.metadata, status.last_handled_reconcile_at.as_deref()) {
         let history = status.history.as_deref_mut().unwrap_or_default();
         history::reset(history, annotations::asked_at(&object.metadata));
+        harvest::ask_again(status.sweeps.as_deref_mut().unwrap_or_default());
     }
     status
 }

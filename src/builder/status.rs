@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsy_runner::request::{Resource, ResourceKind};
 
-use super::harvest::LOOKS;
+use super::harvest::{self, LOOKS};
 use super::history;
 use super::images::{self, Located};
 use super::observe::Observed;
@@ -18,14 +18,12 @@ use super::step::{Plan, Record, Step, Sweep};
 use super::time;
 use super::{inputs, judge};
 use crate::api::Class;
-use crate::api::builder::{LaneImage, PackerBuilderStatus, RunRecord};
+use crate::api::builder::{LaneImage, PackerBuilderStatus, RunRecord, SweepRecord};
 use crate::api::conditions;
 use crate::engine::{Run, RunState};
 
 /// A sweep that failed comes again after this.
 const SWEEP_AGAIN: Duration = Duration::from_secs(10 * 60);
-/// A person must grant or change what a sweep was refused.
-const SWEEP_REFUSED: Duration = Duration::from_secs(6 * 3600);
 
 /// The whole status after a pass.
 pub fn status(
@@ -135,7 +133,10 @@ fn ended_run(status: &mut PackerBuilderStatus, record: &Record, now: Timestamp) 
     }
     history::enter(status.history.get_or_insert_default(), run.clone());
     let sweeps = status.sweeps.get_or_insert_default();
-    sweeps.retain(|old| old.id != record.sweep.id);
+    // One that was given up is kept as long as its run is remembered.
+    let history = status.history.as_deref().unwrap_or_default();
+    let remembered = |old: &SweepRecord| history.iter().any(|run| run.id == old.id);
+    sweeps.retain(|old| old.id != record.sweep.id && (!harvest::is_given_up(old) || remembered(old)));
     sweeps.push(record.sweep.clone());
 }
 
@@ -165,6 +166,7 @@ fn swept(status: &mut PackerBuilderStatus, sweep: &Sweep, now: Timestamp) {
     sweeps.retain(|record| record.id != sweep.build.as_str() || next.is_some());
     for record in sweeps.iter_mut().filter(|record| record.id == sweep.build.as_str()) {
         record.looks = i32::try_from(looks).ok();
+        record.refused = None;
         record.due = next.map(time::to_second);
     }
     if sweeps.is_empty() {
@@ -172,11 +174,14 @@ fn swept(status: &mut PackerBuilderStatus, sweep: &Sweep, now: Timestamp) {
     }
 }
 
-/// A look that did not work comes again later and holds nothing else up meanwhile.
+/// A look that did not work comes again later and holds nothing else up meanwhile; one that is refused again
+/// and again does not.
 fn sweep_failed(status: &mut PackerBuilderStatus, sweep: &Sweep, class: Class, now: Timestamp) {
-    let wait = if matches!(class, Class::Denied | Class::Invalid) { SWEEP_REFUSED } else { SWEEP_AGAIN };
+    let refused = class.is_refusal().then_some(sweep.refused + 1);
+    let wait = if class.is_refusal() { harvest::pause_refused(sweep.refused) } else { Some(SWEEP_AGAIN) };
     for record in status.sweeps.iter_mut().flatten().filter(|record| record.id == sweep.build.as_str()) {
-        record.due = time::after(now, wait).map(time::to_second);
+        record.refused = refused.and_then(|refused| i32::try_from(refused).ok()).or(record.refused);
+        record.due = wait.and_then(|wait| time::after(now, wait)).map(time::to_second);
     }
 }
 

@@ -173,6 +173,8 @@ pub struct Sweep {
     pub announced: Announced,
     /// How often it was looked already.
     pub looks: usize,
+    /// How often in a row AWS refused it.
+    pub refused: usize,
     /// Images and snapshots that are results: never swept, whatever their tags say.
     pub keep: BTreeSet<String>,
 }

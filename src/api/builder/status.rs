@@ -281,6 +281,10 @@ pub struct SweepRecord {
     /// How often it was looked already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looks: Option<i32>,
+    /// How often in a row AWS refused a look or a removal. After the fourth time Opsy waits until a reconcile is
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<i32>,
     /// Ids and names Packer announced, as `kind=id`; `artifact=id` is an image that Packer named as its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Vec<String>>,

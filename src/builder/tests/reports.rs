@@ -5,7 +5,7 @@ use opsy_runner::request::{Resource, ResourceKind};
 use super::*;
 use crate::api::conditions::{READY, RECONCILING, STALLED, is_true};
 use crate::aws::Leftovers;
-use crate::builder::history;
+use crate::builder::{history, observe};
 use crate::builder::report::{self, ActError, Done, Outcome};
 use crate::builder::step::What;
 use crate::engine::{Failure, Pass, Standing, Wake};
@@ -226,6 +226,63 @@ fn sweeps_come_four_times_and_failing_ones_later() {
     }
     let minute = HOUR / 60;
     assert_eq!(waits, [minute * 5, minute * 25, minute * (23 * 60 + 30)]);
+}
+
+#[test]
+fn a_sweep_that_is_refused_is_given_up_until_somebody_asks() {
+    let mut seen = settled();
+    let sweep = |number: u32| crate::api::builder::SweepRecord {
+        id: format!("{number:016x}"),
+        region: "us-east-1".into(),
+        due: Some(at_hour(1)),
+        ..crate::api::builder::SweepRecord::default()
+    };
+    seen.status.sweeps = Some(vec![sweep(1)]);
+    let (mut waits, mut notes) = (Vec::new(), Vec::new());
+    while let Some(due) = seen.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due) {
+        seen.now = due;
+        let refused = failing(&seen, Class::Denied);
+        seen.status = refused.status;
+        notes.extend(refused.notes);
+        waits.extend(
+            seen.status.sweeps.as_ref().and_then(|sweeps| sweeps[0].due).map(|next| time::until(due, next)),
+        );
+    }
+    assert_eq!(waits, [HOUR * 6, HOUR * 24, HOUR * 24 * 7]);
+    let told: Vec<&str> = notes.iter().map(|note| note.reason.as_ref()).collect();
+    assert_eq!(told, ["SweepFailed", "SweepFailed", "SweepFailed", "SweepGivenUp"]);
+    let last = &notes[3].message;
+    for words in ["0000000000000001", "opsy reconcile packerbuilder/node", "deploy/iam", "ec2:CreateTags: refused"] {
+        assert!(last.contains(words), "{words}: {last}");
+    }
+    seen.now = time::after(seen.now, HOUR * 24 * 365).expect("in range");
+    assert_ne!(planned(&seen), "do Sweep", "it was given up");
+    // A look that works, or somebody who asks, begins it again.
+    let mut object = object();
+    object.status = Some(seen.status.clone());
+    assert_eq!(observe::known_status(&object), seen.status);
+    let asked = [(crate::api::annotations::RECONCILE_AT.to_owned(), "again".to_owned())];
+    object.metadata.annotations = Some(asked.into());
+    let again = Observed { status: observe::known_status(&object), ..seen.clone() };
+    assert_eq!(planned(&again), "do Sweep");
+    let swept = &pass(&again).status.sweeps.expect("a later look")[0];
+    assert_eq!((swept.refused, swept.looks), (None, Some(1)));
+}
+
+#[test]
+fn a_refused_sweep_is_remembered_as_long_as_its_run() {
+    let given_up = crate::api::builder::SweepRecord {
+        id: format!("{:016x}", 9),
+        region: "us-east-1".into(),
+        refused: Some(4),
+        ..crate::api::builder::SweepRecord::default()
+    };
+    let mut seen = Observed { runs: Seen::Is(vec![run(1, RunState::Failed(Failure::TimedOut))]), ..seen() };
+    seen.status.sweeps = Some(vec![given_up]);
+    let kept = |seen: &Observed| pass(seen).status.sweeps.expect("of the run").len();
+    assert_eq!(kept(&seen), 1, "its run is forgotten");
+    seen.status.history = Some(vec![record(9, history::FAILED, at_hour(1))]);
+    assert_eq!(kept(&seen), 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod failures;
 mod groups;
 mod guards;
 mod images;
+mod leftovers;
 mod reach;
 
 use serde_json::{Value, json};
