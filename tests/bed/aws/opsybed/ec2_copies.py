@@ -7,10 +7,12 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
+from . import iam, identity
 from .devices import data_devices, furnish, root_size
-from .ec2_images import ImageOperations, not_found
+from .ec2_images import ImageOperations, not_found, own_snapshots
 from .ec2_instances import remembered
 from .filters import tags_of
+from .iam_scope import Scope
 from .staleness import visible
 from .wire import AwsError
 from .world import world
@@ -32,11 +34,25 @@ class CopyOperations(ImageOperations):
             tags["image"] = {**inherited, **tags.get("image", {})}
         self.error_on_dryrun()
         ami = self._copy(source)
+        if self._get_param("Encrypted", False):
+            self._encrypt(ami)
         self._add_image(ami, tags)
         result = {"ImageId": ami.id}
         if key[1]:
             account.tokens[key] = (fingerprint, result)
         return ActionResult(result)
+
+    def _encrypt(self, ami: Ami) -> None:
+        """The key is looked at later: what is wrong with it fails the image, not the call."""
+        for snapshot in own_snapshots(ami):
+            snapshot.encrypted = True
+        named = self._get_param("KmsKeyId")
+        if not named:
+            return
+        arn = identity.key_arn(self.current_account, self.region, named)
+        scope = Scope(self.current_account, self.region)
+        if arn is None or not iam.may_all(world.call, identity.key_checks(scope, arn)):
+            ami.fails_for = identity.INACCESSIBLE
 
     def _copied_image(self) -> Ami:
         image_id, region = self._get_param("SourceImageId"), self._get_param("SourceRegion")

@@ -222,7 +222,9 @@ class ImageOperations(EC2Response):
         for effect in (fails, pends):
             if effect and "seconds" in effect.options:
                 seconds = float(effect.options["seconds"])
-        reason = fails.options.get("message", "Image creation failed.") if fails else None
+        reason = getattr(ami, "fails_for", None)
+        if fails:
+            reason = fails.options.get("message", "Image creation failed.")
 
         def settle() -> None:
             if ami.state != "pending":

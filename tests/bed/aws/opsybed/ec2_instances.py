@@ -5,6 +5,7 @@ import json
 from moto.core.responses import ActionResult
 from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
+from moto.iam.models import iam_backends
 
 from . import launch_rules
 from .ec2_images import not_found, unavailable
@@ -46,8 +47,20 @@ class InstanceOperations(EC2Response):
             launch_rules.check_imds(self.ec2_backend, asked)
         launch_rules.check(self.ec2_backend, asked, [asked.get("InstanceType") or "m1.small"])
         check_subnet(self.current_account, asked)
+        self._check_profile(asked.get("IamInstanceProfile") or {})
         if key_name and key_name not in self.ec2_backend.key_pairs:
             raise AwsError("InvalidKeyPair.NotFound", f"The key pair '{key_name}' does not exist")
+
+    def _check_profile(self, named: dict) -> None:
+        profiles = iam_backends[self.current_account][self.partition].instance_profiles.values()
+        # Packer 1.6 sends an empty name where none is wanted.
+        for member, text in named.items():
+            if text and text not in [getattr(p, member.lower()) for p in profiles]:
+                raise AwsError(
+                    "InvalidParameterValue",
+                    f"Value ({text}) for parameter iamInstanceProfile.{member.lower()} is invalid. "
+                    f"Invalid IAM Instance Profile {'ARN' if member == 'Arn' else 'name'}",
+                )
 
     def _launch_data(self) -> dict:
         """The request, over the launch template it names."""

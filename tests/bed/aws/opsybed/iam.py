@@ -82,6 +82,16 @@ def checks_of(call: Call) -> list[Check]:
     return found
 
 
+def may_all(call: Call, checks: list[Check]) -> bool:
+    """Whether the caller may do all of this; for what a service does later in the caller's name."""
+    policy = policy_for(call)
+    for check in checks if policy else []:
+        if not policy.decide(check)[0]:
+            return False
+        _remember(call, check)
+    return True
+
+
 def may(call: Call, action: str, kind: str, name: str) -> bool:
     """Whether the caller may also do this; for operations that go on without it."""
     policy = policy_for(call)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
+from moto.iam.models import iam_backends
 
 PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 # Images and snapshots have no account in their ARN.
@@ -67,8 +68,13 @@ class Scope:
         return f"arn:{self.partition}:ec2:{self.region}:{account}:{kind}/{name}"
 
     def role(self, profile: str) -> str:
-        """The role of an instance profile: in the bed it has the profile's name."""
-        return f"arn:{self.partition}:iam::{self.account}:role/{profile.rpartition('/')[2]}"
+        """The role of an instance profile; of one that is not there, a role of its name."""
+        name = profile.rpartition("/")[2]
+        if self.account in dict.keys(iam_backends):
+            profiles = iam_backends[self.account][self.partition].instance_profiles.values()
+            found = (p.roles[0].name for p in profiles if p.name == name and p.roles)
+            name = next(found, name)
+        return f"arn:{self.partition}:iam::{self.account}:role/{name}"
 
     def principal(self, user: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:user/{user}"

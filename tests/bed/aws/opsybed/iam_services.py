@@ -1,4 +1,4 @@
-"""Which resources IAM is asked about for the operations of EKS, SNS, SES, SSM, STS and Auto Scaling."""
+"""Which resources IAM is asked about for the operations of other services than EC2."""
 
 from email.utils import parseaddr
 
@@ -26,6 +26,7 @@ def checks(scope: Scope, service: str, operation: str, params: dict) -> list[Che
         "ssm": _ssm,
         "sts": _sts,
         "autoscaling": _autoscaling,
+        "iam": _iam,
     }
     return by_service[service](scope, operation, params) if service in by_service else None
 
@@ -128,3 +129,10 @@ def _autoscaling(scope: Scope, operation: str, params: dict) -> list[Check] | No
     if not operation.startswith("Describe"):
         return None
     return [Check(f"autoscaling:{operation}", "*", scope.everywhere())]
+
+
+def _iam(scope: Scope, operation: str, params: dict) -> list[Check] | None:
+    if operation != "GetInstanceProfile":
+        return None
+    arn = scope.arn("iam", f"instance-profile/{params['InstanceProfileName']}", region="")
+    return [Check(f"iam:{operation}", arn, scope.everywhere())]

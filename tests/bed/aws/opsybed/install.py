@@ -14,6 +14,7 @@ from moto.core.utils import camelcase_to_underscores, get_service_model
 from . import devices, ec2_instances, ec2_network, ec2_templates, eks, staleness
 from .ec2 import BedEC2
 from .eks import BedEKS
+from .identity import BedIAM, BedKMS
 from .ses import BedSES
 from .sns import BedSNS
 from .ssm import BedSSM
@@ -27,6 +28,8 @@ RESPONSES = {
     "sns": BedSNS,
     "ssm": BedSSM,
     "sts": BedSTS,
+    "iam": BedIAM,
+    "kms": BedKMS,
     "autoscaling": moto.autoscaling.responses.AutoScalingResponse,
 }
 EKS_PATHS = (
@@ -100,6 +103,19 @@ RELIED_UPON = {
     ],
     "moto.eks.responses": ["EKSResponse.create_cluster"],
     "moto.eks.utils": ["Session"],
+    "moto.iam.models": ["iam_backends"],
+    "moto.iam.responses": [
+        "IamResponse.add_role_to_instance_profile",
+        "IamResponse.create_instance_profile",
+        "IamResponse.create_role",
+        "IamResponse.get_instance_profile",
+    ],
+    "moto.kms.models": ["KmsBackend.any_id_to_key_id", "kms_backends"],
+    "moto.kms.responses": [
+        "KmsResponse.create_alias",
+        "KmsResponse.create_key",
+        "KmsResponse.describe_key",
+    ],
     "moto.ses.models": ["EmailIdentity", "SESBackend.send_email"],
     "moto.sesv2.models": ["SESV2Backend.send_email"],
     "moto.sesv2.responses": [
@@ -155,7 +171,7 @@ def our_operations(response: type) -> list[str]:
 def install() -> None:
     """Must run before the first request: moto reads the tables lazily, once."""
     self_test()
-    for service in ("ec2", "eks", "sesv2", "sns", "ssm", "sts"):
+    for service in ("ec2", "eks", "sesv2", "sns", "ssm", "sts", "iam", "kms"):
         urls = importlib.import_module(f"moto.{service}.urls")
         for path in urls.url_paths:
             urls.url_paths[path] = RESPONSES[service].dispatch

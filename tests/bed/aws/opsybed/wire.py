@@ -17,7 +17,7 @@ from werkzeug.datastructures import CombinedMultiDict, MultiDict
 
 from .world import DEFAULT_ACCOUNT
 
-SERVICES = ("ec2", "eks", "sts", "ssm", "autoscaling", "sns", "sesv2")
+SERVICES = ("ec2", "eks", "sts", "ssm", "autoscaling", "sns", "sesv2", "iam", "kms")
 # Both versions of SES sign as one service; the second has paths.
 SES_V2_PATH = "/v2/email/"
 CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")

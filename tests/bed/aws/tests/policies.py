@@ -1,6 +1,11 @@
 """An account under the policies of deploy/iam: an agent, a Packer, a person, and everything they may want."""
 
-from awsclient import Bed
+import sys
+
+from awsclient import ROOT, Bed
+
+sys.path.insert(0, str(ROOT))
+from opsybed.iam_files import documents  # noqa: E402
 
 BUILD = {"opsy.dev/build": "b-1", "opsy.dev/owner": "me"}
 TOPIC, SENDER = "opsy", "opsy@example.com"
@@ -31,16 +36,24 @@ class Account:
         self.agent.release()
         self.packer.release()
 
-    def restrict(self, agent: tuple[str, ...] = (), build: tuple[str, ...] = (), **values) -> None:
+    def restrict(
+        self,
+        agent: tuple[str, ...] = (),
+        build: tuple[str, ...] = (),
+        without: tuple[str, ...] = (),
+        **values,
+    ) -> None:
+        """Puts the keys under their policies, but for the statements `without`."""
         for bed, user, first, more in (
             (self.agent, "agent", "agent.json", agent),
             (self.packer, "packer", "build.json", build),
         ):
             files = [first, *(f"optional/{name}.json" for name in more)]
             values = {"VPC": self.ids["vpc"], **values}
-            bed.control(
-                "POST", "policy", access_key=bed.access_key, user=user, files=files, values=values
-            )
+            policies = documents(files, self.root.account, self.region, values)
+            for policy in policies:
+                policy["Statement"] = [s for s in policy["Statement"] if s["Sid"] not in without]
+            bed.control("POST", "policy", access_key=bed.access_key, user=user, documents=policies)
 
     @property
     def topic(self) -> str:

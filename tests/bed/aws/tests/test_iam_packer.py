@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+from helpers import refused
 from policies import Account
 from test_packer import BUILD_SECONDS
 
@@ -14,7 +15,7 @@ source "amazon-ebs" "node" {{
   region              = "us-east-1"
   custom_endpoint_ec2 = var.endpoint
   source_ami          = var.source_ami
-  ami_name            = "node"
+  ami_name            = "{name}"
   ami_description     = "words"
   communicator        = "none"
   run_tags            = var.tags
@@ -40,33 +41,125 @@ BUILDS = [
 ]
 
 
+def build(account: Account, packer, environment: dict, folder, lines: list[str], name="node"):
+    """Packer's run, and what it was denied."""
+    template = folder / "node.pkr.hcl"
+    template.write_text(TEMPLATE.format(name=name, more="\n  ".join(lines)))
+    environment = environment | {
+        "AWS_ACCESS_KEY_ID": account.packer.access_key,
+        "PKR_VAR_source_ami": account.ids["base_images"]["v20260801"],
+        "PKR_VAR_endpoint": account.root.endpoint,
+        "PKR_VAR_tags": '{"opsy.dev/build"="b-1","opsy.dev/owner"="me"}',
+    }
+    result = subprocess.run(
+        [packer, "build", template],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+    )
+    denied = [e["error"] for e in account.root.journal() if e["status"] == 403]
+    return result, denied
+
+
 @pytest.mark.parametrize(("packer", "policies", "lines"), BUILDS, indirect=["packer"])
 def test_a_build_needs_no_more_than_its_policies(
     server, bed, packer, packer_environment, tmp_path, policies, lines
 ):
     account = Account(server, bed)
     account.restrict(build=tuple(policies))
-    template = tmp_path / "node.pkr.hcl"
-    template.write_text(TEMPLATE.format(more="\n  ".join(lines)))
-    environment = packer_environment | {
-        "AWS_ACCESS_KEY_ID": account.packer.access_key,
-        "PKR_VAR_source_ami": account.ids["base_images"]["v20260801"],
-        "PKR_VAR_endpoint": bed.endpoint,
-        "PKR_VAR_tags": '{"opsy.dev/build"="b-1","opsy.dev/owner"="me"}',
-    }
-    result = subprocess.run(
-        [packer, "build", template],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-    )
+    result, denied = build(account, packer, packer_environment, tmp_path, lines)
     account.close()
-    denied = [e["error"] for e in bed.journal() if e["status"] == 403]
     assert (result.returncode, denied) == (0, []), result.stdout
     state = bed.state()
     image = next(i for i in state["images"] if i["name"] == "node")
     assert image["tags"]["opsy.dev/build"] == "b-1"
     assert not any(state["leftovers"].values()), state["leftovers"]
     assert not [t for t in state["launch_templates"] if t["name"].startswith("packer-")]
+
+
+def profile(bed, name: str, role: str) -> None:
+    iam = bed.client("iam")
+    iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+    iam.create_instance_profile(InstanceProfileName=name)
+    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=role)
+
+
+CURRENT = pytest.mark.parametrize("packer", ["current"], indirect=True)
+
+
+@CURRENT
+def test_a_build_with_an_instance_profile_needs_its_policy(
+    server, bed, packer, packer_environment, tmp_path
+):
+    account = Account(server, bed)
+    profile(bed, "builder", "builder")
+    lines = [TYPE, 'iam_instance_profile = "builder"']
+    account.restrict()
+    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    assert result.returncode == 1, result.stdout
+    assert "is not authorized to perform: iam:GetInstanceProfile on resource: " in denied[0]
+    assert "Couldn't find specified instance profile" in result.stdout
+    assert not bed.journal("RunInstances")
+
+    account.restrict(build=("build-instance-profile",), BUILD_ROLE="builder")
+    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    account.close()
+    assert (result.returncode, len(denied)) == (0, 1), (result.stdout, denied)
+    (launched,) = bed.journal("RunInstances")
+    assert launched["params"]["IamInstanceProfile"] == {"Name": "builder"}
+    assert not any(bed.state()["leftovers"].values())
+
+
+def test_only_the_role_of_the_policy_is_passed(server, bed):
+    account = Account(server, bed)
+    profile(bed, "builder", "builder")
+    profile(bed, "dressed-up", "admin")
+    account.restrict(build=("build-instance-profile",), BUILD_ROLE="builder")
+    account.instance(account.packer, IamInstanceProfile={"Name": "builder"})
+    with refused("UnauthorizedOperation", "is not authorized to perform: iam:PassRole", 403):
+        account.instance(account.packer, IamInstanceProfile={"Name": "dressed-up"})
+    with refused("InvalidParameterValue", "Invalid IAM Instance Profile name"):
+        account.instance(bed, IamInstanceProfile={"Name": "none"})
+    account.close()
+
+
+def kms_key(bed) -> str:
+    return bed.client("kms").create_key()["KeyMetadata"]["KeyId"]
+
+
+def encrypted(bed, name: str) -> bool:
+    ec2 = bed.client("ec2")
+    (image,) = ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [name]}])["Images"]
+    snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    return ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["Encrypted"]
+
+
+@CURRENT
+def test_an_image_is_encrypted_by_a_key_only_with_its_policy(
+    server, bed, packer, packer_environment, tmp_path
+):
+    """Packer deletes the snapshot it has copied: the statement that denies it is left out, as the README says."""
+    account = Account(server, bed)
+    key, without = kms_key(bed), ("TagsOfSnapshotsProveNothing",)
+    lines = [TYPE, "encrypt_boot = true", f'kms_key_id = "{key}"']
+    account.restrict(build=("build-regions",), without=without)
+    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    assert (result.returncode, denied) == (1, []), result.stdout
+    (failed,) = [i for i in bed.client("ec2").describe_images(Owners=["self"])["Images"] if i["Name"] == "node"]
+    assert failed["State"] == "failed"
+    assert "Given key ID is not accessible" in failed["StateReason"]["Message"]
+    bed.client("ec2").deregister_image(ImageId=failed["ImageId"], DeleteAssociatedSnapshots=True)
+
+    account.restrict(build=("build-regions", "build-kms"), without=without, KEY=key)
+    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    assert (result.returncode, denied) == (0, []), result.stdout
+    assert encrypted(bed, "node")
+    assert not any(bed.state()["leftovers"].values())
+
+    account.restrict(build=("build-regions", "build-kms"), KEY=key)
+    result, denied = build(account, packer, packer_environment, tmp_path, lines, "again")
+    account.close()
+    assert result.returncode == 1
+    assert "is not authorized to perform: ec2:DeleteSnapshot" in denied[0]
