@@ -131,7 +131,7 @@ impl Rolling {
         on.map(|(name, _, _)| name).collect()
     }
 
-    fn writes(&self) -> Vec<String> {
+    pub fn writes(&self) -> Vec<String> {
         self.account.calls().into_iter().filter(|call| WRITES.contains(&call.as_str())).collect()
     }
 
@@ -240,29 +240,6 @@ async fn filters_find_the_newest_image_of_each_architecture() {
 }
 
 #[tokio::test]
-async fn a_failed_update_is_named_and_not_repeated() {
-    let mut rolling = Rolling::new(json!({})).await;
-    rolling.object.spec.ami = Some(rolling.image());
-    rolling.account.fault(json!({
-        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion",
-        "params": { "nodegroupName": "^system$" },
-        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
-    }));
-    let pass = rolling.rest().await;
-    let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
-    assert!(message.contains("system could not be moved"), "{message}");
-    assert!(message.contains("NodeCreationFailure: Instances failed to join"), "{message}");
-    assert_eq!(rolling.on(&rolling.image()), names(&["batch"]), "web comes after system");
-    let writes = rolling.writes();
-    for _ in 0..3 {
-        rolling.account.post("clock", json!({ "advance": 3600 }));
-        assert_eq!(rolling.rest().await.standing, Standing::Stalled);
-    }
-    assert_eq!(rolling.writes(), writes);
-}
-
-#[tokio::test]
 async fn a_busy_group_is_waited_for_and_no_version_is_made() {
     let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
     rolling.object.spec.ami = Some(rolling.image());
@@ -274,36 +251,6 @@ async fn a_busy_group_is_waited_for_and_no_version_is_made() {
     rolling.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
     rolling.restart().await;
     assert_eq!(rolling.rest().await.standing, Standing::Settled);
-}
-
-#[tokio::test]
-async fn a_conflict_of_the_last_moment_leaves_one_version() {
-    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
-    rolling.object.spec.ami = Some(rolling.image());
-    rolling.account.fault(json!({
-        "kind": "error", "operation": "UpdateNodegroupVersion", "count": 4, "status": 409,
-        "code": "ResourceInUseException",
-        "message": "Nodegroup cannot be updated as it is currently not in Active State",
-    }));
-    assert_eq!(rolling.rest().await.standing, Standing::Settled);
-    assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 1);
-    assert_eq!(rolling.versions_of_ours(), 1);
-}
-
-#[tokio::test]
-async fn a_refused_update_leaves_no_version() {
-    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
-    rolling.object.spec.ami = Some(rolling.image());
-    rolling.account.fault(json!({
-        "kind": "error", "operation": "UpdateNodegroupVersion", "status": 400,
-        "code": "InvalidParameterException", "message": "Remote access configuration cannot be specified",
-    }));
-    let pass = rolling.rest().await;
-    let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
-    assert!(message.contains("Remote access configuration"), "{message}");
-    assert_eq!(rolling.versions_of_ours(), 0);
-    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 1);
 }
 
 #[tokio::test]

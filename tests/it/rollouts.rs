@@ -1,5 +1,5 @@
-//! Rollouts on an AWS that is as unpleasant as the real one: groups that are refused or DEGRADED, templates
-//! with disks of their own, images that do not fit.
+//! Rollouts on an AWS that is as unpleasant as the real one: groups that are refused or DEGRADED, updates
+//! that fail, templates with disks of their own, images that do not fit.
 
 use aws_sdk_ec2::types::{
     LaunchTemplateBlockDeviceMappingRequest as Mapping, LaunchTemplateEbsBlockDeviceRequest as Ebs,
@@ -146,4 +146,57 @@ async fn an_image_for_a_newer_kubernetes_waits_for_the_control_plane() {
     assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "KubernetesTooNew"), "{message}");
     assert!(message.contains("is for Kubernetes 1.32, and cluster demo runs 1.31"), "{message}");
     assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 0);
+}
+
+#[tokio::test]
+async fn a_failed_update_is_named_and_not_repeated() {
+    let mut rolling = Rolling::new(json!({})).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion",
+        "params": { "nodegroupName": "^system$" },
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert!(message.contains("system could not be moved"), "{message}");
+    assert!(message.contains("NodeCreationFailure: Instances failed to join"), "{message}");
+    assert_eq!(rolling.on(&rolling.image()), names(&["batch"]), "web comes after system");
+    let writes = rolling.writes();
+    for _ in 0..3 {
+        rolling.account.post("clock", json!({ "advance": 3600 }));
+        assert_eq!(rolling.rest().await.standing, Standing::Stalled);
+    }
+    assert_eq!(rolling.writes(), writes);
+}
+
+#[tokio::test]
+async fn a_conflict_of_the_last_moment_leaves_one_version() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "count": 4, "status": 409,
+        "code": "ResourceInUseException",
+        "message": "Nodegroup cannot be updated as it is currently not in Active State",
+    }));
+    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+    assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 1);
+    assert_eq!(rolling.versions_of_ours(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_update_leaves_no_version() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "status": 400,
+        "code": "InvalidParameterException", "message": "Remote access configuration cannot be specified",
+    }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert!(message.contains("Remote access configuration"), "{message}");
+    assert_eq!(rolling.versions_of_ours(), 0);
+    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 1);
 }
