@@ -86,6 +86,26 @@ impl Aws {
         Ok(())
     }
 
+    /// The account's regions that are switched on.
+    pub async fn enabled_regions(&self, region: &Region) -> Result<Vec<Region>, AwsError> {
+        let ec2 = self.0.clients.ec2(region);
+        let answer = ec2.sdk.describe_regions().send().await.map_err(ec2.failed("DescribeRegions"))?;
+        let named = answer.regions().iter().filter_map(|region| region.region_name());
+        Ok(named.filter_map(|name| Region::parse(name).ok()).collect())
+    }
+
+    /// Does the region know one of these instances? EC2 shows those that were terminated for an hour.
+    pub async fn knows_instance(&self, region: &Region, ids: &[String]) -> Result<bool, AwsError> {
+        if ids.is_empty() {
+            return Ok(false);
+        }
+        let ec2 = self.0.clients.ec2(region);
+        let call = ec2.sdk.describe_instances().filters(filter("instance-id", ids)).max_results(PAGE);
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found: Vec<types::Reservation> = found.map_err(ec2.failed("DescribeInstances"))?;
+        Ok(!found.is_empty())
+    }
+
     /// Removes leftovers, instances first; what must wait for another (a group in use) is left for
     /// the next sweep, what is gone is done. One that fails does not spare the others.
     pub async fn sweep(&self, region: &Region, leftovers: &Leftovers) -> Result<(), Unswept> {

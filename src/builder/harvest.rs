@@ -209,16 +209,32 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
         .chain(artifacts.map(|image| format!("{}={image}", super::observe::ARTIFACT)))
         .collect();
     let regions = touched(run);
+    let everywhere = regions.is_empty() && is_cut_off(run, keeps);
     SweepRecord {
         id: run.facts.build.to_string(),
         region: run.facts.region.to_string(),
         regions: (!regions.is_empty()).then_some(regions),
+        everywhere: everywhere.then_some(true),
         started_at: Some(run.facts.created_at),
         due: time::after(ended, wait),
         looks: i32::try_from(looks).ok(),
         refused: None,
         announced: (!announced.is_empty()).then_some(announced),
     }
+}
+
+/// Did the run leave its machine where it was, and no word on where that is? A template may name a region of its own,
+/// and Packer says it with its images alone. A Packer that ended by itself has cleaned up.
+fn is_cut_off(run: &Run, keeps_machine: bool) -> bool {
+    let started = run.started_at.is_some();
+    let cut_off = match &run.state {
+        RunState::Lost(_) => true,
+        RunState::Failed(Failure::Packer { exit, .. }) => exit.is_none() || keeps_machine,
+        RunState::Failed(Failure::NotStarted(_) | Failure::NoArtifact { .. }) => false,
+        RunState::Failed(_) => started,
+        _ => false,
+    };
+    cut_off && run.artifacts().is_empty()
 }
 
 /// Regions beside the builder's own: those that Packer copied to, and those of its images.
@@ -268,6 +284,7 @@ pub fn ask_again(sweeps: &mut [SweepRecord]) {
 fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sweep> {
     Some(Sweep {
         regions: regions(record)?,
+        everywhere: record.everywhere == Some(true),
         build: BuildId::parse(record.id.as_str()).ok()?,
         announced: super::observe::announced(
             record.announced.as_deref().unwrap_or_default(),

@@ -6,7 +6,7 @@
 //! lane), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
 //! to), `failures` (what a failure means), `promote` (which of its images become active), `history`
 //! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
-//! name).
+//! name), `sweep` (removes what a run left).
 
 mod act;
 pub mod advice;
@@ -30,6 +30,7 @@ mod report;
 pub mod spec;
 mod status;
 mod step;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -2,11 +2,10 @@
 
 use super::harvest::pause_refused;
 use super::observe::Observed;
-use super::report::{ActError, Done, Outcome, Told};
+use super::report::{ActError, Done, Outcome, Swept, Told};
 use super::step::{On, Plan, Step, Sweep, Tagging};
 use crate::api::conditions::{self, Phase};
-use crate::api::{Key, Kind, ObjectKey};
-use crate::aws::Leftovers;
+use crate::api::{Key, Kind, ObjectKey, Region};
 use crate::engine::{Note, Standing, Wake};
 
 /// Refreshers look at images; builders that were waited for look at theirs.
@@ -46,7 +45,9 @@ fn unswept(seen: &Observed, sweep: &Sweep, error: &ActError) -> Note {
         let what = "grant the permission (deploy/iam has all of them)";
         (
             "SweepGivenUp",
-            format!("gave up cleaning up after build {build}: {error}; {what} and run {asks}, or remove it by hand"),
+            format!(
+                "gave up cleaning up after build {build}: {error}; {what} and run {asks}, or remove it by hand"
+            ),
         )
     };
     Note { reason: reason.into(), message, warning: true }
@@ -86,8 +87,8 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
         (_, Done::SnapshotsRefused(error)) => {
             note("SnapshotsNotTagged", format!("the image is tagged, its snapshots are not: {error}"), true)
         }
-        (_, Done::Swept(found)) if found.is_empty() => None,
-        (_, Done::Swept(found)) => note("LeftoversRemoved", leftover_words(found), false),
+        (_, Done::Swept(swept)) if swept.found.is_empty() => None,
+        (_, Done::Swept(swept)) => note("LeftoversRemoved", leftover_words(swept), false),
         (Step::Stop { run, .. }, _) => note("BuildStopping", format!("{run}: {why}"), true),
         (Step::Activate(tagging), _) => note("ImageActive", tagging_words(tagging), false),
         (Step::Demote(tagging), _) => {
@@ -102,7 +103,8 @@ fn tagging_words(tagging: &Tagging) -> String {
     format!("{} in {}", tagging.images.join(", "), tagging.region)
 }
 
-fn leftover_words(found: &Leftovers) -> String {
+fn leftover_words(swept: &Swept) -> String {
+    let Swept { found, elsewhere } = swept;
     let counts = [
         ("instances", found.instances.len()),
         ("volumes", found.volumes.len()),
@@ -112,7 +114,12 @@ fn leftover_words(found: &Leftovers) -> String {
         ("snapshots", found.snapshots.len()),
     ];
     let words = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}"));
-    words.collect::<Vec<_>>().join(", ")
+    let words = words.collect::<Vec<_>>().join(", ");
+    if elsewhere.is_empty() {
+        return words;
+    }
+    let regions: Vec<&str> = elsewhere.iter().map(Region::as_str).collect();
+    format!("{words}; in {}, which the template names itself: set spec.region to it", regions.join(", "))
 }
 
 impl Step {

@@ -18,7 +18,7 @@ use super::step::{On, Plan, RunWord, Step, Stuck, What};
 use super::time;
 use crate::api::builder::{PackerBuilder, PackerBuilderStatus};
 use crate::api::conditions::Phase;
-use crate::api::{Class, RunName};
+use crate::api::{Class, Region, RunName};
 use crate::aws::Leftovers;
 use crate::engine::{Pass, Standing};
 
@@ -56,7 +56,14 @@ pub enum Done {
     AsPlanned,
     /// The images are tagged; EC2 refused to tag their snapshots, and why.
     SnapshotsRefused(String),
-    Swept(Leftovers),
+    Swept(Box<Swept>),
+}
+
+/// What a sweep removed, and in which regions beside those that it was to look in.
+#[derive(Debug, Default)]
+pub struct Swept {
+    pub found: Leftovers,
+    pub elsewhere: Vec<Region>,
 }
 
 /// A step that did not work.

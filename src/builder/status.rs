@@ -13,7 +13,7 @@ use super::harvest::{self, LOOKS};
 use super::history;
 use super::images::{self, Located};
 use super::observe::Observed;
-use super::report::{Outcome, Told};
+use super::report::{Done, Outcome, Told};
 use super::step::{Plan, Record, Step, Sweep};
 use super::time;
 use super::{inputs, judge};
@@ -48,7 +48,9 @@ pub fn status(
         (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => {
             ended_run(&mut status, record, now);
         }
-        (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(_)) => swept(&mut status, sweep, now),
+        (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(done)) => {
+            swept(&mut status, sweep, done, now);
+        }
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Failed(error)) => {
             sweep_failed(&mut status, sweep, error.class, now);
         }
@@ -159,14 +161,20 @@ fn last_run(status: &mut PackerBuilderStatus, run: &RunRecord, resources: &[Reso
 }
 
 /// The next look is due, or it was the last.
-fn swept(status: &mut PackerBuilderStatus, sweep: &Sweep, now: Timestamp) {
+fn swept(status: &mut PackerBuilderStatus, sweep: &Sweep, done: &Done, now: Timestamp) {
     let looks = sweep.looks + 1;
     let next = LOOKS.get(looks).and_then(|wait| time::after(now, *wait));
     let sweeps = status.sweeps.get_or_insert_default();
     sweeps.retain(|record| record.id != sweep.build.as_str() || next.is_some());
     for record in sweeps.iter_mut().filter(|record| record.id == sweep.build.as_str()) {
         record.looks = i32::try_from(looks).ok();
-        record.refused = None;
+        (record.refused, record.everywhere) = (None, None);
+        if let Done::Swept(swept) = done {
+            let regions = record.regions.take().into_iter().flatten();
+            let regions: Vec<String> =
+                regions.chain(swept.elsewhere.iter().map(ToString::to_string)).collect();
+            record.regions = (!regions.is_empty()).then_some(regions);
+        }
         record.due = next.map(time::to_second);
     }
     if sweeps.is_empty() {

@@ -169,6 +169,8 @@ pub struct Tagging {
 pub struct Sweep {
     /// The builder's own first, then those that the run touched.
     pub regions: Vec<Region>,
+    /// Where these know nothing of the run, all others as well.
+    pub everywhere: bool,
     pub build: BuildId,
     pub announced: Announced,
     /// How often it was looked already.

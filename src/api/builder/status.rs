@@ -271,6 +271,9 @@ pub struct SweepRecord {
     /// Further regions that the run touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<Vec<String>>,
+    /// The run was cut off before it said where it worked: the next look is in all regions of the account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub everywhere: Option<bool>,
     /// When the run was started: nothing older is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]

@@ -344,6 +344,39 @@ fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
 }
 
 #[test]
+fn a_run_that_was_cut_off_is_looked_for_in_every_region() {
+    let packer = |exit| Failure::Packer { exit, errors: vec!["x".into()] };
+    for (state, expected) in [
+        (RunState::Lost("killed".into()), true),
+        (RunState::Failed(packer(None)), true),
+        (RunState::Failed(Failure::OutOfMemory), true),
+        (RunState::Failed(Failure::Evicted("node drained".into())), true),
+        (RunState::Failed(Failure::TimedOut), true),
+        (RunState::Failed(Failure::Cancelled), true),
+        // Packer ended by itself, and cleaned up; or it never ran.
+        (RunState::Failed(packer(Some(1))), false),
+        (RunState::Failed(Failure::NoArtifact { errors: Vec::new() }), false),
+        (RunState::Failed(Failure::NotStarted("no packer".into())), false),
+    ] {
+        let mut seen = after(state.clone(), Vec::new());
+        assert_eq!(recorded(&seen).sweep.everywhere, expected.then_some(true), "{state:?}");
+        let mut told = run(1, state.clone());
+        told.resources = vec![Resource { kind: ResourceKind::Region, id: "ap-south-1".into() }];
+        seen.runs = Seen::Is(vec![told]);
+        assert_eq!(recorded(&seen).sweep.everywhere, None, "it said where it works: {state:?}");
+    }
+    let mut waiting = run(1, RunState::Failed(Failure::Cancelled));
+    waiting.started_at = None;
+    let mut seen = after(waiting.state.clone(), Vec::new());
+    seen.runs = Seen::Is(vec![waiting]);
+    assert_eq!(recorded(&seen).sweep.everywhere, None, "it never started");
+    let mut kept = after(RunState::Failed(packer(Some(1))), Vec::new());
+    let spec = kept.spec.as_mut().expect("valid");
+    spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
+    assert_eq!(recorded(&kept).sweep.everywhere, Some(true), "Packer leaves its machine on purpose");
+}
+
+#[test]
 fn a_success_that_comes_to_nothing_leaves_its_images_to_the_sweep() {
     let elsewhere = artifact(&Region::parse("eu-west-1").expect("a region"), 1);
     let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));

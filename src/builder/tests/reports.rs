@@ -5,9 +5,9 @@ use opsy_runner::request::{Resource, ResourceKind};
 use super::*;
 use crate::api::conditions::{READY, RECONCILING, STALLED, is_true};
 use crate::aws::Leftovers;
-use crate::builder::{history, observe};
-use crate::builder::report::{self, ActError, Done, Outcome};
+use crate::builder::report::{self, ActError, Done, Outcome, Swept};
 use crate::builder::step::What;
+use crate::builder::{history, observe};
 use crate::engine::{Failure, Pass, Standing, Wake};
 
 type BuilderPass = Pass<PackerBuilderStatus>;
@@ -16,7 +16,7 @@ type BuilderPass = Pass<PackerBuilderStatus>;
 fn pass(seen: &Observed) -> BuilderPass {
     let plan = plan::plan(seen, seen.now);
     let outcome = match &plan {
-        Plan::Act { step: Step::Sweep(_), .. } => Outcome::Did(Done::Swept(Leftovers::default())),
+        Plan::Act { step: Step::Sweep(_), .. } => Outcome::Did(Done::Swept(Box::default())),
         Plan::Act { .. } => Outcome::Did(Done::AsPlanned),
         _ => Outcome::Nothing,
     };
@@ -252,7 +252,9 @@ fn a_sweep_that_is_refused_is_given_up_until_somebody_asks() {
     let told: Vec<&str> = notes.iter().map(|note| note.reason.as_ref()).collect();
     assert_eq!(told, ["SweepFailed", "SweepFailed", "SweepFailed", "SweepGivenUp"]);
     let last = &notes[3].message;
-    for words in ["0000000000000001", "opsy reconcile packerbuilder/node", "deploy/iam", "ec2:CreateTags: refused"] {
+    for words in
+        ["0000000000000001", "opsy reconcile packerbuilder/node", "deploy/iam", "ec2:CreateTags: refused"]
+    {
         assert!(last.contains(words), "{words}: {last}");
     }
     seen.now = time::after(seen.now, HOUR * 24 * 365).expect("in range");
@@ -267,6 +269,29 @@ fn a_sweep_that_is_refused_is_given_up_until_somebody_asks() {
     assert_eq!(planned(&again), "do Sweep");
     let swept = &pass(&again).status.sweeps.expect("a later look")[0];
     assert_eq!((swept.refused, swept.looks), (None, Some(1)));
+}
+
+#[test]
+fn regions_where_a_sweep_found_something_are_looked_in_later() {
+    let mut seen = settled();
+    seen.status.sweeps = Some(vec![crate::api::builder::SweepRecord {
+        id: format!("{:016x}", 1),
+        region: "us-east-1".into(),
+        everywhere: Some(true),
+        due: Some(at_hour(1)),
+        ..crate::api::builder::SweepRecord::default()
+    }]);
+    let plan = plan::plan(&seen, seen.now);
+    let Plan::Act { step: Step::Sweep(sweep), .. } = &plan else { panic!("a sweep: {plan:?}") };
+    assert!(sweep.everywhere);
+    let found = Leftovers { instances: vec!["i-1".into()], ..Leftovers::default() };
+    let elsewhere = vec![Region::parse("eu-west-1").expect("a region")];
+    let outcome = Outcome::Did(Done::Swept(Box::new(Swept { found, elsewhere })));
+    let pass = report::pass(&seen, &plan, &outcome, seen.now);
+    let record = &pass.status.sweeps.expect("a later look")[0];
+    assert_eq!((record.everywhere, record.regions.clone()), (None, Some(vec!["eu-west-1".to_owned()])));
+    let note = &pass.notes[0].message;
+    assert!(note.contains("1 instances; in eu-west-1") && note.contains("spec.region"), "{note}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::api::builder::Command;
 use crate::aws::Leftovers;
 use crate::builder::images::Lane;
 use crate::builder::observe;
-use crate::builder::report::{self, ActError, Done, Outcome};
+use crate::builder::report::{self, ActError, Done, Outcome, Swept};
 use crate::builder::step::{Sweep, Tagging, What};
 use crate::engine::Failure;
 
@@ -279,7 +279,7 @@ impl World {
                     !blind.images && !blind.runs && self.complete,
                     "swept without knowing what is a result"
                 );
-                return Done::Swept(self.sweep(sweep));
+                return Done::Swept(Box::new(Swept { found: self.sweep(sweep), ..Swept::default() }));
             }
             Step::Record(_) => {}
             Step::Forget(run) => {

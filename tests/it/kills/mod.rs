@@ -1,6 +1,7 @@
 //! What is left when processes, disks and folders fail: the agent or a runner is killed, stopped or
 //! doubled, its state folder is full or gone, its inputs change or vanish while it builds.
 
+mod elsewhere;
 mod folder;
 mod points;
 mod runs;

@@ -1,0 +1,99 @@
+//! A build that is killed in a region that only its template names.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{builder_status, builder_world, finish, hold_next_build, ready, run_folders};
+use crate::packers::Packer;
+use crate::world::{World, fixtures, kill};
+
+/// Where the template builds, whatever the builder says.
+const ELSEWHERE: &str = "eu-west-1";
+
+/// What a region holds of a build: leftovers, images and snapshots.
+fn held(world: &World) -> Value {
+    let state = world.account.state_in(ELSEWHERE);
+    json!([state["leftovers"], state["images"], state["snapshots"]])
+}
+
+fn calls_in(world: &World, region: &str) -> usize {
+    let of_agent = |entry: &&Value| {
+        entry["region"] == region && entry["access_key"] == world.account.env()["AWS_ACCESS_KEY_ID"]
+    };
+    world.account.journal().iter().filter(of_agent).count()
+}
+
+/// A world whose template builds in `ELSEWHERE` from an image there.
+fn world_elsewhere() -> World {
+    let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
+    world.build_with(Packer::Current);
+    let base = world.account.post("image", json!({ "region": ELSEWHERE, "name": "golden" }));
+    let path = "packer/node/node.pkr.hcl";
+    let template = fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
+    let image = base["id"].as_str().expect("an id");
+    let own = template
+        .replace("region              = var.region", &format!("region = \"{ELSEWHERE}\""))
+        .replace("source_ami          = var.ami_id", &format!("source_ami = \"{image}\""));
+    assert!(own.contains(ELSEWHERE) && own.contains(image), "{own}");
+    world.push(&[(path, Some(&own))], "policy: a region of its own");
+    world
+}
+
+#[test]
+fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() {
+    let world = world_elsewhere();
+    let before = held(&world);
+    hold_next_build(&world);
+    let agent = world.agent();
+    world.wait("the image is made elsewhere", || {
+        let made = |entry: &Value| entry["operation"] == "CreateImage" && entry["region"] == ELSEWHERE;
+        world.account.journal().iter().any(made).then_some(())
+    });
+    assert_ne!(held(&world), before, "the machine runs elsewhere");
+    let (runners, others) = world.build_processes();
+    kill(&[runners, others].concat());
+    world.wait("the failed build is paused after", || {
+        (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
+    });
+    world.wait("what it left elsewhere is swept", || (held(&world) == before).then_some(()));
+    world.wait("later looks go there too", || {
+        (builder_status(&world)["sweeps"][0]["regions"] == json!([ELSEWHERE])).then_some(())
+    });
+    let sweep = builder_status(&world)["sweeps"][0].clone();
+    assert_eq!(sweep["everywhere"], Value::Null, "all regions are asked once: {sweep:#}");
+    assert_eq!(world.account.count("ec2:DescribeRegions"), 1 + packers_questions(&world));
+    agent.stop();
+    let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
+    assert!(log.contains(ELSEWHERE) && log.contains("LeftoversRemoved"), "{log}");
+    finish(&world);
+    assert_eq!(held(&world), before, "the image that was pending does not appear late");
+}
+
+/// DescribeRegions of Packer, which checks the region it is given.
+fn packers_questions(world: &World) -> usize {
+    let asked = |entry: &&Value| {
+        entry["operation"] == "DescribeRegions" && entry["access_key"] == world.account.packers_key()
+    };
+    world.account.journal().iter().filter(asked).count()
+}
+
+/// Its machine is found where the builder says, so that nothing has to be asked of other regions.
+#[test]
+fn a_build_that_is_killed_at_home_is_looked_for_at_home_alone() {
+    let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
+    world.build_with(Packer::Current);
+    hold_next_build(&world);
+    let agent = world.agent();
+    super::wait_for_calls(&world, "ec2:CreateImage", 1);
+    let (runners, others) = world.build_processes();
+    kill(&[runners, others].concat());
+    world.wait("leftovers are swept", || {
+        (world.leftovers().is_empty() && run_folders(&world).is_empty()).then_some(())
+    });
+    world.wait("the first look is over", || {
+        (builder_status(&world)["sweeps"][0]["looks"] == json!(1)).then_some(())
+    });
+    agent.stop();
+    assert_eq!(calls_in(&world, ELSEWHERE), 0);
+}
