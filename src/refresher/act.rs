@@ -35,6 +35,8 @@ pub enum Failure {
     MissingVersion,
     /// The launch template has no room for another version.
     Full,
+    /// AWS does not find what was there a moment ago.
+    Unseen,
 }
 
 impl From<AwsError> for Failed {
@@ -43,12 +45,16 @@ impl From<AwsError> for Failed {
             Failure::MissingVersion
         } else if error.is_full() {
             Failure::Full
-        } else if error.may_be_final() || error.class() == Class::NotFound {
+        } else if error.class() == Class::NotFound {
+            Failure::Unseen
+        } else if error.may_be_final() {
             Failure::Unsure
         } else {
             Failure::Other
         };
-        Self { class: error.class(), why: error.to_string(), kind }
+        // What a step changes was seen just before: AWS that does not find it now shows it again in a moment.
+        let class = if kind == Failure::Unseen { Class::TRANSIENT } else { error.class() };
+        Self { class, why: error.to_string(), kind }
     }
 }
 

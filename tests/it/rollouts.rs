@@ -200,3 +200,64 @@ async fn a_refused_update_leaves_no_version() {
     assert_eq!(rolling.versions_of_ours(), 0);
     assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 1);
 }
+
+/// Each write of a rollout meets a moment in which AWS does not find what it has just shown.
+#[tokio::test]
+async fn what_aws_does_not_find_for_a_moment_is_tried_again_soon_and_not_told() {
+    let mut rolling = Rolling::new(json!({ "refreshConfig": { "maxUnavailable": 2 } })).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    for (operation, code) in [
+        ("CreateLaunchTemplateVersion", "InvalidLaunchTemplateId.NotFound"),
+        ("UpdateNodegroupVersion", "ResourceNotFoundException"),
+        ("UpdateNodegroupConfig", "ResourceNotFoundException"),
+    ] {
+        rolling.account.fault(json!({
+            "kind": "error", "operation": operation, "code": code, "status": 404, "count": 1,
+            "message": "it does not exist",
+        }));
+    }
+    let (mut warnings, mut looks) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let pass = rolling.pass().await;
+        let missed = |message: &str| message.contains("it does not exist");
+        let told = pass.notes.iter().filter(|note| note.warning && missed(&note.message));
+        warnings.extend(told.map(|note| note.message.clone()));
+        assert_eq!(pass.failed, None, "other groups go on");
+        if pass.standing == Standing::Settled {
+            break;
+        }
+        looks.push(pass.look.as_secs());
+        rolling.step(pass.look.as_secs().max(1));
+    }
+    assert_eq!(rolling.on(&image), names(&["batch", "system", "web"]));
+    assert_eq!(
+        (warnings, looks.iter().max().is_some_and(|look| *look <= 60)),
+        (Vec::new(), true),
+        "{looks:?}"
+    );
+}
+
+/// What stays away is a refusal like any other.
+#[tokio::test]
+async fn what_aws_never_finds_is_final_after_a_while() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    rolling.object.spec.ami = Some(rolling.image());
+    rolling.account.fault(json!({
+        "kind": "error", "operation": "UpdateNodegroupVersion", "status": 404,
+        "code": "ResourceNotFoundException", "message": "The subnet ID 'subnet-1' does not exist",
+    }));
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        let pass = rolling.pass().await;
+        told.extend(pass.notes.iter().filter(|note| note.warning).map(|note| note.reason.to_string()));
+        if pass.standing == Standing::Stalled {
+            let (why, message) = reason(&pass);
+            assert!(why == "UpdateFailed" && message.contains("subnet-1"), "{why}: {message}");
+            assert_eq!(told.first().map(String::as_str), Some("UpdateRefused"));
+            return;
+        }
+        rolling.step(pass.look.as_secs().max(1));
+    }
+    panic!("it never ends: {:#?}", rolling.object.status);
+}

@@ -9,8 +9,9 @@ use super::super::refusal::{Refusal, Refused};
 use super::super::time::elapsed;
 use super::{Ending, changed};
 use crate::api::Class;
+use crate::api::steady::cause;
 
-/// How long EKS may not see a launch template version that EC2 lists.
+/// How long AWS may not find what it showed before, or EKS a launch template version that EC2 lists.
 const SEEN_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a step did not do. Refused for good is remembered against the group; what may be refused for this
@@ -28,7 +29,12 @@ pub(super) fn refused(case: Case<'_>, step: &Step, failed: Failed) -> Ending {
         (Class::Invalid, _) => final_refusal(case, group, &explained(step, kind, why)),
         (Class::Denied, _) => held(case, group, Refused::Denied, why),
         (Class::Conflict, _) => held(case, group, Refused::NotNow, why),
-        (_, Failure::Unsure | Failure::MissingVersion) => held(case, group, Refused::Unsure, why),
+        (_, Failure::Unseen) if !missed_for_long(case, group, &why) => {
+            held(case, group, Refused::NotNow, why)
+        }
+        (_, Failure::Unsure | Failure::MissingVersion | Failure::Unseen) => {
+            held(case, group, Refused::Unsure, why)
+        }
         _ => Ending::failing(class, why, case.spec.timer),
     }
 }
@@ -47,6 +53,16 @@ fn just_starting(case: Case<'_>, group: &str) -> bool {
     let entry = case.memory.rollout.as_ref().and_then(|rollout| rollout.groups.get(group));
     let starting = entry.and_then(|entry| entry.starting);
     starting.is_some_and(|starting| elapsed(starting.at, case.now) < SEEN_WITHIN)
+}
+
+/// Is it longer than a moment that AWS does not find the same?
+fn missed_for_long(case: Case<'_>, group: &str, why: &str) -> bool {
+    let entry = case.memory.rollout.as_ref().and_then(|rollout| rollout.groups.get(group));
+    let before = entry.and_then(|entry| entry.refusal.as_ref());
+    before.is_some_and(|before| {
+        let long = before.kind == Refused::Unsure || elapsed(before.since, case.now) >= SEEN_WITHIN;
+        long && cause(&before.message) == cause(why)
+    })
 }
 
 fn explained(step: &Step, kind: Failure, why: String) -> String {

@@ -20,7 +20,12 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    prop_oneof![Just(Failure::Other), Just(Failure::Unsure), Just(Failure::MissingVersion)]
+    prop_oneof![
+        Just(Failure::Other),
+        Just(Failure::Unsure),
+        Just(Failure::MissingVersion),
+        Just(Failure::Unseen),
+    ]
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -43,6 +43,7 @@ pub fn refusal(kind: Failure) -> Failed {
         Failure::Unsure => (Class::TRANSIENT, "InvalidRequestException: Volume of size 10GB is too small"),
         Failure::MissingVersion => (Class::Invalid, "InvalidParameterException: version 2 does not exist"),
         Failure::Full => (Class::Invalid, "VersionLimitExceeded: no room"),
+        Failure::Unseen => (Class::TRANSIENT, "ResourceNotFoundException: No node group found"),
     };
     Failed { class, why: format!("eks:UpdateNodegroupVersion: {why}"), kind }
 }
