@@ -85,6 +85,9 @@ pub struct Progress {
     pub line: String,
     /// Unix seconds.
     pub at: i64,
+    /// Seconds since the runner began, by a clock that nobody sets. A runner of an older version does not say.
+    #[serde(default)]
+    pub elapsed: u64,
 }
 
 /// What came of a run. Under 4 KiB as JSON, since a termination message holds no more.

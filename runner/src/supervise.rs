@@ -303,7 +303,8 @@ impl Run<'_> {
         if line == self.written.1 || self.written.0.elapsed() < LOOK {
             return;
         }
-        let progress = Progress { command: command.name().to_owned(), line, at: unix_now() };
+        let elapsed = self.began.elapsed().as_secs();
+        let progress = Progress { command: command.name().to_owned(), line, at: unix_now(), elapsed };
         // For people only: a full disk does not stop a build.
         let _ = self.folder.progress(&progress);
         self.written = (Instant::now(), progress.line);

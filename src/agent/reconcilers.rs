@@ -59,6 +59,7 @@ impl Parts {
             owner: self.owner.clone(),
             now,
             fleet: Arc::default(),
+            watches: Arc::default(),
             ending: self.ending.clone(),
             is_undeclared: Arc::new(is_undeclared),
         });

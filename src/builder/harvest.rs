@@ -38,6 +38,9 @@ const REFUSED: [Duration; 3] =
 /// How long a machine is kept that a failed build leaves on purpose.
 const KEPT_MACHINE: Duration = Duration::from_secs(24 * 3600);
 
+/// Clocks of an agent and of its nodes differ by less.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
+
 /// What goes into history about a run, beside what the run knows itself.
 #[derive(Default)]
 struct Entry {
@@ -271,6 +274,17 @@ pub fn is_given_up(record: &SweepRecord) -> bool {
 
 fn refusals(record: &SweepRecord) -> usize {
     usize::try_from(record.refused.unwrap_or(0)).unwrap_or(0)
+}
+
+/// A date that is further away than any pause is from a clock that was set back since: the pause begins now.
+pub fn bound(sweeps: &mut [SweepRecord], now: Timestamp) {
+    for record in sweeps {
+        let refused = refusals(record).checked_sub(1).and_then(pause_refused);
+        let longest = refused.unwrap_or(KEPT_MACHINE);
+        if record.due.is_some_and(|due| time::until(now, due) > longest + CLOCKS_DIFFER) {
+            record.due = time::after(now, longest).map(time::to_second);
+        }
+    }
 }
 
 /// Somebody asks again: what AWS refused is looked for at once.

@@ -6,7 +6,8 @@
 //! lane), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
 //! to), `failures` (what a failure means), `promote` (which of its images become active), `history`
 //! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
-//! name), `sweep` (removes what a run left).
+//! name), `sweep` (removes what a run left), `lasted` (how long a
+//! run has lasted, whatever the wall clock says).
 
 mod act;
 pub mod advice;
@@ -19,6 +20,7 @@ mod history;
 mod images;
 mod inputs;
 mod judge;
+mod lasted;
 mod notes;
 mod observe;
 mod place;
@@ -47,6 +49,7 @@ use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
 use crate::sync::Synced;
 pub use fleet::Fleet;
+pub use lasted::Watches;
 use observe::Observed;
 use report::Outcome;
 pub use step::Why;
@@ -63,6 +66,7 @@ pub struct Context {
     pub owner: Owner,
     pub now: fn() -> Timestamp,
     pub fleet: Arc<Fleet>,
+    pub watches: Arc<Watches>,
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
     /// Is the manifest of a builder gone from Git while it is not pruned?

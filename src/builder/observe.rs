@@ -6,6 +6,7 @@ mod bases;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -54,6 +55,9 @@ pub struct Observed {
     pub accounts: Option<Vec<String>>,
     /// The account this is, asked only where it matters.
     pub account: Option<Seen<String>>,
+    /// How long this builder's live run has lasted at least, by a clock that nobody sets; where it is not known the
+    /// wall clock counts.
+    pub lasted: Option<Duration>,
     /// Live runs of all builders.
     pub live: Seen<usize>,
     pub concurrent_builds: usize,
@@ -96,10 +100,12 @@ impl Observed {
 pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
     let subject = subject(object, ctx);
     let spec = spec::parse_in(object, |url| ctx.templates.is_own(url));
-    let status = known_status(object);
+    let mut status = known_status(object);
+    harvest::bound(status.sweeps.as_deref_mut().unwrap_or_default(), (ctx.now)());
     let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
+    let lasted = runs.known().and_then(|runs| ctx.watches.look(&subject.key, runs));
     // What a run did to other images is seen at once.
     let just_ended = runs.known().is_some_and(|runs| runs.iter().any(|run| run.state.ended()));
     let of_images = if just_ended { Fresh::Now } else { fresh };
@@ -139,6 +145,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         base,
         template,
         account,
+        lasted,
         live,
     }
 }

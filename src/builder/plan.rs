@@ -85,8 +85,9 @@ fn stop_reason(seen: &Observed, run: &Run, state: RunWord, now: Timestamp) -> Op
         RunWord::Pending => (run.facts.created_at, spec.pending_limit),
         _ => (run.started_at.unwrap_or(run.facts.created_at), spec.limit.saturating_add(STOP_GRACE)),
     };
-    (time::since(now, since) > limit)
-        .then(|| (Stop::Late, format!("it is over its limit of {}s", limit.as_secs())))
+    // The wall clock may have jumped ahead: what was watched must be over the limit, too.
+    let late = time::since(now, since) > limit && seen.lasted.is_none_or(|lasted| lasted > limit);
+    late.then(|| (Stop::Late, format!("it is over its limit of {}s", limit.as_secs())))
 }
 
 /// Nothing is built, tagged or swept in an account that is not ours to touch.

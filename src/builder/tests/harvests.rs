@@ -309,6 +309,31 @@ fn sweeps_wait_for_their_time_for_whole_files_and_for_known_images() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_puts_a_sweep_off_by_its_pause_at_most() {
+    let due = |hours: u64, refused: Option<i32>| {
+        let due = Some(at_hour(hours));
+        let mut sweeps = [SweepRecord { due, refused, ..SweepRecord::default() }];
+        crate::builder::harvest::bound(&mut sweeps, at_hour(1));
+        let once = sweeps[0].due;
+        crate::builder::harvest::bound(&mut sweeps, at_hour(1));
+        assert_eq!(sweeps[0].due, once, "once is enough");
+        once
+    };
+    for (hours, refused, expected) in [
+        (0, None, 0),
+        (25, None, 25),
+        (26, None, 26),
+        (27, None, 25),
+        (24 * 365, None, 25),
+        (7, Some(1), 7),
+        (9, Some(1), 7),
+        (24 * 365, Some(3), 24 * 7 + 1),
+    ] {
+        assert_eq!(due(hours, refused), Some(at_hour(expected)), "{hours} {refused:?}");
+    }
+}
+
+#[test]
 fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
     let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
     let due = |seen: &Observed| time::until(at_hour(1), recorded(seen).sweep.due.expect("a date"));

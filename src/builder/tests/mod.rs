@@ -5,6 +5,7 @@ mod bases;
 mod guards;
 mod harvests;
 mod lanes;
+mod lasted;
 mod plans;
 mod reports;
 mod simulation;
@@ -161,6 +162,7 @@ fn seen() -> Observed {
         template: Seen::Is(Resolved { commit: commit(), tag: TEMPLATE.into() }),
         accounts: None,
         account: None,
+        lasted: None,
         live: Seen::Is(0),
         concurrent_builds: 4,
         fleet: FleetView { builders: 1, ..FleetView::default() },

@@ -75,6 +75,34 @@ fn a_live_run_is_stopped_over_its_limit_cancelled_or_without_its_builder() {
     }
 }
 
+/// By the wall clock the run is over any limit; it began less than that ago.
+#[test]
+fn a_clock_that_jumps_ahead_stops_no_build() {
+    let limit = valid().limit + HOUR / 3;
+    for state in [running(), RunState::Pending(None)] {
+        for (lasted, expected) in [
+            (Some(Duration::ZERO), "wait Run"),
+            (Some(valid().pending_limit.min(limit)), "wait Run"),
+            (Some(limit + Duration::from_secs(1)), "do Stop"),
+            (None, "do Stop"),
+        ] {
+            for hour in [3, 30, 100_000] {
+                let jumped = look(seen(), |seen| {
+                    seen.runs = Seen::Is(vec![run(1, state.clone())]);
+                    (seen.now, seen.lasted) = (at_hour(hour), lasted);
+                });
+                assert_eq!(planned(&jumped), expected, "{state:?} {lasted:?} {hour}");
+            }
+        }
+    }
+    // Set back, it has not even begun.
+    let early = look(seen(), |seen| {
+        seen.runs = Seen::Is(vec![run(1, running())]);
+        seen.now = start_of_time();
+    });
+    assert_eq!(planned(&early), "wait Run");
+}
+
 #[test]
 fn an_engine_is_told_whether_a_run_is_late_or_unwanted() {
     let live = |state: RunState| look(seen(), |seen| seen.runs = Seen::Is(vec![run(1, state)]));
