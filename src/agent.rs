@@ -45,7 +45,7 @@ use crate::{builder, refresher};
 use engine::{Claim, Engine};
 use repository::Repository;
 pub use signals::Signals;
-use takeover::Takeover;
+use takeover::{Handed, Takeover};
 use telling::Telling;
 
 /// Running passes get this long to end after a signal.
@@ -105,12 +105,13 @@ impl Agent {
         let handle = open_clone(&flags, repository, &engine, &secrets)?;
         health.enter(Stage::Starting);
         let mut reader = Reader::new(spec_problems);
+        let held = reader.held();
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
         if engine.clone_is_newest {
             sync.may_start_from_the_clone();
         }
         let stop = CancellationToken::new();
-        let takeover = Takeover::new(&engine, &health, &outputs);
+        let takeover = Takeover::new(&engine, &health, &outputs, held);
         let loaded = || takeover.loaded.subscribe();
         let aws = Aws::from_env(profile).await?;
         let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
@@ -178,7 +179,10 @@ impl Agent {
         let Self { mut sync, mut work, .. } = self;
         let begin = async {
             sync.once().await?;
-            work.takeover.load(false).await
+            while work.takeover.load(false).await? == Handed::ReadAgain {
+                sync.once().await?;
+            }
+            anyhow::Ok(())
         };
         tokio::select! {
             begun = begin => begun?,

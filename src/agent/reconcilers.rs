@@ -48,9 +48,8 @@ impl Parts {
 
     fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
         let objects = self.objects.clone();
-        let is_undeclared = move |key: &Key| {
-            objects.is_undeclared(&ObjectKey { kind: Kind::PackerBuilder, key: key.clone() })
-        };
+        let undeclared =
+            move |key: &Key| objects.undeclared(&ObjectKey { kind: Kind::PackerBuilder, key: key.clone() });
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
@@ -61,7 +60,7 @@ impl Parts {
             fleet: Arc::default(),
             watches: Arc::default(),
             ending: self.ending.clone(),
-            is_undeclared: Arc::new(is_undeclared),
+            undeclared: Arc::new(undeclared),
         });
         let telling = self.telling.clone();
         self.driven(
@@ -89,12 +88,12 @@ impl Parts {
             Some(builder.status.and_then(|status| status.images).unwrap_or_default())
         };
         let objects = self.objects.clone();
-        let is_undeclared =
-            move |key: &Key| objects.is_undeclared(&ObjectKey { kind: Kind::AMIRefresher, key: key.clone() });
+        let undeclared =
+            move |key: &Key| objects.undeclared(&ObjectKey { kind: Kind::AMIRefresher, key: key.clone() });
         let context = Arc::new(refresher::Context {
             aws: self.aws.clone(),
             builder_images: Arc::new(builder_images),
-            is_undeclared: Arc::new(is_undeclared),
+            undeclared: Arc::new(undeclared),
             synced: self.synced.clone(),
             owner: self.owner.clone(),
             now,

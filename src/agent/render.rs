@@ -29,7 +29,7 @@ pub fn files(
     Arc::new(move || {
         let Some(synced) = synced.borrow().clone() else { return Batch::default() };
         let mut published = published.lock().expect("no code panics while it holds the published objects");
-        let known = home.known(&owner_of(&synced, &owner));
+        let known = home.known(&owner_of(&synced, &owner)).into_keys().collect();
         all(&objects, known, &synced, &mut published)
     })
 }

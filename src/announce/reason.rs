@@ -34,7 +34,7 @@ const LAST_COMMIT: &str =
 const KNOWN: [Reason; 21] = [
     said("InvalidSpec").by_commit().advice("Mend the manifest in Git; `opsy validate` says the same before a merge."),
     said("ManifestBroken").by_commit().of_repository().advice(
-        "Mend the file in Git; until then the last good version is in force. `opsy validate` says the same before a merge.",
+        "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` says the same before a merge.",
     ),
     said("PruneRefused").by_commit().of_repository(),
     said("TemplateInvalid").by_commit().advice("Mend the path or the file in Git."),

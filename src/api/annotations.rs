@@ -17,8 +17,12 @@ pub const RETRY: &str = "ami.opsy.dev/retry";
 /// Address of what to do when the object fails, for messages about it.
 pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
 
+/// The file of the manifest that was applied, relative to the path that is read. The agent sets it in a cluster: after a
+/// restart, a file that turned into something else is still known to hold the object.
+pub const FILE: &str = "ami.opsy.dev/file";
+
 /// All that a manifest or a live object may carry: another one below our prefix is a typing error.
-pub const KNOWN: [&str; 5] = [SUSPEND, CANCEL, RECONCILE_AT, RETRY, RUNBOOK];
+pub const KNOWN: [&str; 6] = [SUSPEND, CANCEL, RECONCILE_AT, RETRY, RUNBOOK, FILE];
 
 /// What an annotation says.
 pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {

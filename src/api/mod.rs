@@ -15,6 +15,7 @@ pub mod refresher;
 pub mod schema;
 pub mod status;
 pub mod steady;
+pub mod undeclared;
 
 /// API group of both kinds.
 pub const GROUP: &str = "ami.opsy.dev";
@@ -30,3 +31,4 @@ pub use ids::{
     BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
 };
 pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};
+pub use undeclared::Undeclared;

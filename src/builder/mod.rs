@@ -43,7 +43,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::api::{Key, Owner, PackerBuilder, PackerBuilderStatus, annotations};
+use crate::api::{Key, Owner, PackerBuilder, PackerBuilderStatus, Undeclared, annotations};
 use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
@@ -70,7 +70,7 @@ pub struct Context {
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
     /// Is the manifest of a builder gone from Git while it is not pruned?
-    pub is_undeclared: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
+    pub undeclared: Arc<dyn Fn(&Key) -> Option<Undeclared> + Send + Sync>,
 }
 
 /// One pass: looks, does at most one thing, says how the builder stands.

@@ -20,7 +20,7 @@ use super::history;
 use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
-use crate::api::{Class, ImageId, Key, Kind, Region, Seen, annotations};
+use crate::api::{Class, ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
 use crate::aws::{Announced, AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
@@ -37,8 +37,8 @@ pub struct Observed {
     /// As last written.
     pub status: PackerBuilderStatus,
     pub deleting: bool,
-    /// The manifest is gone from Git, and the object is not pruned.
-    pub undeclared: bool,
+    /// Why no document declares the object, where none does and it is not pruned.
+    pub undeclared: Option<Undeclared>,
     /// Suspended by annotation on the live object.
     pub suspended: bool,
     /// Build id a person wants stopped.
@@ -128,7 +128,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         now,
         external: spec.as_ref().ok().and_then(|spec| external(spec, ctx)),
         deleting: object.metadata.deletion_timestamp.is_some(),
-        undeclared: (ctx.is_undeclared)(&subject.key),
+        undeclared: (ctx.undeclared)(&subject.key),
         suspended: annotations::suspended(&object.metadata),
         cancel: annotations::value(&object.metadata, annotations::CANCEL).map(str::to_owned),
         complete: synced.set.complete(),

@@ -20,7 +20,7 @@ use super::spec::Spec;
 use super::step::{On, Plan, RunWord, Step, Stuck, What, Why};
 use super::{commands, time};
 use crate::api::builder::RunRecord;
-use crate::api::{Class, Seen};
+use crate::api::{Class, Seen, Undeclared};
 use crate::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Stop};
 
 /// An engine wakes us when a run ends; this is for the wake-up that was lost.
@@ -104,10 +104,12 @@ fn wrong_account(seen: &Observed) -> Option<Plan> {
 fn held_back(seen: &Observed) -> Option<Plan> {
     let on = if seen.deleting {
         On::Deleted
-    } else if seen.undeclared {
+    } else if seen.undeclared == Some(Undeclared::Gone) {
         On::NotInGit
     } else if seen.suspended || seen.spec.as_ref().is_ok_and(|spec| spec.suspended) {
         On::Suspended
+    } else if let Some(Undeclared::Broken { file }) = &seen.undeclared {
+        On::ManifestBroken { file: file.clone() }
     } else {
         return None;
     };

@@ -185,6 +185,11 @@ fn tell_wait(on: &On, look: Duration) -> Told {
                            repository's files can be read and pruning is allowed";
             say(NotReady, "NotInGit", message.to_owned(), state::FLIGHT_CHECKS, Waiting)
         }
+        On::ManifestBroken { file } => {
+            let message =
+                format!("its manifest in {file} is broken: nothing new is built until it is fixed in Git");
+            say(NotReady, "ManifestBroken", message, state::FLIGHT_CHECKS, Waiting)
+        }
         On::Deleted => say(
             NotReady,
             "Deleted",

@@ -63,6 +63,10 @@ pub enum On {
     Suspended,
     /// Its manifest is gone from Git, and it is not pruned yet.
     NotInGit,
+    /// Its manifest is in this file, which cannot be read.
+    ManifestBroken {
+        file: String,
+    },
     Deleted,
     /// A person cancelled the last build of these inputs.
     Cancelled {

@@ -211,8 +211,9 @@ pub enum Failure {
 pub trait Home: Send + Sync {
     /// Waits until it is known what there is; without that neither `known` nor `load` can be relied on.
     fn ready(&self) -> BoxFuture<'_, Result<(), HomeError>>;
-    /// This owner's objects that are there, whether a manifest names them or not: what may be pruned.
-    fn known(&self, owner: &Owner) -> Vec<ObjectKey>;
+    /// This owner's objects that are there, whether a manifest names them or not, and the file of the manifest that
+    /// was applied last, where that is recorded: what may be pruned.
+    fn known(&self, owner: &Owner) -> BTreeMap<ObjectKey, Option<String>>;
     /// Brings the objects in line with a commit. What cannot be done at once is this home's to try again;
     /// an error means that the commit was not taken over at all.
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>>;

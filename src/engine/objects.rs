@@ -1,14 +1,14 @@
 //! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
 //! way, from a state folder or from a watch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
 use super::board::Board;
 use super::feed::{Feed, Queue};
-use crate::api::{AMIRefresher, Kind, ObjectKey, PackerBuilder};
+use crate::api::{AMIRefresher, Kind, ObjectKey, PackerBuilder, Undeclared};
 
 /// Reason and words by object.
 pub type Kept = BTreeMap<ObjectKey, (&'static str, String)>;
@@ -22,8 +22,8 @@ pub struct Objects {
     pub changed: Notify,
     /// Objects that Git no longer has, or not in a form that can be read, and why they stay.
     kept: Mutex<Kept>,
-    /// Of those: objects without a manifest. They start nothing new.
-    undeclared: Mutex<BTreeSet<ObjectKey>>,
+    /// Of those: why they have no document. They start nothing new.
+    undeclared: Mutex<BTreeMap<ObjectKey, Undeclared>>,
     /// The last version of an object that a write of ours, beside its status, made of another.
     moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
@@ -60,17 +60,17 @@ impl Objects {
         self.lock_kept().get(object).cloned()
     }
 
-    /// These stay although they have no manifest.
-    pub fn set_undeclared(&self, objects: BTreeSet<ObjectKey>) {
+    /// These stay although no document declares them.
+    pub fn set_undeclared(&self, objects: BTreeMap<ObjectKey, Undeclared>) {
         *self.lock_undeclared() = objects;
     }
 
-    /// Does an object stay although it has no manifest?
-    pub fn is_undeclared(&self, object: &ObjectKey) -> bool {
-        self.lock_undeclared().contains(object)
+    /// Why an object that stays has no document, if it has none.
+    pub fn undeclared(&self, object: &ObjectKey) -> Option<Undeclared> {
+        self.lock_undeclared().get(object).cloned()
     }
 
-    fn lock_undeclared(&self) -> MutexGuard<'_, BTreeSet<ObjectKey>> {
+    fn lock_undeclared(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Undeclared>> {
         self.undeclared.lock().expect("no code panics while it holds the undeclared objects")
     }
 

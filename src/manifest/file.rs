@@ -27,6 +27,8 @@ pub struct File {
     pub is_template: bool,
     pub drafts: Vec<Draft>,
     pub findings: Vec<Finding>,
+    /// Lines that cannot be read of a file that does not mention us, and why: whose they are depends on what it held.
+    pub unread: Vec<(usize, String)>,
 }
 
 /// Reads a file.
@@ -37,14 +39,14 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
         is_template: text.lines().any(is_template_line),
         ..File::default()
     };
-    if let Some(why) = unreadable(source, &text, file.is_ours) {
-        file.findings.push(why);
+    if let Some(why) = unreadable(source, &text) {
+        file.add(why);
         return file;
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let stream = yaml::parse(text);
     for (line, words) in stream.broken {
-        file.findings.push(broken(file.is_ours, line, &format!("is not valid YAML: {words}")));
+        file.add(Unread::Text(line, format!("is not valid YAML: {words}")));
     }
     for parsed in &stream.documents {
         let contents = document::read(parsed, extra);
@@ -54,16 +56,49 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
     file
 }
 
+/// Why something cannot be read.
+enum Unread {
+    /// Its content is not known.
+    Content(String),
+    /// The line of a text, and what is wrong with it.
+    Text(usize, String),
+}
+
+impl File {
+    /// Notes what cannot be read: an error where our objects may be lost.
+    fn add(&mut self, unread: Unread) {
+        match unread {
+            Unread::Content(why) => self.findings.push(lost(1, &why)),
+            Unread::Text(line, why) if self.is_ours => self.findings.push(lost(line, &why)),
+            Unread::Text(line, why) => self.unread.push((line, why)),
+        }
+    }
+
+    /// What is to be said of the file, which held one of our objects before or not.
+    pub fn said(&self, held: bool) -> impl Iterator<Item = Finding> {
+        let unread = self.unread.iter().map(move |(line, why)| match held {
+            true => lost(*line, why),
+            false => Finding::foreign(*line, format!("{why}; it does not mention ami.opsy.dev: ignored")),
+        });
+        self.findings.iter().cloned().chain(unread)
+    }
+}
+
+/// Our objects may be lost.
+fn lost(line: usize, why: &str) -> Finding {
+    Finding::error(line, format!("{why}; {REMEDY}"))
+}
+
 /// Why a file is not even looked into.
-fn unreadable(source: &SourceFile, text: &str, is_ours: bool) -> Option<Finding> {
+fn unreadable(source: &SourceFile, text: &str) -> Option<Unread> {
     let content = &source.content;
     let why = match &source.form {
-        Form::Unknown(why) => return Some(Finding::error(1, format!("{why}; {REMEDY}"))),
+        Form::Unknown(why) => return Some(Unread::Content(why.clone())),
         Form::Unfit(why) => why.clone(),
         Form::File if is_pointer(content) => {
             let words =
                 "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
-            return Some(Finding::error(1, format!("{words}; {REMEDY}")));
+            return Some(Unread::Content(words.to_owned()));
         }
         Form::File
             if content.contains(&0)
@@ -78,16 +113,7 @@ fn unreadable(source: &SourceFile, text: &str, is_ours: bool) -> Option<Finding>
         }
         Form::File => return None,
     };
-    Some(broken(is_ours, 1, &why))
-}
-
-/// An error where our objects may be lost; else the file is another tool's.
-fn broken(is_ours: bool, line: usize, why: &str) -> Finding {
-    if is_ours {
-        Finding::error(line, format!("{why}; {REMEDY}"))
-    } else {
-        Finding::foreign(line, format!("{why}; it does not mention ami.opsy.dev: ignored"))
-    }
+    Some(Unread::Text(1, why))
 }
 
 /// The text, without the zero bytes by which UTF-16 and UTF-32 separate letters.

@@ -13,8 +13,9 @@ pub mod write;
 mod yaml;
 
 pub use file::REMEDY;
-pub use read::{Reader, SETTINGS_FILE, is_settings};
+pub use read::{Held, Reader, SETTINGS_FILE, is_settings};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -117,6 +118,8 @@ pub struct ObjectSet {
     pub problems: Vec<Problem>,
     /// Manifests and settings, also those that cannot be read: no build goes by them.
     pub own_files: Vec<String>,
+    /// Objects with several manifests, and the file of the last one: none of them is taken.
+    pub twice: BTreeMap<ObjectKey, String>,
     /// `opsy.yaml` cannot be read and never was: whose objects these are is not known.
     pub without_settings: bool,
 }

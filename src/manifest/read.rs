@@ -4,7 +4,7 @@
 //! any is broken the set says that it is incomplete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::api::files::is_pointer;
 use crate::settings::RepoSettings;
@@ -22,12 +22,27 @@ const MISTAKEN_SETTINGS: &str = "opsy.yml";
 /// What a file was parsed from: blob id, path and form. A link has the blob of what it leads to.
 type Parsed = (String, String, Form);
 
+/// Files that held objects when they could be read last: such a file does not become another tool's. Those of before the
+/// start of the process are known to the engine alone, so it is shared.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Mutex<BTreeSet<String>>>);
+
+impl Held {
+    /// Takes files that held objects.
+    pub fn learn(&self, files: impl IntoIterator<Item = String>) {
+        self.lock().extend(files);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().expect("no code panics while it holds the files")
+    }
+}
+
 /// Reads commits one after another and remembers what did not change between them.
 pub struct Reader {
     extra: ExtraRules,
     parsed: HashMap<Parsed, Arc<File>>,
-    /// Files that held objects when they could be read last: such a file does not become another tool's.
-    held: BTreeSet<String>,
+    held: Held,
     /// The last settings that could be read: a broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
 }
@@ -50,7 +65,12 @@ impl Reader {
         notes: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
     ) -> Self {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
-        Self { extra, parsed: HashMap::new(), held: BTreeSet::new(), settings: None }
+        Self { extra, parsed: HashMap::new(), held: Held::default(), settings: None }
+    }
+
+    /// The files that are known to have held objects.
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Reads the files of one commit. The order of the files does not matter.
@@ -70,7 +90,8 @@ impl Reader {
                 set.problems.push(problem(&source.path, &Finding::foreign(1, why)));
                 continue;
             }
-            set.problems.extend(file.findings.iter().map(|finding| problem(&source.path, finding)));
+            let held = self.held.lock().contains(&source.path);
+            set.problems.extend(file.said(held).map(|finding| problem(&source.path, &finding)));
             let documents =
                 file.drafts.iter().map(|draft| draft.document(&source.path, set.settings.namespace()));
             set.documents.extend(documents);
@@ -112,7 +133,7 @@ impl Reader {
 
     /// Is this to be read: a file that may hold objects, or what is in the place of one that did?
     fn is_read(&self, file: &SourceFile, status_path: &str) -> bool {
-        let held = |folder: &str| self.held.iter().any(|path| is_below(path, folder));
+        let held = |folder: &str| self.held.lock().iter().any(|path| is_below(path, folder));
         is_manifest(&file.path, status_path)
             || (matches!(file.form, Form::Unknown(_)) && !is_yaml(&file.path) && held(&file.path))
     }
@@ -127,7 +148,7 @@ impl Reader {
     /// Why a file that mentions us is another tool's, if it is. One that held objects before is not: who broke
     /// it must not lose them.
     fn foreign(&self, path: &str, file: &File, neighbours: &Neighbours) -> Option<String> {
-        if !file.is_ours || self.held.contains(path) {
+        if !file.is_ours || self.held.lock().contains(path) {
             return None;
         }
         if let Some(kustomization) = neighbours.patched_by(path) {
@@ -148,8 +169,9 @@ impl Reader {
             let in_its_place = |file: &&SourceFile| file.path == *path || is_below(path, &file.path);
             files.iter().any(|file| in_its_place(&file))
         };
-        self.held.retain(is_broken);
-        self.held.extend(set.documents.iter().map(|document| document.file.clone()));
+        let mut held = self.held.lock();
+        held.retain(is_broken);
+        held.extend(set.documents.iter().map(|document| document.file.clone()));
     }
 }
 
@@ -198,7 +220,6 @@ fn problem(file: &str, finding: &Finding) -> Problem {
 /// Of an object that is there twice, neither is taken: which of them is meant cannot be known.
 fn drop_duplicates(set: &mut ObjectSet) {
     let mut first: BTreeMap<_, (String, usize)> = BTreeMap::new();
-    let mut twice = Vec::new();
     for document in &set.documents {
         let place = (document.file.clone(), document.line);
         let Some((file, line)) = first.get(&document.object) else {
@@ -206,9 +227,10 @@ fn drop_duplicates(set: &mut ObjectSet) {
             continue;
         };
         set.problems.push(duplicate(document, file, *line));
-        twice.push(document.object.clone());
+        set.twice.insert(document.object.clone(), document.file.clone());
     }
-    set.documents.retain(|document| !twice.contains(&document.object));
+    let ObjectSet { documents, twice, .. } = set;
+    documents.retain(|document| !twice.contains_key(&document.object));
 }
 
 fn duplicate(document: &Document, file: &str, line: usize) -> Problem {

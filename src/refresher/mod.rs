@@ -30,13 +30,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::builder::LaneImage;
-use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, annotations};
+use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, Undeclared, annotations};
 use crate::aws::Aws;
 use crate::engine::Pass;
 use crate::sync::Synced;
 use memory::Memory;
 use plan::{Case, Plan, plan};
-use spec::{Paused, Spec};
 
 /// Looks the active images of a builder up.
 pub type BuilderImages = Arc<dyn Fn(&Key) -> Option<Vec<LaneImage>> + Send + Sync>;
@@ -48,7 +47,7 @@ pub struct Context {
     /// The active images of a builder as its status has them; `None` when there is no such builder.
     pub builder_images: BuilderImages,
     /// Is the manifest of a refresher gone from Git while it is not pruned?
-    pub is_undeclared: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
+    pub undeclared: Arc<dyn Fn(&Key) -> Option<Undeclared> + Send + Sync>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub now: fn() -> Timestamp,
@@ -90,8 +89,10 @@ async fn one_pass(object: &AMIRefresher, ctx: &Context, fresh: bool) -> Pass<AMI
         return report::deleted(object, now);
     }
     let spec = match spec::parse(object) {
-        Ok(spec) if (ctx.is_undeclared)(&spec.key) => Spec { paused: Some(Paused::NotInGit), ..spec },
-        Ok(spec) => spec,
+        Ok(spec) => match (ctx.undeclared)(&spec.key) {
+            Some(undeclared) => spec.undeclared(undeclared),
+            None => spec,
+        },
         Err(problems) => return report::invalid(object, &problems, now),
     };
     let memory = Memory::read(object.status.as_ref());

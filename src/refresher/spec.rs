@@ -8,7 +8,7 @@ use globset::{GlobSet, GlobSetBuilder};
 use crate::api::builder::AmiFilter;
 use crate::api::checks::{Problems, is_object_name};
 use crate::api::ids::digest;
-use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, annotations, notifier};
+use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclared, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery, owners};
 
@@ -81,15 +81,28 @@ pub struct How {
 }
 
 /// Why nothing new is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Paused {
     Suspended,
     Disabled,
     /// Its manifest is gone from Git, and it is not pruned yet.
     NotInGit,
+    /// Its manifest is in this file, which cannot be read.
+    ManifestBroken {
+        file: String,
+    },
 }
 
 impl Spec {
+    /// The spec of an object without a document: nothing new is started. What people paused stays so.
+    pub fn undeclared(self, why: Undeclared) -> Self {
+        let paused = match why {
+            Undeclared::Gone => Paused::NotInGit,
+            Undeclared::Broken { file } => self.paused.clone().unwrap_or(Paused::ManifestBroken { file }),
+        };
+        Self { paused: Some(paused), ..self }
+    }
+
     /// Changes whenever a person changed how to roll, so that a failed update may be tried again.
     pub fn fingerprint(&self) -> String {
         let max = self.how.max_unavailable;

@@ -10,6 +10,7 @@
 
 pub mod input;
 pub mod prune;
+mod reread;
 mod watch;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::git::{GitError, Handle, Listing, Tip, backoff};
 use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
 
 use input::Origin;
+pub use reread::Reread;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -75,6 +77,8 @@ pub struct Outputs {
     pub synced: level::Receiver<Option<Arc<Synced>>>,
     pub state: level::Receiver<SyncState>,
     pub templates: Templates,
+    /// Has the commit read again that was read last.
+    pub reread: Reread,
 }
 
 /// The loop.
@@ -88,6 +92,7 @@ pub struct Sync {
     resumes: bool,
     /// It was started from.
     from_clone: bool,
+    reread: Reread,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -99,9 +104,10 @@ impl Sync {
         let (synced, synced_out) = level::channel(None);
         let (state, state_out) = level::channel(SyncState::new(now()));
         let templates = Templates::new(git.clone(), templates_at);
-        let outputs = Outputs { synced: synced_out, state: state_out, templates };
+        let reread = Reread::default();
+        let outputs = Outputs { synced: synced_out, state: state_out, templates, reread: reread.clone() };
         let (resumes, from_clone) = (false, false);
-        (Self { git, parse, now, seen: None, resumes, from_clone, at, synced, state }, outputs)
+        (Self { git, parse, now, seen: None, resumes, from_clone, reread, at, synced, state }, outputs)
     }
 
     /// Lets `run` start by the clone's last commit when the remote is away. Only for a clone that nobody
@@ -131,7 +137,7 @@ impl Sync {
         let mut failures = 0;
         loop {
             let looked = self.look().await;
-            if looked.is_err() && std::mem::take(&mut self.resumes) {
+            if looked.is_err() && (std::mem::take(&mut self.resumes) || self.reread.is_wanted()) {
                 self.resume().await;
             }
             self.report(looked.as_ref().err());
@@ -149,6 +155,7 @@ impl Sync {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake.notified() => debug!("woken"),
+                () = self.reread.requested() => debug!("the commit is read again"),
                 () = backoff::pause(wait) => {}
             }
         }
@@ -160,25 +167,42 @@ impl Sync {
         self.take(tip, Origin::Remote).await
     }
 
-    /// The first look failed: what was fetched before the restart is better than nothing.
+    /// The first look failed, or one to read the commit again: what was fetched before is better than nothing.
     async fn resume(&mut self) {
+        let is_first = self.synced.borrow().is_none();
         let taken = match self.git.last_fetched().await {
             Ok(None) => return,
             Ok(Some(tip)) => self.take(tip, Origin::Clone).await,
             Err(error) => Err(error),
         };
         match taken {
-            Ok(synced) => {
+            Ok(synced) if is_first => {
                 self.from_clone = true;
                 warn!(commit = %synced.commit, "starting by the commit that was fetched last");
             }
+            Ok(_) => {}
             Err(error) => warn!(%error, "the commit that was fetched last cannot be started from"),
         }
     }
 
-    /// Makes a commit the one to work by, unless its input is that of the one before.
+    /// Makes a commit the one to work by.
     async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
-        let before = self.synced.borrow().clone();
+        let again = self.reread.take();
+        let before = self.synced.borrow().clone().filter(|_| !again);
+        let taken = self.take_after(before, tip, from).await;
+        if again && taken.is_err() {
+            self.reread.put_back();
+        }
+        taken
+    }
+
+    /// The same, unless its input is that of the one before.
+    async fn take_after(
+        &mut self,
+        before: Option<Arc<Synced>>,
+        tip: Tip,
+        from: Origin,
+    ) -> Result<Arc<Synced>, GitError> {
         if let Some(same) = before.as_ref().filter(|_| self.seen.as_ref() == Some(&tip.commit)) {
             return Ok(Arc::clone(same));
         }

@@ -71,7 +71,7 @@ impl Rolling {
         let context = Context {
             aws: edge(&account).await,
             builder_images: Arc::new(move |_| looked.lock().expect("no panic").clone()),
-            is_undeclared: Arc::new(|_| false),
+            undeclared: Arc::new(|_| None),
             synced: watch::channel(Some(Arc::new(synced))).1,
             owner: Owner::parse("team").expect("an owner"),
             now,

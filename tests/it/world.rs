@@ -106,19 +106,26 @@ impl World {
 
     /// Commits files (`None` deletes) on the remote's newest commit and pushes them, as a person does.
     pub fn push(&self, files: &[(&str, Option<&str>)], message: &str) -> String {
+        self.push_with(message, |dir| {
+            for (path, text) in files {
+                let path = dir.join(path);
+                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+                match text {
+                    Some(text) => fs::write(&path, text).expect("a file"),
+                    None => fs::remove_file(&path).expect("a file to delete"),
+                }
+            }
+            self.git(dir, &["add", "--all"]);
+        })
+    }
+
+    /// Commits what `stage` puts into the index of a checkout of the newest commit, and pushes it.
+    pub fn push_with(&self, message: &str, stage: impl FnOnce(&Path)) -> String {
         let checkout = tempfile::tempdir_in(self.root.path()).expect("a temporary folder");
         let dir = checkout.path();
         self.git(dir, &["clone", "--quiet", self.remote().to_str().expect("UTF-8"), "."]);
         self.git(dir, &["checkout", "--quiet", "-B", "main"]);
-        for (path, text) in files {
-            let path = dir.join(path);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            match text {
-                Some(text) => fs::write(&path, text).expect("a file"),
-                None => fs::remove_file(&path).expect("a file to delete"),
-            }
-        }
-        self.git(dir, &["add", "--all"]);
+        stage(dir);
         self.git(dir, &["commit", "--quiet", "--message", message]);
         wait_for("the push to be taken", DEADLINE, || self.pushed(dir).then_some(()));
         self.git(dir, &["rev-parse", "HEAD"]).trim().to_owned()

@@ -2,6 +2,7 @@
 //! without their tags.
 
 use super::*;
+use crate::api::Undeclared;
 use crate::api::conditions::READY;
 use crate::builder::history;
 use crate::builder::report::{self, Outcome};
@@ -209,10 +210,21 @@ fn a_deprecated_image_is_out_of_date_for_its_builder() {
 
 #[test]
 fn a_builder_whose_manifest_is_gone_starts_nothing() {
-    let undeclared = |seen: Observed| look(seen, |seen| seen.undeclared = true);
+    let undeclared = |seen: Observed| look(seen, |seen| seen.undeclared = Some(Undeclared::Gone));
     assert_eq!(planned(&undeclared(seen())), "wait NotInGit");
     let told = pass(&undeclared(seen()));
     assert!(message(&told).contains("gone from Git"), "{}", message(&told));
     let ended = look(seen(), |seen| seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]));
     assert_eq!(planned(&undeclared(ended)), "wait ImagePending", "what runs is brought to its end");
+}
+
+#[test]
+fn a_builder_whose_manifest_is_broken_starts_nothing_and_names_the_file() {
+    let file = || Some(Undeclared::Broken { file: "builders/node.yaml".to_owned() });
+    let broken = look(seen(), |seen| seen.undeclared = file());
+    assert!(planned(&broken).starts_with("wait ManifestBroken"), "{}", planned(&broken));
+    let told = message(&pass(&broken));
+    assert!(told.contains("its manifest in builders/node.yaml is broken"), "{told}");
+    let suspended = look(broken, |seen| seen.suspended = true);
+    assert_eq!(planned(&suspended), "wait Suspended", "it stays so when the file is fixed");
 }

@@ -151,7 +151,7 @@ fn seen() -> Observed {
         spec: Ok(valid()),
         status: PackerBuilderStatus::default(),
         deleting: false,
-        undeclared: false,
+        undeclared: None,
         suspended: false,
         cancel: None,
         complete: true,

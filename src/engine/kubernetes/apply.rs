@@ -147,12 +147,12 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
             Ok(None)
         }
         Job::Seed { version } => seed::<K>(shared, object, version).await.map(Some),
-        Job::Apply { document, takeover, has_status } => {
+        Job::Apply { document, file, takeover, has_status } => {
             let Some(owner) = shared.ledger().owner().cloned() else { return Ok(None) };
             if takeover {
                 requests.take_over::<K>(key).await?;
             }
-            let document = ownership::labelled(&document.value(), &owner);
+            let document = ownership::labelled(&document.value(), &file, &owner);
             let made = match requests.apply::<K>(key, &document).await {
                 Err(refusal) if is_unfit(&refusal) => {
                     requests.replace_unfit::<K>(key, &document, &refusal).await?;

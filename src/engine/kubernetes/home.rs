@@ -240,8 +240,9 @@ impl Home for ClusterHome {
         self.wait_until_listed().boxed()
     }
 
-    fn known(&self, owner: &Owner) -> Vec<ObjectKey> {
-        self.shared.ledger().owned_by(owner).cloned().collect()
+    fn known(&self, owner: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
+        let ledger = self.shared.ledger();
+        ledger.owned_by(owner).map(|(object, live)| (object.clone(), live.file.clone())).collect()
     }
 
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>> {

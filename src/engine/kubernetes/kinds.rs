@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::api::{
     AMIRefresher, AMIRefresherSpec, AMIRefresherStatus, Key, Kind, ObjectKey, PackerBuilder,
-    PackerBuilderSpec, PackerBuilderStatus,
+    PackerBuilderSpec, PackerBuilderStatus, annotations,
 };
 use crate::engine::feed::Feed;
 use crate::engine::objects::Objects;
@@ -144,9 +144,14 @@ pub fn is_news<K: Custom>(before: Option<&K>, now: &K) -> bool {
         let (before, now) = (before.meta(), now.meta());
         before.uid != now.uid
             || before.generation != now.generation
-            || before.annotations != now.annotations
+            || asked(before) != asked(now)
             || before.deletion_timestamp != now.deletion_timestamp
     })
+}
+
+/// The annotations that a reconcile may read: a file that moved changes none of them.
+fn asked(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
+    metadata.annotations.iter().flatten().filter(|(name, _)| *name != annotations::FILE).collect()
 }
 
 #[cfg(test)]
@@ -195,6 +200,9 @@ mod tests {
         let (before, _) = typed::<PackerBuilder>(raw(json!({}), Value::Null));
         let (mut after, _) = typed::<PackerBuilder>(raw(json!({}), json!({"state": "x"})));
         after.metadata.resource_version = Some("8".to_owned());
+        assert!(!is_news(Some(&before), &after));
+        let file = (annotations::FILE.to_owned(), "moved/a.yaml".to_owned());
+        after.metadata.annotations.get_or_insert_default().extend([file]);
         assert!(!is_news(Some(&before), &after));
         after.metadata.generation = Some(2);
         assert!(is_news(Some(&before), &after) && is_news(None, &after));

@@ -3,57 +3,25 @@
 //! Bookkeeping alone: the watch writes down what it sees, `apply` what it did. While an object is brought
 //! in line nobody is woken for it: a pass would work by what is about to be replaced.
 
+mod live;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
 use tokio::time::Instant;
 
+use super::Scope;
 use super::ownership::{self, Fingerprint};
 use super::trouble::{Trouble, not_watched, of_another};
-use super::{OWNER, Scope};
 use crate::api::{ObjectKey, Owner};
 use crate::engine::Load;
-use crate::manifest::Json;
-
-/// What is known of an object that is there.
-#[derive(Clone, Debug, Default)]
-pub struct Live {
-    pub uid: String,
-    /// resourceVersion: the server counts up.
-    pub version: u64,
-    pub owner: Option<String>,
-    /// What of it we applied; none if we never did.
-    pub print: Option<Fingerprint>,
-    /// kubectl's client-side apply holds fields of it.
-    pub kubectl: bool,
-    pub deleting: bool,
-    pub has_status: bool,
-}
-
-impl Live {
-    pub fn of(metadata: &ObjectMeta, spec: &Value, status: &Value) -> Self {
-        Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
-            version: version(metadata.resource_version.as_deref()),
-            owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
-            print: ownership::of_live(metadata, spec),
-            kubectl: ownership::held_by_kubectl(metadata),
-            deleting: metadata.deletion_timestamp.is_some(),
-            has_status: !status.is_null(),
-        }
-    }
-}
-
-/// A resourceVersion as a number; one that is none is older than all others.
-pub fn version(text: Option<&str>) -> u64 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
+use crate::manifest::{Document, Json};
+pub use live::{Live, version};
 
 /// A document of the loaded commit.
 #[derive(Clone, Debug)]
 struct Wanted {
     document: Json,
+    file: String,
     print: Fingerprint,
     /// Another fingerprint that applying this document left as it was: the server is the judge.
     accepted: Option<Fingerprint>,
@@ -61,11 +29,18 @@ struct Wanted {
     made: Option<u64>,
 }
 
+impl Wanted {
+    fn is_of(&self, document: &Document) -> bool {
+        self.document == document.json && self.file == document.file
+    }
+}
+
 /// What to do about one object.
 #[derive(Clone, Debug)]
 pub enum Job {
     Apply {
         document: Json,
+        file: String,
         takeover: bool,
         has_status: bool,
     },
@@ -126,12 +101,13 @@ impl Ledger {
         let mut before = std::mem::take(&mut self.wanted);
         for document in &commit.documents {
             let known = before.remove(&document.object);
-            let kept = known.filter(|known| same_owner && known.document == document.json);
+            let kept = known.filter(|known| same_owner && known.is_of(document));
             let wanted = kept.unwrap_or_else(|| {
                 self.troubles.remove(&document.object);
-                let labelled = ownership::labelled(&document.json.value(), &commit.owner);
+                let labelled = ownership::labelled(&document.json.value(), &document.file, &commit.owner);
                 let print = ownership::of_document(&labelled);
-                Wanted { document: document.json.clone(), print, accepted: None, made: None }
+                let (document, file) = (document.json.clone(), document.file.clone());
+                Wanted { document, file, print, accepted: None, made: None }
             });
             self.wanted.insert(document.object.clone(), wanted);
         }
@@ -240,7 +216,8 @@ impl Ledger {
         if self.differs(object) {
             let takeover = live.is_some_and(|live| live.kubectl);
             let has_status = live.is_some_and(|live| live.has_status);
-            return Some(Job::Apply { document: wanted.document.clone(), takeover, has_status });
+            let (document, file) = (wanted.document.clone(), wanted.file.clone());
+            return Some(Job::Apply { document, file, takeover, has_status });
         }
         let bare = live.filter(|_| self.unseeded.contains(object));
         bare.map(|live| Job::Seed { version: live.version })
@@ -348,9 +325,9 @@ impl Ledger {
     }
 
     /// Objects that carry this owner's label.
-    pub fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = &'a ObjectKey> {
+    pub fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = (&'a ObjectKey, &'a Live)> {
         let label = Some(owner.as_str());
-        self.live.iter().filter(move |(_, live)| live.owner.as_deref() == label).map(|(object, _)| object)
+        self.live.iter().filter(move |(_, live)| live.owner.as_deref() == label)
     }
 
     pub fn is_wanted(&self, object: &ObjectKey) -> bool {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{MANAGED_BY, MANAGER, OWNER};
-use crate::api::{GROUP, Owner, VERSION};
+use crate::api::{GROUP, Owner, VERSION, annotations};
 
 /// Managers whose fields become ours: what `kubectl apply` wrote, and what was there before it did.
 pub const KUBECTL: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
@@ -21,13 +21,14 @@ const FINALIZER_DOMAIN: &str = "opsy.dev";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
-/// The document as it is sent: with our labels, and without nulls, which would be refused or stored.
-pub fn labelled(document: &Value, owner: &Owner) -> Value {
+/// The document as it is sent: with our labels and its file, and without nulls, which would be refused or stored.
+pub fn labelled(document: &Value, file: &str, owner: &Owner) -> Value {
     let mut whole = without_nulls(document);
     let labels = [MANAGED_BY, (OWNER, owner.as_str())];
     for (name, value) in labels {
         whole["metadata"]["labels"][name] = json!(value);
     }
+    whole["metadata"]["annotations"][annotations::FILE] = json!(file);
     whole
 }
 

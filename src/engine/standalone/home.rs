@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::asked::{self, Asked};
+pub use super::object::Stored;
+use super::object::{object, rebuilt};
 use super::secrets::Secrets;
 use super::{disk, files, memory_file, objects_dir};
 use crate::api::files::file_stem;
@@ -27,27 +28,6 @@ use crate::engine::feed::Feed;
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, StatusUpdate};
 use crate::manifest::{Document, Json};
-
-/// What outlives the agent of one object.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stored {
-    /// Counts changes of `spec`, as an API server does.
-    pub generation: i64,
-    /// Counts everything.
-    pub version: u64,
-    pub spec: Value,
-    /// They suspend and cancel, so they matter as long as the object is kept.
-    #[serde(default)]
-    pub annotations: Value,
-    #[serde(default)]
-    pub status: Value,
-    /// When the object was first seen.
-    pub created: Timestamp,
-    /// Name of the object, where it is too long for a file's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
 
 /// Objects and status of one state folder.
 pub struct StateFolder {
@@ -154,8 +134,14 @@ impl StateFolder {
         let mut json = document.json.value();
         let (spec, annotations) = (json["spec"].take(), json["metadata"]["annotations"].take());
         let known = self.lock_stored().get(&document.object).cloned();
+        let file = Some(document.file.clone());
+        let is_moved = known.as_ref().is_some_and(|stored| stored.file != file);
+        let known = known.map(|stored| Stored { file: file.clone(), ..stored });
         let stored = match known {
-            Some(stored) if stored.spec == spec && stored.annotations == annotations => return Ok(()),
+            Some(stored) if stored.spec == spec && stored.annotations == annotations => {
+                // A reconcile sees nothing of the file: its version stays.
+                return if is_moved { self.store(&document.object, stored) } else { Ok(()) };
+            }
             Some(stored) if stored.spec == spec => {
                 Stored { version: stored.version + 1, annotations, ..stored }
             }
@@ -172,6 +158,7 @@ impl StateFolder {
                 spec,
                 annotations,
                 status: seed(&document.object).unwrap_or(Value::Null),
+                file,
                 created: (self.now)(),
                 name: Some(document.object.key.name.clone()).filter(|name| *file_stem(name) != **name),
             },
@@ -256,8 +243,8 @@ impl Home for StateFolder {
         futures::future::ready(Ok(())).boxed()
     }
 
-    fn known(&self, _: &Owner) -> Vec<ObjectKey> {
-        self.lock_stored().keys().cloned().collect()
+    fn known(&self, _: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
+        self.lock_stored().iter().map(|(object, stored)| (object.clone(), stored.file.clone())).collect()
     }
 
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>> {
@@ -354,44 +341,4 @@ fn load_kind<K>(
         board.woken(name);
     }
     feed.load(ours().map(|(name, document, stored)| object(document, stored, known.asked.get(name))), &keys);
-}
-
-/// A document with what the state folder knows of it, as an API server would hand it out.
-fn object<K: DeserializeOwned>(document: &Json, stored: &Stored, asked: Option<&Asked>) -> K {
-    let mut whole = document.value();
-    let metadata = &mut whole["metadata"];
-    asked::add(metadata, asked);
-    metadata["generation"] = json!(stored.generation);
-    metadata["resourceVersion"] = json!(stored.version.to_string());
-    metadata["creationTimestamp"] = json!(Time(stored.created));
-    if !stored.status.is_null() {
-        whole["status"] = stored.status.clone();
-    }
-    serde_json::from_value(whole)
-        .or_else(|_| {
-            // A status of another version that does not fit is dropped: what matters of it is in tags.
-            let mut bare = document.value();
-            asked::add(&mut bare["metadata"], asked);
-            bare["metadata"]["generation"] = json!(stored.generation);
-            bare["metadata"]["resourceVersion"] = json!(stored.version.to_string());
-            serde_json::from_value(bare)
-        })
-        .expect("a document was decoded when it was checked")
-}
-
-/// The document of an object that Git no longer has, from what is stored; marked as deleted if it is.
-fn rebuilt(object: &ObjectKey, stored: &Stored, deleted: Option<Timestamp>) -> Value {
-    let mut document = json!({
-        "apiVersion": format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
-        "kind": object.kind.to_string(),
-        "metadata": { "name": object.key.name, "namespace": object.key.namespace },
-        "spec": stored.spec,
-    });
-    if !stored.annotations.is_null() {
-        document["metadata"]["annotations"] = stored.annotations.clone();
-    }
-    if let Some(at) = deleted {
-        document["metadata"]["deletionTimestamp"] = json!(Time(at));
-    }
-    document
 }

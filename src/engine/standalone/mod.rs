@@ -18,6 +18,7 @@ pub mod folders;
 pub mod home;
 pub mod lock;
 pub mod logs;
+mod object;
 pub mod runs;
 pub mod secrets;
 

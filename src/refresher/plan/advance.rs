@@ -147,7 +147,7 @@ fn close(
 ) -> Result<Plan, Gap> {
     let left = survey.off().count();
     let again = |group: &Group| rollout.groups.get(&group.name).is_some_and(|entry| entry.failure.is_none());
-    match (closing, case.spec.paused) {
+    match (closing, &case.spec.paused) {
         (Some(Closing::Failed), _) => return Ok(finish(case, rollout, "Failed", None)),
         (Some(Closing::Replaced), _) => return Ok(finish(case, rollout, "Replaced", None)),
         (None, Some(paused)) if left > 0 => return Ok(case.idle(paused_said(paused, left))),

@@ -43,7 +43,7 @@ pub fn begin(case: Case<'_>) -> Result<Plan, Gap> {
             look: case.spec.timer,
         });
     }
-    if let Some(paused) = case.spec.paused {
+    if let Some(paused) = &case.spec.paused {
         return Ok(case.idle(paused_said(paused, survey.off().count())));
     }
     if let Some(plan) = failed_before(case, &survey) {

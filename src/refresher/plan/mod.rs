@@ -181,12 +181,15 @@ fn said(reason: &'static str, message: impl Into<String>) -> Said {
     Said { reason, message: message.into() }
 }
 
-fn paused_said(paused: Paused, drifted: usize) -> Said {
+fn paused_said(paused: &Paused, drifted: usize) -> Said {
     let drift = format!("{} not on the target", groups(drifted));
     match paused {
         Paused::Suspended => said("Suspended", format!("suspended: {drift}, nothing is changed")),
         Paused::NotInGit => {
             said("NotInGit", format!("its manifest is gone from Git: {drift}, nothing is changed"))
+        }
+        Paused::ManifestBroken { file } => {
+            said("ManifestBroken", format!("its manifest in {file} is broken: {drift}, nothing is changed"))
         }
         Paused::Disabled => {
             said("Disabled", format!("refreshConfig.enable is false: {drift}, nothing is changed"))

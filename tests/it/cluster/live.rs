@@ -90,9 +90,14 @@ impl Replicas {
     }
 
     fn started(&self) -> Replica {
+        self.started_as("agent")
+    }
+
+    /// The same, with a state folder and a log of this name.
+    fn started_as(&self, name: &str) -> Replica {
         // It is alone: a busy machine may take its time with the Lease.
         let settings = [("OPSY_RUNNER_IMAGE", "localhost/opsy:bed"), ("OPSY_LEASE_DURATION", "60s")];
-        let replica = self.start_with("agent", &settings);
+        let replica = self.start_with(name, &settings);
         self.works(&replica);
         replica
     }
@@ -132,6 +137,28 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas.person(&["resume", "pb/node"]);
         replicas.job();
         assert_eq!(replicas.world.account.count("ec2:RunInstances"), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_turned_into_a_template_while_no_agent_worked_is_not_pruned() {
+    let (node, other) = (builder("node", "  suspend: true\n"), builder("other", "  suspend: true\n"));
+    let replicas = Replicas::of("", &[("a/node.yaml", &node), ("other.yaml", &other)]).await;
+    blocking(move || {
+        let agent = replicas.started();
+        replicas.says("node", "Ready", ["False", "Suspended"]);
+        assert!(agent.agent.stop().success());
+        let templated = node.replace("name: node", "name: {{ .name }}");
+        replicas.world.push(&[("a/node.yaml", Some(&templated))], "policy: a template");
+        let _next = replicas.started_as("next");
+        replicas.says("node", "Applied", ["False", "ManifestBroken"]);
+        let message = replicas.place.kubectl(
+            &["get", "pb", "node", "-o", r#"jsonpath={.status.conditions[?(@.type=="Applied")].message}"#],
+            "",
+        );
+        assert!(message.contains("its manifest in a/node.yaml is broken"), "{message}");
+        assert_eq!(replicas.names(), 2);
     })
     .await;
 }

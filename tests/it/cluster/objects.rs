@@ -5,6 +5,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use opsy::api::Class;
+use opsy::api::annotations::{FILE, SUSPEND};
 use opsy::engine::{Home, Note, StatusUpdate};
 use opsy::sync::prune;
 use serde_json::{Value, json};
@@ -95,7 +96,8 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
     place.kubectl(&["annotate", "pb", "web", "ami.opsy.dev/suspend=true"], "");
     agent.passed("web", before).await;
     let web = place.builder("web").await.expect("it is there");
-    assert_eq!((label(&web, "team").as_deref(), web.annotations().len()), (Some("a"), 1));
+    let annotations: Vec<_> = web.annotations().keys().map(String::as_str).collect();
+    assert_eq!((label(&web, "team").as_deref(), annotations), (Some("a"), vec![FILE, SUSPEND]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +162,7 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
     agent.settle().await;
     let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
     let decide = |left: usize| {
-        let known = agent.home.known(&owner).into_iter().collect();
+        let known = agent.home.known(&owner).into_keys().collect();
         let set = opsy::manifest::ObjectSet { documents: documents[..left].to_vec(), ..Default::default() };
         prune::decide(&known, &set)
     };

@@ -35,7 +35,7 @@ fn load(ledger: &mut Ledger, documents: &[Document], remove: &[&str]) -> Loaded 
 
 /// The object as it is after the document was applied.
 fn applied(document: &Document, version: u64) -> Live {
-    let labelled = ownership::labelled(&document.json.value(), &owner("us"));
+    let labelled = ownership::labelled(&document.json.value(), &document.file, &owner("us"));
     let print = Some(ownership::of_document(&labelled));
     Live { uid: "u".into(), version, owner: Some("us".into()), print, has_status: true, ..Live::default() }
 }
@@ -62,6 +62,21 @@ fn nothing_is_due_for_an_object_that_is_as_it_should_be() {
     assert_eq!(due(&ledger), ["a"], "a changed document; b is no longer wanted");
     load(&mut ledger, &[wanted], &[]);
     assert!(due(&ledger).is_empty(), "and back again");
+}
+
+#[test]
+fn a_manifest_that_moved_is_applied_with_its_new_file() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    saw(&mut ledger, "a", Live { file: Some("a.yaml".into()), ..applied(&wanted, 1) }, true);
+    let moved = Document { file: "moved/a.yaml".to_owned(), ..wanted };
+    load(&mut ledger, std::slice::from_ref(&moved), &[]);
+    assert_eq!(due(&ledger), ["a"]);
+    let job = ledger.job(&object("a"));
+    assert!(matches!(&job, Some(Job::Apply { file, .. }) if file == "moved/a.yaml"), "{job:?}");
+    let us = owner("us");
+    let files: Vec<_> = ledger.owned_by(&us).map(|(_, live)| live.file.clone()).collect();
+    assert_eq!(files, [Some("a.yaml".to_owned())]);
 }
 
 #[test]

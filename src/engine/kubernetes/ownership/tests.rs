@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Where the document is from.
+const FILE: &str = "builders/web.yaml";
+
 fn owner() -> Owner {
     Owner::parse("team-a").expect("an owner")
 }
@@ -30,7 +33,7 @@ fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
 fn applied_fields() -> Value {
     json!({
         "f:metadata": {
-            "f:annotations": {"f:note": {}},
+            "f:annotations": {"f:note": {}, "f:ami.opsy.dev/file": {}},
             "f:labels": {"f:ami.opsy.dev/owner": {}, "f:app.kubernetes.io/managed-by": {}},
         },
         "f:spec": {
@@ -42,7 +45,7 @@ fn applied_fields() -> Value {
 
 /// Metadata and spec right after the document was applied.
 fn live() -> (ObjectMeta, Value) {
-    let sent = labelled(&document(), &owner());
+    let sent = labelled(&document(), FILE, &owner());
     let metadata = ObjectMeta {
         labels: serde_json::from_value(sent["metadata"]["labels"].clone()).expect("labels"),
         annotations: serde_json::from_value(sent["metadata"]["annotations"].clone()).expect("annotations"),
@@ -54,7 +57,7 @@ fn live() -> (ObjectMeta, Value) {
 }
 
 fn differs(metadata: &ObjectMeta, spec: &Value, document: &Value) -> bool {
-    of_live(metadata, spec) != Some(of_document(&labelled(document, &owner())))
+    of_live(metadata, spec) != Some(of_document(&labelled(document, FILE, &owner())))
 }
 
 #[test]
@@ -118,17 +121,19 @@ fn changed_values_differ_and_notations_of_a_number_do_not() {
 fn another_owner_differs_and_what_we_never_applied_has_no_fingerprint() {
     let (metadata, spec) = live();
     let other = Owner::parse("team-b").expect("an owner");
-    assert_ne!(of_live(&metadata, &spec), Some(of_document(&labelled(&document(), &other))));
+    assert_ne!(of_live(&metadata, &spec), Some(of_document(&labelled(&document(), FILE, &other))));
+    assert_ne!(of_live(&metadata, &spec), Some(of_document(&labelled(&document(), "moved.yaml", &owner()))));
     let fresh = ObjectMeta { managed_fields: None, ..metadata };
     assert_eq!(of_live(&fresh, &spec), None);
 }
 
 #[test]
-fn what_is_sent_has_no_nulls_and_our_labels() {
-    let sent = labelled(&document(), &owner());
+fn what_is_sent_has_no_nulls_our_labels_and_its_file() {
+    let sent = labelled(&document(), FILE, &owner());
     assert!(!sent.to_string().contains("null"), "{sent}");
     assert_eq!(sent["metadata"]["labels"]["ami.opsy.dev/owner"], "team-a");
     assert_eq!(sent["metadata"]["labels"]["app.kubernetes.io/managed-by"], "opsy");
+    assert_eq!(sent["metadata"]["annotations"], json!({"note": "x", "ami.opsy.dev/file": FILE}));
 }
 
 #[test]

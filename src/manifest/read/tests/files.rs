@@ -133,6 +133,24 @@ fn a_folder_of_manifests_that_turned_into_a_submodule_is_an_error() {
     assert!(reader.read(&[submodule()]).complete());
 }
 
+#[test]
+fn a_file_that_held_an_object_before_the_start_is_still_its_own() {
+    let submodule =
+        || SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("builders", "") };
+    let templated = || source("builders/a.yaml", &REFRESHER.replace("name: demo", "name: {{ .name }}"));
+    let encrypted = || SourceFile { content: b"\0GITCRYPT\0\xff".to_vec(), ..source("builders/a.yaml", "") };
+    let emptied = || source("builders/a.yaml", "");
+    for (file, is_error) in
+        [(submodule(), true), (templated(), true), (encrypted(), true), (emptied(), false)]
+    {
+        let mut reader = Reader::default();
+        assert!(reader.read(std::slice::from_ref(&file)).complete(), "it is another tool's: {file:?}");
+        reader.held().learn(["builders/a.yaml".to_owned()]);
+        let set = reader.read(std::slice::from_ref(&file));
+        assert_eq!(set.complete(), !is_error, "{file:?}: {:?}", lines(&set));
+    }
+}
+
 const CHART_TEMPLATE: &str = "{{- range .Values.images }}\n---\napiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: {{ .name }}\n{{- end }}\n";
 
 #[test]

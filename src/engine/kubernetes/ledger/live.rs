@@ -1,0 +1,45 @@
+//! An object that is there, cut down to what the ledger goes by.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use crate::api::annotations;
+use crate::engine::kubernetes::OWNER;
+use crate::engine::kubernetes::ownership::{self, Fingerprint};
+
+/// What is known of an object that is there.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub uid: String,
+    /// resourceVersion: the server counts up.
+    pub version: u64,
+    pub owner: Option<String>,
+    /// File of the manifest that was applied last.
+    pub file: Option<String>,
+    /// What of it we applied; none if we never did.
+    pub print: Option<Fingerprint>,
+    /// kubectl's client-side apply holds fields of it.
+    pub kubectl: bool,
+    pub deleting: bool,
+    pub has_status: bool,
+}
+
+impl Live {
+    pub fn of(metadata: &ObjectMeta, spec: &Value, status: &Value) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            version: version(metadata.resource_version.as_deref()),
+            owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
+            file: annotations::value(metadata, annotations::FILE).map(str::to_owned),
+            print: ownership::of_live(metadata, spec),
+            kubectl: ownership::held_by_kubectl(metadata),
+            deleting: metadata.deletion_timestamp.is_some(),
+            has_status: !status.is_null(),
+        }
+    }
+}
+
+/// A resourceVersion as a number; one that is none is older than all others.
+pub fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
