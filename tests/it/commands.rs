@@ -111,3 +111,34 @@ fn people_act_on_live_objects_without_a_cluster() {
     world.wait("it goes on", || (reason()? != "Suspended").then_some(()));
     assert!(agent.stop().success());
 }
+
+#[test]
+fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    let image = world.active_image();
+    for target in ["pb/node", "ar/demo"] {
+        assert!(said(&world, &["suspend", target]).status.success());
+    }
+    let file = world.state().join("asked/PackerBuilder/default/node.json");
+    assert!(fs::read_to_string(&file).expect("the request").contains("suspend"));
+    fs::write(&file, "{\"ami").expect("half a file");
+    world.account.post("base-image", serde_json::json!({ "version": "20260901" }));
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    let name = "asked/PackerBuilder/default/node.json";
+    assert!(outcome.stderr.contains(name), "{outcome:?}");
+    let condition = |kind: &str, name: &str, of: &str| world.condition(kind, name, of).expect("a condition");
+    assert_eq!(condition("PackerBuilder", "node", "Ready")[1], "Suspended");
+    let [applied, reason, message] = condition("PackerBuilder", "node", "Applied");
+    assert_eq!((applied.as_str(), reason.as_str()), ("False", "RequestUnreadable"));
+    assert!(message.contains(name), "{message}");
+    assert_eq!((world.active_image(), world.account.count("ec2:RunInstances")), (image, 1));
+    let refused = said(&world, &["resume", "pb/node"]);
+    assert!(!refused.status.success() && refused.stderr.contains(name), "{refused:?}");
+
+    fs::remove_file(&file).expect("it is removed");
+    world.once();
+    assert_eq!(world.account.count("ec2:RunInstances"), 2);
+    assert_eq!(condition("AMIRefresher", "demo", "Ready")[1], "Suspended", "its request was never lost");
+}

@@ -17,20 +17,32 @@ use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
 const MAY_BE_ASKED: [&str; 3] = [CANCEL, RECONCILE_AT, SUSPEND];
 
 /// Annotations by name.
-pub type Asked = BTreeMap<String, String>;
+type Annotations = BTreeMap<String, String>;
 
-/// Folder of the requests.
-pub fn dir(state: &Path) -> PathBuf {
-    state.join("asked")
+/// What people ask of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    These(Annotations),
+    /// The request cannot be read, and what to do about it. It may be to suspend the object.
+    Unknown(String),
+}
+
+/// Folder of the requests, from the state folder.
+const DIR: &str = "asked";
+
+/// File of the request for an object.
+pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
+    files::of(&state.join(DIR), object)
 }
 
 /// Sets an annotation of an object, or removes it.
 ///
 /// # Errors
-/// The state folder does not take it.
+/// The state folder does not take it, or what was asked for before cannot be read.
 pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str>) -> io::Result<()> {
-    let path = files::of(&dir(state), object);
-    let mut asked: Asked = disk::read_json(&path)?.unwrap_or_default();
+    let path = file(state, object);
+    let named = |error: io::Error| io::Error::new(error.kind(), unreadable(object, &error));
+    let mut asked: Annotations = disk::read_json(&path).map_err(named)?.unwrap_or_default();
     match value {
         Some(value) => asked.insert(name.to_owned(), value.to_owned()),
         None => asked.remove(name),
@@ -38,22 +50,37 @@ pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str
     disk::write_json(&path, &asked)
 }
 
-/// Everything that is asked for. What cannot be read is asked for in vain, and the log hears of it.
-pub(super) fn read(dir: &Path) -> BTreeMap<ObjectKey, Asked> {
-    let read = files::read(dir, disk::read_json::<Asked>);
-    match read {
-        Ok(all) => all.into_iter().collect(),
-        Err(error) => {
-            tracing::error!(%error, "what was asked for by command cannot be read, and is not done");
-            BTreeMap::new()
-        }
-    }
+/// Everything that is asked of these objects. Each has its own file, so that one that cannot be read is about one
+/// object.
+pub(super) fn read<'a>(
+    state: &Path,
+    objects: impl Iterator<Item = &'a ObjectKey>,
+) -> BTreeMap<ObjectKey, Asked> {
+    let one = |object: &ObjectKey| match disk::read_json(&file(state, object)) {
+        Ok(asked) => Some(Asked::These(asked?)),
+        Err(error) => Some(Asked::Unknown(unreadable(object, &error))),
+    };
+    objects.filter_map(|object| Some((object.clone(), one(object)?))).collect()
 }
 
-/// Puts what is asked for among the annotations of an object's metadata.
+fn unreadable(object: &ObjectKey, error: &io::Error) -> String {
+    let path = file(Path::new(""), object);
+    format!(
+        "{} in the state folder cannot be read ({error}): it may ask to suspend {object}, so nothing new is started; \
+         remove it, and run opsy suspend again if that was meant",
+        path.display()
+    )
+}
+
+/// Puts what is asked for among the annotations of an object's metadata. One of which that is not known is suspended.
 pub(super) fn add(metadata: &mut Value, asked: Option<&Asked>) {
-    for (name, value) in asked.into_iter().flatten().filter(|(name, _)| MAY_BE_ASKED.contains(&name.as_str()))
-    {
+    let suspended = || Annotations::from([(SUSPEND.to_owned(), "true".to_owned())]);
+    let annotations = match asked {
+        None => return,
+        Some(Asked::These(annotations)) => annotations.clone(),
+        Some(Asked::Unknown(_)) => suspended(),
+    };
+    for (name, value) in annotations.into_iter().filter(|(name, _)| MAY_BE_ASKED.contains(&name.as_str())) {
         if metadata["annotations"].is_null() {
             metadata["annotations"] = json!({});
         }
@@ -70,7 +97,7 @@ pub fn watch(state: &Path, hear: impl Fn() + Send + 'static) -> Option<Recommend
             hear();
         }
     };
-    let dir = dir(state);
+    let dir = state.join(DIR);
     let watching = std::fs::create_dir_all(&dir).map_err(notify::Error::io).and_then(|()| {
         let mut watcher = notify::recommended_watcher(told)?;
         watcher.watch(&dir, RecursiveMode::Recursive)?;
@@ -85,21 +112,69 @@ mod tests {
     use super::*;
     use crate::api::{Key, Kind};
 
+    fn object(name: &str) -> ObjectKey {
+        let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
+        ObjectKey { kind: Kind::PackerBuilder, key }
+    }
+
+    /// Annotations of an object without any of its own.
+    fn annotations(state: &Path, object: &ObjectKey) -> Value {
+        let mut metadata = json!({});
+        add(&mut metadata, read(state, [object].into_iter()).get(object));
+        metadata["annotations"].take()
+    }
+
     #[test]
     fn what_is_asked_for_stands_beside_the_manifests_annotations() {
         let dir = tempfile::tempdir().expect("a folder");
-        let key = Key { namespace: "default".to_owned(), name: "web".to_owned() };
-        let object = ObjectKey { kind: Kind::PackerBuilder, key };
+        let object = object("web");
         annotate(dir.path(), &object, SUSPEND, Some("true")).expect("written");
         annotate(dir.path(), &object, RECONCILE_AT, Some("now")).expect("written");
         annotate(dir.path(), &object, "ami.opsy.dev/runbook", Some("https://evil")).expect("written");
         annotate(dir.path(), &object, SUSPEND, None).expect("written");
-        let all = read(&self::dir(dir.path()));
+        let all = read(dir.path(), [&object].into_iter());
         let mut metadata = json!({"name": "web", "annotations": {"mine": "1"}});
         add(&mut metadata, all.get(&object));
         assert_eq!(metadata["annotations"], json!({"mine": "1", RECONCILE_AT: "now"}));
         let mut bare = json!({"name": "other"});
         add(&mut bare, None);
         assert_eq!(bare, json!({"name": "other"}));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_suspends_its_own_object_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [bare, broken, other] = ["bare", "broken", "other"].map(object);
+        annotate(dir.path(), &other, RECONCILE_AT, Some("now")).expect("written");
+        annotate(dir.path(), &broken, RECONCILE_AT, Some("now")).expect("written");
+        for content in ["", "{\"ami.opsy", "[]"] {
+            std::fs::write(file(dir.path(), &broken), content).expect("written");
+            assert_eq!(annotations(dir.path(), &broken), json!({SUSPEND: "true"}), "{content}");
+        }
+        assert_eq!(annotations(dir.path(), &other), json!({RECONCILE_AT: "now"}));
+        assert_eq!(annotations(dir.path(), &bare), Value::Null);
+        let Some(Asked::Unknown(why)) = read(dir.path(), [&broken].into_iter()).remove(&broken) else {
+            panic!("it is not known")
+        };
+        assert!(why.starts_with("asked/PackerBuilder/default/broken.json in the state folder"), "{why}");
+        let error = annotate(dir.path(), &broken, SUSPEND, None).expect_err("it is not known");
+        assert!(error.to_string().contains("broken.json"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(annotations(dir.path(), &object("web")), Value::Null, "nothing was ever asked for");
+        std::fs::write(dir.path().join(DIR), "no folder").expect("written");
+        assert_eq!(annotations(dir.path(), &object("web")), json!({SUSPEND: "true"}));
+    }
+
+    #[test]
+    fn a_long_name_is_found_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [long, twin] = ["b", "c"].map(|end| object(&format!("{}{end}", "a".repeat(252))));
+        annotate(dir.path(), &long, SUSPEND, Some("true")).expect("written");
+        assert_eq!(annotations(dir.path(), &long), json!({SUSPEND: "true"}));
+        assert_eq!(annotations(dir.path(), &twin), Value::Null);
     }
 }

@@ -65,12 +65,12 @@ impl StateFolder {
     /// their reconciler lets them go; a refresher has nothing running and goes at once.
     fn take_over(&self, commit: &Load) -> io::Result<()> {
         let _turn = self.take_turn();
-        *self.lock_asked() = asked::read(&asked::dir(&self.state));
         let mut next: BTreeMap<ObjectKey, Json> = BTreeMap::new();
         for document in &commit.documents {
             self.take(document, &commit.seed)?;
             next.insert(document.object.clone(), document.json.clone());
         }
+        self.ask();
         for object in commit.remove.iter().filter(|object| object.kind == Kind::AMIRefresher) {
             self.forget(object)?;
         }
@@ -95,8 +95,7 @@ impl StateFolder {
     /// Takes up what people ask for by command since it was last looked at, and wakes those it is asked of.
     pub fn hear(&self) {
         let _turn = self.take_turn();
-        let now = asked::read(&asked::dir(&self.state));
-        let before = std::mem::replace(&mut *self.lock_asked(), now.clone());
+        let (before, now) = self.ask();
         let changed =
             before.keys().chain(now.keys()).filter(|object| before.get(*object) != now.get(*object));
         for object in changed.collect::<BTreeSet<_>>() {
@@ -111,6 +110,18 @@ impl StateFolder {
                 self.objects.wake(object);
             }
         }
+    }
+
+    /// Reads what people ask for by command: what was known, and what is known now.
+    fn ask(&self) -> (BTreeMap<ObjectKey, Asked>, BTreeMap<ObjectKey, Asked>) {
+        let now = asked::read(&self.state, self.lock_stored().keys());
+        let before = std::mem::replace(&mut *self.lock_asked(), now.clone());
+        for (object, asked) in &now {
+            if let (Asked::Unknown(why), true) = (asked, before.get(object) != Some(asked)) {
+                tracing::error!(state = %self.state.display(), "{why}");
+            }
+        }
+        (before, now)
     }
 
     /// Puts an object into its store, where there is a document of it.
@@ -188,9 +199,14 @@ impl StateFolder {
     }
 
     fn forget(&self, object: &ObjectKey) -> io::Result<()> {
-        for file in [self.path(object), files::of(&asked::dir(&self.state), object)] {
+        for file in [self.path(object), asked::file(&self.state, object)] {
             match std::fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // Below a file there is none either.
+                Err(error)
+                    if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    return Err(error);
+                }
                 _ => {}
             }
         }
@@ -290,9 +306,12 @@ impl Home for StateFolder {
         futures::future::ready(kept.map_err(|error| unkept("take", &error))).boxed()
     }
 
-    fn unapplied(&self, _: &ObjectKey) -> Option<(&'static str, String)> {
-        // Objects are the documents themselves.
-        None
+    fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        // Objects are the documents themselves, but for what people ask for.
+        match self.lock_asked().get(object)? {
+            Asked::These(_) => None,
+            Asked::Unknown(why) => Some(("RequestUnreadable", why.clone())),
+        }
     }
 }
 
