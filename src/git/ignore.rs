@@ -6,9 +6,13 @@
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::tree::{is_within, prefixes};
+use crate::api::files::is_pointer;
 
 /// Name of an ignore file; its patterns count for its own folder and all below.
 pub const FILE: &str = ".opsyignore";
+/// Why an ignore file that Git LFS keeps has no patterns.
+pub const POINTER: &str =
+    "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
 /// Never ignored, in whatever folder.
 const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
 
@@ -19,6 +23,8 @@ pub struct Ignore {
     rules: Vec<Rule>,
     /// Patterns that are not valid: file, line, what is wrong.
     pub broken: Vec<(String, usize, String)>,
+    /// Files that cannot be read, and why: what they leave out is not known.
+    pub unreadable: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -38,14 +44,14 @@ impl Ignore {
         let mut ignore = Self::default();
         for (path, content) in files {
             let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            if content.contains(&0) {
-                // Windows PowerShell writes so.
-                let why = "is UTF-16 or has zero bytes, and is not read: save it as UTF-8";
-                ignore.broken.push((path.to_owned(), 1, why.to_owned()));
-                continue;
-            }
-            let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-            for (number, line) in String::from_utf8_lossy(content).lines().enumerate() {
+            let text = match text(content) {
+                Ok(text) => text,
+                Err(why) => {
+                    ignore.unreadable.push((path.to_owned(), why.to_owned()));
+                    continue;
+                }
+            };
+            for (number, line) in text.lines().enumerate() {
                 match rule(folder, line) {
                     Ok(rule) => ignore.rules.extend(rule),
                     Err(why) => ignore.broken.push((path.to_owned(), number + 1, why)),
@@ -68,6 +74,11 @@ impl Ignore {
         prefixes(path).any(|part| self.decides(part, part.len() < path.len()) == Some(false))
     }
 
+    /// Is a folder left out? Then what is in it counts for nothing, ignore files too.
+    pub fn ignores_folder(&self, folder: &str) -> bool {
+        !folder.is_empty() && prefixes(folder).any(|part| self.decides(part, true) == Some(false))
+    }
+
     /// What the last pattern that matches says; `Some(false)` is ignored.
     fn decides(&self, path: &str, is_folder: bool) -> Option<bool> {
         let rules = self.rules.iter().rev().filter(|rule| is_folder || !rule.folders_only);
@@ -85,6 +96,19 @@ impl Rule {
         };
         below.is_some_and(|below| self.matcher.is_match(below.trim_start_matches('/')))
     }
+}
+
+/// The text of an ignore file, or why it has none.
+fn text(content: &[u8]) -> Result<&str, &'static str> {
+    if is_pointer(content) {
+        return Err(POINTER);
+    }
+    if content.contains(&0) {
+        // Windows PowerShell writes so.
+        return Err("is UTF-16 or has zero bytes: save it as UTF-8");
+    }
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    str::from_utf8(content).map_err(|_| "is not UTF-8 text: save it as UTF-8")
 }
 
 /// One line; nothing for a comment or an empty one.
@@ -185,8 +209,16 @@ mod tests {
         assert_eq!((ignore.broken[0].0.as_str(), ignore.broken[0].1), (FILE, 2));
         assert!(ignore.ignores("a"));
         let utf16: Vec<u8> = "a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let ignore = Ignore::read([(FILE, utf16.as_slice())]);
-        assert!(ignore.broken[0].2.contains("save it as UTF-8") && !ignore.ignores("a"));
         assert_eq!(ignored("\u{feff}a", &["a"]), [true], "a mark of UTF-8 is none of its text");
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n".to_vec();
+        for (content, why) in [
+            (utf16, "save it as UTF-8"),
+            (b"caf\xe9/\n".to_vec(), "save it as UTF-8"),
+            (pointer, "Git LFS pointer"),
+        ] {
+            let ignore = Ignore::read([(FILE, content.as_slice())]);
+            let [(file, said)] = ignore.unreadable.as_slice() else { panic!("{why}: {ignore:?}") };
+            assert!(file == FILE && said.contains(why), "{file}: {said}");
+        }
     }
 }

@@ -50,6 +50,8 @@ pub struct Listing {
     ignored: BTreeMap<String, Entry>,
     /// Lines of ignore files that are not valid: file, line, what is wrong.
     pub broken_ignores: Vec<(String, usize, String)>,
+    /// An ignore file that cannot be read, and why: which files there are is not known.
+    pub unreadable_ignore: Option<(String, String)>,
 }
 
 impl Listing {
@@ -64,13 +66,11 @@ impl Listing {
     /// The list without what these patterns ignore.
     pub fn without(mut self, ignore: &Ignore) -> Self {
         self.broken_ignores.clone_from(&ignore.broken);
-        let is_other = |path: &str, entry: &Entry| {
-            path.rsplit('/').next() == Some(ignore::FILE) && !matches!(entry.kind, EntryKind::File { .. })
-        };
-        for (path, _) in self.files.iter().filter(|(path, entry)| is_other(path, entry)) {
-            let why = "is a link or not in the repository itself, and is not read: commit the file itself";
-            self.broken_ignores.push((path.clone(), 1, why.to_owned()));
-        }
+        let other = self.files.iter().filter_map(|(path, entry)| not_a_file(path, entry));
+        let unreadable = ignore.unreadable.iter().cloned().chain(other);
+        let counts =
+            |file: &str| !ignore.ignores_folder(file.rsplit_once('/').map_or("", |(folder, _)| folder));
+        self.unreadable_ignore = unreadable.into_iter().find(|(file, _)| counts(file));
         if !ignore.is_empty() {
             let ignored = std::mem::take(&mut self.files).into_iter();
             let (ignored, files) = ignored.partition(|(path, _)| ignore.ignores(path));
@@ -113,6 +113,21 @@ impl FromIterator<(String, Entry)> for Listing {
     fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
         Self { files: entries.into_iter().collect(), ..Self::default() }
     }
+}
+
+/// An ignore file that is none, and what it is.
+fn not_a_file(path: &str, entry: &Entry) -> Option<(String, String)> {
+    let is_named_so = |path: &&str| path.rsplit('/').next() == Some(ignore::FILE);
+    let named = prefixes(path).find(is_named_so)?;
+    let why = match &entry.kind {
+        _ if named != path => "is a folder: make it a file, or remove it",
+        EntryKind::File { .. } => return None,
+        EntryKind::Link(_) => "is a link, and links are not followed: commit the file itself",
+        EntryKind::Submodule => "is a submodule: commit the file itself",
+        EntryKind::Misnamed => "is in a folder whose name is not UTF-8: rename the folder",
+        EntryKind::Pointer => ignore::POINTER,
+    };
+    Some((named.to_owned(), why.to_owned()))
 }
 
 fn below<'a>(

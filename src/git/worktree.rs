@@ -44,7 +44,9 @@ impl WorkTree {
         walk.folder(root, "", "", 0)?;
         let Walk { entries, places, .. } = walk;
         let mut ignores = Vec::new();
-        for path in entries.keys().filter(|path| path.rsplit('/').next() == Some(ignore::FILE)) {
+        let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. });
+        let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
+        for (path, _) in entries.iter().filter(|(path, entry)| is_ignore_file(path) && is_file(entry)) {
             if let Some(place) = places.get(path) {
                 ignores.push((path.clone(), fs::read(place)?));
             }

@@ -121,13 +121,15 @@ fn is_read(file: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml") || name == "Kustomization"
 }
 
-/// Lines of ignore files that mean nothing.
+/// An ignore file that cannot be read, and lines of others that mean nothing.
 pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
+    let unreadable = listing.unreadable_ignore.iter();
+    let unreadable = unreadable.map(|(file, why)| problem(file, Severity::Error, why.clone()));
     let found = |(file, line, message): &(String, usize, String)| Problem {
         line: Some(*line),
         ..problem(file, Severity::Note, message.clone())
     };
-    listing.broken_ignores.iter().map(found).collect()
+    unreadable.chain(listing.broken_ignores.iter().map(found)).collect()
 }
 
 /// The status files: beside the manifests, or on the branch they are published to.

@@ -207,6 +207,10 @@ impl Sync {
             return Ok(Arc::clone(same));
         }
         let listing = self.git.list(&tip.commit).await?;
+        if let Some((path, why)) = listing.unreadable_ignore.clone() {
+            // What it leaves out would become objects and inputs: work goes on by the last good commit.
+            return Err(GitError::Path { path, why });
+        }
         let path = self.git.options().path.clone();
         if !path.is_empty() && !listing.has_folder(&path) {
             return Err(GitError::NoPath { path, commit: tip.commit });

@@ -203,6 +203,26 @@ fn a_pointer_of_git_lfs_is_named_although_the_file_is_here() {
 }
 
 #[test]
+fn an_ignore_file_that_cannot_be_read_is_an_error() {
+    let folder = repository(GOOD);
+    let ignore = folder.path().join(".opsyignore");
+    fs::write(&ignore, b"caf\xe9/\n").unwrap();
+    assert_eq!(said(folder.path()), [".opsyignore: is not UTF-8 text: save it as UTF-8"]);
+    fs::remove_file(&ignore).unwrap();
+    symlink("packer/node/node.pkr.hcl", &ignore).unwrap();
+    let links = said(folder.path());
+    assert_eq!(links, [".opsyignore: is a link, and links are not followed: commit the file itself"]);
+    fs::remove_file(&ignore).unwrap();
+    fs::create_dir(&ignore).unwrap();
+    put(folder.path(), ".opsyignore/x", "");
+    assert_eq!(said(folder.path()), [".opsyignore: is a folder: make it a file, or remove it"]);
+    fs::remove_dir_all(&ignore).unwrap();
+    put(folder.path(), ".opsyignore", "vendor/\n");
+    put(folder.path(), "vendor/.opsyignore/x", "");
+    assert_eq!(said(folder.path()), Vec::<String>::new(), "it is in a folder that is left out");
+}
+
+#[test]
 fn one_file_and_standard_input_can_be_read() {
     let folder = repository(GOOD);
     put(folder.path(), "builders/bad.yaml", &GOOD.replace("region", "regoin"));

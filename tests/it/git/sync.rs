@@ -193,6 +193,37 @@ async fn errors_keep_the_last_good_commit_and_are_told() {
     tokio::time::timeout(DEADLINE, running).await.expect("stops").expect("no panic");
 }
 
+#[tokio::test]
+async fn an_ignore_file_that_cannot_be_read_keeps_the_last_good_commit() {
+    let bed = Bed::start();
+    let written = [(".opsyignore", Some("old/\n")), ("a.yaml", Some("1")), ("old/b.yaml", Some("2"))];
+    let first = bed.remote().commit("main", &written);
+    let (mut sync, outputs) = start(bed.handle());
+    assert_eq!(files(&sync.once().await.expect("synced")), ["a.yaml"]);
+    let mut refused = async |why: &str| {
+        let error = sync.once().await.expect_err(why);
+        assert_eq!(error.class(), Class::Invalid);
+        let said = error.to_string();
+        assert!(said.starts_with(".opsyignore: ") && said.contains(why), "{why}: {said}");
+        let synced = outputs.synced.borrow().clone().expect("the last good commit");
+        assert_eq!((synced.commit.as_str(), files(&synced)), (first.as_str(), vec!["a.yaml"]));
+    };
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
+    bed.remote().commit("main", &[(".opsyignore", Some(pointer))]);
+    refused("Git LFS pointer").await;
+    bed.remote().commit("main", &[(".opsyignore", Some("o\0l\0d\0"))]);
+    refused("save it as UTF-8").await;
+    bed.remote().link("main", ".opsyignore", "a.yaml");
+    refused("is a link").await;
+    bed.remote().commit("main", &[(".opsyignore", None), (".opsyignore/x", Some(""))]);
+    refused("is a folder").await;
+    bed.remote().commit("main", &[(".opsyignore/x", None)]);
+    bed.remote().submodule("main", ".opsyignore");
+    refused("is a submodule").await;
+    bed.remote().commit("main", &[(".opsyignore", Some("a.yaml\n"))]);
+    assert_eq!(files(&sync.once().await.expect("synced")), ["old/b.yaml"]);
+}
+
 /// The loop over a clone that may be started from, never looking by itself.
 fn run(git: Handle) -> (tokio::task::JoinHandle<()>, Arc<Notify>, Outputs) {
     let (mut sync, outputs) = start(git);
