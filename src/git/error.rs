@@ -90,9 +90,7 @@ impl GitError {
         match (error.code(), error.class()) {
             (ErrorCode::Auth, _) => Self::Rejected { url, why },
             (ErrorCode::Certificate, _) => Self::Certificate { url, why },
-            (ErrorCode::Owner, _) => Self::Address(format!(
-                "{url} belongs to another user: run as its owner, or add it to Git's safe.directory"
-            )),
+            (ErrorCode::Owner, _) => Self::Address(format!("{url} {}", of_another_user(&url))),
             (_, ErrorClass::Http) => Self::http(url, why),
             (_, ErrorClass::Net) if why.starts_with("cannot redirect") => Self::Moved { url, why },
             (ErrorCode::NotFound, ErrorClass::Repository | ErrorClass::Os) => Self::NoRepository { url, why },
@@ -120,8 +118,14 @@ impl GitError {
     /// An error while reading or writing the clone.
     pub(super) fn local(folder: &std::path::Path, error: &git2::Error) -> Self {
         let (folder, why) = (folder.to_owned(), error.message().to_owned());
-        match error.class() {
-            ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::NoMemory => Self::Folder { folder, why },
+        match (error.code(), error.class()) {
+            (ErrorCode::Owner, _) => {
+                let why = of_another_user(&folder.display().to_string());
+                Self::Folder { folder, why }
+            }
+            (_, ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::NoMemory) => {
+                Self::Folder { folder, why }
+            }
             _ => Self::Corrupt { folder, why },
         }
     }
@@ -143,9 +147,31 @@ impl GitError {
     }
 }
 
+/// What to do about a folder that libgit2 does not open because of its owner.
+pub(super) fn of_another_user(path: &str) -> String {
+    format!(
+        "belongs to another user, and Git does not trust it: run Opsy as its owner, or run \
+         git config --global --add safe.directory {path}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_another_user_is_told_with_what_to_do() {
+        let owner = git2::Error::new(ErrorCode::Owner, ErrorClass::Config, "not owned by current user");
+        let folder = std::path::Path::new("/srv/r.git");
+        for error in [GitError::remote("/srv/r.git", &owner), GitError::local(folder, &owner)] {
+            let said = error.to_string();
+            assert!(
+                said.contains("/srv/r.git belongs to another user") || said.contains("/srv/r.git cannot"),
+                "{said}"
+            );
+            assert!(said.contains("git config --global --add safe.directory /srv/r.git"), "{said}");
+        }
+    }
 
     fn http(status: &str) -> GitError {
         GitError::remote("https://h/r", &git2::Error::new(ErrorCode::GenericError, ErrorClass::Http, status))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use git2::{Commit, ErrorClass, Oid, Repository};
+use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
 use super::ignore::{self, Ignore};
 use super::mirror::{commit_id, tracked};
@@ -135,7 +135,10 @@ impl Reader {
         let generation = self.generation.load(Ordering::Acquire);
         if self.open.as_ref().is_none_or(|(opened, _)| *opened != generation) {
             let folder = self.folder();
-            let repo = Repository::open_bare(&folder).map_err(|error| damaged(&folder, &error))?;
+            let repo = Repository::open_bare(&folder).map_err(|error| match error.code() {
+                ErrorCode::Owner => GitError::local(&folder, &error),
+                _ => damaged(&folder, &error),
+            })?;
             self.open = Some((generation, repo));
             self.last = None;
         }

@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use git2::{AttrCheckFlags, AttrValue, FileMode, Repository};
+use git2::{AttrCheckFlags, AttrValue, ErrorCode, FileMode, Repository};
 
+use super::error::of_another_user;
 use super::ignore::{self, Ignore};
 use super::tree::{Entry, EntryKind, Listing, join, shown_name};
 use crate::api::files::{POINTER_LIMIT, is_pointer};
@@ -30,9 +31,10 @@ impl WorkTree {
     /// Lists a folder: the root of a work tree, or any other.
     ///
     /// # Errors
-    /// When a folder or an ignore file cannot be read.
+    /// When a folder or an ignore file cannot be read, or the repository belongs to another user: what Git ignores
+    /// would then be read.
     pub fn list(root: &Path) -> io::Result<Self> {
-        let repo = Repository::open(root).ok().filter(|repo| !repo.is_bare());
+        let repo = open(root)?.filter(|repo| !repo.is_bare());
         let (tracked, submodules) = repo.as_ref().map(index).unwrap_or_default();
         let mut walk = Walk {
             repo: repo.as_ref(),
@@ -62,6 +64,16 @@ impl WorkTree {
     /// When it cannot be read.
     pub fn read(&self, id: &str) -> io::Result<Vec<u8>> {
         self.places.get(id).map_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound)), fs::read)
+    }
+}
+
+/// The repository of a folder, if it is the root of one.
+fn open(root: &Path) -> io::Result<Option<Repository>> {
+    match Repository::open(root) {
+        Err(error) if error.code() == ErrorCode::Owner => {
+            Err(io::Error::other(of_another_user(&root.display().to_string())))
+        }
+        opened => Ok(opened.ok()),
     }
 }
 
@@ -224,6 +236,24 @@ mod tests {
         let tree = WorkTree::list(root).expect("a list");
         assert_eq!(tree.read("b.rpm").expect("content"), b"the file itself");
         assert!(tree.listing.is_ignored("docs/d.md"));
+    }
+
+    #[test]
+    fn a_work_tree_of_another_user_is_refused_with_what_to_do() {
+        // Only root can give a folder away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        Repository::init(folder.path()).expect("a repository");
+        put(folder.path(), ".gitignore", "*.yaml\n");
+        put(folder.path(), "a.yaml", "");
+        for path in [folder.path().to_owned(), folder.path().join(".git")] {
+            std::os::unix::fs::chown(path, Some(12345), None).expect("given away");
+        }
+        let error = WorkTree::list(folder.path()).expect_err("refused").to_string();
+        let advice = format!("git config --global --add safe.directory {}", folder.path().display());
+        assert!(error.contains("belongs to another user") && error.contains(&advice), "{error}");
     }
 
     #[test]
