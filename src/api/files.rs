@@ -21,6 +21,9 @@ pub fn file_stem(name: &str) -> Cow<'_, str> {
 
 /// The specification of Git LFS limits a pointer to less than this.
 pub const POINTER_LIMIT: usize = 1024;
+/// Why a file that Git LFS keeps is not read, and what to do.
+pub const POINTER: &str =
+    "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
 /// How a Git LFS pointer begins; the second is its first name, which is still read.
 const POINTERS: [&str; 2] =
     ["version https://git-lfs.github.com/spec/", "version https://hawser.github.com/spec/"];

@@ -18,9 +18,9 @@ use crate::api::{Kind, PackerBuilder};
 use crate::builder::advice;
 use crate::git::templates::choice::Own;
 use crate::git::worktree::WorkTree;
-use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity, SourceFile};
+use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity};
 use crate::settings::{Output, RepoSettings};
-use crate::sync::input::{ignore_problems, pick};
+use crate::sync::input::{Content, FILE_LIMIT, Picked, ignore_problems, pick, source};
 use crate::telemetry::out;
 
 /// What standard input is called in messages, and to the reader, which goes by endings.
@@ -71,17 +71,24 @@ fn folder(top: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
     let listing = &trees.first().listing;
     let mut sources = Vec::new();
     for picked in pick(listing, &trees.path) {
-        let content = match picked.form {
-            Form::Unknown(_) => Vec::new(),
-            _ => trees.first().read(&picked.id).with_context(|| format!("{} cannot be read", picked.path))?,
-        };
-        sources.push(SourceFile { path: picked.path, blob: picked.id, content, form: picked.form });
+        let content = content(trees.first(), &picked);
+        let content = content.with_context(|| format!("{} cannot be read", picked.path))?;
+        sources.push(source(picked, content));
     }
     let mut problems = ignore_problems(listing);
     let mut set = trees.reader().read(&sources);
     set.problems.append(&mut problems);
     set.problems.sort();
     Ok(set)
+}
+
+/// What a path holds, by the limits of the agent.
+fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
+    if matches!(picked.form, Form::Unknown(_)) {
+        return Ok(Content::Unread);
+    }
+    let size = usize::try_from(tree.size(&picked.id)?).unwrap_or(usize::MAX);
+    if size > FILE_LIMIT { Ok(Content::TooLarge(size)) } else { tree.read(&picked.id).map(Content::Bytes) }
 }
 
 /// Reads one file.
@@ -111,8 +118,12 @@ fn stdin(root: Option<&Path>, mut input: impl Read) -> anyhow::Result<ObjectSet>
 
 /// Reads content by itself: what else is in its folder does not count, but for templates.
 fn alone(name: &str, content: Vec<u8>, folder: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
-    let source = SourceFile { path: name.to_owned(), blob: String::new(), content, form: Form::File };
-    let mut set = Trees::of(folder, root)?.reader().read(&[source]);
+    let picked = Picked { path: name.to_owned(), id: String::new(), form: Form::File };
+    let content = match content.len() {
+        size if size > FILE_LIMIT => Content::TooLarge(size),
+        _ => Content::Bytes(content),
+    };
+    let mut set = Trees::of(folder, root)?.reader().read(&[source(picked, content)]);
     set.problems.sort();
     Ok(set)
 }

@@ -5,14 +5,11 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::tree::{is_within, prefixes};
-use crate::api::files::is_pointer;
+use super::tree::{EntryKind, is_within, prefixes};
+use crate::api::files::{POINTER, is_pointer};
 
 /// Name of an ignore file; its patterns count for its own folder and all below.
 pub const FILE: &str = ".opsyignore";
-/// Why an ignore file that Git LFS keeps has no patterns.
-pub const POINTER: &str =
-    "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
 /// Never ignored, in whatever folder.
 const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
 
@@ -96,6 +93,21 @@ impl Rule {
         };
         below.is_some_and(|below| self.matcher.is_match(below.trim_start_matches('/')))
     }
+}
+
+/// An ignore file that is none, and what it is.
+pub fn not_a_file(path: &str, kind: &EntryKind) -> Option<(String, String)> {
+    let is_named_so = |path: &&str| path.rsplit('/').next() == Some(FILE);
+    let named = prefixes(path).find(is_named_so)?;
+    let why = match kind {
+        _ if named != path => "is a folder: make it a file, or remove it",
+        EntryKind::File { .. } => return None,
+        EntryKind::Link(_) => "is a link, and links are not followed: commit the file itself",
+        EntryKind::Submodule => "is a submodule: commit the file itself",
+        EntryKind::Misnamed => "is in a folder whose name is not UTF-8: rename the folder",
+        EntryKind::Pointer => POINTER,
+    };
+    Some((named.to_owned(), why.to_owned()))
 }
 
 /// The text of an ignore file, or why it has none.

@@ -66,7 +66,7 @@ impl Listing {
     /// The list without what these patterns ignore.
     pub fn without(mut self, ignore: &Ignore) -> Self {
         self.broken_ignores.clone_from(&ignore.broken);
-        let other = self.files.iter().filter_map(|(path, entry)| not_a_file(path, entry));
+        let other = self.files.iter().filter_map(|(path, entry)| ignore::not_a_file(path, &entry.kind));
         let unreadable = ignore.unreadable.iter().cloned().chain(other);
         let counts =
             |file: &str| !ignore.ignores_folder(file.rsplit_once('/').map_or("", |(folder, _)| folder));
@@ -113,21 +113,6 @@ impl FromIterator<(String, Entry)> for Listing {
     fn from_iter<I: IntoIterator<Item = (String, Entry)>>(entries: I) -> Self {
         Self { files: entries.into_iter().collect(), ..Self::default() }
     }
-}
-
-/// An ignore file that is none, and what it is.
-fn not_a_file(path: &str, entry: &Entry) -> Option<(String, String)> {
-    let is_named_so = |path: &&str| path.rsplit('/').next() == Some(ignore::FILE);
-    let named = prefixes(path).find(is_named_so)?;
-    let why = match &entry.kind {
-        _ if named != path => "is a folder: make it a file, or remove it",
-        EntryKind::File { .. } => return None,
-        EntryKind::Link(_) => "is a link, and links are not followed: commit the file itself",
-        EntryKind::Submodule => "is a submodule: commit the file itself",
-        EntryKind::Misnamed => "is in a folder whose name is not UTF-8: rename the folder",
-        EntryKind::Pointer => ignore::POINTER,
-    };
-    Some((named.to_owned(), why.to_owned()))
 }
 
 fn below<'a>(

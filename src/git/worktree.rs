@@ -58,6 +58,15 @@ impl WorkTree {
         Ok(Self { listing: listing.without(&ignore), places })
     }
 
+    /// The size of a file, by its id in the listing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn size(&self, id: &str) -> io::Result<u64> {
+        let place = self.places.get(id).ok_or(io::ErrorKind::NotFound)?;
+        Ok(fs::metadata(place)?.len())
+    }
+
     /// The content of a file, by its id in the listing.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! A file that mentions us and cannot be read is an error: what it holds is not known, so nothing may be
 //! pruned. A file that does not mention us is another tool's.
 
-use crate::api::files::is_pointer;
+use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
 use super::document::{self, Draft};
@@ -14,7 +14,7 @@ pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// A file that cannot be read but has none of these words holds none of our objects.
 const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
 /// What helps where a file is none of ours.
-pub const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
+const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
 /// Fields that hold a template's action in no manifest of ours.
 const IDENTITY: [&str; 4] = ["apiVersion:", "kind:", "name:", "namespace:"];
 
@@ -96,9 +96,7 @@ fn unreadable(source: &SourceFile, text: &str) -> Option<Unread> {
         Form::Unknown(why) => return Some(Unread::Content(why.clone())),
         Form::Unfit(why) => why.clone(),
         Form::File if is_pointer(content) => {
-            let words =
-                "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
-            return Some(Unread::Content(words.to_owned()));
+            return Some(Unread::Content(POINTER.to_owned()));
         }
         Form::File
             if content.contains(&0)

@@ -12,7 +12,6 @@ mod settings;
 pub mod write;
 mod yaml;
 
-pub use file::REMEDY;
 pub use read::{Held, Reader, SETTINGS_FILE, is_settings};
 
 use std::collections::BTreeMap;

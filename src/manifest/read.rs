@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::api::files::is_pointer;
+use crate::api::files::{POINTER, is_pointer};
 use crate::settings::RepoSettings;
 
 use super::check::Finding;
@@ -188,9 +188,7 @@ pub fn is_settings(path: &str) -> bool {
 fn in_the_way(file: &SourceFile) -> Option<String> {
     match &file.form {
         Form::Unfit(why) | Form::Unknown(why) => Some(why.clone()),
-        Form::File => {
-            is_pointer(&file.content).then(|| "is a Git LFS pointer: commit it without LFS".to_owned())
-        }
+        Form::File => is_pointer(&file.content).then(|| POINTER.to_owned()),
     }
 }
 

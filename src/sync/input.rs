@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use crate::api::files::{POINTER, is_pointer};
 use crate::git::templates::links::follow;
 use crate::git::tree::{is_within, join};
-use crate::git::{Blob, Entry, EntryKind, GitError, Handle, Listing};
-use crate::manifest::{Form, Problem, REMEDY, Severity, SourceFile};
+use crate::git::{Entry, EntryKind, GitError, Handle, Listing};
+use crate::manifest::{Form, Problem, Severity, SourceFile};
 use crate::settings::RepoSettings;
 
 /// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
-const FILE_LIMIT: usize = 16 * 1024 * 1024;
+pub const FILE_LIMIT: usize = 16 * 1024 * 1024;
 
 /// Where the newest commits are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +26,53 @@ pub(super) async fn sources(
     listing: &Listing,
 ) -> Result<(Vec<SourceFile>, Vec<Problem>), GitError> {
     let picked = pick(listing, &git.options().path);
-    let mut problems = ignore_problems(listing);
     let with_content = picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
     let named = with_content.map(|picked| (picked.path.clone(), picked.id.clone())).collect();
     let (small, large) = by_size(git, named).await?;
-    for (file, size) in large {
-        problems.push(problem(&file, Severity::Error, format!("has {size} bytes and is not read; {REMEDY}")));
-    }
-    let mut blobs: HashMap<String, Blob> =
-        git.read(small).await?.into_iter().map(|blob| (blob.path.clone(), blob)).collect();
-    let mut sources = Vec::new();
-    for Picked { path, id, form } in picked {
-        let content = blobs.remove(&path).map(|blob| blob.content);
-        if let Some(content) = content.or_else(|| matches!(form, Form::Unknown(_)).then(Vec::new)) {
-            sources.push(SourceFile { path, blob: id, content, form });
+    let mut contents: HashMap<String, Content> =
+        large.into_iter().map(|(path, size)| (path, Content::TooLarge(size))).collect();
+    let blobs = git.read(small).await?.into_iter();
+    contents.extend(blobs.map(|blob| (blob.path, Content::Bytes(blob.content))));
+    let content = |picked: &Picked, contents: &mut HashMap<_, _>| contents.remove(&picked.path);
+    let sources = picked.into_iter().map(|picked| {
+        let content = content(&picked, &mut contents).unwrap_or(Content::Unread);
+        source(picked, content)
+    });
+    Ok((sources.collect(), ignore_problems(listing)))
+}
+
+/// What was read of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing is there to be read.
+    Unread,
+    /// So many bytes, more than are loaded.
+    TooLarge(usize),
+    Bytes(Vec<u8>),
+}
+
+/// A path with what was read of it, for the reader of manifests. Pure; `opsy validate` asks the same.
+pub fn source(picked: Picked, content: Content) -> SourceFile {
+    let Picked { path, id, form } = picked;
+    let (form, content) = match (form, content) {
+        (form, Content::Unread) => (form, Vec::new()),
+        (_, Content::TooLarge(size)) => {
+            let why = format!("has {size} bytes, more than {FILE_LIMIT}, and is not read");
+            (Form::Unknown(why), Vec::new())
         }
+        (form, Content::Bytes(bytes)) if is_pointer(&bytes) => (pointer(form), Vec::new()),
+        (form, Content::Bytes(bytes)) => (form, bytes),
+    };
+    SourceFile { path, blob: id, content, form }
+}
+
+/// The form of a path whose content is a Git LFS pointer.
+fn pointer(form: Form) -> Form {
+    match form {
+        Form::File => Form::Unknown(POINTER.to_owned()),
+        Form::Unfit(why) => Form::Unknown(format!("{why}, without Git LFS")),
+        Form::Unknown(why) => Form::Unknown(why),
     }
-    Ok((sources, problems))
 }
 
 /// A path that may hold manifests.
@@ -72,10 +103,7 @@ pub fn pick(listing: &Listing, path: &str) -> Vec<Picked> {
             EntryKind::Misnamed => {
                 all.push(picked(Form::Unfit("has a name that is not UTF-8: rename it".to_owned())));
             }
-            EntryKind::Pointer => {
-                let why = "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
-                all.push(picked(Form::Unknown(why.to_owned())));
-            }
+            EntryKind::Pointer => all.push(picked(pointer(Form::File))),
         }
     }
     all
@@ -84,14 +112,19 @@ pub fn pick(listing: &Listing, path: &str) -> Vec<Picked> {
 /// What a link hides: the file it leads to, or the manifests of a folder that is not read itself.
 fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked> {
     let name = below(link, path);
-    let unfit = |to: &str| {
-        Form::Unfit(format!("is a link to {to}, and links are not followed: commit the file itself"))
+    let unfit = |to: &str, entry: &Entry| {
+        let why = format!("is a link to {to}, and links are not followed: commit the file itself");
+        match entry.kind {
+            EntryKind::Pointer => pointer(Form::Unfit(why)),
+            _ => Form::Unfit(why),
+        }
     };
+    let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. } | EntryKind::Pointer);
     let real = follow(listing, link).unwrap_or_default();
-    if let Some(entry) = listing.get(&real).filter(|entry| matches!(entry.kind, EntryKind::File { .. })) {
+    if let Some(entry) = listing.get(&real).filter(|entry| is_file(entry)) {
         let is_read_itself = is_within_path(&real, path) && is_read(below(&real, path));
         let is_hidden = is_read(name) && !is_read_itself;
-        let picked = || Picked { path: name.to_owned(), id: entry.id.clone(), form: unfit(&real) };
+        let picked = || Picked { path: name.to_owned(), id: entry.id.clone(), form: unfit(&real, entry) };
         return is_hidden.then(picked).into_iter().collect();
     }
     if real.is_empty() || !listing.has_folder(&real) {
@@ -102,11 +135,11 @@ fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked
         return Vec::new();
     }
     let hidden = listing.under(&real).filter(|(file, _)| is_read(file));
-    let files = hidden.filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let files = hidden.filter(|(_, entry)| is_file(entry));
     let picked = |(file, entry): (&str, &Entry)| Picked {
         path: join(name, below(file, &real)),
         id: entry.id.clone(),
-        form: unfit(file),
+        form: unfit(file, entry),
     };
     files.map(picked).collect()
 }

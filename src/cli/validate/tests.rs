@@ -202,6 +202,28 @@ fn a_pointer_of_git_lfs_is_named_although_the_file_is_here() {
     assert!(said[0].starts_with(".opsyignore:2: \"[z\" is not a valid pattern"), "{said:?}");
 }
 
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
+const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
+
+/// The same as what the agent reports of such a commit: `tests/it/git/sync.rs` expects these words, too.
+#[test]
+fn what_cannot_be_read_is_the_same_error_as_the_agents() {
+    let folder = repository(GOOD);
+    fs::write(folder.path().join("builders/large.yaml"), "#".repeat(16 * 1024 * 1024 + 1)).unwrap();
+    put(folder.path(), "shared/big.bin", POINTER);
+    symlink("../shared/big.bin", folder.path().join("builders/link.yaml")).unwrap();
+    put(folder.path(), "builders/pointer.yaml", POINTER);
+    let lines = [
+        "builders/large.yaml:1: has 16777217 bytes, more than 16777216, and is not read; ",
+        "builders/link.yaml:1: is a link to shared/big.bin, and links are not followed: commit the file itself, without Git LFS; ",
+        "builders/pointer.yaml:1: is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS; ",
+    ];
+    assert_eq!(said(folder.path()), lines.map(|line| format!("{line}{REMEDY}")));
+    let large = folder.path().join("builders/large.yaml");
+    let set = read(&large, Some(folder.path()), io::empty()).unwrap();
+    assert!(!set.complete() && set.problems[0].message.contains("is not read"), "{:?}", set.problems);
+}
+
 #[test]
 fn an_ignore_file_that_cannot_be_read_is_an_error() {
     let folder = repository(GOOD);

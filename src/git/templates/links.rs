@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::tree::{Entry, EntryKind, Listing, is_within, join, plain, prefixes};
+use crate::api::files::POINTER;
 
 /// Links that lead to links that lead to links: as many as Linux follows.
 const HOP_LIMIT: usize = 40;
@@ -118,9 +119,7 @@ fn refusal(path: &str, entry: &Entry) -> Option<String> {
 
 /// What is wrong with a Git LFS pointer among the files of a build.
 pub fn pointer(path: &str) -> String {
-    format!(
-        "{path} is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS{REMEDY}"
-    )
+    format!("{path} {POINTER}{REMEDY}")
 }
 
 /// Where a path really is, after all links on its way. Links never leave the repository.

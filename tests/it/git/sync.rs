@@ -193,6 +193,34 @@ async fn errors_keep_the_last_good_commit_and_are_told() {
     tokio::time::timeout(DEADLINE, running).await.expect("stops").expect("no panic");
 }
 
+/// `opsy validate` says the same: its tests expect these words, too.
+#[tokio::test]
+async fn what_cannot_be_read_is_an_error() {
+    let bed = Bed::start();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
+    let large = "#".repeat(16 * 1024 * 1024 + 1);
+    let files = [
+        ("builders/large.yaml", Some(large.as_str())),
+        ("builders/pointer.yaml", Some(pointer)),
+        ("shared/big.bin", Some(pointer)),
+    ];
+    bed.remote().commit("main", &files);
+    bed.remote().link("main", "builders/link.yaml", "../shared/big.bin");
+    let mut reader = Reader::default();
+    let (mut sync, _outputs) =
+        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
+    let synced = sync.once().await.expect("synced");
+    let remedy = "; if it is not meant for Opsy, list it in .opsyignore";
+    let lines = [
+        "builders/large.yaml:1: has 16777217 bytes, more than 16777216, and is not read",
+        "builders/link.yaml:1: is a link to shared/big.bin, and links are not followed: commit the file itself, without Git LFS",
+        "builders/pointer.yaml:1: is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS",
+    ];
+    let said: Vec<_> = synced.set.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(said, lines.map(|line| format!("{line}{remedy}")));
+    assert!(!synced.set.complete());
+}
+
 #[tokio::test]
 async fn an_ignore_file_that_cannot_be_read_keeps_the_last_good_commit() {
     let bed = Bed::start();
