@@ -87,7 +87,8 @@ impl Reader {
             used.insert(parsed_from(source), Arc::clone(&file));
             set.own_files.extend(file.is_ours.then(|| source.path.clone()));
             if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
-                set.problems.push(problem(&source.path, &Finding::foreign(1, why)));
+                let words = format!("{why}: ignored, although it names kinds of Opsy");
+                set.problems.push(problem(&source.path, &Finding::note(1, words)));
                 continue;
             }
             let held = self.held.lock().contains(&source.path);
@@ -152,15 +153,15 @@ impl Reader {
             return None;
         }
         if let Some(kustomization) = neighbours.patched_by(path) {
-            return Some(format!("is a patch of {kustomization}: ignored"));
+            return Some(format!("is a patch of {kustomization}"));
         }
         if !file.findings.iter().any(|finding| finding.severity == Severity::Error) {
             return None;
         }
         if let Some(chart) = neighbours.chart(path) {
-            return Some(format!("is a template of the Helm chart {chart:?}: ignored"));
+            return Some(format!("is a template of the Helm chart {chart:?}"));
         }
-        file.is_template.then(|| "is a template ({{ }}), not a manifest: ignored".to_owned())
+        file.is_template.then(|| "is a template ({{ }}), not a manifest".to_owned())
     }
 
     /// Remembers which files hold objects, and held some as long as they are broken.

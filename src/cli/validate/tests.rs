@@ -262,6 +262,29 @@ fn one_file_and_standard_input_can_be_read() {
 }
 
 #[test]
+fn files_that_name_our_kinds_and_are_ignored_are_noted() {
+    let folder = repository(GOOD);
+    let templated = GOOD.replace("name: node", "name: {{ .name }}");
+    put(folder.path(), "charts/x/Chart.yaml", "apiVersion: v2\nname: x\n");
+    put(folder.path(), "charts/x/templates/pb.yaml", &templated);
+    put(folder.path(), "charts/x/templates/cm.yaml", "kind: ConfigMap\nmetadata: {name: {{ .name }}}\n");
+    put(folder.path(), "overlays/kustomization.yaml", "patches: [{path: patch.yaml}]\n");
+    put(folder.path(), "overlays/patch.yaml", GOOD);
+    put(folder.path(), "scaffold/pb.yaml", &templated);
+    let set = folder_set(folder.path(), None);
+    let text = as_text(&set, Path::new("."), false);
+    for line in [
+        "charts/x/templates/pb.yaml:1: note: is a template of the Helm chart \"charts/x\": ignored",
+        "overlays/patch.yaml:1: note: is a patch of overlays/kustomization.yaml: ignored",
+        "scaffold/pb.yaml:1: note: is a template ({{ }}), not a manifest: ignored",
+        "1 good object, 0 errors, 3 notes, 3 YAML files of other tools (-v lists them)\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("cm.yaml"), "{text}");
+}
+
+#[test]
 fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
     let folder = repository(GOOD);
     put(folder.path(), "a.yaml", "kind: ConfigMap\n---\nkind: Secret\n");
