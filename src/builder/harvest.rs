@@ -18,7 +18,7 @@ use super::step::{Plan, Record, Step, Sweep, What};
 use super::time;
 use super::{failures, history};
 use crate::api::builder::{RunRecord, SweepRecord};
-use crate::api::{BuildId, Region, Seen};
+use crate::api::{BuildId, Class, Region, Seen};
 use crate::engine::{Failure, Run, RunState, Said};
 
 /// How often to ask whether an image has become available.
@@ -88,12 +88,18 @@ fn harvest(seen: &Observed, run: &Run, now: Timestamp) -> Plan {
         RunState::Lost(why) => promote::lost(run, images, why).map_err(|error| (history::LOST, error)),
         _ => Ok(Vec::new()),
     };
-    let results = match made {
-        Ok(ids) => promote::results(run, &ids, images, now),
+    let ids = match made {
+        Ok(ids) => ids,
         Err((result, error)) => {
             return record(seen, run, Entry { result, errors: vec![error], ..Entry::default() });
         }
     };
+    let account = match &seen.account {
+        Some(Seen::Is(account)) => account,
+        Some(Seen::Unknown(class, message)) => return unknown(seen, What::Aws, *class, message),
+        None => return unknown(seen, What::Aws, Class::TRANSIENT, "the account is not known yet"),
+    };
+    let results = promote::results(run, &ids, images, account, now);
     match results {
         Results::Ready(made) => match promote::promote(seen, run, &made, images, now) {
             Promotion::Next(plan) => plan,

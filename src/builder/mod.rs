@@ -4,7 +4,8 @@
 //! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
 //! lane), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
-//! to), `failures` (what a failure means), `promote` (which of its images become active), `history`
+//! to), `failures` (what a failure means), `promote` (which of its images become active), `results`
+//! (is an image a result of its run at all), `history`
 //! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
 //! name), `sweep` (removes what a run left), `lasted` (how long a
 //! run has lasted, whatever the wall clock says).
@@ -29,6 +30,7 @@ mod pod;
 mod promote;
 mod remarks;
 mod report;
+mod results;
 pub mod spec;
 mod status;
 mod step;

@@ -122,7 +122,8 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let known = BaseFacts { subject: &subject, status: &status, images: &images, runs: &runs, now };
     let base = look_at_base(found, &known, spec.as_ref().ok(), ctx).await;
     // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
-    let account = account(spec.as_ref().ok(), &runs, settings.accounts.is_some(), ctx).await;
+    let is_asked = settings.accounts.is_some() || has_results(&runs);
+    let account = account(spec.as_ref().ok(), &runs, is_asked, ctx).await;
     Observed {
         generation: object.metadata.generation,
         now,
@@ -330,15 +331,21 @@ async fn resolve(spec: Option<&Spec>, ctx: &Context) -> Seen<Resolved> {
     resolved.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
 }
 
-/// Which account is it? Asked where `opsy.yaml` names accounts and there is a region to ask in.
+/// Is there an ended run whose images may count? Those of another account never do.
+fn has_results(runs: &Seen<Vec<Run>>) -> bool {
+    let may_count = |run: &Run| matches!(run.state, RunState::Succeeded(_) | RunState::Lost(_));
+    runs.known().is_some_and(|runs| runs.iter().any(may_count))
+}
+
+/// Which account is it? Asked where that matters and there is a region to ask in.
 async fn account(
     spec: Option<&Spec>,
     runs: &Seen<Vec<Run>>,
-    asked: bool,
+    is_asked: bool,
     ctx: &Context,
 ) -> Option<Seen<String>> {
     let of_run = runs.known().and_then(|runs| runs.first()).map(|run| &run.facts.region);
-    let region = spec.map(|spec| &spec.region).or(of_run).filter(|_| asked)?;
+    let region = spec.map(|spec| &spec.region).or(of_run).filter(|_| is_asked)?;
     Some(ctx.aws.account(region).await.map_or_else(unknown, Seen::Is))
 }
 

@@ -12,7 +12,7 @@ use super::images::{self, BuiltFrom, Lane, Located};
 use super::judge::{Active, good, wanted_now};
 use super::observe::Observed;
 use super::step::{On, Plan, Step, Tagging};
-use super::{base, inputs, time};
+use super::{base, inputs, results, time};
 use crate::api::{ImageId, Region};
 use crate::aws::{ImageState, Made, Tags};
 use crate::engine::{Artifact, Run, RunState};
@@ -72,11 +72,22 @@ pub enum Results<'a> {
     Failed(Vec<String>),
 }
 
-pub fn results<'a>(run: &Run, ids: &[ImageId], images: &'a [Located], now: Timestamp) -> Results<'a> {
+/// `account` is the one that the credentials belong to: an image of another one is no result.
+pub fn results<'a>(
+    run: &Run,
+    ids: &[ImageId],
+    images: &'a [Located],
+    account: &str,
+    now: Timestamp,
+) -> Results<'a> {
     let old = time::since(now, run.ended_at.unwrap_or(run.facts.created_at)) > APPEARS_WITHIN;
     let (mut ready, mut waiting, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for id in ids {
         let found = images.iter().find(|located| located.image.id == *id);
+        if let Some(error) = found.and_then(|located| results::refused(run, located, account)) {
+            errors.push(error);
+            continue;
+        }
         match found.map(|located| (located, &located.image.state)) {
             Some((located, ImageState::Available)) => ready.push(located),
             Some((_, ImageState::Pending | ImageState::Other(_))) => waiting.push(id.to_string()),

@@ -8,6 +8,7 @@ mod lanes;
 mod lasted;
 mod plans;
 mod reports;
+mod results;
 mod simulation;
 mod specs;
 mod world;
@@ -35,6 +36,7 @@ use crate::engine::{Artifact, Run, RunFacts, RunState, Said};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TEMPLATE: &str = "v1-aaaa";
+const ACCOUNT: &str = "123456789012";
 
 fn start_of_time() -> Timestamp {
     "2026-10-01T00:00:00Z".parse().expect("a date written by hand")
@@ -91,7 +93,7 @@ fn image(number: u32, created: Timestamp) -> Image {
     Image {
         id: image_id(number),
         name: format!("image-{number}"),
-        owner_id: "123456789012".into(),
+        owner_id: ACCOUNT.into(),
         architecture: "x86_64".into(),
         state: ImageState::Available,
         state_reason: None,
@@ -161,7 +163,7 @@ fn seen() -> Observed {
         base: Seen::Is(Base { found: Some(base), ..Base::default() }),
         template: Seen::Is(Resolved { commit: commit(), tag: TEMPLATE.into() }),
         accounts: None,
-        account: None,
+        account: Some(Seen::Is(ACCOUNT.into())),
         lasted: None,
         live: Seen::Is(0),
         concurrent_builds: 4,

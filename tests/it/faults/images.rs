@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{building, builds, history, settles};
+use super::{builder, building, builds, history, settles};
 use crate::bed::bed;
-use crate::world::World;
+use crate::world::{World, run};
 
 /// So long that an image is not ready before the test says so.
 const LONG: u64 = 1_000_000;
@@ -163,4 +163,43 @@ fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_
     assert_eq!(history(&world, "node"), [("Missing".to_owned(), "Cancelled".to_owned())]);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
     assert_eq!(world.active_image(), None);
+}
+
+/// An image of this account or of another, made past every build.
+fn stray_image(world: &World, name: &str, further: Value) -> String {
+    let mut wanted = json!({ "name": name });
+    wanted.as_object_mut().expect("an object").extend(further.as_object().expect("an object").clone());
+    let made = world.account.post("image", wanted);
+    made["id"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn a_build_that_names_an_image_it_did_not_make_fails_and_tags_nothing() {
+    let world = building("");
+    settles(&world);
+    let active = world.active_image().expect("an image");
+    let cases = [
+        (active.clone(), "of another build"),
+        (stray_image(&world, "shared", json!({ "owner": "999999999999" })), "belongs to account 999999999999"),
+        (stray_image(&world, "old", json!({ "created": "2025-01-01T00:00:00Z" })), "before the build started"),
+    ];
+    let packer = QuickPacker::new(&world);
+    let tags = || -> Vec<Value> { images(&world).into_iter().map(|image| image["tags"].clone()).collect() };
+    let before = tags();
+    for (number, (image, words)) in cases.into_iter().enumerate() {
+        packer.makes(&image);
+        let name = format!("other-{number}");
+        let manifest = builder(&name, "  failurePolicy:\n    limit: 1\n");
+        world.push(&[(&format!("builders/{name}.yaml"), Some(&manifest))], "policy: another builder");
+        let mut opsy = packer.opsy(&world);
+        opsy.args(["run", "--once"]);
+        run(opsy);
+        let (reason, message) = builds(&world, &name);
+        assert_eq!(reason, "RetryLimit", "{message}");
+        assert!(message.contains(&image) && message.contains(words), "{message}");
+        assert_eq!(history(&world, &name), [("Missing".to_owned(), "Failed".to_owned())]);
+    }
+    assert_eq!(tags(), before, "nothing is tagged or removed");
+    assert_eq!(world.active_image(), Some(active), "the first builder keeps its image");
+    assert_eq!(builds(&world, "node").0, "ImageReady");
 }

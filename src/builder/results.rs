@@ -1,0 +1,38 @@
+//! Is an image that a run names a result of that run? Pure; part of promotion.
+//!
+//! A template, or the program in a builder's image, can name any image it likes. A result belongs to this account, was
+//! created after the run started, and has no tags of another builder or build.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::images::{self, Located};
+use super::time;
+use crate::engine::Run;
+
+/// The clocks of EC2 and of the machine that the agent runs on differ by this much at most.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// Why the image is not a result of the run, if it is not one.
+pub fn refused(run: &Run, located: &Located, account: &str) -> Option<String> {
+    let id = &located.image.id;
+    let owner = &located.image.owner_id;
+    if owner != account {
+        return Some(format!("image {id} belongs to account {owner}, but the build runs for account {account}"));
+    }
+    if let Some(made) = located.image.created.filter(|made| predates(run, *made)) {
+        let (made, started) = (time::to_second(made), time::to_second(run.facts.created_at));
+        return Some(format!("image {id} was created at {made}, before the build started at {started}"));
+    }
+    let own = [
+        (images::BUILD, run.facts.build.to_string()),
+        (images::BUILDER, run.facts.builder.to_string()),
+    ];
+    let (tag, other) = own.iter().find_map(|(tag, own)| Some((tag, located.tag(tag).filter(|tag| tag != own)?)))?;
+    Some(format!("image {id} has the tag {tag}={other} of another build"))
+}
+
+fn predates(run: &Run, made: Timestamp) -> bool {
+    time::after(made, SKEW).is_some_and(|made| made < run.facts.created_at)
+}
