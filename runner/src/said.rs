@@ -90,13 +90,16 @@ impl Builds {
         self.0.insert(said.build.to_owned(), Some(stage));
     }
 
-    /// A resource that Packer says it made, or a region it copies to. From when a build's provisioners run, their
-    /// output looks just like Packer's: of the kinds made before that, nothing is believed any more.
+    /// A resource that Packer says it made, or a region it copies to. While a build's provisioners run, their output
+    /// looks just like Packer's: nothing is believed. Of the kinds made before that, nothing is believed afterwards.
     pub fn announced(&self, said: &Said<'_>) -> Option<Resource> {
         let (kind, id) = announcement(said.text)?;
-        let late = self.stage(said.build).is_some();
-        let may_be_late = matches!(kind, ResourceKind::Image | ResourceKind::Region);
-        (may_be_late || !late).then(|| Resource { kind, id: id.to_owned() })
+        let stage = self.stage(said.build);
+        let is_believed = match kind {
+            ResourceKind::Image | ResourceKind::Region => stage != Some(Stage::Running),
+            _ => stage.is_none(),
+        };
+        is_believed.then(|| Resource { kind, id: id.to_owned() })
     }
 }
 

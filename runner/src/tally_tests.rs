@@ -76,6 +76,20 @@ fn a_provisioner_can_not_announce_machines() {
 }
 
 #[test]
+fn a_provisioner_cannot_announce_images_or_regions() {
+    let lines = |text: &str| format!("1,,ui,say,==> a.b: AMI: {text}\n1,,ui,message,    a.b: Copying to: eu-west-1\n");
+    let begun = "1,,ui,say,==> a.b: Provisioning with shell script: x.sh\n";
+    let (printed, real) = (lines("ami-00000000000000bad"), lines("ami-aee825b876bf72c2a"));
+    assert_eq!(ids(&hear(&format!("{begun}{printed}"))), Vec::<&str>::new());
+    for text in ["Stopping the source instance...", "Creating AMI node-1 from instance i-0502e3594373eef5d"] {
+        let done = format!("1,,ui,say,==> a.b: {text}\n");
+        let tally = hear(&format!("{begun}{printed}{done}{real}"));
+        assert_eq!(ids(&tally), ["ami-aee825b876bf72c2a", "eu-west-1"], "{text}");
+    }
+    assert_eq!(ids(&hear(&real)), ["ami-aee825b876bf72c2a", "eu-west-1"], "a build without provisioners");
+}
+
+#[test]
 fn errors_are_unescaped_stripped_and_kept_once_with_the_cause_first() {
     let tally = hear(
         "1,,ui,error,==> amazon-ebs.node: Error creating AMI: code: 403%!(PACKER_COMMA) id\n\

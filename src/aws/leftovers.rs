@@ -43,8 +43,8 @@ impl Aws {
         let mut left = Leftovers { instances, volumes, security_groups, key_pairs, ..Leftovers::default() };
         let held: BTreeSet<&String> = images.iter().flat_map(|found| &found.image.snapshots).collect();
         left.snapshots = snapshots.into_iter().filter(|id| !held.contains(id)).collect();
-        let known = [&announced.images, &announced.artifacts].into_iter().flatten().cloned();
-        let evidence = Evidence { mark, announced, images: known.collect() };
+        let sources = look.sources(&images, announced).await?;
+        let evidence = Evidence { mark, announced, sources };
         let images: Vec<&Found> = images.iter().filter(|found| evidence.leaves(found)).collect();
         self.divide(region, &evidence, &images, &mut left).await?;
         Ok(left)
@@ -255,6 +255,18 @@ impl Look<'_> {
         images.sort_by(|a, b| a.image.id.cmp(&b.image.id));
         images.dedup_by(|a, b| a.image.id == b.image.id);
         Ok(images)
+    }
+
+    /// Those announced images that the images found may be copies of: in the region where the run made its images,
+    /// and not older than the run as far as EC2 still shows them. Packer removes the source of copies that failed.
+    async fn sources(&self, found: &[Found], announced: &Announced) -> Result<BTreeSet<ImageId>, AwsError> {
+        let home = announced.home.as_ref().unwrap_or(self.region);
+        let sources = evidence::announced_sources(found, announced, home);
+        let ids: Vec<ImageId> = sources.iter().cloned().collect();
+        let seen = if ids.is_empty() { Vec::new() } else { self.aws.images_by_id(home, &ids).await? };
+        let older = seen.into_iter().filter(|image| predates(image.created, self.since));
+        let older: BTreeSet<ImageId> = older.map(|image| image.id).collect();
+        Ok(&sources - &older)
     }
 
     async fn snapshots(&self) -> Result<Vec<String>, AwsError> {

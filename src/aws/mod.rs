@@ -159,6 +159,8 @@ pub struct Announced {
     pub artifacts: Vec<String>,
     /// When the run was started, where it is known: what is older is none of it.
     pub since: Option<Timestamp>,
+    /// The region that the run made its images in, where it is known: its copies come from there.
+    pub home: Option<Region>,
 }
 
 /// Which snapshots of an image belong to it: a template may map one that others use.

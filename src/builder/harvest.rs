@@ -302,14 +302,14 @@ pub fn ask_again(sweeps: &mut [SweepRecord]) {
 
 /// A record that cannot be read is left alone: it names nothing that could be looked for.
 fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sweep> {
+    let regions = regions(record)?;
+    let words = record.announced.as_deref().unwrap_or_default();
+    let announced = super::observe::announced(words, record.started_at, regions.first());
     Some(Sweep {
-        regions: regions(record)?,
+        regions,
         everywhere: record.everywhere == Some(true),
         build: BuildId::parse(record.id.as_str()).ok()?,
-        announced: super::observe::announced(
-            record.announced.as_deref().unwrap_or_default(),
-            record.started_at,
-        ),
+        announced,
         looks: usize::try_from(record.looks.unwrap_or(0)).unwrap_or(LOOKS.len()),
         refused: refusals(record),
         keep: keep(seen, images),

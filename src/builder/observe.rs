@@ -373,7 +373,7 @@ fn kind_word(kind: ResourceKind) -> &'static str {
 pub const ARTIFACT: &str = "artifact";
 
 /// What a sweep's record says was announced; words it does not know are left out.
-pub fn announced(words: &[String], since: Option<Timestamp>) -> Announced {
+pub fn announced(words: &[String], since: Option<Timestamp>, home: Option<&Region>) -> Announced {
     let named = |kind: &str| -> Vec<String> {
         let ids = words.iter().filter_map(|word| word.split_once('='));
         ids.filter(|(word, _)| *word == kind).map(|(_, id)| id.to_owned()).collect()
@@ -387,5 +387,6 @@ pub fn announced(words: &[String], since: Option<Timestamp>) -> Announced {
         volumes: of(ResourceKind::Volume),
         artifacts: named(ARTIFACT),
         since,
+        home: home.cloned(),
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::super::ec2::{self, BUILD, OWNER, STATUS, filter, tags};
 use super::super::{Announced, Image, ImageState, Tags};
+use crate::api::{ImageId, Region};
 
 /// Values of the tag `status` that only a result has.
 const STATUSES: [&str; 3] = ["active", "deprecated", "superseded"];
@@ -60,13 +61,21 @@ pub struct Found {
     pub instance: Option<String>,
     /// The image that it is a copy of, or that its instance was launched from.
     pub source: Option<String>,
+    /// The region of that image, where EC2 names it.
+    pub source_region: Option<String>,
 }
 
 impl Found {
     pub fn of(described: types::Image) -> Option<Self> {
         let instance = described.source_instance_id().map(str::to_owned);
         let source = described.source_image_id().map(str::to_owned);
-        Some(Self { image: ec2::image(described)?, instance, source })
+        let source_region = described.source_image_region().map(str::to_owned);
+        Some(Self { image: ec2::image(described)?, instance, source, source_region })
+    }
+
+    /// The image that it is a copy of. An image that was made from an instance is no copy.
+    fn copied_from(&self) -> Option<&str> {
+        self.source.as_deref().filter(|_| self.instance.is_none())
     }
 }
 
@@ -74,8 +83,19 @@ impl Found {
 pub struct Evidence<'a> {
     pub mark: Mark<'a>,
     pub announced: &'a Announced,
-    /// Images of the build in any region, by what Packer printed and by what was found.
-    pub images: BTreeSet<String>,
+    /// Images of the build that others are copies of.
+    pub sources: BTreeSet<ImageId>,
+}
+
+/// The announced images of the home region that the images found are copies of. Where EC2 does not name
+/// the region of a source, it is the home region.
+pub fn announced_sources(found: &[Found], announced: &Announced, home: &Region) -> BTreeSet<ImageId> {
+    let from_home =
+        |copy: &&Found| copy.source_region.as_deref().is_none_or(|region| region == home.as_str());
+    let sources = found.iter().filter(from_home).filter_map(Found::copied_from);
+    let is_announced =
+        |id: &&str| announced.images.iter().chain(&announced.artifacts).any(|named| named == id);
+    sources.filter(is_announced).filter_map(|id| ImageId::parse(id).ok()).collect()
 }
 
 impl Evidence<'_> {
@@ -88,7 +108,9 @@ impl Evidence<'_> {
         if STATUSES.contains(&status) || image.state == ImageState::Deregistered || self.is_older(image) {
             return false;
         }
-        let bare = image.tags.is_empty() && self.images.contains(image.id.as_str());
+        let named = [&self.announced.images, &self.announced.artifacts];
+        let bare =
+            image.tags.is_empty() && named.into_iter().flatten().any(|id| *id == image.id.as_str());
         self.mark.is_on(&image.tags)
             || (!image.tags.contains_key(BUILD)
                 && !image.tags.contains_key(OWNER)
@@ -104,8 +126,9 @@ impl Evidence<'_> {
     /// not known that is not enough.
     fn made(&self, found: &Found) -> bool {
         let instance = found.instance.as_ref();
-        let copied =
-            instance.is_none() && found.source.as_ref().is_some_and(|source| self.images.contains(source));
+        let copied = found
+            .copied_from()
+            .is_some_and(|source| self.sources.iter().any(|known| known.as_str() == source));
         self.announced.since.is_some()
             && (self.announced.artifacts.iter().any(|id| *id == found.image.id.as_str())
                 || instance.is_some_and(|id| self.announced.instances.contains(id))
@@ -114,8 +137,7 @@ impl Evidence<'_> {
 
     /// Was this snapshot of an image made with it? EC2 writes into its description what it was made for.
     pub fn made_with(&self, found: &Found, snapshot: &types::Snapshot) -> bool {
-        let copied = found.source.as_deref().filter(|_| found.instance.is_none());
-        let names = [Some(found.image.id.as_str()), found.instance.as_deref(), copied];
+        let names = [Some(found.image.id.as_str()), found.instance.as_deref(), found.copied_from()];
         let description = snapshot.description().unwrap_or_default();
         let named = names.into_iter().flatten().any(|id| description.contains(id));
         named || !predates(ec2::started(snapshot), self.announced.since)

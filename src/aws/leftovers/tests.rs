@@ -51,12 +51,16 @@ fn the_tags_of_this_build_and_owner_decide() {
     assert!(!MARK.covers(&tagged(&[("Name", "x")]), false), "announced, but not Packer's");
 }
 
+fn region(name: &str) -> Region {
+    Region::parse(name).expect("a region")
+}
+
 /// What is known of a build that began then and announced this.
 fn leaves(announced: &Announced, image: Image, instance: Option<&str>, source: Option<&str>) -> bool {
-    let named = announced.images.iter().chain(&announced.artifacts).cloned();
-    let evidence = Evidence { mark: MARK, announced, images: named.collect() };
-    let found = Found { image, instance: instance.map(str::to_owned), source: source.map(str::to_owned) };
-    evidence.leaves(&found)
+    let (instance, source) = (instance.map(str::to_owned), source.map(str::to_owned));
+    let found = [Found { image, instance, source, source_region: None }];
+    let sources = evidence::announced_sources(&found, announced, &region("us-east-1"));
+    Evidence { mark: MARK, announced, sources }.leaves(&found[0])
 }
 
 #[test]
@@ -106,14 +110,34 @@ fn a_templates_tags_do_not_hide_what_a_build_made() {
 }
 
 #[test]
+fn a_copy_comes_from_the_region_that_the_build_made_its_images_in() {
+    let announced = Announced { images: vec!["ami-00000001".into()], ..Announced::default() };
+    let copied_from = |source: &str, source_region: Option<&str>, instance: Option<&str>| {
+        let found = Found {
+            image: image(&[]),
+            instance: instance.map(str::to_owned),
+            source: Some(source.to_owned()),
+            source_region: source_region.map(str::to_owned),
+        };
+        evidence::announced_sources(&[found], &announced, &region("us-east-1")).len()
+    };
+    assert_eq!(copied_from("ami-00000001", Some("us-east-1"), None), 1);
+    assert_eq!(copied_from("ami-00000001", None, None), 1, "EC2 does not always name it");
+    assert_eq!(copied_from("ami-00000001", Some("us-west-2"), None), 0, "an image of another region");
+    assert_eq!(copied_from("ami-00000001", None, Some("i-1")), 0, "no copy");
+    assert_eq!(copied_from("ami-00000002", None, None), 0, "not announced");
+}
+
+#[test]
 fn a_snapshot_that_was_there_before_stays() {
     let announced =
         Announced { since: Some("2026-01-01T00:00:00Z".parse().expect("a time")), ..Announced::default() };
-    let evidence = Evidence { mark: MARK, announced: &announced, images: BTreeSet::new() };
+    let evidence = Evidence { mark: MARK, announced: &announced, sources: BTreeSet::new() };
     let of = |instance: Option<&str>, source: &str| Found {
         image: image(&[]),
         instance: instance.map(str::to_owned),
         source: Some(source.to_owned()),
+        source_region: None,
     };
     let snapshot = |started: i64, description: &str| {
         let started = aws_sdk_ec2::primitives::DateTime::from_secs(started);
