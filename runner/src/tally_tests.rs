@@ -77,7 +77,9 @@ fn a_provisioner_can_not_announce_machines() {
 
 #[test]
 fn a_provisioner_cannot_announce_images_or_regions() {
-    let lines = |text: &str| format!("1,,ui,say,==> a.b: AMI: {text}\n1,,ui,message,    a.b: Copying to: eu-west-1\n");
+    let lines = |text: &str| {
+        format!("1,,ui,say,==> a.b: AMI: {text}\n1,,ui,message,    a.b: Copying to: eu-west-1\n")
+    };
     let begun = "1,,ui,say,==> a.b: Provisioning with shell script: x.sh\n";
     let (printed, real) = (lines("ami-00000000000000bad"), lines("ami-aee825b876bf72c2a"));
     assert_eq!(ids(&hear(&format!("{begun}{printed}"))), Vec::<&str>::new());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::trust::{self, Origin};
 use super::{inputs, time};
 use crate::api::builder::{InputsRecord, LaneImage, PackerBuilderStatus};
 use crate::api::checks::plain_url;
@@ -49,6 +50,14 @@ pub struct Subject {
     /// Repository and branch of the template, without credentials.
     pub repo: String,
     pub branch: String,
+}
+
+/// An image of a builder that carries `status=active`, or did a moment ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Active<'a> {
+    pub image: &'a Located,
+    pub from: BuiltFrom,
+    pub origin: Origin,
 }
 
 /// Where one active image is kept: demotion and look-ups never cross lanes.
@@ -176,48 +185,57 @@ impl Subject {
     }
 }
 
-/// The images of this builder that carry `status=active`, newest first.
+/// The images of this builder that carry `status=active`, newest first. Not all of them count: see `trust`.
 pub fn active<'a>(
     images: &'a [Located],
     subject: &Subject,
     status: &PackerBuilderStatus,
     now: Timestamp,
-) -> Vec<(&'a Located, BuiltFrom)> {
+) -> Vec<Active<'a>> {
     let from = |image: &Located| match image.is_active() {
         true => subject.built_from(image, status),
         false => subject.just_recorded(image, status, now),
     };
-    let mut active: Vec<(&Located, BuiltFrom)> =
-        images.iter().filter_map(|image| Some((image, from(image)?))).collect();
-    active.sort_by(|(a, _), (b, _)| b.age_order().cmp(&a.age_order()));
+    let origin = |image: &Located| trust::origin(subject, image, status);
+    let mut active: Vec<Active<'_>> = images
+        .iter()
+        .filter_map(|image| Some(Active { image, from: from(image)?, origin: origin(image) }))
+        .collect();
+    active.sort_by(|a, b| b.image.age_order().cmp(&a.image.age_order()));
     active
 }
 
-/// The one that counts in a lane: the newest active image that can be launched.
-pub fn current<'a, 'b>(
-    active: &'b [(&'a Located, BuiltFrom)],
-    lane: &Lane,
-) -> Option<&'b (&'a Located, BuiltFrom)> {
-    active.iter().find(|(image, _)| image.lane() == *lane && image.is_available())
+/// The one that counts in a lane: the newest recorded image that can be launched.
+pub fn current<'a, 'b>(active: &'b [Active<'a>], lane: &Lane) -> Option<&'b Active<'a>> {
+    active.iter().find(|active| active.counts_in(lane))
 }
 
 /// Active images beside the one that counts. None while none counts: the last one is never demoted.
-pub fn surplus<'a, 'b>(
-    active: &'b [(&'a Located, BuiltFrom)],
-    lane: &Lane,
-) -> Vec<&'b (&'a Located, BuiltFrom)> {
-    let Some((keep, _)) = current(active, lane) else {
+pub fn surplus<'a, 'b>(active: &'b [Active<'a>], lane: &Lane) -> Vec<&'b Active<'a>> {
+    let Some(keep) = current(active, lane) else {
         return Vec::new();
     };
-    active.iter().filter(|(image, _)| image.lane() == *lane && image.image.id != keep.image.id).collect()
+    let others = active.iter().filter(|other| other.image.lane() == *lane);
+    let others = others.filter(|other| other.image.image.id != keep.image.image.id);
+    others.filter(|other| other.may_be_demoted_for(keep)).collect()
 }
 
 /// Active images in lanes that are not among these.
-pub fn elsewhere<'a, 'b>(
-    active: &'b [(&'a Located, BuiltFrom)],
-    lanes: &BTreeSet<Lane>,
-) -> Vec<&'b (&'a Located, BuiltFrom)> {
-    active.iter().filter(|(image, _)| !lanes.contains(&image.lane())).collect()
+pub fn elsewhere<'a, 'b>(active: &'b [Active<'a>], lanes: &BTreeSet<Lane>) -> Vec<&'b Active<'a>> {
+    let newest = active.iter().find(|active| active.origin.counts());
+    let others = active.iter().filter(|other| !lanes.contains(&other.image.lane()));
+    others.filter(|other| newest.is_some_and(|newest| other.may_be_demoted_for(newest))).collect()
+}
+
+impl Active<'_> {
+    fn counts_in(&self, lane: &Lane) -> bool {
+        self.origin.counts() && self.image.lane() == *lane && self.image.is_available()
+    }
+
+    /// One that nothing recorded and that is newer may be what a lost status named: it stays as it is.
+    fn may_be_demoted_for(&self, newest: &Self) -> bool {
+        self.origin != Origin::Unrecorded || self.image.age_order() < newest.image.age_order()
+    }
 }
 
 /// The lanes in the order people read them: those of the builder's own region first.
@@ -229,11 +247,7 @@ pub fn home_first(lanes: impl IntoIterator<Item = Lane>, home: &Region) -> Vec<L
 
 /// The lanes a builder answers for: those status names; where it names none (a lost status, an
 /// adoption), those of the newest active image's build.
-pub fn lanes(
-    status: &PackerBuilderStatus,
-    active: &[(&Located, BuiltFrom)],
-    home: Option<&Region>,
-) -> BTreeSet<Lane> {
+pub fn lanes(status: &PackerBuilderStatus, active: &[Active<'_>], home: Option<&Region>) -> BTreeSet<Lane> {
     let recorded: BTreeSet<Lane> = status
         .images
         .iter()
@@ -247,12 +261,12 @@ pub fn lanes(
     if recorded.iter().any(|lane| home.is_none_or(|home| lane.region == *home)) {
         return recorded;
     }
-    let here = |image: &&(&Located, BuiltFrom)| home.is_none_or(|home| image.0.region == *home);
-    let Some((newest, _)) = active.iter().find(here) else {
+    let known = || active.iter().filter(|active| active.origin.counts()).map(|active| active.image);
+    let Some(newest) = known().find(|image| home.is_none_or(|home| image.region == *home)) else {
         return BTreeSet::new();
     };
     let together = |image: &Located| {
         image.image.id == newest.image.id || (newest.build().is_some() && image.build() == newest.build())
     };
-    active.iter().filter(|(image, _)| together(image)).map(|(image, _)| image.lane()).collect()
+    known().filter(|image| together(image)).map(Located::lane).collect()
 }

@@ -3,14 +3,12 @@
 use jiff::Timestamp;
 
 use super::base::Base;
-use super::images::{self, BuiltFrom, Lane, Located};
+use super::images::{self, Active, Lane, Located};
 use super::inputs::{self, Wanted};
 use super::observe::{Observed, Resolved};
 use super::spec::Spec;
 use super::step::Why;
 use crate::api::builder::InputsRecord;
-
-pub type Active<'a> = (&'a Located, BuiltFrom);
 
 /// What a build would be made from; nothing where the base image asked for does not exist.
 pub fn wanted<'a>(
@@ -64,7 +62,7 @@ pub fn good<'a>(
     spec: &Spec,
     now: Timestamp,
 ) -> Result<&'a Located, Why> {
-    let (image, from) = images::current(active, lane).ok_or(Why::Missing)?;
+    let Active { image, from, .. } = images::current(active, lane).ok_or(Why::Missing)?;
     match inputs::out_of_date(image, from, wanted, spec, now) {
         Some(why) => Err(why),
         None => Ok(image),

@@ -3,7 +3,7 @@
 //! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
 //! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
+//! lane), `trust` (may an active image count), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
 //! to), `failures` (what a failure means), `promote` (which of its images become active), `results`
 //! (is an image a result of its run at all), `history`
 //! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
@@ -38,6 +38,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -160,8 +160,8 @@ fn report(
 ) -> Report {
     let ids = status.images.iter().flatten().filter_map(|image| ImageId::parse(image.id.as_str()).ok());
     let known = images.known().map(Vec::as_slice).unwrap_or_default();
-    let adopted = images::active(known, subject, status, now).into_iter().filter_map(|(image, from)| {
-        matches!(from, BuiltFrom::Operator { .. }).then(|| image.image.id.clone())
+    let adopted = images::active(known, subject, status, now).into_iter().filter_map(|active| {
+        matches!(active.from, BuiltFrom::Operator { .. }).then(|| active.image.image.id.clone())
     });
     Report {
         lost: images.known().map(|images| !gone(images, status).is_empty()),

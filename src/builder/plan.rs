@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use super::failures;
 use super::harvest;
 use super::history::{self, Streak};
-use super::images::{self, Located};
+use super::images::{self, Active, Located};
 use super::inputs::{self, Wanted};
-use super::judge::{Active, judge, wanted};
+use super::judge::{judge, wanted};
 use super::observe::{Observed, Resolved};
 use super::promote;
 use super::spec::Spec;
 use super::step::{On, Plan, RunWord, Step, Stuck, What, Why};
-use super::{commands, time};
+use super::{commands, time, trust};
 use crate::api::builder::RunRecord;
 use crate::api::{Class, Seen, Undeclared};
 use crate::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Stop};
@@ -139,6 +139,11 @@ fn valid(seen: &Observed, spec: &Spec, now: Timestamp) -> Plan {
     let active = images::active(all, &seen.subject, &seen.status, now);
     match judge(seen, spec, &wanted, &active, now) {
         Ok(good) => settled(seen, spec, &active, &good, now),
+        Err(Why::Missing) if !trust::unrecorded(&active, &seen.status).is_empty() => {
+            let unrecorded = trust::unrecorded(&active, &seen.status);
+            let images = unrecorded.iter().map(|image| image.image.id.to_string()).collect();
+            stalled(seen, Stuck::Unrecorded { images })
+        }
         Err(why) => build(&Build { seen, spec, wanted: &wanted, template, all }, why, now),
     }
 }

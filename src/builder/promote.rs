@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use super::failures::AMBIGUOUS;
 use super::history;
-use super::images::{self, BuiltFrom, Lane, Located};
-use super::judge::{Active, good, wanted_now};
+use super::images::{self, Active, BuiltFrom, Lane, Located};
+use super::judge::{good, wanted_now};
 use super::observe::Observed;
 use super::step::{On, Plan, Step, Tagging};
+use super::trust::Origin;
 use super::{base, inputs, results, time};
 use crate::api::{ImageId, Region};
 use crate::aws::{ImageState, Made, Tags};
@@ -156,7 +157,11 @@ pub fn promote(
     images: &[Located],
     now: Timestamp,
 ) -> Promotion {
-    let active = images::active(images, &seen.subject, &seen.status, now);
+    let is_made = |image: &Located| made.iter().any(|result| result.image.id == image.image.id);
+    let mut active = images::active(images, &seen.subject, &seen.status, now);
+    for result in active.iter_mut().filter(|active| is_made(active.image) && is_promoted(active.image, run)) {
+        result.origin = Origin::Recorded;
+    }
     if let Some(untagged) = made.iter().find(|image| !is_promoted(image, run)) {
         if let Some(words) = made.iter().find_map(|image| too_many_tags(image, seen, run, made)) {
             return Promotion::Failed(words);
@@ -167,12 +172,11 @@ pub fn promote(
     if let Some(step) = lanes.iter().find_map(|lane| demotion(seen, &active, lane)) {
         return Promotion::Next(act(step, "a newer image is active"));
     }
-    let is_made = |image: &Located| made.iter().any(|result| result.image.id == image.image.id);
     let home_first = images::home_first(lanes.iter().cloned(), &run.facts.region);
     let counting: Vec<&Located> = home_first
         .iter()
         .filter_map(|lane| images::current(&active, lane))
-        .map(|(image, _)| *image)
+        .map(|active| active.image)
         .collect();
     let whole = counting.len() == lanes.len() && counting.iter().all(|image| is_made(image));
     if let Some(plan) = dropped_lane(seen, run, &active, &lanes).filter(|_| whole) {
@@ -289,11 +293,13 @@ pub fn demotion(seen: &Observed, active: &[Active<'_>], lane: &Lane) -> Option<S
 /// builders of this name have been heard.
 fn may_demote<'a>(seen: &Observed, images: Vec<&Active<'a>>) -> Vec<&'a Located> {
     let fleet = &seen.fleet;
-    let own = |(image, from): &&Active<'_>| match from {
+    let own = |active: &&Active<'_>| match active.from {
         BuiltFrom::Inputs(_) => true,
-        BuiltFrom::Operator { .. } => fleet.namesakes.is_empty() && !fleet.claimed.contains(&image.image.id),
+        BuiltFrom::Operator { .. } => {
+            fleet.namesakes.is_empty() && !fleet.claimed.contains(&active.image.image.id)
+        }
     };
-    images.into_iter().filter(own).map(|(image, _)| *image).collect()
+    images.into_iter().filter(own).map(|active| active.image).collect()
 }
 
 fn demoted(region: &Region, older: &[&Located]) -> Tagging {

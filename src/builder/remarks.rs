@@ -8,6 +8,7 @@ use super::observe::Observed;
 use super::spec::Spec;
 use super::step::{Plan, Step};
 use super::time;
+use super::trust::{self, Origin};
 
 /// Half-sentences to append to the message of a plan.
 pub fn remarks(seen: &Observed, plan: &Plan) -> Vec<String> {
@@ -17,6 +18,7 @@ pub fn remarks(seen: &Observed, plan: &Plan) -> Vec<String> {
         remarks.extend(gone_images(seen));
         remarks.extend(foreign_images(seen));
     }
+    remarks.extend(unused_images(seen));
     let spec = seen.spec.as_ref().ok();
     if let (Some(spec), Some(base)) = (spec.filter(|spec| spec.base.is_some()), seen.base.known()) {
         remarks.extend(ambiguous(base));
@@ -57,6 +59,20 @@ fn foreign_images(seen: &Observed) -> Vec<String> {
         format!("{id} belongs to {owner:?}: agentID: {owner} in opsy.yaml would make it ours")
     });
     words.collect()
+}
+
+/// Active images that do not count, though they have this builder's tags.
+fn unused_images(seen: &Observed) -> Vec<String> {
+    let images = seen.images.known().map(Vec::as_slice).unwrap_or_default();
+    let active = images::active(images, &seen.subject, &seen.status, seen.now);
+    let unrecorded = trust::unrecorded(&active, &seen.status).into_iter().map(|image| {
+        format!("{} has the tag status=active, but no build recorded it: it is not used", image.image.id)
+    });
+    let not_promoted = active.iter().filter(|active| active.origin == Origin::NotPromoted).map(|active| {
+        let id = &active.image.image.id;
+        format!("{id} has the tag status=active, but it is not the result of a build that succeeded: it is not used; remove the tag status from the template")
+    });
+    unrecorded.chain(not_promoted).collect()
 }
 
 fn ambiguous(base: &Base) -> Option<String> {

@@ -270,6 +270,14 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
             let message = format!("another try of the same inputs would fail alike{}", because(error));
             ("RetryLimit", message, state::JOB_FAILED)
         }
+        Stuck::Unrecorded { images } => {
+            let message = format!(
+                "no recorded image is left, and {} has the tag status=active without a build that is recorded here: set \
+                 its tag status to deprecated, and a new image is built",
+                images.join(", ")
+            );
+            ("UnrecordedImage", message, state::FLIGHT_CHECKS)
+        }
         Stuck::MassBuildRefused { lost, builders } => {
             let message = format!(
                 "the images of {lost} of {builders} builders are gone at once: check account and region, or set limits.allowMassBuild in opsy.yaml"

@@ -19,17 +19,18 @@ pub fn refused(run: &Run, located: &Located, account: &str) -> Option<String> {
     let id = &located.image.id;
     let owner = &located.image.owner_id;
     if owner != account {
-        return Some(format!("image {id} belongs to account {owner}, but the build runs for account {account}"));
+        return Some(format!(
+            "image {id} belongs to account {owner}, but the build runs for account {account}"
+        ));
     }
     if let Some(made) = located.image.created.filter(|made| predates(run, *made)) {
         let (made, started) = (time::to_second(made), time::to_second(run.facts.created_at));
         return Some(format!("image {id} was created at {made}, before the build started at {started}"));
     }
-    let own = [
-        (images::BUILD, run.facts.build.to_string()),
-        (images::BUILDER, run.facts.builder.to_string()),
-    ];
-    let (tag, other) = own.iter().find_map(|(tag, own)| Some((tag, located.tag(tag).filter(|tag| tag != own)?)))?;
+    let own =
+        [(images::BUILD, run.facts.build.to_string()), (images::BUILDER, run.facts.builder.to_string())];
+    let (tag, other) =
+        own.iter().find_map(|(tag, own)| Some((tag, located.tag(tag).filter(|tag| tag != own)?)))?;
     Some(format!("image {id} has the tag {tag}={other} of another build"))
 }
 

@@ -131,6 +131,10 @@ pub enum Stuck {
     NoUse {
         error: Option<String>,
     },
+    /// No image that this agent recorded is there, but a newer one that it did not record is.
+    Unrecorded {
+        images: Vec<String>,
+    },
     MassBuildRefused {
         lost: usize,
         builders: usize,

@@ -109,8 +109,7 @@ impl Evidence<'_> {
             return false;
         }
         let named = [&self.announced.images, &self.announced.artifacts];
-        let bare =
-            image.tags.is_empty() && named.into_iter().flatten().any(|id| *id == image.id.as_str());
+        let bare = image.tags.is_empty() && named.into_iter().flatten().any(|id| *id == image.id.as_str());
         self.mark.is_on(&image.tags)
             || (!image.tags.contains_key(BUILD)
                 && !image.tags.contains_key(OWNER)

@@ -9,7 +9,7 @@ use crate::api::builder::PackerBuilderStatus;
 use crate::api::{ImageId, Region, Seen};
 use crate::aws::{Fresh, Image};
 use crate::builder::base::{self, Base};
-use crate::builder::images::{self, BuiltFrom, Located, Subject};
+use crate::builder::images::{self, Active, Located, Subject};
 use crate::builder::spec::Spec;
 use crate::builder::{Context, inputs};
 use crate::engine::{Run, RunState};
@@ -33,7 +33,7 @@ pub struct BaseFacts<'a> {
 }
 
 impl BaseFacts<'_> {
-    fn active(&self) -> Vec<(&Located, BuiltFrom)> {
+    fn active(&self) -> Vec<Active<'_>> {
         let images = self.images.known().map(Vec::as_slice).unwrap_or_default();
         images::active(images, self.subject, self.status, self.now)
     }
@@ -50,7 +50,7 @@ impl BaseFacts<'_> {
     /// Base images that this builder's active images and ended runs were to be made from.
     fn recorded(&self) -> BTreeSet<ImageId> {
         let active = self.active();
-        let of_images = active.iter().filter_map(|(image, _)| inputs::asked_base(image));
+        let of_images = active.iter().filter_map(|active| inputs::asked_base(active.image));
         let of_runs = self.ended().filter_map(|run| run.facts.inputs.base_ami.as_deref());
         of_images.chain(of_runs).filter_map(|id| ImageId::parse(id).ok()).collect()
     }

@@ -1,8 +1,9 @@
 //! Tables: which images of the operator a builder adopts, and which it never demotes.
 
 use super::*;
-use crate::builder::images::BuiltFrom;
+use crate::builder::images::{Active, BuiltFrom};
 use crate::builder::promote;
+use crate::builder::trust::Origin;
 
 /// An active image as the operator tags what its builder of this name made.
 fn operators(number: u32, created_by: &str, created: Timestamp) -> Located {
@@ -74,7 +75,8 @@ fn what_may_be_another_builders_is_not_demoted() {
     let unheard = look(sees(two()), |seen| seen.fleet.namesakes.push(key()));
     assert_eq!(planned(&unheard), "done ami-00000007", "a builder of the same name was not heard yet");
     let images = [active(1, at_hour(0)), active(2, start_of_time())];
-    let own: Vec<_> = images.iter().map(|image| (image, BuiltFrom::Inputs(wanted()))).collect();
+    let of_ours = |image| Active { image, from: BuiltFrom::Inputs(wanted()), origin: Origin::Recorded };
+    let own: Vec<_> = images.iter().map(of_ours).collect();
     let unheard = look(seen(), |seen| seen.fleet.namesakes.push(key()));
     assert!(promote::demotion(&unheard, &own, &images[0].lane()).is_some(), "its own are its own");
 }

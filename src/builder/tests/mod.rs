@@ -11,6 +11,7 @@ mod reports;
 mod results;
 mod simulation;
 mod specs;
+mod trust;
 mod world;
 
 use std::collections::BTreeMap;
@@ -129,6 +130,7 @@ fn active(number: u32, created: Timestamp) -> Located {
         (images::CLUSTER, "demo".to_owned()),
         (images::STATUS, images::ACTIVE.to_owned()),
         (images::BUILD, format!("{number:016x}")),
+        (images::JOB, format!("node-{number:016x}")),
         (images::CREATED, created.to_string()),
         (images::BASE, inputs.base_ami.unwrap_or_default()),
         (images::TEMPLATE, inputs.template.unwrap_or_default()),

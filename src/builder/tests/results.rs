@@ -47,11 +47,8 @@ fn an_image_that_the_run_did_not_make_fails_the_run_and_is_not_tagged() {
 
 #[test]
 fn what_the_run_made_counts_also_where_clocks_differ_a_little() {
-    let own_tags = tagged(
-        tagged(raw(1), images::BUILD, &format!("{:016x}", 1)),
-        images::BUILDER,
-        &key().to_string(),
-    );
+    let own_tags =
+        tagged(tagged(raw(1), images::BUILD, &format!("{:016x}", 1)), images::BUILDER, &key().to_string());
     for image in [raw(1), minutes_before_the_run(4), own_tags] {
         assert!(matches!(step(&ended_with(image.clone())), Step::Activate(_)), "{image:?}");
     }

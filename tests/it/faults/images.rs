@@ -180,8 +180,14 @@ fn a_build_that_names_an_image_it_did_not_make_fails_and_tags_nothing() {
     let active = world.active_image().expect("an image");
     let cases = [
         (active.clone(), "of another build"),
-        (stray_image(&world, "shared", json!({ "owner": "999999999999" })), "belongs to account 999999999999"),
-        (stray_image(&world, "old", json!({ "created": "2025-01-01T00:00:00Z" })), "before the build started"),
+        (
+            stray_image(&world, "shared", json!({ "owner": "999999999999" })),
+            "belongs to account 999999999999",
+        ),
+        (
+            stray_image(&world, "old", json!({ "created": "2025-01-01T00:00:00Z" })),
+            "before the build started",
+        ),
     ];
     let packer = QuickPacker::new(&world);
     let tags = || -> Vec<Value> { images(&world).into_iter().map(|image| image["tags"].clone()).collect() };
@@ -202,4 +208,33 @@ fn a_build_that_names_an_image_it_did_not_make_fails_and_tags_nothing() {
     assert_eq!(tags(), before, "nothing is tagged or removed");
     assert_eq!(world.active_image(), Some(active), "the first builder keeps its image");
     assert_eq!(builds(&world, "node").0, "ImageReady");
+}
+
+#[test]
+fn an_image_that_only_its_tags_call_active_is_reported_and_not_used() {
+    let world = building("");
+    settles(&world);
+    let active = world.active_image().expect("an image");
+    let of_the_build = images(&world).into_iter().find(|image| image["id"] == json!(active)).expect("it");
+    let mut tags = of_the_build["tags"].clone();
+    tags["opsy.dev/build"] = json!("00000000000000aa");
+    tags["job-id"] = json!("node-00000000000000aa");
+    let stray = stray_image(&world, "stray", json!({ "tags": tags }));
+    settles(&world);
+    let (reason, message) = builds(&world, "node");
+    assert_eq!(reason, "ImageReady", "{message}");
+    assert!(message.contains(&format!("{stray} has the tag status=active")), "{message}");
+    let status = world.status("PackerBuilder", "node").unwrap_or_default();
+    assert_eq!(status["images"][0]["id"], json!(active), "the recorded one counts");
+    assert!(!world.amis().to_string().contains(&stray), "{:#}", world.amis());
+
+    world.account.delete("image", json!({ "id": active }));
+    world.once();
+    let (reason, message) = builds(&world, "node");
+    assert_eq!(
+        (reason.as_str(), world.account.count("ec2:RunInstances")),
+        ("UnrecordedImage", 1),
+        "{message}"
+    );
+    assert!(message.contains(&stray), "{message}");
 }
