@@ -6,6 +6,7 @@ from .ec2_network import NetworkOperations
 from .ec2_registrations import RegisterOperations
 from .ec2_snapshots import SnapshotOperations
 from .ec2_templates import TemplateOperations
+from .ec2_volumes import VolumeOperations
 
 
 class BedEC2(
@@ -15,5 +16,6 @@ class BedEC2(
     RegisterOperations,
     SnapshotOperations,
     TemplateOperations,
+    VolumeOperations,
 ):
     """moto's EC2 with our corrections in front."""

@@ -8,7 +8,13 @@ import re
 from dataclasses import dataclass
 
 # Keys that a check may carry; the rest of a key after these prefixes is free.
-PREFIXES = ("aws:resourcetag/", "ec2:resourcetag/", "aws:requesttag/", "ec2:attribute/")
+PREFIXES = (
+    "aws:requesttag/",
+    "aws:resourcetag/",
+    "ec2:attribute/",
+    "ec2:resourcetag/",
+    "ssm:resourcetag/",
+)
 SINGLE = {
     "aws:principalaccount",
     "aws:requestedregion",

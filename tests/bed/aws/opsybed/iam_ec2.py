@@ -25,7 +25,6 @@ NAMED: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "DescribeImageAttribute": [("image", ("ImageId",))],
     "DescribeInstanceAttribute": [("instance", ("InstanceId",))],
     "DescribeSnapshotAttribute": [("snapshot", ("SnapshotId",))],
-    "DetachVolume": [("volume", ("VolumeId",)), ("instance", ("InstanceId",))],
     "DisableImage": [("image", ("ImageId",))],
     "DisableImageDeprecation": [("image", ("ImageId",))],
     "DisableImageDeregistrationProtection": [("image", ("ImageId",))],
@@ -176,6 +175,15 @@ def _create_snapshot(scope: Scope, params: dict) -> Iterator[Check]:
     yield from born(scope, "CreateSnapshot", tags)
 
 
+def _detach_volume(scope: Scope, params: dict) -> Iterator[Check]:
+    """Of the instance too, which need not be named."""
+    volume = scope.ec2.volumes.get(params["VolumeId"]) if scope.ec2 else None
+    attached = volume.attachment.instance.id if volume and volume.attachment else None
+    yield scope.existing("ec2:DetachVolume", "volume", params["VolumeId"])
+    if params.get("InstanceId") or attached:
+        yield scope.existing("ec2:DetachVolume", "instance", params.get("InstanceId") or attached)
+
+
 def _create_volume(scope: Scope, params: dict) -> Iterator[Check]:
     tags, action = tag_lists(params), "ec2:CreateVolume"
     yield scope.made(action, "volume", tags.get("volume"))
@@ -230,6 +238,7 @@ MAKERS: dict[str, Callable[[Scope, dict], Iterator[Check]]] = {
     "CreateTags": _create_tags,
     "CreateVolume": _create_volume,
     "DeleteTags": _delete_tags,
+    "DetachVolume": _detach_volume,
     "RegisterImage": _register_image,
     "RunInstances": _run_instances,
 }

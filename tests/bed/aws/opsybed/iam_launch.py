@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from .iam_scope import Check, Scope, tag_lists
 
 RUN = "ec2:RunInstances"
+FLEET = "ec2:CreateFleet"
 # The service a role of an instance profile is passed to.
 EC2_SERVICE = {"aws-cn": "ec2.amazonaws.com.cn"}
 
@@ -115,14 +116,17 @@ def _placement(scope: Scope, data: dict, more: dict) -> Iterator[Check]:
 
 
 def fleet(scope: Scope, params: dict) -> Iterator[Check]:
-    """A fleet is made, and each of its templates launches as the caller would."""
+    """A fleet is made, and each of its templates launches as the caller would.
+
+    What a launch uses is asked about for the fleet, too.
+    """
     tags = tag_lists(params)
-    yield scope.made("ec2:CreateFleet", "fleet", tags.get("fleet"))
+    yield scope.made(FLEET, "fleet", tags.get("fleet"))
+    asks = (params.get("TargetCapacitySpecification") or {}).get("DefaultTargetCapacityType")
+    for action in (FLEET, RUN) if asks == "spot" else ():
+        yield scope.made(action, "spot-instances-request", tags.get("spot-instances-request"))
     for config in params.get("LaunchTemplateConfigs") or []:
         named = config.get("LaunchTemplateSpecification") or {}
-        template = _template(scope, named)
-        if template:
-            yield scope.existing("ec2:CreateFleet", "launch-template", template.id)
         for override in config.get("Overrides") or [{}]:
             asked = {k: override.get(k) for k in ("SubnetId", "InstanceType", "ImageId")}
             launched = {k: v for k, v in tags.items() if k != "fleet"}
@@ -133,7 +137,10 @@ def fleet(scope: Scope, params: dict) -> Iterator[Check]:
             merged = {**asked, "LaunchTemplate": named}
             if specs:
                 merged["TagSpecifications"] = specs
-            yield from launch(scope, merged, by="CreateFleet")
+            for check in launch(scope, merged, by="CreateFleet"):
+                if check.action == RUN:
+                    yield Check(FLEET, check.resource, check.context)
+                yield check
     for kind, pairs in tags.items():
         if kind == "fleet":
             yield scope.made("ec2:CreateTags", kind, pairs, **{"ec2:createaction": ["CreateFleet"]})

@@ -1,7 +1,7 @@
 """IAM policy documents: read strictly, then matched against one check.
 
 What IAM would accept and the bed could not evaluate (an unknown action, operator
-or condition key, a policy variable) is refused when the policy is set: else a
+or condition key, a policy variable other than the caller's id) is refused when the policy is set: else a
 typing error would look like a policy that allows less, or a test that passes.
 """
 
@@ -30,6 +30,8 @@ SID = re.compile(r"[A-Za-z0-9]*")
 ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov|\*):[^:]*:[^:]*:[^:]*:.+")
 # IAM's prefix -> services of the botocore model
 MODELS = {"ses": ("sesv2", "ses"), "logs": ("logs",)}
+# The one policy variable that the bed fills in: the id of the caller.
+USER_ID = "${aws:userid}"
 # actions that no operation is called by
 PERMISSION_ONLY = {
     "iam:passrole",
@@ -85,11 +87,16 @@ def policy_of(documents: list[dict], user: str = "opsy") -> Policy:
     """Every document has IAM's limits of its own; together they are one set of statements."""
     statements = []
     for document in documents:
-        statements += _statements(document)
+        statements += _statements(document, user)
     return Policy(tuple(statements), user)
 
 
-def _statements(document: dict) -> list[Statement]:
+def user_id(user: str) -> str:
+    """The unique id of a user, which the policy variable is replaced by."""
+    return f"AIDA{user.upper()}"
+
+
+def _statements(document: dict, user: str) -> list[Statement]:
     if not isinstance(document, dict):
         raise PolicyError("a policy document is a JSON object")
     size = len(re.sub(r"\s", "", json.dumps(document, separators=(",", ":"))))
@@ -100,7 +107,8 @@ def _statements(document: dict) -> list[Statement]:
         raise PolicyError(f"unknown members of the policy: {sorted(unknown)}")
     if document.get("Version") != "2012-10-17":
         raise PolicyError("Version must be 2012-10-17")
-    given = _list(document.get("Statement"))
+    text = json.dumps(document.get("Statement")).replace(USER_ID, user_id(user))
+    given = _list(json.loads(text))
     statements = [_statement(one) for one in given]
     sids = [s.sid for s in statements if s.sid]
     if len(sids) != len(set(sids)):
@@ -178,6 +186,6 @@ def _operations(vendor: str) -> frozenset[str]:
 
 def _refuse_resource(sid: str, resource: str) -> None:
     if "${" in resource:
-        raise PolicyError(f"statement {sid!r}: the test bed knows no policy variables: {resource}")
+        raise PolicyError(f"statement {sid!r}: the test bed knows no policy variables but {USER_ID}: {resource}")
     if resource != "*" and not ARN.fullmatch(resource):
         raise PolicyError(f"statement {sid!r}: {resource!r} is not an ARN")

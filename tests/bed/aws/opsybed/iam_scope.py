@@ -116,13 +116,25 @@ class Scope:
         if kind == "security-group":
             found = [g for groups in self.ec2.groups.values() for g in groups.values() if g.id == name]
             return {"ec2:vpc": [self.ec2_arn("vpc", g.vpc_id)] for g in found}
+        if kind == "subnet":
+            found = [nets[name] for nets in self.ec2.subnets.values() if name in nets]
+            return {"ec2:vpc": [self.ec2_arn("vpc", s.vpc_id)] for s in found}
+        if kind == "network-interface" and name in self.ec2.enis:
+            return {"ec2:vpc": [self.ec2_arn("vpc", self.ec2.enis[name].subnet.vpc_id)]}
         if kind == "image" and name in self.ec2.amis:
             ami = self.ec2.amis[name]
             return {"ec2:owner": [ami.owner_alias or ami.owner_id]}
         if kind == "instance":
             found = [i for i in self.ec2.all_instances() if i.id == name]
-            return {"ec2:instancetype": [i.instance_type] for i in found}
+            return next((self._instance_keys(i) for i in found), {})
         return {}
+
+    def _instance_keys(self, instance) -> dict[str, list[str]]:
+        keys = {"ec2:instancetype": [instance.instance_type]}
+        associated = self.ec2.iam_instance_profile_associations.get(instance.id)
+        if associated:
+            keys["ec2:instanceprofile"] = [associated.iam_instance_profile.arn]
+        return keys
 
     def kind_of(self, resource_id: str) -> str | None:
         return PREFIXES.get(resource_id.rpartition("-")[0])

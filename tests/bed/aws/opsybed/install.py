@@ -59,6 +59,7 @@ RELIED_UPON = {
     ],
     "moto.ec2.models": ["ec2_backends"],
     "moto.ec2.models.amis": ["Ami.block_device_mappings", "AmiBackend.deregister_image"],
+    "moto.ec2.models.elastic_block_store": ["EBSBackend.detach_volume", "EBSBackend.get_volume"],
     "moto.ec2.models.instance_types": ["INSTANCE_TYPES"],
     "moto.ec2.models.availability_zones_and_regions": ["RegionsAndZonesBackend.describe_regions"],
     "moto.ec2.models.instances": [

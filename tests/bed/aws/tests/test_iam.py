@@ -319,6 +319,15 @@ def test_one_may_always_ask_who_one_is(user):
     assert user.client("sts").get_caller_identity()["Arn"].endswith(":user/mia")
 
 
+def test_the_id_of_the_caller_is_the_one_variable(user):
+    group = user.admin.client("ec2").create_security_group(GroupName="g", Description="d")["GroupId"]
+    own = {"StringEquals": {"aws:RequestTag/by": "${aws:userid}"}}
+    attach(user, statement("ec2:CreateTags", Condition=own))
+    with refused("UnauthorizedOperation", group, 403):
+        user.client("ec2").create_tags(Resources=[group], Tags=[{"Key": "by", "Value": "AIDABOB"}])
+    user.client("ec2").create_tags(Resources=[group], Tags=[{"Key": "by", "Value": "AIDAMIA"}])
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
