@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from awsclient import Bed, start_bed
+from policies import Account
 
 _numbers = itertools.count(100000000001)
 
@@ -24,6 +25,15 @@ def bed(server):
     bed = Bed(server, str(next(_numbers)))
     yield bed
     bed.release()
+
+
+@pytest.fixture
+def account(server, bed):
+    """An account whose agent and Packer are under their policies."""
+    account = Account(server, bed)
+    account.restrict()
+    yield account
+    account.close()
 
 
 @pytest.fixture(params=["1.6", "current"])

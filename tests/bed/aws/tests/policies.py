@@ -23,12 +23,12 @@ def pairs(tags: dict) -> list[dict]:
 class Account:
     """Three keys of one account: `agent` and `packer` under their policies, `root` under none."""
 
-    def __init__(self, server: dict, root: Bed) -> None:
-        self.root, self.ids = root, root.seed()
+    def __init__(self, server: dict, root: Bed, region: str = "us-east-1") -> None:
+        self.root, self.ids = root, root.control("POST", "seed", region=region)
         self.agent, self.packer = Bed(server, root.account), Bed(server, root.account)
         self.agent.access_key = f"AKIA{root.account}AGNT"
         self.packer.access_key = f"AKIA{root.account}PACK"
-        self.region = "us-east-1"
+        self.region = region
         root.client("sns").create_topic(Name=TOPIC)
         root.client("sesv2").create_email_identity(EmailIdentity="example.com")
 

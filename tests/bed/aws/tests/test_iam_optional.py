@@ -58,8 +58,28 @@ def test_nodes_roles_are_passed_to_ec2_as_each_partition_calls_it(region):
     assert not allowed.decide(pass_role(scope, scope.role("demo-node"), "lambda.amazonaws.com"))[0]
 
 
+def session(name: str, of: str | None = None) -> Check:
+    """The end of a session, which names who began it in a tag."""
+    context = {"ssm:resourcetag/aws:ssmmessages:session-id": [of]} if of else {}
+    return Check("ssm:TerminateSession", f"arn:aws:ssm:us-east-1:{ACCOUNT}:session/{name}", context)
+
+
 KMS = {"kms:viaservice": ["ec2.us-east-1.amazonaws.com"]}
 KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/11111111-2222"
+# What a fleet of Packer's launches with
+LAUNCHED = (
+    "image", "instance", "key-pair", "network-interface", "security-group", "spot-instances-request",
+    "subnet", "volume",
+)  # fmt: skip
+COPY = {"aws:resourcetag/opsy.dev/copy": ["true"]}
+BORN_COPY = {**BORN, "aws:requesttag/opsy.dev/copy": ["true"]}
+VPC = {"ec2:vpc": [f"arn:aws:ec2:us-east-1:{ACCOUNT}:vpc/vpc-1"]}
+OTHER_VPC = {"ec2:vpc": [f"arn:aws:ec2:us-east-1:{ACCOUNT}:vpc/vpc-2"]}
+ROLE = {"ec2:instanceprofile": [f"arn:aws:iam::{ACCOUNT}:instance-profile/build"]}
+OTHER_ROLE = {"ec2:instanceprofile": [f"arn:aws:iam::{ACCOUNT}:instance-profile/shop"]}
+NAMED = {"aws:resourcetag/name": ["shop"]}
+ACTIVE = {"aws:resourcetag/status": ["active"]}
+DESCRIPTION = {"ec2:attribute": ["Description"]}
 # Policy, what it allows, what it does not.
 ROWS = [
     ("build-instance-profile",
@@ -67,18 +87,23 @@ ROWS = [
      [pass_role(Scope(ACCOUNT, "us-east-1"), f"arn:aws:iam::{ACCOUNT}:role/admin"),
       pass_role(Scope(ACCOUNT, "us-east-1"), f"arn:aws:iam::{ACCOUNT}:role/build", "eks.amazonaws.com")]),
     ("build-session-manager",
-     [Check("ssm:StartSession", f"arn:aws:ec2:us-east-1:{ACCOUNT}:instance/i-1", OURS)],
+     [Check("ssm:StartSession", f"arn:aws:ec2:us-east-1:{ACCOUNT}:instance/i-1", OURS),
+      session("AIDAOPSY-0a1b"), session("role-session-0a1b", "AIDAOPSY")],
      [Check("ssm:StartSession", f"arn:aws:ec2:us-east-1:{ACCOUNT}:instance/i-1", {}),
-      Check("ssm:StartSession", "arn:aws:ssm:us-east-1::document/AWS-RunShellScript", {})]),
+      Check("ssm:StartSession", "arn:aws:ssm:us-east-1::document/AWS-RunShellScript", {}),
+      session("AIDAOPERATOR-0a1b"), session("bob-0a1b", "AIDABOB"), session("AIDAOPSY2-0a1b")]),
     ("build-spot",
      [ec2("CreateLaunchTemplate", "launch-template/*"), ec2("CreateFleet", "fleet/*"),
       ec2("CreateFleet", "launch-template/lt-1"), ec2("RunInstances", "launch-template/lt-1"),
+      *(ec2("CreateFleet", f"{kind}/*") for kind in LAUNCHED),
+      ec2("RunInstances", "spot-instances-request/*"),
       ec2("DeleteLaunchTemplate", "launch-template/lt-1"),
       ec2("CreateTags", "instance/*", created("CreateFleet"))],
      [ec2("DeleteLaunchTemplate", "launch-template/lt-1", {"aws:resourcetag/opsy.dev/roll": ["true"]}),
       ec2("DeleteLaunchTemplate", "launch-template/lt-1", {"aws:resourcetag/name": ["shop"]}),
       ec2("CreateLaunchTemplateVersion", "launch-template/lt-1"),
-      ec2("CreateTags", "launch-template/lt-1", BORN), ec2("RunInstances", "instance/*")]),
+      ec2("CreateTags", "launch-template/lt-1", BORN), ec2("RunInstances", "instance/*"),
+      ec2("CreateFleet", "snapshot/snap-1")]),
     ("build-regions",
      [ec2("CopyImage", "image/ami-1", OURS), ec2("CopyImage", "image/*"), ec2("CopyImage", "snapshot/*"),
       ec2("CreateTags", "image/*", created("CopyImage")), ec2("CreateTags", "snapshot/snap-1", BORN)],
@@ -94,10 +119,49 @@ ROWS = [
       ec2("ModifySnapshotAttribute", "snapshot/snap-1", {**OURS, "ec2:add/group": ["all"]})]),
     ("build-ebssurrogate",
      [ec2("CreateSnapshot", "volume/vol-1", OURS), ec2("CreateSnapshot", "snapshot/*", BORN),
-      ec2("RegisterImage", "image/*", BORN), ec2("RegisterImage", "snapshot/snap-1", OURS),
-      ec2("CreateTags", "snapshot/*", created("CreateSnapshot"))],
+      ec2("RegisterImage", "image/*"), ec2("RegisterImage", "snapshot/snap-1", OURS),
+      ec2("CreateTags", "snapshot/*", created("CreateSnapshot")), ec2("CreateTags", "image/ami-1", BORN),
+      ec2("ModifyImageAttribute", "image/ami-1", DESCRIPTION), ec2("DeleteSnapshot", "snapshot/snap-1", OURS)],
      [ec2("CreateSnapshot", "volume/vol-1"), ec2("RegisterImage", "snapshot/snap-1"),
-      ec2("CreateSnapshot", "snapshot/*")]),
+      ec2("CreateSnapshot", "snapshot/*"), ec2("CreateTags", "snapshot/snap-1", BORN),
+      ec2("CreateTags", "image/ami-1", {**BORN, **NAMED}), ec2("CreateTags", "image/ami-1", {**BORN, **ACTIVE}),
+      ec2("ModifyImageAttribute", "image/ami-1", {**DESCRIPTION, **NAMED}),
+      ec2("DeregisterImage", "image/ami-1", OURS)]),
+    ("build-ebssurrogate-create-image",
+     [ec2(action, resource, OURS) for action in ("AttachVolume", "DetachVolume")
+      for resource in ("instance/i-1", "volume/vol-1")],
+     [ec2(action, resource) for action in ("AttachVolume", "DetachVolume")
+      for resource in ("instance/i-1", "volume/vol-1")]),
+    ("build-encrypt-boot",
+     [ec2("CopyImage", "image/ami-1", OURS), ec2("CopyImage", "image/*"), ec2("CopyImage", "snapshot/*"),
+      ec2("CreateTags", "image/*", created("CopyImage")), ec2("CreateTags", "snapshot/snap-1", BORN_COPY),
+      ec2("DeleteSnapshot", "snapshot/snap-1", OURS)],
+     [ec2("CopyImage", "image/ami-1"), ec2("CreateTags", "image/ami-1", BORN_COPY),
+      ec2("CreateTags", "image/*", {**created("CopyImage"), "aws:tagkeys": ["opsy.dev/build", "status"]}),
+      ec2("CreateTags", "snapshot/snap-1", BORN), ec2("DeleteSnapshot", "snapshot/snap-1", {**OURS, **COPY}),
+      ec2("DeleteSnapshot", "snapshot/snap-1")]),
+    ("build-govcloud",
+     [ec2("CreateImage", "image/*"), ec2("CreateImage", "snapshot/*"), ec2("CreateTags", "image/ami-1", BORN),
+      ec2("CreateTags", "snapshot/snap-1", BORN), ec2("ModifyImageAttribute", "image/ami-1", DESCRIPTION),
+      ec2("ModifyImageAttribute", "image/ami-1", {"ec2:attribute": ["ImdsSupport"]})],
+     [ec2("CreateImage", "instance/i-1"), ec2("RunInstances", "instance/*"),
+      ec2("CreateTags", "image/ami-1", {**BORN, **NAMED}), ec2("CreateTags", "snapshot/snap-1", {**BORN, **NAMED}),
+      ec2("CreateTags", "instance/i-1", BORN), ec2("DeregisterImage", "image/ami-1", OURS),
+      ec2("DeleteSnapshot", "snapshot/snap-1", OURS), ec2("RegisterImage", "snapshot/snap-1", OURS)]),
+    ("build-china",
+     [ec2("RunInstances", "instance/*"), ec2("CreateTags", "instance/i-1", BORN),
+      ec2("CreateTags", "instance/i-1", {**BORN, **ROLE}), ec2("CreateTags", "volume/vol-1", BORN),
+      ec2("CreateTags", "network-interface/eni-1", {**BORN, **VPC})],
+     [ec2("RunInstances", "subnet/subnet-1", OTHER_VPC), ec2("CreateTags", "instance/i-1", {**BORN, **NAMED}),
+      ec2("CreateTags", "instance/i-1", {**BORN, **OTHER_ROLE}),
+      ec2("CreateTags", "instance/i-1", {**BORN, "aws:resourcetag/aws:autoscaling:groupname": ["web"]}),
+      ec2("CreateTags", "network-interface/eni-1", {**BORN, **OTHER_VPC}),
+      ec2("CreateTags", "volume/vol-1", {**BORN, **NAMED}), ec2("DeleteVolume", "volume/vol-1", OURS),
+      ec2("CreateSnapshot", "volume/vol-1", OURS)]),
+    ("agent-china",
+     [ec2("TerminateInstances", "instance/i-1"), ec2("TerminateInstances", "instance/i-1", ROLE)],
+     [ec2("TerminateInstances", "instance/i-1", NAMED), ec2("TerminateInstances", "instance/i-1", OTHER_ROLE),
+      ec2("TerminateInstances", "instance/i-1", {"aws:resourcetag/aws:autoscaling:groupname": ["web"]})]),
     ("build-deregistration-protection",
      [ec2("EnableImageDeregistrationProtection", "image/ami-1", OURS)],
      [ec2("DisableImageDeregistrationProtection", "image/ami-1")]),
@@ -115,8 +179,11 @@ ROWS = [
       Check("ec2:RunInstances", f"arn:aws:license-manager:us-east-1:{ACCOUNT}:license-configuration:lic-1", {})],
      [ec2("TerminateInstances", "instance/i-1")]),
     ("agent-untagged-templates",
-     [ec2("CreateTags", "image/ami-1", BORN)],
-     [ec2("CreateTags", "image/ami-1", {"aws:tagkeys": ["Name"]}), ec2("CreateTags", "instance/i-1", BORN)]),
+     [ec2("CreateTags", "image/ami-1", BORN),
+      ec2("DeregisterImage", "image/ami-1", {**OURS, "aws:resourcetag/status": ["new"]})],
+     [ec2("CreateTags", "image/ami-1", {"aws:tagkeys": ["Name"]}), ec2("CreateTags", "instance/i-1", BORN),
+      ec2("DeregisterImage", "image/ami-1", {"aws:resourcetag/status": ["new"]}),
+      ec2("DeregisterImage", "image/ami-1", {**OURS, **ACTIVE})]),
     ("agent-packer-1.6",
      [ec2("DeleteKeyPair", "key-pair/packer_1"),
       ec2("DeleteSecurityGroup", "security-group/sg-1",

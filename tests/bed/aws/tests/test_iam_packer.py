@@ -11,8 +11,8 @@ TEMPLATE = """
 variable "source_ami" {{}}
 variable "endpoint" {{}}
 variable "tags" {{ type = map(string) }}
-source "amazon-ebs" "node" {{
-  region              = "us-east-1"
+source "{builder}" "node" {{
+  region              = "{region}"
   custom_endpoint_ec2 = var.endpoint
   source_ami          = var.source_ami
   ami_name            = "{name}"
@@ -20,31 +20,66 @@ source "amazon-ebs" "node" {{
   communicator        = "none"
   run_tags            = var.tags
   run_volume_tags     = var.tags
-  tags                = merge(var.tags, {{ Name = "node" }})
+  tags                = merge(var.tags, {{ Name = "node" }}, {{ {tags} }})
   snapshot_tags       = var.tags
   {more}
 }}
-build {{ sources = ["source.amazon-ebs.node"] }}
+build {{ sources = ["source.{builder}.node"] }}
 """
 TYPE = 'instance_type = "t3.small"'
-# Packer, its optional policies, lines of the template.
+IMDS = 'imds_support = "v2.0"'
+SPOT = ['spot_price = "auto"', 'spot_instance_types = ["t3.small"]']
+# A volume that becomes the root of the image.
+SURROGATE = """
+  ami_virtualization_type = "hvm"
+  launch_block_device_mappings {
+    device_name           = "/dev/xvdf"
+    volume_size           = 16
+    volume_type           = "gp3"
+    delete_on_termination = true
+  }
+  ami_root_device {
+    source_device_name    = "/dev/xvdf"
+    device_name           = "/dev/xvda"
+    volume_size           = 16
+    volume_type           = "gp3"
+    delete_on_termination = true
+  }
+"""
+CREATE_IMAGE = "use_create_image = true"
+CHINA = ["build-packer-1.6", "build-china"]
+ENCRYPT = ["build-encrypt-boot"]
+# What marks a snapshot of a copy
+COPY = '"opsy.dev/copy" = "true"'
+
+
+def case(name: str, policies: list[str], *lines: str, packer="current", region="us-east-1"):
+    return pytest.param(packer, policies, [TYPE, *lines], region, id=name)
+
+
+# Packer, its optional policies, lines of the template, the region it builds in.
 BUILDS = [
-    pytest.param("1.6", ["build-packer-1.6"], [TYPE], id="packer-1.6"),
-    pytest.param("current", [], [TYPE, 'imds_support = "v2.0"'], id="current"),
-    pytest.param("current", ["build-regions"], [TYPE, 'ami_regions = ["eu-west-1"]'], id="regions"),
-    pytest.param(
-        "current",
-        ["build-spot"],
-        ['spot_price = "auto"', 'spot_instance_types = ["t3.small"]'],
-        id="spot",
-    ),
+    case("packer-1.6", ["build-packer-1.6"], packer="1.6"),
+    case("current", [], IMDS),
+    case("regions", ["build-regions"], 'ami_regions = ["eu-west-1"]'),
+    pytest.param("current", ["build-spot"], SPOT, "us-east-1", id="spot"),
+    case("encrypt-boot", ENCRYPT, "encrypt_boot = true", 'ami_regions = ["eu-west-1"]'),
+    case("surrogate", ["build-ebssurrogate"], IMDS, SURROGATE),
+    case("surrogate-create-image", ["build-ebssurrogate-create-image"], IMDS, SURROGATE, CREATE_IMAGE),
+    case("govcloud", ["build-govcloud"], IMDS, region="us-gov-west-1"),
+    case("govcloud-surrogate", ["build-ebssurrogate"], SURROGATE, region="us-gov-west-1"),
+    case("china", CHINA, IMDS, region="cn-north-1"),
+    case("china-packer-1.6", CHINA, packer="1.6", region="cn-north-1"),
 ]
 
 
-def build(account: Account, packer, environment: dict, folder, lines: list[str], name="node"):
+def build(account: Account, packer, environment: dict, folder, lines: list[str], name="node", tags=""):
     """Packer's run, and what it was denied."""
     template = folder / "node.pkr.hcl"
-    template.write_text(TEMPLATE.format(name=name, more="\n  ".join(lines)))
+    builder = "amazon-ebssurrogate" if SURROGATE in lines else "amazon-ebs"
+    more = "\n  ".join(lines)
+    text = TEMPLATE.format(name=name, builder=builder, region=account.region, tags=tags, more=more)
+    template.write_text(text)
     environment = environment | {
         "AWS_ACCESS_KEY_ID": account.packer.access_key,
         "PKR_VAR_source_ami": account.ids["base_images"]["v20260801"],
@@ -63,18 +98,20 @@ def build(account: Account, packer, environment: dict, folder, lines: list[str],
     return result, denied
 
 
-@pytest.mark.parametrize(("packer", "policies", "lines"), BUILDS, indirect=["packer"])
+@pytest.mark.parametrize(("packer", "policies", "lines", "region"), BUILDS, indirect=["packer"])
 def test_a_build_needs_no_more_than_its_policies(
-    server, bed, packer, packer_environment, tmp_path, policies, lines
+    server, bed, packer, packer_environment, tmp_path, policies, lines, region
 ):
-    account = Account(server, bed)
-    account.restrict(build=tuple(policies))
-    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    account = Account(server, bed, region)
+    account.restrict(build=tuple(policies), BUILD_ROLE="builder")
+    tags = COPY if policies == ENCRYPT else ""
+    result, denied = build(account, packer, packer_environment, tmp_path, lines, tags=tags)
     account.close()
     assert (result.returncode, denied) == (0, []), result.stdout
-    state = bed.state()
+    state = bed.control("GET", "state", region=region)
     image = next(i for i in state["images"] if i["name"] == "node")
-    assert image["tags"]["opsy.dev/build"] == "b-1"
+    snapshot = next(s for s in state["snapshots"] if s["id"] == image["snapshot"])
+    assert image["tags"]["opsy.dev/build"] == snapshot["tags"]["opsy.dev/build"] == "b-1"
     assert not any(state["leftovers"].values()), state["leftovers"]
     assert not [t for t in state["launch_templates"] if t["name"].startswith("packer-")]
 
@@ -87,6 +124,25 @@ def profile(bed, name: str, role: str) -> None:
 
 
 CURRENT = pytest.mark.parametrize("packer", ["current"], indirect=True)
+
+
+@CURRENT
+@pytest.mark.parametrize(
+    ("region", "policies", "action"),
+    [
+        ("us-gov-west-1", [], "CreateImage"),
+        ("cn-north-1", ["build-packer-1.6"], "RunInstances"),
+    ],
+)
+def test_in_these_partitions_a_build_needs_a_policy_of_its_own(
+    server, bed, packer, packer_environment, tmp_path, region, policies, action
+):
+    account = Account(server, bed, region)
+    account.restrict(build=tuple(policies))
+    result, denied = build(account, packer, packer_environment, tmp_path, [TYPE])
+    account.close()
+    assert result.returncode == 1, result.stdout
+    assert f"is not authorized to perform: ec2:{action} on resource: " in denied[0]
 
 
 @CURRENT
@@ -140,26 +196,25 @@ def encrypted(bed, name: str) -> bool:
 def test_an_image_is_encrypted_by_a_key_only_with_its_policy(
     server, bed, packer, packer_environment, tmp_path
 ):
-    """Packer deletes the snapshot it has copied: the statement that denies it is left out, as the README says."""
+    """Packer deletes the snapshot it has copied, and must not be able to delete others."""
     account = Account(server, bed)
-    key, without = kms_key(bed), ("TagsOfSnapshotsProveNothing",)
+    key = kms_key(bed)
     lines = [TYPE, "encrypt_boot = true", f'kms_key_id = "{key}"']
-    account.restrict(build=("build-regions",), without=without)
-    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    account.restrict(build=("build-encrypt-boot",))
+    result, denied = build(account, packer, packer_environment, tmp_path, lines, tags=COPY)
     assert (result.returncode, denied) == (1, []), result.stdout
     (failed,) = [i for i in bed.client("ec2").describe_images(Owners=["self"])["Images"] if i["Name"] == "node"]
     assert failed["State"] == "failed"
     assert "Given key ID is not accessible" in failed["StateReason"]["Message"]
     bed.client("ec2").deregister_image(ImageId=failed["ImageId"], DeleteAssociatedSnapshots=True)
 
-    account.restrict(build=("build-regions", "build-kms"), without=without, KEY=key)
-    result, denied = build(account, packer, packer_environment, tmp_path, lines)
+    account.restrict(build=("build-encrypt-boot", "build-kms"), KEY=key)
+    result, denied = build(account, packer, packer_environment, tmp_path, lines, tags=COPY)
     assert (result.returncode, denied) == (0, []), result.stdout
     assert encrypted(bed, "node")
     assert not any(bed.state()["leftovers"].values())
 
-    account.restrict(build=("build-regions", "build-kms"), KEY=key)
     result, denied = build(account, packer, packer_environment, tmp_path, lines, "again")
     account.close()
     assert result.returncode == 1
-    assert "is not authorized to perform: ec2:DeleteSnapshot" in denied[0]
+    assert "is not authorized to perform: ec2:CreateTags" in denied[0], "a copy is marked as one"
