@@ -1,7 +1,10 @@
 //! The two Packers that builds are tested with: the oldest that Opsy supports, and a current one.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+
+use crate::world::run;
 
 /// A version of Packer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,4 +44,30 @@ fn folder() -> PathBuf {
         folder.display()
     );
     folder
+}
+
+#[test]
+fn an_older_go_is_refused_with_the_version_that_the_readme_states() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bin = tempfile::tempdir().expect("a directory");
+    let check = |version: &str| {
+        let program = bin.path().join("go");
+        std::fs::write(&program, format!("#!/bin/sh\necho {version}\n")).expect("a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let mut command = Command::new(root.join("tests/bed/bin/go-check"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", bin.path().display()));
+        run(command)
+    };
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("the README");
+    let stated = readme.split_once("Rust 1.95, Go ").expect("the prerequisites").1;
+    let stated = stated.split_whitespace().next().expect("a version");
+    for (version, is_enough) in
+        [("go1.24.9", false), ("go1.26.2", false), (&format!("go{stated}"), true), ("go1.30rc1", true)]
+    {
+        let outcome = check(version);
+        assert_eq!(outcome.status.success(), is_enough, "{version}: {outcome:?}");
+        let message = format!("missing: Go {stated} or newer (found: {}", version.trim_start_matches("go"));
+        assert!(is_enough || outcome.stderr.contains(&message), "{outcome:?}");
+    }
 }
