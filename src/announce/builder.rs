@@ -1,4 +1,4 @@
-//! What is told of a builder: one story a build with all its attempts, and its troubles.
+//! The notifications of a builder: one story per build with all its attempts, and its troubles.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::api::conditions::{self, Condition};
 
 /// Lines of a failed build's errors that are shown.
 const EXCERPT: usize = 8;
-/// Builds that are told of: one may be over, and the next begun, before anybody could be told.
+/// Builds that are reported: one may be over, and the next started, before a notification could be sent.
 const BUILDS: usize = 3;
 /// A retry limit that is reached belongs to the build's story.
 const GAVE_UP: &str = "RetryLimit";
 /// What Packer says of every script that fails.
 const SCRIPT_FAILED: &str = "non-zero exit status";
-/// Reasons that are told by the story of a build.
+/// Reasons that the story of a build reports.
 const TOLD: [&str; 2] = [GAVE_UP, "BuildFailed"];
 
 /// One try at a build: the live one, or one of the history.
@@ -197,11 +197,11 @@ impl<'a> Build<'a> {
             "" => ("BuildStarted", Tone::Working, format!("{name}: building an image")),
             "Succeeded" => ("BuildSucceeded", Tone::Good, format!("{name}: built {}", images(last))),
             "Superseded" => {
-                ("BuildSuperseded", Tone::Good, format!("{name}: built an image nobody needs any more"))
+                ("BuildSuperseded", Tone::Good, format!("{name}: built an image that is no longer needed"))
             }
-            "Cancelled" => ("BuildCancelled", Tone::Bad, format!("{name}: the build was cancelled")),
+            "Cancelled" => ("BuildCancelled", Tone::Bad, format!("{name}: the build was canceled")),
             _ if self.gave_up() => {
-                ("BuildFailed", Tone::Person, format!("{name}: the build fails and needs a person"))
+                ("BuildFailed", Tone::Person, format!("{name}: the build fails and needs attention"))
             }
             _ => ("BuildFailed", Tone::Bad, format!("{name}: the build failed")),
         };
@@ -259,19 +259,18 @@ impl<'a> Build<'a> {
     }
 
     fn advice(&self) -> String {
-        let log = format!("`opsy logs {}` has the whole log.", argument(self.object));
+        let log = format!("`opsy logs {}` prints the whole log.", argument(self.object));
         let what = if let Some(advice) = self.last().advice() {
             Some(format!("{}.", capital(advice)))
         } else if self.gave_up() {
-            Some("Change the template, the commands or the base image: a commit is all it takes.".to_owned())
+            Some("Change the template, the commands or the base image, and push the commit.".to_owned())
         } else {
-            self.condition_words("BuildFailed")
-                .map(|words| format!("Nothing at once: {}.", until_error(&words)))
+            self.condition_words("BuildFailed").map(|words| format!("Nothing now: {}.", until_error(&words)))
         };
         what.map_or_else(|| log.clone(), |what| format!("{what} {log}"))
     }
 
-    /// What is told of one attempt.
+    /// The messages of one attempt.
     fn told(&self, number: usize, attempt: &Attempt<'_>) -> Vec<Message> {
         let again = (number > 1).then(|| {
             let title = format!("{}: attempt {number}", self.name());
@@ -297,7 +296,7 @@ impl<'a> Build<'a> {
                 message("superseded", "BuildSuperseded", Tone::Good, Weight::Detail, title)
             }
             "Cancelled" => {
-                let title = format!("{name}: build {} was cancelled", attempt.id);
+                let title = format!("{name}: build {} was canceled", attempt.id);
                 message(format!("cancelled/{number}"), "BuildCancelled", Tone::Bad, Weight::Milestone, title)
             }
             _ => self.failure(number, attempt),
@@ -315,7 +314,7 @@ impl<'a> Build<'a> {
         told.excerpt = attempt.excerpt();
         if number == 1 {
             told.facts.extend(attempt.commit.map(|commit| ("Commit", self.around.commit_words(commit))));
-            told.next = Some(format!("`opsy logs {}` has the whole log.", argument(self.object)));
+            told.next = Some(format!("`opsy logs {}` prints the whole log.", argument(self.object)));
             told.links.extend(attempt.commit.and_then(|commit| self.around.commit_link(commit)));
         }
         told
@@ -361,7 +360,7 @@ fn capital(text: &str) -> String {
     chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// The condition's words without the error, which is told beside them.
+/// The message of the condition without the error, which the notification has beside it.
 fn until_error(words: &str) -> &str {
     words.split("; last error").next().unwrap_or(words)
 }

@@ -1,4 +1,4 @@
-//! The digest of a day: how everything stands, and what has happened since the day before.
+//! The digest of a day: the status of all objects, and what has happened since the day before.
 
 use jiff::Timestamp;
 
@@ -10,13 +10,13 @@ use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
 /// Reasons for which people let an object rest.
 const ON_PURPOSE: [&str; 2] = ["Suspended", "Disabled"];
 
-/// Everything there is; an object nobody has looked at yet has an empty status.
+/// All objects; one that was not reconciled yet has an empty status.
 pub struct Inventory<'a> {
     pub builders: Vec<(ObjectKey, PackerBuilderStatus)>,
     pub refreshers: Vec<(ObjectKey, AMIRefresherStatus)>,
     /// The repository's own conditions.
     pub repository: &'a [Condition],
-    /// What has happened since then is told.
+    /// The digest reports what has happened since then.
     pub since: Timestamp,
 }
 
@@ -61,9 +61,9 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
     digest.text = said.collect::<Vec<_>>().join("; ");
     let since = inventory.since;
     let lists = [
-        ("Need a person", persons),
-        ("Held up", held),
-        ("Under way", named(Stands::UnderWay)),
+        ("Need attention", persons),
+        ("Blocked", held),
+        ("In progress", named(Stands::UnderWay)),
         ("Paused", named(Stands::Resting)),
         ("Built", built(inventory, since)),
         ("Failed builds", failed_builds(inventory, since)),
@@ -77,7 +77,7 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
         .map(|(name, list)| (name, listed(&list)))
         .collect();
     digest.facts.extend(around.commit.map(|commit| ("Commit", around.commit_words(commit))));
-    digest.next = (tone != Tone::Good).then(|| "`opsy status` says why.".to_owned());
+    digest.next = (tone != Tone::Good).then(|| "`opsy status` shows why.".to_owned());
     digest.links = around.commit.and_then(|commit| around.commit_link(commit)).into_iter().collect();
     digest
 }
@@ -170,11 +170,11 @@ fn counted(inventory: &Inventory<'_>) -> String {
 fn verdict(persons: usize, held: usize, repository_well: bool) -> String {
     let persons = match persons {
         0 => None,
-        1 => Some("1 needs a person".to_owned()),
-        many => Some(format!("{many} need a person")),
+        1 => Some("1 needs attention".to_owned()),
+        many => Some(format!("{many} need attention")),
     };
-    let held = (held > 0).then(|| format!("{held} held up"));
-    let repository = (!repository_well).then(|| "the repository is in trouble".to_owned());
+    let held = (held > 0).then(|| format!("{held} blocked"));
+    let repository = (!repository_well).then(|| "the repository has a problem".to_owned());
     let parts: Vec<String> = repository.into_iter().chain(persons).chain(held).collect();
     if parts.is_empty() { "all well".to_owned() } else { parts.join(", ") }
 }

@@ -1,12 +1,12 @@
-//! What people are told, in words: pure. Events, logs and every sink take their wording from here.
+//! The text of notifications: pure. Events, logs and every sink take their wording from here.
 //!
 //! ```text
 //! object with its status ─→ stories: one a build, one a rollout, one a trouble
-//!                             ├─ head: how it stands now (edited in place where a sink can)
-//!                             └─ replies: what happened, each told once
+//!                             ├─ head: the status now (edited in place where a sink can)
+//!                             └─ replies: what happened, each sent once
 //! ```
 //! A story is level state, made from the status alone: after a restart, or an hour without Slack, the
-//! same story is told on from where it was left.
+//! same story is continued where it was left.
 
 mod around;
 pub mod builder;
@@ -25,7 +25,7 @@ pub use subject::{Subject, listed, short_name};
 use subject::{argument, cause};
 pub use trouble::{PREFIX as TROUBLE, resolved};
 
-/// What is told of one build, one rollout or one trouble of an object, as it stands now.
+/// The messages of one build, one rollout or one trouble of an object, with its status now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
     /// Stable as long as it is the same story: `build/<id>`, `rollout/<id>`, `trouble/<reason>`.
@@ -33,9 +33,9 @@ pub struct Story {
     pub head: Message,
     /// In the order they happened, each with an id of its own.
     pub replies: Vec<Message>,
-    /// Nothing more will happen in it by itself.
+    /// Nothing more will happen in it.
     pub over: bool,
-    /// It may go away by itself: nobody hears of it before it has lasted this long.
+    /// It may end without action: it is not reported before it has lasted this long.
     pub hold: Duration,
     /// What it fails for, without what is the object's own: equal causes are one announcement.
     pub cause: Option<String>,
@@ -70,20 +70,20 @@ pub enum Tone {
     /// Something is under way.
     Working,
     Good,
-    /// Something failed, and is tried again by itself.
+    /// Something failed and is retried.
     Bad,
     /// A person must act.
     Person,
 }
 
-/// Who is told of a reply.
+/// Who is notified of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
     /// Those who follow the thread.
     Detail,
     /// Where there are no threads too: started, done.
     Milestone,
-    /// The whole channel, once: failed, recovered, needs a person.
+    /// The whole channel, once: failed, recovered, needs attention.
     Loud,
 }
 

@@ -1,15 +1,15 @@
-//! What is known of the reasons of conditions: when a trouble is told, who brought it, what to do about it.
+//! The reasons of conditions: when people are notified, whether a commit caused it, and what to do about it.
 
-/// When a trouble is told.
+/// When people are notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Where a condition of its own says so, and not of what is merely not ready.
+    /// When a condition of its own reports it; never because the object is merely not ready.
     Said,
-    /// At once: only a person can mend it, though it is looked at again by itself.
+    /// At once: only a person can fix it, although it is retried.
     AtOnce,
-    /// When it is no slip of a server's, or what it waits for has not come.
+    /// When it lasts longer than a single refusal by mistake, or than what it waits for.
     NoSlip,
-    /// When it has lasted: it may go away by itself.
+    /// When it has lasted: it may end without action.
     Lasting,
 }
 
@@ -17,41 +17,40 @@ pub enum When {
 pub struct Reason {
     name: &'static str,
     pub when: When,
-    /// A commit brought it, and only a commit can mend it.
+    /// A commit caused it, and only a commit can fix it.
     pub by_commit: bool,
-    /// It is told of the repository as well: once is enough where both are told.
+    /// The repository reports it as well: one notification is enough where both are sent.
     pub of_repository: bool,
-    /// What to do, where the message of the condition does not say so itself.
+    /// What to do, where the message of the condition does not have it.
     pub advice: Option<&'static str>,
 }
 
-const AWS_AGAIN: &str =
-    "It is tried again by itself; look at AWS's health and the agent's network if it lasts.";
-const GIT_AGAIN: &str = "It is tried again by itself; look at the Git server if it lasts.";
+const AWS_AGAIN: &str = "Opsy retries; if it lasts, check AWS's health and the agent's network.";
+const GIT_AGAIN: &str = "Opsy retries; if it lasts, check the Git server.";
 const LAST_COMMIT: &str =
-    "It is tried again by itself, and the last good commit is in force; look at the agent's log if it lasts.";
+    "Opsy retries, and the last good commit is in force; if it lasts, check the agent's log.";
 
 const KNOWN: [Reason; 21] = [
-    said("InvalidSpec").by_commit().advice("Mend the manifest in Git; `opsy validate` says the same before a merge."),
+    said("InvalidSpec").by_commit().advice("Fix the manifest in Git; `opsy validate` reports the same before a merge."),
     said("ManifestBroken").by_commit().of_repository().advice(
-        "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` says the same before a merge.",
+        "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` reports the same before a merge.",
     ),
     said("PruneRefused").by_commit().of_repository(),
-    said("TemplateInvalid").by_commit().advice("Mend the path or the file in Git."),
+    said("TemplateInvalid").by_commit().advice("Fix the path or the file in Git."),
     said("AccountNotAllowed").advice("Check the agent's credentials, or `accounts` in opsy.yaml."),
     said("PushRefused")
         .of_repository()
         .advice("Let Opsy push to this branch, or name another in publish.branch of opsy.yaml."),
     told(When::AtOnce, "AwsDenied")
-        .advice("Allow the action in the agent's IAM policy, or renew the credentials, as it says; it is tried again by itself."),
+        .advice("Allow the action in the agent's IAM policy, or renew the credentials; Opsy retries."),
     told(When::NoSlip, "RepositoryDenied")
-        .advice("Check the agent's credentials for the repository; it is tried again by itself."),
+        .advice("Check the agent's credentials for the repository; Opsy retries."),
     told(When::NoSlip, "RepositoryUnreadable").advice(
-        "Mend it in Git, or the address the agent is given; until then the last good commit is in force. \
-         `opsy validate` says the same of files before a merge.",
+        "Fix it in Git, or fix the address in the agent's settings; until then the last good commit is in force. \
+         `opsy validate` reports the same problems in files before a merge.",
     ),
     told(When::NoSlip, "ObjectsRefused")
-        .advice("Mend what the cluster says in Git or in the cluster; it is tried again by itself."),
+        .advice("Fix what the cluster reports, in Git or in the cluster; Opsy retries."),
     told(When::Lasting, "AwsUnavailable").advice(AWS_AGAIN),
     told(When::Lasting, "AwsNotFound").advice(AWS_AGAIN),
     told(When::Lasting, "AwsRefused").advice(AWS_AGAIN),
@@ -68,7 +67,7 @@ const KNOWN: [Reason; 21] = [
 /// Any other.
 const OTHER: Reason = said("");
 
-/// What is known of a reason.
+/// The entry of a reason.
 pub fn of(name: &str) -> &'static Reason {
     KNOWN.iter().find(|known| known.name == name).unwrap_or(&OTHER)
 }

@@ -190,9 +190,9 @@ impl Told<'_> {
     fn advice(&self) -> String {
         let target = &self.rollout.target;
         format!(
-            "The group is not tried again until the image, refreshConfig or its launch template version changes, or \
-             somebody asks: `opsy reconcile`, or the annotation ami.opsy.dev/retry: {target}. Look at the group in the \
-             console; to go back, set `ami` to the image before."
+            "Check the group in the console. Opsy retries when the image, refreshConfig or the launch template version \
+             of the group changes, with `opsy reconcile`, or with the annotation ami.opsy.dev/retry: {target}. To go \
+             back, set `ami` to the previous image."
         )
     }
 
@@ -224,15 +224,16 @@ impl Told<'_> {
         told
     }
 
-    /// Somebody else put the group back, which is why it is moved again.
+    /// Another writer put the group back, which is why it is moved again.
     fn undone(&self, group: &RolloutGroup) -> Option<Message> {
         let (at, words) = (group.undone_at.as_ref()?.last()?, group.undone_by.as_ref()?);
-        let title = format!("{}: somebody else put {} back, and it is moved again", self.name(), group.name);
+        let title = format!("{}: another writer put {} back, and it is moved again", self.name(), group.name);
         let id = format!("group/{}/undone/{}", group.name, at.as_second());
         let mut undone = message(id, "AnotherWriter", Tone::Person, Weight::Loud, title);
         undone.text = words.clone();
-        undone.next =
-            Some("If this goes on, the group is no longer moved: find who else sets its version.".to_owned());
+        undone.next = Some(
+            "Find the other writer of its version: Opsy stops moving the group if this continues.".to_owned(),
+        );
         Some(undone)
     }
 
@@ -245,10 +246,9 @@ impl Told<'_> {
         let mut overdue = message(id, "UpdateOverdue", Tone::Person, Weight::Loud, title);
         let since = group.started_at.map_or(String::new(), |since| format!(" since {since}"));
         let update = group.update_id.as_deref().unwrap_or("unknown");
-        overdue.text = format!("EKS update {update} is under way{since}.");
+        overdue.text = format!("EKS update {update} is in progress{since}.");
         overdue.next = Some(
-            "Look at the update in the EKS console, at the new nodes, and at pods that cannot be evicted."
-                .to_owned(),
+            "Check the update in the EKS console, the new nodes, and pods that cannot be evicted.".to_owned(),
         );
         Some(overdue)
     }

@@ -150,13 +150,13 @@ fn builds() -> String {
             &builder(json!({"history": [run("b2", "Succeeded", "Retry"), run("b1", "Failed", "Template")]})),
         ),
         show(
-            "Another commit mends it",
+            "Another commit fixes it",
             &builder(
                 json!({"history": [run("b3", "Succeeded", "Template"), run("b1", "Failed", "Template")]}),
             ),
         ),
-        show("It is cancelled", &builder(json!({"history": [run("b1", "Cancelled", "Expired")]}))),
-        show("Nobody needs it", &builder(json!({"history": [run("b1", "Superseded", "Spec")]}))),
+        show("It is canceled", &builder(json!({"history": [run("b1", "Cancelled", "Expired")]}))),
+        show("It is no longer needed", &builder(json!({"history": [run("b1", "Superseded", "Spec")]}))),
     ]
     .concat()
 }
@@ -183,7 +183,7 @@ fn rollouts() -> String {
     [
         show("A rollout begins", &refresher(json!({"drifted": 2, "rollout": rollout(json!([]), json!({}))}))),
         show(
-            "A group that somebody else put back is moved again, and takes long",
+            "A group that another writer put back is moved again, and takes long",
             &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("web", json!({
                 "undoneAt": ["2026-03-01T11:00:00Z"], "updateID": "u-1", "overdueAt": "2026-03-01T19:00:00Z",
                 "undoneBy": "web was moved to ami-0123456789abcdef0 (launch template version 4), and is back on \
@@ -235,7 +235,7 @@ fn troubles() -> String {
         show("The manifest is wrong", &builder(stalled("InvalidSpec", "spec.region: \"moon\" is no region"))),
         show("AWS says no", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
         show("AWS is away for long", &builder(json!({"conditions": [ready("False", "AwsUnavailable", "no answer from ec2 in eu-central-1")]}))),
-        show("Somebody else writes", &refresher(stalled("AnotherWriter", "web was moved twice"))),
+        show("Another writer is at work", &refresher(stalled("AnotherWriter", "web was moved twice"))),
         show("Status cannot be pushed", &builder(unpublished)),
         format!("## It is over\n\n{}", shown(&over)),
     ]
@@ -273,8 +273,8 @@ fn repository() -> String {
     let over = resolved(&images, "trouble/ManifestBroken/1772366340", &[]);
     [
         show("A file is broken", &broken),
-        show("Somebody breaks another", &two),
-        format!("## They are mended\n\n{}", shown(&over)),
+        show("Another commit breaks another file", &two),
+        format!("## They are fixed\n\n{}", shown(&over)),
         told("Objects would be pruned", "Pruned", "PruneRefused", "3 objects of 4 kept although not in Git"),
         told("The remote is away", "Synced", "RepositoryUnavailable", "git.example.com does not answer"),
         told("The remote says no", "Synced", "RepositoryDenied", "the credentials are refused"),
@@ -354,9 +354,9 @@ fn what_may_go_away_by_itself_is_held_back() {
     let conditions = json!([ready("False", "AwsUnavailable", "no answer")]);
     let stories = builder(json!({ "conditions": conditions }));
     assert!(!stories[0].hold.is_zero());
-    assert!(news(&[], &stories).is_empty(), "an Event of its own tells of it at once");
+    assert!(news(&[], &stories).is_empty(), "an Event of its own reports it at once");
     let suspended = json!({"conditions": [ready("False", "Suspended", "nothing new is built")]});
-    assert!(builder(suspended).is_empty(), "what people asked for is no trouble");
+    assert!(builder(suspended).is_empty(), "what people asked for is not a trouble");
 }
 
 #[test]

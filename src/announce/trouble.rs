@@ -1,5 +1,5 @@
-//! Troubles: why an object is not as Git says though nothing is under way, and why the repository cannot
-//! be worked by. Told once when they begin and once when they are over.
+//! Troubles: why an object is out of sync although nothing is in progress, and why the repository cannot be
+//! used. People are notified once when a trouble begins and once when it is over.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::api::conditions::{
     self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READY, STALLED, SYNCED, TAKEN_OVER,
 };
 
-/// What may go away by itself is told when it has lasted this long.
+/// What may end without action is reported when it has lasted this long.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// One refusal of a server may be a slip of its own, or come before what it waits for: so long it must go on.
+/// A refusal must last this long: a single one may be a mistake of the server, or come before what it waits for.
 const SLIP: Duration = Duration::from_secs(2 * 60);
 /// A thread of a trouble starts like this.
 pub const PREFIX: &str = "trouble/";
 
-/// The troubles conditions tell of. Reasons in `told` belong to other stories.
+/// The troubles that conditions report. Reasons in `told` belong to other stories.
 pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], around: Around<'_>) -> Vec<Story> {
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
     let mut stories = Vec::new();
@@ -24,7 +24,7 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
     if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
         stories.push(story(subject, stalled, Tone::Person, around));
     } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
-        // Most of what is not ready is under way, or as people asked for.
+        // Most of what is not ready is in progress, or is what people asked for.
         let reason = reason::of(ready.reason.as_deref().unwrap_or_default());
         let told = matches!(reason.when, When::AtOnce | When::Lasting);
         stories.extend(told.then(|| failing(subject, ready, around)));
@@ -38,7 +38,7 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
 
 fn failing(subject: &Subject, condition: &Condition, around: Around<'_>) -> Story {
     let reason = reason::of(condition.reason.as_deref().unwrap_or_default());
-    // Since when it is for this reason no condition says: a build may have gone before.
+    // No condition has the time since when this is the reason: a build may have come before.
     let (tone, hold) = match reason.when {
         When::Lasting => (Tone::Bad, PATIENCE),
         When::NoSlip => (Tone::Person, SLIP),
@@ -56,8 +56,8 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
     let link = commit.and_then(|commit| around.commit_link(commit));
     let commit = commit.map(|commit| ("Commit", around.commit_words(commit)));
     let title = match tone {
-        Tone::Person => format!("{} needs a person: {reason}", subject.short_name()),
-        _ => format!("{} is held up: {reason}", subject.short_name()),
+        Tone::Person => format!("{} needs attention: {reason}", subject.short_name()),
+        _ => format!("{} is blocked: {reason}", subject.short_name()),
     };
     let head = Message {
         id: "head".to_owned(),
@@ -81,7 +81,7 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
     }
 }
 
-/// A trouble that is no more: how it stands now.
+/// The message for a trouble that is over, with the status now.
 pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Message {
     let reason = thread.strip_prefix(PREFIX).unwrap_or(thread).split('/').next().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.r#type == conditions::READY);

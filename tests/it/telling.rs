@@ -282,7 +282,7 @@ fn whoever_breaks_a_manifest_reads_where_and_in_which_commit() {
     world.edit("builders/node.yaml", "  region:", "  regoin:", "policy: tidy up");
     assert_eq!(once(&world, &chat), Some(2));
     let broken = chat.messages(CHANNEL).pop().expect("a message").to_string();
-    for words in ["node needs a person: ManifestBroken", "builders/node.yaml", "regoin", "policy: tidy up"] {
+    for words in ["node needs attention: ManifestBroken", "builders/node.yaml", "regoin", "policy: tidy up"] {
         assert!(broken.contains(words), "{words} in {broken}");
     }
     assert!(world.active_image().is_some(), "the last good version is in force");

@@ -28,7 +28,7 @@ fn who_is_told_of_everything_is_told_of_objects_that_name_nobody_and_of_broken_f
     world.push(&[("builders/web.yaml", Some(broken))], "policy: add web");
     assert_eq!(once(&world, &chat), Some(2));
     let told = chat.messages(CHANNEL).pop().expect("a message").to_string();
-    for words in ["needs a person: ManifestBroken", "builders/web.yaml:6", "regoin", "policy: add web"] {
+    for words in ["needs attention: ManifestBroken", "builders/web.yaml:6", "regoin", "policy: add web"] {
         assert!(told.contains(words), "{words} in {told}");
     }
     // Somebody else breaks the file of an object that is there.
@@ -70,7 +70,7 @@ fn a_branch_that_takes_no_push_is_told_once_whatever_number_of_objects_waits_and
     let is_told =
         |words: &str| threads(&chat).iter().flatten().any(|told| told.contains(words)).then_some(());
     let agent = world.start(opsy(&world, &chat));
-    world.wait("the refusal", || is_told("needs a person: PushRefused"));
+    world.wait("the refusal", || is_told("needs attention: PushRefused"));
     let memory = world.state().join("memory.json");
     world.wait("it to be kept", || {
         let memory: Value = serde_json::from_slice(&std::fs::read(&memory).ok()?).ok()?;
