@@ -261,3 +261,25 @@ async fn what_aws_never_finds_is_final_after_a_while() {
     }
     panic!("it never ends: {:#?}", rolling.object.status);
 }
+
+#[tokio::test]
+async fn a_launch_template_without_room_is_named_with_what_to_delete() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    rolling.account.post("settings", json!({ "template_versions_limit": 1 }));
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    let template = rolling.seed["node_groups"]["web"]["launch_template"]["id"].as_str().expect("an id");
+    let advice = format!("delete versions of launch template {template} that no node group uses");
+    assert!(message.contains("VersionLimitExceeded") && message.contains(&advice), "{message}");
+    assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 0);
+
+    rolling.account.post("settings", json!({ "template_versions_limit": 2 }));
+    let asked = [("ami.opsy.dev/retry".to_owned(), image.clone())];
+    rolling.object.metadata.annotations = Some(asked.into());
+    let pass = rolling.rest().await;
+    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(&image), names(&["web"]));
+}

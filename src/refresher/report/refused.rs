@@ -69,7 +69,8 @@ fn explained(step: &Step, kind: Failure, why: String) -> String {
     match (step, kind) {
         (Step::MakeVersion { source, .. }, Failure::Full) => {
             format!(
-                "{why}; launch template {} has no room: delete versions of it that nothing uses",
+                "{why}; delete versions of launch template {} that no node group uses (aws ec2 \
+                 delete-launch-template-versions), then run `opsy reconcile`",
                 source.template
             )
         }

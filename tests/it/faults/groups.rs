@@ -98,6 +98,71 @@ fn an_update_that_fails_is_named_and_not_repeated_and_the_next_image_is_tried() 
 }
 
 #[test]
+fn the_annotation_retry_in_the_manifest_tries_a_failed_image_again_once() {
+    let world = rolling("");
+    let image = base(&world, "v20260801");
+    world.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion",
+        "params": { "nodegroupName": "^system$" },
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    assert_eq!(world.once().status.code(), Some(2));
+    let (reason, message) = rolls(&world);
+    assert_eq!(reason, "UpdateFailed", "{message}");
+    assert!(message.contains(&format!("the annotation ami.opsy.dev/retry: {image}")), "{message}");
+    let tries = || calls_for(&world, "UpdateNodegroupVersion", "system");
+    let annotated = |id: &str| {
+        let annotations = format!("  name: demo\n  annotations: {{ami.opsy.dev/retry: {id}}}\n");
+        let text = refresher(&image, "").replace("  name: demo\n", &annotations);
+        world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: try it again");
+    };
+    annotated(&base(&world, "v20260702"));
+    assert_eq!((world.once().status.code(), tries()), (Some(2), 1), "another image is not what failed");
+    annotated(&image);
+    for _ in 0..2 {
+        assert_eq!((world.once().status.code(), tries()), (Some(2), 2), "once per value");
+    }
+    world.account.clear_faults();
+    assert_eq!((world.once().status.code(), tries()), (Some(2), 2), "not without a new value");
+    world.push(&[("refreshers/demo.yaml", Some(refresher(&image, "").as_str()))], "policy: it was tried");
+    assert_eq!((world.once().status.code(), tries()), (Some(2), 2));
+    annotated(&image);
+    settles(&world);
+    assert_eq!((on(&world, &image), tries()), (vec!["batch", "system", "web"], 3));
+}
+
+#[test]
+fn a_refresher_without_a_good_manifest_starts_nothing_while_it_is_not_pruned() {
+    let broken = "apiVersion: ami.opsy.dev/v1alpha1\nkind: [AMIRefresher\n";
+    let newest = "  amiFilters:\n    - {name: name, values: [\"amazon-eks-node-al2023-*\"]}\n    \
+                  - {name: owner-id, values: [\"602401143452\"]}\n";
+    let manifest = "refreshers/demo.yaml";
+    for broken_file in [manifest, "refreshers/other.yaml"] {
+        let world = rolling("");
+        let image = base(&world, "v20260801");
+        let text = refresher(&image, "").replace(&format!("  ami: {image}\n"), newest);
+        world.push(&[(manifest, Some(text.as_str()))], "policy: the newest image");
+        settles(&world);
+        let before = writes(&world);
+        let newer = world.account.post("base-image", json!({ "version": "20260901" }));
+        // The manifest itself is broken, or it is gone and another broken file prevents pruning.
+        let own = (broken_file == manifest).then_some(broken);
+        world.push(&[(broken_file, Some(broken)), (manifest, own)], "policy: break it");
+        assert_eq!(world.once().status.code(), Some(2), "{broken_file}");
+        let (reason, message) = rolls(&world);
+        assert_eq!(reason, "NotInGit", "{broken_file}: {message}");
+        assert_eq!(writes(&world), before, "{broken_file}: nothing is started");
+        assert_eq!(on(&world, &image), ["batch", "system", "web"], "{broken_file}");
+
+        let other = (broken_file != manifest).then_some((broken_file, None));
+        let files: Vec<_> = [(manifest, Some(text.as_str()))].into_iter().chain(other).collect();
+        world.push(&files, "policy: fix it");
+        settles(&world);
+        assert_eq!(on(&world, newer["id"].as_str().expect("an id")), ["batch", "system", "web"]);
+    }
+}
+
+#[test]
 fn disabled_or_suspended_reports_drift_and_changes_nothing() {
     let disabled = "  refreshConfig:\n    enable: false\n";
     let world = rolling(disabled);
