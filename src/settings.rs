@@ -1,5 +1,5 @@
-//! Settings: what is needed to reach the repository comes from flags and `OPSY_*` variables, all
-//! else from `opsy.yaml` in the repository, so that a pull request changes it.
+//! Settings: flags and `OPSY_*` variables have what is needed to reach the repository; `opsy.yaml` in the
+//! repository has the rest, so that a pull request changes it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,54 +12,56 @@ use crate::api::checks;
 use crate::api::daily::Daily;
 use crate::api::notifier::Notifier;
 
-/// How people and machines want to read.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, JSON elsewhere
     Auto,
+    /// Text for people
     Text,
+    /// JSON for machines
     Json,
 }
 
-/// Where objects live and builds run.
+/// Where objects are stored and builds run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EngineChoice {
-    /// kubernetes inside a cluster or with --kubeconfig, else standalone.
+    /// Use kubernetes in a pod or with --kubeconfig, else standalone
     Auto,
-    /// A state folder, builds as processes.
+    /// Store objects in a state directory and run builds as processes
     Standalone,
-    /// Custom resources, builds as Jobs.
+    /// Store objects as custom resources and run builds as Jobs
     Kubernetes,
 }
 
-/// What `opsy run` needs to reach a cluster.
+/// What `opsy run` needs to use a cluster.
 #[derive(Args, Clone, Debug)]
 pub struct ClusterFlags {
-    /// Where objects live and builds run.
+    /// Select where objects are stored and builds run
     #[arg(long, env = "OPSY_ENGINE", value_enum, default_value = "auto")]
     pub engine: EngineChoice,
-    /// Cluster to work in, from outside of it.
+    /// Use the cluster of this kubeconfig instead of that of the pod
     #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Namespaces to work in; `*` is all. Default: the agent's own.
+    /// Manage the objects of these namespaces; `*` means all; default: the namespace of the agent
     #[arg(long, env = "OPSY_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
     pub namespaces: Vec<String>,
-    /// Image with `/opsy-runner`, for build pods.
+    /// Use this image with `/opsy-runner` in build pods
     #[arg(long, env = "OPSY_RUNNER_IMAGE", value_name = "IMAGE", default_value = "")]
     pub runner_image: String,
-    /// Image with Packer, where a builder names none.
+    /// Use this image with Packer for builders that name none
     #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = "hashicorp/packer:1.11")]
     pub packer_image: String,
-    /// Name of this replica in the Lease. Default: the host name and a random part.
+    /// Name this replica in the Lease; default: the host name and a random part
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
-    /// How long the Lease holds when its holder is gone.
+    /// Let another replica take the Lease this long after its last renewal
     #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = duration)]
     pub lease_duration: Duration,
 }
 
 impl ClusterFlags {
-    /// Is a cluster worked in?
+    /// Is the engine kubernetes?
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn is_kubernetes(&self) -> bool {
         match self.engine {
@@ -75,66 +77,66 @@ impl ClusterFlags {
 /// What `opsy run` needs to reach the repository and to build.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
-    /// Repository to work by: a URL, or the path of a local one.
+    /// Read manifests and templates from this repository: a URL or a local path
     #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
     pub repo: String,
-    /// Branch to read. Default: the remote's own.
+    /// Read this branch; default: the default branch of the remote
     #[arg(long, env = "OPSY_BRANCH")]
     pub branch: Option<String>,
-    /// Folder of the repository to read manifests from.
+    /// Read manifests from this directory of the repository
     #[arg(long, env = "OPSY_PATH", default_value = "")]
     pub path: String,
-    /// User name for the repository.
+    /// Log in to the repository as this user
     #[arg(long, env = "OPSY_GIT_USERNAME")]
     pub git_username: Option<String>,
-    /// File with the password, read anew for each use.
+    /// Read the password from this file, each time it is used
     #[arg(long, env = "OPSY_GIT_PASSWORD_FILE", value_name = "FILE")]
     pub git_password_file: Option<PathBuf>,
-    /// File with an access token, read anew for each use.
+    /// Read an access token from this file, each time it is used
     #[arg(long, env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
     pub git_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub state: StateFlags,
     #[command(flatten)]
     pub cluster: ClusterFlags,
-    /// Serve /healthz, /readyz and /metrics on this address, such as [::]:8080 (IPv4 and IPv6). Default: do not serve.
+    /// Serve /healthz, /readyz and /metrics at this address, such as [::]:8080 (IPv4 and IPv6); default: do not serve
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
-    /// How often to ask the repository for news.
+    /// Check the repository for new commits this often
     #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub interval: Duration,
-    /// Packer: a path, or a name looked up in PATH.
+    /// Run this Packer: a path, or a name looked up in PATH
     #[arg(long, env = "OPSY_PACKER", default_value = "packer")]
     pub packer: String,
-    /// Folder of Packer plugins all builds share.
+    /// Share this directory of Packer plugins among all builds
     #[arg(long, env = "OPSY_PACKER_PLUGINS", value_name = "DIR")]
     pub packer_plugins: Option<PathBuf>,
-    /// Folder of secrets, of builds and notifications: `DIR/<namespace>/<secret>/<KEY>`.
+    /// Read secrets of builds and notifications from `DIR/<namespace>/<secret>/<KEY>`
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Slack's Web API, for workspaces that have one of their own.
+    /// Use this Slack Web API, for workspaces with an API of their own
     #[arg(long, env = "OPSY_SLACK_API", value_name = "URL", default_value = "https://slack.com/api/")]
     pub slack_api: String,
-    /// Work until nothing that was started is left, then exit: 0 settled, 2 stalled or failing,
-    /// 3 waiting for a person.
+    /// Exit when nothing is left to do: 0 settled, 2 stalled or failing, 3 waiting on purpose
+    /// (suspended, disabled, no image yet)
     #[arg(long)]
     pub once: bool,
-    /// What to print.
+    /// Output format
     #[arg(long, env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
     pub output: Output,
 }
 
-/// Where the state folder is.
+/// Where the state directory is.
 #[derive(Args, Clone, Debug)]
 pub struct StateFlags {
-    /// Folder for status, runs and the clone. Default: /var/lib/opsy for root, else
-    /// ~/.local/state/opsy.
+    /// Store status, runs and the clone in this directory; default: /var/lib/opsy for root, else
+    /// ~/.local/state/opsy
     #[arg(long, env = "OPSY_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
 }
 
 impl StateFlags {
-    /// The state folder, absolute.
+    /// The state directory, absolute.
     pub fn dir(&self) -> std::io::Result<PathBuf> {
         let dir = match &self.state {
             Some(dir) => dir.clone(),
@@ -218,8 +220,9 @@ pub fn aws_profile() -> Result<Option<String>, String> {
     Ok(std::env::var("AWS_PROFILE").ok())
 }
 
+/// The state directory where none is named.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-fn default_state() -> PathBuf {
+pub fn default_state() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/opsy");
     }
@@ -257,19 +260,19 @@ pub struct RepoSettings {
     /// Author of Opsy's commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<AuthorSettings>,
-    /// How much may happen at once.
+    /// Limits on concurrent work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitSettings>,
-    /// Who hears of what concerns no object or all of them, and of objects whose manifest names nobody.
+    /// Sinks for what concerns no object or all of them, and for objects whose manifest has no notifier.
     /// Secrets are those of `namespace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifier: Option<Notifier>,
-    /// A message a day about everything there is, to those in `notifier`. Default none.
+    /// One message per day about all objects, to the sinks in `notifier`. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<DigestSettings>,
 }
 
-/// A message a day.
+/// One message per day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DigestSettings {
@@ -330,7 +333,7 @@ pub struct AuthorSettings {
     pub email: Option<String>,
 }
 
-/// How much may happen at once.
+/// Limits on concurrent work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitSettings {
@@ -342,7 +345,7 @@ pub struct LimitSettings {
     pub allow_mass_build: Option<bool>,
 }
 
-/// Builds at once where `opsy.yaml` says nothing: enough for a team, gentle to EC2's RunInstances rate.
+/// Builds at once where `opsy.yaml` has no limit: enough for a team, gentle to EC2's RunInstances rate.
 const CONCURRENT_BUILDS: usize = 4;
 
 impl RepoSettings {

@@ -14,12 +14,12 @@ use crate::telemetry::out;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Write the definitions and the editors' schemas to this folder, instead of printing the former.
-    #[arg(long)]
+    /// Write the definitions and the schemas for editors to this directory instead of printing the definitions
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Prints the definitions, ready for `kubectl apply`, or writes everything to a folder.
+/// Prints the definitions, ready for `kubectl apply`, or writes everything to a directory.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(dir) = &args.dir else {
         for (_, crd) in schema::crds() {
@@ -30,14 +30,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (name, text) in files()? {
         let path = dir.join(name);
         let parent = path.parent().unwrap_or(dir);
-        fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("{} cannot be created", parent.display()))?;
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         out::line(path.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every generated file: its path in the folder, and its text.
+/// Every generated file: its path in the directory, and its text.
 pub fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for (kind, crd) in schema::crds() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The run's folder.
+    /// Directory of the run
     dir: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! What `opsy run` tells a person as it goes: notes of passes, and Packer's current step.
+//! What `opsy run` prints for people while it runs: notes of reconciles, and the current step of Packer.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -12,7 +12,7 @@ use crate::api::{Key, ObjectKey};
 use crate::engine::{Note, Runs};
 use crate::telemetry::out;
 
-/// How often Packer's current step is looked up: fast enough to follow, a file read each.
+/// How often the current step of Packer is read: fast enough to follow, one file per read.
 const STEP_LOOK: Duration = Duration::from_millis(300);
 
 /// Prints until the agent ends.
@@ -41,12 +41,12 @@ fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     }
 }
 
-/// One line for a note, coloured on a terminal.
+/// One line for a note, colored on a terminal.
 fn line(object: &str, note: &Note) -> String {
     let mark = if note.warning { "!" } else { "*" };
     if std::io::stdout().is_terminal() {
-        let colour = if note.warning { 33 } else { 36 };
-        return format!("\x1b[{colour}m{mark} {object}\x1b[0m {}: {}", note.reason, note.message);
+        let color = if note.warning { 33 } else { 36 };
+        return format!("\x1b[{color}m{mark} {object}\x1b[0m {}: {}", note.reason, note.message);
     }
     format!("{mark} {object} {}: {}", note.reason, note.message)
 }

@@ -1,4 +1,4 @@
-//! `opsy run`: starts the agent, and shows a person what it does.
+//! `opsy run`: starts the agent and prints its progress.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use crate::engine::Standing;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry::{self, out};
 
-/// The agent mostly waits. On a large node a worker for every core would only take memory.
+/// The agent mostly waits. On a large node a worker per core would only take memory.
 const WORKERS: usize = 4;
 
-/// Runs the agent until it is done or told to stop.
+/// Runs the agent until it is done or receives a signal.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     heap::share();
     let people = match flags.output {
@@ -26,12 +26,12 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let once = flags.once;
-        // Before anybody can see that it is there.
+        // Before the lock or the Lease shows that it runs.
         let mut signals = Signals::new()?;
         let agent = tokio::select! {
             agent = Agent::start(flags) => agent?,
             () = signals.next() => {
-                tracing::info!("stopped before it worked");
+                tracing::info!("stopped during the start");
                 return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
             }
         };
@@ -54,11 +54,11 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
 fn summary(standings: Vec<Standing>) -> String {
     let count = |standing| standings.iter().filter(|s| **s == standing).count();
     let words = [
-        (Standing::Settled, "as Git says"),
-        (Standing::Busy, "under way"),
-        (Standing::Waiting, "waiting for a person"),
-        (Standing::Failing, "failing, to be tried again"),
-        (Standing::Stalled, "stalled: a person must act (opsy status says why)"),
+        (Standing::Settled, "in sync"),
+        (Standing::Busy, "in progress"),
+        (Standing::Waiting, "waiting on purpose (opsy status shows for what)"),
+        (Standing::Failing, "failing, will be retried (opsy status shows why)"),
+        (Standing::Stalled, "needing attention (opsy status shows why)"),
     ];
     let parts = words.into_iter().filter(|(standing, _)| count(*standing) > 0);
     let parts: Vec<_> = parts.map(|(standing, words)| format!("{} {words}", count(standing))).collect();

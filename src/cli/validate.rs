@@ -1,7 +1,7 @@
-//! `opsy validate FILE | DIR | -`: every rule the agent applies to a repository, on files of this machine.
+//! `opsy validate FILE | DIR | -`: applies every rule of the agent to files of this machine.
 //!
-//! Needs no Git, AWS or cluster. The files are listed as the commit they would be, and read by the agent's own
-//! rules; beside that, templates are looked into for what a build would miss.
+//! Needs no Git, AWS or cluster. The files are listed as a commit would list them and read by the rules of the
+//! agent; templates are also checked for files that a build would miss.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,21 +23,22 @@ use crate::settings::{Output, RepoSettings};
 use crate::sync::input::{Content, FILE_LIMIT, Picked, ignore_problems, pick, source};
 use crate::telemetry::out;
 
-/// What standard input is called in messages, and to the reader, which goes by endings.
+/// The name of standard input in messages, and for the reader, which needs a known ending.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder with the manifests, as the agent's --path names it; or one manifest; or - for standard input.
+    /// Check the manifests of this directory (the --path of the agent), one manifest, or - for standard input
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// Root of the repository, which template folders are relative to. Default: the enclosing Git
-    /// work tree, and the folder itself.
+    /// Resolve template directories from this root of the repository; default: the enclosing Git work tree,
+    /// and the directory itself
     #[arg(long)]
     root: Option<PathBuf>,
-    /// List the files of other tools, too.
+    /// List the files of other tools, too
     #[arg(long, short)]
     verbose: bool,
+    /// Output format
     #[arg(long, value_enum, default_value = "auto")]
     output: Output,
 }
@@ -94,10 +95,10 @@ fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
 /// Reads one file.
 fn file(path: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
-        bail!("{} is no file with a name in UTF-8", path.display());
+        bail!("{} is not a file with a name in UTF-8; name a file or a directory", path.display());
     };
     if !(name.ends_with(".yaml") || name.ends_with(".yml")) {
-        bail!("{} is no manifest: their names end in .yaml or .yml", path.display());
+        bail!("{} is not a manifest: its name must end in .yaml or .yml", path.display());
     }
     let content = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     alone(name, content, folder, root)
