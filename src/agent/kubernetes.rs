@@ -19,7 +19,7 @@ use crate::settings::RunFlags;
 /// Waits for the Lease, as long as it takes; only then are the watches started.
 pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
-    let lock = lock::take(&state)?;
+    let lock = lock::take(&state, lock::Engine::Kubernetes)?;
     let cluster = Cluster::connect(flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces).await?;
     let owner =
         cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;

@@ -1,4 +1,4 @@
-//! What is published of the objects there are, and read back where the state folder knows nothing.
+//! What is published of the objects there are, and read back where the state directory knows nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -236,7 +236,7 @@ pub fn name_of<K: ResourceExt>(kind: Kind, object: &K) -> ObjectKey {
     ObjectKey { kind, key }
 }
 
-/// Published status by object, for a state folder that knows nothing of it.
+/// Published status by object, for a state directory that knows nothing of it.
 pub fn seeds(files: &[(String, Vec<u8>)]) -> BTreeMap<ObjectKey, Value> {
     let read = |(_, content): &(String, Vec<u8>)| {
         let (object, status) = write::read_status_file(std::str::from_utf8(content).ok()?).ok()?;

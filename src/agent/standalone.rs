@@ -1,4 +1,4 @@
-//! The standalone engine, put together: a state folder under a lock, builds as processes.
+//! The standalone engine, put together: a state directory under a lock, builds as processes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::engine::standalone::{asked, clone_dir, lock, logs_dir, runs_dir};
 use crate::git::auth::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
-/// Takes the state folder and takes up running builds.
+/// Takes the state directory and takes up running builds.
 pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
-    let lock = lock::take(&state)?;
+    let lock = lock::take(&state, lock::Engine::Standalone)?;
     let (objects, queues) = Objects::new();
     let secrets = Secrets {
         folder: flags.secrets.clone(),
@@ -28,12 +28,12 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         every_build: secrets.every_build.clone(),
     };
     let home = StateFolder::open(&state, objects.clone(), secrets.clone(), now)
-        .context("the state folder cannot be read")?;
+        .context("the state directory cannot be read")?;
     let home = Arc::new(home);
     let hears = Arc::downgrade(&home);
     let asked = asked::watch(&state, move || hears.upgrade().iter().for_each(|home| home.hear()));
     let runs = processes(flags, secrets, &objects, &state)?;
-    runs.recover().context("the runs of the state folder cannot be read")?;
+    runs.recover().context("the runs of the state directory cannot be read")?;
     let claim = Claim {
         lost: futures::future::pending().boxed(),
         give_up: Box::new(move || {
@@ -48,7 +48,7 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         runs: Arc::new(runs),
         owner: owner(repository, &flags.path),
         clone: clone_dir(&state),
-        // It lies in the state folder beside the objects, under the same lock.
+        // It lies in the state directory beside the objects, under the same lock.
         clone_is_newest: true,
         claim,
     })

@@ -29,9 +29,14 @@ pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Is nothing new to be started? Who writes `yes` or `True` in an incident means it.
+/// Is nothing new to be started?
 pub fn suspended(metadata: &ObjectMeta) -> bool {
-    value(metadata, SUSPEND).is_some_and(|text| !text.is_empty() && !text.eq_ignore_ascii_case("false"))
+    value(metadata, SUSPEND).is_some_and(suspends)
+}
+
+/// Does this value of the annotation suspend? Who writes `yes` or `True` in an incident means it.
+pub fn suspends(value: &str) -> bool {
+    !value.is_empty() && !value.eq_ignore_ascii_case("false")
 }
 
 /// Does somebody ask for a pass that was not made yet?

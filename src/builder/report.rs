@@ -16,6 +16,7 @@ use super::spec::Problem;
 use super::status;
 use super::step::{On, Plan, RunWord, Step, Stuck, What};
 use super::time;
+use crate::api::annotations::CANCEL;
 use crate::api::builder::{PackerBuilder, PackerBuilderStatus};
 use crate::api::conditions::Phase;
 use crate::api::{Class, Region, RunName};
@@ -198,7 +199,9 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             Settled,
         ),
         On::Cancelled { build } => {
-            let message = format!("build {build} was cancelled by annotation: remove it to build again");
+            let message = format!(
+                "build {build} was canceled: to build again, run `opsy resume`, or remove the annotation {CANCEL}"
+            );
             say(NotReady, "Cancelled", message, state::FLIGHT_CHECKS, Waiting)
         }
         On::Backoff { until, failures, limit, transient, error } => {

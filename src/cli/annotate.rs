@@ -1,150 +1,191 @@
-//! What `reconcile`, `suspend`, `resume` and `cancel` share: an annotation on the live object, put there
-//! through a person's kubeconfig, or in the state folder where an agent works without a cluster.
+//! What `reconcile`, `suspend`, `resume` and `cancel` share: they annotate a live object, in the cluster
+//! through a person's kubeconfig, or in the state directory of a standalone agent.
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::target::{self, Place, Target};
+use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
+use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
-use crate::engine::kubernetes::Cluster;
-use crate::engine::standalone::{asked, home, lock, objects_dir};
-use crate::settings::StateFlags;
+use crate::api::annotations::{self, SUSPEND};
+use crate::engine::kubernetes::applies_annotation;
+use crate::engine::standalone::home::{self, Stored};
+use crate::engine::standalone::{asked, objects_dir};
 
-/// Not the agent's own name: what it applies would take our annotation away again.
+/// Not the agent's own name: its next apply would remove the annotation.
 const MANAGER: &str = "opsy-cli";
-/// Names of other objects that are shown where the one asked for is not there.
+/// Names of other objects that an error lists.
 const NAMES_SHOWN: i32 = 20;
 
 /// A live object, found.
 pub struct Live {
     home: Home,
-    /// As people are told of it.
+    /// The object as messages name it.
     pub name: String,
     /// Spec and status.
     pub object: Value,
+    /// What suspends it in Git.
+    pub git: InGit,
+}
+
+/// What in the manifest suspends an object: no command changes that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InGit {
+    /// The file of the manifest, where it is known.
+    pub file: Option<String>,
+    pub annotation: bool,
+    pub spec: bool,
 }
 
 /// Where a live object is.
 enum Home {
-    Cluster { api: Box<Api<DynamicObject>>, name: String },
-    Folder { state: PathBuf, object: ObjectKey },
+    Cluster { place: ClusterPlace, api: Box<Api<DynamicObject>>, name: String },
+    State { place: StatePlace, object: ObjectKey },
 }
 
 #[derive(clap::Args)]
 pub struct Named {
-    /// The object, like packerbuilder/node or ar/demo.
+    /// The object, like packerbuilder/node or ar/demo
     #[arg(value_name = "KIND/NAME")]
     pub target: Target,
     #[command(flatten)]
-    pub place: Place,
-    #[command(flatten)]
-    pub state: StateFlags,
+    pub place: PlaceFlags,
 }
 
 impl Named {
-    /// Looks the object up: in the cluster that is named, else in the state folder, else in the cluster that
-    /// kubectl would use.
+    /// Finds the object at the place that the command line and the environment select.
     pub async fn find(&self) -> anyhow::Result<Live> {
-        if self.place.is_cluster() {
-            return self.find_in(&self.place.connect().await?).await;
+        match self.place.find().await? {
+            Place::Cluster(place) => self.in_cluster(place).await,
+            Place::State(place) => self.in_state(place),
         }
-        let state = self.state.dir()?;
-        if let Some(live) = self.find_below(&state)? {
-            return Ok(live);
-        }
-        let cluster = self.place.connect().await.with_context(|| {
-            format!(
-                "the state folder {} has no {} (--state names another, -n another namespace)",
-                state.display(),
-                self.target
-            )
-        })?;
-        self.find_in(&cluster).await
     }
 
-    fn find_below(&self, state: &std::path::Path) -> anyhow::Result<Option<Live>> {
-        let object = self.target.in_namespace(self.place.namespace.as_deref().unwrap_or("default"));
-        let all = home::read_all(&objects_dir(state)).with_context(|| state.display().to_string())?;
-        let found = all.into_iter().find(|(known, _)| *known == object);
-        Ok(found.map(|(_, stored)| Live {
-            name: object.to_string(),
+    fn in_state(&self, place: StatePlace) -> anyhow::Result<Live> {
+        let namespace = self.place.namespace.as_deref().unwrap_or("default");
+        let object = self.target.in_namespace(namespace);
+        let all = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
+        let names = all.iter().filter(|(known, _)| known.kind == object.kind);
+        let names: Vec<String> = names.map(|(known, _)| known.key.to_string()).collect();
+        let Some((_, stored)) = all.into_iter().find(|(known, _)| *known == object) else {
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            bail!(
+                "no {} {} in the {place}; it has {names} (-n names another namespace, --state another state \
+                 directory, --kubeconfig a cluster)",
+                object.kind,
+                object.key
+            );
+        };
+        Ok(Live {
+            name: shown(&object),
+            git: in_git(&stored),
             object: json!({ "spec": stored.spec, "status": stored.status }),
-            home: Home::Folder { state: state.to_owned(), object },
-        }))
+            home: Home::State { place, object },
+        })
     }
 
-    async fn find_in(&self, cluster: &Cluster) -> anyhow::Result<Live> {
-        let api = target::objects(cluster, self.target.kind);
-        let name = self.target.in_namespace(&cluster.namespace).to_string();
+    async fn in_cluster(&self, place: ClusterPlace) -> anyhow::Result<Live> {
+        let api = target::objects(&place.cluster, self.target.kind);
+        let name = shown(&self.target.in_namespace(&place.cluster.namespace));
         match api.get_opt(&self.target.name).await {
             Ok(Some(object)) => {
-                let home = Home::Cluster { api: Box::new(api), name: object.name_any() };
-                Ok(Live { home, name, object: object.data })
+                let git = InGit {
+                    file: None,
+                    annotation: annotations::suspended(&object.metadata)
+                        && applies_annotation(&object.metadata, SUSPEND),
+                    spec: object.data["spec"]["suspend"] == true,
+                };
+                let home = Home::Cluster { place, api: Box::new(api), name: object.name_any() };
+                Ok(Live { home, name, object: object.data, git })
             }
-            Ok(None) => Err(missing(&api, &self.target, cluster).await),
+            Ok(None) => Err(missing(&api, &self.target, &place).await),
             Err(error) => Err(target::refused(error)),
         }
     }
 }
 
+fn in_git(stored: &Stored) -> InGit {
+    InGit {
+        file: stored.file.clone(),
+        annotation: stored.annotations[SUSPEND].as_str().is_some_and(annotations::suspends),
+        spec: stored.spec["suspend"] == true,
+    }
+}
+
 impl Live {
-    /// Sets an annotation, or takes it away.
+    /// Sets an annotation, or removes it.
     pub async fn annotate(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
         match &self.home {
-            Home::Cluster { api, name } => {
+            Home::Cluster { api, name, .. } => {
                 let patch = json!({ "metadata": { "annotations": { annotation: value } } });
                 let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
                 let done = api.patch(name, &how, &Patch::Merge(&patch)).await;
                 done.map(drop).map_err(target::refused)
             }
-            Home::Folder { state, object } => asked::annotate(state, object, annotation, value)
-                .with_context(|| format!("the state folder {}", state.display())),
+            Home::State { place, object } => asked::annotate(&place.path, object, annotation, value)
+                .with_context(|| format!("the {place} cannot be written; run as the user of the agent")),
         }
     }
 
-    /// Is somebody there to do what is asked? Of a cluster nobody knows.
+    /// The place, as messages name it.
+    pub fn place(&self) -> String {
+        match &self.home {
+            Home::Cluster { place, .. } => place.to_string(),
+            Home::State { place, .. } => place.to_string(),
+        }
+    }
+
+    /// Is an agent running that serves requests? For a cluster that is not known, and assumed.
     pub fn has_agent(&self) -> bool {
         match &self.home {
             Home::Cluster { .. } => true,
-            Home::Folder { state, .. } => lock::is_taken(state),
+            Home::State { place, .. } => place.has_agent(),
+        }
+    }
+
+    /// When the request will be served, where no agent is running.
+    pub fn later(&self) -> &'static str {
+        match self.has_agent() {
+            true => "",
+            false => "; no agent is running there: the next `opsy run` with this state directory applies it",
         }
     }
 
     /// The status as it is now.
     pub async fn status_now(&self) -> anyhow::Result<Value> {
         match &self.home {
-            Home::Cluster { api, name } => {
+            Home::Cluster { api, name, .. } => {
                 let object = api.get(name).await.map_err(target::refused)?;
                 Ok(object.data["status"].clone())
             }
-            Home::Folder { state, object } => {
-                let stored = home::read_one(&objects_dir(state), object)?;
+            Home::State { place, object } => {
+                let stored = home::read_one(&objects_dir(&place.path), object)?;
                 Ok(stored.map(|stored| stored.status).unwrap_or_default())
             }
         }
     }
 
-    /// A text of its status.
+    /// A string of its status.
     pub fn status(&self, field: &str) -> Option<&str> {
         self.object["status"][field].as_str()
     }
 }
 
-/// Names what there is instead; or what is missing is the kind itself.
-async fn missing(api: &Api<DynamicObject>, target: &Target, cluster: &Cluster) -> anyhow::Error {
+/// Lists the objects that exist instead, or explains that the kind itself is missing.
+async fn missing(api: &Api<DynamicObject>, target: &Target, place: &ClusterPlace) -> anyhow::Error {
+    let namespace = &place.cluster.namespace;
     let there = async {
         let limit = ListParams::default().limit(NAMES_SHOWN.unsigned_abs());
         let list = api.list_metadata(&limit).await.map_err(target::refused)?;
         if list.items.is_empty() {
-            bail!("there is none in namespace {}", cluster.namespace);
+            bail!("there is none in namespace {namespace}");
         }
         let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
-        anyhow::Ok(format!("namespace {} has {}", cluster.namespace, names.join(", ")))
+        anyhow::Ok(format!("namespace {namespace} has {}", names.join(", ")))
     };
-    let words = there.await.unwrap_or_else(|error| error.to_string());
-    anyhow::anyhow!("no {} {:?}: {words} (-n names another namespace)", target.kind, target.name)
+    let message = there.await.unwrap_or_else(|error| error.to_string());
+    let hint = place.hint();
+    anyhow!("no {} {:?} in {place}: {message} (-n names another namespace{hint})", target.kind, target.name)
 }

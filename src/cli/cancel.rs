@@ -1,4 +1,4 @@
-//! `opsy cancel KIND/NAME`: stops the build under way.
+//! `opsy cancel KIND/NAME`: stops the running build.
 
 use std::process::ExitCode;
 
@@ -10,24 +10,30 @@ use crate::api::Kind;
 use crate::api::annotations::CANCEL;
 use crate::telemetry::out;
 
-/// What `jobStatus` says of a run that is not over.
+/// Values of `jobStatus` while a build runs.
 const LIVE: [&str; 2] = ["Pending", "Running"];
 
-/// Names the build to stop, as its builder's status knows it.
+/// Asks the agent to stop the build that the status of the builder names.
 pub fn run(args: &Named) -> anyhow::Result<ExitCode> {
     if args.target.kind == Kind::AMIRefresher {
-        bail!("a node group's update cannot be cancelled; opsy suspend {} has no other begun", args.target);
+        bail!(
+            "the update of a node group cannot be canceled; `opsy suspend {}` prevents the next one",
+            args.target
+        );
     }
     target::wait(async {
         let live = args.find().await?;
-        let (build, word) = (live.status("buildID"), live.status("jobStatus").unwrap_or("none"));
-        let Some(build) = build.filter(|_| LIVE.contains(&word)) else {
-            bail!("{}: no build is under way (the last: {word})", live.name);
+        let (name, place) = (&live.name, live.place());
+        let (build, state) = (live.status("buildID"), live.status("jobStatus").unwrap_or("none"));
+        let Some(build) = build.filter(|_| LIVE.contains(&state)) else {
+            bail!("{name} has no running build (the last: {state}) ({place})");
         };
         live.annotate(CANCEL, Some(build)).await?;
-        let name = &live.name;
+        let later = live.later();
         out::line(format_args!(
-            "{name}: build {build} is to stop; it cleans up first, which may take minutes"
+            "{name} cancels build {build} ({place}); Packer cleans up first, which can take minutes, and `opsy \
+             resume {}` builds again{later}",
+            args.target
         ))?;
         Ok(ExitCode::SUCCESS)
     })

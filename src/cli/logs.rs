@@ -1,5 +1,5 @@
-//! `opsy logs packerbuilder/NAME`: what Packer said in the builder's last run, or in one that is named. From
-//! the run's folder, or from its pod by the person's own kubeconfig. Secrets were masked as it was written.
+//! `opsy logs packerbuilder/NAME`: the Packer log of the last run of a builder, or of a run by name, from the
+//! directory of the run, or from its pod through a person's kubeconfig. Secrets were masked as it was written.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -14,66 +14,69 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, LogParams};
 use opsy_runner::request::LOG;
 
-use super::target::{self, Place, Target, wait};
+use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
+use super::target::{self, Target, wait};
 use crate::api::builder::RunRecord;
 use crate::api::{Key, Kind};
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::{PACKER, builder_label};
 use crate::engine::kubernetes::pod::Sighting;
-use crate::engine::kubernetes::{BUILDER, Cluster, RUN};
+use crate::engine::kubernetes::{BUILDER, RUN};
 use crate::engine::standalone::{folders, logs_dir, runs_dir};
-use crate::settings::StateFlags;
 use crate::telemetry::out;
 
-/// How often a file is looked at for more.
+/// How often a file is checked for more.
 const LOOK: Duration = Duration::from_millis(300);
-/// Bytes handed on at once.
+/// Bytes copied at once.
 const CHUNK: usize = 64 * 1024;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The builder: packerbuilder/NAME, or pb/NAME.
+    /// The builder: packerbuilder/NAME, or pb/NAME
+    #[arg(value_name = "KIND/NAME")]
     target: Target,
-    /// Print more as it comes, until the run ends.
+    /// Print new lines until the run ends
     #[arg(long, short)]
     follow: bool,
-    /// Another run than the last, by name.
+    /// Print the log of this run instead of the last one
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    state: StateFlags,
+    place: PlaceFlags,
 }
 
 /// Prints the log of a run.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.target.kind != Kind::PackerBuilder {
-        bail!("{} builds nothing: only a packerbuilder has logs", args.target);
+        bail!("{} has no logs: name a packerbuilder", args.target);
     }
-    if args.place.is_cluster() {
-        wait(async { of_pod(args, &args.place.connect().await?).await })?;
-    } else {
-        of_folder(args)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    wait(async {
+        match args.place.find().await? {
+            Place::Cluster(place) => of_pod(args, &place).await?,
+            Place::State(place) => of_state(args, &place)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
-fn of_folder(args: &Args) -> anyhow::Result<()> {
+fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
+    place.warning().iter().for_each(out::error);
     let namespace = args.place.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let builder = Key { namespace, name: args.target.name.clone() };
-    let state = args.state.dir()?;
-    let folders = [runs_dir(&state), logs_dir(&state)];
+    let folders = [runs_dir(&place.path), logs_dir(&place.path)];
     let found = last_run(&folders, &builder, args.run.as_deref());
-    let Some(dir) = found.with_context(|| state.display().to_string())? else {
+    let Some(dir) = found.with_context(|| place.to_string())? else {
+        let run = args.run.as_ref().map_or_else(|| "a run".to_owned(), |run| format!("run {run}"));
         bail!(
-            "no log of such a run of {builder} in {}: the last five of a builder are kept",
-            state.display()
+            "no log of {run} of {builder} in the {place}, which keeps the last five of each builder (-n names \
+             another namespace, --state another state directory, --kubeconfig a cluster)"
         );
     };
     let log = dir.join(LOG);
     let mut file = match File::open(&log) {
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!("{} has not started", dir.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("Packer has not started in {}; try again in a few seconds", dir.display())
+        }
         file => file.with_context(|| log.display().to_string())?,
     };
     loop {
@@ -101,8 +104,8 @@ fn is_live(dir: &Path) -> io::Result<bool> {
     Ok(dir.exists() && opsy_runner::read_report(dir)?.is_none())
 }
 
-/// Prints what there is; false when nobody reads any more. The log may have been cut to make room for
-/// the result.
+/// Prints what there is; false when the reader of the output is gone. The log may have been cut to make room
+/// for the result.
 fn pass_on(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() < file.stream_position()? {
         file.seek(SeekFrom::Start(0))?;
@@ -117,21 +120,21 @@ fn pass_on(file: &mut File) -> io::Result<bool> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a file that grows tells nobody")]
+#[expect(clippy::disallowed_methods, reason = "a file that grows sends no signal")]
 fn pause() {
     std::thread::sleep(LOOK);
 }
 
-async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
-    let name = &args.target.name;
+async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
+    let (name, cluster) = (&args.target.name, &place.cluster);
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut labels = format!("{BUILDER}={}", builder_label(name));
     if let Some(run) = &args.run {
         labels = format!("{labels},{RUN}={run}");
     }
-    let found = pods.list(&ListParams::default().labels(&labels)).await.map_err(Refusal::from)?.items;
+    let found = pods.list(&ListParams::default().labels(&labels)).await.map_err(target::refused)?.items;
     let newest = found.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
-    let Some(pod) = newest else { return of_status(args, cluster).await };
+    let Some(pod) = newest else { return of_status(args, place).await };
     if let Some(words) = not_started(&pod) {
         bail!("{words}");
     }
@@ -149,27 +152,30 @@ async fn of_pod(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
     }
 }
 
-/// A pod goes when its run is collected; of its log, the builder's status has the lines that matter.
-async fn of_status(args: &Args, cluster: &Cluster) -> anyhow::Result<()> {
-    let (name, namespace) = (&args.target.name, &cluster.namespace);
-    let objects = target::objects(cluster, Kind::PackerBuilder);
+/// A pod is deleted when its run is collected; the status of the builder keeps the lines that matter.
+async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
+    let (name, namespace) = (&args.target.name, &place.cluster.namespace);
+    let objects = target::objects(&place.cluster, Kind::PackerBuilder);
     let object = objects.get_opt(name).await.map_err(target::refused)?;
-    let object = object.with_context(|| format!("no packerbuilder {name:?} in namespace {namespace}"))?;
+    let object = object.with_context(|| {
+        let hint = place.hint();
+        format!("no PackerBuilder {name:?} in namespace {namespace} of {place} (-n names another{hint})")
+    })?;
     let history = serde_json::from_value::<Vec<RunRecord>>(object.data["status"]["history"].clone());
     let history = history.unwrap_or_default();
     let is_named = |run: &&RunRecord| args.run.as_deref().is_none_or(|named| named.ends_with(&run.id));
     let Some(run) = history.iter().find(is_named) else {
-        bail!("no such run of {name} in namespace {namespace}: status has the last ten");
+        bail!("no such run of {name} in namespace {namespace}: its status has the last ten (opsy status)");
     };
     let id = &run.id;
     out::error(format_args!(
-        "the pod of build {id} is gone, and its log with it; this is what its status has:"
+        "the pod of build {id} is gone, and its log with it; the status of the builder has this:"
     ));
     out::lines(&recorded(run))?;
     Ok(())
 }
 
-/// What is kept of a run, for people.
+/// What status keeps of a run, for people.
 fn recorded(run: &RunRecord) -> String {
     let mut lines = vec![format!("{} {}", run.result, run.cause().unwrap_or_default()).trim_end().to_owned()];
     lines.extend(run.errors.iter().flatten().skip(1).cloned());
@@ -179,7 +185,7 @@ fn recorded(run: &RunRecord) -> String {
     lines.join("\n")
 }
 
-/// What to say of a pod whose Packer has not run yet.
+/// The message for a pod whose Packer has not run yet.
 fn not_started(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
     let states = statuses.filter(|status| status.name == PACKER).filter_map(|status| status.state.as_ref());

@@ -1,10 +1,12 @@
-//! The command line: one file per subcommand. They print and decide nothing.
+//! The command line: one file per subcommand. They print and decide nothing; `place` has the one rule for
+//! where they read and act.
 
 pub mod annotate;
 pub mod cancel;
 pub mod crds;
 pub mod logs;
 pub mod packer_run;
+pub mod place;
 pub mod progress;
 pub mod reconcile;
 pub mod run;
@@ -19,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::settings;
 
-/// Keeps machine images, and the nodes that run them, as a Git repository says.
+/// Build machine images and roll them out to EKS node groups as declared in a Git repository.
 #[derive(Parser)]
 #[command(name = "opsy", version, about)]
 struct Cli {
@@ -29,25 +31,31 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Work by a repository: build images, roll them out, commit status back.
+    /// Run the agent: build images, roll them out, commit status
     Run(Box<settings::RunFlags>),
-    /// Check manifests in a folder, without AWS or a cluster.
+    /// Check manifests without access to AWS or a cluster
     Validate(validate::Args),
-    /// Show how builders and refreshers stand.
+    /// Show the status of builders and refreshers
+    #[command(after_help = place::RULE)]
     Status(status::Args),
-    /// Print what Packer said in a builder's last run.
+    /// Print the Packer log of the last run of a builder
+    #[command(after_help = place::RULE)]
     Logs(logs::Args),
-    /// Have the agent look at an object anew, and say what it found.
+    /// Trigger a reconciliation and print the result
+    #[command(after_help = place::RULE)]
     Reconcile(reconcile::Args),
-    /// Start nothing new of an object, without a commit.
+    /// Suspend an object without a commit: start nothing new for it
+    #[command(after_help = place::RULE)]
     Suspend(annotate::Named),
-    /// Take `suspend` back.
+    /// Resume an object after `opsy suspend` or `opsy cancel`
+    #[command(after_help = place::RULE)]
     Resume(annotate::Named),
-    /// Stop a builder's build that is under way.
+    /// Cancel the running build of a builder
+    #[command(after_help = place::RULE)]
     Cancel(annotate::Named),
-    /// Print the custom resource definitions, or write all schemas to a folder.
+    /// Print the custom resource definitions, or write all schemas to a directory
     Crds(crds::Args),
-    /// Run Packer once in a run's folder.
+    /// Run Packer once in the directory of a run
     #[command(hide = true)]
     PackerRun(packer_run::Args),
 }
@@ -59,7 +67,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Not clap's 2, which `run --once` uses for "stalled". Help and version are no errors.
+            // Not the 2 of clap, which `run --once` uses for "stalled". Help and version are not errors.
             let _ = error.print();
             return Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
@@ -78,7 +86,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An error with its causes, each said once: some name theirs in their own words.
+/// An error with its causes, each of them once: some repeat theirs.
 pub fn words(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
@@ -93,7 +101,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn a_cause_is_printed_once() {
         let error = anyhow!("no such file").context("reading k: no such file").context("no cluster");
         assert_eq!(super::words(&error), "no cluster: reading k: no such file");
     }

@@ -1,4 +1,4 @@
-//! `opsy reconcile KIND/NAME`: has the agent look at an object anew, and says what it found.
+//! `opsy reconcile KIND/NAME`: triggers a reconciliation and prints its result.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,46 +12,43 @@ use crate::api::annotations::RECONCILE_AT;
 use crate::api::conditions::READY;
 use crate::telemetry::out;
 
-/// How often to look whether the pass was made.
+/// How often to check whether the reconciliation is done.
 const LOOK: Duration = Duration::from_millis(300);
 
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     object: annotate::Named,
-    /// How long to wait for the pass; 0s does not wait.
+    /// How long to wait for the result; 0s does not wait
     #[arg(long, default_value = "60s", value_parser = crate::api::duration::parse)]
     timeout: Duration,
 }
 
-/// Asks for a pass and waits for it.
+/// Triggers a reconciliation and waits for it.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.object.find().await?;
+        let (name, place) = (&live.name, live.place());
         let asked = now().to_string();
         live.annotate(RECONCILE_AT, Some(&asked)).await?;
-        if !live.has_agent() {
-            out::line(format_args!(
-                "{}: noted; the next opsy run with this state folder does it",
-                live.name
-            ))?;
+        out::line(format_args!("{name} reconciliation requested ({place}){}", live.later()))?;
+        if !live.has_agent() || args.timeout.is_zero() {
             return Ok(ExitCode::SUCCESS);
         }
-        out::line(format_args!("{}: asked to look anew", live.name))?;
-        if args.timeout.is_zero() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        let told = tokio::time::timeout(args.timeout, handled(&live, &asked)).await;
-        let Ok(told) = told else {
+        let result = tokio::time::timeout(args.timeout, handled(&live, &asked)).await;
+        let Ok(status) = result else {
             let seconds = args.timeout.as_secs();
-            anyhow::bail!("no pass was made within {seconds} s: does an agent work in this namespace?");
+            anyhow::bail!(
+                "{name} was not reconciled within {seconds} s ({place}); check that an agent is running for \
+                 this namespace, or wait longer with --timeout"
+            );
         };
-        out::line(format_args!("{}: {}", live.name, words(&told?)))?;
+        out::line(format_args!("{name}: {}", summary(&status?)))?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Waits for the pass; answers the status it wrote.
+/// Waits for the reconciliation; returns the status that it wrote.
 #[expect(clippy::disallowed_methods, reason = "a command waits for an agent that is elsewhere")]
 async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     loop {
@@ -63,8 +60,8 @@ async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     }
 }
 
-/// How it stands, in one line.
-fn words(status: &Value) -> String {
+/// The condition Ready, in one line.
+fn summary(status: &Value) -> String {
     let ready = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == READY);
     let text = |field: &str| ready.and_then(|ready| ready[field].as_str()).unwrap_or("-").to_owned();
     format!("Ready={} {}: {}", text("status"), text("reason"), text("message"))
@@ -80,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_it_stands_is_one_line() {
+    fn the_condition_ready_is_one_line() {
         let ready =
             serde_json::json!({"type": "Ready", "status": "True", "reason": "UpToDate", "message": "x"});
-        assert_eq!(words(&serde_json::json!({"conditions": [ready]})), "Ready=True UpToDate: x");
-        assert_eq!(words(&Value::Null), "Ready=- -: -");
+        assert_eq!(summary(&serde_json::json!({"conditions": [ready]})), "Ready=True UpToDate: x");
+        assert_eq!(summary(&Value::Null), "Ready=- -: -");
     }
 }

@@ -1,17 +1,19 @@
-//! `opsy status`: how builders and refreshers stand, from a state folder or a cluster. Reads only.
+//! `opsy status`: the status of builders and refreshers, from a state directory or a cluster. Reads only.
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::target::{self, Place};
+use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
+use super::target;
 use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::standalone::home;
 use crate::engine::standalone::objects_dir;
-use crate::settings::{Output, StateFlags};
+use crate::settings::Output;
 use crate::telemetry::out;
 
 /// Objects of one answer of the API server.
@@ -20,12 +22,11 @@ const PAGE: u32 = 500;
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    state: StateFlags,
-    #[command(flatten)]
-    place: Place,
-    /// Look at all namespaces of the cluster.
+    place: PlaceFlags,
+    /// Show the objects of all namespaces of the cluster
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
+    /// Output format
     #[arg(long, value_enum, default_value = "auto")]
     output: Output,
 }
@@ -37,9 +38,14 @@ struct Shown {
     status: Value,
 }
 
-/// Prints a table, or JSON for machines. A cluster is meant where one is named, or in a pod.
+/// Prints a table, or JSON for machines.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (objects, nothing) = if args.place.is_cluster() { from_cluster(args)? } else { from_folder(args)? };
+    let (objects, nothing) = target::wait(async {
+        match args.place.find().await? {
+            Place::Cluster(place) => from_cluster(args, &place).await,
+            Place::State(place) => from_state(args, &place),
+        }
+    })?;
     if args.output == Output::Json {
         out::document(&serde_json::to_string_pretty(&json(&objects))?)?;
         return Ok(ExitCode::SUCCESS);
@@ -52,37 +58,42 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a state folder holds, and what to say if that is nothing.
-fn from_folder(args: &Args) -> anyhow::Result<(Vec<Shown>, String)> {
-    let dir = args.state.dir()?;
+/// The objects of a state directory, and the message for none.
+fn from_state(args: &Args, place: &StatePlace) -> anyhow::Result<(Vec<Shown>, String)> {
+    place.warning().iter().for_each(out::error);
     let wanted =
         |object: &ObjectKey| args.place.namespace.as_ref().is_none_or(|n| *n == object.key.namespace);
-    let stored = home::read_all(&objects_dir(&dir))?.into_iter().filter(|(object, _)| wanted(object));
+    let stored = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
+    let stored = stored.into_iter().filter(|(object, _)| wanted(object));
     let shown =
         stored.map(|(object, stored)| Shown { object, generation: stored.generation, status: stored.status });
-    let nothing =
-        format!("Nothing known in {}: has `opsy run` worked with this state folder?", dir.display());
+    let nothing = format!(
+        "No builders or refreshers in the {place}. Start `opsy run` with it, or name another with --state, or a \
+         cluster with --kubeconfig."
+    );
     Ok((shown.collect(), nothing))
 }
 
-/// The custom resources of a cluster.
-fn from_cluster(args: &Args) -> anyhow::Result<(Vec<Shown>, String)> {
-    target::wait(async {
-        let cluster = args.place.connect().await?;
-        let mut shown = Vec::new();
-        for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
-            let api = match args.all_namespaces {
-                true => target::all_objects(&cluster, kind),
-                false => target::objects(&cluster, kind),
-            };
-            shown.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
-        }
-        let nothing = match args.all_namespaces {
-            true => "No builders or refreshers in this cluster.".to_owned(),
-            false => format!("No builders or refreshers in namespace {} (-A shows all).", cluster.namespace),
+/// The custom resources of a cluster, and the message for none.
+async fn from_cluster(args: &Args, place: &ClusterPlace) -> anyhow::Result<(Vec<Shown>, String)> {
+    let cluster = &place.cluster;
+    let mut shown = Vec::new();
+    for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
+        let api = match args.all_namespaces {
+            true => target::all_objects(cluster, kind),
+            false => target::objects(cluster, kind),
         };
-        Ok((shown, nothing))
-    })
+        shown.extend(list(&api).await?.into_iter().map(|object| live(kind, object)));
+    }
+    let hint = place.hint();
+    let nothing = match args.all_namespaces {
+        true => format!("No builders or refreshers in {place}{hint}."),
+        false => {
+            let namespace = &cluster.namespace;
+            format!("No builders or refreshers in namespace {namespace} of {place} (-A shows all{hint}).")
+        }
+    };
+    Ok((shown, nothing))
 }
 
 async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
@@ -176,15 +187,14 @@ fn condition(status: &Value, kind: &str) -> [String; 3] {
     ["status", "reason", "message"].map(|field| text(&found[field]))
 }
 
-/// What needs attention however the object stands.
+/// What needs attention beside the condition Ready.
 fn trouble(status: &Value) -> String {
-    let kinds =
-        [(PUBLISHED, "not published"), (APPLIED, "not as Git says"), (NOTIFIED, "people are not told")];
-    let told = kinds.into_iter().filter_map(|(kind, word)| {
+    let kinds = [(PUBLISHED, "not published"), (APPLIED, "not applied"), (NOTIFIED, "notifications fail")];
+    let failing = kinds.into_iter().filter_map(|(kind, word)| {
         let [status, _, message] = condition(status, kind);
         (status == "False").then(|| format!(" ({word}: {message})"))
     });
-    told.collect()
+    failing.collect()
 }
 
 fn text(value: &Value) -> String {
@@ -222,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_a_line_and_says_all_that_needs_attention() {
+    fn a_row_is_a_line_with_all_that_needs_attention() {
         let condition = |kind: &str, status: &str, reason: &str, message: &str| serde_json::json!({"type": kind, "status": status, "reason": reason, "message": message});
         let status = serde_json::json!({"conditions": [
             condition("Ready", "True", "UpToDate", "good\nfor\tlong"),
@@ -237,7 +247,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 2, "{text}");
         let due =
-            "good for long (not published: protected branch) (people are not told: the token was revoked)";
+            "good for long (not published: protected branch) (notifications fail: the token was revoked)";
         assert!(lines[1].ends_with(due), "{text}");
     }
 }

@@ -1,39 +1,84 @@
-//! `opsy suspend KIND/NAME` and `opsy resume KIND/NAME`: for an incident, without a commit.
+//! `opsy suspend KIND/NAME` and `opsy resume KIND/NAME`: pause an object during an incident, without a commit,
+//! and end that, or the pause after a canceled build.
 
 use std::process::ExitCode;
 
-use super::annotate::Named;
+use anyhow::bail;
+
+use super::annotate::{InGit, Named};
 use super::target;
 use crate::api::Kind;
-use crate::api::annotations::SUSPEND;
+use crate::api::annotations::{CANCEL, SUSPEND};
 use crate::telemetry::out;
 
-/// Has nothing new started.
+/// Suspends an object: nothing new is started for it.
 pub fn suspend(args: &Named) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.find().await?;
         live.annotate(SUSPEND, Some("true")).await?;
         let goes_on = match args.target.kind {
-            Kind::PackerBuilder => "a build under way goes on (opsy cancel stops it)",
-            Kind::AMIRefresher => "node groups being updated finish, no other is begun",
+            Kind::PackerBuilder => "a running build continues (opsy cancel stops it)",
+            Kind::AMIRefresher => "running updates of node groups finish, and no new one starts",
         };
-        out::line(format_args!("{}: suspended; {goes_on}", live.name))?;
+        let (name, place, later) = (&live.name, live.place(), live.later());
+        out::line(format_args!("{name} suspended ({place}); {goes_on}{later}"))?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Takes that back.
+/// Removes what `suspend` and `cancel` set. An error where the manifest still suspends the object.
 pub fn resume(args: &Named) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.find().await?;
-        live.annotate(SUSPEND, None).await?;
-        out::line(format_args!("{}: resumed", live.name))?;
-        if live.object["spec"]["suspend"] == true {
-            let name = live.name;
-            out::line(format_args!(
-                "{name}: spec.suspend is true, so it stays suspended until Git says otherwise"
-            ))?;
+        for annotation in [SUSPEND, CANCEL] {
+            live.annotate(annotation, None).await?;
         }
+        let (name, place) = (&live.name, live.place());
+        if let Some(why) = still_suspended(&live.git) {
+            bail!("{name} is still suspended ({place}): {why}");
+        }
+        out::line(format_args!("{name} resumed ({place}){}", live.later()))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What in Git suspends the object, and what to change there.
+fn still_suspended(git: &InGit) -> Option<String> {
+    let file = git.file.as_deref().unwrap_or("its manifest");
+    let found = [
+        git.annotation.then(|| format!("the annotation {SUSPEND}")),
+        git.spec.then(|| "spec.suspend: true".to_owned()),
+    ];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    let found = found.join(" and ");
+    (!found.is_empty()).then(|| format!("Git suspends it; remove {found} from {file} and push the commit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_suspends_by_the_annotation_or_by_the_spec() {
+        let git = |annotation, spec| InGit { file: Some("builders/node.yaml".to_owned()), annotation, spec };
+        assert_eq!(still_suspended(&git(false, false)), None);
+        for (git, expected) in [
+            (
+                git(true, false),
+                "Git suspends it; remove the annotation ami.opsy.dev/suspend from builders/node.yaml and push \
+                 the commit",
+            ),
+            (
+                InGit { file: None, ..git(false, true) },
+                "Git suspends it; remove spec.suspend: true from its manifest and push the commit",
+            ),
+            (
+                git(true, true),
+                "Git suspends it; remove the annotation ami.opsy.dev/suspend and spec.suspend: true from \
+                 builders/node.yaml and push the commit",
+            ),
+        ] {
+            assert_eq!(still_suspended(&git).as_deref(), Some(expected));
+        }
+    }
 }

@@ -1,12 +1,9 @@
-//! What a command is about: `KIND/NAME`, and the cluster it is in. Shared by all commands that work
-//! through a person's kubeconfig.
+//! The object that a command is about, `KIND/NAME`, and the requests that all commands make to a cluster.
 
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Context as _;
 use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
 
@@ -26,7 +23,7 @@ pub struct Target {
 pub enum BadTarget {
     #[error("{0:?} is not KIND/NAME: write it like packerbuilder/node or ar/demo")]
     Shape(String),
-    #[error("{0:?} is no kind of Opsy's: packerbuilder (pb) and amirefresher (ar) are")]
+    #[error("{0:?} is not a kind of Opsy: use packerbuilder (pb) or amirefresher (ar)")]
     Kind(String),
 }
 
@@ -56,6 +53,11 @@ impl Target {
     }
 }
 
+/// An object in messages, as kubectl writes it, with its namespace.
+pub fn shown(object: &ObjectKey) -> String {
+    format!("{}.{GROUP}/{}", object.kind.to_string().to_ascii_lowercase(), object.key)
+}
+
 /// The kind a person means: singular, plural or short, with or without the group, as kubectl takes it.
 pub fn kind_of(word: &str) -> Result<Kind, BadTarget> {
     let lower = word.to_ascii_lowercase();
@@ -64,37 +66,6 @@ pub fn kind_of(word: &str) -> Result<Kind, BadTarget> {
         "pb" | "packerbuilder" | "packerbuilders" => Ok(Kind::PackerBuilder),
         "ar" | "amirefresher" | "amirefreshers" => Ok(Kind::AMIRefresher),
         _ => Err(BadTarget::Kind(word.to_owned())),
-    }
-}
-
-/// Which cluster, and where in it.
-#[derive(clap::Args, Clone, Debug)]
-pub struct Place {
-    /// Cluster to look in. Default: as kubectl, $KUBECONFIG, else ~/.kube/config, else the pod's own.
-    #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig. Default: its current one.
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// Namespace of the object. Default: the context's own.
-    #[arg(long, short, value_name = "NAME")]
-    pub namespace: Option<String>,
-}
-
-impl Place {
-    /// Does the command line, or being in a pod, say that a cluster is meant?
-    #[expect(clippy::disallowed_methods, reason = "the variable every pod has, read where flags are")]
-    pub fn is_cluster(&self) -> bool {
-        let flags = self.kubeconfig.is_some() || self.context.is_some();
-        flags || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
-    }
-
-    /// Connects; the cluster's namespace is the object's.
-    pub async fn connect(&self) -> anyhow::Result<Cluster> {
-        let (context, namespace) = (self.context.as_deref(), self.namespace.as_deref());
-        Cluster::connect_as_user(self.kubeconfig.as_deref(), context, namespace)
-            .await
-            .context("no cluster to look in")
     }
 }
 
@@ -115,18 +86,20 @@ fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// What a person does about a refusal.
+/// Adds to a refusal what a person does about it.
 pub fn refused(error: kube::Error) -> anyhow::Error {
     let refusal = Refusal::from(error);
     let install;
     let advice = match refusal.code {
-        // An object that is not there is told of by name; a kind that is not, by a page of the server.
+        // A missing object has its name in the answer; for a missing kind, the server sends a page.
         Some(404) if !refusal.message.contains(GROUP) => {
-            install = format!("; are the custom resource definitions installed? Run `{INSTALL_DEFINITIONS}`");
+            install = format!("; install the custom resource definitions: `{INSTALL_DEFINITIONS}`");
             install.as_str()
         }
-        Some(401) => "; the kubeconfig's credentials are not accepted",
-        None => "; is the cluster there?",
+        Some(401) => "; renew the credentials of the kubeconfig",
+        None => {
+            "; check that the cluster is running and can be reached (--state DIR uses a state directory instead)"
+        }
         _ => "",
     };
     anyhow::anyhow!("{refusal}{advice}")

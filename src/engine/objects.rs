@@ -1,5 +1,5 @@
 //! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
-//! way, from a state folder or from a watch.
+//! way, from a state directory or from a watch.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,7 +1,7 @@
-//! The command line where there is no cluster: pipes that close, variables that are empty, paths from where
-//! one stands, and what a person asks of a live object.
+//! The command line where there is no cluster: pipes that close, empty variables, relative paths, the place
+//! where a command acts, and requests to live objects.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
@@ -80,19 +80,21 @@ fn people_act_on_live_objects_without_a_cluster() {
     };
     let missing = said(&world, &["reconcile", "pb/node"]);
     assert_eq!(missing.status.code(), Some(1));
-    assert!(
-        missing.stderr.contains(&format!("the state folder {} has no", world.state().display())),
-        "{missing:?}"
-    );
+    let place = format!("state directory {}", world.state().display());
+    let words = format!("no PackerBuilder default/node in the {place}; it has none (-n names another");
+    assert!(missing.stderr.contains(&words), "{missing:?}");
 
     let mut once = opsy();
     once.args(["run", "--once"]);
     assert_eq!(run(once).status.code(), Some(2));
     let tries = || fs::read_to_string(&calls).unwrap_or_default().lines().count();
     assert!(tries() > 0, "a relative path is taken from where Opsy was started");
-    assert!(said(&world, &["suspend", "pb/node"]).stdout.contains("suspended"));
+    let later = "; no agent is running there: the next `opsy run` with this state directory applies it\n";
+    let suspended = said(&world, &["suspend", "pb/node"]);
+    let words = format!("packerbuilder.ami.opsy.dev/default/node suspended ({place}); ");
+    assert!(suspended.stdout.starts_with(&words) && suspended.stdout.ends_with(later), "{suspended:?}");
     let noted = said(&world, &["reconcile", "pb/node"]);
-    assert!(noted.status.success() && noted.stdout.contains("the next opsy run"), "{noted:?}");
+    assert!(noted.status.success() && noted.stdout.ends_with(later), "{noted:?}");
 
     let agent = world.start(opsy());
     let reason = || world.condition("PackerBuilder", "node", "Ready").map(|[_, reason, _]| reason);
@@ -107,7 +109,12 @@ fn people_act_on_live_objects_without_a_cluster() {
     let done = said(&world, &["reconcile", "pb/node"]);
     assert!(done.status.success() && done.stdout.contains("Suspended"), "{done:?}");
     assert_ne!(live("lastHandledReconcileAt"), handled);
-    assert!(said(&world, &["resume", "pb/node"]).stdout.contains("resumed"));
+    let resumed = said(&world, &["resume", "pb/node"]);
+    assert_eq!(
+        resumed.stdout,
+        format!("packerbuilder.ami.opsy.dev/default/node resumed ({place})\n"),
+        "{resumed:?}"
+    );
     world.wait("it goes on", || (reason()? != "Suspended").then_some(()));
     assert!(agent.stop().success());
 }
@@ -141,4 +148,109 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     world.once();
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(condition("AMIRefresher", "demo", "Ready")[1], "Suspended", "its request was never lost");
+}
+
+/// `opsy` of a person who is not root, whose home is a directory of this world; none where a root without user
+/// namespaces runs the tests.
+fn of_a_user(world: &World, args: &[&str]) -> Option<Command> {
+    let program = env!("CARGO_BIN_EXE_opsy");
+    let mut command = match rustix::process::geteuid().is_root() {
+        false => Command::new(program),
+        true => {
+            let tried = Command::new("unshare").args(["--user", "true"]).status();
+            if !tried.is_ok_and(|status| status.success()) {
+                return None;
+            }
+            let mut command = Command::new("unshare");
+            command.args(["--user", program]);
+            command
+        }
+    };
+    for name in ["OPSY_STATE", "OPSY_KUBECONFIG", "KUBECONFIG", "KUBERNETES_SERVICE_HOST", "XDG_STATE_HOME"] {
+        command.env_remove(name);
+    }
+    command.args(args).env("HOME", world.root()).stdin(Stdio::null());
+    Some(command)
+}
+
+/// A cluster that does not answer.
+const KUBECONFIG: &str = r#"
+{apiVersion: v1, kind: Config, current-context: away, clusters: [{name: c, cluster: {server: "https://127.0.0.1:9"}}],
+contexts: [{name: away, context: {cluster: c, user: u}}], users: [{name: u, user: {token: t}}]}
+"#;
+
+#[test]
+fn a_command_goes_to_the_place_that_the_rule_selects() {
+    let world = World::empty();
+    if of_a_user(&world, &[]).is_none() {
+        eprintln!("SKIPPED: root needs user namespaces to have a home of its own; the rule was not tried");
+        return;
+    }
+    let user = |args: &[&str]| run(of_a_user(&world, args).expect("a user"));
+    let reading = [&["status"][..], &["logs", "pb/node"], &["suspend", "pb/node"]];
+    for args in reading {
+        let nowhere = user(args);
+        assert_eq!(nowhere.status.code(), Some(1), "{args:?}: {nowhere:?}");
+        for way in ["--state", "--kubeconfig", "`opsy run`"] {
+            assert!(nowhere.stderr.contains(way), "{args:?} names {way}: {nowhere:?}");
+        }
+    }
+
+    let state = world.root().join(".local/state/opsy");
+    fs::create_dir_all(&state).expect("a state directory");
+    let there = format!("state directory {}", state.display());
+    let status = user(&["status"]);
+    assert!(status.status.success() && status.stdout.contains(&there), "{status:?}");
+    assert!(status.stderr.contains(&format!("no agent is running in the {there}")), "{status:?}");
+
+    fs::create_dir_all(world.root().join(".kube")).expect("a directory");
+    fs::write(world.root().join(".kube/config"), KUBECONFIG).expect("a kubeconfig");
+    let cluster = "check that the cluster is running";
+    for args in reading {
+        let outcome = user(args);
+        assert!(outcome.stderr.contains(cluster), "what an agent left does not win: {args:?}: {outcome:?}");
+    }
+    let named = user(&["status", "--state", state.to_str().expect("UTF-8")]);
+    assert!(named.status.success() && named.stdout.contains(&there), "{named:?}");
+    let both = user(&["status", "--state", "here", "--context", "away"]);
+    assert!(both.stderr.contains("cannot be used with"), "{both:?}");
+
+    // An agent of a cluster has its clone there, and no objects.
+    let lock = File::create(state.join("lock")).expect("a lock");
+    lock.lock().expect("the lock");
+    fs::write(state.join("lock"), "kubernetes\n").expect("written");
+    assert!(user(&["status"]).stderr.contains(cluster));
+    fs::write(state.join("lock"), "standalone\n").expect("written");
+    for args in [&["status"][..], &["logs", "pb/node"], &["suspend", "pb/node"]] {
+        let outcome = user(args);
+        let words = outcome.stdout.clone() + &outcome.stderr;
+        assert!(words.contains(&there) && !words.contains("no agent is running"), "{args:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn resume_names_what_in_git_still_suspends_the_object() {
+    let world = World::new();
+    let suspended = "  name: node\n  annotations: {ami.opsy.dev/suspend: \"true\"}\n";
+    world.edit("builders/node.yaml", "  name: node\n", suspended, "policy: suspend it");
+    assert_eq!(world.once().status.code(), Some(3));
+    for (change, what) in [
+        (None, "the annotation ami.opsy.dev/suspend"),
+        (Some((suspended, "  name: node\n")), ""),
+        (Some(("  region: us-east-1\n", "  region: us-east-1\n  suspend: true\n")), "spec.suspend: true"),
+    ] {
+        if let Some((from, to)) = change {
+            world.edit("builders/node.yaml", from, to, "policy: change it");
+            world.once();
+        }
+        assert!(said(&world, &["suspend", "pb/node"]).status.success());
+        let resumed = said(&world, &["resume", "pb/node"]);
+        if what.is_empty() {
+            assert!(resumed.status.success() && resumed.stdout.contains("node resumed ("), "{resumed:?}");
+            continue;
+        }
+        assert_eq!((resumed.status.code(), resumed.stdout.as_str()), (Some(1), ""), "{resumed:?}");
+        let words = format!("Git suspends it; remove {what} from builders/node.yaml and push the commit");
+        assert!(resumed.stderr.contains(&words), "{resumed:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What names an object, and what a person is told when it does not.
+//! Which arguments name an object, and the errors of the others.
 
 use super::*;
 
@@ -23,6 +23,6 @@ fn anything_else_is_refused_with_an_example() {
     let error = "deployment/web".parse::<Target>().expect_err("another kind");
     assert_eq!(
         error.to_string(),
-        "\"deployment\" is no kind of Opsy's: packerbuilder (pb) and amirefresher (ar) are"
+        "\"deployment\" is not a kind of Opsy: use packerbuilder (pb) or amirefresher (ar)"
     );
 }

@@ -19,14 +19,16 @@ mod secrets;
 mod trouble;
 mod watch;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 
 use crate::api::Owner;
 use error::Refusal;
+pub use ownership::applies_annotation;
 
 /// Field manager of everything that is applied.
 pub const MANAGER: &str = "opsy";
@@ -107,22 +109,30 @@ impl Cluster {
     }
 
     /// Connects as kubectl does, for a person's command: their kubeconfig, else as a pod. It works in
-    /// `namespace`, else in the context's own.
+    /// `namespace`, else in the context's own. Returns the cluster's name for people, too.
     pub async fn connect_as_user(
         kubeconfig: Option<&Path>,
         context: Option<&str>,
         namespace: Option<&str>,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<(Self, String), ConnectError> {
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
         let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        let mut context = None;
         let mut config = match file {
-            Ok(file) => Config::from_custom_kubeconfig(file, &options).await?,
+            Ok(file) => {
+                context = options.context.clone().or_else(|| file.current_context.clone());
+                Config::from_custom_kubeconfig(file, &options).await?
+            }
             Err(error) => Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?,
         };
         config.connect_timeout = Some(REQUEST_LIMIT);
+        let server = config.cluster_url.to_string();
+        let server = server.trim_end_matches('/');
+        let name =
+            context.map_or_else(|| server.to_owned(), |context| format!("{server}, context {context}"));
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
         let client = Client::try_from(config).map_err(ConnectError::Client)?;
-        Ok(Self { client, scope: Scope::Namespaces(vec![namespace.clone()]), namespace })
+        Ok((Self { client, scope: Scope::Namespaces(vec![namespace.clone()]), namespace }, name))
     }
 
     /// Owner where `opsy.yaml` names none: this cluster's agent in this namespace.
@@ -132,5 +142,15 @@ impl Cluster {
         let uid = system.metadata.uid.unwrap_or_default();
         let digest = crate::api::ids::digest(&[&uid, &self.namespace]);
         Ok(Owner::parse(&digest[..16]).expect("hex digits are an owner"))
+    }
+}
+
+/// Does kubectl have a cluster by default? A kubeconfig that cannot be read counts: connecting explains it.
+pub fn has_kubeconfig() -> bool {
+    match Kubeconfig::read() {
+        Ok(file) => file.current_context.is_some_and(|context| !context.is_empty()),
+        Err(KubeconfigError::FindPath) => false,
+        Err(KubeconfigError::ReadConfig(error, _)) => error.kind() != ErrorKind::NotFound,
+        Err(_) => true,
     }
 }

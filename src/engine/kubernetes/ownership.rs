@@ -57,6 +57,14 @@ pub fn of_live(metadata: &ObjectMeta, spec: &Value) -> Option<Fingerprint> {
     Some(fingerprint(&owned(fields, &live)))
 }
 
+/// Is this annotation in the document that we applied last?
+pub fn applies_annotation(metadata: &ObjectMeta, name: &str) -> bool {
+    let ours = metadata.managed_fields.iter().flatten().filter(|entry| is_ours(entry));
+    let fields = ours.filter_map(|entry| entry.fields_v1.as_ref());
+    let name = format!("f:{name}");
+    fields.into_iter().any(|fields| !fields.0["f:metadata"]["f:annotations"][&name].is_null())
+}
+
 /// Does kubectl's client-side apply hold fields of this object?
 pub fn held_by_kubectl(metadata: &ObjectMeta) -> bool {
     metadata.managed_fields.iter().flatten().any(is_kubectls)

@@ -1,5 +1,5 @@
 //! What people ask of live objects by `opsy reconcile`, `suspend`, `resume` and `cancel` where there is no
-//! cluster to annotate: annotations in the state folder, beside those of the manifest. A running agent sees
+//! cluster to annotate: annotations in the state directory, beside those of the manifest. A running agent sees
 //! them at once, the next one when it starts.
 
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
 /// Sets an annotation of an object, or removes it.
 ///
 /// # Errors
-/// The state folder does not take it, or what was asked for before cannot be read.
+/// The state directory does not take it, or what was asked for before cannot be read.
 pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str>) -> io::Result<()> {
     let path = file(state, object);
     let named = |error: io::Error| io::Error::new(error.kind(), unreadable(object, &error));

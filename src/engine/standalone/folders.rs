@@ -91,7 +91,7 @@ impl RunFolder {
         RunsError {
             class: if damaged { Class::Invalid } else { Class::TRANSIENT },
             message: format!(
-                "run {name} cannot be read ({error}): remove runs/{name} from the state folder once nothing runs in it"
+                "run {name} cannot be read ({error}): remove runs/{name} from the state directory once nothing runs in it"
             ),
         }
     }

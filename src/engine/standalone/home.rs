@@ -1,6 +1,6 @@
-//! Objects of one machine: the manifests of the synced commit with the status of the state folder.
+//! Objects of one machine: the manifests of the synced commit with the status of the state directory.
 //!
-//! The state folder is written and on disk before the store shows a status, so that what a pass reads
+//! The state directory is written and on disk before the store shows a status, so that what a pass reads
 //! back is what would survive a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, StatusUpdate};
 use crate::manifest::{Document, Json};
 
-/// Objects and status of one state folder.
+/// Objects and status of one state directory.
 pub struct StateFolder {
     state: PathBuf,
     dir: PathBuf,
@@ -238,8 +238,8 @@ impl StateFolder {
         HomeError {
             class: Class::TRANSIENT,
             message: format!(
-                "the state folder {} does not take the status of {object}: {error}; make room there, or let \
-                 Opsy write there; nothing new is started until it does",
+                "the status of {object} cannot be written to the state directory {}: {error}; free disk space \
+                 there, or let Opsy write there; nothing new is started until then",
                 self.state.display()
             ),
         }
@@ -266,7 +266,11 @@ impl Home for StateFolder {
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), HomeError>> {
         let taken = self.take_over(&commit).map_err(|error| HomeError {
             class: Class::TRANSIENT,
-            message: format!("the state folder {} does not take the commit: {error}", self.state.display()),
+            message: format!(
+                "the commit cannot be written to the state directory {}: {error}; free disk space there, or let \
+                 Opsy write there",
+                self.state.display()
+            ),
         });
         futures::future::ready(taken).boxed()
     }
@@ -296,14 +300,14 @@ impl Home for StateFolder {
     fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>> {
         let text = match std::fs::read_to_string(&self.memory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            text => text.map(Some).map_err(|error| unkept("give", &error)),
+            text => text.map(Some).map_err(|error| unkept("read from", &error)),
         };
         futures::future::ready(text).boxed()
     }
 
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
         let kept = disk::replace(&self.memory, memory.as_bytes());
-        futures::future::ready(kept.map_err(|error| unkept("take", &error))).boxed()
+        futures::future::ready(kept.map_err(|error| unkept("written to", &error))).boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
@@ -331,11 +335,11 @@ pub fn read_all(dir: &Path) -> io::Result<Vec<(ObjectKey, Stored)>> {
 }
 
 fn unkept(what: &str, error: &io::Error) -> HomeError {
-    let message = format!("the state folder does not {what} what the agent remembers: {error}");
+    let message = format!("the memory of the agent cannot be {what} the state directory: {error}");
     HomeError { class: Class::TRANSIENT, message }
 }
 
-/// What the state folder knows of objects.
+/// What the state directory knows of objects.
 struct Known<'a> {
     stored: &'a BTreeMap<ObjectKey, Stored>,
     asked: &'a BTreeMap<ObjectKey, Asked>,

@@ -1,5 +1,5 @@
-//! The embedded default: objects straight from the manifests, status in a state folder, builds as
-//! processes of their own. One agent per state folder.
+//! The embedded default: objects straight from the manifests, status in a state directory, builds as
+//! processes of their own. One agent per state directory.
 //!
 //! ```text
 //! STATE/lock                                   held by the agent

@@ -38,7 +38,7 @@ pub struct Packer {
     pub plugins: Option<String>,
 }
 
-/// The runs of one state folder. Cheap to clone.
+/// The runs of one state directory. Cheap to clone.
 #[derive(Clone)]
 pub struct Processes {
     shared: Arc<Shared>,

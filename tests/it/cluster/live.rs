@@ -113,7 +113,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas
             .world
             .wait("the status", || (replicas.status("pb", "node")["jobStatus"] == "Pending").then_some(()));
-        assert!(replicas.person(&["cancel", "pb/node"]).contains("is to stop"));
+        assert!(replicas.person(&["cancel", "pb/node"]).contains("cancels build"));
         replicas.world.wait("the end of the Job", || replicas.jobs().is_empty().then_some(()));
         replicas.ends("node", "Cancelled", "");
 
@@ -137,6 +137,17 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas.person(&["resume", "pb/node"]);
         replicas.job();
         assert_eq!(replicas.world.account.count("ec2:RunInstances"), 0);
+
+        let annotated =
+            labelled.replace("  labels:", "  annotations: {ami.opsy.dev/suspend: \"true\"}\n  labels:");
+        replicas.world.push(&[("node.yaml", Some(annotated.as_str()))], "policy: suspend it");
+        replicas.world.wait("the annotation of Git", || {
+            let path = r"jsonpath={.metadata.annotations.ami\.opsy\.dev/suspend}";
+            (replicas.place.kubectl(&["get", "pb", "node", "-o", path], "") == "true").then_some(())
+        });
+        let refused = said_now(&replicas.place, &["resume", "pb/node"]);
+        let words = "Git suspends it; remove the annotation ami.opsy.dev/suspend from its manifest";
+        assert!(refused.status.code() == Some(1) && refused.stderr.contains(words), "{refused:?}");
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! What happens to the state folder: two agents want it, its disk is full, it is lost.
+//! What happens to the state directory: two agents want it, its disk is full, it is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn a_second_agent_on_the_folder_is_refused_and_the_first_goes_on() {
         second.args(arguments);
         let refused = run(second);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let words = format!("another opsy works on the state folder {}", world.state().display());
+        let words = format!("another opsy uses the state directory {}", world.state().display());
         assert!(refused.stderr.contains(&words), "{}", refused.stderr);
     }
     finish(&world);
@@ -38,7 +38,7 @@ fn a_lost_folder_costs_no_build_and_no_rollout() {
     let first = world.once();
     assert_eq!(first.status.code(), Some(0), "{first:?}");
     let (images, log, amis) = (world.our_images(), world.log(), world.amis());
-    fs::remove_dir_all(world.state()).expect("the state folder goes");
+    fs::remove_dir_all(world.state()).expect("the state directory goes");
     world.account.clear_journal();
 
     let again = world.once();
@@ -89,7 +89,7 @@ fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
     world.wait("the run is harvested", || results(&world).contains(&"Succeeded".to_owned()).then_some(()));
 }
 
-/// A small disk of its own below the state folder, for as long as this lives.
+/// A small disk of its own below the state directory, for as long as this lives.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -103,6 +103,11 @@ impl SmallDisk {
     fn fill(&self) {
         let whole = vec![0; 8 << 20];
         fs::write(self.0.join("filler"), whole).expect_err("the disk is smaller than that");
+    }
+
+    fn set_read_only(&self) {
+        let mounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        assert!(mounted.expect("mount runs").success(), "a small disk can be read only");
     }
 
     fn free(&self) {
@@ -132,10 +137,12 @@ fn a_full_disk_starts_nothing_and_is_gone_on_from_when_there_is_room() {
     world.account.post("base-image", json!({ "version": "20260901" }));
     // Started anew it asks for base images at once.
     let _agent = world.agent();
-    world.wait("the agent says that the disk is full", || {
+    let log = world.wait("the agent reports that the disk is full", || {
         let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
-        (log.contains("No space left on device") && log.contains("nothing new is started")).then_some(())
+        (log.contains("No space left on device") && log.contains("nothing new is started")).then_some(log)
     });
+    assert!(log.contains(&format!("the state directory {}", world.state().display())), "{log}");
+    assert!(log.contains("free disk space there, or let Opsy write there"), "{log}");
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing new");
     assert_eq!(run_folders(&world), []);
     assert_eq!(world.active_image(), Some(image.clone()), "what there is stays");
@@ -145,4 +152,36 @@ fn a_full_disk_starts_nothing_and_is_gone_on_from_when_there_is_room() {
         .wait("the newer base image is built from", || world.active_image().filter(|newer| *newer != image));
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(world.our_images().len(), 2, "{newer}");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named_with_the_reason_and_the_remedy() {
+    let world = builder_world("");
+    let Some(disk) = SmallDisk::mount(&world.state()) else {
+        eprintln!(
+            "SKIPPED: mounting a small disk needs root; nothing was shown about an unwritable directory"
+        );
+        return;
+    };
+    let refused = |reason: &str| {
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+        let directory = format!("the state directory {}", world.state().display());
+        for words in [directory.as_str(), reason, "free disk space there", "--state"] {
+            assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+        }
+    };
+    disk.fill();
+    refused("No space left on device");
+    disk.free();
+    assert!(world.once().status.success(), "there is room again");
+    disk.set_read_only();
+    refused("Read-only file system");
+    let mut opsy = world.opsy();
+    opsy.args(["suspend", "pb/node"]);
+    let suspended = run(opsy);
+    assert_eq!(suspended.status.code(), Some(1));
+    let directory = format!("the state directory {} cannot be written", world.state().display());
+    assert!(suspended.stderr.contains(&directory) && suspended.stderr.contains("Read-only"), "{suspended:?}");
+    assert_eq!(world.account.count("ec2:RunInstances"), 1);
 }

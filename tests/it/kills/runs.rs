@@ -11,7 +11,7 @@ use super::{
     wait_for_calls, wait_for_image,
 };
 use crate::packers::Packer;
-use crate::world::{Agent, World, kill};
+use crate::world::{Agent, World, kill, run};
 
 /// SIGTERM is answered in seconds, on a busy machine too.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
@@ -135,6 +135,55 @@ fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
         let image = world.active_image().expect("an image");
         assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
     }
+}
+
+#[test]
+fn cancel_stops_the_running_build_and_resume_builds_again() {
+    let world = builder_world("");
+    let _agent = held_build(&world);
+    let command = |args: &[&str]| {
+        let mut opsy = world.opsy();
+        opsy.args(args);
+        run(opsy)
+    };
+    let build = builder_status(&world)["buildID"].as_str().expect("a build").to_owned();
+    let canceled = command(&["cancel", "pb/node"]);
+    assert!(canceled.status.success(), "{canceled:?}");
+    assert!(
+        canceled.stdout.contains(&format!("node cancels build {build} (state directory")),
+        "{canceled:?}"
+    );
+    let message = world.wait("the builder reports it", || {
+        let (reason, message) = ready(&builder_status(&world));
+        (reason == "Cancelled").then_some(message)
+    });
+    assert!(message.contains(&build) && message.contains("`opsy resume`"), "{message}");
+    assert_eq!(results(&world), ["Cancelled"]);
+    world.wait("the end of its processes", || {
+        let (runners, others) = world.build_processes();
+        (runners.is_empty() && others.is_empty()).then_some(())
+    });
+    world.wait("nothing is left of it", || world.leftovers().is_empty().then_some(()));
+    assert_eq!(world.our_images(), []);
+    let again = command(&["cancel", "pb/node"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(again.stderr.contains("has no running build"), "{again:?}");
+
+    assert!(command(&["reconcile", "pb/node"]).stdout.contains("Cancelled"));
+    assert_eq!(
+        world.account.count("ec2:RunInstances"),
+        1,
+        "the same inputs are not built again by themselves"
+    );
+    world.edit(
+        "builders/node.yaml",
+        "controllerTimer: 1s",
+        "controllerTimer: 1s\n  failurePolicy: {backoff: 1s}",
+        "policy: sooner",
+    );
+    assert!(command(&["resume", "pb/node"]).status.success());
+    wait_for_image(&world);
+    assert_eq!(world.account.count("ec2:RunInstances"), 2);
 }
 
 #[test]

@@ -61,6 +61,16 @@ fn differs(metadata: &ObjectMeta, spec: &Value, document: &Value) -> bool {
 }
 
 #[test]
+fn an_annotation_is_of_the_document_where_the_agent_applied_it() {
+    let (mut metadata, _) = live();
+    assert!(applies_annotation(&metadata, "note"));
+    assert!(!applies_annotation(&metadata, "ami.opsy.dev/suspend"));
+    let theirs = json!({"f:metadata": {"f:annotations": {"f:ami.opsy.dev/suspend": {}}}});
+    metadata.managed_fields.as_mut().expect("fields").push(entry("opsy-cli", "Update", theirs));
+    assert!(!applies_annotation(&metadata, "ami.opsy.dev/suspend"));
+}
+
+#[test]
 fn an_object_is_the_same_right_after_it_was_applied() {
     let (metadata, spec) = live();
     assert!(!differs(&metadata, &spec, &document()));

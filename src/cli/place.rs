@@ -1,0 +1,229 @@
+//! Where a command reads and acts: the state directory of a standalone agent, or a cluster. One rule for all
+//! commands about live objects; README has it, too.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::engine::kubernetes::{Cluster, has_kubeconfig};
+use crate::engine::standalone::lock::{self, Engine};
+use crate::settings::default_state;
+
+/// The rule, as the help of each command prints it.
+pub const RULE: &str = "\
+Where the command looks and acts. The first line that applies decides:
+  1. --state names a state directory; --kubeconfig or --context names a cluster.
+  2. OPSY_KUBECONFIG names a cluster, as for opsy run.
+  3. A standalone agent is running in the state directory (OPSY_STATE, else the default).
+  4. The command runs in a pod: the cluster of the pod.
+  5. OPSY_STATE names a state directory.
+  6. kubectl has a kubeconfig with a current context (KUBECONFIG, else ~/.kube/config): that cluster.
+  7. The default state directory exists: /var/lib/opsy for root, else ~/.local/state/opsy.";
+
+/// Flags that select the place.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct PlaceFlags {
+    /// Use this state directory of a standalone agent [env: OPSY_STATE]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
+    pub state: Option<PathBuf>,
+    /// Use the cluster of this kubeconfig [env: OPSY_KUBECONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Use the cluster of this context of the kubeconfig
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Namespace of the object; default: that of the context, or `default` in a state directory
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// Where a command reads and acts.
+pub enum Place {
+    Cluster(ClusterPlace),
+    State(StatePlace),
+}
+
+/// A cluster, connected.
+pub struct ClusterPlace {
+    pub cluster: Cluster,
+    /// What a person calls it.
+    name: String,
+    /// The default state directory, where it exists: perhaps that one was meant.
+    other: Option<PathBuf>,
+}
+
+/// A state directory.
+pub struct StatePlace {
+    pub path: PathBuf,
+    /// The command line names no place, and there is no better one.
+    is_fallback: bool,
+}
+
+/// What the rule depends on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    state_flag: bool,
+    cluster_flag: bool,
+    kubeconfig_variable: bool,
+    /// A standalone agent is running in the state directory.
+    agent: bool,
+    in_pod: bool,
+    state_variable: bool,
+    kubectl: bool,
+    state_exists: bool,
+}
+
+/// Which of the two places, and whether only for want of a better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Cluster,
+    State,
+    Fallback,
+}
+
+/// The rule; none where no line of it applies.
+fn choose(facts: Facts) -> Option<Choice> {
+    let lines = [
+        (facts.state_flag, Choice::State),
+        (facts.cluster_flag || facts.kubeconfig_variable, Choice::Cluster),
+        (facts.agent, Choice::State),
+        (facts.in_pod, Choice::Cluster),
+        (facts.state_variable, Choice::State),
+        (facts.kubectl, Choice::Cluster),
+        (facts.state_exists, Choice::Fallback),
+    ];
+    lines.into_iter().find(|(applies, _)| *applies).map(|(_, choice)| choice)
+}
+
+impl PlaceFlags {
+    /// Applies the rule; connects where the place is a cluster.
+    ///
+    /// # Errors
+    /// There is no place, or no connection to the cluster.
+    pub async fn find(&self) -> anyhow::Result<Place> {
+        let (state_variable, kubeconfig_variable) = (variable("OPSY_STATE"), variable("OPSY_KUBECONFIG"));
+        let state = self.state.clone().or_else(|| state_variable.clone()).unwrap_or_else(default_state);
+        let state = std::path::absolute(state)?;
+        let facts = Facts {
+            state_flag: self.state.is_some(),
+            cluster_flag: self.kubeconfig.is_some() || self.context.is_some(),
+            kubeconfig_variable: kubeconfig_variable.is_some(),
+            agent: lock::holder(&state) == Some(Engine::Standalone),
+            in_pod: variable("KUBERNETES_SERVICE_HOST").is_some(),
+            state_variable: state_variable.is_some(),
+            kubectl: has_kubeconfig(),
+            state_exists: state.is_dir(),
+        };
+        match choose(facts) {
+            Some(Choice::Cluster) => {
+                let kubeconfig = self.kubeconfig.clone().or(kubeconfig_variable);
+                let other = (facts.state_exists && !facts.cluster_flag).then_some(state);
+                self.connect(kubeconfig.as_deref(), other).await.map(Place::Cluster)
+            }
+            Some(choice) => {
+                Ok(Place::State(StatePlace { path: state, is_fallback: choice == Choice::Fallback }))
+            }
+            None => Err(anyhow::anyhow!(
+                "there is no place to look in: kubectl has no kubeconfig with a current context, and {} does \
+                 not exist; name a state directory with --state (or OPSY_STATE) or a cluster with --kubeconfig \
+                 (or OPSY_KUBECONFIG) or --context, or start `opsy run`",
+                state.display()
+            )),
+        }
+    }
+
+    async fn connect(
+        &self,
+        kubeconfig: Option<&Path>,
+        other: Option<PathBuf>,
+    ) -> anyhow::Result<ClusterPlace> {
+        let (context, namespace) = (self.context.as_deref(), self.namespace.as_deref());
+        let connected = Cluster::connect_as_user(kubeconfig, context, namespace).await;
+        let (cluster, name) = connected.context(
+            "cannot connect to the cluster; correct the kubeconfig, or name a state directory with --state",
+        )?;
+        Ok(ClusterPlace { cluster, name, other })
+    }
+}
+
+impl ClusterPlace {
+    /// What to say where something is not in the cluster and a state directory exists.
+    pub fn hint(&self) -> String {
+        let hint = |dir: &PathBuf| format!("; --state {} looks in the state directory", dir.display());
+        self.other.as_ref().map(hint).unwrap_or_default()
+    }
+}
+
+impl StatePlace {
+    /// Is an agent running that serves requests?
+    pub fn has_agent(&self) -> bool {
+        lock::holder(&self.path) == Some(Engine::Standalone)
+    }
+
+    /// What to warn of before reading: the last agent may be long gone.
+    pub fn warning(&self) -> Option<String> {
+        let stale = self.is_fallback && !self.has_agent();
+        stale.then(|| {
+            format!("no agent is running in the {self}: it shows what the last one wrote; start `opsy run`")
+        })
+    }
+}
+
+impl fmt::Display for ClusterPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cluster {}", self.name)
+    }
+}
+
+impl fmt::Display for StatePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "state directory {}", self.path.display())
+    }
+}
+
+/// A variable that names a path, or whose presence matters.
+#[expect(clippy::disallowed_methods, reason = "the command line of a person, whose environment decides")]
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_of_the_rule_that_applies_decides() {
+        // Each fact alone, and with every later one: an earlier line always wins.
+        type Set = fn(&mut Facts);
+        let lines: [(Set, Choice); 8] = [
+            (|facts| facts.state_flag = true, Choice::State),
+            (|facts| facts.cluster_flag = true, Choice::Cluster),
+            (|facts| facts.kubeconfig_variable = true, Choice::Cluster),
+            (|facts| facts.agent = true, Choice::State),
+            (|facts| facts.in_pod = true, Choice::Cluster),
+            (|facts| facts.state_variable = true, Choice::State),
+            (|facts| facts.kubectl = true, Choice::Cluster),
+            (|facts| facts.state_exists = true, Choice::Fallback),
+        ];
+        assert_eq!(choose(Facts::default()), None);
+        let mut later = Facts::default();
+        for (set, choice) in lines.iter().rev() {
+            let mut alone = Facts::default();
+            set(&mut alone);
+            set(&mut later);
+            assert_eq!(choose(alone), Some(*choice), "{alone:?}");
+            assert_eq!(choose(later), Some(*choice), "{later:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_an_agent_left_behind_does_not_win_over_the_cluster_of_kubectl() {
+        let left = Facts { state_exists: true, kubectl: true, ..Facts::default() };
+        assert_eq!(choose(left), Some(Choice::Cluster));
+        assert_eq!(choose(Facts { agent: true, ..left }), Some(Choice::State));
+        // The chart sets OPSY_STATE for the clone.
+        let chart = Facts { in_pod: true, state_variable: true, state_exists: true, ..Facts::default() };
+        assert_eq!(choose(chart), Some(Choice::Cluster));
+    }
+}
