@@ -67,5 +67,6 @@ pub fn unrecorded<'a>(active: &[Active<'a>], status: &PackerBuilderStatus) -> Ve
     let since = status.images.iter().flatten().filter_map(|image| image.since);
     let recorded: Option<Timestamp> = runs.chain(since).max();
     let unrecorded = active.iter().filter(|active| active.origin == Origin::Unrecorded);
-    unrecorded.map(|active| active.image).filter(|image| image.image.created > recorded).collect()
+    let newer = |image: &&Located| image.is_available() && image.image.created > recorded;
+    unrecorded.map(|active| active.image).filter(newer).collect()
 }

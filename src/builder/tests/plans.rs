@@ -231,6 +231,7 @@ fn the_only_launchable_image_is_never_demoted() {
     let mut seen = settled();
     let newer = look_at(active(2, at_hour(1)), |image| image.state = ImageState::Disabled);
     images_of(&mut seen).push(newer);
+    seen.status.last_run_built_image_id = Some("ami-00000002".into());
     let Step::Demote(tagging) = step(&seen) else { panic!("the disabled one goes") };
     assert_eq!(tagging.images, ["ami-00000002"]);
     images_of(&mut seen).remove(0);

@@ -8,6 +8,7 @@ use crate::api::annotations;
 use crate::api::builder::Command;
 use crate::aws::Leftovers;
 use crate::builder::images::Lane;
+use crate::builder::inputs;
 use crate::builder::observe;
 use crate::builder::report::{self, ActError, Done, Outcome, Swept};
 use crate::builder::step::{Sweep, Tagging, What};
@@ -76,6 +77,8 @@ pub enum Fate {
     NoCapacity,
     /// One source of two has made its image, with a copy in another region and tags of the template's own.
     Partial,
+    /// It failed after the template had tagged its image as active.
+    TaggedActive,
     TimedOut,
     /// Nobody can read the result; an image with the build's tag is there or not.
     Lost {
@@ -99,6 +102,8 @@ pub struct World {
     pub started: BTreeSet<BuildId>,
     images_made: u32,
     deleted: BTreeSet<ImageId>,
+    /// Images that only their template calls active.
+    pub never_promoted: BTreeSet<ImageId>,
     /// Nobody remembers what was left until then.
     pub forgot: bool,
 }
@@ -119,6 +124,7 @@ impl World {
             started: BTreeSet::new(),
             images_made: 0,
             deleted: BTreeSet::new(),
+            never_promoted: BTreeSet::new(),
             forgot: false,
         }
     }
@@ -345,6 +351,7 @@ impl World {
                 RunState::Failed(Failure::Packer { exit: Some(1), errors })
             }
             Fate::Partial => self.partial(index),
+            Fate::TaggedActive => self.tagged_active(&build),
             Fate::TimedOut => RunState::Failed(Failure::TimedOut),
             Fate::Lost { image } => {
                 if image {
@@ -373,6 +380,17 @@ impl World {
             });
         }
         RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the other source".into()] })
+    }
+
+    /// The template tags its image as active, and then a test of it fails.
+    fn tagged_active(&mut self, build: &BuildId) -> RunState {
+        self.images_made += 1;
+        let mut made = image(self.images_made, self.now);
+        made.tags = inputs::build_tags(&subject(), build);
+        made.tags.insert(images::STATUS.into(), images::ACTIVE.into());
+        self.never_promoted.insert(made.id.clone());
+        self.images.push(SimImage { located: located(made), listed: false, before: None });
+        RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the smoke test".into()] })
     }
 
     /// A person asks for another try.

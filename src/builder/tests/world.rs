@@ -61,6 +61,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         2 => Just(Fate::Failure),
         2 => Just(Fate::NoCapacity),
         1 => Just(Fate::Partial),
+        1 => Just(Fate::TaggedActive),
         1 => Just(Fate::TimedOut),
         1 => any::<bool>().prop_map(|image| Fate::Lost { image }),
     ]
@@ -128,6 +129,9 @@ fn check(world: &World) {
         let failures = history::streak(history, inputs).failures;
         assert!(failures <= valid().failures.limit, "{failures} failures of the same inputs");
     }
+    let named = world.status().images.iter().flatten();
+    let never = named.filter(|image| world.never_promoted.iter().any(|id| id.as_str() == image.id));
+    assert_eq!(never.count(), 0, "an image of a failed build counts");
     // An image that a run hands over is never swept before it is harvested.
     for run in &world.runs {
         let RunState::Succeeded(artifacts) = &run.state else { continue };
