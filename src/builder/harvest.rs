@@ -207,8 +207,8 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
             .spec
             .as_ref()
             .is_ok_and(|spec| spec.commands.iter().any(super::commands::PackerCommand::keeps_machine));
-    // A machine that is kept for a person gets one look, late.
-    let (wait, looks) = if keeps { (KEPT_MACHINE, LOOKS.len() - 1) } else { (LOOKS[0], 0) };
+    // All looks at what is kept for a person come later: its group and volumes are free only once the machine is gone.
+    let wait = if keeps { KEPT_MACHINE } else { LOOKS[0] };
     let resources = run.resources.iter().filter(|resource| resource.kind != ResourceKind::Region);
     let resources = resources.filter(|resource| !results.contains(&resource.id));
     let artifacts = run.artifacts().iter().map(|artifact| artifact.image.to_string());
@@ -226,7 +226,7 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
         everywhere: everywhere.then_some(true),
         started_at: Some(run.facts.created_at),
         due: time::after(ended, wait),
-        looks: i32::try_from(looks).ok(),
+        looks: Some(0),
         refused: None,
         announced: (!announced.is_empty()).then_some(announced),
     }

@@ -4,7 +4,7 @@ use opsy_runner::request::{self as wire, Resource, ResourceKind};
 
 use super::*;
 use crate::api::builder::SweepRecord;
-use crate::builder::history;
+use crate::builder::{history, report};
 use crate::builder::step::{Record, Sweep};
 use crate::engine::Failure;
 
@@ -341,6 +341,23 @@ fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
     let spec = seen.spec.as_mut().expect("valid");
     spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
     assert_eq!(due(&seen), HOUR * 24);
+}
+
+#[test]
+fn what_a_kept_machine_held_is_looked_for_again_once_the_machine_is_gone() {
+    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    seen.spec.as_mut().expect("valid").commands.last_mut().expect("a build").on_error = Some("abort".into());
+    let record = recorded(&seen);
+    seen.runs = Seen::Is(Vec::new());
+    seen.status.history = Some(vec![record.run]);
+    seen.now = record.sweep.due.expect("a date");
+    seen.status.sweeps = Some(vec![record.sweep]);
+    let plan = plan::plan(&seen, seen.now);
+    assert!(matches!(&plan, Plan::Act { step: Step::Sweep(_), .. }), "{plan:?}");
+    let done = report::Outcome::Did(report::Done::Swept(crate::aws::Leftovers::default()));
+    let status = report::pass(&seen, &plan, &done, seen.now).status;
+    let next = status.sweeps.expect("there is another look")[0].due.expect("a date");
+    assert_eq!(time::until(seen.now, next), HOUR / 12);
 }
 
 #[test]
