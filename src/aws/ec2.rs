@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aws_sdk_ec2::operation::describe_images::builders::DescribeImagesFluentBuilder;
 use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
 use crate::api::{BuildId, Class, ImageId, Region};
@@ -20,6 +20,9 @@ pub const BUILD: &str = "opsy.dev/build";
 pub const OWNER: &str = "opsy.dev/owner";
 /// The tag that says what an image is good for; an image without it is no result yet.
 pub const STATUS: &str = "status";
+
+/// The clocks of EC2 and of the machine that the agent runs on differ by this much at most.
+pub(super) const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Images of one page: the most EC2 hands out.
 const PAGE: i32 = 1000;
@@ -98,8 +101,12 @@ impl Aws {
             return Ok(());
         }
         let found = self.snapshots(region, vec![filter("snapshot-id", snapshots)]).await?;
+        let of_build = |snapshot: &types::Snapshot| {
+            tags.contains_key(BUILD) && self::tags(snapshot.tags()).get(BUILD) == tags.get(BUILD)
+        };
         let belongs = |snapshot: &&types::Snapshot| match made {
-            Made::Since(since) => started(snapshot).is_some_and(|at| at >= since),
+            Made::Since(since) => started(snapshot)
+                .is_some_and(|at| at >= since || (of_build(snapshot) && since.duration_since(at) <= SKEW)),
             Made::Marked => snapshot.tags().iter().any(|tag| tag.key() == Some(STATUS)),
         };
         let ids = found.iter().filter(belongs).filter_map(|snapshot| snapshot.snapshot_id());

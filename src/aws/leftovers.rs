@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 
 use super::ec2::{filter, moment, started, tags};
-use super::{Announced, Aws, AwsError, Image, Leftovers};
+use super::{Announced, Aws, AwsError, Image, Leftovers, Tags};
 use crate::api::{BuildId, Class, ImageId, Owner, Region};
 use evidence::{Evidence, Found, Mark, is_packers_group, is_packers_instance, is_packers_name, predates};
 
@@ -181,6 +181,10 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    fn predates(&self, tags: &Tags, made: Option<Timestamp>) -> bool {
+        self.mark.predates(tags, made, self.since)
+    }
+
     async fn instances(&self, announced: &[String]) -> Result<Vec<String>, AwsError> {
         let ec2 = self.aws.0.clients.ec2(self.region);
         let reads = self.searches(&[("instance-id", announced)]).into_iter().map(|search| {
@@ -192,7 +196,7 @@ impl Look<'_> {
         let found = pages.iter().flat_map(|page: &Vec<types::Reservation>| page);
         let found = found.flat_map(|reservation| reservation.instances());
         let ours = found.filter(|i| self.mark.covers(&tags(i.tags()), is_packers_instance(i)));
-        let ours = ours.filter(|instance| !predates(moment(instance.launch_time()), self.since));
+        let ours = ours.filter(|i| !self.predates(&tags(i.tags()), moment(i.launch_time())));
         Ok(unique(ours.filter_map(|instance| instance.instance_id())))
     }
 
@@ -203,7 +207,7 @@ impl Look<'_> {
         let call = call.filters(filter("status", ["available"])).max_results(PAGE);
         let found = call.into_paginator().items().send().try_collect().await;
         let found: Vec<types::Volume> = found.map_err(ec2.failed("DescribeVolumes"))?;
-        let ours = found.iter().filter(|volume| !predates(moment(volume.create_time()), self.since));
+        let ours = found.iter().filter(|v| !self.predates(&tags(v.tags()), moment(v.create_time())));
         Ok(unique(ours.filter_map(|volume| volume.volume_id())))
     }
 
@@ -232,8 +236,8 @@ impl Look<'_> {
         let found = pages.iter().flat_map(|page| page.key_pairs());
         let ours = found.filter(|key| {
             let is_packers = key.key_name().is_some_and(is_packers_name);
-            let made = moment(key.create_time());
-            self.mark.covers(&tags(key.tags()), is_packers) && !(made.is_some() && predates(made, self.since))
+            let (tags, made) = (tags(key.tags()), moment(key.create_time()));
+            self.mark.covers(&tags, is_packers) && !(made.is_some() && self.predates(&tags, made))
         });
         Ok(unique(ours.filter_map(|key| key.key_name())))
     }
@@ -271,7 +275,7 @@ impl Look<'_> {
 
     async fn snapshots(&self) -> Result<Vec<String>, AwsError> {
         let found = self.aws.snapshots(self.region, self.mark.filters()).await?;
-        let ours = found.iter().filter(|snapshot| !predates(started(snapshot), self.since));
+        let ours = found.iter().filter(|s| !self.predates(&tags(s.tags()), started(s)));
         Ok(unique(ours.filter_map(|snapshot| snapshot.snapshot_id())))
     }
 

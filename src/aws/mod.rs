@@ -166,7 +166,7 @@ pub struct Announced {
 /// Which snapshots of an image belong to it: a template may map one that others use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Those that were made since then.
+    /// Those that were made since then, or a little earlier where they carry the build's tag: clocks differ.
     Since(Timestamp),
     /// Those that carry a `status` tag.
     Marked,

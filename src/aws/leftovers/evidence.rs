@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use aws_sdk_ec2::types;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::super::ec2::{self, BUILD, OWNER, STATUS, filter, tags};
+use super::super::ec2::{self, BUILD, OWNER, SKEW, STATUS, filter, tags};
 use super::super::{Announced, Image, ImageState, Tags};
 use crate::api::{ImageId, Region};
 
@@ -39,6 +39,13 @@ impl Mark<'_> {
     pub fn is_on(&self, tags: &Tags) -> bool {
         let tag = |name| tags.get(name).map(String::as_str);
         tag(BUILD) == Some(self.build) && tag(OWNER) == Some(self.owner)
+    }
+
+    /// Was this there before the run began? No other build has this one's id: where its tags are on something, the
+    /// clocks may differ.
+    pub fn predates(&self, tags: &Tags, made: Option<Timestamp>, since: Option<Timestamp>) -> bool {
+        let slack = if self.is_on(tags) { SKEW } else { SignedDuration::ZERO };
+        predates(made, since.map(|since| since.checked_sub(slack).unwrap_or(since)))
     }
 
     /// Ours by tag; or announced, of no build that we know, and Packer's by its looks.
@@ -118,7 +125,7 @@ impl Evidence<'_> {
 
     /// Nothing that was there before the run is its own.
     fn is_older(&self, image: &Image) -> bool {
-        predates(image.created, self.announced.since)
+        self.mark.predates(&image.tags, image.created, self.announced.since)
     }
 
     /// It is Packer's artifact, made from the build's instance, or a copy of such an image. Of a run whose start is
@@ -139,7 +146,7 @@ impl Evidence<'_> {
         let names = [Some(found.image.id.as_str()), found.instance.as_deref(), found.copied_from()];
         let description = snapshot.description().unwrap_or_default();
         let named = names.into_iter().flatten().any(|id| description.contains(id));
-        named || !predates(ec2::started(snapshot), self.announced.since)
+        named || !self.mark.predates(&tags(snapshot.tags()), ec2::started(snapshot), self.announced.since)
     }
 }
 

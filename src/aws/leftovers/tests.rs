@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::evidence::{PACKERS_GROUP, PACKERS_INSTANCE};
 use super::*;
 use crate::aws::ec2::{BUILD, OWNER, STATUS};
-use crate::aws::{ImageState, Tags};
+use crate::aws::ImageState;
 
 const MARK: Mark<'_> = Mark { owner: "me", build: "00000000000000aa" };
 const NAME: &str = "packer_6b032da1-e184-c969-72d7-b21df4dba73c";
@@ -107,6 +107,18 @@ fn a_templates_tags_do_not_hide_what_a_build_made() {
     assert!(leaves(&copy, tagged(), None, Some("ami-00000001")), "a copy in another region");
     assert!(!leaves(&copy, tagged(), Some("i-9"), Some("ami-00000001")), "another build on top of it");
     assert!(!leaves(&copy, tagged(), None, Some("ami-00000002")));
+}
+
+#[test]
+fn what_carries_the_tags_of_the_build_may_be_a_little_older_than_the_run() {
+    let since = |seconds| Some(Timestamp::from_second(seconds).expect("a time"));
+    let ours = tagged(&[(BUILD, MARK.build), (OWNER, MARK.owner)]);
+    let made = since(1000);
+    assert!(!MARK.predates(&ours, made, since(1300)), "clocks differ by five minutes at most");
+    assert!(MARK.predates(&ours, made, since(1301)));
+    assert!(MARK.predates(&tagged(&[]), made, since(1001)), "what is only announced gets no slack");
+    assert!(MARK.predates(&tagged(&[(BUILD, MARK.build)]), made, since(1001)), "another owner's");
+    assert!(MARK.predates(&ours, None, since(0)), "what has no time counts as older");
 }
 
 #[test]

@@ -186,7 +186,7 @@ async fn what_was_there_before_the_run_stays_whatever_its_tags_say() {
     aws.tag(region(), &all, &marks).await.expect("tagged");
 
     let began = |since: jiff::Timestamp| Announced { since: Some(since), ..Announced::default() };
-    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10);
     let left = aws.leftovers(region(), &owner, &build, &began(later)).await.expect("leftovers");
     assert!(left.is_empty(), "{left:?}");
     let earlier = began(jiff::Timestamp::UNIX_EPOCH);
