@@ -18,7 +18,7 @@ use super::step::{Plan, Record, Step, Sweep, What};
 use super::time;
 use super::{failures, history};
 use crate::api::builder::{RunRecord, SweepRecord};
-use crate::api::{BuildId, Class, Region, Seen};
+use crate::api::{BuildId, Class, Owner, Region, Seen};
 use crate::engine::{Failure, Run, RunState, Said};
 
 /// How often to ask whether an image has become available.
@@ -221,6 +221,7 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
     let everywhere = regions.is_empty() && is_cut_off(run, keeps);
     SweepRecord {
         id: run.facts.build.to_string(),
+        owner: Some(run.facts.owner.as_ref().unwrap_or(&seen.subject.owner).to_string()),
         region: run.facts.region.to_string(),
         regions: (!regions.is_empty()).then_some(regions),
         everywhere: everywhere.then_some(true),
@@ -307,6 +308,7 @@ fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sw
     let announced = super::observe::announced(words, record.started_at, regions.first());
     Some(Sweep {
         regions,
+        owner: record.owner.as_deref().map_or_else(|| Ok(seen.subject.owner.clone()), Owner::parse).ok()?,
         everywhere: record.everywhere == Some(true),
         build: BuildId::parse(record.id.as_str()).ok()?,
         announced,

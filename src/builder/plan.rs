@@ -262,6 +262,7 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
             why: why.word().to_owned(),
             commit: template.commit.clone(),
             created_at: now,
+            owner: Some(seen.subject.owner.clone()),
         },
     }
 }

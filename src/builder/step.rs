@@ -11,7 +11,7 @@ use super::images::Located;
 use super::spec::Problem;
 use super::time;
 use crate::api::builder::{RunRecord, SweepRecord};
-use crate::api::{BuildId, Class, Key, Region, RunName};
+use crate::api::{BuildId, Class, Key, Owner, Region, RunName};
 use crate::aws::{Announced, Made, Tags};
 use crate::engine::{RunRequest, Stop};
 use crate::git::templates::TemplateQuery;
@@ -177,6 +177,8 @@ pub struct Tagging {
 pub struct Sweep {
     /// The builder's own first, then those that the run touched.
     pub regions: Vec<Region>,
+    /// The owner that the run put on what it made.
+    pub owner: Owner,
     /// Where these know nothing of the run, all others as well.
     pub everywhere: bool,
     pub build: BuildId,

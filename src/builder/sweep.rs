@@ -67,7 +67,7 @@ async fn other_regions(sweep: &Sweep, found: &Leftovers, ctx: &Context) -> Resul
 }
 
 async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
-    let found = match ctx.aws.leftovers(region, &ctx.owner, &sweep.build, &sweep.announced).await {
+    let found = match ctx.aws.leftovers(region, &sweep.owner, &sweep.build, &sweep.announced).await {
         // An organization may close a region to everybody: then the build made nothing in it either.
         Err(error) if error.class() == Class::Denied && !sweep.regions.contains(region) => {
             return Ok(Leftovers::default());
@@ -106,6 +106,7 @@ mod tests {
         let keep = ["ami-00000001".to_owned(), "snap-1".to_owned()].into();
         let sweep = Sweep {
             regions: vec![Region::parse("us-east-1").expect("a region written by hand")],
+            owner: Owner::parse("agent-1").expect("an owner written by hand"),
             build: BuildId::of(&["a"]),
             announced: Announced::default(),
             everywhere: false,

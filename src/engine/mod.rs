@@ -118,6 +118,9 @@ pub struct RunFacts {
     pub why: String,
     pub commit: CommitId,
     pub created_at: Timestamp,
+    /// Whose tags the run puts on what it makes. Absent in runs of older versions: then it is the agent's owner of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
 }
 
 /// A run as the engine sees it.

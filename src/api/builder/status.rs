@@ -266,6 +266,9 @@ impl RunRecord {
 pub struct SweepRecord {
     /// Build id.
     pub id: String,
+    /// Owner whose tags the run put on what it made; absent in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Region to look in.
     pub region: String,
     /// Further regions that the run touched.

@@ -441,6 +441,27 @@ fn a_record_of_an_older_version_is_swept_in_its_region_alone() {
 }
 
 #[test]
+fn what_a_run_left_is_looked_for_by_the_owner_that_it_was_started_with() {
+    let swept_for = |of_run: Option<&str>, now: &str| {
+        let owner = |name: &str| Owner::parse(name).expect("an owner");
+        let mut failed = run(1, RunState::Failed(Failure::TimedOut));
+        failed.facts.owner = of_run.map(owner);
+        let mut seen = after(failed.state.clone(), Vec::new());
+        seen.runs = Seen::Is(vec![failed]);
+        let record = recorded(&seen);
+        seen.runs = Seen::Is(Vec::new());
+        seen.status.history = Some(vec![record.run]);
+        seen.status.sweeps = Some(vec![record.sweep]);
+        seen.subject.owner = owner(now);
+        let with_owner = sweep_of(&seen).owner.to_string();
+        seen.status.sweeps.as_mut().expect("one")[0].owner = None;
+        (with_owner, sweep_of(&seen).owner.to_string())
+    };
+    assert_eq!(swept_for(Some("before"), "now"), ("before".to_owned(), "now".to_owned()));
+    assert_eq!(swept_for(None, "now"), ("agent-1".to_owned(), "now".to_owned()), "the owner when it was recorded");
+}
+
+#[test]
 fn more_tags_than_ec2_allows_fail_the_run_and_new_inputs_go_on() {
     let of_template = |count: usize| {
         let mut image = raw(1);

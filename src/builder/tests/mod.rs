@@ -201,6 +201,7 @@ fn run(number: u64, state: RunState) -> Run {
             why: "Missing".into(),
             commit: commit(),
             created_at: at_hour(0),
+            owner: None,
         },
         state,
         started_at: Some(at_hour(0)),

@@ -19,6 +19,7 @@ fn request() -> RunRequest {
             why: "Missing".into(),
             commit: CommitId::parse("a".repeat(40)).expect("a commit"),
             created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            owner: None,
         },
         steps: Vec::new(),
         env: [("PKR_VAR_x".to_owned(), "1".to_owned())].into(),
