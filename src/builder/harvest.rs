@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsy_runner::request::{self as wire, ResourceKind};
 
+use super::announced;
 use super::images::{self, Located};
 use super::observe::Observed;
 use super::plan::{look, unknown};
@@ -214,8 +215,8 @@ fn sweep_record(seen: &Observed, run: &Run, results: &[String]) -> SweepRecord {
     let artifacts = run.artifacts().iter().map(|artifact| artifact.image.to_string());
     let artifacts = artifacts.filter(|image| !results.contains(image));
     let announced: Vec<String> = resources
-        .map(super::observe::announced_word)
-        .chain(artifacts.map(|image| format!("{}={image}", super::observe::ARTIFACT)))
+        .map(announced::word)
+        .chain(artifacts.map(|image| format!("{}={image}", announced::ARTIFACT)))
         .collect();
     let regions = touched(run);
     let everywhere = regions.is_empty() && is_cut_off(run, keeps);
@@ -259,7 +260,9 @@ fn touched(run: &Run) -> Vec<String> {
 /// Leftovers of ended, recorded runs, when a look for them is due. Not while a file of the
 /// repository is broken or the images cannot be read: what is a result is then not certain.
 pub fn due_sweep(seen: &Observed, now: Timestamp) -> Option<Plan> {
-    let images = seen.images.known().filter(|_| seen.complete)?;
+    // Where only certain accounts may be touched, it must be known that this is one of them.
+    let is_allowed = seen.accounts.is_none() || seen.account.as_ref().is_some_and(|seen| seen.known().is_some());
+    let images = seen.images.known().filter(|_| seen.complete && is_allowed)?;
     let mut due = seen.sweeps().iter().filter(|sweep| is_due(sweep, now));
     let sweep = due.find_map(|record| sweep(seen, record, images))?;
     Some(act(Step::Sweep(sweep), "an ended build may have left something"))
@@ -305,7 +308,7 @@ pub fn ask_again(sweeps: &mut [SweepRecord]) {
 fn sweep(seen: &Observed, record: &SweepRecord, images: &[Located]) -> Option<Sweep> {
     let regions = regions(record)?;
     let words = record.announced.as_deref().unwrap_or_default();
-    let announced = super::observe::announced(words, record.started_at, regions.first());
+    let announced = announced::parse(words, record.started_at, regions.first());
     Some(Sweep {
         regions,
         owner: record.owner.as_deref().map_or_else(|| Ok(seen.subject.owner.clone()), Owner::parse).ok()?,

@@ -3,15 +3,16 @@
 //! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
 //! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
 //! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `trust` (may an active image count), `base` (the base image), `judge` (is there a good image), `harvest` (what an ended run leads
-//! to), `failures` (what a failure means), `promote` (which of its images become active), `results`
-//! (is an image a result of its run at all), `history`
-//! (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message must
-//! name), `sweep` (removes what a run left), `lasted` (how long a
-//! run has lasted, whatever the wall clock says).
+//! lane), `trust` (may an active image count), `base` (the base image), `judge` (is there a good image),
+//! `harvest` (what an ended run leads to), `announced` (what Packer announced of it), `failures` (what a
+//! failure means), `promote` (which of its images become active), `results` (is an image a result of its run),
+//! `history` (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message
+//! must name), `sweep` (removes what a run left), `lasted` (how long a run has lasted, whatever the wall clock
+//! says).
 
 mod act;
 pub mod advice;
+mod announced;
 mod base;
 mod commands;
 mod failures;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use opsy_runner::request::{Resource, ResourceKind};
 
 use super::Context;
 use super::base::Base;
@@ -21,7 +20,7 @@ use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
 use crate::api::{Class, ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
-use crate::aws::{Announced, AwsError, Fresh, Image};
+use crate::aws::{AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
 use crate::sync::Synced;
@@ -123,7 +122,10 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let base = look_at_base(found, &known, spec.as_ref().ok(), ctx).await;
     // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
     let is_asked = settings.accounts.is_some() || has_results(&runs);
-    let account = account(spec.as_ref().ok(), &runs, is_asked, ctx).await;
+    let account = match region_to_ask(spec.as_ref().ok(), &runs, &status).filter(|_| is_asked) {
+        Some(region) => Some(ctx.aws.account(&region).await.map_or_else(unknown, Seen::Is)),
+        None => None,
+    };
     Observed {
         generation: object.metadata.generation,
         now,
@@ -337,56 +339,35 @@ fn has_results(runs: &Seen<Vec<Run>>) -> bool {
     runs.known().is_some_and(|runs| runs.iter().any(may_count))
 }
 
-/// Which account is it? Asked where that matters and there is a region to ask in.
-async fn account(
+/// Where to ask which account it is: where something is built, was built, or was left.
+fn region_to_ask(
     spec: Option<&Spec>,
     runs: &Seen<Vec<Run>>,
-    is_asked: bool,
-    ctx: &Context,
-) -> Option<Seen<String>> {
-    let of_run = runs.known().and_then(|runs| runs.first()).map(|run| &run.facts.region);
-    let region = spec.map(|spec| &spec.region).or(of_run).filter(|_| is_asked)?;
-    Some(ctx.aws.account(region).await.map_or_else(unknown, Seen::Is))
+    status: &PackerBuilderStatus,
+) -> Option<Region> {
+    let of_run = || runs.known()?.first().map(|run| run.facts.region.clone());
+    let of_sweep =
+        || status.sweeps.iter().flatten().find_map(|sweep| Region::parse(sweep.region.as_str()).ok());
+    spec.map(|spec| spec.region.clone()).or_else(of_run).or_else(of_sweep)
 }
 
 fn unknown<T>(error: AwsError) -> Seen<T> {
     Seen::Unknown(error.class(), error.to_string())
 }
 
-/// `kind=id`, as a sweep's record keeps what Packer announced.
-pub fn announced_word(resource: &Resource) -> String {
-    format!("{}={}", kind_word(resource.kind), resource.id)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn kind_word(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Instance => "instance",
-        ResourceKind::KeyPair => "keyPair",
-        ResourceKind::SecurityGroup => "securityGroup",
-        ResourceKind::Image => "image",
-        ResourceKind::Volume => "volume",
-        ResourceKind::Region => "region",
-    }
-}
-
-/// The word for an image that Packer named as a result.
-pub const ARTIFACT: &str = "artifact";
-
-/// What a sweep's record says was announced; words it does not know are left out.
-pub fn announced(words: &[String], since: Option<Timestamp>, home: Option<&Region>) -> Announced {
-    let named = |kind: &str| -> Vec<String> {
-        let ids = words.iter().filter_map(|word| word.split_once('='));
-        ids.filter(|(word, _)| *word == kind).map(|(_, id)| id.to_owned()).collect()
-    };
-    let of = |kind: ResourceKind| named(kind_word(kind));
-    Announced {
-        instances: of(ResourceKind::Instance),
-        security_groups: of(ResourceKind::SecurityGroup),
-        key_pairs: of(ResourceKind::KeyPair),
-        images: of(ResourceKind::Image),
-        volumes: of(ResourceKind::Volume),
-        artifacts: named(ARTIFACT),
-        since,
-        home: home.cloned(),
+    #[test]
+    fn the_account_is_asked_also_where_only_something_left_has_a_region() {
+        let sweep = |region: &str| SweepRecord { region: region.into(), ..SweepRecord::default() };
+        let status = PackerBuilderStatus {
+            sweeps: Some(vec![sweep("nowhere"), sweep("eu-west-1")]),
+            ..PackerBuilderStatus::default()
+        };
+        let asked = |status: &PackerBuilderStatus| region_to_ask(None, &Seen::Is(Vec::new()), status);
+        assert_eq!(asked(&status), Region::parse("eu-west-1").ok());
+        assert_eq!(asked(&PackerBuilderStatus::default()), None);
     }
 }

@@ -91,7 +91,7 @@ fn spare(mut leftovers: Leftovers, sweep: &Sweep) -> Leftovers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BuildId, ImageId};
+    use crate::api::{BuildId, ImageId, Owner};
     use crate::aws::Announced;
 
     #[test]

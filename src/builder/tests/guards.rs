@@ -1,6 +1,7 @@
 //! Tables: what keeps a build from starting: earlier failures, a mass loss, a wrong account.
 
 use super::*;
+use crate::api::builder::SweepRecord;
 use crate::builder::history;
 
 #[test]
@@ -110,4 +111,18 @@ fn an_account_that_is_not_named_is_never_touched() {
     assert_eq!(in_account(Some(unknown()), seen()), "wait Unknown");
     let ended = look(seen(), |seen| seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]));
     assert_eq!(in_account(other(), ended), "stalled AccountNotAllowed");
+    let left = || {
+        look(seen(), |seen| {
+            seen.spec = Err(vec![("spec.region".into(), "is missing".into())]);
+            seen.status.sweeps = Some(vec![SweepRecord {
+                id: format!("{:016x}", 1),
+                region: "us-east-1".into(),
+                ..SweepRecord::default()
+            }]);
+        })
+    };
+    assert_eq!(in_account(Some(Seen::Is("111111111111".into())), left()), "do Sweep");
+    assert_eq!(in_account(other(), left()), "stalled AccountNotAllowed");
+    assert_eq!(in_account(Some(unknown()), left()), "wait Unknown");
+    assert_eq!(in_account(None, left()), "stalled Invalid", "and nothing is swept");
 }
