@@ -19,23 +19,36 @@ pub struct Secrets {
 }
 
 /// Variables that say who asks AWS. Some win over others, so they are replaced together.
-const AWS_IDENTITY: [&str; 9] = [
+const AWS_IDENTITY: [&str; 14] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
-    "AWS_PROFILE",
+    // Older names of these three, which SDKs still read.
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "AWS_SECURITY_TOKEN",
+    PROFILE,
+    "AWS_DEFAULT_PROFILE",
     "AWS_ROLE_ARN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
+const PROFILE: &str = "AWS_PROFILE";
+/// Files that hold keys. A profile is looked up in them, so one of the build's own needs them.
+const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
 
 /// Variables of the agent that a build with these of its own must not inherit: a session token, or a key
 /// that wins over a profile, would go with the wrong identity.
 pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
-    let has_own = AWS_IDENTITY.iter().any(|name| own.contains_key(*name));
-    if has_own { AWS_IDENTITY.to_vec() } else { Vec::new() }
+    let has_any = |names: &[&str]| names.iter().any(|name| own.contains_key(*name));
+    let is_replaced = has_any(&AWS_IDENTITY);
+    let needs_files = own.contains_key(PROFILE) && !has_any(&AWS_FILES);
+    let identity = AWS_IDENTITY.iter().filter(|_| is_replaced);
+    let files = AWS_FILES.iter().filter(|_| is_replaced && !needs_files);
+    identity.chain(files).copied().collect()
 }
 
 /// Is the value of a variable to be masked in logs? Those of a builder's secret always are.
@@ -52,9 +65,8 @@ impl Secrets {
     ) -> Result<BTreeMap<String, String>, RunsError> {
         let own = secret.map_or_else(|| Ok(BTreeMap::new()), |name| self.get(namespace, name))?;
         let mut variables = self.every_build.clone();
-        if !replaced(&own).is_empty() {
-            variables.retain(|name, _| !AWS_IDENTITY.contains(&name.as_str()));
-        }
+        let replaced = replaced(&own);
+        variables.retain(|name, _| !replaced.contains(&name.as_str()));
         variables.extend(own);
         Ok(variables)
     }
@@ -224,6 +236,31 @@ mod tests {
         assert_eq!(secrets.masked("default", Some("keys")).expect("names"), ["AWS_ACCESS_KEY_ID", "X_TOKEN"]);
         assert!(replaced(&own).contains(&"AWS_SESSION_TOKEN"));
         assert!(replaced(&variables(&[("AWS_REGION", "r")])).is_empty());
+    }
+
+    #[test]
+    fn a_build_with_an_identity_of_its_own_inherits_nothing_that_names_another() {
+        let replaced = |names: &[&str]| {
+            super::replaced(&names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect())
+        };
+        let keys = replaced(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]);
+        for name in [
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            "AWS_ACCESS_KEY",
+            "AWS_SECRET_KEY",
+            "AWS_SECURITY_TOKEN",
+            "AWS_DEFAULT_PROFILE",
+            "AWS_CONFIG_FILE",
+            "AWS_SHARED_CREDENTIALS_FILE",
+        ] {
+            assert!(keys.contains(&name), "{name}");
+        }
+        assert_eq!(replaced(&["AWS_CONTAINER_AUTHORIZATION_TOKEN"]), keys, "a token is an identity");
+        let profile = replaced(&["AWS_PROFILE"]);
+        assert!(!profile.contains(&"AWS_CONFIG_FILE"), "a profile is looked up in the agent's files");
+        let with_files = replaced(&["AWS_PROFILE", "AWS_CONFIG_FILE"]);
+        assert!(with_files.contains(&"AWS_SHARED_CREDENTIALS_FILE"), "or in the build's own");
     }
 
     #[test]
