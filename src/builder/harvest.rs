@@ -261,7 +261,8 @@ fn touched(run: &Run) -> Vec<String> {
 /// repository is broken or the images cannot be read: what is a result is then not certain.
 pub fn due_sweep(seen: &Observed, now: Timestamp) -> Option<Plan> {
     // Where only certain accounts may be touched, it must be known that this is one of them.
-    let is_allowed = seen.accounts.is_none() || seen.account.as_ref().is_some_and(|seen| seen.known().is_some());
+    let is_allowed =
+        seen.accounts.is_none() || seen.account.as_ref().is_some_and(|seen| seen.known().is_some());
     let images = seen.images.known().filter(|_| seen.complete && is_allowed)?;
     let mut due = seen.sweeps().iter().filter(|sweep| is_due(sweep, now));
     let sweep = due.find_map(|record| sweep(seen, record, images))?;

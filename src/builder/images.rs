@@ -175,6 +175,15 @@ impl Subject {
             .then(|| BuiltFrom::Inputs(status.inputs.clone().unwrap_or_default()))
     }
 
+    /// Does an image that status names not count for want of a tag, or for another owner's? One whose tag `status`
+    /// has another word was deprecated, by this agent or by a person.
+    pub fn lacks_tags(&self, image: &Located, status: &PackerBuilderStatus, now: Timestamp) -> bool {
+        match image.tag(STATUS) {
+            Some(word) => word == ACTIVE && self.built_from(image, status).is_none(),
+            None => self.just_recorded(image, status, now).is_none(),
+        }
+    }
+
     /// An image that would count if it were not another owner's: that owner.
     pub fn foreign_owner<'a>(&self, image: &'a Located) -> Option<&'a str> {
         let other = image.tag(OWNER).filter(|owner| *owner != self.owner.as_str())?;

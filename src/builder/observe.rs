@@ -75,9 +75,9 @@ impl Observed {
         self.status.sweeps.as_deref().unwrap_or_default()
     }
 
-    /// Is an image that status names gone, asked by id?
+    /// Does an image that status names no longer count, though nobody deprecated it?
     pub fn lost(&self) -> Option<bool> {
-        Some(!self.gone()?.is_empty())
+        Some(is_lost(&self.subject, &self.status, self.images.known()?, self.now))
     }
 
     /// The images that status names and that are gone.
@@ -166,7 +166,7 @@ fn report(
         matches!(active.from, BuiltFrom::Operator { .. }).then(|| active.image.image.id.clone())
     });
     Report {
-        lost: images.known().map(|images| !gone(images, status).is_empty()),
+        lost: images.known().map(|images| is_lost(subject, status, images, now)),
         named: ids.collect(),
         shared: adopted.collect(),
     }
@@ -176,6 +176,16 @@ fn report(
 fn gone<'a>(images: &[Located], status: &'a PackerBuilderStatus) -> Vec<&'a LaneImage> {
     let exists = |named: &LaneImage| images.iter().any(|found| found.image.id.as_str() == named.id);
     status.images.iter().flatten().filter(|named| !exists(named)).collect()
+}
+
+/// Is an image that status names gone, or does it lack the tags that make it count? When that befalls many builders
+/// at once, their images are hardly all to be built again.
+fn is_lost(subject: &Subject, status: &PackerBuilderStatus, images: &[Located], now: Timestamp) -> bool {
+    let untagged = |image: &Located| {
+        let named = status.images.iter().flatten().any(|named| named.id == image.image.id.as_str());
+        named && subject.lacks_tags(image, status, now)
+    };
+    !gone(images, status).is_empty() || images.iter().any(untagged)
 }
 
 /// Without the images that the status of another builder names and this one's does not.
@@ -340,11 +350,7 @@ fn has_results(runs: &Seen<Vec<Run>>) -> bool {
 }
 
 /// Where to ask which account it is: where something is built, was built, or was left.
-fn region_to_ask(
-    spec: Option<&Spec>,
-    runs: &Seen<Vec<Run>>,
-    status: &PackerBuilderStatus,
-) -> Option<Region> {
+fn region_to_ask(spec: Option<&Spec>, runs: &Seen<Vec<Run>>, status: &PackerBuilderStatus) -> Option<Region> {
     let of_run = || runs.known()?.first().map(|run| run.facts.region.clone());
     let of_sweep =
         || status.sweeps.iter().flatten().find_map(|sweep| Region::parse(sweep.region.as_str()).ok());

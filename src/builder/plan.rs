@@ -139,6 +139,9 @@ fn valid(seen: &Observed, spec: &Spec, now: Timestamp) -> Plan {
     let active = images::active(all, &seen.subject, &seen.status, now);
     match judge(seen, spec, &wanted, &active, now) {
         Ok(good) => settled(seen, spec, &active, &good, now),
+        Err(Why::Missing) if !of_another_owner(seen, all).is_empty() => {
+            stalled(seen, Stuck::AnotherOwner { images: of_another_owner(seen, all) })
+        }
         Err(Why::Missing) if !trust::unrecorded(&active, &seen.status).is_empty() => {
             let unrecorded = trust::unrecorded(&active, &seen.status);
             let images = unrecorded.iter().map(|image| image.image.id.to_string()).collect();
@@ -146,6 +149,15 @@ fn valid(seen: &Observed, spec: &Spec, now: Timestamp) -> Plan {
         }
         Err(why) => build(&Build { seen, spec, wanted: &wanted, template, all }, why, now),
     }
+}
+
+/// Images that status names and that now have the tags of another owner: most likely the agent's own owner changed.
+fn of_another_owner(seen: &Observed, all: &[Located]) -> Vec<String> {
+    let named = |image: &&Located| {
+        seen.status.images.iter().flatten().any(|named| named.id == image.image.id.as_str())
+    };
+    let foreign = all.iter().filter(named).filter(|image| seen.subject.foreign_owner(image).is_some());
+    foreign.map(|image| image.image.id.to_string()).collect()
 }
 
 /// All good: older active images are demoted, one lane at a time, then there is nothing to do.

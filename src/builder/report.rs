@@ -226,7 +226,7 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
         }
         On::Fleet { .. } => {
-            let message = "its image is gone: other builders look at theirs before anything is built";
+            let message = "its image is gone or without its tags: other builders look at theirs before anything is built";
             say(Reconciling, "ImageGone", message.to_owned(), state::FLIGHT_CHECKS, Busy)
         }
     }
@@ -273,6 +273,14 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
             let message = format!("another try of the same inputs would fail alike{}", because(error));
             ("RetryLimit", message, state::JOB_FAILED)
         }
+        Stuck::AnotherOwner { images } => {
+            let message = format!(
+                "its status names {}, which belongs to another owner: set agentID in opsy.yaml, or set the tag status of \
+                 the image to deprecated to build a new one",
+                images.join(", ")
+            );
+            ("AnotherOwner", message, state::FLIGHT_CHECKS)
+        }
         Stuck::Unrecorded { images } => {
             let message = format!(
                 "no recorded image is left, and {} has the tag status=active without a build that is recorded here: set \
@@ -283,7 +291,7 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
         }
         Stuck::MassBuildRefused { lost, builders } => {
             let message = format!(
-                "the images of {lost} of {builders} builders are gone at once: check account and region, or set limits.allowMassBuild in opsy.yaml"
+                "the images of {lost} of {builders} builders are gone or without their tags at once: check account, region and tags, or set limits.allowMassBuild in opsy.yaml"
             );
             ("MassBuildRefused", message, state::FLIGHT_CHECKS)
         }

@@ -131,6 +131,10 @@ pub enum Stuck {
     NoUse {
         error: Option<String>,
     },
+    /// The images that status names have the tags of another owner.
+    AnotherOwner {
+        images: Vec<String>,
+    },
     /// No image that this agent recorded is there, but a newer one that it did not record is.
     Unrecorded {
         images: Vec<String>,

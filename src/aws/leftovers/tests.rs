@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::evidence::{PACKERS_GROUP, PACKERS_INSTANCE};
 use super::*;
-use crate::aws::ec2::{BUILD, OWNER, STATUS};
 use crate::aws::ImageState;
+use crate::aws::ec2::{BUILD, OWNER, STATUS};
 
 const MARK: Mark<'_> = Mark { owner: "me", build: "00000000000000aa" };
 const NAME: &str = "packer_6b032da1-e184-c969-72d7-b21df4dba73c";

@@ -99,6 +99,42 @@ fn many_images_gone_at_once_are_not_built_again() {
 }
 
 #[test]
+fn images_that_are_there_without_their_tags_are_no_reason_to_build_everything() {
+    let all = |lost| FleetView { builders: 3, lost, ..FleetView::default() };
+    let without = |tag: &'static str| look(settled(), |seen| drop(images_of(seen)[0].image.tags.remove(tag)));
+    for tag in [images::STATUS, images::OWNER] {
+        let seen = without(tag);
+        assert_eq!(seen.lost(), Some(true), "{tag}");
+        assert_eq!(
+            planned(&look(seen.clone(), |seen| seen.fleet = all(3))),
+            "stalled MassBuildRefused",
+            "{tag}"
+        );
+        assert_eq!(planned(&seen), "start Missing", "one alone is built again: {tag}");
+    }
+    let deprecated = look(settled(), |seen| {
+        images_of(seen)[0].image.tags.insert(images::STATUS.into(), images::DEPRECATED.into());
+        seen.fleet = all(0);
+    });
+    assert_eq!((planned(&deprecated).as_str(), deprecated.lost()), ("start Missing", Some(false)));
+    let stale = look(without(images::STATUS), |seen| {
+        seen.status.images.as_mut().expect("one")[0].since = Some(seen.now);
+    });
+    assert_eq!(stale.lost(), Some(false), "EC2 shows tags late");
+}
+
+#[test]
+fn images_of_another_owner_are_not_built_again() {
+    let moved = look(settled(), |seen| seen.subject.owner = Owner::parse("agent-2").expect("an owner"));
+    assert_eq!(planned(&moved), "stalled AnotherOwner");
+    assert_eq!(moved.lost(), Some(true));
+    let deprecated = look(moved, |seen| {
+        images_of(seen)[0].image.tags.insert(images::STATUS.into(), images::DEPRECATED.into());
+    });
+    assert_eq!(planned(&deprecated), "start Missing", "a person wants new ones");
+}
+
+#[test]
 fn an_account_that_is_not_named_is_never_touched() {
     let in_account = |account: Option<Seen<String>>, mut seen: Observed| {
         seen.accounts = Some(vec!["111111111111".into()]);

@@ -4,8 +4,8 @@ use opsy_runner::request::{self as wire, Resource, ResourceKind};
 
 use super::*;
 use crate::api::builder::SweepRecord;
-use crate::builder::{history, report};
 use crate::builder::step::{Record, Sweep};
+use crate::builder::{history, report};
 use crate::engine::Failure;
 
 /// A look at a builder with one ended run and these images.
@@ -458,7 +458,11 @@ fn what_a_run_left_is_looked_for_by_the_owner_that_it_was_started_with() {
         (with_owner, sweep_of(&seen).owner.to_string())
     };
     assert_eq!(swept_for(Some("before"), "now"), ("before".to_owned(), "now".to_owned()));
-    assert_eq!(swept_for(None, "now"), ("agent-1".to_owned(), "now".to_owned()), "the owner when it was recorded");
+    assert_eq!(
+        swept_for(None, "now"),
+        ("agent-1".to_owned(), "now".to_owned()),
+        "the owner when it was recorded"
+    );
 }
 
 #[test]

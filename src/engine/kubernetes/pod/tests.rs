@@ -21,7 +21,7 @@ fn facts() -> RunFacts {
         why: "Missing".into(),
         commit: CommitId::parse("a".repeat(40)).expect("a commit"),
         created_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
-            owner: None,
+        owner: None,
     }
 }
 
