@@ -31,4 +31,4 @@ pub use ids::{
     BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
 };
 pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};
-pub use undeclared::Undeclared;
+pub use undeclared::{Undeclared, UndeclaredObjects};

@@ -266,7 +266,7 @@ pub fn due_sweep(seen: &Observed, now: Timestamp) -> Option<Plan> {
     let images = seen.images.known().filter(|_| seen.complete && is_allowed)?;
     let mut due = seen.sweeps().iter().filter(|sweep| is_due(sweep, now));
     let sweep = due.find_map(|record| sweep(seen, record, images))?;
-    Some(act(Step::Sweep(sweep), "an ended build may have left something"))
+    Some(act(Step::Sweep(Box::new(sweep)), "an ended build may have left something"))
 }
 
 fn is_due(record: &SweepRecord, now: Timestamp) -> bool {

@@ -47,7 +47,7 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::api::{Key, Owner, PackerBuilder, PackerBuilderStatus, Undeclared, annotations};
+use crate::api::{Owner, PackerBuilder, PackerBuilderStatus, UndeclaredObjects, annotations};
 use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
@@ -73,8 +73,7 @@ pub struct Context {
     pub watches: Arc<Watches>,
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
-    /// Is the manifest of a builder gone from Git while it is not pruned?
-    pub undeclared: Arc<dyn Fn(&Key) -> Option<Undeclared> + Send + Sync>,
+    pub undeclared: UndeclaredObjects,
 }
 
 /// One pass: looks, does at most one thing, says how the builder stands.

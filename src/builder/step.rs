@@ -160,7 +160,7 @@ pub enum Step {
     Demote(Tagging),
     /// A finished image that nobody needs any more.
     Supersede(Tagging),
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
     /// What came of a run goes into status before the run is forgotten.
     Record(Box<Record>),
     Forget(RunName),

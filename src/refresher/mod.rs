@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::builder::LaneImage;
-use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, Undeclared, annotations};
+use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, UndeclaredObjects, annotations};
 use crate::aws::Aws;
 use crate::engine::Pass;
 use crate::sync::Synced;
@@ -46,8 +46,7 @@ pub struct Context {
     pub aws: Aws,
     /// The active images of a builder as its status has them; `None` when there is no such builder.
     pub builder_images: BuilderImages,
-    /// Is the manifest of a refresher gone from Git while it is not pruned?
-    pub undeclared: Arc<dyn Fn(&Key) -> Option<Undeclared> + Send + Sync>,
+    pub undeclared: UndeclaredObjects,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub now: fn() -> Timestamp,

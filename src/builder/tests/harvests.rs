@@ -241,7 +241,7 @@ fn all_regions_are_tagged_each_by_one_call() {
 
 fn sweep_of(seen: &Observed) -> Sweep {
     match step(seen) {
-        Step::Sweep(sweep) => sweep,
+        Step::Sweep(sweep) => *sweep,
         other => panic!("expected a sweep, got {other:?}"),
     }
 }
@@ -354,7 +354,7 @@ fn what_a_kept_machine_held_is_looked_for_again_once_the_machine_is_gone() {
     seen.status.sweeps = Some(vec![record.sweep]);
     let plan = plan::plan(&seen, seen.now);
     assert!(matches!(&plan, Plan::Act { step: Step::Sweep(_), .. }), "{plan:?}");
-    let done = report::Outcome::Did(report::Done::Swept(crate::aws::Leftovers::default()));
+    let done = report::Outcome::Did(report::Done::Swept(Box::default()));
     let status = report::pass(&seen, &plan, &done, seen.now).status;
     let next = status.sweeps.expect("there is another look")[0].due.expect("a date");
     assert_eq!(time::until(seen.now, next), HOUR / 12);

@@ -169,6 +169,7 @@ pub fn numbered(builder: &Key, template: &str, number: u32) -> RunRequest {
         name: RunName::parse(format!("{}-{build}", builder.name)).expect("a name"),
         owner: Owner::parse("us").expect("an owner"),
         facts: RunFacts {
+            owner: None,
             builder: builder.clone(),
             build,
             region: Region::parse("us-east-1").expect("a region"),
