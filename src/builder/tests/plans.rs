@@ -139,7 +139,7 @@ fn an_image_is_out_of_date_for_exactly_these_reasons() {
         ("start Missing", look(settled(), |seen| images_of(seen)[0].image.state = ImageState::Disabled)),
         ("start Missing", look(settled(), |seen| tag(seen, images::STATUS, images::DEPRECATED))),
         ("start Missing", look(settled(), |seen| images_of(seen).clear())),
-        ("start Missing", look(settled(), |seen| tag(seen, images::OWNER, "agent-2"))),
+        ("stalled AnotherOwner", look(settled(), |seen| tag(seen, images::OWNER, "agent-2"))),
         ("start Missing", look(settled(), |seen| tag(seen, images::BUILDER, "default/other"))),
     ];
     for (expected, seen) in cases {
