@@ -132,7 +132,7 @@ fn a_lost_status_is_found_again_by_tags() {
     let world = world();
     assert!(world.once().status.success());
     let image = world.active_image().expect("one active image");
-    fs::remove_dir_all(world.state()).expect("the state folder");
+    fs::remove_dir_all(world.state()).expect("the state directory");
     world.push(
         &[("status/amis.json", None), ("status/default/packerbuilders/node.yaml", None)],
         "status: forget",

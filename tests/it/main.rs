@@ -1,5 +1,5 @@
 //! Every integration test, in one binary: Opsy as a user runs it, against the test bed, judged by what
-//! AWS, Git, the state folder and the API server hold afterwards.
+//! AWS, Git, the state directory and the API server hold afterwards.
 #![allow(clippy::disallowed_methods, reason = "tests start processes, read clocks and environments")]
 
 mod aws;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Processes of the builds of a state folder: runners, and what they started.
+/// Processes of the builds of a state directory: runners, and what they started.
 pub fn of_builds(state: &Path) -> (Vec<u32>, Vec<u32>) {
     let Ok(runs) = fs::canonicalize(state.join("runs")) else { return Default::default() };
     let entries = fs::read_dir("/proc").expect("/proc");

@@ -13,7 +13,7 @@ fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
     let log = world.log();
     for lost in [false, true] {
         if lost {
-            std::fs::remove_dir_all(world.state()).expect("a state folder");
+            std::fs::remove_dir_all(world.state()).expect("a state directory");
         }
         world.account.clear_journal();
         let outcome = world.once();
@@ -32,7 +32,7 @@ fn a_broken_manifest_and_a_lost_folder_take_no_published_status_away() {
     let amis = world.amis();
     assert!(status.is_some());
     world.edit("builders/node.yaml", "region:", "regoin:", "policy: break the builder");
-    std::fs::remove_dir_all(world.state()).expect("a state folder");
+    std::fs::remove_dir_all(world.state()).expect("a state directory");
     let outcome = world.once();
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     assert_eq!(world.show("status/default/packerbuilders/node.yaml"), status);

@@ -1,4 +1,4 @@
-//! A world for one test: an AWS account, a Git remote, a state folder, and Opsy started as users do.
+//! A world for one test: an AWS account, a Git remote, a state directory, and Opsy started as users do.
 
 use std::ffi::OsString;
 use std::fs;

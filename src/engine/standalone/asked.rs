@@ -27,7 +27,7 @@ pub(super) enum Asked {
     Unknown(String),
 }
 
-/// Folder of the requests, from the state folder.
+/// Folder of the requests, from the state directory.
 const DIR: &str = "asked";
 
 /// File of the request for an object.
@@ -66,7 +66,7 @@ pub(super) fn read<'a>(
 fn unreadable(object: &ObjectKey, error: &io::Error) -> String {
     let path = file(Path::new(""), object);
     format!(
-        "{} in the state folder cannot be read ({error}): it may ask to suspend {object}, so nothing new is started; \
+        "{} in the state directory cannot be read ({error}): it may ask to suspend {object}, so nothing new is started; \
          remove it, and run opsy suspend again if that was meant",
         path.display()
     )
@@ -156,7 +156,7 @@ mod tests {
         let Some(Asked::Unknown(why)) = read(dir.path(), [&broken].into_iter()).remove(&broken) else {
             panic!("it is not known")
         };
-        assert!(why.starts_with("asked/PackerBuilder/default/broken.json in the state folder"), "{why}");
+        assert!(why.starts_with("asked/PackerBuilder/default/broken.json in the state directory"), "{why}");
         let error = annotate(dir.path(), &broken, SUSPEND, None).expect_err("it is not known");
         assert!(error.to_string().contains("broken.json"), "{error}");
     }

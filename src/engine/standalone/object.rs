@@ -1,4 +1,4 @@
-//! What the state folder holds of an object, and the object as an API server would hand it out. Pure.
+//! What the state directory holds of an object, and the object as an API server would hand it out. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -34,7 +34,7 @@ pub struct Stored {
     pub name: Option<String>,
 }
 
-/// A document with what the state folder knows of it, as an API server would hand it out.
+/// A document with what the state directory knows of it, as an API server would hand it out.
 pub(super) fn object<K: DeserializeOwned>(document: &Json, stored: &Stored, asked: Option<&Asked>) -> K {
     let mut whole = document.value();
     let metadata = &mut whole["metadata"];

@@ -93,7 +93,7 @@ impl Replicas {
         self.started_as("agent")
     }
 
-    /// The same, with a state folder and a log of this name.
+    /// The same, with a state directory and a log of this name.
     fn started_as(&self, name: &str) -> Replica {
         // It is alone: a busy machine may take its time with the Lease.
         let settings = [("OPSY_RUNNER_IMAGE", "localhost/opsy:bed"), ("OPSY_LEASE_DURATION", "60s")];

@@ -1,5 +1,5 @@
 //! What is left when processes, disks and folders fail: the agent or a runner is killed, stopped or
-//! doubled, its state folder is full or gone, its inputs change or vanish while it builds.
+//! doubled, its state directory is full or gone, its inputs change or vanish while it builds.
 
 mod elsewhere;
 mod folder;

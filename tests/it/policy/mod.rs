@@ -84,9 +84,9 @@ fn files_with(folder: &Path, text: &str) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
-/// Asserts that a secret is in no file of the state folder, no log, no commit.
+/// Asserts that a secret is in no file of the state directory, no log, no commit.
 fn assert_nowhere(world: &World, secret: &str) {
-    assert_eq!(files_with(&world.state(), secret).expect("the state folder"), Vec::<String>::new());
+    assert_eq!(files_with(&world.state(), secret).expect("the state directory"), Vec::<String>::new());
     let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
     assert!(!log.contains(secret), "the log holds it");
     let history = world.git(&world.remote(), &["log", "--all", "--patch", "--format=fuller"]);

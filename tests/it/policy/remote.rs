@@ -122,7 +122,7 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     push_node(&world, "");
     assert_eq!(world.once().status.code(), Some(0));
     let log = world.log();
-    fs::remove_dir_all(world.state()).expect("the state folder");
+    fs::remove_dir_all(world.state()).expect("the state directory");
     let says = |words: &str| {
         let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
         log.contains(words).then_some(())
@@ -144,7 +144,7 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     world.wait("the trouble is logged", || says("the commit cannot be taken over"));
     assert!(agent.stop().success());
     assert_eq!(world.log(), log, "its status stays in Git");
-    fs::remove_dir_all(world.state()).expect("the state folder");
+    fs::remove_dir_all(world.state()).expect("the state directory");
     assert_eq!(world.once().status.code(), Some(0));
     assert_eq!((builds(&world), world.log()), (1, log));
 }
@@ -284,7 +284,7 @@ fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     let tip = world.git(&world.remote(), &["log", "--format=%P%s", "opsy-status"]);
     assert!(tip.lines().count() == 1 && tip.starts_with("opsy: "), "one commit without parents: {tip}");
 
-    fs::remove_dir_all(world.state()).expect("the state folder");
+    fs::remove_dir_all(world.state()).expect("the state directory");
     let anew = once(&world, &[]);
     assert_eq!(anew.status.code(), Some(0), "{anew:?}");
     assert_eq!((builds(&world), world.log().len()), (1, 2), "what is in Git is known again");
