@@ -239,7 +239,8 @@ fn duration(text: &str) -> Result<Duration, crate::api::duration::BadDuration> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoSettings {
-    /// Owner of everything this agent makes. Default: a hash of repository and path.
+    /// Owner of everything this agent makes. Default: a hash of repository and path; in a cluster, of the cluster and
+    /// the agent's namespace.
     #[serde(default, rename = "agentID", skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
     /// AWS accounts that may be touched. Default any.
