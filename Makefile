@@ -47,8 +47,8 @@ demo-cluster: cluster-prerequisites build runner
 
 # The control plane and Packer are built after cargo has compiled: both at once need more memory than a small
 # machine has.
-# Most tests wait: on two cores, six at once keep both busy. The bed's own tests run beside the others.
-test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 6 ? cores : 6)))
+# Most tests wait: on two cores, five at once keep both busy. The bed's own tests run beside the others.
+test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 5 ? cores : 5)))
 test: cluster-prerequisites runner
 	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
 	cargo test --locked --workspace --no-run

@@ -9,7 +9,7 @@ def server(tmp_path_factory):
     process, info = start_bed(tmp_path_factory.mktemp("chat"))
     yield info
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 @pytest.fixture

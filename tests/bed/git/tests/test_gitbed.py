@@ -49,7 +49,7 @@ def start(tmp_path):
     yield make
     for remote in remotes:
         remote.process.terminate()
-        remote.process.wait(10)
+        remote.process.wait(60)
 
 
 def git(*arguments, where: Path | None = None, check: bool = True) -> subprocess.CompletedProcess:
