@@ -45,7 +45,19 @@ const TOKEN_SECONDS: i64 = 3600 * 6;
 /// A control plane: attached to by its address file, or started and ended with this test binary.
 pub struct ControlPlane {
     address: Value,
-    _child: Option<Child>,
+    child: Option<Mutex<Child>>,
+}
+
+/// Ends a control plane when it is dropped.
+pub struct Ends(&'static ControlPlane);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let child = self.0.child.as_ref().and_then(|child| child.lock().ok());
+        if let Some(mut child) = child {
+            let _ = child.kill().and_then(|()| child.wait());
+        }
+    }
 }
 
 impl ControlPlane {
@@ -55,13 +67,19 @@ impl ControlPlane {
         SHARED
             .get_or_init(|| async {
                 let plane = match std::env::var_os("OPSY_BED_CLUSTER") {
-                    Some(file) => Self { address: read(Path::new(&file)), _child: None },
+                    Some(file) => Self { address: read(Path::new(&file)), child: None },
                     None => Self::start().await,
                 };
                 plane.install_definitions().await;
                 plane
             })
             .await
+    }
+
+    /// One of its own that ends with the test: an idle one takes part of a processor and half a gigabyte.
+    pub async fn own() -> (&'static Self, Ends) {
+        let plane: &'static Self = Box::leak(Box::new(Self::start().await));
+        (plane, Ends(plane))
     }
 
     /// One of its own, for tests that take things away from it.
@@ -86,7 +104,7 @@ impl ControlPlane {
         });
         let child = receive.await.expect("the thread lives").expect("the control plane starts");
         until("the control plane", START, async || file.exists().then_some(())).await;
-        Self { address: read(&file), _child: Some(child) }
+        Self { address: read(&file), child: Some(Mutex::new(child)) }
     }
 
     pub async fn install_definitions(&self) {

@@ -155,7 +155,7 @@ async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_h
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_stops_before_another_may_begin() {
     // It is paused: nobody else's.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let (plane, _ends) = ControlPlane::own().await;
     let place = Place::on(plane).await;
     let (cluster, _) = place.cluster(place.scope()).await;
     let (held, _) = contend(cluster.clone(), "first").await.expect("the first");

@@ -277,7 +277,7 @@ async fn what_keeps_a_build_from_starting_is_told_while_it_waits_and_when_it_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_stored_is_reconciled_and_let_go_of() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let (plane, _ends) = ControlPlane::own().await;
     for (_, definition) in schema::crds() {
         plane.install(&lax(definition)).await;
     }

@@ -6,7 +6,7 @@ use opsy::engine::Home;
 use serde_json::{Value, json};
 
 use super::world::Agent;
-use super::{ControlPlane, Place, SOON, until};
+use super::{ControlPlane, Ends, Place, SOON, until};
 
 fn region(region: &str) -> Value {
     json!({"region": region})
@@ -19,15 +19,15 @@ async fn has_region(place: &Place, name: &str, region: &str) -> bool {
     place.builder(name).await.is_some_and(|web| web.data["spec"]["region"] == region)
 }
 
-async fn started() -> (&'static ControlPlane, Place) {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+async fn started() -> (&'static ControlPlane, Place, Ends) {
+    let (plane, ends) = ControlPlane::own().await;
     plane.install_definitions().await;
-    (plane, Place::on(plane).await)
+    (plane, Place::on(plane).await, ends)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_comes_back_is_caught_up_with() {
-    let (plane, place) = started().await;
+    let (plane, place, _ends) = started().await;
     let agent = Agent::start(&place).await;
     let mut documents: Vec<_> =
         (0..40).map(|n| place.document(&format!("b{n}"), region("us-east-1"))).collect();
@@ -68,7 +68,7 @@ async fn an_api_server_that_comes_back_is_caught_up_with() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_whose_history_is_gone_lists_anew() {
-    let (plane, place) = started().await;
+    let (plane, place, _ends) = started().await;
     let agent = Agent::start(&place).await;
     agent
         .load(&[place.document("web", region("us-east-1")), place.document("gone", region("us-east-1"))])
@@ -101,7 +101,7 @@ async fn a_watch_whose_history_is_gone_lists_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hung_api_server_holds_up_nothing_for_ever() {
-    let (plane, place) = started().await;
+    let (plane, place, _ends) = started().await;
     let agent = Agent::start(&place).await;
     agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
     agent.settle().await;

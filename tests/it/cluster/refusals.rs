@@ -141,7 +141,7 @@ fn older(definition: &Value, field: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_may_come_late_be_old_or_go_away() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let (plane, _ends) = ControlPlane::own().await;
     let place = Place::on(plane).await;
     let agent = Agent::start(&place).await;
     let documents = [place.document("web", json!({"region": "us-east-1", "suspend": true}))];
@@ -179,7 +179,7 @@ async fn definitions_may_come_late_be_old_or_go_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_the_operator_with_odd_status_are_listed_and_looked_at() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let (plane, _ends) = ControlPlane::own().await;
     let place = Place::on(plane).await;
     let [(_, builders), (_, refreshers)] = schema::crds();
     plane.install(&lax(builders)).await;

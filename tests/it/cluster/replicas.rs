@@ -205,7 +205,7 @@ async fn who_loses_the_lease_ends_and_a_stand_by_that_is_stopped_leaves_it_alone
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_from_the_api_server_ends_and_works_when_started_again() {
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let (plane, _ends) = ControlPlane::own().await;
     plane.install_definitions().await;
     let replicas = Replicas::idle(Place::on(plane).await).await;
     blocking(move || {

@@ -12,8 +12,8 @@ const AGAIN: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_comes_back_is_watched_again_though_nothing_happened() {
-    // Of its own, and kept: it ends with the tests.
-    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    // Of its own: it goes away in between.
+    let (plane, _ends) = ControlPlane::own().await;
     plane.install_definitions().await;
     let world = World::on(plane).await;
     let builder = world.builder("node").await;
