@@ -99,7 +99,7 @@ pub struct RunFlags {
     pub state: StateFlags,
     #[command(flatten)]
     pub cluster: ClusterFlags,
-    /// Serve /healthz, /readyz and /metrics at this address, such as [::]:8080 (IPv4 and IPv6); default: do not serve
+    /// Serve /healthz, /readyz and /metrics at this address, such as `[::]:8080` (IPv4 and IPv6); default: do not serve
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
     /// Check the repository for new commits this often
