@@ -14,7 +14,7 @@ use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
 use crate::engine::standalone::{asked, clone_dir, lock, logs_dir, runs_dir};
-use crate::git::auth::Address;
+use crate::git::address::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
 /// Takes the state directory and takes up running builds.

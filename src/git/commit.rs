@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::GitError;
-use super::mirror::{Mirror, check_local, commit_id, tracked, tracking_ref};
+use super::heads::commit_id;
+use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
 use super::reader::Reader;
 use super::tree::{self, Folder};

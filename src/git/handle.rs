@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::auth::{Address, Credentials};
+use super::address::Address;
+use super::auth::Credentials;
 use super::commit::{self, Attempt, Change, Outcome};
 use super::mirror::{self, Mirror};
 use super::reader::{Blob, Described, Reader};

@@ -13,6 +13,7 @@ use git2::{
 use tracing::{info, warn};
 
 use super::auth::Answers;
+use super::heads::{choose, commit_id, heads, no_branch};
 use super::{GitError, Options};
 use crate::api::CommitId;
 
@@ -32,14 +33,6 @@ pub struct Tip {
     pub commit: CommitId,
     /// The remote had something new.
     pub fetched: bool,
-}
-
-/// What the remote says it has.
-struct Heads {
-    branches: Vec<(String, Oid)>,
-    default: Option<String>,
-    /// `HEAD`, where it is at a commit and at no branch.
-    detached: Option<Oid>,
 }
 
 /// The bare clone.
@@ -189,10 +182,6 @@ pub(super) fn tracked(repo: &git2::Repository, branch: &str) -> Option<Oid> {
     repo.refname_to_id(&tracking_ref(branch)).ok()
 }
 
-pub(super) fn commit_id(id: Oid) -> CommitId {
-    CommitId::parse(id.to_string()).expect("libgit2 prints SHA-1 ids as 40 hex digits")
-}
-
 /// Callbacks that answer for credentials.
 pub(super) fn callbacks(answers: &Answers) -> RemoteCallbacks<'static> {
     let answers = answers.clone();
@@ -229,50 +218,6 @@ fn set_timeouts() {
             git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT_MS).ok();
         }
     });
-}
-
-fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
-    let branch = |name: &str| name.strip_prefix("refs/heads/").map(str::to_owned);
-    let head = list.iter().find(|head| head.name() == "HEAD");
-    Heads {
-        branches: list.iter().filter_map(|head| Some((branch(head.name())?, head.oid()))).collect(),
-        default: head.and_then(|head| branch(head.symref_target()?)),
-        detached: head.filter(|head| head.symref_target().is_none()).map(git2::RemoteHead::oid),
-    }
-}
-
-/// The branch asked for, else the remote's default, else the only one there is.
-fn choose(url: &str, heads: &Heads, wanted: Option<&str>) -> Result<String, GitError> {
-    let url = url.to_owned();
-    match (heads.branches.as_slice(), wanted, &heads.default) {
-        ([], ..) => Err(match heads.detached {
-            Some(commit) => {
-                GitError::Detached { url, commit: commit_id(commit), has: "no branch".to_owned() }
-            }
-            None => GitError::Empty { url },
-        }),
-        (_, Some(wanted), _) => Ok(wanted.to_owned()),
-        (_, None, Some(default)) => Ok(default.clone()),
-        // A check-out of a pull request: what is checked out is not what the branch has.
-        ([(only, tip)], None, None) if heads.detached.is_some_and(|commit| commit != *tip) => {
-            let commit = commit_id(heads.detached.expect("it is there, as the line above says"));
-            Err(GitError::Detached { url, commit, has: format!("branch {only} at another commit") })
-        }
-        ([(only, _)], None, None) => Ok(only.clone()),
-        (_, None, None) => Err(GitError::NoDefaultBranch { url, has: names(heads) }),
-    }
-}
-
-fn no_branch(url: &str, branch: &str, heads: &Heads) -> GitError {
-    GitError::NoBranch { url: url.to_owned(), branch: branch.to_owned(), has: names(heads) }
-}
-
-/// Some branch names, for a message.
-fn names(heads: &Heads) -> String {
-    const SHOWN: usize = 10;
-    let shown: Vec<_> = heads.branches.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect();
-    let more = if heads.branches.len() > SHOWN { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
 }
 
 /// Fetches one branch over the connection that is open already.
@@ -355,47 +300,6 @@ fn is_crowded(folder: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn heads_of(names: &[&str], default: Option<&str>) -> Heads {
-        Heads {
-            branches: names.iter().map(|name| ((*name).to_owned(), Oid::ZERO_SHA1)).collect(),
-            default: default.map(str::to_owned),
-            detached: None,
-        }
-    }
-
-    #[test]
-    fn a_detached_head_says_what_to_do() {
-        let commit = Oid::from_str("1111111111111111111111111111111111111111").expect("an id");
-        let detached = |names| Heads { detached: Some(commit), ..heads_of(names, None) };
-        for heads in [detached(&[]), detached(&["main"])] {
-            let error = choose("/ci", &heads, None).expect_err("no branch").to_string();
-            assert!(error.contains("detached") && error.contains("--branch"), "{error}");
-        }
-        assert_eq!(choose("/ci", &detached(&["main"]), Some("main")), Ok("main".to_owned()));
-        let at_tip = Heads { detached: Some(Oid::ZERO_SHA1), ..heads_of(&["main"], None) };
-        assert_eq!(choose("/ci", &at_tip, None), Ok("main".to_owned()));
-    }
-
-    #[test]
-    fn the_branch_that_is_read() {
-        let both = heads_of(&["main", "next"], Some("main"));
-        assert_eq!(choose("u", &both, None), Ok("main".to_owned()));
-        assert_eq!(choose("u", &both, Some("next")), Ok("next".to_owned()));
-        assert_eq!(choose("u", &heads_of(&["trunk"], None), None), Ok("trunk".to_owned()));
-        assert!(matches!(
-            choose("u", &heads_of(&["a", "b"], None), None),
-            Err(GitError::NoDefaultBranch { .. })
-        ));
-        assert!(matches!(choose("u", &heads_of(&[], None), Some("main")), Err(GitError::Empty { .. })));
-    }
-
-    #[test]
-    fn messages_name_a_few_branches() {
-        let many: Vec<String> = (0..12).map(|n| format!("b{n}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(names(&heads_of(&many, None)).ends_with("b9, …"));
-    }
 
     #[test]
     fn a_folder_of_others_is_never_cleared() {

@@ -8,11 +8,13 @@
 //! libgit2 blocks and cannot be cancelled, so each thread owns its own `git2::Repository` on the one
 //! bare clone. Two of them, because a pass that reads a template must not wait for a slow remote.
 
+pub mod address;
 pub mod auth;
 pub mod backoff;
 pub mod commit;
 mod error;
 mod handle;
+mod heads;
 pub mod ignore;
 mod mirror;
 mod origin;

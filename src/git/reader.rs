@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
+use super::heads::commit_id;
 use super::ignore::{self, Ignore};
-use super::mirror::{commit_id, tracked};
+use super::mirror::tracked;
 use super::tree::{self, EntryKind, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};

@@ -7,7 +7,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use git2::{Oid, Repository, Signature, Time};
-use opsy::git::auth::{Address, Credentials, Secret};
+use opsy::git::address::Address;
+use opsy::git::auth::{Credentials, Secret};
 use opsy::git::{Handle, Options};
 
 /// Longest wait for anything in these tests.

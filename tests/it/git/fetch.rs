@@ -1,7 +1,8 @@
 //! Fetching: what is asked of the remote, and every way it can go wrong.
 
 use opsy::api::Class;
-use opsy::git::auth::{Address, Credentials, Secret};
+use opsy::git::address::Address;
+use opsy::git::auth::{Credentials, Secret};
 use opsy::git::{GitError, Handle, Options};
 
 use super::bed::{Bed, Remote, token};

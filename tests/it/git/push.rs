@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use opsy::api::Class;
-use opsy::git::auth::Address;
+use opsy::git::address::Address;
 use opsy::git::commit::{Author, Change, Edit, Outcome};
 use opsy::git::{GitError, Handle};
 

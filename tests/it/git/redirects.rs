@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use opsy::git::auth::Address;
+use opsy::git::address::Address;
 use opsy::git::{GitError, Handle, Options};
 
 use super::bed::token;

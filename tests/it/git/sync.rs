@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsy::api::{Class, Key, Kind, ObjectKey};
-use opsy::git::auth::{Address, Credentials, Secret};
+use opsy::git::address::Address;
+use opsy::git::auth::{Credentials, Secret};
 use opsy::git::{GitError, Handle};
 use opsy::manifest::{Document, Form, ObjectSet, Reader, SourceFile};
 use opsy::sync::{Outputs, Parse, Sync, Synced};
