@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::failures;
 use super::images::Located;
 use super::spec::Failures;
-use super::time;
+use super::time::{self, SKEW};
 use crate::api::builder::{InputsRecord, RunRecord};
 use crate::engine::Run;
 
@@ -68,9 +68,6 @@ pub fn reset(history: &mut [RunRecord], asked: Option<Timestamp>) {
         record.reset = Some(true);
     }
 }
-
-/// Clocks of an agent and of its nodes differ by this much at most.
-const SKEW: Duration = Duration::from_secs(300);
 
 /// When the next try is due, after a failure or a cancelled run. A run that ended in times to come is from a
 /// clock that was set back since, and delays nothing.

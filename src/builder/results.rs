@@ -3,16 +3,11 @@
 //! A template, or the program in a builder's image, can name any image it likes. A result belongs to this account, was
 //! created after the run started, and has no tags of another builder or build.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::images::{self, Located};
-use super::time;
+use super::time::{self, SKEW};
 use crate::engine::Run;
-
-/// The clocks of EC2 and of the machine that the agent runs on differ by this much at most.
-const SKEW: Duration = Duration::from_secs(300);
 
 /// Why the image is not a result of the run, if it is not one.
 pub fn refused(run: &Run, located: &Located, account: &str) -> Option<String> {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// The clocks of the agent, its nodes and EC2 differ by this much at most.
+pub const SKEW: Duration = Duration::from_secs(300);
+
 /// `start` plus `by`; `None` when that is beyond what a timestamp holds, which means never.
 pub fn after(start: Timestamp, by: Duration) -> Option<Timestamp> {
     start.checked_add(SignedDuration::try_from(by).ok()?).ok()
