@@ -239,6 +239,14 @@ fn all_regions_are_tagged_each_by_one_call() {
     assert_eq!(recorded(&seen).images.expect("both count").len(), 2);
 }
 
+/// The ended run is recorded, and its run is forgotten.
+fn collected(seen: &mut Observed) {
+    let record = recorded(seen);
+    seen.runs = Seen::Is(Vec::new());
+    seen.status.history = Some(vec![record.run]);
+    seen.status.sweeps = Some(vec![record.sweep]);
+}
+
 fn sweep_of(seen: &Observed) -> Sweep {
     match step(seen) {
         Step::Sweep(sweep) => *sweep,
@@ -260,10 +268,7 @@ fn what_packer_announced_is_kept_for_the_sweep_but_never_a_result() {
     ];
     let mut seen = after(succeeded(&[1]), vec![promoted(1, images::ACTIVE)]);
     seen.runs = Seen::Is(vec![ended]);
-    let record = recorded(&seen);
-    seen.runs = Seen::Is(Vec::new());
-    seen.status.history = Some(vec![record.run]);
-    seen.status.sweeps = Some(vec![record.sweep]);
+    collected(&mut seen);
     let sweep = sweep_of(&seen);
     assert_eq!(
         (sweep.announced.instances, sweep.announced.key_pairs),
@@ -347,11 +352,8 @@ fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
 fn what_a_kept_machine_held_is_looked_for_again_once_the_machine_is_gone() {
     let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
     seen.spec.as_mut().expect("valid").commands.last_mut().expect("a build").on_error = Some("abort".into());
-    let record = recorded(&seen);
-    seen.runs = Seen::Is(Vec::new());
-    seen.status.history = Some(vec![record.run]);
-    seen.now = record.sweep.due.expect("a date");
-    seen.status.sweeps = Some(vec![record.sweep]);
+    collected(&mut seen);
+    seen.now = seen.sweeps()[0].due.expect("a date");
     let plan = plan::plan(&seen, seen.now);
     assert!(matches!(&plan, Plan::Act { step: Step::Sweep(_), .. }), "{plan:?}");
     let done = report::Outcome::Did(report::Done::Swept(Box::default()));
@@ -372,10 +374,7 @@ fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
     ];
     let mut seen = after(failed.state.clone(), Vec::new());
     seen.runs = Seen::Is(vec![failed]);
-    let record = recorded(&seen);
-    seen.runs = Seen::Is(Vec::new());
-    seen.status.history = Some(vec![record.run]);
-    seen.status.sweeps = Some(vec![record.sweep]);
+    collected(&mut seen);
     let sweep = sweep_of(&seen);
     assert_eq!(sweep.regions, [home(), region("ap-south-1"), region("eu-west-1")]);
     assert_eq!(sweep.announced.artifacts, [image_id(1).to_string(), image_id(2).to_string()]);
@@ -448,10 +447,7 @@ fn what_a_run_left_is_looked_for_by_the_owner_that_it_was_started_with() {
         failed.facts.owner = of_run.map(owner);
         let mut seen = after(failed.state.clone(), Vec::new());
         seen.runs = Seen::Is(vec![failed]);
-        let record = recorded(&seen);
-        seen.runs = Seen::Is(Vec::new());
-        seen.status.history = Some(vec![record.run]);
-        seen.status.sweeps = Some(vec![record.sweep]);
+        collected(&mut seen);
         seen.subject.owner = owner(now);
         let with_owner = sweep_of(&seen).owner.to_string();
         seen.status.sweeps.as_mut().expect("one")[0].owner = None;
