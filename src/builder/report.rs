@@ -157,6 +157,20 @@ fn image_words(located: &Located) -> String {
     format!("{} ({}, {})", located.image.id, located.image.architecture, located.region)
 }
 
+const NO_BASE_IMAGE: &str = "no available image matches spec.amiFilters: check name, architecture and owner-id (in full: \
+                             one with a wildcard is looked for among your own images and Amazon's only), and \
+                             whether the account's Allowed AMIs setting admits its provider";
+const NOT_IN_GIT: &str = "its manifest is gone from Git: nothing new is built, and it is pruned once the repository's \
+                          files can be read and pruning is allowed";
+
+/// Which failure it was, as far as it counts.
+fn counted(failures: usize, limit: usize, transient: bool) -> String {
+    match transient {
+        true => "a cause outside of the template, which does not count".to_owned(),
+        false => format!("failure {failures} of {limit}"),
+    }
+}
+
 fn tell_wait(on: &On, look: Duration) -> Told {
     use Phase::{NotReady, Reconciling};
     use Standing::{Busy, Failing, Settled, Waiting};
@@ -173,19 +187,12 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             say(Reconciling, "ImagePending", message, state::JOB_COMPLETED, Busy)
         }
         On::BaseImageNotFound => {
-            let message = "no available image matches spec.amiFilters: check name, architecture and owner-id (in \
-                           full: one with a wildcard is looked for among your own images and Amazon's only), and \
-                           whether the account's Allowed AMIs setting admits its provider";
-            say(NotReady, "BaseImageNotFound", message.to_owned(), state::FLIGHT_CHECKS, Failing)
+            say(NotReady, "BaseImageNotFound", NO_BASE_IMAGE.to_owned(), state::FLIGHT_CHECKS, Failing)
         }
         On::Suspended => {
             say(NotReady, "Suspended", "nothing new is built".to_owned(), state::FLIGHT_CHECKS, Waiting)
         }
-        On::NotInGit => {
-            let message = "its manifest is gone from Git: nothing new is built, and it is pruned once the \
-                           repository's files can be read and pruning is allowed";
-            say(NotReady, "NotInGit", message.to_owned(), state::FLIGHT_CHECKS, Waiting)
-        }
+        On::NotInGit => say(NotReady, "NotInGit", NOT_IN_GIT.to_owned(), state::FLIGHT_CHECKS, Waiting),
         On::ManifestBroken { file } => {
             let message =
                 format!("its manifest in {file} is broken: nothing new is built until it is fixed in Git");
@@ -205,11 +212,7 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             say(NotReady, "Cancelled", message, state::FLIGHT_CHECKS, Waiting)
         }
         On::Backoff { until, failures, limit, transient, error } => {
-            let which = if *transient {
-                "a cause outside of the template, which does not count".to_owned()
-            } else {
-                format!("failure {failures} of {limit}")
-            };
+            let which = counted(*failures, *limit, *transient);
             let message = format!("{which}, next try at {}{}", time::to_second(*until), because(error));
             say(NotReady, "BuildFailed", message, state::JOB_FAILED, Failing)
         }
