@@ -85,7 +85,7 @@ pub struct Progress {
     pub line: String,
     /// Unix seconds.
     pub at: i64,
-    /// Seconds since the runner began, by a clock that nobody sets. A runner of an older version does not say.
+    /// Seconds since the runner began, by a monotonic clock. Absent from a runner of an older version.
     #[serde(default)]
     pub elapsed: u64,
 }

@@ -1,4 +1,4 @@
-//! How long live runs have lasted by a clock that nobody sets: the wall clock may jump, and a jump is no reason to
+//! How long live runs have lasted by a monotonic clock: the wall clock may jump, and a jump is no reason to
 //! stop a build. Part of the look.
 
 use std::collections::BTreeMap;

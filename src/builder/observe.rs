@@ -54,7 +54,7 @@ pub struct Observed {
     pub accounts: Option<Vec<String>>,
     /// The account this is, asked only where it matters.
     pub account: Option<Seen<String>>,
-    /// How long this builder's live run has lasted at least, by a clock that nobody sets; where it is not known the
+    /// How long this builder's live run has lasted at least, by a monotonic clock; where it is not known the
     /// wall clock counts.
     pub lasted: Option<Duration>,
     /// Live runs of all builders.
@@ -75,7 +75,7 @@ impl Observed {
         self.status.sweeps.as_deref().unwrap_or_default()
     }
 
-    /// Does an image that status names no longer count, though nobody deprecated it?
+    /// Does an image that status names no longer count, although it was not deprecated?
     pub fn lost(&self) -> Option<bool> {
         Some(is_lost(&self.subject, &self.status, self.images.known()?, self.now))
     }

@@ -1,6 +1,6 @@
 //! May an active image count? Pure; part of `images`.
 //!
-//! Whoever may set tags can make an image look like a builder's. Only what a run of this agent recorded counts, and,
+//! Anyone who may set tags can make an image look like a builder's. Only what a run of this agent recorded counts, and,
 //! while the status names no image, what carries every tag of a promotion: it is adopted.
 
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
-//! Accepts connections for the endpoints of `health`, within limits: whoever reaches the port costs the agent a
-//! bounded amount of memory, and never keeps the kubelet from an answer.
+//! Accepts connections for the endpoints of `health`, within limits: clients of the port cost the agent a
+//! bounded amount of memory, and never keep the kubelet from an answer.
 
 use std::collections::VecDeque;
 use std::io;

@@ -9,15 +9,15 @@ use std::io::{self, ErrorKind, Write};
 /// Prints what was asked for, with an end of line.
 ///
 /// # Errors
-/// Standard output takes nothing, for another reason than that nobody reads it.
+/// Standard output cannot be written to, for another reason than that its reader is gone.
 pub fn line(text: impl Display) -> io::Result<()> {
     bytes(visible(&format!("{text}\n")).as_bytes()).map(drop)
 }
 
-/// Prints a part of what was asked for. False when nobody reads it any more.
+/// Prints a part of what was asked for. Returns false when its reader is gone.
 ///
 /// # Errors
-/// Standard output takes nothing, for another reason than that nobody reads it.
+/// Standard output cannot be written to, for another reason than that its reader is gone.
 pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
     written(io::stdout().lock(), bytes)
 }
@@ -25,25 +25,25 @@ pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
 /// Prints a document for machines, unchanged but for an end of line.
 ///
 /// # Errors
-/// Standard output takes nothing, for another reason than that nobody reads it.
+/// Standard output cannot be written to, for another reason than that its reader is gone.
 pub fn document(text: &str) -> io::Result<bool> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Prints several lines of what was asked for. False when nobody reads it any more.
+/// Prints several lines of what was asked for. Returns false when its reader is gone.
 ///
 /// # Errors
-/// Standard output takes nothing, for another reason than that nobody reads it.
+/// Standard output cannot be written to, for another reason than that its reader is gone.
 pub fn lines(text: &str) -> io::Result<bool> {
     bytes(visible(text).as_bytes())
 }
 
-/// Tells of work that goes on whether anybody reads it or not.
+/// Prints the progress of work that continues when the reader is gone.
 pub fn progress(text: impl Display) {
     let _ = line(text);
 }
 
-/// Tells on standard error why something did not work.
+/// Prints on standard error why something failed.
 pub fn error(text: impl Display) {
     let _ = written(io::stderr().lock(), visible(&format!("opsy: {text}\n")).as_bytes());
 }
