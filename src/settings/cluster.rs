@@ -1,0 +1,59 @@
+//! Flags that concern the cluster: which engine, which namespaces, the images of build pods, the Lease.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::duration;
+
+/// Where objects are stored and builds run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// Use kubernetes in a pod or with --kubeconfig, else standalone
+    Auto,
+    /// Store objects in a state directory and run builds as processes
+    Standalone,
+    /// Store objects as custom resources and run builds as Jobs
+    Kubernetes,
+}
+
+/// What `opsy run` needs to use a cluster.
+#[derive(Args, Clone, Debug)]
+pub struct ClusterFlags {
+    /// Select where objects are stored and builds run
+    #[arg(long, env = "OPSY_ENGINE", value_enum, default_value = "auto")]
+    pub engine: EngineChoice,
+    /// Use the cluster of this kubeconfig instead of that of the pod
+    #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Manage the objects of these namespaces; `*` means all; default: the namespace of the agent
+    #[arg(long, env = "OPSY_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
+    pub namespaces: Vec<String>,
+    /// Use this image with `/opsy-runner` in build pods
+    #[arg(long, env = "OPSY_RUNNER_IMAGE", value_name = "IMAGE", default_value = "")]
+    pub runner_image: String,
+    /// Use this image with Packer for builders that name none
+    #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = "hashicorp/packer:1.11")]
+    pub packer_image: String,
+    /// Name this replica in the Lease; default: the host name and a random part
+    #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Let another replica take the Lease this long after its last renewal
+    #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    pub lease_duration: Duration,
+}
+
+impl ClusterFlags {
+    /// Is the engine kubernetes?
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    pub fn is_kubernetes(&self) -> bool {
+        match self.engine {
+            EngineChoice::Kubernetes => true,
+            EngineChoice::Standalone => false,
+            EngineChoice::Auto => {
+                self.kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+            }
+        }
+    }
+}
