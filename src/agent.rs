@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::api::fence::Fence;
 use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
 use crate::engine::objects::Objects;
@@ -118,7 +119,8 @@ impl Agent {
         let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
         let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
-        let Engine { objects, queues, home, runs, owner, claim, .. } = engine;
+        let Engine { objects, queues, home, runs, owner, namespace, claim, .. } = engine;
+        let clusters = Fence::new("--clusters", namespace, flags.trust.clusters.clone());
         let ending = Arc::new(AtomicBool::default());
         let parts = reconcilers::Parts {
             aws,
@@ -129,6 +131,7 @@ impl Agent {
             objects: objects.clone(),
             synced: outputs.synced.clone(),
             owner,
+            clusters: Arc::new(clusters),
             publishing: publisher.state(),
             telling: telling.clone(),
             ending: ending.clone(),

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod repository;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use cluster::{ClusterFlags, EngineChoice};
 pub use repository::{
     AuthorSettings, DigestSettings, LimitSettings, PruneSettings, PublishSettings, RepoSettings,
 };
+pub use trust::TrustFlags;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,6 +54,8 @@ pub struct RunFlags {
     pub state: StateFlags,
     #[command(flatten)]
     pub cluster: ClusterFlags,
+    #[command(flatten)]
+    pub trust: TrustFlags,
     /// Serve /healthz, /readyz and /metrics at this address, such as `[::]:8080` (IPv4 and IPv6); default: do not serve
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,

@@ -17,6 +17,8 @@ pub struct Engine {
     pub runs: Arc<dyn Runs>,
     /// Owner where `opsy.yaml` names none.
     pub owner: Owner,
+    /// The agent's own namespace; there is none without a cluster.
+    pub namespace: Option<String>,
     /// Folder of the bare clone.
     pub clone: PathBuf,
     /// No other agent's clone is ever ahead of this one: it may be started from while the remote is away.

@@ -33,6 +33,7 @@ pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
     };
     let Held { lost, release } = lease::acquire(&cluster, terms).await;
     tracing::info!("this is the agent that works now");
+    let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
     let home = ClusterHome::start(cluster.clone(), objects.clone(), identity);
     let images =
@@ -48,5 +49,15 @@ pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
     let clone = clone_dir(&state);
     // While another replica worked, this clone stood still.
     let clone_is_newest = false;
-    Ok(Engine { objects, queues, home: home as Arc<_>, runs, owner, clone, clone_is_newest, claim })
+    Ok(Engine {
+        objects,
+        queues,
+        home: home as Arc<_>,
+        runs,
+        owner,
+        namespace,
+        clone,
+        clone_is_newest,
+        claim,
+    })
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::now;
 use super::render::{self, name_of};
 use super::telling::Telling;
+use crate::api::fence::Fence;
 use crate::api::{
     AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, Owner, PackerBuilder, PackerBuilderStatus,
 };
@@ -30,6 +31,8 @@ pub struct Parts {
     pub objects: Arc<Objects>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
+    /// Which clusters each namespace may roll out to.
+    pub clusters: Arc<Fence>,
     pub publishing: watch::Receiver<Publishing>,
     pub meter: Arc<dyn Meter>,
     pub telling: Arc<Telling>,
@@ -96,6 +99,7 @@ impl Parts {
             undeclared: Arc::new(undeclared),
             synced: self.synced.clone(),
             owner: self.owner.clone(),
+            clusters: self.clusters.clone(),
             now,
         });
         let telling = self.telling.clone();

@@ -19,6 +19,7 @@ use crate::api::Kind;
 use crate::api::status::{LastDigest, RepositoryStatus};
 use crate::engine::Home;
 use crate::git::backoff;
+use crate::notify::fences::Addressed;
 use crate::notify::{Pending, Told};
 use crate::publish::{Publisher, Publishing};
 use crate::sync::{Outputs, SyncState, Synced};
@@ -142,12 +143,13 @@ impl Repository {
         let subject = &telling.repository;
         let mut stories = telling.around(|around| repository::stories(subject, status, around));
         stories.extend(digest);
-        let Some(to) = telling.everybody() else { return };
+        let Some(Addressed { to, refused }) = telling.everybody() else { return };
         let remembered = status.notifications.clone().unwrap_or_default();
         let conditions = status.conditions.clone().unwrap_or_default();
         let pending = Pending { stories, conditions, now: now() };
         let told = Told { about: subject, to: &to, remembered: &remembered, pending };
-        let marked = telling.notifier.mark(&told);
+        let mut marked = telling.notifier.mark(&told);
+        marked.trouble = marked.trouble.or(refused);
         note(status, marked, None, now());
         if let Some(digest) = words.as_ref().filter(|digest| is_told(status, &digest.of.day)) {
             status.digest = Some(digest.of.clone());

@@ -47,6 +47,7 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         home,
         runs: Arc::new(runs),
         owner: owner(repository, &flags.path),
+        namespace: None,
         clone: clone_dir(&state),
         // It lies in the state directory beside the objects, under the same lock.
         clone_is_newest: true,

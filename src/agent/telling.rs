@@ -13,6 +13,7 @@ use super::now;
 use crate::announce::{self, Around, Change, Message, Origin, Story, Subject, Tone, repository};
 use crate::api::builder::RunRecord;
 use crate::api::conditions::{self, Condition, NOTIFIED};
+use crate::api::fence::Fence;
 use crate::api::notifier::{Notification, Notifier as Spec};
 use crate::api::status::Status;
 use crate::api::{
@@ -26,6 +27,7 @@ use crate::engine::{HomeError, Note};
 use crate::git::Handle;
 use crate::manifest::{Problem, Severity, is_settings};
 use crate::notify::destination::Destination;
+use crate::notify::fences::{Addressed, Fences};
 use crate::notify::http::{Address, Http};
 use crate::notify::sink::{SinkError, Trouble};
 use crate::notify::{Changed, Marked, Means, Notifier, Open, Pending, Told, Values};
@@ -38,6 +40,8 @@ const COMMITS: usize = 256;
 /// Both kinds' teller.
 pub struct Telling {
     pub notifier: Notifier,
+    /// What each namespace may reach with the agent's credentials.
+    fences: Fences,
     pub objects: Arc<Objects>,
     pub commits: Commits,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
@@ -158,9 +162,20 @@ pub fn start(
     let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
     let repository = Subject::Repository(git.options().address.short_name());
     let commits = Commits::new(git, synced.clone());
-    let telling = Arc::new(Telling { notifier, objects, commits, synced, repository, bell });
+    let fences = fences(engine, flags);
+    let telling = Arc::new(Telling { notifier, fences, objects, commits, synced, repository, bell });
     tokio::spawn(forget_gone(Arc::downgrade(&telling), engine.objects.board.members()));
     Ok(telling)
+}
+
+fn fences(engine: &Engine, flags: &RunFlags) -> Fences {
+    let own = engine.namespace.clone();
+    let trust = &flags.trust;
+    Fences {
+        topics: Fence::new("--notify-topics", own.clone(), trust.notify_topics.clone()),
+        recipients: Fence::new("--notify-recipients", own.clone(), trust.notify_recipients.clone()),
+        own: own.unwrap_or_else(|| "default".to_owned()),
+    }
 }
 
 /// What is gone is told of no more.
@@ -185,7 +200,7 @@ fn unreadable(error: HomeError) -> SinkError {
 impl Telling {
     /// Looks up the commits that are spoken of, so that words do not change when they are known.
     pub async fn learn<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K, status: &S) {
-        if self.told_of(name, object).is_none_or(|to| to.is_empty()) {
+        if self.told_of(name, object).is_none_or(|addressed| addressed.to.is_empty()) {
             return;
         }
         let unknown = Mutex::new(BTreeSet::new());
@@ -208,21 +223,27 @@ impl Telling {
 
     /// Whom `opsy.yaml` names: they hear of what has no object, and of objects that name nobody. Nothing is
     /// known while it is wrong and never was right.
-    pub fn everybody(&self) -> Option<Vec<Destination>> {
+    pub fn everybody(&self) -> Option<Addressed> {
         let synced = self.synced.borrow();
         let set = &synced.as_ref()?.set;
         let (settings, is_wrong) = (&set.settings, |problem: &Problem| {
             is_settings(&problem.file) && problem.severity == Severity::Error
         });
         let unknown = settings.notifier.is_none() && set.problems.iter().any(is_wrong);
-        (!unknown).then(|| Destination::of(settings.notifier.as_ref(), settings.namespace(), None))
+        (!unknown).then(|| {
+            let to = Destination::of(settings.notifier.as_ref(), settings.namespace(), None);
+            self.fences.keep(None, to)
+        })
     }
 
     /// Who hears of an object.
-    fn told_of<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K) -> Option<Vec<Destination>> {
+    fn told_of<K: Tellable<S>, S>(&self, name: &ObjectKey, object: &K) -> Option<Addressed> {
         let (spec, region) = object.spec();
         match spec {
-            Some(spec) => Some(Destination::of(Some(spec), &name.key.namespace, region)),
+            Some(spec) => {
+                let to = Destination::of(Some(spec), &name.key.namespace, region);
+                Some(self.fences.keep(Some(&name.key.namespace), to))
+            }
             None => self.everybody(),
         }
     }
@@ -273,15 +294,15 @@ where
     S: Status + Clone + PartialEq + Send + Sync,
 {
     fn mark(&self, name: &ObjectKey, object: &K, status: &mut S) {
-        let Some(to) = self.told_of(name, object) else { return };
+        let Some(Addressed { to, refused }) = self.told_of(name, object) else { return };
         let about = Subject::from(name);
         let remembered = status.notifications().clone().unwrap_or_default();
-        let marked = if to.is_empty() {
+        let mut marked = if to.is_empty() {
             self.notifier.forget(&about);
             Marked::default()
         } else {
             let mut stories = self.stories(name, object, status);
-            let everybody = self.everybody().unwrap_or_default();
+            let everybody = self.everybody().unwrap_or_default().to;
             if to.iter().all(|destination| everybody.contains(destination)) {
                 // What was begun is told to its end.
                 let is_begun = |thread: &str| remembered.iter().any(|told| told.thread == thread);
@@ -292,6 +313,7 @@ where
             let pending = Pending { stories, conditions, now: now() };
             self.notifier.mark(&Told { about: &about, to: &to, remembered: &remembered, pending })
         };
+        marked.trouble = marked.trouble.or(refused);
         note(status, marked, object.metadata().generation, now());
     }
 

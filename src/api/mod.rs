@@ -8,6 +8,7 @@ pub mod class;
 pub mod conditions;
 pub mod daily;
 pub mod duration;
+pub mod fence;
 pub mod files;
 pub mod ids;
 pub mod notifier;

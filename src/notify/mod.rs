@@ -17,6 +17,7 @@ mod cause;
 mod desk;
 pub mod destination;
 pub mod discord;
+pub mod fences;
 pub mod http;
 pub mod incoming;
 mod open;

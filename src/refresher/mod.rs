@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::builder::LaneImage;
+use crate::api::fence::Fence;
 use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, UndeclaredObjects, annotations};
 use crate::aws::Aws;
 use crate::engine::Pass;
@@ -49,6 +50,8 @@ pub struct Context {
     pub undeclared: UndeclaredObjects,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
+    /// Which clusters each namespace may roll out to.
+    pub clusters: Arc<Fence>,
     pub now: fn() -> Timestamp,
 }
 
@@ -94,6 +97,9 @@ async fn one_pass(object: &AMIRefresher, ctx: &Context, fresh: bool) -> Pass<AMI
         },
         Err(problems) => return report::invalid(object, &problems, now),
     };
+    if let Some(advice) = ctx.clusters.refuses(&spec.key.namespace, &spec.cluster) {
+        return report::refused_cluster(object, &spec, &advice, now);
+    }
     let memory = Memory::read(object.status.as_ref());
     let asked = fresh || retries(object, &memory);
     let mut seen = observe::look(&spec, &memory, ctx, asked).await;

@@ -8,7 +8,8 @@ use super::Context;
 use super::memory::Memory;
 use super::seen::{Account, Found, Group, Life, Need, Observed, Reading, group, listed, unread};
 use super::spec::{Source, Spec};
-use crate::api::{ImageId, Seen};
+use super::target::built_by;
+use crate::api::{ImageId, Key, Seen};
 use crate::aws::{AwsError, Fresh, Image, Nodegroup, Update};
 
 /// The first, cheap reads. Groups with an update under way are read each time, all else fresh only when
@@ -120,7 +121,7 @@ async fn found(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Found> {
             known(ctx.aws.find_images(query, fresh).await).map(|images| Found::Images(images.to_vec()))
         }
         Source::Cluster => {
-            known(ctx.aws.own_images(&spec.region, fresh).await).map(|images| Found::Images(images.to_vec()))
+            known(ctx.aws.own_images(&spec.region, fresh).await).map(|images| tagged(&images, spec, ctx))
         }
         Source::Builder(builder) => {
             let Some(lanes) = (ctx.builder_images)(builder) else { return Seen::Is(Found::NoBuilder) };
@@ -129,6 +130,14 @@ async fn found(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Found> {
             built(spec, ctx, ids, fresh).await
         }
     }
+}
+
+/// Tags alone say nothing: everybody who may tag images writes them. The status of a builder is the agent's own.
+fn tagged(images: &[Image], spec: &Spec, ctx: &Context) -> Found {
+    let builders: BTreeSet<Key> = images.iter().filter_map(|image| built_by(spec, image)).collect();
+    let named = builders.iter().filter_map(|builder| (ctx.builder_images)(builder)).flatten();
+    let recorded = named.filter_map(|lane| ImageId::parse(lane.id).ok()).collect();
+    Found::Tagged { images: images.to_vec(), recorded }
 }
 
 /// Facts of a builder's images: from the shared list, and by id those it does not have (yet).

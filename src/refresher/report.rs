@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::act::{Done, Failed};
 use super::memory::{Entry, Rollout, Starting, write_rollout};
 use super::plan::{Case, Plan, Said, Step};
-use super::spec::Problem;
+use super::spec::{Problem, Spec};
 use super::target::{Choice, Target, choose};
 use crate::api::conditions::{Phase, set_phase};
 use crate::api::refresher::RolloutRecord;
@@ -78,6 +78,22 @@ pub fn invalid(object: &AMIRefresher, problems: &[Problem], now: Timestamp) -> P
     let ending = Ending::new(said, Phase::Stalled, Standing::Stalled, INVALID_LOOK);
     let status = object.status.clone().unwrap_or_default();
     finish(object, status, ending, now)
+}
+
+/// A cluster that the namespace may not roll out to: nothing was read, and what EKS does already goes on.
+pub fn refused_cluster(
+    object: &AMIRefresher,
+    spec: &Spec,
+    advice: &str,
+    now: Timestamp,
+) -> Pass<AMIRefresherStatus> {
+    let message = format!(
+        "namespace {} may not roll out to cluster {}: use a cluster of the namespace, or {advice}",
+        spec.key.namespace, spec.cluster
+    );
+    let said = Said { reason: "ClusterNotAllowed", message };
+    let ending = Ending::new(said, Phase::Stalled, Standing::Stalled, INVALID_LOOK);
+    finish(object, object.status.clone().unwrap_or_default(), ending, now)
 }
 
 /// The object is being deleted: node groups stay as they are, and nothing holds it back.

@@ -95,8 +95,13 @@ pub enum Account {
 pub enum Found {
     /// `ami` names the image itself.
     Named,
-    /// What filters or tags found.
+    /// What filters found.
     Images(Vec<Image>),
+    /// The agent's images in the account, and those of them that a builder's status names.
+    Tagged {
+        images: Vec<Image>,
+        recorded: BTreeSet<ImageId>,
+    },
     NoBuilder,
     /// The images of the builder, with their facts; `None` of one that is gone.
     Built(Vec<(ImageId, Option<Image>)>),

@@ -9,7 +9,7 @@ use super::memory::Memory;
 use super::seen::Found;
 use super::spec::{Source, Spec};
 use super::time::elapsed;
-use crate::api::{ImageId, Owner};
+use crate::api::{ImageId, Key, Owner};
 use crate::aws::ec2::BROUGHT_BY;
 use crate::aws::{Image, ImageState};
 
@@ -66,7 +66,7 @@ pub enum Choice {
 pub fn choose(spec: &Spec, memory: &Memory, found: &Found, owner: &Owner, now: Timestamp) -> Choice {
     match (&spec.source, found) {
         (Source::Image(image), _) => only(image),
-        (Source::Cluster, Found::Images(images)) => of_cluster(spec, images, owner, now),
+        (_, Found::Tagged { images, recorded }) => of_cluster(spec, memory, (images, recorded), owner, now),
         (_, Found::Images(images)) => newest(spec, &images.iter().collect::<Vec<_>>(), &unfound(spec), now),
         (Source::Builder(builder), Found::NoBuilder | Found::Named) => match &memory.target {
             Some(target) => Choice::Is(target.clone()),
@@ -184,18 +184,40 @@ fn of_builder(spec: &Spec, built: &[(ImageId, Option<Image>)], now: Timestamp) -
     newest(spec, &there, &none, now)
 }
 
-/// Nothing is named: what was built for this cluster, of this owner or of none, by one builder.
-fn of_cluster(spec: &Spec, images: &[Image], owner: &Owner, now: Timestamp) -> Choice {
+/// The builder that an image names as its own: `opsy.dev/builder`, or the name in `created-by` of the operator's.
+pub fn built_by(spec: &Spec, image: &Image) -> Option<Key> {
+    if let Some(builder) = image.tags.get("opsy.dev/builder") {
+        let (namespace, name) = builder.split_once('/')?;
+        return Some(Key { namespace: namespace.to_owned(), name: name.to_owned() });
+    }
+    let name = image.tags.get("created-by")?.clone();
+    Some(Key { namespace: spec.key.namespace.clone(), name })
+}
+
+/// Nothing is named: what one builder of the refresher's own namespace made for this cluster and names in its status.
+/// Its target so far stays in use although its builder is gone.
+fn of_cluster(
+    spec: &Spec,
+    memory: &Memory,
+    (images, recorded): (&[Image], &BTreeSet<ImageId>),
+    owner: &Owner,
+    now: Timestamp,
+) -> Choice {
     let tag = |image: &Image, key: &str| image.tags.get(key).cloned();
     let built = images
         .iter()
         .filter(|image| brought(image) && tag(image, "cluster-name").as_deref() == Some(&spec.cluster));
     let (ours, others): (Vec<&Image>, Vec<&Image>) =
         built.partition(|image| tag(image, "opsy.dev/owner").is_none_or(|other| other == owner.as_str()));
-    let good = ours.iter().filter(|image| eligible(spec, image, now).is_ok());
+    let is_known = |image: &Image| {
+        let here = built_by(spec, image).is_some_and(|builder| builder.namespace == spec.key.namespace);
+        let in_use = memory.target.as_ref().is_some_and(|target| target.has(Some(&image.id)));
+        in_use || (here && recorded.contains(&image.id))
+    };
+    let (known, unknown): (Vec<&Image>, Vec<&Image>) = ours.into_iter().partition(|image| is_known(image));
     let mut builders: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for image in good {
-        let builder = tag(image, "opsy.dev/builder").unwrap_or_default();
+    for image in known.iter().filter(|image| eligible(spec, image, now).is_ok()) {
+        let builder = built_by(spec, image).map(|builder| builder.to_string()).unwrap_or_default();
         builders.entry(&image.architecture).or_default().insert(builder);
     }
     if let Some(several) = builders.values().find(|several| several.len() > 1) {
@@ -207,7 +229,23 @@ fn of_cluster(spec: &Spec, images: &[Image], owner: &Owner, now: Timestamp) -> C
         );
         return Choice::Nothing { why, ambiguous: true };
     }
-    newest(spec, &ours, &no_image_of_cluster(spec, &others), now)
+    let unknown = unknown.into_iter().find(|image| eligible(spec, image, now).is_ok());
+    let none = match unknown {
+        Some(image) => unrecorded(spec, image),
+        None => no_image_of_cluster(spec, &others),
+    };
+    newest(spec, &known, &none, now)
+}
+
+/// Tags alone are not believed: everybody who may tag images of the account writes them.
+fn unrecorded(spec: &Spec, image: &Image) -> String {
+    let named =
+        built_by(spec, image).map(|builder| format!(" as PackerBuilder {builder}")).unwrap_or_default();
+    format!(
+        "{} is tagged for cluster {}{named}, but no PackerBuilder of namespace {} has it in its status; if it is \
+         the image you want, name it with ami",
+        image.id, spec.cluster, spec.key.namespace
+    )
 }
 
 fn no_image_of_cluster(spec: &Spec, others: &[&Image]) -> String {

@@ -25,5 +25,6 @@ mod restart;
 mod rollouts;
 mod telemetry;
 mod telling;
+mod trust;
 mod whole;
 mod world;

@@ -74,6 +74,7 @@ impl Rolling {
             undeclared: Arc::new(|_| None),
             synced: watch::channel(Some(Arc::new(synced))).1,
             owner: Owner::parse("team").expect("an owner"),
+            clusters: Arc::default(),
             now,
         };
         Self { account, seed, context, object, built }

@@ -261,20 +261,50 @@ fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
 
 #[test]
 fn without_a_source_the_clusters_newest_active_image_counts() {
-    let found = Found::Images(vec![
+    let tagged = |images: Vec<Image>, recorded: &[u32]| Found::Tagged {
+        images,
+        recorded: recorded.iter().map(|number| id(*number)).collect(),
+    };
+    let images = vec![
         image(1, 9, &[]),
         image(2, 5, &[("opsy.dev/owner", ""), ("opsy.dev/builder", "default/base")]),
         image(3, 1, &[("cluster-name", "other")]),
         image(4, 1, &[("opsy.dev/owner", "rival")]),
         image(5, 1, &[("brought-to-you-by", "")]),
-    ]);
-    assert_eq!(chosen(json!({}), &found), Choice::Is(target(&[2])));
-    let rival = Found::Images(vec![image(4, 1, &[("opsy.dev/owner", "rival")])]);
+    ];
+    assert_eq!(chosen(json!({}), &tagged(images, &[1, 2, 3, 4, 5])), Choice::Is(target(&[2])));
+    let rival = tagged(vec![image(4, 1, &[("opsy.dev/owner", "rival")])], &[4]);
     assert_eq!(
         nothing(chosen(json!({}), &rival)),
         "ami-00000004 is of another owner: agentID rival in opsy.yaml would make it ours"
     );
-    let several = Found::Images(vec![image(1, 1, &[]), image(2, 2, &[("opsy.dev/builder", "default/gpu")])]);
-    let why = nothing(chosen(json!({}), &several));
+    let several = vec![image(1, 1, &[]), image(2, 2, &[("opsy.dev/builder", "default/gpu")])];
+    let why = nothing(chosen(json!({}), &tagged(several, &[1, 2])));
     assert!(why.ends_with("default/base, default/gpu; name one with amiFrom"), "{why}");
+    // The operator's images name their builder without its namespace.
+    let operators = &[("opsy.dev/owner", ""), ("opsy.dev/builder", ""), ("created-by", "base")];
+    assert_eq!(chosen(json!({}), &tagged(vec![image(6, 1, operators)], &[6])), Choice::Is(target(&[6])));
+}
+
+#[test]
+fn tags_that_no_builder_of_the_namespace_vouches_for_choose_nothing() {
+    let tagged = |recorded: &[u32]| Found::Tagged {
+        images: vec![image(1, 9, &[]), image(2, 1, &[]), image(3, 1, &[("opsy.dev/builder", "tenant/base")])],
+        recorded: recorded.iter().map(|number| id(*number)).collect(),
+    };
+    assert_eq!(
+        chosen(json!({}), &tagged(&[1, 3])),
+        Choice::Is(target(&[1])),
+        "what a stranger tagged is newer"
+    );
+    let why = nothing(chosen(json!({}), &tagged(&[3])));
+    assert!(
+        why.starts_with("ami-00000001 is tagged for cluster demo as PackerBuilder default/base, but no"),
+        "{why}"
+    );
+    let expired = json!({ "expiresIn": "7d" });
+    assert!(nothing(chosen(expired, &tagged(&[1, 3]))).contains("older than expiresIn"));
+    let memory = Memory { target: Some(target(&[1])), ..Memory::default() };
+    let kept = choose(&parsed(json!({})), &memory, &tagged(&[]), &owner(), now());
+    assert_eq!(kept, Choice::Is(target(&[1])), "its builder is gone, and nodes run it");
 }

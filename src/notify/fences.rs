@@ -1,0 +1,105 @@
+//! Which destinations a namespace may use. Pure.
+//!
+//! Slack, Discord and webhooks need a Secret of the namespace. SNS and SES are used with the agent's own credentials, so
+//! what an object names there must be allowed to its namespace.
+
+use super::destination::Destination;
+use crate::api::fence::Fence;
+
+/// What each namespace may reach with the agent's credentials.
+pub struct Fences {
+    pub topics: Fence,
+    pub recipients: Fence,
+    /// The namespace that `opsy.yaml` counts to: the agent's own.
+    pub own: String,
+}
+
+/// The destinations of an object.
+#[derive(Debug, Default, PartialEq)]
+pub struct Addressed {
+    pub to: Vec<Destination>,
+    /// Why some are left out: reason and message.
+    pub refused: Option<(&'static str, String)>,
+}
+
+impl Fences {
+    /// Keeps what `namespace` may use; without one, what `opsy.yaml` may.
+    pub fn keep(&self, namespace: Option<&str>, mut to: Vec<Destination>) -> Addressed {
+        let namespace = namespace.unwrap_or(&self.own);
+        let mut refused = None;
+        to.retain(|destination| match self.refuses(namespace, destination) {
+            Some(why) => {
+                refused.get_or_insert(("DestinationNotAllowed", why));
+                false
+            }
+            None => true,
+        });
+        Addressed { to, refused }
+    }
+
+    fn refuses(&self, namespace: &str, destination: &Destination) -> Option<String> {
+        let (what, advice) = match destination {
+            Destination::Sns { topic } => {
+                (format!("SNS topic {topic}"), self.topics.refuses(namespace, topic)?)
+            }
+            Destination::Ses { to, .. } => {
+                let refused = |to: &String| Some((to.clone(), self.recipients.refuses(namespace, to)?));
+                let (to, advice) = to.iter().find_map(refused)?;
+                (format!("mail to {to} by SES"), advice)
+            }
+            _ => return None,
+        };
+        Some(format!("namespace {namespace} may not use {what} with the agent's credentials: {advice}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fences(topics: &[&str], recipients: &[&str]) -> Fences {
+        let fence = |flag, rules: &[&str]| {
+            let rules = rules.iter().map(|rule| rule.parse().expect("a rule")).collect();
+            Fence::new(flag, Some("opsy".to_owned()), rules)
+        };
+        Fences {
+            topics: fence("--notify-topics", topics),
+            recipients: fence("--notify-recipients", recipients),
+            own: "opsy".to_owned(),
+        }
+    }
+
+    fn all(namespace: &str) -> Vec<Destination> {
+        let notifier = json!({"slack": {"secret": "s", "channelIDs": ["C1"]},
+            "sns": {"topicARN": "arn:aws:sns:us-east-1:111122223333:nodes"},
+            "ses": {"from": "opsy@example.com", "to": ["a@example.com", "b@elsewhere.test"]}});
+        let notifier = serde_json::from_value(notifier).expect("a notifier");
+        Destination::of(Some(&notifier), namespace, Some("us-east-1"))
+    }
+
+    fn names(addressed: &Addressed) -> Vec<String> {
+        addressed.to.iter().map(Destination::name).collect()
+    }
+
+    #[test]
+    fn a_namespace_reaches_with_the_agents_credentials_what_a_rule_allows() {
+        let closed = fences(&[], &[]);
+        let tenant = closed.keep(Some("tenant"), all("tenant"));
+        assert_eq!(names(&tenant), ["slack/C1"], "its own Secret is its own");
+        let (reason, why) = tenant.refused.expect("the topic is refused");
+        assert_eq!(reason, "DestinationNotAllowed");
+        assert!(why.starts_with("namespace tenant may not use SNS topic arn:aws:sns:"), "{why}");
+        assert!(why.ends_with(":nodes to allow it") && why.contains("--notify-topics=tenant="), "{why}");
+        for own in [closed.keep(Some("opsy"), all("opsy")), closed.keep(None, all("anywhere"))] {
+            assert_eq!((own.to.len(), own.refused), (3, None));
+        }
+        let open = fences(&["tenant=arn:aws:sns:*:nodes"], &["tenant=*@example.com"]);
+        let mail = open.keep(Some("tenant"), all("tenant"));
+        assert_eq!(names(&mail), ["slack/C1", "sns/arn:aws:sns:us-east-1:111122223333:nodes"]);
+        assert!(
+            mail.refused.expect("one recipient is refused").1.contains("mail to b@elsewhere.test by SES")
+        );
+    }
+}
