@@ -93,10 +93,10 @@ pub struct BuilderTimeOuts {
     /// How often to look, like `1h`. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_timer: Option<String>,
-    /// How long one build may run. Default 2h.
+    /// How long one build may run. Default 2h, at most 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
-    /// How long a build may wait to start. Default 10m.
+    /// How long a build may wait to start. Default 10m, at most 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }

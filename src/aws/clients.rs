@@ -173,12 +173,21 @@ impl Clients {
     }
 }
 
+/// Regions with clients at once. AWS has about 40; more of them are names that somebody invented, and each new client
+/// costs memory.
+const REGIONS: usize = 64;
+
+/// The client of a region, made when it is first needed. Clients that nobody uses go when there are too many.
 fn made_once<K: Eq + Hash + Clone, V>(
     made: &Mutex<HashMap<K, Arc<V>>>,
     key: &K,
     make: impl FnOnce() -> V,
 ) -> Arc<V> {
-    Arc::clone(locked(made).entry(key.clone()).or_insert_with(|| Arc::new(make())))
+    let mut made = locked(made);
+    if made.len() >= REGIONS && !made.contains_key(key) {
+        made.retain(|_, client| Arc::strong_count(client) > 1);
+    }
+    Arc::clone(made.entry(key.clone()).or_insert_with(|| Arc::new(make())))
 }
 
 /// Sees every attempt of one client: counts it and remembers where it went.
@@ -238,4 +247,20 @@ fn is_timeout(error: &OrchestratorError<Error>) -> bool {
 pub(super) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap_or(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invented_regions_do_not_pile_up_and_clients_in_use_stay() {
+        let made = Mutex::default();
+        let used = made_once(&made, &"eu-west-1".to_owned(), || 0);
+        for number in 1..=1000 {
+            made_once(&made, &format!("xx-invented-{number}"), || number);
+        }
+        assert!(locked(&made).len() <= REGIONS, "{}", locked(&made).len());
+        assert!(Arc::ptr_eq(&used, &made_once(&made, &"eu-west-1".to_owned(), || 1)));
+    }
 }

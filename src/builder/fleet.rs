@@ -5,11 +5,13 @@
 //! account, a broken filter, a purge): then nothing is built until a person says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::queue::Queue;
+use super::step::{On, Plan, Step};
 use super::time;
 use crate::api::{CommitId, ImageId, Key};
 
@@ -25,6 +27,7 @@ pub type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 #[derive(Debug, Default)]
 pub struct Fleet {
     muster: Mutex<Muster>,
+    queue: Mutex<Queue>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -76,6 +79,8 @@ pub struct FleetView {
     pub claimed: BTreeSet<ImageId>,
     /// Builders of the same name that were not heard yet, where images may be theirs.
     pub namesakes: Vec<Key>,
+    /// The namespace that takes a free build slot before this builder's.
+    pub goes_first: Option<String>,
 }
 
 impl FleetView {
@@ -111,7 +116,23 @@ impl Fleet {
             outstanding: lost_since.map(|since| muster.outstanding(key, since, now)).unwrap_or_default(),
             namesakes: if shared.is_empty() { Vec::new() } else { muster.namesakes(key) },
             claimed: muster.claimed(key, shared),
+            goes_first: self.queued().before(&key.namespace, now),
         }
+    }
+
+    /// Notes whether a builder waits for a slot, takes one, or needs none.
+    pub fn queue(&self, key: &Key, plan: &Plan, now: Timestamp) {
+        let mut queue = self.queued();
+        match plan {
+            Plan::Wait { on: On::Slot { .. }, .. } => queue.wait(key, now),
+            Plan::Act { step: Step::Start { .. }, .. } => queue.serve(key),
+            _ => queue.leave(key),
+        }
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere leaves the queue as it was: every entry is whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held from counting the live runs to starting one.

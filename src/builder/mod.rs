@@ -6,7 +6,7 @@
 //! lane), `trust` (may an active image count), `base` (the base image), `judge` (is there a good image),
 //! `harvest` (what an ended run leads to), `announced` (what Packer announced of it), `failures` (what a
 //! failure means), `promote` (which of its images become active), `results` (is an image a result of its run),
-//! `history` (failures and pauses), `fleet` (what builders know of each other), `remarks` (what else a message
+//! `history` (failures and pauses), `fleet` (what builders know of each other), `queue` (which namespace takes a free slot next), `remarks` (what else a message
 //! must name), `sweep` (removes what a run left), `lasted` (how long a run has lasted, whatever the wall clock
 //! says).
 
@@ -29,6 +29,7 @@ mod place;
 mod plan;
 mod pod;
 mod promote;
+mod queue;
 mod remarks;
 mod report;
 mod results;
@@ -97,6 +98,7 @@ async fn one_pass(
     let seen = observe::observe(object, synced, ctx, fresh).await;
     let plan = plan::plan(&seen, (ctx.now)());
     let Plan::Act { step, .. } = &plan else {
+        ctx.fleet.queue(&seen.subject.key, &plan, (ctx.now)());
         return report::pass(&seen, &plan, &Outcome::Nothing, (ctx.now)());
     };
     if !step.needs_fresh_look() {
@@ -120,6 +122,7 @@ async fn act_on_a_fresh_look(
         Plan::Act { step, .. } => act::act(step, ctx).await,
         _ => Outcome::Nothing,
     };
+    ctx.fleet.queue(&seen.subject.key, &plan, (ctx.now)());
     report::pass(&seen, &plan, &outcome, (ctx.now)())
 }
 

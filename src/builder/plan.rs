@@ -196,9 +196,15 @@ fn build(build: &Build<'_>, why: Why, now: Timestamp) -> Plan {
     match &seen.live {
         Seen::Unknown(class, message) => return unknown(seen, What::Runs, *class, message),
         Seen::Is(live) if *live >= seen.concurrent_builds => {
-            return Plan::Wait { on: On::Slot { limit: seen.concurrent_builds }, look: SOON };
+            let on = On::Slot { limit: seen.concurrent_builds, goes_first: None };
+            return Plan::Wait { on, look: SOON };
         }
-        Seen::Is(_) => {}
+        Seen::Is(_) => {
+            if let Some(goes_first) = seen.fleet.goes_first.clone() {
+                let on = On::Slot { limit: seen.concurrent_builds, goes_first: Some(goes_first) };
+                return Plan::Wait { on, look: SOON };
+            }
+        }
     }
     let why = match streak.attempts {
         0 => why,

@@ -224,8 +224,11 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             look,
             failed: None,
         },
-        On::Slot { limit } => {
-            let message = format!("{limit} builds are running, as many as limits.concurrentBuilds allows");
+        On::Slot { limit, goes_first } => {
+            let message = match goes_first {
+                Some(other) => format!("namespaces take turns: a builder of {other} starts its build first"),
+                None => format!("{limit} builds are running, as many as limits.concurrentBuilds allows"),
+            };
             say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
         }
         On::Fleet { .. } => {

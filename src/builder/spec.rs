@@ -14,7 +14,9 @@ use crate::git::templates::TemplateQuery;
 
 /// How often to look where the manifest says nothing: image reads are shared, so this costs little.
 const TIMER: Duration = Duration::from_secs(10 * 60);
-/// Shortest time between looks: shared answers live longer than this, so less would show nothing new.
+/// The longest limit of a build: it holds one of few slots that all namespaces share.
+const LONGEST_BUILD: Duration = Duration::from_secs(24 * 3600);
+/// Shortest time between reconciles: shared answers live longer than this, so less would show nothing new.
 const SHORTEST_TIMER: Duration = Duration::from_secs(1);
 /// A build with region copies and encryption takes up to an hour: twice that.
 const BUILD_LIMIT: Duration = Duration::from_secs(2 * 3600);
@@ -152,12 +154,19 @@ fn times(spec: &PackerBuilderSpec, problems: &mut Problems) -> Times {
         }
         read.unwrap_or(or)
     };
+    let build = positive(problems, "spec.timeOuts.build", times.build.as_ref(), BUILD_LIMIT);
+    let pending = positive(problems, "spec.timeOuts.pending", times.pending.as_ref(), PENDING_LIMIT);
+    for (field, limit) in [("build", build), ("pending", pending)] {
+        if limit > LONGEST_BUILD {
+            problems.add(format!("spec.timeOuts.{field}"), "must be at most 24h: a build holds a slot that others wait for");
+        }
+    }
     let timer = positive(problems, "spec.timeOuts.controllerTimer", times.controller_timer.as_ref(), TIMER);
     Times {
         expires_in: problems.duration("spec.timeOuts.expiresIn", times.expires_in.as_ref()),
         timer: timer.max(SHORTEST_TIMER),
-        build: positive(problems, "spec.timeOuts.build", times.build.as_ref(), BUILD_LIMIT),
-        pending: positive(problems, "spec.timeOuts.pending", times.pending.as_ref(), PENDING_LIMIT),
+        build,
+        pending,
     }
 }
 

@@ -82,6 +82,8 @@ pub enum On {
     },
     Slot {
         limit: usize,
+        /// A slot is free, and a builder of this namespace takes it.
+        goes_first: Option<String>,
     },
     /// The agent is about to end: the next one builds.
     Ending {

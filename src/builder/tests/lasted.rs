@@ -18,3 +18,16 @@ fn a_run_has_lasted_as_long_as_its_runner_says_and_it_was_watched() {
     let ended = run(2, RunState::Lost("killed".into()));
     assert_eq!(watches.look(&key(), &[ended]), None);
 }
+
+#[test]
+fn a_build_may_hold_its_slot_for_a_day_at_most() {
+    let with_limit = |limit: &str| {
+        let mut object = object();
+        object.spec.time_outs.get_or_insert_default().build = Some(limit.to_owned());
+        spec::parse(&object)
+    };
+    assert!(with_limit("24h").is_ok());
+    let problems = with_limit("10y").expect_err("too long");
+    let says = "must be at most 24h: a build holds a slot that others wait for";
+    assert_eq!(problems, [("spec.timeOuts.build".to_owned(), says.to_owned())]);
+}

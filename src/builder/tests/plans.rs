@@ -49,6 +49,7 @@ fn first_match_wins_in_the_order_of_the_rules() {
         ),
         ("stalled ExternalRepository", look(seen(), |seen| seen.external = Some("repoURL x".into()))),
         ("wait Slot", look(seen(), |seen| seen.live = Seen::Is(4))),
+        ("wait Slot", look(seen(), |seen| seen.fleet.goes_first = Some("few".into()))),
     ];
     for (expected, seen) in cases {
         assert_eq!(planned(&seen), expected, "{seen:?}");
