@@ -158,7 +158,10 @@ fn times(spec: &PackerBuilderSpec, problems: &mut Problems) -> Times {
     let pending = positive(problems, "spec.timeOuts.pending", times.pending.as_ref(), PENDING_LIMIT);
     for (field, limit) in [("build", build), ("pending", pending)] {
         if limit > LONGEST_BUILD {
-            problems.add(format!("spec.timeOuts.{field}"), "must be at most 24h: a build holds a slot that others wait for");
+            problems.add(
+                format!("spec.timeOuts.{field}"),
+                "must be at most 24h: a build holds a slot that others wait for",
+            );
         }
     }
     let timer = positive(problems, "spec.timeOuts.controllerTimer", times.controller_timer.as_ref(), TIMER);

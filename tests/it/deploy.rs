@@ -103,7 +103,9 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
 
 #[test]
 fn the_chart_sets_only_variables_there_are() {
-    let flags = fs::read_to_string(root().join("src/settings.rs")).expect("the settings");
+    let folder = fs::read_dir(root().join("src/settings")).expect("the files of the settings");
+    let files = folder.map(|entry| entry.expect("a file").path()).chain([root().join("src/settings.rs")]);
+    let flags: String = files.map(|file| fs::read_to_string(file).expect("the settings")).collect();
     let template =
         fs::read_to_string(root().join("deploy/chart/templates/deployment.yaml")).expect("a template");
     let names: BTreeSet<&str> = template
