@@ -9,7 +9,19 @@ const SHORTEST_LINE: usize = 8;
 /// Masked whether or not the request names them: no output has a use for them.
 pub const ALWAYS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
+/// Variables with the address of a proxy: user and password in it are masked.
+pub const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+
 const MASKED: &str = "***";
+
+/// `user:password` and `password` of a URL that has them.
+pub fn user_info(url: &str) -> Vec<String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let Some((both, _)) = rest.rsplit_once('@') else { return Vec::new() };
+    let password = both.split_once(':').map(|(_, password)| password);
+    [Some(both), password].into_iter().flatten().map(str::to_owned).collect()
+}
 
 /// The texts to hide, longest first, so that a secret holding another one is hidden whole.
 #[derive(Debug, Default)]
@@ -71,6 +83,18 @@ mod tests {
         let mask = Mask::new(["hunter22", "hunter22-and-more"]);
         assert_eq!(mask.apply("a hunter22-and-more b hunter22"), "a *** b ***");
         assert_eq!(mask.apply("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn hides_the_credentials_of_a_proxy_and_not_its_address() {
+        let hidden = user_info("http://ann:hunter22@proxy:3128");
+        let mask = Mask::new(hidden.iter().map(String::as_str));
+        assert_eq!(
+            mask.apply("HTTPS_PROXY=http://ann:hunter22@proxy:3128"),
+            "HTTPS_PROXY=http://***@proxy:3128"
+        );
+        assert_eq!(mask.apply("-U ann:hunter22, or hunter22"), "-U ***, or ***");
+        assert!(user_info("http://proxy:3128").is_empty());
     }
 
     #[test]

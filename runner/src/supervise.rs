@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use std::{env, fmt, fs, io};
 
 use crate::folder::{Folder, Started, termination_message, write_termination_message};
-use crate::mask::{ALWAYS, Mask};
+use crate::mask::{ALWAYS, Mask, PROXIES, user_info};
 use crate::output::{Log, Output, Readers};
 use crate::packer::{EXIT_UNKNOWN_COMMAND, Environment, arguments, environment, skipped};
 use crate::process::{self, Child};
@@ -133,7 +133,9 @@ fn mask(request: &Request, env: &Environment) -> Mask {
         .filter_map(|name| env.get(std::ffi::OsStr::new(name)))
         .map(|value| value.to_string_lossy().into_owned());
     let mounted = request.secrets_dir.as_ref().map(|dir| mounted_secrets(Path::new(dir))).unwrap_or_default();
-    let values: Vec<String> = values.chain(mounted).collect();
+    let proxies = PROXIES.iter().filter_map(|name| env.get(std::ffi::OsStr::new(name)));
+    let proxies = proxies.flat_map(|address| user_info(&address.to_string_lossy()));
+    let values: Vec<String> = values.chain(mounted).chain(proxies).collect();
     Mask::new(values.iter().map(String::as_str))
 }
 
