@@ -111,9 +111,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_of_ipv6_takes_ipv4_too() {
+    async fn the_unspecified_address_of_ipv6_answers_on_both_families() {
         let (address, _serving) = served(LIMITS).await;
         assert!(request(address).await.ends_with("ok"));
+        assert!(request((Ipv6Addr::LOCALHOST, address.port()).into()).await.ends_with("ok"));
     }
 
     #[tokio::test]
