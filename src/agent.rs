@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::fence::Fence;
+use crate::api::network::Network;
 use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
 use crate::engine::objects::Objects;
@@ -94,8 +95,11 @@ struct Work {
 
 impl Agent {
     /// Starts an engine, and everything but the sync.
-    pub async fn start(flags: RunFlags) -> anyhow::Result<Self> {
-        let secrets = EnvSecrets::read();
+    pub async fn start(flags: RunFlags, network: Network) -> anyhow::Result<Self> {
+        let mut secrets = EnvSecrets::read();
+        if let Some((name, value)) = network.build_variable() {
+            secrets.every_build.entry(name.to_owned()).or_insert(value);
+        }
         let profile = settings::aws_profile().map_err(anyhow::Error::msg)?;
         let repository = Address::parse(&flags.repo)?;
         let health = Health::new();
@@ -103,8 +107,8 @@ impl Agent {
             Some(address) => Some(health.serve(address).await?),
             None => None,
         };
-        let engine = start_engine(&flags, &repository, &secrets).await?;
-        let handle = open_clone(&flags, repository, &engine, &secrets)?;
+        let engine = start_engine(&flags, &network, &repository, &secrets).await?;
+        let handle = open_clone(&flags, &network, repository, &engine, &secrets)?;
         health.enter(Stage::Starting);
         let mut reader = Reader::new(spec_problems);
         let held = reader.held();
@@ -115,8 +119,9 @@ impl Agent {
         let stop = CancellationToken::new();
         let takeover = Takeover::new(&engine, &health, &outputs, held);
         let loaded = || takeover.loaded.subscribe();
-        let aws = Aws::from_env(profile).await?;
-        let telling = telling::start(&engine, handle.clone(), &flags, &aws, outputs.synced.clone())?;
+        let aws = Aws::from_env(profile, &network).await?;
+        let telling =
+            telling::start(&engine, handle.clone(), (&flags, &network), &aws, outputs.synced.clone())?;
         let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
         let Engine { objects, queues, home, runs, owner, namespace, claim, .. } = engine;
@@ -294,6 +299,7 @@ impl Work {
 
 fn open_clone(
     flags: &RunFlags,
+    network: &Network,
     repository: Address,
     engine: &Engine,
     secrets: &EnvSecrets,
@@ -304,16 +310,18 @@ fn open_clone(
         path: flags.path.clone(),
         folder: engine.clone.clone(),
         credentials: credentials(flags, secrets),
+        proxies: network.proxies.clone(),
     })
 }
 
 async fn start_engine(
     flags: &RunFlags,
+    network: &Network,
     repository: &Address,
     secrets: &EnvSecrets,
 ) -> anyhow::Result<Engine> {
     if flags.cluster.is_kubernetes() {
-        kubernetes::start(flags).await
+        kubernetes::start(flags, network).await
     } else {
         standalone::start(flags, repository, secrets)
     }

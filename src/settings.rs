@@ -2,6 +2,7 @@
 //! repository has the rest, so that a pull request changes it.
 
 mod cluster;
+mod network;
 mod repository;
 mod trust;
 
@@ -13,6 +14,7 @@ use clap::{Args, ValueEnum};
 
 use crate::api::checks;
 pub use cluster::{ClusterFlags, EngineChoice};
+pub use network::NetworkFlags;
 pub use repository::{
     AuthorSettings, DigestSettings, LimitSettings, PruneSettings, PublishSettings, RepoSettings,
 };
@@ -50,6 +52,8 @@ pub struct RunFlags {
     /// Read an access token from this file, each time it is used
     #[arg(long, env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
     pub git_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub network: NetworkFlags,
     #[command(flatten)]
     pub state: StateFlags,
     #[command(flatten)]
@@ -156,6 +160,24 @@ pub unsafe fn forget_empty_variables() {
         if read && value.to_str().is_some_and(|value| value.trim().is_empty()) {
             // SAFETY: no other thread runs, as the caller says.
             unsafe { std::env::remove_var(name) };
+        }
+    }
+}
+
+/// Removes empty entries of `NO_PROXY`: for Go's programs they mean nothing, and kube's library for Rust refuses the
+/// whole variable.
+///
+/// # Safety
+/// No other thread may run.
+pub unsafe fn tidy_no_proxy() {
+    for name in ["NO_PROXY", "no_proxy"] {
+        #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+        let Ok(value) = std::env::var(name) else { continue };
+        let entries: Vec<&str> = value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
+        let tidy = entries.join(",");
+        if tidy != value {
+            // SAFETY: no other thread runs, as the caller says.
+            unsafe { std::env::set_var(name, tidy) };
         }
     }
 }

@@ -7,6 +7,7 @@ use futures::FutureExt;
 
 use super::engine::{Claim, Engine};
 use super::now;
+use crate::api::network::Network;
 use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::home::ClusterHome;
 use crate::engine::kubernetes::job::RunImages;
@@ -17,10 +18,11 @@ use crate::engine::standalone::{clone_dir, lock};
 use crate::settings::RunFlags;
 
 /// Waits for the Lease, as long as it takes; only then are the watches started.
-pub async fn start(flags: &RunFlags) -> anyhow::Result<Engine> {
+pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::Engine::Kubernetes)?;
-    let cluster = Cluster::connect(flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces).await?;
+    let (kubeconfig, namespaces) = (flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces);
+    let cluster = Cluster::connect(kubeconfig, namespaces, network).await?;
     let owner =
         cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;
     let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);

@@ -14,6 +14,7 @@ use crate::announce::{self, Around, Change, Message, Origin, Story, Subject, Ton
 use crate::api::builder::RunRecord;
 use crate::api::conditions::{self, Condition, NOTIFIED};
 use crate::api::fence::Fence;
+use crate::api::network::Network;
 use crate::api::notifier::{Notification, Notifier as Spec};
 use crate::api::status::Status;
 use crate::api::{
@@ -131,14 +132,15 @@ impl Tellable<AMIRefresherStatus> for AMIRefresher {
 pub fn start(
     engine: &Engine,
     git: Handle,
-    flags: &RunFlags,
+    (flags, network): (&RunFlags, &Network),
     aws: &Aws,
     synced: watch::Receiver<Option<Arc<Synced>>>,
 ) -> anyhow::Result<Arc<Telling>> {
     let slack = Address::parse(&flags.slack_api)
         .map_err(|why| anyhow::anyhow!("--slack-api {}: {why}", flags.slack_api))?;
     // A machine without certificates can do all but this.
-    let http = Http::new().map_err(|error| format!("the machine's certificates cannot be read: {error}"));
+    let http =
+        Http::new(network).map_err(|error| format!("the machine's certificates cannot be read: {error}"));
     let means = Means { http, slack, aws: aws.config(), now };
     let home = engine.home.clone();
     let open: Open = Arc::new(move |to: Destination| {

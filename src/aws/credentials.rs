@@ -20,7 +20,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 
 use super::error::{DENIED, GIVE_SOME, REJECTED, causes, find};
 use super::locked;
-use crate::api::{Region, steady};
+use crate::api::{Region, network, steady};
 
 /// Where nothing names a region: STS needs one, and no object has asked for another yet.
 pub(super) const FALLBACK: &str = "us-east-1";
@@ -190,9 +190,11 @@ pub(super) fn explained(error: &CredentialsError, profile: Option<&str>) -> (boo
         let why = last.trim_start_matches("ProfileFile provider could not be built: ");
         return (true, format!("AWS credentials are configured wrongly ({}): {why}", source(profile)));
     }
+    let advice = network::advice(&said.join("\n"));
     let mut why: Vec<String> = said.iter().rev().take(2).map(|words| steady::answer(words.trim())).collect();
     why.reverse();
     let why = if why.is_empty() { error.to_string() } else { why.join(": ") };
+    let why = advice.map_or_else(|| why.clone(), |advice| format!("{advice} ({why})"));
     let why = why.trim_end_matches('.');
     (false, format!("no AWS credentials at the moment: {why} (if none were given: {GIVE_SOME})"))
 }

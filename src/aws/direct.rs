@@ -1,11 +1,8 @@
-//! The HTTP client of all SDK clients. Proxies are those of the environment, but never for what is on the
-//! machine or beside it: credentials of a pod or an instance come from link-local addresses, which no proxy
-//! reaches, and which must not be shown to one.
-
-use std::net::IpAddr;
+//! The HTTP client of all SDK clients: a way without a proxy, and one through each proxy of the environment.
+//! `api::proxy` decides for each request which way it takes.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder, ConnectorBuilder};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -14,61 +11,89 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
+use super::AwsError;
+use crate::api::Class;
+use crate::api::network::{Authorities, Network};
+use crate::api::proxy::{Proxies, Proxy};
+
 /// Clients share connections and proxies by it.
-pub(super) fn client() -> SharedHttpClient {
-    SharedHttpClient::new(Split { near: through(ProxyConfig::disabled), far: through(ProxyConfig::from_env) })
+///
+/// # Errors
+/// A proxy that the SDK's client does not take.
+pub(super) fn client(network: &Network) -> Result<SharedHttpClient, AwsError> {
+    let tls = trust(network.authorities.as_ref())?;
+    let mut ways = Ways {
+        proxies: network.proxies.clone(),
+        direct: way(ProxyConfig::disabled(), &tls),
+        through: Vec::new(),
+    };
+    for proxy in [network.proxies.http(), network.proxies.https()].into_iter().flatten() {
+        if ways.through.iter().all(|(known, _)| known != proxy) {
+            let config = ProxyConfig::all(proxy.secret_url());
+            let config = config.map_err(|_| invalid(format!("the proxy {proxy} cannot be used")))?;
+            ways.through.push((proxy.clone(), way(config, &tls)));
+        }
+    }
+    Ok(SharedHttpClient::new(ways))
 }
 
-fn through(proxy: fn() -> ProxyConfig) -> SharedHttpClient {
+fn invalid(words: String) -> AwsError {
+    AwsError::new(Class::Invalid, "aws", words)
+}
+
+/// The system's authorities and these.
+fn trust(authorities: Option<&Authorities>) -> Result<TlsContext, AwsError> {
+    let mut store = TrustStore::default();
+    if let Some(authorities) = authorities {
+        store.add_pem_certificate(authorities.pem());
+    }
+    let context = TlsContext::builder().with_trust_store(store).build();
+    context.map_err(|error| invalid(format!("the certificate authorities cannot be used: {error}")))
+}
+
+fn way(proxy: ProxyConfig, tls: &TlsContext) -> SharedHttpClient {
+    let tls = tls.clone();
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        connector.set_proxy_config(Some(proxy()));
-        connector.build()
+        connector.set_proxy_config(Some(proxy.clone()));
+        connector.tls_context(tls.clone()).build()
     })
 }
 
-/// Two ways: `near` by no proxy, `far` by that of the environment.
+/// All ways out.
 #[derive(Debug)]
-struct Split<T> {
-    near: T,
-    far: T,
+struct Ways<T> {
+    proxies: Proxies,
+    direct: T,
+    through: Vec<(Proxy, T)>,
 }
 
-impl HttpClient for Split<SharedHttpClient> {
+impl<T> Ways<T> {
+    /// The way of a request to this URL.
+    fn of(&self, url: &str) -> &T {
+        let proxy = self.proxies.of(url);
+        let through = self.through.iter().find(|(known, _)| Some(known) == proxy);
+        through.map_or(&self.direct, |(_, way)| way)
+    }
+}
+
+impl HttpClient for Ways<SharedHttpClient> {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
         let of = |client: &SharedHttpClient| client.http_connector(settings, components);
-        SharedHttpConnector::new(Split { near: of(&self.near), far: of(&self.far) })
+        let through = self.through.iter().map(|(proxy, way)| (proxy.clone(), of(way))).collect();
+        SharedHttpConnector::new(Ways { proxies: self.proxies.clone(), direct: of(&self.direct), through })
     }
 }
 
-impl HttpConnector for Split<SharedHttpConnector> {
+impl HttpConnector for Ways<SharedHttpConnector> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let way = if is_near(host(request.uri())) { &self.near } else { &self.far };
-        way.call(request)
-    }
-}
-
-/// Host of an address, without its port.
-fn host(url: &str) -> &str {
-    let authority = super::clients::host(url);
-    match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => authority.split(':').next().unwrap_or(authority),
-    }
-}
-
-/// This machine, or the services that AWS puts beside it: instance metadata, ECS, EKS Pod Identity.
-fn is_near(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.segments()[..2] == [0xfd00, 0x0ec2],
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
+        self.of(request.uri()).call(request)
     }
 }
 
@@ -77,20 +102,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_of_pods_and_instances_go_by_no_proxy() {
-        for url in [
-            "http://169.254.169.254/latest/meta-data/",
-            "http://169.254.170.2/v2/credentials/x",
-            "http://169.254.170.23/v1/credentials",
-            "http://[fd00:ec2::23]/v1/credentials",
-            "http://[fd00:ec2::254]:80/latest",
-            "http://127.0.0.1:5000",
-            "http://localhost:4566/",
-        ] {
-            assert!(is_near(host(url)), "{url}");
-        }
-        for url in ["https://ec2.us-east-1.amazonaws.com/", "http://10.0.0.1:8080", "https://169.255.0.1"] {
-            assert!(!is_near(host(url)), "{url}");
-        }
+    fn each_request_takes_the_way_of_its_scheme_and_credentials_of_pods_none() {
+        let variables = |name: &str| match name {
+            "HTTP_PROXY" => Some("http://a:1".to_owned()),
+            "HTTPS_PROXY" => Some("http://b:2".to_owned()),
+            _ => None,
+        };
+        let proxies = Proxies::read(variables).expect("proxies");
+        let both = [proxies.http(), proxies.https()].into_iter().flatten();
+        let through = both.map(|proxy| (proxy.clone(), proxy.to_string())).collect();
+        let ways = Ways { proxies: proxies.clone(), direct: "direct".to_owned(), through };
+        assert_eq!(ways.of("https://ec2.us-east-1.amazonaws.com/"), "http://b:2");
+        assert_eq!(ways.of("http://sns.internal/"), "http://a:1");
+        assert_eq!(ways.of("http://169.254.170.23/v1/credentials"), "direct");
     }
 }

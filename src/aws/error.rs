@@ -11,7 +11,7 @@ use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::credentials::{self, Explained};
-use crate::api::{Class, steady};
+use crate::api::{Class, network, steady};
 use codes::{
     BUSY, CLUSTER_UPGRADING, CONFLICT, EXPIRED, FULL, INVALID, LAUNCH, NOT_ALLOWED, NOT_FOUND, THROTTLED,
     TOO_OLD, UNSIGNED, VAGUE,
@@ -252,7 +252,7 @@ where
             (Class::TRANSIENT, format!("cannot reach {host} in time"))
         }
         SdkError::DispatchFailure(_) => {
-            (Class::TRANSIENT, format!("cannot reach {host}: {}", steady::answer(&root(error))))
+            (Class::TRANSIENT, format!("cannot reach {host}: {}", not_reached(error)))
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
@@ -260,6 +260,16 @@ where
             (Class::Transient { after: patience(response.raw()) }, text)
         }
         other => (Class::TRANSIENT, root(other)),
+    }
+}
+
+/// Why no connection came about, and what to do where that is known.
+fn not_reached(error: &(dyn Error + 'static)) -> String {
+    let words: Vec<String> = causes(error).map(ToString::to_string).collect();
+    let root = steady::answer(words.last().map(String::as_str).unwrap_or_default());
+    match network::advice(&words.join("\n")) {
+        Some(advice) => format!("{advice} ({root})"),
+        None => root,
     }
 }
 

@@ -24,6 +24,7 @@ use aws_config::{ConfigLoader, SdkConfig};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::api::network::Network;
 use crate::api::{Class, ImageId, Region, TemplateId, checks};
 use clients::Clients;
 pub use clients::{Attempt, defaults};
@@ -275,9 +276,9 @@ impl Aws {
     #[expect(clippy::disallowed_methods, reason = "the edge's own clock, for what is deprecated")]
     ///
     /// # Errors
-    /// The profile's `endpoint_url` is none.
-    pub async fn from_env(profile: Option<String>) -> Result<Self, AwsError> {
-        let http = direct::client();
+    /// The profile's `endpoint_url` is not an address, or a proxy or certificate authority cannot be used.
+    pub async fn from_env(profile: Option<String>, network: &Network) -> Result<Self, AwsError> {
+        let http = direct::client(network)?;
         let load = move || defaults().http_client(http.clone());
         let aws = Self::of(profile, load, Timestamp::now).await;
         match aws.0.clients.config().endpoint_url().map(|url| (url, checks::endpoint(url))) {

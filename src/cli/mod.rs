@@ -63,7 +63,10 @@ enum Command {
 /// Runs the command the user gave.
 pub fn main() -> anyhow::Result<ExitCode> {
     // SAFETY: this is what the program begins with, and nothing has started a thread.
-    unsafe { settings::forget_empty_variables() };
+    unsafe {
+        settings::forget_empty_variables();
+        settings::tidy_no_proxy();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

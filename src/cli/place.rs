@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::engine::kubernetes::{Cluster, has_kubeconfig};
 use crate::engine::standalone::lock::{self, Engine};
-use crate::settings::default_state;
+use crate::settings::{NetworkFlags, default_state};
 
 /// The rule, as the help of each command prints it.
 pub const RULE: &str = "\
@@ -36,6 +36,8 @@ pub struct PlaceFlags {
     /// Namespace of the object; default: that of the context, or `default` in a state directory
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
+    #[command(flatten)]
+    pub network: NetworkFlags,
 }
 
 /// Where a command reads and acts.
@@ -139,7 +141,8 @@ impl PlaceFlags {
         other: Option<PathBuf>,
     ) -> anyhow::Result<ClusterPlace> {
         let (context, namespace) = (self.context.as_deref(), self.namespace.as_deref());
-        let connected = Cluster::connect_as_user(kubeconfig, context, namespace).await;
+        let network = self.network.read().map_err(anyhow::Error::msg)?;
+        let connected = Cluster::connect_as_user(kubeconfig, context, namespace, &network).await;
         let (cluster, name) = connected.context(
             "cannot connect to the cluster; correct the kubeconfig, or name a state directory with --state",
         )?;

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use super::progress;
 use crate::agent::{Agent, Signals, heap};
 use crate::engine::Standing;
+use crate::git;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry::{self, out};
 
@@ -22,6 +23,14 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         Output::Json => false,
     };
     telemetry::start(people);
+    let network = flags.network.read().map_err(anyhow::Error::msg)?;
+    if let Some(proxy) = network.proxies.https().or(network.proxies.http()) {
+        tracing::info!(%proxy, no_proxy = network.proxies.no_proxy(), "requests go through a proxy");
+    }
+    if let Some(authorities) = &network.authorities {
+        // SAFETY: the runtime is made below, and nothing else has started a thread.
+        unsafe { git::trust(authorities)? };
+    }
     let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(async {
@@ -29,7 +38,7 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         // Before the lock or the Lease shows that it runs.
         let mut signals = Signals::new()?;
         let agent = tokio::select! {
-            agent = Agent::start(flags) => agent?,
+            agent = Agent::start(flags, network) => agent?,
             () = signals.next() => {
                 tracing::info!("stopped during the start");
                 return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });

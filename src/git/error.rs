@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use git2::{ErrorClass, ErrorCode};
 
+use crate::api::network::{AUTHENTICATE, REFUSED, TRUST};
+use crate::api::proxy::without_user_info;
 use crate::api::{Class, CommitId};
 
 /// What went wrong with the repository.
@@ -21,8 +23,12 @@ pub enum GitError {
     NoRepository { url: String, why: String },
     #[error("{url} redirects to another server ({why}): give the address it redirects to")]
     Moved { url: String, why: String },
-    #[error("{url} shows a certificate that is not trusted ({why}): add its authority to SSL_CERT_FILE")]
+    #[error("{url}: {TRUST} ({why})")]
     Certificate { url: String, why: String },
+    #[error("{url}: {why}")]
+    Proxy { url: String, why: String },
+    #[error("--ca-file {file} cannot be used: {why}", file = file.display())]
+    Authorities { file: PathBuf, why: String },
     #[error("{url} cannot be reached: {why}")]
     Unreachable { url: String, why: String },
     #[error("{url} has no commit yet: push a first one")]
@@ -62,7 +68,7 @@ impl GitError {
     /// What the failure asks of the caller.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unauthenticated { .. } | Self::Rejected { .. } => Class::Denied,
+            Self::Unauthenticated { .. } | Self::Rejected { .. } | Self::Proxy { .. } => Class::Denied,
             Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Folder { .. } | Self::Gone => {
                 Class::TRANSIENT
             }
@@ -77,6 +83,7 @@ impl GitError {
             | Self::Credentials(_)
             | Self::Moved { .. }
             | Self::Certificate { .. }
+            | Self::Authorities { .. }
             | Self::NoDefaultBranch { .. }
             | Self::Path { .. }
             | Self::ForeignFolder { .. }
@@ -86,8 +93,11 @@ impl GitError {
 
     /// An error while talking to the remote.
     pub(super) fn remote(url: &str, error: &git2::Error) -> Self {
-        let (url, why) = (url.to_owned(), error.message().to_owned());
+        let (url, why) = (url.to_owned(), without_user_info(error.message()));
         match (error.code(), error.class()) {
+            (ErrorCode::Auth, _) if why.starts_with("proxy ") => {
+                Self::Proxy { url, why: format!("{AUTHENTICATE} ({why})") }
+            }
             (ErrorCode::Auth, _) => Self::Rejected { url, why },
             (ErrorCode::Certificate, _) => Self::Certificate { url, why },
             (ErrorCode::Owner, _) => Self::Address(format!("{url} {}", of_another_user(&url))),
@@ -103,9 +113,17 @@ impl GitError {
 
     /// libgit2 hands the HTTP status over in its message alone.
     fn http(url: String, why: String) -> Self {
+        if let Some(status) = why.strip_prefix("proxy returned unexpected status: ") {
+            // A proxy that cannot reach the server answers 502 to 504.
+            return match status.starts_with('5') {
+                true => Self::Unreachable { url, why: format!("the proxy answers with HTTP {status}") },
+                false => Self::Proxy { url, why: format!("{REFUSED} ({why})") },
+            };
+        }
         let status = why.strip_prefix("unexpected http status code: ").and_then(|code| code.parse().ok());
         match status {
-            Some(401 | 403 | 407) => Self::Rejected { url, why },
+            Some(401 | 403) => Self::Rejected { url, why },
+            Some(407) => Self::Proxy { url, why: AUTHENTICATE.to_owned() },
             Some(404 | 410) => Self::NoRepository { url, why },
             Some(400..=499) if status != Some(408) && status != Some(429) => Self::NoRepository { url, why },
             Some(_) => Self::Unreachable { url, why },
@@ -185,6 +203,23 @@ mod tests {
         assert!(matches!(http("unexpected http status code: 503"), GitError::Unreachable { .. }));
         assert!(matches!(http("invalid content-type: 'text/html'"), GitError::NoRepository { .. }));
         assert!(matches!(http("unexpected redirect"), GitError::Moved { .. }));
+    }
+
+    #[test]
+    fn a_proxy_in_the_way_is_explained_without_its_credentials() {
+        let error =
+            |code, class, message| GitError::remote("https://h/r", &git2::Error::new(code, class, message));
+        let unasked = "proxy authentication required but no callback set";
+        let unasked = error(ErrorCode::Auth, ErrorClass::Http, unasked).to_string();
+        assert!(unasked.contains("407") && unasked.contains("HTTPS_PROXY"), "{unasked}");
+        let refused = "proxy returned unexpected status: 403";
+        let refused = error(ErrorCode::GenericError, ErrorClass::Http, refused).to_string();
+        assert!(refused.contains("NO_PROXY") && refused.contains("403"), "{refused}");
+        let away = error(ErrorCode::GenericError, ErrorClass::Http, "proxy returned unexpected status: 503");
+        assert_eq!(away.class(), Class::TRANSIENT, "{away}");
+        let invalid = "invalid URL: 'http://ann:hunter2@p'";
+        let invalid = error(ErrorCode::GenericError, ErrorClass::Http, invalid).to_string();
+        assert!(invalid.contains("'http://p'") && !invalid.contains("hunter2"), "{invalid}");
     }
 
     #[test]

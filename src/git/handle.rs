@@ -17,6 +17,7 @@ use super::reader::{Blob, Described, Reader};
 use super::tree::{self, Listing};
 use super::{GitError, Tip, backoff};
 use crate::api::CommitId;
+use crate::api::proxy::Proxies;
 
 /// Lost races in a row before a change is given up for now: others push as fast as we do.
 const COMMIT_ATTEMPTS: u32 = 6;
@@ -34,6 +35,8 @@ pub struct Options {
     /// Folder of the bare clone: Opsy's alone, on this machine.
     pub folder: PathBuf,
     pub credentials: Option<Credentials>,
+    /// Proxies of the environment.
+    pub proxies: Proxies,
 }
 
 /// The repository. A thread that hangs in a system call is abandoned when the process exits.

@@ -14,8 +14,9 @@ use tracing::{info, warn};
 
 use super::auth::Answers;
 use super::heads::{choose, commit_id, heads, no_branch};
-use super::{GitError, Options};
+use super::{GitError, Options, tls};
 use crate::api::CommitId;
+use crate::api::proxy::Route;
 
 /// A host that does not take a connection in this time is away.
 const CONNECT_TIMEOUT_MS: i32 = 15_000;
@@ -47,7 +48,7 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
-        set_timeouts();
+        prepare();
         Self { options, repo: None, generation, counted: false }
     }
 
@@ -190,10 +191,18 @@ pub(super) fn callbacks(answers: &Answers) -> RemoteCallbacks<'static> {
     callbacks
 }
 
+/// The proxy of the remote.
 pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
     let mut proxy = ProxyOptions::new();
-    if options.address.may_use_proxy() {
-        proxy.auto();
+    match options.proxies.route(options.address.as_str()) {
+        Route::Through(through) => {
+            proxy.url(through.secret_url());
+        }
+        // What Git's own configuration says.
+        Route::Unset if options.address.may_use_proxy() => {
+            proxy.auto();
+        }
+        Route::Unset | Route::Direct => {}
     }
     proxy
 }
@@ -206,16 +215,17 @@ pub(super) fn refusal(url: &str, answers: &Answers, error: &git2::Error) -> GitE
     }
 }
 
-/// libgit2 waits for ever by default.
-fn set_timeouts() {
+/// Settings of the process: by default libgit2 waits without limit.
+fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: these set two C integers that libgit2 reads when it connects. Only threads that went
-        // through this `Once` connect, so no read is concurrent with these writes.
+        // SAFETY: these set C integers that libgit2 and OpenSSL read when they connect. Only threads that went
+        // through this `Once` connect, so no read is concurrent with these writes. The first call initializes libgit2.
         unsafe {
             // Neither call can fail: libgit2 stores the number and returns 0.
             git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS).ok();
             git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT_MS).ok();
+            tls::close_quietly();
         }
     });
 }

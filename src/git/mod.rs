@@ -21,6 +21,7 @@ mod origin;
 pub mod push;
 mod reader;
 pub mod templates;
+mod tls;
 pub mod tree;
 pub mod worktree;
 
@@ -28,4 +29,5 @@ pub use error::GitError;
 pub use handle::{Handle, Options};
 pub use mirror::Tip;
 pub use reader::{Blob, Described};
+pub use tls::trust;
 pub use tree::{Entry, EntryKind, Listing};

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, StatusCode, Url, redirect};
+use reqwest::{Certificate, Method, Proxy, StatusCode, Url, redirect};
 
 use super::sink::{SinkError, Trouble};
+use crate::api::network::{self, Authorities, Network};
 
 /// Every chat service answers a connection in milliseconds, from anywhere in a second.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -24,19 +25,27 @@ const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 /// No service gives out longer addresses.
 const LONGEST_ADDRESS: usize = 2000;
 
-/// The one client: no redirects, no proxy out of the environment, nothing that waits for ever.
+/// The one client: no redirects, and limits for everything that may wait.
 #[derive(Clone, Debug)]
 pub struct Http {
     client: reqwest::Client,
 }
 
 impl Http {
-    /// Fails where the machine has no certificates of authorities.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        Self::with_limits(CONNECT, WHOLE)
+    /// # Errors
+    /// The machine has no certificate authorities.
+    pub fn new(network: &Network) -> Result<Self, reqwest::Error> {
+        Self::with_limits(network, CONNECT, WHOLE)
     }
 
-    pub(super) fn with_limits(connect: Duration, whole: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn with_limits(
+        network: &Network,
+        connect: Duration,
+        whole: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        let proxies = network.proxies.clone();
+        let ders = network.authorities.iter().flat_map(Authorities::ders);
+        let authorities: Vec<_> = ders.map(|der| Certificate::from_der(der)).collect::<Result<_, _>>()?;
         let client = reqwest::Client::builder()
             .user_agent(concat!("opsy/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(connect)
@@ -44,7 +53,10 @@ impl Http {
             .pool_idle_timeout(IDLE)
             .redirect(redirect::Policy::none())
             .referer(false)
-            .no_proxy()
+            .proxy(Proxy::custom(move |url| {
+                proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())
+            }))
+            .tls_certs_merge(authorities)
             .build()?;
         Ok(Self { client })
     }
@@ -175,6 +187,9 @@ fn cause(error: &reqwest::Error) -> &'static str {
         next = error.source();
     }
     let is = |part: &str| words.contains(part);
+    if let Some(advice) = network::advice(&words) {
+        return advice;
+    }
     if error.is_timeout() {
         "no connection in time"
     } else if error.is_dns() {

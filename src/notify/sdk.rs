@@ -11,6 +11,7 @@ use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::sink::{SinkError, Trouble};
+use crate::api::network;
 
 /// AWS's front doors answer a connection in milliseconds.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -142,7 +143,10 @@ impl Call<'_> {
                 SinkError::new(transient, "ServerError", words)
             }
             _ if never_left(error) => {
-                SinkError::new(transient, "Unreachable", format!("cannot reach {service}"))
+                let said: Vec<String> = causes(error).map(ToString::to_string).collect();
+                let advice = network::advice(&said.join("\n")).map(|advice| format!(": {advice}"));
+                let words = format!("cannot reach {service}{}", advice.unwrap_or_default());
+                SinkError::new(transient, "Unreachable", words)
             }
             _ => SinkError::new(Trouble::Unclear, "NoAnswer", format!("{service} did not answer")),
         }

@@ -15,6 +15,7 @@ mod git;
 mod kills;
 mod layouts;
 mod map;
+mod network;
 mod notify;
 mod operator;
 mod packers;

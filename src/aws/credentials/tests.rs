@@ -14,6 +14,8 @@ use super::super::wire::{Wire, ok, region as home};
 use super::super::{Aws, defaults};
 use super::*;
 use crate::api::Class;
+use crate::api::network::Network;
+use crate::api::proxy::Proxies;
 
 /// Where a case's process finds out that it is one.
 const CASE: &str = "OPSY_TEST_CREDENTIALS";
@@ -32,7 +34,9 @@ async fn process_of_a_case() {
     if std::env::var_os(CASE).is_none() {
         return;
     }
-    let aws = Aws::from_env(std::env::var("AWS_PROFILE").ok()).await.expect("a configuration");
+    let proxies = Proxies::read(|name| std::env::var(name).ok()).expect("proxies");
+    let network = Network { proxies, ..Network::default() };
+    let aws = Aws::from_env(std::env::var("AWS_PROFILE").ok(), &network).await.expect("a configuration");
     let region = Region::parse("eu-central-1").expect("a region");
     let ask = || async {
         match aws.account(&region).await {

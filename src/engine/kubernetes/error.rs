@@ -5,7 +5,8 @@ use std::time::Duration;
 use kube::Error;
 use kube::core::Status;
 
-use crate::api::Class;
+use crate::api::proxy::without_user_info;
+use crate::api::{Class, network};
 use crate::engine::{HomeError, RunsError};
 
 /// A request that did not succeed.
@@ -76,8 +77,9 @@ fn hint(status: &Status) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
-/// The error with its causes: a client error's own words say only that a request failed.
-fn chain(error: &Error) -> String {
+/// The error with its causes: a client error's own message says only that a request failed. Without credentials of
+/// proxies, and with what to do about a proxy or a certificate.
+pub(super) fn chain(error: &Error) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -87,7 +89,8 @@ fn chain(error: &Error) -> String {
         }
         cause = error.source();
     }
-    words
+    let words = without_user_info(&words);
+    network::advice(&words).map_or_else(|| words.clone(), |advice| format!("{words} ({advice})"))
 }
 
 impl From<Refusal> for HomeError {

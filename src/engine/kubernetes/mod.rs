@@ -11,6 +11,7 @@ mod kinds;
 pub mod lease;
 mod ledger;
 mod memory;
+mod network;
 mod ownership;
 pub mod pod;
 mod requests;
@@ -27,6 +28,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 
 use crate::api::Owner;
+use crate::api::network::Network;
 use error::Refusal;
 pub use ownership::applies_annotation;
 
@@ -81,20 +83,29 @@ pub enum ConnectError {
     Kubeconfig(#[from] kube::config::KubeconfigError),
     #[error("not in a cluster, and no --kubeconfig: {0}")]
     NotInCluster(#[from] kube::config::InClusterError),
-    #[error("no client can be made: {0}")]
-    Client(#[source] kube::Error),
+    #[error("{0}")]
+    Proxy(String),
+    #[error("no client can be made: {}", error::chain(.0))]
+    Client(kube::Error),
 }
 
 impl Cluster {
     /// Connects by a kubeconfig, else as a pod does. No namespaces means the agent's own; `*` means all.
-    pub async fn connect(kubeconfig: Option<&Path>, namespaces: &[String]) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        namespaces: &[String],
+        network: &Network,
+    ) -> Result<Self, ConnectError> {
+        let mut proxy = None;
         let mut config = match kubeconfig {
             Some(path) => {
-                let file = Kubeconfig::read_from(path)?;
+                let mut file = Kubeconfig::read_from(path)?;
+                proxy = network::take_proxy(&mut file, None);
                 Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
             }
             None => Config::incluster()?,
         };
+        network::prepare(&mut config, proxy, network)?;
         config.connect_timeout = Some(REQUEST_LIMIT);
         // Watches are answered within their own five minutes; kube renews them.
         config.read_timeout = Some(std::time::Duration::from_secs(320));
@@ -114,17 +125,20 @@ impl Cluster {
         kubeconfig: Option<&Path>,
         context: Option<&str>,
         namespace: Option<&str>,
+        network: &Network,
     ) -> Result<(Self, String), ConnectError> {
         let options = KubeConfigOptions { context: context.map(str::to_owned), ..Default::default() };
         let file = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-        let mut context = None;
+        let (mut context, mut proxy) = (None, None);
         let mut config = match file {
-            Ok(file) => {
+            Ok(mut file) => {
+                proxy = network::take_proxy(&mut file, options.context.as_deref());
                 context = options.context.clone().or_else(|| file.current_context.clone());
                 Config::from_custom_kubeconfig(file, &options).await?
             }
             Err(error) => Config::incluster().map_err(|_| ConnectError::Kubeconfig(error))?,
         };
+        network::prepare(&mut config, proxy, network)?;
         config.connect_timeout = Some(REQUEST_LIMIT);
         let server = config.cluster_url.to_string();
         let server = server.trim_end_matches('/');

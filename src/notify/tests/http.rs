@@ -6,6 +6,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 
 use super::server::{Reply, Server, http};
+use crate::api::network::Network;
 use crate::notify::http::{Address, Answer, Http};
 use crate::notify::sink::{SinkError, Trouble};
 
@@ -17,7 +18,8 @@ async fn send(http: &Http, address: &Address) -> Result<Answer, SinkError> {
 
 async fn error_of(reply: Reply) -> SinkError {
     let server = Server::new(vec![reply]).await;
-    let http = Http::with_limits(Duration::from_secs(5), Duration::from_millis(300)).expect("a client");
+    let (connect, whole) = (Duration::from_secs(5), Duration::from_millis(300));
+    let http = Http::with_limits(&Network::default(), connect, whole).expect("a client");
     let error = match send(&http, &server.at("/s3cret/path")).await {
         Err(error) => error,
         Ok(answer) => answer.busy("the place").unwrap_or_else(|| answer.odd("the place")),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::api::network::Network;
 use crate::notify::http::{Address, Http};
 
 /// What becomes of a request.
@@ -92,5 +93,5 @@ async fn read(stream: &mut TcpStream) -> (String, String) {
 }
 
 pub fn http() -> Http {
-    Http::new().expect("a client")
+    Http::new(&Network::default()).expect("a client")
 }

@@ -70,6 +70,7 @@ impl Bed {
             path: String::new(),
             folder: self.folder.path().join("clone"),
             credentials: None,
+            proxies: opsy::api::proxy::Proxies::default(),
         }
     }
 

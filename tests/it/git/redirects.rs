@@ -56,6 +56,7 @@ async fn fetch(url: &str) -> GitError {
         path: String::new(),
         folder: folder.path().join("clone"),
         credentials: Some(token("hunter2")),
+        proxies: opsy::api::proxy::Proxies::default(),
     });
     git.expect("a handle").fetch().await.expect_err("nobody has a repository there")
 }

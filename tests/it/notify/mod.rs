@@ -7,6 +7,7 @@ mod slack;
 mod webhook;
 
 use opsy::announce::{Link, Message, Tone, Weight};
+use opsy::api::network::Network;
 use opsy::notify::http::{Address, Http};
 use opsy::notify::sink::{SinkError, Trouble};
 use serde_json::Value;
@@ -51,7 +52,7 @@ fn hostile() -> Message {
 }
 
 fn http() -> Http {
-    Http::new().expect("a client")
+    Http::new(&Network::default()).expect("a client")
 }
 
 fn address(chat: &Chat, path: &str) -> Address {
