@@ -11,6 +11,7 @@ use crate::api::network::Network;
 use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::home::ClusterHome;
 use crate::engine::kubernetes::job::RunImages;
+use crate::engine::kubernetes::job::network::PodNetwork;
 use crate::engine::kubernetes::lease::{self, Held, Terms};
 use crate::engine::kubernetes::runs::ClusterRuns;
 use crate::engine::objects::Objects;
@@ -40,7 +41,13 @@ pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine
     let home = ClusterHome::start(cluster.clone(), objects.clone(), identity);
     let images =
         RunImages { runner: flags.cluster.runner_image.clone(), packer: flags.cluster.packer_image.clone() };
-    let runs = ClusterRuns::start(cluster, objects.clone(), images, now);
+    if PodNetwork::withholds(network) {
+        tracing::warn!(
+            "the address of the proxy holds credentials, which builds are not given: set HTTPS_PROXY in \
+             builder.pod.env, or in the Secret of builder.secret, for builders that need a proxy"
+        );
+    }
+    let runs = ClusterRuns::start_in(PodNetwork::new(network), cluster, objects.clone(), images, now);
     let ending = home.clone();
     let give_up = async move {
         ending.stop();

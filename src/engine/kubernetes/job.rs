@@ -5,6 +5,7 @@
 //! image that has one. The folder is an emptyDir: it ends with the pod, the result is the container's
 //! termination message.
 
+pub mod network;
 mod resources;
 
 use std::collections::BTreeMap;

@@ -19,6 +19,7 @@ use opsy_runner::request as wire;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
+use super::job::network::PodNetwork;
 use super::job::{self, RunImages};
 use super::pod::StopNote;
 use crate::api::{Class, Key, Kind, ObjectKey, RunName};
@@ -31,6 +32,7 @@ use requests::Requests;
 pub struct ClusterRuns {
     shared: Arc<Shared>,
     images: RunImages,
+    network: PodNetwork,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -50,9 +52,20 @@ impl ClusterRuns {
         images: RunImages,
         now: fn() -> Timestamp,
     ) -> Arc<Self> {
+        Self::start_in(PodNetwork::default(), cluster, objects, images, now)
+    }
+
+    /// The same, with builds in this network.
+    pub fn start_in(
+        network: PodNetwork,
+        cluster: Cluster,
+        objects: Arc<Objects>,
+        images: RunImages,
+        now: fn() -> Timestamp,
+    ) -> Arc<Self> {
         let cache = Cache::new(watch::places(&cluster.scope));
         let shared = Arc::new(Shared { cluster, objects, cache, now });
-        Arc::new(Self { _watches: watch::start(&shared), shared, images })
+        Arc::new(Self { _watches: watch::start(&shared), shared, images, network })
     }
 
     async fn begin(&self, request: &RunRequest) -> Result<(), RunsError> {
@@ -61,14 +74,17 @@ impl ClusterRuns {
         self.shared.ready(&builder.namespace)?;
         let requests = self.requests();
         let owner = requests.builder(builder).await?;
-        let config = job::config_map(request, owner.reference())
-            .map_err(|error| RunsError { class: Class::Invalid, message: error.to_string() })?;
+        let config =
+            job::config_map(request, owner.reference()).and_then(|config| self.network.with_file(config));
+        let config =
+            config.map_err(|error| RunsError { class: Class::Invalid, message: error.to_string() })?;
         if self.is_there(request, &requests).await? {
             return Ok(());
         }
         self.hold(builder, &requests).await?;
         requests.create_config(&config).await?;
-        let made = requests.create_job(&job::job(request, &self.images, owner.reference())).await?;
+        let job = self.network.in_job(job::job(request, &self.images, owner.reference()));
+        let made = requests.create_job(&job).await?;
         requests.hand_config_over(&made).await;
         self.shared.cache.put_own(made);
         Ok(())

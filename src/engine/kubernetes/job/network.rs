@@ -1,0 +1,146 @@
+//! What a build pod needs in a closed network: the agent's proxies, and its certificate authorities as a file of
+//! the run's ConfigMap. Added to a finished Job and ConfigMap; what they set already stays. Pure.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, Volume, VolumeMount,
+};
+
+use super::{CONFIG_LIMIT, PACKER, TooLarge};
+use crate::api::network::{CERT_FILE, Network};
+use crate::api::proxy::{Proxies, Proxy};
+
+/// Key of the ConfigMap, and name of the file.
+const FILE: &str = "ca.pem";
+const VOLUME: &str = "authorities";
+const FOLDER: &str = "/opsy-authorities";
+/// Where images keep the public authorities: Git reads it beside its file.
+const PUBLIC: &str = "/etc/ssl/certs";
+/// The only init container that uses no network.
+const INSTALL: &str = "install";
+
+/// What build pods need of the agent's network.
+#[derive(Clone, Debug, Default)]
+pub struct PodNetwork {
+    proxies: Vec<(String, String)>,
+    authorities: Option<String>,
+}
+
+impl PodNetwork {
+    pub fn new(network: &Network) -> Self {
+        let authorities = network.authorities.as_ref().map(|authorities| authorities.pem().to_owned());
+        Self { proxies: variables(&network.proxies), authorities }
+    }
+
+    /// Is there a proxy that is not handed over?
+    pub fn withholds(network: &Network) -> bool {
+        let proxies = [network.proxies.http(), network.proxies.https()];
+        proxies.into_iter().flatten().any(Proxy::has_credentials)
+    }
+
+    /// Adds the file to the run's ConfigMap.
+    ///
+    /// # Errors
+    /// The template's files leave no room for it.
+    pub fn with_file(&self, mut map: ConfigMap) -> Result<ConfigMap, TooLarge> {
+        let Some(pem) = &self.authorities else { return Ok(map) };
+        let texts = map.data.iter().flatten().map(|(_, text)| text.len());
+        let bytes = map.binary_data.iter().flatten().map(|(_, bytes)| bytes.0.len());
+        let size = texts.chain(bytes).sum::<usize>() + pem.len();
+        if size > CONFIG_LIMIT {
+            return Err(TooLarge { size });
+        }
+        map.data.get_or_insert_default().insert(FILE.to_owned(), pem.clone());
+        Ok(map)
+    }
+
+    /// Adds variables and the file to the containers that use the network.
+    pub fn in_job(&self, mut job: Job) -> Job {
+        let name = job.metadata.name.clone().unwrap_or_default();
+        if let Some(pod) = job.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
+            self.add_to_pod(pod, name);
+        }
+        job
+    }
+
+    fn add_to_pod(&self, pod: &mut PodSpec, config_map: String) {
+        if self.authorities.is_some() {
+            pod.volumes.get_or_insert_default().push(volume(config_map));
+        }
+        let fetching = pod.init_containers.iter_mut().flatten().filter(|container| container.name != INSTALL);
+        for container in pod.containers.iter_mut().chain(fetching) {
+            for (name, value) in &self.proxies {
+                set(container, name, value);
+            }
+            if self.authorities.is_some() {
+                trust(container);
+            }
+        }
+    }
+}
+
+/// Services that AWS puts beside a pod or a machine. The agent asks them without a proxy; other programs must be told.
+const NEAR: [&str; 5] =
+    ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "fd00:ec2::254"];
+
+/// Proxies in the spelling of every program. The user and password of a proxy are the agent's secret: such a proxy is
+/// not handed over.
+fn variables(proxies: &Proxies) -> Vec<(String, String)> {
+    let open =
+        |proxy: Option<&Proxy>| proxy.filter(|proxy| !proxy.has_credentials()).map(ToString::to_string);
+    let is_any = proxies.http().or(proxies.https()).is_some();
+    let written = Some(proxies.no_proxy()).filter(|list| !list.is_empty());
+    let no_proxy = is_any.then(|| written.into_iter().chain(NEAR).collect::<Vec<_>>().join(","));
+    let named = [
+        ("HTTP_PROXY", open(proxies.http())),
+        ("HTTPS_PROXY", open(proxies.https())),
+        ("NO_PROXY", no_proxy),
+    ];
+    let set = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    set.flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_ascii_lowercase(), value)])
+        .collect()
+}
+
+/// Sets a variable that the container does not have, in neither spelling: a builder may mean another proxy or none.
+fn set(container: &mut Container, name: &str, value: &str) {
+    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it stands.
+    let value = Some(value.replace("$(", "$$("));
+    let env = container.env.get_or_insert_default();
+    let in_the_way = |variable: &EnvVar| {
+        variable.name == name || variable.name.eq_ignore_ascii_case(name) && variable.value != value
+    };
+    if !env.iter().any(in_the_way) {
+        env.push(EnvVar { name: name.to_owned(), value, value_from: None });
+    }
+}
+
+/// Programs written in Go read the system's folders of certificates beside `SSL_CERT_FILE`, and so keep the public
+/// authorities; Git does it if it is told the folder.
+fn trust(container: &mut Container) {
+    let file = format!("{FOLDER}/{FILE}");
+    if container.name == PACKER {
+        set(container, CERT_FILE, &file);
+    } else {
+        set(container, "GIT_SSL_CAINFO", &file);
+        set(container, "GIT_SSL_CAPATH", PUBLIC);
+    }
+    container.volume_mounts.get_or_insert_default().push(VolumeMount {
+        name: VOLUME.to_owned(),
+        mount_path: FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
+}
+
+fn volume(config_map: String) -> Volume {
+    let item = KeyToPath { key: FILE.to_owned(), path: FILE.to_owned(), mode: None };
+    let source = ConfigMapVolumeSource {
+        name: config_map,
+        items: Some(vec![item]),
+        ..ConfigMapVolumeSource::default()
+    };
+    Volume { name: VOLUME.to_owned(), config_map: Some(source), ..Volume::default() }
+}
+
+#[cfg(test)]
+mod tests;
