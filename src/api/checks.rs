@@ -10,6 +10,7 @@ use std::time::Duration;
 use globset::Glob;
 
 use super::builder::AmiFilter;
+use super::glob::Matcher;
 use super::{Region, duration};
 
 /// How alike two names must be to be offered as "did you mean" (Jaro-Winkler, 1 is equal).
@@ -74,8 +75,9 @@ impl Problems {
                 self.add(at, "an empty glob matches nothing");
                 return None;
             }
-            let read = Glob::new(text).map_err(|bad| format!("{text:?} is not a glob: {}", bad.kind()));
-            self.read(&at, read)
+            // Short ones alone are read, and only what has a matcher.
+            let read = Matcher::new(text).and_then(|_| Glob::new(text).map_err(|bad| bad.kind().to_string()));
+            self.read(&at, read.map_err(|why| format!("{} is not a valid glob: {why}", shown(text))))
         };
         texts.iter().enumerate().filter_map(read).collect()
     }
@@ -103,6 +105,15 @@ impl Problems {
             self.add(format!("{path}.values[{index}]"), "an empty value finds nothing");
         }
         (self.0.len() == before).then(|| (name.to_owned(), values))
+    }
+}
+
+/// A text in a message, in quotes and cut: anybody may write a long one.
+fn shown(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod daily;
 pub mod duration;
 pub mod fence;
 pub mod files;
+pub mod glob;
 pub mod ids;
 pub mod network;
 pub mod notifier;

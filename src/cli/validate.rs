@@ -20,7 +20,7 @@ use crate::git::templates::choice::Own;
 use crate::git::worktree::WorkTree;
 use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity};
 use crate::settings::{Output, RepoSettings};
-use crate::sync::input::{Content, FILE_LIMIT, Picked, ignore_problems, pick, source};
+use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems, pick, source};
 use crate::telemetry::out;
 
 /// The name of standard input in messages, and for the reader, which needs a known ending.
@@ -71,11 +71,17 @@ fn folder(top: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
     let trees = Trees::of(top, root)?;
     let listing = &trees.first().listing;
     let mut sources = Vec::new();
-    for picked in pick(listing, &trees.path) {
+    let refused = |why: String| anyhow::anyhow!("{} {why}", top.display());
+    let mut sizes = Vec::new();
+    for picked in pick(listing, &trees.path).map_err(refused)? {
         let content = content(trees.first(), &picked);
         let content = content.with_context(|| format!("{} cannot be read", picked.path))?;
+        if let Content::Readable(content) = &content {
+            sizes.push(content.at_hand());
+        }
         sources.push(source(picked, content));
     }
+    check_sum(sizes.into_iter()).map_err(refused)?;
     let mut problems = ignore_problems(listing);
     let mut set = trees.reader().read(&sources);
     set.problems.append(&mut problems);
@@ -89,7 +95,7 @@ fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
         return Ok(Content::Unread);
     }
     let size = usize::try_from(tree.size(&picked.id)?).unwrap_or(usize::MAX);
-    if size > FILE_LIMIT { Ok(Content::TooLarge(size)) } else { tree.read(&picked.id).map(Content::Bytes) }
+    if size > FILE_LIMIT { Ok(Content::TooLarge) } else { tree.read(&picked.id).map(Content::of) }
 }
 
 /// Reads one file.
@@ -121,8 +127,8 @@ fn stdin(root: Option<&Path>, mut input: impl Read) -> anyhow::Result<ObjectSet>
 fn alone(name: &str, content: Vec<u8>, folder: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
     let picked = Picked { path: name.to_owned(), id: String::new(), form: Form::File };
     let content = match content.len() {
-        size if size > FILE_LIMIT => Content::TooLarge(size),
-        _ => Content::Bytes(content),
+        size if size > FILE_LIMIT => Content::TooLarge,
+        _ => Content::of(content),
     };
     let mut set = Trees::of(folder, root)?.reader().read(&[source(picked, content)]);
     set.problems.sort();

@@ -91,6 +91,11 @@ impl GitError {
         }
     }
 
+    /// Is it what a commit holds that is wrong? Then only another commit helps, and it may come at any time.
+    pub fn is_about_a_commit(&self) -> bool {
+        matches!(self, Self::Path { .. } | Self::NoPath { .. })
+    }
+
     /// An error while talking to the remote.
     pub(super) fn remote(url: &str, error: &git2::Error) -> Self {
         let (url, why) = (url.to_owned(), without_user_info(error.message()));

@@ -3,13 +3,16 @@
 //! An ignored file is no manifest, no input of a build, and not among its files. `opsy.yaml` and the
 //! ignore files themselves cannot be ignored: whose objects these are must not depend on a pattern.
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use super::tree::{EntryKind, is_within, prefixes};
 use crate::api::files::{POINTER, is_pointer};
+use crate::api::glob::Matcher;
 
 /// Name of an ignore file; its patterns count for its own folder and all below.
 pub const FILE: &str = ".opsyignore";
+/// Bytes of all ignore files of a commit, and patterns in them: a matcher takes some kilobytes, and every path is held
+/// against every pattern.
+pub const SIZE_LIMIT: usize = 256 * 1024;
+const RULE_LIMIT: usize = 2_000;
 /// Never ignored, in whatever folder.
 const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
 
@@ -28,7 +31,7 @@ pub struct Ignore {
 struct Rule {
     /// Folder of the ignore file, from the root.
     folder: String,
-    matcher: GlobMatcher,
+    matcher: Matcher,
     includes: bool,
     folders_only: bool,
 }
@@ -49,6 +52,10 @@ impl Ignore {
                 }
             };
             for (number, line) in text.lines().enumerate() {
+                if ignore.rules.len() >= RULE_LIMIT {
+                    ignore.unreadable.push((path.to_owned(), too_many()));
+                    break;
+                }
                 match rule(folder, line) {
                     Ok(rule) => ignore.rules.extend(rule),
                     Err(why) => ignore.broken.push((path.to_owned(), number + 1, why)),
@@ -110,6 +117,19 @@ pub fn not_a_file(path: &str, kind: &EntryKind) -> Option<(String, String)> {
     Some((named.to_owned(), why.to_owned()))
 }
 
+/// Why an ignore file is not read whose bytes are too many with those before it.
+pub fn too_large() -> String {
+    format!(
+        "has, with the ignore files before it, more than {SIZE_LIMIT} bytes: name folders instead of files"
+    )
+}
+
+fn too_many() -> String {
+    format!(
+        "has, with the ignore files before it, more than {RULE_LIMIT} patterns: name folders instead of files"
+    )
+}
+
 /// The text of an ignore file, or why it has none.
 fn text(content: &[u8]) -> Result<&str, &'static str> {
     if is_pointer(content) {
@@ -139,9 +159,8 @@ fn rule(folder: &str, line: &str) -> Result<Option<Rule>, String> {
     // Braces are alternatives in globset, and themselves in gitignore.
     let pattern = pattern.replace('{', "[{]").replace('}', "[}]");
     let glob = if anchored { pattern } else { format!("**/{pattern}") };
-    let built = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
-    let built = built.map_err(|error| format!("{line:?} is not a valid pattern: {}", error.kind()))?;
-    Ok(Some(Rule { folder: folder.to_owned(), matcher: built.compile_matcher(), includes, folders_only }))
+    let matcher = Matcher::new(&glob).map_err(|why| format!("{line:?} is not a valid pattern: {why}"))?;
+    Ok(Some(Rule { folder: folder.to_owned(), matcher, includes, folders_only }))
 }
 
 /// Trailing spaces do not count unless a backslash keeps the first.
@@ -232,5 +251,23 @@ mod tests {
             let [(file, said)] = ignore.unreadable.as_slice() else { panic!("{why}: {ignore:?}") };
             assert!(file == FILE && said.contains(why), "{file}: {said}");
         }
+    }
+
+    #[test]
+    fn more_patterns_than_a_machine_holds_are_not_read() {
+        let many = "a\n".repeat(RULE_LIMIT + 1);
+        let few = "a\n".repeat(RULE_LIMIT);
+        assert_eq!(Ignore::read([(FILE, few.as_bytes())]).unreadable, []);
+        for files in [vec![(FILE, &many)], vec![(FILE, &few), ("b/.opsyignore", &few)]] {
+            let ignore = Ignore::read(files.iter().map(|(path, text)| (*path, text.as_bytes())));
+            assert!(
+                ignore.rules.len() == RULE_LIMIT && ignore.unreadable.len() == 1,
+                "{:?}",
+                ignore.unreadable
+            );
+            assert!(ignore.unreadable[0].1.contains("more than 2000 patterns"));
+        }
+        let long = "?".repeat(1 << 20);
+        assert_eq!(Ignore::read([(FILE, long.as_bytes())]).broken.len(), 1);
     }
 }

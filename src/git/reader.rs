@@ -172,11 +172,17 @@ fn list(repo: &Repository, folder: &Path, commit: &CommitId) -> Result<Listing, 
 /// The list without what its ignore files name.
 fn without_ignored(repo: &Repository, listing: Listing) -> Result<Listing, git2::Error> {
     let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
-    let mut files = Vec::new();
-    for (path, entry) in listing.iter().filter(|(path, _)| is_ignore_file(path)) {
-        if matches!(entry.kind, EntryKind::File { .. }) {
-            files.push((path.to_owned(), repo.find_blob(Oid::from_str(&entry.id)?)?.content().to_vec()));
-        }
+    let is_file = |entry: &tree::Entry| matches!(entry.kind, EntryKind::File { .. });
+    let (mut files, mut left, odb) = (Vec::new(), ignore::SIZE_LIMIT, repo.odb()?);
+    let found = listing.iter().filter(|(path, entry)| is_ignore_file(path) && is_file(entry));
+    let found: Vec<_> = found.map(|(path, entry)| (path.to_owned(), entry.id.clone())).collect();
+    for (path, id) in found {
+        let id = Oid::from_str(&id)?;
+        let Some(rest) = left.checked_sub(odb.read_header(id)?.0) else {
+            return Ok(listing.with_unreadable_ignore(path, ignore::too_large()));
+        };
+        left = rest;
+        files.push((path, repo.find_blob(id)?.content().to_vec()));
     }
     let ignore = Ignore::read(files.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
     Ok(listing.without(&ignore))

@@ -79,6 +79,12 @@ impl Listing {
         self
     }
 
+    /// The list, of which an ignore file cannot be read.
+    pub(super) fn with_unreadable_ignore(mut self, path: String, why: String) -> Self {
+        self.unreadable_ignore = Some((path, why));
+        self
+    }
+
     /// Does `.opsyignore` leave out a file, or anything below a folder?
     pub fn is_ignored(&self, path: &str) -> bool {
         self.ignored.contains_key(path) || below(&self.ignored, path).next().is_some()
@@ -206,17 +212,38 @@ pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>,
 
 /// Flattens a tree.
 pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
-    let mut lister = Lister { repo, entries: BTreeMap::new(), count: 0, path_bytes: 0 };
+    let mut lister = Lister { repo, entries: BTreeMap::new(), budget: Budget::default() };
     lister.folder(tree, ("", false), 0)?;
     Ok(lister.entries.into_iter().collect())
+}
+
+/// What a list of files has cost so far.
+#[derive(Default)]
+pub(super) struct Budget {
+    count: usize,
+    path_bytes: usize,
+}
+
+impl Budget {
+    /// Takes a path into account, or says that there are too many.
+    pub fn spend(&mut self, path: &str) -> Result<(), String> {
+        self.count += 1;
+        self.path_bytes += path.len();
+        if self.count <= ENTRY_LIMIT && self.path_bytes <= PATH_BYTES_LIMIT {
+            return Ok(());
+        }
+        Err(format!(
+            "has more than {ENTRY_LIMIT} files and folders, or {PATH_BYTES_LIMIT} bytes of paths: keep manifests and \
+             templates in a smaller repository"
+        ))
+    }
 }
 
 /// A tree being flattened, and what it has cost so far.
 struct Lister<'a> {
     repo: &'a Repository,
     entries: BTreeMap<String, Entry>,
-    count: usize,
-    path_bytes: usize,
+    budget: Budget,
 }
 
 impl Lister<'_> {
@@ -226,7 +253,7 @@ impl Lister<'_> {
         (folder, misnamed): (&str, bool),
         depth: usize,
     ) -> Result<(), git2::Error> {
-        let refused = |why: String| Err(git2::Error::from_str(&why));
+        let refused = |why: String| Err::<(), _>(git2::Error::from_str(&why));
         if depth > DEPTH_LIMIT {
             return refused(format!("{folder} lies more than {DEPTH_LIMIT} folders deep"));
         }
@@ -236,14 +263,7 @@ impl Lister<'_> {
                 return refused(format!("{folder:?} has an entry named {:?}: remove it", shown_name(name)));
             }
             let path = join(folder, &shown_name(name));
-            self.count += 1;
-            self.path_bytes += path.len();
-            if self.count > ENTRY_LIMIT || self.path_bytes > PATH_BYTES_LIMIT {
-                return refused(format!(
-                    "has more than {ENTRY_LIMIT} files and folders, or {PATH_BYTES_LIMIT} bytes of paths: keep \
-                     manifests and templates in a smaller repository"
-                ));
-            }
+            self.budget.spend(&path).or_else(refused)?;
             let misnamed = misnamed || str::from_utf8(name).is_err();
             let kind = match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) => {

@@ -13,7 +13,7 @@ use git2::{AttrCheckFlags, AttrValue, ErrorCode, FileMode, Repository};
 
 use super::error::of_another_user;
 use super::ignore::{self, Ignore};
-use super::tree::{Entry, EntryKind, Listing, join, shown_name};
+use super::tree::{Budget, Entry, EntryKind, Listing, join, shown_name};
 use crate::api::files::{POINTER_LIMIT, is_pointer};
 
 /// Nested folders that are looked into: no repository is deeper, and a loop of mounts ends.
@@ -42,14 +42,25 @@ impl WorkTree {
             submodules,
             entries: BTreeMap::new(),
             places: BTreeMap::new(),
+            budget: Budget::default(),
         };
         walk.folder(root, "", "", 0)?;
         let Walk { entries, places, .. } = walk;
-        let mut ignores = Vec::new();
+        let (mut ignores, mut left) = (Vec::new(), ignore::SIZE_LIMIT);
         let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. });
         let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
         for (path, _) in entries.iter().filter(|(path, entry)| is_ignore_file(path) && is_file(entry)) {
             if let Some(place) = places.get(path) {
+                let size = usize::try_from(fs::metadata(place)?.len()).unwrap_or(usize::MAX);
+                let Some(rest) = left.checked_sub(size) else {
+                    let path = path.clone();
+                    let listing: Listing = entries.into_iter().collect();
+                    return Ok(Self {
+                        listing: listing.with_unreadable_ignore(path, ignore::too_large()),
+                        places,
+                    });
+                };
+                left = rest;
                 ignores.push((path.clone(), fs::read(place)?));
             }
         }
@@ -100,6 +111,7 @@ struct Walk<'a> {
     submodules: BTreeSet<String>,
     entries: BTreeMap<String, Entry>,
     places: BTreeMap<String, PathBuf>,
+    budget: Budget,
 }
 
 impl Walk<'_> {
@@ -120,6 +132,7 @@ impl Walk<'_> {
         for child in children.into_iter().filter(|child| child.file_name() != ".git") {
             let name = child.file_name();
             let shown = join(shown, &shown_name(name.as_bytes()));
+            self.budget.spend(&shown).map_err(io::Error::other)?;
             let real = Path::new(real.as_ref()).join(&name);
             let kind = child.file_type()?;
             let is_submodule =

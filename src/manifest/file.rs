@@ -7,10 +7,12 @@ use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
 use super::document::{self, Draft};
-use super::{ExtraRules, Form, SourceFile, yaml};
+use super::{ExtraRules, Form, Severity, SourceFile, yaml};
 
 /// Larger than any manifest; a Kubernetes object may have 1.5 MB.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// Problems of one file that are said: more than a person mends before the next look.
+const FINDINGS: usize = 200;
 /// A file that cannot be read but has none of these words holds none of our objects.
 const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
 /// What helps where a file is none of ours.
@@ -33,13 +35,14 @@ pub struct File {
 
 /// Reads a file.
 pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
-    let text = without_nuls(&source.content);
+    let content = source.content();
+    let text = without_nuls(&content);
     let mut file = File {
         is_ours: OUR_WORDS.iter().any(|word| text.contains(word)),
         is_template: text.lines().any(is_template_line),
         ..File::default()
     };
-    if let Some(why) = unreadable(source, &text) {
+    if let Some(why) = unreadable(&source.form, &content, &text) {
         file.add(why);
         return file;
     }
@@ -53,6 +56,7 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
         file.drafts.extend(contents.drafts);
         file.findings.extend(contents.findings);
     }
+    file.shorten();
     file
 }
 
@@ -65,6 +69,18 @@ enum Unread {
 }
 
 impl File {
+    /// Cuts what is to be said: a file of a megabyte may be wrong a hundred thousand times.
+    fn shorten(&mut self) {
+        if self.findings.len() <= FINDINGS {
+            return;
+        }
+        let rest = self.findings.split_off(FINDINGS);
+        let words = format!("and {} more", rest.len());
+        let line = rest.first().map_or(1, |finding| finding.line);
+        let is_error = rest.iter().any(|finding| finding.severity == Severity::Error);
+        self.findings.push(if is_error { Finding::error(line, words) } else { Finding::note(line, words) });
+    }
+
     /// Notes what cannot be read: an error where our objects may be lost.
     fn add(&mut self, unread: Unread) {
         match unread {
@@ -90,9 +106,8 @@ fn lost(line: usize, why: &str) -> Finding {
 }
 
 /// Why a file is not even looked into.
-fn unreadable(source: &SourceFile, text: &str) -> Option<Unread> {
-    let content = &source.content;
-    let why = match &source.form {
+fn unreadable(form: &Form, content: &[u8], text: &str) -> Option<Unread> {
+    let why = match form {
         Form::Unknown(why) => return Some(Unread::Content(why.clone())),
         Form::Unfit(why) => why.clone(),
         Form::File if is_pointer(content) => {

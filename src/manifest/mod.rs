@@ -4,6 +4,7 @@
 //! `write` renders status files and `amis.json`.
 
 mod check;
+mod content;
 mod document;
 mod file;
 mod neighbours;
@@ -12,6 +13,8 @@ mod settings;
 pub mod write;
 mod yaml;
 
+pub use content::{Blobs, Content};
+pub use file::MAX_FILE_BYTES;
 pub use read::{Held, Reader, SETTINGS_FILE, is_settings};
 
 use std::collections::BTreeMap;
@@ -29,7 +32,7 @@ pub struct SourceFile {
     pub path: String,
     /// Git blob id: a file is parsed once per blob id.
     pub blob: String,
-    pub content: Vec<u8>,
+    pub content: Content,
     pub form: Form,
 }
 

@@ -36,7 +36,8 @@ impl Neighbours {
     }
 
     fn read(&mut self, file: &SourceFile, folder: &str, resources: &mut BTreeSet<String>) {
-        let Ok(text) = str::from_utf8(&file.content) else { return };
+        let content = file.content();
+        let Ok(text) = str::from_utf8(&content) else { return };
         for parsed in yaml::parse(text).documents {
             let named = |field: &str| paths(parsed.root.get(field), folder);
             for field in ["patches", "patchesStrategicMerge", "patchesJson6902"] {

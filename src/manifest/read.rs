@@ -121,7 +121,7 @@ impl Reader {
             Some(file) => {
                 let (read, findings) = match in_the_way(file) {
                     Some(why) => (None, vec![Finding::error(1, why)]),
-                    None => settings::read(&file.content, self.settings.as_ref()),
+                    None => settings::read(&file.content(), self.settings.as_ref()),
                 };
                 set.problems.extend(findings.iter().map(|finding| problem(SETTINGS_FILE, finding)));
                 read
@@ -189,7 +189,7 @@ pub fn is_settings(path: &str) -> bool {
 fn in_the_way(file: &SourceFile) -> Option<String> {
     match &file.form {
         Form::Unfit(why) | Form::Unknown(why) => Some(why.clone()),
-        Form::File => is_pointer(&file.content).then(|| POINTER.to_owned()),
+        Form::File => is_pointer(&file.content()).then(|| POINTER.to_owned()),
     }
 }
 

@@ -1,16 +1,23 @@
 //! The files of a commit that syncing reads: manifests, and the status files Opsy wrote itself.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::files::{POINTER, is_pointer};
+use crate::api::files::{POINTER, POINTER_LIMIT, is_pointer};
 use crate::git::templates::links::follow;
 use crate::git::tree::{is_within, join};
 use crate::git::{Entry, EntryKind, GitError, Handle, Listing};
-use crate::manifest::{Form, Problem, Severity, SourceFile};
+use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
 use crate::settings::RepoSettings;
 
 /// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
-pub const FILE_LIMIT: usize = 16 * 1024 * 1024;
+pub const FILE_LIMIT: usize = MAX_FILE_BYTES;
+/// Files that may hold manifests, links to folders of them counted as often as they name one, and the bytes of all of
+/// them: what is kept of manifests is about as large, and parsing more takes minutes.
+const FILES_LIMIT: usize = 25_000;
+const SUM_LIMIT: usize = 64 * 1024 * 1024;
+/// The bytes of all status files: Opsy writes some kilobytes per object.
+const STATUS_LIMIT: usize = 64 * 1024 * 1024;
 
 /// Where the newest commits are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,48 +27,120 @@ pub(super) enum Origin {
     Clone,
 }
 
+/// The files below the path that is read which may hold manifests. Their contents are read when they are needed.
+pub(super) struct Sources {
+    pub files: Vec<SourceFile>,
+    pub problems: Vec<Problem>,
+    clone: Arc<Clone>,
+}
+
+impl Sources {
+    /// Why a content could not be read, if so: then what was made of the files is worth nothing.
+    pub fn failure(&self) -> Option<GitError> {
+        self.clone.failed().take()
+    }
+}
+
 /// All files below the path that is read which may hold manifests, and what is wrong with others.
-pub(super) async fn sources(
-    git: &Handle,
-    listing: &Listing,
-) -> Result<(Vec<SourceFile>, Vec<Problem>), GitError> {
-    let picked = pick(listing, &git.options().path);
-    let with_content = picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
-    let named = with_content.map(|picked| (picked.path.clone(), picked.id.clone())).collect();
-    let (small, large) = by_size(git, named).await?;
-    let mut contents: HashMap<String, Content> =
-        large.into_iter().map(|(path, size)| (path, Content::TooLarge(size))).collect();
-    let blobs = git.read(small).await?.into_iter();
-    contents.extend(blobs.map(|blob| (blob.path, Content::Bytes(blob.content))));
-    let content = |picked: &Picked, contents: &mut HashMap<_, _>| contents.remove(&picked.path);
-    let sources = picked.into_iter().map(|picked| {
-        let content = content(&picked, &mut contents).unwrap_or(Content::Unread);
+pub(super) async fn sources(git: &Handle, listing: &Listing) -> Result<Sources, GitError> {
+    let path = &git.options().path;
+    let refused = |why| GitError::Path { path: shown(path).to_owned(), why };
+    let picked = pick(listing, path).map_err(refused)?;
+    let with_content = || picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
+    let sizes = git.sizes(with_content().map(|picked| picked.id.clone()).collect()).await?;
+    check_sum(sizes.iter().copied()).map_err(refused)?;
+    let sized = with_content().zip(&sizes);
+    let small = sized.filter(|(_, size)| **size <= POINTER_LIMIT).map(|(picked, _)| picked.id.clone());
+    let pointers: HashSet<String> = git.pointers(small.collect()).await?.into_iter().collect();
+    let mut sizes = sizes.into_iter();
+    let clone = Arc::new(Clone { git: git.clone(), failed: Mutex::default() });
+    let file = |picked: Picked| {
+        let content = match &picked.form {
+            Form::Unknown(_) => Content::Unread,
+            _ if sizes.next().is_some_and(|size| size > FILE_LIMIT) => Content::TooLarge,
+            _ if pointers.contains(&picked.id) => Content::Pointer,
+            _ => Content::Readable(manifest::Content::Stored(clone.clone())),
+        };
         source(picked, content)
-    });
-    Ok((sources.collect(), ignore_problems(listing)))
+    };
+    let files = picked.into_iter().map(file).collect();
+    Ok(Sources { files, problems: ignore_problems(listing), clone })
+}
+
+/// The clone, as the reader of manifests asks it: from its own thread.
+struct Clone {
+    git: Handle,
+    failed: Mutex<Option<GitError>>,
+}
+
+impl Clone {
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<GitError>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Blobs for Clone {
+    fn read(&self, blob: &str) -> Vec<u8> {
+        let read = self.git.read(vec![(String::new(), blob.to_owned())]);
+        match futures::executor::block_on(read).map(|mut blobs| blobs.pop()) {
+            Ok(blob) => blob.map(|blob| blob.content).unwrap_or_default(),
+            Err(error) => {
+                self.failed().get_or_insert(error);
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Are so many bytes read at all? Files that are too large are not among them.
+pub fn check_sum(sizes: impl Iterator<Item = usize>) -> Result<(), String> {
+    let sum: usize = sizes.filter(|size| *size <= FILE_LIMIT).sum();
+    match sum > SUM_LIMIT {
+        false => Ok(()),
+        true => Err(format!("its YAML files have {sum} bytes, more than {SUM_LIMIT}; {NARROW}")),
+    }
+}
+
+/// What to do where there is too much to read.
+const NARROW: &str = "name a folder with less by --path, or list what is not for Opsy in .opsyignore";
+
+/// The path that is read, in a message.
+fn shown(path: &str) -> &str {
+    if path.is_empty() { "the repository" } else { path }
 }
 
 /// What was read of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Content {
     /// Nothing is there to be read.
     Unread,
-    /// So many bytes, more than are loaded.
-    TooLarge(usize),
-    Bytes(Vec<u8>),
+    /// It has more bytes than are loaded.
+    TooLarge,
+    /// A Git LFS pointer.
+    Pointer,
+    Readable(manifest::Content),
+}
+
+impl Content {
+    pub fn of(bytes: Vec<u8>) -> Self {
+        match is_pointer(&bytes) {
+            true => Self::Pointer,
+            false => Self::Readable(bytes.into()),
+        }
+    }
 }
 
 /// A path with what was read of it, for the reader of manifests. Pure; `opsy validate` asks the same.
 pub fn source(picked: Picked, content: Content) -> SourceFile {
     let Picked { path, id, form } = picked;
+    let nothing = || Vec::new().into();
     let (form, content) = match (form, content) {
-        (form, Content::Unread) => (form, Vec::new()),
-        (_, Content::TooLarge(size)) => {
-            let why = format!("has {size} bytes, more than {FILE_LIMIT}, and is not read");
-            (Form::Unknown(why), Vec::new())
+        (form, Content::Unread) => (form, nothing()),
+        (_, Content::TooLarge) => {
+            (Form::Unknown(format!("has more than {FILE_LIMIT} bytes and is not read")), nothing())
         }
-        (form, Content::Bytes(bytes)) if is_pointer(&bytes) => (pointer(form), Vec::new()),
-        (form, Content::Bytes(bytes)) => (form, bytes),
+        (form, Content::Pointer) => (pointer(form), nothing()),
+        (form, Content::Readable(content)) => (form, content),
     };
     SourceFile { path, blob: id, content, form }
 }
@@ -89,9 +168,15 @@ pub struct Picked {
 ///
 /// Nothing is read through a link. But what a link hides is looked into, and so is a file whose name is odd: a
 /// manifest that turned into one is an error, not an absence.
-pub fn pick(listing: &Listing, path: &str) -> Vec<Picked> {
+///
+/// # Errors
+/// There are too many.
+pub fn pick(listing: &Listing, path: &str) -> Result<Vec<Picked>, String> {
     let mut all = Vec::new();
     for (file, entry) in listing.under(path) {
+        if all.len() > FILES_LIMIT {
+            return Err(format!("has more than {FILES_LIMIT} YAML files; {NARROW}"));
+        }
         let picked = |form: Form| Picked { path: below(file, path).to_owned(), id: entry.id.clone(), form };
         match &entry.kind {
             EntryKind::Link(target) => all.extend(linked(listing, path, file, target)),
@@ -106,7 +191,7 @@ pub fn pick(listing: &Listing, path: &str) -> Vec<Picked> {
             EntryKind::Pointer => all.push(picked(pointer(Form::File))),
         }
     }
-    all
+    Ok(all)
 }
 
 /// What a link hides: the file it leads to, or the manifests of a folder that is not read itself.
@@ -141,7 +226,8 @@ fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked
         id: entry.id.clone(),
         form: unfit(file, entry),
     };
-    files.map(picked).collect()
+    // Many links to one large folder name more files than memory holds.
+    files.take(FILES_LIMIT).map(picked).collect()
 }
 
 fn is_within_path(file: &str, path: &str) -> bool {
@@ -192,21 +278,19 @@ pub(super) async fn status_files(
         .filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }))
         .map(|(file, entry)| (below(file, folder).to_owned(), entry.id.clone()))
         .collect();
-    // A status file beyond all measure was not written by us.
-    let (small, _) = by_size(git, files).await?;
-    Ok(git.read(small).await?.into_iter().map(|blob| (blob.path, blob.content)).collect())
+    small_files(git, files).await
 }
 
-/// A file's path and blob id.
-type Named = (String, String);
-
-/// Files small enough to load, and the others with their sizes.
-async fn by_size(git: &Handle, files: Vec<Named>) -> Result<(Vec<Named>, Vec<(String, usize)>), GitError> {
+/// The contents of files, but for those that no Opsy wrote: too large a file, and any where all together are.
+async fn small_files(git: &Handle, files: Vec<(String, String)>) -> Result<Vec<(String, Vec<u8>)>, GitError> {
     let sizes = git.sizes(files.iter().map(|(_, id)| id.clone()).collect()).await?;
-    let (small, large): (Vec<_>, Vec<_>) =
-        files.into_iter().zip(sizes).partition(|(_, size)| *size <= FILE_LIMIT);
-    let small = small.into_iter().map(|(file, _)| file).collect();
-    Ok((small, large.into_iter().map(|((path, _), size)| (path, size)).collect()))
+    let small = |size: &usize| *size <= FILE_LIMIT;
+    if sizes.iter().copied().filter(small).sum::<usize>() > STATUS_LIMIT {
+        tracing::warn!(limit = STATUS_LIMIT, "the status files have more bytes than are read: none is");
+        return Ok(Vec::new());
+    }
+    let files = files.into_iter().zip(sizes).filter(|(_, size)| small(size)).map(|(file, _)| file);
+    Ok(git.read(files.collect()).await?.into_iter().map(|blob| (blob.path, blob.content)).collect())
 }
 
 /// A path below a folder, from there.

@@ -13,7 +13,7 @@ pub mod prune;
 mod reread;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,6 +34,9 @@ pub use reread::Reread;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Objects of a commit: every one of them is kept and looked at, and takes some ten kilobytes.
+const OBJECT_LIMIT: usize = 10_000;
 
 /// The commit the agent works by.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +87,7 @@ pub struct Outputs {
 /// The loop.
 pub struct Sync {
     git: Handle,
-    parse: Parse,
+    parse: Arc<Mutex<Parse>>,
     now: fn() -> Timestamp,
     /// The commit that was last looked into; not always one that changed anything.
     seen: Option<CommitId>,
@@ -107,6 +110,7 @@ impl Sync {
         let reread = Reread::default();
         let outputs = Outputs { synced: synced_out, state: state_out, templates, reread: reread.clone() };
         let (resumes, from_clone) = (false, false);
+        let parse = Arc::new(Mutex::new(parse));
         (Self { git, parse, now, seen: None, resumes, from_clone, reread, at, synced, state }, outputs)
     }
 
@@ -146,6 +150,8 @@ impl Sync {
                     failures = 0;
                     interval
                 }
+                // The remote is well, and a person may push what is good at any time.
+                Err(error) if error.is_about_a_commit() => interval,
                 Err(_) => {
                     failures += 1;
                     let (first, most) = RETRY;
@@ -230,10 +236,7 @@ impl Sync {
         listing: &Listing,
         from: Origin,
     ) -> Result<Arc<Synced>, GitError> {
-        let (files, problems) = input::sources(&self.git, listing).await?;
-        let mut set = (self.parse)(&files);
-        set.problems.extend(problems);
-        set.problems.sort();
+        let set = self.read(listing).await?;
         if set.without_settings {
             // Owner, accounts and paths would be guessed: work goes on by the last good commit, or not at all.
             let words = set.problems.iter().find(|problem| is_settings(&problem.file));
@@ -258,6 +261,32 @@ impl Sync {
         self.at.send_replace(Some(At { commit: commit.clone(), own: Own { status, files } }));
         self.synced.send_replace(Some(Arc::clone(&synced)));
         Ok(synced)
+    }
+
+    /// Reads the manifests of a commit, off the async threads: it takes its time.
+    async fn read(&self, listing: &Listing) -> Result<ObjectSet, GitError> {
+        let sources = input::sources(&self.git, listing).await?;
+        let parse = Arc::clone(&self.parse);
+        let work = move || {
+            let mut parse = parse.lock().unwrap_or_else(PoisonError::into_inner);
+            let set = parse(&sources.files);
+            (set, sources)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
+        let (mut set, sources) = done.map_err(|error| {
+            let why = format!("its manifests cannot be parsed: {error}");
+            GitError::Path { path: "the commit".to_owned(), why }
+        })?;
+        if let Some(error) = sources.failure() {
+            return Err(error);
+        }
+        if set.documents.len() > OBJECT_LIMIT {
+            let why = format!("declares {} objects, more than {OBJECT_LIMIT}", set.documents.len());
+            return Err(GitError::Path { path: "the commit".to_owned(), why });
+        }
+        set.problems.extend(sources.problems);
+        set.problems.sort();
+        Ok(set)
     }
 
     /// The status folder from the root of the repository.

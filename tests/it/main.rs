@@ -14,6 +14,7 @@ mod faults;
 mod git;
 mod kills;
 mod layouts;
+mod limits;
 mod map;
 mod network;
 mod notify;

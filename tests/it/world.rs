@@ -348,6 +348,10 @@ pub fn run_within(deadline: Duration, mut command: Command) -> Outcome {
 pub struct Agent(Child);
 
 impl Agent {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn kill(mut self) {
         self.0.kill().expect("a running agent");
         self.0.wait().expect("its end");

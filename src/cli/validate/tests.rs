@@ -209,12 +209,12 @@ const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
 #[test]
 fn what_cannot_be_read_is_the_same_error_as_the_agents() {
     let folder = repository(GOOD);
-    fs::write(folder.path().join("builders/large.yaml"), "#".repeat(16 * 1024 * 1024 + 1)).unwrap();
+    fs::write(folder.path().join("builders/large.yaml"), "#".repeat(1024 * 1024 + 1)).unwrap();
     put(folder.path(), "shared/big.bin", POINTER);
     symlink("../shared/big.bin", folder.path().join("builders/link.yaml")).unwrap();
     put(folder.path(), "builders/pointer.yaml", POINTER);
     let lines = [
-        "builders/large.yaml:1: has 16777217 bytes, more than 16777216, and is not read; ",
+        "builders/large.yaml:1: has more than 1048576 bytes and is not read; ",
         "builders/link.yaml:1: is a link to shared/big.bin, and links are not followed: commit the file itself, without Git LFS; ",
         "builders/pointer.yaml:1: is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS; ",
     ];

@@ -8,11 +8,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use globset::GlobBuilder;
-
 use super::super::tree::{Listing, is_within, plain, prefixes};
 use super::TemplateQuery;
 use super::links::{Files, Picker};
+use crate::api::glob::Matcher;
 
 /// What makes a folder a Packer template.
 const TEMPLATES: [&str; 2] = [".pkr.hcl", ".pkr.json"];
@@ -157,11 +156,8 @@ fn add_var_file(picker: &mut Picker<'_>, file: &str) -> Result<(), String> {
 }
 
 fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool) -> Result<(), String> {
-    let matcher = GlobBuilder::new(glob.trim_start_matches("./").trim_end_matches('/'))
-        .literal_separator(true)
-        .build()
-        .map_err(|error| format!("input {glob:?} is not a valid glob: {}", error.kind()))?
-        .compile_matcher();
+    let matcher = Matcher::new(glob.trim_start_matches("./").trim_end_matches('/'))
+        .map_err(|why| format!("input {glob:?} is not a valid glob: {why}"))?;
     // A glob that names a folder means everything in it.
     let named = |path: &&str| prefixes(path).any(|part| matcher.is_match(part));
     let paths: Vec<&str> = picker.listing.iter().map(|(path, _)| path).filter(named).collect();

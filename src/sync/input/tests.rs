@@ -24,7 +24,11 @@ fn picked(files: &[(&str, EntryKind)], path: &str) -> Vec<(String, String, Strin
         Form::Unknown(why) => format!("unknown {why}"),
     };
     let short = |text: String| text.split([',', ':']).next().unwrap_or_default().to_owned();
-    pick(&listing(files), path).into_iter().map(|p| (p.path, p.id, short(words(&p.form)))).collect()
+    pick(&listing(files), path)
+        .expect("few")
+        .into_iter()
+        .map(|p| (p.path, p.id, short(words(&p.form))))
+        .collect()
 }
 
 fn found(path: &str, id: &str, form: &str) -> (String, String, String) {
@@ -87,4 +91,23 @@ fn other_forms_are_named() {
             "plugins/x unknown is a submodule"
         ]
     );
+}
+
+#[test]
+fn many_links_to_a_folder_with_many_files_are_refused() {
+    let names = |what: &str| (0..300).map(|n| format!("{what}{n:03}.yaml")).collect::<Vec<_>>();
+    let (links, hidden) = (names("fleet/l"), names("shared/h"));
+    let links = links.iter().map(|path| (path.as_str(), link("../shared")));
+    let hidden = hidden.iter().map(|path| (path.as_str(), FILE));
+    let files: Vec<_> = links.chain(hidden).collect();
+    let why = pick(&listing(&files), "fleet").expect_err("they name 90,000 files");
+    assert!(why.contains("more than 25000 YAML files") && why.contains("--path"), "{why}");
+    assert_eq!(pick(&listing(&files), "").map(|all| all.len()), Ok(300), "they are read where they are");
+}
+
+#[test]
+fn the_sum_of_all_files_has_a_limit_that_too_large_ones_do_not_count_for() {
+    assert_eq!(check_sum([12 << 20; 40].into_iter()), Ok(()));
+    let why = check_sum([1 << 20; 65].into_iter()).expect_err("too much");
+    assert!(why.contains("have 68157440 bytes, more than 67108864"), "{why}");
 }

@@ -32,7 +32,7 @@ fn parser() -> (Parse, Arc<AtomicUsize>) {
         let mut set = ObjectSet::default();
         for file in files {
             if file.path == "opsy.yaml" {
-                set.settings = serde_json::from_slice(&file.content).expect("settings");
+                set.settings = serde_json::from_slice(&file.content()).expect("settings");
             } else if file.form == Form::File {
                 set.documents.push(document(file));
             }
@@ -46,7 +46,7 @@ fn parser() -> (Parse, Arc<AtomicUsize>) {
 
 fn document(file: &SourceFile) -> Document {
     let key = Key { namespace: "default".to_owned(), name: file.path.clone() };
-    let json = serde_json::json!(String::from_utf8_lossy(&file.content));
+    let json = serde_json::json!(String::from_utf8_lossy(&file.content()));
     Document {
         object: ObjectKey { kind: Kind::PackerBuilder, key },
         json: (&json).into(),
@@ -199,7 +199,7 @@ async fn errors_keep_the_last_good_commit_and_are_told() {
 async fn what_cannot_be_read_is_an_error() {
     let bed = Bed::start();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
-    let large = "#".repeat(16 * 1024 * 1024 + 1);
+    let large = "#".repeat(1024 * 1024 + 1);
     let files = [
         ("builders/large.yaml", Some(large.as_str())),
         ("builders/pointer.yaml", Some(pointer)),
@@ -213,7 +213,7 @@ async fn what_cannot_be_read_is_an_error() {
     let synced = sync.once().await.expect("synced");
     let remedy = "; if it is not meant for Opsy, list it in .opsyignore";
     let lines = [
-        "builders/large.yaml:1: has 16777217 bytes, more than 16777216, and is not read",
+        "builders/large.yaml:1: has more than 1048576 bytes and is not read",
         "builders/link.yaml:1: is a link to shared/big.bin, and links are not followed: commit the file itself, without Git LFS",
         "builders/pointer.yaml:1: is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS",
     ];

@@ -63,7 +63,10 @@ fn files_of_others_are_ignored() {
 #[test]
 fn unreadable_files_of_ours_are_errors() {
     let mut files = vec![source("large.yaml", &format!("# ami.opsy.dev\n{}", "#".repeat(MAX_FILE_BYTES)))];
-    files.push(SourceFile { content: b"kind: PackerBuilder \xff".to_vec(), ..source("latin.yaml", "") });
+    files.push(SourceFile {
+        content: b"kind: PackerBuilder \xff".to_vec().into(),
+        ..source("latin.yaml", "")
+    });
     let set = Reader::default().read(&files);
     assert_eq!(
         lines(&set),
@@ -93,7 +96,7 @@ fn what_a_manifest_turned_into_is_an_error() {
         ("big", utf16(&format!("\u{feff}{REFRESHER}"), u16::to_be_bytes)),
         ("no mark", utf16(REFRESHER, u16::to_le_bytes)),
     ] {
-        let words = error_of(SourceFile { content, ..source("a.yaml", "") });
+        let words = error_of(SourceFile { content: content.into(), ..source("a.yaml", "") });
         assert!(words.contains("save it as UTF-8"), "{name}: {words}");
     }
     assert!(error_of(source("a.yaml", POINTER)).contains("Git LFS pointer"));
@@ -106,7 +109,8 @@ fn what_a_manifest_turned_into_is_an_error() {
     assert!(!reader.read(&[unfit(REFRESHER)]).complete(), "a link has the blob of what it leads to");
     let unknown = SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("a.yaml", "") };
     assert!(error_of(unknown).contains("is a submodule"));
-    let foreign = SourceFile { content: utf16("packages: [vim]", u16::to_le_bytes), ..source("b.yaml", "") };
+    let foreign =
+        SourceFile { content: utf16("packages: [vim]", u16::to_le_bytes).into(), ..source("b.yaml", "") };
     assert!(Reader::default().read(&[foreign]).complete());
     let marked = Reader::default().read(&[source("a.yaml", &format!("\u{feff}{REFRESHER}"))]);
     assert_eq!(
@@ -138,7 +142,8 @@ fn a_file_that_held_an_object_before_the_start_is_still_its_own() {
     let submodule =
         || SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("builders", "") };
     let templated = || source("builders/a.yaml", &REFRESHER.replace("name: demo", "name: {{ .name }}"));
-    let encrypted = || SourceFile { content: b"\0GITCRYPT\0\xff".to_vec(), ..source("builders/a.yaml", "") };
+    let encrypted =
+        || SourceFile { content: b"\0GITCRYPT\0\xff".to_vec().into(), ..source("builders/a.yaml", "") };
     let emptied = || source("builders/a.yaml", "");
     for (file, is_error) in
         [(submodule(), true), (templated(), true), (encrypted(), true), (emptied(), false)]

@@ -17,7 +17,7 @@ const REFRESHER: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\n
 
 fn source(path: &str, content: &str) -> SourceFile {
     let blob = crate::api::ids::digest(&[content]);
-    SourceFile { path: path.to_owned(), blob, content: content.as_bytes().to_vec(), form: Form::File }
+    SourceFile { path: path.to_owned(), blob, content: content.as_bytes().to_vec().into(), form: Form::File }
 }
 
 fn read(files: &[(&str, &str)]) -> ObjectSet {

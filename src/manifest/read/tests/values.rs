@@ -50,7 +50,7 @@ fn wrong_values_of_a_builder_are_named_once() {
         ),
         (
             "    inputs: ['a[']\n",
-            "a.yaml:9: spec.builder.inputs[0]: \"a[\" is not a glob: unclosed character class; missing ']'",
+            "a.yaml:9: spec.builder.inputs[0]: \"a[\" is not a valid glob: unclosed character class; missing ']'",
         ),
         (
             "    secret: ../etc\n",
@@ -128,7 +128,7 @@ fn wrong_values_of_a_refresher_are_named_once() {
         ),
         (
             "  exclude: ['sys[']\n",
-            "a.yaml:8: spec.exclude[0]: \"sys[\" is not a glob: unclosed character class; missing ']'",
+            "a.yaml:8: spec.exclude[0]: \"sys[\" is not a valid glob: unclosed character class; missing ']'",
         ),
         (
             "  nodeGroups:\n    include: ['']\n",

@@ -1,0 +1,180 @@
+//! What one commit may do to an agent: nothing but be refused. Small commits that name more than a machine holds, and
+//! large files, are pushed to the branch of a running agent; it keeps its memory small, works on by the last good
+//! commit, says what is wrong, and goes on with the next good one.
+
+use std::fs;
+
+use git2::{ObjectType, Oid, Repository, Signature};
+use serde_json::Value;
+
+use crate::world::{Agent, World, fixtures};
+
+/// Half of what the chart gives the agent.
+const MOST_MEMORY_KB: u64 = 256 * 1024;
+const MANIFEST: &str = "builders/node.yaml";
+
+/// A remote that is changed without a checkout: what is pushed fits on no disk.
+struct Remote {
+    repo: Repository,
+}
+
+impl Remote {
+    fn of(world: &World) -> Self {
+        Self { repo: Repository::open_bare(world.remote()).expect("the remote") }
+    }
+
+    /// Commits a tree on the tip, as a push does. The agent may push at the same time.
+    fn push(&self, tree: Oid) -> String {
+        let tree = self.repo.find_tree(tree).expect("a tree");
+        let who = Signature::now("Somebody", "somebody@example.com").expect("a signature");
+        loop {
+            let tip = self.tip();
+            let commit =
+                self.repo.commit(None, &who, &who, "policy: one more", &tree, &[&tip]).expect("a commit");
+            let main = self.repo.find_reference("refs/heads/main").expect("the branch");
+            if main.target() == Some(tip.id()) && self.moved(commit, tip.id()) {
+                return commit.to_string();
+            }
+        }
+    }
+
+    fn moved(&self, to: Oid, from: Oid) -> bool {
+        self.repo.reference_matching("refs/heads/main", to, true, from, "push").is_ok()
+    }
+
+    fn tip(&self) -> git2::Commit<'_> {
+        self.repo
+            .find_branch("main", git2::BranchType::Local)
+            .expect("a branch")
+            .get()
+            .peel_to_commit()
+            .expect("a tip")
+    }
+
+    /// The tip's tree with something at a path, in place of what is there.
+    fn with(&self, entries: &[(&str, Oid, i32)]) -> Oid {
+        self.put(self.tip().tree().expect("a tree").id(), entries)
+    }
+
+    fn put(&self, tree: Oid, entries: &[(&str, Oid, i32)]) -> Oid {
+        entries.iter().fold(tree, |tree, (path, id, mode)| self.put_one(Some(tree), path, *id, *mode))
+    }
+
+    fn put_one(&self, tree: Option<Oid>, path: &str, id: Oid, mode: i32) -> Oid {
+        let tree = tree.map(|tree| self.repo.find_tree(tree).expect("a tree"));
+        let mut builder = self.repo.treebuilder(tree.as_ref()).expect("a builder");
+        match path.split_once('/') {
+            Some((folder, rest)) => {
+                let below = builder.get(folder).expect("read").map(|entry| entry.id());
+                builder.insert(folder, self.put_one(below, rest, id, mode), 0o040_000).expect("a folder");
+            }
+            None => drop(builder.insert(path, id, mode).expect("an entry")),
+        }
+        builder.write().expect("a tree")
+    }
+
+    fn blob(&self, content: &[u8]) -> Oid {
+        self.repo.blob(content).expect("a blob")
+    }
+}
+
+/// A dozen objects with 10^10 paths.
+fn tree_bomb(remote: &Remote) -> Oid {
+    let leaf = remote.put_one(None, "f", remote.blob(b"x"), 0o100_644);
+    (0..10).fold(leaf, |tree, _| {
+        let mut content = Vec::new();
+        for name in 0..10 {
+            content.extend([format!("40000 d{name}\0").as_bytes(), tree.as_bytes()].concat());
+        }
+        remote.repo.odb().and_then(|odb| odb.write(ObjectType::Tree, &content)).expect("a tree")
+    })
+}
+
+/// Thirty folders, each with two links to the next: 2^30 files, by fewer links in a row than are refused.
+fn link_bomb(remote: &Remote, tree: Oid) -> Oid {
+    let tree = remote.put_one(Some(tree), "packer/node/l30/f", remote.blob(b"x"), 0o100_644);
+    let links = (0..30).flat_map(|n| ["a", "b"].map(|name| (n, name)));
+    links.fold(tree, |tree, (n, name)| {
+        let target = remote.blob(format!("../l{}", n + 1).as_bytes());
+        remote.put_one(Some(tree), &format!("packer/node/l{n}/{name}"), target, 0o120_000)
+    })
+}
+
+/// Forty files of 12 MiB, each another.
+fn large_files(remote: &Remote) -> Oid {
+    let content = |n: usize| format!("# CRD bundle {n}\n") + &"a: bcdefghijklmnop\n".repeat((12 << 20) / 19);
+    let entries: Vec<_> =
+        (0..40).map(|n| (format!("crds/{n}.yaml"), remote.blob(content(n).as_bytes()))).collect();
+    let entries: Vec<_> = entries.iter().map(|(path, id)| (path.as_str(), *id, 0o100_644)).collect();
+    remote.with(&entries)
+}
+
+/// The most memory that the agent ever had.
+fn peak_kb(agent: &Agent) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// The message of a condition of the repository that is false, as the agent keeps it.
+fn trouble(world: &World, reason: &str) -> Option<String> {
+    let memory = fs::read(world.state().join("memory.json")).ok()?;
+    let memory: Value = serde_json::from_slice(&memory).ok()?;
+    let found = memory["conditions"].as_array()?.iter().find(|found| found["reason"] == reason)?;
+    Some(found["message"].as_str()?.to_owned())
+}
+
+/// Is the builder suspended, as a good commit has it?
+fn is_suspended(world: &World) -> Option<bool> {
+    let [_, reason, _] = world.condition("PackerBuilder", "node", "Ready")?;
+    Some(reason == "Suspended")
+}
+
+#[test]
+fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
+    let world = World::served(None);
+    world.push_folder(&fixtures().join("repo"), "policy: first");
+    let agent = world.agent();
+    let image = world.wait("an image", || world.active_image());
+    let remote = Remote::of(&world);
+    let good = world.show(MANIFEST).expect("a manifest");
+    let suspended = good.replace("spec:\n", "spec:\n  suspend: true\n");
+    let text = |suspend: bool| remote.blob(if suspend { &suspended } else { &good }.as_bytes());
+    let manifest = |suspend| (MANIFEST, text(suspend), 0o100_644);
+    // What is good in a commit with something bad is not in force either, where nothing but the last good commit is.
+    let bad: [(&str, &str, &dyn Fn() -> Oid); 3] = [
+        ("RepositoryUnreadable", "has more than 250000 files and folders", &|| {
+            remote.with(&[("bomb", tree_bomb(&remote), 0o040_000)])
+        }),
+        ("RepositoryUnreadable", "its YAML files have", &|| {
+            let blob = remote.blob("a: b\n".repeat((1 << 20) / 5).as_bytes());
+            let paths: Vec<String> = (0..80).map(|n| format!("crds/{n}.yaml")).collect();
+            remote.with(&paths.iter().map(|path| (path.as_str(), blob, 0o100_644)).collect::<Vec<_>>())
+        }),
+        ("ManifestBroken", "crds/0.yaml:1: has more than 1048576 bytes", &|| large_files(&remote)),
+    ];
+    let start = remote.tip().tree().expect("a tree").id();
+    let mut suspend = true;
+    for (reason, words, tree) in bad {
+        remote.push(tree());
+        let said = world.wait(words, || trouble(&world, reason));
+        assert!(said.contains(words), "{said}");
+        assert_eq!((is_suspended(&world), world.active_image().as_ref()), (Some(!suspend), Some(&image)));
+        remote.push(remote.put(start, &[manifest(suspend)]));
+        world.wait("the next good commit", || (is_suspended(&world) == Some(suspend)).then_some(()));
+        world.wait("the end of the trouble", || trouble(&world, reason).is_none().then_some(()));
+        suspend = !suspend;
+    }
+    remote.push(remote.put(link_bomb(&remote, start), &[manifest(false)]));
+    let [_, reason, said] =
+        world.wait("what is wrong with the template", || world.condition("PackerBuilder", "node", "Stalled"));
+    assert!(reason == "TemplateInvalid" && said.contains("no more than 100000 files"), "{reason}: {said}");
+    remote.push(start);
+    world.wait("the end", || {
+        let [ready, ..] = world.condition("PackerBuilder", "node", "Ready")?;
+        (ready == "True" && world.active_image().as_ref() == Some(&image)).then_some(())
+    });
+    let peak = peak_kb(&agent);
+    assert!(peak < MOST_MEMORY_KB, "{peak} kB");
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing was built of it");
+}
