@@ -66,10 +66,13 @@ impl Named {
     fn in_state(&self, place: StatePlace) -> anyhow::Result<Live> {
         let namespace = self.place.namespace.as_deref().unwrap_or("default");
         let object = self.target.in_namespace(namespace);
-        let all = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
-        let names = all.iter().filter(|(known, _)| known.kind == object.kind);
+        let mut held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
+        if let Some(why) = held.unreadable.get(&object) {
+            bail!("{why} ({place})");
+        }
+        let names = held.objects.iter().filter(|(known, _)| known.kind == object.kind);
         let names: Vec<String> = names.map(|(known, _)| known.key.to_string()).collect();
-        let Some((_, stored)) = all.into_iter().find(|(known, _)| *known == object) else {
+        let Some(stored) = held.objects.remove(&object) else {
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!(
                 "no {} {} in the {place}; it has {names} (-n names another namespace, --state another state \

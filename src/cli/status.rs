@@ -63,8 +63,9 @@ fn from_state(args: &Args, place: &StatePlace) -> anyhow::Result<(Vec<Shown>, St
     place.warning().iter().for_each(out::error);
     let wanted =
         |object: &ObjectKey| args.place.namespace.as_ref().is_none_or(|n| *n == object.key.namespace);
-    let stored = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
-    let stored = stored.into_iter().filter(|(object, _)| wanted(object));
+    let held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
+    held.unreadable.values().for_each(out::error);
+    let stored = held.objects.into_iter().filter(|(object, _)| wanted(object));
     let shown =
         stored.map(|(object, stored)| Shown { object, generation: stored.generation, status: stored.status });
     let nothing = format!(

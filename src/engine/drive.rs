@@ -242,6 +242,8 @@ where
     /// The next pause of an object that failed once more.
     fn backoff(&self, name: &ObjectKey, class: Class) -> Duration {
         let mut failures = self.failures();
+        // Those that are gone are not counted any more.
+        failures.retain(|object, _| object == name || self.objects.has(object));
         let count = failures.entry(name.clone()).or_insert(0);
         *count = count.saturating_add(1);
         pause_after(class, *count, &name.to_string())

@@ -65,15 +65,17 @@ pub struct RunImages {
     pub packer: String,
 }
 
-/// The files do not fit.
+/// The files cannot be handed to a build.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
+pub enum Unfit {
+    #[error("{path:?} among the template's files cannot be laid out: {why}")]
+    Path { path: String, why: String },
+    #[error(
     "the template's files have {size} bytes packed, more than a ConfigMap's {limit}: set spec.gitSync.image, \
      so that the build fetches the repository by itself, or leave out by .opsyignore what it does not need",
     limit = CONFIG_LIMIT
-)]
-pub struct TooLarge {
-    size: usize,
+    )]
+    TooLarge { size: usize },
 }
 
 /// Value of the label that names a builder. Two builders whose values are equal are told apart by the facts.
@@ -91,15 +93,15 @@ pub fn deadline(request: &RunRequest) -> Duration {
 }
 
 /// The request and the files, immutable. It is the builder's until the Job is there to own it.
-pub fn config_map(request: &RunRequest, owner: OwnerReference) -> Result<ConfigMap, TooLarge> {
+pub fn config_map(request: &RunRequest, owner: OwnerReference) -> Result<ConfigMap, Unfit> {
     let mut binary = BTreeMap::new();
     if request.pod.git_sync.is_none() {
-        binary.insert(wire::FILES.to_owned(), ByteString(packed(&request.files)));
+        binary.insert(wire::FILES.to_owned(), ByteString(packed(&request.files)?));
     }
     let wire = serde_json::to_string(&wire_request(request)).expect("a request has only text keys");
     let size = wire.len() + binary.values().map(|bytes| bytes.0.len()).sum::<usize>();
     if size > CONFIG_LIMIT {
-        return Err(TooLarge { size });
+        return Err(Unfit::TooLarge { size });
     }
     Ok(ConfigMap {
         metadata: metadata(request, owner),
@@ -110,18 +112,17 @@ pub fn config_map(request: &RunRequest, owner: OwnerReference) -> Result<ConfigM
 }
 
 /// The same files always give the same bytes.
-fn packed(files: &[TemplateFile]) -> Vec<u8> {
+fn packed(files: &[TemplateFile]) -> Result<Vec<u8>, Unfit> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
     for file in files {
         let mut header = tar::Header::new_gnu();
         header.set_mode(if file.executable { 0o755 } else { 0o644 });
         header.set_size(file.content.len() as u64);
-        archive
-            .append_data(&mut header, &file.path, &file.content[..])
-            .expect("memory takes any file, and a path of a repository is relative");
+        let appended = archive.append_data(&mut header, &file.path, &file.content[..]);
+        appended.map_err(|error| Unfit::Path { path: file.path.clone(), why: error.to_string() })?;
     }
     let packed = archive.into_inner().and_then(|mut gzip| gzip.flush().and_then(|()| gzip.finish()));
-    packed.expect("memory takes any archive")
+    Ok(packed.expect("memory takes any archive"))
 }
 
 fn wire_request(request: &RunRequest) -> wire::Request {

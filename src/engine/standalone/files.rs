@@ -12,11 +12,11 @@ pub(super) fn of(dir: &Path, object: &ObjectKey) -> PathBuf {
     folder.join(format!("{}.json", file_stem(&object.key.name)))
 }
 
-/// Reads a file an object.
-pub(super) fn read<T>(
-    dir: &Path,
-    read_one: impl Fn(&Path) -> io::Result<Option<T>>,
-) -> io::Result<Vec<(ObjectKey, T)>> {
+/// What was read of each object.
+type Read<T> = Vec<(ObjectKey, Result<T, String>)>;
+
+/// Reads a file per object. One that cannot be read is about one object; a folder that cannot be is about all.
+pub(super) fn read<T>(dir: &Path, read_one: impl Fn(&Path) -> io::Result<Option<T>>) -> io::Result<Read<T>> {
     let mut all = Vec::new();
     for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
         for namespace in children(&dir.join(kind.to_string()))? {
@@ -26,9 +26,8 @@ pub(super) fn read<T>(
                     continue;
                 };
                 let key = Key { namespace: file_name(&namespace), name: name.to_owned() };
-                if let Some(stored) = read_one(&path).map_err(|error| named(&path, error))? {
-                    all.push((ObjectKey { kind, key }, stored));
-                }
+                let read = read_one(&path).map_err(|error| error.to_string()).transpose();
+                all.extend(read.map(|read| (ObjectKey { kind, key }, read)));
             }
         }
     }
@@ -44,8 +43,4 @@ fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn named(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

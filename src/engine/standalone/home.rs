@@ -11,20 +11,17 @@ use std::sync::{Arc, Mutex};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::Resource;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::asked::{self, Asked};
+use super::decoded::{Known, decoded, load_kind};
+pub use super::held::{Held, read_all, read_one};
 pub use super::object::Stored;
 use super::object::{object, rebuilt};
 use super::secrets::Secrets;
 use super::{disk, files, memory_file, objects_dir};
 use crate::api::files::file_stem;
-use crate::api::{Class, Key, Kind, ObjectKey, Owner};
-use crate::engine::board::Board;
-use crate::engine::feed::Feed;
+use crate::api::{Class, CommitId, Kind, ObjectKey, Owner};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, StatusUpdate};
 use crate::manifest::{Document, Json};
@@ -37,6 +34,10 @@ pub struct StateFolder {
     memory: PathBuf,
     objects: Arc<Objects>,
     stored: Mutex<BTreeMap<ObjectKey, Stored>>,
+    /// Objects whose state could not be read at the start, and why.
+    unreadable: BTreeMap<ObjectKey, String>,
+    /// Objects that cannot be decoded, and why.
+    unusable: Mutex<BTreeMap<ObjectKey, String>>,
     documents: Mutex<BTreeMap<ObjectKey, Json>>,
     /// What people ask for by command.
     asked: Mutex<BTreeMap<ObjectKey, Asked>>,
@@ -55,10 +56,27 @@ impl StateFolder {
         now: fn() -> Timestamp,
     ) -> io::Result<Self> {
         let (dir, memory) = (objects_dir(state), memory_file(state));
-        let stored = Mutex::new(read_all(&dir)?.into_iter().collect());
+        let Held { objects: stored, unreadable } = read_all(&dir)?;
+        for why in unreadable.values() {
+            tracing::error!(state = %state.display(), "{why}");
+        }
+        let (stored, unusable) = (Mutex::new(stored), Mutex::default());
         let (documents, asked, turn) = (Mutex::default(), Mutex::default(), Mutex::default());
         let state = state.to_owned();
-        Ok(Self { state, dir, memory, objects, stored, documents, asked, turn, secrets, now })
+        Ok(Self {
+            state,
+            dir,
+            memory,
+            objects,
+            stored,
+            unreadable,
+            unusable,
+            documents,
+            asked,
+            turn,
+            secrets,
+            now,
+        })
     }
 
     /// Takes the documents as the whole of what there is. Objects to delete stay, marked as deleted, until
@@ -66,7 +84,7 @@ impl StateFolder {
     fn take_over(&self, commit: &Load) -> io::Result<()> {
         let _turn = self.take_turn();
         let mut next: BTreeMap<ObjectKey, Json> = BTreeMap::new();
-        for document in &commit.documents {
+        for document in commit.documents.iter().filter(|it| !self.unreadable.contains_key(&it.object)) {
             self.take(document, &commit.seed)?;
             next.insert(document.object.clone(), document.json.clone());
         }
@@ -83,11 +101,20 @@ impl StateFolder {
         }
         *self.documents.lock().expect("no code panics while it holds the documents") = next.clone();
         let Objects { builders, refreshers, board, changed, .. } = &*self.objects;
-        board.keep_only(&next.keys().cloned().collect::<Vec<_>>());
         let (stored, asked) = (self.lock_stored().clone(), self.lock_asked().clone());
         let known = Known { stored: &stored, asked: &asked };
-        load_kind(builders, Kind::PackerBuilder, &next, &known, board);
-        load_kind(refreshers, Kind::AMIRefresher, &next, &known, board);
+        let (of_builders, mut unusable) = decoded(Kind::PackerBuilder, &next, &known);
+        let (of_refreshers, others) = decoded(Kind::AMIRefresher, &next, &known);
+        unusable.extend(others);
+        for (object, why) in &unusable {
+            tracing::error!(%object, "{why}");
+        }
+        let usable =
+            of_builders.iter().map(|(name, _)| name).chain(of_refreshers.iter().map(|(name, _)| name));
+        board.keep_only(&usable.cloned().collect::<Vec<_>>());
+        *self.lock_unusable() = unusable;
+        load_kind(builders, of_builders, board);
+        load_kind(refreshers, of_refreshers, board);
         changed.notify_one();
         Ok(())
     }
@@ -129,11 +156,19 @@ impl StateFolder {
         let documents = self.documents.lock().expect("no code panics while it holds the documents");
         let Some(document) = documents.get(name) else { return false };
         let asked = self.lock_asked().get(name).cloned();
-        match name.kind {
-            Kind::PackerBuilder => self.objects.builders.put(&object(document, stored, asked.as_ref())),
-            Kind::AMIRefresher => self.objects.refreshers.put(&object(document, stored, asked.as_ref())),
-        }
-        true
+        let shown = match name.kind {
+            Kind::PackerBuilder => {
+                object(document, stored, asked.as_ref()).map(|it| self.objects.builders.put(&it))
+            }
+            Kind::AMIRefresher => {
+                object(document, stored, asked.as_ref()).map(|it| self.objects.refreshers.put(&it))
+            }
+        };
+        shown.is_ok()
+    }
+
+    fn lock_unusable(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, String>> {
+        self.unusable.lock().expect("no code panics while it holds what cannot be decoded")
     }
 
     fn lock_asked(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Asked>> {
@@ -220,7 +255,11 @@ impl StateFolder {
         let left: Vec<ObjectKey> = {
             let mut documents = self.documents.lock().expect("no code panics while it holds the documents");
             documents.remove(gone);
-            documents.keys().cloned().collect()
+            let unusable = self.lock_unusable();
+            let usable = documents
+                .keys()
+                .filter(|object| !unusable.contains_key(object) && !self.unreadable.contains_key(object));
+            usable.cloned().collect()
         };
         self.objects.remove(gone);
         // Last: whoever waits for all to be settled publishes what is left.
@@ -316,22 +355,13 @@ impl Home for StateFolder {
             Asked::These(_) => None,
             Asked::Unknown(why) => Some(("RequestUnreadable", why.clone())),
         }
+        if let Some(why) = self.unreadable.get(object) {
+            return Some(("StateUnreadable", why.clone()));
+        }
+        if let Some(why) = self.lock_unusable().get(object) {
+            return Some(("Undecodable", why.clone()));
+        }
     }
-}
-
-/// Reads one object's state.
-pub fn read_one(dir: &Path, object: &ObjectKey) -> io::Result<Option<Stored>> {
-    disk::read_json(&files::of(dir, object))
-}
-
-/// Reads every object's state; a file that is none is an error, since dropping it would lose facts.
-pub fn read_all(dir: &Path) -> io::Result<Vec<(ObjectKey, Stored)>> {
-    let all = files::read(dir, disk::read_json::<Stored>)?;
-    let named = |(mut object, stored): (ObjectKey, Stored)| {
-        object.key.name = stored.name.clone().unwrap_or(object.key.name);
-        (object, stored)
-    };
-    Ok(all.into_iter().map(named).collect())
 }
 
 fn unkept(what: &str, error: &io::Error) -> HomeError {
@@ -339,29 +369,5 @@ fn unkept(what: &str, error: &io::Error) -> HomeError {
     HomeError { class: Class::TRANSIENT, message }
 }
 
-/// What the state directory knows of objects.
-struct Known<'a> {
-    stored: &'a BTreeMap<ObjectKey, Stored>,
-    asked: &'a BTreeMap<ObjectKey, Asked>,
-}
-
-/// Puts the objects of one kind into their store and wakes them.
-fn load_kind<K>(
-    feed: &Feed<K>,
-    kind: Kind,
-    documents: &BTreeMap<ObjectKey, Json>,
-    known: &Known<'_>,
-    board: &Board,
-) where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
-{
-    let ours = || {
-        let ours = documents.iter().filter(|(name, _)| name.kind == kind);
-        ours.filter_map(|(name, document)| Some((name, document, known.stored.get(name)?)))
-    };
-    let keys: Vec<Key> = ours().map(|(name, ..)| name.key.clone()).collect();
-    for (name, ..) in ours() {
-        board.woken(name);
-    }
-    feed.load(ours().map(|(name, document, stored)| object(document, stored, known.asked.get(name))), &keys);
-}
+#[cfg(test)]
+mod tests;

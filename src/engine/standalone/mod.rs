@@ -12,10 +12,12 @@
 //! ```
 
 pub mod asked;
+mod decoded;
 pub mod disk;
 mod files;
 pub mod folders;
 pub mod home;
+mod held;
 pub mod lock;
 pub mod logs;
 mod object;

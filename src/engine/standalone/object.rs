@@ -35,7 +35,14 @@ pub struct Stored {
 }
 
 /// A document with what the state directory knows of it, as an API server would hand it out.
-pub(super) fn object<K: DeserializeOwned>(document: &Json, stored: &Stored, asked: Option<&Asked>) -> K {
+///
+/// # Errors
+/// A spec that an older Opsy stored of an object without document may not be one any more.
+pub(super) fn object<K: DeserializeOwned>(
+    document: &Json,
+    stored: &Stored,
+    asked: Option<&Asked>,
+) -> Result<K, String> {
     let mut whole = document.value();
     let metadata = &mut whole["metadata"];
     asked::add(metadata, asked);
@@ -45,16 +52,17 @@ pub(super) fn object<K: DeserializeOwned>(document: &Json, stored: &Stored, aske
     if !stored.status.is_null() {
         whole["status"] = stored.status.clone();
     }
-    serde_json::from_value(whole)
-        .or_else(|_| {
-            // A status of another version that does not fit is dropped: what matters of it is in tags.
-            let mut bare = document.value();
-            asked::add(&mut bare["metadata"], asked);
-            bare["metadata"]["generation"] = json!(stored.generation);
-            bare["metadata"]["resourceVersion"] = json!(stored.version.to_string());
-            serde_json::from_value(bare)
-        })
-        .expect("a document was decoded when it was checked")
+    let read = serde_json::from_value(whole).or_else(|_| {
+        // A status of another version that does not fit is dropped: what matters of it is in tags.
+        let mut bare = document.value();
+        asked::add(&mut bare["metadata"], asked);
+        bare["metadata"]["generation"] = json!(stored.generation);
+        bare["metadata"]["resourceVersion"] = json!(stored.version.to_string());
+        serde_json::from_value(bare)
+    });
+    read.map_err(|error| {
+        format!("what the state directory has of it cannot be decoded ({error}): fix its manifest in Git, or remove it")
+    })
 }
 
 /// The document of an object that Git no longer has, from what is stored; marked as deleted if it is.

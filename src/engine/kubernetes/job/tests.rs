@@ -111,15 +111,22 @@ fn the_files_arrive_as_they_were() {
 }
 
 #[test]
+fn a_path_that_leads_out_is_an_error_and_no_panic() {
+    let files = vec![TemplateFile { path: "a/../../b".to_owned(), executable: false, content: Vec::new() }];
+    let request = RunRequest { files: files.into(), ..request() };
+    assert!(matches!(config_map(&request, owner()), Err(Unfit::Path { path, .. }) if path == "a/../../b"));
+}
+
+#[test]
 fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
     // What does not compress: a hash chain.
     let noise: String = (0..40_000).map(|n: u32| digest(&[&n.to_string()])).collect();
     let large = RunRequest { files: Arc::new(vec![file("blob", &noise)]), ..request() };
     // The map would be printed whole, with all its bytes.
-    let Err(error) = config_map(&large, owner()) else { panic!("it fits") };
-    assert!(error.size > CONFIG_LIMIT);
+    let Err(error @ Unfit::TooLarge { size }) = config_map(&large, owner()) else { panic!("it fits") };
+    assert!(size > CONFIG_LIMIT);
     let words = error.to_string();
-    assert!(words.contains("gitSync") && words.contains(&error.size.to_string()), "{words}");
+    assert!(words.contains("gitSync") && words.contains(&size.to_string()), "{words}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ struct State {
     runs: BTreeMap<RunKey, Entry>,
     pods: BTreeMap<RunKey, SeenPod>,
     /// Uids of Jobs that were deleted: what the watch still brings of them is old.
-    forgotten: BTreeSet<String>,
+    forgotten: BTreeMap<String, RunKey>,
     /// Jobs with our label and without facts, told of once.
     odd: BTreeSet<RunKey>,
     missing: BTreeSet<Place>,
@@ -158,7 +158,8 @@ impl Cache {
     pub fn forget(&self, key: &RunKey) {
         let mut state = self.state();
         if let Some(entry) = state.runs.remove(key) {
-            state.forgotten.extend(entry.job.metadata.uid.filter(|_| !entry.job_gone));
+            let uid = entry.job.metadata.uid.filter(|_| !entry.job_gone);
+            state.forgotten.extend(uid.map(|uid| (uid, key.clone())));
         }
         state.pods.remove(key);
     }
@@ -199,6 +200,10 @@ impl Cache {
                 gone.push(entry.facts.builder.clone());
             }
         }
+        // Of Jobs that are not listed, the watch brings nothing any more: their end was missed.
+        let may_come = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(key);
+        state.forgotten.retain(|_, key| may_come(key));
+        state.odd.retain(may_come);
         state.works(place);
         gone
     }
@@ -228,7 +233,7 @@ impl Cache {
     pub fn job_deleted(&self, job: &Job) -> Option<Key> {
         let mut state = self.state();
         let uid = job.metadata.uid.as_ref()?;
-        if state.forgotten.remove(uid) {
+        if state.forgotten.remove(uid).is_some() {
             return None;
         }
         let key = key_of(&job.metadata);
@@ -289,7 +294,7 @@ impl State {
 
     fn saw_job(&mut self, job: Job) -> Option<Key> {
         let uid = job.metadata.uid.clone().unwrap_or_default();
-        if self.forgotten.contains(&uid) {
+        if self.forgotten.contains_key(&uid) {
             return None;
         }
         let key = key_of(&job.metadata);
