@@ -82,6 +82,10 @@ pub struct RunFlags {
     /// (suspended, disabled, no image yet)
     #[arg(long)]
     pub once: bool,
+    /// Hand these variables of the environment to builds, too; globs are allowed. Builds on this machine inherit PATH,
+    /// HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
+    #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
+    pub pass_env: Vec<String>,
     /// Output format
     #[arg(long, env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
     pub output: Output,

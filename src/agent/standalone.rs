@@ -10,6 +10,7 @@ use super::engine::{Claim, Engine};
 use super::now;
 use crate::api::{Key, Kind, ObjectKey, Owner};
 use crate::engine::objects::Objects;
+use crate::engine::standalone::environment::Inherited;
 use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
@@ -26,6 +27,7 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         folder: flags.secrets.clone(),
         environment: secrets.builds.clone(),
         every_build: secrets.every_build.clone(),
+        ..Secrets::default()
     };
     let home = StateFolder::open(&state, objects.clone(), secrets.clone(), now)
         .context("the state directory cannot be read")?;
@@ -75,6 +77,7 @@ fn processes(
         program: packer(&flags.packer)?,
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
     };
+        inherits: Inherited::with(&flags.pass_env).map_err(|why| anyhow::anyhow!("--pass-env: {why}"))?,
     let program = std::env::current_exe().context("this program cannot be found on disk")?;
     let objects = objects.clone();
     let ended = move |builder: &Key| {

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 use super::progress;
 use crate::agent::{Agent, Signals, heap};
 use crate::engine::Standing;
@@ -30,6 +32,11 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
     if let Some(authorities) = &network.authorities {
         // SAFETY: the runtime is made below, and nothing else has started a thread.
         unsafe { git::trust(authorities)? };
+    }
+    // A build runs as the same user: it must not read the agent's memory and environment. Where the kernel refuses, which
+    // it has no reason for, the agent is as safe as other programs are.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "builds of this user can read the environment of the agent");
     }
     let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

@@ -2,6 +2,7 @@
 //! Owned by the network thread.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Once;
@@ -273,7 +274,8 @@ fn create(options: &Options) -> Result<git2::Repository, GitError> {
     let folder = &options.folder;
     let failed = |why: String| GitError::Folder { folder: folder.clone(), why };
     // The mark comes first: a folder that holds anything is ours only by it.
-    fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| failed(error.to_string()))?;
     fs::write(folder.join(ORIGIN_FILE), options.address.as_str())
         .map_err(|error| failed(error.to_string()))?;
     let mut init = RepositoryInitOptions::new();

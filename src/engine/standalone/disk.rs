@@ -8,13 +8,15 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::private;
+
 /// Replaces a file: synced, renamed, folder synced. Makes its folder. Its errors name no path: they go into
 /// status, where a place on this machine, or a name that is another every time, has no business.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::other("a file has a folder and a name"));
     };
-    std::fs::create_dir_all(folder)?;
+    private::make(folder)?;
     // One writer a file: what a crash left of this is written over.
     let part = folder.join(format!(".{}.part", name.to_string_lossy()));
     let mut file = private().create(true).truncate(true).open(&part)?;

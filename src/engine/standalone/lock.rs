@@ -3,8 +3,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use super::private;
 
 /// Held for as long as the agent lives.
 #[derive(Debug)]
@@ -46,12 +48,19 @@ pub enum LockError {
 /// Another agent has the lock, or the directory cannot be written.
 pub fn take(state: &Path, engine: Engine) -> Result<StateLock, LockError> {
     let fail = |error| LockError::Io(state.display().to_string(), error);
-    std::fs::create_dir_all(state).map_err(fail)?;
-    let path = state.join("lock");
-    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+    private::make(state).map_err(fail)?;
+    let (path, is_ours) = (state.join("lock"), private::is_ours(state));
+    let options =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path);
     let file = options.map_err(fail)?;
     match file.try_lock() {
-        Ok(()) => record(&file, engine).map(|()| StateLock(file)).map_err(fail),
+        Ok(()) => {
+            // In a pod the directory is a volume: nobody else is there, and it is not ours to change.
+            if engine == Engine::Standalone {
+                private::tighten(state, is_ours);
+            }
+            record(&file, engine).map(|()| StateLock(file)).map_err(fail)
+        }
         Err(TryLockError::WouldBlock) => Err(LockError::Taken(state.display().to_string())),
         Err(TryLockError::Error(error)) => Err(fail(error)),
     }
@@ -86,6 +95,31 @@ pub fn holder(state: &Path) -> Option<Engine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_state_directory_is_the_agents_alone_and_an_open_one_is_closed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let open = |path: &Path| {
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("opened");
+        };
+        let (new, old, shared) =
+            (home.path().join("a/new"), home.path().join("old"), home.path().join("shared"));
+        for state in [&old, &shared] {
+            std::fs::create_dir_all(state.join("clone")).expect("a directory");
+            [state, &state.join("clone")].into_iter().for_each(|path| open(path));
+        }
+        std::fs::write(old.join("lock"), "").expect("a file");
+        open(&old.join("lock"));
+        std::fs::write(shared.join("thesis.tex"), "").expect("a file");
+        for (state, whole) in [(&new, 0o700), (&old, 0o700), (&shared, 0o755)] {
+            let _lock = take(state, Engine::Standalone).expect("a lock");
+            assert_eq!((mode(state), mode(&state.join("lock"))), (whole, 0o600), "{}", state.display());
+        }
+        assert_eq!([&old, &shared].map(|state| mode(&state.join("clone"))), [0o700; 2]);
+    }
 
     #[test]
     fn a_second_agent_is_refused_until_the_first_is_gone() {

@@ -14,13 +14,15 @@
 pub mod asked;
 mod decoded;
 pub mod disk;
+pub mod environment;
 mod files;
 pub mod folders;
-pub mod home;
 mod held;
+pub mod home;
 pub mod lock;
 pub mod logs;
 mod object;
+pub mod private;
 pub mod runs;
 pub mod secrets;
 

@@ -2,6 +2,7 @@
 //! may die and come back: liveness is the lock the runner holds, the outcome is a file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,8 +14,10 @@ use futures::future::BoxFuture;
 use opsy_runner::request as wire;
 
 use super::disk;
+use super::environment::{Inherited, is_secret};
 use super::folders::{self, FACTS, RunFolder};
 use super::logs;
+use super::private;
 use super::secrets::{Secrets, replaced};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, Key, RunName};
@@ -36,6 +39,8 @@ pub struct Packer {
     pub program: String,
     /// Shared plugin folder, if any.
     pub plugins: Option<String>,
+    /// What it inherits of the agent's environment.
+    pub inherits: Inherited,
 }
 
 /// The runs of one state directory. Cheap to clone.
@@ -75,7 +80,7 @@ impl Processes {
     /// After a restart: takes up every run that has no result, alive or not, and clears away folders
     /// nothing was started in.
     pub fn recover(&self) -> io::Result<()> {
-        std::fs::create_dir_all(&self.shared.dir)?;
+        private::make(&self.shared.dir)?;
         for entry in std::fs::read_dir(&self.shared.dir)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -207,7 +212,10 @@ impl Shared {
             write_file(&work, file)?;
         }
         let namespace = &request.facts.builder.namespace;
-        let secrets = self.secrets.masked(namespace, request.secret.as_deref()).map_err(io::Error::other)?;
+        let masked = self.secrets.masked(namespace, request.secret.as_deref()).map_err(io::Error::other)?;
+        let names = self.inherited().into_iter().filter_map(|(name, _)| name.into_string().ok());
+        let secrets: BTreeSet<String> = names.filter(|name| is_secret(name)).chain(masked).collect();
+        let secrets = secrets.into_iter().collect();
         disk::write_json(&new.join(wire::REQUEST), &self.wire_request(request, secrets))?;
         disk::write_json(&new.join(SECRET), &request.secret)?;
         disk::write_json(&new.join(FACTS), &request.facts)?;
@@ -249,6 +257,11 @@ impl Shared {
         Ok(())
     }
 
+    #[expect(clippy::disallowed_methods, reason = "builds inherit some of it")]
+    fn inherited(&self) -> Vec<(OsString, OsString)> {
+        self.packer.inherits.of(std::env::vars_os())
+    }
+
     /// The runner's process: it leads a session of its own and sees nothing of the agent's settings.
     #[expect(clippy::disallowed_methods, reason = "this engine runs builds as processes")]
     fn runner(&self, dir: &Path, builder: &Key) -> io::Result<Command> {
@@ -257,11 +270,7 @@ impl Shared {
         let mut command = Command::new(&self.program);
         command.arg("packer-run").arg(dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OPSY_") {
-                command.env_remove(name);
-            }
-        }
+        command.env_clear().envs(self.inherited());
         for name in replaced(&secrets) {
             command.env_remove(name);
         }

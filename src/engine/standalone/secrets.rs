@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
+use super::environment::is_secret;
 use crate::api::Class;
 use crate::engine::{HomeError, RunsError};
 
@@ -16,6 +18,8 @@ pub struct Secrets {
     pub environment: BTreeMap<String, String>,
     /// Variables that every build gets: `OPSY_BUILD_<NAME>` of the agent's environment, without the prefix.
     pub every_build: BTreeMap<String, String>,
+    /// The secrets that were read from variables, by how these spell them.
+    pub claimed: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// Variables that say who asks AWS. Some win over others, so they are replaced together.
@@ -51,11 +55,6 @@ pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
     identity.chain(files).copied().collect()
 }
 
-/// Is the value of a variable to be masked in logs? Those of a builder's secret always are.
-fn is_secret(name: &str) -> bool {
-    ["SECRET", "TOKEN", "PASSWORD"].iter().any(|word| name.to_uppercase().contains(word))
-}
-
 impl Secrets {
     /// Variables of a build of this namespace: those of every build, and above them those of its secret.
     pub fn of_build(
@@ -83,7 +82,11 @@ impl Secrets {
 
     /// Keys and values of a secret. A file's one trailing newline is not part of its value.
     pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
-        self.with_files(self.in_environment(namespace, name), namespace, name)
+        let written = self.in_environment(namespace, name);
+        if !written.is_empty() {
+            self.claim(namespace, name)?;
+        }
+        self.with_files(written, namespace, name)
     }
 
     /// The same, with the variables' keys in lower case too: that is how the keys of notifications are
@@ -91,13 +94,17 @@ impl Secrets {
     pub fn in_any_case(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, HomeError> {
         HomeError::unless_named(namespace, name)?;
         let written = self.in_environment(namespace, name);
+        let unreadable = |error: RunsError| HomeError {
+            class: if error.class == Class::Invalid { Class::NotFound } else { error.class },
+            message: error.message,
+        };
+        if !written.is_empty() {
+            self.claim(namespace, name).map_err(unreadable)?;
+        }
         let lower = written.iter().map(|(key, value)| (key.to_lowercase(), value.clone()));
         let mut values: BTreeMap<String, String> = lower.collect();
         values.extend(written);
-        self.with_files(values, namespace, name).map_err(|error| HomeError {
-            class: if error.class == Class::Invalid { Class::NotFound } else { error.class },
-            message: error.message,
-        })
+        self.with_files(values, namespace, name).map_err(unreadable)
     }
 
     fn with_files(
@@ -111,6 +118,23 @@ impl Secrets {
             return Err(self.missing(namespace, name));
         }
         Ok(values)
+    }
+
+    /// A variable's name spells `-` and `.` as it does what separates names: `default` and `opsy-slack` are spelled as
+    /// `default-opsy` and `slack` are. Only one of two such secrets may be used: the other could be read by its name.
+    fn claim(&self, namespace: &str, name: &str) -> Result<(), RunsError> {
+        let spelled = format!("{}_{}", variable(namespace), variable(name));
+        let mut claimed = self.claimed.lock().expect("no code panics while it holds the spelled names");
+        let secret = format!("{namespace}/{name}");
+        let first = claimed.entry(spelled.clone()).or_insert_with(|| secret.clone());
+        if *first == secret {
+            return Ok(());
+        }
+        let message = format!(
+            "secrets {first} and {secret} have the same variables, OPSY_SECRET_{spelled}__<KEY>: rename one of them, or put \
+             both into files below --secrets"
+        );
+        Err(RunsError { class: Class::Invalid, message })
     }
 
     fn in_environment(&self, namespace: &str, name: &str) -> BTreeMap<String, String> {
@@ -227,7 +251,7 @@ mod tests {
         };
         let every_build = variables(&[("AWS_PROFILE", "packer"), ("AWS_REGION", "r"), ("X_TOKEN", "t")]);
         let environment = variables(&[("DEFAULT_KEYS__AWS_ACCESS_KEY_ID", "AKIA")]);
-        let secrets = Secrets { folder: None, environment, every_build: every_build.clone() };
+        let secrets = Secrets { environment, every_build: every_build.clone(), ..Secrets::default() };
         assert_eq!(secrets.of_build("default", None).expect("variables"), every_build);
         assert_eq!(secrets.masked("default", None).expect("names"), ["X_TOKEN"]);
         // A key beside another's profile or session token is nobody's.
@@ -261,6 +285,17 @@ mod tests {
         assert!(!profile.contains(&"AWS_CONFIG_FILE"), "a profile is looked up in the agent's files");
         let with_files = replaced(&["AWS_PROFILE", "AWS_CONFIG_FILE"]);
         assert!(with_files.contains(&"AWS_SHARED_CREDENTIALS_FILE"), "or in the build's own");
+    }
+
+    #[test]
+    fn of_two_secrets_with_the_same_variables_one_is_read() {
+        let environment = BTreeMap::from([("DEFAULT_OPSY_SLACK__TOKEN".to_owned(), "t".to_owned())]);
+        let secrets = Secrets { environment, ..Secrets::default() };
+        for _ in 0..2 {
+            assert!(secrets.clone().in_any_case("default", "opsy-slack").is_ok());
+            let error = secrets.get("default-opsy", "slack").expect_err("it is another's");
+            assert!(error.message.contains("default/opsy-slack and default-opsy/slack"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -122,6 +122,30 @@ fn cannot_work(packer: Packer) {
 }
 
 #[test]
+fn a_build_inherits_no_secret_of_whoever_started_the_agent() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::empty();
+    let script =
+        local("echo ci [$CI_JOB_TOKEN] key $PKR_VAR_api_key vault $VAULT_ADDR own [$OPSY_PASS_ENV]; exit 3");
+    let files = [
+        ("opsy.yaml", settings("")),
+        ("builders/node.yaml", builder("node", "packer/node", "", "  failurePolicy: {limit: 1}\n")),
+        ("packer/node/a.pkr.hcl", script),
+    ];
+    world.push(&files.each_ref().map(|(path, text)| (*path, Some(text.as_str()))), "policy: first");
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"]).env("OPSY_PASS_ENV", "VAULT_*");
+    opsy.env("CI_JOB_TOKEN", TOKEN).env("PKR_VAR_api_key", TOKEN).env("VAULT_ADDR", "https://vault.invalid");
+    let outcome = run(opsy);
+    assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
+    let said = world.status("PackerBuilder", "node").expect("a status").to_string();
+    assert!(said.contains("ci [] key *** vault https://vault.invalid own []"), "{said}");
+    let mode = |path: std::path::PathBuf| path.metadata().expect("it is there").permissions().mode() & 0o777;
+    let modes = ["", "objects", "runs", "clone", "lock"].map(|path| mode(world.state().join(path)));
+    assert_eq!(modes, [0o700, 0o700, 0o700, 0o700, 0o600]);
+}
+
+#[test]
 fn a_build_waits_for_packer_to_be_installed() {
     let world = World::empty();
     push_node(&world, "");
