@@ -101,7 +101,7 @@ impl Agent {
             secrets.every_build.entry(name.to_owned()).or_insert(value);
         }
         let profile = settings::aws_profile().map_err(anyhow::Error::msg)?;
-        let repository = Address::parse(&flags.repo)?;
+        let repository = Address::parse_allowing(&flags.repo, flags.insecure_http)?;
         let health = Health::new();
         let serving = match flags.listen {
             Some(address) => Some(health.serve(address).await?),

@@ -43,6 +43,13 @@ pub struct RunFlags {
     /// Read manifests from this directory of the repository
     #[arg(long, env = "OPSY_PATH", default_value = "")]
     pub path: String,
+    /// Allow the objects of a namespace to use only these paths of the repository as templates. Without a rule for a
+    /// namespace that is not the agent's own, its objects must be declared in Git to use any
+    #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
+    pub templates: Vec<String>,
+    /// Allow a repository at http:// on another machine, where anybody on the way can change what is built
+    #[arg(long, env = "OPSY_INSECURE_HTTP")]
+    pub insecure_http: bool,
     /// Log in to the repository as this user
     #[arg(long, env = "OPSY_GIT_USERNAME")]
     pub git_username: Option<String>,
@@ -75,6 +82,10 @@ pub struct RunFlags {
     /// Read secrets of builds and notifications from `DIR/<namespace>/<secret>/<KEY>`
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
+    /// Hand these variables of the environment to builds, too; globs are allowed. Builds on this machine inherit PATH,
+    /// HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
+    #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
+    pub pass_env: Vec<String>,
     /// Use this Slack Web API, for workspaces with an API of their own
     #[arg(long, env = "OPSY_SLACK_API", value_name = "URL", default_value = "https://slack.com/api/")]
     pub slack_api: String,
@@ -82,10 +93,6 @@ pub struct RunFlags {
     /// (suspended, disabled, no image yet)
     #[arg(long)]
     pub once: bool,
-    /// Hand these variables of the environment to builds, too; globs are allowed. Builds on this machine inherit PATH,
-    /// HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
-    #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
-    pub pass_env: Vec<String>,
     /// Output format
     #[arg(long, env = "OPSY_OUTPUT", value_enum, default_value = "auto")]
     pub output: Output,

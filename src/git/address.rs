@@ -17,17 +17,26 @@ pub struct Address {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Local(PathBuf),
-    Http { host: String, secure: bool },
+    Http { host: String },
 }
 
 impl Address {
     /// Checks and takes an address. A relative path is taken from the current directory.
     ///
     /// # Errors
-    /// For credentials in it (they are not repeated), and for schemes Opsy does not speak.
+    /// For credentials in it (they are not repeated), for schemes Opsy does not speak, and for plain HTTP to another
+    /// machine: whoever is on the way would choose what is built.
     pub fn parse(text: &str) -> Result<Self, GitError> {
+        Self::parse_allowing(text, false)
+    }
+
+    /// The same; `--insecure-http` allows plain HTTP.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_allowing(text: &str, insecure_http: bool) -> Result<Self, GitError> {
         match text.split_once("://") {
-            Some(("http", rest)) => Self::http(text, rest, false),
+            Some(("http", rest)) => Self::http(text, rest, false)?.unless_clear(insecure_http),
             Some(("https", rest)) => Self::http(text, rest, true),
             Some(("file", path)) => Self::local(Path::new(path)),
             Some((scheme, _)) => Err(GitError::Address(format!(
@@ -81,7 +90,18 @@ impl Address {
                 "{text} names no repository: https://host/path is needed"
             )));
         }
-        Ok(Self { text: text.trim_end_matches('/').to_owned(), place: Place::Http { host, secure } })
+        Ok(Self { text: text.trim_end_matches('/').to_owned(), place: Place::Http { host } })
+    }
+
+    /// The address, unless what travels to it could be read and changed on its way and no flag allows that.
+    fn unless_clear(self, insecure_http: bool) -> Result<Self, GitError> {
+        match &self.place {
+            Place::Http { host } if !insecure_http && !is_loopback(host) => Err(GitError::Address(format!(
+                "{self} is plain HTTP: whoever is on the way could read and change what is built; use https://, or allow \
+                 it by --insecure-http"
+            ))),
+            _ => Ok(self),
+        }
     }
 
     fn local(path: &Path) -> Result<Self, GitError> {
@@ -119,14 +139,6 @@ impl Address {
         let name = self.identity();
         let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         name.strip_suffix(".git").map(str::to_owned).unwrap_or(name)
-    }
-
-    /// May credentials travel to this address?
-    pub(super) fn is_private(&self) -> bool {
-        match &self.place {
-            Place::Local(_) => true,
-            Place::Http { host, secure } => *secure || is_loopback(host),
-        }
     }
 
     /// A proxy stands between machines, never between a machine and itself.
@@ -186,6 +198,20 @@ mod tests {
         {
             let error = Address::parse(text).expect_err("refused").to_string();
             assert!(error.contains("do not belong") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn plain_http_to_another_machine_is_refused_unless_a_flag_allows_it() {
+        for text in ["http://git.example/r", "http://10.0.0.1:3000/r", "http://[2001:db8::1]/r"] {
+            let error = Address::parse(text).expect_err("refused").to_string();
+            assert!(error.contains("use https://") && error.contains("--insecure-http"), "{error}");
+            assert!(Address::parse_allowing(text, true).is_ok(), "{text}");
+        }
+        for text in
+            ["http://127.0.0.1:80/r", "http://localhost/r", "http://[::1]:3000/r", "https://git.example/r"]
+        {
+            assert!(Address::parse(text).is_ok(), "{text}");
         }
     }
 
