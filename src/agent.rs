@@ -114,6 +114,8 @@ impl Agent {
         let held = reader.held();
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
         if engine.clone_is_newest {
+        let memory = repository::remembered(&*engine.home).await?;
+        sync.go_on_from(memory.last, repository::accepts(engine.home.clone()));
             sync.may_start_from_the_clone();
         }
         let stop = CancellationToken::new();
@@ -190,6 +192,7 @@ impl Agent {
             sync.once().await?;
             while work.takeover.load(false).await? == Handed::ReadAgain {
                 sync.once().await?;
+        let state = sync.state();
             }
             anyhow::Ok(())
         };
@@ -224,6 +227,7 @@ impl Agent {
     }
 
     async fn work_on(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
+        let complete = complete && !state.borrow().held;
         let Self { sync, interval, mut work } = self;
         work.follow();
         meters::check_sync(&work.health, sync.state(), interval);

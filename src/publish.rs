@@ -239,6 +239,11 @@ impl Publish {
                 warn!(%error, "status cannot be published: it is tried again");
                 before
             }
+            Err(error @ GitError::Rewritten { .. }) => {
+                // The sync says so to people; it wakes this loop when the tip is followed again.
+                info!(%error, "nothing is published");
+                before
+            }
             Ok(Some(Outcome::Unchanged)) => Publishing::Done { commit: None },
             Ok(Some(Outcome::Pushed { commit, paths })) => {
                 info!(%commit, files = paths.len(), "published");

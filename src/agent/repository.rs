@@ -6,6 +6,8 @@ mod judge;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 
@@ -22,7 +24,7 @@ use crate::git::backoff;
 use crate::notify::fences::Addressed;
 use crate::notify::{Pending, Told};
 use crate::publish::{Publisher, Publishing};
-use crate::sync::{Outputs, SyncState, Synced};
+use crate::sync::{Accepts, Outputs, SyncState, Synced};
 use judge::{Facts, Judged, note_conditions};
 
 /// What wakes nobody is seen this soon: an object that is refused, a digest's time, what could be kept now.
@@ -137,6 +139,9 @@ impl Repository {
         let telling = &self.sources.telling;
         let (errors, commit) = (judge::errors(&synced.set), synced.commit.as_str());
         note_conditions(status.conditions.get_or_insert_default(), self.judge(synced, &errors), now());
+        if let Some(last) = self.sources.state.borrow().last.clone() {
+            status.last = Some(last);
+        }
         let broken = repository::broken(status.broken.as_deref().unwrap_or_default(), &errors, commit);
         status.broken = (!broken.is_empty()).then_some(broken);
         let digest = self.digest(synced, status, words);
@@ -248,6 +253,29 @@ fn read(memory: Option<&str>) -> RepositoryStatus {
 fn unkept(error: &crate::engine::HomeError) -> Duration {
     tracing::warn!(%error, "what people are told of the repository waits");
     LOOK
+}
+
+/// What the agent remembers from its last life.
+pub async fn remembered(home: &dyn Home) -> anyhow::Result<RepositoryStatus> {
+    let memory = home.memory().await.context("what the agent remembers cannot be read")?;
+    Ok(read(memory.as_deref()))
+}
+
+/// Asks for the commit that a person accepts by `opsy accept`.
+pub fn accepts(home: Arc<dyn Home>) -> Accepts {
+    Box::new(move || {
+        let home = home.clone();
+        async move {
+            match home.take_accepted().await {
+                Ok(commit) => commit,
+                Err(error) => {
+                    tracing::warn!(%error, "whether a person accepts a commit is not known");
+                    None
+                }
+            }
+        }
+        .boxed()
+    })
 }
 
 /// Has anybody got the digest of a day?

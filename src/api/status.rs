@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::Condition;
 use super::notifier::Notification;
-use super::{AMIRefresherStatus, PackerBuilderStatus};
+use super::{AMIRefresherStatus, CommitId, PackerBuilderStatus};
 
 /// A status, whichever kind's.
 pub trait Status {
@@ -38,6 +38,9 @@ impl Status for AMIRefresherStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RepositoryStatus {
+    /// The last synced commit: the tip of the branch must descend from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastSynced>,
     /// Synced, Applied, Pruned, TakenOver, Accepted and Published, each only there while it is false; Notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
@@ -48,6 +51,14 @@ pub struct RepositoryStatus {
     pub notifications: Option<Vec<Notification>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<LastDigest>,
+}
+
+/// The last synced commit, which every tip must descend from. It outlives the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastSynced {
+    pub commit: CommitId,
+    /// The repository, and the branch where the settings name one: of another, nothing is known.
+    pub source: String,
 }
 
 /// A file that cannot be read.

@@ -15,7 +15,7 @@ use crate::engine::standalone::home::{self, Stored};
 use crate::engine::standalone::{asked, objects_dir};
 
 /// Not the agent's own name: its next apply would remove the annotation.
-const MANAGER: &str = "opsy-cli";
+pub(super) const MANAGER: &str = "opsy-cli";
 /// Names of other objects that an error lists.
 const NAMES_SHOWN: i32 = 20;
 

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. They print and decide nothing; `place` has the one rule for
 //! where they read and act.
 
+pub mod accept;
 pub mod annotate;
 pub mod cancel;
 pub mod crds;
@@ -53,6 +54,9 @@ enum Command {
     /// Cancel the running build of a builder
     #[command(after_help = place::RULE)]
     Cancel(annotate::Named),
+    /// Accept a commit of a branch that was rewritten, so that the agent goes on from it
+    #[command(after_help = place::RULE)]
+    Accept(accept::Args),
     /// Print the custom resource definitions, or write all schemas to a directory
     Crds(crds::Args),
     /// Run Packer once in the directory of a run
@@ -84,6 +88,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Suspend(args) => suspend::suspend(&args),
         Command::Resume(args) => suspend::resume(&args),
         Command::Cancel(args) => cancel::run(&args),
+        Command::Accept(args) => accept::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),
     }

@@ -11,8 +11,9 @@ use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target;
 use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY};
 use crate::api::{Key, Kind, ObjectKey};
+use crate::engine::kubernetes::memory;
 use crate::engine::standalone::home;
-use crate::engine::standalone::objects_dir;
+use crate::engine::standalone::{memory_file, objects_dir};
 use crate::settings::Output;
 use crate::telemetry::out;
 
@@ -40,16 +41,24 @@ struct Shown {
 
 /// Prints a table, or JSON for machines.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (objects, nothing) = target::wait(async {
-        match args.place.find().await? {
-            Place::Cluster(place) => from_cluster(args, &place).await,
-            Place::State(place) => from_state(args, &place),
-        }
+    let (objects, nothing, memory) = target::wait(async {
+        anyhow::Ok(match args.place.find().await? {
+            Place::Cluster(place) => {
+                let (objects, nothing) = from_cluster(args, &place).await?;
+                // Few people may read the Lease, and the objects are what they ask for.
+                (objects, nothing, memory::read(&place.cluster).await.ok().flatten())
+            }
+            Place::State(place) => {
+                let (objects, nothing) = from_state(args, &place)?;
+                (objects, nothing, std::fs::read_to_string(memory_file(&place.path)).ok())
+            }
+        })
     })?;
     if args.output == Output::Json {
         out::document(&serde_json::to_string_pretty(&json(&objects))?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    out::lines(&table(&repository(memory.as_deref())))?;
     if objects.is_empty() {
         out::line(nothing)?;
         return Ok(ExitCode::SUCCESS);
@@ -131,6 +140,18 @@ fn json(objects: &[Shown]) -> Value {
 
 fn of(objects: &[Shown], kind: Kind) -> impl Iterator<Item = &Shown> {
     objects.iter().filter(move |shown| shown.object.kind == kind)
+}
+
+/// What is wrong with the repository, as the agent remembers it.
+fn repository(memory: Option<&str>) -> Vec<Vec<String>> {
+    let status = memory.and_then(|memory| serde_json::from_str::<Value>(memory).ok()).unwrap_or_default();
+    let mut rows = vec![row(&["REPOSITORY", "STATUS", "REASON", "MESSAGE"])];
+    for condition in status["conditions"].as_array().into_iter().flatten() {
+        if condition["status"] == "False" {
+            rows.push(["type", "status", "reason", "message"].map(|field| text(&condition[field])).to_vec());
+        }
+    }
+    rows
 }
 
 fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
@@ -231,6 +252,17 @@ fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_in_trouble_is_shown_above_the_objects() {
+        assert_eq!(table(&repository(None)) + &table(&repository(Some("{}"))), "");
+        let memory = serde_json::json!({"conditions": [
+            {"type": "Synced", "status": "False", "reason": "BranchRewritten", "message": "tip b, last a"},
+            {"type": "Notified", "status": "True"},
+        ]});
+        let text = table(&repository(Some(&memory.to_string())));
+        assert_eq!(text.lines().nth(1), Some("Synced      False   BranchRewritten  tip b, last a"), "{text}");
+    }
 
     #[test]
     fn a_row_is_a_line_with_all_that_needs_attention() {

@@ -237,6 +237,8 @@ pub trait Home: Send + Sync {
     fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>>;
     /// Keeps it: a few kilobytes, written seldom.
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>>;
+    /// The commit that a person accepts by `opsy accept` as one to go on from, if any: each request is handed out once.
+    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::GitError;
+use super::ancestry;
 use super::heads::commit_id;
 use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
@@ -139,6 +140,7 @@ pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<St
 /// The tip to build on. A branch that is only written may be absent: it then starts without history.
 fn fresh_tip(mirror: &mut Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
     let read = mirror.fetch(None)?;
+    ancestry::check(mirror, &read.commit)?;
     if read.branch != branch {
         mirror.fetch_if_there(branch)?;
     }

@@ -44,6 +44,11 @@ pub enum GitError {
     NoDefaultBranch { url: String, has: String },
     #[error("commit {0} is not in the clone: the branch was rewritten")]
     NoCommit(CommitId),
+    #[error(
+        "the branch was rewritten: its tip {tip} does not descend from {last}, the last synced commit, which stays in \
+         force; check who rewrote it, then run `opsy accept {tip}`, or restore the branch"
+    )]
+    Rewritten { last: CommitId, tip: CommitId },
     #[error("{path} does not exist at commit {commit}: check the path")]
     NoPath { path: String, commit: CommitId },
     #[error("{path}: {why}")]
@@ -85,6 +90,7 @@ impl GitError {
             | Self::Certificate { .. }
             | Self::Authorities { .. }
             | Self::NoDefaultBranch { .. }
+            | Self::Rewritten { .. }
             | Self::Path { .. }
             | Self::ForeignFolder { .. }
             | Self::NotBare { .. } => Class::Invalid,
@@ -93,7 +99,7 @@ impl GitError {
 
     /// Is it what a commit holds that is wrong? Then only another commit helps, and it may come at any time.
     pub fn is_about_a_commit(&self) -> bool {
-        matches!(self, Self::Path { .. } | Self::NoPath { .. })
+        matches!(self, Self::Path { .. } | Self::NoPath { .. } | Self::Rewritten { .. })
     }
 
     /// An error while talking to the remote.

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::address::Address;
 use super::auth::Credentials;
 use super::commit::{self, Attempt, Change, Outcome};
-use super::mirror::{self, Mirror};
+use super::mirror::{self, LastSynced, Mirror};
 use super::reader::{Blob, Described, Reader};
 use super::tree::{self, Listing};
 use super::{GitError, Tip, backoff};
@@ -45,6 +45,8 @@ pub struct Handle {
     options: Arc<Options>,
     /// The branch that is read, once the remote told its default.
     branch: Arc<Mutex<Option<String>>>,
+    /// The last synced commit, which tips must descend from.
+    last: LastSynced,
     network: Lane<Mirror>,
     reading: Lane<Reader>,
 }
@@ -63,15 +65,18 @@ impl Handle {
         let generation = Arc::new(AtomicU64::new(0));
         let (for_mirror, for_reader) = (Arc::clone(&options), Arc::clone(&options));
         let counter = Arc::clone(&generation);
+        let last = LastSynced::default();
+        let for_network = Arc::clone(&last);
         Ok(Self {
             branch: Arc::new(Mutex::new(options.branch.clone())),
             network: Lane::start("git-network", move || {
-                Mirror::new(Arc::clone(&for_mirror), Arc::clone(&counter))
+                Mirror::new(Arc::clone(&for_mirror), Arc::clone(&counter), Arc::clone(&for_network))
             })?,
             reading: Lane::start("git-reading", move || {
                 Reader::new(Arc::clone(&for_reader), Arc::clone(&generation))
             })?,
             options,
+            last,
         })
     }
 
@@ -128,6 +133,23 @@ impl Handle {
     pub async fn fetch_branch(&self, branch: &str) -> Result<Option<Tip>, GitError> {
         let branch = branch.to_owned();
         self.network.ask(move |mirror| mirror.fetch_if_there(&branch)).await
+    }
+
+    /// Notes the last synced commit: nothing is pushed while the tip of the branch does not descend from it.
+    pub fn note_last_synced(&self, commit: CommitId) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit);
+    }
+
+    /// Is a commit another one, or does it descend from it?
+    pub async fn follows(&self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
+        let (commit, other) = (commit.clone(), other.clone());
+        self.read_with(move |reader| reader.follows(&commit, &other)).await
+    }
+
+    /// Has a commit in the clone, also one that no branch leads to any more, as far as the server hands it out.
+    pub async fn obtain(&self, commit: &CommitId) -> Result<(), GitError> {
+        let commit = commit.clone();
+        self.network.ask(move |mirror| mirror.obtain(&commit)).await
     }
 
     /// All files of a commit that was fetched.

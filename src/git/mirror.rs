@@ -4,9 +4,8 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use git2::{
     AutotagOption, Direction, FetchOptions, Oid, ProxyOptions, Remote, RemoteCallbacks, RepositoryInitOptions,
@@ -37,6 +36,9 @@ pub struct Tip {
     pub fetched: bool,
 }
 
+/// The last synced commit, shared with whoever syncs.
+pub(super) type LastSynced = Arc<Mutex<Option<CommitId>>>;
+
 /// The bare clone.
 pub(super) struct Mirror {
     options: Arc<Options>,
@@ -45,16 +47,42 @@ pub(super) struct Mirror {
     generation: Arc<AtomicU64>,
     /// The clone's packs were counted: once a process is enough.
     counted: bool,
+    last: LastSynced,
 }
 
 impl Mirror {
-    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
+    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, last: LastSynced) -> Self {
         prepare();
-        Self { options, repo: None, generation, counted: false }
+        Self { options, repo: None, generation, counted: false, last }
     }
 
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// What the tip of the branch that is read must descend from.
+    pub fn last_synced(&self) -> Option<CommitId> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has a commit in the clone, also one that no branch leads to any more, as far as the server hands it out.
+    pub fn obtain(&mut self, commit: &CommitId) -> Result<(), GitError> {
+        let missing = || GitError::NoCommit(commit.clone());
+        let id = Oid::from_str(commit.as_str()).map_err(|_| missing())?;
+        let options = Arc::clone(&self.options);
+        let answers = Answers::new(&options.address, options.credentials.as_ref())?;
+        let repo = self.repo()?;
+        if repo.find_commit(id).is_ok() {
+            return Ok(());
+        }
+        let mut fetch = FetchOptions::new();
+        fetch.remote_callbacks(callbacks(&answers)).proxy_options(proxy(&options));
+        fetch.download_tags(AutotagOption::None).update_fetchhead(false);
+        let fetched = repo
+            .remote_anonymous(options.address.as_str())
+            .and_then(|mut remote| remote.fetch(&[format!("+{id}:{LAST_REF}")], Some(&mut fetch), None));
+        fetched.map_err(|_| missing())?;
+        repo.find_commit(id).map(drop).map_err(|_| missing())
     }
 
     /// The tip of a branch, or of the branch that is read. A damaged clone is replaced once.
@@ -161,6 +189,9 @@ pub(super) fn check_local(path: &Path) -> Result<git2::Repository, GitError> {
 /// Where the remote's branches are noted.
 const TRACKING: &str = "refs/remotes/origin/";
 
+/// Where the last synced commit is noted that no branch leads to.
+const LAST_REF: &str = "refs/opsy/last";
+
 /// Name of the ref that holds a branch's tip as last seen.
 pub(super) fn tracking_ref(branch: &str) -> String {
     format!("{TRACKING}{branch}")
@@ -252,7 +283,7 @@ fn note_rewrite(repo: &git2::Repository, branch: &str, before: Option<Oid>, tip:
     match repo.graph_descendant_of(tip, before) {
         Ok(true) => info!(branch, commit = %tip, "fetched"),
         Ok(false) if before == tip => info!(branch, commit = %tip, "fetched again"),
-        _ => warn!(branch, commit = %tip, %before, "the branch was rewritten on the remote: following it"),
+        _ => warn!(branch, commit = %tip, %before, "the branch was rewritten on the remote"),
     }
 }
 

@@ -9,6 +9,7 @@
 //! bare clone. Two of them, because a pass that reads a template must not wait for a slow remote.
 
 pub mod address;
+mod ancestry;
 pub mod auth;
 pub mod backoff;
 pub mod commit;

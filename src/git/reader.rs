@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
+use super::ancestry;
 use super::heads::commit_id;
 use super::ignore::{self, Ignore};
 use super::mirror::tracked;
@@ -84,6 +85,13 @@ impl Reader {
             author: text(found.author().name_bytes()),
             subject: found.summary_bytes().map(text).unwrap_or_default(),
         })
+    }
+
+    /// Is a commit another one, or does it descend from it?
+    pub fn follows(&mut self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
+        let (commit, other) = (oid(commit.as_str())?, oid(other.as_str())?);
+        let folder = self.folder();
+        ancestry::follows(self.repo()?, commit, other).map_err(|error| damaged(&folder, &error))
     }
 
     /// Sizes of blobs, without their content.

@@ -8,29 +8,35 @@
 //! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
 //! good commit; after a restart while the remote is away, that is the one the clone has.
 
+mod history;
 pub mod input;
 pub mod prune;
 mod reread;
+mod state;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::watch as level;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::api::{Class, CommitId};
+use crate::api::CommitId;
+use crate::api::status::LastSynced;
 use crate::git::templates::choice::Own;
 use crate::git::templates::{At, Templates};
 use crate::git::tree::join;
 use crate::git::{GitError, Handle, Listing, Tip, backoff};
 use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
 
+use history::Verdict;
 use input::Origin;
 pub use reread::Reread;
+pub use state::SyncState;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -49,30 +55,11 @@ pub struct Synced {
     pub status_files: Vec<(String, Vec<u8>)>,
 }
 
-/// How syncing goes, for health, metrics and people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SyncState {
-    /// The remote's tip as last seen; our own commits move it too.
-    pub commit: Option<CommitId>,
-    /// Why the last attempt failed.
-    pub error: Option<(Class, String)>,
-    /// The remote has not answered since the start: the commit is what the clone had.
-    pub from_clone: bool,
-    /// Since when it has been working, or failing.
-    pub since: Timestamp,
-    /// When it last looked, and when it last did so with success. News of these alone wake nobody.
-    pub looked: Option<Timestamp>,
-    pub succeeded: Option<Timestamp>,
-}
-
-impl SyncState {
-    fn new(since: Timestamp) -> Self {
-        Self { commit: None, error: None, from_clone: false, since, looked: None, succeeded: None }
-    }
-}
-
 /// Files of a commit → what is in them. Remembers what it likes between commits.
 pub type Parse = Box<dyn FnMut(&[SourceFile]) -> ObjectSet + Send>;
+
+/// Asks for the commit that a person accepts, if any. Each is handed out once.
+pub type Accepts = Box<dyn Fn() -> BoxFuture<'static, Option<CommitId>> + Send + std::marker::Sync>;
 
 /// What syncing gives to others.
 #[derive(Clone, Debug)]
@@ -96,6 +83,10 @@ pub struct Sync {
     /// It was started from.
     from_clone: bool,
     reread: Reread,
+    last: Option<LastSynced>,
+    accepts: Option<Accepts>,
+    /// The commit that a person accepts while the tip is held back.
+    accepted: Option<CommitId>,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -109,15 +100,37 @@ impl Sync {
         let templates = Templates::new(git.clone(), templates_at);
         let reread = Reread::default();
         let outputs = Outputs { synced: synced_out, state: state_out, templates, reread: reread.clone() };
-        let (resumes, from_clone) = (false, false);
         let parse = Arc::new(Mutex::new(parse));
-        (Self { git, parse, now, seen: None, resumes, from_clone, reread, at, synced, state }, outputs)
+        let sync = Self {
+            git,
+            parse,
+            now,
+            seen: None,
+            resumes: false,
+            from_clone: false,
+            reread,
+            last: None,
+            accepts: None,
+            accepted: None,
+            at,
+            synced,
+            state,
+        };
+        (sync, outputs)
     }
 
     /// Lets `run` start by the clone's last commit when the remote is away. Only for a clone that nobody
     /// else's is ahead of: an older commit would take newer objects back.
     pub fn may_start_from_the_clone(&mut self) {
         self.resumes = true;
+    }
+
+    /// Goes on from the commit that was synced last in the agent's last life, if it is one of this repository and
+    /// branch. `accepts` asks for what people accept while a tip is held back.
+    pub fn go_on_from(&mut self, last: Option<LastSynced>, accepts: Accepts) {
+        self.last = last.filter(|last| last.source == history::source(&self.git));
+        self.last.iter().for_each(|last| self.git.note_last_synced(last.commit.clone()));
+        self.accepts = Some(accepts);
     }
 
     /// How it goes.
@@ -132,7 +145,12 @@ impl Sync {
     pub async fn once(&mut self) -> Result<Arc<Synced>, GitError> {
         let result = self.look().await;
         self.report(result.as_ref().err());
-        result
+        match result {
+            Err(error @ GitError::Rewritten { .. }) if self.synced.borrow().is_none() => {
+                self.stay().await.map_err(|_| error)
+            }
+            result => result,
+        }
     }
 
     /// Looks whenever woken, and at least every `interval`, until stopped.
@@ -141,7 +159,9 @@ impl Sync {
         let mut failures = 0;
         loop {
             let looked = self.look().await;
-            if looked.is_err() && (std::mem::take(&mut self.resumes) || self.reread.is_wanted()) {
+            if let Err(error) = &looked
+                && (self.may_resume(error) || self.reread.is_wanted())
+            {
                 self.resume().await;
             }
             self.report(looked.as_ref().err());
@@ -181,6 +201,10 @@ impl Sync {
             Ok(Some(tip)) => self.take(tip, Origin::Clone).await,
             Err(error) => Err(error),
         };
+        let taken = match taken {
+            Err(GitError::Rewritten { .. }) => self.stay().await,
+            taken => taken,
+        };
         match taken {
             Ok(synced) if is_first => {
                 self.from_clone = true;
@@ -191,8 +215,50 @@ impl Sync {
         }
     }
 
-    /// Makes a commit the one to work by.
+    /// Is the clone to be started from? It is while a tip is held back, and once while the remote is away.
+    fn may_resume(&mut self, error: &GitError) -> bool {
+        match error {
+            GitError::Rewritten { .. } => self.synced.borrow().is_none(),
+            _ => std::mem::take(&mut self.resumes),
+        }
+    }
+
+    /// Makes the last synced commit the one to work by: the tip is held back.
+    async fn stay(&mut self) -> Result<Arc<Synced>, GitError> {
+        let commit = self.last.as_ref().ok_or(GitError::Gone)?.commit.clone();
+        self.git.obtain(&commit).await?;
+        let branch = self.git.branch().unwrap_or_default();
+        self.take_commit(Tip { branch, commit, fetched: false }, Origin::Clone).await
+    }
+
+    /// Makes a tip the commit to work by, unless it is held back.
     async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
+        if let (Origin::Remote, Some(accepts)) = (from, &self.accepts) {
+            let accepted = accepts().await;
+            self.accepted = accepted.or_else(|| self.accepted.take());
+        }
+        let commit = tip.commit.clone();
+        let verdict = history::judge(
+            history::facts(&self.git, self.last.as_ref(), self.accepted.as_ref(), &commit).await?,
+        );
+        match (verdict, &self.last) {
+            (Verdict::Hold, Some(last)) => {
+                return Err(GitError::Rewritten { last: last.commit.clone(), tip: commit });
+            }
+            (Verdict::Accept, _) => info!(%commit, "a person accepts the rewritten branch"),
+            _ => self.accepted = None,
+        }
+        let synced = self.take_commit(tip, from).await?;
+        if verdict == Verdict::Accept || synced.commit == commit {
+            self.accepted = None;
+            self.git.note_last_synced(commit.clone());
+            self.last = Some(LastSynced { commit, source: history::source(&self.git) });
+        }
+        Ok(synced)
+    }
+
+    /// Makes a commit the one to work by.
+    async fn take_commit(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
         let again = self.reread.take();
         let before = self.synced.borrow().clone().filter(|_| !again);
         let taken = self.take_after(before, tip, from).await;
@@ -295,7 +361,9 @@ impl Sync {
     }
 
     fn report(&mut self, error: Option<&GitError>) {
+        let held = matches!(error, Some(GitError::Rewritten { .. }));
         let error = error.map(|error| (error.class(), error.to_string()));
+        let last = self.last.clone();
         let (seen, from_clone, now) = (self.seen.clone(), self.from_clone, (self.now)());
         self.state.send_if_modified(|state| {
             if let Some((_, message)) = error.as_ref().filter(|_| state.error != error) {
@@ -314,7 +382,7 @@ impl Sync {
             let since = if turned { now } else { state.since };
             let succeeded = if error.is_none() { Some(now) } else { state.succeeded };
             let (looked, commit) = (Some(now), seen);
-            let new = SyncState { commit, error, from_clone, since, looked, succeeded };
+            let new = SyncState { commit, error, from_clone, since, looked, succeeded, last, held };
             // Having looked is no news.
             let changed =
                 SyncState { looked: state.looked, succeeded: state.succeeded, ..new.clone() } != *state;

@@ -41,6 +41,7 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     let Facts { errors, sync, publishing, taken, is_loaded, refused } = facts;
     let synced = sync.error.as_ref().map(|(class, words)| {
         let reason = match class {
+            _ if sync.held => "BranchRewritten",
             Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
             Class::Denied => "RepositoryDenied",
             Class::NotFound | Class::Invalid => "RepositoryUnreadable",
@@ -121,8 +122,8 @@ mod tests {
 
     fn state(error: Option<(Class, &str)>) -> SyncState {
         let error = error.map(|(class, words)| (class, words.to_owned()));
-        let (commit, looked) = (None, Some(at(0)));
-        SyncState { commit, error, from_clone: false, since: at(0), looked, succeeded: None }
+        let looked = Some(at(0));
+        SyncState { error, looked, ..SyncState::new(at(0)) }
     }
 
     fn problem(file: &str, severity: Severity) -> Problem {

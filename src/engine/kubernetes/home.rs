@@ -25,7 +25,7 @@ use super::memory;
 use super::requests::{Requests, told_status};
 use super::secrets;
 use super::watch::{self, Missing};
-use crate::api::{AMIRefresher, Class, Kind, ObjectKey, Owner, PackerBuilder};
+use crate::api::{AMIRefresher, Class, CommitId, Kind, ObjectKey, Owner, PackerBuilder};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, Standing, StatusUpdate};
 
@@ -290,6 +290,10 @@ impl Home for ClusterHome {
 
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
         async move { memory::keep(&self.shared.cluster, &self.identity, &memory).await }.boxed()
+    }
+
+    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
+        memory::take_accepted(&self.shared.cluster, &self.identity).boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

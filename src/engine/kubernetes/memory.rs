@@ -8,11 +8,13 @@ use tokio::time::timeout;
 
 use super::error::Refusal;
 use super::{Cluster, MANAGER, REQUEST_LIMIT, lease};
-use crate::api::Class;
+use crate::api::{Class, CommitId};
 use crate::engine::HomeError;
 
 /// Annotation of the Lease.
-const MEMORY: &str = "ami.opsy.dev/memory";
+pub const MEMORY: &str = "ami.opsy.dev/memory";
+/// Annotation of the Lease by which a person accepts a commit: `opsy accept` sets it.
+pub const ACCEPT: &str = "ami.opsy.dev/accept";
 /// Renewals come in between; two in a row are rare.
 const TRIES: u32 = 5;
 
@@ -23,26 +25,48 @@ pub async fn read(cluster: &Cluster) -> Result<Option<String>, HomeError> {
     Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
 }
 
+/// The commit that a person accepts, taken off the Lease.
+pub async fn take_accepted(cluster: &Cluster, holder: &str) -> Result<Option<CommitId>, HomeError> {
+    let lease = in_time(async { Ok(leases(cluster).get_opt(lease::NAME).await?) }).await?;
+    let annotations = lease.and_then(|lease| lease.metadata.annotations);
+    let Some(accepted) = annotations.and_then(|mut annotations| annotations.remove(ACCEPT)) else {
+        return Ok(None);
+    };
+    write_again(cluster, holder, (ACCEPT, None)).await?;
+    let invalid =
+        |error| HomeError { class: Class::Invalid, message: format!("{ACCEPT} of the Lease: {error}") };
+    CommitId::parse(accepted).map(Some).map_err(invalid)
+}
+
 /// Keeps it, beside what the Lease says, as long as `holder` holds it.
 pub async fn keep(cluster: &Cluster, holder: &str, memory: &str) -> Result<(), HomeError> {
+    write_again(cluster, holder, (MEMORY, Some(memory))).await
+}
+
+type Annotation<'a> = (&'a str, Option<&'a str>);
+
+async fn write_again(cluster: &Cluster, holder: &str, annotation: Annotation<'_>) -> Result<(), HomeError> {
     let leases = leases(cluster);
     let mut tries = 1;
     loop {
-        match in_time(write(&leases, holder, memory)).await {
+        match in_time(write(&leases, holder, annotation)).await {
             Err(refusal) if refusal.is_conflict() && tries < TRIES => tries += 1,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-async fn write(leases: &Api<Lease>, holder: &str, memory: &str) -> Result<(), Refusal> {
+async fn write(leases: &Api<Lease>, holder: &str, (name, value): Annotation<'_>) -> Result<(), Refusal> {
     let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let lease = leases.get_opt(lease::NAME).await?;
     let held = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
     let mut lease = lease.filter(|lease| held(lease).as_deref() == Some(holder)).ok_or_else(not_ours)?;
     lease.metadata.managed_fields = None;
     let annotations = lease.metadata.annotations.get_or_insert_default();
-    annotations.insert(MEMORY.to_owned(), memory.to_owned());
+    match value {
+        Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
+        None => annotations.remove(name),
+    };
     leases.replace(lease::NAME, &how, &lease).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ pub mod job;
 mod kinds;
 pub mod lease;
 mod ledger;
-mod memory;
+pub mod memory;
 mod network;
 mod ownership;
 pub mod pod;

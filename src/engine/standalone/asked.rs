@@ -10,8 +10,8 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
 
 use super::{disk, files};
-use crate::api::ObjectKey;
 use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
+use crate::api::{CommitId, ObjectKey};
 
 /// Annotations that may be asked for. The others are the manifest's.
 const MAY_BE_ASKED: [&str; 3] = [CANCEL, RECONCILE_AT, SUSPEND];
@@ -33,6 +33,27 @@ const DIR: &str = "asked";
 /// File of the request for an object.
 pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
     files::of(&state.join(DIR), object)
+}
+
+/// File of the commit that a person accepts, from the folder of the requests.
+const ACCEPT: &str = "accept.json";
+
+/// Asks to go on from a commit although the branch was rewritten.
+///
+/// # Errors
+/// The state directory does not take it.
+pub fn accept(state: &Path, commit: &CommitId) -> io::Result<()> {
+    disk::write_json(&state.join(DIR).join(ACCEPT), commit)
+}
+
+/// Takes that request.
+pub(super) fn take_accepted(state: &Path) -> io::Result<Option<CommitId>> {
+    let path = state.join(DIR).join(ACCEPT);
+    let read = disk::read_json(&path);
+    if !matches!(read, Ok(None)) {
+        std::fs::remove_file(&path)?;
+    }
+    read
 }
 
 /// Sets an annotation of an object, or removes it.
@@ -167,6 +188,19 @@ mod tests {
         assert_eq!(annotations(dir.path(), &object("web")), Value::Null, "nothing was ever asked for");
         std::fs::write(dir.path().join(DIR), "no folder").expect("written");
         assert_eq!(annotations(dir.path(), &object("web")), json!({SUSPEND: "true"}));
+    }
+
+    #[test]
+    fn a_commit_that_is_accepted_is_handed_out_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(take_accepted(dir.path()).expect("nothing"), None);
+        let commit = CommitId::parse("a".repeat(40)).expect("an id");
+        accept(dir.path(), &commit).expect("written");
+        assert_eq!(take_accepted(dir.path()).expect("read"), Some(commit));
+        assert_eq!(take_accepted(dir.path()).expect("nothing"), None);
+        std::fs::write(dir.path().join(DIR).join(ACCEPT), "{").expect("written");
+        assert!(take_accepted(dir.path()).is_err());
+        assert_eq!(take_accepted(dir.path()).expect("it is said once"), None);
     }
 
     #[test]

@@ -349,17 +349,22 @@ impl Home for StateFolder {
         futures::future::ready(kept.map_err(|error| unkept("written to", &error))).boxed()
     }
 
+    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
+        let taken = asked::take_accepted(&self.state);
+        futures::future::ready(taken.map_err(|error| unkept("read from", &error))).boxed()
+    }
+
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
-        // Objects are the documents themselves, but for what people ask for.
-        match self.lock_asked().get(object)? {
-            Asked::These(_) => None,
-            Asked::Unknown(why) => Some(("RequestUnreadable", why.clone())),
-        }
         if let Some(why) = self.unreadable.get(object) {
             return Some(("StateUnreadable", why.clone()));
         }
         if let Some(why) = self.lock_unusable().get(object) {
             return Some(("Undecodable", why.clone()));
+        }
+        // Objects are the documents themselves, but for what people ask for.
+        match self.lock_asked().get(object)? {
+            Asked::These(_) => None,
+            Asked::Unknown(why) => Some(("RequestUnreadable", why.clone())),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::process::{Command, Stdio};
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use opsy::engine::kubernetes::{lease, memory};
 use serde_json::{Value, json};
 
+use super::lease::terms;
 use super::{Place, SOON, until};
 use crate::world::{Outcome, run};
 
@@ -93,6 +95,26 @@ async fn reconcile_waits_for_the_result_and_prints_it() {
     let outcome = asking.await.expect("the command's end");
     assert!(outcome.status.success(), "{outcome:?}");
     assert!(outcome.stdout.ends_with("/node: Ready=True UpToDate: all is well\n"), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_person_accepts_reaches_the_agent_once() {
+    let place = Place::new().await;
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let nobody = said(&place, &["accept", commit]).await;
+    let words = format!("the Lease {}/opsy of the agent cannot be annotated", place.namespace);
+    assert!(!nobody.status.success() && nobody.stderr.contains(&words), "{nobody:?}");
+    assert!(said(&place, &["accept", "main"]).await.stderr.contains("40 hex digits"));
+
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let _held = lease::acquire(&cluster, terms("agent", SOON)).await;
+    memory::keep(&cluster, "agent", "{}").await.expect("kept");
+    let outcome = said(&place, &["accept", commit]).await;
+    assert!(outcome.stdout.starts_with(&format!("commit {commit} is accepted (cluster ")), "{outcome:?}");
+    let taken = async || memory::take_accepted(&cluster, "agent").await.expect("the API server answers");
+    assert_eq!(taken().await.map(|commit| commit.to_string()).as_deref(), Some(commit));
+    assert_eq!(taken().await, None);
+    assert_eq!(memory::read(&cluster).await.expect("read").as_deref(), Some("{}"), "all else stays");
 }
 
 #[tokio::test(flavor = "multi_thread")]

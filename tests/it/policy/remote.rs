@@ -229,13 +229,22 @@ fn a_refusing_hook_holds_up_status_alone() {
     assert_eq!(builds(&world), 1);
 }
 
+/// What the agent remembers of a branch that was rewritten.
+fn rewritten(world: &World) -> Option<String> {
+    let memory = fs::read(world.state().join("memory.json")).ok()?;
+    let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
+    let found = memory["conditions"].as_array()?.iter().find(|found| found["reason"] == "BranchRewritten")?;
+    Some(found["message"].as_str()?.to_owned())
+}
+
 #[test]
-fn a_rewritten_branch_is_followed() {
+fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     let world = World::served(None);
     push_node(&world, "");
     let agent = world.agent();
     let image = wait_for_node(&world);
     world.wait("its status in Git", || world.amis().get("default/node").map(|_| ()));
+    let first = world.git(&world.remote(), &["rev-list", "--max-parents=0", "main"]).trim().to_owned();
     let server = world.server.as_ref().expect("a server");
     let builder = world.show("builders/node.yaml").expect("the builder");
     let newer = template().replace("default = \"1\"", "default = \"2\"");
@@ -245,12 +254,32 @@ fn a_rewritten_branch_is_followed() {
         ("builders/node.yaml", Some(&builder)),
         ("packer/node/node.pkr.hcl", Some(&newer)),
     ];
-    server.remote().rewrite("main", &files);
+    let tip = server.remote().rewrite("main", &files);
+    let said = world.wait("it to be held back", || rewritten(&world));
+    assert!(said.contains(&format!("`opsy accept {tip}`")) && said.contains(&first), "{said}");
+    let shown = run_opsy(&world, &["status", "--output", "text"]);
+    let line = shown.stdout.lines().find(|line| line.contains("BranchRewritten")).expect("it is shown");
+    assert!(line.contains(&tip) && line.contains(&first), "{line}");
+    assert!(agent.stop().success());
+    assert_eq!((world.log(), builds(&world)), (vec!["by hand".to_owned()], 1), "nothing is pushed or built");
+
+    // Its clone is gone, as that of a pod is: what it knows is kept elsewhere.
+    fs::remove_dir_all(world.state().join("clone")).expect("the clone");
+    let log = world.root().join("second.log");
+    let agent = world.start_logged(world.opsy(), &log);
+    world.wait("it to be held back again", || fs::read_to_string(&log).ok()?.contains(&said).then_some(()));
+    let other = run_opsy(&world, &["accept", &first]);
+    assert!(other.status.success() && other.stdout.contains("is accepted"), "{other:?}");
+    let asked = world.state().join("asked/accept.json");
+    world.wait("the request to be taken", || (!asked.exists()).then_some(()));
+    assert_eq!((world.log(), builds(&world)), (vec!["by hand".to_owned()], 1), "another commit was accepted");
+    assert!(run_opsy(&world, &["accept", &tip]).status.success());
     let newest =
         world.wait("the image of the new history", || world.active_image().filter(|active| *active != image));
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
     });
+    world.wait("the end of it", || rewritten(&world).is_none().then_some(()));
     assert!(agent.stop().success());
     let log = world.log();
     assert_eq!((log.last().map(String::as_str), builds(&world)), (Some("by hand"), 2), "{log:?}");
@@ -258,6 +287,12 @@ fn a_rewritten_branch_is_followed() {
         log[..log.len() - 1].iter().all(|subject| subject.starts_with("opsy: ")),
         "nothing old came back: {log:?}"
     );
+}
+
+fn run_opsy(world: &World, args: &[&str]) -> Outcome {
+    let mut opsy = world.opsy();
+    opsy.args(args);
+    run(opsy)
 }
 
 #[test]
