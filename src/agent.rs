@@ -33,6 +33,7 @@ use crate::api::fence::Fence;
 use crate::api::network::Network;
 use crate::api::{Kind, ObjectKey};
 use crate::aws::Aws;
+use crate::builder::access::TemplateAccess;
 use crate::engine::objects::Objects;
 use crate::engine::{Runs, Standing};
 use crate::git::address::Address;
@@ -113,9 +114,9 @@ impl Agent {
         let mut reader = Reader::new(spec_problems);
         let held = reader.held();
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
-        if engine.clone_is_newest {
         let memory = repository::remembered(&*engine.home).await?;
         sync.go_on_from(memory.last, repository::accepts(engine.home.clone()));
+        if engine.clone_is_newest {
             sync.may_start_from_the_clone();
         }
         let stop = CancellationToken::new();
@@ -127,12 +128,15 @@ impl Agent {
         let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
         let Engine { objects, queues, home, runs, owner, namespace, claim, .. } = engine;
-        let clusters = Fence::new("--clusters", namespace, flags.trust.clusters.clone());
+        let clusters = Fence::new("--clusters", namespace.clone(), flags.trust.clusters.clone());
+        let access = TemplateAccess::new(namespace, &flags.templates);
+        let access = access.map_err(|why| anyhow::anyhow!("--templates: {why}"))?;
         let ending = Arc::new(AtomicBool::default());
         let parts = reconcilers::Parts {
             aws,
             meter,
             templates: outputs.templates.clone(),
+            access: Arc::new(access),
             runs: runs.clone(),
             home: home.clone(),
             objects: objects.clone(),
@@ -188,11 +192,11 @@ impl Agent {
 
     async fn work_once(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
         let Self { mut sync, mut work, .. } = self;
+        let state = sync.state();
         let begin = async {
             sync.once().await?;
             while work.takeover.load(false).await? == Handed::ReadAgain {
                 sync.once().await?;
-        let state = sync.state();
             }
             anyhow::Ok(())
         };
@@ -223,11 +227,11 @@ impl Agent {
             anyhow::bail!("interrupted; builds go on, and the next run takes them up");
         }
         let complete = work.synced.borrow().as_ref().is_some_and(|synced| synced.set.complete());
+        let complete = complete && !state.borrow().held;
         Ok(exit_code(&standings, complete && trouble.is_none()))
     }
 
     async fn work_on(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
-        let complete = complete && !state.borrow().held;
         let Self { sync, interval, mut work } = self;
         work.follow();
         meters::check_sync(&work.health, sync.state(), interval);

@@ -14,6 +14,7 @@ use crate::api::{
     AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, Owner, PackerBuilder, PackerBuilderStatus,
 };
 use crate::aws::Aws;
+use crate::builder::access::TemplateAccess;
 use crate::engine::drive::{Drive, Meter, Reconcile, Teller, drive};
 use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
@@ -26,6 +27,7 @@ use crate::{builder, refresher};
 pub struct Parts {
     pub aws: Aws,
     pub templates: Templates,
+    pub access: Arc<TemplateAccess>,
     pub runs: Arc<dyn Runs>,
     pub home: Arc<dyn Home>,
     pub objects: Arc<Objects>,
@@ -56,6 +58,7 @@ impl Parts {
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
+            access: self.access.clone(),
             runs: self.runs.clone(),
             synced: self.synced.clone(),
             owner: self.owner.clone(),

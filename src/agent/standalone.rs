@@ -76,8 +76,8 @@ fn processes(
     let packer = Packer {
         program: packer(&flags.packer)?,
         plugins: plugins.map(|path| path.to_string_lossy().into_owned()),
-    };
         inherits: Inherited::with(&flags.pass_env).map_err(|why| anyhow::anyhow!("--pass-env: {why}"))?,
+    };
     let program = std::env::current_exe().context("this program cannot be found on disk")?;
     let objects = objects.clone();
     let ended = move |builder: &Key| {

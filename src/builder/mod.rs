@@ -10,6 +10,7 @@
 //! must name), `sweep` (removes what a run left), `lasted` (how long a run has lasted, whatever the wall clock
 //! says).
 
+pub mod access;
 mod act;
 pub mod advice;
 mod announced;
@@ -53,6 +54,7 @@ use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
 use crate::sync::Synced;
+use access::TemplateAccess;
 pub use fleet::Fleet;
 pub use lasted::Watches;
 use observe::Observed;
@@ -65,6 +67,8 @@ use step::{Plan, Step};
 pub struct Context {
     pub aws: Aws,
     pub templates: Templates,
+    /// Whose objects may use which templates of the agent's own repository.
+    pub access: Arc<TemplateAccess>,
     pub runs: Arc<dyn Runs>,
     /// The commit and settings the agent works by; `None` before the first sync.
     pub synced: watch::Receiver<Option<Arc<Synced>>>,

@@ -111,7 +111,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let (images, found, template, live) = tokio::join!(
         look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, of_images),
         find_bases(spec.as_ref().ok(), ctx, fresh),
-        resolve(spec.as_ref().ok(), ctx),
+        resolve(spec.as_ref().ok(), &subject.key, synced, ctx),
         live_runs(ctx),
     );
     let now = (ctx.now)();
@@ -335,10 +335,15 @@ async fn look_at_region(
     Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
 }
 
-async fn resolve(spec: Option<&Spec>, ctx: &Context) -> Seen<Resolved> {
+async fn resolve(spec: Option<&Spec>, key: &Key, synced: &Synced, ctx: &Context) -> Seen<Resolved> {
     let Some(spec) = spec else {
         return Seen::Unknown(Class::Invalid, "the spec is invalid".to_owned());
     };
+    // One that only lost its document starts nothing.
+    let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
+    if let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
+        return Seen::Unknown(Class::Invalid, why);
+    }
     let resolved = ctx.templates.resolve(&spec.template).await;
     resolved.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
 }
