@@ -66,12 +66,18 @@ fn all(objects: &Objects, known: Vec<ObjectKey>, synced: &Synced, published: &mu
     let mut amis = BTreeMap::new();
     let mut present = BTreeSet::new();
     let mut more = false;
+    let publish = synced.set.settings.publish.as_ref();
+    let with_errors = publish.and_then(|publish| publish.errors) != Some(false);
     for builder in objects.builders.all() {
         let object = name_of(Kind::PackerBuilder, &builder);
-        let version = version(&builder);
+        // The same status makes another file when the setting changes.
+        let version = version(&builder).map(|version| format!("{version}/{with_errors}"));
         let (status, waits) = apart(builder.status, |status| &status.conditions);
         more |= waits;
-        if let Some(status) = status {
+        if let Some(mut status) = status {
+            if !with_errors {
+                leave_errors_out(&mut status);
+            }
             amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
             files.push(status_file(&object, version, ObjectStatus::PackerBuilder(Box::new(status))));
         }
@@ -109,6 +115,22 @@ fn apart<S>(status: Option<S>, conditions: fn(&S) -> &Option<Vec<Condition>>) ->
     match status {
         Some(status) if under_way(&status) => (None, true),
         status => (status, false),
+    }
+}
+
+/// Takes out what templates printed: it would be in Git for ever. A message that may quote it says where it is.
+fn leave_errors_out(status: &mut PackerBuilderStatus) {
+    let mut quoted = false;
+    for run in status.history.iter_mut().flatten() {
+        quoted |= run.has_failed();
+        (run.errors, run.output) = (None, None);
+    }
+    let messages = status.conditions.iter_mut().flatten().filter(|condition| {
+        let of_pass = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
+        of_pass.contains(&condition.r#type.as_str()) && quoted
+    });
+    for condition in messages {
+        condition.message = Some("`opsy status` shows the message (publish.errors: false)".to_owned());
     }
 }
 
@@ -269,6 +291,27 @@ mod tests {
             "history": runs,
         });
         ObjectStatus::PackerBuilder(Box::new(serde_json::from_value(status).expect("a status")))
+    }
+
+    #[test]
+    fn what_templates_printed_is_left_out_where_that_is_set() {
+        let ObjectStatus::PackerBuilder(mut status) = builder(
+            "False",
+            json!([{"id": "b2", "result": "Failed", "step": "build", "errors": ["s3cret"], "output": ["s3cret"]}]),
+        ) else {
+            panic!("a builder's")
+        };
+        let ready = &mut status.conditions.as_mut().expect("conditions")[0];
+        ready.message = Some("build: s3cret".to_owned());
+        leave_errors_out(&mut status);
+        let said = serde_json::to_string(&*status).expect("JSON");
+        assert!(!said.contains("s3cret") && said.contains("opsy status"), "{said}");
+        let object = ObjectKey {
+            kind: Kind::PackerBuilder,
+            key: Key { namespace: "default".into(), name: "web".into() },
+        };
+        let said = news(&object, &ObjectStatus::PackerBuilder(status));
+        assert!(said.starts_with("web: a build failed, ami-old stays active"), "{said}");
     }
 
     #[test]

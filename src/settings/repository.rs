@@ -81,6 +81,10 @@ pub struct PublishSettings {
     /// false commits nothing. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// false leaves the error lines and the output of builds out of status files and commits. They stay in the status of
+    /// the object and in notifications. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<bool>,
     /// Branch of the status files. Default: the branch that is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
