@@ -3,11 +3,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Method, Proxy, StatusCode, Url, redirect};
 
+use super::resolve::{self, Resolver};
 use super::sink::{SinkError, Trouble};
 use crate::api::network::{self, Authorities, Network};
 
@@ -57,6 +59,7 @@ impl Http {
                 proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())
             }))
             .tls_certs_merge(authorities)
+            .dns_resolver(Arc::new(Resolver))
             .build()?;
         Ok(Self { client })
     }
@@ -221,6 +224,10 @@ impl Address {
             return Err("the address holds spaces or control characters".to_owned());
         }
         let url = Url::parse(text).map_err(|error| format!("not an address: {error}"))?;
+        let literal = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        if literal.parse().is_ok_and(resolve::is_refused) {
+            return Err(resolve::REFUSED.to_owned());
+        }
         let local = is_local(&url);
         match url.scheme() {
             "https" => {}

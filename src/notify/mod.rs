@@ -24,6 +24,7 @@ mod open;
 mod outcome;
 mod plain;
 mod plan;
+mod resolve;
 mod sdk;
 pub mod ses;
 pub mod sink;

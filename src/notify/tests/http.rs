@@ -123,6 +123,9 @@ fn addresses_are_https_or_local_and_shown_nowhere() {
         "ftp://example.com/s3cret",
         "https://user:s3cret@example.com/",
         "https://s3cret@example.com/",
+        "https://169.254.169.254/s3cret",
+        "https://[::ffff:169.254.169.254]/s3cret",
+        "https://[fd00:ec2::254]/s3cret",
         "https://example.com/s3cret\nnext",
         &long,
     ] {

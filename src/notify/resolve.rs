@@ -1,0 +1,68 @@
+//! Which addresses a receiver may have. Whoever writes a Secret chooses where messages go, so those that serve the machine
+//! itself are refused, also where a name leads to them: the metadata service and other link-local addresses. Private
+//! addresses are allowed, since many companies receive webhooks in their own networks.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Why an address is refused.
+pub const REFUSED: &str = "the address is link-local or of a metadata service: no receiver is there";
+/// Where EC2 answers about an instance over IPv6; over IPv4 it is link-local.
+const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Where AWS answers about an instance, tasks and pods: `fd00:ec2::/32`.
+const AWS_LOCAL: [u16; 2] = [METADATA.segments()[0], METADATA.segments()[1]];
+
+/// Is there never a receiver at this address?
+pub fn is_refused(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(ip) => is_refused(IpAddr::V4(ip)),
+            None => {
+                let segments = ip.segments();
+                ip.is_unicast_link_local()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || segments[..2] == AWS_LOCAL
+            }
+        },
+    }
+}
+
+/// Looks names up, and leaves out what is refused.
+#[derive(Debug)]
+pub struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let allowed: Vec<SocketAddr> =
+                found.iter().copied().filter(|address| !is_refused(address.ip())).collect();
+            if allowed.is_empty() && !found.is_empty() {
+                return Err(REFUSED.into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_never_goes_to_the_machines_own_services() {
+        let refused = |ip: &str| is_refused(ip.parse().expect("an address"));
+        for ip in
+            ["169.254.169.254", "169.254.170.2", "fe80::1", "fd00:ec2::254", "fd00:ec2::23", "0.0.0.0", "::"]
+        {
+            assert!(refused(ip), "{ip}");
+        }
+        assert!(refused("::ffff:169.254.169.254"), "however it is written");
+        for ip in ["10.1.2.3", "192.168.0.1", "127.0.0.1", "::1", "fd12::1", "203.0.113.9", "2001:db8::1"] {
+            assert!(!refused(ip), "{ip}");
+        }
+    }
+}
