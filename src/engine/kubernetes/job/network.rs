@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, Volume, VolumeMount,
 };
 
-use super::{CONFIG_LIMIT, PACKER, TooLarge};
+use super::{CONFIG_LIMIT, PACKER, Unfit};
 use crate::api::network::{CERT_FILE, Network};
 use crate::api::proxy::{Proxies, Proxy};
 
@@ -42,13 +42,13 @@ impl PodNetwork {
     ///
     /// # Errors
     /// The template's files leave no room for it.
-    pub fn with_file(&self, mut map: ConfigMap) -> Result<ConfigMap, TooLarge> {
+    pub fn with_file(&self, mut map: ConfigMap) -> Result<ConfigMap, Unfit> {
         let Some(pem) = &self.authorities else { return Ok(map) };
         let texts = map.data.iter().flatten().map(|(_, text)| text.len());
         let bytes = map.binary_data.iter().flatten().map(|(_, bytes)| bytes.0.len());
         let size = texts.chain(bytes).sum::<usize>() + pem.len();
         if size > CONFIG_LIMIT {
-            return Err(TooLarge { size });
+            return Err(Unfit::TooLarge { size });
         }
         map.data.get_or_insert_default().insert(FILE.to_owned(), pem.clone());
         Ok(map)
