@@ -17,14 +17,16 @@ const RUNNER: &str = "opsy-runner";
 /// Files that unpack to more than this were not packed by an engine, which packs far less.
 const LARGEST_TREE: u64 = 256 * 1024 * 1024;
 
-/// Copies this executable to `dir/opsy-runner`, and of `from`, where given, the request and the files.
-/// A repeated call ends at the same: an init container may run twice.
+/// Copies this executable to `runner/opsy-runner`, by default in `dir`, and of `from`, where given, the request and the
+/// files to `dir`. A repeated call ends at the same: an init container may run twice.
 ///
 /// # Errors
 /// When anything cannot be written, or the files would leave the folder.
-pub fn install(dir: &Path, from: Option<&Path>) -> io::Result<()> {
+pub fn install(dir: &Path, from: Option<&Path>, runner: Option<&Path>) -> io::Result<()> {
+    let runner = runner.unwrap_or(dir);
     fs::create_dir_all(dir)?;
-    copy(&env::current_exe()?, dir, RUNNER, 0o755).map_err(during("copying the runner"))?;
+    fs::create_dir_all(runner)?;
+    copy(&env::current_exe()?, runner, RUNNER, 0o755).map_err(during("copying the runner"))?;
     let Some(from) = from else { return Ok(()) };
     copy(&from.join(REQUEST), dir, REQUEST, 0o600).map_err(during("copying the request"))?;
     let files = from.join(FILES);
@@ -119,7 +121,7 @@ mod tests {
         let config = pack(&[("packer/node.pkr.hcl", 0o644, "source"), (&deep, 0o755, "#!/bin/sh")]);
         let dir = tempfile::tempdir().expect("a folder");
         for _ in 0..2 {
-            install(dir.path(), Some(config.path())).expect("an installation");
+            install(dir.path(), Some(config.path()), None).expect("an installation");
         }
         let mode = |path: &str| fs::metadata(dir.path().join(path)).expect(path).permissions().mode() & 0o777;
         assert_eq!(mode("opsy-runner"), 0o755);
@@ -131,12 +133,28 @@ mod tests {
     }
 
     #[test]
+    fn the_runner_goes_where_nothing_else_does() {
+        let config = pack(&[("a", 0o644, "new")]);
+        let (dir, bin) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        install(dir.path(), Some(config.path()), Some(bin.path())).expect("an installation");
+        let names = |dir: &Path| {
+            let entries =
+                fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+            let mut names: Vec<_> = entries.collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(bin.path()), ["opsy-runner"]);
+        assert_eq!(names(dir.path()), ["request.json", "work"]);
+    }
+
+    #[test]
     fn half_a_folder_of_an_init_container_that_was_killed_is_replaced() {
         let config = pack(&[("a", 0o644, "new")]);
         let dir = tempfile::tempdir().expect("a folder");
         fs::create_dir(dir.path().join(".work.part")).expect("half a folder");
         fs::write(dir.path().join(".work.part/a"), "old").expect("half a file");
-        install(dir.path(), Some(config.path())).expect("an installation");
+        install(dir.path(), Some(config.path()), None).expect("an installation");
         assert_eq!(fs::read_to_string(dir.path().join("work/a")).expect("a file"), "new");
     }
 

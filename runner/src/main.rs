@@ -1,11 +1,13 @@
-//! The static binary that an init container copies next to Packer: `install DIR` copies it, and lays
-//! out what `--from` holds; `run DIR` supervises one Packer run. Everything else is in the library.
+//! The static binary that an init container copies next to Packer: `install DIR` copies it (to the directory of
+//! `--runner`, if there is one) and lays out what `--from` holds; `run DIR` supervises one Packer run. Everything else
+//! is in the library.
 
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: opsy-runner run DIR | opsy-runner install DIR [--from CONFIG_DIR]";
+const USAGE: &str =
+    "usage: opsy-runner run DIR | opsy-runner install DIR [--from CONFIG_DIR] [--runner RUNNER_DIR]";
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -13,10 +15,9 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["run", dir] => opsy_runner::run(Path::new(dir)),
-        ["install", dir] => install(dir, None),
-        ["install", dir, "--from", from] | ["install", "--from", from, dir] => {
-            install(dir, Some(Path::new(from)))
-        }
+        ["install", dir] => install(dir, None, None),
+        ["install", dir, "--from", from] | ["install", "--from", from, dir] => install(dir, Some(from), None),
+        ["install", dir, "--from", from, "--runner", runner] => install(dir, Some(from), Some(runner)),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(EXIT_USAGE)
@@ -24,8 +25,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn install(dir: &str, from: Option<&Path>) -> ExitCode {
-    match opsy_runner::install(Path::new(dir), from) {
+fn install(dir: &str, from: Option<&str>, runner: Option<&str>) -> ExitCode {
+    match opsy_runner::install(Path::new(dir), from.map(Path::new), runner.map(Path::new)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("opsy-runner: installing into {dir}: {error}");
