@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::duration;
 
+/// The Lease is renewed every third of its duration, and a request may take a second.
+const SHORTEST_LEASE: Duration = Duration::from_secs(3);
+
 /// Where objects are stored and builds run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EngineChoice {
@@ -40,7 +43,7 @@ pub struct ClusterFlags {
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
     /// Let another replica take the Lease this long after its last renewal
-    #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,
 }
 
@@ -55,5 +58,27 @@ impl ClusterFlags {
                 self.kubeconfig.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
             }
         }
+    }
+}
+
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    let lease = duration(text).map_err(|error| error.to_string())?;
+    match lease < SHORTEST_LEASE {
+        true => Err(format!("must be at least {}s", SHORTEST_LEASE.as_secs())),
+        false => Ok(lease),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_has_a_floor() {
+        assert_eq!(lease_duration("3s"), Ok(Duration::from_secs(3)));
+        for text in ["0s", "2s", "1"] {
+            assert!(lease_duration(text).is_err(), "{text}");
+        }
+        assert!(lease_duration("0s").is_err_and(|words| words.contains("at least 3s")));
     }
 }
