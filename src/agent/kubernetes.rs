@@ -7,16 +7,17 @@ use futures::FutureExt;
 
 use super::engine::{Claim, Engine};
 use super::now;
+use crate::api::Key;
 use crate::api::network::Network;
-use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::home::ClusterHome;
-use crate::engine::kubernetes::job::RunImages;
 use crate::engine::kubernetes::job::network::PodNetwork;
+use crate::engine::kubernetes::job::{Own, RunImages, Setup};
 use crate::engine::kubernetes::lease::{self, Held, Terms};
 use crate::engine::kubernetes::runs::ClusterRuns;
+use crate::engine::kubernetes::{Cluster, account};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
-use crate::settings::RunFlags;
+use crate::settings::{ClusterFlags, RunFlags};
 
 /// Waits for the Lease, as long as it takes; only then are the watches started.
 pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine> {
@@ -34,20 +35,13 @@ pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine
         duration: flags.cluster.lease_duration,
         now,
     };
+    let setup = setup(&flags.cluster, network, &cluster).await?;
     let Held { lost, release } = lease::acquire(&cluster, terms).await;
     tracing::info!("this is the agent that works now");
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
     let home = ClusterHome::start(cluster.clone(), objects.clone(), identity);
-    let images =
-        RunImages { runner: flags.cluster.runner_image.clone(), packer: flags.cluster.packer_image.clone() };
-    if PodNetwork::withholds(network) {
-        tracing::warn!(
-            "the address of the proxy holds credentials, which builds are not given: set HTTPS_PROXY in \
-             builder.pod.env, or in the Secret of builder.secret, for builders that need a proxy"
-        );
-    }
-    let runs = ClusterRuns::start_in(PodNetwork::new(network), cluster, objects.clone(), images, now);
+    let runs = ClusterRuns::start(cluster, objects.clone(), setup, now);
     let ending = home.clone();
     let give_up = async move {
         ending.stop();
@@ -68,5 +62,27 @@ pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine
         clone,
         clone_is_newest,
         claim,
+    })
+}
+
+/// How builds run, and what is the agent's own.
+async fn setup(flags: &ClusterFlags, network: &Network, cluster: &Cluster) -> anyhow::Result<Setup> {
+    let own = |name: &String| Key { namespace: cluster.namespace.clone(), name: name.clone() };
+    let account = match &flags.service_account {
+        Some(name) => Some(own(name)),
+        None => account::own(cluster).await.context("which ServiceAccount the agent has cannot be asked")?,
+    };
+    if PodNetwork::withholds(network) {
+        tracing::warn!(
+            "the address of the proxy holds credentials, which builds are not given: set HTTPS_PROXY in \
+             builder.pod.env, or in the Secret of builder.secret, for builders that need a proxy"
+        );
+    }
+    Ok(Setup {
+        network: PodNetwork::new(network),
+        images: RunImages { runner: flags.runner_image.clone(), packer: flags.packer_image.clone() },
+        pull_secrets: flags.image_pull_secrets.clone(),
+        namespace: flags.builds_namespace.clone(),
+        own: Own { account, secrets: flags.own_secrets.iter().map(own).collect() },
     })
 }

@@ -27,6 +27,16 @@ pub struct Notifier {
     pub webhook: Option<Webhook>,
 }
 
+impl Notifier {
+    /// Names of all Secrets it names.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let slack = self.slack.as_ref().and_then(|slack| slack.secret.as_deref());
+        let discord = self.discord.as_ref().and_then(|discord| discord.secret.as_deref());
+        let webhook = self.webhook.as_ref().and_then(|webhook| webhook.secret.as_deref());
+        [slack, discord, webhook].into_iter().flatten()
+    }
+}
+
 /// Messages to Slack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -14,7 +14,10 @@ use crate::git::templates::{TemplateError, TemplateQuery};
 /// Brings a step about.
 pub async fn act(step: &Step, ctx: &Context) -> Outcome {
     let done = match step {
-        Step::Start { request, query, .. } => start(request, query, ctx).await,
+        Step::Start { request, query, .. } => {
+            let started = start(request, query, ctx).await;
+            return started.map_or_else(Outcome::Failed, |id| Outcome::Did(Done::Started(id)));
+        }
         Step::Stop { run, why } => ctx.runs.stop(run, *why).await.map_err(ActError::from),
         Step::Forget(run) => ctx.runs.forget(run).await.map_err(ActError::from),
         Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => {
@@ -30,7 +33,8 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
     done.map_or_else(Outcome::Failed, |()| Outcome::Did(Done::AsPlanned))
 }
 
-async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Result<(), ActError> {
+/// Answers the run's id.
+async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Result<String, ActError> {
     let mut request = request.clone();
     if ctx.runs.wants_files(&request) {
         request.files = Arc::new(ctx.templates.files(query, &request.facts.commit).await?);

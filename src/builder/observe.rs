@@ -60,6 +60,8 @@ pub struct Observed {
     /// Live runs of all builders.
     pub live: Seen<usize>,
     pub concurrent_builds: usize,
+    /// Secrets that the agent itself uses, by `opsy.yaml`.
+    pub withheld: BTreeSet<Key>,
     pub fleet: FleetView,
     pub allow_mass_build: bool,
     /// The agent is about to end: it would not see a build's end.
@@ -137,6 +139,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         complete: synced.set.complete(),
         accounts: settings.accounts.clone(),
         concurrent_builds: settings.concurrent_builds(),
+        withheld: settings.notifier_secrets(),
         allow_mass_build: settings.allow_mass_build(),
         ending: ctx.ending.load(Ordering::Relaxed),
         fleet,

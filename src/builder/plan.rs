@@ -287,7 +287,7 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
 
 /// git-sync fetches the repository whose template was looked at.
 fn pod(seen: &Observed, spec: &Spec) -> PodSpec {
-    let mut pod = spec.pod.clone();
+    let mut pod = PodSpec { withheld: seen.withheld.clone(), ..spec.pod.clone() };
     if let Some(sync) = &mut pod.git_sync {
         sync.repository = seen.subject.repo.clone();
     }

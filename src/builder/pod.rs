@@ -1,12 +1,13 @@
 //! How a build runs in a cluster, from the manifest: checked, so that a Job made of it is taken. Pure;
 //! part of reading the spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::spec::{Problems, written};
 use crate::api::builder::{
     BuilderRun, EnvVar, GitSync, PackerBuilderSpec, PodResources, PodSettings, Quantity, Toleration,
 };
+use crate::api::checks::is_object_name;
 use crate::engine::{GitSyncRun, PodSpec};
 
 /// Name of git-sync's container where the manifest names none.
@@ -24,6 +25,7 @@ pub fn spec(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Problems)
     PodSpec {
         image: written(run.image.clone()),
         service_account: written(run.job_service_account_name.clone()),
+        withheld: BTreeSet::new(),
         settings,
         git_sync: spec.git_sync.as_ref().and_then(git_sync),
     }
@@ -47,6 +49,12 @@ fn check(settings: &PodSettings, problems: &mut Problems) {
     }
     for (index, variable) in settings.env.iter().flatten().enumerate() {
         check_variable(variable, &format!("spec.builder.pod.env[{index}]"), problems);
+    }
+    for (index, name) in settings.image_pull_secrets.iter().flatten().enumerate() {
+        if !is_object_name(name) {
+            let path = format!("spec.builder.pod.imagePullSecrets[{index}]");
+            problems.add(path, format!("{name:?} is not a valid name of a Secret"));
+        }
     }
 }
 
@@ -121,6 +129,7 @@ mod tests {
                 {"operator": "Exists"},
             ],
             "env": [{"name": "A=B", "value": "x"}, {"name": "OK", "value": "x"}],
+            "imagePullSecrets": ["registry", "Not/A name"],
         }))
         .expect("settings");
         let mut problems = Problems::default();
@@ -137,6 +146,7 @@ mod tests {
                 under("tolerations[2].key"),
                 under("tolerations[3].tolerationSeconds"),
                 under("env[0].name"),
+                under("imagePullSecrets[1]"),
             ]
         );
     }

@@ -55,6 +55,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub enum Done {
     AsPlanned,
+    /// The run has this id.
+    Started(String),
     /// The images are tagged; EC2 refused to tag their snapshots, and why.
     SnapshotsRefused(String),
     Swept(Box<Swept>),

@@ -40,12 +40,20 @@ pub fn status(
     }
     match (plan, outcome) {
         (Plan::Done { images, .. }, _) => active_images(&mut status, images, now),
-        (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(_)) => {
+        (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(done)) => {
+            if let Done::Started(id) = done {
+                status.job_id = Some(id.clone());
+            }
             job(&mut status, request.name.as_str(), request.facts.build.as_str(), "Pending");
             status.reason = Some(request.facts.why.clone());
             status.commit = Some(request.facts.commit.to_string());
         }
         (Plan::Act { step: Step::Record(record), .. }, Outcome::Did(_)) => {
+            if let Some(run) =
+                seen.runs.known().and_then(|runs| runs.iter().find(|run| run.name == record.name))
+            {
+                status.job_id = Some(run.id.clone());
+            }
             ended_run(&mut status, record, now);
         }
         (Plan::Act { step: Step::Sweep(sweep), .. }, Outcome::Did(done)) => {
@@ -105,7 +113,6 @@ fn asks_for_base(seen: &Observed) -> bool {
 
 fn job(status: &mut PackerBuilderStatus, name: &str, build: &str, word: &str) {
     status.build_id = Some(build.to_owned());
-    status.job_id = Some(name.to_owned());
     status.job_name = Some(name.to_owned());
     status.job_status = Some(word.to_owned());
 }
@@ -116,6 +123,7 @@ fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
         RunState::Stopping => "Stopping",
         _ => "Running",
     };
+    status.job_id = Some(run.id.clone());
     job(status, run.name.as_str(), run.facts.build.as_str(), word);
     status.reason = Some(run.facts.why.clone());
     status.commit = Some(run.facts.commit.to_string());

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use futures::AsyncReadExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, LogParams};
+use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use opsy_runner::request::LOG;
 
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
@@ -41,6 +41,9 @@ pub struct Args {
     /// Print the log of this run instead of the last one
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
+    /// Look for pods in this namespace, where the agent runs builds in one of their own
+    #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_name = "NAME")]
+    builds_namespace: Option<String>,
     #[command(flatten)]
     place: PlaceFlags,
 }
@@ -127,9 +130,15 @@ fn pause() {
 
 async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let (name, cluster) = (&args.target.name, &place.cluster);
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let pods_in = args.builds_namespace.as_ref().unwrap_or(&cluster.namespace);
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), pods_in);
     let mut labels = format!("{BUILDER}={}", builder_label(name));
-    if let Some(run) = &args.run {
+    let run = match (&args.run, &args.builds_namespace) {
+        // Builders of the same name in several namespaces have their pods there.
+        (None, Some(_)) => run_in_status(args, place).await?,
+        (run, _) => run.clone(),
+    };
+    if let Some(run) = run {
         labels = format!("{labels},{RUN}={run}");
     }
     let found = pods.list(&ListParams::default().labels(&labels)).await.map_err(target::refused)?.items;
@@ -152,15 +161,25 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     }
 }
 
-/// A pod is deleted when its run is collected; the status of the builder keeps the lines that matter.
-async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
+/// The run that the status of the builder names.
+async fn run_in_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<Option<String>> {
+    Ok(builder(args, place).await?.data["status"]["jobName"].as_str().map(str::to_owned))
+}
+
+async fn builder(args: &Args, place: &ClusterPlace) -> anyhow::Result<DynamicObject> {
     let (name, namespace) = (&args.target.name, &place.cluster.namespace);
     let objects = target::objects(&place.cluster, Kind::PackerBuilder);
     let object = objects.get_opt(name).await.map_err(target::refused)?;
-    let object = object.with_context(|| {
+    object.with_context(|| {
         let hint = place.hint();
         format!("no PackerBuilder {name:?} in namespace {namespace} of {place} (-n names another{hint})")
-    })?;
+    })
+}
+
+/// A pod is deleted when its run is collected; the status of the builder keeps the lines that matter.
+async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
+    let (name, namespace) = (&args.target.name, &place.cluster.namespace);
+    let object = builder(args, place).await?;
     let history = serde_json::from_value::<Vec<RunRecord>>(object.data["status"]["history"].clone());
     let history = history.unwrap_or_default();
     let is_named = |run: &&RunRecord| args.run.as_deref().is_none_or(|named| named.ends_with(&run.id));

@@ -12,7 +12,7 @@ pub fn run(name: RunName, facts: RunFacts, report: wire::Report) -> Run {
     let at = |seconds| Timestamp::from_second(seconds).ok();
     let (started_at, ended_at) = (at(report.started_at), at(report.ended_at));
     let (said, resources) = (said(&report), report.resources.clone());
-    Run { name, facts, state: state(report), started_at, ended_at, resources, said }
+    Run { id: name.to_string(), name, facts, state: state(report), started_at, ended_at, resources, said }
 }
 
 /// What the report says beside the outcome.

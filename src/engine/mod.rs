@@ -11,7 +11,7 @@ mod packed;
 pub mod standalone;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ use crate::manifest::Document;
 
 /// Where builds run. An exit wakes the builder; nobody polls inside a reconcile.
 pub trait Runs: Send + Sync {
-    /// Starts a run. Starting a run whose name exists is not an error and starts nothing.
-    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<(), RunsError>>;
+    /// Starts a run, and answers its id. Starting a run whose name exists is not an error and starts nothing. The id
+    /// belongs into the builder's status at once: an engine may ask it of there which runs are its own.
+    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<String, RunsError>>;
     /// All runs of a builder, live and ended, that were not forgotten.
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>>;
     /// How many runs of any builder are live.
@@ -91,6 +92,8 @@ pub struct PodSpec {
     /// Container image with Packer, where the builder names one.
     pub image: Option<String>,
     pub service_account: Option<String>,
+    /// Secrets that the agent uses by `opsy.yaml`: no build is given one.
+    pub withheld: BTreeSet<Key>,
     /// The builder's own settings, checked.
     pub settings: PodSettings,
     pub git_sync: Option<GitSyncRun>,
@@ -126,6 +129,8 @@ pub struct RunFacts {
 /// A run as the engine sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
+    /// Id of the Job or process: unlike its name, never used again.
+    pub id: String,
     pub name: RunName,
     pub facts: RunFacts,
     pub state: RunState,

@@ -6,7 +6,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::duration;
+use crate::api::checks::{is_label, is_object_name};
 
+/// Packer's image where nothing names one. An exact version: the builds' credentials are at its hands. A digest in
+/// `--packer-image` pins it for good.
+const PACKER_IMAGE: &str = "hashicorp/packer:1.11.2";
 /// The Lease is renewed every third of its duration, and a request may take a second.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
@@ -37,8 +41,20 @@ pub struct ClusterFlags {
     #[arg(long, env = "OPSY_RUNNER_IMAGE", value_name = "IMAGE", default_value = "")]
     pub runner_image: String,
     /// Use this image with Packer for builders that name none
-    #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = "hashicorp/packer:1.11")]
+    #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = PACKER_IMAGE)]
     pub packer_image: String,
+    /// Pull the images of build pods with these Secrets of their namespace
+    #[arg(long, env = "OPSY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
+    pub image_pull_secrets: Vec<String>,
+    /// Run builds in this namespace; default: the namespace of each builder
+    #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_parser = namespace, value_name = "NAME")]
+    pub builds_namespace: Option<String>,
+    /// Keep builds from running under this ServiceAccount, which is that of the agent; default: ask the cluster
+    #[arg(long, env = "OPSY_SERVICE_ACCOUNT", value_parser = object_name, value_name = "NAME")]
+    pub service_account: Option<String>,
+    /// Give builds none of these Secrets, which hold credentials of the agent, in its namespace
+    #[arg(long, env = "OPSY_OWN_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
+    pub own_secrets: Vec<String>,
     /// Name this replica in the Lease; default: the host name and a random part
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
@@ -69,16 +85,32 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn object_name(text: &str) -> Result<String, String> {
+    match is_object_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("is not a valid name of an object".to_owned()),
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    match is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("is not a valid name of a namespace".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_has_a_floor() {
+    fn a_lease_has_a_floor_and_names_are_names() {
         assert_eq!(lease_duration("3s"), Ok(Duration::from_secs(3)));
         for text in ["0s", "2s", "1"] {
             assert!(lease_duration(text).is_err(), "{text}");
         }
         assert!(lease_duration("0s").is_err_and(|words| words.contains("at least 3s")));
+        assert!(object_name("git.credentials").is_ok() && object_name("Git").is_err());
+        assert!(namespace("builds").is_ok() && namespace("a.b").is_err());
     }
 }

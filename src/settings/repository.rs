@@ -1,7 +1,10 @@
 //! `opsy.yaml`: the settings that contain no secret and that a pull request may change.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::api::Key;
 use crate::api::daily::Daily;
 use crate::api::notifier::Notifier;
 
@@ -124,6 +127,12 @@ pub struct LimitSettings {
 const CONCURRENT_BUILDS: usize = 4;
 
 impl RepoSettings {
+    /// Secrets that the agent's own notifications are sent with.
+    pub fn notifier_secrets(&self) -> BTreeSet<Key> {
+        let names = self.notifier.iter().flat_map(Notifier::secrets);
+        names.map(|name| Key { namespace: self.namespace().to_owned(), name: name.to_owned() }).collect()
+    }
+
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }

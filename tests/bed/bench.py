@@ -315,8 +315,9 @@ def measured(cluster, pid, work, what, wait) -> float:
 
 def account(cluster: Cluster, root: pathlib.Path) -> str:
     """A kubeconfig of a service account with the chart's own rules, no more."""
-    rules = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "role.yaml").read_text()
-    wide = "rules:\n" + (SOURCE / "deploy" / "chart" / "files" / "clusterrole.yaml").read_text()
+    files = SOURCE / "deploy" / "chart" / "files"
+    rules = "rules:\n" + "".join((files / name).read_text() for name in ("role.yaml", "role-builds.yaml"))
+    wide = "rules:\n" + (files / "clusterrole.yaml").read_text()
     head = "apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: opsy\n"
     for kind, text in (("Role", rules), ("ClusterRole", wide)):
         cluster.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=head.format(kind=kind) + text)

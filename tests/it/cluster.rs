@@ -1,6 +1,7 @@
 //! A real control plane, and for each test a namespace with the chart's own Role in it: what the chart
 //! does not allow, no test can do.
 
+mod chart;
 mod commands;
 mod lease;
 mod live;
@@ -34,6 +35,8 @@ use opsy::api::schema;
 use opsy::engine::kubernetes::{Cluster, Scope};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+
+pub use chart::{rules, rules_of};
 
 /// Building the control plane takes minutes the first time; starting it, seconds.
 const START: Duration = Duration::from_secs(900);
@@ -298,24 +301,6 @@ impl Place {
     pub fn kubectl(&self, args: &[&str], input: &str) -> String {
         self.plane.kubectl(&[&["--namespace", &self.namespace], args].concat(), input)
     }
-}
-
-/// The chart's rules, one for each resource and verb.
-pub fn rules() -> Vec<((String, String), PolicyRule)> {
-    let text =
-        std::fs::read_to_string(root().join("deploy/chart/files/role.yaml")).expect("the chart's rules");
-    let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
-    let mut single = Vec::new();
-    for rule in rules {
-        for resource in rule.resources.iter().flatten() {
-            for verb in &rule.verbs {
-                let (resources, verbs) = (Some(vec![resource.clone()]), vec![verb.clone()]);
-                let alone = PolicyRule { resources, verbs, ..rule.clone() };
-                single.push(((resource.clone(), verb.clone()), alone));
-            }
-        }
-    }
-    single
 }
 
 /// Requests, as `METHOD path?query`.

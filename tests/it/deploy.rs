@@ -83,28 +83,35 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
         serde_saphyr::from_str(&text).expect("a list of rules")
     };
     let about = |resource: &str, rule: &PolicyRule| rule.resources.iter().flatten().any(|it| it == resource);
-    let secrets: Vec<_> =
-        rules("role.yaml").into_iter().filter(|rule| about("secrets", rule) || about("*", rule)).collect();
-    let [rule] = secrets.as_slice() else { panic!("one rule: {secrets:?}") };
-    assert_eq!(rule.resources, Some(vec!["secrets".to_owned()]), "alone, so that names can be added to it");
-    assert_eq!(
-        (rule.api_groups.as_deref(), rule.verbs.as_slice()),
-        (Some(&[String::new()][..]), &["get".to_owned()][..])
-    );
+    for file in ["role.yaml", "role-builds.yaml"] {
+        let secrets: Vec<_> =
+            rules(file).into_iter().filter(|rule| about("secrets", rule) || about("*", rule)).collect();
+        let [rule] = secrets.as_slice() else { panic!("one rule: {secrets:?}") };
+        assert_eq!(
+            rule.resources,
+            Some(vec!["secrets".to_owned()]),
+            "alone, so that names can be added to it"
+        );
+        assert_eq!(
+            (rule.api_groups.as_deref(), rule.verbs.as_slice()),
+            (Some(&[String::new()][..]), &["get".to_owned()][..])
+        );
+    }
     let anywhere = rules("clusterrole.yaml");
     assert!(!anywhere.iter().any(|rule| about("secrets", rule) || about("*", rule)), "{anywhere:?}");
     // The names of the values get there.
     let read = |path: &str| fs::read_to_string(chart.join(path)).expect("a file of the chart");
     let values: Value = serde_saphyr::from_str(&read("values.yaml")).expect("YAML");
     assert_eq!(values["notifications"]["secrets"], serde_json::json!([]));
-    let named = r#"set . "resourceNames" $.root.Values.notifications.secrets"#;
-    assert!(read("templates/_helpers.tpl").contains(named));
+    assert_eq!(values["builds"]["secrets"], serde_json::json!([]));
+    for named in ["$.root.Values.notifications.secrets", "$values.builds.secrets"] {
+        assert!(read("templates/_helpers.tpl").contains(&format!(r#"set . "resourceNames" {named}"#)));
+    }
 }
 
 #[test]
 fn the_chart_sets_only_variables_there_are() {
-    let folder = fs::read_dir(root().join("src/settings")).expect("the files of the settings");
-    let files = folder.map(|entry| entry.expect("a file").path()).chain([root().join("src/settings.rs")]);
+    let files = [root().join("src/settings.rs")].into_iter().chain(sources(&root().join("src/settings")));
     let flags: String = files.map(|file| fs::read_to_string(file).expect("the settings")).collect();
     let template =
         fs::read_to_string(root().join("deploy/chart/templates/deployment.yaml")).expect("a template");

@@ -39,6 +39,24 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- toYaml $rules -}}
 {{- end -}}
 
+{{/* The rules of files/role-builds.yaml. What is read for its label matters only with several namespaces; Secrets may be
+     limited to some, and those of all namespaces are never read unnamed. */}}
+{{- define "opsy.buildRules" -}}
+{{- $rules := list -}}
+{{- $values := .root.Values -}}
+{{- $several := or $values.allNamespaces (gt (len (uniq $values.namespaces)) 1) -}}
+{{- range .root.Files.Get "files/role-builds.yaml" | fromYamlArray -}}
+{{- if and (or (has "secrets" .resources) (has "serviceaccounts" .resources)) (not $several) -}}
+{{- else if and (has "secrets" .resources) $values.builds.secrets -}}
+{{- $rules = append $rules (set . "resourceNames" $values.builds.secrets) -}}
+{{- else if and (has "secrets" .resources) $values.allNamespaces (not $values.builds.namespace) -}}
+{{- else -}}
+{{- $rules = append $rules . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $rules -}}
+{{- end -}}
+
 {{- define "opsy.subject" -}}
 - kind: ServiceAccount
   name: {{ include "opsy.account" . }}

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSettings {
-    /// What Packer's container gets. Default: requests cpu 100m, memory 512Mi; limit memory 2Gi.
+    /// Resources of each container. Default: requests cpu 100m, memory 512Mi, ephemeral-storage 1Gi; limit memory 2Gi.
+    /// The limit of ephemeral-storage is also that of the build's working volume, which is 10Gi without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<PodResources>,
     /// Labels a node must have.
@@ -21,9 +22,13 @@ pub struct PodSettings {
     /// Annotations of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// Environment of the container that runs Packer. For secrets use `builder.secret`.
+    /// Environment of the container that runs Packer. For secrets use `builder.secret`. To build with the role of the
+    /// node, set AWS_EC2_METADATA_DISABLED to "false".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<EnvVar>>,
+    /// Names of Secrets to pull the pod's images with, beside those of the agent's `--image-pull-secrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_secrets: Option<Vec<String>>,
 }
 
 /// Amounts by resource, like `memory: 1Gi`.

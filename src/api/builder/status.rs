@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::conditions::Condition;
 use crate::api::notifier::Notification;
 
-/// What is known of a builder. Phase is output; only `history`, `inputs`, `images` and `sweeps` are
-/// read back.
+/// What is known of a builder. Phase is output; only `history`, `inputs`, `images`, `sweeps` and,
+/// in a cluster, `jobID` are read back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackerBuilderStatus {
@@ -33,7 +33,8 @@ pub struct PackerBuilderStatus {
     /// Failed builds with these inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_job_count: Option<i32>,
-    /// Id of the Job or process that runs the build.
+    /// Id of the Job or process that runs the build. In a cluster it is the uid of the Job: a Job with another uid is not
+    /// a build of this builder.
     #[serde(default, rename = "jobID", skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
     /// Name of the run under way, else of the last.

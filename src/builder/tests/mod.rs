@@ -14,7 +14,7 @@ mod specs;
 mod trust;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -169,6 +169,7 @@ fn seen() -> Observed {
         lasted: None,
         live: Seen::Is(0),
         concurrent_builds: 4,
+        withheld: BTreeSet::new(),
         fleet: FleetView { builders: 1, ..FleetView::default() },
         allow_mass_build: false,
         ending: false,
@@ -192,6 +193,7 @@ fn run(number: u64, state: RunState) -> Run {
     let build = BuildId::parse(format!("{number:016x}")).expect("sixteen hex digits");
     let ended = state.ended();
     Run {
+        id: format!("uid-{number}"),
         name: RunName::parse(format!("node-{build}")).expect("a label"),
         facts: RunFacts {
             builder: key(),

@@ -159,8 +159,8 @@ fn an_ended_run_fills_the_operators_fields() {
     let status = pass.status;
     assert_eq!(status.build_id.as_deref(), Some("0000000000000001"));
     assert_eq!(
-        (status.job_name.as_deref(), status.job_status.as_deref()),
-        (Some("node-0000000000000001"), Some("TimedOut"))
+        (status.job_id.as_deref(), status.job_name.as_deref(), status.job_status.as_deref()),
+        (Some("uid-1"), Some("node-0000000000000001"), Some("TimedOut"))
     );
     assert_eq!((status.last_run, status.last_run_status.as_deref()), (Some(at_hour(1)), Some("TimedOut")));
     assert_eq!(status.last_run_base_image_id.as_deref(), Some("ami-0000ba5e"));
@@ -360,4 +360,15 @@ fn a_finished_build_is_one_change_of_status_for_those_who_watch() {
     let moved =
         super::Observed { runs: Seen::Is(vec![outdated]), images: Seen::Is(vec![image]), ..super::seen() };
     assert!(pass(&moved).status.conditions.is_none(), "nothing is said of readiness");
+}
+
+#[test]
+fn a_start_records_the_id_of_its_run_at_once() {
+    let seen = seen();
+    let plan = plan::plan(&seen, seen.now);
+    let done = Outcome::Did(report::Done::Started("uid-9".to_owned()));
+    let status = report::pass(&seen, &plan, &done, seen.now).status;
+    assert_eq!((status.job_id.as_deref(), status.job_status.as_deref()), (Some("uid-9"), Some("Pending")));
+    let later = Observed { status, runs: Seen::Is(vec![run(1, running())]), ..seen };
+    assert_eq!(pass(&later).status.job_id.as_deref(), Some("uid-1"), "what runs now");
 }

@@ -266,6 +266,7 @@ impl World {
                     request.facts.build
                 );
                 self.runs.push(Run {
+                    id: request.name.to_string(),
                     name: request.name.clone(),
                     facts: request.facts.clone(),
                     state: running(),

@@ -2,6 +2,7 @@
 //!
 //! This file connects, and holds the words all parts agree on: labels, annotations, the finalizer.
 
+pub mod account;
 mod apply;
 pub mod error;
 mod events;
@@ -46,6 +47,8 @@ pub const RUN: &str = "ami.opsy.dev/run";
 pub const FACTS: &str = "ami.opsy.dev/facts";
 /// Annotation of Jobs: that it was asked to stop, and what it was waiting for until then.
 pub const STOP: &str = "ami.opsy.dev/stop";
+/// Label of ServiceAccounts and Secrets that builds may use where the agent works in several namespaces.
+pub const BUILD_LABEL: &str = "ami.opsy.dev/build";
 /// Finalizer of a builder while a run of it lives.
 pub const FINALIZER: &str = "ami.opsy.dev/run";
 /// Requests without a watch end within this: an API server that hangs holds up nothing for ever.
@@ -68,6 +71,14 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Does the agent work for more than one namespace?
+    pub fn is_several(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(names) => names.iter().any(|name| Some(name) != names.first()),
+        }
+    }
+
     pub fn covers(&self, namespace: &str) -> bool {
         match self {
             Self::All => true,

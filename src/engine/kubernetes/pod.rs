@@ -21,6 +21,10 @@ use crate::engine::{Failure, Run, RunFacts, RunState, Said, Stop, ended};
 const OVERDUE: Duration = Duration::from_secs(120);
 /// Reasons a container waits for that are the usual course of things.
 const USUAL: [&str; 2] = ["PodInitializing", "ContainerCreating"];
+/// Reasons a container waits for whose image cannot be pulled.
+const NOT_PULLED: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
+const PULL_HINT: &str = " (a private registry needs --image-pull-secrets, imagePullSecrets of the chart, or \
+                         spec.builder.pod.imagePullSecrets)";
 /// Longest text of Kubernetes that is passed on.
 const LONGEST: usize = 400;
 
@@ -60,7 +64,8 @@ pub fn run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, now: Timestamp) 
     let started_at = running.and_then(|running| running.started_at.as_ref()).map(|at| at.0);
     let state = state(seen, running.is_some(), now);
     let ended_at = state.ended().then(|| seen.ended_at().unwrap_or(now));
-    Run { name, facts, state, started_at, ended_at, resources: Vec::new(), said: Said::default() }
+    let id = seen.id();
+    Run { id, name, facts, state, started_at, ended_at, resources: Vec::new(), said: Said::default() }
 }
 
 fn ended_run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, end: &ContainerStateTerminated) -> Run {
@@ -74,6 +79,7 @@ fn ended_run(name: RunName, facts: RunFacts, seen: &Sighting<'_>, end: &Containe
     };
     let at = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| time.as_ref().map(|t| t.0);
     Run {
+        id: seen.id(),
         name,
         facts,
         state,
@@ -158,6 +164,10 @@ fn gone(seen: &Sighting<'_>, running: bool) -> RunState {
 }
 
 impl Sighting<'_> {
+    fn id(&self) -> String {
+        self.job.metadata.uid.clone().unwrap_or_default()
+    }
+
     fn pod_status(&self) -> Option<&PodStatus> {
         self.pod?.status.as_ref()
     }
@@ -286,7 +296,8 @@ fn blocked(container: &ContainerStatus) -> Option<String> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().filter(|reason| !USUAL.contains(reason))?;
     let message = waiting.message.as_deref().map(short).unwrap_or_default();
-    Some(format!("{}: {reason}: {message}", container.name))
+    let hint = if NOT_PULLED.contains(&reason) { PULL_HINT } else { "" };
+    Some(format!("{}: {reason}: {message}{hint}", container.name))
 }
 
 /// Words by which a line says that something went wrong.

@@ -7,7 +7,9 @@
 //! ```
 
 mod cache;
+mod recorded;
 mod requests;
+mod seen;
 mod watch;
 
 use std::sync::Arc;
@@ -19,20 +21,20 @@ use opsy_runner::request as wire;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
-use super::job::network::PodNetwork;
-use super::job::{self, RunImages};
+use super::job::{self, Setup, fences};
 use super::pod::StopNote;
 use crate::api::{Class, Key, Kind, ObjectKey, RunName};
 use crate::engine::objects::Objects;
 use crate::engine::{Run, RunRequest, RunState, Runs, RunsError, Stop};
-use cache::{Cache, RunKey};
-use requests::Requests;
+use cache::Cache;
+use recorded::Recorded;
+use requests::{Owning, Requests};
+use seen::{RunKey, key_of};
+use watch::Place;
 
 /// The runs of a cluster.
 pub struct ClusterRuns {
     shared: Arc<Shared>,
-    images: RunImages,
-    network: PodNetwork,
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -40,6 +42,7 @@ pub struct ClusterRuns {
 struct Shared {
     cluster: Cluster,
     objects: Arc<Objects>,
+    setup: Setup,
     cache: Cache,
     now: fn() -> Timestamp,
 }
@@ -49,55 +52,57 @@ impl ClusterRuns {
     pub fn start(
         cluster: Cluster,
         objects: Arc<Objects>,
-        images: RunImages,
+        setup: impl Into<Setup>,
         now: fn() -> Timestamp,
     ) -> Arc<Self> {
-        Self::start_in(PodNetwork::default(), cluster, objects, images, now)
+        let setup = setup.into();
+        let places = watch::places(&cluster.scope, setup.namespace.as_deref());
+        let (known, here) = (objects.clone(), setup.clone());
+        let records = move |builder: &Key| {
+            let status = known.builders.get(builder).and_then(|builder| builder.status);
+            status.map(|status| Recorded::of(&status, here.namespace_of(builder))).unwrap_or_default()
+        };
+        let cache = Cache::new(places, Box::new(records));
+        let shared = Arc::new(Shared { cluster, objects, setup, cache, now });
+        Arc::new(Self { _watches: watch::start(&shared), shared })
     }
 
-    /// The same, with builds in this network.
-    pub fn start_in(
-        network: PodNetwork,
-        cluster: Cluster,
-        objects: Arc<Objects>,
-        images: RunImages,
-        now: fn() -> Timestamp,
-    ) -> Arc<Self> {
-        let cache = Cache::new(watch::places(&cluster.scope));
-        let shared = Arc::new(Shared { cluster, objects, cache, now });
-        Arc::new(Self { _watches: watch::start(&shared), shared, images, network })
-    }
-
-    async fn begin(&self, request: &RunRequest) -> Result<(), RunsError> {
+    async fn begin(&self, request: &RunRequest) -> Result<String, RunsError> {
         self.check(request)?;
-        let builder = &request.facts.builder;
-        self.shared.ready(&builder.namespace)?;
+        let (builder, setup) = (&request.facts.builder, &self.shared.setup);
+        self.shared.ready(builder)?;
         let requests = self.requests();
-        let owner = requests.builder(builder).await?;
-        let config =
-            job::config_map(request, owner.reference()).and_then(|config| self.network.with_file(config));
-        let config =
-            config.map_err(|error| RunsError { class: Class::Invalid, message: error.to_string() })?;
-        if self.is_there(request, &requests).await? {
-            return Ok(());
+        let place = setup.namespace_of(builder);
+        let owner = requests.builder(builder, place).await?;
+        self.check_labels(request, &requests).await?;
+        let config = job::config_map(request, setup, owner.reference())
+            .and_then(|config| setup.network.with_file(config))
+            .map_err(|error| RunsError { class: Class::Invalid, message: error.to_string() })?;
+        if let Some(id) = self.is_there(request, &owner, &requests).await? {
+            return Ok(id);
         }
         self.hold(builder, &requests).await?;
         requests.create_config(&config).await?;
-        let job = self.network.in_job(job::job(request, &self.images, owner.reference()));
+        let job = setup.network.in_job(job::job(request, setup, owner.reference()));
         let made = requests.create_job(&job).await?;
+        // First: the watch brings it, too, and only this tells that it is ours.
+        self.shared.cache.put_made(made.clone());
         requests.hand_config_over(&made).await;
-        self.shared.cache.put_own(made);
-        Ok(())
+        Ok(seen::uid_of(&made.metadata))
     }
 
-    /// What would never work as it is set up.
+    /// What would never work as it is set up, and what no build may have.
     fn check(&self, request: &RunRequest) -> Result<(), RunsError> {
         let invalid = |message: String| Err(RunsError { class: Class::Invalid, message });
-        if self.images.runner.is_empty() {
+        let Shared { setup, cluster, .. } = &*self.shared;
+        if setup.images.runner.is_empty() {
             return invalid("no image with opsy-runner is set: --runner-image".to_owned());
         }
-        if !self.shared.cluster.scope.covers(&request.facts.builder.namespace) {
+        if !cluster.scope.covers(&request.facts.builder.namespace) {
             return invalid(format!("namespace {} is not watched", request.facts.builder.namespace));
+        }
+        if let Some(words) = fences::refusal(request, setup) {
+            return invalid(words);
         }
         match &request.pod.git_sync {
             Some(sync) if !sync.repository.contains("://") => invalid(format!(
@@ -108,25 +113,64 @@ impl ClusterRuns {
         }
     }
 
+    /// Where several namespaces share the agent, builds use only what somebody labelled for them.
+    async fn check_labels(&self, request: &RunRequest, requests: &Requests<'_>) -> Result<(), RunsError> {
+        if !self.shared.cluster.scope.is_several() {
+            return Ok(());
+        }
+        for used in fences::used(request, &self.shared.setup) {
+            let labels = requests.labels_of(&used).await.map_err(|refusal| RunsError {
+                class: refusal.class,
+                message: format!("whether a build may use {used} cannot be read: {refusal}"),
+            })?;
+            if let Some(message) = fences::unlabelled(&used, &labels) {
+                return Err(RunsError { class: Class::Invalid, message });
+            }
+        }
+        Ok(())
+    }
+
     /// Asks anew which runs the builder has: another replica may have started one just now. Its own run
-    /// is there already; another that lives is in the way.
-    async fn is_there(&self, request: &RunRequest, requests: &Requests<'_>) -> Result<bool, RunsError> {
+    /// is there already, and its id is answered; another that lives is in the way.
+    async fn is_there(
+        &self,
+        request: &RunRequest,
+        owner: &Owning,
+        requests: &Requests<'_>,
+    ) -> Result<Option<String>, RunsError> {
         let builder = &request.facts.builder;
-        for found in requests.jobs_of(builder).await? {
-            if found.metadata.name.as_deref() == Some(request.name.as_str()) {
+        let place = self.shared.setup.namespace_of(builder);
+        let mut known = Vec::new();
+        for found in requests.jobs_of(builder, place).await? {
+            let key = key_of(&found.metadata);
+            if !self.shared.cache.has_made(&key) && !owner.recorded.names(&key) {
+                if recorded::is_left_over(&found, request, place) {
+                    tracing::warn!("{}; it is deleted with its pod", recorded::words(&key, builder));
+                    requests.delete(&key).await?;
+                }
+                continue;
+            }
+            if key.name == request.name.as_str() {
                 requests.hand_config_over(&found).await;
             }
-            self.shared.cache.put_own(found);
+            if found.metadata.deletion_timestamp.is_none() {
+                known.push(key);
+            }
+            self.shared.cache.put(found);
         }
         let runs = self.shared.cache.runs_of(builder, (self.shared.now)());
-        if runs.iter().any(|(_, run)| run.name == request.name) {
-            return Ok(true);
+        if known.iter().any(|key| runs.iter().all(|(counted, _)| counted != key)) {
+            let message = format!("another replica has just recorded a run of {builder}");
+            return Err(RunsError { class: Class::Conflict, message });
+        }
+        if let Some((key, _)) = runs.iter().find(|(_, run)| run.name == request.name) {
+            return Ok(Some(key.uid.clone()));
         }
         match runs.iter().find(|(_, run)| !run.state.ended()) {
             Some((_, run)) => {
                 Err(RunsError { class: Class::Conflict, message: format!("{} is running already", run.name) })
             }
-            None => Ok(false),
+            None => Ok(None),
         }
     }
 
@@ -139,7 +183,10 @@ impl ClusterRuns {
 
     /// The builder's runs; one that looks lost is looked at anew before that is said.
     async fn runs_of(&self, builder: &Key) -> Result<Vec<Run>, RunsError> {
-        self.shared.ready(&builder.namespace)?;
+        self.shared.ready(builder)?;
+        for stranger in self.shared.cache.strangers_of(builder) {
+            tracing::warn!("{}", recorded::words(&stranger, builder));
+        }
         let mut runs = Vec::new();
         for (key, run) in self.shared.cache.runs_of(builder, (self.shared.now)()) {
             if matches!(run.state, RunState::Lost(_)) && !self.shared.cache.is_confirmed(&key) {
@@ -160,7 +207,7 @@ impl ClusterRuns {
 
     async fn end(&self, run: &RunName, why: Stop) -> Result<(), RunsError> {
         let now = (self.shared.now)();
-        let Some((key, uid)) = self.shared.cache.find(run) else { return Ok(()) };
+        let Some(key) = self.shared.cache.find(run) else { return Ok(()) };
         let Some(seen) = self.shared.cache.run(&key, now).filter(|run| !run.state.ended()) else {
             return Ok(());
         };
@@ -168,18 +215,18 @@ impl ClusterRuns {
             RunState::Pending(waited_for) => (true, waited_for),
             _ => (false, None),
         };
-        let stopped = self.requests().stop(&key, &uid, &StopNote { why, pending, waited_for }).await?;
+        let stopped = self.requests().stop(&key, &StopNote { why, pending, waited_for }).await?;
         if let Some(job) = stopped {
-            self.shared.cache.put_own(job);
+            self.shared.cache.put(job);
         }
         Ok(())
     }
 
     async fn drop_run(&self, run: &RunName) -> Result<(), RunsError> {
-        let Some((key, uid)) = self.shared.cache.find(run) else { return Ok(()) };
+        let Some(key) = self.shared.cache.find(run) else { return Ok(()) };
         let Some(builder) = self.shared.cache.builder(&key) else { return Ok(()) };
         let requests = self.requests();
-        requests.delete(&key, &uid).await?;
+        requests.delete(&key).await?;
         let runs = self.shared.cache.runs_of(&builder, (self.shared.now)());
         if runs.iter().all(|(other, _)| *other == key) {
             let moved = requests.let_go(&builder).await?;
@@ -196,8 +243,13 @@ impl ClusterRuns {
 }
 
 impl Shared {
-    fn ready(&self, namespace: &str) -> Result<(), RunsError> {
-        self.cache.ready(Some(namespace), (self.now)())
+    /// Is everything known of the runs of a builder?
+    fn ready(&self, builder: &Key) -> Result<(), RunsError> {
+        self.cache.ready(Some(self.setup.namespace_of(builder)), (self.now)())
+    }
+
+    fn places(&self) -> Vec<Place> {
+        watch::places(&self.cluster.scope, self.setup.namespace.as_deref())
     }
 
     /// The builder's pass wrote this itself, and need not begin anew for it.
@@ -210,7 +262,7 @@ impl Shared {
 }
 
 impl Runs for ClusterRuns {
-    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<(), RunsError>> {
+    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<String, RunsError>> {
         async move { self.begin(&request).await }.boxed()
     }
 

@@ -120,7 +120,7 @@ impl Processes {
         thread.map(drop)
     }
 
-    fn start_now(&self, request: &RunRequest) -> Result<(), RunsError> {
+    fn start_now(&self, request: &RunRequest) -> Result<String, RunsError> {
         let dir = self.shared.dir.join(request.name.as_str());
         if !dir.exists() {
             // Looked up before anything is written: a missing secret starts nothing.
@@ -128,12 +128,13 @@ impl Processes {
             self.shared.lay_out(&dir, request).map_err(|error| failed("lay out the run", &error))?;
         }
         let builder = request.facts.builder.clone();
-        self.watch(request.name.clone(), builder).map_err(|error| failed("start the run", &error))
+        self.watch(request.name.clone(), builder).map_err(|error| failed("start the run", &error))?;
+        Ok(request.name.to_string())
     }
 }
 
 impl Runs for Processes {
-    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<(), RunsError>> {
+    fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<String, RunsError>> {
         let this = self.clone();
         blocking(move || this.start_now(&request)).boxed()
     }
@@ -329,7 +330,16 @@ impl Shared {
             opsy_runner::read_progress(dir).ok().flatten().map_or(RunState::Pending(None), RunState::Running)
         };
         let (resources, said) = (Vec::new(), Said::default());
-        Ok(Run { name, facts, state, started_at: None, ended_at: None, resources, said })
+        Ok(Run {
+            id: name.to_string(),
+            name,
+            facts,
+            state,
+            started_at: None,
+            ended_at: None,
+            resources,
+            said,
+        })
     }
 
     fn watched(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunName>> {

@@ -251,6 +251,42 @@ async fn a_rule_that_a_build_misses_is_named_in_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_given_nothing_of_the_agents_own() {
+    let template = template();
+    let with = |name: &str, field: &str| {
+        builder(name, "").replace("{dir: packer}", &format!("{{dir: packer, {field}}}"))
+    };
+    let account = with("account", "jobServiceAccountName: opsy");
+    let (git, chat) = (with("git", "secret: git-credentials"), with("chat", "secret: opsy-chat"));
+    let files = [
+        ("account.yaml", account.as_str()),
+        ("git.yaml", git.as_str()),
+        ("chat.yaml", chat.as_str()),
+        (TEMPLATE, template.as_str()),
+    ];
+    let replicas = Replicas::of("notifier: {slack: {secret: opsy-chat}}\n", &files).await;
+    blocking(move || {
+        let settings = [
+            ("OPSY_RUNNER_IMAGE", "localhost/opsy:bed"),
+            ("OPSY_LEASE_DURATION", "60s"),
+            ("OPSY_OWN_SECRETS", "git-credentials"),
+        ];
+        let replica = replicas.start_with("agent", &settings);
+        replicas.works(&replica);
+        for (name, words) in [
+            ("account", "opsy (spec.builder.jobServiceAccountName)"),
+            ("git", "git-credentials (spec.builder.secret)"),
+            ("chat", "opsy-chat (spec.builder.secret)"),
+        ] {
+            replicas.says(name, "Stalled", ["True", "BuildRefused"]);
+            replicas.tells(name, &[words, "the agent itself"]);
+        }
+        assert_eq!(replicas.jobs(), Vec::<Value>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_keeps_a_build_from_starting_is_told_while_it_waits_and_when_it_is_over() {
     let (template, node) = (template(), builder("node", "  timeOuts: {pending: 5s}\n"));
     let full = builder("full", "  timeOuts: {pending: 5s}\n");

@@ -1,10 +1,12 @@
 //! Builds as Jobs: on the real API server, and where there is a node, by real Packer in real pods.
 
 mod agents;
+mod fences;
 mod jobs;
 mod node;
 mod outage;
 mod pods;
 mod refused;
 mod rules;
+mod trust;
 mod world;

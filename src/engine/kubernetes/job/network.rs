@@ -20,7 +20,7 @@ const PUBLIC: &str = "/etc/ssl/certs";
 const INSTALL: &str = "install";
 
 /// What build pods need of the agent's network.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodNetwork {
     proxies: Vec<(String, String)>,
     authorities: Option<String>,

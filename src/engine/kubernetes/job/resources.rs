@@ -8,9 +8,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::api::builder::{self as api, PodSettings};
 
 /// Packer and its plugins take some 200 MiB; provisioners on this side, like Ansible, more.
-const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "512Mi")];
+const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "512Mi"), (STORAGE, "1Gi")];
 const MEMORY: &str = "memory";
 const MEMORY_LIMIT: &str = "2Gi";
+const STORAGE: &str = "ephemeral-storage";
+/// Plugins and a checkout take hundreds of megabytes; templates that pack images on this side take gigabytes.
+const STORAGE_LIMIT: &str = "10Gi";
 
 /// The builder's resources; the defaults only for what it says nothing about.
 pub fn resources(settings: &PodSettings) -> ResourceRequirements {
@@ -38,14 +41,9 @@ fn amounts(written: Option<BTreeMap<String, api::Quantity>>) -> Amounts {
     written.into_iter().flatten().map(|(name, amount)| (name, Quantity(amount.0))).collect()
 }
 
-/// Less than Packer asks for: init containers run before it, so they add nothing.
-pub fn small() -> ResourceRequirements {
-    let amounts = |all: &[(&str, &str)]| {
-        all.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect()
-    };
-    ResourceRequirements {
-        requests: Some(amounts(&[("cpu", "50m"), ("memory", "64Mi")])),
-        limits: Some(amounts(&[("memory", "512Mi")])),
-        claims: None,
-    }
+/// How much a run may write to its folder: what the builder allows its container to take of a node's disk, if it says so.
+pub fn run_size(settings: &PodSettings) -> Quantity {
+    let limits = settings.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let written = limits.and_then(|limits| limits.get(STORAGE)).map(|amount| amount.0.clone());
+    Quantity(written.unwrap_or_else(|| STORAGE_LIMIT.to_owned()))
 }

@@ -1,13 +1,16 @@
 //! Tables: what a Job is made of, from what a builder says.
 
+use super::containers::INSTALL;
+use super::volumes::BIN;
 use super::*;
 use crate::api::builder::InputsRecord;
 use crate::api::{BuildId, CommitId, Key, Owner, Region, RunName};
-use crate::engine::{PodSpec as Wanted, RunFacts};
+use crate::engine::{GitSyncRun, PodSpec as Wanted, RunFacts};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::sync::Arc;
 
-fn request() -> RunRequest {
+pub fn request() -> RunRequest {
     RunRequest {
         name: RunName::parse("node-0123456789abcdef").expect("a name"),
         owner: Owner::parse("team-a").expect("an owner"),
@@ -35,8 +38,8 @@ fn file(path: &str, text: &str) -> TemplateFile {
     TemplateFile { path: path.into(), executable: path.ends_with(".sh"), content: text.into() }
 }
 
-fn images() -> RunImages {
-    RunImages { runner: "opsy:1".into(), packer: "packer:1".into() }
+fn setup() -> Setup {
+    RunImages { runner: "opsy:1".into(), packer: "packer:1".into() }.into()
 }
 
 fn owner() -> OwnerReference {
@@ -49,7 +52,7 @@ fn settings(value: serde_json::Value) -> RunRequest {
 }
 
 fn pod_of(request: &RunRequest) -> PodSpec {
-    job(request, &images(), owner()).spec.and_then(|spec| spec.template.spec).expect("a pod")
+    job(request, &setup(), owner()).spec.and_then(|spec| spec.template.spec).expect("a pod")
 }
 
 fn container(pod: &PodSpec) -> Container {
@@ -58,7 +61,7 @@ fn container(pod: &PodSpec) -> Container {
 
 #[test]
 fn a_job_tries_once_and_ends_in_any_case() {
-    let job = job(&request(), &images(), owner());
+    let job = job(&request(), &setup(), owner());
     let spec = job.spec.expect("a spec");
     assert_eq!(spec.backoff_limit, Some(0));
     assert_eq!(spec.ttl_seconds_after_finished, None, "it is harvested before it goes");
@@ -66,6 +69,7 @@ fn a_job_tries_once_and_ends_in_any_case() {
     let pod = spec.template.spec.expect("a pod");
     assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
     assert!(pod.termination_grace_period_seconds > Some(i64::try_from(GRACE.as_secs()).expect("small")));
+    assert_eq!(job.metadata.owner_references, Some(vec![owner()]));
     let facts = &job.metadata.annotations.expect("annotations")[FACTS];
     let facts: RunFacts = serde_json::from_str(facts).expect("facts");
     assert_eq!(facts, request().facts);
@@ -77,7 +81,7 @@ fn a_restricted_namespace_takes_the_pod() {
     request.pod.git_sync = Some(sync());
     let pod = pod_of(&request);
     let context = pod.security_context.clone().expect("a context");
-    assert_eq!((context.run_as_non_root, context.run_as_user), (Some(true), Some(USER)));
+    assert_eq!((context.run_as_non_root, context.run_as_user), (Some(true), Some(pod::USER)));
     assert_eq!(context.seccomp_profile.expect("a profile").type_, "RuntimeDefault");
     for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
         let context = container.security_context.clone().expect("a context");
@@ -88,14 +92,67 @@ fn a_restricted_namespace_takes_the_pod() {
 }
 
 #[test]
+fn in_a_namespace_of_its_own_nothing_is_owned_from_outside_and_an_ended_job_does_not_stay() {
+    let elsewhere = Setup { namespace: Some("builds".to_owned()), ..setup() };
+    let job = job(&request(), &elsewhere, owner());
+    assert_eq!(job.metadata.namespace.as_deref(), Some("builds"));
+    assert_eq!(job.metadata.owner_references, None);
+    assert_eq!(job.spec.expect("a spec").ttl_seconds_after_finished, Some(7 * 24 * 3600));
+    let map = config_map(&request(), &elsewhere, owner()).expect("it fits");
+    assert_eq!((map.metadata.namespace.as_deref(), map.metadata.owner_references), (Some("builds"), None));
+}
+
+#[test]
+fn only_install_can_write_the_runner_that_supervises_packer() {
+    let mut request = request();
+    request.pod.git_sync = Some(sync());
+    let pod = pod_of(&request);
+    let mounts = |container: &Container| {
+        let mut mounts = container.volume_mounts.clone().expect("mounts").into_iter();
+        mounts.find(|mount| mount.mount_path == BIN).map(|mount| mount.read_only)
+    };
+    let all: Vec<_> = pod.init_containers.iter().flatten().chain(&pod.containers).map(mounts).collect();
+    assert_eq!(all, [Some(Some(false)), None, Some(Some(true))], "install, git-sync, Packer");
+    let command = container(&pod).command.expect("a command");
+    assert_eq!(command, ["/opsy-bin/opsy-runner", "run", "/opsy-run"]);
+}
+
+#[test]
+fn a_run_cannot_fill_the_disk_of_its_node() {
+    let size = |request: &RunRequest| {
+        let volumes = pod_of(request).volumes.expect("volumes");
+        let run = volumes.into_iter().find(|volume| volume.name == "run").expect("the run's folder");
+        run.empty_dir.and_then(|dir| dir.size_limit).map(|size| size.0)
+    };
+    assert_eq!(size(&request()).as_deref(), Some("10Gi"));
+    let resources = serde_json::json!({"resources": {"limits": {"ephemeral-storage": "40Gi"}}});
+    assert_eq!(size(&settings(resources)).as_deref(), Some("40Gi"));
+}
+
+#[test]
+fn images_are_pulled_with_the_secrets_of_the_flags_and_of_the_builder() {
+    let names = |request: &RunRequest, flags: &[&str]| {
+        let pull_secrets = flags.iter().map(|name| (*name).to_owned()).collect();
+        let setup = Setup { pull_secrets, ..setup() };
+        let spec = job(request, &setup, owner()).spec.and_then(|spec| spec.template.spec).expect("a pod");
+        spec.image_pull_secrets.map(|all| all.into_iter().map(|secret| secret.name).collect::<Vec<_>>())
+    };
+    let own = settings(serde_json::json!({"imagePullSecrets": ["team", "registry"]}));
+    assert_eq!(names(&request(), &[]), None, "the ServiceAccount's are used");
+    assert_eq!(names(&request(), &["registry"]), Some(vec!["registry".to_owned()]));
+    assert_eq!(names(&own, &["registry"]), Some(vec!["registry".to_owned(), "team".to_owned()]));
+}
+
+#[test]
 fn the_files_arrive_as_they_were() {
-    let map = config_map(&request(), owner()).expect("it fits");
+    let map = config_map(&request(), &setup(), owner()).expect("it fits");
     assert_eq!(map.immutable, Some(true));
     assert_eq!(map.metadata.owner_references, Some(vec![owner()]));
     let packed = &map.binary_data.as_ref().expect("files")[wire::FILES].0;
     assert_eq!(
         *packed,
-        config_map(&request(), owner()).expect("it fits").binary_data.expect("files")[wire::FILES].0
+        config_map(&request(), &setup(), owner()).expect("it fits").binary_data.expect("files")[wire::FILES]
+            .0
     );
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
     let entry = |entry: std::io::Result<tar::Entry<'_, _>>| {
@@ -114,7 +171,9 @@ fn the_files_arrive_as_they_were() {
 fn a_path_that_leads_out_is_an_error_and_no_panic() {
     let files = vec![TemplateFile { path: "a/../../b".to_owned(), executable: false, content: Vec::new() }];
     let request = RunRequest { files: files.into(), ..request() };
-    assert!(matches!(config_map(&request, owner()), Err(Unfit::Path { path, .. }) if path == "a/../../b"));
+    assert!(
+        matches!(config_map(&request, &setup(), owner()), Err(Unfit::Path { path, .. }) if path == "a/../../b")
+    );
 }
 
 #[test]
@@ -123,7 +182,9 @@ fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
     let noise: String = (0..40_000).map(|n: u32| digest(&[&n.to_string()])).collect();
     let large = RunRequest { files: Arc::new(vec![file("blob", &noise)]), ..request() };
     // The map would be printed whole, with all its bytes.
-    let Err(error @ Unfit::TooLarge { size }) = config_map(&large, owner()) else { panic!("it fits") };
+    let Err(error @ Unfit::TooLarge { size }) = config_map(&large, &setup(), owner()) else {
+        panic!("it fits")
+    };
     assert!(size > CONFIG_LIMIT);
     let words = error.to_string();
     assert!(words.contains("gitSync") && words.contains(&size.to_string()), "{words}");
@@ -137,7 +198,7 @@ fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
     let from = packer.env_from.expect("a source")[0].secret_ref.clone().expect("a secret");
     assert_eq!((from.name.as_str(), from.optional), ("aws", Some(false)));
     assert!(packer.volume_mounts.expect("mounts").iter().any(|m| m.mount_path == SECRETS));
-    let map = config_map(&request, owner()).expect("it fits");
+    let map = config_map(&request, &setup(), owner()).expect("it fits");
     let wire: wire::Request =
         serde_json::from_str(&map.data.expect("data")[wire::REQUEST]).expect("a request");
     assert_eq!(wire.secrets_dir.as_deref(), Some(SECRETS));
@@ -146,17 +207,29 @@ fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
 #[test]
 fn resources_are_the_builders_and_defaults_only_where_it_says_nothing() {
     let amounts = |request: &RunRequest| {
-        let resources = container(&pod_of(request)).resources.expect("resources");
+        let pod = pod_of(request);
+        let resources = container(&pod).resources.expect("resources");
+        // A quota that demands a limit demands it of init containers, too.
+        assert_eq!(pod.init_containers.expect("some")[0].resources, Some(resources.clone()));
         let text = |all: Option<BTreeMap<String, Quantity>>| {
             all.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.0)).collect::<Vec<_>>().join(" ")
         };
         (text(resources.requests), text(resources.limits))
     };
     let cases = [
-        (serde_json::json!({}), ("cpu=100m memory=512Mi", "memory=2Gi")),
-        (serde_json::json!({"requests": {"memory": "4Gi"}}), ("cpu=100m memory=4Gi", "")),
-        (serde_json::json!({"limits": {"memory": "256Mi"}}), ("cpu=100m", "memory=256Mi")),
-        (serde_json::json!({"requests": {"cpu": 2}}), ("cpu=2 memory=512Mi", "memory=2Gi")),
+        (serde_json::json!({}), ("cpu=100m ephemeral-storage=1Gi memory=512Mi", "memory=2Gi")),
+        (
+            serde_json::json!({"requests": {"memory": "4Gi"}}),
+            ("cpu=100m ephemeral-storage=1Gi memory=4Gi", ""),
+        ),
+        (
+            serde_json::json!({"limits": {"memory": "256Mi", "ephemeral-storage": "9Gi"}}),
+            ("cpu=100m", "ephemeral-storage=9Gi memory=256Mi"),
+        ),
+        (
+            serde_json::json!({"requests": {"cpu": 2}}),
+            ("cpu=2 ephemeral-storage=1Gi memory=512Mi", "memory=2Gi"),
+        ),
     ];
     for (resources, expected) in cases {
         let (requests, limits) = amounts(&settings(serde_json::json!({ "resources": resources })));
@@ -174,7 +247,7 @@ fn the_builders_settings_reach_the_pod() {
     }));
     request.pod.service_account = Some("packer".into());
     request.pod.image = Some("mine:2".into());
-    let job = job(&request, &images(), owner());
+    let job = job(&request, &setup(), owner());
     let template = job.spec.expect("a spec").template;
     let annotations = template.metadata.and_then(|m| m.annotations).expect("annotations");
     assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "false", "the builder's own word wins");
@@ -182,11 +255,27 @@ fn the_builders_settings_reach_the_pod() {
     let pod = template.spec.expect("a pod");
     assert_eq!(pod.node_selector.as_ref().expect("a selector")["pool"], "builds");
     assert_eq!(pod.tolerations.as_ref().expect("tolerations")[0].key.as_deref(), Some("builds"));
-    assert_eq!(pod.automount_service_account_token, Some(true));
+    assert_eq!(
+        (pod.automount_service_account_token, pod.service_account_name.as_deref()),
+        (Some(false), Some("packer"))
+    );
     let packer = container(&pod);
     assert_eq!(packer.image.as_deref(), Some("mine:2"));
-    assert_eq!(packer.env.expect("variables")[0].value.as_deref(), Some("http://$$(HOST)"));
-    let map = config_map(&request, owner()).expect("it fits");
+    let env = packer.env.expect("variables");
+    assert_eq!(env[0].value.as_deref(), Some("http://$$(HOST)"));
+    let metadata = |env: &[EnvVar]| {
+        env.iter()
+            .filter(|one| one.name == "AWS_EC2_METADATA_DISABLED")
+            .map(|one| one.value.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(metadata(&env), [Some("true".to_owned())], "no role of a node");
+    let written = serde_json::json!({"env": [{"name": "AWS_EC2_METADATA_DISABLED", "value": "false"}]});
+    assert_eq!(
+        metadata(&container(&pod_of(&settings(written))).env.expect("some")),
+        [Some("false".to_owned())]
+    );
+    let map = config_map(&request, &setup(), owner()).expect("it fits");
     assert!(!map.data.expect("data")[wire::REQUEST].contains("HOME"), "the builder sets it");
 }
 
@@ -225,7 +314,7 @@ fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
     ];
     assert_eq!(keys.collect::<Vec<_>>(), operators);
     assert!(pod.containers[0].env_from.is_none(), "Packer does not get them");
-    assert!(config_map(&request, owner()).expect("it fits").binary_data.expect("a map").is_empty());
+    assert!(config_map(&request, &setup(), owner()).expect("it fits").binary_data.expect("a map").is_empty());
 }
 
 #[test]

@@ -179,7 +179,10 @@ fn what_a_run_waits_for_is_said() {
         (unschedulable, Some("no node takes it: 0/3 nodes are available: 3 Insufficient memory.")),
         (
             waiting(init, "install", "ImagePullBackOff", "Back-off pulling"),
-            Some("install: ImagePullBackOff: Back-off pulling"),
+            Some(
+                "install: ImagePullBackOff: Back-off pulling (a private registry needs --image-pull-secrets, \
+                 imagePullSecrets of the chart, or spec.builder.pod.imagePullSecrets)",
+            ),
         ),
         (
             waiting(main, PACKER, "CreateContainerConfigError", "secret \"aws\" not found"),
@@ -261,7 +264,7 @@ fn a_container_that_never_was_has_no_end() {
 
 #[test]
 fn a_run_whose_pod_is_gone() {
-    let blocked = pod(waiting("initContainerStatuses", "install", "ImagePullBackOff", "no"));
+    let blocked = pod(waiting("initContainerStatuses", "install", "CreateContainerError", "no"));
     let ran = pod(running());
     let of_gone = |job: &Job, pod: Option<&Pod>| of(&Sighting { pod_gone: true, ..seen(job, pod) }).state;
     let deadline = |note| finished("DeadlineExceeded", note);
@@ -271,7 +274,7 @@ fn a_run_whose_pod_is_gone() {
     assert_eq!(of_gone(&late, None), not_started("it did not start in time: no node takes it"));
     assert_eq!(
         of_gone(&deadline(None), Some(&blocked)),
-        not_started("it did not start in time: install: ImagePullBackOff: no")
+        not_started("it did not start in time: install: CreateContainerError: no")
     );
     let cancelled = deadline(stop(Stop::Cancelled, true, None));
     assert_eq!(of_gone(&cancelled, Some(&blocked)), RunState::Failed(Failure::Cancelled));

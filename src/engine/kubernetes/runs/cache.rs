@@ -1,30 +1,23 @@
 //! What is known of Jobs and pods. The watches write it, and whoever makes a Job does at once; reading it
-//! asks nobody.
+//! asks nobody. Only Jobs that count are answered: see `recorded`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 
+use super::recorded::Recorded;
+use super::seen::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_pod, uid_of};
 use super::watch::Place;
 use crate::api::{Class, Key, RunName};
 use crate::engine::kubernetes::pod::{self, Sighting};
-use crate::engine::kubernetes::{FACTS, RUN};
 use crate::engine::{Run, RunFacts, RunsError};
 
 /// A watch that fails for longer leaves a picture that is too old to act on.
 const STALE: Duration = Duration::from_secs(60);
-
-/// Namespace and name of a run.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunKey {
-    pub namespace: String,
-    pub name: String,
-}
 
 /// A watch that does not work, since when and why.
 #[derive(Clone, Debug)]
@@ -57,26 +50,34 @@ struct SeenPod {
 struct State {
     runs: BTreeMap<RunKey, Entry>,
     pods: BTreeMap<RunKey, SeenPod>,
-    /// Uids of Jobs that were deleted: what the watch still brings of them is old.
-    forgotten: BTreeMap<String, RunKey>,
-    /// Jobs with our label and without facts, told of once.
+    /// Jobs that were deleted: what the watch still brings of them is old.
+    forgotten: BTreeSet<RunKey>,
+    /// Jobs that this agent created itself: their builder's status need not name them yet.
+    made: BTreeSet<RunKey>,
+    /// Jobs that look like ours and are not, told of once.
     odd: BTreeSet<RunKey>,
     missing: BTreeSet<Place>,
     troubles: BTreeMap<Place, Trouble>,
 }
 
+/// What is recorded of a builder's run.
+pub type Records = Box<dyn Fn(&Key) -> Recorded + Send + Sync>;
+
 /// See the module.
-#[derive(Debug)]
-pub struct Cache(Mutex<State>);
+pub struct Cache {
+    state: Mutex<State>,
+    records: Records,
+}
 
 impl Cache {
     /// Empty, and not ready until each of the places was listed.
-    pub fn new(places: Vec<Place>) -> Self {
-        Self(Mutex::new(State { missing: places.into_iter().collect(), ..State::default() }))
+    pub fn new(places: Vec<Place>, records: Records) -> Self {
+        let state = State { missing: places.into_iter().collect(), ..State::default() };
+        Self { state: Mutex::new(state), records }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no code panics while it holds the runs")
+        self.state.lock().expect("no code panics while it holds the runs")
     }
 
     /// Is the picture whole, and fresh enough to act on? Of a namespace, or of all.
@@ -104,14 +105,29 @@ impl Cache {
 
     /// A builder's runs.
     pub fn runs_of(&self, builder: &Key, now: Timestamp) -> Vec<(RunKey, Run)> {
+        let recorded = (self.records)(builder);
         let state = self.state();
-        let of = state.runs.iter().filter(|(_, entry)| entry.facts.builder == *builder);
+        let counts = |key: &RunKey| state.made.contains(key) || recorded.names(key);
+        let of = state.runs.iter().filter(|(key, entry)| entry.facts.builder == *builder && counts(key));
         of.map(|(key, entry)| (key.clone(), state.run(key, entry, now))).collect()
     }
 
     pub fn all(&self, now: Timestamp) -> Vec<Run> {
         let state = self.state();
-        state.runs.iter().map(|(key, entry)| state.run(key, entry, now)).collect()
+        let counted = state.runs.iter().filter(|(key, entry)| self.counts(&state, key, entry));
+        counted.map(|(key, entry)| state.run(key, entry, now)).collect()
+    }
+
+    /// Jobs that say they are runs of a builder and that nothing records; each is answered once.
+    pub fn strangers_of(&self, builder: &Key) -> Vec<RunKey> {
+        let recorded = (self.records)(builder);
+        let mut state = self.state();
+        let counts = |key: &RunKey| state.made.contains(key) || recorded.names(key);
+        let of = state.runs.iter().filter(|(key, entry)| entry.facts.builder == *builder && !counts(key));
+        let strangers: Vec<RunKey> =
+            of.map(|(key, _)| key.clone()).filter(|key| !state.odd.contains(key)).collect();
+        state.odd.extend(strangers.iter().cloned());
+        strangers
     }
 
     pub fn run(&self, key: &RunKey, now: Timestamp) -> Option<Run> {
@@ -119,11 +135,16 @@ impl Cache {
         state.runs.get(key).map(|entry| state.run(key, entry, now))
     }
 
-    /// Where a run is, and its Job's uid.
-    pub fn find(&self, run: &RunName) -> Option<(RunKey, String)> {
+    /// Where a run is.
+    pub fn find(&self, run: &RunName) -> Option<RunKey> {
         let state = self.state();
-        let (key, entry) = state.runs.iter().find(|(_, entry)| entry.name == *run)?;
-        Some((key.clone(), entry.job.metadata.uid.clone().unwrap_or_default()))
+        let mut named = state.runs.iter().filter(|(_, entry)| entry.name == *run);
+        named.find(|(key, entry)| self.counts(&state, key, entry)).map(|(key, _)| key.clone())
+    }
+
+    /// Is the Job this agent's, as far as is known of its builder?
+    fn counts(&self, state: &State, key: &RunKey, entry: &Entry) -> bool {
+        state.made.contains(key) || (self.records)(&entry.facts.builder).names(key)
     }
 
     pub fn builder(&self, key: &RunKey) -> Option<Key> {
@@ -135,18 +156,31 @@ impl Cache {
     }
 
     /// A Job as the API server has just answered it.
-    pub fn put_own(&self, job: Job) {
+    pub fn put(&self, job: Job) {
         self.state().saw_job(job);
+    }
+
+    /// A Job that this agent has just created.
+    pub fn put_made(&self, job: Job) {
+        let mut state = self.state();
+        state.made.insert(key_of(&job.metadata));
+        state.saw_job(job);
+    }
+
+    /// Is this Job one that this agent created since it started?
+    pub fn has_made(&self, key: &RunKey) -> bool {
+        self.state().made.contains(key)
     }
 
     /// What was asked for anew about one run: what is not there now, is gone.
     pub fn confirm(&self, key: &RunKey, jobs: Vec<Job>, pods: Vec<Pod>) {
         let mut state = self.state();
-        let (no_job, no_pod) = (jobs.is_empty(), pods.is_empty());
+        let no_job = !jobs.iter().any(|job| uid_of(&job.metadata) == key.uid);
+        let found: BTreeSet<String> = pods.iter().map(|pod| uid_of(&pod.metadata)).collect();
         jobs.into_iter().for_each(|job| drop(state.saw_job(job)));
         pods.into_iter().for_each(|pod| drop(state.saw_pod(pod)));
         if let Some(seen) = state.pods.get_mut(key) {
-            seen.gone |= no_pod;
+            seen.gone |= !found.contains(&uid_of(&seen.pod.metadata));
         }
         if let Some(entry) = state.runs.get_mut(key) {
             entry.job_gone |= no_job;
@@ -157,20 +191,22 @@ impl Cache {
     /// A run that was deleted.
     pub fn forget(&self, key: &RunKey) {
         let mut state = self.state();
-        if let Some(entry) = state.runs.remove(key) {
-            let uid = entry.job.metadata.uid.filter(|_| !entry.job_gone);
-            state.forgotten.extend(uid.map(|uid| (uid, key.clone())));
+        if state.runs.remove(key).is_some_and(|entry| !entry.job_gone) {
+            state.forgotten.insert(key.clone());
         }
+        state.made.remove(key);
         state.pods.remove(key);
     }
 
     /// Jobs a pod is missing of.
-    pub fn without_pod(&self, now: Timestamp) -> Vec<(RunKey, String)> {
+    pub fn without_pod(&self, now: Timestamp) -> Vec<RunKey> {
         let state = self.state();
         let lacks = state.runs.iter().filter(|(key, entry)| {
-            state.pod_of(key, entry).is_none() && !state.run(key, entry, now).state.ended()
+            !state.pods.contains_key(key)
+                && !state.run(key, entry, now).state.ended()
+                && self.counts(&state, key, entry)
         });
-        lacks.map(|(key, entry)| (key.clone(), entry.job.metadata.uid.clone().unwrap_or_default())).collect()
+        lacks.map(|(key, _)| key.clone()).collect()
     }
 
     /// Why no pod can be made, in the API server's words. Answers whom to wake.
@@ -190,31 +226,34 @@ impl Cache {
         }
     }
 
-    /// A list of Jobs is complete. Answers whom to wake.
-    pub fn end_jobs(&self, place: &Place, listed: &BTreeSet<RunKey>) -> Vec<Key> {
+    /// A list of Jobs is complete: these uids are in it. Answers whom to wake.
+    pub fn end_jobs(&self, place: &Place, listed: &BTreeSet<String>) -> Vec<Key> {
         let mut state = self.state();
         let mut gone = Vec::new();
         for (key, entry) in &mut state.runs {
-            if place.covers(&key.namespace) && !listed.contains(key) && !entry.fresh && !entry.job_gone {
+            if place.covers(&key.namespace) && !listed.contains(&key.uid) && !entry.fresh && !entry.job_gone {
                 entry.job_gone = true;
                 gone.push(entry.facts.builder.clone());
             }
         }
         // Of Jobs that are not listed, the watch brings nothing any more: their end was missed.
-        let may_come = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(key);
-        state.forgotten.retain(|_, key| may_come(key));
-        state.odd.retain(may_come);
+        let may_come = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(&key.uid);
+        let State { runs, forgotten, made, odd, .. } = &mut *state;
+        forgotten.retain(may_come);
+        odd.retain(may_come);
+        made.retain(|key| runs.contains_key(key));
         state.works(place);
         gone
     }
 
-    /// A list of pods is complete. Answers whom to wake.
-    pub fn end_pods(&self, place: &Place, listed: &BTreeSet<RunKey>) -> Vec<Key> {
+    /// A list of pods is complete: these uids are in it. Answers whom to wake.
+    pub fn end_pods(&self, place: &Place, listed: &BTreeSet<String>) -> Vec<Key> {
         let mut state = self.state();
+        let is_listed = |seen: &SeenPod| listed.contains(&uid_of(&seen.pod.metadata));
         let gone: Vec<RunKey> = state
             .pods
             .iter()
-            .filter(|(key, seen)| place.covers(&key.namespace) && !listed.contains(key) && !seen.gone)
+            .filter(|(key, seen)| place.covers(&key.namespace) && !is_listed(seen) && !seen.gone)
             .map(|(key, _)| key.clone())
             .collect();
         state.works(place);
@@ -232,13 +271,12 @@ impl Cache {
 
     pub fn job_deleted(&self, job: &Job) -> Option<Key> {
         let mut state = self.state();
-        let uid = job.metadata.uid.as_ref()?;
-        if state.forgotten.remove(uid).is_some() {
-            return None;
-        }
         let key = key_of(&job.metadata);
         state.odd.remove(&key);
-        let entry = state.runs.get_mut(&key).filter(|entry| entry.job.metadata.uid.as_ref() == Some(uid))?;
+        if state.forgotten.remove(&key) {
+            return None;
+        }
+        let entry = state.runs.get_mut(&key)?;
         entry.job_gone = true;
         Some(entry.facts.builder.clone())
     }
@@ -273,7 +311,7 @@ impl State {
     }
 
     fn run(&self, key: &RunKey, entry: &Entry, now: Timestamp) -> Run {
-        let seen = self.pod_of(key, entry);
+        let seen = self.pods.get(key);
         let sighting = Sighting {
             job: &entry.job,
             job_gone: entry.job_gone,
@@ -284,20 +322,11 @@ impl State {
         pod::run(entry.name.clone(), entry.facts.clone(), &sighting, now)
     }
 
-    /// The pod of this Job, and not of an earlier one of the same name.
-    fn pod_of(&self, key: &RunKey, entry: &Entry) -> Option<&SeenPod> {
-        let uid = entry.job.metadata.uid.as_ref();
-        let of_job =
-            |pod: &Pod| pod.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid);
-        self.pods.get(key).filter(|seen| of_job(&seen.pod))
-    }
-
     fn saw_job(&mut self, job: Job) -> Option<Key> {
-        let uid = job.metadata.uid.clone().unwrap_or_default();
-        if self.forgotten.contains_key(&uid) {
+        let key = key_of(&job.metadata);
+        if self.forgotten.contains(&key) {
             return None;
         }
-        let key = key_of(&job.metadata);
         let Some((name, facts)) = facts_of(&job) else {
             if self.odd.insert(key.clone()) {
                 let job = format!("{}/{}", key.namespace, key.name);
@@ -306,7 +335,7 @@ impl State {
             return None;
         };
         let builder = facts.builder.clone();
-        let before = self.runs.get(&key).filter(|entry| entry.job.metadata.uid == job.metadata.uid);
+        let before = self.runs.get(&key);
         if before.is_some_and(|entry| newer(&entry.job.metadata, &job.metadata)) {
             return None;
         }
@@ -317,17 +346,18 @@ impl State {
         Some(builder)
     }
 
+    /// A Job of one try makes one pod. If others say they are its, too, the first one is: they were made by somebody who
+    /// knew the Job.
     fn saw_pod(&mut self, pod: Pod) -> Option<Key> {
         let key = run_of(&pod.metadata)?;
-        let before = self.pods.get(&key);
-        let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-        let other = before.is_some_and(|seen| seen.pod.metadata.uid != pod.metadata.uid);
-        if other && before.is_some_and(|seen| created(&seen.pod) > created(&pod)) {
-            return None;
-        }
-        // What a pod said last stays said, whatever a lagging list shows of it.
-        if !other && before.is_some_and(|seen| newer(&seen.pod.metadata, &pod.metadata)) {
-            return None;
+        if let Some(SeenPod { pod: known, .. }) = self.pods.get(&key) {
+            let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
+            let is_same = known.metadata.uid == pod.metadata.uid;
+            // What a pod said last stays said, whatever a lagging list shows of it.
+            let is_old = is_same && newer(&known.metadata, &pod.metadata);
+            if is_old || (!is_same && created(known) <= created(&pod)) {
+                return None;
+            }
         }
         self.pods.insert(key.clone(), SeenPod { pod: trimmed_pod(pod), gone: false });
         let entry = self.runs.get_mut(&key)?;
@@ -348,49 +378,6 @@ impl State {
         }
         Some(builder)
     }
-}
-
-/// Is what is known already newer? Versions of one object are numbers that grow.
-fn newer(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
-    let version =
-        |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
-    version(known) > version(seen)
-}
-
-/// Name and facts of a Job that we made; a person could write the same label.
-fn facts_of(job: &Job) -> Option<(RunName, RunFacts)> {
-    let metadata = &job.metadata;
-    let facts: RunFacts = serde_json::from_str(metadata.annotations.as_ref()?.get(FACTS)?).ok()?;
-    let name = metadata.name.clone()?;
-    let ours = metadata.labels.as_ref()?.get(RUN) == Some(&name)
-        && metadata.namespace.as_ref() == Some(&facts.builder.namespace);
-    ours.then(|| RunName::parse(name).ok())?.map(|name| (name, facts))
-}
-
-pub fn key_of(metadata: &ObjectMeta) -> RunKey {
-    RunKey {
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-    }
-}
-
-/// The run a pod says it belongs to.
-pub fn run_of(metadata: &ObjectMeta) -> Option<RunKey> {
-    let name = metadata.labels.as_ref()?.get(RUN)?.clone();
-    Some(RunKey { namespace: metadata.namespace.clone()?, name })
-}
-
-fn trimmed_job(mut job: Job) -> Job {
-    job.metadata.managed_fields = None;
-    job.spec = Some(JobSpec::default());
-    job
-}
-
-fn trimmed_pod(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
-    let node_name = pod.spec.and_then(|spec| spec.node_name);
-    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
-    pod
 }
 
 #[cfg(test)]

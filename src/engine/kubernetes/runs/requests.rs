@@ -1,17 +1,22 @@
 //! What is sent about a run.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::ApiResource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::cache::{RunKey, key_of};
+use super::recorded::Recorded;
+use super::seen::{RunKey, key_of};
 use crate::api::{Class, GROUP, Key, Kind, PackerBuilder, VERSION};
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::builder_label;
+use crate::engine::kubernetes::job::fences::{self, Used};
 use crate::engine::kubernetes::pod::StopNote;
 use crate::engine::kubernetes::{BUILDER, FINALIZER, MANAGER, RUN, STOP};
 
@@ -20,10 +25,11 @@ const TRIES: usize = 5;
 /// A deadline in the past: the Job's controller ends its pod gracefully, and makes no more.
 const AT_ONCE: i64 = 1;
 
-/// A builder as its runs' owner.
+/// A builder as its runs' owner, and what it records of them.
 pub struct Owning {
     name: String,
     uid: String,
+    pub recorded: Recorded,
 }
 
 impl Owning {
@@ -50,20 +56,40 @@ impl<'a> Requests<'a> {
         Self { client }
     }
 
-    /// The builder as it is now; one on its way out starts nothing.
-    pub async fn builder(&self, builder: &Key) -> Result<Owning, Refusal> {
-        let metadata = self.builders(builder).get_metadata(&builder.name).await?.metadata;
+    /// The builder as it is now, whose runs are in `place`; one on its way out starts nothing.
+    pub async fn builder(&self, builder: &Key, place: &str) -> Result<Owning, Refusal> {
+        let kind = ApiResource::erase::<PackerBuilder>(&());
+        let builders: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &builder.namespace, &kind);
+        let DynamicObject { metadata, data, .. } = builders.get(&builder.name).await?;
         if metadata.deletion_timestamp.is_some() {
             let message = format!("{builder} is being deleted");
             return Err(Refusal { class: Class::Conflict, message, code: None });
         }
-        Ok(Owning { name: builder.name.clone(), uid: metadata.uid.unwrap_or_default() })
+        let recorded = Recorded::read(&data["status"], place);
+        Ok(Owning { name: builder.name.clone(), uid: metadata.uid.unwrap_or_default(), recorded })
     }
 
     /// All Jobs of a builder, and perhaps of one whose label is the same.
-    pub async fn jobs_of(&self, builder: &Key) -> Result<Vec<Job>, Refusal> {
+    pub async fn jobs_of(&self, builder: &Key, namespace: &str) -> Result<Vec<Job>, Refusal> {
         let params = ListParams::default().labels(&format!("{BUILDER}={}", builder_label(&builder.name)));
-        Ok(self.jobs(&builder.namespace).list(&params).await?.items)
+        Ok(self.jobs(namespace).list(&params).await?.items)
+    }
+
+    /// Labels of what a build is to use. Of a Secret, nothing else is read.
+    pub async fn labels_of(&self, used: &Used) -> Result<BTreeMap<String, String>, Refusal> {
+        let Key { namespace, name } = &used.key;
+        let metadata = match used.kind {
+            fences::Kind::ServiceAccount => {
+                let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+                accounts.get_metadata(name).await?.metadata
+            }
+            fences::Kind::Secret => {
+                let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+                secrets.get_metadata(name).await?.metadata
+            }
+        };
+        Ok(metadata.labels.unwrap_or_default())
     }
 
     /// A run's Job and pod, as they are now.
@@ -142,7 +168,18 @@ impl<'a> Requests<'a> {
     }
 
     pub async fn create_job(&self, job: &Job) -> Result<Job, Refusal> {
-        Ok(self.jobs(&key_of(&job.metadata).namespace).create(&post(), job).await?)
+        let RunKey { namespace, name, .. } = key_of(&job.metadata);
+        let made = self.jobs(&namespace).create(&post(), job).await.map_err(Refusal::from);
+        made.map_err(|refusal| match refusal.is_conflict() {
+            true => Refusal {
+                message: format!(
+                    "a Job that is not of this agent has the name of the build: kubectl delete job {name} --namespace \
+                     {namespace}"
+                ),
+                ..refusal
+            },
+            false => refusal,
+        })
     }
 
     /// Makes the ConfigMap the Job's, so that it goes with it whoever deletes it. Until then it is the
@@ -165,10 +202,10 @@ impl<'a> Requests<'a> {
     }
 
     /// Asks a Job to end, and notes why, in one write. `None`: there is none.
-    pub async fn stop(&self, key: &RunKey, uid: &str, note: &StopNote) -> Result<Option<Job>, Refusal> {
+    pub async fn stop(&self, key: &RunKey, note: &StopNote) -> Result<Option<Job>, Refusal> {
         let note = serde_json::to_string(note).expect("a note has only text keys");
         let patch = Patch::Merge(json!({
-            "metadata": {"uid": uid, "annotations": {STOP: note}},
+            "metadata": {"uid": key.uid, "annotations": {STOP: note}},
             "spec": {"activeDeadlineSeconds": AT_ONCE},
         }));
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -180,8 +217,8 @@ impl<'a> Requests<'a> {
     }
 
     /// Deletes a run's Job, with its pod, and its ConfigMap.
-    pub async fn delete(&self, key: &RunKey, uid: &str) -> Result<(), Refusal> {
-        let only_this = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    pub async fn delete(&self, key: &RunKey) -> Result<(), Refusal> {
+        let only_this = Preconditions { uid: Some(key.uid.clone()), resource_version: None };
         let params = DeleteParams::background().preconditions(only_this);
         match self.jobs(&key.namespace).delete(&key.name, &params).await.map_err(Refusal::from) {
             // Another Job has the name by now: its ConfigMap is not this run's.
@@ -193,9 +230,9 @@ impl<'a> Requests<'a> {
     }
 
     /// Why no pod can be made of a Job: the last event that says so.
-    pub async fn refusal_of(&self, key: &RunKey, uid: &str) -> Result<Option<String>, Refusal> {
+    pub async fn refusal_of(&self, key: &RunKey) -> Result<Option<String>, Refusal> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &key.namespace);
-        let params = ListParams::default().fields(&format!("regarding.uid={uid},reason=FailedCreate"));
+        let params = ListParams::default().fields(&format!("regarding.uid={},reason=FailedCreate", key.uid));
         let events = events.list(&params).await?.items;
         let last = events.into_iter().max_by_key(|event| event.metadata.creation_timestamp.clone());
         Ok(last.and_then(|event| event.note))

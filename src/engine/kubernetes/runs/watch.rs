@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Shared;
-use super::cache::{RunKey, key_of, run_of};
 use super::requests::Requests;
+use super::seen::uid_of;
 use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::kubernetes::watch::{Failures, refusal, wait};
 use crate::engine::kubernetes::{RUN, Scope};
@@ -53,9 +53,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// All places of a scope.
-pub fn places(scope: &Scope) -> Vec<Place> {
-    let namespaces: Vec<Option<String>> = match scope {
+/// All places where builds are: a namespace of their own, else those that the agent works in.
+pub fn places(scope: &Scope, builds: Option<&str>) -> Vec<Place> {
+    let own = builds.map(|name| Scope::Namespaces(vec![name.to_owned()]));
+    let namespaces: Vec<Option<String>> = match own.as_ref().unwrap_or(scope) {
         Scope::All => vec![None],
         Scope::Namespaces(names) => {
             names.iter().collect::<BTreeSet<_>>().into_iter().cloned().map(Some).collect()
@@ -67,7 +68,7 @@ pub fn places(scope: &Scope) -> Vec<Place> {
 
 /// Starts all watches; they end with their handles.
 pub fn start(shared: &Arc<Shared>) -> Vec<AbortOnDropHandle<()>> {
-    let watches = places(&shared.cluster.scope).into_iter().map(|place| {
+    let watches = shared.places().into_iter().map(|place| {
         let shared = shared.clone();
         AbortOnDropHandle::new(match place.what {
             What::Jobs => tokio::spawn(async move { watch::<Job>(&shared, &place).await }),
@@ -88,18 +89,12 @@ trait Watched:
     + Send
     + 'static
 {
-    /// The run it belongs to.
-    fn run(&self) -> Option<RunKey>;
     fn seen(self, shared: &Shared) -> Option<Key>;
     fn deleted(self, shared: &Shared) -> Option<Key>;
-    fn listed(shared: &Shared, place: &Place, runs: &BTreeSet<RunKey>) -> Vec<Key>;
+    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key>;
 }
 
 impl Watched for Job {
-    fn run(&self) -> Option<RunKey> {
-        Some(key_of(&self.metadata))
-    }
-
     fn seen(self, shared: &Shared) -> Option<Key> {
         shared.cache.saw_job(self)
     }
@@ -108,16 +103,12 @@ impl Watched for Job {
         shared.cache.job_deleted(&self)
     }
 
-    fn listed(shared: &Shared, place: &Place, runs: &BTreeSet<RunKey>) -> Vec<Key> {
-        shared.cache.end_jobs(place, runs)
+    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key> {
+        shared.cache.end_jobs(place, uids)
     }
 }
 
 impl Watched for Pod {
-    fn run(&self) -> Option<RunKey> {
-        run_of(&self.metadata)
-    }
-
     fn seen(self, shared: &Shared) -> Option<Key> {
         shared.cache.saw_pod(self)
     }
@@ -126,8 +117,8 @@ impl Watched for Pod {
         shared.cache.pod_deleted(self)
     }
 
-    fn listed(shared: &Shared, place: &Place, runs: &BTreeSet<RunKey>) -> Vec<Key> {
-        shared.cache.end_pods(place, runs)
+    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key> {
+        shared.cache.end_pods(place, uids)
     }
 }
 
@@ -163,9 +154,9 @@ async fn watch<K: Watched>(shared: &Shared, place: &Place) {
 async fn ask_for_reasons(shared: &Shared) {
     loop {
         wait(ASK).await;
-        for (key, uid) in shared.cache.without_pod((shared.now)()) {
+        for key in shared.cache.without_pod((shared.now)()) {
             let requests = Requests::new(&shared.cluster.client);
-            match requests.refusal_of(&key, &uid).await {
+            match requests.refusal_of(&key).await {
                 Ok(words) => shared.wake(shared.cache.refused(&key, words)),
                 Err(error) => {
                     tracing::debug!(run = key.name, error = %error.message, "cannot ask why it has no pod");
@@ -176,14 +167,14 @@ async fn ask_for_reasons(shared: &Shared) {
 }
 
 impl Shared {
-    fn take<K: Watched>(&self, event: Event<K>, place: &Place, listed: &mut BTreeSet<RunKey>) {
+    fn take<K: Watched>(&self, event: Event<K>, place: &Place, listed: &mut BTreeSet<String>) {
         match event {
             Event::Init => {
                 listed.clear();
                 self.cache.begin_list(place);
             }
             Event::InitApply(object) => {
-                listed.extend(object.run());
+                listed.insert(uid_of(object.meta()));
                 self.wake(object.seen(self));
             }
             Event::InitDone => self.wake(K::listed(self, place, listed)),

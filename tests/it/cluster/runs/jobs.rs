@@ -81,7 +81,8 @@ async fn a_new_agent_finds_the_run_and_another_does_not_start_beside_it() {
     world.start(&request(&builder, "")).await.expect("it starts");
     let other = second.start(numbered(&builder, "", 2)).await.expect_err("one is live");
     assert_eq!(other.class, Class::Conflict, "{other}");
-    second.start(request(&builder, "")).await.expect("the same run");
+    let id = second.start(request(&builder, "")).await.expect("the same run");
+    assert_eq!(id, world.run(&builder).await.id);
     assert_eq!(world.made().await, (1, 1));
     until("the second agent's news", SOON, async || {
         (second.of(&builder).await.ok()?.len() == 1).then_some(())
@@ -165,7 +166,7 @@ async fn a_node_that_is_gone_loses_the_run() {
         .create(&PostParams::default(), &serde_json::from_value(node).expect("a node"))
         .await
         .expect("a node");
-    let capacity = json!({"cpu": "8", "memory": "16Gi", "pods": "10"});
+    let capacity = json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "40Gi", "pods": "10"});
     let ready = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady"}]);
     let status = json!({"status": {"capacity": capacity, "allocatable": capacity, "conditions": ready}});
     nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.expect("it is ready");

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::super::ControlPlane;
@@ -33,7 +37,19 @@ async fn start() -> ControlPlane {
     let args = ["--node".as_ref(), "--opsy".as_ref(), opsy, OsStr::new("--runner"), runner.as_os_str()];
     let plane = ControlPlane::start_with(&args).await;
     plane.install_definitions().await;
+    if plane.address("node") == true {
+        give_disk(&plane).await;
+    }
     plane
+}
+
+/// The bed's kubelet does not look at its disk, so that a full one is no reason to refuse pods. Builds ask for some of it.
+async fn give_disk(plane: &ControlPlane) {
+    let disk = json!({"ephemeral-storage": "200Gi"});
+    let status = json!({"status": {"capacity": disk, "allocatable": disk}});
+    let nodes: Api<Node> = Api::all(plane.admin().await);
+    let name = plane.address("node_name").as_str().expect("a name");
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.expect("it has a disk");
 }
 
 /// The runner as a release has it: static, since it runs beside any Packer.

@@ -182,13 +182,43 @@ async fn a_build_without_enough_memory_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_with_quotas_limits_and_pod_security_builds() {
+    let Some(builds) = Builds::new().await else { return };
+    let place = &builds.world.place;
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    place.kubectl(&["label", "namespace", &place.namespace, restricted], "");
+    // Exactly what one container asks for: those that run before it add nothing.
+    let hard = json!({
+        "pods": "1", "requests.cpu": "50m", "limits.cpu": "1", "limits.memory": "1Gi",
+        "requests.ephemeral-storage": "5Gi", "limits.ephemeral-storage": "5Gi",
+    });
+    let limits = json!([{"type": "Container", "min": {"cpu": "10m"}, "max": {"cpu": "2", "memory": "2Gi"}}]);
+    for (kind, spec) in [("ResourceQuota", json!({"hard": hard})), ("LimitRange", json!({"limits": limits}))]
+    {
+        let object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "builds"}, "spec": spec});
+        place.kubectl(&["create", "-f", "-"], &object.to_string());
+    }
+    let resources = json!({
+        "requests": {"cpu": "50m", "memory": "64Mi"},
+        "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "5Gi"},
+    });
+    let request = with_pod(builds.request(), json!({"resources": resources}));
+    builds.world.start(&request).await.expect("it starts");
+    let run = builds.world.ended(BUILT, &builds.builder).await;
+    assert!(matches!(run.state, RunState::Succeeded(_)), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_pulled_is_named() {
     let Some(builds) = Builds::new().await else { return };
     let mut request = builds.request();
     request.pod.image = Some("localhost/nowhere:1".into());
     builds.world.start(&request).await.expect("it starts");
-    let named = |state: &RunState| matches!(state, RunState::Pending(Some(words)) if words.contains("localhost/nowhere:1"));
-    builds.world.until("the image's name", BUILT, &builds.builder, named).await;
+    let named = |state: &RunState| {
+        let words = ["localhost/nowhere:1", "spec.builder.pod.imagePullSecrets"];
+        matches!(state, RunState::Pending(Some(said)) if words.iter().all(|word| said.contains(word)))
+    };
+    builds.world.until("the image's name and what to do", BUILT, &builds.builder, named).await;
     builds.world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
     let run = builds.world.ended(BUILT, &builds.builder).await;
     let RunState::Failed(Failure::NotStarted(words)) = &run.state else { panic!("{run:?}") };

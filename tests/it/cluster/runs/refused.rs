@@ -135,9 +135,8 @@ async fn a_watch_that_is_not_allowed_is_an_unknown_and_no_absence() {
         let without = |rule: &(String, String)| *rule != (resource.to_owned(), "list".to_owned());
         world.place.allow(&world.place.namespace, without).await;
         let (cluster, _) = world.place.cluster(world.place.scope()).await;
-        let images = opsy::engine::kubernetes::job::RunImages { runner: "a".into(), packer: "b".into() };
         let start = opsy::engine::kubernetes::runs::ClusterRuns::start;
-        world.runs = start(cluster, world.objects.clone(), images, jiff::Timestamp::now);
+        world.runs = start(cluster, world.objects.clone(), world.setup.clone(), jiff::Timestamp::now);
         let error = until("a refusal", SOON, async || {
             world.runs.of(&builder).await.err().filter(|error| error.class == Class::Denied)
         })

@@ -8,27 +8,34 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use opsy::engine::kubernetes::job::RunImages;
+use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::runs::ClusterRuns;
-use opsy::engine::{RunState, Runs, Stop};
+use opsy::engine::{RunRequest, RunState, Runs, Stop};
 use serde_json::json;
 
 use super::super::{Place, Requests, SOON, rules, until};
-use super::world::{World, request};
+use super::world::{World, request, setup};
 
 /// Longer than anything takes that is allowed.
 const LIMIT: Duration = Duration::from_secs(90);
 /// A control plane is shared: so many tries without a rule at once.
 const AT_ONCE: usize = 4;
 
-/// A world whose agent has all rules but one, and what that agent sends.
+/// A world whose agent has all rules but one, and what that agent sends. It works in several namespaces: that takes more.
 async fn world(without: Option<&(String, String)>) -> (World, Requests) {
     let mut world = World::new().await;
     let place: &Place = &world.place;
     place.allow(&place.namespace, |rule| Some(rule) != without).await;
-    let (cluster, requests) = place.cluster(place.scope()).await;
-    let images = RunImages { runner: "localhost/opsy:bed".into(), packer: "localhost/packer:bed".into() };
-    world.runs = ClusterRuns::start(cluster, world.objects.clone(), images, Timestamp::now);
+    let other = format!("{}-other", place.namespace);
+    place.create_namespace(&other).await;
+    place.allow(&other, |_| true).await;
+    let scope = Scope::Namespaces(vec![place.namespace.clone(), other]);
+    let (cluster, requests) = place.cluster(scope).await;
+    let packer = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: packer\n  labels: {ami.opsy.dev/build: 'true'}\n";
+    let aws =
+        "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: aws\n  labels: {ami.opsy.dev/build: 'true'}\n";
+    place.kubectl(&["create", "-f", "-"], &format!("{packer}{aws}"));
+    world.runs = ClusterRuns::start(cluster, world.objects.clone(), setup(), Timestamp::now);
     (world, requests)
 }
 
@@ -40,7 +47,8 @@ async fn whole_run(world: &World) {
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
     until("the quota is counted", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
     let builder = world.builder("node").await;
-    let request = request(&builder, "");
+    let mut request = RunRequest { secret: Some("aws".into()), ..request(&builder, "") };
+    request.pod.service_account = Some("packer".into());
     until("a start", LIMIT, async || world.start(&request).await.ok()).await;
     let waits = |words: &'static str| move |state: &RunState| matches!(state, RunState::Pending(Some(said)) if said.contains(words));
     world.until("the quota's words", LIMIT, &builder, waits("exceeded quota")).await;
@@ -69,14 +77,14 @@ async fn works(without: Option<&(String, String)>) -> bool {
 async fn the_charts_rules_are_enough_for_builds_and_each_is_needed() {
     assert!(works(None).await, "with the chart's rules nothing is denied");
     let ours = |(resource, verb): &(String, String)| match resource.as_str() {
-        "jobs" | "configmaps" | "pods" => true,
+        "jobs" | "configmaps" | "pods" | "serviceaccounts" | "secrets" => true,
         "events" => verb == "list",
         _ => false,
     };
     let all = rules().into_iter().map(|(name, _)| name).filter(ours);
     let tried = futures::stream::iter(all).map(|rule| async move { (works(Some(&rule)).await, rule) });
     let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
-    assert!(tried.len() >= 11, "{tried:?}");
+    assert!(tried.len() >= 13, "{tried:?}");
     let unneeded: Vec<_> = tried.iter().filter(|(works, _)| *works).map(|(_, rule)| rule).collect();
     assert!(unneeded.is_empty(), "nothing misses these rules: {unneeded:?}");
 }

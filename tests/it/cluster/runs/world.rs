@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use opsy::api::builder::{InputsRecord, PodSettings};
 use opsy::api::files::TemplateFile;
 use opsy::api::{BuildId, CommitId, Key, Owner, PackerBuilder, Region, RunName};
-use opsy::engine::kubernetes::job::RunImages;
+use opsy::engine::kubernetes::Scope;
+use opsy::engine::kubernetes::job::{RunImages, Setup};
 use opsy::engine::kubernetes::runs::ClusterRuns;
 use opsy::engine::objects::{Objects, Queues};
 use opsy::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Runs, RunsError};
@@ -23,6 +24,8 @@ use super::super::{ControlPlane, Place, SOON, until};
 
 pub struct World {
     pub place: Place,
+    /// How builds run, for this agent and those that come after it.
+    pub setup: Setup,
     pub runs: Arc<ClusterRuns>,
     pub objects: Arc<Objects>,
     /// Keys that were woken are in here.
@@ -39,21 +42,29 @@ impl World {
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let place = Place::on(plane).await;
         let (objects, queues) = Objects::new();
-        let runs = watch(&place, &objects).await;
-        let world = Self { place, runs, objects, queues };
+        let setup = setup();
+        let runs = watch(&place, place.scope(), &setup, &objects).await;
+        let world = Self { place, setup, runs, objects, queues };
         world.listed().await;
         world
     }
 
+    /// An agent that builds otherwise, or works in other namespaces, in place of the first.
+    pub async fn set_up(&mut self, scope: Scope, setup: Setup) {
+        self.runs = watch(&self.place, scope, &setup, &self.objects).await;
+        self.setup = setup;
+        self.listed().await;
+    }
+
     /// The same after a restart of the agent: it knows what the API server does.
     pub async fn restart(&mut self) {
-        self.runs = watch(&self.place, &self.objects).await;
+        self.runs = watch(&self.place, self.place.scope(), &self.setup, &self.objects).await;
         self.listed().await;
     }
 
     /// A second agent beside the first.
     pub async fn second(&self) -> Arc<ClusterRuns> {
-        let runs = watch(&self.place, &self.objects).await;
+        let runs = watch(&self.place, self.place.scope(), &self.setup, &self.objects).await;
         until("the second agent's lists", SOON, async || runs.live().await.ok()).await;
         runs
     }
@@ -79,15 +90,31 @@ impl World {
     }
 
     pub fn jobs(&self) -> Api<Job> {
-        Api::namespaced(self.place.admin.clone(), &self.place.namespace)
+        Api::namespaced(self.place.admin.clone(), self.builds_in())
     }
 
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.place.admin.clone(), &self.place.namespace)
+        Api::namespaced(self.place.admin.clone(), self.builds_in())
     }
 
     pub fn configs(&self) -> Api<ConfigMap> {
-        Api::namespaced(self.place.admin.clone(), &self.place.namespace)
+        Api::namespaced(self.place.admin.clone(), self.builds_in())
+    }
+
+    fn builds_in(&self) -> &str {
+        self.setup.namespace.as_deref().unwrap_or(&self.place.namespace)
+    }
+
+    /// Lets the user `tenant` create Jobs and pods here, and nothing else.
+    pub fn admit_tenant(&self) {
+        let role = ["create", "role", "tenant", "--verb=create", "--resource=jobs,pods"];
+        self.place.kubectl(&role, "");
+        self.place.kubectl(&["create", "rolebinding", "tenant", "--role=tenant", "--user=tenant"], "");
+    }
+
+    /// Has that user create an object.
+    pub fn as_tenant(&self, object: &Value) {
+        self.place.kubectl(&["--as=tenant", "create", "-f", "-"], &object.to_string());
     }
 
     pub async fn finalizers(&self, builder: &Key) -> Vec<String> {
@@ -109,7 +136,21 @@ impl World {
         until("a pod", SOON, async || pods.list(&of).await.expect("pods").items.pop()).await
     }
 
+    /// Starts a run, and records it in the status of its builder as a pass does.
     pub async fn start(&self, request: &RunRequest) -> Result<(), RunsError> {
+        let id = self.start_unrecorded(request).await?;
+        let status = json!({"status": {
+            "jobID": id, "jobName": request.name.as_str(), "jobStatus": "Pending",
+        }});
+        let (name, params) = (&request.facts.builder.name, PatchParams::default());
+        let made =
+            self.builders().patch_status(name, &params, &Patch::Merge(&status)).await.expect("a status");
+        self.objects.builders.put(&made);
+        Ok(())
+    }
+
+    /// The same as far as an agent gets that is killed then.
+    pub async fn start_unrecorded(&self, request: &RunRequest) -> Result<String, RunsError> {
         self.runs.start(request.clone()).await
     }
 
@@ -151,10 +192,15 @@ impl World {
     }
 }
 
-async fn watch(place: &Place, objects: &Arc<Objects>) -> Arc<ClusterRuns> {
-    let (cluster, _) = place.cluster(place.scope()).await;
+async fn watch(place: &Place, scope: Scope, setup: &Setup, objects: &Arc<Objects>) -> Arc<ClusterRuns> {
+    let (cluster, _) = place.cluster(scope).await;
+    ClusterRuns::start(cluster, objects.clone(), setup.clone(), Timestamp::now)
+}
+
+/// Images of the bed, and nothing else that flags would say.
+pub fn setup() -> Setup {
     let images = RunImages { runner: "localhost/opsy:bed".into(), packer: "localhost/packer:bed".into() };
-    ClusterRuns::start(cluster, objects.clone(), images, Timestamp::now)
+    images.into()
 }
 
 /// A run of a builder, of a template of one file.

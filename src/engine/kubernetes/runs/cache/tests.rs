@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::engine::RunState;
-use crate::engine::kubernetes::Scope;
 use crate::engine::kubernetes::runs::watch::places;
+use crate::engine::kubernetes::{FACTS, RUN, Scope};
 use serde_json::{Value, json};
 
 fn now() -> Timestamp {
@@ -11,12 +11,17 @@ fn now() -> Timestamp {
 }
 
 fn scope() -> Vec<Place> {
-    places(&Scope::Namespaces(vec!["a".into()]))
+    places(&Scope::Namespaces(vec!["a".into()]), None)
+}
+
+/// What the status of every builder records: the uids of these tests.
+fn records() -> Records {
+    Box::new(|_| Recorded::read(&json!({"jobID": "j1"}), "a"))
 }
 
 /// Listed, and empty.
 fn ready() -> Cache {
-    let cache = Cache::new(scope());
+    let cache = Cache::new(scope(), records());
     for place in scope() {
         cache.begin_list(&place);
         cache.end_jobs(&place, &BTreeSet::new());
@@ -29,7 +34,11 @@ fn builder() -> Key {
 }
 
 fn key() -> RunKey {
-    RunKey { namespace: "a".into(), name: "node-1".into() }
+    key_with("j1")
+}
+
+fn key_with(uid: &str) -> RunKey {
+    RunKey { namespace: "a".into(), name: "node-1".into(), uid: uid.into() }
 }
 
 fn job(uid: &str, version: u64) -> Job {
@@ -49,7 +58,7 @@ fn pod(uid: &str, version: u64, of: &str, status: Value) -> Pod {
         "metadata": {
             "name": format!("node-1-{uid}"), "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
             "labels": {RUN: "node-1"}, "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "node-1", "uid": of}],
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "node-1", "uid": of, "controller": true}],
         },
         "status": status,
     }))
@@ -76,7 +85,7 @@ fn state(cache: &Cache) -> Option<RunState> {
 
 #[test]
 fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
-    let cache = Cache::new(scope());
+    let cache = Cache::new(scope(), records());
     let [jobs, pods] = &scope()[..] else { panic!("two places") };
     let class = |cache: &Cache, at: Timestamp| cache.ready(Some("a"), at).map_err(|error| error.class);
     assert_eq!(class(&cache, now()), Err(Class::TRANSIENT));
@@ -100,7 +109,7 @@ fn its_own_job_is_there_at_once_and_no_list_that_began_before_takes_it_away() {
     let cache = ready();
     let [jobs, _] = &scope()[..] else { panic!("two places") };
     cache.begin_list(jobs);
-    cache.put_own(job("j1", 5));
+    cache.put_made(job("j1", 5));
     assert!(cache.end_jobs(jobs, &BTreeSet::new()).is_empty());
     assert_eq!(state(&cache), Some(RunState::Pending(None)));
     cache.begin_list(jobs);
@@ -118,8 +127,7 @@ fn old_news_change_nothing() {
     cache.saw_pod(pod("p1", 8, "j1", running()));
     assert_eq!(state(&cache), ended);
     cache.saw_pod(pod("p0", 20, "j0", running()));
-    let other = cache.run(&key(), now()).expect("the run");
-    assert_eq!(other.state, RunState::Pending(None), "a pod of an earlier Job is not its own");
+    assert_eq!(state(&cache), ended, "a pod of an earlier Job is not its own");
 }
 
 #[test]
@@ -159,8 +167,60 @@ fn a_forgotten_run_does_not_come_back_and_its_name_can_be_used_again() {
     assert_eq!(state(&cache), None);
     cache.job_deleted(&job("j1", 7));
     cache.saw_pod(pod("p1", 12, "j1", failed()));
-    cache.put_own(job("j2", 8));
-    assert_eq!(state(&cache), Some(RunState::Pending(None)));
+    assert_eq!(state(&cache), None);
+    cache.put_made(job("j2", 8));
+    let runs = cache.runs_of(&builder(), now());
+    let [(found, run)] = runs.as_slice() else { panic!("{runs:?}") };
+    assert_eq!((found, &run.state), (&key_with("j2"), &RunState::Pending(None)));
+}
+
+#[test]
+fn a_job_counts_only_if_it_is_recorded_or_was_made_just_now() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    cache.saw_job(job("forged", 6));
+    let known = |cache: &Cache| {
+        let runs = cache.runs_of(&builder(), now()).into_iter();
+        runs.map(|(_, run)| run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&cache), ["j1"]);
+    assert_eq!(cache.all(now()).len(), 1);
+    let name = RunName::parse("node-1").expect("a name");
+    assert_eq!(cache.find(&name), Some(key()));
+    assert_eq!(cache.without_pod(now()), [key()]);
+    assert_eq!(cache.strangers_of(&builder()), [key_with("forged")]);
+    assert_eq!(cache.strangers_of(&builder()), [], "it is told of once");
+    // Somebody deletes the Job and makes another one of its name: the run is lost, and not theirs.
+    cache.job_deleted(&job("j1", 7));
+    assert!(matches!(state(&cache), Some(RunState::Lost(_))));
+    cache.forget(&key());
+    assert_eq!(known(&cache), Vec::<String>::new());
+    assert_eq!(cache.find(&name), None);
+}
+
+#[test]
+fn the_first_pod_of_a_job_is_its_pod() {
+    let cache = ready();
+    cache.saw_job(job("j1", 5));
+    let at = |mut pod: Pod, time: &str| {
+        pod.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time.parse().expect("a time")));
+        pod
+    };
+    let mut beside = at(pod("p2", 10, "j1", failed()), "2026-01-01T00:00:05Z");
+    beside.metadata.owner_references.as_mut().expect("an owner")[0].controller = None;
+    cache.saw_pod(beside);
+    assert_eq!(state(&cache), Some(RunState::Pending(None)), "it is not the Job's");
+    // Whoever knows the Job can name it as controller, too, but only after the Job's own controller has.
+    cache.saw_pod(at(pod("p3", 11, "j1", failed()), "2026-01-01T00:00:05Z"));
+    cache.saw_pod(at(pod("p1", 9, "j1", running()), "2026-01-01T00:00:00Z"));
+    assert!(matches!(state(&cache), Some(RunState::Running(_))));
+    cache.saw_pod(at(pod("p4", 12, "j1", failed()), "2026-01-01T00:00:09Z"));
+    assert!(matches!(state(&cache), Some(RunState::Running(_))));
+    let [_, pods] = &scope()[..] else { panic!("two places") };
+    cache.begin_list(pods);
+    cache.end_pods(pods, &BTreeSet::from(["p4".to_owned()]));
+    assert!(matches!(state(&cache), Some(RunState::Stopping)), "its own pod is gone");
 }
 
 #[test]
@@ -169,8 +229,8 @@ fn a_job_that_only_looks_like_a_build_is_left_alone() {
     let mut odd = job("j1", 5);
     odd.metadata.annotations = None;
     assert_eq!(cache.saw_job(odd), None);
-    let mut elsewhere = job("j2", 5);
+    let mut elsewhere = job("j1", 5);
     elsewhere.metadata.namespace = Some("b".into());
-    assert_eq!(cache.saw_job(elsewhere), None, "its facts name a builder of another namespace");
+    cache.saw_job(elsewhere);
     assert!(cache.all(now()).is_empty());
 }

@@ -1,0 +1,136 @@
+//! Containers of a build's pod. Pure; part of the Job.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EnvFromSource, EnvVar, EnvVarSource, SecretEnvSource, SecretKeySelector,
+    SecurityContext,
+};
+use opsy_runner::request as wire;
+
+use super::resources::resources;
+use super::setup::Setup;
+use super::volumes::{BIN, CHECKOUT, CONFIG, FOLDER, SECRETS, mount};
+use crate::engine::{GitSyncRun, RunRequest};
+
+/// Name of the container whose termination message is the result.
+pub const PACKER: &str = "packer";
+pub const INSTALL: &str = "install";
+/// git-sync tries a repository that does not answer so often.
+const SYNC_FAILURES: &str = "5";
+/// Packer would otherwise take the role of its node where it has no credentials.
+const NO_NODE_ROLE: &str = "AWS_EC2_METADATA_DISABLED";
+
+/// Init containers. All ask for what Packer's container does, which adds nothing to what the pod does: they run before
+/// it. A quota that demands a limit demands it of each of them.
+pub fn before(request: &RunRequest, setup: &Setup) -> Vec<Container> {
+    let git_sync = request.pod.git_sync.as_ref().map(|sync| git_sync(sync, request));
+    std::iter::once(install(request, setup)).chain(git_sync).collect()
+}
+
+fn install(request: &RunRequest, setup: &Setup) -> Container {
+    let command = ["/opsy-runner", "install", FOLDER, "--from", CONFIG, "--runner", BIN];
+    Container {
+        name: INSTALL.to_owned(),
+        image: Some(setup.images.runner.clone()),
+        command: Some(command.map(str::to_owned).to_vec()),
+        volume_mounts: Some(vec![
+            mount("run", FOLDER, false),
+            mount("bin", BIN, false),
+            mount("config", CONFIG, true),
+        ]),
+        ..container(request)
+    }
+}
+
+/// Fetches the repository at the run's commit. The keys of its Secret are `username` and `token`, as the
+/// operator reads them, or whatever git-sync itself reads from its environment.
+fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
+    let work = format!("{FOLDER}/{}", wire::WORK);
+    let variables = [
+        ("GITSYNC_REPO", sync.repository.as_str()),
+        ("GITSYNC_REF", request.facts.commit.as_str()),
+        ("GITSYNC_ROOT", CHECKOUT),
+        ("GITSYNC_LINK", &work),
+        ("GITSYNC_ONE_TIME", "true"),
+        ("GITSYNC_MAX_FAILURES", SYNC_FAILURES),
+        ("HOME", FOLDER),
+    ];
+    let credentials = sync.secret.iter().flat_map(|secret| {
+        [("GITSYNC_USERNAME", "username"), ("GITSYNC_PASSWORD", "token")]
+            .map(|(name, key)| variable_of(name, secret, key))
+    });
+    Container {
+        name: sync.container.clone(),
+        image: Some(sync.image.clone()),
+        env: Some(
+            variables.map(|(name, value)| variable(name, value)).into_iter().chain(credentials).collect(),
+        ),
+        env_from: sync.secret.as_deref().map(environment_of),
+        volume_mounts: Some(vec![mount("run", FOLDER, false)]),
+        ..container(request)
+    }
+}
+
+pub fn packer(request: &RunRequest, setup: &Setup) -> Container {
+    let secrets = request.secret.as_ref().map(|_| mount("secrets", SECRETS, true));
+    let mounts = [mount("run", FOLDER, false), mount("bin", BIN, true)];
+    Container {
+        name: PACKER.to_owned(),
+        image: Some(request.pod.image.clone().unwrap_or_else(|| setup.images.packer.clone())),
+        command: Some([&format!("{BIN}/opsy-runner"), "run", FOLDER].map(str::to_owned).to_vec()),
+        env: Some(environment(request)),
+        env_from: request.secret.as_deref().map(environment_of),
+        volume_mounts: Some(mounts.into_iter().chain(secrets).collect()),
+        // The result, and nothing that looks like one.
+        termination_message_policy: Some("File".to_owned()),
+        ..container(request)
+    }
+}
+
+/// The builder's variables, and those it does not set itself.
+fn environment(request: &RunRequest) -> Vec<EnvVar> {
+    let written = request.pod.settings.env.iter().flatten();
+    let mut all: Vec<EnvVar> = written
+        .map(|written| {
+            variable(
+                written.name.as_deref().unwrap_or_default(),
+                written.value.as_deref().unwrap_or_default(),
+            )
+        })
+        .collect();
+    if !all.iter().any(|variable| variable.name == NO_NODE_ROLE) {
+        all.push(variable(NO_NODE_ROLE, "true"));
+    }
+    all
+}
+
+/// What all containers share: no rights, and last words where an init container fails.
+fn container(request: &RunRequest) -> Container {
+    Container {
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+            ..SecurityContext::default()
+        }),
+        resources: Some(resources(&request.pod.settings)),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn environment_of(secret: &str) -> Vec<EnvFromSource> {
+    let secret_ref = Some(SecretEnvSource { name: secret.to_owned(), optional: Some(false) });
+    vec![EnvFromSource { secret_ref, ..EnvFromSource::default() }]
+}
+
+/// A key of a Secret; one that is not there leaves the variable as it is.
+fn variable_of(name: &str, secret: &str, key: &str) -> EnvVar {
+    let key = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: Some(true) };
+    let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
+    EnvVar { name: name.to_owned(), value_from, ..EnvVar::default() }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it stands.
+    let value = value.replace("$(", "$$(");
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
+}

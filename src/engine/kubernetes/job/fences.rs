@@ -1,0 +1,207 @@
+//! What a build may not be given: the agent's own ServiceAccount, Secrets that the agent uses itself, and, where the
+//! agent works in several namespaces, whatever is not labelled for builds. Pure; part of the Job.
+//!
+//! Whoever writes a PackerBuilder runs a container of their choice: what it is given, they have.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::setup::{Own, Setup};
+use crate::api::Key;
+use crate::engine::RunRequest;
+use crate::engine::kubernetes::BUILD_LABEL;
+
+/// The account of pods that name none.
+const DEFAULT_ACCOUNT: &str = "default";
+/// Value of the label on what builds may use.
+const ALLOWED: &str = "true";
+
+/// What is used, and by which field of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    ServiceAccount,
+    Secret,
+}
+
+impl Kind {
+    /// As kubectl writes it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "serviceaccount",
+            Self::Secret => "secret",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A ServiceAccount or Secret that the manifest has a build use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    pub kind: Kind,
+    pub key: Key,
+    field: &'static str,
+}
+
+impl fmt::Display for Used {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.kind, self.key, self.field)
+    }
+}
+
+/// Everything that the manifest has a build use. What the flags add is the choice of who runs the agent.
+pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
+    let namespace = setup.namespace_of(&request.facts.builder);
+    let one = |kind, name: &str, field| {
+        let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
+        Used { kind, key, field }
+    };
+    let secret = |name: &String, field| one(Kind::Secret, name, field);
+    let pod = &request.pod;
+    let account = match pod.service_account.as_deref() {
+        Some(name) => one(Kind::ServiceAccount, name, "spec.builder.jobServiceAccountName"),
+        None => one(Kind::ServiceAccount, DEFAULT_ACCOUNT, "spec.builder.jobServiceAccountName is not set"),
+    };
+    let of_packer = request.secret.iter().map(|name| secret(name, "spec.builder.secret"));
+    let of_git_sync = pod.git_sync.iter().filter_map(|sync| sync.secret.as_ref());
+    let of_git_sync = of_git_sync.map(|name| secret(name, "spec.gitSync.secret"));
+    let pulling = pod.settings.image_pull_secrets.iter().flatten();
+    let pulling = pulling.map(|name| secret(name, "spec.builder.pod.imagePullSecrets"));
+    [account].into_iter().chain(of_packer).chain(of_git_sync).chain(pulling).collect()
+}
+
+/// Why a build may not have something, if it asks for what is the agent's own.
+pub fn refusal(request: &RunRequest, setup: &Setup) -> Option<String> {
+    let Own { account, secrets } = &setup.own;
+    used(request, setup).iter().find_map(|used| match used.kind {
+        Kind::ServiceAccount if account.as_ref() == Some(&used.key) => Some(format!(
+            "{used}: the agent itself runs under this account, and no build may: create another ServiceAccount with the \
+             rights that the template needs, and name it in spec.builder.jobServiceAccountName"
+        )),
+        Kind::Secret if secrets.contains(&used.key) || request.pod.withheld.contains(&used.key) => {
+            Some(format!(
+                "{used}: the agent itself uses this Secret, and no build may: put what the build needs into a Secret of its \
+                 own"
+            ))
+        }
+        _ => None,
+    })
+}
+
+/// Why a build may not use something that lacks the label, if it does.
+pub fn unlabelled(used: &Used, labels: &BTreeMap<String, String>) -> Option<String> {
+    if labels.get(BUILD_LABEL).is_some_and(|value| value == ALLOWED) {
+        return None;
+    }
+    let Key { namespace, name } = &used.key;
+    Some(format!(
+        "{used} lacks the label {BUILD_LABEL}: the agent works in several namespaces, where builds may use only what is \
+         labelled for them: kubectl label {} {name} --namespace {namespace} {BUILD_LABEL}={ALLOWED}",
+        used.kind.word(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::request;
+    use super::*;
+    use crate::engine::GitSyncRun;
+
+    fn key(namespace: &str, name: &str) -> Key {
+        Key { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn setup(account: Option<Key>) -> Setup {
+        let own = Own { account, secrets: [key("images", "git"), key("opsy", "signing")].into() };
+        Setup { own, ..Setup::default() }
+    }
+
+    /// What a manifest of namespace `images` may name.
+    #[derive(Default)]
+    struct Names {
+        account: Option<&'static str>,
+        secret: Option<&'static str>,
+        sync: Option<&'static str>,
+        pull: &'static [&'static str],
+    }
+
+    fn asking(names: &Names) -> RunRequest {
+        let mut request = request();
+        request.secret = names.secret.map(str::to_owned);
+        request.pod.service_account = names.account.map(str::to_owned);
+        request.pod.git_sync = names.sync.map(|secret| GitSyncRun {
+            image: "git-sync:4".into(),
+            container: "fetch".into(),
+            secret: Some(secret.to_owned()),
+            repository: "https://git.example/fleet".into(),
+        });
+        request.pod.settings.image_pull_secrets =
+            Some(names.pull.iter().map(|name| (*name).to_owned()).collect());
+        request.pod.withheld = [key("images", "slack")].into();
+        request
+    }
+
+    #[test]
+    fn what_is_the_agents_own_is_refused_by_name() {
+        let own = || setup(Some(key("images", "opsy")));
+        let none = Names::default;
+        let elsewhere = || Setup { namespace: Some("builds".to_owned()), ..own() };
+        let cases = [
+            (none(), own(), None),
+            (Names { account: Some("opsy"), ..none() }, own(), Some("jobServiceAccountName)")),
+            (Names { account: Some("packer"), ..none() }, own(), None),
+            // The agent is in another namespace, or not known.
+            (Names { account: Some("opsy"), ..none() }, setup(Some(key("opsy", "opsy"))), None),
+            (Names { account: Some("opsy"), ..none() }, setup(None), None),
+            (none(), setup(Some(key("images", "default"))), Some("jobServiceAccountName is not set")),
+            (Names { secret: Some("aws"), sync: Some("deploy"), pull: &["registry"], ..none() }, own(), None),
+            (Names { secret: Some("git"), ..none() }, own(), Some("Secret images/git (spec.builder.secret)")),
+            (Names { secret: Some("slack"), ..none() }, own(), Some("Secret images/slack")),
+            (Names { secret: Some("signing"), ..none() }, own(), None),
+            (Names { sync: Some("git"), ..none() }, own(), Some("(spec.gitSync.secret)")),
+            (
+                Names { pull: &["registry", "git"], ..none() },
+                own(),
+                Some("(spec.builder.pod.imagePullSecrets)"),
+            ),
+            // Builds are elsewhere: what has the same name there is something else.
+            (
+                Names { account: Some("opsy"), secret: Some("git"), sync: Some("slack"), ..none() },
+                elsewhere(),
+                None,
+            ),
+        ];
+        for (names, setup, expected) in cases {
+            let refused = refusal(&asking(&names), &setup);
+            match expected {
+                None => assert_eq!(refused, None),
+                Some(words) => {
+                    let refused = refused.expect(words);
+                    assert!(refused.contains(words) && refused.contains("agent itself"), "{refused}");
+                }
+            }
+        }
+        // It is enough that one of them is the agent's, and where builds are counts, not where their builder is.
+        let there = Setup { namespace: Some("opsy".to_owned()), ..own() };
+        assert!(refusal(&asking(&Names { secret: Some("signing"), ..none() }), &there).is_some());
+    }
+
+    #[test]
+    fn what_is_not_labelled_says_how_to_label_it() {
+        let used = used(&asking(&Names { secret: Some("aws"), ..Names::default() }), &setup(None));
+        let [account, secret] = used.as_slice() else { panic!("{used:?}") };
+        let labels = |value: &str| BTreeMap::from([(BUILD_LABEL.to_owned(), value.to_owned())]);
+        assert_eq!(unlabelled(secret, &labels("true")), None);
+        for labels in [labels("false"), BTreeMap::new()] {
+            let words = unlabelled(secret, &labels).expect("a refusal");
+            let command = "kubectl label secret aws --namespace images ami.opsy.dev/build=true";
+            assert!(words.contains(command), "{words}");
+        }
+        let words = unlabelled(account, &BTreeMap::new()).expect("a refusal");
+        assert!(words.contains("kubectl label serviceaccount default --namespace images"), "{words}");
+    }
+}

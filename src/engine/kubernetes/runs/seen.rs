@@ -1,0 +1,106 @@
+//! What is read of Jobs and pods: which run they are of, whose it is, and which version of them is newer. Pure.
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::RunName;
+use crate::engine::RunFacts;
+use crate::engine::kubernetes::{FACTS, RUN};
+
+/// The Job of a run: another one of the same name is another run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunKey {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A Job as a run.
+pub fn key_of(metadata: &ObjectMeta) -> RunKey {
+    RunKey {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: uid_of(metadata),
+    }
+}
+
+/// The run that a pod is of: that of the Job which controls it. Anybody may name owners beside.
+pub fn run_of(metadata: &ObjectMeta) -> Option<RunKey> {
+    let name = metadata.labels.as_ref()?.get(RUN)?.clone();
+    let mut owners = metadata.owner_references.iter().flatten();
+    let controller = owners.find(|owner| owner.controller == Some(true))?;
+    let is_job = controller.kind == "Job" && controller.api_version == "batch/v1" && controller.name == name;
+    is_job.then(|| RunKey {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name,
+        uid: controller.uid.clone(),
+    })
+}
+
+pub fn uid_of(metadata: &ObjectMeta) -> String {
+    metadata.uid.clone().unwrap_or_default()
+}
+
+/// Name and facts of a Job that says it is a run.
+pub fn facts_of(job: &Job) -> Option<(RunName, RunFacts)> {
+    let metadata = &job.metadata;
+    let facts: RunFacts = serde_json::from_str(metadata.annotations.as_ref()?.get(FACTS)?).ok()?;
+    let name = metadata.name.clone()?;
+    let is_labelled = metadata.labels.as_ref()?.get(RUN) == Some(&name);
+    is_labelled.then(|| RunName::parse(name).ok())?.map(|name| (name, facts))
+}
+
+/// Is what is known already newer? Versions of one object are numbers that grow.
+pub fn newer(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
+    let version =
+        |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
+    version(known) > version(seen)
+}
+
+pub fn trimmed_job(mut job: Job) -> Job {
+    job.metadata.managed_fields = None;
+    job.spec = Some(JobSpec::default());
+    job
+}
+
+pub fn trimmed_pod(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    let node_name = pod.spec.and_then(|spec| spec.node_name);
+    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
+    pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_pod_is_of_the_job_that_controls_it_and_of_no_other_owner() {
+        let owner = |change: Value| {
+            let mut owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "node-1", "uid": "j1", "controller": true});
+            let fields = change.as_object().expect("fields").clone();
+            owner.as_object_mut().expect("an owner").extend(fields);
+            owner
+        };
+        let run = |owners: Vec<Value>| {
+            let metadata = json!({"namespace": "a", "labels": {RUN: "node-1"}, "ownerReferences": owners});
+            run_of(&serde_json::from_value(metadata).expect("metadata")).map(|run| run.uid)
+        };
+        assert_eq!(run(vec![owner(json!({}))]).as_deref(), Some("j1"));
+        assert_eq!(run(vec![]), None);
+        for change in [
+            json!({"controller": null}),
+            json!({"controller": false}),
+            json!({"kind": "ReplicaSet"}),
+            json!({"apiVersion": "example.com/v1"}),
+            json!({"name": "another"}),
+        ] {
+            assert_eq!(run(vec![owner(change.clone())]), None, "{change}");
+        }
+        // Its controller is another Job; that it names this one beside says nothing.
+        let beside = vec![owner(json!({"controller": false})), owner(json!({"uid": "j2"}))];
+        assert_eq!(run(beside).as_deref(), Some("j2"));
+    }
+}

@@ -1,0 +1,98 @@
+//! What a build may be and use: nothing of the agent's own, only what is labelled where several namespaces share the agent,
+//! and a namespace of its own where the agent is told so.
+
+use opsy::api::Class;
+use opsy::engine::kubernetes::job::{Own, Setup};
+use opsy::engine::kubernetes::{Scope, account};
+use opsy::engine::{RunRequest, Runs, Stop};
+
+use super::super::{SOON, rules_of, until};
+use super::world::{World, request, setup};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_build_runs_under_the_agents_own_account_which_the_cluster_names() {
+    let mut world = World::new().await;
+    let builder = world.builder("node").await;
+    let (cluster, _) = world.place.cluster(world.place.scope()).await;
+    let own = account::own(&cluster).await.expect("everybody may ask").expect("a ServiceAccount");
+    assert_eq!((own.namespace.as_str(), own.name.as_str()), (world.place.namespace.as_str(), "opsy"));
+    let own = Own { account: Some(own), ..Own::default() };
+    world.set_up(world.place.scope(), Setup { own, ..setup() }).await;
+    let mut request = request(&builder, "");
+    request.pod.service_account = Some("opsy".into());
+    let error = world.start(&request).await.expect_err("it is the agent's");
+    assert_eq!(error.class, Class::Invalid);
+    assert!(error.message.contains("create another ServiceAccount"), "{error}");
+    assert_eq!(world.made().await, (0, 0));
+    assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_several_namespaces_a_build_uses_only_what_is_labelled_for_builds() {
+    let mut world = World::new().await;
+    let place = &world.place;
+    let other = format!("{}-other", place.namespace);
+    place.create_namespace(&other).await;
+    place.allow(&other, |_| true).await;
+    let scope = Scope::Namespaces(vec![place.namespace.clone(), other]);
+    place.kubectl(&["create", "serviceaccount", "packer"], "");
+    place.kubectl(&["create", "secret", "generic", "aws", "--from-literal=KEY=value"], "");
+    let builder = world.builder("node").await;
+    let mut request = RunRequest { secret: Some("aws".into()), ..request(&builder, "") };
+    request.pod.service_account = Some("packer".into());
+    world.set_up(scope, setup()).await;
+    for command in [
+        "kubectl label serviceaccount packer --namespace NS ami.opsy.dev/build=true",
+        "kubectl label secret aws --namespace NS ami.opsy.dev/build=true",
+    ] {
+        let command = command.replace("NS", &world.place.namespace);
+        let error = world.start(&request).await.expect_err("it is not labelled");
+        assert_eq!(error.class, Class::Invalid, "{error}");
+        assert!(error.message.contains(&command), "{error}");
+        let args: Vec<&str> = command.split(' ').skip(1).collect();
+        world.place.kubectl(&args, "");
+    }
+    assert_eq!(world.made().await, (0, 0));
+    let without = |rule: &(String, String)| rule.0 != "serviceaccounts";
+    world.place.allow(&world.place.namespace, without).await;
+    let error = until("a refusal", SOON, async || world.start(&request).await.err()).await;
+    assert_eq!(error.class, Class::Denied, "{error}");
+    assert!(error.message.contains("cannot get resource \"serviceaccounts\""), "{error}");
+    world.place.allow(&world.place.namespace, |_| true).await;
+    until("a start", SOON, async || world.start(&request).await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_alone() {
+    let mut world = World::new().await;
+    let place = &world.place;
+    let builds = format!("{}-builds", place.namespace);
+    place.create_namespace(&builds).await;
+    let names = |file: &str| rules_of(file).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let (of_objects, of_builds) = (names("role.yaml"), names("role-builds.yaml"));
+    place.allow(&place.namespace, |rule| of_objects.contains(rule)).await;
+    place.allow(&builds, |rule| of_builds.contains(rule)).await;
+    let builder = world.builder("node").await;
+    world.set_up(world.place.scope(), Setup { namespace: Some(builds.clone()), ..setup() }).await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    assert_eq!(world.finalizers(&builder).await, ["ami.opsy.dev/run"]);
+    let job = world.jobs().get(request.name.as_str()).await.expect("a Job");
+    assert_eq!(job.metadata.namespace.as_ref(), Some(&builds));
+    assert_eq!(job.metadata.owner_references, None, "no owner is in another namespace");
+    assert_eq!(world.made().await, (1, 1));
+    world.pod(&request.name).await;
+    world.restart().await;
+    let run = world.run(&builder).await;
+    assert_eq!((run.facts.builder.clone(), world.runs.live().await.expect("a count")), (builder.clone(), 1));
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.ended(SOON, &builder).await;
+    world.runs.forget(&request.name).await.expect("it is forgotten");
+    assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
+    let pods = world.pods();
+    until("the end of all", SOON, async || {
+        let none = pods.list(&Default::default()).await.expect("pods").items.is_empty();
+        (none && world.made().await == (0, 0)).then_some(())
+    })
+    .await;
+}
