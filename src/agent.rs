@@ -244,6 +244,7 @@ impl Agent {
                     failures = work.takeover.try_again(0).await;
                 }
                 () = takeover::pause_after(failures) => failures = work.takeover.try_again(failures).await,
+                () = work.takeover.returned() => failures = work.takeover.try_again(failures).await,
                 () = signals.next() => break,
                 _ = futures::future::select_all(&mut work.drives) => anyhow::bail!("the reconcile loop has ended"),
             }

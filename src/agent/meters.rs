@@ -85,6 +85,7 @@ pub fn start(
     read_sync(health, outputs.state.clone());
     read_publishing(health, publisher.clone());
     read_notifications(health, telling);
+    read_namespaces(health, engine);
     let home = engine.home.clone();
     health.metrics.read("opsy_apply_failing", "Objects that are not as Git says", Shape::Gauge, move || {
         let Some(synced) = loaded.borrow().clone() else { return Vec::new() };
@@ -164,6 +165,16 @@ const STANDINGS: [(Standing, &str); 5] = [
     (Standing::Failing, "failing"),
     (Standing::Stalled, "stalled"),
 ];
+
+/// As many as are watched by name.
+fn read_namespaces(health: &Health, engine: &Engine) {
+    let home = engine.home.clone();
+    let help = "Watched namespaces that cannot be read";
+    health.metrics.read("opsy_namespace_unreadable", help, Shape::Gauge, move || {
+        let sample = |namespace| Sample { labels: vec![("namespace", namespace)], ..count(1) };
+        home.unreadable().into_keys().map(sample).collect()
+    });
+}
 
 /// The engine is asked before a scrape: that may take a moment.
 fn read_builds(health: &Health, engine: &Engine) {

@@ -164,11 +164,13 @@ impl Repository {
     fn judge(&self, synced: &Synced, errors: &[(String, String)]) -> Vec<Judged> {
         let Sources { home, telling, state, publishing, taken, loaded, .. } = &self.sources;
         let is_loaded = loaded.borrow().as_ref().is_some_and(|loaded| loaded.commit == synced.commit);
+        let unreadable = home.unreadable();
         let objects = synced.set.documents.iter().map(|document| &document.object);
         let refused = objects.filter_map(|object| {
             let (_, words) = home.unapplied(object)?;
-            // One that is there says so itself.
-            (!telling.objects.has(object)).then(|| format!("{object}: {words}"))
+            // One that is there says so itself, and of a namespace that cannot be read it is said once.
+            let is_told = telling.objects.has(object) || unreadable.contains_key(&object.key.namespace);
+            (!is_told).then(|| format!("{object}: {words}"))
         });
         judge::judge(&Facts {
             errors,
@@ -177,6 +179,7 @@ impl Repository {
             taken: &taken.borrow(),
             is_loaded,
             refused: refused.collect(),
+            unreadable: unreadable.clone(),
         })
     }
 

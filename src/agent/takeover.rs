@@ -81,6 +81,12 @@ impl Takeover {
         failures + 1
     }
 
+    /// Ends when the home can read objects again that it could not: the commit is to be handed over again, since
+    /// Git may have dropped some of them meanwhile.
+    pub async fn returned(&self) {
+        self.home.returned().await;
+    }
+
     /// Hands the synced commit to the home. Its problems are told once, not at every try.
     pub async fn load(&self, again: bool) -> anyhow::Result<Handed> {
         let Some(synced) = self.synced.borrow().clone() else { return Ok(Handed::Over) };

@@ -52,6 +52,9 @@ const KNOWN: [Reason; 22] = [
     ),
     told(When::NoSlip, "ObjectsRefused")
         .advice("Fix what the cluster reports, in Git or in the cluster; Opsy retries."),
+    told(When::NoSlip, "NamespaceUnreadable")
+        .of_repository()
+        .advice("Its objects wait until it can be read again; all other namespaces go on."),
     told(When::Lasting, "AwsUnavailable").advice(AWS_AGAIN),
     told(When::Lasting, "AwsNotFound").advice(AWS_AGAIN),
     told(When::Lasting, "AwsRefused").advice(AWS_AGAIN),

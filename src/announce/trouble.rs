@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reason::{self, When};
 use super::{Around, Message, Story, Subject, Tone, Weight, cause};
 use crate::api::conditions::{
-    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READY, STALLED, SYNCED, TAKEN_OVER,
+    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READABLE, READY, STALLED, SYNCED, TAKEN_OVER,
 };
 
 /// What may end without action is reported when it has lasted this long.
@@ -29,7 +29,7 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
         let told = matches!(reason.when, When::AtOnce | When::Lasting);
         stories.extend(told.then(|| failing(subject, ready, around)));
     }
-    for kind in [SYNCED, APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, PUBLISHED] {
+    for kind in [SYNCED, APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, READABLE, PUBLISHED] {
         let failed = find(kind).filter(|condition| condition.status == "False");
         stories.extend(failed.map(|condition| failing(subject, condition, around)));
     }

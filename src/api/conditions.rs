@@ -13,11 +13,12 @@ pub const PUBLISHED: &str = "Published";
 /// Only there while it is false: the object in the cluster is not what Git says.
 pub const APPLIED: &str = "Applied";
 /// The repository's own, and only there while they are false: it can be read, what it no longer has is
-/// pruned, a home takes its commit, and all of its objects.
+/// pruned, a home takes its commit and all of its objects, and all namespaces can be read.
 pub const SYNCED: &str = "Synced";
 pub const PRUNED: &str = "Pruned";
 pub const TAKEN_OVER: &str = "TakenOver";
 pub const ACCEPTED: &str = "Accepted";
+pub const READABLE: &str = "Readable";
 /// Only there while it is false: people are not told what they are to hear.
 pub const NOTIFIED: &str = "Notified";
 

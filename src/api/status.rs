@@ -41,7 +41,7 @@ pub struct RepositoryStatus {
     /// The last synced commit: the tip of the branch must descend from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<LastSynced>,
-    /// Synced, Applied, Pruned, TakenOver, Accepted and Published, each only there while it is false; Notified.
+    /// Synced, Applied, Pruned, TakenOver, Accepted, Readable and Published, each only there while it is false; Notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// Files that cannot be read.

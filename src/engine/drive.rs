@@ -95,7 +95,7 @@ enum Fault {
 pub async fn drive<K, S>(drive: Arc<Drive<K, S>>, queue: Queue<K>)
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
-    S: Status + Serialize + Clone + PartialEq + Send + Sync + 'static,
+    S: Status + Serialize + Clone + Default + PartialEq + Send + Sync + 'static,
 {
     let config = kube::runtime::Config::default().concurrency(CONCURRENCY);
     let passes = applier(
@@ -138,14 +138,15 @@ where
 impl<K, S> Drive<K, S>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-    S: Status + Serialize + Clone + PartialEq + Send + Sync + 'static,
+    S: Status + Serialize + Clone + Default + PartialEq + Send + Sync + 'static,
 {
     /// One pass: reconcile, write the status if it differs, then tell, then wake others.
     async fn pass(&self, object: Arc<K>) -> Result<Action, Fault> {
         let name = self.name_of(&*object);
         self.objects.board.begin(&name);
         self.meter.begins(&name);
-        let pass = (self.reconcile)(object.clone()).await;
+        let frozen = self.home.is_frozen(&name);
+        let pass = if frozen { self.frozen(&object) } else { (self.reconcile)(object.clone()).await };
         if pass.release {
             self.home.release(&name).await?;
             self.teller.gone(&name);
@@ -157,6 +158,13 @@ where
             // Looked at an old version: look again at once, tell nobody. Until then its pass is not over.
             self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
+        }
+        if let Some(HomeError { message, .. }) = written.as_ref().err().filter(|_| frozen) {
+            // A namespace that cannot be read can often not be written either; the home tells of it elsewhere.
+            tracing::debug!(object = %name, error = %message, "its status cannot say so");
+            self.meter.ends(&name, "frozen");
+            self.objects.board.end(&name, Standing::Failing);
+            return Ok(Action::requeue(LONGEST_LOOK));
         }
         let news = written?;
         for note in news.iter().chain(&pass.notes) {
@@ -172,6 +180,19 @@ where
         let pause = self.pause(&name, &pass);
         self.objects.board.end(&name, self.standing(&name, &pass));
         Ok(Action::requeue(pause))
+    }
+
+    /// Nothing is done, and the status stays as it is but for the words about it.
+    fn frozen(&self, object: &K) -> Pass<S> {
+        Pass {
+            status: (self.status)(object).cloned().unwrap_or_default(),
+            look: LONGEST_LOOK,
+            standing: Standing::Waiting,
+            wake: Vec::new(),
+            notes: Vec::new(),
+            failed: None,
+            release: false,
+        }
     }
 
     /// Writes the status if it differs; answers what is new in it for people.

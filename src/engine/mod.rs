@@ -246,6 +246,18 @@ pub trait Home: Send + Sync {
     fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
+    /// Is what is known of the object nothing to work by: too old, or not what Git says? Then no pass acts by it.
+    fn is_frozen(&self, _object: &ObjectKey) -> bool {
+        false
+    }
+    /// Namespaces whose objects cannot be read, and why. They are not worked on meanwhile; all others are.
+    fn unreadable(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+    /// Ends when objects can be read again that could not when the last commit was loaded: it is to be loaded again.
+    fn returned(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// A commit as a home takes it over.

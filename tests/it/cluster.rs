@@ -5,6 +5,7 @@ mod chart;
 mod commands;
 mod lease;
 mod live;
+mod namespaces;
 mod objects;
 mod outages;
 mod refusals;

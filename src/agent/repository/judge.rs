@@ -1,13 +1,15 @@
 //! What is known of the repository's conditions. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use crate::agent::render;
 use crate::agent::takeover::Outcome;
 use crate::api::Class;
-use crate::api::conditions::{self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, SYNCED, TAKEN_OVER};
+use crate::api::conditions::{
+    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READABLE, SYNCED, TAKEN_OVER,
+};
 use crate::manifest::{ObjectSet, Severity};
 use crate::publish::Publishing;
 use crate::sync::SyncState;
@@ -34,11 +36,13 @@ pub struct Facts<'a> {
     pub is_loaded: bool,
     /// Objects of it that are not there, and why.
     pub refused: Vec<String>,
+    /// Namespaces that cannot be read, and why.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 /// What is known of each condition. After a start little is, and what was kept stays as it was.
 pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
-    let Facts { errors, sync, publishing, taken, is_loaded, refused } = facts;
+    let Facts { errors, sync, publishing, taken, is_loaded, refused, unreadable } = facts;
     let synced = sync.error.as_ref().map(|(class, words)| {
         let reason = match class {
             _ if sync.held => "BranchRewritten",
@@ -55,6 +59,9 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     let kept = taken.kept.as_ref().map(|words| ("PruneRefused", cut(words, WORDS)));
     let failed = taken.failed.as_ref().map(|words| ("CommitNotTaken", cut(words, WORDS)));
     let refused = listed(refused).map(|words| ("ObjectsRefused", words));
+    let unreadable: Vec<String> = unreadable.values().cloned().collect();
+    let unreadable = listed(&unreadable).map(|words| ("NamespaceUnreadable", words));
+    let knows_namespaces = *is_loaded || unreadable.is_some();
     let published = render::published(publishing).filter(|(status, ..)| *status == "False");
     let published = published.map(|(_, reason, words)| (reason, cut(&words, WORDS)));
     let judged = [
@@ -63,6 +70,7 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
         (PRUNED, kept, *is_loaded && whole),
         (TAKEN_OVER, failed, *is_loaded || taken.failed.is_some()),
         (ACCEPTED, refused, *is_loaded),
+        (READABLE, unreadable, knows_namespaces),
         (PUBLISHED, published, **publishing != Publishing::Idle),
     ];
     judged.into_iter().filter(|(.., known)| *known).map(|(kind, trouble, _)| (kind, trouble)).collect()
@@ -133,7 +141,7 @@ mod tests {
     /// One line a condition that is false, of a commit that is loaded.
     fn words(set: &ObjectSet, sync: &SyncState, publishing: &Publishing, taken: &Outcome) -> Vec<String> {
         let errors = &errors(set);
-        let facts = Facts { errors, sync, publishing, taken, is_loaded: true, refused: Vec::new() };
+        let facts = Facts { errors, sync, publishing, taken, is_loaded: true, refused: Vec::new(), unreadable: BTreeMap::new() };
         let troubles = judge(&facts).into_iter().filter_map(|(kind, trouble)| Some((kind, trouble?)));
         troubles.map(|(kind, (reason, words))| format!("{kind} {reason} {words}")).collect()
     }
@@ -191,6 +199,7 @@ mod tests {
             taken: &taken,
             is_loaded: true,
             refused: Vec::new(),
+            unreadable: BTreeMap::new(),
         };
         note_conditions(&mut list, judge(&facts), at(2));
         assert!(list.iter().any(|found| found.r#type == PRUNED), "nobody knows: it stays {list:?}");
@@ -220,11 +229,14 @@ mod tests {
                 taken: &taken,
                 is_loaded,
                 refused,
+                unreadable: [("ops".to_owned(), "it is gone".to_owned())].into(),
             })
         };
         let words = "PackerBuilder/ops/web: there is no namespace ops".to_owned();
         assert!(judged(true).contains(&(ACCEPTED, Some(("ObjectsRefused", words)))));
         assert!(judged(false).iter().all(|(kind, _)| *kind != ACCEPTED));
+        let unreadable = (READABLE, Some(("NamespaceUnreadable", "it is gone".to_owned())));
+        assert!([true, false].iter().all(|is_loaded| judged(*is_loaded).contains(&unreadable)));
     }
 
     #[test]
@@ -267,10 +279,11 @@ mod tests {
                 taken,
                 is_loaded,
                 refused: Vec::new(),
+                unreadable: BTreeMap::new(),
             })
         };
         assert_eq!(judged(&kept, false), [(APPLIED, None)]);
         let known: Vec<_> = judged(&Outcome::default(), true).into_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(known, [APPLIED, PRUNED, TAKEN_OVER, ACCEPTED]);
+        assert_eq!(known, [APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, READABLE]);
     }
 }

@@ -74,10 +74,12 @@ pub fn show_absent(shared: &Shared) {
         .into_iter()
         .filter(|object| ledger.get(object).is_none() && ledger.is_wanted(object))
         .collect();
-    let conflicts = ledger.conflicts();
+    let unread = ledger.unread().into_iter().filter(|object| ledger.get(object).is_none());
+    let others: Vec<ObjectKey> =
+        ledger.conflicts().into_iter().map(|(object, _)| object).chain(unread).collect();
     drop(ledger);
     let board = &shared.objects.board;
-    for object in absent.iter().chain(conflicts.iter().map(|(object, _)| object)) {
+    for object in absent.iter().chain(&others) {
         board.add(object);
         board.begin(object);
         board.end(object, Standing::Failing);

@@ -22,9 +22,9 @@ use super::events::Events;
 use super::kinds::{Custom, read_status};
 use super::ledger::{Ledger, version};
 use super::memory;
+use super::places::{Places, Verdict, places};
 use super::requests::{Requests, told_status};
-use super::secrets;
-use super::watch::{self, Missing};
+use super::{secrets, watch};
 use crate::api::{AMIRefresher, Class, CommitId, Kind, ObjectKey, Owner, PackerBuilder};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, Standing, StatusUpdate};
@@ -59,8 +59,10 @@ pub struct Shared {
     pub bell: Notify,
     /// Bumped with everything that was seen.
     pub echoes: level::Sender<u64>,
-    /// First lists that are not complete.
-    pub missing: level::Sender<Missing>,
+    /// What of the scope can be read.
+    pub places: level::Sender<Places>,
+    /// Rung when objects can be read again that could not when the last commit was loaded.
+    pub returned: Notify,
     /// Bumped to have everything listed anew.
     again: level::Sender<u64>,
 }
@@ -96,8 +98,7 @@ impl ClusterHome {
         // The stores are ready from the start: objects come one by one, and none is woken before a load.
         objects.builders.load(Vec::new(), &[]);
         objects.refreshers.load(Vec::new(), &[]);
-        let places = watch::places(&cluster.scope);
-        let missing = places.iter().cloned().map(|place| (place, None)).collect();
+        let places = places(&cluster.scope);
         let shared = Arc::new(Shared {
             cluster,
             objects,
@@ -107,7 +108,8 @@ impl ClusterHome {
             turn: tokio::sync::Mutex::default(),
             bell: Notify::new(),
             echoes: level::Sender::new(0),
-            missing: level::Sender::new(missing),
+            places: level::Sender::new(Places::new(&places)),
+            returned: Notify::new(),
             again: level::Sender::new(0),
         });
         let mut tasks = vec![own(apply::mend(shared.clone())), own(send_events(shared.clone()))];
@@ -129,26 +131,20 @@ impl ClusterHome {
     /// How many objects are not as Git says.
     pub fn failing(&self) -> usize {
         let ledger = self.shared.ledger();
-        ledger.troubles().count() + ledger.conflicts().len()
+        ledger.troubles().count() + ledger.conflicts().len() + ledger.unread().len()
     }
 
     async fn wait_until_listed(&self) -> Result<(), HomeError> {
-        let mut missing = self.shared.missing.subscribe();
-        // What only a person can mend is told at once.
-        let over = |missing: &Missing| {
-            missing
-                .values()
-                .all(|why| why.as_ref().is_some_and(|(class, _)| !matches!(class, Class::Transient { .. })))
-        };
-        // Running into the limit is told like a failure.
-        let _ = timeout(FIRST_LISTS, missing.wait_for(over)).await;
-        let missing = missing.borrow();
-        let Some((place, why)) = missing.iter().next() else { return Ok(()) };
-        let message = match why {
-            Some((_, words)) => format!("{place} cannot be listed: {words}"),
-            None => format!("{place} are not listed yet"),
-        };
-        Err(HomeError { class: Class::TRANSIENT, message })
+        let mut places = self.shared.places.subscribe();
+        let over = |places: &Places| !matches!(places.verdict(), Verdict::Wait(_));
+        // Running into the limit is told like a failure; what only a person can mend is told at once.
+        let _ = timeout(FIRST_LISTS, places.wait_for(over)).await;
+        match places.borrow().verdict() {
+            Verdict::Ready => Ok(()),
+            Verdict::Wait(message) | Verdict::Refused(message) => {
+                Err(HomeError { class: Class::TRANSIENT, message })
+            }
+        }
     }
 
     async fn take_over(&self, commit: Load) -> Result<(), HomeError> {
@@ -298,6 +294,18 @@ impl Home for ClusterHome {
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
         self.shared.ledger().trouble(object)
+    }
+
+    fn is_frozen(&self, object: &ObjectKey) -> bool {
+        self.shared.ledger().is_frozen(object)
+    }
+
+    fn unreadable(&self) -> BTreeMap<String, String> {
+        self.shared.places.borrow().unreadable()
+    }
+
+    fn returned(&self) -> BoxFuture<'_, ()> {
+        self.shared.returned.notified().boxed()
     }
 }
 

@@ -11,11 +11,15 @@ use tokio::time::Instant;
 
 use super::Scope;
 use super::ownership::{self, Fingerprint};
+use super::places::Place;
 use super::trouble::{Trouble, not_watched, of_another};
 use crate::api::{ObjectKey, Owner};
 use crate::engine::Load;
 use crate::manifest::{Document, Json};
 pub use live::{Live, version};
+
+/// The reason of what lies in a namespace that cannot be read.
+const UNREADABLE: &str = "NamespaceUnreadable";
 
 /// A document of the loaded commit.
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ pub struct Ledger {
     held: BTreeSet<ObjectKey>,
     /// Versions we made and have not seen yet.
     awaited: BTreeMap<ObjectKey, u64>,
+    /// Places of one namespace that cannot be read, and why: nothing is sent there, since what is known of it is old.
+    unreadable: BTreeMap<Place, String>,
 }
 
 impl Ledger {
@@ -270,6 +276,9 @@ impl Ledger {
     }
 
     pub fn trouble(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        if let Some(words) = self.unreadable.get(&Place::of(object)) {
+            return Some((UNREADABLE, words.clone()));
+        }
         let trouble = self.troubles.get(object).map(|trouble| (trouble.reason, trouble.message.clone()));
         let odd = || self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone()));
         let conflict = || self.conflict(object).map(|words| ("AnotherOwner", words));
@@ -289,6 +298,30 @@ impl Ledger {
         let is_conflict = self.wanted.contains_key(object) && self.is_foreign(object);
         let owner = self.live.get(object).filter(|_| is_conflict)?.owner.as_ref()?;
         Some(of_another(owner))
+    }
+
+    /// Notes that a place cannot be read, and why.
+    pub fn unreadable(&mut self, place: &Place, words: String) {
+        self.unreadable.insert(place.clone(), words);
+    }
+
+    /// Notes that it can be read.
+    pub fn readable(&mut self, place: &Place) {
+        self.unreadable.remove(place);
+    }
+
+    /// Documents of places that cannot be read.
+    pub fn unread(&self) -> Vec<ObjectKey> {
+        self.wanted.keys().filter(|object| self.is_unread(object)).cloned().collect()
+    }
+
+    /// Is the live object nothing to work by?
+    pub fn is_frozen(&self, object: &ObjectKey) -> bool {
+        self.is_unread(object)
+    }
+
+    fn is_unread(&self, object: &ObjectKey) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.contains_key(&Place::of(object))
     }
 
     pub fn get(&self, object: &ObjectKey) -> Option<&Live> {
@@ -349,7 +382,7 @@ impl Ledger {
         let is_there =
             || self.live.get(object).is_some_and(|live| !live.deleting) && !self.is_foreign(object);
         let is_listed = self.removals.contains(object) || self.unseeded.contains(object);
-        self.differs(object) || (is_listed && is_there())
+        !self.is_unread(object) && (self.differs(object) || (is_listed && is_there()))
     }
 
     /// Must the document be sent? Not to one that is being deleted: it is made anew when it is gone.

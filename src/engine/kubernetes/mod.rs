@@ -14,6 +14,7 @@ mod ledger;
 pub mod memory;
 mod network;
 mod ownership;
+mod places;
 pub mod pod;
 mod requests;
 pub mod runs;

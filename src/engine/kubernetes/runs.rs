@@ -245,7 +245,7 @@ impl ClusterRuns {
 impl Shared {
     /// Is everything known of the runs of a builder?
     fn ready(&self, builder: &Key) -> Result<(), RunsError> {
-        self.cache.ready(Some(self.setup.namespace_of(builder)), (self.now)())
+        self.cache.ready(self.setup.namespace_of(builder), (self.now)())
     }
 
     fn places(&self) -> Vec<Place> {
@@ -272,7 +272,7 @@ impl Runs for ClusterRuns {
 
     fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>> {
         let now = (self.shared.now)();
-        let live = self.shared.cache.ready(None, now).map(|()| {
+        let live = self.shared.cache.countable(now).map(|()| {
             let runs = self.shared.cache.all(now);
             // Builders of another owner are not among the objects: their runs do not count here.
             let ours = |run: &Run| self.shared.objects.builders.has(&run.facts.builder);

@@ -1,6 +1,6 @@
 //! Watches custom resources: every event goes into the ledger and the feeds, and wakes whom it concerns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use super::error::Refusal;
 use super::home::Shared;
 use super::kinds::{Custom, Raw, is_news, object_key, typed};
 use super::ledger::{Live, Sight, version};
+use super::places::{Failure, Place};
 use super::requests::{is_without_definition, without_definition};
-use super::{Cluster, Scope};
-use crate::api::{Class, Kind, ObjectKey};
+use super::{Cluster, apply};
+use crate::api::{Class, ObjectKey};
 
 /// Objects asked for at once: a page is in memory whole, a thousand objects would be 14 MB.
 const PAGE: u32 = 250;
@@ -28,55 +29,20 @@ const LONGEST_WITHOUT_DEFINITION: Duration = Duration::from_secs(5);
 /// Failures further apart than this do not follow from each other.
 const APART: Duration = Duration::from_secs(300);
 
-/// One kind in one namespace, or in all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub kind: Kind,
-    pub namespace: Option<String>,
-}
-
-impl Place {
-    fn holds(&self, object: &ObjectKey) -> bool {
-        self.kind == object.kind && self.namespace.as_ref().is_none_or(|name| *name == object.key.namespace)
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{}s in namespace {namespace}", self.kind),
-            None => write!(f, "{}s in all namespaces", self.kind),
-        }
-    }
-}
-
-/// How far the first lists are: what is still missing and, where it failed, why.
-pub type Missing = BTreeMap<Place, Option<(Class, String)>>;
-
-/// All places of a scope.
-pub fn places(scope: &Scope) -> Vec<Place> {
-    let namespaces: Vec<Option<String>> = match scope {
-        Scope::All => vec![None],
-        Scope::Namespaces(names) => {
-            names.iter().collect::<BTreeSet<_>>().into_iter().cloned().map(Some).collect()
-        }
-    };
-    let of = |kind: Kind| namespaces.iter().cloned().map(move |namespace| Place { kind, namespace });
-    [Kind::PackerBuilder, Kind::AMIRefresher].into_iter().flat_map(of).collect()
-}
-
 /// Watches a place for ever. `again` has everything listed anew.
 pub async fn watch<K: Custom>(shared: Arc<Shared>, place: Place, mut again: level::Receiver<u64>) {
+    let mut failures = Failures::default();
     loop {
         let api = api::<K>(&shared.cluster, &place);
         let config = watcher::Config::default().page_size(PAGE);
-        let mut view = View { shared: &shared, place: &place, listed: None, failures: Failures::default() };
+        let mut view = View { shared: &shared, place: &place, listed: None, failures: &mut failures };
         let mut events = watcher(api, config).boxed();
         loop {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => view.take::<K>(event),
-                    Some(Err(error)) => view.fail(error).await,
+                    // A watch that may go on says so only by its next event: a new list does at once.
+                    Some(Err(error)) => if view.fail(error).await { break },
                     None => break,
                 },
                 asked = again.changed() => match asked {
@@ -101,7 +67,7 @@ struct View<'a> {
     place: &'a Place,
     /// What a running list has brought so far.
     listed: Option<BTreeSet<ObjectKey>>,
-    failures: Failures,
+    failures: &'a mut Failures,
 }
 
 impl View<'_> {
@@ -129,11 +95,12 @@ impl View<'_> {
         }
     }
 
-    async fn fail(&mut self, error: watcher::Error) {
+    /// Waits until it is worth another try. True if the place is to be listed anew.
+    async fn fail(&mut self, error: watcher::Error) -> bool {
         let refusal = refusal(error);
         // The server forgot where we were: that is its right, and a new list follows.
         if refusal.code == Some(410) {
-            return;
+            return false;
         }
         let bare = is_without_definition(&refusal);
         let words = if bare { without_definition() } else { refusal.message };
@@ -142,8 +109,11 @@ impl View<'_> {
             let place = self.place.to_string();
             tracing::warn!(place, error = %words, "cannot be watched; trying again");
         }
-        self.shared.unlisted(self.place, refusal.class, words);
+        let failure = Failure { class: refusal.class, words, without_definition: bare };
+        let unreadable = matches!(failure.class, Class::Denied | Class::NotFound);
+        self.shared.unlisted(self.place, failure);
         wait(pause).await;
+        unreadable
     }
 }
 
@@ -249,24 +219,42 @@ impl Shared {
 
     /// A list is complete.
     fn listed(&self, place: &Place, after_failure: bool) {
-        self.missing.send_if_modified(|missing| missing.remove(place).is_some());
+        let mut is_back = false;
+        self.places.send_modify(|places| is_back = places.listed(place));
         if after_failure {
             tracing::info!(place = %place, "is watched again");
+            let mut ledger = self.ledger();
+            ledger.readable(place);
             // What kept the watch away may have kept applies away, too.
-            self.ledger().retry_all(Instant::now());
+            ledger.retry_all(Instant::now());
+            drop(ledger);
             self.bell.notify_one();
+        }
+        if is_back {
+            self.wake_place(place);
+            self.returned.notify_one();
         }
     }
 
     /// A list or watch has failed.
-    fn unlisted(&self, place: &Place, class: Class, words: String) {
-        self.missing.send_if_modified(|missing| match missing.get_mut(place) {
-            Some(why) => {
-                *why = Some((class, words));
-                true
-            }
-            None => false,
-        });
+    fn unlisted(&self, place: &Place, failure: Failure) {
+        let mut news = None;
+        self.places.send_modify(|places| news = places.failed(place, failure));
+        if let Some(words) = news {
+            self.ledger().unreadable(place, words);
+            self.wake_place(place);
+            apply::show_absent(self);
+        }
+    }
+
+    /// Has every object of a place looked at.
+    fn wake_place(&self, place: &Place) {
+        let ledger = self.ledger();
+        let is_loaded = ledger.owner().is_some();
+        let objects: Vec<ObjectKey> =
+            ledger.present().filter(|object| is_loaded && place.holds(object)).cloned().collect();
+        drop(ledger);
+        objects.iter().for_each(|object| self.objects.wake(object));
     }
 }
 
@@ -297,16 +285,5 @@ mod tests {
         assert_eq!(failures.next("why", false, at(900)), (Duration::from_secs(1), true));
         assert_eq!(failures.end().as_deref(), Some("why"));
         assert_eq!(failures.next("why", false, at(901)), (Duration::from_secs(1), true));
-    }
-
-    #[test]
-    fn every_kind_is_watched_once_a_namespace() {
-        let names = |scope: Scope| places(&scope).iter().map(Place::to_string).collect::<Vec<_>>();
-        assert_eq!(
-            names(Scope::All),
-            ["PackerBuilders in all namespaces", "AMIRefreshers in all namespaces"]
-        );
-        let twice = Scope::Namespaces(vec!["b".into(), "a".into(), "b".into()]);
-        assert_eq!(names(twice)[..2], ["PackerBuilders in namespace a", "PackerBuilders in namespace b"]);
     }
 }

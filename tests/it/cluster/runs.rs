@@ -10,3 +10,5 @@ mod refused;
 mod rules;
 mod trust;
 mod world;
+
+pub use world::request;

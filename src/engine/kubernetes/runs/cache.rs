@@ -1,9 +1,10 @@
 //! What is known of Jobs and pods. The watches write it, and whoever makes a Job does at once; reading it
 //! asks nobody. Only Jobs that count are answered: see `recorded`.
 
+mod fresh;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -14,10 +15,7 @@ use super::seen::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_
 use super::watch::Place;
 use crate::api::{Class, Key, RunName};
 use crate::engine::kubernetes::pod::{self, Sighting};
-use crate::engine::{Run, RunFacts, RunsError};
-
-/// A watch that fails for longer leaves a picture that is too old to act on.
-const STALE: Duration = Duration::from_secs(60);
+use crate::engine::{Run, RunFacts};
 
 /// A watch that does not work, since when and why.
 #[derive(Clone, Debug)]
@@ -48,6 +46,7 @@ struct SeenPod {
 
 #[derive(Debug, Default)]
 struct State {
+    places: Vec<Place>,
     runs: BTreeMap<RunKey, Entry>,
     pods: BTreeMap<RunKey, SeenPod>,
     /// Jobs that were deleted: what the watch still brings of them is old.
@@ -72,35 +71,12 @@ pub struct Cache {
 impl Cache {
     /// Empty, and not ready until each of the places was listed.
     pub fn new(places: Vec<Place>, records: Records) -> Self {
-        let state = State { missing: places.into_iter().collect(), ..State::default() };
-        Self { state: Mutex::new(state), records }
+        let missing = places.iter().cloned().collect();
+        Self { state: Mutex::new(State { places, missing, ..State::default() }), records }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds the runs")
-    }
-
-    /// Is the picture whole, and fresh enough to act on? Of a namespace, or of all.
-    pub fn ready(&self, namespace: Option<&str>, now: Timestamp) -> Result<(), RunsError> {
-        let state = self.state();
-        let concerns = |place: &Place| namespace.is_none_or(|name| place.covers(name));
-        let stale = |trouble: &Trouble| {
-            trouble.class != Class::TRANSIENT || now.duration_since(trouble.since).unsigned_abs() > STALE
-        };
-        let mut troubles = state.troubles.iter();
-        let trouble = troubles
-            .find(|(place, trouble)| concerns(place) && (state.missing.contains(place) || stale(trouble)));
-        if let Some((place, trouble)) = trouble {
-            let message = format!("{place} cannot be watched: {}", trouble.message);
-            return Err(RunsError { class: trouble.class, message });
-        }
-        match state.missing.iter().find(|place| concerns(place)) {
-            Some(place) => {
-                let message = format!("{place} were not listed yet");
-                Err(RunsError { class: Class::TRANSIENT, message })
-            }
-            None => Ok(()),
-        }
     }
 
     /// A builder's runs.

@@ -39,6 +39,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Its namespace; none where all are watched.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     pub fn covers(&self, namespace: &str) -> bool {
         self.namespace.as_deref().is_none_or(|name| name == namespace)
     }

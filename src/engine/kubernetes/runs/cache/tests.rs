@@ -1,5 +1,8 @@
 //! What the cache makes of events that come late, twice, or not at all.
 
+use std::time::Duration;
+
+use super::fresh::STALE;
 use super::*;
 use crate::engine::RunState;
 use crate::engine::kubernetes::runs::watch::places;
@@ -87,11 +90,11 @@ fn state(cache: &Cache) -> Option<RunState> {
 fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
     let cache = Cache::new(scope(), records());
     let [jobs, pods] = &scope()[..] else { panic!("two places") };
-    let class = |cache: &Cache, at: Timestamp| cache.ready(Some("a"), at).map_err(|error| error.class);
+    let class = |cache: &Cache, at: Timestamp| cache.ready("a", at).map_err(|error| error.class);
     assert_eq!(class(&cache, now()), Err(Class::TRANSIENT));
     cache.end_jobs(jobs, &BTreeSet::new());
     cache.fails(pods, Class::Denied, "pods is forbidden".into(), now());
-    let error = cache.ready(Some("a"), now()).expect_err("not listed");
+    let error = cache.ready("a", now()).expect_err("not listed");
     assert!(error.class == Class::Denied && error.message.contains("pods is forbidden"), "{error}");
     cache.end_pods(pods, &BTreeSet::new());
     assert_eq!(class(&cache, now()), Ok(()));
@@ -99,7 +102,7 @@ fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
     assert_eq!(class(&cache, now()), Ok(()), "for a moment the picture does");
     let later = now() + STALE + Duration::from_secs(1);
     assert_eq!(class(&cache, later), Err(Class::TRANSIENT));
-    assert!(cache.ready(Some("b"), later).is_ok(), "not its namespace");
+    assert!(cache.ready("b", later).is_ok(), "not its namespace");
     cache.works(jobs);
     assert_eq!(class(&cache, later), Ok(()));
 }

@@ -1,0 +1,188 @@
+//! Several watched namespaces, one of which goes away: it concerns its own objects alone, and comes back by itself.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use opsy::engine::kubernetes::Scope;
+use opsy::engine::kubernetes::job::RunImages;
+use opsy::engine::kubernetes::runs::ClusterRuns;
+use opsy::engine::{Home, Runs};
+use opsy::manifest::Document;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::runs::request;
+use super::world::{Agent, OWNER, document, key};
+use super::{Place, SOON, until};
+
+/// A way to the API server that can be cut: watches of namespaces that are gone are ended by the server only
+/// after minutes.
+struct Way {
+    address: String,
+    connections: Arc<Mutex<Vec<AbortOnDropHandle<()>>>>,
+    _accepts: AbortOnDropHandle<()>,
+}
+
+impl Way {
+    async fn to(place: &Place) -> Self {
+        let server = place.plane.address("server").as_str().expect("an address");
+        let server: SocketAddr =
+            server.strip_prefix("https://").and_then(|at| at.parse().ok()).expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("https://{}", listener.local_addr().expect("an address"));
+        let connections: Arc<Mutex<Vec<AbortOnDropHandle<()>>>> = Arc::default();
+        let all = connections.clone();
+        let accepts = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let connection = tokio::spawn(async move {
+                    let mut server = TcpStream::connect(server).await.expect("the API server listens");
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+                all.lock().expect("no test panics here").push(AbortOnDropHandle::new(connection));
+            }
+        });
+        Self { address, connections, _accepts: AbortOnDropHandle::new(accepts) }
+    }
+
+    fn cut(&self) {
+        self.connections.lock().expect("no test panics here").clear();
+    }
+}
+
+/// The agent of the first of three namespaces that it watches.
+struct Team {
+    place: Place,
+    names: [String; 3],
+}
+
+impl Team {
+    async fn new() -> Self {
+        let place = Place::new().await;
+        let names = ["", "-b", "-c"].map(|suffix| format!("{}{suffix}", place.namespace));
+        for name in &names[1..] {
+            place.create_namespace(name).await;
+            place.allow(name, |_| true).await;
+        }
+        Self { place, names }
+    }
+
+    async fn start(&self, way: &Way) -> (Agent, Arc<ClusterRuns>) {
+        let scope = Scope::Namespaces(self.names.to_vec());
+        let (cluster, requests) = self.place.cluster_at(scope, Some(&way.address)).await;
+        let agent = Agent::on(cluster.clone(), requests).await;
+        let images = RunImages { runner: "localhost/opsy:bed".into(), packer: "localhost/packer:bed".into() };
+        let runs = ClusterRuns::start(cluster, agent.objects.clone(), images, jiff::Timestamp::now);
+        (agent, runs)
+    }
+
+    fn documents(&self, region: &str) -> Vec<Document> {
+        self.names.iter().map(|name| document(name, "web", json!({"region": region}))).collect()
+    }
+
+    fn get(&self, namespace: &str, kind: &str) -> Value {
+        let all = ["--namespace", namespace, "get", kind, "-o", "json", "--ignore-not-found"];
+        serde_json::from_str::<Value>(&self.place.plane.kubectl(&all, "")).expect("a list")["items"].take()
+    }
+
+    fn region(&self, namespace: &str) -> Value {
+        self.get(namespace, "packerbuilders")[0]["spec"]["region"].take()
+    }
+
+    /// The others apply, look and build, and what is gone is told, and neither pruned nor pursued.
+    async fn goes_on(&self, agent: &Agent, runs: &ClusterRuns, region: &str, build: bool) {
+        let [a, b, c] = &self.names;
+        let before = agent.passes("web");
+        agent.load(&self.documents(region)).await.expect("one namespace holds up nobody");
+        for name in [a, c] {
+            until("the new region", SOON, async || (self.region(name) == region).then_some(())).await;
+        }
+        agent.passed("web", before + 1).await;
+        let (reason, words) = agent.home.unapplied(&key(b, "web")).expect("it is told");
+        assert_eq!(reason, "NamespaceUnreadable", "{words}");
+        assert!(words.contains(&format!("namespace {b} cannot be read")) && words.contains("--namespaces"), "{words}");
+        assert_eq!(agent.home.unreadable().into_keys().collect::<Vec<_>>(), [b.clone()]);
+        assert_eq!(agent.home.failing(), 1);
+        let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
+        let known: Vec<_> = agent.home.known(&owner).into_keys().map(|object| object.key.namespace).collect();
+        assert!(known.contains(a) && known.contains(c), "{known:?}");
+        until("the runs can be counted", SOON, async || runs.live().await.ok()).await;
+        if build {
+            let builder = key(c, "web").key;
+            until("a build", SOON, async || runs.start(request(&builder, "")).await.ok()).await;
+            assert_eq!(self.get(c, "jobs").as_array().map(Vec::len), Some(1));
+        }
+        assert_eq!(runs.live().await.expect("a number"), 1);
+        let unread = runs.of(&key(b, "web").key).await.expect_err("nobody knows");
+        assert!(unread.message.contains(b), "{unread}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_goes_away_stops_no_other_and_comes_back_by_itself() {
+    let team = Team::new().await;
+    let [_, b, _] = &team.names;
+    let way = Way::to(&team.place).await;
+    let (agent, runs) = team.start(&way).await;
+    agent.load(&team.documents("us-east-1")).await.expect("loaded");
+    agent.settle().await;
+    until("the runs can be counted", SOON, async || runs.live().await.ok()).await;
+
+    let namespaces: Api<Namespace> = Api::all(team.place.admin.clone());
+    namespaces.delete(b, &Default::default()).await.expect("it goes");
+    until("its end", SOON * 2, async || namespaces.get_opt(b).await.expect("an answer").is_none().then_some(()))
+        .await;
+    way.cut();
+    until("the refusals", SOON, async || {
+        (!agent.home.unreadable().is_empty() && runs.of(&key(b, "web").key).await.is_err()).then_some(())
+    })
+    .await;
+    agent.requests.all();
+    team.goes_on(&agent, &runs, "eu-west-1", true).await;
+    let there = format!("/namespaces/{b}/");
+    let writes = agent.requests.writes();
+    assert!(!writes.iter().any(|line| line.contains(&there)), "nothing is sent there: {writes:#?}");
+    drop((agent, runs));
+
+    // Another replica, which never saw the namespace.
+    let (agent, runs) = team.start(&way).await;
+    team.goes_on(&agent, &runs, "eu-west-2", false).await;
+    team.place.create_namespace(b).await;
+    team.place.allow(b, |_| true).await;
+    // Pauses between attempts have grown to half a minute at most.
+    tokio::time::timeout(SOON * 3, agent.home.returned()).await.expect("it is told that it is back");
+    until("its object", SOON, async || (team.region(b) == "eu-west-2").then_some(())).await;
+    until("no trouble", SOON, async || (agent.home.failing() == 0).then_some(())).await;
+    assert!(agent.home.unreadable().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_a_namespace_that_may_only_be_written_says_so_and_is_not_worked_on() {
+    let team = Team::new().await;
+    let [a, b, _] = &team.names;
+    let way = Way::to(&team.place).await;
+    let (agent, _runs) = team.start(&way).await;
+    agent.load(&team.documents("us-east-1")).await.expect("loaded");
+    agent.settle().await;
+    let list = ("packerbuilders".to_owned(), "list".to_owned());
+    let watch = ("packerbuilders".to_owned(), "watch".to_owned());
+    team.place.allow(b, |rule| *rule != list && *rule != watch).await;
+    way.cut();
+    let condition = |namespace: &str| {
+        let conditions = team.get(namespace, "packerbuilders")[0]["status"]["conditions"].take();
+        let found = conditions.as_array().into_iter().flatten().find(|found| found["type"] == "Applied").cloned();
+        found.map(|found| (found["status"].clone(), found["reason"].clone()))
+    };
+    let unreadable = Some((json!("False"), json!("NamespaceUnreadable")));
+    until("the condition", SOON, async || (condition(b) == unreadable).then_some(())).await;
+    assert_eq!(condition(a), None);
+    // What is known of it is old: it may have been changed meanwhile.
+    agent.load(&team.documents("eu-west-1")).await.expect("loaded");
+    until("the new region", SOON, async || (team.region(a) == "eu-west-1").then_some(())).await;
+    assert_eq!(team.region(b), "us-east-1");
+    team.place.allow(b, |_| true).await;
+    until("the new region", SOON * 3, async || (team.region(b) == "eu-west-1").then_some(())).await;
+    until("no condition", SOON, async || condition(b).is_none().then_some(())).await;
+}
