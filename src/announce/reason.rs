@@ -30,7 +30,7 @@ const GIT_AGAIN: &str = "Opsy retries; if it lasts, check the Git server.";
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit is in force; if it lasts, check the agent's log.";
 
-const KNOWN: [Reason; 22] = [
+const KNOWN: [Reason; 23] = [
     said("InvalidSpec").by_commit().advice("Fix the manifest in Git; `opsy validate` reports the same before a merge."),
     said("ManifestBroken").by_commit().of_repository().advice(
         "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` reports the same before a merge.",
@@ -55,6 +55,7 @@ const KNOWN: [Reason; 22] = [
     told(When::NoSlip, "NamespaceUnreadable")
         .of_repository()
         .advice("Its objects wait until it can be read again; all other namespaces go on."),
+    told(When::NoSlip, "AnotherWriter"),
     told(When::Lasting, "AwsUnavailable").advice(AWS_AGAIN),
     told(When::Lasting, "AwsNotFound").advice(AWS_AGAIN),
     told(When::Lasting, "AwsRefused").advice(AWS_AGAIN),

@@ -14,9 +14,9 @@ use super::kinds::Custom;
 use super::ledger::Job;
 use super::ownership;
 use super::requests::{Requests, is_unfit, told};
-use super::trouble::Trouble;
+use super::trouble::{self, Trouble};
 use crate::api::{AMIRefresher, Class, Kind, ObjectKey, PackerBuilder};
-use crate::engine::{Standing, StatusUpdate};
+use crate::engine::{Note, Standing, StatusUpdate};
 
 /// Requests at once. Next to an API server 8 are as fast, since it is the limit; this is for one far away.
 const CONCURRENCY: usize = 16;
@@ -33,14 +33,16 @@ pub async fn mend(shared: Arc<Shared>) {
             () = tokio::time::sleep_until(at) => {}
         }
         let turn = shared.turn.lock().await;
-        let due = {
+        let (due, calm) = {
             let mut ledger = shared.ledger();
+            let calm = ledger.calm(Instant::now());
             let due = ledger.due(Instant::now());
             ledger.hold(&due);
-            due
+            (due, calm)
         };
-        for object in &due {
-            tracing::info!(%object, "not as Git says: applying it again");
+        for object in &calm {
+            tracing::info!(%object, "nobody changes it any more");
+            shared.objects.wake(object);
         }
         bring(&shared, due).await;
         drop(turn);
@@ -149,7 +151,7 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
             Ok(None)
         }
         Job::Seed { version } => seed::<K>(shared, object, version).await.map(Some),
-        Job::Apply { document, file, takeover, has_status } => {
+        Job::Apply { document, file, takeover, has_status, drift } => {
             let Some(owner) = shared.ledger().owner().cloned() else { return Ok(None) };
             if takeover {
                 requests.take_over::<K>(key).await?;
@@ -163,9 +165,23 @@ async fn run<K: Custom>(shared: &Shared, object: &ObjectKey, job: Job) -> Result
                 }
                 made => made?,
             };
+            if let Some(drift) = drift {
+                reverted::<K>(shared, object, drift);
+            }
             if has_status { Ok(Some(made)) } else { seed::<K>(shared, object, made).await.map(Some) }
         }
     }
+}
+
+/// Tells whose change was undone, and whether somebody keeps changing the object.
+fn reverted<K: Custom>(shared: &Shared, object: &ObjectKey, drift: String) {
+    let contested = shared.ledger().reverted(object, drift.clone(), Instant::now());
+    let (reason, message) = match contested {
+        true => ("AnotherWriter", trouble::contested(&drift)),
+        false => ("DriftReverted", format!("{drift}: Git is applied again")),
+    };
+    tracing::warn!(%object, reason, "{message}");
+    shared.tell::<K>(object, &Note { reason: reason.into(), message, warning: true });
 }
 
 /// Gives an object that has none the status that was published, if there is one.

@@ -77,6 +77,13 @@ impl Shared {
         seed.and_then(|seed| seed(object))
     }
 
+    /// Shows people a note where they look at the object.
+    pub fn tell<K: Custom>(&self, object: &ObjectKey, note: &Note) {
+        if let Some(about) = K::feed(&self.objects).get(&object.key) {
+            self.events.push(about.object_ref(&()), note.clone());
+        }
+    }
+
     /// Shows a status we wrote, before the watch brings it back: the next pass must not work by the old one.
     pub fn show_status<K: Custom>(&self, update: &StatusUpdate, made: u64) {
         let ledger = self.ledger();
@@ -130,8 +137,7 @@ impl ClusterHome {
 
     /// How many objects are not as Git says.
     pub fn failing(&self) -> usize {
-        let ledger = self.shared.ledger();
-        ledger.troubles().count() + ledger.conflicts().len() + ledger.unread().len()
+        self.shared.ledger().failing()
     }
 
     async fn wait_until_listed(&self) -> Result<(), HomeError> {
@@ -224,11 +230,6 @@ impl ClusterHome {
         }
     }
 
-    fn event<K: Custom>(&self, object: &ObjectKey, note: &Note) {
-        if let Some(about) = K::feed(&self.shared.objects).get(&object.key) {
-            self.shared.events.push(about.object_ref(&()), note.clone());
-        }
-    }
 }
 
 impl Home for ClusterHome {
@@ -261,8 +262,8 @@ impl Home for ClusterHome {
 
     fn tell(&self, object: &ObjectKey, note: &Note) {
         match object.kind {
-            Kind::PackerBuilder => self.event::<PackerBuilder>(object, note),
-            Kind::AMIRefresher => self.event::<AMIRefresher>(object, note),
+            Kind::PackerBuilder => self.shared.tell::<PackerBuilder>(object, note),
+            Kind::AMIRefresher => self.shared.tell::<AMIRefresher>(object, note),
         }
     }
 

@@ -4,79 +4,22 @@
 //! in line nobody is woken for it: a pass would work by what is about to be replaced.
 
 mod live;
+mod views;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
 use super::Scope;
-use super::ownership::{self, Fingerprint};
 use super::places::Place;
-use super::trouble::{Trouble, not_watched, of_another};
+use super::reverts::Reverts;
+use super::trouble::{Trouble, not_watched};
 use crate::api::{ObjectKey, Owner};
 use crate::engine::Load;
-use crate::manifest::{Document, Json};
 pub use live::{Live, version};
-
-/// The reason of what lies in a namespace that cannot be read.
-const UNREADABLE: &str = "NamespaceUnreadable";
-
-/// A document of the loaded commit.
-#[derive(Clone, Debug)]
-struct Wanted {
-    document: Json,
-    file: String,
-    print: Fingerprint,
-    /// Another fingerprint that applying this document left as it was: the server is the judge.
-    accepted: Option<Fingerprint>,
-    /// Version the last apply made, until it is seen: until then there is nothing to compare.
-    made: Option<u64>,
-}
-
-impl Wanted {
-    fn is_of(&self, document: &Document) -> bool {
-        self.document == document.json && self.file == document.file
-    }
-}
-
-/// What to do about one object.
-#[derive(Clone, Debug)]
-pub enum Job {
-    Apply {
-        document: Json,
-        file: String,
-        takeover: bool,
-        has_status: bool,
-    },
-    /// It is as Git says and has no status yet.
-    Seed {
-        version: u64,
-    },
-    Remove {
-        uid: String,
-    },
-}
-
-/// What a sighting asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sight {
-    /// Older than what is known.
-    Stale,
-    /// Another owner's.
-    Foreign,
-    Ours {
-        wake: bool,
-        mend: bool,
-    },
-}
-
-/// What taking a commit asks for.
-pub struct Loaded {
-    /// Objects of another owner turned out to be ours: they must be seen again.
-    pub look_again: bool,
-    /// What people must hear.
-    pub news: Vec<(ObjectKey, String)>,
-}
+use wanted::Wanted;
+pub use wanted::{Job, Loaded, Sight};
 
 /// The books.
 #[derive(Default)]
@@ -97,6 +40,8 @@ pub struct Ledger {
     awaited: BTreeMap<ObjectKey, u64>,
     /// Places of one namespace that cannot be read, and why: nothing is sent there, since what is known of it is old.
     unreadable: BTreeMap<Place, String>,
+    /// How often objects were set back that were as Git says.
+    reverts: BTreeMap<ObjectKey, Reverts>,
 }
 
 impl Ledger {
@@ -110,10 +55,8 @@ impl Ledger {
             let kept = known.filter(|known| same_owner && known.is_of(document));
             let wanted = kept.unwrap_or_else(|| {
                 self.troubles.remove(&document.object);
-                let labelled = ownership::labelled(&document.json.value(), &document.file, &commit.owner);
-                let print = ownership::of_document(&labelled);
-                let (document, file) = (document.json.clone(), document.file.clone());
-                Wanted { document, file, print, accepted: None, made: None }
+                self.reverts.remove(&document.object);
+                Wanted::new(document, &commit.owner)
             });
             self.wanted.insert(document.object.clone(), wanted);
         }
@@ -123,6 +66,7 @@ impl Ledger {
         self.removals = commit.remove.iter().filter(|object| self.is_own(object)).cloned().collect();
         let (wanted, removals) = (&self.wanted, &self.removals);
         self.troubles.retain(|object, _| wanted.contains_key(object) || removals.contains(object));
+        self.reverts.retain(|object, _| wanted.contains_key(object));
         // A new commit is worth a new try.
         self.troubles.values_mut().for_each(|trouble| trouble.retry = trouble.retry.map(|_| Instant::now()));
         let bare = |object: &&ObjectKey| !self.live.get(*object).is_some_and(|live| live.has_status);
@@ -148,6 +92,7 @@ impl Ledger {
         odd: Option<String>,
         news: bool,
         listed: bool,
+        now: Instant,
     ) -> Sight {
         let known = self.live.get(object);
         if !listed && known.is_some_and(|known| known.uid == live.uid && known.version > live.version) {
@@ -168,6 +113,7 @@ impl Ledger {
             }
             wanted.made = wanted.made.filter(|made| *made > version);
         }
+        self.note_sync(object, now);
         let awaited = self.awaited.get(object).is_some_and(|awaited| *awaited <= version);
         if awaited {
             self.awaited.remove(object);
@@ -184,32 +130,70 @@ impl Ledger {
     }
 
     /// Notes that an object is gone.
-    pub fn gone(&mut self, object: &ObjectKey) {
+    pub fn gone(&mut self, object: &ObjectKey, now: Instant) {
         self.live.remove(object);
         self.odd.remove(object);
         self.awaited.remove(object);
         if let Some(wanted) = self.wanted.get_mut(object) {
             wanted.made = None;
         }
+        self.note_sync(object, now);
         if self.removals.remove(object) {
             self.troubles.remove(object);
         }
     }
 
+    /// Notes whether an object is as Git says.
+    fn note_sync(&mut self, object: &ObjectKey, now: Instant) {
+        let in_sync = !self.differs(object);
+        if let Some(wanted) = self.wanted.get_mut(object) {
+            wanted.settled |= in_sync;
+        }
+        if let Some(reverts) = self.reverts.get_mut(object) {
+            reverts.seen(in_sync, now);
+        }
+    }
+
     /// What can be done now.
     pub fn due(&self, now: Instant) -> Vec<ObjectKey> {
-        let rested = |object: &&ObjectKey| match self.troubles.get(*object) {
-            Some(trouble) => trouble.retry.is_some_and(|retry| retry <= now),
-            None => true,
+        let rested = |object: &&ObjectKey| {
+            self.rests(object).is_some_and(|until| until.is_none_or(|until| until <= now))
         };
         let all = self.wanted.keys().chain(&self.removals);
         all.filter(|object| self.is_due(object)).filter(rested).cloned().collect()
     }
 
-    /// When something is due again that has failed.
+    /// Until when nothing is sent of an object, if it rests at all. None where only a commit or a person helps.
+    fn rests(&self, object: &ObjectKey) -> Option<Option<Instant>> {
+        let next = self.reverts.get(object).and_then(Reverts::next);
+        match self.troubles.get(object) {
+            Some(trouble) => Some(next.max(Some(trouble.retry?))),
+            None => Some(next),
+        }
+    }
+
+    /// When something is due again that has failed, or that others change, or a contest may be over.
     pub fn next_retry(&self) -> Option<Instant> {
-        let due = self.troubles.iter().filter(|(object, _)| self.is_due(object));
-        due.filter_map(|(_, trouble)| trouble.retry).min()
+        let contested = self.reverts.iter().filter(|(_, reverts)| reverts.is_contested());
+        let calm = contested.clone().filter(|(object, _)| !self.is_due(object));
+        let calm = calm.filter_map(|(_, reverts)| reverts.calm_at());
+        let resting = self.troubles.keys().chain(contested.map(|(object, _)| object));
+        let due = resting.filter(|object| self.is_due(object)).filter_map(|object| self.rests(object)?);
+        due.chain(calm).min()
+    }
+
+    /// Notes that an object was set back, and why it had to be. True if somebody else turns out to keep changing it.
+    pub fn reverted(&mut self, object: &ObjectKey, cause: String, now: Instant) -> bool {
+        self.reverts.entry(object.clone()).or_default().reverted(cause, now)
+    }
+
+    /// Forgets the reverts of objects that have stayed as Git says. Answers those that are contested no more.
+    pub fn calm(&mut self, now: Instant) -> Vec<ObjectKey> {
+        let is_calm = |reverts: &Reverts| reverts.calm_at().is_some_and(|at| at <= now);
+        let calm = self.reverts.iter().filter(|(_, reverts)| is_calm(reverts) && reverts.is_contested());
+        let calm = calm.map(|(object, _)| object.clone()).collect();
+        self.reverts.retain(|_, reverts| !is_calm(reverts));
+        calm
     }
 
     /// What to do about an object, as things are now.
@@ -220,10 +204,11 @@ impl Ledger {
         }
         let wanted = self.wanted.get(object)?;
         if self.differs(object) {
-            let takeover = live.is_some_and(|live| live.kubectl);
+            let takeover = live.is_some_and(|live| live.takeover);
             let has_status = live.is_some_and(|live| live.has_status);
             let (document, file) = (wanted.document.clone(), wanted.file.clone());
-            return Some(Job::Apply { document, file, takeover, has_status });
+            let drift = self.drift(object, wanted);
+            return Some(Job::Apply { document, file, takeover, has_status, drift });
         }
         let bare = live.filter(|_| self.unseeded.contains(object));
         bare.map(|live| Job::Seed { version: live.version })
@@ -248,6 +233,7 @@ impl Ledger {
         let live = self.live.get(object);
         let seen = live.is_some_and(|live| live.version >= made);
         if let Some(wanted) = self.wanted.get_mut(object) {
+            wanted.settled = true;
             match live.filter(|live| live.version == made) {
                 Some(live) => wanted.accepted = live.print,
                 None if !seen => wanted.made = Some(made),
@@ -275,31 +261,6 @@ impl Ledger {
         self.troubles.values_mut().for_each(|trouble| trouble.retry = trouble.retry.map(|_| now));
     }
 
-    pub fn trouble(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
-        if let Some(words) = self.unreadable.get(&Place::of(object)) {
-            return Some((UNREADABLE, words.clone()));
-        }
-        let trouble = self.troubles.get(object).map(|trouble| (trouble.reason, trouble.message.clone()));
-        let odd = || self.odd.get(object).map(|odd| ("SpecUnreadable", odd.clone()));
-        let conflict = || self.conflict(object).map(|words| ("AnotherOwner", words));
-        trouble.or_else(conflict).or_else(odd)
-    }
-
-    pub fn troubles(&self) -> impl Iterator<Item = (&ObjectKey, &Trouble)> {
-        self.troubles.iter()
-    }
-
-    /// Documents whose object is another owner's, and what to do about it.
-    pub fn conflicts(&self) -> Vec<(ObjectKey, String)> {
-        self.wanted.keys().filter_map(|object| Some((object.clone(), self.conflict(object)?))).collect()
-    }
-
-    fn conflict(&self, object: &ObjectKey) -> Option<String> {
-        let is_conflict = self.wanted.contains_key(object) && self.is_foreign(object);
-        let owner = self.live.get(object).filter(|_| is_conflict)?.owner.as_ref()?;
-        Some(of_another(owner))
-    }
-
     /// Notes that a place cannot be read, and why.
     pub fn unreadable(&mut self, place: &Place, words: String) {
         self.unreadable.insert(place.clone(), words);
@@ -310,61 +271,13 @@ impl Ledger {
         self.unreadable.remove(place);
     }
 
-    /// Documents of places that cannot be read.
-    pub fn unread(&self) -> Vec<ObjectKey> {
-        self.wanted.keys().filter(|object| self.is_unread(object)).cloned().collect()
-    }
-
-    /// Is the live object nothing to work by?
-    pub fn is_frozen(&self, object: &ObjectKey) -> bool {
-        self.is_unread(object)
+    fn unread_words(&self, object: &ObjectKey) -> Option<&String> {
+        // Mostly there is none, and nothing to be made up to look for.
+        if self.unreadable.is_empty() { None } else { self.unreadable.get(&Place::of(object)) }
     }
 
     fn is_unread(&self, object: &ObjectKey) -> bool {
-        !self.unreadable.is_empty() && self.unreadable.contains_key(&Place::of(object))
-    }
-
-    pub fn get(&self, object: &ObjectKey) -> Option<&Live> {
-        self.live.get(object)
-    }
-
-    pub fn owner(&self) -> Option<&Owner> {
-        self.owner.as_ref()
-    }
-
-    pub fn is_held(&self, object: &ObjectKey) -> bool {
-        self.held.contains(object)
-    }
-
-    /// Versions we made that were not seen yet.
-    pub fn awaits(&self) -> usize {
-        self.awaited.len()
-    }
-
-    /// Every object there is, seen or made.
-    pub fn all(&self) -> impl Iterator<Item = &ObjectKey> {
-        let unseen = self.awaited.keys().filter(|object| !self.live.contains_key(object));
-        self.live.keys().chain(unseen)
-    }
-
-    /// Objects there are, but another owner's.
-    pub fn present(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.keys().filter(|object| !self.is_foreign(object))
-    }
-
-    /// Objects of another owner.
-    pub fn foreign(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.keys().filter(|object| self.is_foreign(object))
-    }
-
-    /// Objects that carry this owner's label.
-    pub fn owned_by<'a>(&'a self, owner: &'a Owner) -> impl Iterator<Item = (&'a ObjectKey, &'a Live)> {
-        let label = Some(owner.as_str());
-        self.live.iter().filter(move |(_, live)| live.owner.as_deref() == label)
-    }
-
-    pub fn is_wanted(&self, object: &ObjectKey) -> bool {
-        self.wanted.contains_key(object)
+        self.unread_words(object).is_some()
     }
 
     fn is_own(&self, object: &ObjectKey) -> bool {

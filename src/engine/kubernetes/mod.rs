@@ -17,6 +17,7 @@ mod ownership;
 mod places;
 pub mod pod;
 mod requests;
+mod reverts;
 pub mod runs;
 mod secrets;
 mod trouble;

@@ -1,9 +1,11 @@
-//! Who owns which field: is a live object what its document says, and how kubectl's claim is taken over.
+//! Who owns which field: is a live object what its document says, and how others' claims are taken over.
 //!
 //! Pure. A live object is compared by the part of it that we applied last, as its `managedFields` tell:
 //! a field somebody wrote over is no longer in that part, one that the document dropped still is, and a
-//! changed one has another value. So a fingerprint of that part equals the document's fingerprint exactly
-//! where nothing needs to be sent, and no object has to be kept whole to be compared with a later commit.
+//! changed one has another value. Its spec is compared as a whole, too: what the document does not name there
+//! is nobody's. Labels and annotations that others add are theirs. So a fingerprint of both equals the
+//! document's fingerprint exactly where nothing needs to be sent, and no object has to be kept whole to be
+//! compared with a later commit.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
@@ -14,6 +16,8 @@ use crate::api::{GROUP, Owner, VERSION, annotations};
 
 /// Managers whose fields become ours: what `kubectl apply` wrote, and what was there before it did.
 pub const KUBECTL: [&str; 2] = ["kubectl-client-side-apply", "before-first-apply"];
+/// The spec in a set of fields.
+const SPEC: &str = "f:spec";
 /// Domain of our finalizers and the operator's.
 const FINALIZER_DOMAIN: &str = "opsy.dev";
 
@@ -43,18 +47,18 @@ pub fn of_document(labelled: &Value) -> Fingerprint {
         "metadata".to_owned(),
         json!({"labels": metadata["labels"], "annotations": metadata["annotations"]}),
     );
-    fingerprint(&Value::Object(applied))
+    let spec = applied.get("spec").cloned();
+    fingerprint(&json!({"applied": applied, "spec": spec}))
 }
 
-/// What of a live object is ours; none where we never applied it.
+/// What of a live object is ours, and its whole spec; none where we never applied it.
 pub fn of_live(metadata: &ObjectMeta, spec: &Value) -> Option<Fingerprint> {
-    let applied = metadata.managed_fields.iter().flatten().find(|entry| is_ours(entry))?;
-    let fields = &applied.fields_v1.as_ref()?.0;
+    let applied = applied(metadata)?;
     let live = json!({
         "metadata": {"labels": metadata.labels, "annotations": metadata.annotations},
         "spec": spec,
     });
-    Some(fingerprint(&owned(fields, &live)))
+    Some(fingerprint(&json!({"applied": owned(applied, &live), "spec": spec})))
 }
 
 /// Is this annotation in the document that we applied last?
@@ -65,26 +69,49 @@ pub fn applies_annotation(metadata: &ObjectMeta, name: &str) -> bool {
     fields.into_iter().any(|fields| !fields.0["f:metadata"]["f:annotations"][&name].is_null())
 }
 
-/// Does kubectl's client-side apply hold fields of this object?
-pub fn held_by_kubectl(metadata: &ObjectMeta) -> bool {
-    metadata.managed_fields.iter().flatten().any(is_kubectls)
+/// Has the object fields that an apply without them would leave: all of kubectl's client-side apply, and
+/// anything under `spec` that is others' or nobody's?
+pub fn has_others(metadata: &ObjectMeta, spec: &Value) -> bool {
+    let others = |entry: &ManagedFieldsEntry| is_kubectls(entry) || (is_others(entry) && !fields(entry)[SPEC].is_null());
+    let ours = || owned(&applied(metadata).unwrap_or(&Value::Null)[SPEC], spec);
+    metadata.managed_fields.iter().flatten().any(others) || fingerprint(&ours()) != fingerprint(spec)
 }
 
-/// Makes kubectl's fields ours, so that those a document drops disappear. Refused with a conflict if the
-/// object has changed meanwhile.
-pub fn takeover(metadata: &ObjectMeta) -> Value {
-    let entries = metadata.managed_fields.as_deref().unwrap_or_default();
-    let (theirs, mut kept): (Vec<_>, Vec<_>) = entries.iter().cloned().partition(is_kubectls);
-    let mut fields = Value::Object(Map::new());
-    for entry in theirs.iter().chain(kept.iter().filter(|entry| is_ours(entry))) {
-        merge(&mut fields, entry.fields_v1.as_ref().map_or(&Value::Null, |fields| &fields.0));
+/// Who else wrote a field that only the document has a say in, last.
+pub fn writer(metadata: &ObjectMeta) -> Option<&str> {
+    let labels = [MANAGED_BY.0, OWNER].map(|label| format!("f:{label}"));
+    let wrote = |entry: &&ManagedFieldsEntry| {
+        let fields = fields(entry);
+        let labelled = labels.iter().any(|label| !fields["f:metadata"]["f:labels"][label].is_null());
+        is_others(entry) && (labelled || !fields[SPEC].is_null())
+    };
+    let last = metadata.managed_fields.iter().flatten().filter(wrote).max_by_key(|entry| entry.time.as_ref())?;
+    last.manager.as_deref()
+}
+
+/// Makes ours what kubectl's client-side apply holds, and all of the spec, so that what a document does not have
+/// disappears. Refused with a conflict if the object has changed meanwhile.
+pub fn takeover(metadata: &ObjectMeta, spec: &Value) -> Value {
+    let (mut ours, mut kept, mut time) = (json!({}), Vec::new(), None);
+    for entry in metadata.managed_fields.iter().flatten() {
+        if is_ours(entry) || is_kubectls(entry) {
+            merge(&mut ours, fields(entry));
+            time = time.max(entry.time.clone().filter(|_| is_kubectls(entry)));
+            continue;
+        }
+        let mut left = entry.clone();
+        let spec = left.fields_v1.as_mut().filter(|_| is_others(entry)).and_then(|left| left.0.as_object_mut());
+        if let Some(spec) = spec.and_then(|left| left.remove(SPEC)) {
+            merge(&mut ours, &json!({SPEC: spec}));
+        }
+        let is_empty = fields(&left).as_object().is_none_or(Map::is_empty);
+        kept.extend((!is_empty).then_some(left));
     }
-    kept.retain(|entry| !is_ours(entry));
-    let time = theirs.iter().filter_map(|entry| entry.time.clone()).max();
+    merge(&mut ours, &json!({SPEC: names(spec)}));
     kept.push(ManagedFieldsEntry {
         api_version: Some(format!("{GROUP}/{VERSION}")),
         fields_type: Some("FieldsV1".to_owned()),
-        fields_v1: Some(FieldsV1(fields)),
+        fields_v1: Some(FieldsV1(ours)),
         manager: Some(MANAGER.to_owned()),
         operation: Some("Apply".to_owned()),
         subresource: None,
@@ -94,6 +121,22 @@ pub fn takeover(metadata: &ObjectMeta) -> Value {
         {"op": "replace", "path": "/metadata/managedFields", "value": kept},
         {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ])
+}
+
+/// A value as a set of fields. A list is one field.
+fn names(value: &Value) -> Value {
+    let fields = value.as_object().into_iter().flatten();
+    Value::Object(fields.map(|(name, inner)| (format!("f:{name}"), names(inner))).collect())
+}
+
+/// The fields that we applied last.
+fn applied(metadata: &ObjectMeta) -> Option<&Value> {
+    let ours = metadata.managed_fields.iter().flatten().find(|entry| is_ours(entry))?;
+    ours.fields_v1.as_ref().map(|fields| &fields.0)
+}
+
+fn fields(entry: &ManagedFieldsEntry) -> &Value {
+    entry.fields_v1.as_ref().map_or(&Value::Null, |fields| &fields.0)
 }
 
 /// The finalizers that stay when we and the operator let go.
@@ -109,6 +152,11 @@ fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
+}
+
+/// Is this somebody else's, or our own but not by an apply, and not of the status?
+fn is_others(entry: &ManagedFieldsEntry) -> bool {
+    !is_ours(entry) && entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
 fn is_kubectls(entry: &ManagedFieldsEntry) -> bool {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::Refusal;
-use super::kinds::Custom;
+use super::kinds::{Custom, Raw};
 use super::ownership::KUBECTL;
 use super::{MANAGER, REQUEST_LIMIT, ledger, ownership};
 use crate::api::{Class, INSTALL_DEFINITIONS, Key, ObjectKey};
@@ -67,13 +67,15 @@ impl<'a> Requests<'a> {
         self.text(request).await.map(|_| ())
     }
 
-    /// Makes ours what `kubectl apply` wrote.
+    /// Makes ours what `kubectl apply` wrote, and whatever others wrote under `spec`.
     pub async fn take_over<K: Custom>(&self, key: &Key) -> Result<(), Refusal> {
-        let metadata = self.metadata::<K>(key).await?.metadata;
-        if !ownership::held_by_kubectl(&metadata) {
+        let request = self.about::<K>(key).get(&key.name, &GetParams::default());
+        let raw: Raw<K> =
+            serde_json::from_str(&self.text(request).await?).map_err(|error| unreadable(&error))?;
+        if !ownership::has_others(&raw.metadata, &raw.spec) {
             return Ok(());
         }
-        let patch: Patch<()> = Patch::Json(operations(ownership::takeover(&metadata)));
+        let patch: Patch<()> = Patch::Json(operations(ownership::takeover(&raw.metadata, &raw.spec)));
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let request = self.about::<K>(key).patch_metadata(&key.name, &params, &patch);
         self.written(request).await.map(|_| ())

@@ -43,6 +43,14 @@ pub fn of_another(owner: &str) -> String {
     )
 }
 
+/// An object that somebody else keeps changing; `cause` says how the last time.
+pub fn contested(cause: &str) -> String {
+    format!(
+        "{cause}, again and again, and Git sets it back ever more seldom (every 5 min in the end); nothing is done by what \
+         Git does not say: stop the other writer, or remove the manifest from Git"
+    )
+}
+
 /// A manifest for a namespace outside the scope.
 pub fn not_watched(namespace: &str) -> Trouble {
     let message = format!(

@@ -170,7 +170,7 @@ impl Shared {
         let mut ledger = self.ledger();
         let before = feed.get(&object.key);
         let shown = before.as_ref().is_some_and(|before| is_shown(before.meta(), typed.meta(), listed));
-        match ledger.saw(&object, live, odd, is_news(before.as_ref(), &typed), listed) {
+        match ledger.saw(&object, live, odd, is_news(before.as_ref(), &typed), listed, Instant::now()) {
             Sight::Stale => {}
             Sight::Foreign => {
                 feed.remove(&object.key);
@@ -200,10 +200,11 @@ impl Shared {
 
     /// Takes objects as gone.
     fn forget<K: Custom>(&self, is_gone: impl Fn(&ObjectKey) -> bool) {
+        let now = Instant::now();
         let mut ledger = self.ledger();
         let gone: Vec<ObjectKey> = ledger.all().filter(|object| is_gone(object)).cloned().collect();
         for object in &gone {
-            ledger.gone(object);
+            ledger.gone(object, now);
             K::feed(&self.objects).remove(&object.key);
         }
         drop(ledger);

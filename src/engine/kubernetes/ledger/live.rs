@@ -16,10 +16,12 @@ pub struct Live {
     pub owner: Option<String>,
     /// File of the manifest that was applied last.
     pub file: Option<String>,
-    /// What of it we applied; none if we never did.
+    /// What of it we applied, and its whole spec; none if we never applied it.
     pub print: Option<Fingerprint>,
-    /// kubectl's client-side apply holds fields of it.
-    pub kubectl: bool,
+    /// It has fields that only go if they are made ours first.
+    pub takeover: bool,
+    /// Who else wrote what is ours, last.
+    pub writer: Option<String>,
     pub deleting: bool,
     pub has_status: bool,
 }
@@ -32,7 +34,8 @@ impl Live {
             owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
             file: annotations::value(metadata, annotations::FILE).map(str::to_owned),
             print: ownership::of_live(metadata, spec),
-            kubectl: ownership::held_by_kubectl(metadata),
+            takeover: ownership::has_others(metadata, spec),
+            writer: ownership::writer(metadata).map(str::to_owned),
             deleting: metadata.deletion_timestamp.is_some(),
             has_status: !status.is_null(),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::engine::kubernetes::ownership;
 use crate::api::{Class, Key, Kind};
 use crate::manifest::{Document, Json};
 
@@ -41,7 +42,7 @@ fn applied(document: &Document, version: u64) -> Live {
 }
 
 fn saw(ledger: &mut Ledger, name: &str, live: Live, news: bool) -> Sight {
-    ledger.saw(&object(name), live, None, news, false)
+    ledger.saw(&object(name), live, None, news, false, Instant::now())
 }
 
 fn due(ledger: &Ledger) -> Vec<String> {
@@ -141,7 +142,7 @@ fn old_news_and_other_owners_are_left_alone() {
         Sight::Foreign
     );
     assert_eq!(saw(&mut ledger, "a", applied(&wanted, 4), true), Sight::Stale);
-    assert_eq!(ledger.saw(&object("a"), applied(&wanted, 4), None, true, true), WAKE, "a list is the truth");
+    assert_eq!(ledger.saw(&object("a"), applied(&wanted, 4), None, true, true, Instant::now()), WAKE, "a list is the truth");
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn only_our_own_objects_are_deleted_and_once() {
     assert!(matches!(ledger.job(&object("a")), Some(Job::Remove { uid }) if uid == "u"));
     saw(&mut ledger, "a", Live { deleting: true, ..applied(&gone, 3) }, true);
     assert!(due(&ledger).is_empty(), "its finalizer keeps it for now");
-    ledger.gone(&object("a"));
+    ledger.gone(&object("a"), Instant::now());
     assert!(due(&ledger).is_empty());
 }
 
@@ -164,7 +165,7 @@ fn a_deleted_object_is_made_again_once_it_is_gone() {
     load(&mut ledger, std::slice::from_ref(&wanted), &[]);
     saw(&mut ledger, "a", Live { deleting: true, print: None, ..applied(&wanted, 3) }, true);
     assert!(due(&ledger).is_empty());
-    ledger.gone(&object("a"));
+    ledger.gone(&object("a"), Instant::now());
     assert_eq!(due(&ledger), ["a"]);
 }
 
@@ -251,4 +252,97 @@ fn a_published_status_is_there_before_anybody_looks() {
     assert!(due(&ledger).is_empty());
     ledger.load(&commit, &Scope::All);
     assert!(due(&ledger).is_empty(), "a status is never replaced");
+}
+
+fn place(name: &str) -> Place {
+    Place { kind: Kind::PackerBuilder, namespace: Some(name.to_owned()) }
+}
+
+#[test]
+fn nothing_is_sent_where_nothing_can_be_read_and_all_of_it_when_it_can() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    saw(&mut ledger, "gone", applied(&document("gone", "x"), 1), true);
+    ledger.unreadable(&place("default"), "namespace default cannot be read".to_owned());
+    load(&mut ledger, std::slice::from_ref(&wanted), &["gone"]);
+    assert!(due(&ledger).is_empty() && ledger.next_retry().is_none());
+    let words = |ledger: &Ledger, name: &str| ledger.trouble(&object(name)).map(|(reason, _)| reason);
+    assert_eq!(words(&ledger, "a"), Some("NamespaceUnreadable"));
+    assert_eq!(words(&ledger, "gone"), Some("NamespaceUnreadable"), "it says so itself, if it can");
+    assert_eq!((ledger.failing(), ledger.unread(), ledger.is_frozen(&object("gone"))), (1, vec![object("a")], true));
+    ledger.readable(&place("default"));
+    assert_eq!(due(&ledger), ["a", "gone"]);
+    assert_eq!((ledger.failing(), ledger.is_frozen(&object("gone"))), (0, false));
+}
+
+#[test]
+fn who_keeps_changing_an_object_is_answered_ever_more_seldom() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    let start = Instant::now();
+    let (mut now, mut version) = (start, 1);
+    let saw = |ledger: &mut Ledger, live: Live, now| ledger.saw(&object("a"), live, None, true, false, now);
+    saw(&mut ledger, applied(&wanted, version), now);
+    let mut sent = Vec::new();
+    while now - start < Duration::from_secs(3600) {
+        version += 2;
+        let theirs = Live { print: None, writer: Some("argocd".into()), ..applied(&wanted, version) };
+        assert_eq!(saw(&mut ledger, theirs, now), MEND, "no pass works by what they wrote");
+        if let Some(at) = ledger.next_retry() {
+            assert!(ledger.is_frozen(&object("a")) && ledger.due(now).is_empty());
+            assert_eq!(ledger.trouble(&object("a")).map(|(reason, _)| reason), Some("AnotherWriter"));
+            assert_eq!(ledger.failing(), 1);
+            now = at;
+        }
+        assert_eq!(ledger.due(now), [object("a")]);
+        let Some(Job::Apply { drift: Some(drift), .. }) = ledger.job(&object("a")) else { panic!("no drift") };
+        assert_eq!(drift, "field manager argocd changed it");
+        sent.push(ledger.reverted(&object("a"), drift, now));
+        ledger.done(&object("a"), Some(version + 1));
+        saw(&mut ledger, applied(&wanted, version + 1), now);
+        assert!(!ledger.is_frozen(&object("a")));
+    }
+    assert!((20..30).contains(&sent.len()), "{}", sent.len());
+    assert_eq!(sent.iter().filter(|news| **news).count(), 1, "it is said once");
+    // The other one stops.
+    let at = ledger.next_retry().expect("a look");
+    assert!(ledger.calm(now).is_empty() && at > now);
+    assert_eq!(ledger.calm(at), [object("a")]);
+    assert_eq!((ledger.trouble(&object("a")), ledger.next_retry()), (None, None));
+}
+
+#[test]
+fn a_failure_and_a_contest_rest_as_long_as_the_longer_of_both() {
+    let (mut ledger, wanted, now) = (Ledger::default(), document("a", "x"), Instant::now());
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    saw(&mut ledger, "a", applied(&wanted, 1), true);
+    (0..3).for_each(|_| drop(ledger.reverted(&object("a"), "x".into(), now)));
+    saw(&mut ledger, "a", Live { print: None, ..applied(&wanted, 2) }, true);
+    let contested = ledger.next_retry().expect("a pause");
+    ledger.failed(&object("a"), Trouble::new(Class::Denied, "Denied", "no".into()), now);
+    let both = ledger.next_retry().expect("a pause");
+    assert!(both > contested && ledger.due(contested).is_empty() && ledger.due(both).len() == 1);
+    let other = document("a", "y");
+    load(&mut ledger, std::slice::from_ref(&other), &[]);
+    assert_eq!(due(&ledger), ["a"], "another document is no contest yet");
+}
+
+#[test]
+fn a_changed_document_is_no_drift_and_a_deleted_object_is() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    let drift = |ledger: &Ledger| match ledger.job(&object("a")) {
+        Some(Job::Apply { drift, .. }) => drift,
+        other => panic!("{other:?}"),
+    };
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    assert_eq!(drift(&ledger), None, "it is new");
+    saw(&mut ledger, "a", applied(&wanted, 1), true);
+    load(&mut ledger, &[document("a", "y")], &[]);
+    assert_eq!(drift(&ledger), None);
+    let theirs = Live { writer: Some("kubectl-patch".into()), ..applied(&wanted, 2) };
+    saw(&mut ledger, "a", theirs, true);
+    assert_eq!(drift(&ledger).as_deref(), Some("field manager kubectl-patch changed it"));
+    load(&mut ledger, &[wanted], &[]);
+    saw(&mut ledger, "a", applied(&document("a", "x"), 3), true);
+    ledger.gone(&object("a"), Instant::now());
+    assert_eq!(drift(&ledger).as_deref(), Some("it was deleted"));
 }

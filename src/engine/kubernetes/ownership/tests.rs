@@ -76,20 +76,80 @@ fn an_object_is_the_same_right_after_it_was_applied() {
     assert!(!differs(&metadata, &spec, &document()));
 }
 
-#[test]
-fn what_others_add_is_theirs() {
-    let (mut metadata, mut spec) = live();
-    metadata.labels.get_or_insert_default().insert("team".into(), "b".into());
-    metadata.annotations.get_or_insert_default().insert("seen".into(), "today".into());
-    spec["clusterName"] = json!("demo");
-    spec["gitSync"] = json!({"image": "theirs"});
-    let status = ManagedFieldsEntry {
+fn status() -> ManagedFieldsEntry {
+    ManagedFieldsEntry {
         subresource: Some("status".to_owned()),
         ..entry(MANAGER, "Update", json!({"f:status": {"f:state": {}}}))
-    };
-    let others = entry("team-b", "Update", json!({"f:spec": {"f:clusterName": {}, "f:region": {}}}));
-    metadata.managed_fields.get_or_insert_default().extend([status, others]);
+    }
+}
+
+#[test]
+fn labels_and_annotations_of_others_are_theirs() {
+    let (mut metadata, spec) = live();
+    metadata.labels.get_or_insert_default().insert("team".into(), "b".into());
+    metadata.annotations.get_or_insert_default().insert("seen".into(), "today".into());
+    let others = entry("team-b", "Update", json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
+    metadata.managed_fields.get_or_insert_default().extend([status(), others]);
     assert!(!differs(&metadata, &spec, &document()));
+    assert!(!has_others(&metadata, &spec) && writer(&metadata).is_none());
+}
+
+#[test]
+fn what_others_add_to_the_spec_differs_and_goes_by_a_takeover() {
+    for (path, value) in [
+        ("suspend", json!(true)),
+        ("builder/image", json!("evil/packer")),
+        ("builder/pod", json!({"env": [{"name": "A", "value": "b"}]})),
+        ("gitSync/image", json!("theirs")),
+    ] {
+        let (mut metadata, mut spec) = live();
+        let names: Vec<&str> = path.split('/').collect();
+        let (last, outer) = names.split_last().expect("a name");
+        let inner = outer.iter().fold(&mut spec, |at, name| &mut at[*name]);
+        inner[*last] = value;
+        let fields = names.iter().rev().fold(json!({}), |inner, name| json!({format!("f:{name}"): inner}));
+        assert!(differs(&metadata, &spec, &document()), "{path}: nobody's");
+        assert!(has_others(&metadata, &spec), "{path}: nobody's");
+        let patched = entry("kubectl-patch", "Update", json!({"f:spec": fields, "f:metadata": {"f:labels": {}}}));
+        let with_labels = |fields: Value| json!({"f:metadata": {"f:labels": {"f:team": {}}}, "f:spec": fields});
+        let labelled = entry("team-b", "Apply", with_labels(json!({"f:region": {}})));
+        let both = [status(), patched, labelled];
+        metadata.managed_fields.get_or_insert_default().extend(both);
+        assert!(differs(&metadata, &spec, &document()) && has_others(&metadata, &spec), "{path}");
+        let patch = takeover(&metadata, &spec);
+        let kept: Vec<ManagedFieldsEntry> = serde_json::from_value(patch[0]["value"].clone()).expect("entries");
+        let left: Vec<_> = kept.iter().map(|entry| (entry.manager.as_deref(), entry.subresource.as_deref())).collect();
+        let expected = [(Some(MANAGER), Some("status")), (Some("kubectl-patch"), None), (Some("team-b"), None), (Some(MANAGER), None)];
+        assert_eq!(left, expected, "{path}");
+        assert!(kept[..3].iter().all(|entry| super::fields(entry)["f:spec"].is_null()), "{path}");
+        assert_eq!(super::fields(&kept[2])["f:metadata"]["f:labels"], json!({"f:team": {}}));
+        let ours = names.iter().fold(&super::fields(&kept[3])["f:spec"], |at, name| &at[format!("f:{name}")]);
+        assert!(ours.is_object(), "{path}: {kept:?}");
+        metadata.managed_fields = Some(kept);
+        assert!(!has_others(&metadata, &spec), "{path}");
+    }
+}
+
+#[test]
+fn the_last_who_wrote_what_is_ours_is_named() {
+    let (mut metadata, _) = live();
+    let at = |second: i64, entry: ManagedFieldsEntry| ManagedFieldsEntry {
+        time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            jiff::Timestamp::from_second(second).expect("a time"),
+        )),
+        ..entry
+    };
+    let spec = json!({"f:spec": {"f:region": {}}});
+    let owner = json!({"f:metadata": {"f:labels": {"f:ami.opsy.dev/owner": {}}}});
+    metadata.managed_fields.get_or_insert_default().extend([
+        at(2, entry("kubectl-edit", "Update", spec.clone())),
+        at(1, entry("argocd", "Apply", spec)),
+        at(3, entry("team", "Update", json!({"f:metadata": {"f:labels": {"f:team": {}}}}))),
+        status(),
+    ]);
+    assert_eq!(writer(&metadata), Some("kubectl-edit"));
+    metadata.managed_fields.get_or_insert_default().push(at(4, entry("kubectl-label", "Update", owner)));
+    assert_eq!(writer(&metadata), Some("kubectl-label"));
 }
 
 #[test]
@@ -148,7 +208,7 @@ fn what_is_sent_has_no_nulls_our_labels_and_its_file() {
 
 #[test]
 fn a_takeover_unites_kubectls_fields_with_ours_and_leaves_others_alone() {
-    let (mut metadata, _) = live();
+    let (mut metadata, spec) = live();
     let kubectl = entry(
         KUBECTL[0],
         "Update",
@@ -156,8 +216,8 @@ fn a_takeover_unites_kubectls_fields_with_ours_and_leaves_others_alone() {
     );
     let operator = entry("manager", "Update", json!({"f:metadata": {"f:finalizers": {}}}));
     metadata.managed_fields.get_or_insert_default().extend([kubectl, operator.clone()]);
-    assert!(held_by_kubectl(&metadata));
-    let patch = takeover(&metadata);
+    assert!(has_others(&metadata, &spec));
+    let patch = takeover(&metadata, &spec);
     let kept: Vec<ManagedFieldsEntry> = serde_json::from_value(patch[0]["value"].clone()).expect("entries");
     assert_eq!(kept[0], operator);
     let fields = &kept[1].fields_v1.as_ref().expect("fields").0;
