@@ -2,6 +2,7 @@
 
 mod engine;
 pub mod heap;
+mod identity;
 mod kubernetes;
 mod meters;
 mod publishing;
@@ -47,6 +48,7 @@ use crate::telemetry::health::{Health, Stage};
 use crate::telemetry::out;
 use crate::{builder, refresher};
 use engine::{Claim, Engine};
+use identity::Identity;
 use repository::Repository;
 pub use signals::Signals;
 use takeover::{Handed, Takeover};
@@ -108,10 +110,13 @@ impl Agent {
             Some(address) => Some(health.serve(address).await?),
             None => None,
         };
-        let engine = start_engine(&flags, &network, &repository, &secrets).await?;
+        let engine = start_engine(&flags, &network, &repository, &secrets, &health).await?;
         let handle = open_clone(&flags, &network, repository, &engine, &secrets)?;
         health.enter(Stage::Starting);
-        let mut reader = Reader::new(spec_problems);
+        let noted = engine.noted_owner.clone();
+        let identity = Arc::new(Identity::new(flags.agent_id.clone(), engine.owner.clone(), noted));
+        let judge = identity.clone();
+        let mut reader = Reader::new(spec_problems).refusing(move |settings| judge.refuses(settings));
         let held = reader.held();
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
         let memory = repository::remembered(&*engine.home).await?;
@@ -120,7 +125,7 @@ impl Agent {
             sync.may_start_from_the_clone();
         }
         let stop = CancellationToken::new();
-        let takeover = Takeover::new(&engine, &health, &outputs, held);
+        let takeover = Takeover::new(&engine, &health, &outputs, held, identity);
         let loaded = || takeover.loaded.subscribe();
         let aws = Aws::from_env(profile, &network).await?;
         let telling =
@@ -328,9 +333,10 @@ async fn start_engine(
     network: &Network,
     repository: &Address,
     secrets: &EnvSecrets,
+    health: &Health,
 ) -> anyhow::Result<Engine> {
     if flags.cluster.is_kubernetes() {
-        kubernetes::start(flags, network).await
+        kubernetes::start(flags, network, repository, health).await
     } else {
         standalone::start(flags, repository, secrets)
     }

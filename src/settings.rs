@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::api::checks;
+use crate::api::ids::BadId;
+use crate::api::{Owner, checks};
 pub use cluster::{ClusterFlags, EngineChoice};
 pub use network::NetworkFlags;
 pub use repository::{
@@ -59,6 +60,10 @@ pub struct RunFlags {
     /// Read an access token from this file, each time it is used
     #[arg(long, env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
     pub git_token_file: Option<PathBuf>,
+    /// Set the owner of everything this agent makes; a different agentID in opsy.yaml is then an error. Needed to change
+    /// the owner of an agent that has worked already
+    #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID", value_parser = owner)]
+    pub agent_id: Option<Owner>,
     #[command(flatten)]
     pub network: NetworkFlags,
     #[command(flatten)]
@@ -223,4 +228,8 @@ pub fn default_state() -> PathBuf {
 
 fn duration(text: &str) -> Result<Duration, crate::api::duration::BadDuration> {
     crate::api::duration::parse(text)
+}
+
+fn owner(text: &str) -> Result<Owner, BadId> {
+    Owner::parse(text)
 }

@@ -19,6 +19,8 @@ pub struct Engine {
     pub owner: Owner,
     /// The agent's own namespace; there is none without a cluster.
     pub namespace: Option<String>,
+    /// Whose agent it was so far.
+    pub noted_owner: Option<String>,
     /// Folder of the bare clone.
     pub clone: PathBuf,
     /// No other agent's clone is ever ahead of this one: it may be started from while the remote is away.

@@ -7,40 +7,49 @@ use futures::FutureExt;
 
 use super::engine::{Claim, Engine};
 use super::now;
-use crate::api::Key;
 use crate::api::network::Network;
+use crate::api::{Key, Owner};
 use crate::engine::kubernetes::home::ClusterHome;
 use crate::engine::kubernetes::job::network::PodNetwork;
 use crate::engine::kubernetes::job::{Own, RunImages, Setup};
-use crate::engine::kubernetes::lease::{self, Held, Terms};
+use crate::engine::kubernetes::lease::{self, Held, Tenure, Terms, notes};
 use crate::engine::kubernetes::runs::ClusterRuns;
-use crate::engine::kubernetes::{Cluster, account};
+use crate::engine::kubernetes::{Cluster, OWNER, account};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
+use crate::git::address::Address;
 use crate::settings::{ClusterFlags, RunFlags};
+use crate::telemetry::health::Health;
 
 /// Waits for the Lease, as long as it takes; only then are the watches started.
-pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine> {
+pub async fn start(
+    flags: &RunFlags,
+    network: &Network,
+    repository: &Address,
+    health: &Health,
+) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::Engine::Kubernetes)?;
     let (kubeconfig, namespaces) = (flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces);
     let cluster = Cluster::connect(kubeconfig, namespaces, network).await?;
-    let owner =
-        cluster.owner().await.context("the owner's name is made of the uid of namespace kube-system")?;
+    let lease = flags.cluster.lease_name.clone();
+    let owner = owner(flags, &cluster).await?;
     let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
-    tracing::info!(identity, namespace = cluster.namespace, "waiting for the Lease");
+    tracing::info!(identity, lease, namespace = cluster.namespace, "waiting for the Lease");
+    let tenure = Tenure { lease, identity };
     let terms = Terms {
-        name: lease::NAME.to_owned(),
-        identity: identity.clone(),
+        tenure: tenure.clone(),
+        repository: notes::repository(&repository.identity(), &flags.path),
+        blocked: health.blocked.clone(),
         duration: flags.cluster.lease_duration,
         now,
     };
     let setup = setup(&flags.cluster, network, &cluster).await?;
-    let Held { lost, release } = lease::acquire(&cluster, terms).await;
+    let Held { lost, release, mut notes } = lease::acquire(&cluster, terms).await;
     tracing::info!("this is the agent that works now");
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
-    let home = ClusterHome::start(cluster.clone(), objects.clone(), identity);
+    let home = ClusterHome::start(cluster.clone(), objects.clone(), tenure);
     let runs = ClusterRuns::start(cluster, objects.clone(), setup, now);
     let ending = home.clone();
     let give_up = async move {
@@ -52,6 +61,7 @@ pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine
     let clone = clone_dir(&state);
     // While another replica worked, this clone stood still.
     let clone_is_newest = false;
+    let noted_owner = notes.remove(OWNER);
     Ok(Engine {
         objects,
         queues,
@@ -59,10 +69,20 @@ pub async fn start(flags: &RunFlags, network: &Network) -> anyhow::Result<Engine
         runs,
         owner,
         namespace,
+        noted_owner,
         clone,
         clone_is_newest,
         claim,
     })
+}
+
+/// Whose objects and images are this agent's, unless `opsy.yaml` says so.
+async fn owner(flags: &RunFlags, cluster: &Cluster) -> anyhow::Result<Owner> {
+    if let Some(id) = &flags.agent_id {
+        return Ok(id.clone());
+    }
+    let owner = cluster.owner(&flags.cluster.lease_name).await;
+    owner.context("the owner's name is made of the uid of namespace kube-system (--agent-id sets another)")
 }
 
 /// How builds run, and what is the agent's own.

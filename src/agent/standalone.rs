@@ -14,7 +14,7 @@ use crate::engine::standalone::environment::Inherited;
 use crate::engine::standalone::home::StateFolder;
 use crate::engine::standalone::runs::{Packer, Processes};
 use crate::engine::standalone::secrets::Secrets;
-use crate::engine::standalone::{asked, clone_dir, lock, logs_dir, runs_dir};
+use crate::engine::standalone::{asked, clone_dir, lock, logs_dir, owner_file, runs_dir};
 use crate::git::address::Address;
 use crate::settings::{EnvSecrets, RunFlags};
 
@@ -48,13 +48,23 @@ pub fn start(flags: &RunFlags, repository: &Address, secrets: &EnvSecrets) -> an
         queues,
         home,
         runs: Arc::new(runs),
-        owner: owner(repository, &flags.path),
+        owner: flags.agent_id.clone().unwrap_or_else(|| owner(repository, &flags.path)),
         namespace: None,
+        noted_owner: noted_owner(&state)?,
         clone: clone_dir(&state),
         // It lies in the state directory beside the objects, under the same lock.
         clone_is_newest: true,
         claim,
     })
+}
+
+/// Whose agent worked in this state directory so far.
+fn noted_owner(state: &Path) -> anyhow::Result<Option<String>> {
+    let file = owner_file(state);
+    match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).with_context(|| format!("{} cannot be read", file.display())),
+    }
 }
 
 /// The same for every clone of the repository, whatever the credentials or the scheme.

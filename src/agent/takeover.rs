@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::engine::Engine;
+use super::identity::Identity;
 use super::{reconcilers, render};
 use crate::api::{ObjectKey, Owner, Undeclared};
 use crate::engine::objects::{Kept, Objects};
@@ -45,6 +46,7 @@ pub struct Takeover {
     home: Arc<dyn Home>,
     /// Owner where `opsy.yaml` names none.
     owner: Owner,
+    identity: Arc<Identity>,
     health: Arc<Health>,
     synced: watch::Receiver<Option<Arc<Synced>>>,
     /// The commit whose objects the home holds.
@@ -57,11 +59,18 @@ pub struct Takeover {
 }
 
 impl Takeover {
-    pub fn new(engine: &Engine, health: &Arc<Health>, outputs: &Outputs, held: Held) -> Self {
+    pub fn new(
+        engine: &Engine,
+        health: &Arc<Health>,
+        outputs: &Outputs,
+        held: Held,
+        identity: Arc<Identity>,
+    ) -> Self {
         Self {
             objects: engine.objects.clone(),
             home: engine.home.clone(),
             owner: engine.owner.clone(),
+            identity,
             health: health.clone(),
             synced: outputs.synced.clone(),
             loaded: watch::Sender::new(None),
@@ -92,6 +101,10 @@ impl Takeover {
         let Some(synced) = self.synced.borrow().clone() else { return Ok(Handed::Over) };
         self.home.ready().await?;
         let owner = reconcilers::owner_of(&synced, &self.owner);
+        if self.identity.is_news(&owner) {
+            self.home.note_owner(&owner).await?;
+            self.identity.note(owner.clone());
+        }
         let known = self.home.known(&owner);
         if self.gives(lost(&known, &synced.set)) {
             self.reread.request();

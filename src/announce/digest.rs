@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::builder::has_failed;
 use super::{Around, Message, Subject, Tone, Weight, listed, message, short_name};
-use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED};
+use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED, SUSPENDED};
 use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
 
 /// Reasons for which people let an object rest.
@@ -101,6 +101,9 @@ fn stands(conditions: &[Condition]) -> (Stands, &str) {
     };
     // That nothing can be pushed is the repository's trouble, not each object's.
     let beside = [APPLIED, NOTIFIED].into_iter().find_map(|kind| find(kind, "False"));
+    if beside.is_none() && conditions::is_true(conditions, SUSPENDED) {
+        return (Stands::Resting, "");
+    }
     match (find(STALLED, "True"), beside, find(READY, "False")) {
         (Some(why), _, _) => (Stands::NeedsPerson, why),
         (None, Some(why), _) => (Stands::HeldUp, why),

@@ -30,7 +30,7 @@ const GIT_AGAIN: &str = "Opsy retries; if it lasts, check the Git server.";
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit is in force; if it lasts, check the agent's log.";
 
-const KNOWN: [Reason; 23] = [
+const KNOWN: [Reason; 24] = [
     said("InvalidSpec").by_commit().advice("Fix the manifest in Git; `opsy validate` reports the same before a merge."),
     said("ManifestBroken").by_commit().of_repository().advice(
         "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` reports the same before a merge.",

@@ -319,7 +319,10 @@ fn digests() -> String {
         ),
         ("gpu", json!({"conditions": stalled})),
         ("arm", json!({"conditions": running})),
-        ("old", json!({"conditions": [ready("False", "Suspended", "")]})),
+        (
+            "old",
+            json!({"conditions": [ready("True", "ImageReady", ""), {"type": "Suspended", "status": "True", "reason": "Spec"}]}),
+        ),
         ("new", json!({"conditions": [ready("False", "BaseImageNotFound", "")]})),
     ];
     let done = json!({"id": "r1", "target": "ami-0123456789abcdef0", "result": "Done", "finishedAt": "2026-03-01T11:40:00Z"});
@@ -355,8 +358,10 @@ fn what_may_go_away_by_itself_is_held_back() {
     let stories = builder(json!({ "conditions": conditions }));
     assert!(!stories[0].hold.is_zero());
     assert!(news(&[], &stories).is_empty(), "an Event of its own reports it at once");
-    let suspended = json!({"conditions": [ready("False", "Suspended", "nothing new is built")]});
-    assert!(builder(suspended).is_empty(), "what people asked for is not a trouble");
+    let suspended = json!({"type": "Suspended", "status": "True", "reason": "Spec"});
+    let stalled = json!({"type": "Stalled", "status": "True", "reason": "RetryLimit"});
+    let rests = json!({"conditions": [ready("False", "RetryLimit", "no"), stalled, suspended]});
+    assert!(builder(rests).is_empty(), "what people asked for is not a trouble");
 }
 
 #[test]

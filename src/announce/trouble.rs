@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::reason::{self, When};
 use super::{Around, Message, Story, Subject, Tone, Weight, cause};
 use crate::api::conditions::{
-    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READABLE, READY, STALLED, SYNCED, TAKEN_OVER,
+    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READABLE, READY, STALLED, SUSPENDED, SYNCED,
+    TAKEN_OVER,
 };
 
 /// What may end without action is reported when it has lasted this long.
@@ -21,7 +22,9 @@ pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], aroun
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
     let mut stories = Vec::new();
     let is_told = |condition: &&Condition| !told.contains(&condition.reason.as_deref().unwrap_or_default());
-    if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
+    // Whatever became of it, people asked that it rests.
+    if conditions::is_true(conditions, SUSPENDED) {
+    } else if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
         stories.push(story(subject, stalled, Tone::Person, around));
     } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
         // Most of what is not ready is in progress, or is what people asked for.
@@ -84,10 +87,10 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
 /// The message for a trouble that is over, with the status now.
 pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Message {
     let reason = thread.strip_prefix(PREFIX).unwrap_or(thread).split('/').next().unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition.r#type == conditions::READY);
-    let now = ready.map_or(String::new(), |ready| {
-        let (word, words) = (ready.reason.as_deref(), ready.message.as_deref());
-        format!("Now {}: {}", word.unwrap_or("unknown"), words.unwrap_or_default())
+    let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
+    let stands = find(SUSPENDED).or_else(|| find(READY)).map_or(String::new(), |stands| {
+        let word = conditions::reason(conditions).unwrap_or("unknown");
+        format!("Now {word}: {}", stands.message.as_deref().unwrap_or_default())
     });
     Message {
         id: "resolved".to_owned(),
@@ -95,7 +98,7 @@ pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Me
         tone: Tone::Good,
         weight: Weight::Loud,
         title: format!("{}: {reason} is over", subject.short_name()),
-        text: now,
+        text: stands,
         facts: Vec::new(),
         excerpt: Vec::new(),
         next: None,

@@ -26,6 +26,8 @@ pub const GROUP: &str = "ami.opsy.dev";
 /// Installs or updates the custom resource definitions. Helm owns them after an installation by the chart, so without
 /// `--force-conflicts` the API server refuses the update.
 pub const INSTALL_DEFINITIONS: &str = "opsy crds | kubectl apply --server-side --force-conflicts -f -";
+/// Name of the agent's Lease where nobody names another.
+pub const DEFAULT_LEASE: &str = "opsy";
 /// API version of both kinds.
 pub const VERSION: &str = "v1alpha1";
 

@@ -68,9 +68,8 @@ fn gone_note(seen: &Observed) -> Option<Note> {
 /// A change of how it stands is told once.
 fn phase_note(seen: &Observed, told: &Told) -> Option<Note> {
     let (phase, reason, message) = told.phase.as_ref()?;
-    let before =
-        seen.status.conditions.iter().flatten().find(|condition| condition.r#type == conditions::READY);
-    let same = before.and_then(|condition| condition.reason.as_deref()) == Some(reason);
+    let before = conditions::reason(seen.status.conditions.as_deref().unwrap_or_default());
+    let same = before == Some(reason);
     // What needs a person, and what a build comes to, is told by `announce`, from the status.
     let elsewhere = matches!(phase, Phase::Reconciling | Phase::Stalled) || TOLD_ELSEWHERE.contains(reason);
     // One that rests from its first day on is as people made it.

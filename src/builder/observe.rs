@@ -19,6 +19,7 @@ use super::history;
 use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
+use crate::api::conditions::Suspension;
 use crate::api::{Class, ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
 use crate::aws::{AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
@@ -69,6 +70,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Who suspended the builder.
+    pub fn suspension(&self) -> Option<Suspension> {
+        Suspension::of(self.spec.as_ref().is_ok_and(|spec| spec.suspended), self.suspended)
+    }
+
     pub fn history(&self) -> &[RunRecord] {
         self.status.history.as_deref().unwrap_or_default()
     }

@@ -106,7 +106,7 @@ fn held_back(seen: &Observed) -> Option<Plan> {
         On::Deleted
     } else if seen.undeclared == Some(Undeclared::Gone) {
         On::NotInGit
-    } else if seen.suspended || seen.spec.as_ref().is_ok_and(|spec| spec.suspended) {
+    } else if seen.suspension().is_some() {
         On::Suspended
     } else if let Some(Undeclared::Broken { file }) = &seen.undeclared {
         On::ManifestBroken { file: file.clone() }

@@ -56,7 +56,7 @@ fn foreign_images(seen: &Observed) -> Vec<String> {
     let images = seen.images.known().into_iter().flatten();
     let foreign = images.filter_map(|image| Some((&image.image.id, seen.subject.foreign_owner(image)?)));
     let words = foreign.map(|(id, owner)| {
-        format!("{id} belongs to {owner:?}: agentID: {owner} in opsy.yaml would make it ours")
+        format!("{id} belongs to {owner:?}: --agent-id {owner} would make it this agent's")
     });
     words.collect()
 }

@@ -23,6 +23,9 @@ use crate::api::{Class, Region, RunName};
 use crate::aws::Leftovers;
 use crate::engine::{Pass, Standing};
 
+/// What it means that a builder is suspended.
+pub const NOTHING_NEW: &str = "nothing new is built";
+
 /// Before the first sync nobody knows what Git says; the sync wakes everything when it is done.
 const BEFORE_SYNC: Duration = Duration::from_secs(5);
 
@@ -191,9 +194,7 @@ fn tell_wait(on: &On, look: Duration) -> Told {
         On::BaseImageNotFound => {
             say(NotReady, "BaseImageNotFound", NO_BASE_IMAGE.to_owned(), state::FLIGHT_CHECKS, Failing)
         }
-        On::Suspended => {
-            say(NotReady, "Suspended", "nothing new is built".to_owned(), state::FLIGHT_CHECKS, Waiting)
-        }
+        On::Suspended => say(NotReady, "Suspended", NOTHING_NEW.to_owned(), state::FLIGHT_CHECKS, Waiting),
         On::NotInGit => say(NotReady, "NotInGit", NOT_IN_GIT.to_owned(), state::FLIGHT_CHECKS, Waiting),
         On::ManifestBroken { file } => {
             let message =
@@ -283,7 +284,7 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
         }
         Stuck::AnotherOwner { images } => {
             let message = format!(
-                "its status names {}, which belongs to another owner: set agentID in opsy.yaml, or set the tag status of \
+                "its status names {}, which belongs to another owner: start the agent with its --agent-id, or set the tag status of \
                  the image to deprecated to build a new one",
                 images.join(", ")
             );

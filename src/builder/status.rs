@@ -13,8 +13,8 @@ use super::harvest::{self, LOOKS};
 use super::history;
 use super::images::{self, Located};
 use super::observe::Observed;
-use super::report::{Done, Outcome, Told};
-use super::step::{Plan, Record, Step, Sweep};
+use super::report::{Done, NOTHING_NEW, Outcome, Told};
+use super::step::{On, Plan, Record, Step, Sweep};
 use super::time;
 use super::{inputs, judge};
 use crate::api::Class;
@@ -69,8 +69,33 @@ pub fn status(
         status.base_image = base.remember(status.inputs.as_ref(), status.base_image.as_ref());
     }
     count_failures(seen, &mut status);
-    say(seen, &mut status, told, now);
+    let rests = matches!(plan, Plan::Wait { on: On::Suspended, .. });
+    let words = told.phase.as_ref().filter(|_| rests).map_or(NOTHING_NEW, |(.., message)| message);
+    if !suspend(seen, &mut status, rests, words, now) {
+        say(seen, &mut status, told, now);
+    }
     status
+}
+
+/// Says who suspended it. True where the last outcome stays as it was said: it rests, and has one.
+fn suspend(
+    seen: &Observed,
+    status: &mut PackerBuilderStatus,
+    rests: bool,
+    words: &str,
+    now: Timestamp,
+) -> bool {
+    let who = seen.suspension();
+    if who.is_some() {
+        status.conditions.get_or_insert_default();
+    }
+    let Some(conditions) = &mut status.conditions else { return false };
+    conditions::set_suspended(conditions, who, words, seen.generation, time::to_second(now));
+    let keeps = rests && conditions::has_outcome(conditions);
+    if keeps {
+        conditions::confirm(conditions, seen.generation);
+    }
+    keeps
 }
 
 fn say(seen: &Observed, status: &mut PackerBuilderStatus, told: &Told, now: Timestamp) {

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::annotate::MANAGER;
 use super::place::{ClusterPlace, Place, PlaceFlags};
 use super::target;
-use crate::api::CommitId;
-use crate::engine::kubernetes::{lease, memory};
+use crate::api::{CommitId, DEFAULT_LEASE};
+use crate::engine::kubernetes::memory;
 use crate::engine::standalone::asked;
 use crate::telemetry::out;
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(value_name = "COMMIT", value_parser = |text: &str| CommitId::parse(text))]
     commit: CommitId,
     /// Name of the agent's Lease, in the namespace of the agent (-n)
-    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = lease::NAME)]
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE)]
     lease_name: String,
     #[command(flatten)]
     place: PlaceFlags,

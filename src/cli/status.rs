@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target;
-use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY};
-use crate::api::{Key, Kind, ObjectKey};
+use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY, SUSPENDED};
+use crate::api::{DEFAULT_LEASE, Key, Kind, ObjectKey};
 use crate::engine::kubernetes::memory;
 use crate::engine::standalone::home;
 use crate::engine::standalone::{memory_file, objects_dir};
@@ -27,6 +27,9 @@ pub struct Args {
     /// Show the objects of all namespaces of the cluster
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
+    /// Read what the agent remembers of the repository from the Lease of this name
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE)]
+    lease_name: String,
     /// Output format
     #[arg(long, value_enum, default_value = "auto")]
     output: Output,
@@ -46,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Place::Cluster(place) => {
                 let (objects, nothing) = from_cluster(args, &place).await?;
                 // Few people may read the Lease, and the objects are what they ask for.
-                (objects, nothing, memory::read(&place.cluster).await.ok().flatten())
+                (objects, nothing, memory::read(&place.cluster, &args.lease_name).await.ok().flatten())
             }
             Place::State(place) => {
                 let (objects, nothing) = from_state(args, &place)?;
@@ -157,7 +160,7 @@ fn repository(memory: Option<&str>) -> Vec<Vec<String>> {
 fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["PACKERBUILDER", "READY", "REASON", "IMAGE", "BASE IMAGE", "MESSAGE"])];
     for Shown { object, status, .. } in of(objects, Kind::PackerBuilder) {
-        let [ready, reason, message] = condition(status, READY);
+        let [ready, reason, message] = stands(status);
         rows.push(vec![
             object.key.to_string(),
             ready,
@@ -173,7 +176,7 @@ fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
 fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["AMIREFRESHER", "READY", "REASON", "TARGET", "NODE GROUP", "IMAGE", "STATE"])];
     for Shown { object, status, .. } in of(objects, Kind::AMIRefresher) {
-        let [ready, reason, message] = condition(status, READY);
+        let [ready, reason, message] = stands(status);
         rows.push(vec![
             object.key.to_string(),
             ready,
@@ -207,6 +210,13 @@ fn condition(status: &Value, kind: &str) -> [String; 3] {
     let found = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
     let Some(found) = found else { return ["Unknown", "-", "-"].map(str::to_owned) };
     ["status", "reason", "message"].map(|field| text(&found[field]))
+}
+
+/// Status of Ready, and why it is so; or that the object is suspended.
+fn stands(status: &Value) -> [String; 3] {
+    let [ready, reason, message] = condition(status, READY);
+    let [suspended, _, why] = condition(status, SUSPENDED);
+    if suspended == "True" { [ready, SUSPENDED.to_owned(), why] } else { [ready, reason, message] }
 }
 
 /// What needs attention beside the condition Ready.
@@ -282,5 +292,14 @@ mod tests {
         let due =
             "good for long (not published: protected branch) (notifications fail: the token was revoked)";
         assert!(lines[1].ends_with(due), "{text}");
+    }
+
+    #[test]
+    fn a_suspended_object_is_as_ready_as_it_was_and_says_who_suspended_it() {
+        let status = serde_json::json!({"conditions": [
+            {"type": "Ready", "status": "True", "reason": "ImageReady", "message": "ami-1 active"},
+            {"type": "Suspended", "status": "True", "reason": "Spec", "message": "suspended by spec.suspend"},
+        ]});
+        assert_eq!(stands(&status), ["True", "Suspended", "suspended by spec.suspend"]);
     }
 }

@@ -159,8 +159,10 @@ where
             self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
         }
-        if let Some(HomeError { message, .. }) = written.as_ref().err().filter(|_| frozen) {
-            // A namespace that cannot be read can often not be written either; the home tells of it elsewhere.
+        if let Err(HomeError { class: Class::Denied, message }) = &written
+            && frozen
+        {
+            // A namespace that cannot be read can often not be written either; the repository says so, too.
             tracing::debug!(object = %name, error = %message, "its status cannot say so");
             self.meter.ends(&name, "frozen");
             self.objects.board.end(&name, Standing::Failing);

@@ -244,6 +244,8 @@ pub trait Home: Send + Sync {
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>>;
     /// The commit that a person accepts by `opsy accept` as one to go on from, if any: each request is handed out once.
     fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>>;
+    /// Notes whose objects the agent works for, so that only a person changes that.
+    fn note_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
     /// Is what is known of the object nothing to work by: too old, or not what Git says? Then no pass acts by it.

@@ -45,7 +45,11 @@ pub struct Reader {
     held: Held,
     /// The last settings that could be read: a broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
+    refuses: Refuses,
 }
+
+/// Why settings that can be read are not taken all the same.
+type Refuses = Box<dyn Fn(&RepoSettings) -> Option<String> + Send + Sync>;
 
 impl Default for Reader {
     fn default() -> Self {
@@ -65,7 +69,14 @@ impl Reader {
         notes: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
     ) -> Self {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
-        Self { extra, parsed: HashMap::new(), held: Held::default(), settings: None }
+        let refuses: Refuses = Box::new(|_| None);
+        Self { extra, parsed: HashMap::new(), held: Held::default(), settings: None, refuses }
+    }
+
+    /// The same; settings that are refused count as broken.
+    #[must_use]
+    pub fn refusing(self, why: impl Fn(&RepoSettings) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { refuses: Box::new(why), ..self }
     }
 
     /// The files that are known to have held objects.
@@ -127,6 +138,9 @@ impl Reader {
                 read
             }
         };
+        let refused = read.as_ref().and_then(|read| (self.refuses)(read));
+        let read = read.filter(|_| refused.is_none());
+        set.problems.extend(refused.map(|words| problem(SETTINGS_FILE, &Finding::error(1, words))));
         self.settings = read.or_else(|| self.settings.take());
         set.settings = self.settings.clone().unwrap_or_default();
         self.settings.is_some()

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use super::act::{Done, Failed};
 use super::memory::{Entry, Rollout, Starting, write_rollout};
 use super::plan::{Case, Plan, Said, Step};
-use super::spec::{Problem, Spec};
+use super::spec::{Problem, Spec, suspension};
 use super::target::{Choice, Target, choose};
-use crate::api::conditions::{Phase, set_phase};
+use crate::api::conditions::{self, Phase, set_phase};
 use crate::api::refresher::RolloutRecord;
 use crate::api::{AMIRefresher, AMIRefresherStatus, Class};
 use crate::aws::{Update, UpdateStatus};
@@ -25,6 +25,9 @@ use rows::{drifted, newly_unsupported, rows};
 const HISTORY: usize = 10;
 /// How often an object is looked at that only a commit can mend; a commit wakes it by itself.
 const INVALID_LOOK: Duration = Duration::from_secs(3600);
+
+/// What it means that a refresher is suspended, while an update that was started goes on.
+const NOTHING_NEW: &str = "nothing new is started";
 
 /// What is to be written, before it is spelled out as a status.
 struct Ending {
@@ -236,7 +239,14 @@ fn finish(
     let generation = object.metadata.generation;
     let mut conditions = status.conditions.take().unwrap_or_default();
     let Said { reason, message } = ending.said;
-    set_phase(&mut conditions, ending.phase, reason, &message, generation, now);
+    let rests = reason == conditions::SUSPENDED;
+    let words = if rests { &message } else { NOTHING_NEW };
+    conditions::set_suspended(&mut conditions, suspension(object), words, generation, now);
+    if rests && conditions::has_outcome(&conditions) {
+        conditions::confirm(&mut conditions, generation);
+    } else {
+        set_phase(&mut conditions, ending.phase, reason, &message, generation, now);
+    }
     status.conditions = Some(conditions);
     status.observed_generation = generation;
     if let Some(record) = ending.ended {

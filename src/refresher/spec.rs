@@ -7,6 +7,7 @@ use globset::{GlobSet, GlobSetBuilder};
 
 use crate::api::builder::AmiFilter;
 use crate::api::checks::{Problems, is_object_name};
+use crate::api::conditions::Suspension;
 use crate::api::ids::digest;
 use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclared, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
@@ -249,10 +250,14 @@ fn how(spec: &AMIRefresherSpec, problems: &mut Problems) -> How {
     }
 }
 
+/// Who suspended the refresher.
+pub fn suspension(object: &AMIRefresher) -> Option<Suspension> {
+    Suspension::of(object.spec.suspend.unwrap_or(false), annotations::suspended(&object.metadata))
+}
+
 fn paused(object: &AMIRefresher) -> Option<Paused> {
-    let annotated = annotations::suspended(&object.metadata);
     let enabled = object.spec.refresh_config.as_ref().and_then(|config| config.enable).unwrap_or(true);
-    if annotated || object.spec.suspend.unwrap_or(false) {
+    if suspension(object).is_some() {
         Some(Paused::Suspended)
     } else {
         (!enabled).then_some(Paused::Disabled)

@@ -253,7 +253,7 @@ fn no_image_of_cluster(spec: &Spec, others: &[&Image]) -> String {
     let other = others.iter().find_map(|image| Some((&image.id, image.tags.get("opsy.dev/owner")?)));
     match other {
         Some((id, owner)) => {
-            format!("{id} is of another owner: agentID {owner} in opsy.yaml would make it ours")
+            format!("{id} belongs to another owner: --agent-id {owner} would make it this agent's")
         }
         None => format!("no image is tagged cluster-name={}: {hint}", spec.cluster),
     }

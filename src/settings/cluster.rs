@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::duration;
+use crate::api::DEFAULT_LEASE;
 use crate::api::checks::{is_label, is_object_name};
 
 /// Packer's image where nothing names one. An exact version: the builds' credentials are at its hands. A digest in
@@ -55,6 +56,9 @@ pub struct ClusterFlags {
     /// Give builds none of these Secrets, which hold credentials of the agent, in its namespace
     #[arg(long, env = "OPSY_OWN_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
     pub own_secrets: Vec<String>,
+    /// Use the Lease of this name; agents of different repositories in one namespace need different ones
+    #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE, value_parser = object_name)]
+    pub lease_name: String,
     /// Name this replica in the Lease; default: the host name and a random part
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,

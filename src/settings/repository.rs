@@ -13,7 +13,7 @@ use crate::api::notifier::Notifier;
 #[serde(rename_all = "camelCase")]
 pub struct RepoSettings {
     /// Owner of everything this agent makes. Default: a hash of repository and path; in a cluster, of the cluster and
-    /// the agent's namespace.
+    /// the agent's namespace. A later change must be confirmed with the flag `--agent-id`.
     #[serde(default, rename = "agentID", skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
     /// AWS accounts that may be touched. Default any.

@@ -13,6 +13,7 @@ use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::listen;
@@ -42,6 +43,8 @@ type Ask = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 /// What the agent tells, and what is measured. Handed to whoever tells.
 pub struct Health {
     pub metrics: Metrics,
+    /// Why this replica stands by for what will not come; whoever waits says so.
+    pub blocked: watch::Sender<Option<String>>,
     stage: Mutex<Stage>,
     checks: Mutex<Vec<(&'static str, Check)>>,
     asks: Mutex<Vec<Ask>>,
@@ -53,6 +56,7 @@ impl Health {
     pub fn new() -> Arc<Self> {
         let health = Arc::new(Self {
             metrics: Metrics::default(),
+            blocked: watch::Sender::new(None),
             stage: Mutex::new(Stage::StandBy),
             checks: Mutex::default(),
             asks: Mutex::default(),
@@ -117,12 +121,15 @@ async fn alive(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    match health.stage() {
-        Stage::StandBy => (StatusCode::OK, "ok: standing by\n"),
-        Stage::Starting => (StatusCode::SERVICE_UNAVAILABLE, "no commit was taken over yet\n"),
-        Stage::Working => (StatusCode::OK, "ok\n"),
-        Stage::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-    }
+    let blocked = health.blocked.borrow().clone();
+    let (code, words) = match (health.stage(), blocked) {
+        (Stage::StandBy, Some(words)) => return (StatusCode::SERVICE_UNAVAILABLE, words + "\n"),
+        (Stage::StandBy, None) => (StatusCode::OK, "ok: standing by\n"),
+        (Stage::Starting, _) => (StatusCode::SERVICE_UNAVAILABLE, "no commit was taken over yet\n"),
+        (Stage::Working, _) => (StatusCode::OK, "ok\n"),
+        (Stage::Stopping, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+    };
+    (code, words.to_owned())
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -154,6 +161,10 @@ mod tests {
         }
         assert_eq!(codes, [200, 503, 200, 503, 503]);
         assert!(health.metrics.text().expect("text").contains("\nopsy_leader 1.0\n"));
+        let waiting = Health::new();
+        waiting.blocked.send_replace(Some("wrong Lease".to_owned()));
+        let answer = ready(State(waiting)).await.into_response();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

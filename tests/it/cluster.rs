@@ -10,6 +10,7 @@ mod objects;
 mod outages;
 mod refusals;
 mod replicas;
+mod rivals;
 mod rules;
 mod runs;
 mod scale;

@@ -97,14 +97,14 @@ fn people_act_on_live_objects_without_a_cluster() {
     assert!(noted.status.success() && noted.stdout.ends_with(later), "{noted:?}");
 
     let agent = world.start(opsy());
-    let reason = || world.condition("PackerBuilder", "node", "Ready").map(|[_, reason, _]| reason);
+    let suspended = || world.condition("PackerBuilder", "node", "Suspended").map(|[_, reason, _]| reason);
     let live = |field: &str| {
         world
             .status("PackerBuilder", "node")
             .map(|status| status[field].as_str().unwrap_or_default().to_owned())
     };
     world.wait("the request is done", || live("lastHandledReconcileAt").filter(|at| !at.is_empty()));
-    world.wait("it is suspended", || (reason()? == "Suspended").then_some(()));
+    world.wait("it is suspended", || (suspended()? == "Annotation").then_some(()));
     let handled = live("lastHandledReconcileAt");
     let done = said(&world, &["reconcile", "pb/node"]);
     assert!(done.status.success() && done.stdout.contains("Suspended"), "{done:?}");
@@ -115,7 +115,7 @@ fn people_act_on_live_objects_without_a_cluster() {
         format!("packerbuilder.ami.opsy.dev/default/node resumed ({place})\n"),
         "{resumed:?}"
     );
-    world.wait("it goes on", || (reason()? != "Suspended").then_some(()));
+    world.wait("it goes on", || suspended().is_none().then_some(()));
     assert!(agent.stop().success());
 }
 
@@ -136,7 +136,12 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     let name = "asked/PackerBuilder/default/node.json";
     assert!(outcome.stderr.contains(name), "{outcome:?}");
     let condition = |kind: &str, name: &str, of: &str| world.condition(kind, name, of).expect("a condition");
-    assert_eq!(condition("PackerBuilder", "node", "Ready")[1], "Suspended");
+    assert_eq!(condition("PackerBuilder", "node", "Suspended")[0], "True");
+    assert_eq!(
+        condition("PackerBuilder", "node", "Ready")[..2],
+        ["True", "ImageReady"],
+        "what it came to stands"
+    );
     let [applied, reason, message] = condition("PackerBuilder", "node", "Applied");
     assert_eq!((applied.as_str(), reason.as_str()), ("False", "RequestUnreadable"));
     assert!(message.contains(name), "{message}");
@@ -147,7 +152,7 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     fs::remove_file(&file).expect("it is removed");
     world.once();
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
-    assert_eq!(condition("AMIRefresher", "demo", "Ready")[1], "Suspended", "its request was never lost");
+    assert_eq!(condition("AMIRefresher", "demo", "Suspended")[0], "True", "its request was never lost");
 }
 
 /// `opsy` of a person who is not root, whose home is a directory of this world; none where a root without user

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::whole::writes;
-use crate::world::World;
+use crate::world::{World, run};
 
 #[test]
 fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
@@ -22,6 +22,52 @@ fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
         assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
         assert_eq!(world.log(), log);
     }
+}
+
+#[test]
+fn only_a_flag_makes_it_the_agent_of_another_owner() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    let images = world.our_images();
+    let once_as = |id: &str| {
+        let mut opsy = world.opsy();
+        opsy.args(["run", "--once", "--agent-id", id]);
+        run(opsy)
+    };
+    let agent = world.agent();
+    let settings = world.show("opsy.yaml").expect("settings");
+    world.push(
+        &[("opsy.yaml", Some(&settings.replace("agentID: test", "agentID: rival")))],
+        "policy: be another",
+    );
+    let refused = "restart the agent with --agent-id rival (OPSY_AGENT_ID); else set agentID to test";
+    world.wait("the refusal", || {
+        std::fs::read_to_string(world.agent_log()).ok().filter(|log| log.contains(refused))
+    });
+    // The settings before stay in force.
+    world.edit(
+        "builders/node.yaml",
+        "  name: node\n",
+        "  name: node\n  labels: {team: a}\n",
+        "policy: a label",
+    );
+    assert!(agent.stop().success());
+    world.account.clear_journal();
+    let started = world.once();
+    assert_eq!(started.status.code(), Some(1), "{started:?}");
+    assert!(started.stderr.contains(refused), "{started:?}");
+    let other = once_as("test");
+    assert!(other.stderr.contains("it was started with --agent-id test"), "{other:?}");
+    assert_eq!((writes(&world.account.calls()), world.our_images()), (Vec::new(), images));
+    // A person confirms it: what the other one made is not this one's.
+    world.push(
+        &[("opsy.yaml", Some(&settings.replace("agentID: test", "agentID: third")))],
+        "policy: a third",
+    );
+    let confirmed = once_as("third");
+    assert!(!confirmed.stderr.contains("restart the agent"), "{confirmed:?}");
+    assert!(confirmed.stderr.contains("--agent-id test would make it this agent's"), "{confirmed:?}");
+    assert_eq!(std::fs::read_to_string(world.state().join("owner")).expect("it is noted"), "third");
 }
 
 #[test]
@@ -55,8 +101,8 @@ fn a_broken_manifest_keeps_what_its_annotations_asked_for() {
     world.edit("builders/node.yaml", "region:", "regoin:", "policy: break the builder");
     let broken = world.once();
     assert_eq!(broken.status.code(), Some(2), "{broken:?}");
-    let ready = world.condition("PackerBuilder", "node", "Ready").map(|[_, reason, _]| reason);
-    assert_eq!((ready.as_deref(), world.active_image()), (Some("Suspended"), image.clone()));
+    let suspended = world.condition("PackerBuilder", "node", "Suspended").map(|[_, reason, _]| reason);
+    assert_eq!((suspended.as_deref(), world.active_image()), (Some("Annotation"), image.clone()));
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
 
     world.edit("builders/node.yaml", "regoin:", "region:", "policy: mend it");

@@ -141,7 +141,15 @@ mod tests {
     /// One line a condition that is false, of a commit that is loaded.
     fn words(set: &ObjectSet, sync: &SyncState, publishing: &Publishing, taken: &Outcome) -> Vec<String> {
         let errors = &errors(set);
-        let facts = Facts { errors, sync, publishing, taken, is_loaded: true, refused: Vec::new(), unreadable: BTreeMap::new() };
+        let facts = Facts {
+            errors,
+            sync,
+            publishing,
+            taken,
+            is_loaded: true,
+            refused: Vec::new(),
+            unreadable: BTreeMap::new(),
+        };
         let troubles = judge(&facts).into_iter().filter_map(|(kind, trouble)| Some((kind, trouble?)));
         troubles.map(|(kind, (reason, words))| format!("{kind} {reason} {words}")).collect()
     }

@@ -202,8 +202,11 @@ fn names_and_columns_are_the_operators_first() {
             crd["spec"]["versions"][0]["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
         columns.iter().map(|column| column["name"].as_str().unwrap_or_default().to_owned()).collect()
     };
-    assert_eq!(columns(builder), ["State", "Base Image", "Built Image", "Age", "Ready", "Reason"]);
-    assert_eq!(columns(refresher), ["Cluster", "Target", "Drifted", "Age", "Ready", "Reason"]);
+    assert_eq!(
+        columns(builder),
+        ["State", "Base Image", "Built Image", "Age", "Ready", "Reason", "Suspended"]
+    );
+    assert_eq!(columns(refresher), ["Cluster", "Target", "Drifted", "Age", "Ready", "Reason", "Suspended"]);
     for (crd, plural, short) in [(builder, "packerbuilders", "pb"), (refresher, "amirefreshers", "ar")] {
         assert_eq!(crd["metadata"]["name"], format!("{plural}.{GROUP}"));
         let names = &crd["spec"]["names"];

@@ -3,7 +3,7 @@
 use opsy_runner::request::{Resource, ResourceKind};
 
 use super::*;
-use crate::api::conditions::{READY, RECONCILING, STALLED, is_true};
+use crate::api::conditions::{READY, RECONCILING, STALLED, SUSPENDED, is_true};
 use crate::aws::Leftovers;
 use crate::builder::report::{self, ActError, Done, Outcome, Swept};
 use crate::builder::step::What;
@@ -118,6 +118,53 @@ fn conditions_follow_the_phase() {
             assert_eq!(is_true(&conditions, kind), condition == Some(kind), "{reason} {kind}");
         }
     }
+}
+
+#[test]
+fn suspending_keeps_the_last_outcome_and_says_who_suspended() {
+    let good = pass(&settled()).status;
+    let suspend = |status: &PackerBuilderStatus| {
+        let seen = Observed { suspended: true, generation: Some(9), status: status.clone(), ..settled() };
+        pass(&seen)
+    };
+    let of = |pass: &Pass<PackerBuilderStatus>, kind: &str| {
+        let found = pass.status.conditions.iter().flatten().find(|c| c.r#type == kind)?.clone();
+        Some((found.status, found.reason?, found.message?, found.observed_generation))
+    };
+    let rests = suspend(&good);
+    let words = |words: &str| words.to_owned();
+    let (status, reason, _, generation) = of(&rests, READY).expect("Ready");
+    assert_eq!(
+        (status, reason, generation),
+        (words("True"), words("ImageReady"), Some(9)),
+        "kubectl wait goes by it"
+    );
+    let said = "suspended by the annotation ami.opsy.dev/suspend: nothing new is built";
+    assert_eq!(of(&rests, SUSPENDED), Some((words("True"), words("Annotation"), words(said), Some(9))));
+    assert_eq!((rests.standing, rests.status.state.as_deref()), (Standing::Waiting, Some("AMICreated")));
+    assert_eq!(rests.notes.iter().map(|note| note.reason.as_ref()).collect::<Vec<_>>(), ["Suspended"]);
+    assert_eq!(rests.notes[0].message, "nothing new is built");
+    // It stays so, and is said once.
+    let again = suspend(&rests.status);
+    assert!(again.status == rests.status && again.notes.is_empty());
+    // What needed a person still does.
+    let invalid = Observed { external: Some("branch x".into()), ..seen() };
+    let stalled = suspend(&pass(&invalid).status);
+    assert!(is_true(stalled.status.conditions.as_deref().unwrap_or_default(), STALLED));
+    // A build that was under way when it was suspended had no outcome, nor has a new builder.
+    let running = Observed { runs: Seen::Is(vec![run(1, running())]), suspended: true, ..seen() };
+    let running = pass(&running);
+    assert_eq!((ready(&running).0.as_str(), of(&running, SUSPENDED).is_some()), ("BuildRunning", true));
+    for before in [running.status, PackerBuilderStatus::default()] {
+        assert_eq!(
+            of(&suspend(&before), READY).map(|(status, reason, ..)| (status, reason)),
+            Some((words("False"), words("Suspended")))
+        );
+    }
+    // Resumed, it says again how it stands.
+    let resumed = pass(&Observed { status: rests.status, ..settled() });
+    assert_eq!(of(&resumed, SUSPENDED), None);
+    assert_eq!(resumed.notes.iter().map(|note| note.reason.as_ref()).collect::<Vec<_>>(), ["ImageReady"]);
 }
 
 #[test]
@@ -327,7 +374,7 @@ fn an_image_of_another_owner_is_named_with_what_would_make_it_ours() {
     let foreign = tagged(active(5, at_hour(0)), images::OWNER, "agent-2");
     let seen = Observed { images: Seen::Is(vec![foreign]), suspended: true, ..seen() };
     let (_, message) = ready(&pass(&seen));
-    assert!(message.contains("ami-00000005") && message.contains("agentID: agent-2"), "{message}");
+    assert!(message.contains("ami-00000005") && message.contains("--agent-id agent-2"), "{message}");
 }
 
 #[test]

@@ -20,11 +20,13 @@ use super::Cluster;
 use super::apply;
 use super::events::Events;
 use super::kinds::{Custom, read_status};
+use super::lease::Tenure;
+use super::lease::notes::MEMORY;
 use super::ledger::{Ledger, version};
 use super::memory;
 use super::places::{Places, Verdict, places};
 use super::requests::{Requests, told_status};
-use super::{secrets, watch};
+use super::{OWNER, secrets, watch};
 use crate::api::{AMIRefresher, Class, CommitId, Kind, ObjectKey, Owner, PackerBuilder};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, HomeError, Load, Note, Seed, Standing, StatusUpdate};
@@ -40,8 +42,8 @@ const RELEASES: u32 = 3;
 /// Custom resources of one cluster.
 pub struct ClusterHome {
     shared: Arc<Shared>,
-    /// This replica, as the Lease names its holder.
-    identity: String,
+    /// The Lease that holds what the agent remembers, and this replica's name in it.
+    tenure: Tenure,
     tasks: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
@@ -101,7 +103,7 @@ impl Shared {
 
 impl ClusterHome {
     /// Starts the watches. They end with this, or by `stop`.
-    pub fn start(cluster: Cluster, objects: Arc<Objects>, identity: String) -> Arc<Self> {
+    pub fn start(cluster: Cluster, objects: Arc<Objects>, tenure: Tenure) -> Arc<Self> {
         // The stores are ready from the start: objects come one by one, and none is woken before a load.
         objects.builders.load(Vec::new(), &[]);
         objects.refreshers.load(Vec::new(), &[]);
@@ -127,7 +129,7 @@ impl ClusterHome {
                 Kind::AMIRefresher => own(watch::watch::<AMIRefresher>(shared.clone(), place, again)),
             });
         }
-        Arc::new(Self { shared, identity, tasks: Mutex::new(tasks) })
+        Arc::new(Self { shared, tenure, tasks: Mutex::new(tasks) })
     }
 
     /// Ends the watches, and everything that is sent unasked.
@@ -229,7 +231,6 @@ impl ClusterHome {
             }
         }
     }
-
 }
 
 impl Home for ClusterHome {
@@ -282,15 +283,19 @@ impl Home for ClusterHome {
     }
 
     fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>> {
-        memory::read(&self.shared.cluster).boxed()
+        memory::read(&self.shared.cluster, &self.tenure.lease).boxed()
     }
 
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>> {
-        async move { memory::keep(&self.shared.cluster, &self.identity, &memory).await }.boxed()
+        async move { memory::keep(&self.shared.cluster, &self.tenure, MEMORY, &memory).await }.boxed()
+    }
+
+    fn note_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), HomeError>> {
+        memory::keep(&self.shared.cluster, &self.tenure, OWNER, owner.as_str()).boxed()
     }
 
     fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
-        memory::take_accepted(&self.shared.cluster, &self.identity).boxed()
+        memory::take_accepted(&self.shared.cluster, &self.tenure).boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

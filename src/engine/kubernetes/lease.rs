@@ -5,6 +5,7 @@
 //! Both count on their own monotonic clock, so neither a wrong wall clock nor a request that hangs
 //! makes two of them work at once.
 
+pub mod notes;
 mod record;
 
 use std::hash::{BuildHasher, RandomState};
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Api;
 use kube::api::PostParams;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -24,17 +26,26 @@ use super::{Cluster, MANAGED_BY, MANAGER};
 use crate::api::Class;
 use record::Verdict;
 
-/// Name of the Lease in the agent's own namespace.
-pub const NAME: &str = "opsy";
 /// Giving up is a favour to the next agent: it does not hold up our end for longer.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(5);
+
+/// The Lease, and by which name this replica holds it.
+#[derive(Clone, Debug)]
+pub struct Tenure {
+    /// Its name in the agent's own namespace.
+    pub lease: String,
+    /// No other contender has this name.
+    pub identity: String,
+}
 
 /// How a Lease is contended for.
 #[derive(Clone)]
 pub struct Terms {
-    pub name: String,
-    /// No other contender has this name.
-    pub identity: String,
+    pub tenure: Tenure,
+    /// The repository that the agent works by: it stands by for no other.
+    pub repository: String,
+    /// Why this replica waits for what will not come.
+    pub blocked: watch::Sender<Option<String>>,
     /// How long it stays held when its holder is gone.
     pub duration: Duration,
     /// For the times in the record, which people read.
@@ -46,6 +57,8 @@ pub struct Held {
     /// Ends when it is not ours any more, saying why: nothing may be done from then on.
     pub lost: BoxFuture<'static, String>,
     pub release: Release,
+    /// What was noted on it when it was taken.
+    pub notes: notes::Annotations,
 }
 
 /// The way out of a Lease. Dropping it ends the renewals and leaves the Lease to expire.
@@ -58,13 +71,15 @@ pub struct Release {
 /// Waits, as long as it takes, until the Lease is ours.
 pub async fn acquire(cluster: &Cluster, terms: Terms) -> Held {
     let leases = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let contender = Contender { leases, terms };
+    let contender = Contender { leases, namespace: cluster.namespace.clone(), terms };
     let (began, lease) = contender.stand_by().await;
+    contender.terms.blocked.send_replace(None);
     let mine = lease.spec.clone().unwrap_or_default();
+    let notes = lease.metadata.annotations.clone().unwrap_or_default();
     let stop = CancellationToken::new();
     let keeper = tokio::spawn(contender.clone().keep(lease, began, stop.clone()));
     let lost = async { keeper.await.unwrap_or_else(|error| format!("nobody renews the Lease: {error}")) };
-    Held { lost: lost.boxed(), release: Release { contender, mine, renewals: stop.drop_guard() } }
+    Held { lost: lost.boxed(), release: Release { contender, mine, renewals: stop.drop_guard() }, notes }
 }
 
 /// A name no other replica has: the host's, and something random.
@@ -87,6 +102,7 @@ impl Release {
 #[derive(Clone)]
 struct Contender {
     leases: Api<Lease>,
+    namespace: String,
     terms: Terms,
 }
 
@@ -105,8 +121,9 @@ impl Contender {
             let mut wait = self.fraction(12, 10);
             let words = match timeout(self.terms.duration, self.try_to_take(&mut seen)).await {
                 Ok(Ok(Attempt::Taken(began, lease))) => return (began, *lease),
-                Ok(Ok(Attempt::HeldBy(holder, left))) => {
+                Ok(Ok(Attempt::HeldBy { holder, left, misplaced })) => {
                     wait = wait.min(left);
+                    self.report(misplaced);
                     format!("standing by: {holder} holds the Lease")
                 }
                 Ok(Ok(Attempt::Raced)) => continue,
@@ -124,8 +141,20 @@ impl Contender {
         }
     }
 
+    /// Says that this replica is in the wrong place, or that it is not.
+    fn report(&self, misplaced: Option<String>) {
+        self.terms.blocked.send_if_modified(|blocked| {
+            let news = *blocked != misplaced;
+            if let Some(words) = misplaced.as_ref().filter(|_| news) {
+                tracing::error!("{words}");
+            }
+            *blocked = misplaced;
+            news
+        });
+    }
+
     async fn try_to_take(&self, seen: &mut Option<Sighting>) -> Result<Attempt, Refusal> {
-        let found = self.leases.get_opt(&self.terms.name).await?;
+        let mut found = self.leases.get_opt(self.name()).await?;
         let record = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         // A Lease somebody deleted is still held by whom we saw: its holder makes it anew.
         let record = record.or_else(|| seen.as_ref().map(|seen| seen.record.clone()));
@@ -137,13 +166,18 @@ impl Contender {
             let unchanged = seen.as_ref().map_or(Duration::ZERO, |seen| now - seen.since);
             if let Verdict::Wait(left) = record::judge(record, unchanged, self.terms.duration) {
                 let holder = record::holder(record).unwrap_or_default().to_owned();
-                return Ok(Attempt::HeldBy(holder, left));
+                let annotations = found.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
+                let Terms { tenure, repository, .. } = &self.terms;
+                let misplaced = notes::misplaced(&tenure.lease, &self.namespace, &annotations, repository);
+                return Ok(Attempt::HeldBy { holder, left, misplaced });
             }
         }
         let now = (self.terms.now)();
-        let spec = record::taken(record.as_ref(), &self.terms.identity, self.terms.duration, now);
+        let spec = record::taken(record.as_ref(), &self.terms.tenure.identity, self.terms.duration, now);
+        let noted = found.as_mut().and_then(|lease| lease.metadata.annotations.take());
+        let noted = notes::taken(noted, &self.terms.repository);
         let began = Instant::now();
-        match self.write(found, spec).await {
+        match self.put(found, spec, noted).await {
             Ok(lease) => Ok(Attempt::Taken(began, Box::new(lease))),
             Err(refusal) if refusal.is_conflict() => Ok(Attempt::Raced),
             Err(refusal) => Err(refusal),
@@ -181,14 +215,14 @@ impl Contender {
     async fn renew(&self, lease: &Lease) -> Result<Renewal, Refusal> {
         let mine = lease.spec.clone().unwrap_or_default();
         let spec = record::renewed(&mine, (self.terms.now)());
-        match self.write(Some(lease.clone()), spec.clone()).await {
+        match self.write(lease.clone(), spec.clone()).await {
             Ok(lease) => return Ok(Renewal::Done(Box::new(lease))),
             Err(refusal) if refusal.is_conflict() || refusal.is_not_found() => {}
             Err(refusal) => return Err(refusal),
         }
         // Somebody wrote it: a person its labels, ourselves in a request whose answer was lost, or another
         // holder. Or somebody deleted it.
-        let found = self.leases.get_opt(&self.terms.name).await?;
+        let found = self.leases.get_opt(self.name()).await?;
         let record = found.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         match record {
             Some(record) if !record::same_tenure(&record, &mine) => {
@@ -197,7 +231,7 @@ impl Contender {
             }
             Some(record) => {
                 let spec = record::renewed(&record, (self.terms.now)());
-                self.write(found, spec).await.map(Box::new).map(Renewal::Done)
+                self.write(found.unwrap_or_default(), spec).await.map(Box::new).map(Renewal::Done)
             }
             None => self.make(lease, spec).await.map(Box::new).map(Renewal::Done),
         }
@@ -205,38 +239,48 @@ impl Contender {
 
     async fn clear(&self, mine: &LeaseSpec) -> Result<(), Refusal> {
         loop {
-            let Some(lease) = self.leases.get_opt(&self.terms.name).await? else { return Ok(()) };
+            let Some(lease) = self.leases.get_opt(self.name()).await? else { return Ok(()) };
             let record = lease.spec.clone().unwrap_or_default();
             if !record::same_tenure(&record, mine) {
                 return Ok(());
             }
             // A renewal whose answer nobody waits for may come in between.
-            match self.write(Some(lease), record::given_up(&record, (self.terms.now)())).await {
+            match self.write(lease, record::given_up(&record, (self.terms.now)())).await {
                 Err(refusal) if refusal.is_conflict() => {}
                 outcome => return outcome.map(drop),
             }
         }
     }
 
-    /// Writes a record over what was found, if it is still that, or makes the Lease.
-    async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> Result<Lease, Refusal> {
+    fn name(&self) -> &str {
+        &self.terms.tenure.lease
+    }
+
+    /// Takes what was found, if it is still that, or makes the Lease.
+    async fn put(
+        &self,
+        found: Option<Lease>,
+        spec: LeaseSpec,
+        noted: notes::Annotations,
+    ) -> Result<Lease, Refusal> {
+        let mut lease = found.clone().unwrap_or_default();
+        lease.metadata.annotations = Some(noted);
+        if found.is_some() { self.write(lease, spec).await } else { self.make(&lease, spec).await }
+    }
+
+    /// Writes a record over what was found, if it is still that.
+    async fn write(&self, mut lease: Lease, spec: LeaseSpec) -> Result<Lease, Refusal> {
         let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        let outcome = match found {
-            Some(mut lease) => {
-                lease.spec = Some(spec);
-                lease.metadata.managed_fields = None;
-                self.leases.replace(&self.terms.name, &how, &lease).await
-            }
-            None => return self.make(&Lease::default(), spec).await,
-        };
-        Ok(outcome?)
+        lease.spec = Some(spec);
+        lease.metadata.managed_fields = None;
+        Ok(self.leases.replace(self.name(), &how, &lease).await?)
     }
 
     /// Makes the Lease, with the annotations it had: the agent's memory is one of them.
     async fn make(&self, lost: &Lease, spec: LeaseSpec) -> Result<Lease, Refusal> {
         let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let mut lease = Lease { spec: Some(spec), ..Lease::default() };
-        lease.metadata.name = Some(self.terms.name.clone());
+        lease.metadata.name = Some(self.name().to_owned());
         let (label, value) = MANAGED_BY;
         lease.metadata.labels = Some([(label.to_owned(), value.to_owned())].into());
         lease.metadata.annotations = lost.metadata.annotations.clone();
@@ -254,8 +298,13 @@ impl Contender {
 /// What came of standing by once.
 enum Attempt {
     Taken(Instant, Box<Lease>),
-    /// By whom, and for how long at most.
-    HeldBy(String, Duration),
+    HeldBy {
+        holder: String,
+        /// For how long at most.
+        left: Duration,
+        /// Why it is not to be waited for.
+        misplaced: Option<String>,
+    },
     /// Somebody else was quicker.
     Raced,
 }

@@ -98,7 +98,7 @@ impl Ledger {
         if !listed && known.is_some_and(|known| known.uid == live.uid && known.version > live.version) {
             return Sight::Stale;
         }
-        let (version, print) = (live.version, live.print);
+        let (version, print, others) = (live.version, live.print, live.others);
         if live.has_status {
             self.unseeded.remove(object);
         }
@@ -108,7 +108,7 @@ impl Ledger {
             None => self.odd.remove(object),
         };
         if let Some(wanted) = self.wanted.get_mut(object) {
-            if wanted.made == Some(version) {
+            if wanted.made == Some(version) && !others {
                 wanted.accepted = print;
             }
             wanted.made = wanted.made.filter(|made| *made > version);
@@ -119,7 +119,8 @@ impl Ledger {
             self.awaited.remove(object);
         }
         // What was done without an answer shows here; so does what somebody else put right.
-        let cured = !self.is_due(object) && self.troubles.remove(object).is_some();
+        let stays = self.is_due(object) || self.is_unread(object);
+        let cured = !stays && self.troubles.remove(object).is_some();
         if self.is_foreign(object) {
             return Sight::Foreign;
         }
@@ -235,6 +236,7 @@ impl Ledger {
         if let Some(wanted) = self.wanted.get_mut(object) {
             wanted.settled = true;
             match live.filter(|live| live.version == made) {
+                Some(live) if live.others => {}
                 Some(live) => wanted.accepted = live.print,
                 None if !seen => wanted.made = Some(made),
                 None => {}

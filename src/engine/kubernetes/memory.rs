@@ -1,4 +1,4 @@
-//! What the agent itself remembers: an annotation of its Lease, the one object that is its own. Who works
+//! What the agent itself remembers: annotations of its Lease, the one object that is its own. Who works
 //! next reads it there.
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -7,67 +7,72 @@ use kube::api::PostParams;
 use tokio::time::timeout;
 
 use super::error::Refusal;
-use super::{Cluster, MANAGER, REQUEST_LIMIT, lease};
+use super::lease::Tenure;
+use super::lease::notes::MEMORY;
+use super::{Cluster, MANAGER, REQUEST_LIMIT};
 use crate::api::{Class, CommitId};
 use crate::engine::HomeError;
 
-/// Annotation of the Lease.
-pub const MEMORY: &str = "ami.opsy.dev/memory";
 /// Annotation of the Lease by which a person accepts a commit: `opsy accept` sets it.
 pub const ACCEPT: &str = "ami.opsy.dev/accept";
 /// Renewals come in between; two in a row are rare.
 const TRIES: u32 = 5;
 
 /// What was kept last.
-pub async fn read(cluster: &Cluster) -> Result<Option<String>, HomeError> {
-    let lease = in_time(async { Ok(leases(cluster).get_opt(lease::NAME).await?) }).await?;
+pub async fn read(cluster: &Cluster, lease: &str) -> Result<Option<String>, HomeError> {
+    let lease = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await?;
     let annotations = lease.and_then(|lease| lease.metadata.annotations);
     Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
 }
 
 /// The commit that a person accepts, taken off the Lease.
-pub async fn take_accepted(cluster: &Cluster, holder: &str) -> Result<Option<CommitId>, HomeError> {
-    let lease = in_time(async { Ok(leases(cluster).get_opt(lease::NAME).await?) }).await?;
+pub async fn take_accepted(cluster: &Cluster, tenure: &Tenure) -> Result<Option<CommitId>, HomeError> {
+    let lease = in_time(async { Ok(leases(cluster).get_opt(&tenure.lease).await?) }).await?;
     let annotations = lease.and_then(|lease| lease.metadata.annotations);
     let Some(accepted) = annotations.and_then(|mut annotations| annotations.remove(ACCEPT)) else {
         return Ok(None);
     };
-    write_again(cluster, holder, (ACCEPT, None)).await?;
+    write_again(cluster, tenure, (ACCEPT, None)).await?;
     let invalid =
         |error| HomeError { class: Class::Invalid, message: format!("{ACCEPT} of the Lease: {error}") };
     CommitId::parse(accepted).map(Some).map_err(invalid)
 }
 
-/// Keeps it, beside what the Lease says, as long as `holder` holds it.
-pub async fn keep(cluster: &Cluster, holder: &str, memory: &str) -> Result<(), HomeError> {
-    write_again(cluster, holder, (MEMORY, Some(memory))).await
+/// Keeps a value as an annotation, beside what the Lease says, as long as it is ours.
+pub async fn keep(cluster: &Cluster, tenure: &Tenure, name: &str, value: &str) -> Result<(), HomeError> {
+    write_again(cluster, tenure, (name, Some(value))).await
 }
 
 type Annotation<'a> = (&'a str, Option<&'a str>);
 
-async fn write_again(cluster: &Cluster, holder: &str, annotation: Annotation<'_>) -> Result<(), HomeError> {
+async fn write_again(
+    cluster: &Cluster,
+    tenure: &Tenure,
+    annotation: Annotation<'_>,
+) -> Result<(), HomeError> {
     let leases = leases(cluster);
     let mut tries = 1;
     loop {
-        match in_time(write(&leases, holder, annotation)).await {
+        match in_time(write(&leases, tenure, annotation)).await {
             Err(refusal) if refusal.is_conflict() && tries < TRIES => tries += 1,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-async fn write(leases: &Api<Lease>, holder: &str, (name, value): Annotation<'_>) -> Result<(), Refusal> {
+async fn write(leases: &Api<Lease>, tenure: &Tenure, (name, value): Annotation<'_>) -> Result<(), Refusal> {
     let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-    let lease = leases.get_opt(lease::NAME).await?;
+    let Tenure { lease: lease_name, identity } = tenure;
+    let lease = leases.get_opt(lease_name).await?;
     let held = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
-    let mut lease = lease.filter(|lease| held(lease).as_deref() == Some(holder)).ok_or_else(not_ours)?;
+    let mut lease = lease.filter(|lease| held(lease).as_ref() == Some(identity)).ok_or_else(not_ours)?;
     lease.metadata.managed_fields = None;
     let annotations = lease.metadata.annotations.get_or_insert_default();
     match value {
         Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
         None => annotations.remove(name),
     };
-    leases.replace(lease::NAME, &how, &lease).await?;
+    leases.replace(lease_name, &how, &lease).await?;
     Ok(())
 }
 

@@ -30,8 +30,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 
-use crate::api::Owner;
 use crate::api::network::Network;
+use crate::api::{DEFAULT_LEASE, Owner};
 use error::Refusal;
 pub use ownership::applies_annotation;
 
@@ -162,12 +162,14 @@ impl Cluster {
         Ok((Self { client, scope: Scope::Namespaces(vec![namespace.clone()]), namespace }, name))
     }
 
-    /// Owner where `opsy.yaml` names none: this cluster's agent in this namespace.
-    pub async fn owner(&self) -> Result<Owner, Refusal> {
+    /// Owner where nobody names one: this cluster's agent in this namespace, of several there the one with this Lease.
+    pub async fn owner(&self, lease: &str) -> Result<Owner, Refusal> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let system = namespaces.get_metadata("kube-system").await?;
         let uid = system.metadata.uid.unwrap_or_default();
-        let digest = crate::api::ids::digest(&[&uid, &self.namespace]);
+        let lease = Some(lease).filter(|lease| *lease != DEFAULT_LEASE);
+        let parts: Vec<&str> = [uid.as_str(), &self.namespace].into_iter().chain(lease).collect();
+        let digest = crate::api::ids::digest(&parts);
         Ok(Owner::parse(&digest[..16]).expect("hex digits are an owner"))
     }
 }

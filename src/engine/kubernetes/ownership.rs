@@ -69,12 +69,19 @@ pub fn applies_annotation(metadata: &ObjectMeta, name: &str) -> bool {
     fields.into_iter().any(|fields| !fields.0["f:metadata"]["f:annotations"][&name].is_null())
 }
 
+/// Do others hold fields under `spec`, or kubectl's client-side apply any?
+pub fn is_shared(metadata: &ObjectMeta) -> bool {
+    let others = |entry: &ManagedFieldsEntry| {
+        is_kubectls(entry) || (is_others(entry) && !fields(entry)[SPEC].is_null())
+    };
+    metadata.managed_fields.iter().flatten().any(others)
+}
+
 /// Has the object fields that an apply without them would leave: all of kubectl's client-side apply, and
 /// anything under `spec` that is others' or nobody's?
 pub fn has_others(metadata: &ObjectMeta, spec: &Value) -> bool {
-    let others = |entry: &ManagedFieldsEntry| is_kubectls(entry) || (is_others(entry) && !fields(entry)[SPEC].is_null());
     let ours = || owned(&applied(metadata).unwrap_or(&Value::Null)[SPEC], spec);
-    metadata.managed_fields.iter().flatten().any(others) || fingerprint(&ours()) != fingerprint(spec)
+    is_shared(metadata) || fingerprint(&ours()) != fingerprint(spec)
 }
 
 /// Who else wrote a field that only the document has a say in, last.
@@ -85,7 +92,8 @@ pub fn writer(metadata: &ObjectMeta) -> Option<&str> {
         let labelled = labels.iter().any(|label| !fields["f:metadata"]["f:labels"][label].is_null());
         is_others(entry) && (labelled || !fields[SPEC].is_null())
     };
-    let last = metadata.managed_fields.iter().flatten().filter(wrote).max_by_key(|entry| entry.time.as_ref())?;
+    let last =
+        metadata.managed_fields.iter().flatten().filter(wrote).max_by_key(|entry| entry.time.as_ref())?;
     last.manager.as_deref()
 }
 
@@ -100,7 +108,8 @@ pub fn takeover(metadata: &ObjectMeta, spec: &Value) -> Value {
             continue;
         }
         let mut left = entry.clone();
-        let spec = left.fields_v1.as_mut().filter(|_| is_others(entry)).and_then(|left| left.0.as_object_mut());
+        let spec =
+            left.fields_v1.as_mut().filter(|_| is_others(entry)).and_then(|left| left.0.as_object_mut());
         if let Some(spec) = spec.and_then(|left| left.remove(SPEC)) {
             merge(&mut ours, &json!({SPEC: spec}));
         }

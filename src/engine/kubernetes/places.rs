@@ -6,9 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Scope;
 use crate::api::{Class, Kind, ObjectKey};
+
+/// An API server that has just started refuses what it does not know the rules of yet: a place that was readable
+/// before counts as such for so long.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// One kind in one namespace, or in all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +79,8 @@ struct Known {
     listed: bool,
     /// How the attempts fail before it is listed.
     failure: Option<Failure>,
+    /// Since when it is refused.
+    refused: Option<Instant>,
     /// Since a definite refusal, until it is listed again: why.
     unreadable: Option<String>,
 }
@@ -103,13 +112,16 @@ impl Places {
     }
 
     /// Notes a failure. Answers why the place cannot be read, if that is news.
-    pub fn failed(&mut self, place: &Place, failure: Failure) -> Option<String> {
+    pub fn failed(&mut self, place: &Place, failure: Failure, now: Instant) -> Option<String> {
         let known = self.0.entry(place.clone()).or_default();
         let mut news = None;
         if let Some(namespace) = place.namespace.as_ref().filter(|_| failure.is_of_namespace()) {
+            let since = *known.refused.get_or_insert(now);
             let words = unreadable(namespace, place.kind, &failure.words);
-            news = (known.unreadable.as_ref() != Some(&words)).then(|| words.clone());
-            known.unreadable = Some(words);
+            if !known.listed || now.duration_since(since) >= GRACE {
+                news = (known.unreadable.as_ref() != Some(&words)).then(|| words.clone());
+                known.unreadable = Some(words);
+            }
         }
         if !known.listed {
             known.failure = Some(failure);
@@ -186,26 +198,32 @@ mod tests {
     fn one_namespace_of_several_that_cannot_be_read_is_not_waited_for() {
         let all = places(&scope(&["a", "b"]));
         let mut known = Places::new(&all);
+        let now = Instant::now();
         assert!(matches!(known.verdict(), Verdict::Wait(_)));
         let (of_a, of_b): (Vec<_>, Vec<_>) =
             all.iter().partition(|place| place.namespace.as_deref() == Some("a"));
-        assert!(known.failed(of_b[0], failure(Class::Denied)).is_some());
-        assert!(known.failed(of_b[0], failure(Class::Denied)).is_none(), "it is no news any more");
-        assert!(known.failed(of_b[1], failure(Class::NotFound)).is_some());
+        assert!(known.failed(of_b[0], failure(Class::Denied), now).is_some());
+        assert!(known.failed(of_b[0], failure(Class::Denied), now).is_none(), "it is no news any more");
+        assert!(known.failed(of_b[1], failure(Class::NotFound), now).is_some());
         assert!(matches!(known.verdict(), Verdict::Wait(_)), "the other one may come");
         of_a.iter().for_each(|place| assert!(!known.listed(place)));
         assert_eq!(known.verdict(), Verdict::Ready);
         assert_eq!(known.unreadable().into_keys().collect::<Vec<_>>(), ["b"]);
         // An outage is no news about rights.
-        assert_eq!(known.failed(of_b[0], failure(Class::TRANSIENT)), None);
+        assert_eq!(known.failed(of_b[0], failure(Class::TRANSIENT), now), None);
         assert_eq!(known.verdict(), Verdict::Ready);
         assert!(known.listed(of_b[0]) && known.listed(of_b[1]), "it is back");
         assert!(known.unreadable().is_empty());
-        // Later it may go again, and so may all.
-        assert!(known.failed(of_b[0], failure(Class::Denied)).is_some());
+        // Later it may go again, and so may all, but not by the first word of a server that has just started.
+        assert_eq!(known.failed(of_b[0], failure(Class::Denied), now), None);
+        assert!(known.unreadable().is_empty());
+        assert!(known.failed(of_b[0], failure(Class::Denied), now + GRACE).is_some());
         assert_eq!(known.verdict(), Verdict::Ready);
-        known.failed(of_a[0], failure(Class::Denied));
-        assert!(matches!(known.verdict(), Verdict::Refused(words) if words.contains("namespace a cannot be read")));
+        known.failed(of_a[0], failure(Class::Denied), now);
+        known.failed(of_a[0], failure(Class::Denied), now + GRACE);
+        assert!(
+            matches!(known.verdict(), Verdict::Refused(words) if words.contains("namespace a cannot be read"))
+        );
     }
 
     #[test]
@@ -219,12 +237,12 @@ mod tests {
         ] {
             let all = places(&scope);
             let mut known = Places::new(&all);
-            all.iter().for_each(|place| drop(known.failed(place, failure.clone())));
+            all.iter().for_each(|place| drop(known.failed(place, failure.clone(), Instant::now())));
             let verdict = known.verdict();
             assert_eq!(matches!(verdict, Verdict::Refused(_)), refused, "{scope:?}: {verdict:?}");
             assert_ne!(verdict, Verdict::Ready);
-            assert!(!all.iter().any(|place| known.listed(place)) || failure.is_of_namespace());
-            all.iter().for_each(|place| assert!(!known.listed(place)));
+            let back = all.iter().filter(|place| known.listed(place)).count();
+            assert_eq!(back > 0, failure.is_of_namespace() && scope != Scope::All);
             assert_eq!(known.verdict(), Verdict::Ready);
         }
     }

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn it_is_over_when_the_object_stays_as_it_should_be() {
         let (mut reverts, now) = (Reverts::default(), Instant::now());
-        (0..3).for_each(|_| drop(reverts.reverted("x".to_owned(), now)));
+        assert_eq!([(); 3].map(|()| reverts.reverted("x".to_owned(), now)), [false, false, true]);
         assert_eq!(reverts.calm_at(), None, "the last revert was not seen yet");
         reverts.seen(true, now + seconds(1));
         reverts.seen(true, now + seconds(30));

@@ -39,7 +39,7 @@ impl Trouble {
 /// A document whose object is another owner's.
 pub fn of_another(owner: &str) -> String {
     format!(
-        "there is such an object of another owner, {owner}: agentID {owner} in opsy.yaml would make it ours"
+        "there is such an object of another owner, {owner}: --agent-id {owner} would make it this agent's"
     )
 }
 

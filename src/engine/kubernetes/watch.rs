@@ -240,7 +240,7 @@ impl Shared {
     /// A list or watch has failed.
     fn unlisted(&self, place: &Place, failure: Failure) {
         let mut news = None;
-        self.places.send_modify(|places| news = places.failed(place, failure));
+        self.places.send_modify(|places| news = places.failed(place, failure, Instant::now()));
         if let Some(words) = news {
             self.ledger().unreadable(place, words);
             self.wake_place(place);

@@ -19,7 +19,7 @@ pub use super::held::{Held, read_all, read_one};
 pub use super::object::Stored;
 use super::object::{object, rebuilt};
 use super::secrets::Secrets;
-use super::{disk, files, memory_file, objects_dir};
+use super::{disk, files, memory_file, objects_dir, owner_file};
 use crate::api::files::file_stem;
 use crate::api::{Class, CommitId, Kind, ObjectKey, Owner};
 use crate::engine::objects::Objects;
@@ -352,6 +352,11 @@ impl Home for StateFolder {
     fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
         let taken = asked::take_accepted(&self.state);
         futures::future::ready(taken.map_err(|error| unkept("read from", &error))).boxed()
+    }
+
+    fn note_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), HomeError>> {
+        let noted = disk::replace(&owner_file(&self.state), owner.as_str().as_bytes());
+        futures::future::ready(noted.map_err(|error| unkept("written to", &error))).boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

@@ -38,6 +38,11 @@ pub fn memory_file(state: &Path) -> PathBuf {
     state.join("memory.json")
 }
 
+/// Whose agent this has been so far.
+pub fn owner_file(state: &Path) -> PathBuf {
+    state.join("owner")
+}
+
 /// Folder of the runs.
 pub fn runs_dir(state: &Path) -> PathBuf {
     state.join("runs")

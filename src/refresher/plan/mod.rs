@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::memory::{Memory, Rollout};
 use super::seen::{Account, Gap, Need, Observed, Ready};
 use super::spec::{Paused, Spec};
+use crate::api::conditions::SUSPENDED;
 use crate::api::refresher::RolloutRecord;
 use crate::api::{Class, ClientToken, ImageId, Owner, Seen, TemplateId};
 use crate::aws::eks::MaxUnavailable;
@@ -184,7 +185,7 @@ fn said(reason: &'static str, message: impl Into<String>) -> Said {
 fn paused_said(paused: &Paused, drifted: usize) -> Said {
     let drift = format!("{} not on the target", groups(drifted));
     match paused {
-        Paused::Suspended => said("Suspended", format!("suspended: {drift}, nothing is changed")),
+        Paused::Suspended => said(SUSPENDED, format!("{drift}, nothing is changed")),
         Paused::NotInGit => {
             said("NotInGit", format!("its manifest is gone from Git: {drift}, nothing is changed"))
         }

@@ -169,6 +169,25 @@ fn suspending_finishes_what_runs_and_starts_nothing() {
 }
 
 #[test]
+fn a_suspended_refresher_keeps_its_last_outcome_and_counts_what_drifts() {
+    let mut world = World::new(2, false);
+    world.happens(&Event::NewImage);
+    let done = world.calm();
+    let of = |pass: &Pass<AMIRefresherStatus>, kind: &str| {
+        let found = pass.status.conditions.iter().flatten().find(|c| c.r#type == kind)?.clone();
+        Some((found.status, found.reason?, found.message?))
+    };
+    world.object.spec.suspend = Some(true);
+    world.happens(&Event::NewImage);
+    let pass = world.pass(Mishap::None);
+    assert_eq!((pass.standing, of(&pass, "Ready")), (Standing::Waiting, of(&done, "Ready")));
+    let said = "suspended by spec.suspend: 2 node groups not on the target, nothing is changed".to_owned();
+    assert_eq!(of(&pass, "Suspended"), Some(("True".to_owned(), "Spec".to_owned(), said)));
+    let resumed = world.calm();
+    assert_eq!((of(&resumed, "Suspended"), resumed.standing), (None, Standing::Settled));
+}
+
+#[test]
 fn disabled_reports_drift_and_changes_nothing() {
     let mut world = World::new(3, false);
     world.object.spec.refresh_config.as_mut().expect("set").enable = Some(false);

@@ -276,7 +276,7 @@ fn without_a_source_the_clusters_newest_active_image_counts() {
     let rival = tagged(vec![image(4, 1, &[("opsy.dev/owner", "rival")])], &[4]);
     assert_eq!(
         nothing(chosen(json!({}), &rival)),
-        "ami-00000004 is of another owner: agentID rival in opsy.yaml would make it ours"
+        "ami-00000004 belongs to another owner: --agent-id rival would make it this agent's"
     );
     let several = vec![image(1, 1, &[]), image(2, 2, &[("opsy.dev/builder", "default/gpu")])];
     let why = nothing(chosen(json!({}), &tagged(several, &[1, 2])));

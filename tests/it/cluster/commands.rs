@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use opsy::engine::kubernetes::{lease, memory};
+use opsy::engine::kubernetes::lease::notes::MEMORY;
+use opsy::engine::kubernetes::lease::{self, Tenure};
+use opsy::engine::kubernetes::memory;
 use serde_json::{Value, json};
 
 use super::lease::terms;
@@ -108,13 +110,18 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent_once() {
 
     let (cluster, _) = place.cluster(place.scope()).await;
     let _held = lease::acquire(&cluster, terms("agent", SOON)).await;
-    memory::keep(&cluster, "agent", "{}").await.expect("kept");
+    let tenure = Tenure { lease: "opsy".to_owned(), identity: "agent".to_owned() };
+    memory::keep(&cluster, &tenure, MEMORY, "{}").await.expect("kept");
     let outcome = said(&place, &["accept", commit]).await;
     assert!(outcome.stdout.starts_with(&format!("commit {commit} is accepted (cluster ")), "{outcome:?}");
-    let taken = async || memory::take_accepted(&cluster, "agent").await.expect("the API server answers");
+    let taken = async || memory::take_accepted(&cluster, &tenure).await.expect("the API server answers");
     assert_eq!(taken().await.map(|commit| commit.to_string()).as_deref(), Some(commit));
     assert_eq!(taken().await, None);
-    assert_eq!(memory::read(&cluster).await.expect("read").as_deref(), Some("{}"), "all else stays");
+    assert_eq!(
+        memory::read(&cluster, &tenure.lease).await.expect("read").as_deref(),
+        Some("{}"),
+        "all else stays"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

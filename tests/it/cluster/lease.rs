@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use opsy::engine::kubernetes::Cluster;
-use opsy::engine::kubernetes::lease::{Held, Terms, acquire};
+use opsy::engine::kubernetes::lease::{Held, Tenure, Terms, acquire};
 use serde_json::json;
 
 use super::{ControlPlane, Place, SOON, until};
@@ -19,10 +19,15 @@ const DURATION: Duration = Duration::from_secs(3);
 /// A stand-by looks every tenth of the duration, and a busy machine takes its time.
 const A_BIT: Duration = Duration::from_secs(2);
 
+pub fn tenure(identity: &str) -> Tenure {
+    Tenure { lease: "opsy".to_owned(), identity: identity.to_owned() }
+}
+
 pub fn terms(identity: &str, duration: Duration) -> Terms {
     Terms {
-        name: "opsy".to_owned(),
-        identity: identity.to_owned(),
+        tenure: tenure(identity),
+        repository: "git.example/images".to_owned(),
+        blocked: tokio::sync::watch::Sender::new(None),
         duration,
         now: || Timestamp::from_second(Timestamp::now().as_second()).expect("whole seconds"),
     }

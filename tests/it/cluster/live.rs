@@ -118,7 +118,10 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas.ends("node", "Cancelled", "");
 
         replicas.person(&["suspend", "pb/node"]);
-        replicas.says("node", "Ready", ["False", "Suspended"]);
+        replicas.says("node", "Suspended", ["True", "Annotation"]);
+        replicas.says("node", "Ready", ["False", "Cancelled"]);
+        let shown = replicas.place.kubectl(&["get", "pb", "node"], "");
+        assert!(shown.lines().next().is_some_and(|names| names.trim_end().ends_with("SUSPENDED")), "{shown}");
         // Other inputs: it would be built anew at once.
         let changed = format!("{template}\n# Another.\n");
         let labelled = node.replace("  name: node\n", "  name: node\n  labels: {team: a}\n");

@@ -102,7 +102,10 @@ impl Team {
         agent.passed("web", before + 1).await;
         let (reason, words) = agent.home.unapplied(&key(b, "web")).expect("it is told");
         assert_eq!(reason, "NamespaceUnreadable", "{words}");
-        assert!(words.contains(&format!("namespace {b} cannot be read")) && words.contains("--namespaces"), "{words}");
+        assert!(
+            words.contains(&format!("namespace {b} cannot be read")) && words.contains("--namespaces"),
+            "{words}"
+        );
         assert_eq!(agent.home.unreadable().into_keys().collect::<Vec<_>>(), [b.clone()]);
         assert_eq!(agent.home.failing(), 1);
         let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
@@ -132,10 +135,12 @@ async fn a_namespace_that_goes_away_stops_no_other_and_comes_back_by_itself() {
 
     let namespaces: Api<Namespace> = Api::all(team.place.admin.clone());
     namespaces.delete(b, &Default::default()).await.expect("it goes");
-    until("its end", SOON * 2, async || namespaces.get_opt(b).await.expect("an answer").is_none().then_some(()))
-        .await;
+    until("its end", SOON * 2, async || {
+        namespaces.get_opt(b).await.expect("an answer").is_none().then_some(())
+    })
+    .await;
     way.cut();
-    until("the refusals", SOON, async || {
+    until("the refusals", SOON * 2, async || {
         (!agent.home.unreadable().is_empty() && runs.of(&key(b, "web").key).await.is_err()).then_some(())
     })
     .await;
@@ -172,11 +177,12 @@ async fn an_object_of_a_namespace_that_may_only_be_written_says_so_and_is_not_wo
     way.cut();
     let condition = |namespace: &str| {
         let conditions = team.get(namespace, "packerbuilders")[0]["status"]["conditions"].take();
-        let found = conditions.as_array().into_iter().flatten().find(|found| found["type"] == "Applied").cloned();
+        let found =
+            conditions.as_array().into_iter().flatten().find(|found| found["type"] == "Applied").cloned();
         found.map(|found| (found["status"].clone(), found["reason"].clone()))
     };
     let unreadable = Some((json!("False"), json!("NamespaceUnreadable")));
-    until("the condition", SOON, async || (condition(b) == unreadable).then_some(())).await;
+    until("the condition", SOON * 2, async || (condition(b) == unreadable).then_some(())).await;
     assert_eq!(condition(a), None);
     // What is known of it is old: it may have been changed meanwhile.
     agent.load(&team.documents("eu-west-1")).await.expect("loaded");

@@ -108,7 +108,8 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
     until("the spec of Git", SOON, async || {
         let web = place.builder("web").await?;
         let spec = |field: &str| &web.data["spec"][field];
-        let is_gits = spec("suspend").is_null() && spec("clusterName").is_null() && spec("builder")["pod"].is_null();
+        let is_gits =
+            spec("suspend").is_null() && spec("clusterName").is_null() && spec("builder")["pod"].is_null();
         (is_gits && web.data["spec"] == place.without_nulls(region("us-east-1"))).then_some(())
     })
     .await;
@@ -381,58 +382,4 @@ async fn an_object_that_another_agent_makes_while_we_look_away_is_not_fought_ove
     assert!(made.is_ok(), "{made:?}");
     one.passed("later", 0).await;
     assert_eq!(two.passes("later"), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() {
-    let place = Place::new().await;
-    let agent = Agent::start(&place).await;
-    let documents = |region_of_other: &str| {
-        [place.document("web", region("us-east-1")), place.document("other", region(region_of_other))]
-    };
-    agent.load(&documents("us-east-1")).await.expect("loaded");
-    agent.settle().await;
-    agent.requests.all();
-    // As Argo CD with selfHeal does: whatever it sees, it applies its own at once.
-    let theirs = json!({
-        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder", "metadata": {"name": "web"},
-        "spec": {"region": "mars-1", "suspend": true},
-    });
-    let (builders, seen) = (place.builders(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
-    let count = seen.clone();
-    let rival = tokio::spawn(async move {
-        loop {
-            let params = PatchParams::apply("argocd").force();
-            builders.patch("web", &params, &Patch::Apply(&theirs)).await.expect("it is taken");
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    });
-    until("the condition", SOON, async || {
-        let web = place.builder("web").await?;
-        let conditions = web.data["status"]["conditions"].as_array()?;
-        let applied = conditions.iter().find(|found| found["type"] == "Applied")?;
-        let told = applied["message"].as_str()?.contains("field manager argocd changed it");
-        (applied["reason"] == "AnotherWriter" && applied["status"] == "False" && told).then_some(())
-    })
-    .await;
-    // Others are brought in line and looked at, while this one is not worked on.
-    let (looked, other) = (agent.passes("web"), agent.passes("other"));
-    agent.load(&documents("eu-west-1")).await.expect("loaded");
-    assert_eq!(region_of(&place, "other").await.as_deref(), Some("eu-west-1"));
-    agent.passed("other", other).await;
-    let rivals = seen.load(std::sync::atomic::Ordering::Relaxed);
-    until("some hundred of their writes", SOON, async || {
-        (seen.load(std::sync::atomic::Ordering::Relaxed) > rivals + 200).then_some(())
-    })
-    .await;
-    let ours = agent.requests.writes();
-    let ours: Vec<_> = ours.iter().filter(|line| line.contains("/web?")).collect();
-    assert!((3..20).contains(&ours.len()), "{ours:#?}");
-    assert!(agent.passes("web") < looked + 8, "{} passes", agent.passes("web") - looked);
-    rival.abort();
-    until("the spec of Git", SOON * 2, async || {
-        (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())
-    })
-    .await;
 }

@@ -229,3 +229,56 @@ async fn who_is_cut_off_from_the_api_server_ends_and_works_when_started_again() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_of_another_repository_is_not_ready_and_names_it() {
+    let replicas = Replicas::new().await;
+    let Place { namespace, plane, admin } = &replicas.place;
+    let same = Place { namespace: namespace.clone(), plane, admin: admin.clone() };
+    let others = Replicas::idle(same).await;
+    blocking(move || {
+        let first = replicas.start("first");
+        replicas.works(&first);
+        let noted = |lease: &str, name: &str| {
+            let path = format!("jsonpath={{.metadata.annotations.ami\\.opsy\\.dev/{name}}}");
+            replicas.place.kubectl(&["get", "lease", lease, "-o", &path], "")
+        };
+        assert_eq!(noted("opsy", "owner"), replicas.place.namespace);
+        let repository = noted("opsy", "repository");
+        assert!(!repository.is_empty());
+
+        let stranger = others.start("stranger");
+        let (code, words) = others.world.wait("the refusal", || Some(stranger.ready()).filter(|(code, _)| *code == 503));
+        for part in [repository.as_str(), "--lease-name", "another repository"] {
+            assert!(words.contains(part), "{code} {words}");
+        }
+        let log = fs::read_to_string(&stranger.log).expect("a log");
+        assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("--lease-name")), "{log}");
+
+        // With a Lease of its own it works, and remembers there.
+        let names = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "lease"},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["opsy-b"],
+                "verbs": ["get", "update"]}],
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "lease"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "lease"},
+            "subjects": [{"kind": "ServiceAccount", "name": "opsy"}],
+        });
+        for object in [names, binding] {
+            replicas.place.kubectl(&["apply", "-f", "-"], &object.to_string());
+        }
+        let own = others.start_with("own", &[("OPSY_LEASE_NAME", "opsy-b")]);
+        others.works(&own);
+        assert_ne!(noted("opsy-b", "repository"), repository);
+        assert_eq!(replicas.holder(), "first");
+        assert!(own.agent.stop().success());
+
+        // Whoever replaces the other one need only wait until that has stopped.
+        assert_eq!(first.agent.stop().code(), Some(0));
+        others.works(&stranger);
+        assert_ne!(noted("opsy", "repository"), repository);
+    })
+    .await;
+}

@@ -15,7 +15,7 @@ async fn a_secret_is_read_by_name_and_what_is_in_the_way_is_told() {
     place.kubectl(&["create", "-f", "-"], manifest);
     let (cluster, requests) = place.cluster(place.scope()).await;
     let (objects, _queues) = Objects::new();
-    let home = ClusterHome::start(cluster, objects, "test".to_owned());
+    let home = ClusterHome::start(cluster, objects, super::lease::tenure("test"));
     let secret = async |name: &str| home.secret(&place.namespace, name).await;
 
     let values = secret("slack").await.expect("the chart's Role allows it");

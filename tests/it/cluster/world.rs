@@ -20,6 +20,7 @@ use opsy::manifest::Document;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::lease::tenure;
 use super::{Place, Requests, SOON, until};
 
 /// Every test's own owner, unless it plays another.
@@ -82,7 +83,7 @@ impl Agent {
         // With --nocapture, or when a test fails, it is seen what the agent said.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let (objects, queues) = Objects::new();
-        let home = ClusterHome::start(cluster, objects.clone(), "test".to_owned());
+        let home = ClusterHome::start(cluster, objects.clone(), tenure("test"));
         let passes: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
         let loop_of_builders = Arc::new(Drive {
             kind: Kind::PackerBuilder,

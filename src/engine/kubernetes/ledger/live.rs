@@ -18,6 +18,8 @@ pub struct Live {
     pub file: Option<String>,
     /// What of it we applied, and its whole spec; none if we never applied it.
     pub print: Option<Fingerprint>,
+    /// Others hold fields of its spec, or kubectl's client-side apply any.
+    pub others: bool,
     /// It has fields that only go if they are made ours first.
     pub takeover: bool,
     /// Who else wrote what is ours, last.
@@ -34,6 +36,7 @@ impl Live {
             owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
             file: annotations::value(metadata, annotations::FILE).map(str::to_owned),
             print: ownership::of_live(metadata, spec),
+            others: ownership::is_shared(metadata),
             takeover: ownership::has_others(metadata, spec),
             writer: ownership::writer(metadata).map(str::to_owned),
             deleting: metadata.deletion_timestamp.is_some(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::engine::kubernetes::ownership;
 use crate::api::{Class, Key, Kind};
+use crate::engine::kubernetes::ownership;
 use crate::manifest::{Document, Json};
 
 fn object(name: &str) -> ObjectKey {
@@ -128,6 +128,21 @@ fn what_the_server_takes_for_the_same_is_the_same() {
     ledger.done(&object("a"), Some(7));
     assert_eq!(saw(&mut ledger, "a", odd(7), true), WAKE, "this is what applying it makes");
     assert!(due(&ledger).is_empty());
+
+    // Somebody else slipped in right before.
+    for seen_first in [false, true] {
+        let mut ledger = Ledger::default();
+        load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+        let theirs = Live { others: true, ..odd(7) };
+        if seen_first {
+            saw(&mut ledger, "a", theirs.clone(), true);
+        }
+        ledger.done(&object("a"), Some(7));
+        if !seen_first {
+            saw(&mut ledger, "a", theirs, true);
+        }
+        assert_eq!(due(&ledger), ["a"], "their part in it is no doing of the server's");
+    }
 }
 
 #[test]
@@ -142,7 +157,11 @@ fn old_news_and_other_owners_are_left_alone() {
         Sight::Foreign
     );
     assert_eq!(saw(&mut ledger, "a", applied(&wanted, 4), true), Sight::Stale);
-    assert_eq!(ledger.saw(&object("a"), applied(&wanted, 4), None, true, true, Instant::now()), WAKE, "a list is the truth");
+    assert_eq!(
+        ledger.saw(&object("a"), applied(&wanted, 4), None, true, true, Instant::now()),
+        WAKE,
+        "a list is the truth"
+    );
 }
 
 #[test]
@@ -268,9 +287,19 @@ fn nothing_is_sent_where_nothing_can_be_read_and_all_of_it_when_it_can() {
     let words = |ledger: &Ledger, name: &str| ledger.trouble(&object(name)).map(|(reason, _)| reason);
     assert_eq!(words(&ledger, "a"), Some("NamespaceUnreadable"));
     assert_eq!(words(&ledger, "gone"), Some("NamespaceUnreadable"), "it says so itself, if it can");
-    assert_eq!((ledger.failing(), ledger.unread(), ledger.is_frozen(&object("gone"))), (1, vec![object("a")], true));
+    assert_eq!(
+        (ledger.failing(), ledger.unread(), ledger.is_frozen(&object("gone"))),
+        (1, vec![object("a")], true)
+    );
+    // What failed before is not put right by being seen again, before all of it is.
+    let trouble = Trouble::new(Class::TRANSIENT, "ApplyFailed", "away".into());
+    ledger.failed(&object("a"), trouble, Instant::now());
+    saw(&mut ledger, "a", applied(&document("a", "old"), 2), true);
     ledger.readable(&place("default"));
+    assert_eq!((words(&ledger, "a"), ledger.failing()), (Some("ApplyFailed"), 1));
+    ledger.retry_all(Instant::now());
     assert_eq!(due(&ledger), ["a", "gone"]);
+    ledger.done(&object("a"), Some(3));
     assert_eq!((ledger.failing(), ledger.is_frozen(&object("gone"))), (0, false));
 }
 
@@ -294,7 +323,9 @@ fn who_keeps_changing_an_object_is_answered_ever_more_seldom() {
             now = at;
         }
         assert_eq!(ledger.due(now), [object("a")]);
-        let Some(Job::Apply { drift: Some(drift), .. }) = ledger.job(&object("a")) else { panic!("no drift") };
+        let Some(Job::Apply { drift: Some(drift), .. }) = ledger.job(&object("a")) else {
+            panic!("no drift")
+        };
         assert_eq!(drift, "field manager argocd changed it");
         sent.push(ledger.reverted(&object("a"), drift, now));
         ledger.done(&object("a"), Some(version + 1));
@@ -315,7 +346,7 @@ fn a_failure_and_a_contest_rest_as_long_as_the_longer_of_both() {
     let (mut ledger, wanted, now) = (Ledger::default(), document("a", "x"), Instant::now());
     load(&mut ledger, std::slice::from_ref(&wanted), &[]);
     saw(&mut ledger, "a", applied(&wanted, 1), true);
-    (0..3).for_each(|_| drop(ledger.reverted(&object("a"), "x".into(), now)));
+    assert_eq!([(); 3].map(|()| ledger.reverted(&object("a"), "x".into(), now)), [false, false, true]);
     saw(&mut ledger, "a", Live { print: None, ..applied(&wanted, 2) }, true);
     let contested = ledger.next_retry().expect("a pause");
     ledger.failed(&object("a"), Trouble::new(Class::Denied, "Denied", "no".into()), now);

@@ -57,7 +57,10 @@ impl Ledger {
 
     /// What people must know of an object that somebody else keeps changing.
     fn contest(&self, object: &ObjectKey) -> Option<String> {
-        self.reverts.get(object).filter(|reverts| reverts.is_contested()).map(|reverts| contested(reverts.cause()))
+        self.reverts
+            .get(object)
+            .filter(|reverts| reverts.is_contested())
+            .map(|reverts| contested(reverts.cause()))
     }
 
     /// Why an object that was as the document says is not any more.

@@ -10,7 +10,8 @@ pub struct Wanted {
     pub document: Json,
     pub file: String,
     pub print: Fingerprint,
-    /// Another fingerprint that applying this document left as it was: the server is the judge.
+    /// Another fingerprint that applying this document left as it was, without anybody else's part in it: what an
+    /// admission webhook makes of it. The server is the judge.
     pub accepted: Option<Fingerprint>,
     /// Version the last apply made, until it is seen: until then there is nothing to compare.
     pub made: Option<u64>,

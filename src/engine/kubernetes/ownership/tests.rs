@@ -110,16 +110,25 @@ fn what_others_add_to_the_spec_differs_and_goes_by_a_takeover() {
         let fields = names.iter().rev().fold(json!({}), |inner, name| json!({format!("f:{name}"): inner}));
         assert!(differs(&metadata, &spec, &document()), "{path}: nobody's");
         assert!(has_others(&metadata, &spec), "{path}: nobody's");
-        let patched = entry("kubectl-patch", "Update", json!({"f:spec": fields, "f:metadata": {"f:labels": {}}}));
-        let with_labels = |fields: Value| json!({"f:metadata": {"f:labels": {"f:team": {}}}, "f:spec": fields});
+        let patched =
+            entry("kubectl-patch", "Update", json!({"f:spec": fields, "f:metadata": {"f:labels": {}}}));
+        let with_labels =
+            |fields: Value| json!({"f:metadata": {"f:labels": {"f:team": {}}}, "f:spec": fields});
         let labelled = entry("team-b", "Apply", with_labels(json!({"f:region": {}})));
         let both = [status(), patched, labelled];
         metadata.managed_fields.get_or_insert_default().extend(both);
         assert!(differs(&metadata, &spec, &document()) && has_others(&metadata, &spec), "{path}");
         let patch = takeover(&metadata, &spec);
-        let kept: Vec<ManagedFieldsEntry> = serde_json::from_value(patch[0]["value"].clone()).expect("entries");
-        let left: Vec<_> = kept.iter().map(|entry| (entry.manager.as_deref(), entry.subresource.as_deref())).collect();
-        let expected = [(Some(MANAGER), Some("status")), (Some("kubectl-patch"), None), (Some("team-b"), None), (Some(MANAGER), None)];
+        let kept: Vec<ManagedFieldsEntry> =
+            serde_json::from_value(patch[0]["value"].clone()).expect("entries");
+        let left: Vec<_> =
+            kept.iter().map(|entry| (entry.manager.as_deref(), entry.subresource.as_deref())).collect();
+        let expected = [
+            (Some(MANAGER), Some("status")),
+            (Some("kubectl-patch"), None),
+            (Some("team-b"), None),
+            (Some(MANAGER), None),
+        ];
         assert_eq!(left, expected, "{path}");
         assert!(kept[..3].iter().all(|entry| super::fields(entry)["f:spec"].is_null()), "{path}");
         assert_eq!(super::fields(&kept[2])["f:metadata"]["f:labels"], json!({"f:team": {}}));

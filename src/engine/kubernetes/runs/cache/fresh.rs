@@ -61,6 +61,7 @@ fn refused<'a>((place, trouble): (&'a Place, &Trouble)) -> Option<&'a str> {
 mod tests {
     use super::*;
     use crate::engine::kubernetes::Scope;
+    use crate::engine::kubernetes::runs::recorded::Recorded;
     use crate::engine::kubernetes::runs::watch::places;
 
     #[test]
@@ -68,8 +69,8 @@ mod tests {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let scope = Scope::Namespaces(vec!["a".into(), "b".into()]);
         let (of_a, of_b): (Vec<_>, Vec<_>) =
-            places(&scope).into_iter().partition(|place| place.namespace() == Some("a"));
-        let cache = Cache::new(places(&scope));
+            places(&scope, None).into_iter().partition(|place| place.namespace() == Some("a"));
+        let cache = Cache::new(places(&scope, None), Box::new(|_| Recorded::default()));
         cache.fails(&of_b[0], Class::Denied, "no".into(), now);
         assert!(cache.countable(now).is_err(), "a is not listed yet");
         cache.end_jobs(&of_a[0], &BTreeSet::new());

@@ -1,0 +1,76 @@
+//! Another writer that does not give up: it is named, answered ever more seldom, and in nobody else's way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::world::Agent;
+use super::{Place, SOON, until};
+
+/// Between two writes of the other one.
+const PACE: Duration = Duration::from_millis(20);
+
+fn region(region: &str) -> Value {
+    json!({"region": region})
+}
+
+async fn region_of(place: &Place, name: &str) -> Option<String> {
+    Some(place.builder(name).await?.data["spec"]["region"].as_str()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    let documents = |region_of_other: &str| {
+        [place.document("web", region("us-east-1")), place.document("other", region(region_of_other))]
+    };
+    agent.load(&documents("us-east-1")).await.expect("loaded");
+    agent.settle().await;
+    agent.requests.all();
+    // As Argo CD with selfHeal does: whatever it sees, it applies its own at once.
+    let theirs = json!({
+        "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder", "metadata": {"name": "web"},
+        "spec": {"region": "mars-1", "suspend": true},
+    });
+    let (builders, seen) = (place.builders(), Arc::new(AtomicUsize::new(0)));
+    let count = seen.clone();
+    let rival = tokio::spawn(async move {
+        loop {
+            let params = PatchParams::apply("argocd").force();
+            builders.patch("web", &params, &Patch::Apply(&theirs)).await.expect("it is taken");
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(PACE).await;
+        }
+    });
+    until("the condition", SOON, async || {
+        let web = place.builder("web").await?;
+        let conditions = web.data["status"]["conditions"].as_array()?;
+        let applied = conditions.iter().find(|found| found["type"] == "Applied")?;
+        let told = applied["message"].as_str()?.contains("field manager argocd changed it");
+        (applied["reason"] == "AnotherWriter" && applied["status"] == "False" && told).then_some(())
+    })
+    .await;
+    // Others are brought in line and looked at, while this one is not worked on.
+    let (looked, other) = (agent.passes("web"), agent.passes("other"));
+    agent.load(&documents("eu-west-1")).await.expect("loaded");
+    assert_eq!(region_of(&place, "other").await.as_deref(), Some("eu-west-1"));
+    agent.passed("other", other).await;
+    let rivals = seen.load(Ordering::Relaxed);
+    until("some hundred of their writes", SOON, async || {
+        (seen.load(Ordering::Relaxed) > rivals + 200).then_some(())
+    })
+    .await;
+    let ours = agent.requests.writes();
+    let ours: Vec<_> = ours.iter().filter(|line| line.contains("/web?")).collect();
+    assert!((3..20).contains(&ours.len()), "{ours:#?}");
+    assert!(agent.passes("web") < looked + 8, "{} passes", agent.passes("web") - looked);
+    rival.abort();
+    until("the spec of Git", SOON * 2, async || {
+        (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())
+    })
+    .await;
+}
