@@ -126,8 +126,8 @@ fn trouble(world: &World, reason: &str) -> Option<String> {
 
 /// Is the builder suspended, as a good commit has it?
 fn is_suspended(world: &World) -> Option<bool> {
-    let [_, reason, _] = world.condition("PackerBuilder", "node", "Ready")?;
-    Some(reason == "Suspended")
+    world.condition("PackerBuilder", "node", "Ready")?;
+    Some(world.condition("PackerBuilder", "node", "Suspended").is_some_and(|[status, ..]| status == "True"))
 }
 
 #[test]

@@ -116,6 +116,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         assert!(replicas.person(&["cancel", "pb/node"]).contains("cancels build"));
         replicas.world.wait("the end of the Job", || replicas.jobs().is_empty().then_some(()));
         replicas.ends("node", "Cancelled", "");
+        replicas.says("node", "Ready", ["False", "Cancelled"]);
 
         replicas.person(&["suspend", "pb/node"]);
         replicas.says("node", "Suspended", ["True", "Annotation"]);
