@@ -78,7 +78,8 @@ mod tests {
         let settings =
             |id: Option<&str>| RepoSettings { agent_id: id.map(str::to_owned), ..RepoSettings::default() };
         // Flag, noted, written; the word of the refusal.
-        let table: [(Option<&str>, Option<&str>, Option<&str>, Option<&str>); 12] = [
+        type Row = (Option<&'static str>, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+        let table: [Row; 12] = [
             (None, None, None, None),
             (None, None, Some("a"), None),
             (None, Some("a"), Some("a"), None),

@@ -258,7 +258,6 @@ impl Shared {
         Ok(())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "builds inherit some of it")]
     fn inherited(&self) -> Vec<(OsString, OsString)> {
         self.packer.inherits.of(std::env::vars_os())
     }

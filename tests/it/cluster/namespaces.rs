@@ -118,7 +118,7 @@ impl Team {
             words.contains(&format!("namespace {b} cannot be read")) && words.contains("--namespaces"),
             "{words}"
         );
-        assert_eq!(agent.home.unreadable().into_keys().collect::<Vec<_>>(), [b.clone()]);
+        assert_eq!(agent.home.unreadable().into_keys().collect::<Vec<_>>(), std::slice::from_ref(b));
         assert_eq!(agent.home.failing(), 1);
         let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
         let known: Vec<_> = agent.home.known(&owner).into_keys().map(|object| object.key.namespace).collect();
