@@ -23,6 +23,7 @@ pub use status::*;
     group = "ami.opsy.dev",
     version = "v1alpha1",
     kind = "PackerBuilder",
+    doc = "PackerBuilder keeps a machine image built from a Packer template: it builds a new image when there is none, or when the image has expired, its base image is outdated, or its template or spec has changed.",
     plural = "packerbuilders",
     singular = "packerbuilder",
     shortname = "pb",

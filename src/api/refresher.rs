@@ -15,6 +15,7 @@ use super::notifier::{Notification, Notifier};
     group = "ami.opsy.dev",
     version = "v1alpha1",
     kind = "AMIRefresher",
+    doc = "AMIRefresher keeps the node groups of an Amazon EKS cluster on one machine image: it rolls a new image out to them, group by group.",
     plural = "amirefreshers",
     singular = "amirefresher",
     shortname = "ar",
