@@ -149,3 +149,35 @@ fn the_readme_says_what_terraform_must_ignore_and_what_no_proxy_may_see() {
         }
     }
 }
+
+/// The names of tests in the last column of the tables, and in parentheses below them.
+fn named_tests(page: &str) -> BTreeSet<&str> {
+    let spans = page.split('`').skip(1).step_by(2);
+    spans.filter(|span| span.matches('_').count() >= 3 && span.chars().all(is_of_a_name)).collect()
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
+}
+
+#[test]
+fn every_boundary_of_the_security_page_is_held_by_a_test_there_is() {
+    let page = fs::read_to_string(root().join("docs/security.md")).expect("the page");
+    let folders = ["src", "runner/src", "tests/it", "tests/bed"].map(|folder| root().join(folder));
+    let files = folders.iter().flat_map(|folder| sources(folder));
+    let is_code = |path: &PathBuf| path.extension().is_some_and(|it| it == "rs" || it == "py");
+    let code: Vec<String> = files.filter(is_code).filter_map(|path| fs::read_to_string(path).ok()).collect();
+    let is_there = |name: &str| {
+        let (rust, python) = (format!("fn {name}("), format!("def {name}("));
+        code.iter().any(|text| text.contains(&rust) || text.contains(&python))
+    };
+    let named = named_tests(&page);
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "there is no test {missing:?}");
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [attempt, _, test] = cells[..] else { continue };
+        assert!(test == "test" || !named_tests(test).is_empty(), "no test holds the row: {attempt}");
+    }
+}
