@@ -12,7 +12,7 @@ help:
 	@echo 'make demo          build, and watch Opsy do its main job once'
 	echo 'make demo-cluster  the same in a real Kubernetes cluster of one node'
 	echo 'make test          build the test bed and run every test'
-	echo 'make check         format, lints, docs, generated files'
+	echo 'make check         format, lints, docs, generated files, licenses and advisories of crates'
 	echo 'make runner        the static opsy-runner'
 	echo 'make bed           keep a test bed running and print its addresses'
 	echo 'make idle          what an idle agent costs'
@@ -71,6 +71,7 @@ check: prerequisites
 	trap 'rm -rf "$$generated"' EXIT
 	cargo run --quiet --locked -- crds --dir "$$generated"
 	diff -r "$$generated" schemas || { echo 'schemas/ is out of date: make format' >&2; exit 1; }
+	tests/bed/bin/deny
 
 format:
 	@cargo fmt --all
