@@ -54,7 +54,8 @@ test: cluster-prerequisites runner
 	cargo test --locked --workspace --no-run
 	tests/bed/bin/controlplane >/dev/null
 	OPSY_BED_PACKER=$$(tests/bed/bin/packer)
-	export OPSY_BED_PACKER
+	OPSY_BED_HELM=$$(tests/bed/bin/helm)
+	export OPSY_BED_PACKER OPSY_BED_HELM
 	said=$$(mktemp)
 	trap 'rm -f "$$said"' EXIT
 	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat network) >"$$said" 2>&1 &
