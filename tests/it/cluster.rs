@@ -3,6 +3,7 @@
 
 mod chart;
 mod commands;
+mod helm;
 mod lease;
 mod live;
 mod namespaces;
