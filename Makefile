@@ -6,11 +6,11 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites bed idle bench format
+.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench format
 
 help:
 	@echo 'make demo          build, and watch Opsy do its main job once'
-	echo 'make demo-cluster  the same in a real Kubernetes cluster of one node'
+	echo 'make demo-cluster  the same in a real Kubernetes cluster of one node, installed by Helm'
 	echo 'make test          build the test bed and run every test'
 	echo 'make check         format, lints, docs, generated files, licenses and advisories of crates'
 	echo 'make runner        the static opsy-runner'
@@ -24,6 +24,9 @@ prerequisites:
 
 cluster-prerequisites:
 	@tests/bed/bin/prerequisites cluster
+
+image-prerequisites:
+	@tests/bed/bin/prerequisites image
 
 build: prerequisites
 	@cargo build --locked
@@ -41,9 +44,12 @@ demo: build
 	@python=$$(tests/bed/bin/venv)
 	OPSY=$(TARGET)/debug/opsy PYTHON=$$python tests/bed/demo/demo
 
-demo-cluster: cluster-prerequisites build runner
+demo-cluster: image-prerequisites
 	@python=$$(tests/bed/bin/venv)
-	OPSY=$(TARGET)/debug/opsy RUNNER=$(TARGET)/runner/opsy-runner PYTHON=$$python tests/bed/demo/demo-cluster
+	tests/bed/bin/controlplane >/dev/null
+	helm=$$(tests/bed/bin/helm)
+	image=$$(tests/bed/bin/image)
+	IMAGE=$$image HELM=$$helm PYTHON=$$python tests/bed/demo/demo-cluster
 
 # The control plane and Packer are built after cargo has compiled: both at once need more memory than a small
 # machine has.

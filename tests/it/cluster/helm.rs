@@ -11,7 +11,8 @@ use super::{ControlPlane, Place, root};
 use crate::world::{Outcome, run};
 
 /// The least that is to be said.
-const LEAST: &str = "{repo: {url: https://git.example.com/images.git}, image: {repository: registry.example.com/opsy}}";
+const LEAST: &str =
+    "{repo: {url: https://git.example.com/images.git}, image: {repository: registry.example.com/opsy}}";
 /// Combinations of values, each beside the least. NS and TEAM are namespaces that exist.
 const CASES: [(&str, &str); 11] = [
     ("the least", "{}"),
@@ -80,7 +81,10 @@ const WRONG: [(&str, &str); 24] = [
     ("leaseDuration: 15", "at '/leaseDuration': got number, want string"),
     ("repo: {interval: 30 seconds}", "at '/repo/interval': '30 seconds' does not match pattern"),
     ("image: {digest: sha256:0}", "at '/image/digest': 'sha256:0' does not match pattern"),
-    ("image: {pullPolicy: Sometimes}", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'"),
+    (
+        "image: {pullPolicy: Sometimes}",
+        "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+    ),
     ("imagePullSecrets: [registry]", "at '/imagePullSecrets/0': got string, want object"),
     ("clusters: {team: dev-*}", "at '/clusters/team': got string, want array"),
     ("clusters: {team: []}", "at '/clusters/team': minItems: got 0, want 1"),
@@ -96,7 +100,10 @@ const WRONG: [(&str, &str); 24] = [
         "repo.credentials.username is required with repo.credentials.passwordKey",
     ),
     ("{allNamespaces: true, namespaces: [a]}", "namespaces and allNamespaces exclude each other"),
-    ("serviceAccount: {create: false}", "serviceAccount.name is required where serviceAccount.create is false"),
+    (
+        "serviceAccount: {create: false}",
+        "serviceAccount.name is required where serviceAccount.create is false",
+    ),
     ("env: [{name: OPSY_INTERVAL, value: 1m}]", "env: OPSY_INTERVAL is set twice"),
 ];
 
@@ -124,7 +131,9 @@ fn helm(args: &[&str], values: &[&str]) -> Outcome {
         std::fs::write(&file, text).expect("a file");
         command.arg("--values").arg(file);
     }
-    for (name, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
+    for (name, folder) in
+        [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+    {
         command.env(name, scratch.path().join(folder));
     }
     run(command)
@@ -156,7 +165,8 @@ fn template(release: &str, namespace: &str, values: &[&str]) -> Outcome {
 fn rendered(plane: &ControlPlane, release: &str, namespace: &str, values: &str) -> Vec<Value> {
     let outcome = template(release, namespace, &[LEAST, values]);
     assert!(outcome.status.success(), "{values}: {outcome:?}");
-    let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--output=json", "-f", "-"];
+    let args =
+        ["apply", "--server-side", "--dry-run=server", "--validate=strict", "--output=json", "-f", "-"];
     let list: Value = serde_json::from_str(&plane.kubectl(&args, &outcome.stdout)).expect("JSON");
     list["items"].as_array().expect("a list").clone()
 }
@@ -274,7 +284,12 @@ async fn the_api_server_takes_every_rendering() {
     assert_eq!(variable(fenced, "OPSY_NOTIFY_RECIPIENTS"), Some(format!("{team}=*@example.com")));
     assert_eq!(variable(fenced, "OPSY_LEASE_NAME").as_deref(), Some("images"));
     let leases = fenced.iter().filter(|object| object["kind"] == "Role").flat_map(|role| {
-        role["rules"].as_array().cloned().unwrap_or_default().into_iter().filter(|rule| rule["resources"][0] == "leases")
+        role["rules"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|rule| rule["resources"][0] == "leases")
     });
     let named: Vec<_> = leases.filter(|rule| !rule["resourceNames"].is_null()).collect();
     assert!(named.len() == 1 && named[0]["resourceNames"] == json!(["images"]), "{named:?}");
@@ -300,7 +315,10 @@ async fn the_api_server_takes_every_rendering() {
     assert_eq!(guarded["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(guarded["spec"]["ingress"][0]["ports"], json!([{"port": "http", "protocol": "TCP"}]));
     let open = one(of("other names, and as a dependency"), "NetworkPolicy");
-    assert_eq!((&open["spec"]["policyTypes"], &open["metadata"]["name"]), (&json!(["Ingress"]), &json!("opsy-images")));
+    assert_eq!(
+        (&open["spec"]["policyTypes"], &open["metadata"]["name"]),
+        (&json!(["Ingress"]), &json!("opsy-images"))
+    );
     assert!(open["spec"]["ingress"][0]["from"].is_null(), "{open}");
 }
 
@@ -377,8 +395,15 @@ async fn a_release_is_installed_upgraded_and_uninstalled_and_leaves_what_people_
         "{apiVersion: ami.opsy.dev/v1alpha1, kind: PackerBuilder, metadata: {name: node}, spec: {region: us-east-1}}",
     );
 
-    at(plane, "upgrade", &release, namespace, &[LEAST, "{replicas: 1, repo: {interval: 5m}, agentID: platform}"]);
-    let path = "--output=jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"OPSY_INTERVAL\")].value}";
+    at(
+        plane,
+        "upgrade",
+        &release,
+        namespace,
+        &[LEAST, "{replicas: 1, repo: {interval: 5m}, agentID: platform}"],
+    );
+    let path =
+        "--output=jsonpath={.spec.template.spec.containers[0].env[?(@.name==\"OPSY_INTERVAL\")].value}";
     assert_eq!(place.kubectl(&["get", &deployment, path], ""), "5m");
     for gone in ["poddisruptionbudget", "networkpolicy"] {
         assert_eq!(place.kubectl(&["get", gone, "--selector", &selector, "--output=name"], ""), "");
@@ -386,7 +411,8 @@ async fn a_release_is_installed_upgraded_and_uninstalled_and_leaves_what_people_
 
     at(plane, "uninstall", &release, namespace, &[]);
     // Pods that a controller made have the labels, too, and end a little later.
-    super::until("nothing left of the release", super::SOON, async || (count(&selector) == 0).then_some(())).await;
+    super::until("nothing left of the release", super::SOON, async || (count(&selector) == 0).then_some(()))
+        .await;
     assert!(place.builder("node").await.is_some(), "definitions and objects stay");
 }
 
@@ -432,16 +458,36 @@ async fn people_with_view_see_and_people_with_edit_change_where_that_is_wanted()
         // It exits with 1 where the answer is no.
         let kubeconfig = plane.address("kubeconfig").as_str().expect("a path");
         let mut command = Command::new(plane.address("kubectl").as_str().expect("a path"));
-        command.args(["--kubeconfig", kubeconfig, "auth", "can-i", verb, what, "--as", &user, "-n", namespace]);
+        command.args([
+            "--kubeconfig",
+            kubeconfig,
+            "auth",
+            "can-i",
+            verb,
+            what,
+            "--as",
+            &user,
+            "-n",
+            namespace,
+        ]);
         run(command).stdout.starts_with("yes")
     };
     at(plane, "install", "opsy", namespace, &[LEAST]);
-    super::until("view", super::SOON, async || may("view", "list", "packerbuilders.ami.opsy.dev").then_some(())).await;
-    assert!(may("edit", "watch", "amirefreshers.ami.opsy.dev") && may("admin", "get", "amirefreshers.ami.opsy.dev"));
+    super::until("view", super::SOON, async || {
+        may("view", "list", "packerbuilders.ami.opsy.dev").then_some(())
+    })
+    .await;
+    assert!(
+        may("edit", "watch", "amirefreshers.ami.opsy.dev")
+            && may("admin", "get", "amirefreshers.ami.opsy.dev")
+    );
     assert!(!may("view", "patch", "packerbuilders.ami.opsy.dev"));
 
     at(plane, "upgrade", "opsy", namespace, &[LEAST, "{rbac: {aggregateToEdit: true}}"]);
-    super::until("edit", super::SOON, async || may("edit", "patch", "packerbuilders.ami.opsy.dev").then_some(())).await;
+    super::until("edit", super::SOON, async || {
+        may("edit", "patch", "packerbuilders.ami.opsy.dev").then_some(())
+    })
+    .await;
     assert!(may("admin", "create", "amirefreshers.ami.opsy.dev"));
     assert!(!may("view", "patch", "packerbuilders.ami.opsy.dev"));
     for who in ["edit", "admin"] {
@@ -462,7 +508,9 @@ fn a_package_has_the_definitions_and_the_schema() {
     tar.arg("-tzf").arg(package);
     let listed = run(tar).stdout;
     let files: BTreeSet<&str> = listed.lines().collect();
-    for file in ["crds/packerbuilders.yaml", "crds/amirefreshers.yaml", "values.schema.json", "files/role.yaml"] {
+    for file in
+        ["crds/packerbuilders.yaml", "crds/amirefreshers.yaml", "values.schema.json", "files/role.yaml"]
+    {
         assert!(files.contains(format!("opsy/{file}").as_str()), "{file}: {files:?}");
     }
 }
