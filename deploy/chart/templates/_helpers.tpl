@@ -64,6 +64,25 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- ternary $name (printf "%s:%s" .root.Release.Namespace $name) (eq .namespace .root.Release.Namespace) -}}
 {{- end -}}
 
+{{/* Secrets that the agent uses itself, so that no build is given them: those that its pod names, and those it reads to
+     notify people. */}}
+{{- define "opsy.ownSecrets" -}}
+{{- $own := concat (list .Values.repo.credentials.secret) .Values.ownSecrets .Values.notifications.secrets -}}
+{{- range .Values.env -}}
+{{- $own = append $own (dig "valueFrom" "secretKeyRef" "name" "" .) -}}
+{{- end -}}
+{{- range .Values.envFrom -}}
+{{- $own = append $own (dig "secretRef" "name" "" .) -}}
+{{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- $own = append $own (dig "secret" "secretName" "" .) -}}
+{{- range dig "projected" "sources" list . -}}
+{{- $own = append $own (dig "secret" "name" "" .) -}}
+{{- end -}}
+{{- end -}}
+{{- without $own "" | uniq | join "," -}}
+{{- end -}}
+
 {{/* A map of namespaces and globs, as the flags take it. */}}
 {{- define "opsy.fence" -}}
 {{- $rules := list -}}
@@ -123,7 +142,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end -}}
 
 {{/* The rules of files/role-builds.yaml. What is read for its label matters only with several namespaces; Secrets may be
-     limited to some, and those of all namespaces are never read unnamed. */}}
+     limited to some. Those of all namespaces are never read unnamed, nor where notifications.secrets limits what is read. */}}
 {{- define "opsy.buildRules" -}}
 {{- $rules := list -}}
 {{- $values := .root.Values -}}
@@ -132,7 +151,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- if and (or (has "secrets" .resources) (has "serviceaccounts" .resources)) (not $several) -}}
 {{- else if and (has "secrets" .resources) $values.builds.secrets -}}
 {{- $rules = append $rules (set . "resourceNames" $values.builds.secrets) -}}
-{{- else if and (has "secrets" .resources) $values.allNamespaces (not $values.builds.namespace) -}}
+{{- else if and (has "secrets" .resources) (or $values.allNamespaces $values.notifications.secrets) (not $values.builds.namespace) -}}
 {{- else -}}
 {{- $rules = append $rules . -}}
 {{- end -}}

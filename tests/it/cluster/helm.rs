@@ -337,6 +337,46 @@ async fn the_api_server_takes_every_rendering() {
     assert!(open["spec"]["ingress"][0]["from"].is_null(), "{open}");
 }
 
+/// Without a cluster: what Helm renders, as text.
+fn text(values: &str) -> String {
+    let outcome = template("opsy", "opsy", &[LEAST, values]);
+    assert!(outcome.status.success(), "{values}: {outcome:?}");
+    outcome.stdout
+}
+
+#[test]
+fn secrets_of_the_agents_own_pod_are_withheld_from_builds() {
+    let values = "env: [{name: A, valueFrom: {secretKeyRef: {name: keys, key: a}}}]
+envFrom: [{secretRef: {name: all}}]
+extraVolumes:
+  - {name: v, secret: {secretName: volume}}
+  - {name: p, projected: {sources: [{secret: {name: projected}}]}}
+notifications: {secrets: [slack]}
+ownSecrets: [more]
+repo: {credentials: {secret: git}}
+";
+    assert!(text(values).contains("value: git,more,slack,keys,all,volume,projected\n"), "{}", text(values));
+    assert!(!text("").contains("OPSY_OWN_SECRETS"));
+}
+
+#[test]
+fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
+    let rules = |values: &str| {
+        let documents: Vec<Value> = text(values)
+            .split("\n---\n")
+            .map(|document| serde_saphyr::from_str(document).expect("YAML"))
+            .collect();
+        let rules = documents.iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
+        rules.filter(|rule| rule["resources"] == json!(["secrets"])).collect::<Vec<_>>()
+    };
+    let unnamed = |values: &str| rules(values).iter().any(|rule| rule["resourceNames"].is_null());
+    assert!(unnamed("namespaces: [a, b]"));
+    assert!(!unnamed("{namespaces: [a, b], notifications: {secrets: [slack]}}"));
+    assert!(!unnamed("allNamespaces: true"));
+    let named = rules("{namespaces: [a], builds: {secrets: [aws]}, notifications: {secrets: [slack]}}");
+    assert!(named.iter().all(|rule| rule["resourceNames"] == json!(["slack"])), "{named:?}");
+}
+
 #[test]
 fn wrong_values_are_refused_in_words() {
     for (values, words) in WRONG {
