@@ -118,12 +118,12 @@ fn apart<S>(status: Option<S>, conditions: fn(&S) -> &Option<Vec<Condition>>) ->
     }
 }
 
-/// Takes out what templates printed: it would be in Git for ever. A message that may quote it says where it is.
+/// Removes what templates printed: it would stay in Git forever. A message that may quote it says where to find it.
 fn leave_errors_out(status: &mut PackerBuilderStatus) {
-    let mut quoted = false;
+    let mut quoted = status.last_run_message.take().is_some();
     for run in status.history.iter_mut().flatten() {
-        quoted |= run.has_failed();
-        (run.errors, run.output) = (None, None);
+        quoted |= run.has_failed() || run.errors.is_some() || run.output.is_some();
+        *run = without_output(std::mem::take(run));
     }
     let messages = status.conditions.iter_mut().flatten().filter(|condition| {
         let of_pass = [conditions::READY, conditions::RECONCILING, conditions::STALLED];
@@ -131,6 +131,27 @@ fn leave_errors_out(status: &mut PackerBuilderStatus) {
     });
     for condition in messages {
         condition.message = Some("`opsy status` shows the message (publish.errors: false)".to_owned());
+    }
+}
+
+/// A record with the fields that no template prints. A field that is added later stays out until it is listed here.
+fn without_output(run: RunRecord) -> RunRecord {
+    RunRecord {
+        id: run.id,
+        result: run.result,
+        why: run.why,
+        commit: run.commit,
+        inputs: run.inputs,
+        images: run.images,
+        base_ami: run.base_ami,
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+        failure: run.failure,
+        step: run.step,
+        packer_build: run.packer_build,
+        advice: run.advice,
+        reset: run.reset,
+        ..RunRecord::default()
     }
 }
 
@@ -303,9 +324,18 @@ mod tests {
         };
         let ready = &mut status.conditions.as_mut().expect("conditions")[0];
         ready.message = Some("build: s3cret".to_owned());
+        let cause = status.history.as_ref().expect("runs")[0].cause();
+        status.last_run_message = cause;
         leave_errors_out(&mut status);
         let said = serde_json::to_string(&*status).expect("JSON");
         assert!(!said.contains("s3cret") && said.contains("opsy status"), "{said}");
+        let of_run = ["\"id\":\"b2\"", "\"step\":\"build\"", "\"result\":\"Failed\""];
+        assert!(of_run.iter().all(|field| said.contains(field)), "{said}");
+        let key = Key { namespace: "default".into(), name: "web".into() };
+        let status = ObjectStatus::PackerBuilder(status);
+        let file = write::status_file(&key, &status, None).expect("a file");
+        assert!(!file.contains("s3cret") && file.contains("b2"), "{file}");
+        let ObjectStatus::PackerBuilder(status) = status else { panic!("a builder's") };
         let object = ObjectKey {
             kind: Kind::PackerBuilder,
             key: Key { namespace: "default".into(), name: "web".into() },
