@@ -3,6 +3,8 @@
 //! An ignored file is no manifest, no input of a build, and not among its files. `opsy.yaml` and the
 //! ignore files themselves cannot be ignored: whose objects these are must not depend on a pattern.
 
+use std::collections::HashMap;
+
 use super::tree::{EntryKind, is_within, prefixes};
 use crate::api::files::{POINTER, is_pointer};
 use crate::api::glob::Matcher;
@@ -13,6 +15,8 @@ pub const FILE: &str = ".opsyignore";
 /// against every pattern.
 pub const SIZE_LIMIT: usize = 256 * 1024;
 const RULE_LIMIT: usize = 2_000;
+/// Comparisons of a path with a pattern: some seconds. A hundred patterns and a hundred thousand files need ten million.
+const MATCH_LIMIT: usize = 50_000_000;
 /// Never ignored, in whatever folder.
 const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
 
@@ -69,25 +73,61 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Starts to decide about the paths of a commit.
+    pub fn decisions(&self) -> Decisions<'_> {
+        Decisions { rules: &self.rules, folders: HashMap::new(), matches: 0 }
+    }
+}
+
+/// Decides which paths of a commit are left out. Each folder is decided once.
+pub struct Decisions<'a> {
+    rules: &'a [Rule],
+    folders: HashMap<String, bool>,
+    /// Patterns that paths were compared with.
+    matches: usize,
+}
+
+impl Decisions<'_> {
     /// Is a file left out? Below an ignored folder nothing can be included again.
-    pub fn ignores(&self, path: &str) -> bool {
-        let name = path.rsplit('/').next().unwrap_or(path);
+    pub fn ignores(&mut self, path: &str) -> bool {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         if ALWAYS_READ.contains(&name) {
             return false;
         }
-        prefixes(path).any(|part| self.decides(part, part.len() < path.len()) == Some(false))
+        self.ignores_folder(folder) || self.decides(path, false) == Some(false)
     }
 
     /// Is a folder left out? Then what is in it counts for nothing, ignore files too.
-    pub fn ignores_folder(&self, folder: &str) -> bool {
-        !folder.is_empty() && prefixes(folder).any(|part| self.decides(part, true) == Some(false))
+    pub fn ignores_folder(&mut self, folder: &str) -> bool {
+        if folder.is_empty() {
+            return false;
+        }
+        if let Some(known) = self.folders.get(folder) {
+            return *known;
+        }
+        let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
+        let ignored = self.ignores_folder(above) || self.decides(folder, true) == Some(false);
+        self.folders.insert(folder.to_owned(), ignored);
+        ignored
     }
 
-    /// What the last pattern that matches says; `Some(false)` is ignored.
-    fn decides(&self, path: &str, is_folder: bool) -> Option<bool> {
-        let rules = self.rules.iter().rev().filter(|rule| is_folder || !rule.folders_only);
-        let mut matching = rules.filter(|rule| rule.matches(path));
-        matching.next().map(|rule| rule.includes)
+    /// Were there more comparisons than a commit may cost? Then what was decided since means nothing.
+    pub fn are_too_many(&self) -> bool {
+        self.matches > MATCH_LIMIT
+    }
+
+    /// The decision of the last pattern that matches; `Some(false)` is ignored.
+    fn decides(&mut self, path: &str, is_folder: bool) -> Option<bool> {
+        if self.are_too_many() {
+            return None;
+        }
+        for rule in self.rules.iter().rev().filter(|rule| is_folder || !rule.folders_only) {
+            self.matches += 1;
+            if rule.matches(path) {
+                return Some(rule.includes);
+            }
+        }
+        None
     }
 }
 
@@ -122,6 +162,12 @@ pub fn too_large() -> String {
     format!(
         "has, with the ignore files before it, more than {SIZE_LIMIT} bytes: name folders instead of files"
     )
+}
+
+/// Why an ignore file is not applied that has too many patterns for the files there are.
+pub fn too_much_work() -> String {
+    "has, with the other ignore files, too many patterns for so many files: name folders instead of files"
+        .to_owned()
 }
 
 fn too_many() -> String {
@@ -176,7 +222,8 @@ mod tests {
     fn ignored(patterns: &str, paths: &[&str]) -> Vec<bool> {
         let ignore = Ignore::read([(FILE, patterns.as_bytes())]);
         assert_eq!(ignore.broken, []);
-        paths.iter().map(|path| ignore.ignores(path)).collect()
+        let mut decisions = ignore.decisions();
+        paths.iter().map(|path| decisions.ignores(path)).collect()
     }
 
     #[test]
@@ -229,7 +276,7 @@ mod tests {
         for (path, expected) in
             [("a.md", true), ("packer/a.md", false), ("packer/b", true), ("packer/c/b", false), ("b", false)]
         {
-            assert_eq!(ignore.ignores(path), expected, "{path}");
+            assert_eq!(ignore.decisions().ignores(path), expected, "{path}");
         }
     }
 
@@ -238,7 +285,7 @@ mod tests {
         let ignore = Ignore::read([(FILE, &b"a\n[z"[..])]);
         assert_eq!(ignore.broken.len(), 1);
         assert_eq!((ignore.broken[0].0.as_str(), ignore.broken[0].1), (FILE, 2));
-        assert!(ignore.ignores("a"));
+        assert!(ignore.decisions().ignores("a"));
         let utf16: Vec<u8> = "a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(ignored("\u{feff}a", &["a"]), [true], "a mark of UTF-8 is none of its text");
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n".to_vec();
@@ -269,5 +316,18 @@ mod tests {
         }
         let long = "?".repeat(1 << 20);
         assert_eq!(Ignore::read([(FILE, long.as_bytes())]).broken.len(), 1);
+    }
+
+    #[test]
+    fn each_folder_is_decided_once_and_work_has_a_limit() {
+        let ignore = Ignore::read([(FILE, "x/\n".repeat(1000).as_bytes())]);
+        let mut decisions = ignore.decisions();
+        for file in 0..1000 {
+            assert!(!decisions.ignores(&format!("a/b/c/d/{file}")));
+        }
+        assert_eq!(decisions.matches, 4 * 1000, "a pattern for folders is compared with four folders");
+        decisions.matches = MATCH_LIMIT;
+        assert!(decisions.ignores("x/a") && decisions.are_too_many());
+        assert!(!decisions.ignores("e/x/a"), "nothing is compared any more");
     }
 }

@@ -3,6 +3,9 @@
 //! Everything Opsy reads is chosen from the list by pure functions; nothing is ever checked out, so
 //! no link and no path leads outside of the repository.
 
+mod list;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use git2::{FileMode, ObjectType, Oid, Repository, Tree};
@@ -10,14 +13,7 @@ use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 use super::ignore::{self, Ignore};
 use crate::api::ids::digest;
 
-/// Folders within folders: more than any repository has, less than the stack holds.
-const DEPTH_LIMIT: usize = 100;
-/// Files and folders of a commit, and the bytes of their paths. A few objects can name one folder so often that its
-/// paths fill any memory; the largest repositories of templates have some thousand files.
-const ENTRY_LIMIT: usize = 250_000;
-const PATH_BYTES_LIMIT: usize = 32 * 1024 * 1024;
-/// A symbolic link's content is a path; Linux ends them at 4096.
-const LINK_LIMIT: usize = 4096;
+pub(super) use list::{Budget, list};
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +63,16 @@ impl Listing {
     pub fn without(mut self, ignore: &Ignore) -> Self {
         self.broken_ignores.clone_from(&ignore.broken);
         let other = self.files.iter().filter_map(|(path, entry)| ignore::not_a_file(path, &entry.kind));
-        let unreadable = ignore.unreadable.iter().cloned().chain(other);
-        let counts =
-            |file: &str| !ignore.ignores_folder(file.rsplit_once('/').map_or("", |(folder, _)| folder));
-        self.unreadable_ignore = unreadable.into_iter().find(|(file, _)| counts(file));
+        let mut unreadable = ignore.unreadable.iter().cloned().chain(other);
+        let mut decisions = ignore.decisions();
+        let folder = |file: &str| file.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        self.unreadable_ignore = unreadable.find(|(file, _)| !decisions.ignores_folder(&folder(file)));
         if !ignore.is_empty() {
-            let ignored = std::mem::take(&mut self.files).into_iter();
-            let (ignored, files) = ignored.partition(|(path, _)| ignore.ignores(path));
-            (self.files, self.ignored) = (files, ignored);
+            let all = std::mem::take(&mut self.files).into_iter();
+            (self.ignored, self.files) = all.partition(|(path, _)| decisions.ignores(path));
+        }
+        if decisions.are_too_many() {
+            self.unreadable_ignore = Some((ignore::FILE.to_owned(), ignore::too_much_work()));
         }
         self
     }
@@ -163,6 +161,15 @@ pub fn shown_name(bytes: &[u8]) -> String {
     })
 }
 
+/// A path or the target of a link for a message: its start, where it is longer than people read.
+pub fn short(path: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 200;
+    match path.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &path[..end]).into(),
+        None => path.into(),
+    }
+}
+
 /// Two relative paths in one; either may be empty.
 pub fn join(folder: &str, path: &str) -> String {
     match (folder, path) {
@@ -208,92 +215,6 @@ pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>,
         _ => false,
     };
     others(one) == others(other) && same_there()
-}
-
-/// Flattens a tree.
-pub(super) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
-    let mut lister = Lister { repo, entries: BTreeMap::new(), budget: Budget::default() };
-    lister.folder(tree, ("", false), 0)?;
-    Ok(lister.entries.into_iter().collect())
-}
-
-/// What a list of files has cost so far.
-#[derive(Default)]
-pub(super) struct Budget {
-    count: usize,
-    path_bytes: usize,
-}
-
-impl Budget {
-    /// Takes a path into account, or says that there are too many.
-    pub fn spend(&mut self, path: &str) -> Result<(), String> {
-        self.count += 1;
-        self.path_bytes += path.len();
-        if self.count <= ENTRY_LIMIT && self.path_bytes <= PATH_BYTES_LIMIT {
-            return Ok(());
-        }
-        Err(format!(
-            "has more than {ENTRY_LIMIT} files and folders, or {PATH_BYTES_LIMIT} bytes of paths: keep manifests and \
-             templates in a smaller repository"
-        ))
-    }
-}
-
-/// A tree being flattened, and what it has cost so far.
-struct Lister<'a> {
-    repo: &'a Repository,
-    entries: BTreeMap<String, Entry>,
-    budget: Budget,
-}
-
-impl Lister<'_> {
-    fn folder(
-        &mut self,
-        tree: &Tree<'_>,
-        (folder, misnamed): (&str, bool),
-        depth: usize,
-    ) -> Result<(), git2::Error> {
-        let refused = |why: String| Err::<(), _>(git2::Error::from_str(&why));
-        if depth > DEPTH_LIMIT {
-            return refused(format!("{folder} lies more than {DEPTH_LIMIT} folders deep"));
-        }
-        for entry in tree {
-            let name = entry.name_bytes();
-            if !is_name(name) {
-                return refused(format!("{folder:?} has an entry named {:?}: remove it", shown_name(name)));
-            }
-            let path = join(folder, &shown_name(name));
-            self.budget.spend(&path).or_else(refused)?;
-            let misnamed = misnamed || str::from_utf8(name).is_err();
-            let kind = match (entry.kind(), entry.filemode()) {
-                (Some(ObjectType::Tree), _) => {
-                    self.folder(&self.repo.find_tree(entry.id())?, (&path, misnamed), depth + 1)?;
-                    continue;
-                }
-                _ if misnamed => EntryKind::Misnamed,
-                (Some(ObjectType::Commit), _) => EntryKind::Submodule,
-                (_, mode) if mode == i32::from(FileMode::Link) => {
-                    EntryKind::Link(link_target(self.repo, entry.id())?)
-                }
-                (_, mode) => EntryKind::File { executable: mode == i32::from(FileMode::BlobExecutable) },
-            };
-            self.entries.insert(path, Entry { id: entry.id().to_string(), kind });
-        }
-        Ok(())
-    }
-}
-
-/// Git's programs refuse other names, but a server may store them: libgit2 reads any, and such a path would lead out
-/// of the folder that it is written to.
-fn is_name(name: &[u8]) -> bool {
-    let is_reserved = matches!(name, b"" | b"." | b"..") || name.eq_ignore_ascii_case(b".git");
-    !is_reserved && !name.contains(&b'/') && !name.contains(&0)
-}
-
-fn link_target(repo: &Repository, id: Oid) -> Result<String, git2::Error> {
-    let blob = repo.find_blob(id)?;
-    let target = blob.content().get(..LINK_LIMIT).unwrap_or(blob.content());
-    Ok(String::from_utf8_lossy(target).into_owned())
 }
 
 /// A change to one folder's content: files to put (their blob) or remove, and changed folders.
@@ -378,48 +299,6 @@ mod tests {
         assert_eq!(list.under("a").map(|(path, _)| path).collect::<Vec<_>>(), ["a/b/y", "a/x"]);
         assert_eq!(list.under("").count(), 4);
         assert!(!list.has_folder("a/x") && list.has_folder("a/b"));
-    }
-
-    /// A tree as a hostile server sends it: no program of Git makes one with such names.
-    fn raw_tree(repo: &Repository, entries: &[(&str, &str, Oid)]) -> Oid {
-        let mut content = Vec::new();
-        for (mode, name, id) in entries {
-            content.extend([mode.as_bytes(), b" ", name.as_bytes(), b"\0", id.as_bytes()].concat());
-        }
-        repo.odb().and_then(|odb| odb.write(ObjectType::Tree, &content)).expect("written")
-    }
-
-    fn refusal(repo: &Repository, tree: Oid) -> String {
-        list(repo, &repo.find_tree(tree).expect("the tree")).expect_err("it is refused").message().to_owned()
-    }
-
-    #[test]
-    fn a_few_objects_that_name_billions_of_paths_are_refused() {
-        let home = tempfile::tempdir().expect("a folder");
-        let repo = Repository::init_bare(home.path()).expect("a repository");
-        let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
-        for leaf in
-            [raw_tree(&repo, &[]), raw_tree(&repo, &[("100644", "f", repo.blob(b"x").expect("a blob"))])]
-        {
-            let bomb = (0..10).fold(leaf, |tree, _| {
-                let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree)).collect();
-                raw_tree(&repo, &entries)
-            });
-            let why = refusal(&repo, bomb);
-            assert!(why.contains("has more than 250000 files and folders"), "{why}");
-        }
-    }
-
-    #[test]
-    fn names_that_lead_elsewhere_are_refused() {
-        let home = tempfile::tempdir().expect("a folder");
-        let repo = Repository::init_bare(home.path()).expect("a repository");
-        let blob = repo.blob(b"x").expect("a blob");
-        for name in ["..", ".", ".GIT", "a/../../b"] {
-            let tree = raw_tree(&repo, &[("100644", name, blob)]);
-            let tree = raw_tree(&repo, &[("40000", "packer", tree)]);
-            assert_eq!(refusal(&repo, tree), format!("\"packer\" has an entry named {name:?}: remove it"));
-        }
     }
 
     #[test]

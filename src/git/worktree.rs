@@ -143,8 +143,9 @@ impl Walk<'_> {
             } else if kind.is_dir() {
                 self.folder(&child.path(), &shown, &real, depth + 1)?;
             } else if kind.is_symlink() {
-                let target = fs::read_link(child.path())?;
-                self.add(shown, EntryKind::Link(target.to_string_lossy().into_owned()), &child.path());
+                let target = fs::read_link(child.path())?.to_string_lossy().into_owned();
+                self.budget.spend_target(&target).map_err(io::Error::other)?;
+                self.add(shown, EntryKind::Link(target), &child.path());
             } else if kind.is_file() {
                 let kind = self.kind(&real, &child)?;
                 self.add(shown, kind, &child.path());

@@ -1,20 +1,21 @@
 //! The files of a commit that syncing reads: manifests, and the status files Opsy wrote itself.
 
+mod pick;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::files::{POINTER, POINTER_LIMIT, is_pointer};
-use crate::git::templates::links::follow;
-use crate::git::tree::{is_within, join};
-use crate::git::{Entry, EntryKind, GitError, Handle, Listing};
+use crate::api::files::{POINTER_LIMIT, is_pointer};
+use crate::git::{EntryKind, GitError, Handle, Listing};
 use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
 use crate::settings::RepoSettings;
 
+use pick::{NARROW, below, pointer};
+pub use pick::{Picked, pick};
+
 /// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
 pub const FILE_LIMIT: usize = MAX_FILE_BYTES;
-/// Files that may hold manifests, links to folders of them counted as often as they name one, and the bytes of all of
-/// them: what is kept of manifests is about as large, and parsing more takes minutes.
-const FILES_LIMIT: usize = 25_000;
+/// The bytes of all manifests: what is kept of them is about as large, and parsing more takes minutes.
 const SUM_LIMIT: usize = 64 * 1024 * 1024;
 /// The bytes of all status files: Opsy writes some kilobytes per object.
 const STATUS_LIMIT: usize = 64 * 1024 * 1024;
@@ -42,10 +43,13 @@ impl Sources {
 }
 
 /// All files below the path that is read which may hold manifests, and what is wrong with others.
-pub(super) async fn sources(git: &Handle, listing: &Listing) -> Result<Sources, GitError> {
+pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sources, GitError> {
     let path = &git.options().path;
     let refused = |why| GitError::Path { path: shown(path).to_owned(), why };
-    let picked = pick(listing, path).map_err(refused)?;
+    let (all, below) = (Arc::clone(listing), path.clone());
+    // Off the async threads: a commit may have hundreds of thousands of links.
+    let picked = tokio::task::spawn_blocking(move || pick(&all, &below)).await;
+    let picked = picked.map_err(|error| error.to_string()).flatten().map_err(refused)?;
     let with_content = || picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
     let sizes = git.sizes(with_content().map(|picked| picked.id.clone()).collect()).await?;
     check_sum(sizes.iter().copied()).map_err(refused)?;
@@ -101,9 +105,6 @@ pub fn check_sum(sizes: impl Iterator<Item = usize>) -> Result<(), String> {
     }
 }
 
-/// What to do where there is too much to read.
-const NARROW: &str = "name a folder with less by --path, or list what is not for Opsy in .opsyignore";
-
 /// The path that is read, in a message.
 fn shown(path: &str) -> &str {
     if path.is_empty() { "the repository" } else { path }
@@ -143,101 +144,6 @@ pub fn source(picked: Picked, content: Content) -> SourceFile {
         (form, Content::Readable(content)) => (form, content),
     };
     SourceFile { path, blob: id, content, form }
-}
-
-/// The form of a path whose content is a Git LFS pointer.
-fn pointer(form: Form) -> Form {
-    match form {
-        Form::File => Form::Unknown(POINTER.to_owned()),
-        Form::Unfit(why) => Form::Unknown(format!("{why}, without Git LFS")),
-        Form::Unknown(why) => Form::Unknown(why),
-    }
-}
-
-/// A path that may hold manifests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picked {
-    /// Relative to the path that is read.
-    pub path: String,
-    /// Object id of the content, in hex.
-    pub id: String,
-    pub form: Form,
-}
-
-/// What is to be read below a path of the repository. Pure; `opsy validate` asks the same.
-///
-/// Nothing is read through a link. But what a link hides is looked into, and so is a file whose name is odd: a
-/// manifest that turned into one is an error, not an absence.
-///
-/// # Errors
-/// There are too many.
-pub fn pick(listing: &Listing, path: &str) -> Result<Vec<Picked>, String> {
-    let mut all = Vec::new();
-    for (file, entry) in listing.under(path) {
-        if all.len() > FILES_LIMIT {
-            return Err(format!("has more than {FILES_LIMIT} YAML files; {NARROW}"));
-        }
-        let picked = |form: Form| Picked { path: below(file, path).to_owned(), id: entry.id.clone(), form };
-        match &entry.kind {
-            EntryKind::Link(target) => all.extend(linked(listing, path, file, target)),
-            EntryKind::Submodule => {
-                all.push(picked(Form::Unknown("is a submodule: manifests in it are not read".to_owned())));
-            }
-            _ if !is_read(below(file, path)) => {}
-            EntryKind::File { .. } => all.push(picked(Form::File)),
-            EntryKind::Misnamed => {
-                all.push(picked(Form::Unfit("has a name that is not UTF-8: rename it".to_owned())));
-            }
-            EntryKind::Pointer => all.push(picked(pointer(Form::File))),
-        }
-    }
-    Ok(all)
-}
-
-/// What a link hides: the file it leads to, or the manifests of a folder that is not read itself.
-fn linked(listing: &Listing, path: &str, link: &str, target: &str) -> Vec<Picked> {
-    let name = below(link, path);
-    let unfit = |to: &str, entry: &Entry| {
-        let why = format!("is a link to {to}, and links are not followed: commit the file itself");
-        match entry.kind {
-            EntryKind::Pointer => pointer(Form::Unfit(why)),
-            _ => Form::Unfit(why),
-        }
-    };
-    let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. } | EntryKind::Pointer);
-    let real = follow(listing, link).unwrap_or_default();
-    if let Some(entry) = listing.get(&real).filter(|entry| is_file(entry)) {
-        let is_read_itself = is_within_path(&real, path) && is_read(below(&real, path));
-        let is_hidden = is_read(name) && !is_read_itself;
-        let picked = || Picked { path: name.to_owned(), id: entry.id.clone(), form: unfit(&real, entry) };
-        return is_hidden.then(picked).into_iter().collect();
-    }
-    if real.is_empty() || !listing.has_folder(&real) {
-        let why = format!("is a link to {target:?}, which is not in the repository");
-        return vec![Picked { path: name.to_owned(), id: String::new(), form: Form::Unknown(why) }];
-    }
-    if is_within_path(&real, path) {
-        return Vec::new();
-    }
-    let hidden = listing.under(&real).filter(|(file, _)| is_read(file));
-    let files = hidden.filter(|(_, entry)| is_file(entry));
-    let picked = |(file, entry): (&str, &Entry)| Picked {
-        path: join(name, below(file, &real)),
-        id: entry.id.clone(),
-        form: unfit(file, entry),
-    };
-    // Many links to one large folder name more files than memory holds.
-    files.take(FILES_LIMIT).map(picked).collect()
-}
-
-fn is_within_path(file: &str, path: &str) -> bool {
-    path.is_empty() || is_within(file, path)
-}
-
-/// YAML, and what kustomize calls its own file.
-fn is_read(file: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    name.ends_with(".yaml") || name.ends_with(".yml") || name == "Kustomization"
 }
 
 /// An ignore file that cannot be read, and lines of others that mean nothing.
@@ -291,11 +197,6 @@ async fn small_files(git: &Handle, files: Vec<(String, String)>) -> Result<Vec<(
     }
     let files = files.into_iter().zip(sizes).filter(|(_, size)| small(size)).map(|(file, _)| file);
     Ok(git.read(files.collect()).await?.into_iter().map(|blob| (blob.path, blob.content)).collect())
-}
-
-/// A path below a folder, from there.
-fn below<'a>(path: &'a str, folder: &str) -> &'a str {
-    path.strip_prefix(folder).unwrap_or(path).trim_start_matches('/')
 }
 
 fn problem(file: &str, severity: Severity, message: String) -> Problem {

@@ -299,7 +299,7 @@ impl Sync {
     async fn load(
         &mut self,
         commit: &CommitId,
-        listing: &Listing,
+        listing: &Arc<Listing>,
         from: Origin,
     ) -> Result<Arc<Synced>, GitError> {
         let set = self.read(listing).await?;
@@ -330,7 +330,7 @@ impl Sync {
     }
 
     /// Reads the manifests of a commit, off the async threads: it takes its time.
-    async fn read(&self, listing: &Listing) -> Result<ObjectSet, GitError> {
+    async fn read(&self, listing: &Arc<Listing>) -> Result<ObjectSet, GitError> {
         let sources = input::sources(&self.git, listing).await?;
         let parse = Arc::clone(&self.parse);
         let work = move || {

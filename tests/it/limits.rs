@@ -100,6 +100,16 @@ fn link_bomb(remote: &Remote, tree: Oid) -> Oid {
     })
 }
 
+/// A folder with so many links to one blob.
+fn links(remote: &Remote, target: &[u8], count: usize) -> Oid {
+    let blob = remote.blob(target);
+    let mut builder = remote.repo.treebuilder(None).expect("a builder");
+    for n in 0..count {
+        builder.insert(format!("{n:06}"), blob, 0o120_000).expect("an entry");
+    }
+    builder.write().expect("a tree")
+}
+
 /// Forty files of 12 MiB, each another.
 fn large_files(remote: &Remote) -> Oid {
     let content = |n: usize| format!("# CRD bundle {n}\n") + &"a: bcdefghijklmnop\n".repeat((12 << 20) / 19);
@@ -142,9 +152,15 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
     let text = |suspend: bool| remote.blob(if suspend { &suspended } else { &good }.as_bytes());
     let manifest = |suspend| (MANIFEST, text(suspend), 0o100_644);
     // What is good in a commit with something bad is not in force either, where nothing but the last good commit is.
-    let bad: [(&str, &str, &dyn Fn() -> Oid); 3] = [
+    let bad: [(&str, &str, &dyn Fn() -> Oid); 5] = [
         ("RepositoryUnreadable", "has more than 250000 files and folders", &|| {
             remote.with(&[("bomb", tree_bomb(&remote), 0o040_000)])
+        }),
+        ("RepositoryUnreadable", "bytes of paths and link targets", &|| {
+            remote.with(&[("links", links(&remote, &[0xff; 4096], 100_000), 0o040_000)])
+        }),
+        ("RepositoryUnreadable", "is a symbolic link whose target has more than 4096 bytes", &|| {
+            remote.with(&[("links", links(&remote, &vec![b'x'; 256 << 20], 1000), 0o040_000)])
         }),
         ("RepositoryUnreadable", "its YAML files have", &|| {
             let blob = remote.blob("a: b\n".repeat((1 << 20) / 5).as_bytes());

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::tree::{Entry, EntryKind, Listing, is_within, join, plain, prefixes};
+use super::super::tree::{Entry, EntryKind, Listing, is_within, join, plain, prefixes, short};
 use crate::api::files::POINTER;
 
 /// Links that lead to links that lead to links: as many as Linux follows.
 const HOP_LIMIT: usize = 40;
 /// Files and folders that are visited for one build: more than any template has, less than links to links can name.
 const VISIT_LIMIT: usize = 100_000;
+/// Look-ups that links may cost one build: some seconds.
+const STEP_LIMIT: usize = 10_000_000;
 
 /// A file to lay out: a blob, whatever links led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +34,12 @@ pub struct Picker<'a> {
     /// Folders being picked: a link to one of them leads in a circle.
     inside: Vec<String>,
     visits: usize,
+    steps: usize,
 }
 
 impl<'a> Picker<'a> {
     pub fn new(listing: &'a Listing, left_out: &'a dyn Fn(&str) -> bool, strict: bool) -> Self {
-        Self { listing, left_out, strict, files: Files::new(), inside: Vec::new(), visits: 0 }
+        Self { listing, left_out, strict, files: Files::new(), inside: Vec::new(), visits: 0, steps: 0 }
     }
 
     /// Picks what is at a path, a folder with everything below it; false when nothing is there.
@@ -46,13 +49,14 @@ impl<'a> Picker<'a> {
 
     fn add(&mut self, from: &str, to: &str, hops: usize) -> Result<bool, String> {
         self.visits += 1;
-        if self.visits > VISIT_LIMIT {
+        if self.visits > VISIT_LIMIT || self.steps > STEP_LIMIT {
             return Err(format!(
-                "{to}: a build gets no more than {VISIT_LIMIT} files and folders, through links too; leave some out \
-                 by .opsyignore"
+                "{}: a build gets no more than {VISIT_LIMIT} files and folders, through links too; leave some out \
+                 by .opsyignore",
+                short(to)
             ));
         }
-        let from = match follow_within(self.listing, from, hops) {
+        let from = match follow(self.listing, from, hops, &mut self.steps) {
             Ok(from) => from,
             Err(_) if !self.strict => return Ok(false),
             Err(why) => return Err(why),
@@ -82,14 +86,14 @@ impl<'a> Picker<'a> {
         for (path, entry) in self.listing.under(from).filter(|(path, _)| !(self.left_out)(path)) {
             let place = join(to, path[from.len()..].trim_start_matches('/'));
             let fewer = match entry.kind {
-                EntryKind::Link(_) => {
-                    hops.checked_sub(1).ok_or_else(|| format!("{path} leads through too many links"))?
-                }
+                EntryKind::Link(_) => hops
+                    .checked_sub(1)
+                    .ok_or_else(|| format!("{} leads through too many links", short(path)))?,
                 _ => hops,
             };
             let added = self.add(path, &place, fewer)?;
             if !added && self.strict {
-                return Err(format!("{path} is a link to nothing in the repository{REMEDY}"));
+                return Err(format!("{} is a link to nothing in the repository{REMEDY}", short(path)));
             }
             found |= added;
         }
@@ -109,9 +113,10 @@ fn is_below(path: &str, folder: &str) -> bool {
 fn refusal(path: &str, entry: &Entry) -> Option<String> {
     match entry.kind {
         EntryKind::Submodule => Some(format!(
-            "{path} is a submodule, and its files are not in the repository: copy them in{REMEDY}"
+            "{} is a submodule, and its files are not in the repository: copy them in{REMEDY}",
+            short(path)
         )),
-        EntryKind::Misnamed => Some(format!("the name of {path} is not UTF-8: rename it{REMEDY}")),
+        EntryKind::Misnamed => Some(format!("the name of {} is not UTF-8: rename it{REMEDY}", short(path))),
         EntryKind::Pointer => Some(pointer(path)),
         EntryKind::File { .. } | EntryKind::Link(_) => None,
     }
@@ -119,27 +124,34 @@ fn refusal(path: &str, entry: &Entry) -> Option<String> {
 
 /// What is wrong with a Git LFS pointer among the files of a build.
 pub fn pointer(path: &str) -> String {
-    format!("{path} {POINTER}{REMEDY}")
+    format!("{} {POINTER}{REMEDY}", short(path))
 }
 
-/// Where a path really is, after all links on its way. Links never leave the repository.
-pub fn follow(listing: &Listing, path: &str) -> Result<String, String> {
-    follow_within(listing, path, HOP_LIMIT)
+/// Where a path really is, after all links on its way, and how many look-ups that took. Links never leave the
+/// repository.
+pub fn follow_counted(listing: &Listing, path: &str) -> (Result<String, String>, usize) {
+    let mut steps = 0;
+    (follow(listing, path, HOP_LIMIT, &mut steps), steps)
 }
 
-fn follow_within(listing: &Listing, path: &str, hops: usize) -> Result<String, String> {
+fn follow(listing: &Listing, path: &str, hops: usize, steps: &mut usize) -> Result<String, String> {
     let mut path = path.to_owned();
     for _ in 0..=hops {
-        let Some((link, target)) = prefixes(&path).find_map(|part| match &listing.get(part)?.kind {
-            EntryKind::Link(target) => Some((part.to_owned(), target.clone())),
+        let mut parts = prefixes(&path).inspect(|_| *steps += 1);
+        let Some((link, target)) = parts.find_map(|part| match &listing.get(part)?.kind {
+            EntryKind::Link(target) => Some((part, target)),
             _ => None,
         }) else {
+            drop(parts);
             return Ok(path);
         };
         let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let outside = || format!("{link} is a link to {target:?}, outside of the repository{REMEDY}");
-        let place = if target.starts_with('/') { None } else { plain(&join(folder, &target)) };
-        path = join(&place.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
+        let outside =
+            || format!("{} is a link to {:?}, outside of the repository{REMEDY}", short(link), short(target));
+        let place = if target.starts_with('/') { None } else { plain(&join(folder, target)) };
+        let next = join(&place.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
+        drop(parts);
+        path = next;
     }
-    Err(format!("{path} leads through too many links{REMEDY}"))
+    Err(format!("{} leads through too many links{REMEDY}", short(&path)))
 }

@@ -1,7 +1,7 @@
 //! Which paths of a commit may hold manifests, and in which form.
 
 use super::*;
-use crate::git::Listing;
+use crate::git::{Entry, Listing};
 
 fn listing(files: &[(&str, EntryKind)]) -> Listing {
     let entry = |(path, kind): &(&str, EntryKind)| {
