@@ -18,7 +18,7 @@ use crate::api::{Kind, PackerBuilder};
 use crate::builder::advice;
 use crate::git::templates::choice::Own;
 use crate::git::worktree::WorkTree;
-use crate::manifest::{Document, Form, ObjectSet, Problem, Reader, Severity};
+use crate::manifest::{Document, Form, OBJECT_LIMIT, ObjectSet, Problem, Reader, Severity};
 use crate::settings::{Output, RepoSettings};
 use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems, pick, source};
 use crate::telemetry::out;
@@ -84,6 +84,9 @@ fn folder(top: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
     check_sum(sizes.into_iter()).map_err(refused)?;
     let mut problems = ignore_problems(listing);
     let mut set = trees.reader().read(&sources);
+    if set.too_many_objects {
+        bail!("{} declares more than {OBJECT_LIMIT} objects", top.display());
+    }
     set.problems.append(&mut problems);
     set.problems.sort();
     Ok(set)

@@ -24,17 +24,30 @@ pub struct Finding {
     pub severity: Severity,
 }
 
+/// Characters of a message: it may quote a key or a value of a megabyte.
+const MESSAGE: usize = 600;
+
 impl Finding {
     pub fn error(line: usize, message: impl Into<String>) -> Self {
-        Self { line, message: message.into(), severity: Severity::Error }
+        Self::new(line, message, Severity::Error)
     }
 
     pub fn note(line: usize, message: impl Into<String>) -> Self {
-        Self { line, message: message.into(), severity: Severity::Note }
+        Self::new(line, message, Severity::Note)
     }
 
     pub fn foreign(line: usize, message: impl Into<String>) -> Self {
-        Self { line, message: message.into(), severity: Severity::Foreign }
+        Self::new(line, message, Severity::Foreign)
+    }
+
+    fn new(line: usize, message: impl Into<String>, severity: Severity) -> Self {
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+            message.shrink_to_fit();
+        }
+        Self { line, message, severity }
     }
 }
 
@@ -54,7 +67,7 @@ pub fn against(node: &Node, schema: &Json, path: &str, line: usize, found: &mut 
         (Some(due), Value::Scalar(scalar)) => {
             let severity = mismatch(due, scalar).or_else(|| out_of_bounds(schema, scalar));
             if let Some((severity, words)) = severity {
-                found.push(Finding { line, message: at(path, &words), severity });
+                found.push(Finding::new(line, at(path, &words), severity));
             }
         }
         (Some(due), other) => {

@@ -11,8 +11,8 @@ use super::{ExtraRules, Form, Severity, SourceFile, yaml};
 
 /// Larger than any manifest; a Kubernetes object may have 1.5 MB.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// Problems of one file that are said: more than a person mends before the next look.
-const FINDINGS: usize = 200;
+/// Findings of one file that are kept: more than a person corrects at once.
+pub const FINDINGS: usize = 200;
 /// A file that cannot be read but has none of these words holds none of our objects.
 const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
 /// What helps where a file is none of ours.
@@ -28,9 +28,18 @@ pub struct File {
     /// It has lines of a template language where no manifest has any.
     pub is_template: bool,
     pub drafts: Vec<Draft>,
-    pub findings: Vec<Finding>,
+    findings: Vec<Finding>,
+    rest: Rest,
     /// Lines that cannot be read of a file that does not mention us, and why: whose they are depends on what it held.
-    pub unread: Vec<(usize, String)>,
+    unread: Vec<(usize, String)>,
+}
+
+/// Findings that are not kept.
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    count: usize,
+    line: usize,
+    has_error: bool,
 }
 
 /// Reads a file.
@@ -56,7 +65,8 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
         file.drafts.extend(contents.drafts);
         file.findings.extend(contents.findings);
     }
-    file.shorten();
+    gather_foreign(&mut file.findings);
+    file.rest.cut(&mut file.findings, FINDINGS);
     file
 }
 
@@ -69,18 +79,6 @@ enum Unread {
 }
 
 impl File {
-    /// Cuts what is to be said: a file of a megabyte may be wrong a hundred thousand times.
-    fn shorten(&mut self) {
-        if self.findings.len() <= FINDINGS {
-            return;
-        }
-        let rest = self.findings.split_off(FINDINGS);
-        let words = format!("and {} more", rest.len());
-        let line = rest.first().map_or(1, |finding| finding.line);
-        let is_error = rest.iter().any(|finding| finding.severity == Severity::Error);
-        self.findings.push(if is_error { Finding::error(line, words) } else { Finding::note(line, words) });
-    }
-
     /// Notes what cannot be read: an error where our objects may be lost.
     fn add(&mut self, unread: Unread) {
         match unread {
@@ -90,14 +88,66 @@ impl File {
         }
     }
 
-    /// What is to be said of the file, which held one of our objects before or not.
-    pub fn said(&self, held: bool) -> impl Iterator<Item = Finding> {
-        let unread = self.unread.iter().map(move |(line, why)| match held {
+    /// The findings about the file, which held one of our objects before or not; at most `most`, and how many more
+    /// there are.
+    pub fn findings(&self, held: bool, most: usize) -> Vec<Finding> {
+        let unread = self.unread.iter().map(|(line, why)| match held {
             true => lost(*line, why),
             false => Finding::foreign(*line, format!("{why}; it does not mention ami.opsy.dev: ignored")),
         });
-        self.findings.iter().cloned().chain(unread)
+        let (mut findings, mut rest) = (self.findings.clone(), self.rest.clone());
+        findings.extend(unread.take(if held { self.unread.len() } else { 1 }));
+        rest.cut(&mut findings, most);
+        findings.extend(rest.finding());
+        findings
     }
+
+    /// Is anything of it an error, whatever it held before?
+    pub fn has_error(&self) -> bool {
+        self.rest.has_error || self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// How many findings are kept of it.
+    pub fn kept(&self) -> usize {
+        self.findings.len() + self.unread.len()
+    }
+}
+
+impl Rest {
+    /// Takes the findings that are too many.
+    fn cut(&mut self, findings: &mut Vec<Finding>, most: usize) {
+        if findings.len() <= most {
+            return;
+        }
+        let cut = findings.split_off(most);
+        self.count += cut.len();
+        self.line = cut.first().map_or(1, |finding| finding.line);
+        self.has_error |= cut.iter().any(|finding| finding.severity == Severity::Error);
+    }
+
+    /// One finding for all of them.
+    fn finding(&self) -> Option<Finding> {
+        let words = format!("and {} more", self.count);
+        match (self.count, self.has_error) {
+            (0, _) => None,
+            (_, true) => Some(Finding::error(self.line, words)),
+            (_, false) => Some(Finding::note(self.line, words)),
+        }
+    }
+}
+
+/// Keeps one finding for all documents of other tools: a file of a megabyte may have a hundred thousand.
+fn gather_foreign(findings: &mut Vec<Finding>) {
+    let is_foreign = |finding: &Finding| finding.severity == Severity::Foreign;
+    let more = findings.iter().filter(|finding| is_foreign(finding)).count().saturating_sub(1);
+    let mut is_first = true;
+    findings.retain_mut(|finding| {
+        let keep = !is_foreign(finding) || is_first;
+        if is_foreign(finding) && std::mem::take(&mut is_first) && more > 0 {
+            finding.message += &format!(", and {more} more in this file");
+        }
+        keep
+    });
 }
 
 /// Our objects may be lost.

@@ -15,7 +15,7 @@ mod yaml;
 
 pub use content::{Blobs, Content};
 pub use file::MAX_FILE_BYTES;
-pub use read::{Held, Reader, SETTINGS_FILE, is_settings};
+pub use read::{Held, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_settings};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -124,6 +124,8 @@ pub struct ObjectSet {
     pub twice: BTreeMap<ObjectKey, String>,
     /// `opsy.yaml` cannot be read and never was: whose objects these are is not known.
     pub without_settings: bool,
+    /// There are more objects than `OBJECT_LIMIT`: reading ended there, and none is kept.
+    pub too_many_objects: bool,
 }
 
 impl ObjectSet {

@@ -19,6 +19,11 @@ pub const SETTINGS_FILE: &str = "opsy.yaml";
 /// What it is called by mistake.
 const MISTAKEN_SETTINGS: &str = "opsy.yml";
 
+/// Objects of a commit: all are kept and reconciled, and each takes some ten kilobytes.
+pub const OBJECT_LIMIT: usize = 10_000;
+/// Findings of a commit that are kept. Beyond, one per file is: which files are broken must be known.
+const FINDINGS: usize = 5_000;
+
 /// What a file was parsed from: blob id, path and form. A link has the blob of what it leads to.
 type Parsed = (String, String, Form);
 
@@ -89,24 +94,35 @@ impl Reader {
         let mut set = ObjectSet::default();
         let readable = self.settings(files, &mut set);
         let neighbours = Neighbours::of(files);
-        let mut used = HashMap::new();
+        let (mut used, mut findings) = (HashMap::new(), 0);
         let mut sorted: Vec<_> =
             files.iter().filter(|file| self.is_read(file, set.settings.status_path())).collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let file = self.file(source);
-            used.insert(parsed_from(source), Arc::clone(&file));
             set.own_files.extend(file.is_ours.then(|| source.path.clone()));
+            let most = if findings < FINDINGS { file::FINDINGS } else { 1 };
+            // What is not remembered is parsed again with the next commit.
+            if file.kept() <= most {
+                used.insert(parsed_from(source), Arc::clone(&file));
+            }
             if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
                 let words = format!("{why}: ignored, although it names kinds of Opsy");
                 set.problems.push(problem(&source.path, &Finding::note(1, words)));
                 continue;
             }
             let held = self.held.lock().contains(&source.path);
-            set.problems.extend(file.said(held).map(|finding| problem(&source.path, &finding)));
+            let found = file.findings(held, most);
+            findings += found.iter().filter(|finding| finding.severity != Severity::Foreign).count();
+            set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
             let documents =
                 file.drafts.iter().map(|draft| draft.document(&source.path, set.settings.namespace()));
             set.documents.extend(documents);
+            if set.documents.len() > OBJECT_LIMIT {
+                set.documents.clear();
+                set.too_many_objects = true;
+                return set;
+            }
         }
         self.parsed = used;
         self.remember(files, &set);
@@ -169,7 +185,7 @@ impl Reader {
         if let Some(kustomization) = neighbours.patched_by(path) {
             return Some(format!("is a patch of {kustomization}"));
         }
-        if !file.findings.iter().any(|finding| finding.severity == Severity::Error) {
+        if !file.has_error() {
             return None;
         }
         if let Some(chart) = neighbours.chart(path) {

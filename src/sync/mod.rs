@@ -31,7 +31,7 @@ use crate::git::templates::choice::Own;
 use crate::git::templates::{At, Templates};
 use crate::git::tree::join;
 use crate::git::{GitError, Handle, Listing, Tip, backoff};
-use crate::manifest::{ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
+use crate::manifest::{OBJECT_LIMIT, ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
 
 use history::Verdict;
 use input::Origin;
@@ -40,9 +40,6 @@ pub use state::SyncState;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-
-/// Objects of a commit: every one of them is kept and looked at, and takes some ten kilobytes.
-const OBJECT_LIMIT: usize = 10_000;
 
 /// The commit the agent works by.
 #[derive(Clone, Debug, PartialEq)]
@@ -346,8 +343,8 @@ impl Sync {
         if let Some(error) = sources.failure() {
             return Err(error);
         }
-        if set.documents.len() > OBJECT_LIMIT {
-            let why = format!("declares {} objects, more than {OBJECT_LIMIT}", set.documents.len());
+        if set.too_many_objects {
+            let why = format!("declares more than {OBJECT_LIMIT} objects");
             return Err(GitError::Path { path: "the commit".to_owned(), why });
         }
         set.problems.extend(sources.problems);

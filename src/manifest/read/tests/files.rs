@@ -273,3 +273,63 @@ proptest! {
         read(&[("a.yaml", &text), ("opsy.yaml", &text)]);
     }
 }
+
+#[test]
+fn a_commit_with_more_findings_than_are_kept_still_names_every_broken_file() {
+    let broken: String =
+        BUILDER.to_owned() + &(0..300).map(|n| format!("  field{n}: 1\n")).collect::<String>();
+    let files: Vec<(String, String)> =
+        (0..100).map(|n| (format!("{n:03}.yaml"), format!("{broken}# {n}\n"))).collect();
+    let sources: Vec<_> = files.iter().map(|(path, text)| source(path, text)).collect();
+    let mut reader = Reader::default();
+    for _ in 0..2 {
+        let set = reader.read(&sources);
+        assert!(set.problems.len() < FINDINGS + 3 * files.len(), "{}", set.problems.len());
+        let of = |file: &str| -> Vec<&Problem> {
+            set.problems.iter().filter(|problem| problem.file == file).collect()
+        };
+        assert_eq!(of("000.yaml").len(), 201);
+        assert!(of("000.yaml")[200].message == "and 100 more", "{}", of("000.yaml")[200].message);
+        for (path, _) in &files {
+            assert!(of(path).iter().any(|problem| problem.severity == Severity::Error), "{path}");
+        }
+        let kept: usize = reader.parsed.values().map(|file| file.kept()).sum();
+        assert!(kept <= FINDINGS + file::FINDINGS, "{kept}");
+    }
+    let set = reader.read(&sources[99..]);
+    assert_eq!(set.problems.len(), 201, "{:?}", set.problems.first());
+}
+
+#[test]
+fn documents_of_other_tools_are_one_finding_per_file() {
+    let many = "kind: Pod\napiVersion: v1\n---\n".repeat(10_000);
+    let set = read(&[("a.yaml", &many)]);
+    assert_eq!(lines(&set), ["foreign a.yaml:1: Pod is not ours: ignored, and 9999 more in this file"]);
+}
+
+#[test]
+fn a_message_about_a_huge_key_is_short() {
+    let text = format!("{BUILDER}  {}: 1\n", "k".repeat(100_000));
+    let set = read(&[("a.yaml", &text)]);
+    assert!(!set.complete() && set.problems.iter().all(|problem| problem.message.len() < 2000));
+}
+
+#[test]
+fn reading_ends_where_there_are_more_objects_than_an_agent_works_with() {
+    let object = |n: usize| format!("---\n{}", REFRESHER.replace("name: demo", &format!("name: n{n}")));
+    let file = |k: usize| (k * 2500..(k + 1) * 2500).map(object).collect::<String>();
+    let mut sources: Vec<_> = (0..4).map(|k| source(&format!("{k}.yaml"), &file(k))).collect();
+    let mut reader = Reader::default();
+    let set = reader.read(&sources);
+    assert_eq!(
+        (set.documents.len(), set.too_many_objects),
+        (OBJECT_LIMIT, false),
+        "{:?}",
+        set.problems.first()
+    );
+    sources.push(source("4.yaml", &object(10_000)));
+    sources.push(source("5.yaml", "never: read"));
+    let set = reader.read(&sources);
+    assert_eq!((set.documents.len(), set.too_many_objects), (0, true));
+    assert!(set.problems.iter().all(|problem| problem.file != "5.yaml"));
+}
