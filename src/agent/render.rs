@@ -173,7 +173,7 @@ fn status_file(object: &ObjectKey, version: Option<String>, status: ObjectStatus
     let resource = Some(object.to_string());
     Rendered {
         path: write::status_path(object),
-        edit: Edit::Merge(Arc::new(merge)),
+        edit: Edit::Renew(Arc::new(merge)),
         resource,
         news,
         trailers,
@@ -200,7 +200,8 @@ fn removed(object: &ObjectKey) -> Rendered {
 
 fn amis_file(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
     let merge = move |previous: Option<&[u8]>| {
-        write::amis_json(previous, &amis).map_err(|error| format!("{AMIS_FILE}: {error}; mend or remove it"))
+        write::amis_json(previous, &amis)
+            .map_err(|error| format!("{AMIS_FILE}: {error}; correct or remove it"))
     };
     let edit = Edit::Merge(Arc::new(merge));
     Rendered {

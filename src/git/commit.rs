@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use git2::{ObjectType, Oid, Repository, Signature, Time, Tree};
+use git2::{Blob, FileMode, ObjectType, Oid, Repository, Signature, Time, Tree, TreeEntry};
 use jiff::Timestamp;
 use tracing::info;
 
@@ -29,9 +29,17 @@ pub type Message = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
 pub enum Edit {
     Put(Vec<u8>),
     Remove,
-    /// Made from the content on the fresh tip, so that nothing others wrote is lost.
+    /// Made from the content on the fresh tip, so that nothing others wrote is lost. Content of more than
+    /// `MERGE_LIMIT` bytes is an error.
     Merge(Merge),
+    /// The same for a file that only Opsy writes: content of more than `RENEW_LIMIT` bytes is replaced.
+    Renew(Merge),
 }
+
+/// The most bytes of a file that others write too: the entries of 10,000 builders, in several regions each.
+const MERGE_LIMIT: usize = 4 * 1024 * 1024;
+/// The most bytes of a file that only Opsy writes: a status file has some kilobytes.
+const RENEW_LIMIT: usize = 1024 * 1024;
 
 impl fmt::Debug for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +47,7 @@ impl fmt::Debug for Edit {
             Self::Put(bytes) => write!(f, "Put({} bytes)", bytes.len()),
             Self::Remove => f.write_str("Remove"),
             Self::Merge(_) => f.write_str("Merge(…)"),
+            Self::Renew(_) => f.write_str("Renew(…)"),
         }
     }
 }
@@ -198,19 +207,29 @@ fn edits(
     let mut differing = Vec::new();
     for (path, edit) in &change.edits {
         check_path(path)?;
+        let at_path = |why: String| GitError::Path { path: path.clone(), why };
         let now = tree.and_then(|tree| tree.get_path(path.as_ref()).ok());
-        let (found, version) = (now.as_ref().map(git2::TreeEntry::id), change.versions.get(path));
+        if let Some(what) = now.as_ref().and_then(not_a_file) {
+            if matches!(edit, Edit::Remove) {
+                // Opsy did not put it there.
+                continue;
+            }
+            return Err(at_path(format!("is {what}, and Opsy writes a file there: remove it")));
+        }
+        let (found, version) = (now.as_ref().map(TreeEntry::id), change.versions.get(path));
         if change.settled.holds(path, version, found) {
             continue;
         }
         let new = match edit {
             Edit::Put(bytes) => Some(blob(bytes).map_err(local)?),
             Edit::Remove => None,
-            Edit::Merge(merge) => {
-                let blob_now =
-                    now.as_ref().map(|entry| repo.find_blob(entry.id())).transpose().map_err(local)?;
-                let merged = merge(blob_now.as_ref().map(git2::Blob::content))
-                    .map_err(|why| GitError::Path { path: path.clone(), why })?;
+            Edit::Merge(merge) | Edit::Renew(merge) => {
+                let current = match found.map(|id| current(repo, id, edit).map_err(local)).transpose()? {
+                    None | Some(Current::Replaced) => None,
+                    Some(Current::Blob(blob)) => Some(blob),
+                    Some(Current::Refused(why)) => return Err(at_path(why)),
+                };
+                let merged = merge(current.as_ref().map(git2::Blob::content)).map_err(at_path)?;
                 Some(blob(&merged).map_err(local)?)
             }
         };
@@ -221,6 +240,39 @@ fn edits(
         }
     }
     Ok(differing)
+}
+
+/// What an entry is, unless it is a file.
+fn not_a_file(entry: &TreeEntry<'_>) -> Option<&'static str> {
+    match entry.kind() {
+        Some(ObjectType::Tree) => Some("a folder"),
+        Some(ObjectType::Commit) => Some("a submodule"),
+        _ if entry.filemode() == i32::from(FileMode::Link) => Some("a symbolic link"),
+        _ => None,
+    }
+}
+
+/// What an edit gets of a file as it is now.
+enum Current<'a> {
+    Blob(Blob<'a>),
+    /// Opsy did not write it.
+    Replaced,
+    Refused(String),
+}
+
+/// Loads a file, unless its header says that it is too large.
+fn current<'a>(repo: &'a Repository, id: Oid, edit: &Edit) -> Result<Current<'a>, git2::Error> {
+    let (size, kind) = repo.odb()?.read_header(id)?;
+    Ok(match edit {
+        _ if kind != ObjectType::Blob => {
+            Current::Refused("is not a file, although its mode says so: remove it".to_owned())
+        }
+        Edit::Renew(_) if size > RENEW_LIMIT => Current::Replaced,
+        _ if size > MERGE_LIMIT => Current::Refused(format!(
+            "has more than {MERGE_LIMIT} bytes, and Opsy adds its entries: remove it"
+        )),
+        _ => Current::Blob(repo.find_blob(id)?),
+    })
 }
 
 /// A path must be in plain form, and never Git's own.
@@ -257,5 +309,76 @@ mod tests {
         for bad in ["", "/a", "../a", "a/../b", "a//b", "a/", ".git/hooks/post-commit", "x/.GIT/config"] {
             assert!(check_path(bad).is_err(), "{bad}");
         }
+    }
+
+    struct Place {
+        _folder: tempfile::TempDir,
+        repo: Repository,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let repo = Repository::init_bare(folder.path()).expect("a repository");
+            Self { _folder: folder, repo }
+        }
+
+        /// A tree with one entry at `x`, and what an edit of `x` comes to.
+        fn edited(&self, id: Oid, mode: i32, edit: Edit) -> Result<Vec<(String, Option<Oid>)>, String> {
+            let mut builder = self.repo.treebuilder(None).expect("a builder");
+            builder.insert("x", id, mode).expect("an entry");
+            let tree = self.repo.find_tree(builder.write().expect("a tree")).expect("the tree");
+            let change = Change {
+                branch: "main".to_owned(),
+                edits: [("x".to_owned(), edit)].into(),
+                versions: BTreeMap::new(),
+                settled: Arc::default(),
+                message: Arc::new(|_| String::new()),
+                author: Author { name: "a".to_owned(), email: "a".to_owned() },
+                time: Timestamp::UNIX_EPOCH,
+            };
+            let local = |error: git2::Error| GitError::local(self.repo.path(), &error);
+            edits(&self.repo, Some(&tree), &change, |bytes| self.repo.blob(bytes), &local)
+                .map_err(|error| format!("{:?} {error}", error.class()))
+        }
+    }
+
+    fn merges() -> [Edit; 2] {
+        let merge: Merge = Arc::new(|now| Ok(now.unwrap_or(b"absent").to_vec()));
+        [Edit::Merge(merge.clone()), Edit::Renew(merge)]
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_named_and_left_alone() {
+        let place = Place::new();
+        let empty = place.repo.treebuilder(None).and_then(|builder| builder.write()).expect("a tree");
+        let blob = place.repo.blob(b"y").expect("a blob");
+        let put = || Edit::Put(b"y".to_vec());
+        for (id, mode, what) in [
+            (empty, 0o040_000, "a folder"),
+            (blob, 0o160_000, "a submodule"),
+            (blob, 0o120_000, "a symbolic link"),
+        ] {
+            let due = format!("Invalid x: is {what}, and Opsy writes a file there: remove it");
+            for edit in merges().into_iter().chain([put()]) {
+                assert_eq!(place.edited(id, mode, edit), Err(due.clone()));
+            }
+            assert_eq!(place.edited(id, mode, Edit::Remove), Ok(Vec::new()), "{what} is not Opsy's");
+        }
+        assert_eq!(place.edited(blob, 0o100_644, Edit::Remove), Ok(vec![("x".to_owned(), None)]));
+    }
+
+    #[test]
+    fn a_large_file_is_not_loaded() {
+        let place = Place::new();
+        let absent = Oid::hash_object(ObjectType::Blob, b"absent").expect("an id");
+        let [merge, renew] = merges();
+        let small = place.repo.blob(&[b'x'; RENEW_LIMIT]).expect("a blob");
+        assert_eq!(place.edited(small, 0o100_644, merge.clone()), Ok(Vec::new()), "it is merged");
+        assert_eq!(place.edited(small, 0o100_644, renew.clone()), Ok(Vec::new()));
+        let large = place.repo.blob(&vec![b'x'; MERGE_LIMIT + 1]).expect("a blob");
+        let why = place.edited(large, 0o100_644, merge).expect_err("too large");
+        assert!(why.starts_with("Invalid x: has more than 4194304 bytes"), "{why}");
+        assert_eq!(place.edited(large, 0o100_644, renew), Ok(vec![("x".to_owned(), Some(absent))]));
     }
 }

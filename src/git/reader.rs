@@ -204,6 +204,10 @@ fn is_pointer(repo: &Repository, id: &str) -> Result<bool, git2::Error> {
 
 /// An object that a tree names is missing or unreadable: only a new clone helps.
 fn damaged(folder: &Path, error: &git2::Error) -> GitError {
+    if error.class() == ErrorClass::Invalid {
+        // A tree names an object of another type than it says: a new clone would have the same.
+        return GitError::Path { path: "the commit".to_owned(), why: error.message().to_owned() };
+    }
     GitError::Corrupt { folder: folder.to_owned(), why: error.message().to_owned() }
 }
 

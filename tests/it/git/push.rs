@@ -253,6 +253,16 @@ async fn what_stands_in_the_way_is_left_alone() {
     let error = git.commit(&change("main", &[("../x", put("1"))])).await.expect_err("outside");
     assert_eq!(error.class(), Class::Invalid, "{error}");
     assert_eq!(bed.remote().file("main", "status").as_deref(), Some("a file"));
+
+    let remote = bed.remote();
+    remote.commit("main", &[("state/x/README.md", Some("a folder"))]);
+    git.fetch().await.expect("a tip");
+    let merge = change("main", &[("state/x", Edit::Merge(Arc::new(|_| Ok(b"1".to_vec()))))]);
+    bed.journal();
+    let in_the_way = "state/x: is a folder, and Opsy writes a file there: remove it";
+    assert_eq!(git.differences(&merge).await.expect_err("a folder").to_string(), in_the_way);
+    assert!(bed.journal().is_empty(), "the clone is kept");
+    assert_eq!(git.commit(&merge).await.expect_err("a folder").to_string(), in_the_way);
 }
 
 #[tokio::test]
