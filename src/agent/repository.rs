@@ -19,7 +19,7 @@ use crate::announce::digest::{self, Inventory};
 use crate::announce::{Message, Story, repository};
 use crate::api::Kind;
 use crate::api::status::{LastDigest, RepositoryStatus};
-use crate::engine::Home;
+use crate::engine::{Home, HomeError};
 use crate::git::backoff;
 use crate::notify::fences::Addressed;
 use crate::notify::{Pending, Told};
@@ -104,17 +104,14 @@ impl Repository {
     /// Looks once, and keeps what is to be remembered before anybody is told. Answers when to look again.
     pub async fn look(&self) -> Duration {
         let mut known = self.known.lock().await;
-        let Some(synced) = self.sources.synced.borrow().clone() else { return LOOK };
+        let synced = self.sources.synced.borrow().clone();
         let nothing_known =
             self.sources.loaded.borrow().is_none() && self.sources.taken.borrow().failed.is_none();
-        if nothing_known {
-            return LOOK;
-        }
-        if known.status.is_none() {
-            match self.sources.home.memory().await {
-                Ok(memory) => known.status = Some(read(memory.as_deref())),
-                Err(error) => return unkept(&error),
-            }
+        let Some(synced) = synced.filter(|_| !nothing_known) else {
+            return self.look_unsynced(&mut known).await;
+        };
+        if let Err(error) = self.recall(&mut known).await {
+            return unkept(&error);
         }
         self.sources.telling.commits.learn(synced.commit.as_str()).await;
         let before = known.status.clone().unwrap_or_default();
@@ -131,6 +128,36 @@ impl Repository {
         }
         known.status = Some(status);
         self.sources.telling.notifier.written(&self.sources.telling.repository);
+        LOOK
+    }
+
+    /// Reads what was kept last, once.
+    async fn recall(&self, known: &mut Known) -> Result<(), HomeError> {
+        if known.status.is_none() {
+            let memory = self.sources.home.memory().await?;
+            known.status = Some(read(memory.as_deref()));
+        }
+        Ok(())
+    }
+
+    /// Before any commit is loaded, only the condition `Synced` is known. It is kept for `opsy status`; which sinks to
+    /// notify is in opsy.yaml, which is not known.
+    async fn look_unsynced(&self, known: &mut Known) -> Duration {
+        let synced = judge::synced(&self.sources.state.borrow());
+        let Some(trouble @ (_, Some(_))) = synced else { return LOOK };
+        if let Err(error) = self.recall(known).await {
+            return unkept(&error);
+        }
+        let before = known.status.clone().unwrap_or_default();
+        let mut status = before.clone();
+        note_conditions(status.conditions.get_or_insert_default(), vec![trouble], now());
+        if status != before {
+            let text = serde_json::to_string(&status).expect("a status is plain data");
+            if let Err(error) = self.sources.home.keep(text).await {
+                return unkept(&error);
+            }
+        }
+        known.status = Some(status);
         LOOK
     }
 
@@ -253,7 +280,7 @@ fn read(memory: Option<&str>) -> RepositoryStatus {
     .unwrap_or_default()
 }
 
-fn unkept(error: &crate::engine::HomeError) -> Duration {
+fn unkept(error: &HomeError) -> Duration {
     tracing::warn!(%error, "what people are told of the repository waits");
     LOOK
 }
@@ -264,21 +291,26 @@ pub async fn remembered(home: &dyn Home) -> anyhow::Result<RepositoryStatus> {
     Ok(read(memory.as_deref()))
 }
 
-/// Asks for the commit that a person accepts by `opsy accept`.
+/// The requests of `opsy accept`.
 pub fn accepts(home: Arc<dyn Home>) -> Accepts {
-    Box::new(move || {
-        let home = home.clone();
-        async move {
-            match home.take_accepted().await {
-                Ok(commit) => commit,
-                Err(error) => {
+    let asked = home.clone();
+    Accepts {
+        pending: Box::new(move || {
+            let home = asked.clone();
+            async move {
+                let accepted = home.accepted().await;
+                accepted.unwrap_or_else(|error| {
                     tracing::warn!(%error, "whether a person accepts a commit is not known");
                     None
-                }
+                })
             }
-        }
-        .boxed()
-    })
+            .boxed()
+        }),
+        remove: Box::new(move |commit| {
+            let home = home.clone();
+            async move { home.remove_accepted(commit).await.is_ok() }.boxed()
+        }),
+    }
 }
 
 /// Has anybody got the digest of a day?

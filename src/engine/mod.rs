@@ -242,8 +242,10 @@ pub trait Home: Send + Sync {
     fn memory(&self) -> BoxFuture<'_, Result<Option<String>, HomeError>>;
     /// Keeps it: a few kilobytes, written seldom.
     fn keep(&self, memory: String) -> BoxFuture<'_, Result<(), HomeError>>;
-    /// The commit that a person accepts by `opsy accept` as one to go on from, if any: each request is handed out once.
-    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>>;
+    /// The commit that a person accepts by `opsy accept` as one to continue from, if any.
+    fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>>;
+    /// Removes that request, unless it is for another commit now.
+    fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), HomeError>>;
     /// Notes whose objects the agent works for, so that only a person changes that.
     fn note_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), HomeError>>;
     /// Why an object is not as Git says, where that is so: reason and message of `Applied=False`.

@@ -27,7 +27,7 @@ pub(super) fn check(mirror: &mut Mirror, tip: &CommitId) -> Result<(), GitError>
     let repo = mirror.repo()?;
     match ids.and_then(|(tip, last)| follows(repo, tip, last)) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(GitError::Rewritten { last, tip: tip.clone() }),
+        Ok(false) => Err(GitError::Rewritten { last, tip: tip.clone(), missing: None }),
         Err(error) => Err(GitError::local(&folder, &error)),
     }
 }

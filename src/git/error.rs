@@ -42,13 +42,22 @@ pub enum GitError {
     NoBranch { url: String, branch: String, has: String },
     #[error("{url} names no default branch and has several ({has}): name one of them")]
     NoDefaultBranch { url: String, has: String },
-    #[error("commit {0} is not in the clone: the branch was rewritten")]
+    #[error(
+        "commit {0} is not in the clone, and the server does not send it by its ID: keep the clone on a persistent \
+         volume, or allow uploadpack.allowAnySHA1InWant on the server"
+    )]
     NoCommit(CommitId),
     #[error(
-        "the branch was rewritten: its tip {tip} does not descend from {last}, the last synced commit, which stays in \
-         force; check who rewrote it, then run `opsy accept {tip}`, or restore the branch"
+        "the branch was rewritten: its tip {tip} does not descend from {last}, the last synced commit, which {}; check \
+         who rewrote it, then run `opsy accept {tip}`, or restore the branch",
+        state_of_last(missing.as_deref())
     )]
-    Rewritten { last: CommitId, tip: CommitId },
+    Rewritten {
+        last: CommitId,
+        tip: CommitId,
+        /// Why the last synced commit cannot be loaded, where no commit is.
+        missing: Option<String>,
+    },
     #[error("{path} does not exist at commit {commit}: check the path")]
     NoPath { path: String, commit: CommitId },
     #[error("{path}: {why}")]
@@ -173,6 +182,14 @@ impl GitError {
             ErrorClass::Filesystem => Self::local(folder, error),
             _ => Self::remote(url, error),
         }
+    }
+}
+
+/// What becomes of the last synced commit while a tip is held back.
+fn state_of_last(missing: Option<&str>) -> String {
+    match missing {
+        None => "stays in force".to_owned(),
+        Some(why) => format!("cannot be loaded ({why}), so nothing is reconciled"),
     }
 }
 

@@ -81,7 +81,13 @@ impl Mirror {
         let fetched = repo
             .remote_anonymous(options.address.as_str())
             .and_then(|mut remote| remote.fetch(&[format!("+{id}:{LAST_REF}")], Some(&mut fetch), None));
-        fetched.map_err(|_| missing())?;
+        fetched.map_err(|error| match is_not_handed_out(&error) {
+            true => missing(),
+            false => match GitError::transfer(options.address.as_str(), &options.folder, &error) {
+                GitError::Rejected { url, .. } if answers.had_none() => GitError::Unauthenticated { url },
+                error => error,
+            },
+        })?;
         repo.find_commit(id).map(drop).map_err(|_| missing())
     }
 
@@ -213,6 +219,12 @@ fn note_default(repo: &git2::Repository, branch: &str) -> Result<(), git2::Error
 /// The tip of a branch as last seen.
 pub(super) fn tracked(repo: &git2::Repository, branch: &str) -> Option<Oid> {
     repo.refname_to_id(&tracking_ref(branch)).ok()
+}
+
+/// Does the server refuse to send a commit that no branch contains? By default most servers do.
+fn is_not_handed_out(error: &git2::Error) -> bool {
+    let why = error.message();
+    why.contains("not our ref") || why.contains("cannot fetch a specific object")
 }
 
 /// Callbacks that answer for credentials.

@@ -8,6 +8,7 @@
 //! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
 //! good commit; after a restart while the remote is away, that is the one the clone has.
 
+mod accept;
 mod history;
 pub mod input;
 pub mod prune;
@@ -18,7 +19,6 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::sync::watch as level;
@@ -33,9 +33,12 @@ use crate::git::tree::join;
 use crate::git::{GitError, Handle, Listing, Tip, backoff};
 use crate::manifest::{OBJECT_LIMIT, ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
 
+pub use accept::Accepts;
+use accept::Requests;
 use history::Verdict;
 use input::Origin;
 pub use reread::Reread;
+use state::Looked;
 pub use state::SyncState;
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
@@ -54,9 +57,6 @@ pub struct Synced {
 
 /// Files of a commit → what is in them. Remembers what it likes between commits.
 pub type Parse = Box<dyn FnMut(&[SourceFile]) -> ObjectSet + Send>;
-
-/// Asks for the commit that a person accepts, if any. Each is handed out once.
-pub type Accepts = Box<dyn Fn() -> BoxFuture<'static, Option<CommitId>> + Send + std::marker::Sync>;
 
 /// What syncing gives to others.
 #[derive(Clone, Debug)]
@@ -81,9 +81,9 @@ pub struct Sync {
     from_clone: bool,
     reread: Reread,
     last: Option<LastSynced>,
-    accepts: Option<Accepts>,
-    /// The commit that a person accepts while the tip is held back.
-    accepted: Option<CommitId>,
+    requests: Requests,
+    /// Why the last look failed, as it was logged.
+    failure: Option<String>,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -107,8 +107,8 @@ impl Sync {
             from_clone: false,
             reread,
             last: None,
-            accepts: None,
-            accepted: None,
+            requests: Requests::default(),
+            failure: None,
             at,
             synced,
             state,
@@ -123,11 +123,11 @@ impl Sync {
     }
 
     /// Goes on from the commit that was synced last in the agent's last life, if it is one of this repository and
-    /// branch. `accepts` asks for what people accept while a tip is held back.
+    /// branch. `accepts` has what people accept while a tip is held back.
     pub fn go_on_from(&mut self, last: Option<LastSynced>, accepts: Accepts) {
         self.last = last.filter(|last| last.source == history::source(&self.git));
         self.last.iter().for_each(|last| self.git.note_last_synced(last.commit.clone()));
-        self.accepts = Some(accepts);
+        self.requests = Requests::new(accepts);
     }
 
     /// How it goes.
@@ -140,14 +140,15 @@ impl Sync {
     /// # Errors
     /// When the repository cannot be read; what was synced before stays.
     pub async fn once(&mut self) -> Result<Arc<Synced>, GitError> {
-        let result = self.look().await;
-        self.report(result.as_ref().err());
-        match result {
-            Err(error @ GitError::Rewritten { .. }) if self.synced.borrow().is_none() => {
-                self.stay().await.map_err(|_| error)
-            }
-            result => result,
+        let mut result = self.look().await;
+        if let Err(GitError::Rewritten { missing, .. }) = &mut result {
+            let stayed = self.stay().await;
+            *missing = stayed.as_ref().err().map(ToString::to_string);
+            self.report(result.as_ref().err());
+            return stayed.or(result);
         }
+        self.report(result.as_ref().err());
+        result
     }
 
     /// Looks whenever woken, and at least every `interval`, until stopped.
@@ -155,11 +156,14 @@ impl Sync {
         let _watcher = watch::files(&self.git, &wake);
         let mut failures = 0;
         loop {
-            let looked = self.look().await;
-            if let Err(error) = &looked
+            let mut looked = self.look().await;
+            if let Err(error) = &mut looked
                 && (self.may_resume(error) || self.reread.is_wanted())
             {
-                self.resume().await;
+                let failure = self.resume().await;
+                if let (GitError::Rewritten { missing, .. }, true) = (error, self.synced.borrow().is_none()) {
+                    *missing = failure.map(|failure| failure.to_string());
+                }
             }
             self.report(looked.as_ref().err());
             let wait = match looked {
@@ -190,11 +194,12 @@ impl Sync {
         self.take(tip, Origin::Remote).await
     }
 
-    /// The first look failed, or one to read the commit again: what was fetched before is better than nothing.
-    async fn resume(&mut self) {
+    /// The first look failed, or one to read the commit again: what was fetched before is better than nothing. Returns
+    /// why that failed, if it did.
+    async fn resume(&mut self) -> Option<GitError> {
         let is_first = self.synced.borrow().is_none();
         let taken = match self.git.last_fetched().await {
-            Ok(None) => return,
+            Ok(None) => return None,
             Ok(Some(tip)) => self.take(tip, Origin::Clone).await,
             Err(error) => Err(error),
         };
@@ -206,9 +211,13 @@ impl Sync {
             Ok(synced) if is_first => {
                 self.from_clone = true;
                 warn!(commit = %synced.commit, "starting by the commit that was fetched last");
+                None
             }
-            Ok(_) => {}
-            Err(error) => warn!(%error, "the commit that was fetched last cannot be started from"),
+            Ok(_) => None,
+            Err(error) => {
+                warn!(%error, "the commit that was fetched last cannot be started from");
+                Some(error)
+            }
         }
     }
 
@@ -230,28 +239,35 @@ impl Sync {
 
     /// Makes a tip the commit to work by, unless it is held back.
     async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
-        if let (Origin::Remote, Some(accepts)) = (from, &self.accepts) {
-            let accepted = accepts().await;
-            self.accepted = accepted.or_else(|| self.accepted.take());
-        }
         let commit = tip.commit.clone();
-        let verdict = history::judge(
-            history::facts(&self.git, self.last.as_ref(), self.accepted.as_ref(), &commit).await?,
-        );
-        match (verdict, &self.last) {
-            (Verdict::Hold, Some(last)) => {
-                return Err(GitError::Rewritten { last: last.commit.clone(), tip: commit });
+        let mut verdict = self.judge(&commit, None).await?;
+        let mut request = None;
+        if verdict == Verdict::Hold && from == Origin::Remote {
+            request = self.requests.pending().await;
+            verdict = self.judge(&commit, request.as_ref()).await?;
+        }
+        if let (Verdict::Hold, Some(last)) = (verdict, &self.last) {
+            let held = GitError::Rewritten { last: last.commit.clone(), tip: commit.clone(), missing: None };
+            if let Some(accepted) = request {
+                warn!(%accepted, tip = %commit, "the tip does not descend from the accepted commit: it stays held back");
+                self.requests.answer(accepted).await;
             }
-            (Verdict::Accept, _) => info!(%commit, "a person accepts the rewritten branch"),
-            _ => self.accepted = None,
+            return Err(held);
         }
         let synced = self.take_commit(tip, from).await?;
         if verdict == Verdict::Accept || synced.commit == commit {
-            self.accepted = None;
             self.git.note_last_synced(commit.clone());
-            self.last = Some(LastSynced { commit, source: history::source(&self.git) });
+            self.last = Some(LastSynced { commit: commit.clone(), source: history::source(&self.git) });
+        }
+        if let Some(accepted) = request {
+            info!(%accepted, %commit, "a person accepted the rewritten branch, and its tip is loaded");
+            self.requests.answer(accepted).await;
         }
         Ok(synced)
+    }
+
+    async fn judge(&self, tip: &CommitId, accepted: Option<&CommitId>) -> Result<Verdict, GitError> {
+        Ok(history::judge(history::facts(&self.git, self.last.as_ref(), accepted, tip).await?))
     }
 
     /// Makes a commit the one to work by.
@@ -358,31 +374,24 @@ impl Sync {
     }
 
     fn report(&mut self, error: Option<&GitError>) {
-        let held = matches!(error, Some(GitError::Rewritten { .. }));
-        let error = error.map(|error| (error.class(), error.to_string()));
-        let last = self.last.clone();
-        let (seen, from_clone, now) = (self.seen.clone(), self.from_clone, (self.now)());
+        let failure = error.map(ToString::to_string);
+        if let Some(error) = failure.as_ref().filter(|_| failure != self.failure) {
+            let then = match self.synced.borrow().is_some() {
+                true => "working by the last good commit",
+                false => "nothing is done until it can be",
+            };
+            warn!(error, "the repository cannot be synced: {then}");
+        }
+        self.failure = failure;
+        let looked = Looked {
+            commit: self.seen.clone(),
+            from_clone: self.from_clone,
+            last: self.last.clone(),
+            at: (self.now)(),
+        };
         self.state.send_if_modified(|state| {
-            if let Some((_, message)) = error.as_ref().filter(|_| state.error != error) {
-                match self.synced.borrow().is_some() {
-                    true => warn!(
-                        error = message,
-                        "the repository cannot be synced: working by the last good commit"
-                    ),
-                    false => warn!(
-                        error = message,
-                        "the repository cannot be synced: nothing is done until it can be"
-                    ),
-                }
-            }
-            let turned = state.error.is_some() != error.is_some();
-            let since = if turned { now } else { state.since };
-            let succeeded = if error.is_none() { Some(now) } else { state.succeeded };
-            let (looked, commit) = (Some(now), seen);
-            let new = SyncState { commit, error, from_clone, since, looked, succeeded, last, held };
-            // Having looked is no news.
-            let changed =
-                SyncState { looked: state.looked, succeeded: state.succeeded, ..new.clone() } != *state;
+            let new = state.after(looked, error);
+            let changed = !new.is_like(state);
             *state = new;
             changed
         });

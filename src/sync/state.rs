@@ -4,13 +4,15 @@ use jiff::Timestamp;
 
 use crate::api::status::LastSynced;
 use crate::api::{Class, CommitId};
+use crate::git::GitError;
 
 /// How syncing goes, for health, metrics and people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncState {
     /// The remote's tip as last seen; our own commits move it too.
     pub commit: Option<CommitId>,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed. While the tip is held back, that is the reason, also when later attempts fail for
+    /// another one: only a tip that is followed or accepted ends it.
     pub error: Option<(Class, String)>,
     /// The remote has not answered since the start: the commit is what the clone had.
     pub from_clone: bool,
@@ -37,5 +39,63 @@ impl SyncState {
             last: None,
             held: false,
         }
+    }
+
+    /// The state after an attempt to sync.
+    pub(super) fn after(&self, looked: Looked, error: Option<&GitError>) -> Self {
+        let Looked { commit, from_clone, last, at } = looked;
+        let stays_held = self.held && error.is_some_and(|error| !error.is_about_a_commit());
+        let held = stays_held || matches!(error, Some(GitError::Rewritten { .. }));
+        let error = match stays_held {
+            true => self.error.clone(),
+            false => error.map(|error| (error.class(), error.to_string())),
+        };
+        let turned = self.error.is_some() != error.is_some();
+        let since = if turned { at } else { self.since };
+        let succeeded = if error.is_none() { Some(at) } else { self.succeeded };
+        Self { commit, error, from_clone, since, looked: Some(at), succeeded, last, held }
+    }
+
+    /// Is it the same but for the times of attempts?
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        Self { looked: other.looked, succeeded: other.succeeded, ..self.clone() } == *other
+    }
+}
+
+/// An attempt to sync.
+pub(super) struct Looked {
+    pub commit: Option<CommitId>,
+    pub from_clone: bool,
+    pub last: Option<LastSynced>,
+    pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_tip_that_is_followed_or_accepted_ends_a_hold() {
+        let commit = |digit: &str| CommitId::parse(digit.repeat(40)).expect("an id");
+        let rewritten = GitError::Rewritten { last: commit("a"), tip: commit("b"), missing: None };
+        let after = |state: &SyncState, error: Option<&GitError>| {
+            let looked = Looked { commit: None, from_clone: false, last: None, at: Timestamp::UNIX_EPOCH };
+            state.after(looked, error)
+        };
+        let held = after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&rewritten));
+        assert!(held.held && held.error.is_some());
+        let url = || "https://h/r".to_owned();
+        for failure in [
+            GitError::Unreachable { url: url(), why: "timeout".to_owned() },
+            GitError::Unauthenticated { url: url() },
+            GitError::NoBranch { url: url(), branch: "main".to_owned(), has: "next".to_owned() },
+        ] {
+            assert_eq!(after(&held, Some(&failure)), held, "{failure}");
+        }
+        assert!(!after(&held, None).held);
+        let accepted = GitError::Path { path: "opsy.yaml".to_owned(), why: "is not YAML".to_owned() };
+        assert!(!after(&held, Some(&accepted)).held, "the tip was accepted, and cannot be loaded");
+        let unreachable = GitError::Unreachable { url: url(), why: "timeout".to_owned() };
+        assert!(!after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&unreachable)).held);
     }
 }

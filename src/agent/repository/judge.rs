@@ -22,6 +22,11 @@ const MOST: usize = 200;
 const PROBLEM: usize = 200;
 const WORDS: usize = 1500;
 
+/// A tip is held back.
+const BRANCH_REWRITTEN: &str = "BranchRewritten";
+/// Reasons for which no tip was seen: they do not end that.
+const UNSEEN: [&str; 2] = ["RepositoryUnavailable", "RepositoryDenied"];
+
 /// A condition that is known: the reason and the words of what is not as it should be, if anything.
 pub type Judged = (&'static str, Option<(&'static str, String)>);
 
@@ -43,15 +48,6 @@ pub struct Facts<'a> {
 /// What is known of each condition. After a start little is, and what was kept stays as it was.
 pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     let Facts { errors, sync, publishing, taken, is_loaded, refused, unreadable } = facts;
-    let synced = sync.error.as_ref().map(|(class, words)| {
-        let reason = match class {
-            _ if sync.held => "BranchRewritten",
-            Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
-            Class::Denied => "RepositoryDenied",
-            Class::NotFound | Class::Invalid => "RepositoryUnreadable",
-        };
-        (reason, cut(words, WORDS))
-    });
     let errors: Vec<String> = errors.iter().map(|(_, words)| words.clone()).collect();
     let broken = listed(&errors).map(|words| ("ManifestBroken", words));
     // Without its files nobody knows what should be gone.
@@ -65,7 +61,6 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     let published = render::published(publishing).filter(|(status, ..)| *status == "False");
     let published = published.map(|(_, reason, words)| (reason, cut(&words, WORDS)));
     let judged = [
-        (SYNCED, synced, sync.looked.is_some()),
         (APPLIED, broken, true),
         (PRUNED, kept, *is_loaded && whole),
         (TAKEN_OVER, failed, *is_loaded || taken.failed.is_some()),
@@ -73,7 +68,22 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
         (READABLE, unreadable, knows_namespaces),
         (PUBLISHED, published, **publishing != Publishing::Idle),
     ];
-    judged.into_iter().filter(|(.., known)| *known).map(|(kind, trouble, _)| (kind, trouble)).collect()
+    let judged = judged.into_iter().filter(|(.., known)| *known).map(|(kind, trouble, _)| (kind, trouble));
+    synced(sync).into_iter().chain(judged).collect()
+}
+
+/// The condition `Synced`, once an attempt was made.
+pub fn synced(sync: &SyncState) -> Option<Judged> {
+    let trouble = sync.error.as_ref().map(|(class, words)| {
+        let reason = match class {
+            _ if sync.held => BRANCH_REWRITTEN,
+            Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
+            Class::Denied => "RepositoryDenied",
+            Class::NotFound | Class::Invalid => "RepositoryUnreadable",
+        };
+        (reason, cut(words, WORDS))
+    });
+    sync.looked.map(|_| (SYNCED, trouble))
 }
 
 /// Files that cannot be read, each once, and where and how.
@@ -110,6 +120,8 @@ fn cut(words: &str, most: usize) -> String {
 pub fn note_conditions(list: &mut Vec<Condition>, judged: Vec<Judged>, now: Timestamp) {
     for (kind, trouble) in judged {
         match trouble {
+            // After a restart the hold is known from here alone.
+            Some((reason, _)) if kind == SYNCED && UNSEEN.contains(&reason) && is_held(list) => {}
             Some((reason, words)) if kind == PUBLISHED => {
                 conditions::set_unpublished(list, reason, &words, None, now);
             }
@@ -117,6 +129,10 @@ pub fn note_conditions(list: &mut Vec<Condition>, judged: Vec<Judged>, now: Time
             None => list.retain(|condition| condition.r#type != kind),
         }
     }
+}
+
+fn is_held(list: &[Condition]) -> bool {
+    list.iter().any(|found| found.r#type == SYNCED && found.reason.as_deref() == Some(BRANCH_REWRITTEN))
 }
 
 #[cfg(test)]
@@ -258,6 +274,21 @@ mod tests {
         assert_eq!(reason(&list), "PushRefused");
         note_conditions(&mut list, vec![(PUBLISHED, None)], at(4));
         assert_eq!(list, []);
+    }
+
+    #[test]
+    fn a_branch_that_is_held_back_stays_so_while_no_tip_is_seen() {
+        let mut list = Vec::new();
+        let unsynced = |reason| vec![(SYNCED, Some((reason, "words".to_owned())))];
+        let reason = |list: &[Condition]| list[0].reason.clone().unwrap_or_default();
+        note_conditions(&mut list, unsynced("RepositoryUnavailable"), at(1));
+        note_conditions(&mut list, unsynced(BRANCH_REWRITTEN), at(2));
+        for unseen in UNSEEN {
+            note_conditions(&mut list, unsynced(unseen), at(3));
+            assert_eq!(reason(&list), BRANCH_REWRITTEN);
+        }
+        note_conditions(&mut list, unsynced("RepositoryUnreadable"), at(4));
+        assert_eq!(reason(&list), "RepositoryUnreadable", "the accepted tip cannot be loaded");
     }
 
     #[test]

@@ -294,8 +294,13 @@ impl Home for ClusterHome {
         memory::keep(&self.shared.cluster, &self.tenure, OWNER, owner.as_str()).boxed()
     }
 
-    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
-        memory::take_accepted(&self.shared.cluster, &self.tenure).boxed()
+    fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
+        memory::accepted(&self.shared.cluster, &self.tenure).boxed()
+    }
+
+    fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), HomeError>> {
+        async move { memory::remove_accepted(&self.shared.cluster, &self.tenure, commit.as_str()).await }
+            .boxed()
     }
 
     fn unapplied(&self, object: &ObjectKey) -> Option<(&'static str, String)> {

@@ -1,6 +1,8 @@
 //! What the agent itself remembers: annotations of its Lease, the one object that is its own. Who works
 //! next reads it there.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::PostParams;
@@ -25,53 +27,60 @@ pub async fn read(cluster: &Cluster, lease: &str) -> Result<Option<String>, Home
     Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
 }
 
-/// The commit that a person accepts, taken off the Lease.
-pub async fn take_accepted(cluster: &Cluster, tenure: &Tenure) -> Result<Option<CommitId>, HomeError> {
+/// The commit that a person accepts. A value that is not a commit is removed, so that the error is reported once.
+pub async fn accepted(cluster: &Cluster, tenure: &Tenure) -> Result<Option<CommitId>, HomeError> {
     let lease = in_time(async { Ok(leases(cluster).get_opt(&tenure.lease).await?) }).await?;
     let annotations = lease.and_then(|lease| lease.metadata.annotations);
     let Some(accepted) = annotations.and_then(|mut annotations| annotations.remove(ACCEPT)) else {
         return Ok(None);
     };
-    write_again(cluster, tenure, (ACCEPT, None)).await?;
-    let invalid =
-        |error| HomeError { class: Class::Invalid, message: format!("{ACCEPT} of the Lease: {error}") };
-    CommitId::parse(accepted).map(Some).map_err(invalid)
+    match CommitId::parse(accepted.clone()) {
+        Ok(commit) => Ok(Some(commit)),
+        Err(error) => {
+            remove_accepted(cluster, tenure, &accepted).await?;
+            Err(HomeError { class: Class::Invalid, message: format!("{ACCEPT} of the Lease: {error}") })
+        }
+    }
+}
+
+/// Removes the request to accept a commit, unless it is for another one now.
+pub async fn remove_accepted(cluster: &Cluster, tenure: &Tenure, commit: &str) -> Result<(), HomeError> {
+    let remove = |annotations: &mut Annotations| {
+        if annotations.get(ACCEPT).is_some_and(|accepted| accepted == commit) {
+            annotations.remove(ACCEPT);
+        }
+    };
+    write_again(cluster, tenure, &remove).await
 }
 
 /// Keeps a value as an annotation, beside what the Lease says, as long as it is ours.
 pub async fn keep(cluster: &Cluster, tenure: &Tenure, name: &str, value: &str) -> Result<(), HomeError> {
-    write_again(cluster, tenure, (name, Some(value))).await
+    let keep = |annotations: &mut Annotations| drop(annotations.insert(name.to_owned(), value.to_owned()));
+    write_again(cluster, tenure, &keep).await
 }
 
-type Annotation<'a> = (&'a str, Option<&'a str>);
+type Annotations = BTreeMap<String, String>;
+type Edit<'a> = &'a (dyn Fn(&mut Annotations) + Send + Sync);
 
-async fn write_again(
-    cluster: &Cluster,
-    tenure: &Tenure,
-    annotation: Annotation<'_>,
-) -> Result<(), HomeError> {
+async fn write_again(cluster: &Cluster, tenure: &Tenure, edit: Edit<'_>) -> Result<(), HomeError> {
     let leases = leases(cluster);
     let mut tries = 1;
     loop {
-        match in_time(write(&leases, tenure, annotation)).await {
+        match in_time(write(&leases, tenure, edit)).await {
             Err(refusal) if refusal.is_conflict() && tries < TRIES => tries += 1,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-async fn write(leases: &Api<Lease>, tenure: &Tenure, (name, value): Annotation<'_>) -> Result<(), Refusal> {
+async fn write(leases: &Api<Lease>, tenure: &Tenure, edit: Edit<'_>) -> Result<(), Refusal> {
     let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     let Tenure { lease: lease_name, identity } = tenure;
     let lease = leases.get_opt(lease_name).await?;
     let held = |lease: &Lease| lease.spec.as_ref()?.holder_identity.clone();
     let mut lease = lease.filter(|lease| held(lease).as_ref() == Some(identity)).ok_or_else(not_ours)?;
     lease.metadata.managed_fields = None;
-    let annotations = lease.metadata.annotations.get_or_insert_default();
-    match value {
-        Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
-        None => annotations.remove(name),
-    };
+    edit(lease.metadata.annotations.get_or_insert_default());
     leases.replace(lease_name, &how, &lease).await?;
     Ok(())
 }

@@ -46,14 +46,22 @@ pub fn accept(state: &Path, commit: &CommitId) -> io::Result<()> {
     disk::write_json(&state.join(DIR).join(ACCEPT), commit)
 }
 
-/// Takes that request.
-pub(super) fn take_accepted(state: &Path) -> io::Result<Option<CommitId>> {
+/// The commit of that request. One that cannot be read is removed, so that the error is reported once.
+pub(super) fn accepted(state: &Path) -> io::Result<Option<CommitId>> {
     let path = state.join(DIR).join(ACCEPT);
     let read = disk::read_json(&path);
-    if !matches!(read, Ok(None)) {
+    if read.is_err() {
         std::fs::remove_file(&path)?;
     }
     read
+}
+
+/// Removes that request, unless it is for another commit now.
+pub(super) fn remove_accepted(state: &Path, commit: &CommitId) -> io::Result<()> {
+    match accepted(state)? {
+        Some(accepted) if accepted == *commit => std::fs::remove_file(state.join(DIR).join(ACCEPT)),
+        _ => Ok(()),
+    }
 }
 
 /// Sets an annotation of an object, or removes it.
@@ -191,16 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_is_accepted_is_handed_out_once() {
+    fn a_request_to_accept_a_commit_is_there_until_it_is_removed() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(take_accepted(dir.path()).expect("nothing"), None);
-        let commit = CommitId::parse("a".repeat(40)).expect("an id");
-        accept(dir.path(), &commit).expect("written");
-        assert_eq!(take_accepted(dir.path()).expect("read"), Some(commit));
-        assert_eq!(take_accepted(dir.path()).expect("nothing"), None);
+        assert_eq!(accepted(dir.path()).expect("nothing"), None);
+        let commit = |digit: &str| CommitId::parse(digit.repeat(40)).expect("an id");
+        accept(dir.path(), &commit("a")).expect("written");
+        for _ in 0..2 {
+            assert_eq!(accepted(dir.path()).expect("read"), Some(commit("a")));
+        }
+        remove_accepted(dir.path(), &commit("b")).expect("nothing is done");
+        assert_eq!(accepted(dir.path()).expect("read"), Some(commit("a")), "it is for another commit");
+        remove_accepted(dir.path(), &commit("a")).expect("removed");
+        assert_eq!(accepted(dir.path()).expect("nothing"), None);
         std::fs::write(dir.path().join(DIR).join(ACCEPT), "{").expect("written");
-        assert!(take_accepted(dir.path()).is_err());
-        assert_eq!(take_accepted(dir.path()).expect("it is said once"), None);
+        assert!(accepted(dir.path()).is_err());
+        assert_eq!(accepted(dir.path()).expect("it is reported once"), None);
     }
 
     #[test]

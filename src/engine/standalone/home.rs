@@ -349,9 +349,14 @@ impl Home for StateFolder {
         futures::future::ready(kept.map_err(|error| unkept("written to", &error))).boxed()
     }
 
-    fn take_accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
-        let taken = asked::take_accepted(&self.state);
-        futures::future::ready(taken.map_err(|error| unkept("read from", &error))).boxed()
+    fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, HomeError>> {
+        let accepted = asked::accepted(&self.state);
+        futures::future::ready(accepted.map_err(|error| unkept("read from", &error))).boxed()
+    }
+
+    fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), HomeError>> {
+        let removed = asked::remove_accepted(&self.state, &commit);
+        futures::future::ready(removed.map_err(|error| unkept("written to", &error))).boxed()
     }
 
     fn note_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), HomeError>> {

@@ -100,7 +100,7 @@ async fn reconcile_waits_for_the_result_and_prints_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_a_person_accepts_reaches_the_agent_once() {
+async fn a_commit_that_a_person_accepts_reaches_the_agent() {
     let place = Place::new().await;
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let nobody = said(&place, &["accept", commit]).await;
@@ -114,9 +114,18 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent_once() {
     memory::keep(&cluster, &tenure, MEMORY, "{}").await.expect("kept");
     let outcome = said(&place, &["accept", commit]).await;
     assert!(outcome.stdout.starts_with(&format!("commit {commit} is accepted (cluster ")), "{outcome:?}");
-    let taken = async || memory::take_accepted(&cluster, &tenure).await.expect("the API server answers");
-    assert_eq!(taken().await.map(|commit| commit.to_string()).as_deref(), Some(commit));
-    assert_eq!(taken().await, None);
+    let accepted = async || {
+        let found = memory::accepted(&cluster, &tenure).await.expect("the API server answers");
+        found.map(|commit| commit.to_string())
+    };
+    let remove =
+        async |commit: &str| memory::remove_accepted(&cluster, &tenure, commit).await.expect("removed");
+    remove(&commit.replace('0', "a")).await;
+    for _ in 0..2 {
+        assert_eq!(accepted().await.as_deref(), Some(commit), "it is there until it is removed");
+    }
+    remove(commit).await;
+    assert_eq!(accepted().await, None);
     assert_eq!(
         memory::read(&cluster, &tenure.lease).await.expect("read").as_deref(),
         Some("{}"),

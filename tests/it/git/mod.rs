@@ -3,6 +3,7 @@
 
 pub mod bed;
 mod fetch;
+mod holds;
 mod publish;
 mod push;
 mod redirects;
