@@ -111,6 +111,11 @@ impl GitError {
         matches!(self, Self::Path { .. } | Self::NoPath { .. } | Self::Rewritten { .. })
     }
 
+    /// Does something between this machine and the remote refuse the connection? The message has the remedy.
+    pub fn is_of_the_network(&self) -> bool {
+        matches!(self, Self::Proxy { .. } | Self::Certificate { .. } | Self::Authorities { .. })
+    }
+
     /// An error while talking to the remote.
     pub(super) fn remote(url: &str, error: &git2::Error) -> Self {
         let (url, why) = (url.to_owned(), without_user_info(error.message()));

@@ -25,6 +25,8 @@ pub struct SyncState {
     pub last: Option<LastSynced>,
     /// The tip is held back: it does not descend from that commit.
     pub held: bool,
+    /// A proxy or a certificate stops the attempts.
+    pub network: bool,
 }
 
 impl SyncState {
@@ -38,6 +40,7 @@ impl SyncState {
             succeeded: None,
             last: None,
             held: false,
+            network: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl SyncState {
         let Looked { commit, from_clone, last, at } = looked;
         let stays_held = self.held && error.is_some_and(|error| !error.is_about_a_commit());
         let held = stays_held || matches!(error, Some(GitError::Rewritten { .. }));
+        let network = !stays_held && error.is_some_and(GitError::is_of_the_network);
         let error = match stays_held {
             true => self.error.clone(),
             false => error.map(|error| (error.class(), error.to_string())),
@@ -53,7 +57,7 @@ impl SyncState {
         let turned = self.error.is_some() != error.is_some();
         let since = if turned { at } else { self.since };
         let succeeded = if error.is_none() { Some(at) } else { self.succeeded };
-        Self { commit, error, from_clone, since, looked: Some(at), succeeded, last, held }
+        Self { commit, error, from_clone, since, looked: Some(at), succeeded, last, held, network }
     }
 
     /// Is it the same but for the times of attempts?

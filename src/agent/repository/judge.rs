@@ -25,7 +25,7 @@ const WORDS: usize = 1500;
 /// A tip is held back.
 const BRANCH_REWRITTEN: &str = "BranchRewritten";
 /// Reasons for which no tip was seen: they do not end that.
-const UNSEEN: [&str; 2] = ["RepositoryUnavailable", "RepositoryDenied"];
+const UNSEEN: [&str; 3] = ["RepositoryUnavailable", "RepositoryDenied", "NetworkRefused"];
 
 /// A condition that is known: the reason and the words of what is not as it should be, if anything.
 pub type Judged = (&'static str, Option<(&'static str, String)>);
@@ -77,6 +77,7 @@ pub fn synced(sync: &SyncState) -> Option<Judged> {
     let trouble = sync.error.as_ref().map(|(class, words)| {
         let reason = match class {
             _ if sync.held => BRANCH_REWRITTEN,
+            _ if sync.network => "NetworkRefused",
             Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
             Class::Denied => "RepositoryDenied",
             Class::NotFound | Class::Invalid => "RepositoryUnreadable",
@@ -191,6 +192,8 @@ mod tests {
             let due = format!("Synced {reason} why");
             assert_eq!(words(&set, &state, &Publishing::Off, &nothing), [due]);
         }
+        let network = SyncState { network: true, ..state(Some((Class::Denied, "why"))) };
+        assert_eq!(words(&set, &network, &Publishing::Off, &nothing), ["Synced NetworkRefused why"]);
         let refused = Publishing::Refused { words: "protected".to_owned(), since: at(0) };
         assert_eq!(words(&set, &well, &refused, &nothing), ["Published PushRefused protected"]);
     }
