@@ -22,7 +22,11 @@ pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Arc<dyn Runs>)
     loop {
         tokio::select! {
             note = notes.recv() => match note {
-                Ok((object, note)) => out::progress(line(&object.to_string(), &note)),
+                Ok((object, note)) => {
+                    let line = line(&object.to_string(), &note, std::io::stdout().is_terminal());
+                    // Escaped already, but for our own colors. Work continues when the reader is gone.
+                    let _ = out::bytes(line.as_bytes());
+                }
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             },
@@ -41,12 +45,29 @@ fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     }
 }
 
-/// One line for a note, colored on a terminal.
-fn line(object: &str, note: &Note) -> String {
+/// One line for a note. Nothing in it controls a terminal but the color that is added here.
+fn line(object: &str, note: &Note, colored: bool) -> String {
     let mark = if note.warning { "!" } else { "*" };
-    if std::io::stdout().is_terminal() {
-        let color = if note.warning { 33 } else { 36 };
-        return format!("\x1b[{color}m{mark} {object}\x1b[0m {}: {}", note.reason, note.message);
+    let color = if note.warning { 33 } else { 36 };
+    let (begin, end) = if colored { (format!("\x1b[{color}m"), "\x1b[0m") } else { (String::new(), "") };
+    let visible = |text: &str| out::visible(text).into_owned();
+    let (object, reason, message) = (visible(object), visible(&note.reason), visible(&note.message));
+    format!("{begin}{mark} {object}{end} {reason}: {message}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_our_colors_and_no_others() {
+        let note = |warning| Note { reason: "Built".into(), message: "ami-1\u{1b}[2J".to_owned(), warning };
+        let object = "PackerBuilder/default/web";
+        assert_eq!(
+            line(object, &note(false), true),
+            "\u{1b}[36m* PackerBuilder/default/web\u{1b}[0m Built: ami-1\\u{1b}[2J\n"
+        );
+        assert!(line(object, &note(true), true).starts_with("\u{1b}[33m! "));
+        assert_eq!(line(object, &note(false), false), "* PackerBuilder/default/web Built: ami-1\\u{1b}[2J\n");
     }
-    format!("{mark} {object} {}: {}", note.reason, note.message)
 }
