@@ -82,9 +82,11 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
         }
         file => file.with_context(|| log.display().to_string())?,
     };
+    let mut printed = out::Log::new();
     loop {
         let live = args.follow && is_live(&dir)?;
-        if !pass_on(&mut file)? || !live {
+        if !pass_on(&mut file, &mut printed)? || !live {
+            printed.end()?;
             return Ok(());
         }
         pause();
@@ -109,7 +111,7 @@ fn is_live(dir: &Path) -> io::Result<bool> {
 
 /// Prints what there is; false when the reader of the output is gone. The log may have been cut to make room
 /// for the result.
-fn pass_on(file: &mut File) -> io::Result<bool> {
+fn pass_on(file: &mut File, printed: &mut out::Log) -> io::Result<bool> {
     if file.metadata()?.len() < file.stream_position()? {
         file.seek(SeekFrom::Start(0))?;
     }
@@ -117,7 +119,7 @@ fn pass_on(file: &mut File) -> io::Result<bool> {
     loop {
         match file.read(&mut chunk)? {
             0 => return Ok(true),
-            read if !out::bytes(&chunk[..read])? => return Ok(false),
+            read if !printed.print(&chunk[..read])? => return Ok(false),
             _ => {}
         }
     }
@@ -151,14 +153,16 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
         LogParams { follow: args.follow, container: Some(PACKER.to_owned()), ..LogParams::default() };
     let name = pod.metadata.name.unwrap_or_default();
     let mut stream = pods.log_stream(&name, &params).await.map_err(Refusal::from)?;
-    let mut chunk = vec![0; CHUNK];
+    let (mut chunk, mut printed) = (vec![0; CHUNK], out::Log::new());
     loop {
         match stream.read(&mut chunk).await? {
-            0 => return Ok(()),
-            read if !out::bytes(&chunk[..read])? => return Ok(()),
+            0 => break,
+            read if !printed.print(&chunk[..read])? => break,
             _ => {}
         }
     }
+    printed.end()?;
+    Ok(())
 }
 
 /// The run that the status of the builder names.

@@ -2,9 +2,13 @@
 //! the macros of the standard library would end the program, in the middle of a rollout. What repositories, AWS and
 //! the API server contribute to a line cannot control the terminal.
 
+mod log;
+
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+
+pub use log::Log;
 
 /// Prints what was asked for, with an end of line.
 ///
