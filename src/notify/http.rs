@@ -172,16 +172,21 @@ fn no_answer(who: &str, error: &reqwest::Error) -> SinkError {
         let words = format!("{who}: no request can be made with what is configured");
         return SinkError::new(Trouble::Closed, "RequestInvalid", words);
     }
+    let chain = chain(error);
+    if chain.contains(resolve::REFUSED) {
+        let words = format!("{who}: {}; correct the address, or the name it has", resolve::REFUSED);
+        return SinkError::new(Trouble::Closed, "AddressRefused", words);
+    }
     if error.is_connect() {
-        let words = format!("cannot reach {who}: {}", cause(error));
+        let words = format!("cannot reach {who}: {}", cause(error, &chain));
         return SinkError::new(Trouble::Transient { after: None }, "Unreachable", words);
     }
     let what = if error.is_timeout() { "did not answer in time" } else { "broke off before it answered" };
     SinkError::new(Trouble::Unclear, "NoAnswer", format!("{who} {what}"))
 }
 
-/// Why there was no connection, in words of ours: those of the libraries name hosts.
-fn cause(error: &reqwest::Error) -> &'static str {
+/// The errors behind an error.
+fn chain(error: &reqwest::Error) -> String {
     let mut words = String::new();
     let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = next {
@@ -189,8 +194,13 @@ fn cause(error: &reqwest::Error) -> &'static str {
         words.push('\n');
         next = error.source();
     }
+    words
+}
+
+/// Why there was no connection, in our own words: those of the libraries name hosts.
+fn cause(error: &reqwest::Error, words: &str) -> &'static str {
     let is = |part: &str| words.contains(part);
-    if let Some(advice) = network::advice(&words) {
+    if let Some(advice) = network::advice(words) {
         return advice;
     }
     if error.is_timeout() {
@@ -268,5 +278,29 @@ fn is_local(url: &Url) -> bool {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}/…", self.0.scheme(), self.0.host_str().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::dns::{Name, Resolve, Resolving};
+
+    /// Every name leads to an address that is refused.
+    struct LinkLocal;
+
+    impl Resolve for LinkLocal {
+        fn resolve(&self, _: Name) -> Resolving {
+            Box::pin(async { Err(resolve::REFUSED.into()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_refused_address_is_not_retried() {
+        let client = reqwest::Client::builder().no_proxy().dns_resolver(Arc::new(LinkLocal)).build();
+        let request = client.expect("a client").post("https://metadata.example.com/hook");
+        let error = no_answer("the webhook of Secret ops/hook", &request.send().await.expect_err("refused"));
+        assert_eq!((error.kind, error.reason), (Trouble::Closed, "AddressRefused"));
+        assert!(error.message.contains("link-local"), "{}", error.message);
     }
 }
