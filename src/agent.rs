@@ -47,7 +47,7 @@ use crate::sync::{Sync, Synced};
 use crate::telemetry::health::{Health, Stage};
 use crate::telemetry::out;
 use crate::{builder, refresher};
-use engine::{Claim, Engine};
+use engine::{Claim, Engine, while_held};
 use identity::Identity;
 use repository::Repository;
 pub use signals::Signals;
@@ -318,12 +318,18 @@ fn open_clone(
     engine: &Engine,
     secrets: &EnvSecrets,
 ) -> Result<Handle, GitError> {
+    let credentials = credentials(flags, secrets);
+    if credentials.is_some() && Address::parse_allowing(&flags.repo, false).is_err() {
+        tracing::warn!(
+            "anybody can read the repository's credentials on their way by plain HTTP: use https://"
+        );
+    }
     Handle::start(Options {
         address: repository,
         branch: flags.branch.clone(),
         path: flags.path.clone(),
         folder: engine.clone.clone(),
-        credentials: credentials(flags, secrets),
+        credentials,
         proxies: network.proxies.clone(),
     })
 }
@@ -339,18 +345,6 @@ async fn start_engine(
         kubernetes::start(flags, network, repository, health).await
     } else {
         standalone::start(flags, repository, secrets)
-    }
-}
-
-/// Works while the claim is held. Whatever is being done, a take-over or the end, losing it comes first.
-async fn while_held(
-    lost: BoxFuture<'static, String>,
-    work: impl Future<Output = anyhow::Result<ExitCode>>,
-) -> anyhow::Result<ExitCode> {
-    tokio::select! {
-        biased;
-        why = lost => anyhow::bail!("{why}"),
-        code = work => code,
     }
 }
 

@@ -48,7 +48,8 @@ pub struct RunFlags {
     /// namespace that is not the agent's own, its objects must be declared in Git to use any
     #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub templates: Vec<String>,
-    /// Allow a repository at http:// on another machine, where anybody on the way can change what is built
+    /// Allow a repository at http:// on another machine, where anybody on the way can read the credentials and change
+    /// what is built
     #[arg(long, env = "OPSY_INSECURE_HTTP")]
     pub insecure_http: bool,
     /// Log in to the repository as this user

@@ -1,6 +1,7 @@
-//! What an engine hands the agent, whichever it is.
+//! What an engine hands the agent, whichever it is, and the work while the agent holds its claim.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -34,4 +35,16 @@ pub struct Claim {
     pub lost: BoxFuture<'static, String>,
     /// Lets the next agent take over at once.
     pub give_up: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
+}
+
+/// Works while the claim is held. Whatever is being done, a take-over or the end, losing it comes first.
+pub async fn while_held(
+    lost: BoxFuture<'static, String>,
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        biased;
+        why = lost => anyhow::bail!("{why}"),
+        code = work => code,
+    }
 }
