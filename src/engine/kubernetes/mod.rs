@@ -49,8 +49,12 @@ pub const RUN: &str = "ami.opsy.dev/run";
 pub const FACTS: &str = "ami.opsy.dev/facts";
 /// Annotation of Jobs: that it was asked to stop, and what it was waiting for until then.
 pub const STOP: &str = "ami.opsy.dev/stop";
-/// Label of ServiceAccounts and Secrets that builds may use where the agent works in several namespaces.
+/// Label of ServiceAccounts and Secrets that builds may use where several namespaces share the agent or the builds'
+/// namespace.
 pub const BUILD_LABEL: &str = "ami.opsy.dev/build";
+/// Annotation of ServiceAccounts and Secrets in a namespace where builds of others run: the namespaces whose builders may
+/// use them, with commas.
+pub const BUILD_FOR: &str = "ami.opsy.dev/build-for";
 /// Finalizer of a builder while a run of it lives.
 pub const FINALIZER: &str = "ami.opsy.dev/run";
 /// Requests without a watch end within this: an API server that hangs holds up nothing for ever.

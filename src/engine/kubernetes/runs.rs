@@ -101,7 +101,8 @@ impl ClusterRuns {
         if !cluster.scope.covers(&request.facts.builder.namespace) {
             return invalid(format!("namespace {} is not watched", request.facts.builder.namespace));
         }
-        if let Some(words) = fences::refusal(request, setup) {
+        let refused = fences::refusal(request, setup).or_else(|| fences::annotated(request, setup));
+        if let Some(words) = refused {
             return invalid(words);
         }
         match &request.pod.git_sync {
@@ -113,17 +114,18 @@ impl ClusterRuns {
         }
     }
 
-    /// Where several namespaces share the agent, builds use only what somebody labelled for them.
+    /// Where several namespaces share the agent or the builds' namespace, builds use only what is labelled for them.
     async fn check_labels(&self, request: &RunRequest, requests: &Requests<'_>) -> Result<(), RunsError> {
-        if !self.shared.cluster.scope.is_several() {
+        let Shared { setup, cluster, .. } = &*self.shared;
+        if !fences::needs_labels(&cluster.scope, setup, &request.facts.builder) {
             return Ok(());
         }
-        for used in fences::used(request, &self.shared.setup) {
-            let labels = requests.labels_of(&used).await.map_err(|refusal| RunsError {
+        for used in fences::used(request, setup) {
+            let metadata = requests.metadata_of(&used).await.map_err(|refusal| RunsError {
                 class: refusal.class,
                 message: format!("whether a build may use {used} cannot be read: {refusal}"),
             })?;
-            if let Some(message) = fences::unlabelled(&used, &labels) {
+            if let Some(message) = fences::unlabelled(&used, &metadata) {
                 return Err(RunsError { class: Class::Invalid, message });
             }
         }

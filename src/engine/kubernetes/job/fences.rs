@@ -3,13 +3,14 @@
 //!
 //! Whoever writes a PackerBuilder runs a container of their choice: what it is given, they have.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::setup::{Own, Setup};
-use crate::api::Key;
+use crate::api::{Key, annotations};
 use crate::engine::RunRequest;
-use crate::engine::kubernetes::BUILD_LABEL;
+use crate::engine::kubernetes::{BUILD_FOR, BUILD_LABEL, Scope};
 
 /// The account of pods that name none.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -45,6 +46,8 @@ pub struct Used {
     pub kind: Kind,
     pub key: Key,
     field: &'static str,
+    /// Namespace of the builder, where it is another one.
+    elsewhere: Option<String>,
 }
 
 impl fmt::Display for Used {
@@ -58,7 +61,9 @@ pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
     let namespace = setup.namespace_of(&request.facts.builder);
     let one = |kind, name: &str, field| {
         let key = Key { namespace: namespace.to_owned(), name: name.to_owned() };
-        Used { kind, key, field }
+        let builder = &request.facts.builder.namespace;
+        let elsewhere = (builder != namespace).then(|| builder.clone());
+        Used { kind, key, field, elsewhere }
     };
     let secret = |name: &String, field| one(Kind::Secret, name, field);
     let pod = &request.pod;
@@ -92,17 +97,46 @@ pub fn refusal(request: &RunRequest, setup: &Setup) -> Option<String> {
     })
 }
 
-/// Why a build may not use something that lacks the label, if it does.
-pub fn unlabelled(used: &Used, labels: &BTreeMap<String, String>) -> Option<String> {
-    if labels.get(BUILD_LABEL).is_some_and(|value| value == ALLOWED) {
+/// Must what a build uses be labelled for it? Wherever people of more than one namespace can have builds.
+pub fn needs_labels(scope: &Scope, setup: &Setup, builder: &Key) -> bool {
+    scope.is_several() || setup.is_elsewhere(builder)
+}
+
+/// Why a build may not use something that lacks the label, or whose annotation does not name its builder's namespace.
+pub fn unlabelled(used: &Used, metadata: &ObjectMeta) -> Option<String> {
+    let Key { namespace, name } = &used.key;
+    let word = used.kind.word();
+    let label = metadata.labels.as_ref().and_then(|labels| labels.get(BUILD_LABEL));
+    if label.is_none_or(|value| value != ALLOWED) {
+        return Some(format!(
+            "{used} lacks the label {BUILD_LABEL}: where several namespaces share the agent or the namespace of builds, \
+             builds may use only what is labelled for them: kubectl label {word} {name} --namespace {namespace} \
+             {BUILD_LABEL}={ALLOWED}",
+        ));
+    }
+    // In a namespace that is not the builder's own, the label alone would give it to the builds of all.
+    let of = used.elsewhere.as_deref()?;
+    let named = annotations::value(metadata, BUILD_FOR).unwrap_or_default();
+    if named.split(',').any(|name| name.trim() == of) {
         return None;
     }
-    let Key { namespace, name } = &used.key;
+    let all = if named.is_empty() { of.to_owned() } else { format!("{named},{of}") };
     Some(format!(
-        "{used} lacks the label {BUILD_LABEL}: the agent works in several namespaces, where builds may use only what is \
-         labelled for them: kubectl label {} {name} --namespace {namespace} {BUILD_LABEL}={ALLOWED}",
-        used.kind.word(),
+        "{used} is not for builds of namespace {of}: its annotation {BUILD_FOR} must name that namespace: kubectl \
+         annotate --overwrite {word} {name} --namespace {namespace} {BUILD_FOR}={all}",
     ))
+}
+
+/// Why the pod of a build may not have the annotations of its manifest, if it has any. By annotations, controllers hand out
+/// roles and secrets of the namespace that the pod is in, and that is not the builder's.
+pub fn annotated(request: &RunRequest, setup: &Setup) -> Option<String> {
+    let name = request.pod.settings.annotations.iter().flatten().map(|(name, _)| name).next()?;
+    setup.is_elsewhere(&request.facts.builder).then(|| {
+        format!(
+            "spec.builder.pod.annotations sets {name}, but builds run in a namespace that is not the builder's own, where \
+             annotations could give a build the roles and secrets of others: remove spec.builder.pod.annotations"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -190,18 +224,77 @@ mod tests {
         assert!(refusal(&asking(&Names { secret: Some("signing"), ..none() }), &there).is_some());
     }
 
+    fn labelled(value: &str, build_for: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            labels: Some([(BUILD_LABEL.to_owned(), value.to_owned())].into()),
+            annotations: build_for.map(|names| [(BUILD_FOR.to_owned(), names.to_owned())].into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn in_a_namespace_of_several_what_is_used_is_for_the_builders_namespace() {
+        let elsewhere = Setup { namespace: Some("builds".to_owned()), ..setup(None) };
+        let used = used(&asking(&Names { secret: Some("aws"), ..Names::default() }), &elsewhere);
+        let [account, secret] = used.as_slice() else { panic!("{used:?}") };
+        for names in ["images", "other,images", " images , other"] {
+            assert_eq!(unlabelled(secret, &labelled("true", Some(names))), None, "{names}");
+            assert_eq!(unlabelled(account, &labelled("true", Some(names))), None, "{names}");
+            assert!(unlabelled(secret, &labelled("false", Some(names))).is_some(), "{names}");
+        }
+        for (names, all) in [
+            (None, "images"),
+            (Some("other"), "other,images"),
+            (Some("*"), "*,images"),
+            (Some("imag"), "imag,images"),
+        ] {
+            let why = unlabelled(secret, &labelled("true", names)).expect("a refusal");
+            let command = format!("secret aws --namespace builds ami.opsy.dev/build-for={all}");
+            assert!(why.ends_with(&command), "{why}");
+        }
+    }
+
+    #[test]
+    fn labels_are_read_wherever_people_of_more_than_one_namespace_have_builds() {
+        let of = |names: &[&str]| Scope::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
+        let at =
+            |namespace: Option<&str>| Setup { namespace: namespace.map(str::to_owned), ..Setup::default() };
+        let cases = [
+            (of(&["images"]), at(None), false),
+            (of(&["images"]), at(Some("images")), false),
+            (of(&["images"]), at(Some("builds")), true),
+            (of(&["images", "other"]), at(None), true),
+            (Scope::All, at(None), true),
+        ];
+        for (scope, setup, expected) in cases {
+            assert_eq!(needs_labels(&scope, &setup, &key("images", "node")), expected, "{scope:?} {setup:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_in_a_namespace_of_several_has_no_annotations_of_its_manifest() {
+        let elsewhere = || Setup { namespace: Some("builds".to_owned()), ..Setup::default() };
+        let mut request = asking(&Names::default());
+        assert_eq!(annotated(&request, &elsewhere()), None);
+        let role = ("iam.amazonaws.com/role".to_owned(), "another".to_owned());
+        request.pod.settings.annotations = Some([role].into());
+        let why = annotated(&request, &elsewhere()).expect("a refusal");
+        assert!(why.contains("iam.amazonaws.com/role"), "{why}");
+        assert_eq!(annotated(&request, &Setup::default()), None, "in the builder's own namespace");
+    }
+
     #[test]
     fn what_is_not_labelled_says_how_to_label_it() {
         let used = used(&asking(&Names { secret: Some("aws"), ..Names::default() }), &setup(None));
         let [account, secret] = used.as_slice() else { panic!("{used:?}") };
-        let labels = |value: &str| BTreeMap::from([(BUILD_LABEL.to_owned(), value.to_owned())]);
+        let labels = |value: &str| labelled(value, None);
         assert_eq!(unlabelled(secret, &labels("true")), None);
-        for labels in [labels("false"), BTreeMap::new()] {
+        for labels in [labels("false"), ObjectMeta::default()] {
             let words = unlabelled(secret, &labels).expect("a refusal");
             let command = "kubectl label secret aws --namespace images ami.opsy.dev/build=true";
             assert!(words.contains(command), "{words}");
         }
-        let words = unlabelled(account, &BTreeMap::new()).expect("a refusal");
+        let words = unlabelled(account, &ObjectMeta::default()).expect("a refusal");
         assert!(words.contains("kubectl label serviceaccount default --namespace images"), "{words}");
     }
 }

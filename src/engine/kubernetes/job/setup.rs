@@ -40,6 +40,11 @@ impl Setup {
     pub fn namespace_of<'a>(&'a self, builder: &'a Key) -> &'a str {
         self.namespace.as_deref().unwrap_or(&builder.namespace)
     }
+
+    /// Do a builder's runs have another namespace than the builder?
+    pub fn is_elsewhere(&self, builder: &Key) -> bool {
+        self.namespace_of(builder) != builder.namespace
+    }
 }
 
 impl From<RunImages> for Setup {

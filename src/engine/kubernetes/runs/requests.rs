@@ -1,7 +1,5 @@
 //! What is sent about a run.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
@@ -76,8 +74,8 @@ impl<'a> Requests<'a> {
         Ok(self.jobs(namespace).list(&params).await?.items)
     }
 
-    /// Labels of what a build is to use. Of a Secret, nothing else is read.
-    pub async fn labels_of(&self, used: &Used) -> Result<BTreeMap<String, String>, Refusal> {
+    /// Labels and annotations of what a build is to use. Of a Secret, nothing else is read.
+    pub async fn metadata_of(&self, used: &Used) -> Result<ObjectMeta, Refusal> {
         let Key { namespace, name } = &used.key;
         let metadata = match used.kind {
             fences::Kind::ServiceAccount => {
@@ -89,7 +87,7 @@ impl<'a> Requests<'a> {
                 secrets.get_metadata(name).await?.metadata
             }
         };
-        Ok(metadata.labels.unwrap_or_default())
+        Ok(metadata)
     }
 
     /// A run's Job and pod, as they are now.

@@ -74,7 +74,22 @@ async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_
     place.allow(&builds, |rule| of_builds.contains(rule)).await;
     let builder = world.builder("node").await;
     world.set_up(world.place.scope(), Setup { namespace: Some(builds.clone()), ..setup() }).await;
-    let request = request(&builder, "");
+    let mut request = request(&builder, "");
+    request.pod.settings.annotations = Some([("iam.amazonaws.com/role".into(), "another".into())].into());
+    let error = world.start(&request).await.expect_err("its role would be another's");
+    assert!(error.message.contains("remove spec.builder.pod.annotations"), "{error}");
+    request.pod.settings.annotations = None;
+    // Nothing there is this namespace's own.
+    for command in [
+        "kubectl label serviceaccount default --namespace BUILDS ami.opsy.dev/build=true",
+        "kubectl annotate --overwrite serviceaccount default --namespace BUILDS ami.opsy.dev/build-for=NS",
+    ] {
+        let command = command.replace("BUILDS", &builds).replace("NS", &world.place.namespace);
+        let error = world.start(&request).await.expect_err("it is not for builds of this namespace");
+        assert!(error.message.contains(&command), "{error}");
+        let args: Vec<&str> = command.split(' ').skip(1).collect();
+        world.place.kubectl(&args, "");
+    }
     world.start(&request).await.expect("it starts");
     assert_eq!(world.finalizers(&builder).await, ["ami.opsy.dev/run"]);
     let job = world.jobs().get(request.name.as_str()).await.expect("a Job");
