@@ -43,6 +43,7 @@ pub fn status(
         (Plan::Act { step: Step::Start { request, .. }, .. }, Outcome::Did(done)) => {
             if let Done::Started(id) = done {
                 status.job_id = Some(id.clone());
+                status.job_facts = Some(request.facts.record());
             }
             job(&mut status, request.name.as_str(), request.facts.build.as_str(), "Pending");
             status.reason = Some(request.facts.why.clone());
@@ -53,6 +54,7 @@ pub fn status(
                 seen.runs.known().and_then(|runs| runs.iter().find(|run| run.name == record.name))
             {
                 status.job_id = Some(run.id.clone());
+                status.job_facts = Some(run.facts.record());
             }
             ended_run(&mut status, record, now);
         }
@@ -149,6 +151,7 @@ fn live_run(status: &mut PackerBuilderStatus, run: &Run) {
         _ => "Running",
     };
     status.job_id = Some(run.id.clone());
+    status.job_facts = Some(run.facts.record());
     job(status, run.name.as_str(), run.facts.build.as_str(), word);
     status.reason = Some(run.facts.why.clone());
     status.commit = Some(run.facts.commit.to_string());

@@ -4,6 +4,7 @@
 pub mod board;
 pub mod drive;
 pub mod ended;
+mod facts;
 pub mod feed;
 pub mod kubernetes;
 pub mod objects;
@@ -19,16 +20,17 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use opsy_runner::request as wire;
 
-use crate::api::builder::{InputsRecord, PodSettings};
+use crate::api::builder::PodSettings;
 use crate::api::checks::{is_label, is_object_name};
 use crate::api::files::TemplateFile;
-use crate::api::{BuildId, Class, CommitId, ImageId, Key, ObjectKey, Owner, Region, RunName};
+use crate::api::{Class, CommitId, ImageId, Key, ObjectKey, Owner, Region, RunName};
 use crate::manifest::Document;
+pub use facts::RunFacts;
 
 /// Where builds run. An exit wakes the builder; nobody polls inside a reconcile.
 pub trait Runs: Send + Sync {
-    /// Starts a run, and answers its id. Starting a run whose name exists is not an error and starts nothing. The id
-    /// belongs into the builder's status at once: an engine may ask it of there which runs are its own.
+    /// Starts a run, and answers its id. Starting a run whose name exists is not an error and starts nothing. Its id
+    /// and facts belong into the builder's status at once: an engine may read there which runs are its own.
     fn start(&self, request: RunRequest) -> BoxFuture<'_, Result<String, RunsError>>;
     /// All runs of a builder, live and ended, that were not forgotten.
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>>;
@@ -107,23 +109,6 @@ pub struct GitSyncRun {
     /// Secret whose keys become git-sync's environment.
     pub secret: Option<String>,
     pub repository: String,
-}
-
-/// What is recorded in a run and read back from it: never recomputed.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunFacts {
-    pub builder: Key,
-    pub build: BuildId,
-    pub region: Region,
-    pub inputs: InputsRecord,
-    /// Why it was started, as `Why::word()`.
-    pub why: String,
-    pub commit: CommitId,
-    pub created_at: Timestamp,
-    /// Whose tags the run puts on what it makes. Absent in runs of older versions: then it is the agent's owner of now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
 }
 
 /// A run as the engine sees it.
@@ -253,6 +238,10 @@ pub trait Home: Send + Sync {
     /// Is what is known of the object nothing to work by: too old, or not what Git says? Then no pass acts by it.
     fn is_frozen(&self, _object: &ObjectKey) -> bool {
         false
+    }
+    /// Is this generation of the object what its document says? True where no document declares it.
+    fn is_in_sync(&self, _object: &ObjectKey, _generation: Option<i64>) -> bool {
+        true
     }
     /// Namespaces whose objects cannot be read, and why. They are not worked on meanwhile; all others are.
     fn unreadable(&self) -> BTreeMap<String, String> {

@@ -8,7 +8,7 @@ use crate::api::conditions::Condition;
 use crate::api::notifier::Notification;
 
 /// What is known of a builder. Phase is output; only `history`, `inputs`, `images`, `sweeps` and,
-/// in a cluster, `jobID` are read back.
+/// in a cluster, `jobID` and `jobFacts` are read back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackerBuilderStatus {
@@ -37,6 +37,9 @@ pub struct PackerBuilderStatus {
     /// a build of this builder.
     #[serde(default, rename = "jobID", skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
+    /// What the agent recorded about that run when it started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_facts: Option<JobFacts>,
     /// Name of the run under way, else of the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
@@ -99,6 +102,31 @@ pub struct PackerBuilderStatus {
     /// What sinks were told, story by story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Vec<Notification>>,
+}
+
+/// What a run is of, recorded when it was started. In a cluster only this counts: the Job has the same in an annotation,
+/// which everybody can edit who may patch Jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobFacts {
+    /// Build ID.
+    pub build: String,
+    /// Region in which Packer builds.
+    pub region: String,
+    /// What it is built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<InputsRecord>,
+    /// Why it was started.
+    pub why: String,
+    /// Commit it is built from.
+    pub commit: String,
+    /// When it was started: only what was created later can be its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub created_at: Option<Timestamp>,
+    /// Owner whose tags the run puts on what it creates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// An object of the cluster, as the operator's status refers to it.

@@ -10,6 +10,7 @@ mod cache;
 mod recorded;
 mod requests;
 mod seen;
+mod shape;
 mod watch;
 
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl ClusterRuns {
         let job = setup.network.in_job(job::job(request, setup, owner.reference()));
         let made = requests.create_job(&job).await?;
         // First: the watch brings it, too, and only this tells that it is ours.
-        self.shared.cache.put_made(made.clone());
+        self.shared.cache.put_made(made.clone(), request.facts.clone());
         requests.hand_config_over(&made).await;
         Ok(seen::uid_of(&made.metadata))
     }
@@ -145,7 +146,7 @@ impl ClusterRuns {
         let mut known = Vec::new();
         for found in requests.jobs_of(builder, place).await? {
             let key = key_of(&found.metadata);
-            if !self.shared.cache.has_made(&key) && !owner.recorded.names(&key) {
+            if !self.shared.cache.has_made(&key) && !owner.names(builder, &found) {
                 if recorded::is_left_over(&found, request, place) {
                     tracing::warn!("{}; it is deleted with its pod", recorded::words(&key, builder));
                     requests.delete(&key).await?;
@@ -209,7 +210,7 @@ impl ClusterRuns {
 
     async fn end(&self, run: &RunName, why: Stop) -> Result<(), RunsError> {
         let now = (self.shared.now)();
-        let Some(key) = self.shared.cache.find(run) else { return Ok(()) };
+        let Some((key, _)) = self.shared.cache.find(run) else { return Ok(()) };
         let Some(seen) = self.shared.cache.run(&key, now).filter(|run| !run.state.ended()) else {
             return Ok(());
         };
@@ -225,8 +226,7 @@ impl ClusterRuns {
     }
 
     async fn drop_run(&self, run: &RunName) -> Result<(), RunsError> {
-        let Some(key) = self.shared.cache.find(run) else { return Ok(()) };
-        let Some(builder) = self.shared.cache.builder(&key) else { return Ok(()) };
+        let Some((key, builder)) = self.shared.cache.find(run) else { return Ok(()) };
         let requests = self.requests();
         requests.delete(&key).await?;
         let runs = self.shared.cache.runs_of(&builder, (self.shared.now)());

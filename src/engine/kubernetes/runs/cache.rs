@@ -1,6 +1,7 @@
 //! What is known of Jobs and pods. The watches write it, and whoever makes a Job does at once; reading it
 //! asks nobody. Only Jobs that count are answered: see `recorded`.
 
+mod believed;
 mod fresh;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,13 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::recorded::Recorded;
 use super::seen::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_pod, uid_of};
+use super::shape::Shape;
 use super::watch::Place;
-use crate::api::{Class, Key, RunName};
-use crate::engine::kubernetes::pod::{self, Sighting};
-use crate::engine::{Run, RunFacts};
+use crate::api::{Class, Key};
+use crate::engine::RunFacts;
+
+/// Most pods that are kept without their Job: it is seen a moment later, or never.
+const UNKNOWN_PODS: usize = 1000;
 
 /// A watch that does not work, since when and why.
 #[derive(Clone, Debug)]
@@ -27,8 +31,10 @@ struct Trouble {
 
 #[derive(Debug)]
 struct Entry {
-    name: RunName,
-    facts: RunFacts,
+    /// What the Job said of itself when it was first seen. `recorded` decides what counts.
+    claims: Option<RunFacts>,
+    /// What its pod must be like.
+    shape: Shape,
     job: Job,
     job_gone: bool,
     /// Seen since the running list began: that list need not have it.
@@ -41,6 +47,7 @@ struct Entry {
 #[derive(Debug)]
 struct SeenPod {
     pod: Pod,
+    shape: Shape,
     gone: bool,
 }
 
@@ -51,8 +58,10 @@ struct State {
     pods: BTreeMap<RunKey, SeenPod>,
     /// Jobs that were deleted: what the watch still brings of them is old.
     forgotten: BTreeSet<RunKey>,
-    /// Jobs that this agent created itself: their builder's status need not name them yet.
-    made: BTreeSet<RunKey>,
+    /// Jobs that this agent created itself, and of what: their builder's status need not name them yet.
+    made: BTreeMap<RunKey, RunFacts>,
+    /// Builders whose status named these Jobs, whatever the Jobs say since.
+    known: BTreeMap<RunKey, Key>,
     /// Jobs that look like ours and are not, told of once.
     odd: BTreeSet<RunKey>,
     missing: BTreeSet<Place>,
@@ -79,54 +88,6 @@ impl Cache {
         self.state.lock().expect("no code panics while it holds the runs")
     }
 
-    /// A builder's runs.
-    pub fn runs_of(&self, builder: &Key, now: Timestamp) -> Vec<(RunKey, Run)> {
-        let recorded = (self.records)(builder);
-        let state = self.state();
-        let counts = |key: &RunKey| state.made.contains(key) || recorded.names(key);
-        let of = state.runs.iter().filter(|(key, entry)| entry.facts.builder == *builder && counts(key));
-        of.map(|(key, entry)| (key.clone(), state.run(key, entry, now))).collect()
-    }
-
-    pub fn all(&self, now: Timestamp) -> Vec<Run> {
-        let state = self.state();
-        let counted = state.runs.iter().filter(|(key, entry)| self.counts(&state, key, entry));
-        counted.map(|(key, entry)| state.run(key, entry, now)).collect()
-    }
-
-    /// Jobs that say they are runs of a builder and that nothing records; each is answered once.
-    pub fn strangers_of(&self, builder: &Key) -> Vec<RunKey> {
-        let recorded = (self.records)(builder);
-        let mut state = self.state();
-        let counts = |key: &RunKey| state.made.contains(key) || recorded.names(key);
-        let of = state.runs.iter().filter(|(key, entry)| entry.facts.builder == *builder && !counts(key));
-        let strangers: Vec<RunKey> =
-            of.map(|(key, _)| key.clone()).filter(|key| !state.odd.contains(key)).collect();
-        state.odd.extend(strangers.iter().cloned());
-        strangers
-    }
-
-    pub fn run(&self, key: &RunKey, now: Timestamp) -> Option<Run> {
-        let state = self.state();
-        state.runs.get(key).map(|entry| state.run(key, entry, now))
-    }
-
-    /// Where a run is.
-    pub fn find(&self, run: &RunName) -> Option<RunKey> {
-        let state = self.state();
-        let mut named = state.runs.iter().filter(|(_, entry)| entry.name == *run);
-        named.find(|(key, entry)| self.counts(&state, key, entry)).map(|(key, _)| key.clone())
-    }
-
-    /// Is the Job this agent's, as far as is known of its builder?
-    fn counts(&self, state: &State, key: &RunKey, entry: &Entry) -> bool {
-        state.made.contains(key) || (self.records)(&entry.facts.builder).names(key)
-    }
-
-    pub fn builder(&self, key: &RunKey) -> Option<Key> {
-        self.state().runs.get(key).map(|entry| entry.facts.builder.clone())
-    }
-
     pub fn is_confirmed(&self, key: &RunKey) -> bool {
         self.state().runs.get(key).is_some_and(|entry| entry.confirmed)
     }
@@ -136,16 +97,16 @@ impl Cache {
         self.state().saw_job(job);
     }
 
-    /// A Job that this agent has just created.
-    pub fn put_made(&self, job: Job) {
+    /// A Job that this agent has just created for a run of these facts.
+    pub fn put_made(&self, job: Job, facts: RunFacts) {
         let mut state = self.state();
-        state.made.insert(key_of(&job.metadata));
+        state.made.insert(key_of(&job.metadata), facts);
         state.saw_job(job);
     }
 
     /// Is this Job one that this agent created since it started?
     pub fn has_made(&self, key: &RunKey) -> bool {
-        self.state().made.contains(key)
+        self.state().made.contains_key(key)
     }
 
     /// What was asked for anew about one run: what is not there now, is gone.
@@ -171,18 +132,8 @@ impl Cache {
             state.forgotten.insert(key.clone());
         }
         state.made.remove(key);
+        state.known.remove(key);
         state.pods.remove(key);
-    }
-
-    /// Jobs a pod is missing of.
-    pub fn without_pod(&self, now: Timestamp) -> Vec<RunKey> {
-        let state = self.state();
-        let lacks = state.runs.iter().filter(|(key, entry)| {
-            !state.pods.contains_key(key)
-                && !state.run(key, entry, now).state.ended()
-                && self.counts(&state, key, entry)
-        });
-        lacks.map(|(key, _)| key.clone()).collect()
     }
 
     /// Why no pod can be made, in the API server's words. Answers whom to wake.
@@ -190,7 +141,7 @@ impl Cache {
         let mut state = self.state();
         let entry = state.runs.get_mut(key).filter(|entry| entry.refused != words)?;
         entry.refused = words;
-        Some(entry.facts.builder.clone())
+        state.builder_of(key)
     }
 
     /// A list begins.
@@ -209,17 +160,18 @@ impl Cache {
         for (key, entry) in &mut state.runs {
             if place.covers(&key.namespace) && !listed.contains(&key.uid) && !entry.fresh && !entry.job_gone {
                 entry.job_gone = true;
-                gone.push(entry.facts.builder.clone());
+                gone.push(key.clone());
             }
         }
         // Of Jobs that are not listed, the watch brings nothing any more: their end was missed.
         let may_come = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(&key.uid);
-        let State { runs, forgotten, made, odd, .. } = &mut *state;
+        let State { runs, forgotten, made, known, odd, .. } = &mut *state;
         forgotten.retain(may_come);
         odd.retain(may_come);
-        made.retain(|key| runs.contains_key(key));
+        made.retain(|key, _| runs.contains_key(key));
+        known.retain(|key, _| runs.contains_key(key));
         state.works(place);
-        gone
+        gone.iter().filter_map(|key| state.builder_of(key)).collect()
     }
 
     /// A list of pods is complete: these uids are in it. Answers whom to wake.
@@ -252,9 +204,8 @@ impl Cache {
         if state.forgotten.remove(&key) {
             return None;
         }
-        let entry = state.runs.get_mut(&key)?;
-        entry.job_gone = true;
-        Some(entry.facts.builder.clone())
+        state.runs.get_mut(&key)?.job_gone = true;
+        state.builder_of(&key)
     }
 
     /// The pod's last words come with its end.
@@ -286,16 +237,11 @@ impl State {
         self.troubles.remove(place);
     }
 
-    fn run(&self, key: &RunKey, entry: &Entry, now: Timestamp) -> Run {
-        let seen = self.pods.get(key);
-        let sighting = Sighting {
-            job: &entry.job,
-            job_gone: entry.job_gone,
-            pod: seen.map(|seen| &seen.pod),
-            pod_gone: seen.is_some_and(|seen| seen.gone),
-            refused: entry.refused.as_deref(),
-        };
-        pod::run(entry.name.clone(), entry.facts.clone(), &sighting, now)
+    /// Whose run a Job is, as far as is known: whom to wake for it.
+    fn builder_of(&self, key: &RunKey) -> Option<Key> {
+        let known = self.made.get(key).map(|facts| &facts.builder).or_else(|| self.known.get(key));
+        let claimed = || self.runs.get(key)?.claims.as_ref().map(|claims| &claims.builder);
+        known.or_else(claimed).cloned()
     }
 
     fn saw_job(&mut self, job: Job) -> Option<Key> {
@@ -303,29 +249,39 @@ impl State {
         if self.forgotten.contains(&key) {
             return None;
         }
-        let Some((name, facts)) = facts_of(&job) else {
-            if self.odd.insert(key.clone()) {
-                let job = format!("{}/{}", key.namespace, key.name);
-                tracing::warn!(job, "has the label of a build, and no facts of one: it is left alone");
-            }
-            return None;
-        };
-        let builder = facts.builder.clone();
-        let before = self.runs.get(&key);
-        if before.is_some_and(|entry| newer(&entry.job.metadata, &job.metadata)) {
+        let before = self.runs.remove(&key);
+        if before.as_ref().is_some_and(|entry| newer(&entry.job.metadata, &job.metadata)) {
+            self.runs.extend(before.map(|entry| (key, entry)));
             return None;
         }
-        let refused = before.and_then(|entry| entry.refused.clone());
+        let (known, refused) = before.map(|entry| (entry.claims, entry.refused)).unwrap_or_default();
+        // What is written into a Job afterwards is not its agent's.
+        let claims = known.or_else(|| facts_of(&job).map(|(_, facts)| facts));
+        if claims.is_none() && !self.made.contains_key(&key) && self.odd.insert(key.clone()) {
+            let job = format!("{}/{}", key.namespace, key.name);
+            tracing::warn!(job, "has the label of a build, but no facts of one that can be read");
+        }
+        let shape = Shape::of_job(&job);
+        if self.pods.get(&key).is_some_and(|seen| !shape.fits(&seen.shape)) {
+            self.pods.remove(&key);
+        }
         let job = trimmed_job(job);
-        let entry = Entry { name, facts, job, job_gone: false, fresh: true, refused, confirmed: false };
-        self.runs.insert(key, entry);
-        Some(builder)
+        let entry = Entry { claims, shape, job, job_gone: false, fresh: true, refused, confirmed: false };
+        self.runs.insert(key.clone(), entry);
+        self.builder_of(&key)
     }
 
     /// A Job of one try makes one pod. If others say they are its, too, the first one is: they were made by somebody who
-    /// knew the Job.
+    /// knew the Job. A pod that does not run what the Job says is none.
     fn saw_pod(&mut self, pod: Pod) -> Option<Key> {
         let key = run_of(&pod.metadata)?;
+        let shape = Shape::of_pod(&pod);
+        match self.runs.get(&key) {
+            Some(entry) if !entry.shape.fits(&shape) => return None,
+            // The two watches do not wait for each other: its Job may be about to be seen.
+            None if self.pods.len() >= self.runs.len() + UNKNOWN_PODS => return None,
+            _ => {}
+        }
         if let Some(SeenPod { pod: known, .. }) = self.pods.get(&key) {
             let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
             let is_same = known.metadata.uid == pod.metadata.uid;
@@ -335,10 +291,9 @@ impl State {
                 return None;
             }
         }
-        self.pods.insert(key.clone(), SeenPod { pod: trimmed_pod(pod), gone: false });
-        let entry = self.runs.get_mut(&key)?;
-        entry.confirmed = false;
-        Some(entry.facts.builder.clone())
+        self.pods.insert(key.clone(), SeenPod { pod: trimmed_pod(pod), shape, gone: false });
+        self.runs.get_mut(&key)?.confirmed = false;
+        self.builder_of(&key)
     }
 
     /// The pod is there no more. Kept while its Job is known: it may have said the result.
@@ -348,11 +303,10 @@ impl State {
             return None;
         };
         entry.confirmed = false;
-        let builder = entry.facts.builder.clone();
         if let Some(seen) = self.pods.get_mut(key) {
             seen.gone = true;
         }
-        Some(builder)
+        self.builder_of(key)
     }
 }
 

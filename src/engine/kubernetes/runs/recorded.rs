@@ -1,17 +1,18 @@
 //! Which Jobs are runs of this agent. Pure.
 //!
-//! Whoever may create Jobs in the namespace can write our labels and facts, and whoever may create pods can give one a
-//! label and an owner. So a Job counts only if its uid is recorded in the status of its builder, which they cannot write,
-//! and a pod only if such a Job is its controller.
+//! Everybody who may create or patch Jobs in the namespace can write our labels and facts, and everybody who may create
+//! pods can give one a label and an owner. So a Job counts only if its uid is recorded in the status of its builder, which
+//! they cannot write, its facts are those of that status, and a pod counts only if such a Job is its controller.
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use super::seen::{RunKey, facts_of};
-use crate::api::builder::PackerBuilderStatus;
+use crate::api::builder::{JobFacts, PackerBuilderStatus};
 use crate::api::{Key, RunName};
-use crate::engine::RunRequest;
 use crate::engine::kubernetes::job::labels;
+use crate::engine::{RunFacts, RunRequest};
 
 /// Words of `jobStatus` of a run whose result has not been collected.
 const LIVE: [&str; 3] = ["Pending", "Running", "Stopping"];
@@ -24,24 +25,55 @@ pub struct Recorded {
     id: Option<String>,
     name: Option<String>,
     word: Option<String>,
+    /// Absent in a status that an older version wrote.
+    facts: Option<JobFacts>,
 }
 
 impl Recorded {
     pub fn of(status: &PackerBuilderStatus, namespace: &str) -> Self {
-        let PackerBuilderStatus { job_id, job_name, job_status, .. } = status.clone();
-        Self { namespace: namespace.to_owned(), id: job_id, name: job_name, word: job_status }
+        let PackerBuilderStatus { job_id, job_name, job_status, job_facts, .. } = status.clone();
+        Self {
+            namespace: namespace.to_owned(),
+            id: job_id,
+            name: job_name,
+            word: job_status,
+            facts: job_facts,
+        }
     }
 
     /// The same of a status as the API server answers it, whatever else it holds.
     pub fn read(status: &Value, namespace: &str) -> Self {
         let text = |field: &str| status[field].as_str().map(str::to_owned);
         let (id, name, word) = (text("jobID"), text("jobName"), text("jobStatus"));
-        Self { namespace: namespace.to_owned(), id, name, word }
+        let facts = serde_json::from_value(status["jobFacts"].clone()).ok();
+        Self { namespace: namespace.to_owned(), id, name, word, facts }
     }
 
     /// Is this the Job that was recorded?
     pub fn names(&self, job: &RunKey) -> bool {
         job.namespace == self.namespace && (self.id.as_ref() == Some(&job.uid) || self.names_before_uids(job))
+    }
+
+    /// What the run of a Job is of; `None` if the Job was not recorded. The annotation of the Job (`claims`) can be edited:
+    /// it counts only where the status has no facts, since an older version wrote it, and only as far as it fits.
+    pub fn facts(
+        &self,
+        builder: &Key,
+        job: &RunKey,
+        metadata: &ObjectMeta,
+        claims: Option<&RunFacts>,
+    ) -> Option<RunFacts> {
+        if !self.names(job) {
+            return None;
+        }
+        if let Some(facts) = &self.facts {
+            return RunFacts::recorded(builder, facts);
+        }
+        let claims = claims.filter(|claims| claims.builder == *builder)?;
+        let is_named = RunName::of(&builder.name, &claims.build).as_str() == job.name;
+        // The server sets when a Job was created. Whose tags the run puts on images is only known of this agent's own.
+        let created_at = metadata.creation_timestamp.as_ref().map_or(claims.created_at, |at| at.0);
+        is_named.then(|| RunFacts { created_at, owner: None, ..claims.clone() })
     }
 
     /// Older versions recorded the name of the run as its id. A run that was live during the upgrade is taken over by
@@ -70,7 +102,8 @@ pub fn is_left_over(job: &Job, request: &RunRequest, place: &str) -> bool {
 pub fn words(job: &RunKey, builder: &Key) -> String {
     format!(
         "Job {}/{} looks like a build of {builder}, but the status of {builder} does not record its uid {}: it does not \
-         count. Either the agent ended just after it created it, or the status was lost, or somebody else created it",
+         count. Either the agent ended just after it created it, or the status was lost, or somebody else created or \
+         changed it",
         job.namespace, job.name, job.uid
     )
 }
@@ -78,6 +111,7 @@ pub fn words(job: &RunKey, builder: &Key) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn job() -> RunKey {
         RunKey { namespace: "a".into(), name: "node-1".into(), uid: "u1".into() }
@@ -90,6 +124,7 @@ mod tests {
             id: id.map(str::to_owned),
             name: Some(name.to_owned()),
             word: Some(word.to_owned()),
+            facts: None,
         };
         let cases = [
             (of(Some("u1"), "node-1", "Running"), true),
@@ -105,10 +140,62 @@ mod tests {
         for (recorded, expected) in cases {
             assert_eq!(recorded.names(&job()), expected, "{recorded:?}");
         }
-        let odd = serde_json::json!({"jobID": "u1", "jobName": 3, "failedJobCount": "three"});
+        let odd = json!({"jobID": "u1", "jobName": 3, "failedJobCount": "three"});
         assert!(Recorded::read(&odd, "a").names(&job()));
         assert!(
             !Recorded { namespace: "b".to_owned(), ..of(Some("node-1"), "node-1", "Running") }.names(&job())
         );
+    }
+
+    fn builder() -> Key {
+        Key { namespace: "a".into(), name: "node".into() }
+    }
+
+    /// Facts of build `0123456789abcdef`, changed.
+    fn claims(change: &Value) -> RunFacts {
+        let mut facts = json!({
+            "builder": builder(), "build": "0123456789abcdef", "region": "us-east-1", "inputs": {},
+            "why": "Missing", "commit": "a".repeat(40), "createdAt": "2026-01-01T00:00:10Z", "owner": "us",
+        });
+        facts.as_object_mut().expect("facts").extend(change.as_object().expect("fields").clone());
+        serde_json::from_value(facts).expect("facts")
+    }
+
+    #[test]
+    fn what_somebody_writes_into_a_recorded_job_is_not_believed() {
+        let own = claims(&json!({}));
+        let name = RunName::of("node", &own.build).to_string();
+        let job = RunKey { namespace: "a".into(), name: name.clone(), uid: "u1".into() };
+        let metadata: ObjectMeta =
+            serde_json::from_value(json!({"creationTimestamp": "2026-01-01T00:00:11Z"})).expect("metadata");
+        let recorded = |facts: Option<&RunFacts>| {
+            let facts = facts.map(RunFacts::record);
+            Recorded::read(
+                &json!({"jobID": "u1", "jobName": name, "jobStatus": "Running", "jobFacts": facts}),
+                "a",
+            )
+        };
+        let edits = [
+            json!({}),
+            json!({"builder": {"namespace": "b", "name": "victim"}}),
+            json!({"build": "fedcba9876543210"}),
+            json!({"owner": "another"}),
+            json!({"region": "eu-west-1"}),
+            json!({"createdAt": "2020-01-01T00:00:00Z"}),
+        ];
+        for edit in &edits {
+            let found = recorded(Some(&own)).facts(&builder(), &job, &metadata, Some(&claims(edit)));
+            assert_eq!(found.as_ref(), Some(&own), "{edit}");
+        }
+        assert_eq!(recorded(Some(&own)).facts(&builder(), &job, &metadata, None), Some(own.clone()));
+        let other = RunKey { uid: "u2".into(), ..job.clone() };
+        assert_eq!(recorded(Some(&own)).facts(&builder(), &other, &metadata, Some(&own)), None);
+
+        // An older version recorded no facts: those of the Job count where they fit its name, and the server's date.
+        let by_old = |edit: &Value| recorded(None).facts(&builder(), &job, &metadata, Some(&claims(edit)));
+        let expected = claims(&json!({"createdAt": "2026-01-01T00:00:11Z", "owner": null}));
+        assert_eq!(by_old(&edits[0]), Some(expected.clone()));
+        assert_eq!((by_old(&edits[1]), by_old(&edits[2])), (None, None));
+        assert_eq!((by_old(&edits[3]), by_old(&edits[5])), (Some(expected.clone()), Some(expected)));
     }
 }

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::recorded::Recorded;
-use super::seen::{RunKey, key_of};
+use super::seen::{RunKey, facts_of, key_of};
 use crate::api::{Class, GROUP, Key, Kind, PackerBuilder, VERSION};
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::job::builder_label;
@@ -27,10 +27,16 @@ const AT_ONCE: i64 = 1;
 pub struct Owning {
     name: String,
     uid: String,
-    pub recorded: Recorded,
+    recorded: Recorded,
 }
 
 impl Owning {
+    /// Is this the Job that the builder records?
+    pub fn names(&self, builder: &Key, job: &Job) -> bool {
+        let claims = facts_of(job).map(|(_, facts)| facts);
+        self.recorded.facts(builder, &key_of(&job.metadata), &job.metadata, claims.as_ref()).is_some()
+    }
+
     /// Does not hold the builder's deletion up: the finalizer does that.
     pub fn reference(&self) -> OwnerReference {
         OwnerReference {

@@ -1,12 +1,15 @@
 //! What is read of Jobs and pods: which run they are of, whose it is, and which version of them is newer. Pure.
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::RunName;
 use crate::engine::RunFacts;
-use crate::engine::kubernetes::{FACTS, RUN};
+use crate::engine::kubernetes::{FACTS, RUN, STOP};
+
+/// Facts and notes of this agent are a fraction of this. What is longer, somebody else wrote.
+const LONGEST_NOTE: usize = 8 * 1024;
 
 /// The Job of a run: another one of the same name is another run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +48,8 @@ pub fn uid_of(metadata: &ObjectMeta) -> String {
 /// Name and facts of a Job that says it is a run.
 pub fn facts_of(job: &Job) -> Option<(RunName, RunFacts)> {
     let metadata = &job.metadata;
-    let facts: RunFacts = serde_json::from_str(metadata.annotations.as_ref()?.get(FACTS)?).ok()?;
+    let facts = metadata.annotations.as_ref()?.get(FACTS).filter(|facts| facts.len() <= LONGEST_NOTE)?;
+    let facts: RunFacts = serde_json::from_str(facts).ok()?;
     let name = metadata.name.clone()?;
     let is_labelled = metadata.labels.as_ref()?.get(RUN) == Some(&name);
     is_labelled.then(|| RunName::parse(name).ok())?.map(|name| (name, facts))
@@ -58,23 +62,71 @@ pub fn newer(known: &ObjectMeta, seen: &ObjectMeta) -> bool {
     version(known) > version(seen)
 }
 
-pub fn trimmed_job(mut job: Job) -> Job {
-    job.metadata.managed_fields = None;
-    job.spec = Some(JobSpec::default());
-    job
+/// What is read of a Job later. Everybody who may create Jobs decides how much there is in one.
+pub fn trimmed_job(job: Job) -> Job {
+    let note = job.metadata.annotations.as_ref().and_then(|annotations| annotations.get(STOP));
+    // One that cannot be read asks the Job to stop, too.
+    let note = note.map(|note| if note.len() <= LONGEST_NOTE { note.clone() } else { String::new() });
+    let annotations = note.map(|note| [(STOP.to_owned(), note)].into());
+    let conditions = job.status.and_then(|status| status.conditions);
+    Job {
+        metadata: ObjectMeta { annotations, ..trimmed(job.metadata) },
+        spec: None,
+        status: Some(JobStatus { conditions, ..JobStatus::default() }),
+    }
 }
 
-pub fn trimmed_pod(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
+/// The same of a pod.
+pub fn trimmed_pod(pod: Pod) -> Pod {
     let node_name = pod.spec.and_then(|spec| spec.node_name);
-    pod.spec = Some(PodSpec { node_name, ..PodSpec::default() });
-    pod
+    let status = pod.status.map(|status| PodStatus {
+        conditions: status.conditions,
+        container_statuses: status.container_statuses,
+        init_container_statuses: status.init_container_statuses,
+        message: status.message,
+        phase: status.phase,
+        reason: status.reason,
+        ..PodStatus::default()
+    });
+    Pod { metadata: trimmed(pod.metadata), spec: Some(PodSpec { node_name, ..PodSpec::default() }), status }
+}
+
+fn trimmed(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        creation_timestamp: metadata.creation_timestamp,
+        deletion_timestamp: metadata.deletion_timestamp,
+        ..ObjectMeta::default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn what_others_write_into_a_job_takes_no_memory() {
+        let job = |size: usize| {
+            let long = "x".repeat(size);
+            let annotations = json!({"other": long, FACTS: long, STOP: long});
+            let labels = json!({RUN: "node-1", "other": "x"});
+            let metadata =
+                json!({"name": "node-1", "uid": "j1", "labels": labels, "annotations": annotations});
+            serde_json::from_value::<Job>(json!({"metadata": metadata})).expect("a Job")
+        };
+        let kept = |size: usize| {
+            let job = trimmed_job(job(size));
+            let stop = job.metadata.annotations.as_ref().expect("the note")[STOP].len();
+            (stop, serde_json::to_string(&job).expect("JSON").len() - stop)
+        };
+        let (short, long) = (kept(10), kept(256 * 1024));
+        assert_eq!((short.0, long.0, short.1), (10, 0, long.1));
+        assert_eq!(facts_of(&job(256 * 1024)), None);
+    }
 
     #[test]
     fn a_pod_is_of_the_job_that_controls_it_and_of_no_other_owner() {

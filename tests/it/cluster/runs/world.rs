@@ -141,6 +141,7 @@ impl World {
         let id = self.start_unrecorded(request).await?;
         let status = json!({"status": {
             "jobID": id, "jobName": request.name.as_str(), "jobStatus": "Pending",
+            "jobFacts": request.facts.record(),
         }});
         let (name, params) = (&request.facts.builder.name, PatchParams::default());
         let made =

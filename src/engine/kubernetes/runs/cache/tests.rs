@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::fresh::STALE;
 use super::*;
+use crate::api::RunName;
 use crate::engine::RunState;
 use crate::engine::kubernetes::runs::watch::places;
 use crate::engine::kubernetes::{FACTS, RUN, Scope};
@@ -41,17 +42,22 @@ fn key() -> RunKey {
 }
 
 fn key_with(uid: &str) -> RunKey {
-    RunKey { namespace: "a".into(), name: "node-1".into(), uid: uid.into() }
+    RunKey { namespace: "a".into(), name: "node-0123456789abcdef".into(), uid: uid.into() }
+}
+
+fn facts() -> RunFacts {
+    serde_json::from_value(json!({
+        "builder": builder(), "build": "0123456789abcdef", "region": "us-east-1", "inputs": {},
+        "why": "Missing", "commit": "a".repeat(40), "createdAt": "2026-01-01T00:00:00Z",
+    }))
+    .expect("facts")
 }
 
 fn job(uid: &str, version: u64) -> Job {
-    let facts = json!({
-        "builder": builder(), "build": "0123456789abcdef", "region": "us-east-1", "inputs": {},
-        "why": "Missing", "commit": "a".repeat(40), "createdAt": "2026-01-01T00:00:00Z",
-    });
+    let facts = serde_json::to_string(&facts()).expect("JSON");
     serde_json::from_value(json!({"metadata": {
-        "name": "node-1", "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
-        "labels": {RUN: "node-1"}, "annotations": {FACTS: facts.to_string()},
+        "name": "node-0123456789abcdef", "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
+        "labels": {RUN: "node-0123456789abcdef"}, "annotations": {FACTS: facts},
     }}))
     .expect("a Job")
 }
@@ -60,8 +66,8 @@ fn pod(uid: &str, version: u64, of: &str, status: Value) -> Pod {
     serde_json::from_value(json!({
         "metadata": {
             "name": format!("node-1-{uid}"), "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
-            "labels": {RUN: "node-1"}, "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "node-1", "uid": of, "controller": true}],
+            "labels": {RUN: "node-0123456789abcdef"}, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "node-0123456789abcdef", "uid": of, "controller": true}],
         },
         "status": status,
     }))
@@ -112,7 +118,7 @@ fn its_own_job_is_there_at_once_and_no_list_that_began_before_takes_it_away() {
     let cache = ready();
     let [jobs, _] = &scope()[..] else { panic!("two places") };
     cache.begin_list(jobs);
-    cache.put_made(job("j1", 5));
+    cache.put_made(job("j1", 5), facts());
     assert!(cache.end_jobs(jobs, &BTreeSet::new()).is_empty());
     assert_eq!(state(&cache), Some(RunState::Pending(None)));
     cache.begin_list(jobs);
@@ -171,7 +177,7 @@ fn a_forgotten_run_does_not_come_back_and_its_name_can_be_used_again() {
     cache.job_deleted(&job("j1", 7));
     cache.saw_pod(pod("p1", 12, "j1", failed()));
     assert_eq!(state(&cache), None);
-    cache.put_made(job("j2", 8));
+    cache.put_made(job("j2", 8), facts());
     let runs = cache.runs_of(&builder(), now());
     let [(found, run)] = runs.as_slice() else { panic!("{runs:?}") };
     assert_eq!((found, &run.state), (&key_with("j2"), &RunState::Pending(None)));
@@ -188,8 +194,8 @@ fn a_job_counts_only_if_it_is_recorded_or_was_made_just_now() {
     };
     assert_eq!(known(&cache), ["j1"]);
     assert_eq!(cache.all(now()).len(), 1);
-    let name = RunName::parse("node-1").expect("a name");
-    assert_eq!(cache.find(&name), Some(key()));
+    let name = RunName::parse("node-0123456789abcdef").expect("a name");
+    assert_eq!(cache.find(&name), Some((key(), builder())));
     assert_eq!(cache.without_pod(now()), [key()]);
     assert_eq!(cache.strangers_of(&builder()), [key_with("forged")]);
     assert_eq!(cache.strangers_of(&builder()), [], "it is told of once");
@@ -236,4 +242,77 @@ fn a_job_that_only_looks_like_a_build_is_left_alone() {
     elsewhere.metadata.namespace = Some("b".into());
     cache.saw_job(elsewhere);
     assert!(cache.all(now()).is_empty());
+}
+
+#[test]
+fn a_recorded_job_is_the_same_run_whatever_somebody_writes_into_it() {
+    let recorded = json!({"jobID": "j1", "jobFacts": facts().record()});
+    let only_own =
+        move |key: &Key| if *key == builder() { Recorded::read(&recorded, "a") } else { Recorded::default() };
+    let edited = |version: u64| {
+        let mut job = job("j1", version);
+        let mut claims = facts();
+        claims.builder.name = "victim".to_owned();
+        claims.build = crate::api::BuildId::of(&["another"]);
+        let claims = serde_json::to_string(&claims).expect("JSON");
+        job.metadata.annotations = Some([(FACTS.to_owned(), claims)].into());
+        job
+    };
+    let cache = |own: bool| {
+        let cache = Cache::new(scope(), Box::new(only_own.clone()));
+        if own {
+            cache.saw_job(job("j1", 5));
+        }
+        cache
+    };
+    // Edited while the agent watched it, and before the agent started.
+    for own in [true, false] {
+        let cache = cache(own);
+        cache.saw_job(edited(6));
+        let runs = cache.runs_of(&builder(), now());
+        assert_eq!(runs.iter().map(|(_, run)| &run.facts).collect::<Vec<_>>(), [&facts()], "{own}");
+        assert_eq!(cache.all(now()).len(), 1, "it takes a slot");
+        let victim = Key { name: "victim".into(), ..builder() };
+        assert!(cache.runs_of(&victim, now()).is_empty());
+        let mut bare = edited(7);
+        bare.metadata.annotations = None;
+        assert_eq!(cache.saw_job(bare), Some(builder()), "it wakes its builder still");
+        assert_eq!(cache.all(now()).len(), 1);
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_run_the_template_is_not_the_runs_whichever_is_seen_first() {
+    let with = |command: &str| json!({"containers": [{"name": "packer", "command": [command]}]});
+    let own = |version: u64| {
+        let mut job = job("j1", version);
+        job.spec = serde_json::from_value(json!({"template": {"spec": with("runner")}})).ok();
+        job
+    };
+    let pod = |uid: &str, version: u64, command: &str, status: Value| {
+        let mut pod = pod(uid, version, "j1", status);
+        pod.spec = serde_json::from_value(with(command)).ok();
+        pod
+    };
+    let first = ready();
+    first.saw_pod(pod("forged", 4, "sh", failed()));
+    first.saw_job(own(5));
+    assert_eq!(state(&first), Some(RunState::Pending(None)));
+    let cache = ready();
+    cache.saw_job(own(5));
+    assert_eq!(cache.saw_pod(pod("forged", 6, "sh", failed())), None);
+    cache.saw_pod(pod("p1", 7, "runner", running()));
+    assert!(matches!(state(&cache), Some(RunState::Running(_))));
+}
+
+#[test]
+fn pods_of_jobs_that_nobody_knows_are_not_kept_without_limit() {
+    let cache = ready();
+    for number in 0..2 * UNKNOWN_PODS {
+        cache.saw_pod(pod(&format!("p{number}"), 1, &format!("u{number}"), running()));
+    }
+    assert_eq!(cache.state().pods.len(), UNKNOWN_PODS);
+    cache.saw_job(job("j1", 5));
+    cache.saw_pod(pod("p1", 9, "j1", running()));
+    assert!(matches!(state(&cache), Some(RunState::Running(_))), "a run's own pod is kept");
 }
