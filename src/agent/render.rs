@@ -284,7 +284,7 @@ pub fn name_of<K: ResourceExt>(kind: Kind, object: &K) -> ObjectKey {
 pub fn seeds(files: &[(String, Vec<u8>)]) -> BTreeMap<ObjectKey, Value> {
     let read = |(_, content): &(String, Vec<u8>)| {
         let (object, status) = write::read_status_file(std::str::from_utf8(content).ok()?).ok()?;
-        Some((object, serde_json::to_value(status).ok()?))
+        Some((object, serde_json::to_value(write::seed(status)).ok()?))
     };
     files.iter().filter_map(read).collect()
 }

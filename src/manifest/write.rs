@@ -97,7 +97,16 @@ pub fn to_yaml(value: &impl Serialize) -> Result<String, BadFile> {
     Ok(text)
 }
 
-/// Reads a status file back, to seed an object whose home has lost it.
+/// What of a status file seeds an object whose home has lost its status: what Opsy publishes. Everybody who can push
+/// writes such a file, and what is left to garbage-collect, or which Job is a run of this agent, is not for them to decide.
+pub fn seed(status: ObjectStatus) -> ObjectStatus {
+    match status {
+        ObjectStatus::PackerBuilder(status) => builder(&status, &PackerBuilderStatus::default()),
+        ObjectStatus::AMIRefresher(status) => refresher(&status, &AMIRefresherStatus::default()),
+    }
+}
+
+/// Reads a status file back.
 pub fn read_status_file(text: &str) -> Result<(ObjectKey, ObjectStatus), BadFile> {
     let stream = yaml::parse(text);
     if let Some((line, words)) = stream.broken.into_iter().next() {
@@ -138,11 +147,17 @@ fn builder(now: &PackerBuilderStatus, before: &PackerBuilderStatus) -> ObjectSta
         last_run_message: now.last_run_message.clone(),
         last_run_base_image_id: now.last_run_base_image_id.clone(),
         last_run_built_image_id: now.last_run_built_image_id.clone(),
-        images: now.images.clone().or_else(|| before.images.clone()),
+        images: now.images.as_ref().or(before.images.as_ref()).map(|images| undated(images)),
         inputs: now.inputs.clone(),
         history: now.history.clone(),
         ..Default::default()
     }))
+}
+
+/// Since when an image counts stays in its home: while that is recent, the image counts before its tags are seen, and it
+/// must not do so because a file in Git says it.
+fn undated(images: &[LaneImage]) -> Vec<LaneImage> {
+    images.iter().map(|image| LaneImage { since: None, ..image.clone() }).collect()
 }
 
 /// A refresher's outcomes, and its rollout: nothing else knows what a group ran before.

@@ -72,8 +72,10 @@ pub fn choose(spec: &Spec, memory: &Memory, found: &Found, owner: &Owner, now: T
             Some(target) => Choice::Is(target.clone()),
             None => nothing(format!("there is no PackerBuilder {builder}")),
         },
-        (_, Found::Built(images)) => of_builder(spec, images, now),
-        (_, Found::NoBuilder | Found::Named) => nothing("nothing names an image".to_owned()),
+        (Source::Builder(builder), Found::Built(images)) => of_builder(spec, builder, images, now),
+        (_, Found::NoBuilder | Found::Named | Found::Built(_)) => {
+            nothing("nothing names an image".to_owned())
+        }
     }
 }
 
@@ -174,12 +176,17 @@ fn refusal(unfit: &[String], none: &str) -> String {
     why
 }
 
-fn of_builder(spec: &Spec, built: &[(ImageId, Option<Image>)], now: Timestamp) -> Choice {
-    let there: Vec<&Image> = built.iter().filter_map(|(_, image)| image.as_ref()).collect();
+/// The images that a builder names in its status. Its tags must be on them, too: tags of others' images cannot be seen,
+/// and a status may have been seeded from Git, where everybody who can push writes it.
+fn of_builder(spec: &Spec, builder: &Key, built: &[(ImageId, Option<Image>)], now: Timestamp) -> Choice {
+    let there = built.iter().filter_map(|(_, image)| image.as_ref());
+    let is_built = |image: &&Image| brought(image) && built_by(spec, image).as_ref() == Some(builder);
+    let (there, others): (Vec<&Image>, Vec<&Image>) = there.partition(is_built);
     let gone = built.iter().find(|(_, image)| image.is_none());
-    let none = match gone {
-        Some((id, _)) => format!("{id} {UNSEEN}"),
-        None => format!("the builder has no image in {} yet", spec.region),
+    let none = match (gone, others.first()) {
+        (Some((id, _)), _) => format!("{id} {UNSEEN}"),
+        (None, Some(image)) => format!("{} does not have the tags of PackerBuilder {builder}", image.id),
+        (None, None) => format!("the builder has no image in {} yet", spec.region),
     };
     newest(spec, &there, &none, now)
 }

@@ -210,13 +210,24 @@ async fn a_builders_image_is_taken_from_its_lane_here() {
     let mut rolling = Rolling::new(json!({ "amiFrom": { "packerBuilder": "base" } })).await;
     let pass = rolling.pass().await;
     assert_eq!(reason(&pass).0, "NoEligibleImage");
-    let image = rolling.image();
+    let tags = json!({
+        "brought-to-you-by": "opsy-the-ami-operator", "status": "active", "cluster-name": "demo",
+        "opsy.dev/owner": "team", "opsy.dev/builder": "default/base",
+    });
+    let made = rolling.account.post("image", json!({ "name": "base-1", "tags": tags }));
+    let (image, foreign) = (made["id"].as_str().expect("an id").to_owned(), rolling.image());
     let lane = |region: &str, id: &str| LaneImage {
         region: region.to_owned(),
         architecture: "x86_64".to_owned(),
         id: id.to_owned(),
         ..LaneImage::default()
     };
+    // A status may have been seeded from Git, where everybody who can push writes it.
+    *rolling.built.lock().expect("no panic") = Some(vec![lane("us-east-1", &foreign)]);
+    let pass = rolling.pass().await;
+    let (reason_given, message) = reason(&pass);
+    assert_eq!(reason_given, "NoEligibleImage", "{message}");
+    assert!(message.contains("does not have the tags of PackerBuilder default/base"), "{message}");
     *rolling.built.lock().expect("no panic") =
         Some(vec![lane("eu-west-1", "ami-0000000000000000f"), lane("us-east-1", &image)]);
     let pass = rolling.rest().await;

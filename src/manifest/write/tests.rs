@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::builder::{InputsRecord, RunRecord, SweepRecord};
+use crate::api::builder::{InputsRecord, JobFacts, RunRecord, SweepRecord};
 use crate::api::conditions::{self, NOTIFIED, PUBLISHED, Phase, set_phase};
 use crate::api::notifier::Notification;
 use crate::api::refresher::{Rollout, RolloutGroup};
@@ -404,4 +404,34 @@ proptest! {
         let ObjectStatus::PackerBuilder(read) = read else { panic!("{read:?}") };
         prop_assert_eq!(read.history.unwrap()[0].errors.clone(), Some(words));
     }
+}
+
+#[test]
+fn a_status_file_seeds_nothing_that_opsy_does_not_publish() {
+    let mut image = image("us-east-1", "x86_64", "ami-0123456789abcdef0");
+    image.since = Some(at(0));
+    let forged = PackerBuilderStatus {
+        images: Some(vec![image.clone()]),
+        job_id: Some("u1".to_owned()),
+        job_facts: Some(JobFacts { build: "fedcba9876543210".to_owned(), ..JobFacts::default() }),
+        job_status: Some("Running".to_owned()),
+        last_handled_reconcile_at: Some("x".to_owned()),
+        notifications: Some(vec![Notification::default()]),
+        ..built(Phase::Ready, 1)
+    };
+    assert!(forged.sweeps.is_some());
+    let ObjectStatus::PackerBuilder(seeded) = seed(ObjectStatus::PackerBuilder(Box::new(forged.clone())))
+    else {
+        panic!("a builder's")
+    };
+    image.since = None;
+    assert_eq!((seeded.images.clone(), seeded.history.clone()), (Some(vec![image]), forged.history.clone()));
+    let text = serde_json::to_value(&*seeded).expect("JSON");
+    for field in ["sweeps", "jobID", "jobFacts", "jobName", "jobStatus", "buildID", "notifications"] {
+        assert!(text.get(field).is_none(), "{field}: {text}");
+    }
+    // What was published is all there again.
+    let published = file(built(Phase::Ready, 1), None);
+    let (_, status) = read_status_file(&published).expect("a status");
+    assert_eq!(seed(status.clone()), status);
 }

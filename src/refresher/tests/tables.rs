@@ -253,6 +253,18 @@ fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
         nothing(chosen(from(), &Found::Built(vec![(id(1), None)]))),
         "ami-00000001 cannot be seen any more (it was deregistered, or is no longer shared with this account)"
     );
+    let others: [&[(&str, &str)]; 3] = [
+        &[("brought-to-you-by", ""), ("opsy.dev/builder", ""), ("status", "")],
+        &[("opsy.dev/builder", "default/other")],
+        &[("brought-to-you-by", "")],
+    ];
+    for tags in others {
+        let named = Found::Built(vec![(id(1), Some(image(1, 1, tags)))]);
+        let why = nothing(chosen(from(), &named));
+        assert_eq!(why, "ami-00000001 does not have the tags of PackerBuilder default/base", "{tags:?}");
+    }
+    let operators = image(1, 1, &[("opsy.dev/builder", ""), ("opsy.dev/owner", ""), ("created-by", "base")]);
+    assert_eq!(chosen(from(), &Found::Built(vec![(id(1), Some(operators))])), Choice::Is(target(&[1])));
     assert_eq!(nothing(chosen(from(), &Found::NoBuilder)), "there is no PackerBuilder default/base");
     let memory = Memory { target: Some(target(&[5])), ..Memory::default() };
     let kept = choose(&parsed(from()), &memory, &Found::NoBuilder, &owner(), now());

@@ -121,8 +121,12 @@ fn template_id(number: usize) -> TemplateId {
 }
 
 fn image(id: &ImageId, created: Timestamp) -> Image {
-    let tags =
-        [("brought-to-you-by", "opsy-the-ami-operator"), ("status", "active"), ("cluster-name", "demo")];
+    let tags = [
+        ("brought-to-you-by", "opsy-the-ami-operator"),
+        ("status", "active"),
+        ("cluster-name", "demo"),
+        ("opsy.dev/builder", "default/base"),
+    ];
     Image {
         id: id.clone(),
         name: format!("node-{id}"),
