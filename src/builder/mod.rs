@@ -79,6 +79,8 @@ pub struct Context {
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
     pub undeclared: UndeclaredObjects,
+    /// Is an object what its document in Git says, where one declares it?
+    pub in_sync: Arc<dyn Fn(&PackerBuilder) -> bool + Send + Sync>,
 }
 
 /// One pass: looks, does at most one thing, says how the builder stands.

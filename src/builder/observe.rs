@@ -119,7 +119,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     let (images, found, template, live) = tokio::join!(
         look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, of_images),
         find_bases(spec.as_ref().ok(), ctx, fresh),
-        resolve(spec.as_ref().ok(), &subject.key, synced, ctx),
+        resolve(object, spec.as_ref().ok(), &subject.key, synced, ctx),
         live_runs(ctx),
     );
     let now = (ctx.now)();
@@ -344,10 +344,21 @@ async fn look_at_region(
     Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
 }
 
-async fn resolve(spec: Option<&Spec>, key: &Key, synced: &Synced, ctx: &Context) -> Seen<Resolved> {
+async fn resolve(
+    object: &PackerBuilder,
+    spec: Option<&Spec>,
+    key: &Key,
+    synced: &Synced,
+    ctx: &Context,
+) -> Seen<Resolved> {
     let Some(spec) = spec else {
         return Seen::Unknown(Class::Invalid, "the spec is invalid".to_owned());
     };
+    // A document in Git vouches for what it says itself, and for nothing that somebody wrote into the object since.
+    if !(ctx.in_sync)(object) {
+        let why = "the object is not what its manifest in Git says: nothing is built until it is reverted";
+        return Seen::Unknown(Class::Conflict, why.to_owned());
+    }
     // One that only lost its document starts nothing.
     let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
     if let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {

@@ -311,6 +311,10 @@ impl Home for ClusterHome {
         self.shared.ledger().is_frozen(object)
     }
 
+    fn is_in_sync(&self, object: &ObjectKey, generation: Option<i64>) -> bool {
+        self.shared.ledger().is_in_sync(object, generation)
+    }
+
     fn unreadable(&self) -> BTreeMap<String, String> {
         self.shared.places.borrow().unreadable()
     }

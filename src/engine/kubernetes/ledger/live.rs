@@ -13,6 +13,8 @@ pub struct Live {
     pub uid: String,
     /// resourceVersion: the server counts up.
     pub version: u64,
+    /// The server counts the changes of the spec.
+    pub generation: Option<i64>,
     pub owner: Option<String>,
     /// File of the manifest that was applied last.
     pub file: Option<String>,
@@ -33,6 +35,7 @@ impl Live {
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             version: version(metadata.resource_version.as_deref()),
+            generation: metadata.generation,
             owner: metadata.labels.as_ref().and_then(|labels| labels.get(OWNER).cloned()),
             file: annotations::value(metadata, annotations::FILE).map(str::to_owned),
             print: ownership::of_live(metadata, spec),

@@ -111,6 +111,30 @@ fn an_edit_by_hand_is_put_back_before_anybody_looks() {
 }
 
 #[test]
+fn an_object_is_in_sync_only_as_the_generation_that_equals_its_document() {
+    let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
+    let at = |version, generation| Live { generation: Some(generation), ..applied(&wanted, version) };
+    let in_sync = |ledger: &Ledger, generation| ledger.is_in_sync(&object("a"), Some(generation));
+    assert!(in_sync(&ledger, 1), "no document declares it");
+    load(&mut ledger, std::slice::from_ref(&wanted), &[]);
+    assert!(!in_sync(&ledger, 1), "it was not seen yet");
+    saw(&mut ledger, "a", at(1, 1), true);
+    assert!(in_sync(&ledger, 1));
+    saw(&mut ledger, "a", Live { print: None, ..at(2, 2) }, true);
+    assert!(!in_sync(&ledger, 2), "somebody edited it");
+    ledger.failed(&object("a"), Trouble::new(Class::Denied, "Denied", "no".into()), Instant::now());
+    assert!(!in_sync(&ledger, 2), "nor does it count while it cannot be reverted");
+    ledger.done(&object("a"), Some(3));
+    assert!(!in_sync(&ledger, 2), "what the revert made was not seen yet");
+    saw(&mut ledger, "a", at(3, 3), true);
+    assert_eq!(
+        (in_sync(&ledger, 2), in_sync(&ledger, 3)),
+        (false, true),
+        "a pass may have begun with the edit"
+    );
+}
+
+#[test]
 fn what_the_server_takes_for_the_same_is_the_same() {
     let (mut ledger, wanted) = (Ledger::default(), document("a", "x"));
     load(&mut ledger, std::slice::from_ref(&wanted), &[]);

@@ -47,6 +47,14 @@ impl Ledger {
         self.is_unread(object) || (self.contest(object).is_some() && self.differs(object))
     }
 
+    /// Is this generation of an object what its document says? A pass may have begun with an edit that was reverted since,
+    /// or with what was there before a document was applied. One without a document is nothing but what it is.
+    pub fn is_in_sync(&self, object: &ObjectKey, generation: Option<i64>) -> bool {
+        let Some(wanted) = self.wanted.get(object).filter(|_| !self.is_foreign(object)) else { return true };
+        let is_current = self.live.get(object).is_some_and(|live| live.generation == generation);
+        wanted.made.is_none() && is_current && !self.differs(object)
+    }
+
     /// How many objects are not as Git says.
     pub fn failing(&self) -> usize {
         let of_documents = self.wanted.keys().filter(|object| {
