@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use super::ec2::{filter, moment, started, tags};
 use super::{Announced, Aws, AwsError, Image, Leftovers, Tags};
 use crate::api::{BuildId, Class, ImageId, Owner, Region};
-use evidence::{Evidence, Found, Mark, is_packers_group, is_packers_instance, is_packers_name, predates};
+use evidence::{
+    Evidence, Found, Machines, Mark, Sources, is_packers_group, is_packers_instance, is_packers_name,
+};
 
 /// Things of one page: the most every one of these calls hands out.
 const PAGE: i32 = 500;
@@ -43,8 +45,7 @@ impl Aws {
         let mut left = Leftovers { instances, volumes, security_groups, key_pairs, ..Leftovers::default() };
         let held: BTreeSet<&String> = images.iter().flat_map(|found| &found.image.snapshots).collect();
         left.snapshots = snapshots.into_iter().filter(|id| !held.contains(id)).collect();
-        let sources = look.sources(&images, announced).await?;
-        let evidence = Evidence { mark, announced, sources };
+        let evidence = look.evidence(&images, announced).await?;
         let images: Vec<&Found> = images.iter().filter(|found| evidence.leaves(found)).collect();
         self.divide(region, &evidence, &images, &mut left).await?;
         Ok(left)
@@ -261,16 +262,56 @@ impl Look<'_> {
         Ok(images)
     }
 
-    /// Those announced images that the images found may be copies of: in the region where the run made its images,
-    /// and not older than the run as far as EC2 still shows them. Packer removes the source of copies that failed.
-    async fn sources(&self, found: &[Found], announced: &Announced) -> Result<BTreeSet<ImageId>, AwsError> {
+    /// What is known of the images found. Those announced images that they may be copies of are in the region where the
+    /// run made its images.
+    async fn evidence<'a>(
+        &'a self,
+        found: &[Found],
+        announced: &'a Announced,
+    ) -> Result<Evidence<'a>, AwsError> {
+        let machines = self.machines(self.region, found, announced).await?;
+        let evidence = Evidence { mark: self.mark, announced, sources: Sources::default(), machines };
         let home = announced.home.as_ref().unwrap_or(self.region);
-        let sources = evidence::announced_sources(found, announced, home);
-        let ids: Vec<ImageId> = sources.iter().cloned().collect();
-        let seen = if ids.is_empty() { Vec::new() } else { self.aws.images_by_id(home, &ids).await? };
-        let older = seen.into_iter().filter(|image| predates(image.created, self.since));
-        let older: BTreeSet<ImageId> = older.map(|image| image.id).collect();
-        Ok(&sources - &older)
+        let named = evidence::announced_sources(found, announced, home);
+        if named.is_empty() {
+            return Ok(evidence);
+        }
+        let search = vec![filter("image-id", named.iter().map(ImageId::as_str))];
+        let seen = self.aws.described_images(home, |call| call.set_filters(Some(search))).await?;
+        let seen: Vec<Found> = seen.into_iter().filter_map(Found::of).collect();
+        let at_home = self.machines(home, &seen, announced).await?;
+        let sources = Sources::of(named, &seen, &Evidence { machines: at_home, ..evidence.clone() });
+        Ok(Evidence { sources, ..evidence })
+    }
+
+    /// The machines that images were made from. One is the build's by its tags; or it was announced, looks like Packer's,
+    /// began with the run, and is of no other build: a build can announce any.
+    async fn machines(
+        &self,
+        region: &Region,
+        images: &[Found],
+        announced: &Announced,
+    ) -> Result<Machines, AwsError> {
+        let ids: BTreeSet<&str> = images.iter().filter_map(|found| found.instance.as_deref()).collect();
+        if ids.is_empty() {
+            return Ok(Machines::default());
+        }
+        let ec2 = self.aws.0.clients.ec2(region);
+        let call = ec2.sdk.describe_instances().filters(filter("instance-id", ids)).max_results(PAGE);
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found: Vec<types::Reservation> = found.map_err(ec2.failed("DescribeInstances"))?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            found.iter().flat_map(|reservation| reservation.instances()).partition(|instance| {
+                let tags = tags(instance.tags());
+                let is_named =
+                    announced.instances.iter().any(|id| Some(id.as_str()) == instance.instance_id());
+                self.mark.covers(&tags, is_named && is_packers_instance(instance))
+                    && !self.predates(&tags, moment(instance.launch_time()))
+            });
+        let ids = |instances: Vec<&types::Instance>| {
+            instances.into_iter().filter_map(|instance| instance.instance_id().map(str::to_owned)).collect()
+        };
+        Ok(Machines { own: ids(own), others: ids(others) })
     }
 
     async fn snapshots(&self) -> Result<Vec<String>, AwsError> {

@@ -87,11 +87,48 @@ impl Found {
 }
 
 /// What is known of the images that a build made.
+#[derive(Clone)]
 pub struct Evidence<'a> {
     pub mark: Mark<'a>,
     pub announced: &'a Announced,
     /// Images of the build that others are copies of.
-    pub sources: BTreeSet<ImageId>,
+    pub sources: Sources,
+    pub machines: Machines,
+}
+
+/// The machines that images were made from, as far as EC2 still shows them.
+#[derive(Clone, Debug, Default)]
+pub struct Machines {
+    /// Those of the build.
+    pub own: BTreeSet<String>,
+    pub others: BTreeSet<String>,
+}
+
+/// Announced images that others are copies of.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Those that the build made.
+    pub own: BTreeSet<ImageId>,
+    /// Those that EC2 does not show: Packer removes the source of copies that failed.
+    pub gone: BTreeSet<ImageId>,
+}
+
+impl Sources {
+    /// Of the announced sources, those that EC2 shows (`seen`) are the build's if it made them.
+    pub fn of(announced: BTreeSet<ImageId>, seen: &[Found], evidence: &Evidence<'_>) -> Self {
+        let own = seen.iter().filter(|found| evidence.is_own(found)).map(|found| found.image.id.clone());
+        let own = own.filter(|id| announced.contains(id)).collect();
+        let seen: BTreeSet<&ImageId> = seen.iter().map(|found| &found.image.id).collect();
+        Self { own, gone: announced.into_iter().filter(|id| !seen.contains(id)).collect() }
+    }
+
+    fn has(&self, source: &str) -> bool {
+        Self::names(&self.own, source) || Self::names(&self.gone, source)
+    }
+
+    fn names(ids: &BTreeSet<ImageId>, source: &str) -> bool {
+        ids.iter().any(|id| id.as_str() == source)
+    }
 }
 
 /// The announced images of the home region that the images found are copies of. Where EC2 does not name
@@ -107,20 +144,34 @@ pub fn announced_sources(found: &[Found], announced: &Announced, home: &Region) 
 
 impl Evidence<'_> {
     /// An image that is no result and that the build made. A template's own tags say nothing about that. An
-    /// announcement alone is believed of an image without any tag, which an interrupted Packer 1.6 leaves: a
-    /// provisioner can print any id it likes.
+    /// announcement alone, also as Packer's artifact, is believed of an image without any tag, which an interrupted
+    /// Packer 1.6 leaves: a build decides itself what is announced, and can name images of others.
     pub fn leaves(&self, found: &Found) -> bool {
         let Found { image, .. } = found;
         let status = image.tags.get(STATUS).map(String::as_str).unwrap_or_default();
-        if STATUSES.contains(&status) || image.state == ImageState::Deregistered || self.is_older(image) {
+        if STATUSES.contains(&status) || image.state == ImageState::Deregistered {
             return false;
         }
-        let named = [&self.announced.images, &self.announced.artifacts];
-        let bare = image.tags.is_empty() && named.into_iter().flatten().any(|id| *id == image.id.as_str());
-        self.mark.is_on(&image.tags)
-            || (!image.tags.contains_key(BUILD)
-                && !image.tags.contains_key(OWNER)
-                && (bare || self.made(found)))
+        self.is_own(found)
+    }
+
+    /// Was it announced, and does nothing show that it is another's?
+    fn is_bare(&self, found: &Found) -> bool {
+        let mut named = self.announced.images.iter().chain(&self.announced.artifacts);
+        let is_others = found.instance.as_ref().is_some_and(|id| self.machines.others.contains(id));
+        let copied = found.copied_from();
+        let is_copy_of_others = copied.is_some_and(|source| !self.sources.has(source));
+        found.image.tags.is_empty()
+            && !is_others
+            && !is_copy_of_others
+            && named.any(|id| *id == found.image.id.as_str())
+    }
+
+    /// Did the build make this image, result or not?
+    fn is_own(&self, found: &Found) -> bool {
+        let tags = &found.image.tags;
+        let is_unclaimed = !tags.contains_key(BUILD) && !tags.contains_key(OWNER);
+        !self.is_older(&found.image) && (self.mark.is_on(tags) || (is_unclaimed && self.made(found)))
     }
 
     /// Nothing that was there before the run is its own.
@@ -128,17 +179,15 @@ impl Evidence<'_> {
         self.mark.predates(&image.tags, image.created, self.announced.since)
     }
 
-    /// It is Packer's artifact, made from the build's instance, or a copy of such an image. Of a run whose start is
-    /// not known that is not enough.
+    /// It was made from the build's machine, or is a copy of such an image. Of a run whose start is not known that is not
+    /// enough.
     fn made(&self, found: &Found) -> bool {
-        let instance = found.instance.as_ref();
-        let copied = found
-            .copied_from()
-            .is_some_and(|source| self.sources.iter().any(|known| known.as_str() == source));
-        self.announced.since.is_some()
-            && (self.announced.artifacts.iter().any(|id| *id == found.image.id.as_str())
-                || instance.is_some_and(|id| self.announced.instances.contains(id))
-                || copied)
+        let of_machine = found.instance.as_ref().is_some_and(|id| self.machines.own.contains(id));
+        let copied = found.copied_from().is_some_and(|source| {
+            Sources::names(&self.sources.own, source)
+                || (found.image.tags.is_empty() && Sources::names(&self.sources.gone, source))
+        });
+        self.is_bare(found) || (self.announced.since.is_some() && (of_machine || copied))
     }
 
     /// Was this snapshot of an image made with it? EC2 writes into its description what it was made for.

@@ -55,12 +55,20 @@ fn region(name: &str) -> Region {
     Region::parse(name).expect("a region")
 }
 
-/// What is known of a build that began then and announced this.
+/// What is known of a build that began then and announced this. EC2 shows its machine `i-1` and another's `i-2`, and no
+/// source of copies.
 fn leaves(announced: &Announced, image: Image, instance: Option<&str>, source: Option<&str>) -> bool {
     let (instance, source) = (instance.map(str::to_owned), source.map(str::to_owned));
     let found = [Found { image, instance, source, source_region: None }];
-    let sources = evidence::announced_sources(&found, announced, &region("us-east-1"));
-    Evidence { mark: MARK, announced, sources }.leaves(&found[0])
+    let named = evidence::announced_sources(&found, announced, &region("us-east-1"));
+    let evidence = evidence(announced);
+    let sources = Sources::of(named, &[], &evidence);
+    Evidence { sources, ..evidence }.leaves(&found[0])
+}
+
+fn evidence(announced: &Announced) -> Evidence<'_> {
+    let machines = Machines { own: ["i-1".to_owned()].into(), others: ["i-2".to_owned()].into() };
+    Evidence { mark: MARK, announced, sources: Sources::default(), machines }
 }
 
 #[test]
@@ -85,17 +93,23 @@ fn a_templates_tags_do_not_hide_what_a_build_made() {
     let of = |announced: Announced| Announced { since: since(0), instances: vec!["i-1".into()], ..announced };
     let tagged = || image(&[("Name", "golden"), ("os", "rhel")]);
     let artifact = of(Announced { artifacts: vec![id.clone()], ..Announced::default() });
-    assert!(leaves(&artifact, tagged(), None, None), "Packer named it");
+    let own = Some("i-1");
+    assert!(leaves(&artifact, tagged(), own, None), "Packer named it, and it was made from its machine");
+    assert!(!leaves(&artifact, tagged(), None, None), "a build can name an image of others as its artifact");
+    assert!(!leaves(&artifact, tagged(), Some("i-2"), None), "made from another's machine");
+    assert!(leaves(&artifact, image(&[]), None, None), "nothing shows that it is another's");
+    assert!(!leaves(&artifact, image(&[]), Some("i-2"), None), "its machine does");
+    assert!(!leaves(&artifact, image(&[]), None, Some("ami-00000009")), "and so does its source");
     assert!(
-        !leaves(&Announced { since: None, ..artifact.clone() }, tagged(), None, None),
+        !leaves(&Announced { since: None, ..artifact.clone() }, tagged(), own, None),
         "no start is known"
     );
     assert!(
-        !leaves(&Announced { since: since(1), ..artifact.clone() }, tagged(), None, None),
+        !leaves(&Announced { since: since(1), ..artifact.clone() }, tagged(), own, None),
         "it was there before"
     );
-    assert!(!leaves(&artifact, image(&[(BUILD, "00000000000000bb")]), None, None), "another build's");
-    assert!(!leaves(&artifact, image(&[("Name", "x"), (STATUS, "active")]), None, None), "a result");
+    assert!(!leaves(&artifact, image(&[(BUILD, "00000000000000bb")]), own, None), "another build's");
+    assert!(!leaves(&artifact, image(&[("Name", "x"), (STATUS, "active")]), own, None), "a result");
 
     let printed = of(Announced { images: vec![id], ..Announced::default() });
     assert!(!leaves(&printed, tagged(), None, None), "a provisioner can print any id");
@@ -104,9 +118,36 @@ fn a_templates_tags_do_not_hide_what_a_build_made() {
     assert!(leaves(&nothing, tagged(), Some("i-1"), Some("ami-base")), "made from its machine");
 
     let copy = of(Announced { images: vec!["ami-00000001".into()], ..Announced::default() });
-    assert!(leaves(&copy, tagged(), None, Some("ami-00000001")), "a copy in another region");
+    assert!(leaves(&copy, image(&[]), None, Some("ami-00000001")), "a copy in another region");
+    assert!(!leaves(&copy, tagged(), None, Some("ami-00000001")), "nothing shows whose its source was");
     assert!(!leaves(&copy, tagged(), Some("i-9"), Some("ami-00000001")), "another build on top of it");
     assert!(!leaves(&copy, tagged(), None, Some("ami-00000002")));
+}
+
+#[test]
+fn a_copy_is_the_builds_where_its_source_is() {
+    let since = Some(Timestamp::UNIX_EPOCH);
+    let announced = Announced { images: vec!["ami-00000001".into()], since, ..Announced::default() };
+    let found = |id: &str, tags: &[(&str, &str)], instance: Option<&str>, source: Option<&str>| Found {
+        image: Image { id: ImageId::parse(id).expect("an id"), ..image(tags) },
+        instance: instance.map(str::to_owned),
+        source: source.map(str::to_owned),
+        source_region: None,
+    };
+    let copy = found("ami-00000002", &[("Name", "copy")], None, Some("ami-00000001"));
+    let leaves = |source: Found| {
+        let evidence = evidence(&announced);
+        let named =
+            evidence::announced_sources(std::slice::from_ref(&copy), &announced, &region("us-east-1"));
+        let sources = Sources::of(named, &[source], &evidence);
+        Evidence { sources, ..evidence }.leaves(&copy)
+    };
+    let ours = [(BUILD, MARK.build), (OWNER, MARK.owner)];
+    let named = [("Name", "node")];
+    assert!(leaves(found("ami-00000001", &ours, None, None)));
+    assert!(leaves(found("ami-00000001", &named, Some("i-1"), None)), "made from its machine");
+    assert!(!leaves(found("ami-00000001", &named, Some("i-2"), None)), "another's machine");
+    assert!(!leaves(found("ami-00000001", &named, None, None)), "announced alone");
 }
 
 #[test]
@@ -144,7 +185,7 @@ fn a_copy_comes_from_the_region_that_the_build_made_its_images_in() {
 fn a_snapshot_that_was_there_before_stays() {
     let announced =
         Announced { since: Some("2026-01-01T00:00:00Z".parse().expect("a time")), ..Announced::default() };
-    let evidence = Evidence { mark: MARK, announced: &announced, sources: BTreeSet::new() };
+    let evidence = evidence(&announced);
     let of = |instance: Option<&str>, source: &str| Found {
         image: image(&[]),
         instance: instance.map(str::to_owned),

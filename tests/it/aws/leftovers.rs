@@ -202,18 +202,27 @@ async fn a_copy_is_swept_only_where_its_source_is_not_older_than_the_run() {
     let (owner, build) = mine("copies");
     let made = |wanted: Value| text(&account.post("image", wanted)["id"]);
     let base = text(&seed["base_images"]["v20260801"]);
-    let result = made(json!({ "name": "result", "tags": { "Name": "golden" } }));
+    let marks = json!({ aws::ec2::BUILD: build.as_str(), aws::ec2::OWNER: owner.as_str() });
+    let result = made(json!({ "name": "result", "tags": marks }));
+    let theirs = made(json!({ "name": "theirs", "tags": { "Name": "golden" } }));
     let copy =
         |name: &str, of: &str| made(json!({ "name": name, "source_image": of, "tags": { "Name": name } }));
     let (others, own) = (copy("others", &base), copy("own", &result));
+    let of_theirs = copy("of-theirs", &theirs);
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60);
     let announced = Announced {
-        images: vec![base, result],
+        images: vec![base, result.clone(), theirs.clone()],
+        artifacts: vec![theirs, of_theirs.clone()],
         since: Some(since),
         home: Some(region().clone()),
         ..Announced::default()
     };
     let left = aws.leftovers(region(), &owner, &build, &announced).await.expect("leftovers");
     let images: Vec<String> = left.images.iter().chain(&left.partly).map(ToString::to_string).collect();
-    assert_eq!(images, [own], "not {others}, which is another team's copy of the base image");
+    let expected = std::collections::BTreeSet::from([&own, &result]);
+    assert_eq!(
+        images.iter().collect::<std::collections::BTreeSet<_>>(),
+        expected,
+        "not {others} or {of_theirs}"
+    );
 }
