@@ -123,8 +123,13 @@ impl Contender {
                 Ok(Ok(Attempt::Taken(began, lease))) => return (began, *lease),
                 Ok(Ok(Attempt::HeldBy { holder, left, misplaced })) => {
                     wait = wait.min(left);
-                    self.report(misplaced);
-                    format!("standing by: {holder} holds the Lease")
+                    // A rollout of the same Deployment to another repository: it removes the holder only once this one is
+                    // ready.
+                    let is_rollout = record::of_one_deployment(&holder, &self.terms.tenure.identity);
+                    let told = misplaced.as_ref().filter(|_| is_rollout);
+                    let until = told.map_or("", |_| ", for another repository, until the rollout ends it");
+                    self.report(misplaced.filter(|_| !is_rollout));
+                    format!("standing by: {holder} holds the Lease{until}")
                 }
                 Ok(Ok(Attempt::Raced)) => continue,
                 Ok(Err(refusal)) if refusal.class == Class::Denied => {
@@ -302,7 +307,7 @@ enum Attempt {
         holder: String,
         /// For how long at most.
         left: Duration,
-        /// Why it is not to be waited for.
+        /// Why it is not to be waited for, unless the same Deployment replaces it.
         misplaced: Option<String>,
     },
     /// Somebody else was quicker.

@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+/// What Kubernetes generates suffixes of names from: no vowels, and no digits that look like them.
+const GENERATED: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Finest step of the times in a record.
 const TICK: SignedDuration = SignedDuration::from_micros(1);
 
@@ -36,6 +38,23 @@ pub fn judge(record: &LeaseSpec, unchanged: Duration, ours: Duration) -> Verdict
 /// Who holds it.
 pub fn holder(record: &LeaseSpec) -> Option<&str> {
     record.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+}
+
+/// Are both of these replicas pods of one Deployment? Their identities begin with the names of their pods, and those with
+/// the name of the Deployment, of which there is one in the namespace of the Lease.
+pub fn of_one_deployment(one: &str, other: &str) -> bool {
+    deployment(one).is_some_and(|name| deployment(other) == Some(name))
+}
+
+/// `<Deployment>-<hash>-<suffix>_<random>`; `None` if it is not named like that.
+fn deployment(identity: &str) -> Option<&str> {
+    let is_generated = |text: &str| text.bytes().all(|byte| GENERATED.contains(&byte));
+    let pod = identity.split_once('_').map_or(identity, |(pod, _)| pod);
+    let (set, suffix) = pod.rsplit_once('-')?;
+    let (deployment, hash) = set.rsplit_once('-')?;
+    let is_pod = suffix.len() == 5 && is_generated(suffix);
+    let is_set = (1..=10).contains(&hash.len()) && is_generated(hash);
+    (is_pod && is_set && !deployment.is_empty()).then_some(deployment)
 }
 
 /// The record of a new holder. Every take-over counts as a transition, so that two holders of one name

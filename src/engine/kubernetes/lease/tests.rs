@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::record::{Verdict, given_up, holder, judge, renewed, same_tenure, taken};
+use super::record::{Verdict, given_up, holder, judge, of_one_deployment, renewed, same_tenure, taken};
 use super::*;
 
 const DURATION: Duration = Duration::from_secs(15);
@@ -59,6 +59,21 @@ fn fractions_of_a_second_are_promised_as_whole_ones() {
     assert_eq!(seconds(Duration::from_millis(200)), Some(1));
     assert_eq!(seconds(Duration::from_millis(1500)), Some(2));
     assert_eq!(seconds(DURATION), Some(15));
+}
+
+#[test]
+fn pods_of_one_deployment_are_known_by_their_names() {
+    for (one, other, expected) in [
+        ("opsy-7d9c6b5f4-x2x4z_00", "opsy-5b8f7d9c66-b5b6w_11", true),
+        ("opsy-7d9c6b5f4-x2x4z", "opsy-7d9c6b5f4-zzzzz_11", true),
+        ("opsy-7d9c6b5f4-x2x4z_00", "opsy-b-7d9c6b5f4-x2x4z_00", false),
+        ("images-opsy-7d9c6b5f4-x2x4z_00", "opsy-7d9c6b5f4-x2x4z_00", false),
+        ("host_00", "host_11", false),
+        ("opsy-0_00", "opsy-0_11", false),
+        ("-7d9c6b5f4-x2x4z", "-7d9c6b5f4-x2x4z", false),
+    ] {
+        assert_eq!(of_one_deployment(one, other), expected, "{one} {other}");
+    }
 }
 
 proptest! {
