@@ -67,6 +67,8 @@ pub fn environment(
     let baked = baked_plugins(&inherited, is_dir);
     let mut env = inherited;
     env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
+    let defaults = defaults(&env, request);
+    env.extend(defaults);
     for (name, value) in [("CHECKPOINT_DISABLE", "1"), ("PACKER_NO_COLOR", "1")] {
         env.insert(name.into(), value.into());
     }
@@ -84,6 +86,13 @@ pub fn environment(
     }
     env.entry("HOME".into()).or_insert_with(|| config_dir(dir).into());
     env
+}
+
+/// The defaults that nothing sets. `https_proxy` and `HTTPS_PROXY` mean the same, so one of them is enough.
+fn defaults(env: &Environment, request: &Request) -> Environment {
+    let is_set = |name: &str| env.keys().any(|known| known.eq_ignore_ascii_case(name));
+    let unset = request.defaults.iter().filter(|(name, _)| !is_set(name));
+    unset.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// Packer's own settings of one run, so that runs and the user's home never meet.
@@ -182,6 +191,34 @@ mod tests {
         assert_eq!(text(&env, "HOME").as_deref(), Some("/runs/a/config"));
         assert_eq!(text(&env, RUN_MARK).as_deref(), Some("/runs/a"));
         assert_eq!(text(&env, "PACKER_PLUGIN_PATH"), None);
+    }
+
+    #[test]
+    fn defaults_count_only_where_nothing_sets_the_variable() {
+        let mut request = request();
+        let defaults = [
+            ("HTTPS_PROXY", "agent"),
+            ("https_proxy", "agent"),
+            ("NO_PROXY", "agent"),
+            ("SSL_CERT_FILE", "agent"),
+            ("AWS_EC2_METADATA_DISABLED", "agent"),
+        ];
+        request.defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        request.env.insert("SSL_CERT_FILE".into(), "request".into());
+        let inherited = [("https_proxy", "secret"), ("no_proxy", "")];
+        let inherited = inherited.map(|(name, value)| (name.into(), value.into())).into();
+        let env = environment(inherited, &request, Path::new("/runs/a"), |_| false);
+        let expected = [
+            ("https_proxy", Some("secret")),
+            ("HTTPS_PROXY", None),
+            ("no_proxy", Some("")),
+            ("NO_PROXY", None),
+            ("SSL_CERT_FILE", Some("request")),
+            ("AWS_EC2_METADATA_DISABLED", Some("agent")),
+        ];
+        for (name, value) in expected {
+            assert_eq!(text(&env, name).as_deref(), value, "{name}");
+        }
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Request {
     /// Extra environment, no secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Environment of the agent's network, without secrets: each counts only where the environment has no variable of
+    /// this name in any spelling.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub defaults: BTreeMap<String, String>,
     /// Names of environment variables whose values are masked in everything that is written.
     /// Values shorter than 4 bytes are not: masking them would shred every line and hide nothing.
     #[serde(default)]

@@ -77,6 +77,7 @@ impl Bed {
             secrets_dir: None,
             limit_seconds: 600,
             grace_seconds: 60,
+            defaults: [].into(),
             plugins: None,
         };
         Self { root, request }

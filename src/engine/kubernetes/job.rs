@@ -40,6 +40,8 @@ const CONFIG_LIMIT: usize = 900 * 1024;
 /// No owner takes a Job with it that is in another namespace than its builder. Its result has been collected long
 /// before, unless no agent has worked for so long.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Packer would otherwise take the role of its node where it has no credentials.
+const NO_NODE_ROLE: &str = "AWS_EC2_METADATA_DISABLED";
 /// Longest value of a label.
 const LABEL: usize = 63;
 
@@ -76,7 +78,7 @@ pub fn config_map(request: &RunRequest, setup: &Setup, owner: OwnerReference) ->
     if request.pod.git_sync.is_none() {
         binary.insert(wire::FILES.to_owned(), ByteString(packed(&request.files)?));
     }
-    let wire = serde_json::to_string(&wire_request(request)).expect("a request has only text keys");
+    let wire = serde_json::to_string(&wire_request(request, setup)).expect("a request has only text keys");
     let size = wire.len() + binary.values().map(|bytes| bytes.0.len()).sum::<usize>();
     if size > CONFIG_LIMIT {
         return Err(Unfit::TooLarge { size });
@@ -103,7 +105,7 @@ fn packed(files: &[TemplateFile]) -> Result<Vec<u8>, Unfit> {
     Ok(packed.expect("memory takes any archive"))
 }
 
-fn wire_request(request: &RunRequest) -> wire::Request {
+fn wire_request(request: &RunRequest, setup: &Setup) -> wire::Request {
     let mut env = request.env.clone();
     let settings = &request.pod.settings;
     if !settings.env.iter().flatten().any(|variable| variable.name.as_deref() == Some("HOME")) {
@@ -115,6 +117,8 @@ fn wire_request(request: &RunRequest) -> wire::Request {
         packer: "packer".to_owned(),
         steps: request.steps.clone(),
         env,
+        // In the container they would override the Secret of the builder.
+        defaults: setup.network.defaults().chain([(NO_NODE_ROLE.to_owned(), "true".to_owned())]).collect(),
         secrets: Vec::new(),
         secrets_dir: request.secret.as_ref().map(|_| SECRETS.to_owned()),
         limit_seconds: request.limit.as_secs(),

@@ -234,6 +234,7 @@ impl Shared {
             secrets,
             limit_seconds: request.limit.as_secs(),
             grace_seconds: GRACE.as_secs(),
+            defaults: BTreeMap::new(),
             plugins: self.packer.plugins.clone(),
             secrets_dir: None,
         }

@@ -16,8 +16,6 @@ pub const PACKER: &str = "packer";
 pub const INSTALL: &str = "install";
 /// git-sync tries a repository that does not answer so often.
 const SYNC_FAILURES: &str = "5";
-/// Packer would otherwise take the role of its node where it has no credentials.
-const NO_NODE_ROLE: &str = "AWS_EC2_METADATA_DISABLED";
 
 /// Init containers. All ask for what Packer's container does, which adds nothing to what the pod does: they run before
 /// it. A quota that demands a limit demands it of each of them.
@@ -86,21 +84,17 @@ pub fn packer(request: &RunRequest, setup: &Setup) -> Container {
     }
 }
 
-/// The builder's variables, and those it does not set itself.
+/// The builder's variables.
 fn environment(request: &RunRequest) -> Vec<EnvVar> {
     let written = request.pod.settings.env.iter().flatten();
-    let mut all: Vec<EnvVar> = written
+    written
         .map(|written| {
             variable(
                 written.name.as_deref().unwrap_or_default(),
                 written.value.as_deref().unwrap_or_default(),
             )
         })
-        .collect();
-    if !all.iter().any(|variable| variable.name == NO_NODE_ROLE) {
-        all.push(variable(NO_NODE_ROLE, "true"));
-    }
-    all
+        .collect()
 }
 
 /// What all containers share: no rights, and last words where an init container fails.
@@ -123,7 +117,7 @@ fn environment_of(secret: &str) -> Vec<EnvFromSource> {
 }
 
 /// A key of a Secret; one that is not there leaves the variable as it is.
-fn variable_of(name: &str, secret: &str, key: &str) -> EnvVar {
+pub fn variable_of(name: &str, secret: &str, key: &str) -> EnvVar {
     let key = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: Some(true) };
     let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
     EnvVar { name: name.to_owned(), value_from, ..EnvVar::default() }

@@ -1,11 +1,14 @@
 //! What a build pod needs in a closed network: the agent's proxies, and its certificate authorities as a file of
-//! the run's ConfigMap. Added to a finished Job and ConfigMap; what they set already stays. Pure.
+//! the run's ConfigMap. Packer gets the variables as defaults of its runner, which the builder's Secret and the image
+//! override; git-sync has no runner, so they are added to its container. What these set already stays. Pure.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, Volume, VolumeMount,
+    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, Volume,
 };
 
+use super::containers::variable_of;
+use super::volumes::mount;
 use super::{CONFIG_LIMIT, PACKER, Unfit};
 use crate::api::network::{CERT_FILE, Network};
 use crate::api::proxy::{Proxies, Proxy};
@@ -54,7 +57,13 @@ impl PodNetwork {
         Ok(map)
     }
 
-    /// Adds variables and the file to the containers that use the network.
+    /// Variables that Packer gets unless something else sets them.
+    pub fn defaults(&self) -> impl Iterator<Item = (String, String)> {
+        let trusted = self.authorities.as_ref().map(|_| (CERT_FILE.to_owned(), format!("{FOLDER}/{FILE}")));
+        self.proxies.iter().cloned().chain(trusted)
+    }
+
+    /// Adds the file to the containers that use the network, and variables to the one that has no runner.
     pub fn in_job(&self, mut job: Job) -> Job {
         let name = job.metadata.name.clone().unwrap_or_default();
         if let Some(pod) = job.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
@@ -63,17 +72,29 @@ impl PodNetwork {
         job
     }
 
+    fn add_variables(&self, container: &mut Container) {
+        for (name, value) in &self.proxies {
+            set(container, name, value);
+        }
+        if self.authorities.is_some() {
+            // Programs written in Go read the system's folders of certificates beside `SSL_CERT_FILE`, and so keep the
+            // public authorities; Git does it if it is told the folder.
+            set(container, "GIT_SSL_CAINFO", &format!("{FOLDER}/{FILE}"));
+            set(container, "GIT_SSL_CAPATH", PUBLIC);
+        }
+    }
+
     fn add_to_pod(&self, pod: &mut PodSpec, config_map: String) {
         if self.authorities.is_some() {
             pod.volumes.get_or_insert_default().push(volume(config_map));
         }
         let fetching = pod.init_containers.iter_mut().flatten().filter(|container| container.name != INSTALL);
         for container in pod.containers.iter_mut().chain(fetching) {
-            for (name, value) in &self.proxies {
-                set(container, name, value);
+            if container.name != PACKER {
+                self.add_variables(container);
             }
             if self.authorities.is_some() {
-                trust(container);
+                container.volume_mounts.get_or_insert_default().push(mount(VOLUME, FOLDER, true));
             }
         }
     }
@@ -101,35 +122,23 @@ fn variables(proxies: &Proxies) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Sets a variable that the container does not have, in neither spelling: a builder may mean another proxy or none.
+/// Sets a variable that the keys of the container's Secret override in any spelling: a builder may mean another proxy.
+/// Kubernetes takes the last of several variables with one name, and leaves out one whose key is not there.
 fn set(container: &mut Container, name: &str, value: &str) {
-    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it stands.
+    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it is.
     let value = Some(value.replace("$(", "$$("));
+    let secrets = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
+    let secrets: Vec<String> = secrets.map(|secret| secret.name.clone()).collect();
     let env = container.env.get_or_insert_default();
-    let in_the_way = |variable: &EnvVar| {
-        variable.name == name || variable.name.eq_ignore_ascii_case(name) && variable.value != value
-    };
-    if !env.iter().any(in_the_way) {
-        env.push(EnvVar { name: name.to_owned(), value, value_from: None });
-    }
-}
-
-/// Programs written in Go read the system's folders of certificates beside `SSL_CERT_FILE`, and so keep the public
-/// authorities; Git does it if it is told the folder.
-fn trust(container: &mut Container) {
-    let file = format!("{FOLDER}/{FILE}");
-    if container.name == PACKER {
-        set(container, CERT_FILE, &file);
+    env.push(EnvVar { name: name.to_owned(), value, value_from: None });
+    let keys = if name.chars().any(|letter| letter.is_ascii_lowercase()) {
+        vec![name.to_ascii_uppercase(), name.to_owned()]
     } else {
-        set(container, "GIT_SSL_CAINFO", &file);
-        set(container, "GIT_SSL_CAPATH", PUBLIC);
+        vec![name.to_ascii_lowercase(), name.to_owned()]
+    };
+    for secret in &secrets {
+        env.extend(keys.iter().map(|key| variable_of(name, secret, key)));
     }
-    container.volume_mounts.get_or_insert_default().push(VolumeMount {
-        name: VOLUME.to_owned(),
-        mount_path: FOLDER.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    });
 }
 
 fn volume(config_map: String) -> Volume {

@@ -6,7 +6,7 @@ use super::*;
 use crate::api::builder::InputsRecord;
 use crate::api::{BuildId, CommitId, Key, Owner, Region, RunName};
 use crate::engine::{GitSyncRun, PodSpec as Wanted, RunFacts};
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::sync::Arc;
 
@@ -263,20 +263,14 @@ fn the_builders_settings_reach_the_pod() {
     assert_eq!(packer.image.as_deref(), Some("mine:2"));
     let env = packer.env.expect("variables");
     assert_eq!(env[0].value.as_deref(), Some("http://$$(HOST)"));
-    let metadata = |env: &[EnvVar]| {
-        env.iter()
-            .filter(|one| one.name == "AWS_EC2_METADATA_DISABLED")
-            .map(|one| one.value.clone())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(metadata(&env), [Some("true".to_owned())], "no role of a node");
-    let written = serde_json::json!({"env": [{"name": "AWS_EC2_METADATA_DISABLED", "value": "false"}]});
-    assert_eq!(
-        metadata(&container(&pod_of(&settings(written))).env.expect("some")),
-        [Some("false".to_owned())]
-    );
     let map = config_map(&request, &setup(), owner()).expect("it fits");
-    assert!(!map.data.expect("data")[wire::REQUEST].contains("HOME"), "the builder sets it");
+    let wire: wire::Request =
+        serde_json::from_str(&map.data.expect("data")[wire::REQUEST]).expect("a request");
+    assert_eq!(
+        wire.defaults["AWS_EC2_METADATA_DISABLED"], "true",
+        "no role of a node, unless something asks for it"
+    );
+    assert!(!wire.env.contains_key("HOME"), "the builder sets it");
 }
 
 fn sync() -> GitSyncRun {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::api::network::Authorities;
@@ -20,12 +20,16 @@ fn network(proxy: &'static str, no_proxy: &'static str) -> Network {
 }
 
 /// A Job as `job` makes it, as far as it matters here.
-fn job(env: &Value) -> Job {
+fn job(secret: Option<&str>) -> Job {
+    let from = secret.map(|name| json!([{"secretRef": {"name": name}}]));
     let job = json!({
         "metadata": {"name": "run"},
         "spec": {"template": {"spec": {
-            "initContainers": [{"name": "install"}, {"name": "git-sync", "env": [{"name": "GITSYNC_REPO", "value": "r"}]}],
-            "containers": [{"name": "packer", "env": env}],
+            "initContainers": [
+                {"name": "install"},
+                {"name": "git-sync", "env": [{"name": "GITSYNC_REPO", "value": "r"}], "envFrom": from},
+            ],
+            "containers": [{"name": "packer"}],
         }}},
     });
     serde_json::from_value(job).expect("a Job")
@@ -39,31 +43,44 @@ fn env(container: &Container) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-fn pod(network: &Network, written: &Value) -> PodSpec {
-    let job = PodNetwork::new(network).in_job(job(written));
+fn pod(network: &Network, secret: Option<&str>) -> PodSpec {
+    let job = PodNetwork::new(network).in_job(job(secret));
     job.spec.and_then(|spec| spec.template.spec).expect("a pod")
 }
 
+/// What the runner gives Packer unless something else sets it.
+fn defaults(network: &Network) -> BTreeMap<String, String> {
+    PodNetwork::new(network).defaults().collect()
+}
+
+const NEAR: &str = "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,fd00:ec2::254";
+
 #[test]
 fn a_build_gets_proxies_and_authorities_and_its_installation_nothing() {
-    let pod = pod(&network("http://proxy:3128", "10.0.0.0/8,$(X)"), &json!([]));
-    let near = "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,fd00:ec2::254";
-    let no_proxy = format!("10.0.0.0/8,$$(X),{near}");
-    let proxies = [
-        ("HTTPS_PROXY", "http://proxy:3128"),
-        ("https_proxy", "http://proxy:3128"),
-        ("NO_PROXY", no_proxy.as_str()),
-        ("no_proxy", no_proxy.as_str()),
-    ];
+    let network = network("http://proxy:3128", "10.0.0.0/8,$(X)");
+    let pod = pod(&network, None);
     let file = "/opsy-authorities/ca.pem";
-    let with = |more: &[(&'static str, &'static str)]| {
-        let all = proxies.into_iter().chain(more.iter().copied());
-        all.collect::<BTreeMap<&str, &str>>()
+    let proxies = |no_proxy: &str| {
+        let all = [
+            ("HTTPS_PROXY", "http://proxy:3128"),
+            ("https_proxy", "http://proxy:3128"),
+            ("NO_PROXY", no_proxy),
+            ("no_proxy", no_proxy),
+        ];
+        all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let owned = |map: BTreeMap<&str, &str>| {
+        map.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>()
     };
     let init = pod.init_containers.as_deref().expect("init containers");
-    assert_eq!(env(&pod.containers[0]), with(&[("SSL_CERT_FILE", file)]));
+    assert!(env(&pod.containers[0]).is_empty(), "they would override the Secret of the builder");
+    let mut of_packer = BTreeMap::from(proxies(&format!("10.0.0.0/8,$(X),{NEAR}")));
+    of_packer.insert("SSL_CERT_FILE".to_owned(), file.to_owned());
+    assert_eq!(defaults(&network), of_packer);
+    let mut of_git = BTreeMap::from(proxies(&format!("10.0.0.0/8,$$(X),{NEAR}")));
     let git = [("GIT_SSL_CAINFO", file), ("GIT_SSL_CAPATH", "/etc/ssl/certs"), ("GITSYNC_REPO", "r")];
-    assert_eq!(env(&init[1]), with(&git));
+    of_git.extend(git.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(owned(env(&init[1])), of_git);
     assert_eq!((env(&init[0]), &init[0].volume_mounts), (BTreeMap::new(), &None));
     let mounts = pod.containers[0].volume_mounts.as_deref().expect("a mount");
     let volume = &pod.volumes.as_deref().expect("a volume")[0];
@@ -72,24 +89,33 @@ fn a_build_gets_proxies_and_authorities_and_its_installation_nothing() {
 }
 
 #[test]
-fn what_a_builder_sets_stays() {
-    let written = json!([
-        {"name": "https_proxy", "value": "http://other:1"},
-        {"name": "NO_PROXY", "value": ""},
-        {"name": "SSL_CERT_FILE", "value": "/mine"},
-    ]);
-    let pod = pod(&network("http://proxy:3128", "10.0.0.0/8"), &written);
-    let expected = [("https_proxy", "http://other:1"), ("NO_PROXY", ""), ("SSL_CERT_FILE", "/mine")];
-    assert_eq!(env(&pod.containers[0]), expected.into());
+fn the_secret_of_git_sync_overrides_what_the_agent_sets() {
+    let pod = pod(&network("http://proxy:3128", ""), Some("git"));
+    let env = pod.init_containers.as_deref().expect("init containers")[1].env.as_deref().expect("variables");
+    let of = |name: &str| {
+        let key = |variable: &EnvVar| {
+            let key = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+            Some(format!("{}/{} {:?}", key.name, key.key, key.optional))
+        };
+        let all = env.iter().filter(|variable| variable.name == name);
+        all.map(|variable| variable.value.clone().or_else(|| key(variable))).collect::<Vec<_>>()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let lower =
+        [some("http://proxy:3128"), some("git/HTTPS_PROXY Some(true)"), some("git/https_proxy Some(true)")];
+    assert_eq!(of("https_proxy"), lower, "the last that is there counts");
+    let upper =
+        [some("http://proxy:3128"), some("git/https_proxy Some(true)"), some("git/HTTPS_PROXY Some(true)")];
+    assert_eq!(of("HTTPS_PROXY"), upper);
 }
 
 #[test]
 fn the_credentials_of_a_proxy_stay_with_the_agent() {
-    let pod = pod(&network("http://ann:hunter2@proxy:3128", "10.0.0.0/8"), &json!([]));
-    let variables = env(&pod.containers[0]);
-    assert_eq!(variables.get("HTTPS_PROXY"), None);
-    assert!(variables["no_proxy"].starts_with("10.0.0.0/8,169.254.169.254,"), "{variables:?}");
-    assert!(!format!("{pod:?}").contains("hunter2"));
+    let network = network("http://ann:hunter2@proxy:3128", "10.0.0.0/8");
+    let (pod, defaults) = (pod(&network, None), defaults(&network));
+    assert_eq!(defaults.get("HTTPS_PROXY"), None);
+    assert!(defaults["no_proxy"].starts_with("10.0.0.0/8,169.254.169.254,"), "{defaults:?}");
+    assert!(!format!("{pod:?}{defaults:?}").contains("hunter2"));
 }
 
 #[test]
