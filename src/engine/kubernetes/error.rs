@@ -39,12 +39,16 @@ impl From<Error> for Refusal {
 }
 
 fn of_status(status: &Status) -> Refusal {
+    // Of the agent's credentials, not of a namespace: a token that has expired is renewed.
+    if status.code == 401 {
+        let message = format!("the API server does not accept the agent's credentials: {}", status.message);
+        return Refusal { class: Class::TRANSIENT, message, code: Some(status.code) };
+    }
     let untyped = status.message.contains("failed to create typed patch object");
     let class = match status.code {
         // An unknown or mistyped field under server-side apply is a 500 without a reason.
         500 if untyped => Class::Invalid,
         400 | 413 | 422 => Class::Invalid,
-        401 => Class::Denied,
         403 => forbidden(&status.message),
         404 => Class::NotFound,
         409 => Class::Conflict,
@@ -108,6 +112,14 @@ impl From<Refusal> for RunsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_401_is_of_the_agents_credentials_and_passes() {
+        let answer = serde_json::json!({"status": "Failure", "code": 401, "message": "Unauthorized"});
+        let refusal = of_status(&serde_json::from_value(answer).expect("a status"));
+        assert_eq!(refusal.class, Class::TRANSIENT);
+        assert_eq!(refusal.message, "the API server does not accept the agent's credentials: Unauthorized");
+    }
 
     #[test]
     fn a_403_is_not_always_a_missing_rule() {

@@ -83,7 +83,7 @@ mod tests {
         for (code, class, words) in [
             (Some(404), Class::NotFound, "kubectl create secret generic slack --namespace ops"),
             (Some(403), Class::Denied, "`get` this Secret"),
-            (Some(401), Class::Denied, "cannot be read: the server's words"),
+            (Some(401), Class::TRANSIENT, "cannot be read: the server's words"),
             (None, Class::TRANSIENT, "cannot be read: the server's words"),
         ] {
             let refusal = Refusal { class, message: "the server's words".to_owned(), code };
