@@ -98,7 +98,7 @@ pub struct BuilderTimeOuts {
     /// How long one build may run. Default 2h, at most 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
-    /// How long a build may wait to start. Default 10m, at most 24h.
+    /// How long a build may wait to start. Default 10m, at most 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }

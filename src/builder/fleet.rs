@@ -79,6 +79,8 @@ pub struct FleetView {
     pub claimed: BTreeSet<ImageId>,
     /// Builders of the same name that were not heard yet, where images may be theirs.
     pub namesakes: Vec<Key>,
+    /// Are there builders of more than one namespace?
+    pub several: bool,
     /// The namespace that takes a free build slot before this builder's.
     pub goes_first: Option<String>,
 }
@@ -116,6 +118,7 @@ impl Fleet {
             outstanding: lost_since.map(|since| muster.outstanding(key, since, now)).unwrap_or_default(),
             namesakes: if shared.is_empty() { Vec::new() } else { muster.namesakes(key) },
             claimed: muster.claimed(key, shared),
+            several: muster.is_shared_by(key),
             goes_first: self.queued().before(&key.namespace, now),
         }
     }
@@ -182,6 +185,13 @@ impl Muster {
         for image in named.difference(&before) {
             self.claims.entry(image.clone()).or_default().insert(key.clone());
         }
+    }
+
+    /// Has another namespace builders, declared in Git or not? Both are sorted by namespace.
+    fn is_shared_by(&self, key: &Key) -> bool {
+        let ends = [self.known.first(), self.known.last()].into_iter().flatten();
+        let seen = [self.sightings.keys().next(), self.sightings.keys().next_back()].into_iter().flatten();
+        ends.chain(seen).any(|other| other.namespace != key.namespace)
     }
 
     /// Those of these images that the status of another builder names.
@@ -291,6 +301,22 @@ mod tests {
         assert_eq!((second.claimed.len(), second.namesakes.len()), (1, 0));
         look(&here, false, 2);
         assert!(look(&there, false, 3).claimed.is_empty());
+    }
+
+    #[test]
+    fn namespaces_share_the_slots_where_more_than_one_has_builders() {
+        let of = |namespace: &str| Key { namespace: namespace.into(), name: "node".into() };
+        let look = |fleet: &Fleet, at_commit: &[&str], namespace: &str| {
+            let known = at_commit.iter().map(|namespace| of(namespace)).collect();
+            let (id, _) = commit(at_commit);
+            fleet.look(&of(namespace), Report::default(), &id, || known, at(0)).several
+        };
+        let declared = Fleet::default();
+        assert!(!look(&declared, &["b"], "b"));
+        assert!(look(&declared, &["a", "b"], "b") && look(&declared, &["a", "b", "c"], "a"));
+        let by_hand = Fleet::default();
+        assert!(look(&by_hand, &["b"], "a"), "one that no document declares");
+        assert!(look(&by_hand, &["b"], "b"));
     }
 
     #[test]

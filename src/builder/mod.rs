@@ -143,6 +143,7 @@ async fn turn_to_start<'a>(seen: &mut Observed, ctx: &'a Context) -> Option<flee
     Some(turn)
 }
 
+    seen.last_slot_is_others = observe::last_slot_is_others(&seen.subject, &seen.fleet, ctx);
 impl Step {
     /// Steps that rest on answers of AWS that may be shared. The others rest on the engine's runs,
     /// which are always read anew.

@@ -3,6 +3,7 @@
 //! Shared answers do for a look; before something is changed everything is asked anew.
 
 mod bases;
+mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -20,12 +21,13 @@ use super::images::{self, BuiltFrom, Located, Subject};
 use super::spec::{self, Problem, Spec};
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
 use crate::api::conditions::Suspension;
-use crate::api::{Class, ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
+use crate::api::{ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
 use crate::aws::{AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
 use crate::sync::Synced;
 use bases::{BaseFacts, find_bases, look_at_base};
+use template::resolve;
 
 /// Everything a plan rests on.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct Observed {
     pub lasted: Option<Duration>,
     /// Live runs of all builders.
     pub live: Seen<usize>,
+    /// Other namespaces have builders, too, and none of them has a live run.
+    pub last_slot_is_others: bool,
     pub concurrent_builds: usize,
     /// Secrets that the agent itself uses, by `opsy.yaml`.
     pub withheld: BTreeSet<Key>,
@@ -148,6 +152,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         withheld: settings.notifier_secrets(),
         allow_mass_build: settings.allow_mass_build(),
         ending: ctx.ending.load(Ordering::Relaxed),
+        last_slot_is_others: last_slot_is_others(&subject, &fleet, ctx),
         fleet,
         subject,
         spec,
@@ -222,6 +227,11 @@ pub fn known_status(object: &PackerBuilder) -> PackerBuilderStatus {
 pub async fn live_runs(ctx: &Context) -> Seen<usize> {
     let live = ctx.runs.live().await;
     live.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
+}
+
+/// Other namespaces have builders, too, and none of them has a live run.
+pub fn last_slot_is_others(subject: &Subject, fleet: &FleetView, ctx: &Context) -> bool {
+    fleet.several && !ctx.runs.is_live_elsewhere(&subject.key.namespace)
 }
 
 fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
@@ -342,30 +352,6 @@ async fn look_at_region(
         all.extend(of_build.into_iter().map(|image| (image.id.clone(), image)));
     }
     Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
-}
-
-async fn resolve(
-    object: &PackerBuilder,
-    spec: Option<&Spec>,
-    key: &Key,
-    synced: &Synced,
-    ctx: &Context,
-) -> Seen<Resolved> {
-    let Some(spec) = spec else {
-        return Seen::Unknown(Class::Invalid, "the spec is invalid".to_owned());
-    };
-    // A document in Git vouches for what it says itself, and for nothing that somebody wrote into the object since.
-    if !(ctx.in_sync)(object) {
-        let why = "the object is not what its manifest in Git says: nothing is built until it is reverted";
-        return Seen::Unknown(Class::Conflict, why.to_owned());
-    }
-    // One that only lost its document starts nothing.
-    let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
-    if let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
-        return Seen::Unknown(Class::Invalid, why);
-    }
-    let resolved = ctx.templates.resolve(&spec.template).await;
-    resolved.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
 }
 
 /// Is there an ended run whose images may count? Those of another account never do.

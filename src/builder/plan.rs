@@ -199,6 +199,14 @@ fn build(build: &Build<'_>, why: Why, now: Timestamp) -> Plan {
             let on = On::Slot { limit: seen.concurrent_builds, goes_first: None };
             return Plan::Wait { on, look: SOON };
         }
+        // A namespace could otherwise hold all slots, with long builds or with such that never start.
+        Seen::Is(live)
+            if seen.last_slot_is_others
+                && seen.concurrent_builds > 1
+                && live + 1 == seen.concurrent_builds =>
+        {
+            return Plan::Wait { on: On::LastSlot { limit: seen.concurrent_builds }, look: SOON };
+        }
         Seen::Is(_) => {
             if let Some(goes_first) = seen.fleet.goes_first.clone() {
                 let on = On::Slot { limit: seen.concurrent_builds, goes_first: Some(goes_first) };

@@ -234,6 +234,13 @@ fn tell_wait(on: &On, look: Duration) -> Told {
             };
             say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
         }
+        On::LastSlot { limit } => {
+            let message = format!(
+                "all other builds that limits.concurrentBuilds ({limit}) allows are of this namespace: the last one is for \
+                 builders of other namespaces"
+            );
+            say(Reconciling, "ConcurrencyLimit", message, state::FLIGHT_CHECKS, Busy)
+        }
         On::Fleet { .. } => {
             let message = "its image is gone or without its tags: other builders look at theirs before anything is built";
             say(Reconciling, "ImageGone", message.to_owned(), state::FLIGHT_CHECKS, Busy)

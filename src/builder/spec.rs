@@ -16,6 +16,8 @@ use crate::git::templates::TemplateQuery;
 const TIMER: Duration = Duration::from_secs(10 * 60);
 /// The longest limit of a build: it holds one of few slots that all namespaces share.
 const LONGEST_BUILD: Duration = Duration::from_secs(24 * 3600);
+/// The longest time that a build waits to start: a cluster that scales up takes minutes, and it holds a slot meanwhile.
+const LONGEST_PENDING: Duration = Duration::from_secs(3600);
 /// Shortest time between reconciles: shared answers live longer than this, so less would show nothing new.
 const SHORTEST_TIMER: Duration = Duration::from_secs(1);
 /// A build with region copies and encryption takes up to an hour: twice that.
@@ -156,11 +158,13 @@ fn times(spec: &PackerBuilderSpec, problems: &mut Problems) -> Times {
     };
     let build = positive(problems, "spec.timeOuts.build", times.build.as_ref(), BUILD_LIMIT);
     let pending = positive(problems, "spec.timeOuts.pending", times.pending.as_ref(), PENDING_LIMIT);
-    for (field, limit) in [("build", build), ("pending", pending)] {
-        if limit > LONGEST_BUILD {
+    for (field, limit, longest, text) in
+        [("build", build, LONGEST_BUILD, "24h"), ("pending", pending, LONGEST_PENDING, "1h")]
+    {
+        if limit > longest {
             problems.add(
                 format!("spec.timeOuts.{field}"),
-                "must be at most 24h: a build holds a slot that others wait for",
+                format!("must be at most {text}: a build holds a slot that others wait for"),
             );
         }
     }

@@ -85,6 +85,10 @@ pub enum On {
         /// A slot is free, and a builder of this namespace takes it.
         goes_first: Option<String>,
     },
+    /// One slot is free, and it is for the other namespaces.
+    LastSlot {
+        limit: usize,
+    },
     /// The agent is about to end: the next one builds.
     Ending {
         /// The last build failed.

@@ -36,6 +36,10 @@ pub trait Runs: Send + Sync {
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, RunsError>>;
     /// How many runs of any builder are live.
     fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>>;
+    /// Is a run of a builder of another namespace live? True where an engine need not tell namespaces apart.
+    fn is_live_elsewhere(&self, _namespace: &str) -> bool {
+        true
+    }
     /// Asks a run to stop; it ends with `Failure::Cancelled` or `TimedOut` once cleaned up, or with
     /// `NotStarted` where it waited too long to start.
     fn stop<'a>(&'a self, run: &'a RunName, why: Stop) -> BoxFuture<'a, Result<(), RunsError>>;

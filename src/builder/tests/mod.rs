@@ -168,6 +168,7 @@ fn seen() -> Observed {
         account: Some(Seen::Is(ACCOUNT.into())),
         lasted: None,
         live: Seen::Is(0),
+        last_slot_is_others: false,
         concurrent_builds: 4,
         withheld: BTreeSet::new(),
         fleet: FleetView { builders: 1, ..FleetView::default() },

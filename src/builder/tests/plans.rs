@@ -49,6 +49,14 @@ fn first_match_wins_in_the_order_of_the_rules() {
         ),
         ("stalled ExternalRepository", look(seen(), |seen| seen.external = Some("repoURL x".into()))),
         ("wait Slot", look(seen(), |seen| seen.live = Seen::Is(4))),
+        ("wait LastSlot", look(seen(), |seen| (seen.live, seen.last_slot_is_others) = (Seen::Is(3), true))),
+        ("start Missing", look(seen(), |seen| (seen.live, seen.last_slot_is_others) = (Seen::Is(2), true))),
+        (
+            "start Missing",
+            look(seen(), |seen| {
+                (seen.live, seen.last_slot_is_others, seen.concurrent_builds) = (Seen::Is(0), true, 1);
+            }),
+        ),
         ("wait Slot", look(seen(), |seen| seen.fleet.goes_first = Some("few".into()))),
     ];
     for (expected, seen) in cases {

@@ -277,6 +277,21 @@ fn all_problems_are_named_at_once_with_their_fields() {
 }
 
 #[test]
+fn a_build_holds_its_slot_for_a_limited_time() {
+    let problems = |build: &str, pending: &str| {
+        let times = BuilderTimeOuts {
+            build: Some(build.to_owned()),
+            pending: Some(pending.to_owned()),
+            ..BuilderTimeOuts::default()
+        };
+        let spec = spec::parse(&with(|spec| spec.time_outs = Some(times)));
+        spec.err().unwrap_or_default().into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("24h", "1h"), Vec::<String>::new());
+    assert_eq!(problems("25h", "61m"), ["spec.timeOuts.build", "spec.timeOuts.pending"]);
+}
+
+#[test]
 fn filters_that_would_list_every_image_are_refused() {
     let owner = AmiFilter { name: Some("owner-alias".into()), values: Some(vec!["amazon".into()]) };
     let nameless = AmiFilter { name: None, values: Some(vec!["x".into()]) };

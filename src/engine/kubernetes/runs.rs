@@ -250,6 +250,12 @@ impl Shared {
         self.cache.ready(self.setup.namespace_of(builder), (self.now)())
     }
 
+    /// The builders of all live runs. Those of another owner are not among the objects, and do not count here.
+    fn live(&self) -> Vec<Key> {
+        let runs = self.cache.all((self.now)()).into_iter().filter(|run| !run.state.ended());
+        runs.map(|run| run.facts.builder).filter(|builder| self.objects.builders.has(builder)).collect()
+    }
+
     fn places(&self) -> Vec<Place> {
         watch::places(&self.cluster.scope, self.setup.namespace.as_deref())
     }
@@ -273,14 +279,12 @@ impl Runs for ClusterRuns {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<usize, RunsError>> {
-        let now = (self.shared.now)();
-        let live = self.shared.cache.countable(now).map(|()| {
-            let runs = self.shared.cache.all(now);
-            // Builders of another owner are not among the objects: their runs do not count here.
-            let ours = |run: &Run| self.shared.objects.builders.has(&run.facts.builder);
-            runs.iter().filter(|run| !run.state.ended() && ours(run)).count()
-        });
+        let live = self.shared.cache.countable((self.shared.now)()).map(|()| self.shared.live().len());
         std::future::ready(live).boxed()
+    }
+
+    fn is_live_elsewhere(&self, namespace: &str) -> bool {
+        self.shared.live().iter().any(|builder| builder.namespace != namespace)
     }
 
     fn stop<'a>(&'a self, run: &'a RunName, why: Stop) -> BoxFuture<'a, Result<(), RunsError>> {
