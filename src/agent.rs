@@ -120,6 +120,7 @@ impl Agent {
         let held = reader.held();
         let (mut sync, outputs) = Sync::new(handle.clone(), Box::new(move |files| reader.read(files)), now);
         let memory = repository::remembered(&*engine.home).await?;
+        engine.objects.withhold(memory.notifier_secrets);
         sync.go_on_from(memory.last, repository::accepts(engine.home.clone()));
         if engine.clone_is_newest {
             sync.may_start_from_the_clone();

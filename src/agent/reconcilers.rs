@@ -55,7 +55,7 @@ impl Parts {
         let objects = self.objects.clone();
         let undeclared =
             move |key: &Key| objects.undeclared(&ObjectKey { kind: Kind::PackerBuilder, key: key.clone() });
-        let home = self.home.clone();
+        let (home, used) = (self.home.clone(), self.objects.clone());
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
@@ -68,6 +68,7 @@ impl Parts {
             watches: Arc::default(),
             ending: self.ending.clone(),
             undeclared: Arc::new(undeclared),
+            withheld: Arc::new(move || used.withheld()),
             in_sync: Arc::new(move |object| {
                 home.is_in_sync(&name_of(Kind::PackerBuilder, object), object.metadata.generation)
             }),

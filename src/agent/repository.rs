@@ -3,6 +3,7 @@
 
 mod judge;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use super::takeover::{Outcome, Takeover};
 use super::telling::{Telling, note};
 use crate::announce::digest::{self, Inventory};
 use crate::announce::{Message, Story, repository};
-use crate::api::Kind;
 use crate::api::status::{LastDigest, RepositoryStatus};
+use crate::api::{Key, Kind};
 use crate::engine::{Home, HomeError};
 use crate::git::backoff;
 use crate::notify::fences::Addressed;
@@ -169,6 +170,7 @@ impl Repository {
         if let Some(last) = self.sources.state.borrow().last.clone() {
             status.last = Some(last);
         }
+        remember(&mut status.notifier_secrets, telling.objects.withheld());
         let broken = repository::broken(status.broken.as_deref().unwrap_or_default(), &errors, commit);
         status.broken = (!broken.is_empty()).then_some(broken);
         let digest = self.digest(synced, status, words);
@@ -280,6 +282,16 @@ fn read(memory: Option<&str>) -> RepositoryStatus {
     .unwrap_or_default()
 }
 
+/// Most Secrets that are remembered: memory is a few kilobytes, and a repository names a handful.
+const MOST_SECRETS: usize = 50;
+
+/// Adds Secrets to those that are remembered. Those that are remembered already stay, whatever a later commit names.
+fn remember(known: &mut BTreeSet<Key>, secrets: BTreeSet<Key>) {
+    let news: Vec<Key> = secrets.difference(known).cloned().collect();
+    let room = MOST_SECRETS.saturating_sub(known.len());
+    known.extend(news.into_iter().take(room));
+}
+
 fn unkept(error: &HomeError) -> Duration {
     tracing::warn!(%error, "what people are told of the repository waits");
     LOOK
@@ -317,4 +329,28 @@ pub fn accepts(home: Arc<dyn Home>) -> Accepts {
 fn is_told(status: &RepositoryStatus, day: &str) -> bool {
     let thread = repository::digest_thread(day);
     status.notifications.iter().flatten().any(|told| told.thread == thread && told.shown.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_earlier_commits_are_remembered_within_limits() {
+        let key = |name: &str| Key { namespace: "default".into(), name: name.into() };
+        let many =
+            |prefix: &str| (0..MOST_SECRETS).map(|n| key(&format!("{prefix}{n}"))).collect::<BTreeSet<_>>();
+        let mut known = BTreeSet::from([key("slack")]);
+        remember(&mut known, BTreeSet::from([key("pager")]));
+        assert_eq!(known, BTreeSet::from([key("slack"), key("pager")]));
+        remember(&mut known, many("a"));
+        assert!(
+            known.len() == MOST_SECRETS && known.contains(&key("slack")) && known.contains(&key("pager"))
+        );
+        let text = serde_json::to_string(&RepositoryStatus {
+            notifier_secrets: known.clone(),
+            ..Default::default()
+        });
+        assert_eq!(read(Some(&text.expect("JSON"))).notifier_secrets, known, "after a restart");
+    }
 }

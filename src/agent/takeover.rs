@@ -121,6 +121,7 @@ impl Takeover {
         if !again {
             tell_problems(&synced.set, pruning.refused.as_deref());
         }
+        self.objects.withhold(synced.set.settings.notifier_secrets());
         let files = synced.clone();
         // Read only when an object turns up that has no status.
         let seeds = std::sync::LazyLock::new(move || render::seeds(&files.status_files));

@@ -1,11 +1,13 @@
 //! What the statuses of both kinds have in common, and the one of what is no object.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::conditions::Condition;
 use super::notifier::Notification;
-use super::{AMIRefresherStatus, CommitId, PackerBuilderStatus};
+use super::{AMIRefresherStatus, CommitId, Key, PackerBuilderStatus};
 
 /// A status, whichever kind's.
 pub trait Status {
@@ -51,6 +53,9 @@ pub struct RepositoryStatus {
     pub notifications: Option<Vec<Notification>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<LastDigest>,
+    /// Secrets that notifications were ever sent with: no build is given one, also after `opsy.yaml` has dropped it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub notifier_secrets: BTreeSet<Key>,
 }
 
 /// The last synced commit, which every tip must descend from. It outlives the agent.

@@ -43,13 +43,14 @@ mod tests;
 mod time;
 mod trust;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::api::{Owner, PackerBuilder, PackerBuilderStatus, UndeclaredObjects, annotations};
+use crate::api::{Key, Owner, PackerBuilder, PackerBuilderStatus, UndeclaredObjects, annotations};
 use crate::aws::{Aws, Fresh};
 use crate::engine::{Pass, Runs};
 use crate::git::templates::Templates;
@@ -79,6 +80,8 @@ pub struct Context {
     /// The agent is about to end: no build is started any more.
     pub ending: Arc<AtomicBool>,
     pub undeclared: UndeclaredObjects,
+    /// Secrets that the agent uses itself, or did: no build is given one.
+    pub withheld: Arc<dyn Fn() -> BTreeSet<Key> + Send + Sync>,
     /// Is an object what its document in Git says, where one declares it?
     pub in_sync: Arc<dyn Fn(&PackerBuilder) -> bool + Send + Sync>,
 }
@@ -140,10 +143,10 @@ async fn turn_to_start<'a>(seen: &mut Observed, ctx: &'a Context) -> Option<flee
     };
     let turn = ctx.fleet.turn().await;
     seen.live = observe::live_runs(ctx).await;
+    seen.last_slot_is_others = observe::last_slot_is_others(&seen.subject, &seen.fleet, ctx);
     Some(turn)
 }
 
-    seen.last_slot_is_others = observe::last_slot_is_others(&seen.subject, &seen.fleet, ctx);
 impl Step {
     /// Steps that rest on answers of AWS that may be shared. The others rest on the engine's runs,
     /// which are always read anew.

@@ -149,7 +149,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         complete: synced.set.complete(),
         accounts: settings.accounts.clone(),
         concurrent_builds: settings.concurrent_builds(),
-        withheld: settings.notifier_secrets(),
+        withheld: settings.notifier_secrets().into_iter().chain((ctx.withheld)()).collect(),
         allow_mass_build: settings.allow_mass_build(),
         ending: ctx.ending.load(Ordering::Relaxed),
         last_slot_is_others: last_slot_is_others(&subject, &fleet, ctx),

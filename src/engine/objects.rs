@@ -1,14 +1,14 @@
 //! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
 //! way, from a state directory or from a watch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
 use super::board::Board;
 use super::feed::{Feed, Queue};
-use crate::api::{AMIRefresher, Kind, ObjectKey, PackerBuilder, Undeclared};
+use crate::api::{AMIRefresher, Key, Kind, ObjectKey, PackerBuilder, Undeclared};
 
 /// Reason and words by object.
 pub type Kept = BTreeMap<ObjectKey, (&'static str, String)>;
@@ -24,6 +24,8 @@ pub struct Objects {
     kept: Mutex<Kept>,
     /// Of those: why they have no document. They start nothing new.
     undeclared: Mutex<BTreeMap<ObjectKey, Undeclared>>,
+    /// Secrets of the agent's own notifications, also those of earlier commits.
+    withheld: Mutex<BTreeSet<Key>>,
     /// The last version of an object that a write of ours, beside its status, made of another.
     moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
@@ -45,6 +47,7 @@ impl Objects {
             changed: Notify::new(),
             kept: Mutex::default(),
             undeclared: Mutex::default(),
+            withheld: Mutex::default(),
             moved: Mutex::default(),
         };
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
@@ -68,6 +71,20 @@ impl Objects {
     /// Why an object that stays has no document, if it has none.
     pub fn undeclared(&self, object: &ObjectKey) -> Option<Undeclared> {
         self.lock_undeclared().get(object).cloned()
+    }
+
+    /// The agent uses these Secrets: from now on no build is given one.
+    pub fn withhold(&self, secrets: impl IntoIterator<Item = Key>) {
+        self.lock_withheld().extend(secrets);
+    }
+
+    /// Secrets that the agent uses, or did.
+    pub fn withheld(&self) -> BTreeSet<Key> {
+        self.lock_withheld().clone()
+    }
+
+    fn lock_withheld(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.withheld.lock().expect("no code panics while it holds these names")
     }
 
     fn lock_undeclared(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Undeclared>> {
