@@ -42,11 +42,13 @@ pub enum GitError {
     NoBranch { url: String, branch: String, has: String },
     #[error("{url} names no default branch and has several ({has}): name one of them")]
     NoDefaultBranch { url: String, has: String },
+    #[error("commit {0} is not in the clone: the branch was rewritten")]
+    NoCommit(CommitId),
     #[error(
         "commit {0} is not in the clone, and the server does not send it by its ID: keep the clone on a persistent \
          volume, or allow uploadpack.allowAnySHA1InWant on the server"
     )]
-    NoCommit(CommitId),
+    NotSent(CommitId),
     #[error(
         "the branch was rewritten: its tip {tip} does not descend from {last}, the last synced commit, which {}; check \
          who rewrote it, then run `opsy accept {tip}`, or restore the branch",
@@ -92,6 +94,7 @@ impl GitError {
             | Self::Detached { .. }
             | Self::NoBranch { .. }
             | Self::NoCommit(_)
+            | Self::NotSent(_)
             | Self::NoPath { .. } => Class::NotFound,
             Self::Address(_)
             | Self::Credentials(_)

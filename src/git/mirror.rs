@@ -67,7 +67,7 @@ impl Mirror {
 
     /// Has a commit in the clone, also one that no branch leads to any more, as far as the server hands it out.
     pub fn obtain(&mut self, commit: &CommitId) -> Result<(), GitError> {
-        let missing = || GitError::NoCommit(commit.clone());
+        let missing = || GitError::NotSent(commit.clone());
         let id = Oid::from_str(commit.as_str()).map_err(|_| missing())?;
         let options = Arc::clone(&self.options);
         let answers = Answers::new(&options.address, options.credentials.as_ref())?;

@@ -267,7 +267,10 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     fs::remove_dir_all(world.state().join("clone")).expect("the clone");
     let log = world.root().join("second.log");
     let agent = world.start_logged(world.opsy(), &log);
-    world.wait("it to be held back again", || fs::read_to_string(&log).ok()?.contains(&said).then_some(()));
+    let again = world.wait("it to be held back again", || {
+        rewritten(&world).filter(|said| said.contains("cannot be loaded"))
+    });
+    assert!(again.contains(&tip) && again.contains(&first), "{again}");
     let other = run_opsy(&world, &["accept", &first]);
     assert!(other.status.success() && other.stdout.contains("is accepted"), "{other:?}");
     let asked = world.state().join("asked/accept.json");
