@@ -416,6 +416,8 @@ fn a_start_records_the_id_of_its_run_at_once() {
     let done = Outcome::Did(report::Done::Started("uid-9".to_owned()));
     let status = report::pass(&seen, &plan, &done, seen.now).status;
     assert_eq!((status.job_id.as_deref(), status.job_status.as_deref()), (Some("uid-9"), Some("Pending")));
+    let Plan::Act { step: Step::Start { request, .. }, .. } = &plan else { panic!("{plan:?}") };
+    assert_eq!(status.job_facts.as_ref(), Some(&request.facts.record()), "in a cluster only this counts");
     let later = Observed { status, runs: Seen::Is(vec![run(1, running())]), ..seen };
     assert_eq!(pass(&later).status.job_id.as_deref(), Some("uid-1"), "what runs now");
 }

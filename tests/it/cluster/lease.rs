@@ -82,6 +82,27 @@ async fn eight_racers_have_one_winner_and_giving_up_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_to_another_repository_is_not_blocked_and_another_release_is() {
+    let place = Place::new().await;
+    let (cluster, _) = place.cluster(place.scope()).await;
+    let _held = acquire(&cluster, terms("opsy-7d9c6b5f4-x2x4z_00", DURATION)).await;
+    let stand_by = |identity: &str| {
+        let terms = Terms { repository: "git.example/moved".to_owned(), ..terms(identity, DURATION) };
+        let (blocked, cluster) = (terms.blocked.subscribe(), cluster.clone());
+        (blocked, tokio::spawn(async move { acquire(&cluster, terms).await }))
+    };
+    let (same, waiting) = stand_by("opsy-5b8f7d9c66-b5b6w_11");
+    let (other, stranger) = stand_by("images-5b8f7d9c66-b5b6w_22");
+    let words = until("a report", SOON, async || other.borrow().clone()).await;
+    assert!(words.contains("git.example/moved") && words.contains("--lease-name"), "{words}");
+    // Both have looked for as long.
+    tokio::time::sleep(A_BIT).await;
+    assert_eq!(*same.borrow(), None);
+    waiting.abort();
+    stranger.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_dies_is_succeeded_after_the_duration_and_not_before() {
     let place = Place::new().await;
     let (cluster, _) = place.cluster(place.scope()).await;

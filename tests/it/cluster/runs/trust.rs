@@ -3,6 +3,7 @@
 
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
+use opsy::api::{BuildId, Owner};
 use opsy::engine::{RunFacts, RunRequest, RunState, Runs, Stop};
 use serde_json::{Value, json};
 
@@ -109,6 +110,69 @@ async fn a_job_that_somebody_else_created_is_nobodys_run() {
     assert_eq!(world.uid(&before).await, None, "it looked like a run that was left over");
     world.restart().await;
     assert_eq!(world.run(&builder).await.id, run.id, "the status tells a new agent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_writes_into_the_job_of_a_run_is_not_believed() {
+    let mut world = World::new().await;
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    let mut forged = request.facts.clone();
+    forged.builder.name = "victim".to_owned();
+    forged.build = BuildId::of(&["victim"]);
+    forged.owner = Owner::parse("another").ok();
+    forged.created_at = jiff::Timestamp::UNIX_EPOCH;
+    let forged = format!("ami.opsy.dev/facts={}", serde_json::to_string(&forged).expect("facts"));
+    world.place.kubectl(&["annotate", "--overwrite", "job", request.name.as_str(), &forged], "");
+    world.woken().await;
+    assert_eq!(world.run(&builder).await.facts, request.facts);
+    world.restart().await;
+    assert_eq!(
+        world.run(&builder).await.facts,
+        request.facts,
+        "nor by an agent that never saw the true ones"
+    );
+    assert_eq!(world.runs.live().await.expect("a count"), 1, "it takes a slot");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.ended(SOON, &builder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_does_not_run_the_jobs_template_is_not_its_pod() {
+    let mut world = World::new().await;
+    let quota = ["create", "quota", "none", "--hard=pods=0"];
+    world.place.kubectl(&quota, "");
+    world.admit_tenant();
+    let builder = world.builder("node").await;
+    let request = request(&builder, "");
+    world.start(&request).await.expect("it starts");
+    // The Job's own controller creates none, and the forged one is there as soon as pods are allowed again.
+    world.woken().await;
+    let owner = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "name": request.name.as_str(), "controller": true,
+        "uid": world.uid(&request).await.expect("a Job"),
+    });
+    world.place.kubectl(&["patch", "quota", "none", "--patch", r#"{"spec":{"hard":{"pods":"5"}}}"#], "");
+    let forged = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "forged", "labels": {"ami.opsy.dev/run": request.name.as_str()}, "ownerReferences": [owner],
+        },
+        "spec": {"containers": [{"name": "packer", "image": "localhost/forged:1"}]},
+    });
+    world.place.kubectl(&["create", "-f", "-"], &forged.to_string());
+    let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "forged"}});
+    world.kubelet("forged", &packer(&end, "Failed")).await;
+    let pods = world.pods();
+    let own = until("the run's own pod", SOON * 4, async || {
+        let all = pods.list(&Default::default()).await.expect("pods").items;
+        all.into_iter().filter_map(|pod| pod.metadata.name).find(|name| name != "forged")
+    })
+    .await;
+    world.kubelet(&own, &packer(&json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}), "Running")).await;
+    let is_running = |state: &RunState| matches!(state, RunState::Running(_));
+    world.until("the run's own pod", SOON, &builder, is_running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
