@@ -137,20 +137,17 @@ pub fn follow_counted(listing: &Listing, path: &str) -> (Result<String, String>,
 fn follow(listing: &Listing, path: &str, hops: usize, steps: &mut usize) -> Result<String, String> {
     let mut path = path.to_owned();
     for _ in 0..=hops {
-        let mut parts = prefixes(&path).inspect(|_| *steps += 1);
-        let Some((link, target)) = parts.find_map(|part| match &listing.get(part)?.kind {
-            EntryKind::Link(target) => Some((part, target)),
-            _ => None,
-        }) else {
-            drop(parts);
-            return Ok(path);
-        };
+        let found =
+            prefixes(&path).inspect(|_| *steps += 1).find_map(|part| match &listing.get(part)?.kind {
+                EntryKind::Link(target) => Some((part, target)),
+                _ => None,
+            });
+        let Some((link, target)) = found else { return Ok(path) };
         let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
         let outside =
             || format!("{} is a link to {:?}, outside of the repository{REMEDY}", short(link), short(target));
         let place = if target.starts_with('/') { None } else { plain(&join(folder, target)) };
         let next = join(&place.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
-        drop(parts);
         path = next;
     }
     Err(format!("{} leads through too many links{REMEDY}", short(&path)))
