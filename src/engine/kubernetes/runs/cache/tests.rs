@@ -306,7 +306,7 @@ fn a_pod_that_does_not_run_the_template_is_not_the_runs_whichever_is_seen_first(
 }
 
 #[test]
-fn pods_of_jobs_that_nobody_knows_are_not_kept_without_limit() {
+fn pods_of_unknown_jobs_are_kept_within_a_limit() {
     let cache = ready();
     for number in 0..2 * UNKNOWN_PODS {
         cache.saw_pod(pod(&format!("p{number}"), 1, &format!("u{number}"), running()));
