@@ -139,43 +139,6 @@ async fn what_somebody_writes_into_the_job_of_a_run_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_does_not_run_the_jobs_template_is_not_its_pod() {
-    let mut world = World::new().await;
-    let quota = ["create", "quota", "none", "--hard=pods=0"];
-    world.place.kubectl(&quota, "");
-    world.admit_tenant();
-    let builder = world.builder("node").await;
-    let request = request(&builder, "");
-    world.start(&request).await.expect("it starts");
-    // The Job's own controller creates none, and the forged one is there as soon as pods are allowed again.
-    world.woken().await;
-    let owner = json!({
-        "apiVersion": "batch/v1", "kind": "Job", "name": request.name.as_str(), "controller": true,
-        "uid": world.uid(&request).await.expect("a Job"),
-    });
-    world.place.kubectl(&["patch", "quota", "none", "--patch", r#"{"spec":{"hard":{"pods":"5"}}}"#], "");
-    let forged = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {
-            "name": "forged", "labels": {"ami.opsy.dev/run": request.name.as_str()}, "ownerReferences": [owner],
-        },
-        "spec": {"containers": [{"name": "packer", "image": "localhost/forged:1"}]},
-    });
-    world.place.kubectl(&["create", "-f", "-"], &forged.to_string());
-    let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "forged"}});
-    world.kubelet("forged", &packer(&end, "Failed")).await;
-    let pods = world.pods();
-    let own = until("the run's own pod", SOON * 4, async || {
-        let all = pods.list(&Default::default()).await.expect("pods").items;
-        all.into_iter().filter_map(|pod| pod.metadata.name).find(|name| name != "forged")
-    })
-    .await;
-    world.kubelet(&own, &packer(&json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}), "Running")).await;
-    let is_running = |state: &RunState| matches!(state, RunState::Running(_));
-    world.until("the run's own pod", SOON, &builder, is_running).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_not_recorded_before_the_agent_was_killed_begins_anew() {
     let mut world = World::new().await;
     let builder = world.builder("node").await;
