@@ -141,12 +141,14 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- toYaml $rules -}}
 {{- end -}}
 
-{{/* The rules of files/role-builds.yaml. What is read for its label matters only with several namespaces; Secrets may be
+{{/* The rules of files/role-builds.yaml. What is read for its label matters only with several namespaces, that of builds among them; Secrets may be
      limited to some. Those of all namespaces are never read unnamed, nor where notifications.secrets limits what is read. */}}
 {{- define "opsy.buildRules" -}}
 {{- $rules := list -}}
 {{- $values := .root.Values -}}
-{{- $several := or $values.allNamespaces (gt (len (uniq $values.namespaces)) 1) -}}
+{{- $watched := $values.namespaces | default (list .root.Release.Namespace) | uniq -}}
+{{- $elsewhere := and $values.builds.namespace (ne (list $values.builds.namespace | toJson) ($watched | toJson)) -}}
+{{- $several := or $values.allNamespaces (gt (len $watched) 1) $elsewhere -}}
 {{- range .root.Files.Get "files/role-builds.yaml" | fromYamlArray -}}
 {{- if and (or (has "secrets" .resources) (has "serviceaccounts" .resources)) (not $several) -}}
 {{- else if and (has "secrets" .resources) $values.builds.secrets -}}
