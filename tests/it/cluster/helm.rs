@@ -366,7 +366,8 @@ fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
             .split("\n---\n")
             .map(|document| serde_saphyr::from_str(document).expect("YAML"))
             .collect();
-        let rules = documents.iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
+        let rules =
+            documents.iter().flat_map(|object| object["rules"].as_array().cloned().unwrap_or_default());
         rules.filter(|rule| rule["resources"] == json!(["secrets"])).collect::<Vec<_>>()
     };
     let unnamed = |values: &str| rules(values).iter().any(|rule| rule["resourceNames"].is_null());
