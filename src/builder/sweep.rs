@@ -14,10 +14,19 @@ const REGIONS_AT_ONCE: usize = 4;
 /// Every region is swept, whatever happens in another.
 pub async fn clean(sweep: &Sweep, ctx: &Context) -> Result<Swept, ActError> {
     let (mut swept, mut failures) = (Swept::default(), Vec::new());
+    // Everything is found before anything is removed, and the home region comes last: the images there show that copies
+    // elsewhere are the build's.
+    let mut found = Vec::new();
     for region in &sweep.regions {
-        match clean_region(region, sweep, ctx).await {
-            Ok(found) => swept.found.extend(found),
+        match find(region, sweep, ctx).await {
+            Ok(leftovers) => found.push((region, leftovers)),
             Err(error) => failures.push(error),
+        }
+    }
+    for (region, leftovers) in found.into_iter().rev() {
+        match ctx.aws.sweep(region, &leftovers).await {
+            Ok(()) => swept.found.extend(leftovers),
+            Err(error) => failures.push(error.into()),
         }
     }
     let others = match other_regions(sweep, &swept.found, ctx).await {
@@ -67,6 +76,12 @@ async fn other_regions(sweep: &Sweep, found: &Leftovers, ctx: &Context) -> Resul
 }
 
 async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
+    let leftovers = find(region, sweep, ctx).await?;
+    ctx.aws.sweep(region, &leftovers).await?;
+    Ok(leftovers)
+}
+
+async fn find(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
     let found = match ctx.aws.leftovers(region, &sweep.owner, &sweep.build, &sweep.announced).await {
         // An organization may close a region to everybody: then the build made nothing in it either.
         Err(error) if error.class() == Class::Denied && !sweep.regions.contains(region) => {
@@ -74,9 +89,7 @@ async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<L
         }
         found => found?,
     };
-    let leftovers = spare(found, sweep);
-    ctx.aws.sweep(region, &leftovers).await?;
-    Ok(leftovers)
+    Ok(spare(found, sweep))
 }
 
 /// Leftovers without what is a result: EC2 may show its tags late.
