@@ -1,0 +1,144 @@
+//! The key that the agent signs its own commits with: an OpenSSH private key, read from its file for each use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rsa::pkcs1v15;
+use rsa::rand_core::OsRng;
+use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _};
+use ssh_key::private::{KeypairData, RsaKeypair};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+
+use super::allowed::check_strength;
+use super::ssh::NAMESPACE;
+use crate::git::GitError;
+
+/// A private key has some kilobytes.
+const SIZE_LIMIT: u64 = 64 * 1024;
+
+/// Where the key is. It is never kept in memory, so that it can be rotated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    pub file: PathBuf,
+    /// Of an encrypted key.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl SigningKey {
+    /// Signs as `git commit -S` does with `gpg.format = ssh`.
+    ///
+    /// # Errors
+    /// The key cannot be used, and why.
+    pub fn sign(&self, payload: &[u8]) -> Result<String, GitError> {
+        let key = self.private()?;
+        let failed = |error: &dyn std::fmt::Display| self.failed(format!("cannot sign: {error}"));
+        let signature = match key.key_data() {
+            KeypairData::Rsa(pair) => by_rsa(&key, pair, payload).map_err(|why| failed(&why))?,
+            _ => key.sign(NAMESPACE, HashAlg::Sha512, payload).map_err(|error| failed(&error))?,
+        };
+        signature.to_pem(LineEnding::LF).map_err(|error| failed(&error))
+    }
+
+    /// The public key. An encrypted file has it in the clear.
+    ///
+    /// # Errors
+    /// The key cannot be used, and why.
+    pub fn public(&self) -> Result<PublicKey, GitError> {
+        self.read().map(|key| key.public_key().clone())
+    }
+
+    /// The key, decrypted.
+    fn private(&self) -> Result<PrivateKey, GitError> {
+        let key = self.read()?;
+        if !key.is_encrypted() {
+            return Ok(key);
+        }
+        let Some(file) = &self.passphrase_file else {
+            let why =
+                "is encrypted; name the file of its passphrase by --signing-key-passphrase-file".to_owned();
+            return Err(self.failed(why));
+        };
+        let passphrase = text(file).map_err(|why| {
+            GitError::SigningKey(format!("--signing-key-passphrase-file {} {why}", file.display()))
+        })?;
+        key.decrypt(passphrase.trim_end_matches(['\r', '\n'])).map_err(|error| match error {
+            ssh_key::Error::Crypto => {
+                self.failed(format!("cannot be decrypted: the passphrase in {} is wrong", file.display()))
+            }
+            error => self.unreadable(&error),
+        })
+    }
+
+    /// The key as it is in the file.
+    fn read(&self) -> Result<PrivateKey, GitError> {
+        let text = text(&self.file).map_err(|why| self.failed(why))?;
+        if let Some(why) = other_form(&text) {
+            return Err(self.failed(why.to_owned()));
+        }
+        let key = PrivateKey::from_openssh(&text).map_err(|error| self.unreadable(&error))?;
+        check_strength(key.public_key().key_data()).map_err(|why| self.failed(why))?;
+        match key.algorithm() {
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
+                Err(self
+                    .failed("is on a security key, which a person must touch; use an Ed25519 key".to_owned()))
+            }
+            _ => Ok(key),
+        }
+    }
+
+    /// The library does not read an ECDSA key whose number begins with zeros: half of those of P-521, and one of 256 others.
+    fn unreadable(&self, error: &ssh_key::Error) -> GitError {
+        let why = "is not a valid OpenSSH private key";
+        self.failed(format!("{why}: {error}; if it is an ECDSA key, make another one, or use an Ed25519 key"))
+    }
+
+    fn failed(&self, why: String) -> GitError {
+        GitError::SigningKey(format!("--signing-key {} {why}", self.file.display()))
+    }
+}
+
+/// What else a file can be that was meant to be a private key.
+fn other_form(text: &str) -> Option<&'static str> {
+    let begins = |label: &str| text.contains(&format!("-----BEGIN {label}"));
+    if begins("OPENSSH PRIVATE KEY-----") {
+        None
+    } else if begins("PGP") {
+        Some("is an OpenPGP key; use an OpenSSH private key, as ssh-keygen makes it")
+    } else if text.contains("PRIVATE KEY-----") {
+        Some("is a private key in another format; convert a copy of it by `ssh-keygen -p -f FILE`")
+    } else if PublicKey::from_openssh(text.trim()).is_ok() {
+        Some("is a public key; name the private key, the file without .pub")
+    } else {
+        Some("is not an OpenSSH private key, which begins with -----BEGIN OPENSSH PRIVATE KEY-----")
+    }
+}
+
+/// The library does not read the second prime of an RSA key, so the key is put together here. The random numbers hide
+/// the time that the signature takes, which depends on the key.
+fn by_rsa(key: &PrivateKey, pair: &RsaKeypair, payload: &[u8]) -> Result<SshSig, String> {
+    let number = |part: &ssh_key::Mpint| {
+        let bytes = part.as_positive_bytes().ok_or_else(|| "the key is damaged".to_owned())?;
+        Ok::<_, String>(rsa::BigUint::from_bytes_be(bytes))
+    };
+    let primes = vec![number(&pair.private.p)?, number(&pair.private.q)?];
+    let (n, e, d) = (number(&pair.public.n)?, number(&pair.public.e)?, number(&pair.private.d)?);
+    let private = rsa::RsaPrivateKey::from_components(n, e, d, primes).map_err(|error| error.to_string())?;
+    let signer = pkcs1v15::SigningKey::<ssh_key::sha2::Sha512>::new(private);
+    let hash = HashAlg::Sha512;
+    let data = SshSig::signed_data(NAMESPACE, hash, payload).map_err(|error| error.to_string())?;
+    let bytes = signer.try_sign_with_rng(&mut OsRng, &data).map_err(|error| error.to_string())?.to_vec();
+    let signature = ssh_key::Signature::new(Algorithm::Rsa { hash: Some(hash) }, bytes);
+    let signature = signature
+        .and_then(|signature| SshSig::new(key.public_key().key_data().clone(), NAMESPACE, hash, signature));
+    signature.map_err(|error| error.to_string())
+}
+
+/// A small file.
+fn text(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("cannot be read: {error}");
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > SIZE_LIMIT {
+        return Err(format!("has {size} bytes, more than a key has"));
+    }
+    fs::read_to_string(path).map_err(failed)
+}

@@ -1,0 +1,24 @@
+//! Signatures of commits: whose commits are trusted, and the signature of the agent's own.
+//!
+//! ```text
+//! signers (files, own key) ─> keyring (pure) ┐
+//! range (commits of the clone) ─────────────>├─> signed (pure) ─> ssh | openpgp (pure) ─> accepted, or a refusal
+//! key (private key) ─> signature of our own commits
+//! ```
+
+mod allowed;
+mod key;
+mod keyring;
+mod openpgp;
+mod range;
+mod refusal;
+mod signed;
+mod signers;
+mod ssh;
+mod times;
+
+pub use key::SigningKey;
+pub use range::Range;
+pub(super) use range::verify;
+pub use refusal::Refusal;
+pub use signers::Signers;

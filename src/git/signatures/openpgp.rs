@@ -1,0 +1,257 @@
+//! OpenPGP signatures of commits (`gpg.format = openpgp`). Pure.
+//!
+//! The library verifies single signatures. Which key of a certificate may sign, and until when, is decided here: the
+//! primary key and its self-signatures must hold, and a subkey needs a binding for signing that it confirms itself.
+
+use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{Signature, SignatureType, SubpacketData};
+use pgp::types::{Fingerprint, KeyDetails, PublicParams, Tag};
+use rsa::traits::PublicKeyParts as _;
+
+use super::refusal::Refusal;
+use super::times::{Times, day};
+
+/// What such a signature begins with.
+pub const BEGIN: &str = "-----BEGIN PGP SIGNATURE-----";
+/// How public keys begin and end in a file.
+pub const BLOCK: (&str, &str) =
+    ("-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----");
+/// Shorter RSA keys can be broken.
+const RSA_BITS: usize = 2048;
+/// Clocks that differ by less are the same.
+const SKEW: i64 = 600;
+
+/// A trusted public key with its subkeys.
+#[derive(Clone, Debug)]
+pub struct Certificate(Box<SignedPublicKey>);
+
+impl Certificate {
+    /// Reads the keys of an armored block.
+    ///
+    /// # Errors
+    /// It cannot be read, or a key in it is not valid.
+    pub fn parse(block: &str) -> Result<Vec<Self>, String> {
+        let invalid =
+            |error: pgp::errors::Error| format!("is not a valid OpenPGP public key: {}", first_line(&error));
+        let (keys, _) = SignedPublicKey::from_string_many(block).map_err(invalid)?;
+        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        if keys.is_empty() {
+            return Err("has no OpenPGP public key".to_owned());
+        }
+        let all = keys.into_iter().map(|key| {
+            let certificate = Self(Box::new(key));
+            match certificate.newest(|_| true).is_some() {
+                true => Ok(certificate),
+                false => {
+                    Err(format!("has the OpenPGP key {} without a valid self-signature", certificate.name()))
+                }
+            }
+        });
+        all.collect()
+    }
+
+    fn name(&self) -> String {
+        shown(&self.0.primary_key.fingerprint())
+    }
+
+    /// The self-signatures that are valid: of user IDs, and of the key directly.
+    fn own_signatures(&self) -> impl Iterator<Item = &Signature> {
+        let key = &self.0.primary_key;
+        let direct = self.0.details.direct_signatures.iter().filter(|found| found.verify_key(key).is_ok());
+        let users = self.0.details.users.iter().flat_map(|user| {
+            let valid = |found: &&Signature| found.verify_certification(key, Tag::UserId, &user.id).is_ok();
+            let valid: Vec<_> = user.signatures.iter().filter(valid).collect();
+            let is_revoked = valid.iter().any(|found| found.typ() == Some(SignatureType::CertRevocation));
+            valid.into_iter().filter(move |_| !is_revoked)
+        });
+        direct.chain(users)
+    }
+
+    /// The newest valid self-signature among some.
+    fn newest(&self, which: impl Fn(&Signature) -> bool) -> Option<&Signature> {
+        self.own_signatures().filter(|found| which(found)).max_by_key(|found| created(found))
+    }
+
+    /// Why the primary key is not valid at these times, if it is not.
+    fn is_unfit(&self, times: Times) -> Option<String> {
+        let key = &self.0.primary_key;
+        if self.0.details.revocation_signatures.iter().any(|found| found.verify_key(key).is_ok()) {
+            return Some("is revoked".to_owned());
+        }
+        let is_direct = |found: &Signature| found.typ() == Some(SignatureType::Key);
+        let of_users = self.newest(|found| !is_direct(found));
+        let newest = [self.newest(is_direct), of_users];
+        newest.into_iter().flatten().find_map(|found| lifetime(key, found, times))
+    }
+
+    /// Why the primary key may not sign commits, if it may not.
+    fn may_not_sign(&self) -> Option<String> {
+        let flags = |found: &Signature| has_flags(found);
+        match self.newest(flags) {
+            Some(found) if !found.key_flags().sign() => {
+                Some("may not sign: its owner uses a subkey for that".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a subkey may not sign commits at these times, if it may not.
+    fn subkey_is_unfit(&self, subkey: &SignedPublicSubKey, times: Times) -> Option<String> {
+        let primary = &self.0.primary_key;
+        let valid = |found: &&Signature| found.verify_subkey_binding(primary, &subkey.key).is_ok();
+        let valid: Vec<_> = subkey.signatures.iter().filter(valid).collect();
+        if valid.iter().any(|found| found.typ() == Some(SignatureType::SubkeyRevocation)) {
+            return Some("is revoked".to_owned());
+        }
+        let bindings = valid.into_iter().filter(|found| found.typ() == Some(SignatureType::SubkeyBinding));
+        let Some(binding) = bindings.max_by_key(|found| created(found)) else {
+            return Some("is not bound to its primary key".to_owned());
+        };
+        let confirms = |back: &Signature| back.verify_primary_key_binding(&subkey.key, primary).is_ok();
+        if !binding.key_flags().sign() || !binding.embedded_signature().is_some_and(confirms) {
+            return Some("may not sign".to_owned());
+        }
+        lifetime(&subkey.key, binding, times)
+    }
+
+    /// Verifies a signature by the key of this certificate that made it; `None` if none of its keys did.
+    fn verify(&self, signature: &Signature, payload: &[u8], times: Times) -> Option<Result<(), Refusal>> {
+        let primary = &self.0.primary_key;
+        let bad = |key: String| Some(Err(Refusal::Bad { key }));
+        if is_issuer(signature, primary) {
+            let key = self.name();
+            if signature.verify(primary, payload).is_err() {
+                return bad(key);
+            }
+            let unfit = self.is_unfit(times).or_else(|| self.may_not_sign()).or_else(|| weakness(primary));
+            return Some(unfit.map_or(Ok(()), |why| Err(Refusal::Unfit { key, why })));
+        }
+        let subkey = self.0.public_subkeys.iter().find(|subkey| is_issuer(signature, &subkey.key))?;
+        let key = shown(&subkey.key.fingerprint());
+        if signature.verify(&subkey.key, payload).is_err() {
+            return bad(key);
+        }
+        let unfit = self.is_unfit(times).or_else(|| self.subkey_is_unfit(subkey, times));
+        let unfit = unfit.or_else(|| weakness(primary)).or_else(|| weakness(&subkey.key));
+        Some(unfit.map_or(Ok(()), |why| Err(Refusal::Unfit { key, why })))
+    }
+}
+
+/// Verifies a signature.
+///
+/// # Errors
+/// Why it is not one of a trusted signer for this payload.
+pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) -> Result<(), Refusal> {
+    let signature = read(armored)?;
+    let key = issuer(&signature);
+    let made = created(&signature).ok_or_else(|| unreadable("it does not state when it was made"))?;
+    let times = Times { signed: made, now };
+    let verified = trusted.iter().filter_map(|certificate| certificate.verify(&signature, payload, times));
+    let verified = verified.reduce(Result::or).unwrap_or_else(|| Err(Refusal::Unknown { key: key.clone() }));
+    verified?;
+    let weak = |why: String| Err(Refusal::Weak { key: key.clone(), why });
+    if made > now + SKEW {
+        return weak(format!("was made in the future, on {}: check the clocks", day(made)));
+    }
+    let lasts = signature.signature_expiration_time().map_or(0, |lasts| i64::from(lasts.as_secs()));
+    if lasts > 0 && now > made + lasts {
+        return weak(format!("expired on {}", day(made + lasts)));
+    }
+    match signature.hash_alg() {
+        Some(
+            HashAlgorithm::Sha224
+            | HashAlgorithm::Sha256
+            | HashAlgorithm::Sha384
+            | HashAlgorithm::Sha512
+            | HashAlgorithm::Sha3_256
+            | HashAlgorithm::Sha3_512,
+        ) => Ok(()),
+        other => weak(format!("uses the hash function {other:?}, which is not secure")),
+    }
+}
+
+/// One signature over bytes.
+fn read(armored: &str) -> Result<Signature, Refusal> {
+    let invalid = |error: pgp::errors::Error| unreadable(&first_line(&error));
+    let (found, _) = DetachedSignature::from_string_many(armored).map_err(invalid)?;
+    let mut found = found.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+    let (Some(found), true) = (found.pop(), found.is_empty()) else { return Err(Refusal::Several) };
+    let signature = found.signature;
+    if signature.typ() != Some(SignatureType::Binary) {
+        return Err(unreadable("it is not a signature over bytes"));
+    }
+    let Some(config) = signature.config() else { return Err(unreadable("its version is unknown")) };
+    let is_unknown =
+        |data: &SubpacketData| matches!(data, SubpacketData::Other(..) | SubpacketData::Experimental(..));
+    if config.hashed_subpackets().any(|packet| packet.is_critical && is_unknown(&packet.data)) {
+        return Err(unreadable("it has a critical part that is unknown"));
+    }
+    Ok(signature)
+}
+
+/// Why a key is not secure, if it is not.
+fn weakness(key: &impl KeyDetails) -> Option<String> {
+    match key.public_params() {
+        PublicParams::RSA(params) if params.key.n().bits() < RSA_BITS => {
+            Some(format!("is an RSA key of {} bits; use one of at least {RSA_BITS}", params.key.n().bits()))
+        }
+        PublicParams::DSA(_) => Some("is a DSA key, which is not secure".to_owned()),
+        _ => None,
+    }
+}
+
+/// Is the key the one that the signature names?
+fn is_issuer(signature: &Signature, key: &impl KeyDetails) -> bool {
+    let (fingerprint, id) = (key.fingerprint(), key.legacy_key_id());
+    let named = signature.issuer_fingerprint();
+    match named.is_empty() {
+        false => named.into_iter().any(|named| *named == fingerprint),
+        true => signature.issuer_key_id().into_iter().any(|named| *named == id),
+    }
+}
+
+/// The key that a signature names, for people.
+fn issuer(signature: &Signature) -> String {
+    if let Some(fingerprint) = signature.issuer_fingerprint().first() {
+        return shown(fingerprint);
+    }
+    let id = signature.issuer_key_id().first().map(|id| id.to_string().to_uppercase());
+    id.unwrap_or_else(|| "without a name".to_owned())
+}
+
+/// Why a key with this self-signature or binding is not valid at these times, if it is not.
+fn lifetime(key: &impl KeyDetails, binding: &Signature, times: Times) -> Option<String> {
+    let made = i64::from(key.created_at().as_secs());
+    let lasts = binding.key_expiration_time().map_or(0, |lasts| i64::from(lasts.as_secs()));
+    if times.first() + SKEW < made {
+        return Some(format!("was made later, on {}", day(made)));
+    }
+    if lasts > 0 && times.last() > made + lasts {
+        return Some(format!("expired on {}", day(made + lasts)));
+    }
+    let bound = created(binding)? + i64::from(binding.signature_expiration_time()?.as_secs());
+    (bound > created(binding)? && times.last() > bound).then(|| format!("expired on {}", day(bound)))
+}
+
+fn has_flags(signature: &Signature) -> bool {
+    let mut packets = signature.config().into_iter().flat_map(|config| config.hashed_subpackets());
+    packets.any(|packet| matches!(packet.data, SubpacketData::KeyFlags(_)))
+}
+
+fn created(signature: &Signature) -> Option<i64> {
+    signature.created().map(|created| i64::from(created.as_secs()))
+}
+
+fn shown(fingerprint: &Fingerprint) -> String {
+    format!("{fingerprint:X}")
+}
+
+fn unreadable(why: &str) -> Refusal {
+    Refusal::Unreadable(why.to_owned())
+}
+
+/// The library appends a backtrace to its messages.
+fn first_line(error: &pgp::errors::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

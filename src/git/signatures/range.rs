@@ -1,0 +1,104 @@
+//! The commits that must be signed: those that a tip adds to what was verified or accepted before.
+
+use std::path::Path;
+
+use git2::{Oid, Repository};
+use jiff::Timestamp;
+
+use super::keyring::Keyring;
+use super::refusal::Refusal;
+use super::signers::Signers;
+use crate::api::CommitId;
+use crate::git::heads::commit_id;
+use crate::git::{GitError, ancestry};
+
+/// Commits at once: years of work, which take seconds.
+const COMMITS_LIMIT: usize = 10_000;
+/// Bytes of a commit, most of which is its message.
+const SIZE_LIMIT: usize = 1024 * 1024;
+/// Characters of an author that are shown.
+const AUTHOR_LIMIT: usize = 100;
+
+/// Which commits are verified, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub tip: CommitId,
+    /// Commits that were verified or accepted before, with all that leads to them. Those that the tip does not descend
+    /// from are ignored. Without any, the tip alone is verified.
+    pub since: Vec<CommitId>,
+    pub now: Timestamp,
+}
+
+/// Verifies all commits of a range, the oldest first.
+///
+/// # Errors
+/// `GitError::Unverified` names the first commit without a valid signature of a trusted signer.
+pub(in crate::git) fn verify(
+    repo: &Repository,
+    folder: &Path,
+    range: &Range,
+    signers: &Signers,
+) -> Result<(), GitError> {
+    let local = |error: git2::Error| GitError::local(folder, &error);
+    let tip = Oid::from_str(range.tip.as_str()).map_err(local)?;
+    let commits = commits(repo, tip, &range.since).map_err(local)?;
+    if commits.is_empty() {
+        return Ok(());
+    }
+    let refused =
+        |id: Oid, why: Refusal| GitError::Unverified { commit: commit_id(id), author: author(repo, id), why };
+    if commits.len() > COMMITS_LIMIT {
+        return Err(refused(tip, Refusal::TooMany { limit: COMMITS_LIMIT }));
+    }
+    let keyring = signers.load()?;
+    for id in commits.into_iter().rev() {
+        if let Err(why) = judge(repo, id, &keyring, range.now).map_err(local)? {
+            return Err(refused(id, why));
+        }
+    }
+    Ok(())
+}
+
+/// The commits of the range, the newest first; one more than the limit where there are more.
+fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Vec<Oid>, git2::Error> {
+    let mut known = Vec::new();
+    for commit in since {
+        let id = Oid::from_str(commit.as_str())?;
+        if ancestry::follows(repo, tip, id)? {
+            known.push(id);
+        }
+    }
+    if known.is_empty() {
+        return Ok(vec![tip]);
+    }
+    let mut walk = repo.revwalk()?;
+    walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
+    walk.push(tip)?;
+    for id in known {
+        walk.hide(id)?;
+    }
+    walk.take(COMMITS_LIMIT + 1).collect()
+}
+
+fn judge(
+    repo: &Repository,
+    id: Oid,
+    keyring: &Keyring,
+    now: Timestamp,
+) -> Result<Result<(), Refusal>, git2::Error> {
+    let objects = repo.odb()?;
+    let (bytes, _) = objects.read_header(id)?;
+    if bytes > SIZE_LIMIT {
+        return Ok(Err(Refusal::TooLarge { bytes, limit: SIZE_LIMIT }));
+    }
+    Ok(keyring.judge(objects.read(id)?.data(), now))
+}
+
+/// Who made a commit, as far as it can be shown.
+fn author(repo: &Repository, id: Oid) -> String {
+    let Ok(commit) = repo.find_commit(id) else { return "an unknown author".to_owned() };
+    let author = commit.author();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let shown = format!("{} <{}>", text(author.name_bytes()), text(author.email_bytes()));
+    shown.chars().filter(|char| !char.is_control()).take(AUTHOR_LIMIT).collect()
+}
