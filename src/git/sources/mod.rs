@@ -1,0 +1,225 @@
+//! Template repositories: those that builders name in `builder.repoURL`, and other branches of the agent's own.
+//!
+//! ```text
+//! builder ─(address, branch, Secret)─> Sources ─> one clone per address and Secret ─> tip of the branch
+//!    ^                                     │ once per interval, for all branches that are used
+//!    └──────────── wake ───────────────────┘ where a branch moved, or can be read again
+//! ```
+//! Credentials are read again for each fetch, and go to no other clone. Clones that no builder uses are removed. Where
+//! signatures are required, the tip of a branch must be signed; its signer vouches for its content.
+
+mod repository;
+mod room;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::address::AddressRules;
+use super::auth::Credentials;
+use super::signatures::Signers;
+use super::templates::choice::Own;
+use super::templates::{Resolved, TemplateError, TemplateQuery};
+use super::{Handle, Listing, Options, backoff};
+use crate::api::ids::digest;
+use crate::api::proxy::Proxies;
+use crate::api::{CommitId, Key};
+pub(super) use repository::Repository;
+
+/// Reads the Secret of a builder's `gitSync.secret`.
+pub type Login =
+    Arc<dyn Fn(Key) -> BoxFuture<'static, Result<Option<Credentials>, TemplateError>> + Send + Sync>;
+
+/// What the template repositories are made of.
+#[derive(Clone)]
+pub struct SourceOptions {
+    /// Folder of the clones: Opsy's alone.
+    pub folder: PathBuf,
+    pub rules: AddressRules,
+    pub proxies: Proxies,
+    /// How often each is fetched.
+    pub interval: Duration,
+    pub login: Login,
+    /// Trusted host keys where no Secret gives any.
+    pub hosts: Credentials,
+    /// Wakes a builder.
+    pub wake: Arc<dyn Fn(&Key) + Send + Sync>,
+    /// Who may sign the tips of branches. Default: they need no signature.
+    pub signers: Option<Signers>,
+    pub now: fn() -> Timestamp,
+    /// Is there a builder of this name?
+    pub exists: Arc<dyn Fn(&Key) -> bool + Send + Sync>,
+}
+
+/// A clone belongs to one address and one Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Id {
+    url: String,
+    secret: Option<Key>,
+}
+
+/// All template repositories. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    options: Arc<SourceOptions>,
+    open: Arc<Mutex<BTreeMap<Id, Arc<Repository>>>>,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+impl Sources {
+    pub fn new(options: SourceOptions) -> Self {
+        Self { options: Arc::new(options), open: Arc::default() }
+    }
+
+    pub(super) fn options(&self) -> &SourceOptions {
+        &self.options
+    }
+
+    /// The repository at an address, as a builder with this Secret sees it. Nothing is fetched yet.
+    pub(super) fn repository(
+        &self,
+        url: &str,
+        secret: Option<Key>,
+        user: &Key,
+    ) -> Result<Arc<Repository>, TemplateError> {
+        let address = self.options.rules.parse_remote(url)?;
+        let id = Id { url: address.url().to_owned(), secret };
+        let mut open = self.open();
+        for (_, other) in open.iter().filter(|(other, _)| **other != id) {
+            other.forget(user);
+        }
+        if let Some(found) = open.get(&id) {
+            return Ok(found.clone());
+        }
+        let folder = self.options.folder.join(folder_name(&id));
+        if !folder.exists() {
+            room::check(&self.options.folder)?;
+        }
+        let handle = Handle::start(Options {
+            address,
+            branch: None,
+            path: String::new(),
+            folder,
+            credentials: None,
+            proxies: self.options.proxies.clone(),
+            shallow: true,
+            limit: Some(room::REPOSITORY_LIMIT),
+            signers: None,
+            signing_key: None,
+        })?;
+        let opened = Arc::new(Repository::new(handle, id.secret.clone()));
+        open.insert(id, opened.clone());
+        Ok(opened)
+    }
+
+    /// The repository of a query, and the commit that its branch is at. Nothing is fetched that was fetched in this interval.
+    async fn tip(
+        &self,
+        query: &TemplateQuery,
+        builder: &Key,
+    ) -> Result<(Arc<Repository>, CommitId), TemplateError> {
+        let elsewhere = query.elsewhere.clone().unwrap_or_default();
+        let url = elsewhere.repository.as_deref().unwrap_or_default();
+        let repository = self.repository(url, elsewhere.secret_of(builder), builder)?;
+        let commit = repository.tip(elsewhere.branch, builder, &self.options).await?;
+        Ok((repository, commit))
+    }
+
+    /// What a query of a builder comes to in its template repository.
+    pub async fn resolve(&self, query: &TemplateQuery, builder: &Key) -> Result<Resolved, TemplateError> {
+        let (repository, commit) = self.tip(query, builder).await?;
+        repository.resolver.resolve(query, &commit, &Own::default()).await
+    }
+
+    /// All files of the template repository that a query leads to, and the clone to read them from.
+    pub async fn list(
+        &self,
+        query: &TemplateQuery,
+        builder: &Key,
+    ) -> Result<(Arc<Listing>, Handle), TemplateError> {
+        let (repository, commit) = self.tip(query, builder).await?;
+        let handle = repository.resolver.handle();
+        Ok((handle.list(&commit).await?, handle.clone()))
+    }
+
+    /// The builder uses no template repository.
+    pub(super) fn forget(&self, user: &Key) {
+        self.open().values().for_each(|repository| repository.forget(user));
+    }
+
+    /// The clones that are open.
+    pub(super) fn all(&self) -> Vec<Arc<Repository>> {
+        self.open().values().cloned().collect()
+    }
+
+    /// Fetches every repository once per interval, wakes builders whose branch moved, and removes what no builder uses.
+    pub async fn follow(self, stop: CancellationToken) {
+        let mut is_first = true;
+        loop {
+            tokio::select! {
+                () = backoff::pause(self.options.interval) => {}
+                () = stop.cancelled() => return,
+            }
+            self.remove_unused(is_first).await;
+            is_first = false;
+            self.fetch_all().await;
+        }
+    }
+
+    /// Fetches now, as after a push to one of these addresses; without addresses, every repository.
+    pub async fn fetch_now(&self, addresses: &[String]) {
+        let is_meant = |repository: &Arc<Repository>| {
+            addresses.is_empty() || addresses.iter().any(|address| repository.is_at(address))
+        };
+        let meant: Vec<_> = self.all().into_iter().filter(is_meant).collect();
+        join_all(meant.iter().map(|repository| repository.refresh(&self.options))).await;
+    }
+
+    async fn fetch_all(&self) {
+        let due = self.all();
+        join_all(due.iter().map(|repository| repository.refresh_if_due(&self.options))).await;
+    }
+
+    /// Removes the clones without users, and after a start those that another process left.
+    async fn remove_unused(&self, is_first: bool) {
+        let exists = &self.options.exists;
+        let unused: Vec<(Id, Arc<Repository>)> = {
+            let mut open = self.open();
+            let is_unused = |repository: &Arc<Repository>| repository.keep_users(|user| exists(user)) == 0;
+            let ids: Vec<Id> = open
+                .iter()
+                .filter(|(_, repository)| is_unused(repository))
+                .map(|(id, _)| id.clone())
+                .collect();
+            ids.into_iter().filter_map(|id| open.remove(&id).map(|repository| (id, repository))).collect()
+        };
+        for (id, repository) in unused {
+            info!(url = id.url, "removing the clone of a template repository that no builder uses");
+            repository.remove().await;
+        }
+        if is_first {
+            let kept: BTreeSet<String> = self.open().keys().map(folder_name).collect();
+            room::remove_others(&self.options.folder, &kept);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<Id, Arc<Repository>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn folder_name(id: &Id) -> String {
+    let secret = id.secret.as_ref().map(Key::to_string).unwrap_or_default();
+    digest(&[&id.url, &secret])[..32].to_owned()
+}
