@@ -1,0 +1,172 @@
+//! The Git servers that deliver pushes: which of them sent a request, how it proves the secret, and what was pushed. One
+//! file per kind of server, for its headers and its payload. Pure.
+
+mod bitbucket;
+mod generic;
+mod gitea;
+mod github;
+mod gitlab;
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+use super::payload::Found;
+use super::proof::{Proof, Unproven};
+use crate::api::Pushed;
+use crate::api::pushed::MOST_ADDRESSES;
+
+/// Longer identifiers and names of events are cut in the log.
+const LONGEST_NAME: usize = 64;
+/// The content type that GitHub sets unless it is told to use JSON.
+const FORM: &str = "application/x-www-form-urlencoded";
+const BRANCHES: &str = "refs/heads/";
+
+/// A kind of Git server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forge {
+    GitHub,
+    GitLab,
+    Gitea,
+    Forgejo,
+    Gogs,
+    Bitbucket,
+    Generic,
+}
+
+/// What a delivery reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Push,
+    /// A person tests the webhook.
+    Ping,
+    /// Nothing that this agent acts on.
+    Other,
+}
+
+/// A delivery, as its headers describe it.
+pub struct Delivery {
+    pub forge: Forge,
+    pub event: Event,
+    /// The event as the server names it, and the identifier of the delivery: printable, and not long.
+    pub event_name: String,
+    pub id: String,
+    pub proof: Result<Proof, Unproven>,
+}
+
+/// The body of a push cannot be read, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unreadable(pub String);
+
+impl Forge {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GitHub => "github",
+            Self::GitLab => "gitlab",
+            Self::Gitea => "gitea",
+            Self::Forgejo => "forgejo",
+            Self::Gogs => "gogs",
+            Self::Bitbucket => "bitbucket",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// What was pushed, one entry per branch; nothing if it was no branch.
+    ///
+    /// # Errors
+    /// For a body that is not what the server sends.
+    pub fn pushed(self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Pushed>, Unreadable> {
+        let read = match self {
+            Self::GitHub => github::pushed,
+            Self::GitLab => gitlab::pushed,
+            Self::Gitea | Self::Forgejo | Self::Gogs => gitea::pushed,
+            Self::Bitbucket => bitbucket::pushed,
+            Self::Generic => return Ok(generic::pushed(body)),
+        };
+        read(&json(headers, body)?).map_err(Unreadable)
+    }
+}
+
+/// Who sent a request; nothing if no server that is known sends such headers. Gitea and Forgejo also send the headers of
+/// each other and of GitHub, so theirs come first.
+pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
+    gitea::recognize(headers)
+        .or_else(|| gitlab::recognize(headers))
+        .or_else(|| bitbucket::recognize(headers))
+        .or_else(|| github::recognize(headers))
+        .or_else(|| generic::recognize(headers))
+}
+
+/// The document in a body: the body itself, or the field `payload` of a form.
+fn json<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Unreadable> {
+    if !header(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with(FORM)) {
+        return Ok(Cow::Borrowed(body));
+    }
+    let payload = url::form_urlencoded::parse(body).find(|(name, _)| name == "payload");
+    let payload = payload.map(|(_, value)| Cow::Owned(value.into_owned().into_bytes()));
+    payload.ok_or_else(|| Unreadable("the form has no field payload".to_owned()))
+}
+
+/// The value of a header, if it is text.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A header as the log shows it.
+fn shown(headers: &HeaderMap, name: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.: ".contains(*c);
+    header(headers, name).unwrap_or_default().chars().filter(is_plain).take(LONGEST_NAME).collect()
+}
+
+/// The pushes of a document whose places are addresses, and one reference as the last place: `refs/heads/<branch>`.
+fn pushes(found: &Found, reference: usize) -> Vec<Pushed> {
+    let mut references = found.at(reference).peekable();
+    if found.is_cut || references.peek().is_none() {
+        return any_branch(found, reference);
+    }
+    let branches = references.filter_map(|reference| branch(&reference.text));
+    of_branches(found, reference, branches)
+}
+
+/// A push of the repository whose branch is not known. If only part of the document is known, it may be any repository.
+fn any_branch(found: &Found, addresses: usize) -> Vec<Pushed> {
+    let addresses = if found.is_cut { Vec::new() } else { self::addresses(found, addresses) };
+    vec![Pushed { addresses, branch: None }]
+}
+
+/// One push per branch.
+fn of_branches(found: &Found, addresses: usize, branches: impl Iterator<Item = String>) -> Vec<Pushed> {
+    let addresses = self::addresses(found, addresses);
+    let mut pushes: Vec<Pushed> = Vec::new();
+    for branch in branches {
+        let pushed = Pushed { addresses: addresses.clone(), branch: Some(branch) };
+        if !pushes.contains(&pushed) {
+            pushes.push(pushed);
+        }
+    }
+    pushes
+}
+
+/// What the first places hold, if it can be the address of a repository.
+fn addresses(found: &Found, places: usize) -> Vec<String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for text in found.texts.iter().filter(|text| text.place < places) {
+        let is_address = !text.text.is_empty() && text.text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_address && !addresses.contains(&text.text) && addresses.len() < MOST_ADDRESSES {
+            addresses.push(text.text.clone());
+        }
+    }
+    addresses
+}
+
+/// The branch of a reference; nothing for a tag. A name without `refs/` is that of a branch.
+fn branch(reference: &str) -> Option<String> {
+    match reference.strip_prefix(BRANCHES) {
+        Some(branch) => Some(branch.to_owned()),
+        None => (!reference.starts_with("refs/") && !reference.is_empty()).then(|| reference.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
