@@ -6,7 +6,7 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench format
+.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones format
 
 help:
 	@echo 'make demo          build, and watch Opsy do its main job once'
@@ -99,3 +99,7 @@ bench: cluster-prerequisites
 	export CONTROLPLANE=$$(tests/bed/bin/controlplane) OPSY=$${OPSY:-$(TARGET)/release/opsy}
 	(cd tests/bed/controlplane && GOFLAGS=-buildvcs=false go build -o $$OPSY_CACHE/bareloop ./bareloop)
 	BARELOOP=$$OPSY_CACHE/bareloop $$python tests/bed/bench.py
+
+bench-clones: prerequisites
+	@if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi
+	OPSY=$${OPSY:-$(TARGET)/release/opsy} python3 tests/bed/clones.py
