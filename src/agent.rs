@@ -6,10 +6,13 @@ mod identity;
 mod kubernetes;
 mod meters;
 mod publishing;
+mod pushes;
 mod reconcilers;
 mod render;
 mod repository;
 mod signals;
+mod signing;
+pub mod sources;
 mod standalone;
 mod takeover;
 mod telling;
@@ -24,7 +27,7 @@ use anyhow::Context as _;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,10 @@ use crate::builder::access::TemplateAccess;
 use crate::engine::objects::Objects;
 use crate::engine::{Runs, Standing};
 use crate::git::address::Address;
-use crate::git::auth::{Credentials, Secret};
+use crate::git::auth::Credentials;
+use crate::git::github_app::Tokens;
+use crate::git::signatures::{Signers, SigningKey};
+use crate::git::sources::Sources;
 use crate::git::{GitError, Handle, Options};
 use crate::manifest::Reader;
 use crate::publish::{Publisher, Publishing};
@@ -46,6 +52,7 @@ use crate::settings::{self, EnvSecrets, RunFlags};
 use crate::sync::{Sync, Synced};
 use crate::telemetry::health::{Health, Stage};
 use crate::telemetry::out;
+use crate::webhook::Inbox;
 use crate::{builder, refresher};
 use engine::{Claim, Engine, while_held};
 use identity::Identity;
@@ -73,6 +80,8 @@ const WAITING: u8 = 3;
 pub struct Agent {
     sync: Sync,
     interval: Duration,
+    /// Pushes that were reported, and the clone whose repository they may be of.
+    pushes: (Inbox, Handle),
     work: Work,
 }
 
@@ -89,11 +98,12 @@ struct Work {
     health: Arc<Health>,
     telling: Arc<Telling>,
     repository: Arc<Repository>,
+    repositories: Sources,
     /// No build is started any more.
     ending: Arc<AtomicBool>,
     /// Looks at the repository, from when there is something to see.
     following: Option<AbortOnDropHandle<()>>,
-    _serving: Option<AbortOnDropHandle<()>>,
+    _serving: [Option<AbortOnDropHandle<()>>; 2],
 }
 
 impl Agent {
@@ -104,14 +114,20 @@ impl Agent {
             secrets.every_build.entry(name.to_owned()).or_insert(value);
         }
         let profile = settings::aws_profile().map_err(anyhow::Error::msg)?;
-        let repository = Address::parse_allowing(&flags.repo, flags.insecure_http)?;
+        let repository = sources::rules(&flags.git.addresses)?.parse(&flags.repo)?;
+        let signing = signing::read(&flags.signing)?;
         let health = Health::new();
         let serving = match flags.listen {
             Some(address) => Some(health.serve(address).await?),
             None => None,
         };
-        let engine = start_engine(&flags, &network, &repository, &secrets, &health).await?;
-        let handle = open_clone(&flags, &network, repository, &engine, &secrets)?;
+        let inbox = Inbox::default();
+        let receiving = pushes::receive(&flags, &secrets, &health, &inbox).await?;
+        let engine = start_engine(&flags, &network, &repository, &secrets, (&health, &inbox)).await?;
+        let tokens = Tokens::new(&network, now)?;
+        let credentials = sources::credentials(&flags, &secrets, &tokens)?;
+        let signers = signing.0.clone();
+        let handle = open_clone(&flags, &network, repository, &engine, credentials, signing)?;
         health.enter(Stage::Starting);
         let noted = engine.noted_owner.clone();
         let identity = Arc::new(Identity::new(flags.agent_id.clone(), engine.owner.clone(), noted));
@@ -129,9 +145,14 @@ impl Agent {
         let takeover = Takeover::new(&engine, &health, &outputs, held, identity);
         let loaded = || takeover.loaded.subscribe();
         let aws = Aws::from_env(profile, &network).await?;
-        let telling =
-            telling::start(&engine, handle.clone(), (&flags, &network), &aws, outputs.synced.clone())?;
-        let publisher = publishing::start(handle, &engine, &outputs, loaded(), stop.clone());
+        let repositories =
+            sources::start(&flags, (&network, tokens), signers, &engine, outputs.synced.clone())?;
+        let templates = outputs.templates.clone().with_sources(repositories.clone());
+        let telling = {
+            let git = (handle.clone(), templates.clone());
+            telling::start(&engine, git, (&flags, &network), &aws, outputs.synced.clone())?
+        };
+        let publisher = publishing::start(handle.clone(), &engine, &outputs, loaded(), stop.clone());
         let meter = meters::start(&health, &engine, &aws, &outputs, &publisher, &telling, loaded());
         let Engine { objects, queues, home, runs, owner, namespace, claim, .. } = engine;
         let clusters = Fence::new("--clusters", namespace.clone(), flags.trust.clusters.clone());
@@ -141,7 +162,7 @@ impl Agent {
         let parts = reconcilers::Parts {
             aws,
             meter,
-            templates: outputs.templates.clone(),
+            templates,
             access: Arc::new(access),
             runs: runs.clone(),
             home: home.clone(),
@@ -168,11 +189,12 @@ impl Agent {
             health,
             telling,
             repository,
+            repositories,
             ending,
             following: None,
-            _serving: serving,
+            _serving: [serving, receiving],
         };
-        Ok(Self { sync, interval: flags.interval, work })
+        Ok(Self { sync, interval: flags.interval, pushes: (inbox, handle), work })
     }
 
     /// What it works on, for those who show it.
@@ -233,15 +255,20 @@ impl Agent {
             anyhow::bail!("interrupted; builds go on, and the next run takes them up");
         }
         let complete = work.synced.borrow().as_ref().is_some_and(|synced| synced.set.complete());
-        let complete = complete && !state.borrow().held;
+        let complete = complete && state.borrow().held.is_none();
         Ok(exit_code(&standings, complete && trouble.is_none()))
     }
 
     async fn work_on(self, mut signals: Signals) -> anyhow::Result<ExitCode> {
-        let Self { sync, interval, mut work } = self;
+        let Self { sync, interval, pushes: (inbox, handle), mut work } = self;
         work.follow();
         meters::check_sync(&work.health, sync.state(), interval);
-        let syncing = tokio::spawn(sync.run(interval, Arc::default(), work.stop.clone()));
+        let wake = Arc::new(Notify::new());
+        let listeners =
+            vec![pushes::wake_sync(handle, wake.clone()), pushes::fetch_templates(work.repositories.clone())];
+        let _following = AbortOnDropHandle::new(tokio::spawn(pushes::follow(inbox, listeners)));
+        let syncing = tokio::spawn(sync.run(interval, wake, work.stop.clone()));
+        tokio::spawn(work.repositories.clone().follow(work.stop.clone()));
         let mut failures = 0;
         loop {
             tokio::select! {
@@ -317,10 +344,10 @@ fn open_clone(
     network: &Network,
     repository: Address,
     engine: &Engine,
-    secrets: &EnvSecrets,
+    credentials: Credentials,
+    (signers, signing_key): (Option<Signers>, Option<SigningKey>),
 ) -> Result<Handle, GitError> {
-    let credentials = credentials(flags, secrets);
-    if credentials.is_some() && Address::parse_allowing(&flags.repo, false).is_err() {
+    if credentials.login.is_some() && repository.is_clear() {
         tracing::warn!(
             "anybody can read the repository's credentials on their way by plain HTTP: use https://"
         );
@@ -330,8 +357,13 @@ fn open_clone(
         branch: flags.branch.clone(),
         path: flags.path.clone(),
         folder: engine.clone.clone(),
-        credentials,
+        credentials: Some(credentials),
         proxies: network.proxies.clone(),
+        // Whether a tip descends from the last synced commit, only history tells.
+        shallow: false,
+        limit: None,
+        signers,
+        signing_key,
     })
 }
 
@@ -340,10 +372,10 @@ async fn start_engine(
     network: &Network,
     repository: &Address,
     secrets: &EnvSecrets,
-    health: &Health,
+    (health, inbox): (&Health, &Inbox),
 ) -> anyhow::Result<Engine> {
     if flags.cluster.is_kubernetes() {
-        kubernetes::start(flags, network, repository, health).await
+        kubernetes::start(flags, network, repository, health, inbox).await
     } else {
         standalone::start(flags, repository, secrets)
     }
@@ -351,21 +383,9 @@ async fn start_engine(
 
 /// The one place that reads the clock. Whole seconds, as Kubernetes writes times.
 #[expect(clippy::disallowed_methods, reason = "everything else is handed this function")]
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-fn credentials(flags: &RunFlags, secrets: &EnvSecrets) -> Option<Credentials> {
-    let file = |path: &Option<std::path::PathBuf>| path.clone().map(Secret::File);
-    let token = file(&flags.git_token_file).or_else(|| secrets.git_token.clone().map(Secret::Value));
-    if let Some(token) = token {
-        return Some(Credentials::token(token));
-    }
-    let password =
-        file(&flags.git_password_file).or_else(|| secrets.git_password.clone().map(Secret::Value))?;
-    let user = flags.git_username.clone().map(Secret::Value);
-    Some(Credentials { username: user, password })
 }
 
 /// What a document's own reconciler says is wrong with it.

@@ -239,7 +239,7 @@ impl Publish {
                 warn!(%error, "status cannot be published: it is tried again");
                 before
             }
-            Err(error @ GitError::Rewritten { .. }) => {
+            Err(error) if error.holds() => {
                 // The sync says so to people; it wakes this loop when the tip is followed again.
                 info!(%error, "nothing is published");
                 before

@@ -2,9 +2,12 @@
 //! repository has the rest, so that a pull request changes it.
 
 mod cluster;
+mod git;
 mod network;
 mod repository;
+mod signing;
 mod trust;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,11 +18,14 @@ use clap::{Args, ValueEnum};
 use crate::api::ids::BadId;
 use crate::api::{Owner, checks};
 pub use cluster::{ClusterFlags, EngineChoice};
+pub use git::{AddressFlags, GitFlags, usual_known_hosts};
 pub use network::NetworkFlags;
 pub use repository::{
     AuthorSettings, DigestSettings, LimitSettings, PruneSettings, PublishSettings, RepoSettings,
 };
+pub use signing::SigningFlags;
 pub use trust::TrustFlags;
+pub use webhook::WebhookFlags;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,19 +54,8 @@ pub struct RunFlags {
     /// namespace that is not the agent's own, its objects must be declared in Git to use any
     #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub templates: Vec<String>,
-    /// Allow a repository at http:// on another machine, where anybody on the way can read the credentials and change
-    /// what is built
-    #[arg(long, env = "OPSY_INSECURE_HTTP")]
-    pub insecure_http: bool,
-    /// Log in to the repository as this user
-    #[arg(long, env = "OPSY_GIT_USERNAME")]
-    pub git_username: Option<String>,
-    /// Read the password from this file, each time it is used
-    #[arg(long, env = "OPSY_GIT_PASSWORD_FILE", value_name = "FILE")]
-    pub git_password_file: Option<PathBuf>,
-    /// Read an access token from this file, each time it is used
-    #[arg(long, env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
-    pub git_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub git: GitFlags,
     /// Set the owner of everything this agent makes; a different agentID in opsy.yaml is then an error. Needed to change
     /// the owner of an agent that has worked already
     #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID", value_parser = owner)]
@@ -73,9 +68,13 @@ pub struct RunFlags {
     pub cluster: ClusterFlags,
     #[command(flatten)]
     pub trust: TrustFlags,
+    #[command(flatten)]
+    pub signing: SigningFlags,
     /// Serve /healthz, /readyz and /metrics at this address, such as `[::]:8080` (IPv4 and IPv6); default: do not serve
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
+    #[command(flatten)]
+    pub webhook: WebhookFlags,
     /// Check the repository for new commits this often
     #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub interval: Duration,
@@ -129,6 +128,7 @@ impl StateFlags {
 pub struct EnvSecrets {
     pub git_password: Option<String>,
     pub git_token: Option<String>,
+    pub webhook: Option<String>,
     /// `OPSY_SECRET_…` without the prefix.
     pub builds: BTreeMap<String, String>,
     /// `OPSY_BUILD_…` without the prefix: variables of every build on this machine.
@@ -153,6 +153,7 @@ impl EnvSecrets {
         Self {
             git_password: std::env::var("OPSY_GIT_PASSWORD").ok(),
             git_token: std::env::var("OPSY_GIT_TOKEN").ok(),
+            webhook: std::env::var("OPSY_WEBHOOK_SECRET").ok(),
             builds: with(SECRET_PREFIX).collect(),
             every_build: with(BUILD_PREFIX).collect(),
         }

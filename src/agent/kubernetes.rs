@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::FutureExt;
 
 use super::engine::{Claim, Engine};
-use super::now;
+use super::{now, pushes};
 use crate::api::network::Network;
 use crate::api::{Key, Owner};
 use crate::engine::kubernetes::home::ClusterHome;
@@ -20,6 +20,7 @@ use crate::engine::standalone::{clone_dir, lock};
 use crate::git::address::Address;
 use crate::settings::{ClusterFlags, RunFlags};
 use crate::telemetry::health::Health;
+use crate::webhook::Inbox;
 
 /// Waits for the Lease, as long as it takes; only then are the watches started.
 pub async fn start(
@@ -27,6 +28,7 @@ pub async fn start(
     network: &Network,
     repository: &Address,
     health: &Health,
+    inbox: &Inbox,
 ) -> anyhow::Result<Engine> {
     let state = flags.state.dir()?;
     let lock = lock::take(&state, lock::Engine::Kubernetes)?;
@@ -45,7 +47,12 @@ pub async fn start(
         now,
     };
     let setup = setup(&flags.cluster, network, &cluster).await?;
-    let Held { lost, release, mut notes } = lease::acquire(&cluster, terms).await;
+    let passing_on = pushes::pass_on(&cluster, &tenure.lease, inbox);
+    let Held { lost, release, mut notes, pushes: noted } = tokio::select! {
+        held = lease::acquire(&cluster, terms) => held,
+        never = passing_on => match never {},
+    };
+    tokio::spawn(pushes::take_up(noted, inbox.clone()));
     tracing::info!("this is the agent that works now");
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();

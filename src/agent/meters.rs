@@ -218,8 +218,10 @@ fn read_sync(health: &Health, state: watch::Receiver<SyncState>) {
     });
     let held = state.clone();
     let help =
-        "1 while the tip of the branch is held back because it does not descend from the last synced commit";
-    health.metrics.read("opsy_branch_held", help, Shape::Gauge, move || vec![flag(held.borrow().held)]);
+        "1 while the tip of the branch is held back: it was rewritten, or adds a commit that is not verified";
+    health
+        .metrics
+        .read("opsy_branch_held", help, Shape::Gauge, move || vec![flag(held.borrow().held.is_some())]);
     let help = "When the repository was last read";
     health.metrics.read("opsy_sync_last_success_timestamp_seconds", help, Shape::Gauge, move || {
         time(state.borrow().succeeded)

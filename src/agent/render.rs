@@ -257,7 +257,9 @@ fn trailers(status: &ObjectStatus) -> Vec<(&'static str, String)> {
         ObjectStatus::PackerBuilder(status) => {
             if let Some(run) = failed(status) {
                 // The active image is of another build.
-                return vec![("Opsy-Build", run.id.clone()), ("Opsy-Result", run.result.clone())];
+                let mut trailers = vec![("Opsy-Build", run.id.clone()), ("Opsy-Result", run.result.clone())];
+                trailers.extend(run.commit.clone().map(|commit| ("Opsy-Template-Commit", commit)));
+                return trailers;
             }
             let images = status.images.iter().flatten().map(|image| image.id.clone());
             let images: Vec<String> = images.collect();
@@ -265,8 +267,10 @@ fn trailers(status: &ObjectStatus) -> Vec<(&'static str, String)> {
             let base = status.inputs.as_ref().and_then(|inputs| inputs.base_ami.clone());
             trailers.extend(base.map(|base| ("Opsy-Base-Image", base)));
             let made = |run: &&RunRecord| run.images.iter().flatten().any(|image| images.contains(image));
-            let build = status.history.iter().flatten().find(made).map(|run| run.id.clone());
-            trailers.extend(build.map(|build| ("Opsy-Build", build)));
+            if let Some(run) = status.history.iter().flatten().find(made) {
+                trailers.push(("Opsy-Build", run.id.clone()));
+                trailers.extend(run.commit.clone().map(|commit| ("Opsy-Template-Commit", commit)));
+            }
         }
         ObjectStatus::AMIRefresher(status) => {
             trailers.extend(status.target_ami.clone().map(|target| ("Opsy-Image", target)));

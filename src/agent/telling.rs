@@ -26,6 +26,7 @@ use crate::engine::drive::Teller;
 use crate::engine::objects::Objects;
 use crate::engine::{HomeError, Note};
 use crate::git::Handle;
+use crate::git::templates::Templates;
 use crate::manifest::{Problem, Severity, is_settings};
 use crate::notify::destination::Destination;
 use crate::notify::fences::{Addressed, Fences};
@@ -55,13 +56,14 @@ pub struct Telling {
 /// Who made which commit: read from the clone once.
 pub struct Commits {
     git: Handle,
+    templates: Templates,
     synced: watch::Receiver<Option<Arc<Synced>>>,
     known: Mutex<BTreeMap<String, Change>>,
 }
 
 impl Commits {
-    fn new(git: Handle, synced: watch::Receiver<Option<Arc<Synced>>>) -> Self {
-        Self { git, synced, known: Mutex::default() }
+    fn new(git: Handle, templates: Templates, synced: watch::Receiver<Option<Arc<Synced>>>) -> Self {
+        Self { git, templates, synced, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Change>> {
@@ -81,8 +83,9 @@ impl Commits {
             return;
         }
         let Ok(commit) = CommitId::parse(id) else { return };
-        let Ok(described) = self.git.describe(&commit, &self.status_folder()).await else { return };
-        let url = announce::commit_url(self.git.options().address.as_str(), described.id.as_str());
+        let described = self.templates.describe(&commit, &self.status_folder()).await;
+        let Some((described, repository)) = described else { return };
+        let url = announce::commit_url(&repository, described.id.as_str());
         let (id_of, author) = (described.id.to_string(), described.author);
         let change = Change { id: id_of, author, subject: described.subject, url };
         let mut known = self.known();
@@ -131,7 +134,7 @@ impl Tellable<AMIRefresherStatus> for AMIRefresher {
 /// What everything that is told goes by.
 pub fn start(
     engine: &Engine,
-    git: Handle,
+    (git, templates): (Handle, Templates),
     (flags, network): (&RunFlags, &Network),
     aws: &Aws,
     synced: watch::Receiver<Option<Arc<Synced>>>,
@@ -163,7 +166,7 @@ pub fn start(
     });
     let (notifier, objects) = (Notifier::new(open, changed), engine.objects.clone());
     let repository = Subject::Repository(git.options().address.short_name());
-    let commits = Commits::new(git, synced.clone());
+    let commits = Commits::new(git, templates, synced.clone());
     let fences = fences(engine, flags);
     let telling = Arc::new(Telling { notifier, fences, objects, commits, synced, repository, bell });
     tokio::spawn(forget_gone(Arc::downgrade(&telling), engine.objects.board.members()));

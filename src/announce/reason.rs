@@ -30,7 +30,7 @@ const GIT_AGAIN: &str = "Opsy retries; if it lasts, check the Git server.";
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit is in force; if it lasts, check the agent's log.";
 
-const KNOWN: [Reason; 25] = [
+const KNOWN: [Reason; 26] = [
     said("InvalidSpec").by_commit().advice("Fix the manifest in Git; `opsy validate` reports the same before a merge."),
     said("ManifestBroken").by_commit().of_repository().advice(
         "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` reports the same before a merge.",
@@ -48,6 +48,7 @@ const KNOWN: [Reason; 25] = [
     // The message names the proxy or the certificate, and what to do.
     told(When::NoSlip, "NetworkRefused"),
     told(When::AtOnce, "BranchRewritten"),
+    told(When::AtOnce, "CommitNotVerified"),
     told(When::NoSlip, "RepositoryUnreadable").advice(
         "Fix it in Git, or fix the address in the agent's settings; until then the last good commit is in force. \
          `opsy validate` reports the same problems in files before a merge.",

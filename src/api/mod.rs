@@ -15,6 +15,7 @@ pub mod ids;
 pub mod network;
 pub mod notifier;
 pub mod proxy;
+pub mod pushed;
 pub mod refresher;
 pub mod schema;
 pub mod status;
@@ -36,5 +37,6 @@ pub use class::{Class, Seen};
 pub use ids::{
     BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
 };
+pub use pushed::{Pushed, Pushes};
 pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};
 pub use undeclared::{Undeclared, UndeclaredObjects};

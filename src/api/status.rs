@@ -64,6 +64,9 @@ pub struct LastSynced {
     pub commit: CommitId,
     /// The repository, and the branch where the settings name one: of another, nothing is known.
     pub source: String,
+    /// The newest commit whose signature was verified, with all before it: the last synced one, or one of ours after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<CommitId>,
 }
 
 /// A file that cannot be read.

@@ -37,7 +37,8 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
 async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Result<String, ActError> {
     let mut request = request.clone();
     if ctx.runs.wants_files(&request) {
-        request.files = Arc::new(ctx.templates.files(query, &request.facts.commit).await?);
+        request.files =
+            Arc::new(ctx.templates.files(query, &request.facts.builder, &request.facts.commit).await?);
     }
     Ok(ctx.runs.start(request).await?)
 }

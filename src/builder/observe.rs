@@ -29,6 +29,9 @@ use crate::sync::Synced;
 use bases::{BaseFacts, find_bases, look_at_base};
 use template::resolve;
 
+/// What Git calls the default branch of a remote.
+const DEFAULT_BRANCH: &str = "HEAD";
+
 /// Everything a plan rests on.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -47,8 +50,6 @@ pub struct Observed {
     pub cancel: Option<String>,
     /// No file of the repository is broken.
     pub complete: bool,
-    /// The template is not in the agent's own repository and branch, and how.
-    pub external: Option<String>,
     pub runs: Seen<Vec<Run>>,
     pub images: Seen<Vec<Located>>,
     pub base: Seen<Base>,
@@ -141,7 +142,6 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     Observed {
         generation: object.metadata.generation,
         now,
-        external: spec.as_ref().ok().and_then(|spec| external(spec, ctx)),
         deleting: object.metadata.deletion_timestamp.is_some(),
         undeclared: (ctx.undeclared)(&subject.key),
         suspended: annotations::suspended(&object.metadata),
@@ -238,6 +238,9 @@ fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
     let (own_repo, own_branch) = ctx.templates.own();
     let run = object.spec.builder.as_ref();
     let written = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    let url = written(run.and_then(|run| run.repo_url.as_ref()));
+    let is_own = url.as_deref().is_none_or(|url| ctx.templates.is_own(url));
+    let default_branch = if is_own { own_branch } else { DEFAULT_BRANCH.to_owned() };
     Subject {
         key: Key {
             namespace: object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
@@ -245,8 +248,8 @@ fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
         },
         owner: ctx.owner.clone(),
         cluster: written(object.spec.cluster_name.as_ref()),
-        repo: written(run.and_then(|run| run.repo_url.as_ref())).map_or(own_repo, |url| without_user(&url)),
-        branch: written(run.and_then(|run| run.branch.as_ref())).unwrap_or(own_branch),
+        repo: url.map_or(own_repo, |url| without_user(&url)),
+        branch: written(run.and_then(|run| run.branch.as_ref())).unwrap_or(default_branch),
     }
 }
 
@@ -263,15 +266,6 @@ fn without_user(url: &str) -> String {
 fn builders(synced: &Synced) -> BTreeSet<Key> {
     let documents = synced.set.documents.iter().map(|document| &document.object);
     documents.filter(|object| object.kind == Kind::PackerBuilder).map(|object| object.key.clone()).collect()
-}
-
-/// What of the template is elsewhere, where anything is.
-fn external(spec: &Spec, ctx: &Context) -> Option<String> {
-    let (_, own_branch) = ctx.templates.own();
-    let url = spec.repo_url.as_ref().filter(|url| !ctx.templates.is_own(url));
-    let branch = spec.branch.as_ref().filter(|branch| **branch != own_branch);
-    url.map(|url| format!("repoURL {}", without_user(url)))
-        .or_else(|| branch.map(|branch| format!("branch {branch} (Opsy reads {own_branch})")))
 }
 
 /// What to look at in one region: ids that status names, ids a run has just made, lost runs.

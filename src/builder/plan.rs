@@ -118,9 +118,6 @@ fn held_back(seen: &Observed) -> Option<Plan> {
 
 /// Rules 4 and 5: what would be built is known, or it is waited for.
 fn valid(seen: &Observed, spec: &Spec, now: Timestamp) -> Plan {
-    if let Some(what) = &seen.external {
-        return stalled(seen, Stuck::ExternalRepository { what: what.clone() });
-    }
     let template = match &seen.template {
         Seen::Is(template) => template,
         Seen::Unknown(class, message) => return unknown(seen, What::Template, *class, message),
@@ -279,7 +276,7 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
         files: std::sync::Arc::default(),
         limit: spec.limit,
         pending_limit: spec.pending_limit,
-        pod: pod(seen, spec),
+        pod: pod(seen, spec, template),
         facts: RunFacts {
             builder: seen.subject.key.clone(),
             build: id,
@@ -294,10 +291,10 @@ fn request(build: &Build<'_>, why: &Why, history: &[RunRecord], now: Timestamp) 
 }
 
 /// git-sync fetches the repository whose template was looked at.
-fn pod(seen: &Observed, spec: &Spec) -> PodSpec {
+fn pod(seen: &Observed, spec: &Spec, template: &Resolved) -> PodSpec {
     let mut pod = PodSpec { withheld: seen.withheld.clone(), ..spec.pod.clone() };
     if let Some(sync) = &mut pod.git_sync {
-        sync.repository = seen.subject.repo.clone();
+        sync.repository.clone_from(&template.url);
     }
     pod
 }

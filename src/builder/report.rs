@@ -269,12 +269,6 @@ fn tell_stalled(why: &Stuck, look: Duration) -> Told {
             );
             ("AccountNotAllowed", message, state::FLIGHT_CHECKS)
         }
-        Stuck::ExternalRepository { what } => {
-            let message = format!(
-                "{what}: not supported yet; put the template in this repository and leave the field out"
-            );
-            ("ExternalRepository", message, state::INITIAL)
-        }
         Stuck::Unreadable { what, message } => {
             (unreadable(*what, Class::Invalid), message.clone(), state::FLIGHT_CHECKS)
         }

@@ -10,7 +10,7 @@ use crate::api::ids::digest;
 use crate::api::{Region, notifier};
 use crate::aws::{Filter, ImageQuery, owners};
 use crate::engine::PodSpec;
-use crate::git::templates::TemplateQuery;
+use crate::git::templates::{Elsewhere, TemplateQuery};
 
 /// How often to look where the manifest says nothing: image reads are shared, so this costs little.
 const TIMER: Duration = Duration::from_secs(10 * 60);
@@ -101,7 +101,10 @@ pub fn parse_in(object: &PackerBuilder, is_own: impl Fn(&str) -> bool) -> Result
         problems.add("spec.builder", "missing: say where the Packer template is");
     }
     let commands = commands::normalise(&run, &mut problems);
-    let template = template_query(spec, &run, &commands, &mut problems);
+    let template = TemplateQuery {
+        elsewhere: elsewhere(spec, &run, &is_own),
+        ..template_query(spec, &run, &commands, &mut problems)
+    };
     let base = region.as_ref().and_then(|region| base_query(spec, region, &mut problems));
     let failures = failures(spec.failure_policy.as_ref(), &mut problems);
     let rebuild_on = rebuild_on(spec.rebuild_on.as_deref(), &mut problems);
@@ -273,7 +276,18 @@ fn template_query(
     var_files.sort();
     var_files.dedup();
     let whole = spec.git_sync.as_ref().is_some_and(|git| written(git.image.clone()).is_some());
-    TemplateQuery { template, others, dir, var_files, inputs, whole }
+    TemplateQuery { template, others, dir, var_files, inputs, whole, elsewhere: None }
+}
+
+/// The repository and branch that the manifest names, unless they are those of the agent.
+fn elsewhere(spec: &PackerBuilderSpec, run: &BuilderRun, is_own: impl Fn(&str) -> bool) -> Option<Elsewhere> {
+    let repository = written(run.repo_url.clone()).filter(|url| !is_own(url));
+    let branch = written(run.branch.clone());
+    let secret = spec.git_sync.as_ref().and_then(|sync| written(sync.secret.clone()));
+    let is_elsewhere = repository.is_some() || branch.is_some();
+    // The agent's own repository is read with the agent's own credentials.
+    let secret = secret.filter(|_| repository.is_some());
+    is_elsewhere.then_some(Elsewhere { repository, branch, secret })
 }
 
 /// What goes by its text alone.

@@ -122,9 +122,6 @@ pub enum Stuck {
     AccountNotAllowed {
         account: String,
     },
-    ExternalRepository {
-        what: String,
-    },
     Unreadable {
         what: What,
         message: String,

@@ -1,4 +1,5 @@
-//! `opsy accept COMMIT`: has the agent go on from a commit although the branch was rewritten.
+//! `opsy accept COMMIT`: has the agent go on from a commit although the branch was rewritten, or no trusted signer signed
+//! it.
 
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use crate::telemetry::out;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The full id of the commit, as the condition BranchRewritten names it
+    /// The full ID of the commit, as the condition BranchRewritten or CommitNotVerified names it
     #[arg(value_name = "COMMIT", value_parser = |text: &str| CommitId::parse(text))]
     commit: CommitId,
     /// Name of the agent's Lease, in the namespace of the agent (-n)

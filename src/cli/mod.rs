@@ -54,7 +54,7 @@ enum Command {
     /// Cancel the running build of a builder
     #[command(after_help = place::RULE)]
     Cancel(annotate::Named),
-    /// Accept a commit of a branch that was rewritten, so that the agent goes on from it
+    /// Accept a commit of a branch that was rewritten, or one without a trusted signature, so that the agent goes on from it
     #[command(after_help = place::RULE)]
     Accept(accept::Args),
     /// Print the custom resource definitions, or write all schemas to a directory

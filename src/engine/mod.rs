@@ -45,6 +45,13 @@ pub trait Runs: Send + Sync {
     fn stop<'a>(&'a self, run: &'a RunName, why: Stop) -> BoxFuture<'a, Result<(), RunsError>>;
     /// Drops an ended, harvested run.
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>>;
+    /// The Secret of a builder with credentials for its template repository: one that its builds may use. `withheld` are
+    /// those that the agent itself uses.
+    fn secret<'a>(
+        &'a self,
+        secret: &'a Key,
+        withheld: &'a BTreeSet<Key>,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, RunsError>>;
     /// What each live run is doing, for people; empty where an engine does not follow Packer's words.
     fn progress(&self) -> Vec<(Key, wire::Progress)>;
     /// Must the template's files be handed over, or does the run fetch them by itself?

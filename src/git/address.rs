@@ -1,16 +1,27 @@
-//! Where a repository is: a local path or an http(s) address, without credentials. What else people write there is
-//! refused with what to write.
+//! Where a repository is: a local path, or an http(s) or SSH address, without credentials. What people write besides is
+//! refused with what to write. Prefixes of addresses can be mapped to mirrors.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::GitError;
 
-/// Address of a repository: a local path, or http(s). Holds no credentials.
+/// The user of an SSH address that names none: all forges call it so.
+const SSH_USER: &str = "git";
+const SSH_PORT: u16 = 22;
+/// Hosts whose pages hand out addresses with the name of a user or organization in front, which means nothing there.
+const NAMED_HOSTS: [&str; 2] = ["dev.azure.com", "bitbucket.org"];
+/// Longer names are more likely tokens.
+const LONGEST_NAME: usize = 50;
+
+/// Address of a repository as it is written, and where it is reached. Holds no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     text: String,
+    /// The same, unless a mirror is used.
+    url: String,
     place: Place,
 }
 
@@ -18,41 +29,155 @@ pub struct Address {
 enum Place {
     Local(PathBuf),
     Http { host: String },
+    Ssh { user: String, host: String, port: u16 },
+}
+
+/// What the flags say of addresses.
+#[derive(Clone, Debug, Default)]
+pub struct AddressRules {
+    /// Allow plain HTTP to another machine: `--insecure-http`.
+    pub insecure_http: bool,
+    /// Prefixes and what replaces them: `--git-rewrite`.
+    pub rewrites: Vec<(String, String)>,
+}
+
+impl AddressRules {
+    /// Reads the values of the flags.
+    ///
+    /// # Errors
+    /// A mapping is not `<prefix>=<prefix>`.
+    pub fn new(insecure_http: bool, rewrites: &[String]) -> Result<Self, String> {
+        let read = |rule: &String| {
+            let parts = rule.split_once('=').filter(|(from, to)| !from.is_empty() && !to.is_empty());
+            let (from, to) = parts.ok_or_else(|| {
+                format!(
+                    "{rule:?} is not <prefix>=<prefix>: write the start of the addresses, '=', and what replaces it"
+                )
+            })?;
+            Ok((from.to_owned(), to.to_owned()))
+        };
+        rewrites
+            .iter()
+            .map(read)
+            .collect::<Result<_, String>>()
+            .map(|rewrites| Self { insecure_http, rewrites })
+    }
+
+    /// Where an address leads. Of several prefixes the longest counts, as with Git's `insteadOf`.
+    fn rewritten<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let matching = self.rewrites.iter().filter(|(from, _)| text.starts_with(from.as_str()));
+        match matching.max_by_key(|(from, _)| from.len()) {
+            Some((from, to)) => Cow::Owned(format!("{to}{}", &text[from.len()..])),
+            None => Cow::Borrowed(text),
+        }
+    }
+
+    /// Checks an address. A relative path is taken from the current directory.
+    ///
+    /// # Errors
+    /// For credentials in it (they are not repeated), for schemes that Opsy does not support, and for plain HTTP to another
+    /// machine: whoever is on the way would choose what is built.
+    pub fn parse(&self, text: &str) -> Result<Address, GitError> {
+        let url = self.rewritten(text);
+        let reached = Address::read(&url)?.unless_clear(self.insecure_http)?;
+        match url {
+            Cow::Borrowed(_) => Ok(reached),
+            // How it is written counts for people and tags, so it must not hold credentials either.
+            Cow::Owned(_) => Ok(Address { text: Address::read(text)?.text, ..reached }),
+        }
+    }
+
+    /// The same for an address in a manifest. Directories of the agent's machine are not for those who write manifests.
+    ///
+    /// # Errors
+    /// The same, and for a path.
+    pub fn parse_remote(&self, text: &str) -> Result<Address, GitError> {
+        let address = self.parse(text)?;
+        let is_written_as_path =
+            !text.contains("://") && scp_like(text).is_none() || text.starts_with("file://");
+        match address.path() {
+            Some(_) if is_written_as_path => Err(GitError::Address(format!(
+                "{text:?} is a directory of the agent's machine: use an address such as https://host/path or \
+                 user@host:path"
+            ))),
+            _ => Ok(address),
+        }
+    }
 }
 
 impl Address {
-    /// Checks and takes an address. A relative path is taken from the current directory.
+    /// Checks an address where no flag says more.
     ///
     /// # Errors
-    /// For credentials in it (they are not repeated), for schemes Opsy does not speak, and for plain HTTP to another
-    /// machine: whoever is on the way would choose what is built.
+    /// As `AddressRules::parse`.
     pub fn parse(text: &str) -> Result<Self, GitError> {
-        Self::parse_allowing(text, false)
+        AddressRules::default().parse(text)
     }
 
-    /// The same; `--insecure-http` allows plain HTTP.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn parse_allowing(text: &str, insecure_http: bool) -> Result<Self, GitError> {
+    fn read(text: &str) -> Result<Self, GitError> {
         match text.split_once("://") {
-            Some(("http", rest)) => Self::http(text, rest, false)?.unless_clear(insecure_http),
+            Some(("http", rest)) => Self::http(text, rest, false),
             Some(("https", rest)) => Self::http(text, rest, true),
+            Some(("ssh" | "git+ssh" | "ssh+git", rest)) => Self::ssh(rest),
             Some(("file", path)) => Self::local(Path::new(path)),
             Some((scheme, _)) => Err(GitError::Address(format!(
-                "repository addresses with {scheme}:// are not supported: use https:// with a token, or a path"
+                "repository addresses with {scheme}:// are not supported: use https://, ssh:// or a path"
             ))),
-            None if scp_like(text).is_some() => Err(GitError::Address(
-                "repository addresses over ssh are not supported: use https:// with a token, or a path"
-                    .to_owned(),
-            )),
             None if text.is_empty() => Err(GitError::Address("the repository address is empty".to_owned())),
-            None => Self::local(Path::new(text)),
+            None => match scp_like(text) {
+                Some((authority, path)) => Self::scp(text, authority, path),
+                None => Self::local(Path::new(text)),
+            },
         }
+    }
+
+    /// `[user@]host[:port]/path`.
+    fn ssh(rest: &str) -> Result<Self, GitError> {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, host) = user_of(authority)?;
+        let name = host_of(host).to_ascii_lowercase();
+        let port = host[host.find(']').unwrap_or(0)..]
+            .split_once(':')
+            .map_or(Ok(SSH_PORT), |(_, port)| port.parse());
+        let port =
+            port.map_err(|_| GitError::Address(format!("ssh://{host}/{path} has a port that is no number")))?;
+        if path.contains(['?', '#'])
+            || path.contains(char::is_whitespace)
+            || name.is_empty()
+            || path.trim_matches('/').is_empty()
+        {
+            return Err(GitError::Address(format!(
+                "ssh://{host}/… names no repository: write ssh://{user}@host/path"
+            )));
+        }
+        let text = format!("ssh://{user}@{host}/{}", path.trim_end_matches('/'));
+        Ok(Self { url: text.clone(), text, place: Place::Ssh { user, host: name, port } })
+    }
+
+    /// `user@host:path`, with a path relative to the user's home directory.
+    fn scp(text: &str, authority: &str, path: &str) -> Result<Self, GitError> {
+        if !authority.contains('@') {
+            return Err(GitError::Address(format!(
+                "{text} has no user: write {SSH_USER}@{text}, or ./{text} for a path"
+            )));
+        }
+        let (user, host) = user_of(authority)?;
+        if path.trim_matches('/').is_empty() || path.contains(char::is_whitespace) {
+            return Err(GitError::Address(format!(
+                "{user}@{host}:… names no repository: write {user}@{host}:path"
+            )));
+        }
+        let text = text.trim_end_matches('/').to_owned();
+        let host = host_of(host).to_ascii_lowercase();
+        Ok(Self { url: text.clone(), text, place: Place::Ssh { user, host, port: SSH_PORT } })
     }
 
     fn http(text: &str, rest: &str, secure: bool) -> Result<Self, GitError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let nameless = authority.rsplit_once('@').filter(|(name, host)| is_name_for(name, host));
+        if let Some((_, host)) = nameless.filter(|_| secure) {
+            return Self::http(&format!("https://{host}/{path}"), &format!("{host}/{path}"), secure);
+        }
         if let Some((_, host)) = authority.rsplit_once('@') {
             // What stands before the @ may be a token: it is not repeated.
             let scheme = if secure { "https" } else { "http" };
@@ -90,18 +215,19 @@ impl Address {
                 "{text} names no repository: https://host/path is needed"
             )));
         }
-        Ok(Self { text: text.trim_end_matches('/').to_owned(), place: Place::Http { host } })
+        let text = text.trim_end_matches('/').to_owned();
+        Ok(Self { url: text.clone(), text, place: Place::Http { host } })
     }
 
     /// The address, unless what travels to it could be read and changed on its way and no flag allows that.
     fn unless_clear(self, insecure_http: bool) -> Result<Self, GitError> {
-        match &self.place {
-            Place::Http { host } if !insecure_http && !is_loopback(host) => Err(GitError::Address(format!(
-                "{self} is plain HTTP: whoever is on the way could read and change what is built; use https://, or allow \
-                 it by --insecure-http"
-            ))),
-            _ => Ok(self),
+        if insecure_http || !self.is_clear() {
+            return Ok(self);
         }
+        Err(GitError::Address(format!(
+            "{self} is plain HTTP: anybody on the way could read and change what is built; use https://, or allow it by \
+             --insecure-http"
+        )))
     }
 
     fn local(path: &Path) -> Result<Self, GitError> {
@@ -109,24 +235,48 @@ impl Address {
             .map_err(|error| GitError::Address(format!("{}: {error}", path.display())))?;
         let text =
             path.to_str().ok_or_else(|| GitError::Address(format!("{} is not UTF-8", path.display())))?;
-        Ok(Self { text: text.to_owned(), place: Place::Local(path.clone()) })
+        Ok(Self { url: text.to_owned(), text: text.to_owned(), place: Place::Local(path.clone()) })
     }
 
+    /// The address as it is written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Where the repository is reached.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// The folder of a local repository.
     pub fn path(&self) -> Option<&Path> {
         match &self.place {
             Place::Local(path) => Some(path),
-            Place::Http { .. } => None,
+            Place::Http { .. } | Place::Ssh { .. } => None,
         }
+    }
+
+    /// User, host and port of an SSH address.
+    pub(super) fn ssh_place(&self) -> Option<(&str, &str, u16)> {
+        match &self.place {
+            Place::Ssh { user, host, port } => Some((user, host, *port)),
+            Place::Local(_) | Place::Http { .. } => None,
+        }
+    }
+
+    /// Can others read what travels to it?
+    pub fn is_clear(&self) -> bool {
+        matches!(&self.place, Place::Http { host } if self.url.starts_with("http://") && !is_loopback(host))
+    }
+
+    pub fn is_ssh(&self) -> bool {
+        self.ssh_place().is_some()
     }
 
     /// Does `url` name the same repository? Scheme, user, `.git` and trailing slashes aside.
     pub fn is_same(&self, url: &str) -> bool {
-        normal(&self.text) == normal(url)
+        let url = normal(url);
+        normal(&self.text) == url || normal(&self.url) == url
     }
 
     /// Host and path alone: the same however the repository is reached.
@@ -153,6 +303,27 @@ impl fmt::Display for Address {
     }
 }
 
+/// Is this the name of a user or organization that a forge writes in front of its host, and no token?
+fn is_name_for(name: &str, host: &str) -> bool {
+    let is_known = NAMED_HOSTS.iter().any(|known| host.eq_ignore_ascii_case(known));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    is_known && !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_plain)
+}
+
+/// User and host of an SSH address. A password in it is not repeated.
+fn user_of(authority: &str) -> Result<(String, &str), GitError> {
+    match authority.rsplit_once('@') {
+        None => Ok((SSH_USER.to_owned(), authority)),
+        Some((user, host)) if user.is_empty() || user.contains([':', '@', '/']) => {
+            Err(GitError::Address(format!(
+                "credentials do not belong into the repository address: write ssh://{SSH_USER}@{host}/path, and give the key by \
+             its own option"
+            )))
+        }
+        Some((user, host)) => Ok((user.to_owned(), host)),
+    }
+}
+
 /// Host of `host:port`; IPv6 addresses stand in brackets.
 fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -167,12 +338,14 @@ fn is_loopback(host: &str) -> bool {
 
 /// `user@host:path`, as ssh's copy command writes it: a colon before the first slash.
 fn scp_like(text: &str) -> Option<(&str, &str)> {
-    let (host, path) = text.split_once(':')?;
+    let at = text.find(']').unwrap_or(0);
+    let colon = at + text[at..].find(':')?;
+    let (host, path) = (&text[..colon], &text[colon + 1..]);
     (!host.is_empty() && !host.contains('/') && !path.starts_with("//")).then_some((host, path))
 }
 
-/// Host and path alone, for comparing addresses.
-fn normal(url: &str) -> String {
+/// Host and path alone, for comparing addresses and for showing those of others: without a user or password.
+pub fn normal(url: &str) -> String {
     let (authority, path) = match url.split_once("://") {
         Some(("file", path)) => ("", path),
         Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
@@ -206,7 +379,8 @@ mod tests {
         for text in ["http://git.example/r", "http://10.0.0.1:3000/r", "http://[2001:db8::1]/r"] {
             let error = Address::parse(text).expect_err("refused").to_string();
             assert!(error.contains("use https://") && error.contains("--insecure-http"), "{error}");
-            assert!(Address::parse_allowing(text, true).is_ok(), "{text}");
+            let allowing = AddressRules { insecure_http: true, ..AddressRules::default() };
+            assert!(allowing.parse(text).is_ok(), "{text}");
         }
         for text in
             ["http://127.0.0.1:80/r", "http://localhost/r", "http://[::1]:3000/r", "https://git.example/r"]
@@ -219,21 +393,63 @@ mod tests {
     fn addresses_as_azure_devops_hands_them_out_are_answered_with_what_to_write() {
         let right = "https://dev.azure.com/acme/My%20Project/_git/images";
         for text in [
-            "https://acme@dev.azure.com/acme/My%20Project/_git/images",
             "https://acme@dev.azure.com/acme/My Project/_git/images",
             "https://dev.azure.com/acme/My Project/_git/images",
         ] {
             let error = Address::parse(text).expect_err("refused").to_string();
             assert!(error.ends_with(&format!("write {right}")), "{error}");
         }
-        Address::parse(right).expect("as it is to be written");
+        for text in [right, "https://acme@dev.azure.com/acme/My%20Project/_git/images"] {
+            assert_eq!(Address::parse(text).expect("an address").as_str(), right);
+        }
+        let bitbucket = Address::parse("https://ann@bitbucket.org/acme/images.git").expect("an address");
+        assert_eq!(bitbucket.as_str(), "https://bitbucket.org/acme/images.git");
+        // What is in front of another host may be a token.
+        assert!(Address::parse("https://acme@dev.azure.com.example.org/r").is_err());
     }
 
     #[test]
     fn other_schemes_name_what_to_use() {
-        for text in ["git@github.com:o/r.git", "ssh://git@h/r", "git://h/r", "", "https://host", "https:///x"]
+        for text in
+            ["git://h/r", "", "https://host", "https:///x", "ssh://h", "git@h:", "h:r", "ssh://git@h:x/r"]
         {
             assert!(Address::parse(text).is_err(), "{text}");
+        }
+        let refused = Address::parse("ssh://ann:hunter2@h/r").expect_err("refused").to_string();
+        assert!(refused.contains("do not belong") && !refused.contains("hunter2"), "{refused}");
+    }
+
+    #[test]
+    fn ssh_addresses_have_a_user_a_host_and_a_port() {
+        for (text, user, host, port) in [
+            ("git@github.com:o/r.git", "git", "github.com", 22),
+            ("ssh://h/r", "git", "h", 22),
+            ("ssh://ann@H:2222/r", "ann", "h", 2222),
+            ("ssh://git@[::1]:22/r", "git", "::1", 22),
+            ("git@[::1]:r", "git", "::1", 22),
+            ("git@ssh.dev.azure.com:v3/acme/project/images", "git", "ssh.dev.azure.com", 22),
+        ] {
+            let address = Address::parse(text).expect(text);
+            assert_eq!(address.ssh_place(), Some((user, host, port)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_reached_and_the_address_stays_as_it_is_written() {
+        let rewrites = ["https://git.example/=http://127.0.0.1:1/", "https://git.example/team/=/srv/team/"];
+        let rules = AddressRules::new(false, &rewrites.map(str::to_owned)).expect("rules");
+        let address = rules.parse("https://git.example/r.git").expect("an address");
+        assert_eq!(
+            (address.as_str(), address.url()),
+            ("https://git.example/r.git", "http://127.0.0.1:1/r.git")
+        );
+        assert!(address.is_same("https://git.example/r") && address.is_same("http://127.0.0.1:1/r"));
+        let longest = rules.parse_remote("https://git.example/team/r").expect("an address");
+        assert_eq!(longest.url(), "/srv/team/r", "the longest prefix, also to a path");
+        assert!(rules.parse_remote("/srv/team/r").is_err());
+        assert!(rules.parse("https://ann:hunter2@git.example/r").is_err());
+        for rule in ["x", "=x", "x="] {
+            assert!(AddressRules::new(false, &[rule.to_owned()]).is_err(), "{rule}");
         }
     }
 

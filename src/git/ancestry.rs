@@ -21,7 +21,7 @@ pub(super) fn follows(repo: &Repository, commit: Oid, other: Oid) -> Result<bool
 
 /// Refuses a tip that does not follow the last synced commit.
 pub(super) fn check(mirror: &mut Mirror, tip: &CommitId) -> Result<(), GitError> {
-    let Some(last) = mirror.last_synced() else { return Ok(()) };
+    let Some(last) = mirror.known().synced else { return Ok(()) };
     let folder = mirror.options().folder.clone();
     let ids = Oid::from_str(tip.as_str()).and_then(|tip| Ok((tip, Oid::from_str(last.as_str())?)));
     let repo = mirror.repo()?;

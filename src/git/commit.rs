@@ -10,13 +10,14 @@ use git2::{Blob, FileMode, ObjectType, Oid, Repository, Signature, Time, Tree, T
 use jiff::Timestamp;
 use tracing::info;
 
-use super::GitError;
 use super::ancestry;
 use super::heads::commit_id;
 use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
 use super::reader::Reader;
+use super::signatures::{self, Range, SigningKey};
 use super::tree::{self, Folder};
+use super::{GitError, Tip};
 use crate::api::CommitId;
 
 /// New content from what the file holds now; `Err` says why it cannot be made.
@@ -115,11 +116,12 @@ pub(super) enum Attempt {
 /// Does everything once, from the fetch on.
 pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, GitError> {
     check_bare(mirror)?;
-    let base = fresh_tip(mirror, &change.branch)?;
+    let base = fresh_tip(mirror, change)?;
+    let key = mirror.options().signing_key.clone();
     let folder = mirror.options().folder.clone();
     let repo = mirror.repo()?;
     let local = |error: git2::Error| GitError::local(&folder, &error);
-    let Some((commit, paths)) = write(repo, base, change, &local)? else {
+    let Some((commit, paths)) = write(repo, base, change, key.as_ref(), &local)? else {
         return Ok(Attempt::Done(Outcome::Unchanged));
     };
     match push::push(mirror, commit, &change.branch, base)? {
@@ -147,13 +149,27 @@ pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<St
 }
 
 /// The tip to build on. A branch that is only written may be absent: it then starts without history.
-fn fresh_tip(mirror: &mut Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
-    let read = mirror.fetch(None)?;
+fn fresh_tip(mirror: &mut Mirror, change: &Change) -> Result<Option<Oid>, GitError> {
+    let (read, branch) = (mirror.fetch(None)?, &change.branch);
     ancestry::check(mirror, &read.commit)?;
-    if read.branch != branch {
+    check_signatures(mirror, &read, change)?;
+    if read.branch != *branch {
         mirror.fetch_if_there(branch)?;
     }
     Ok(tracked(mirror.repo()?, branch))
+}
+
+/// Refuses a tip that is not verified: nothing is added to what is held back, and nothing of it is signed.
+fn check_signatures(mirror: &mut Mirror, read: &Tip, change: &Change) -> Result<(), GitError> {
+    let options = mirror.options().clone();
+    let Some(signers) = &options.signers else { return Ok(()) };
+    if read.branch == change.branch && options.signing_key.is_none() {
+        return Err(GitError::Unsigned { branch: read.branch.clone() });
+    }
+    let known = mirror.known();
+    let since = known.synced.into_iter().chain(known.verified).collect();
+    let range = Range { tip: read.commit.clone(), since, now: change.time };
+    signatures::verify(mirror.repo()?, &options.folder, &range, signers)
 }
 
 /// libgit2 pushes into bare local repositories only.
@@ -170,6 +186,7 @@ fn write(
     repo: &Repository,
     base: Option<Oid>,
     change: &Change,
+    key: Option<&SigningKey>,
     local: &dyn Fn(git2::Error) -> GitError,
 ) -> Result<Option<(Oid, Vec<String>)>, GitError> {
     let parent = base.map(|id| repo.find_commit(id)).transpose().map_err(local)?;
@@ -192,8 +209,27 @@ fn write(
     let signature = signature(change).map_err(|error| unfit(change, &error))?;
     let message = (change.message)(&paths);
     let parents: Vec<_> = parent.iter().collect();
-    let commit = repo.commit(None, &signature, &signature, &message, &tree, &parents).map_err(local)?;
+    let commit = match key {
+        None => repo.commit(None, &signature, &signature, &message, &tree, &parents).map_err(local)?,
+        Some(key) => {
+            let content = repo.commit_create_buffer(&signature, &signature, &message, &tree, &parents);
+            signed(repo, &content.map_err(local)?, key, local)?
+        }
+    };
     Ok(Some((commit, paths)))
+}
+
+/// Writes a commit with its signature.
+fn signed(
+    repo: &Repository,
+    content: &[u8],
+    key: &SigningKey,
+    local: &dyn Fn(git2::Error) -> GitError,
+) -> Result<Oid, GitError> {
+    let text = std::str::from_utf8(content).map_err(|error| git2::Error::from_str(&error.to_string()));
+    let armored = key.sign(content)?;
+    // libgit2 adds the last newline itself.
+    repo.commit_signed(text.map_err(local)?, armored.trim_end(), None).map_err(local)
 }
 
 /// The edits that change something, with the blob each puts.

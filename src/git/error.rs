@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use git2::{ErrorClass, ErrorCode};
 
+use super::signatures::Refusal;
 use crate::api::network::{AUTHENTICATE, REFUSED, TRUST};
 use crate::api::proxy::without_user_info;
 use crate::api::{Class, CommitId};
@@ -19,6 +20,8 @@ pub enum GitError {
     Unauthenticated { url: String },
     #[error("{url} refuses the credentials ({why}): check user and token, and what the token may do")]
     Rejected { url: String, why: String },
+    #[error("GitHub App {id}: {why}")]
+    App { id: String, why: String },
     #[error("{url} is not a Git repository, or the credentials may not see it ({why}): check the address")]
     NoRepository { url: String, why: String },
     #[error("{url} redirects to another server ({why}): give the address it redirects to")]
@@ -26,9 +29,15 @@ pub enum GitError {
     #[error("{url}: {TRUST} ({why})")]
     Certificate { url: String, why: String },
     #[error("{url}: {why}")]
+    HostKey { url: String, why: String },
+    #[error("{url}: {why}")]
     Proxy { url: String, why: String },
     #[error("--ca-file {file} cannot be used: {why}", file = file.display())]
     Authorities { file: PathBuf, why: String },
+    #[error(
+        "{url} sends more than {limit} bytes, the limit of a template repository: keep large files elsewhere"
+    )]
+    TooLarge { url: String, limit: usize },
     #[error("{url} cannot be reached: {why}")]
     Unreachable { url: String, why: String },
     #[error("{url} has no commit yet: push a first one")]
@@ -60,6 +69,21 @@ pub enum GitError {
         /// Why the last synced commit cannot be loaded, where no commit is.
         missing: Option<String>,
     },
+    #[error(
+        "commit {commit} by {author} is not accepted: {why}; the last synced commit stays in force; check who made it, then \
+         sign it with the key of a trusted signer and push again, or run `opsy accept {commit}` to accept it with all \
+         commits before it"
+    )]
+    Unverified { commit: CommitId, author: String, why: Refusal },
+    #[error("{0}")]
+    Signers(String),
+    #[error("{0}")]
+    SigningKey(String),
+    #[error(
+        "nothing is committed to branch {branch}, because commits of this agent would not be accepted with --verify: set \
+         --signing-key, or publish.branch or publish.enabled: false in opsy.yaml"
+    )]
+    Unsigned { branch: String },
     #[error("{path} does not exist at commit {commit}: check the path")]
     NoPath { path: String, commit: CommitId },
     #[error("{path}: {why}")]
@@ -84,7 +108,9 @@ impl GitError {
     /// What the failure asks of the caller.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unauthenticated { .. } | Self::Rejected { .. } | Self::Proxy { .. } => Class::Denied,
+            Self::Unauthenticated { .. } | Self::Rejected { .. } | Self::App { .. } | Self::Proxy { .. } => {
+                Class::Denied
+            }
             Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Folder { .. } | Self::Gone => {
                 Class::TRANSIENT
             }
@@ -100,9 +126,15 @@ impl GitError {
             | Self::Credentials(_)
             | Self::Moved { .. }
             | Self::Certificate { .. }
+            | Self::HostKey { .. }
+            | Self::TooLarge { .. }
             | Self::Authorities { .. }
             | Self::NoDefaultBranch { .. }
             | Self::Rewritten { .. }
+            | Self::Unverified { .. }
+            | Self::Signers(_)
+            | Self::SigningKey(_)
+            | Self::Unsigned { .. }
             | Self::Path { .. }
             | Self::ForeignFolder { .. }
             | Self::NotBare { .. } => Class::Invalid,
@@ -111,7 +143,12 @@ impl GitError {
 
     /// Is it what a commit holds that is wrong? Then only another commit helps, and it may come at any time.
     pub fn is_about_a_commit(&self) -> bool {
-        matches!(self, Self::Path { .. } | Self::NoPath { .. } | Self::Rewritten { .. })
+        matches!(self, Self::Path { .. } | Self::NoPath { .. }) || self.holds()
+    }
+
+    /// Is a tip held back, so that the last synced commit stays in force?
+    pub fn holds(&self) -> bool {
+        matches!(self, Self::Rewritten { .. } | Self::Unverified { .. })
     }
 
     /// Does something between this machine and the remote refuse the connection? The message has the remedy.
@@ -128,6 +165,8 @@ impl GitError {
             }
             (ErrorCode::Auth, _) => Self::Rejected { url, why },
             (ErrorCode::Certificate, _) => Self::Certificate { url, why },
+            // So libgit2 reports it where host keys of SSH are checked by us.
+            (_, ErrorClass::Ssl) if why.contains("certificate") => Self::Certificate { url, why },
             (ErrorCode::Owner, _) => Self::Address(format!("{url} {}", of_another_user(&url))),
             (_, ErrorClass::Http) => Self::http(url, why),
             (_, ErrorClass::Net) if why.starts_with("cannot redirect") => Self::Moved { url, why },

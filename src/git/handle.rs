@@ -12,8 +12,9 @@ use tracing::{error, info};
 use super::address::Address;
 use super::auth::Credentials;
 use super::commit::{self, Attempt, Change, Outcome};
-use super::mirror::{self, LastSynced, Mirror};
+use super::mirror::{self, Known, Mirror};
 use super::reader::{Blob, Described, Reader};
+use super::signatures::{Range, Signers, SigningKey};
 use super::tree::{self, Listing};
 use super::{GitError, Tip, backoff};
 use crate::api::CommitId;
@@ -37,6 +38,14 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// Proxies of the environment.
     pub proxies: Proxies,
+    /// Fetch the tips without their history, where the server allows it.
+    pub shallow: bool,
+    /// Bytes that one fetch may receive.
+    pub limit: Option<usize>,
+    /// Who may sign commits. Default: commits need no signature.
+    pub signers: Option<Signers>,
+    /// What our own commits are signed with.
+    pub signing_key: Option<SigningKey>,
 }
 
 /// The repository. A thread that hangs in a system call is abandoned when the process exits.
@@ -45,8 +54,8 @@ pub struct Handle {
     options: Arc<Options>,
     /// The branch that is read, once the remote told its default.
     branch: Arc<Mutex<Option<String>>>,
-    /// The last synced commit, which tips must descend from.
-    last: LastSynced,
+    /// What tips must descend from, and what need not be verified again.
+    known: Arc<Mutex<Known>>,
     network: Lane<Mirror>,
     reading: Lane<Reader>,
 }
@@ -65,8 +74,8 @@ impl Handle {
         let generation = Arc::new(AtomicU64::new(0));
         let (for_mirror, for_reader) = (Arc::clone(&options), Arc::clone(&options));
         let counter = Arc::clone(&generation);
-        let last = LastSynced::default();
-        let for_network = Arc::clone(&last);
+        let known = Arc::<Mutex<Known>>::default();
+        let for_network = Arc::clone(&known);
         Ok(Self {
             branch: Arc::new(Mutex::new(options.branch.clone())),
             network: Lane::start("git-network", move || {
@@ -76,7 +85,7 @@ impl Handle {
                 Reader::new(Arc::clone(&for_reader), Arc::clone(&generation))
             })?,
             options,
-            last,
+            known,
         })
     }
 
@@ -135,9 +144,49 @@ impl Handle {
         self.network.ask(move |mirror| mirror.fetch_if_there(&branch)).await
     }
 
+    /// The tips of some branches, with these credentials, over one connection. `None` is the remote's default branch.
+    pub async fn fetch_branches(
+        &self,
+        branches: Vec<Option<String>>,
+        credentials: Option<Credentials>,
+    ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
+        let fetch = move |mirror: &mut Mirror| {
+            mirror.use_credentials(credentials);
+            match mirror.fetch_branches(&branches) {
+                Err(GitError::Corrupt { .. }) => {
+                    mirror.clear()?;
+                    mirror.fetch_branches(&branches)
+                }
+                result => result,
+            }
+        };
+        self.network.ask(fetch).await
+    }
+
+    /// Removes the clone.
+    pub async fn clear(&self) {
+        if let Err(error) = self.network.ask(Mirror::clear).await {
+            error!(%error, "the clone cannot be removed");
+        }
+    }
+
     /// Notes the last synced commit: nothing is pushed while the tip of the branch does not descend from it.
     pub fn note_last_synced(&self, commit: CommitId) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(commit);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).synced = Some(commit);
+    }
+
+    /// Notes the newest commit that is verified, with all that leads to it.
+    pub fn note_verified(&self, commit: CommitId) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).verified = Some(commit);
+    }
+
+    /// Verifies the signatures of commits in the clone.
+    ///
+    /// # Errors
+    /// `GitError::Unverified` names the first commit that no trusted signer signed.
+    pub async fn verify(&self, range: &Range, signers: &Signers) -> Result<(), GitError> {
+        let (range, signers) = (range.clone(), signers.clone());
+        self.read_with(move |reader| reader.verify(&range, &signers)).await
     }
 
     /// Is a commit another one, or does it descend from it?

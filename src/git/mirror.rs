@@ -1,9 +1,12 @@
 //! The bare clone and its remote: compare refs, fetch what moved, start again from a damaged clone.
 //! Owned by the network thread.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
@@ -12,9 +15,9 @@ use git2::{
 };
 use tracing::{info, warn};
 
-use super::auth::Answers;
+use super::auth::{Answers, Credentials};
 use super::heads::{choose, commit_id, heads, no_branch};
-use super::{GitError, Options, tls};
+use super::{GitError, Options, ssh, tls};
 use crate::api::CommitId;
 use crate::api::proxy::Route;
 
@@ -36,8 +39,14 @@ pub struct Tip {
     pub fetched: bool,
 }
 
-/// The last synced commit, shared with whoever syncs.
-pub(super) type LastSynced = Arc<Mutex<Option<CommitId>>>;
+/// What is known of the branch, shared with the sync.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The last synced commit.
+    pub synced: Option<CommitId>,
+    /// The newest commit that is verified, with all that leads to it.
+    pub verified: Option<CommitId>,
+}
 
 /// The bare clone.
 pub(super) struct Mirror {
@@ -47,22 +56,35 @@ pub(super) struct Mirror {
     generation: Arc<AtomicU64>,
     /// The clone's packs were counted: once a process is enough.
     counted: bool,
-    last: LastSynced,
+    known: Arc<Mutex<Known>>,
+    /// Those of the options, until others are set.
+    credentials: Option<Credentials>,
 }
 
 impl Mirror {
-    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, last: LastSynced) -> Self {
+    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, known: Arc<Mutex<Known>>) -> Self {
         prepare();
-        Self { options, repo: None, generation, counted: false, last }
+        let credentials = options.credentials.clone();
+        Self { options, repo: None, generation, counted: false, known, credentials }
     }
 
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// What the tip of the branch that is read must descend from.
-    pub fn last_synced(&self) -> Option<CommitId> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Answers for one connection. The credentials are read now.
+    pub fn answers(&self) -> Result<Answers, GitError> {
+        let answers = Answers::new(&self.options.address, self.credentials.as_ref())?;
+        if let (Some((_, host, port)), Some(known)) = (self.options.address.ssh_place(), answers.hosts()) {
+            let beside = self.options.folder.parent().unwrap_or(&self.options.folder);
+            ssh::prefer(beside, known, host, port)?;
+        }
+        Ok(answers)
+    }
+
+    /// What the tip of the branch that is read must descend from, and what need not be verified again.
+    pub fn known(&self) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has a commit in the clone, also one that no branch leads to any more, as far as the server hands it out.
@@ -70,7 +92,7 @@ impl Mirror {
         let missing = || GitError::NotSent(commit.clone());
         let id = Oid::from_str(commit.as_str()).map_err(|_| missing())?;
         let options = Arc::clone(&self.options);
-        let answers = Answers::new(&options.address, options.credentials.as_ref())?;
+        let answers = self.answers()?;
         let repo = self.repo()?;
         if repo.find_commit(id).is_ok() {
             return Ok(());
@@ -79,12 +101,14 @@ impl Mirror {
         fetch.remote_callbacks(callbacks(&answers)).proxy_options(proxy(&options));
         fetch.download_tags(AutotagOption::None).update_fetchhead(false);
         let fetched = repo
-            .remote_anonymous(options.address.as_str())
+            .remote_anonymous(options.address.url())
             .and_then(|mut remote| remote.fetch(&[format!("+{id}:{LAST_REF}")], Some(&mut fetch), None));
         fetched.map_err(|error| match is_not_handed_out(&error) {
             true => missing(),
             false => match GitError::transfer(options.address.as_str(), &options.folder, &error) {
-                GitError::Rejected { url, .. } if answers.had_none() => GitError::Unauthenticated { url },
+                GitError::Rejected { url, .. } if answers.had_none() && !answers.is_ssh() => {
+                    GitError::Unauthenticated { url }
+                }
                 error => error,
             },
         })?;
@@ -118,9 +142,14 @@ impl Mirror {
 
     /// Throws the clone away and fetches into a new one.
     pub fn renew(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
-        self.repo = None;
-        clear(&self.options.folder)?;
+        self.clear()?;
         self.fetch_once(branch)
+    }
+
+    /// Throws the clone away.
+    pub fn clear(&mut self) -> Result<(), GitError> {
+        self.repo = None;
+        clear(&self.options.folder)
     }
 
     /// Like `fetch`, but a branch that is not there is no error.
@@ -136,32 +165,59 @@ impl Mirror {
     }
 
     fn fetch_once(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
+        let tips = self.fetch_branches(&[branch.map(str::to_owned)])?;
+        tips.into_iter().next().expect("one answer for each branch")
+    }
+
+    /// The tips of some branches, over one connection. `None` is the branch that is read, else the remote's default. An
+    /// error about one branch is its own.
+    pub fn fetch_branches(
+        &mut self,
+        wanted: &[Option<String>],
+    ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let options = Arc::clone(&self.options);
-        let answers = Answers::new(&options.address, options.credentials.as_ref())?;
         options.address.path().map_or(Ok(()), |path| check_local(path).map(drop))?;
+        // Before the answers: they have libgit2 read a file, which it does once it is initialized.
+        self.repo()?;
+        let answers = self.answers()?;
         let repo = self.repo()?;
-        let url = options.address.as_str();
+        let url = options.address.url();
         let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
         let at_remote = |error: git2::Error| refusal(url, &answers, &error);
         let mut connection = remote
             .connect_auth(Direction::Fetch, Some(callbacks(&answers)), Some(proxy(&options)))
             .map_err(at_remote)?;
         let heads = heads(connection.list().map_err(at_remote)?);
-        let wanted = branch.or(options.branch.as_deref());
-        let branch = choose(url, &heads, wanted)?;
-        let Some(&(_, tip)) = heads.branches.iter().find(|(name, _)| *name == branch) else {
-            return Err(no_branch(url, &branch, &heads));
+        let find = |wanted: &Option<String>| {
+            let named = wanted.as_deref().or(options.branch.as_deref());
+            let branch = choose(url, &heads, named)?;
+            let found = heads.branches.iter().find(|(name, _)| *name == branch);
+            let tip = found.map(|(_, tip)| *tip).ok_or_else(|| no_branch(url, &branch, &heads))?;
+            let before = tracked(repo, &branch);
+            let moved = before != Some(tip) || repo.find_commit(tip).is_err();
+            Ok(Found { branch, tip, before, moved, is_default: named.is_none() })
         };
-        let before = tracked(repo, &branch);
-        let fetched = before != Some(tip) || repo.find_commit(tip).is_err();
-        if fetched {
-            download(connection.remote(), &branch, &answers, &options)?;
-            note_rewrite(repo, &branch, before, tip);
+        let found: Vec<Result<Found, GitError>> = wanted.iter().map(find).collect();
+        let moved: BTreeSet<&str> =
+            found.iter().flatten().filter(|found| found.moved).map(|found| found.branch.as_str()).collect();
+        if !moved.is_empty() {
+            download(connection.remote(), &moved, &answers, &options)?;
         }
-        if wanted.is_none() && last_default(repo).as_deref() != Some(&*branch) {
-            note_default(repo, &branch).map_err(|error| GitError::local(&options.folder, &error))?;
+        for found in found.iter().flatten() {
+            if found.moved {
+                note_rewrite(repo, found);
+            }
+            if found.is_default && last_default(repo).as_deref() != Some(&*found.branch) {
+                note_default(repo, &found.branch)
+                    .map_err(|error| GitError::local(&options.folder, &error))?;
+            }
         }
-        Ok(Tip { commit: commit_id(tip), branch, fetched })
+        Ok(found.into_iter().map(|found| found.map(Found::into_tip)).collect())
+    }
+
+    /// Uses these credentials from now on.
+    pub fn use_credentials(&mut self, credentials: Option<Credentials>) {
+        self.credentials = credentials;
     }
 
     /// The open clone; made first where there is none or another URL's.
@@ -231,14 +287,16 @@ fn is_not_handed_out(error: &git2::Error) -> bool {
 pub(super) fn callbacks(answers: &Answers) -> RemoteCallbacks<'static> {
     let answers = answers.clone();
     let mut callbacks = RemoteCallbacks::new();
-    callbacks.credentials(move |url, _, _| answers.answer(url));
+    let checking = answers.clone();
+    callbacks.credentials(move |url, user, allowed| answers.answer(url, user, allowed));
+    callbacks.certificate_check(move |certificate, _| checking.check(certificate));
     callbacks
 }
 
 /// The proxy of the remote.
 pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
     let mut proxy = ProxyOptions::new();
-    match options.proxies.route(options.address.as_str()) {
+    match options.proxies.route(options.address.url()) {
         Route::Through(through) => {
             proxy.url(through.secret_url());
         }
@@ -253,8 +311,13 @@ pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
 
 /// The error of a connection, knowing whether it asked for credentials in vain.
 pub(super) fn refusal(url: &str, answers: &Answers, error: &git2::Error) -> GitError {
+    if let Some(why) = answers.distrust() {
+        return GitError::HostKey { url: url.to_owned(), why };
+    }
     match GitError::remote(url, error) {
-        GitError::Rejected { url, .. } if answers.had_none() => GitError::Unauthenticated { url },
+        GitError::Rejected { url, .. } if answers.had_none() && !answers.is_ssh() => {
+            GitError::Unauthenticated { url }
+        }
         error => error,
     }
 }
@@ -274,27 +337,64 @@ fn prepare() {
     });
 }
 
-/// Fetches one branch over the connection that is open already.
+/// A branch of the remote.
+struct Found {
+    branch: String,
+    tip: Oid,
+    /// Where it was when it was fetched last.
+    before: Option<Oid>,
+    moved: bool,
+    /// It is read because it is the remote's default.
+    is_default: bool,
+}
+
+impl Found {
+    fn into_tip(self) -> Tip {
+        Tip { commit: commit_id(self.tip), branch: self.branch, fetched: self.moved }
+    }
+}
+
+/// Fetches branches over the connection that is open already.
 fn download(
     remote: &mut Remote<'_>,
-    branch: &str,
+    branches: &BTreeSet<&str>,
     answers: &Answers,
     options: &Options,
 ) -> Result<(), GitError> {
+    let url = options.address.url();
+    let received = Rc::new(Cell::new(0));
+    let mut callbacks = callbacks(answers);
+    if let Some(limit) = options.limit {
+        let received = Rc::clone(&received);
+        callbacks.transfer_progress(move |progress| {
+            received.set(progress.received_bytes());
+            progress.received_bytes() <= limit
+        });
+    }
     let mut fetch = FetchOptions::new();
-    fetch.remote_callbacks(callbacks(answers)).proxy_options(proxy(options));
+    fetch.remote_callbacks(callbacks).proxy_options(proxy(options));
     fetch.download_tags(AutotagOption::None).update_fetchhead(false);
-    let refspec = format!("+refs/heads/{branch}:{}", tracking_ref(branch));
-    remote
-        .fetch(&[refspec], Some(&mut fetch), None)
-        .map_err(|error| GitError::transfer(options.address.as_str(), &options.folder, &error))
+    // libgit2 reads a repository on this machine without the protocol that leaves history out.
+    if options.shallow && options.address.path().is_none() {
+        fetch.depth(1);
+    }
+    let refspecs: Vec<String> =
+        branches.iter().map(|branch| format!("+refs/heads/{branch}:{}", tracking_ref(branch))).collect();
+    let fetched = remote.fetch(&refspecs, Some(&mut fetch), None);
+    fetched.map_err(|error| match options.limit.filter(|limit| received.get() > *limit) {
+        Some(limit) => GitError::TooLarge { url: url.to_owned(), limit },
+        None => GitError::transfer(url, &options.folder, &error),
+    })
 }
 
-fn note_rewrite(repo: &git2::Repository, branch: &str, before: Option<Oid>, tip: Oid) {
-    let Some(before) = before else { return info!(branch, commit = %tip, "fetched") };
-    match repo.graph_descendant_of(tip, before) {
+fn note_rewrite(repo: &git2::Repository, found: &Found) {
+    let Found { branch, tip, before, .. } = found;
+    let Some(before) = *before else { return info!(branch, commit = %tip, "fetched") };
+    match repo.graph_descendant_of(*tip, before) {
         Ok(true) => info!(branch, commit = %tip, "fetched"),
-        Ok(false) if before == tip => info!(branch, commit = %tip, "fetched again"),
+        Ok(false) if before == *tip => info!(branch, commit = %tip, "fetched again"),
+        // A clone without history cannot tell.
+        _ if repo.is_shallow() => info!(branch, commit = %tip, %before, "fetched"),
         _ => warn!(branch, commit = %tip, %before, "the branch was rewritten on the remote"),
     }
 }
@@ -303,7 +403,7 @@ fn note_rewrite(repo: &git2::Repository, branch: &str, before: Option<Oid>, tip:
 fn open(options: &Options) -> Result<git2::Repository, GitError> {
     let folder = &options.folder;
     let origin = fs::read_to_string(folder.join(ORIGIN_FILE)).unwrap_or_default();
-    if origin == options.address.as_str() {
+    if origin == options.address.url() {
         match git2::Repository::open_bare(folder) {
             Ok(repo) => return Ok(repo),
             Err(error) => warn!(why = error.message(), "the clone cannot be opened: making a new one"),
@@ -319,8 +419,7 @@ fn create(options: &Options) -> Result<git2::Repository, GitError> {
     // The mark comes first: a folder that holds anything is ours only by it.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|error| failed(error.to_string()))?;
-    fs::write(folder.join(ORIGIN_FILE), options.address.as_str())
-        .map_err(|error| failed(error.to_string()))?;
+    fs::write(folder.join(ORIGIN_FILE), options.address.url()).map_err(|error| failed(error.to_string()))?;
     let mut init = RepositoryInitOptions::new();
     init.bare(true).external_template(false);
     let repo = git2::Repository::init_opts(folder, &init).map_err(|error| GitError::local(folder, &error))?;

@@ -3,6 +3,7 @@
 //! ```text
 //! Handle ──jobs──> network thread: mirror (compare refs, fetch) · commit (tree, commit) · push
 //!    └────jobs──> reading thread: listing and blobs of a commit ─> templates (pure choice of files)
+//!                                  └──> signatures of commits, which the network thread verifies before it commits
 //! ```
 //!
 //! libgit2 blocks and cannot be cancelled, so each thread owns its own `git2::Repository` on the one
@@ -14,6 +15,7 @@ pub mod auth;
 pub mod backoff;
 pub mod commit;
 mod error;
+pub mod github_app;
 mod handle;
 mod heads;
 pub mod ignore;
@@ -21,6 +23,9 @@ mod mirror;
 mod origin;
 pub mod push;
 mod reader;
+pub mod signatures;
+pub mod sources;
+mod ssh;
 pub mod templates;
 mod tls;
 pub mod tree;

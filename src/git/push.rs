@@ -120,11 +120,11 @@ fn send(
     heard: &Heard,
 ) -> Result<(), Sent> {
     let options = mirror.options().clone();
-    let answers = Answers::new(&options.address, options.credentials.as_ref()).map_err(Sent::Failed)?;
+    let answers = mirror.answers().map_err(Sent::Failed)?;
     let repo = mirror.repo().map_err(Sent::Failed)?;
     let local = |error: git2::Error| Sent::Failed(GitError::local(&options.folder, &error));
     repo.reference(OUTGOING, commit, true, "to push").map_err(local)?;
-    let url = options.address.as_str();
+    let url = options.address.url();
     let failed = |error: git2::Error| match error.code() {
         ErrorCode::NotFastForward => Sent::NotFastForward,
         _ => Sent::Failed(refusal(url, &answers, &error)),
@@ -164,8 +164,8 @@ fn listening<'a>(answers: &Answers, heard: &'a Heard, base: Option<Oid>) -> Remo
 /// Where the branch is on the remote now.
 fn tip(mirror: &mut Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
     let options = mirror.options().clone();
-    let answers = Answers::new(&options.address, options.credentials.as_ref())?;
-    let url = options.address.as_str();
+    let answers = mirror.answers()?;
+    let url = options.address.url();
     let at_remote = |error: git2::Error| refusal(url, &answers, &error);
     let mut remote = mirror.repo()?.remote_anonymous(url).map_err(at_remote)?;
     let connection = remote

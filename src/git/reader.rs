@@ -11,6 +11,7 @@ use super::ancestry;
 use super::heads::commit_id;
 use super::ignore::{self, Ignore};
 use super::mirror::tracked;
+use super::signatures::{self, Range, Signers};
 use super::tree::{self, EntryKind, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};
@@ -92,6 +93,12 @@ impl Reader {
         let (commit, other) = (oid(commit.as_str())?, oid(other.as_str())?);
         let folder = self.folder();
         ancestry::follows(self.repo()?, commit, other).map_err(|error| damaged(&folder, &error))
+    }
+
+    /// Verifies the signatures of commits.
+    pub fn verify(&mut self, range: &Range, signers: &Signers) -> Result<(), GitError> {
+        let folder = self.folder();
+        signatures::verify(self.repo()?, &folder, range, signers)
     }
 
     /// Sizes of blobs, without their content.

@@ -1,24 +1,21 @@
 //! Resolves a template source to a commit, a tag over its inputs, and the files its build gets.
-//! Which files those are is decided by `choice`, over the listing of the commit.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+//! Which repository that is, is decided here; `resolver` reads it; which files are inputs is decided by `choice`, over the
+//! listing of the commit.
 
 use tokio::sync::watch;
 
+use super::reader::Described;
+use super::sources::Sources;
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
-use crate::api::ids::digest;
-use crate::api::{Class, CommitId};
-
-/// A build's files travel whole, through memory: this is far more than templates and scripts need.
-const SIZE_LIMIT: usize = 64 * 1024 * 1024;
+use crate::api::{Class, CommitId, Key};
 
 pub mod choice;
 pub mod links;
+mod resolver;
 
-use choice::{Choice, Own, Trouble, choose};
-use links::{Files, pointer};
+use choice::Own;
+pub(super) use resolver::Resolver;
 
 /// What a build reads from the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,6 +32,24 @@ pub struct TemplateQuery {
     pub inputs: Vec<String>,
     /// Lay out the whole repository, not only the above (`gitSync.image` is set).
     pub whole: bool,
+    /// Where all this is, if it is not what the agent has synced.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// A repository and branch that a manifest names. The agent's own repository has no address here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Elsewhere {
+    pub repository: Option<String>,
+    /// Default: the remote's own.
+    pub branch: Option<String>,
+    /// Secret with credentials, in the namespace of the builder.
+    pub secret: Option<String>,
+}
+
+impl Elsewhere {
+    pub(super) fn secret_of(&self, builder: &Key) -> Option<Key> {
+        self.secret.clone().map(|name| Key { namespace: builder.namespace.clone(), name })
+    }
 }
 
 impl TemplateQuery {
@@ -48,12 +63,14 @@ impl TemplateQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     pub commit: CommitId,
+    /// Where the repository is reached.
+    pub url: String,
     /// `v2-<hash>` over the Git object ids of the inputs. Version 1 counted Opsy's own files, too.
     pub tag: String,
 }
 
 /// Why a template cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TemplateError {
     pub class: Class,
@@ -67,101 +84,100 @@ pub struct At {
     pub own: Own,
 }
 
-/// What queries came to at a commit: reconciles ask the same again and again.
-#[derive(Debug, Default)]
-struct Memo {
-    commit: Option<CommitId>,
-    resolved: HashMap<TemplateQuery, Result<String, String>>,
-}
-
-/// The repository's templates at the synced commit. Cheap to clone.
+/// The templates of all repositories. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Templates {
-    handle: Handle,
+    own: Resolver,
     at: watch::Receiver<Option<At>>,
-    memo: Arc<Mutex<Memo>>,
+    sources: Option<Sources>,
 }
 
 impl Templates {
-    /// `at` is told by the sync before anybody works by a commit.
+    /// Those of the agent's own repository. `at` is told by the sync before anybody works by a commit.
     pub fn new(handle: Handle, at: watch::Receiver<Option<At>>) -> Self {
-        Self { handle, at, memo: Arc::default() }
+        Self { own: Resolver::new(handle), at, sources: None }
     }
 
-    /// What the query names at the synced commit. What no build could have is `Class::Invalid`, naming it.
-    pub async fn resolve(&self, query: &TemplateQuery) -> Result<Resolved, TemplateError> {
-        let At { commit, own } = self.at()?;
-        let known = self.memo(&commit).resolved.get(query).cloned();
-        let resolved = match known {
-            Some(known) => known,
-            None => {
-                let resolved = self.tag(query, &commit, &own).await?;
-                self.memo(&commit).resolved.insert(query.clone(), resolved.clone());
-                resolved
-            }
+    /// With template repositories.
+    pub fn with_sources(self, sources: Sources) -> Self {
+        Self { sources: Some(sources), ..self }
+    }
+
+    /// What the query of a builder names at the commit that its source is at. What no build could have is
+    /// `Class::Invalid`, naming it.
+    pub async fn resolve(&self, query: &TemplateQuery, builder: &Key) -> Result<Resolved, TemplateError> {
+        let Some(elsewhere) = self.elsewhere(query) else {
+            self.sources.iter().for_each(|sources| sources.forget(builder));
+            let At { commit, own } = self.at()?;
+            return self.own.resolve(query, &commit, &own).await;
         };
-        resolved.map(|tag| Resolved { commit, tag }).map_err(invalid)
+        let sources = self.sources()?;
+        if elsewhere.repository.is_some() {
+            return sources.resolve(query, builder).await;
+        }
+        let commit = self.own_branch(elsewhere, sources).await?;
+        self.own.resolve(query, &commit, &self.at()?.own).await
     }
 
     /// The files of a resolved query, at its commit.
     pub async fn files(
         &self,
         query: &TemplateQuery,
+        builder: &Key,
         commit: &CommitId,
     ) -> Result<Vec<TemplateFile>, TemplateError> {
-        let own = self.at()?.own;
-        let listing = self.handle.list(commit).await?;
-        let Choice { inputs, mut beside } =
-            choose(&listing, query, &own).map_err(|all| invalid(first(&all)))?;
-        if let Some(why) = self.pointers(&inputs).await?.first() {
-            return Err(invalid(pointer(why)));
-        }
-        for path in self.pointers(&beside).await? {
-            beside.remove(&path);
-        }
-        beside.extend(inputs);
-        self.load(beside).await
-    }
-
-    /// The tag of a query at a commit, or why it has none.
-    async fn tag(
-        &self,
-        query: &TemplateQuery,
-        commit: &CommitId,
-        own: &Own,
-    ) -> Result<Result<String, String>, TemplateError> {
-        let listing = self.handle.list(commit).await?;
-        let inputs = match choose(&listing, query, own) {
-            Ok(choice) => choice.inputs,
-            Err(troubles) => return Ok(Err(first(&troubles))),
+        let other =
+            self.elsewhere(query).and_then(|elsewhere| Some((elsewhere, elsewhere.repository.as_ref()?)));
+        let Some((elsewhere, url)) = other else {
+            return self.own.files(query, commit, &self.at()?.own).await;
         };
-        let pointers = self.pointers(&inputs).await?;
-        Ok(pointers.first().map_or_else(|| Ok(tag(&inputs)), |path| Err(pointer(path))))
+        let repository = self.sources()?.repository(url, elsewhere.secret_of(builder), builder)?;
+        repository.resolver.files(query, commit, &Own::default()).await
     }
 
-    /// The Git LFS pointers among files.
-    async fn pointers(&self, files: &Files) -> Result<Vec<String>, TemplateError> {
-        let found = self.handle.pointers(files.values().map(|file| file.id.clone()).collect()).await?;
-        let is_found = |file: &links::Chosen| found.contains(&file.id);
-        Ok(files.iter().filter(|(_, file)| is_found(file)).map(|(path, _)| path.clone()).collect())
-    }
-
-    fn memo(&self, commit: &CommitId) -> std::sync::MutexGuard<'_, Memo> {
-        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        if memo.commit.as_ref() != Some(commit) {
-            *memo = Memo { commit: Some(commit.clone()), ..Memo::default() };
+    /// Who made a commit of any repository, and what they say of it; with the address of the repository. Commits of the
+    /// agent's own that changed nothing but `status` are passed over.
+    pub async fn describe(&self, commit: &CommitId, status: &str) -> Option<(Described, String)> {
+        let own = self.own.handle();
+        if let Ok(described) = own.describe(commit, status).await {
+            return Some((described, own.options().address.to_string()));
         }
-        memo
+        for repository in self.sources.iter().flat_map(Sources::all) {
+            let handle = repository.resolver.handle();
+            if let Ok(described) = handle.describe(commit, "").await {
+                return Some((described, handle.options().address.to_string()));
+            }
+        }
+        None
+    }
+
+    /// Where a query leads, unless it is what the agent has synced.
+    fn elsewhere<'a>(&self, query: &'a TemplateQuery) -> Option<&'a Elsewhere> {
+        let own_branch = self.own.handle().branch();
+        query.elsewhere.as_ref().filter(|elsewhere| {
+            elsewhere.repository.is_some() || elsewhere.branch.is_some() && elsewhere.branch != own_branch
+        })
+    }
+
+    /// Another branch of the agent's own repository: fetched with the agent's credentials.
+    async fn own_branch(&self, elsewhere: &Elsewhere, sources: &Sources) -> Result<CommitId, TemplateError> {
+        let branch = elsewhere.branch.clone().unwrap_or_default();
+        self.own.tip(&branch, sources.options().interval).await
+    }
+
+    fn sources(&self) -> Result<&Sources, TemplateError> {
+        self.sources.as_ref().ok_or_else(|| invalid("template repositories are not read here".to_owned()))
     }
 
     /// Is this URL the agent's own repository (scheme, user and `.git` aside)?
     pub fn is_own(&self, url: &str) -> bool {
-        self.handle.options().address.is_same(url)
+        self.own.handle().options().address.is_same(url)
     }
 
     /// The agent's own repository and branch, without credentials: the tags `packer-repo` and `packer-repo-branch`.
     pub fn own(&self) -> (String, String) {
-        (self.handle.options().address.to_string(), self.handle.branch().unwrap_or_default())
+        let handle = self.own.handle();
+        (handle.options().address.to_string(), handle.branch().unwrap_or_default())
     }
 
     fn at(&self) -> Result<At, TemplateError> {
@@ -170,39 +186,6 @@ impl Templates {
             message: "the repository was not read yet".to_owned(),
         })
     }
-
-    async fn load(&self, chosen: Files) -> Result<Vec<TemplateFile>, TemplateError> {
-        let sizes = self.handle.sizes(chosen.values().map(|file| file.id.clone()).collect()).await?;
-        let size: usize = sizes.iter().sum();
-        if size > SIZE_LIMIT {
-            let largest =
-                chosen.keys().zip(&sizes).max_by_key(|(_, size)| **size).map_or("", |(path, _)| path);
-            return Err(invalid(format!(
-                "the template's files have {size} bytes, more than {SIZE_LIMIT}; the largest is {largest}; leave out what the build does not need by .opsyignore"
-            )));
-        }
-        let wanted = chosen.iter().map(|(path, file)| (path.clone(), file.id.clone())).collect();
-        let blobs = self.handle.read(wanted).await?;
-        let file = |(blob, chosen): (super::Blob, &links::Chosen)| TemplateFile {
-            path: blob.path,
-            executable: chosen.executable,
-            content: blob.content,
-        };
-        Ok(blobs.into_iter().zip(chosen.values()).map(file).collect())
-    }
-}
-
-/// What is wrong first of all.
-fn first(troubles: &[Trouble]) -> String {
-    troubles.first().map(ToString::to_string).unwrap_or_default()
-}
-
-fn tag(files: &Files) -> String {
-    let mut parts = Vec::new();
-    for (path, file) in files {
-        parts.extend([path.as_str(), if file.executable { "x" } else { "-" }, &file.id]);
-    }
-    format!("v2-{}", digest(&parts))
 }
 
 fn invalid(message: String) -> TemplateError {

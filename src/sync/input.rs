@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::files::{POINTER_LIMIT, is_pointer};
-use crate::git::{EntryKind, GitError, Handle, Listing};
+use crate::git::{EntryKind, GitError, Handle, Listing, Tip};
 use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
 use crate::settings::RepoSettings;
 
@@ -157,29 +157,38 @@ pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
     unreadable.chain(listing.broken_ignores.iter().map(found)).collect()
 }
 
-/// The status files: beside the manifests, or on the branch they are published to.
-pub(super) async fn status_files(
+/// Where the status files are.
+pub(super) enum StatusTip {
+    /// Beside the manifests.
+    Here,
+    /// On the branch they are published to, if it is there.
+    Elsewhere(Option<Tip>),
+}
+
+/// Looks where the status files are.
+pub(super) async fn status_tip(
     git: &Handle,
     settings: &RepoSettings,
+    from: Origin,
+) -> Result<StatusTip, GitError> {
+    let branch = settings.publish.as_ref().and_then(|publish| publish.branch.as_deref());
+    let Some(branch) = branch.filter(|branch| Some(*branch) != git.branch().as_deref()) else {
+        return Ok(StatusTip::Here);
+    };
+    let tip = match from {
+        Origin::Remote => git.fetch_branch(branch).await?,
+        Origin::Clone => git.last_fetched_branch(branch).await?,
+    };
+    Ok(StatusTip::Elsewhere(tip))
+}
+
+/// The status files of a commit.
+pub(super) async fn status_files(
+    git: &Handle,
     listing: &Listing,
     folder: &str,
-    from: Origin,
 ) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-    let branch = settings.publish.as_ref().and_then(|publish| publish.branch.as_deref());
-    let elsewhere = match branch.filter(|branch| Some(*branch) != git.branch().as_deref()) {
-        Some(branch) => {
-            let tip = match from {
-                Origin::Remote => git.fetch_branch(branch).await?,
-                Origin::Clone => git.last_fetched_branch(branch).await?,
-            };
-            let Some(tip) = tip else { return Ok(Vec::new()) };
-            Some(git.list(&tip.commit).await?)
-        }
-        None => None,
-    };
-    let files = elsewhere
-        .as_deref()
-        .unwrap_or(listing)
+    let files = listing
         .all_under(folder)
         .filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }))
         .map(|(file, entry)| (below(file, folder).to_owned(), entry.id.clone()))

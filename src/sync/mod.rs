@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! wake: a watched file, a webhook, the interval
-//!   └─> git: tip ─> listing ─> did the input change? ─> blobs ─> parse ─> Synced (a watch)
+//!   └─> git: tip ─> history, verification ─> listing ─> did the input change? ─> blobs ─> parse ─> Synced (a watch)
 //! ```
 //! The input is everything in the repository but the status folder: templates may lie anywhere, and
 //! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
@@ -14,6 +14,7 @@ pub mod input;
 pub mod prune;
 mod reread;
 mod state;
+mod verification;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,10 +37,10 @@ use crate::manifest::{OBJECT_LIMIT, ObjectSet, SETTINGS_FILE, SourceFile, is_set
 pub use accept::Accepts;
 use accept::Requests;
 use history::Verdict;
-use input::Origin;
+use input::{Origin, StatusTip};
 pub use reread::Reread;
 use state::Looked;
-pub use state::SyncState;
+pub use state::{Hold, SyncState};
 
 /// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -66,6 +67,14 @@ pub struct Outputs {
     pub templates: Templates,
     /// Has the commit read again that was read last.
     pub reread: Reread,
+}
+
+/// What becomes of a tip.
+enum Judged {
+    /// It is loaded: because a person accepts it, if history alone does not allow it.
+    Taken { is_accepted: bool, is_verified: bool },
+    /// It is held back, for this reason.
+    Held(GitError),
 }
 
 /// The loop.
@@ -126,7 +135,10 @@ impl Sync {
     /// branch. `accepts` has what people accept while a tip is held back.
     pub fn go_on_from(&mut self, last: Option<LastSynced>, accepts: Accepts) {
         self.last = last.filter(|last| last.source == history::source(&self.git));
-        self.last.iter().for_each(|last| self.git.note_last_synced(last.commit.clone()));
+        if let Some(last) = &self.last {
+            self.git.note_last_synced(last.commit.clone());
+            last.verified.iter().for_each(|commit| self.git.note_verified(commit.clone()));
+        }
         self.requests = Requests::new(accepts);
     }
 
@@ -141,9 +153,13 @@ impl Sync {
     /// When the repository cannot be read; what was synced before stays.
     pub async fn once(&mut self) -> Result<Arc<Synced>, GitError> {
         let mut result = self.look().await;
-        if let Err(GitError::Rewritten { missing, .. }) = &mut result {
+        if let Err(error) = &mut result
+            && error.holds()
+        {
             let stayed = self.stay().await;
-            *missing = stayed.as_ref().err().map(ToString::to_string);
+            if let GitError::Rewritten { missing, .. } = error {
+                *missing = stayed.as_ref().err().map(ToString::to_string);
+            }
             self.report(result.as_ref().err());
             return stayed.or(result);
         }
@@ -204,7 +220,7 @@ impl Sync {
             Err(error) => Err(error),
         };
         let taken = match taken {
-            Err(GitError::Rewritten { .. }) => self.stay().await,
+            Err(error) if error.holds() => self.stay().await,
             taken => taken,
         };
         match taken {
@@ -224,7 +240,7 @@ impl Sync {
     /// Is the clone to be started from? It is while a tip is held back, and once while the remote is away.
     fn may_resume(&mut self, error: &GitError) -> bool {
         match error {
-            GitError::Rewritten { .. } => self.synced.borrow().is_none(),
+            error if error.holds() => self.synced.borrow().is_none(),
             _ => std::mem::take(&mut self.resumes),
         }
     }
@@ -240,34 +256,54 @@ impl Sync {
     /// Makes a tip the commit to work by, unless it is held back.
     async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
         let commit = tip.commit.clone();
-        let mut verdict = self.judge(&commit, None).await?;
+        let mut judged = self.judge(&commit, None).await?;
         let mut request = None;
-        if verdict == Verdict::Hold && from == Origin::Remote {
+        if matches!(judged, Judged::Held(_)) && from == Origin::Remote {
             request = self.requests.pending().await;
-            verdict = self.judge(&commit, request.as_ref()).await?;
-        }
-        if let (Verdict::Hold, Some(last)) = (verdict, &self.last) {
-            let held = GitError::Rewritten { last: last.commit.clone(), tip: commit.clone(), missing: None };
-            if let Some(accepted) = request {
-                warn!(%accepted, tip = %commit, "the tip does not descend from the accepted commit: it stays held back");
-                self.requests.answer(accepted).await;
+            if request.is_some() {
+                judged = self.judge(&commit, request.as_ref()).await?;
             }
-            return Err(held);
         }
+        let (is_accepted, is_verified) = match judged {
+            Judged::Taken { is_accepted, is_verified } => (is_accepted, is_verified),
+            Judged::Held(held) => {
+                if let Some(accepted) = request {
+                    warn!(%accepted, tip = %commit, "the accepted commit does not clear the tip: it stays held back");
+                    self.requests.answer(accepted).await;
+                }
+                return Err(held);
+            }
+        };
         let synced = self.take_commit(tip, from).await?;
-        if verdict == Verdict::Accept || synced.commit == commit {
+        if is_accepted || synced.commit == commit {
             self.git.note_last_synced(commit.clone());
-            self.last = Some(LastSynced { commit: commit.clone(), source: history::source(&self.git) });
+            let source = history::source(&self.git);
+            self.last = Some(LastSynced { commit: commit.clone(), source, verified: None });
+        }
+        if let Some(last) = self.last.as_mut().filter(|_| is_verified) {
+            self.git.note_verified(commit.clone());
+            last.verified = Some(commit.clone());
         }
         if let Some(accepted) = request {
-            info!(%accepted, %commit, "a person accepted the rewritten branch, and its tip is loaded");
+            info!(%accepted, %commit, "a person accepted the tip, and it is loaded");
             self.requests.answer(accepted).await;
         }
         Ok(synced)
     }
 
-    async fn judge(&self, tip: &CommitId, accepted: Option<&CommitId>) -> Result<Verdict, GitError> {
-        Ok(history::judge(history::facts(&self.git, self.last.as_ref(), accepted, tip).await?))
+    /// Judges a tip by its history, and then by its signatures.
+    async fn judge(&self, tip: &CommitId, accepted: Option<&CommitId>) -> Result<Judged, GitError> {
+        let last = self.last.as_ref();
+        let verdict = history::judge(history::facts(&self.git, last, accepted, tip).await?);
+        if let (Verdict::Hold, Some(last)) = (verdict, last) {
+            let last = last.commit.clone();
+            return Ok(Judged::Held(GitError::Rewritten { last, tip: tip.clone(), missing: None }));
+        }
+        match verification::verify(&self.git, tip, last, accepted, (self.now)()).await {
+            Ok(is_verified) => Ok(Judged::Taken { is_accepted: verdict == Verdict::Accept, is_verified }),
+            Err(error) if error.holds() => Ok(Judged::Held(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a commit the one to work by.
@@ -330,7 +366,7 @@ impl Sync {
             let why = "must name a folder below the path that is read".to_owned();
             return Err(GitError::Path { path: "statusPath".to_owned(), why });
         }
-        let status_files = input::status_files(&self.git, &set.settings, listing, &status, from).await?;
+        let status_files = self.status_files(&set, listing, &status, from).await?;
         let input = listing.fingerprint(&status);
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
@@ -340,6 +376,26 @@ impl Sync {
         self.at.send_replace(Some(At { commit: commit.clone(), own: Own { status, files } }));
         self.synced.send_replace(Some(Arc::clone(&synced)));
         Ok(synced)
+    }
+
+    /// The status files, unless they are on a branch of their own that is not trusted.
+    async fn status_files(
+        &self,
+        set: &ObjectSet,
+        listing: &Listing,
+        folder: &str,
+        from: Origin,
+    ) -> Result<Vec<(String, Vec<u8>)>, GitError> {
+        let tip = input::status_tip(&self.git, &set.settings, from).await?;
+        match tip {
+            StatusTip::Here => input::status_files(&self.git, listing, folder).await,
+            StatusTip::Elsewhere(Some(tip))
+                if verification::is_trusted(&self.git, &tip.commit, (self.now)()).await? =>
+            {
+                input::status_files(&self.git, &*self.git.list(&tip.commit).await?, folder).await
+            }
+            StatusTip::Elsewhere(_) => Ok(Vec::new()),
+        }
     }
 
     /// Reads the manifests of a commit, off the async threads: it takes its time.

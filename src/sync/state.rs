@@ -23,10 +23,30 @@ pub struct SyncState {
     pub succeeded: Option<Timestamp>,
     /// The last synced commit, which tips must descend from, where that is known.
     pub last: Option<LastSynced>,
-    /// The tip is held back: it does not descend from that commit.
-    pub held: bool,
+    /// Why the tip is held back, if it is.
+    pub held: Option<Hold>,
     /// A proxy or a certificate stops the attempts.
     pub network: bool,
+}
+
+/// Why a tip is held back, so that the last synced commit stays in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It does not descend from the last synced commit.
+    Rewritten,
+    /// It adds a commit that no trusted signer signed.
+    Unverified,
+}
+
+impl Hold {
+    /// What an error says of the tip.
+    pub(super) fn of(error: &GitError) -> Option<Self> {
+        match error {
+            GitError::Rewritten { .. } => Some(Self::Rewritten),
+            GitError::Unverified { .. } => Some(Self::Unverified),
+            _ => None,
+        }
+    }
 }
 
 impl SyncState {
@@ -39,7 +59,7 @@ impl SyncState {
             looked: None,
             succeeded: None,
             last: None,
-            held: false,
+            held: None,
             network: false,
         }
     }
@@ -47,10 +67,10 @@ impl SyncState {
     /// The state after an attempt to sync.
     pub(super) fn after(&self, looked: Looked, error: Option<&GitError>) -> Self {
         let Looked { commit, from_clone, last, at } = looked;
-        let stays_held = self.held && error.is_some_and(|error| !error.is_about_a_commit());
-        let held = stays_held || matches!(error, Some(GitError::Rewritten { .. }));
-        let network = !stays_held && error.is_some_and(GitError::is_of_the_network);
-        let error = match stays_held {
+        let stays_held = self.held.filter(|_| error.is_some_and(|error| !error.is_about_a_commit()));
+        let held = stays_held.or_else(|| error.and_then(Hold::of));
+        let network = stays_held.is_none() && error.is_some_and(GitError::is_of_the_network);
+        let error = match stays_held.is_some() {
             true => self.error.clone(),
             false => error.map(|error| (error.class(), error.to_string())),
         };
@@ -87,7 +107,7 @@ mod tests {
             state.after(looked, error)
         };
         let held = after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&rewritten));
-        assert!(held.held && held.error.is_some());
+        assert!(held.held == Some(Hold::Rewritten) && held.error.is_some());
         let url = || "https://h/r".to_owned();
         for failure in [
             GitError::Unreachable { url: url(), why: "timeout".to_owned() },
@@ -96,10 +116,10 @@ mod tests {
         ] {
             assert_eq!(after(&held, Some(&failure)), held, "{failure}");
         }
-        assert!(!after(&held, None).held);
+        assert_eq!(after(&held, None).held, None);
         let accepted = GitError::Path { path: "opsy.yaml".to_owned(), why: "is not YAML".to_owned() };
-        assert!(!after(&held, Some(&accepted)).held, "the tip was accepted, and cannot be loaded");
+        assert_eq!(after(&held, Some(&accepted)).held, None, "the tip was accepted, and cannot be loaded");
         let unreachable = GitError::Unreachable { url: url(), why: "timeout".to_owned() };
-        assert!(!after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&unreachable)).held);
+        assert_eq!(after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&unreachable)).held, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Files whose change wakes the sync at once: the refs of a local repository, and credentials. Where
+//! Files whose change wakes the sync at once: the refs of a local repository, credentials, and trusted signers. Where
 //! watching fails the interval alone is left, which is no error.
 
 use std::path::{Path, PathBuf};
@@ -46,9 +46,12 @@ fn places(git: &Handle) -> Vec<(PathBuf, RecursiveMode)> {
         places.push((folder.join("refs"), RecursiveMode::Recursive));
         places.push((folder, RecursiveMode::NonRecursive));
     }
-    let credentials = git.options().credentials.as_ref();
-    for file in credentials.map(|credentials| credentials.files()).unwrap_or_default() {
-        let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let options = git.options();
+    let credentials = options.credentials.as_ref().map(|credentials| credentials.files()).unwrap_or_default();
+    let signers = options.signers.iter().flat_map(|signers| &signers.files);
+    for file in credentials.into_iter().chain(signers.map(PathBuf::as_path)) {
+        let folder = Some(file).filter(|file| file.is_dir()).or_else(|| file.parent());
+        let folder = folder.filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !places.iter().any(|(place, _)| place == folder) {
             places.push((folder.to_owned(), RecursiveMode::NonRecursive));
         }

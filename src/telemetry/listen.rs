@@ -1,5 +1,5 @@
-//! Accepts connections for the endpoints of `health`, within limits: clients of the port cost the agent a
-//! bounded amount of memory, and never keep the kubelet from an answer.
+//! Accepts connections for the HTTP endpoints, those of `health` and that of the push webhook, within limits: clients of
+//! a port cost the agent a bounded amount of memory, and never keep the kubelet from an answer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,7 +58,7 @@ pub async fn serve(listener: TcpListener, routes: Router, limits: Limits) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection to the health endpoints cannot be accepted");
+                tracing::warn!(%error, "an HTTP connection cannot be accepted");
                 #[expect(
                     clippy::disallowed_methods,
                     reason = "no state to wait for: descriptors become free"

@@ -51,6 +51,7 @@ pub struct Metrics {
     pass_seconds: Family<Labels, Histogram, fn() -> Histogram>,
     builds: Family<Labels, Counter>,
     rollouts: Family<Labels, Counter>,
+    deliveries: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
@@ -61,6 +62,7 @@ impl Default for Metrics {
             pass_seconds: Family::new_with_constructor(|| Histogram::new(PASS_SECONDS)),
             builds: Family::default(),
             rollouts: Family::default(),
+            deliveries: Family::default(),
         };
         metrics.register();
         metrics
@@ -76,6 +78,8 @@ impl Metrics {
         registry.register("opsy_reconcile_duration_seconds", seconds, self.pass_seconds.clone());
         registry.register("opsy_builds", "Builds that ended", self.builds.clone());
         registry.register("opsy_rollouts", "Rollouts that ended", self.rollouts.clone());
+        let deliveries = "Deliveries of push webhooks, by Git server and result";
+        registry.register("opsy_webhook_deliveries", deliveries, self.deliveries.clone());
         drop(registry);
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         self.read("opsy_build_info", "What runs here; always 1", Shape::Gauge, move || {
@@ -100,6 +104,12 @@ impl Metrics {
     /// A rollout has ended.
     pub fn rolled_out(&self, result: &str) {
         self.rollouts.get_or_create(&vec![("result", result.to_owned())]).inc();
+    }
+
+    /// A delivery of a push webhook has been answered.
+    pub fn delivered(&self, forge: &str, result: &str) {
+        let labels = vec![("forge", forge.to_owned()), ("result", result.to_owned())];
+        self.deliveries.get_or_create(&labels).inc();
     }
 
     /// Has a metric read whenever somebody asks.
@@ -182,6 +192,7 @@ mod tests {
         metrics.passed("PackerBuilder", "ok", Duration::from_secs(5));
         metrics.built("succeeded");
         metrics.rolled_out("done");
+        metrics.delivered("github", "accepted");
         metrics.read("opsy_leader", "Is it the one", Shape::Gauge, || vec![Sample::of(1.0)]);
         metrics.read("opsy_calls", "Calls", Shape::Counter, || {
             vec![Sample { labels: vec![("service", "ec2".to_owned())], value: 3.0 }]
@@ -193,6 +204,7 @@ mod tests {
             "opsy_reconcile_duration_seconds_bucket{le=\"0.01\",kind=\"PackerBuilder\"} 1",
             "opsy_builds_total{result=\"succeeded\"} 1",
             "opsy_rollouts_total{result=\"done\"} 1",
+            "opsy_webhook_deliveries_total{forge=\"github\",result=\"accepted\"} 1",
             "opsy_leader 1.0",
             "opsy_calls_total{service=\"ec2\"} 3.0",
             concat!("opsy_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1.0"),

@@ -2,7 +2,7 @@
 //! the repository cannot be read, status is refused. Beside them `metrics` and `health`, for machines.
 
 pub mod health;
-mod listen;
+pub mod listen;
 pub mod metrics;
 pub mod out;
 mod process;

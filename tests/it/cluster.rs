@@ -18,6 +18,7 @@ mod scale;
 mod secrets;
 mod slow;
 mod told;
+mod webhook;
 mod world;
 
 use std::path::{Path, PathBuf};

@@ -28,5 +28,6 @@ mod rollouts;
 mod telemetry;
 mod telling;
 mod trust;
+mod webhook;
 mod whole;
 mod world;

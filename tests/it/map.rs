@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module prefixes, most specific first, and what each may use of the crate.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("api", &["api"]),
     ("settings", &["api"]),
     ("manifest", &["api", "manifest", "settings"]),
@@ -27,6 +27,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ("sync", &["api", "git", "manifest", "settings", "sync"]),
     ("publish", &["api", "git", "manifest", "settings", "publish"]),
     ("telemetry", &[]),
+    ("webhook", &["api", "telemetry"]),
     ("agent", &["*"]),
     ("cli", &["*"]),
     ("lib", &["*"]),

@@ -67,7 +67,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{/* Secrets that the agent uses itself, so that no build is given them: those that its pod names, and those it reads to
      notify people. */}}
 {{- define "opsy.ownSecrets" -}}
-{{- $own := concat (list .Values.repo.credentials.secret) .Values.ownSecrets .Values.notifications.secrets -}}
+{{- $own := concat (list .Values.repo.credentials.secret .Values.repo.signing.secret .Values.webhook.secret) .Values.ownSecrets .Values.notifications.secrets -}}
 {{- range .Values.env -}}
 {{- $own = append $own (dig "valueFrom" "secretKeyRef" "name" "" .) -}}
 {{- end -}}
@@ -94,6 +94,15 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- join "," $rules -}}
 {{- end -}}
 
+{{/* A map of prefixes, as the flag takes it. */}}
+{{- define "opsy.rewrites" -}}
+{{- $rules := list -}}
+{{- range $from, $to := . -}}
+{{- $rules = append $rules (printf "%s=%s" $from $to) -}}
+{{- end -}}
+{{- join "," $rules -}}
+{{- end -}}
+
 {{/* What a schema cannot say, or not in words. */}}
 {{- define "opsy.check" -}}
 {{- $values := .Values -}}
@@ -108,11 +117,20 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- if and $git.passwordKey (not $git.username) -}}
 {{- fail "repo.credentials.username is required with repo.credentials.passwordKey" -}}
 {{- end -}}
-{{- if and $git.secret (not $git.passwordKey) (not $git.tokenKey) -}}
-{{- fail "repo.credentials: which key of the Secret is it, tokenKey or passwordKey?" -}}
+{{- if and $git.secret (not $git.passwordKey) (not $git.tokenKey) (not $git.sshKey) (not $git.githubApp.id) -}}
+{{- fail "repo.credentials: which key of the Secret is it, tokenKey, passwordKey, sshKey or githubApp.privateKeyKey?" -}}
 {{- end -}}
-{{- if and (or $git.passwordKey $git.username) (not $git.secret) -}}
-{{- fail "repo.credentials.secret is required: which Secret has the password?" -}}
+{{- if and (or $git.passwordKey $git.username $git.sshKey $git.githubApp.id) (not $git.secret) -}}
+{{- fail "repo.credentials.secret is required: which Secret has the password or key?" -}}
+{{- end -}}
+{{- if and $git.githubApp.id (not $git.githubApp.installationID) -}}
+{{- fail "repo.credentials.githubApp.installationID is required with repo.credentials.githubApp.id" -}}
+{{- end -}}
+{{- if and $values.webhook.enabled (not $values.webhook.secret) -}}
+{{- fail "webhook.secret is required: which Secret holds the secret of the webhook?" -}}
+{{- end -}}
+{{- if and $values.webhook.ingress.enabled (not $values.webhook.ingress.host) -}}
+{{- fail "webhook.ingress.host is required: by which name does the Git server reach the receiver?" -}}
 {{- end -}}
 {{- if and $values.allNamespaces $values.namespaces -}}
 {{- fail "namespaces and allNamespaces exclude each other: which namespaces are to be worked in?" -}}

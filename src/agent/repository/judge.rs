@@ -12,7 +12,7 @@ use crate::api::conditions::{
 };
 use crate::manifest::{ObjectSet, Severity};
 use crate::publish::Publishing;
-use crate::sync::SyncState;
+use crate::sync::{Hold, SyncState};
 
 /// Problems that are spelled out.
 const SPELLED_OUT: usize = 3;
@@ -24,6 +24,7 @@ const WORDS: usize = 1500;
 
 /// A tip is held back.
 const BRANCH_REWRITTEN: &str = "BranchRewritten";
+const COMMIT_NOT_VERIFIED: &str = "CommitNotVerified";
 /// Reasons for which no tip was seen: they do not end that.
 const UNSEEN: [&str; 3] = ["RepositoryUnavailable", "RepositoryDenied", "NetworkRefused"];
 
@@ -72,11 +73,17 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Judged> {
     synced(sync).into_iter().chain(judged).collect()
 }
 
+/// Is this the reason of a tip that is held back?
+fn is_hold(reason: &str) -> bool {
+    [BRANCH_REWRITTEN, COMMIT_NOT_VERIFIED].contains(&reason)
+}
+
 /// The condition `Synced`, once an attempt was made.
 pub fn synced(sync: &SyncState) -> Option<Judged> {
     let trouble = sync.error.as_ref().map(|(class, words)| {
         let reason = match class {
-            _ if sync.held => BRANCH_REWRITTEN,
+            _ if sync.held == Some(Hold::Rewritten) => BRANCH_REWRITTEN,
+            _ if sync.held == Some(Hold::Unverified) => COMMIT_NOT_VERIFIED,
             _ if sync.network => "NetworkRefused",
             Class::Transient { .. } | Class::Conflict => "RepositoryUnavailable",
             Class::Denied => "RepositoryDenied",
@@ -133,7 +140,7 @@ pub fn note_conditions(list: &mut Vec<Condition>, judged: Vec<Judged>, now: Time
 }
 
 fn is_held(list: &[Condition]) -> bool {
-    list.iter().any(|found| found.r#type == SYNCED && found.reason.as_deref() == Some(BRANCH_REWRITTEN))
+    list.iter().any(|found| found.r#type == SYNCED && found.reason.as_deref().is_some_and(is_hold))
 }
 
 #[cfg(test)]

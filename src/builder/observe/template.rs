@@ -24,11 +24,12 @@ pub async fn resolve(
         let why = "the object is not what its manifest in Git says: nothing is built until it is reverted";
         return Seen::Unknown(Class::Conflict, why.to_owned());
     }
+    let is_own = spec.template.elsewhere.as_ref().is_none_or(|elsewhere| elsewhere.repository.is_none());
     // One that only lost its document starts nothing.
     let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
-    if let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
+    if is_own && let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
         return Seen::Unknown(Class::Invalid, why);
     }
-    let resolved = ctx.templates.resolve(&spec.template).await;
+    let resolved = ctx.templates.resolve(&spec.template, key).await;
     resolved.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
 }

@@ -42,7 +42,7 @@ fn failures_pause_longer_each_time_and_stop_at_the_limit() {
         assert_eq!(planned(&seen), expected, "{:?}", seen.status.history);
     }
     let changed = look(failed(five(), 1), |seen| {
-        seen.template = Seen::Is(Resolved { commit: commit(), tag: "v1-bbbb".into() });
+        seen.template = Seen::Is(resolved("v1-bbbb".into()));
     });
     assert_eq!(planned(&changed), "start Missing", "other inputs are tried at once");
 }

@@ -484,7 +484,7 @@ fn more_tags_than_ec2_allows_fail_the_run_and_new_inputs_go_on() {
     assert_eq!(record.sweep.announced, Some(vec!["artifact=ami-00000001".into()]));
     seen.status.history = Some(vec![record.run]);
     seen.runs = Seen::Is(Vec::new());
-    seen.template = Seen::Is(Resolved { commit: commit(), tag: "v1-fewer".into() });
+    seen.template = Seen::Is(resolved("v1-fewer".into()));
     assert_eq!(planned(&seen), "start Missing");
 }
 

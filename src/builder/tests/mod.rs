@@ -107,6 +107,10 @@ fn image(number: u32, created: Timestamp) -> Image {
     }
 }
 
+fn resolved(tag: String) -> Resolved {
+    Resolved { commit: commit(), url: "https://git.example/platform.git".into(), tag }
+}
+
 fn located(image: Image) -> Located {
     Located { region: home(), image }
 }
@@ -159,11 +163,10 @@ fn seen() -> Observed {
         suspended: false,
         cancel: None,
         complete: true,
-        external: None,
         runs: Seen::Is(Vec::new()),
         images: Seen::Is(Vec::new()),
         base: Seen::Is(Base { found: Some(base), ..Base::default() }),
-        template: Seen::Is(Resolved { commit: commit(), tag: TEMPLATE.into() }),
+        template: Seen::Is(resolved(TEMPLATE.into())),
         accounts: None,
         account: Some(Seen::Is(ACCOUNT.into())),
         lasted: None,

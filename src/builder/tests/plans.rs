@@ -47,7 +47,6 @@ fn first_match_wins_in_the_order_of_the_rules() {
                 seen.template = Seen::Unknown(Class::Invalid, "packer/node does not exist".into());
             }),
         ),
-        ("stalled ExternalRepository", look(seen(), |seen| seen.external = Some("repoURL x".into()))),
         ("wait Slot", look(seen(), |seen| seen.live = Seen::Is(4))),
         ("wait LastSlot", look(seen(), |seen| (seen.live, seen.last_slot_is_others) = (Seen::Is(3), true))),
         ("start Missing", look(seen(), |seen| (seen.live, seen.last_slot_is_others) = (Seen::Is(2), true))),
@@ -135,7 +134,7 @@ fn an_image_is_out_of_date_for_exactly_these_reasons() {
         })
     };
     let template = |seen: &mut Observed, tag: &str| {
-        seen.template = Seen::Is(Resolved { commit: commit(), tag: tag.into() });
+        seen.template = Seen::Is(resolved(tag.into()));
     };
     let cases: Vec<(&str, Observed)> = vec![
         ("start Template", look(settled(), |seen| template(seen, "v1-bbbb"))),
@@ -177,7 +176,7 @@ fn rebuild_on_says_which_reasons_count() {
     let everything_moved = |seen: &mut Observed| {
         seen.now = at_hour(40 * 24);
         seen.base = Seen::Is(Base { found: Some(image(0xba5f, at_hour(2))), ..Base::default() });
-        seen.template = Seen::Is(Resolved { commit: commit(), tag: "v1-bbbb".into() });
+        seen.template = Seen::Is(resolved("v1-bbbb".into()));
         spec_of(seen).tag = "v2-other".into();
     };
     let ignored = look(settled(), |seen| {

@@ -102,12 +102,6 @@ fn conditions_follow_the_phase() {
             Some(STALLED),
             Standing::Stalled,
         ),
-        (
-            Observed { external: Some("branch x".into()), ..seen() },
-            "ExternalRepository",
-            Some(STALLED),
-            Standing::Stalled,
-        ),
         (seen(), "BuildStarted", Some(RECONCILING), Standing::Busy),
     ];
     for (seen, reason, condition, standing) in cases {
@@ -148,7 +142,7 @@ fn suspending_keeps_the_last_outcome_and_says_who_suspended() {
     let again = suspend(&rests.status);
     assert!(again.status == rests.status && again.notes.is_empty());
     // What needed a person still does.
-    let invalid = Observed { external: Some("branch x".into()), ..seen() };
+    let invalid = Observed { spec: Err(vec![("a".into(), "b".into())]), ..seen() };
     let stalled = suspend(&pass(&invalid).status);
     assert!(is_true(stalled.status.conditions.as_deref().unwrap_or_default(), STALLED));
     // A build that was under way when it was suspended had no outcome, nor has a new builder.

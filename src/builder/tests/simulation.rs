@@ -182,7 +182,7 @@ impl World {
             runs: Seen::Is(self.runs.clone()),
             images: Seen::Is(self.visible(&status, blind.tags)),
             base: Seen::Is(Base { found: newest, recorded: self.bases.clone(), ..Base::default() }),
-            template: Seen::Is(Resolved { commit: commit(), tag: self.template.clone() }),
+            template: Seen::Is(resolved(self.template.clone())),
             live: Seen::Is(self.live()),
             status,
             ..seen()

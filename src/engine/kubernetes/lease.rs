@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::Refusal;
 use super::{Cluster, MANAGED_BY, MANAGER};
-use crate::api::Class;
+use crate::api::{Class, Pushes};
 use record::Verdict;
 
 /// Giving up is a favour to the next agent: it does not hold up our end for longer.
@@ -59,6 +59,8 @@ pub struct Held {
     pub release: Release,
     /// What was noted on it when it was taken.
     pub notes: notes::Annotations,
+    /// What replicas that stand by have noted on it, as it changes.
+    pub pushes: watch::Receiver<Pushes>,
 }
 
 /// The way out of a Lease. Dropping it ends the renewals and leaves the Lease to expire.
@@ -77,9 +79,11 @@ pub async fn acquire(cluster: &Cluster, terms: Terms) -> Held {
     let mine = lease.spec.clone().unwrap_or_default();
     let notes = lease.metadata.annotations.clone().unwrap_or_default();
     let stop = CancellationToken::new();
-    let keeper = tokio::spawn(contender.clone().keep(lease, began, stop.clone()));
+    let (sender, pushes) = watch::channel(notes::pushes(&lease));
+    let keeper = tokio::spawn(contender.clone().keep(lease, began, stop.clone(), sender));
     let lost = async { keeper.await.unwrap_or_else(|error| format!("nobody renews the Lease: {error}")) };
-    Held { lost: lost.boxed(), release: Release { contender, mine, renewals: stop.drop_guard() }, notes }
+    let release = Release { contender, mine, renewals: stop.drop_guard() };
+    Held { lost: lost.boxed(), release, notes, pushes }
 }
 
 /// A name no other replica has: the host's, and something random.
@@ -190,7 +194,13 @@ impl Contender {
     }
 
     /// Renews until it is lost or told to stop; answers how it was lost.
-    async fn keep(self, mut lease: Lease, mut began: Instant, stop: CancellationToken) -> String {
+    async fn keep(
+        self,
+        mut lease: Lease,
+        mut began: Instant,
+        stop: CancellationToken,
+        pushes: watch::Sender<Pushes>,
+    ) -> String {
         let mut last_words = "no attempt".to_owned();
         loop {
             let deadline = began + self.terms.duration * 2 / 3;
@@ -205,7 +215,15 @@ impl Contender {
                 outcome = timeout_at(deadline, renewal) => outcome,
             };
             match outcome {
-                Ok((start, Ok(Ok(Renewal::Done(renewed))))) => (began, lease) = (start, *renewed),
+                Ok((start, Ok(Ok(Renewal::Done(renewed))))) => {
+                    (began, lease) = (start, *renewed);
+                    let noted = notes::pushes(&lease);
+                    pushes.send_if_modified(|pushes| {
+                        let is_new = *pushes != noted;
+                        *pushes = noted;
+                        is_new
+                    });
+                }
                 Ok((_, Ok(Ok(Renewal::Lost(holder))))) => return format!("{holder} holds the Lease now"),
                 Ok((_, Ok(Err(refusal)))) => last_words = refusal.to_string(),
                 Ok((_, Err(_))) => last_words = "the API server does not answer".to_owned(),

@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::error::Refusal;
 use super::lease::Tenure;
-use super::lease::notes::MEMORY;
+use super::lease::notes::{self, MEMORY, PUSHES};
 use super::{Cluster, MANAGER, REQUEST_LIMIT};
-use crate::api::{Class, CommitId};
+use crate::api::{Class, CommitId, Pushed};
 use crate::engine::HomeError;
 
 /// Annotation of the Lease by which a person accepts a commit: `opsy accept` sets it.
@@ -57,6 +57,35 @@ pub async fn remove_accepted(cluster: &Cluster, tenure: &Tenure, commit: &str) -
 pub async fn keep(cluster: &Cluster, tenure: &Tenure, name: &str, value: &str) -> Result<(), HomeError> {
     let keep = |annotations: &mut Annotations| drop(annotations.insert(name.to_owned(), value.to_owned()));
     write_again(cluster, tenure, &keep).await
+}
+
+/// Notes pushes on a Lease that another replica holds: its holder reads them when it renews the Lease next. Without a
+/// Lease nothing is noted, since whoever works first fetches anyway.
+pub async fn note_pushes(
+    cluster: &Cluster,
+    lease: &str,
+    pushes: &[Pushed],
+    unique: &str,
+) -> Result<(), HomeError> {
+    let leases = leases(cluster);
+    let mut tries = 1;
+    loop {
+        match in_time(add_pushes(&leases, lease, pushes, unique)).await {
+            Err(refusal) if refusal.is_conflict() && tries < TRIES => tries += 1,
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+async fn add_pushes(leases: &Api<Lease>, name: &str, pushes: &[Pushed], unique: &str) -> Result<(), Refusal> {
+    let Some(mut lease) = leases.get_opt(name).await? else { return Ok(()) };
+    let mut noted = notes::pushes(&lease);
+    noted.add(pushes, unique);
+    lease.metadata.managed_fields = None;
+    lease.metadata.annotations.get_or_insert_default().insert(PUSHES.to_owned(), noted.to_string());
+    let how = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    leases.replace(name, &how, &lease).await?;
+    Ok(())
 }
 
 type Annotations = BTreeMap<String, String>;

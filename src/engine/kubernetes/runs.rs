@@ -13,6 +13,7 @@ mod seen;
 mod shape;
 mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -22,8 +23,10 @@ use opsy_runner::request as wire;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
-use super::job::{self, Setup, fences};
+use super::job::fences::{self, Used};
+use super::job::{self, Setup};
 use super::pod::StopNote;
+use super::secrets;
 use crate::api::{Class, Key, Kind, ObjectKey, RunName};
 use crate::engine::objects::Objects;
 use crate::engine::{Run, RunRequest, RunState, Runs, RunsError, Stop};
@@ -107,7 +110,7 @@ impl ClusterRuns {
             return invalid(words);
         }
         match &request.pod.git_sync {
-            Some(sync) if !sync.repository.contains("://") => invalid(format!(
+            Some(sync) if sync.repository.starts_with('/') => invalid(format!(
                 "git-sync cannot reach {}: leave spec.gitSync out, or give Opsy a repository by URL",
                 sync.repository
             )),
@@ -122,15 +125,37 @@ impl ClusterRuns {
             return Ok(());
         }
         for used in fences::used(request, setup) {
-            let metadata = requests.metadata_of(&used).await.map_err(|refusal| RunsError {
-                class: refusal.class,
-                message: format!("whether a build may use {used} cannot be read: {refusal}"),
-            })?;
-            if let Some(message) = fences::unlabelled(&used, &metadata) {
-                return Err(RunsError { class: Class::Invalid, message });
-            }
+            self.check_label(&used, requests).await?;
         }
         Ok(())
+    }
+
+    async fn check_label(&self, used: &Used, requests: &Requests<'_>) -> Result<(), RunsError> {
+        let metadata = requests.metadata_of(used).await.map_err(|refusal| RunsError {
+            class: refusal.class,
+            message: format!("whether a build may use {used} cannot be read: {refusal}"),
+        })?;
+        let refused = fences::unlabelled(used, &metadata);
+        refused.map_or(Ok(()), |message| Err(RunsError { class: Class::Invalid, message }))
+    }
+
+    /// The Secret for a builder's template repository, as its builds may use it.
+    async fn read_secret(
+        &self,
+        secret: &Key,
+        withheld: &BTreeSet<Key>,
+    ) -> Result<BTreeMap<String, String>, RunsError> {
+        let Shared { setup, cluster, .. } = &*self.shared;
+        let used = fences::git_secret(secret, setup);
+        let invalid = |message| RunsError { class: Class::Invalid, message };
+        if let Some(words) = fences::own(&used, setup, withheld) {
+            return Err(invalid(words));
+        }
+        if fences::needs_labels(&cluster.scope, setup, secret) {
+            self.check_label(&used, &self.requests()).await?;
+        }
+        let read = secrets::get(&cluster.client, &used.key.namespace, &used.key.name).await;
+        read.map_err(|error| RunsError { class: error.class, message: error.message })
     }
 
     /// Asks anew which runs the builder has: another replica may have started one just now. Its own run
@@ -293,6 +318,14 @@ impl Runs for ClusterRuns {
 
     fn forget<'a>(&'a self, run: &'a RunName) -> BoxFuture<'a, Result<(), RunsError>> {
         self.drop_run(run).boxed()
+    }
+
+    fn secret<'a>(
+        &'a self,
+        secret: &'a Key,
+        withheld: &'a BTreeSet<Key>,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, RunsError>> {
+        self.read_secret(secret, withheld).boxed()
     }
 
     fn progress(&self) -> Vec<(Key, wire::Progress)> {

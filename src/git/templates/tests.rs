@@ -1,6 +1,7 @@
 //! Which files a query names, and when its tag changes.
 
-use super::choice::{Part, choose};
+use super::choice::{Choice, Part, choose};
+use super::resolver::{first, tag};
 use super::*;
 use crate::git::ignore::Ignore;
 use crate::git::{Entry, EntryKind, Listing};

@@ -4,6 +4,7 @@ Repositories lie under --root and are served at /<name>; hooks run, so a refusin
 pre-receive hook refuses. Everything under /_bed is the control interface:
   POST /_bed/away        {"away": true, "mode": "503" | "refuse"}
   POST /_bed/repository  {"name": "fleet.git", "branch": "main"}
+  POST /_bed/moved       {"from": "/old", "to": "/fleet.git", "private": true}
   GET|DELETE /_bed/journal
 """
 
@@ -37,6 +38,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, root: Path, credentials: Path | None) -> None:
         self.root, self.credentials = root, credentials
         self.away: str | None = None
+        self.moved: dict[str, tuple[str, bool]] = {}
         self.journal: list[dict] = []
         self.lock = threading.Lock()
         self.resetting: set[socket.socket] = set()
@@ -55,7 +57,7 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def admits(self, authorization: str) -> bool:
-        """The file is read anew each time, so a test rotates credentials by rewriting it."""
+        """The file is read each time, so a test rotates credentials by rewriting it."""
         if self.credentials is None:
             return True
         scheme, _, encoded = authorization.partition(" ")
@@ -91,13 +93,25 @@ class Handler(BaseHTTPRequestHandler):
             self._reset()
         elif self.server.away:
             self._answer(503, {"Content-Type": "text/plain"}, b"the remote is away\n")
-        elif not self.server.admits(self.headers.get("Authorization", "")):
+        elif (target := self._moved_to(admitted := self._is_admitted())) is not None:
+            self._answer(301, {"Location": target}, b"")
+        elif not admitted:
             challenge = {"WWW-Authenticate": 'Basic realm="git"', "Content-Type": "text/plain"}
             self._answer(401, challenge, b"authentication required\n")
         else:
             self._answer(*self._backend(body))
 
     do_GET = do_POST = do_DELETE = serve
+
+    def _is_admitted(self) -> bool:
+        return self.server.admits(self.headers.get("Authorization", ""))
+
+    def _moved_to(self, admitted: bool) -> str | None:
+        """Where a request is redirected to. Where a private repository went is told to those who may read it."""
+        for old, (new, private) in self.server.moved.items():
+            if self.path.startswith(old + "/") and (admitted or not private):
+                return new + self.path.removeprefix(old)
+        return None
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -164,9 +178,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _note(self, status: int | None) -> None:
         path, _, query = self.path.partition("?")
-        entry = {"method": self.command, "path": path, "query": query, "status": status}
+        entry = {
+            "method": self.command,
+            "path": path,
+            "query": query,
+            "status": status,
+            "user": self._user(),
+        }
         with self.server.lock:
             self.server.journal.append(entry)
+
+    def _user(self) -> str | None:
+        """Who the request says it is from."""
+        _, _, encoded = self.headers.get("Authorization", "").partition(" ")
+        try:
+            return base64.b64decode(encoded, validate=True).decode().partition(":")[0] or None
+        except ValueError:
+            return None
 
     def _write(self, status: int, headers: dict, body: bytes) -> None:
         lines = [f"HTTP/1.1 {status} {self.responses.get(status, ('',))[0]}"]
@@ -201,6 +229,11 @@ def make_repository(server: Server, asked: dict) -> dict:
     return {"path": str(path), "url": f"http://127.0.0.1:{port}/{asked['name']}"}
 
 
+def move_repository(server: Server, asked: dict) -> dict:
+    server.moved[asked["from"]] = (asked["to"], bool(asked.get("private")))
+    return {"moved": len(server.moved)}
+
+
 def read_journal(server: Server, asked: dict) -> list[dict]:
     with server.lock:
         return list(server.journal)
@@ -215,6 +248,7 @@ def clear_journal(server: Server, asked: dict) -> list[dict]:
 CONTROLS = {
     ("POST", "away"): set_away,
     ("POST", "repository"): make_repository,
+    ("POST", "moved"): move_repository,
     ("GET", "journal"): read_journal,
     ("DELETE", "journal"): clear_journal,
 }

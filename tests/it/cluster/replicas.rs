@@ -22,7 +22,7 @@ pub struct Replicas {
 
 pub struct Replica {
     pub agent: Agent,
-    log: PathBuf,
+    pub log: PathBuf,
     address: String,
 }
 
@@ -46,6 +46,16 @@ impl Replicas {
     /// The same in a place of one's own.
     pub async fn at(place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
         let world = tokio::task::spawn_blocking(World::empty).await.expect("a world");
+        Self::in_world(world, place, settings, files).await
+    }
+
+    /// The same whose repository is on a server, so that no agent notices a push by itself.
+    pub async fn served(settings: &str, files: &[(&str, &str)]) -> Self {
+        let world = tokio::task::spawn_blocking(|| World::served(None)).await.expect("a world");
+        Self::in_world(world, Place::new().await, settings, files).await
+    }
+
+    async fn in_world(world: World, place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
         let namespace = place.namespace.as_str();
         let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n{settings}");
         let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();

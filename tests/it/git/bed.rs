@@ -71,6 +71,10 @@ impl Bed {
             folder: self.folder.path().join("clone"),
             credentials: None,
             proxies: opsy::api::proxy::Proxies::default(),
+            shallow: false,
+            limit: None,
+            signers: None,
+            signing_key: None,
         }
     }
 
@@ -94,6 +98,25 @@ impl Bed {
         self.control("POST", "away", &body.to_string());
     }
 
+    /// Creates an empty repository.
+    pub fn create(&self, name: &str) {
+        self.control("POST", "repository", &serde_json::json!({"name": name}).to_string());
+    }
+
+    /// Redirects an address to another one, wherever it is.
+    pub fn redirects(&self, name: &str, to: &str) -> String {
+        let body = serde_json::json!({"from": format!("/{name}"), "to": to});
+        self.control("POST", "moved", &body.to_string());
+        format!("http://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Redirects an address of another name to the repository; for those alone who may read it, where it is private.
+    pub fn moved(&self, name: &str, private: bool) -> String {
+        let body = serde_json::json!({"from": format!("/{name}"), "to": "/repo.git", "private": private});
+        self.control("POST", "moved", &body.to_string());
+        format!("http://127.0.0.1:{}/{name}", self.port)
+    }
+
     /// Requests since the last call, as `method path?query`.
     pub fn journal(&self) -> Vec<String> {
         let answer = self.control("DELETE", "journal", "");
@@ -102,6 +125,13 @@ impl Bed {
             format!("{} {}?{}", entry["method"], entry["path"], entry["query"]).replace('"', "")
         };
         entries.iter().map(line).collect()
+    }
+
+    /// Who asked since the last call, where requests had credentials.
+    pub fn users(&self) -> Vec<String> {
+        let answer = self.control("DELETE", "journal", "");
+        let entries: Vec<serde_json::Value> = serde_json::from_str(&answer).expect("JSON");
+        entries.iter().filter_map(|entry| Some(entry["user"].as_str()?.to_owned())).collect()
     }
 
     pub fn allow(&self, lines: &str) {

@@ -9,7 +9,7 @@ use opsy::api::CommitId;
 use opsy::api::status::LastSynced;
 use opsy::git::{GitError, Handle};
 use opsy::manifest::{ObjectSet, SourceFile};
-use opsy::sync::{Accepts, Outputs, Sync};
+use opsy::sync::{Accepts, Hold, Outputs, Sync};
 
 use super::bed::{Bed, Remote};
 
@@ -100,7 +100,7 @@ async fn a_request_is_read_while_a_tip_is_held_back_and_removed_when_it_is_answe
     let stays = sync.once().await.expect("the last commit stays in force");
     assert_eq!(
         (stays.commit.as_str(), outputs.state.borrow().held, person.asked()),
-        (first.as_str(), true, 1)
+        (first.as_str(), Some(Hold::Rewritten), 1)
     );
     person.accept(&first);
     let stays = sync.once().await.expect("the last commit stays in force");
@@ -117,7 +117,7 @@ async fn a_request_is_read_while_a_tip_is_held_back_and_removed_when_it_is_answe
     assert!(matches!(error, GitError::Path { .. }) && person.waits(), "{error}");
     let good = remote.commit("main", &[("opsy.yaml", None)]);
     let synced = sync.once().await.expect("it descends from the accepted commit");
-    assert_eq!((synced.commit.as_str(), person.waits(), outputs.state.borrow().held), (&*good, false, false));
+    assert_eq!((synced.commit.as_str(), person.waits(), outputs.state.borrow().held), (&*good, false, None));
     person.asked();
     sync.once().await.expect("synced");
     assert_eq!(person.asked(), 0);
@@ -136,11 +136,14 @@ async fn a_hold_lasts_while_the_server_is_away_and_while_the_commit_is_read_agai
     assert!(held.as_ref().is_some_and(|(_, message)| message.contains(&tip)), "{held:?}");
     bed.away(Some("refuse"));
     sync.once().await.expect_err("the server is away");
-    assert_eq!((outputs.state.borrow().held, outputs.state.borrow().error.clone()), (true, held));
+    assert_eq!(
+        (outputs.state.borrow().held, outputs.state.borrow().error.clone()),
+        (Some(Hold::Rewritten), held)
+    );
     bed.away(None);
     bed.remote().reset("main", &first);
     sync.once().await.expect("the branch was restored");
-    assert_eq!((outputs.state.borrow().held, outputs.state.borrow().error.clone()), (false, None));
+    assert_eq!((outputs.state.borrow().held, outputs.state.borrow().error.clone()), (None, None));
 }
 
 #[tokio::test]
@@ -157,10 +160,12 @@ async fn a_new_clone_says_that_it_cannot_have_the_last_commit() {
         assert!(error.contains(words), "{words}: {error}");
     }
     let state = outputs.state.borrow().clone();
-    assert!(state.held && state.error.is_some_and(|(_, message)| message == error));
+    assert!(state.held.is_some() && state.error.is_some_and(|(_, message)| message == error));
     allow_any(&bed.remote(), true);
     let stays = sync.once().await.expect("the server sends it by its ID");
     assert_eq!(stays.commit.as_str(), first);
     let state = outputs.state.borrow().clone();
-    assert!(state.held && state.error.is_some_and(|(_, message)| message.contains("stays in force")));
+    assert!(
+        state.held.is_some() && state.error.is_some_and(|(_, message)| message.contains("stays in force"))
+    );
 }

@@ -3,9 +3,13 @@
 
 pub mod bed;
 mod fetch;
+mod github_app;
 mod holds;
 mod publish;
 mod push;
 mod redirects;
+mod signatures;
+mod sources;
+mod ssh;
 mod sync;
 mod templates;

@@ -11,7 +11,7 @@ use opsy::git::{GitError, Handle};
 
 use super::bed::{Bed, Remote, token};
 
-fn change(branch: &str, edits: &[(&str, Edit)]) -> Change {
+pub fn change(branch: &str, edits: &[(&str, Edit)]) -> Change {
     Change {
         branch: branch.to_owned(),
         edits: edits

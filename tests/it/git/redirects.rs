@@ -5,9 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use opsy::git::address::Address;
+use opsy::git::commit::{Edit, Outcome};
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::token;
+use super::bed::{Bed, token};
+use super::push::change;
 
 /// Requests a server got: their first lines, and `authorization` headers.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -57,6 +59,10 @@ async fn fetch(url: &str) -> GitError {
         folder: folder.path().join("clone"),
         credentials: Some(token("hunter2")),
         proxies: opsy::api::proxy::Proxies::default(),
+        shallow: false,
+        limit: None,
+        signers: None,
+        signing_key: None,
     });
     git.expect("a handle").fetch().await.expect_err("nobody has a repository there")
 }
@@ -79,5 +85,24 @@ async fn credentials_do_not_follow_to_another_port() {
             first.lock().expect("no panic").iter().any(|line| line.contains("uthorization")),
             asks_first
         );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_on_the_same_host_is_followed_to_fetch_and_to_push() {
+    for private in [false, true] {
+        let bed = Bed::guarded("*:hunter2\n");
+        let tip = bed.remote().commit("main", &[("a.yaml", Some("# 1"))]);
+        let url = bed.moved("repo", private);
+        let git = bed.handle_with(|options| {
+            options.address = Address::parse(&url).expect("an address");
+            options.credentials = Some(token("hunter2"));
+        });
+        let fetched = git.fetch().await.expect("the repository behind the redirect");
+        assert_eq!(fetched.commit.as_str(), tip);
+        let edits = [("status/a.yaml", Edit::Put(b"1".to_vec()))];
+        let pushed = git.commit(&change("main", &edits)).await.expect("pushed there");
+        assert!(matches!(pushed, Outcome::Pushed { .. }), "{pushed:?}");
+        assert_eq!(bed.remote().log("main").len(), 2);
     }
 }

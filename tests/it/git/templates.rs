@@ -1,7 +1,7 @@
 //! Templates of a synced commit, read back as files.
 
 use jiff::Timestamp;
-use opsy::api::Class;
+use opsy::api::{Class, Key};
 use opsy::git::templates::TemplateQuery;
 use opsy::manifest::ObjectSet;
 use opsy::sync::{Outputs, Sync};
@@ -16,6 +16,10 @@ async fn synced(bed: &Bed) -> (Sync, Outputs) {
 
 fn query(template: &str) -> TemplateQuery {
     TemplateQuery { template: template.to_owned(), ..TemplateQuery::default() }
+}
+
+fn key() -> Key {
+    Key { namespace: "default".to_owned(), name: "node".to_owned() }
 }
 
 fn repository(remote: &Remote) {
@@ -37,8 +41,8 @@ async fn files_come_with_their_content() {
     repository(&bed.remote());
     let (mut sync, outputs) = synced(&bed).await;
     let templates = outputs.templates;
-    let resolved = templates.resolve(&query("packer/node/")).await.expect("resolved");
-    let files = templates.files(&query("packer/node/"), &resolved.commit).await.expect("files");
+    let resolved = templates.resolve(&query("packer/node/"), &key()).await.expect("resolved");
+    let files = templates.files(&query("packer/node/"), &key(), &resolved.commit).await.expect("files");
     let text = |content: &[u8]| String::from_utf8_lossy(content).into_owned();
     let files: Vec<_> = files.iter().map(|file| (file.path.as_str(), text(&file.content))).collect();
     assert_eq!(
@@ -50,16 +54,17 @@ async fn files_come_with_their_content() {
         ]
     );
     let whole = TemplateQuery { whole: true, ..query("packer/node") };
-    assert_eq!(templates.resolve(&whole).await.expect("resolved").tag, resolved.tag);
-    let all = templates.files(&whole, &resolved.commit).await.expect("files");
+    assert_eq!(templates.resolve(&whole, &key()).await.expect("resolved").tag, resolved.tag);
+    let all = templates.files(&whole, &key(), &resolved.commit).await.expect("files");
     assert_eq!(all.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().len(), 4, "all but the status");
     // A build that started keeps its commit, whatever is pushed meanwhile.
     bed.remote().commit("main", &[("packer/node/node.pkr.hcl", Some("other")), ("shared/motd", Some("bye"))]);
     sync.once().await.expect("synced");
-    let old = templates.files(&query("packer/node/node.pkr.hcl"), &resolved.commit).await.expect("files");
+    let old =
+        templates.files(&query("packer/node/node.pkr.hcl"), &key(), &resolved.commit).await.expect("files");
     let template = old.iter().find(|file| file.path == "packer/node/node.pkr.hcl").expect("the template");
     assert_eq!((template.content.as_slice(), old.len()), (&b"source"[..], 3), "its folder comes with it");
-    assert_ne!(templates.resolve(&query("packer/node")).await.expect("resolved").tag, resolved.tag);
+    assert_ne!(templates.resolve(&query("packer/node"), &key()).await.expect("resolved").tag, resolved.tag);
 }
 
 #[tokio::test]
@@ -67,11 +72,11 @@ async fn a_missing_template_is_a_mistake_and_an_unread_repository_is_not() {
     let bed = Bed::start();
     repository(&bed.remote());
     let (sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
-    let early = outputs.templates.resolve(&query("packer/node")).await.expect_err("too early");
+    let early = outputs.templates.resolve(&query("packer/node"), &key()).await.expect_err("too early");
     assert_eq!(early.class, Class::TRANSIENT);
     let mut sync = sync;
     sync.once().await.expect("synced");
-    let missing = outputs.templates.resolve(&query("packer/nod")).await.expect_err("missing");
+    let missing = outputs.templates.resolve(&query("packer/nod"), &key()).await.expect_err("missing");
     assert_eq!((missing.class, missing.message.contains("packer/nod")), (Class::Invalid, true));
 }
 
@@ -85,8 +90,9 @@ async fn files_beyond_all_measure_are_refused() {
     files.push(("packer/big/big.pkr.hcl", Some("source")));
     bed.remote().commit("main", &files);
     let (_sync, outputs) = synced(&bed).await;
-    let resolved = outputs.templates.resolve(&query("packer/big")).await.expect("resolved");
-    let error = outputs.templates.files(&query("packer/big"), &resolved.commit).await.expect_err("too much");
+    let resolved = outputs.templates.resolve(&query("packer/big"), &key()).await.expect("resolved");
+    let error =
+        outputs.templates.files(&query("packer/big"), &key(), &resolved.commit).await.expect_err("too much");
     assert_eq!(error.class, Class::Invalid);
     assert!(error.message.contains("packer/big/"), "{}", error.message);
 }
@@ -133,15 +139,15 @@ async fn what_a_commit_cannot_give_is_named_where_a_build_needs_it() {
         ("packer/odd", "the name of packer/odd/a\\xfe is not UTF-8"),
         ("packer/lfs/", "packer/lfs/agent.rpm is a Git LFS pointer"),
     ] {
-        let error = templates.resolve(&query(template)).await.expect_err(template);
+        let error = templates.resolve(&query(template), &key()).await.expect_err(template);
         assert_eq!(error.class, Class::Invalid, "{template}: a person must act");
         assert!(error.message.contains(named), "{template}: {error}");
-        let files = templates.files(&query(template), &commit).await;
+        let files = templates.files(&query(template), &key(), &commit).await;
         assert_eq!(files.expect_err("nothing is started").message, error.message);
     }
     let whole = TemplateQuery { whole: true, ..query("packer/node") };
-    let resolved = templates.resolve(&whole).await.expect("what other builds read stops none");
-    let files = templates.files(&whole, &resolved.commit).await.expect("files");
+    let resolved = templates.resolve(&whole, &key()).await.expect("what other builds read stops none");
+    let files = templates.files(&whole, &key(), &resolved.commit).await.expect("files");
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(
         paths,

@@ -4,6 +4,7 @@ mod manifests;
 mod packer;
 mod remote;
 mod rivals;
+mod signatures;
 mod sources;
 
 use std::path::Path;

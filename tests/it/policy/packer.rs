@@ -58,7 +58,7 @@ fn push_broken(world: &World) {
         let more = match name.as_str() {
             "told" => "    secret: packer\n",
             "keyless" => "    secret: absent\n",
-            "foreign" => "    repoURL: https://git.example.com/platform/templates.git\n",
+            "foreign" => "    repoURL: http://127.0.0.1:9/templates.git\n",
             _ => "",
         };
         files.push((format!("builders/{name}.yaml"), builder(&name, &format!("packer/{name}"), more, "")));
@@ -93,7 +93,7 @@ fn cannot_work(packer: Packer) {
         ("fruitless", "False", "BuildFailed", "packer exited with 0 but named no image"),
         ("told", "False", "BuildFailed", "Script exited with non-zero exit status: 3"),
         ("keyless", "False", "BuildRefused", "secret default/absent not found: name a folder"),
-        ("foreign", "False", "ExternalRepository", "https://git.example.com/platform/templates.git"),
+        ("foreign", "False", "TemplateUnavailable", "http://127.0.0.1:9/templates.git cannot be reached"),
         ("gone", "False", "TemplateInvalid", "\"packer/gone\" does not exist in the repository"),
     ];
     for (name, status, reason, message) in told {

@@ -3,6 +3,7 @@
 //!
 //! Whoever writes a PackerBuilder runs a container of their choice: what it is given, they have.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -79,22 +80,32 @@ pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
     [account].into_iter().chain(of_packer).chain(of_git_sync).chain(pulling).collect()
 }
 
+/// The Secret that the agent reads to fetch a template repository; `secret` has the namespace of the builder.
+pub fn git_secret(secret: &Key, setup: &Setup) -> Used {
+    let namespace = setup.namespace_of(secret).to_owned();
+    let elsewhere = setup.is_elsewhere(secret).then(|| secret.namespace.clone());
+    let key = Key { namespace, name: secret.name.clone() };
+    Used { kind: Kind::Secret, key, field: "spec.gitSync.secret", elsewhere }
+}
+
 /// Why a build may not have something, if it asks for what is the agent's own.
 pub fn refusal(request: &RunRequest, setup: &Setup) -> Option<String> {
+    used(request, setup).iter().find_map(|used| own(used, setup, &request.pod.withheld))
+}
+
+/// Why a build may not have this, if it is the agent's own.
+pub fn own(used: &Used, setup: &Setup, withheld: &BTreeSet<Key>) -> Option<String> {
     let Own { account, secrets } = &setup.own;
-    used(request, setup).iter().find_map(|used| match used.kind {
+    match used.kind {
         Kind::ServiceAccount if account.as_ref() == Some(&used.key) => Some(format!(
             "{used}: the agent itself runs under this account, and no build may: create another ServiceAccount with the \
              rights that the template needs, and name it in spec.builder.jobServiceAccountName"
         )),
-        Kind::Secret if secrets.contains(&used.key) || request.pod.withheld.contains(&used.key) => {
-            Some(format!(
-                "{used}: the agent itself uses this Secret, and no build may: put what the build needs into a Secret of its \
-                 own"
-            ))
-        }
+        Kind::Secret if secrets.contains(&used.key) || withheld.contains(&used.key) => Some(format!(
+            "{used}: the agent itself uses this Secret, and no build may: put what the build needs into a Secret of its own"
+        )),
         _ => None,
-    })
+    }
 }
 
 /// Must what a build uses be labelled for it? Wherever people of more than one namespace can have builds.

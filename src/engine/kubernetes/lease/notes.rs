@@ -1,14 +1,19 @@
-//! What is noted on the Lease beside who holds it: the repository its agents work by, their owner, and what
-//! the agent remembers. Pure.
+//! What is noted on the Lease beside who holds it: the repository its agents work by, their owner, what
+//! the agent remembers, and the pushes that other replicas were notified of. Pure.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::coordination::v1::Lease;
+
+use crate::api::Pushes;
 use crate::engine::kubernetes::OWNER;
 
 /// Annotation: the repository and path that the holder works by.
 pub const REPOSITORY: &str = "ami.opsy.dev/repository";
 /// Annotation: what the agent remembers.
 pub const MEMORY: &str = "ami.opsy.dev/memory";
+/// Annotation: pushes that were reported to replicas that stand by.
+pub const PUSHES: &str = "ami.opsy.dev/pushes";
 
 pub type Annotations = BTreeMap<String, String>;
 
@@ -18,6 +23,12 @@ pub fn repository(identity: &str, path: &str) -> String {
         "" => identity.to_owned(),
         path => format!("{identity}//{path}"),
     }
+}
+
+/// The pushes that are noted on a Lease.
+pub fn pushes(lease: &Lease) -> Pushes {
+    let annotations = lease.metadata.annotations.as_ref();
+    Pushes::parse(annotations.and_then(|annotations| annotations.get(PUSHES)).map(String::as_str))
 }
 
 /// The repository of whoever used the Lease last, where it is another one.

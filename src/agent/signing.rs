@@ -1,0 +1,22 @@
+//! The signers and the signing key of the flags, tried before anything else is done.
+
+use crate::git::GitError;
+use crate::git::signatures::{Signers, SigningKey};
+use crate::settings::SigningFlags;
+
+/// Reads both once, so that a wrong file ends the start and not the first commit.
+pub(super) fn read(flags: &SigningFlags) -> Result<(Option<Signers>, Option<SigningKey>), GitError> {
+    let key = flags
+        .signing_key
+        .clone()
+        .map(|file| SigningKey { file, passphrase_file: flags.signing_key_passphrase_file.clone() });
+    if let Some(key) = &key {
+        key.sign(b"a test of the key")?;
+    }
+    let signers =
+        (!flags.verify.is_empty()).then(|| Signers { files: flags.verify.clone(), own: key.clone() });
+    if let Some(signers) = &signers {
+        signers.load()?;
+    }
+    Ok((signers, key))
+}

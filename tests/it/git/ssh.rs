@@ -1,0 +1,210 @@
+//! SSH by a real sshd: fetch and push with a deploy key, and the words for everything that can go wrong.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use opsy::git::address::Address;
+use opsy::git::auth::{Credentials, Secret};
+use opsy::git::commit::Edit;
+use opsy::git::{GitError, Handle, Options};
+
+use super::bed::{Remote, wait};
+use super::push::change;
+
+/// An sshd in the foreground, with host keys of its own, that lets one key in.
+struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Makes a key pair.
+fn keygen(path: &Path, kind: &str, passphrase: &str) {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"])
+        .arg(path)
+        .status();
+    assert!(made.expect("ssh-keygen starts").success());
+}
+
+/// The system's sshd, or the one that the bed has unpacked, with its libraries.
+fn sshd() -> Command {
+    let usual = Path::new("/usr/sbin/sshd");
+    if usual.exists() {
+        return Command::new(usual);
+    }
+    let cache = std::env::var_os("OPSY_CACHE").expect("OPSY_CACHE, as tests/bed/bin/prerequisites needs it");
+    let unpacked = PathBuf::from(cache).join("sshd/usr");
+    let mut command = Command::new(unpacked.join("sbin/sshd"));
+    command
+        .env("LD_LIBRARY_PATH", unpacked.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+    command
+}
+
+impl Server {
+    /// With host keys of these kinds; `client` may log in.
+    fn start(kinds: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        keygen(&at("client"), "ed25519", "");
+        fs::copy(at("client.pub"), at("authorized_keys")).expect("copied");
+        let mut config = String::new();
+        for kind in kinds {
+            keygen(&at(&format!("host_{kind}")), kind, "");
+            config += &format!("HostKey {}\n", at(&format!("host_{kind}")).display());
+        }
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        config += &format!(
+            "ListenAddress 127.0.0.1:{port}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
+             PasswordAuthentication no\nAuthorizedKeysFile {}\n",
+            at("authorized_keys").display()
+        );
+        fs::write(at("config"), config).expect("written");
+        fs::create_dir_all("/run/sshd").ok();
+        let child = sshd()
+            .args(["-D", "-e", "-f"])
+            .arg(at("config"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(at("log")).expect("a log"))
+            .spawn()
+            .expect("sshd starts");
+        wait("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Remote::init(&at("repo.git"));
+        Self { child, folder, port }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn remote(&self) -> Remote {
+        Remote::at(&self.at("repo.git"))
+    }
+
+    /// The line of known_hosts for a host key.
+    fn line(&self, kind: &str) -> String {
+        let key = fs::read_to_string(self.at(&format!("host_{kind}.pub"))).expect("a host key");
+        format!("[127.0.0.1]:{} {key}", self.port)
+    }
+
+    fn address(&self) -> Address {
+        let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
+        let path = self.at("repo.git");
+        Address::parse(&format!("ssh://{user}@127.0.0.1:{}{}", self.port, path.display()))
+            .expect("an address")
+    }
+
+    fn handle(&self, credentials: Credentials) -> Handle {
+        Handle::start(Options {
+            address: self.address(),
+            branch: Some("main".to_owned()),
+            path: String::new(),
+            folder: tempfile::tempdir_in(self.folder.path()).expect("a folder").keep().join("clone"),
+            credentials: Some(credentials),
+            proxies: opsy::api::proxy::Proxies::default(),
+            shallow: false,
+            limit: None,
+            signers: None,
+            signing_key: None,
+        })
+        .expect("threads")
+    }
+
+    /// The key that may log in, and a known_hosts file with these lines.
+    fn credentials(&self, known_hosts: &str) -> Credentials {
+        let key = (Secret::File(self.at("client")), None);
+        Credentials {
+            key: Some(key),
+            known_hosts: vec![Secret::Value(known_hosts.to_owned())],
+            ..Credentials::default()
+        }
+    }
+
+    async fn refused(&self, credentials: Credentials) -> String {
+        let error = self.handle(credentials).fetch().await.expect_err("refused");
+        assert!(!matches!(error, GitError::Unreachable { .. }), "no outage: {error}");
+        error.to_string()
+    }
+}
+
+#[tokio::test]
+async fn fetch_and_push_go_by_a_deploy_key() {
+    let server = Server::start(&["ed25519", "ecdsa", "rsa"]);
+    let first = server.remote().commit("main", &[("a.yaml", Some("a"))]);
+    let git = server.handle(server.credentials(&server.line("ed25519")));
+    assert_eq!(git.fetch().await.expect("fetched").commit.as_str(), first);
+    let change = change("main", &[("status/a.yaml", Edit::Put(b"b".to_vec()))]);
+    git.commit(&change).await.expect("pushed");
+    assert_ne!(server.remote().tip("main").as_deref(), Some(first.as_str()));
+}
+
+#[tokio::test]
+async fn any_of_the_hosts_keys_will_do_and_the_known_one_is_asked_for() {
+    let server = Server::start(&["ed25519", "ecdsa", "rsa"]);
+    server.remote().commit("main", &[("a.yaml", Some("a"))]);
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let git = server.handle(server.credentials(&server.line(kind)));
+        git.fetch().await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_known_or_has_changed_is_refused_with_its_fingerprint() {
+    let server = Server::start(&["ed25519"]);
+    server.remote().commit("main", &[("a.yaml", Some("a"))]);
+    let print =
+        Command::new("ssh-keygen").arg("-lf").arg(server.at("host_ed25519.pub")).output().expect("output");
+    let print = String::from_utf8(print.stdout).expect("text");
+    let print = print.split_whitespace().nth(1).expect("a fingerprint");
+    let unknown = server.refused(server.credentials("")).await;
+    assert!(unknown.contains("is not in known_hosts") && unknown.contains(print), "{unknown}");
+    keygen(&server.at("other"), "ed25519", "");
+    let other = fs::read_to_string(server.at("other.pub")).expect("a key");
+    let changed = server.refused(server.credentials(&format!("[127.0.0.1]:{} {other}", server.port))).await;
+    assert!(changed.contains("has changed") && changed.contains(print), "{changed}");
+    let none = Credentials { known_hosts: Vec::new(), ..server.credentials("") };
+    let none = server.refused(none).await;
+    assert!(none.contains("is not in known_hosts"), "{none}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_or_cannot_be_used_says_why() {
+    let server = Server::start(&["ed25519"]);
+    server.remote().commit("main", &[("a.yaml", Some("a"))]);
+    let line = server.line("ed25519");
+    keygen(&server.at("stranger"), "ed25519", "");
+    keygen(&server.at("locked"), "ed25519", "right");
+    let with = |key: &str, passphrase: Option<&str>| Credentials {
+        key: Some((Secret::File(server.at(key)), passphrase.map(|words| Secret::Value(words.to_owned())))),
+        ..server.credentials(&line)
+    };
+    let stranger = server.refused(with("stranger", None)).await;
+    assert!(stranger.contains("refuses the credentials") && stranger.contains("SSH key"), "{stranger}");
+    let locked = server.refused(with("locked", None)).await;
+    assert!(locked.contains("has a passphrase, and none is set"), "{locked}");
+    let wrong = server.refused(with("locked", Some("wr0ng"))).await;
+    assert!(wrong.contains("the passphrase is wrong") && !wrong.contains("wr0ng"), "{wrong}");
+    let public = server.refused(with("client.pub", None)).await;
+    assert!(public.contains(".pub"), "{public}");
+    let missing = server.refused(with("nowhere", None)).await;
+    assert!(missing.contains("nowhere"), "{missing}");
+    let none = Credentials { key: None, ..server.credentials(&line) };
+    let none = server.refused(none).await;
+    assert!(none.contains("SSH agent"), "{none}");
+    // With the right passphrase, and once the server knows the key.
+    let public = fs::read_to_string(server.at("locked.pub")).expect("a key");
+    fs::write(server.at("authorized_keys"), public).expect("written");
+    fs::set_permissions(server.at("authorized_keys"), fs::Permissions::from_mode(0o600)).expect("closed");
+    server.handle(with("locked", Some("right"))).fetch().await.expect("fetched");
+}

@@ -1,0 +1,122 @@
+//! Signed commits, seen by the whole agent: what nobody trusted signed is held back, and its own commits are signed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{RETRY_SOON, assert_nowhere, builder, builds, settings, template, wait_for_node};
+use crate::world::{World, run};
+
+const PASSPHRASE: &str = "pp-5up3r-s3cr3t-key";
+
+/// A key of OpenSSH.
+fn key(world: &World, name: &str, passphrase: &str) -> PathBuf {
+    let file = world.root().join(name);
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f"]).arg(&file);
+    assert!(keygen.status().expect("ssh-keygen runs").success());
+    file
+}
+
+/// A line of Git's allowed signers.
+fn signer(key: &Path) -> String {
+    let public = fs::read_to_string(key.with_extension("pub")).expect("a public key");
+    format!("someone@example.com {public}")
+}
+
+/// Pushes builder `node` in a signed commit.
+fn push_signed(world: &World, key: &Path) -> String {
+    let files = [
+        ("opsy.yaml", settings("")),
+        ("builders/node.yaml", builder("node", "packer/node", "", RETRY_SOON)),
+        ("packer/node/node.pkr.hcl", template().to_owned()),
+    ];
+    world.push_with("policy: first", |dir| {
+        for (path, text) in &files {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        world.git(dir, &["add", "--all"]);
+        let key = key.display().to_string();
+        for (name, value) in [("commit.gpgsign", "true"), ("gpg.format", "ssh"), ("user.signingkey", &key)] {
+            world.git(dir, &["config", name, value]);
+        }
+    })
+}
+
+/// What the agent remembers of a commit that is not verified.
+fn unverified(world: &World) -> Option<String> {
+    let memory = fs::read(world.state().join("memory.json")).ok()?;
+    let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
+    let found =
+        memory["conditions"].as_array()?.iter().find(|found| found["reason"] == "CommitNotVerified")?;
+    Some(found["message"].as_str()?.to_owned())
+}
+
+#[test]
+fn a_commit_that_nobody_trusted_signed_is_held_back() {
+    let world = World::served(None);
+    let (person, ours) = (key(&world, "person", ""), key(&world, "ours", PASSPHRASE));
+    let (signers, passphrase) = (world.root().join("signers"), world.root().join("passphrase"));
+    fs::create_dir(&signers).expect("a folder");
+    fs::write(signers.join("people"), signer(&person)).expect("written");
+    fs::write(&passphrase, "another").expect("written");
+    let opsy = || {
+        let mut opsy = world.opsy();
+        opsy.env("OPSY_VERIFY", &signers).env("OPSY_SIGNING_KEY", &ours);
+        opsy.env("OPSY_SIGNING_KEY_PASSPHRASE_FILE", &passphrase);
+        opsy
+    };
+    push_signed(&world, &person);
+    let mut wrong = opsy();
+    wrong.args(["run", "--once"]);
+    let wrong = run(wrong);
+    assert!(wrong.stderr.contains("the passphrase in") && wrong.status.code() == Some(1), "{wrong:?}");
+
+    fs::write(&passphrase, PASSPHRASE).expect("written");
+    let agent = world.start(opsy());
+    let image = wait_for_node(&world);
+    world.wait("its status in Git", || world.amis().get("default/node").map(|_| ()));
+    let allowed = world.root().join("allowed");
+    fs::write(&allowed, signer(&ours)).expect("written");
+    let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
+    world.git(&world.remote(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", "main"]);
+
+    let newer = "default = \"2\"";
+    let bad = world.edit("packer/node/node.pkr.hcl", "default = \"1\"", newer, "policy: without a signature");
+    let said = world.wait("it to be held back", || unverified(&world));
+    for part in [&*bad, "Platform Team <platform@example.com>", "it has no signature", "opsy accept"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let mut status = world.opsy();
+    status.args(["status", "--output", "text"]);
+    let shown = run(status).stdout;
+    assert!(shown.contains("CommitNotVerified") && shown.contains(&bad), "{shown}");
+    assert!(agent.stop().success());
+    let top = world.log().first().cloned();
+    assert_eq!(
+        (top.as_deref(), builds(&world)),
+        (Some("policy: without a signature"), 1),
+        "nothing is pushed or built"
+    );
+
+    // Its clone is gone, as that of a pod is: what it knows is kept elsewhere.
+    fs::remove_dir_all(world.state().join("clone")).expect("the clone");
+    let log = world.root().join("second.log");
+    let agent = world.start_logged(opsy(), &log);
+    world.wait("it to be held back again", || fs::read_to_string(&log).ok()?.contains(&bad).then_some(()));
+    assert_eq!((world.active_image(), builds(&world)), (Some(image.clone()), 1));
+    let mut accept = world.opsy();
+    accept.args(["accept", &bad]);
+    assert!(run(accept).status.success());
+    let newest = world.wait("the newer image", || world.active_image().filter(|active| *active != image));
+    world.wait("its status in Git", || {
+        (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
+    });
+    world.wait("the end of it", || unverified(&world).is_none().then_some(()));
+    assert!(agent.stop().success());
+    world.git(&world.remote(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", "main"]);
+    fs::remove_file(&passphrase).expect("the passphrase");
+    assert_nowhere(&world, PASSPHRASE);
+}
