@@ -23,6 +23,8 @@ const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "arm64", "aarch64"];
 pub struct Repository<'a> {
     pub listing: &'a Listing,
     pub own: &'a Own,
+    /// It is the one that `builder.repoURL` names.
+    pub is_source: bool,
     /// The text of a file, by its id in the listing.
     pub text: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -37,7 +39,7 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     /// A template of another repository cannot be looked at from here.
     fn of(object: &PackerBuilder, repository: &'a Repository<'a>) -> Option<Self> {
-        let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_none())?;
+        let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_some() == repository.is_source)?;
         Some(Self { run: object.spec.builder.clone().unwrap_or_default(), spec, repository })
     }
 
@@ -102,6 +104,7 @@ fn in_arguments(case: &Case<'_>, file: &str) -> Option<String> {
 pub fn notes(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem> {
     let mut notes = forces(object);
     notes.extend(architectures(object));
+    notes.extend(elsewhere(object).filter(|_| !repository.is_source));
     let Some(case) = Case::of(object, repository) else { return notes };
     let Ok(choice) = case.chosen() else { return notes };
     notes.extend(at_root(&case));
@@ -109,6 +112,19 @@ pub fn notes(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem
     notes.extend(files(&case, &choice, &texts));
     notes.extend(sources::notes(&case.spec, &texts));
     notes
+}
+
+/// A template of another repository is not looked at.
+fn elsewhere(object: &PackerBuilder) -> Option<Problem> {
+    let address = spec::parse(object).ok()?.repo_url?;
+    let words = format!("templates of {address} are not checked; --fetch fetches and checks them");
+    Some(("spec.builder.repoURL".to_owned(), words))
+}
+
+/// What a builder reads from the template repository that it names.
+pub fn source(object: &PackerBuilder) -> Option<TemplateQuery> {
+    let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_some())?;
+    Some(spec.template)
 }
 
 /// Every commit starts a build.

@@ -1,8 +1,12 @@
-//! `opsy validate FILE | DIR | -`: applies every rule of the agent to files of this machine.
+//! `opsy validate [FILE | DIR | -]…`: applies every rule of the agent to files of this machine.
 //!
-//! Needs no Git, AWS or cluster. The files are listed as a commit would list them and read by the rules of the
-//! agent; templates are also checked for files that a build would miss.
+//! Needs no AWS or cluster, and no Git but with `--fetch`. The files are listed as a commit would list them and read by
+//! the rules of the agent; templates are also checked for files that a build would miss.
 
+mod fetch;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
@@ -22,19 +26,26 @@ use crate::manifest::{Document, Form, OBJECT_LIMIT, ObjectSet, Problem, Reader, 
 use crate::settings::{Output, RepoSettings};
 use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems, pick, source};
 use crate::telemetry::out;
+use fetch::Fetch;
 
 /// The name of standard input in messages, and for the reader, which needs a known ending.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Check the manifests of this directory (the --path of the agent), one manifest, or - for standard input
-    #[arg(default_value = ".")]
-    path: PathBuf,
+    /// Check the manifests of these directories (each a --path of an agent), single manifests, and - for standard input
+    #[arg(default_value = ".", value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Resolve template directories from this root of the repository; default: the enclosing Git work tree,
     /// and the directory itself
     #[arg(long)]
     root: Option<PathBuf>,
+    /// Fetch the template repositories that builders name, and check that branch, directory and files are there. Secrets
+    /// are read as by `opsy run` on one machine
+    #[arg(long)]
+    fetch: bool,
+    #[command(flatten)]
+    fetching: fetch::Flags,
     /// List the files of other tools, too
     #[arg(long, short)]
     verbose: bool,
@@ -45,21 +56,85 @@ pub struct Args {
 
 /// Prints every problem and a summary; the exit code is 1 when any of them is an error.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let set = read(&args.path, args.root.as_deref(), io::stdin())?;
+    let fetch = args.fetch.then(|| Fetch::start(&args.fetching)).transpose()?;
+    let listed = Listed { fetch: fetch.map(Arc::new), ..Listed::default() };
+    let set = read_all(&args.paths, args.root.as_deref(), io::stdin(), &listed)?;
     match args.output {
         Output::Json => out::document(&serde_json::to_string_pretty(&as_json(&set))?)?,
-        Output::Auto | Output::Text => out::lines(&as_text(&set, &args.path, args.verbose))?,
+        Output::Auto | Output::Text => out::lines(&as_text(&set, args.verbose))?,
     };
     Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Reads what several paths name, each by itself: two directories may be those of two agents, which declare the same
+/// objects. Files are named as a person reaches them from here.
+fn read_all(
+    paths: &[PathBuf],
+    root: Option<&Path>,
+    mut input: impl Read,
+    listed: &Listed,
+) -> anyhow::Result<ObjectSet> {
+    if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
+        bail!("standard input can be read only once: name - once");
+    }
+    let mut all = ObjectSet::default();
+    for path in paths {
+        let set = read(path, root, &mut input, listed)?;
+        let name = |file: &str| shown(path, file).display().to_string();
+        let problems = set.problems.into_iter();
+        all.problems.extend(problems.map(|problem| Problem { file: name(&problem.file), ..problem }));
+        let documents = set.documents.into_iter();
+        all.documents.extend(documents.map(|document| Document { file: name(&document.file), ..document }));
+    }
+    if paths.len() > 1 {
+        merge(&mut all);
+    }
+    Ok(all)
+}
+
+/// Drops what was read twice, by a directory and by a path in it.
+fn merge(set: &mut ObjectSet) {
+    let place = |file: &str| fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file));
+    let (mut problems, mut documents) = (BTreeSet::new(), BTreeSet::new());
+    set.problems
+        .retain(|problem| problems.insert((place(&problem.file), problem.line, problem.message.clone())));
+    set.documents
+        .retain(|document| documents.insert((place(&document.file), document.line, document.object.clone())));
+    set.problems.sort();
+}
+
+/// What was read of repositories.
+#[derive(Default)]
+struct Listed {
+    /// Folders that were listed: the root of the repository is the same for many files.
+    folders: RefCell<BTreeMap<PathBuf, Arc<WorkTree>>>,
+    /// Template repositories, with `--fetch`.
+    fetch: Option<Arc<Fetch>>,
+}
+
+impl Listed {
+    fn list(&self, folder: &Path) -> anyhow::Result<Arc<WorkTree>> {
+        if let Some(tree) = self.folders.borrow().get(folder) {
+            return Ok(tree.clone());
+        }
+        let tree = WorkTree::list(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        let tree = Arc::new(tree);
+        self.folders.borrow_mut().insert(folder.to_owned(), tree.clone());
+        Ok(tree)
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// Reads what a path names as the agent reads a commit.
-fn read(path: &Path, root: Option<&Path>, input: impl Read) -> anyhow::Result<ObjectSet> {
-    if path == Path::new("-") {
-        return stdin(root, input);
+fn read(path: &Path, root: Option<&Path>, input: impl Read, listed: &Listed) -> anyhow::Result<ObjectSet> {
+    if is_stdin(path) {
+        return stdin(root, input, listed);
     }
     let top = canonical(path)?;
-    if top.is_dir() { folder(&top, root) } else { file(&top, root) }
+    if top.is_dir() { folder(&top, root, listed) } else { file(&top, root, listed) }
 }
 
 fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
@@ -67,8 +142,8 @@ fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Reads a folder.
-fn folder(top: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
-    let trees = Trees::of(top, root)?;
+fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<ObjectSet> {
+    let trees = Trees::of(top, root, listed)?;
     let listing = &trees.first().listing;
     let mut sources = Vec::new();
     let refused = |why: String| anyhow::anyhow!("{} {why}", top.display());
@@ -102,7 +177,7 @@ fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
 }
 
 /// Reads one file.
-fn file(path: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
+fn file(path: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<ObjectSet> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
         bail!("{} is not a file with a name in UTF-8; name a file or a directory", path.display());
     };
@@ -110,13 +185,13 @@ fn file(path: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
         bail!("{} is not a manifest: its name must end in .yaml or .yml", path.display());
     }
     let content = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    alone(name, content, folder, root)
+    alone(name, content, (folder, root), listed)
 }
 
-fn stdin(root: Option<&Path>, mut input: impl Read) -> anyhow::Result<ObjectSet> {
+fn stdin(root: Option<&Path>, mut input: impl Read, listed: &Listed) -> anyhow::Result<ObjectSet> {
     let mut content = Vec::new();
     input.read_to_end(&mut content).context("standard input cannot be read")?;
-    let mut set = alone(STDIN.1, content, &canonical(Path::new("."))?, root)?;
+    let mut set = alone(STDIN.1, content, (&canonical(Path::new("."))?, root), listed)?;
     for problem in &mut set.problems {
         STDIN.0.clone_into(&mut problem.file);
     }
@@ -127,13 +202,18 @@ fn stdin(root: Option<&Path>, mut input: impl Read) -> anyhow::Result<ObjectSet>
 }
 
 /// Reads content by itself: what else is in its folder does not count, but for templates.
-fn alone(name: &str, content: Vec<u8>, folder: &Path, root: Option<&Path>) -> anyhow::Result<ObjectSet> {
+fn alone(
+    name: &str,
+    content: Vec<u8>,
+    (folder, root): (&Path, Option<&Path>),
+    listed: &Listed,
+) -> anyhow::Result<ObjectSet> {
     let picked = Picked { path: name.to_owned(), id: String::new(), form: Form::File };
     let content = match content.len() {
         size if size > FILE_LIMIT => Content::TooLarge,
         _ => Content::of(content),
     };
-    let mut set = Trees::of(folder, root)?.reader().read(&[source(picked, content)]);
+    let mut set = Trees::of(folder, root, listed)?.reader().read(&[source(picked, content)]);
     set.problems.sort();
     Ok(set)
 }
@@ -143,29 +223,26 @@ struct Trees {
     trees: Vec<Arc<WorkTree>>,
     /// The folder that is read, from the root of the first.
     path: String,
+    fetch: Option<Arc<Fetch>>,
 }
 
 impl Trees {
-    fn of(top: &Path, root: Option<&Path>) -> anyhow::Result<Self> {
-        let list = |folder: &Path| -> anyhow::Result<Arc<WorkTree>> {
-            Ok(Arc::new(
-                WorkTree::list(folder).with_context(|| format!("{} cannot be read", folder.display()))?,
-            ))
-        };
+    fn of(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Self> {
+        let list = |folder: &Path| listed.list(folder);
         let around = match root {
             Some(root) => Some(canonical(root)?),
             None => top.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned),
         };
         let above = around.filter(|around| around != top);
-        let Some(above) = above else { return Ok(Self { trees: vec![list(top)?], path: String::new() }) };
-        match top.strip_prefix(&above).ok().and_then(Path::to_str) {
+        let within = |above: &PathBuf| top.strip_prefix(above).ok().and_then(Path::to_str);
+        let (trees, path) = match above.as_ref().map(|above| (above, within(above))) {
+            None => (vec![list(top)?], ""),
+            Some((above, None)) => (vec![list(top)?, list(above)?], ""),
             // A work tree around the folder; templates may lie beside the manifests all the same.
-            Some(path) if root.is_none() => {
-                Ok(Self { trees: vec![list(&above)?, list(top)?], path: path.to_owned() })
-            }
-            Some(path) => Ok(Self { trees: vec![list(&above)?], path: path.to_owned() }),
-            None => Ok(Self { trees: vec![list(top)?, list(&above)?], path: String::new() }),
-        }
+            Some((above, Some(path))) if root.is_none() => (vec![list(above)?, list(top)?], path),
+            Some((above, Some(path))) => (vec![list(above)?], path),
+        };
+        Ok(Self { trees, path: path.to_owned(), fetch: listed.fetch.clone() })
     }
 
     fn first(&self) -> &WorkTree {
@@ -175,19 +252,25 @@ impl Trees {
     /// A reader with the rules of the reconcilers, and what is to be said of templates.
     fn reader(&self) -> Reader {
         let (errors, notes) = (self.trees.clone(), self.trees.clone());
+        let (fetch, fetched) = (self.fetch.clone(), self.fetch.clone());
         let is_status = RepoSettings::default().status_path().to_owned();
         let own = Arc::new(Own { status: is_status, ..Own::default() });
         let own_too = Arc::clone(&own);
         Reader::with_notes(
             move |document| {
                 let mut found = spec_problems(document);
-                found.extend(
-                    builder(document).map(|builder| missing(&builder, &errors, &own)).unwrap_or_default(),
-                );
+                let missing = builder(document).map(|builder| match (&fetch, advice::source(&builder)) {
+                    (Some(fetch), Some(query)) => fetch.problems(&builder, &query, &document.object.key),
+                    _ => missing(&builder, &errors, &own),
+                });
+                found.extend(missing.unwrap_or_default());
                 found
             },
             move |document| {
                 let found = builder(document).map(|builder| {
+                    if let (Some(fetch), Some(query)) = (&fetched, advice::source(&builder)) {
+                        return fetch.notes(&builder, &query, &document.object.key);
+                    }
                     let fits = |tree: &&Arc<WorkTree>| {
                         look(tree, &own_too, |it| advice::problems(&builder, it)).is_empty()
                     };
@@ -214,21 +297,20 @@ fn missing(builder: &PackerBuilder, trees: &[Arc<WorkTree>], own: &Own) -> Vec<(
 
 fn look<T>(tree: &WorkTree, own: &Own, ask: impl Fn(&advice::Repository<'_>) -> T) -> T {
     let text = |id: &str| tree.read(id).ok().map(|content| String::from_utf8_lossy(&content).into_owned());
-    ask(&advice::Repository { listing: &tree.listing, own, text: &text })
+    ask(&advice::Repository { listing: &tree.listing, own, is_source: false, text: &text })
 }
 
 fn count(set: &ObjectSet, severity: Severity) -> usize {
     set.problems.iter().filter(|problem| problem.severity == severity).count()
 }
 
-fn as_text(set: &ObjectSet, path: &Path, verbose: bool) -> String {
+fn as_text(set: &ObjectSet, verbose: bool) -> String {
     let mut text = String::new();
     let is_shown = |problem: &&Problem| verbose || problem.severity != Severity::Foreign;
     for problem in set.problems.iter().filter(is_shown) {
-        let file = shown(path, &problem.file);
         let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
         let mark = if problem.severity == Severity::Error { "" } else { "note: " };
-        let file = one_line(&file.display().to_string());
+        let file = one_line(&problem.file);
         text += &format!("{file}:{line} {mark}{}\n", one_line(&problem.message));
     }
     let (errors, notes) = (count(set, Severity::Error), count(set, Severity::Note));
@@ -262,7 +344,7 @@ fn others(set: &ObjectSet, verbose: bool) -> String {
 
 /// A file, as the user would name it.
 fn shown(path: &Path, file: &str) -> PathBuf {
-    if path == Path::new("-") {
+    if is_stdin(path) {
         return PathBuf::from(file);
     }
     let path = path.strip_prefix(".").unwrap_or(path);

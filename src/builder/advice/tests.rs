@@ -12,7 +12,7 @@ fn ask<T>(files: &[(&str, &str)], ask: impl Fn(&Repository<'_>) -> T) -> T {
     };
     let listing: Listing = files.iter().map(entry).collect();
     let (own, text) = (Own::default(), |id: &str| Some(id.to_owned()));
-    ask(&Repository { listing: &listing, own: &own, text: &text })
+    ask(&Repository { listing: &listing, own: &own, is_source: false, text: &text })
 }
 
 fn object(builder: Value) -> PackerBuilder {
@@ -128,7 +128,13 @@ fn filters_that_find_several_architectures_are_named() {
         let filters: Vec<Value> = filters.into_iter().chain([owner.clone()]).collect();
         object.spec.ami_filters = serde_json::from_value(json!(filters)).expect("filters");
         let notes = ask(&[], |repository| notes(&object, repository));
-        assert_eq!(notes.len() == 1, expected, "{filters:?}: {notes:?}");
+        let elsewhere = (
+            "spec.builder.repoURL".to_owned(),
+            "templates of https://git.example.com/x.git are not checked; --fetch fetches and checks them"
+                .to_owned(),
+        );
+        assert!(notes.contains(&elsewhere), "{notes:?}");
+        assert_eq!(notes.len() == 2, expected, "{filters:?}: {notes:?}");
     }
 }
 

@@ -6,7 +6,24 @@ use super::*;
 
 /// What a folder comes to.
 fn folder_set(folder: &Path, root: Option<&Path>) -> ObjectSet {
-    read(folder, root, io::empty()).unwrap()
+    read_one(folder, root, io::empty()).unwrap()
+}
+
+fn read_one(path: &Path, root: Option<&Path>, input: impl Read) -> anyhow::Result<ObjectSet> {
+    read(path, root, input, &Listed::default())
+}
+
+fn read_every(paths: &[PathBuf], root: Option<&Path>, input: impl Read) -> anyhow::Result<ObjectSet> {
+    read_all(paths, root, input, &Listed::default())
+}
+
+/// What is printed of a path.
+fn printed(path: &Path, set: &ObjectSet, verbose: bool) -> String {
+    let mut set = set.clone();
+    for problem in &mut set.problems {
+        problem.file = shown(path, &problem.file).display().to_string();
+    }
+    as_text(&set, verbose)
 }
 
 const GOOD: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\nspec:\n  region: us-east-1\n  builder:\n    dir: packer/node\n";
@@ -34,7 +51,7 @@ fn a_good_folder_has_no_problems() {
     let folder = repository(GOOD);
     let set = folder_set(folder.path(), None);
     assert_eq!(set.problems, []);
-    assert_eq!(as_text(&set, Path::new("."), false), "1 good object, 0 errors, 0 notes\n");
+    assert_eq!(printed(Path::new("."), &set, false), "1 good object, 0 errors, 0 notes\n");
 }
 
 #[test]
@@ -69,7 +86,9 @@ fn templates_and_files_that_are_not_there_are_named_with_their_line() {
         (
             format!("{GOOD}    repoURL: https://git.example.com/templates.git\n")
                 .replace("packer/node", "elsewhere"),
-            vec![],
+            vec![
+                "builders/node.yaml:9: spec.builder.repoURL: templates of https://git.example.com/templates.git are not checked; --fetch fetches and checks them",
+            ],
         ),
         (
             format!(
@@ -135,7 +154,7 @@ fn people_get_lines_and_machines_get_json() {
     put(folder.path(), ".git/config.yaml", "apiVersion: ami.opsy.dev/v1alpha1\n");
     let set = folder_set(folder.path(), None);
     assert_eq!(
-        as_text(&set, Path::new("policy"), false),
+        printed(Path::new("policy"), &set, false),
         "policy/builders/node.yaml:6: spec.regoin: unknown field; did you mean `region`?\n\
          0 good objects, 1 error, 0 notes, 1 YAML file of other tools (-v lists them)\n"
     );
@@ -147,7 +166,7 @@ fn people_get_lines_and_machines_get_json() {
 
 #[test]
 fn a_folder_that_is_not_there_is_an_error() {
-    assert!(read(Path::new("/nonexistent"), None, io::empty()).is_err());
+    assert!(read_one(Path::new("/nonexistent"), None, io::empty()).is_err());
 }
 
 #[test]
@@ -220,7 +239,7 @@ fn what_cannot_be_read_is_the_same_error_as_the_agents() {
     ];
     assert_eq!(said(folder.path()), lines.map(|line| format!("{line}{REMEDY}")));
     let large = folder.path().join("builders/large.yaml");
-    let set = read(&large, Some(folder.path()), io::empty()).unwrap();
+    let set = read_one(&large, Some(folder.path()), io::empty()).unwrap();
     assert!(!set.complete() && set.problems[0].message.contains("is not read"), "{:?}", set.problems);
 }
 
@@ -249,16 +268,16 @@ fn one_file_and_standard_input_can_be_read() {
     let folder = repository(GOOD);
     put(folder.path(), "builders/bad.yaml", &GOOD.replace("region", "regoin"));
     let good = folder.path().join("builders/node.yaml");
-    let set = read(&good, Some(folder.path()), io::empty()).unwrap();
+    let set = read_one(&good, Some(folder.path()), io::empty()).unwrap();
     assert_eq!((set.problems.as_slice(), set.documents.len()), (&[][..], 1));
     let bad = folder.path().join("builders/bad.yaml");
-    let set = read(&bad, Some(folder.path()), io::empty()).unwrap();
+    let set = read_one(&bad, Some(folder.path()), io::empty()).unwrap();
     let expected = format!("{}:6: spec.regoin: unknown field", bad.display());
-    assert!(as_text(&set, &bad, false).starts_with(&expected), "{}", as_text(&set, &bad, false));
+    assert!(printed(&bad, &set, false).starts_with(&expected), "{}", printed(&bad, &set, false));
     let text = GOOD.replace("region", "regoin");
-    let set = read(Path::new("-"), Some(folder.path()), text.as_bytes()).unwrap();
-    assert!(as_text(&set, Path::new("-"), false).starts_with("stdin:6: spec.regoin"));
-    assert!(read(&folder.path().join("packer/node/node.pkr.hcl"), None, io::empty()).is_err());
+    let set = read_one(Path::new("-"), Some(folder.path()), text.as_bytes()).unwrap();
+    assert!(printed(Path::new("-"), &set, false).starts_with("stdin:6: spec.regoin"));
+    assert!(read_one(&folder.path().join("packer/node/node.pkr.hcl"), None, io::empty()).is_err());
 }
 
 #[test]
@@ -272,7 +291,7 @@ fn files_that_name_our_kinds_and_are_ignored_are_noted() {
     put(folder.path(), "overlays/patch.yaml", GOOD);
     put(folder.path(), "scaffold/pb.yaml", &templated);
     let set = folder_set(folder.path(), None);
-    let text = as_text(&set, Path::new("."), false);
+    let text = printed(Path::new("."), &set, false);
     for line in [
         "charts/x/templates/pb.yaml:1: note: is a template of the Helm chart \"charts/x\": ignored",
         "overlays/patch.yaml:1: note: is a patch of overlays/kustomization.yaml: ignored",
@@ -291,8 +310,8 @@ fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
     put(folder.path(), "b.yaml", "packages: [vim]\n");
     let set = folder_set(folder.path(), None);
     let summary = "1 good object, 0 errors, 0 notes, 2 YAML files of other tools";
-    assert_eq!(as_text(&set, Path::new("."), false), format!("{summary} (-v lists them)\n"));
-    let all = as_text(&set, Path::new("."), true);
+    assert_eq!(printed(Path::new("."), &set, false), format!("{summary} (-v lists them)\n"));
+    let all = printed(Path::new("."), &set, true);
     assert!(
         all.contains("a.yaml:1: note: ")
             && all.contains("ignored, and 1 more in this file")
@@ -307,7 +326,29 @@ fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
 fn a_file_name_makes_no_line_of_its_own() {
     let folder = repository(GOOD);
     put(folder.path(), "builders/x\n::set-output name=a::b.yaml", "kind: PackerBuilder\n\tx");
-    let text = as_text(&folder_set(folder.path(), None), Path::new("."), true);
+    let text = printed(Path::new("."), &folder_set(folder.path(), None), true);
     assert!(text.contains("builders/x ::set-output"), "{text}");
     assert!(text.lines().all(|line| !line.trim_start().starts_with("::")), "{text}");
+}
+
+#[test]
+fn several_paths_are_checked_each_by_itself() {
+    let folder = repository(GOOD);
+    put(folder.path(), "other/node.yaml", &GOOD.replace("region", "regoin"));
+    fs::create_dir(folder.path().join(".git")).unwrap();
+    let paths =
+        |names: &[&str]| -> Vec<PathBuf> { names.iter().map(|name| folder.path().join(name)).collect() };
+    let set = read_every(&paths(&["builders", "other"]), None, io::empty()).unwrap();
+    assert_eq!((set.documents.len(), set.problems.len()), (1, 1));
+    let expected = format!("{}:6: spec.regoin", folder.path().join("other/node.yaml").display());
+    assert!(as_text(&set, false).starts_with(&expected), "{}", as_text(&set, false));
+    let again = ["other/node.yaml", "builders/node.yaml", "builders", "other", "./other"];
+    let again = read_every(&paths(&again), None, io::empty()).unwrap();
+    assert_eq!((again.documents.len(), again.problems.len()), (1, 1), "{:?}", again.problems);
+    let mixed = [paths(&["builders"]), vec![PathBuf::from("-")]].concat();
+    let set = read_every(&mixed, Some(folder.path()), GOOD.replace("region", "regoin").as_bytes()).unwrap();
+    assert!(as_text(&set, false).starts_with("stdin:6: spec.regoin"), "{}", as_text(&set, false));
+    let stdin = PathBuf::from("-");
+    assert!(read_every(&[stdin.clone(), stdin], None, io::empty()).is_err());
+    assert!(read_every(&paths(&["builders", "none"]), None, io::empty()).is_err());
 }

@@ -13,3 +13,4 @@ mod sources;
 mod ssh;
 mod sync;
 mod templates;
+mod validate;
