@@ -25,6 +25,7 @@ mod processes;
 mod refresher;
 mod restart;
 mod rollouts;
+mod samples;
 mod telemetry;
 mod telling;
 mod trust;

@@ -1,0 +1,138 @@
+//! The sample manifests of the operator, unchanged: their template repositories are mirrors on this machine, and what
+//! they declare becomes images and a rollout.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::chat::{Chat, TOKEN};
+use crate::git::bed::Bed as GitServer;
+use crate::packers::Packer;
+use crate::world::{DEADLINE, World, fixtures, run_within};
+
+const REGION: &str = "us-west-2";
+/// A builder, the directory or repository of its template, and what its template writes.
+const BUILDERS: [(&str, &str, &str); 3] = [
+    ("packer-builder-local", "generic-fips", "fips mode on ami-"),
+    ("packer-builder-remote", "custom-amis", "set up for 1.30"),
+    ("packer-builder-cis-lvl2-al-2023", "al2023-cis-lvl2", "hardened"),
+];
+const CHANNEL: &str = "C055ZJPM2QN";
+
+/// The samples' repositories on servers of this machine: one asks for credentials, the other is public.
+pub struct Mirrors {
+    private: GitServer,
+    public: GitServer,
+}
+
+impl Mirrors {
+    pub fn start() -> Self {
+        let mirrors = Self { private: GitServer::guarded("ann:t0ken-of-ann\n"), public: GitServer::start() };
+        serve(&mirrors.private, "ibeify/eks-node-group-ami-refresh", "node-group-ami-refresh");
+        serve(&mirrors.public, "aws-samples/amazon-eks-custom-amis.git", "custom-amis");
+        mirrors
+    }
+
+    /// The value of `--git-rewrite`.
+    pub fn rewrites(&self) -> String {
+        let at = |server: &GitServer, name: &str| {
+            let root = server.url().replace("repo.git", "");
+            format!("https://github.com/{name}/={root}{name}/")
+        };
+        [at(&self.private, "ibeify"), at(&self.public, "aws-samples")].join(",")
+    }
+}
+
+/// Serves a directory of the fixtures as a repository of this name.
+fn serve(server: &GitServer, name: &str, fixture: &str) {
+    server.create(name);
+    let clone = tempfile::tempdir().expect("a directory");
+    let path = server.folder.path().join("served").join(name);
+    let git = |args: &[&str]| {
+        let done = Command::new("git").current_dir(clone.path()).args(args).output().expect("git runs");
+        assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    copy(&fixtures().join("samples").join(fixture), clone.path());
+    git(&["add", "--all"]);
+    git(&[
+        "-c",
+        "user.name=Ann",
+        "-c",
+        "user.email=ann@test.invalid",
+        "commit",
+        "--quiet",
+        "--message",
+        "templates",
+    ]);
+    git(&["push", "--quiet", path.to_str().expect("UTF-8"), "main"]);
+}
+
+/// Copies a directory with the permissions of its files.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).expect("a directory");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copy");
+        }
+    }
+}
+
+#[test]
+fn the_samples_of_the_operator_become_images_and_a_rollout() {
+    let (mirrors, chat) = (Mirrors::start(), Chat::start());
+    chat.control("channels", json!({"id": CHANNEL}));
+    let mut world = World::empty();
+    world.build_with(Packer::Current);
+    let cluster = json!({"region": REGION, "cluster": "ibeify-gitops", "kubernetes": "1.30"});
+    world.account.post("seed", cluster);
+    let newest = json!({"region": REGION, "kubernetes": "1.30", "version": "20261101", "created": "2026-11-20T00:00:00Z"});
+    let newest = world.account.post("base-image", newest)["id"].clone();
+    world.push_folder(&fixtures().join("samples/manifests"), "policy: the samples");
+    let key = world.account.unrestricted_key();
+    let mut opsy = world.opsy();
+    opsy.args(["run", "--once"])
+        .env("OPSY_GIT_REWRITE", mirrors.rewrites())
+        .env("OPSY_SLACK_API", format!("{}/api/", chat.url))
+        .env("AWS_ACCESS_KEY_ID", &key)
+        .env("PKR_VAR_record", world.root().join("record"))
+        .env("OPSY_BUILD_AWS_ACCESS_KEY_ID", &key)
+        .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_ACCESS_KEY_ID", &key)
+        .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_SECRET_ACCESS_KEY", "emulated")
+        .env("OPSY_SECRET_DEFAULT_GIT_SYNC__USERNAME", "ann")
+        .env("OPSY_SECRET_DEFAULT_GIT_SYNC__TOKEN", "t0ken-of-ann")
+        .env("OPSY_SECRET_DEFAULT_SLACK_TOKEN__TOKEN", TOKEN);
+    let outcome = run_within(DEADLINE * 2, opsy);
+    let conditions = BUILDERS.map(|(name, ..)| world.condition("PackerBuilder", name, "Ready"));
+    assert_eq!(outcome.status.code(), Some(0), "{conditions:#?} {outcome:#?}");
+
+    let state = world.account.state_in(REGION);
+    let ran = std::fs::read_to_string(world.root().join("record")).expect("what the builds wrote");
+    for (name, layout, line) in BUILDERS {
+        let id = world.amis()[format!("default/{name}")][REGION]["x86_64"].clone();
+        let image = state["images"].as_array().expect("images").iter().find(|image| image["id"] == id);
+        let tags = &image.unwrap_or_else(|| panic!("{name}: {id}"))["tags"];
+        assert_eq!((&tags["layout"], &tags["status"]), (&json!(layout), &json!("active")), "{tags:#}");
+        assert!(tags["packer-repo"].as_str().expect("a tag").starts_with("https://github.com/"), "{tags:#}");
+        assert!(ran.contains(line), "{line} in {ran}");
+    }
+    assert!(ran.contains(newest.as_str().expect("an id")), "built from the newest base image: {ran}");
+    assert_refreshed(&state, &newest);
+    assert_eq!(chat.messages(CHANNEL).len(), 1, "Slack is notified of the builder that asks for it");
+    let secrets = ["t0ken-of-ann", TOKEN];
+    assert!(secrets.iter().all(|secret| !outcome.stderr.contains(secret)), "{outcome:#?}");
+}
+
+/// Groups with a launch template of their own run the newest image that the refresher's filters find.
+fn assert_refreshed(state: &Value, newest: &Value) {
+    let groups = state["node_groups"].as_array().expect("node groups");
+    for name in ["system", "web", "batch"] {
+        let group = groups.iter().find(|group| group["name"] == name).expect("a group");
+        assert_eq!(&group["release_version"], newest, "{group:#}");
+    }
+}
