@@ -6,7 +6,7 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones format
+.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push format
 
 help:
 	@echo 'make demo          build, and watch Opsy do its main job once'
@@ -103,3 +103,8 @@ bench: cluster-prerequisites
 bench-clones: prerequisites
 	@if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi
 	OPSY=$${OPSY:-$(TARGET)/release/opsy} python3 tests/bed/clones.py
+
+bench-push: prerequisites
+	@python=$$(tests/bed/bin/venv)
+	if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi
+	OPSY=$${OPSY:-$(TARGET)/release/opsy} $$python tests/bed/push.py
