@@ -36,6 +36,7 @@ fn git_sync(sync: &GitSync) -> Option<GitSyncRun> {
         image: written(sync.image.clone())?,
         container: written(sync.name.clone()).unwrap_or_else(|| GIT_SYNC.to_owned()),
         secret: written(sync.secret.clone()),
+        user: None,
         repository: String::new(),
     })
 }

@@ -117,9 +117,22 @@ pub struct PodSpec {
 pub struct GitSyncRun {
     pub image: String,
     pub container: String,
-    /// Secret whose keys become git-sync's environment.
+    /// Secret with git-sync's credentials.
     pub secret: Option<String>,
+    /// User name for a token of a Secret that has none.
+    pub user: Option<String>,
+    /// Where the repository is reached.
     pub repository: String,
+}
+
+impl GitSyncRun {
+    /// Is the repository reached over SSH? `host:path` is such an address, too.
+    pub fn is_ssh(&self) -> bool {
+        match self.repository.split_once("://") {
+            Some((scheme, _)) => scheme == "ssh",
+            None => !self.repository.starts_with('/'),
+        }
+    }
 }
 
 /// A run as the engine sees it.

@@ -1,14 +1,16 @@
 //! What a run is made of in a cluster: a ConfigMap with the request and the files, and a Job. Pure.
 //!
 //! The files beside it: `setup` (how builds run here, whatever a builder says), `pod` with `containers`, `volumes` and
-//! `resources` (the Job's pod), `fences` (what a build may not be given).
+//! `resources` (the Job's pod), `git_secret` (what git-sync gets of its Secret), `fences` (what a build may not be given).
 
 mod containers;
 pub mod fences;
+pub mod git_secret;
 pub mod network;
 mod pod;
 mod resources;
 mod setup;
+mod variables;
 mod volumes;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,10 @@ const USUAL: [&str; 2] = ["PodInitializing", "ContainerCreating"];
 const NOT_PULLED: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
 const PULL_HINT: &str = " (a private registry needs --image-pull-secrets, imagePullSecrets of the chart, or \
                          spec.builder.pod.imagePullSecrets)";
+/// What Git says of a commit that the server has and does not send, or has no more.
+const NOT_SENT: [&str; 2] = ["unadvertised object", "not our ref"];
+const MOVED_HINT: &str = " (the branch has moved on, and the server sends only the tips of its branches: the next run \
+                          fetches the new tip)";
 /// Longest text of Kubernetes that is passed on.
 const LONGEST: usize = 400;
 
@@ -136,7 +140,8 @@ fn failed_init(status: &PodStatus) -> Option<String> {
         let end = container.state.as_ref()?.terminated.as_ref().filter(|end| end.exit_code != 0)?;
         let words = end.message.as_deref().map(error_line).filter(|line| !line.is_empty());
         let words = words.or_else(|| end.reason.as_deref().map(short)).unwrap_or_default();
-        Some(format!("{} exited with {}: {words}", container.name, end.exit_code))
+        let hint = if NOT_SENT.iter().any(|said| words.contains(said)) { MOVED_HINT } else { "" };
+        Some(format!("{} exited with {}: {words}{hint}", container.name, end.exit_code))
     };
     status.init_container_statuses.iter().flatten().find_map(failed)
 }
@@ -314,11 +319,21 @@ fn error_line(log: &str) -> String {
     short(&logged(line).unwrap_or_else(|| line.to_owned()))
 }
 
+/// Of an error of git-sync, which begins with the command, what Git wrote. Lines of progress are left out.
+fn of_git(error: &str) -> Option<String> {
+    let (_, said) = error.split_once("stderr: \"")?;
+    let said = said.strip_suffix("\" }").unwrap_or(said).replace("\\\"", "\"");
+    let is_progress = |line: &&str| line.is_empty() || line.starts_with("POST ");
+    let lines: Vec<&str> = said.split("\\n").map(str::trim).filter(|line| !is_progress(line)).collect();
+    (!lines.is_empty()).then(|| lines.join(" "))
+}
+
 /// Message and error of a line of a structured log.
 fn logged(line: &str) -> Option<String> {
     let record: serde_json::Value = serde_json::from_str(line).ok()?;
     let texts = [record["msg"].as_str(), record["error"].as_str().or(record["err"].as_str())];
-    let texts: Vec<&str> = texts.into_iter().flatten().collect();
+    let texts: Vec<String> =
+        texts.into_iter().flatten().map(|text| of_git(text).unwrap_or_else(|| text.to_owned())).collect();
     (!texts.is_empty()).then(|| texts.join(": "))
 }
 

@@ -13,6 +13,7 @@ mod seen;
 mod shape;
 mod watch;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -24,12 +25,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Cluster;
 use super::job::fences::{self, Used};
-use super::job::{self, Setup};
+use super::job::{self, Setup, git_secret};
 use super::pod::StopNote;
 use super::secrets;
 use crate::api::{Class, Key, Kind, ObjectKey, RunName};
 use crate::engine::objects::Objects;
-use crate::engine::{Run, RunRequest, RunState, Runs, RunsError, Stop};
+use crate::engine::{GitSyncRun, PodSpec, Run, RunRequest, RunState, Runs, RunsError, Stop};
 use cache::Cache;
 use recorded::Recorded;
 use requests::{Owning, Requests};
@@ -79,6 +80,7 @@ impl ClusterRuns {
         let place = setup.namespace_of(builder);
         let owner = requests.builder(builder, place).await?;
         self.check_labels(request, &requests).await?;
+        let request = &*self.with_login(request).await?;
         let config = job::config_map(request, setup, owner.reference())
             .and_then(|config| setup.network.with_file(config))
             .map_err(|error| RunsError { class: Class::Invalid, message: error.to_string() })?;
@@ -109,13 +111,34 @@ impl ClusterRuns {
         if let Some(words) = refused {
             return invalid(words);
         }
-        match &request.pod.git_sync {
-            Some(sync) if sync.repository.starts_with('/') => invalid(format!(
+        let Some(sync) = &request.pod.git_sync else { return Ok(()) };
+        if sync.repository.starts_with('/') {
+            return invalid(format!(
                 "git-sync cannot reach {}: leave spec.gitSync out, or give Opsy a repository by URL",
                 sync.repository
-            )),
-            _ => Ok(()),
+            ));
         }
+        git_secret::lacking(sync).map_or(Ok(()), invalid)
+    }
+
+    /// Checks the Secret of git-sync, and adds the user name that it lacks. Where the agent may not read the Secret, or
+    /// there is none yet, the pod reports what is wrong with it.
+    async fn with_login<'a>(&self, request: &'a RunRequest) -> Result<Cow<'a, RunRequest>, RunsError> {
+        let Shared { setup, cluster, .. } = &*self.shared;
+        let sync = request.pod.git_sync.as_ref();
+        let Some((sync, secret)) = sync.and_then(|sync| Some((sync, sync.secret.as_deref()?))) else {
+            return Ok(Cow::Borrowed(request));
+        };
+        let place = setup.namespace_of(&request.facts.builder);
+        let Ok(keys) = secrets::get(&cluster.client, place, secret).await else {
+            return Ok(Cow::Borrowed(request));
+        };
+        if let Some(message) = git_secret::unfit(sync, &format!("{place}/{secret}"), &keys) {
+            return Err(RunsError { class: Class::Invalid, message });
+        }
+        let sync = GitSyncRun { user: git_secret::user(sync, &keys), ..sync.clone() };
+        let pod = PodSpec { git_sync: Some(sync), ..request.pod.clone() };
+        Ok(Cow::Owned(RunRequest { pod, ..request.clone() }))
     }
 
     /// Where several namespaces share the agent or the builds' namespace, builds use only what is labelled for them.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod fences;
+mod git_sync;
 mod jobs;
 mod node;
 mod outage;

@@ -10,7 +10,7 @@ mod push;
 mod redirects;
 mod signatures;
 mod sources;
-mod ssh;
+pub mod ssh;
 mod sync;
 mod templates;
 mod validate;

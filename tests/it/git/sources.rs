@@ -43,11 +43,16 @@ struct World {
 
 impl World {
     async fn start(others: Bed, interval: Duration) -> Self {
-        Self::start_with(others, interval, None).await
+        Self::start_with(others, interval, AddressRules::default(), None).await
     }
 
-    /// With signers, whose signatures are required.
-    async fn start_with(others: Bed, interval: Duration, signers: Option<Signers>) -> Self {
+    /// With mirrors, and with signers whose signatures are required.
+    async fn start_with(
+        others: Bed,
+        interval: Duration,
+        rules: AddressRules,
+        signers: Option<Signers>,
+    ) -> Self {
         let own = Bed::guarded("agent:its-own-secret\n");
         own.remote().commit("main", &[("packer/own/own.pkr.hcl", Some("own"))]);
         others
@@ -65,7 +70,7 @@ impl World {
         let (known, rung, there) = (secrets.clone(), woken.clone(), builders.clone());
         let sources = Sources::new(SourceOptions {
             folder: own.folder.path().join("sources"),
-            rules: AddressRules::default(),
+            rules,
             proxies: opsy::api::proxy::Proxies::default(),
             interval,
             login: Arc::new(move |key: Key| {
@@ -263,7 +268,7 @@ async fn the_tip_of_a_template_repository_must_be_signed_where_signatures_are_re
     let signers = keys.path().join("signers");
     std::fs::write(&signers, format!("ann@test.invalid {}\n", public(&ann))).expect("written");
     let signers = Signers { files: vec![signers], own: None };
-    let world = World::start_with(Bed::start(), LONG, Some(signers)).await;
+    let world = World::start_with(Bed::start(), LONG, AddressRules::default(), Some(signers)).await;
     let builder = world.builder("node");
     let query = world.query(None, None);
     let unsigned = world.others.remote().tip("main").expect("a tip");
@@ -305,4 +310,18 @@ async fn an_empty_repository_a_redirect_to_another_host_and_credentials_in_an_ad
     let refused = world.fails(&at(with_token), &builder).await;
     assert!(refused.message.contains("credentials do not belong"), "{refused}");
     assert!(!refused.message.contains("hunter2"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_pod_is_told_the_address_of_the_mirror() {
+    let others = Bed::start();
+    let mirror = others.url();
+    let rules = [format!("https://git.example/fleet={mirror}")];
+    let rules = AddressRules::new(false, &rules).expect("a mapping");
+    let world = World::start_with(others, LONG, rules, None).await;
+    let builder = world.builder("node");
+    let mut query = world.query(None, None);
+    query.elsewhere.as_mut().expect("a repository").repository = Some("https://git.example/fleet".to_owned());
+    let resolved = world.templates.resolve(&query, &builder).await.expect("resolved");
+    assert_eq!(resolved.url, mirror);
 }

@@ -15,10 +15,10 @@ use super::bed::{Remote, wait};
 use super::push::change;
 
 /// An sshd in the foreground, with host keys of its own, that lets one key in.
-struct Server {
+pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
-    port: u16,
+    pub port: u16,
 }
 
 impl Drop for Server {
@@ -29,7 +29,7 @@ impl Drop for Server {
 }
 
 /// Makes a key pair.
-fn keygen(path: &Path, kind: &str, passphrase: &str) {
+pub fn keygen(path: &Path, kind: &str, passphrase: &str) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"])
         .arg(path)
@@ -53,7 +53,7 @@ fn sshd() -> Command {
 
 impl Server {
     /// With host keys of these kinds; `client` may log in.
-    fn start(kinds: &[&str]) -> Self {
+    pub fn start(kinds: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         keygen(&at("client"), "ed25519", "");
@@ -84,25 +84,32 @@ impl Server {
         Self { child, folder, port }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn remote(&self) -> Remote {
+    pub fn remote(&self) -> Remote {
         Remote::at(&self.at("repo.git"))
     }
 
     /// The line of known_hosts for a host key.
     fn line(&self, kind: &str) -> String {
+        self.line_at(kind, &format!("[127.0.0.1]:{}", self.port))
+    }
+
+    /// The same where the server is reached at another address.
+    pub fn line_at(&self, kind: &str, place: &str) -> String {
         let key = fs::read_to_string(self.at(&format!("host_{kind}.pub"))).expect("a host key");
-        format!("[127.0.0.1]:{} {key}", self.port)
+        format!("{place} {key}")
     }
 
     fn address(&self) -> Address {
+        Address::parse(&self.url_at(&format!("127.0.0.1:{}", self.port))).expect("an address")
+    }
+
+    pub fn url_at(&self, place: &str) -> String {
         let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
-        let path = self.at("repo.git");
-        Address::parse(&format!("ssh://{user}@127.0.0.1:{}{}", self.port, path.display()))
-            .expect("an address")
+        format!("ssh://{user}@{place}{}", self.at("repo.git").display())
     }
 
     fn handle(&self, credentials: Credentials) -> Handle {

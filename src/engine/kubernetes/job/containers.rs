@@ -1,13 +1,12 @@
 //! Containers of a build's pod. Pure; part of the Job.
 
-use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EnvFromSource, EnvVar, EnvVarSource, SecretEnvSource, SecretKeySelector,
-    SecurityContext,
-};
+use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SecurityContext};
 use opsy_runner::request as wire;
 
+use super::git_secret;
 use super::resources::resources;
 use super::setup::Setup;
+use super::variables::{environment_of, variable};
 use super::volumes::{BIN, CHECKOUT, CONFIG, FOLDER, SECRETS, mount};
 use crate::engine::{GitSyncRun, RunRequest};
 
@@ -39,8 +38,8 @@ fn install(request: &RunRequest, setup: &Setup) -> Container {
     }
 }
 
-/// Fetches the repository at the run's commit. The keys of its Secret are `username` and `token`, as the
-/// operator reads them, or whatever git-sync itself reads from its environment.
+/// Fetches the repository at the run's commit. A server that sends only the tips of its branches sends it as long as it is
+/// one, whatever the depth is: git-sync always asks for the commit itself.
 fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
     let work = format!("{FOLDER}/{}", wire::WORK);
     let variables = [
@@ -52,18 +51,17 @@ fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
         ("GITSYNC_MAX_FAILURES", SYNC_FAILURES),
         ("HOME", FOLDER),
     ];
-    let credentials = sync.secret.iter().flat_map(|secret| {
-        [("GITSYNC_USERNAME", "username"), ("GITSYNC_PASSWORD", "token")]
-            .map(|(name, key)| variable_of(name, secret, key))
-    });
+    let variables = variables.map(|(name, value)| variable(name, value));
+    let key = sync.secret.as_deref().filter(|_| sync.is_ssh());
+    let credentials = key.map_or_else(|| git_secret::login(sync), git_secret::ssh);
+    let files = key.map(|_| mount(git_secret::VOLUME, git_secret::FOLDER, true));
     Container {
         name: sync.container.clone(),
         image: Some(sync.image.clone()),
-        env: Some(
-            variables.map(|(name, value)| variable(name, value)).into_iter().chain(credentials).collect(),
-        ),
-        env_from: sync.secret.as_deref().map(environment_of),
-        volume_mounts: Some(vec![mount("run", FOLDER, false)]),
+        env: Some(variables.into_iter().chain(credentials).collect()),
+        // Git-sync itself reads some of them. A private key is in no variable.
+        env_from: sync.secret.as_deref().filter(|_| key.is_none()).map(environment_of),
+        volume_mounts: Some([mount("run", FOLDER, false)].into_iter().chain(files).collect()),
         ..container(request)
     }
 }
@@ -109,22 +107,4 @@ fn container(request: &RunRequest) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
-}
-
-fn environment_of(secret: &str) -> Vec<EnvFromSource> {
-    let secret_ref = Some(SecretEnvSource { name: secret.to_owned(), optional: Some(false) });
-    vec![EnvFromSource { secret_ref, ..EnvFromSource::default() }]
-}
-
-/// A key of a Secret; one that is not there leaves the variable as it is.
-pub fn variable_of(name: &str, secret: &str, key: &str) -> EnvVar {
-    let key = SecretKeySelector { name: secret.to_owned(), key: key.to_owned(), optional: Some(true) };
-    let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
-    EnvVar { name: name.to_owned(), value_from, ..EnvVar::default() }
-}
-
-fn variable(name: &str, value: &str) -> EnvVar {
-    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it stands.
-    let value = value.replace("$(", "$$(");
-    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }

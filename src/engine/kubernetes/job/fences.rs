@@ -182,6 +182,7 @@ mod tests {
             image: "git-sync:4".into(),
             container: "fetch".into(),
             secret: Some(secret.to_owned()),
+            user: None,
             repository: "https://git.example/fleet".into(),
         });
         request.pod.settings.image_pull_secrets =

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PodSpec, Volume,
 };
 
-use super::containers::variable_of;
+use super::variables::variable_of;
 use super::volumes::mount;
 use super::{CONFIG_LIMIT, PACKER, Unfit};
 use crate::api::network::{CERT_FILE, Network};

@@ -278,6 +278,7 @@ fn sync() -> GitSyncRun {
         image: "git-sync:4".into(),
         container: "fetch".into(),
         secret: Some("git".into()),
+        user: None,
         repository: "https://git.example/fleet".into(),
     }
 }
@@ -304,11 +305,64 @@ fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
     });
     let operators = [
         ("GITSYNC_USERNAME", "git", "username", Some(true)),
+        ("GITSYNC_PASSWORD", "git", "password", Some(true)),
         ("GITSYNC_PASSWORD", "git", "token", Some(true)),
     ];
     assert_eq!(keys.collect::<Vec<_>>(), operators);
     assert!(pod.containers[0].env_from.is_none(), "Packer does not get them");
     assert!(config_map(&request, &setup(), owner()).expect("it fits").binary_data.expect("a map").is_empty());
+}
+
+#[test]
+fn over_ssh_only_git_sync_gets_the_key_and_only_as_a_file() {
+    for (repository, is_ssh) in [
+        ("ssh://git@git.example:2222/fleet", true),
+        ("git@git.example:fleet", true),
+        ("https://git.example/fleet", false),
+    ] {
+        let mut request = request();
+        request.secret = Some("aws".into());
+        request.pod.git_sync = Some(GitSyncRun { repository: repository.into(), ..sync() });
+        let pod = pod_of(&request);
+        let files = pod.volumes.iter().flatten().find(|volume| volume.name == "git-secret");
+        assert_eq!(files.is_some(), is_ssh, "{repository}");
+        let init = pod.init_containers.as_deref().expect("init containers");
+        let mounts = |container: &Container| {
+            let mounts = container.volume_mounts.iter().flatten();
+            mounts.filter(|mount| mount.name == "git-secret").map(|mount| mount.read_only).collect::<Vec<_>>()
+        };
+        assert_eq!(mounts(&init[1]), if is_ssh { vec![Some(true)] } else { vec![] });
+        assert!(mounts(&init[0]).is_empty() && mounts(&pod.containers[0]).is_empty());
+        assert_eq!(init[1].env_from.is_none(), is_ssh, "the key would be a variable");
+        let Some(files) = files.and_then(|volume| volume.secret.as_ref()) else { continue };
+        assert_eq!((files.secret_name.as_deref(), files.default_mode), (Some("git"), Some(0o400)));
+        let items = files.items.iter().flatten().map(|item| (item.key.as_str(), item.path.as_str()));
+        let expected = [("ssh-privatekey", "ssh"), ("ssh", "ssh"), ("known_hosts", "known_hosts")];
+        assert_eq!(items.collect::<Vec<_>>(), expected);
+        let env = init[1].env.as_deref().expect("variables");
+        let value = |name: &str| env.iter().find(|v| v.name == name).and_then(|v| v.value.as_deref());
+        assert_eq!(value("GITSYNC_SSH_KEY_FILE"), Some("/etc/git-secret/ssh"));
+        assert_eq!(value("GITSYNC_SSH_KNOWN_HOSTS_FILE"), Some("/etc/git-secret/known_hosts"));
+        assert_eq!(
+            (value("GITSYNC_SSH_KNOWN_HOSTS"), value("GITSYNC_ADD_USER")),
+            (Some("true"), Some("true"))
+        );
+        let keys = env.iter().filter_map(|v| v.value_from.as_ref()?.secret_key_ref.as_ref());
+        let required = keys.clone().filter(|key| key.optional == Some(false)).map(|key| key.key.as_str());
+        assert_eq!(required.collect::<Vec<_>>(), ["known_hosts"], "a missing Secret is reported by it");
+        assert!(keys.clone().all(|key| key.key.starts_with("GITSYNC_") || key.key == "known_hosts"));
+    }
+}
+
+#[test]
+fn a_user_name_of_ours_gives_way_to_that_of_the_secret() {
+    let mut request = request();
+    request.pod.git_sync = Some(GitSyncRun { user: Some("x-access-token".into()), ..sync() });
+    let env = pod_of(&request).init_containers.expect("init containers")[1].env.clone().expect("variables");
+    let users = env.iter().filter(|variable| variable.name == "GITSYNC_USERNAME");
+    let users: Vec<_> =
+        users.map(|variable| (variable.value.as_deref(), variable.value_from.is_some())).collect();
+    assert_eq!(users, [(Some("x-access-token"), false), (None, true)], "the last that is there counts");
 }
 
 #[test]

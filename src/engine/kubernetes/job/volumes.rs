@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::git_secret;
 use super::resources::run_size;
 use crate::engine::RunRequest;
 
@@ -42,7 +43,8 @@ pub fn volumes(request: &RunRequest) -> Vec<Volume> {
     });
     let run = scratch("run", run_size(&request.pod.settings));
     let bin = scratch("bin", Quantity(BIN_SIZE.to_owned()));
-    [run, bin, config].into_iter().chain(secrets).collect()
+    let of_git_sync = request.pod.git_sync.as_ref().and_then(git_secret::volume);
+    [run, bin, config].into_iter().chain(secrets).chain(of_git_sync).collect()
 }
 
 /// A volume that ends with the pod. The kubelet evicts a pod that writes more, before it takes its node's disk.

@@ -245,6 +245,39 @@ fn a_pod_that_failed_before_packer_ran() {
 }
 
 #[test]
+fn an_error_of_git_sync_is_what_git_wrote() {
+    let words_of = |stderr: &str| {
+        let error = format!(
+            "Run(git fetch https://git.example/fleet {} --depth 1): exit status 128: {{ stdout: \"\", stderr: {stderr:?} }}",
+            "a".repeat(40)
+        );
+        let line =
+            json!({"logger": "", "msg": "too many failures, aborting", "error": error, "failCount": 5});
+        let end = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": format!("INFO: init\n{line}\n")}});
+        let fetch = json!({"name": "git-sync", "state": end, "ready": false, "restartCount": 0, "image": "", "imageID": ""});
+        match state_of(&calm(), json!({"phase": "Failed", "initContainerStatuses": [fetch]})) {
+            RunState::Failed(Failure::NotStarted(words)) => words,
+            other => panic!("{other:?}"),
+        }
+    };
+    let denied = "remote: no\nfatal: Authentication failed for 'https://git.example/fleet/'";
+    assert_eq!(
+        words_of(denied),
+        "git-sync exited with 1: too many failures, aborting: remote: no fatal: Authentication failed for \
+         'https://git.example/fleet/'"
+    );
+    let quoted = "fatal: unable to access \"fleet\"";
+    assert!(words_of(quoted).ends_with(quoted), "{}", words_of(quoted));
+    for moved in [
+        "error: Server does not allow request for unadvertised object aaaa",
+        "POST git-upload-pack (341 bytes)\nfatal: remote error: upload-pack: not our ref aaaa",
+    ] {
+        let words = words_of(moved);
+        assert!(words.contains("the branch has moved on") && !words.contains("POST"), "{words}");
+    }
+}
+
+#[test]
 fn a_container_that_never_was_has_no_end() {
     let mut status = ended(
         "ContainerStatusUnknown",

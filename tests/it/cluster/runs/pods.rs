@@ -6,32 +6,36 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, EvictParams, LogParams, PostParams};
 use opsy::api::Key;
-use opsy::engine::{Failure, GitSyncRun, RunRequest, RunState, Runs, Stop};
+use opsy::engine::{Failure, RunRequest, RunState, Runs, Stop};
 use serde_json::{Value, json};
 
 use super::node::{Relay, plane};
 use super::world::{World, request, with_pod};
 use crate::bed::{Account, bed, wait_for};
-use crate::git::bed::Bed as GitServer;
 use crate::world::fixtures;
 
 /// A pod starts within seconds; a busy machine takes its time.
-const BUILT: Duration = Duration::from_secs(180);
+pub const BUILT: Duration = Duration::from_secs(180);
 /// Longer than any build.
 const HELD: u64 = 24 * 3600;
 const PASSWORD: &str = "correct-horse-battery";
 
+/// A template that builds, as `packer/node.pkr.hcl`.
+pub fn template() -> String {
+    std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
+}
+
 /// A world whose builds reach an AWS account.
-struct Builds {
-    world: World,
+pub struct Builds {
+    pub world: World,
     account: Account,
-    builder: Key,
+    pub builder: Key,
     base: String,
 }
 
 impl Builds {
     /// `None` where there is no node.
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         let world = World::on(plane().await?).await;
         let (account, seed) = Account::seeded();
         let builder = world.builder("node").await;
@@ -51,7 +55,7 @@ impl Builds {
         all
     }
 
-    async fn secret(&self, name: &str, keys: Vec<(String, String)>) {
+    pub async fn secret(&self, name: &str, keys: Vec<(String, String)>) {
         let keys: serde_json::Map<String, Value> = keys.into_iter().map(|(k, v)| (k, v.into())).collect();
         let secret = json!({"metadata": {"name": name}, "stringData": keys});
         let secrets: Api<Secret> =
@@ -60,10 +64,8 @@ impl Builds {
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
-    fn request(&self) -> RunRequest {
-        let template =
-            std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template");
-        let mut request = request(&self.builder, &template);
+    pub fn request(&self) -> RunRequest {
+        let mut request = request(&self.builder, &template());
         request.secret = Some("aws".into());
         let build = request.facts.build.to_string();
         request.env = [
@@ -268,35 +270,4 @@ async fn a_pod_deleted_before_anybody_read_its_result_is_lost() {
     builds.world.restart().await;
     let run = builds.world.ended(BUILT, &builds.builder).await;
     assert!(matches!(run.state, RunState::Lost(_)), "its image is found by tag: {run:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn git_sync_fetches_the_commit_and_its_secret_stays_with_it() {
-    // Keys as the operator reads them, and as git-sync does.
-    fetches([("username", "reader"), ("token", "git-password")]).await;
-    fetches([("GITSYNC_USERNAME", "reader"), ("GITSYNC_PASSWORD", "git-password")]).await;
-}
-
-async fn fetches(keys: [(&str, &str); 2]) {
-    let Some(builds) = Builds::new().await else { return };
-    let server = GitServer::guarded("reader:git-password");
-    let template =
-        std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template");
-    let commit = server.remote().commit("main", &[("packer/node.pkr.hcl", Some(&template))]);
-    let url = server.url();
-    let (address, name) = url.rsplit_once('/').expect("a server and a name");
-    let relay = Relay::to(address);
-    builds.secret("git", keys.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec()).await;
-    let mut request = builds.request();
-    request.files = Default::default();
-    request.facts.commit = opsy::api::CommitId::parse(commit).expect("a commit");
-    request.pod.git_sync = Some(GitSyncRun {
-        image: "localhost/git-sync:bed".into(),
-        container: "git-sync".into(),
-        secret: Some("git".into()),
-        repository: format!("{}/{name}", relay.url),
-    });
-    builds.world.start(&request).await.expect("it starts");
-    let run = builds.world.ended(BUILT, &builds.builder).await;
-    assert!(matches!(run.state, RunState::Succeeded(_)), "{run:?}");
 }

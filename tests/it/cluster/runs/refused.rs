@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::{SOON, until};
 use super::world::{World, request, with_pod};
+use crate::git::ssh::keygen;
 
 async fn quota(world: &World, hard: Value) {
     let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
@@ -75,10 +76,73 @@ async fn a_restricted_namespace_takes_the_pod() {
         image: "git-sync".into(),
         container: "git-sync".into(),
         secret: None,
+        user: None,
         repository: "https://git.example/fleet".into(),
     });
     world.start(&request).await.expect("it starts");
     world.pod(&request.name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_git_sync_cannot_use_is_refused_before_anything_starts() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    keygen(&folder.path().join("open"), "ed25519", "");
+    keygen(&folder.path().join("locked"), "ed25519", "words");
+    let file = |key: &str, name: &str| format!("--from-file={key}={}", folder.path().join(name).display());
+    let known = "--from-literal=known_hosts=line".to_owned();
+    for (name, sources) in [
+        ("locked", vec![file("ssh", "locked"), known.clone()]),
+        ("unknown", vec![file("ssh", "open")]),
+        ("keyless", vec!["--from-literal=token=t".to_owned()]),
+        ("open", vec![file("ssh-privatekey", "open"), known]),
+    ] {
+        let mut args = vec!["create", "secret", "generic", name];
+        args.extend(sources.iter().map(String::as_str));
+        world.place.kubectl(&args, "");
+    }
+    let with = |secret: Option<&str>| {
+        let mut request = request(&builder, "");
+        request.pod.git_sync = Some(opsy::engine::GitSyncRun {
+            image: "git-sync".into(),
+            container: "git-sync".into(),
+            secret: secret.map(str::to_owned),
+            user: None,
+            repository: "git@git.example:fleet".into(),
+        });
+        request
+    };
+    for (secret, words) in [
+        (None, "spec.gitSync.secret"),
+        (Some("locked"), "a passphrase"),
+        (Some("unknown"), "no `known_hosts`"),
+        (Some("keyless"), "no SSH key"),
+    ] {
+        let error = world.start(&with(secret)).await.expect_err("git-sync cannot use it");
+        assert_eq!(error.class, Class::Invalid, "{error}");
+        assert!(error.message.contains(words), "{error}");
+        assert_eq!(world.made().await, (0, 0));
+    }
+    world.start(&with(Some("open"))).await.expect("it starts");
+    assert_eq!(world.made().await, (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_git_sync_that_the_agent_may_not_read_is_for_the_pod_alone() {
+    let world = World::new().await;
+    let builder = world.builder("node").await;
+    world.place.kubectl(&["create", "secret", "generic", "git", "--from-literal=token=t"], "");
+    world.place.allow(&world.place.namespace, |(resource, _)| resource != "secrets").await;
+    let mut request = request(&builder, "");
+    request.pod.git_sync = Some(opsy::engine::GitSyncRun {
+        image: "git-sync".into(),
+        container: "git-sync".into(),
+        secret: Some("git".into()),
+        user: None,
+        repository: "git@git.example:fleet".into(),
+    });
+    until("a start", SOON, async || world.start(&request).await.ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
