@@ -64,7 +64,7 @@ test: cluster-prerequisites runner
 	export OPSY_BED_PACKER OPSY_BED_HELM
 	said=$$(mktemp)
 	trap 'rm -f "$$said"' EXIT
-	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat network) >"$$said" 2>&1 &
+	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat network registry) >"$$said" 2>&1 &
 	cargo test --locked --workspace || failed=1
 	wait $$! || failed=1
 	cat "$$said"

@@ -273,6 +273,7 @@ func (b *bed) writeAddress(control string, took time.Duration) error {
 			return err
 		}
 		address["images"] = images
+		address["archive"], address["registries"] = b.Images, b.registries()
 	}
 	text, err := json.Marshal(address)
 	if err != nil || b.AddressFile == "" {

@@ -137,6 +137,9 @@ func (b *bed) overlay() bool {
 	return unix.Unmount(merged, 0) == nil
 }
 
+// registries is the folder where tests say, registry by registry, which mirror serves it.
+func (b *bed) registries() string { return b.path("node", "certs.d") }
+
 func (b *bed) socket() string { return b.path("containerd", "containerd.sock") }
 
 func (b *bed) ctr() []string {
@@ -168,8 +171,13 @@ state = %q
     conf_dir = %q
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = %q
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = %q
 `, b.path("containerd", "root"), b.path("containerd", "state"), b.socket(), b.path("containerd", "opt"),
-		cniPlugins, b.path("node", "cni"), b.snapshotter)
+		cniPlugins, b.path("node", "cni"), b.snapshotter, b.registries())
+	if err := os.MkdirAll(b.registries(), 0o755); err != nil {
+		return err
+	}
 	network := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "bed", "plugins": [{"type": "ptp",
   "ipam": {"type": "host-local", "dataDir": %q, "subnet": "10.%d.%d.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}]}`,
 		b.path("node", "ipam"), 200+rand.Intn(50), rand.Intn(256))
