@@ -35,7 +35,8 @@ impl Packer {
     }
 }
 
-fn folder() -> PathBuf {
+/// Where the current one is, and its plugins.
+pub fn folder() -> PathBuf {
     let folder = PathBuf::from(std::env::var_os("OPSY_BED_PACKER").unwrap_or_default());
     assert!(
         folder.join("packer").is_file(),

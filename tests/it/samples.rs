@@ -11,18 +11,18 @@ use crate::git::bed::Bed as GitServer;
 use crate::packers::Packer;
 use crate::world::{DEADLINE, World, fixtures, run_within};
 
-const REGION: &str = "us-west-2";
+pub const REGION: &str = "us-west-2";
 /// A builder, the directory or repository of its template, and what its template writes.
-const BUILDERS: [(&str, &str, &str); 3] = [
+pub const BUILDERS: [(&str, &str, &str); 3] = [
     ("packer-builder-local", "generic-fips", "fips mode on ami-"),
     ("packer-builder-remote", "custom-amis", "set up for 1.30"),
     ("packer-builder-cis-lvl2-al-2023", "al2023-cis-lvl2", "hardened"),
 ];
-const CHANNEL: &str = "C055ZJPM2QN";
+pub const CHANNEL: &str = "C055ZJPM2QN";
 
 /// The samples' repositories on servers of this machine: one asks for credentials, the other is public.
 pub struct Mirrors {
-    private: GitServer,
+    pub private: GitServer,
     public: GitServer,
 }
 
@@ -34,11 +34,13 @@ impl Mirrors {
         mirrors
     }
 
-    /// The value of `--git-rewrite`.
-    pub fn rewrites(&self) -> String {
+    /// The value of `--git-rewrite` for those who reach a server of this machine, `http://127.0.0.1:PORT`, at what `reach`
+    /// returns.
+    pub fn rewrites(&self, reach: impl Fn(&str) -> String) -> String {
         let at = |server: &GitServer, name: &str| {
-            let root = server.url().replace("repo.git", "");
-            format!("https://github.com/{name}/={root}{name}/")
+            let url = server.url();
+            let root = reach(url.strip_suffix("/repo.git").expect("a server and its repository"));
+            format!("https://github.com/{name}/={root}/{name}/")
         };
         [at(&self.private, "ibeify"), at(&self.public, "aws-samples")].join(",")
     }
@@ -83,21 +85,58 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn the_samples_of_the_operator_become_images_and_a_rollout() {
-    let (mirrors, chat) = (Mirrors::start(), Chat::start());
+/// A receiver of the notifications of the samples.
+pub fn chat() -> Chat {
+    let chat = Chat::start();
     chat.control("channels", json!({"id": CHANNEL}));
-    let mut world = World::empty();
-    world.build_with(Packer::Current);
+    chat
+}
+
+/// Makes the cluster of the refresher, and returns the newest base image that the samples select.
+pub fn seed(world: &World) -> String {
     let cluster = json!({"region": REGION, "cluster": "ibeify-gitops", "kubernetes": "1.30"});
     world.account.post("seed", cluster);
     let newest = json!({"region": REGION, "kubernetes": "1.30", "version": "20261101", "created": "2026-11-20T00:00:00Z"});
-    let newest = world.account.post("base-image", newest)["id"].clone();
+    world.account.post("base-image", newest)["id"].as_str().expect("an id").to_owned()
+}
+
+/// The active image of a builder, as the agent publishes it.
+pub fn image(amis: &Value, namespace: &str, builder: &str) -> Option<String> {
+    amis[format!("{namespace}/{builder}")][REGION]["x86_64"].as_str().map(str::to_owned)
+}
+
+/// Each builder has an active image, made from its template.
+pub fn assert_images(state: &Value, amis: &Value, namespace: &str) {
+    for (name, layout, _) in BUILDERS {
+        let id = image(amis, namespace, name).unwrap_or_else(|| panic!("{name}: {amis:#}"));
+        let image =
+            state["images"].as_array().expect("images").iter().find(|image| image["id"] == id.as_str());
+        let tags = &image.unwrap_or_else(|| panic!("{name}: {id}"))["tags"];
+        assert_eq!((&tags["layout"], &tags["status"]), (&json!(layout), &json!("active")), "{tags:#}");
+        assert!(tags["packer-repo"].as_str().expect("a tag").starts_with("https://github.com/"), "{tags:#}");
+    }
+}
+
+/// What the groups with a launch template of their own run: the refresher's filters find the newest base image.
+pub fn releases(state: &Value) -> [String; 3] {
+    let groups = state["node_groups"].as_array().expect("node groups");
+    ["system", "web", "batch"].map(|name| {
+        let group = groups.iter().find(|group| group["name"] == name).expect("a group");
+        group["release_version"].as_str().unwrap_or_default().to_owned()
+    })
+}
+
+#[test]
+fn the_samples_of_the_operator_become_images_and_a_rollout() {
+    let (mirrors, chat) = (Mirrors::start(), chat());
+    let mut world = World::empty();
+    world.build_with(Packer::Current);
+    let newest = seed(&world);
     world.push_folder(&fixtures().join("samples/manifests"), "policy: the samples");
     let key = world.account.unrestricted_key();
     let mut opsy = world.opsy();
     opsy.args(["run", "--once"])
-        .env("OPSY_GIT_REWRITE", mirrors.rewrites())
+        .env("OPSY_GIT_REWRITE", mirrors.rewrites(str::to_owned))
         .env("OPSY_SLACK_API", format!("{}/api/", chat.url))
         .env("AWS_ACCESS_KEY_ID", &key)
         .env("PKR_VAR_record", world.root().join("record"))
@@ -113,26 +152,13 @@ fn the_samples_of_the_operator_become_images_and_a_rollout() {
 
     let state = world.account.state_in(REGION);
     let ran = std::fs::read_to_string(world.root().join("record")).expect("what the builds wrote");
-    for (name, layout, line) in BUILDERS {
-        let id = world.amis()[format!("default/{name}")][REGION]["x86_64"].clone();
-        let image = state["images"].as_array().expect("images").iter().find(|image| image["id"] == id);
-        let tags = &image.unwrap_or_else(|| panic!("{name}: {id}"))["tags"];
-        assert_eq!((&tags["layout"], &tags["status"]), (&json!(layout), &json!("active")), "{tags:#}");
-        assert!(tags["packer-repo"].as_str().expect("a tag").starts_with("https://github.com/"), "{tags:#}");
+    assert_images(&state, &world.amis(), "default");
+    for (.., line) in BUILDERS {
         assert!(ran.contains(line), "{line} in {ran}");
     }
-    assert!(ran.contains(newest.as_str().expect("an id")), "built from the newest base image: {ran}");
-    assert_refreshed(&state, &newest);
+    assert!(ran.contains(&newest), "built from the newest base image: {ran}");
+    assert_eq!(releases(&state), [(); 3].map(|()| newest.clone()), "{:#}", state["node_groups"]);
     assert_eq!(chat.messages(CHANNEL).len(), 1, "Slack is notified of the builder that asks for it");
     let secrets = ["t0ken-of-ann", TOKEN];
     assert!(secrets.iter().all(|secret| !outcome.stderr.contains(secret)), "{outcome:#?}");
-}
-
-/// Groups with a launch template of their own run the newest image that the refresher's filters find.
-fn assert_refreshed(state: &Value, newest: &Value) {
-    let groups = state["node_groups"].as_array().expect("node groups");
-    for name in ["system", "web", "batch"] {
-        let group = groups.iter().find(|group| group["name"] == name).expect("a group");
-        assert_eq!(&group["release_version"], newest, "{group:#}");
-    }
 }

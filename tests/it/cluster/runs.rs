@@ -8,7 +8,9 @@ mod node;
 mod outage;
 mod pods;
 mod refused;
+mod registry;
 mod rules;
+mod samples;
 mod trust;
 mod world;
 

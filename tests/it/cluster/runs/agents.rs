@@ -28,21 +28,22 @@ const HELD: u64 = 24 * 3600;
 const BUILDERS: usize = 12;
 const AT_ONCE: usize = 10;
 
-struct Cluster {
-    world: World,
-    place: Place,
+/// The whole agent in a namespace of a real cluster.
+pub struct Cluster {
+    pub world: World,
+    pub place: Place,
     kubeconfig: PathBuf,
 }
 
 impl Cluster {
     /// An empty repository, an AWS account, and a namespace with the chart's rights. `None` without a node.
-    async fn new() -> Option<Self> {
+    pub async fn new() -> Option<Self> {
         let place = Place::on(plane().await?).await;
         let world = World::empty();
         let cluster = Self { kubeconfig: world.root().join("kubeconfig"), world, place };
         cluster.allow_owner().await;
         cluster.write_kubeconfig().await;
-        cluster.write_secret().await;
+        cluster.secret("aws", cluster.environment(&cluster.world.account.packers_key())).await;
         Some(cluster)
     }
 
@@ -86,12 +87,18 @@ impl Cluster {
         fs::write(&self.kubeconfig, config.to_string()).expect("a kubeconfig");
     }
 
-    async fn write_secret(&self) {
+    /// What builds with this access key need in a pod.
+    pub fn environment(&self, key: &str) -> BTreeMap<String, String> {
         let endpoint = Relay::to(&bed().endpoint).url;
-        let mut keys = self.world.account.env();
-        keys.insert("AWS_ACCESS_KEY_ID".to_owned(), self.world.account.packers_key());
-        keys.extend(["AWS_ENDPOINT_URL", "PKR_VAR_endpoint"].map(|name| (name.to_owned(), endpoint.clone())));
-        let secret = json!({"metadata": {"name": "aws"}, "stringData": keys});
+        let mut variables = self.world.account.env();
+        variables.insert("AWS_ACCESS_KEY_ID".to_owned(), key.to_owned());
+        variables
+            .extend(["AWS_ENDPOINT_URL", "PKR_VAR_endpoint"].map(|name| (name.to_owned(), endpoint.clone())));
+        variables
+    }
+
+    pub async fn secret(&self, name: &str, keys: BTreeMap<String, String>) {
+        let secret = json!({"metadata": {"name": name}, "stringData": keys});
         let secrets: Api<Secret> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
         let secret = serde_json::from_value(secret).expect("a Secret");
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
@@ -122,7 +129,7 @@ impl Cluster {
         self.world.push(&files, "policy: builders");
     }
 
-    fn opsy(&self, state: &str) -> Command {
+    pub fn opsy(&self, state: &str) -> Command {
         let mut opsy = self.world.opsy();
         opsy.env("OPSY_KUBECONFIG", &self.kubeconfig)
             .env("OPSY_STATE", self.world.root().join(state))
@@ -178,7 +185,7 @@ impl Cluster {
     }
 
     /// Waits for something, and shows the agent's words when it does not come about.
-    async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
         let start = Instant::now();
         let found = tokio::time::timeout(LIMIT, until(what, LIMIT * 2, look)).await;
         found.unwrap_or_else(|_| {
@@ -188,7 +195,7 @@ impl Cluster {
         })
     }
 
-    async fn ready(&self, count: usize) {
+    pub async fn ready(&self, count: usize) {
         self.until("all builders ready", async || (self.with_reason("ImageReady") == count).then_some(()))
             .await;
     }
