@@ -168,7 +168,8 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- $elsewhere := and $values.builds.namespace (ne (list $values.builds.namespace | toJson) ($watched | toJson)) -}}
 {{- $several := or $values.allNamespaces (gt (len $watched) 1) $elsewhere -}}
 {{- range .root.Files.Get "files/role-builds.yaml" | fromYamlArray -}}
-{{- if and (or (has "secrets" .resources) (has "serviceaccounts" .resources)) (not $several) -}}
+{{- if and (has "serviceaccounts" .resources) (not $several) -}}
+{{- else if and (has "secrets" .resources) (not $several) (not $values.builds.secrets) -}}
 {{- else if and (has "secrets" .resources) $values.builds.secrets -}}
 {{- $rules = append $rules (set . "resourceNames" $values.builds.secrets) -}}
 {{- else if and (has "secrets" .resources) (or $values.allNamespaces $values.notifications.secrets) (not $values.builds.namespace) -}}

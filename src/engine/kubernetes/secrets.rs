@@ -55,7 +55,7 @@ fn told(namespace: &str, name: &str, refusal: &Refusal) -> HomeError {
         ),
         Some(403) => format!(
             "Secret {namespace}/{name} may not be read: let the agent's role `get` this Secret (the chart's \
-             notifications.secrets)"
+             notifications.secrets, or builds.secrets for one of spec.gitSync.secret)"
         ),
         _ => format!("Secret {namespace}/{name} cannot be read: {refusal}"),
     };

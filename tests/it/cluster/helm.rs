@@ -375,7 +375,14 @@ fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
     assert!(!unnamed("{namespaces: [a, b], notifications: {secrets: [slack]}}"));
     assert!(!unnamed("allNamespaces: true"));
     let named = rules("{namespaces: [a], builds: {secrets: [aws]}, notifications: {secrets: [slack]}}");
-    assert!(named.iter().all(|rule| rule["resourceNames"] == json!(["slack"])), "{named:?}");
+    let names: Vec<_> = named.iter().map(|rule| rule["resourceNames"].clone()).collect();
+    assert_eq!(
+        names,
+        [json!(["slack"]), json!(["aws"])],
+        "those of builds that are named, for gitSync.secret"
+    );
+    let alone = rules("{namespaces: [a], notifications: {secrets: [slack]}}");
+    assert!(alone.iter().all(|rule| rule["resourceNames"] == json!(["slack"])), "{alone:?}");
 }
 
 #[test]
