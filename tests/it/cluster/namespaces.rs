@@ -162,7 +162,8 @@ async fn a_namespace_that_goes_away_stops_no_other_and_comes_back_by_itself() {
     way.cut();
     until("the refusals", SOON * 2, async || {
         // The watch of each kind is refused at its own time.
-        let is_unread = agent.home.unapplied(&key(b, "web")).is_some();
+        let why = agent.home.unapplied(&key(b, "web"));
+        let is_unread = why.is_some_and(|(reason, _)| reason == "NamespaceUnreadable");
         (is_unread && runs.of(&key(b, "web").key).await.is_err()).then_some(())
     })
     .await;
