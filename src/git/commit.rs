@@ -153,8 +153,10 @@ fn fresh_tip(mirror: &mut Mirror, change: &Change) -> Result<Option<Oid>, GitErr
     let (read, branch) = (mirror.fetch(None)?, &change.branch);
     ancestry::check(mirror, &read.commit)?;
     check_signatures(mirror, &read, change)?;
-    if read.branch != *branch {
-        mirror.fetch_if_there(branch)?;
+    if read.branch != *branch
+        && let Some(written) = mirror.fetch_if_there(branch)?
+    {
+        check_written(mirror, &written, change)?;
     }
     Ok(tracked(mirror.repo()?, branch))
 }
@@ -170,6 +172,21 @@ fn check_signatures(mirror: &mut Mirror, read: &Tip, change: &Change) -> Result<
     let since = known.synced.into_iter().chain(known.verified).collect();
     let range = Range { tip: read.commit.clone(), since, now: change.time };
     signatures::verify(mirror.repo()?, &options.folder, &range, signers)
+}
+
+/// Refuses to sign what others added to the branch that is only written: with our signature, they would be trusted. Without
+/// a key, nothing of the branch is.
+fn check_written(mirror: &mut Mirror, written: &Tip, change: &Change) -> Result<(), GitError> {
+    let options = mirror.options().clone();
+    let (Some(signers), Some(_)) = (&options.signers, &options.signing_key) else { return Ok(()) };
+    let range = Range { tip: written.commit.clone(), since: Vec::new(), now: change.time };
+    signatures::verify(mirror.repo()?, &options.folder, &range, signers).map_err(|error| match error {
+        GitError::Unverified { commit, author, why } => {
+            let tip = format!("{commit} by {author} is not accepted: {why}");
+            GitError::UnverifiedStatus { branch: written.branch.clone(), tip }
+        }
+        error => error,
+    })
 }
 
 /// libgit2 pushes into bare local repositories only.

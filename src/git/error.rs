@@ -75,6 +75,11 @@ pub enum GitError {
          commits before it"
     )]
     Unverified { commit: CommitId, author: String, why: Refusal },
+    #[error(
+        "nothing is committed to branch {branch}: its tip {tip}; check who made it, then delete the branch, or sign its tip \
+         with the key of a trusted signer"
+    )]
+    UnverifiedStatus { branch: String, tip: String },
     #[error("{0}")]
     Signers(String),
     #[error("{0}")]
@@ -132,6 +137,7 @@ impl GitError {
             | Self::NoDefaultBranch { .. }
             | Self::Rewritten { .. }
             | Self::Unverified { .. }
+            | Self::UnverifiedStatus { .. }
             | Self::Signers(_)
             | Self::SigningKey(_)
             | Self::Unsigned { .. }

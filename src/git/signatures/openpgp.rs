@@ -12,6 +12,8 @@ use rsa::traits::PublicKeyParts as _;
 use super::refusal::Refusal;
 use super::times::{Times, day};
 
+/// What is said of a key that its owner revoked.
+const REVOKED: &str = "is revoked";
 /// What such a signature begins with.
 pub const BEGIN: &str = "-----BEGIN PGP SIGNATURE-----";
 /// How public keys begin and end in a file.
@@ -77,7 +79,7 @@ impl Certificate {
     fn is_unfit(&self, times: Times) -> Option<String> {
         let key = &self.0.primary_key;
         if self.0.details.revocation_signatures.iter().any(|found| found.verify_key(key).is_ok()) {
-            return Some("is revoked".to_owned());
+            return Some(REVOKED.to_owned());
         }
         let is_direct = |found: &Signature| found.typ() == Some(SignatureType::Key);
         let of_users = self.newest(|found| !is_direct(found));
@@ -102,7 +104,7 @@ impl Certificate {
         let valid = |found: &&Signature| found.verify_subkey_binding(primary, &subkey.key).is_ok();
         let valid: Vec<_> = subkey.signatures.iter().filter(valid).collect();
         if valid.iter().any(|found| found.typ() == Some(SignatureType::SubkeyRevocation)) {
-            return Some("is revoked".to_owned());
+            return Some(REVOKED.to_owned());
         }
         let bindings = valid.into_iter().filter(|found| found.typ() == Some(SignatureType::SubkeyBinding));
         let Some(binding) = bindings.max_by_key(|found| created(found)) else {
@@ -147,8 +149,14 @@ pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) 
     let key = issuer(&signature);
     let made = created(&signature).ok_or_else(|| unreadable("it does not state when it was made"))?;
     let times = Times { signed: made, now };
-    let verified = trusted.iter().filter_map(|certificate| certificate.verify(&signature, payload, times));
-    let verified = verified.reduce(Result::or).unwrap_or_else(|| Err(Refusal::Unknown { key: key.clone() }));
+    let found: Vec<_> =
+        trusted.iter().filter_map(|certificate| certificate.verify(&signature, payload, times)).collect();
+    // There may be several copies of a key, and a revocation in one of them counts. An older copy may have expired since.
+    if let Some(revoked) = found.iter().find(|found| is_revocation(found)) {
+        return revoked.clone();
+    }
+    let unknown = Err(Refusal::Unknown { key: key.clone() });
+    let verified = found.into_iter().reduce(Result::or).unwrap_or(unknown);
     verified?;
     let weak = |why: String| Err(Refusal::Weak { key: key.clone(), why });
     if made > now + SKEW {
@@ -169,6 +177,10 @@ pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) 
         ) => Ok(()),
         other => weak(format!("uses the hash function {other:?}, which is not secure")),
     }
+}
+
+fn is_revocation(verified: &Result<(), Refusal>) -> bool {
+    matches!(verified, Err(Refusal::Unfit { why, .. }) if why == REVOKED)
 }
 
 /// One signature over bytes.

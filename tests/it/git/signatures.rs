@@ -450,6 +450,15 @@ async fn the_status_of_an_unsigned_branch_is_not_read() {
     let handle = desk.handle(Some(signing(&ours)));
     let (mut sync, _outputs) = desk.sync_by(handle.clone(), None, None);
     assert_eq!(sync.once().await.expect("synced").status_files, []);
+    let forged = desk.remote().tip("opsy-status").expect("a tip");
+    let error = handle.commit(&change("opsy-status", "ours")).await.expect_err("nothing forged is signed");
+    let words = error.to_string();
+    assert!(words.contains(&forged) && words.contains("delete the branch"), "{words}");
+    desk.remote()
+        .repo()
+        .find_reference("refs/heads/opsy-status")
+        .and_then(|mut branch| branch.delete())
+        .expect("deleted");
     pushed(handle.commit(&change("opsy-status", "ours")).await.expect("pushed"));
     let (mut sync, _outputs) = desk.sync_by(handle, None, None);
     assert_eq!(sync.once().await.expect("synced").status_files, [("a.yaml".to_owned(), b"ours".to_vec())]);
