@@ -126,7 +126,8 @@ impl Agent {
         let engine = start_engine(&flags, &network, &repository, &secrets, (&health, &inbox)).await?;
         let tokens = Tokens::new(&network, now)?;
         let credentials = sources::credentials(&flags, &secrets, &tokens)?;
-        let signers = signing.0.clone();
+        // Our own key is for our own branches.
+        let signers = signing.0.clone().map(|signers| Signers { own: None, ..signers });
         let handle = open_clone(&flags, &network, repository, &engine, credentials, signing)?;
         health.enter(Stage::Starting);
         let noted = engine.noted_owner.clone();
@@ -361,7 +362,6 @@ fn open_clone(
         proxies: network.proxies.clone(),
         // Whether a tip descends from the last synced commit, only history tells.
         shallow: false,
-        limit: None,
         signers,
         signing_key,
     })

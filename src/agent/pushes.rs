@@ -72,8 +72,7 @@ pub fn wake_sync(git: Handle, wake: Arc<Notify>) -> Listener {
 /// Fetches the template repositories that pushes concern.
 pub fn fetch_templates(repositories: Sources) -> Listener {
     Box::new(move |pushed| {
-        let (repositories, addresses) = (repositories.clone(), pushed.addresses.clone());
-        tokio::spawn(async move { repositories.fetch_now(&addresses).await });
+        drop(repositories.fetch_now(&pushed.addresses, pushed.branch.as_deref()));
     })
 }
 

@@ -45,7 +45,7 @@ pub fn credentials(flags: &RunFlags, secrets: &EnvSecrets, tokens: &Tokens) -> R
         }),
     };
     let key = file(&git.ssh_key_file).map(|key| (key, file(&git.ssh_passphrase_file)));
-    Ok(Credentials { login, key, ..hosts(&git.addresses) })
+    Ok(Credentials { login, key, ssh_agent: true, ..hosts(&git.addresses) })
 }
 
 fn github_app(flags: &RunFlags) -> Option<App> {

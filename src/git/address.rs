@@ -100,6 +100,9 @@ impl AddressRules {
                 "{text:?} is a directory of the agent's machine: use an address such as https://host/path or \
                  user@host:path"
             ))),
+            _ if leads_up(text) => Err(GitError::Address(format!(
+                "{address} has a step \"..\" or \".\" in its path: write it without"
+            ))),
             _ => Ok(address),
         }
     }
@@ -135,6 +138,7 @@ impl Address {
     fn ssh(rest: &str) -> Result<Self, GitError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, host) = user_of(authority)?;
+        check_host(host)?;
         let name = host_of(host).to_ascii_lowercase();
         let port = host[host.find(']').unwrap_or(0)..]
             .split_once(':')
@@ -162,6 +166,7 @@ impl Address {
             )));
         }
         let (user, host) = user_of(authority)?;
+        check_host(host)?;
         if path.trim_matches('/').is_empty() || path.contains(char::is_whitespace) {
             return Err(GitError::Address(format!(
                 "{user}@{host}:… names no repository: write {user}@{host}:path"
@@ -324,6 +329,22 @@ fn user_of(authority: &str) -> Result<(String, &str), GitError> {
     }
 }
 
+/// A host is a name or an address, and nothing that could be more than that in a file.
+fn check_host(host: &str) -> Result<(), GitError> {
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '[' | ']' | '%');
+    match host.chars().all(is_plain) {
+        true => Ok(()),
+        false => Err(GitError::Address(format!("{host:?} is not a valid host name"))),
+    }
+}
+
+/// Does a path lead upwards? At a mirror that is a directory, it would lead out of it.
+fn leads_up(text: &str) -> bool {
+    let text = text.to_ascii_lowercase().replace("%2e", ".");
+    text.split(['/', '\\', ':']).any(|step| step == ".." || step == ".")
+}
+
 /// Host of `host:port`; IPv6 addresses stand in brackets.
 fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -406,6 +427,21 @@ mod tests {
         assert_eq!(bitbucket.as_str(), "https://bitbucket.org/acme/images.git");
         // What is in front of another host may be a token.
         assert!(Address::parse("https://acme@dev.azure.com.example.org/r").is_err());
+    }
+
+    #[test]
+    fn hosts_and_paths_lead_nowhere_else() {
+        for text in ["ssh://git@x\ny/r", "git@a b:r", "ssh://git@x;y/r"] {
+            assert!(Address::parse(text).is_err(), "{text:?}");
+        }
+        let rewrites = ["https://git.example/=/srv/mirrors/".to_owned()];
+        let rules = AddressRules::new(false, &rewrites).expect("rules");
+        for text in
+            ["https://git.example/../home/ann/r", "https://git.example/a/%2E%2e/r", "https://git.example/./r"]
+        {
+            assert!(rules.parse_remote(text).is_err(), "{text}");
+        }
+        assert!(rules.parse_remote("https://git.example/a..b/r.git").is_ok());
     }
 
     #[test]

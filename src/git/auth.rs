@@ -85,12 +85,14 @@ fn read_file(path: &Path) -> Result<String, GitError> {
 pub struct Credentials {
     /// For http(s).
     pub login: Option<LoginSource>,
-    /// For SSH: a private key, and its passphrase. Without one, the SSH agent is asked.
+    /// For SSH: a private key, and its passphrase.
     pub key: Option<(Secret, Option<Secret>)>,
     /// Trusted host keys. Files that do not exist are ignored where they are only the usual ones.
     pub known_hosts: Vec<Secret>,
     /// Whether `known_hosts` are the usual files.
     pub usual_hosts: bool,
+    /// Whether the SSH agent of this process may be asked where no key is set. It is the agent's own identity.
+    pub ssh_agent: bool,
 }
 
 /// Where user name and password come from.
@@ -147,6 +149,7 @@ impl Credentials {
             key: key.map(|key| (key, value(&["passphrase"]))),
             known_hosts: value(&["known_hosts"]).into_iter().collect(),
             usual_hosts: false,
+            ssh_agent: false,
         })
     }
 
@@ -238,6 +241,7 @@ pub(super) struct Answers {
     /// What it is given for.
     address: Rc<Address>,
     hosts: Rc<Option<KnownHosts>>,
+    ssh_agent: bool,
     asked: Rc<Cell<u32>>,
     distrust: Rc<RefCell<Option<String>>>,
 }
@@ -259,6 +263,7 @@ impl Answers {
             app: Rc::new(app),
             address: Rc::new(address.clone()),
             hosts: Rc::new(hosts),
+            ssh_agent: credentials.is_some_and(|credentials| credentials.ssh_agent),
             asked: Rc::default(),
             distrust: Rc::default(),
         })
@@ -313,6 +318,9 @@ impl Answers {
                 Cred::ssh_key_from_memory(user, None, &key.private, key.passphrase.as_deref())
             }
             (Some(_), _) => refuse("the SSH key is refused"),
+            (None, _) if !self.ssh_agent => {
+                refuse("no SSH key is set; name a Secret with the key `ssh` in spec.gitSync.secret")
+            }
             (None, 0) => Cred::ssh_key_from_agent(user),
             (None, _) => refuse("no SSH key is set, and the server takes none of the SSH agent's"),
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -40,6 +40,8 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(1);
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
 /// GitHub answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// An answer has some hundred bytes. The server may be one that the author of a Secret chose.
+const LONGEST_ANSWER: usize = 64 * 1024;
 /// Characters of GitHub's message that an error repeats.
 const LONGEST_MESSAGE: usize = 200;
 
@@ -134,9 +136,11 @@ struct Inner {
     client: reqwest::Client,
     runtime: tokio::runtime::Handle,
     now: fn() -> Timestamp,
-    /// Locked while one is requested, so that each is requested once.
-    cached: Mutex<BTreeMap<String, Token>>,
+    cached: std::sync::Mutex<BTreeMap<String, Slot>>,
 }
+
+/// The token of one App. Locked while it is requested, so that it is requested once and others are not held up.
+type Slot = Arc<Mutex<Option<Token>>>;
 
 #[derive(Clone, Deserialize)]
 struct Token {
@@ -178,7 +182,7 @@ impl Tokens {
             .tls_certs_merge(authorities)
             .build()?;
         let runtime = tokio::runtime::Handle::current();
-        Ok(Self(Arc::new(Inner { client, runtime, now, cached: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { client, runtime, now, cached: std::sync::Mutex::default() })))
     }
 
     /// A token of an App that is valid for some minutes at least. Blocks: to be called outside of the runtime.
@@ -189,7 +193,7 @@ impl Tokens {
     /// A token was refused: the next one is requested.
     pub(super) fn discard(&self, app: &App) {
         if let Ok(id) = app.key.text().map(|key| cache_id(app, &key)) {
-            self.0.runtime.block_on(async { self.0.cached.lock().await.remove(&id) });
+            self.0.slots().remove(&id);
         }
     }
 }
@@ -199,15 +203,23 @@ impl Inner {
         let key = app.key.text()?;
         let id = cache_id(app, &key);
         let now = (self.now)();
-        let mut cached = self.cached.lock().await;
-        cached.retain(|_, token| now + RENEW_BEFORE < token.expires_at);
-        if let Some(found) = cached.get(&id) {
+        let lasts = |token: &Token| now + RENEW_BEFORE < token.expires_at;
+        let slot = {
+            let mut slots = self.slots();
+            // Those that are locked are in use.
+            slots.retain(|_, slot| slot.try_lock().map_or(true, |token| token.as_ref().is_some_and(lasts)));
+            slots.entry(id).or_default().clone()
+        };
+        let mut cached = slot.lock().await;
+        if let Some(found) = cached.as_ref().filter(|token| lasts(token)) {
             return Ok(found.token.clone());
         }
         let token = self.request(app, &key, now).await?;
-        let value = token.token.clone();
-        cached.insert(id, token);
-        Ok(value)
+        Ok(cached.insert(token).token.clone())
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn request(&self, app: &App, key: &str, now: Timestamp) -> Result<Token, GitError> {
@@ -223,7 +235,7 @@ impl Inner {
             self.client.post(address).bearer_auth(assertion).header(ACCEPT, "application/vnd.github+json");
         let response = request.json(&body).send().await.map_err(|error| unreachable(&error.without_url()))?;
         let status = response.status();
-        let text = response.text().await.map_err(|error| unreachable(&error.without_url()))?;
+        let text = text_of(response).await.map_err(|error| unreachable(&error.without_url()))?;
         if status == StatusCode::CREATED {
             return serde_json::from_str(&text).map_err(|_| unreachable(&"its answer is not a token"));
         }
@@ -236,6 +248,17 @@ impl Inner {
             why: format!("{} (HTTP {status} {message})", advice(status, app)),
         })
     }
+}
+
+/// What a server answered, as far as it may be read.
+async fn text_of(mut response: reqwest::Response) -> Result<String, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() < LONGEST_ANSWER
+        && let Some(part) = response.chunk().await?
+    {
+        body.extend_from_slice(&part[..part.len().min(LONGEST_ANSWER - body.len())]);
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A token is of one App, installation and private key.

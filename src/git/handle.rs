@@ -40,8 +40,6 @@ pub struct Options {
     pub proxies: Proxies,
     /// Fetch the tips without their history, where the server allows it.
     pub shallow: bool,
-    /// Bytes that one fetch may receive.
-    pub limit: Option<usize>,
     /// Who may sign commits. Default: commits need no signature.
     pub signers: Option<Signers>,
     /// What our own commits are signed with.
@@ -144,18 +142,20 @@ impl Handle {
         self.network.ask(move |mirror| mirror.fetch_if_there(&branch)).await
     }
 
-    /// The tips of some branches, with these credentials, over one connection. `None` is the remote's default branch.
+    /// The tips of some branches, with these credentials, over one connection that may receive this many bytes. `None` is
+    /// the remote's default branch.
     pub async fn fetch_branches(
         &self,
         branches: Vec<Option<String>>,
         credentials: Option<Credentials>,
+        limit: Option<usize>,
     ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let fetch = move |mirror: &mut Mirror| {
             mirror.use_credentials(credentials);
-            match mirror.fetch_branches(&branches) {
+            match mirror.fetch_branches(&branches, limit) {
                 Err(GitError::Corrupt { .. }) => {
                     mirror.clear()?;
-                    mirror.fetch_branches(&branches)
+                    mirror.fetch_branches(&branches, limit)
                 }
                 result => result,
             }

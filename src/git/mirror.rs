@@ -9,6 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use git2::{
     AutotagOption, Direction, FetchOptions, Oid, ProxyOptions, Remote, RemoteCallbacks, RepositoryInitOptions,
@@ -25,6 +26,8 @@ use crate::api::proxy::Route;
 const CONNECT_TIMEOUT_MS: i32 = 15_000;
 /// Longest silence on a connection: a server counting a large fetch or running push hooks says nothing meanwhile.
 const SERVER_TIMEOUT_MS: i32 = 120_000;
+/// A fetch of a template repository that takes longer is given up: a server could send a byte now and then.
+const LONGEST_FETCH: Duration = Duration::from_secs(600);
 /// File in the clone that says whose clone it is.
 const ORIGIN_FILE: &str = "opsy-origin";
 /// Every fetch adds a pack and libgit2 cannot repack: past this many, look-ups cost more than a new clone.
@@ -165,7 +168,7 @@ impl Mirror {
     }
 
     fn fetch_once(&mut self, branch: Option<&str>) -> Result<Tip, GitError> {
-        let tips = self.fetch_branches(&[branch.map(str::to_owned)])?;
+        let tips = self.fetch_branches(&[branch.map(str::to_owned)], None)?;
         tips.into_iter().next().expect("one answer for each branch")
     }
 
@@ -174,6 +177,7 @@ impl Mirror {
     pub fn fetch_branches(
         &mut self,
         wanted: &[Option<String>],
+        limit: Option<usize>,
     ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let options = Arc::clone(&self.options);
         options.address.path().map_or(Ok(()), |path| check_local(path).map(drop))?;
@@ -201,7 +205,7 @@ impl Mirror {
         let moved: BTreeSet<&str> =
             found.iter().flatten().filter(|found| found.moved).map(|found| found.branch.as_str()).collect();
         if !moved.is_empty() {
-            download(connection.remote(), &moved, &answers, &options)?;
+            download(connection.remote(), &moved, &answers, (&options, limit))?;
         }
         for found in found.iter().flatten() {
             if found.moved {
@@ -359,29 +363,33 @@ fn download(
     remote: &mut Remote<'_>,
     branches: &BTreeSet<&str>,
     answers: &Answers,
-    options: &Options,
+    (options, limit): (&Options, Option<usize>),
 ) -> Result<(), GitError> {
     let url = options.address.url();
-    let received = Rc::new(Cell::new(0));
-    let mut callbacks = callbacks(answers);
-    if let Some(limit) = options.limit {
-        let received = Rc::clone(&received);
-        callbacks.transfer_progress(move |progress| {
-            received.set(progress.received_bytes());
-            progress.received_bytes() <= limit
-        });
-    }
-    let mut fetch = FetchOptions::new();
-    fetch.remote_callbacks(callbacks).proxy_options(proxy(options));
-    fetch.download_tags(AutotagOption::None).update_fetchhead(false);
-    // libgit2 reads a repository on this machine without the protocol that leaves history out.
-    if options.shallow && options.address.path().is_none() {
-        fetch.depth(1);
-    }
     let refspecs: Vec<String> =
         branches.iter().map(|branch| format!("+refs/heads/{branch}:{}", tracking_ref(branch))).collect();
-    let fetched = remote.fetch(&refspecs, Some(&mut fetch), None);
-    fetched.map_err(|error| match options.limit.filter(|limit| received.get() > *limit) {
+    let received = Rc::new(Cell::new(0));
+    let mut fetch = |depth: i32| {
+        let mut callbacks = callbacks(answers);
+        let started = Instant::now();
+        let counted = Rc::clone(&received);
+        callbacks.transfer_progress(move |progress| {
+            counted.set(progress.received_bytes());
+            limit.is_none_or(|limit| progress.received_bytes() <= limit && started.elapsed() < LONGEST_FETCH)
+        });
+        let mut fetch = FetchOptions::new();
+        fetch.remote_callbacks(callbacks).proxy_options(proxy(options));
+        fetch.download_tags(AutotagOption::None).update_fetchhead(false).depth(depth);
+        remote.fetch(&refspecs, Some(&mut fetch), None)
+    };
+    // libgit2 reads a repository on this machine without the protocol that leaves history out.
+    let is_shallow = options.shallow && options.address.path().is_none();
+    let fetched = match fetch(i32::from(is_shallow)) {
+        // The limit counts for the whole history, too.
+        Err(error) if is_shallow && error.message().contains("support shallow") => fetch(0),
+        fetched => fetched,
+    };
+    fetched.map_err(|error| match limit.filter(|limit| received.get() > *limit) {
         Some(limit) => GitError::TooLarge { url: url.to_owned(), limit },
         None => GitError::transfer(url, &options.folder, &error),
     })
@@ -444,7 +452,7 @@ fn clear(folder: &Path) -> Result<(), GitError> {
     }
 }
 
-fn is_crowded(folder: &Path) -> bool {
+pub(super) fn is_crowded(folder: &Path) -> bool {
     let packs = fs::read_dir(folder.join("objects/pack")).map_or(0, |entries| {
         entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ext| ext == "pack")).count()
     });

@@ -31,6 +31,9 @@ pub struct Blob {
     pub content: Vec<u8>,
 }
 
+/// Files of a template repository whose listing is kept between reconciles: some two megabytes.
+const KEPT_ENTRIES: usize = 20_000;
+
 /// A commit, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
@@ -63,7 +66,10 @@ impl Reader {
         }
         let folder = self.folder();
         let listing = Arc::new(list(self.repo()?, &folder, commit)?);
-        self.last = Some((commit.clone(), Arc::clone(&listing)));
+        // There may be many template repositories: what a large one has is not kept in memory.
+        if !self.options.shallow || listing.iter().count() <= KEPT_ENTRIES {
+            self.last = Some((commit.clone(), Arc::clone(&listing)));
+        }
         Ok(listing)
     }
 

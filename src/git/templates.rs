@@ -100,7 +100,7 @@ impl Templates {
 
     /// With template repositories.
     pub fn with_sources(self, sources: Sources) -> Self {
-        Self { sources: Some(sources), ..self }
+        Self { sources: Some(sources.with_own(self.own.clone())), ..self }
     }
 
     /// What the query of a builder names at the commit that its source is at. What no build could have is
@@ -115,7 +115,7 @@ impl Templates {
         if elsewhere.repository.is_some() {
             return sources.resolve(query, builder).await;
         }
-        let commit = self.own_branch(elsewhere, sources).await?;
+        let commit = sources.own_tip(elsewhere.branch.as_deref().unwrap_or_default(), builder).await?;
         self.own.resolve(query, &commit, &self.at()?.own).await
     }
 
@@ -159,12 +159,6 @@ impl Templates {
         })
     }
 
-    /// Another branch of the agent's own repository: fetched with the agent's credentials.
-    async fn own_branch(&self, elsewhere: &Elsewhere, sources: &Sources) -> Result<CommitId, TemplateError> {
-        let branch = elsewhere.branch.clone().unwrap_or_default();
-        self.own.tip(&branch, sources.options().interval).await
-    }
-
     fn sources(&self) -> Result<&Sources, TemplateError> {
         self.sources.as_ref().ok_or_else(|| invalid("template repositories are not read here".to_owned()))
     }
@@ -188,7 +182,7 @@ impl Templates {
     }
 }
 
-fn invalid(message: String) -> TemplateError {
+pub(super) fn invalid(message: String) -> TemplateError {
     TemplateError { class: Class::Invalid, message }
 }
 

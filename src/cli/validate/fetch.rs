@@ -78,7 +78,8 @@ impl Fetch {
             proxies: network.proxies.clone(),
             interval: ONCE,
             login: Arc::new(login),
-            hosts: sources::hosts(&flags.addresses),
+            // The person who runs the command reads with their own keys.
+            hosts: Credentials { ssh_agent: true, ..sources::hosts(&flags.addresses) },
             wake: Arc::new(|_| ()),
             signers: None,
             now,

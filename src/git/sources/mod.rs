@@ -13,10 +13,10 @@ mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -25,11 +25,12 @@ use super::address::AddressRules;
 use super::auth::Credentials;
 use super::signatures::Signers;
 use super::templates::choice::Own;
-use super::templates::{Resolved, TemplateError, TemplateQuery};
+use super::templates::{Resolved, Resolver, TemplateError, TemplateQuery, invalid};
 use super::{Handle, Listing, Options, backoff};
 use crate::api::ids::digest;
 use crate::api::proxy::Proxies;
 use crate::api::{CommitId, Key};
+use repository::Access;
 pub(super) use repository::Repository;
 
 /// Reads the Secret of a builder's `gitSync.secret`.
@@ -69,6 +70,8 @@ struct Id {
 pub struct Sources {
     options: Arc<SourceOptions>,
     open: Arc<Mutex<BTreeMap<Id, Arc<Repository>>>>,
+    /// Other branches of the agent's own repository.
+    own: Arc<OnceLock<Arc<Repository>>>,
 }
 
 impl std::fmt::Debug for Sources {
@@ -79,11 +82,22 @@ impl std::fmt::Debug for Sources {
 
 impl Sources {
     pub fn new(options: SourceOptions) -> Self {
-        Self { options: Arc::new(options), open: Arc::default() }
+        Self { options: Arc::new(options), open: Arc::default(), own: Arc::default() }
     }
 
-    pub(super) fn options(&self) -> &SourceOptions {
-        &self.options
+    /// With further branches of the agent's own repository, in the agent's clone and with its credentials.
+    pub(super) fn with_own(self, resolver: Resolver) -> Self {
+        self.own.get_or_init(|| Arc::new(Repository::new(resolver, Access::Own)));
+        self
+    }
+
+    /// The tip of another branch of the agent's own repository.
+    pub(super) async fn own_tip(&self, branch: &str, builder: &Key) -> Result<CommitId, TemplateError> {
+        self.forget(builder);
+        match self.own.get() {
+            Some(own) => own.tip(Some(branch.to_owned()), builder, &self.options).await,
+            None => Err(invalid("other branches are not read here".to_owned())),
+        }
     }
 
     /// The repository at an address, as a builder with this Secret sees it. Nothing is fetched yet.
@@ -95,6 +109,7 @@ impl Sources {
     ) -> Result<Arc<Repository>, TemplateError> {
         let address = self.options.rules.parse_remote(url)?;
         let id = Id { url: address.url().to_owned(), secret };
+        self.own.get().into_iter().for_each(|own| own.forget(user));
         let mut open = self.open();
         for (_, other) in open.iter().filter(|(other, _)| **other != id) {
             other.forget(user);
@@ -103,9 +118,6 @@ impl Sources {
             return Ok(found.clone());
         }
         let folder = self.options.folder.join(folder_name(&id));
-        if !folder.exists() {
-            room::check(&self.options.folder)?;
-        }
         let handle = Handle::start(Options {
             address,
             branch: None,
@@ -114,11 +126,10 @@ impl Sources {
             credentials: None,
             proxies: self.options.proxies.clone(),
             shallow: true,
-            limit: Some(room::REPOSITORY_LIMIT),
             signers: None,
             signing_key: None,
         })?;
-        let opened = Arc::new(Repository::new(handle, id.secret.clone()));
+        let opened = Arc::new(Repository::new(Resolver::new(handle), Access::Secret(id.secret.clone())));
         open.insert(id, opened.clone());
         Ok(opened)
     }
@@ -155,12 +166,24 @@ impl Sources {
 
     /// The builder uses no template repository.
     pub(super) fn forget(&self, user: &Key) {
+        self.own.get().into_iter().for_each(|own| own.forget(user));
         self.open().values().for_each(|repository| repository.forget(user));
     }
 
     /// The clones that are open.
     pub(super) fn all(&self) -> Vec<Arc<Repository>> {
         self.open().values().cloned().collect()
+    }
+
+    /// Those with builders.
+    fn used(&self) -> Vec<Arc<Repository>> {
+        self.own
+            .get()
+            .cloned()
+            .into_iter()
+            .chain(self.all())
+            .filter(|repository| repository.uses(None))
+            .collect()
     }
 
     /// Fetches every repository once per interval, wakes builders whose branch moved, and removes what no builder uses.
@@ -171,29 +194,33 @@ impl Sources {
                 () = backoff::pause(self.options.interval) => {}
                 () = stop.cancelled() => return,
             }
-            self.remove_unused(is_first).await;
+            self.remove_unused(is_first);
             is_first = false;
-            self.fetch_all().await;
+            self.used().iter().for_each(|repository| repository.refresh_if_due(&self.options));
         }
     }
 
-    /// Fetches now, as after a push to one of these addresses; without addresses, every repository.
-    pub async fn fetch_now(&self, addresses: &[String]) {
-        let is_meant = |repository: &Arc<Repository>| {
-            addresses.is_empty() || addresses.iter().any(|address| repository.is_at(address))
+    /// Starts to fetch now, as after a push to a branch at one of these addresses; without addresses or branch, to any. Ends
+    /// when all are fetched, which nobody has to wait for.
+    pub fn fetch_now(&self, addresses: &[String], branch: Option<&str>) -> impl Future<Output = ()> + use<> {
+        let is_meant = |repository: &&Arc<Repository>| {
+            let is_there = addresses.is_empty() || addresses.iter().any(|address| repository.is_at(address));
+            is_there && repository.uses(branch)
         };
-        let meant: Vec<_> = self.all().into_iter().filter(is_meant).collect();
-        join_all(meant.iter().map(|repository| repository.refresh(&self.options))).await;
-    }
-
-    async fn fetch_all(&self) {
-        let due = self.all();
-        join_all(due.iter().map(|repository| repository.refresh_if_due(&self.options))).await;
+        let used = self.used();
+        let meant = used.iter().filter(is_meant);
+        let answers: Vec<_> = meant.filter_map(|repository| repository.refresh(&self.options)).collect();
+        async move {
+            for mut answer in answers {
+                let _ = answer.changed().await;
+            }
+        }
     }
 
     /// Removes the clones without users, and after a start those that another process left.
-    async fn remove_unused(&self, is_first: bool) {
+    fn remove_unused(&self, is_first: bool) {
         let exists = &self.options.exists;
+        self.own.get().into_iter().for_each(|own| drop(own.keep_users(|user| exists(user))));
         let unused: Vec<(Id, Arc<Repository>)> = {
             let mut open = self.open();
             let is_unused = |repository: &Arc<Repository>| repository.keep_users(|user| exists(user)) == 0;
@@ -206,9 +233,11 @@ impl Sources {
         };
         for (id, repository) in unused {
             info!(url = id.url, "removing the clone of a template repository that no builder uses");
-            repository.remove().await;
+            // The thread of a clone may hang: nothing else waits for it.
+            tokio::spawn(async move { repository.remove().await });
         }
         if is_first {
+            // Those that are being removed are none of an earlier process.
             let kept: BTreeSet<String> = self.open().keys().map(folder_name).collect();
             room::remove_others(&self.options.folder, &kept);
         }
@@ -221,5 +250,5 @@ impl Sources {
 
 fn folder_name(id: &Id) -> String {
     let secret = id.secret.as_ref().map(Key::to_string).unwrap_or_default();
-    digest(&[&id.url, &secret])[..32].to_owned()
+    digest(&[&id.url, &secret])[..room::NAME_LENGTH].to_owned()
 }

@@ -1,12 +1,15 @@
 //! The private key: can it be used with this passphrase? libssh2 itself says of every failure that the key does not fit.
 
-use ssh_key::PrivateKey;
+use ssh_key::{Kdf, PrivateKey};
 
 use crate::git::GitError;
 
 /// What every private key in text form begins with.
 const BEGIN: &str = "-----BEGIN ";
 const OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
+/// Rounds that derive the key from its passphrase: OpenSSH's default is 16, and each costs milliseconds. A hostile key may
+/// ask for billions.
+const MOST_ROUNDS: u32 = 1000;
 
 /// A private key in memory.
 #[derive(Clone)]
@@ -33,6 +36,11 @@ impl SshKey {
                     "is damaged or of an algorithm that is not supported: use ed25519, ecdsa or rsa",
                 );
             };
+            if matches!(key.kdf(), Kdf::Bcrypt { rounds, .. } if *rounds > MOST_ROUNDS) {
+                return fail(&format!(
+                    "takes more than {MOST_ROUNDS} rounds to decrypt: encrypt it with fewer (ssh-keygen -a)"
+                ));
+            }
             match &passphrase {
                 None if key.is_encrypted() => {
                     return fail(
@@ -75,6 +83,13 @@ mod tests {
         let wrong = refused(&locked, Some("wr0ng"));
         assert!(wrong.contains("passphrase is wrong") && wrong.contains("/etc/key"), "{wrong}");
         assert!(!wrong.contains("wr0ng"), "{wrong}");
+        let salt = vec![1; 16];
+        let (kdf, cipher) = (Kdf::Bcrypt { salt, rounds: 5000 }, ssh_key::Cipher::Aes256Ctr);
+        let slow = key.encrypt_with(cipher, kdf, 7, "right");
+        assert!(slow.is_ok_and(|slow| {
+            let slow = slow.to_openssh(LineEnding::LF).expect("text");
+            refused(&slow, Some("right")).contains("rounds")
+        }));
         let public = key.public_key().to_openssh().expect("text");
         assert!(refused(&public, None).contains(".pub"));
         assert!(refused(&plain[..plain.len() / 2], None).contains("damaged"));

@@ -7,7 +7,7 @@ use std::ffi::{CString, c_int};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::KnownHosts;
 use crate::git::GitError;
@@ -19,21 +19,19 @@ struct Home {
 }
 
 /// One for the process: libgit2 has one home directory.
-static HOME: OnceLock<Mutex<Home>> = OnceLock::new();
+static HOME: Mutex<Option<Home>> = Mutex::new(None);
 
 /// Has libgit2 ask a host for keys that are known. `beside` is a directory that the agent may write to.
 pub fn prefer(beside: &Path, known: &KnownHosts, host: &str, port: u16) -> Result<(), GitError> {
-    let home = match HOME.get() {
+    // Locked while it is made, too: the option is set once.
+    let mut home = HOME.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = match &mut *home {
         Some(home) => home,
-        None => {
-            let made = make(beside)?;
-            HOME.get_or_init(|| Mutex::new(made))
-        }
+        none => none.insert(make(beside)?),
     };
-    let mut home = home.lock().unwrap_or_else(PoisonError::into_inner);
     let lines = known.lines_for(host, port);
     let name = format!("{host}:{port}");
-    if home.lines.get(&name) == Some(&lines) {
+    if home.lines.get(&name) == Some(&lines) && home.file.exists() {
         return Ok(());
     }
     home.lines.insert(name, lines);

@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::choice::{Choice, Own, Trouble, choose};
 use super::links::{self, Files, pointer};
@@ -12,7 +9,7 @@ use super::{Resolved, TemplateError, TemplateQuery, invalid};
 use crate::api::CommitId;
 use crate::api::files::TemplateFile;
 use crate::api::ids::digest;
-use crate::git::{Blob, GitError, Handle};
+use crate::git::{Blob, Handle};
 
 /// A build's files travel whole, through memory: this is far more than templates and scripts need.
 const SIZE_LIMIT: usize = 64 * 1024 * 1024;
@@ -21,44 +18,21 @@ const COMMITS: usize = 32;
 
 /// What queries came to, by commit: reconciles ask the same again and again.
 type Memo = HashMap<CommitId, HashMap<TemplateQuery, Result<String, String>>>;
-/// Tips of further branches of the agent's own repository, and when they were fetched.
-type Tips = HashMap<String, (Instant, Result<CommitId, TemplateError>)>;
 
 /// One repository. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Resolver {
     handle: Handle,
     memo: Arc<Mutex<Memo>>,
-    tips: Arc<tokio::sync::Mutex<Tips>>,
 }
 
 impl Resolver {
     pub fn new(handle: Handle) -> Self {
-        Self { handle, memo: Arc::default(), tips: Arc::default() }
+        Self { handle, memo: Arc::default() }
     }
 
     pub fn handle(&self) -> &Handle {
         &self.handle
-    }
-
-    /// The tip of a branch, asked once per interval.
-    pub async fn tip(&self, branch: &str, interval: Duration) -> Result<CommitId, TemplateError> {
-        let mut tips = self.tips.lock().await;
-        let known = tips.get(branch).filter(|(at, _)| Instant::now() < *at + interval);
-        if let Some((_, tip)) = known {
-            return tip.clone();
-        }
-        let found = match self.handle.fetch_branch(branch).await {
-            Ok(Some(tip)) => Ok(tip.commit),
-            Ok(None) => {
-                let url = self.handle.options().address.to_string();
-                let has = self.handle.branch().unwrap_or_default();
-                Err(GitError::NoBranch { url, branch: branch.to_owned(), has }.into())
-            }
-            Err(error) => Err(error.into()),
-        };
-        tips.insert(branch.to_owned(), (Instant::now(), found.clone()));
-        found
     }
 
     /// What the query names at a commit.

@@ -72,7 +72,6 @@ impl Bed {
             credentials: None,
             proxies: opsy::api::proxy::Proxies::default(),
             shallow: false,
-            limit: None,
             signers: None,
             signing_key: None,
         }

@@ -60,7 +60,6 @@ async fn fetch(url: &str) -> GitError {
         credentials: Some(token("hunter2")),
         proxies: opsy::api::proxy::Proxies::default(),
         shallow: false,
-        limit: None,
         signers: None,
         signing_key: None,
     });

@@ -121,7 +121,6 @@ impl Server {
             credentials: Some(credentials),
             proxies: opsy::api::proxy::Proxies::default(),
             shallow: false,
-            limit: None,
             signers: None,
             signing_key: None,
         })
@@ -206,9 +205,12 @@ async fn a_key_that_is_refused_or_cannot_be_used_says_why() {
     assert!(public.contains(".pub"), "{public}");
     let missing = server.refused(with("nowhere", None)).await;
     assert!(missing.contains("nowhere"), "{missing}");
-    let none = Credentials { key: None, ..server.credentials(&line) };
-    let none = server.refused(none).await;
-    assert!(none.contains("SSH agent"), "{none}");
+    let none = |ssh_agent: bool| Credentials { key: None, ssh_agent, ..server.credentials(&line) };
+    let asked = server.refused(none(true)).await;
+    assert!(asked.contains("SSH agent"), "{asked}");
+    // A template repository is not read as the person who started the agent.
+    let unasked = server.refused(none(false)).await;
+    assert!(unasked.contains("no SSH key is set") && unasked.contains("spec.gitSync.secret"), "{unasked}");
     // With the right passphrase, and once the server knows the key.
     let public = fs::read_to_string(server.at("locked.pub")).expect("a key");
     fs::write(server.at("authorized_keys"), public).expect("written");
