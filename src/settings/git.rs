@@ -52,7 +52,7 @@ pub struct GitFlags {
         requires = "github_app_id"
     )]
     pub github_app_key_file: Option<PathBuf>,
-    /// API of the GitHub server: https://<host>/api/v3 for GitHub Enterprise Server; default: https://api.github.com
+    /// API of the GitHub server: `https://<host>/api/v3` for GitHub Enterprise Server; default: `https://api.github.com`
     #[arg(
         long = "github-api-url",
         env = "OPSY_GITHUB_API_URL",

@@ -220,7 +220,9 @@ impl Sources {
     /// Removes the clones without users, and after a start those that another process left.
     fn remove_unused(&self, is_first: bool) {
         let exists = &self.options.exists;
-        self.own.get().into_iter().for_each(|own| drop(own.keep_users(|user| exists(user))));
+        if let Some(own) = self.own.get() {
+            own.keep_users(|user| exists(user));
+        }
         let unused: Vec<(Id, Arc<Repository>)> = {
             let mut open = self.open();
             let is_unused = |repository: &Arc<Repository>| repository.keep_users(|user| exists(user)) == 0;

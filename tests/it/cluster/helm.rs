@@ -360,6 +360,20 @@ repo: {credentials: {secret: git}}
 }
 
 #[test]
+fn the_network_policy_lets_deliveries_in_where_they_are_received() {
+    let ports = |values: &str| {
+        let documents = text(values);
+        let policy = documents.split("\n---\n").find(|document| document.contains("kind: NetworkPolicy"));
+        let policy: Value = serde_saphyr::from_str(policy.expect("a policy")).expect("YAML");
+        let rules = policy["spec"]["ingress"].as_array().cloned().unwrap_or_default();
+        rules.iter().map(|rule| rule["ports"][0]["port"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports("networkPolicy: {enabled: true}"), ["http"]);
+    let both = "{networkPolicy: {enabled: true}, webhook: {enabled: true, secret: hook}}";
+    assert_eq!(ports(both), ["http", "webhook"]);
+}
+
+#[test]
 fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
     let rules = |values: &str| {
         let documents: Vec<Value> = text(values)

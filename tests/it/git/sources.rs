@@ -290,6 +290,16 @@ async fn the_tip_of_a_template_repository_must_be_signed_where_signatures_are_re
     world.sources.fetch_now(&[], None).await;
     let refused = world.fails(&query, &builder).await;
     assert!(refused.message.contains(&next), "{refused}");
+
+    // So must that of another branch of the agent's own repository.
+    let own = world.own.remote().commit("next", &[("packer/own/own.pkr.hcl", Some("next"))]);
+    let query = TemplateQuery {
+        template: "packer/own".to_owned(),
+        elsewhere: Some(Elsewhere { repository: None, branch: Some("next".to_owned()), secret: None }),
+        ..TemplateQuery::default()
+    };
+    let refused = world.fails(&query, &builder).await;
+    assert!(refused.message.contains(&own) && refused.message.contains("it has no signature"), "{refused}");
 }
 
 #[tokio::test]

@@ -147,6 +147,10 @@ fn an_openpgp_key_signs_while_it_is_valid() {
     let (ann, bob) = (include_str!("fixtures/ann-revoked.asc"), include_str!("fixtures/bob-revoked.asc"));
     assert!(said(judge(&[ann], OF_ANN)).ends_with("which is revoked"));
     assert!(said(judge(&[bob], OF_BOB)).ends_with("which is revoked"));
+    // An older copy in another file takes nothing back, whichever is read first.
+    for files in [[ANN, ann], [ann, ANN]] {
+        assert!(said(judge(&files, OF_ANN)).ends_with("which is revoked"));
+    }
     for (file, raw) in [(ANN, OF_ANN), (BOB, OF_BOB)] {
         let words = said(judge_at(&[file], raw, THEN + 400 * DAY));
         assert!(words.contains("expired on 2025-01-01"), "{words}");
