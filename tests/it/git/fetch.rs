@@ -234,3 +234,15 @@ async fn a_commit_of_status_alone_is_described_by_the_persons_before_it() {
     let described = git.describe(&id(&own), "").await.expect("a commit");
     assert_eq!(described.id, id(&own), "no folder is nobody's");
 }
+
+#[tokio::test]
+async fn a_template_repository_that_sends_too_much_is_given_up_and_fetched_when_there_is_room() {
+    let bed = Bed::start();
+    let noise: String = (0..5000u32).map(|number| opsy::api::ids::digest(&[&number.to_string()])).collect();
+    bed.remote().commit("main", &[("large", Some(&noise))]);
+    let git = bed.handle_with(|options| options.shallow = true);
+    let error = git.fetch_branches(vec![None], None, Some(10_000)).await.expect_err("too much");
+    assert!(matches!(error, GitError::TooLarge { limit: 10_000, .. }), "{error}");
+    let tips = git.fetch_branches(vec![None], None, Some(10_000_000)).await.expect("fetched");
+    assert!(tips[0].is_ok(), "{tips:?}");
+}
