@@ -134,19 +134,23 @@ fn the_samples_of_the_operator_become_images_and_a_rollout() {
     let newest = seed(&world);
     world.push_folder(&fixtures().join("samples/manifests"), "policy: the samples");
     let key = world.account.unrestricted_key();
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"])
-        .env("OPSY_GIT_REWRITE", mirrors.rewrites(str::to_owned))
-        .env("OPSY_SLACK_API", format!("{}/api/", chat.url))
-        .env("AWS_ACCESS_KEY_ID", &key)
-        .env("PKR_VAR_record", world.root().join("record"))
-        .env("OPSY_BUILD_AWS_ACCESS_KEY_ID", &key)
-        .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_ACCESS_KEY_ID", &key)
-        .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_SECRET_ACCESS_KEY", "emulated")
-        .env("OPSY_SECRET_DEFAULT_GIT_SYNC__USERNAME", "ann")
-        .env("OPSY_SECRET_DEFAULT_GIT_SYNC__TOKEN", "t0ken-of-ann")
-        .env("OPSY_SECRET_DEFAULT_SLACK_TOKEN__TOKEN", TOKEN);
-    let outcome = run_within(DEADLINE * 2, opsy);
+    let rewrites = mirrors.rewrites(str::to_owned);
+    let once = || {
+        let mut opsy = world.opsy();
+        opsy.args(["run", "--once"])
+            .env("OPSY_GIT_REWRITE", &rewrites)
+            .env("OPSY_SLACK_API", format!("{}/api/", chat.url))
+            .env("AWS_ACCESS_KEY_ID", &key)
+            .env("PKR_VAR_record", world.root().join("record"))
+            .env("OPSY_BUILD_AWS_ACCESS_KEY_ID", &key)
+            .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_ACCESS_KEY_ID", &key)
+            .env("OPSY_SECRET_DEFAULT_AWS_CREDS__AWS_SECRET_ACCESS_KEY", "emulated")
+            .env("OPSY_SECRET_DEFAULT_GIT_SYNC__USERNAME", "ann")
+            .env("OPSY_SECRET_DEFAULT_GIT_SYNC__TOKEN", "t0ken-of-ann")
+            .env("OPSY_SECRET_DEFAULT_SLACK_TOKEN__TOKEN", TOKEN);
+        run_within(DEADLINE * 2, opsy)
+    };
+    let outcome = once();
     let conditions = BUILDERS.map(|(name, ..)| world.condition("PackerBuilder", name, "Ready"));
     assert_eq!(outcome.status.code(), Some(0), "{conditions:#?} {outcome:#?}");
 
@@ -161,4 +165,24 @@ fn the_samples_of_the_operator_become_images_and_a_rollout() {
     assert_eq!(chat.messages(CHANNEL).len(), 1, "Slack is notified of the builder that asks for it");
     let secrets = ["t0ken-of-ann", TOKEN];
     assert!(secrets.iter().all(|secret| !outcome.stderr.contains(secret)), "{outcome:#?}");
+
+    // A commit of the template repository alone builds what it changes, and is named in the history. The other repository is
+    // away: its builder says so and keeps its image.
+    let before = world.amis();
+    let template = fixtures().join("samples/node-group-ami-refresh/packer/generic-fips/generic.pkr.hcl");
+    let template = std::fs::read_to_string(template).expect("a template") + "# stricter\n";
+    let repository = mirrors.private.repository("ibeify/eks-node-group-ami-refresh");
+    let commit = repository.commit("main", &[("packer/generic-fips/generic.pkr.hcl", Some(&template))]);
+    mirrors.public.away(Some("503"));
+    let outcome = once();
+    assert_eq!(outcome.status.code(), Some(2), "one of them needs attention: {outcome:#?}");
+    let after = world.amis();
+    let changed =
+        BUILDERS.map(|(name, ..)| image(&before, "default", name) != image(&after, "default", name));
+    assert_eq!(changed, [true, false, false], "{before:#} {after:#}");
+    let [_, _, why] =
+        world.condition("PackerBuilder", "packer-builder-remote", "Ready").expect("a condition");
+    assert!(why.contains("503") && why.contains("amazon-eks-custom-amis"), "{why}");
+    let history = world.git(&world.remote(), &["log", "--format=%B", "main"]);
+    assert!(history.contains(&format!("Opsy-Template-Commit: {commit}")), "{history}");
 }

@@ -92,6 +92,11 @@ impl Bed {
         Remote(self.folder.path().join("served/repo.git"))
     }
 
+    /// Another repository of the server.
+    pub fn repository(&self, name: &str) -> Remote {
+        Remote(self.folder.path().join("served").join(name))
+    }
+
     pub fn away(&self, mode: Option<&str>) {
         let body = serde_json::json!({"away": mode.is_some(), "mode": mode.unwrap_or("503")});
         self.control("POST", "away", &body.to_string());
