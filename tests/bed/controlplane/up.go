@@ -38,7 +38,7 @@ type options struct {
 const (
 	parentLook = 200 * time.Millisecond
 	// Longer than the inner process needs to kill everything and to delete files.
-	endWithin = 20 * time.Second
+	endWithin = 60 * time.Second
 )
 
 func up(args []string) error {
