@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Signatures of commits. They are flags, because whoever can push could change what the repository says.
+/// Signatures of commits. They are flags, because everyone who can push could change what the repository says.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SigningFlags {
     /// Apply only commits that these signers signed: files, or directories of files, with Git's allowed signers (SSH

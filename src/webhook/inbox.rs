@@ -9,7 +9,7 @@ use crate::api::Pushed;
 /// Different pushes that wait. With more of them, everything is fetched.
 const MOST_WAITING: usize = 64;
 
-/// Pushes that nobody has taken up yet. Equal ones are one. Cheap to clone.
+/// Pushes that are not handled yet. Equal ones are one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox(Arc<Shared>);
 

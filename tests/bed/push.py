@@ -50,7 +50,7 @@ def measure(root: pathlib.Path, endpoint: str, url: str) -> None:
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", root / "served" / "policy.git"], check=True)
     subprocess.run(["cp", "-r", FIXTURE, work], check=True)
     subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
-    # Nobody else pushes.
+    # No commit of the agent gets in between.
     (work / "opsy.yaml").write_text("agentID: push\npublish: {enabled: false}\n")
     commit(work, "policy: first")
     push(work, url)

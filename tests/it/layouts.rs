@@ -20,12 +20,10 @@
 //! Packer 1.6 knows neither data sources nor `required_plugins`: such layouts are for the current one alone.
 //! Left out: what provisions over SSH (`example.rs` does), ansible and third-party plugins.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::packers::Packer;
-use crate::world::{DEADLINE, Outcome, World, fixtures, run_within};
+use crate::world::{DEADLINE, Outcome, World, copy, fixtures, run_within};
 
 /// Regions and architectures with an image each.
 type Lanes = &'static [(&'static str, &'static str)];
@@ -221,19 +219,6 @@ fn push(world: &World, builders: &[&Builder]) {
     world.git(dir, &["add", "--all"]);
     world.git(dir, &["commit", "--quiet", "--message", "policy: first"]);
     world.git(dir, &["push", "--quiet", "origin", "main"]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).expect("a folder");
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 fn once(world: &World) -> Outcome {

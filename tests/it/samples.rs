@@ -1,7 +1,6 @@
 //! The sample manifests of the operator, unchanged: their template repositories are mirrors on this machine, and what
 //! they declare becomes images and a rollout.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use crate::chat::{Chat, TOKEN};
 use crate::git::bed::Bed as GitServer;
 use crate::packers::Packer;
-use crate::world::{DEADLINE, World, fixtures, run_within};
+use crate::world::{DEADLINE, World, copy, fixtures, run_within};
 
 pub const REGION: &str = "us-west-2";
 /// A builder, the directory or repository of its template, and what its template writes.
@@ -69,20 +68,6 @@ fn serve(server: &GitServer, name: &str, fixture: &str) {
         "templates",
     ]);
     git(&["push", "--quiet", path.to_str().expect("UTF-8"), "main"]);
-}
-
-/// Copies a directory with the permissions of its files.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).expect("a directory");
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
 }
 
 /// A receiver of the notifications of the samples.

@@ -60,7 +60,7 @@ pub async fn keep(cluster: &Cluster, tenure: &Tenure, name: &str, value: &str) -
 }
 
 /// Notes pushes on a Lease that another replica holds: its holder reads them when it renews the Lease next. Without a
-/// Lease nothing is noted, since whoever works first fetches anyway.
+/// Lease nothing is noted, since the first replica that works fetches anyway.
 pub async fn note_pushes(
     cluster: &Cluster,
     lease: &str,

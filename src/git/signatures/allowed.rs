@@ -12,7 +12,7 @@ pub const RSA_BITS: usize = 2048;
 /// A key that may sign.
 #[derive(Clone, Debug)]
 pub struct Signer {
-    /// Who holds the key. Git accepts a commit whoever the key belongs to, and so does Opsy.
+    /// Who holds the key. Git accepts a commit by any of them, and so does Opsy.
     pub principals: String,
     pub key: PublicKey,
     /// Patterns of the purposes that the key may sign for; every one where there are none.

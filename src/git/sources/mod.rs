@@ -201,7 +201,7 @@ impl Sources {
     }
 
     /// Starts to fetch now, as after a push to a branch at one of these addresses; without addresses or branch, to any. Ends
-    /// when all are fetched, which nobody has to wait for.
+    /// when all are fetched, and need not be awaited.
     pub fn fetch_now(&self, addresses: &[String], branch: Option<&str>) -> impl Future<Output = ()> + use<> {
         let is_meant = |repository: &&Arc<Repository>| {
             let is_there = addresses.is_empty() || addresses.iter().any(|address| repository.is_at(address));
@@ -239,7 +239,6 @@ impl Sources {
             tokio::spawn(async move { repository.remove().await });
         }
         if is_first {
-            // Those that are being removed are none of an earlier process.
             let kept: BTreeSet<String> = self.open().keys().map(folder_name).collect();
             room::remove_others(&self.options.folder, &kept);
         }

@@ -56,7 +56,7 @@ pub enum Access {
 #[derive(Default)]
 struct Known {
     tips: BTreeMap<Branch, Tip>,
-    /// When the remote was asked last.
+    /// When the remote answered last.
     asked: Option<Instant>,
     /// Failures in a row, and when to ask again.
     failures: u32,
@@ -170,7 +170,7 @@ impl Repository {
         let old = {
             let mut known = self.known();
             known.failures = if is_failure { known.failures + 1 } else { 0 };
-            known.asked = Some(asked);
+            known.asked = Some(Instant::now());
             let most = LONGEST_WAIT.max(options.interval);
             let wait = || backoff::after(known.failures, options.interval, most, backoff::random());
             known.due = is_failure.then(|| Instant::now() + wait());

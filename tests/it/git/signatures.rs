@@ -30,7 +30,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// Trusts nobody yet.
+    /// Without a trusted signer yet.
     fn new() -> Self {
         Self { bed: Bed::start(), keys: tempfile::tempdir().expect("a folder") }
     }

@@ -134,7 +134,7 @@ fn a_restricted_ssh_key_signs_within_its_restrictions() {
         said(fits("valid-after=\"20240104\"", THEN + 9 * DAY)).contains("is not valid before 2024-01-04")
     );
     assert!(said(fits("valid-before=\"20240102\"", THEN)).contains("is not valid after 2024-01-02"));
-    // The date of a commit is written by whoever makes it.
+    // The date of a commit is written by its committer.
     assert!(
         said(fits("valid-before=\"20240105\"", THEN + 9 * DAY)).contains("is not valid after 2024-01-05")
     );
