@@ -6,10 +6,11 @@ use crate::settings::SigningFlags;
 
 /// Reads both once, so that a wrong file ends the start and not the first commit.
 pub(super) fn read(flags: &SigningFlags) -> Result<(Option<Signers>, Option<SigningKey>), GitError> {
-    let key = flags
-        .signing_key
-        .clone()
-        .map(|file| SigningKey { file, passphrase_file: flags.signing_key_passphrase_file.clone() });
+    let key = flags.signing_key.clone().map(|file| SigningKey {
+        file,
+        passphrase_file: flags.signing_key_passphrase_file.clone(),
+        agent_socket: flags.signing_agent_socket.clone(),
+    });
     if let Some(key) = &key {
         key.sign(b"a test of the key")?;
     }

@@ -110,7 +110,8 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
 }
 
 /// Settings that the chart leaves to `env` and `extraArgs`, each with the reason.
-const NOT_IN_THE_CHART: [(&str, &str); 6] = [
+const NOT_IN_THE_CHART: [(&str, &str); 7] = [
+    ("SSH_AUTH_SOCK", "a pod has no SSH agent: the chart mounts a signing key"),
     ("OPSY_KUBECONFIG", "the pod's own cluster"),
     ("OPSY_IDENTITY", "the name of the pod"),
     ("OPSY_PACKER", "builds run in Jobs"),

@@ -1,4 +1,5 @@
-//! The key that the agent signs its own commits with: an OpenSSH private key, read from its file for each use.
+//! The key that the agent signs its own commits with, read from its file for each use: an OpenSSH private key, or a
+//! public key whose private key an SSH agent has, as with Git's `user.signingKey`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 
 use super::allowed::check_strength;
 use super::ssh::NAMESPACE;
+use super::ssh_agent::SshAgent;
 use crate::git::GitError;
 
 /// A private key has some kilobytes.
@@ -22,6 +24,23 @@ pub struct SigningKey {
     pub file: PathBuf,
     /// Of an encrypted key.
     pub passphrase_file: Option<PathBuf>,
+    /// The socket of the SSH agent, for a file that has only the public key.
+    pub agent_socket: Option<PathBuf>,
+}
+
+/// What the file has.
+enum Content {
+    Private(Box<PrivateKey>),
+    Public(PublicKey),
+}
+
+impl Content {
+    fn public(&self) -> &PublicKey {
+        match self {
+            Self::Private(key) => key.public_key(),
+            Self::Public(key) => key,
+        }
+    }
 }
 
 impl SigningKey {
@@ -30,11 +49,16 @@ impl SigningKey {
     /// # Errors
     /// The key cannot be used, and why.
     pub fn sign(&self, payload: &[u8]) -> Result<String, GitError> {
-        let key = self.private()?;
         let failed = |error: &dyn std::fmt::Display| self.failed(format!("cannot sign: {error}"));
-        let signature = match key.key_data() {
-            KeypairData::Rsa(pair) => by_rsa(&key, pair, payload).map_err(|why| failed(&why))?,
-            _ => key.sign(NAMESPACE, HashAlg::Sha512, payload).map_err(|error| failed(&error))?,
+        let signature = match self.read()? {
+            Content::Public(key) => self.agent()?.sign(&key, payload).map_err(|why| self.failed(why))?,
+            Content::Private(key) => {
+                let key = self.decrypted(*key)?;
+                match key.key_data() {
+                    KeypairData::Rsa(pair) => by_rsa(&key, pair, payload).map_err(|why| failed(&why))?,
+                    _ => key.sign(NAMESPACE, HashAlg::Sha512, payload).map_err(|error| failed(&error))?,
+                }
+            }
         };
         signature.to_pem(LineEnding::LF).map_err(|error| failed(&error))
     }
@@ -44,12 +68,20 @@ impl SigningKey {
     /// # Errors
     /// The key cannot be used, and why.
     pub fn public(&self) -> Result<PublicKey, GitError> {
-        self.read().map(|key| key.public_key().clone())
+        self.read().map(|content| content.public().clone())
+    }
+
+    fn agent(&self) -> Result<SshAgent<'_>, GitError> {
+        let socket = self.agent_socket.as_deref().ok_or_else(|| {
+            let why = "is a public key, and SSH_AUTH_SOCK names no SSH agent that has the private key; start one, or \
+                       name the private key, the file without .pub";
+            self.failed(why.to_owned())
+        })?;
+        Ok(SshAgent { socket })
     }
 
     /// The key, decrypted.
-    fn private(&self) -> Result<PrivateKey, GitError> {
-        let key = self.read()?;
+    fn decrypted(&self, key: PrivateKey) -> Result<PrivateKey, GitError> {
         if !key.is_encrypted() {
             return Ok(key);
         }
@@ -70,19 +102,26 @@ impl SigningKey {
     }
 
     /// The key as it is in the file.
-    fn read(&self) -> Result<PrivateKey, GitError> {
+    fn read(&self) -> Result<Content, GitError> {
         let text = text(&self.file).map_err(|why| self.failed(why))?;
-        if let Some(why) = other_form(&text) {
-            return Err(self.failed(why.to_owned()));
-        }
-        let key = PrivateKey::from_openssh(&text).map_err(|error| self.unreadable(&error))?;
-        check_strength(key.public_key().key_data()).map_err(|why| self.failed(why))?;
+        let content = match PublicKey::from_openssh(text.trim()) {
+            Ok(key) => Content::Public(key),
+            Err(_) => {
+                if let Some(why) = other_form(&text) {
+                    return Err(self.failed(why.to_owned()));
+                }
+                let key = PrivateKey::from_openssh(&text).map_err(|error| self.unreadable(&error))?;
+                Content::Private(Box::new(key))
+            }
+        };
+        let key = content.public();
+        check_strength(key.key_data()).map_err(|why| self.failed(why))?;
         match key.algorithm() {
             Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
                 Err(self
                     .failed("is on a security key, which a person must touch; use an Ed25519 key".to_owned()))
             }
-            _ => Ok(key),
+            _ => Ok(content),
         }
     }
 
@@ -106,8 +145,6 @@ fn other_form(text: &str) -> Option<&'static str> {
         Some("is an OpenPGP key; use an OpenSSH private key, as ssh-keygen makes it")
     } else if text.contains("PRIVATE KEY-----") {
         Some("is a private key in another format; convert a copy of it by `ssh-keygen -p -f FILE`")
-    } else if PublicKey::from_openssh(text.trim()).is_ok() {
-        Some("is a public key; name the private key, the file without .pub")
     } else {
         Some("is not an OpenSSH private key, which begins with -----BEGIN OPENSSH PRIVATE KEY-----")
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! signers (files, own key) ─> keyring (pure) ┐
 //! range (commits of the clone) ─────────────>├─> signed (pure) ─> ssh | openpgp (pure) ─> accepted, or a refusal
-//! key (private key) ─> signature of our own commits
+//! key (private key | public key ─> ssh_agent) ─> signature of our own commits
 //! ```
 
 mod allowed;
@@ -15,6 +15,7 @@ mod refusal;
 mod signed;
 mod signers;
 mod ssh;
+mod ssh_agent;
 mod times;
 
 pub use key::SigningKey;

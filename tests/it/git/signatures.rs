@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use git2::Oid;
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use pgp::types::Password;
 use rsa::rand_core::OsRng;
 
 use super::bed::{Bed, Remote};
+use crate::bed::wait_for;
 
 /// A repository whose commits must be signed, and the keys of people.
 struct Desk {
@@ -159,7 +161,7 @@ pub fn public(key: &Path) -> String {
 }
 
 fn signing(file: &Path) -> SigningKey {
-    SigningKey { file: file.to_owned(), passphrase_file: None }
+    SigningKey { file: file.to_owned(), passphrase_file: None, agent_socket: None }
 }
 
 /// The commit that is refused, its author, and why.
@@ -535,6 +537,7 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
     let with = |file: &Path, passphrase: &Path| SigningKey {
         file: file.to_owned(),
         passphrase_file: Some(passphrase.to_owned()),
+        agent_socket: None,
     };
     pushed(signed_by(&desk, with(&locked, &right)).await.expect("signed"));
     let pem = key(folder, "pem", &["-t", "rsa", "-b", "2048", "-m", "PEM"], "");
@@ -550,7 +553,7 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
         (with(&locked, &folder.join("nowhere")), "--signing-key-passphrase-file"),
         (signing(&locked), "is encrypted; name the file of its passphrase"),
         (signing(&folder.join("nowhere")), "cannot be read: No such file"),
-        (signing(&locked.with_extension("pub")), "is a public key"),
+        (signing(&locked.with_extension("pub")), "is a public key, and SSH_AUTH_SOCK names no SSH agent"),
         (signing(&pem), "convert a copy of it by `ssh-keygen -p -f FILE`"),
         (signing(&weak), "RSA key of 1024 bits"),
         (signing(&nonsense), "is not a valid OpenSSH private key"),
@@ -562,4 +565,72 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
         assert!(!said.contains("5up3r") && !said.contains("c2Vj"), "{said}");
     }
     assert_eq!(desk.remote().log("main").len(), 2);
+}
+
+/// An SSH agent of OpenSSH.
+struct SshAgent {
+    child: std::process::Child,
+    socket: PathBuf,
+}
+
+impl SshAgent {
+    fn start(folder: &Path) -> Self {
+        let socket = folder.join("agent");
+        let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
+        let agent = Self { child: child.expect("ssh-agent starts"), socket };
+        wait_for("the SSH agent listens", Duration::from_secs(20), || agent.socket.exists().then_some(()));
+        agent
+    }
+
+    fn add(&self, key: &Path) {
+        let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &self.socket).status();
+        assert!(added.expect("ssh-add starts").success());
+    }
+
+    /// Signs by a key of which only the public part is in a file.
+    fn key(&self, public: &Path) -> SigningKey {
+        SigningKey { file: public.to_owned(), passphrase_file: None, agent_socket: Some(self.socket.clone()) }
+    }
+}
+
+impl Drop for SshAgent {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[tokio::test]
+async fn an_ssh_agent_signs_what_git_accepts() {
+    let desk = Desk::new();
+    desk.remote().commit("main", &[("a.yaml", Some("# 1"))]);
+    let agent = SshAgent::start(desk.keys.path());
+    desk.trusted("another");
+    let allowed = desk.keys.path().join("allowed");
+    for (name, kind) in [
+        ("ed25519", &["-t", "ed25519"][..]),
+        ("p256", &["-t", "ecdsa", "-b", "256"]),
+        ("rsa", &["-t", "rsa"]),
+    ] {
+        let private = desk.key(name, kind);
+        let file = private.with_extension("pub");
+        let refused = signed_by(&desk, agent.key(&file)).await.expect_err("not in the agent").to_string();
+        assert!(refused.contains("is refused by the SSH agent") && refused.contains("SHA256:"), "{refused}");
+        agent.add(&private);
+        fs::remove_file(&private).expect("the agent alone has it");
+        let commit = pushed(signed_by(&desk, agent.key(&file)).await.expect(name));
+        fs::write(&allowed, format!("opsy@test.invalid {}\n", public(&private))).expect("written");
+        let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
+        git(desk.remote().path(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", &commit]);
+        let handle = desk.handle(None);
+        handle.fetch().await.expect("a tip");
+        let range = Range { tip: id(&commit), since: Vec::new(), now: Timestamp::now() };
+        let signers = Signers { files: vec![desk.signers()], own: Some(agent.key(&file)) };
+        handle.verify(&range, &signers).await.expect(name);
+    }
+    let (file, socket) = (desk.keys.path().join("ed25519.pub"), agent.socket.clone());
+    drop(agent);
+    let key = SigningKey { file, passphrase_file: None, agent_socket: Some(socket) };
+    let away = signed_by(&desk, key).await.expect_err("no agent").to_string();
+    assert!(away.contains("SSH_AUTH_SOCK") && away.contains("cannot be used"), "{away}");
 }
