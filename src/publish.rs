@@ -1,9 +1,12 @@
-//! The second Git loop: status → repository. Waits until it is quiet, asks what the status files
-//! should say, and commits what differs as one batch. A refusal or an outage backs off here and never
-//! reaches builds or rollouts: it is a state others may show.
+//! The second Git loop: status → repository. After a quiet period, it renders the status files and commits those that
+//! differ as one batch. After a refusal or an outage it backs off and reports the state; builds and rollouts are not
+//! affected.
 
+mod condition;
 mod message;
+pub mod render;
 mod schedule;
+pub mod seeds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,63 +18,66 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::api::backoff;
 use crate::api::{Class, CommitId, duration};
 use crate::git::commit::{Author, Change, Edit, Outcome, Settled};
-use crate::git::{GitError, Handle, backoff};
+use crate::git::{GitError, Handle};
 use crate::settings::RepoSettings;
+use crate::wait;
 
 use schedule::Schedule;
 
-/// Quiet period where `opsy.yaml` says nothing: long enough for one pass to touch several objects.
+/// The default quiet period: long enough for related changes of several objects to be one commit.
 const QUIET: Duration = Duration::from_secs(2);
 /// First and longest wait after a refusal or failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
-/// Author where `opsy.yaml` names none.
+/// The default author.
 const AUTHOR: (&str, &str) = ("Opsy", "opsy@users.noreply.local");
 
-/// A status file as it should be.
+/// The desired content of a status file.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// Relative to the status folder.
     pub path: String,
     pub edit: Edit,
-    /// The object it tells of; a file of all objects has none.
+    /// The object that it describes; `None` for a file about all objects.
     pub resource: Option<String>,
     /// What happened, in a few words: `eks-node built ami-…`.
-    pub news: Option<String>,
+    pub summary: Option<String>,
     /// Further trailers, like `Opsy-Image`.
     pub trailers: Vec<(&'static str, String)>,
-    /// Names what the content is made from, where that has a name.
+    /// An identifier of the data that the content is rendered from, if there is one: equal identifiers mean equal
+    /// content.
     pub version: Option<String>,
 }
 
-/// Gives the settings of the synced commit; `None` before the first.
+/// Returns the settings of the synced commit; `None` before the first sync.
 pub type Settings = Arc<dyn Fn() -> Option<RepoSettings> + Send + Sync>;
-/// Gives every status file as it should be now.
+/// Returns all status files with their desired content.
 pub type Render = Arc<dyn Fn() -> Batch + Send + Sync>;
 
-/// What there is to publish.
+/// The files to publish.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub files: Vec<Rendered>,
-    /// There is more, which waits for the end of what is under way.
-    pub more: bool,
+    /// More files follow when the work that is in progress ends.
+    pub is_incomplete: bool,
 }
 
-/// How publishing goes.
+/// The state of publishing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Publishing {
-    /// Nothing was published yet.
+    /// Nothing has been published yet.
     Idle,
     /// `publish.enabled: false`.
     Off,
-    /// The repository says what it should; the commit is ours if one was needed.
+    /// The repository has the desired content. `commit` is the commit of this agent, if one was needed.
     Done {
         commit: Option<CommitId>,
     },
-    /// The server refuses our commits, in its own words.
-    Refused {
-        words: String,
+    /// The server rejects the commits of this agent, with this message.
+    Rejected {
+        message: String,
         since: Timestamp,
     },
     Failed {
@@ -82,21 +88,21 @@ pub enum Publishing {
 }
 
 impl Publishing {
-    /// Is what should be in the repository in it, as far as is known?
-    pub fn is_good(&self) -> bool {
+    /// Returns true if the repository has the desired content, as far as is known.
+    pub fn is_up_to_date(&self) -> bool {
         matches!(self, Self::Idle | Self::Off | Self::Done { .. })
     }
 
-    /// Since when it has not been good.
+    /// When the repository stopped being up to date.
     fn since(&self) -> Option<Timestamp> {
         match self {
-            Self::Refused { since, .. } | Self::Failed { since, .. } => Some(*since),
+            Self::Rejected { since, .. } | Self::Failed { since, .. } => Some(*since),
             _ => None,
         }
     }
 }
 
-/// The way to the loop. Cheap to clone.
+/// A handle of the loop. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     wake: Arc<Notify>,
@@ -106,13 +112,13 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A status changed, or the remote did: a batch is published once it is quiet.
+    /// Reports a change of a status or of the remote. A batch is published after the quiet period.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Publishes now, whatever was refused or failed before. For shutdown and `--once`. `None` when it
-    /// took longer than `limit`.
+    /// Publishes now, without waiting for a backoff, for shutdown and `--once`. Returns `None` if it takes longer than
+    /// `limit`.
     pub async fn flush(&self, limit: Duration) -> Option<Publishing> {
         let (reply, answer) = oneshot::channel();
         let ask = async {
@@ -126,7 +132,7 @@ impl Publisher {
         self.state.clone()
     }
 
-    /// When the repository was last known to say what it should.
+    /// When the repository was last known to have the desired content.
     pub fn succeeded(&self) -> Option<Timestamp> {
         *self.succeeded.borrow()
     }
@@ -159,7 +165,7 @@ impl Publish {
         )
     }
 
-    /// Publishes batches until stopped. Flush first: stopping publishes nothing.
+    /// Publishes batches until it is stopped. Stopping publishes nothing; call `flush` before.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut schedule = Schedule::default();
         loop {
@@ -168,7 +174,7 @@ impl Publish {
                 () = stop.cancelled() => return,
                 Some(reply) = self.flushes.recv() => {
                     let state = self.publish(&mut schedule).await;
-                    // Whoever asked may have given up waiting.
+                    // The caller may have stopped waiting.
                     let _ = reply.send(state);
                 }
                 () = self.wake.notified() => schedule.woken(Instant::now(), self.quiet()),
@@ -179,22 +185,23 @@ impl Publish {
 
     async fn publish(&mut self, schedule: &mut Schedule) -> Publishing {
         let Some(settings) = (self.settings)() else {
-            // Nothing was loaded yet: whether the branch takes anything is not known.
+            // No commit has been loaded: it is not known whether the branch accepts commits.
             schedule.published();
             return self.state.borrow().clone();
         };
         let batch = (self.render)();
-        let more = batch.more;
+        let is_incomplete = batch.is_incomplete;
         let result = self.attempt(&settings, batch.files).await;
-        let state = self.judge(result, more);
+        let state = self.judge(result, is_incomplete);
         if matches!(state, Publishing::Done { .. }) {
             self.succeeded.send_replace(Some((self.now)()));
         }
-        if state.is_good() {
+        if state.is_up_to_date() {
             schedule.published();
         } else {
             let (first, most) = RETRY;
-            let wait = backoff::after(schedule.failures() + 1, first, most, backoff::random());
+            let wait =
+                backoff::jittered(backoff::doubled(first, most, schedule.failures() + 1), wait::random());
             schedule.failed(Instant::now(), wait);
         }
         self.state.send_if_modified(|known| {
@@ -215,33 +222,33 @@ impl Publish {
             return Ok(None);
         }
         let branch = publish.branch.or_else(|| self.git.branch());
-        let branch = branch.ok_or(GitError::Gone)?;
+        let branch = branch.ok_or(GitError::NotSynced)?;
         let change = self.change(settings, files, branch);
-        // Most wakes change nothing: the clone can tell without asking the remote.
+        // Most wakeups change nothing. The clone shows this without a request to the remote.
         if change.edits.is_empty() || self.git.differences(&change).await?.is_empty() {
             return Ok(Some(Outcome::Unchanged));
         }
         self.git.commit(&change).await.map(Some)
     }
 
-    /// What an attempt means, which had `more` to publish that waits. A refusal ends with a push that is
-    /// taken: neither what is held back nor a server that is away says that the branch is open again.
-    fn judge(&self, result: Result<Option<Outcome>, GitError>, more: bool) -> Publishing {
+    /// Returns the state after an attempt. `is_incomplete` says whether further files wait. `Rejected` ends only with a
+    /// successful push: neither files that wait nor an unreachable server show that the branch accepts commits again.
+    fn judge(&self, result: Result<Option<Outcome>, GitError>, is_incomplete: bool) -> Publishing {
         let before = self.state.borrow().clone();
         let since = before.since().unwrap_or_else(self.now);
         match result {
             Ok(None) => Publishing::Off,
-            Ok(Some(Outcome::Unchanged)) if more && !matches!(before, Publishing::Off) => before,
+            Ok(Some(Outcome::Unchanged)) if is_incomplete && !matches!(before, Publishing::Off) => before,
             Err(error)
-                if matches!(before, Publishing::Refused { .. })
+                if matches!(before, Publishing::Rejected { .. })
                     && matches!(error.class(), Class::Transient { .. }) =>
             {
-                warn!(%error, "status cannot be published: it is tried again");
+                warn!(%error, "status cannot be published; retrying");
                 before
             }
-            Err(error) if error.holds() => {
-                // The sync says so to people; it wakes this loop when the tip is followed again.
-                info!(%error, "nothing is published");
+            Err(error) if error.holds_tip_back() => {
+                // The sync reports this, and wakes this loop when it loads a tip again.
+                info!(%error, "nothing is published while the tip is held back");
                 before
             }
             Ok(Some(Outcome::Unchanged)) => Publishing::Done { commit: None },
@@ -249,15 +256,15 @@ impl Publish {
                 info!(%commit, files = paths.len(), "published");
                 Publishing::Done { commit: Some(commit) }
             }
-            Ok(Some(Outcome::Refused { words })) => {
+            Ok(Some(Outcome::Rejected { message })) => {
                 warn!(
-                    words,
-                    "the server refuses to take status: builds and rollouts go on, and it is tried again"
+                    error = message,
+                    "the server rejects the push of status; retrying, builds and rollouts continue"
                 );
-                Publishing::Refused { words, since }
+                Publishing::Rejected { message, since }
             }
             Err(error) => {
-                warn!(%error, "status cannot be published: builds and rollouts go on, and it is tried again");
+                warn!(%error, "status cannot be published; retrying, builds and rollouts continue");
                 Publishing::Failed { class: error.class(), message: error.to_string(), since }
             }
         }
@@ -268,7 +275,7 @@ impl Publish {
         written.and_then(|text| duration::parse(&text).ok()).unwrap_or(QUIET)
     }
 
-    /// The change that brings a batch into a branch.
+    /// The change that commits a batch to a branch.
     fn change(&self, settings: &RepoSettings, files: Vec<Rendered>, branch: String) -> Change {
         let folder = self.git.status_folder(settings.status_path());
         let files: BTreeMap<String, Rendered> =

@@ -1,5 +1,5 @@
-//! Settings: flags and `OPSY_*` variables have what is needed to reach the repository; `opsy.yaml` in the
-//! repository has the rest, so that a pull request changes it.
+//! Settings. Flags and `OPSY_*` variables hold what is needed to reach the repository; `opsy.yaml` in the repository
+//! holds everything else, so that a pull request can change it.
 
 mod cluster;
 mod git;
@@ -30,7 +30,7 @@ pub use webhook::WebhookFlags;
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Text on a terminal, JSON elsewhere
+    /// Text on a terminal; elsewhere, JSON from `opsy run` and text from other commands
     Auto,
     /// Text for people
     Text,
@@ -38,7 +38,7 @@ pub enum Output {
     Json,
 }
 
-/// What `opsy run` needs to reach the repository and to build.
+/// Flags of `opsy run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunFlags {
     /// Read manifests and templates from this repository: a URL or a local path
@@ -50,14 +50,14 @@ pub struct RunFlags {
     /// Read manifests from this directory of the repository
     #[arg(long, env = "OPSY_PATH", default_value = "")]
     pub path: String,
-    /// Allow the objects of a namespace to use only these paths of the repository as templates. Without a rule for a
-    /// namespace that is not the agent's own, its objects must be declared in Git to use any
+    /// Restrict the objects of a namespace to templates at these paths of the repository. In a namespace without a
+    /// rule, other than the agent's own, only objects that are declared in Git can use templates
     #[arg(long, env = "OPSY_TEMPLATES", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub templates: Vec<String>,
     #[command(flatten)]
     pub git: GitFlags,
-    /// Set the owner of everything this agent makes; a different agentID in opsy.yaml is then an error. Needed to change
-    /// the owner of an agent that has worked already
+    /// Set the owner of everything that this agent creates; a different agentID in opsy.yaml is then an error. Required
+    /// to change the owner of an agent that has run before
     #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID", value_parser = owner)]
     pub agent_id: Option<Owner>,
     #[command(flatten)]
@@ -70,15 +70,15 @@ pub struct RunFlags {
     pub trust: TrustFlags,
     #[command(flatten)]
     pub signing: SigningFlags,
-    /// Serve /healthz, /readyz and /metrics at this address, such as `[::]:8080` (IPv4 and IPv6); default: do not serve
+    /// Serve /healthz, /readyz and /metrics on this address, such as `[::]:8080` (IPv4 and IPv6); default: none
     #[arg(long, env = "OPSY_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<std::net::SocketAddr>,
     #[command(flatten)]
     pub webhook: WebhookFlags,
-    /// Check the repository for new commits this often
+    /// Check the repository for new commits at this interval
     #[arg(long, env = "OPSY_INTERVAL", default_value = "30s", value_parser = duration)]
     pub interval: Duration,
-    /// Run this Packer: a path, or a name looked up in PATH
+    /// Run this Packer binary: a path, or a name that is looked up in PATH
     #[arg(long, env = "OPSY_PACKER", default_value = "packer")]
     pub packer: String,
     /// Share this directory of Packer plugins among all builds
@@ -87,15 +87,15 @@ pub struct RunFlags {
     /// Read secrets of builds and notifications from `DIR/<namespace>/<secret>/<KEY>`
     #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Hand these variables of the environment to builds, too; globs are allowed. Builds on this machine inherit PATH,
-    /// HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
+    /// Pass these additional environment variables to builds; globs are allowed. Builds on this machine always inherit
+    /// PATH, HOME, LANG, LC_*, TZ, TMPDIR, SSL_CERT_*, *_PROXY, AWS_*, PACKER_* and PKR_*
     #[arg(long, env = "OPSY_PASS_ENV", value_delimiter = ',', value_name = "NAME,…")]
     pub pass_env: Vec<String>,
-    /// Use this Slack Web API, for workspaces with an API of their own
+    /// Use the Slack Web API at this URL, for workspaces with a separate API
     #[arg(long, env = "OPSY_SLACK_API", value_name = "URL", default_value = "https://slack.com/api/")]
     pub slack_api: String,
-    /// Exit when nothing is left to do: 0 settled, 2 stalled or failing, 3 waiting on purpose
-    /// (suspended, disabled, no image yet)
+    /// Exit when nothing is left to do, with code 0 (in sync), 2 (stalled or failing) or 3 (waiting on purpose:
+    /// suspended, disabled, no image yet)
     #[arg(long)]
     pub once: bool,
     /// Output format
@@ -103,7 +103,7 @@ pub struct RunFlags {
     pub output: Output,
 }
 
-/// Where the state directory is.
+/// The flag that selects the state directory.
 #[derive(Args, Clone, Debug)]
 pub struct StateFlags {
     /// Store status, runs and the clone in this directory; default: /var/lib/opsy for root, else
@@ -123,7 +123,7 @@ impl StateFlags {
     }
 }
 
-/// Secrets of the agent's own environment: never printed, never handed to a build as they are.
+/// Secrets in the environment of the agent. They are never printed, and no build receives these variables unchanged.
 #[derive(Clone, Default)]
 pub struct EnvSecrets {
     pub git_password: Option<String>,
@@ -131,17 +131,17 @@ pub struct EnvSecrets {
     pub webhook: Option<String>,
     /// `OPSY_SECRET_…` without the prefix.
     pub builds: BTreeMap<String, String>,
-    /// `OPSY_BUILD_…` without the prefix: variables of every build on this machine.
+    /// `OPSY_BUILD_…` without the prefix: variables for every build on this machine.
     pub every_build: BTreeMap<String, String>,
 }
 
-/// Variables that hold build secrets start with this.
+/// Prefix of the variables that hold build secrets.
 const SECRET_PREFIX: &str = "OPSY_SECRET_";
-/// Variables that every build gets without this.
+/// Prefix of the variables that every build receives, without this prefix.
 const BUILD_PREFIX: &str = "OPSY_BUILD_";
 
 impl EnvSecrets {
-    /// Reads them, once.
+    /// Reads them from the environment.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn read() -> Self {
         let with = |prefix: &'static str| {
@@ -160,30 +160,29 @@ impl EnvSecrets {
     }
 }
 
-/// Variables with the address of an AWS service start like this.
+/// Prefix of the variables that hold the endpoint of an AWS service.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
-/// Removes variables of AWS's and of Opsy's that are empty: everywhere else in AWS's world, and in charts and
-/// pipelines, that means they are not set. AWS's library for Rust takes them at their word.
+/// Removes empty `AWS_*` and `OPSY_*` variables. Other AWS tools, charts and pipelines treat an empty variable as
+/// unset, but the AWS SDK for Rust uses the empty value.
 ///
 /// # Safety
 /// No other thread may run.
 pub unsafe fn forget_empty_variables() {
     for (name, value) in std::env::vars_os() {
         let read = name.to_str().is_some_and(|name| {
-            // Those of builds are theirs: empty ones may be what is wanted.
+            // A variable for builds can be empty on purpose.
             let of_builds = [SECRET_PREFIX, BUILD_PREFIX].iter().any(|prefix| name.starts_with(prefix));
             name.starts_with("AWS_") || (name.starts_with("OPSY_") && !of_builds)
         });
         if read && value.to_str().is_some_and(|value| value.trim().is_empty()) {
-            // SAFETY: no other thread runs, as the caller says.
+            // SAFETY: the caller guarantees that no other thread runs.
             unsafe { std::env::remove_var(name) };
         }
     }
 }
 
-/// Removes empty entries of `NO_PROXY`: for Go's programs they mean nothing, and kube's library for Rust refuses the
-/// whole variable.
+/// Removes empty entries from `NO_PROXY`. Programs in Go ignore them, but the `kube` crate rejects the whole variable.
 ///
 /// # Safety
 /// No other thread may run.
@@ -194,17 +193,17 @@ pub unsafe fn tidy_no_proxy() {
         let entries: Vec<&str> = value.split(',').map(str::trim).filter(|entry| !entry.is_empty()).collect();
         let tidy = entries.join(",");
         if tidy != value {
-            // SAFETY: no other thread runs, as the caller says.
+            // SAFETY: the caller guarantees that no other thread runs.
             unsafe { std::env::set_var(name, tidy) };
         }
     }
 }
 
-/// The profile of AWS that the environment names. The rest of that environment is read by AWS's library, which
-/// gives up on an address that is none: those are refused here.
+/// Returns the AWS profile that the environment names. The AWS SDK reads its other variables itself, but it cannot
+/// handle an invalid endpoint, so endpoints are checked here.
 ///
 /// # Errors
-/// The variable, and what is wrong with it.
+/// An endpoint is not valid. The error names the variable and the reason.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 pub fn aws_profile() -> Result<Option<String>, String> {
     for (name, value) in std::env::vars_os() {
@@ -217,7 +216,7 @@ pub fn aws_profile() -> Result<Option<String>, String> {
     Ok(std::env::var("AWS_PROFILE").ok())
 }
 
-/// The state directory where none is named.
+/// The default state directory.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 pub fn default_state() -> PathBuf {
     if rustix::process::geteuid().is_root() {

@@ -1,48 +1,57 @@
-//! What an engine hands the agent, whichever it is, and the work while the agent holds its claim.
+//! What either engine provides to the agent, and the claim that makes this the only agent that works.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::api::Owner;
 use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs};
 
-/// An engine, ready to work.
+/// An engine that is started and holds its claim.
 pub struct Engine {
     pub objects: Arc<Objects>,
     pub queues: Queues,
     pub home: Arc<dyn Home>,
     pub runs: Arc<dyn Runs>,
-    /// Owner where `opsy.yaml` names none.
+    /// The owner if `opsy.yaml` names none.
     pub owner: Owner,
-    /// The agent's own namespace; there is none without a cluster.
+    /// The agent's own namespace; `None` without a cluster.
     pub namespace: Option<String>,
-    /// Whose agent it was so far.
-    pub noted_owner: Option<String>,
+    /// The recorded owner: the one that this agent has worked for.
+    pub recorded_owner: Option<String>,
     /// Folder of the bare clone.
     pub clone: PathBuf,
-    /// No other agent's clone is ever ahead of this one: it may be started from while the remote is away.
+    /// No other agent's clone can be ahead of this one: the agent may start from it while the remote is unavailable.
     pub clone_is_newest: bool,
     pub claim: Claim,
 }
 
-/// What makes this the one agent that works. Given up last.
+/// The lock or the Lease. It is released last.
 pub struct Claim {
-    /// Ends when the claim is lost, saying how: nothing may be done any more.
+    /// Returns how the claim was lost. From then on, nothing may be done.
     pub lost: BoxFuture<'static, String>,
-    /// Lets the next agent take over at once.
-    pub give_up: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
+    /// Releases the claim, so that the next agent can start at once.
+    pub release: Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>,
 }
 
-/// Works while the claim is held. Whatever is being done, a take-over or the end, losing it comes first.
+impl Claim {
+    /// Takes the future that returns when the claim is lost.
+    pub fn take_lost(&mut self) -> BoxFuture<'static, String> {
+        std::mem::replace(&mut self.lost, futures::future::pending().boxed())
+    }
+}
+
+/// Works while the claim is held. If the claim is lost, the work is dropped wherever it is.
 pub async fn while_held(
     lost: BoxFuture<'static, String>,
     work: impl Future<Output = anyhow::Result<ExitCode>>,
 ) -> anyhow::Result<ExitCode> {
     tokio::select! {
+        // The loss is checked first: the work must not take another step after it.
         biased;
         why = lost => anyhow::bail!("{why}"),
         code = work => code,

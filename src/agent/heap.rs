@@ -1,4 +1,4 @@
-//! The heap of the process: as large as what it holds, not as what a commit once took.
+//! The heap of the process: it must not stay as large as the largest commit made it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,20 @@ use tokio::time::timeout;
 
 use crate::engine::board::Board;
 
-/// Where builds are under way nothing settles for hours: what a commit took is over long before.
+/// While builds run, nothing settles for hours. By this time, the memory that the commit needed is free.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// One heap for all threads. glibc has one a thread, and each keeps what a burst of work left in it. To be
-/// called before there are other threads.
+/// Uses one heap for all threads. By default, glibc has one per thread, and each of them keeps the memory of its
+/// largest burst of work. Call this before other threads are started.
 #[cfg(target_env = "gnu")]
 pub fn share() {
-    // SAFETY: it sets an integer of the allocator's. Where it is refused, which it answers by 0, the process
-    // is as it was, only larger.
+    // SAFETY: this sets an integer of the allocator. If it is refused (result 0), the process only uses more memory.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 #[cfg(target_env = "gnu")]
 fn trim() {
-    // SAFETY: it hands pages back that hold nothing; the allocator locks itself.
+    // SAFETY: this returns unused pages to the kernel; the allocator locks itself.
     unsafe { libc::malloc_trim(0) };
 }
 
@@ -32,18 +31,21 @@ pub fn share() {}
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
-/// Gives pages back whenever a commit was worked through, and when what came of it was published.
-pub async fn give_back<C, P>(
+/// Returns unused pages to the kernel when a commit was read, when its objects have settled, and when their status was
+/// published. A commit that changes no object is read as well.
+pub async fn give_back<R, L, P>(
     board: Arc<Board>,
-    mut loaded: watch::Receiver<C>,
+    mut read: watch::Receiver<R>,
+    mut loaded: watch::Receiver<L>,
     mut published: watch::Receiver<P>,
 ) {
     loop {
-        let news = tokio::select! {
-            news = loaded.changed() => news,
-            news = published.changed() => news,
+        let changed = tokio::select! {
+            changed = read.changed() => changed,
+            changed = loaded.changed() => changed,
+            changed = published.changed() => changed,
         };
-        if news.is_err() {
+        if changed.is_err() {
             return;
         }
         let _ = timeout(SETTLED, board.settled()).await;

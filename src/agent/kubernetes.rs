@@ -1,74 +1,53 @@
-//! The cluster engine, put together: custom resources, Jobs, and a Lease that makes this the one agent.
+//! The engine of a cluster: custom resources, Jobs, and a Lease that makes this the only agent that works.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::FutureExt;
 
+use super::endpoints::Endpoints;
 use super::engine::{Claim, Engine};
+use super::inputs::Inputs;
 use super::{now, pushes};
 use crate::api::network::Network;
 use crate::api::{Key, Owner};
-use crate::engine::kubernetes::home::ClusterHome;
 use crate::engine::kubernetes::job::network::PodNetwork;
 use crate::engine::kubernetes::job::{Own, RunImages, Setup};
 use crate::engine::kubernetes::lease::{self, Held, Tenure, Terms, notes};
+use crate::engine::kubernetes::objects::ClusterHome;
 use crate::engine::kubernetes::runs::ClusterRuns;
 use crate::engine::kubernetes::{Cluster, OWNER, account};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
-use crate::git::address::Address;
 use crate::settings::{ClusterFlags, RunFlags};
-use crate::telemetry::health::Health;
-use crate::webhook::Inbox;
 
-/// Waits for the Lease, as long as it takes; only then are the watches started.
-pub async fn start(
-    flags: &RunFlags,
-    network: &Network,
-    repository: &Address,
-    health: &Health,
-    inbox: &Inbox,
-) -> anyhow::Result<Engine> {
+/// Waits for the Lease, as long as it takes. The watches are started only then.
+///
+/// # Errors
+/// The state directory or the cluster cannot be used.
+pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Engine> {
+    let Inputs { flags, network, .. } = inputs;
     let state = flags.state.dir()?;
-    let lock = lock::take(&state, lock::Engine::Kubernetes)?;
+    let lock = lock::take(&state, lock::EngineKind::Kubernetes)?;
     let (kubeconfig, namespaces) = (flags.cluster.kubeconfig.as_deref(), &flags.cluster.namespaces);
     let cluster = Cluster::connect(kubeconfig, namespaces, network).await?;
-    let lease = flags.cluster.lease_name.clone();
     let owner = owner(flags, &cluster).await?;
-    let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
-    tracing::info!(identity, lease, namespace = cluster.namespace, "waiting for the Lease");
-    let tenure = Tenure { lease, identity };
-    let terms = Terms {
-        tenure: tenure.clone(),
-        repository: notes::repository(&repository.identity(), &flags.path),
-        blocked: health.blocked.clone(),
-        duration: flags.cluster.lease_duration,
-        now,
-    };
     let setup = setup(&flags.cluster, network, &cluster).await?;
-    let passing_on = pushes::pass_on(&cluster, &tenure.lease, inbox);
-    let Held { lost, release, mut notes, pushes: noted } = tokio::select! {
-        held = lease::acquire(&cluster, terms) => held,
-        never = passing_on => match never {},
-    };
-    tokio::spawn(pushes::take_up(noted, inbox.clone()));
-    tracing::info!("this is the agent that works now");
+    let terms = terms(inputs, endpoints);
+    let tenure = terms.tenure.clone();
+    let Held { lost, release, mut notes, pushes } = hold_lease(&cluster, terms, endpoints).await;
+    tokio::spawn(pushes::accept_forwarded(pushes, endpoints.inbox.clone()));
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
     let home = ClusterHome::start(cluster.clone(), objects.clone(), tenure);
     let runs = ClusterRuns::start(cluster, objects.clone(), setup, now);
     let ending = home.clone();
-    let give_up = async move {
+    let release_lease = async move {
+        // Nothing is written after the release of the Lease.
         ending.stop();
-        release.give_up().await;
+        release.release().await;
         drop(lock);
     };
-    let claim = Claim { lost, give_up: Box::new(move || give_up.boxed()) };
-    let clone = clone_dir(&state);
-    // While another replica worked, this clone stood still.
-    let clone_is_newest = false;
-    let noted_owner = notes.remove(OWNER);
     Ok(Engine {
         objects,
         queues,
@@ -76,33 +55,62 @@ pub async fn start(
         runs,
         owner,
         namespace,
-        noted_owner,
-        clone,
-        clone_is_newest,
-        claim,
+        recorded_owner: notes.remove(OWNER),
+        clone: clone_dir(&state),
+        // While another replica worked, this clone was not updated.
+        clone_is_newest: false,
+        claim: Claim { lost, release: Box::new(move || release_lease.boxed()) },
     })
 }
 
-/// Whose objects and images are this agent's, unless `opsy.yaml` says so.
+fn terms(inputs: &Inputs, endpoints: &Endpoints) -> Terms {
+    let Inputs { flags, repository, .. } = inputs;
+    let identity = flags.cluster.identity.clone().unwrap_or_else(lease::identity);
+    Terms {
+        tenure: Tenure { lease: flags.cluster.lease_name.clone(), identity },
+        repository: notes::repository(&repository.identity(), &flags.path),
+        blocked: endpoints.health.blocked.clone(),
+        duration: flags.cluster.lease_duration,
+        now,
+    }
+}
+
+/// Waits for the Lease. Until then, pushes that are reported here are forwarded to the replica that works.
+async fn hold_lease(cluster: &Cluster, terms: Terms, endpoints: &Endpoints) -> Held {
+    let Tenure { lease, identity } = terms.tenure.clone();
+    tracing::info!(identity, lease, namespace = cluster.namespace, "waiting for the Lease");
+    let held = tokio::select! {
+        held = lease::acquire(cluster, terms) => held,
+        never = pushes::forward(cluster, &lease, &endpoints.inbox) => match never {},
+    };
+    tracing::info!("this replica holds the Lease: starting to work");
+    held
+}
+
+/// The owner of objects and images, unless `opsy.yaml` names another.
 async fn owner(flags: &RunFlags, cluster: &Cluster) -> anyhow::Result<Owner> {
     if let Some(id) = &flags.agent_id {
         return Ok(id.clone());
     }
     let owner = cluster.owner(&flags.cluster.lease_name).await;
-    owner.context("the owner's name is made of the uid of namespace kube-system (--agent-id sets another)")
+    owner.context(
+        "the UID of namespace kube-system, the source of the owner, cannot be read: allow it, or set --agent-id",
+    )
 }
 
-/// How builds run, and what is the agent's own.
+/// How builds run, and which ServiceAccount and Secrets are the agent's own.
 async fn setup(flags: &ClusterFlags, network: &Network, cluster: &Cluster) -> anyhow::Result<Setup> {
     let own = |name: &String| Key { namespace: cluster.namespace.clone(), name: name.clone() };
     let account = match &flags.service_account {
         Some(name) => Some(own(name)),
-        None => account::own(cluster).await.context("which ServiceAccount the agent has cannot be asked")?,
+        None => {
+            account::own(cluster).await.context("the ServiceAccount of the agent cannot be determined")?
+        }
     };
     if PodNetwork::withholds(network) {
         tracing::warn!(
-            "the address of the proxy holds credentials, which builds are not given: set HTTPS_PROXY in \
-             builder.pod.env, or in the Secret of builder.secret, for builders that need a proxy"
+            "the address of the proxy contains credentials, which builds do not get: for builders that need a \
+             proxy, set HTTPS_PROXY in builder.pod.env, or in the Secret of builder.secret"
         );
     }
     Ok(Setup {

@@ -1,24 +1,24 @@
-//! Both reconcilers with what they are handed, as the loop drives them.
+//! Both reconcilers, with everything they use, as the loop calls them.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::now;
-use super::render::{self, name_of};
-use super::telling::Telling;
 use crate::api::fence::Fence;
 use crate::api::{
     AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, Owner, PackerBuilder, PackerBuilderStatus,
+    UndeclaredObjects,
 };
 use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
-use crate::engine::drive::{Drive, Meter, Reconcile, Teller, drive};
+use crate::engine::drive::{Drive, Meter, Reconcile, StatusNotifier, drive};
 use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
+use crate::notifications::Notifications;
 use crate::publish::Publishing;
 use crate::sync::Synced;
 use crate::{builder, refresher};
@@ -27,23 +27,25 @@ use crate::{builder, refresher};
 pub struct Parts {
     pub aws: Aws,
     pub templates: Templates,
+    /// Which paths of the agent's own repository each namespace may use as templates.
     pub access: Arc<TemplateAccess>,
     pub runs: Arc<dyn Runs>,
     pub home: Arc<dyn Home>,
     pub objects: Arc<Objects>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    /// The owner if `opsy.yaml` names none.
     pub owner: Owner,
     /// Which clusters each namespace may roll out to.
     pub clusters: Arc<Fence>,
     pub publishing: watch::Receiver<Publishing>,
     pub meter: Arc<dyn Meter>,
-    pub telling: Arc<Telling>,
-    /// No build is started any more.
+    pub notifications: Arc<Notifications>,
+    /// From when it is true, no build is started.
     pub ending: Arc<AtomicBool>,
 }
 
 impl Parts {
-    /// Drives both kinds until their queues end.
+    /// Starts the loops of both kinds. Each ends when its queue does.
     pub fn drive(&self, queues: Queues) -> Vec<JoinHandle<()>> {
         vec![
             tokio::spawn(drive(self.builders(), queues.builders)),
@@ -52,10 +54,7 @@ impl Parts {
     }
 
     fn builders(&self) -> Arc<Drive<PackerBuilder, PackerBuilderStatus>> {
-        let objects = self.objects.clone();
-        let undeclared =
-            move |key: &Key| objects.undeclared(&ObjectKey { kind: Kind::PackerBuilder, key: key.clone() });
-        let (home, used) = (self.home.clone(), self.objects.clone());
+        let (home, objects) = (self.home.clone(), self.objects.clone());
         let context = Arc::new(builder::Context {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
@@ -67,24 +66,23 @@ impl Parts {
             fleet: Arc::default(),
             watches: Arc::default(),
             ending: self.ending.clone(),
-            undeclared: Arc::new(undeclared),
-            withheld: Arc::new(move || used.withheld()),
+            undeclared: self.undeclared(Kind::PackerBuilder),
+            withheld: Arc::new(move || objects.withheld()),
             in_sync: Arc::new(move |object| {
-                home.is_in_sync(&name_of(Kind::PackerBuilder, object), object.metadata.generation)
+                home.is_in_sync(&ObjectKey::of(Kind::PackerBuilder, object), object.metadata.generation)
             }),
         });
-        let telling = self.telling.clone();
+        let notifications = self.notifications.clone();
         self.driven(
             Kind::PackerBuilder,
             Arc::new(move |object| {
-                let context = builder::Context {
-                    owner: owner_now(&context.synced, &context.owner),
-                    ..(*context).clone()
-                };
-                let telling = telling.clone();
+                let owner = owner_now(&context.synced, &context.owner);
+                let context = builder::Context { owner, ..(*context).clone() };
+                let notifications = notifications.clone();
                 Box::pin(async move {
                     let pass = builder::reconcile(object.clone(), &context).await;
-                    telling.learn(&name_of(Kind::PackerBuilder, &*object), &*object, &pass.status).await;
+                    let name = ObjectKey::of(Kind::PackerBuilder, &*object);
+                    notifications.look_up_commits(&name, &*object, &pass.status).await;
                     pass
                 })
             }),
@@ -98,35 +96,36 @@ impl Parts {
             let builder = objects.builders.get(key)?;
             Some(builder.status.and_then(|status| status.images).unwrap_or_default())
         };
-        let objects = self.objects.clone();
-        let undeclared =
-            move |key: &Key| objects.undeclared(&ObjectKey { kind: Kind::AMIRefresher, key: key.clone() });
         let context = Arc::new(refresher::Context {
             aws: self.aws.clone(),
             builder_images: Arc::new(builder_images),
-            undeclared: Arc::new(undeclared),
+            undeclared: self.undeclared(Kind::AMIRefresher),
             synced: self.synced.clone(),
             owner: self.owner.clone(),
             clusters: self.clusters.clone(),
             now,
         });
-        let telling = self.telling.clone();
+        let notifications = self.notifications.clone();
         self.driven(
             Kind::AMIRefresher,
             Arc::new(move |object| {
-                let context = refresher::Context {
-                    owner: owner_now(&context.synced, &context.owner),
-                    ..(*context).clone()
-                };
-                let telling = telling.clone();
+                let owner = owner_now(&context.synced, &context.owner);
+                let context = refresher::Context { owner, ..(*context).clone() };
+                let notifications = notifications.clone();
                 Box::pin(async move {
                     let pass = refresher::reconcile(object.clone(), &context).await;
-                    telling.learn(&name_of(Kind::AMIRefresher, &*object), &*object, &pass.status).await;
+                    let name = ObjectKey::of(Kind::AMIRefresher, &*object);
+                    notifications.look_up_commits(&name, &*object, &pass.status).await;
                     pass
                 })
             }),
             |object| object.status.as_ref(),
         )
+    }
+
+    fn undeclared(&self, kind: Kind) -> UndeclaredObjects {
+        let objects = self.objects.clone();
+        Arc::new(move |key: &Key| objects.undeclared(&ObjectKey { kind, key: key.clone() }))
     }
 
     fn driven<K, S>(
@@ -136,7 +135,7 @@ impl Parts {
         status: fn(&K) -> Option<&S>,
     ) -> Arc<Drive<K, S>>
     where
-        Telling: Teller<K, S>,
+        Notifications: StatusNotifier<K, S>,
     {
         let objects = self.objects.clone();
         let publishing = self.publishing.clone();
@@ -150,22 +149,16 @@ impl Parts {
                 Wake::Object(object) => objects.wake(object),
                 Wake::Refreshers => objects.wake_all(Kind::AMIRefresher),
             }),
-            published: Box::new(move || render::published(&publishing.borrow())),
+            published: Box::new(move || publishing.borrow().condition()),
             meter: self.meter.clone(),
-            teller: self.telling.clone(),
+            notifier: self.notifications.clone(),
             now,
-            failures: std::sync::Mutex::default(),
+            failures: Mutex::default(),
         })
     }
 }
 
-/// The owner as the synced `opsy.yaml` has it.
-fn owner_now(synced: &watch::Receiver<Option<Arc<Synced>>>, otherwise: &Owner) -> Owner {
-    synced.borrow().as_ref().map_or_else(|| otherwise.clone(), |synced| owner_of(synced, otherwise))
-}
-
-/// The owner as a commit's `opsy.yaml` has it.
-pub fn owner_of(synced: &Synced, otherwise: &Owner) -> Owner {
-    let written = synced.set.settings.agent_id.clone();
-    written.and_then(|id| Owner::parse(id).ok()).unwrap_or_else(|| otherwise.clone())
+/// The owner as the synced commit declares it: a later commit may name another.
+fn owner_now(synced: &watch::Receiver<Option<Arc<Synced>>>, default: &Owner) -> Owner {
+    synced.borrow().as_ref().map_or_else(|| default.clone(), |synced| synced.owner(default))
 }

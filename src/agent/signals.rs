@@ -1,18 +1,20 @@
-//! SIGINT and SIGTERM, by which an agent is asked to end.
+//! SIGINT and SIGTERM, which ask the agent to end.
 
-/// SIGINT and SIGTERM, from when this was made. As a container's first process nobody ends an agent unless it
-/// does so itself.
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Both signals, handled from when this is made. Without a handler, they have no effect on the first process of a
+/// container.
 pub struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Signals {
     pub fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
+    /// Returns when one of them is received.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

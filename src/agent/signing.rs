@@ -1,11 +1,14 @@
-//! The signers and the signing key of the flags, tried before anything else is done.
+//! The allowed signers and the signing key of the flags.
 
 use crate::git::GitError;
 use crate::git::signatures::{Signers, SigningKey};
 use crate::settings::SigningFlags;
 
-/// Reads both once, so that a wrong file ends the start and not the first commit.
-pub(super) fn read(flags: &SigningFlags) -> Result<(Option<Signers>, Option<SigningKey>), GitError> {
+/// Reads both and signs once, so that a wrong file is an error at the start and not at the first commit.
+///
+/// # Errors
+/// Which file cannot be used, and why.
+pub fn read(flags: &SigningFlags) -> Result<(Option<Signers>, Option<SigningKey>), GitError> {
     let key = flags.signing_key.clone().map(|file| SigningKey {
         file,
         passphrase_file: flags.signing_key_passphrase_file.clone(),

@@ -1,39 +1,28 @@
-//! Access to repositories, put together: addresses, credentials, and the template repositories that builders name.
+//! Access to repositories, as the flags define it: addresses, credentials, host keys.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use futures::FutureExt;
-use tokio::sync::watch;
-
-use super::engine::Engine;
-use crate::api::network::Network;
-use crate::api::{Key, Kind, ObjectKey};
-use crate::git::GitError;
 use crate::git::address::AddressRules;
-use crate::git::auth::{Credentials, LoginSource, Secret};
+use crate::git::auth::{Credentials, LoginSource};
 use crate::git::github_app::{App, DEFAULT_API, Tokens};
-use crate::git::signatures::Signers;
-use crate::git::sources::{SourceOptions, Sources};
-use crate::git::templates::TemplateError;
-use crate::settings::{self, AddressFlags, EnvSecrets, RunFlags};
-use crate::sync::Synced;
+use crate::git::{GitError, Secret};
+use crate::settings::{self, AddressFlags, EnvSecrets, GitFlags};
 
-/// What addresses may be.
+/// Which addresses are allowed, and how they are rewritten.
 pub fn rules(flags: &AddressFlags) -> anyhow::Result<AddressRules> {
     AddressRules::new(flags.insecure_http, &flags.rewrite)
         .map_err(|why| anyhow::anyhow!("--git-rewrite: {why}"))
 }
 
-/// Credentials of the agent's own repository.
+/// Credentials of the agent's own repository. A GitHub App wins over a token, and a token over a password.
 ///
 /// # Errors
 /// The flags of the GitHub App are invalid.
-pub fn credentials(flags: &RunFlags, secrets: &EnvSecrets, tokens: &Tokens) -> Result<Credentials, GitError> {
-    let git = &flags.git;
-    let file = |path: &Option<std::path::PathBuf>| path.clone().map(Secret::File);
+pub fn credentials(git: &GitFlags, secrets: &EnvSecrets, tokens: &Tokens) -> Result<Credentials, GitError> {
+    let file = |path: &Option<PathBuf>| path.clone().map(Secret::File);
     let token = file(&git.token_file).or_else(|| secrets.git_token.clone().map(Secret::Value));
     let password = file(&git.password_file).or_else(|| secrets.git_password.clone().map(Secret::Value));
-    let login = match (github_app(flags), token, password) {
+    let login = match (github_app(git), token, password) {
         (Some(app), ..) => {
             app.check()?;
             Some(LoginSource::App(app, tokens.clone()))
@@ -48,8 +37,8 @@ pub fn credentials(flags: &RunFlags, secrets: &EnvSecrets, tokens: &Tokens) -> R
     Ok(Credentials { login, key, ssh_agent: true, ..hosts(&git.addresses) })
 }
 
-fn github_app(flags: &RunFlags) -> Option<App> {
-    let git = &flags.git;
+/// The GitHub App, if all of its flags are set.
+fn github_app(git: &GitFlags) -> Option<App> {
     Some(App {
         id: git.github_app_id.clone()?,
         installation: git.github_installation_id.clone()?,
@@ -59,7 +48,7 @@ fn github_app(flags: &RunFlags) -> Option<App> {
     })
 }
 
-/// The trusted host keys alone.
+/// Credentials with nothing but the trusted host keys.
 pub fn hosts(flags: &AddressFlags) -> Credentials {
     let named = flags.known_hosts.clone().map(|file| vec![file]);
     let usual_hosts = named.is_none();
@@ -69,42 +58,4 @@ pub fn hosts(flags: &AddressFlags) -> Credentials {
         usual_hosts,
         ..Credentials::default()
     }
-}
-
-/// The template repositories.
-pub fn start(
-    flags: &RunFlags,
-    (network, tokens): (&Network, Tokens),
-    signers: Option<Signers>,
-    engine: &Engine,
-    synced: watch::Receiver<Option<Arc<Synced>>>,
-) -> anyhow::Result<Sources> {
-    let runs = engine.runs.clone();
-    let [objects, known, used] = std::array::from_fn(|_| engine.objects.clone());
-    let login = move |secret: Key| {
-        let (runs, tokens) = (runs.clone(), tokens.clone());
-        let named = synced.borrow().as_ref().map(|synced| synced.set.settings.notifier_secrets());
-        let withheld = used.withheld().into_iter().chain(named.unwrap_or_default()).collect();
-        async move {
-            let name = secret.to_string();
-            let values = runs.secret(&secret, &withheld).await;
-            let values =
-                values.map_err(|error| TemplateError { class: error.class, message: error.message })?;
-            Ok(Some(Credentials::of_secret(&name, &values, &tokens)?))
-        }
-        .boxed()
-    };
-    let builder = |key: &Key| ObjectKey { kind: Kind::PackerBuilder, key: key.clone() };
-    Ok(Sources::new(SourceOptions {
-        folder: engine.clone.with_file_name("sources"),
-        rules: rules(&flags.git.addresses)?,
-        proxies: network.proxies.clone(),
-        interval: flags.interval,
-        login: Arc::new(login),
-        hosts: hosts(&flags.git.addresses),
-        signers,
-        now: super::now,
-        wake: Arc::new(move |key| objects.wake(&builder(key))),
-        exists: Arc::new(move |key| known.has(&builder(key))),
-    }))
 }

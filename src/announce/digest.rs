@@ -1,51 +1,50 @@
-//! The digest of a day: the status of all objects, and what has happened since the day before.
+//! The daily digest: the health of all objects, and what has happened since the previous digest.
 
 use jiff::Timestamp;
 
-use super::builder::has_failed;
-use super::{Around, Message, Subject, Tone, Weight, listed, message, short_name};
+use super::{COMMIT, Context, Message, Subject, Tone, Weight, listed, message, short_name};
 use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED, SUSPENDED};
-use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
+use crate::api::words::{RolloutResult, RunResult};
+use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus, reasons};
 
-/// Reasons for which people let an object rest.
-const ON_PURPOSE: [&str; 2] = ["Suspended", "Disabled"];
+/// Reasons of objects that are paused because people asked for it.
+const ON_PURPOSE: [&str; 2] = [reasons::SUSPENDED, reasons::DISABLED];
 
-/// All objects; one that was not reconciled yet has an empty status.
+/// All objects. One that was not reconciled yet has an empty status.
 pub struct Inventory<'a> {
     pub builders: Vec<(ObjectKey, PackerBuilderStatus)>,
     pub refreshers: Vec<(ObjectKey, AMIRefresherStatus)>,
-    /// The repository's own conditions.
+    /// The conditions of the repository.
     pub repository: &'a [Condition],
-    /// The digest reports what has happened since then.
+    /// Start of the period that the digest covers.
     pub since: Timestamp,
 }
 
-/// How an object stands.
+/// The health of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
-    Well,
-    UnderWay,
-    Resting,
-    HeldUp,
-    NeedsPerson,
+enum Health {
+    Healthy,
+    InProgress,
+    Paused,
+    Blocked,
+    NeedsAttention,
 }
 
-/// The digest, in one message.
-pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'_>) -> Message {
-    let standings = standings(inventory);
-    let named = |which: Stands| -> Vec<String> {
-        standings
+/// Returns the digest as one message.
+pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, context: Context<'_>) -> Message {
+    let objects = objects(inventory);
+    let named = |which: Health| -> Vec<String> {
+        objects
             .iter()
-            .filter(|(_, stands, _)| *stands == which)
-            .map(|(name, _, why)| words(name, why))
+            .filter(|(_, health, _)| *health == which)
+            .map(|(name, _, why)| with_note(name, why))
             .collect()
     };
-    let (persons, held) = (named(Stands::NeedsPerson), named(Stands::HeldUp));
-    let failing: Vec<&Condition> =
-        inventory.repository.iter().filter(|found| found.status == "False").collect();
-    let tone = if !persons.is_empty() || !failing.is_empty() {
+    let (attention, blocked) = (named(Health::NeedsAttention), named(Health::Blocked));
+    let failing: Vec<&Condition> = inventory.repository.iter().filter(|found| found.is_false()).collect();
+    let tone = if !attention.is_empty() || !failing.is_empty() {
         Tone::Person
-    } else if !held.is_empty() {
+    } else if !blocked.is_empty() {
         Tone::Bad
     } else {
         Tone::Good
@@ -54,21 +53,21 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
         "{}: {}, {}",
         subject.short_name(),
         counted(inventory),
-        verdict(persons.len(), held.len(), failing.is_empty())
+        overall(attention.len(), blocked.len(), failing.is_empty())
     );
     let mut digest = message("head", "Digest", tone, Weight::Milestone, title);
-    let said = failing.iter().filter_map(|found| found.message.as_deref());
-    digest.text = said.collect::<Vec<_>>().join("; ");
+    let problems = failing.iter().filter_map(|found| found.message.as_deref());
+    digest.text = problems.collect::<Vec<_>>().join("; ");
     let since = inventory.since;
     let lists = [
-        ("Need attention", persons),
-        ("Blocked", held),
-        ("In progress", named(Stands::UnderWay)),
-        ("Paused", named(Stands::Resting)),
+        ("Need attention", attention),
+        ("Blocked", blocked),
+        ("In progress", named(Health::InProgress)),
+        ("Paused", named(Health::Paused)),
         ("Built", built(inventory, since)),
         ("Failed builds", failed_builds(inventory, since)),
-        ("Rolled out", rolled_out(inventory, since, "Done")),
-        ("Failed rollouts", rolled_out(inventory, since, "Failed")),
+        ("Rolled out", rolled_out(inventory, since, RolloutResult::Done)),
+        ("Failed rollouts", rolled_out(inventory, since, RolloutResult::Failed)),
         ("Drift", drift(inventory)),
     ];
     digest.facts = lists
@@ -76,48 +75,49 @@ pub fn message_of(subject: &Subject, inventory: &Inventory<'_>, around: Around<'
         .filter(|(_, list)| !list.is_empty())
         .map(|(name, list)| (name, listed(&list)))
         .collect();
-    digest.facts.extend(around.commit.map(|commit| ("Commit", around.commit_words(commit))));
-    digest.next = (tone != Tone::Good).then(|| "`opsy status` shows why.".to_owned());
-    digest.links = around.commit.and_then(|commit| around.commit_link(commit)).into_iter().collect();
+    digest.facts.extend(context.commit.map(|commit| (COMMIT, context.commit_words(commit))));
+    digest.next = (tone != Tone::Good).then(|| "Run `opsy status` for details.".to_owned());
+    digest.links = context.commit.and_then(|commit| context.commit_link(commit)).into_iter().collect();
     digest
 }
 
-fn standings(inventory: &Inventory<'_>) -> Vec<(String, Stands, String)> {
+/// Returns the name, the health and the reason of every object.
+fn objects(inventory: &Inventory<'_>) -> Vec<(String, Health, String)> {
     let builders = inventory.builders.iter().map(|(object, status)| (object, status.conditions.as_deref()));
     let refreshers =
         inventory.refreshers.iter().map(|(object, status)| (object, status.conditions.as_deref()));
     let all = builders.chain(refreshers).map(|(object, conditions)| {
-        let (stands, why) = stands(conditions.unwrap_or_default());
-        (short_name(object), stands, why.to_owned())
+        let (health, why) = health(conditions.unwrap_or_default());
+        (short_name(object), health, why.to_owned())
     });
     all.collect()
 }
 
-/// How an object stands, and for which reason.
-fn stands(conditions: &[Condition]) -> (Stands, &str) {
+/// Returns the health of an object, and the reason if it is blocked or needs attention.
+fn health(conditions: &[Condition]) -> (Health, &str) {
     let find = |kind: &str, status: &str| {
         let found = conditions.iter().find(|found| found.r#type == kind && found.status == status)?;
         Some(found.reason.as_deref().unwrap_or_default())
     };
-    // That nothing can be pushed is the repository's trouble, not each object's.
-    let beside = [APPLIED, NOTIFIED].into_iter().find_map(|kind| find(kind, "False"));
+    // `Published` is left out: a refused push is a problem of the repository, not of each object.
+    let beside = [APPLIED, NOTIFIED].into_iter().find_map(|kind| find(kind, conditions::FALSE));
     if beside.is_none() && conditions::is_true(conditions, SUSPENDED) {
-        return (Stands::Resting, "");
+        return (Health::Paused, "");
     }
-    match (find(STALLED, "True"), beside, find(READY, "False")) {
-        (Some(why), _, _) => (Stands::NeedsPerson, why),
-        (None, Some(why), _) => (Stands::HeldUp, why),
-        (None, None, Some(_)) if conditions::is_true(conditions, RECONCILING) => (Stands::UnderWay, ""),
-        (None, None, Some(why)) if ON_PURPOSE.contains(&why) => (Stands::Resting, ""),
-        (None, None, Some(why)) => (Stands::HeldUp, why),
-        (None, None, None) if find(READY, "True").is_none() => (Stands::UnderWay, ""),
-        (None, None, None) => (Stands::Well, ""),
+    match (find(STALLED, conditions::TRUE), beside, find(READY, conditions::FALSE)) {
+        (Some(why), _, _) => (Health::NeedsAttention, why),
+        (None, Some(why), _) => (Health::Blocked, why),
+        (None, None, Some(_)) if conditions::is_true(conditions, RECONCILING) => (Health::InProgress, ""),
+        (None, None, Some(why)) if ON_PURPOSE.contains(&why) => (Health::Paused, ""),
+        (None, None, Some(why)) => (Health::Blocked, why),
+        (None, None, None) if find(READY, conditions::TRUE).is_none() => (Health::InProgress, ""),
+        (None, None, None) => (Health::Healthy, ""),
     }
 }
 
 fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, PackerBuilderStatus)| {
-        let runs = status.history.iter().flatten().filter(|run| run.result == "Succeeded");
+        let runs = status.history.iter().flatten().filter(|run| run.result == RunResult::Succeeded.as_str());
         let runs = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since));
         let image = |run: &crate::api::builder::RunRecord| run.images.iter().flatten().next().cloned();
         let name = short_name(object);
@@ -128,35 +128,36 @@ fn built(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
 
 fn failed_builds(inventory: &Inventory<'_>, since: Timestamp) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, PackerBuilderStatus)| {
-        let runs = status.history.iter().flatten().filter(|run| has_failed(&run.result));
+        let runs = status.history.iter().flatten().filter(|run| run.has_failed());
         let count = runs.filter(|run| run.ended_at.is_some_and(|ended| ended >= since)).count();
-        (count > 0).then(|| words(&short_name(object), &count.to_string()))
+        (count > 0).then(|| with_note(&short_name(object), &count.to_string()))
     };
     inventory.builders.iter().filter_map(of).collect()
 }
 
-fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: &str) -> Vec<String> {
+fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: RolloutResult) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, AMIRefresherStatus)| {
         let name = short_name(object);
-        let records = status.history.iter().flatten().filter(|record| record.result == result);
+        let records = status.history.iter().flatten().filter(|record| record.result == result.as_str());
         let records = records.filter(|record| record.finished_at.is_some_and(|ended| ended >= since));
         records.map(|record| format!("{name} {}", record.target)).collect::<Vec<_>>()
     };
     inventory.refreshers.iter().flat_map(of).collect()
 }
 
-/// Node groups that run another image than they should.
+/// Returns the refreshers whose node groups do not run the target image, with the number of these groups.
 fn drift(inventory: &Inventory<'_>) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, AMIRefresherStatus)| {
         let drifted = status.drifted.filter(|drifted| *drifted > 0)?;
         let groups = if drifted == 1 { "1 node group".to_owned() } else { format!("{drifted} node groups") };
-        Some(words(&short_name(object), &groups))
+        Some(with_note(&short_name(object), &groups))
     };
     inventory.refreshers.iter().filter_map(of).collect()
 }
 
-fn words(name: &str, why: &str) -> String {
-    if why.is_empty() { name.to_owned() } else { format!("{name} ({why})") }
+/// Returns a name with a note in parentheses, if there is one.
+fn with_note(name: &str, note: &str) -> String {
+    if note.is_empty() { name.to_owned() } else { format!("{name} ({note})") }
 }
 
 fn counted(inventory: &Inventory<'_>) -> String {
@@ -170,14 +171,15 @@ fn counted(inventory: &Inventory<'_>) -> String {
     )
 }
 
-fn verdict(persons: usize, held: usize, repository_well: bool) -> String {
-    let persons = match persons {
+/// Returns the end of the title: whether everything is healthy, or what is not.
+fn overall(attention: usize, blocked: usize, repository_healthy: bool) -> String {
+    let attention = match attention {
         0 => None,
         1 => Some("1 needs attention".to_owned()),
         many => Some(format!("{many} need attention")),
     };
-    let held = (held > 0).then(|| format!("{held} blocked"));
-    let repository = (!repository_well).then(|| "the repository has a problem".to_owned());
-    let parts: Vec<String> = repository.into_iter().chain(persons).chain(held).collect();
-    if parts.is_empty() { "all well".to_owned() } else { parts.join(", ") }
+    let blocked = (blocked > 0).then(|| format!("{blocked} blocked"));
+    let repository = (!repository_healthy).then(|| "the repository has a problem".to_owned());
+    let parts: Vec<String> = repository.into_iter().chain(attention).chain(blocked).collect();
+    if parts.is_empty() { "all healthy".to_owned() } else { parts.join(", ") }
 }

@@ -1,15 +1,15 @@
-//! The text of notifications: pure. Events, logs and every sink take their wording from here.
+//! The text of notifications. Events, logs and every sink use this text. Pure.
 //!
 //! ```text
-//! object with its status ─→ stories: one a build, one a rollout, one a trouble
-//!                             ├─ head: the status now (edited in place where a sink can)
+//! object with its status ─→ stories: one per build, per rollout and per problem
+//!                             ├─ head: the current state (edited in place if the sink can)
 //!                             └─ replies: what happened, each sent once
 //! ```
-//! A story is level state, made from the status alone: after a restart, or an hour without Slack, the
-//! same story is continued where it was left.
+//! A story is computed from status alone. After a restart, or after an outage of Slack, the same story therefore
+//! continues where it stopped.
 
-mod around;
 pub mod builder;
+mod context;
 pub mod digest;
 mod reason;
 pub mod refresher;
@@ -20,42 +20,45 @@ mod trouble;
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub use around::{Around, Change, Origin, commit_url};
+pub use context::{Change, Context, Origin, commit_url};
 pub use subject::{Subject, listed, short_name};
 use subject::{argument, cause};
 pub use trouble::{PREFIX as TROUBLE, resolved};
 
-/// The messages of one build, one rollout or one trouble of an object, with its status now.
+/// Name of the fact that contains a commit.
+pub const COMMIT: &str = "Commit";
+
+/// The messages about one build, rollout or problem of an object, as its status is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Story {
-    /// Stable as long as it is the same story: `build/<id>`, `rollout/<id>`, `trouble/<reason>`.
+    /// Name of the thread, the same for the whole story: `build/<id>`, `rollout/<id>` or `trouble/<reason>/<time>`.
     pub thread: String,
+    /// The first message of the thread: the current state.
     pub head: Message,
-    /// In the order they happened, each with an id of its own.
+    /// What happened so far, in order. Each reply has an ID of its own.
     pub replies: Vec<Message>,
-    /// Nothing more will happen in it.
+    /// Nothing more will happen in this story.
     pub over: bool,
-    /// It may end without action: it is not reported before it has lasted this long.
+    /// How long a problem must last before it is reported, because it may end without action. Else zero.
     pub hold: Duration,
-    /// What it fails for, without what is the object's own: equal causes are one announcement.
+    /// Why it fails, without what is specific to the object. Stories with the same cause are announced together.
     pub cause: Option<String>,
 }
 
-/// One message, without any sink's markup. Texts may hold what templates and logs printed: every sink
-/// escapes them for itself.
+/// One message, without markup. Its text can contain what templates and logs printed, so every sink must escape it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Unique and stable within its story: `started`, `failed/2`, `group/workers/done`.
     pub id: String,
-    /// One CamelCase word for machines, as Events carry it.
+    /// One CamelCase word for machines, also used in Events.
     pub reason: Cow<'static, str>,
     pub tone: Tone,
     pub weight: Weight,
-    /// What happened, and to what: one line.
+    /// One line: which object, and what happened to it.
     pub title: String,
-    /// A sentence or two more; may be empty.
+    /// One or two sentences of detail. Can be empty.
     pub text: String,
-    /// Short facts with their names: `Image`, `ami-…`.
+    /// Short facts as name and value, such as `Region` and `eu-central-1`.
     pub facts: Vec<(&'static str, String)>,
     /// Lines of a log, as they were printed.
     pub excerpt: Vec<String>,
@@ -64,10 +67,10 @@ pub struct Message {
     pub links: Vec<Link>,
 }
 
-/// How a message sounds.
+/// Whether a message is good or bad news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// Something is under way.
+    /// Something is in progress.
     Working,
     Good,
     /// Something failed and is retried.
@@ -79,15 +82,15 @@ pub enum Tone {
 /// Who is notified of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// Those who follow the thread.
+    /// The people who follow the thread.
     Detail,
-    /// Where there are no threads too: started, done.
+    /// Also the readers of destinations without threads: done, canceled.
     Milestone,
     /// The whole channel, once: failed, recovered, needs attention.
     Loud,
 }
 
-/// An address that helps.
+/// A link to further information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub label: String,
@@ -95,29 +98,29 @@ pub struct Link {
 }
 
 impl Message {
-    /// The message in one line, for Events, logs and subjects.
+    /// Returns the message as one line, for Events, logs and the short text of a chat message.
     pub fn line(&self) -> String {
         if self.text.is_empty() { self.title.clone() } else { format!("{}: {}", self.title, self.text) }
     }
 }
 
-/// What happened between two looks: messages that were not there before, in order.
+/// Returns the messages of `after` that `before` does not have, in order.
 pub fn news<'a>(before: &[Story], after: &'a [Story]) -> Vec<&'a Message> {
     let mut news = Vec::new();
     for story in after.iter().filter(|story| story.hold.is_zero()) {
         let known = before.iter().find(|old| old.thread == story.thread);
-        // What a story says when it is first seen; how it ended is in its replies.
+        // The head of a new story is news only while the work is in progress. If it has ended, its replies say so.
         let begins = known.is_none() && (story.head.tone == Tone::Working || story.replies.is_empty());
         news.extend(begins.then_some(&story.head));
-        let said = |reply: &&Message| {
+        let is_known = |reply: &&Message| {
             known.is_some_and(|old| old.replies.iter().any(|before| before.id == reply.id))
         };
-        news.extend(story.replies.iter().filter(|reply| !said(reply)));
+        news.extend(story.replies.iter().filter(|reply| !is_known(reply)));
     }
     news
 }
 
-/// Puts the address of a runbook beside bad news.
+/// Adds a link to the runbook to every message that reports a failure.
 pub fn with_runbook(stories: &mut [Story], runbook: Option<&str>) {
     let Some(url) = runbook.filter(|url| url.starts_with("https://") || url.starts_with("http://")) else {
         return;
@@ -129,7 +132,7 @@ pub fn with_runbook(stories: &mut [Story], runbook: Option<&str>) {
     }
 }
 
-/// A message as stories make them; what a kind of message adds is set afterwards.
+/// Creates a message with the fields that every message has. The caller sets the others.
 fn message(
     id: impl Into<String>,
     reason: &'static str,

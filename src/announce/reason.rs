@@ -1,90 +1,101 @@
-//! The reasons of conditions: when people are notified, whether a commit caused it, and what to do about it.
+//! The table of condition reasons: when people are notified, whether a commit is the cause, and what to do about it.
 
-/// When people are notified.
+use crate::api::reasons;
+
+/// When people are notified of a condition with this reason. `Stalled` notifies at once, regardless of its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// When a condition of its own reports it; never because the object is merely not ready.
-    Said,
-    /// At once: only a person can fix it, although it is retried.
-    AtOnce,
-    /// When it lasts longer than a single refusal by mistake, or than what it waits for.
-    NoSlip,
-    /// When it has lasted: it may end without action.
-    Lasting,
+    /// At once, but never for `Ready`: an object that is not ready is usually in progress, or is in the state that
+    /// people asked for.
+    OnOwnCondition,
+    /// At once, also for `Ready`: only a person can fix it, although Opsy retries.
+    Immediately,
+    /// After a short time, and never for `Ready`: a single refusal may be a mistake of the server, or may come before
+    /// the creation of what it depends on.
+    OnceConfirmed,
+    /// After a longer time, also for `Ready`: it may end without action.
+    OncePersistent,
 }
 
-/// A reason.
+/// What notifications need to know about a reason.
 pub struct Reason {
     name: &'static str,
     pub when: When,
     /// A commit caused it, and only a commit can fix it.
     pub by_commit: bool,
-    /// The repository reports it as well: one notification is enough where both are sent.
+    /// The repository reports it as well, so that one notification is enough if both are sent to the same destinations.
     pub of_repository: bool,
-    /// What to do, where the message of the condition does not have it.
+    /// What to do, for reasons whose condition message does not say it.
     pub advice: Option<&'static str>,
 }
 
-const AWS_AGAIN: &str = "Opsy retries; if it lasts, check AWS's health and the agent's network.";
-const GIT_AGAIN: &str = "Opsy retries; if it lasts, check the Git server.";
+const AWS_RETRY: &str =
+    "Opsy retries. If the problem persists, check the AWS Health Dashboard and the agent's network access.";
+const GIT_RETRY: &str = "Opsy retries. If the problem persists, check the Git server.";
 const LAST_COMMIT: &str =
-    "Opsy retries, and the last good commit is in force; if it lasts, check the agent's log.";
+    "Opsy retries, and the last good commit stays in force. If the problem persists, check the agent's log.";
 
 const KNOWN: [Reason; 26] = [
-    said("InvalidSpec").by_commit().advice("Fix the manifest in Git; `opsy validate` reports the same before a merge."),
-    said("ManifestBroken").by_commit().of_repository().advice(
-        "Fix the file in Git; until then its objects stay and start nothing new. `opsy validate` reports the same before a merge.",
+    on_own_condition(reasons::INVALID_SPEC)
+        .by_commit()
+        .advice("Fix the manifest in Git. `opsy validate` finds such problems before a merge."),
+    on_own_condition(reasons::MANIFEST_BROKEN).by_commit().of_repository().advice(
+        "Fix the file in Git. Until then, its objects are retained and start no new builds or rollouts. \
+         `opsy validate` finds such problems before a merge.",
     ),
-    said("PruneRefused").by_commit().of_repository(),
-    said("TemplateInvalid").by_commit().advice("Fix the path or the file in Git."),
-    said("AccountNotAllowed").advice("Check the agent's credentials, or `accounts` in opsy.yaml."),
-    said("PushRefused")
+    on_own_condition(reasons::PRUNE_REFUSED).by_commit().of_repository(),
+    on_own_condition(reasons::TEMPLATE_INVALID).by_commit().advice("Fix the path or the file in Git."),
+    on_own_condition(reasons::ACCOUNT_NOT_ALLOWED)
+        .advice("Check the agent's credentials, or `accounts` in opsy.yaml."),
+    on_own_condition(reasons::PUSH_REFUSED)
         .of_repository()
-        .advice("Let Opsy push to this branch, or name another in publish.branch of opsy.yaml."),
-    told(When::AtOnce, "AwsDenied")
-        .advice("Allow the action in the agent's IAM policy, or renew the credentials; Opsy retries."),
-    told(When::NoSlip, "RepositoryDenied")
-        .advice("Check the agent's credentials for the repository; Opsy retries."),
+        .advice("Allow Opsy to push to this branch, or name another branch in publish.branch of opsy.yaml."),
+    entry(When::Immediately, reasons::AWS_DENIED)
+        .advice("Allow the action in the agent's IAM policy, or renew the credentials. Opsy retries."),
+    entry(When::OnceConfirmed, reasons::REPOSITORY_DENIED)
+        .advice("Check the agent's credentials for the repository. Opsy retries."),
     // The message names the proxy or the certificate, and what to do.
-    told(When::NoSlip, "NetworkRefused"),
-    told(When::AtOnce, "BranchRewritten"),
-    told(When::AtOnce, "CommitNotVerified"),
-    told(When::NoSlip, "RepositoryUnreadable").advice(
-        "Fix it in Git, or fix the address in the agent's settings; until then the last good commit is in force. \
-         `opsy validate` reports the same problems in files before a merge.",
+    entry(When::OnceConfirmed, reasons::NETWORK_REFUSED),
+    entry(When::Immediately, reasons::BRANCH_REWRITTEN),
+    entry(When::Immediately, reasons::COMMIT_NOT_VERIFIED),
+    entry(When::OnceConfirmed, reasons::REPOSITORY_UNREADABLE).advice(
+        "Fix the problem in Git, or fix the address in the agent's settings. Until then, the last good \
+         commit stays in force. `opsy validate` finds invalid files before a merge.",
     ),
-    told(When::NoSlip, "ObjectsRefused")
-        .advice("Fix what the cluster reports, in Git or in the cluster; Opsy retries."),
-    told(When::NoSlip, "NamespaceUnreadable")
-        .of_repository()
-        .advice("Its objects wait until it can be read again; all other namespaces go on."),
-    told(When::NoSlip, "AnotherWriter"),
-    told(When::Lasting, "AwsUnavailable").advice(AWS_AGAIN),
-    told(When::Lasting, "AwsNotFound").advice(AWS_AGAIN),
-    told(When::Lasting, "AwsRefused").advice(AWS_AGAIN),
-    told(When::Lasting, "TemplateUnavailable").advice(GIT_AGAIN),
-    told(When::Lasting, "EngineUnavailable"),
-    told(When::Lasting, "BaseImageNotFound").advice("Check spec.amiFilters: name, architecture and owner-id."),
-    told(When::Lasting, "RepositoryUnavailable").advice(LAST_COMMIT),
-    told(When::Lasting, "CommitNotTaken").advice(LAST_COMMIT),
-    told(When::Lasting, "PushFailed").of_repository().advice(GIT_AGAIN),
-    told(When::Lasting, "ApplyFailed"),
-    told(When::Lasting, "Conflict"),
+    entry(When::OnceConfirmed, reasons::OBJECTS_REFUSED)
+        .advice("Fix what the cluster reports, in Git or in the cluster. Opsy retries."),
+    entry(When::OnceConfirmed, reasons::NAMESPACE_UNREADABLE).of_repository().advice(
+        "Objects in an unreadable namespace wait until Opsy can read it again. Other namespaces are not \
+         affected.",
+    ),
+    entry(When::OnceConfirmed, reasons::ANOTHER_WRITER),
+    entry(When::OncePersistent, reasons::AWS_UNAVAILABLE).advice(AWS_RETRY),
+    entry(When::OncePersistent, reasons::AWS_NOT_FOUND).advice(AWS_RETRY),
+    entry(When::OncePersistent, reasons::AWS_REFUSED).advice(AWS_RETRY),
+    entry(When::OncePersistent, reasons::TEMPLATE_UNAVAILABLE).advice(GIT_RETRY),
+    entry(When::OncePersistent, reasons::ENGINE_UNAVAILABLE),
+    entry(When::OncePersistent, reasons::BASE_IMAGE_NOT_FOUND)
+        .advice("Check spec.amiFilters: name, architecture and owner-id."),
+    entry(When::OncePersistent, reasons::REPOSITORY_UNAVAILABLE).advice(LAST_COMMIT),
+    entry(When::OncePersistent, reasons::COMMIT_NOT_TAKEN).advice(LAST_COMMIT),
+    entry(When::OncePersistent, reasons::PUSH_FAILED).of_repository().advice(GIT_RETRY),
+    entry(When::OncePersistent, reasons::APPLY_FAILED),
+    entry(When::OncePersistent, reasons::CONFLICT),
 ];
 
-/// Any other.
-const OTHER: Reason = said("");
+/// The entry of every reason that is not in the table.
+const OTHER: Reason = on_own_condition("");
 
-/// The entry of a reason.
+/// Returns the entry of a reason.
 pub fn of(name: &str) -> &'static Reason {
     KNOWN.iter().find(|known| known.name == name).unwrap_or(&OTHER)
 }
 
-const fn said(name: &'static str) -> Reason {
-    told(When::Said, name)
+const fn on_own_condition(name: &'static str) -> Reason {
+    entry(When::OnOwnCondition, name)
 }
 
-const fn told(when: When, name: &'static str) -> Reason {
+const fn entry(when: When, name: &'static str) -> Reason {
     Reason { name, when, by_commit: false, of_repository: false, advice: None }
 }
 
@@ -99,8 +110,8 @@ impl Reason {
         self
     }
 
-    const fn advice(mut self, words: &'static str) -> Self {
-        self.advice = Some(words);
+    const fn advice(mut self, text: &'static str) -> Self {
+        self.advice = Some(text);
         self
     }
 }

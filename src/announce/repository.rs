@@ -1,33 +1,38 @@
-//! What is told of the repository: files that are broken, a remote or a home that takes nothing, and the
-//! digest of the day.
+//! The notifications about the repository: broken files, a remote that cannot be read or refuses pushes, commits and
+//! objects that cannot be applied, and the daily digest.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Around, Message, Story, Subject, TROUBLE, Tone, Weight, message, reason, trouble};
-use crate::api::ids;
+use super::{COMMIT, Context, Message, Story, Subject, TROUBLE, Tone, Weight, message, reason, trouble};
 use crate::api::status::{BrokenFile, RepositoryStatus};
+use crate::api::{ids, reasons};
 
-/// A thread of a digest starts like this.
+/// Start of the thread name of every digest.
 const DIGEST: &str = "digest/";
-/// The reason of files that are broken.
-const BROKEN: &str = "ManifestBroken";
-/// Commits that are named at once, and files.
+/// The reason for broken files.
+const BROKEN: &str = reasons::MANIFEST_BROKEN;
+/// Maximum number of commits, and of files, that one message names, so that it stays readable.
 const COMMITS: usize = 3;
 const FILES: usize = 3;
 
-/// Everything there is to tell of the repository.
-pub fn stories(subject: &Subject, status: &RepositoryStatus, around: Around<'_>) -> Vec<Story> {
+/// Returns the stories of the repository.
+pub fn stories(subject: &Subject, status: &RepositoryStatus, context: Context<'_>) -> Vec<Story> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    let mut stories = trouble::stories(subject, conditions, &[], around);
+    let mut stories = trouble::stories(subject, conditions, &[], context);
     for story in stories.iter_mut().filter(|story| story.head.reason == BROKEN) {
-        name_files(story, status.broken.as_deref().unwrap_or_default(), around);
+        name_files(story, status.broken.as_deref().unwrap_or_default(), context);
     }
     stories
 }
 
-/// Each commit that broke files is news of its own: whoever broke the second is another person than who
-/// broke the first.
-fn name_files(story: &mut Story, files: &[BrokenFile], around: Around<'_>) {
+/// Returns the commits that the stories name: those that broke files.
+pub fn commits(status: &RepositoryStatus) -> BTreeSet<String> {
+    status.broken.iter().flatten().map(|file| file.commit.clone()).collect()
+}
+
+/// Adds a reply for each commit that broke files: each of them can be by another author, who must learn of it.
+fn name_files(story: &mut Story, files: &[BrokenFile], context: Context<'_>) {
     let mut commits: Vec<&str> = Vec::new();
     for file in files {
         if !commits.contains(&file.commit.as_str()) {
@@ -35,29 +40,30 @@ fn name_files(story: &mut Story, files: &[BrokenFile], around: Around<'_>) {
         }
     }
     let newest = commits.iter().rev().take(COMMITS);
-    story.head.facts = newest.clone().map(|commit| ("Commit", around.commit_words(commit))).collect();
-    story.head.links = newest.filter_map(|commit| around.commit_link(commit)).collect();
-    story.replies = commits.iter().map(|commit| told(commit, files, around)).collect();
+    story.head.facts = newest.clone().map(|commit| (COMMIT, context.commit_words(commit))).collect();
+    story.head.links = newest.filter_map(|commit| context.commit_link(commit)).collect();
+    story.replies = commits.iter().map(|commit| broken_by(commit, files, context)).collect();
 }
 
-fn told(commit: &str, files: &[BrokenFile], around: Around<'_>) -> Message {
+/// Returns the message about the files that one commit broke.
+fn broken_by(commit: &str, files: &[BrokenFile], context: Context<'_>) -> Message {
     let files: Vec<&BrokenFile> = files.iter().filter(|file| file.commit == commit).collect();
     let id = format!("broken/{}", &ids::digest(&[commit])[..12]);
     let title = match files.as_slice() {
         [file] => format!("{} is broken", file.file),
         files => format!("{} files are broken", files.len()),
     };
-    let mut told = message(id, BROKEN, Tone::Person, Weight::Loud, title);
-    let words: Vec<&str> = files.iter().take(FILES).map(|file| file.words.as_str()).collect();
-    told.text = words.join("; ");
-    told.facts = vec![("Commit", around.commit_words(commit))];
-    told.next = reason::of(BROKEN).advice.map(str::to_owned);
-    told.links = around.commit_link(commit).into_iter().collect();
-    told
+    let mut reply = message(id, BROKEN, Tone::Person, Weight::Loud, title);
+    let problems: Vec<&str> = files.iter().take(FILES).map(|file| file.words.as_str()).collect();
+    reply.text = problems.join("; ");
+    reply.facts = vec![(COMMIT, context.commit_words(commit))];
+    reply.next = reason::of(BROKEN).advice.map(str::to_owned);
+    reply.links = context.commit_link(commit).into_iter().collect();
+    reply
 }
 
-/// The files that are broken now, those of the newest commit last. One that was before keeps the commit at
-/// which that was first seen.
+/// Returns the files that are broken now, those of the newest commit last. A file that was already broken keeps the
+/// commit at which this was first seen.
 pub fn broken(before: &[BrokenFile], now: &[(String, String)], commit: &str) -> Vec<BrokenFile> {
     let words = |known: &BrokenFile| now.iter().find(|(file, _)| *file == known.file).map(|(_, words)| words);
     let still =
@@ -71,19 +77,21 @@ pub fn broken(before: &[BrokenFile], now: &[(String, String)], commit: &str) -> 
     still.chain(new).collect()
 }
 
-/// The thread of a day's digest.
+/// Returns the thread of the digest of a day.
 pub fn digest_thread(day: &str) -> String {
     format!("{DIGEST}{day}")
 }
 
-/// The digest of a day: said once. It is over as soon as it is known, so that it is not written anew.
+/// Returns the story of a day's digest, which is sent once. The story is over as soon as a destination is recorded for
+/// it (`known`), so that the message is not edited afterwards.
 pub fn digest(day: &str, head: Message, known: bool) -> Story {
     let thread = digest_thread(day);
     Story { thread, head, replies: Vec::new(), over: known, hold: Duration::ZERO, cause: None }
 }
 
-/// Is this told where the repository's own troubles are told, too? Once is enough there.
-pub fn is_told_of_the_repository(story: &Story) -> bool {
+/// Returns whether the repository reports the same problem. It is then left out of an object's stories if both are sent
+/// to the same destinations.
+pub fn is_reported_by_repository(story: &Story) -> bool {
     let reason = story.thread.strip_prefix(TROUBLE).and_then(|rest| rest.split('/').next());
     reason.is_some_and(|reason| reason::of(reason).of_repository)
 }

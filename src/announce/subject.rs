@@ -1,17 +1,17 @@
-//! Whom a story is about.
+//! What a story is about, how it is named in messages, and which failures have the same cause.
 
 use std::fmt;
 
 use crate::api::{Kind, ObjectKey, steady};
 
-/// Names that are spelled out.
+/// Maximum number of names in a list, so that it stays readable in a chat message.
 const NAMED: usize = 12;
 
-/// Whom a story is about.
+/// What a story is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Object(ObjectKey),
-    /// The repository, by its name: what has no object, or concerns all of them.
+    /// The repository, by name, for problems that concern no object or all of them.
     Repository(String),
 }
 
@@ -21,7 +21,7 @@ impl From<&ObjectKey> for Subject {
     }
 }
 
-/// As machines sort by it: unique, and the same for ever.
+/// A unique and stable name for machines.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -32,7 +32,7 @@ impl fmt::Display for Subject {
 }
 
 impl Subject {
-    /// As people call it.
+    /// Returns the name for people.
     pub fn short_name(&self) -> String {
         match self {
             Self::Object(object) => short_name(object),
@@ -40,7 +40,7 @@ impl Subject {
         }
     }
 
-    /// Its own name, which is no part of why it fails.
+    /// Returns the name of the object or repository alone, which is masked in a cause.
     pub fn own_name(&self) -> &str {
         match self {
             Self::Object(object) => &object.key.name,
@@ -49,7 +49,7 @@ impl Subject {
     }
 }
 
-/// An object as people call it: its name, and its namespace where that is not `default`.
+/// Returns the name of an object for people: with its namespace unless that is `default`.
 pub fn short_name(object: &ObjectKey) -> String {
     match object.key.namespace.as_str() {
         "default" | "" => object.key.name.clone(),
@@ -57,14 +57,14 @@ pub fn short_name(object: &ObjectKey) -> String {
     }
 }
 
-/// Names in one line, the first of many.
+/// Returns the names as one line. Of a long list, it returns the first names and the number of the others.
 pub fn listed(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", names[..NAMED.min(names.len())].join(", "))
 }
 
-/// An object as `opsy` takes it on its command line.
+/// Returns the object as an argument of the command `opsy`.
 pub fn argument(object: &ObjectKey) -> String {
     let kind = match object.kind {
         Kind::PackerBuilder => "packerbuilder",
@@ -76,10 +76,10 @@ pub fn argument(object: &ObjectKey) -> String {
     }
 }
 
-/// Why something failed without what is its own: its name, ids and numbers. Those that fail for one cause
-/// have equal ones.
-pub fn cause(own_name: &str, reason: &str, words: &str) -> String {
-    let anonymous = steady::cause(&without_name(words, own_name));
+/// Returns why something failed, with the name of the object, IDs and numbers masked. The result is equal for all
+/// objects that fail for the same cause.
+pub fn cause(own_name: &str, reason: &str, text: &str) -> String {
+    let anonymous = steady::cause(&without_name(text, own_name));
     let mut cause = format!("{reason}: ");
     for word in anonymous.split_whitespace() {
         let numbered = word.chars().any(|c| c.is_ascii_digit());
@@ -90,24 +90,24 @@ pub fn cause(own_name: &str, reason: &str, words: &str) -> String {
     cause
 }
 
-/// The words with the name masked where it stands by itself: a builder called `a` is not in every word.
-fn without_name(words: &str, name: &str) -> String {
+/// Masks a name in a text, but only where it is a word of its own: a builder named `a` must not mask every letter a.
+fn without_name(text: &str, name: &str) -> String {
     if name.is_empty() {
-        return words.to_owned();
+        return text.to_owned();
     }
-    let mut out = String::with_capacity(words.len());
+    let mut out = String::with_capacity(text.len());
     let mut end = 0;
-    for (start, _) in words.match_indices(name) {
+    for (start, _) in text.match_indices(name) {
         let inside = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-        let alone = !inside(words[..start].chars().next_back())
-            && !inside(words[start + name.len()..].chars().next());
+        let alone =
+            !inside(text[..start].chars().next_back()) && !inside(text[start + name.len()..].chars().next());
         if alone && start >= end {
-            out.push_str(&words[end..start]);
+            out.push_str(&text[end..start]);
             out.push('*');
             end = start + name.len();
         }
     }
-    out.push_str(&words[end..]);
+    out.push_str(&text[end..]);
     out
 }
 
@@ -124,7 +124,7 @@ mod tests {
         };
         let of = |name: &str, port, request| cause(name, "BuildFailed", &words(name, port, request));
         let one = of("a", 40123, "ffeeddccbbaa");
-        assert_eq!(one, of("e-k-s", 5, "aabbccddeeff"), "names as short as a letter are in many words");
+        assert_eq!(one, of("e-k-s", 5, "aabbccddeeff"), "a name of one letter occurs in many words");
         assert_eq!(one, of("network-node", 61000, "a1b2"));
         assert_ne!(one, cause("a", "BuildFailed", "no space left on device"));
     }

@@ -1,5 +1,4 @@
-//! Every message there is, in one golden file: statuses as they follow each other, and what is told of
-//! each.
+//! A snapshot of every message: statuses in the order in which they follow each other, with the stories made from each.
 
 use std::fmt::Write as _;
 
@@ -17,7 +16,7 @@ fn name(kind: Kind, name: &str) -> ObjectKey {
     ObjectKey { kind, key: Key { namespace: "default".into(), name: name.into() } }
 }
 
-fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
+fn in_context<T>(ask: impl FnOnce(Context<'_>) -> T) -> T {
     let change = |commit: &str| {
         let url = commit_url("https://github.com/acme/images", commit);
         Some(Change {
@@ -29,7 +28,7 @@ fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
     };
     let origin =
         |_: &str| Some(Origin { builder: "eks-node".to_owned(), commit: Some("4f2d1c0a9b8c7d".to_owned()) });
-    ask(Around {
+    ask(Context {
         commit: Some("4f2d1c0a9b8c7d"),
         now: NOW.parse().expect("a time"),
         change: &change,
@@ -40,7 +39,7 @@ fn around<T>(ask: impl FnOnce(Around<'_>) -> T) -> T {
 fn builder(status: Value) -> Vec<Story> {
     let spec = PackerBuilderSpec { region: Some("eu-central-1".to_owned()), ..PackerBuilderSpec::default() };
     let status: PackerBuilderStatus = serde_json::from_value(status).expect("a status");
-    around(|around| builder::stories(&name(Kind::PackerBuilder, "eks-node"), &spec, &status, around))
+    in_context(|context| builder::stories(&name(Kind::PackerBuilder, "eks-node"), &spec, &status, context))
 }
 
 fn refresher(status: Value) -> Vec<Story> {
@@ -50,10 +49,10 @@ fn refresher(status: Value) -> Vec<Story> {
         ..AMIRefresherSpec::default()
     };
     let status: AMIRefresherStatus = serde_json::from_value(status).expect("a status");
-    around(|around| refresher::stories(&name(Kind::AMIRefresher, "demo"), &spec, &status, around))
+    in_context(|context| refresher::stories(&name(Kind::AMIRefresher, "demo"), &spec, &status, context))
 }
 
-/// What a reader sees.
+/// Formats stories for the snapshot.
 fn show(what: &str, stories: &[Story]) -> String {
     let mut text = format!("## {what}\n\n");
     for story in stories {
@@ -123,7 +122,7 @@ fn with(mut status: Value, more: Value) -> Value {
 
 fn builds() -> String {
     let failing =
-        ready("False", "BuildFailed", "failure 1 of 5, next try at 2026-03-01T12:05:00Z; last error: no");
+        ready("False", "BuildFailed", "failure 1 of 5, next attempt at 2026-03-01T12:05:00Z; last error: no");
     let gave_up = json!([
         ready("False", "RetryLimit", "5 builds of the same inputs failed"),
         {"type": "Stalled", "status": "True", "reason": "RetryLimit", "message": "5 builds of the same inputs failed"}
@@ -138,15 +137,15 @@ fn builds() -> String {
             &builder(json!({"history": [run("b1", "Failed", "Template")], "conditions": [failing]})),
         ),
         show(
-            "It is tried again",
+            "It is retried",
             &builder(with(
                 live("b2", "Retry", "Running"),
                 json!({"history": [run("b1", "Failed", "Template")]}),
             )),
         ),
-        show("Nothing is tried any more", &builder(json!({"history": twice, "conditions": gave_up}))),
+        show("The retry limit is reached", &builder(json!({"history": twice, "conditions": gave_up}))),
         show(
-            "It succeeds at last",
+            "A retry succeeds",
             &builder(json!({"history": [run("b2", "Succeeded", "Retry"), run("b1", "Failed", "Template")]})),
         ),
         show(
@@ -183,7 +182,7 @@ fn rollouts() -> String {
     [
         show("A rollout begins", &refresher(json!({"drifted": 2, "rollout": rollout(json!([]), json!({}))}))),
         show(
-            "A group that another writer put back is moved again, and takes long",
+            "Another writer moves a group back, and the next update takes long",
             &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("web", json!({
                 "undoneAt": ["2026-03-01T11:00:00Z"], "updateID": "u-1", "overdueAt": "2026-03-01T19:00:00Z",
                 "undoneBy": "web was moved to ami-0123456789abcdef0 (launch template version 4), and is back on \
@@ -208,11 +207,11 @@ fn rollouts() -> String {
             &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed)]), ended.clone()), "history": [record("r1", "Failed")]})),
         ),
         show(
-            "It works again",
+            "The next rollout succeeds",
             &refresher(json!({"rollout": rollout(json!([group("web", done)]), ended.clone()), "history": [record("r1", "Done"), record("r0", "Failed")]})),
         ),
         show(
-            "Another takes its place",
+            "It is replaced",
             &refresher(json!({"rollout": rollout(json!([]), ended), "history": [record("r1", "Replaced")]})),
         ),
     ]
@@ -232,12 +231,12 @@ fn troubles() -> String {
     let node = (&name(Kind::PackerBuilder, "eks-node")).into();
     let over = resolved(&node, "trouble/InvalidSpec/1772366340", &conditions);
     [
-        show("The manifest is wrong", &builder(stalled("InvalidSpec", "spec.region: \"moon\" is no region"))),
-        show("AWS says no", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
-        show("AWS is away for long", &builder(json!({"conditions": [ready("False", "AwsUnavailable", "no answer from ec2 in eu-central-1")]}))),
+        show("The manifest is wrong", &builder(stalled("InvalidSpec", "spec.region: \"moon\" is not a region"))),
+        show("AWS denies an action", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
+        show("AWS is unavailable for a long time", &builder(json!({"conditions": [ready("False", "AwsUnavailable", "no response from ec2 in eu-central-1")]}))),
         show("Another writer is at work", &refresher(stalled("AnotherWriter", "web was moved twice"))),
         show("Status cannot be pushed", &builder(unpublished)),
-        format!("## It is over\n\n{}", shown(&over)),
+        format!("## It is resolved\n\n{}", shown(&over)),
     ]
     .concat()
 }
@@ -252,9 +251,9 @@ fn repository_is(kind: &str, reason: &str, words: &str) -> RepositoryStatus {
 fn repository() -> String {
     let images = Subject::Repository("images".to_owned());
     let show = |what: &str, status: &RepositoryStatus| {
-        show(what, &around(|around| repository::stories(&images, status, around)))
+        show(what, &in_context(|context| repository::stories(&images, status, context)))
     };
-    let told =
+    let report =
         |what: &str, kind: &str, reason: &str, words: &str| show(what, &repository_is(kind, reason, words));
     let file = |path: &str, words: &str, commit: &str| BrokenFile {
         file: path.to_owned(),
@@ -262,7 +261,7 @@ fn repository() -> String {
         commit: commit.to_owned(),
     };
     let web = "builders/web.yaml:7: unknown field `regoin`; did you mean region?";
-    let node = "builders/node.yaml:3: is not YAML";
+    let node = "builders/node.yaml:3: is not valid YAML";
     let mut broken = repository_is("Applied", "ManifestBroken", web);
     broken.broken = Some(vec![file("builders/web.yaml", web, "4f2d1c0a9b8c7d")]);
     let mut two = repository_is("Applied", "ManifestBroken", &format!("{web}; {node}"));
@@ -275,13 +274,28 @@ fn repository() -> String {
         show("A file is broken", &broken),
         show("Another commit breaks another file", &two),
         format!("## They are fixed\n\n{}", shown(&over)),
-        told("Objects would be pruned", "Pruned", "PruneRefused", "3 objects of 4 kept although not in Git"),
-        told("The remote is away", "Synced", "RepositoryUnavailable", "git.example.com does not answer"),
-        told("The remote says no", "Synced", "RepositoryDenied", "the credentials are refused"),
-        told("The branch is gone", "Synced", "RepositoryUnreadable", "there is no branch main"),
-        told("No commit can be taken over", "TakenOver", "CommitNotTaken", "the API server does not answer"),
-        told("Objects are refused", "Accepted", "ObjectsRefused", "PackerBuilder/ops/web: no namespace ops"),
-        told("Nothing can be pushed", "Published", "PushRefused", "protected branch"),
+        report(
+            "Objects would be pruned",
+            "Pruned",
+            "PruneRefused",
+            "3 of 4 objects retained although they are not in Git",
+        ),
+        report(
+            "The remote is unavailable",
+            "Synced",
+            "RepositoryUnavailable",
+            "git.example.com does not respond",
+        ),
+        report("The remote denies access", "Synced", "RepositoryDenied", "the credentials are refused"),
+        report("The branch does not exist", "Synced", "RepositoryUnreadable", "there is no branch main"),
+        report("No commit can be loaded", "TakenOver", "CommitNotTaken", "the API server does not respond"),
+        report(
+            "Objects are refused",
+            "Accepted",
+            "ObjectsRefused",
+            "PackerBuilder/ops/web: namespace ops does not exist",
+        ),
+        report("Nothing can be pushed", "Published", "PushRefused", "protected branch"),
     ]
     .concat()
 }
@@ -299,7 +313,7 @@ fn digest_of(builders: &[(&str, Value)], refreshers: &[(&str, Value)], status: &
         repository: status.conditions.as_deref().unwrap_or_default(),
         since: "2026-02-28T12:00:00Z".parse().expect("a time"),
     };
-    around(|around| digest::message_of(&Subject::Repository("images".to_owned()), &inventory, around))
+    in_context(|context| digest::message_of(&Subject::Repository("images".to_owned()), &inventory, context))
 }
 
 fn digests() -> String {
@@ -333,7 +347,7 @@ fn digests() -> String {
         {"type": "Published", "status": "False", "reason": "PushRefused"}]});
     let unpushed = digest_of(&[("eks-node", unpushed)], &[], &refused);
     format!(
-        "## A quiet day\n\n{}## Another\n\n{}## Only the push fails\n\n{}",
+        "## A quiet day\n\n{}## A busy day\n\n{}## Only the push fails\n\n{}",
         shown(&quiet),
         shown(&busy),
         shown(&unpushed)
@@ -354,14 +368,14 @@ fn all_messages() {
 
 #[test]
 fn what_may_go_away_by_itself_is_held_back() {
-    let conditions = json!([ready("False", "AwsUnavailable", "no answer")]);
+    let conditions = json!([ready("False", "AwsUnavailable", "no response")]);
     let stories = builder(json!({ "conditions": conditions }));
     assert!(!stories[0].hold.is_zero());
-    assert!(news(&[], &stories).is_empty(), "an Event of its own reports it at once");
+    assert!(news(&[], &stories).is_empty(), "an Event reports it at once");
     let suspended = json!({"type": "Suspended", "status": "True", "reason": "Spec"});
     let stalled = json!({"type": "Stalled", "status": "True", "reason": "RetryLimit"});
-    let rests = json!({"conditions": [ready("False", "RetryLimit", "no"), stalled, suspended]});
-    assert!(builder(rests).is_empty(), "what people asked for is not a trouble");
+    let paused = json!({"conditions": [ready("False", "RetryLimit", "no"), stalled, suspended]});
+    assert!(builder(paused).is_empty(), "what people asked for is not a problem");
 }
 
 #[test]
@@ -396,7 +410,7 @@ fn news_are_messages_that_were_not_there() {
     assert_eq!(ids(&running, &running), [""; 0]);
     let failed = builder(json!({"history": [run("b1", "Failed", "Missing")]}));
     assert_eq!(ids(&running, &failed), ["failed/1"]);
-    assert_eq!(ids(&[], &failed), ["failed/1"], "how it ended is told once");
+    assert_eq!(ids(&[], &failed), ["failed/1"], "the result is reported once");
     let again =
         builder(with(live("b2", "Retry", "Running"), json!({"history": [run("b1", "Failed", "Missing")]})));
     assert_eq!(ids(&failed, &again), ["started/2"]);

@@ -1,63 +1,71 @@
-//! Troubles: why an object is out of sync although nothing is in progress, and why the repository cannot be
-//! used. People are notified once when a trouble begins and once when it is over.
+//! Stories of problems: why an object is out of sync although nothing is in progress, and why the repository cannot be
+//! used. People are notified once when a problem begins and once when it is resolved.
 
 use std::time::Duration;
 
 use super::reason::{self, When};
-use super::{Around, Message, Story, Subject, Tone, Weight, cause};
+use super::{COMMIT, Context, Message, Story, Subject, Tone, Weight, cause};
 use crate::api::conditions::{
-    self, ACCEPTED, APPLIED, Condition, PRUNED, PUBLISHED, READABLE, READY, STALLED, SUSPENDED, SYNCED,
-    TAKEN_OVER,
+    self, ACCEPTED, APPLIED, Condition, LOADED, PRUNED, PUBLISHED, READABLE, READY, STALLED, SUSPENDED,
+    SYNCED,
 };
+use crate::api::reasons;
 
-/// What may end without action is reported when it has lasted this long.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// A refusal must last this long: a single one may be a mistake of the server, or come before what it waits for.
-const SLIP: Duration = Duration::from_secs(2 * 60);
-/// A thread of a trouble starts like this.
+/// Delay of `When::OncePersistent`: most throttling and outages of AWS and Git servers end within minutes.
+const PERSISTENT_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Delay of `When::OnceConfirmed`: long enough for a retry to succeed, or for a missing namespace to be created.
+const CONFIRMED_AFTER: Duration = Duration::from_secs(2 * 60);
+/// Start of the thread name of every problem.
 pub const PREFIX: &str = "trouble/";
 
-/// The troubles that conditions report. Reasons in `told` belong to other stories.
-pub fn stories(subject: &Subject, conditions: &[Condition], told: &[&str], around: Around<'_>) -> Vec<Story> {
+/// Returns the problems that the conditions report, except for the reasons in `elsewhere`, which other stories report.
+pub fn stories(
+    subject: &Subject,
+    conditions: &[Condition],
+    elsewhere: &[&str],
+    context: Context<'_>,
+) -> Vec<Story> {
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
     let mut stories = Vec::new();
-    let is_told = |condition: &&Condition| !told.contains(&condition.reason.as_deref().unwrap_or_default());
-    // Whatever became of it, people asked that it rests.
+    let is_reported_here =
+        |condition: &&Condition| !elsewhere.contains(&condition.reason.as_deref().unwrap_or_default());
+    // People asked for the suspension, so neither Stalled nor Ready is news while it lasts.
     if conditions::is_true(conditions, SUSPENDED) {
-    } else if let Some(stalled) = find(STALLED).filter(|stalled| stalled.status == "True").filter(is_told) {
-        stories.push(story(subject, stalled, Tone::Person, around));
-    } else if let Some(ready) = find(READY).filter(|ready| ready.status == "False").filter(is_told) {
-        // Most of what is not ready is in progress, or is what people asked for.
+    } else if let Some(stalled) = find(STALLED).filter(|stalled| stalled.is_true()).filter(is_reported_here) {
+        stories.push(story(subject, stalled, Tone::Person, context));
+    } else if let Some(ready) = find(READY).filter(|ready| ready.is_false()).filter(is_reported_here) {
+        // Most objects that are not ready are in progress, or are in the state that people asked for.
         let reason = reason::of(ready.reason.as_deref().unwrap_or_default());
-        let told = matches!(reason.when, When::AtOnce | When::Lasting);
-        stories.extend(told.then(|| failing(subject, ready, around)));
+        let notifies = matches!(reason.when, When::Immediately | When::OncePersistent);
+        stories.extend(notifies.then(|| failing(subject, ready, context)));
     }
-    for kind in [SYNCED, APPLIED, PRUNED, TAKEN_OVER, ACCEPTED, READABLE, PUBLISHED] {
-        let failed = find(kind).filter(|condition| condition.status == "False");
-        stories.extend(failed.map(|condition| failing(subject, condition, around)));
+    for kind in [SYNCED, APPLIED, PRUNED, LOADED, ACCEPTED, READABLE, PUBLISHED] {
+        let failed = find(kind).filter(|condition| condition.is_false());
+        stories.extend(failed.map(|condition| failing(subject, condition, context)));
     }
     stories
 }
 
-fn failing(subject: &Subject, condition: &Condition, around: Around<'_>) -> Story {
+fn failing(subject: &Subject, condition: &Condition, context: Context<'_>) -> Story {
     let reason = reason::of(condition.reason.as_deref().unwrap_or_default());
-    // No condition has the time since when this is the reason: a build may have come before.
+    // The delay starts when the notifier first sees the story: `lastTransitionTime` of the condition can be the time of
+    // an earlier reason, such as a build.
     let (tone, hold) = match reason.when {
-        When::Lasting => (Tone::Bad, PATIENCE),
-        When::NoSlip => (Tone::Person, SLIP),
-        When::Said | When::AtOnce => (Tone::Person, Duration::ZERO),
+        When::OncePersistent => (Tone::Bad, PERSISTENT_AFTER),
+        When::OnceConfirmed => (Tone::Person, CONFIRMED_AFTER),
+        When::OnOwnCondition | When::Immediately => (Tone::Person, Duration::ZERO),
     };
-    Story { hold, ..story(subject, condition, tone, around) }
+    Story { hold, ..story(subject, condition, tone, context) }
 }
 
-fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_>) -> Story {
-    let reason = condition.reason.as_deref().unwrap_or("Unknown");
+fn story(subject: &Subject, condition: &Condition, tone: Tone, context: Context<'_>) -> Story {
+    let reason = condition.reason.as_deref().unwrap_or(conditions::UNKNOWN);
     let since = condition.last_transition_time.map_or(0, |since| since.as_second());
     let text = condition.message.clone().unwrap_or_default();
     let known = reason::of(reason);
-    let commit = around.commit.filter(|_| known.by_commit);
-    let link = commit.and_then(|commit| around.commit_link(commit));
-    let commit = commit.map(|commit| ("Commit", around.commit_words(commit)));
+    let commit = context.commit.filter(|_| known.by_commit);
+    let link = commit.and_then(|commit| context.commit_link(commit));
+    let commit = commit.map(|commit| (COMMIT, context.commit_words(commit)));
     let title = match tone {
         Tone::Person => format!("{} needs attention: {reason}", subject.short_name()),
         _ => format!("{} is blocked: {reason}", subject.short_name()),
@@ -84,21 +92,21 @@ fn story(subject: &Subject, condition: &Condition, tone: Tone, around: Around<'_
     }
 }
 
-/// The message for a trouble that is over, with the status now.
+/// Returns the message that a problem is resolved, with the current state of the object.
 pub fn resolved(subject: &Subject, thread: &str, conditions: &[Condition]) -> Message {
     let reason = thread.strip_prefix(PREFIX).unwrap_or(thread).split('/').next().unwrap_or_default();
     let find = |kind: &str| conditions.iter().find(|condition| condition.r#type == kind);
-    let stands = find(SUSPENDED).or_else(|| find(READY)).map_or(String::new(), |stands| {
+    let state = find(SUSPENDED).or_else(|| find(READY)).map_or(String::new(), |condition| {
         let word = conditions::reason(conditions).unwrap_or("unknown");
-        format!("Now {word}: {}", stands.message.as_deref().unwrap_or_default())
+        format!("The current state is {word}: {}", condition.message.as_deref().unwrap_or_default())
     });
     Message {
         id: "resolved".to_owned(),
-        reason: "Recovered".into(),
+        reason: reasons::RECOVERED.into(),
         tone: Tone::Good,
         weight: Weight::Loud,
-        title: format!("{}: {reason} is over", subject.short_name()),
-        text: stands,
+        title: format!("{}: {reason} is resolved", subject.short_name()),
+        text: state,
         facts: Vec::new(),
         excerpt: Vec::new(),
         next: None,

@@ -1,7 +1,7 @@
-//! `PackerBuilder`: the operator's fields with their names and meaning, and our new, optional ones.
+//! `PackerBuilder`: the operator's fields with their names and meaning, and new, optional ones.
 //!
-//! Everything is `Option`: defaults live in `builder::spec`, so none is ever persisted by an API
-//! server, and odd objects still decode.
+//! Every field is an `Option`: the defaults are in `builder::spec`, so that no API server persists them, and unusual
+//! objects still decode.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::filters::AmiFilter;
 use super::notifier::Notifier;
 
 mod pod;
@@ -17,7 +18,7 @@ mod status;
 pub use pod::*;
 pub use status::*;
 
-/// Builds machine images with Packer when they are missing, expired or out of date.
+/// Desired state of a machine image that is built with Packer.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "ami.opsy.dev",
@@ -41,174 +42,180 @@ pub use status::*;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PackerBuilderSpec {
-    /// How to find the base image: EC2 DescribeImages filters. Without it no base image is looked up.
+    /// Filters of EC2 DescribeImages that select the base image: the newest image that matches all of them. If no
+    /// filter selects an owner, images of the own account and of Amazon are searched. The ID of the base image and the
+    /// region are passed to Packer as the variables `ami_id` and `region`. Without filters, no base image is looked up,
+    /// and neither variable is passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami_filters: Option<Vec<AmiFilter>>,
-    /// Name of the EKS cluster the images are for; becomes the tag `cluster-name`.
+    /// Name of the EKS cluster that the images are for. It becomes the image tag `cluster-name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_name: Option<String>,
-    /// AWS region the image is built in.
+    /// AWS region in which the image is built, for example us-east-1. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// When images expire, how often to look, and how long a build may take.
+    /// Expiry of images, interval between reconciles, and time limits of builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_outs: Option<BuilderTimeOuts>,
-    /// How a build in a cluster gets the repository, if not from the agent.
+    /// Settings of git-sync, and the credentials for `builder.repoURL`. Without `gitSync.image`, the agent delivers the
+    /// files of the template to the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_sync: Option<GitSync>,
-    /// Who hears of it.
+    /// Sinks that are notified of builds of this object. Secrets are read from the namespace of the object. Default:
+    /// the notifier in `opsy.yaml`. An empty notifier turns notifications of this object off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifier: Option<Notifier>,
-    /// What Packer runs.
+    /// Template and commands of the build, and how the build is executed. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder: Option<BuilderRun>,
-    /// Start nothing new while true; what runs is finished. Default false.
+    /// If true, no new build is started; a build that is running is finished. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// What makes a good image out of date: Expired, BaseImage, Template, Spec. Default all.
+    /// Reasons to replace an image: Expired, BaseImage, Template and Spec. Default all. An image that the operator
+    /// built is replaced for a newer base image only if this field is set. A missing image is always built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild_on: Option<Vec<String>>,
-    /// How failures are repeated.
+    /// How failed builds are retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_policy: Option<FailurePolicy>,
 }
 
-/// One EC2 filter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AmiFilter {
-    /// Name of the filter, as EC2 DescribeImages knows it; also `owner-id` and `owner-alias`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Any of these matches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub values: Option<Vec<String>>,
-}
-
-/// Times of a builder. Durations are a number and a unit: s, m (minutes), h, d, w, y.
+/// Times of a builder. A duration consists of a number and a unit: s, m (minutes), h, d, w or y, for example 72h or
+/// 30d.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderTimeOuts {
-    /// Age at which an image is rebuilt, like `30d`. Absent means never.
+    /// Age at which an image expires and is replaced, for example `30d`. If absent, images do not expire by age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// How often to look, like `1h`. Default 10m.
+    /// Interval between reconciles, for example `1h`. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_timer: Option<String>,
-    /// How long one build may run. Default 2h, at most 24h.
+    /// Time limit of one build. A build that runs longer is stopped and fails. Default 2h, at most 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
-    /// How long a build may wait to start. Default 10m, at most 1h.
+    /// Time that a build may wait to start. Default 10m, at most 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
 }
 
-/// git-sync, for builds in a cluster.
+/// Settings of git-sync, and credentials of the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GitSync {
-    /// Image of git-sync.
+    /// Container image of git-sync 4. If set, the pod of a build fetches the repository itself, at the commit of the
+    /// build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Name of the container.
+    /// Name of the git-sync container. Default git-sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Secret with git-sync's credentials.
+    /// Name of the Secret that contains the credentials for `builder.repoURL`: the keys `username` and `token` (or
+    /// `password`), `GITSYNC_USERNAME` and `GITSYNC_PASSWORD`, `ssh` and `known_hosts`, or those of a GitHub App.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
 
-/// What Packer runs, and where its template is.
+/// Template and commands of a build, and how the build is executed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderRun {
-    /// Repository of the template. Absent means the repository this manifest is in.
+    /// URL of the repository that contains the template, without credentials. Default: the repository that the agent
+    /// reads.
     #[serde(default, rename = "repoURL", skip_serializing_if = "Option::is_none")]
     pub repo_url: Option<String>,
-    /// Branch of `repoURL`.
+    /// Branch of the repository. Default: the default branch of `repoURL`, or the branch that the agent reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Folder of the template in the repository. A build gets everything in it, and a change in it rebuilds.
+    /// Directory of the template, relative to the repository root. A build receives all files in it, and a change in it
+    /// triggers a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
-    /// Container image with Packer.
+    /// Container image that contains Packer, for builds in a cluster. Default: the Packer image that the agent is
+    /// configured with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The operator's word for the kind of image; kept, and without effect.
+    /// Kind of image, as in manifests of the operator. It has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_type: Option<String>,
-    /// Secret whose keys become Packer's environment.
+    /// Name of the Secret whose keys become environment variables of Packer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// ServiceAccount of a build in a cluster.
+    /// Name of the ServiceAccount of the pod of a build in a cluster. Default: the ServiceAccount `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_service_account_name: Option<String>,
-    /// Packer's own log in the run's log. Default false.
+    /// If true, the log of a build includes the detailed log of Packer (PACKER_LOG=1). Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
-    /// Packer's commands. They run as init, validate, build; missing ones are added.
+    /// Packer commands. They run in the order init, validate, build, whatever their order in the list. Missing commands
+    /// are added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<Vec<Command>>,
-    /// Packer's working directory: `Repository` is the repository's root, `Template` the folder of the template,
-    /// for templates that name their scripts from there (`scripts/x.sh`, `../shared`); it is `dir` where `workingDir`
-    /// names a template below `dir`. Paths in `args` are relative to it; `dir`, `workingDir`, `variablesFile` and
-    /// `inputs` are relative to the root always. Default Repository.
+    /// Working directory of Packer. With `Repository`, it is the repository root. With `Template`, it is the directory
+    /// of the template, for templates that refer to files relative to it (`scripts/x.sh`, `../shared`); if `workingDir`
+    /// names a template below `dir`, it is `dir`. Paths in `args` are relative to the working directory, while `dir`,
+    /// `workingDir`, `variablesFile` and `inputs` are always relative to the repository root. Default Repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_from: Option<String>,
-    /// Globs of further files of the repository that the template reads: a build gets them, and a change in them
-    /// rebuilds. Without `inputs`, a template at the repository's root is rebuilt by a change in any file but
-    /// Opsy's own and those that `.opsyignore` names; with them, by the Packer files at the root and these alone.
+    /// Globs of further files of the repository that the template reads. A build receives them, and a change in them
+    /// triggers a rebuild. A template at the repository root without `inputs` is rebuilt after a change in any file
+    /// except Opsy's own files and those that `.opsyignore` lists. With `inputs`, it is rebuilt only after a change in
+    /// the Packer files at the root or in the inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
-    /// How the build's pod runs in a cluster.
+    /// Settings of the pod of a build in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodSettings>,
 }
 
-/// One of Packer's commands.
+/// Packer command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Command {
-    /// init, validate or build.
+    /// Subcommand of Packer: init, validate or build. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_command: Option<String>,
-    /// Further arguments, one each. Variables files in them (`-var-file=x`) count as `variablesFile` does.
+    /// Additional arguments, one per entry. Variables files among them (`-var-file=x`) trigger a rebuild, as
+    /// `variablesFile` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
-    /// Packer variables, passed with -var to validate and build.
+    /// Packer variables, which are passed to validate and build with -var.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables: Option<BTreeMap<String, String>>,
-    /// Variables file, relative to the repository root.
+    /// Variables file, relative to the repository root. A change in it triggers a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variables_file: Option<String>,
-    /// The template argument: a folder or file, relative to the repository root. Default `dir`, else the root.
-    /// With a file, a build gets the rest of its folder too, but a change rebuilds only in the file itself, in
-    /// `dir` and in `inputs`.
+    /// Template argument: a directory or file, relative to the repository root. Default: `dir`, else the repository
+    /// root. If it is a file, a build also receives the other files of its directory, but of these only the file
+    /// itself, `dir`, variables files and `inputs` trigger a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
-    /// cleanup, abort, ask or run-cleanup-provisioner.
+    /// What Packer does when a build fails: cleanup, abort or run-cleanup-provisioner. `ask` is refused, because it
+    /// needs a person at a terminal. Default: the default of Packer, which is cleanup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<String>,
-    /// Passed to Packer as -color.
+    /// Value that is passed to Packer with -color.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub color: Option<bool>,
-    /// Let Packer tell all it does (PACKER_LOG=1). Its own -debug would wait for a person. Default false.
+    /// If true, Packer writes its detailed log (PACKER_LOG=1). The option -debug of Packer is never passed, because it
+    /// waits for a person. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<bool>,
 }
 
-/// How failed builds are repeated.
+/// How failed builds are retried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailurePolicy {
-    /// Failures of the template with the same inputs after which a person must act. Default 5.
+    /// Number of failures of the template with the same inputs after which no build is started until a person acts.
+    /// Failures with a cause outside of the template do not count. From 1 to 10, default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub limit: Option<i32>,
-    /// Pause after the first failure; doubles each time. Default 5m.
+    /// Delay before the first retry. It doubles with each further failure. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<String>,
-    /// Longest pause. Default 6h.
+    /// Longest delay between retries. Default 6h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_backoff: Option<String>,
 }

@@ -1,29 +1,29 @@
-//! What the texts of both kinds must be: words, durations, regions, filters, globs, paths and names. Pure.
+//! Validation of the string values of both kinds: words, durations, regions, filters, globs, paths and names. Pure.
 //!
-//! The reconcilers' specs hold every object against this, so `opsy validate`, a commit and an object edited
-//! in a cluster hear the same. What the operator accepted stays accepted: its empty texts and zeros meant
-//! "not set" and still do.
+//! The specs of the reconcilers check every object with these rules, so `opsy validate`, a commit and an object that
+//! was edited in a cluster get the same messages. What the operator accepts stays valid: it treats empty strings and
+//! zeros as "not set", and so does Opsy.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use globset::Glob;
 
-use super::builder::AmiFilter;
+use super::filters::AmiFilter;
 use super::glob::Matcher;
 use super::{Region, duration};
 
-/// How alike two names must be to be offered as "did you mean" (Jaro-Winkler, 1 is equal).
+/// Minimum similarity of two names for a "did you mean" (Jaro-Winkler; 1 means equal).
 const ALIKE: f64 = 0.83;
-/// Most characters of an object's name.
+/// Maximum length of an object name.
 const NAME_LIMIT: usize = 253;
-/// Most characters of a DNS label.
+/// Maximum length of a DNS label.
 const LABEL_LIMIT: usize = 63;
 
 /// A field path and what is wrong with it.
 pub type Problem = (String, String);
 
-/// Collects problems while reading goes on.
+/// Collects problems, so that a check reports all of them.
 #[derive(Debug, Default)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -35,7 +35,7 @@ impl Problems {
         }
     }
 
-    /// The value, or its problem noted.
+    /// Returns the value, or records the problem.
     pub fn read<T, E: Display>(&mut self, path: &str, read: Result<T, E>) -> Option<T> {
         read.map_err(|error| self.add(path, error.to_string())).ok()
     }
@@ -49,7 +49,7 @@ impl Problems {
         self.read(path, Region::parse(text))
     }
 
-    /// One of these words. Another is answered with the one that was probably meant.
+    /// Requires one of these words. The message about another one suggests the closest of them.
     pub fn word(&mut self, path: impl Into<String>, text: &str, words: &[&str]) {
         if !words.contains(&text) {
             let meant = closest(text, words.iter().copied());
@@ -58,16 +58,16 @@ impl Problems {
         }
     }
 
-    /// A path below the repository's root, without `./` and a closing `/`.
+    /// Returns a path relative to the repository root, without `./` and a trailing `/`.
     pub fn path(&mut self, field: &str, text: &str) -> String {
-        if let Some(why) = leaves(text) {
+        if let Some(why) = escapes_root(text) {
             self.add(field, format!("{text:?} {why}; write it relative to the repository's root"));
         }
         let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
         if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
     }
 
-    /// The globs of a list, as far as they are any.
+    /// Returns the valid globs of a list.
     pub fn globs(&mut self, path: &str, texts: &[String]) -> Vec<Glob> {
         let read = |(index, text): (usize, &String)| {
             let at = format!("{path}[{index}]");
@@ -75,40 +75,40 @@ impl Problems {
                 self.add(at, "an empty glob matches nothing");
                 return None;
             }
-            // Short ones alone are read, and only what has a matcher.
+            // `Matcher` refuses a glob that is too long or whose matcher would be too large.
             let read = Matcher::new(text).and_then(|_| Glob::new(text).map_err(|bad| bad.kind().to_string()));
             self.read(&at, read.map_err(|why| format!("{} is not a valid glob: {why}", shown(text))))
         };
         texts.iter().enumerate().filter_map(read).collect()
     }
 
-    /// The name of another object, where one is written.
+    /// Checks the name of another object, if there is one.
     pub fn name(&mut self, path: &str, text: Option<&String>) {
         if let Some(name) = written(text).filter(|name| !is_object_name(name)) {
-            self.add(path, format!("{name:?} is not the name of an object (a-z, 0-9, '-' and '.')"));
+            self.add(path, format!("{name:?} is not a valid object name (a-z, 0-9, '-' and '.')"));
         }
     }
 
-    /// Name and values of an EC2 filter.
+    /// Returns the name and values of an EC2 filter.
     pub fn filter(&mut self, path: &str, filter: &AmiFilter) -> Option<(String, Vec<String>)> {
         let before = self.0.len();
         let name = filter.name.as_deref().map(str::trim).unwrap_or_default();
         if name.is_empty() {
-            let words = "a filter needs the name of an EC2 filter, like `name` or `tag:status`";
+            let words = "is required: name an EC2 filter, for example `name` or `tag:status`";
             self.add(format!("{path}.name"), words);
         }
         let values = filter.values.clone().unwrap_or_default();
         if values.is_empty() {
-            self.add(format!("{path}.values"), "a filter without values finds nothing");
+            self.add(format!("{path}.values"), "a filter without values matches nothing");
         }
         for (index, _) in values.iter().enumerate().filter(|(_, value)| value.is_empty()) {
-            self.add(format!("{path}.values[{index}]"), "an empty value finds nothing");
+            self.add(format!("{path}.values[{index}]"), "an empty value matches nothing");
         }
         (self.0.len() == before).then(|| (name.to_owned(), values))
     }
 }
 
-/// A text in a message, in quotes and cut: anybody may write a long one.
+/// Quotes a string for a message and truncates it: anyone can write a long one.
 fn shown(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
@@ -117,12 +117,12 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// A text that is written: an empty one is not.
+/// Returns the string unless it is empty, which counts as not set.
 pub fn written(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
-/// The known name a text was probably meant to be.
+/// Returns the known name that a string was probably meant to be.
 pub fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.to_lowercase();
     names
@@ -132,18 +132,19 @@ pub fn closest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, name)| name)
 }
 
-/// Why a path does not stay below the root it is relative to.
-pub fn leaves(path: &str) -> Option<&'static str> {
+/// Returns why a path does not stay below the root that it is relative to.
+pub fn escapes_root(path: &str) -> Option<&'static str> {
     if path.starts_with('/') {
         return Some("is an absolute path");
     }
     if path.contains(['\0', '\\']) {
-        return Some("holds a character that no path in a repository has");
+        return Some("contains a character that is not allowed in a path");
     }
     path.split('/').any(|step| step == "..").then_some("leaves the repository")
 }
 
-/// Does a URL carry what belongs in a Secret? A user alone is a token over http, and harmless over ssh.
+/// Returns whether a URL contains credentials, which belong in a Secret. A user without a password is a token over
+/// HTTP, and harmless over SSH.
 pub fn has_credentials(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -153,7 +154,7 @@ pub fn has_credentials(url: &str) -> bool {
     }
 }
 
-/// An address without scheme, user, `.git` and trailing slashes: equal for the same repository.
+/// Returns an address without scheme, user, `.git` and trailing slashes: a form that is equal for the same repository.
 pub fn plain_url(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -161,12 +162,12 @@ pub fn plain_url(url: &str) -> String {
     rest.strip_suffix(".git").unwrap_or(rest).replacen(':', "/", 1).to_lowercase()
 }
 
-/// A name Kubernetes gives to objects: labels of a DNS name, separated by dots.
+/// Returns whether this is a valid name of a Kubernetes object: DNS labels separated by dots.
 pub fn is_object_name(name: &str) -> bool {
     name.len() <= NAME_LIMIT && name.split('.').all(|label| is_label_of(label, NAME_LIMIT))
 }
 
-/// A DNS label, as namespaces are named.
+/// Returns whether this is a DNS label, as the name of a namespace must be.
 pub fn is_label(name: &str) -> bool {
     is_label_of(name, LABEL_LIMIT)
 }
@@ -179,12 +180,12 @@ fn is_label_of(label: &str, most: usize) -> bool {
         && label.ends_with(inner)
 }
 
-/// What is wrong with the address of a service.
+/// Checks the address of a service.
 pub fn endpoint(url: &str) -> Result<(), &'static str> {
-    let uri: http::Uri = url.parse().map_err(|_| "is not a URL; write it like https://ec2.example.com")?;
+    let uri: http::Uri = url.parse().map_err(|_| "is not a URL (for example https://ec2.example.com)")?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
-        _ => Err("must begin with https:// or http:// and a host"),
+        _ => Err("must begin with https:// or http:// and name a host"),
     }
 }
 
@@ -213,10 +214,10 @@ mod tests {
     #[test]
     fn paths_that_leave() {
         for path in ["..", "a/../b", "/a", "a\\b", "a\0b"] {
-            assert!(leaves(path).is_some(), "{path:?}");
+            assert!(escapes_root(path).is_some(), "{path:?}");
         }
         for path in [".", "a", "a/b.c", "a..b", "./a", "a/"] {
-            assert!(leaves(path).is_none(), "{path:?}");
+            assert!(escapes_root(path).is_none(), "{path:?}");
         }
     }
 

@@ -1,42 +1,42 @@
-//! How bad is a failure, and was something seen at all. Every edge maps its errors to these two.
+//! Error classes, and the result of a read that may have failed. Each edge maps its errors to these.
 
 use std::time::Duration;
 
-/// What an error asks of the caller; each edge has one table from its own errors to these.
+/// What an error requires of the caller. Each edge has one table that maps its own errors to these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Goes away by itself: back off and try again, not before `after` where the server said so.
+    /// Passes by itself: back off and retry, but not before `after` if the server requested a delay.
     Transient { after: Option<Duration> },
-    /// Not permitted: wait long, name the permission.
+    /// Not permitted: use a long backoff and name the permission.
     Denied,
-    /// Somebody else is at it, or we looked at an old version: look again.
+    /// Another writer was faster, or the call was based on an old version: observe again.
     Conflict,
-    /// What was asked for does not exist.
+    /// The requested resource does not exist.
     NotFound,
-    /// Will never work as written: a person must change something.
+    /// Can never succeed as written: a person must change something.
     Invalid,
 }
 
 impl Class {
-    /// A transient failure without a hint how long it lasts.
+    /// A transient failure without a requested delay.
     pub const TRANSIENT: Self = Self::Transient { after: None };
 
-    /// A person must grant or change something.
+    /// Returns whether a person must grant or change something.
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::Denied | Self::Invalid)
     }
 }
 
-/// The result of looking at something: a failed read is never an absence.
+/// The result of a read. A failed read is never an absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen<T> {
     Is(T),
-    /// Could not be read: how bad, and why in words.
+    /// The read failed: the class and the message.
     Unknown(Class, String),
 }
 
 impl<T> Seen<T> {
-    /// What was seen, or nothing when it could not be read.
+    /// Returns the value, or `None` if the read failed.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Is(value) => Some(value),
@@ -44,7 +44,7 @@ impl<T> Seen<T> {
         }
     }
 
-    /// The same look, with its value changed.
+    /// Applies a function to the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
         match self {
             Self::Is(value) => Seen::Is(f(value)),

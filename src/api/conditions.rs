@@ -1,73 +1,90 @@
-//! Conditions as kstatus reads them. Our own type, since objects stored by the old operator have
-//! conditions without a transition time, which Kubernetes' own type refuses.
+//! Conditions as kstatus reads them. They have a type of their own, because objects that the operator stored have
+//! conditions without a transition time, which the type of Kubernetes refuses.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::annotations::SUSPEND;
+use super::reasons;
 
-/// Condition types.
+/// The statuses of a condition.
+pub const TRUE: &str = "True";
+pub const FALSE: &str = "False";
+pub const UNKNOWN: &str = "Unknown";
+
+/// The types of conditions.
 pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 pub const PUBLISHED: &str = "Published";
-/// Only there while it is true: people have suspended the object. Ready keeps the last outcome meanwhile.
+/// Present only while it is true: the object is suspended. Ready keeps the last outcome meanwhile.
 pub const SUSPENDED: &str = "Suspended";
-/// Only there while it is false: the object in the cluster is not what Git says.
+/// Present only while it is false: the object in the cluster differs from its manifest in Git.
 pub const APPLIED: &str = "Applied";
-/// The repository's own, and only there while they are false: it can be read, what it no longer has is
-/// pruned, a home takes its commit and all of its objects, and all namespaces can be read.
+/// Conditions of the repository, each present only while it is false. Synced: the repository can be read. Pruned: what
+/// it no longer declares is pruned. TakenOver: the engine has loaded its commit. Accepted: the engine has accepted all
+/// of its objects. Readable: all namespaces can be read.
 pub const SYNCED: &str = "Synced";
 pub const PRUNED: &str = "Pruned";
-pub const TAKEN_OVER: &str = "TakenOver";
+pub const LOADED: &str = "TakenOver";
 pub const ACCEPTED: &str = "Accepted";
 pub const READABLE: &str = "Readable";
-/// Only there while it is false: people are not told what they are to hear.
+/// Present only while it is false: notifications cannot be delivered.
 pub const NOTIFIED: &str = "Notified";
 
-/// One condition of an object.
+/// One aspect of the current state of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Ready, Reconciling, Stalled, Suspended, Published, Applied or Notified.
+    /// Type of the condition: Ready, Reconciling, Stalled, Suspended, Published, Applied or Notified.
     pub r#type: String,
-    /// True, False or Unknown.
+    /// Status of the condition: True, False or Unknown.
     pub status: String,
-    /// One CamelCase word for machines.
+    /// Reason for the status, as one CamelCase word for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// A sentence for people.
+    /// Details of the status, as a message for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When `status` last changed.
+    /// Time at which `status` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_transition_time: Option<Timestamp>,
-    /// The generation this was said of.
+    /// The `metadata.generation` of the object that the condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-/// What a pass found out about an object, before it is spelled out as conditions.
+impl Condition {
+    pub fn is_true(&self) -> bool {
+        self.status == TRUE
+    }
+
+    pub fn is_false(&self) -> bool {
+        self.status == FALSE
+    }
+}
+
+/// The result of a reconcile, before it is expressed as conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// All is as Git says.
+    /// The object is in sync.
     Ready,
-    /// Work is under way.
+    /// Work is in progress.
     Reconciling,
-    /// Nothing is under way, but not all is as Git says: waiting, backing off, suspended.
+    /// No work is in progress, but the object is out of sync: it waits, backs off or is suspended.
     NotReady,
     /// A person must act.
     Stalled,
 }
 
-/// Who suspended an object.
+/// What suspends an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspension {
-    /// The spec, so mostly a commit.
+    /// `spec.suspend`, which is usually set by a commit.
     Spec,
-    /// The annotation, so mostly a person in a hurry.
+    /// The annotation, which is usually set by a person during an incident.
     Annotation,
     Both,
 }
@@ -99,8 +116,8 @@ impl Suspension {
     }
 }
 
-/// Sets Ready, Reconciling and Stalled in `conditions` from one phase, keeping transition times
-/// where the status did not change, and leaving other types alone.
+/// Sets Ready, Reconciling and Stalled from one phase. Transition times are kept if the status did not change, and
+/// other types are not changed.
 pub fn set_phase(
     conditions: &mut Vec<Condition>,
     phase: Phase,
@@ -109,18 +126,18 @@ pub fn set_phase(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let ready = if phase == Phase::Ready { "True" } else { "False" };
+    let ready = if phase == Phase::Ready { TRUE } else { FALSE };
     set(conditions, READY, ready, reason, message, generation, now);
     for (kind, holds) in [(RECONCILING, phase == Phase::Reconciling), (STALLED, phase == Phase::Stalled)] {
         if holds {
-            set(conditions, kind, "True", reason, message, generation, now);
+            set(conditions, kind, TRUE, reason, message, generation, now);
         } else {
             conditions.retain(|c| c.r#type != kind);
         }
     }
 }
 
-/// Sets one condition, keeping its transition time where the status did not change.
+/// Sets one condition. The transition time is kept if the status did not change.
 pub fn set(
     conditions: &mut Vec<Condition>,
     kind: &str,
@@ -149,19 +166,19 @@ pub fn set(
     }
 }
 
-/// Is there an outcome to keep while the object is suspended? Work that was under way has none.
+/// Returns whether there is an outcome to keep while the object is suspended. Work in progress has none.
 pub fn has_outcome(conditions: &[Condition]) -> bool {
     conditions.iter().any(|c| c.r#type == READY) && !is_true(conditions, RECONCILING)
 }
 
-/// Leaves the last outcome as it was said; it is that of this generation, too.
+/// Keeps the last outcome and records that it holds for this generation, too.
 pub fn confirm(conditions: &mut [Condition], generation: Option<i64>) {
     for condition in conditions.iter_mut().filter(|c| [READY, STALLED].contains(&c.r#type.as_str())) {
         condition.observed_generation = generation;
     }
 }
 
-/// Says who suspended the object and what that means, or that nobody did.
+/// Sets the condition Suspended, with what suspends the object and what that means, or removes it.
 pub fn set_suspended(
     conditions: &mut Vec<Condition>,
     who: Option<Suspension>,
@@ -172,13 +189,13 @@ pub fn set_suspended(
     match who {
         Some(who) => {
             let message = format!("{}: {message}", who.words());
-            set(conditions, SUSPENDED, "True", who.reason(), &message, generation, now);
+            set(conditions, SUSPENDED, TRUE, who.reason(), &message, generation, now);
         }
         None => conditions.retain(|c| c.r#type != SUSPENDED),
     }
 }
 
-/// The reason of how an object stands: that it is suspended, or that of Ready.
+/// Returns the reason that is shown for an object: Suspended while it is suspended, else the reason of Ready.
 pub fn reason(conditions: &[Condition]) -> Option<&str> {
     if is_true(conditions, SUSPENDED) {
         return Some(SUSPENDED);
@@ -186,7 +203,8 @@ pub fn reason(conditions: &[Condition]) -> Option<&str> {
     conditions.iter().find(|c| c.r#type == READY)?.reason.as_deref()
 }
 
-/// Says that publishing fails. A refusal that stands is not mended by a server that is away.
+/// Records that publishing fails. A refusal of the server stays recorded while the server is unavailable, because that
+/// does not resolve it.
 pub fn set_unpublished(
     conditions: &mut Vec<Condition>,
     reason: &str,
@@ -195,16 +213,18 @@ pub fn set_unpublished(
     now: Timestamp,
 ) {
     let refused = |found: &Condition| {
-        found.r#type == PUBLISHED && found.status == "False" && found.reason.as_deref() == Some("PushRefused")
+        found.r#type == PUBLISHED
+            && found.status == FALSE
+            && found.reason.as_deref() == Some(reasons::PUSH_REFUSED)
     };
-    if reason == "PushRefused" || !conditions.iter().any(refused) {
-        set(conditions, PUBLISHED, "False", reason, message, generation, now);
+    if reason == reasons::PUSH_REFUSED || !conditions.iter().any(refused) {
+        set(conditions, PUBLISHED, FALSE, reason, message, generation, now);
     }
 }
 
-/// Does a condition hold?
+/// Returns whether a condition is true.
 pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
-    conditions.iter().any(|c| c.r#type == kind && c.status == "True")
+    conditions.iter().any(|c| c.r#type == kind && c.status == TRUE)
 }
 
 #[cfg(test)]
@@ -220,7 +240,7 @@ mod tests {
         let mut list = Vec::new();
         assert!(!has_outcome(&list));
         set_phase(&mut list, Phase::Reconciling, "BuildRunning", "x", Some(1), at(0));
-        assert!(!has_outcome(&list), "what was under way came to nothing yet");
+        assert!(!has_outcome(&list), "work in progress has no outcome");
         set_phase(&mut list, Phase::Ready, "ImageReady", "x", Some(1), at(1));
         assert!(has_outcome(&list));
         for (spec, annotation, reason, words) in [

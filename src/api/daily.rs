@@ -1,4 +1,4 @@
-//! A time of every day, where people live. Pure: the time zones are those of this program.
+//! A time of day in a time zone. Pure: the time zone database is compiled into the program.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
@@ -6,7 +6,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::checks::closest;
 
-/// A time of every day.
+/// A time of day in a time zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Daily {
     time: Time,
@@ -14,13 +14,15 @@ pub struct Daily {
 }
 
 impl Daily {
-    /// `HH:MM` in a zone of the IANA database, `UTC` where none is named.
+    /// Parses `HH:MM` in a time zone of the IANA database. The default is `UTC`.
     ///
     /// # Errors
-    /// The field it is wrong in, and how.
+    /// Returns the name of the invalid field, and the message.
     pub fn parse(time: &str, zone: Option<&str>) -> Result<Self, (&'static str, String)> {
         let whole = (time.len() == "00:00".len()).then(|| Time::strptime("%H:%M", time).ok()).flatten();
-        let time = whole.ok_or_else(|| ("time", format!("{time:?} is not a time of day, like \"08:30\"")))?;
+        let time = whole.ok_or_else(|| {
+            ("time", format!("{time:?} is not a time of day (HH:MM, for example \"08:30\")"))
+        })?;
         let zones = TimeZoneDatabase::bundled();
         let zone = match zone {
             None | Some("") => TimeZone::UTC,
@@ -29,19 +31,19 @@ impl Daily {
         Ok(Self { time, zone })
     }
 
-    /// The day whose time came last.
+    /// Returns the day on which this time occurred last.
     pub fn last(&self, now: Timestamp) -> Date {
         let today = now.to_zoned(self.zone.clone()).date();
         if self.at(today) <= now { today } else { today.yesterday().unwrap_or(today) }
     }
 
-    /// When it comes next.
+    /// Returns the next occurrence.
     pub fn next(&self, now: Timestamp) -> Timestamp {
         let last = self.last(now);
         self.at(last.tomorrow().unwrap_or(last))
     }
 
-    /// A time that the clocks skip comes when they have.
+    /// Returns the occurrence on a day. If a clock change skips the time, it is moved forward by the same amount.
     pub fn at(&self, day: Date) -> Timestamp {
         let zoned = day.to_datetime(self.time).to_zoned(self.zone.clone());
         zoned.map_or(Timestamp::MAX, |zoned| zoned.timestamp())
@@ -52,7 +54,7 @@ fn unknown(name: &str, zones: &TimeZoneDatabase) -> String {
     let names: Vec<String> = zones.available().map(|name| name.to_string()).collect();
     let meant = closest(name, names.iter().map(String::as_str));
     let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
-    format!("{name:?} is not a time zone, like Europe/Berlin{meant}")
+    format!("{name:?} is not a time zone (for example Europe/Berlin){meant}")
 }
 
 #[cfg(test)]

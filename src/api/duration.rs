@@ -1,8 +1,8 @@
-//! Durations as manifests write them: Go's units plus `d`, `w` and `y`; `m` is always minutes.
+//! Durations as manifests write them: Go's units plus `d`, `w` and `y`. `m` always means minutes.
 
 use std::time::Duration;
 
-/// Why a text is not a duration.
+/// The error for a string that is not a duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "{text:?} is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes"
@@ -11,7 +11,7 @@ pub struct BadDuration {
     text: String,
 }
 
-/// Nanoseconds in each unit, longest names first where one is a prefix of another.
+/// Nanoseconds per unit. A unit comes before its own prefixes.
 const UNITS: [(&str, u128); 10] = [
     ("ns", 1),
     ("us", 1_000),
@@ -25,7 +25,7 @@ const UNITS: [(&str, u128); 10] = [
     ("y", 365 * 86_400 * 1_000_000_000),
 ];
 
-/// Reads a duration such as `1h30m`, `30d` or `1.5h`. `0` alone is zero.
+/// Parses a duration such as `1h30m`, `30d` or `1.5h`. `0` alone is zero.
 pub fn parse(text: &str) -> Result<Duration, BadDuration> {
     let bad = || BadDuration { text: text.to_owned() };
     let mut rest = text.trim();
@@ -47,13 +47,13 @@ pub fn parse(text: &str) -> Result<Duration, BadDuration> {
     Ok(Duration::new(seconds, u32::try_from(nanos % 1_000_000_000).map_err(|_| bad())?))
 }
 
-/// Does `tail` start with this unit, followed by a number or nothing?
+/// Returns whether `tail` starts with this unit, followed by a number or by nothing.
 fn unit_ends(tail: &str, unit: &str) -> bool {
     tail.strip_prefix(unit)
         .is_some_and(|after| after.chars().next().is_none_or(|c| c.is_ascii_digit() || c == '.'))
 }
 
-/// `number` (digits, at most one point) times `size`, exact for up to nine decimals.
+/// Returns `number` (digits, at most one point) times `size`. The result is exact for up to nine decimals.
 fn scaled(number: &str, size: u128) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && part.is_empty() || part.contains('.') || part.len() > 9 {

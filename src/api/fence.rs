@@ -1,7 +1,7 @@
-//! What a namespace may use beyond itself: rules `<namespace>=<glob>`, which only whoever starts the agent sets. Pure.
+//! What a namespace may use beyond itself: rules `<namespace>=<glob>`, which only flags of the agent can set. Pure.
 //!
-//! Objects choose clusters, topics and recipients by name, and the agent acts on them with its own credentials. A
-//! fence keeps one namespace from acting on what belongs to another.
+//! Objects name clusters, topics and recipients, and the agent acts on them with its own credentials. A fence prevents
+//! one namespace from acting on what belongs to another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,12 +10,12 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::checks::is_label;
 
-/// The largest compiled glob, in bytes. A flag has names and asterisks, which compile to far less.
+/// Maximum length of a glob in bytes. A flag contains names and asterisks, which need far less.
 const GLOB_SIZE: usize = 256;
-/// Stands for every namespace.
+/// Matches every namespace.
 const EVERY: &str = "*";
 
-/// One rule of a flag: this namespace may use what this glob matches.
+/// One rule of a flag: the namespace may use what the glob matches.
 #[derive(Clone, Debug)]
 pub struct Rule {
     namespace: String,
@@ -44,7 +44,9 @@ impl FromStr for Rule {
             .filter(|(_, glob)| !glob.is_empty())
             .ok_or("must be <namespace>=<glob>, such as team-a=dev-*")?;
         if namespace != EVERY && !is_label(namespace) {
-            return Err(format!("{namespace:?} is not the name of a namespace, nor * for all of them"));
+            return Err(format!(
+                "{namespace:?} is not a valid namespace; write a name, or * for all namespaces"
+            ));
         }
         if glob.len() > GLOB_SIZE {
             return Err(format!("the glob has {} characters; the limit is {GLOB_SIZE}", glob.len()));
@@ -57,12 +59,12 @@ impl FromStr for Rule {
 
 /// What each namespace may use.
 ///
-/// A namespace with rules may use what one of them matches. Of the others, the agent's own may use anything and the
-/// rest nothing. Without a cluster no namespace is the agent's own, and without rules each may use anything: all of
-/// them come from one repository.
+/// A namespace with rules may use what one of them matches. Of the namespaces without rules, the agent's own may use
+/// anything and the others nothing. Outside a cluster, no namespace is the agent's own. If there are no rules either,
+/// each namespace may use anything, because all of them come from one repository.
 #[derive(Clone, Debug, Default)]
 pub struct Fence {
-    /// The flag, for messages.
+    /// The flag that sets the rules, for messages.
     flag: &'static str,
     /// The namespace of the agent, in a cluster.
     own: Option<String>,
@@ -74,8 +76,8 @@ impl Fence {
         Self { flag, own, rules }
     }
 
-    /// What to do where a namespace may not use `name`; nothing where it may.
-    pub fn refuses(&self, namespace: &str, name: &str) -> Option<String> {
+    /// Returns how to allow `name` if the namespace may not use it, or `None` if it may.
+    pub fn refusal(&self, namespace: &str, name: &str) -> Option<String> {
         let mut concerned = self.rules.iter().filter(|rule| rule.concerns(namespace)).peekable();
         let allowed = if concerned.peek().is_some() {
             concerned.any(|rule| rule.glob.is_match(name))
@@ -107,27 +109,27 @@ mod tests {
             ("team-b", "prod", true),
             ("team-c", "dev-1", false),
         ] {
-            assert_eq!(in_cluster.refuses(namespace, name).is_none(), allowed, "{namespace} {name}");
+            assert_eq!(in_cluster.refusal(namespace, name).is_none(), allowed, "{namespace} {name}");
         }
-        let says = in_cluster.refuses("team-c", "prod").expect("refused");
+        let says = in_cluster.refusal("team-c", "prod").expect("refused");
         assert_eq!(says, "start the agent with --clusters=team-c=prod to allow it");
     }
 
     #[test]
     fn rules_bind_the_agents_own_namespace_too_and_an_asterisk_binds_all() {
         let bound = fence(Some("opsy"), &["opsy=prod"]);
-        assert!(bound.refuses("opsy", "prod").is_none() && bound.refuses("opsy", "dev").is_some());
+        assert!(bound.refusal("opsy", "prod").is_none() && bound.refusal("opsy", "dev").is_some());
         let open = fence(Some("opsy"), &["*=*"]);
-        assert!(open.refuses("anyone", "prod").is_none());
+        assert!(open.refusal("anyone", "prod").is_none());
         let narrow = fence(Some("opsy"), &["*=dev-*"]);
-        assert!(narrow.refuses("opsy", "prod").is_some() && narrow.refuses("team", "dev-1").is_none());
+        assert!(narrow.refusal("opsy", "prod").is_some() && narrow.refusal("team", "dev-1").is_none());
     }
 
     #[test]
     fn without_a_cluster_only_rules_refuse() {
-        assert!(fence(None, &[]).refuses("team-a", "prod").is_none());
-        assert!(fence(None, &["team-a=dev"]).refuses("team-a", "prod").is_some());
-        assert!(fence(None, &["team-a=dev"]).refuses("team-b", "dev").is_some());
+        assert!(fence(None, &[]).refusal("team-a", "prod").is_none());
+        assert!(fence(None, &["team-a=dev"]).refusal("team-a", "prod").is_some());
+        assert!(fence(None, &["team-a=dev"]).refusal("team-b", "dev").is_some());
     }
 
     #[test]
@@ -135,8 +137,8 @@ mod tests {
         for (text, says) in [
             ("prod", "must be <namespace>=<glob>"),
             ("team-a=", "must be <namespace>=<glob>"),
-            ("Team=prod", "is not the name of a namespace"),
-            ("=prod", "is not the name of a namespace"),
+            ("Team=prod", "is not a valid namespace"),
+            ("=prod", "is not a valid namespace"),
             ("a=[", "is not a valid glob"),
             (&format!("a={}", "{a,b}".repeat(99)), "the limit is 256"),
         ] {

@@ -1,15 +1,15 @@
-//! Files on their way from a repository to a run, and the names of files of objects.
+//! Template files on their way from a repository to a run, and the file names of objects.
 
 use std::borrow::Cow;
 
 use super::ids::digest;
 
-/// File systems take 255 bytes; an ending and the suffix of a temporary file must fit, too.
+/// File systems allow 255 bytes. An extension and the suffix of a temporary file must fit as well.
 const STEM_LIMIT: usize = 240;
-/// Enough of a SHA-256 to tell long names apart.
+/// Enough digits of a SHA-256 to tell long names apart.
 const STEM_DIGITS: usize = 16;
 
-/// The name of an object as that of its file, without an ending: a long one is cut, and made unique by its hash.
+/// Returns the file name of an object, without an extension. A long name is truncated and made unique by its hash.
 pub fn file_stem(name: &str) -> Cow<'_, str> {
     if name.len() <= STEM_LIMIT {
         return Cow::Borrowed(name);
@@ -21,23 +21,23 @@ pub fn file_stem(name: &str) -> Cow<'_, str> {
 
 /// The specification of Git LFS limits a pointer to less than this.
 pub const POINTER_LIMIT: usize = 1024;
-/// Why a file that Git LFS keeps is not read, and what to do.
+/// Why a Git LFS pointer is not read, and what to do.
 pub const POINTER: &str =
     "is a Git LFS pointer, and the file itself is not in the repository: commit it without LFS";
-/// How a Git LFS pointer begins; the second is its first name, which is still read.
+/// How a Git LFS pointer begins. The second line is from the time when Git LFS was called hawser, and is still valid.
 const POINTERS: [&str; 2] =
     ["version https://git-lfs.github.com/spec/", "version https://hawser.github.com/spec/"];
 
-/// One file of those Packer works on.
+/// One of the files that Packer works with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateFile {
-    /// Relative, `/`-separated, never leaving the folder.
+    /// Relative and separated by `/`. It never leaves the directory.
     pub path: String,
     pub executable: bool,
     pub content: Vec<u8>,
 }
 
-/// Is this the content of a Git LFS pointer, in place of the file?
+/// Returns whether this is a Git LFS pointer instead of the content of the file.
 pub fn is_pointer(content: &[u8]) -> bool {
     content.len() <= POINTER_LIMIT && POINTERS.iter().any(|start| content.starts_with(start.as_bytes()))
 }

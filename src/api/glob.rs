@@ -1,21 +1,21 @@
-//! Globs that a commit holds, as matchers. Anybody may write one, so it is short, and one whose matcher is too large is
-//! an error where globset's own would end the program.
+//! Globs from a commit, compiled to matchers. Anyone who can push can write one, so its length is limited, and a glob
+//! whose matcher would be too large is an error, whereas globset's own matcher would panic.
 
 use globset::{GlobBuilder, GlobSet};
 
-/// Bytes of a glob: longer than the longest path that Linux has a use for. Nested alternatives of a much longer one
-/// fill the stack.
+/// Maximum length of a glob in bytes: more than any real path needs. Nested alternatives of a much longer glob overflow
+/// the stack.
 const LIMIT: usize = 1024;
 
-/// A glob, ready to match paths. `*` and `?` match no `/`.
+/// A compiled glob. `*` and `?` do not match `/`.
 #[derive(Clone, Debug)]
 pub struct Matcher(GlobSet);
 
 impl Matcher {
-    /// Reads a glob.
+    /// Compiles a glob.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns what is wrong with the glob.
     pub fn new(glob: &str) -> Result<Self, String> {
         if glob.len() > LIMIT {
             return Err(format!("it has {} bytes, more than {LIMIT}", glob.len()));

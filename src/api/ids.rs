@@ -1,11 +1,12 @@
-//! Ids as newtypes, parsed where they enter: an image id is never mistaken for a template id.
+//! IDs as newtypes, parsed where they enter, so that an image ID is never mistaken for a template ID.
 
 use std::fmt;
 
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Why a text is not the id it should be.
+/// The error for a string that is not a valid ID.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{text:?} is not {what}")]
 pub struct BadId {
@@ -21,7 +22,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// Checks and takes a text.
+            /// Validates a string.
             pub fn parse(text: impl Into<String>) -> Result<Self, BadId> {
                 let text = text.into();
                 let valid: fn(&str) -> bool = $valid;
@@ -55,22 +56,22 @@ macro_rules! id {
 }
 
 id!(
-    /// An AMI id, `ami-…`.
-    ImageId, "an image id (ami-…)", |t| aws_id(t, "ami-"));
+    /// An AMI ID, `ami-…`.
+    ImageId, "an image ID (ami-…)", |t| aws_id(t, "ami-"));
 id!(
-    /// A launch template id, `lt-…`.
-    TemplateId, "a launch template id (lt-…)", |t| aws_id(t, "lt-"));
+    /// A launch template ID, `lt-…`.
+    TemplateId, "a launch template ID (lt-…)", |t| aws_id(t, "lt-"));
 id!(
 /// An AWS region name, e.g. `eu-west-1`.
 Region, "a region (like eu-west-1)", |t| {
     t.len() <= 32 && t.contains('-') && t.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 });
 id!(
-    /// A full Git commit id.
-    CommitId, "a full commit id (40 hex digits)", |t| hex(t, 40));
+    /// A full Git commit ID.
+    CommitId, "a full commit ID (40 hex digits)", |t| hex(t, 40));
 id!(
-    /// One build: a hash of owner, builder, inputs and the run before it.
-    BuildId, "a build id (16 hex digits)", |t| hex(t, 16));
+    /// ID of one build: a hash of owner, builder, inputs and the previous run.
+    BuildId, "a build ID (16 hex digits)", |t| hex(t, 16));
 id!(
     /// Name of a run: a DNS label of at most 63 characters.
     RunName, "a run name (a DNS label)", |t| dns_label(t, 63));
@@ -78,36 +79,37 @@ id!(
     /// AWS idempotency token: 64 hex digits.
     ClientToken, "a client token (64 hex digits)", |t| hex(t, 64));
 id!(
-/// Whose images, runs and launch template versions these are: `agentID`, or a hash.
+/// The identity that marks images, runs and launch template versions as this agent's: `agentID`, or a hash.
 Owner, "an owner (1 to 63 of a-z, A-Z, 0-9, '-', '_', '.')", |t| {
     (1..=63).contains(&t.len()) && t.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 });
 
 impl BuildId {
-    /// The id of what the parts describe; the same parts always give the same id.
+    /// Returns the ID for these parts. The same parts always give the same ID.
     pub fn of(parts: &[&str]) -> Self {
         Self(digest(parts)[..16].to_owned())
     }
 }
 
-/// What a build id and its dash take of a DNS label's 63 characters.
+/// Maximum length of a run's prefix: of the 63 characters of a DNS label, a dash and the build ID take 17.
 const LONGEST_PREFIX: usize = 63 - 17;
 
 impl RunName {
-    /// The run of a builder's build: `<builder>-<build id>`, cut into a DNS label.
+    /// Returns the run name of a builder's build: `<builder>-<build id>`, truncated to a DNS label.
     pub fn of(builder: &str, build: &BuildId) -> Self {
         Self(format!("{}-{build}", run_prefix(builder)))
     }
 
-    /// What it says of its builder, `None` where no builder's run is named so: see `run_prefix`.
+    /// Returns the part that identifies the builder (see `run_prefix`), or `None` if this is not the name of a
+    /// builder's run.
     pub fn prefix(&self) -> Option<&str> {
         let (prefix, build) = self.0.rsplit_once('-')?;
         BuildId::parse(build).ok().map(|_| prefix)
     }
 }
 
-/// What names of a builder's runs begin with. Builders whose names are cut to the same share it, and those
-/// of the same name in other namespaces.
+/// Returns the prefix of the run names of a builder. Builders share a prefix if their truncated names are equal, or if
+/// they have the same name in different namespaces.
 pub fn run_prefix(builder: &str) -> String {
     let label: String = builder
         .chars()
@@ -119,13 +121,13 @@ pub fn run_prefix(builder: &str) -> String {
 }
 
 impl ClientToken {
-    /// The token of what the parts describe; the same parts always give the same token.
+    /// Returns the token for these parts. The same parts always give the same token.
     pub fn of(parts: &[&str]) -> Self {
         Self(digest(parts))
     }
 }
 
-/// SHA-256 over length-prefixed parts, so that no two lists of parts collide by concatenation.
+/// Returns the SHA-256 of length-prefixed parts, so that no two lists of parts collide by concatenation.
 pub fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -148,7 +150,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The two kinds Opsy owns.
+/// The two kinds of Opsy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     PackerBuilder,
@@ -169,6 +171,14 @@ impl fmt::Display for Kind {
 pub struct ObjectKey {
     pub kind: Kind,
     pub key: Key,
+}
+
+impl ObjectKey {
+    /// Returns the key of an object. The namespace is empty if the object has none.
+    pub fn of(kind: Kind, object: &impl ResourceExt) -> Self {
+        let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+        Self { kind, key }
+    }
 }
 
 impl fmt::Display for ObjectKey {

@@ -1,7 +1,9 @@
-//! The contract: the two custom resources, their conditions, and the words every other module
-//! speaks (ids, error classes, durations). Nothing in here does any I/O or knows another module.
+//! The contract: the two custom resources, their conditions, and the types that all other modules share (IDs, error
+//! classes, durations). Nothing in here performs I/O or depends on another module.
 
 pub mod annotations;
+pub mod aws_codes;
+pub mod backoff;
 pub mod builder;
 pub mod checks;
 pub mod class;
@@ -10,24 +12,31 @@ pub mod daily;
 pub mod duration;
 pub mod fence;
 pub mod files;
+pub mod filters;
 pub mod glob;
 pub mod ids;
+pub mod lock;
 pub mod network;
 pub mod notifier;
+pub mod paths;
 pub mod proxy;
 pub mod pushed;
+pub mod reasons;
 pub mod refresher;
 pub mod schema;
 pub mod status;
 pub mod steady;
+pub mod tags;
+pub mod time;
 pub mod undeclared;
+pub mod words;
 
 /// API group of both kinds.
 pub const GROUP: &str = "ami.opsy.dev";
-/// Installs or updates the custom resource definitions. Helm owns them after an installation by the chart, so without
-/// `--force-conflicts` the API server refuses the update.
+/// The command that installs or updates the custom resource definitions. After an installation with the chart, Helm
+/// owns their fields, so the API server refuses the update without `--force-conflicts`.
 pub const INSTALL_DEFINITIONS: &str = "opsy crds | kubectl apply --server-side --force-conflicts -f -";
-/// Name of the agent's Lease where nobody names another.
+/// Default name of the agent's Lease.
 pub const DEFAULT_LEASE: &str = "opsy";
 /// API version of both kinds.
 pub const VERSION: &str = "v1alpha1";

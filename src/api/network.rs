@@ -1,5 +1,5 @@
-//! How the agent reaches what is outside: proxies, certificate authorities that are trusted in addition to
-//! the system's, and what to do when one of them stands in the way. Pure: `settings` reads both.
+//! How the agent reaches other systems: proxies, certificate authorities that are trusted in addition to those of the
+//! system, and the remedy if one of them prevents a connection. Pure: `settings` reads both.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,28 +7,28 @@ use std::sync::Arc;
 
 use super::proxy::Proxies;
 
-/// How the outside is reached. Cheap to clone.
+/// How other systems are reached. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
     pub proxies: Proxies,
     pub authorities: Option<Authorities>,
-    /// `SSL_CERT_FILE` is set: builds on this machine inherit it.
+    /// `SSL_CERT_FILE` is set, and builds on this machine inherit it.
     pub has_cert_file: bool,
 }
 
 impl Network {
-    /// The variable by which builds on this machine trust the same authorities; none where they inherit it.
-    /// Programs written in Go and those that use OpenSSL read the system's folder of certificates beside it.
+    /// Returns the variable that makes builds on this machine trust the same authorities, or `None` if they inherit it.
+    /// Programs written in Go and those that use OpenSSL also read the certificate directory of the system.
     pub fn build_variable(&self) -> Option<(&'static str, String)> {
         let authorities = self.authorities.as_ref().filter(|_| !self.has_cert_file)?;
         Some((CERT_FILE, authorities.file().to_string_lossy().into_owned()))
     }
 }
 
-/// Names a file of certificate authorities.
+/// The variable that names a file of certificate authorities.
 pub const CERT_FILE: &str = "SSL_CERT_FILE";
 
-/// Certificate authorities of `--ca-file`, each of them valid. Cheap to clone.
+/// The certificate authorities of `--ca-file`, all of them valid. Cheap to clone.
 #[derive(Clone)]
 pub struct Authorities(Arc<Inner>);
 
@@ -39,22 +39,22 @@ struct Inner {
 }
 
 impl Authorities {
-    /// `pem` holds the certificates alone, `ders` the same ones.
+    /// `pem` contains the certificates and nothing else, and `ders` the same certificates in DER.
     pub fn new(file: PathBuf, pem: String, ders: Vec<Vec<u8>>) -> Self {
         Self(Arc::new(Inner { file, pem, ders }))
     }
 
-    /// The file they were read from, absolute.
+    /// Returns the absolute path of the file that they were read from.
     pub fn file(&self) -> &Path {
         &self.0.file
     }
 
-    /// The certificates, and nothing else that is in the file.
+    /// Returns the certificates, without anything else that the file contains.
     pub fn pem(&self) -> &str {
         &self.0.pem
     }
 
-    /// The certificates in DER.
+    /// Returns the certificates in DER.
     pub fn ders(&self) -> &[Vec<u8>] {
         &self.0.ders
     }
@@ -67,19 +67,19 @@ impl fmt::Debug for Authorities {
 }
 
 /// What to do about a certificate of an unknown authority.
-pub const TRUST: &str = "its certificate is not signed by a trusted authority: name the authority's certificates in \
-                         --ca-file (OPSY_CA_FILE)";
-/// What to do about a proxy that answers 407.
-pub const AUTHENTICATE: &str = "the proxy asks for credentials (HTTP 407): write user and password into HTTPS_PROXY, \
-                                as in http://user:password@proxy.example.com:3128";
-/// What to do about a proxy that refuses.
-pub const REFUSED: &str = "the proxy does not connect to it: allow it there, or name it in NO_PROXY if it is reached \
-                       without a proxy";
-const AWAY: &str = "the proxy cannot be reached: check HTTPS_PROXY, or name the server in NO_PROXY if it is reached \
-                    without a proxy";
+pub const TRUST: &str = "its certificate is not signed by a trusted authority: pass the authority's certificates \
+                         with --ca-file (OPSY_CA_FILE)";
+/// What to do about a proxy that responds with 407.
+pub const AUTHENTICATE: &str = "the proxy asks for credentials (HTTP 407): set the user and password in \
+                                HTTPS_PROXY, for example http://user:password@proxy.example.com:3128";
+/// What to do about a proxy that refuses the connection.
+pub const REFUSED: &str = "the proxy refuses to connect to it: allow it in the proxy, or add it to NO_PROXY if it can be \
+                       reached without a proxy";
+const AWAY: &str = "the proxy cannot be reached: check HTTPS_PROXY, or add the server to NO_PROXY if it can be \
+                    reached without a proxy";
 
-/// What stands in the way, and what to do, by an error's words with those of its causes. All HTTP clients but
-/// libgit2 are made of the same two libraries, hyper-util and rustls: these are their words.
+/// Returns what prevents a connection and the remedy, from the text of an error and its causes. All HTTP clients except
+/// libgit2 use the libraries hyper-util and rustls, which have these messages.
 pub fn advice(error: &str) -> Option<&'static str> {
     let table = [
         ("UnknownIssuer", TRUST),

@@ -1,8 +1,8 @@
-//! Which proxy a request goes through. Pure: `settings` reads the variables, and every client asks here.
+//! Selects the proxy of a request. Pure: `settings` reads the variables, and every client uses this module.
 //!
-//! The rules are those of programs written in Go (kubectl, Packer, git-sync, Flux), so that one setting fits
-//! all of them: `HTTPS_PROXY` and `HTTP_PROXY` by the scheme of the request, `NO_PROXY` for exceptions, each in
-//! upper or lower case. One rule is added: addresses that no proxy can reach are never proxied.
+//! The rules are those of programs written in Go (kubectl, Packer, git-sync, Flux), so that one setting works for all
+//! of them: `HTTPS_PROXY` and `HTTP_PROXY` by the scheme of the request, `NO_PROXY` for exceptions, each in upper or
+//! lower case. One rule is added: addresses that no proxy can reach are never proxied.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,20 +11,21 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use url::Url;
 
-/// How a proxy is written.
+/// An example of a valid value.
 const EXAMPLE: &str = "http://proxy.example.com:3128";
 
-/// A proxy. Its user and password are secrets: only [`Proxy::secret_url`] has them.
+/// A proxy. Its user and password are secrets, which only [`Proxy::secret_url`] returns.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
 }
 
 impl Proxy {
-    /// Reads an address; `from` is where it is set. An address without a scheme is one of `http`.
+    /// Parses an address. `from` names the variable or flag that sets it. An address without a scheme has the scheme
+    /// `http`.
     ///
     /// # Errors
-    /// What is wrong, without the address.
+    /// Returns what is wrong, without the address.
     pub fn parse(from: &str, text: &str) -> Result<Self, String> {
         let text = text.trim();
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -32,7 +33,9 @@ impl Proxy {
             .map_err(|error| format!("{from} is not a valid address ({error}): write it as {EXAMPLE}"))?;
         let scheme = url.scheme();
         if !["http", "https"].contains(&scheme) {
-            return Err(format!("{from} is a proxy of the type {scheme}://: use one of http:// or https://"));
+            return Err(format!(
+                "{from} is a {scheme}:// proxy, which is not supported: use http:// or https://"
+            ));
         }
         url.set_path("");
         url.set_query(None);
@@ -40,7 +43,7 @@ impl Proxy {
         Ok(Self { url })
     }
 
-    /// The address with user and password: for clients, never for people.
+    /// Returns the address with user and password: for clients, never for messages.
     pub fn secret_url(&self) -> &str {
         self.url.as_str()
     }
@@ -49,7 +52,7 @@ impl Proxy {
         !self.url.username().is_empty() || self.url.password().is_some()
     }
 
-    /// Is the connection to the proxy itself encrypted?
+    /// Returns whether the connection to the proxy itself is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.url.scheme() == "https"
     }
@@ -78,7 +81,7 @@ pub enum Route<'a> {
     Unset,
 }
 
-/// The proxies of the environment. Cheap to clone.
+/// The proxies that the environment sets. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies(Arc<Rules>);
 
@@ -98,19 +101,19 @@ enum Except {
     Network(IpNet),
     Address(IpAddr, Option<u16>),
     Domain {
-        /// Begins with a dot.
+        /// Starts with a dot.
         suffix: String,
-        /// The domain itself is meant, too.
+        /// The entry also covers the domain itself.
         itself: bool,
         port: Option<u16>,
     },
 }
 
 impl Proxies {
-    /// Reads the variables; upper case comes before lower case, and an empty one is not set.
+    /// Reads the variables. Upper case takes precedence over lower case, and an empty variable counts as not set.
     ///
     /// # Errors
-    /// A variable that holds no address of a proxy.
+    /// A variable does not contain the address of a proxy.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let either = |name: &str| {
             let names = [name.to_owned(), name.to_ascii_lowercase()];
@@ -130,7 +133,7 @@ impl Proxies {
         })))
     }
 
-    /// How a request to this URL travels.
+    /// Returns how a request to this URL reaches its server.
     pub fn route(&self, url: &str) -> Route<'_> {
         let Some((scheme, host, port)) = parts(url) else { return Route::Unset };
         let proxy = match scheme {
@@ -146,7 +149,7 @@ impl Proxies {
         proxy.as_ref().map_or(Route::Unset, Route::Through)
     }
 
-    /// The proxy of a URL, if any.
+    /// Returns the proxy of a URL, if any.
     pub fn of(&self, url: &str) -> Option<&Proxy> {
         match self.route(url) {
             Route::Through(proxy) => Some(proxy),
@@ -162,14 +165,14 @@ impl Proxies {
         self.0.https.as_ref()
     }
 
-    /// `NO_PROXY` as written.
+    /// Returns `NO_PROXY` as written.
     pub fn no_proxy(&self) -> &str {
         &self.0.no_proxy
     }
 }
 
 impl Except {
-    /// Reads an entry; an empty one, or one without a host, means nothing.
+    /// Parses an entry. An empty entry, or one without a host, is ignored.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         if text == "*" {
@@ -190,7 +193,7 @@ impl Except {
         }
     }
 
-    /// Is it this host, in lower case, at this port?
+    /// Returns whether the entry covers this host, in lower case, at this port.
     fn covers(&self, host: &str, at: u16) -> bool {
         let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
         match self {
@@ -207,8 +210,8 @@ impl Except {
     }
 }
 
-/// This machine, link-local addresses, and the services that AWS puts beside a machine or a pod (instance metadata,
-/// ECS, EKS Pod Identity): no proxy reaches them, and what they answer must be shown to none.
+/// Returns whether a host is this machine, a link-local address, or one of the services that AWS provides to a machine
+/// or pod (instance metadata, ECS, EKS Pod Identity). No proxy can reach these, and no proxy may see their responses.
 fn is_near(host: &str) -> bool {
     match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
@@ -219,7 +222,7 @@ fn is_near(host: &str) -> bool {
     }
 }
 
-/// Scheme, host without brackets, and port of a URL.
+/// Returns the scheme, the host without brackets, and the port of a URL.
 fn parts(url: &str) -> Option<(&str, &str, Option<u16>)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = &rest[..authority_end(rest)];
@@ -228,7 +231,7 @@ fn parts(url: &str) -> Option<(&str, &str, Option<u16>)> {
     (!host.is_empty()).then_some((scheme, host, port))
 }
 
-/// Host, without the brackets of an IPv6 address, and port of `host:port`.
+/// Splits `host:port`, and removes the brackets of an IPv6 address.
 fn split_port(text: &str) -> (&str, Option<u16>) {
     if let Some((host, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (host, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
@@ -245,7 +248,7 @@ fn authority_end(rest: &str) -> usize {
     rest.find(ends).unwrap_or(rest.len())
 }
 
-/// A text without the user and password of any URL in it: libraries repeat the address of a proxy.
+/// Removes the user and password from every URL in a string: libraries repeat the address of a proxy in their errors.
 pub fn without_user_info(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;

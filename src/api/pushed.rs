@@ -1,4 +1,4 @@
-//! A push to a Git repository, as its server reports it, and the list of pushes that one replica passes on to another.
+//! A push to a Git repository as its server reports it, and the list of pushes that one replica passes to another.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::digest;
 
-/// Addresses of one repository: the servers send at most eight.
+/// Maximum number of addresses of a repository. The servers send at most eight.
 pub const MOST_ADDRESSES: usize = 16;
-/// Longer addresses and branches are not those of a repository: Git limits a ref to 255 bytes on most servers.
+/// Maximum length of an address or branch in bytes. Longer ones are not real: most servers limit a ref to 255 bytes.
 pub const LONGEST: usize = 512;
-/// Pushes that a list keeps. More than that within a few seconds means that everything is to be fetched.
+/// Maximum number of pushes in a list. If there are more within a few seconds, everything must be fetched.
 const MOST_PUSHES: usize = 8;
-/// An annotation may have 256 KiB in total with all others of its object.
+/// Maximum size of a list. All annotations of an object together may have 256 KiB.
 const MOST_BYTES: usize = 32 * 1024;
 
 /// A push to a Git repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pushed {
-    /// All addresses of the repository; none if the sender names none: it may then be any repository.
+    /// All addresses of the repository. If the sender names none, it may be any repository.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// The branch; none if the sender names none: it may then be any branch.
+    /// The branch. If the sender names none, it may be any branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
 }
 
 impl Pushed {
-    /// May this push concern a repository and branch? `is_same` compares an address with that of the repository; a
-    /// branch that is not known yet may be any.
+    /// Returns whether this push may concern a repository and branch. `is_same` compares an address with that of the
+    /// repository. A branch that is not known yet may be any.
     pub fn concerns(&self, is_same: impl Fn(&str) -> bool, branch: Option<&str>) -> bool {
         let repository = self.addresses.is_empty() || self.addresses.iter().any(|address| is_same(address));
         let branch = match (&self.branch, branch) {
@@ -39,24 +39,24 @@ impl Pushed {
     }
 }
 
-/// The newest pushes, each with an identifier: what one replica notes for another.
+/// The newest pushes, each with an identifier: what one replica passes to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pushes(Vec<Noted>);
+pub struct Pushes(Vec<Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Noted {
+struct Entry {
     id: String,
     #[serde(flatten)]
     pushed: Pushed,
 }
 
 impl Pushes {
-    /// Reads a list. One that cannot be read, which is not of this version, is empty.
+    /// Parses a list. If that fails, another version wrote it, and it counts as empty.
     pub fn parse(text: Option<&str>) -> Self {
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// Adds pushes; `unique` differs for every call. The oldest are dropped.
+    /// Adds pushes and drops the oldest ones. `unique` must differ for every call.
     pub fn add(&mut self, pushes: &[Pushed], unique: &str) {
         let merged = match pushes.len() {
             0..=MOST_PUSHES => pushes.to_vec(),
@@ -64,21 +64,21 @@ impl Pushes {
         };
         for (number, pushed) in merged.into_iter().enumerate() {
             let id = digest(&[unique, &number.to_string()])[..16].to_owned();
-            self.0.push(Noted { id, pushed });
+            self.0.push(Entry { id, pushed });
         }
         let surplus = self.0.len().saturating_sub(MOST_PUSHES);
         self.0.drain(..surplus);
         if self.to_string().len() > MOST_BYTES {
-            self.0.iter_mut().for_each(|noted| noted.pushed = Pushed::default());
+            self.0.iter_mut().for_each(|entry| entry.pushed = Pushed::default());
         }
     }
 
-    /// The pushes that an earlier list does not have. If a full list has none of the earlier pushes, some may have been
-    /// dropped unread: everything is to be fetched.
+    /// Returns the pushes that an earlier list does not contain. If a full list contains none of the earlier pushes,
+    /// some may have been dropped unread, and everything must be fetched.
     pub fn since(&self, before: &Self) -> Vec<Pushed> {
-        let is_known = |noted: &&Noted| before.0.iter().any(|known| known.id == noted.id);
+        let is_known = |entry: &&Entry| before.0.iter().any(|known| known.id == entry.id);
         let new: Vec<Pushed> =
-            self.0.iter().filter(|noted| !is_known(noted)).map(|noted| noted.pushed.clone()).collect();
+            self.0.iter().filter(|entry| !is_known(entry)).map(|entry| entry.pushed.clone()).collect();
         match new.len() == MOST_PUSHES {
             true => vec![Pushed::default()],
             false => new,

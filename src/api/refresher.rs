@@ -1,15 +1,15 @@
-//! `AMIRefresher`: the operator's fields with their names and meaning, and our new, optional ones.
+//! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
 use jiff::Timestamp;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::builder::AmiFilter;
 use super::conditions::Condition;
+use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
 
-/// Rolls an image out to the node groups of an EKS cluster.
+/// Desired state of the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "ami.opsy.dev",
@@ -37,292 +37,303 @@ pub struct AMIRefresherSpec {
     pub region: String,
     /// Name of the EKS cluster.
     pub cluster_name: String,
-    /// Exactly this image, whatever its age.
+    /// ID of the image to roll out, whatever its age. It takes precedence over `amiFilters` and `amiFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami: Option<String>,
-    /// The newest eligible image these EC2 filters find.
+    /// Filters of EC2 DescribeImages that select the image to roll out: the newest eligible image of each architecture.
+    /// They take precedence over `amiFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami_filters: Option<Vec<AmiFilter>>,
-    /// The image of a builder in the same namespace.
+    /// Builder whose active image is rolled out. If none of `ami`, `amiFilters` and `amiFrom` is set, the newest active
+    /// image that was built for the cluster is rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ami_from: Option<AmiFrom>,
-    /// Node groups to leave alone: names or globs.
+    /// Names or globs of node groups that are never updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<String>>,
-    /// Which node groups to roll.
+    /// Node groups that are updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_groups: Option<NodeGroups>,
-    /// Which images are too old, and how often to look.
+    /// Maximum age of images, and interval between reconciles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_outs: Option<RefresherTimeOuts>,
-    /// The same as `timeOuts.expiresIn`; the operator's samples put it here.
+    /// Same as `timeOuts.expiresIn`. It is accepted here because the operator's samples set it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// The same as `timeOuts.controllerTimer`; the operator's samples put it here.
+    /// Same as `timeOuts.controllerTimer`. It is accepted here because the operator's samples set it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_timer: Option<String>,
-    /// How to roll.
+    /// How node groups are updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_config: Option<RefreshConfig>,
-    /// Start nothing new while true; what runs is finished. Default false.
+    /// If true, no new update is started; an update that is running is finished. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// Who hears of it.
+    /// Sinks that are notified of rollouts of this object. Secrets are read from the namespace of the object. Default:
+    /// the notifier in `opsy.yaml`. An empty notifier turns notifications of this object off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifier: Option<Notifier>,
 }
 
-/// Where the image comes from.
+/// Source of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AmiFrom {
-    /// Name of the PackerBuilder.
+    /// Name of a PackerBuilder in the same namespace. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer_builder: Option<String>,
 }
 
-/// Which node groups are rolled.
+/// Selection of node groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeGroups {
-    /// Globs; a group must match one. Default all.
+    /// Names or globs of the node groups to update. A group must match one of them. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<String>>,
 }
 
-/// Times of a refresher. Durations are a number and a unit: s, m (minutes), h, d, w, y.
+/// Times of a refresher. A duration consists of a number and a unit: s, m (minutes), h, d, w or y, for example 72h or
+/// 30d.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefresherTimeOuts {
-    /// Images older than this are not rolled out. Absent means any age.
+    /// Maximum age of an image. An older image is not rolled out, unless `ami` names it. If absent, images of any age
+    /// are rolled out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// How often to look. Default 10m.
+    /// Interval between reconciles. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller_timer: Option<String>,
 }
 
-/// How node groups are rolled.
+/// How node groups are updated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RefreshConfig {
-    /// false reports drift and changes nothing. Default true.
+    /// If false, drift is reported and nothing is changed. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable: Option<bool>,
-    /// EKS's force: go on when pods cannot be evicted. Default false.
+    /// If true, EKS continues an update even if pods cannot be evicted, for example because of a PodDisruptionBudget.
+    /// Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
-    /// Nodes of a group that may be replaced at once.
+    /// Number of nodes of a group that may be replaced at the same time, from 1 to 100. 0 counts as not set. If neither
+    /// this field nor `maxUnavailablePercentage` is set, the configuration of the group is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<i32>,
-    /// The same as a percentage; EKS takes only one of the two.
+    /// Percentage of the nodes of a group that may be replaced at the same time, from 1 to 100. 0 counts as not set.
+    /// EKS accepts either this or `maxUnavailable`, not both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable_percentage: Option<i32>,
-    /// false, written out, updates all groups at once. Default one after another.
+    /// If false, all groups are updated at the same time. Default true: one group after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for_completion: Option<bool>,
 }
 
-/// What is known of a refresher. Phase is output; only `rollout` and `targetAMI` are read back.
+/// Observed state of a refresher. The agent reads back only `rollout`, `targetAMI`, `nodeGroups`, `notifications`,
+/// `lastHandledReconcileAt` and `lastHandledRetry`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AMIRefresherStatus {
-    /// Ready, Reconciling, Stalled and Published.
+    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Published, Applied and Notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
-    /// When the last rollout ended.
+    /// Time at which the last rollout ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_run: Option<Timestamp>,
-    /// How it ended.
+    /// Result of the last rollout: Done, Failed or Replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_status: Option<String>,
-    /// The generation this status speaks of.
+    /// The `metadata.generation` of the object that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
+    /// Value of the annotation `ami.opsy.dev/reconcileAt` that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// The annotation `ami.opsy.dev/retry` that was last handled.
+    /// Value of the annotation `ami.opsy.dev/retry` that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_retry: Option<String>,
-    /// The image the groups should run.
+    /// ID of the image that the node groups should run. If there is one per architecture, the IDs are separated by
+    /// commas.
     #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
     pub target_ami: Option<String>,
-    /// How many groups of ours run something else.
+    /// Number of node groups that do not run the target image. Excluded and unsupported groups do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drifted: Option<i32>,
-    /// The node groups of the cluster, as last seen.
+    /// Node groups of the cluster, as last observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_groups: Option<Vec<NodeGroupStatus>>,
-    /// The rollout under way or last ended; written before each effect.
+    /// The rollout in progress, or else the last one. It is written before each effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// The last ten rollouts, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RolloutRecord>>,
-    /// What sinks were told, story by story.
+    /// Notifications that were delivered, by destination and thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Vec<Notification>>,
 }
 
-/// One node group as last seen.
+/// Node group, as last observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeGroupStatus {
     /// Name of the node group.
     pub name: String,
-    /// Managed.
+    /// Kind of the node group. It is always Managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Image its launch template version names.
+    /// ID of the image in the launch template version of the group.
     #[serde(default, rename = "currentAMI", skip_serializing_if = "Option::is_none")]
     pub current_ami: Option<String>,
-    /// Current, Pending, Updating, Failed, Unsupported, Excluded, Drifted, Unknown.
+    /// State of the node group: Current, Pending, Updating, Failed, Unsupported, Excluded, Drifted or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// EKS update under way.
+    /// ID of the last EKS update that Opsy started in this rollout.
     #[serde(default, rename = "updateID", skip_serializing_if = "Option::is_none")]
     pub update_id: Option<String>,
-    /// Why it is in this state.
+    /// Why the node group is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When its update was started.
+    /// Time at which the update of the group was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When its update ended.
+    /// Time at which the update of the group ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
 }
 
-/// A rollout pins its target until it is done, failed, or `ami` changes.
+/// Rollout of an image. Its target does not change until it is done or has failed, or until `ami` changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
-    /// Id of the rollout.
+    /// ID of the rollout.
     pub id: String,
-    /// Image it rolls out.
+    /// ID of the image that is rolled out. If there is one per architecture, the IDs are separated by commas.
     pub target: String,
-    /// Hash of how it was asked to roll: a change lets a failed update be tried again.
+    /// Hash of the settings of the update. After a change of these settings, a failed update may be tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
-    /// When it was started.
+    /// Time at which the rollout was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which the rollout ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// The groups it moves.
+    /// Node groups whose update was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<RolloutGroup>>,
 }
 
-/// What a rollout remembers of one group.
+/// Record of one node group in a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutGroup {
     /// Name of the node group.
     pub name: String,
-    /// Image it is moved to.
+    /// ID of the image to which the group is updated.
     #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
     pub target_ami: Option<String>,
-    /// Its launch template.
+    /// ID of the launch template of the group.
     #[serde(default, rename = "launchTemplateID", skip_serializing_if = "Option::is_none")]
     pub launch_template_id: Option<String>,
-    /// Launch template version made for it.
+    /// Launch template version that was created for the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Launch template version in force before.
+    /// Launch template version in force before the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_version: Option<String>,
-    /// Image in force before.
+    /// ID of the image in force before the update.
     #[serde(default, rename = "previousAMI", skip_serializing_if = "Option::is_none")]
     pub previous_ami: Option<String>,
-    /// How often the update was started.
+    /// Number of times that the update was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
-    /// Last EKS update of this rollout.
+    /// ID of the last EKS update in this rollout.
     #[serde(default, rename = "updateID", skip_serializing_if = "Option::is_none")]
     pub update_id: Option<String>,
-    /// What EKS said when it failed.
+    /// Error of EKS, if the update failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
-    /// The launch template version that an update is about to start with; written before the call.
+    /// Launch template version with which an update is about to start. It is written before the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starting_version: Option<String>,
-    /// When that was written.
+    /// Time at which `startingVersion` was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub starting_at: Option<Timestamp>,
     /// The last call for this group that AWS refused and that is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// When an update was found to run longer than expected.
+    /// Time at which the update was found to take longer than expected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub overdue_at: Option<Timestamp>,
-    /// When somebody else was found to have undone the move, within the last week.
+    /// Times within the last week at which another writer was found to have undone the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]
     pub undone_at: Option<Vec<Timestamp>>,
-    /// What was found then, and who is likely to have done it.
+    /// What was found at the last of these times, and the likely writer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone_by: Option<String>,
-    /// When this image was moved to this group, within the last week.
+    /// Times within the last week at which the group was updated to this image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]
     pub moved_at: Option<Vec<Timestamp>>,
-    /// When its update was started.
+    /// Time at which the update of the group was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When its update ended.
+    /// Time at which the update of the group ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
 }
 
-/// A call for a node group that AWS refused and that is tried again.
+/// Call for a node group that AWS refused and that is tried again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
-    /// AwsDenied, NotNow, or UpdateRefused, which becomes a failure when it stays the same for 15 minutes.
+    /// Kind of the refusal: AwsDenied, NotNow or UpdateRefused. UpdateRefused becomes a failure if the response stays
+    /// the same for 15 minutes.
     pub reason: String,
-    /// What AWS answered.
+    /// Response of AWS.
     pub message: String,
-    /// Since when it is the same answer.
+    /// Time since which the response has been the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub since: Option<Timestamp>,
-    /// When the call was last tried.
+    /// Time of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last: Option<Timestamp>,
 }
 
-/// One ended rollout.
+/// Record of an ended rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutRecord {
-    /// Id of the rollout.
+    /// ID of the rollout.
     pub id: String,
-    /// Image it rolled out.
+    /// ID of the image that was rolled out. If there was one per architecture, the IDs are separated by commas.
     pub target: String,
-    /// Done, Failed or Replaced.
+    /// Result of the rollout: Done, Failed or Replaced.
     pub result: String,
-    /// When it was started.
+    /// Time at which the rollout was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which the rollout ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// Groups that failed, and what EKS said.
+    /// Node groups that failed, each with the error of EKS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Vec<String>>,
 }

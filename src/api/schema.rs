@@ -1,8 +1,8 @@
-//! The schemas of both kinds, for API servers and for editors, from the same Rust types.
+//! The schemas of both kinds for API servers and editors, from the same Rust types.
 //!
-//! The derived ones are cleaned: the operator's definition has no `nullable`, no empty lists of
-//! names, and does not require `spec`; any difference would make GitOps tools report drift for
-//! ever. Editors get the same schema, closed against unknown fields.
+//! The derived schemas are cleaned: the operator's definition has no `nullable`, no empty lists of names, and does not
+//! require `spec`. Any difference would make GitOps tools report drift permanently. Editors get the same schema, closed
+//! against unknown fields.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{AMIRefresher, GROUP, Kind, PackerBuilder, VERSION};
 
-/// Both definitions, with the plural name of their kind.
+/// The custom resource definitions of both kinds.
 static CRDS: LazyLock<[(Kind, Value); 2]> = LazyLock::new(|| {
     [
         (Kind::PackerBuilder, definition(&PackerBuilder::crd())),
@@ -20,17 +20,17 @@ static CRDS: LazyLock<[(Kind, Value); 2]> = LazyLock::new(|| {
     ]
 });
 
-/// The custom resource definitions, as they are applied.
+/// Returns the custom resource definitions as they are applied.
 pub fn crds() -> &'static [(Kind, Value); 2] {
     &CRDS
 }
 
-/// The schema of a kind's `spec`.
+/// Returns the schema of the `spec` of a kind.
 pub fn spec(kind: Kind) -> &'static Value {
     &object(kind)["properties"]["spec"]
 }
 
-/// What an editor should hold a manifest against.
+/// Returns the schema with which an editor validates a manifest.
 pub fn editor(kind: Kind) -> Value {
     let text = json!({"type": "string"});
     let texts = json!({"type": "object", "additionalProperties": text});
@@ -54,13 +54,13 @@ pub fn editor(kind: Kind) -> Value {
     closed(schema)
 }
 
-/// The schema of any type, in one piece and cleaned like the definitions.
+/// Returns the schema of any type, in one piece and cleaned like the definitions.
 pub fn of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     cleaned(settings.into_generator().into_root_schema_for::<T>().to_value())
 }
 
-/// A schema that refuses every field it does not know.
+/// Returns the schema with all unknown fields refused.
 pub fn closed(schema: Value) -> Value {
     match schema {
         Value::Object(fields) => {
@@ -76,7 +76,7 @@ pub fn closed(schema: Value) -> Value {
     }
 }
 
-/// Is this the map of an object's fields, rather than a field that is called `properties`?
+/// Returns whether this is the map of an object's fields, rather than a field with the name `properties`.
 fn is_schema_map(value: &Value) -> bool {
     value.as_object().is_some_and(|fields| fields.values().all(Value::is_object))
 }
@@ -88,7 +88,7 @@ fn object(kind: Kind) -> &'static Value {
 }
 
 fn definition(crd: &impl serde::Serialize) -> Value {
-    let derived = serde_json::to_value(crd).expect("a definition has text keys only");
+    let derived = serde_json::to_value(crd).expect("a definition has string keys only");
     let mut crd = cleaned(derived);
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     if let Some(fields) = schema.as_object_mut() {
@@ -97,7 +97,7 @@ fn definition(crd: &impl serde::Serialize) -> Value {
     crd
 }
 
-/// Without nulls: neither `nullable`, nor null as a type or an enum's value, nor empty name lists.
+/// Removes nulls: `nullable`, null as a type or as a value of an enum, and empty lists of names.
 fn cleaned(schema: Value) -> Value {
     match schema {
         Value::Object(fields) => fields
@@ -116,7 +116,7 @@ fn cleaned(schema: Value) -> Value {
     }
 }
 
-/// A bound of a whole number, without the derived `.0`.
+/// Returns a bound that is a whole number without the derived `.0`.
 fn whole(number: Number) -> Number {
     let float = number
         .as_f64()
@@ -134,7 +134,7 @@ fn is_noise(name: &str, value: &Value) -> bool {
     }
 }
 
-/// A list of types or values without null; a list of one type becomes that type.
+/// Removes null from a list of types or values. A list with one type becomes that type.
 fn without_null(value: Value) -> Value {
     let Value::Array(items) = value else { return value };
     let is_type = items.iter().any(|item| item == "null");

@@ -1,4 +1,4 @@
-//! What the statuses of both kinds have in common, and the one of what is no object.
+//! What the statuses of both kinds have in common, and the status of the repository, which is not an object.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::conditions::Condition;
 use super::notifier::Notification;
 use super::{AMIRefresherStatus, CommitId, Key, PackerBuilderStatus};
 
-/// A status, whichever kind's.
+/// A status with conditions and notifications.
 pub trait Status {
     fn conditions(&mut self) -> &mut Option<Vec<Condition>>;
     fn notifications(&mut self) -> &mut Option<Vec<Notification>>;
@@ -35,15 +35,16 @@ impl Status for AMIRefresherStatus {
     }
 }
 
-/// How the repository stands that is worked by, and what people were told of it. It is no object, so the
-/// engine remembers this for the agent.
+/// The status of the repository, and the notifications about it. The repository is not an object, so the engine stores
+/// this for the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RepositoryStatus {
-    /// The last synced commit: the tip of the branch must descend from it.
+    /// The last synced commit. The tip of the branch must descend from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<LastSynced>,
-    /// Synced, Applied, Pruned, TakenOver, Accepted, Readable and Published, each only there while it is false; Notified.
+    /// Synced, Applied, Pruned, TakenOver, Accepted, Readable, Published and Notified, each present only while it is
+    /// false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// Files that cannot be read.
@@ -53,18 +54,20 @@ pub struct RepositoryStatus {
     pub notifications: Option<Vec<Notification>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<LastDigest>,
-    /// Secrets that notifications were ever sent with: no build is given one, also after `opsy.yaml` has dropped it.
+    /// Secrets with which notifications were ever sent. They are never given to a build, even after `opsy.yaml` has
+    /// dropped them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub notifier_secrets: BTreeSet<Key>,
 }
 
-/// The last synced commit, which every tip must descend from. It outlives the agent.
+/// The last synced commit, from which every tip must descend. It outlives the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSynced {
     pub commit: CommitId,
-    /// The repository, and the branch where the settings name one: of another, nothing is known.
+    /// The repository, and the branch if the settings name one. The record does not apply to another source.
     pub source: String,
-    /// The newest commit whose signature was verified, with all before it: the last synced one, or one of ours after it.
+    /// The newest commit whose signature was verified, with all commits before it: the last synced one, or a later one
+    /// of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<CommitId>,
 }
@@ -73,19 +76,20 @@ pub struct LastSynced {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokenFile {
     pub file: String,
-    /// Where and how, as `opsy validate` says it.
+    /// The position and the problem, as `opsy validate` prints them.
     pub words: String,
-    /// The commit at which it was first seen so.
+    /// The commit at which the file was first found broken.
     pub commit: String,
 }
 
-/// The last digest.
+/// The last digest message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastDigest {
-    /// Its day.
+    /// The day of the digest.
     pub day: String,
-    /// What it tells began and ended then.
+    /// Start of the period that the digest covers.
     pub since: Timestamp,
+    /// End of the period that the digest covers.
     pub until: Timestamp,
 }
 

@@ -1,39 +1,40 @@
-//! Words without their changing parts: what a server adds to each answer (request ids, encoded blobs, the
-//! hosts that answered) and what names one attempt alone (times, ids of instances and images). Two texts
-//! with equal rests say the same. Every edge, status and the notifier compare by this one reading. Pure.
+//! Messages without their changing parts: what a server adds to each response (request IDs, encoded blobs, hosts) and
+//! what identifies a single attempt (times, IDs of instances and images). Two messages whose remaining parts are equal
+//! mean the same. All edges, status and the notifier compare messages in this way. Pure.
 
-/// What stands for a changing part.
+/// Replaces a changing part.
 const CHANGES: &str = "…";
-/// Hexadecimal tokens of at least so many digits are ids: no word of a language is as long.
+/// Hexadecimal tokens with at least this many digits are IDs: no word is as long.
 const HEX: usize = 12;
-/// So many characters in upper and lower case with digits, without a dot, are encoded data.
+/// Tokens of at least this length with upper case, lower case and digits, but no dot, are encoded data.
 const BLOB: usize = 32;
-/// Digits of the ids of AWS's resources, old and new.
+/// Number of digits in the IDs of AWS resources, old and new.
 const RESOURCE: [usize; 2] = [8, 17];
 
-/// How much of a text changes without saying anything new.
+/// Which parts of a message are masked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
-    /// Request ids, encoded data, hosts by their address.
+    /// Request IDs, encoded data, and addresses of hosts.
     Noise,
-    /// Times, too.
+    /// Also times.
     Times,
-    /// Ids of resources, too.
+    /// Also IDs of resources.
     Ids,
 }
 
-/// A server's answer as people read it: without request ids, encoded data, addresses of hosts and times, so
-/// that the same answer always has the same words.
+/// Returns the response of a server for people: without request IDs, encoded data, addresses of hosts and times, so
+/// that the same response always has the same text.
 pub fn answer(text: &str) -> String {
     masked(text, Depth::Times)
 }
 
-/// Equal for words that bring no news: they differ in request ids and encoded data at most.
+/// Returns a form that is equal for messages without news: they differ at most in request IDs, encoded data and
+/// addresses of hosts.
 pub fn news(text: &str) -> String {
     masked(text, Depth::Noise)
 }
 
-/// Equal for words that have one cause: they differ in times and in ids of instances and images at most.
+/// Returns a form that is equal for messages with the same cause: they also differ in times and in IDs of resources.
 pub fn cause(text: &str) -> String {
     masked(text, Depth::Ids)
 }
@@ -41,7 +42,7 @@ pub fn cause(text: &str) -> String {
 fn masked(text: &str, depth: Depth) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    // What follows a word like "RequestId" is an id, whatever it looks like.
+    // A token with digits after a word like "RequestId" is an ID, even a short one.
     let mut named = false;
     while let Some(start) = rest.find(|c| !is_separator(c)) {
         out.push_str(&rest[..start]);
@@ -67,7 +68,7 @@ fn is_separator(c: char) -> bool {
         || matches!(c, '"' | '\'' | '`' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | ',' | ';' | '=')
 }
 
-/// `RequestID`, `request`, `requestId:`; `Host` and `Id` of S3's.
+/// Returns whether a word announces a request ID: `RequestID`, `request`, `requestId:`, or `HostId` of S3.
 fn names_a_request(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     matches!(
@@ -92,7 +93,8 @@ fn changes(word: &str, depth: Depth) -> bool {
     noise || (depth >= Depth::Times && is_time(word)) || (depth >= Depth::Ids && is_resource(word))
 }
 
-/// A UUID, or a long hexadecimal number. Twelve decimal digits are an account.
+/// Returns whether a word is a UUID or a long hexadecimal number. Twelve decimal digits are an account ID, which is not
+/// masked.
 fn is_hex_id(word: &str) -> bool {
     let lengths = || word.split('-').map(str::len);
     let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
@@ -113,7 +115,7 @@ fn is_blob(word: &str) -> bool {
         && any(char::is_ascii_digit)
 }
 
-/// An IPv4 address, with a port or without, or the host name AWS makes of one.
+/// Returns whether a word is an IPv4 address, with or without a port, or the host name that AWS makes from one.
 fn is_address(word: &str) -> bool {
     let host = word.split(':').next().unwrap_or(word).trim_end_matches('-');
     let numbers = |text: &str, by: char| {
@@ -124,7 +126,7 @@ fn is_address(word: &str) -> bool {
     numbers(host, '.') || named.is_some_and(|rest| numbers(rest, '-'))
 }
 
-/// A date, a time of day, both, or how long something took (`1m2.5s`).
+/// Returns whether a word is a date, a time of day, both, or a duration (`1m2.5s`).
 fn is_time(word: &str) -> bool {
     let digit = |c: char| c.is_ascii_digit();
     let parts = |text: &str, by: char| {
@@ -138,7 +140,8 @@ fn is_time(word: &str) -> bool {
     date || time || length
 }
 
-/// `i-0123456789abcdef0`, `ami-…`, `snap-…`, also at the end of an ARN.
+/// Returns whether a word is the ID of a resource, such as `i-0123456789abcdef0`, `ami-…` or `snap-…`. It may be at the
+/// end of an ARN.
 fn is_resource(word: &str) -> bool {
     let last = word.rsplit(['/', ':']).next().unwrap_or(word);
     last.rsplit_once('-').is_some_and(|(kind, id)| {

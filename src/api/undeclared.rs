@@ -1,4 +1,4 @@
-//! Why an object that is there has no document in the commit that is in force.
+//! Why an existing object has no document in the loaded commit.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::Key;
 /// The state of an object that no document of the loaded commit declares, and that is not pruned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undeclared {
-    /// No file of the repository holds its manifest.
+    /// No file of the repository contains its manifest.
     Gone,
     /// Its manifest is in this file, which cannot be read.
     Broken { file: String },
 }
 
-/// Returns for an object why no document declares it; `None` where one does, or the object is pruned.
+/// Returns why no document declares an object, or `None` if one does or the object is pruned.
 pub type UndeclaredObjects = Arc<dyn Fn(&Key) -> Option<Undeclared> + Send + Sync>;

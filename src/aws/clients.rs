@@ -1,5 +1,5 @@
-//! The SDK's clients: one per region and service, made when first used and shared by all, so that
-//! the SDK's retry allowance and its connections are shared too. Every attempt is counted here.
+//! The SDK's clients: one per region and service, created on first use and shared, so that the SDK's retry allowance
+//! and its connections are shared, too. Every attempt is counted here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -20,21 +20,23 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata, Orche
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use super::credentials::Source;
-use super::{AwsError, error, locked};
+use super::{AwsError, error};
 use crate::api::Region;
+use crate::api::lock::lock;
 
-/// AWS's front doors answer a connection in milliseconds.
+/// AWS accepts a connection within milliseconds.
 const CONNECT: Duration = Duration::from_secs(3);
-/// One attempt: a full page of images takes seconds; anything longer is a lost answer.
+/// Time limit of one attempt: a full page of images takes seconds, and anything longer is a lost response.
 const ATTEMPT: Duration = Duration::from_secs(20);
-/// A call with all its attempts: a pass must end while its object is still worth the answer.
+/// Time limit of a call with all its attempts: a reconcile must end while its object still needs the response.
 const CALL: Duration = Duration::from_secs(50);
-/// The SDK retries what is over in seconds; longer troubles are for the object's own backoff.
+/// Number of attempts. The SDK retries what passes within seconds; longer outages are left to the backoff of the
+/// object.
 const ATTEMPTS: u32 = 3;
-/// Longest pause between attempts, so that all of them fit into a call.
+/// Longest delay between attempts, so that all of them fit into a call.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// The SDK's standard environment, with our limits: the SDK itself has no time-outs.
+/// Returns the SDK's standard environment with our limits: the SDK itself has no timeouts.
 pub fn defaults() -> ConfigLoader {
     let limits = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
@@ -43,7 +45,7 @@ pub fn defaults() -> ConfigLoader {
         .build();
     let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS).with_max_backoff(PAUSE);
     let name = AppName::new(concat!("opsy-", env!("CARGO_PKG_VERSION")))
-        .expect("a package name and version hold only what an app name may hold");
+        .expect("a package name and version contain only what an app name may contain");
     aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(limits)
         .retry_config(retries)
@@ -55,12 +57,12 @@ pub(super) struct Service<C> {
     pub(super) sdk: C,
     /// `ec2`, as IAM writes it.
     name: &'static str,
-    /// Where the last request went: an error about a silent server names it.
+    /// The host that requests are sent to. An error about a server that does not respond names it.
     host: Arc<OnceLock<String>>,
 }
 
 impl<C> Service<C> {
-    /// Turns the SDK's error of an operation into ours.
+    /// Returns a function that converts the SDK's error of an operation into ours.
     pub(super) fn failed<E>(&self, operation: &str) -> impl FnOnce(SdkError<E, HttpResponse>) -> AwsError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -75,10 +77,10 @@ impl<C> Service<C> {
     }
 }
 
-/// All clients made so far.
+/// All clients that were created so far.
 pub(super) struct Clients {
     config: SdkConfig,
-    /// Where the credentials in `config` come from, unless they were given.
+    /// The source of the credentials in `config`, unless they were given.
     source: Option<Source>,
     attempts: Attempts,
     ec2: PerRegion<aws_sdk_ec2::Client>,
@@ -86,20 +88,20 @@ pub(super) struct Clients {
     sts: PerRegion<aws_sdk_sts::Client>,
 }
 
-/// Attempts so far.
+/// The number of attempts so far.
 type Attempts = Arc<Mutex<BTreeMap<Attempt, u64>>>;
 
-/// One kind of attempt: what was asked for, and what came of it.
+/// A kind of attempt: the operation and its result.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt {
     /// `ec2`, as IAM writes it.
     pub service: &'static str,
     /// `DescribeImages`.
     pub operation: String,
-    /// HTTP status, where there was an answer.
+    /// HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// One of a few words: `ok`, `throttled`, `denied`, `not_found`, `conflict`, `invalid`, `refused`,
-    /// `server`, `timeout`, `transport`.
+    /// One of `ok`, `throttled`, `denied`, `not_found`, `conflict`, `invalid`, `refused`, `server`, `timeout`,
+    /// `transport`.
     pub result: &'static str,
 }
 
@@ -148,13 +150,13 @@ impl Clients {
         })
     }
 
-    /// Access key id of the credentials in use.
+    /// Returns the access key ID of the credentials in use.
     pub(super) fn key(&self) -> Option<String> {
         self.source.as_ref()?.key()
     }
 
     pub(super) fn attempts(&self) -> BTreeMap<Attempt, u64> {
-        locked(&self.attempts).clone()
+        lock(&self.attempts).clone()
     }
 
     fn service<C>(
@@ -173,24 +175,25 @@ impl Clients {
     }
 }
 
-/// Regions with clients at once. AWS has about 40; more of them are names that somebody invented, and each new client
-/// costs memory.
+/// Maximum number of regions with clients at the same time. AWS has about 40 regions, so more of them are invented
+/// names, and each new client costs memory.
 const REGIONS: usize = 64;
 
-/// The client of a region, made when it is first needed. Clients that nobody uses go when there are too many.
+/// Returns the client of a region, which is created on first use. If there are too many clients, those not in use are
+/// dropped.
 fn made_once<K: Eq + Hash + Clone, V>(
     made: &Mutex<HashMap<K, Arc<V>>>,
     key: &K,
     make: impl FnOnce() -> V,
 ) -> Arc<V> {
-    let mut made = locked(made);
+    let mut made = lock(made);
     if made.len() >= REGIONS && !made.contains_key(key) {
         made.retain(|_, client| Arc::strong_count(client) > 1);
     }
     Arc::clone(made.entry(key.clone()).or_insert_with(|| Arc::new(make())))
 }
 
-/// Sees every attempt of one client: counts it and remembers where it went.
+/// Observes every attempt of one client: counts it and remembers the host.
 struct Watch {
     name: &'static str,
     host: Arc<OnceLock<String>>,
@@ -234,7 +237,7 @@ impl Intercept for Watch {
         };
         tracing::debug!(service = self.name, operation, status, result, "AWS call");
         let attempt = Attempt { service: self.name, operation: operation.to_owned(), status, result };
-        *locked(&self.attempts).entry(attempt).or_default() += 1;
+        *lock(&self.attempts).entry(attempt).or_default() += 1;
         Ok(())
     }
 }
@@ -243,7 +246,7 @@ fn is_timeout(error: &OrchestratorError<Error>) -> bool {
     error.is_timeout_error() || error.as_connector_error().is_some_and(ConnectorError::is_timeout)
 }
 
-/// The host of a URL, with its port.
+/// Returns the host of a URL, with its port.
 pub(super) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?']).next().unwrap_or(rest)
@@ -260,7 +263,7 @@ mod tests {
         for number in 1..=1000 {
             made_once(&made, &format!("xx-invented-{number}"), || number);
         }
-        assert!(locked(&made).len() <= REGIONS, "{}", locked(&made).len());
+        assert!(lock(&made).len() <= REGIONS, "{}", lock(&made).len());
         assert!(Arc::ptr_eq(&used, &made_once(&made, &"eu-west-1".to_owned(), || 1)));
     }
 }

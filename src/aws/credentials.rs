@@ -1,7 +1,7 @@
-//! Where the agent's AWS credentials come from: the SDK's standard chain (variables, profiles with roles, SSO
-//! and `credential_process`, web identity, container, instance), with what it lacks. The chain reads profile
-//! files once and keeps a failure for ever: here it is made anew after each failure, and for each reading of
-//! credentials that never expire. A failure is explained: which profile, and what to do.
+//! The source of the agent's AWS credentials: the SDK's standard chain (variables, profiles with roles, SSO and
+//! `credential_process`, web identity, container, instance), with what it lacks. The chain reads profile files once and
+//! keeps a failure forever. Therefore it is created again after each failure, and for each read of credentials that
+//! never expire. A failure is explained: which profile it concerns, and what to do.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -18,22 +18,27 @@ use aws_sdk_ec2::error::ProvideErrorMetadata;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 
-use super::error::{DENIED, GIVE_SOME, REJECTED, causes, find};
-use super::locked;
+use super::causes::{causes, find};
+use crate::api::aws_codes::{DENIED, REJECTED};
+use crate::api::lock::lock;
 use crate::api::{Region, network, steady};
 
-/// Where nothing names a region: STS needs one, and no object has asked for another yet.
+/// What to do if credentials are missing.
+const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
+                         Identity, IRSA) or the machine (instance profile) a role";
+
+/// Used if nothing names a region: STS needs one, and no object has asked for another yet.
 pub(super) const FALLBACK: &str = "us-east-1";
-/// One reading: a `credential_process` may be a script that asks a server.
+/// Time limit of one read: a `credential_process` may be a script that asks a server.
 pub(super) const LOAD: Duration = Duration::from_secs(20);
-/// Credentials without an end are read again after this long: a person may have replaced them.
+/// Credentials that do not expire are read again after this time, because a person may have replaced them.
 const REREAD: Duration = Duration::from_secs(300);
 
-/// What STS answers when a role or its token is not as it should be, beside denials.
+/// Error codes of STS for an invalid role or token, besides denials.
 const WRONG_ROLE: [&str; 4] =
     ["InvalidIdentityToken", "ValidationError", "MalformedPolicyDocument", "RegionDisabledException"];
 
-/// Makes the configuration of a chain.
+/// Creates the configuration of a chain.
 pub(super) type Loader = Box<dyn Fn() -> ConfigLoader + Send + Sync>;
 
 /// The agent's credentials. Cheap to clone.
@@ -42,12 +47,12 @@ pub(super) struct Source(Arc<Inner>);
 
 struct Inner {
     load: Loader,
-    /// The profile that is asked for by name.
+    /// The profile that is requested by name.
     profile: Option<String>,
-    /// The first region an object asked for: roles are assumed there where nothing names another.
+    /// The first region that an object asked for. Roles are assumed there if nothing names another one.
     region: OnceLock<Region>,
     chain: Mutex<Option<SharedCredentialsProvider>>,
-    /// Of the credentials handed out last.
+    /// The access key ID of the credentials that were returned last.
     key: Mutex<Option<String>>,
 }
 
@@ -62,24 +67,24 @@ impl Source {
         Self(Arc::new(Inner { load, profile, region, chain, key }))
     }
 
-    /// An object works in this region.
+    /// Records that an object uses this region.
     pub(super) fn in_region(&self, region: &Region) {
         self.0.region.get_or_init(|| region.clone());
     }
 
-    /// Access key id of the credentials handed out last.
+    /// Returns the access key ID of the credentials that were returned last.
     pub(super) fn key(&self) -> Option<String> {
-        locked(&self.0.key).clone()
+        lock(&self.0.key).clone()
     }
 
     async fn chain(&self) -> Option<SharedCredentialsProvider> {
-        let made = locked(&self.0.chain).clone();
+        let made = lock(&self.0.chain).clone();
         if made.is_some() {
             return made;
         }
         let region = self.0.region.get().map_or(FALLBACK, Region::as_str).to_owned();
         let made = (self.0.load)().region(region_or(region)).load().await.credentials_provider();
-        locked(&self.0.chain).clone_from(&made);
+        lock(&self.0.chain).clone_from(&made);
         made
     }
 
@@ -87,15 +92,15 @@ impl Source {
         let Some(chain) = self.chain().await else { return Err(CredentialsError::not_loaded_no_source()) };
         match chain.provide_credentials().await {
             Ok(mut credentials) => {
-                *locked(&self.0.key) = Some(credentials.access_key_id().to_owned());
+                *lock(&self.0.key) = Some(credentials.access_key_id().to_owned());
                 if credentials.expiry().is_none() {
-                    *locked(&self.0.chain) = None;
+                    *lock(&self.0.chain) = None;
                     *credentials.expiry_mut() = Some(now() + REREAD);
                 }
                 Ok(credentials)
             }
             Err(error) => {
-                *locked(&self.0.chain) = None;
+                *lock(&self.0.chain) = None;
                 let (acts, words) = explained(&error, self.0.profile.as_deref());
                 Err(match error {
                     CredentialsError::CredentialsNotLoaded(_) => {
@@ -111,14 +116,14 @@ impl Source {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the SDK goes by this clock when it asks for credentials again"
+    reason = "the SDK uses this clock to decide when to load credentials again"
 )]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The region the environment or the profile names, else this one. The machine's own is not asked for: every
-/// manifest names one.
+/// Returns the region that the environment or the profile names, else this one. The region of the machine itself is not
+/// used, because every manifest names one.
 pub(super) fn region_or(region: impl Into<std::borrow::Cow<'static, str>>) -> RegionProviderChain {
     RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
@@ -140,11 +145,11 @@ impl ProvideCredentials for Source {
     }
 
     fn fallback_on_interrupt(&self) -> Option<Credentials> {
-        locked(&self.0.chain).as_ref()?.fallback_on_interrupt()
+        lock(&self.0.chain).as_ref()?.fallback_on_interrupt()
     }
 }
 
-/// Whether a person must act, and the words: what fails, for which profile, what to do.
+/// Returns whether a person must act, and the message: what fails, for which profile, and what to do.
 pub(super) fn explained(error: &CredentialsError, profile: Option<&str>) -> (bool, String) {
     let said: Vec<String> = causes(error).skip(1).map(|cause| cause.to_string()).collect();
     let any = |part: &str| said.iter().any(|words| words.contains(part));
@@ -152,8 +157,8 @@ pub(super) fn explained(error: &CredentialsError, profile: Option<&str>) -> (boo
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let words = match profile {
             Some(profile) => format!(
-                "AWS_PROFILE is {profile:?}, and neither ~/.aws/config nor ~/.aws/credentials has such a profile \
-                 with credentials: correct the name there or in AWS_PROFILE"
+                "AWS_PROFILE is {profile:?}, but neither ~/.aws/config nor ~/.aws/credentials contains a profile \
+                 of that name with credentials: correct the name there or in AWS_PROFILE"
             ),
             None => format!("no AWS credentials found: {GIVE_SOME}"),
         };
@@ -163,8 +168,8 @@ pub(super) fn explained(error: &CredentialsError, profile: Option<&str>) -> (boo
         let process =
             format!("credential_process = aws configure export-credentials --profile {of} --format process");
         let words = format!(
-            "AWS profile {of:?} has the session of `aws login`, which Opsy cannot read: name in AWS_PROFILE \
-             another profile that has \"{process}\""
+            "AWS profile {of:?} uses a session of `aws login`, which Opsy cannot read: set AWS_PROFILE to \
+             another profile that contains \"{process}\""
         );
         return (true, words);
     }
@@ -196,7 +201,7 @@ pub(super) fn explained(error: &CredentialsError, profile: Option<&str>) -> (boo
     let why = if why.is_empty() { error.to_string() } else { why.join(": ") };
     let why = advice.map_or_else(|| why.clone(), |advice| format!("{advice} ({why})"));
     let why = why.trim_end_matches('.');
-    (false, format!("no AWS credentials at the moment: {why} (if none were given: {GIVE_SOME})"))
+    (false, format!("no AWS credentials at the moment: {why} (if none are configured: {GIVE_SOME})"))
 }
 
 fn source(profile: Option<&str>) -> String {
@@ -206,7 +211,7 @@ fn source(profile: Option<&str>) -> String {
     )
 }
 
-/// STS's answer, where a role of a profile or of a web identity was asked for. A denial is a person's to end.
+/// Returns the error of STS if a role of a profile or of a web identity was requested, and whether a person must act.
 fn refused_role(error: &CredentialsError) -> Option<(bool, String)> {
     let role = find::<AssumeRoleError>(error).map(|error| (error.code(), error.message()));
     let web = || find::<AssumeRoleWithWebIdentityError>(error).map(|error| (error.code(), error.message()));

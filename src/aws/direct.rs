@@ -1,5 +1,5 @@
-//! The HTTP client of all SDK clients: a way without a proxy, and one through each proxy of the environment.
-//! `api::proxy` decides for each request which way it takes.
+//! The HTTP client of all SDK clients: one connection path without a proxy, and one through each proxy of the
+//! environment. `api::proxy` selects the path of each request.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
@@ -16,10 +16,10 @@ use crate::api::Class;
 use crate::api::network::{Authorities, Network};
 use crate::api::proxy::{Proxies, Proxy};
 
-/// Clients share connections and proxies by it.
+/// Creates the client. All SDK clients share its connections and proxies.
 ///
 /// # Errors
-/// A proxy that the SDK's client does not take.
+/// The SDK's client does not accept a proxy.
 pub(super) fn client(network: &Network) -> Result<SharedHttpClient, AwsError> {
     let tls = trust(network.authorities.as_ref())?;
     let mut ways = Ways {
@@ -41,7 +41,7 @@ fn invalid(words: String) -> AwsError {
     AwsError::new(Class::Invalid, "aws", words)
 }
 
-/// The system's authorities and these.
+/// Trusts the authorities of the system and these.
 fn trust(authorities: Option<&Authorities>) -> Result<TlsContext, AwsError> {
     let mut store = TrustStore::default();
     if let Some(authorities) = authorities {
@@ -62,7 +62,7 @@ fn way(proxy: ProxyConfig, tls: &TlsContext) -> SharedHttpClient {
     })
 }
 
-/// All ways out.
+/// All connection paths.
 #[derive(Debug)]
 struct Ways<T> {
     proxies: Proxies,
@@ -71,7 +71,7 @@ struct Ways<T> {
 }
 
 impl<T> Ways<T> {
-    /// The way of a request to this URL.
+    /// Returns the connection path of a request to this URL.
     fn of(&self, url: &str) -> &T {
         let proxy = self.proxies.of(url);
         let through = self.through.iter().find(|(known, _)| Some(known) == proxy);

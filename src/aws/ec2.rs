@@ -1,5 +1,4 @@
-//! EC2's images: finding them, and tagging them. Launch templates and what builds leave behind
-//! have files of their own.
+//! EC2 images: finding and tagging them. Launch templates and orphaned resources of builds have files of their own.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -10,32 +9,25 @@ use aws_sdk_ec2::types;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
+pub use crate::api::tags::BROUGHT_BY;
+use crate::api::tags::{BUILD, STATUS};
 use crate::api::{BuildId, Class, ImageId, Region};
 
-/// The tag that marks every image of Opsy and of the operator.
-pub const BROUGHT_BY: (&str, &str) = ("brought-to-you-by", "opsy-the-ami-operator");
-/// The tag that names the build of a resource.
-pub const BUILD: &str = "opsy.dev/build";
-/// The tag that names whose a resource is.
-pub const OWNER: &str = "opsy.dev/owner";
-/// The tag that says what an image is good for; an image without it is no result yet.
-pub const STATUS: &str = "status";
-
-/// The clocks of EC2 and of the machine that the agent runs on differ by this much at most.
+/// Maximum difference between the clocks of EC2 and of the agent's machine.
 pub(super) const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Images of one page: the most EC2 hands out.
+/// Images per page, the maximum of EC2.
 const PAGE: i32 = 1000;
-/// Ids asked for at once; such a call cannot be paged, so it must stay small.
+/// IDs per call. Such a call cannot be paged, so it must stay small.
 const IDS: usize = 100;
-/// Snapshots of one page.
+/// Snapshots per page.
 const SNAPSHOTS: i32 = 500;
-/// Resources tagged by one call: EC2 takes 1000 and advises fewer.
+/// Resources that are tagged per call: EC2 allows 1000 and recommends fewer.
 const TAGGED: usize = 200;
 
 impl Aws {
-    /// All images of this account that carry `brought-to-you-by`, in any state, disabled ones
-    /// included. Shared 30 s, single-flight, dropped on our own writes.
+    /// Returns all images of this account that have the tag `brought-to-you-by`, in any state, including disabled ones.
+    /// Shared for 30 s, single-flight, dropped on our own writes.
     pub async fn own_images(&self, region: &Region, fresh: Fresh) -> Result<Arc<Vec<Image>>, AwsError> {
         let ask = || async {
             let (key, value) = BROUGHT_BY;
@@ -45,14 +37,14 @@ impl Aws {
         self.0.own_images.get(region, fresh, ask).await
     }
 
-    /// Images by id: those that exist (a deregistered or unknown one is left out). Never shared.
+    /// Returns images by ID. A deregistered or unknown image is left out. Never shared.
     pub async fn images_by_id(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
         let mut found = Vec::new();
         let mut batches: Vec<&[ImageId]> = ids.chunks(IDS).collect();
         while let Some(batch) = batches.pop() {
             match self.images_of_batch(region, batch).await {
                 Ok(images) => found.extend(images),
-                // One unknown id spoils the whole call: halve until it stands alone.
+                // One unknown ID fails the whole call: halve the batch until that ID is alone.
                 Err(error) if error.is_unknown_id() => {
                     let (left, right) = batch.split_at(batch.len() / 2);
                     batches.extend([left, right].into_iter().filter(|_| batch.len() > 1));
@@ -65,10 +57,10 @@ impl Aws {
         Ok(found)
     }
 
-    /// Images a query finds, newest first, deprecated last. Shared 5 min by query.
+    /// Returns the images that a query finds, newest first, deprecated ones last. Shared for 5 min per query.
     pub async fn find_images(&self, query: &ImageQuery, fresh: Fresh) -> Result<Arc<Vec<Image>>, AwsError> {
         if query.owners.is_empty() {
-            let why = "a look-up without an owner would search every public image";
+            let why = "a lookup without an image owner would search all public images";
             return Err(AwsError::new(Class::Invalid, "ec2:DescribeImages", why));
         }
         let ask = || async {
@@ -82,14 +74,14 @@ impl Aws {
         self.0.found_images.get(query, fresh, ask).await
     }
 
-    /// Images (of ours, any state) that carry `opsy.dev/build=<build>`, which both the run tags and
-    /// the tags of a result do.
+    /// Returns our images in any state that have the tag `opsy.dev/build=<build>`, which both the tags of a run and the
+    /// tags of a result include.
     pub async fn images_of_build(&self, region: &Region, build: &BuildId) -> Result<Vec<Image>, AwsError> {
         let tagged = filter(&format!("tag:{BUILD}"), [build.as_str()]);
         self.images(region, |call| call.owners("self").filters(tagged)).await
     }
 
-    /// Sets tags on those of an account's own snapshots that belong to an image.
+    /// Sets tags on those of the account's own snapshots that belong to an image.
     pub async fn tag_snapshots(
         &self,
         region: &Region,
@@ -114,7 +106,7 @@ impl Aws {
         if ids.is_empty() { Ok(()) } else { self.tag(region, &ids, tags).await }
     }
 
-    /// Own snapshots that a filter finds.
+    /// Returns own snapshots that the filters find.
     pub(super) async fn snapshots(
         &self,
         region: &Region,
@@ -126,7 +118,7 @@ impl Aws {
         found.map_err(ec2.failed("DescribeSnapshots"))
     }
 
-    /// Sets tags on images or snapshots, overwriting.
+    /// Sets tags on images or snapshots, and overwrites existing ones.
     pub async fn tag(&self, region: &Region, resources: &[String], tags: &Tags) -> Result<(), AwsError> {
         let ec2 = self.0.clients.ec2(region);
         let tags: Vec<types::Tag> =
@@ -134,19 +126,19 @@ impl Aws {
         for batch in resources.chunks(TAGGED) {
             let call = ec2.sdk.create_tags().set_resources(Some(batch.to_vec()));
             let done = call.set_tags(Some(tags.clone())).send().await;
-            // Even a failed call may have been carried out.
+            // Even a failed call may have taken effect.
             self.forget_images(region);
             done.map_err(ec2.failed("CreateTags"))?;
         }
         Ok(())
     }
 
-    /// A write to images makes the shared answer stale.
+    /// Drops the shared response, which a write to images makes stale.
     pub(super) fn forget_images(&self, region: &Region) {
         self.0.own_images.drop_key(region);
     }
 
-    /// All pages of a DescribeImages, in every state EC2 would else hide.
+    /// Returns all pages of a DescribeImages, including the states that EC2 hides by default.
     pub(super) async fn images(
         &self,
         region: &Region,
@@ -155,7 +147,7 @@ impl Aws {
         Ok(self.described_images(region, ask).await?.into_iter().filter_map(image).collect())
     }
 
-    /// The same, as EC2 describes them.
+    /// As `images`, but as EC2 describes them.
     pub(super) async fn described_images(
         &self,
         region: &Region,
@@ -167,7 +159,7 @@ impl Aws {
         pages.try_collect().await.map_err(ec2.failed("DescribeImages"))
     }
 
-    /// Images by id in one call, which must not be paged.
+    /// Returns images by ID in one call, which cannot be paged.
     async fn images_of_batch(&self, region: &Region, ids: &[ImageId]) -> Result<Vec<Image>, AwsError> {
         let ec2 = self.0.clients.ec2(region);
         let ids = ids.iter().map(ToString::to_string).collect();
@@ -178,19 +170,20 @@ impl Aws {
     }
 }
 
-/// One EC2 filter: its values are alternatives.
+/// Returns an EC2 filter. Its values are alternatives.
 pub(super) fn filter<V: ToString>(name: &str, values: impl IntoIterator<Item = V>) -> types::Filter {
     let values = values.into_iter().map(|value| value.to_string()).collect();
     types::Filter::builder().name(name).set_values(Some(values)).build()
 }
 
-/// EC2's tags as ours.
+/// Converts tags of EC2.
 pub(super) fn tags(tags: &[types::Tag]) -> Tags {
     let pairs = tags.iter().filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// EC2 gives no order. Deprecated images come last, whatever their age; equal ages by name.
+/// Sorts images, which EC2 returns in no order. Deprecated images come last, whatever their age. Images of the same age
+/// are sorted by name.
 fn newest_first(images: &mut [Image], now: Timestamp) {
     images.sort_by_cached_key(|image| {
         let deprecated = image.deprecated.is_some_and(|at| at <= now);
@@ -198,17 +191,17 @@ fn newest_first(images: &mut [Image], now: Timestamp) {
     });
 }
 
-/// When a snapshot was begun.
+/// Returns when a snapshot was started.
 pub(super) fn started(snapshot: &types::Snapshot) -> Option<Timestamp> {
     moment(snapshot.start_time())
 }
 
-/// A time of EC2's, to the second.
+/// Converts a time of EC2, to the second.
 pub(super) fn moment(time: Option<&DateTime>) -> Option<Timestamp> {
     Timestamp::from_second(time?.secs()).ok()
 }
 
-/// EC2's image as ours; one without a readable id cannot be spoken of.
+/// Converts an image of EC2. An image without a valid ID is left out.
 pub(super) fn image(image: types::Image) -> Option<Image> {
     let id = ImageId::parse(image.image_id()?).ok()?;
     let disks = image.block_device_mappings().iter();
@@ -251,7 +244,7 @@ fn state(state: Option<&types::ImageState>) -> ImageState {
     }
 }
 
-/// `code: message`, as far as given.
+/// Returns `code: message`, or the part that is given.
 pub(super) fn reason(code: Option<&str>, message: Option<&str>) -> Option<String> {
     match (code, message) {
         (Some(code), Some(message)) => Some(format!("{code}: {message}")),

@@ -7,22 +7,22 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::ec2::reason;
-use super::{Aws, AwsError, Fresh, Nodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
+use super::{Aws, AwsError, Fresh, ManagedNodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
 use crate::api::steady::news;
 use crate::api::{Class, ClientToken, Region, TemplateId};
 
-/// Names of one page: the most EKS hands out.
+/// Names per page, the maximum of EKS.
 const PAGE: i32 = 100;
-/// Groups described at once: EKS has no call for several, and allows few calls a second.
+/// Groups that are described at the same time: EKS has no call for several groups, and allows few calls per second.
 const AT_ONCE: usize = 8;
 
-/// Resources of an error that are named.
+/// Maximum number of resources that are named in an error.
 const RESOURCES: usize = 5;
 
-/// A node group by name, and what was read of it; nothing where it was not wanted.
-pub type Described = (String, Option<Result<Arc<Nodegroup>, AwsError>>);
+/// The name of a node group, and the result of reading it. `None` means that it was not requested.
+pub type Described = (String, Option<Result<Arc<ManagedNodegroup>, AwsError>>);
 
-/// How an update treats pods.
+/// How many nodes of a group an update may replace at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxUnavailable {
     pub count: Option<i32>,
@@ -30,7 +30,7 @@ pub struct MaxUnavailable {
 }
 
 impl Aws {
-    /// Names of all managed node groups of a cluster, in order. Shared 30 s, single-flight.
+    /// Returns the sorted names of all managed node groups of a cluster. Shared for 30 s, single-flight.
     pub async fn nodegroup_names(
         &self,
         region: &Region,
@@ -49,8 +49,8 @@ impl Aws {
         self.0.nodegroup_names.get(&key, fresh, ask).await
     }
 
-    /// All managed node groups of a cluster, by name; only the `wanted` ones are described. A group that
-    /// was deleted meanwhile is left out, and one that cannot be read spoils no other.
+    /// Returns all managed node groups of a cluster, by name. Only the `wanted` ones are described. A group that was
+    /// deleted meanwhile is left out, and one that cannot be read does not affect the others.
     pub async fn nodegroups(
         &self,
         region: &Region,
@@ -77,14 +77,14 @@ impl Aws {
         Ok(read.into_iter().flatten().collect())
     }
 
-    /// One group; nothing when it does not exist. Shared 30 s, single-flight, dropped on our own writes.
+    /// Returns one group, or `None` if it does not exist. Shared for 30 s, single-flight, dropped on our own writes.
     pub async fn nodegroup(
         &self,
         region: &Region,
         cluster: &str,
         name: &str,
         fresh: Fresh,
-    ) -> Result<Option<Arc<Nodegroup>>, AwsError> {
+    ) -> Result<Option<Arc<ManagedNodegroup>>, AwsError> {
         let key = (region.clone(), cluster.to_owned(), name.to_owned());
         let ask = || async {
             let eks = self.0.clients.eks(region);
@@ -101,7 +101,7 @@ impl Aws {
         self.0.nodegroups.get(&key, fresh, ask).await
     }
 
-    /// Kubernetes version of a cluster, like `1.31`. Shared 5 min.
+    /// Returns the Kubernetes version of a cluster, for example `1.31`. Shared for 5 min.
     pub async fn cluster_version(&self, region: &Region, cluster: &str) -> Result<String, AwsError> {
         let key = (region.clone(), cluster.to_owned());
         let ask = || async {
@@ -127,7 +127,7 @@ impl Aws {
         given(answer.update(), "eks:DescribeUpdate")
     }
 
-    /// Ids of a group's updates (all pages, order undefined).
+    /// Returns the IDs of a group's updates (all pages, in no order).
     pub async fn update_ids(
         &self,
         region: &Region,
@@ -140,8 +140,8 @@ impl Aws {
         pages.try_collect().await.map_err(eks.failed("ListUpdates"))
     }
 
-    /// UpdateNodegroupVersion with template id and number only: with a custom image EKS refuses
-    /// a Kubernetes version, a release version, and a template given by id and name.
+    /// Calls UpdateNodegroupVersion with template ID and number only: with a custom image, EKS refuses a Kubernetes
+    /// version, a release version, and a template with both ID and name.
     pub async fn update_version(
         &self,
         region: &Region,
@@ -165,8 +165,8 @@ impl Aws {
         given(answer.update(), "eks:UpdateNodegroupVersion")
     }
 
-    /// UpdateNodegroupConfig: maxUnavailable or its percentage, and the update strategy as it is: EKS may
-    /// reset what is not sent.
+    /// Calls UpdateNodegroupConfig with maxUnavailable or its percentage, and with the current update strategy, because
+    /// EKS may reset what is not sent.
     pub async fn update_config(
         &self,
         region: &Region,
@@ -190,16 +190,16 @@ impl Aws {
         given(answer.update(), "eks:UpdateNodegroupConfig")
     }
 
-    /// Even a failed write may have been carried out.
+    /// Drops the shared response. Even a failed write may have taken effect.
     fn forget_nodegroup(&self, region: &Region, cluster: &str, name: &str) {
         self.0.nodegroups.drop_key(&(region.clone(), cluster.to_owned(), name.to_owned()));
     }
 }
 
-fn group_of(name: &str, group: &types::Nodegroup) -> Nodegroup {
+fn group_of(name: &str, group: &types::Nodegroup) -> ManagedNodegroup {
     let config = group.update_config();
     let issues = group.health().map(|health| health.issues()).unwrap_or_default();
-    Nodegroup {
+    ManagedNodegroup {
         name: name.to_owned(),
         status: group.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
         ami_type: group.ami_type().map(|t| t.as_str().to_owned()).unwrap_or_default(),
@@ -220,7 +220,8 @@ fn group_of(name: &str, group: &types::Nodegroup) -> Nodegroup {
     }
 }
 
-/// `code: message (resource ids)`, as far as given; a message that names a resource itself needs no list.
+/// Returns `code: message (resource IDs)`, or the parts that are given. Resources that the message itself names are not
+/// listed again.
 fn explain(code: Option<&str>, message: Option<&str>, resources: &[String]) -> Option<String> {
     let said = reason(code, message.map(news).as_deref())?;
     let unnamed: Vec<&str> =
@@ -234,7 +235,7 @@ fn explain(code: Option<&str>, message: Option<&str>, resources: &[String]) -> O
     })
 }
 
-/// EKS names the template by id and name; we go by the id.
+/// Converts a launch template, which EKS names by ID and name. Only the ID is used.
 fn template(template: &types::LaunchTemplateSpecification) -> Option<TemplateVersion> {
     Some(TemplateVersion {
         template: TemplateId::parse(template.id()?).ok()?,

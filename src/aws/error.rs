@@ -1,7 +1,5 @@
-//! The one table from AWS's answers, and from answers that never came, to classes. Nobody else
-//! looks at an error code; what callers must tell apart has a predicate here.
-
-mod codes;
+//! The one table that maps responses of AWS, and missing responses, to classes. Callers do not look at error codes:
+//! there is a predicate here for every distinction that they need.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,44 +8,41 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::credentials::{self, Explained};
-use crate::api::{Class, network, steady};
-use codes::{
-    BUSY, CLUSTER_UPGRADING, CONFLICT, EXPIRED, FULL, INVALID, LAUNCH, NOT_ALLOWED, NOT_FOUND, THROTTLED,
-    TOO_OLD, UNSIGNED, VAGUE,
+use super::causes::{causes, find, root};
+use super::codes::{
+    BUSY, CLUSTER_UPGRADING, CONFLICT, FULL, INVALID, LAUNCH, NOT_ALLOWED, NOT_FOUND, TOO_OLD, UNSIGNED,
+    VAGUE,
 };
-pub(super) use codes::{DENIED, REJECTED};
+use super::credentials::{self, Explained};
+use crate::api::aws_codes::{DENIED, EXPIRED, REJECTED, THROTTLED};
+use crate::api::{Class, network, steady};
 
-/// Credentials are renewed by somebody else, without telling us: look again soon, but not at once.
+/// Delay after expired credentials. They are renewed by another process, which does not notify the agent.
 const RENEWAL: Duration = Duration::from_secs(60);
 
-/// A server may ask for patience, but never for so much that an object looks forgotten.
+/// Longest delay that a server may request, so that an object never looks forgotten.
 const MOST_PATIENCE: Duration = Duration::from_secs(600);
 
-/// EC2 appends kilobytes of encoded policy to a denial; nothing in there helps a reader.
+/// EC2 appends kilobytes of encoded policy to a denial. Nothing in it helps a reader.
 const ENCODED: &str = "Encoded authorization failure message";
 
-/// What to do where credentials are missing.
-pub(super) const GIVE_SOME: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the pod (EKS Pod \
-                         Identity, IRSA) or the machine (instance profile) a role";
-
-/// A call that did not work.
+/// A failed call.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation}: {message}")]
 pub struct AwsError {
     class: Class,
     /// `ec2:DescribeImages`: service and operation, which is also the IAM action.
     operation: String,
-    /// AWS's code and words.
+    /// AWS's error code and message.
     message: String,
-    /// AWS's error code alone, if it answered.
+    /// AWS's error code alone, if there was a response.
     code: Option<String>,
-    /// AWS refused this call, and does not say whether it ever will accept it.
+    /// AWS refused this call and does not say whether it will ever accept it.
     refusal: bool,
 }
 
 impl AwsError {
-    /// A failure found before anything was sent.
+    /// Creates an error without an error code of AWS.
     pub fn new(class: Class, operation: impl Into<String>, message: impl Into<String>) -> Self {
         Self { class, operation: operation.into(), message: message.into(), code: None, refusal: false }
     }
@@ -60,12 +55,12 @@ impl AwsError {
         self.code.as_deref()
     }
 
-    /// Service and operation, which is also the IAM action.
+    /// Returns service and operation, which is also the IAM action.
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// The launch template is there, but not this version of it, as EC2 or EKS says it.
+    /// Returns whether the launch template exists, but not this version of it, as EC2 or EKS reports it.
     pub fn is_missing_version(&self) -> bool {
         let missing = ["not found", "does not exist", "could not find", "doesn't exist"];
         let said = self.message.to_lowercase();
@@ -74,23 +69,24 @@ impl AwsError {
             || vague && said.contains("version") && missing.iter().any(|words| said.contains(words))
     }
 
-    /// AWS answered with a refusal that is neither known to pass nor known to stay: it is final once it
-    /// stays the same for long enough.
+    /// Returns whether AWS refused the call for a reason that is known neither to pass nor to stay. Such a refusal is
+    /// final once it has stayed the same for long enough.
     pub fn may_be_final(&self) -> bool {
         self.refusal
     }
 
-    /// The launch template has no room for another version.
+    /// Returns whether the launch template has no room for another version.
     pub fn is_full(&self) -> bool {
         self.code() == Some(FULL)
     }
 
-    /// EC2 knows no such id, whether it never was, is gone, or cannot be one.
+    /// Returns whether EC2 does not know the ID, because it never existed, is gone, or is malformed.
     pub(super) fn is_unknown_id(&self) -> bool {
         self.class == Class::NotFound || self.code().is_some_and(|code| code.ends_with(".Malformed"))
     }
 
-    /// The error of a call: `operation` as `ec2:DescribeImages`, `host` the one it was sent to.
+    /// Creates the error of a call. `operation` has the form `ec2:DescribeImages`, and `host` is where the call was
+    /// sent.
     pub(super) fn of_call<E>(operation: String, host: Option<&str>, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -112,7 +108,7 @@ impl AwsError {
     }
 }
 
-/// What AWS answered, as far as it matters.
+/// The relevant parts of a response of AWS.
 struct Answer<'a> {
     code: Option<&'a str>,
     message: Option<&'a str>,
@@ -121,8 +117,8 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The table. A code it does not know is transient: it costs a few calls to be wrong about
-    /// that, while a wrong "never" stops an object until a person comes.
+    /// The table. An unknown code is transient: if that is wrong, it costs a few calls, while a wrong "never" stops an
+    /// object until a person acts.
     fn class(&self) -> Class {
         let code = self.code.unwrap_or_default();
         if EXPIRED.contains(&code) {
@@ -144,7 +140,7 @@ impl Answer<'_> {
         Class::Transient { after: self.after }
     }
 
-    /// Says a vague code that the caller may not do what the launch template asks for?
+    /// Returns whether a vague code means that the caller may not do what the launch template requires.
     fn may_not_launch(&self) -> bool {
         VAGUE.contains(&self.code.unwrap_or_default()) && self.says(NOT_ALLOWED)
     }
@@ -154,7 +150,7 @@ impl Answer<'_> {
         words.iter().any(|words| said.contains(words))
     }
 
-    /// A refusal of this very call, not known to pass.
+    /// Returns whether this call itself was refused, for a reason that is not known to pass.
     fn is_refusal(&self) -> bool {
         let code = self.code.unwrap_or_default();
         let status = self.status.unwrap_or_default();
@@ -195,7 +191,7 @@ impl Answer<'_> {
     }
 }
 
-/// What a failed answer comes down to, in one of a few words for metrics.
+/// Returns the result of a failed response, as one of a few words for metrics.
 pub(super) fn answer_word(response: &HttpResponse) -> &'static str {
     let status = response.status().as_u16();
     let code = code_in(response).unwrap_or_default();
@@ -213,9 +209,9 @@ pub(super) fn answer_word(response: &HttpResponse) -> &'static str {
     }
 }
 
-/// The error code of an answer that nobody has read yet: in a header, in JSON, or in XML.
+/// Returns the error code of a response that has not been parsed yet: from a header, JSON or XML.
 fn code_in(response: &HttpResponse) -> Option<String> {
-    // A namespace may stand before it, an address after it.
+    // A namespace may precede the code, and an address may follow it.
     let bare = |code: &str| {
         let code = code.split(':').next().unwrap_or(code);
         code.rsplit('#').next().unwrap_or(code).trim().to_owned()
@@ -231,13 +227,13 @@ fn code_in(response: &HttpResponse) -> Option<String> {
     rest.split_once("</Code>").map(|(code, _)| code.trim().to_owned())
 }
 
-/// How long the server asks to be left alone, from `Retry-After` in seconds.
+/// Returns the delay that the server requests, from `Retry-After` in seconds.
 fn patience(response: &HttpResponse) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MOST_PATIENCE))
 }
 
-/// Nothing that can be read as an answer came back.
+/// Returns the class and the message if no valid response was received.
 fn no_answer<E>(host: &str, error: &SdkError<E, HttpResponse>) -> (Class, String)
 where
     E: Error + 'static,
@@ -247,23 +243,23 @@ where
     }
     match error {
         SdkError::ConstructionFailure(_) => (Class::Invalid, root(error)),
-        SdkError::TimeoutError(_) => (Class::TRANSIENT, format!("no answer from {host} in time")),
+        SdkError::TimeoutError(_) => (Class::TRANSIENT, format!("no response from {host} in time")),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-            (Class::TRANSIENT, format!("cannot reach {host} in time"))
+            (Class::TRANSIENT, format!("cannot reach {host}: timed out"))
         }
         SdkError::DispatchFailure(_) => {
             (Class::TRANSIENT, format!("cannot reach {host}: {}", not_reached(error)))
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
-            let text = format!("HTTP {status} from {host} is no AWS answer: {}", root(error));
+            let text = format!("HTTP {status} from {host} is not a response of AWS: {}", root(error));
             (Class::Transient { after: patience(response.raw()) }, text)
         }
         other => (Class::TRANSIENT, root(other)),
     }
 }
 
-/// Why no connection came about, and what to do where that is known.
+/// Returns why no connection was established, and the remedy if it is known.
 fn not_reached(error: &(dyn Error + 'static)) -> String {
     let words: Vec<String> = causes(error).map(ToString::to_string).collect();
     let root = steady::answer(words.last().map(String::as_str).unwrap_or_default());
@@ -273,8 +269,9 @@ fn not_reached(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// No credentials at all waits long, like a denial: a person must give some. A provider that
-/// fails (a metadata service that is away, a token not renewed yet) is worth another try.
+/// Returns the class and the message for missing credentials. If there are none at all, the backoff is long, as for a
+/// denial, because a person must provide some. A provider that fails (an unavailable metadata service, a token that is
+/// not renewed yet) is worth a retry.
 fn no_credentials(error: &CredentialsError) -> (Class, String) {
     let class = match error {
         CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
@@ -287,27 +284,6 @@ fn no_credentials(error: &CredentialsError) -> (Class, String) {
         None => credentials::explained(error, None).1,
     };
     (class, message)
-}
-
-/// The first error of a type in the chain of causes.
-pub(super) fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    causes(error).find_map(|cause| cause.downcast_ref())
-}
-
-/// The innermost cause, which says what really happened.
-pub(super) fn root(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-pub(super) fn causes<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
 }
 
 #[cfg(test)]

@@ -1,22 +1,24 @@
-//! The AWS edge: one SDK client per region and service, one error table, and answers shared by all
-//! objects of a pass. It reads and does; what to do is decided elsewhere.
+//! The AWS edge: one SDK client per region and service, one error table, and responses that all objects share. It only
+//! reads and writes; what to do is decided elsewhere.
 
+mod causes;
 mod clients;
+mod codes;
 mod credentials;
 mod direct;
 pub mod ec2;
 pub mod eks;
 mod error;
-mod leftovers;
+#[cfg(test)]
+mod fake;
+mod orphans;
 pub mod owners;
 mod shared;
 mod templates;
-#[cfg(test)]
-mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -25,36 +27,35 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::api::network::Network;
+pub use crate::api::tags::Tags;
 use crate::api::{Class, ImageId, Region, TemplateId, checks};
 use clients::Clients;
 pub use clients::{Attempt, defaults};
 use credentials::Source;
 pub use error::AwsError;
-pub use leftovers::Unswept;
+pub use orphans::SweepError;
 use shared::Shared;
 pub use templates::{Disk, Volume};
 
-/// Own images and node groups change by our own writes, which drop them, and by slow things.
+/// Own images and node groups change by our own writes, which drop the shared response, and otherwise slowly.
 const KEEP: Duration = Duration::from_secs(30);
-/// A role may be pointed to another account while its access keys live on.
+/// A role may be moved to another account while its access keys are still valid.
 const KEEP_ACCOUNT: Duration = Duration::from_secs(3600);
 /// Base images appear weekly, and a cluster is upgraded twice a year.
 const KEEP_FOUND: Duration = Duration::from_secs(300);
-/// What an instance type is never changes.
+/// The properties of an instance type never change.
 const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 
-/// May an answer of a few seconds ago do?
+/// Whether a read may use a shared response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fresh {
-    /// A shared answer will do (30 s for own images and node groups, 5 min for base images).
+    /// A shared response is enough (30 s for own images and node groups, 5 min for base images).
     Cached,
-    /// Ask now; the answer replaces the shared one.
+    /// AWS is asked now, and the response replaces the shared one.
     Now,
 }
 
-pub type Tags = BTreeMap<String, String>;
-
-/// An AMI, as far as we look at it.
+/// An AMI, with the properties that Opsy uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub id: ImageId,
@@ -62,23 +63,23 @@ pub struct Image {
     pub owner_id: String,
     pub architecture: String,
     pub state: ImageState,
-    /// EC2's own words on why it failed.
+    /// Why the image failed, as reported by EC2.
     pub state_reason: Option<String>,
     pub created: Option<Timestamp>,
     pub deprecated: Option<Timestamp>,
     pub tags: Tags,
     pub snapshots: Vec<String>,
-    /// The image that it was made from: that of the instance, or for a copy the one copied.
+    /// The image from which it was made: the image of the instance, or for a copy the copied image.
     pub source: Option<ImageId>,
     pub machine: Machine,
 }
 
-/// What an image needs of the machine it starts.
+/// What an image requires of the machine that it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// `windows`, or empty for all others.
+    /// `windows`, or empty for all other platforms.
     pub platform: String,
-    /// Device name of the root volume; empty where EC2 gives none.
+    /// Device name of the root volume. It is empty if EC2 reports none.
     pub root_device: String,
     /// Size of the root volume's snapshot in GiB.
     pub root_size: Option<i32>,
@@ -88,22 +89,22 @@ pub struct Machine {
 pub enum ImageState {
     Available,
     Pending,
-    /// failed, invalid, error.
+    /// EC2's states failed, invalid and error.
     Failed,
     Disabled,
     Deregistered,
-    /// A word this version does not know.
+    /// A state that this version does not know.
     Other(String),
 }
 
-/// One EC2 filter, checked.
+/// A validated EC2 filter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Filter {
     pub name: String,
     pub values: Vec<String>,
 }
 
-/// A query for images of others: always with owners, never every public image.
+/// A query for images of others. It always has image owners, so that it never searches all public images.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageQuery {
     pub region: Region,
@@ -111,26 +112,27 @@ pub struct ImageQuery {
     pub filters: Vec<Filter>,
 }
 
-/// What an ended build may have left behind, found by build tag and announced ids.
+/// Resources that an ended build may have left behind, found by build tag and announced IDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
+pub struct Orphans {
     pub instances: Vec<String>,
     pub volumes: Vec<String>,
     pub security_groups: Vec<String>,
     /// Key pair names.
     pub key_pairs: Vec<String>,
-    /// Images that are no result, to be removed with their snapshots.
+    /// Images that are not a result. They are removed with their snapshots.
     pub images: Vec<ImageId>,
-    /// Images that are no result and have snapshots that the build did not make: those stay.
+    /// Images that are not a result and have snapshots that the build did not create. Those snapshots stay.
     pub partly: Vec<ImageId>,
     pub snapshots: Vec<String>,
-    /// Images and snapshots among these that do not carry the build's tags, and those tags.
+    /// Images and snapshots among these that do not have the build's tags.
     pub unmarked: Vec<String>,
+    /// The build's tags.
     pub marks: Tags,
 }
 
-impl Leftovers {
-    /// These and those of another region.
+impl Orphans {
+    /// Adds the resources of another region.
     pub fn extend(&mut self, others: Self) {
         self.instances.extend(others.instances);
         self.volumes.extend(others.volumes);
@@ -148,7 +150,7 @@ impl Leftovers {
     }
 }
 
-/// What the run announced, for leftovers that carry no tag.
+/// What a run announced, for orphaned resources without tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
     pub instances: Vec<String>,
@@ -158,42 +160,42 @@ pub struct Announced {
     pub volumes: Vec<String>,
     /// Images that Packer named as its result in a machine-readable line.
     pub artifacts: Vec<String>,
-    /// When the run was started, where it is known: what is older is none of it.
+    /// When the run was started, if that is known. Anything older does not belong to it.
     pub since: Option<Timestamp>,
-    /// The region that the run made its images in, where it is known: its copies come from there.
+    /// The region in which the run made its images, if that is known. Its copies come from there.
     pub home: Option<Region>,
 }
 
-/// Which snapshots of an image belong to it: a template may map one that others use.
+/// Which snapshots of an image belong to it: a template may map a snapshot that others use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Those that were made since then, or a little earlier where they carry the build's tag: clocks differ.
+    /// Snapshots that were created since then, or slightly earlier if they have the build's tag, because clocks differ.
     Since(Timestamp),
-    /// Those that carry a `status` tag.
+    /// Snapshots with a `status` tag.
     Marked,
 }
 
 /// A managed node group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nodegroup {
+pub struct ManagedNodegroup {
     pub name: String,
     /// ACTIVE, UPDATING, DEGRADED, CREATING, DELETING, …
     pub status: String,
-    /// `CUSTOM` when the launch template names the image.
+    /// `CUSTOM` if the launch template names the image.
     pub ami_type: String,
-    /// With `CUSTOM` the image id in force.
+    /// With `CUSTOM`, the ID of the image in force.
     pub release_version: Option<String>,
-    /// Only of groups created with a launch template.
+    /// Only for groups that were created with a launch template.
     pub launch_template: Option<TemplateVersion>,
     pub max_unavailable: Option<i32>,
     pub max_unavailable_percentage: Option<i32>,
-    /// DEFAULT or MINIMAL, where EKS says so.
+    /// DEFAULT or MINIMAL, if EKS reports it.
     pub update_strategy: Option<String>,
     /// `code: message` of each health issue.
     pub health: Vec<String>,
-    /// Where the group itself names them, not its launch template.
+    /// Present if the group itself names them, instead of its launch template.
     pub instance_types: Vec<String>,
-    /// Nodes that it should have.
+    /// Number of nodes that the group should have.
     pub desired: Option<i32>,
     pub tags: Tags,
 }
@@ -202,11 +204,11 @@ pub struct Nodegroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateVersion {
     pub template: TemplateId,
-    /// A number, as text.
+    /// A number, as a string.
     pub version: String,
 }
 
-/// One version of a launch template, as far as we look at it.
+/// A version of a launch template, with the properties that Opsy uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchTemplateVersion {
     pub number: i64,
@@ -224,7 +226,7 @@ pub struct Update {
     /// VersionUpdate, ConfigUpdate, …
     pub kind: String,
     pub status: UpdateStatus,
-    /// `code: message (resource ids)` of each error.
+    /// `code: message (resource IDs)` of each error.
     pub errors: Vec<String>,
     pub created: Option<Timestamp>,
     /// Parameter names and values as EKS reports them (LaunchTemplateVersion, …).
@@ -240,7 +242,7 @@ pub enum UpdateStatus {
     Other(String),
 }
 
-/// Clients and shared answers of all regions. Cheap to clone.
+/// Clients and shared responses of all regions. Cheap to clone.
 #[derive(Clone)]
 pub struct Aws(Arc<Inner>);
 
@@ -250,13 +252,13 @@ struct Inner {
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
-    nodegroups: Shared<(Region, String, String), Option<Arc<Nodegroup>>, AwsError>,
+    nodegroups: Shared<(Region, String, String), Option<Arc<ManagedNodegroup>>, AwsError>,
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
     account: tokio::sync::Mutex<Option<Asked>>,
 }
 
-/// An account that was asked for: it stands for the credentials of then.
+/// The account that was looked up, with the access key of that time.
 struct Asked {
     account: String,
     key: Option<String>,
@@ -264,16 +266,16 @@ struct Asked {
 }
 
 impl Asked {
-    /// Is it still the account of what is used now?
-    fn stands(&self, key: Option<&str>, now: Instant) -> bool {
+    /// Returns whether this is still the account of the credentials in use.
+    fn is_current(&self, key: Option<&str>, now: Instant) -> bool {
         self.key.as_deref() == key && now.duration_since(self.at) < KEEP_ACCOUNT
     }
 }
 
 impl Aws {
-    /// Credentials, region and endpoint come from the SDK's standard environment; `profile` is the one that
-    /// is named there.
-    #[expect(clippy::disallowed_methods, reason = "the edge's own clock, for what is deprecated")]
+    /// Reads credentials, region and endpoint from the SDK's standard environment. `profile` is the profile that is set
+    /// there.
+    #[expect(clippy::disallowed_methods, reason = "the edge's own clock, which decides what is deprecated")]
     ///
     /// # Errors
     /// The profile's `endpoint_url` is not an address, or a proxy or certificate authority cannot be used.
@@ -290,7 +292,7 @@ impl Aws {
         }
     }
 
-    /// By the standard environment that `load` begins with.
+    /// Creates it from the standard environment with which `load` begins.
     async fn of(
         profile: Option<String>,
         load: impl Fn() -> ConfigLoader + Send + Sync + 'static,
@@ -303,7 +305,7 @@ impl Aws {
         Self::made(config, Some(source), now)
     }
 
-    /// By a configuration made from [`defaults`] that has its credentials.
+    /// Creates it from a configuration made with [`defaults`] that has credentials.
     pub fn with(config: SdkConfig, now: fn() -> Timestamp) -> Self {
         Self::made(config, None, now)
     }
@@ -322,16 +324,16 @@ impl Aws {
         }))
     }
 
-    /// What its clients are made by: credentials, endpoint, time-outs.
+    /// Returns the configuration of the clients: credentials, endpoint, timeouts.
     pub fn config(&self) -> SdkConfig {
         self.0.clients.config().clone()
     }
 
-    /// The account the credentials are of. It is asked for again when they change, and once an hour.
+    /// Returns the account of the credentials. It is looked up again when they change, and once an hour.
     pub async fn account(&self, region: &Region) -> Result<String, AwsError> {
         let mut asked = self.0.account.lock().await;
         let key = self.0.clients.key();
-        if let Some(known) = asked.as_ref().filter(|known| known.stands(key.as_deref(), Instant::now())) {
+        if let Some(known) = asked.as_ref().filter(|known| known.is_current(key.as_deref(), Instant::now())) {
             return Ok(known.account.clone());
         }
         *asked = None;
@@ -340,7 +342,8 @@ impl Aws {
         let answer = sts.sdk.get_caller_identity().send().await;
         let identity = answer.map_err(sts.failed("GetCallerIdentity"))?;
         let account = identity.account.ok_or_else(|| unreadable("sts:GetCallerIdentity", "no account"))?;
-        // The first call of all reads the credentials. Had they changed in mid-call, whose answer is it?
+        // The very first call loads the credentials. If they changed during the call, it is not known whose account
+        // this is.
         let now = self.0.clients.key();
         if key.is_none() || key == now {
             *asked = Some(Asked { account: account.clone(), key: now, at });
@@ -348,7 +351,7 @@ impl Aws {
         Ok(account)
     }
 
-    /// Attempts so far by operation and result, like `ec2:DescribeImages 200`.
+    /// Returns the number of attempts so far by operation and result, for example `ec2:DescribeImages 200`.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         let mut calls = BTreeMap::new();
         for (attempt, count) in self.attempts() {
@@ -358,7 +361,7 @@ impl Aws {
         calls
     }
 
-    /// Attempts so far, for metrics.
+    /// Returns the attempts so far, for metrics.
     pub fn attempts(&self) -> BTreeMap<Attempt, u64> {
         self.0.clients.attempts()
     }
@@ -370,14 +373,9 @@ impl fmt::Debug for Aws {
     }
 }
 
-/// Nothing in here is ever left half-changed, so a panic elsewhere does not matter.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An answer that lacks what it must have: a passing fault of the service, not ours.
+/// Returns the error for a response without a required part, which is a transient fault of the service.
 fn unreadable(operation: &str, lacks: &str) -> AwsError {
-    AwsError::new(Class::TRANSIENT, operation, format!("the answer has {lacks}"))
+    AwsError::new(Class::TRANSIENT, operation, format!("the response has {lacks}"))
 }
 
 #[cfg(test)]

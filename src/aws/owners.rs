@@ -1,16 +1,16 @@
-//! Whose images a query asks for: from the filters of a manifest to the owners of DescribeImages. Pure;
-//! both reconcilers' specs use it.
+//! The image owners of a query: from the filters of a manifest to the owners of DescribeImages. Pure; both reconcilers'
+//! specs use it.
 
 use super::Filter;
 
-/// Who may own an image when the filters name no owner: every public image would be searched else.
+/// Image owners if the filters name none. Otherwise all public images would be searched.
 const DEFAULT_OWNERS: [&str; 2] = ["self", "amazon"];
 const ID: &str = "owner-id";
 const ALIAS: &str = "owner-alias";
 
-/// Splits filters into owners and the rest. EC2 combines owners by OR and filters by AND, so only one filter
-/// becomes the owners: the alias where one is named, else the ids. Another one, and one with a wildcard,
-/// which an owner cannot have, stays a filter.
+/// Splits filters into image owners and the rest. EC2 combines owners with OR and filters with AND, so only one filter
+/// becomes the owners: the alias if one is named, else the IDs. Any other one stays a filter, and so does one with a
+/// wildcard, which an owner cannot have.
 pub fn split(filters: Vec<Filter>) -> (Vec<String>, Vec<Filter>) {
     let names_owners = |filter: &Filter, name: &str| filter.name == name && !has_wildcard(filter);
     let chosen = [ALIAS, ID].iter().find_map(|name| filters.iter().position(|f| names_owners(f, name)));
@@ -22,7 +22,7 @@ pub fn split(filters: Vec<Filter>) -> (Vec<String>, Vec<Filter>) {
     (owners, rest)
 }
 
-/// Is this filter about who owns an image?
+/// Returns whether this filter selects the owner of an image.
 pub fn is_owner(filter: &Filter) -> bool {
     matches!(filter.name.as_str(), ID | ALIAS)
 }
@@ -35,7 +35,7 @@ fn has_wildcard(filter: &Filter) -> bool {
 mod tests {
     use super::*;
 
-    /// Owners and filters of `name=value,value` words.
+    /// Splits filters that are written as `name=value,value`.
     fn of(words: &[&str]) -> (Vec<String>, Vec<String>) {
         let filter = |word: &&str| {
             let (name, values) = word.split_once('=').expect("written so");

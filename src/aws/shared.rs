@@ -1,5 +1,5 @@
-//! Answers shared by all who ask the same: one call at a time per key, kept for a while, dropped
-//! when we write. In front of the reads that every object of a pass needs.
+//! Responses that are shared by all callers that ask the same: one call at a time per key, kept for a while, dropped by
+//! our own writes. It serves the reads that many objects need.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,27 +8,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Fresh, locked};
+use super::Fresh;
+use crate::api::lock::lock;
 
-/// Answers by key. An answer may be shared for `keep` after it was asked for.
+/// Responses by key. A response may be shared for `keep` after it was requested.
 pub(super) struct Shared<K, V, E> {
     keep: Duration,
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
 }
 
 struct Slot<V, E> {
-    /// Held by the one who asks; the others queue here and take over what it brings.
+    /// Held by the caller that asks. The others wait here and use its response.
     asking: tokio::sync::Mutex<()>,
     state: Mutex<State<V, E>>,
 }
 
-/// Moments are ticks of a counter, since two things at the same instant must still have an order.
+/// Times are ticks of a counter, since two events at the same instant must still have an order.
 struct State<V, E> {
     ticks: u64,
-    /// Bumped by a write: what was asked before it must not be kept.
+    /// Incremented by a write. A response that was requested before it must not be kept.
     written: u64,
     answer: Option<Answer<V>>,
-    /// The last failed call, for those who were already waiting for it when it ended.
+    /// The last failed call, for callers that were already waiting for it when it ended.
     failure: Option<(u64, E)>,
 }
 
@@ -43,14 +44,14 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         Self { keep, slots: Mutex::default() }
     }
 
-    /// The shared answer, or a new one by `ask`. `Fresh::Now` takes no answer to a question asked
-    /// before this call; a failure is never kept, only handed to those who were waiting for it.
+    /// Returns the shared response, or a new one from `ask`. `Fresh::Now` accepts no response that was requested before
+    /// this call. A failure is never kept, and only returned to callers that were waiting for it.
     pub(super) async fn get<F>(&self, key: &K, fresh: Fresh, ask: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
         let slot = self.slot(key);
-        let arrived = locked(&slot.state).tick();
+        let arrived = lock(&slot.state).tick();
         if let Some(value) = slot.usable(fresh, arrived, self.keep) {
             return Ok(value);
         }
@@ -64,19 +65,18 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         slot.ask(ask).await
     }
 
-    /// Forgets the answer to a question that a write of ours may have changed, also one that is
-    /// still on its way.
+    /// Drops a response that a write of ours may have changed, even one that has not arrived yet.
     pub(super) fn drop_key(&self, key: &K) {
-        if let Some(slot) = locked(&self.slots).get(key) {
-            let mut state = locked(&slot.state);
+        if let Some(slot) = lock(&self.slots).get(key) {
+            let mut state = lock(&slot.state);
             state.written += 1;
             state.answer = None;
         }
     }
 
-    /// The slot of a key; slots nobody uses and whose answer is too old go on the way.
+    /// Returns the slot of a key. Slots that are not in use and whose response is too old are removed.
     fn slot(&self, key: &K) -> Arc<Slot<V, E>> {
-        let mut slots = locked(&self.slots);
+        let mut slots = lock(&self.slots);
         if !slots.contains_key(key) {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_current(self.keep));
         }
@@ -86,7 +86,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
 
 impl<V: Clone, E: Clone> Slot<V, E> {
     fn usable(&self, fresh: Fresh, arrived: u64, keep: Duration) -> Option<V> {
-        let state = locked(&self.state);
+        let state = lock(&self.state);
         let answer = state.answer.as_ref()?;
         let good = match fresh {
             Fresh::Cached => answer.at.elapsed() < keep,
@@ -96,11 +96,11 @@ impl<V: Clone, E: Clone> Slot<V, E> {
     }
 
     fn is_current(&self, keep: Duration) -> bool {
-        locked(&self.state).answer.as_ref().is_some_and(|answer| answer.at.elapsed() < keep)
+        lock(&self.state).answer.as_ref().is_some_and(|answer| answer.at.elapsed() < keep)
     }
 
     fn failed_since(&self, arrived: u64) -> Option<E> {
-        let state = locked(&self.state);
+        let state = lock(&self.state);
         let (ended, error) = state.failure.as_ref()?;
         (*ended > arrived).then(|| error.clone())
     }
@@ -110,12 +110,12 @@ impl<V: Clone, E: Clone> Slot<V, E> {
         F: Future<Output = Result<V, E>>,
     {
         let (asked, written) = {
-            let mut state = locked(&self.state);
+            let mut state = lock(&self.state);
             (state.tick(), state.written)
         };
         let at = Instant::now();
         let result = ask().await;
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         match &result {
             Ok(value) if state.written == written => {
                 state.answer = Some(Answer { value: value.clone(), asked, at });

@@ -1,4 +1,4 @@
-//! EC2's launch templates: their versions, made from others and deleted again, and what instance types are.
+//! EC2 launch templates: listing, creating and deleting their versions; and the architectures of instance types.
 
 use std::collections::BTreeSet;
 
@@ -11,18 +11,18 @@ use super::ec2::reason;
 use super::{Aws, AwsError, Fresh, LaunchTemplateVersion, TemplateVersion, unreadable};
 use crate::api::{ClientToken, ImageId, Region, TemplateId};
 
-/// Versions of one page: the most EC2 hands out.
+/// Versions per page, the maximum of EC2.
 const PAGE: i32 = 200;
-/// Versions deleted by one call: the most EC2 takes.
+/// Versions that are deleted per call, the maximum of EC2.
 const DELETED: usize = 200;
 
-/// A block device mapping of a launch template, whole: a list of them replaces what a version inherits.
+/// A complete block device mapping of a launch template: a list of mappings replaces the inherited one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
     pub device: String,
     pub virtual_name: Option<String>,
     pub no_device: Option<String>,
-    /// Absent of instance stores and of devices left out.
+    /// Absent for instance stores and for devices that are left out.
     pub volume: Option<Volume>,
 }
 
@@ -43,7 +43,7 @@ pub struct Volume {
 }
 
 impl Aws {
-    /// Versions of a launch template (all of them, paged).
+    /// Returns all versions of a launch template (paged).
     pub async fn template_versions(
         &self,
         region: &Region,
@@ -58,8 +58,8 @@ impl Aws {
         Ok(versions.iter().filter_map(version).collect())
     }
 
-    /// A new version made from `source` with only the image changed. Returns its number. Where `disks` are
-    /// given they replace those of `source`: EC2 does not copy snapshot IDs by itself.
+    /// Creates a version from `source` with only the image changed, and returns its number. If `disks` are given, they
+    /// replace those of `source`: EC2 does not copy snapshot IDs by itself.
     pub async fn create_template_version(
         &self,
         region: &Region,
@@ -83,14 +83,14 @@ impl Aws {
         let warnings = answer.warning().map(|warning| warning.errors()).unwrap_or_default();
         for warning in warnings {
             let why = reason(warning.code(), warning.message()).unwrap_or_default();
-            tracing::warn!(template = %source.template, why, "EC2 doubts the new launch template version");
+            tracing::warn!(template = %source.template, why, "EC2 warns about the new launch template version");
         }
         let number = answer.launch_template_version().and_then(|made| made.version_number());
         number.ok_or_else(|| unreadable("ec2:CreateLaunchTemplateVersion", "no version number"))
     }
 
-    /// Deletes versions; numbers EC2 refused come back with its reason. One that is gone already
-    /// is deleted.
+    /// Deletes versions. Returns the numbers that EC2 refused, each with the reason. A version that is already gone
+    /// counts as deleted.
     pub async fn delete_template_versions(
         &self,
         region: &Region,
@@ -112,7 +112,7 @@ impl Aws {
 }
 
 impl Aws {
-    /// Architectures that any of these instance types supports. Shared a day.
+    /// Returns the architectures that any of these instance types supports. Shared for a day.
     pub async fn architectures(
         &self,
         region: &Region,

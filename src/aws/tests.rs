@@ -1,7 +1,7 @@
-//! What is sent, to the letter, and how answers are read: the parts no emulator would miss.
+//! The exact requests, and how responses are parsed: mistakes that no emulator would notice.
 
 use super::eks::MaxUnavailable;
-use super::wire::{Reply, Wire, ok, region, xml_error};
+use super::fake::{Reply, Wire, ok, region, xml_error};
 use super::*;
 use crate::api::{BuildId, ClientToken};
 
@@ -110,7 +110,7 @@ async fn an_image_is_read_whole() {
         },
     };
     assert_eq!(found, [expected]);
-    assert!(!wire.sent()[0].contains("MaxResults"), "a look-up by id cannot be paged");
+    assert!(!wire.sent()[0].contains("MaxResults"), "a lookup by ID cannot be paged");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn no_ids_and_no_tags_cost_no_call() {
     aws.tag(&region(), &[], &Tags::new()).await.expect("nothing to do");
     let refused = aws.delete_template_versions(&region(), &source().template, &[]).await;
     assert!(refused.expect("nothing to do").is_empty());
-    aws.sweep(&region(), &Leftovers::default()).await.expect("nothing to do");
+    aws.sweep(&region(), &Orphans::default()).await.expect("nothing to do");
     assert!(wire.sent().is_empty());
 }
 
@@ -233,7 +233,7 @@ async fn a_failed_update_names_what_it_failed_on() {
 #[tokio::test]
 async fn only_wanted_groups_are_described_and_one_that_cannot_be_read_spoils_no_other() {
     let group = |name: &str| ok(format!(r#"{{"nodegroup":{{"nodegroupName":"{name}","status":"ACTIVE"}}}}"#));
-    let denied = super::wire::json_error(403, "AccessDeniedException", "not authorized");
+    let denied = super::fake::json_error(403, "AccessDeniedException", "not authorized");
     let wire = Wire::new([ok(r#"{"nodegroups":["a","b","c"]}"#), group("a"), denied]);
     let aws = wire.aws().await;
     let read = aws.nodegroups(&region(), "c", Fresh::Now, |name| name != "c").await.expect("a list");

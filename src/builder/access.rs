@@ -1,34 +1,34 @@
-//! Whose objects may have templates of the agent's own repository. Whoever writes objects into a namespace reads what
-//! their builds get; a document in Git shows that its writer reads the repository anyway. Pure.
+//! Which namespaces may use which templates of the agent's own repository. Anyone who can create objects in a namespace
+//! can read the files that their builds receive. The author of a manifest in Git can read the repository anyway. Pure.
 
 use crate::api::glob::Matcher;
+use crate::api::paths::{plain, prefixes};
 use crate::git::templates::TemplateQuery;
-use crate::git::tree::{plain, prefixes};
 
-/// Names that end like this are files; a template that is a file is laid out with its folder.
-const FILES: [&str; 2] = [".hcl", ".json"];
+/// Extensions of files. A template that is a file is delivered with its directory.
+const FILE_EXTENSIONS: [&str; 2] = [".hcl", ".json"];
 
 /// Which namespaces may use which paths of the repository.
 #[derive(Debug, Default)]
 pub struct TemplateAccess {
-    /// The agent's own namespace; none where all objects come from Git.
+    /// The agent's own namespace; `None` if all objects come from Git.
     own: Option<String>,
-    /// What `--templates` allows: a namespace and paths.
+    /// The rules of `--templates`: a namespace and a glob of paths.
     allowed: Vec<(String, Matcher)>,
 }
 
 impl TemplateAccess {
-    /// Reads `<namespace>=<path glob>` rules.
+    /// Parses rules of the form `<namespace>=<path glob>`.
     ///
     /// # Errors
-    /// A rule is none, or its glob is not valid.
+    /// A rule has another form, or its glob is not valid.
     pub fn new(own: Option<String>, rules: &[String]) -> Result<Self, String> {
         let read = |rule: &String| {
             let parts =
                 rule.split_once('=').filter(|(namespace, glob)| !namespace.is_empty() && !glob.is_empty());
             let (namespace, glob) =
-                parts.ok_or_else(|| format!("{rule:?} is not <namespace>=<path glob>"))?;
-            // A glob that names a folder means everything in it.
+                parts.ok_or_else(|| format!("{rule:?} does not have the form <namespace>=<path glob>"))?;
+            // A glob that names a directory includes everything in it.
             let glob = glob.trim_start_matches("./").trim_end_matches("/**").trim_end_matches('/');
             let matcher = Matcher::new(glob).map_err(|why| format!("{glob:?} is not a valid glob: {why}"))?;
             Ok((namespace.to_owned(), matcher))
@@ -36,46 +36,48 @@ impl TemplateAccess {
         rules.iter().map(read).collect::<Result<_, String>>().map(|allowed| Self { own, allowed })
     }
 
-    /// May an object of a namespace have what it asks for? `declared` is one that a document in Git declares.
+    /// Checks whether an object of a namespace may use the files of a query. `declared`: a document in Git declares it.
     ///
     /// # Errors
-    /// Why not, and what to do.
+    /// States why it may not, and what to do.
     pub fn check(&self, namespace: &str, declared: bool, query: &TemplateQuery) -> Result<(), String> {
         let rules: Vec<&Matcher> =
             self.allowed.iter().filter(|(of, _)| of == namespace).map(|(_, glob)| glob).collect();
         if rules.is_empty() {
             let is_trusted = declared || self.own.as_deref().is_none_or(|own| own == namespace);
-            return if is_trusted { Ok(()) } else { Err(foreign(namespace)) };
+            return if is_trusted { Ok(()) } else { Err(undeclared(namespace)) };
         }
         let is_allowed = |path: &str| rules.iter().any(|glob| prefixes(path).any(|part| glob.is_match(part)));
         match paths(query).into_iter().find(|path| !is_allowed(path)) {
             None => Ok(()),
             Some(path) => Err(format!(
-                "--templates does not allow {path:?} of the agent's repository to namespace {namespace}: use a path that \
-                 it allows, or have the path added to it"
+                "--templates does not allow namespace {namespace} to use {path:?} of the agent's repository: \
+                 use a path that is allowed, or have this path added to --templates"
             )),
         }
     }
 }
 
-fn foreign(namespace: &str) -> String {
+fn undeclared(namespace: &str) -> String {
     format!(
-        "the object is not declared in Git, and its namespace {namespace} is not the agent's own: it may not use templates \
-         of the agent's repository; commit its manifest, or allow paths by --templates {namespace}=<path glob>"
+        "the object is not declared in Git, and its namespace {namespace} is not the agent's own: it may not \
+         use templates of the agent's repository; commit its manifest, or allow paths with --templates \
+         {namespace}=<path glob>"
     )
 }
 
-/// What a query reads, in plain form; a path that leaves the repository is as it was written, which no glob allows.
+/// Returns the paths that a query reads, normalized. A path that leaves the repository stays as written, which no glob
+/// allows.
 fn paths(query: &TemplateQuery) -> Vec<String> {
-    let is_file = |path: &str| FILES.iter().any(|end| path.ends_with(end));
-    let with_folder = |path: &str| match path.rsplit_once('/') {
+    let is_file = |path: &str| FILE_EXTENSIONS.iter().any(|end| path.ends_with(end));
+    let with_directory = |path: &str| match path.rsplit_once('/') {
         _ if !is_file(path) => path.to_owned(),
-        Some((folder, _)) => folder.to_owned(),
+        Some((directory, _)) => directory.to_owned(),
         None => String::new(),
     };
-    let placed = |path: &str| plain(path).unwrap_or_else(|| path.to_owned());
-    let templates = query.templates().map(|template| with_folder(&placed(template)));
-    let named = query.dir.iter().chain(&query.var_files).map(|path| placed(path));
+    let normalized = |path: &str| plain(path).unwrap_or_else(|| path.to_owned());
+    let templates = query.templates().map(|template| with_directory(&normalized(template)));
+    let named = query.dir.iter().chain(&query.var_files).map(|path| normalized(path));
     let globs = query.inputs.iter().map(|glob| base(glob.trim_start_matches("./")).to_owned());
     let whole = query.whole.then(String::new);
     templates
@@ -86,10 +88,11 @@ fn paths(query: &TemplateQuery) -> Vec<String> {
         .collect()
 }
 
-/// The folder that everything a glob matches is in; the glob itself where it has nothing special.
+/// Returns the directory that contains everything that a glob matches, or the glob itself if it has no special
+/// characters.
 fn base(glob: &str) -> &str {
     match glob.find(['*', '?', '[', '{', '\\']) {
-        Some(special) => glob[..special].rsplit_once('/').map_or("", |(folder, _)| folder),
+        Some(special) => glob[..special].rsplit_once('/').map_or("", |(directory, _)| directory),
         None => glob.trim_end_matches('/'),
     }
 }

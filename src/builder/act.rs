@@ -1,17 +1,17 @@
-//! Does one step. Every choice was made by the plan: one match.
+//! Executes one step. The plan has made every decision, so this is one match.
 
 use std::sync::Arc;
 
 use super::Context;
-use super::report::{ActError, Done, Outcome};
-use super::step::{Step, Tagging, What};
+use super::outcome::{ActError, Done, Outcome};
+use super::step::{Dependency, Step, Tagging};
 use super::sweep;
 use crate::api::Class;
-use crate::aws::{AwsError, Unswept};
-use crate::engine::{RunRequest, RunsError};
+use crate::aws::{AwsError, SweepError};
+use crate::engine::{EngineError, RunRequest};
 use crate::git::templates::{TemplateError, TemplateQuery};
 
-/// Brings a step about.
+/// Executes a step.
 pub async fn act(step: &Step, ctx: &Context) -> Outcome {
     let done = match step {
         Step::Start { request, query, .. } => {
@@ -33,7 +33,7 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
     done.map_or_else(Outcome::Failed, |()| Outcome::Did(Done::AsPlanned))
 }
 
-/// Answers the run's id.
+/// Starts a run and returns its ID.
 async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Result<String, ActError> {
     let mut request = request.clone();
     if ctx.runs.wants_files(&request) {
@@ -43,7 +43,8 @@ async fn start(request: &RunRequest, query: &TemplateQuery, ctx: &Context) -> Re
     Ok(ctx.runs.start(request).await?)
 }
 
-/// The image's tags are what counts. Its snapshots get them too where that is allowed: a refusal is only reported.
+/// Tags images and their snapshots. Plans depend only on the tags of images, so a refusal to tag a snapshot is only
+/// reported.
 async fn tag(tagging: &Tagging, ctx: &Context) -> Outcome {
     let Tagging { region, images, snapshots, made, tags } = tagging;
     if let Err(error) = ctx.aws.tag(region, images, tags).await {
@@ -54,30 +55,30 @@ async fn tag(tagging: &Tagging, ctx: &Context) -> Outcome {
 }
 
 impl From<AwsError> for ActError {
-    /// What a step changes was seen just before: EC2 that does not find it now shows it again in a moment.
+    /// A step changes what was observed a moment ago. If EC2 does not find it now, it will show it again soon.
     fn from(error: AwsError) -> Self {
         let class = match error.class() {
             Class::NotFound => Class::TRANSIENT,
             class => class,
         };
-        Self { what: What::Aws, class, message: error.to_string() }
+        Self { dependency: Dependency::Aws, class, message: error.to_string() }
     }
 }
 
-impl From<Unswept> for ActError {
-    fn from(error: Unswept) -> Self {
-        Self { what: What::Aws, class: error.class(), message: error.to_string() }
+impl From<SweepError> for ActError {
+    fn from(error: SweepError) -> Self {
+        Self { dependency: Dependency::Aws, class: error.class(), message: error.to_string() }
     }
 }
 
-impl From<RunsError> for ActError {
-    fn from(error: RunsError) -> Self {
-        Self { what: What::Runs, class: error.class, message: error.message }
+impl From<EngineError> for ActError {
+    fn from(error: EngineError) -> Self {
+        Self { dependency: Dependency::Runs, class: error.class, message: error.message }
     }
 }
 
 impl From<TemplateError> for ActError {
     fn from(error: TemplateError) -> Self {
-        Self { what: What::Template, class: error.class, message: error.message }
+        Self { dependency: Dependency::Template, class: error.class, message: error.message }
     }
 }

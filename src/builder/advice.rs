@@ -1,35 +1,37 @@
-//! What `opsy validate` says of a builder beside its manifest: whether its template is there, whether the build
-//! gets the files it names, and what its arguments and filters do that people do not expect. Pure.
+//! What `opsy validate` reports about a builder beyond its manifest: whether its template exists, whether the build
+//! receives the files that the template references, and unexpected effects of its arguments and filters. Pure.
 
+use crate::api::words::RunFrom;
 use std::collections::BTreeSet;
 
 use super::place;
-use super::spec::{self, Problem, Spec};
+use super::spec::{self, Spec};
 use crate::api::builder::{BuilderRun, PackerBuilder};
+use crate::api::checks::Problem;
+use crate::api::paths::{is_within, join, plain};
 use crate::git::Listing;
 use crate::git::templates::TemplateQuery;
-use crate::git::templates::choice::{Choice, Own, Part, Trouble, choose};
-use crate::git::tree::{is_within, join, plain};
+use crate::git::templates::choice::{Choice, OpsyFiles, Part, TemplateProblem, choose};
 
 mod sources;
 mod text;
 
-/// Notes about files for one builder; behind that many, more say nothing new.
-const MOST_FILES: usize = 10;
-/// What a name pattern says of the architecture.
+/// Maximum number of notes about files of one builder: the first ones already show the mistake.
+const MAX_FILE_NOTES: usize = 10;
+/// Architectures as they appear in names of images.
 const ARCHITECTURES: [&str; 4] = ["x86_64", "amd64", "arm64", "aarch64"];
 
-/// A repository, as far as it is looked at: the commit a work tree would be.
+/// The part of a repository that is examined, as a commit of the work tree would contain it.
 pub struct Repository<'a> {
     pub listing: &'a Listing,
-    pub own: &'a Own,
-    /// It is the one that `builder.repoURL` names.
+    pub opsy_files: &'a OpsyFiles,
+    /// It is the repository that `builder.repoURL` names.
     pub is_source: bool,
-    /// The text of a file, by its id in the listing.
+    /// Returns the content of a file by its ID in the listing.
     pub text: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// A builder whose template is in the repository itself.
+/// A builder whose template is in the examined repository.
 struct Case<'a> {
     run: BuilderRun,
     spec: Spec,
@@ -37,7 +39,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// A template of another repository cannot be looked at from here.
+    /// Returns `None` if the builder is invalid or its template is in another repository.
     fn of(object: &PackerBuilder, repository: &'a Repository<'a>) -> Option<Self> {
         let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_some() == repository.is_source)?;
         Some(Self { run: object.spec.builder.clone().unwrap_or_default(), spec, repository })
@@ -47,28 +49,28 @@ impl<'a> Case<'a> {
         &self.spec.template
     }
 
-    fn chosen(&self) -> Result<Choice, Vec<Trouble>> {
-        choose(self.repository.listing, self.query(), self.repository.own)
+    fn chosen(&self) -> Result<Choice, Vec<TemplateProblem>> {
+        choose(self.repository.listing, self.query(), self.repository.opsy_files)
     }
 }
 
-/// Why the build could not have its files: field and words.
+/// Returns why the build would not get its files: field paths and messages.
 pub fn problems(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem> {
     let Some(case) = Case::of(object, repository) else { return Vec::new() };
-    let troubles = case.chosen().err().unwrap_or_default();
-    troubles.into_iter().map(|trouble| (field(&case, &trouble), trouble.why)).collect()
+    let problems = case.chosen().err().unwrap_or_default();
+    problems.into_iter().map(|problem| (field(&case, &problem), problem.why)).collect()
 }
 
-/// The field that names what is wrong.
-fn field(case: &Case<'_>, trouble: &Trouble) -> String {
+/// Returns the field that names the file or glob in question.
+fn field(case: &Case<'_>, problem: &TemplateProblem) -> String {
     let same = |text: &Option<String>| {
         let written = text.as_deref().filter(|text| !text.is_empty());
-        written.and_then(plain) == plain(&trouble.name) && written.is_some()
+        written.and_then(plain) == plain(&problem.name) && written.is_some()
     };
     let commands = || case.run.commands.iter().flatten().enumerate();
     let at = |index: usize, field: &str| format!("spec.builder.commands[{index}].{field}");
     let builder = || "spec.builder".to_owned();
-    match trouble.part {
+    match problem.part {
         Part::Template => match commands().find(|(_, command)| same(&command.working_dir)) {
             Some((index, _)) => at(index, "workingDir"),
             None if same(&case.run.dir) => "spec.builder.dir".to_owned(),
@@ -77,17 +79,17 @@ fn field(case: &Case<'_>, trouble: &Trouble) -> String {
         Part::Dir => "spec.builder.dir".to_owned(),
         Part::VarFile => match commands().find(|(_, command)| same(&command.variables_file)) {
             Some((index, _)) => at(index, "variablesFile"),
-            None => in_arguments(case, &trouble.name).unwrap_or_else(builder),
+            None => in_arguments(case, &problem.name).unwrap_or_else(builder),
         },
         Part::Input => {
             let globs = case.run.inputs.iter().flatten();
-            let mut named = globs.enumerate().filter(|(_, glob)| plain(glob) == plain(&trouble.name));
+            let mut named = globs.enumerate().filter(|(_, glob)| plain(glob) == plain(&problem.name));
             named.next().map_or_else(builder, |(index, _)| format!("spec.builder.inputs[{index}]"))
         }
     }
 }
 
-/// The argument that names a variables file.
+/// Returns the path of the argument that names a variable file.
 fn in_arguments(case: &Case<'_>, file: &str) -> Option<String> {
     let dirs: Vec<String> = case.spec.commands.iter().map(|c| c.dir.clone().unwrap_or_default()).collect();
     for (index, command) in case.run.commands.iter().flatten().enumerate() {
@@ -100,9 +102,9 @@ fn in_arguments(case: &Case<'_>, file: &str) -> Option<String> {
     None
 }
 
-/// What is to be known of a builder that is valid: field and words.
+/// Returns what a user should know about a valid builder: field paths and messages.
 pub fn notes(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem> {
-    let mut notes = forces(object);
+    let mut notes = forced_removals(object);
     notes.extend(architectures(object));
     notes.extend(elsewhere(object).filter(|_| !repository.is_source));
     let Some(case) = Case::of(object, repository) else { return notes };
@@ -114,30 +116,30 @@ pub fn notes(object: &PackerBuilder, repository: &Repository<'_>) -> Vec<Problem
     notes
 }
 
-/// A template of another repository is not looked at.
+/// A template in another repository is not checked.
 fn elsewhere(object: &PackerBuilder) -> Option<Problem> {
     let address = spec::parse(object).ok()?.repo_url?;
     let words = format!("templates of {address} are not checked; --fetch fetches and checks them");
     Some(("spec.builder.repoURL".to_owned(), words))
 }
 
-/// What a builder reads from the template repository that it names.
+/// Returns what a builder reads from the template repository that it names, if it names one.
 pub fn source(object: &PackerBuilder) -> Option<TemplateQuery> {
     let spec = spec::parse(object).ok().filter(|spec| spec.repo_url.is_some())?;
     Some(spec.template)
 }
 
-/// Every commit starts a build.
+/// A template at the root without `builder.inputs`: every commit triggers a build.
 fn at_root(case: &Case<'_>) -> Option<Problem> {
     let query = case.query();
     let is_folder = query.templates().any(|template| plain(template).as_deref() == Some(""));
-    let words = "the template is at the repository's root, so that a change in any file starts a build: name the \
-                 files it reads in spec.builder.inputs, or all others in .opsyignore";
+    let words = "the template is at the repository's root, so a change to any file triggers a build: list \
+                 the files that it reads in spec.builder.inputs, or all others in .opsyignore";
     (is_folder && query.inputs.is_empty()).then(|| ("spec.builder".to_owned(), words.to_owned()))
 }
 
-/// Packer's `-force` removes the active image before there is another.
-fn forces(object: &PackerBuilder) -> Vec<Problem> {
+/// Packer's `-force` removes the active image before a new one exists.
+fn forced_removals(object: &PackerBuilder) -> Vec<Problem> {
     let commands = object.spec.builder.iter().flat_map(|run| run.commands.iter().flatten());
     let mut found = Vec::new();
     for (index, command) in commands.enumerate() {
@@ -150,7 +152,7 @@ fn forces(object: &PackerBuilder) -> Vec<Problem> {
     found
 }
 
-/// Filters that may find base images of several architectures, in turn.
+/// Filters that may match base images of several architectures.
 fn architectures(object: &PackerBuilder) -> Option<Problem> {
     let filters = object.spec.ami_filters.as_deref().filter(|filters| !filters.is_empty())?;
     let values = |name: &str| -> Vec<&str> {
@@ -160,12 +162,12 @@ fn architectures(object: &PackerBuilder) -> Option<Problem> {
     let (of_images, names, ids) = (values("architecture"), values("name"), values("image-id"));
     let says = |name: &&str| ARCHITECTURES.iter().any(|architecture| name.contains(architecture));
     let is_one = of_images.len() == 1 || !ids.is_empty() || (!names.is_empty() && names.iter().all(says));
-    let words = "may find base images of several architectures, and a first build takes the newest, whatever it is: add the filter \
-                 {name: architecture, values: [x86_64]} (or arm64)";
+    let words = "may match base images of several architectures, and a first build uses the newest of them: \
+                 add the filter {name: architecture, values: [x86_64]} (or arm64)";
     (!is_one || of_images.len() > 1).then(|| ("spec.amiFilters".to_owned(), words.to_owned()))
 }
 
-/// The template's own files, by their path.
+/// Returns the files of the template itself: path and content.
 fn texts(case: &Case<'_>, choice: &Choice) -> Vec<(String, String)> {
     let folders: Vec<String> = case.query().templates().filter_map(plain).collect();
     let is_template = |path: &str| {
@@ -177,59 +179,64 @@ fn texts(case: &Case<'_>, choice: &Choice) -> Vec<(String, String)> {
     files.filter_map(|(path, file)| Some((path.clone(), (case.repository.text)(&file.id)?))).collect()
 }
 
-/// Files of the repository that the template names, and that the build does not get or does not count.
+/// Files of the repository that the template references, but that the build does not receive, or that are not its
+/// inputs.
 fn files(case: &Case<'_>, choice: &Choice, texts: &[(String, String)]) -> Vec<Problem> {
     let dir = case.spec.commands.last().and_then(|build| build.dir.clone()).unwrap_or_default();
-    let mut said = BTreeSet::new();
+    let mut messages = BTreeSet::new();
     for (template, text) in texts {
         let own = template.rsplit_once('/').map_or("", |(folder, _)| folder);
         for literal in text::paths(text) {
-            let view = View { case, choice, template, own, dir: &dir };
-            said.extend(view.words(&literal));
+            let reference = Reference { case, choice, template, own, dir: &dir };
+            messages.extend(reference.message(&literal));
         }
     }
-    said.into_iter().take(MOST_FILES).map(|words| ("spec.builder".to_owned(), words)).collect()
+    messages.into_iter().take(MAX_FILE_NOTES).map(|words| ("spec.builder".to_owned(), words)).collect()
 }
 
-/// A path in a template, and where Packer looks for it.
-struct View<'a> {
+/// What is needed to find a path that a template references.
+struct Reference<'a> {
     case: &'a Case<'a>,
     choice: &'a Choice,
     template: &'a str,
-    /// The folder of the template.
+    /// The directory of the template.
     own: &'a str,
     /// Where Packer runs.
     dir: &'a str,
 }
 
-impl View<'_> {
-    fn words(&self, literal: &text::Literal) -> Option<String> {
+impl Reference<'_> {
+    fn message(&self, literal: &text::Literal) -> Option<String> {
         let base = if literal.from_template { self.own } else { self.dir };
         let (template, written) = (self.template, &literal.path);
         let place = plain(&join(base, written)).filter(|place| !place.is_empty());
         if let Some(place) = place.filter(|place| self.exists(place)) {
-            if !holds(&self.choice.inputs, &place) && !holds(&self.choice.beside, &place) {
+            if !holds(&self.choice.inputs, &place) && !holds(&self.choice.companions, &place) {
                 return Some(format!(
-                    "{template} names {written:?}, and the build does not get {place}: add it to spec.builder.inputs"
+                    "{template} references {written:?}, but the build does not receive {place}: add it to \
+                     spec.builder.inputs"
                 ));
             }
             let is_no_input = !holds(&self.choice.inputs, &place);
             return is_no_input.then(|| {
-                format!("a change in {place}, which {template} names, starts no build: add it to spec.builder.inputs")
+                format!(
+                    "a change to {place}, which {template} references, does not trigger a build: add it to \
+                     spec.builder.inputs"
+                )
             });
         }
         if literal.from_template { None } else { self.elsewhere(written) }
     }
 
-    /// What is there for a path when it is read from another folder, and how to make Packer do so.
+    /// Returns the message if the path exists relative to another directory, with the way to make Packer use that one.
     fn elsewhere(&self, written: &str) -> Option<String> {
-        let start = place::start(self.case.run.dir.as_deref(), self.template);
-        let own = "write ${path.root}/ before it".to_owned();
-        let run_from = |word: &str| format!("set spec.builder.runFrom: {word}");
+        let start = place::working_directory(self.case.run.dir.as_deref(), self.template);
+        let own = "prefix it with ${path.root}/".to_owned();
+        let run_from = |word: RunFrom| format!("set spec.builder.runFrom: {word}");
         let ways = if self.dir.is_empty() {
-            [(start, run_from("Template")), (self.own.to_owned(), own)]
+            [(start, run_from(RunFrom::Template)), (self.own.to_owned(), own)]
         } else {
-            [(self.own.to_owned(), own), (String::new(), run_from("Repository"))]
+            [(self.own.to_owned(), own), (String::new(), run_from(RunFrom::Repository))]
         };
         let others = ways.into_iter().filter(|(folder, _)| folder != self.dir);
         let found = |(folder, how): (String, String)| {
@@ -238,11 +245,11 @@ impl View<'_> {
             Some((place, how))
         };
         let (place, how) = others.into_iter().find_map(found)?;
-        let is_given = holds(&self.choice.inputs, &place) || holds(&self.choice.beside, &place);
+        let is_given = holds(&self.choice.inputs, &place) || holds(&self.choice.companions, &place);
         let more = if is_given { String::new() } else { format!(", and add {place} to spec.builder.inputs") };
         let from = if self.dir.is_empty() { "the repository's root" } else { self.dir };
         Some(format!(
-            "{} names {written:?}, which Packer looks for in {from}, and it is at {place}: {how}{more}",
+            "{} references {written:?}, which Packer looks for in {from}, but it is at {place}: {how}{more}",
             self.template
         ))
     }
@@ -253,7 +260,7 @@ impl View<'_> {
     }
 }
 
-/// Is a file, or something of a folder, among these?
+/// Returns whether a file, or something in a directory, is among these files.
 fn holds(files: &crate::git::templates::links::Files, place: &str) -> bool {
     files.contains_key(place) || files.keys().any(|path| is_within(path, place))
 }

@@ -1,39 +1,39 @@
-//! The base image: which of those found a build is made from, what is known of recorded ones, and which one
-//! EC2 says a result was made from. Pure; `observe` reads what is needed for it.
+//! The base image: which of the images found a build is made from, what is known of recorded base images, and from
+//! which one a result was made according to EC2. Pure; `observe` reads what is needed.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::images::Located;
+use super::located::Located;
 use crate::api::ImageId;
 use crate::api::builder::{BaseImage, InputsRecord};
 use crate::aws::{Image, ImageState};
 
-/// The base image found, and those recorded.
+/// The base image that was found, and those that are recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Base {
     pub found: Option<Image>,
-    /// Architectures of all images that the filters match, where that is more than one.
+    /// Architectures of all images that the filters match, if there is more than one.
     pub architectures: Vec<String>,
     /// Recorded base images that still exist.
     pub recorded: Vec<Image>,
-    /// All that were looked up: one that is not among the recorded ones is gone.
-    pub asked: BTreeSet<ImageId>,
+    /// The base images that were looked up by ID. One that is not in `recorded` does not exist any more.
+    pub looked_up: BTreeSet<ImageId>,
 }
 
 impl Base {
-    /// What is known of a base image.
+    /// Returns a base image by its ID, if it was observed.
     pub fn known(&self, id: &str) -> Option<&Image> {
         self.found.iter().chain(&self.recorded).find(|image| image.id.as_str() == id)
     }
 
-    /// Was a base image looked up and not found?
+    /// Returns whether a base image was looked up and not found.
     pub fn is_gone(&self, id: &str) -> bool {
-        self.known(id).is_none() && self.asked.iter().any(|asked| asked.as_str() == id)
+        self.known(id).is_none() && self.looked_up.iter().any(|other| other.as_str() == id)
     }
 
-    /// What status says of the base image of these inputs. One that is gone keeps its name and its date.
+    /// Returns the base image of these inputs for status. One that does not exist any more keeps its name and date.
     pub fn remember(&self, inputs: Option<&InputsRecord>, before: Option<&BaseImage>) -> Option<BaseImage> {
         let id = inputs?.base_ami.as_deref()?;
         let before = before.filter(|before| before.id == id).cloned();
@@ -47,9 +47,9 @@ impl Base {
     }
 }
 
-/// Chooses the base image of a build among those found, which are sorted newest first. Where they are of
-/// several architectures, the builder's own lanes decide: a newer image of another architecture is none for
-/// them. Answers the image, and the architectures where it had to choose.
+/// Chooses the base image of a build from the images found, which are sorted newest first. If they have several
+/// architectures, the lanes of the builder decide: a newer image of another architecture does not fit them. Returns the
+/// image, and the architectures if there was a choice.
 pub fn choose(
     found: &[Image],
     lanes: &BTreeSet<&str>,
@@ -69,13 +69,13 @@ pub fn choose(
     (chosen, architectures)
 }
 
-/// The base image that EC2 names for a result: that of its instance; a copy is traced to the image copied.
-/// Where EC2 names none, or one that is not there (the unencrypted image that an encrypted one is copied
-/// from is deleted), it is the one asked for.
+/// Returns the base image that EC2 reports for a result: the image of its instance. A copy is traced back to the image
+/// that was copied. If EC2 reports none, or one that does not exist (the unencrypted image from which an encrypted one
+/// was copied is deleted), returns the requested one.
 pub fn made_from(
     image: &Located,
     results: &[&Located],
-    asked: Option<&str>,
+    requested: Option<&str>,
     base: Option<&Base>,
 ) -> Option<String> {
     let original = |source: &ImageId| results.iter().find(|result| result.image.id == *source);
@@ -83,6 +83,6 @@ pub fn made_from(
     let source =
         source.map_or(source, |id| original(id).map_or(Some(id), |image| image.image.source.as_ref()));
     let there =
-        |id: &&ImageId| asked == Some(id.as_str()) || base.is_none_or(|base| !base.is_gone(id.as_str()));
-    source.filter(there).map(ToString::to_string).or_else(|| asked.map(str::to_owned))
+        |id: &&ImageId| requested == Some(id.as_str()) || base.is_none_or(|base| !base.is_gone(id.as_str()));
+    source.filter(there).map(ToString::to_string).or_else(|| requested.map(str::to_owned))
 }

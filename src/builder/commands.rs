@@ -1,74 +1,75 @@
-//! Packer's command lines: from the manifest's commands to the steps of a run. Pure.
+//! Packer's command lines: from the commands of the manifest to the steps of a run. Pure.
 //!
-//! Commands run as init, validate, build whatever their order; missing ones are added. The
-//! template is an argument; the working directory is the repository's root, or the template's folder with
+//! Commands run in the order init, validate, build, in whatever order they are listed; missing ones are added. The
+//! template is an argument. The working directory is the root of the repository, or the directory of the template with
 //! `runFrom: Template`.
 
+use crate::api::words::RunFrom;
 use std::collections::BTreeMap;
 
-use opsy_runner::request::{Command as Sub, Step};
+use opsy_runner::request::{Command as SubCommand, Step};
 
 use super::place;
-use super::spec::Problems;
 use crate::api::builder::{BuilderRun, Command};
+use crate::api::checks::Problems;
 use crate::api::ids::digest;
 
 const SUB_COMMANDS: [&str; 3] = ["init", "validate", "build"];
 const ON_ERROR: [&str; 3] = ["cleanup", "abort", "run-cleanup-provisioner"];
-/// Where Packer runs: `builder.runFrom`.
-const RUN_FROM: [&str; 2] = ["Repository", "Template"];
+/// Values of `builder.runFrom`.
+const RUN_FROM: [&str; 2] = [RunFrom::Repository.as_str(), RunFrom::Template.as_str()];
 
-/// One Packer command as it is meant.
+/// A Packer command with its defaults filled in. Paths are relative to the root of the repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackerCommand {
-    pub sub: Sub,
+    pub sub: SubCommand,
     pub args: Vec<String>,
     pub variables: BTreeMap<String, String>,
     pub var_file: Option<String>,
-    /// Variables files of the repository that `args` name, from the root.
+    /// Variable files of the repository that `args` name.
     pub arg_files: Vec<String>,
-    /// The template argument, from the root.
+    /// The template argument.
     pub template: String,
-    /// Packer's working directory, from the root; absent means the root.
+    /// Packer's working directory; `None` is the root.
     pub dir: Option<String>,
     pub on_error: Option<String>,
     pub color: Option<bool>,
-    /// Packer is to tell all it does.
+    /// Packer writes its debug log.
     pub debug: bool,
 }
 
-/// Arguments of a build that an added validate needs as well, or it would judge another template.
+/// Arguments of a build that an added validate needs too. Without them, it would validate something else.
 const SHARED_FLAGS: [&str; 4] = ["-var", "-var-file", "-only", "-except"];
 
-/// The commands in the order they run, all three present.
-pub fn normalise(run: &BuilderRun, problems: &mut Problems) -> Vec<PackerCommand> {
+/// Returns the commands in the order in which they run. All three kinds are present.
+pub fn normalize(run: &BuilderRun, problems: &mut Problems) -> Vec<PackerCommand> {
     let mut commands: Vec<PackerCommand> = Vec::new();
     for (index, command) in run.commands.iter().flatten().enumerate() {
         let path = format!("spec.builder.commands[{index}]");
         commands.extend(read(run, command, &path, problems));
     }
-    if !commands.iter().any(|command| command.sub == Sub::Build) {
+    if !commands.iter().any(|command| command.sub == SubCommand::Build) {
         let template = template(run, None, "", problems);
-        commands.push(added(Sub::Build, dir(run, &template, problems), template));
+        commands.push(default_command(SubCommand::Build, dir(run, &template, problems), template));
     }
     share_variables(&mut commands);
     add_missing(&mut commands);
-    // Stable: several commands of a kind keep their order.
+    // The sort is stable, so several commands of one kind keep their order.
     commands.sort_by_key(|command| command.sub);
     commands
 }
 
-/// Each build is initialized and validated, where the manifest does not say how.
+/// Adds an init and a validate for each build if the manifest contains none.
 fn add_missing(commands: &mut Vec<PackerCommand>) {
     let builds: Vec<PackerCommand> =
-        commands.iter().filter(|command| command.sub == Sub::Build).cloned().collect();
-    for sub in [Sub::Validate, Sub::Init] {
+        commands.iter().filter(|command| command.sub == SubCommand::Build).cloned().collect();
+    for sub in [SubCommand::Validate, SubCommand::Init] {
         if commands.iter().any(|command| command.sub == sub) {
             continue;
         }
         for build in &builds {
-            let mut command = added(sub, build.dir.clone(), build.template.clone());
-            if sub == Sub::Validate {
+            let mut command = default_command(sub, build.dir.clone(), build.template.clone());
+            if sub == SubCommand::Validate {
                 command.args = shared_args(&build.args);
                 command.arg_files.clone_from(&build.arg_files);
                 command.variables.clone_from(&build.variables);
@@ -81,20 +82,21 @@ fn add_missing(commands: &mut Vec<PackerCommand>) {
     }
 }
 
-/// Does Packer run in its template's folder?
+/// Returns whether Packer runs in the directory of its template.
 fn runs_from_template(run: &BuilderRun, problems: &mut Problems) -> bool {
     let Some(word) = run.run_from.as_deref().filter(|word| !word.is_empty()) else { return false };
     problems.word("spec.builder.runFrom", word, &RUN_FROM);
-    word == "Template"
+    RunFrom::parse(word) == Some(RunFrom::Template)
 }
 
-/// Where a command runs, from the root; absent means the root.
+/// Returns the working directory of a command; `None` is the root.
 fn dir(run: &BuilderRun, template: &str, problems: &mut Problems) -> Option<String> {
-    let start = || place::start(run.dir.as_deref(), template);
+    let start = || place::working_directory(run.dir.as_deref(), template);
     runs_from_template(run, problems).then(start).filter(|folder| !folder.is_empty())
 }
 
-/// Variables files of the repository that arguments name. One with an absolute path is the machine's.
+/// Returns the variable files of the repository that arguments name. A file with an absolute path is not in the
+/// repository.
 fn arg_files(args: &[String], dir: Option<&str>, path: &str, problems: &mut Problems) -> Vec<String> {
     let mut files = Vec::new();
     for (index, file) in place::var_files(args) {
@@ -106,11 +108,11 @@ fn arg_files(args: &[String], dir: Option<&str>, path: &str, problems: &mut Prob
 
 fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems) -> Option<PackerCommand> {
     let sub = match command.sub_command.as_deref() {
-        Some("init") => Sub::Init,
-        Some("validate") => Sub::Validate,
-        Some("build") => Sub::Build,
+        Some("init") => SubCommand::Init,
+        Some("validate") => SubCommand::Validate,
+        Some("build") => SubCommand::Build,
         None | Some("") => {
-            problems.add(format!("{path}.subCommand"), "is missing: say init, validate or build");
+            problems.add(format!("{path}.subCommand"), "is required: must be init, validate or build");
             return None;
         }
         Some(other) => {
@@ -119,7 +121,7 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
         }
     };
     if command.variables.iter().flatten().any(|(name, _)| name.is_empty() || name.contains('=')) {
-        problems.add(format!("{path}.variables"), "a variable's name is empty or holds '='");
+        problems.add(format!("{path}.variables"), "a variable name must not be empty or contain '='");
     }
     let var_file = command.variables_file.as_deref().filter(|file| !file.is_empty());
     let template = template(run, command.working_dir.as_deref(), &format!("{path}.workingDir"), problems);
@@ -141,7 +143,8 @@ fn read(run: &BuilderRun, command: &Command, path: &str, problems: &mut Problems
     })
 }
 
-/// Packer's own debugging waits for a person at every step, and leaves the key to the machine in a file.
+/// Returns whether an argument is Packer's debug flag, which is never passed on: it makes Packer wait for a person at
+/// every step and write the private key of the machine to a file.
 fn is_debug(arg: &str) -> bool {
     let flag = arg.trim_start_matches('-').split('=').next();
     arg.starts_with('-') && flag == Some("debug")
@@ -150,15 +153,14 @@ fn is_debug(arg: &str) -> bool {
 fn on_error(word: Option<&str>, path: &str, problems: &mut Problems) -> Option<String> {
     match word {
         None | Some("") => return None,
-        Some("ask") => {
-            problems.add(path, format!("ask needs a person at a terminal: write {}", ON_ERROR.join(", ")))
-        }
+        Some("ask") => problems
+            .add(path, format!("ask needs a person at a terminal: must be one of {}", ON_ERROR.join(", "))),
         Some(word) => problems.word(path, word, &ON_ERROR),
     }
     word.map(str::to_owned)
 }
 
-/// `workingDir`, else `dir/`, else `.`.
+/// Returns the template argument: `workingDir`, else `dir/`, else `.`.
 fn template(run: &BuilderRun, working_dir: Option<&str>, path: &str, problems: &mut Problems) -> String {
     let written = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     if let Some(folder) = written(working_dir) {
@@ -170,8 +172,8 @@ fn template(run: &BuilderRun, working_dir: Option<&str>, path: &str, problems: &
     }
 }
 
-/// A command the manifest leaves out.
-fn added(sub: Sub, dir: Option<String>, template: String) -> PackerCommand {
+/// Returns a command that the manifest does not contain.
+fn default_command(sub: SubCommand, dir: Option<String>, template: String) -> PackerCommand {
     PackerCommand {
         sub,
         args: Vec::new(),
@@ -186,7 +188,7 @@ fn added(sub: Sub, dir: Option<String>, template: String) -> PackerCommand {
     }
 }
 
-/// Those arguments of a build that say which template with which values, with their values.
+/// Returns those arguments of a build, with their values, that select sources and set variables.
 fn shared_args(args: &[String]) -> Vec<String> {
     let mut shared = Vec::new();
     let mut args = args.iter();
@@ -203,12 +205,12 @@ fn shared_args(args: &[String]) -> Vec<String> {
     shared
 }
 
-/// A validate without the build's variables would refuse what the build accepts. Of several builds, those of the
-/// same template count.
+/// Gives each validate the variables of the build: without them, it would reject what the build accepts. Of several
+/// builds, those with the same template are used.
 fn share_variables(commands: &mut [PackerCommand]) {
     let builds: Vec<PackerCommand> =
-        commands.iter().filter(|command| command.sub == Sub::Build).cloned().collect();
-    for validate in commands.iter_mut().filter(|command| command.sub == Sub::Validate) {
+        commands.iter().filter(|command| command.sub == SubCommand::Build).cloned().collect();
+    for validate in commands.iter_mut().filter(|command| command.sub == SubCommand::Validate) {
         let same = builds.iter().any(|build| build.template == validate.template);
         for build in builds.iter().filter(|build| !same || build.template == validate.template) {
             for (name, value) in &build.variables {
@@ -219,51 +221,51 @@ fn share_variables(commands: &mut [PackerCommand]) {
     }
 }
 
-/// The steps of a run. `injected` variables come first, so that the manifest's own win.
+/// Returns the steps of a run. `injected` variables come first, so that those of the manifest override them.
 pub fn steps(commands: &[PackerCommand], injected: &[(&str, &str)]) -> Vec<Step> {
     let step = |command: &PackerCommand| Step {
         command: command.sub,
-        args: command.line(injected),
+        args: command.arguments(injected),
         dir: command.dir.clone(),
     };
     commands.iter().map(step).collect()
 }
 
 impl PackerCommand {
-    /// Everything after the sub-command, template argument last.
-    fn line(&self, injected: &[(&str, &str)]) -> Vec<String> {
-        let mut line = Vec::new();
-        if self.sub == Sub::Build {
-            line.extend(self.on_error.iter().map(|word| format!("-on-error={word}")));
-            line.extend(self.color.iter().map(|on| format!("-color={on}")));
+    /// Returns everything after the subcommand. The template argument is the last one.
+    fn arguments(&self, injected: &[(&str, &str)]) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if self.sub == SubCommand::Build {
+            arguments.extend(self.on_error.iter().map(|word| format!("-on-error={word}")));
+            arguments.extend(self.color.iter().map(|on| format!("-color={on}")));
         }
-        if self.sub != Sub::Init {
+        if self.sub != SubCommand::Init {
             let injected = injected.iter().map(|(name, value)| format!("{name}={value}"));
             let own = self.variables.iter().map(|(name, value)| format!("{name}={value}"));
-            line.extend(self.var_file.iter().map(|file| format!("-var-file={}", self.seen(file))));
-            line.extend(injected.chain(own).flat_map(|pair| ["-var".to_owned(), pair]));
+            arguments.extend(self.var_file.iter().map(|file| format!("-var-file={}", self.relative(file))));
+            arguments.extend(injected.chain(own).flat_map(|pair| ["-var".to_owned(), pair]));
         }
-        line.extend(self.args.iter().cloned());
-        line.push(self.argument());
-        line
+        arguments.extend(self.args.iter().cloned());
+        arguments.push(self.template_argument());
+        arguments
     }
 
-    /// A path from the root, as Packer finds it.
-    fn seen(&self, path: &str) -> String {
-        self.dir.as_deref().map_or_else(|| path.to_owned(), |dir| place::seen_from(dir, path))
+    /// Returns a path of the repository relative to Packer's working directory.
+    fn relative(&self, path: &str) -> String {
+        self.dir.as_deref().map_or_else(|| path.to_owned(), |dir| place::relative_to(dir, path))
     }
 
-    /// The template argument, as Packer gets it.
-    fn argument(&self) -> String {
-        self.seen(&self.template)
+    /// Returns the template argument relative to Packer's working directory.
+    fn template_argument(&self) -> String {
+        self.relative(&self.template)
     }
 
-    /// All variables files of the repository, from the root.
+    /// Returns all variable files of the repository, relative to its root.
     pub fn var_files(&self) -> impl Iterator<Item = &String> {
         self.var_file.iter().chain(&self.arg_files)
     }
 
-    /// What of a command goes into an image: not how it fails, is coloured or debugged.
+    /// Returns a digest of everything in a command that affects the image. Error handling, color and debugging do not.
     pub fn identity(&self) -> String {
         let mut parts = vec![format!("{:?}", self.sub), self.template.trim_end_matches('/').to_owned()];
         parts.extend(self.var_file.iter().map(|file| format!("file {file}")));
@@ -274,8 +276,8 @@ impl PackerCommand {
         digest(&parts)
     }
 
-    /// Does a failed build keep its machine, as asked?
-    pub fn keeps_machine(&self) -> bool {
-        self.sub == Sub::Build && self.on_error.as_deref().is_some_and(|word| word != "cleanup")
+    /// Returns whether a failed build retains its machine, as `onError` requests.
+    pub fn retains_machine(&self) -> bool {
+        self.sub == SubCommand::Build && self.on_error.as_deref().is_some_and(|word| word != "cleanup")
     }
 }

@@ -1,18 +1,19 @@
-//! Is there a good active image in every lane, and if not, why not? Pure; part of the plan and of promotion.
+//! Whether every lane has a good active image, and if not, why. Pure; part of the plan and of promotion.
 
 use jiff::Timestamp;
 
+use super::active::{self, Active};
 use super::base::Base;
-use super::images::{self, Active, Lane, Located};
 use super::inputs::{self, Wanted};
+use super::located::{self, Lane, Located};
 use super::observe::{Observed, Resolved};
 use super::spec::Spec;
-use super::step::Why;
+use super::why::Why;
 use crate::api::builder::InputsRecord;
 
-/// What a build would be made from; nothing where the base image asked for does not exist.
+/// Returns what a build would be made from, or `None` if the requested base image does not exist.
 pub fn wanted<'a>(
-    seen: &'a Observed,
+    observed: &'a Observed,
     spec: &Spec,
     template: &Resolved,
     base: &'a Base,
@@ -28,33 +29,34 @@ pub fn wanted<'a>(
         },
         base: base.found.as_ref(),
         older_bases: &base.recorded,
-        remembered: seen.status.base_image.as_ref(),
+        remembered: observed.status.base_image.as_ref(),
     })
 }
 
-/// The same, as far as everything for it is known.
-pub fn wanted_now(seen: &Observed) -> Option<(&Spec, Wanted<'_>)> {
-    let spec = seen.spec.as_ref().ok()?;
-    Some((spec, wanted(seen, spec, seen.template.known()?, seen.base.known()?)?))
+/// Returns the spec and what a build would be made from, or `None` if anything of it is unknown.
+pub fn wanted_now(observed: &Observed) -> Option<(&Spec, Wanted<'_>)> {
+    let spec = observed.spec.as_ref().ok()?;
+    Some((spec, wanted(observed, spec, observed.template.known()?, observed.base.known()?)?))
 }
 
-/// Rule 6: the good active image of every lane, those of the builder's own region first, or why there is none.
+/// Rule 6: returns the good active image of every lane, those of the builder's own region first, or why a lane has
+/// none.
 pub fn judge<'a>(
-    seen: &Observed,
+    observed: &Observed,
     spec: &Spec,
     wanted: &Wanted<'_>,
     active: &[Active<'a>],
     now: Timestamp,
 ) -> Result<Vec<&'a Located>, Why> {
-    let lanes = images::lanes(&seen.status, active, Some(&spec.region));
+    let lanes = active::lanes(&observed.status, active, Some(&spec.region));
     if lanes.is_empty() {
         return Err(Why::Missing);
     }
-    let lanes = images::home_first(lanes, &spec.region);
+    let lanes = located::home_first(lanes, &spec.region);
     lanes.iter().map(|lane| good(lane, active, wanted, spec, now)).collect()
 }
 
-/// The active image of a lane, if it is still what Git asks for.
+/// Returns the active image of a lane if it is good, or why it is not.
 pub fn good<'a>(
     lane: &Lane,
     active: &[Active<'a>],
@@ -62,7 +64,7 @@ pub fn good<'a>(
     spec: &Spec,
     now: Timestamp,
 ) -> Result<&'a Located, Why> {
-    let Active { image, from, .. } = images::current(active, lane).ok_or(Why::Missing)?;
+    let Active { image, from, .. } = active::current(active, lane).ok_or(Why::Missing)?;
     match inputs::out_of_date(image, from, wanted, spec, now) {
         Some(why) => Err(why),
         None => Ok(image),

@@ -1,14 +1,15 @@
-//! How long live runs have lasted by a monotonic clock: the wall clock may jump, and a jump is no reason to
-//! stop a build. Part of the look.
+//! How long live runs have lasted by a monotonic clock. The wall clock may jump, and a jump must not stop a build. Part
+//! of the observation.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::api::lock::lock;
 use crate::api::{Key, RunName};
 use crate::engine::{Run, RunState};
 
-/// The live run of each builder, since this agent first saw it.
+/// The live run of each builder, and since when this agent has observed it.
 #[derive(Debug, Default)]
 pub struct Watches(Mutex<BTreeMap<Key, Watch>>);
 
@@ -17,15 +18,15 @@ struct Watch {
     run: RunName,
     pending: bool,
     since: Instant,
-    /// What its runner said then.
+    /// The elapsed time that its runner reported at `since`.
     before: Duration,
 }
 
 impl Watches {
-    /// How long the live run has been pending, or has run, at least; nothing where none is live.
-    pub fn look(&self, key: &Key, runs: &[Run]) -> Option<Duration> {
-        // A panic elsewhere leaves whole entries.
-        let mut watches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the minimum time for which the live run has been pending, or has been running. `None` if no run is live.
+    pub fn elapsed(&self, key: &Key, runs: &[Run]) -> Option<Duration> {
+        // A panic in another thread cannot leave an incomplete entry, so a poisoned lock is safe to use.
+        let mut watches = lock(&self.0);
         let Some(run) = runs.iter().find(|run| !run.state.ended()) else {
             watches.remove(key);
             return None;

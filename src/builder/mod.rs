@@ -1,31 +1,40 @@
-//! The builder's driver: observe → plan → one step → report.
+//! The builder: observe → plan → one step → report.
 //!
-//! `spec` reads the manifest, `observe` looks at the world, `plan` decides (pure), `act` does one
-//! thing, `report` says how it stands (pure). The files beside them: `commands` (Packer's command
-//! lines), `inputs` (tags, ids, what makes an image out of date), `images` (whose image, which
-//! lane), `trust` (may an active image count), `base` (the base image), `judge` (is there a good image),
-//! `harvest` (what an ended run leads to), `announced` (what Packer announced of it), `failures` (what a
-//! failure means), `promote` (which of its images become active), `results` (is an image a result of its run),
-//! `history` (failures and pauses), `fleet` (what builders know of each other), `queue` (which namespace takes a free slot next), `remarks` (what else a message
-//! must name), `sweep` (removes what a run left), `lasted` (how long a run has lasted, whatever the wall clock
-//! says).
+//! ```text
+//! spec (manifest → settings) ─┐
+//! observe (AWS, Git, engine) ─┴─> plan ─> step ─> act ─> outcome ─> report ─> status, message, notes
+//! ```
+//! The plan, in the order of its rules: `collect` (what follows from an ended run) with `promote`, `results` and
+//! `failures`; `orphans` (what is garbage-collected after a run) with `sweep_record`; `judge` (whether every lane has a
+//! good image) with `inputs` and `why`; `history` (earlier failures); `wait` (the time until the next reconcile).
+//!
+//! Images: `located` (an image, its lane and its tags), `subject` (which images belong to the builder), `trust` (which
+//! of them may count), `active` (which one counts in each lane), `base` (the base image).
+//!
+//! The report: `summary` (phase, reason, message), `remarks` (additions to the message), `status`, `notes`.
+//!
+//! Also: `commands` and `pod` (parts of the spec), `place` (where Packer runs), `access` (which templates a builder may
+//! use), `advice` (notes of `opsy validate`), `fleet` and `queue` (what builders know of each other, and which one
+//! starts its build next), `lasted` (how long a run has lasted by a monotonic clock), `sweep` (removes orphans).
 
 pub mod access;
 mod act;
+mod active;
 pub mod advice;
-mod announced;
 mod base;
+mod collect;
 mod commands;
 mod failures;
 mod fleet;
-mod harvest;
 mod history;
-mod images;
 mod inputs;
 mod judge;
 mod lasted;
+mod located;
 mod notes;
 mod observe;
+mod orphans;
+mod outcome;
 mod place;
 mod plan;
 mod pod;
@@ -37,11 +46,15 @@ mod results;
 pub mod spec;
 mod status;
 mod step;
+mod subject;
+mod summary;
 mod sweep;
+mod sweep_record;
 #[cfg(test)]
 mod tests;
-mod time;
 mod trust;
+mod wait;
+mod why;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,98 +72,96 @@ use access::TemplateAccess;
 pub use fleet::Fleet;
 pub use lasted::Watches;
 use observe::Observed;
-use report::Outcome;
-pub use step::Why;
+use outcome::Outcome;
 use step::{Plan, Step};
+pub use why::Why;
 
-/// What every pass over a builder may use.
+/// What every reconcile of a builder needs.
 #[derive(Clone)]
 pub struct Context {
     pub aws: Aws,
     pub templates: Templates,
-    /// Whose objects may use which templates of the agent's own repository.
+    /// Which namespaces may use which templates of the agent's own repository.
     pub access: Arc<TemplateAccess>,
     pub runs: Arc<dyn Runs>,
-    /// The commit and settings the agent works by; `None` before the first sync.
+    /// The synced commit and its settings; `None` before the first sync.
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
     pub now: fn() -> Timestamp,
     pub fleet: Arc<Fleet>,
     pub watches: Arc<Watches>,
-    /// The agent is about to end: no build is started any more.
+    /// The agent is about to exit: no new build is started.
     pub ending: Arc<AtomicBool>,
     pub undeclared: UndeclaredObjects,
-    /// Secrets that the agent uses itself, or did: no build is given one.
+    /// Returns the Secrets that the agent uses or has used itself. No build receives one of them.
     pub withheld: Arc<dyn Fn() -> BTreeSet<Key> + Send + Sync>,
-    /// Is an object what its document in Git says, where one declares it?
+    /// Returns whether an object matches its manifest in Git. True for an object that no manifest declares.
     pub in_sync: Arc<dyn Fn(&PackerBuilder) -> bool + Send + Sync>,
 }
 
-/// One pass: looks, does at most one thing, says how the builder stands.
+/// Reconciles a builder: observes it, executes at most one step, and returns the result.
 pub async fn reconcile(object: Arc<PackerBuilder>, ctx: &Context) -> Pass<PackerBuilderStatus> {
     let Some(synced) = ctx.synced.borrow().clone() else {
         return report::before_sync(&object);
     };
     let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
-    let anew = annotations::asks_anew(&object.metadata, handled.as_deref());
-    let mut pass = one_pass(&object, &synced, ctx, if anew { Fresh::Now } else { Fresh::Cached }).await;
+    let requested = annotations::reconcile_requested(&object.metadata, handled.as_deref());
+    let mut pass =
+        reconcile_synced(&object, &synced, ctx, if requested { Fresh::Now } else { Fresh::Cached }).await;
     pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
     pass
 }
 
-async fn one_pass(
+/// Reconciles a builder after the first sync.
+///
+/// `plan` is called up to three times: for the first observation, for a fresh one to learn whether a build would start,
+/// and once more under the permit. It is pure, so asking it twice costs nothing, and the same observation gives the
+/// same plan.
+async fn reconcile_synced(
     object: &PackerBuilder,
     synced: &Synced,
     ctx: &Context,
     fresh: Fresh,
 ) -> Pass<PackerBuilderStatus> {
-    let seen = observe::observe(object, synced, ctx, fresh).await;
-    let plan = plan::plan(&seen, (ctx.now)());
+    let observed = observe::observe(object, synced, ctx, fresh).await;
+    let plan = plan::plan(&observed, (ctx.now)());
     let Plan::Act { step, .. } = &plan else {
-        ctx.fleet.queue(&seen.subject.key, &plan, (ctx.now)());
-        return report::pass(&seen, &plan, &Outcome::Nothing, (ctx.now)());
+        ctx.fleet.update_queue(&observed.subject.key, &plan, (ctx.now)());
+        return report::pass(&observed, &plan, &Outcome::Nothing, (ctx.now)());
     };
-    if !step.needs_fresh_look() {
+    if !step.needs_fresh_observation() {
         let outcome = act::act(step, ctx).await;
-        return report::pass(&seen, &plan, &outcome, (ctx.now)());
+        return report::pass(&observed, &plan, &outcome, (ctx.now)());
     }
-    act_on_a_fresh_look(object, synced, ctx).await
+    act_on_fresh_observation(object, synced, ctx).await
 }
 
-/// Shared answers may be old: before anything is changed everything is asked again, and only what
-/// the new answers call for is done.
-async fn act_on_a_fresh_look(
+/// Observes everything again without the cache before a change. Cached reads may be old, so only the step that the
+/// fresh observation requires is executed.
+async fn act_on_fresh_observation(
     object: &PackerBuilder,
     synced: &Synced,
     ctx: &Context,
 ) -> Pass<PackerBuilderStatus> {
-    let mut seen = observe::observe(object, synced, ctx, Fresh::Now).await;
-    let _turn = turn_to_start(&mut seen, ctx).await;
-    let plan = plan::plan(&seen, (ctx.now)());
+    let mut observed = observe::observe(object, synced, ctx, Fresh::Now).await;
+    let _permit = permit_to_start(&mut observed, ctx).await;
+    let plan = plan::plan(&observed, (ctx.now)());
     let outcome = match &plan {
         Plan::Act { step, .. } => act::act(step, ctx).await,
         _ => Outcome::Nothing,
     };
-    ctx.fleet.queue(&seen.subject.key, &plan, (ctx.now)());
-    report::pass(&seen, &plan, &outcome, (ctx.now)())
+    ctx.fleet.update_queue(&observed.subject.key, &plan, (ctx.now)());
+    report::pass(&observed, &plan, &outcome, (ctx.now)())
 }
 
-/// One builder at a time counts the live runs and starts its own, or two would share a last slot.
-/// Nothing else waits for a turn: a slow builder delays no other.
-async fn turn_to_start<'a>(seen: &mut Observed, ctx: &'a Context) -> Option<fleet::Turn<'a>> {
-    let Plan::Act { step: Step::Start { .. }, .. } = plan::plan(seen, (ctx.now)()) else {
+/// Takes the permit to start a build if the plan is to start one, and then counts the live runs again. Without the
+/// permit, two builders could take the same last slot. No other step needs it, so a slow builder does not delay others.
+async fn permit_to_start<'a>(observed: &mut Observed, ctx: &'a Context) -> Option<fleet::StartPermit<'a>> {
+    let Plan::Act { step: Step::Start { .. }, .. } = plan::plan(observed, (ctx.now)()) else {
         return None;
     };
-    let turn = ctx.fleet.turn().await;
-    seen.live = observe::live_runs(ctx).await;
-    seen.last_slot_is_others = observe::last_slot_is_others(&seen.subject, &seen.fleet, ctx);
-    Some(turn)
-}
-
-impl Step {
-    /// Steps that rest on answers of AWS that may be shared. The others rest on the engine's runs,
-    /// which are always read anew.
-    fn needs_fresh_look(&self) -> bool {
-        !matches!(self, Self::Stop { .. } | Self::Record(_) | Self::Forget(_))
-    }
+    let permit = ctx.fleet.start_permit().await;
+    observed.live = observe::live_runs(ctx).await;
+    observed.last_slot_is_reserved = observe::last_slot_is_reserved(&observed.subject, &observed.fleet, ctx);
+    Some(permit)
 }

@@ -1,6 +1,6 @@
-//! Looks at everything a plan needs, in parallel. A failed read is `Unknown`, never an absence.
+//! Reads everything that a plan needs, in parallel. A failed read is `Unknown`, never an absence.
 //!
-//! Shared answers do for a look; before something is changed everything is asked anew.
+//! Cached reads are enough for a plan. Before a change, everything is read again.
 
 mod bases;
 mod template;
@@ -13,40 +13,43 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::Context;
+use super::active;
 use super::base::Base;
 use super::fleet::{FleetView, Report};
-use super::harvest;
 use super::history;
-use super::images::{self, BuiltFrom, Located, Subject};
-use super::spec::{self, Problem, Spec};
+use super::located::Located;
+use super::spec::{self, Spec};
+use super::subject::{BuiltFrom, Subject};
+use super::sweep_record;
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
+use crate::api::checks::{self, Problem};
 use crate::api::conditions::Suspension;
 use crate::api::{ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
 use crate::aws::{AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
 use crate::sync::Synced;
-use bases::{BaseFacts, find_bases, look_at_base};
+use bases::{BaseFacts, find_bases, observe_base};
 use template::resolve;
 
-/// What Git calls the default branch of a remote.
+/// Git's name for the default branch of a remote.
 const DEFAULT_BRANCH: &str = "HEAD";
 
-/// Everything a plan rests on.
+/// Everything on which a plan depends.
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub subject: Subject,
     pub generation: Option<i64>,
     pub now: Timestamp,
     pub spec: Result<Spec, Vec<Problem>>,
-    /// As last written.
+    /// The status as last written, prepared by `known_status`.
     pub status: PackerBuilderStatus,
     pub deleting: bool,
-    /// Why no document declares the object, where none does and it is not pruned.
+    /// Why no document declares the object, if none does and it is not pruned.
     pub undeclared: Option<Undeclared>,
     /// Suspended by annotation on the live object.
     pub suspended: bool,
-    /// Build id a person wants stopped.
+    /// ID of the build that a person wants to cancel.
     pub cancel: Option<String>,
     /// No file of the repository is broken.
     pub complete: bool,
@@ -54,28 +57,28 @@ pub struct Observed {
     pub images: Seen<Vec<Located>>,
     pub base: Seen<Base>,
     pub template: Seen<Resolved>,
-    /// Where `opsy.yaml` names the accounts that may be touched: those.
+    /// The accounts that may be changed, if `opsy.yaml` lists them.
     pub accounts: Option<Vec<String>>,
-    /// The account this is, asked only where it matters.
+    /// The account of the credentials, if a plan needs it.
     pub account: Option<Seen<String>>,
-    /// How long this builder's live run has lasted at least, by a monotonic clock; where it is not known the
-    /// wall clock counts.
+    /// The minimum time that this builder's live run has lasted, by a monotonic clock. If it is unknown, only the wall
+    /// clock decides.
     pub lasted: Option<Duration>,
-    /// Live runs of all builders.
+    /// Number of live runs of all builders.
     pub live: Seen<usize>,
-    /// Other namespaces have builders, too, and none of them has a live run.
-    pub last_slot_is_others: bool,
+    /// The last free slot is reserved: other namespaces have builders, and none of those has a live run.
+    pub last_slot_is_reserved: bool,
     pub concurrent_builds: usize,
-    /// Secrets that the agent itself uses, by `opsy.yaml`.
+    /// Secrets that the agent uses itself. No build receives one of them.
     pub withheld: BTreeSet<Key>,
     pub fleet: FleetView,
     pub allow_mass_build: bool,
-    /// The agent is about to end: it would not see a build's end.
+    /// The agent is about to exit, so it would not observe the end of a build.
     pub ending: bool,
 }
 
 impl Observed {
-    /// Who suspended the builder.
+    /// Returns how the builder is suspended, if it is.
     pub fn suspension(&self) -> Option<Suspension> {
         Suspension::of(self.spec.as_ref().is_ok_and(|spec| spec.suspended), self.suspended)
     }
@@ -88,18 +91,20 @@ impl Observed {
         self.status.sweeps.as_deref().unwrap_or_default()
     }
 
-    /// Does an image that status names no longer count, although it was not deprecated?
+    /// Returns whether an image that status names is missing or lacks its tags, or `None` if that is unknown. A
+    /// deprecated image is not lost.
     pub fn lost(&self) -> Option<bool> {
         Some(is_lost(&self.subject, &self.status, self.images.known()?, self.now))
     }
 
-    /// The images that status names and that are gone.
+    /// Returns the images that status names and that do not exist, or `None` if that is unknown.
     fn gone(&self) -> Option<Vec<&LaneImage>> {
         Some(gone(self.images.known()?, &self.status))
     }
 
-    /// The same where it can be believed: in the right account, and not of most builders at once.
-    pub fn gone_for_sure(&self) -> Option<Vec<&LaneImage>> {
+    /// Returns the images that are missing, if that is credible: in an allowed account, and not for most builders at
+    /// once.
+    pub fn confirmed_gone(&self) -> Option<Vec<&LaneImage>> {
         let in_account = self.accounts.as_ref().is_none_or(|allowed| {
             self.account.as_ref().and_then(Seen::known).is_some_and(|account| allowed.contains(account))
         });
@@ -108,34 +113,35 @@ impl Observed {
     }
 }
 
-/// One look.
+/// Observes a builder.
 pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
     let subject = subject(object, ctx);
     let spec = spec::parse_in(object, |url| ctx.templates.is_own(url));
     let mut status = known_status(object);
-    harvest::bound(status.sweeps.as_deref_mut().unwrap_or_default(), (ctx.now)());
+    sweep_record::limit_due_dates(status.sweeps.as_deref_mut().unwrap_or_default(), (ctx.now)());
     let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
-    let lasted = runs.known().and_then(|runs| ctx.watches.look(&subject.key, runs));
-    // What a run did to other images is seen at once.
+    let lasted = runs.known().and_then(|runs| ctx.watches.elapsed(&subject.key, runs));
+    // A run may have changed other images (`-force` deregisters one), so the cache is not used after its end.
     let just_ended = runs.known().is_some_and(|runs| runs.iter().any(|run| run.state.ended()));
-    let of_images = if just_ended { Fresh::Now } else { fresh };
+    let images_fresh = if just_ended { Fresh::Now } else { fresh };
     let (images, found, template, live) = tokio::join!(
-        look_at_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, of_images),
+        observe_images(&subject, spec.as_ref().ok(), &status, &runs, ctx, images_fresh),
         find_bases(spec.as_ref().ok(), ctx, fresh),
         resolve(object, spec.as_ref().ok(), &subject.key, synced, ctx),
         live_runs(ctx),
     );
     let now = (ctx.now)();
     let report = report(&subject, &status, &images, now);
-    let fleet = ctx.fleet.look(&subject.key, report, &synced.commit, || builders(synced), now);
+    let fleet = ctx.fleet.update(&subject.key, report, &synced.commit, || builders(synced), now);
+    // An image of the operator that the status of another builder names belongs to that builder.
     let images = images.map(|images| without_claimed(images, &status, &fleet));
     let known = BaseFacts { subject: &subject, status: &status, images: &images, runs: &runs, now };
-    let base = look_at_base(found, &known, spec.as_ref().ok(), ctx).await;
-    // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
-    let is_asked = settings.accounts.is_some() || has_results(&runs);
-    let account = match region_to_ask(spec.as_ref().ok(), &runs, &status).filter(|_| is_asked) {
+    let base = observe_base(found, &known, spec.as_ref().ok(), ctx).await;
+    // Read last, so that it is the account of the newest credentials if they changed during the observation.
+    let needs_account = settings.accounts.is_some() || has_results(&runs);
+    let account = match account_region(spec.as_ref().ok(), &runs, &status).filter(|_| needs_account) {
         Some(region) => Some(ctx.aws.account(&region).await.map_or_else(unknown, Seen::Is)),
         None => None,
     };
@@ -152,7 +158,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         withheld: settings.notifier_secrets().into_iter().chain((ctx.withheld)()).collect(),
         allow_mass_build: settings.allow_mass_build(),
         ending: ctx.ending.load(Ordering::Relaxed),
-        last_slot_is_others: last_slot_is_others(&subject, &fleet, ctx),
+        last_slot_is_reserved: last_slot_is_reserved(&subject, &fleet, ctx),
         fleet,
         subject,
         spec,
@@ -167,7 +173,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     }
 }
 
-/// What other builders are told of the images.
+/// Returns what the builder reports to the others.
 fn report(
     subject: &Subject,
     status: &PackerBuilderStatus,
@@ -176,7 +182,7 @@ fn report(
 ) -> Report {
     let ids = status.images.iter().flatten().filter_map(|image| ImageId::parse(image.id.as_str()).ok());
     let known = images.known().map(Vec::as_slice).unwrap_or_default();
-    let adopted = images::active(known, subject, status, now).into_iter().filter_map(|active| {
+    let adopted = active::active(known, subject, status, now).into_iter().filter_map(|active| {
         matches!(active.from, BuiltFrom::Operator { .. }).then(|| active.image.image.id.clone())
     });
     Report {
@@ -186,14 +192,14 @@ fn report(
     }
 }
 
-/// The images that status names and that are gone.
+/// Returns the images that status names and that do not exist.
 fn gone<'a>(images: &[Located], status: &'a PackerBuilderStatus) -> Vec<&'a LaneImage> {
     let exists = |named: &LaneImage| images.iter().any(|found| found.image.id.as_str() == named.id);
     status.images.iter().flatten().filter(|named| !exists(named)).collect()
 }
 
-/// Is an image that status names gone, or does it lack the tags that make it count? When that befalls many builders
-/// at once, their images are hardly all to be built again.
+/// Returns whether an image that status names is missing, or lacks the tags that make it count. If that happens to many
+/// builders at once, rebuilding all images would most likely be a mistake.
 fn is_lost(subject: &Subject, status: &PackerBuilderStatus, images: &[Located], now: Timestamp) -> bool {
     let untagged = |image: &Located| {
         let named = status.images.iter().flatten().any(|named| named.id == image.image.id.as_str());
@@ -202,7 +208,7 @@ fn is_lost(subject: &Subject, status: &PackerBuilderStatus, images: &[Located], 
     !gone(images, status).is_empty() || images.iter().any(untagged)
 }
 
-/// Without the images that the status of another builder names and this one's does not.
+/// Leaves out the images that the status of another builder names and that of this one does not.
 fn without_claimed(images: Vec<Located>, status: &PackerBuilderStatus, fleet: &FleetView) -> Vec<Located> {
     let named = |id: &ImageId| {
         status.last_run_built_image_id.as_deref() == Some(id.as_str())
@@ -212,32 +218,34 @@ fn without_claimed(images: Vec<Located>, status: &PackerBuilderStatus, fleet: &F
     images.into_iter().filter(own).collect()
 }
 
-/// The status as last written; where somebody asks for another try, failures until then count no longer.
+/// Returns the status as last written. If a person has requested another attempt, failures until then no longer count,
+/// and garbage collections that AWS refused are due again.
 pub fn known_status(object: &PackerBuilder) -> PackerBuilderStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    if annotations::asks_anew(&object.metadata, status.last_handled_reconcile_at.as_deref()) {
+    if annotations::reconcile_requested(&object.metadata, status.last_handled_reconcile_at.as_deref()) {
         let history = status.history.as_deref_mut().unwrap_or_default();
-        history::reset(history, annotations::asked_at(&object.metadata));
-        harvest::ask_again(status.sweeps.as_deref_mut().unwrap_or_default());
+        history::reset(history, annotations::requested_at(&object.metadata));
+        sweep_record::retry_refused(status.sweeps.as_deref_mut().unwrap_or_default());
     }
     status
 }
 
-/// How many runs of any builder are live.
+/// Returns the number of live runs of all builders.
 pub async fn live_runs(ctx: &Context) -> Seen<usize> {
     let live = ctx.runs.live().await;
     live.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is)
 }
 
-/// Other namespaces have builders, too, and none of them has a live run.
-pub fn last_slot_is_others(subject: &Subject, fleet: &FleetView, ctx: &Context) -> bool {
-    fleet.several && !ctx.runs.is_live_elsewhere(&subject.key.namespace)
+/// Returns whether the last free slot is reserved: other namespaces have builders, and none of those has a live run.
+pub fn last_slot_is_reserved(subject: &Subject, fleet: &FleetView, ctx: &Context) -> bool {
+    fleet.several_namespaces && !ctx.runs.is_live_elsewhere(&subject.key.namespace)
 }
 
+/// Returns the identity of the builder, which is known even if its spec is invalid.
 fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
     let (own_repo, own_branch) = ctx.templates.own();
     let run = object.spec.builder.as_ref();
-    let written = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    let written = |text: Option<&String>| checks::written(text).map(str::to_owned);
     let url = written(run.and_then(|run| run.repo_url.as_ref()));
     let is_own = url.as_deref().is_none_or(|url| ctx.templates.is_own(url));
     let default_branch = if is_own { own_branch } else { DEFAULT_BRANCH.to_owned() };
@@ -253,7 +261,7 @@ fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
     }
 }
 
-/// An address as it may stand in a tag: whatever a user part holds, it is left out.
+/// Returns an address without its user part, which may contain a password, so that it can be stored in a tag.
 fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
@@ -263,51 +271,57 @@ fn without_user(url: &str) -> String {
     format!("{scheme}://{host}/{path}")
 }
 
+/// Returns the builders that the synced commit declares.
 fn builders(synced: &Synced) -> BTreeSet<Key> {
     let documents = synced.set.documents.iter().map(|document| &document.object);
     documents.filter(|object| object.kind == Kind::PackerBuilder).map(|object| object.key.clone()).collect()
 }
 
-/// What to look at in one region: ids that status names, ids a run has just made, lost runs.
+/// What to read in one region: the IDs that status names, the IDs that a run has just made, and lost runs.
 #[derive(Default)]
-struct Concern<'a> {
+struct RegionQuery<'a> {
     named: BTreeSet<ImageId>,
     made: BTreeSet<ImageId>,
     lost: Vec<&'a Run>,
 }
 
-/// The regions that concern a builder: its own, those of its images, those of its runs.
-fn concerns<'a>(
+/// Returns what to read in the builder's own region and in those of its images and runs.
+fn region_queries<'a>(
     spec: Option<&Spec>,
     status: &PackerBuilderStatus,
     runs: &'a [Run],
-) -> BTreeMap<Region, Concern<'a>> {
-    let mut concerns: BTreeMap<Region, Concern<'a>> = BTreeMap::new();
-    concerns.extend(spec.map(|spec| (spec.region.clone(), Concern::default())));
+) -> BTreeMap<Region, RegionQuery<'a>> {
+    let mut region_queries: BTreeMap<Region, RegionQuery<'a>> = BTreeMap::new();
+    region_queries.extend(spec.map(|spec| (spec.region.clone(), RegionQuery::default())));
     for image in status.images.iter().flatten() {
         if let (Ok(region), Ok(id)) =
             (Region::parse(image.region.as_str()), ImageId::parse(image.id.as_str()))
         {
-            concerns.entry(region).or_default().named.insert(id);
+            region_queries.entry(region).or_default().named.insert(id);
         }
     }
     for run in runs.iter().filter(|run| run.state.ended()) {
-        let home = concerns.entry(run.facts.region.clone()).or_default();
+        let home = region_queries.entry(run.facts.region.clone()).or_default();
         match &run.state {
             RunState::Lost(_) => home.lost.push(run),
             RunState::Succeeded(artifacts) => {
                 for artifact in artifacts {
-                    concerns.entry(artifact.region.clone()).or_default().made.insert(artifact.image.clone());
+                    region_queries
+                        .entry(artifact.region.clone())
+                        .or_default()
+                        .made
+                        .insert(artifact.image.clone());
                 }
             }
             _ => {}
         }
     }
-    concerns
+    region_queries
 }
 
-/// The builder's images: shared lists, and by id what the lists do not show or a run has just made.
-async fn look_at_images(
+/// Reads the builder's images: the cached lists, and by ID the images that they do not show or that a run has just
+/// made.
+async fn observe_images(
     subject: &Subject,
     spec: Option<&Spec>,
     status: &PackerBuilderStatus,
@@ -316,24 +330,26 @@ async fn look_at_images(
     fresh: Fresh,
 ) -> Seen<Vec<Located>> {
     let runs = runs.known().map(Vec::as_slice).unwrap_or_default();
-    let concerns = concerns(spec, status, runs);
-    let looks = concerns.iter().map(|(region, concern)| look_at_region(subject, region, concern, ctx, fresh));
-    let all: Result<Vec<Vec<Located>>, AwsError> = join_all(looks).await.into_iter().collect();
+    let region_queries = region_queries(spec, status, runs);
+    let reads =
+        region_queries.iter().map(|(region, query)| observe_region(subject, region, query, ctx, fresh));
+    let all: Result<Vec<Vec<Located>>, AwsError> = join_all(reads).await.into_iter().collect();
     all.map_or_else(unknown, |all| Seen::Is(all.into_iter().flatten().collect()))
 }
 
-async fn look_at_region(
+/// Reads the builder's images in one region.
+async fn observe_region(
     subject: &Subject,
     region: &Region,
-    concern: &Concern<'_>,
+    query: &RegionQuery<'_>,
     ctx: &Context,
     fresh: Fresh,
 ) -> Result<Vec<Located>, AwsError> {
-    let Concern { named, made, lost } = concern;
+    let RegionQuery { named, made, lost } = query;
     let listed = ctx.aws.own_images(region, fresh).await?;
-    let concerned = listed.iter().filter(|image| subject.concerned(image) || named.contains(&image.id));
-    let mut all: BTreeMap<ImageId, Image> =
-        concerned.map(|image| (image.id.clone(), image.clone())).collect();
+    let relevant = listed.iter().filter(|image| subject.may_own(image) || named.contains(&image.id));
+    let mut all: BTreeMap<ImageId, Image> = relevant.map(|image| (image.id.clone(), image.clone())).collect();
+    // Images that a run has just made are always read by ID, because a cached list may show an old state of them.
     let unlisted = named.iter().filter(|id| !all.contains_key(id)).chain(made.iter());
     let by_id: Vec<ImageId> = unlisted.cloned().collect::<BTreeSet<_>>().into_iter().collect();
     if !by_id.is_empty() {
@@ -341,6 +357,7 @@ async fn look_at_region(
             ctx.aws.images_by_id(region, &by_id).await?.into_iter().map(|image| (image.id.clone(), image)),
         );
     }
+    // The images of a lost run can only be found by their build tag.
     for run in lost {
         let of_build = ctx.aws.images_of_build(region, &run.facts.build).await?;
         all.extend(of_build.into_iter().map(|image| (image.id.clone(), image)));
@@ -348,14 +365,18 @@ async fn look_at_region(
     Ok(all.into_values().map(|image| Located { region: region.clone(), image }).collect())
 }
 
-/// Is there an ended run whose images may count? Those of another account never do.
+/// Returns whether an ended run may have results. They count only in the agent's own account.
 fn has_results(runs: &Seen<Vec<Run>>) -> bool {
     let may_count = |run: &Run| matches!(run.state, RunState::Succeeded(_) | RunState::Lost(_));
     runs.known().is_some_and(|runs| runs.iter().any(may_count))
 }
 
-/// Where to ask which account it is: where something is built, was built, or was left.
-fn region_to_ask(spec: Option<&Spec>, runs: &Seen<Vec<Run>>, status: &PackerBuilderStatus) -> Option<Region> {
+/// Returns the region in which to ask for the account: that of the spec, of a run, or of a sweep record.
+fn account_region(
+    spec: Option<&Spec>,
+    runs: &Seen<Vec<Run>>,
+    status: &PackerBuilderStatus,
+) -> Option<Region> {
     let of_run = || runs.known()?.first().map(|run| run.facts.region.clone());
     let of_sweep =
         || status.sweeps.iter().flatten().find_map(|sweep| Region::parse(sweep.region.as_str()).ok());
@@ -377,7 +398,7 @@ mod tests {
             sweeps: Some(vec![sweep("nowhere"), sweep("eu-west-1")]),
             ..PackerBuilderStatus::default()
         };
-        let asked = |status: &PackerBuilderStatus| region_to_ask(None, &Seen::Is(Vec::new()), status);
+        let asked = |status: &PackerBuilderStatus| account_region(None, &Seen::Is(Vec::new()), status);
         assert_eq!(asked(&status), Region::parse("eu-west-1").ok());
         assert_eq!(asked(&PackerBuilderStatus::default()), None);
     }

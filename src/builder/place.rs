@@ -1,25 +1,26 @@
-//! Where Packer runs, and what paths of the repository are called from there. Pure.
+//! Where Packer runs, and how paths of the repository are written relative to it. Pure.
 //!
 //! A path in a manifest field is relative to the repository's root; a path in `args` is relative to where
 //! Packer runs, as on a command line.
 
-use crate::git::tree::{join, plain};
+use crate::api::paths::{join, plain};
 
-/// Flags of Packer that take the next argument as their value where they hold no `=`.
+/// Flags of Packer that take the next argument as their value unless they contain `=`.
 const FLAGS_WITH_VALUE: [&str; 6] = ["var", "var-file", "only", "except", "on-error", "parallel-builds"];
 
-/// The folder of a template argument: a file's own, or the folder itself. The root is `""`.
-pub fn folder(template: &str) -> String {
+/// Returns the directory of a template argument: that of the file, or the directory itself. The root is `""`.
+pub fn directory(template: &str) -> String {
     let path = plain(template).unwrap_or_default();
     if !is_file(template) {
         return path;
     }
-    path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
+    path.rsplit_once('/').map_or_else(String::new, |(directory, _)| directory.to_owned())
 }
 
-/// Where a user starts Packer for a template: in `dir` where the template is below it, else in its own folder.
-pub fn start(dir: Option<&str>, template: &str) -> String {
-    let own = folder(template);
+/// Returns where Packer runs with `runFrom: Template`: in `dir` if the template is below it, else in the directory of
+/// the template.
+pub fn working_directory(dir: Option<&str>, template: &str) -> String {
+    let own = directory(template);
     let below = |dir: &String| {
         own.strip_prefix(dir.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -27,14 +28,14 @@ pub fn start(dir: Option<&str>, template: &str) -> String {
     dir.unwrap_or(own)
 }
 
-/// Does a template argument name a file? Packer goes by the ending, too.
+/// Returns whether a template argument names a file. Packer decides by the extension too.
 pub fn is_file(template: &str) -> bool {
     template.ends_with(".json") || template.ends_with(".hcl")
 }
 
-/// A path from the root, as seen from a folder of the repository.
-pub fn seen_from(folder: &str, path: &str) -> String {
-    let from: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+/// Converts a path from the root of the repository to one that is relative to a directory of it.
+pub fn relative_to(directory: &str, path: &str) -> String {
+    let from: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();
     let to: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
     let up = std::iter::repeat_n("..", from.len() - shared);
@@ -42,7 +43,7 @@ pub fn seen_from(folder: &str, path: &str) -> String {
     if path.is_empty() { ".".to_owned() } else { path.join("/") }
 }
 
-/// The variables files that arguments name, as written, with the place of the argument.
+/// Returns the variable files that arguments name, as written, each with the index of the argument.
 pub fn var_files(args: &[String]) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -59,12 +60,12 @@ pub fn var_files(args: &[String]) -> Vec<(usize, &str)> {
     found
 }
 
-/// A path in an argument, from the root: nothing where it is absolute, an error where it leaves the repository.
-pub fn from_root(folder: &str, path: &str) -> Result<Option<String>, String> {
+/// Converts a path in an argument to one from the root: `None` if it is absolute, an error if it leaves the repository.
+pub fn from_root(directory: &str, path: &str) -> Result<Option<String>, String> {
     if path.starts_with('/') {
         return Ok(None);
     }
-    match plain(&join(folder, path)) {
+    match plain(&join(directory, path)) {
         Some(path) => Ok(Some(path)),
         None => Err(format!("{path:?} leaves the repository")),
     }
@@ -83,7 +84,7 @@ mod tests {
             ("./web.json", ""),
             (".", ""),
         ] {
-            assert_eq!(folder(template), expected, "{template}");
+            assert_eq!(directory(template), expected, "{template}");
         }
     }
 
@@ -96,7 +97,7 @@ mod tests {
             (Some("."), "packer/web.json", "packer"),
             (None, "packer/web.json", "packer"),
         ] {
-            assert_eq!(start(dir, template), expected, "{template} with {dir:?}");
+            assert_eq!(working_directory(dir, template), expected, "{template} with {dir:?}");
         }
     }
 
@@ -111,7 +112,7 @@ mod tests {
             ("packer/we", "packer/web", "../web"),
             ("", ".", "."),
         ] {
-            assert_eq!(seen_from(from, path), expected, "{path} from {from}");
+            assert_eq!(relative_to(from, path), expected, "{path} from {from}");
         }
     }
 

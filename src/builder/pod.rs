@@ -1,30 +1,30 @@
-//! How a build runs in a cluster, from the manifest: checked, so that a Job made of it is taken. Pure;
-//! part of reading the spec.
+//! How a build runs in a cluster, according to the manifest. It is validated, so that the API server accepts the Job.
+//! Pure; part of parsing the spec.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::spec::{Problems, written};
 use crate::api::builder::{
     BuilderRun, EnvVar, GitSync, PackerBuilderSpec, PodResources, PodSettings, Quantity, Toleration,
 };
 use crate::api::checks::is_object_name;
+use crate::api::checks::{Problems, written};
 use crate::engine::{GitSyncRun, PodSpec};
 
-/// Name of git-sync's container where the manifest names none.
+/// Default name of git-sync's container.
 const GIT_SYNC: &str = "git-sync";
-/// Suffixes of amounts, as Kubernetes has them.
+/// Suffixes of Kubernetes quantities.
 const SUFFIXES: [&str; 16] =
     ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 const OPERATORS: [&str; 2] = ["Equal", "Exists"];
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
-/// Everything about the pod but git-sync's repository, which the manifest need not name.
+/// Returns the settings of the pod. git-sync's repository is set later, because the manifest need not contain it.
 pub fn spec(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Problems) -> PodSpec {
     let settings = run.pod.clone().unwrap_or_default();
     check(&settings, problems);
     PodSpec {
-        image: written(run.image.clone()),
-        service_account: written(run.job_service_account_name.clone()),
+        image: written(run.image.as_ref()).map(str::to_owned),
+        service_account: written(run.job_service_account_name.as_ref()).map(str::to_owned),
         withheld: BTreeSet::new(),
         settings,
         git_sync: spec.git_sync.as_ref().and_then(git_sync),
@@ -33,9 +33,9 @@ pub fn spec(spec: &PackerBuilderSpec, run: &BuilderRun, problems: &mut Problems)
 
 fn git_sync(sync: &GitSync) -> Option<GitSyncRun> {
     Some(GitSyncRun {
-        image: written(sync.image.clone())?,
-        container: written(sync.name.clone()).unwrap_or_else(|| GIT_SYNC.to_owned()),
-        secret: written(sync.secret.clone()),
+        image: written(sync.image.as_ref()).map(str::to_owned)?,
+        container: written(sync.name.as_ref()).map(str::to_owned).unwrap_or_else(|| GIT_SYNC.to_owned()),
+        secret: written(sync.secret.as_ref()).map(str::to_owned),
         user: None,
         repository: String::new(),
     })
@@ -43,8 +43,8 @@ fn git_sync(sync: &GitSync) -> Option<GitSyncRun> {
 
 fn check(settings: &PodSettings, problems: &mut Problems) {
     let PodResources { requests, limits } = settings.resources.clone().unwrap_or_default();
-    check_amounts(requests.as_ref(), "spec.builder.pod.resources.requests", problems);
-    check_amounts(limits.as_ref(), "spec.builder.pod.resources.limits", problems);
+    check_quantities(requests.as_ref(), "spec.builder.pod.resources.requests", problems);
+    check_quantities(limits.as_ref(), "spec.builder.pod.resources.limits", problems);
     for (index, toleration) in settings.tolerations.iter().flatten().enumerate() {
         check_toleration(toleration, &format!("spec.builder.pod.tolerations[{index}]"), problems);
     }
@@ -54,21 +54,24 @@ fn check(settings: &PodSettings, problems: &mut Problems) {
     for (index, name) in settings.image_pull_secrets.iter().flatten().enumerate() {
         if !is_object_name(name) {
             let path = format!("spec.builder.pod.imagePullSecrets[{index}]");
-            problems.add(path, format!("{name:?} is not a valid name of a Secret"));
+            problems.add(path, format!("{name:?} is not a valid Secret name"));
         }
     }
 }
 
-fn check_amounts(amounts: Option<&BTreeMap<String, Quantity>>, path: &str, problems: &mut Problems) {
-    for (name, Quantity(text)) in amounts.into_iter().flatten() {
-        if !is_amount(text) {
-            problems.add(format!("{path}.{name}"), format!("{text:?} is no amount, like 500m or 2Gi"));
+fn check_quantities(quantities: Option<&BTreeMap<String, Quantity>>, path: &str, problems: &mut Problems) {
+    for (name, Quantity(text)) in quantities.into_iter().flatten() {
+        if !is_quantity(text) {
+            problems.add(
+                format!("{path}.{name}"),
+                format!("{text:?} is not a valid quantity (for example 500m or 2Gi)"),
+            );
         }
     }
 }
 
-/// Digits, perhaps with a decimal point, and a suffix.
-fn is_amount(text: &str) -> bool {
+/// Returns whether a string is a quantity: digits, optionally with a decimal point, and a suffix.
+fn is_quantity(text: &str) -> bool {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let suffix = &text[number.len()..];
     let digits = number.chars().filter(char::is_ascii_digit).count();
@@ -79,7 +82,7 @@ fn is_amount(text: &str) -> bool {
 fn check_toleration(toleration: &Toleration, path: &str, problems: &mut Problems) {
     let mut one_of = |field: &str, word: Option<&str>, words: &[&str]| {
         if let Some(word) = word.filter(|word| !word.is_empty() && !words.contains(word)) {
-            problems.add(format!("{path}.{field}"), format!("{word:?} is none of {}", words.join(", ")));
+            problems.add(format!("{path}.{field}"), format!("{word:?} is not one of {}", words.join(", ")));
         }
     };
     one_of("operator", toleration.operator.as_deref(), &OPERATORS);
@@ -87,20 +90,20 @@ fn check_toleration(toleration: &Toleration, path: &str, problems: &mut Problems
     let exists = toleration.operator.as_deref() == Some("Exists");
     let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
     if exists && !empty(&toleration.value) {
-        problems.add(format!("{path}.value"), "operator Exists takes no value");
+        problems.add(format!("{path}.value"), "must be empty with operator Exists");
     }
     if !exists && empty(&toleration.key) {
-        problems.add(format!("{path}.key"), "missing: operator Equal needs one");
+        problems.add(format!("{path}.key"), "is required with operator Equal");
     }
     if toleration.toleration_seconds.is_some() && toleration.effect.as_deref() != Some("NoExecute") {
-        problems.add(format!("{path}.tolerationSeconds"), "only effect NoExecute takes a time");
+        problems.add(format!("{path}.tolerationSeconds"), "is only allowed with effect NoExecute");
     }
 }
 
 fn check_variable(variable: &EnvVar, path: &str, problems: &mut Problems) {
     let name = variable.name.as_deref().unwrap_or_default();
     if name.is_empty() || name.contains('=') || !name.is_ascii() {
-        problems.add(format!("{path}.name"), format!("{name:?} is no name of a variable"));
+        problems.add(format!("{path}.name"), format!("{name:?} is not a valid environment variable name"));
     }
 }
 
@@ -111,10 +114,10 @@ mod tests {
     #[test]
     fn amounts_are_kubernetes_amounts() {
         for text in ["2", "0.5", "100m", "2Gi", "1.5Gi", "4Ei", "1k"] {
-            assert!(is_amount(text), "{text}");
+            assert!(is_quantity(text), "{text}");
         }
         for text in ["", "Gi", "2GB", "-1", "1.2.3", "1 Gi", "1e3x"] {
-            assert!(!is_amount(text), "{text}");
+            assert!(!is_quantity(text), "{text}");
         }
     }
 

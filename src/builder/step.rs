@@ -1,5 +1,5 @@
-//! What a plan may say: done, wait, act or stalled, and why. Made by `plan`, done by `act`, told by
-//! `report`.
+//! What a plan decides: done, wait, act or stalled, each with its reason. Made by `plan`, executed by `act`, put into
+//! words by `summary`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,52 +7,67 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsy_runner::request::Resource;
 
-use super::images::Located;
-use super::spec::Problem;
-use super::time;
+use super::located::Located;
 use crate::api::builder::{RunRecord, SweepRecord};
+use crate::api::checks::Problem;
+use crate::api::words::RunPhase;
 use crate::api::{BuildId, Class, Key, Owner, Region, RunName};
 use crate::aws::{Announced, Made, Tags};
-use crate::engine::{RunRequest, Stop};
+use crate::engine::{RunRequest, RunState, Stop};
 use crate::git::templates::TemplateQuery;
 
-/// What a pass will do.
+/// What to do next. `requeue` is the time until the next reconcile.
 #[derive(Clone, Debug)]
 pub enum Plan {
-    /// All is as Git says.
+    /// Every lane has a good active image.
     Done {
         images: Vec<Located>,
         expires: Option<Timestamp>,
-        look: Duration,
+        requeue: Duration,
     },
     Wait {
-        on: On,
-        look: Duration,
+        on: WaitReason,
+        requeue: Duration,
     },
     Act {
         step: Step,
         why: String,
     },
-    /// A person must act.
+    /// Needs attention: a person must act.
     Stalled {
-        why: Stuck,
-        look: Duration,
+        why: StallReason,
+        requeue: Duration,
     },
 }
 
-/// What is waited for.
+/// Returns the phase of a live run.
+pub fn phase(state: &RunState) -> RunPhase {
+    match state {
+        RunState::Pending(_) => RunPhase::Pending,
+        RunState::Stopping => RunPhase::Stopping,
+        _ => RunPhase::Running,
+    }
+}
+
+impl Plan {
+    pub fn act(step: Step, why: &str) -> Self {
+        Self::Act { step, why: why.to_owned() }
+    }
+}
+
+/// What a plan waits for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum On {
+pub enum WaitReason {
     Run {
         run: RunName,
         why: String,
-        state: RunWord,
-        /// What a run that has not started waits for, where that can be told.
+        state: RunPhase,
+        /// What a run that has not started waits for, if the engine knows.
         waits_for: Option<String>,
     },
     /// Something could not be read.
     Unknown {
-        what: What,
+        dependency: Dependency,
         class: Class,
         message: String,
     },
@@ -61,14 +76,14 @@ pub enum On {
     },
     BaseImageNotFound,
     Suspended,
-    /// Its manifest is gone from Git, and it is not pruned yet.
+    /// Its manifest was removed from Git, and the object is not pruned yet.
     NotInGit,
     /// Its manifest is in this file, which cannot be read.
     ManifestBroken {
         file: String,
     },
     Deleted,
-    /// A person cancelled the last build of these inputs.
+    /// A person canceled the last build of these inputs.
     Cancelled {
         build: String,
     },
@@ -76,40 +91,33 @@ pub enum On {
         until: Timestamp,
         failures: usize,
         limit: usize,
-        /// The last failure was none of the template.
+        /// The cause of the last failure is outside of the template.
         transient: bool,
         error: Option<String>,
     },
     Slot {
         limit: usize,
-        /// A slot is free, and a builder of this namespace takes it.
+        /// The namespace that takes the free slot first; `None` if no slot is free.
         goes_first: Option<String>,
     },
-    /// One slot is free, and it is for the other namespaces.
+    /// One slot is free, and it is reserved for other namespaces.
     LastSlot {
         limit: usize,
     },
-    /// The agent is about to end: the next one builds.
+    /// The agent is about to exit; the next one starts the build.
     Ending {
         /// The last build failed.
         failed: bool,
     },
-    /// Other builders look at their images first.
+    /// Other builders must check their images first.
     Fleet {
         others: Vec<Key>,
     },
 }
 
+/// What a read or a step depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunWord {
-    Pending,
-    Running,
-    Stopping,
-}
-
-/// What could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Dependency {
     Runs,
     Aws,
     Template,
@@ -117,20 +125,20 @@ pub enum What {
 
 /// Why a person must act.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stuck {
+pub enum StallReason {
     Invalid(Vec<Problem>),
     AccountNotAllowed {
         account: String,
     },
     Unreadable {
-        what: What,
+        dependency: Dependency,
         message: String,
     },
     RetryLimit {
         failures: usize,
         error: Option<String>,
     },
-    /// Another try would end alike.
+    /// Another build would fail in the same way.
     NoUse {
         error: Option<String>,
     },
@@ -138,7 +146,7 @@ pub enum Stuck {
     AnotherOwner {
         images: Vec<String>,
     },
-    /// No image that this agent recorded is there, but a newer one that it did not record is.
+    /// No image that this agent recorded exists, but a newer one that it did not record does.
     Unrecorded {
         images: Vec<String>,
     },
@@ -148,7 +156,7 @@ pub enum Stuck {
     },
 }
 
-/// One effect, with all that is needed to bring it about.
+/// One effect, with everything that is needed to execute it.
 #[derive(Clone, Debug)]
 pub enum Step {
     Start {
@@ -161,12 +169,41 @@ pub enum Step {
     },
     Activate(Tagging),
     Demote(Tagging),
-    /// A finished image that nobody needs any more.
+    /// Marks finished images that are not needed any more.
     Supersede(Tagging),
+    /// Garbage-collects the orphans of an ended run.
     Sweep(Box<Sweep>),
-    /// What came of a run goes into status before the run is forgotten.
+    /// Records the result of a run in status, before the run is forgotten.
     Record(Box<Record>),
     Forget(RunName),
+}
+
+impl Step {
+    /// Returns whether the step depends on reads of AWS, which may be cached. The others depend only on the runs of the
+    /// engine, which are never cached.
+    pub fn needs_fresh_observation(&self) -> bool {
+        match self {
+            Self::Start { .. }
+            | Self::Activate(_)
+            | Self::Demote(_)
+            | Self::Supersede(_)
+            | Self::Sweep(_) => true,
+            Self::Stop { .. } | Self::Record(_) | Self::Forget(_) => false,
+        }
+    }
+
+    /// Returns whether the step may change the images from which refreshers choose.
+    pub fn changes_images(&self) -> bool {
+        match self {
+            Self::Activate(_) | Self::Demote(_) => true,
+            Self::Record(record) => record.images.is_some(),
+            Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Supersede(_)
+            | Self::Sweep(_)
+            | Self::Forget(_) => false,
+        }
+    }
 }
 
 /// One call that sets tags in one region.
@@ -174,96 +211,41 @@ pub enum Step {
 pub struct Tagging {
     pub region: Region,
     pub images: Vec<String>,
-    /// Their snapshots, which get the tags as well where they were made with the images.
+    /// Their snapshots. Those that were created with the images get the tags too.
     pub snapshots: Vec<String>,
     pub made: Made,
     pub tags: Tags,
 }
 
+/// A garbage collection of the orphans of one build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sweep {
-    /// The builder's own first, then those that the run touched.
+    /// The run's own region first, then the others that it used.
     pub regions: Vec<Region>,
-    /// The owner that the run put on what it made.
+    /// The owner in the tags that the run set.
     pub owner: Owner,
-    /// Where these know nothing of the run, all others as well.
+    /// If these regions contain no trace of the run, all others are searched too.
     pub everywhere: bool,
     pub build: BuildId,
     pub announced: Announced,
-    /// How often it was looked already.
-    pub looks: usize,
-    /// How often in a row AWS refused it.
-    pub refused: usize,
-    /// Images and snapshots that are results: never swept, whatever their tags say.
-    pub keep: BTreeSet<String>,
+    /// Number of checks made so far.
+    pub checks: usize,
+    /// Number of consecutive checks that AWS refused.
+    pub refusals: usize,
+    /// Images and snapshots that are results. They are never removed, whatever their tags are.
+    pub spared: BTreeSet<String>,
 }
 
+/// The result of a run, to be recorded in status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub name: RunName,
     pub run: RunRecord,
-    /// What Packer announced.
+    /// The resources that Packer announced.
     pub resources: Vec<Resource>,
     pub sweep: SweepRecord,
-    /// The images that now count, where the run made any.
+    /// The images that count now, if the run was promoted.
     pub images: Option<Vec<Located>>,
-    /// They are what Git asks for: nothing is left to do but to tidy up.
+    /// They are good: only housekeeping is left to do.
     pub good: bool,
-}
-
-/// Why a build starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    Missing,
-    Expired {
-        since: Timestamp,
-    },
-    /// EC2 has the image as deprecated: refreshers do not take it any more.
-    Deprecated {
-        since: Timestamp,
-    },
-    BaseImage {
-        from: String,
-        to: String,
-    },
-    Template {
-        from: String,
-        to: String,
-    },
-    Spec,
-    Retry {
-        attempt: usize,
-        of: Box<Why>,
-    },
-}
-
-impl Why {
-    /// The word of it, as status and runs carry it.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Missing => "Missing",
-            Self::Expired { .. } => "Expired",
-            Self::Deprecated { .. } => "Deprecated",
-            Self::BaseImage { .. } => "BaseImage",
-            Self::Template { .. } => "Template",
-            Self::Spec => "Spec",
-            Self::Retry { .. } => "Retry",
-        }
-    }
-}
-
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Missing => f.write_str("there is no active image"),
-            Self::Expired { since } => write!(f, "the image expired at {}", time::to_second(*since)),
-            Self::Deprecated { since } => {
-                write!(f, "EC2 has the image as deprecated since {}", time::to_second(*since))
-            }
-            Self::BaseImage { from, to } => write!(f, "the base image {to} is newer than {from}"),
-            Self::Template { .. } => f.write_str("the template changed"),
-            Self::Spec => f.write_str("the builder's commands or region changed"),
-            Self::Retry { attempt, of } => write!(f, "attempt {attempt}: {of}"),
-        }
-    }
 }

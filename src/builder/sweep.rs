@@ -1,31 +1,31 @@
-//! Garbage collection: removes what an ended run left in EC2. One of the builder's steps; `harvest` says when.
+//! Garbage collection: removes what an ended run left in EC2. One of the builder's steps; `orphans` decides when.
 
 use futures::{StreamExt, stream};
 
 use super::Context;
-use super::report::{ActError, Swept};
+use super::outcome::{ActError, Swept};
 use super::step::Sweep;
 use crate::api::{Class, Region};
-use crate::aws::{AwsError, Leftovers};
+use crate::aws::{AwsError, Orphans};
 
-/// An account has about twenty regions, and each is asked six questions.
+/// Regions to sweep at once. An account has about twenty regions, and each needs six requests.
 const REGIONS_AT_ONCE: usize = 4;
 
-/// Every region is swept, whatever happens in another.
+/// Removes the orphans of a run in every region. A failure in one region does not affect the others.
 pub async fn clean(sweep: &Sweep, ctx: &Context) -> Result<Swept, ActError> {
     let (mut swept, mut failures) = (Swept::default(), Vec::new());
-    // Everything is found before anything is removed, and the home region comes last: the images there show that copies
-    // elsewhere are the build's.
+    // Everything is found before anything is removed, and the home region is swept last: its images are the evidence
+    // that copies in other regions belong to the build.
     let mut found = Vec::new();
     for region in &sweep.regions {
         match find(region, sweep, ctx).await {
-            Ok(leftovers) => found.push((region, leftovers)),
+            Ok(orphans) => found.push((region, orphans)),
             Err(error) => failures.push(error),
         }
     }
-    for (region, leftovers) in found.into_iter().rev() {
-        match ctx.aws.sweep(region, &leftovers).await {
-            Ok(()) => swept.found.extend(leftovers),
+    for (region, orphans) in found.into_iter().rev() {
+        match ctx.aws.sweep(region, &orphans).await {
+            Ok(()) => swept.found.extend(orphans),
             Err(error) => failures.push(error.into()),
         }
     }
@@ -54,7 +54,7 @@ pub async fn clean(sweep: &Sweep, ctx: &Context) -> Result<Swept, ActError> {
     failed(failures).map_or(Ok(swept), Err)
 }
 
-/// All failures as one. A refusal says more than a failure that passes.
+/// Combines all failures into one. Refusals come first, because other failures pass by themselves.
 fn failed(mut failures: Vec<ActError>) -> Option<ActError> {
     failures.sort_by_key(|error| !error.class.is_refusal());
     let words: Vec<String> = failures.iter().map(ToString::to_string).collect();
@@ -62,11 +62,12 @@ fn failed(mut failures: Vec<ActError>) -> Option<ActError> {
     Some(ActError { message: words.join("; "), ..first })
 }
 
-/// The account's regions that are not looked in anyway, where the run may have worked in one of them.
-async fn other_regions(sweep: &Sweep, found: &Leftovers, ctx: &Context) -> Result<Vec<Region>, AwsError> {
+/// Returns the other regions of the account, if the run may have worked in one of them.
+async fn other_regions(sweep: &Sweep, found: &Orphans, ctx: &Context) -> Result<Vec<Region>, AwsError> {
     let Some(home) = sweep.regions.first().filter(|_| sweep.everywhere && found.is_empty()) else {
         return Ok(Vec::new());
     };
+    // The home region knows the run's instance, so the run worked there.
     if ctx.aws.knows_instance(home, &sweep.announced.instances).await? {
         return Ok(Vec::new());
     }
@@ -75,30 +76,31 @@ async fn other_regions(sweep: &Sweep, found: &Leftovers, ctx: &Context) -> Resul
     Ok(regions)
 }
 
-async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
-    let leftovers = find(region, sweep, ctx).await?;
-    ctx.aws.sweep(region, &leftovers).await?;
-    Ok(leftovers)
+async fn clean_region(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Orphans, ActError> {
+    let orphans = find(region, sweep, ctx).await?;
+    ctx.aws.sweep(region, &orphans).await?;
+    Ok(orphans)
 }
 
-async fn find(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Leftovers, ActError> {
-    let found = match ctx.aws.leftovers(region, &sweep.owner, &sweep.build, &sweep.announced).await {
-        // An organization may close a region to everybody: then the build made nothing in it either.
+/// Finds the orphans of a run in one region.
+async fn find(region: &Region, sweep: &Sweep, ctx: &Context) -> Result<Orphans, ActError> {
+    let found = match ctx.aws.orphans(region, &sweep.owner, &sweep.build, &sweep.announced).await {
+        // An organization may deny a region to everybody. Then the build created nothing there either.
         Err(error) if error.class() == Class::Denied && !sweep.regions.contains(region) => {
-            return Ok(Leftovers::default());
+            return Ok(Orphans::default());
         }
         found => found?,
     };
     Ok(spare(found, sweep))
 }
 
-/// Leftovers without what is a result: EC2 may show its tags late.
-fn spare(mut leftovers: Leftovers, sweep: &Sweep) -> Leftovers {
-    leftovers.images.retain(|image| !sweep.keep.contains(image.as_str()));
-    leftovers.partly.retain(|image| !sweep.keep.contains(image.as_str()));
-    leftovers.unmarked.retain(|id| !sweep.keep.contains(id));
-    leftovers.snapshots.retain(|snapshot| !sweep.keep.contains(snapshot));
-    leftovers
+/// Leaves out results. They are known by ID, because EC2 may not show their tags yet.
+fn spare(mut orphans: Orphans, sweep: &Sweep) -> Orphans {
+    orphans.images.retain(|image| !sweep.spared.contains(image.as_str()));
+    orphans.partly.retain(|image| !sweep.spared.contains(image.as_str()));
+    orphans.unmarked.retain(|id| !sweep.spared.contains(id));
+    orphans.snapshots.retain(|snapshot| !sweep.spared.contains(snapshot));
+    orphans
 }
 
 #[cfg(test)]
@@ -110,22 +112,22 @@ mod tests {
     #[test]
     fn a_sweep_spares_results_and_their_snapshots() {
         let image = |id: &str| ImageId::parse(id).expect("an id written by hand");
-        let found = Leftovers {
+        let found = Orphans {
             instances: vec!["i-1".into()],
             images: vec![image("ami-00000001"), image("ami-00000002")],
             snapshots: vec!["snap-1".into(), "snap-2".into()],
-            ..Leftovers::default()
+            ..Orphans::default()
         };
-        let keep = ["ami-00000001".to_owned(), "snap-1".to_owned()].into();
+        let spared = ["ami-00000001".to_owned(), "snap-1".to_owned()].into();
         let sweep = Sweep {
             regions: vec![Region::parse("us-east-1").expect("a region written by hand")],
             owner: Owner::parse("agent-1").expect("an owner written by hand"),
             build: BuildId::of(&["a"]),
             announced: Announced::default(),
             everywhere: false,
-            looks: 0,
-            refused: 0,
-            keep,
+            checks: 0,
+            refusals: 0,
+            spared,
         };
         let left = spare(found, &sweep);
         assert_eq!(left.images, [image("ami-00000002")]);

@@ -1,35 +1,37 @@
-//! May an active image count? Pure; part of `images`.
+//! Whether an active image may count. Pure; part of `active`.
 //!
-//! Anyone who may set tags can make an image look like a builder's. Only what a run of this agent recorded counts, and,
-//! while the status names no image, what carries every tag of a promotion: it is adopted.
-
-use jiff::Timestamp;
+//! Anyone who may set tags can make an image look like a builder's. Therefore an image counts only if a run of this
+//! agent recorded it. While status names no image, an image that has every tag of a promotion is adopted.
 
 use super::history;
-use super::images::{self, Active, Located, Subject};
+use super::located::Located;
+use super::subject::Subject;
 use crate::api::builder::{PackerBuilderStatus, RunRecord};
+use crate::api::tags;
+use crate::api::words::RunResult;
 use crate::api::{BuildId, RunName};
 
-/// How an active image came to be known.
+/// Where an active image comes from, as far as the agent knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The status or the history of the builder names it.
+    /// Status or its history names it.
     Recorded,
-    /// The status names no image yet, and this one has the tags of one that was promoted.
+    /// Status names no image yet, and this one has the tags of a promotion.
     Adopted,
-    /// Its build came to nothing, or was not promoted: the template set the tag `status`.
+    /// Its build failed or was not promoted: the template set the tag `status`.
     NotPromoted,
-    /// It looks promoted, but nothing of this agent names it.
+    /// It has the tags of a promotion, but no record of this agent names it.
     Unrecorded,
 }
 
 impl Origin {
+    /// Returns whether the image may be the one that counts in its lane.
     pub fn counts(self) -> bool {
         matches!(self, Self::Recorded | Self::Adopted)
     }
 }
 
-/// How an image with this builder's tags came to be known.
+/// Returns where an image with this builder's tags comes from.
 pub fn origin(subject: &Subject, image: &Located, status: &PackerBuilderStatus) -> Origin {
     let id = image.image.id.as_str();
     let history = status.history.as_deref().unwrap_or_default();
@@ -39,34 +41,23 @@ pub fn origin(subject: &Subject, image: &Located, status: &PackerBuilderStatus) 
     if named {
         return Origin::Recorded;
     }
-    let of_build = |run: &&RunRecord| image.tag(images::BUILD) == Some(run.id.as_str());
-    if history.iter().find(of_build).is_some_and(came_to_nothing) || !looks_promoted(subject, image) {
+    let of_build = |run: &&RunRecord| image.tag(tags::BUILD) == Some(run.id.as_str());
+    if history.iter().find(of_build).is_some_and(has_no_result) || !has_promotion_tags(subject, image) {
         return Origin::NotPromoted;
     }
     let is_empty = status.images.iter().flatten().next().is_none();
     if is_empty { Origin::Adopted } else { Origin::Unrecorded }
 }
 
-fn came_to_nothing(run: &RunRecord) -> bool {
-    !matches!(run.result.as_str(), history::SUCCEEDED | history::SUPERSEDED)
+fn has_no_result(run: &RunRecord) -> bool {
+    !matches!(history::result(run), Some(RunResult::Succeeded | RunResult::Superseded))
 }
 
-/// Has it the tag that only a promotion gives? Images of the operator have none of ours.
-fn looks_promoted(subject: &Subject, image: &Located) -> bool {
+/// Returns whether the image has the tag that only a promotion sets. Images of the operator have no tag of Opsy.
+fn has_promotion_tags(subject: &Subject, image: &Located) -> bool {
     let job = |build: &str| Some(RunName::of(&subject.key.name, &BuildId::parse(build).ok()?));
-    match image.tag(images::BUILD) {
-        Some(build) => job(build).is_some_and(|job| image.tag(images::JOB) == Some(job.as_str())),
-        None => image.tag(images::OWNER).is_none(),
+    match image.tag(tags::BUILD) {
+        Some(build) => job(build).is_some_and(|job| image.tag(tags::JOB) == Some(job.as_str())),
+        None => image.tag(tags::OWNER).is_none(),
     }
-}
-
-/// Active images that nothing recorded and that are newer than all that is recorded: a status that was lost in part
-/// would look the same, so nothing is built in their place.
-pub fn unrecorded<'a>(active: &[Active<'a>], status: &PackerBuilderStatus) -> Vec<&'a Located> {
-    let runs = status.history.iter().flatten().filter_map(|run| run.ended_at.max(run.started_at));
-    let since = status.images.iter().flatten().filter_map(|image| image.since);
-    let recorded: Option<Timestamp> = runs.chain(since).max();
-    let unrecorded = active.iter().filter(|active| active.origin == Origin::Unrecorded);
-    let newer = |image: &&Located| image.is_available() && image.image.created > recorded;
-    unrecorded.map(|active| active.image).filter(newer).collect()
 }

@@ -1,5 +1,4 @@
-//! `opsy accept COMMIT`: has the agent go on from a commit although the branch was rewritten, or no trusted signer signed
-//! it.
+//! `opsy accept COMMIT`: makes the agent apply a commit of a rewritten branch, or one without a trusted signature.
 
 use std::process::ExitCode;
 
@@ -14,12 +13,12 @@ use super::place::{ClusterPlace, Place, PlaceFlags};
 use super::target;
 use crate::api::{CommitId, DEFAULT_LEASE};
 use crate::engine::kubernetes::memory;
-use crate::engine::standalone::asked;
+use crate::engine::standalone::requests;
 use crate::telemetry::out;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The full ID of the commit, as the condition BranchRewritten or CommitNotVerified names it
+    /// Full ID of the commit, from the message of the condition (BranchRewritten or CommitNotVerified)
     #[arg(value_name = "COMMIT", value_parser = |text: &str| CommitId::parse(text))]
     commit: CommitId,
     /// Name of the agent's Lease, in the namespace of the agent (-n)
@@ -29,7 +28,7 @@ pub struct Args {
     place: PlaceFlags,
 }
 
-/// Asks the agent; it goes on when it looks at the repository next.
+/// Requests acceptance of the commit. The agent reads the request at its next check of the repository.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let (place, later) = match args.place.find().await? {
@@ -38,17 +37,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 (place.to_string(), "")
             }
             Place::State(place) => {
-                let written = asked::accept(&place.path, &args.commit);
-                written.with_context(|| {
-                    format!("the {place} cannot be written; run as the user of the agent")
-                })?;
+                let written = requests::accept(&place.path, &args.commit);
+                written
+                    .with_context(|| format!("cannot write to the {place}; run as the user of the agent"))?;
                 let later = if place.has_agent() { "" } else { "; no agent is running there" };
                 (place.to_string(), later)
             }
         };
         out::line(format_args!(
-            "commit {} is accepted ({place}); if the branch is at it or at a later one, the agent goes on when it \
-             checks the repository next{later}",
+            "commit {} is accepted ({place}); if the tip of the branch is this commit or descends from it, \
+             the agent applies the tip at its next check of the repository{later}",
             args.commit
         ))?;
         Ok(ExitCode::SUCCESS)
@@ -63,7 +61,7 @@ async fn in_cluster(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let done = leases.patch(&args.lease_name, &how, &Patch::Merge(&patch)).await;
     done.map(drop).map_err(target::refused).with_context(|| {
         format!(
-            "the Lease {}/{} of the agent cannot be annotated; -n names the namespace of the agent",
+            "the Lease {}/{} of the agent cannot be annotated; select the namespace of the agent with -n",
             cluster.namespace, args.lease_name
         )
     })

@@ -1,5 +1,5 @@
-//! What `reconcile`, `suspend`, `resume` and `cancel` share: they annotate a live object, in the cluster
-//! through a person's kubeconfig, or in the state directory of a standalone agent.
+//! Common code of `reconcile`, `suspend`, `resume` and `cancel`: they annotate a live object, either in the cluster
+//! with the kubeconfig of the user, or in the state directory of a standalone agent.
 
 use anyhow::{Context as _, anyhow, bail};
 use kube::ResourceExt;
@@ -12,34 +12,34 @@ use crate::api::ObjectKey;
 use crate::api::annotations::{self, SUSPEND};
 use crate::engine::kubernetes::applies_annotation;
 use crate::engine::standalone::home::{self, Stored};
-use crate::engine::standalone::{asked, objects_dir};
+use crate::engine::standalone::{objects_dir, requests};
 
-/// Not the agent's own name: its next apply would remove the annotation.
+/// The field manager of commands. It is not the agent's, because the agent's next apply would remove the annotation.
 pub(super) const MANAGER: &str = "opsy-cli";
-/// Names of other objects that an error lists.
+/// Maximum number of other objects that an error lists.
 const NAMES_SHOWN: i32 = 20;
 
-/// A live object, found.
+/// A live object.
 pub struct Live {
     home: Home,
-    /// The object as messages name it.
+    /// The name of the object in messages.
     pub name: String,
     /// Spec and status.
     pub object: Value,
-    /// What suspends it in Git.
+    /// What suspends it in its manifest.
     pub git: InGit,
 }
 
-/// What in the manifest suspends an object: no command changes that.
+/// What suspends an object in its manifest, which no command can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InGit {
-    /// The file of the manifest, where it is known.
+    /// The file of the manifest, if it is known.
     pub file: Option<String>,
     pub annotation: bool,
     pub spec: bool,
 }
 
-/// Where a live object is.
+/// Where a live object is stored.
 enum Home {
     Cluster { place: ClusterPlace, api: Box<Api<DynamicObject>>, name: String },
     State { place: StatePlace, object: ObjectKey },
@@ -47,7 +47,7 @@ enum Home {
 
 #[derive(clap::Args)]
 pub struct Named {
-    /// The object, like packerbuilder/node or ar/demo
+    /// The object, such as packerbuilder/node or ar/demo
     #[arg(value_name = "KIND/NAME")]
     pub target: Target,
     #[command(flatten)]
@@ -75,8 +75,8 @@ impl Named {
         let Some(stored) = held.objects.remove(&object) else {
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!(
-                "no {} {} in the {place}; it has {names} (-n names another namespace, --state another state \
-                 directory, --kubeconfig a cluster)",
+                "no {} {} in the {place}; it has {names} (select another namespace with -n, another state \
+                 directory with --state, or a cluster with --kubeconfig)",
                 object.kind,
                 object.key
             );
@@ -127,12 +127,12 @@ impl Live {
                 let done = api.patch(name, &how, &Patch::Merge(&patch)).await;
                 done.map(drop).map_err(target::refused)
             }
-            Home::State { place, object } => asked::annotate(&place.path, object, annotation, value)
-                .with_context(|| format!("the {place} cannot be written; run as the user of the agent")),
+            Home::State { place, object } => requests::annotate(&place.path, object, annotation, value)
+                .with_context(|| format!("cannot write to the {place}; run as the user of the agent")),
         }
     }
 
-    /// The place, as messages name it.
+    /// The name of the place in messages.
     pub fn place(&self) -> String {
         match &self.home {
             Home::Cluster { place, .. } => place.to_string(),
@@ -140,7 +140,7 @@ impl Live {
         }
     }
 
-    /// Is an agent running that serves requests? For a cluster that is not known, and assumed.
+    /// Returns true if an agent is running that serves requests. In a cluster, this is assumed.
     pub fn has_agent(&self) -> bool {
         match &self.home {
             Home::Cluster { .. } => true,
@@ -148,7 +148,7 @@ impl Live {
         }
     }
 
-    /// When the request will be served, where no agent is running.
+    /// The text that says when the request is served, if no agent is running.
     pub fn later(&self) -> &'static str {
         match self.has_agent() {
             true => "",
@@ -156,7 +156,7 @@ impl Live {
         }
     }
 
-    /// The status as it is now.
+    /// Reads the current status.
     pub async fn status_now(&self) -> anyhow::Result<Value> {
         match &self.home {
             Home::Cluster { api, name, .. } => {
@@ -170,7 +170,7 @@ impl Live {
         }
     }
 
-    /// A string of its status.
+    /// A string field of the status that was read with the object.
     pub fn status(&self, field: &str) -> Option<&str> {
         self.object["status"][field].as_str()
     }
@@ -183,12 +183,16 @@ async fn missing(api: &Api<DynamicObject>, target: &Target, place: &ClusterPlace
         let limit = ListParams::default().limit(NAMES_SHOWN.unsigned_abs());
         let list = api.list_metadata(&limit).await.map_err(target::refused)?;
         if list.items.is_empty() {
-            bail!("there is none in namespace {namespace}");
+            bail!("namespace {namespace} has none");
         }
         let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
         anyhow::Ok(format!("namespace {namespace} has {}", names.join(", ")))
     };
     let message = there.await.unwrap_or_else(|error| error.to_string());
     let hint = place.hint();
-    anyhow!("no {} {:?} in {place}: {message} (-n names another namespace{hint})", target.kind, target.name)
+    anyhow!(
+        "no {} {:?} in {place}: {message} (select another namespace with -n{hint})",
+        target.kind,
+        target.name
+    )
 }

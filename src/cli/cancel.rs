@@ -8,10 +8,11 @@ use super::annotate::Named;
 use super::target;
 use crate::api::Kind;
 use crate::api::annotations::CANCEL;
+use crate::api::words::RunPhase;
 use crate::telemetry::out;
 
 /// Values of `jobStatus` while a build runs.
-const LIVE: [&str; 2] = ["Pending", "Running"];
+const LIVE: [&str; 2] = [RunPhase::Pending.as_str(), RunPhase::Running.as_str()];
 
 /// Asks the agent to stop the build that the status of the builder names.
 pub fn run(args: &Named) -> anyhow::Result<ExitCode> {
@@ -26,13 +27,13 @@ pub fn run(args: &Named) -> anyhow::Result<ExitCode> {
         let (name, place) = (&live.name, live.place());
         let (build, state) = (live.status("buildID"), live.status("jobStatus").unwrap_or("none"));
         let Some(build) = build.filter(|_| LIVE.contains(&state)) else {
-            bail!("{name} has no running build (the last: {state}) ({place})");
+            bail!("{name} has no running build (last build: {state}) ({place})");
         };
         live.annotate(CANCEL, Some(build)).await?;
         let later = live.later();
         out::line(format_args!(
-            "{name} cancels build {build} ({place}); Packer cleans up first, which can take minutes, and `opsy \
-             resume {}` builds again{later}",
+            "{name} cancellation of build {build} requested ({place}); Packer cleans up first, which can \
+             take minutes; run `opsy resume {}` to build again{later}",
             args.target
         ))?;
         Ok(ExitCode::SUCCESS)

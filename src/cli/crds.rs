@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every generated file: its path in the directory, and its text.
+/// Every generated file: its path in the directory, and its content.
 pub fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for (kind, crd) in schema::crds() {

@@ -1,5 +1,5 @@
-//! `opsy logs packerbuilder/NAME`: the Packer log of the last run of a builder, or of a run by name, from the
-//! directory of the run, or from its pod through a person's kubeconfig. Secrets were masked as it was written.
+//! `opsy logs packerbuilder/NAME`: prints the Packer log of the last run of a builder, or of a named run. Reads it from
+//! the directory of the run, or from its pod with the kubeconfig of the user. Secrets are already masked in the log.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -25,7 +25,7 @@ use crate::engine::kubernetes::{BUILDER, RUN};
 use crate::engine::standalone::{folders, logs_dir, runs_dir};
 use crate::telemetry::out;
 
-/// How often a file is checked for more.
+/// How often to check whether the log has grown.
 const LOOK: Duration = Duration::from_millis(300);
 /// Bytes copied at once.
 const CHUNK: usize = 64 * 1024;
@@ -41,7 +41,7 @@ pub struct Args {
     /// Print the log of this run instead of the last one
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
-    /// Look for pods in this namespace, where the agent runs builds in one of their own
+    /// Look for build pods in this namespace, if the agent runs builds in a separate namespace
     #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_name = "NAME")]
     builds_namespace: Option<String>,
     #[command(flatten)]
@@ -71,8 +71,8 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     let Some(dir) = found.with_context(|| place.to_string())? else {
         let run = args.run.as_ref().map_or_else(|| "a run".to_owned(), |run| format!("run {run}"));
         bail!(
-            "no log of {run} of {builder} in the {place}, which keeps the last five of each builder (-n names \
-             another namespace, --state another state directory, --kubeconfig a cluster)"
+            "no log of {run} of {builder} in the {place}, which keeps the last five of each builder (select \
+             another namespace with -n, another state directory with --state, or a cluster with --kubeconfig)"
         );
     };
     let log = dir.join(LOG);
@@ -93,7 +93,7 @@ fn of_state(args: &Args, place: &StatePlace) -> anyhow::Result<()> {
     }
 }
 
-/// The newest run of a builder, or the named one, under way or collected.
+/// The directory of the newest run of a builder, or of the named run, in progress or ended.
 fn last_run(places: &[PathBuf], builder: &Key, named: Option<&str>) -> io::Result<Option<PathBuf>> {
     let listed: io::Result<Vec<_>> = places.iter().map(|place| folders::list(place)).collect();
     let all = listed?.into_iter().flatten();
@@ -104,13 +104,13 @@ fn last_run(places: &[PathBuf], builder: &Key, named: Option<&str>) -> io::Resul
     Ok(wanted.max_by_key(|(facts, ..)| facts.created_at).map(|(.., path)| path))
 }
 
-/// A run that was harvested meanwhile is over, too.
+/// Returns true while the run is in progress. Its directory disappears when its result is collected.
 fn is_live(dir: &Path) -> io::Result<bool> {
     Ok(dir.exists() && opsy_runner::read_report(dir)?.is_none())
 }
 
-/// Prints what there is; false when the reader of the output is gone. The log may have been cut to make room
-/// for the result.
+/// Prints the rest of the file; returns false if the reader of the output is gone. Starts again at the beginning if the
+/// log was cut to make room for the result.
 fn pass_on(file: &mut File, printed: &mut out::Log) -> io::Result<bool> {
     if file.metadata()?.len() < file.stream_position()? {
         file.seek(SeekFrom::Start(0))?;
@@ -136,7 +136,7 @@ async fn of_pod(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), pods_in);
     let mut labels = format!("{BUILDER}={}", builder_label(name));
     let run = match (&args.run, &args.builds_namespace) {
-        // Builders of the same name in several namespaces have their pods there.
+        // Builders with the same name in different namespaces share this namespace: select the pod by its run.
         (None, Some(_)) => run_in_status(args, place).await?,
         (run, _) => run.clone(),
     };
@@ -176,11 +176,14 @@ async fn builder(args: &Args, place: &ClusterPlace) -> anyhow::Result<DynamicObj
     let object = objects.get_opt(name).await.map_err(target::refused)?;
     object.with_context(|| {
         let hint = place.hint();
-        format!("no PackerBuilder {name:?} in namespace {namespace} of {place} (-n names another{hint})")
+        format!(
+            "no PackerBuilder {name:?} in namespace {namespace} of {place} (select another namespace with \
+             -n{hint})"
+        )
     })
 }
 
-/// A pod is deleted when its run is collected; the status of the builder keeps the lines that matter.
+/// Prints what the status of the builder keeps of a run whose pod is deleted.
 async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let (name, namespace) = (&args.target.name, &place.cluster.namespace);
     let object = builder(args, place).await?;
@@ -188,17 +191,17 @@ async fn of_status(args: &Args, place: &ClusterPlace) -> anyhow::Result<()> {
     let history = history.unwrap_or_default();
     let is_named = |run: &&RunRecord| args.run.as_deref().is_none_or(|named| named.ends_with(&run.id));
     let Some(run) = history.iter().find(is_named) else {
-        bail!("no such run of {name} in namespace {namespace}: its status has the last ten (opsy status)");
+        bail!("no such run of {name} in namespace {namespace}; its status has the last ten (opsy status)");
     };
     let id = &run.id;
     out::error(format_args!(
-        "the pod of build {id} is gone, and its log with it; the status of the builder has this:"
+        "the pod of build {id} was deleted with its log; the status of the builder contains this:"
     ));
     out::lines(&recorded(run))?;
     Ok(())
 }
 
-/// What status keeps of a run, for people.
+/// Formats what status keeps of a run.
 fn recorded(run: &RunRecord) -> String {
     let mut lines = vec![format!("{} {}", run.result, run.cause().unwrap_or_default()).trim_end().to_owned()];
     lines.extend(run.errors.iter().flatten().skip(1).cloned());
@@ -208,7 +211,7 @@ fn recorded(run: &RunRecord) -> String {
     lines.join("\n")
 }
 
-/// The message for a pod whose Packer has not run yet.
+/// The message for a pod in which Packer has not started yet.
 fn not_started(pod: &Pod) -> Option<String> {
     let statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
     let states = statuses.filter(|status| status.name == PACKER).filter_map(|status| status.state.as_ref());

@@ -1,5 +1,5 @@
-//! The command line: one file per subcommand. They print and decide nothing; `place` has the one rule for
-//! where they read and act.
+//! The command line: one file per subcommand. Subcommands print and make requests, and the agent decides. `place`
+//! selects the state directory or the cluster that they use.
 
 pub mod accept;
 pub mod annotate;
@@ -54,7 +54,7 @@ enum Command {
     /// Cancel the running build of a builder
     #[command(after_help = place::RULE)]
     Cancel(annotate::Named),
-    /// Accept a commit of a branch that was rewritten, or one without a trusted signature, so that the agent goes on from it
+    /// Accept a commit of a rewritten branch, or one without a trusted signature, so that the agent applies it
     #[command(after_help = place::RULE)]
     Accept(accept::Args),
     /// Print the custom resource definitions, or write all schemas to a directory
@@ -64,9 +64,9 @@ enum Command {
     PackerRun(packer_run::Args),
 }
 
-/// Runs the command the user gave.
+/// Parses the command line and runs the subcommand.
 pub fn main() -> anyhow::Result<ExitCode> {
-    // SAFETY: this is what the program begins with, and nothing has started a thread.
+    // SAFETY: the program begins here, and nothing has started a thread.
     unsafe {
         settings::forget_empty_variables();
         settings::tidy_no_proxy();
@@ -74,7 +74,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Not the 2 of clap, which `run --once` uses for "stalled". Help and version are not errors.
+            // Not clap's exit code 2, which `run --once` uses for "stalled". Help and version are not errors.
             let _ = error.print();
             return Ok(if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
@@ -94,8 +94,9 @@ pub fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// An error with its causes, each of them once: some repeat theirs.
-pub fn words(error: &anyhow::Error) -> String {
+/// Formats an error with its causes. Skips a cause that the text already contains, since some errors repeat their
+/// cause.
+pub fn format_error(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,
         said if said.contains(&cause) => said.to_owned(),
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn a_cause_is_printed_once() {
         let error = anyhow!("no such file").context("reading k: no such file").context("no cluster");
-        assert_eq!(super::words(&error), "no cluster: reading k: no such file");
+        assert_eq!(super::format_error(&error), "no cluster: reading k: no such file");
     }
 
     #[test]

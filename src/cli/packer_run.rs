@@ -1,4 +1,4 @@
-//! `opsy packer-run DIR`, hidden: the runner's path on one machine, the same as in a pod.
+//! `opsy packer-run DIR` (hidden): runs a build on this machine with the same runner as in a pod.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,11 +9,11 @@ pub struct Args {
     dir: PathBuf,
 }
 
-/// Leaves the agent's session, so that the build outlives the agent and its terminal, and runs.
+/// Starts a new session, so that the build outlives the agent and its terminal, and runs the runner.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(error) = rustix::process::setsid() {
-        // Already the leader of a session: nothing to leave.
-        crate::telemetry::out::error(format_args!("no session of its own: {error}"));
+        // This process already leads a session, so the build outlives the agent all the same.
+        crate::telemetry::out::error(format_args!("cannot start a new session: {error}"));
     }
     opsy_runner::run(&args.dir)
 }

@@ -1,5 +1,5 @@
-//! Where a command reads and acts: the state directory of a standalone agent, or a cluster. One rule for all
-//! commands about live objects; README has it, too.
+//! Selects where a command reads and acts: the state directory of a standalone agent, or a cluster. All commands for
+//! live objects use the same rules, which the README also lists.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::engine::kubernetes::{Cluster, has_kubeconfig};
-use crate::engine::standalone::lock::{self, Engine};
+use crate::engine::standalone::lock::{self, EngineKind};
 use crate::settings::{NetworkFlags, default_state};
 
-/// The rule, as the help of each command prints it.
+/// The rules, as the help of each command prints them.
 pub const RULE: &str = "\
-Where the command looks and acts. The first line that applies decides:
+The command uses a state directory or a cluster. The first rule that applies selects it:
   1. --state names a state directory; --kubeconfig or --context names a cluster.
   2. OPSY_KUBECONFIG names a cluster, as for opsy run.
   3. A standalone agent is running in the state directory (OPSY_STATE, else the default).
@@ -33,7 +33,7 @@ pub struct PlaceFlags {
     /// Use the cluster of this context of the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Namespace of the object; default: that of the context, or `default` in a state directory
+    /// Namespace of the object; default: the namespace of the context, or `default` in a state directory
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
     #[command(flatten)]
@@ -46,23 +46,23 @@ pub enum Place {
     State(StatePlace),
 }
 
-/// A cluster, connected.
+/// A cluster with a connection.
 pub struct ClusterPlace {
     pub cluster: Cluster,
-    /// What a person calls it.
+    /// The server and the context, for messages.
     name: String,
-    /// The default state directory, where it exists: perhaps that one was meant.
+    /// A state directory that exists, if no flag selects the cluster: the user may have meant it.
     other: Option<PathBuf>,
 }
 
 /// A state directory.
 pub struct StatePlace {
     pub path: PathBuf,
-    /// The command line names no place, and there is no better one.
+    /// Only the last rule applied: nothing else selects a place.
     is_fallback: bool,
 }
 
-/// What the rule depends on.
+/// The facts that the rules use.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     state_flag: bool,
@@ -76,7 +76,7 @@ struct Facts {
     state_exists: bool,
 }
 
-/// Which of the two places, and whether only for want of a better one.
+/// The selected place. `Fallback` is the default state directory, selected by the last rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     Cluster,
@@ -84,7 +84,7 @@ enum Choice {
     Fallback,
 }
 
-/// The rule; none where no line of it applies.
+/// Applies the rules; returns `None` if no rule applies.
 fn choose(facts: Facts) -> Option<Choice> {
     let lines = [
         (facts.state_flag, Choice::State),
@@ -99,10 +99,10 @@ fn choose(facts: Facts) -> Option<Choice> {
 }
 
 impl PlaceFlags {
-    /// Applies the rule; connects where the place is a cluster.
+    /// Selects the place, and connects to it if it is a cluster.
     ///
     /// # Errors
-    /// There is no place, or no connection to the cluster.
+    /// No rule applies, or the cluster cannot be connected to.
     pub async fn find(&self) -> anyhow::Result<Place> {
         let (state_variable, kubeconfig_variable) = (variable("OPSY_STATE"), variable("OPSY_KUBECONFIG"));
         let state = self.state.clone().or_else(|| state_variable.clone()).unwrap_or_else(default_state);
@@ -111,7 +111,7 @@ impl PlaceFlags {
             state_flag: self.state.is_some(),
             cluster_flag: self.kubeconfig.is_some() || self.context.is_some(),
             kubeconfig_variable: kubeconfig_variable.is_some(),
-            agent: lock::holder(&state) == Some(Engine::Standalone),
+            agent: lock::holder(&state) == Some(EngineKind::Standalone),
             in_pod: variable("KUBERNETES_SERVICE_HOST").is_some(),
             state_variable: state_variable.is_some(),
             kubectl: has_kubeconfig(),
@@ -127,9 +127,9 @@ impl PlaceFlags {
                 Ok(Place::State(StatePlace { path: state, is_fallback: choice == Choice::Fallback }))
             }
             None => Err(anyhow::anyhow!(
-                "there is no place to look in: kubectl has no kubeconfig with a current context, and {} does \
-                 not exist; name a state directory with --state (or OPSY_STATE) or a cluster with --kubeconfig \
-                 (or OPSY_KUBECONFIG) or --context, or start `opsy run`",
+                "no state directory and no cluster found: kubectl has no kubeconfig with a current context, \
+                 and {} does not exist; name a state directory with --state (or OPSY_STATE) or a cluster \
+                 with --kubeconfig (or OPSY_KUBECONFIG) or --context, or start `opsy run`",
                 state.display()
             )),
         }
@@ -151,24 +151,24 @@ impl PlaceFlags {
 }
 
 impl ClusterPlace {
-    /// What to say where something is not in the cluster and a state directory exists.
+    /// A hint for the case that something is not in the cluster and a state directory exists.
     pub fn hint(&self) -> String {
-        let hint = |dir: &PathBuf| format!("; --state {} looks in the state directory", dir.display());
+        let hint = |dir: &PathBuf| format!("; use the state directory with --state {}", dir.display());
         self.other.as_ref().map(hint).unwrap_or_default()
     }
 }
 
 impl StatePlace {
-    /// Is an agent running that serves requests?
+    /// Returns true if an agent is running that serves requests.
     pub fn has_agent(&self) -> bool {
-        lock::holder(&self.path) == Some(Engine::Standalone)
+        lock::holder(&self.path) == Some(EngineKind::Standalone)
     }
 
-    /// What to warn of before reading: the last agent may be long gone.
+    /// The warning to print before reading if the last agent may have stopped long ago.
     pub fn warning(&self) -> Option<String> {
         let stale = self.is_fallback && !self.has_agent();
         stale.then(|| {
-            format!("no agent is running in the {self}: it shows what the last one wrote; start `opsy run`")
+            format!("no agent is running in the {self}: its status is from the last run; start `opsy run`")
         })
     }
 }
@@ -185,7 +185,7 @@ impl fmt::Display for StatePlace {
     }
 }
 
-/// A variable that names a path, or whose presence matters.
+/// Reads a variable that names a path, or whose presence matters.
 #[expect(clippy::disallowed_methods, reason = "the command line of a person, whose environment decides")]
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)

@@ -1,4 +1,4 @@
-//! What `opsy run` prints for people while it runs: notes of reconciles, and the current step of Packer.
+//! The progress that `opsy run` prints for people: notes of reconciles, and the current step of Packer.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ pub async fn follow(mut notes: Receiver<(ObjectKey, Note)>, runs: Arc<dyn Runs>)
             note = notes.recv() => match note {
                 Ok((object, note)) => {
                     let line = line(&object.to_string(), &note, std::io::stdout().is_terminal());
-                    // Escaped already, but for our own colors. Work continues when the reader is gone.
+                    // The line is already escaped, except for its own color. Work continues if the reader is gone.
                     let _ = out::bytes(line.as_bytes());
                 }
                 Err(RecvError::Lagged(_)) => {}
@@ -45,7 +45,7 @@ fn print_steps(runs: &dyn Runs, steps: &mut BTreeMap<Key, String>) {
     }
 }
 
-/// One line for a note. Nothing in it controls a terminal but the color that is added here.
+/// Formats a note as one line. Nothing in it controls a terminal except the color that is added here.
 fn line(object: &str, note: &Note, colored: bool) -> String {
     let mark = if note.warning { "!" } else { "*" };
     let color = if note.warning { 33 } else { 36 };

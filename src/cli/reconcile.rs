@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(300);
 pub struct Args {
     #[command(flatten)]
     object: annotate::Named,
-    /// How long to wait for the result; 0s does not wait
+    /// Wait this long for the result; 0s does not wait
     #[arg(long, default_value = "60s", value_parser = crate::api::duration::parse)]
     timeout: Duration,
 }
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits for the reconciliation; returns the status that it wrote.
-#[expect(clippy::disallowed_methods, reason = "a command waits for an agent that is elsewhere")]
+#[expect(clippy::disallowed_methods, reason = "a command waits for an agent in another process")]
 async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     loop {
         let status = live.status_now().await?;
@@ -60,7 +60,7 @@ async fn handled(live: &Live, asked: &str) -> anyhow::Result<Value> {
     }
 }
 
-/// The condition Ready, and whether the object is suspended, in one line.
+/// Formats the condition Ready, and Suspended if it is true, in one line.
 fn summary(status: &Value) -> String {
     let find = |kind: &str| status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
     let ready = find(READY);

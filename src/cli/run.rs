@@ -8,12 +8,12 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::progress;
 use crate::agent::{Agent, Signals, heap};
-use crate::engine::Standing;
+use crate::engine::ObjectHealth;
 use crate::git;
 use crate::settings::{Output, RunFlags};
 use crate::telemetry::{self, out};
 
-/// The agent mostly waits. On a large node a worker per core would only take memory.
+/// Maximum number of worker threads. The agent mostly waits: on a large node, a thread per core would only use memory.
 const WORKERS: usize = 4;
 
 /// Runs the agent until it is done or receives a signal.
@@ -30,24 +30,24 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         tracing::info!(%proxy, no_proxy = network.proxies.no_proxy(), "requests go through a proxy");
     }
     if let Some(authorities) = &network.authorities {
-        // SAFETY: the runtime is made below, and nothing else has started a thread.
+        // SAFETY: the runtime is created below, and nothing else has started a thread.
         unsafe { git::trust(authorities)? };
     }
-    // A build runs as the same user: it must not read the agent's memory and environment. Where the kernel refuses, which
-    // it has no reason for, the agent is as safe as other programs are.
+    // A build runs as the same user and must not read the agent's memory and environment. The kernel has no reason to
+    // refuse this protection; if it does, the agent is only as well protected as any other program.
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "builds of this user can read the environment of the agent");
+        tracing::warn!(%error, "builds of this user can read the memory and environment of the agent");
     }
     let workers = available_parallelism().map_or(1, |cores| cores.get().min(WORKERS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let once = flags.once;
-        // Before the lock or the Lease shows that it runs.
+        // Handle signals before the lock or the Lease shows that the agent is running.
         let mut signals = Signals::new()?;
         let agent = tokio::select! {
             agent = Agent::start(flags, network) => agent?,
             () = signals.next() => {
-                tracing::info!("stopped during the start");
+                tracing::info!("stopped during startup");
                 return Ok(if once { ExitCode::FAILURE } else { ExitCode::SUCCESS });
             }
         };
@@ -58,25 +58,25 @@ pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
         }
         let code = if once { agent.once(signals).await? } else { agent.run(signals).await? };
         if people && once {
-            out::progress(summary(board.standings().into_values().collect()));
+            out::progress(summary(board.health().into_values().collect()));
         }
         anyhow::Ok(code)
     });
-    // A thread of Git may hang in a system call: it is left behind.
+    // Do not wait for a Git thread that hangs in a system call.
     runtime.shutdown_background();
     outcome
 }
 
-fn summary(standings: Vec<Standing>) -> String {
-    let count = |standing| standings.iter().filter(|s| **s == standing).count();
+fn summary(all: Vec<ObjectHealth>) -> String {
+    let count = |health| all.iter().filter(|one| **one == health).count();
     let words = [
-        (Standing::Settled, "in sync"),
-        (Standing::Busy, "in progress"),
-        (Standing::Waiting, "waiting on purpose (opsy status shows for what)"),
-        (Standing::Failing, "failing, will be retried (opsy status shows why)"),
-        (Standing::Stalled, "needing attention (opsy status shows why)"),
+        (ObjectHealth::Settled, "in sync"),
+        (ObjectHealth::Busy, "in progress"),
+        (ObjectHealth::Waiting, "waiting on purpose (opsy status shows why)"),
+        (ObjectHealth::Failing, "failing, will be retried (opsy status shows why)"),
+        (ObjectHealth::Stalled, "needing attention (opsy status shows why)"),
     ];
-    let parts = words.into_iter().filter(|(standing, _)| count(*standing) > 0);
-    let parts: Vec<_> = parts.map(|(standing, words)| format!("{} {words}", count(standing))).collect();
+    let parts = words.into_iter().filter(|(health, _)| count(*health) > 0);
+    let parts: Vec<_> = parts.map(|(health, words)| format!("{} {words}", count(health))).collect();
     if parts.is_empty() { "no objects in the repository".to_owned() } else { parts.join(", ") }
 }

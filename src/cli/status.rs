@@ -1,23 +1,23 @@
-//! `opsy status`: the status of builders and refreshers, from a state directory or a cluster. Reads only.
+//! `opsy status`: prints the status of builders and refreshers, from a state directory or a cluster. Read-only.
 
+use crate::api::conditions::{FALSE, TRUE, UNKNOWN};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target;
 use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY, SUSPENDED};
-use crate::api::{DEFAULT_LEASE, Key, Kind, ObjectKey};
+use crate::api::{DEFAULT_LEASE, Kind, ObjectKey};
 use crate::engine::kubernetes::memory;
 use crate::engine::standalone::home;
 use crate::engine::standalone::{memory_file, objects_dir};
 use crate::settings::Output;
 use crate::telemetry::out;
 
-/// Objects of one answer of the API server.
+/// Maximum number of objects per response of the API server.
 const PAGE: u32 = 500;
 
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ pub struct Args {
     /// Show the objects of all namespaces of the cluster
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
-    /// Read what the agent remembers of the repository from the Lease of this name
+    /// Read the status of the repository from the Lease with this name
     #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE)]
     lease_name: String,
     /// Output format
@@ -35,7 +35,7 @@ pub struct Args {
     output: Output,
 }
 
-/// One object, wherever it is kept.
+/// One object, from a state directory or a cluster.
 struct Shown {
     object: ObjectKey,
     generation: i64,
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         anyhow::Ok(match args.place.find().await? {
             Place::Cluster(place) => {
                 let (objects, nothing) = from_cluster(args, &place).await?;
-                // Few people may read the Lease, and the objects are what they ask for.
+                // Few users are allowed to read the Lease, and the objects are more important.
                 (objects, nothing, memory::read(&place.cluster, &args.lease_name).await.ok().flatten())
             }
             Place::State(place) => {
@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The objects of a state directory, and the message for none.
+/// The objects of a state directory, and the message if there are none.
 fn from_state(args: &Args, place: &StatePlace) -> anyhow::Result<(Vec<Shown>, String)> {
     place.warning().iter().for_each(out::error);
     let wanted =
@@ -81,13 +81,13 @@ fn from_state(args: &Args, place: &StatePlace) -> anyhow::Result<(Vec<Shown>, St
     let shown =
         stored.map(|(object, stored)| Shown { object, generation: stored.generation, status: stored.status });
     let nothing = format!(
-        "No builders or refreshers in the {place}. Start `opsy run` with it, or name another with --state, or a \
-         cluster with --kubeconfig."
+        "No builders or refreshers in the {place}. Start `opsy run` with it, or select another with --state, \
+         or a cluster with --kubeconfig."
     );
     Ok((shown.collect(), nothing))
 }
 
-/// The custom resources of a cluster, and the message for none.
+/// The custom resources of a cluster, and the message if there are none.
 async fn from_cluster(args: &Args, place: &ClusterPlace) -> anyhow::Result<(Vec<Shown>, String)> {
     let cluster = &place.cluster;
     let mut shown = Vec::new();
@@ -123,9 +123,9 @@ async fn list(api: &Api<DynamicObject>) -> anyhow::Result<Vec<DynamicObject>> {
 }
 
 fn live(kind: Kind, mut object: DynamicObject) -> Shown {
-    let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    let name = ObjectKey::of(kind, &object);
     let generation = object.metadata.generation.unwrap_or_default();
-    Shown { object: ObjectKey { kind, key }, generation, status: object.data["status"].take() }
+    Shown { object: name, generation, status: object.data["status"].take() }
 }
 
 fn json(objects: &[Shown]) -> Value {
@@ -145,12 +145,12 @@ fn of(objects: &[Shown], kind: Kind) -> impl Iterator<Item = &Shown> {
     objects.iter().filter(move |shown| shown.object.kind == kind)
 }
 
-/// What is wrong with the repository, as the agent remembers it.
+/// The failing conditions of the repository, as the agent recorded them.
 fn repository(memory: Option<&str>) -> Vec<Vec<String>> {
     let status = memory.and_then(|memory| serde_json::from_str::<Value>(memory).ok()).unwrap_or_default();
     let mut rows = vec![row(&["REPOSITORY", "STATUS", "REASON", "MESSAGE"])];
     for condition in status["conditions"].as_array().into_iter().flatten() {
-        if condition["status"] == "False" {
+        if condition["status"] == FALSE {
             rows.push(["type", "status", "reason", "message"].map(|field| text(&condition[field])).to_vec());
         }
     }
@@ -160,7 +160,7 @@ fn repository(memory: Option<&str>) -> Vec<Vec<String>> {
 fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["PACKERBUILDER", "READY", "REASON", "IMAGE", "BASE IMAGE", "MESSAGE"])];
     for Shown { object, status, .. } in of(objects, Kind::PackerBuilder) {
-        let [ready, reason, message] = stands(status);
+        let [ready, reason, message] = ready_row(status);
         rows.push(vec![
             object.key.to_string(),
             ready,
@@ -176,7 +176,7 @@ fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
 fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["AMIREFRESHER", "READY", "REASON", "TARGET", "NODE GROUP", "IMAGE", "STATE"])];
     for Shown { object, status, .. } in of(objects, Kind::AMIRefresher) {
-        let [ready, reason, message] = stands(status);
+        let [ready, reason, message] = ready_row(status);
         rows.push(vec![
             object.key.to_string(),
             ready,
@@ -194,12 +194,12 @@ fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The active image, or how many there are.
+/// The active image, or the number of lanes if there are several.
 fn image(status: &Value) -> String {
     let lanes = status["images"].as_array().map(Vec::as_slice).unwrap_or_default();
     match lanes {
         [] => text(&status["lastRunBuiltImageID"]),
-        [lane] if lane["gone"] == true => format!("{} (gone)", text(&lane["id"])),
+        [lane] if lane["gone"] == true => format!("{} (deleted)", text(&lane["id"])),
         [lane] => text(&lane["id"]),
         several => format!("{} lanes", several.len()),
     }
@@ -208,23 +208,23 @@ fn image(status: &Value) -> String {
 /// Status, reason and message of a condition.
 fn condition(status: &Value, kind: &str) -> [String; 3] {
     let found = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
-    let Some(found) = found else { return ["Unknown", "-", "-"].map(str::to_owned) };
+    let Some(found) = found else { return [UNKNOWN, "-", "-"].map(str::to_owned) };
     ["status", "reason", "message"].map(|field| text(&found[field]))
 }
 
-/// Status of Ready, and why it is so; or that the object is suspended.
-fn stands(status: &Value) -> [String; 3] {
+/// Status, reason and message of Ready. For a suspended object, reason and message are those of Suspended.
+fn ready_row(status: &Value) -> [String; 3] {
     let [ready, reason, message] = condition(status, READY);
     let [suspended, _, why] = condition(status, SUSPENDED);
-    if suspended == "True" { [ready, SUSPENDED.to_owned(), why] } else { [ready, reason, message] }
+    if suspended == TRUE { [ready, SUSPENDED.to_owned(), why] } else { [ready, reason, message] }
 }
 
-/// What needs attention beside the condition Ready.
+/// Failing conditions other than Ready.
 fn trouble(status: &Value) -> String {
     let kinds = [(PUBLISHED, "not published"), (APPLIED, "not applied"), (NOTIFIED, "notifications fail")];
     let failing = kinds.into_iter().filter_map(|(kind, word)| {
         let [status, _, message] = condition(status, kind);
-        (status == "False").then(|| format!(" ({word}: {message})"))
+        (status == FALSE).then(|| format!(" ({word}: {message})"))
     });
     failing.collect()
 }
@@ -237,7 +237,8 @@ fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
 }
 
-/// Columns as wide as their widest cell; the last one is as long as it is. A row is a line, whatever is in it.
+/// Formats a table. Each column is as wide as its widest cell, except for the last cell of a row. Line breaks in a cell
+/// become spaces, so that a row is one line.
 fn table(rows: &[Vec<String>]) -> String {
     if rows.len() < 2 {
         return String::new();
@@ -262,6 +263,7 @@ fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Key;
 
     #[test]
     fn a_repository_in_trouble_is_shown_above_the_objects() {
@@ -300,6 +302,6 @@ mod tests {
             {"type": "Ready", "status": "True", "reason": "ImageReady", "message": "ami-1 active"},
             {"type": "Suspended", "status": "True", "reason": "Spec", "message": "suspended by spec.suspend"},
         ]});
-        assert_eq!(stands(&status), ["True", "Suspended", "suspended by spec.suspend"]);
+        assert_eq!(ready_row(&status), ["True", "Suspended", "suspended by spec.suspend"]);
     }
 }

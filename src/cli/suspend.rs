@@ -1,5 +1,5 @@
-//! `opsy suspend KIND/NAME` and `opsy resume KIND/NAME`: pause an object during an incident, without a commit,
-//! and end that, or the pause after a canceled build.
+//! `opsy suspend KIND/NAME` suspends an object during an incident, without a commit. `opsy resume KIND/NAME` resumes
+//! it, also after a canceled build.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub fn suspend(args: &Named) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Removes what `suspend` and `cancel` set. An error where the manifest still suspends the object.
+/// Removes the annotations of `suspend` and `cancel`. Fails if the manifest still suspends the object.
 pub fn resume(args: &Named) -> anyhow::Result<ExitCode> {
     target::wait(async {
         let live = args.find().await?;
@@ -42,7 +42,7 @@ pub fn resume(args: &Named) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What in Git suspends the object, and what to change there.
+/// Returns what suspends the object in Git, and what to change there.
 fn still_suspended(git: &InGit) -> Option<String> {
     let file = git.file.as_deref().unwrap_or("its manifest");
     let found = [
@@ -51,7 +51,8 @@ fn still_suspended(git: &InGit) -> Option<String> {
     ];
     let found: Vec<String> = found.into_iter().flatten().collect();
     let found = found.join(" and ");
-    (!found.is_empty()).then(|| format!("Git suspends it; remove {found} from {file} and push the commit"))
+    (!found.is_empty())
+        .then(|| format!("its manifest suspends it; remove {found} from {file} and push the commit"))
 }
 
 #[cfg(test)]
@@ -65,17 +66,17 @@ mod tests {
         for (git, expected) in [
             (
                 git(true, false),
-                "Git suspends it; remove the annotation ami.opsy.dev/suspend from builders/node.yaml and push \
-                 the commit",
+                "its manifest suspends it; remove the annotation ami.opsy.dev/suspend from \
+                 builders/node.yaml and push the commit",
             ),
             (
                 InGit { file: None, ..git(false, true) },
-                "Git suspends it; remove spec.suspend: true from its manifest and push the commit",
+                "its manifest suspends it; remove spec.suspend: true from its manifest and push the commit",
             ),
             (
                 git(true, true),
-                "Git suspends it; remove the annotation ami.opsy.dev/suspend and spec.suspend: true from \
-                 builders/node.yaml and push the commit",
+                "its manifest suspends it; remove the annotation ami.opsy.dev/suspend and spec.suspend: true \
+                 from builders/node.yaml and push the commit",
             ),
         ] {
             assert_eq!(still_suspended(&git).as_deref(), Some(expected));

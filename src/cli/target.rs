@@ -1,4 +1,4 @@
-//! The object that a command is about, `KIND/NAME`, and the requests that all commands make to a cluster.
+//! The object `KIND/NAME` that a command acts on, and the requests that all commands make to a cluster.
 
 use std::fmt;
 use std::future::Future;
@@ -11,19 +11,19 @@ use crate::api::{AMIRefresher, GROUP, INSTALL_DEFINITIONS, Key, Kind, ObjectKey,
 use crate::engine::kubernetes::Cluster;
 use crate::engine::kubernetes::error::Refusal;
 
-/// An object as a person names it: its namespace comes from elsewhere.
+/// An object as the command line names it, without its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: Kind,
     pub name: String,
 }
 
-/// Why a text names no object.
+/// Why a string is not a valid target.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadTarget {
-    #[error("{0:?} is not KIND/NAME: write it like packerbuilder/node or ar/demo")]
+    #[error("{0:?} must be KIND/NAME, such as packerbuilder/node or ar/demo")]
     Shape(String),
-    #[error("{0:?} is not a kind of Opsy: use packerbuilder (pb) or amirefresher (ar)")]
+    #[error("{0:?} is an unknown kind: use packerbuilder (pb) or amirefresher (ar)")]
     Kind(String),
 }
 
@@ -53,12 +53,12 @@ impl Target {
     }
 }
 
-/// An object in messages, as kubectl writes it, with its namespace.
+/// Formats an object for messages as kubectl does, with its namespace.
 pub fn shown(object: &ObjectKey) -> String {
     format!("{}.{GROUP}/{}", object.kind.to_string().to_ascii_lowercase(), object.key)
 }
 
-/// The kind a person means: singular, plural or short, with or without the group, as kubectl takes it.
+/// Parses a kind as kubectl does: singular, plural or short name, with or without the group.
 pub fn kind_of(word: &str) -> Result<Kind, BadTarget> {
     let lower = word.to_ascii_lowercase();
     let bare = lower.strip_suffix(GROUP).and_then(|rest| rest.strip_suffix('.')).unwrap_or(&lower);
@@ -69,12 +69,13 @@ pub fn kind_of(word: &str) -> Result<Kind, BadTarget> {
     }
 }
 
-/// The objects of a kind, unread: commands change annotations and read status, whatever else is in them.
+/// Untyped access to the objects of a kind: commands change annotations and read status, whatever else the objects
+/// contain.
 pub fn objects(cluster: &Cluster, kind: Kind) -> Api<DynamicObject> {
     Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(kind))
 }
 
-/// The same in all namespaces.
+/// Untyped access to the objects of a kind in all namespaces.
 pub fn all_objects(cluster: &Cluster, kind: Kind) -> Api<DynamicObject> {
     Api::all_with(cluster.client.clone(), &resource(kind))
 }
@@ -86,12 +87,12 @@ fn resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// Adds to a refusal what a person does about it.
+/// Adds to an error of the API server what to do about it.
 pub fn refused(error: kube::Error) -> anyhow::Error {
     let refusal = Refusal::from(error);
     let install;
     let advice = match refusal.code {
-        // A missing object has its name in the answer; for a missing kind, the server sends a page.
+        // The message about a missing object contains the group; the one about a missing kind does not.
         Some(404) if !refusal.message.contains(GROUP) => {
             install = format!("; install the custom resource definitions: `{INSTALL_DEFINITIONS}`");
             install.as_str()
@@ -105,7 +106,7 @@ pub fn refused(error: kube::Error) -> anyhow::Error {
     anyhow::anyhow!("{refusal}{advice}")
 }
 
-/// Runs a command that asks a cluster.
+/// Runs a command to its end.
 pub fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -1,7 +1,7 @@
-//! `opsy validate [FILE | DIR | -]…`: applies every rule of the agent to files of this machine.
+//! `opsy validate [FILE | DIR | -]…`: checks local files by the same rules as the agent.
 //!
-//! Needs no AWS or cluster, and no Git but with `--fetch`. The files are listed as a commit would list them and read by
-//! the rules of the agent; templates are also checked for files that a build would miss.
+//! Needs no access to AWS or a cluster, and to a Git server only with `--fetch`. Files are listed as a commit would
+//! list them. Templates are also checked for files that would be missing in a build.
 
 mod fetch;
 
@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::agent::spec_problems;
 use crate::api::{Kind, PackerBuilder};
 use crate::builder::advice;
-use crate::git::templates::choice::Own;
+use crate::git::templates::choice::OpsyFiles;
 use crate::git::worktree::WorkTree;
 use crate::manifest::{Document, Form, OBJECT_LIMIT, ObjectSet, Problem, Reader, Severity};
 use crate::settings::{Output, RepoSettings};
@@ -28,25 +28,25 @@ use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems
 use crate::telemetry::out;
 use fetch::Fetch;
 
-/// The name of standard input in messages, and for the reader, which needs a known ending.
+/// The name of standard input in messages, and the file name for the reader, which needs a known extension.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Check the manifests of these directories (each a --path of an agent), single manifests, and - for standard input
+    /// Check these directories (each as the --path of an agent) and manifest files; - reads standard input
     #[arg(default_value = ".", value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Resolve template directories from this root of the repository; default: the enclosing Git work tree,
-    /// and the directory itself
+    /// Resolve template directories relative to this root of the repository; default: the enclosing Git work tree, and
+    /// the directory itself
     #[arg(long)]
     root: Option<PathBuf>,
-    /// Fetch the template repositories that builders name, and check that branch, directory and files are there. Secrets
-    /// are read as by `opsy run` on one machine
+    /// Fetch the template repositories that builders name, and check that branch, directory and files exist. Secrets
+    /// are read as by a standalone `opsy run`
     #[arg(long)]
     fetch: bool,
     #[command(flatten)]
     fetching: fetch::Flags,
-    /// List the files of other tools, too
+    /// Also list the YAML files of other tools
     #[arg(long, short)]
     verbose: bool,
     /// Output format
@@ -54,7 +54,7 @@ pub struct Args {
     output: Output,
 }
 
-/// Prints every problem and a summary; the exit code is 1 when any of them is an error.
+/// Prints every problem and a summary. The exit code is 1 if any problem is an error.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let fetch = args.fetch.then(|| Fetch::start(&args.fetching)).transpose()?;
     let listed = Listed { fetch: fetch.map(Arc::new), ..Listed::default() };
@@ -66,8 +66,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads what several paths name, each by itself: two directories may be those of two agents, which declare the same
-/// objects. Files are named as a person reaches them from here.
+/// Reads several paths, each by itself: two directories can belong to two agents that declare the same objects. File
+/// names in the result start with the path that the user gave.
 fn read_all(
     paths: &[PathBuf],
     root: Option<&Path>,
@@ -92,7 +92,7 @@ fn read_all(
     Ok(all)
 }
 
-/// Drops what was read twice, by a directory and by a path in it.
+/// Removes duplicates: a file can be named by a path and also be in a directory that is named.
 fn merge(set: &mut ObjectSet) {
     let place = |file: &str| fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file));
     let (mut problems, mut documents) = (BTreeSet::new(), BTreeSet::new());
@@ -103,10 +103,10 @@ fn merge(set: &mut ObjectSet) {
     set.problems.sort();
 }
 
-/// What was read of repositories.
+/// The files that were listed so far, and the fetched repositories.
 #[derive(Default)]
 struct Listed {
-    /// Folders that were listed: the root of the repository is the same for many files.
+    /// Listed folders, as a cache: many files have the same repository root.
     folders: RefCell<BTreeMap<PathBuf, Arc<WorkTree>>>,
     /// Template repositories, with `--fetch`.
     fetch: Option<Arc<Fetch>>,
@@ -128,7 +128,7 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Reads what a path names as the agent reads a commit.
+/// Reads a path as the agent reads a commit.
 fn read(path: &Path, root: Option<&Path>, input: impl Read, listed: &Listed) -> anyhow::Result<ObjectSet> {
     if is_stdin(path) {
         return stdin(root, input, listed);
@@ -167,7 +167,7 @@ fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Ob
     Ok(set)
 }
 
-/// What a path holds, by the limits of the agent.
+/// Reads the content of a file, within the limits of the agent.
 fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
     if matches!(picked.form, Form::Unknown(_)) {
         return Ok(Content::Unread);
@@ -179,7 +179,7 @@ fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
 /// Reads one file.
 fn file(path: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<ObjectSet> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
-        bail!("{} is not a file with a name in UTF-8; name a file or a directory", path.display());
+        bail!("{} is not a file with a UTF-8 name; name a file or a directory", path.display());
     };
     if !(name.ends_with(".yaml") || name.ends_with(".yml")) {
         bail!("{} is not a manifest: its name must end in .yaml or .yml", path.display());
@@ -201,7 +201,7 @@ fn stdin(root: Option<&Path>, mut input: impl Read, listed: &Listed) -> anyhow::
     Ok(set)
 }
 
-/// Reads content by itself: what else is in its folder does not count, but for templates.
+/// Reads the content of one manifest. The other files of its folder are used only as templates.
 fn alone(
     name: &str,
     content: Vec<u8>,
@@ -218,10 +218,10 @@ fn alone(
     Ok(set)
 }
 
-/// The repository: its root, and where template folders may be relative to beside it.
+/// The trees that template paths can be relative to: the root of the repository and, by default, the folder itself.
 struct Trees {
     trees: Vec<Arc<WorkTree>>,
-    /// The folder that is read, from the root of the first.
+    /// The folder that is read, relative to the root of the first tree.
     path: String,
     fetch: Option<Arc<Fetch>>,
 }
@@ -238,7 +238,7 @@ impl Trees {
         let (trees, path) = match above.as_ref().map(|above| (above, within(above))) {
             None => (vec![list(top)?], ""),
             Some((above, None)) => (vec![list(top)?, list(above)?], ""),
-            // A work tree around the folder; templates may lie beside the manifests all the same.
+            // The folder is in a work tree, but template paths can still be relative to the folder.
             Some((above, Some(path))) if root.is_none() => (vec![list(above)?, list(top)?], path),
             Some((above, Some(path))) => (vec![list(above)?], path),
         };
@@ -249,19 +249,19 @@ impl Trees {
         &self.trees[0]
     }
 
-    /// A reader with the rules of the reconcilers, and what is to be said of templates.
+    /// Returns a reader that also applies the rules of the reconcilers and checks the templates.
     fn reader(&self) -> Reader {
         let (errors, notes) = (self.trees.clone(), self.trees.clone());
         let (fetch, fetched) = (self.fetch.clone(), self.fetch.clone());
         let is_status = RepoSettings::default().status_path().to_owned();
-        let own = Arc::new(Own { status: is_status, ..Own::default() });
-        let own_too = Arc::clone(&own);
+        let opsy_files = Arc::new(OpsyFiles { status: is_status, ..OpsyFiles::default() });
+        let opsy_files_too = Arc::clone(&opsy_files);
         Reader::with_notes(
             move |document| {
                 let mut found = spec_problems(document);
                 let missing = builder(document).map(|builder| match (&fetch, advice::source(&builder)) {
                     (Some(fetch), Some(query)) => fetch.problems(&builder, &query, &document.object.key),
-                    _ => missing(&builder, &errors, &own),
+                    _ => missing(&builder, &errors, &opsy_files),
                 });
                 found.extend(missing.unwrap_or_default());
                 found
@@ -272,10 +272,10 @@ impl Trees {
                         return fetch.notes(&builder, &query, &document.object.key);
                     }
                     let fits = |tree: &&Arc<WorkTree>| {
-                        look(tree, &own_too, |it| advice::problems(&builder, it)).is_empty()
+                        with_repository(tree, &opsy_files_too, |it| advice::problems(&builder, it)).is_empty()
                     };
                     let tree = notes.iter().find(fits).unwrap_or(&notes[0]);
-                    look(tree, &own_too, |it| advice::notes(&builder, it))
+                    with_repository(tree, &opsy_files_too, |it| advice::notes(&builder, it))
                 });
                 found.unwrap_or_default()
             },
@@ -288,16 +288,25 @@ fn builder(document: &Document) -> Option<PackerBuilder> {
     is_one.then(|| serde_json::from_value(document.json.value()).ok()).flatten()
 }
 
-/// Why a builder's files are in none of the trees: as the first of them has it.
-fn missing(builder: &PackerBuilder, trees: &[Arc<WorkTree>], own: &Own) -> Vec<(String, String)> {
-    let mut found = trees.iter().map(|tree| look(tree, own, |it| advice::problems(builder, it)));
+/// Returns the problems of a builder's files in the first tree, or none if another tree has all of its files.
+fn missing(
+    builder: &PackerBuilder,
+    trees: &[Arc<WorkTree>],
+    opsy_files: &OpsyFiles,
+) -> Vec<(String, String)> {
+    let mut found =
+        trees.iter().map(|tree| with_repository(tree, opsy_files, |it| advice::problems(builder, it)));
     let first = found.next().unwrap_or_default();
     if first.is_empty() || found.any(|others| others.is_empty()) { Vec::new() } else { first }
 }
 
-fn look<T>(tree: &WorkTree, own: &Own, ask: impl Fn(&advice::Repository<'_>) -> T) -> T {
+fn with_repository<T>(
+    tree: &WorkTree,
+    opsy_files: &OpsyFiles,
+    ask: impl Fn(&advice::Repository<'_>) -> T,
+) -> T {
     let text = |id: &str| tree.read(id).ok().map(|content| String::from_utf8_lossy(&content).into_owned());
-    ask(&advice::Repository { listing: &tree.listing, own, is_source: false, text: &text })
+    ask(&advice::Repository { listing: &tree.listing, opsy_files, is_source: false, text: &text })
 }
 
 fn count(set: &ObjectSet, severity: Severity) -> usize {
@@ -315,7 +324,7 @@ fn as_text(set: &ObjectSet, verbose: bool) -> String {
     }
     let (errors, notes) = (count(set, Severity::Error), count(set, Severity::Note));
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let objects = plural(set.documents.len(), "good object");
+    let objects = plural(set.documents.len(), "valid object");
     text + &format!(
         "{objects}, {}, {}{}\n",
         plural(errors, "error"),
@@ -324,12 +333,13 @@ fn as_text(set: &ObjectSet, verbose: bool) -> String {
     )
 }
 
-/// A CI system obeys a line that looks like one of its commands: no file name or message begins one.
+/// Joins lines. A CI system executes a line that looks like one of its commands, so no file name or message may start a
+/// line.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// How many files of other tools there are.
+/// The part of the summary about files of other tools.
 fn others(set: &ObjectSet, verbose: bool) -> String {
     let foreign = set.problems.iter().filter(|problem| problem.severity == Severity::Foreign);
     let mut files: Vec<&str> = foreign.map(|problem| problem.file.as_str()).collect();
@@ -342,7 +352,7 @@ fn others(set: &ObjectSet, verbose: bool) -> String {
     }
 }
 
-/// A file, as the user would name it.
+/// A file name that starts with the path that the user gave.
 fn shown(path: &Path, file: &str) -> PathBuf {
     if is_stdin(path) {
         return PathBuf::from(file);

@@ -1,41 +1,42 @@
-//! The board: how every object stands after its last pass. It is what `--once` waits for, what exit
-//! codes and progress lines are made of, and it decides nothing.
+//! The health of every object after its last reconcile, for `--once`, exit codes and the terminal. The board decides
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use tokio::sync::{broadcast, watch};
 
-use super::{Note, Standing};
+use super::pass::{Note, ObjectHealth};
 use crate::api::ObjectKey;
+use crate::api::lock::lock;
 
-/// Notes a slow reader may lag behind before it misses some: they are for display only.
+/// Notes that a slow reader may lag behind before it misses some. They are for display only.
 const NOTES_KEPT: usize = 256;
 
-/// Standings of all objects, and a stream of their notes.
+/// The health of all objects, and a stream of their notes.
 #[derive(Debug)]
 pub struct Board {
-    entries: Mutex<BTreeMap<ObjectKey, Entry>>,
-    /// Bumped with every change, so that readers can wait for one.
+    entries: Mutex<BTreeMap<ObjectKey, BoardEntry>>,
+    /// Incremented on every change.
     changed: watch::Sender<u64>,
-    /// Bumped when objects go.
+    /// Incremented when objects are removed.
     members: watch::Sender<u64>,
     notes: broadcast::Sender<(ObjectKey, Note)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    standing: Standing,
-    /// Wake-ups so far: a pass that began before the last one does not settle the object.
+struct BoardEntry {
+    health: ObjectHealth,
+    /// Wakeups so far. A reconcile that began before the last one does not settle the object.
     wakes: u64,
-    /// Wake-ups when the running pass began. Passes of one object never overlap.
+    /// Wakeups when the running reconcile began. Reconciles of one object never overlap.
     begun: u64,
-    /// A pass began and has not ended: a timer starts one without a wake-up.
+    /// Whether a reconcile is running. A requeue starts one without a wakeup, so the counters do not show it.
     running: bool,
 }
 
-/// An object nobody has looked at yet.
-const NEW: Entry = Entry { standing: Standing::Busy, wakes: 0, begun: 0, running: false };
+/// An object that was never reconciled.
+const NEW: BoardEntry = BoardEntry { health: ObjectHealth::Busy, wakes: 0, begun: 0, running: false };
 
 impl Default for Board {
     fn default() -> Self {
@@ -49,8 +50,8 @@ impl Default for Board {
 }
 
 impl Board {
-    /// The objects there are now; those not known before are busy until their first pass.
-    pub fn keep_only(&self, objects: &[ObjectKey]) {
+    /// Replaces the set of objects. New ones are busy until their first reconcile.
+    pub fn replace(&self, objects: &[ObjectKey]) {
         let kept: BTreeSet<&ObjectKey> = objects.iter().collect();
         self.change(|entries| {
             entries.retain(|key, _| kept.contains(key));
@@ -61,7 +62,7 @@ impl Board {
         self.members.send_modify(|count| *count += 1);
     }
 
-    /// There is this object, too: busy until its first pass.
+    /// Adds an object, busy until its first reconcile.
     pub fn add(&self, object: &ObjectKey) {
         if !self.lock().contains_key(object) {
             self.change(|entries| {
@@ -70,7 +71,6 @@ impl Board {
         }
     }
 
-    /// This object is gone.
     pub fn remove(&self, object: &ObjectKey) {
         self.change(|entries| {
             entries.remove(object);
@@ -78,42 +78,43 @@ impl Board {
         self.members.send_modify(|count| *count += 1);
     }
 
-    /// Wakes when objects have gone.
+    /// A channel that changes when objects are removed.
     pub fn members(&self) -> watch::Receiver<u64> {
         self.members.subscribe()
     }
 
-    /// Something asks this object to look again.
-    pub fn woken(&self, object: &ObjectKey) {
+    /// The object was enqueued.
+    pub fn enqueued(&self, object: &ObjectKey) {
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(object) {
-                *entry = Entry { standing: Standing::Busy, wakes: entry.wakes + 1, ..*entry };
+                *entry = BoardEntry { health: ObjectHealth::Busy, wakes: entry.wakes + 1, ..*entry };
             }
         });
     }
 
-    /// A pass begins.
+    /// A reconcile begins.
     pub fn begin(&self, object: &ObjectKey) {
         if let Some(entry) = self.lock().get_mut(object) {
             (entry.begun, entry.running) = (entry.wakes, true);
         }
     }
 
-    /// The pass has ended and found this.
-    pub fn end(&self, object: &ObjectKey, standing: Standing) {
+    /// The reconcile ended with this result.
+    pub fn end(&self, object: &ObjectKey, health: ObjectHealth) {
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(object) {
                 entry.running = false;
+                // After a wakeup another reconcile is due, and its result counts.
                 if entry.wakes == entry.begun {
-                    entry.standing = standing;
+                    entry.health = health;
                 }
             }
         });
     }
 
-    /// Passes on words for people.
-    pub fn tell(&self, object: &ObjectKey, note: &Note) {
-        // Nobody listening is not a failure: the log has it too.
+    /// Passes a note to those who listen.
+    pub fn publish(&self, object: &ObjectKey, note: &Note) {
+        // Without listeners nothing is lost: the note is logged too.
         let _ = self.notes.send((object.clone(), note.clone()));
     }
 
@@ -121,44 +122,44 @@ impl Board {
         self.notes.subscribe()
     }
 
-    /// Waits until no object is busy and no pass is running, and answers how all of them stand.
-    pub async fn settled(&self) -> BTreeMap<ObjectKey, Standing> {
+    /// Waits until no object is busy and no reconcile is running. Returns the health of all objects.
+    pub async fn settled(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            if let Some(standings) = self.unless_busy() {
-                return standings;
+            if let Some(health) = self.health_if_settled() {
+                return health;
             }
             if changed.changed().await.is_err() {
-                return self.standings();
+                return self.health();
             }
         }
     }
 
-    /// How all objects stand now.
-    pub fn standings(&self) -> BTreeMap<ObjectKey, Standing> {
-        standings(&self.lock())
+    /// The current health of all objects.
+    pub fn health(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
+        health(&self.lock())
     }
 
-    /// The same, if none is busy: what is asked at every change must cost little.
-    fn unless_busy(&self) -> Option<BTreeMap<ObjectKey, Standing>> {
+    /// As above, but only if no object is busy. It is called at every change, so it clones nothing while one is.
+    fn health_if_settled(&self) -> Option<BTreeMap<ObjectKey, ObjectHealth>> {
         let entries = self.lock();
-        let is_busy = entries.values().any(|entry| entry.standing == Standing::Busy || entry.running);
-        (!is_busy).then(|| standings(&entries))
+        let is_busy = entries.values().any(|entry| entry.health == ObjectHealth::Busy || entry.running);
+        (!is_busy).then(|| health(&entries))
     }
 
-    fn change(&self, f: impl FnOnce(&mut BTreeMap<ObjectKey, Entry>)) {
+    fn change(&self, f: impl FnOnce(&mut BTreeMap<ObjectKey, BoardEntry>)) {
         f(&mut self.lock());
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, Entry>> {
-        self.entries.lock().expect("no code panics while it holds the board")
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, BoardEntry>> {
+        lock(&self.entries)
     }
 }
 
-fn standings(entries: &BTreeMap<ObjectKey, Entry>) -> BTreeMap<ObjectKey, Standing> {
-    entries.iter().map(|(key, entry)| (key.clone(), entry.standing)).collect()
+fn health(entries: &BTreeMap<ObjectKey, BoardEntry>) -> BTreeMap<ObjectKey, ObjectHealth> {
+    entries.iter().map(|(key, entry)| (key.clone(), entry.health)).collect()
 }
 
 #[cfg(test)]
@@ -171,35 +172,35 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_up_during_a_pass_keeps_the_object_busy() {
+    fn a_wakeup_during_a_reconcile_keeps_the_object_busy() {
         let board = Board::default();
-        board.keep_only(&[object()]);
+        board.replace(&[object()]);
         board.begin(&object());
-        board.woken(&object());
-        board.end(&object(), Standing::Settled);
-        assert_eq!(board.standings()[&object()], Standing::Busy);
+        board.enqueued(&object());
+        board.end(&object(), ObjectHealth::Settled);
+        assert_eq!(board.health()[&object()], ObjectHealth::Busy);
         board.begin(&object());
-        board.end(&object(), Standing::Settled);
-        assert_eq!(board.standings()[&object()], Standing::Settled);
+        board.end(&object(), ObjectHealth::Settled);
+        assert_eq!(board.health()[&object()], ObjectHealth::Settled);
     }
 
     #[test]
-    fn a_pass_that_a_timer_began_is_waited_for() {
+    fn a_reconcile_that_a_requeue_began_is_waited_for() {
         let board = Board::default();
-        board.keep_only(&[object()]);
+        board.replace(&[object()]);
         board.begin(&object());
-        board.end(&object(), Standing::Failing);
-        assert!(board.unless_busy().is_some());
+        board.end(&object(), ObjectHealth::Failing);
+        assert!(board.health_if_settled().is_some());
         board.begin(&object());
-        assert!(board.unless_busy().is_none(), "it may start something");
-        board.end(&object(), Standing::Failing);
-        assert!(board.unless_busy().is_some());
+        assert!(board.health_if_settled().is_none(), "it may start something");
+        board.end(&object(), ObjectHealth::Failing);
+        assert!(board.health_if_settled().is_some());
     }
 
     #[tokio::test]
     async fn settled_waits_for_the_last_busy_object() {
         let board = std::sync::Arc::new(Board::default());
-        board.keep_only(&[object()]);
+        board.replace(&[object()]);
         let waiting = tokio::spawn({
             let board = board.clone();
             async move { board.settled().await }
@@ -207,8 +208,8 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         board.begin(&object());
-        board.end(&object(), Standing::Stalled);
-        let standings = waiting.await.expect("the board settles");
-        assert_eq!(standings[&object()], Standing::Stalled);
+        board.end(&object(), ObjectHealth::Stalled);
+        let health = waiting.await.expect("the board settles");
+        assert_eq!(health[&object()], ObjectHealth::Stalled);
     }
 }

@@ -1,7 +1,8 @@
-//! The one loop: takes keys from a queue, runs one pass per object at a time, writes what it says.
+//! The one loop over both kinds: takes keys from a queue, reconciles at most once per object at a time, and writes
+//! what the reconcile returned.
 //!
-//! Backoff per object lives here. A pass is spawned, so that passes use several cores and a panic
-//! ends one pass, not the loop.
+//! The backoff per object is here. Each reconcile is a task of its own, so that reconciles use several cores and a
+//! panic ends one reconcile instead of the loop.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,111 +24,102 @@ use tracing::Instrument;
 
 use super::feed::Queue;
 use super::objects::Objects;
-use super::{Home, HomeError, Note, Pass, Standing, StatusUpdate, Wake};
+use super::{EngineError, Home, Note, ObjectHealth, Pass, StatusUpdate, Wake};
+use crate::api::backoff;
 use crate::api::conditions::{self, APPLIED, PUBLISHED};
+use crate::api::lock::lock;
 use crate::api::status::Status;
-use crate::api::{Class, Key, Kind, ObjectKey};
+use crate::api::{Class, Kind, ObjectKey};
 
-/// Passes of one kind at once: they wait on AWS most of the time.
+/// Concurrent reconciles of one kind. They wait for AWS most of the time, so there are more of them than cores.
 const CONCURRENCY: u16 = 16;
-/// First pause after a transient failure; doubles with each, up to `LONGEST_BACKOFF`.
+/// First backoff after a transient failure. It doubles with each further one, up to `LONGEST_BACKOFF`.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
-/// A denied call is not retried sooner: permissions are changed by people.
+/// A backoff is up to a quarter longer, so that objects that fail together do not retry together.
+const JITTER: u32 = 4;
+/// Backoff after a denied call. Only a person can grant the permission, so retrying sooner is useless.
 const DENIED_BACKOFF: Duration = Duration::from_secs(900);
-/// Pause after somebody else wrote the object: their write is in the store by then.
+/// Pause after a conflict. The other writer's change has reached the store by then.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
-/// Stalled objects still look this often, since causes also go away by themselves.
-const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+/// Even a stalled object is reconciled this often, because causes can also disappear by themselves.
+const LONGEST_REQUEUE: Duration = Duration::from_secs(3600);
 
-/// What a pass over one kind is.
+/// Reconciles one object of a kind.
 pub type Reconcile<K, S> = Arc<dyn Fn(Arc<K>) -> BoxFuture<'static, Pass<S>> + Send + Sync>;
 
-/// Tells people of the objects of one kind, away from the passes.
-pub trait Teller<K, S>: Send + Sync {
-    /// Notes in the status what was told, and what cannot be told. Nothing new is told before `written`.
-    fn mark(&self, name: &ObjectKey, object: &K, status: &mut S);
-    /// The status is as marked: it may be told. Answers what is news since `before`.
-    fn written(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note>;
-    /// The object is gone.
-    fn gone(&self, name: &ObjectKey);
+/// Notifies people about the objects of one kind, without delaying the loop.
+pub trait StatusNotifier<K, S>: Send + Sync {
+    /// Records in the status which notifications were delivered and which cannot be. Nothing is sent before `confirm`
+    /// confirms that the status is persisted.
+    fn record(&self, name: &ObjectKey, object: &K, status: &mut S);
+    /// The recorded status is persisted: notifications may be sent. Returns notes about what is new since `before`.
+    fn confirm(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note>;
+    /// The object is deleted.
+    fn forget(&self, name: &ObjectKey);
 }
 
-/// Hears of every pass, for those who count.
+/// Observes every reconcile, for metrics.
 pub trait Meter: Send + Sync {
     fn begins(&self, object: &ObjectKey);
-    /// What came of it, in one of a few words.
+    /// `result` is one of a few fixed words, so that it can be a label.
     fn ends(&self, object: &ObjectKey, result: &'static str);
-    /// A note is told once, after what it tells of is written.
+    /// Called once per note, after the status that it belongs to is written.
     fn notes(&self, note: &Note);
 }
 
-/// Everything the loop over one kind needs.
+/// Everything that the loop over one kind needs.
 pub struct Drive<K, S> {
     pub kind: Kind,
     pub reconcile: Reconcile<K, S>,
     pub status: fn(&K) -> Option<&S>,
     pub home: Arc<dyn Home>,
     pub objects: Arc<Objects>,
-    /// Wakes others because of what a pass did.
+    /// Wakes the objects that a pass names.
     pub wake: Arc<dyn Fn(&Wake) + Send + Sync>,
     /// Status, reason and message of the condition `Published`, once there is one.
     pub published: Box<dyn Fn() -> Option<(&'static str, &'static str, String)> + Send + Sync>,
     pub meter: Arc<dyn Meter>,
-    pub teller: Arc<dyn Teller<K, S>>,
-    /// The one clock.
+    pub notifier: Arc<dyn StatusNotifier<K, S>>,
     pub now: fn() -> Timestamp,
+    /// Consecutive failures per object.
     pub failures: Mutex<HashMap<ObjectKey, u32>>,
 }
 
-/// A pass that could not be ended as it should.
+/// Why a reconcile could not be completed.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("the pass panicked: {0}")]
+    #[error("the reconcile panicked: {0}")]
     Panicked(String),
-    #[error("the pass was cut off")]
+    #[error("the reconcile was canceled")]
     Cancelled,
-    #[error("writing status: {0}")]
-    Status(#[from] HomeError),
+    #[error("the status cannot be written: {0}")]
+    Status(#[from] EngineError),
 }
 
-/// Runs passes until the queue ends and the running ones are done.
+/// Reconciles until the queue ends and the running reconciles are done.
 pub async fn drive<K, S>(drive: Arc<Drive<K, S>>, queue: Queue<K>)
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
     S: Status + Serialize + Clone + Default + PartialEq + Send + Sync + 'static,
 {
     let config = kube::runtime::Config::default().concurrency(CONCURRENCY);
-    let passes = applier(
+    let reconciles = applier(
         |object, drive: Arc<Drive<K, S>>| {
-            let span = tracing::info_span!("pass", object = %drive.name_of(&*object));
-            let pass = async move { drive.pass(Arc::new(object.open())).await }.instrument(span);
-            AbortOnDropHandle::new(tokio::spawn(pass)).map(flatten).boxed()
+            let span = tracing::info_span!("reconcile", object = %drive.name_of(&*object));
+            let reconcile =
+                async move { drive.reconcile_one(Arc::new(object.open())).await }.instrument(span);
+            AbortOnDropHandle::new(tokio::spawn(reconcile)).map(flatten).boxed()
         },
-        |object, fault: &Fault, drive| {
-            let name = drive.name_of(&*object);
-            let pause = drive.backoff(&name, Class::TRANSIENT);
-            tracing::warn!(object = %name, error = %fault, retry_seconds = pause.as_secs(), "pass failed");
-            drive.meter.ends(&name, "fault");
-            if drive.failures().get(&name) == Some(&1) {
-                // No status tells of it: it is what could not be written.
-                let message = fault.to_string();
-                drive
-                    .objects
-                    .board
-                    .tell(&name, &Note { reason: "PassFailed".into(), message, warning: true });
-            }
-            drive.objects.board.end(&name, Standing::Failing);
-            Action::requeue(pause)
-        },
+        |object, fault: &Fault, drive| drive.report_fault(&drive.name_of(&*object), fault),
         drive.clone(),
         queue.store,
         queue.keys.map(Ok::<_, Infallible>),
         config,
     );
-    passes
+    reconciles
         .for_each(|outcome| async move {
-            // An object that is gone meanwhile is the only other outcome; its faults were logged.
+            // Faults are logged above. What is left is the key of an object that has been deleted meanwhile.
             if let Err(error) = outcome {
                 tracing::debug!(%error, "nothing to reconcile");
             }
@@ -140,56 +132,71 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     S: Status + Serialize + Clone + Default + PartialEq + Send + Sync + 'static,
 {
-    /// One pass: reconcile, write the status if it differs, then tell, then wake others.
-    async fn pass(&self, object: Arc<K>) -> Result<Action, Fault> {
+    /// Reconciles one object, writes its status if it differs, reports the notes, and wakes others.
+    async fn reconcile_one(&self, object: Arc<K>) -> Result<Action, Fault> {
         let name = self.name_of(&*object);
         self.objects.board.begin(&name);
         self.meter.begins(&name);
         let frozen = self.home.is_frozen(&name);
-        let pass = if frozen { self.frozen(&object) } else { (self.reconcile)(object.clone()).await };
+        let pass = if frozen { self.frozen_pass(&object) } else { (self.reconcile)(object.clone()).await };
         if pass.release {
             self.home.release(&name).await?;
-            self.teller.gone(&name);
+            self.notifier.forget(&name);
             self.meter.ends(&name, "released");
             return Ok(Action::await_change());
         }
         let written = self.write(&name, &object, &pass.status).await;
-        if let Err(HomeError { class: Class::Conflict, .. }) = written {
-            // Looked at an old version: look again at once, tell nobody. Until then its pass is not over.
+        if let Err(EngineError { class: Class::Conflict, .. }) = written {
+            // The reconcile observed an old version. It is repeated at once and nothing is reported. The board still
+            // counts the reconcile as running, so that `--once` waits for the repetition.
             self.meter.ends(&name, "stale");
             return Ok(Action::requeue(CONFLICT_PAUSE));
         }
-        if let Err(HomeError { class: Class::Denied, message }) = &written
+        if let Err(EngineError { class: Class::Denied, message }) = &written
             && frozen
         {
-            // A namespace that cannot be read can often not be written either; the repository says so, too.
-            tracing::debug!(object = %name, error = %message, "its status cannot say so");
+            // A namespace that cannot be read can often not be written either. The status of the repository reports it.
+            tracing::debug!(object = %name, error = %message, "the status of the frozen object cannot be written");
             self.meter.ends(&name, "frozen");
-            self.objects.board.end(&name, Standing::Failing);
-            return Ok(Action::requeue(LONGEST_LOOK));
+            self.objects.board.end(&name, ObjectHealth::Failing);
+            return Ok(Action::requeue(LONGEST_REQUEUE));
         }
         let news = written?;
         for note in news.iter().chain(&pass.notes) {
             log(&name, note);
             self.meter.notes(note);
-            self.objects.board.tell(&name, note);
-            self.home.tell(&name, note);
+            self.objects.board.publish(&name, note);
+            self.home.publish_event(&name, note);
         }
         for wake in &pass.wake {
             (self.wake)(wake);
         }
         self.meter.ends(&name, result(pass.failed.as_ref().map(|(class, _)| *class)));
         let pause = self.pause(&name, &pass);
-        self.objects.board.end(&name, self.standing(&name, &pass));
+        self.objects.board.end(&name, self.health(&name, &pass));
         Ok(Action::requeue(pause))
     }
 
-    /// Nothing is done, and the status stays as it is but for the words about it.
-    fn frozen(&self, object: &K) -> Pass<S> {
+    /// Logs and counts a fault, and backs off.
+    fn report_fault(&self, name: &ObjectKey, fault: &Fault) -> Action {
+        let pause = self.backoff(name, Class::TRANSIENT);
+        tracing::warn!(object = %name, error = %fault, retry_seconds = pause.as_secs(), "the reconcile failed");
+        self.meter.ends(name, "fault");
+        if self.failures().get(name) == Some(&1) {
+            // No status reports this failure: the status is what could not be written.
+            let message = fault.to_string();
+            self.objects.board.publish(name, &Note { reason: "PassFailed".into(), message, warning: true });
+        }
+        self.objects.board.end(name, ObjectHealth::Failing);
+        Action::requeue(pause)
+    }
+
+    /// The pass of an object that must not be reconciled. Its status keeps all but the conditions of the engine.
+    fn frozen_pass(&self, object: &K) -> Pass<S> {
         Pass {
             status: (self.status)(object).cloned().unwrap_or_default(),
-            look: LONGEST_LOOK,
-            standing: Standing::Waiting,
+            look: LONGEST_REQUEUE,
+            health: ObjectHealth::Waiting,
             wake: Vec::new(),
             notes: Vec::new(),
             failed: None,
@@ -197,75 +204,76 @@ where
         }
     }
 
-    /// Writes the status if it differs; answers what is new in it for people.
-    async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<Vec<Note>, HomeError> {
+    /// Writes the status if it differs. Returns notes about what is new in it.
+    async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<Vec<Note>, EngineError> {
         let before = (self.status)(object);
-        let after = self.with_others(status.clone(), name, object);
+        let after = self.with_engine_conditions(status.clone(), name, object);
         if before != Some(&after) {
-            let (seen, status) = (object.resource_version(), to_json(&after));
-            self.home.write_status(StatusUpdate { object: name.clone(), seen, status }).await?;
+            let (observed_version, status) = (object.resource_version(), to_json(&after));
+            self.home.write_status(StatusUpdate { object: name.clone(), observed_version, status }).await?;
         }
-        Ok(self.teller.written(name, object, before, &after))
+        Ok(self.notifier.confirm(name, object, before, &after))
     }
 
-    /// Publishing, applying and telling are nobody's pass: what is to be said of them is put beside the
-    /// words of the reconciler.
-    fn with_others(&self, mut status: S, name: &ObjectKey, object: &K) -> S {
+    /// Adds to a reconciler's status what no reconciler knows: whether the status is published to Git, whether the
+    /// document is applied, and which notifications are delivered.
+    fn with_engine_conditions(&self, mut status: S, name: &ObjectKey, object: &K) -> S {
         let (generation, now) = (object.meta().generation, (self.now)());
         let list = status.conditions().get_or_insert_default();
-        if let Some((said, reason, message)) = (self.published)() {
-            match said {
+        if let Some((published, reason, message)) = (self.published)() {
+            match published {
                 "False" => conditions::set_unpublished(list, reason, &message, generation, now),
-                _ => conditions::set(list, PUBLISHED, said, reason, &message, generation, now),
+                _ => conditions::set(list, PUBLISHED, published, reason, &message, generation, now),
             }
         }
-        match self.unapplied(name) {
+        match self.out_of_sync(name) {
             Some((reason, message)) => {
                 conditions::set(list, APPLIED, "False", reason, &message, generation, now);
             }
             None => list.retain(|condition| condition.r#type != APPLIED),
         }
-        self.teller.mark(name, object, &mut status);
+        self.notifier.record(name, object, &mut status);
         status
     }
 
-    fn unapplied(&self, name: &ObjectKey) -> Option<(&'static str, String)> {
-        self.home.unapplied(name).or_else(|| self.objects.kept(name))
+    fn out_of_sync(&self, name: &ObjectKey) -> Option<(&'static str, String)> {
+        self.home.out_of_sync(name).or_else(|| self.objects.retained(name))
     }
 
-    /// One failure that goes away by itself is not how an object stands: the next look tells.
-    fn standing(&self, name: &ObjectKey, pass: &Pass<S>) -> Standing {
+    /// The health of an object after a reconcile.
+    fn health(&self, name: &ObjectKey, pass: &Pass<S>) -> ObjectHealth {
         let first = self.failures().get(name).copied() == Some(1);
         match pass.failed {
-            Some((Class::Transient { .. } | Class::Conflict, _)) if first => Standing::Busy,
-            // However well it stands, it is not as Git says.
-            _ if self.home.unapplied(name).is_some() => pass.standing.max(Standing::Failing),
-            // It waits for somebody to mend the manifest, or to let it go.
-            _ if self.objects.kept(name).is_some() => pass.standing.max(Standing::Waiting),
-            _ => pass.standing,
+            // A single failure that is likely to disappear says nothing about the object. The retry decides.
+            Some((Class::Transient { .. } | Class::Conflict, _)) if first => ObjectHealth::Busy,
+            // The reconciler judges the live object, which is not the desired state.
+            _ if self.home.out_of_sync(name).is_some() => pass.health.max(ObjectHealth::Failing),
+            // A person must fix the manifest or allow the object to be pruned.
+            _ if self.objects.retained(name).is_some() => pass.health.max(ObjectHealth::Waiting),
+            _ => pass.health,
         }
     }
 
-    /// When to look again: what the pass asked for, or the backoff after a failure.
+    /// When to reconcile again: after the time that the pass names, or after the backoff for its failure.
     fn pause(&self, name: &ObjectKey, pass: &Pass<S>) -> Duration {
-        let look = pass.look.min(LONGEST_LOOK);
+        let requeue = pass.look.min(LONGEST_REQUEUE);
         match &pass.failed {
             Some((class, message)) => {
                 let pause = self.backoff(name, *class);
-                tracing::warn!(object = %name, error = %message, retry_seconds = pause.as_secs(), "will be tried again");
+                tracing::warn!(object = %name, error = %message, retry_seconds = pause.as_secs(), "will be retried");
                 pause
             }
             None => {
                 self.failures().remove(name);
-                look
+                requeue
             }
         }
     }
 
-    /// The next pause of an object that failed once more.
+    /// Counts one more failure of an object and returns the backoff after it.
     fn backoff(&self, name: &ObjectKey, class: Class) -> Duration {
         let mut failures = self.failures();
-        // Those that are gone are not counted any more.
+        // Deleted objects would stay in the map forever.
         failures.retain(|object, _| object == name || self.objects.has(object));
         let count = failures.entry(name.clone()).or_insert(0);
         *count = count.saturating_add(1);
@@ -273,16 +281,15 @@ where
     }
 
     fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectKey, u32>> {
-        self.failures.lock().expect("no code panics while it holds the failure counts")
+        lock(&self.failures)
     }
 
     fn name_of(&self, object: &impl Resource) -> ObjectKey {
-        let key = Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
-        ObjectKey { kind: self.kind, key }
+        ObjectKey::of(self.kind, object)
     }
 }
 
-/// What came of a pass, in one word.
+/// The result of a reconcile as a metric label.
 fn result(failed: Option<Class>) -> &'static str {
     match failed {
         None => "ok",
@@ -294,23 +301,15 @@ fn result(failed: Option<Class>) -> &'static str {
     }
 }
 
-/// How long to pause after the `count`th failure in a row.
+/// How long to pause after the `count`th consecutive failure.
 fn pause_after(class: Class, count: u32, name: &str) -> Duration {
-    let doubled = FIRST_BACKOFF.saturating_mul(1u32.checked_shl(count - 1).unwrap_or(u32::MAX));
-    let pause = doubled.min(LONGEST_BACKOFF);
+    let pause = backoff::doubled(FIRST_BACKOFF, LONGEST_BACKOFF, count);
     let pause = match class {
         Class::Transient { after: Some(after) } => pause.max(after),
         Class::Transient { after: None } | Class::Conflict => pause,
         Class::Denied | Class::Invalid | Class::NotFound => DENIED_BACKOFF,
     };
-    pause + jitter(pause, name, count)
-}
-
-/// Up to a quarter more, by name and count: many objects that fail together do not retry together.
-fn jitter(pause: Duration, name: &str, count: u32) -> Duration {
-    let digest = crate::api::ids::digest(&[name, &count.to_string()]);
-    let share = u32::from_str_radix(&digest[..4], 16).unwrap_or(0);
-    pause / 4 * share / 0xffff
+    backoff::spread(pause, JITTER, &[name, &count.to_string()])
 }
 
 fn flatten(joined: Result<Result<Action, Fault>, tokio::task::JoinError>) -> Result<Action, Fault> {

@@ -1,23 +1,23 @@
-//! What the runner's report says of a run, for either engine. Pure.
+//! From the runner's report to an ended run, for both engines. Pure.
 
 use jiff::Timestamp;
 use opsy_runner::request as wire;
 
-use super::{Artifact, Failure, Run, RunFacts, RunState, Said};
+use super::{Artifact, Failure, ReportDetails, Run, RunFacts, RunState};
 use crate::api::ids::BadId;
 use crate::api::{ImageId, Region, RunName};
 
-/// A run with a report, as the engine tells it.
+/// The run that a report is about.
 pub fn run(name: RunName, facts: RunFacts, report: wire::Report) -> Run {
     let at = |seconds| Timestamp::from_second(seconds).ok();
     let (started_at, ended_at) = (at(report.started_at), at(report.ended_at));
-    let (said, resources) = (said(&report), report.resources.clone());
-    Run { id: name.to_string(), name, facts, state: state(report), started_at, ended_at, resources, said }
+    let (details, resources) = (details(&report), report.resources.clone());
+    Run { id: name.to_string(), name, facts, state: state(report), started_at, ended_at, resources, details }
 }
 
-/// What the report says beside the outcome.
-pub fn said(report: &wire::Report) -> Said {
-    Said {
+/// What the report contains in addition to the outcome.
+pub fn details(report: &wire::Report) -> ReportDetails {
+    ReportDetails {
         command: report.command,
         place: report.place,
         build: report.build.clone(),
@@ -33,6 +33,7 @@ fn parsed(artifact: &wire::Artifact) -> Result<Artifact, BadId> {
     Ok(Artifact { region, image, build: artifact.build.clone() })
 }
 
+/// The outcome of the run.
 pub fn state(report: wire::Report) -> RunState {
     let errors = report.errors;
     match report.outcome {

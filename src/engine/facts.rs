@@ -1,11 +1,12 @@
-//! What is recorded of a run, in the status of its builder and in the run itself. Pure.
+//! The facts of a run, recorded when it starts: in the status of its builder and in the run itself. Pure.
 
 use jiff::Timestamp;
 
 use crate::api::builder::{InputsRecord, JobFacts};
 use crate::api::{BuildId, CommitId, Key, Owner, Region};
 
-/// What is recorded in a run and read back from it: never recomputed.
+/// What a run was started for. The facts are read back from their record and never recomputed, because the builder may
+/// have changed since.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunFacts {
@@ -13,17 +14,17 @@ pub struct RunFacts {
     pub build: BuildId,
     pub region: Region,
     pub inputs: InputsRecord,
-    /// Why it was started, as `Why::word()`.
+    /// The reason of its start, as `Why::word()`.
     pub why: String,
     pub commit: CommitId,
     pub created_at: Timestamp,
-    /// Whose tags the run puts on what it makes. Absent in runs of older versions: then it is the agent's owner of now.
+    /// The owner in the tags of what the run creates. Absent in runs of older versions: then the agent's current owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
 }
 
 impl RunFacts {
-    /// The same as the status of the builder records it.
+    /// The form of the facts in the builder's status.
     pub fn record(&self) -> JobFacts {
         JobFacts {
             build: self.build.to_string(),
@@ -36,7 +37,7 @@ impl RunFacts {
         }
     }
 
-    /// What the status of a builder records of its run; `None` if that cannot be read.
+    /// Reads the facts from the builder's status. `None` if they cannot be read.
     pub fn recorded(builder: &Key, record: &JobFacts) -> Option<Self> {
         let owner = record.owner.as_deref().map(Owner::parse).transpose().ok()?;
         Some(Self {

@@ -1,5 +1,5 @@
-//! The source of objects where there is no API server: kube's store, written by hand, and a queue of
-//! keys to look at. `drive` cannot tell it from a watch.
+//! The objects of one kind for `drive`: kube's store, and a queue of the keys to reconcile. Each engine writes both,
+//! the one from watch events, the other from the state directory.
 
 use std::sync::Mutex;
 
@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 
 use super::packed::Packed;
 use crate::api::Key;
+use crate::api::lock::lock;
 
-/// The writing end: objects and keys go in here.
+/// The writing end.
 pub struct Feed<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -56,46 +57,46 @@ where
         }
     }
 
-    /// Replaces one object without waking anybody: it is our own status.
+    /// Adds or replaces one object without waking it.
     pub fn put(&self, object: &K) {
         self.writer().apply_watcher_event(&Event::Apply(Packed::of(object)));
     }
 
-    /// Takes one object out.
+    /// Removes one object.
     pub fn remove(&self, key: &Key) {
-        if let Some(object) = self.store.get(&name(key)) {
+        if let Some(object) = self.store.get(&object_ref(key)) {
             self.writer().apply_watcher_event(&Event::Delete((*object).clone()));
         }
     }
 
-    /// Has this object looked at again. The store must hold it already, or the key is dropped.
+    /// Enqueues an object. The store must contain it already, or the key is dropped.
     pub fn wake(&self, key: &Key) {
-        // The queue closes only at shutdown, when nobody needs waking any more.
-        let _ = self.queue.unbounded_send(name(key));
+        // The queue closes only at shutdown, when nothing is reconciled any more.
+        let _ = self.queue.unbounded_send(object_ref(key));
     }
 
     pub fn get(&self, key: &Key) -> Option<K> {
-        self.store.get(&name(key)).map(|object| object.open())
+        self.store.get(&object_ref(key)).map(|object| object.open())
     }
 
     pub fn has(&self, key: &Key) -> bool {
-        self.store.get(&name(key)).is_some()
+        self.store.get(&object_ref(key)).is_some()
     }
 
-    /// Objects that have these words somewhere, an id like `ami-1`.
-    pub fn holding(&self, words: &str) -> impl Iterator<Item = K> {
+    /// All objects whose JSON contains this text, an ID such as `ami-1`.
+    pub fn holding(&self, text: &str) -> impl Iterator<Item = K> {
         let all = self.store.state().into_iter();
-        all.filter(move |object| object.holds(words)).map(|object| object.open())
+        all.filter(move |object| object.contains(text)).map(|object| object.open())
     }
 
-    /// All objects, one after the other: decoded they are three times as large.
+    /// All objects. They are decoded one at a time, because decoded they are three times as large.
     pub fn all(&self) -> impl Iterator<Item = K> {
         self.store.state().into_iter().map(|object| object.open())
     }
 
-    /// Ends the queue: running passes finish, nothing new starts.
+    /// Ends the queue: running reconciles finish, nothing new starts.
     pub fn close(&self) {
-        // A reader waits for the first load; where there was none it would wait for ever.
+        // The loop waits for the first load. Without one it would never end.
         if self.store.wait_until_ready().now_or_never().is_none() {
             let mut writer = self.writer();
             writer.apply_watcher_event(&Event::Init);
@@ -105,10 +106,10 @@ where
     }
 
     fn writer(&self) -> std::sync::MutexGuard<'_, Writer<Packed<K>>> {
-        self.writer.lock().expect("no code panics while it holds the writer")
+        lock(&self.writer)
     }
 }
 
-fn name<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Packed<K>> {
+fn object_ref<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Packed<K>> {
     ObjectRef::new(&key.name).within(&key.namespace)
 }

@@ -1,36 +1,37 @@
-//! The objects there are: what the loop reads and publishing renders. Each engine writes them in its own
-//! way, from a state directory or from a watch.
+//! All objects of an engine: what the loop reconciles and what publishing renders. Each engine writes them in its own
+//! way, from the state directory or from watches.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use super::board::Board;
 use super::feed::{Feed, Queue};
+use crate::api::lock::lock;
 use crate::api::{AMIRefresher, Key, Kind, ObjectKey, PackerBuilder, Undeclared};
 
-/// Reason and words by object.
-pub type Kept = BTreeMap<ObjectKey, (&'static str, String)>;
+/// Reason and message of `Applied=False` per object.
+pub type Retained = BTreeMap<ObjectKey, (&'static str, String)>;
 
-/// Both kinds, how they stand, and a bell.
+/// The stores of both kinds, and what else the agent knows about their objects.
 pub struct Objects {
     pub builders: Feed<PackerBuilder>,
     pub refreshers: Feed<AMIRefresher>,
     pub board: Arc<Board>,
-    /// A status changed: there may be something to publish.
+    /// Notified when a status changed: there may be something to publish.
     pub changed: Notify,
-    /// Objects that Git no longer has, or not in a form that can be read, and why they stay.
-    kept: Mutex<Kept>,
-    /// Of those: why they have no document. They start nothing new.
+    /// Objects that are retained although the synced commit has no readable document of them, and why.
+    retained: Mutex<Retained>,
+    /// Why each of those has no document. They start nothing new.
     undeclared: Mutex<BTreeMap<ObjectKey, Undeclared>>,
-    /// Secrets of the agent's own notifications, also those of earlier commits.
+    /// Secrets that the agent uses for its own notifications, including those of earlier commits.
     withheld: Mutex<BTreeSet<Key>>,
-    /// The last version of an object that a write of ours, beside its status, made of another.
-    moved: Mutex<BTreeMap<ObjectKey, (String, String)>>,
+    /// Per object, the resourceVersions before and after the last write of the agent's own to anything but the status.
+    own_writes: Mutex<BTreeMap<ObjectKey, (String, String)>>,
 }
 
-/// The reading ends, for `drive`.
+/// The queues of both kinds, for `drive`.
 pub struct Queues {
     pub builders: Queue<PackerBuilder>,
     pub refreshers: Queue<AMIRefresher>,
@@ -45,75 +46,58 @@ impl Objects {
             refreshers,
             board: Arc::default(),
             changed: Notify::new(),
-            kept: Mutex::default(),
+            retained: Mutex::default(),
             undeclared: Mutex::default(),
             withheld: Mutex::default(),
-            moved: Mutex::default(),
+            own_writes: Mutex::default(),
         };
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
     }
 
-    /// These stay although they are not as Git says: reason and words of `Applied=False`.
-    pub fn keep(&self, kept: Kept) {
-        *self.lock_kept() = kept;
+    /// Replaces the set of objects that are retained without a document.
+    pub fn retain(&self, retained: Retained) {
+        *lock(&self.retained) = retained;
     }
 
-    /// Why an object stays, where that needs to be said.
-    pub fn kept(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
-        self.lock_kept().get(object).cloned()
+    /// Reason and message for an object that is retained without a document.
+    pub fn retained(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        lock(&self.retained).get(object).cloned()
     }
 
-    /// These stay although no document declares them.
+    /// Replaces the set of objects that no document declares.
     pub fn set_undeclared(&self, objects: BTreeMap<ObjectKey, Undeclared>) {
-        *self.lock_undeclared() = objects;
+        *lock(&self.undeclared) = objects;
     }
 
-    /// Why an object that stays has no document, if it has none.
+    /// Why a retained object has no document, if it has none.
     pub fn undeclared(&self, object: &ObjectKey) -> Option<Undeclared> {
-        self.lock_undeclared().get(object).cloned()
+        lock(&self.undeclared).get(object).cloned()
     }
 
-    /// The agent uses these Secrets: from now on no build is given one.
+    /// Adds Secrets that the agent uses itself. From now on no build receives one of them.
     pub fn withhold(&self, secrets: impl IntoIterator<Item = Key>) {
-        self.lock_withheld().extend(secrets);
+        lock(&self.withheld).extend(secrets);
     }
 
-    /// Secrets that the agent uses, or did.
+    /// Secrets that the agent uses or has used.
     pub fn withheld(&self) -> BTreeSet<Key> {
-        self.lock_withheld().clone()
+        lock(&self.withheld).clone()
     }
 
-    fn lock_withheld(&self) -> MutexGuard<'_, BTreeSet<Key>> {
-        self.withheld.lock().expect("no code panics while it holds these names")
+    /// Records that a write of the agent's own changed the resourceVersion. No reconcile needs to observe the change.
+    pub fn record_own_write(&self, object: &ObjectKey, from: String, to: String) {
+        lock(&self.own_writes).insert(object.clone(), (from, to));
     }
 
-    fn lock_undeclared(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Undeclared>> {
-        self.undeclared.lock().expect("no code panics while it holds the undeclared objects")
-    }
-
-    fn lock_kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().expect("no code panics while it holds what is kept")
-    }
-
-    /// A write of ours that says nothing new to a pass made version `to` of `from`.
-    pub fn moved(&self, object: &ObjectKey, from: String, to: String) {
-        self.moves().insert(object.clone(), (from, to));
-    }
-
-    /// The version to write a status to, for a pass that looked at `seen`: a pass does not grow stale by
-    /// what it does itself.
-    pub fn version_now(&self, object: &ObjectKey, seen: String) -> String {
-        match self.moves().remove(object) {
-            Some((from, to)) if from == seen => to,
-            _ => seen,
+    /// The resourceVersion to write a status to, for a reconcile that observed the version `observed`. A reconcile must
+    /// not become stale by its own writes.
+    pub fn version_after_own_write(&self, object: &ObjectKey, observed: String) -> String {
+        match lock(&self.own_writes).remove(object) {
+            Some((from, to)) if from == observed => to,
+            _ => observed,
         }
     }
 
-    fn moves(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, (String, String)>> {
-        self.moved.lock().expect("no code panics while it holds the versions")
-    }
-
-    /// Is it there?
     pub fn has(&self, object: &ObjectKey) -> bool {
         match object.kind {
             Kind::PackerBuilder => self.builders.has(&object.key),
@@ -121,23 +105,23 @@ impl Objects {
         }
     }
 
-    /// Wakes one object.
+    /// Enqueues one object.
     pub fn wake(&self, object: &ObjectKey) {
-        self.board.woken(object);
+        self.board.enqueued(object);
         match object.kind {
             Kind::PackerBuilder => self.builders.wake(&object.key),
             Kind::AMIRefresher => self.refreshers.wake(&object.key),
         }
     }
 
-    /// Wakes all objects of a kind.
+    /// Enqueues all objects of a kind.
     pub fn wake_all(&self, kind: Kind) {
-        for object in self.board.standings().into_keys().filter(|object| object.kind == kind) {
+        for object in self.board.health().into_keys().filter(|object| object.kind == kind) {
             self.wake(&object);
         }
     }
 
-    /// Takes one object out.
+    /// Removes one object from its store.
     pub fn remove(&self, object: &ObjectKey) {
         match object.kind {
             Kind::PackerBuilder => self.builders.remove(&object.key),
@@ -145,7 +129,7 @@ impl Objects {
         }
     }
 
-    /// Ends both queues: running passes finish, nothing new starts.
+    /// Ends both queues: running reconciles finish, nothing new starts.
     pub fn close(&self) {
         self.builders.close();
         self.refreshers.close();

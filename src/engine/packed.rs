@@ -1,5 +1,5 @@
-//! An object as it lies in the store: as text, a third of what it takes decoded. Its passes may be hours
-//! apart, and whoever else looks into many of them decodes one at a time.
+//! The form of an object in the store: JSON text, which takes a third of the memory of the decoded object. Reconciles
+//! of one object may be hours apart, and code that reads many objects decodes one at a time.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A whole object, and beside it what the store tells objects apart by.
+/// A whole object as text, and the metadata by which the store distinguishes objects.
 #[derive(Clone, Debug)]
 pub struct Packed<K> {
     identity: ObjectMeta,
@@ -38,9 +38,9 @@ where
         serde_json::from_str(&self.text).expect("it was written from an object of this kind")
     }
 
-    /// Could these words be in it? They need no escapes.
-    pub fn holds(&self, words: &str) -> bool {
-        self.text.contains(words)
+    /// Whether the JSON of the object contains this text, which must not need escapes.
+    pub fn contains(&self, text: &str) -> bool {
+        self.text.contains(text)
     }
 }
 
@@ -60,7 +60,7 @@ impl<K: Resource<DynamicType = ()>> Resource for Packed<K> {
     fn plural(_: &()) -> Cow<'_, str> {
         K::plural(&())
     }
-    /// Name, namespace, uid and version alone.
+    /// Contains name, namespace, UID and resourceVersion only.
     fn meta(&self) -> &ObjectMeta {
         &self.identity
     }

@@ -1,5 +1,5 @@
-//! Where a repository is: a local path, or an http(s) or SSH address, without credentials. What people write besides is
-//! refused with what to write. Prefixes of addresses can be mapped to mirrors.
+//! The addresses of repositories: local paths, and http(s) and SSH addresses without credentials. Any other address is
+//! refused, and the error shows the correct form. Prefixes of addresses can be mapped to mirrors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,50 +8,50 @@ use std::path::{Path, PathBuf};
 
 use super::GitError;
 
-/// The user of an SSH address that names none: all forges call it so.
+/// The default user of an SSH address: all forges use this name.
 const SSH_USER: &str = "git";
 const SSH_PORT: u16 = 22;
-/// Hosts whose pages hand out addresses with the name of a user or organization in front, which means nothing there.
+/// Hosts whose pages show clone URLs with a user or organization before the host. It has no effect and is removed.
 const NAMED_HOSTS: [&str; 2] = ["dev.azure.com", "bitbucket.org"];
-/// Longer names are more likely tokens.
+/// A longer name is probably a token.
 const LONGEST_NAME: usize = 50;
 
-/// Address of a repository as it is written, and where it is reached. Holds no credentials.
+/// The address of a repository as configured, and the address where it is reached. Neither contains credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     text: String,
-    /// The same, unless a mirror is used.
+    /// The same as `text`, unless `--git-rewrite` maps it to a mirror.
     url: String,
-    place: Place,
+    location: Location,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Location {
     Local(PathBuf),
     Http { host: String },
     Ssh { user: String, host: String, port: u16 },
 }
 
-/// What the flags say of addresses.
+/// The rules for addresses that flags set.
 #[derive(Clone, Debug, Default)]
 pub struct AddressRules {
-    /// Allow plain HTTP to another machine: `--insecure-http`.
+    /// Whether plain HTTP to another machine is allowed: `--insecure-http`.
     pub insecure_http: bool,
-    /// Prefixes and what replaces them: `--git-rewrite`.
+    /// Prefixes and their replacements: `--git-rewrite`.
     pub rewrites: Vec<(String, String)>,
 }
 
 impl AddressRules {
-    /// Reads the values of the flags.
+    /// Parses the values of the flags.
     ///
     /// # Errors
-    /// A mapping is not `<prefix>=<prefix>`.
+    /// If a mapping is not `<prefix>=<prefix>`.
     pub fn new(insecure_http: bool, rewrites: &[String]) -> Result<Self, String> {
         let read = |rule: &String| {
             let parts = rule.split_once('=').filter(|(from, to)| !from.is_empty() && !to.is_empty());
             let (from, to) = parts.ok_or_else(|| {
                 format!(
-                    "{rule:?} is not <prefix>=<prefix>: write the start of the addresses, '=', and what replaces it"
+                    "{rule:?} must be <prefix>=<prefix>: the start of the addresses, '=', and its replacement"
                 )
             })?;
             Ok((from.to_owned(), to.to_owned()))
@@ -63,7 +63,7 @@ impl AddressRules {
             .map(|rewrites| Self { insecure_http, rewrites })
     }
 
-    /// Where an address leads. Of several prefixes the longest counts, as with Git's `insteadOf`.
+    /// Applies the mappings to an address. If several prefixes match, the longest is used, as with Git's `insteadOf`.
     fn rewritten<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let matching = self.rewrites.iter().filter(|(from, _)| text.starts_with(from.as_str()));
         match matching.max_by_key(|(from, _)| from.len()) {
@@ -72,25 +72,26 @@ impl AddressRules {
         }
     }
 
-    /// Checks an address. A relative path is taken from the current directory.
+    /// Parses an address. A relative path is relative to the current directory.
     ///
     /// # Errors
-    /// For credentials in it (they are not repeated), for schemes that Opsy does not support, and for plain HTTP to another
-    /// machine: whoever is on the way would choose what is built.
+    /// If the address contains credentials (the error does not repeat them), has a scheme that is not supported, or is
+    /// plain HTTP to another machine: anyone on the network path could then change what is built.
     pub fn parse(&self, text: &str) -> Result<Address, GitError> {
         let url = self.rewritten(text);
-        let reached = Address::read(&url)?.unless_clear(self.insecure_http)?;
+        let reached = Address::read(&url)?.check_plain_http(self.insecure_http)?;
         match url {
             Cow::Borrowed(_) => Ok(reached),
-            // How it is written counts for people and tags, so it must not hold credentials either.
+            // Status and tags show the address as configured, so it must not contain credentials either.
             Cow::Owned(_) => Ok(Address { text: Address::read(text)?.text, ..reached }),
         }
     }
 
-    /// The same for an address in a manifest. Directories of the agent's machine are not for those who write manifests.
+    /// Parses an address in a manifest. It must not be a directory of the agent's machine, which authors of manifests
+    /// must not be able to read.
     ///
     /// # Errors
-    /// The same, and for a path.
+    /// As `parse`, and if the address is a path.
     pub fn parse_remote(&self, text: &str) -> Result<Address, GitError> {
         let address = self.parse(text)?;
         let is_written_as_path =
@@ -100,16 +101,16 @@ impl AddressRules {
                 "{text:?} is a directory of the agent's machine: use an address such as https://host/path or \
                  user@host:path"
             ))),
-            _ if leads_up(text) => Err(GitError::Address(format!(
-                "{address} has a step \"..\" or \".\" in its path: write it without"
-            ))),
+            _ if leads_up(text) => {
+                Err(GitError::Address(format!("the path of {address} must not contain \"..\" or \".\"")))
+            }
             _ => Ok(address),
         }
     }
 }
 
 impl Address {
-    /// Checks an address where no flag says more.
+    /// Parses an address with the default rules.
     ///
     /// # Errors
     /// As `AddressRules::parse`.
@@ -126,7 +127,9 @@ impl Address {
             Some((scheme, _)) => Err(GitError::Address(format!(
                 "repository addresses with {scheme}:// are not supported: use https://, ssh:// or a path"
             ))),
-            None if text.is_empty() => Err(GitError::Address("the repository address is empty".to_owned())),
+            None if text.is_empty() => Err(GitError::Address(
+                "the repository address is empty: use https://, ssh:// or a path".to_owned(),
+            )),
             None => match scp_like(text) {
                 Some((authority, path)) => Self::scp(text, authority, path),
                 None => Self::local(Path::new(text)),
@@ -143,19 +146,20 @@ impl Address {
         let port = host[host.find(']').unwrap_or(0)..]
             .split_once(':')
             .map_or(Ok(SSH_PORT), |(_, port)| port.parse());
-        let port =
-            port.map_err(|_| GitError::Address(format!("ssh://{host}/{path} has a port that is no number")))?;
+        let port = port.map_err(|_| {
+            GitError::Address(format!("the port in ssh://{host}/{path} is not a valid number"))
+        })?;
         if path.contains(['?', '#'])
             || path.contains(char::is_whitespace)
             || name.is_empty()
             || path.trim_matches('/').is_empty()
         {
             return Err(GitError::Address(format!(
-                "ssh://{host}/… names no repository: write ssh://{user}@host/path"
+                "ssh://{host}/… does not name a repository: write ssh://{user}@host/path"
             )));
         }
         let text = format!("ssh://{user}@{host}/{}", path.trim_end_matches('/'));
-        Ok(Self { url: text.clone(), text, place: Place::Ssh { user, host: name, port } })
+        Ok(Self { url: text.clone(), text, location: Location::Ssh { user, host: name, port } })
     }
 
     /// `user@host:path`, with a path relative to the user's home directory.
@@ -169,136 +173,134 @@ impl Address {
         check_host(host)?;
         if path.trim_matches('/').is_empty() || path.contains(char::is_whitespace) {
             return Err(GitError::Address(format!(
-                "{user}@{host}:… names no repository: write {user}@{host}:path"
+                "{user}@{host}:… does not name a repository: write {user}@{host}:path"
             )));
         }
         let text = text.trim_end_matches('/').to_owned();
         let host = host_of(host).to_ascii_lowercase();
-        Ok(Self { url: text.clone(), text, place: Place::Ssh { user, host, port: SSH_PORT } })
+        Ok(Self { url: text.clone(), text, location: Location::Ssh { user, host, port: SSH_PORT } })
     }
 
     fn http(text: &str, rest: &str, secure: bool) -> Result<Self, GitError> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let nameless = authority.rsplit_once('@').filter(|(name, host)| is_name_for(name, host));
-        if let Some((_, host)) = nameless.filter(|_| secure) {
+        let with_account = authority.rsplit_once('@').filter(|(name, host)| is_account(name, host));
+        if let Some((_, host)) = with_account.filter(|_| secure) {
             return Self::http(&format!("https://{host}/{path}"), &format!("{host}/{path}"), secure);
         }
         if let Some((_, host)) = authority.rsplit_once('@') {
-            // What stands before the @ may be a token: it is not repeated.
+            // The part before the @ may be a token, so the error does not repeat it.
             let scheme = if secure { "https" } else { "http" };
             let path = path.split(['?', '#']).next().unwrap_or(path);
             if path.contains('@') {
                 return Err(GitError::Address(
-                    "credentials do not belong into the repository address: set the token, or user name and \
-                     password, by their own options, and write https://host/path"
+                    "the repository address must not contain credentials: set a token, or a user name and password, \
+                     with flags (in a manifest, with gitSync.secret), and write https://host/path"
                         .to_owned(),
                 ));
             }
             return Err(GitError::Address(format!(
-                "credentials do not belong into the repository address, and a user name is not needed there: \
-                 set the token, or user name and password, by their own options, and write \
-                 {scheme}://{host}/{}",
+                "the repository address must not contain credentials or a user name: set a token, or a user name and \
+                 password, with flags (in a manifest, with gitSync.secret), and write {scheme}://{host}/{}",
                 path.replace(char::is_whitespace, "%20")
             )));
         }
         if text.contains(['?', '#']) {
             return Err(GitError::Address(
-                "credentials do not belong into the repository address: set the token, or user name and \
-                 password, by their own options, and leave '?' and '#' out of the address"
+                "the repository address must not contain credentials: set a token, or a user name and password, with \
+                 flags (in a manifest, with gitSync.secret), and remove '?' and '#' from the address"
                     .to_owned(),
             ));
         }
         if text.contains(char::is_whitespace) {
             let url = text.trim().replace(char::is_whitespace, "%20");
-            return Err(GitError::Address(format!(
-                "{text:?} has a blank, which no address has: write {url}"
-            )));
+            return Err(GitError::Address(format!("{text:?} must not contain a space: write {url}")));
         }
         let host = host_of(authority).to_ascii_lowercase();
         if host.is_empty() || path.trim_matches('/').is_empty() {
             return Err(GitError::Address(format!(
-                "{text} names no repository: https://host/path is needed"
+                "{text} does not name a repository: write https://host/path"
             )));
         }
         let text = text.trim_end_matches('/').to_owned();
-        Ok(Self { url: text.clone(), text, place: Place::Http { host } })
+        Ok(Self { url: text.clone(), text, location: Location::Http { host } })
     }
 
-    /// The address, unless what travels to it could be read and changed on its way and no flag allows that.
-    fn unless_clear(self, insecure_http: bool) -> Result<Self, GitError> {
-        if insecure_http || !self.is_clear() {
+    /// Returns the address, unless it is plain HTTP to another machine and no flag allows that.
+    fn check_plain_http(self, insecure_http: bool) -> Result<Self, GitError> {
+        if insecure_http || !self.is_plain_http() {
             return Ok(self);
         }
         Err(GitError::Address(format!(
-            "{self} is plain HTTP: anybody on the way could read and change what is built; use https://, or allow it by \
-             --insecure-http"
+            "{self} is plain HTTP: anyone on the network path could read the credentials and change what is built; use \
+             https://, or allow plain HTTP with --insecure-http"
         )))
     }
 
     fn local(path: &Path) -> Result<Self, GitError> {
         let path = std::path::absolute(path)
             .map_err(|error| GitError::Address(format!("{}: {error}", path.display())))?;
-        let text =
-            path.to_str().ok_or_else(|| GitError::Address(format!("{} is not UTF-8", path.display())))?;
-        Ok(Self { url: text.to_owned(), text: text.to_owned(), place: Place::Local(path.clone()) })
+        let text = path.to_str().ok_or_else(|| {
+            GitError::Address(format!("the path {} is not UTF-8: use another path", path.display()))
+        })?;
+        Ok(Self { url: text.to_owned(), text: text.to_owned(), location: Location::Local(path.clone()) })
     }
 
-    /// The address as it is written.
+    /// Returns the address as configured.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Where the repository is reached.
+    /// Returns the address where the repository is reached.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The folder of a local repository.
+    /// Returns the directory of a local repository.
     pub fn path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Local(path) => Some(path),
-            Place::Http { .. } | Place::Ssh { .. } => None,
+        match &self.location {
+            Location::Local(path) => Some(path),
+            Location::Http { .. } | Location::Ssh { .. } => None,
         }
     }
 
-    /// User, host and port of an SSH address.
-    pub(super) fn ssh_place(&self) -> Option<(&str, &str, u16)> {
-        match &self.place {
-            Place::Ssh { user, host, port } => Some((user, host, *port)),
-            Place::Local(_) | Place::Http { .. } => None,
+    /// Returns user, host and port of an SSH address.
+    pub(super) fn ssh_endpoint(&self) -> Option<(&str, &str, u16)> {
+        match &self.location {
+            Location::Ssh { user, host, port } => Some((user, host, *port)),
+            Location::Local(_) | Location::Http { .. } => None,
         }
     }
 
-    /// Can others read what travels to it?
-    pub fn is_clear(&self) -> bool {
-        matches!(&self.place, Place::Http { host } if self.url.starts_with("http://") && !is_loopback(host))
+    /// Returns true if the address is plain HTTP to another machine, so that others could read the traffic.
+    pub fn is_plain_http(&self) -> bool {
+        matches!(&self.location, Location::Http { host } if self.url.starts_with("http://") && !is_loopback(host))
     }
 
     pub fn is_ssh(&self) -> bool {
-        self.ssh_place().is_some()
+        self.ssh_endpoint().is_some()
     }
 
-    /// Does `url` name the same repository? Scheme, user, `.git` and trailing slashes aside.
+    /// Returns true if `url` names the same repository. Scheme, user, `.git` and trailing slashes are ignored.
     pub fn is_same(&self, url: &str) -> bool {
-        let url = normal(url);
-        normal(&self.text) == url || normal(&self.url) == url
+        let url = normalized(url);
+        normalized(&self.text) == url || normalized(&self.url) == url
     }
 
-    /// Host and path alone: the same however the repository is reached.
+    /// Returns host and path, which are the same for every way to reach the repository.
     pub fn identity(&self) -> String {
-        normal(&self.text)
+        normalized(&self.text)
     }
 
-    /// What people call the repository: the last step of its path.
+    /// Returns the short name of the repository: the last part of its path.
     pub fn short_name(&self) -> String {
         let name = self.identity();
         let name = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         name.strip_suffix(".git").map(str::to_owned).unwrap_or(name)
     }
 
-    /// A proxy stands between machines, never between a machine and itself.
+    /// Returns true for an http(s) address of another machine: connections to this machine never use a proxy.
     pub(super) fn may_use_proxy(&self) -> bool {
-        matches!(&self.place, Place::Http { host, .. } if !is_loopback(host))
+        matches!(&self.location, Location::Http { host, .. } if !is_loopback(host))
     }
 }
 
@@ -308,28 +310,28 @@ impl fmt::Display for Address {
     }
 }
 
-/// Is this the name of a user or organization that a forge writes in front of its host, and no token?
-fn is_name_for(name: &str, host: &str) -> bool {
+/// Returns true if `name` is a user or organization that a forge shows before its host, and not a token.
+fn is_account(name: &str, host: &str) -> bool {
     let is_known = NAMED_HOSTS.iter().any(|known| host.eq_ignore_ascii_case(known));
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     is_known && !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_plain)
 }
 
-/// User and host of an SSH address. A password in it is not repeated.
+/// Returns user and host of an SSH address. The error does not repeat a password.
 fn user_of(authority: &str) -> Result<(String, &str), GitError> {
     match authority.rsplit_once('@') {
         None => Ok((SSH_USER.to_owned(), authority)),
         Some((user, host)) if user.is_empty() || user.contains([':', '@', '/']) => {
             Err(GitError::Address(format!(
-                "credentials do not belong into the repository address: write ssh://{SSH_USER}@{host}/path, and give the key by \
-             its own option"
+                "the repository address must not contain credentials: write ssh://{SSH_USER}@{host}/path, and set the \
+                 SSH key with --git-ssh-key-file (in a manifest, with gitSync.secret)"
             )))
         }
         Some((user, host)) => Ok((user.to_owned(), host)),
     }
 }
 
-/// A host is a name or an address, and nothing that could be more than that in a file.
+/// Refuses a host with characters that are not part of host names or IP addresses: hosts are written to known_hosts.
 fn check_host(host: &str) -> Result<(), GitError> {
     let is_plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '[' | ']' | '%');
@@ -339,13 +341,13 @@ fn check_host(host: &str) -> Result<(), GitError> {
     }
 }
 
-/// Does a path lead upwards? At a mirror that is a directory, it would lead out of it.
+/// Returns true if a path contains `.` or `..`. With a mirror that is a directory, it could lead out of the directory.
 fn leads_up(text: &str) -> bool {
     let text = text.to_ascii_lowercase().replace("%2e", ".");
     text.split(['/', '\\', ':']).any(|step| step == ".." || step == ".")
 }
 
-/// Host of `host:port`; IPv6 addresses stand in brackets.
+/// Returns the host of `host:port`. IPv6 addresses are in brackets.
 fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, _)) => host,
@@ -357,7 +359,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// `user@host:path`, as ssh's copy command writes it: a colon before the first slash.
+/// Splits `user@host:path`, the form that `scp` uses: a colon before the first slash.
 fn scp_like(text: &str) -> Option<(&str, &str)> {
     let at = text.find(']').unwrap_or(0);
     let colon = at + text[at..].find(':')?;
@@ -365,8 +367,8 @@ fn scp_like(text: &str) -> Option<(&str, &str)> {
     (!host.is_empty() && !host.contains('/') && !path.starts_with("//")).then_some((host, path))
 }
 
-/// Host and path alone, for comparing addresses and for showing those of others: without a user or password.
-pub fn normal(url: &str) -> String {
+/// Returns host and path without user and password, to compare addresses and to show the addresses of others.
+pub fn normalized(url: &str) -> String {
     let (authority, path) = match url.split_once("://") {
         Some(("file", path)) => ("", path),
         Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
@@ -391,7 +393,7 @@ mod tests {
             ["https://user:hunter2@h/r.git", "https://hunter2@h/r", "https://h/r?access_token=hunter2"]
         {
             let error = Address::parse(text).expect_err("refused").to_string();
-            assert!(error.contains("do not belong") && !error.contains("hunter2"), "{error}");
+            assert!(error.contains("must not contain credentials") && !error.contains("hunter2"), "{error}");
         }
     }
 
@@ -425,7 +427,7 @@ mod tests {
         }
         let bitbucket = Address::parse("https://ann@bitbucket.org/acme/images.git").expect("an address");
         assert_eq!(bitbucket.as_str(), "https://bitbucket.org/acme/images.git");
-        // What is in front of another host may be a token.
+        // Before another host, it may be a token.
         assert!(Address::parse("https://acme@dev.azure.com.example.org/r").is_err());
     }
 
@@ -452,7 +454,10 @@ mod tests {
             assert!(Address::parse(text).is_err(), "{text}");
         }
         let refused = Address::parse("ssh://ann:hunter2@h/r").expect_err("refused").to_string();
-        assert!(refused.contains("do not belong") && !refused.contains("hunter2"), "{refused}");
+        assert!(
+            refused.contains("must not contain credentials") && !refused.contains("hunter2"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -466,7 +471,7 @@ mod tests {
             ("git@ssh.dev.azure.com:v3/acme/project/images", "git", "ssh.dev.azure.com", 22),
         ] {
             let address = Address::parse(text).expect(text);
-            assert_eq!(address.ssh_place(), Some((user, host, port)), "{text}");
+            assert_eq!(address.ssh_endpoint(), Some((user, host, port)), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which commit descends from which, as the clone has it.
+//! Which commits descend from which, in the clone.
 
 use git2::{ErrorCode, Oid, Repository};
 
@@ -6,8 +6,8 @@ use super::GitError;
 use super::mirror::Mirror;
 use crate::api::CommitId;
 
-/// Is a commit another one, or does it descend from it? From a commit that the clone does not have, none does: the
-/// clone has the whole history of what it has.
+/// Returns true if a commit is `other` or descends from it. If the clone does not have `other`, it returns false, since
+/// the clone has the whole history of each of its commits.
 pub(super) fn follows(repo: &Repository, commit: Oid, other: Oid) -> Result<bool, git2::Error> {
     if commit == other {
         return Ok(true);
@@ -19,7 +19,7 @@ pub(super) fn follows(repo: &Repository, commit: Oid, other: Oid) -> Result<bool
     }
 }
 
-/// Refuses a tip that does not follow the last synced commit.
+/// Returns an error if a tip does not descend from the last synced commit.
 pub(super) fn check(mirror: &mut Mirror, tip: &CommitId) -> Result<(), GitError> {
     let Some(last) = mirror.known().synced else { return Ok(()) };
     let folder = mirror.options().folder.clone();

@@ -1,10 +1,9 @@
-//! Who we are to a repository: credentials, and how they reach libgit2. They are never part of an address, and never
-//! travel over plain HTTP but on this machine, or where a flag allows it.
+//! The credentials for a repository, and the callbacks that pass them to libgit2. They are never part of an address.
+//! They are sent over plain HTTP only to this machine, or if a flag allows it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use git2::cert::Cert;
@@ -12,90 +11,29 @@ use git2::{CertificateCheckStatus, Cred, CredentialType, ErrorClass, ErrorCode};
 
 use super::address::Address;
 use super::github_app::{App, DEFAULT_API, Tokens};
+use super::secret::Secret;
 use super::ssh::{KnownHosts, SshKey};
 use super::{GitError, origin};
 
-/// User name sent with a token where none is set: GitHub asks for it, GitLab and Gitea take any.
+/// The user name that is sent with a token if none is set: the one of GitHub. GitLab and Gitea accept any name.
 const TOKEN_USER: &str = "x-access-token";
-/// Credentials are a few lines, not a document. A known_hosts file of a whole company fits as well.
-const SECRET_LIMIT: u64 = 1024 * 1024;
 
-/// A secret value, or the file that holds it. A file is read for each use, so that it can be rotated.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    Value(String),
-    File(PathBuf),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Value(_) => f.write_str("Value(…)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
-        }
-    }
-}
-
-impl Secret {
-    /// A value of one line.
-    fn read(&self) -> Result<String, GitError> {
-        let text = self.text()?;
-        let value = text.trim_end_matches(['\r', '\n']);
-        match value.is_empty() || value.contains(['\n', '\0']) {
-            true => Err(GitError::Credentials(format!("{} holds no credentials of one line", self.name()))),
-            false => Ok(value.to_owned()),
-        }
-    }
-
-    /// All of it.
-    pub(super) fn text(&self) -> Result<String, GitError> {
-        match self {
-            Self::Value(value) => Ok(value.clone()),
-            Self::File(path) => read_file(path),
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Value(_) => "the option".to_owned(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
-
-    fn file(&self) -> Option<&Path> {
-        match self {
-            Self::File(path) => Some(path),
-            Self::Value(_) => None,
-        }
-    }
-}
-
-fn read_file(path: &Path) -> Result<String, GitError> {
-    let fail =
-        |why: &dyn fmt::Display| GitError::Credentials(format!("credentials file {}: {why}", path.display()));
-    let size = std::fs::metadata(path).map_err(|error| fail(&error))?.len();
-    if size > SECRET_LIMIT {
-        return Err(fail(&format_args!("{size} bytes are too many")));
-    }
-    std::fs::read_to_string(path).map_err(|error| fail(&error))
-}
-
-/// Who we are to the remote, and which hosts are trusted. What an address has no use for is ignored.
+/// The credentials for a remote, and the trusted host keys. Parts that do not apply to an address are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// For http(s).
+    /// For http(s) addresses.
     pub login: Option<LoginSource>,
-    /// For SSH: a private key, and its passphrase.
+    /// For SSH addresses: the private key and its passphrase.
     pub key: Option<(Secret, Option<Secret>)>,
-    /// Trusted host keys. Files that do not exist are ignored where they are only the usual ones.
+    /// Trusted host keys.
     pub known_hosts: Vec<Secret>,
-    /// Whether `known_hosts` are the usual files.
+    /// Whether `known_hosts` are the default files of OpenSSH, which need not exist.
     pub usual_hosts: bool,
-    /// Whether the SSH agent of this process may be asked where no key is set. It is the agent's own identity.
+    /// Whether the SSH agent of this process may be used if no key is set. It holds keys of the agent itself.
     pub ssh_agent: bool,
 }
 
-/// Where user name and password come from.
+/// The source of user name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoginSource {
     Password {
@@ -121,18 +59,19 @@ impl Credentials {
         Self { login: Some(LoginSource::Password { username, password }), ..Self::default() }
     }
 
-    /// Reads the Secret of `gitSync.secret`: `username` and `token` or `password`, git-sync's own `GITSYNC_USERNAME` and
-    /// `GITSYNC_PASSWORD`, `ssh` (also `ssh-privatekey`) with `known_hosts`, and `passphrase`, or a GitHub App under the
-    /// keys of Flux or git-sync.
+    /// Reads the Secret of `gitSync.secret`. Its keys are one of:
+    /// - `username` and `token` or `password`, or `GITSYNC_USERNAME` and `GITSYNC_PASSWORD` of git-sync;
+    /// - `ssh` or `ssh-privatekey`, with `known_hosts` and `passphrase`;
+    /// - those of Flux or git-sync for a GitHub App.
     ///
     /// # Errors
-    /// Which key is missing. `name` is that of the Secret.
+    /// If a key is missing. `name` is the name of the Secret.
     pub fn of_secret(
         name: &str,
         values: &BTreeMap<String, String>,
         tokens: &Tokens,
     ) -> Result<Self, GitError> {
-        let value = |keys: &[&str]| look_up(values, keys).cloned().map(Secret::Value);
+        let value = |keys: &[&str]| first_value(values, keys).cloned().map(Secret::Value);
         let password = value(&["token", "password", "GITSYNC_PASSWORD"]);
         let key = value(&["ssh", "ssh-privatekey"]);
         let app = app_of_secret(name, values)?;
@@ -153,7 +92,7 @@ impl Credentials {
         })
     }
 
-    /// Files whose change means new credentials.
+    /// Returns the files that contain the credentials, to watch them.
     pub fn files(&self) -> Vec<&Path> {
         let login = self.login.iter().flat_map(LoginSource::secrets);
         let key = self.key.iter().flat_map(|(key, passphrase)| [key].into_iter().chain(passphrase));
@@ -170,10 +109,10 @@ impl Credentials {
         self.login.as_ref().map(LoginSource::read).transpose()
     }
 
-    /// The trusted hosts; `None` where no file says any.
+    /// Returns the trusted host keys; `None` if there is no file of them.
     pub(super) fn hosts(&self) -> Result<Option<KnownHosts>, GitError> {
-        let is_there = |secret: &&Secret| !self.usual_hosts || secret.file().is_none_or(Path::exists);
-        let texts = self.known_hosts.iter().filter(is_there).map(Secret::text);
+        let exists = |secret: &&Secret| !self.usual_hosts || secret.file().is_none_or(Path::exists);
+        let texts = self.known_hosts.iter().filter(exists).map(Secret::text);
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         Ok((!texts.is_empty()).then(|| KnownHosts::read(texts.iter().map(String::as_str))))
     }
@@ -181,11 +120,11 @@ impl Credentials {
 
 impl LoginSource {
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let (one, other) = match self {
+        let (username, password) = match self {
             Self::Password { username, password } => (username.as_ref(), password),
             Self::App(app, _) => (None, &app.key),
         };
-        one.into_iter().chain([other])
+        username.into_iter().chain([password])
     }
 
     fn read(&self) -> Result<Login, GitError> {
@@ -198,20 +137,25 @@ impl LoginSource {
     }
 }
 
-/// The first of these keys that has a value. Where a Secret is read from variables, its keys are in upper case.
-fn look_up<'a>(values: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a String> {
+/// Returns the value of the first of these keys that has one. If a Secret is read from environment variables, its keys
+/// are in upper case.
+fn first_value<'a>(values: &'a BTreeMap<String, String>, keys: &[&str]) -> Option<&'a String> {
     let in_any_case = |key: &&str| values.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
     let found = |key: &&str| values.get(*key).or_else(|| in_any_case(key).map(|(_, value)| value));
     keys.iter().filter_map(found).find(|value| !value.is_empty())
 }
 
-/// The GitHub App of a Secret, under the keys that Flux or git-sync read.
+/// Returns the GitHub App of a Secret, from the keys of Flux or git-sync.
 fn app_of_secret(name: &str, values: &BTreeMap<String, String>) -> Result<Option<App>, GitError> {
-    let value = |keys: [&str; 2]| look_up(values, &keys);
+    let value = |keys: [&str; 2]| first_value(values, &keys);
     let Some(key) = value(["githubAppPrivateKey", "GITSYNC_GITHUB_APP_PRIVATE_KEY"]) else { return Ok(None) };
     let required = |keys: [&str; 2]| {
-        let missing =
-            || GitError::Credentials(format!("Secret {name} has `githubAppPrivateKey` and no `{}`", keys[0]));
+        let missing = || {
+            GitError::Credentials(format!(
+                "Secret {name} has `githubAppPrivateKey` but no `{}`: add it",
+                keys[0]
+            ))
+        };
         value(keys).map(|value| value.trim().to_owned()).ok_or_else(missing)
     };
     let app = App {
@@ -226,28 +170,29 @@ fn app_of_secret(name: &str, values: &BTreeMap<String, String>) -> Result<Option
     app.check().map(|()| Some(app))
 }
 
-/// What is sent on one connection.
+/// The credentials that are sent on one connection.
 enum Login {
     Password { user: String, password: String },
     Key(SshKey),
 }
 
-/// Answers libgit2's questions during one connection, and remembers what was asked.
+/// The callbacks of libgit2 for one connection. They provide the credentials, check the host key, and record what the
+/// remote requested.
 #[derive(Clone)]
-pub(super) struct Answers {
+pub(super) struct Authenticator {
     login: Rc<Option<Login>>,
-    /// Whose token it is, if it was requested.
+    /// The App whose token is sent, if there is one.
     app: Rc<Option<(App, Tokens)>>,
-    /// What it is given for.
+    /// The address that the credentials are for.
     address: Rc<Address>,
     hosts: Rc<Option<KnownHosts>>,
     ssh_agent: bool,
-    asked: Rc<Cell<u32>>,
-    distrust: Rc<RefCell<Option<String>>>,
+    requests: Rc<Cell<u32>>,
+    host_key_error: Rc<RefCell<Option<String>>>,
 }
 
-impl Answers {
-    /// Reads the credentials. An address to which they would travel in the clear is none (`Address::parse`).
+impl Authenticator {
+    /// Reads the credentials. `Address::parse` has refused addresses to which they would be sent in clear text.
     pub fn new(address: &Address, credentials: Option<&Credentials>) -> Result<Self, GitError> {
         let login = credentials.map(|credentials| credentials.read(address)).transpose()?.flatten();
         let hosts = match credentials.filter(|_| address.is_ssh()) {
@@ -264,8 +209,8 @@ impl Answers {
             address: Rc::new(address.clone()),
             hosts: Rc::new(hosts),
             ssh_agent: credentials.is_some_and(|credentials| credentials.ssh_agent),
-            asked: Rc::default(),
-            distrust: Rc::default(),
+            requests: Rc::default(),
+            host_key_error: Rc::default(),
         })
     }
 
@@ -273,89 +218,89 @@ impl Answers {
         (*self.hosts).as_ref()
     }
 
-    /// libgit2 asks again when an answer was refused: one answer is all there is. It asks with the address it
-    /// was redirected to.
-    pub fn answer(
+    /// Returns the credentials. If the server refuses them, libgit2 requests them again: that is an error, since there
+    /// are no others. `url` is the address that the server redirects to, if it does.
+    pub fn credentials(
         &self,
         url: &str,
         user: Option<&str>,
         allowed: CredentialType,
     ) -> Result<Cred, git2::Error> {
-        match self.address.ssh_place() {
-            Some((own, ..)) => self.answer_ssh(user.unwrap_or(own), allowed),
-            None => self.answer_http(url),
+        match self.address.ssh_endpoint() {
+            Some((own, ..)) => self.ssh_credentials(user.unwrap_or(own), allowed),
+            None => self.http_credentials(url),
         }
     }
 
-    fn answer_http(&self, url: &str) -> Result<Cred, git2::Error> {
+    fn http_credentials(&self, url: &str) -> Result<Cred, git2::Error> {
         if !origin::is_same(self.address.url(), url) {
             let why = format!("cannot redirect credentials to {}", origin::shown(url));
             return Err(git2::Error::new(ErrorCode::GenericError, ErrorClass::Net, why));
         }
         let refuse = |why: &str| Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Http, why));
-        match (&*self.login, self.asked.replace(self.asked.get() + 1)) {
+        match (&*self.login, self.requests.replace(self.requests.get() + 1)) {
             (Some(Login::Password { user, password }), 0) => Cred::userpass_plaintext(user, password),
             (Some(_), _) => {
                 if let Some((app, tokens)) = &*self.app {
                     tokens.discard(app);
                 }
-                refuse("user name, password or token are wrong")
+                refuse("the user name, password or token is wrong")
             }
             (None, _) => refuse("no credentials are set"),
         }
     }
 
-    fn answer_ssh(&self, user: &str, allowed: CredentialType) -> Result<Cred, git2::Error> {
+    fn ssh_credentials(&self, user: &str, allowed: CredentialType) -> Result<Cred, git2::Error> {
         let refuse = |why: &str| Err(git2::Error::new(ErrorCode::Auth, ErrorClass::Ssh, why));
         if allowed.is_username() {
             return Cred::username(user);
         }
         if !allowed.intersects(CredentialType::SSH_KEY | CredentialType::SSH_MEMORY) {
-            return refuse("the server takes no SSH keys");
+            return refuse("the server does not accept SSH keys");
         }
-        match (&*self.login, self.asked.replace(self.asked.get() + 1)) {
+        match (&*self.login, self.requests.replace(self.requests.get() + 1)) {
             (Some(Login::Key(key)), 0) => {
                 Cred::ssh_key_from_memory(user, None, &key.private, key.passphrase.as_deref())
             }
-            (Some(_), _) => refuse("the SSH key is refused"),
+            (Some(_), _) => refuse("the server does not accept the SSH key"),
             (None, _) if !self.ssh_agent => {
                 refuse("no SSH key is set; name a Secret with the key `ssh` in spec.gitSync.secret")
             }
             (None, 0) => Cred::ssh_key_from_agent(user),
-            (None, _) => refuse("no SSH key is set, and the server takes none of the SSH agent's"),
+            (None, _) => refuse("no SSH key is set, and the server accepts no key of the SSH agent"),
         }
     }
 
-    /// Is the server the one it claims to be? TLS decides by itself.
+    /// Checks the host key of an SSH server. libgit2 checks the certificates of TLS servers itself.
     pub fn check(&self, certificate: &Cert<'_>) -> Result<CertificateCheckStatus, git2::Error> {
         let Some(key) = certificate.as_hostkey() else {
             return Ok(CertificateCheckStatus::CertificatePassthrough);
         };
-        let why = match (self.address.ssh_place(), key.hostkey(), &*self.hosts) {
+        let why = match (self.address.ssh_endpoint(), key.hostkey(), &*self.hosts) {
             (Some((_, host, port)), Some(key), hosts) => {
                 let none = KnownHosts::default();
-                hosts.as_ref().unwrap_or(&none).check(host, port, key).err().map(|distrust| distrust.0)
+                hosts.as_ref().unwrap_or(&none).check(host, port, key).err().map(|error| error.0)
             }
-            _ => Some("the server presents no host key that could be checked".to_owned()),
+            _ => Some("the server presents no host key that can be checked".to_owned()),
         };
         let Some(why) = why else { return Ok(CertificateCheckStatus::CertificateOk) };
-        *self.distrust.borrow_mut() = Some(why.clone());
+        *self.host_key_error.borrow_mut() = Some(why.clone());
         Err(git2::Error::new(ErrorCode::Certificate, ErrorClass::Ssh, why))
     }
 
-    /// Why the host was not trusted, if it was not.
-    pub fn distrust(&self) -> Option<String> {
-        self.distrust.borrow().clone()
+    /// Returns why the host key was refused, if it was.
+    pub fn host_key_error(&self) -> Option<String> {
+        self.host_key_error.borrow().clone()
     }
 
-    /// Is it about keys, rather than a user name and password?
+    /// Returns true if the address is an SSH address.
     pub fn is_ssh(&self) -> bool {
         self.address.is_ssh()
     }
 
-    /// Was the remote asking, with nothing to answer?
-    pub fn had_none(&self) -> bool {
-        self.login.is_none() && self.asked.get() > 0
+    /// Returns true if the remote requested credentials and none are set.
+    pub fn lacks_credentials(&self) -> bool {
+        self.login.is_none() && self.requests.get() > 0
     }
 }
 
@@ -370,28 +315,34 @@ mod tests {
     fn credentials_go_where_they_were_given_for() {
         let credentials = Credentials::token(Secret::Value("t".to_owned()));
         let address = Address::parse("https://h/r").expect("an address");
-        let answers = || Answers::new(&address, Some(&credentials)).expect("answers");
-        assert!(answers().answer_http("https://h:443/r").is_ok());
+        let authenticator = || Authenticator::new(&address, Some(&credentials)).expect("an authenticator");
+        assert!(authenticator().http_credentials("https://h:443/r").is_ok());
         for elsewhere in ["https://h:8443/r", "http://h/r", "https://other/r"] {
-            let refused = answers().answer_http(elsewhere).err().expect("refused");
-            assert!(matches!(GitError::remote("https://h/r", &refused), GitError::Moved { .. }));
+            let refused = authenticator().http_credentials(elsewhere).err().expect("refused");
+            assert!(matches!(GitError::remote("https://h/r", &refused), GitError::Redirected { .. }));
         }
     }
 
     #[test]
     fn credentials_stay_off_plain_http() {
         let credentials = Credentials::token(Secret::Value("t".to_owned()));
-        let fits = |url: &str| {
-            Address::parse(url).is_ok_and(|address| Answers::new(&address, Some(&credentials)).is_ok())
+        let accepted = |url: &str| {
+            Address::parse(url).is_ok_and(|address| Authenticator::new(&address, Some(&credentials)).is_ok())
         };
-        assert!(fits("https://h/r") && fits("http://localhost:1/r") && fits("http://127.3.2.1/r"));
-        assert!(fits("http://[::1]:8080/r"));
-        assert!(!fits("http://h/r") && !fits("http://10.0.0.1/r") && !fits("http://localhost.example/r"));
+        assert!(
+            accepted("https://h/r") && accepted("http://localhost:1/r") && accepted("http://127.3.2.1/r")
+        );
+        assert!(accepted("http://[::1]:8080/r"));
+        assert!(
+            !accepted("http://h/r")
+                && !accepted("http://10.0.0.1/r")
+                && !accepted("http://localhost.example/r")
+        );
     }
 
     #[test]
     fn files_are_read_for_each_use() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("token");
         let credentials = Credentials::token(Secret::File(path.clone()));
         let address = Address::parse("https://h/r").expect("an address");
@@ -399,7 +350,7 @@ mod tests {
             Ok(Some(Login::Password { user, password })) => Ok((user, password)),
             other => Err(other.err().map(|error| error.to_string())),
         };
-        assert!(read().is_err_and(|error| error.is_some_and(|words| words.contains("token"))));
+        assert!(read().is_err_and(|error| error.is_some_and(|message| message.contains("token"))));
         std::fs::write(&path, "one\n").expect("written");
         assert_eq!(read(), Ok((TOKEN_USER.into(), "one".into())));
         std::fs::write(&path, "two").expect("written");

@@ -1,6 +1,6 @@
-//! Commits on a branch's fresh tip: a tree from that tip's tree plus our files, a commit, a push.
-//! Nothing is ever rebased or forced, and no path the change does not name is touched. Pushing into a
-//! local path runs no hooks of that repository: libgit2 writes into it directly.
+//! Commits a change: fetches the tip of the branch, builds a tree from the tip's tree and the files of the change,
+//! commits it and pushes. It never rebases or force-pushes, and never touches a path that the change does not name. A
+//! push into a local repository does not run its hooks, because libgit2 writes into it directly.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,30 +16,32 @@ use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
 use super::reader::Reader;
 use super::signatures::{self, Range, SigningKey};
-use super::tree::{self, Folder};
+use super::tree::TreeChange;
 use super::{GitError, Tip};
 use crate::api::CommitId;
+use crate::api::lock::lock;
+use crate::api::paths;
 
-/// New content from what the file holds now; `Err` says why it cannot be made.
+/// Returns the new content of a file from its current content; `Err` states why there is none.
 pub type Merge = Arc<dyn Fn(Option<&[u8]>) -> Result<Vec<u8>, String> + Send + Sync>;
-/// The commit message for the paths that differ.
+/// Returns the commit message for the paths that differ.
 pub type Message = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
 
-/// What becomes of one file.
+/// The change of one file.
 #[derive(Clone)]
 pub enum Edit {
     Put(Vec<u8>),
     Remove,
-    /// Made from the content on the fresh tip, so that nothing others wrote is lost. Content of more than
-    /// `MERGE_LIMIT` bytes is an error.
+    /// The new content is made from the current content at the fetched tip, so that nothing that others wrote is lost.
+    /// Content of more than `MERGE_LIMIT` bytes is an error.
     Merge(Merge),
-    /// The same for a file that only Opsy writes: content of more than `RENEW_LIMIT` bytes is replaced.
+    /// As `Merge`, for a file that only Opsy writes: content of more than `RENEW_LIMIT` bytes is replaced.
     Renew(Merge),
 }
 
-/// The most bytes of a file that others write too: the entries of 10,000 builders, in several regions each.
+/// The maximum size of a file that others also write: enough for 10,000 builders with several regions each.
 const MERGE_LIMIT: usize = 4 * 1024 * 1024;
-/// The most bytes of a file that only Opsy writes: a status file has some kilobytes.
+/// The maximum size of a file that only Opsy writes: a status file has a few kilobytes.
 const RENEW_LIMIT: usize = 1024 * 1024;
 
 impl fmt::Debug for Edit {
@@ -60,60 +62,61 @@ pub struct Author {
     pub email: String,
 }
 
-/// Files to change on a branch, as one commit.
+/// A change of files on a branch, for one commit.
 #[derive(Clone)]
 pub struct Change {
     pub branch: String,
-    /// By path from the root of the repository.
+    /// By path, from the root of the repository.
     pub edits: BTreeMap<String, Edit>,
-    /// What a merge makes its content from, by path: the same version makes the same of the same file.
+    /// The version of the input of each merge, by path: the same version and file result in the same content.
     pub versions: BTreeMap<String, String>,
+    /// Merges that need not be repeated.
     pub settled: Arc<Settled>,
     pub message: Message,
     pub author: Author,
     pub time: Timestamp,
 }
 
-/// Merges that were found to change nothing: a thousand files are not merged anew because one changed.
+/// Merges that changed nothing, so that a change of one file does not repeat the merges of all others.
 #[derive(Debug, Default)]
 pub struct Settled(Mutex<HashMap<String, (String, Oid)>>);
 
 impl Settled {
     fn holds(&self, path: &str, version: Option<&String>, now: Option<Oid>) -> bool {
-        let known = self.0.lock().expect("no code panics while it holds what is settled");
+        let known = lock(&self.0);
         known.get(path).is_some_and(|(of, blob)| version == Some(of) && now == Some(*blob))
     }
 
     fn note(&self, path: &str, version: Option<&String>, now: Option<Oid>) {
         let (Some(version), Some(now)) = (version, now) else { return };
-        let mut known = self.0.lock().expect("no code panics while it holds what is settled");
+        let mut known = lock(&self.0);
         known.insert(path.to_owned(), (version.clone(), now));
     }
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The branch says so already.
+    /// The branch already has this content.
     Unchanged,
     Pushed {
         commit: CommitId,
         paths: Vec<String>,
     },
-    /// The server took the objects and refused the update, in its own words.
-    Refused {
-        words: String,
+    /// The server rejected the update, with this message.
+    Rejected {
+        message: String,
     },
 }
 
-/// One attempt at a change.
+/// The result of one attempt.
 pub(super) enum Attempt {
     Done(Outcome),
-    /// Somebody else pushed since we looked.
+    /// The branch moved after it was fetched.
     Lost,
 }
 
-/// Does everything once, from the fetch on.
+/// Fetches, commits and pushes once.
 pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, GitError> {
     check_bare(mirror)?;
     let base = fresh_tip(mirror, change)?;
@@ -132,11 +135,11 @@ pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, G
             Ok(Attempt::Done(Outcome::Pushed { commit: commit_id(commit), paths }))
         }
         Pushed::Lost => Ok(Attempt::Lost),
-        Pushed::Refused { words } => Ok(Attempt::Done(Outcome::Refused { words })),
+        Pushed::Rejected { message } => Ok(Attempt::Done(Outcome::Rejected { message })),
     }
 }
 
-/// The paths the change would touch on the branch as last seen.
+/// Returns the paths that the change would modify on the branch as of the last fetch.
 pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<String>, GitError> {
     let base = reader.tracked(&change.branch)?;
     let folder = reader.folder();
@@ -148,20 +151,21 @@ pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<St
     Ok(edits(repo, tree.as_ref(), change, blob, &local)?.into_iter().map(|(path, _)| path).collect())
 }
 
-/// The tip to build on. A branch that is only written may be absent: it then starts without history.
+/// Fetches the tip to commit onto. A branch that is only written need not exist: it then starts without history.
 fn fresh_tip(mirror: &mut Mirror, change: &Change) -> Result<Option<Oid>, GitError> {
     let (read, branch) = (mirror.fetch(None)?, &change.branch);
     ancestry::check(mirror, &read.commit)?;
     check_signatures(mirror, &read, change)?;
     if read.branch != *branch
-        && let Some(written) = mirror.fetch_if_there(branch)?
+        && let Some(written) = mirror.fetch_if_exists(branch)?
     {
         check_written(mirror, &written, change)?;
     }
     Ok(tracked(mirror.repo()?, branch))
 }
 
-/// Refuses a tip that is not verified: nothing is added to what is held back, and nothing of it is signed.
+/// Returns an error if the tip is not verified: the agent neither adds a commit to a tip that is held back, nor signs
+/// it.
 fn check_signatures(mirror: &mut Mirror, read: &Tip, change: &Change) -> Result<(), GitError> {
     let options = mirror.options().clone();
     let Some(signers) = &options.signers else { return Ok(()) };
@@ -174,8 +178,8 @@ fn check_signatures(mirror: &mut Mirror, read: &Tip, change: &Change) -> Result<
     signatures::verify(mirror.repo()?, &options.folder, &range, signers)
 }
 
-/// Refuses to sign what others added to the branch that is only written: with our signature, they would be trusted. Without
-/// a key, nothing of the branch is.
+/// Returns an error if others added commits to the branch that is only written: the signature of the agent's commit
+/// would make them trusted. Without a signing key, no commit of the branch is trusted.
 fn check_written(mirror: &mut Mirror, written: &Tip, change: &Change) -> Result<(), GitError> {
     let options = mirror.options().clone();
     let (Some(signers), Some(_)) = (&options.signers, &options.signing_key) else { return Ok(()) };
@@ -189,7 +193,7 @@ fn check_written(mirror: &mut Mirror, written: &Tip, change: &Change) -> Result<
     })
 }
 
-/// libgit2 pushes into bare local repositories only.
+/// Returns an error for a local repository that is not bare: libgit2 cannot push into it.
 fn check_bare(mirror: &Mirror) -> Result<(), GitError> {
     let Some(path) = mirror.options().address.path() else { return Ok(()) };
     match check_local(path)?.is_bare() {
@@ -198,7 +202,7 @@ fn check_bare(mirror: &Mirror) -> Result<(), GitError> {
     }
 }
 
-/// Writes the commit into the clone; `None` when the tip says all of it already.
+/// Writes the commit into the clone; returns `None` if the tip already has all of its content.
 fn write(
     repo: &Repository,
     base: Option<Oid>,
@@ -212,18 +216,18 @@ fn write(
     if edits.is_empty() {
         return Ok(None);
     }
-    let mut folder = Folder::default();
+    let mut changes = TreeChange::default();
     for (path, blob) in &edits {
-        folder.set(path, *blob);
+        changes.set(path, *blob);
     }
-    let tree = folder.apply(repo, tree.as_ref()).map_err(|error| unfit(change, &error))?;
+    let tree = changes.apply(repo, tree.as_ref()).map_err(|error| cannot_commit(change, &error))?;
     let tree = match tree {
         Some(tree) => tree,
         None => repo.treebuilder(None).and_then(|empty| empty.write()).map_err(local)?,
     };
     let tree = repo.find_tree(tree).map_err(local)?;
     let paths: Vec<String> = edits.into_iter().map(|(path, _)| path).collect();
-    let signature = signature(change).map_err(|error| unfit(change, &error))?;
+    let signature = signature(change).map_err(|error| cannot_commit(change, &error))?;
     let message = (change.message)(&paths);
     let parents: Vec<_> = parent.iter().collect();
     let commit = match key {
@@ -249,7 +253,7 @@ fn signed(
     repo.commit_signed(text.map_err(local)?, armored.trim_end(), None).map_err(local)
 }
 
-/// The edits that change something, with the blob each puts.
+/// Returns the edits that change something, with the new blob of each.
 fn edits(
     repo: &Repository,
     tree: Option<&Tree<'_>>,
@@ -264,10 +268,10 @@ fn edits(
         let now = tree.and_then(|tree| tree.get_path(path.as_ref()).ok());
         if let Some(what) = now.as_ref().and_then(not_a_file) {
             if matches!(edit, Edit::Remove) {
-                // Opsy did not put it there.
+                // Opsy did not create it.
                 continue;
             }
-            return Err(at_path(format!("is {what}, and Opsy writes a file there: remove it")));
+            return Err(at_path(format!("is {what}, but Opsy writes a file there: remove it")));
         }
         let (found, version) = (now.as_ref().map(TreeEntry::id), change.versions.get(path));
         if change.settled.holds(path, version, found) {
@@ -295,20 +299,20 @@ fn edits(
     Ok(differing)
 }
 
-/// What an entry is, unless it is a file.
+/// Returns what an entry is, unless it is a file.
 fn not_a_file(entry: &TreeEntry<'_>) -> Option<&'static str> {
     match entry.kind() {
-        Some(ObjectType::Tree) => Some("a folder"),
+        Some(ObjectType::Tree) => Some("a directory"),
         Some(ObjectType::Commit) => Some("a submodule"),
         _ if entry.filemode() == i32::from(FileMode::Link) => Some("a symbolic link"),
         _ => None,
     }
 }
 
-/// What an edit gets of a file as it is now.
+/// The current content of a file, for an edit.
 enum Current<'a> {
     Blob(Blob<'a>),
-    /// Opsy did not write it.
+    /// The file is too large to be one that Opsy wrote, and is replaced.
     Replaced,
     Refused(String),
 }
@@ -318,23 +322,23 @@ fn current<'a>(repo: &'a Repository, id: Oid, edit: &Edit) -> Result<Current<'a>
     let (size, kind) = repo.odb()?.read_header(id)?;
     Ok(match edit {
         _ if kind != ObjectType::Blob => {
-            Current::Refused("is not a file, although its mode says so: remove it".to_owned())
+            Current::Refused("has the mode of a file, but is not a file: remove it".to_owned())
         }
         Edit::Renew(_) if size > RENEW_LIMIT => Current::Replaced,
         _ if size > MERGE_LIMIT => Current::Refused(format!(
-            "has more than {MERGE_LIMIT} bytes, and Opsy adds its entries: remove it"
+            "has more than {MERGE_LIMIT} bytes, and Opsy cannot add its entries: remove the file"
         )),
         _ => Current::Blob(repo.find_blob(id)?),
     })
 }
 
-/// A path must be in plain form, and never Git's own.
+/// Checks that a path is in plain form and not in `.git`.
 fn check_path(path: &str) -> Result<(), GitError> {
     let git = path.split('/').any(|part| part.eq_ignore_ascii_case(".git"));
-    if git || path.is_empty() || tree::plain(path).as_deref() != Some(path) {
+    if git || path.is_empty() || paths::plain(path).as_deref() != Some(path) {
         return Err(GitError::Path {
             path: path.to_owned(),
-            why: "is no path that may be committed".to_owned(),
+            why: "must be a path inside the repository, outside of .git".to_owned(),
         });
     }
     Ok(())
@@ -344,8 +348,8 @@ fn signature(change: &Change) -> Result<Signature<'static>, git2::Error> {
     Signature::new(&change.author.name, &change.author.email, &Time::new(change.time.as_second(), 0))
 }
 
-/// The repository as it is, or the settings, do not let the commit be made.
-fn unfit(change: &Change, error: &git2::Error) -> GitError {
+/// Returns the error for a commit that the content of the repository, or the settings, prevent.
+fn cannot_commit(change: &Change, error: &git2::Error) -> GitError {
     let path = change.edits.keys().next().cloned().unwrap_or_default();
     GitError::Path { path, why: error.message().to_owned() }
 }
@@ -364,19 +368,19 @@ mod tests {
         }
     }
 
-    struct Place {
+    struct Bare {
         _folder: tempfile::TempDir,
         repo: Repository,
     }
 
-    impl Place {
+    impl Bare {
         fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             let repo = Repository::init_bare(folder.path()).expect("a repository");
             Self { _folder: folder, repo }
         }
 
-        /// A tree with one entry at `x`, and what an edit of `x` comes to.
+        /// Returns the result of an edit of `x` in a tree with one entry `x`.
         fn edited(&self, id: Oid, mode: i32, edit: Edit) -> Result<Vec<(String, Option<Oid>)>, String> {
             let mut builder = self.repo.treebuilder(None).expect("a builder");
             builder.insert("x", id, mode).expect("an entry");
@@ -403,35 +407,35 @@ mod tests {
 
     #[test]
     fn what_is_not_a_file_is_named_and_left_alone() {
-        let place = Place::new();
-        let empty = place.repo.treebuilder(None).and_then(|builder| builder.write()).expect("a tree");
-        let blob = place.repo.blob(b"y").expect("a blob");
+        let bare = Bare::new();
+        let empty = bare.repo.treebuilder(None).and_then(|builder| builder.write()).expect("a tree");
+        let blob = bare.repo.blob(b"y").expect("a blob");
         let put = || Edit::Put(b"y".to_vec());
         for (id, mode, what) in [
-            (empty, 0o040_000, "a folder"),
+            (empty, 0o040_000, "a directory"),
             (blob, 0o160_000, "a submodule"),
             (blob, 0o120_000, "a symbolic link"),
         ] {
-            let due = format!("Invalid x: is {what}, and Opsy writes a file there: remove it");
+            let due = format!("Invalid x: is {what}, but Opsy writes a file there: remove it");
             for edit in merges().into_iter().chain([put()]) {
-                assert_eq!(place.edited(id, mode, edit), Err(due.clone()));
+                assert_eq!(bare.edited(id, mode, edit), Err(due.clone()));
             }
-            assert_eq!(place.edited(id, mode, Edit::Remove), Ok(Vec::new()), "{what} is not Opsy's");
+            assert_eq!(bare.edited(id, mode, Edit::Remove), Ok(Vec::new()), "{what} is not Opsy's");
         }
-        assert_eq!(place.edited(blob, 0o100_644, Edit::Remove), Ok(vec![("x".to_owned(), None)]));
+        assert_eq!(bare.edited(blob, 0o100_644, Edit::Remove), Ok(vec![("x".to_owned(), None)]));
     }
 
     #[test]
     fn a_large_file_is_not_loaded() {
-        let place = Place::new();
+        let bare = Bare::new();
         let absent = Oid::hash_object(ObjectType::Blob, b"absent").expect("an id");
         let [merge, renew] = merges();
-        let small = place.repo.blob(&[b'x'; RENEW_LIMIT]).expect("a blob");
-        assert_eq!(place.edited(small, 0o100_644, merge.clone()), Ok(Vec::new()), "it is merged");
-        assert_eq!(place.edited(small, 0o100_644, renew.clone()), Ok(Vec::new()));
-        let large = place.repo.blob(&vec![b'x'; MERGE_LIMIT + 1]).expect("a blob");
-        let why = place.edited(large, 0o100_644, merge).expect_err("too large");
+        let small = bare.repo.blob(&[b'x'; RENEW_LIMIT]).expect("a blob");
+        assert_eq!(bare.edited(small, 0o100_644, merge.clone()), Ok(Vec::new()), "it is merged");
+        assert_eq!(bare.edited(small, 0o100_644, renew.clone()), Ok(Vec::new()));
+        let large = bare.repo.blob(&vec![b'x'; MERGE_LIMIT + 1]).expect("a blob");
+        let why = bare.edited(large, 0o100_644, merge).expect_err("too large");
         assert!(why.starts_with("Invalid x: has more than 4194304 bytes"), "{why}");
-        assert_eq!(place.edited(large, 0o100_644, renew), Ok(vec![("x".to_owned(), Some(absent))]));
+        assert_eq!(bare.edited(large, 0o100_644, renew), Ok(vec![("x".to_owned(), Some(absent))]));
     }
 }

@@ -1,4 +1,4 @@
-//! The one table from libgit2's errors to ours, and from ours to classes. Every message says what to do.
+//! The errors of Git: the mapping from libgit2's errors, and from errors to classes. Every message states the remedy.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,31 @@ use crate::api::network::{AUTHENTICATE, REFUSED, TRUST};
 use crate::api::proxy::without_user_info;
 use crate::api::{Class, CommitId};
 
-/// What went wrong with the repository.
+/// An error of a repository or its clone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
     #[error("{0}")]
     Address(String),
     #[error("{0}")]
     Credentials(String),
-    #[error("{url} asks for credentials and none are set: set a token, or a user name and password")]
+    #[error(
+        "{url} requires credentials, but none are set: set --git-token-file, or --git-username and --git-password-file \
+         (for a template repository, set gitSync.secret in the manifest)"
+    )]
     Unauthenticated { url: String },
-    #[error("{url} refuses the credentials ({why}): check user and token, and what the token may do")]
+    #[error(
+        "{url} refuses the credentials ({why}): check the user name, the token or key, and its permissions"
+    )]
     Rejected { url: String, why: String },
     #[error("GitHub App {id}: {why}")]
     App { id: String, why: String },
-    #[error("{url} is not a Git repository, or the credentials may not see it ({why}): check the address")]
+    #[error(
+        "{url} is not a Git repository, or the credentials do not give access to it ({why}): check the address and the \
+         permissions"
+    )]
     NoRepository { url: String, why: String },
-    #[error("{url} redirects to another server ({why}): give the address it redirects to")]
-    Moved { url: String, why: String },
+    #[error("{url} redirects to another server ({why}): set the address that it redirects to")]
+    Redirected { url: String, why: String },
     #[error("{url}: {TRUST} ({why})")]
     Certificate { url: String, why: String },
     #[error("{url}: {why}")]
@@ -35,7 +43,7 @@ pub enum GitError {
     #[error("--ca-file {file} cannot be used: {why}", file = file.display())]
     Authorities { file: PathBuf, why: String },
     #[error(
-        "{url} sends more than {limit} bytes, the limit of a template repository: keep large files elsewhere"
+        "{url} sends more than {limit} bytes, the limit for a template repository: store large files elsewhere"
     )]
     TooLarge { url: String, limit: usize },
     #[error("{url} cannot be reached: {why}")]
@@ -43,19 +51,19 @@ pub enum GitError {
     #[error("{url} has no commit yet: push a first one")]
     Empty { url: String },
     #[error(
-        "{url} is at commit {commit} with a detached HEAD, and has {has}: make a branch of it \
-         (git switch -c NAME), or name another with --branch"
+        "{url} has a detached HEAD at commit {commit}, and {has}: create a branch there (git switch -c NAME), or \
+         select a branch with --branch"
     )]
     Detached { url: String, commit: CommitId, has: String },
     #[error("{url} has no branch {branch:?}, only {has}: name one of them")]
     NoBranch { url: String, branch: String, has: String },
-    #[error("{url} names no default branch and has several ({has}): name one of them")]
+    #[error("{url} has several branches ({has}) and no default branch: name one of them")]
     NoDefaultBranch { url: String, has: String },
     #[error("commit {0} is not in the clone: the branch was rewritten")]
     NoCommit(CommitId),
     #[error(
         "commit {0} is not in the clone, and the server does not send it by its ID: keep the clone on a persistent \
-         volume, or allow uploadpack.allowAnySHA1InWant on the server"
+         volume, or set uploadpack.allowAnySHA1InWant on the server"
     )]
     NotSent(CommitId),
     #[error(
@@ -66,17 +74,17 @@ pub enum GitError {
     Rewritten {
         last: CommitId,
         tip: CommitId,
-        /// Why the last synced commit cannot be loaded, where no commit is.
+        /// Why the last synced commit cannot be loaded, if it cannot.
         missing: Option<String>,
     },
     #[error(
-        "commit {commit} by {author} is not accepted: {why}; the last synced commit stays in force; check who made it, then \
-         sign it with the key of a trusted signer and push again, or run `opsy accept {commit}` to accept it with all \
-         commits before it"
+        "commit {commit} by {author} is not accepted: {why}; the last synced commit stays in force; check who made it, \
+         then sign it with the key of a trusted signer and push again, or run `opsy accept {commit}` to accept it with \
+         all commits before it"
     )]
     Unverified { commit: CommitId, author: String, why: Refusal },
     #[error(
-        "nothing is committed to branch {branch}: its tip {tip}; check who made it, then delete the branch, or sign its tip \
+        "cannot commit to branch {branch}: its tip {tip}; check who made it, then delete the branch, or sign its tip \
          with the key of a trusted signer"
     )]
     UnverifiedStatus { branch: String, tip: String },
@@ -85,8 +93,8 @@ pub enum GitError {
     #[error("{0}")]
     SigningKey(String),
     #[error(
-        "nothing is committed to branch {branch}, because commits of this agent would not be accepted with --verify: set \
-         --signing-key, or publish.branch or publish.enabled: false in opsy.yaml"
+        "cannot commit to branch {branch}: with --verify, unsigned commits of this agent would not be accepted; set \
+         --signing-key, or set publish.branch or publish.enabled: false in opsy.yaml"
     )]
     Unsigned { branch: String },
     #[error("{path} does not exist at commit {commit}: check the path")]
@@ -95,30 +103,38 @@ pub enum GitError {
     Path { path: String, why: String },
     #[error("the clone at {folder} is damaged ({why})", folder = folder.display())]
     Corrupt { folder: PathBuf, why: String },
-    #[error("the clone folder {folder} cannot be used: {why}", folder = folder.display())]
-    Folder { folder: PathBuf, why: String },
-    #[error("{folder} is not empty and was not made by Opsy: name another clone folder", folder = folder.display())]
-    ForeignFolder { folder: PathBuf },
+    #[error("the clone directory {folder} cannot be used: {why}", folder = folder.display())]
+    CloneDirectory { folder: PathBuf, why: String },
     #[error(
-        "{path} has a work tree, and nothing can be pushed into one: use a bare repository, or publish.enabled: false"
+        "the directory {folder} is not empty and was not created by Opsy: use another directory for the clone",
+        folder = folder.display()
+    )]
+    ForeignDirectory { folder: PathBuf },
+    #[error(
+        "{path} is not a bare repository, so that Opsy cannot push to it: use a bare repository, or set \
+         publish.enabled: false in opsy.yaml"
     )]
     NotBare { path: String },
     #[error("{url} was changed by others during each of {attempts} attempts to push")]
     Contended { url: String, attempts: u32 },
-    #[error("the Git thread ended while answering")]
-    Gone,
+    #[error("no commit of the repository has been synced yet: this is retried after the first sync")]
+    NotSynced,
+    #[error("the Git thread ended unexpectedly: restart Opsy")]
+    ThreadEnded,
 }
 
 impl GitError {
-    /// What the failure asks of the caller.
+    /// Returns the class, which decides when the operation is retried.
     pub fn class(&self) -> Class {
         match self {
             Self::Unauthenticated { .. } | Self::Rejected { .. } | Self::App { .. } | Self::Proxy { .. } => {
                 Class::Denied
             }
-            Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Folder { .. } | Self::Gone => {
-                Class::TRANSIENT
-            }
+            Self::Unreachable { .. }
+            | Self::Corrupt { .. }
+            | Self::CloneDirectory { .. }
+            | Self::NotSynced
+            | Self::ThreadEnded => Class::TRANSIENT,
             Self::Contended { .. } => Class::Conflict,
             Self::NoRepository { .. }
             | Self::Empty { .. }
@@ -129,7 +145,7 @@ impl GitError {
             | Self::NoPath { .. } => Class::NotFound,
             Self::Address(_)
             | Self::Credentials(_)
-            | Self::Moved { .. }
+            | Self::Redirected { .. }
             | Self::Certificate { .. }
             | Self::HostKey { .. }
             | Self::TooLarge { .. }
@@ -142,27 +158,27 @@ impl GitError {
             | Self::SigningKey(_)
             | Self::Unsigned { .. }
             | Self::Path { .. }
-            | Self::ForeignFolder { .. }
+            | Self::ForeignDirectory { .. }
             | Self::NotBare { .. } => Class::Invalid,
         }
     }
 
-    /// Is it what a commit holds that is wrong? Then only another commit helps, and it may come at any time.
+    /// Returns true if the content of a commit is invalid. Only another commit fixes that; it can arrive at any time.
     pub fn is_about_a_commit(&self) -> bool {
-        matches!(self, Self::Path { .. } | Self::NoPath { .. }) || self.holds()
+        matches!(self, Self::Path { .. } | Self::NoPath { .. }) || self.holds_tip_back()
     }
 
-    /// Is a tip held back, so that the last synced commit stays in force?
-    pub fn holds(&self) -> bool {
+    /// Returns true if a tip is held back, so that the last synced commit stays in force.
+    pub fn holds_tip_back(&self) -> bool {
         matches!(self, Self::Rewritten { .. } | Self::Unverified { .. })
     }
 
-    /// Does something between this machine and the remote refuse the connection? The message has the remedy.
-    pub fn is_of_the_network(&self) -> bool {
+    /// Returns true if a proxy or a certificate prevents the connection. The message has the remedy.
+    pub fn is_network_error(&self) -> bool {
         matches!(self, Self::Proxy { .. } | Self::Certificate { .. } | Self::Authorities { .. })
     }
 
-    /// An error while talking to the remote.
+    /// Classifies an error of a connection to the remote.
     pub(super) fn remote(url: &str, error: &git2::Error) -> Self {
         let (url, why) = (url.to_owned(), without_user_info(error.message()));
         match (error.code(), error.class()) {
@@ -171,11 +187,11 @@ impl GitError {
             }
             (ErrorCode::Auth, _) => Self::Rejected { url, why },
             (ErrorCode::Certificate, _) => Self::Certificate { url, why },
-            // So libgit2 reports it where host keys of SSH are checked by us.
+            // libgit2 reports an invalid certificate in this way if the callback that checks SSH host keys is set.
             (_, ErrorClass::Ssl) if why.contains("certificate") => Self::Certificate { url, why },
-            (ErrorCode::Owner, _) => Self::Address(format!("{url} {}", of_another_user(&url))),
+            (ErrorCode::Owner, _) => Self::Address(format!("{url} {}", foreign_owner(&url))),
             (_, ErrorClass::Http) => Self::http(url, why),
-            (_, ErrorClass::Net) if why.starts_with("cannot redirect") => Self::Moved { url, why },
+            (_, ErrorClass::Net) if why.starts_with("cannot redirect") => Self::Redirected { url, why },
             (ErrorCode::NotFound, ErrorClass::Repository | ErrorClass::Os) => Self::NoRepository { url, why },
             _ if why.contains("could not find repository") || why.contains("failed to resolve path") => {
                 Self::NoRepository { url, why }
@@ -184,12 +200,12 @@ impl GitError {
         }
     }
 
-    /// libgit2 hands the HTTP status over in its message alone.
+    /// Classifies an HTTP error. libgit2 passes the status only in its message.
     fn http(url: String, why: String) -> Self {
         if let Some(status) = why.strip_prefix("proxy returned unexpected status: ") {
-            // A proxy that cannot reach the server answers 502 to 504.
+            // A proxy that cannot reach the server responds with 502 to 504.
             return match status.starts_with('5') {
-                true => Self::Unreachable { url, why: format!("the proxy answers with HTTP {status}") },
+                true => Self::Unreachable { url, why: format!("the proxy responds with HTTP {status}") },
                 false => Self::Proxy { url, why: format!("{REFUSED} ({why})") },
             };
         }
@@ -201,27 +217,27 @@ impl GitError {
             Some(400..=499) if status != Some(408) && status != Some(429) => Self::NoRepository { url, why },
             Some(_) => Self::Unreachable { url, why },
             None if why.contains("content-type") => Self::NoRepository { url, why },
-            None if why.contains("redirect") => Self::Moved { url, why },
+            None if why.contains("redirect") => Self::Redirected { url, why },
             None => Self::Unreachable { url, why },
         }
     }
 
-    /// An error while reading or writing the clone.
+    /// Classifies an error of reading or writing the clone.
     pub(super) fn local(folder: &std::path::Path, error: &git2::Error) -> Self {
         let (folder, why) = (folder.to_owned(), error.message().to_owned());
         match (error.code(), error.class()) {
             (ErrorCode::Owner, _) => {
-                let why = of_another_user(&folder.display().to_string());
-                Self::Folder { folder, why }
+                let why = format!("it {}", foreign_owner(&folder.display().to_string()));
+                Self::CloneDirectory { folder, why }
             }
             (_, ErrorClass::Os | ErrorClass::Filesystem | ErrorClass::NoMemory) => {
-                Self::Folder { folder, why }
+                Self::CloneDirectory { folder, why }
             }
             _ => Self::Corrupt { folder, why },
         }
     }
 
-    /// An error of a transfer, which can lie on either side.
+    /// Classifies an error of a transfer, whose cause can be the remote or the clone.
     pub(super) fn transfer(url: &str, folder: &std::path::Path, error: &git2::Error) -> Self {
         match error.class() {
             ErrorClass::Odb
@@ -238,7 +254,7 @@ impl GitError {
     }
 }
 
-/// What becomes of the last synced commit while a tip is held back.
+/// Returns the state of the last synced commit while a tip is held back, for the error.
 fn state_of_last(missing: Option<&str>) -> String {
     match missing {
         None => "stays in force".to_owned(),
@@ -246,8 +262,8 @@ fn state_of_last(missing: Option<&str>) -> String {
     }
 }
 
-/// What to do about a folder that libgit2 does not open because of its owner.
-pub(super) fn of_another_user(path: &str) -> String {
+/// Returns the error for a directory that libgit2 does not open because it belongs to another user.
+pub(super) fn foreign_owner(path: &str) -> String {
     format!(
         "belongs to another user, and Git does not trust it: run Opsy as its owner, or run \
          git config --global --add safe.directory {path}"
@@ -263,12 +279,13 @@ mod tests {
         let owner = git2::Error::new(ErrorCode::Owner, ErrorClass::Config, "not owned by current user");
         let folder = std::path::Path::new("/srv/r.git");
         for error in [GitError::remote("/srv/r.git", &owner), GitError::local(folder, &owner)] {
-            let said = error.to_string();
+            let message = error.to_string();
             assert!(
-                said.contains("/srv/r.git belongs to another user") || said.contains("/srv/r.git cannot"),
-                "{said}"
+                message.contains("/srv/r.git belongs to another user")
+                    || message.contains("/srv/r.git cannot be used: it belongs to another user"),
+                "{message}"
             );
-            assert!(said.contains("git config --global --add safe.directory /srv/r.git"), "{said}");
+            assert!(message.contains("git config --global --add safe.directory /srv/r.git"), "{message}");
         }
     }
 
@@ -283,7 +300,7 @@ mod tests {
         assert!(matches!(http("unexpected http status code: 429"), GitError::Unreachable { .. }));
         assert!(matches!(http("unexpected http status code: 503"), GitError::Unreachable { .. }));
         assert!(matches!(http("invalid content-type: 'text/html'"), GitError::NoRepository { .. }));
-        assert!(matches!(http("unexpected redirect"), GitError::Moved { .. }));
+        assert!(matches!(http("unexpected redirect"), GitError::Redirected { .. }));
     }
 
     #[test]
@@ -307,7 +324,7 @@ mod tests {
     fn a_redirect_to_another_host_is_no_outage() {
         let error =
             git2::Error::new(ErrorCode::GenericError, ErrorClass::Net, "cannot redirect from 'a' to 'b'");
-        assert!(matches!(GitError::remote("https://a/r", &error), GitError::Moved { .. }));
+        assert!(matches!(GitError::remote("https://a/r", &error), GitError::Redirected { .. }));
     }
 
     #[test]
@@ -315,7 +332,7 @@ mod tests {
         let full = "cannot extend packfile: No space left on device";
         let error = git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, full);
         let error = GitError::transfer("https://h/r", std::path::Path::new("/clone"), &error);
-        assert!(matches!(error, GitError::Folder { .. }), "{error}");
+        assert!(matches!(error, GitError::CloneDirectory { .. }), "{error}");
     }
 
     #[test]

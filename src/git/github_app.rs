@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -26,58 +26,63 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::GitError;
-use super::auth::Secret;
+use super::secret::Secret;
 use crate::api::ids::digest;
+use crate::api::lock::lock;
 use crate::api::network::{Authorities, Network};
 
-/// The API of github.com. GitHub Enterprise Server has its own at `https://<host>/api/v3`.
+/// The API of github.com. The API of GitHub Enterprise Server is at `https://<host>/api/v3`.
 pub const DEFAULT_API: &str = "https://api.github.com";
-/// GitHub accepts requests that are signed for ten minutes at most, by its own clock.
+/// GitHub accepts signed requests with a lifetime of at most ten minutes, by its own clock.
 const REQUEST_LIFETIME: SignedDuration = SignedDuration::from_mins(9);
-/// How much the clocks may differ.
+/// The tolerated difference between the clocks.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(1);
-/// A token is valid for an hour. One that expires this soon is not used: a long fetch may ask for credentials late.
+/// A token that expires this soon is not used, since a long fetch can request credentials late. Tokens are valid for an
+/// hour.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_mins(5);
-/// GitHub answers within a second.
+/// GitHub responds within a second.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// An answer has some hundred bytes. The server may be one that the author of a Secret chose.
-const LONGEST_ANSWER: usize = 64 * 1024;
-/// Characters of GitHub's message that an error repeats.
-const LONGEST_MESSAGE: usize = 200;
+/// The maximum size of a response, which has some hundred bytes: the author of a Secret can choose the server.
+const MAX_RESPONSE: usize = 64 * 1024;
+/// The maximum number of characters of GitHub's message in an error.
+const MAX_MESSAGE: usize = 200;
 
-/// An App as it is installed in an organization, and its private key.
+/// An installation of a GitHub App in an organization, with the private key of the App.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
     /// App ID or client ID.
     pub id: String,
     pub installation: String,
-    /// RSA private key in PEM, as GitHub generates it.
+    /// The RSA private key in PEM, as GitHub generates it.
     pub key: Secret,
     pub api: String,
-    /// Request a token that may read the content of repositories and nothing else.
+    /// Whether to request tokens that can only read the content of repositories.
     pub read_only: bool,
 }
 
 impl App {
-    /// Checks what the addresses of requests are made of.
+    /// Checks the IDs and the API, which the URL of requests contains.
     ///
     /// # Errors
-    /// What is invalid.
+    /// If one of them is invalid.
     pub fn check(&self) -> Result<(), GitError> {
         let plain =
             |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
         if !plain(&self.id) {
-            return Err(GitError::Credentials(format!("{:?} is not the ID of a GitHub App", self.id)));
+            return Err(GitError::Credentials(format!(
+                "{:?} is not a valid ID of a GitHub App: use the App ID or the client ID from the page of the App",
+                self.id
+            )));
         }
         if self.installation.is_empty() || !self.installation.chars().all(|c| c.is_ascii_digit()) {
-            let why = "is not the installation ID of a GitHub App: it is the number at the end of the address of the \
+            let why = "is not a valid installation ID of a GitHub App: use the number at the end of the URL of the \
                        installation's page";
             return Err(GitError::Credentials(format!("{:?} {why}", self.installation)));
         }
         self.address().map(drop)
     }
 
-    /// Where tokens are requested.
+    /// Returns the URL for requests of tokens.
     fn address(&self) -> Result<Url, GitError> {
         let text = format!(
             "{}/app/installations/{}/access_tokens",
@@ -86,7 +91,7 @@ impl App {
         );
         let invalid = || {
             GitError::Credentials(format!(
-                "{:?} is not the API of a GitHub server: write {DEFAULT_API}, or https://<host>/api/v3",
+                "{:?} is not a valid API URL of a GitHub server: use {DEFAULT_API}, or https://<host>/api/v3",
                 self.api
             ))
         };
@@ -103,7 +108,7 @@ impl App {
         }
     }
 
-    /// A request for a token, signed by the private key.
+    /// Returns a JWT for a request of a token, signed with the private key.
     fn assertion(&self, pem: &str, now: Timestamp) -> Result<String, GitError> {
         let invalid =
             |why: &str| GitError::Credentials(format!("the private key of GitHub App {}: {why}", self.id));
@@ -139,7 +144,7 @@ struct Inner {
     cached: std::sync::Mutex<BTreeMap<String, Slot>>,
 }
 
-/// The token of one App. Locked while it is requested, so that it is requested once and others are not held up.
+/// The token of one App. It is locked during a request, so that it is requested once, and other Apps are not blocked.
 type Slot = Arc<Mutex<Option<Token>>>;
 
 #[derive(Clone, Deserialize)]
@@ -163,11 +168,11 @@ impl PartialEq for Tokens {
 impl Eq for Tokens {}
 
 impl Tokens {
-    /// Requests go through the proxies and trust the certificate authorities of `network`. To be called in a runtime,
-    /// which sends them.
+    /// Creates a cache. Requests use the proxies and certificate authorities of `network`. Must be called in a runtime,
+    /// which sends the requests.
     ///
     /// # Errors
-    /// No client can be made of them.
+    /// If the client cannot be created.
     pub fn new(network: &Network, now: fn() -> Timestamp) -> Result<Self, reqwest::Error> {
         let proxies = network.proxies.clone();
         let ders = network.authorities.iter().flat_map(Authorities::ders);
@@ -185,12 +190,13 @@ impl Tokens {
         Ok(Self(Arc::new(Inner { client, runtime, now, cached: std::sync::Mutex::default() })))
     }
 
-    /// A token of an App that is valid for some minutes at least. Blocks: to be called outside of the runtime.
+    /// Returns a token of an App that is valid for at least some minutes. Blocks, so must be called outside of the
+    /// runtime.
     pub(super) fn get(&self, app: &App) -> Result<String, GitError> {
         self.0.runtime.block_on(self.0.get(app))
     }
 
-    /// A token was refused: the next one is requested.
+    /// Discards the token of an App after a server refused it.
     pub(super) fn discard(&self, app: &App) {
         if let Ok(id) = app.key.text().map(|key| cache_id(app, &key)) {
             self.0.slots().remove(&id);
@@ -203,15 +209,16 @@ impl Inner {
         let key = app.key.text()?;
         let id = cache_id(app, &key);
         let now = (self.now)();
-        let lasts = |token: &Token| now + RENEW_BEFORE < token.expires_at;
+        let is_valid = |token: &Token| now + RENEW_BEFORE < token.expires_at;
         let slot = {
             let mut slots = self.slots();
-            // Those that are locked are in use.
-            slots.retain(|_, slot| slot.try_lock().map_or(true, |token| token.as_ref().is_some_and(lasts)));
+            // Locked tokens are in use.
+            slots
+                .retain(|_, slot| slot.try_lock().map_or(true, |token| token.as_ref().is_some_and(is_valid)));
             slots.entry(id).or_default().clone()
         };
         let mut cached = slot.lock().await;
-        if let Some(found) = cached.as_ref().filter(|token| lasts(token)) {
+        if let Some(found) = cached.as_ref().filter(|token| is_valid(token)) {
             return Ok(found.token.clone());
         }
         let token = self.request(app, &key, now).await?;
@@ -219,7 +226,7 @@ impl Inner {
     }
 
     fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cached)
     }
 
     async fn request(&self, app: &App, key: &str, now: Timestamp) -> Result<Token, GitError> {
@@ -235,9 +242,9 @@ impl Inner {
             self.client.post(address).bearer_auth(assertion).header(ACCEPT, "application/vnd.github+json");
         let response = request.json(&body).send().await.map_err(|error| unreachable(&error.without_url()))?;
         let status = response.status();
-        let text = text_of(response).await.map_err(|error| unreachable(&error.without_url()))?;
+        let text = body_of(response).await.map_err(|error| unreachable(&error.without_url()))?;
         if status == StatusCode::CREATED {
-            return serde_json::from_str(&text).map_err(|_| unreachable(&"its answer is not a token"));
+            return serde_json::from_str(&text).map_err(|_| unreachable(&"its response contains no token"));
         }
         let message = message_of(&text);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -250,45 +257,46 @@ impl Inner {
     }
 }
 
-/// What a server answered, as far as it may be read.
-async fn text_of(mut response: reqwest::Response) -> Result<String, reqwest::Error> {
+/// Returns the body of a response, up to the maximum size.
+async fn body_of(mut response: reqwest::Response) -> Result<String, reqwest::Error> {
     let mut body = Vec::new();
-    while body.len() < LONGEST_ANSWER
+    while body.len() < MAX_RESPONSE
         && let Some(part) = response.chunk().await?
     {
-        body.extend_from_slice(&part[..part.len().min(LONGEST_ANSWER - body.len())]);
+        body.extend_from_slice(&part[..part.len().min(MAX_RESPONSE - body.len())]);
     }
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// A token is of one App, installation and private key.
+/// Returns the key of the cache: a token is valid for one App, installation and set of permissions.
 fn cache_id(app: &App, key: &str) -> String {
-    let rights = if app.read_only { "read" } else { "all" };
-    digest(&[&app.api, &app.id, &app.installation, rights, key])
+    let permissions = if app.read_only { "read" } else { "all" };
+    digest(&[&app.api, &app.id, &app.installation, permissions, key])
 }
 
-/// GitHub's own words.
+/// Returns the message of GitHub from the body of a response.
 fn message_of(body: &str) -> String {
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let message = body["message"].as_str().unwrap_or_default();
-    message.chars().filter(|c| !c.is_control()).take(LONGEST_MESSAGE).collect()
+    message.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
 }
 
 fn advice(status: StatusCode, app: &App) -> String {
     match status {
         StatusCode::UNAUTHORIZED => {
-            "GitHub refuses its private key; check the App ID and whether the key was deleted, and this machine's clock"
+            "GitHub refuses its private key; check the App ID, whether the key was deleted, and this machine's clock"
                 .to_owned()
         }
         StatusCode::NOT_FOUND => format!(
             "it has no installation {}; check the installation ID, and whether the App was uninstalled",
             app.installation
         ),
-        StatusCode::FORBIDDEN => "its installation is suspended or not allowed; check the App's page".to_owned(),
+        StatusCode::FORBIDDEN => "its installation is suspended or not permitted; check the App's page".to_owned(),
         StatusCode::UNPROCESSABLE_ENTITY => {
-            "its installation does not grant access to the content of repositories; add the permission Contents".to_owned()
+            "its installation does not grant access to the content of repositories; add the permission Contents"
+                .to_owned()
         }
-        _ => "GitHub issues no token".to_owned(),
+        _ => "GitHub does not issue a token".to_owned(),
     }
 }
 

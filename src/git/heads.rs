@@ -1,15 +1,16 @@
-//! What a remote says it has, and which branch of it is read. No connection of its own: the mirror asks.
+//! The refs that a remote lists, and the choice of the branch to read. The mirror makes the connection.
 
 use git2::Oid;
 
 use super::GitError;
 use crate::api::CommitId;
 
-/// What the remote says it has.
+/// The branches and `HEAD` of a remote.
 pub(super) struct Heads {
     pub branches: Vec<(String, Oid)>,
+    /// The branch that `HEAD` points to.
     pub default: Option<String>,
-    /// `HEAD`, where it is at a commit and at no branch.
+    /// The commit of a detached `HEAD`.
     pub detached: Option<Oid>,
 }
 
@@ -23,7 +24,7 @@ pub(super) fn heads(list: &[git2::RemoteHead<'_>]) -> Heads {
     }
 }
 
-/// The branch asked for, else the remote's default, else the only one there is.
+/// Returns the requested branch, else the remote's default branch, else the only branch.
 pub(super) fn choose(url: &str, heads: &Heads, wanted: Option<&str>) -> Result<String, GitError> {
     let url = url.to_owned();
     match (heads.branches.as_slice(), wanted, &heads.default) {
@@ -35,9 +36,9 @@ pub(super) fn choose(url: &str, heads: &Heads, wanted: Option<&str>) -> Result<S
         }),
         (_, Some(wanted), _) => Ok(wanted.to_owned()),
         (_, None, Some(default)) => Ok(default.clone()),
-        // A check-out of a pull request: what is checked out is not what the branch has.
+        // The checkout of a pull request in CI: the commit that is checked out is not the tip of the branch.
         ([(only, tip)], None, None) if heads.detached.is_some_and(|commit| commit != *tip) => {
-            let commit = commit_id(heads.detached.expect("it is there, as the line above says"));
+            let commit = commit_id(heads.detached.expect("checked by the guard above"));
             Err(GitError::Detached { url, commit, has: format!("branch {only} at another commit") })
         }
         ([(only, _)], None, None) => Ok(only.clone()),
@@ -49,7 +50,7 @@ pub(super) fn no_branch(url: &str, branch: &str, heads: &Heads) -> GitError {
     GitError::NoBranch { url: url.to_owned(), branch: branch.to_owned(), has: names(heads) }
 }
 
-/// Some branch names, for a message.
+/// Returns the names of some branches, for an error.
 fn names(heads: &Heads) -> String {
     const SHOWN: usize = 10;
     let shown: Vec<_> = heads.branches.iter().take(SHOWN).map(|(name, _)| name.as_str()).collect();

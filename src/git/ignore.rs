@@ -1,39 +1,41 @@
 //! `.opsyignore`: files of the repository that Opsy treats as absent, in gitignore syntax. Pure.
 //!
-//! An ignored file is no manifest, no input of a build, and not among its files. `opsy.yaml` and the
-//! ignore files themselves cannot be ignored: whose objects these are must not depend on a pattern.
+//! An ignored file is not read as a manifest, is not an input of a build, and is not copied for a build. `opsy.yaml`
+//! and the ignore files themselves cannot be ignored: the owner of the objects must not depend on a pattern.
 
 use std::collections::HashMap;
 
-use super::tree::{EntryKind, is_within, prefixes};
+use super::entry::EntryKind;
 use crate::api::files::{POINTER, is_pointer};
 use crate::api::glob::Matcher;
+use crate::api::paths::{is_within, prefixes};
 
-/// Name of an ignore file; its patterns count for its own folder and all below.
+/// The name of ignore files. The patterns of a file apply to its directory and everything below.
 pub const FILE: &str = ".opsyignore";
-/// Bytes of all ignore files of a commit, and patterns in them: a matcher takes some kilobytes, and every path is held
-/// against every pattern.
+/// The maximum number of bytes and patterns in all ignore files of a commit: a matcher takes some kilobytes, and every
+/// path is compared with every pattern.
 pub const SIZE_LIMIT: usize = 256 * 1024;
 const RULE_LIMIT: usize = 2_000;
-/// Comparisons of a path with a pattern: some seconds. A hundred patterns and a hundred thousand files need ten million.
+/// The maximum number of comparisons of a path with a pattern, which take some seconds. A hundred patterns and a
+/// hundred thousand files need ten million.
 const MATCH_LIMIT: usize = 50_000_000;
-/// Never ignored, in whatever folder.
+/// Files that are never ignored, in any directory.
 const ALWAYS_READ: [&str; 2] = [FILE, "opsy.yaml"];
 
 /// The patterns of all ignore files of a commit.
 #[derive(Debug, Default)]
 pub struct Ignore {
-    /// Outer folders first; of those that match, the last one decides.
+    /// Outer directories first. Of the rules that match, the last one applies.
     rules: Vec<Rule>,
-    /// Patterns that are not valid: file, line, what is wrong.
+    /// Patterns that are not valid: file, line number and error.
     pub broken: Vec<(String, usize, String)>,
-    /// Files that cannot be read, and why: what they leave out is not known.
+    /// Files that cannot be read, and why: it is unknown what they exclude.
     pub unreadable: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    /// Folder of the ignore file, from the root.
+    /// The directory of the ignore file, from the root.
     folder: String,
     matcher: Matcher,
     includes: bool,
@@ -41,7 +43,7 @@ struct Rule {
 }
 
 impl Ignore {
-    /// Reads ignore files, given as path from the root and content.
+    /// Parses ignore files, which are given as path from the root and content.
     pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut files: Vec<_> = files.into_iter().collect();
         files.sort_by_key(|(path, _)| (path.matches('/').count(), *path));
@@ -73,22 +75,22 @@ impl Ignore {
         self.rules.is_empty()
     }
 
-    /// Starts to decide about the paths of a commit.
+    /// Returns the matcher for the paths of a commit.
     pub fn decisions(&self) -> Decisions<'_> {
         Decisions { rules: &self.rules, folders: HashMap::new(), matches: 0 }
     }
 }
 
-/// Decides which paths of a commit are left out. Each folder is decided once.
+/// Decides which paths of a commit are ignored. Each directory is decided once.
 pub struct Decisions<'a> {
     rules: &'a [Rule],
     folders: HashMap<String, bool>,
-    /// Patterns that paths were compared with.
+    /// The number of comparisons so far.
     matches: usize,
 }
 
 impl Decisions<'_> {
-    /// Is a file left out? Below an ignored folder nothing can be included again.
+    /// Returns true if a file is ignored. Below an ignored directory, no pattern can include a file again.
     pub fn ignores(&mut self, path: &str) -> bool {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         if ALWAYS_READ.contains(&name) {
@@ -97,7 +99,7 @@ impl Decisions<'_> {
         self.ignores_folder(folder) || self.decides(path, false) == Some(false)
     }
 
-    /// Is a folder left out? Then what is in it counts for nothing, ignore files too.
+    /// Returns true if a directory is ignored. Then everything in it is ignored, including ignore files.
     pub fn ignores_folder(&mut self, folder: &str) -> bool {
         if folder.is_empty() {
             return false;
@@ -111,12 +113,12 @@ impl Decisions<'_> {
         ignored
     }
 
-    /// Were there more comparisons than a commit may cost? Then what was decided since means nothing.
+    /// Returns true if the limit of comparisons is exceeded. Decisions after that are not valid.
     pub fn are_too_many(&self) -> bool {
         self.matches > MATCH_LIMIT
     }
 
-    /// The decision of the last pattern that matches; `Some(false)` is ignored.
+    /// Returns whether the last pattern that matches includes the path; `Some(false)` means ignored.
     fn decides(&mut self, path: &str, is_folder: bool) -> Option<bool> {
         if self.are_too_many() {
             return None;
@@ -142,54 +144,57 @@ impl Rule {
     }
 }
 
-/// An ignore file that is none, and what it is.
+/// Returns the path of an ignore file that is not a regular file, and the error for it.
 pub fn not_a_file(path: &str, kind: &EntryKind) -> Option<(String, String)> {
     let is_named_so = |path: &&str| path.rsplit('/').next() == Some(FILE);
     let named = prefixes(path).find(is_named_so)?;
     let why = match kind {
-        _ if named != path => "is a folder: make it a file, or remove it",
+        _ if named != path => "is a directory: replace it with a file, or remove it",
         EntryKind::File { .. } => return None,
         EntryKind::Link(_) => "is a link, and links are not followed: commit the file itself",
         EntryKind::Submodule => "is a submodule: commit the file itself",
-        EntryKind::Misnamed => "is in a folder whose name is not UTF-8: rename the folder",
+        EntryKind::Misnamed => "is in a directory whose name is not UTF-8: rename the directory",
         EntryKind::Pointer => POINTER,
     };
     Some((named.to_owned(), why.to_owned()))
 }
 
-/// Why an ignore file is not read whose bytes are too many with those before it.
+/// Returns the error for an ignore file that exceeds the limit of bytes together with those before it.
 pub fn too_large() -> String {
     format!(
-        "has, with the ignore files before it, more than {SIZE_LIMIT} bytes: name folders instead of files"
+        "has, with the ignore files before it, more than {SIZE_LIMIT} bytes: use patterns for directories instead \
+         of files"
     )
 }
 
-/// Why an ignore file is not applied that has too many patterns for the files there are.
+/// Returns the error for ignore files that have too many patterns for the number of files.
 pub fn too_much_work() -> String {
-    "has, with the other ignore files, too many patterns for so many files: name folders instead of files"
+    "has, with the other ignore files, too many patterns for the number of files: use patterns for directories \
+     instead of files"
         .to_owned()
 }
 
 fn too_many() -> String {
     format!(
-        "has, with the ignore files before it, more than {RULE_LIMIT} patterns: name folders instead of files"
+        "has, with the ignore files before it, more than {RULE_LIMIT} patterns: use patterns for directories instead \
+         of files"
     )
 }
 
-/// The text of an ignore file, or why it has none.
+/// Returns the text of an ignore file, or why it cannot be read.
 fn text(content: &[u8]) -> Result<&str, &'static str> {
     if is_pointer(content) {
         return Err(POINTER);
     }
     if content.contains(&0) {
-        // Windows PowerShell writes so.
+        // Windows PowerShell writes UTF-16.
         return Err("is UTF-16 or has zero bytes: save it as UTF-8");
     }
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     str::from_utf8(content).map_err(|_| "is not UTF-8 text: save it as UTF-8")
 }
 
-/// One line; nothing for a comment or an empty one.
+/// Parses a line. Returns `None` for a comment and for an empty line.
 fn rule(folder: &str, line: &str) -> Result<Option<Rule>, String> {
     let line = without_trailing_spaces(line);
     if line.is_empty() || line.starts_with('#') {
@@ -202,14 +207,14 @@ fn rule(folder: &str, line: &str) -> Result<Option<Rule>, String> {
     if pattern.is_empty() {
         return Ok(None);
     }
-    // Braces are alternatives in globset, and themselves in gitignore.
+    // Braces are alternatives in globset, but literal characters in gitignore.
     let pattern = pattern.replace('{', "[{]").replace('}', "[}]");
     let glob = if anchored { pattern } else { format!("**/{pattern}") };
     let matcher = Matcher::new(&glob).map_err(|why| format!("{line:?} is not a valid pattern: {why}"))?;
     Ok(Some(Rule { folder: folder.to_owned(), matcher, includes, folders_only }))
 }
 
-/// Trailing spaces do not count unless a backslash keeps the first.
+/// Removes spaces at the end, except for one after a backslash.
 fn without_trailing_spaces(line: &str) -> &str {
     let trimmed = line.trim_end_matches(['\r', ' ', '\t']);
     if trimmed.ends_with('\\') && trimmed.len() < line.len() { &line[..=trimmed.len()] } else { trimmed }
@@ -287,7 +292,7 @@ mod tests {
         assert_eq!((ignore.broken[0].0.as_str(), ignore.broken[0].1), (FILE, 2));
         assert!(ignore.decisions().ignores("a"));
         let utf16: Vec<u8> = "a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert_eq!(ignored("\u{feff}a", &["a"]), [true], "a mark of UTF-8 is none of its text");
+        assert_eq!(ignored("\u{feff}a", &["a"]), [true], "the byte order mark is not part of the text");
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n".to_vec();
         for (content, why) in [
             (utf16, "save it as UTF-8"),
@@ -295,8 +300,8 @@ mod tests {
             (pointer, "Git LFS pointer"),
         ] {
             let ignore = Ignore::read([(FILE, content.as_slice())]);
-            let [(file, said)] = ignore.unreadable.as_slice() else { panic!("{why}: {ignore:?}") };
-            assert!(file == FILE && said.contains(why), "{file}: {said}");
+            let [(file, message)] = ignore.unreadable.as_slice() else { panic!("{why}: {ignore:?}") };
+            assert!(file == FILE && message.contains(why), "{file}: {message}");
         }
     }
 
@@ -325,9 +330,13 @@ mod tests {
         for file in 0..1000 {
             assert!(!decisions.ignores(&format!("a/b/c/d/{file}")));
         }
-        assert_eq!(decisions.matches, 4 * 1000, "a pattern for folders is compared with four folders");
+        assert_eq!(
+            decisions.matches,
+            4 * 1000,
+            "a pattern for directories is compared with four directories"
+        );
         decisions.matches = MATCH_LIMIT;
         assert!(decisions.ignores("x/a") && decisions.are_too_many());
-        assert!(!decisions.ignores("e/x/a"), "nothing is compared any more");
+        assert!(!decisions.ignores("e/x/a"), "no more comparisons");
     }
 }

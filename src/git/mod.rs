@@ -1,4 +1,4 @@
-//! The Git edge: a bare clone kept between syncs, reads from tree objects, commits from a fresh tip.
+//! The Git edge: keeps a bare clone between syncs, reads from tree objects, and commits onto a freshly fetched tip.
 //!
 //! ```text
 //! Handle ──jobs──> network thread: mirror (compare refs, fetch) · commit (tree, commit) · push
@@ -6,14 +6,14 @@
 //!                                  └──> signatures of commits, which the network thread verifies before it commits
 //! ```
 //!
-//! libgit2 blocks and cannot be cancelled, so each thread owns its own `git2::Repository` on the one
-//! bare clone. Two of them, because a pass that reads a template must not wait for a slow remote.
+//! libgit2 blocks and cannot be cancelled, so each thread has its own `git2::Repository` for the one bare clone. There
+//! are two threads, because a reconcile that reads a template must not wait for a slow remote.
 
 pub mod address;
 mod ancestry;
 pub mod auth;
-pub mod backoff;
 pub mod commit;
+mod entry;
 mod error;
 pub mod github_app;
 mod handle;
@@ -23,17 +23,19 @@ mod mirror;
 mod origin;
 pub mod push;
 mod reader;
+mod secret;
 pub mod signatures;
-pub mod sources;
 mod ssh;
 pub mod templates;
 mod tls;
 pub mod tree;
 pub mod worktree;
 
+pub use entry::{Entry, EntryKind};
 pub use error::GitError;
 pub use handle::{Handle, Options};
 pub use mirror::Tip;
 pub use reader::{Blob, Described};
+pub use secret::Secret;
 pub use tls::trust;
-pub use tree::{Entry, EntryKind, Listing};
+pub use tree::Listing;

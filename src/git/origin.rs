@@ -1,12 +1,12 @@
-//! Where credentials may go: to the scheme, host and port they were given for, and nowhere a server redirects
-//! to. libgit2 compares hosts alone.
+//! The origin (scheme, host and port) of an address. Credentials are sent only to the origin that they are configured
+//! for, never to another one that a server redirects to. libgit2 compares only hosts.
 
-/// May what was given for one address go to the other?
-pub(super) fn is_same(given: &str, asks: &str) -> bool {
-    parts(given).is_some_and(|given| Some(given) == parts(asks))
+/// Returns true if both addresses have the same origin, so that credentials for one may be sent to the other.
+pub(super) fn is_same(configured: &str, requested: &str) -> bool {
+    parts(configured).is_some_and(|configured| Some(configured) == parts(requested))
 }
 
-/// Scheme, host and port of an address.
+/// Returns scheme, host and port of an http(s) address.
 fn parts(url: &str) -> Option<(String, String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
@@ -26,7 +26,7 @@ fn parts(url: &str) -> Option<(String, String, u16)> {
     (!host.is_empty()).then(|| (scheme, host.to_ascii_lowercase(), port))
 }
 
-/// The address without what only leads to a place in it.
+/// Returns the origin of an address, for errors: path and query can contain a token.
 pub(super) fn shown(url: &str) -> String {
     parts(url).map_or_else(
         || "another address".to_owned(),
@@ -40,11 +40,11 @@ mod tests {
 
     #[test]
     fn scheme_host_and_port_are_the_same() {
-        let given = "https://git.example.com/r.git";
+        let configured = "https://git.example.com/r.git";
         for same in
             ["https://git.example.com:443/other", "https://GIT.example.com", "https://u@git.example.com/r"]
         {
-            assert!(is_same(given, same), "{same}");
+            assert!(is_same(configured, same), "{same}");
         }
         for other in [
             "http://git.example.com/r.git",
@@ -54,7 +54,7 @@ mod tests {
             "ssh://git.example.com/r.git",
             "",
         ] {
-            assert!(!is_same(given, other), "{other}");
+            assert!(!is_same(configured, other), "{other}");
         }
         assert!(
             is_same("http://[::1]:8080/r", "http://[::1]:8080/x")

@@ -1,5 +1,5 @@
-//! One push, and what the server really said. libgit2 returns `Ok` for a push the server refused:
-//! the refusal arrives through a callback alone, the hook's words through another.
+//! A push and its actual result. libgit2 returns `Ok` for a push that the server rejected: it reports the rejection
+//! only through a callback, and the output of hooks through another one.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -8,32 +8,34 @@ use std::rc::Rc;
 use git2::{Direction, ErrorCode, Oid, PushOptions, RemoteCallbacks};
 
 use super::GitError;
-use super::auth::Answers;
-use super::mirror::{Mirror, callbacks, check_local, proxy, refusal};
+use super::auth::Authenticator;
+use super::mirror::{Mirror, callbacks, check_local, connection_error, proxy};
 
-/// The ref in the clone that is pushed from.
+/// The ref in the clone that is pushed.
 const OUTGOING: &str = "refs/opsy/outgoing";
-/// Of what hooks print, this much is kept: it goes into conditions and logs.
-const WORDS_LIMIT: usize = 1500;
+/// The maximum number of bytes of hook output that is kept: conditions and logs contain it.
+const PRINTED_LIMIT: usize = 1500;
 
-/// What came of a push.
+/// The result of a push.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pushed {
     Done,
-    /// The branch is not where we left it.
+    /// The branch has moved since it was fetched.
     Lost,
-    Refused {
-        words: String,
+    /// The server rejected the update.
+    Rejected {
+        message: String,
     },
 }
 
-/// What the callbacks heard.
+/// What the callbacks recorded.
 #[derive(Clone, Default)]
-struct Heard {
-    /// The server's answer for our ref; `None` inside when it took the update.
+struct Report {
+    /// The server's status of the ref; the inner `None` means that it accepted the update.
     status: Rc<RefCell<Option<Option<String>>>>,
-    /// What hooks printed.
+    /// The output of hooks.
     printed: Rc<RefCell<Vec<u8>>>,
+    /// The branch was not at the expected commit.
     moved: Rc<Cell<bool>>,
 }
 
@@ -47,35 +49,36 @@ pub(super) fn push(
     if let Some(path) = mirror.options().address.path().map(Path::to_owned) {
         return push_local(mirror, &path, commit, branch, base);
     }
-    let heard = Heard::default();
-    let sent = send(mirror, commit, &format!("refs/heads/{branch}"), base, &heard);
-    let status = heard.status.borrow_mut().take();
+    let report = Report::default();
+    let sent = send(mirror, commit, &format!("refs/heads/{branch}"), base, &report);
+    let status = report.status.borrow_mut().take();
     match (sent, status) {
-        (_, _) if heard.moved.get() => Ok(Pushed::Lost),
-        (Err(Sent::NotFastForward), _) => Ok(Pushed::Lost),
-        (Err(Sent::Failed(error)), _) => Err(error),
+        (_, _) if report.moved.get() => Ok(Pushed::Lost),
+        (Err(SendError::NotFastForward), _) => Ok(Pushed::Lost),
+        (Err(SendError::Failed(error)), _) => Err(error),
         (Ok(()), Some(None)) => Ok(Pushed::Done),
-        // Without a word about our ref nothing is known: the remote itself is asked.
+        // Without a status of the ref, the result is unknown: read the ref from the remote.
         (Ok(()), None) if tip(mirror, branch)? == Some(commit) => Ok(Pushed::Done),
         (Ok(()), status) => {
-            // A rival who was faster is reported by the server in the same way as a refusing hook.
+            // The server reports a lost race in the same way as a rejection by a hook.
             if tip(mirror, branch)? != base {
                 return Ok(Pushed::Lost);
             }
-            let status =
-                status.flatten().unwrap_or_else(|| "the server took nothing and did not say why".to_owned());
-            Ok(Pushed::Refused { words: words(&status, &heard.printed.borrow()) })
+            let status = status
+                .flatten()
+                .unwrap_or_else(|| "the server did not accept the commit and gave no reason".to_owned());
+            Ok(Pushed::Rejected { message: message(&status, &report.printed.borrow()) })
         }
     }
 }
 
-enum Sent {
+enum SendError {
     NotFastForward,
     Failed(GitError),
 }
 
-/// Pushes into a repository on this machine. libgit2 would set the branch there without looking whose
-/// commit it replaces: so the objects go to a ref of our own, and the branch moves only from `base`.
+/// Pushes into a repository on this machine. libgit2 would move the branch without checking which commit it replaces.
+/// Therefore the objects are pushed to a separate ref, and the branch is moved only if it is at `base`.
 fn push_local(
     mirror: &mut Mirror,
     path: &Path,
@@ -84,10 +87,10 @@ fn push_local(
     base: Option<Oid>,
 ) -> Result<Pushed, GitError> {
     let incoming = format!("refs/opsy/incoming/{commit}");
-    let heard = Heard::default();
-    match send(mirror, commit, &incoming, None, &heard) {
-        Err(Sent::Failed(error)) if !heard.moved.get() => return Err(error),
-        // Else it is there: now, or since a process was killed right after this.
+    let report = Report::default();
+    match send(mirror, commit, &incoming, None, &report) {
+        Err(SendError::Failed(error)) if !report.moved.get() => return Err(error),
+        // The ref exists now: it was pushed, or a process was killed after it had pushed it.
         _ => {}
     }
     let remote = check_local(path)?;
@@ -117,43 +120,44 @@ fn send(
     commit: Oid,
     target: &str,
     base: Option<Oid>,
-    heard: &Heard,
-) -> Result<(), Sent> {
+    report: &Report,
+) -> Result<(), SendError> {
     let options = mirror.options().clone();
-    let answers = mirror.answers().map_err(Sent::Failed)?;
-    let repo = mirror.repo().map_err(Sent::Failed)?;
-    let local = |error: git2::Error| Sent::Failed(GitError::local(&options.folder, &error));
+    let auth = mirror.authenticator().map_err(SendError::Failed)?;
+    let repo = mirror.repo().map_err(SendError::Failed)?;
+    let local = |error: git2::Error| SendError::Failed(GitError::local(&options.folder, &error));
     repo.reference(OUTGOING, commit, true, "to push").map_err(local)?;
     let url = options.address.url();
     let failed = |error: git2::Error| match error.code() {
-        ErrorCode::NotFastForward => Sent::NotFastForward,
-        _ => Sent::Failed(refusal(url, &answers, &error)),
+        ErrorCode::NotFastForward => SendError::NotFastForward,
+        _ => SendError::Failed(connection_error(url, &auth, &error)),
     };
     let mut remote = repo.remote_anonymous(url).map_err(failed)?;
     let mut push = PushOptions::new();
-    push.remote_callbacks(listening(&answers, heard, base)).proxy_options(proxy(&options));
+    push.remote_callbacks(push_callbacks(&auth, report, base)).proxy_options(proxy(&options));
     remote.push(&[format!("{OUTGOING}:{target}")], Some(&mut push)).map_err(failed)
 }
 
-fn listening<'a>(answers: &Answers, heard: &'a Heard, base: Option<Oid>) -> RemoteCallbacks<'a> {
-    let mut callbacks: RemoteCallbacks<'a> = callbacks(answers);
+/// Returns the callbacks for a push, which fill the report.
+fn push_callbacks<'a>(auth: &Authenticator, report: &'a Report, base: Option<Oid>) -> RemoteCallbacks<'a> {
+    let mut callbacks: RemoteCallbacks<'a> = callbacks(auth);
     callbacks.push_update_reference(|_, status| {
-        *heard.status.borrow_mut() = Some(status.map(str::to_owned));
+        *report.status.borrow_mut() = Some(status.map(str::to_owned));
         Ok(())
     });
     callbacks.sideband_progress(|bytes| {
-        let mut printed = heard.printed.borrow_mut();
-        let room = WORDS_LIMIT.saturating_sub(printed.len());
-        printed.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let mut printed = report.printed.borrow_mut();
+        let left = PRINTED_LIMIT.saturating_sub(printed.len());
+        printed.extend_from_slice(&bytes[..bytes.len().min(left)]);
         true
     });
-    // A fast-forward is not enough: were the branch reset to an older commit meanwhile, our commit
-    // would bring back what somebody removed. The branch must be exactly where we looked.
+    // A fast-forward is not enough: if the branch was reset to an older commit in the meantime, the new commit would
+    // restore what was removed. The branch must be exactly at `base`.
     callbacks.push_negotiation(move |updates| {
         let expected = base.unwrap_or(Oid::ZERO_SHA1);
-        // `src` is where the remote's branch is, `dst` where we would put it.
+        // `src` is the current commit of the remote's branch, `dst` the new one.
         if updates.iter().any(|update| update.src() != expected) {
-            heard.moved.set(true);
+            report.moved.set(true);
             return Err(git2::Error::from_str("the branch moved"));
         }
         Ok(())
@@ -161,23 +165,23 @@ fn listening<'a>(answers: &Answers, heard: &'a Heard, base: Option<Oid>) -> Remo
     callbacks
 }
 
-/// Where the branch is on the remote now.
+/// Returns the tip of the branch on the remote.
 fn tip(mirror: &mut Mirror, branch: &str) -> Result<Option<Oid>, GitError> {
     let options = mirror.options().clone();
-    let answers = mirror.answers()?;
+    let auth = mirror.authenticator()?;
     let url = options.address.url();
-    let at_remote = |error: git2::Error| refusal(url, &answers, &error);
+    let at_remote = |error: git2::Error| connection_error(url, &auth, &error);
     let mut remote = mirror.repo()?.remote_anonymous(url).map_err(at_remote)?;
     let connection = remote
-        .connect_auth(Direction::Fetch, Some(callbacks(&answers)), Some(proxy(&options)))
+        .connect_auth(Direction::Fetch, Some(callbacks(&auth)), Some(proxy(&options)))
         .map_err(at_remote)?;
     let name = format!("refs/heads/{branch}");
     let list = connection.list().map_err(at_remote)?;
     Ok(list.iter().find(|head| head.name() == name).map(git2::RemoteHead::oid))
 }
 
-/// The server's status and what its hooks printed, as one line for people.
-fn words(status: &str, printed: &[u8]) -> String {
+/// Returns the status of the server and the output of its hooks, as one line.
+fn message(status: &str, printed: &[u8]) -> String {
     let printed = String::from_utf8_lossy(printed);
     let lines: Vec<&str> =
         printed.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -190,9 +194,9 @@ mod tests {
 
     #[test]
     fn the_servers_words_in_one_line() {
-        assert_eq!(words("hook declined", b""), "hook declined");
+        assert_eq!(message("hook declined", b""), "hook declined");
         assert_eq!(
-            words("pre-receive hook declined", b"status is frozen\r\n  ask the platform team \n\n"),
+            message("pre-receive hook declined", b"status is frozen\r\n  ask the platform team \n\n"),
             "pre-receive hook declined: status is frozen; ask the platform team"
         );
     }

@@ -8,33 +8,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
 use super::ancestry;
+use super::entry::{Entry, EntryKind};
 use super::heads::commit_id;
 use super::ignore::{self, Ignore};
 use super::mirror::tracked;
 use super::signatures::{self, Range, Signers};
-use super::tree::{self, EntryKind, Listing};
+use super::tree::{self, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};
 
-/// Blobs whose kind is remembered: far more than a repository's templates have.
+/// The maximum number of blobs whose kind is cached: far more than the templates of a repository have.
 const POINTERS_KEPT: usize = 100_000;
 
-/// Commits of our own in a row that are passed over to find a person's: years of status in a quiet repository.
+/// The maximum number of consecutive commits of the agent that are skipped to find another one: years of status
+/// commits.
 const OWN_COMMITS: usize = 10_000;
 
-/// A file's content.
+/// A file with its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blob {
     pub path: String,
-    /// Object id, in hex.
+    /// The object ID, in hexadecimal.
     pub id: String,
     pub content: Vec<u8>,
 }
 
-/// Files of a template repository whose listing is kept between reconciles: some two megabytes.
+/// The maximum number of files of a template repository whose listing is cached: about two megabytes.
 const KEPT_ENTRIES: usize = 20_000;
 
-/// A commit, for people.
+/// A description of a commit, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     pub id: CommitId,
@@ -43,14 +45,14 @@ pub struct Described {
     pub subject: String,
 }
 
-/// The reading side of the clone.
+/// The clone, for reading.
 pub(super) struct Reader {
     options: Arc<Options>,
     generation: Arc<AtomicU64>,
     open: Option<(u64, Repository)>,
-    /// The last commit that was listed: passes ask for the same one again and again.
+    /// The last commit that was listed: all reconciles of a commit need its listing.
     last: Option<(CommitId, Arc<Listing>)>,
-    /// Which blobs are Git LFS pointers: each is looked at once.
+    /// Whether a blob is a Git LFS pointer, by ID. Each blob is read once.
     pointers: HashMap<String, bool>,
 }
 
@@ -59,22 +61,22 @@ impl Reader {
         Self { options, generation, open: None, last: None, pointers: HashMap::new() }
     }
 
-    /// All files of a commit.
+    /// Returns all files of a commit.
     pub fn list(&mut self, commit: &CommitId) -> Result<Arc<Listing>, GitError> {
         if let Some((_, listing)) = self.last.as_ref().filter(|(last, _)| last == commit) {
             return Ok(Arc::clone(listing));
         }
         let folder = self.folder();
         let listing = Arc::new(list(self.repo()?, &folder, commit)?);
-        // There may be many template repositories: what a large one has is not kept in memory.
+        // There can be many template repositories, so large listings of them are not kept in memory.
         if !self.options.shallow || listing.iter().count() <= KEPT_ENTRIES {
             self.last = Some((commit.clone(), Arc::clone(&listing)));
         }
         Ok(listing)
     }
 
-    /// Who made the last change that a commit has, and what they say of it. Commits that changed nothing but
-    /// `without` are passed over: they are our own.
+    /// Returns author and subject of the last change that a commit contains. Commits that changed only `without` are
+    /// skipped: they are the agent's own.
     pub fn describe(&mut self, commit: &CommitId, without: &str) -> Result<Described, GitError> {
         let id = oid(commit.as_str())?;
         let repo = self.repo()?;
@@ -94,7 +96,7 @@ impl Reader {
         })
     }
 
-    /// Is a commit another one, or does it descend from it?
+    /// Returns true if a commit is `other` or descends from it.
     pub fn follows(&mut self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
         let (commit, other) = (oid(commit.as_str())?, oid(other.as_str())?);
         let folder = self.folder();
@@ -107,7 +109,7 @@ impl Reader {
         signatures::verify(self.repo()?, &folder, range, signers)
     }
 
-    /// Sizes of blobs, without their content.
+    /// Returns the sizes of blobs, without reading their content.
     pub fn sizes(&mut self, ids: &[String]) -> Result<Vec<usize>, GitError> {
         let folder = self.folder();
         let odb = self.repo()?.odb().map_err(|error| GitError::local(&folder, &error))?;
@@ -119,7 +121,7 @@ impl Reader {
             .collect()
     }
 
-    /// Which of these blobs are Git LFS pointers.
+    /// Returns those of the blobs that are Git LFS pointers.
     pub fn pointers(&mut self, ids: Vec<String>) -> Result<Vec<String>, GitError> {
         if self.pointers.len() > POINTERS_KEPT {
             self.pointers.clear();
@@ -134,7 +136,7 @@ impl Reader {
         Ok(ids.into_iter().filter(|id| self.pointers[id]).collect())
     }
 
-    /// Contents of blobs, in the order asked.
+    /// Returns the contents of blobs, in the order of the request.
     pub fn read(&mut self, files: Vec<(String, String)>) -> Result<Vec<Blob>, GitError> {
         let folder = self.folder();
         let repo = self.repo()?;
@@ -147,12 +149,12 @@ impl Reader {
             .collect()
     }
 
-    /// The tip of a branch as last seen on the remote.
+    /// Returns the tip of a branch as of the last fetch.
     pub fn tracked(&mut self, branch: &str) -> Result<Option<Oid>, GitError> {
         Ok(tracked(self.repo()?, branch))
     }
 
-    /// The clone, opened again when the network thread made a new one.
+    /// Returns the clone. Opens it again after the network thread has replaced it.
     pub fn repo(&mut self) -> Result<&Repository, GitError> {
         let generation = self.generation.load(Ordering::Acquire);
         if self.open.as_ref().is_none_or(|(opened, _)| *opened != generation) {
@@ -172,7 +174,7 @@ impl Reader {
     }
 }
 
-/// Does a commit change nothing of its parent but this folder? What cannot be read may be a change.
+/// Returns true if a commit changes only this directory of its parent. A tree that cannot be read counts as a change.
 fn changes_only(repo: &Repository, commit: &Commit<'_>, parent: &Commit<'_>, folder: &str) -> bool {
     let path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     let trees = commit.tree().and_then(|tree| Ok((tree, parent.tree()?)));
@@ -184,16 +186,16 @@ fn list(repo: &Repository, folder: &Path, commit: &CommitId) -> Result<Listing, 
     let listing = found.tree().and_then(|root| tree::list(repo, &root));
     let listing = listing.and_then(|listing| without_ignored(repo, listing));
     listing.map_err(|error| match error.class() {
-        // Our own refusal, not libgit2's.
+        // An error of `tree::list`, not of libgit2.
         ErrorClass::None => GitError::Path { path: commit.to_string(), why: error.message().to_owned() },
         _ => damaged(folder, &error),
     })
 }
 
-/// The list without what its ignore files name.
+/// Returns the list without the files that its ignore files exclude.
 fn without_ignored(repo: &Repository, listing: Listing) -> Result<Listing, git2::Error> {
     let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
-    let is_file = |entry: &tree::Entry| matches!(entry.kind, EntryKind::File { .. });
+    let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. });
     let (mut files, mut left, odb) = (Vec::new(), ignore::SIZE_LIMIT, repo.odb()?);
     let found = listing.iter().filter(|(path, entry)| is_ignore_file(path) && is_file(entry));
     let found: Vec<_> = found.map(|(path, entry)| (path.to_owned(), entry.id.clone())).collect();
@@ -215,10 +217,10 @@ fn is_pointer(repo: &Repository, id: &str) -> Result<bool, git2::Error> {
     Ok(size <= files::POINTER_LIMIT && files::is_pointer(repo.find_blob(id)?.content()))
 }
 
-/// An object that a tree names is missing or unreadable: only a new clone helps.
+/// Classifies an error of an object that a tree names. If the object is missing or damaged, the clone must be replaced.
 fn damaged(folder: &Path, error: &git2::Error) -> GitError {
     if error.class() == ErrorClass::Invalid {
-        // A tree names an object of another type than it says: a new clone would have the same.
+        // The tree names an object of a different type than it states. A new clone would have the same error.
         return GitError::Path { path: "the commit".to_owned(), why: error.message().to_owned() };
     }
     GitError::Corrupt { folder: folder.to_owned(), why: error.message().to_owned() }
@@ -226,5 +228,5 @@ fn damaged(folder: &Path, error: &git2::Error) -> GitError {
 
 fn oid(text: &str) -> Result<Oid, GitError> {
     Oid::from_str(text)
-        .map_err(|_| GitError::Path { path: text.to_owned(), why: "is not an object id".to_owned() })
+        .map_err(|_| GitError::Path { path: text.to_owned(), why: "is not an object ID".to_owned() })
 }

@@ -1,11 +1,9 @@
-//! Resolves a template source to a commit, a tag over its inputs, and the files its build gets.
-//! Which repository that is, is decided here; `resolver` reads it; which files are inputs is decided by `choice`, over the
-//! listing of the commit.
+//! Resolves the template of a builder to a commit, a tag (a hash of its inputs), and the files for its build. This
+//! module selects the repository, `resolver` reads it, and `choice` selects the files from the listing of the commit.
 
 use tokio::sync::watch;
 
 use super::reader::Described;
-use super::sources::Sources;
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, CommitId, Key};
@@ -13,47 +11,49 @@ use crate::api::{Class, CommitId, Key};
 pub mod choice;
 pub mod links;
 mod resolver;
+pub mod sources;
 
-use choice::Own;
+use choice::OpsyFiles;
 pub(super) use resolver::Resolver;
+use sources::Sources;
 
-/// What a build reads from the repository.
+/// The files that a build reads from a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TemplateQuery {
-    /// Template argument of the build (folder or file), relative to the root; `.` is the root.
+    /// The template argument of the build: a directory or file, relative to the root. `.` is the root.
     pub template: String,
-    /// Those of other commands, where they differ.
+    /// The template arguments of other commands, if they differ.
     pub others: Vec<String>,
-    /// `builder.dir`, where no command's template is it.
+    /// `builder.dir`, unless it is the template of a command.
     pub dir: Option<String>,
     /// Variables files, relative to the root.
     pub var_files: Vec<String>,
-    /// Globs of further inputs.
+    /// Globs of additional inputs.
     pub inputs: Vec<String>,
-    /// Lay out the whole repository, not only the above (`gitSync.image` is set).
+    /// Whether the build gets the whole repository, and not only these files (`gitSync.image` is set).
     pub whole: bool,
-    /// Where all this is, if it is not what the agent has synced.
-    pub elsewhere: Option<Elsewhere>,
+    /// The repository and branch, if they differ from those that the agent syncs.
+    pub source: Option<TemplateSource>,
 }
 
-/// A repository and branch that a manifest names. The agent's own repository has no address here.
+/// The repository and branch of a manifest. `repository` is `None` for the agent's own repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Elsewhere {
+pub struct TemplateSource {
     pub repository: Option<String>,
-    /// Default: the remote's own.
+    /// Default: the remote's default branch.
     pub branch: Option<String>,
-    /// Secret with credentials, in the namespace of the builder.
+    /// The Secret with the credentials, in the namespace of the builder.
     pub secret: Option<String>,
 }
 
-impl Elsewhere {
+impl TemplateSource {
     pub(super) fn secret_of(&self, builder: &Key) -> Option<Key> {
         self.secret.clone().map(|name| Key { namespace: builder.namespace.clone(), name })
     }
 }
 
 impl TemplateQuery {
-    /// The template arguments of all commands.
+    /// Returns the template arguments of all commands.
     pub fn templates(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.template).chain(&self.others).map(String::as_str)
     }
@@ -63,13 +63,13 @@ impl TemplateQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     pub commit: CommitId,
-    /// Where the repository is reached.
+    /// The address where the repository is reached.
     pub url: String,
-    /// `v2-<hash>` over the Git object ids of the inputs. Version 1 counted Opsy's own files, too.
+    /// `v2-<hash>`, a hash of the Git object IDs of the inputs. Version 1 included the manifests and status files.
     pub tag: String,
 }
 
-/// Why a template cannot be had.
+/// Why a template cannot be resolved or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TemplateError {
@@ -77,11 +77,11 @@ pub struct TemplateError {
     pub message: String,
 }
 
-/// Which commit is the synced one, and which of its files are Opsy's own.
+/// The synced commit, and which of its files belong to Opsy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     pub commit: CommitId,
-    pub own: Own,
+    pub opsy_files: OpsyFiles,
 }
 
 /// The templates of all repositories. Cheap to clone.
@@ -93,50 +93,49 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Those of the agent's own repository. `at` is told by the sync before anybody works by a commit.
+    /// Creates the templates of the agent's own repository. The sync updates `at` before a commit is used.
     pub fn new(handle: Handle, at: watch::Receiver<Option<At>>) -> Self {
         Self { own: Resolver::new(handle), at, sources: None }
     }
 
-    /// With template repositories.
+    /// Adds template repositories.
     pub fn with_sources(self, sources: Sources) -> Self {
         Self { sources: Some(sources.with_own(self.own.clone())), ..self }
     }
 
-    /// What the query of a builder names at the commit that its source is at. What no build could have is
-    /// `Class::Invalid`, naming it.
+    /// Resolves the query of a builder at the current commit of its repository. If no build can have the files, the
+    /// error has the class `Invalid` and names them.
     pub async fn resolve(&self, query: &TemplateQuery, builder: &Key) -> Result<Resolved, TemplateError> {
-        let Some(elsewhere) = self.elsewhere(query) else {
+        let Some(source) = self.other_source(query) else {
             self.sources.iter().for_each(|sources| sources.forget(builder));
-            let At { commit, own } = self.at()?;
-            return self.own.resolve(query, &commit, &own).await;
+            let At { commit, opsy_files } = self.at()?;
+            return self.own.resolve(query, &commit, &opsy_files).await;
         };
         let sources = self.sources()?;
-        if elsewhere.repository.is_some() {
+        if source.repository.is_some() {
             return sources.resolve(query, builder).await;
         }
-        let commit = sources.own_tip(elsewhere.branch.as_deref().unwrap_or_default(), builder).await?;
-        self.own.resolve(query, &commit, &self.at()?.own).await
+        let commit = sources.own_tip(source.branch.as_deref().unwrap_or_default(), builder).await?;
+        self.own.resolve(query, &commit, &self.at()?.opsy_files).await
     }
 
-    /// The files of a resolved query, at its commit.
+    /// Returns the files of a resolved query, at its commit.
     pub async fn files(
         &self,
         query: &TemplateQuery,
         builder: &Key,
         commit: &CommitId,
     ) -> Result<Vec<TemplateFile>, TemplateError> {
-        let other =
-            self.elsewhere(query).and_then(|elsewhere| Some((elsewhere, elsewhere.repository.as_ref()?)));
-        let Some((elsewhere, url)) = other else {
-            return self.own.files(query, commit, &self.at()?.own).await;
+        let other = self.other_source(query).and_then(|source| Some((source, source.repository.as_ref()?)));
+        let Some((source, url)) = other else {
+            return self.own.files(query, commit, &self.at()?.opsy_files).await;
         };
-        let repository = self.sources()?.repository(url, elsewhere.secret_of(builder), builder)?;
-        repository.resolver.files(query, commit, &Own::default()).await
+        let repository = self.sources()?.repository(url, source.secret_of(builder), builder)?;
+        repository.resolver.files(query, commit, &OpsyFiles::default()).await
     }
 
-    /// Who made a commit of any repository, and what they say of it; with the address of the repository. Commits of the
-    /// agent's own that changed nothing but `status` are passed over.
+    /// Returns author and subject of a commit of any repository, and the address of the repository. In the agent's own
+    /// repository, commits that changed only the directory `status` are skipped.
     pub async fn describe(&self, commit: &CommitId, status: &str) -> Option<(Described, String)> {
         let own = self.own.handle();
         if let Ok(described) = own.describe(commit, status).await {
@@ -151,24 +150,24 @@ impl Templates {
         None
     }
 
-    /// Where a query leads, unless it is what the agent has synced.
-    fn elsewhere<'a>(&self, query: &'a TemplateQuery) -> Option<&'a Elsewhere> {
+    /// Returns the repository and branch of a query, unless they are those that the agent syncs.
+    fn other_source<'a>(&self, query: &'a TemplateQuery) -> Option<&'a TemplateSource> {
         let own_branch = self.own.handle().branch();
-        query.elsewhere.as_ref().filter(|elsewhere| {
-            elsewhere.repository.is_some() || elsewhere.branch.is_some() && elsewhere.branch != own_branch
+        query.source.as_ref().filter(|source| {
+            source.repository.is_some() || source.branch.is_some() && source.branch != own_branch
         })
     }
 
     fn sources(&self) -> Result<&Sources, TemplateError> {
-        self.sources.as_ref().ok_or_else(|| invalid("template repositories are not read here".to_owned()))
+        self.sources.as_ref().ok_or_else(|| invalid("template repositories cannot be read here".to_owned()))
     }
 
-    /// Is this URL the agent's own repository (scheme, user and `.git` aside)?
+    /// Returns true if the URL is that of the agent's own repository. Scheme, user and `.git` are ignored.
     pub fn is_own(&self, url: &str) -> bool {
         self.own.handle().options().address.is_same(url)
     }
 
-    /// The agent's own repository and branch, without credentials: the tags `packer-repo` and `packer-repo-branch`.
+    /// Returns the agent's own repository and branch, for the tags `packer-repo` and `packer-repo-branch`.
     pub fn own(&self) -> (String, String) {
         let handle = self.own.handle();
         (handle.options().address.to_string(), handle.branch().unwrap_or_default())
@@ -177,7 +176,7 @@ impl Templates {
     fn at(&self) -> Result<At, TemplateError> {
         self.at.borrow().clone().ok_or_else(|| TemplateError {
             class: Class::TRANSIENT,
-            message: "the repository was not read yet".to_owned(),
+            message: "the repository has not been read yet".to_owned(),
         })
     }
 }

@@ -1,52 +1,29 @@
-//! The files of a commit as one flat, sorted list, and the tree of a commit with some files changed.
-//! What `.opsyignore` leaves out is kept apart: whoever reads the list does not see it.
-//! Everything Opsy reads is chosen from the list by pure functions; nothing is ever checked out, so
-//! no link and no path leads outside of the repository.
+//! The files of a commit as a flat, sorted list, and changes to the tree of a commit. Files that `.opsyignore` excludes
+//! are kept separately, so that readers of the list do not see them. Pure functions select from the list what Opsy
+//! reads. Nothing is ever checked out, so that no link and no path leads out of the repository.
 
 mod list;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use git2::{FileMode, ObjectType, Oid, Repository, Tree};
 
+use super::entry::Entry;
 use super::ignore::{self, Ignore};
 use crate::api::ids::digest;
+use crate::api::paths::is_within;
 
 pub(super) use list::{Budget, list};
 
-/// What stands at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    File {
-        executable: bool,
-    },
-    /// A symbolic link and where it points to, as written.
-    Link(String),
-    Submodule,
-    /// Its name is not UTF-8; the path shows the bytes that are not as `\xff`.
-    Misnamed,
-    /// A Git LFS pointer in place of the file, where the lister knows: the agent sees it in the content.
-    Pointer,
-}
-
-/// A file of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Object id, in hex.
-    pub id: String,
-    pub kind: EntryKind,
-}
-
-/// All files of a commit by their path from the root.
+/// All files of a commit, by their path from the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     files: BTreeMap<String, Entry>,
-    /// What `.opsyignore` leaves out.
+    /// Files that `.opsyignore` excludes.
     ignored: BTreeMap<String, Entry>,
-    /// Lines of ignore files that are not valid: file, line, what is wrong.
+    /// Invalid lines of ignore files: file, line number and error.
     pub broken_ignores: Vec<(String, usize, String)>,
-    /// An ignore file that cannot be read, and why: which files there are is not known.
+    /// An ignore file that cannot be read, and why: it is then unknown which files are excluded.
     pub unreadable_ignore: Option<(String, String)>,
 }
 
@@ -59,7 +36,7 @@ impl Listing {
         self.files.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
-    /// The list without what these patterns ignore.
+    /// Returns the list without the files that these patterns exclude.
     pub fn without(mut self, ignore: &Ignore) -> Self {
         self.broken_ignores.clone_from(&ignore.broken);
         let other = self.files.iter().filter_map(|(path, entry)| ignore::not_a_file(path, &entry.kind));
@@ -77,33 +54,33 @@ impl Listing {
         self
     }
 
-    /// The list, of which an ignore file cannot be read.
+    /// Returns the list, with an ignore file that cannot be read.
     pub(super) fn with_unreadable_ignore(mut self, path: String, why: String) -> Self {
         self.unreadable_ignore = Some((path, why));
         self
     }
 
-    /// Does `.opsyignore` leave out a file, or anything below a folder?
+    /// Returns true if `.opsyignore` excludes a file, or anything below a directory.
     pub fn is_ignored(&self, path: &str) -> bool {
         self.ignored.contains_key(path) || below(&self.ignored, path).next().is_some()
     }
 
-    /// Is there anything below this folder? The root is `""`.
+    /// Returns true if there is anything below this directory. The root is `""`.
     pub fn has_folder(&self, folder: &str) -> bool {
         self.under(folder).next().is_some()
     }
 
-    /// The files below a folder, with their paths from the root. The root is `""`.
+    /// Returns the files below a directory, with their paths from the root. The root is `""`.
     pub fn under<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
         below(&self.files, folder)
     }
 
-    /// The same, with what `.opsyignore` leaves out.
+    /// As `under`, with the files that `.opsyignore` excludes.
     pub fn all_under<'a>(&'a self, folder: &str) -> impl Iterator<Item = (&'a str, &'a Entry)> + use<'a> {
         below(&self.files, folder).chain(below(&self.ignored, folder))
     }
 
-    /// One value that changes exactly when a file outside of `without` does.
+    /// Returns a hash that changes if and only if a file outside of the directory `without` changes.
     pub fn fingerprint(&self, without: &str) -> String {
         let mut parts = Vec::new();
         for (path, entry) in self.iter().filter(|(path, _)| !is_within(path, without)) {
@@ -130,72 +107,7 @@ fn below<'a>(
         .map(|(path, entry)| (path.as_str(), entry))
 }
 
-impl Entry {
-    /// Git's mode, in octal.
-    pub fn mode(&self) -> &'static str {
-        match self.kind {
-            EntryKind::File { executable: false } | EntryKind::Misnamed | EntryKind::Pointer => "100644",
-            EntryKind::File { executable: true } => "100755",
-            EntryKind::Link(_) => "120000",
-            EntryKind::Submodule => "160000",
-        }
-    }
-}
-
-/// Is `path` the folder itself, or below it? Nothing is within the root by this name: `""` excludes nothing.
-pub fn is_within(path: &str, folder: &str) -> bool {
-    !folder.is_empty()
-        && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// A path and every folder above it: `a/b/c` gives `a`, `a/b`, `a/b/c`.
-pub fn prefixes(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at]).chain(std::iter::once(path))
-}
-
-/// A name, with the bytes that are not UTF-8 as `\xff`, so that two names never become one.
-pub fn shown_name(bytes: &[u8]) -> String {
-    bytes.utf8_chunks().fold(String::new(), |shown, chunk| {
-        let odd = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}"));
-        shown + chunk.valid() + &odd.collect::<String>()
-    })
-}
-
-/// A path or the target of a link for a message: its start, where it is longer than people read.
-pub fn short(path: &str) -> Cow<'_, str> {
-    const SHOWN: usize = 200;
-    match path.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &path[..end]).into(),
-        None => path.into(),
-    }
-}
-
-/// Two relative paths in one; either may be empty.
-pub fn join(folder: &str, path: &str) -> String {
-    match (folder, path) {
-        ("", path) => path.to_owned(),
-        (folder, "") => folder.to_owned(),
-        (folder, path) => format!("{folder}/{path}"),
-    }
-}
-
-/// A path in plain form: no `.`, no doubled or trailing slash. `None` where it is absolute or leaves the root.
-pub fn plain(path: &str) -> Option<String> {
-    let mut parts = Vec::new();
-    if path.starts_with('/') {
-        return None;
-    }
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-/// Do two trees differ in nothing but what lies at this path?
+/// Returns true if two trees are equal except for the content at this path.
 pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>, path: &[&str]) -> bool {
     let Some((name, below)) = path.split_first() else { return true };
     let others = |tree: &Tree<'_>| -> Vec<(Vec<u8>, Oid, i32)> {
@@ -217,15 +129,15 @@ pub(super) fn equal_without(repo: &Repository, one: &Tree<'_>, other: &Tree<'_>,
     others(one) == others(other) && same_there()
 }
 
-/// A change to one folder's content: files to put (their blob) or remove, and changed folders.
+/// A change to the content of one directory: files to write (with their blob) or to remove, and changed subdirectories.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct TreeChange {
     files: BTreeMap<String, Option<Oid>>,
-    folders: BTreeMap<String, Folder>,
+    folders: BTreeMap<String, TreeChange>,
 }
 
-impl Folder {
-    /// Puts a blob at a path in plain form, or removes what is there.
+impl TreeChange {
+    /// Sets the blob at a path in plain form, or removes the file at the path.
     pub fn set(&mut self, path: &str, blob: Option<Oid>) {
         match path.split_once('/') {
             Some((folder, rest)) => self.folders.entry(folder.to_owned()).or_default().set(rest, blob),
@@ -233,8 +145,8 @@ impl Folder {
         }
     }
 
-    /// The tree that results from `base`; `None` when nothing is left in it. Whatever the change does
-    /// not name stays as it is; a folder that would have to replace a file or link is an error.
+    /// Returns the tree that results from `base`, or `None` if it is empty. Paths that the change does not name keep
+    /// their content. A directory in place of a file or link is an error.
     pub fn apply(&self, repo: &Repository, base: Option<&Tree<'_>>) -> Result<Option<Oid>, git2::Error> {
         let mut builder = repo.treebuilder(base)?;
         for (name, blob) in &self.files {
@@ -248,7 +160,9 @@ impl Folder {
             let below = match builder.get(name)? {
                 Some(entry) if entry.kind() == Some(ObjectType::Tree) => Some(repo.find_tree(entry.id())?),
                 Some(_) => {
-                    return Err(git2::Error::from_str(&format!("{name} is a file or link, not a folder")));
+                    return Err(git2::Error::from_str(&format!(
+                        "{name} is a file or link, but must be a directory"
+                    )));
                 }
                 None => None,
             };
@@ -265,6 +179,7 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::entry::EntryKind;
 
     fn file(id: &str) -> Entry {
         Entry { id: id.to_owned(), kind: EntryKind::File { executable: false } }
@@ -272,15 +187,6 @@ mod tests {
 
     fn listing(files: &[(&str, &str)]) -> Listing {
         files.iter().map(|(path, id)| ((*path).to_owned(), file(id))).collect()
-    }
-
-    #[test]
-    fn plain_paths() {
-        assert_eq!(plain("./a//b/../c/"), Some("a/c".to_owned()));
-        assert_eq!(plain("."), Some(String::new()));
-        assert_eq!(plain("../a"), None);
-        assert_eq!(plain("a/../../b"), None);
-        assert_eq!(plain("/etc/passwd"), None);
     }
 
     #[test]
@@ -303,23 +209,23 @@ mod tests {
 
     #[test]
     fn a_tree_is_changed_only_where_named() {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let repo = Repository::init_bare(home.path()).expect("a repository");
         let blob = |text: &str| repo.blob(text.as_bytes()).expect("a blob");
-        let mut first = Folder::default();
+        let mut first = TreeChange::default();
         for path in ["a", "keep/b", "status/x", "status/deep/y"] {
             first.set(path, Some(blob(path)));
         }
         let base = first.apply(&repo, None).expect("a tree").expect("files");
         let base = repo.find_tree(base).expect("the tree");
-        let mut second = Folder::default();
+        let mut second = TreeChange::default();
         second.set("status/x", Some(blob("new")));
         second.set("status/deep/y", None);
         second.set("status/never/was", None);
         let tree = second.apply(&repo, Some(&base)).expect("a tree").expect("files");
         let list = list(&repo, &repo.find_tree(tree).expect("the tree")).expect("a list");
         assert_eq!(list.iter().map(|(path, _)| path).collect::<Vec<_>>(), ["a", "keep/b", "status/x"]);
-        let mut third = Folder::default();
+        let mut third = TreeChange::default();
         third.set("a/b", Some(blob("b")));
         assert!(third.apply(&repo, Some(&base)).is_err());
     }

@@ -1,5 +1,5 @@
-//! A folder of this machine as the commit it would be, for checks without a commit: what Git ignores is left out,
-//! submodules and files that Git LFS keeps are what they are in a commit. Nothing is written.
+//! A local directory, listed as a commit of it would be, for checks before a commit: files that Git ignores are
+//! excluded, and submodules and Git LFS files have the kind that they have in a commit. Nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -11,28 +11,30 @@ use std::path::{Path, PathBuf};
 
 use git2::{AttrCheckFlags, AttrValue, ErrorCode, FileMode, Repository};
 
-use super::error::of_another_user;
+use super::entry::{Entry, EntryKind};
+use super::error::foreign_owner;
 use super::ignore::{self, Ignore};
-use super::tree::{Budget, Entry, EntryKind, Listing, join, shown_name};
+use super::tree::{Budget, Listing};
 use crate::api::files::{POINTER_LIMIT, is_pointer};
+use crate::api::paths::{join, shown_name};
 
-/// Nested folders that are looked into: no repository is deeper, and a loop of mounts ends.
+/// The maximum depth of directories: no repository is deeper, and a loop of mounts ends here.
 const DEPTH_LIMIT: usize = 100;
 
-/// The files of a folder.
+/// The files of a directory.
 #[derive(Debug)]
 pub struct WorkTree {
     pub listing: Listing,
-    /// Where the content of each id is.
-    places: BTreeMap<String, PathBuf>,
+    /// The path of the content, by ID.
+    locations: BTreeMap<String, PathBuf>,
 }
 
 impl WorkTree {
-    /// Lists a folder: the root of a work tree, or any other.
+    /// Lists a directory: the root of a work tree, or any other directory.
     ///
     /// # Errors
-    /// When a folder or an ignore file cannot be read, or the repository belongs to another user: what Git ignores
-    /// would then be read.
+    /// If a directory or an ignore file cannot be read, or the repository belongs to another user: files that Git
+    /// ignores would then not be excluded.
     pub fn list(root: &Path) -> io::Result<Self> {
         let repo = open(root)?.filter(|repo| !repo.is_bare());
         let (tracked, submodules) = repo.as_ref().map(index).unwrap_or_default();
@@ -41,63 +43,63 @@ impl WorkTree {
             tracked,
             submodules,
             entries: BTreeMap::new(),
-            places: BTreeMap::new(),
+            locations: BTreeMap::new(),
             budget: Budget::default(),
         };
-        walk.folder(root, "", "", 0)?;
-        let Walk { entries, places, .. } = walk;
+        walk.directory(root, "", "", 0)?;
+        let Walk { entries, locations, .. } = walk;
         let (mut ignores, mut left) = (Vec::new(), ignore::SIZE_LIMIT);
         let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. });
         let is_ignore_file = |path: &str| path.rsplit('/').next() == Some(ignore::FILE);
         for (path, _) in entries.iter().filter(|(path, entry)| is_ignore_file(path) && is_file(entry)) {
-            if let Some(place) = places.get(path) {
-                let size = usize::try_from(fs::metadata(place)?.len()).unwrap_or(usize::MAX);
+            if let Some(location) = locations.get(path) {
+                let size = usize::try_from(fs::metadata(location)?.len()).unwrap_or(usize::MAX);
                 let Some(rest) = left.checked_sub(size) else {
                     let path = path.clone();
                     let listing: Listing = entries.into_iter().collect();
                     return Ok(Self {
                         listing: listing.with_unreadable_ignore(path, ignore::too_large()),
-                        places,
+                        locations,
                     });
                 };
                 left = rest;
-                ignores.push((path.clone(), fs::read(place)?));
+                ignores.push((path.clone(), fs::read(location)?));
             }
         }
         let ignore = Ignore::read(ignores.iter().map(|(path, content)| (path.as_str(), content.as_slice())));
         let listing: Listing = entries.into_iter().collect();
-        Ok(Self { listing: listing.without(&ignore), places })
+        Ok(Self { listing: listing.without(&ignore), locations })
     }
 
-    /// The size of a file, by its id in the listing.
+    /// Returns the size of a file, by its ID in the listing.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn size(&self, id: &str) -> io::Result<u64> {
-        let place = self.places.get(id).ok_or(io::ErrorKind::NotFound)?;
-        Ok(fs::metadata(place)?.len())
+        let location = self.locations.get(id).ok_or(io::ErrorKind::NotFound)?;
+        Ok(fs::metadata(location)?.len())
     }
 
-    /// The content of a file, by its id in the listing.
+    /// Returns the content of a file, by its ID in the listing.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub fn read(&self, id: &str) -> io::Result<Vec<u8>> {
-        self.places.get(id).map_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound)), fs::read)
+        self.locations.get(id).map_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound)), fs::read)
     }
 }
 
-/// The repository of a folder, if it is the root of one.
+/// Returns the repository whose root is this directory, if there is one.
 fn open(root: &Path) -> io::Result<Option<Repository>> {
     match Repository::open(root) {
         Err(error) if error.code() == ErrorCode::Owner => {
-            Err(io::Error::other(of_another_user(&root.display().to_string())))
+            Err(io::Error::other(foreign_owner(&root.display().to_string())))
         }
         opened => Ok(opened.ok()),
     }
 }
 
-/// The paths that Git tracks, and the submodules among them.
+/// Returns the paths that Git tracks, and those of them that are submodules.
 fn index(repo: &Repository) -> (BTreeSet<Vec<u8>>, BTreeSet<String>) {
     let Ok(index) = repo.index() else { return Default::default() };
     let is_submodule = |entry: &git2::IndexEntry| entry.mode == u32::from(FileMode::Commit);
@@ -110,13 +112,13 @@ struct Walk<'a> {
     tracked: BTreeSet<Vec<u8>>,
     submodules: BTreeSet<String>,
     entries: BTreeMap<String, Entry>,
-    places: BTreeMap<String, PathBuf>,
+    locations: BTreeMap<String, PathBuf>,
     budget: Budget,
 }
 
 impl Walk<'_> {
-    /// Lists a folder; `shown` is its path from the root, `real` the same in the system's bytes.
-    fn folder(
+    /// Lists a directory. `shown` is its path from the root, `real` the same path as bytes of the file system.
+    fn directory(
         &mut self,
         folder: &Path,
         shown: &str,
@@ -125,7 +127,7 @@ impl Walk<'_> {
     ) -> io::Result<()> {
         let about = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
         if depth > DEPTH_LIMIT {
-            return Err(io::Error::other(format!("{shown} lies more than {DEPTH_LIMIT} folders deep")));
+            return Err(io::Error::other(format!("{shown} is more than {DEPTH_LIMIT} directories deep")));
         }
         let mut children: Vec<_> = fs::read_dir(folder).map_err(about)?.collect::<io::Result<_>>()?;
         children.sort_by_key(fs::DirEntry::file_name);
@@ -141,7 +143,7 @@ impl Walk<'_> {
                 self.add(shown, EntryKind::Submodule, &child.path());
             } else if self.is_ignored(&real, kind.is_dir()) {
             } else if kind.is_dir() {
-                self.folder(&child.path(), &shown, &real, depth + 1)?;
+                self.directory(&child.path(), &shown, &real, depth + 1)?;
             } else if kind.is_symlink() {
                 let target = fs::read_link(child.path())?.to_string_lossy().into_owned();
                 self.budget.spend_target(&target).map_err(io::Error::other)?;
@@ -154,8 +156,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn add(&mut self, path: String, kind: EntryKind, place: &Path) {
-        self.places.insert(path.clone(), place.to_owned());
+    fn add(&mut self, path: String, kind: EntryKind, location: &Path) {
+        self.locations.insert(path.clone(), location.to_owned());
         self.entries.insert(path.clone(), Entry { id: path, kind });
     }
 
@@ -171,7 +173,7 @@ impl Walk<'_> {
         Ok(EntryKind::File { executable: metadata.permissions().mode() & 0o111 != 0 })
     }
 
-    /// Git would not commit it: it is ignored, and neither it nor anything in it is tracked.
+    /// Returns true if Git would not commit the path: it is ignored, and neither it nor anything in it is tracked.
     fn is_ignored(&self, real: &Path, is_folder: bool) -> bool {
         let Some(repo) = self.repo else { return false };
         let mut bytes = real.as_os_str().as_bytes().to_vec();
@@ -200,7 +202,7 @@ mod tests {
 
     fn put(root: &Path, path: impl AsRef<Path>, text: &str) {
         let path = root.join(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(path, text).expect("a file");
     }
 
@@ -216,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_work_tree_is_listed_as_its_commit_would_be() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let root = folder.path();
         let repo = Repository::init(root).expect("a repository");
         put(root, ".gitignore", "target/\n*.log\n");
@@ -262,17 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn a_work_tree_of_another_user_is_refused_with_what_to_do() {
-        // Only root can give a folder away.
+    fn a_work_tree_foreign_owner_is_refused_with_what_to_do() {
+        // Only root can change the owner of a directory.
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         Repository::init(folder.path()).expect("a repository");
         put(folder.path(), ".gitignore", "*.yaml\n");
         put(folder.path(), "a.yaml", "");
         for path in [folder.path().to_owned(), folder.path().join(".git")] {
-            std::os::unix::fs::chown(path, Some(12345), None).expect("given away");
+            std::os::unix::fs::chown(path, Some(12345), None).expect("another owner");
         }
         let error = WorkTree::list(folder.path()).expect_err("refused").to_string();
         let advice = format!("git config --global --add safe.directory {}", folder.path().display());
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_git_is_listed_too() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         put(folder.path(), "a/b.yaml", "");
         put(folder.path(), ".git/config", "not a repository");
         assert_eq!(kinds(folder.path()), [("a/b.yaml".to_owned(), "-".to_owned())]);

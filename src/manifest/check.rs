@@ -1,7 +1,7 @@
-//! Strictness: a tree held against a schema, every finding with its line.
+//! Strict validation: checks a tree against a schema and reports every finding with its line.
 //!
-//! The schemas are the ones that API servers and editors get, so all three agree. What a schema
-//! cannot say (durations, regions, paths) the reconcilers' specs say; what is only odd, `notes` does.
+//! The schemas are the ones that API servers and editors get, so all three agree. The reconcilers' specs check what a
+//! schema cannot express (durations, regions, paths), and `notes` reports what is valid but probably a mistake.
 
 use serde_json::Value as Json;
 
@@ -13,10 +13,10 @@ use super::yaml::{Entry, Node, Scalar, Value};
 pub mod annotations;
 pub mod notes;
 
-/// Texts that YAML 1.1 reads as booleans and YAML 1.2 as texts.
+/// Values that YAML 1.1 reads as booleans and YAML 1.2 as strings.
 const OLD_BOOLEANS: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
 
-/// Something found at a line of a file that the caller knows.
+/// A finding at a line of a file that the caller knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub line: usize,
@@ -24,7 +24,7 @@ pub struct Finding {
     pub severity: Severity,
 }
 
-/// Characters of a message: it may quote a key or a value of a megabyte.
+/// Maximum length of a message, which may quote a key or a value of a megabyte.
 const MESSAGE: usize = 600;
 
 impl Finding {
@@ -51,10 +51,10 @@ impl Finding {
     }
 }
 
-/// Holds a value against a schema. `path` is the value's own; `line` is where its key is.
+/// Checks a value against a schema. `path` is the path of the value, and `line` the line of its key.
 pub fn against(node: &Node, schema: &Json, path: &str, line: usize, found: &mut Vec<Finding>) {
     if let Some(tag) = &node.tag {
-        found.push(Finding::error(node.line, at(path, &format!("the tag {tag} means nothing here"))));
+        found.push(Finding::error(node.line, at(path, &format!("the YAML tag {tag} is not supported"))));
         return;
     }
     match (schema["type"].as_str(), &node.value) {
@@ -71,14 +71,14 @@ pub fn against(node: &Node, schema: &Json, path: &str, line: usize, found: &mut 
             }
         }
         (Some(due), other) => {
-            let words = format!("must be {}, and this is {}", spoken(due), shape(other));
+            let words = format!("must be {}, but is {}", spoken(due), shape(other));
             found.push(Finding::error(line, at(path, &words)));
         }
         (None, _) => {}
     }
 }
 
-/// A message about a field; the root has no path.
+/// Returns a message about a field. The root has no path.
 fn at(path: &str, words: &str) -> String {
     if path.is_empty() { words.to_owned() } else { format!("{path}: {words}") }
 }
@@ -97,12 +97,12 @@ fn map(entries: &[Entry], schema: &Json, path: &str, line: usize, found: &mut Ve
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
         if !entries.iter().any(|entry| entry.key == name && !entry.value.is_null()) {
-            found.push(Finding::error(line, at(&below(name), "is required and missing")));
+            found.push(Finding::error(line, at(&below(name), "is required but missing")));
         }
     }
 }
 
-/// The words for a field nobody knows, with the name that was probably meant.
+/// Returns the message about an unknown field, with the name that was probably meant.
 pub fn unknown(key: &str, path: &str, schema: &Json) -> String {
     let place = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let fields = schema["properties"].as_object();
@@ -117,48 +117,47 @@ pub fn unknown(key: &str, path: &str, schema: &Json) -> String {
     }
 }
 
-/// Why a scalar is not of the type that is due.
+/// Returns why a scalar does not have the expected type.
 fn mismatch(due: &str, scalar: &Scalar) -> Option<(Severity, String)> {
     let raw = &scalar.raw;
     let old_boolean = scalar.plain && OLD_BOOLEANS.contains(&raw.to_lowercase().as_str());
     let error = |words: String| Some((Severity::Error, words));
     match (due, &scalar.json) {
         ("string", Json::String(_)) if old_boolean => {
-            let words =
-                format!("`{raw}` is read as a text, other readers take it for a boolean; put it in quotes");
+            let words = format!("`{raw}` is a string here, but a boolean in YAML 1.1; quote it");
             Some((Severity::Note, words))
         }
         ("string", Json::String(_)) | ("boolean", Json::Bool(_)) | ("number", Json::Number(_)) => None,
         ("integer", Json::Number(number)) if !number.is_f64() => None,
         ("string", Json::Number(_)) => {
-            error(format!("must be a text, and {raw} is a number; put it in quotes: \"{raw}\""))
+            error(format!("must be a string, but {raw} is a number; quote it: \"{raw}\""))
         }
         ("string", Json::Bool(_)) => {
-            error(format!("must be a text, and {raw} is a boolean; put it in quotes: \"{raw}\""))
+            error(format!("must be a string, but {raw} is a boolean; quote it: \"{raw}\""))
         }
         ("boolean", Json::String(_)) if old_boolean => {
             error(format!("`{raw}` is a boolean in YAML 1.1 only; write true or false"))
         }
         ("boolean" | "integer" | "number", Json::String(text)) if !scalar.plain => {
-            error(format!("must be {}, and {text:?} is a text; leave the quotes away", spoken(due)))
+            error(format!("must be {}, but {text:?} is a string; remove the quotes", spoken(due)))
         }
-        (due, Json::Null) => error(format!("must be {}, and this is empty", spoken(due))),
-        (due, _) => error(format!("must be {}, and this is `{raw}`", spoken(due))),
+        (due, Json::Null) => error(format!("must be {}, but is empty", spoken(due))),
+        (due, _) => error(format!("must be {}, but is `{raw}`", spoken(due))),
     }
 }
 
 fn out_of_bounds(schema: &Json, scalar: &Scalar) -> Option<(Severity, String)> {
     let number = scalar.json.as_f64()?;
     let words = |bound: &Json, side: &str| {
-        format!("{} is out of bounds: {side} is {}", scalar.raw, bound.as_f64().unwrap_or_default())
+        format!("{} is out of range: {side} is {}", scalar.raw, bound.as_f64().unwrap_or_default())
     };
     let low = &schema["minimum"];
     if low.as_f64().is_some_and(|low| number < low) {
-        return Some((Severity::Error, words(low, "the least")));
+        return Some((Severity::Error, words(low, "the minimum")));
     }
     let high = &schema["maximum"];
     if high.as_f64().is_some_and(|high| number > high) {
-        return Some((Severity::Error, words(high, "the most")));
+        return Some((Severity::Error, words(high, "the maximum")));
     }
     let int32 = schema["format"] == "int32" && i32::try_from(scalar.json.as_i64()?).is_err();
     int32.then(|| (Severity::Error, format!("{} is too large", scalar.raw)))
@@ -166,7 +165,7 @@ fn out_of_bounds(schema: &Json, scalar: &Scalar) -> Option<(Severity, String)> {
 
 fn spoken(due: &str) -> &'static str {
     match due {
-        "string" => "a text",
+        "string" => "a string",
         "boolean" => "true or false",
         "integer" => "a whole number",
         "number" => "a number",

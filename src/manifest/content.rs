@@ -1,5 +1,5 @@
-//! The content of a file of a commit: at hand, or read from the clone when it is needed. A commit may hold more than
-//! memory does, so its files are read one at a time and not kept.
+//! The content of a file of a commit: in memory, or read from the clone when it is needed. A commit may be larger than
+//! memory, so its files are read one at a time and not kept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::SourceFile;
 
-/// Where contents are read from, by blob id.
+/// Reads contents by blob ID.
 pub trait Blobs: Send + Sync {
-    /// The content; empty where it cannot be read, which whoever made this notes.
+    /// Returns the content. It is empty if it cannot be read, which the implementation records.
     fn read(&self, blob: &str) -> Vec<u8>;
 }
 
@@ -21,7 +21,7 @@ pub enum Content {
 }
 
 impl SourceFile {
-    /// Reads the content, each time.
+    /// Returns the content, which is read again for each call.
     pub fn content(&self) -> Cow<'_, [u8]> {
         match &self.content {
             Content::Bytes(bytes) => Cow::Borrowed(bytes),
@@ -31,7 +31,7 @@ impl SourceFile {
 }
 
 impl Content {
-    /// Bytes that are in memory.
+    /// Returns the number of bytes in memory.
     pub fn at_hand(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),

@@ -1,7 +1,7 @@
-//! One YAML document → one of our objects, or the reason why it is none.
+//! Turns a YAML document into an object of Opsy, or explains why it is not one.
 //!
-//! What the API server would set or ignore is ignored with a note; what it would refuse is an
-//! error here, before anything is applied.
+//! What the API server would set or ignore is ignored with a note. What it would refuse is an error here, before
+//! anything is applied.
 
 use std::sync::Mutex;
 
@@ -9,18 +9,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::checks::{closest, is_label, is_object_name};
+use crate::api::lock::lock;
 use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpec, VERSION, schema};
 
 use super::check::notes::{self, Note};
 use super::check::{self, Finding};
 use super::yaml::{Node, Parsed, Value};
-use super::{Document, ExtraRules, Json as Text, Severity};
+use super::{Document, DocumentText, ExtraRules, Severity};
 
-/// Filled in while a document without namespace is checked; `read` puts the configured one.
+/// Used while a document without a namespace is checked. `read` sets the configured one.
 const ANY_NAMESPACE: &str = "default";
-/// Written by kubectl for itself: applying it would claim that kubectl still owns the object.
+/// Written by kubectl for itself. Applying it would claim that kubectl still owns the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Metadata that is the server's, or that a manifest in Git cannot mean.
+/// Metadata that the server sets, or that has no meaning in a manifest in Git.
 const SERVER_SET: [&str; 11] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -36,40 +37,40 @@ const SERVER_SET: [&str; 11] = [
 ];
 const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
 
-/// An object without errors, as the document that was made of it last: the next commit most likely has the
-/// same.
+/// An object without errors, with the document that was last made from it: the next commit most likely has the same
+/// one.
 #[derive(Debug)]
 pub struct Draft {
-    /// It names its namespace itself.
+    /// The manifest names a namespace.
     is_placed: bool,
     made: Mutex<Document>,
 }
 
 impl Draft {
-    /// The document, in its own namespace or else in the given one.
+    /// Returns the document, in its own namespace or else in the given one.
     pub fn document(&self, file: &str, namespace: &str) -> Document {
-        let mut made = self.made.lock().expect("no code panics while it makes a document");
+        let mut made = lock(&self.made);
         if made.file != file {
             file.clone_into(&mut made.file);
         }
         if !self.is_placed && made.object.key.namespace != namespace {
             let mut json = made.json.value();
             json["metadata"]["namespace"] = Json::String(namespace.to_owned());
-            made.json = Text::from(&json);
+            made.json = DocumentText::from(&json);
             namespace.clone_into(&mut made.object.key.namespace);
         }
         made.clone()
     }
 }
 
-/// What a document holds: objects of ours, and what is to be said of it.
+/// What a document contains: objects of Opsy, and findings about them.
 #[derive(Default)]
 pub struct Contents {
     pub drafts: Vec<Draft>,
     pub findings: Vec<Finding>,
 }
 
-/// What a document turns out to be.
+/// What kind of document it is.
 enum Sort<'a> {
     Ours(Kind),
     List(&'a [Node]),
@@ -93,7 +94,7 @@ pub fn read(parsed: &Parsed, extra: &ExtraRules) -> Contents {
     contents
 }
 
-/// Reads an object or a list of them; true when it is meant for us.
+/// Reads an object or a list of objects. Returns true if it is meant for Opsy.
 fn node(root: &Node, extra: &ExtraRules, contents: &mut Contents) -> bool {
     match sort(root) {
         Sort::Empty => false,
@@ -141,23 +142,25 @@ fn sort(root: &Node) -> Sort<'_> {
         }
         ("", None) if kind == "List" => items(root, kind),
         (_, Some(known)) if closest(group, [GROUP].into_iter()).is_some() => {
-            Sort::Wrong(format!("apiVersion: {known} is of {GROUP}/{VERSION}, not of {group}"))
+            Sort::Wrong(format!("apiVersion: {known} belongs to {GROUP}/{VERSION}, not to {group}"))
         }
-        _ => Sort::Foreign(format!("{kind} is not ours: ignored")),
+        _ => Sort::Foreign(format!("{kind} is not a kind of Opsy: ignored")),
     }
 }
 
-/// A document that lacks apiVersion or kind: ours if half of it says so.
+/// Classifies a document that lacks apiVersion or kind. It belongs to Opsy if the other field says so.
 fn without_kind(root: &Node) -> Sort<'static> {
     let half = |field: &str| root.get(field).and_then(Node::text).unwrap_or_default();
     if half("apiVersion").starts_with(GROUP) {
-        return Sort::Wrong("kind: is required and missing".to_owned());
+        return Sort::Wrong("kind: is required but missing".to_owned());
     }
     match half("kind") {
         kind @ ("PackerBuilder" | "AMIRefresher") => {
-            Sort::Wrong(format!("apiVersion: is required and missing; {kind} is of {GROUP}/{VERSION}"))
+            Sort::Wrong(format!("apiVersion: is required but missing; {kind} belongs to {GROUP}/{VERSION}"))
         }
-        _ => Sort::Foreign("has no apiVersion and kind, so it is no object: ignored".to_owned()),
+        _ => {
+            Sort::Foreign("has no apiVersion and kind, so it is not a Kubernetes object: ignored".to_owned())
+        }
     }
 }
 
@@ -169,7 +172,7 @@ fn items<'a>(root: &'a Node, kind: &str) -> Sort<'a> {
     }
 }
 
-/// An object while it is checked.
+/// An object that is being checked.
 struct Object<'a> {
     kind: Kind,
     root: &'a Node,
@@ -182,7 +185,7 @@ impl Object<'_> {
         self.findings.push(Finding::error(line, format!("{path}: {words}")));
     }
 
-    /// Whatever is wrong is said at once, so nothing ends this but a part that cannot be read at all.
+    /// Checks the object. All problems are reported at once, so only a part that cannot be read at all ends the checks.
     fn draft(&mut self, extra: &ExtraRules) -> Option<Draft> {
         self.fields();
         let metadata = self.metadata();
@@ -194,7 +197,7 @@ impl Object<'_> {
         let key = Key { namespace: namespace.unwrap_or_default(), name };
         let document = Document {
             object: ObjectKey { kind: self.kind, key },
-            json: Text::from(&json!({
+            json: DocumentText::from(&json!({
                 "apiVersion": format!("{GROUP}/{VERSION}"),
                 "kind": self.kind.to_string(),
                 "metadata": metadata,
@@ -215,8 +218,8 @@ impl Object<'_> {
         Some(draft)
     }
 
-    /// What the rules of others find in fields that nothing was found in yet. Beside other errors a field
-    /// that is missing may be one of those misspelled.
+    /// Adds the errors of other modules for fields without an error. If there are other errors, those for missing
+    /// fields are left out, because such a field may only be misspelled.
     fn extra(&mut self, broken: Vec<(String, String)>) {
         let wrong = self.is_wrong();
         for (path, words) in broken.into_iter().filter(|(path, _)| !wrong || self.root.has(path)) {
@@ -230,7 +233,7 @@ impl Object<'_> {
         }
     }
 
-    /// The fields beside metadata and spec.
+    /// Checks the fields other than metadata and spec.
     fn fields(&mut self) {
         let known = json!({"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "spec": {}}});
         let Value::Map(entries) = &self.root.value else { return };
@@ -240,7 +243,7 @@ impl Object<'_> {
                 "status" if entry.value.is_null() => {}
                 "status" => self
                     .findings
-                    .push(Finding::note(entry.line, "status: is Opsy's to write and ignored here")),
+                    .push(Finding::note(entry.line, "status: is written by Opsy and ignored here")),
                 key => {
                     let message = check::unknown(key, "", &known);
                     self.findings.push(Finding::error(entry.line, message));
@@ -251,7 +254,7 @@ impl Object<'_> {
 
     fn metadata(&mut self) -> Option<Json> {
         let Some(node) = self.root.get("metadata") else {
-            self.error("metadata", "is required and missing");
+            self.error("metadata", "is required but missing");
             return None;
         };
         let Value::Map(entries) = &node.value else {
@@ -304,10 +307,10 @@ impl Object<'_> {
 
     fn names(&mut self, metadata: &Map<String, Json>) {
         match metadata.get("name") {
-            None => self.error("metadata.name", "is required and missing"),
+            None => self.error("metadata.name", "is required but missing"),
             Some(Json::String(name)) if !is_object_name(name) => {
                 let words = format!(
-                    "{name:?} is not a name: use a-z, 0-9, '-' and '.', beginning and ending with a letter or digit"
+                    "{name:?} is not a valid name: use a-z, 0-9, '-' and '.', with a letter or digit at both ends"
                 );
                 self.error("metadata.name", &words);
             }
@@ -318,7 +321,7 @@ impl Object<'_> {
         {
             self.error(
                 "metadata.namespace",
-                &format!("{name:?} is not a namespace: use a-z, 0-9 and '-', at most 63"),
+                &format!("{name:?} is not a valid namespace: use at most 63 of a-z, 0-9 and '-'"),
             );
         }
         for (field, limited) in [("labels", true), ("annotations", false)] {
@@ -339,7 +342,7 @@ impl Object<'_> {
 
     fn spec(&mut self) -> Option<Json> {
         let Some(node) = self.root.get("spec") else {
-            self.error("spec", "is required and missing");
+            self.error("spec", "is required but missing");
             return None;
         };
         check::against(node, schema::spec(self.kind), "spec", self.root.line_of("spec"), &mut self.findings);
@@ -352,7 +355,7 @@ impl Object<'_> {
                 self.findings.extend(notes.map(|(line, words)| Finding::note(line, words)));
                 Some(spec)
             }
-            // The schema has said why already.
+            // The check against the schema has already reported why.
             Err(_) if self.is_wrong() => None,
             Err(error) => {
                 self.error("spec", &error.to_string());
@@ -366,7 +369,7 @@ impl Object<'_> {
     }
 }
 
-/// What is odd in a spec, as far as it is one.
+/// Returns the notes about a spec, if it can be decoded.
 fn notes(kind: Kind, spec: &Json) -> serde_json::Result<Vec<Note>> {
     Ok(match kind {
         Kind::PackerBuilder => notes::builder(&PackerBuilderSpec::deserialize(spec)?),
@@ -374,7 +377,7 @@ fn notes(kind: Kind, spec: &Json) -> serde_json::Result<Vec<Note>> {
     })
 }
 
-/// A label or annotation key: a word, or a DNS name, a slash and a word.
+/// Returns whether this is a valid key of a label or annotation: a word, or a DNS name, a slash and a word.
 fn is_qualified(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, word)) => is_object_name(prefix) && is_word(word),
@@ -382,7 +385,7 @@ fn is_qualified(key: &str) -> bool {
     }
 }
 
-/// Up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends.
+/// Returns whether this is a word: up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends.
 fn is_word(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric();
     (1..=63).contains(&text.len())

@@ -1,7 +1,7 @@
-//! One file of a commit → the drafts of our objects in it, and everything that is to be said of it. Pure.
+//! Reads one file of a commit: the drafts of our objects in it, and findings. Pure.
 //!
-//! A file that mentions us and cannot be read is an error: what it holds is not known, so nothing may be
-//! pruned. A file that does not mention us is another tool's.
+//! A file that mentions Opsy and cannot be read is an error: its objects are not known, so nothing may be pruned. A
+//! file that does not mention Opsy belongs to another tool.
 
 use crate::api::files::{POINTER, is_pointer};
 
@@ -9,32 +9,33 @@ use super::check::Finding;
 use super::document::{self, Draft};
 use super::{ExtraRules, Form, Severity, SourceFile, yaml};
 
-/// Larger than any manifest; a Kubernetes object may have 1.5 MB.
+/// Maximum size of a file: no manifest is as large.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// Findings of one file that are kept: more than a person corrects at once.
+/// Maximum number of findings that are kept per file: more than a person corrects at once.
 pub const FINDINGS: usize = 200;
-/// A file that cannot be read but has none of these words holds none of our objects.
+/// An unreadable file with none of these strings contains no objects of Opsy.
 const OUR_WORDS: [&str; 3] = ["ami.opsy.dev", "PackerBuilder", "AMIRefresher"];
-/// What helps where a file is none of ours.
+/// The remedy if a file does not belong to Opsy.
 const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
-/// Fields that hold a template's action in no manifest of ours.
+/// Fields that never contain a template action in a manifest of Opsy.
 const IDENTITY: [&str; 4] = ["apiVersion:", "kind:", "name:", "namespace:"];
 
-/// What a file holds, whatever the settings and its neighbours are.
+/// The contents of a file, independent of the settings and of other files.
 #[derive(Default)]
 pub struct File {
-    /// It mentions our API group or kinds.
+    /// It mentions the API group or the kinds of Opsy.
     pub is_ours: bool,
-    /// It has lines of a template language where no manifest has any.
+    /// It has lines of a template language where a manifest has none.
     pub is_template: bool,
     pub drafts: Vec<Draft>,
     findings: Vec<Finding>,
     rest: Rest,
-    /// Lines that cannot be read of a file that does not mention us, and why: whose they are depends on what it held.
+    /// Unreadable lines of a file that does not mention Opsy, with the reason. Whether they are errors depends on what
+    /// the file contained before.
     unread: Vec<(usize, String)>,
 }
 
-/// Findings that are not kept.
+/// A summary of the findings that are not kept.
 #[derive(Clone, Debug, Default)]
 struct Rest {
     count: usize,
@@ -72,14 +73,14 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
 
 /// Why something cannot be read.
 enum Unread {
-    /// Its content is not known.
+    /// The content is not known.
     Content(String),
-    /// The line of a text, and what is wrong with it.
+    /// The line, and why it cannot be read.
     Text(usize, String),
 }
 
 impl File {
-    /// Notes what cannot be read: an error where our objects may be lost.
+    /// Records what cannot be read. It is an error if objects of Opsy may be lost.
     fn add(&mut self, unread: Unread) {
         match unread {
             Unread::Content(why) => self.findings.push(lost(1, &why)),
@@ -88,33 +89,33 @@ impl File {
         }
     }
 
-    /// The findings about the file, which held one of our objects before or not; at most `most`, and how many more
-    /// there are.
-    pub fn findings(&self, held: bool, most: usize) -> Vec<Finding> {
-        let unread = self.unread.iter().map(|(line, why)| match held {
+    /// Returns at most `most` findings about the file, and a summary of the others. `is_known` says whether the file
+    /// contained one of our objects before.
+    pub fn findings(&self, is_known: bool, most: usize) -> Vec<Finding> {
+        let unread = self.unread.iter().map(|(line, why)| match is_known {
             true => lost(*line, why),
             false => Finding::foreign(*line, format!("{why}; it does not mention ami.opsy.dev: ignored")),
         });
         let (mut findings, mut rest) = (self.findings.clone(), self.rest.clone());
-        findings.extend(unread.take(if held { self.unread.len() } else { 1 }));
+        findings.extend(unread.take(if is_known { self.unread.len() } else { 1 }));
         rest.cut(&mut findings, most);
         findings.extend(rest.finding());
         findings
     }
 
-    /// Is anything of it an error, whatever it held before?
+    /// Returns whether the file has an error, whatever it contained before.
     pub fn has_error(&self) -> bool {
         self.rest.has_error || self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// How many findings are kept of it.
+    /// Returns the number of findings that are kept.
     pub fn kept(&self) -> usize {
         self.findings.len() + self.unread.len()
     }
 }
 
 impl Rest {
-    /// Takes the findings that are too many.
+    /// Removes the findings beyond `most` and summarizes them.
     fn cut(&mut self, findings: &mut Vec<Finding>, most: usize) {
         if findings.len() <= most {
             return;
@@ -125,7 +126,7 @@ impl Rest {
         self.has_error |= cut.iter().any(|finding| finding.severity == Severity::Error);
     }
 
-    /// One finding for all of them.
+    /// Returns one finding for all of them.
     fn finding(&self) -> Option<Finding> {
         let words = format!("and {} more", self.count);
         match (self.count, self.has_error) {
@@ -136,7 +137,7 @@ impl Rest {
     }
 }
 
-/// Keeps one finding for all documents of other tools: a file of a megabyte may have a hundred thousand.
+/// Keeps one finding for all documents of other tools: a file of a megabyte may contain a hundred thousand of them.
 fn gather_foreign(findings: &mut Vec<Finding>) {
     let is_foreign = |finding: &Finding| finding.severity == Severity::Foreign;
     let more = findings.iter().filter(|finding| is_foreign(finding)).count().saturating_sub(1);
@@ -150,12 +151,12 @@ fn gather_foreign(findings: &mut Vec<Finding>) {
     });
 }
 
-/// Our objects may be lost.
+/// Returns the error for a file whose objects may be lost.
 fn lost(line: usize, why: &str) -> Finding {
     Finding::error(line, format!("{why}; {REMEDY}"))
 }
 
-/// Why a file is not even looked into.
+/// Returns why a file is not parsed at all.
 fn unreadable(form: &Form, content: &[u8], text: &str) -> Option<Unread> {
     let why = match form {
         Form::Unknown(why) => return Some(Unread::Content(why.clone())),
@@ -168,7 +169,7 @@ fn unreadable(form: &Form, content: &[u8], text: &str) -> Option<Unread> {
                 || content.starts_with(b"\xff\xfe")
                 || content.starts_with(b"\xfe\xff") =>
         {
-            "is UTF-16 or has zero bytes: save it as UTF-8".to_owned()
+            "is UTF-16 or contains zero bytes: save it as UTF-8".to_owned()
         }
         Form::File if str::from_utf8(content).is_err() => "is not UTF-8 text: save it as UTF-8".to_owned(),
         Form::File if text.len() > MAX_FILE_BYTES => {
@@ -179,13 +180,13 @@ fn unreadable(form: &Form, content: &[u8], text: &str) -> Option<Unread> {
     Some(Unread::Text(1, why))
 }
 
-/// The text, without the zero bytes by which UTF-16 and UTF-32 separate letters.
+/// Returns the text without the zero bytes that UTF-16 and UTF-32 put between letters.
 fn without_nuls(content: &[u8]) -> String {
     let text = String::from_utf8_lossy(content);
     if text.contains('\0') { text.replace('\0', "") } else { text.into_owned() }
 }
 
-/// Does a line begin with a template's action, or name an object by one?
+/// Returns whether a line begins with a template action, or uses one to name an object.
 fn is_template_line(line: &str) -> bool {
     let line = line.trim_start();
     let value = IDENTITY.iter().find_map(|field| line.strip_prefix(field)).unwrap_or(line);

@@ -1,7 +1,7 @@
-//! Manifests, pure: bytes of a commit in, documents and problems out; status in, files out.
+//! Manifests. Pure: turns the bytes of a commit into documents and problems, and status into files.
 //!
-//! `read` turns YAML into documents with the line of every field, `check` is strict about them,
-//! `write` renders status files and `amis.json`.
+//! `read` turns YAML into documents with the line of every field, `check` validates them strictly, and `write` renders
+//! status files and `amis.json`.
 
 mod check;
 mod content;
@@ -15,7 +15,7 @@ mod yaml;
 
 pub use content::{Blobs, Content};
 pub use file::MAX_FILE_BYTES;
-pub use read::{Held, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_settings};
+pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_settings};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,63 +25,65 @@ use serde_json::Value;
 use crate::api::ObjectKey;
 use crate::settings::RepoSettings;
 
-/// A file of the commit under the path Opsy reads.
+/// A file of the commit below the path that Opsy reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Relative to the path Opsy reads.
+    /// Relative to the path that Opsy reads.
     pub path: String,
-    /// Git blob id: a file is parsed once per blob id.
+    /// Git blob ID. A file is parsed once per blob ID.
     pub blob: String,
     pub content: Content,
     pub form: Form,
 }
 
-/// How a path is kept in the repository.
+/// How a path is stored in the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
     #[default]
     File,
-    /// It has content, and is not read by this name, and why: it is a link, or its name is not UTF-8.
+    /// It has content but is not read under this name, for this reason: it is a link, or its name is not UTF-8.
     Unfit(String),
-    /// Its content is not in the repository, and why. Without a manifest's name it may be a folder.
+    /// Its content is not in the repository, for this reason. If it does not have the name of a manifest, it may be a
+    /// directory.
     Unknown(String),
 }
 
-/// One object as written: what is applied is this, nulls stripped, not a re-serialised struct.
+/// One object as written. This is what is applied, without nulls, and not a struct that was serialized again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     pub object: ObjectKey,
     /// apiVersion, kind, metadata (name, namespace, labels, annotations) and spec.
-    pub json: Json,
+    pub json: DocumentText,
     pub file: String,
-    /// Line of the document's first key.
+    /// Line of the first key of the document.
     pub line: usize,
 }
 
-/// An object as JSON text, shared: a tenth of what it takes as a tree, and most are only kept and compared.
+/// An object as JSON text, shared. It needs a tenth of the memory of a tree, and most documents are only kept and
+/// compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+pub struct DocumentText(Arc<str>);
 
-impl Json {
+impl DocumentText {
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.0).expect("it was written from a value")
     }
 }
 
-impl From<&Value> for Json {
+impl From<&Value> for DocumentText {
     fn from(value: &Value) -> Self {
         Self(value.to_string().into())
     }
 }
 
-/// What other modules have to say of a document: field path and words.
+/// A rule of another module. It returns field paths and messages for a document.
 pub type Rule = Box<dyn Fn(&Document) -> Vec<(String, String)> + Send + Sync>;
 
 /// Rules of other modules (the reconcilers' `spec::parse`).
 pub struct ExtraRules {
-    /// What is wrong.
+    /// Returns the errors of a document.
     pub errors: Rule,
-    /// What is to be known of a document without errors.
+    /// Returns the notes about a document without errors.
     pub notes: Rule,
 }
 
@@ -91,7 +93,7 @@ pub struct Problem {
     pub file: String,
     pub line: Option<usize>,
     pub message: String,
-    /// An error makes the set incomplete; nothing else does.
+    /// Only an error makes the set incomplete.
     pub severity: Severity,
 }
 
@@ -99,7 +101,7 @@ pub struct Problem {
 pub enum Severity {
     Error,
     Note,
-    /// The file, or a document of it, is another tool's.
+    /// The file, or a document in it, belongs to another tool.
     Foreign,
 }
 
@@ -118,18 +120,19 @@ pub struct ObjectSet {
     pub settings: RepoSettings,
     pub documents: Vec<Document>,
     pub problems: Vec<Problem>,
-    /// Manifests and settings, also those that cannot be read: no build goes by them.
+    /// Manifests and settings, including those that cannot be read. They are never inputs of a build.
     pub own_files: Vec<String>,
-    /// Objects with several manifests, and the file of the last one: none of them is taken.
-    pub twice: BTreeMap<ObjectKey, String>,
-    /// `opsy.yaml` cannot be read and never was: whose objects these are is not known.
+    /// Objects with several manifests, and the file of the last one. None of the manifests is used.
+    pub duplicates: BTreeMap<ObjectKey, String>,
+    /// `opsy.yaml` cannot be read and never could be, so the owner of the objects is not known.
     pub without_settings: bool,
-    /// There are more objects than `OBJECT_LIMIT`: reading ended there, and none is kept.
+    /// There are more objects than `OBJECT_LIMIT`. Reading stopped there, and no object is kept.
     pub too_many_objects: bool,
 }
 
 impl ObjectSet {
-    /// While any file is broken the set is incomplete: nothing is pruned, retired or swept.
+    /// Returns whether the set is complete. While any file is broken it is not, and nothing is pruned, retired or
+    /// garbage-collected.
     pub fn complete(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity != Severity::Error)
     }

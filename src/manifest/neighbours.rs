@@ -1,21 +1,21 @@
-//! What the files around a file say of it: templates of a Helm chart and patches of a kustomization mention
-//! our kinds and are no manifests. Pure.
+//! Recognizes files of other tools by the files around them: templates of a Helm chart and patches of a kustomization
+//! mention our kinds but are not manifests. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SourceFile;
 use super::yaml::{self, Node, Value};
 
-/// What makes a folder a Helm chart; its templates are below `templates/`.
+/// The file that makes a directory a Helm chart. The templates are below `templates/`.
 const CHART: &str = "Chart.yaml";
-/// What kustomize reads in a folder.
+/// The files that kustomize reads in a directory.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// The charts and kustomizations among the files of a commit.
 #[derive(Debug, Default)]
 pub struct Neighbours {
     charts: BTreeSet<String>,
-    /// Patch files, with the kustomization that names each.
+    /// Patch files, each with the kustomization that names it.
     patches: BTreeMap<String, String>,
 }
 
@@ -47,7 +47,7 @@ impl Neighbours {
         }
     }
 
-    /// The chart that a file is a template of.
+    /// Returns the chart of which a file is a template.
     pub fn chart(&self, path: &str) -> Option<&str> {
         let is_template = |chart: &&String| {
             let below = if chart.is_empty() { Some(path) } else { path.strip_prefix(chart.as_str()) };
@@ -56,13 +56,13 @@ impl Neighbours {
         self.charts.iter().find(is_template).map(String::as_str)
     }
 
-    /// The kustomization that a file is a patch of.
+    /// Returns the kustomization of which a file is a patch.
     pub fn patched_by(&self, path: &str) -> Option<&str> {
         self.patches.get(path).map(String::as_str)
     }
 }
 
-/// Files that a list names, from the root: by themselves, or as the `path` of an entry.
+/// Returns the files that a list names, from the root. An entry is a path, or a map with a `path`.
 fn paths(list: Option<&Node>, folder: &str) -> Vec<String> {
     let Some(Value::List(items)) = list.map(|list| &list.value) else { return Vec::new() };
     let text = |item: &Node| item.text().or(item.get("path").and_then(Node::text)).map(str::to_owned);

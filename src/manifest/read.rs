@@ -1,12 +1,13 @@
-//! Files of a commit → the objects in them and everything that is to be said of them.
+//! Turns the files of a commit into objects and problems.
 //!
-//! A file is parsed and checked once per blob id. A broken file costs its own objects only; while
-//! any is broken the set says that it is incomplete.
+//! A file is parsed and checked once per blob ID. A broken file affects only its own objects. While any file is broken,
+//! the set is incomplete.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::api::files::{POINTER, is_pointer};
+use crate::api::lock::lock;
 use crate::settings::RepoSettings;
 
 use super::check::Finding;
@@ -14,47 +15,48 @@ use super::file::{self, File};
 use super::neighbours::Neighbours;
 use super::{Document, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
 
-/// Name of the settings file, at the root of the path Opsy reads.
+/// Name of the settings file, at the root of the path that Opsy reads.
 pub const SETTINGS_FILE: &str = "opsy.yaml";
-/// What it is called by mistake.
+/// A wrong name that users give to the settings file.
 const MISTAKEN_SETTINGS: &str = "opsy.yml";
 
-/// Objects of a commit: all are kept and reconciled, and each takes some ten kilobytes.
+/// Maximum number of objects of a commit: all of them are kept and reconciled, and each takes about ten kilobytes.
 pub const OBJECT_LIMIT: usize = 10_000;
-/// Findings of a commit that are kept. Beyond, one per file is: which files are broken must be known.
+/// Maximum number of findings that are kept per commit. Beyond it, one per file is kept, so that every broken file is
+/// known.
 const FINDINGS: usize = 5_000;
 
-/// What a file was parsed from: blob id, path and form. A link has the blob of what it leads to.
+/// What a file was parsed from: blob ID, path and form. A link has the same blob ID as its target.
 type Parsed = (String, String, Form);
 
-/// Files that held objects when they could be read last: such a file does not become another tool's. Those of before the
-/// start of the process are known to the engine alone, so it is shared.
+/// Files that contained objects when they could last be read. Such a file never counts as another tool's. Only the
+/// engine knows those from before the start of the process, so the set is shared with it.
 #[derive(Clone, Debug, Default)]
-pub struct Held(Arc<Mutex<BTreeSet<String>>>);
+pub struct KnownFiles(Arc<Mutex<BTreeSet<String>>>);
 
-impl Held {
-    /// Takes files that held objects.
+impl KnownFiles {
+    /// Adds files that contained objects.
     pub fn learn(&self, files: impl IntoIterator<Item = String>) {
         self.lock().extend(files);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().expect("no code panics while it holds the files")
+        lock(&self.0)
     }
 }
 
-/// Reads commits one after another and remembers what did not change between them.
+/// Reads one commit after another and remembers what did not change between them.
 pub struct Reader {
     extra: ExtraRules,
     parsed: HashMap<Parsed, Arc<File>>,
-    held: Held,
-    /// The last settings that could be read: a broken `opsy.yaml` must not change the owner.
+    known_files: KnownFiles,
+    /// The last settings that could be read. A broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
-    refuses: Refuses,
+    guard: Guard,
 }
 
-/// Why settings that can be read are not taken all the same.
-type Refuses = Box<dyn Fn(&RepoSettings) -> Option<String> + Send + Sync>;
+/// Returns why settings that can be read are refused, if they are.
+type Guard = Box<dyn Fn(&RepoSettings) -> Option<String> + Send + Sync>;
 
 impl Default for Reader {
     fn default() -> Self {
@@ -63,30 +65,31 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// `errors` are rules of other modules, run on every document that keeps all others.
+    /// Creates a reader. `errors` are rules of other modules, which run on every document that satisfies all other
+    /// rules.
     pub fn new(errors: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static) -> Self {
         Self::with_notes(errors, |_| Vec::new())
     }
 
-    /// The same, with what others note of documents without errors.
+    /// As `new`, with notes of other modules about documents without errors.
     pub fn with_notes(
         errors: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
         notes: impl Fn(&Document) -> Vec<(String, String)> + Send + Sync + 'static,
     ) -> Self {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
-        let refuses: Refuses = Box::new(|_| None);
-        Self { extra, parsed: HashMap::new(), held: Held::default(), settings: None, refuses }
+        let guard: Guard = Box::new(|_| None);
+        Self { extra, parsed: HashMap::new(), known_files: KnownFiles::default(), settings: None, guard }
     }
 
-    /// The same; settings that are refused count as broken.
+    /// Adds a check of the settings. Refused settings count as broken.
     #[must_use]
-    pub fn refusing(self, why: impl Fn(&RepoSettings) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { refuses: Box::new(why), ..self }
+    pub fn with_guard(self, why: impl Fn(&RepoSettings) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { guard: Box::new(why), ..self }
     }
 
-    /// The files that are known to have held objects.
-    pub fn held(&self) -> Held {
-        self.held.clone()
+    /// Returns the files that are known to have contained objects.
+    pub fn known_files(&self) -> KnownFiles {
+        self.known_files.clone()
     }
 
     /// Reads the files of one commit. The order of the files does not matter.
@@ -107,12 +110,12 @@ impl Reader {
                 used.insert(parsed_from(source), Arc::clone(&file));
             }
             if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
-                let words = format!("{why}: ignored, although it names kinds of Opsy");
+                let words = format!("{why}: ignored, although it mentions kinds of Opsy");
                 set.problems.push(problem(&source.path, &Finding::note(1, words)));
                 continue;
             }
-            let held = self.held.lock().contains(&source.path);
-            let found = file.findings(held, most);
+            let is_known = self.known_files.lock().contains(&source.path);
+            let found = file.findings(is_known, most);
             findings += found.iter().filter(|finding| finding.severity != Severity::Foreign).count();
             set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
             let documents =
@@ -134,11 +137,11 @@ impl Reader {
         set
     }
 
-    /// Puts the settings; false when none that can be trusted are known.
+    /// Adds the settings to the set. Returns false if no settings are known that can be trusted.
     fn settings(&mut self, files: &[SourceFile], set: &mut ObjectSet) -> bool {
         let mistaken = files.iter().find(|file| is_settings(&file.path) && file.path != SETTINGS_FILE);
         if let Some(file) = mistaken {
-            let words = format!("settings are read from {SETTINGS_FILE} only: rename it");
+            let words = format!("settings are read from {SETTINGS_FILE} only: rename this file");
             set.problems.push(problem(&file.path, &Finding::error(1, words)));
             set.own_files.push(file.path.clone());
         }
@@ -154,7 +157,7 @@ impl Reader {
                 read
             }
         };
-        let refused = read.as_ref().and_then(|read| (self.refuses)(read));
+        let refused = read.as_ref().and_then(|read| (self.guard)(read));
         let read = read.filter(|_| refused.is_none());
         set.problems.extend(refused.map(|words| problem(SETTINGS_FILE, &Finding::error(1, words))));
         self.settings = read.or_else(|| self.settings.take());
@@ -162,11 +165,14 @@ impl Reader {
         self.settings.is_some()
     }
 
-    /// Is this to be read: a file that may hold objects, or what is in the place of one that did?
+    /// Returns whether this is read: a file that may contain objects, or whatever replaced a file that did.
     fn is_read(&self, file: &SourceFile, status_path: &str) -> bool {
-        let held = |folder: &str| self.held.lock().iter().any(|path| is_below(path, folder));
+        let contained_objects =
+            |folder: &str| self.known_files.lock().iter().any(|path| is_below(path, folder));
         is_manifest(&file.path, status_path)
-            || (matches!(file.form, Form::Unknown(_)) && !is_yaml(&file.path) && held(&file.path))
+            || (matches!(file.form, Form::Unknown(_))
+                && !is_yaml(&file.path)
+                && contained_objects(&file.path))
     }
 
     fn file(&self, source: &SourceFile) -> Arc<File> {
@@ -176,10 +182,10 @@ impl Reader {
             .unwrap_or_else(|| Arc::new(file::parse(source, &self.extra)))
     }
 
-    /// Why a file that mentions us is another tool's, if it is. One that held objects before is not: who broke
-    /// it must not lose them.
+    /// Returns why a file that mentions Opsy belongs to another tool, if it does. A file that contained objects before
+    /// does not: a mistake in it must not lose them.
     fn foreign(&self, path: &str, file: &File, neighbours: &Neighbours) -> Option<String> {
-        if !file.is_ours || self.held.lock().contains(path) {
+        if !file.is_ours || self.known_files.lock().contains(path) {
             return None;
         }
         if let Some(kustomization) = neighbours.patched_by(path) {
@@ -194,15 +200,15 @@ impl Reader {
         file.is_template.then(|| "is a template ({{ }}), not a manifest".to_owned())
     }
 
-    /// Remembers which files hold objects, and held some as long as they are broken.
+    /// Remembers the files that contain objects, and those that contained some before they broke.
     fn remember(&mut self, files: &[SourceFile], set: &ObjectSet) {
         let is_broken = |path: &String| {
             let in_its_place = |file: &&SourceFile| file.path == *path || is_below(path, &file.path);
             files.iter().any(|file| in_its_place(&file))
         };
-        let mut held = self.held.lock();
-        held.retain(is_broken);
-        held.extend(set.documents.iter().map(|document| document.file.clone()));
+        let mut known = self.known_files.lock();
+        known.retain(is_broken);
+        known.extend(set.documents.iter().map(|document| document.file.clone()));
     }
 }
 
@@ -210,12 +216,12 @@ fn parsed_from(source: &SourceFile) -> Parsed {
     (source.blob.clone(), source.path.clone(), source.form.clone())
 }
 
-/// Is this the settings file, or what was meant to be?
+/// Returns whether this is the settings file, or a file that was meant to be it.
 pub fn is_settings(path: &str) -> bool {
     [SETTINGS_FILE, MISTAKEN_SETTINGS].iter().any(|name| path.eq_ignore_ascii_case(name))
 }
 
-/// Why settings are not even looked into.
+/// Returns why the settings are not parsed at all.
 fn in_the_way(file: &SourceFile) -> Option<String> {
     match &file.form {
         Form::Unfit(why) | Form::Unknown(why) => Some(why.clone()),
@@ -223,7 +229,7 @@ fn in_the_way(file: &SourceFile) -> Option<String> {
     }
 }
 
-/// Is this a file that may hold objects?
+/// Returns whether this file may contain objects.
 fn is_manifest(path: &str, status_path: &str) -> bool {
     let status = path.strip_prefix(status_path).is_some_and(|rest| rest.starts_with('/'));
     is_yaml(path) && !status && !is_settings(path)
@@ -246,7 +252,7 @@ fn problem(file: &str, finding: &Finding) -> Problem {
     }
 }
 
-/// Of an object that is there twice, neither is taken: which of them is meant cannot be known.
+/// If an object is defined twice, neither definition is used: there is no way to know which one is meant.
 fn drop_duplicates(set: &mut ObjectSet) {
     let mut first: BTreeMap<_, (String, usize)> = BTreeMap::new();
     for document in &set.documents {
@@ -256,17 +262,20 @@ fn drop_duplicates(set: &mut ObjectSet) {
             continue;
         };
         set.problems.push(duplicate(document, file, *line));
-        set.twice.insert(document.object.clone(), document.file.clone());
+        set.duplicates.insert(document.object.clone(), document.file.clone());
     }
-    let ObjectSet { documents, twice, .. } = set;
-    documents.retain(|document| !twice.contains_key(&document.object));
+    let ObjectSet { documents, duplicates, .. } = set;
+    documents.retain(|document| !duplicates.contains_key(&document.object));
 }
 
 fn duplicate(document: &Document, file: &str, line: usize) -> Problem {
     Problem {
         file: document.file.clone(),
         line: Some(document.line),
-        message: format!("{} is already at {file}:{line}; neither is taken", document.object),
+        message: format!(
+            "{} is already defined at {file}:{line}; neither definition is used",
+            document.object
+        ),
         severity: Severity::Error,
     }
 }

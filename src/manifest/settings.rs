@@ -1,11 +1,11 @@
-//! `opsy.yaml` → settings, as strictly as any manifest: a typing error in `agentID` must never
-//! make an agent believe that it owns nothing.
+//! Reads `opsy.yaml` as strictly as any manifest: a typing error in `agentID` must never make an agent believe that it
+//! owns nothing.
 
 use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
-use crate::api::checks::{Problem, Problems, is_label, leaves, written};
+use crate::api::checks::{Problem, Problems, escapes_root, is_label, written};
 use crate::api::ids::Owner;
 use crate::api::notifier::{self, Notifier};
 use crate::api::schema;
@@ -16,13 +16,13 @@ use super::check::notes::{Note, Notes};
 use super::check::{self, Finding};
 use super::yaml;
 
-/// Digits of an AWS account id.
+/// Number of digits of an AWS account ID.
 const ACCOUNT_DIGITS: usize = 12;
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(schema::of::<RepoSettings>);
 
-/// The settings, if they can be read, and what is to be said of them. Whoever is told goes by `before` where
-/// that alone is wrong: no build stops for a message.
+/// Returns the settings, if they can be read, and findings about them. If only the notifier section is invalid, the
+/// section of `before` stays in force: an invalid notifier must not stop builds.
 pub fn read(content: &[u8], before: Option<&RepoSettings>) -> (Option<RepoSettings>, Vec<Finding>) {
     let Ok(text) = str::from_utf8(content) else {
         return (None, vec![Finding::error(1, "is not UTF-8 text")]);
@@ -33,7 +33,10 @@ pub fn read(content: &[u8], before: Option<&RepoSettings>) -> (Option<RepoSettin
     let mut documents = stream.documents.iter().filter(|parsed| !parsed.root.is_null());
     let first = documents.next();
     if let Some(second) = documents.next() {
-        findings.push(Finding::error(second.root.line, "holds a second document; settings are one"));
+        findings.push(Finding::error(
+            second.root.line,
+            "contains a second document; settings must be a single document",
+        ));
     }
     let Some(parsed) = first else {
         let settings = findings.is_empty().then(RepoSettings::default);
@@ -88,20 +91,26 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
         if account.len() != ACCOUNT_DIGITS || !account.chars().all(|c| c.is_ascii_digit()) {
             rules.add(
                 format!("accounts[{index}]"),
-                format!("{account:?} is not an account id: {ACCOUNT_DIGITS} digits, in quotes"),
+                format!("{account:?} is not an account ID: write {ACCOUNT_DIGITS} digits in quotes"),
             );
         }
     }
     if let Some(namespace) = settings.namespace.as_ref().filter(|namespace| !is_label(namespace)) {
-        rules.add("namespace", format!("{namespace:?} is not a namespace: use a-z, 0-9 and '-', at most 63"));
+        rules.add(
+            "namespace",
+            format!("{namespace:?} is not a valid namespace: use at most 63 of a-z, 0-9 and '-'"),
+        );
     }
     if let Some(path) = &settings.status_path {
-        match leaves(path) {
+        match escapes_root(path) {
             Some(why) => {
                 rules.add("statusPath", format!("{path:?} {why}; write it relative to the path Opsy reads"))
             }
             None if path.split('/').any(|step| matches!(step, "" | ".")) => {
-                rules.add("statusPath", format!("{path:?} must name a folder of its own, like `status`"));
+                rules.add(
+                    "statusPath",
+                    format!("{path:?} must name a separate directory, for example `status`"),
+                );
             }
             None => {}
         }
@@ -109,7 +118,7 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
     if let Some(publish) = &settings.publish {
         rules.duration("publish.quietPeriod", publish.quiet_period.as_ref());
         if let Some(branch) = publish.branch.as_ref().filter(|branch| !is_branch(branch)) {
-            rules.add("publish.branch", format!("{branch:?} is not the name of a branch"));
+            rules.add("publish.branch", format!("{branch:?} is not a valid branch name"));
         }
         one_line(&mut rules, "publish.commitSuffix", &publish.commit_suffix);
     }
@@ -122,13 +131,13 @@ fn rules(settings: &RepoSettings) -> Vec<Problem> {
     {
         rules.add(
             "limits.concurrentBuilds",
-            format!("{builds} would build nothing; suspend builders instead"),
+            format!("{builds} would never start a build; suspend builders instead"),
         );
     }
     rules.0
 }
 
-/// What is wrong with who is told, and when every day.
+/// Returns what is wrong with the notifier and the digest.
 fn told(settings: &RepoSettings) -> Vec<Problem> {
     let notifier = settings.notifier.as_ref();
     let (mut found, mut rules) = (Problems::default(), Problems::default());
@@ -136,14 +145,14 @@ fn told(settings: &RepoSettings) -> Vec<Problem> {
     found.0.into_iter().for_each(|(path, words)| rules.add(without_spec(&path), words));
     let ses = notifier.and_then(|notifier| notifier.ses.as_ref());
     if ses.is_some_and(|ses| written(ses.region.as_ref()).is_none()) {
-        rules.add("notifier.ses.region", "missing: name the region of the verified sender");
+        rules.add("notifier.ses.region", "missing: set the region of the verified sender");
     }
     let Some(digest) = &settings.digest else { return rules.0 };
     if let Err((field, words)) = digest.daily() {
         rules.add(format!("digest.{field}"), words);
     }
     if notifier.is_none_or(|notifier| *notifier == Notifier::default()) {
-        rules.add("digest", "nobody gets it: name who in `notifier` beside it");
+        rules.add("digest", "has no recipients: add a `notifier` to opsy.yaml");
     }
     rules.0
 }
@@ -154,7 +163,7 @@ fn told_as(settings: RepoSettings, before: Option<&RepoSettings>) -> RepoSetting
     RepoSettings { notifier, digest, ..settings }
 }
 
-/// Manifests have a notifier in their spec, settings at the top.
+/// Removes `spec.` from a path: manifests have the notifier in their spec, settings at the top level.
 fn without_spec(path: &str) -> &str {
     path.strip_prefix("spec.").unwrap_or(path)
 }
@@ -165,7 +174,7 @@ fn one_line(rules: &mut Problems, path: &str, text: &Option<String>) {
     }
 }
 
-/// What Git takes as the name of a branch.
+/// Returns whether Git accepts the name of a branch.
 fn is_branch(name: &str) -> bool {
     let bad = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     !name.is_empty()

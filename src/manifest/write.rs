@@ -1,8 +1,8 @@
-//! What Opsy commits: a status file an object, and `amis.json`. Pure: `publish` puts them into Git.
+//! Renders what Opsy commits: one status file per object, and `amis.json`. Pure: `publish` commits them.
 //!
-//! Files hold outcomes, so that history is an audit trail: nothing that ticks, and nothing that
-//! only says that work is under way or that a look failed. What is not settled keeps the words of
-//! the last outcome, which is why the file as it is now is an argument.
+//! Files contain outcomes, so that their history is an audit trail: nothing that changes by itself, and nothing that
+//! only reports that work is in progress or that a read failed. An object that is not settled keeps its last outcome,
+//! which is why the current file is an argument.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,20 @@ use serde_json::{Map, Value, json};
 use crate::api::builder::LaneImage;
 use crate::api::conditions::{Condition, READY, STALLED, is_true};
 use crate::api::files::file_stem;
+use crate::api::reasons;
 use crate::api::refresher::NodeGroupStatus;
+use crate::api::words::GroupState;
 use crate::api::{AMIRefresherStatus, GROUP, Key, Kind, ObjectKey, PackerBuilderStatus, VERSION};
 
 use super::yaml;
 
-/// Name of the file with all current images, in the status folder.
+/// Name of the file with all current images, in the status directory.
 pub const AMIS_FILE: &str = "amis.json";
 const HEADER: &str = "# Written by Opsy. Changes are overwritten.\n";
-/// States of a node group that only say that something is under way.
-const UNDER_WAY: [&str; 2] = ["Updating", "Pending"];
+/// States of a node group that only report that work is in progress.
+const UNDER_WAY: [&str; 2] = [GroupState::Updating.as_str(), GroupState::Pending.as_str()];
 /// State of a node group that could not be read.
-const UNKNOWN: &str = "Unknown";
+const UNKNOWN: &str = GroupState::Unknown.as_str();
 
 /// The status of an object of either kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,7 +35,7 @@ pub enum ObjectStatus {
     AMIRefresher(Box<AMIRefresherStatus>),
 }
 
-/// Why a file of ours cannot be read.
+/// Why a file of Opsy cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum BadFile {
     #[error("line {line}: {words}")]
@@ -42,13 +44,13 @@ pub enum BadFile {
     NotOurs,
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("it does not hold an object per builder, region and architecture")]
+    #[error("it is not a map of builders, regions and architectures")]
     NotAMap,
     #[error("it cannot be written as YAML: {0}")]
     Unwritable(#[from] serde_saphyr::SerializeError),
 }
 
-/// Where an object's status file is, relative to the status folder.
+/// Returns the path of an object's status file, relative to the status directory.
 pub fn status_path(object: &ObjectKey) -> String {
     let plural = match object.kind {
         Kind::PackerBuilder => "packerbuilders",
@@ -66,7 +68,7 @@ struct StatusFile<'a> {
     status: ObjectStatus,
 }
 
-/// The status file of an object. `previous` is the file as it is now.
+/// Renders the status file of an object. `previous` is the current file.
 pub fn status_file(key: &Key, status: &ObjectStatus, previous: Option<&str>) -> Result<String, BadFile> {
     let previous = previous.and_then(|text| read_status_file(text).ok()).map(|(_, status)| status);
     let (kind, status) = match (status, previous) {
@@ -87,7 +89,8 @@ pub fn status_file(key: &Key, status: &ObjectStatus, previous: Option<&str>) -> 
     Ok(format!("{HEADER}{}", to_yaml(&file)?))
 }
 
-/// YAML that every reader understands alike: one line a text, quoted where any YAML would stumble.
+/// Renders YAML that every reader understands in the same way: one line per string, quoted wherever some YAML reader
+/// would misread it.
 pub fn to_yaml(value: &impl Serialize) -> Result<String, BadFile> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let mut text = serde_saphyr::to_string_with_options(value, options)?;
@@ -97,8 +100,8 @@ pub fn to_yaml(value: &impl Serialize) -> Result<String, BadFile> {
     Ok(text)
 }
 
-/// What of a status file seeds an object whose home has lost its status: what Opsy publishes. Everybody who can push
-/// writes such a file, and what is left to garbage-collect, or which Job is a run of this agent, is not for them to decide.
+/// Returns what a status file contributes to an object whose status is lost: what Opsy publishes. Anyone who can push
+/// can write such a file, and must not decide what is garbage-collected, or which Job is a run of this agent.
 pub fn seed(status: ObjectStatus) -> ObjectStatus {
     match status {
         ObjectStatus::PackerBuilder(status) => builder(&status, &PackerBuilderStatus::default()),
@@ -106,7 +109,7 @@ pub fn seed(status: ObjectStatus) -> ObjectStatus {
     }
 }
 
-/// Reads a status file back.
+/// Parses a status file.
 pub fn read_status_file(text: &str) -> Result<(ObjectKey, ObjectStatus), BadFile> {
     let stream = yaml::parse(text);
     if let Some((line, words)) = stream.broken.into_iter().next() {
@@ -133,8 +136,8 @@ fn no_status() -> Value {
     json!({})
 }
 
-/// A builder's outcomes. What a run is doing, leftovers still looked for, and what was told to whom stay in
-/// its home.
+/// Returns the outcomes of a builder. The progress of a run, pending garbage collection and notifications stay in the
+/// engine.
 fn builder(now: &PackerBuilderStatus, before: &PackerBuilderStatus) -> ObjectStatus {
     let settled = settled(&now.conditions);
     let word = if settled { &now.state } else { &before.state };
@@ -154,13 +157,13 @@ fn builder(now: &PackerBuilderStatus, before: &PackerBuilderStatus) -> ObjectSta
     }))
 }
 
-/// Since when an image counts stays in its home: while that is recent, the image counts before its tags are seen, and it
-/// must not do so because a file in Git says it.
+/// Removes the time since which an image is active, which stays in the engine. While it is recent, the image counts
+/// before its tags are visible, and a file in Git must not cause that.
 fn undated(images: &[LaneImage]) -> Vec<LaneImage> {
     images.iter().map(|image| LaneImage { since: None, ..image.clone() }).collect()
 }
 
-/// A refresher's outcomes, and its rollout: nothing else knows what a group ran before.
+/// Returns the outcomes of a refresher, and its rollout: nothing else knows what a group ran before.
 fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectStatus {
     let groups = now.node_groups.as_ref().map(|groups| {
         groups
@@ -200,19 +203,17 @@ fn node_group(now: &NodeGroupStatus, before: &[NodeGroupStatus]) -> NodeGroupSta
     }
 }
 
-/// A build that failed is an outcome, though it is tried again: a repository that says Ready would deny it.
-const BUILD_FAILED: &str = "BuildFailed";
-
-/// Is there something to say that holds until something changes?
+/// Returns whether the conditions contain an outcome that holds until something changes.
 fn settled(conditions: &Option<Vec<Condition>>) -> bool {
     let conditions = conditions.as_deref().unwrap_or_default();
     let failed = |condition: &Condition| {
-        condition.r#type == READY && condition.reason.as_deref() == Some(BUILD_FAILED)
+        // A failed build is an outcome although it is retried: a status file that says Ready would deny it.
+        condition.r#type == READY && condition.reason.as_deref() == Some(reasons::BUILD_FAILED)
     };
     is_true(conditions, READY) || is_true(conditions, STALLED) || conditions.iter().any(failed)
 }
 
-/// Ready and Stalled in words that do not tick; the last outcome's while there is no new one.
+/// Returns Ready and Stalled without text that changes by itself. Without a new outcome, returns the last one.
 fn outcome(now: &Option<Vec<Condition>>, before: &Option<Vec<Condition>>) -> Option<Vec<Condition>> {
     if !settled(now) {
         return before.clone();
@@ -230,18 +231,18 @@ fn outcome(now: &Option<Vec<Condition>>, before: &Option<Vec<Condition>>) -> Opt
     Some(conditions.collect())
 }
 
-/// What becomes of a builder's entry in `amis.json`.
+/// What happens to a builder's entry in `amis.json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AmiUpdate {
-    /// These are its images; without any, the entry stays as it is: an image that is not known is not news. One
-    /// that is gone has no entry: nothing can be launched from it.
+    /// The images of the builder. If there are none, the entry stays as it is, because unknown images are not a change.
+    /// An image that is gone has no entry, because nothing can be launched from it.
     Images(Vec<LaneImage>),
-    /// The builder is gone.
-    Gone,
+    /// The builder is deleted.
+    Removed,
 }
 
-/// `amis.json` with the entries of some builders changed and all others kept. An existing file that
-/// is not understood is an error, so that it is never overwritten.
+/// Renders `amis.json` with the entries of some builders changed and all others kept. An existing file that cannot be
+/// parsed is an error, so that it is never overwritten.
 pub fn amis_json(previous: Option<&[u8]>, updates: &BTreeMap<Key, AmiUpdate>) -> Result<Vec<u8>, BadFile> {
     let mut all: Map<String, Value> = match previous {
         None => Map::new(),
@@ -252,7 +253,7 @@ pub fn amis_json(previous: Option<&[u8]>, updates: &BTreeMap<Key, AmiUpdate>) ->
     };
     for (key, update) in updates {
         match update {
-            AmiUpdate::Gone => {
+            AmiUpdate::Removed => {
                 all.remove(&key.to_string());
             }
             AmiUpdate::Images(images) if images.is_empty() => {}
@@ -274,7 +275,7 @@ fn is_gone(image: &LaneImage) -> bool {
     image.gone == Some(true)
 }
 
-/// Region → architecture → image.
+/// Returns a map: region → architecture → image.
 fn lanes(images: &[LaneImage]) -> Value {
     let mut regions: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for image in images.iter().filter(|image| !is_gone(image)) {
@@ -283,7 +284,7 @@ fn lanes(images: &[LaneImage]) -> Value {
     json!(regions)
 }
 
-/// The same value with its keys in order.
+/// Returns the same value with its keys in order.
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(fields) => {

@@ -1,8 +1,7 @@
-//! YAML text → a small tree that knows the line of every key and value.
+//! Parses YAML into a small tree that knows the line of every key and value.
 //!
-//! `read` needs lines for its messages, which a deserialised struct has lost. Scalars follow the
-//! YAML 1.2 core schema and keep the text they were written as, so that `check` can explain what
-//! a reader of YAML 1.1 would have made of them.
+//! `read` needs lines for its messages, which a deserialized struct does not have. Scalars follow the YAML 1.2 core
+//! schema and keep their source, so that `check` can explain how a reader of YAML 1.1 would read them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,18 +13,19 @@ mod scalar;
 
 use scalar::{kind_of, resolve};
 
-/// Nesting of lists and maps: the deepest real manifest has 8 levels; recursion stays shallow.
+/// Maximum nesting of lists and maps. The deepest real manifest has 8 levels, and the recursion stays shallow.
 const MAX_DEPTH: usize = 48;
-/// Nodes of one file with aliases expanded: far above real manifests, far below a memory bomb.
+/// Maximum number of nodes of a file with aliases expanded: far more than real manifests have, and far less than
+/// exhausts memory.
 const MAX_NODES: usize = 100_000;
-/// Parse failures reported for one file; behind that many, more say nothing new.
+/// Maximum number of parse errors that are reported per file. Further ones add nothing.
 const MAX_BROKEN: usize = 20;
 
-/// A value and where it is.
+/// A value and its line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     pub line: usize,
-    /// A tag outside of the YAML core schema, as written.
+    /// A tag outside the YAML core schema, as written.
     pub tag: Option<String>,
     pub value: Value,
 }
@@ -37,7 +37,7 @@ pub enum Value {
     Map(Vec<Entry>),
 }
 
-/// A scalar as written and as understood.
+/// A scalar as written and as resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scalar {
     pub raw: String,
@@ -58,11 +58,11 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed {
     pub root: Node,
-    /// What is wrong in a document that can be read nevertheless: duplicate keys, odd merges.
+    /// Errors in a document that can be read nevertheless: duplicate keys, invalid merges.
     pub complaints: Vec<(usize, String)>,
 }
 
-/// What a file holds: the documents that can be read, and where others cannot.
+/// The contents of a file: the documents that can be read, and the errors of the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stream {
     pub documents: Vec<Parsed>,
@@ -79,7 +79,7 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.json.is_null())
     }
 
-    /// The entry of a map.
+    /// Returns the entry of a map.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
@@ -87,12 +87,12 @@ impl Node {
         }
     }
 
-    /// The value of a map's entry; null counts as absent.
+    /// Returns the value of a map's entry. Null counts as absent.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value).filter(|value| !value.is_null())
     }
 
-    /// The text of a string scalar.
+    /// Returns the value of a string scalar.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar(scalar) => scalar.json.as_str(),
@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    /// As JSON, without the nulls in maps: null means absent in a manifest.
+    /// Returns the value as JSON, without the nulls in maps: null means absent in a manifest.
     pub fn json(&self) -> Json {
         match &self.value {
             Value::Scalar(scalar) => scalar.json.clone(),
@@ -114,17 +114,18 @@ impl Node {
         }
     }
 
-    /// Line of a field such as `spec.builder.commands[1].args`, or of the deepest part that is there.
+    /// Returns the line of a field such as `spec.builder.commands[1].args`, or of the deepest part of its path that
+    /// exists.
     pub fn line_of(&self, path: &str) -> usize {
         self.find(path).0
     }
 
-    /// Is the field itself there?
+    /// Returns whether the field itself exists.
     pub fn has(&self, path: &str) -> bool {
         self.find(path).1
     }
 
-    /// The line of the deepest part of a path that is there, and whether that is all of it.
+    /// Returns the line of the deepest part of a path that exists, and whether that is the whole path.
     fn find(&self, path: &str) -> (usize, bool) {
         let (mut node, mut line) = (self, self.line);
         for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
@@ -146,7 +147,7 @@ impl Node {
     }
 }
 
-/// Reads every document of a text.
+/// Parses every document of a string.
 pub fn parse(text: &str) -> Stream {
     let options = granit::options! {
         emit_comments: false,
@@ -171,14 +172,14 @@ pub fn parse(text: &str) -> Stream {
     }
 }
 
-/// Why a document cannot be read; `fatal` ends the file.
+/// Why a document cannot be read. If it is `fatal`, the rest of the file cannot be read either.
 struct Broken {
     line: usize,
     message: String,
     fatal: bool,
 }
 
-/// A finished anchor: its value, the nodes it counts for, and its depth.
+/// A complete anchor: its value, its number of nodes, and its depth.
 struct Anchor {
     node: Node,
     size: usize,
@@ -193,7 +194,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next document, or none at the end of the text.
+    /// Returns the next document, or `None` at the end of the input.
     fn document(&mut self) -> Result<Option<Parsed>, Broken> {
         loop {
             let Some((event, span)) = self.next()? else { return Ok(None) };
@@ -205,7 +206,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes on behind a broken document; false at the end of the text.
+    /// Skips a broken document. Returns false at the end of the input.
     fn skip_document(&mut self) -> bool {
         self.parser.proceed_next_document().unwrap_or(false)
     }
@@ -218,9 +219,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The event inside of a list or map, which cannot be the end of the text.
+    /// Returns the next event inside a list or map, where the input must not end.
     fn inner(&mut self, line: usize) -> Result<(Event<'a>, Span), Broken> {
-        let end = || Broken { line, message: "the text ends in the middle".to_owned(), fatal: true };
+        let end = || Broken { line, message: "the input ends unexpectedly".to_owned(), fatal: true };
         self.next()?.ok_or_else(end)
     }
 
@@ -250,7 +251,7 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, depth: usize, line: usize) -> Result<Node, Broken> {
         let Some(anchor) = self.anchors.get(&id) else {
-            self.complaints.push((line, "this alias refers to a value it is part of".to_owned()));
+            self.complaints.push((line, "this alias refers to a value that contains it".to_owned()));
             return Ok(Node::scalar(line, Json::Null));
         };
         let (size, height) = (anchor.size, anchor.height);
@@ -267,7 +268,7 @@ impl<'a> Reader<'a> {
             Some(name) => {
                 let json = resolve(&text);
                 if kind_of(&json) != name && !(name == "float" && json.is_number()) {
-                    self.complaints.push((line, format!("`{text}` is not what its tag !!{name} says")));
+                    self.complaints.push((line, format!("`{text}` does not match its tag !!{name}")));
                 }
                 json
             }
@@ -317,20 +318,20 @@ impl<'a> Reader<'a> {
         Ok(entries)
     }
 
-    /// A key's name, and whether it is the merge key.
+    /// Returns the name of a key, and whether it is the merge key.
     fn key(&mut self, key: &Node) -> Option<(String, bool)> {
         match &key.value {
             Value::Scalar(scalar) if !scalar.json.is_null() => {
                 Some((scalar.raw.clone(), scalar.plain && scalar.raw == "<<"))
             }
             _ => {
-                self.complaints.push((key.line, "a key must be a text".to_owned()));
+                self.complaints.push((key.line, "a key must be a string".to_owned()));
                 None
             }
         }
     }
 
-    /// What `<<` brings in; of several maps the first wins.
+    /// Returns the entries that `<<` merges. If there are several maps, the first one takes precedence.
     fn merge(&mut self, line: usize, value: Node) -> Vec<Entry> {
         let maps = match value.value {
             Value::List(items) => items,
@@ -339,7 +340,7 @@ impl<'a> Reader<'a> {
         let mut all: Vec<Entry> = Vec::new();
         for map in maps {
             let Value::Map(entries) = map.value else {
-                self.complaints.push((line, "`<<` merges maps, and this is none".to_owned()));
+                self.complaints.push((line, "`<<` merges maps, but this is not a map".to_owned()));
                 continue;
             };
             for entry in entries {
@@ -354,7 +355,8 @@ impl<'a> Reader<'a> {
     fn count(&mut self, nodes: usize, depth: usize, line: usize) -> Result<(), Broken> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
-            let message = format!("more than {MAX_NODES} values in one file, aliases counted each time");
+            let message =
+                format!("more than {MAX_NODES} values in one file, with every use of an alias counted");
             return Err(Broken { line, message, fatal: true });
         }
         if depth > MAX_DEPTH {
@@ -365,12 +367,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A tag that is not of the core schema, as written.
+/// Returns a tag that is not part of the core schema, as written.
 fn foreign(tag: Option<&Tag>) -> Option<String> {
     tag.filter(|tag| tag.core_suffix().is_none() && tag.original() != "!").map(Tag::original)
 }
 
-/// How many nodes a value has, and how many levels.
+/// Returns the number of nodes of a value, and the number of its levels.
 fn measure(node: &Node) -> (usize, usize) {
     let children: Vec<&Node> = match &node.value {
         Value::Scalar(_) => return (1, 0),

@@ -1,31 +1,34 @@
-//! Many objects that fail for one cause are one message. Pure.
+//! Causes that several objects share, and the one message that covers all of them. Pure.
 
 use std::collections::BTreeSet;
 
 use super::book::{Book, HEAD, cause_of};
 use crate::announce::{Message, Story, Subject, TROUBLE, Tone, Weight, listed};
+use crate::api::reasons;
 
-/// From so many objects on, one message tells of all.
+/// Number of objects from which one message covers all of them: two messages are still easy to read.
 pub const MANY: usize = 3;
 
-/// Objects that share a cause: those that still fail for it, and all that were told of under it.
+/// The objects that share a cause.
 pub struct Sharing<'a> {
+    /// The objects that still fail for it.
     pub failing: Vec<(&'a Subject, &'a Story)>,
-    /// Is somebody of them at it again, without having succeeded?
+    /// One of the objects is retrying, without success so far.
     pub trying: bool,
+    /// All objects and threads that the message covers.
     pub all: Vec<(Subject, String)>,
-    /// The message that tells of it.
+    /// ID of the message.
     pub message: Option<String>,
 }
 
 impl Sharing<'_> {
-    /// Has everybody got over it? A new try is no success yet.
+    /// Returns whether all objects have recovered. A retry in progress is not a recovery.
     pub fn is_over(&self) -> bool {
         self.failing.is_empty() && !self.trying
     }
 }
 
-/// Who was told of under a cause.
+/// Returns the objects that share a cause.
 pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
     let mut sharing = Sharing { failing: Vec::new(), trying: false, all: Vec::new(), message: None };
     for (about, item) in &book.items {
@@ -42,20 +45,20 @@ pub fn sharing<'a>(book: &'a Book, cause: &str) -> Sharing<'a> {
     sharing
 }
 
-/// Bad news of this cause that was told by itself, and still is how those objects stand.
-pub fn told_alone(book: &Book, cause: &str) -> Vec<(Subject, String)> {
-    let mut told = Vec::new();
+/// Returns the objects that fail for this cause and were announced by themselves.
+pub fn announced_alone(book: &Book, cause: &str) -> Vec<(Subject, String)> {
+    let mut announced = Vec::new();
     for (about, item) in &book.items {
         let fails = item.records.iter().filter(|record| {
             let story = item.story(&record.thread).filter(|story| cause_of(story).as_deref() == Some(cause));
-            record.cause.is_none() && record.has_told(HEAD) && story.is_some_and(|story| !story.over)
+            record.cause.is_none() && record.has_delivered(HEAD) && story.is_some_and(|story| !story.over)
         });
-        told.extend(fails.map(|record| (about.clone(), record.thread.clone())));
+        announced.extend(fails.map(|record| (about.clone(), record.thread.clone())));
     }
-    told
+    announced
 }
 
-/// All causes something was told under.
+/// Returns all causes that a message covers.
 pub fn causes(book: &Book) -> Vec<String> {
     let records = book.items.values().flat_map(|item| &item.records);
     let mut causes: Vec<String> =
@@ -65,7 +68,7 @@ pub fn causes(book: &Book) -> Vec<String> {
     causes
 }
 
-/// The one message about all of them.
+/// Returns the message about all objects that fail.
 pub fn head(failing: &[(&Subject, &Story)]) -> Option<Message> {
     let (_, first) = failing.first()?;
     let head = &first.head;
@@ -82,7 +85,7 @@ pub fn head(failing: &[(&Subject, &Story)]) -> Option<Message> {
         weight: Weight::Loud,
         title: match failing.len() {
             1 => format!("1 object fails: {reason}"),
-            count => format!("{count} objects fail for one cause: {reason}"),
+            count => format!("{count} objects fail for the same cause: {reason}"),
         },
         text: head.text.clone(),
         facts: vec![("Objects", named(failing.iter().map(|(about, _)| *about)))],
@@ -92,24 +95,24 @@ pub fn head(failing: &[(&Subject, &Story)]) -> Option<Message> {
     })
 }
 
-/// None of them fails any more.
+/// Returns the message that none of the objects fails any more.
 pub fn over(all: &[(Subject, String)]) -> Message {
     let objects: BTreeSet<&Subject> = all.iter().map(|(about, _)| about).collect();
     let reason = match all.first().map(|(_, thread)| thread.as_str()) {
         Some(thread) if thread.starts_with(TROUBLE) => {
             thread[TROUBLE.len()..].split('/').next().unwrap_or_default()
         }
-        Some(thread) if thread.starts_with("rollout/") => "UpdateFailed",
-        _ => "BuildFailed",
+        Some(thread) if thread.starts_with("rollout/") => reasons::UPDATE_FAILED,
+        _ => reasons::BUILD_FAILED,
     };
     Message {
         id: "cause-over".to_owned(),
-        reason: "Recovered".into(),
+        reason: reasons::RECOVERED.into(),
         tone: Tone::Good,
         weight: Weight::Loud,
         title: match objects.len() {
-            1 => format!("{reason} is over"),
-            count => format!("{reason} is over for all {count} objects"),
+            1 => format!("{reason} is resolved"),
+            count => format!("{reason} is resolved for all {count} objects"),
         },
         text: String::new(),
         facts: vec![("Objects", named(objects.into_iter()))],
@@ -119,7 +122,7 @@ pub fn over(all: &[(Subject, String)]) -> Message {
     }
 }
 
-/// Names of those it tells of, the first of many.
+/// Returns the names of the objects. Of a long list, it returns the first names and the number of the others.
 fn named<'a>(objects: impl Iterator<Item = &'a Subject>) -> String {
     listed(&objects.map(Subject::short_name).collect::<Vec<_>>())
 }

@@ -1,7 +1,7 @@
-//! The task of one destination: asks the plan what is next, sends it, remembers what came of it.
+//! The worker of one destination: gets the next message from `plan`, sends it, and lets `outcome` record the result.
 //!
-//! It sends one message at a time, at the pace its service allows, and stands in nobody's way: passes
-//! leave stories in its book and go on.
+//! It sends one message at a time, at the rate that the service allows. Reconciles only put stories into the book and
+//! never wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,36 +15,40 @@ use super::book::{Book, Item};
 use super::destination::Destination;
 use super::outcome;
 use super::plan::{self, Next, Sending, Way};
-use super::sink::{Manner, Sink, SinkError, Trouble};
+use super::sinks::{DeliveryMode, Sink, SinkError, Trouble};
 use crate::announce::{Subject, Weight};
+use crate::api::backoff;
+use crate::api::lock::lock;
 
-/// First and longest pause after a failure that goes away by itself.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// How often to look whether a person has acted: a new token, a channel that is open again.
+/// First and longest backoff after a transient failure. The longest is short enough for a person who waits for a
+/// message.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// Time between two attempts while a person must act: after it, a new token or a reopened channel is noticed.
 const CLOSED: Duration = Duration::from_secs(300);
-/// Failures in a row from which on the status tells of them.
-const SILENT_FAILURES: u32 = 3;
-/// Passes come in bursts: a plan looks at all objects, so it is made for many of them at once.
+/// Number of consecutive failures from which they are reported. A single failure is usually gone a moment later.
+const REPORTED_FAILURES: u32 = 3;
+/// Time to collect the stories of several reconciles, which come in bursts: each plan reads all objects.
 const BURST: Duration = Duration::from_millis(100);
-/// What is due later than this is not waited for by those who wait until all is told.
+/// A shutdown waits for a message that is due within this time. It covers the delays of `plan`, but not the holds of
+/// problems that may end without action.
 const SOON: Duration = Duration::from_secs(35);
-/// After so many tries a message that fails while others pass is given up.
+/// Number of attempts after which a message that fails while others are delivered is dropped.
 const TRIES: u32 = 5;
-/// And after so many without an answer in any case: it may have arrived each time.
+/// Number of attempts without a clear response after which a message is dropped: each attempt may have delivered it.
 const UNCLEAR_TRIES: u32 = 20;
-/// No sink takes longer; one that does has lost the message.
+/// Time limit of one attempt. Every sink has a shorter limit of its own.
 const SEND_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes the sink of a destination, with the secret as it is now.
+/// Creates the sink of a destination, with the current content of its Secret.
 pub type Open = Arc<
     dyn Fn(Destination) -> futures::future::BoxFuture<'static, Result<Box<dyn Sink>, SinkError>>
         + Send
         + Sync,
 >;
-/// Hears that what is remembered of an object has changed.
+/// Called when the records of an object have changed, so that its status is written.
 pub type Changed = Arc<dyn Fn(&Subject) + Send + Sync>;
 
-/// Messages by what became of them.
+/// Number of messages by result.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub sent: AtomicU64,
@@ -52,16 +56,16 @@ pub struct Counts {
     pub refused: AtomicU64,
 }
 
-/// One destination.
+/// The desk of one destination.
 pub struct Desk {
     pub destination: Destination,
     pub counts: Counts,
     book: Mutex<Book>,
-    /// Why nothing passes, where that is so: reason and words for the status.
-    trouble: Mutex<Option<(&'static str, String)>>,
-    bell: Notify,
+    /// Why messages cannot be delivered: reason and message for the status.
+    failure: Mutex<Option<(&'static str, String)>>,
+    wakeup: Notify,
     stopped: AtomicBool,
-    /// Nothing is due.
+    /// No message is due soon.
     idle: watch::Sender<bool>,
 }
 
@@ -71,36 +75,36 @@ impl Desk {
             destination,
             counts: Counts::default(),
             book: Mutex::default(),
-            trouble: Mutex::default(),
-            bell: Notify::new(),
+            failure: Mutex::default(),
+            wakeup: Notify::new(),
             stopped: AtomicBool::new(false),
             idle: watch::Sender::new(true),
         }
     }
 
     pub fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().expect("no code panics while it holds the book")
+        lock(&self.book)
     }
 
-    pub fn trouble(&self) -> Option<(&'static str, String)> {
-        self.lock_trouble().clone()
+    pub fn failure(&self) -> Option<(&'static str, String)> {
+        self.lock_failure().clone()
     }
 
-    fn lock_trouble(&self) -> MutexGuard<'_, Option<(&'static str, String)>> {
-        self.trouble.lock().expect("no code panics while it holds the trouble")
+    fn lock_failure(&self) -> MutexGuard<'_, Option<(&'static str, String)>> {
+        lock(&self.failure)
     }
 
-    /// There may be something to send.
-    pub fn ring(&self) {
+    /// Wakes the worker, because a message may be due.
+    pub fn wake(&self) {
         self.idle.send_replace(false);
-        self.bell.notify_one();
+        self.wakeup.notify_one();
     }
 
-    /// Waits until nothing is due that can be sent, and statuses say what was.
+    /// Waits until no message that can be sent is due, and the persisted statuses contain all records.
     pub async fn drained(&self) {
         let mut idle = self.idle.subscribe();
         loop {
-            let quiet = *idle.borrow_and_update() || self.lock_trouble().is_some();
+            let quiet = *idle.borrow_and_update() || self.lock_failure().is_some();
             if quiet && self.book().items.values().all(Item::is_written) {
                 return;
             }
@@ -110,7 +114,7 @@ impl Desk {
         }
     }
 
-    /// What was marked is in an object's status now: it may be told of.
+    /// Puts the pending stories of an object into effect, because its status is persisted.
     pub fn written(&self, about: &Subject) {
         let mut book = self.book();
         let Some(item) = book.items.get_mut(about) else { return };
@@ -118,25 +122,26 @@ impl Desk {
         if let Some(pending) = item.pending.take() {
             item.update(about, pending);
         }
-        let due = !item.is_told(self.destination.manner())
+        // A shared cause can end with this object, even if the object itself has no message left to send.
+        let due = !item.is_delivered(self.destination.abilities().mode)
             || item.records.iter().any(|record| record.cause.is_some());
         drop(book);
         if due {
-            self.ring();
+            self.wake();
         }
         self.idle.send_modify(|_| {});
     }
 
-    /// Sends nothing more once the message under way has come to its end.
+    /// Lets the worker finish the current message and send no more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.bell.notify_one();
+        self.wakeup.notify_one();
     }
 
-    /// Works for ever.
+    /// Runs the worker. It never returns.
     pub async fn work(self: Arc<Self>, open: Open, changed: Changed) {
-        let (sink, tries, passed) = (None, BTreeMap::new(), 0);
-        let mut worker = Worker { desk: self, open, changed, sink, failures: 0, tries, passed };
+        let (sink, tries, delivered) = (None, BTreeMap::new(), 0);
+        let mut worker = Worker { desk: self, open, changed, sink, failures: 0, tries, delivered };
         loop {
             worker.turn().await;
         }
@@ -148,66 +153,67 @@ struct Worker {
     open: Open,
     changed: Changed,
     sink: Option<Box<dyn Sink>>,
-    /// In a row.
+    /// Number of consecutive failures.
     failures: u32,
-    /// How often each message failed, and how many others had passed when it first did.
+    /// How often each message failed, and the value of `delivered` when it first did.
     tries: BTreeMap<String, (u32, u64)>,
-    passed: u64,
+    /// Number of messages delivered so far.
+    delivered: u64,
 }
 
 impl Worker {
-    /// Sends one message, or waits until there may be one.
+    /// Sends one message, or waits until one may be due.
     async fn turn(&mut self) {
         if self.desk.stopped.load(Ordering::Relaxed) {
             self.desk.idle.send_replace(true);
             return std::future::pending().await;
         }
-        let manner = self.desk.destination.manner();
-        let next = plan::next(&mut self.desk.book(), manner, Instant::now().into_std());
+        let mode = self.desk.destination.abilities().mode;
+        let next = plan::next(&mut self.desk.book(), mode, Instant::now().into_std());
         match next {
-            Next::Send(sending) => self.send(*sending, manner).await,
+            Next::Send(sending) => self.send(*sending, mode).await,
             Next::At(due) => {
                 let due = Instant::from_std(due);
                 if due > Instant::now() + SOON {
                     self.desk.idle.send_replace(true);
                 }
-                let rung = self.desk.bell.notified();
+                let woken = self.desk.wakeup.notified();
                 tokio::select! {
-                    () = rung => sleep_until(due.min(Instant::now() + BURST)).await,
+                    () = woken => sleep_until(due.min(Instant::now() + BURST)).await,
                     () = sleep_until(due) => {}
                 }
             }
             Next::Nothing => {
                 self.desk.idle.send_replace(true);
-                self.desk.bell.notified().await;
+                self.desk.wakeup.notified().await;
                 self.desk.idle.send_replace(false);
                 sleep_until(Instant::now() + BURST).await;
             }
         }
     }
 
-    async fn send(&mut self, sending: Sending, manner: Manner) {
+    async fn send(&mut self, sending: Sending, mode: DeliveryMode) {
         let begun = Instant::now();
         let sent = match self.try_to_send(&sending).await {
-            Err(SinkError { kind: Trouble::Unclear, .. }) if may_be_lost(&sending, manner) => Ok(None),
+            Err(SinkError { kind: Trouble::Unclear, .. }) if may_be_lost(&sending, mode) => Ok(None),
             sent => sent,
         };
         match sent {
             Ok(id) => {
-                if sending.way != Way::Unsaid {
+                if sending.way != Way::RecordOnly {
                     self.desk.counts.sent.fetch_add(1, Ordering::Relaxed);
                     self.tries.remove(&key_of(&sending));
-                    self.passes();
+                    self.succeeded();
                 }
-                self.remember(|book, now| outcome::told(book, &sending, id, now));
-                sleep_until(begun + self.desk.destination.pace()).await;
+                self.record(|book, now| outcome::delivered(book, &sending, id, now));
+                sleep_until(begun + self.desk.destination.abilities().pace).await;
             }
             Err(error) => self.failed(&sending, error).await,
         }
     }
 
     async fn try_to_send(&mut self, sending: &Sending) -> Result<Option<String>, SinkError> {
-        if sending.way == Way::Unsaid {
+        if sending.way == Way::RecordOnly {
             return Ok(None);
         }
         let sink = match self.sink.take() {
@@ -219,17 +225,17 @@ impl Worker {
         let sent = async {
             match &sending.way {
                 Way::Post { thread, loud } => {
-                    let lines = self.desk.destination.manner() == Manner::Lines;
+                    let lines = self.desk.destination.abilities().mode == DeliveryMode::Lines;
                     let thread = if lines { Some(subject.as_str()) } else { thread.as_deref() };
                     sink.post(&sending.message, thread, *loud).await
                 }
                 Way::Edit { id } => sink.edit(&sending.message, id).await.map(|()| None),
-                Way::Unsaid => Ok(None),
+                Way::RecordOnly => Ok(None),
             }
         };
         timeout(SEND_LIMIT, sent).await.unwrap_or_else(|_| {
-            let words = "no answer in time".to_owned();
-            Err(SinkError { kind: Trouble::Unclear, reason: "NoAnswer", message: words })
+            let message = "no response within the time limit".to_owned();
+            Err(SinkError { kind: Trouble::Unclear, reason: "NoAnswer", message })
         })
     }
 
@@ -237,61 +243,63 @@ impl Worker {
         let pause = match error.kind {
             Trouble::Refused => {
                 self.give_up(sending, &error);
-                self.desk.destination.pace()
+                self.desk.destination.abilities().pace
             }
             Trouble::MessageGone => {
                 self.desk.counts.refused.fetch_add(1, Ordering::Relaxed);
-                self.remember(|book, _| outcome::gone(book, sending));
-                self.desk.destination.pace()
+                self.record(|book, _| outcome::gone(book, sending));
+                self.desk.destination.abilities().pace
             }
             Trouble::Closed => {
                 self.desk.counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.sink = None;
-                self.tell_trouble(error.reason, error.message);
+                self.report_trouble(error.reason, error.message);
                 CLOSED
             }
             Trouble::Transient { after } => self.try_later(sending, error, after),
             Trouble::Unclear => self.try_later(sending, error, None),
         };
-        // A person who acts, or the end, is not waited for.
+        // New stories do not shorten the pause, but a shutdown ends it.
         let until = Instant::now() + pause;
         while !self.desk.stopped.load(Ordering::Relaxed) && Instant::now() < until {
-            let _ = tokio::time::timeout_at(until, self.desk.bell.notified()).await;
+            let _ = tokio::time::timeout_at(until, self.desk.wakeup.notified()).await;
         }
     }
 
-    /// Notes that it failed, and gives up a message that fails while others pass. Answers the pause.
+    /// Counts a failure, drops a message that fails while others are delivered, and returns the pause until the next
+    /// attempt.
     fn try_later(&mut self, sending: &Sending, error: SinkError, after: Option<Duration>) -> Duration {
         self.desk.counts.failed.fetch_add(1, Ordering::Relaxed);
         self.failures = self.failures.saturating_add(1);
-        let (tries, passed) = self.tries.entry(key_of(sending)).or_insert((0, self.passed));
+        let (tries, delivered) = self.tries.entry(key_of(sending)).or_insert((0, self.delivered));
         *tries += 1;
-        let hopeless = *tries >= TRIES && self.passed > *passed;
+        let hopeless = *tries >= TRIES && self.delivered > *delivered;
         if hopeless || (error.kind == Trouble::Unclear && *tries >= UNCLEAR_TRIES) {
             self.give_up(sending, &error);
-            return self.desk.destination.pace();
+            return self.desk.destination.abilities().pace;
         }
-        self.desk.book().later(&sending.task, Instant::now().into_std());
-        if self.failures >= SILENT_FAILURES {
-            self.tell_trouble(error.reason, error.message);
+        if let Some((about, thread)) = sending.task.thread() {
+            self.desk.book().later(&about, &thread, Instant::now().into_std());
         }
-        let (first, most) = AGAIN;
-        let doubled = first.saturating_mul(1 << (self.failures - 1).min(16)).min(most);
-        after.unwrap_or(doubled)
+        if self.failures >= REPORTED_FAILURES {
+            self.report_trouble(error.reason, error.message);
+        }
+        let (first, most) = RETRY;
+        after.unwrap_or_else(|| backoff::doubled(first, most, self.failures))
     }
 
     fn give_up(&mut self, sending: &Sending, error: &SinkError) {
         self.desk.counts.refused.fetch_add(1, Ordering::Relaxed);
         self.tries.remove(&key_of(sending));
         let (to, reason, id) = (self.desk.destination.name(), error.reason, &sending.message.id);
-        tracing::error!(to, reason, id, "a message is given up: {error}");
-        self.remember(|book, now| outcome::told(book, sending, None, now));
+        tracing::error!(to, reason, id, "message not delivered, giving up: {error}");
+        self.record(|book, now| outcome::delivered(book, sending, None, now));
     }
 
-    /// Notes what became of a message, and has those statuses written that are to say so.
-    fn remember(&self, note: impl FnOnce(&mut Book, std::time::Instant)) {
+    /// Changes the book, and wakes the objects whose records have changed, so that their status is written.
+    fn record(&self, change: impl FnOnce(&mut Book, std::time::Instant)) {
         let mut book = self.desk.book();
-        note(&mut book, Instant::now().into_std());
+        change(&mut book, Instant::now().into_std());
         let unwritten: Vec<Subject> = book
             .items
             .iter()
@@ -302,49 +310,51 @@ impl Worker {
         unwritten.iter().for_each(|about| (self.changed)(about));
     }
 
-    /// It passes again.
-    fn passes(&mut self) {
+    /// Counts a success, and reports that messages are delivered again.
+    fn succeeded(&mut self) {
         self.failures = 0;
-        self.passed += 1;
-        if self.desk.lock_trouble().take().is_some() {
-            tracing::info!(to = self.desk.destination.name(), "messages pass again");
+        self.delivered += 1;
+        if self.desk.lock_failure().take().is_some() {
+            tracing::info!(to = self.desk.destination.name(), "messages are delivered again");
             self.wake_waiting();
         }
     }
 
-    /// Told once: in the log, and in the status of whoever waits for it.
-    fn tell_trouble(&self, reason: &'static str, message: String) {
-        let trouble = Some((reason, message));
-        let before = std::mem::replace(&mut *self.desk.lock_trouble(), trouble.clone());
-        // Words may differ from one try to the next.
+    /// Reports once why messages cannot be delivered: in the log, and in the status of every object with undelivered
+    /// messages.
+    fn report_trouble(&self, reason: &'static str, message: String) {
+        let failure = Some((reason, message));
+        let before = std::mem::replace(&mut *self.desk.lock_failure(), failure.clone());
+        // Only a new reason is reported: the message can differ from one attempt to the next.
         if before.is_none_or(|(before, _)| before != reason) {
-            let words = trouble.map(|(_, words)| words).unwrap_or_default();
-            tracing::warn!(to = self.desk.destination.name(), reason, "messages do not pass: {words}");
+            let message = failure.map(|(_, message)| message).unwrap_or_default();
+            tracing::warn!(to = self.desk.destination.name(), reason, "cannot deliver messages: {message}");
             self.wake_waiting();
         }
         self.desk.idle.send_modify(|_| {});
     }
 
     fn wake_waiting(&self) {
-        let manner = self.desk.destination.manner();
+        let mode = self.desk.destination.abilities().mode;
         let book = self.desk.book();
-        let waiting = book.items.iter().filter(|(_, item)| !item.is_told(manner));
+        let waiting = book.items.iter().filter(|(_, item)| !item.is_delivered(mode));
         let objects: Vec<Subject> = waiting.map(|(about, _)| about.clone()).collect();
         drop(book);
         objects.iter().for_each(|about| (self.changed)(about));
     }
 }
 
-/// One message, whatever becomes of its words.
+/// Returns a key that identifies a message even if its text changes between two attempts.
 fn key_of(sending: &Sending) -> String {
     format!("{} {}", sending.subject(), sending.message.id)
 }
 
-/// Sent twice, a detail or an edit annoys or changes nothing; a first message or an announcement that
-/// is missing would leave people unaware.
-fn may_be_lost(sending: &Sending, manner: Manner) -> bool {
+/// Returns whether a message without a clear response counts as delivered. A detail in a thread does: a second copy
+/// annoys more than a missing one. An edit and any other message are sent again: an edit can be repeated, and without a
+/// first message or an announcement people would not know of a failure.
+fn may_be_lost(sending: &Sending, mode: DeliveryMode) -> bool {
     match &sending.way {
-        Way::Post { .. } => manner == Manner::Threads && sending.message.weight == Weight::Detail,
-        Way::Edit { .. } | Way::Unsaid => false,
+        Way::Post { .. } => mode == DeliveryMode::Threads && sending.message.weight == Weight::Detail,
+        Way::Edit { .. } | Way::RecordOnly => false,
     }
 }

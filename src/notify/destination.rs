@@ -1,27 +1,21 @@
-//! Where messages go, as a spec names it. Pure.
+//! The destinations that a spec names. Pure.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use super::sink::Manner;
+use super::sinks::{Abilities, discord, incoming, ses, slack, sns, webhook};
 use crate::api::checks::written;
 use crate::api::notifier::Notifier;
 
-/// Slack allows a message a second and channel, and 50 edits a minute; Discord some more.
-const CHAT_PACE: Duration = Duration::from_millis(1200);
-/// The others take dozens a second: this keeps a flood from being one.
-const PACE: Duration = Duration::from_millis(100);
-
-/// One destination. Secrets are those of the object's own namespace.
+/// One destination. Its Secret is in the namespace of the object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
-    /// A channel, by a bot.
+    /// A Slack channel, through a bot.
     Slack {
         namespace: String,
         secret: String,
         channel: String,
     },
-    /// A channel, by an incoming webhook.
+    /// A Slack channel, through an incoming webhook.
     SlackWebhook {
         namespace: String,
         secret: String,
@@ -45,7 +39,8 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// The destinations a spec names, each once. What is incomplete was refused or noted when it was read.
+    /// Returns the destinations that a spec names, each once. Incomplete ones are skipped: validation has reported
+    /// them.
     pub fn of(notifier: Option<&Notifier>, namespace: &str, region: Option<&str>) -> Vec<Self> {
         let Some(notifier) = notifier else { return Vec::new() };
         let namespace = namespace.to_owned();
@@ -79,7 +74,7 @@ impl Destination {
         all
     }
 
-    /// How status and people name it.
+    /// Returns the name in status and logs.
     pub fn name(&self) -> String {
         match self {
             Self::Slack { channel, .. } => format!("slack/{channel}"),
@@ -91,19 +86,19 @@ impl Destination {
         }
     }
 
-    /// The kind of sink, for metrics.
-    pub fn kind(&self) -> &'static str {
+    /// Returns what its sink can do.
+    pub fn abilities(&self) -> Abilities {
         match self {
-            Self::Slack { .. } => "slack",
-            Self::SlackWebhook { .. } => "slack-webhook",
-            Self::Discord { .. } => "discord",
-            Self::Sns { .. } => "sns",
-            Self::Ses { .. } => "ses",
-            Self::Webhook { .. } => "webhook",
+            Self::Slack { .. } => slack::ABILITIES,
+            Self::SlackWebhook { .. } => incoming::ABILITIES,
+            Self::Discord { .. } => discord::ABILITIES,
+            Self::Sns { .. } => sns::ABILITIES,
+            Self::Ses { .. } => ses::ABILITIES,
+            Self::Webhook { .. } => webhook::ABILITIES,
         }
     }
 
-    /// The Secret it needs: namespace and name.
+    /// Returns the namespace and name of the Secret that it needs.
     pub fn secret(&self) -> Option<(&str, &str)> {
         match self {
             Self::Slack { namespace, secret, .. }
@@ -111,23 +106,6 @@ impl Destination {
             | Self::Discord { namespace, secret }
             | Self::Webhook { namespace, secret } => Some((namespace, secret)),
             Self::Sns { .. } | Self::Ses { .. } => None,
-        }
-    }
-
-    /// What its sink can do.
-    pub fn manner(&self) -> Manner {
-        match self {
-            Self::Slack { .. } => Manner::Threads,
-            Self::Discord { .. } => Manner::Edits,
-            _ => Manner::Lines,
-        }
-    }
-
-    /// The least time from one message to the next.
-    pub fn pace(&self) -> Duration {
-        match self {
-            Self::Slack { .. } | Self::SlackWebhook { .. } | Self::Discord { .. } => CHAT_PACE,
-            _ => PACE,
         }
     }
 }
@@ -144,9 +122,9 @@ mod tests {
             "sns": {"topicARN": "arn"}, "ses": {"from": "a@b", "to": ["c@d"]}, "webhook": {"secret": "w"}});
         let notifier = serde_json::from_value(all).expect("a notifier");
         let all = Destination::of(Some(&notifier), "ops", Some("us-east-1"));
-        let manners: Vec<Manner> = all.iter().map(Destination::manner).collect();
-        use Manner::{Edits, Lines, Threads};
-        assert_eq!(manners, [Threads, Edits, Lines, Lines, Lines]);
+        let modes: Vec<_> = all.iter().map(|destination| destination.abilities().mode).collect();
+        use crate::notify::sinks::DeliveryMode::{Edits, Lines, Threads};
+        assert_eq!(modes, [Threads, Edits, Lines, Lines, Lines]);
     }
 
     fn names(notifier: serde_json::Value) -> Vec<String> {

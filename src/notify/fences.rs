@@ -1,16 +1,16 @@
 //! Which destinations a namespace may use. Pure.
 //!
-//! Slack, Discord and webhooks need a Secret of the namespace. SNS and SES are used with the agent's own credentials, so
-//! what an object names there must be allowed to its namespace.
+//! Slack, Discord and webhooks need a Secret of the namespace. SNS and SES are used with the agent's own credentials,
+//! so a namespace may use only the topics and recipients that the agent's flags allow it.
 
 use super::destination::Destination;
 use crate::api::fence::Fence;
 
-/// What each namespace may reach with the agent's credentials.
+/// What each namespace may send to with the agent's credentials.
 pub struct Fences {
     pub topics: Fence,
     pub recipients: Fence,
-    /// The namespace that `opsy.yaml` counts to: the agent's own.
+    /// The agent's own namespace. The destinations in `opsy.yaml` belong to it.
     pub own: String,
 }
 
@@ -18,16 +18,16 @@ pub struct Fences {
 #[derive(Debug, Default, PartialEq)]
 pub struct Addressed {
     pub to: Vec<Destination>,
-    /// Why some are left out: reason and message.
+    /// Why some destinations are left out: reason and message.
     pub refused: Option<(&'static str, String)>,
 }
 
 impl Fences {
-    /// Keeps what `namespace` may use; without one, what `opsy.yaml` may.
+    /// Retains the destinations that `namespace` may use. Without a namespace, they are those of `opsy.yaml`.
     pub fn keep(&self, namespace: Option<&str>, mut to: Vec<Destination>) -> Addressed {
         let namespace = namespace.unwrap_or(&self.own);
         let mut refused = None;
-        to.retain(|destination| match self.refuses(namespace, destination) {
+        to.retain(|destination| match self.refusal(namespace, destination) {
             Some(why) => {
                 refused.get_or_insert(("DestinationNotAllowed", why));
                 false
@@ -37,15 +37,15 @@ impl Fences {
         Addressed { to, refused }
     }
 
-    fn refuses(&self, namespace: &str, destination: &Destination) -> Option<String> {
+    fn refusal(&self, namespace: &str, destination: &Destination) -> Option<String> {
         let (what, advice) = match destination {
             Destination::Sns { topic } => {
-                (format!("SNS topic {topic}"), self.topics.refuses(namespace, topic)?)
+                (format!("SNS topic {topic}"), self.topics.refusal(namespace, topic)?)
             }
             Destination::Ses { to, .. } => {
-                let refused = |to: &String| Some((to.clone(), self.recipients.refuses(namespace, to)?));
+                let refused = |to: &String| Some((to.clone(), self.recipients.refusal(namespace, to)?));
                 let (to, advice) = to.iter().find_map(refused)?;
-                (format!("mail to {to} by SES"), advice)
+                (format!("SES for mail to {to}"), advice)
             }
             _ => return None,
         };
@@ -87,7 +87,7 @@ mod tests {
     fn a_namespace_reaches_with_the_agents_credentials_what_a_rule_allows() {
         let closed = fences(&[], &[]);
         let tenant = closed.keep(Some("tenant"), all("tenant"));
-        assert_eq!(names(&tenant), ["slack/C1"], "its own Secret is its own");
+        assert_eq!(names(&tenant), ["slack/C1"], "it may use its own Secret");
         let (reason, why) = tenant.refused.expect("the topic is refused");
         assert_eq!(reason, "DestinationNotAllowed");
         assert!(why.starts_with("namespace tenant may not use SNS topic arn:aws:sns:"), "{why}");
@@ -99,7 +99,7 @@ mod tests {
         let mail = open.keep(Some("tenant"), all("tenant"));
         assert_eq!(names(&mail), ["slack/C1", "sns/arn:aws:sns:us-east-1:111122223333:nodes"]);
         assert!(
-            mail.refused.expect("one recipient is refused").1.contains("mail to b@elsewhere.test by SES")
+            mail.refused.expect("one recipient is refused").1.contains("SES for mail to b@elsewhere.test")
         );
     }
 }

@@ -1,37 +1,26 @@
-//! The notifying edge: who is told what, where and when.
+//! The notification edge: delivers the stories of objects to their destinations.
 //!
 //! ```text
-//! stories of an object ─mark→ book of each destination ─plan→ one message ─sink→ Slack, Discord, …
-//!        status ←─ what is remembered of it ←───────────── outcome ←────────────┘
+//! stories of an object ─mark─> book of each destination ─plan─> one message ─sink─> Slack, Discord, …
+//!        status <─ what was delivered <──────────────────────── outcome <────────────┘
 //! ```
-//! A desk a destination: its book (pure) holds every object's stories as they stand and what was told of
-//! them; `plan` (pure) says what is next, `outcome` (pure) what is remembered. What is remembered is
-//! kept in the objects' status, so that a restart goes on where it stopped.
+//! There is one desk (worker) per destination. Its book (pure) contains the current stories of every object and the
+//! record of what was delivered. `plan` (pure) selects the next message, and `outcome` (pure) records what became of
+//! it. The records are stored in the status of the objects, so that a restarted agent continues where the previous
+//! process stopped.
 //!
-//! One file per sink: `slack`, `incoming`, `discord` and `webhook` speak `http` (the first two in `blocks`),
-//! `sns` and `ses` go by `sdk`; `plain` is text without markup, `text` what all of them cut and escape by.
+//! `destination` reads destinations from a spec, `open` makes their sinks, and `sinks` has one file per service.
 
-mod blocks;
 mod book;
 mod cause;
 mod desk;
 pub mod destination;
-pub mod discord;
 pub mod fences;
-pub mod http;
-pub mod incoming;
 mod open;
 mod outcome;
-mod plain;
 mod plan;
 mod resolve;
-mod sdk;
-pub mod ses;
-pub mod sink;
-pub mod slack;
-pub mod sns;
-mod text;
-pub mod webhook;
+pub mod sinks;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +33,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::announce::Subject;
+use crate::api::lock::lock;
 use crate::api::notifier::Notification;
 use book::Item;
 pub use book::Pending;
@@ -52,45 +42,46 @@ pub use desk::{Changed, Open};
 use destination::Destination;
 pub use open::{Means, Values};
 
-/// The message under way when a desk is stopped gets this long, and the statuses that tell of it.
+/// Time for the message that is being sent when the desks are stopped, and for the status writes that record it. A
+/// process manager kills an agent that takes much longer.
 const LAST_SENDING: Duration = Duration::from_secs(5);
 
-/// A desk and its task by destination.
+/// The desk and its task of every destination.
 type Desks = BTreeMap<Destination, (Arc<Desk>, AbortOnDropHandle<()>)>;
 
-/// All desks.
+/// All desks. Reconciles give them stories and never wait for them.
 pub struct Notifier {
     desks: Mutex<Desks>,
     open: Open,
     changed: Changed,
 }
 
-/// What an object's status is to say of its notifications.
+/// What the status of an object must contain about its notifications.
 #[derive(Debug, Default, PartialEq)]
 pub struct Marked {
     pub notifications: Vec<Notification>,
-    /// Why something does not pass: reason and words.
-    pub trouble: Option<(&'static str, String)>,
+    /// Why messages cannot be delivered: reason and message.
+    pub failure: Option<(&'static str, String)>,
 }
 
-/// An object as it stands, for those who are to hear of it.
-pub struct Told<'a> {
+/// The current stories of an object, and the destinations they are for.
+pub struct ObjectUpdate<'a> {
     pub about: &'a Subject,
     pub to: &'a [Destination],
-    /// What its status remembers.
+    /// The records that the status of the object contains.
     pub remembered: &'a [Notification],
     pub pending: Pending,
 }
 
-/// How things stand at the sinks of one kind.
+/// Counters of all destinations of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub sent: u64,
     pub failed: u64,
     pub refused: u64,
-    /// Objects something waits for.
+    /// Number of objects with undelivered messages.
     pub waiting: usize,
-    /// Destinations that take nothing.
+    /// Number of destinations to which messages cannot be delivered.
     pub closed: usize,
 }
 
@@ -99,41 +90,41 @@ impl Notifier {
         Self { desks: Mutex::default(), open, changed }
     }
 
-    /// Takes an object's stories as they stand, and says what its status is to remember. Nothing of it
-    /// is sent before `written`.
-    pub fn mark(&self, told: &Told<'_>) -> Marked {
-        self.leave(told.about, told.to);
+    /// Receives the current stories of an object, and returns what its status must contain about them. Nothing of it is
+    /// sent until `written` confirms that the status is persisted.
+    pub fn mark(&self, object: &ObjectUpdate<'_>) -> Marked {
+        self.remove_except(object.about, object.to);
         let mut marked = Marked::default();
-        for destination in told.to {
+        for destination in object.to {
             let desk = self.desk(destination);
             let name = destination.name();
             let mut book = desk.book();
-            let read = || Item::read(told.remembered, &name);
-            let item = book.items.entry(told.about.clone()).or_insert_with(read);
-            let pending = told.pending.clone();
+            let read = || Item::read(object.remembered, &name);
+            let item = book.items.entry(object.about.clone()).or_insert_with(read);
+            let pending = object.pending.clone();
             let mut next = item.clone();
-            next.update(told.about, pending.clone());
+            next.update(object.about, pending.clone());
             item.pending = Some(pending);
             item.marked = item.changes;
             drop(book);
             marked.notifications.extend(next.write(&name));
-            let waits = !next.is_told(destination.manner());
-            marked.trouble = marked.trouble.or_else(|| desk.trouble().filter(|_| waits));
+            let waits = !next.is_delivered(destination.abilities().mode);
+            marked.failure = marked.failure.or_else(|| desk.failure().filter(|_| waits));
         }
         marked
     }
 
-    /// What was marked is in the object's status: what is due may be sent.
+    /// Confirms that the status of an object contains what `mark` returned. Its due messages may now be sent.
     pub fn written(&self, about: &Subject) {
         self.all().iter().for_each(|desk| desk.written(about));
     }
 
-    /// This object is gone, or tells nobody any more.
+    /// Removes an object that was deleted, or that has no destination any more.
     pub fn forget(&self, about: &Subject) {
-        self.leave(about, &[]);
+        self.remove_except(about, &[]);
     }
 
-    /// These objects are all there are.
+    /// Removes all objects but these.
     pub fn keep_only(&self, objects: &BTreeSet<Subject>) {
         let gone = |desk: &Arc<Desk>| {
             let book = desk.book();
@@ -143,42 +134,43 @@ impl Notifier {
         gone.iter().for_each(|about| self.forget(about));
     }
 
-    /// Waits until all that can be sent is sent and remembered, but no longer than `limit`; then sends
-    /// nothing more, so that what was sent is known when this ends.
+    /// Waits until everything that can be sent is sent and recorded, but at most for `limit`. Then stops all desks, and
+    /// waits until the last message that was sent is recorded.
     pub async fn drain(&self, limit: Duration) {
         let desks = self.all();
         let all = || futures::future::join_all(desks.iter().map(|desk| desk.drained()));
         if tokio::time::timeout(limit, all()).await.is_err() {
-            tracing::warn!("some messages were not sent in time; the next start sends them");
+            tracing::warn!("some messages were not sent before the shutdown: the next start sends them");
         }
         desks.iter().for_each(|desk| desk.stop());
         let _ = tokio::time::timeout(LAST_SENDING, all()).await;
     }
 
-    /// How things stand, by kind of sink.
+    /// Returns the counters by kind of sink.
     pub fn tallies(&self) -> BTreeMap<&'static str, Tally> {
         let mut tallies = BTreeMap::<_, Tally>::new();
         for (destination, (desk, _)) in self.desks().iter() {
-            let tally = tallies.entry(destination.kind()).or_default();
+            let tally = tallies.entry(destination.abilities().kind).or_default();
             tally.sent += desk.counts.sent.load(Ordering::Relaxed);
             tally.failed += desk.counts.failed.load(Ordering::Relaxed);
             tally.refused += desk.counts.refused.load(Ordering::Relaxed);
-            let manner = destination.manner();
-            tally.waiting += desk.book().items.values().filter(|item| !item.is_told(manner)).count();
-            tally.closed += usize::from(desk.trouble().is_some());
+            let mode = destination.abilities().mode;
+            tally.waiting += desk.book().items.values().filter(|item| !item.is_delivered(mode)).count();
+            tally.closed += usize::from(desk.failure().is_some());
         }
         tallies
     }
 
-    /// Takes an object out of all desks but these. A desk that nobody tells anything ends.
-    fn leave(&self, about: &Subject, but: &[Destination]) {
+    /// Removes an object from the desks of all destinations but these. A desk without objects ends.
+    fn remove_except(&self, about: &Subject, destinations: &[Destination]) {
         self.desks().retain(|destination, (desk, _)| {
             let mut book = desk.book();
-            let left = !but.contains(destination) && book.items.remove(about).is_some();
-            let empty = left && book.items.is_empty();
+            let removed = !destinations.contains(destination) && book.items.remove(about).is_some();
+            let empty = removed && book.items.is_empty();
             drop(book);
-            if left {
-                desk.ring();
+            if removed {
+                // The removal can end a cause that the object shared with others.
+                desk.wake();
             }
             !empty
         });
@@ -200,6 +192,6 @@ impl Notifier {
     }
 
     fn desks(&self) -> MutexGuard<'_, Desks> {
-        self.desks.lock().expect("no code panics while it holds the desks")
+        lock(&self.desks)
     }
 }

@@ -1,4 +1,4 @@
-//! A destination and its secret → the sink. What is missing in the secret is told with what to put there.
+//! Creates the sink of a destination from its Secret. An error names the missing key and what to put there.
 
 use std::collections::BTreeMap;
 
@@ -6,34 +6,34 @@ use aws_config::SdkConfig;
 use jiff::Timestamp;
 
 use super::destination::Destination;
-use super::discord::Hook;
-use super::http::{Address, Http};
-use super::incoming::Incoming;
-use super::ses::Mail;
-use super::sink::{Sink, SinkError, Trouble};
-use super::slack::Bot;
-use super::sns::Topic;
-use super::webhook::Receiver;
+use super::sinks::discord::Hook;
+use super::sinks::http::{Address, Http};
+use super::sinks::incoming::Incoming;
+use super::sinks::ses::Mail;
+use super::sinks::slack::Bot;
+use super::sinks::sns::Topic;
+use super::sinks::webhook::Receiver;
+use super::sinks::{Sink, SinkError, Trouble};
 
-/// Tokens of Slack begin like this. Nothing else of a secret that a manifest names goes to Slack.
+/// Start of every Slack token. A manifest chooses the Secret, so no other value of it may be sent to Slack.
 const TOKEN: &str = "xox";
 
-/// Keys and values of a secret.
+/// Keys and values of a Secret.
 pub type Values = BTreeMap<String, String>;
 
-/// What all sinks are made with.
+/// What sinks are created from.
 #[derive(Clone)]
 pub struct Means {
-    /// Or why there is none.
+    /// The HTTP client, or why it could not be created.
     pub http: Result<Http, String>,
-    /// Slack's Web API.
+    /// Base address of Slack's Web API.
     pub slack: Address,
     pub aws: SdkConfig,
     pub now: fn() -> Timestamp,
 }
 
 impl Means {
-    /// The sink of a destination, with the values of its secret where it has one.
+    /// Returns the sink of a destination. `values` is the content of its Secret, if it has one.
     pub fn open(&self, to: &Destination, values: &Values) -> Result<Box<dyn Sink>, SinkError> {
         let place =
             to.secret().map(|(namespace, name)| format!("Secret {namespace}/{name}")).unwrap_or_default();
@@ -64,12 +64,12 @@ impl Means {
     }
 }
 
-/// The token under the key `token`, else under whatever key one is.
+/// Returns the token under the key `token`, else the first value that is a Slack token.
 fn token<'a>(values: &'a Values, place: &str) -> Result<&'a str, SinkError> {
     let is_token = |value: &&String| value.trim().starts_with(TOKEN);
     let named = values.get("token").filter(is_token);
     let found = named.or_else(|| values.values().find(is_token)).map(|value| value.trim());
-    let missing = || format!("{place} has no key token with a token of Slack's (xoxb-…): add it");
+    let missing = || format!("{place} has no key token with a Slack bot token (xoxb-…): add it");
     found.ok_or_else(|| closed("SecretIncomplete", missing()))
 }
 
@@ -78,6 +78,6 @@ fn value<'a>(values: &'a Values, key: &str, place: &str) -> Result<&'a str, Sink
     found.ok_or_else(|| closed("SecretIncomplete", format!("{place} has no key {key}: add it")))
 }
 
-fn closed(reason: &'static str, words: String) -> SinkError {
-    SinkError { kind: Trouble::Closed, reason, message: words }
+fn closed(reason: &'static str, message: String) -> SinkError {
+    SinkError { kind: Trouble::Closed, reason, message }
 }

@@ -1,19 +1,19 @@
-//! Which addresses a receiver may have. Whoever writes a Secret chooses where messages go, so those that serve the machine
-//! itself are refused, also where a name leads to them: the metadata service and other link-local addresses. Private
-//! addresses are allowed, since many companies receive webhooks in their own networks.
+//! Which addresses messages may be sent to. The author of a Secret chooses the address, so addresses of services for
+//! the machine itself are refused, also if a name resolves to one: metadata services and other link-local addresses.
+//! Private addresses are allowed, because many companies receive webhooks in their own networks.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Why an address is refused.
-pub const REFUSED: &str = "the address is link-local or of a metadata service: no receiver is there";
-/// Where EC2 answers about an instance over IPv6; over IPv4 it is link-local.
+pub const REFUSED: &str = "link-local addresses and metadata services are not allowed as receivers";
+/// EC2's instance metadata service over IPv6. Over IPv4 its address is link-local.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-/// Where AWS answers about an instance, tasks and pods: `fd00:ec2::/32`.
+/// The network of AWS services for an instance and its pods: `fd00:ec2::/32`.
 const AWS_LOCAL: [u16; 2] = [METADATA.segments()[0], METADATA.segments()[1]];
 
-/// Is there never a receiver at this address?
+/// Returns whether messages must not be sent to this address.
 pub fn is_refused(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
@@ -30,7 +30,7 @@ pub fn is_refused(ip: IpAddr) -> bool {
     }
 }
 
-/// Looks names up, and leaves out what is refused.
+/// Resolves names, without the addresses that are refused.
 #[derive(Debug)]
 pub struct Resolver;
 
@@ -60,7 +60,7 @@ mod tests {
         {
             assert!(refused(ip), "{ip}");
         }
-        assert!(refused("::ffff:169.254.169.254"), "however it is written");
+        assert!(refused("::ffff:169.254.169.254"), "also as an IPv4-mapped address");
         for ip in ["10.1.2.3", "192.168.0.1", "127.0.0.1", "::1", "fd12::1", "203.0.113.9", "2001:db8::1"] {
             assert!(!refused(ip), "{ip}");
         }

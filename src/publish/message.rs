@@ -1,11 +1,11 @@
-//! The commit message of a batch. Pure. One line says what happened, the body what else, trailers
-//! name resources, images and builds for `git log --grep` and `git interpret-trailers`.
+//! The commit message of a batch. Pure. The subject says what happened, the body lists the objects if there are
+//! several, and trailers name resources, images and builds for `git log --grep` and `git interpret-trailers`.
 
 use super::Rendered;
 
-/// Subjects longer than this are cut by every tool that shows them.
+/// Maximum length of a subject: longer ones are cut, as most tools would.
 const SUBJECT_LIMIT: usize = 100;
-/// Objects a body names one by one.
+/// Maximum number of objects that a body lists.
 const BODY_LINES: usize = 50;
 
 /// The message for the files that differ.
@@ -26,8 +26,8 @@ pub(super) fn compose(changed: &[&Rendered], suffix: Option<&str>) -> String {
 
 fn subject(changed: &[&Rendered]) -> String {
     let objects: Vec<_> = changed.iter().filter(|file| file.resource.is_some()).collect();
-    let news: Vec<_> = objects.iter().filter_map(|file| file.news.as_deref()).collect();
-    match (news.as_slice(), objects.as_slice(), changed) {
+    let summaries: Vec<_> = objects.iter().filter_map(|file| file.summary.as_deref()).collect();
+    match (summaries.as_slice(), objects.as_slice(), changed) {
         ([only], ..) => format!("opsy: {only}"),
         (_, [], [file]) => format!("opsy: update {}", file.path),
         (_, [], _) => format!("opsy: update {} files", changed.len()),
@@ -38,7 +38,7 @@ fn subject(changed: &[&Rendered]) -> String {
     }
 }
 
-/// One line per object, where the subject does not say it all.
+/// One line per object, if there are several.
 fn body(changed: &[&Rendered]) -> Vec<String> {
     let objects: Vec<_> = changed.iter().filter(|file| file.resource.is_some()).collect();
     if objects.len() < 2 {
@@ -46,8 +46,8 @@ fn body(changed: &[&Rendered]) -> Vec<String> {
     }
     let line = |file: &&&Rendered| {
         let resource = file.resource.as_deref().unwrap_or_default();
-        match &file.news {
-            Some(news) => one_line(&format!("- {resource}: {news}")),
+        match &file.summary {
+            Some(summary) => one_line(&format!("- {resource}: {summary}")),
             None => one_line(&format!("- {resource}")),
         }
     };
@@ -73,7 +73,7 @@ fn trailers(changed: &[&Rendered]) -> Vec<String> {
     lines
 }
 
-/// Whatever a text holds, it stays one line: a newline would start a trailer of its own.
+/// Joins a string into one line: a line break in it could start a separate trailer.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -83,12 +83,12 @@ mod tests {
     use super::*;
     use crate::git::commit::Edit;
 
-    fn file(resource: &str, news: Option<&str>, trailers: &[(&'static str, &str)]) -> Rendered {
+    fn file(resource: &str, summary: Option<&str>, trailers: &[(&'static str, &str)]) -> Rendered {
         Rendered {
             path: format!("{resource}.yaml"),
             edit: Edit::Remove,
             resource: Some(resource.to_owned()),
-            news: news.map(str::to_owned),
+            summary: summary.map(str::to_owned),
             trailers: trailers.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
             version: None,
         }
@@ -96,7 +96,14 @@ mod tests {
 
     fn amis() -> Rendered {
         let path = "amis.json".to_owned();
-        Rendered { path, edit: Edit::Remove, resource: None, news: None, trailers: Vec::new(), version: None }
+        Rendered {
+            path,
+            edit: Edit::Remove,
+            resource: None,
+            summary: None,
+            trailers: Vec::new(),
+            version: None,
+        }
     }
 
     #[test]

@@ -1,37 +1,37 @@
-//! When the next batch is due. Pure: instants come in, an instant comes out.
+//! When the next batch is due. Pure: it computes with instants and reads no clock.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Changes that never pause are published after this long all the same.
+/// Maximum wait if changes never pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What is waiting to be published, and since when.
+/// When the waiting changes are published.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    /// First change since the last batch.
+    /// Time of the first change since the last batch.
     first: Option<Instant>,
-    /// When it has been quiet for long enough.
+    /// End of the quiet period.
     quiet: Option<Instant>,
-    /// After a failure: not before.
+    /// After a failure: time of the next attempt.
     retry: Option<Instant>,
     failures: u32,
 }
 
 impl Schedule {
-    /// Something changed.
+    /// Records a change.
     pub fn woken(&mut self, now: Instant, quiet: Duration) {
         let first = *self.first.get_or_insert(now);
         self.quiet = Some((now + quiet).min(first + LONGEST_WAIT));
     }
 
-    /// The batch is in the repository.
+    /// Records that the batch is in the repository.
     pub fn published(&mut self) {
         *self = Self::default();
     }
 
-    /// It is not, and will be tried again after `wait`.
+    /// Records a failure. The next attempt is after `wait`.
     pub fn failed(&mut self, now: Instant, wait: Duration) {
         *self = Self { retry: Some(now + wait), failures: self.failures + 1, ..Self::default() };
     }
@@ -40,7 +40,7 @@ impl Schedule {
         self.failures
     }
 
-    /// When to publish; never while nothing is waiting.
+    /// When to publish; `None` if nothing is waiting.
     pub fn due(&self) -> Option<Instant> {
         self.retry.or(self.quiet)
     }

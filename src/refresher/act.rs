@@ -1,79 +1,52 @@
-//! Does one step. Everything was decided before; what came of it is for the report.
+//! Executes one step. Everything was decided by `plan`, so this is one match; `summary` explains the outcome.
 
 use super::Context;
-use super::plan::Step;
+use super::outcome::{ActError, ActErrorKind, Outcome};
 use super::spec::Spec;
+use super::step::Step;
 use crate::api::Class;
-use crate::aws::{AwsError, Update};
+use crate::aws::AwsError;
 
-/// What a step came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Done {
-    Configured(Update),
-    /// Number of the new launch template version.
-    Made(i64),
-    Started(Update),
-    /// Versions EC2 would not delete, and its reasons.
-    Pruned(Vec<(i64, String)>),
-}
-
-/// What became of a step that failed, as far as it matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    pub class: Class,
-    pub why: String,
-    pub kind: Failure,
-}
-
-/// What must be told apart beside the class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    Other,
-    /// A refusal that is final once it stays the same.
-    Unsure,
-    /// The launch template version does not exist, or is not seen yet.
-    MissingVersion,
-    /// The launch template has no room for another version.
-    Full,
-    /// AWS does not find what was there a moment ago.
-    Unseen,
-}
-
-impl From<AwsError> for Failed {
-    fn from(error: AwsError) -> Self {
-        let kind = if error.is_missing_version() {
-            Failure::MissingVersion
-        } else if error.is_full() {
-            Failure::Full
-        } else if error.class() == Class::NotFound {
-            Failure::Unseen
-        } else if error.may_be_final() {
-            Failure::Unsure
-        } else {
-            Failure::Other
-        };
-        // What a step changes was seen just before: AWS that does not find it now shows it again in a moment.
-        let class = if kind == Failure::Unseen { Class::TRANSIENT } else { error.class() };
-        Self { class, why: error.to_string(), kind }
+pub async fn act(step: Step, spec: &Spec, ctx: &Context) -> Outcome {
+    let (aws, region, cluster) = (&ctx.aws, &spec.region, spec.cluster.as_str());
+    match step {
+        Step::ConfigureManaged { group, max, strategy, token, .. } => {
+            let result = aws.update_config(region, cluster, &group, max, strategy.as_deref(), &token).await;
+            Outcome::ManagedConfigured { group, result: result.map_err(ActError::from) }
+        }
+        Step::CreateVersion { group, source, image, disks, description, token } => {
+            let result =
+                aws.create_template_version(region, &source, &image, &disks, &description, &token).await;
+            let template = source.template;
+            Outcome::VersionCreated { group, template, result: result.map_err(ActError::from) }
+        }
+        Step::StartManagedUpdate { group, version, force, token, .. } => {
+            let result = aws.update_version(region, cluster, &group, &version, force, &token).await;
+            let version = version.version;
+            Outcome::ManagedUpdateStarted { group, version, result: result.map_err(ActError::from) }
+        }
+        Step::PruneVersions { template, versions, after, .. } => {
+            let result = aws.delete_template_versions(region, &template, &versions).await;
+            Outcome::VersionsPruned { after, result: result.map_err(ActError::from) }
+        }
     }
 }
 
-pub async fn act(step: &Step, spec: &Spec, ctx: &Context) -> Result<Done, AwsError> {
-    let (aws, region, cluster) = (&ctx.aws, &spec.region, spec.cluster.as_str());
-    match step {
-        Step::Configure { group, max, strategy, token, .. } => {
-            let strategy = strategy.as_deref();
-            aws.update_config(region, cluster, group, *max, strategy, token).await.map(Done::Configured)
-        }
-        Step::MakeVersion { source, image, disks, description, token, .. } => {
-            let made = aws.create_template_version(region, source, image, disks, description, token).await;
-            made.map(Done::Made)
-        }
-        Step::StartUpdate { group, version, force, token, .. } => {
-            aws.update_version(region, cluster, group, version, *force, token).await.map(Done::Started)
-        }
-        Step::PruneVersions { template, versions, .. } => {
-            aws.delete_template_versions(region, template, versions).await.map(Done::Pruned)
-        }
+impl From<AwsError> for ActError {
+    fn from(error: AwsError) -> Self {
+        let kind = if error.is_missing_version() {
+            ActErrorKind::MissingVersion
+        } else if error.is_full() {
+            ActErrorKind::TemplateFull
+        } else if error.class() == Class::NotFound {
+            ActErrorKind::NotVisible
+        } else if error.may_be_final() {
+            ActErrorKind::Uncertain
+        } else {
+            ActErrorKind::Other
+        };
+        // What a step changes was read just before. If AWS does not find it now, it will in a moment.
+        let class = if kind == ActErrorKind::NotVisible { Class::TRANSIENT } else { error.class() };
+        Self { class, message: error.to_string(), kind }
     }
 }

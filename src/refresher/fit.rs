@@ -1,214 +1,237 @@
-//! Does an image fit a node group? By architecture, platform, root device and operating system, and by
-//! what its launch template allows. What cannot be found out does not fit, unless a person names the group. Pure.
+//! Whether an image fits a node group: architecture, platform, root device, operating system, Kubernetes version, and
+//! what the launch template in force allows. What cannot be determined does not fit, unless a person lists the group by
+//! name in `nodeGroups.include`. Pure.
 
 use std::collections::BTreeSet;
 
-use super::lineage::{Kubernetes, Lineage, base};
-use super::seen::{Gap, Group, Observed};
+use super::images::{NOT_FOUND, state};
+use super::lineage::{KubernetesVersion, Lineage, base_image};
+use super::node_group::NodeGroup;
+use super::observed::{MissingFact, Observed};
 use super::spec::Spec;
-use super::target::{Target, UNSEEN, state};
+use super::target::Target;
 use crate::api::ImageId;
 use crate::aws::{Disk, Image, ImageState, LaunchTemplateVersion};
 
-/// What a person can do about a group that an image may not fit.
-const HINT: &str = "exclude it, or name it in nodeGroups.include if the image fits";
+/// What a person can do about a group that the image may not fit.
+const HINT: &str = "exclude the group, or list it by name in nodeGroups.include if the image fits";
 
-/// Where a group can go.
+/// Which image of the target a group can be moved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    To(ImageId),
-    /// This group cannot, and why.
+pub enum Fit {
+    Fits(ImageId),
+    /// No image of the target fits this group, and why.
     Unfit(String),
-    /// No group can: the image is not there to be launched.
-    NoImage(String),
+    /// No group can be moved: an image of the target cannot be launched, and why.
+    TargetUnavailable(String),
 }
 
-/// What is asked about: a group, a target, and the images whose facts will be needed too.
 #[derive(Clone, Copy)]
-pub struct Question<'a> {
+pub struct FitQuery<'a> {
     pub spec: &'a Spec,
-    pub group: &'a Group,
+    pub group: &'a NodeGroup,
     pub target: &'a Target,
-    pub also: &'a BTreeSet<ImageId>,
-    pub seen: &'a Observed,
+    /// Images that are read in the same call if one has to be read.
+    pub batch: &'a BTreeSet<ImageId>,
+    pub observed: &'a Observed,
 }
 
-/// Where one group can go: an available image that fits it, from a version that can be copied.
-pub fn way(asked: Question<'_>) -> Result<Way, Gap> {
-    let mut lanes = Vec::new();
-    for id in asked.target.images() {
-        match asked.seen.image(id, asked.also)? {
-            Some(image) if image.state == ImageState::Available => lanes.push(image),
-            Some(image) => return Ok(Way::NoImage(format!("{id} is {}", state(image)))),
-            None => return Ok(Way::NoImage(format!("{id} {UNSEEN}"))),
+/// Finds the image of the target that fits a group.
+pub fn find_fit(query: FitQuery<'_>) -> Result<Fit, MissingFact> {
+    let mut available = Vec::new();
+    for id in query.target.images() {
+        match query.observed.image(id, query.batch)? {
+            Some(image) if image.state == ImageState::Available => available.push(image),
+            Some(image) => return Ok(Fit::TargetUnavailable(format!("{id} is {}", state(image)))),
+            None => return Ok(Fit::TargetUnavailable(format!("{id} {NOT_FOUND}"))),
         }
     }
-    let force = match in_force(asked.group, asked.seen)? {
+    let version = match version_in_force(query.group, query.observed)? {
         Ok(version) => version,
-        Err(why) => return Ok(Way::Unfit(why)),
+        Err(why) => return Ok(Fit::Unfit(why)),
     };
-    let runs = match &asked.group.image {
-        Some(id) => asked.seen.image(id, asked.also)?,
+    let current = match &query.group.image {
+        Some(id) => query.observed.image(id, query.batch)?,
         None => None,
     };
-    let vouched = asked.spec.scope.names(&asked.group.name);
-    let architecture = match architecture(asked, runs, force)? {
+    // A person who lists the group by name vouches for what cannot be determined.
+    let vouched_for = query.spec.scope.lists(&query.group.name);
+    let architecture = match architecture(query, current, version)? {
         Some(architecture) => architecture,
-        None if vouched && lanes.len() == 1 => lanes[0].architecture.clone(),
+        None if vouched_for && available.len() == 1 => available[0].architecture.clone(),
         None => {
-            return Ok(Way::Unfit(format!(
-                "its image is gone, and its instance types do not tell its architecture: {HINT}"
+            return Ok(Fit::Unfit(format!(
+                "its image no longer exists and its instance types do not determine its architecture: {HINT}"
             )));
         }
     };
-    let Some(image) = lanes.into_iter().find(|image| image.architecture == architecture) else {
-        return Ok(Way::Unfit(format!("runs {architecture}, and there is no such image to move it to")));
+    let Some(image) = available.into_iter().find(|image| image.architecture == architecture) else {
+        return Ok(Fit::Unfit(format!("runs {architecture}, but the target has no image for it")));
     };
-    let Some(runs) = runs else { return Ok(Way::To(image.id.clone())) };
-    if let Some(why) = other_machine(runs, image) {
-        return Ok(Way::Unfit(why));
+    let Some(current) = current else { return Ok(Fit::Fits(image.id.clone())) };
+    if let Some(why) = machine_mismatch(current, image) {
+        return Ok(Fit::Unfit(why));
     }
-    if !vouched && let Some(why) = other_family(runs, image, asked.seen)? {
-        return Ok(Way::Unfit(why));
+    if !vouched_for && let Some(why) = family_mismatch(current, image, query.observed)? {
+        return Ok(Fit::Unfit(why));
     }
-    Ok(Way::To(image.id.clone()))
+    Ok(Fit::Fits(image.id.clone()))
 }
 
-/// The version in force, or why it cannot be copied with another image.
-fn in_force<'a>(group: &Group, seen: &'a Observed) -> Result<Result<&'a LaunchTemplateVersion, String>, Gap> {
-    let Some(force) = &group.template else {
-        return Ok(Err("has no launch template of its own: create the group with one".to_owned()));
+/// The launch template version in force, or why it cannot be copied with another image.
+fn version_in_force<'a>(
+    group: &NodeGroup,
+    observed: &'a Observed,
+) -> Result<Result<&'a LaunchTemplateVersion, String>, MissingFact> {
+    let Some(in_force) = &group.launch_template else {
+        return Ok(Err("has no launch template of its own: recreate the group with one".to_owned()));
     };
-    let Some(versions) = seen.template(&force.template)? else {
-        return Ok(Err(format!("its launch template {} is gone", force.template)));
+    let Some(versions) = observed.template_versions(&in_force.template)? else {
+        return Ok(Err(format!("its launch template {} no longer exists", in_force.template)));
     };
-    let named = |version: &&LaunchTemplateVersion| version.number.to_string() == force.version;
-    let Some(version) = versions.iter().find(named) else {
-        let (version, template) = (&force.version, &force.template);
-        return Ok(Err(format!("version {version} of its launch template {template} is gone")));
+    let is_in_force = |version: &&LaunchTemplateVersion| version.number.to_string() == in_force.version;
+    let Some(version) = versions.iter().find(is_in_force) else {
+        let (version, template) = (&in_force.version, &in_force.template);
+        return Ok(Err(format!("version {version} of its launch template {template} no longer exists")));
     };
     Ok(match version.image.as_deref() {
         None => Err("its launch template names no image".to_owned()),
-        Some(image) if image.starts_with("resolve:") => {
-            Err(format!("its launch template takes the image from {image}, which node groups cannot use"))
-        }
+        Some(image) if image.starts_with("resolve:") => Err(format!(
+            "its launch template takes the image from {image}, which managed node groups do not support"
+        )),
         Some(_) => Ok(version),
     })
 }
 
 /// The architecture of the group: that of its image, else that of its instance types.
 fn architecture(
-    asked: Question<'_>,
-    runs: Option<&Image>,
-    force: &LaunchTemplateVersion,
-) -> Result<Option<String>, Gap> {
-    if let Some(runs) = runs {
-        return Ok(Some(runs.architecture.clone()));
+    query: FitQuery<'_>,
+    current: Option<&Image>,
+    version: &LaunchTemplateVersion,
+) -> Result<Option<String>, MissingFact> {
+    if let Some(current) = current {
+        return Ok(Some(current.architecture.clone()));
     }
-    let mut types = asked.group.instance_types.clone();
+    let mut types = query.group.instance_types.clone();
     if types.is_empty() {
-        types.extend(force.instance_type.clone());
+        types.extend(version.instance_type.clone());
     }
     if types.is_empty() {
         return Ok(None);
     }
-    let found = asked.seen.architectures(&types)?;
-    // 32-bit x86 is listed beside 64-bit.
-    let mut wide = found.iter().filter(|architecture| architecture.as_str() != "i386");
-    Ok(wide.next().filter(|_| wide.next().is_none()).cloned())
+    let found = query.observed.architectures(&types)?;
+    // Types that support 64-bit x86 list 32-bit x86 too.
+    let mut candidates = found.iter().filter(|architecture| architecture.as_str() != "i386");
+    Ok(candidates.next().filter(|_| candidates.next().is_none()).cloned())
 }
 
-/// Why the machine that one image needs is not the one that the other needs.
-fn other_machine(runs: &Image, image: &Image) -> Option<String> {
+/// Why the new image needs another machine than the current one.
+fn machine_mismatch(current: &Image, new: &Image) -> Option<String> {
     let platform = |image: &Image| match image.machine.platform.as_str() {
         "" => "Linux".to_owned(),
         "windows" => "Windows".to_owned(),
         other => other.to_owned(),
     };
-    let (from, to) = (platform(runs), platform(image));
+    let (from, to) = (platform(current), platform(new));
     if from != to {
-        return Some(format!("runs {from}, and {} is {to}", image.id));
+        return Some(format!("runs {from}, but {} is {to}", new.id));
     }
-    let (from, to) = (&runs.machine.root_device, &image.machine.root_device);
+    let (from, to) = (&current.machine.root_device, &new.machine.root_device);
     let differs = !from.is_empty() && !to.is_empty() && from != to;
-    differs.then(|| format!("has its root volume at {from}, and {} at {to}", image.id))
+    differs.then(|| format!("has its root volume at {from}, but {} has it at {to}", new.id))
 }
 
-/// Why the user data of the group is not for this image, where both say what they were made from.
-fn other_family(runs: &Image, image: &Image, seen: &Observed) -> Result<Option<String>, Gap> {
-    let (from, to) = (lineage(runs, seen)?, lineage(image, seen)?);
+/// Why the user data of the group does not work with the new image: the two images belong to different families. `None`
+/// if the family of one of them is unknown.
+fn family_mismatch(current: &Image, new: &Image, observed: &Observed) -> Result<Option<String>, MissingFact> {
+    let (from, to) = (lineage(current, observed)?, lineage(new, observed)?);
     Ok(match (from.family, to.family) {
         (Some(from), Some(to)) if from != to => Some(format!(
-            "runs {from}, and {} is made from {to}, which other user data starts: {HINT}",
-            image.id
+            "runs {from}, but {} is based on {to}, which needs different user data: {HINT}",
+            new.id
         )),
         _ => None,
     })
 }
 
-/// What an image was made from; its base image is looked up where its own name and tags do not say.
-fn lineage(image: &Image, seen: &Observed) -> Result<Lineage, Gap> {
+/// The lineage of an image. Its base image is read only if its own name and tags do not tell everything.
+fn lineage(image: &Image, observed: &Observed) -> Result<Lineage, MissingFact> {
     let own = Lineage::of(image, None);
-    match base(image).filter(|_| !own.is_complete()) {
-        Some(id) => Ok(Lineage::of(image, seen.image(&id, &BTreeSet::new())?)),
+    match base_image(image).filter(|_| !own.is_complete()) {
+        Some(id) => Ok(Lineage::of(image, observed.image(&id, &BTreeSet::new())?)),
         None => Ok(own),
     }
 }
 
-/// How an image's Kubernetes version fits the cluster.
+/// How the Kubernetes version of an image compares with that of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Skew {
-    Fits,
+pub enum VersionSkew {
+    Supported,
     /// Nodes would be newer than the API server.
     TooNew(String),
     /// Nodes would be older than supported.
     TooOld(String),
 }
 
-/// Compares the version of an image with the cluster's. The cluster is asked only where the image says its own.
-pub fn skew(spec: &Spec, image: &ImageId, seen: &Observed) -> Result<Skew, Gap> {
-    let Some(facts) = seen.image(image, &BTreeSet::new())? else { return Ok(Skew::Fits) };
-    let Some(version) = lineage(facts, seen)?.kubernetes else { return Ok(Skew::Fits) };
-    let Some(cluster) = Kubernetes::parse(seen.cluster()?) else { return Ok(Skew::Fits) };
-    let both = format!("{image} is for Kubernetes {version}, and cluster {} runs {cluster}", spec.cluster);
+/// Compares the Kubernetes version of an image with that of the cluster, which is read only if the version of the image
+/// is known.
+pub fn version_skew(spec: &Spec, id: &ImageId, observed: &Observed) -> Result<VersionSkew, MissingFact> {
+    let Some(image) = observed.image(id, &BTreeSet::new())? else { return Ok(VersionSkew::Supported) };
+    let Some(version) = lineage(image, observed)?.kubernetes else { return Ok(VersionSkew::Supported) };
+    let Some(cluster) = KubernetesVersion::parse(observed.cluster_version()?) else {
+        return Ok(VersionSkew::Supported);
+    };
+    let both = format!("{id} is for Kubernetes {version}, but cluster {} runs {cluster}", spec.cluster);
     Ok(if version > cluster {
-        Skew::TooNew(format!("{both}: upgrade the control plane first, or name an older image"))
-    } else if version.is_far_behind(cluster) {
-        Skew::TooOld(format!("{both}: nodes more than three minor versions behind are not supported"))
+        VersionSkew::TooNew(format!("{both}: upgrade the control plane first, or choose an older image"))
+    } else if version.is_too_old_for(cluster) {
+        VersionSkew::TooOld(format!(
+            "{both}: nodes more than three minor versions behind the control plane are not supported"
+        ))
     } else {
-        Skew::Fits
+        VersionSkew::Supported
     })
 }
 
-/// Why the root volume of the launch template is too small for an image.
-pub fn too_small(group: &Group, image: &ImageId, seen: &Observed) -> Result<Option<String>, Gap> {
-    let (Ok(force), Some(facts)) = (in_force(group, seen)?, seen.image(image, &BTreeSet::new())?) else {
+/// Why the root volume that the launch template sets is too small for an image.
+pub fn root_volume_too_small(
+    group: &NodeGroup,
+    id: &ImageId,
+    observed: &Observed,
+) -> Result<Option<String>, MissingFact> {
+    let (Ok(version), Some(image)) =
+        (version_in_force(group, observed)?, observed.image(id, &BTreeSet::new())?)
+    else {
         return Ok(None);
     };
-    let root = force.disks.iter().find(|disk| disk.device == facts.machine.root_device);
+    let root = version.disks.iter().find(|disk| disk.device == image.machine.root_device);
     let size = root.and_then(|disk| disk.volume.as_ref()?.size);
-    Ok(match (size, facts.machine.root_size) {
-        (Some(size), Some(least)) if size < least => Some(format!(
-            "its launch template makes the root volume {size} GiB, and {image} needs {least}: raise VolumeSize of {}",
-            facts.machine.root_device
+    Ok(match (size, image.machine.root_size) {
+        (Some(size), Some(needed)) if size < needed => Some(format!(
+            "its launch template sets the root volume to {size} GiB, but {id} needs {needed} GiB: increase VolumeSize \
+             of {}",
+            image.machine.root_device
         )),
         _ => None,
     })
 }
 
-/// The disks to send with a new version: EC2 copies all but snapshot IDs. Nothing where none is lost. The
-/// root's snapshot belongs to the old image.
-pub fn disks(group: &Group, image: &ImageId, seen: &Observed) -> Result<Vec<Disk>, Gap> {
-    let (Ok(force), Some(facts)) = (in_force(group, seen)?, seen.image(image, &BTreeSet::new())?) else {
+/// The disks to send with a new launch template version; empty if EC2 copies all of them by itself. EC2 does not copy
+/// snapshot IDs, so as soon as a data volume has one, all disks are sent.
+pub fn disks_to_send(group: &NodeGroup, id: &ImageId, observed: &Observed) -> Result<Vec<Disk>, MissingFact> {
+    let (Ok(version), Some(image)) =
+        (version_in_force(group, observed)?, observed.image(id, &BTreeSet::new())?)
+    else {
         return Ok(Vec::new());
     };
-    let is_root = |disk: &Disk| disk.device == facts.machine.root_device;
+    let is_root = |disk: &Disk| disk.device == image.machine.root_device;
     let has_snapshot = |disk: &&Disk| disk.volume.as_ref().is_some_and(|volume| volume.snapshot.is_some());
-    if force.disks.iter().filter(|disk| !is_root(disk)).find(has_snapshot).is_none() {
+    if version.disks.iter().filter(|disk| !is_root(disk)).find(has_snapshot).is_none() {
         return Ok(Vec::new());
     }
-    let mut disks = force.disks.clone();
+    let mut disks = version.disks.clone();
     for volume in disks.iter_mut().filter(|disk| is_root(disk)).filter_map(|disk| disk.volume.as_mut()) {
+        // The snapshot of the root volume belongs to the old image.
         volume.snapshot = None;
     }
     Ok(disks)

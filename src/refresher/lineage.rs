@@ -1,13 +1,12 @@
-//! What an image was made from: the family of its operating system, which decides what user data it
-//! understands, and the Kubernetes version it is for. Read from its tags, its name, or the name of its base
-//! image (tag `base-ami`). Pure.
+//! What an image was made from: the family of its operating system, which decides what user data it understands, and
+//! the Kubernetes version it is for. Read from its tags, its name, or the name of its base image. Used by `fit`. Pure.
 
 use std::fmt;
 
-use crate::api::ImageId;
+use crate::api::{ImageId, tags};
 use crate::aws::Image;
 
-/// Tags that templates commonly put on images for the Kubernetes version.
+/// Tags in which templates commonly record the Kubernetes version.
 const VERSION_TAGS: [&str; 6] = [
     "opsy.dev/kubernetes",
     "kubernetes-version",
@@ -16,25 +15,23 @@ const VERSION_TAGS: [&str; 6] = [
     "k8s-version",
     "eks-version",
 ];
-/// The tag that names the base image.
-const BASE: &str = "base-ami";
-/// How many minor versions nodes may be older than the cluster.
-const MOST_BEHIND: u32 = 3;
+/// Kubernetes supports nodes that are at most this many minor versions older than the control plane.
+const MAX_MINORS_BEHIND: u32 = 3;
 
 /// A Kubernetes version, without its patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kubernetes {
+pub struct KubernetesVersion {
     major: u32,
     minor: u32,
 }
 
-impl fmt::Display for Kubernetes {
+impl fmt::Display for KubernetesVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
     }
 }
 
-impl Kubernetes {
+impl KubernetesVersion {
     /// Reads `1.31`, `v1.31.2`, `1.31/2026-01-01/bin`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().trim_start_matches('v').split(|c: char| !c.is_ascii_digit());
@@ -42,24 +39,24 @@ impl Kubernetes {
         (major == 1).then_some(Self { major, minor })
     }
 
-    /// Are nodes of this version too old for the cluster?
-    pub fn is_far_behind(self, cluster: Self) -> bool {
-        cluster.minor.saturating_sub(self.minor) > MOST_BEHIND
+    /// Whether nodes of this version are too old for a cluster of that version.
+    pub fn is_too_old_for(self, cluster: Self) -> bool {
+        cluster.minor.saturating_sub(self.minor) > MAX_MINORS_BEHIND
     }
 }
 
-/// What is known of an image's origin.
+/// What is known about the origin of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lineage {
-    /// Like `AL2023`, `AL2 gpu`, `Bottlerocket`.
+    /// For example `AL2023`, `AL2 gpu` or `Bottlerocket`.
     pub family: Option<String>,
-    pub kubernetes: Option<Kubernetes>,
+    pub kubernetes: Option<KubernetesVersion>,
 }
 
 impl Lineage {
-    /// Of an image, and of its base image where that can be seen.
+    /// The lineage of an image. What its base image tells is used for what it does not tell itself.
     pub fn of(image: &Image, base: Option<&Image>) -> Self {
-        let tagged = VERSION_TAGS.iter().find_map(|tag| Kubernetes::parse(image.tags.get(*tag)?));
+        let tagged = VERSION_TAGS.iter().find_map(|tag| KubernetesVersion::parse(image.tags.get(*tag)?));
         let (own, from) = (Self::of_name(&image.name), base.map(|base| Self::of_name(&base.name)));
         let from = from.unwrap_or_default();
         Self { family: own.family.or(from.family), kubernetes: tagged.or(own.kubernetes).or(from.kubernetes) }
@@ -69,7 +66,7 @@ impl Lineage {
         self.family.is_some() && self.kubernetes.is_some()
     }
 
-    /// By the names under which AWS and Canonical publish node images.
+    /// Recognizes the names under which AWS and Canonical publish node images.
     pub fn of_name(name: &str) -> Self {
         let lower = name.to_lowercase();
         let family = family(&lower);
@@ -78,9 +75,9 @@ impl Lineage {
     }
 }
 
-/// The image that an image was made from: by EC2, else by its tag.
-pub fn base(image: &Image) -> Option<ImageId> {
-    let tagged = || image.tags.get(BASE).and_then(|id| ImageId::parse(id.clone()).ok());
+/// The image that an image was made from: as recorded by EC2, else as named by its tag.
+pub fn base_image(image: &Image) -> Option<ImageId> {
+    let tagged = || image.tags.get(tags::BASE).and_then(|id| ImageId::parse(id.clone()).ok());
     image.source.clone().or_else(tagged)
 }
 
@@ -106,9 +103,9 @@ fn family(name: &str) -> Option<String> {
 }
 
 /// The part of a name that is a version: `1.31`, or `k8s_1.31`.
-fn version(name: &str) -> Option<Kubernetes> {
+fn version(name: &str) -> Option<KubernetesVersion> {
     let parts = name.split(['-', '_', '/']);
-    parts.filter(|part| part.starts_with("1.")).find_map(Kubernetes::parse)
+    parts.filter(|part| part.starts_with("1.")).find_map(KubernetesVersion::parse)
 }
 
 #[cfg(test)]
@@ -116,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_names_tell_family_and_version() {
+    fn published_names_contain_family_and_version() {
         for (name, family, version) in [
             ("amazon-eks-node-al2023-x86_64-standard-1.31-v20260801", "AL2023", "1.31"),
             ("amazon-eks-node-al2023-arm64-nvidia-1.32-v20260801", "AL2023 nvidia", "1.32"),
@@ -136,26 +133,23 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(
-            Lineage::of_name("node-1.31-20260801"),
-            Lineage::default(),
-            "a name of one's own says nothing"
-        );
+        assert_eq!(Lineage::of_name("node-1.31-20260801"), Lineage::default(), "a custom name tells neither");
     }
 
     #[test]
     fn versions_are_read_as_people_write_them() {
-        let read = |text| Kubernetes::parse(text).map(|version| version.to_string());
+        let read = |text| KubernetesVersion::parse(text).map(|version| version.to_string());
         for text in ["1.31", "v1.31.2", " 1.31/2026-01-01/bin/linux ", "1.31.0-eks-1"] {
             assert_eq!(read(text).as_deref(), Some("1.31"), "{text}");
         }
         for text in ["", "31", "2.0", "latest"] {
             assert_eq!(read(text), None, "{text}");
         }
-        let version = |text| Kubernetes::parse(text).expect("a version");
+        let version = |text| KubernetesVersion::parse(text).expect("a version");
         assert!(version("1.32") > version("1.31") && version("1.9") < version("1.31"));
         assert!(
-            version("1.27").is_far_behind(version("1.31")) && !version("1.28").is_far_behind(version("1.31"))
+            version("1.27").is_too_old_for(version("1.31"))
+                && !version("1.28").is_too_old_for(version("1.31"))
         );
     }
 }

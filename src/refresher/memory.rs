@@ -1,39 +1,42 @@
-//! What the refresher must remember between passes: the rollout under way or last ended. Typed here,
-//! lenient text on the wire; written to status before the effect it describes. Pure.
+//! What the refresher remembers between reconciles: the rollout in progress or the last one, and the last target. Read
+//! from status before the plan; written to status before the effect that it describes, so that a reconcile can continue
+//! after a crash at any point. Typed here, lenient strings in status. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::refusal::{Refusal, Refused};
+use super::refusal::{Refusal, RefusalKind};
 use super::target::Target;
-use super::time::recent;
 use crate::api::ids::digest;
-use crate::api::refresher::{self as wire, RolloutRecord};
+use crate::api::refresher::{self as crd, RolloutRecord};
+use crate::api::time::recent;
+use crate::api::words::GroupState;
+use crate::api::words::RolloutResult;
 use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
 use crate::aws::TemplateVersion;
 
-/// How long moves and their undoing are remembered, to notice somebody who keeps undoing them.
+/// How long moves, and moves that another writer undid, are remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// A day, with room for a nightly job that starts later than the night before.
+/// A day, plus two hours for a nightly job that starts later than the night before.
 const DAY: Duration = Duration::from_secs(26 * 3600);
-/// A move that is undone this often in a day is not repeated: another writer is at work.
-const MOST_UNDONE: usize = 2;
-/// Nor one that is undone this often in a week.
-const MOST_UNDONE_IN_A_WEEK: usize = 3;
+/// A move that was undone this many times within a day is not repeated: another writer is at work.
+const MAX_UNDONE_PER_DAY: usize = 2;
+/// The same within a week, for a writer that runs less often.
+const MAX_UNDONE_PER_WEEK: usize = 3;
 
-/// What a plan reads back from status.
+/// What a plan reads from status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     pub rollout: Option<Rollout>,
-    /// The last target, kept when the builder that names it is missing.
+    /// The last target. It stays in force while the builder that names it is missing.
     pub target: Option<Target>,
-    /// Were groups waiting for their turn? This only chooses what is read first.
+    /// Groups were waiting to be moved. This only affects what is read first.
     pub pending: bool,
 }
 
-/// A rollout pins its target until it is done, failed or replaced.
+/// A rollout. It pins its target until it is done, failed or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
     pub id: String,
@@ -42,178 +45,186 @@ pub struct Rollout {
     pub config: String,
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
-    /// Groups whose move was begun; one that waits for its turn is not here yet.
-    pub groups: BTreeMap<String, Entry>,
+    /// The groups whose move has begun, by name. A group that waits for its turn is not here yet.
+    pub groups: BTreeMap<String, GroupEntry>,
 }
 
-/// One group of a rollout, from just before its first effect.
+/// One group of a rollout, recorded before the first effect on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The image it is moved to.
+pub struct GroupEntry {
+    /// The image that the group is moved to.
     pub image: ImageId,
-    /// Template and version in force before.
-    pub before: TemplateVersion,
-    pub before_image: Option<ImageId>,
+    /// The launch template version that was in force before the move.
+    pub previous: TemplateVersion,
+    pub previous_image: Option<ImageId>,
     pub attempt: u32,
-    /// Launch template version made for it, as far as known.
-    pub made: Option<i64>,
-    /// EKS's update, as far as known.
-    pub update: Option<String>,
+    /// Number of the launch template version that was created for the move, if known.
+    pub new_version: Option<i64>,
+    pub update: ManagedUpdate,
     pub failure: Option<String>,
-    /// The version that an update is about to start with: written before the call, so that a lost answer
-    /// can be told from a call that was never made.
-    pub starting: Option<Starting>,
-    /// The last call, where AWS refused it and it is tried again.
+    /// The last call, if AWS refused it and it is retried.
     pub refusal: Option<Refusal>,
-    /// When its update was found to run longer than expected.
-    pub overdue: Option<Timestamp>,
-    /// When this image was moved to this group.
-    pub moves: Vec<Timestamp>,
-    /// When such a move was found undone.
-    pub undone: Vec<Timestamp>,
-    /// What was found then.
+    /// When this group reached this image.
+    pub moved_at: Vec<Timestamp>,
+    /// When the move was found undone by another writer.
+    pub undone_at: Vec<Timestamp>,
+    /// What was found then, with the likely writer.
     pub undone_by: Option<String>,
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
 }
 
+/// The progress of the EKS update that moves a managed node group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManagedUpdate {
+    /// ID of the update, once EKS has accepted it.
+    pub id: Option<String>,
+    /// The start that is about to be requested. Recorded before the call, so that a lost response can be told from a
+    /// call that was never made.
+    pub starting: Option<Starting>,
+    /// When the update was found to take longer than expected.
+    pub overdue: Option<Timestamp>,
+}
+
 /// An update that is about to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Starting {
-    /// Launch template version.
+    /// Number of the launch template version.
     pub version: i64,
     pub at: Timestamp,
 }
 
-impl Entry {
-    /// Is it still being moved?
-    pub fn open(&self) -> bool {
+impl GroupEntry {
+    /// The move has not ended.
+    pub fn is_open(&self) -> bool {
         self.finished.is_none()
     }
 
-    /// Is it open, with an update that EKS accepted?
-    pub fn updating(&self) -> bool {
-        self.open() && self.update.is_some()
+    /// The move has not ended, and EKS has accepted its update.
+    pub fn is_updating(&self) -> bool {
+        self.is_open() && self.update.id.is_some()
     }
 
-    /// Is it open, and waits to be tried again after a refusal?
-    pub fn held(&self) -> bool {
-        self.open() && self.update.is_none() && self.failure.is_none() && self.refusal.is_some()
+    /// The move has not ended, and waits to be retried after a refusal.
+    pub fn is_blocked(&self) -> bool {
+        self.is_open() && self.update.id.is_none() && self.failure.is_none() && self.refusal.is_some()
     }
 
-    /// Did its update start and fail? A refusal replaces no node, and says nothing of other groups.
-    pub fn tried_and_failed(&self) -> bool {
-        self.failure.is_some() && self.update.is_some()
+    /// The update started and failed. A refused start does not count: it replaced no node, and says nothing about other
+    /// groups.
+    pub fn update_failed(&self) -> bool {
+        self.failure.is_some() && self.update.id.is_some()
     }
 
-    /// Did it end on its image?
-    pub fn moved(&self) -> bool {
-        !self.open() && self.failure.is_none() && !self.moves.is_empty()
+    /// The move ended and the group reached the image.
+    pub fn is_moved(&self) -> bool {
+        !self.is_open() && self.failure.is_none() && !self.moved_at.is_empty()
     }
 
-    /// Was the last move not found undone yet?
-    pub fn undoing_is_news(&self) -> bool {
-        self.undone.last() < self.moves.last()
+    /// The last move has not been found undone yet.
+    pub fn last_move_holds(&self) -> bool {
+        self.undone_at.last() < self.moved_at.last()
     }
 
-    /// Was it moved and undone as often as may be?
-    pub fn contested(&self, now: Timestamp) -> bool {
-        recent(&self.undone, now, DAY).len() >= MOST_UNDONE
-            || recent(&self.undone, now, REMEMBERED).len() >= MOST_UNDONE_IN_A_WEEK
+    /// The move was undone so often that it is not repeated.
+    pub fn is_contested(&self, now: Timestamp) -> bool {
+        recent(&self.undone_at, now, DAY).len() >= MAX_UNDONE_PER_DAY
+            || recent(&self.undone_at, now, REMEMBERED).len() >= MAX_UNDONE_PER_WEEK
     }
 }
 
 impl Rollout {
-    /// The start of a rollout. Finished moves of the same image to the same group are carried over.
+    /// A new rollout. Recent moves of the last rollout that reached an image of this target are carried over, so that a
+    /// writer that undoes them is still noticed.
     pub fn begin(key: &Key, target: Target, config: String, last: Option<&Self>, now: Timestamp) -> Self {
-        let before = last.map_or("", |last| last.id.as_str());
-        let id = digest(&["rollout", &key.to_string(), &target.to_string(), before, &now.to_string()]);
-        let groups = last.map(|last| last.moved(&target, now)).unwrap_or_default();
+        let last_id = last.map_or("", |last| last.id.as_str());
+        let id = digest(&["rollout", &key.to_string(), &target.to_string(), last_id, &now.to_string()]);
+        let groups = last.map(|last| last.recent_moves(&target, now)).unwrap_or_default();
         Self { id: id[..16].to_owned(), target, config, started: now, finished: None, groups }
     }
 
-    pub fn open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.finished.is_none()
     }
 
-    /// Groups being moved, by name.
-    pub fn moving(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.groups.iter().filter(|(_, entry)| entry.open()).map(|(name, entry)| (name.as_str(), entry))
+    /// The groups whose move has not ended, by name.
+    pub fn moving(&self) -> impl Iterator<Item = (&str, &GroupEntry)> {
+        self.groups.iter().filter(|(_, entry)| entry.is_open()).map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// Groups whose update failed or was refused, by name.
-    pub fn failures(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    /// The groups whose update failed or was finally refused, by name.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, &GroupEntry)> {
         self.groups
             .iter()
             .filter(|(_, entry)| entry.failure.is_some())
             .map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// The same rollout where what failed, was refused or undone may be tried again; nothing where there
-    /// is no such thing.
-    pub fn forgiven(&self) -> Option<Self> {
+    /// The rollout without what prevents a retry of groups that failed, were refused, or were moved back by another
+    /// writer; `None` if there is nothing to retry.
+    pub fn retried(&self) -> Option<Self> {
         let mut changed = self.clone();
-        if !self.open() && self.failures().next().is_some() {
+        if !self.is_open() && self.failures().next().is_some() {
+            // The failures of an ended rollout stay on record. They count only while the configuration is the same.
             changed.config = String::new();
         }
-        if self.open() {
-            changed.groups.retain(|_, entry| entry.open() || entry.failure.is_none());
+        if self.is_open() {
+            changed.groups.retain(|_, entry| entry.is_open() || entry.failure.is_none());
         }
         for entry in changed.groups.values_mut() {
-            entry.undone.clear();
+            entry.undone_at.clear();
             entry.refusal = None;
         }
         (changed != *self).then_some(changed)
     }
 
-    /// The same rollout with one entry changed or added.
-    pub fn with(&self, group: &str, entry: Entry) -> Self {
+    /// The rollout with one entry changed or added.
+    pub fn with_group(&self, group: &str, entry: GroupEntry) -> Self {
         let mut changed = self.clone();
         changed.groups.insert(group.to_owned(), entry);
         changed
     }
 
-    /// The same rollout without one group.
-    pub fn without(&self, group: &str) -> Self {
+    pub fn without_group(&self, group: &str) -> Self {
         let mut changed = self.clone();
         changed.groups.remove(group);
         changed
     }
 
-    /// A token for one effect: the same effect always gets the same one.
-    pub fn token(&self, group: &str, parts: &[&str]) -> ClientToken {
+    /// The client token of one effect: the same effect always has the same token.
+    pub fn client_token(&self, group: &str, parts: &[&str]) -> ClientToken {
         ClientToken::of(&[&["refresher", self.id.as_str(), group], parts].concat())
     }
 
-    /// How it reads in the history once it ended.
-    pub fn record(&self, result: &str, further: Option<String>) -> RolloutRecord {
+    /// The record for `status.history` after the rollout has ended.
+    pub fn history_record(&self, result: RolloutResult, cause: Option<String>) -> RolloutRecord {
         let failed = self
             .failures()
             .filter_map(|(name, entry)| entry.failure.as_ref().map(|failure| format!("{name}: {failure}")));
-        let failures: Vec<String> = failed.chain(further).collect();
+        let failures: Vec<String> = failed.chain(cause).collect();
         RolloutRecord {
             id: self.id.clone(),
             target: self.target.to_string(),
-            result: result.to_owned(),
+            result: result.to_string(),
             started_at: Some(self.started),
             finished_at: self.finished,
             failures: (!failures.is_empty()).then_some(failures),
         }
     }
 
-    fn moved(&self, target: &Target, now: Timestamp) -> BTreeMap<String, Entry> {
-        let recently = |entry: &Entry| {
-            target.has(Some(&entry.image))
-                && entry.moved()
-                && !recent(&entry.moves, now, REMEMBERED).is_empty()
+    fn recent_moves(&self, target: &Target, now: Timestamp) -> BTreeMap<String, GroupEntry> {
+        let is_recent = |entry: &GroupEntry| {
+            target.contains(Some(&entry.image))
+                && entry.is_moved()
+                && !recent(&entry.moved_at, now, REMEMBERED).is_empty()
         };
-        let kept = self.groups.iter().filter(|(_, entry)| !entry.open() && recently(entry));
-        kept.map(|(name, entry)| (name.clone(), entry.clone())).collect()
+        let recent = self.groups.iter().filter(|(_, entry)| is_recent(entry));
+        recent.map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
 }
 
 impl Memory {
-    /// What a status remembers; what cannot be read counts as lost.
+    /// Reads the memory from status. Entries that cannot be parsed count as lost.
     pub fn read(status: Option<&AMIRefresherStatus>) -> Self {
         let Some(status) = status else { return Self::default() };
         Self {
@@ -223,63 +234,68 @@ impl Memory {
                 .node_groups
                 .iter()
                 .flatten()
-                .any(|row| matches!(row.state.as_deref(), Some("Pending" | "Drifted" | "Unknown"))),
+                .filter_map(|row| GroupState::parse(row.state.as_deref()?))
+                .any(|state| {
+                    matches!(state, GroupState::Pending | GroupState::Drifted | GroupState::Unknown)
+                }),
         }
     }
 }
 
-fn read_rollout(wire: &wire::Rollout) -> Option<Rollout> {
-    let groups = wire.groups.iter().flatten();
+fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {
+    let groups = rollout.groups.iter().flatten();
     Some(Rollout {
-        id: wire.id.clone(),
-        target: Target::parse(&wire.target)?,
-        config: wire.config.clone().unwrap_or_default(),
-        started: wire.started_at?,
-        finished: wire.finished_at,
+        id: rollout.id.clone(),
+        target: Target::parse(&rollout.target)?,
+        config: rollout.config.clone().unwrap_or_default(),
+        started: rollout.started_at?,
+        finished: rollout.finished_at,
         groups: groups.filter_map(|group| Some((group.name.clone(), read_entry(group)?))).collect(),
     })
 }
 
-fn read_entry(wire: &wire::RolloutGroup) -> Option<Entry> {
-    Some(Entry {
-        image: ImageId::parse(wire.target_ami.clone()?).ok()?,
-        before: TemplateVersion {
-            template: TemplateId::parse(wire.launch_template_id.clone()?).ok()?,
-            version: wire.previous_version.clone()?,
+fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
+    Some(GroupEntry {
+        image: ImageId::parse(group.target_ami.clone()?).ok()?,
+        previous: TemplateVersion {
+            template: TemplateId::parse(group.launch_template_id.clone()?).ok()?,
+            version: group.previous_version.clone()?,
         },
-        before_image: wire.previous_ami.clone().and_then(|id| ImageId::parse(id).ok()),
-        attempt: wire.attempts.and_then(|attempts| u32::try_from(attempts).ok())?,
-        made: wire.version.as_deref().and_then(|version| version.parse().ok()),
-        update: wire.update_id.clone(),
-        failure: wire.last_failure.clone(),
-        starting: read_starting(wire),
-        refusal: wire.refusal.as_ref().and_then(read_refusal),
-        overdue: wire.overdue_at,
-        moves: wire.moved_at.clone().unwrap_or_default(),
-        undone: wire.undone_at.clone().unwrap_or_default(),
-        undone_by: wire.undone_by.clone(),
-        started: wire.started_at?,
-        finished: wire.finished_at,
+        previous_image: group.previous_ami.clone().and_then(|id| ImageId::parse(id).ok()),
+        attempt: group.attempts.and_then(|attempts| u32::try_from(attempts).ok())?,
+        new_version: group.version.as_deref().and_then(|version| version.parse().ok()),
+        update: ManagedUpdate {
+            id: group.update_id.clone(),
+            starting: read_starting(group),
+            overdue: group.overdue_at,
+        },
+        failure: group.last_failure.clone(),
+        refusal: group.refusal.as_ref().and_then(read_refusal),
+        moved_at: group.moved_at.clone().unwrap_or_default(),
+        undone_at: group.undone_at.clone().unwrap_or_default(),
+        undone_by: group.undone_by.clone(),
+        started: group.started_at?,
+        finished: group.finished_at,
     })
 }
 
-fn read_starting(wire: &wire::RolloutGroup) -> Option<Starting> {
-    Some(Starting { version: wire.starting_version.as_deref()?.parse().ok()?, at: wire.starting_at? })
+fn read_starting(group: &crd::RolloutGroup) -> Option<Starting> {
+    Some(Starting { version: group.starting_version.as_deref()?.parse().ok()?, at: group.starting_at? })
 }
 
-fn read_refusal(wire: &wire::Refusal) -> Option<Refusal> {
+fn read_refusal(refusal: &crd::Refusal) -> Option<Refusal> {
     Some(Refusal {
-        kind: Refused::read(&wire.reason),
-        message: wire.message.clone(),
-        since: wire.since?,
-        last: wire.last?,
+        kind: RefusalKind::parse(&refusal.reason),
+        message: refusal.message.clone(),
+        since: refusal.since?,
+        last: refusal.last?,
     })
 }
 
-/// A rollout as status has it.
-pub fn write_rollout(rollout: &Rollout) -> wire::Rollout {
+/// The rollout as `status.rollout` has it.
+pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
     let groups: Vec<_> = rollout.groups.iter().map(|(name, entry)| write_entry(name, entry)).collect();
-    wire::Rollout {
+    crd::Rollout {
         id: rollout.id.clone(),
         target: rollout.target.to_string(),
         config: Some(rollout.config.clone()),
@@ -289,29 +305,30 @@ pub fn write_rollout(rollout: &Rollout) -> wire::Rollout {
     }
 }
 
-fn write_entry(name: &str, entry: &Entry) -> wire::RolloutGroup {
-    wire::RolloutGroup {
+fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
+    let starting = entry.update.starting;
+    crd::RolloutGroup {
         name: name.to_owned(),
         target_ami: Some(entry.image.to_string()),
-        launch_template_id: Some(entry.before.template.to_string()),
-        version: entry.made.map(|version| version.to_string()),
-        previous_version: Some(entry.before.version.clone()),
-        previous_ami: entry.before_image.as_ref().map(ImageId::to_string),
+        launch_template_id: Some(entry.previous.template.to_string()),
+        version: entry.new_version.map(|version| version.to_string()),
+        previous_version: Some(entry.previous.version.clone()),
+        previous_ami: entry.previous_image.as_ref().map(ImageId::to_string),
         attempts: Some(i32::try_from(entry.attempt).unwrap_or(i32::MAX)),
-        update_id: entry.update.clone(),
+        update_id: entry.update.id.clone(),
         last_failure: entry.failure.clone(),
-        starting_version: entry.starting.map(|starting| starting.version.to_string()),
-        starting_at: entry.starting.map(|starting| starting.at),
-        refusal: entry.refusal.as_ref().map(|refusal| wire::Refusal {
+        starting_version: starting.map(|starting| starting.version.to_string()),
+        starting_at: starting.map(|starting| starting.at),
+        refusal: entry.refusal.as_ref().map(|refusal| crd::Refusal {
             reason: refusal.kind.word().to_owned(),
             message: refusal.message.clone(),
             since: Some(refusal.since),
             last: Some(refusal.last),
         }),
-        overdue_at: entry.overdue,
-        undone_at: (!entry.undone.is_empty()).then(|| entry.undone.clone()),
+        overdue_at: entry.update.overdue,
+        undone_at: (!entry.undone_at.is_empty()).then(|| entry.undone_at.clone()),
         undone_by: entry.undone_by.clone(),
-        moved_at: (!entry.moves.is_empty()).then(|| entry.moves.clone()),
+        moved_at: (!entry.moved_at.is_empty()).then(|| entry.moved_at.clone()),
         started_at: Some(entry.started),
         finished_at: entry.finished,
     }

@@ -1,27 +1,35 @@
-//! The refresher: rolls the wanted image out to the node groups of a cluster.
+//! The refresher: rolls out the target image to the node groups of an EKS cluster.
 //!
-//! One pass of the driver is observe → plan → at most one step → report. `spec` reads the manifest,
-//! `target` chooses the image, `fit` compares it with a group (`lineage`: what an image was made from),
-//! `survey` gives the verdict on each group, `plan` decides, `act` does it, `report` writes status and notes.
-//! `refusal`, `causes` and `writer` explain what AWS and others do. `memory` is what outlives a pass: it is written to status before the effect it
-//! describes, so that a crash at any point is taken up where it happened.
+//! A reconcile is observe → plan (pure) → at most one step → report:
+//! - `spec` parses the object. `memory` outlives a reconcile: the rollout, written to status before each effect.
+//! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
+//! - `choose` chooses the `target`; `survey` compares every group with it, and `fit` finds the image for a group.
+//! - `plan` decides on a `step`, and `act` executes it and returns its `outcome`.
+//! - `report` explains plan or outcome: `summary` states it, `status` writes it.
+//! - `refusal` remembers what AWS refuses; `causes` and `writer` name the likely cause of a failure or an undone move.
 
 mod act;
 mod causes;
+mod choose;
 mod fit;
+mod images;
 mod lineage;
 mod memory;
+mod node_group;
 mod observe;
+mod observed;
+mod outcome;
 mod plan;
 mod refusal;
 mod report;
-mod seen;
 pub mod spec;
+mod status;
+mod step;
+mod summary;
 mod survey;
 mod target;
 #[cfg(test)]
 mod tests;
-mod time;
 mod writer;
 
 use std::sync::Arc;
@@ -36,33 +44,34 @@ use crate::aws::Aws;
 use crate::engine::Pass;
 use crate::sync::Synced;
 use memory::Memory;
-use plan::{Case, Plan, plan};
+use plan::{PlanInput, plan};
+use step::Plan;
 
-/// Looks the active images of a builder up.
+/// Returns the active images of a builder.
 pub type BuilderImages = Arc<dyn Fn(&Key) -> Option<Vec<LaneImage>> + Send + Sync>;
 
-/// What every pass over a refresher may use.
+/// What every reconcile of a refresher may use.
 #[derive(Clone)]
 pub struct Context {
     pub aws: Aws,
-    /// The active images of a builder as its status has them; `None` when there is no such builder.
+    /// The active images in the status of a builder; `None` if the builder does not exist.
     pub builder_images: BuilderImages,
     pub undeclared: UndeclaredObjects,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
     pub owner: Owner,
-    /// Which clusters each namespace may roll out to.
+    /// The clusters that each namespace may roll out to.
     pub clusters: Arc<Fence>,
     pub now: fn() -> Timestamp,
 }
 
-/// One reconcile of a refresher.
+/// Reconciles one refresher.
 pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefresherStatus> {
     let before = object.status.as_ref();
     let handled = before.and_then(|status| status.last_handled_reconcile_at.clone());
-    let fresh = annotations::asks_anew(&object.metadata, handled.as_deref());
-    let mut pass = one_pass(&object, ctx, fresh).await;
+    let requested = annotations::reconcile_requested(&object.metadata, handled.as_deref());
+    let mut pass = observe_plan_act(&object, ctx, requested).await;
     pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
-    // What could not be read could not be tried again.
+    // A failed read could not retry anything, so the annotation stays unhandled.
     if pass.failed.is_none() {
         pass.status.last_handled_retry =
             annotations::value(&object.metadata, annotations::RETRY).map(str::to_owned);
@@ -70,22 +79,25 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
     pass
 }
 
-/// Does a new annotation ask to try this rollout's images again?
-fn retries(object: &AMIRefresher, memory: &Memory) -> bool {
+/// Whether an unhandled annotation requests a retry of an image of this rollout.
+fn requests_retry(object: &AMIRefresher, memory: &Memory) -> bool {
     let handled = object.status.as_ref().and_then(|status| status.last_handled_retry.as_deref());
-    let asked =
-        annotations::value(&object.metadata, annotations::RETRY).filter(|asked| Some(*asked) != handled);
-    let image = asked.and_then(|asked| ImageId::parse(asked.trim()).ok());
+    let requested =
+        annotations::value(&object.metadata, annotations::RETRY).filter(|value| Some(*value) != handled);
+    let image = requested.and_then(|value| ImageId::parse(value.trim()).ok());
     let rollout = memory.rollout.as_ref();
     image.is_some_and(|image| {
         rollout.is_some_and(|rollout| {
-            rollout.target.has(Some(&image)) || rollout.groups.values().any(|entry| entry.image == image)
+            rollout.target.contains(Some(&image)) || rollout.groups.values().any(|entry| entry.image == image)
         })
     })
 }
 
-/// The plan asks for what it must see; no need is asked for twice.
-async fn one_pass(object: &AMIRefresher, ctx: &Context, fresh: bool) -> Pass<AMIRefresherStatus> {
+async fn observe_plan_act(
+    object: &AMIRefresher,
+    ctx: &Context,
+    reconcile_requested: bool,
+) -> Pass<AMIRefresherStatus> {
     let now = (ctx.now)();
     if object.metadata.deletion_timestamp.is_some() {
         return report::deleted(object, now);
@@ -97,21 +109,24 @@ async fn one_pass(object: &AMIRefresher, ctx: &Context, fresh: bool) -> Pass<AMI
         },
         Err(problems) => return report::invalid(object, &problems, now),
     };
-    if let Some(advice) = ctx.clusters.refuses(&spec.key.namespace, &spec.cluster) {
-        return report::refused_cluster(object, &spec, &advice, now);
+    if let Some(advice) = ctx.clusters.refusal(&spec.key.namespace, &spec.cluster) {
+        return report::cluster_not_allowed(object, &spec, &advice, now);
     }
     let memory = Memory::read(object.status.as_ref());
-    let asked = fresh || retries(object, &memory);
-    let mut seen = observe::look(&spec, &memory, ctx, asked).await;
+    let retry_requested = reconcile_requested || requests_retry(object, &memory);
+    let mut observed = observe::observe(&spec, &memory, ctx, retry_requested).await;
+    // The plan is pure, so planning again after each further read costs nothing. No read is requested twice, so this ends.
     loop {
-        let case = Case { spec: &spec, owner: &ctx.owner, memory: &memory, seen: &seen, now, asked };
-        match plan(case) {
-            Plan::Look(need) => seen = observe::closer(seen, need, &spec, ctx).await,
-            Plan::Act { step, said } => {
-                let done = act::act(&step, &spec, ctx).await.map_err(act::Failed::from);
-                return report::acted(object, case, &step, said, done);
+        let owner = &ctx.owner;
+        let input =
+            PlanInput { spec: &spec, owner, memory: &memory, observed: &observed, now, retry_requested };
+        match plan(input) {
+            Plan::Read(need) => observed = observe::read(observed, need, &spec, ctx).await,
+            Plan::Act { step, why } => {
+                let outcome = act::act(step, &spec, ctx).await;
+                return report::acted(object, input, why, outcome);
             }
-            plan => return report::planned(object, case, plan),
+            plan => return report::planned(object, input, plan),
         }
     }
 }

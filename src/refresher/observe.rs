@@ -1,149 +1,182 @@
-//! Reads what a pass needs. Cheap, shared reads first; anything further only when the plan asks for it by
-//! a `Need`, so that a settled pass costs no call of its own.
+//! Reads what a reconcile needs into `Observed`. The first reads are shared and cheap; anything further is read only
+//! when the plan needs it (`Need`), so that the reconcile of a settled refresher makes no call of its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Context;
+use super::images::builder_of;
 use super::memory::Memory;
-use super::seen::{Account, Found, Group, Life, Need, Observed, Reading, group, listed, unread};
+use super::node_group::{Lifecycle, NodeGroup, sorted};
+use super::observed::{Account, Need, Observed, SourceImages};
 use super::spec::{Source, Spec};
-use super::target::built_by;
 use crate::api::{ImageId, Key, Seen};
-use crate::aws::{AwsError, Fresh, Image, Nodegroup, Update};
+use crate::aws::{AwsError, Fresh, Image, ManagedNodegroup, Update};
 
-/// The first, cheap reads. Groups with an update under way are read each time, all else fresh only when
-/// somebody asks for it.
-pub async fn look(spec: &Spec, memory: &Memory, ctx: &Context, asked: bool) -> Observed {
-    let fresh = if asked { Fresh::Now } else { Fresh::Cached };
-    let reading = Reading::of(spec, memory, asked);
-    let groups = async {
-        match &reading {
-            Reading::All { fresh: true } => groups(spec, ctx, Fresh::Now).await,
-            Reading::All { fresh: false } => groups(spec, ctx, Fresh::Cached).await,
-            Reading::Only(names) => only(spec, ctx, names).await,
+/// Which node groups to read first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupsToRead {
+    /// All groups in scope; without the cache if a person requested a reconcile.
+    All { fresh: bool },
+    /// Only the groups that are being moved, without the cache: most likely their update is awaited.
+    Only(BTreeSet<String>),
+}
+
+impl GroupsToRead {
+    /// While updates are in progress and no further one may start, only these groups matter.
+    pub fn of(spec: &Spec, memory: &Memory, requested: bool) -> Self {
+        let Some(rollout) = memory.rollout.as_ref().filter(|rollout| rollout.is_open()) else {
+            return Self::All { fresh: requested };
+        };
+        let moving = rollout.moving().filter(|(_, entry)| !entry.is_blocked());
+        let moving: BTreeSet<String> = moving.map(|(name, _)| name.to_owned()).collect();
+        let none_may_start = moving.len() >= spec.update.max_parallel || !memory.pending;
+        if !moving.is_empty() && none_may_start && !requested {
+            Self::Only(moving)
+        } else {
+            Self::All { fresh: requested }
         }
-    };
-    let (groups, found) = tokio::join!(groups, found(spec, ctx, fresh));
-    // Last: where the credentials changed meanwhile, it is the account of what was read by the new ones.
-    let account = account(spec, ctx).await;
-    let partial = matches!(reading, Reading::Only(_));
-    Observed {
-        fresh_groups: asked || partial,
-        partial,
-        fresh_found: asked,
-        ..Observed::first(account, groups, found)
     }
 }
 
-/// Reads what the plan asked for.
-pub async fn closer(mut seen: Observed, need: Need, spec: &Spec, ctx: &Context) -> Observed {
+/// The first reads. Groups with an update in progress are always read without the cache, everything else only if a
+/// person requested a reconcile.
+pub async fn observe(spec: &Spec, memory: &Memory, ctx: &Context, requested: bool) -> Observed {
+    let fresh = if requested { Fresh::Now } else { Fresh::Cached };
+    let to_read = GroupsToRead::of(spec, memory, requested);
+    let groups = async {
+        match &to_read {
+            GroupsToRead::All { fresh: true } => groups_in_scope(spec, ctx, Fresh::Now).await,
+            GroupsToRead::All { fresh: false } => groups_in_scope(spec, ctx, Fresh::Cached).await,
+            GroupsToRead::Only(names) => named_groups(spec, ctx, names).await,
+        }
+    };
+    let (groups, source_images) = tokio::join!(groups, source_images(spec, ctx, fresh));
+    // Read last: if the credentials changed in between, this is the account that an effect would reach.
+    let account = account(spec, ctx).await;
+    let partial = matches!(to_read, GroupsToRead::Only(_));
+    Observed {
+        fresh_groups: requested || partial,
+        partial,
+        fresh_source_images: requested,
+        ..Observed::first(account, groups, source_images)
+    }
+}
+
+/// Reads what the plan needs.
+pub async fn read(mut observed: Observed, need: Need, spec: &Spec, ctx: &Context) -> Observed {
     let (region, cluster) = (&spec.region, spec.cluster.as_str());
     match need {
         Need::FreshGroups => {
-            seen.groups = groups(spec, ctx, Fresh::Now).await;
-            (seen.fresh_groups, seen.partial) = (true, false);
+            observed.groups = groups_in_scope(spec, ctx, Fresh::Now).await;
+            (observed.fresh_groups, observed.partial) = (true, false);
         }
-        Need::EveryGroup => seen.every = Some(described(spec, ctx, Fresh::Now, |_| true).await),
+        Need::AllGroups => {
+            observed.all_groups = Some(list_groups(spec, ctx, Fresh::Now, |_| true).await);
+        }
         Need::Architectures(types) => {
-            let found = known(ctx.aws.architectures(region, &types).await);
-            seen.architectures.insert(types, found);
+            let architectures = ctx.aws.architectures(region, &types).await;
+            observed.architectures.insert(types, seen(architectures));
         }
-        Need::ClusterVersion => seen.cluster = Some(known(ctx.aws.cluster_version(region, cluster).await)),
-        Need::FreshFound => {
-            seen.found = found(spec, ctx, Fresh::Now).await;
-            seen.fresh_found = true;
+        Need::ClusterVersion => {
+            observed.cluster_version = Some(seen(ctx.aws.cluster_version(region, cluster).await));
         }
-        Need::Images(ids) => seen.images.extend(facts(spec, ctx, ids).await),
+        Need::FreshSourceImages => {
+            observed.source_images = source_images(spec, ctx, Fresh::Now).await;
+            observed.fresh_source_images = true;
+        }
+        Need::Images(ids) => observed.images.extend(images(spec, ctx, ids).await),
         Need::Template(template) => {
             let versions = ctx.aws.template_versions(region, &template).await;
-            seen.templates.insert(template, known(versions));
+            observed.templates.insert(template, seen(versions));
         }
         Need::Update { group, id } => {
             let update = ctx.aws.update(region, cluster, &group, &id).await;
-            seen.updates.insert((group, id), known(update));
+            observed.updates.insert((group, id), seen(update));
         }
         Need::AllUpdates { group } => {
             let updates = all_updates(spec, ctx, &group).await;
-            seen.all_updates.insert(group, known(updates));
+            observed.all_updates.insert(group, seen(updates));
         }
     }
-    seen
+    observed
 }
 
 async fn account(spec: &Spec, ctx: &Context) -> Seen<Account> {
     let Some(synced) = ctx.synced.borrow().clone() else { return Seen::Is(Account::NotSynced) };
     let Some(allowed) = synced.set.settings.accounts.clone() else { return Seen::Is(Account::Allowed) };
-    known(ctx.aws.account(&spec.region).await).map(|account| {
+    seen(ctx.aws.account(&spec.region).await).map(|account| {
         if allowed.contains(&account) { Account::Allowed } else { Account::Other { account, allowed } }
     })
 }
 
-async fn groups(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Vec<Group>> {
-    described(spec, ctx, fresh, |name| !spec.scope.excludes(name)).await
+async fn groups_in_scope(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Vec<NodeGroup>> {
+    list_groups(spec, ctx, fresh, |name| !spec.scope.excludes(name)).await
 }
 
-/// All groups; those that are not wanted by their name alone.
-async fn described(
+/// All groups of the cluster. Those that are not wanted are listed by name only.
+async fn list_groups(
     spec: &Spec,
     ctx: &Context,
     fresh: Fresh,
     wanted: impl Fn(&str) -> bool,
-) -> Seen<Vec<Group>> {
+) -> Seen<Vec<NodeGroup>> {
     match ctx.aws.nodegroups(&spec.region, &spec.cluster, fresh, wanted).await {
         Err(error) => Seen::Unknown(error.class(), error.to_string()),
-        Ok(all) => listed(all.into_iter().map(|(name, read)| parsed(&name, read, fresh)).collect()),
+        Ok(all) => sorted(all.into_iter().map(|(name, read)| node_group(&name, read, fresh)).collect()),
     }
 }
 
-fn parsed(name: &str, read: Option<Result<Arc<Nodegroup>, AwsError>>, fresh: Fresh) -> Group {
+fn node_group(name: &str, read: Option<Result<Arc<ManagedNodegroup>, AwsError>>, fresh: Fresh) -> NodeGroup {
     match read {
-        None => unread(name, Life::Unread),
-        Some(Ok(seen)) => group(&seen, fresh == Fresh::Now),
-        Some(Err(error)) => unread(name, Life::Unreadable(error.class(), error.to_string())),
+        None => NodeGroup::name_only(name, Lifecycle::NotRead),
+        Some(Ok(read)) => NodeGroup::managed(&read, fresh == Fresh::Now),
+        Some(Err(error)) => {
+            NodeGroup::name_only(name, Lifecycle::Unreadable(error.class(), error.to_string()))
+        }
     }
 }
 
-/// Some groups, fresh; one that does not exist any more is left out.
-async fn only(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Seen<Vec<Group>> {
+/// These groups, without the cache. A group that no longer exists is omitted.
+async fn named_groups(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Seen<Vec<NodeGroup>> {
     let mut groups = Vec::new();
     for name in names {
         let read = ctx.aws.nodegroup(&spec.region, &spec.cluster, name, Fresh::Now).await;
-        groups.extend(read.transpose().map(|read| parsed(name, Some(read), Fresh::Now)));
+        groups.extend(read.transpose().map(|read| node_group(name, Some(read), Fresh::Now)));
     }
-    listed(groups)
+    sorted(groups)
 }
 
-async fn found(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Found> {
+async fn source_images(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<SourceImages> {
     match &spec.source {
-        Source::Image(_) => Seen::Is(Found::Named),
-        Source::Filters(query) => {
-            known(ctx.aws.find_images(query, fresh).await).map(|images| Found::Images(images.to_vec()))
-        }
+        Source::Image(_) => Seen::Is(SourceImages::Named),
+        Source::Filters(query) => seen(ctx.aws.find_images(query, fresh).await)
+            .map(|images| SourceImages::Filtered(images.to_vec())),
         Source::Cluster => {
-            known(ctx.aws.own_images(&spec.region, fresh).await).map(|images| tagged(&images, spec, ctx))
+            seen(ctx.aws.own_images(&spec.region, fresh).await).map(|images| tagged(&images, spec, ctx))
         }
         Source::Builder(builder) => {
-            let Some(lanes) = (ctx.builder_images)(builder) else { return Seen::Is(Found::NoBuilder) };
-            let here = lanes.iter().filter(|lane| lane.region == spec.region.as_str());
-            let ids: Vec<ImageId> = here.filter_map(|lane| ImageId::parse(lane.id.clone()).ok()).collect();
+            let Some(lanes) = (ctx.builder_images)(builder) else { return Seen::Is(SourceImages::NoBuilder) };
+            let in_region = lanes.iter().filter(|lane| lane.region == spec.region.as_str());
+            let ids = in_region.filter_map(|lane| ImageId::parse(lane.id.clone()).ok()).collect();
             built(spec, ctx, ids, fresh).await
         }
     }
 }
 
-/// Tags alone say nothing: everybody who may tag images writes them. The status of a builder is the agent's own.
-fn tagged(images: &[Image], spec: &Spec, ctx: &Context) -> Found {
-    let builders: BTreeSet<Key> = images.iter().filter_map(|image| built_by(spec, image)).collect();
-    let named = builders.iter().filter_map(|builder| (ctx.builder_images)(builder)).flatten();
-    let recorded = named.filter_map(|lane| ImageId::parse(lane.id).ok()).collect();
-    Found::Tagged { images: images.to_vec(), recorded }
+/// The images that Opsy built, with those that the status of their builder names. Tags alone are not trusted: anyone
+/// who may tag images can write them, but only the agent writes the status of a builder.
+fn tagged(images: &[Image], spec: &Spec, ctx: &Context) -> SourceImages {
+    let builders: BTreeSet<Key> = images.iter().filter_map(|image| builder_of(spec, image)).collect();
+    let lanes = builders.iter().filter_map(|builder| (ctx.builder_images)(builder)).flatten();
+    let recorded = lanes.filter_map(|lane| ImageId::parse(lane.id).ok()).collect();
+    SourceImages::Tagged { images: images.to_vec(), recorded }
 }
 
-/// Facts of a builder's images: from the shared list, and by id those it does not have (yet).
-async fn built(spec: &Spec, ctx: &Context, ids: Vec<ImageId>, fresh: Fresh) -> Seen<Found> {
+/// The images of a builder: from the shared list, and by ID those that the list does not contain (yet).
+async fn built(spec: &Spec, ctx: &Context, ids: Vec<ImageId>, fresh: Fresh) -> Seen<SourceImages> {
     if ids.is_empty() {
-        return Seen::Is(Found::Built(Vec::new()));
+        return Seen::Is(SourceImages::Built(Vec::new()));
     }
     let own = match ctx.aws.own_images(&spec.region, fresh).await {
         Ok(own) => own,
@@ -158,22 +191,22 @@ async fn built(spec: &Spec, ctx: &Context, ids: Vec<ImageId>, fresh: Fresh) -> S
             Err(error) => return Seen::Unknown(error.class(), error.to_string()),
         }
     }
-    let fact = |id: ImageId| {
+    let with_image = |id: ImageId| {
         let image = listed(&id).or_else(|| further.iter().find(|image| image.id == id).cloned());
         (id, image)
     };
-    Seen::Is(Found::Built(ids.into_iter().map(fact).collect()))
+    Seen::Is(SourceImages::Built(ids.into_iter().map(with_image).collect()))
 }
 
-async fn facts(spec: &Spec, ctx: &Context, ids: BTreeSet<ImageId>) -> Vec<(ImageId, Seen<Option<Image>>)> {
-    let asked: Vec<ImageId> = ids.into_iter().collect();
-    let read = known(ctx.aws.images_by_id(&spec.region, &asked).await);
+async fn images(spec: &Spec, ctx: &Context, ids: BTreeSet<ImageId>) -> Vec<(ImageId, Seen<Option<Image>>)> {
+    let ids: Vec<ImageId> = ids.into_iter().collect();
+    let read = seen(ctx.aws.images_by_id(&spec.region, &ids).await);
     let of = |id: &ImageId| read.clone().map(|images| images.into_iter().find(|image| image.id == *id));
-    asked.iter().map(|id| (id.clone(), of(id))).collect()
+    ids.iter().map(|id| (id.clone(), of(id))).collect()
 }
 
-/// One after another: this is asked for only when the answer to a start was lost and EKS may have forgotten
-/// its token, and EKS allows few calls a second.
+/// Reads the updates one after another, because EKS allows few calls per second. This is rare: the response to a start
+/// was lost, and EKS may have forgotten its client token.
 async fn all_updates(spec: &Spec, ctx: &Context, group: &str) -> Result<Vec<Update>, AwsError> {
     let ids = ctx.aws.update_ids(&spec.region, &spec.cluster, group).await?;
     let mut updates = Vec::with_capacity(ids.len());
@@ -183,7 +216,7 @@ async fn all_updates(spec: &Spec, ctx: &Context, group: &str) -> Result<Vec<Upda
     Ok(updates)
 }
 
-fn known<T>(read: Result<T, AwsError>) -> Seen<T> {
+fn seen<T>(read: Result<T, AwsError>) -> Seen<T> {
     match read {
         Ok(value) => Seen::Is(value),
         Err(error) => Seen::Unknown(error.class(), error.to_string()),

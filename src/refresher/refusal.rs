@@ -1,79 +1,84 @@
-//! What AWS refuses for one node group and is tried again: how often, and when it is final. Pure.
+//! A call for one node group that AWS refused and that is retried: after which pause, and when the refusal is final.
+//! Kept in `memory`, recorded by `summary`, respected by `plan`. Pure.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::time::elapsed;
+use crate::api::reasons;
 use crate::api::steady::cause;
+use crate::api::time::between;
 
-/// How long a refusal must stay the same to be final: the state of a cluster that causes one ends sooner.
+/// A refusal that stays the same for this long is final: a refusal caused by the state of the cluster ends sooner.
 pub const FINAL_AFTER: Duration = Duration::from_secs(15 * 60);
-/// A denied call is not repeated sooner: permissions are changed by people.
+/// The pause after a denied call: permissions are changed by people.
 const DENIED_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// The first pause after any other refusal; later ones are half the time since the first refusal.
+/// The first pause after any other refusal; later pauses are half the time since the first refusal.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
-/// The longest pause within which a refusal must become final.
-const LONGEST_UNSURE: Duration = Duration::from_secs(5 * 60);
-/// The longest pause of what may take weeks, like a DEGRADED group.
+/// The longest pause after an `Uncertain` refusal, so that it is seen several times before it is final.
+const LONGEST_UNCERTAIN: Duration = Duration::from_secs(5 * 60);
+/// The longest pause after a `NotNow` refusal, which can last for weeks (a DEGRADED group).
 const LONGEST_NOT_NOW: Duration = Duration::from_secs(3600);
 
-/// A call that AWS refused and that is tried again.
+/// A call that AWS refused and that is retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    pub kind: Refused,
+    pub kind: RefusalKind,
     pub message: String,
-    /// Since when it is the same answer.
+    /// When AWS first refused with this cause.
     pub since: Timestamp,
+    /// When AWS last refused.
     pub last: Timestamp,
 }
 
-/// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefusalKind {
     /// A permission is missing.
     Denied,
-    /// The group is not in a state for it.
+    /// The current state of the group does not allow the call.
     NotNow,
-    /// Nobody knows whether it passes: final once it stays the same.
-    Unsure,
+    /// It may be temporary: final once it has stayed the same for `FINAL_AFTER`.
+    Uncertain,
 }
 
-const REFUSED: [(Refused, &str); 3] =
-    [(Refused::Denied, "AwsDenied"), (Refused::NotNow, "NotNow"), (Refused::Unsure, "UpdateRefused")];
+/// The words in `status.rollout.groups[].refusal.reason`.
+const WORDS: [(RefusalKind, &str); 3] = [
+    (RefusalKind::Denied, reasons::AWS_DENIED),
+    (RefusalKind::NotNow, "NotNow"),
+    (RefusalKind::Uncertain, reasons::UPDATE_REFUSED),
+];
 
-impl Refused {
+impl RefusalKind {
     pub fn word(self) -> &'static str {
-        REFUSED.iter().find(|(kind, _)| *kind == self).map_or("UpdateRefused", |(_, word)| word)
+        WORDS.iter().find(|(kind, _)| *kind == self).map_or(reasons::UPDATE_REFUSED, |(_, word)| word)
     }
 
-    pub fn read(word: &str) -> Self {
-        REFUSED.iter().find(|(_, known)| *known == word).map_or(Self::Unsure, |(kind, _)| *kind)
+    pub fn parse(word: &str) -> Self {
+        WORDS.iter().find(|(_, known)| *known == word).map_or(Self::Uncertain, |(kind, _)| *kind)
     }
 }
 
 impl Refusal {
-    /// The refusal after one more answer.
-    pub fn again(before: Option<&Self>, kind: Refused, message: String, now: Timestamp) -> Self {
-        match before.filter(|before| before.kind == kind && cause(&before.message) == cause(&message)) {
-            Some(before) => Self { last: now, ..before.clone() },
+    /// The refusal to remember after AWS refused once more. `since` is kept while the kind and the cause stay the same.
+    pub fn after(previous: Option<&Self>, kind: RefusalKind, message: String, now: Timestamp) -> Self {
+        match previous.filter(|last| last.kind == kind && cause(&last.message) == cause(&message)) {
+            Some(previous) => Self { last: now, ..previous.clone() },
             None => Self { kind, message, since: now, last: now },
         }
     }
 
-    /// Did it stay the same for so long that it is final?
     pub fn is_final(&self) -> bool {
-        self.kind == Refused::Unsure && elapsed(self.since, self.last) >= FINAL_AFTER
+        self.kind == RefusalKind::Uncertain && between(self.since, self.last) >= FINAL_AFTER
     }
 
-    /// How long to wait until the call is tried again; nothing once it is due.
-    pub fn wait(&self, now: Timestamp) -> Duration {
-        let half = Duration::from_secs(elapsed(self.since, self.last).as_secs() / 2);
+    /// The time until the call is retried; zero once it is due.
+    pub fn time_to_retry(&self, now: Timestamp) -> Duration {
+        let half = Duration::from_secs(between(self.since, self.last).as_secs() / 2);
         let pause = match self.kind {
-            Refused::Denied => DENIED_PAUSE,
-            Refused::NotNow => half.clamp(FIRST_PAUSE, LONGEST_NOT_NOW),
-            Refused::Unsure => half.clamp(FIRST_PAUSE, LONGEST_UNSURE),
+            RefusalKind::Denied => DENIED_PAUSE,
+            RefusalKind::NotNow => half.clamp(FIRST_PAUSE, LONGEST_NOT_NOW),
+            RefusalKind::Uncertain => half.clamp(FIRST_PAUSE, LONGEST_UNCERTAIN),
         };
-        pause.saturating_sub(elapsed(self.last, now))
+        pause.saturating_sub(between(self.last, now))
     }
 }

@@ -1,26 +1,25 @@
-//! The refresher's spec as written → what the plan works by. Pure: every default of the kind lives
-//! here, and every problem is collected with the path of its field.
+//! Parses the spec of an AMIRefresher into what the plan uses. Every default of the kind is set here, and every problem
+//! is collected with the path of its field. First in the reconcile, before anything is read. Pure.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use globset::{GlobSet, GlobSetBuilder};
 
-use crate::api::builder::AmiFilter;
-use crate::api::checks::{Problems, is_object_name};
+use crate::api::checks::{Problem, Problems, is_object_name};
 use crate::api::conditions::Suspension;
+use crate::api::filters::AmiFilter;
 use crate::api::ids::digest;
 use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclared, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery, owners};
 
-/// How often to look where nothing is written.
+/// The interval between reconciles if the spec sets none.
 const TIMER: Duration = Duration::from_secs(600);
-/// The shortest pause between two looks: a smaller timer would only spend API quota.
+/// The shortest interval between reconciles: a shorter one would only consume API quota.
 const SHORTEST_TIMER: Duration = Duration::from_secs(1);
-/// EKS takes 1 to 100, as a count and as a percentage.
-const UNAVAILABLE: std::ops::RangeInclusive<i32> = 1..=100;
-
-pub use crate::api::checks::Problem;
+/// EKS accepts 1 to 100, as a count and as a percentage.
+const UNAVAILABLE: RangeInclusive<i32> = 1..=100;
 
 /// A valid refresher.
 #[derive(Clone, Debug)]
@@ -30,72 +29,74 @@ pub struct Spec {
     pub cluster: String,
     pub source: Source,
     pub scope: Scope,
-    /// Images older than this are not rolled out.
+    /// Images older than this are not eligible.
     pub expires_in: Option<Duration>,
+    /// The interval between reconciles.
     pub timer: Duration,
-    pub how: How,
+    pub update: UpdateSettings,
     pub paused: Option<Paused>,
 }
 
-/// What names the target.
+/// Where the target comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// `ami`: exactly this image.
     Image(ImageId),
-    /// `amiFilters`: the newest eligible image they find.
+    /// `amiFilters`: the newest eligible image that matches.
     Filters(ImageQuery),
     /// `amiFrom`: the images of a builder.
     Builder(Key),
-    /// Nothing is named: the newest active image built for the cluster.
+    /// None of them is set: the newest active image that was built for the cluster.
     Cluster,
 }
 
-/// Which node groups are rolled.
+/// The node groups that Opsy keeps on the target.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// As written, to tell a name from a glob.
-    named: Vec<String>,
+    /// `nodeGroups.include` as written, to recognize a name among the globs.
+    listed: Vec<String>,
     include: Option<GlobSet>,
     exclude: GlobSet,
 }
 
 impl Scope {
-    /// Does a person name this very group? Then they vouch for what cannot be found out.
-    pub fn names(&self, group: &str) -> bool {
-        self.named.iter().any(|name| name == group)
+    /// Whether `nodeGroups.include` lists exactly this name. Then the person who wrote it vouches that the image fits.
+    pub fn lists(&self, group: &str) -> bool {
+        self.listed.iter().any(|name| name == group)
     }
 
-    /// Is this group to be left alone?
     pub fn excludes(&self, group: &str) -> bool {
         self.exclude.is_match(group) || self.include.as_ref().is_some_and(|globs| !globs.is_match(group))
     }
 }
 
-/// How node groups are rolled.
+/// How node groups are updated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct How {
+pub struct UpdateSettings {
+    /// EKS continues even if pods cannot be evicted.
     pub force: bool,
-    /// What the group must be configured with; `None` leaves it as it is.
+    /// The update configuration that every group must have; `None` leaves it unchanged.
     pub max_unavailable: Option<MaxUnavailable>,
-    /// How many groups may be updated at once.
+    /// At most this many groups are updated at once.
     pub max_parallel: usize,
 }
 
-/// Why nothing new is started.
+/// Why no update is started. Updates in progress are still followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Paused {
+    /// `suspend`, in the spec or as an annotation.
     Suspended,
+    /// `refreshConfig.enable: false`.
     Disabled,
-    /// Its manifest is gone from Git, and it is not pruned yet.
+    /// The manifest was removed from Git, and the object is not pruned yet.
     NotInGit,
-    /// Its manifest is in this file, which cannot be read.
-    ManifestBroken {
-        file: String,
-    },
+    /// The manifest is in this file, which is invalid.
+    ManifestBroken { file: String },
 }
 
 impl Spec {
-    /// The spec of an object without a document: nothing new is started. What people paused stays so.
+    /// The spec of an object that no manifest declares: no update is started. While the manifest is invalid, a
+    /// suspended or disabled refresher stays reported as such.
     pub fn undeclared(self, why: Undeclared) -> Self {
         let paused = match why {
             Undeclared::Gone => Paused::NotInGit,
@@ -104,16 +105,16 @@ impl Spec {
         Self { paused: Some(paused), ..self }
     }
 
-    /// Changes whenever a person changed how to roll, so that a failed update may be tried again.
+    /// A hash of what a person can change to have a failed update retried.
     pub fn fingerprint(&self) -> String {
-        let max = self.how.max_unavailable;
-        let named = match &self.source {
+        let max = self.update.max_unavailable;
+        let ami = match &self.source {
             Source::Image(id) => id.as_str(),
             _ => "",
         };
         let parts = [
-            named.to_owned(),
-            self.how.force.to_string(),
+            ami.to_owned(),
+            self.update.force.to_string(),
             format!("{:?}", max.and_then(|max| max.count)),
             format!("{:?}", max.and_then(|max| max.percentage)),
         ];
@@ -121,7 +122,10 @@ impl Spec {
     }
 }
 
-/// Reads a refresher; on failure every problem found, not only the first.
+/// Parses the spec.
+///
+/// # Errors
+/// Every problem of the spec, not only the first.
 pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     let mut problems = Problems::default();
     let spec = &object.spec;
@@ -137,7 +141,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     let source = source(spec, region.as_ref(), &key.namespace, &mut problems);
     let scope = scope(spec, &mut problems);
     let (expires_in, timer) = times(spec, &mut problems);
-    let how = how(spec, &mut problems);
+    let update = update_settings(spec, &mut problems);
     match (region, source, scope) {
         (Some(region), Some(source), Some(scope)) if problems.0.is_empty() => Ok(Spec {
             region,
@@ -146,7 +150,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
             scope,
             expires_in,
             timer: timer.unwrap_or(TIMER).max(SHORTEST_TIMER),
-            how,
+            update,
             paused: paused(object),
             key,
         }),
@@ -171,14 +175,14 @@ fn source(
     match from.packer_builder.as_deref().map(str::trim).filter(|name| is_object_name(name)) {
         Some(name) => Some(Source::Builder(Key { namespace: namespace.to_owned(), name: name.to_owned() })),
         None => {
-            let words = "must be the name of a PackerBuilder of the same namespace";
-            problems.add("spec.amiFrom.packerBuilder", words);
+            let message = "must be the name of a PackerBuilder in the same namespace";
+            problems.add("spec.amiFrom.packerBuilder", message);
             None
         }
     }
 }
 
-/// Owners and the other filters: EC2 wants owners as a parameter of their own.
+/// Owners and the other filters: the EC2 API has a separate parameter for owners.
 fn query(written: &[AmiFilter], problems: &mut Problems) -> (Vec<String>, Vec<Filter>) {
     let mut filters = Vec::new();
     for (index, filter) in written.iter().enumerate() {
@@ -195,7 +199,7 @@ fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {
     let exclude = spec.exclude.clone().unwrap_or_default();
     let include_set = globs(&include, "spec.nodeGroups.include", problems)?;
     let exclude = globs(&exclude, "spec.exclude", problems)?;
-    Some(Scope { named: include.clone(), include: (!include.is_empty()).then_some(include_set), exclude })
+    Some(Scope { listed: include.clone(), include: (!include.is_empty()).then_some(include_set), exclude })
 }
 
 fn globs(patterns: &[String], path: &str, problems: &mut Problems) -> Option<GlobSet> {
@@ -206,18 +210,19 @@ fn globs(patterns: &[String], path: &str, problems: &mut Problems) -> Option<Glo
     problems.read(path, set.build())
 }
 
-/// `expiresIn` and `controllerTimer`, which may stand under `timeOuts` or directly under `spec`.
+/// `expiresIn` and `controllerTimer`, which are accepted under `timeOuts` and directly under `spec`.
 fn times(spec: &AMIRefresherSpec, problems: &mut Problems) -> (Option<Duration>, Option<Duration>) {
     let nested = spec.time_outs.clone().unwrap_or_default();
     let mut read = |field: &str, nested: Option<&String>, direct: Option<&String>| {
-        // Empty texts and zeros are how the operator's manifests say nothing.
-        let written = |text: &&String| !text.is_empty();
-        let (nested, direct) = (nested.filter(written), direct.filter(written));
+        // In the operator's manifests, an empty string and 0 mean that a field is not set.
+        let is_set = |text: &&String| !text.is_empty();
+        let (nested, direct) = (nested.filter(is_set), direct.filter(is_set));
         if let (Some(nested), Some(direct)) = (nested, direct)
             && nested != direct
         {
-            let words = format!("says {direct:?}, and spec.timeOuts.{field} says {nested:?}: keep one");
-            problems.add(format!("spec.{field}"), words);
+            let message =
+                format!("is {direct:?}, but spec.timeOuts.{field} is {nested:?}: remove one of the two");
+            problems.add(format!("spec.{field}"), message);
         }
         let path = if nested.is_some() { format!("spec.timeOuts.{field}") } else { format!("spec.{field}") };
         problems.duration(&path, nested.or(direct))
@@ -227,30 +232,31 @@ fn times(spec: &AMIRefresherSpec, problems: &mut Problems) -> (Option<Duration>,
     (expires, timer)
 }
 
-fn how(spec: &AMIRefresherSpec, problems: &mut Problems) -> How {
+fn update_settings(spec: &AMIRefresherSpec, problems: &mut Problems) -> UpdateSettings {
     let config = spec.refresh_config.clone().unwrap_or_default();
-    let written = |value: &i32| *value != 0;
+    let is_set = |value: &i32| *value != 0;
     let (count, percentage) =
-        (config.max_unavailable.filter(written), config.max_unavailable_percentage.filter(written));
+        (config.max_unavailable.filter(is_set), config.max_unavailable_percentage.filter(is_set));
     for (field, value) in [("maxUnavailable", count), ("maxUnavailablePercentage", percentage)] {
-        if value.is_some_and(|value| !UNAVAILABLE.contains(&value)) {
-            let words = format!("{} is out of bounds: it goes from 1 to 100", value.unwrap_or_default());
-            problems.add(format!("spec.refreshConfig.{field}"), words);
+        if let Some(value) = value.filter(|value| !UNAVAILABLE.contains(value)) {
+            let message = format!("must be between 1 and 100, but is {value}");
+            problems.add(format!("spec.refreshConfig.{field}"), message);
         }
     }
     if count.is_some() && percentage.is_some() {
-        let words = "EKS takes either a number or a percentage: drop this or `maxUnavailable`";
-        problems.add("spec.refreshConfig.maxUnavailablePercentage", words);
+        let message = "EKS accepts either a number or a percentage: remove this field or `maxUnavailable`";
+        problems.add("spec.refreshConfig.maxUnavailablePercentage", message);
     }
-    let given = count.is_some() || percentage.is_some();
-    How {
+    let is_given = count.is_some() || percentage.is_some();
+    UpdateSettings {
         force: config.force.unwrap_or(false),
-        max_unavailable: given.then_some(MaxUnavailable { count, percentage }),
+        max_unavailable: is_given.then_some(MaxUnavailable { count, percentage }),
+        // Only an explicit `false` updates all groups at once.
         max_parallel: if config.wait_for_completion == Some(false) { usize::MAX } else { 1 },
     }
 }
 
-/// Who suspended the refresher.
+/// Whether the refresher is suspended, and where.
 pub fn suspension(object: &AMIRefresher) -> Option<Suspension> {
     Suspension::of(object.spec.suspend.unwrap_or(false), annotations::suspended(&object.metadata))
 }

@@ -1,142 +1,162 @@
-//! How each node group stands against a target. Pure; shared by the plan and the report.
+//! Compares every node group with the target: current, drifted, or not to be moved, and why. Shared by `plan` and the
+//! report. Pure.
 
 use std::collections::BTreeSet;
 
-use super::fit::{Question, Way, way};
+use super::fit::{Fit, FitQuery, find_fit};
 use super::memory::Rollout;
-use super::seen::{Gap, Group, Life, Observed};
+use super::node_group::{GroupKind, Lifecycle, NodeGroup};
+use super::observed::{MissingFact, Observed};
 use super::spec::Spec;
 use super::target::Target;
 use crate::api::{Class, ImageId};
 
-/// How a group stands.
+/// How one group compares with the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Left alone by the spec.
+pub enum GroupDrift {
+    /// The spec excludes it.
     Excluded,
-    /// Cannot be moved to an image of ours, and why: reported, never guessed at.
+    /// It cannot be moved to an image of the target, and why. Such a group is reported and left alone.
     Unsupported(String),
-    /// Being deleted, or never came to life.
-    Gone(String),
-    /// Could not be read.
+    /// It is being deleted, or its creation failed.
+    Unusable(String),
+    /// It could not be read.
     Unknown(Class, String),
     Current,
-    /// Runs something else. The image it goes to, once the facts for that were read.
-    Off(Option<ImageId>),
+    /// It does not run the target. The image to move it to, if the facts to determine it were read.
+    Drifted(Option<ImageId>),
 }
 
-/// All groups against one target, by name.
+/// All groups compared with one target, sorted by name.
 #[derive(Clone, Debug)]
 pub struct Survey<'a> {
-    pub groups: Vec<(&'a Group, Verdict)>,
+    pub groups: Vec<(&'a NodeGroup, GroupDrift)>,
 }
 
-/// Looks at every group by what is known without further reads. What the last rollout remembers tells a
-/// group that shows the target from one whose update to it failed.
+/// Compares the groups by what is known without further reads. The last rollout is needed to detect a group that shows
+/// the target although its update to it failed.
 pub fn survey<'a>(
     spec: &Spec,
     target: Option<&Target>,
     rollout: Option<&Rollout>,
-    groups: &'a [Group],
+    groups: &'a [NodeGroup],
 ) -> Survey<'a> {
-    let failed = |group: &Group| {
+    let has_failed = |group: &NodeGroup| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
-        entry.is_some_and(|entry| entry.tried_and_failed() && group.image.as_ref() == Some(&entry.image))
+        entry.is_some_and(|entry| entry.update_failed() && group.image.as_ref() == Some(&entry.image))
     };
-    let verdict = |group: &Group| {
+    let compare = |group: &NodeGroup| {
         if spec.scope.excludes(&group.name) {
-            return Verdict::Excluded;
+            return GroupDrift::Excluded;
         }
-        match (&group.life, unsupported(group)) {
-            (Life::Unread, _) => Verdict::Excluded,
-            (Life::Unreadable(class, why), _) => Verdict::Unknown(*class, why.clone()),
-            (Life::Deleting, _) => Verdict::Gone("is being deleted".to_owned()),
-            (Life::Broken(status), _) => Verdict::Gone(broken(status, group)),
-            (_, Some(why)) => Verdict::Unsupported(why),
-            _ if target.is_some_and(|target| target.has(group.image.as_ref())) && !failed(group) => {
-                Verdict::Current
+        match (&group.lifecycle, unsupported(group)) {
+            (Lifecycle::NotRead, _) => GroupDrift::Excluded,
+            (Lifecycle::Unreadable(class, why), _) => GroupDrift::Unknown(*class, why.clone()),
+            (Lifecycle::Deleting, _) => GroupDrift::Unusable("is being deleted".to_owned()),
+            (Lifecycle::Broken(status), _) => GroupDrift::Unusable(with_health(status, group)),
+            (_, Some(why)) => GroupDrift::Unsupported(why),
+            _ if target.is_some_and(|target| target.contains(group.image.as_ref())) && !has_failed(group) => {
+                GroupDrift::Current
             }
-            _ => Verdict::Off(None),
+            _ => GroupDrift::Drifted(None),
         }
     };
-    Survey { groups: groups.iter().map(|group| (group, verdict(group))).collect() }
+    Survey { groups: groups.iter().map(|group| (group, compare(group))).collect() }
 }
 
-fn broken(status: &str, group: &Group) -> String {
+fn with_health(status: &str, group: &NodeGroup) -> String {
     if group.health.is_empty() { status.to_owned() } else { format!("{status}: {}", group.health.join("; ")) }
 }
 
-fn unsupported(group: &Group) -> Option<String> {
-    if group.template.is_none() {
-        return Some("has no launch template of its own: create the group with one".to_owned());
+fn unsupported(group: &NodeGroup) -> Option<String> {
+    if group.launch_template.is_none() {
+        return Some("has no launch template of its own: recreate the group with one".to_owned());
     }
-    let custom = group.ami_type == "CUSTOM";
-    (!custom).then(|| format!("runs images of AWS ({}): its launch template names no image", group.ami_type))
+    let GroupKind::Managed(managed) = &group.kind;
+    let custom = managed.ami_type == "CUSTOM";
+    (!custom).then(|| {
+        format!(
+            "uses an image type of AWS ({}): recreate the group with a launch template that names an image",
+            managed.ami_type
+        )
+    })
 }
 
 impl<'a> Survey<'a> {
-    /// Groups that count: in scope, supported, alive.
-    pub fn ours(&self) -> impl Iterator<Item = &'a Group> {
-        let counts = |verdict: &Verdict| matches!(verdict, Verdict::Current | Verdict::Off(_));
-        self.groups.iter().filter(move |(_, verdict)| counts(verdict)).map(|(group, _)| *group)
+    /// The groups that Opsy keeps on the target: in scope, supported, usable.
+    pub fn supported(&self) -> impl Iterator<Item = &'a NodeGroup> {
+        self.groups_where(|drift| matches!(drift, GroupDrift::Current | GroupDrift::Drifted(_)))
     }
 
-    /// Groups that run something else than the target.
-    pub fn off(&self) -> impl Iterator<Item = &'a Group> {
-        let off = |verdict: &Verdict| matches!(verdict, Verdict::Off(_));
-        self.groups.iter().filter(move |(_, verdict)| off(verdict)).map(|(group, _)| *group)
+    /// The groups that do not run the target.
+    pub fn drifted(&self) -> impl Iterator<Item = &'a NodeGroup> {
+        self.groups_where(|drift| matches!(drift, GroupDrift::Drifted(_)))
     }
 
-    /// A group in scope that could not be read, if there is one.
-    pub fn unknown(&self) -> Option<Gap> {
-        self.groups.iter().find_map(|(_, verdict)| match verdict {
-            Verdict::Unknown(class, why) => Some(Gap::Unknown(*class, why.clone())),
+    /// The groups that run the target and are DEGRADED.
+    pub fn degraded_on_target(&self) -> impl Iterator<Item = &'a NodeGroup> {
+        self.groups_where(|drift| *drift == GroupDrift::Current).filter(|group| group.is_degraded())
+    }
+
+    /// The failed read of a group in scope, if there is one.
+    pub fn unreadable(&self) -> Option<MissingFact> {
+        self.groups.iter().find_map(|(_, drift)| match drift {
+            GroupDrift::Unknown(class, why) => Some(MissingFact::Unreadable(*class, why.clone())),
             _ => None,
         })
     }
 
-    /// Groups that run the target and are DEGRADED.
-    pub fn degraded_on_target(&self) -> impl Iterator<Item = &'a Group> {
-        let current = |verdict: &Verdict| *verdict == Verdict::Current;
-        let all = self.groups.iter().filter(move |(_, verdict)| current(verdict)).map(|(group, _)| *group);
-        all.filter(|group| group.is_degraded())
+    pub fn group(&self, name: &str) -> Option<(&'a NodeGroup, &GroupDrift)> {
+        self.groups.iter().find(|(group, _)| group.name == name).map(|(group, drift)| (*group, drift))
     }
 
-    pub fn verdict(&self, name: &str) -> Option<(&'a Group, &Verdict)> {
-        self.groups.iter().find(|(group, _)| group.name == name).map(|(group, verdict)| (*group, verdict))
-    }
-
-    /// The same, with every group that is off looked at closely. Asks for facts that are missing.
-    pub fn refined(mut self, spec: &Spec, target: &Target, seen: &Observed) -> Result<Self, Gap> {
-        let also = self.images(target);
-        for (group, verdict) in &mut self.groups {
-            if !matches!(verdict, Verdict::Off(_)) {
-                continue;
-            }
-            match way(Question { spec, group, target, also: &also, seen })? {
-                Way::To(image) => *verdict = Verdict::Off(Some(image)),
-                Way::Unfit(why) => *verdict = Verdict::Unsupported(why),
-                Way::NoImage(_) => {}
+    /// The survey with the image determined for every drifted group. A missing fact is an error.
+    pub fn with_images(
+        mut self,
+        spec: &Spec,
+        target: &Target,
+        observed: &Observed,
+    ) -> Result<Self, MissingFact> {
+        let batch = self.images_to_read(target);
+        for (group, drift) in &mut self.groups {
+            if matches!(drift, GroupDrift::Drifted(_)) {
+                refine(drift, find_fit(FitQuery { spec, group, target, batch: &batch, observed })?);
             }
         }
         Ok(self)
     }
 
-    /// The same, as far as facts are there.
-    pub fn refined_as_known(mut self, spec: &Spec, target: &Target, seen: &Observed) -> Self {
-        let also = self.images(target);
-        for (group, verdict) in &mut self.groups {
-            match (&*verdict, way(Question { spec, group, target, also: &also, seen })) {
-                (Verdict::Off(_), Ok(Way::Unfit(why))) => *verdict = Verdict::Unsupported(why),
-                (Verdict::Off(_), Ok(Way::To(image))) => *verdict = Verdict::Off(Some(image)),
-                _ => {}
+    /// Like `with_images`, but a group whose facts are missing stays as it is.
+    pub fn with_known_images(mut self, spec: &Spec, target: &Target, observed: &Observed) -> Self {
+        let batch = self.images_to_read(target);
+        for (group, drift) in &mut self.groups {
+            if matches!(drift, GroupDrift::Drifted(_))
+                && let Ok(fit) = find_fit(FitQuery { spec, group, target, batch: &batch, observed })
+            {
+                refine(drift, fit);
             }
         }
         self
     }
 
-    /// Images whose facts a move needs: the target's, and those in force where it is off.
-    pub fn images(&self, target: &Target) -> BTreeSet<ImageId> {
-        self.off().filter_map(|group| group.image.clone()).chain(target.images().iter().cloned()).collect()
+    /// The images that a move needs to know: those of the target, and those in force in drifted groups.
+    pub fn images_to_read(&self, target: &Target) -> BTreeSet<ImageId> {
+        self.drifted()
+            .filter_map(|group| group.image.clone())
+            .chain(target.images().iter().cloned())
+            .collect()
+    }
+
+    fn groups_where(&self, wanted: impl Fn(&GroupDrift) -> bool) -> impl Iterator<Item = &'a NodeGroup> {
+        self.groups.iter().filter(move |(_, drift)| wanted(drift)).map(|(group, _)| *group)
+    }
+}
+
+fn refine(drift: &mut GroupDrift, fit: Fit) {
+    match fit {
+        Fit::Fits(image) => *drift = GroupDrift::Drifted(Some(image)),
+        Fit::Unfit(why) => *drift = GroupDrift::Unsupported(why),
+        // This is a problem of the target, not of the group.
+        Fit::TargetUnavailable(_) => {}
     }
 }

@@ -1,10 +1,10 @@
-//! Who else is likely to write a node group, by the tags of the group. Pure.
+//! The likely other writer of a node group, by the tags of the group. Named by `plan` when a move was undone. Pure.
 
 use crate::aws::Tags;
 
-/// Set by CloudFormation on all that a stack makes.
+/// The tag that CloudFormation sets on the resources of a stack.
 const STACK: &str = "aws:cloudformation:stack-name";
-/// Set by eksctl.
+/// The prefix of the tags that eksctl sets.
 const EKSCTL: &str = "alpha.eksctl.io/";
 /// Tools that people name in tags of their own.
 const TOOLS: [(&str, &str); 5] = [
@@ -14,31 +14,30 @@ const TOOLS: [(&str, &str); 5] = [
     ("pulumi", "Pulumi"),
     ("crossplane", "Crossplane"),
 ];
+/// How to make Terraform and its relatives ignore the launch template version.
+const IGNORE: &str =
+    "let it ignore the version (lifecycle { ignore_changes = [launch_template[0].version] })";
 
-/// Who it likely is, and what to change there.
-pub fn likely(tags: &Tags) -> String {
+/// The likely writer, and what to change there.
+pub fn likely_writer(tags: &Tags) -> String {
     let stack = tags.get(STACK);
     let eksctl = tags.keys().any(|key| key.starts_with(EKSCTL))
         || stack.is_some_and(|stack| stack.starts_with("eksctl-"));
     match (stack, eksctl) {
-        (Some(stack), true) => {
-            format!(
-                "likely by eksctl (CloudFormation stack {stack}): take the launch template version out of it"
-            )
-        }
+        (Some(stack), true) => format!(
+            "likely by eksctl (CloudFormation stack {stack}): remove the launch template version from the stack"
+        ),
         (None, true) => {
-            "likely by eksctl: take the launch template version out of its configuration".to_owned()
+            "likely by eksctl: remove the launch template version from its configuration".to_owned()
         }
-        (Some(stack), false) => {
-            format!("likely by CloudFormation stack {stack}: take the launch template version out of it")
-        }
+        (Some(stack), false) => format!(
+            "likely by CloudFormation stack {stack}: remove the launch template version from the stack"
+        ),
         (None, false) => by_tool(tags),
     }
 }
 
 fn by_tool(tags: &Tags) -> String {
-    const IGNORE: &str =
-        "let it ignore the version (lifecycle { ignore_changes = [launch_template[0].version] })";
     let named = tags.iter().find_map(|(key, value)| {
         let text = format!("{key}={value}").to_lowercase();
         let tool = TOOLS.iter().find(|(word, _)| text.contains(word));
@@ -55,16 +54,16 @@ mod tests {
     fn the_tags_of_a_group_name_its_writer() {
         let of = |tags: &[(&str, &str)]| {
             let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            likely(&tags)
+            likely_writer(&tags)
         };
-        let said = of(&[("aws:cloudformation:stack-name", "nodes")]);
-        assert!(said.starts_with("likely by CloudFormation stack nodes"), "{said}");
-        let said =
+        let text = of(&[("aws:cloudformation:stack-name", "nodes")]);
+        assert!(text.starts_with("likely by CloudFormation stack nodes"), "{text}");
+        let text =
             of(&[("alpha.eksctl.io/nodegroup-name", "web"), ("aws:cloudformation:stack-name", "eksctl-x")]);
-        assert!(said.starts_with("likely by eksctl (CloudFormation stack eksctl-x)"), "{said}");
-        let said = of(&[("ManagedBy", "Terraform")]);
-        assert!(said.starts_with("likely by Terraform (tag ManagedBy=Terraform)"), "{said}");
-        assert!(said.contains("ignore_changes = [launch_template[0].version]"), "{said}");
+        assert!(text.starts_with("likely by eksctl (CloudFormation stack eksctl-x)"), "{text}");
+        let text = of(&[("ManagedBy", "Terraform")]);
+        assert!(text.starts_with("likely by Terraform (tag ManagedBy=Terraform)"), "{text}");
+        assert!(text.contains("ignore_changes = [launch_template[0].version]"), "{text}");
         assert!(of(&[]).starts_with("likely by Terraform or by a person"));
     }
 }

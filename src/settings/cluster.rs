@@ -1,4 +1,4 @@
-//! Flags that concern the cluster: which engine, which namespaces, the images of build pods, the Lease.
+//! Flags for the cluster: the engine, the namespaces, the images of build pods, and the Lease.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::duration;
 use crate::api::DEFAULT_LEASE;
 use crate::api::checks::{is_label, is_object_name};
 
-/// Packer's image where nothing names one. An exact version: the builds' credentials are at its hands. A digest in
-/// `--packer-image` pins it for good.
+/// The default Packer image. It has an exact version, because it has access to the credentials of builds. A digest in
+/// `--packer-image` pins it completely.
 const PACKER_IMAGE: &str = "hashicorp/packer:1.11.2";
-/// The Lease is renewed every third of its duration, and a request may take a second.
+/// The Lease is renewed after each third of its duration, and a request can take a second.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// Where objects are stored and builds run.
@@ -26,40 +26,40 @@ pub enum EngineChoice {
     Kubernetes,
 }
 
-/// What `opsy run` needs to use a cluster.
+/// Flags of `opsy run` for the cluster.
 #[derive(Args, Clone, Debug)]
 pub struct ClusterFlags {
     /// Select where objects are stored and builds run
     #[arg(long, env = "OPSY_ENGINE", value_enum, default_value = "auto")]
     pub engine: EngineChoice,
-    /// Use the cluster of this kubeconfig instead of that of the pod
+    /// Use the cluster of this kubeconfig instead of the cluster of the pod
     #[arg(long, env = "OPSY_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Manage the objects of these namespaces; `*` means all; default: the namespace of the agent
     #[arg(long, env = "OPSY_NAMESPACES", value_delimiter = ',', value_name = "NAME,…")]
     pub namespaces: Vec<String>,
-    /// Use this image with `/opsy-runner` in build pods
+    /// Use this image, which contains `/opsy-runner`, in build pods
     #[arg(long, env = "OPSY_RUNNER_IMAGE", value_name = "IMAGE", default_value = "")]
     pub runner_image: String,
-    /// Use this image with Packer for builders that name none
+    /// Use this Packer image for builders that do not name one
     #[arg(long, env = "OPSY_PACKER_IMAGE", value_name = "IMAGE", default_value = PACKER_IMAGE)]
     pub packer_image: String,
-    /// Pull the images of build pods with these Secrets of their namespace
+    /// Pull the images of build pods with these Secrets in the namespace of the pods
     #[arg(long, env = "OPSY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
     pub image_pull_secrets: Vec<String>,
     /// Run builds in this namespace; default: the namespace of each builder
     #[arg(long, env = "OPSY_BUILDS_NAMESPACE", value_parser = namespace, value_name = "NAME")]
     pub builds_namespace: Option<String>,
-    /// Keep builds from running under this ServiceAccount, which is that of the agent; default: ask the cluster
+    /// Refuse to run builds under this ServiceAccount, which is the agent's own; default: ask the cluster for it
     #[arg(long, env = "OPSY_SERVICE_ACCOUNT", value_parser = object_name, value_name = "NAME")]
     pub service_account: Option<String>,
-    /// Give builds none of these Secrets, which hold credentials of the agent, in its namespace
+    /// Never give builds these Secrets in the agent's namespace, which hold credentials of the agent
     #[arg(long, env = "OPSY_OWN_SECRETS", value_delimiter = ',', value_parser = object_name, value_name = "NAME,…")]
     pub own_secrets: Vec<String>,
-    /// Use the Lease of this name; agents of different repositories in one namespace need different ones
+    /// Use the Lease with this name; agents of different repositories in one namespace need different Leases
     #[arg(long, env = "OPSY_LEASE_NAME", value_name = "NAME", default_value = DEFAULT_LEASE, value_parser = object_name)]
     pub lease_name: String,
-    /// Name this replica in the Lease; default: the host name and a random part
+    /// Record this name as the holder of the Lease; default: the host name and a random suffix
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
     /// Let another replica take the Lease this long after its last renewal
@@ -68,7 +68,7 @@ pub struct ClusterFlags {
 }
 
 impl ClusterFlags {
-    /// Is the engine kubernetes?
+    /// Returns true if the engine is kubernetes.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn is_kubernetes(&self) -> bool {
         match self.engine {
@@ -92,14 +92,14 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
 fn object_name(text: &str) -> Result<String, String> {
     match is_object_name(text) {
         true => Ok(text.to_owned()),
-        false => Err("is not a valid name of an object".to_owned()),
+        false => Err("is not a valid object name".to_owned()),
     }
 }
 
 fn namespace(text: &str) -> Result<String, String> {
     match is_label(text) {
         true => Ok(text.to_owned()),
-        false => Err("is not a valid name of a namespace".to_owned()),
+        false => Err("is not a valid namespace name".to_owned()),
     }
 }
 

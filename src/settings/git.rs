@@ -1,10 +1,10 @@
-//! Flags of the repository's address and credentials.
+//! Flags for the addresses and credentials of repositories.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// How repositories are reached.
+/// Flags for access to repositories.
 #[derive(Args, Clone, Debug, Default)]
 pub struct GitFlags {
     /// Log in to the repository as this user
@@ -16,8 +16,8 @@ pub struct GitFlags {
     /// Read an access token from this file, each time it is used
     #[arg(long = "git-token-file", env = "OPSY_GIT_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Use this private key for addresses like user@host:path, read each time it is used. Without one, the SSH agent is
-    /// asked
+    /// Use the private key in this file for SSH addresses such as user@host:path; the file is read each time it is
+    /// used. Without the flag, the SSH agent is used
     #[arg(long = "git-ssh-key-file", env = "OPSY_GIT_SSH_KEY_FILE", value_name = "FILE")]
     pub ssh_key_file: Option<PathBuf>,
     /// Read the passphrase of the private key from this file
@@ -36,7 +36,7 @@ pub struct GitFlags {
         requires_all = ["github_installation_id", "github_app_key_file"]
     )]
     pub github_app_id: Option<String>,
-    /// ID of the installation of the GitHub App, the number at the end of the address of its page
+    /// Use this installation of the GitHub App: the number at the end of the URL of its page
     #[arg(
         long = "github-installation-id",
         env = "OPSY_GITHUB_INSTALLATION_ID",
@@ -52,7 +52,8 @@ pub struct GitFlags {
         requires = "github_app_id"
     )]
     pub github_app_key_file: Option<PathBuf>,
-    /// API of the GitHub server: `https://<host>/api/v3` for GitHub Enterprise Server; default: `https://api.github.com`
+    /// Use this API of the GitHub server: `https://<host>/api/v3` for GitHub Enterprise Server; default:
+    /// `https://api.github.com`
     #[arg(
         long = "github-api-url",
         env = "OPSY_GITHUB_API_URL",
@@ -64,15 +65,15 @@ pub struct GitFlags {
     pub addresses: AddressFlags,
 }
 
-/// What addresses may be, and which servers are trusted.
+/// Flags that define which addresses are allowed and which servers are trusted.
 #[derive(Args, Clone, Debug, Default)]
 pub struct AddressFlags {
     /// Trust only the host keys in this file, in OpenSSH's format; default: ~/.ssh/known_hosts and
     /// /etc/ssh/ssh_known_hosts
     #[arg(long = "git-known-hosts", env = "OPSY_GIT_KNOWN_HOSTS", value_name = "FILE")]
     pub known_hosts: Option<PathBuf>,
-    /// Reach addresses that start with the first prefix at the second one instead, as Git's insteadOf does: for mirrors in
-    /// closed networks. Manifests, tags and status keep the address as it is written
+    /// Replace the first prefix of a repository address with the second, like Git's insteadOf, for mirrors in closed
+    /// networks. Manifests, tags and status keep the original address
     #[arg(
         long = "git-rewrite",
         env = "OPSY_GIT_REWRITE",
@@ -80,13 +81,13 @@ pub struct AddressFlags {
         value_name = "PREFIX=PREFIX,…"
     )]
     pub rewrite: Vec<String>,
-    /// Allow a repository at http:// on another machine, where anybody on the way can read the credentials and change
+    /// Allow http:// addresses on other machines. Anyone on the network path can then read the credentials and change
     /// what is built
     #[arg(long, env = "OPSY_INSECURE_HTTP")]
     pub insecure_http: bool,
 }
 
-/// Where OpenSSH looks for trusted host keys.
+/// The default known_hosts files of OpenSSH.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 pub fn usual_known_hosts() -> Vec<PathBuf> {
     let own = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));

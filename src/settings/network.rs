@@ -1,5 +1,4 @@
-//! How the agent reaches what is outside: the proxies of the environment, and the file of certificate
-//! authorities.
+//! Network settings: the proxies in the environment, and the file with additional certificate authorities.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +10,12 @@ use rustls::pki_types::pem::PemObject as _;
 use crate::api::network::{Authorities, CERT_FILE, Network};
 use crate::api::proxy::Proxies;
 
-/// How a certificate begins and ends in a PEM file.
+/// The lines at the beginning and the end of a certificate in a PEM file.
 const CERTIFICATE: (&str, &str) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
-/// The public authorities together take 230 kB. What build pods are given must fit into a ConfigMap.
+/// Build pods receive the file in a ConfigMap, which limits its size. All public authorities together have 230 kB.
 const MOST_BYTES: u64 = 512 * 1024;
 
-/// How the network is used, beside the variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+/// Flags for the network. The variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are read, too.
 #[derive(Args, Clone, Debug, Default)]
 pub struct NetworkFlags {
     /// Trust the certificate authorities in this PEM file in addition to those of the system
@@ -28,7 +27,7 @@ impl NetworkFlags {
     /// Reads the variables and the file.
     ///
     /// # Errors
-    /// The variable or file that is not valid, and what it must be.
+    /// A variable or the file is not valid. The error says what it must be.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     pub fn read(&self) -> Result<Network, String> {
         let proxies = Proxies::read(|name| std::env::var(name).ok())?;
@@ -44,7 +43,7 @@ fn authorities(file: &Path) -> Result<Authorities, String> {
     let size = std::fs::metadata(&file).map_err(|error| failed(error.to_string()))?.len();
     if size > MOST_BYTES {
         return Err(failed(format!(
-            "has {size} bytes, more than {MOST_BYTES}: name only your own authorities"
+            "has {size} bytes, more than {MOST_BYTES}: include only your own authorities"
         )));
     }
     let text = std::fs::read_to_string(&file).map_err(|error| failed(error.to_string()))?;
@@ -52,8 +51,8 @@ fn authorities(file: &Path) -> Result<Authorities, String> {
     Ok(Authorities::new(file, pem, ders))
 }
 
-/// The certificates of a PEM file, each of which is fit to be an authority. Whatever else is in it, such as a private
-/// key, is left out.
+/// Returns the certificates of a PEM file after checking that each can be a certificate authority. Ignores everything
+/// else in the file, such as a private key.
 fn certificates(text: &str) -> Result<(String, Vec<Vec<u8>>), String> {
     let (begin, end) = CERTIFICATE;
     let mut pem = String::new();
@@ -81,7 +80,7 @@ fn certificates(text: &str) -> Result<(String, Vec<Vec<u8>>), String> {
 mod tests {
     use super::*;
 
-    /// Of nobody: made for this test, valid for a hundred years.
+    /// A certificate authority that was created for this test and is valid for a hundred years.
     const AUTHORITY: &str = include_str!("network/authority.pem");
 
     #[test]

@@ -1,4 +1,4 @@
-//! `opsy.yaml`: the settings that contain no secret and that a pull request may change.
+//! `opsy.yaml`: the settings that contain no secret and that a pull request can change.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,28 @@ use crate::api::Key;
 use crate::api::daily::Daily;
 use crate::api::notifier::Notifier;
 
-/// `opsy.yaml`. Every field is optional; the accessors hold the defaults.
+/// Settings of the repository. Every field is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RepoSettings {
-    /// Owner of everything this agent makes. Default: a hash of repository and path; in a cluster, of the cluster and
-    /// the agent's namespace. A later change must be confirmed with the flag `--agent-id`.
+    /// Owner of everything that this agent creates. Default: a hash of repository and path; in a cluster, of the
+    /// cluster, the agent's namespace and the name of a Lease that is not the default one. A later change must be
+    /// confirmed with the flag `--agent-id`.
     #[serde(default, rename = "agentID", skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
-    /// AWS accounts that may be touched. Default any.
+    /// AWS accounts that the agent may use. Default any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<Vec<String>>,
-    /// Namespace of manifests that name none. Default `default`.
+    /// Namespace of manifests that do not name one. Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Folder of status files, relative to the path Opsy reads. Default `status`.
+    /// Directory of status files, relative to the path that Opsy reads. Default `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_path: Option<String>,
-    /// What may be removed at once.
+    /// Guard against the accidental removal of many objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneSettings>,
-    /// How status is committed.
+    /// How status files are committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<PublishSettings>,
     /// Author of Opsy's commits.
@@ -37,8 +38,8 @@ pub struct RepoSettings {
     /// Limits on concurrent work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitSettings>,
-    /// Sinks for what concerns no object or all of them, and for objects whose manifest has no notifier.
-    /// Secrets are those of `namespace`.
+    /// Sinks for notifications about no object or all objects, and for objects whose manifest has no notifier. Secrets
+    /// are read from `namespace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifier: Option<Notifier>,
     /// One message per day about all objects, to the sinks in `notifier`. Default none.
@@ -53,48 +54,48 @@ pub struct DigestSettings {
     /// Time of day, `HH:MM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
-    /// Time zone, like `Europe/Berlin`. Default UTC.
+    /// Time zone, such as `Europe/Berlin`. Default UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
 }
 
 impl DigestSettings {
-    /// When it is sent.
+    /// Returns when it is sent.
     ///
     /// # Errors
-    /// The field that is wrong, and how.
+    /// A field is not valid. The error names the field and the reason.
     pub fn daily(&self) -> Result<Daily, (&'static str, String)> {
         Daily::parse(self.time.as_deref().unwrap_or_default(), self.time_zone.as_deref())
     }
 }
 
-/// What may be removed at once.
+/// Guard against the accidental removal of many objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PruneSettings {
-    /// Allow an empty tree, or removing more than half of the objects at once. Default false.
+    /// Allow an empty tree, or the removal of more than half (and more than two) of the objects at once. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_mass: Option<bool>,
 }
 
-/// How status is committed.
+/// How status files are committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishSettings {
-    /// false commits nothing. Default true.
+    /// If false, nothing is committed. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// false leaves the error lines and the output of builds out of status files and commits. They stay in the status of
-    /// the object and in notifications. Default true.
+    /// If false, status files and commits do not contain the error lines and the output of builds. The status of the
+    /// object and notifications still contain them. Default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<bool>,
     /// Branch of the status files. Default: the branch that is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Appended to commit subjects, like `[skip ci]`.
+    /// Suffix of commit subjects, such as `[skip ci]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit_suffix: Option<String>,
-    /// How long it must be quiet before a batch is committed. Default 2s.
+    /// Time without a change of status before a batch is committed. Default 2s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_period: Option<String>,
 }
@@ -103,10 +104,10 @@ pub struct PublishSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorSettings {
-    /// Default `Opsy`.
+    /// Name of the author. Default `Opsy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Default `opsy@users.noreply.local`.
+    /// Email address of the author. Default `opsy@users.noreply.local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
 }
@@ -115,19 +116,19 @@ pub struct AuthorSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitSettings {
-    /// Builds that may run at once. Default 4.
+    /// Maximum number of builds that run at once. Default 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent_builds: Option<i32>,
-    /// Allow builds although more than half of the builders lost their images at once. Default false.
+    /// Allow builds even if more than half (and more than two) of the builders lost their images. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_mass_build: Option<bool>,
 }
 
-/// Builds at once where `opsy.yaml` has no limit: enough for a team, gentle to EC2's RunInstances rate.
+/// The default limit of concurrent builds: enough for a team, and low enough for the rate limit of EC2's RunInstances.
 const CONCURRENT_BUILDS: usize = 4;
 
 impl RepoSettings {
-    /// Secrets that the agent's own notifications are sent with.
+    /// The Secrets that the agent's own notifications use.
     pub fn notifier_secrets(&self) -> BTreeSet<Key> {
         let names = self.notifier.iter().flat_map(Notifier::secrets);
         names.map(|name| Key { namespace: self.namespace().to_owned(), name: name.to_owned() }).collect()

@@ -1,22 +1,22 @@
-//! Flags that say who may use what: they restrict what a repository and its objects may choose.
+//! Flags that restrict which clusters, topics and recipients the objects of a namespace can use.
 
 use clap::Args;
 
 use crate::api::fence::Rule;
 
-/// Who may use what.
+/// Restrictions per namespace.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrustFlags {
-    /// Let refreshers of a namespace roll out to the EKS clusters that match; `*` stands for every namespace.
-    /// Default: the namespace of the agent to any cluster, other namespaces to none
+    /// Allow refreshers of a namespace to roll out to matching EKS clusters; `*` means every namespace. Default: any
+    /// cluster for the namespace of the agent, none for other namespaces
     #[arg(long, env = "OPSY_CLUSTERS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub clusters: Vec<Rule>,
-    /// Let objects of a namespace notify the SNS topics (ARNs) that match, with the AWS credentials of the agent.
-    /// Default: the namespace of the agent any topic, other namespaces none
+    /// Allow objects of a namespace to notify matching SNS topics (ARNs) with the AWS credentials of the agent.
+    /// Default: any topic for the namespace of the agent, none for other namespaces
     #[arg(long, env = "OPSY_NOTIFY_TOPICS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub notify_topics: Vec<Rule>,
-    /// Let objects of a namespace send mail by SES to the addresses that match. Default: the namespace of the agent to
-    /// any address, other namespaces to none
+    /// Allow objects of a namespace to send mail by SES to matching addresses. Default: any address for the namespace
+    /// of the agent, none for other namespaces
     #[arg(long, env = "OPSY_NOTIFY_RECIPIENTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub notify_recipients: Vec<Rule>,
 }

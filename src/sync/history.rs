@@ -1,21 +1,20 @@
-//! The history of the branch: which tips follow from the last synced commit. A tip that does not is what a rewritten
-//! branch, or a server that hands out an old commit, looks like: it is held back until a person accepts it. The
-//! judgment is pure.
+//! The history of the branch: whether a tip descends from the last synced commit. If it does not, the branch was
+//! rewritten or the server sends an old commit, and the tip is held back until a person accepts it. `judge` is pure.
 
 use crate::api::CommitId;
 use crate::api::status::LastSynced;
 use crate::git::{GitError, Handle};
 
-/// What is known of a tip.
+/// What is known about a tip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// It is the last synced commit or descends from it; none at a first start.
+    /// It is the last synced commit or descends from it; `None` before the first sync.
     pub follows_last: Option<bool>,
-    /// It is the commit that a person accepts, or descends from it; none where nobody accepts any.
+    /// It is the commit that a person accepts, or descends from it; `None` without a request.
     pub follows_accepted: Option<bool>,
 }
 
-/// What becomes of a tip.
+/// The decision about a tip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is synced.
@@ -26,7 +25,7 @@ pub enum Verdict {
     Hold,
 }
 
-/// Judges a tip.
+/// Decides about a tip.
 pub fn judge(facts: Facts) -> Verdict {
     match (facts.follows_last, facts.follows_accepted) {
         (None | Some(true), _) => Verdict::Follow,
@@ -35,7 +34,7 @@ pub fn judge(facts: Facts) -> Verdict {
     }
 }
 
-/// Finds out about a tip, by the clone.
+/// Reads from the clone what is known about a tip.
 pub async fn facts(
     git: &Handle,
     last: Option<&LastSynced>,
@@ -50,7 +49,7 @@ pub async fn facts(
     Ok(Facts { follows_last, follows_accepted: follows(accepted).await? })
 }
 
-/// The repository, and the branch where the settings name one.
+/// The identity of the repository, and the branch if the flags name one.
 pub fn source(git: &Handle) -> String {
     let options = git.options();
     let branch = options.branch.as_ref().map(|branch| format!("#{branch}")).unwrap_or_default();

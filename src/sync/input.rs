@@ -1,11 +1,12 @@
-//! The files of a commit that syncing reads: manifests, and the status files Opsy wrote itself.
+//! The files of a commit that the sync reads: manifests, and the status files that Opsy wrote.
 
 mod pick;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::api::files::{POINTER_LIMIT, is_pointer};
+use crate::api::lock::lock;
 use crate::git::{EntryKind, GitError, Handle, Listing, Tip};
 use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
 use crate::settings::RepoSettings;
@@ -13,22 +14,23 @@ use crate::settings::RepoSettings;
 use pick::{NARROW, below, pointer};
 pub use pick::{Picked, pick};
 
-/// Larger files are not even loaded: no manifest comes near, and the clone may hold anything.
+/// Larger files are not loaded: no manifest is nearly as large, and a repository can contain any file.
 pub const FILE_LIMIT: usize = MAX_FILE_BYTES;
-/// The bytes of all manifests: what is kept of them is about as large, and parsing more takes minutes.
+/// Maximum size of all manifests in bytes. The parsed objects take about as much memory, and parsing more takes
+/// minutes.
 const SUM_LIMIT: usize = 64 * 1024 * 1024;
-/// The bytes of all status files: Opsy writes some kilobytes per object.
+/// Maximum size of all status files in bytes. Opsy writes some kilobytes per object.
 const STATUS_LIMIT: usize = 64 * 1024 * 1024;
 
-/// Where the newest commits are asked for.
+/// Where the newest commits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Remote,
-    /// What was fetched before: the remote is away.
+    /// The commits that were fetched before, because the remote cannot be reached.
     Clone,
 }
 
-/// The files below the path that is read which may hold manifests. Their contents are read when they are needed.
+/// The files below the path that can contain manifests. Their contents are read when they are needed.
 pub(super) struct Sources {
     pub files: Vec<SourceFile>,
     pub problems: Vec<Problem>,
@@ -36,18 +38,18 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Why a content could not be read, if so: then what was made of the files is worth nothing.
+    /// Returns why a file could not be read, if so. What was parsed must then be discarded.
     pub fn failure(&self) -> Option<GitError> {
         self.clone.failed().take()
     }
 }
 
-/// All files below the path that is read which may hold manifests, and what is wrong with others.
+/// Returns all files below the path that can contain manifests, and the problems of other files.
 pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sources, GitError> {
     let path = &git.options().path;
     let refused = |why| GitError::Path { path: shown(path).to_owned(), why };
     let (all, below) = (Arc::clone(listing), path.clone());
-    // Off the async threads: a commit may have hundreds of thousands of links.
+    // On a thread for blocking work: a commit can have hundreds of thousands of links.
     let picked = tokio::task::spawn_blocking(move || pick(&all, &below)).await;
     let picked = picked.map_err(|error| error.to_string()).flatten().map_err(refused)?;
     let with_content = || picked.iter().filter(|picked| !matches!(picked.form, Form::Unknown(_)));
@@ -71,7 +73,7 @@ pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sour
     Ok(Sources { files, problems: ignore_problems(listing), clone })
 }
 
-/// The clone, as the reader of manifests asks it: from its own thread.
+/// Reads files from the clone for the reader of manifests, on the reader's thread.
 struct Clone {
     git: Handle,
     failed: Mutex<Option<GitError>>,
@@ -79,7 +81,7 @@ struct Clone {
 
 impl Clone {
     fn failed(&self) -> std::sync::MutexGuard<'_, Option<GitError>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failed)
     }
 }
 
@@ -96,26 +98,26 @@ impl Blobs for Clone {
     }
 }
 
-/// Are so many bytes read at all? Files that are too large are not among them.
+/// Checks the size of all files together. Files that are too large are not read, and do not count.
 pub fn check_sum(sizes: impl Iterator<Item = usize>) -> Result<(), String> {
     let sum: usize = sizes.filter(|size| *size <= FILE_LIMIT).sum();
     match sum > SUM_LIMIT {
         false => Ok(()),
-        true => Err(format!("its YAML files have {sum} bytes, more than {SUM_LIMIT}; {NARROW}")),
+        true => Err(format!("has YAML files of {sum} bytes in total, more than {SUM_LIMIT}; {NARROW}")),
     }
 }
 
-/// The path that is read, in a message.
+/// The path that is read, for messages.
 fn shown(path: &str) -> &str {
     if path.is_empty() { "the repository" } else { path }
 }
 
-/// What was read of a path.
+/// The content of a path.
 #[derive(Debug)]
 pub enum Content {
-    /// Nothing is there to be read.
+    /// It has no content that is read.
     Unread,
-    /// It has more bytes than are loaded.
+    /// It is larger than the limit, and not loaded.
     TooLarge,
     /// A Git LFS pointer.
     Pointer,
@@ -131,7 +133,7 @@ impl Content {
     }
 }
 
-/// A path with what was read of it, for the reader of manifests. Pure; `opsy validate` asks the same.
+/// Combines a path and its content for the reader of manifests. Pure; `opsy validate` uses it, too.
 pub fn source(picked: Picked, content: Content) -> SourceFile {
     let Picked { path, id, form } = picked;
     let nothing = || Vec::new().into();
@@ -146,7 +148,7 @@ pub fn source(picked: Picked, content: Content) -> SourceFile {
     SourceFile { path, blob: id, content, form }
 }
 
-/// An ignore file that cannot be read, and lines of others that mean nothing.
+/// The problems of ignore files: a file that cannot be read, and lines that are not valid.
 pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
     let unreadable = listing.unreadable_ignore.iter();
     let unreadable = unreadable.map(|(file, why)| problem(file, Severity::Error, why.clone()));
@@ -159,13 +161,13 @@ pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
 
 /// Where the status files are.
 pub(super) enum StatusTip {
-    /// Beside the manifests.
+    /// In the synced commit.
     Here,
-    /// On the branch they are published to, if it is there.
+    /// On the branch that they are published to, if it exists.
     Elsewhere(Option<Tip>),
 }
 
-/// Looks where the status files are.
+/// Returns where the status files are.
 pub(super) async fn status_tip(
     git: &Handle,
     settings: &RepoSettings,
@@ -196,12 +198,13 @@ pub(super) async fn status_files(
     small_files(git, files).await
 }
 
-/// The contents of files, but for those that no Opsy wrote: too large a file, and any where all together are.
+/// The contents of the files that Opsy can have written. Skips a file that is too large, and all files if they are too
+/// large together.
 async fn small_files(git: &Handle, files: Vec<(String, String)>) -> Result<Vec<(String, Vec<u8>)>, GitError> {
     let sizes = git.sizes(files.iter().map(|(_, id)| id.clone()).collect()).await?;
     let small = |size: &usize| *size <= FILE_LIMIT;
     if sizes.iter().copied().filter(small).sum::<usize>() > STATUS_LIMIT {
-        tracing::warn!(limit = STATUS_LIMIT, "the status files have more bytes than are read: none is");
+        tracing::warn!(limit = STATUS_LIMIT, "the status files are too large in total and are not read");
         return Ok(Vec::new());
     }
     let files = files.into_iter().zip(sizes).filter(|(_, size)| small(size)).map(|(file, _)| file);

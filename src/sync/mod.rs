@@ -1,23 +1,24 @@
-//! The first Git loop: repository → documents. Hands out the last synced commit as level state.
+//! The first Git loop: repository → documents. Provides the last synced commit in a watch channel.
 //!
 //! ```text
 //! wake: a watched file, a webhook, the interval
 //!   └─> git: tip ─> history, verification ─> listing ─> did the input change? ─> blobs ─> parse ─> Synced (a watch)
 //! ```
-//! The input is everything in the repository but the status folder: templates may lie anywhere, and
-//! our own commits, which touch the status folder alone, must wake nobody. An error keeps the last
-//! good commit; after a restart while the remote is away, that is the one the clone has.
+//! The input is everything in the repository except the status folder: templates can be anywhere, and the agent's own
+//! commits, which change only the status folder, must not cause work. After an error, the last good commit stays in
+//! force; after a restart while the remote cannot be reached, this is the last commit in the clone.
 
 mod accept;
 mod history;
 pub mod input;
+mod owner;
 pub mod prune;
 mod reread;
 mod state;
 mod verification;
 mod watch;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,52 +28,55 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::api::CommitId;
+use crate::api::backoff;
+use crate::api::lock::lock;
+use crate::api::paths::join;
 use crate::api::status::LastSynced;
-use crate::git::templates::choice::Own;
+use crate::git::templates::choice::OpsyFiles;
 use crate::git::templates::{At, Templates};
-use crate::git::tree::join;
-use crate::git::{GitError, Handle, Listing, Tip, backoff};
+use crate::git::{GitError, Handle, Listing, Tip};
 use crate::manifest::{OBJECT_LIMIT, ObjectSet, SETTINGS_FILE, SourceFile, is_settings};
+use crate::wait;
 
 pub use accept::Accepts;
 use accept::Requests;
 use history::Verdict;
 use input::{Origin, StatusTip};
 pub use reread::Reread;
-use state::Looked;
+use state::Attempt;
 pub use state::{Hold, SyncState};
 
-/// First and longest wait after a failure; in between, a watched file or a webhook still wakes.
+/// First and longest wait after a failure. A watched file or a webhook ends the wait.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// The commit the agent works by.
+/// The synced commit, which declares the desired state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synced {
     pub commit: CommitId,
-    /// Fingerprint of the input without the status path: equal means nothing to do.
+    /// Fingerprint of the input without the status path. If it is unchanged, there is nothing to load.
     pub input: String,
     pub set: ObjectSet,
     /// Status files as found at this commit: path relative to the status folder, content.
     pub status_files: Vec<(String, Vec<u8>)>,
 }
 
-/// Files of a commit → what is in them. Remembers what it likes between commits.
+/// Parses the files of a commit. May cache anything between commits.
 pub type Parse = Box<dyn FnMut(&[SourceFile]) -> ObjectSet + Send>;
 
-/// What syncing gives to others.
+/// The outputs of the sync loop.
 #[derive(Clone, Debug)]
 pub struct Outputs {
     pub synced: level::Receiver<Option<Arc<Synced>>>,
     pub state: level::Receiver<SyncState>,
     pub templates: Templates,
-    /// Has the commit read again that was read last.
+    /// Requests that the last commit is read again.
     pub reread: Reread,
 }
 
-/// What becomes of a tip.
+/// The decision about a tip.
 enum Judged {
-    /// It is loaded: because a person accepts it, if history alone does not allow it.
-    Taken { is_accepted: bool, is_verified: bool },
+    /// It is loaded. `is_accepted` means that only the request of a person allows this.
+    Loaded { is_accepted: bool, is_verified: bool },
     /// It is held back, for this reason.
     Held(GitError),
 }
@@ -82,16 +86,16 @@ pub struct Sync {
     git: Handle,
     parse: Arc<Mutex<Parse>>,
     now: fn() -> Timestamp,
-    /// The commit that was last looked into; not always one that changed anything.
+    /// The last commit that was read, even if it changed nothing.
     seen: Option<CommitId>,
-    /// The clone may be started from, and was not tried yet.
+    /// The agent may start from the clone, and has not tried this yet.
     resumes: bool,
-    /// It was started from.
+    /// The agent started from the clone.
     from_clone: bool,
     reread: Reread,
     last: Option<LastSynced>,
     requests: Requests,
-    /// Why the last look failed, as it was logged.
+    /// Why the last sync failed, as it was logged.
     failure: Option<String>,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
@@ -125,15 +129,15 @@ impl Sync {
         (sync, outputs)
     }
 
-    /// Lets `run` start by the clone's last commit when the remote is away. Only for a clone that nobody
-    /// else's is ahead of: an older commit would take newer objects back.
-    pub fn may_start_from_the_clone(&mut self) {
+    /// Allows `run` to start from the last commit in the clone if the remote cannot be reached. Call it only if no
+    /// other agent can have synced a newer commit: an older commit would revert newer objects.
+    pub fn allow_start_from_clone(&mut self) {
         self.resumes = true;
     }
 
-    /// Goes on from the commit that was synced last in the agent's last life, if it is one of this repository and
-    /// branch. `accepts` has what people accept while a tip is held back.
-    pub fn go_on_from(&mut self, last: Option<LastSynced>, accepts: Accepts) {
+    /// Continues from the commit that was synced last before the restart, if it belongs to this repository and branch.
+    /// `accepts` has the requests of people to accept a tip that is held back.
+    pub fn continue_from(&mut self, last: Option<LastSynced>, accepts: Accepts) {
         self.last = last.filter(|last| last.source == history::source(&self.git));
         if let Some(last) = &self.last {
             self.git.note_last_synced(last.commit.clone());
@@ -142,19 +146,19 @@ impl Sync {
         self.requests = Requests::new(accepts);
     }
 
-    /// How it goes.
+    /// The state of the sync.
     pub fn state(&self) -> level::Receiver<SyncState> {
         self.state.subscribe()
     }
 
-    /// Looks once. `Ok` is the commit to work by, new or not.
+    /// Syncs once. Returns the commit in force, new or not.
     ///
     /// # Errors
-    /// When the repository cannot be read; what was synced before stays.
+    /// The repository cannot be read. The last synced commit stays in force.
     pub async fn once(&mut self) -> Result<Arc<Synced>, GitError> {
-        let mut result = self.look().await;
+        let mut result = self.attempt().await;
         if let Err(error) = &mut result
-            && error.holds()
+            && error.holds_tip_back()
         {
             let stayed = self.stay().await;
             if let GitError::Rewritten { missing, .. } = error {
@@ -167,13 +171,13 @@ impl Sync {
         result
     }
 
-    /// Looks whenever woken, and at least every `interval`, until stopped.
+    /// Syncs after each wakeup, and at least every `interval`, until it is stopped.
     pub async fn run(mut self, interval: Duration, wake: Arc<Notify>, stop: CancellationToken) {
         let _watcher = watch::files(&self.git, &wake);
         let mut failures = 0;
         loop {
-            let mut looked = self.look().await;
-            if let Err(error) = &mut looked
+            let mut result = self.attempt().await;
+            if let Err(error) = &mut result
                 && (self.may_resume(error) || self.reread.is_wanted())
             {
                 let failure = self.resume().await;
@@ -181,80 +185,81 @@ impl Sync {
                     *missing = failure.map(|failure| failure.to_string());
                 }
             }
-            self.report(looked.as_ref().err());
-            let wait = match looked {
+            self.report(result.as_ref().err());
+            let wait = match result {
                 Ok(_) => {
                     failures = 0;
                     interval
                 }
-                // The remote is well, and a person may push what is good at any time.
+                // The remote works, and a good commit can be pushed at any time.
                 Err(error) if error.is_about_a_commit() => interval,
                 Err(_) => {
                     failures += 1;
                     let (first, most) = RETRY;
-                    backoff::after(failures, first, most.max(interval), backoff::random())
+                    backoff::jittered(backoff::doubled(first, most.max(interval), failures), wait::random())
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = wake.notified() => debug!("woken"),
                 () = self.reread.requested() => debug!("the commit is read again"),
-                () = backoff::pause(wait) => {}
+                () = wait::pause(wait) => {}
             }
         }
     }
 
-    async fn look(&mut self) -> Result<Arc<Synced>, GitError> {
+    async fn attempt(&mut self) -> Result<Arc<Synced>, GitError> {
         let tip = self.git.fetch().await?;
         (self.resumes, self.from_clone) = (false, false);
-        self.take(tip, Origin::Remote).await
+        self.load_tip(tip, Origin::Remote).await
     }
 
-    /// The first look failed, or one to read the commit again: what was fetched before is better than nothing. Returns
-    /// why that failed, if it did.
+    /// Loads the commit that was fetched last, because the first sync, or one to read the commit again, failed. Returns
+    /// why that failed, too, if so.
     async fn resume(&mut self) -> Option<GitError> {
         let is_first = self.synced.borrow().is_none();
-        let taken = match self.git.last_fetched().await {
+        let loaded = match self.git.last_fetched().await {
             Ok(None) => return None,
-            Ok(Some(tip)) => self.take(tip, Origin::Clone).await,
+            Ok(Some(tip)) => self.load_tip(tip, Origin::Clone).await,
             Err(error) => Err(error),
         };
-        let taken = match taken {
-            Err(error) if error.holds() => self.stay().await,
-            taken => taken,
+        let loaded = match loaded {
+            Err(error) if error.holds_tip_back() => self.stay().await,
+            loaded => loaded,
         };
-        match taken {
+        match loaded {
             Ok(synced) if is_first => {
                 self.from_clone = true;
-                warn!(commit = %synced.commit, "starting by the commit that was fetched last");
+                warn!(commit = %synced.commit, "starting from the commit that was fetched last");
                 None
             }
             Ok(_) => None,
             Err(error) => {
-                warn!(%error, "the commit that was fetched last cannot be started from");
+                warn!(%error, "cannot start from the commit that was fetched last");
                 Some(error)
             }
         }
     }
 
-    /// Is the clone to be started from? It is while a tip is held back, and once while the remote is away.
+    /// Returns true if the agent must start from the clone: while a tip is held back, and once if the remote cannot be
+    /// reached.
     fn may_resume(&mut self, error: &GitError) -> bool {
         match error {
-            error if error.holds() => self.synced.borrow().is_none(),
+            error if error.holds_tip_back() => self.synced.borrow().is_none(),
             _ => std::mem::take(&mut self.resumes),
         }
     }
 
-    /// Makes the last synced commit the one to work by: the tip is held back.
+    /// Loads the last synced commit, because the tip is held back.
     async fn stay(&mut self) -> Result<Arc<Synced>, GitError> {
-        let commit = self.last.as_ref().ok_or(GitError::Gone)?.commit.clone();
+        let commit = self.last.as_ref().ok_or(GitError::NotSynced)?.commit.clone();
         self.git.obtain(&commit).await?;
         let branch = self.git.branch().unwrap_or_default();
-        self.take_commit(Tip { branch, commit, fetched: false }, Origin::Clone).await
+        self.load_commit(Tip { branch, commit, fetched: false }, Origin::Clone).await
     }
 
-    /// Makes a tip the commit to work by, unless it is held back.
-    async fn take(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
+    /// Loads a tip, unless it is held back.
+    async fn load_tip(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
         let commit = tip.commit.clone();
         let mut judged = self.judge(&commit, None).await?;
         let mut request = None;
@@ -265,16 +270,16 @@ impl Sync {
             }
         }
         let (is_accepted, is_verified) = match judged {
-            Judged::Taken { is_accepted, is_verified } => (is_accepted, is_verified),
+            Judged::Loaded { is_accepted, is_verified } => (is_accepted, is_verified),
             Judged::Held(held) => {
                 if let Some(accepted) = request {
-                    warn!(%accepted, tip = %commit, "the accepted commit does not clear the tip: it stays held back");
+                    warn!(%accepted, tip = %commit, "the accepted commit does not release the tip");
                     self.requests.answer(accepted).await;
                 }
                 return Err(held);
             }
         };
-        let synced = self.take_commit(tip, from).await?;
+        let synced = self.load_commit(tip, from).await?;
         if is_accepted || synced.commit == commit {
             self.git.note_last_synced(commit.clone());
             let source = history::source(&self.git);
@@ -285,13 +290,13 @@ impl Sync {
             last.verified = Some(commit.clone());
         }
         if let Some(accepted) = request {
-            info!(%accepted, %commit, "a person accepted the tip, and it is loaded");
+            info!(%accepted, %commit, "the tip was accepted by a person and is loaded");
             self.requests.answer(accepted).await;
         }
         Ok(synced)
     }
 
-    /// Judges a tip by its history, and then by its signatures.
+    /// Decides about a tip: first by its history, then by its signatures.
     async fn judge(&self, tip: &CommitId, accepted: Option<&CommitId>) -> Result<Judged, GitError> {
         let last = self.last.as_ref();
         let verdict = history::judge(history::facts(&self.git, last, accepted, tip).await?);
@@ -300,25 +305,25 @@ impl Sync {
             return Ok(Judged::Held(GitError::Rewritten { last, tip: tip.clone(), missing: None }));
         }
         match verification::verify(&self.git, tip, last, accepted, (self.now)()).await {
-            Ok(is_verified) => Ok(Judged::Taken { is_accepted: verdict == Verdict::Accept, is_verified }),
-            Err(error) if error.holds() => Ok(Judged::Held(error)),
+            Ok(is_verified) => Ok(Judged::Loaded { is_accepted: verdict == Verdict::Accept, is_verified }),
+            Err(error) if error.holds_tip_back() => Ok(Judged::Held(error)),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a commit the one to work by.
-    async fn take_commit(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
+    /// Loads a commit.
+    async fn load_commit(&mut self, tip: Tip, from: Origin) -> Result<Arc<Synced>, GitError> {
         let again = self.reread.take();
         let before = self.synced.borrow().clone().filter(|_| !again);
-        let taken = self.take_after(before, tip, from).await;
-        if again && taken.is_err() {
+        let loaded = self.load_after(before, tip, from).await;
+        if again && loaded.is_err() {
             self.reread.put_back();
         }
-        taken
+        loaded
     }
 
-    /// The same, unless its input is that of the one before.
-    async fn take_after(
+    /// Loads a commit, unless its input is the same as that of `before`.
+    async fn load_after(
         &mut self,
         before: Option<Arc<Synced>>,
         tip: Tip,
@@ -329,7 +334,7 @@ impl Sync {
         }
         let listing = self.git.list(&tip.commit).await?;
         if let Some((path, why)) = listing.unreadable_ignore.clone() {
-            // What it leaves out would become objects and inputs: work goes on by the last good commit.
+            // Ignored files would become objects and inputs. The last good commit stays in force.
             return Err(GitError::Path { path, why });
         }
         let path = self.git.options().path.clone();
@@ -344,7 +349,7 @@ impl Sync {
         Ok(synced)
     }
 
-    /// Reads everything at a commit whose input is new, and hands it out.
+    /// Reads everything of a commit whose input is new, and sends it to the receivers.
     async fn load(
         &mut self,
         commit: &CommitId,
@@ -353,7 +358,7 @@ impl Sync {
     ) -> Result<Arc<Synced>, GitError> {
         let set = self.read(listing).await?;
         if set.without_settings {
-            // Owner, accounts and paths would be guessed: work goes on by the last good commit, or not at all.
+            // Owner, accounts and paths would be guesses. The last good commit stays in force, if there is one.
             let words = set.problems.iter().find(|problem| is_settings(&problem.file));
             let (path, why) = words.map_or_else(
                 || (SETTINGS_FILE.to_owned(), "cannot be read".to_owned()),
@@ -363,22 +368,22 @@ impl Sync {
         }
         let status = self.status_folder(&set);
         if status.is_empty() {
-            let why = "must name a folder below the path that is read".to_owned();
+            let why = "must be a directory below the path that is read".to_owned();
             return Err(GitError::Path { path: "statusPath".to_owned(), why });
         }
         let status_files = self.status_files(&set, listing, &status, from).await?;
         let input = listing.fingerprint(&status);
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
-        // Templates first: whoever is woken by the new commit finds its templates.
+        // Templates first, so that every receiver of the new commit finds its templates.
         let path = &self.git.options().path;
         let files = synced.set.own_files.iter().map(|file| join(path, file)).collect();
-        self.at.send_replace(Some(At { commit: commit.clone(), own: Own { status, files } }));
+        self.at.send_replace(Some(At { commit: commit.clone(), opsy_files: OpsyFiles { status, files } }));
         self.synced.send_replace(Some(Arc::clone(&synced)));
         Ok(synced)
     }
 
-    /// The status files, unless they are on a branch of their own that is not trusted.
+    /// The status files, unless they are on a separate branch that is not trusted.
     async fn status_files(
         &self,
         set: &ObjectSet,
@@ -398,12 +403,12 @@ impl Sync {
         }
     }
 
-    /// Reads the manifests of a commit, off the async threads: it takes its time.
+    /// Reads the manifests of a commit, on a thread for blocking work, because it can take long.
     async fn read(&self, listing: &Arc<Listing>) -> Result<ObjectSet, GitError> {
         let sources = input::sources(&self.git, listing).await?;
         let parse = Arc::clone(&self.parse);
         let work = move || {
-            let mut parse = parse.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut parse = lock(&parse);
             let set = parse(&sources.files);
             (set, sources)
         };
@@ -433,20 +438,20 @@ impl Sync {
         let failure = error.map(ToString::to_string);
         if let Some(error) = failure.as_ref().filter(|_| failure != self.failure) {
             let then = match self.synced.borrow().is_some() {
-                true => "working by the last good commit",
-                false => "nothing is done until it can be",
+                true => "the last good commit stays in force",
+                false => "nothing is reconciled until it can be",
             };
-            warn!(error, "the repository cannot be synced: {then}");
+            warn!(error, "the repository cannot be synced; {then}");
         }
         self.failure = failure;
-        let looked = Looked {
+        let attempt = Attempt {
             commit: self.seen.clone(),
             from_clone: self.from_clone,
             last: self.last.clone(),
             at: (self.now)(),
         };
         self.state.send_if_modified(|state| {
-            let new = state.after(looked, error);
+            let new = state.after(attempt, error);
             let changed = !new.is_like(state);
             *state = new;
             changed

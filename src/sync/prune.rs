@@ -1,15 +1,15 @@
-//! What to remove because its manifest is gone. Pure. When in doubt nothing is removed: a broken
-//! file, an empty tree or a sweeping deletion is more often a mistake than a wish.
+//! Decides which objects to prune because no manifest declares them. Pure. In case of doubt nothing is pruned: a broken
+//! file, an empty tree or the deletion of most manifests is usually a mistake.
 
 use std::collections::BTreeSet;
 
 use crate::api::ObjectKey;
 use crate::manifest::{ObjectSet, Severity};
 
-/// Removing this many at once needs no second look.
+/// The removal of this many objects at once is never too much.
 const FEW: usize = 2;
 
-/// Objects to remove, or why none is.
+/// The objects to remove, or why none is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruning {
     pub remove: Vec<ObjectKey>,
@@ -17,7 +17,7 @@ pub struct Pruning {
     pub refused: Option<String>,
 }
 
-/// Compares the objects known with those of a commit.
+/// Compares the known objects with those of a commit.
 pub fn decide(known: &BTreeSet<ObjectKey>, set: &ObjectSet) -> Pruning {
     let written: BTreeSet<&ObjectKey> = set.documents.iter().map(|document| &document.object).collect();
     let gone: Vec<ObjectKey> = known.iter().filter(|object| !written.contains(object)).cloned().collect();
@@ -35,18 +35,18 @@ fn refusal(known: usize, gone: &[ObjectKey], set: &ObjectSet) -> Option<String> 
     let objects = if count == 1 { gone[0].to_string() } else { format!("{count} objects") };
     if let Some(problem) = set.problems.iter().find(|problem| problem.severity == Severity::Error) {
         return Some(format!(
-            "{objects} kept although not in Git, until the files there are right: {problem}"
+            "{objects} kept although not in Git, because a file in Git is not valid; fix it: {problem}"
         ));
     }
     if set.settings.allow_mass_prune() {
         return None;
     }
-    let allow = "if this is meant, set prune.allowMass: true in opsy.yaml";
+    let allow = "if this is intended, set prune.allowMass: true in opsy.yaml";
     if set.documents.is_empty() {
-        return Some(format!("{objects} kept although there is no manifest left at all: {allow}"));
+        return Some(format!("{objects} kept, because no manifest is left in Git; {allow}"));
     }
     (count > FEW && count * 2 > known).then(|| {
-        format!("{objects} of {known} kept although not in Git, since they are more than half: {allow}")
+        format!("{objects} of {known} kept although not in Git, because they are more than half; {allow}")
     })
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Key, Kind};
-    use crate::manifest::{Document, Json, Problem};
+    use crate::manifest::{Document, DocumentText, Problem};
     use crate::settings::PruneSettings;
 
     fn object(name: &str) -> ObjectKey {
@@ -71,7 +71,7 @@ mod tests {
     fn set(names: &[&str]) -> ObjectSet {
         let document = |name: &&str| Document {
             object: object(name),
-            json: Json::from(&Value::Null),
+            json: DocumentText::from(&Value::Null),
             file: format!("{name}.yaml"),
             line: 1,
         };
@@ -90,7 +90,7 @@ mod tests {
         set
     }
 
-    /// How many are removed, or the words of the refusal.
+    /// The number of removed objects, or the message of the refusal.
     fn outcome(names: &[&str], set: &ObjectSet) -> Result<usize, String> {
         let pruning = decide(&known(names), set);
         pruning.refused.map_or(Ok(pruning.remove.len()), Err)

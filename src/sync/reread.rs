@@ -1,11 +1,11 @@
-//! The request to read the commit that is in force again: what is known of its files has changed.
+//! The request to read the commit in force again, because what is known about its files has changed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// A wakeup of the loop that lasts until the commit was read again.
+/// A request to the loop that lasts until the commit was read again.
 #[derive(Clone, Debug, Default)]
 pub struct Reread(Arc<Shared>);
 
@@ -16,7 +16,7 @@ struct Shared {
 }
 
 impl Reread {
-    /// Asks for it.
+    /// Requests to read the commit again.
     pub fn request(&self) {
         self.0.wanted.store(true, Ordering::Release);
         self.0.wakeup.notify_one();
@@ -26,12 +26,12 @@ impl Reread {
         self.0.wanted.load(Ordering::Acquire)
     }
 
-    /// Takes the request up; what is asked for from here on is another one.
+    /// Takes the request. A request that comes later is a new one.
     pub(super) fn take(&self) -> bool {
         self.0.wanted.swap(false, Ordering::AcqRel)
     }
 
-    /// The commit could not be read: the next look must.
+    /// Restores the request, because the commit could not be read.
     pub(super) fn put_back(&self) {
         self.0.wanted.store(true, Ordering::Release);
     }

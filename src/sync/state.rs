@@ -1,4 +1,4 @@
-//! How syncing goes, as others see it.
+//! The state of the sync.
 
 use jiff::Timestamp;
 
@@ -6,26 +6,26 @@ use crate::api::status::LastSynced;
 use crate::api::{Class, CommitId};
 use crate::git::GitError;
 
-/// How syncing goes, for health, metrics and people.
+/// The state of the sync, for health, metrics and conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncState {
-    /// The remote's tip as last seen; our own commits move it too.
+    /// The last tip that was read. The agent's own commits move it, too.
     pub commit: Option<CommitId>,
-    /// Why the last attempt failed. While the tip is held back, that is the reason, also when later attempts fail for
-    /// another one: only a tip that is followed or accepted ends it.
+    /// Why the last attempt failed. While the tip is held back, this reason stays, even if later attempts fail for
+    /// another one: it ends only with a tip that descends from the last synced commit, or that is accepted.
     pub error: Option<(Class, String)>,
-    /// The remote has not answered since the start: the commit is what the clone had.
+    /// The remote could not be reached since the start: the commit is from the clone.
     pub from_clone: bool,
-    /// Since when it has been working, or failing.
+    /// When it began to succeed, or to fail.
     pub since: Timestamp,
-    /// When it last looked, and when it last did so with success. News of these alone wake nobody.
-    pub looked: Option<Timestamp>,
+    /// Times of the last attempt and of the last success. A change of these alone does not notify receivers.
+    pub attempted_at: Option<Timestamp>,
     pub succeeded: Option<Timestamp>,
-    /// The last synced commit, which tips must descend from, where that is known.
+    /// The last synced commit, which tips must descend from, if it is known.
     pub last: Option<LastSynced>,
     /// Why the tip is held back, if it is.
     pub held: Option<Hold>,
-    /// A proxy or a certificate stops the attempts.
+    /// A proxy or a certificate prevents the connection.
     pub network: bool,
 }
 
@@ -39,7 +39,7 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// What an error says of the tip.
+    /// Returns why the tip is held back, if the error says so.
     pub(super) fn of(error: &GitError) -> Option<Self> {
         match error {
             GitError::Rewritten { .. } => Some(Self::Rewritten),
@@ -56,7 +56,7 @@ impl SyncState {
             error: None,
             from_clone: false,
             since,
-            looked: None,
+            attempted_at: None,
             succeeded: None,
             last: None,
             held: None,
@@ -65,11 +65,11 @@ impl SyncState {
     }
 
     /// The state after an attempt to sync.
-    pub(super) fn after(&self, looked: Looked, error: Option<&GitError>) -> Self {
-        let Looked { commit, from_clone, last, at } = looked;
+    pub(super) fn after(&self, attempt: Attempt, error: Option<&GitError>) -> Self {
+        let Attempt { commit, from_clone, last, at } = attempt;
         let stays_held = self.held.filter(|_| error.is_some_and(|error| !error.is_about_a_commit()));
         let held = stays_held.or_else(|| error.and_then(Hold::of));
-        let network = stays_held.is_none() && error.is_some_and(GitError::is_of_the_network);
+        let network = stays_held.is_none() && error.is_some_and(GitError::is_network_error);
         let error = match stays_held.is_some() {
             true => self.error.clone(),
             false => error.map(|error| (error.class(), error.to_string())),
@@ -77,17 +77,17 @@ impl SyncState {
         let turned = self.error.is_some() != error.is_some();
         let since = if turned { at } else { self.since };
         let succeeded = if error.is_none() { Some(at) } else { self.succeeded };
-        Self { commit, error, from_clone, since, looked: Some(at), succeeded, last, held, network }
+        Self { commit, error, from_clone, since, attempted_at: Some(at), succeeded, last, held, network }
     }
 
-    /// Is it the same but for the times of attempts?
+    /// Returns true if only the times of attempts differ.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        Self { looked: other.looked, succeeded: other.succeeded, ..self.clone() } == *other
+        Self { attempted_at: other.attempted_at, succeeded: other.succeeded, ..self.clone() } == *other
     }
 }
 
 /// An attempt to sync.
-pub(super) struct Looked {
+pub(super) struct Attempt {
     pub commit: Option<CommitId>,
     pub from_clone: bool,
     pub last: Option<LastSynced>,
@@ -103,8 +103,8 @@ mod tests {
         let commit = |digit: &str| CommitId::parse(digit.repeat(40)).expect("an id");
         let rewritten = GitError::Rewritten { last: commit("a"), tip: commit("b"), missing: None };
         let after = |state: &SyncState, error: Option<&GitError>| {
-            let looked = Looked { commit: None, from_clone: false, last: None, at: Timestamp::UNIX_EPOCH };
-            state.after(looked, error)
+            let attempt = Attempt { commit: None, from_clone: false, last: None, at: Timestamp::UNIX_EPOCH };
+            state.after(attempt, error)
         };
         let held = after(&SyncState::new(Timestamp::UNIX_EPOCH), Some(&rewritten));
         assert!(held.held == Some(Hold::Rewritten) && held.error.is_some());

@@ -1,5 +1,5 @@
-//! Signatures of the commits that a tip adds: verified between the fetch and the load. What was verified is remembered,
-//! also after a restart, so that a key can be replaced without a look back.
+//! Verifies the signatures of the commits that a tip adds, between the fetch and the load. Verified commits are
+//! remembered, also after a restart, so that a key can be replaced without another verification of old commits.
 
 use jiff::Timestamp;
 
@@ -8,8 +8,9 @@ use crate::api::status::LastSynced;
 use crate::git::signatures::Range;
 use crate::git::{GitError, Handle};
 
-/// Verifies a tip, where signatures are wanted; true where they are. Before anything was synced the tip alone must be
-/// signed: its history was written before anybody asked for signatures, and who signs the tip vouches for its content.
+/// Verifies a tip if signatures are required. Returns whether it was verified. Before the first sync, only the tip
+/// itself must be signed: its history can be older than the requirement, and the signer of the tip vouches for its
+/// content.
 pub(super) async fn verify(
     git: &Handle,
     tip: &CommitId,
@@ -26,12 +27,13 @@ pub(super) async fn verify(
     git.verify(&Range { tip: tip.clone(), since, now }, signers).await.map(|()| true)
 }
 
-/// May the status files of a branch of their own be read? What anybody can push there would else become status.
+/// Returns true if the status files of a separate branch may be read. Otherwise, anyone who can push there could set
+/// status.
 pub(super) async fn is_trusted(git: &Handle, tip: &CommitId, now: Timestamp) -> Result<bool, GitError> {
     match verify(git, tip, None, None, now).await {
         Ok(_) => Ok(true),
         Err(error @ GitError::Unverified { .. }) => {
-            tracing::warn!(%error, "the status files of the branch that is published to are not read");
+            tracing::warn!(%error, "the status files on the branch of publish.branch are not read");
             Ok(false)
         }
         Err(error) => Err(error),

@@ -1,5 +1,5 @@
-//! Files whose change wakes the sync at once: the refs of a local repository, credentials, and trusted signers. Where
-//! watching fails the interval alone is left, which is no error.
+//! Watches files whose change wakes the sync at once: the refs of a local repository, credentials, and trusted signers.
+//! If they cannot be watched, only the interval remains, which is not an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::git::Handle;
 
-/// Watches as long as the returned watcher lives.
+/// Watches the files until the returned watcher is dropped.
 pub(super) fn files(git: &Handle, wake: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let places = places(git);
     if places.is_empty() {
@@ -18,7 +18,7 @@ pub(super) fn files(git: &Handle, wake: &Arc<Notify>) -> Option<RecommendedWatch
     }
     let wake = Arc::clone(wake);
     let told = move |event: notify::Result<Event>| {
-        // A lost event may have been ours: look.
+        // After an error, a change may have been missed.
         if event.is_ok_and(|event| !is_news(&event)) {
             return;
         }
@@ -27,19 +27,20 @@ pub(super) fn files(git: &Handle, wake: &Arc<Notify>) -> Option<RecommendedWatch
     let mut watcher = match notify::recommended_watcher(told) {
         Ok(watcher) => watcher,
         Err(error) => {
-            warn!(%error, "files cannot be watched: looking at intervals only");
+            warn!(%error, "files cannot be watched; syncing at intervals only");
             return None;
         }
     };
     for (place, mode) in places {
         if let Err(error) = watcher.watch(&place, mode) {
-            warn!(%error, place = %place.display(), "cannot be watched: looking at intervals only");
+            warn!(%error, place = %place.display(), "cannot be watched; syncing at intervals only");
         }
     }
     Some(watcher)
 }
 
-/// Folders rather than files: refs are replaced by renaming, and mounted secrets by another link.
+/// The folders to watch. Folders instead of files, because refs are replaced by renaming, and mounted Secrets by a new
+/// link.
 fn places(git: &Handle) -> Vec<(PathBuf, RecursiveMode)> {
     let mut places = Vec::new();
     if let Some(folder) = git.local_git_folder() {
@@ -59,7 +60,8 @@ fn places(git: &Handle) -> Vec<(PathBuf, RecursiveMode)> {
     places
 }
 
-/// Opening and reading is what we do ourselves; Git's lock files only announce a change.
+/// Returns true if an event can be a change. The agent itself causes events of opening and reading, and Git's lock
+/// files only announce a change.
 fn is_news(event: &Event) -> bool {
     let lock = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "lock");
     let only_locks = !event.paths.is_empty() && event.paths.iter().all(lock);

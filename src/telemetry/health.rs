@@ -1,9 +1,9 @@
-//! The HTTP endpoints for machines: `/healthz` (liveness), `/readyz` (readiness during a rollout of the agent) and
-//! `/metrics`. They are served at any stage, also while the agent waits for the Lease. `listen` accepts the
-//! connections.
+//! The HTTP endpoints for health and metrics: `/healthz` (liveness), `/readyz` (readiness during a rollout of the
+//! agent) and `/metrics`. They are served in every stage, also while the agent waits for the Lease. `listen` accepts
+//! the connections.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,36 +18,38 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::listen;
 use super::metrics::{Metrics, Sample, Shape};
+use super::process;
+use crate::api::lock::lock;
 
-/// As OpenMetrics names its text format.
+/// The content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// A scrape waits no longer for values that must be asked for, and then reports the last ones.
-const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// Maximum time that a scrape waits for values that must be requested. After it, the previous values are reported.
+const REQUEST_LIMIT: Duration = Duration::from_secs(2);
 
-/// Where the agent is in its life.
+/// The stage of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Another replica works; this one takes over when it goes.
+    /// Another replica is the leader. This one becomes the leader when that one ends.
     StandBy,
-    /// The one that works, before its first commit.
+    /// This replica is the leader, but has not loaded a commit yet.
     Starting,
     Working,
     Stopping,
 }
 
-/// Answers a sentence when the agent is wedged there.
+/// Returns a message if this part of the agent is stuck.
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
-/// Asks for values that metrics then hold.
-type Ask = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Requests values that the metrics then report.
+type Request = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// What the agent tells, and what is measured. Handed to whoever tells.
+/// The stage, the health checks and the metrics of the agent. Every part that reports to them has a reference.
 pub struct Health {
     pub metrics: Metrics,
-    /// Why this replica stands by for what will not come; whoever waits says so.
+    /// Why this replica cannot become the leader until its settings change, if so. Set by the wait for the Lease.
     pub blocked: watch::Sender<Option<String>>,
     stage: Mutex<Stage>,
     checks: Mutex<Vec<(&'static str, Check)>>,
-    asks: Mutex<Vec<Ask>>,
+    before_scrape: Mutex<Vec<Request>>,
     /// One scrape at a time: each of them reads every object.
     scraping: tokio::sync::Mutex<()>,
 }
@@ -59,37 +61,43 @@ impl Health {
             blocked: watch::Sender::new(None),
             stage: Mutex::new(Stage::StandBy),
             checks: Mutex::default(),
-            asks: Mutex::default(),
+            before_scrape: Mutex::default(),
             scraping: tokio::sync::Mutex::default(),
         });
         let leader = Arc::downgrade(&health);
-        health.metrics.read("opsy_leader", "Is this the replica that works?", Shape::Gauge, move || {
-            let leads = leader.upgrade().is_some_and(|health| health.stage() != Stage::StandBy);
-            vec![Sample::of(f64::from(u8::from(leads)))]
-        });
+        process::register(&health.metrics);
+        health.metrics.add_collector(
+            "opsy_leader",
+            "1 while this replica is the leader",
+            Shape::Gauge,
+            move || {
+                let leads = leader.upgrade().is_some_and(|health| health.stage() != Stage::StandBy);
+                vec![Sample::of(f64::from(u8::from(leads)))]
+            },
+        );
         health
     }
 
-    /// Goes on to a stage. Nothing comes after `Stopping`.
+    /// Enters a stage. `Stopping` is final.
     pub fn enter(&self, stage: Stage) {
-        let mut now = locked(&self.stage);
+        let mut now = lock(&self.stage);
         if *now != Stage::Stopping {
             *now = stage;
         }
     }
 
     pub fn stage(&self) -> Stage {
-        *locked(&self.stage)
+        *lock(&self.stage)
     }
 
-    /// Has `/healthz` look at this, too.
+    /// Adds a check to `/healthz`.
     pub fn check(&self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        locked(&self.checks).push((name, Box::new(check)));
+        lock(&self.checks).push((name, Box::new(check)));
     }
 
-    /// Has this done before each scrape.
-    pub fn ask_first(&self, ask: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
-        locked(&self.asks).push(Box::new(ask));
+    /// Adds a request for values, made before each scrape.
+    pub fn before_scrape(&self, request: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        lock(&self.before_scrape).push(Box::new(request));
     }
 
     /// Serves until the returned handle is dropped.
@@ -106,18 +114,18 @@ impl Health {
         Ok(AbortOnDropHandle::new(tokio::spawn(listen::serve(listener, routes, listen::LIMITS))))
     }
 
-    fn wedged(&self) -> Vec<String> {
+    fn stuck(&self) -> Vec<String> {
         let look = |(name, check): &(&str, Check)| Some(format!("{name}: {}", check().err()?));
-        locked(&self.checks).iter().filter_map(look).collect()
+        lock(&self.checks).iter().filter_map(look).collect()
     }
 }
 
 async fn alive(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let wedged = health.wedged();
-    if wedged.is_empty() {
+    let stuck = health.stuck();
+    if stuck.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
-    (StatusCode::SERVICE_UNAVAILABLE, wedged.join("\n") + "\n")
+    (StatusCode::SERVICE_UNAVAILABLE, stuck.join("\n") + "\n")
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -125,7 +133,7 @@ async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let (code, words) = match (health.stage(), blocked) {
         (Stage::StandBy, Some(words)) => return (StatusCode::SERVICE_UNAVAILABLE, words + "\n"),
         (Stage::StandBy, None) => (StatusCode::OK, "ok: standing by\n"),
-        (Stage::Starting, _) => (StatusCode::SERVICE_UNAVAILABLE, "no commit was taken over yet\n"),
+        (Stage::Starting, _) => (StatusCode::SERVICE_UNAVAILABLE, "no commit has been loaded yet\n"),
         (Stage::Working, _) => (StatusCode::OK, "ok\n"),
         (Stage::Stopping, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     };
@@ -134,17 +142,13 @@ async fn ready(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     let _one = health.scraping.lock().await;
-    let asked: Vec<_> = locked(&health.asks).iter().map(|ask| ask()).collect();
-    // After the limit the last values are reported once more.
-    let _ = tokio::time::timeout(ASK_LIMIT, futures::future::join_all(asked)).await;
+    let requests: Vec<_> = lock(&health.before_scrape).iter().map(|request| request()).collect();
+    // After the limit, the previous values are reported.
+    let _ = tokio::time::timeout(REQUEST_LIMIT, futures::future::join_all(requests)).await;
     match health.metrics.text() {
         Ok(text) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text)),
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no code panics while it holds this")
 }
 
 #[cfg(test)]
@@ -172,8 +176,8 @@ mod tests {
         let health = Health::new();
         health.check("fine", || Ok(()));
         assert_eq!(alive(State(health.clone())).await.into_response().status(), StatusCode::OK);
-        health.check("sync", || Err("has not looked for an hour".to_owned()));
-        assert_eq!(health.wedged(), ["sync: has not looked for an hour"]);
+        health.check("sync", || Err("has not synced for an hour".to_owned()));
+        assert_eq!(health.stuck(), ["sync: has not synced for an hour"]);
         let answer = alive(State(health)).await.into_response();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -1,5 +1,5 @@
-//! Accepts connections for the HTTP endpoints, those of `health` and that of the push webhook, within limits: clients of
-//! a port cost the agent a bounded amount of memory, and never keep the kubelet from an answer.
+//! Accepts connections for the HTTP endpoints of `health` and of the push webhook. Limits bound the memory that clients
+//! can use, and ensure that the kubelet always gets a response.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,21 +13,21 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What clients may take.
+/// Limits for the clients of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections; one more closes the oldest.
     pub connections: usize,
-    /// Until the headers of a request have arrived.
+    /// Time until the headers of a request must have arrived.
     pub headers: Duration,
-    /// For a whole connection, which serves one request.
+    /// Time for a whole connection, which serves one request.
     pub connection: Duration,
-    /// Before the next attempt when no connection can be accepted (no free file descriptor).
+    /// Pause before the next attempt if no connection can be accepted (no free file descriptor).
     pub pause: Duration,
 }
 
-/// A probe and a scrape take milliseconds, so 256 connections are never those of a kubelet and a Prometheus. An
-/// idle connection takes about 10 KiB.
+/// Probes and scrapes take milliseconds, so the kubelet and Prometheus never have 256 connections at once. An idle
+/// connection takes about 10 KiB.
 pub const LIMITS: Limits = Limits {
     connections: 256,
     headers: Duration::from_secs(5),
@@ -35,7 +35,7 @@ pub const LIMITS: Limits = Limits {
     pause: Duration::from_secs(1),
 };
 
-/// Listens on an address. `[::]` takes IPv4, too; where the kernel has no IPv6, it means `0.0.0.0`.
+/// Listens on an address. `[::]` includes IPv4; if the kernel has no IPv6, it means `0.0.0.0`.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && lacks_ipv6(&error) => {
@@ -46,12 +46,12 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// The kernel was built or started without IPv6, or has no IPv6 address.
+/// Returns true if the kernel was built or started without IPv6, or has no IPv6 address.
 fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, routes: Router, limits: Limits) {
     let mut open = VecDeque::new();
     loop {
@@ -81,7 +81,7 @@ async fn answer(stream: TcpStream, routes: Router, limits: Limits) {
         .header_read_timeout(limits.headers)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-    // A client that goes away or sends no request is its own concern.
+    // It does not matter to the agent if a client disconnects or sends no request.
     let _ = tokio::time::timeout(limits.connection, connection).await;
 }
 

@@ -1,11 +1,12 @@
-//! Metrics, as OpenMetrics text. What happens is counted here as it happens; what merely *is* (how
-//! objects stand, how many builds run) is read when somebody asks. All labels are from small, fixed
-//! sets: no names of objects, images or errors.
+//! Metrics in the OpenMetrics text format. Events are counted when they happen. States (the health of objects, the
+//! number of running builds) are read for each scrape. All labels have small, fixed sets of values, which include no
+//! names of objects, images or errors.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::api::lock::lock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -14,15 +15,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::process;
+/// A reconcile without requests takes a millisecond; one that waits for timeouts of AWS takes a minute.
+const RECONCILE_SECONDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
 
-/// A pass that asks nothing takes a millisecond, one that waits for AWS's time-outs a minute.
-const PASS_SECONDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 2.0, 10.0, 30.0, 120.0];
-
-/// Names and values.
+/// Names and values of labels.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// One value as it is now.
+/// One current value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub labels: Labels,
@@ -36,19 +35,19 @@ impl Sample {
     }
 }
 
-/// What kind of value is read when somebody asks.
+/// The type of a metric that is read for each scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Only grows. Its name gets `_total`.
+    /// Only increases. Its name gets the suffix `_total`.
     Counter,
     Gauge,
 }
 
-/// Everything that is measured.
+/// All metrics of the agent.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    passes: Family<Labels, Counter>,
-    pass_seconds: Family<Labels, Histogram, fn() -> Histogram>,
+    reconciles: Family<Labels, Counter>,
+    reconcile_seconds: Family<Labels, Histogram, fn() -> Histogram>,
     builds: Family<Labels, Counter>,
     rollouts: Family<Labels, Counter>,
     deliveries: Family<Labels, Counter>,
@@ -58,8 +57,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Mutex::default(),
-            passes: Family::default(),
-            pass_seconds: Family::new_with_constructor(|| Histogram::new(PASS_SECONDS)),
+            reconciles: Family::default(),
+            reconcile_seconds: Family::new_with_constructor(|| Histogram::new(RECONCILE_SECONDS)),
             builds: Family::default(),
             rollouts: Family::default(),
             deliveries: Family::default(),
@@ -72,48 +71,47 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&self) {
         let mut registry = self.registry();
-        let passes = "Passes over objects, by what came of them";
-        registry.register("opsy_reconcile", passes, self.passes.clone());
-        let seconds = "How long passes took";
-        registry.register("opsy_reconcile_duration_seconds", seconds, self.pass_seconds.clone());
-        registry.register("opsy_builds", "Builds that ended", self.builds.clone());
-        registry.register("opsy_rollouts", "Rollouts that ended", self.rollouts.clone());
+        let reconciles = "Reconciles, by kind and result";
+        registry.register("opsy_reconcile", reconciles, self.reconciles.clone());
+        let seconds = "Duration of reconciles in seconds, by kind";
+        registry.register("opsy_reconcile_duration_seconds", seconds, self.reconcile_seconds.clone());
+        registry.register("opsy_builds", "Ended builds, by result", self.builds.clone());
+        registry.register("opsy_rollouts", "Ended rollouts, by result", self.rollouts.clone());
         let deliveries = "Deliveries of push webhooks, by Git server and result";
         registry.register("opsy_webhook_deliveries", deliveries, self.deliveries.clone());
         drop(registry);
         let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-        self.read("opsy_build_info", "What runs here; always 1", Shape::Gauge, move || {
+        self.add_collector("opsy_build_info", "Version of the agent; always 1", Shape::Gauge, move || {
             vec![Sample { labels: build.clone(), value: 1.0 }]
         });
-        process::register(self);
     }
 
-    /// A pass has ended.
-    pub fn passed(&self, kind: &str, result: &str, took: Duration) {
+    /// Counts a reconcile that ended.
+    pub fn reconciled(&self, kind: &str, result: &str, took: Duration) {
         let kind = ("kind", kind.to_owned());
         let result = ("result", result.to_owned());
-        self.passes.get_or_create(&vec![kind.clone(), result]).inc();
-        self.pass_seconds.get_or_create(&vec![kind]).observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&vec![kind.clone(), result]).inc();
+        self.reconcile_seconds.get_or_create(&vec![kind]).observe(took.as_secs_f64());
     }
 
-    /// A build has ended.
+    /// Counts a build that ended.
     pub fn built(&self, result: &str) {
         self.builds.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 
-    /// A rollout has ended.
+    /// Counts a rollout that ended.
     pub fn rolled_out(&self, result: &str) {
         self.rollouts.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 
-    /// A delivery of a push webhook has been answered.
+    /// Counts a delivery of a push webhook.
     pub fn delivered(&self, forge: &str, result: &str) {
         let labels = vec![("forge", forge.to_owned()), ("result", result.to_owned())];
         self.deliveries.get_or_create(&labels).inc();
     }
 
-    /// Has a metric read whenever somebody asks.
-    pub fn read(
+    /// Adds a metric that is read for each scrape.
+    pub fn add_collector(
         &self,
         name: &'static str,
         help: &'static str,
@@ -123,7 +121,7 @@ impl Metrics {
         self.registry().register_collector(Box::new(Read { name, help, shape, read: Box::new(read) }));
     }
 
-    /// All of it, as OpenMetrics text.
+    /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry())?;
@@ -131,11 +129,11 @@ impl Metrics {
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().expect("no code panics while it holds the registry")
+        lock(&self.registry)
     }
 }
 
-/// A metric that is read when somebody asks.
+/// A metric that is read for each scrape.
 struct Read {
     name: &'static str,
     help: &'static str,
@@ -188,13 +186,13 @@ mod tests {
     #[test]
     fn what_is_counted_and_what_is_read_are_in_the_text() {
         let metrics = Metrics::default();
-        metrics.passed("PackerBuilder", "ok", Duration::from_millis(5));
-        metrics.passed("PackerBuilder", "ok", Duration::from_secs(5));
+        metrics.reconciled("PackerBuilder", "ok", Duration::from_millis(5));
+        metrics.reconciled("PackerBuilder", "ok", Duration::from_secs(5));
         metrics.built("succeeded");
         metrics.rolled_out("done");
         metrics.delivered("github", "accepted");
-        metrics.read("opsy_leader", "Is it the one", Shape::Gauge, || vec![Sample::of(1.0)]);
-        metrics.read("opsy_calls", "Calls", Shape::Counter, || {
+        metrics.add_collector("opsy_leader", "1 while leader", Shape::Gauge, || vec![Sample::of(1.0)]);
+        metrics.add_collector("opsy_calls", "Calls", Shape::Counter, || {
             vec![Sample { labels: vec![("service", "ec2".to_owned())], value: 3.0 }]
         });
         let text = metrics.text().expect("text");
@@ -217,7 +215,7 @@ mod tests {
     #[test]
     fn a_metric_without_values_is_left_out() {
         let metrics = Metrics::default();
-        metrics.read("opsy_nothing", "Nothing", Shape::Gauge, Vec::new);
+        metrics.add_collector("opsy_nothing", "Nothing", Shape::Gauge, Vec::new);
         assert!(!metrics.text().expect("text").contains("opsy_nothing"));
     }
 }

@@ -1,5 +1,5 @@
-//! Logs: JSON for machines; for people only what no pass tells (`cli::progress` does):
-//! the repository cannot be read, status is refused. Beside them `metrics` and `health`, for machines.
+//! Logs, metrics and health. For machines, logs are JSON. For people, they contain only errors and what no reconcile
+//! reports (`cli::progress` prints that), such as an unreadable repository or a rejected push of status.
 
 pub mod health;
 pub mod listen;
@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 pub fn start(people: bool) {
     let default = if people { "error,opsy::sync=warn,opsy::publish=warn" } else { "info" };
     let filter = EnvFilter::try_from_env("OPSY_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // A log that nobody takes is not told of on the standard error that nobody takes.
+    // If standard error cannot be written to, the failure cannot be logged there either.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let logs = logs.log_internal_errors(false);
     if people {

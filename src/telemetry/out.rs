@@ -1,6 +1,6 @@
-//! Output for people and pipes. A reader that has seen enough, like `head`, ends the output and nothing else:
-//! the macros of the standard library would end the program, in the middle of a rollout. What repositories, AWS and
-//! the API server contribute to a line cannot control the terminal.
+//! Output for people and pipes. If the reader of a pipe ends, as `head` does, only the output ends: the macros of the
+//! standard library would end the program, even during a rollout. Text from repositories, AWS and the API server is
+//! escaped, so that it cannot control the terminal.
 
 mod log;
 
@@ -10,39 +10,39 @@ use std::io::{self, ErrorKind, Write};
 
 pub use log::Log;
 
-/// Prints what was asked for, with an end of line.
+/// Prints a line of the output of a command.
 ///
 /// # Errors
-/// Standard output cannot be written to, for another reason than that its reader is gone.
+/// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn line(text: impl Display) -> io::Result<()> {
     bytes(visible(&format!("{text}\n")).as_bytes()).map(drop)
 }
 
-/// Prints a part of what was asked for. Returns false when its reader is gone.
+/// Prints a part of the output of a command, unchanged. Returns false if its reader is gone.
 ///
 /// # Errors
-/// Standard output cannot be written to, for another reason than that its reader is gone.
+/// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
     written(io::stdout().lock(), bytes)
 }
 
-/// Prints a document for machines, unchanged but for an end of line.
+/// Prints a document for machines, unchanged except for a line break at its end.
 ///
 /// # Errors
-/// Standard output cannot be written to, for another reason than that its reader is gone.
+/// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn document(text: &str) -> io::Result<bool> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Prints several lines of what was asked for. Returns false when its reader is gone.
+/// Prints several lines of the output of a command. Returns false if its reader is gone.
 ///
 /// # Errors
-/// Standard output cannot be written to, for another reason than that its reader is gone.
+/// Standard output cannot be written to. That its reader is gone is not an error.
 pub fn lines(text: &str) -> io::Result<bool> {
     bytes(visible(text).as_bytes())
 }
 
-/// Prints the progress of work that continues when the reader is gone.
+/// Prints the progress of work that continues even if the reader is gone.
 pub fn progress(text: impl Display) {
     let _ = line(text);
 }
@@ -52,7 +52,7 @@ pub fn error(text: impl Display) {
     let _ = written(io::stderr().lock(), visible(&format!("opsy: {text}\n")).as_bytes());
 }
 
-/// The text with everything escaped that a terminal would obey (as kubectl does) or that would reorder a line.
+/// Escapes everything that would control a terminal (as kubectl does) or reorder a line.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
         return Cow::Borrowed(text);
@@ -64,7 +64,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
-/// Control characters and those that change the direction of text.
+/// Returns true for control characters and for characters that change the direction of text.
 fn is_active(char: char) -> bool {
     let reorders = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}');
     (char.is_control() && char != '\n' && char != '\t') || reorders

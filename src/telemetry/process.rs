@@ -1,34 +1,40 @@
-//! What the process itself costs, from `/proc`, under the names all Prometheus clients use.
+//! Resource usage of the process, from `/proc`, under the names that all Prometheus clients use.
 
 use std::fs;
 
 use super::metrics::{Metrics, Sample, Shape};
 
-/// Clock ticks in `/proc/self/stat`: Linux gives 100 to programs on every machine Opsy runs on.
+/// Clock ticks per second in `/proc/self/stat`: 100 on every platform that Opsy supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub fn register(metrics: &Metrics) {
     let one = |value: Option<f64>| value.map(Sample::of).into_iter().collect::<Vec<_>>();
-    metrics.read("process_resident_memory_bytes", "Memory in RAM", Shape::Gauge, move || {
-        one(fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident))
-    });
-    metrics.read("process_cpu_seconds", "Time on a processor", Shape::Counter, move || {
-        one(fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(processor))
-    });
-    metrics.read("process_open_fds", "Open files and connections", Shape::Gauge, move || {
+    metrics.add_collector(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes",
+        Shape::Gauge,
+        move || one(fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident)),
+    );
+    metrics.add_collector(
+        "process_cpu_seconds",
+        "Total user and system CPU time in seconds",
+        Shape::Counter,
+        move || one(fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(processor)),
+    );
+    metrics.add_collector("process_open_fds", "Number of open file descriptors", Shape::Gauge, move || {
         let files = fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
         one(files.and_then(|count| u32::try_from(count).ok()).map(f64::from))
     });
 }
 
-/// `VmRSS:      1234 kB`.
+/// Reads the line `VmRSS:      1234 kB`, and returns bytes.
 fn resident(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024.0)
 }
 
-/// User and system time: the 14th and 15th word, counted after the program's name, which may hold spaces.
+/// User and system time: the 14th and 15th word, counted after the program's name, which can contain spaces.
 fn processor(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut words = rest.split_whitespace().skip(11);
@@ -51,7 +57,9 @@ mod tests {
 
     #[test]
     fn this_process_has_all_of_them() {
-        let text = Metrics::default().text().expect("text");
+        let metrics = Metrics::default();
+        register(&metrics);
+        let text = metrics.text().expect("text");
         for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_open_fds "] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in\n{text}");
         }

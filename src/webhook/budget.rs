@@ -1,20 +1,20 @@
-//! How many deliveries without a valid signature are refused one by one, before senders are told to wait. Pure.
+//! Limits how many deliveries without a valid signature are refused one by one before senders must wait. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A person who sets up a webhook with a wrong secret retries a few times; a scan does so without end.
+/// A person who sets up a webhook with a wrong secret retries a few times; a scanner retries without end.
 pub const BURST: u32 = 20;
-/// One more after each of these.
+/// The interval after which one more delivery is refused individually.
 pub const REFILL: Duration = Duration::from_secs(1);
 
-/// A bucket of refusals. It limits refused deliveries only: those with a valid signature are always accepted, so that a
-/// flood from elsewhere does not keep them out.
+/// A token bucket of refusals. It limits refused deliveries only: deliveries with a valid signature are always
+/// accepted, even during a flood of others.
 #[derive(Debug)]
 pub struct Budget {
     left: u32,
-    /// When the first that is missing was taken, or the last one came back.
+    /// When the first missing token was taken, or the last token was added.
     since: Instant,
 }
 
@@ -23,7 +23,7 @@ impl Budget {
         Self { left: BURST, since: now }
     }
 
-    /// Takes one; otherwise, how long until there is one.
+    /// Takes a token. Without one, returns the time until the next.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.since);
         let returned = u32::try_from(passed.as_millis() / REFILL.as_millis()).unwrap_or(BURST).min(BURST);

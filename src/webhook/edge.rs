@@ -1,9 +1,9 @@
 //! The HTTP endpoint: limits, the order of the checks, and the response, log line and metric of each delivery.
 //!
-//! What costs nothing is checked first: a request without a signature is refused before its body is read.
+//! The cheapest checks come first: a request without a signature is refused before its body is read.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,12 +22,13 @@ use super::forge::{self, Delivery, Event, Forge};
 use super::inbox::Inbox;
 use super::proof::Unproven;
 use super::secret::Secret;
+use crate::api::lock::lock;
 use crate::telemetry::health::Health;
 use crate::telemetry::listen::{self, Limits};
 
 /// The path of deliveries.
 pub const PATH: &str = "/hook";
-/// GitHub caps payloads at 25 MiB, but those of pushes list at most 2,048 commits; usual ones have some kilobytes.
+/// GitHub limits payloads to 25 MiB, but a push lists at most 2,048 commits. Usual payloads have some kilobytes.
 const LARGEST_BODY: usize = 1024 * 1024;
 /// A delivery takes milliseconds. The bodies of all connections together take at most 32 MiB.
 const LIMITS: Limits = Limits {
@@ -45,7 +46,7 @@ pub struct Receiver {
     refusals: Mutex<Budget>,
 }
 
-/// What became of a delivery: the label of the metric, the status and the text of the response.
+/// The outcome of a delivery: the label of the metric, and the status and text of the response.
 struct Outcome {
     result: &'static str,
     status: StatusCode,
@@ -75,10 +76,10 @@ impl IntoResponse for Outcome {
 }
 
 impl Receiver {
-    /// Checks the secret.
+    /// Creates a receiver, after a check of the secret.
     ///
     /// # Errors
-    /// For a secret that cannot be used.
+    /// The secret cannot be used.
     pub async fn new(secret: Secret, inbox: Inbox, health: Arc<Health>) -> anyhow::Result<Arc<Self>> {
         secret.read().await.context("the secret of the webhook is not valid")?;
         let refusals = Mutex::new(Budget::full(Instant::now()));
@@ -88,7 +89,7 @@ impl Receiver {
     /// Serves until the returned handle is dropped.
     ///
     /// # Errors
-    /// If the address cannot be used.
+    /// The address cannot be used.
     pub async fn serve(self: Arc<Self>, address: SocketAddr) -> anyhow::Result<AbortOnDropHandle<()>> {
         let context = || format!("cannot listen on {address} (--webhook-listen)");
         let listener = listen::bind(address).await.with_context(context)?;
@@ -123,17 +124,17 @@ impl Receiver {
             Ok(secrets) => secrets,
             Err(error) => {
                 tracing::error!(%error, "the secret of the webhook cannot be used: deliveries are refused");
-                let text = "the secret of the receiver cannot be read; its log has the reason";
+                let text = "the receiver cannot read its secret; its log has the reason";
                 return Outcome::of("failed", StatusCode::SERVICE_UNAVAILABLE, text);
             }
         };
         if !proof.is_valid(&secrets, &body) {
-            return self.refuse("the signature or token is not that of the secret");
+            return self.refuse("the signature or token does not match the secret");
         }
         self.accept(delivery, &headers, &body)
     }
 
-    /// Acts on a delivery of somebody who knows the secret.
+    /// Acts on a delivery whose sender knows the secret.
     fn accept(&self, delivery: &Delivery, headers: &HeaderMap, body: &[u8]) -> Outcome {
         match delivery.event {
             Event::Ping => {
@@ -153,16 +154,16 @@ impl Receiver {
                 }
                 Ok(pushes) => {
                     self.inbox.put(pushes);
-                    let text = "accepted: fetched at once if this agent follows the repository and branch";
+                    let text = "accepted: the agent fetches at once if it follows the repository and branch";
                     Outcome::of("accepted", StatusCode::ACCEPTED, text)
                 }
             },
         }
     }
 
-    /// Refuses a delivery that does not prove the secret; too many of them are told to wait.
+    /// Refuses a delivery without proof of the secret. After too many of them, the response asks the sender to wait.
     fn refuse(&self, text: &str) -> Outcome {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.refusals);
         match refusals.take(Instant::now()) {
             Ok(()) => Outcome::of("unauthorized", StatusCode::UNAUTHORIZED, text),
             Err(wait) => {
@@ -183,7 +184,7 @@ async fn deliver(State(receiver): State<Arc<Receiver>>, request: Request) -> Out
     outcome
 }
 
-/// One line per delivery, but for those of a flood, which the metric counts.
+/// Logs one line per delivery, at debug level for those of a flood, which the metric counts.
 fn log(forge: &str, delivery: Option<&Delivery>, outcome: &Outcome) {
     let (event, id) = delivery.map_or(("", ""), |delivery| (&delivery.event_name, &delivery.id));
     let (result, text) = (outcome.result, outcome.text.as_str());
@@ -196,13 +197,13 @@ fn log(forge: &str, delivery: Option<&Delivery>, outcome: &Outcome) {
     }
 }
 
-/// Does the request announce more than is read?
+/// Returns true if the request announces a body over the limit.
 fn is_too_large(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > LARGEST_BODY as u64)
 }
 
-/// What a person at the sender's end has to change.
+/// The text for the sender that says what to change.
 fn words(unproven: Unproven, delivery: &Delivery) -> &'static str {
     let is_test = delivery.forge == Forge::Bitbucket && delivery.event == Event::Ping;
     match unproven {

@@ -1,5 +1,5 @@
-//! The Git servers that deliver pushes: which of them sent a request, how it proves the secret, and what was pushed. One
-//! file per kind of server, for its headers and its payload. Pure.
+//! The Git servers that deliver pushes: which of them sent a request, how it proves the secret, and what was pushed.
+//! One file per kind of server, for its headers and its payload. Pure.
 
 mod bitbucket;
 mod generic;
@@ -17,9 +17,9 @@ use super::proof::{Proof, Unproven};
 use crate::api::Pushed;
 use crate::api::pushed::MOST_ADDRESSES;
 
-/// Longer identifiers and names of events are cut in the log.
+/// Longer identifiers and event names are cut in the log.
 const LONGEST_NAME: usize = 64;
-/// The content type that GitHub sets unless it is told to use JSON.
+/// The content type that GitHub uses unless the webhook is set to JSON.
 const FORM: &str = "application/x-www-form-urlencoded";
 const BRANCHES: &str = "refs/heads/";
 
@@ -41,7 +41,7 @@ pub enum Event {
     Push,
     /// A person tests the webhook.
     Ping,
-    /// Nothing that this agent acts on.
+    /// An event that the agent ignores.
     Other,
 }
 
@@ -49,13 +49,13 @@ pub enum Event {
 pub struct Delivery {
     pub forge: Forge,
     pub event: Event,
-    /// The event as the server names it, and the identifier of the delivery: printable, and not long.
+    /// The name that the server gives the event. Printable, and of limited length, like `id`, the ID of the delivery.
     pub event_name: String,
     pub id: String,
     pub proof: Result<Proof, Unproven>,
 }
 
-/// The body of a push cannot be read, and why.
+/// Why the body of a push cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unreadable(pub String);
 
@@ -72,10 +72,10 @@ impl Forge {
         }
     }
 
-    /// What was pushed, one entry per branch; nothing if it was no branch.
+    /// Returns what was pushed, one entry per branch. The list is empty if no branch was pushed.
     ///
     /// # Errors
-    /// For a body that is not what the server sends.
+    /// The body is not what the server sends.
     pub fn pushed(self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Pushed>, Unreadable> {
         let read = match self {
             Self::GitHub => github::pushed,
@@ -88,8 +88,8 @@ impl Forge {
     }
 }
 
-/// Who sent a request; nothing if no server that is known sends such headers. Gitea and Forgejo also send the headers of
-/// each other and of GitHub, so theirs come first.
+/// Recognizes the sender of a request; returns `None` if no known server sends such headers. Gitea and Forgejo also
+/// send the headers of each other and of GitHub, so they are checked first.
 pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
     gitea::recognize(headers)
         .or_else(|| gitlab::recognize(headers))
@@ -108,18 +108,19 @@ fn json<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Unread
     payload.ok_or_else(|| Unreadable("the form has no field payload".to_owned()))
 }
 
-/// The value of a header, if it is text.
+/// The value of a header, if it is visible ASCII.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A header as the log shows it.
+/// A header for the log: only plain characters, and of limited length.
 fn shown(headers: &HeaderMap, name: &str) -> String {
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.: ".contains(*c);
     header(headers, name).unwrap_or_default().chars().filter(is_plain).take(LONGEST_NAME).collect()
 }
 
-/// The pushes of a document whose places are addresses, and one reference as the last place: `refs/heads/<branch>`.
+/// The pushes of a document. The place at index `reference` holds a ref, `refs/heads/<branch>`; the places before it
+/// hold addresses.
 fn pushes(found: &Found, reference: usize) -> Vec<Pushed> {
     let mut references = found.at(reference).peekable();
     if found.is_cut || references.peek().is_none() {
@@ -129,7 +130,7 @@ fn pushes(found: &Found, reference: usize) -> Vec<Pushed> {
     of_branches(found, reference, branches)
 }
 
-/// A push of the repository whose branch is not known. If only part of the document is known, it may be any repository.
+/// A push to an unknown branch. If only a part of the document was read, the repository is unknown, too.
 fn any_branch(found: &Found, addresses: usize) -> Vec<Pushed> {
     let addresses = if found.is_cut { Vec::new() } else { self::addresses(found, addresses) };
     vec![Pushed { addresses, branch: None }]
@@ -148,7 +149,7 @@ fn of_branches(found: &Found, addresses: usize, branches: impl Iterator<Item = S
     pushes
 }
 
-/// What the first places hold, if it can be the address of a repository.
+/// The strings at the first places that can be addresses of a repository.
 fn addresses(found: &Found, places: usize) -> Vec<String> {
     let mut addresses: Vec<String> = Vec::new();
     for text in found.texts.iter().filter(|text| text.place < places) {
@@ -160,7 +161,7 @@ fn addresses(found: &Found, places: usize) -> Vec<String> {
     addresses
 }
 
-/// The branch of a reference; nothing for a tag. A name without `refs/` is that of a branch.
+/// The branch of a ref; `None` for a tag. A name without `refs/` is a branch.
 fn branch(reference: &str) -> Option<String> {
     match reference.strip_prefix(BRANCHES) {
         Some(branch) => Some(branch.to_owned()),

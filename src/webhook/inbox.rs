@@ -1,15 +1,16 @@
-//! What was pushed and not taken up yet, between the edge and the agent.
+//! The queue of pushes between the edge and the agent.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use crate::api::Pushed;
+use crate::api::lock::lock;
 
-/// Different pushes that wait. With more of them, everything is fetched.
+/// Maximum number of waiting pushes. If there are more, everything is fetched.
 const MOST_WAITING: usize = 64;
 
-/// Pushes that are not handled yet. Equal ones are one. Cheap to clone.
+/// Pushes that the agent has not handled yet, without duplicates. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Inbox(Arc<Shared>);
 
@@ -25,7 +26,7 @@ impl Inbox {
         if pushes.is_empty() {
             return;
         }
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0.waiting);
         for pushed in pushes {
             if !waiting.contains(&pushed) {
                 waiting.push(pushed);
@@ -50,7 +51,7 @@ impl Inbox {
     }
 
     fn take(&self) -> Vec<Pushed> {
-        std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.0.waiting))
     }
 }
 

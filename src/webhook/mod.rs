@@ -4,8 +4,8 @@
 //! POST /hook ─> edge: limits ─> forge: who sends what (pure) ─> proof: does the sender know the secret (pure)
 //!                                                                  └─> forge: addresses, branch (pure) ─> inbox ─> agent
 //! ```
-//! A delivery carries no data that the agent acts on: it only brings a fetch forward. So replays are harmless, lost
-//! deliveries are made up for by the interval, and deliveries in quick succession are one wakeup.
+//! A delivery carries no data that the agent acts on: it only makes a fetch happen earlier. Therefore replays are
+//! harmless, the interval makes up for lost deliveries, and deliveries in quick succession cause one wakeup.
 
 mod budget;
 mod edge;

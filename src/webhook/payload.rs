@@ -1,5 +1,5 @@
-//! Reads strings at known places of a JSON document and skips everything else without storing it: whatever a sender
-//! puts into a body costs time in proportion to its length and a bounded amount of memory. Pure.
+//! Reads strings at known places of a JSON document and skips everything else without storing it. Any body takes time
+//! in proportion to its length, and a bounded amount of memory. Pure.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use crate::api::pushed::LONGEST;
 /// A path of field names; `*` is every item of an array.
 pub type Place = &'static [&'static str];
 
-/// Strings that are kept of one document. A push has some addresses, and seldom more than one branch.
+/// Maximum number of strings from one document. A push has some addresses, and seldom more than one branch.
 const MOST_TEXTS: usize = 64;
 
-/// What was at the places.
+/// The strings at the places.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// In the order of the document.
     pub texts: Vec<Text>,
-    /// Some of it was not kept: there was too much, or a string was too long.
+    /// Some strings were not kept: there were too many, or one was too long.
     pub is_cut: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct Found {
 pub struct Text {
     /// Index of the place.
     pub place: usize,
-    /// Index in the innermost array on the way.
+    /// Index in the innermost array that contains it.
     pub item: usize,
     pub text: String,
 }
@@ -42,7 +42,7 @@ impl Found {
 /// Reads a document. A value of another type at a place is skipped.
 ///
 /// # Errors
-/// For what is not JSON.
+/// The body is not JSON.
 pub fn read(body: &[u8], places: &[Place]) -> Result<Found, String> {
     let mut found = Found::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -53,7 +53,7 @@ pub fn read(body: &[u8], places: &[Place]) -> Result<Found, String> {
     Ok(found)
 }
 
-/// The rest of the way to the places that are still ahead.
+/// The places below the current value, each with the rest of its path.
 struct Walk<'a> {
     places: Vec<(usize, Place)>,
     item: usize,

@@ -1,4 +1,5 @@
-//! Does the sender of a delivery know the secret? All comparisons take the same time for every wrong value. Pure.
+//! Checks that the sender of a delivery knows the secret. All comparisons take the same time for every wrong value.
+//! Pure.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -6,7 +7,7 @@ use sha2::Sha256;
 /// Bytes of an HMAC-SHA256.
 const LENGTH: usize = 32;
 
-/// What a sender proves with that it knows the secret.
+/// How a sender proves that it knows the secret.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub enum Proof {
@@ -20,7 +21,7 @@ pub enum Proof {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unproven {
     Missing,
-    /// SHA-1 is broken.
+    /// An HMAC-SHA1, which is not accepted.
     Sha1,
     Malformed,
 }
@@ -53,11 +54,11 @@ pub fn token(header: Option<&str>) -> Result<Proof, Unproven> {
 }
 
 impl Proof {
-    /// Does it prove one of the secrets? All of them are compared, whichever it is.
+    /// Returns true if it proves one of the secrets. All secrets are compared, even after a match.
     pub fn is_valid(&self, secrets: &[String], body: &[u8]) -> bool {
         let is_of = |secret: &String| match self {
             Self::Signature(signature) => is_mac(secret, body, signature),
-            // Of equal length, whatever is compared.
+            // MACs have the same length for every token.
             Self::Token(token) => is_mac(secret, token.as_bytes(), &mac(secret, secret.as_bytes())),
         };
         secrets.iter().fold(false, |found, secret| found | is_of(secret))

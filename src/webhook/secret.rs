@@ -1,5 +1,5 @@
-//! The secret of the webhook: a value or a file, which is read for each delivery, so that it can be rotated without a
-//! restart.
+//! The secret of the webhook: a value, or a file that is read for each delivery, so that the secret can be rotated
+//! without a restart.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub const SHORTEST: usize = 16;
 /// Two during a rotation: the old one and the new one.
 const MOST: usize = 2;
-/// A file of two lines, not a document.
+/// Enough for any file of two lines.
 const MOST_BYTES: u64 = 64 * 1024;
 
 /// Where the secret comes from.
@@ -18,7 +18,7 @@ pub enum Secret {
     File(PathBuf),
 }
 
-/// Why a secret cannot be used. Never contains any of it.
+/// Why a secret cannot be used. Never contains a part of the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSecret(String);
@@ -30,10 +30,10 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The secrets that are valid now.
+    /// Returns the secrets that are valid now.
     ///
     /// # Errors
-    /// For a file that cannot be read, and for secrets that are too short or too many.
+    /// The file cannot be read, a secret is too short, or there are too many secrets.
     pub async fn read(&self) -> Result<Vec<String>, InvalidSecret> {
         let failed = |why: &dyn fmt::Display| InvalidSecret(format!("{}: {why}", self.name()));
         let text = match self {
@@ -57,7 +57,7 @@ impl Secret {
     }
 }
 
-/// The lines of a text, each of which is a secret. Spaces around a line and empty lines do not count.
+/// Returns the lines of a string, each of which is a secret. Spaces around a line and empty lines are ignored.
 fn lines(text: &str) -> Result<Vec<String>, String> {
     let secrets: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match secrets.len() {

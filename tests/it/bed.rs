@@ -1,5 +1,4 @@
-//! The emulated AWS: attached to where `OPSY_BED_AWS` says, else started once for this test binary and
-//! ended with it. Every test has an account of its own.
+//! The emulated AWS, which starts once for this test binary and ends with it. Every test has its own account.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Start-up takes two seconds on an idle machine, ten on a busy one.
+/// Startup takes two seconds on an idle machine, ten on a busy one.
 const START: Duration = Duration::from_secs(60);
 
 /// Where the emulated AWS listens.
@@ -18,12 +17,12 @@ pub struct Bed {
     pub endpoint: String,
     /// Port of its sshd.
     pub ssh_port: u64,
-    /// User a build logs in as.
+    /// User that a build logs in as.
     pub ssh_user: String,
     _child: Option<Child>,
 }
 
-/// The bed all tests share.
+/// The emulated AWS that all tests share.
 pub fn bed() -> &'static Bed {
     static BED: OnceLock<Bed> = OnceLock::new();
     BED.get_or_init(start)
@@ -31,10 +30,10 @@ pub fn bed() -> &'static Bed {
 
 fn start() -> Bed {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/aws");
-    let scratch = tempfile::tempdir().expect("a temporary folder").keep();
+    let scratch = tempfile::tempdir().expect("a temporary directory").keep();
     let port_file = scratch.join("address.json");
     let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
-    // PR_SET_PDEATHSIG follows the thread that forks: this one must live as long as the tests.
+    // PR_SET_PDEATHSIG is bound to the thread that forks, which must therefore live as long as the tests.
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn({
         let port_file = port_file.clone();
@@ -51,8 +50,8 @@ fn start() -> Bed {
             }
         }
     });
-    let child = receive.recv().expect("the bed's thread lives").expect(
-        "the emulated AWS starts: run the tests by `make test`, or name its python in OPSY_BED_PYTHON",
+    let child = receive.recv().expect("the bed's thread runs").expect(
+        "the emulated AWS starts: run the tests with `make test`, or set OPSY_BED_PYTHON to its Python",
     );
     wait_for("the emulated AWS", START, || port_file.exists().then_some(()));
     let address: Value =
@@ -76,7 +75,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account nobody else uses.
+    /// An account that no other test uses.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = u64::from(std::process::id()) * 1000 + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -107,18 +106,18 @@ impl Account {
         .into()
     }
 
-    /// Packer's own key: who holds it is another user than the agent.
+    /// The access key of Packer, which is another IAM user than the agent.
     pub fn packers_key(&self) -> String {
         format!("AKIA{}PACK", self.id)
     }
 
-    /// The key of a user whom nothing is denied: what its own documentation wants for Packer.
+    /// The access key of a user without restrictions, with at least the rights that Packer's documentation asks for.
     pub fn unrestricted_key(&self) -> String {
         format!("AKIA{}DOCS", self.id)
     }
 
-    /// From now on the agent's key may do what `agent.json` allows, and Packer's what `build.json` does,
-    /// each with these further policies of `deploy/iam`. `seed` names the network builds take place in.
+    /// Restricts the agent's key to `agent.json` and Packer's key to `build.json`, each with these further policies of
+    /// `deploy/iam`. `seed` names the network of the builds.
     pub fn restrict(&self, seed: &Value, agent: &[&str], build: &[&str]) {
         self.attach("agent", &self.env()["AWS_ACCESS_KEY_ID"], &[&["agent.json"], agent].concat(), seed);
         self.attach("packer", &self.packers_key(), &[&["build.json"], build].concat(), seed);
@@ -135,12 +134,12 @@ impl Account {
         self.look("state")
     }
 
-    /// The state in a region other than the one of the cluster.
+    /// The state of this region.
     pub fn state_in(&self, region: &str) -> Value {
         request("GET", &format!("{}&region={region}", self.url("state")), None)
     }
 
-    /// Calls since the account began: `service:Operation` in order.
+    /// All calls of this account in order, as `service:Operation`.
     pub fn calls(&self) -> Vec<String> {
         let name = |entry: &Value| {
             let part = |key: &str| entry[key].as_str().unwrap_or("?").to_owned();
@@ -160,12 +159,12 @@ impl Account {
         entries.expect("the journal is a list").clone()
     }
 
-    /// Reads and clears the journal.
+    /// Clears the journal.
     pub fn clear_journal(&self) {
         request("DELETE", &self.url("journal"), None);
     }
 
-    /// Has the bed misbehave for this account.
+    /// Injects a fault into the emulated AWS for this account.
     pub fn fault(&self, mut fault: Value) -> Value {
         fault["account"] = json!(self.id);
         request("POST", &self.url("faults"), Some(fault))
@@ -204,14 +203,14 @@ pub fn request(method: &str, url: &str, body: Option<Value>) -> Value {
     answer.body_mut().read_json().unwrap_or(Value::Null)
 }
 
-/// Waits until something is there, with a deadline.
+/// Waits until `look` returns a value, and panics after `limit`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < limit, "{what} did not come about within {limit:?}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting for: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,5 +1,5 @@
-//! The builder as a user runs it: real Packer, the emulated AWS, judged by the images, the tags, the
-//! journal and the status that are there afterwards. No refresher takes part.
+//! The builder as a user runs it, with real Packer and the emulated AWS. The tests assert on the images, tags, journal
+//! and status afterwards. There is no refresher.
 
 use std::fs;
 
@@ -42,9 +42,9 @@ fn results(world: &World) -> Vec<String> {
 }
 
 fn assert_nothing_left(world: &World) {
-    let leftovers = world.account.state()["leftovers"].clone();
-    let lists = leftovers.as_object().expect("lists by kind");
-    assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{leftovers:#}");
+    let orphans = world.account.state()["leftovers"].clone();
+    let lists = orphans.as_object().expect("lists by kind");
+    assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{orphans:#}");
 }
 
 fn tags_of(world: &World, image: &str) -> Value {
@@ -91,7 +91,10 @@ fn first_build(packer: Packer) {
     ] {
         assert!(tags[tag].as_str().is_some_and(|value| !value.is_empty()), "{tag}: {tags:#}");
     }
-    assert!(tags["opsy.dev/base"].is_null(), "EC2 names the base image that was asked for: {tags:#}");
+    assert!(
+        tags["opsy.dev/base"].is_null(),
+        "only an image built from another base image has this tag: {tags:#}"
+    );
     assert_eq!(status(&world)["images"][0]["id"], image.as_str());
     assert_nothing_left(&world);
 
@@ -106,7 +109,7 @@ fn first_build(packer: Packer) {
         })
         .collect();
     assert!(writes.is_empty(), "{writes:?}");
-    assert!(calls.len() <= 4, "an idle pass costs a few shared reads: {calls:?}");
+    assert!(calls.len() <= 4, "an idle reconcile costs a few shared reads: {calls:?}");
     assert_eq!(world.log(), before, "nothing to commit");
 }
 
@@ -117,7 +120,7 @@ fn a_changed_template_makes_a_second_image_and_demotes_the_first() {
     let first = world.active_image().expect("one active image");
     world.push(&[("README.md", Some("words\n"))], "docs: words");
     assert!(world.once().status.success());
-    assert_eq!(world.our_images().len(), 1, "what no build reads rebuilds nothing");
+    assert_eq!(world.our_images().len(), 1, "a file that no build reads triggers no build");
     world.edit(TEMPLATE, "default = \"1\"", "default = \"2\"", "policy: second");
     assert!(world.once().status.success());
     let second = world.active_image().expect("one active image");
@@ -192,7 +195,7 @@ fn two_images_of_one_lane_are_no_result_and_are_removed() {
         let images = state["images"].as_array().cloned().unwrap_or_default();
         images.iter().filter(|image| image["name"].as_str().is_some_and(|n| n.contains("-1-"))).count()
     };
-    assert_eq!(names(&world.account.state()), 0, "what a failed run made is removed");
+    assert_eq!(names(&world.account.state()), 0, "the images of a failed run are removed");
     assert!(world.amis()["default/node"].is_null());
     world.once();
     assert_eq!(world.account.count("ec2:RunInstances"), 2, "the same inputs are not built again");
@@ -228,7 +231,7 @@ fn a_denied_promotion_names_the_permission_and_goes_on_where_it_stopped() {
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "the finished image was kept");
 }
 
-/// EC2 shows an image to one call and not to the next, and snapshots need a permission of their own.
+/// EC2 is eventually consistent: an image can be missing in the next call. Snapshots need a separate permission.
 #[test]
 fn an_image_that_is_not_found_for_a_moment_and_snapshots_that_may_not_be_tagged_hold_nothing_up() {
     let world = world();
@@ -243,7 +246,7 @@ fn an_image_that_is_not_found_for_a_moment_and_snapshots_that_may_not_be_tagged_
     let outcome = world.once();
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
     assert!(world.active_image().is_some());
-    assert!(outcome.stderr.contains("SnapshotsNotTagged"), "it is said: {outcome:#?}");
+    assert!(outcome.stderr.contains("SnapshotsNotTagged"), "it is reported: {outcome:#?}");
     assert_eq!(results(&world), ["Succeeded"]);
 }
 
@@ -302,7 +305,7 @@ fn a_template_changed_during_a_build_ends_with_the_newest_inputs() {
     let world = world();
     world.account.fault(json!({ "kind": "slow", "operation": "StopInstances", "seconds": 3, "count": 1 }));
     let agent = world.agent();
-    world.wait("a build is under way", || (world.account.count("ec2:StopInstances") > 0).then_some(()));
+    world.wait("a build in progress", || (world.account.count("ec2:StopInstances") > 0).then_some(()));
     world.edit(TEMPLATE, "default = \"1\"", "default = \"2\"", "policy: second");
     let newest = || {
         let state = world.account.state();
@@ -312,8 +315,8 @@ fn a_template_changed_during_a_build_ends_with_the_newest_inputs() {
             active.map(|image| image["name"].as_str().unwrap_or_default().to_owned()).collect();
         (names.len() == 1 && names[0].starts_with("node-2-")).then_some(())
     };
-    world.wait("the newest inputs are built", newest);
-    world.wait("it is settled", || (ready(&status(&world)).0 == "ImageReady").then_some(()));
+    world.wait("an image of the newest inputs", newest);
+    world.wait("the builder to settle", || (ready(&status(&world)).0 == "ImageReady").then_some(()));
     agent.stop();
     assert_eq!(world.account.count("ec2:RunInstances"), 2, "one after the other");
     assert_nothing_left(&world);
@@ -357,13 +360,13 @@ fn reconcile_at_asks_everything_anew_and_is_reported() {
     world.wait("the image", settled);
     let metadata = "metadata:\n  annotations: {ami.opsy.dev/reconcileAt: once}\n";
     world.account.clear_journal();
-    world.edit("builders/node.yaml", "metadata:\n", metadata, "policy: look anew");
-    world.wait("the pass", || {
+    world.edit("builders/node.yaml", "metadata:\n", metadata, "policy: reconcile again");
+    world.wait("the reconcile", || {
         let status = world.status("PackerBuilder", "node")?;
         (status["lastHandledReconcileAt"] == "once").then_some(())
     });
     assert!(world.account.count("ec2:DescribeImages") > 0, "{:?}", world.account.calls());
     let file = world.wait("a status file", || world.show("status/default/packerbuilders/node.yaml"));
-    assert!(!file.contains("lastHandledReconcileAt"), "an outcome it is not: {file}");
+    assert!(!file.contains("lastHandledReconcileAt"), "it is not an outcome: {file}");
     assert_eq!(agent.stop().code(), Some(0));
 }

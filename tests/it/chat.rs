@@ -1,5 +1,5 @@
-//! The places people read: Slack, Discord and receivers of webhooks, emulated with their rules. Every
-//! test has a server of its own, ended with it.
+//! Emulated Slack, Discord and webhook receivers, which enforce the rules of the real ones. Every test has its own
+//! server, which ends with the test.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::bed::{request, wait_for};
 
-/// Start-up takes half a second on an idle machine, some on a busy one.
+/// Startup takes half a second on an idle machine, several seconds on a busy one.
 const START: Duration = Duration::from_secs(60);
 
-/// What every new server knows, so that nothing must be prepared.
+/// Every new server knows this token and channel, so that tests need not create them.
 pub const TOKEN: &str = "xoxb-demo";
 pub const CHANNEL: &str = "C0DEMO0001";
 
@@ -24,7 +24,7 @@ pub struct Chat {
 impl Chat {
     pub fn start() -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/chat");
-        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let scratch = tempfile::tempdir().expect("a temporary directory");
         let port_file = scratch.path().join("address.json");
         let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
         let child = Command::new(python)
@@ -40,7 +40,7 @@ impl Chat {
         Self { url: address["url"].as_str().expect("an address").to_owned(), child }
     }
 
-    /// Changes something: `faults`, `channels`, `clock`.
+    /// Changes the emulation: `faults`, `channels`, `clock`.
     pub fn control(&self, path: &str, body: Value) -> Value {
         request("POST", &format!("{}/_bed/{path}", self.url), Some(body))
     }
@@ -49,7 +49,7 @@ impl Chat {
         request("GET", &format!("{}/_bed/{path}", self.url), None)
     }
 
-    /// The messages of a place in order, replies in their threads.
+    /// The messages of a place in order; each contains its replies.
     pub fn messages(&self, place: &str) -> Vec<Value> {
         let places = self.look(&format!("transcript?place={place}"));
         places[0]["messages"].as_array().unwrap_or_else(|| panic!("no place {place}: {places}")).clone()
@@ -65,20 +65,20 @@ impl Chat {
 
 impl Drop for Chat {
     fn drop(&mut self) {
-        // It is gone, or goes with this process.
+        // If this fails, it has ended already or ends with this process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A message in one line; replies the channel sees too are marked.
+/// The first line of a message; replies that are also sent to the channel are marked.
 fn title(message: &Value) -> String {
     let text = message["text"].as_str().unwrap_or_default().lines().next().unwrap_or_default();
     let mark = if message["broadcast"] == true { "(to all) " } else { "" };
     format!("{mark}{text}")
 }
 
-/// Threads of the channel: titles, the first message's first.
+/// The threads of the channel, each as the titles of its messages in order.
 pub fn threads(chat: &Chat) -> Vec<Vec<String>> {
     let thread = |first: &Value| {
         let replies = first["replies"].as_array().cloned().unwrap_or_default();

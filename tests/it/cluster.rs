@@ -1,5 +1,5 @@
-//! A real control plane, and for each test a namespace with the chart's own Role in it: what the chart
-//! does not allow, no test can do.
+//! A real control plane, and for each test a namespace with the chart's own Role: no test can do what the chart does
+//! not allow.
 
 mod chart;
 mod commands;
@@ -44,12 +44,12 @@ pub use chart::{rules, rules_of};
 
 /// Building the control plane takes minutes the first time; starting it, seconds.
 const START: Duration = Duration::from_secs(900);
-/// Anything a calm control plane is asked for.
+/// Deadline for anything on a control plane without outages.
 pub const SOON: Duration = Duration::from_secs(30);
 /// A token outlives the tests.
 const TOKEN_SECONDS: i64 = 3600 * 6;
 
-/// A control plane: attached to by its address file, or started and ended with this test binary.
+/// A control plane: a running one that is found by its address file, or one that starts and ends with this test binary.
 pub struct ControlPlane {
     address: Value,
     child: Option<Mutex<Child>>,
@@ -68,7 +68,7 @@ impl Drop for Ends {
 }
 
 impl ControlPlane {
-    /// The one that all tests share: `OPSY_BED_CLUSTER` names the address file of one that runs already.
+    /// The control plane that all tests share. `OPSY_BED_CLUSTER` names the address file of a running one.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED
@@ -83,33 +83,33 @@ impl ControlPlane {
             .await
     }
 
-    /// One of its own that ends with the test: an idle one takes part of a processor and half a gigabyte.
+    /// A separate control plane that ends with the test, because an idle one uses CPU time and half a gigabyte of memory.
     pub async fn own() -> (&'static Self, Ends) {
         let plane: &'static Self = Box::leak(Box::new(Self::start().await));
         (plane, Ends(plane))
     }
 
-    /// One of its own, for tests that take things away from it.
+    /// A separate control plane, for tests that stop or change parts of it.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// One of its own, with further arguments to the bed.
+    /// A separate control plane, with further arguments to the bed.
     pub async fn start_with(args: &[&std::ffi::OsStr]) -> Self {
-        let scratch = tempfile::tempdir().expect("a temporary folder").keep();
+        let scratch = tempfile::tempdir().expect("a temporary directory").keep();
         let (send, receive) = tokio::sync::oneshot::channel();
         let file = scratch.join("address.json");
         let mut command = Command::new(root().join("tests/bed/controlplane/up"));
         command.args(["--die-with-parent", "--dir"]).arg(scratch.join("data"));
         command.arg("--address-file").arg(&file).args(args).stdout(Stdio::null());
-        // What dies with its parent dies with the thread that started it: this one stays.
+        // A process with --die-with-parent ends with the thread that started it, so that this thread must stay.
         std::thread::spawn(move || {
             send.send(command.spawn()).expect("a test waits for it");
             loop {
                 std::thread::park();
             }
         });
-        let child = receive.await.expect("the thread lives").expect("the control plane starts");
+        let child = receive.await.expect("the thread runs").expect("the control plane starts");
         until("the control plane", START, async || file.exists().then_some(())).await;
         Self { address: read(&file), child: Some(Mutex::new(child)) }
     }
@@ -128,7 +128,7 @@ impl ControlPlane {
         let mut definition = definition.clone();
         definition["apiVersion"] = json!("apiextensions.k8s.io/v1");
         definition["kind"] = json!("CustomResourceDefinition");
-        api.patch(name, &params, &Patch::Apply(&definition)).await.expect("the definition is taken");
+        api.patch(name, &params, &Patch::Apply(&definition)).await.expect("the definition is applied");
         let plural = definition["spec"]["names"]["plural"].as_str().expect("a plural").to_owned();
         let admin = self.admin().await;
         until("the definition", SOON, async || {
@@ -139,22 +139,22 @@ impl ControlPlane {
         .await;
     }
 
-    /// Takes a definition away, with all its objects.
+    /// Deletes a definition with all its objects, and waits until it is gone.
     pub async fn uninstall(&self, name: &str) {
         let api: Api<DynamicObject> = Api::all_with(self.admin().await, &definitions());
-        api.delete(name, &Default::default()).await.expect("the definition goes");
-        until("the definition's end", SOON, async || {
+        api.delete(name, &Default::default()).await.expect("the definition is deleted");
+        until("the definition to be deleted", SOON, async || {
             api.get_opt(name).await.expect("the API server answers").is_none().then_some(())
         })
         .await;
     }
 
-    /// What the address file says.
+    /// A value of the address file.
     pub fn address(&self, key: &str) -> &Value {
         &self.address[key]
     }
 
-    /// A client that may do everything.
+    /// A client with all rights.
     pub async fn admin(&self) -> Client {
         Client::try_from(self.config().await).expect("a client")
     }
@@ -165,7 +165,7 @@ impl ControlPlane {
         Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a configuration")
     }
 
-    /// Has the bed do something to a component: `apiserver/stop`.
+    /// Makes the bed act on a component, as in `apiserver/stop`.
     pub fn act(&self, what: &str) {
         let url = format!("{}/_bed/{what}", self.address["control"].as_str().expect("an address"));
         ureq::post(&url).send_empty().unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -194,7 +194,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// One on the shared control plane.
+    /// A namespace on the shared control plane.
     pub async fn new() -> Self {
         Self::on(ControlPlane::shared().await).await
     }
@@ -222,7 +222,7 @@ impl Place {
         namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
     }
 
-    /// Gives the account those rules of the chart's Role that are wanted, verb by verb, and no others.
+    /// Gives the account only those rules of the chart's Role, one for each resource and verb, that `wanted` selects.
     pub async fn allow(&self, namespace: &str, wanted: impl Fn(&(String, String)) -> bool) {
         let rules: Vec<PolicyRule> =
             rules().into_iter().filter(|(name, _)| wanted(name)).map(|(_, rule)| rule).collect();
@@ -243,12 +243,12 @@ impl Place {
         bindings.patch("opsy", &params, &Patch::Apply(&binding)).await.expect("a binding");
     }
 
-    /// The agent's connection, and what is sent through it.
+    /// The agent's connection, and a record of its requests.
     pub async fn cluster(&self, scope: Scope) -> (Cluster, Requests) {
         self.cluster_at(scope, None).await
     }
 
-    /// The same by another address of the API server.
+    /// As `cluster`, with another address of the API server.
     pub async fn cluster_at(&self, scope: Scope, address: Option<&str>) -> (Cluster, Requests) {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), &self.namespace);
         let wanted = TokenRequest {
@@ -269,7 +269,7 @@ impl Place {
         let note = requests.0.clone();
         let layer = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
             let line = format!("{} {}", request.method(), request.uri());
-            note.lock().expect("no test panics while it notes").push(line);
+            note.lock().expect("no test panics while it records").push(line);
             request
         });
         let denied = requests.1.clone();
@@ -287,12 +287,12 @@ impl Place {
         (Cluster { client, namespace: self.namespace.clone(), scope }, requests)
     }
 
-    /// Only this namespace.
+    /// The scope of this namespace alone.
     pub fn scope(&self) -> Scope {
         Scope::Namespaces(vec![self.namespace.clone()])
     }
 
-    /// The builders of this namespace as the API server has them.
+    /// The builders of this namespace, as the API server stores them.
     pub fn builders(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.admin.clone(), &self.namespace, &builder_resource())
     }
@@ -312,30 +312,30 @@ impl Place {
 pub struct Requests(Arc<Mutex<Vec<String>>>, Arc<AtomicUsize>);
 
 impl Requests {
-    /// What was sent since the last time, without lists and watches.
+    /// Requests since the last call, without gets, lists and watches.
     pub fn writes(&self) -> Vec<String> {
-        let all = std::mem::take(&mut *self.0.lock().expect("no test panics while it notes"));
+        let all = std::mem::take(&mut *self.0.lock().expect("no test panics while it records"));
         all.into_iter().filter(|line| !line.starts_with("GET ")).collect()
     }
 
-    /// Was such a request sent since the last time?
+    /// Returns whether such a request was sent since the record was last cleared.
     pub fn has(&self, method: &str, path: &str) -> bool {
-        let all = self.0.lock().expect("no test panics while it notes");
+        let all = self.0.lock().expect("no test panics while it records");
         all.iter().any(|line| line.starts_with(method) && line.contains(path))
     }
 
-    /// How many were not allowed.
+    /// Number of requests that were forbidden.
     pub fn denied(&self) -> usize {
         self.1.load(Ordering::Relaxed)
     }
 
-    /// Everything since the last time.
+    /// All requests since the last call.
     pub fn all(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().expect("no test panics while it notes"))
+        std::mem::take(&mut *self.0.lock().expect("no test panics while it records"))
     }
 }
 
-/// A definition that checks nothing: what the operator stored need not fit ours.
+/// A definition that validates nothing: objects that the operator stored may not fit Opsy's definition.
 pub fn lax(definition: &Value) -> Value {
     let mut lax = definition.clone();
     let fields = &mut lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
@@ -359,19 +359,19 @@ fn definitions() -> ApiResource {
     }
 }
 
-/// Waits until something is there, with a deadline.
+/// Waits until `look` returns a value, and panics after `limit`.
 pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(start.elapsed() < limit, "{what} did not come about within {limit:?}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Label of an object.
+/// The value of a label of an object.
 pub fn label(object: &DynamicObject, name: &str) -> Option<String> {
     object.labels().get(name).cloned()
 }

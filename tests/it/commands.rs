@@ -1,5 +1,5 @@
-//! The command line where there is no cluster: pipes that close, empty variables, relative paths, the place
-//! where a command acts, and requests to live objects.
+//! The command line without a cluster: closed pipes, empty variables, relative paths, the place on which a command
+//! acts, and requests to live objects.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use crate::world::{Outcome, World, run};
 
-/// Runs with a standard output that nobody reads.
+/// Runs a command whose standard output is a closed pipe.
 fn unread(mut command: Command) -> Outcome {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let child = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("the command starts");
     drop(command);
-    let output = child.wait_with_output().expect("its end");
+    let output = child.wait_with_output().expect("the exit status");
     Outcome {
         status: output.status,
         stdout: String::new(),
@@ -39,7 +39,7 @@ fn a_closed_pipe_ends_the_output_alone_and_empty_variables_are_not_set() {
     }
     let outcome = unread(opsy);
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
-    let image = world.active_image().expect("the work went on to its end");
+    let image = world.active_image().expect("the run continued to its end");
     for args in [&["status"][..], &["status", "--output", "json"], &["crds"]] {
         let mut opsy = world.opsy();
         opsy.args(args);
@@ -66,9 +66,9 @@ fn a_closed_pipe_ends_the_output_alone_and_empty_variables_are_not_set() {
 #[test]
 fn people_act_on_live_objects_without_a_cluster() {
     let world = World::empty();
-    // It notes where it was started, and fails.
+    // It records its subcommand, and fails.
     let packer = world.root().join("bin/packer");
-    fs::create_dir_all(packer.parent().expect("a folder")).expect("a folder");
+    fs::create_dir_all(packer.parent().expect("a directory")).expect("a directory");
     fs::write(&packer, "#!/bin/sh\necho \"$1\" >> \"$PKR_VAR_calls\"\nexit 1\n").expect("a program");
     fs::set_permissions(&packer, fs::Permissions::from_mode(0o755)).expect("a program");
     let calls = world.root().join("calls");
@@ -81,14 +81,15 @@ fn people_act_on_live_objects_without_a_cluster() {
     let missing = said(&world, &["reconcile", "pb/node"]);
     assert_eq!(missing.status.code(), Some(1));
     let place = format!("state directory {}", world.state().display());
-    let words = format!("no PackerBuilder default/node in the {place}; it has none (-n names another");
+    let words =
+        format!("no PackerBuilder default/node in the {place}; it has none (select another namespace");
     assert!(missing.stderr.contains(&words), "{missing:?}");
 
     let mut once = opsy();
     once.args(["run", "--once"]);
     assert_eq!(run(once).status.code(), Some(2));
     let tries = || fs::read_to_string(&calls).unwrap_or_default().lines().count();
-    assert!(tries() > 0, "a relative path is taken from where Opsy was started");
+    assert!(tries() > 0, "a relative path is resolved against the working directory of Opsy");
     let later = "; no agent is running there: the next `opsy run` with this state directory applies it\n";
     let suspended = said(&world, &["suspend", "pb/node"]);
     let words = format!("packerbuilder.ami.opsy.dev/default/node suspended ({place}); ");
@@ -103,8 +104,8 @@ fn people_act_on_live_objects_without_a_cluster() {
             .status("PackerBuilder", "node")
             .map(|status| status[field].as_str().unwrap_or_default().to_owned())
     };
-    world.wait("the request is done", || live("lastHandledReconcileAt").filter(|at| !at.is_empty()));
-    world.wait("it is suspended", || (suspended()? == "Annotation").then_some(()));
+    world.wait("the request to be handled", || live("lastHandledReconcileAt").filter(|at| !at.is_empty()));
+    world.wait("the builder to be suspended", || (suspended()? == "Annotation").then_some(()));
     let handled = live("lastHandledReconcileAt");
     let done = said(&world, &["reconcile", "pb/node"]);
     assert!(done.status.success() && done.stdout.contains("Suspended"), "{done:?}");
@@ -115,7 +116,7 @@ fn people_act_on_live_objects_without_a_cluster() {
         format!("packerbuilder.ami.opsy.dev/default/node resumed ({place})\n"),
         "{resumed:?}"
     );
-    world.wait("it goes on", || suspended().is_none().then_some(()));
+    world.wait("the builder to be resumed", || suspended().is_none().then_some(()));
     assert!(agent.stop().success());
 }
 
@@ -140,7 +141,7 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     assert_eq!(
         condition("PackerBuilder", "node", "Ready")[..2],
         ["True", "ImageReady"],
-        "what it came to stands"
+        "the last outcome stays"
     );
     let [applied, reason, message] = condition("PackerBuilder", "node", "Applied");
     assert_eq!((applied.as_str(), reason.as_str()), ("False", "RequestUnreadable"));
@@ -149,14 +150,14 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     let refused = said(&world, &["resume", "pb/node"]);
     assert!(!refused.status.success() && refused.stderr.contains(name), "{refused:?}");
 
-    fs::remove_file(&file).expect("it is removed");
+    fs::remove_file(&file).expect("the request is removed");
     world.once();
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(condition("AMIRefresher", "demo", "Suspended")[0], "True", "its request was never lost");
 }
 
-/// `opsy` of a person who is not root, whose home is a directory of this world; none where a root without user
-/// namespaces runs the tests.
+/// `opsy` as run by a person who is not root and whose home is the directory of this test. `None` if the tests run as
+/// root and there are no user namespaces.
 fn of_a_user(world: &World, args: &[&str]) -> Option<Command> {
     let program = env!("CARGO_BIN_EXE_opsy");
     let mut command = match rustix::process::geteuid().is_root() {
@@ -178,7 +179,7 @@ fn of_a_user(world: &World, args: &[&str]) -> Option<Command> {
     Some(command)
 }
 
-/// A cluster that does not answer.
+/// A kubeconfig of a cluster that does not respond.
 const KUBECONFIG: &str = r#"
 {apiVersion: v1, kind: Config, current-context: away, clusters: [{name: c, cluster: {server: "https://127.0.0.1:9"}}],
 contexts: [{name: away, context: {cluster: c, user: u}}], users: [{name: u, user: {token: t}}]}
@@ -188,7 +189,9 @@ contexts: [{name: away, context: {cluster: c, user: u}}], users: [{name: u, user
 fn a_command_goes_to_the_place_that_the_rule_selects() {
     let world = World::empty();
     if of_a_user(&world, &[]).is_none() {
-        eprintln!("SKIPPED: root needs user namespaces to have a home of its own; the rule was not tried");
+        eprintln!(
+            "SKIPPED: as root, this test needs user namespaces; the selection of the place was not tested"
+        );
         return;
     }
     let user = |args: &[&str]| run(of_a_user(&world, args).expect("a user"));
@@ -213,14 +216,17 @@ fn a_command_goes_to_the_place_that_the_rule_selects() {
     let cluster = "check that the cluster is running";
     for args in reading {
         let outcome = user(args);
-        assert!(outcome.stderr.contains(cluster), "what an agent left does not win: {args:?}: {outcome:?}");
+        assert!(
+            outcome.stderr.contains(cluster),
+            "a state directory without a running agent is not selected: {args:?}: {outcome:?}"
+        );
     }
     let named = user(&["status", "--state", state.to_str().expect("UTF-8")]);
     assert!(named.status.success() && named.stdout.contains(&there), "{named:?}");
     let both = user(&["status", "--state", "here", "--context", "away"]);
     assert!(both.stderr.contains("cannot be used with"), "{both:?}");
 
-    // An agent of a cluster has its clone there, and no objects.
+    // The state directory of an agent in a cluster contains a clone, and no objects.
     let lock = File::create(state.join("lock")).expect("a lock");
     lock.lock().expect("the lock");
     fs::write(state.join("lock"), "kubernetes\n").expect("written");
@@ -255,7 +261,8 @@ fn resume_names_what_in_git_still_suspends_the_object() {
             continue;
         }
         assert_eq!((resumed.status.code(), resumed.stdout.as_str()), (Some(1), ""), "{resumed:?}");
-        let words = format!("Git suspends it; remove {what} from builders/node.yaml and push the commit");
+        let words =
+            format!("its manifest suspends it; remove {what} from builders/node.yaml and push the commit");
         assert!(resumed.stderr.contains(&words), "{resumed:?}");
     }
 }

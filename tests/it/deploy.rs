@@ -1,4 +1,4 @@
-//! What is installed fits what the program does: the policies name every call, the chart every setting.
+//! The files in `deploy` match the program: the IAM policies name every call, and the chart has every setting.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Actions that no call of the edge is named by, each with what needs it.
+/// Actions of the policy that are no calls of `src/aws`, each with what needs it.
 const BESIDE_CALLS: [(&str, &str); 4] = [
     ("ec2:RunInstances", "EKS tries a launch in the caller's name before it updates a group"),
     ("iam:PassRole", "that launch, which passes the nodes' role"),
@@ -19,7 +19,7 @@ const BESIDE_CALLS: [(&str, &str); 4] = [
     ("sns:Publish", "notifier.sns"),
 ];
 
-/// Actions a policy allows.
+/// Actions that a policy allows.
 fn allowed(policy: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join("deploy/iam").join(policy)).expect("a policy");
     let policy: Value = serde_json::from_str(&text).expect("JSON");
@@ -32,11 +32,11 @@ fn allowed(policy: &str) -> BTreeSet<String> {
 }
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let paths = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     paths.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
-/// Operations that the sources call, by the names errors are given.
+/// Operations that the sources call, as named in their errors.
 fn called() -> BTreeSet<String> {
     let mut called = BTreeSet::new();
     for path in sources(&root().join("src/aws")) {
@@ -50,13 +50,13 @@ fn called() -> BTreeSet<String> {
     called
 }
 
-/// Whether the policy is right, the scenarios show that run under it; this names a call that none makes, and an
-/// action that nothing needs.
+/// Other tests run under the policy, which shows that it suffices. This test also finds a missing action for a call
+/// that no other test makes, and an action that nothing needs.
 #[test]
 fn the_agents_policy_names_every_call_and_no_other() {
     let (called, allowed) = (called(), allowed("agent.json"));
     assert!(called.len() > 20, "the calls are found: {called:#?}");
-    // Who one is may always be asked.
+    // AWS always allows this call.
     let needed = called.iter().filter(|action| *action != "sts:GetCallerIdentity");
     let missing: Vec<_> = needed.filter(|action| !allowed.contains(*action)).collect();
     assert!(missing.is_empty(), "not in agent.json: {missing:?}");
@@ -65,7 +65,7 @@ fn the_agents_policy_names_every_call_and_no_other() {
     assert!(surplus.is_empty(), "nothing needs {surplus:?}");
     let gone: Vec<_> =
         beside.iter().filter(|action| !allowed.contains(*action) || called.contains(*action)).collect();
-    assert!(gone.is_empty(), "not beside the calls: {gone:?}");
+    assert!(gone.is_empty(), "wrong entries of BESIDE_CALLS: {gone:?}");
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
     for file in ["role.yaml", "role-builds.yaml"] {
         let secrets: Vec<_> =
             rules(file).into_iter().filter(|rule| about("secrets", rule) || about("*", rule)).collect();
-        let [rule] = secrets.as_slice() else { panic!("one rule: {secrets:?}") };
+        let [rule] = secrets.as_slice() else { panic!("not exactly one rule: {secrets:?}") };
         assert_eq!(
             rule.resources,
             Some(vec!["secrets".to_owned()]),
-            "alone, so that names can be added to it"
+            "a separate rule, so that names can be added to it"
         );
         assert_eq!(
             (rule.api_groups.as_deref(), rule.verbs.as_slice()),
@@ -99,7 +99,7 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
     }
     let anywhere = rules("clusterrole.yaml");
     assert!(!anywhere.iter().any(|rule| about("secrets", rule) || about("*", rule)), "{anywhere:?}");
-    // The names of the values get there.
+    // The names in the values are added to the rule.
     let read = |path: &str| fs::read_to_string(chart.join(path)).expect("a file of the chart");
     let values: Value = serde_saphyr::from_str(&read("values.yaml")).expect("YAML");
     assert_eq!(values["notifications"]["secrets"], serde_json::json!([]));
@@ -140,7 +140,7 @@ fn the_chart_sets_the_variables_there_are() {
         .map(str::to_owned)
         .collect();
     let none: Vec<_> = names.difference(&known).collect();
-    assert!(none.is_empty(), "no settings: {none:?}");
+    assert!(none.is_empty(), "not settings of Opsy: {none:?}");
     let left_out: Vec<_> =
         known.difference(&names).filter(|name| !NOT_IN_THE_CHART.iter().any(|(it, _)| it == name)).collect();
     assert!(left_out.is_empty(), "the chart has no value for {left_out:?}");
@@ -194,10 +194,10 @@ fn every_boundary_of_the_security_page_is_held_by_a_test_there_is() {
     let named = named_tests(&page);
     assert!(named.len() > 30, "{named:?}");
     let missing: Vec<_> = named.into_iter().filter(|name| !is_there(name)).collect();
-    assert!(missing.is_empty(), "there is no test {missing:?}");
+    assert!(missing.is_empty(), "there are no such tests: {missing:?}");
     for row in page.lines().filter(|line| line.starts_with("| ")) {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [attempt, _, test] = cells[..] else { continue };
-        assert!(test == "test" || !named_tests(test).is_empty(), "no test holds the row: {attempt}");
+        assert!(test == "test" || !named_tests(test).is_empty(), "the row names no test: {attempt}");
     }
 }

@@ -1,5 +1,4 @@
-//! The example repository, as users are told to keep it: pointed at the emulated AWS by variables alone,
-//! provisioned for real over SSH.
+//! The example repository, unchanged: only variables point it at the emulated AWS, and it is provisioned over real SSH.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +13,7 @@ fn push_example(world: &World) {
     world.push_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("example-repo"), "policy: the example");
 }
 
-/// One run of Opsy, whose builds provision over the SSH of the emulated AWS.
+/// `opsy run --once`, whose builds provision over the SSH server of the emulated AWS.
 fn once(world: &World) -> Command {
     let mut opsy = world.opsy();
     opsy.args(["run", "--once"])
@@ -28,10 +27,10 @@ fn once(world: &World) -> Command {
 fn params(world: &World, operation: &str) -> Value {
     let journal = world.account.journal();
     let call = journal.iter().rfind(|entry| entry["operation"] == operation && entry["status"] == 200);
-    call.unwrap_or_else(|| panic!("{operation} was called"))["params"].clone()
+    call.unwrap_or_else(|| panic!("{operation} was not called"))["params"].clone()
 }
 
-/// From where the build machine accepted SSH.
+/// The CIDRs from which the build machine accepted SSH.
 fn sources(world: &World) -> String {
     params(world, "AuthorizeSecurityGroupIngress")["IpPermissions"][0]["IpRanges"].to_string()
 }
@@ -43,15 +42,15 @@ fn the_example_repository_builds_provisions_and_rolls_out() {
     let outcome = run(once(&world));
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
     let image = world.active_image().expect("one active image");
-    assert!(!sources(&world).contains("0.0.0.0/0"), "SSH from everywhere");
+    assert!(!sources(&world).contains("0.0.0.0/0"), "SSH is open to 0.0.0.0/0");
     for name in ["system", "web", "batch"] {
         assert_eq!(world.group(name)["release_version"], image.as_str(), "{name}");
     }
     assert_eq!(world.amis()["default/eks-node"]["us-east-1"]["x86_64"], image.as_str());
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
 }
 
-/// The template with the lines that it has commented out for Packer 1.7 and later.
+/// The template with the lines uncommented that are for Packer 1.7 and later.
 fn uncommented(template: &str) -> String {
     let (mut marked, mut code) = (false, false);
     let mut text = String::new();
@@ -69,7 +68,7 @@ fn uncommented(template: &str) -> String {
     text
 }
 
-/// Builds the example where IMDSv2 is enforced and there is no default VPC.
+/// Builds the example in an account that enforces IMDSv2 and has no default VPC.
 fn builds_in_a_strict_account(world: &World) {
     world.account.post("settings", json!({ "imds_required": true, "default_vpc": false }));
     world.push(&[("refreshers/demo.yaml", None)], "policy: build alone");
@@ -80,7 +79,7 @@ fn builds_in_a_strict_account(world: &World) {
         manifest,
         "# ssh_cidrs: '[\"203.0.113.7/32",
         "ssh_cidrs: '[\"198.51.100.9/32",
-        "policy: and whom",
+        "policy: name the SSH clients",
     );
     let outcome = run(once(world));
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
@@ -88,7 +87,7 @@ fn builds_in_a_strict_account(world: &World) {
     assert_eq!(params(world, "CreateSecurityGroup")["VpcId"], world.seed["vpc"]);
     assert_eq!(sources(world), json!([{ "CidrIp": "198.51.100.9/32" }]).to_string());
     assert_eq!(world.amis()["default/eks-node"]["us-east-1"]["x86_64"], image.as_str());
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn the_example_uncommented_for_a_current_packer_does_so_too() {
     builds_in_a_strict_account(&world);
     let options = &params(&world, "RunInstances")["MetadataOptions"];
     assert_eq!(options["HttpTokens"], "required", "{template}");
-    // Packer changes each attribute by a call of its own, in any order.
+    // Packer changes each attribute in a separate call, in any order.
     let journal = world.account.journal();
     let changes = journal.iter().filter(|entry| entry["operation"] == "ModifyImageAttribute");
     assert!(

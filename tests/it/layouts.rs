@@ -1,47 +1,47 @@
-//! Template repositories as people keep them in public, in small: each folder of `fixtures/layouts` is one,
-//! with builders as its user would write them. They build without edits, judged by the images that AWS holds.
+//! Layouts of public template repositories, reduced in size. Each directory of `fixtures/layouts` is one, with builders
+//! as its user would write them. They build without edits; the tests assert on the images in AWS.
 //!
-//! | folder | kept so by, for example | what is special |
+//! | directory | used by, for example | special features |
 //! |---|---|---|
-//! | `modules` | hashicorp/terraform-aws-consul | JSON, scripts by `{{template_dir}}/../..`, several images of one architecture |
-//! | `eks-ami` | awslabs/amazon-eks-ami | JSON named as a file, scripts beside it and in `../shared`, two variables files |
-//! | `stack` | buildkite/elastic-ci-stack-for-aws | paths from the template's folder, a base image and one made from it |
-//! | `capi` | kubernetes-sigs/image-builder | JSON below the folder Packer starts in, variables files from there, regions |
-//! | `appliance` | Graylog2/graylog2-images | JSON, scripts from the template's folder, many regions |
+//! | `modules` | hashicorp/terraform-aws-consul | JSON, scripts by `{{template_dir}}`, images of one architecture |
+//! | `eks-ami` | awslabs/amazon-eks-ami | JSON named by its file, scripts in `../shared`, two variables files |
+//! | `stack` | buildkite/elastic-ci-stack-for-aws | paths relative to the template, an image built from another one |
+//! | `capi` | kubernetes-sigs/image-builder | JSON below the working directory, variables files, regions |
+//! | `appliance` | Graylog2/graylog2-images | JSON, scripts relative to the template's directory, many regions |
 //! | `four-builds` | codemonauts/aws-baseimage | four build blocks, two regions |
 //! | `nat` | images of NAT gateways | one build for two architectures |
-//! | `runner` | github-aws-runners | `templatefile` above the template's folder, data "http" |
+//! | `runner` | github-aws-runners | `templatefile` above the template's directory, data "http" |
 //! | `workers` | gruntwork's and other EKS workers | data "amazon-ami", `${path.root}/..`, post-processors, a secret |
-//! | `two-stages` | supabase/postgres | templates at the root named as files, variables files in `args` |
+//! | `two-stages` | supabase/postgres | templates at the root named by their files, variables files in `args` |
 //! | `root-data` | aws-samples/amazon-eks-custom-amis | everything at the root, data source, dynamic blocks |
 //! | `root-flavors` | aws/amazon-ecs-ami | many templates at the root, a build of four sources |
-//! | `root-clouds` | spacelift-io/spacelift-worker-image | other clouds' templates beside, regions, encryption, deprecation |
+//! | `root-clouds` | spacelift-io/spacelift-worker-image | other clouds' templates, regions, encryption, deprecation |
 //!
-//! Packer 1.6 knows neither data sources nor `required_plugins`: such layouts are for the current one alone.
-//! Left out: what provisions over SSH (`example.rs` does), ansible and third-party plugins.
+//! Packer 1.6 supports neither data sources nor `required_plugins`: such layouts need the current Packer.
+//! Not covered: provisioning over SSH (see `example.rs`), Ansible and third-party plugins.
 
 use serde_json::Value;
 
 use crate::packers::Packer;
 use crate::world::{DEADLINE, Outcome, World, copy, fixtures, run_within};
 
-/// Regions and architectures with an image each.
+/// Regions and architectures, with one image for each pair.
 type Lanes = &'static [(&'static str, &'static str)];
 
-/// A builder of a layout, and what comes of it.
+/// A builder of a layout, and the expected results.
 struct Builder {
     folder: &'static str,
     name: &'static str,
-    /// Region and architecture of each of its active images; none where its template makes several for one lane.
+    /// Region and architecture of each active image; empty if the template makes several images for one lane.
     lanes: Lanes,
-    /// What its scripts wrote.
+    /// Lines that its scripts write.
     ran: &'static [&'static str],
 }
 
 const HERE: Lanes = &[("us-east-1", "x86_64")];
-/// Every region that a layout makes images in.
+/// All regions in which the layouts make images.
 const REGIONS: [&str; 5] = ["ap-southeast-2", "eu-central-1", "eu-west-1", "us-east-1", "us-west-2"];
-/// Builders whose base image is another builder's: they find it in the second run at the latest.
+/// Builders whose base image is the image of another builder: they find it in the second run at the latest.
 const SECOND: [&str; 2] = ["ci-stack", "stage2"];
 
 const fn builder(
@@ -53,7 +53,7 @@ const fn builder(
     Builder { folder, name, lanes, ran }
 }
 
-/// Those whose templates lie in folders: they fit into one repository.
+/// Builders whose templates are in subdirectories: they all fit into one repository.
 const IN_FOLDERS: [Builder; 9] = [
     builder("modules", "registry", HERE, &["registry 1.9.2 for al2023-ami"]),
     builder("modules", "registry-all", &[], &["registry 1.9.2 for hardened-ami", "registry set up"]),
@@ -92,7 +92,7 @@ const IN_FOLDERS: [Builder; 9] = [
     ),
 ];
 
-/// The same, with data sources or `required_plugins`.
+/// As above, with data sources or `required_plugins`.
 const IN_FOLDERS_MODERN: [Builder; 3] = [
     builder("runner", "runner", HERE, &["runner installed for runner", "runner started"]),
     builder("workers", "workers", HERE, &["configured with a token of 19", "manifest written"]),
@@ -169,11 +169,11 @@ fn a_template_beside_those_of_other_clouds_builds() {
     }
 }
 
-/// Runs the agent on the layouts' builders in one repository, and judges what is there afterwards.
+/// Runs the agent on these builders in one repository, and asserts on the results.
 fn build(packer: Packer, builders: &[&Builder]) -> World {
     let mut world = World::empty();
     world.build_with(packer);
-    // These templates hand no tags of ours on: `deploy/iam` says what the agent needs then.
+    // These templates do not pass on Opsy's tags, for which the agent needs this policy of `deploy/iam`.
     world.allow("agent-untagged-templates");
     push(&world, builders);
     let refuses = builders.iter().any(|builder| builder.lanes.is_empty());
@@ -205,9 +205,9 @@ fn build(packer: Packer, builders: &[&Builder]) -> World {
     world
 }
 
-/// The builders' layouts as one repository, executable files included.
+/// Pushes the layouts of these builders as one repository, including executable files.
 fn push(world: &World, builders: &[&Builder]) {
-    let dir = tempfile::tempdir_in(world.root()).expect("a temporary folder");
+    let dir = tempfile::tempdir_in(world.root()).expect("a temporary directory");
     let (remote, dir) = (world.remote(), dir.path());
     world.git(dir, &["clone", "--quiet", remote.to_str().expect("UTF-8"), "."]);
     world.git(dir, &["checkout", "--quiet", "-B", "main"]);
@@ -269,7 +269,7 @@ fn assert_built(world: &World, builder: &Builder, told: &str) {
     }
 }
 
-/// Nothing of it is active or left behind, and the person is told how to choose.
+/// Asserts that no image of the builder is active or left behind, and that the message says how to select one.
 fn assert_refused(world: &World, builder: &Builder) {
     let name = builder.name;
     let [ready, reason, message] = world.condition("PackerBuilder", name, "Ready").expect("a status");
@@ -288,14 +288,14 @@ fn assert_refused(world: &World, builder: &Builder) {
     }
 }
 
-/// No machine, disk, key, group or snapshot of a build is left.
+/// Asserts that no machine, disk, key, group or snapshot of a build is left.
 fn assert_clean(state: &Value, name: &str, region: &str) {
-    let kinds = state["leftovers"].as_object().expect("leftovers by kind");
+    let kinds = state["leftovers"].as_object().expect("orphans by kind");
     let clean = kinds.values().all(|ids| ids.as_array().is_some_and(Vec::is_empty));
     assert!(clean, "{name} in {region}: {kinds:#?}");
 }
 
-/// What status says of each builder, for a test that fails.
+/// The condition Ready of each builder, for the message of a failed test.
 fn shown(world: &World, builders: &[&Builder]) -> String {
     let ready = |builder: &&Builder| {
         let words = world.condition("PackerBuilder", builder.name, "Ready").unwrap_or_default();

@@ -1,6 +1,6 @@
-//! What one commit may do to an agent: nothing but be refused. Small commits that name more than a machine holds, and
-//! large files, are pushed to the branch of a running agent; it keeps its memory small, works on by the last good
-//! commit, says what is wrong, and goes on with the next good one.
+//! Limits of one commit. The test pushes small commits that expand to more than a machine can hold, and large files, to
+//! the branch of a running agent. The agent's memory stays small, the last good commit stays in force, the problem is
+//! reported, and the next good commit is applied.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::world::{Agent, World, fixtures};
 
-/// Half of what the chart gives the agent.
+/// Half of the memory limit in the chart.
 const MOST_MEMORY_KB: u64 = 256 * 1024;
 const MANIFEST: &str = "builders/node.yaml";
 
-/// A remote that is changed without a checkout: what is pushed fits on no disk.
+/// A remote that is changed without a checkout, since a checkout of these commits fits on no disk.
 struct Remote {
     repo: Repository,
 }
@@ -23,7 +23,7 @@ impl Remote {
         Self { repo: Repository::open_bare(world.remote()).expect("the remote") }
     }
 
-    /// Commits a tree on the tip, as a push does. The agent may push at the same time.
+    /// Commits a tree on top of the tip, as a push does. The agent may push at the same time.
     fn push(&self, tree: Oid) -> String {
         let tree = self.repo.find_tree(tree).expect("a tree");
         let who = Signature::now("Somebody", "somebody@example.com").expect("a signature");
@@ -51,7 +51,7 @@ impl Remote {
             .expect("a tip")
     }
 
-    /// The tip's tree with something at a path, in place of what is there.
+    /// The tip's tree with these entries added or replaced.
     fn with(&self, entries: &[(&str, Oid, i32)]) -> Oid {
         self.put(self.tip().tree().expect("a tree").id(), entries)
     }
@@ -66,7 +66,7 @@ impl Remote {
         match path.split_once('/') {
             Some((folder, rest)) => {
                 let below = builder.get(folder).expect("read").map(|entry| entry.id());
-                builder.insert(folder, self.put_one(below, rest, id, mode), 0o040_000).expect("a folder");
+                builder.insert(folder, self.put_one(below, rest, id, mode), 0o040_000).expect("a directory");
             }
             None => drop(builder.insert(path, id, mode).expect("an entry")),
         }
@@ -78,7 +78,7 @@ impl Remote {
     }
 }
 
-/// A dozen objects with 10^10 paths.
+/// A dozen tree objects that expand to 10^10 paths.
 fn tree_bomb(remote: &Remote) -> Oid {
     let leaf = remote.put_one(None, "f", remote.blob(b"x"), 0o100_644);
     (0..10).fold(leaf, |tree, _| {
@@ -90,7 +90,7 @@ fn tree_bomb(remote: &Remote) -> Oid {
     })
 }
 
-/// Thirty folders, each with two links to the next: 2^30 files, by fewer links in a row than are refused.
+/// Thirty directories, each with two links to the next: 2^30 files, with chains of links below the limit.
 fn link_bomb(remote: &Remote, tree: Oid) -> Oid {
     let tree = remote.put_one(Some(tree), "packer/node/l30/f", remote.blob(b"x"), 0o100_644);
     let links = (0..30).flat_map(|n| ["a", "b"].map(|name| (n, name)));
@@ -100,7 +100,7 @@ fn link_bomb(remote: &Remote, tree: Oid) -> Oid {
     })
 }
 
-/// A folder with so many links to one blob.
+/// A directory with `count` symbolic links that share one blob.
 fn links(remote: &Remote, target: &[u8], count: usize) -> Oid {
     let blob = remote.blob(target);
     let mut builder = remote.repo.treebuilder(None).expect("a builder");
@@ -110,7 +110,7 @@ fn links(remote: &Remote, target: &[u8], count: usize) -> Oid {
     builder.write().expect("a tree")
 }
 
-/// Forty files of 12 MiB, each another.
+/// Forty different files of 12 MiB.
 fn large_files(remote: &Remote) -> Oid {
     let content = |n: usize| format!("# CRD bundle {n}\n") + &"a: bcdefghijklmnop\n".repeat((12 << 20) / 19);
     let entries: Vec<_> =
@@ -119,14 +119,14 @@ fn large_files(remote: &Remote) -> Oid {
     remote.with(&entries)
 }
 
-/// The most memory that the agent ever had.
+/// The peak resident memory of the agent.
 fn peak_kb(agent: &Agent) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("it lives");
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("the agent is running");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// The message of a condition of the repository that is false, as the agent keeps it.
+/// The message of the condition of the repository with this reason, in the agent's saved state.
 fn trouble(world: &World, reason: &str) -> Option<String> {
     let memory = fs::read(world.state().join("memory.json")).ok()?;
     let memory: Value = serde_json::from_slice(&memory).ok()?;
@@ -134,7 +134,7 @@ fn trouble(world: &World, reason: &str) -> Option<String> {
     Some(found["message"].as_str()?.to_owned())
 }
 
-/// Is the builder suspended, as a good commit has it?
+/// Returns whether the builder is suspended, as declared in the last good commit.
 fn is_suspended(world: &World) -> Option<bool> {
     world.condition("PackerBuilder", "node", "Ready")?;
     Some(world.condition("PackerBuilder", "node", "Suspended").is_some_and(|[status, ..]| status == "True"))
@@ -151,9 +151,9 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
     let suspended = good.replace("spec:\n", "spec:\n  suspend: true\n");
     let text = |suspend: bool| remote.blob(if suspend { &suspended } else { &good }.as_bytes());
     let manifest = |suspend| (MANIFEST, text(suspend), 0o100_644);
-    // What is good in a commit with something bad is not in force either, where nothing but the last good commit is.
+    // Nothing of a bad commit is applied, not even its valid manifests: the last good commit stays in force.
     let bad: [(&str, &str, &dyn Fn() -> Oid); 5] = [
-        ("RepositoryUnreadable", "has more than 250000 files and folders", &|| {
+        ("RepositoryUnreadable", "has more than 250000 files and directories", &|| {
             remote.with(&[("bomb", tree_bomb(&remote), 0o040_000)])
         }),
         ("RepositoryUnreadable", "bytes of paths and link targets", &|| {
@@ -162,7 +162,7 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
         ("RepositoryUnreadable", "is a symbolic link whose target has more than 4096 bytes", &|| {
             remote.with(&[("links", links(&remote, &vec![b'x'; 256 << 20], 1000), 0o040_000)])
         }),
-        ("RepositoryUnreadable", "its YAML files have", &|| {
+        ("RepositoryUnreadable", "has YAML files of", &|| {
             let blob = remote.blob("a: b\n".repeat((1 << 20) / 5).as_bytes());
             let paths: Vec<String> = (0..80).map(|n| format!("crds/{n}.yaml")).collect();
             remote.with(&paths.iter().map(|path| (path.as_str(), blob, 0o100_644)).collect::<Vec<_>>())
@@ -178,19 +178,19 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
         assert_eq!((is_suspended(&world), world.active_image().as_ref()), (Some(!suspend), Some(&image)));
         remote.push(remote.put(start, &[manifest(suspend)]));
         world.wait("the next good commit", || (is_suspended(&world) == Some(suspend)).then_some(()));
-        world.wait("the end of the trouble", || trouble(&world, reason).is_none().then_some(()));
+        world.wait("the end of the condition", || trouble(&world, reason).is_none().then_some(()));
         suspend = !suspend;
     }
     remote.push(remote.put(link_bomb(&remote, start), &[manifest(false)]));
     let [_, reason, said] =
-        world.wait("what is wrong with the template", || world.condition("PackerBuilder", "node", "Stalled"));
-    assert!(reason == "TemplateInvalid" && said.contains("no more than 100000 files"), "{reason}: {said}");
+        world.wait("the condition Stalled", || world.condition("PackerBuilder", "node", "Stalled"));
+    assert!(reason == "TemplateInvalid" && said.contains("at most 100000 files"), "{reason}: {said}");
     remote.push(start);
-    world.wait("the end", || {
+    world.wait("the builder to be ready", || {
         let [ready, ..] = world.condition("PackerBuilder", "node", "Ready")?;
         (ready == "True" && world.active_image().as_ref() == Some(&image)).then_some(())
     });
     let peak = peak_kb(&agent);
     assert!(peak < MOST_MEMORY_KB, "{peak} kB");
-    assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing was built of it");
+    assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing was built from these commits");
 }

@@ -1,5 +1,5 @@
-//! Every integration test, in one binary: Opsy as a user runs it, against the test bed, judged by what
-//! AWS, Git, the state directory and the API server hold afterwards.
+//! All integration tests, in one binary. They run Opsy as a user does, against the test bed, and assert on the state of
+//! AWS, Git, the state directory and the API server afterwards.
 #![allow(clippy::disallowed_methods, reason = "tests start processes, read clocks and environments")]
 
 mod aws;

@@ -1,4 +1,4 @@
-//! Manifests as the operator documents them are accepted as they are, and its images are adopted.
+//! Manifests of the operator are accepted unchanged, and its images are adopted.
 
 use std::fs;
 use std::process::Command;
@@ -21,7 +21,7 @@ fn manifests_of_the_operator_are_valid() {
     );
 }
 
-/// An active image as the operator leaves it for its builder of this name.
+/// Creates an active image with the tags that the operator sets for this builder.
 fn operators_image(world: &World, builder: &str) -> String {
     let tags = json!({
         "brought-to-you-by": "opsy-the-ami-operator",

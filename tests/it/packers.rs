@@ -9,16 +9,17 @@ use crate::world::run;
 /// A version of Packer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packer {
-    /// 1.6 as Debian has it, in PATH: its builders are inside.
+    /// Packer 1.6 in PATH, as Debian packages it, with its builders compiled in.
     Old,
-    /// A current one with its amazon plugin installed, below the folder that `OPSY_BED_PACKER` names.
+    /// A current Packer with its Amazon plugin, in the directory that `OPSY_BED_PACKER` names.
     Current,
 }
 
 impl Packer {
     pub const BOTH: [Self; 2] = [Self::Old, Self::Current];
 
-    /// What the agent and a build with it need beside `agent.json` and `build.json`: 1.6 makes things without tags.
+    /// The IAM policies that the agent and a build need in addition to `agent.json` and `build.json`: Packer 1.6 creates
+    /// some resources without tags.
     pub fn policies(self) -> (&'static [&'static str], &'static [&'static str]) {
         match self {
             Self::Old => (&["optional/agent-packer-1.6.json"], &["optional/build-packer-1.6.json"]),
@@ -26,7 +27,7 @@ impl Packer {
         }
     }
 
-    /// Has `opsy` build with it.
+    /// Makes `opsy` use this Packer for builds.
     pub fn choose(self, opsy: &mut Command) {
         if self == Self::Current {
             let folder = folder();
@@ -35,13 +36,13 @@ impl Packer {
     }
 }
 
-/// Where the current one is, and its plugins.
+/// The directory of the current Packer and its plugins.
 pub fn folder() -> PathBuf {
     let folder = PathBuf::from(std::env::var_os("OPSY_BED_PACKER").unwrap_or_default());
     assert!(
         folder.join("packer").is_file(),
-        "OPSY_BED_PACKER ({}) names no folder with a current Packer: run the tests by `make test`, or set it to \
-         what tests/bed/bin/packer prints",
+        "OPSY_BED_PACKER ({}) is not a directory with a current Packer: run the tests with `make test`, or set it to \
+         the output of tests/bed/bin/packer",
         folder.display()
     );
     folder

@@ -1,11 +1,11 @@
-//! Processes of builds, found by what they are called and where they work.
+//! Processes of builds, found by their arguments and working directories.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Processes of the builds of a state directory: runners, and what they started.
+/// Processes of the builds of a state directory: the runners, and the processes that they started.
 pub fn of_builds(state: &Path) -> (Vec<u32>, Vec<u32>) {
     let Ok(runs) = fs::canonicalize(state.join("runs")) else { return Default::default() };
     let entries = fs::read_dir("/proc").expect("/proc");
@@ -24,10 +24,10 @@ pub fn of_builds(state: &Path) -> (Vec<u32>, Vec<u32>) {
     (runners, others)
 }
 
-/// SIGKILL.
+/// Sends SIGKILL.
 pub fn kill(ids: &[u32]) {
     for id in ids {
-        // One may have ended with the one before.
+        // The process may have ended together with the previous one.
         let _ = kill_process(pid(*id), Signal::KILL);
     }
 }

@@ -1,5 +1,5 @@
-//! The refresher against the emulated AWS: passes of the real driver, judged by what the node groups,
-//! launch templates and the journal hold afterwards.
+//! The refresher against the emulated AWS. The tests call the real `reconcile` and assert on the node groups, launch
+//! templates and journal afterwards.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use opsy::api::builder::LaneImage;
 use opsy::api::{AMIRefresher, AMIRefresherStatus, CommitId, Owner};
-use opsy::engine::{Pass, Standing};
+use opsy::engine::{ObjectHealth, Pass};
 use opsy::manifest::ObjectSet;
 use opsy::refresher::{Context, reconcile};
 use opsy::settings::RepoSettings;
@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use crate::aws::edge;
 use crate::bed::Account;
 
-/// Passes within which a rollout of three groups must be over.
+/// Number of reconciles within which a rollout of three groups must end.
 const PASSES: usize = 120;
-/// Writes, as the journal names them.
+/// Calls that change something, as the journal names them.
 pub const WRITES: [&str; 4] = [
     "ec2:CreateLaunchTemplateVersion",
     "ec2:DeleteLaunchTemplateVersions",
@@ -31,7 +31,7 @@ pub const WRITES: [&str; 4] = [
 ];
 
 thread_local! {
-    /// How far this test's clock is ahead; each test has a thread of its own.
+    /// How far this test's clock is ahead. Each test has its own thread.
     static AHEAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
@@ -39,7 +39,7 @@ fn now() -> Timestamp {
     Timestamp::now() + AHEAD.with(Cell::get)
 }
 
-/// One refresher of a seeded account, and the builder it may take its image from.
+/// One refresher in a seeded account, and the images of the builder that it may use.
 pub struct Rolling {
     pub account: Account,
     pub seed: Value,
@@ -80,12 +80,12 @@ impl Rolling {
         Self { account, seed, context, object, built }
     }
 
-    /// The seed's base image of August.
+    /// The seeded base image of August.
     pub fn image(&self) -> String {
         self.seed["base_images"]["v20260801"].as_str().expect("an id").to_owned()
     }
 
-    /// The agent starts again: it remembers its status, and no shared answer.
+    /// Restarts the agent, which keeps its status and loses all cached responses.
     pub async fn restart(&mut self) {
         self.context.aws = edge(&self.account).await;
     }
@@ -96,22 +96,22 @@ impl Rolling {
         pass
     }
 
-    /// Time goes by, for AWS and for the refresher.
+    /// Advances the clocks of AWS and of the refresher.
     pub fn step(&self, seconds: u64) {
         self.account.post("clock", json!({ "advance": seconds }));
         AHEAD.with(|ahead| ahead.set(ahead.get() + Duration::from_secs(seconds)));
     }
 
-    /// Passes, with emulated time going by as each asks, until nothing is under way.
+    /// Reconciles until nothing is in progress; the clocks advance by the time that each reconcile requests.
     pub async fn rest(&mut self) -> Pass<AMIRefresherStatus> {
         for _ in 0..PASSES {
             let pass = self.pass().await;
-            if pass.standing != Standing::Busy && pass.standing != Standing::Failing {
+            if pass.health != ObjectHealth::Busy && pass.health != ObjectHealth::Failing {
                 return pass;
             }
             self.step(pass.look.as_secs().max(1));
         }
-        panic!("does not come to rest: {:#?}", self.object.status);
+        panic!("the refresher does not settle: {:#?}", self.object.status);
     }
 
     /// Image type and image of each managed group, as AWS has them.
@@ -158,7 +158,7 @@ async fn every_eligible_group_is_moved_and_the_others_are_named() {
     rolling.object.spec.ami = Some(image.clone());
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Settled, "UpToDate"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Settled, "UpToDate"), "{message}");
     assert!(message.contains("legacy has no launch template of its own"), "{message}");
     assert_eq!(rolling.on(&image), names(&["batch", "system", "web"]));
     assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 3);
@@ -168,7 +168,7 @@ async fn every_eligible_group_is_moved_and_the_others_are_named() {
     rolling.account.clear_journal();
     let again = rolling.pass().await;
     assert_eq!((again.status, again.notes), (pass.status, Vec::new()));
-    assert_eq!(rolling.account.calls().len(), 0, "the shared answer will do");
+    assert_eq!(rolling.account.calls().len(), 0, "the cached responses are used");
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn reconcile_at_asks_everything_anew_once() {
     rolling.account.clear_journal();
     let again = rolling.pass().await;
     assert_eq!(again.status, pass.status);
-    assert_eq!(rolling.account.calls().len(), 0, "it was handled");
+    assert_eq!(rolling.account.calls().len(), 0, "the request was handled already");
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn versions_never_pile_up() {
         assert!(rolling.on(image).contains("web"));
         assert!(
             rolling.versions_of_ours() <= 4,
-            "in force, previous, and the newest three: {}",
+            "only the version in force, the previous one and the newest three are kept: {}",
             rolling.versions_of_ours()
         );
     }
@@ -222,7 +222,7 @@ async fn a_builders_image_is_taken_from_its_lane_here() {
         id: id.to_owned(),
         ..LaneImage::default()
     };
-    // A status may have been seeded from Git, where everybody who can push writes it.
+    // A status may come from Git, where anyone who can push can write it.
     *rolling.built.lock().expect("no panic") = Some(vec![lane("us-east-1", &foreign)]);
     let pass = rolling.pass().await;
     let (reason_given, message) = reason(&pass);
@@ -231,7 +231,7 @@ async fn a_builders_image_is_taken_from_its_lane_here() {
     *rolling.built.lock().expect("no panic") =
         Some(vec![lane("eu-west-1", "ami-0000000000000000f"), lane("us-east-1", &image)]);
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(pass.status.target_ami, Some(image.clone()));
     assert_eq!(rolling.on(&image).len(), 3);
 }
@@ -245,7 +245,7 @@ async fn filters_find_the_newest_image_of_each_architecture() {
     .await;
     let image = rolling.image();
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image).len(), 3, "x86_64 groups get the x86_64 image");
     let target = pass.status.target_ami.expect("a target");
     assert_eq!(target.split(',').count(), 2, "{target}");
@@ -262,7 +262,7 @@ async fn a_busy_group_is_waited_for_and_no_version_is_made() {
     assert_eq!(rolling.writes(), Vec::<String>::new());
     rolling.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
     rolling.restart().await;
-    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+    assert_eq!(rolling.rest().await.health, ObjectHealth::Settled);
 }
 
 #[tokio::test]
@@ -271,17 +271,17 @@ async fn lost_answers_and_throttling_cost_nothing_twice() {
     let image = rolling.image();
     rolling.object.spec.ami = Some(image.clone());
     for operation in ["CreateLaunchTemplateVersion", "UpdateNodegroupVersion", "UpdateNodegroupConfig"] {
-        // Past the SDK's own retries, so that the refresher itself must find what was done.
+        // More often than the SDK retries, so that the refresher itself must find out what was done.
         rolling.account.fault(json!({ "kind": "lost", "operation": operation, "count": 4 }));
     }
     rolling.account.fault(json!({ "kind": "throttle", "service": "eks", "skip": 3, "count": 3 }));
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image).len(), 3);
-    assert_eq!(rolling.versions_of_ours(), 3, "one version a group");
+    assert_eq!(rolling.versions_of_ours(), 3, "one version per group");
     let state = rolling.account.state();
     let updates = state["updates"].as_array().expect("updates").len();
-    assert_eq!(updates, 6, "one configuration and one version update a group: {}", state["updates"]);
+    assert_eq!(updates, 6, "one configuration update and one version update per group: {}", state["updates"]);
 }
 
 #[tokio::test]
@@ -291,19 +291,19 @@ async fn a_denied_call_names_the_permission() {
     rolling.account.fault(json!({ "kind": "deny", "operation": "CreateLaunchTemplateVersion" }));
     let mut pass = rolling.pass().await;
     for _ in 0..30 {
-        if pass.standing == Standing::Failing {
+        if pass.health == ObjectHealth::Failing {
             break;
         }
         pass = rolling.pass().await;
     }
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Failing, "AwsDenied"));
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Failing, "AwsDenied"));
     assert!(message.contains("ec2:CreateLaunchTemplateVersion"), "{message}");
     rolling.account.clear_faults();
     let asked = [("ami.opsy.dev/reconcileAt".to_owned(), "now".to_owned())];
     rolling.object.metadata.annotations = Some(asked.into());
     rolling.pass().await;
-    assert_eq!(rolling.rest().await.standing, Standing::Settled, "a person asks to try again");
+    assert_eq!(rolling.rest().await.health, ObjectHealth::Settled, "a person asks to try again");
 }
 
 #[tokio::test]
@@ -312,11 +312,11 @@ async fn a_group_deleted_half_way_is_left_out() {
     let image = rolling.image();
     rolling.object.spec.ami = Some(image.clone());
     while rolling.account.count("eks:UpdateNodegroupVersion") == 0 {
-        assert_eq!(rolling.pass().await.standing, Standing::Busy);
+        assert_eq!(rolling.pass().await.health, ObjectHealth::Busy);
     }
     rolling.account.delete("node-group", json!({ "name": "batch" }));
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image), names(&["system", "web"]));
 }
 
@@ -335,7 +335,7 @@ async fn dying_at_any_point_moves_each_group_once() {
         rolling.object.status = before;
         rolling.restart().await;
         let pass = rolling.rest().await;
-        assert_eq!(pass.standing, Standing::Settled, "{point}: {:?}", reason(&pass));
+        assert_eq!(pass.health, ObjectHealth::Settled, "{point}: {:?}", reason(&pass));
         assert_eq!(rolling.on(&image), names(&["batch", "web"]), "{point}");
         let updates = rolling.account.state()["updates"].as_array().map(Vec::len);
         assert_eq!((updates, rolling.versions_of_ours()), (Some(2), 2), "{point}");
@@ -360,6 +360,6 @@ async fn a_cluster_that_is_not_there_is_named() {
     let pass = rolling.rest().await;
     assert_eq!(
         reason(&pass),
-        ("ClusterNotFound".into(), "there is no EKS cluster nowhere in us-east-1".into())
+        ("ClusterNotFound".into(), "EKS cluster nowhere does not exist in us-east-1".into())
     );
 }

@@ -1,4 +1,4 @@
-//! A restart with less knowledge than before: nothing is built, rolled or taken away on a guess.
+//! Restarts with less information than before: nothing is built, rolled out or removed on an assumption.
 
 use serde_json::json;
 
@@ -44,7 +44,7 @@ fn only_a_flag_makes_it_the_agent_of_another_owner() {
     world.wait("the refusal", || {
         std::fs::read_to_string(world.agent_log()).ok().filter(|log| log.contains(refused))
     });
-    // The settings before stay in force.
+    // The previous settings stay in force.
     world.edit(
         "builders/node.yaml",
         "  name: node\n",
@@ -59,15 +59,15 @@ fn only_a_flag_makes_it_the_agent_of_another_owner() {
     let other = once_as("test");
     assert!(other.stderr.contains("it was started with --agent-id test"), "{other:?}");
     assert_eq!((writes(&world.account.calls()), world.our_images()), (Vec::new(), images));
-    // A person confirms it: what the other one made is not this one's.
+    // A person confirms the new ID: the images of the previous owner are not this agent's.
     world.push(
         &[("opsy.yaml", Some(&settings.replace("agentID: test", "agentID: third")))],
         "policy: a third",
     );
     let confirmed = once_as("third");
     assert!(!confirmed.stderr.contains("restart the agent"), "{confirmed:?}");
-    assert!(confirmed.stderr.contains("--agent-id test would make it this agent's"), "{confirmed:?}");
-    assert_eq!(std::fs::read_to_string(world.state().join("owner")).expect("it is noted"), "third");
+    assert!(confirmed.stderr.contains("only an agent with --agent-id test uses it"), "{confirmed:?}");
+    assert_eq!(std::fs::read_to_string(world.state().join("owner")).expect("the owner is recorded"), "third");
 }
 
 #[test]
@@ -105,16 +105,17 @@ fn a_broken_manifest_keeps_what_its_annotations_asked_for() {
     assert_eq!((suspended.as_deref(), world.active_image()), (Some("Annotation"), image.clone()));
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
 
-    world.edit("builders/node.yaml", "regoin:", "region:", "policy: mend it");
+    world.edit("builders/node.yaml", "regoin:", "region:", "policy: fix it");
     let held = "  annotations: {ami.opsy.dev/suspend: \"true\"}\n";
-    world.edit("builders/node.yaml", held, "", "policy: go on");
+    world.edit("builders/node.yaml", held, "", "policy: resume it");
     assert_eq!(world.once().status.code(), Some(0));
     assert_ne!(world.active_image(), image, "the newer base image is built from");
 }
 
 const MANIFEST: &str = "builders/node.yaml";
 
-/// A start after the manifest became unreadable: nothing is removed or built, and the object names its file.
+/// Runs Opsy after the manifest became unreadable. Asserts that nothing is removed or built, and that the conditions of
+/// the object name the file.
 fn assert_kept_as_broken(world: &World, builds: usize) {
     let outcome = world.once();
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
@@ -122,7 +123,8 @@ fn assert_kept_as_broken(world: &World, builds: usize) {
         world.condition("PackerBuilder", "node", "Ready").expect("it is not pruned");
     assert_eq!((ready.as_str(), reason.as_str()), ("False", "ManifestBroken"), "{message}");
     assert!(message.contains("its manifest in builders/node.yaml is broken"), "{message}");
-    let [applied, reason, message] = world.condition("PackerBuilder", "node", "Applied").expect("it is said");
+    let [applied, reason, message] =
+        world.condition("PackerBuilder", "node", "Applied").expect("it is reported");
     assert_eq!((applied.as_str(), reason.as_str()), ("False", "ManifestBroken"), "{message}");
     assert!(world.show("status/default/packerbuilders/node.yaml").is_some());
     assert_eq!(world.account.count("ec2:RunInstances"), builds, "nothing is built for it");
@@ -148,13 +150,13 @@ fn a_manifest_that_turned_into_something_else_before_a_restart_is_not_pruned() {
     world.push_with("policy: fix it", |dir| {
         world.git(dir, &["rm", "--cached", "--quiet", "builders"]);
         let _ = std::fs::remove_dir(dir.join("builders"));
-        std::fs::create_dir(dir.join("builders")).expect("a folder");
+        std::fs::create_dir(dir.join("builders")).expect("a directory");
         std::fs::write(dir.join(MANIFEST), &good).expect("a file");
         world.git(dir, &["add", MANIFEST]);
     });
     let fixed = world.once();
     assert_eq!(fixed.status.code(), Some(0), "{fixed:?}");
-    assert_eq!(world.account.count("ec2:RunInstances"), 2, "what is missing is built again");
+    assert_eq!(world.account.count("ec2:RunInstances"), 2, "the missing image is built again");
 }
 
 #[test]

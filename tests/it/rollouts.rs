@@ -1,5 +1,5 @@
-//! Rollouts on an AWS that is as unpleasant as the real one: groups that are refused or DEGRADED, updates
-//! that fail, templates with disks of their own, images that do not fit.
+//! Rollouts with the failures of the real AWS: groups that are refused or DEGRADED, updates that fail, launch templates
+//! with their own disks, images that do not fit.
 
 use aws_sdk_ec2::types::{
     LaunchTemplateBlockDeviceMappingRequest as Mapping, LaunchTemplateEbsBlockDeviceRequest as Ebs,
@@ -7,7 +7,7 @@ use aws_sdk_ec2::types::{
 };
 use opsy::api::{ClientToken, Region, TemplateId};
 use opsy::aws::TemplateVersion;
-use opsy::engine::Standing;
+use opsy::engine::ObjectHealth;
 use serde_json::json;
 
 use crate::aws::sdk;
@@ -27,7 +27,7 @@ async fn a_degraded_group_is_moved_last_where_eks_accepts_it() {
         .account
         .post("node-group", json!({ "name": "batch", "status": "DEGRADED", "issue": "AmiIdNotFound" }));
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image), names(&["batch", "system", "web"]));
     let journal = rolling.account.journal();
     let started = journal.iter().filter(|entry| entry["operation"] == "UpdateNodegroupVersion");
@@ -48,14 +48,14 @@ async fn a_group_that_may_not_be_launched_names_the_permissions_and_delays_no_ot
     }));
     let mut pass = rolling.pass().await;
     for _ in 0..200 {
-        if pass.standing != Standing::Busy {
+        if pass.health != ObjectHealth::Busy {
             break;
         }
         rolling.step(pass.look.as_secs().max(1));
         pass = rolling.pass().await;
     }
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Failing, "AwsDenied"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Failing, "AwsDenied"), "{message}");
     assert!(
         message.starts_with("batch: ") && message.contains("ec2:RunInstances, ec2:CreateTags"),
         "{message}"
@@ -64,7 +64,7 @@ async fn a_group_that_may_not_be_launched_names_the_permissions_and_delays_no_ot
     assert_eq!(rolling.on(&image), names(&["system", "web"]));
 }
 
-/// A launch template whose root volume is too small for the image is a failure before anything is started.
+/// The new version of a launch template keeps the block device mappings and snapshots of the version in force.
 #[tokio::test]
 async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
     let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
@@ -101,7 +101,7 @@ async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
     rolling.step(3600);
 
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image), names(&["web"]));
     let force = &rolling.account.state()["node_groups"];
     let group = force.as_array().expect("groups").iter().find(|group| group["name"] == "web").expect("web");
@@ -121,7 +121,7 @@ async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
     assert_eq!(disks, expected);
 }
 
-/// The instance types of a group tell its architecture where its image is gone.
+/// If the image of a group no longer exists, its instance types determine the architecture.
 #[tokio::test]
 async fn an_image_of_another_architecture_is_not_put_on_a_group_whose_image_is_gone() {
     let mut rolling = Rolling::new(json!({})).await;
@@ -132,7 +132,7 @@ async fn an_image_of_another_architecture_is_not_put_on_a_group_whose_image_is_g
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
     assert_eq!(why, "NoNodeGroups", "{message}");
-    assert!(message.contains("web runs x86_64, and there is no such image to move it to"), "{message}");
+    assert!(message.contains("web runs x86_64, but the target has no image for it"), "{message}");
     assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 0);
 }
 
@@ -143,8 +143,8 @@ async fn an_image_for_a_newer_kubernetes_waits_for_the_control_plane() {
     rolling.object.spec.ami = newer["id"].as_str().map(str::to_owned);
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "KubernetesTooNew"), "{message}");
-    assert!(message.contains("is for Kubernetes 1.32, and cluster demo runs 1.31"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "KubernetesTooNew"), "{message}");
+    assert!(message.contains("is for Kubernetes 1.32, but cluster demo runs 1.31"), "{message}");
     assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 0);
 }
 
@@ -159,14 +159,14 @@ async fn a_failed_update_is_named_and_not_repeated() {
     }));
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "UpdateFailed"), "{message}");
     assert!(message.contains("system could not be moved"), "{message}");
     assert!(message.contains("NodeCreationFailure: Instances failed to join"), "{message}");
     assert_eq!(rolling.on(&rolling.image()), names(&["batch"]), "web comes after system");
     let writes = rolling.writes();
     for _ in 0..3 {
         rolling.account.post("clock", json!({ "advance": 3600 }));
-        assert_eq!(rolling.rest().await.standing, Standing::Stalled);
+        assert_eq!(rolling.rest().await.health, ObjectHealth::Stalled);
     }
     assert_eq!(rolling.writes(), writes);
 }
@@ -180,7 +180,7 @@ async fn a_conflict_of_the_last_moment_leaves_one_version() {
         "code": "ResourceInUseException",
         "message": "Nodegroup cannot be updated as it is currently not in Active State",
     }));
-    assert_eq!(rolling.rest().await.standing, Standing::Settled);
+    assert_eq!(rolling.rest().await.health, ObjectHealth::Settled);
     assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 1);
     assert_eq!(rolling.versions_of_ours(), 1);
 }
@@ -195,13 +195,13 @@ async fn a_refused_update_leaves_no_version() {
     }));
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "UpdateFailed"), "{message}");
     assert!(message.contains("Remote access configuration"), "{message}");
     assert_eq!(rolling.versions_of_ours(), 0);
     assert_eq!(rolling.account.count("eks:UpdateNodegroupVersion"), 1);
 }
 
-/// Each write of a rollout meets a moment in which AWS does not find what it has just shown.
+/// AWS is eventually consistent: each write of a rollout fails once with NotFound.
 #[tokio::test]
 async fn what_aws_does_not_find_for_a_moment_is_tried_again_soon_and_not_told() {
     let mut rolling = Rolling::new(json!({ "refreshConfig": { "maxUnavailable": 2 } })).await;
@@ -223,8 +223,8 @@ async fn what_aws_does_not_find_for_a_moment_is_tried_again_soon_and_not_told() 
         let missed = |message: &str| message.contains("it does not exist");
         let told = pass.notes.iter().filter(|note| note.warning && missed(&note.message));
         warnings.extend(told.map(|note| note.message.clone()));
-        assert_eq!(pass.failed, None, "other groups go on");
-        if pass.standing == Standing::Settled {
+        assert_eq!(pass.failed, None, "other groups continue");
+        if pass.health == ObjectHealth::Settled {
             break;
         }
         looks.push(pass.look.as_secs());
@@ -238,7 +238,7 @@ async fn what_aws_does_not_find_for_a_moment_is_tried_again_soon_and_not_told() 
     );
 }
 
-/// What stays away is a refusal like any other.
+/// A NotFound that lasts is a refusal like any other.
 #[tokio::test]
 async fn what_aws_never_finds_is_final_after_a_while() {
     let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
@@ -251,7 +251,7 @@ async fn what_aws_never_finds_is_final_after_a_while() {
     for _ in 0..200 {
         let pass = rolling.pass().await;
         told.extend(pass.notes.iter().filter(|note| note.warning).map(|note| note.reason.to_string()));
-        if pass.standing == Standing::Stalled {
+        if pass.health == ObjectHealth::Stalled {
             let (why, message) = reason(&pass);
             assert!(why == "UpdateFailed" && message.contains("subnet-1"), "{why}: {message}");
             assert_eq!(told.first().map(String::as_str), Some("UpdateRefused"));
@@ -259,7 +259,7 @@ async fn what_aws_never_finds_is_final_after_a_while() {
         }
         rolling.step(pass.look.as_secs().max(1));
     }
-    panic!("it never ends: {:#?}", rolling.object.status);
+    panic!("the rollout never ends: {:#?}", rolling.object.status);
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn a_launch_template_without_room_is_named_with_what_to_delete() {
     rolling.account.post("settings", json!({ "template_versions_limit": 1 }));
     let pass = rolling.rest().await;
     let (why, message) = reason(&pass);
-    assert_eq!((pass.standing, why.as_str()), (Standing::Stalled, "UpdateFailed"), "{message}");
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "UpdateFailed"), "{message}");
     let template = rolling.seed["node_groups"]["web"]["launch_template"]["id"].as_str().expect("an id");
     let advice = format!("delete versions of launch template {template} that no node group uses");
     assert!(message.contains("VersionLimitExceeded") && message.contains(&advice), "{message}");
@@ -280,6 +280,6 @@ async fn a_launch_template_without_room_is_named_with_what_to_delete() {
     let asked = [("ami.opsy.dev/retry".to_owned(), image.clone())];
     rolling.object.metadata.annotations = Some(asked.into());
     let pass = rolling.rest().await;
-    assert_eq!(pass.standing, Standing::Settled, "{:?}", reason(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
     assert_eq!(rolling.on(&image), names(&["web"]));
 }

@@ -1,5 +1,5 @@
-//! The sample manifests of the operator, unchanged: their template repositories are mirrors on this machine, and what
-//! they declare becomes images and a rollout.
+//! The sample manifests of the operator, unchanged. Their template repositories are mirrored on this machine, and the
+//! manifests become images and a rollout.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::packers::Packer;
 use crate::world::{DEADLINE, World, copy, fixtures, run_within};
 
 pub const REGION: &str = "us-west-2";
-/// A builder, the directory or repository of its template, and what its template writes.
+/// Each builder, the directory or repository of its template, and a line that its template writes.
 pub const BUILDERS: [(&str, &str, &str); 3] = [
     ("packer-builder-local", "generic-fips", "fips mode on ami-"),
     ("packer-builder-remote", "custom-amis", "set up for 1.30"),
@@ -19,7 +19,7 @@ pub const BUILDERS: [(&str, &str, &str); 3] = [
 ];
 pub const CHANNEL: &str = "C055ZJPM2QN";
 
-/// The samples' repositories on servers of this machine: one asks for credentials, the other is public.
+/// The samples' repositories on servers of this machine: one requires credentials, the other is public.
 pub struct Mirrors {
     pub private: GitServer,
     public: GitServer,
@@ -33,8 +33,8 @@ impl Mirrors {
         mirrors
     }
 
-    /// The value of `--git-rewrite` for those who reach a server of this machine, `http://127.0.0.1:PORT`, at what `reach`
-    /// returns.
+    /// The value of `--git-rewrite`. `reach` maps the address of a server of this machine, `http://127.0.0.1:PORT`, to the
+    /// address at which clients reach it.
     pub fn rewrites(&self, reach: impl Fn(&str) -> String) -> String {
         let at = |server: &GitServer, name: &str| {
             let url = server.url();
@@ -70,14 +70,14 @@ fn serve(server: &GitServer, name: &str, fixture: &str) {
     git(&["push", "--quiet", path.to_str().expect("UTF-8"), "main"]);
 }
 
-/// A receiver of the notifications of the samples.
+/// A chat server with the channel of the samples.
 pub fn chat() -> Chat {
     let chat = Chat::start();
     chat.control("channels", json!({"id": CHANNEL}));
     chat
 }
 
-/// Makes the cluster of the refresher, and returns the newest base image that the samples select.
+/// Creates the cluster of the refresher, and returns the newest base image that the samples select.
 pub fn seed(world: &World) -> String {
     let cluster = json!({"region": REGION, "cluster": "ibeify-gitops", "kubernetes": "1.30"});
     world.account.post("seed", cluster);
@@ -90,7 +90,7 @@ pub fn image(amis: &Value, namespace: &str, builder: &str) -> Option<String> {
     amis[format!("{namespace}/{builder}")][REGION]["x86_64"].as_str().map(str::to_owned)
 }
 
-/// Each builder has an active image, made from its template.
+/// Asserts that each builder has an active image, built from its template.
 pub fn assert_images(state: &Value, amis: &Value, namespace: &str) {
     for (name, layout, _) in BUILDERS {
         let id = image(amis, namespace, name).unwrap_or_else(|| panic!("{name}: {amis:#}"));
@@ -102,7 +102,7 @@ pub fn assert_images(state: &Value, amis: &Value, namespace: &str) {
     }
 }
 
-/// What the groups with a launch template of their own run: the refresher's filters find the newest base image.
+/// The images of the groups that have a launch template. The filters of the refresher select the newest base image.
 pub fn releases(state: &Value) -> [String; 3] {
     let groups = state["node_groups"].as_array().expect("node groups");
     ["system", "web", "batch"].map(|name| {
@@ -151,8 +151,8 @@ fn the_samples_of_the_operator_become_images_and_a_rollout() {
     let secrets = ["t0ken-of-ann", TOKEN];
     assert!(secrets.iter().all(|secret| !outcome.stderr.contains(secret)), "{outcome:#?}");
 
-    // A commit of the template repository alone builds what it changes, and is named in the history. The other repository is
-    // away: its builder says so and keeps its image.
+    // A commit to the template repository alone rebuilds the image that it affects, and is named in the history. The other
+    // repository is unreachable: its builder reports that and keeps its image.
     let before = world.amis();
     let template = fixtures().join("samples/node-group-ami-refresh/packer/generic-fips/generic.pkr.hcl");
     let template = std::fs::read_to_string(template).expect("a template") + "# stricter\n";

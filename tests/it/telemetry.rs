@@ -1,4 +1,4 @@
-//! What an agent tells machines: health, readiness and metrics over HTTP, while it does its job.
+//! Health, readiness and metrics of a running agent, over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Agent, World};
 
-/// An agent that serves, and where.
+/// An agent that serves HTTP, and its address.
 struct Served {
     agent: Agent,
     address: String,
@@ -28,7 +28,7 @@ impl Served {
 
     fn get(&self, path: &str) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.get(format!("http://{}{path}", self.address)).call().expect("an answer");
+        let mut answer = agent.get(format!("http://{}{path}", self.address)).call().expect("a response");
         (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
     }
 
@@ -85,7 +85,7 @@ fn a_working_agent_is_alive_ready_and_measured() {
     assert_eq!(served.agent.stop().code(), Some(0));
 }
 
-/// Labels hold words from small sets: no object, image, account or error text.
+/// Asserts that labels have values from small sets: no object, image, account or error text.
 fn bounded(metrics: &BTreeMap<String, f64>) {
     let labels = metrics.keys().filter_map(|name| name.split_once('{')?.1.strip_suffix('}'));
     let pairs = labels.flat_map(|labels| labels.split(',')).map(|pair| pair.split_once('=').expect("a pair"));
@@ -122,7 +122,7 @@ fn a_repository_that_cannot_be_read_keeps_the_agent_alive_and_not_ready() {
     });
     assert!(!metrics.contains_key("opsy_sync_last_success_timestamp_seconds"));
     assert_eq!(served.get("/healthz").0, 200);
-    assert_eq!(served.get("/readyz"), (503, "no commit was taken over yet\n".to_owned()));
+    assert_eq!(served.get("/readyz"), (503, "no commit has been loaded yet\n".to_owned()));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What a team reads in Slack, from the whole agent: threads of good and bad builds and rollouts, many
-//! failures at once, a Slack that is away, and what a person must mend.
+//! Notifications of the whole agent in Slack: threads of successful and failed builds and rollouts, many failures at
+//! once, an outage of Slack, and problems that a person must fix.
 
 mod repository;
 
@@ -15,11 +15,11 @@ use crate::world::{World, fixtures, run};
 const NOTIFIER: &str =
     "spec:\n  notifier:\n    slack:\n      channelIDs: [C0DEMO0001]\n      secret: team-slack\n";
 
-/// A world whose builder and refresher tell a team.
+/// An environment whose builder and refresher notify a team.
 fn told() -> World {
     let world = World::new();
-    world.edit("builders/node.yaml", "spec:\n", NOTIFIER, "policy: tell the team of builds");
-    world.edit("refreshers/demo.yaml", "spec:\n", NOTIFIER, "policy: tell the team of rollouts");
+    world.edit("builders/node.yaml", "spec:\n", NOTIFIER, "policy: notify the team of builds");
+    world.edit("refreshers/demo.yaml", "spec:\n", NOTIFIER, "policy: notify the team of rollouts");
     world
 }
 
@@ -36,7 +36,7 @@ fn once(world: &World, chat: &Chat) -> Option<i32> {
     run(opsy).status.code()
 }
 
-/// Every message that pings somebody.
+/// Number of messages that ping a person or channel.
 fn pings(chat: &Chat) -> usize {
     let all = chat.messages(CHANNEL);
     let replies = all.iter().flat_map(|first| first["replies"].as_array().cloned().unwrap_or_default());
@@ -44,7 +44,7 @@ fn pings(chat: &Chat) -> usize {
     all.iter().filter(|message| message["pings"].as_array().is_some_and(|pings| !pings.is_empty())).count()
 }
 
-/// So that another image is due.
+/// Changes the template, so that a new image is due.
 fn change_template(world: &World, message: &str) {
     let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
     let template = format!("{template}\n# {message}\n");
@@ -63,17 +63,17 @@ fn a_good_build_and_rollout_are_a_thread_each_and_nothing_more_is_said() {
     let image = world.active_image().expect("an image");
     assert_eq!(told.len(), 2, "{told:#?}");
     assert!(told[0][0].contains(&format!("node: built {image}")), "{told:#?}");
-    assert!(told[1][0].contains(&format!("demo: {image} is rolled out")), "{told:#?}");
+    assert!(told[1][0].contains(&format!("demo: rolled out {image}")), "{told:#?}");
     assert!(told[1].last().is_some_and(|last| last.contains("all node groups run")), "{told:#?}");
     let first = chat.messages(CHANNEL)[0].to_string();
-    assert!(first.contains("tell the team of rollouts"), "since which commit: {first}");
+    assert!(first.contains("notify the team of rollouts"), "it names the commit: {first}");
     assert_eq!((pings(&chat), refused(&chat)), (0, Vec::<Value>::new()));
 
     let said = chat.calls().len();
     assert_eq!(once(&world, &chat), Some(0));
-    assert_eq!(chat.calls().len(), said, "nothing when nothing changed");
+    assert_eq!(chat.calls().len(), said, "no message if nothing changed");
     let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
-    assert!(!file.contains("notifications"), "what was told is nobody's policy: {file}");
+    assert!(!file.contains("notifications"), "notifications are not part of a published status: {file}");
 }
 
 #[test]
@@ -90,17 +90,18 @@ fn a_failed_build_is_announced_once_and_so_is_its_recovery() {
         .fault(json!({ "kind": "error", "operation": "RunInstances", "code": "InsufficientInstanceCapacity",
         "message": "no room <!channel>", "status": 400, "count": 2 }));
     let _agent = world.start(opsy(&world, &chat));
-    world.wait("the recovery to be told", || {
-        threads(&chat).first()?.iter().any(|told| told.contains("builds again")).then_some(())
+    world.wait("the message of the recovery", || {
+        threads(&chat).first()?.iter().any(|told| told.contains("recovered: built")).then_some(())
     });
-    world.wait("the first message to say so", || threads(&chat)[0][0].contains("built ami-").then_some(()));
+    world
+        .wait("the image in the first message", || threads(&chat)[0][0].contains("built ami-").then_some(()));
     let told = threads(&chat);
     let builds: Vec<&Vec<String>> = told.iter().filter(|thread| thread[0].contains("node: built")).collect();
-    assert_eq!(builds.len(), 1, "one thread, whatever it took: {told:#?}");
+    assert_eq!(builds.len(), 1, "one thread for all attempts: {told:#?}");
     let loud: Vec<&String> = builds[0].iter().filter(|told| told.starts_with("(to all)")).collect();
     assert_eq!(loud.len(), 2, "the first failure and the recovery: {told:#?}");
-    assert!(loud[0].contains("failed") && loud[1].contains("builds again"), "{told:#?}");
-    assert_eq!(pings(&chat), 0, "what AWS says wakes nobody");
+    assert!(loud[0].contains("failed") && loud[1].contains("recovered: built"), "{told:#?}");
+    assert_eq!(pings(&chat), 0, "text from AWS pings no one");
     eprintln!("{told:#?}");
 }
 
@@ -116,9 +117,9 @@ fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
     let loud = |thread: &[String]| thread.iter().filter(|told| told.starts_with("(to all)")).count();
     assert_eq!(loud(&failed[1]), 1, "{failed:#?}");
     assert_eq!(once(&world, &chat), Some(2));
-    assert_eq!(threads(&chat), failed, "nothing when nothing changed");
+    assert_eq!(threads(&chat), failed, "no message if nothing changed");
 
-    change_template(&world, "policy: mend it");
+    change_template(&world, "policy: fix it");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat);
     assert_eq!(told.len(), 4, "{told:#?}");
@@ -126,7 +127,7 @@ fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
     eprintln!("{told:#?}");
 }
 
-/// A world of two hundred refreshers that are all denied the same.
+/// An environment with two hundred refreshers that are all denied the same call.
 fn denied(further: &str) -> World {
     let fixture = std::fs::read_to_string(fixtures().join("repo/refreshers/demo.yaml")).expect("a fixture");
     let fixture = fixture.replace("controllerTimer: 10s", "controllerTimer: 1h");
@@ -147,7 +148,7 @@ fn denied(further: &str) -> World {
     world
 }
 
-/// How long it takes until all of them say so.
+/// Time until the status of all of them reports the denial.
 fn all_denied(world: &World, begun: Instant) -> Duration {
     world.wait("all to be denied", || {
         let mut opsy = world.opsy();
@@ -168,30 +169,35 @@ fn two_hundred_failures_of_one_cause_are_one_message_and_delay_nobody() {
     drop(agent);
 
     let world = denied(NOTIFIER);
-    // Whoever waits for Slack waits long.
+    // A reconcile that waited for Slack would take long.
     chat.control("faults", json!({ "kind": "slow", "place": "chat", "seconds": 2, "count": 1 }));
     let begun = Instant::now();
     let _agent = world.start(opsy(&world, &chat));
     let with = all_denied(&world, begun);
     world.wait("the one message", || threads(&chat).first()?[0].contains("200 objects fail").then_some(()));
     assert_eq!(threads(&chat).len(), 1, "{:#?}", threads(&chat));
-    assert_eq!(refused(&chat), Vec::<Value>::new(), "the rate is kept");
+    assert_eq!(refused(&chat), Vec::<Value>::new(), "the rate limit is respected");
     let calls = chat.calls().len();
     assert!(calls <= 4, "{:#?}", chat.calls());
-    assert!(with < without + Duration::from_secs(10), "nobody waits for Slack: {with:?}, {without:?} untold");
-    eprintln!("200 failures: in their statuses after {with:?} ({without:?} untold), told in {calls} calls");
+    assert!(
+        with < without + Duration::from_secs(10),
+        "no reconcile waits for Slack: {with:?}, {without:?} without it"
+    );
+    eprintln!(
+        "200 failures: in all statuses after {with:?} ({without:?} without Slack), sent in {calls} calls"
+    );
 
     world.account.clear_faults();
     world.push(&[("opsy.yaml", Some("limits:\n  concurrentBuilds: 3\n"))], "policy: wake all");
-    let over = |told: &String| told.contains("is over for all 200");
-    world.wait("the end of it", || threads(&chat).first()?.iter().any(over).then_some(()));
+    let over = |told: &String| told.contains("is resolved for all 200");
+    world.wait("the message of the recovery", || threads(&chat).first()?.iter().any(over).then_some(()));
     assert_eq!(threads(&chat).iter().flatten().count(), 2, "{:#?}", threads(&chat));
 }
 
 #[test]
 fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothing_twice() {
     let (world, chat) = (told(), Chat::start());
-    // The build takes a while, so that its thread has begun when Slack goes.
+    // The build takes long enough that its thread exists when Slack goes down.
     world.account.fault(json!({ "kind": "slow", "operation": "CreateImage", "seconds": 6, "count": 1 }));
     let agent = world.start(opsy(&world, &chat));
     world.wait("the thread of the build", || threads(&chat).first().map(drop));
@@ -210,18 +216,18 @@ fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothin
             .find(|found| found["type"] == condition)
             .map(|found| found["message"].to_string())
     };
-    world.wait("the status to say that nothing passes", || unsent("Notified"));
+    world.wait("the condition Notified", || unsent("Notified"));
     chat.control("up", json!({}));
-    world.wait("the rest of the story", || {
+    world.wait("the rest of both threads", || {
         let told = threads(&chat);
         (told.len() == 2
             && told[0].iter().any(|told| told.contains("is active"))
             && told[0][0].contains("built"))
         .then_some(())
     });
-    world.wait("the status to be well again", || unsent("Notified").is_none().then_some(()));
+    world.wait("the end of the condition Notified", || unsent("Notified").is_none().then_some(()));
     let told = threads(&chat);
-    assert!(told[1][0].contains("is rolled out"), "as it ended: {told:#?}");
+    assert!(told[1][0].contains("demo: rolled out"), "the outcome of the rollout: {told:#?}");
     let mut all: Vec<&String> = told.iter().flatten().collect();
     let count = all.len();
     all.sort();
@@ -230,7 +236,7 @@ fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothin
 }
 
 #[test]
-fn what_a_person_must_mend_is_in_the_status_once() {
+fn what_a_person_must_fix_is_in_the_status_once() {
     let (world, chat) = (told(), Chat::start());
     let notified = || world.condition("packerbuilders", "node", "Notified");
     let says = |world: &World| {
@@ -250,7 +256,7 @@ fn what_a_person_must_mend_is_in_the_status_once() {
     };
     let mut without = opsy(&world, &chat);
     without.env_remove("OPSY_SECRET_DEFAULT_TEAM_SLACK__TOKEN").args(["run", "--once"]);
-    assert_eq!(run(without).status.code(), Some(0), "it is in nobody's way");
+    assert_eq!(run(without).status.code(), Some(0), "it blocks nothing");
     let missing = says(&world).expect("a condition");
     assert!(missing.contains("SecretUnreadable") && missing.contains("default/team-slack"), "{missing}");
 
@@ -259,7 +265,7 @@ fn what_a_person_must_mend_is_in_the_status_once() {
     assert_eq!(run(wrong).status.code(), Some(0));
     let token = says(&world).expect("a condition");
     assert!(token.contains("SlackTokenInvalid") && !token.contains("xoxb-wrong"), "{token}");
-    assert_eq!(chat.calls().len(), 1, "once, not again and again: {:?}", chat.calls());
+    assert_eq!(chat.calls().len(), 1, "sent once, without retries: {:?}", chat.calls());
 
     chat.control("channels", json!({ "id": CHANNEL, "archived": true }));
     assert_eq!(once(&world, &chat), Some(0));
@@ -286,9 +292,9 @@ fn whoever_breaks_a_manifest_reads_where_and_in_which_commit() {
         assert!(broken.contains(words), "{words} in {broken}");
     }
     assert!(world.active_image().is_some(), "the last good version is in force");
-    world.edit("builders/node.yaml", "  regoin:", "  region:", "policy: mend it");
+    world.edit("builders/node.yaml", "  regoin:", "  region:", "policy: fix it");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat).pop().expect("a thread");
-    assert!(told.iter().any(|told| told.contains("ManifestBroken is over")), "{told:#?}");
+    assert!(told.iter().any(|told| told.contains("ManifestBroken is resolved")), "{told:#?}");
     assert_eq!(threads(&chat).len(), 3, "{:#?}", threads(&chat));
 }

@@ -1,9 +1,9 @@
-//! What a namespace may not do to others, judged by what AWS was asked.
+//! What a namespace may not do to others, judged by the calls to AWS.
 
 use std::sync::Arc;
 
 use opsy::api::fence::Fence;
-use opsy::engine::Standing;
+use opsy::engine::ObjectHealth;
 use serde_json::json;
 
 use crate::refresher::{Rolling, reason};
@@ -23,7 +23,7 @@ async fn a_tenants_refresher_on_a_cluster_of_others_is_refused_before_aws_is_ask
         rolling.context.clusters = clusters("platform", rules);
         let pass = rolling.pass().await;
         let (reason, message) = reason(&pass);
-        assert_eq!((pass.standing, reason.as_str()), (Standing::Stalled, "ClusterNotAllowed"));
+        assert_eq!((pass.health, reason.as_str()), (ObjectHealth::Stalled, "ClusterNotAllowed"));
         assert_eq!(
             message,
             "namespace tenant may not roll out to cluster demo: use a cluster of the namespace, or start the agent with \
@@ -33,5 +33,5 @@ async fn a_tenants_refresher_on_a_cluster_of_others_is_refused_before_aws_is_ask
     assert_eq!(rolling.account.calls(), Vec::<String>::new(), "not even a read");
     rolling.context.clusters = clusters("platform", &["tenant=demo"]);
     rolling.rest().await;
-    assert!(rolling.on(&image).contains("web"), "what the flag names is rolled out");
+    assert!(rolling.on(&image).contains("web"), "the flag allows the rollout");
 }

@@ -1,4 +1,4 @@
-//! Push webhooks: the real program with an interval of an hour, whose Git server reports its pushes.
+//! Push webhooks: the real program with an interval of one hour, and a Git server that reports its pushes.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,14 +14,14 @@ use crate::world::{Agent, World, run};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// An agent that receives, and where.
+/// An agent that receives webhooks, and its address.
 struct Receiving {
     world: World,
     _agent: Agent,
     address: String,
 }
 
-/// Where an agent with this log receives.
+/// The webhook address of the agent with this log.
 pub fn address(world: &World, log: &Path) -> String {
     world.wait("the address of the webhook", || {
         let log = fs::read_to_string(log).ok()?;
@@ -30,13 +30,13 @@ pub fn address(world: &World, log: &Path) -> String {
     })
 }
 
-/// Does the log of an agent say that it synced this commit?
+/// Returns whether the agent with this log has synced this commit.
 pub fn has_synced(log: &Path, commit: &str) -> bool {
     let log = fs::read_to_string(log).unwrap_or_default();
     log.lines().any(|line| line.contains("\"synced\"") && line.contains(commit))
 }
 
-/// The status of the response to a push of this body, as Gitea delivers it.
+/// Delivers a push with this body, as Gitea does, and returns the status code of the response.
 pub fn deliver(address: &str, secret: &str, body: &str) -> u16 {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key").chain_update(body).finalize();
     let hex: String = mac.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -48,12 +48,12 @@ pub fn deliver(address: &str, secret: &str, body: &str) -> u16 {
     request.send(body).expect("a response").status().as_u16()
 }
 
-/// A push to a branch of a repository.
+/// The body of a push to a branch of a repository.
 pub fn pushed(url: &str, branch: &str) -> String {
     json!({ "ref": format!("refs/heads/{branch}"), "repository": { "clone_url": url } }).to_string()
 }
 
-/// A repository whose object does nothing, and an agent that is told of pushes alone.
+/// A repository whose object is suspended, and an agent that fetches only on pushes.
 impl Receiving {
     fn start() -> Self {
         let world = World::served(None);
@@ -89,7 +89,7 @@ impl Receiving {
         self.world.wait("the sync", || has_synced(&self.world.agent_log(), commit).then_some(()));
     }
 
-    /// How often the server was asked for its branches since the last call.
+    /// Number of requests for the branches of the server since the last call.
     fn fetches(&self) -> usize {
         let journal = self.world.server.as_ref().expect("a server").journal();
         journal.iter().filter(|line| line.contains("info/refs")).count()
@@ -109,10 +109,10 @@ fn a_signed_push_is_fetched_at_once_and_nothing_else_is() {
     assert_eq!(deliver(address, "not the secret of this agent", &body), 401);
     assert_eq!(deliver(address, SECRET, &pushed("https://git.example.com/other.git", "main")), 202);
     assert_eq!(deliver(address, SECRET, &pushed(&receiving.url(), "feature")), 202);
-    // The agent has decided on both, the second time after its pause.
+    // Wait until the agent has handled both; it pauses between them.
     let others = "a push to another repository or branch was reported";
-    receiving.world.wait("the decisions", || (receiving.logged(others) == 2).then_some(()));
-    assert_eq!(receiving.fetches(), 0, "nothing was asked for");
+    receiving.world.wait("both pushes to be handled", || (receiving.logged(others) == 2).then_some(()));
+    assert_eq!(receiving.fetches(), 0, "nothing was fetched");
     assert!(!has_synced(&receiving.world.agent_log(), &second));
 
     let start = Instant::now();

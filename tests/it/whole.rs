@@ -1,4 +1,4 @@
-//! The main job from end to end: a commit becomes an AMI, node groups roll, and the result is committed.
+//! The main path from end to end: a commit becomes an AMI, node groups are rolled out, and the result is committed.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ pub fn writes(calls: &[String]) -> Vec<&String> {
     calls.iter().filter(|call| !looks.iter().any(|look| call.contains(&format!(":{look}")))).collect()
 }
 
-/// Both policies let all of that happen, and without any one of these statements some of it would not have.
+/// Asserts that both policies need each of these statements: without it, a call of the test would have been denied.
 fn assert_policies_are_needed(world: &World) {
     let needed = world.account.look("policy/needed");
     let agent = [
@@ -71,11 +71,11 @@ fn two_commits_become_two_images_and_a_third_run_does_nothing() {
     assert_eq!(world.amis(), json!({ "default/node": { "us-east-1": { "x86_64": newer } } }));
     let refresher = world.status("AMIRefresher", "demo").expect("a status");
     let legacy = refresher["nodeGroups"].as_array().expect("groups").iter().find(|g| g["name"] == "legacy");
-    assert_eq!(legacy.expect("the group without a launch template is told of")["state"], "Unsupported");
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(legacy.expect("the group without a launch template is reported")["state"], "Unsupported");
+    assert_eq!(world.orphans(), Vec::<String>::new());
     let log = world.log();
     let policy = log.iter().filter(|subject| !subject.starts_with("opsy: ")).count();
-    assert_eq!((policy, log.len()), (2, 6), "an image and a rollout after each commit of theirs: {log:?}");
+    assert_eq!((policy, log.len()), (2, 6), "an image and a rollout after each commit of a person: {log:?}");
 
     assert_policies_are_needed(&world);
 

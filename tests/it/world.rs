@@ -1,4 +1,4 @@
-//! A world for one test: an AWS account, a Git remote, a state directory, and Opsy started as users do.
+//! The environment of one test: an AWS account, a Git remote and a state directory. Opsy starts as users start it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,21 +15,21 @@ use crate::packers::Packer;
 pub use crate::processes::kill;
 use crate::processes::{self, pid};
 
-/// Builds and rollouts of the emulated AWS take seconds; a busy machine takes its time.
+/// Builds and rollouts in the emulated AWS take seconds, and longer on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct World {
     pub account: Account,
-    /// Ids of what was seeded.
+    /// IDs of the seeded resources.
     pub seed: Value,
-    /// The server of the remote, where it is not a path.
+    /// The Git server of the remote; `None` if the remote is a path.
     pub server: Option<GitServer>,
-    /// What builds run.
+    /// The Packer that builds use.
     packer: Packer,
     root: tempfile::TempDir,
 }
 
-/// How a command ended and what it said.
+/// The exit status and output of a command.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: ExitStatus,
@@ -38,7 +38,7 @@ pub struct Outcome {
 }
 
 impl World {
-    /// A seeded account and a remote holding the small repository of the fixtures.
+    /// A seeded account, and a remote with the repository `fixtures/repo`.
     pub fn new() -> Self {
         let world = Self::empty();
         world.push_folder(&fixtures().join("repo"), "policy: first");
@@ -48,22 +48,22 @@ impl World {
     /// A seeded account and an empty remote.
     pub fn empty() -> Self {
         let (account, seed) = Account::seeded();
-        // A node group takes an emulated minute: two seconds here.
+        // The update of a node group takes an emulated minute: two seconds at this speed.
         account.post("clock", serde_json::json!({ "speed": 30 }));
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
         let world = Self { account, seed, server: None, packer: Packer::Old, root };
         world.restrict(&[]);
         world.git(world.root.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
         world
     }
 
-    /// Builds with this Packer, under the policies that fit it.
+    /// Uses this Packer for builds, with the IAM policies that it needs.
     pub fn build_with(&mut self, packer: Packer) {
         self.packer = packer;
         self.restrict(&[]);
     }
 
-    /// Lets the agent do what this further policy of `deploy/iam/optional` allows.
+    /// Attaches another policy of `deploy/iam/optional` to the agent.
     pub fn allow(&self, policy: &str) {
         self.restrict(&[&format!("optional/{policy}.json")]);
     }
@@ -73,7 +73,7 @@ impl World {
         self.account.restrict(&self.seed, &[agent, further].concat(), build);
     }
 
-    /// The same, its remote behind a server that asks for one of these `user:password` lines, if any.
+    /// A seeded account and an empty remote on a Git server, which requires one of these `user:password` lines, if any.
     pub fn served(credentials: Option<&str>) -> Self {
         let server = credentials.map_or_else(GitServer::start, GitServer::guarded);
         let mut world = Self::empty();
@@ -81,13 +81,13 @@ impl World {
         world
     }
 
-    /// Where the remote lies: people push here.
+    /// The path of the remote, to which people push.
     pub fn remote(&self) -> PathBuf {
         let path = |server: &GitServer| server.remote().path().to_owned();
         self.server.as_ref().map_or_else(|| self.root.path().join("remote.git"), path)
     }
 
-    /// A folder of this world.
+    /// The directory of this test.
     pub fn root(&self) -> &Path {
         self.root.path()
     }
@@ -96,7 +96,7 @@ impl World {
         self.root.path().join("state")
     }
 
-    /// Commits a copy of a folder and pushes it.
+    /// Commits a copy of a directory and pushes it.
     pub fn push_folder(&self, folder: &Path, message: &str) {
         let files = files_in(folder, folder);
         let files: Vec<(&str, Option<&str>)> =
@@ -104,12 +104,12 @@ impl World {
         self.push(&files, message);
     }
 
-    /// Commits files (`None` deletes) on the remote's newest commit and pushes them, as a person does.
+    /// Commits files on top of the remote's newest commit and pushes them, as a person does; `None` deletes a file.
     pub fn push(&self, files: &[(&str, Option<&str>)], message: &str) -> String {
         self.push_with(message, |dir| {
             for (path, text) in files {
                 let path = dir.join(path);
-                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+                fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
                 match text {
                     Some(text) => fs::write(&path, text).expect("a file"),
                     None => fs::remove_file(&path).expect("a file to delete"),
@@ -119,19 +119,19 @@ impl World {
         })
     }
 
-    /// Commits what `stage` puts into the index of a checkout of the newest commit, and pushes it.
+    /// Commits what `stage` adds to the index in a checkout of the newest commit, and pushes it.
     pub fn push_with(&self, message: &str, stage: impl FnOnce(&Path)) -> String {
-        let checkout = tempfile::tempdir_in(self.root.path()).expect("a temporary folder");
+        let checkout = tempfile::tempdir_in(self.root.path()).expect("a temporary directory");
         let dir = checkout.path();
         self.git(dir, &["clone", "--quiet", self.remote().to_str().expect("UTF-8"), "."]);
         self.git(dir, &["checkout", "--quiet", "-B", "main"]);
         stage(dir);
         self.git(dir, &["commit", "--quiet", "--message", message]);
-        wait_for("the push to be taken", DEADLINE, || self.pushed(dir).then_some(()));
+        wait_for("the push to be accepted", DEADLINE, || self.pushed(dir).then_some(()));
         self.git(dir, &["rev-parse", "HEAD"]).trim().to_owned()
     }
 
-    /// Pushes; a push that loses a race against Opsy's own goes again on top of it.
+    /// Pushes, and returns whether it succeeded. A push that lost a race against Opsy's own is rebased for the next try.
     fn pushed(&self, dir: &Path) -> bool {
         let push = self.git_command(dir).args(["push", "--quiet", "origin", "HEAD:main"]).output();
         let push = push.expect("git runs");
@@ -147,10 +147,10 @@ impl World {
         push.status.success()
     }
 
-    /// Changes one file of the remote by replacing a text in it.
+    /// Replaces a string in one file of the remote.
     pub fn edit(&self, path: &str, from: &str, to: &str, message: &str) -> String {
-        let text = self.show(path).unwrap_or_else(|| panic!("{path} is in the remote"));
-        assert!(text.contains(from), "{path} holds {from:?}");
+        let text = self.show(path).unwrap_or_else(|| panic!("{path} is not in the remote"));
+        assert!(text.contains(from), "{path} does not contain {from:?}");
         self.push(&[(path, Some(&text.replace(from, to)))], message)
     }
 
@@ -196,12 +196,12 @@ impl World {
         git
     }
 
-    /// What Opsy is told the remote is.
+    /// The address of the remote, as passed to Opsy.
     fn address(&self) -> OsString {
         self.server.as_ref().map_or_else(|| self.remote().into(), |server| server.url().into())
     }
 
-    /// `opsy` on this world.
+    /// `opsy` with the environment of this test.
     pub fn opsy(&self) -> Command {
         let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
         opsy.envs(self.account.env())
@@ -218,7 +218,7 @@ impl World {
         opsy
     }
 
-    /// `opsy run --once` to its end.
+    /// Runs `opsy run --once` to its end.
     pub fn once(&self) -> Outcome {
         let mut opsy = self.opsy();
         opsy.args(["run", "--once"]);
@@ -230,12 +230,12 @@ impl World {
         self.start(self.opsy())
     }
 
-    /// The same, with an environment of its own.
+    /// Starts an agent by this command.
     pub fn start(&self, opsy: Command) -> Agent {
         self.start_logged(opsy, &self.agent_log())
     }
 
-    /// The same, with a log of its own.
+    /// Starts an agent by this command, with this log.
     pub fn start_logged(&self, mut opsy: Command, log: &Path) -> Agent {
         let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
         opsy.arg("run").stdout(Stdio::null()).stderr(log);
@@ -246,7 +246,7 @@ impl World {
         self.root.path().join("agent.log")
     }
 
-    /// An object as `opsy status` knows it.
+    /// The status of an object, as `opsy status` prints it.
     pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
         let mut opsy = self.opsy();
         opsy.args(["status", "--output", "json"]);
@@ -255,7 +255,7 @@ impl World {
         found.map(|object| object["status"].clone())
     }
 
-    /// Waits for something in this world, and shows the world when it does not come about.
+    /// Waits for a condition. On a timeout, panics with the state of AWS, the Git log and the end of the agent's log.
     pub fn wait<T>(&self, what: &str, look: impl FnMut() -> Option<T>) -> T {
         let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(what, DEADLINE, look)));
         shown.unwrap_or_else(|_| {
@@ -266,7 +266,7 @@ impl World {
         })
     }
 
-    /// Images of Opsy: (id, status tag).
+    /// ID and tag `status` of each image of Opsy.
     pub fn our_images(&self) -> Vec<(String, String)> {
         let state = self.account.state();
         let images = state["images"].as_array().expect("images").iter();
@@ -279,17 +279,17 @@ impl World {
             .collect()
     }
 
-    /// What builds left behind.
-    pub fn leftovers(&self) -> Vec<String> {
+    /// Resources that builds left behind.
+    pub fn orphans(&self) -> Vec<String> {
         let state = self.account.state();
-        let kinds = state["leftovers"].as_object().expect("leftovers by kind").iter();
+        let kinds = state["leftovers"].as_object().expect("orphans by kind").iter();
         let name = |kind: &str, id: &Value| format!("{kind} {id}");
         kinds
             .flat_map(|(kind, ids)| ids.as_array().into_iter().flatten().map(move |id| name(kind, id)))
             .collect()
     }
 
-    /// The one image that is tagged active.
+    /// The image that is tagged active, if there is exactly one.
     pub fn active_image(&self) -> Option<String> {
         let images = self.our_images();
         let mut active = images.into_iter().filter(|(_, status)| status == "active");
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// Processes of this world's builds: runners, and what they started.
+    /// Processes of this test's builds: the runners, and the processes that they started.
     pub fn build_processes(&self) -> (Vec<u32>, Vec<u32>) {
         processes::of_builds(&self.state())
     }
@@ -313,19 +313,19 @@ impl World {
 }
 
 impl Drop for World {
-    /// Builds outlive agents on purpose; those of a test that failed must not outlive it.
+    /// Builds outlive the agent by design, but must not outlive a failed test.
     fn drop(&mut self) {
         let (runners, others) = self.build_processes();
         kill(&[runners, others].concat());
     }
 }
 
-/// Runs a command to its end within the deadline.
+/// Runs a command to its end, within `DEADLINE`.
 pub fn run(command: Command) -> Outcome {
     run_within(DEADLINE, command)
 }
 
-/// The same, for one that has much to do.
+/// Runs a command to its end, within this deadline.
 pub fn run_within(deadline: Duration, mut command: Command) -> Outcome {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let id = child.id();
@@ -354,24 +354,24 @@ impl Agent {
 
     pub fn kill(mut self) {
         self.0.kill().expect("a running agent");
-        self.0.wait().expect("its end");
+        self.0.wait().expect("the exit status");
     }
 
-    /// How it ended by itself.
+    /// Waits until the agent ends by itself, and returns its exit status.
     pub fn ended(mut self) -> ExitStatus {
-        self.0.wait().expect("its end")
+        self.0.wait().expect("the exit status")
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM, and returns the exit status.
     pub fn stop(mut self) -> ExitStatus {
-        kill_process(pid(self.0.id()), Signal::TERM).expect("the agent lives");
-        self.0.wait().expect("its end")
+        kill_process(pid(self.0.id()), Signal::TERM).expect("the agent is running");
+        self.0.wait().expect("the exit status")
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Ended already is what we want.
+        // An error means that it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -397,7 +397,7 @@ pub fn fixtures() -> PathBuf {
 
 fn files_in(root: &Path, dir: &Path) -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir).expect("a folder") {
+    for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             files.extend(files_in(root, &path));

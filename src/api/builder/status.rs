@@ -1,4 +1,4 @@
-//! A builder's status: the operator's fields, and what plans read back.
+//! The status of a builder: the operator's fields, and what plans read back.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,130 +6,132 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::conditions::Condition;
 use crate::api::notifier::Notification;
+use crate::api::words::RunResult;
 
-/// What is known of a builder. Phase is output; only `history`, `inputs`, `images`, `sweeps` and,
-/// in a cluster, `jobID` and `jobFacts` are read back.
+/// Observed state of a builder. The agent reads back only `history`, `inputs`, `images`, `baseImage`, `sweeps`,
+/// `notifications`, `lastHandledReconcileAt` and, in a cluster, `jobID`, `jobName`, `jobStatus` and `jobFacts`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackerBuilderStatus {
-    /// The operator's state words, for people and old dashboards.
+    /// State of the builder, with the values of the operator and JobFailed: Initial, FlightChecks, JobCreation,
+    /// JobRunning, JobCompleted, JobFailed or AMICreated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The live run's Job, where builds are Jobs.
+    /// Jobs of running builds, as recorded by the operator. Opsy does not set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<Vec<ObjectReference>>,
-    /// Build id of the run under way, else of the last.
+    /// ID of the build that is running, or else of the last build.
     #[serde(default, rename = "buildID", skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
-    /// Commit the run under way is built from, else that of the last.
+    /// Git commit of the build that is running, or else of the last build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// Packer's command that is running or ran last.
+    /// Packer command that is running or ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Ready, Reconciling, Stalled and Published.
+    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Published, Applied and Notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
-    /// Failed builds with these inputs.
+    /// Number of failures of the template with the current inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_job_count: Option<i32>,
-    /// Id of the Job or process that runs the build. In a cluster it is the uid of the Job: a Job with another uid is not
-    /// a build of this builder.
+    /// ID of the Job or process that runs the build. In a cluster it is the UID of the Job. A Job with another UID does
+    /// not count as a build of this builder.
     #[serde(default, rename = "jobID", skip_serializing_if = "Option::is_none")]
     pub job_id: Option<String>,
-    /// What the agent recorded about that run when it started it.
+    /// Facts about the run that the agent recorded when it started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_facts: Option<JobFacts>,
-    /// Name of the run under way, else of the last.
+    /// Name of the run in progress, or else of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_name: Option<String>,
-    /// How that run stands.
+    /// Status of the run `jobName`: Pending, Running or Stopping while it is in progress, and its result afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job_status: Option<String>,
-    /// When the last run ended.
+    /// Time at which the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_run: Option<Timestamp>,
-    /// Base image of the last run.
+    /// ID of the base image of the last run.
     #[serde(default, rename = "lastRunBaseImageID", skip_serializing_if = "Option::is_none")]
     pub last_run_base_image_id: Option<String>,
-    /// Image the last successful run built.
+    /// ID of the image that the last successful run built.
     #[serde(default, rename = "lastRunBuiltImageID", skip_serializing_if = "Option::is_none")]
     pub last_run_built_image_id: Option<String>,
-    /// Temporary key pair of the last run.
+    /// Name of the temporary key pair of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_key_pair: Option<String>,
-    /// Why the last run failed.
+    /// Why the last run failed: the Packer command and its error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_message: Option<String>,
-    /// Temporary security group of the last run.
+    /// ID of the temporary security group of the last run.
     #[serde(default, rename = "lastRunSecurityGroupID", skip_serializing_if = "Option::is_none")]
     pub last_run_security_group_id: Option<String>,
-    /// How the last run ended.
+    /// Result of the last run: Succeeded, Superseded, Failed, TimedOut, Cancelled or Lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_status: Option<String>,
-    /// When `state` last changed.
+    /// Time at which `state` last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_transition_time: Option<Timestamp>,
-    /// Failures after which a person must act.
+    /// Number of failures after which a person must act, as in `failurePolicy.limit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_number_of_failed_jobs: Option<i32>,
-    /// The generation this status speaks of.
+    /// The `metadata.generation` of the object that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The annotation `ami.opsy.dev/reconcileAt` that was last handled.
+    /// Value of the annotation `ami.opsy.dev/reconcileAt` that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
-    /// The active images, one for each region and architecture.
+    /// Active images, one for each region and architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<LaneImage>>,
-    /// What the active images were built from.
+    /// Inputs from which the active images were built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsRecord>,
-    /// The base image that the active images were built from, as far as one is asked for.
+    /// Base image from which the active images were built, if one was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_image: Option<BaseImage>,
-    /// Why the last build was started.
+    /// Why the last build was started: Missing, Expired, Deprecated, BaseImage, Template, Spec or Retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last ten runs, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RunRecord>>,
-    /// Leftovers of ended runs still to be looked for.
+    /// Ended runs whose orphaned resources are still to be garbage-collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweeps: Option<Vec<SweepRecord>>,
-    /// What sinks were told, story by story.
+    /// Notifications that were delivered, by destination and thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Vec<Notification>>,
 }
 
-/// What a run is of, recorded when it was started. In a cluster only this counts: the Job has the same in an annotation,
-/// which everybody can edit who may patch Jobs.
+/// Facts about a run, recorded when it is started. In a cluster only this record counts: the Job has the same facts in
+/// an annotation, but anyone who may patch Jobs can edit it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobFacts {
-    /// Build ID.
+    /// ID of the build.
     pub build: String,
-    /// Region in which Packer builds.
+    /// AWS region in which Packer builds.
     pub region: String,
-    /// What it is built from.
+    /// Inputs of the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsRecord>,
-    /// Why it was started.
+    /// Why the build was started.
     pub why: String,
-    /// Commit it is built from.
+    /// Git commit of the build.
     pub commit: String,
-    /// When it was started: only what was created later can be its result.
+    /// Time at which the run was started. Only images that were created later can be its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub created_at: Option<Timestamp>,
-    /// Owner whose tags the run puts on what it creates.
+    /// Owner that the run records in the tags of the resources that it creates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }
 
-/// An object of the cluster, as the operator's status refers to it.
+/// Reference to an object in the cluster, as in the operator's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
@@ -149,126 +151,128 @@ pub struct ObjectReference {
     pub uid: Option<String>,
 }
 
-/// The active image of one lane.
+/// Active image of one region and architecture.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LaneImage {
-    /// Region the image is in.
+    /// AWS region of the image.
     pub region: String,
-    /// x86_64 or arm64.
+    /// Architecture of the image: x86_64 or arm64.
     pub architecture: String,
-    /// Image id.
+    /// ID of the image.
     pub id: String,
     /// Name of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Since when it is the active image of its region and architecture.
+    /// Time since which the image has been the active one of its region and architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub since: Option<Timestamp>,
-    /// True while the image is not in EC2 any more and no other has taken its place. Absent otherwise.
+    /// True while the image does not exist in EC2 any more and no other image has replaced it. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<bool>,
 }
 
-/// A base image.
+/// Base image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BaseImage {
-    /// Image id.
+    /// ID of the image.
     pub id: String,
     /// Name of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// When it was created.
+    /// Time at which the image was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub created: Option<Timestamp>,
-    /// True if it cannot be seen any more: withdrawn by its owner, or no longer shared. Absent otherwise.
+    /// True if the image is not visible any more, because its owner withdrew it or no longer shares it. Absent
+    /// otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<bool>,
 }
 
-/// What a build is made from; absent means it was not known or not asked for.
+/// Inputs of a build. An absent value was not known or not requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InputsRecord {
-    /// The base image.
+    /// ID of the base image.
     #[serde(default, rename = "baseAMI", skip_serializing_if = "Option::is_none")]
     pub base_ami: Option<String>,
-    /// Tag value `opsy.dev/template`.
+    /// Hash of the files of the template, as in the image tag `opsy.dev/template`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Tag value `opsy.dev/spec`.
+    /// Hash of the settings of the build, as in the image tag `opsy.dev/spec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
 }
 
-/// One ended run.
+/// Record of an ended run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunRecord {
-    /// Build id.
+    /// ID of the build.
     pub id: String,
-    /// Succeeded, Failed, Cancelled, TimedOut, Superseded, Lost.
+    /// Result of the run: Succeeded, Superseded, Failed, TimedOut, Cancelled or Lost.
     pub result: String,
-    /// Why it was started: Missing, Expired, Deprecated, BaseImage, Template, Spec, Retry.
+    /// Why the build was started: Missing, Expired, Deprecated, BaseImage, Template, Spec or Retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Commit it was built from.
+    /// Git commit of the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// What it was built from.
+    /// Inputs of the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<InputsRecord>,
-    /// Images it built, those of the builder's own region first.
+    /// IDs of the images that the run built, those in the builder's own region first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<String>>,
-    /// The base image that EC2 names for what it built, where it is not the one in `inputs`.
+    /// ID of the base image that EC2 reports for the built images, if it is not the one in `inputs`.
     #[serde(default, rename = "baseAMI", skip_serializing_if = "Option::is_none")]
     pub base_ami: Option<String>,
-    /// When it was started.
+    /// Time at which the run was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub ended_at: Option<Timestamp>,
-    /// What a failure means: Template (counts toward `failurePolicy.limit`), Transient (a cause outside of the
-    /// template: tried again with growing pauses, without a limit), or Final (another try would end alike).
+    /// Kind of the failure: Template (counts toward `failurePolicy.limit`), Transient (a cause outside of the template;
+    /// retried without a limit, with growing delays) or Final (another build of the same inputs would fail in the same
+    /// way).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Packer's command that ended the run: init, validate, build, or one of several such as `build 2 of 2`.
+    /// Packer command with which the run ended: init, validate, build, or one of several, such as `build 2 of 2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Packer's name of the build that failed first, or that was stopped.
+    /// Name that Packer gives to the build that failed first, or that was stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer_build: Option<String>,
-    /// Error lines, the cause first; at most five.
+    /// Error messages, the cause first, at most five.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<String>>,
-    /// What the provisioners of the failed build printed last; at most eight lines.
+    /// Last lines of output of the provisioners in the failed build, at most eight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Vec<String>>,
-    /// What to do about a known cause.
+    /// Remedy, if the cause is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// Somebody asked for another try since: the failure counts no longer.
+    /// True if a person has requested another attempt since. The failure then does not count any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
 }
 
-/// What Packer says of every script that fails.
+/// What Packer reports for every script that fails.
 const SCRIPT_FAILED: &str = "exit status";
 
 impl RunRecord {
-    /// Did it come to nothing for a fault?
+    /// Returns whether the run failed. A canceled or superseded run did not.
     pub fn has_failed(&self) -> bool {
-        matches!(self.result.as_str(), "Failed" | "TimedOut" | "Lost")
+        RunResult::parse(&self.result).is_some_and(RunResult::is_failure)
     }
 
-    /// Why the run failed: the step, the cause, and what a failed script printed last.
+    /// Returns why the run failed: the step, the cause, and the last output of a failed script.
     pub fn cause(&self) -> Option<String> {
         let cause = self.errors.as_ref()?.first()?;
         let step = match (&self.step, &self.packer_build) {
@@ -278,49 +282,52 @@ impl RunRecord {
         };
         let last = self.output.as_ref().and_then(|lines| lines.last());
         let printed = last.filter(|_| cause.contains(SCRIPT_FAILED));
-        let printed = printed.map_or(String::new(), |line| format!(" (it printed last: {line})"));
+        let printed = printed.map_or(String::new(), |line| format!(" (last output: {line})"));
         Some(format!("{step}{cause}{printed}"))
     }
 
-    /// The cause, and what to do about it where that is known.
+    /// Returns the cause, and the remedy if it is known.
     pub fn explained(&self) -> Option<String> {
         let advice = self.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
         Some(format!("{}{advice}", self.cause()?))
     }
 }
 
-/// An ended run whose leftovers are still to be looked for: images appear late.
+/// Ended run whose orphaned resources are still to be garbage-collected. It is checked several times, because images
+/// appear late.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SweepRecord {
-    /// Build id.
+    /// ID of the build.
     pub id: String,
-    /// Owner whose tags the run put on what it made; absent in records of older versions.
+    /// Owner that the run recorded in the tags of the resources that it created. Absent in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Region to look in.
+    /// AWS region in which the run built.
     pub region: String,
-    /// Further regions that the run touched.
+    /// Further AWS regions in which the run created resources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regions: Option<Vec<String>>,
-    /// The run was cut off before it said where it worked: the next look is in all regions of the account.
+    /// True if the run was interrupted before it reported its regions. The next check then covers all regions of the
+    /// account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub everywhere: Option<bool>,
-    /// When the run was started: nothing older is removed.
+    /// Time at which the run was started. Nothing older is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub started_at: Option<Timestamp>,
-    /// When to look next.
+    /// Time of the next check.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub due: Option<Timestamp>,
-    /// How often it was looked already.
+    /// Number of checks made so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looks: Option<i32>,
-    /// How often in a row AWS refused a look or a removal. After the fourth time Opsy waits until a reconcile is
-    /// asked for.
+    /// Number of consecutive times that AWS refused a check or a removal. After the fourth time, Opsy stops until a
+    /// reconcile is requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<i32>,
-    /// Ids and names Packer announced, as `kind=id`; `artifact=id` is an image that Packer named as its result.
+    /// IDs and names of resources that Packer announced, as `kind=id`. `artifact=id` is an image that Packer named as
+    /// its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Vec<String>>,
 }

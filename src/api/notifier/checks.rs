@@ -1,44 +1,43 @@
-//! What a notifier must be, and what is odd in one: one set of rules for both kinds. Pure.
+//! Validation of a notifier: errors, and notes about what is probably a mistake. Both kinds share these rules. Pure.
 //!
-//! Of Slack's block the operator took anything, so whatever is wrong there is only noted: no build stops for
-//! a message. The other sinks are Opsy's own, and an incomplete one is a mistake.
+//! The operator accepts anything in the Slack block, so problems there are only notes, except for an invalid name of a
+//! Secret: a notification must not stop a build. The other sinks exist only in Opsy, and an incomplete one is an error.
 
 use super::{Notifier, Ses, Slack};
 use crate::api::Region;
 use crate::api::checks::{Problem, Problems, written};
 
-/// Where both kinds have it.
+/// Path of the notifier in both kinds.
 const AT: &str = "spec.notifier";
-/// SES takes no more recipients in a mail.
+/// Maximum number of recipients of a message in SES.
 const MOST_RECIPIENTS: usize = 50;
-/// Longest name of a topic.
+/// Maximum length of the name of a topic.
 const TOPIC_NAME_LIMIT: usize = 256;
-/// Longest part before the `@`.
+/// Maximum length of the part before the `@`.
 const MAILBOX_LIMIT: usize = 64;
-/// What an address would need quotes for, or what makes two of one.
+/// Characters that must be quoted in an address, or that separate two addresses.
 const NOT_IN_ADDRESSES: &str = ",;:<>()[]\"\\";
 
-/// Notes all that is wrong with a notifier.
+/// Records everything that is wrong with a notifier.
 pub fn check(notifier: Option<&Notifier>, problems: &mut Problems) {
     let Some(notifier) = notifier else { return };
     let slack = notifier.slack.as_ref().and_then(|slack| slack.secret.as_ref());
     problems.name(&format!("{AT}.slack.secret"), slack);
     if let Some(discord) = &notifier.discord {
-        let what = "missing: name the Secret with the webhook's address (key url)";
+        let what = "missing: name the Secret that contains the URL of the webhook (key url)";
         secret(&format!("{AT}.discord.secret"), discord.secret.as_ref(), what, problems);
     }
     if let Some(webhook) = &notifier.webhook {
-        let what =
-            "missing: name the Secret with the address (key url) and the key of the signature (key key)";
+        let what = "missing: name the Secret that contains the URL (key url) and the signing key (key key)";
         secret(&format!("{AT}.webhook.secret"), webhook.secret.as_ref(), what, problems);
     }
     if let Some(sns) = &notifier.sns {
         let path = format!("{AT}.sns.topicARN");
         match written(sns.topic_arn.as_ref()) {
-            None => problems.add(path, "missing: name the topic by its ARN"),
+            None => problems.add(path, "missing: set the ARN of the topic"),
             Some(arn) if !is_topic(arn) => {
                 let due = "arn:aws:sns:<region>:<account>:<name>";
-                problems.add(path, format!("{arn:?} is not the ARN of a topic ({due})"));
+                problems.add(path, format!("{arn:?} is not the ARN of an SNS topic ({due})"));
             }
             Some(_) => {}
         }
@@ -58,8 +57,7 @@ fn secret(path: &str, name: Option<&String>, what: &str, problems: &mut Problems
 fn mail(ses: &Ses, problems: &mut Problems) {
     let mut address = |path: String, text: &str| {
         if !is_address(text) {
-            problems
-                .add(path, format!("{text:?} is not a mail address (name@example.com, and nothing else)"));
+            problems.add(path, format!("{text:?} is not an email address (write only name@example.com)"));
         }
     };
     if let Some(from) = written(ses.from.as_ref()) {
@@ -70,13 +68,13 @@ fn mail(ses: &Ses, problems: &mut Problems) {
         address(format!("{AT}.ses.to[{index}]"), text);
     }
     if written(ses.from.as_ref()).is_none() {
-        problems.add(format!("{AT}.ses.from"), "missing: name the verified sender");
+        problems.add(format!("{AT}.ses.from"), "missing: set the address of the verified sender");
     }
     if to.is_empty() {
-        problems.add(format!("{AT}.ses.to"), "missing: say who gets the mail");
+        problems.add(format!("{AT}.ses.to"), "missing: set the addresses of the recipients");
     }
     if to.len() > MOST_RECIPIENTS {
-        let words = format!("{} recipients are too many: SES takes {MOST_RECIPIENTS}", to.len());
+        let words = format!("{} recipients are too many: SES allows at most {MOST_RECIPIENTS}", to.len());
         problems.add(format!("{AT}.ses.to"), words);
     }
     if let Some(region) = written(ses.region.as_ref()) {
@@ -84,7 +82,7 @@ fn mail(ses: &Ses, problems: &mut Problems) {
     }
 }
 
-/// What is odd in a notifier: somebody may wait for messages that cannot come.
+/// Returns notes about a notifier that is valid but does not send what its author probably expects.
 pub fn notes(notifier: &Notifier) -> Vec<Problem> {
     let mut notes = Vec::new();
     if let Some(slack) = &notifier.slack {
@@ -99,7 +97,7 @@ pub fn notes(notifier: &Notifier) -> Vec<Problem> {
 
 fn slack_notes(slack: &Slack, notes: &mut Vec<Problem>) {
     if written(slack.secret.as_ref()).is_none() {
-        let words = "names no Secret: Slack hears nothing";
+        let words = "names no Secret, so no messages are sent to Slack";
         notes.push((format!("{AT}.slack.secret"), words.to_owned()));
     }
     for (index, channel) in slack.channel_ids.iter().flatten().enumerate() {
@@ -107,21 +105,23 @@ fn slack_notes(slack: &Slack, notes: &mut Vec<Problem>) {
             "" => "is empty and counts as not set".to_owned(),
             id if is_channel_id(id) => continue,
             name if is_channel_name(name) => {
-                format!("{name:?} is a channel's name: use its id, from the channel's details")
+                format!(
+                    "{name:?} is the name of a channel: use the channel ID, which the details of the channel show"
+                )
             }
-            odd => format!("{odd:?} is not a channel's id (C…, G… or D…, in capitals and digits)"),
+            odd => format!("{odd:?} is not a channel ID (C, G or D, followed by capital letters and digits)"),
         };
         notes.push((format!("{AT}.slack.channelIDs[{index}]"), words));
     }
 }
 
-/// Channels, groups and direct messages; Slack takes a person's id (U, W) for the messages to them.
+/// Channels, groups and direct messages. Slack also accepts the ID of a person (U, W) for direct messages to them.
 fn is_channel_id(text: &str) -> bool {
     let rest = text.strip_prefix(['C', 'G', 'D', 'U', 'W']).unwrap_or_default();
     !rest.is_empty() && rest.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
 }
 
-/// With its `#`, or as people write it without.
+/// With its `#`, or without it, as people write it.
 fn is_channel_name(text: &str) -> bool {
     text.starts_with('#')
         || text.chars().all(|c| !c.is_uppercase() && (c.is_alphanumeric() || "-_".contains(c)))
@@ -141,7 +141,7 @@ fn is_topic(arn: &str) -> bool {
         && name.chars().all(in_name)
 }
 
-/// SES takes ASCII alone; domains of other letters have a spelling in it.
+/// SES accepts only ASCII. Domains with other characters have an ASCII form.
 fn is_address(text: &str) -> bool {
     let Some((mailbox, domain)) = text.split_once('@') else { return false };
     let fits = |c: char| c.is_ascii_graphic() && c != '@' && !NOT_IN_ADDRESSES.contains(c);
@@ -162,7 +162,7 @@ mod tests {
         serde_json::from_value(notifier).expect("a notifier")
     }
 
-    /// What is wrong, one problem a line.
+    /// Returns the problems, one per string.
     fn problems(notifier: Value) -> Vec<String> {
         let mut found = Problems::default();
         check(Some(&read(notifier)), &mut found);
@@ -189,22 +189,25 @@ mod tests {
         for (notifier, due) in [
             (
                 json!({"discord": {}}),
-                "spec.notifier.discord.secret: missing: name the Secret with the webhook's address (key url)",
+                "spec.notifier.discord.secret: missing: name the Secret that contains the URL of the webhook (key url)",
             ),
             (
                 json!({"webhook": {"secret": ""}}),
-                "spec.notifier.webhook.secret: missing: name the Secret with the address (key url) and the key of \
-                 the signature (key key)",
+                "spec.notifier.webhook.secret: missing: name the Secret that contains the URL (key url) and the \
+                 signing key (key key)",
             ),
-            (json!({"sns": {}}), "spec.notifier.sns.topicARN: missing: name the topic by its ARN"),
-            (json!({"ses": {"to": ["a@b"]}}), "spec.notifier.ses.from: missing: name the verified sender"),
+            (json!({"sns": {}}), "spec.notifier.sns.topicARN: missing: set the ARN of the topic"),
+            (
+                json!({"ses": {"to": ["a@b"]}}),
+                "spec.notifier.ses.from: missing: set the address of the verified sender",
+            ),
             (
                 json!({"ses": {"from": "a@b", "to": []}}),
-                "spec.notifier.ses.to: missing: say who gets the mail",
+                "spec.notifier.ses.to: missing: set the addresses of the recipients",
             ),
             (
                 json!({"ses": {"from": "a@b", "to": vec!["a@b"; 51]}}),
-                "spec.notifier.ses.to: 51 recipients are too many: SES takes 50",
+                "spec.notifier.ses.to: 51 recipients are too many: SES allows at most 50",
             ),
         ] {
             assert_eq!(problems(notifier), [due]);
@@ -235,7 +238,10 @@ mod tests {
             "arn:gcp:sns:us-east-1:111122223333:images",
         ] {
             let found = problems(json!({"sns": {"topicARN": arn}}));
-            assert!(found.len() == 1 && found[0].contains("is not the ARN of a topic"), "{arn}: {found:?}");
+            assert!(
+                found.len() == 1 && found[0].contains("is not the ARN of an SNS topic"),
+                "{arn}: {found:?}"
+            );
         }
     }
 
@@ -258,31 +264,37 @@ mod tests {
             "\"a\"@b",
         ] {
             let found = problems(json!({"ses": {"from": text, "to": [text]}}));
-            assert!(found.len() == 2 && found[0].contains("not a mail address"), "{text:?}: {found:?}");
+            assert!(found.len() == 2 && found[0].contains("not an email address"), "{text:?}: {found:?}");
         }
     }
 
     #[test]
     fn what_the_operator_took_is_only_noted() {
         for (slack, due) in [
-            (json!({"channelIDs": ["C01"]}), vec![("secret", "names no Secret: Slack hears nothing")]),
-            (json!({"secret": ""}), vec![("secret", "names no Secret: Slack hears nothing")]),
+            (
+                json!({"channelIDs": ["C01"]}),
+                vec![("secret", "names no Secret, so no messages are sent to Slack")],
+            ),
+            (json!({"secret": ""}), vec![("secret", "names no Secret, so no messages are sent to Slack")]),
             (
                 json!({"secret": "s", "channelIDs": ["#images", "images", "", "C-1", "https://x"]}),
                 vec![
                     (
                         "channelIDs[0]",
-                        "\"#images\" is a channel's name: use its id, from the channel's details",
+                        "\"#images\" is the name of a channel: use the channel ID, which the details of the channel show",
                     ),
                     (
                         "channelIDs[1]",
-                        "\"images\" is a channel's name: use its id, from the channel's details",
+                        "\"images\" is the name of a channel: use the channel ID, which the details of the channel show",
                     ),
                     ("channelIDs[2]", "is empty and counts as not set"),
-                    ("channelIDs[3]", "\"C-1\" is not a channel's id (C…, G… or D…, in capitals and digits)"),
+                    (
+                        "channelIDs[3]",
+                        "\"C-1\" is not a channel ID (C, G or D, followed by capital letters and digits)",
+                    ),
                     (
                         "channelIDs[4]",
-                        "\"https://x\" is not a channel's id (C…, G… or D…, in capitals and digits)",
+                        "\"https://x\" is not a channel ID (C, G or D, followed by capital letters and digits)",
                     ),
                 ],
             ),

@@ -1,4 +1,4 @@
-//! Tables: variables and URLs, and what travels how.
+//! Tables of variables and URLs, and the route of each request.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn proxies(variables: &[(&str, &str)]) -> Proxies {
     Proxies::read(value).expect("proxies")
 }
 
-/// The proxy of a URL, as people see it.
+/// The proxy of a URL as it is displayed, or `-` without one.
 fn shown(proxies: &Proxies, url: &str) -> String {
     proxies.of(url).map_or_else(|| "-".to_owned(), ToString::to_string)
 }

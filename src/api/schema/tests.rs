@@ -1,8 +1,8 @@
-//! The generated definitions against the operator's, and the traps of structural schemas.
+//! The generated definitions, compared with the operator's and checked for the pitfalls of structural schemas.
 
 use super::*;
 
-/// What the operator's definition demands of `spec`, one field a line: path and type.
+/// The fields of `spec` in the operator's definition: path and type.
 const OPERATOR_BUILDER_SPEC: &[(&str, &str)] = &[
     ("amiFilters", "array"),
     ("amiFilters[]", "object"),
@@ -115,7 +115,7 @@ const OPERATOR_REFRESHER_STATUS: &[(&str, &str)] = &[
     ("lastRunStatus", "string"),
 ];
 
-/// Words of a schema that refuse something.
+/// Keywords of a schema that refuse values.
 const VALIDATIONS: [&str; 11] = [
     "enum",
     "maximum",
@@ -168,7 +168,7 @@ fn every_field_of_the_operator_is_there_and_refuses_nothing_new() {
     }
 }
 
-/// Every list of required fields, by path.
+/// Collects all required fields, by path.
 fn required(schema: &Value, path: &str, all: &mut Vec<String>) {
     for name in schema["required"].as_array().into_iter().flatten() {
         all.push(format!("{path}.{}", name.as_str().unwrap()));
@@ -245,7 +245,7 @@ fn schemas_are_structural_and_without_traps() {
             let booleans = ["y", "n", "yes", "no", "on", "off", "true", "false"];
             assert!(
                 !booleans.contains(&name.as_str()),
-                "{kind}{path}: YAML 1.1 takes this name for a boolean"
+                "{kind}{path}: YAML 1.1 reads this name as a boolean"
             );
         });
     }

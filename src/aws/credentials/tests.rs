@@ -1,6 +1,6 @@
-//! Every source of credentials, as the SDK finds them in a real environment: each case is a process of its own
-//! with its variables and files. One server stands for STS, SSO and a container's agent; the account it
-//! answers names the key that asked, and in which region.
+//! Every source of credentials, as the SDK finds them in a real environment. Each case is a separate process with its
+//! own variables and files. One server plays STS, SSO and the agent of a container. The account that it returns names
+//! the access key and the region of the caller.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,26 +10,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::wire::{Wire, ok, region as home};
+use super::super::fake::{Wire, ok, region as home};
 use super::super::{Aws, defaults};
 use super::*;
 use crate::api::Class;
 use crate::api::network::Network;
 use crate::api::proxy::Proxies;
 
-/// Where a case's process finds out that it is one.
+/// The variable that tells a process that it runs a case.
 const CASE: &str = "OPSY_TEST_CREDENTIALS";
-/// A file that a person puts in place after the second try: `from=>to`.
+/// A file that is put in place after the second attempt: `from=>to`.
 const FIX: &str = "OPSY_TEST_FIX";
-/// What a case's process prints before each result.
+/// The process of a case prints this before each result.
 const RESULT: &str = "RESULT ";
-/// Name of the cached token of the SSO session `corp`, as AWS's command line makes it.
+/// Name of the cached token of the SSO session `corp`, as the AWS CLI creates it.
 const TOKEN: &str = ".aws/sso/cache/ee0bfd2552fbd840c02cc48b6e823320543c450f.json";
 
-/// The process of a case: asks for the account as the agent does, twice, and once more after the fix.
+/// The process of a case. It looks up the account as the agent does: twice, and once more after the fix.
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a case is what its process finds in its environment")]
-#[expect(clippy::print_stdout, reason = "its results are read by the test that started it")]
+#[expect(clippy::disallowed_methods, reason = "a case consists of the environment of its process")]
+#[expect(clippy::print_stdout, reason = "the test that started it reads its results")]
 async fn process_of_a_case() {
     if std::env::var_os(CASE).is_none() {
         return;
@@ -53,7 +53,7 @@ async fn process_of_a_case() {
     }
 }
 
-/// A case's home, and what its process came to.
+/// The home directory and the variables of a case.
 struct Case {
     dir: tempfile::TempDir,
     variables: BTreeMap<String, String>,
@@ -92,8 +92,8 @@ impl Case {
         self
     }
 
-    /// The results, in order.
-    #[expect(clippy::disallowed_methods, reason = "a case is a process of its own")]
+    /// Runs the case and returns its results, in order.
+    #[expect(clippy::disallowed_methods, reason = "a case is a separate process")]
     fn results(&self) -> Vec<String> {
         let program = std::env::current_exe().expect("this program");
         let name = "aws::credentials::tests::process_of_a_case";
@@ -107,7 +107,7 @@ impl Case {
     }
 }
 
-/// Starts the server; answers its address.
+/// Starts the server and returns its address.
 fn serve() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -215,7 +215,7 @@ fn sources_that_work() {
             "ENV@eu-central-1",
         ),
         (named(BASE, "base"), "BASE@eu-central-1"),
-        // No region anywhere: the first object's.
+        // Without any region, that of the first object is used.
         (named(&one, "one"), "one-by-BASE-in-eu-central-1@eu-central-1"),
         (named(&two, "two"), "two-by-one-by-BASE-in-eu-central-1-in-eu-central-1@eu-central-1"),
         (named(&one, "one").with("AWS_REGION", "eu-west-3"), "one-by-BASE-in-eu-west-3@eu-central-1"),
@@ -241,7 +241,7 @@ fn sources_of_pods_work_also_behind_a_proxy() {
 
     let case = Case::new("");
     let (token, url) = (case.file("token", "letmein"), case.variables["AWS_ENDPOINT_URL"].clone());
-    // Nothing listens there.
+    // Nothing listens at this address.
     let proxy = "http://127.0.0.1:9";
     let case = case
         .with("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{url}/container"))
@@ -251,7 +251,7 @@ fn sources_of_pods_work_also_behind_a_proxy() {
     assert_eq!(case.results(), ["CONTAINER@eu-central-1"; 2]);
 }
 
-/// Both results say the same: the class, and all of these.
+/// Expects two results of this class with all of these parts.
 fn refused(case: &Case, class: Class, parts: &[&str]) {
     let results = case.results();
     for result in &results[..2] {
@@ -296,13 +296,13 @@ fn what_is_missing_is_named_at_every_call_and_what_to_do() {
 #[test]
 fn what_a_person_mends_is_found_without_a_restart() {
     let case = Case::new("").with("AWS_PROFILE", "base");
-    let (from, to) = (case.file("mended", BASE), case.path(".aws/config"));
+    let (from, to) = (case.file("fixed", BASE), case.path(".aws/config"));
     let results = case.with(FIX, format!("{from}=>{to}")).results();
     assert!(results[1].contains("AWS_PROFILE is \"base\""), "{results:?}");
     assert_eq!(results[2], "BASE@eu-central-1");
 }
 
-/// Hands out another key from the third reading on.
+/// Returns another access key from the third read on.
 #[derive(Debug)]
 struct Changing(AtomicU32);
 
@@ -312,7 +312,7 @@ impl ProvideCredentials for Changing {
         Self: 'a,
     {
         let key = if self.0.fetch_add(1, Ordering::SeqCst) < 2 { "OLD" } else { "NEW" };
-        // About to expire: each call reads them.
+        // They are about to expire, so each call reads them.
         let expires = std::time::UNIX_EPOCH + Duration::from_secs(1);
         future::ProvideCredentials::ready(Ok(Credentials::new(key, "s", None, Some(expires), "test")))
     }
@@ -341,8 +341,8 @@ fn an_account_is_asked_for_again_every_hour() {
     let at = tokio::time::Instant::now();
     let asked = super::super::Asked { account: "1".to_owned(), key: Some("K".to_owned()), at };
     let after = |minutes: u64| at + Duration::from_secs(minutes * 60);
-    assert!(asked.stands(Some("K"), after(59)) && !asked.stands(Some("K"), after(60)));
-    assert!(!asked.stands(Some("L"), at) && !asked.stands(None, at));
+    assert!(asked.is_current(Some("K"), after(59)) && !asked.is_current(Some("K"), after(60)));
+    assert!(!asked.is_current(Some("L"), at) && !asked.is_current(None, at));
 }
 
 #[derive(Debug)]

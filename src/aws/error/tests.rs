@@ -1,9 +1,9 @@
-//! The table, seen through the SDK's own parsing of what each service sends.
+//! The table, tested through the SDK's own parsing of the responses of each service.
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 
-use super::super::wire::{Reply, Wire, json_error, region, xml_error};
+use super::super::fake::{Reply, Wire, json_error, region, xml_error};
 use super::super::{Fresh, TemplateVersion};
 use super::*;
 use crate::api::{ClientToken, TemplateId};
@@ -57,7 +57,7 @@ async fn ec2_codes() {
     }
 }
 
-/// What an attempt is counted as.
+/// Returns the result with which an attempt is counted.
 async fn word(reply: Reply, json: bool) -> &'static str {
     let aws = Wire::new([reply]).aws().await;
     if json {
@@ -135,7 +135,7 @@ async fn words_name_operation_code_and_what_to_do() {
     assert_eq!(error.operation(), "eks:UpdateNodegroupVersion");
 }
 
-/// Only what neither passes by itself nor is denied may turn out to be final.
+/// Only a refusal that neither passes by itself nor is a denial may turn out to be final.
 #[tokio::test]
 async fn a_refusal_is_told_from_an_outage() {
     let volume = "Volume of size 10GB is smaller than snapshot 'snap-1', expect size>= 20GB";
@@ -239,7 +239,7 @@ async fn missing_credentials_say_where_to_put_some() {
     let wrong = credentials(|| CredentialsError::invalid_configuration("profile loop")).await;
     assert_eq!(wrong.class(), Class::Denied);
     assert!(wrong.to_string().contains("profile loop"), "{wrong}");
-    let away = credentials(|| CredentialsError::provider_error("metadata service is away")).await;
+    let away = credentials(|| CredentialsError::provider_error("metadata service is unavailable")).await;
     assert_eq!(away.class(), Class::TRANSIENT);
-    assert!(away.to_string().contains("metadata service is away"), "{away}");
+    assert!(away.to_string().contains("metadata service is unavailable"), "{away}");
 }

@@ -1,4 +1,5 @@
-//! Who shares which answer. Callers are held at a gate, so that every order is forced, not timed.
+//! Which callers share which response. Callers wait at a gate, so that every order is forced and does not depend on
+//! timing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +10,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A service that answers with the number of the call, once it is let.
+/// A service that responds with the number of the call, once the gate is open.
 struct Service {
     calls: AtomicUsize,
     gate: Semaphore,
@@ -28,7 +29,7 @@ impl Service {
     async fn ask(&self) -> Result<usize, &'static str> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.gate.acquire().await.expect("the gate is never closed").forget();
-        if self.fails { Err("away") } else { Ok(call) }
+        if self.fails { Err("unavailable") } else { Ok(call) }
     }
 
     fn calls(&self) -> usize {
@@ -58,7 +59,7 @@ async fn an_old_answer_is_asked_for_again_and_its_slot_goes() {
     assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(1));
     assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(2));
     assert_eq!(shared.get(&"b", Fresh::Cached, || service.ask()).await, Ok(3));
-    assert_eq!(locked(&shared.slots).keys().collect::<Vec<_>>(), [&"b"]);
+    assert_eq!(lock(&shared.slots).keys().collect::<Vec<_>>(), [&"b"]);
 }
 
 #[tokio::test]
@@ -81,7 +82,7 @@ async fn now_takes_no_answer_to_an_older_question_but_shares_a_newer_one() {
     let (mut first, mut second, mut third) = (Box::pin(now()), Box::pin(now()), Box::pin(now()));
     assert!(poll!(&mut first).is_pending(), "asks");
     assert!(poll!(&mut second).is_pending(), "came after the question");
-    assert!(poll!(&mut third).is_pending(), "so did this one");
+    assert!(poll!(&mut third).is_pending(), "this one, too");
     service.let_through(2);
     assert_eq!((first.await, second.await, third.await), (Ok(1), Ok(2), Ok(2)));
     assert_eq!(service.calls(), 2);
@@ -98,9 +99,9 @@ async fn a_failure_is_shared_by_those_who_waited_and_never_kept() {
     assert!(poll!(&mut second).is_pending());
     assert!(poll!(&mut third).is_pending());
     broken.let_through(1);
-    let failed = Err("away");
+    let failed = Err("unavailable");
     assert_eq!((first.await, second.await, third.await), (failed, failed, failed));
-    assert_eq!(broken.calls(), 1, "a service that is away is not asked once for every object");
+    assert_eq!(broken.calls(), 1, "an unavailable service is not asked once per object");
     assert_eq!(shared.get(&"a", Fresh::Cached, || well.ask()).await, Ok(1));
 }
 
@@ -110,7 +111,7 @@ async fn a_failure_leaves_the_kept_answer() {
     well.let_through(1);
     broken.let_through(1);
     assert_eq!(shared.get(&"a", Fresh::Cached, || well.ask()).await, Ok(1));
-    assert_eq!(shared.get(&"a", Fresh::Now, || broken.ask()).await, Err("away"));
+    assert_eq!(shared.get(&"a", Fresh::Now, || broken.ask()).await, Err("unavailable"));
     assert_eq!(shared.get(&"a", Fresh::Cached, || broken.ask()).await, Ok(1));
 }
 
@@ -122,8 +123,8 @@ async fn a_write_drops_the_answer_also_one_on_its_way() {
     assert!(poll!(&mut early).is_pending());
     shared.drop_key(&"a");
     service.let_through(9);
-    assert_eq!(early.await, Ok(1), "the one who asked before the write gets what it asked for");
-    assert_eq!(ask().await, Ok(2), "but nobody after the write does");
+    assert_eq!(early.await, Ok(1), "a caller that asked before the write gets its response");
+    assert_eq!(ask().await, Ok(2), "a caller after the write gets a new one");
     shared.drop_key(&"a");
     assert_eq!(ask().await, Ok(3));
 }

@@ -1,15 +1,15 @@
-//! What a template's amazon sources may make, by a simple reading of its text: several images for one lane, or
-//! none while the old one is gone. Pure.
+//! The images that the amazon sources of a template may make, by a simple scan of its text: several images for one
+//! lane, or none after the old one is deregistered. Pure.
 
 use serde_json::Value;
 
 use super::Problem;
 use crate::builder::spec::Spec;
 
-/// What `-force` and `force_deregister` do.
-pub const FORCE: &str = "lets Packer deregister the image of that name before there is a new one: if the build fails \
-                         then, there is no active image, and node groups on it cannot start nodes; use {{timestamp}} \
-                         in ami_name instead";
+/// The effect of `-force` and `force_deregister`.
+pub const FORCE: &str = "lets Packer deregister the image with that name before a new one exists: if the \
+                         build then fails, there is no active image, and node groups that use it cannot \
+                         start nodes; use {{timestamp}} in ami_name instead";
 
 /// A source of machine images.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ struct Source {
     is_arm: bool,
 }
 
-/// What is to be known of the sources of a template's files.
+/// Returns what a user should know about the sources of a template.
 pub fn notes(spec: &Spec, texts: &[(String, String)]) -> Vec<Problem> {
     let mut notes = Vec::new();
     for (path, text) in texts {
-        let packed: String = text.chars().filter(|c| !c.is_whitespace() && *c != '"').collect();
-        if packed.contains("force_deregister=true") || packed.contains("force_deregister:true") {
+        let compact: String = text.chars().filter(|c| !c.is_whitespace() && *c != '"').collect();
+        if compact.contains("force_deregister=true") || compact.contains("force_deregister:true") {
             notes.push(("spec.builder".to_owned(), format!("force_deregister in {path} {FORCE}")));
         }
     }
@@ -33,8 +33,8 @@ pub fn notes(spec: &Spec, texts: &[(String, String)]) -> Vec<Problem> {
     for names in lanes.map(|lane| lane.map(|source| source.name.as_str()).collect::<Vec<_>>()) {
         if names.len() > 1 && !is_chosen {
             let words = format!(
-                "the template has several sources, maybe for one region and architecture ({}): of several images for \
-                 one, none is promoted; choose by -only={} in args",
+                "the template has several sources, possibly for one region and architecture ({}): if a build \
+                 makes several images for one, none is promoted; choose a source with -only={} in args",
                 names.join(", "),
                 names[0]
             );
@@ -53,7 +53,7 @@ fn sources(path: &str, text: &str) -> Vec<Source> {
     if path.ends_with(".json") { of_json(text) } else { of_hcl(text) }
 }
 
-/// Blocks that begin with `source "amazon-…" "name"`.
+/// Returns the blocks that begin with `source "amazon-…" "name"`.
 fn of_hcl(text: &str) -> Vec<Source> {
     let mut found: Vec<Source> = Vec::new();
     let (mut depth, mut inside) = (0_usize, false);
@@ -74,7 +74,7 @@ fn of_hcl(text: &str) -> Vec<Source> {
     found
 }
 
-/// The builders of a legacy template, or the sources of an HCL one in JSON.
+/// Returns the builders of a legacy template, or the sources of an HCL template in JSON.
 fn of_json(text: &str) -> Vec<Source> {
     let template: Value = serde_json::from_str(text).unwrap_or_default();
     let builders = template["builders"].as_array().into_iter().flatten().filter_map(|builder| {
@@ -93,12 +93,13 @@ fn of_json(text: &str) -> Vec<Source> {
     builders.chain(blocks).collect()
 }
 
-/// Does a text speak of arm64, or of an instance type that is?
+/// Returns whether a text names arm64, or an instance type of that architecture.
 fn is_arm(text: &str) -> bool {
     text.contains("arm64") || text.contains("aarch64") || text.split('"').any(is_arm_type)
 }
 
-/// `m6g.large`, `c7gd.xlarge`: a `g` behind the generation is Graviton.
+/// Returns whether an instance type has a Graviton processor: a `g` after the generation, as in `m6g.large`,
+/// `c7gd.xlarge`.
 fn is_arm_type(text: &str) -> bool {
     let Some((family, _)) = text.split_once('.') else { return false };
     let generation = family.trim_start_matches(|c: char| c.is_ascii_lowercase());

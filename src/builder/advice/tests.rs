@@ -1,18 +1,18 @@
-//! What is said of builders whose templates people wrote for other tools.
+//! Notes about builders whose templates were not written for Opsy.
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::git::{Entry, EntryKind};
 
-/// A repository: paths and contents. The id of a file is its content.
+/// Calls `ask` with a repository of these paths and contents. The ID of a file is its content.
 fn ask<T>(files: &[(&str, &str)], ask: impl Fn(&Repository<'_>) -> T) -> T {
     let entry = |(path, text): &(&str, &str)| {
         ((*path).to_owned(), Entry { id: (*text).to_owned(), kind: EntryKind::File { executable: false } })
     };
     let listing: Listing = files.iter().map(entry).collect();
-    let (own, text) = (Own::default(), |id: &str| Some(id.to_owned()));
-    ask(&Repository { listing: &listing, own: &own, is_source: false, text: &text })
+    let (opsy_files, text) = (OpsyFiles::default(), |id: &str| Some(id.to_owned()));
+    ask(&Repository { listing: &listing, opsy_files: &opsy_files, is_source: false, text: &text })
 }
 
 fn object(builder: Value) -> PackerBuilder {
@@ -28,7 +28,7 @@ fn notes_of(files: &[(&str, &str)], builder: Value) -> Vec<String> {
     ask(files, |repository| notes(&object, repository)).into_iter().map(|(_, words)| words).collect()
 }
 
-/// One note, with these parts.
+/// Checks that there is exactly one note, and that it contains these parts.
 fn expect(files: &[(&str, &str)], builder: Value, parts: &[&str]) {
     let notes = notes_of(files, builder);
     assert!(notes.len() == 1 && parts.iter().all(|part| notes[0].contains(part)), "{parts:?}: {notes:?}");
@@ -49,7 +49,7 @@ fn a_template_written_for_its_own_folder_is_told_of_run_from() {
     let parts = ["runFrom: Template", "add packer/shared/a.sh to spec.builder.inputs"];
     expect(&shared, json!({"dir": "packer/web"}), &parts);
     let builder = json!({"dir": "packer/web", "runFrom": "Template"});
-    expect(&shared, builder, &["does not get packer/shared/a.sh", "spec.builder.inputs"]);
+    expect(&shared, builder, &["does not receive packer/shared/a.sh", "spec.builder.inputs"]);
     let builder = json!({"dir": "packer/web", "runFrom": "Template", "inputs": ["packer/shared/**"]});
     assert_eq!(notes_of(&shared, builder), [""; 0]);
 }
@@ -57,7 +57,7 @@ fn a_template_written_for_its_own_folder_is_told_of_run_from() {
 #[test]
 fn a_template_written_for_the_root_is_told_of_run_from() {
     let files = [("packer/web/web.pkr.hcl", "script = \"scripts/a.sh\""), ("scripts/a.sh", "1")];
-    expect(&files, json!({"dir": "packer/web"}), &["does not get scripts/a.sh"]);
+    expect(&files, json!({"dir": "packer/web"}), &["does not receive scripts/a.sh"]);
     let builder = json!({"dir": "packer/web", "runFrom": "Template", "inputs": ["scripts"]});
     expect(&files, builder, &["runFrom: Repository"]);
 }
@@ -71,7 +71,7 @@ fn a_template_below_dir_is_told_where_packer_runs() {
     assert_eq!(notes_of(&above, builder("Template")), [""; 0]);
     let beside = [("images/ami/a.sh", "1"), ("images/ami/web.pkr.hcl", "script = \"a.sh\"")];
     for run_from in ["Repository", "Template"] {
-        expect(&beside, builder(run_from), &["images/ami/a.sh", "write ${path.root}/"]);
+        expect(&beside, builder(run_from), &["images/ami/a.sh", "prefix it with ${path.root}/"]);
     }
 }
 
@@ -79,7 +79,7 @@ fn a_template_below_dir_is_told_where_packer_runs() {
 fn a_file_beside_a_template_that_is_no_input_is_named() {
     let files = [("packer/a.sh", "1"), ("packer/web.json", "{\"script\": \"{{template_dir}}/a.sh\"}")];
     let build = json!({"subCommand": "build", "workingDir": "packer/web.json"});
-    expect(&files, json!({"commands": [build]}), &["a change in packer/a.sh", "starts no build"]);
+    expect(&files, json!({"commands": [build]}), &["a change to packer/a.sh", "does not trigger a build"]);
     assert_eq!(notes_of(&files, json!({"dir": "packer", "commands": [build]})), [""; 0]);
 }
 

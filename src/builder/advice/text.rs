@@ -1,26 +1,26 @@
-//! Paths that a Packer template names, by a simple reading of its text: whatever is between quotes and looks like
-//! one. What is computed is not found, and what is found need not be a path. Pure.
+//! Paths that a Packer template references, by a simple scan of its text: everything between quotes that looks like a
+//! path. A computed path is not found, and what is found may not be a path. Pure.
 
-/// How templates write their own folder, in HCL and in JSON.
-const OWN_FOLDER: [&str; 4] =
+/// How templates write their own directory, in HCL and in JSON.
+const OWN_DIRECTORY: [&str; 4] =
     ["${path.root}/", "{{template_dir}}/", "{{ template_dir }}/", "{{.TemplateDir}}/"];
-/// How they write where Packer runs.
-const WORKING_FOLDER: [&str; 3] = ["${path.cwd}/", "{{pwd}}/", "./"];
-/// No path that a person writes is longer.
-const LONGEST: usize = 200;
+/// How they write Packer's working directory.
+const WORKING_DIRECTORY: [&str; 3] = ["${path.cwd}/", "{{pwd}}/", "./"];
+/// Maximum length of a path. Nobody writes a longer one by hand.
+const MAX_LENGTH: usize = 200;
 
-/// A text that may be a path.
+/// A string in a template that may be a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Literal {
     pub path: String,
-    /// It is relative to the template's folder, whatever Packer's working directory is.
+    /// It is relative to the directory of the template, not to Packer's working directory.
     pub from_template: bool,
 }
 
-/// What may be a path in a template.
+/// Returns the strings in a template that may be paths.
 pub fn paths(text: &str) -> Vec<Literal> {
     let lines = text.lines().filter(|line| !is_comment(line));
-    // A function in a string has quotes of its own: what is between two quotes, whichever, may be a path.
+    // A function call inside a string contains quotes too, so everything between any two quotes may be a path.
     let parts = lines.flat_map(|line| line.split('"'));
     let mut found: Vec<Literal> = parts.filter_map(literal).collect();
     found.sort();
@@ -35,17 +35,17 @@ fn is_comment(line: &str) -> bool {
 
 fn literal(part: &str) -> Option<Literal> {
     let cut = |starts: &[&str]| starts.iter().find_map(|start| part.strip_prefix(start));
-    let (path, from_template) = match cut(&OWN_FOLDER) {
+    let (path, from_template) = match cut(&OWN_DIRECTORY) {
         Some(rest) => (rest, true),
-        None => (cut(&WORKING_FOLDER).unwrap_or(part), false),
+        None => (cut(&WORKING_DIRECTORY).unwrap_or(part), false),
     };
     let looks_like_one = path.contains(['/', '.']) && path.chars().any(char::is_alphanumeric);
-    let odd = path.starts_with('/')
+    let is_excluded = path.starts_with('/')
         || path.contains("://")
         || path.contains(['$', '{', '}', '*', '=', '\\', '<', '>', '|', ';'])
         || path.contains(char::is_whitespace)
-        || path.len() > LONGEST;
-    (looks_like_one && !odd).then(|| Literal { path: path.to_owned(), from_template })
+        || path.len() > MAX_LENGTH;
+    (looks_like_one && !is_excluded).then(|| Literal { path: path.to_owned(), from_template })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Looks at base images: those the filters find, and those that were recorded.
+//! Observes base images: those that the filters find, and those that are recorded.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,15 @@ use super::unknown;
 use crate::api::builder::PackerBuilderStatus;
 use crate::api::{ImageId, Region, Seen};
 use crate::aws::{Fresh, Image};
+use crate::builder::Context;
+use crate::builder::active::{self, Active};
 use crate::builder::base::{self, Base};
-use crate::builder::images::{self, Active, Located, Subject};
+use crate::builder::located::{self, Located};
 use crate::builder::spec::Spec;
-use crate::builder::{Context, inputs};
+use crate::builder::subject::Subject;
 use crate::engine::{Run, RunState};
 
-/// The images that may be the base image.
+/// Reads the images that match the filters of the base image.
 pub async fn find_bases(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Vec<Image>> {
     let Some(query) = spec.and_then(|spec| spec.base.as_ref()) else {
         return Seen::Is(Vec::new());
@@ -23,7 +25,7 @@ pub async fn find_bases(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> See
     found.map_or_else(unknown, |images| Seen::Is(images.to_vec()))
 }
 
-/// What the choice of a base image rests on, beside the images found.
+/// What the choice of a base image depends on, besides the images found.
 pub struct BaseFacts<'a> {
     pub subject: &'a Subject,
     pub status: &'a PackerBuilderStatus,
@@ -35,11 +37,11 @@ pub struct BaseFacts<'a> {
 impl BaseFacts<'_> {
     fn active(&self) -> Vec<Active<'_>> {
         let images = self.images.known().map(Vec::as_slice).unwrap_or_default();
-        images::active(images, self.subject, self.status, self.now)
+        active::active(images, self.subject, self.status, self.now)
     }
 
     fn choose(&self, found: &[Image], home: &Region) -> (Option<Image>, Vec<String>) {
-        let lanes = images::lanes(self.status, &self.active(), Some(home));
+        let lanes = active::lanes(self.status, &self.active(), Some(home));
         let of_home = lanes.iter().filter(|lane| lane.region == *home);
         let architectures = of_home.map(|lane| lane.architecture.as_str()).collect();
         let recorded = self.status.inputs.as_ref().and_then(|inputs| inputs.base_ami.as_deref());
@@ -47,15 +49,15 @@ impl BaseFacts<'_> {
         base::choose(found, &architectures, recorded.map(|image| image.architecture.as_str()), self.now)
     }
 
-    /// Base images that this builder's active images and ended runs were to be made from.
+    /// Returns the base images that were requested for the builder's active images and ended runs.
     fn recorded(&self) -> BTreeSet<ImageId> {
         let active = self.active();
-        let of_images = active.iter().filter_map(|active| inputs::asked_base(active.image));
+        let of_images = active.iter().filter_map(|active| located::requested_base(active.image));
         let of_runs = self.ended().filter_map(|run| run.facts.inputs.base_ami.as_deref());
         of_images.chain(of_runs).filter_map(|id| ImageId::parse(id).ok()).collect()
     }
 
-    /// Images that EC2 names as the source of what an ended run made.
+    /// Returns the images that EC2 reports as the source of what an ended run made.
     fn sources(&self) -> BTreeSet<ImageId> {
         let mut made = BTreeSet::new();
         for run in self.ended() {
@@ -74,8 +76,8 @@ impl BaseFacts<'_> {
     }
 }
 
-/// Chooses the base image. Recorded ones are asked for only where they are not the one chosen: which is newer?
-pub async fn look_at_base(
+/// Chooses the base image. Recorded base images other than the chosen one are read too, to find out which one is newer.
+pub async fn observe_base(
     found: Seen<Vec<Image>>,
     facts: &BaseFacts<'_>,
     spec: Option<&Spec>,
@@ -87,13 +89,13 @@ pub async fn look_at_base(
     };
     let Some(spec) = spec else { return Seen::Is(Base::default()) };
     let (found, architectures) = facts.choose(&found, &spec.region);
-    let mut asked = facts.sources();
-    asked.extend(found.iter().flat_map(|_| facts.recorded()));
-    asked.retain(|id| found.as_ref().is_none_or(|found| found.id != *id));
-    let ids: Vec<ImageId> = asked.iter().cloned().collect();
+    let mut looked_up = facts.sources();
+    looked_up.extend(found.iter().flat_map(|_| facts.recorded()));
+    looked_up.retain(|id| found.as_ref().is_none_or(|found| found.id != *id));
+    let ids: Vec<ImageId> = looked_up.iter().cloned().collect();
     let recorded = match ids.is_empty() {
         true => Ok(Vec::new()),
         false => ctx.aws.images_by_id(&spec.region, &ids).await,
     };
-    recorded.map_or_else(unknown, |recorded| Seen::Is(Base { found, architectures, recorded, asked }))
+    recorded.map_or_else(unknown, |recorded| Seen::Is(Base { found, architectures, recorded, looked_up }))
 }

@@ -1,4 +1,4 @@
-//! Looks at the template of a builder: may the builder have it, and what are its inputs?
+//! Observes the template of a builder: whether the builder may use it, and what its inputs are.
 
 use super::builders;
 use crate::api::builder::PackerBuilder;
@@ -8,7 +8,7 @@ use crate::builder::spec::Spec;
 use crate::git::templates::Resolved;
 use crate::sync::Synced;
 
-/// The template's inputs at the synced commit, where the builder may have them.
+/// Resolves the template to a commit and its inputs, if the builder may use it.
 pub async fn resolve(
     object: &PackerBuilder,
     spec: Option<&Spec>,
@@ -19,13 +19,13 @@ pub async fn resolve(
     let Some(spec) = spec else {
         return Seen::Unknown(Class::Invalid, "the spec is invalid".to_owned());
     };
-    // A document in Git vouches for what it says itself, and for nothing that somebody wrote into the object since.
+    // A manifest in Git allows only what it contains itself, not what somebody has written into the object since.
     if !(ctx.in_sync)(object) {
-        let why = "the object is not what its manifest in Git says: nothing is built until it is reverted";
+        let why = "the object differs from its manifest in Git: nothing is built until it is in sync";
         return Seen::Unknown(Class::Conflict, why.to_owned());
     }
-    let is_own = spec.template.elsewhere.as_ref().is_none_or(|elsewhere| elsewhere.repository.is_none());
-    // One that only lost its document starts nothing.
+    let is_own = spec.template.source.as_ref().is_none_or(|source| source.repository.is_none());
+    // An object whose document was removed or cannot be read counts as declared: it starts nothing anyway.
     let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
     if is_own && let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
         return Seen::Unknown(Class::Invalid, why);

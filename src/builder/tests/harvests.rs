@@ -1,24 +1,27 @@
-//! Tables: what becomes of ended runs, and what is swept after them.
+//! Tables: what follows from ended runs, and what is garbage-collected after them.
 
 use opsy_runner::request::{self as wire, Resource, ResourceKind};
 
 use super::*;
 use crate::api::builder::SweepRecord;
+use crate::api::tags;
+use crate::api::words::RunResult;
+use crate::builder::outcome;
+use crate::builder::report;
 use crate::builder::step::{Record, Sweep};
-use crate::builder::{history, report};
 use crate::engine::Failure;
 
-/// A look at a builder with one ended run and these images.
+/// The observation of a builder with one ended run and these images.
 fn after(state: RunState, images: Vec<Located>) -> Observed {
-    let mut seen = seen();
-    seen.now = at_hour(1);
-    seen.runs = Seen::Is(vec![run(1, state)]);
-    seen.images = Seen::Is(images);
-    seen
+    let mut observed = observed();
+    observed.now = at_hour(1);
+    observed.runs = Seen::Is(vec![run(1, state)]);
+    observed.images = Seen::Is(images);
+    observed
 }
 
-fn recorded(seen: &Observed) -> Record {
-    match step(seen) {
+fn recorded(observed: &Observed) -> Record {
+    match step(observed) {
         Step::Record(record) => *record,
         other => panic!("expected a record, got {other:?}"),
     }
@@ -45,31 +48,31 @@ fn in_state(number: u32, state: ImageState) -> Located {
 #[test]
 fn a_success_is_activated_demotes_older_ones_is_recorded_and_forgotten() {
     let older = active(9, start_of_time());
-    let mut seen = after(succeeded(&[1]), vec![older.clone(), raw(1)]);
-    let Step::Activate(tagging) = step(&seen) else { panic!("first activate") };
+    let mut observed = after(succeeded(&[1]), vec![older.clone(), raw(1)]);
+    let Step::Activate(tagging) = step(&observed) else { panic!("first activate") };
     assert_eq!((tagging.images.as_slice(), tagging.region), (&["ami-00000001".to_owned()][..], home()));
     assert_eq!(tagging.snapshots, ["snap-00000001"]);
 
-    seen.images = Seen::Is(vec![older.clone(), promoted(1, images::ACTIVE)]);
-    let Step::Demote(tagging) = step(&seen) else { panic!("then demote") };
+    observed.images = Seen::Is(vec![older.clone(), promoted(1, tags::ACTIVE)]);
+    let Step::Demote(tagging) = step(&observed) else { panic!("then demote") };
     assert_eq!(tagging.images, ["ami-00000009"]);
 
-    let older = tagged(older, images::STATUS, images::DEPRECATED);
-    seen.images = Seen::Is(vec![older, promoted(1, images::ACTIVE)]);
-    let record = recorded(&seen);
+    let older = tagged(older, tags::STATUS, tags::DEPRECATED);
+    observed.images = Seen::Is(vec![older, promoted(1, tags::ACTIVE)]);
+    let record = recorded(&observed);
     assert_eq!(
         (record.run.result.as_str(), record.run.images.clone()),
         ("Succeeded", Some(vec!["ami-00000001".into()]))
     );
     assert_eq!(record.images.expect("images count now").len(), 1);
 
-    seen.status.history = Some(vec![record.run]);
-    assert!(matches!(step(&seen), Step::Forget(name) if name == run(1, RunState::Pending(None)).name));
+    observed.status.history = Some(vec![record.run]);
+    assert!(matches!(step(&observed), Step::Forget(name) if name == run(1, RunState::Pending(None)).name));
 }
 
 #[test]
 fn the_tags_of_an_image_keep_the_operators_contract() {
-    let tags = promoted(1, images::ACTIVE).image.tags;
+    let tags = promoted(1, tags::ACTIVE).image.tags;
     let build = format!("{:016x}", 1);
     let expected = map(&[
         ("base-ami", "ami-0000ba5e"),
@@ -95,7 +98,7 @@ fn the_tags_of_an_image_keep_the_operators_contract() {
 #[test]
 fn a_status_tag_that_the_template_sets_is_no_promotion() {
     let templates_own =
-        tagged(tagged(raw(1), images::STATUS, images::ACTIVE), images::BUILD, &format!("{:016x}", 1));
+        tagged(tagged(raw(1), tags::STATUS, tags::ACTIVE), tags::BUILD, &format!("{:016x}", 1));
     assert!(matches!(step(&after(succeeded(&[1]), vec![templates_own])), Step::Activate(_)));
 }
 
@@ -114,7 +117,7 @@ fn nothing_is_promoted_before_every_image_is_available() {
         (ImageState::Disabled, "image ami-00000002 is disabled: EC2 gives no reason"),
     ] {
         let record = recorded(&two(Some(state)));
-        assert_eq!(record.run.result, history::FAILED);
+        assert_eq!(record.run.result, RunResult::Failed.as_str());
         assert_eq!(record.run.errors.expect("a reason"), [words]);
         assert!(record.images.is_none() && record.run.images.is_none(), "none of its images counts");
     }
@@ -130,93 +133,100 @@ fn failures_are_recorded_with_their_words() {
         RunState::Failed(Failure::Packer { exit, errors })
     };
     let cases: Vec<(RunState, &str, Option<&str>)> = vec![
-        (packer(Some(1), &["a", "b"]), history::FAILED, Some("a")),
-        (packer(Some(1), &[]), history::FAILED, Some("packer exited with 1")),
-        (packer(None, &[]), history::FAILED, Some("packer was killed")),
+        (packer(Some(1), &["a", "b"]), RunResult::Failed.as_str(), Some("a")),
+        (packer(Some(1), &[]), RunResult::Failed.as_str(), Some("packer exited with 1")),
+        (packer(None, &[]), RunResult::Failed.as_str(), Some("packer was killed")),
         (
             RunState::Failed(Failure::TimedOut),
-            history::TIMED_OUT,
+            RunResult::TimedOut.as_str(),
             Some("the build took too long and was stopped"),
         ),
-        (RunState::Failed(Failure::Cancelled), history::CANCELLED, None),
+        (RunState::Failed(Failure::Cancelled), RunResult::Cancelled.as_str(), None),
         (
             RunState::Failed(Failure::NoArtifact { errors: Vec::new() }),
-            history::FAILED,
-            Some("packer exited with 0 but named no image"),
+            RunResult::Failed.as_str(),
+            Some("packer exited with 0 but reported no image"),
         ),
         (
             RunState::Failed(Failure::NotStarted("packer is not installed".into())),
-            history::FAILED,
+            RunResult::Failed.as_str(),
             Some("packer is not installed"),
         ),
         (
             RunState::Failed(Failure::OutOfMemory),
-            history::FAILED,
+            RunResult::Failed.as_str(),
             Some("the build ran out of memory: raise spec.builder.pod.resources.limits.memory"),
         ),
         (
             RunState::Failed(Failure::Evicted("low on disk".into())),
-            history::FAILED,
+            RunResult::Failed.as_str(),
             Some("the build's pod was evicted: low on disk"),
         ),
-        (RunState::Lost("killed".into()), history::LOST, Some("the result was lost: killed")),
+        (RunState::Lost("killed".into()), RunResult::Lost.as_str(), Some("the result was lost: killed")),
     ];
     for (state, result, error) in cases {
         let record = recorded(&after(state.clone(), Vec::new()));
         assert_eq!(record.run.result, result, "{state:?}");
         assert_eq!(record.run.errors.unwrap_or_default().first().map(String::as_str), error, "{state:?}");
-        assert_eq!(record.run.inputs, Some(wanted()), "the inputs of the run, not those of today");
+        assert_eq!(record.run.inputs, Some(wanted()), "the inputs of the run, not the desired ones");
     }
 }
 
 #[test]
 fn a_failure_is_recorded_even_while_aws_cannot_be_reached() {
-    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
-    seen.images = unknown();
-    assert_eq!(planned(&seen), "do Record");
-    seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]);
-    assert_eq!(planned(&seen), "wait Unknown");
+    let mut observed = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    observed.images = unknown();
+    assert_eq!(planned(&observed), "do Record");
+    observed.runs = Seen::Is(vec![run(1, succeeded(&[1]))]);
+    assert_eq!(planned(&observed), "wait Unknown");
 }
 
 #[test]
 fn a_success_without_an_image_in_the_builders_region_is_a_failure() {
     let elsewhere = artifact(&Region::parse("eu-west-1").expect("a region"), 1);
     let record = recorded(&after(RunState::Succeeded(vec![elsewhere]), Vec::new()));
-    assert_eq!(record.run.result, history::FAILED);
+    assert_eq!(record.run.result, RunResult::Failed.as_str());
     assert!(record.run.errors.expect("a reason")[0].contains("no image in us-east-1"));
 }
 
 #[test]
 fn a_lost_result_is_found_again_by_tag_where_it_is_unmistakable() {
-    let of_build = |number: u32| tagged(raw(number), images::BUILD, &format!("{:016x}", 1));
+    let of_build = |number: u32| tagged(raw(number), tags::BUILD, &format!("{:016x}", 1));
     let lost = |images| after(RunState::Lost("the pod is gone".into()), images);
     assert!(matches!(step(&lost(vec![of_build(1)])), Step::Activate(_)));
-    assert_eq!(recorded(&lost(vec![])).run.result, history::LOST);
-    assert_eq!(recorded(&lost(vec![raw(1)])).run.result, history::LOST);
-    assert_eq!(recorded(&lost(vec![of_build(1), of_build(2)])).run.result, history::LOST, "two in one lane");
-    let pending = tagged(in_state(1, ImageState::Pending), images::BUILD, &format!("{:016x}", 1));
-    assert_eq!(recorded(&lost(vec![pending])).run.result, history::LOST);
+    assert_eq!(recorded(&lost(vec![])).run.result, RunResult::Lost.as_str());
+    assert_eq!(recorded(&lost(vec![raw(1)])).run.result, RunResult::Lost.as_str());
+    assert_eq!(
+        recorded(&lost(vec![of_build(1), of_build(2)])).run.result,
+        RunResult::Lost.as_str(),
+        "two in one lane"
+    );
+    let pending = tagged(in_state(1, ImageState::Pending), tags::BUILD, &format!("{:016x}", 1));
+    assert_eq!(recorded(&lost(vec![pending])).run.result, RunResult::Lost.as_str());
 }
 
 #[test]
 fn a_result_whose_inputs_moved_on_counts_only_where_nothing_better_is() {
     let moved = |images| {
-        let mut seen = after(succeeded(&[1]), images);
+        let mut observed = after(succeeded(&[1]), images);
         let mut outdated = run(1, succeeded(&[1]));
         outdated.facts.inputs.template = Some("v1-old".into());
-        seen.runs = Seen::Is(vec![outdated]);
-        seen
+        observed.runs = Seen::Is(vec![outdated]);
+        observed
     };
-    assert!(matches!(step(&moved(vec![raw(1)])), Step::Activate(_)), "nothing else is there");
-    let outdated = tagged(active(9, start_of_time()), images::TEMPLATE, "v1-older");
-    assert!(matches!(step(&moved(vec![raw(1), outdated])), Step::Activate(_)), "what is there is no better");
+    assert!(matches!(step(&moved(vec![raw(1)])), Step::Activate(_)), "there is no other image");
+    let outdated = tagged(active(9, start_of_time()), tags::TEMPLATE, "v1-older");
+    assert!(
+        matches!(step(&moved(vec![raw(1), outdated])), Step::Activate(_)),
+        "the existing image is outdated too"
+    );
     let good = active(9, start_of_time());
     let Step::Supersede(tagging) = step(&moved(vec![raw(1), good.clone()])) else {
-        panic!("what is there is good")
+        panic!("the existing image is good")
     };
-    assert_eq!(tagging.tags[images::STATUS], images::SUPERSEDED);
-    let record = recorded(&moved(vec![promoted(1, images::SUPERSEDED), good]));
-    assert_eq!(record.run.result, history::SUPERSEDED);
+    assert_eq!(tagging.tags[tags::STATUS], tags::SUPERSEDED);
+    let record = recorded(&moved(vec![promoted(1, tags::SUPERSEDED), good]));
+    assert_eq!(record.run.result, RunResult::Superseded.as_str());
     assert_eq!(record.images.expect("the good one still counts")[0].image.id, image_id(9));
 }
 
@@ -225,30 +235,31 @@ fn all_regions_are_tagged_each_by_one_call() {
     let europe = Region::parse("eu-west-1").expect("a region");
     let mut copy = raw(2);
     copy.region = europe.clone();
-    let mut seen = after(succeeded(&[1]), vec![copy, raw(1)]);
-    seen.runs = Seen::Is(vec![run(1, RunState::Succeeded(vec![artifact(&home(), 1), artifact(&europe, 2)]))]);
+    let mut observed = after(succeeded(&[1]), vec![copy, raw(1)]);
+    observed.runs =
+        Seen::Is(vec![run(1, RunState::Succeeded(vec![artifact(&home(), 1), artifact(&europe, 2)]))]);
     let mut regions = Vec::new();
-    while let Step::Activate(tagging) = step(&seen) {
+    while let Step::Activate(tagging) = step(&observed) {
         regions.push(tagging.region.to_string());
-        let Seen::Is(images) = &mut seen.images else { panic!("known") };
+        let Seen::Is(images) = &mut observed.images else { panic!("known") };
         for image in images.iter_mut().filter(|image| image.region == tagging.region) {
             image.image.tags.clone_from(&tagging.tags);
         }
     }
     assert_eq!(regions, ["us-east-1", "eu-west-1"]);
-    assert_eq!(recorded(&seen).images.expect("both count").len(), 2);
+    assert_eq!(recorded(&observed).images.expect("both count").len(), 2);
 }
 
-/// The ended run is recorded, and its run is forgotten.
-fn collected(seen: &mut Observed) {
-    let record = recorded(seen);
-    seen.runs = Seen::Is(Vec::new());
-    seen.status.history = Some(vec![record.run]);
-    seen.status.sweeps = Some(vec![record.sweep]);
+/// Records the result of the ended run, and forgets the run.
+fn collected(observed: &mut Observed) {
+    let record = recorded(observed);
+    observed.runs = Seen::Is(Vec::new());
+    observed.status.history = Some(vec![record.run]);
+    observed.status.sweeps = Some(vec![record.sweep]);
 }
 
-fn sweep_of(seen: &Observed) -> Sweep {
-    match step(seen) {
+fn sweep_of(observed: &Observed) -> Sweep {
+    match step(observed) {
         Step::Sweep(sweep) => *sweep,
         other => panic!("expected a sweep, got {other:?}"),
     }
@@ -266,10 +277,10 @@ fn what_packer_announced_is_kept_for_the_sweep_but_never_a_result() {
         resource(ResourceKind::Image, "ami-00000001"),
         resource(ResourceKind::Image, "ami-00000002"),
     ];
-    let mut seen = after(succeeded(&[1]), vec![promoted(1, images::ACTIVE)]);
-    seen.runs = Seen::Is(vec![ended]);
-    collected(&mut seen);
-    let sweep = sweep_of(&seen);
+    let mut observed = after(succeeded(&[1]), vec![promoted(1, tags::ACTIVE)]);
+    observed.runs = Seen::Is(vec![ended]);
+    collected(&mut observed);
+    let sweep = sweep_of(&observed);
     assert_eq!(
         (sweep.announced.instances, sweep.announced.key_pairs),
         (vec!["i-1".into()], vec!["packer_1".into()])
@@ -279,7 +290,7 @@ fn what_packer_announced_is_kept_for_the_sweep_but_never_a_result() {
         (vec!["sg-1".into()], vec!["vol-1".into()])
     );
     assert_eq!(sweep.announced.images, ["ami-00000002"]);
-    assert!(sweep.keep.contains("ami-00000001") && sweep.keep.contains("snap-00000001"));
+    assert!(sweep.spared.contains("ami-00000001") && sweep.spared.contains("snap-00000001"));
 }
 
 #[test]
@@ -291,9 +302,9 @@ fn sweeps_wait_for_their_time_for_whole_files_and_for_known_images() {
         ..SweepRecord::default()
     };
     let with = |due: Timestamp| {
-        let mut seen = settled();
-        seen.status.sweeps = Some(vec![record(due)]);
-        seen
+        let mut observed = settled();
+        observed.status.sweeps = Some(vec![record(due)]);
+        observed
     };
     assert_eq!(planned(&with(at_hour(1))), "do Sweep");
     assert_eq!(planned(&with(at_hour(2))), "done ami-00000001");
@@ -309,8 +320,8 @@ fn sweeps_wait_for_their_time_for_whole_files_and_for_known_images() {
     let mut failing = with(at_hour(1));
     failing.images = Seen::Is(Vec::new());
     failing.status.images = None;
-    failing.status.history = Some(vec![super::record(1, history::FAILED, at_hour(1))]);
-    assert_eq!(planned(&failing), "do Sweep", "before the next try");
+    failing.status.history = Some(vec![super::record(1, RunResult::Failed, at_hour(1))]);
+    assert_eq!(planned(&failing), "do Sweep", "before the next attempt");
 }
 
 #[test]
@@ -318,9 +329,9 @@ fn a_clock_that_was_set_back_puts_a_sweep_off_by_its_pause_at_most() {
     let due = |hours: u64, refused: Option<i32>| {
         let due = Some(at_hour(hours));
         let mut sweeps = [SweepRecord { due, refused, ..SweepRecord::default() }];
-        crate::builder::harvest::bound(&mut sweeps, at_hour(1));
+        crate::builder::sweep_record::limit_due_dates(&mut sweeps, at_hour(1));
         let once = sweeps[0].due;
-        crate::builder::harvest::bound(&mut sweeps, at_hour(1));
+        crate::builder::sweep_record::limit_due_dates(&mut sweeps, at_hour(1));
         assert_eq!(sweeps[0].due, once, "once is enough");
         once
     };
@@ -340,42 +351,43 @@ fn a_clock_that_was_set_back_puts_a_sweep_off_by_its_pause_at_most() {
 
 #[test]
 fn a_machine_that_is_kept_on_purpose_is_looked_for_a_day_later() {
-    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
-    let due = |seen: &Observed| time::until(at_hour(1), recorded(seen).sweep.due.expect("a date"));
-    assert_eq!(due(&seen), Duration::ZERO);
-    let spec = seen.spec.as_mut().expect("valid");
+    let mut observed = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    let due = |observed: &Observed| time::between(at_hour(1), recorded(observed).sweep.due.expect("a date"));
+    assert_eq!(due(&observed), Duration::ZERO);
+    let spec = observed.spec.as_mut().expect("valid");
     spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
-    assert_eq!(due(&seen), HOUR * 24);
+    assert_eq!(due(&observed), HOUR * 24);
 }
 
 #[test]
 fn what_a_kept_machine_held_is_looked_for_again_once_the_machine_is_gone() {
-    let mut seen = after(RunState::Failed(Failure::TimedOut), Vec::new());
-    seen.spec.as_mut().expect("valid").commands.last_mut().expect("a build").on_error = Some("abort".into());
-    collected(&mut seen);
-    seen.now = seen.sweeps()[0].due.expect("a date");
-    let plan = plan::plan(&seen, seen.now);
+    let mut observed = after(RunState::Failed(Failure::TimedOut), Vec::new());
+    observed.spec.as_mut().expect("valid").commands.last_mut().expect("a build").on_error =
+        Some("abort".into());
+    collected(&mut observed);
+    observed.now = observed.sweeps()[0].due.expect("a date");
+    let plan = plan::plan(&observed, observed.now);
     assert!(matches!(&plan, Plan::Act { step: Step::Sweep(_), .. }), "{plan:?}");
-    let done = report::Outcome::Did(report::Done::Swept(Box::default()));
-    let status = report::pass(&seen, &plan, &done, seen.now).status;
-    let next = status.sweeps.expect("there is another look")[0].due.expect("a date");
-    assert_eq!(time::until(seen.now, next), HOUR / 12);
+    let done = outcome::Outcome::Did(outcome::Done::Swept(Box::default()));
+    let status = report::pass(&observed, &plan, &done, observed.now).status;
+    let next = status.sweeps.expect("another check is due")[0].due.expect("a date");
+    assert_eq!(time::between(observed.now, next), HOUR / 12);
 }
 
 #[test]
 fn what_a_failed_run_made_is_looked_for_in_every_region_it_touched() {
     let region = |text: &str| Region::parse(text).expect("a region");
     let mut failed = run(1, RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["arm".into()] }));
-    failed.said.artifacts = vec![artifact(&home(), 1), artifact(&region("eu-west-1"), 2)];
+    failed.details.artifacts = vec![artifact(&home(), 1), artifact(&region("eu-west-1"), 2)];
     failed.resources = vec![
         Resource { kind: ResourceKind::Image, id: image_id(1).to_string() },
         Resource { kind: ResourceKind::Region, id: "ap-south-1".into() },
         Resource { kind: ResourceKind::Region, id: "us-east-1".into() },
     ];
-    let mut seen = after(failed.state.clone(), Vec::new());
-    seen.runs = Seen::Is(vec![failed]);
-    collected(&mut seen);
-    let sweep = sweep_of(&seen);
+    let mut observed = after(failed.state.clone(), Vec::new());
+    observed.runs = Seen::Is(vec![failed]);
+    collected(&mut observed);
+    let sweep = sweep_of(&observed);
     assert_eq!(sweep.regions, [home(), region("ap-south-1"), region("eu-west-1")]);
     assert_eq!(sweep.announced.artifacts, [image_id(1).to_string(), image_id(2).to_string()]);
     assert_eq!(
@@ -394,23 +406,23 @@ fn a_run_that_was_cut_off_is_looked_for_in_every_region() {
         (RunState::Failed(Failure::Evicted("node drained".into())), true),
         (RunState::Failed(Failure::TimedOut), true),
         (RunState::Failed(Failure::Cancelled), true),
-        // Packer ended by itself, and cleaned up; or it never ran.
+        // Packer ended by itself and cleaned up, or it never ran.
         (RunState::Failed(packer(Some(1))), false),
         (RunState::Failed(Failure::NoArtifact { errors: Vec::new() }), false),
         (RunState::Failed(Failure::NotStarted("no packer".into())), false),
     ] {
-        let mut seen = after(state.clone(), Vec::new());
-        assert_eq!(recorded(&seen).sweep.everywhere, expected.then_some(true), "{state:?}");
-        let mut told = run(1, state.clone());
-        told.resources = vec![Resource { kind: ResourceKind::Region, id: "ap-south-1".into() }];
-        seen.runs = Seen::Is(vec![told]);
-        assert_eq!(recorded(&seen).sweep.everywhere, None, "it said where it works: {state:?}");
+        let mut observed = after(state.clone(), Vec::new());
+        assert_eq!(recorded(&observed).sweep.everywhere, expected.then_some(true), "{state:?}");
+        let mut reported = run(1, state.clone());
+        reported.resources = vec![Resource { kind: ResourceKind::Region, id: "ap-south-1".into() }];
+        observed.runs = Seen::Is(vec![reported]);
+        assert_eq!(recorded(&observed).sweep.everywhere, None, "its regions are known: {state:?}");
     }
     let mut waiting = run(1, RunState::Failed(Failure::Cancelled));
     waiting.started_at = None;
-    let mut seen = after(waiting.state.clone(), Vec::new());
-    seen.runs = Seen::Is(vec![waiting]);
-    assert_eq!(recorded(&seen).sweep.everywhere, None, "it never started");
+    let mut observed = after(waiting.state.clone(), Vec::new());
+    observed.runs = Seen::Is(vec![waiting]);
+    assert_eq!(recorded(&observed).sweep.everywhere, None, "it never started");
     let mut kept = after(RunState::Failed(packer(Some(1))), Vec::new());
     let spec = kept.spec.as_mut().expect("valid");
     spec.commands.last_mut().expect("a build").on_error = Some("abort".into());
@@ -427,15 +439,15 @@ fn a_success_that_comes_to_nothing_leaves_its_images_to_the_sweep() {
 
 #[test]
 fn a_record_of_an_older_version_is_swept_in_its_region_alone() {
-    let mut seen = settled();
+    let mut observed = settled();
     let old = SweepRecord {
         id: format!("{:016x}", 1),
         region: "us-east-1".into(),
         due: Some(at_hour(1)),
         ..SweepRecord::default()
     };
-    seen.status.sweeps = Some(vec![old]);
-    let sweep = sweep_of(&seen);
+    observed.status.sweeps = Some(vec![old]);
+    let sweep = sweep_of(&observed);
     assert_eq!((sweep.regions, sweep.announced.since), (vec![home()], None));
 }
 
@@ -445,19 +457,19 @@ fn what_a_run_left_is_looked_for_by_the_owner_that_it_was_started_with() {
         let owner = |name: &str| Owner::parse(name).expect("an owner");
         let mut failed = run(1, RunState::Failed(Failure::TimedOut));
         failed.facts.owner = of_run.map(owner);
-        let mut seen = after(failed.state.clone(), Vec::new());
-        seen.runs = Seen::Is(vec![failed]);
-        collected(&mut seen);
-        seen.subject.owner = owner(now);
-        let with_owner = sweep_of(&seen).owner.to_string();
-        seen.status.sweeps.as_mut().expect("one")[0].owner = None;
-        (with_owner, sweep_of(&seen).owner.to_string())
+        let mut observed = after(failed.state.clone(), Vec::new());
+        observed.runs = Seen::Is(vec![failed]);
+        collected(&mut observed);
+        observed.subject.owner = owner(now);
+        let with_owner = sweep_of(&observed).owner.to_string();
+        observed.status.sweeps.as_mut().expect("one")[0].owner = None;
+        (with_owner, sweep_of(&observed).owner.to_string())
     };
     assert_eq!(swept_for(Some("before"), "now"), ("before".to_owned(), "now".to_owned()));
     assert_eq!(
         swept_for(None, "now"),
         ("agent-1".to_owned(), "now".to_owned()),
-        "the owner when it was recorded"
+        "the owner at the time of the record"
     );
 }
 
@@ -470,11 +482,11 @@ fn more_tags_than_ec2_allows_fail_the_run_and_new_inputs_go_on() {
         after(succeeded(&[1]), vec![image])
     };
     assert!(matches!(step(&of_template(34)), Step::Activate(_)));
-    let mut seen = of_template(35);
-    let record = recorded(&seen);
+    let mut observed = of_template(35);
+    let record = recorded(&observed);
     assert_eq!(
         (record.run.result.as_str(), record.run.failure.as_deref()),
-        (history::FAILED, Some("Template"))
+        (RunResult::Failed.as_str(), Some("Template"))
     );
     assert!(
         record.run.errors.as_ref().expect("a reason")[0].contains("at most 34"),
@@ -482,38 +494,41 @@ fn more_tags_than_ec2_allows_fail_the_run_and_new_inputs_go_on() {
         record.run.errors
     );
     assert_eq!(record.sweep.announced, Some(vec!["artifact=ami-00000001".into()]));
-    seen.status.history = Some(vec![record.run]);
-    seen.runs = Seen::Is(Vec::new());
-    seen.template = Seen::Is(resolved("v1-fewer".into()));
-    assert_eq!(planned(&seen), "start Missing");
+    observed.status.history = Some(vec![record.run]);
+    observed.runs = Seen::Is(Vec::new());
+    observed.template = Seen::Is(resolved("v1-fewer".into()));
+    assert_eq!(planned(&observed), "start Missing");
 }
 
 #[test]
 fn step_build_output_and_advice_of_a_failure_are_recorded() {
     let errors = vec!["Script exited with non-zero exit status: 7".to_owned(), "b".into(), "c".into()];
     let mut failed = run(1, RunState::Failed(Failure::Packer { exit: Some(1), errors: errors.clone() }));
-    failed.said = Said {
+    failed.details = ReportDetails {
         command: Some(wire::Command::Build),
         place: Some(wire::Place { number: 2, of: 2 }),
         build: Some("amazon-ebs.arm".into()),
         output: vec!["mirror.example.com refused us: 403".into()],
         errors,
-        ..Said::default()
+        ..ReportDetails::default()
     };
-    let mut seen = after(failed.state.clone(), Vec::new());
-    seen.runs = Seen::Is(vec![failed]);
-    let record = recorded(&seen).run;
+    let mut observed = after(failed.state.clone(), Vec::new());
+    observed.runs = Seen::Is(vec![failed]);
+    let record = recorded(&observed).run;
     assert_eq!(
         record.cause().as_deref(),
         Some(
-            "build 2 of 2 (amazon-ebs.arm): Script exited with non-zero exit status: 7 (it printed last: \
+            "build 2 of 2 (amazon-ebs.arm): Script exited with non-zero exit status: 7 (last output: \
              mirror.example.com refused us: 403)"
         )
     );
     let mut late = run(1, RunState::Failed(Failure::TimedOut));
-    late.said.errors = vec!["Error waiting for AMI: RequestExpired: the token has expired".into()];
-    seen.runs = Seen::Is(vec![late]);
-    let record = recorded(&seen).run;
-    assert_eq!((record.result.as_str(), record.failure.as_deref()), (history::TIMED_OUT, Some("Transient")));
-    assert!(record.errors.expect("errors")[1].contains("RequestExpired"), "Packer's own words are kept");
+    late.details.errors = vec!["Error waiting for AMI: RequestExpired: the token has expired".into()];
+    observed.runs = Seen::Is(vec![late]);
+    let record = recorded(&observed).run;
+    assert_eq!(
+        (record.result.as_str(), record.failure.as_deref()),
+        (RunResult::TimedOut.as_str(), Some("Transient"))
+    );
+    assert!(record.errors.expect("errors")[1].contains("RequestExpired"), "Packer's own errors are recorded");
 }

@@ -1,4 +1,5 @@
-//! Tests of the builder's pure parts: tables per rule, and a property world. Here: what they share.
+//! Tests of the builder's pure parts: tables per rule, and a property-based simulation. This file contains what they
+//! share.
 
 mod adoption;
 mod bases;
@@ -22,18 +23,23 @@ use opsy_runner::request::Progress;
 
 use super::base::Base;
 use super::fleet::FleetView;
-use super::images::{self, Located, Subject};
+use super::located::Located;
 use super::observe::{Observed, Resolved};
+use super::plan;
 use super::spec::{self, Spec};
 use super::step::{Plan, Step};
-use super::{plan, time};
+use super::subject::Subject;
 use crate::api::builder::{
-    AmiFilter, BuilderRun, BuilderTimeOuts, InputsRecord, LaneImage, PackerBuilder, PackerBuilderSpec,
+    BuilderRun, BuilderTimeOuts, InputsRecord, LaneImage, PackerBuilder, PackerBuilderSpec,
     PackerBuilderStatus, RunRecord,
 };
+use crate::api::filters::AmiFilter;
+use crate::api::tags;
+use crate::api::time;
+use crate::api::words::RunResult;
 use crate::api::{BuildId, Class, CommitId, ImageId, Key, Owner, Region, RunName, Seen};
 use crate::aws::{Image, ImageState, Tags};
-use crate::engine::{Artifact, Run, RunFacts, RunState, Said};
+use crate::engine::{Artifact, ReportDetails, Run, RunFacts, RunState};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TEMPLATE: &str = "v1-aaaa";
@@ -69,7 +75,7 @@ fn subject() -> Subject {
     }
 }
 
-/// A builder as a person would write it.
+/// A typical builder.
 fn object() -> PackerBuilder {
     let filter =
         |name: &str, value: &str| AmiFilter { name: Some(name.into()), values: Some(vec![value.into()]) };
@@ -115,7 +121,7 @@ fn located(image: Image) -> Located {
     Located { region: home(), image }
 }
 
-/// What the world of `seen()` asks for.
+/// The desired inputs in `observed()`.
 fn wanted() -> InputsRecord {
     InputsRecord {
         base_ami: Some(image_id(0xba5e).to_string()),
@@ -124,21 +130,21 @@ fn wanted() -> InputsRecord {
     }
 }
 
-/// An active image of ours, built from what is wanted.
+/// An active image of the builder with the desired inputs.
 fn active(number: u32, created: Timestamp) -> Located {
     let mut image = image(number, created);
     let inputs = wanted();
     let tags = [
-        (images::OWNER, "agent-1".to_owned()),
-        (images::BUILDER, "default/node".to_owned()),
-        (images::CLUSTER, "demo".to_owned()),
-        (images::STATUS, images::ACTIVE.to_owned()),
-        (images::BUILD, format!("{number:016x}")),
-        (images::JOB, format!("node-{number:016x}")),
-        (images::CREATED, created.to_string()),
-        (images::BASE, inputs.base_ami.unwrap_or_default()),
-        (images::TEMPLATE, inputs.template.unwrap_or_default()),
-        (images::SPEC, inputs.spec.unwrap_or_default()),
+        (tags::OWNER, "agent-1".to_owned()),
+        (tags::BUILDER, "default/node".to_owned()),
+        (tags::CLUSTER, "demo".to_owned()),
+        (tags::STATUS, tags::ACTIVE.to_owned()),
+        (tags::BUILD, format!("{number:016x}")),
+        (tags::JOB, format!("node-{number:016x}")),
+        (tags::CREATED, created.to_string()),
+        (tags::BASE, inputs.base_ami.unwrap_or_default()),
+        (tags::TEMPLATE, inputs.template.unwrap_or_default()),
+        (tags::SPEC, inputs.spec.unwrap_or_default()),
     ];
     image.tags = tags.map(|(name, value)| (name.to_owned(), value)).into();
     located(image)
@@ -149,8 +155,8 @@ fn tagged(mut image: Located, name: &str, value: &str) -> Located {
     image
 }
 
-/// A look at a new builder: nothing is built, nothing runs, everything can be read.
-fn seen() -> Observed {
+/// The observation of a new builder: nothing is built, nothing runs, and everything can be read.
+fn observed() -> Observed {
     let base = image(0xba5e, start_of_time());
     Observed {
         subject: subject(),
@@ -171,7 +177,7 @@ fn seen() -> Observed {
         account: Some(Seen::Is(ACCOUNT.into())),
         lasted: None,
         live: Seen::Is(0),
-        last_slot_is_others: false,
+        last_slot_is_reserved: false,
         concurrent_builds: 4,
         withheld: BTreeSet::new(),
         fleet: FleetView { builders: 1, ..FleetView::default() },
@@ -180,13 +186,13 @@ fn seen() -> Observed {
     }
 }
 
-/// A look at a settled builder: one good active image, named by status.
+/// The observation of a settled builder: one good active image, which status names.
 fn settled() -> Observed {
     let image = active(1, at_hour(0));
-    let mut seen = seen();
-    seen.status.images = Some(vec![image.record()]);
-    seen.images = Seen::Is(vec![image]);
-    seen
+    let mut observed = observed();
+    observed.status.images = Some(vec![image.record()]);
+    observed.images = Seen::Is(vec![image]);
+    observed
 }
 
 fn commit() -> CommitId {
@@ -213,7 +219,7 @@ fn run(number: u64, state: RunState) -> Run {
         started_at: Some(at_hour(0)),
         ended_at: ended.then(|| at_hour(1)),
         resources: Vec::new(),
-        said: Said::default(),
+        details: ReportDetails::default(),
     }
 }
 
@@ -229,15 +235,15 @@ fn artifact(region: &Region, number: u32) -> Artifact {
     Artifact { region: region.clone(), image: image_id(number), build: format!("amazon-ebs.{number}") }
 }
 
-/// The image of a run as Packer leaves it: available, without our tags.
+/// The image of a run as Packer leaves it: available, without tags of Opsy.
 fn raw(number: u32) -> Located {
     located(image(number, at_hour(1)))
 }
 
-fn record(number: u64, result: &str, ended: Timestamp) -> RunRecord {
+fn record(number: u64, result: RunResult, ended: Timestamp) -> RunRecord {
     RunRecord {
         id: format!("{number:016x}"),
-        result: result.into(),
+        result: result.to_string(),
         inputs: Some(wanted()),
         ended_at: Some(ended),
         errors: Some(vec!["it broke".into()]),
@@ -249,16 +255,16 @@ fn unknown<T>() -> Seen<T> {
     Seen::Unknown(Class::TRANSIENT, "ec2:DescribeImages: no answer".into())
 }
 
-/// The step a look leads to.
-fn step(seen: &Observed) -> Step {
-    match plan::plan(seen, seen.now) {
+/// The step that is planned for an observation.
+fn step(observed: &Observed) -> Step {
+    match plan::plan(observed, observed.now) {
         Plan::Act { step, .. } => step,
         other => panic!("expected a step, planned {other:?}"),
     }
 }
 
-/// One line for a plan, for tables.
-fn words(plan: &Plan) -> String {
+/// A plan in one line, for tables.
+fn describe(plan: &Plan) -> String {
     match plan {
         Plan::Done { images, .. } => {
             format!(
@@ -266,19 +272,19 @@ fn words(plan: &Plan) -> String {
                 images.iter().map(|image| image.image.id.to_string()).collect::<Vec<_>>().join(" ")
             )
         }
-        Plan::Wait { on, .. } => format!("wait {}", debug_word(on)),
-        Plan::Stalled { why, .. } => format!("stalled {}", debug_word(why)),
+        Plan::Wait { on, .. } => format!("wait {}", variant_name(on)),
+        Plan::Stalled { why, .. } => format!("stalled {}", variant_name(why)),
         Plan::Act { step: Step::Start { request, .. }, .. } => format!("start {}", request.facts.why),
-        Plan::Act { step, .. } => format!("do {}", debug_word(step)),
+        Plan::Act { step, .. } => format!("do {}", variant_name(step)),
     }
 }
 
-fn planned(seen: &Observed) -> String {
-    words(&plan::plan(seen, seen.now))
+fn planned(observed: &Observed) -> String {
+    describe(&plan::plan(observed, observed.now))
 }
 
 /// The name of a variant.
-fn debug_word(value: &impl std::fmt::Debug) -> String {
+fn variant_name(value: &impl std::fmt::Debug) -> String {
     format!("{value:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
 }
 
@@ -290,19 +296,19 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A look changed in one way.
-fn look(base: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
-    let mut seen = base;
-    change(&mut seen);
-    seen
+/// An observation with a change.
+fn altered(base: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+    let mut observed = base;
+    change(&mut observed);
+    observed
 }
 
-fn spec_of(seen: &mut Observed) -> &mut Spec {
-    seen.spec.as_mut().expect("valid")
+fn spec_of(observed: &mut Observed) -> &mut Spec {
+    observed.spec.as_mut().expect("valid")
 }
 
-fn images_of(seen: &mut Observed) -> &mut Vec<Located> {
-    match &mut seen.images {
+fn images_of(observed: &mut Observed) -> &mut Vec<Located> {
+    match &mut observed.images {
         Seen::Is(images) => images,
         Seen::Unknown(..) => panic!("the images are known here"),
     }

@@ -1,13 +1,14 @@
 //! Tables: which images that a run names are results of that run.
 
 use super::*;
-use crate::builder::history;
+use crate::api::tags;
+use crate::api::words::RunResult;
 
-/// What is planned when a run ended with this image as its result.
+/// The observation of a builder whose run ended with this image as its result.
 fn ended_with(image: Located) -> Observed {
-    look(seen(), |seen| {
-        seen.runs = Seen::Is(vec![run(1, succeeded(&[1]))]);
-        seen.images = Seen::Is(vec![image]);
+    altered(observed(), |observed| {
+        observed.runs = Seen::Is(vec![run(1, succeeded(&[1]))]);
+        observed.images = Seen::Is(vec![image]);
     })
 }
 
@@ -32,15 +33,15 @@ fn an_image_that_the_run_did_not_make_fails_the_run_and_is_not_tagged() {
         (of_account("999999999999"), "belongs to account 999999999999"),
         (of_account(""), "belongs to account"),
         (minutes_before_the_run(6), "before the build started"),
-        (tagged(raw(1), images::BUILD, &other_build), "opsy.dev/build="),
-        (tagged(raw(1), images::BUILDER, "prod/node"), "opsy.dev/builder=prod/node"),
-        (tagged(active(1, at_hour(1)), images::BUILD, &other_build), "opsy.dev/build="),
+        (tagged(raw(1), tags::BUILD, &other_build), "opsy.dev/build="),
+        (tagged(raw(1), tags::BUILDER, "prod/node"), "opsy.dev/builder=prod/node"),
+        (tagged(active(1, at_hour(1)), tags::BUILD, &other_build), "opsy.dev/build="),
     ];
     for (image, words) in cases {
         let Step::Record(record) = step(&ended_with(image)) else { panic!("{words}: nothing is tagged") };
         let error = record.run.errors.expect("a reason").remove(0);
         assert!(error.contains("image ami-00000001") && error.contains(words), "{error}");
-        assert_eq!((record.run.result.as_str(), record.run.images), (history::FAILED, None));
+        assert_eq!((record.run.result.as_str(), record.run.images), (RunResult::Failed.as_str(), None));
         assert!(record.images.is_none(), "none of its images counts");
     }
 }
@@ -48,7 +49,7 @@ fn an_image_that_the_run_did_not_make_fails_the_run_and_is_not_tagged() {
 #[test]
 fn what_the_run_made_counts_also_where_clocks_differ_a_little() {
     let own_tags =
-        tagged(tagged(raw(1), images::BUILD, &format!("{:016x}", 1)), images::BUILDER, &key().to_string());
+        tagged(tagged(raw(1), tags::BUILD, &format!("{:016x}", 1)), tags::BUILDER, &key().to_string());
     for image in [raw(1), minutes_before_the_run(4), own_tags] {
         assert!(matches!(step(&ended_with(image.clone())), Step::Activate(_)), "{image:?}");
     }
@@ -56,17 +57,17 @@ fn what_the_run_made_counts_also_where_clocks_differ_a_little() {
 
 #[test]
 fn one_image_of_another_build_fails_the_whole_run() {
-    let seen = look(ended_with(raw(1)), |seen| {
-        seen.runs = Seen::Is(vec![run(1, succeeded(&[1, 2]))]);
-        images_of(seen).push(tagged(raw(2), images::BUILD, &format!("{:016x}", 2)));
+    let observed = altered(ended_with(raw(1)), |observed| {
+        observed.runs = Seen::Is(vec![run(1, succeeded(&[1, 2]))]);
+        images_of(observed).push(tagged(raw(2), tags::BUILD, &format!("{:016x}", 2)));
     });
-    assert_eq!(planned(&seen), "do Record");
+    assert_eq!(planned(&observed), "do Record");
 }
 
 #[test]
 fn a_result_waits_until_the_account_is_known() {
     for account in [None, Some(unknown())] {
-        let seen = look(ended_with(raw(1)), |seen| seen.account = account.clone());
-        assert_eq!(planned(&seen), "wait Unknown", "{account:?}");
+        let observed = altered(ended_with(raw(1)), |observed| observed.account = account.clone());
+        assert_eq!(planned(&observed), "wait Unknown", "{account:?}");
     }
 }

@@ -1,32 +1,34 @@
-//! A simulated world of images, runs, a clock and a status, for the property world. Looks are made
-//! as `observe` makes them, steps are done as `act` does them; both without async.
+//! A simulation of images, runs, a clock and a status. It observes as `observe` does and executes steps as `act` does,
+//! both without `async`.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::api::annotations;
 use crate::api::builder::Command;
-use crate::aws::Leftovers;
-use crate::builder::images::Lane;
+use crate::api::tags;
+use crate::aws::Orphans;
 use crate::builder::inputs;
+use crate::builder::located::Lane;
 use crate::builder::observe;
-use crate::builder::report::{self, ActError, Done, Outcome, Swept};
-use crate::builder::step::{Sweep, Tagging, What};
+use crate::builder::outcome::{ActError, Done, Outcome, Swept};
+use crate::builder::report;
+use crate::builder::step::{Dependency, Sweep, Tagging};
 use crate::engine::Failure;
 
-/// An image as EC2 has it, and whether lists already show it.
+/// An image in EC2, and whether lists show it already.
 #[derive(Clone, Debug)]
 pub struct SimImage {
     pub located: Located,
     pub listed: bool,
-    /// Its tags before they were set last, and when that was: stale reads show those.
+    /// Its tags before the last change, which stale reads show, and the time of that change.
     before: Option<(Tags, Timestamp)>,
 }
 
-/// Stale reads are older than this never.
+/// Maximum age of a stale read.
 const STALE: Duration = Duration::from_secs(4 * 60);
 
-/// What cannot be read in a pass.
+/// What cannot be read in a reconcile.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Blind {
     pub runs: bool,
@@ -34,7 +36,7 @@ pub struct Blind {
     pub base: bool,
     pub template: bool,
     pub live: bool,
-    /// Images are shown without the tags that they were just given.
+    /// Images are shown without the tags that were just set.
     pub tags: bool,
 }
 
@@ -44,7 +46,7 @@ impl Blind {
     }
 }
 
-/// How a pass goes wrong.
+/// What goes wrong in a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mishap {
     None,
@@ -54,7 +56,7 @@ pub enum Mishap {
     DiesAfter,
     /// The effect is refused.
     Refused,
-    /// The effect happens, but its answer is lost.
+    /// The effect happens, but its response is lost.
     AnswerLost,
 }
 
@@ -66,21 +68,21 @@ pub enum Fate {
     TwoLanes,
     /// Two images for one architecture.
     TwoResults,
-    /// The template removes the active image, and then makes none.
+    /// The template removes the active image and then makes none.
     Forced,
     /// The image is pending for a while.
     LateImage,
     /// The image fails after Packer succeeded.
     BadImage,
     Failure,
-    /// Nothing to do with the template.
+    /// A cause outside of the template.
     NoCapacity,
-    /// One source of two has made its image, with a copy in another region and tags of the template's own.
+    /// One source of two made its image, with a copy in another region, and only the template tagged them.
     Partial,
-    /// It failed after the template had tagged its image as active.
+    /// The build failed after the template had tagged its image as active.
     TaggedActive,
     TimedOut,
-    /// Nobody can read the result; an image with the build's tag is there or not.
+    /// The result cannot be read. `image`: an image with the build's tag exists.
     Lost {
         image: bool,
     },
@@ -94,17 +96,17 @@ pub struct World {
     pub bases: Vec<Image>,
     pub images: Vec<SimImage>,
     pub runs: Vec<Run>,
-    /// Every status ever written; a pass may look at an old one, but never goes back.
+    /// Every status that was written. A reconcile may read an old one, but never an older one than the last reconcile.
     pub versions: Vec<PackerBuilderStatus>,
-    pub looked_at: usize,
+    pub observed_version: usize,
     pub complete: bool,
     pub cancel: Option<String>,
     pub started: BTreeSet<BuildId>,
     images_made: u32,
     deleted: BTreeSet<ImageId>,
-    /// Images that only their template calls active.
+    /// Images that only their template tagged as active.
     pub never_promoted: BTreeSet<ImageId>,
-    /// Nobody remembers what was left until then.
+    /// The status was lost, and with it the records of earlier orphans.
     pub forgot: bool,
 }
 
@@ -118,7 +120,7 @@ impl World {
             images: Vec::new(),
             runs: Vec::new(),
             versions: vec![PackerBuilderStatus::default()],
-            looked_at: 0,
+            observed_version: 0,
             complete: true,
             cancel: None,
             started: BTreeSet::new(),
@@ -137,14 +139,14 @@ impl World {
         self.versions.last().expect("there is always one")
     }
 
-    /// One pass, as the driver makes it. Answers the plan, unless the agent died.
-    pub fn pass(&mut self, blind: Blind, mishap: Mishap, stale: bool) -> Option<Plan> {
-        if !stale || self.looked_at >= self.versions.len() {
-            self.looked_at = self.versions.len() - 1;
+    /// Reconciles once, as the driver does. Returns the plan, unless the agent died.
+    pub fn reconcile(&mut self, blind: Blind, mishap: Mishap, stale: bool) -> Option<Plan> {
+        if !stale || self.observed_version >= self.versions.len() {
+            self.observed_version = self.versions.len() - 1;
         }
-        let seen = self.look(blind);
-        let plan = plan::plan(&seen, self.now);
-        self.check_start(&seen, &plan);
+        let observed = self.observe(blind);
+        let plan = plan::plan(&observed, self.now);
+        self.check_start(&observed, &plan);
         let outcome = match &plan {
             Plan::Act { .. } if mishap == Mishap::DiesBefore => return None,
             Plan::Act { .. } if mishap == Mishap::Refused => refused(),
@@ -158,23 +160,23 @@ impl World {
             }
             _ => Outcome::Nothing,
         };
-        let mut pass = report::pass(&seen, &plan, &outcome, self.now);
-        let handled = seen.status.last_handled_reconcile_at.clone();
+        let mut pass = report::pass(&observed, &plan, &outcome, self.now);
+        let handled = observed.status.last_handled_reconcile_at.clone();
         pass.status.last_handled_reconcile_at = annotations::handled(&self.object.metadata, handled);
-        // A status written on top of an old one is refused.
-        if self.looked_at == self.versions.len() - 1 && pass.status != *self.status() {
+        // A write based on an old status is refused.
+        if self.observed_version == self.versions.len() - 1 && pass.status != *self.status() {
             self.versions.push(pass.status);
-            self.looked_at += 1;
+            self.observed_version += 1;
         }
         Some(plan)
     }
 
-    /// What `observe` would see.
-    pub fn look(&self, blind: Blind) -> Observed {
-        let written = Some(self.versions[self.looked_at].clone());
+    /// Returns what `observe` would.
+    pub fn observe(&self, blind: Blind) -> Observed {
+        let written = Some(self.versions[self.observed_version].clone());
         let status = observe::known_status(&PackerBuilder { status: written, ..self.object.clone() });
         let newest = self.bases.last().cloned();
-        let mut seen = Observed {
+        let mut observed = Observed {
             now: self.now,
             spec: spec::parse(&self.object),
             complete: self.complete,
@@ -185,27 +187,27 @@ impl World {
             template: Seen::Is(resolved(self.template.clone())),
             live: Seen::Is(self.live()),
             status,
-            ..seen()
+            ..observed()
         };
         if blind.runs {
-            seen.runs = unknown();
+            observed.runs = unknown();
         }
         if blind.images {
-            seen.images = unknown();
+            observed.images = unknown();
         }
         if blind.base {
-            seen.base = unknown();
+            observed.base = unknown();
         }
         if blind.template {
-            seen.template = unknown();
+            observed.template = unknown();
         }
         if blind.live {
-            seen.live = unknown();
+            observed.live = unknown();
         }
-        seen
+        observed
     }
 
-    /// What lists show, and by id what status or an ended run names.
+    /// Returns the images that lists show, and those that status or an ended run names.
     fn visible(&self, status: &PackerBuilderStatus, stale: bool) -> Vec<Located> {
         let named = |id: &ImageId| status.images.iter().flatten().any(|image| image.id == id.as_str());
         let made = |id: &ImageId| {
@@ -217,12 +219,12 @@ impl World {
         let lost = |located: &Located| {
             self.runs.iter().any(|run| {
                 matches!(run.state, RunState::Lost(_))
-                    && located.tag(images::BUILD) == Some(run.facts.build.as_str())
+                    && located.tag(tags::BUILD) == Some(run.facts.build.as_str())
             })
         };
         let shown = |image: &&SimImage| {
             let id = &image.located.image.id;
-            let listed = image.listed && subject().concerned(&image.located.image);
+            let listed = image.listed && subject().may_own(&image.located.image);
             listed || named(id) || made(id) || lost(&image.located)
         };
         self.images.iter().filter(shown).map(|image| self.shown(image, stale)).collect()
@@ -231,30 +233,30 @@ impl World {
     fn shown(&self, image: &SimImage, stale: bool) -> Located {
         let mut located = image.located.clone();
         if let Some((before, at)) = image.before.as_ref().filter(|_| stale)
-            && time::since(self.now, *at) < STALE
+            && time::between(*at, self.now) < STALE
         {
             located.image.tags.clone_from(before);
         }
         located
     }
 
-    /// No build starts where every image that status names is there, active and just recorded.
-    fn check_start(&self, seen: &Observed, plan: &Plan) {
+    /// Checks that no build starts as Missing while every image that status names exists and is active.
+    fn check_start(&self, observed: &Observed, plan: &Plan) {
         let Plan::Act { step: Step::Start { request, .. }, .. } = plan else { return };
-        let named = seen.status.images.as_deref().unwrap_or_default();
+        let named = observed.status.images.as_deref().unwrap_or_default();
         let is_there = |id: &str| {
             let mut images = self.images.iter().map(|image| &image.located);
             images.any(|image| image.image.id.as_str() == id && image.is_active() && image.is_available())
         };
         let all = !named.is_empty() && named.iter().all(|named| is_there(&named.id));
-        assert!(!all || request.facts.why != "Missing", "started for an image that is there: {seen:#?}");
+        assert!(!all || request.facts.why != "Missing", "started for an image that is there: {observed:#?}");
     }
 
     pub fn live(&self) -> usize {
         self.runs.iter().filter(|run| !run.state.ended()).count()
     }
 
-    /// Does a step, checking what must never be done.
+    /// Executes a step, and checks that it is allowed.
     fn apply(&mut self, step: &Step, blind: Blind) -> Done {
         match step {
             Step::Start { request, .. } => {
@@ -273,7 +275,7 @@ impl World {
                     started_at: Some(self.now),
                     ended_at: None,
                     resources: Vec::new(),
-                    said: Said::default(),
+                    details: ReportDetails::default(),
                 });
             }
             Step::Stop { run, .. } => {
@@ -284,7 +286,7 @@ impl World {
             Step::Sweep(sweep) => {
                 assert!(
                     !blind.images && !blind.runs && self.complete,
-                    "swept without knowing what is a result"
+                    "garbage collection without knowing the results"
                 );
                 return Done::Swept(Box::new(Swept { found: self.sweep(sweep), ..Swept::default() }));
             }
@@ -309,30 +311,30 @@ impl World {
         }
     }
 
-    fn sweep(&mut self, sweep: &Sweep) -> Leftovers {
+    fn sweep(&mut self, sweep: &Sweep) -> Orphans {
         let live = self.runs.iter().any(|run| run.facts.build == sweep.build);
-        assert!(!live, "swept behind a run that is not forgotten");
+        assert!(!live, "garbage collection for a run that is not forgotten");
         let since = sweep.announced.since.expect("the start of every run is known");
         let left = |image: &SimImage| {
             let Located { region, image } = &image.located;
             let named = [&sweep.announced.images, &sweep.announced.artifacts];
             let named = named.into_iter().flatten().any(|id| *id == image.id.as_str());
-            let ours = image.tags.get(images::BUILD).map(String::as_str) == Some(sweep.build.as_str());
+            let ours = image.tags.get(tags::BUILD).map(String::as_str) == Some(sweep.build.as_str());
             let no_result =
-                !image.tags.contains_key(images::STATUS) && !sweep.keep.contains(image.id.as_str());
+                !image.tags.contains_key(tags::STATUS) && !sweep.spared.contains(image.id.as_str());
             assert!(!named || image.created.is_some_and(|at| at >= since), "it was there before the run");
             sweep.regions.contains(region) && no_result && (named || ours)
         };
         self.images.retain(|image| !left(image));
-        Leftovers::default()
+        Orphans::default()
     }
 
-    /// The live run, if any, ends this way.
+    /// Ends the live run, if there is one, in this way.
     pub fn end_run(&mut self, fate: Fate) {
         let Some(index) = self.runs.iter().position(|run| !run.state.ended()) else {
             return;
         };
-        // Dates of images tell which of two builds came later: no build is done within a second.
+        // The dates of images decide which build is newer, and they have a precision of one second.
         self.advance(Duration::from_secs(2));
         let build = self.runs[index].facts.build.clone();
         let state = match fate {
@@ -365,7 +367,7 @@ impl World {
         self.runs[index].ended_at = Some(self.now);
     }
 
-    /// One build of two failed; the other's image is in two regions, and tagged by the template alone.
+    /// One build of two failed. The image of the other is in two regions, and only the template tagged it.
     fn partial(&mut self, index: usize) -> RunState {
         let elsewhere = Region::parse("eu-west-1").expect("a region written by hand");
         for region in [home(), elsewhere] {
@@ -373,7 +375,7 @@ impl World {
             let mut made = image(self.images_made, self.now);
             made.tags.insert("Name".into(), "golden".into());
             let artifact = artifact(&region, self.images_made);
-            self.runs[index].said.artifacts.push(artifact);
+            self.runs[index].details.artifacts.push(artifact);
             self.images.push(SimImage {
                 located: Located { region, image: made },
                 listed: false,
@@ -383,18 +385,18 @@ impl World {
         RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the other source".into()] })
     }
 
-    /// The template tags its image as active, and then a test of it fails.
+    /// The template tags its image as active, and then a test of the image fails.
     fn tagged_active(&mut self, build: &BuildId) -> RunState {
         self.images_made += 1;
         let mut made = image(self.images_made, self.now);
         made.tags = inputs::build_tags(&subject(), build);
-        made.tags.insert(images::STATUS.into(), images::ACTIVE.into());
+        made.tags.insert(tags::STATUS.into(), tags::ACTIVE.into());
         self.never_promoted.insert(made.id.clone());
         self.images.push(SimImage { located: located(made), listed: false, before: None });
         RunState::Failed(Failure::Packer { exit: Some(1), errors: vec!["the smoke test".into()] })
     }
 
-    /// A person asks for another try.
+    /// A person requests another attempt.
     pub fn ask(&mut self) {
         let asked = [(annotations::RECONCILE_AT.to_owned(), self.now.to_string())];
         self.object.metadata.annotations = Some(asked.into());
@@ -407,14 +409,14 @@ impl World {
             let mut made = image(self.images_made, self.now);
             (*architecture).clone_into(&mut made.architecture);
             made.state = state.clone();
-            made.tags.insert(images::BUILD.into(), build.to_string());
+            made.tags.insert(tags::BUILD.into(), build.to_string());
             artifacts.push(artifact(&home(), self.images_made));
             self.images.push(SimImage { located: located(made), listed: false, before: None });
         }
         RunState::Succeeded(artifacts)
     }
 
-    /// Lists show every image, and pending images become available.
+    /// Makes lists show every image, and pending images available.
     pub fn settle_images(&mut self) {
         for image in &mut self.images {
             image.listed = true;
@@ -424,18 +426,18 @@ impl World {
         }
     }
 
-    /// Status and everything in memory is gone. What nothing remembers may be started again.
+    /// Loses the status and everything in memory. A build of which no record is left may be started again.
     pub fn lose_status(&mut self) {
         self.versions = vec![PackerBuilderStatus::default()];
         self.forgot = true;
-        self.looked_at = 0;
+        self.observed_version = 0;
         let remembered = |build: &BuildId| {
             let by_run = self.runs.iter().any(|run| run.facts.build == *build);
-            // A read may still show an image without the tags that it was just given.
+            // A stale read may show an image without the tags that were just set.
             let is_settled = |image: &SimImage| {
-                image.before.as_ref().is_none_or(|(_, at)| time::since(self.now, *at) >= STALE)
+                image.before.as_ref().is_none_or(|(_, at)| time::between(*at, self.now) >= STALE)
             };
-            let ours = |image: &&SimImage| image.listed && image.located.tag(images::OWNER).is_some();
+            let ours = |image: &&SimImage| image.listed && image.located.tag(tags::OWNER).is_some();
             let newest = self.images.iter().filter(ours).filter(|image| is_settled(image));
             let newest = newest.max_by_key(|image| image.located.built_at());
             by_run || newest.is_some_and(|image| image.located.build() == Some(build.as_str()))
@@ -450,7 +452,7 @@ impl World {
         self.object.spec.builder.as_mut().expect("the example has one").commands = Some(vec![build]);
     }
 
-    /// A person deletes the newest active image, and with it perhaps the only memory of its build.
+    /// A person deletes the newest active image, and with it possibly the only record of its build.
     pub fn delete_active(&mut self) {
         let Some(index) = self.images.iter().rposition(|image| image.located.is_active()) else {
             return;
@@ -465,7 +467,7 @@ impl World {
         self.deleted.insert(deleted.image.id);
     }
 
-    /// A person disables the newest active image: it is there, but cannot be launched.
+    /// A person disables the newest active image: it exists, but cannot be launched.
     pub fn disable_active(&mut self) {
         if let Some(image) = self.images.iter_mut().rev().find(|image| image.located.is_active()) {
             image.located.image.state = ImageState::Disabled;
@@ -481,7 +483,7 @@ impl World {
         self.bases.push(image(number, self.now));
     }
 
-    /// The lanes of a succeeded run whose result is being collected.
+    /// Returns the lanes of a successful run whose result is being collected.
     pub fn lanes_just_made(&self) -> Option<BTreeSet<Lane>> {
         self.runs.iter().find_map(|run| match &run.state {
             RunState::Succeeded(artifacts) => {
@@ -493,7 +495,7 @@ impl World {
         })
     }
 
-    /// Lanes with an active image that can be launched.
+    /// Returns the lanes with an active image that can be launched.
     pub fn active_lanes(&self) -> BTreeSet<Lane> {
         let active =
             self.images.iter().filter(|image| image.located.is_active() && image.located.is_available());
@@ -502,5 +504,9 @@ impl World {
 }
 
 fn refused() -> Outcome {
-    Outcome::Failed(ActError { what: What::Aws, class: Class::TRANSIENT, message: "no answer".into() })
+    Outcome::Failed(ActError {
+        dependency: Dependency::Aws,
+        class: Class::TRANSIENT,
+        message: "no answer".into(),
+    })
 }

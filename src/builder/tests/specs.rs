@@ -18,7 +18,7 @@ fn command(sub: &str) -> Command {
     Command { sub_command: Some(sub.into()), ..Command::default() }
 }
 
-/// The command lines of a builder, each as one text.
+/// The command lines of a builder, each as one string.
 fn lines(object: &PackerBuilder, injected: &[(&str, &str)]) -> Vec<String> {
     let spec = spec::parse(object).expect("valid");
     let steps = commands::steps(&spec.commands, injected);
@@ -33,7 +33,7 @@ fn missing_commands_are_added_and_all_run_in_packers_order() {
     assert_eq!(lines(&reversed, &[]), ["init packer/node/", "validate packer/node/", "build packer/node/"]);
 }
 
-/// As the operator runs them: all, in their order.
+/// All commands run, in their order, as with the operator.
 #[test]
 fn each_of_several_builds_is_initialized_and_validated_with_its_own_values() {
     let build = |file: &str, dir: Option<&str>| Command {
@@ -154,7 +154,7 @@ fn the_template_query_names_everything_a_build_reads() {
     assert!(query.whole);
 }
 
-/// A build with var files in its arguments, run from there.
+/// A builder with a variable file in the arguments of its build, and with this `runFrom`.
 fn build_from(run_from: Option<&str>, working_dir: Option<&str>, var_file: &str) -> PackerBuilder {
     let mut object = with_commands(vec![Command {
         args: Some(vec![format!("-var-file={var_file}"), "-only=a.b".into()]),
@@ -172,7 +172,11 @@ fn variables_files_in_arguments_count() {
     let from_root = query(&build_from(None, None, "vars/1.31.hcl"));
     assert_eq!(from_root.var_files, ["vars/1.31.hcl", "vars/prod.hcl"]);
     let from_template = query(&build_from(Some("Template"), None, "../1.31.hcl"));
-    assert_eq!(from_template.var_files, ["packer/1.31.hcl", "vars/prod.hcl"], "as on a command line there");
+    assert_eq!(
+        from_template.var_files,
+        ["packer/1.31.hcl", "vars/prod.hcl"],
+        "relative to the working directory"
+    );
     assert_eq!(query(&build_from(None, None, "/etc/packer/1.31.hcl")).var_files, ["vars/prod.hcl"]);
     let problems = spec::parse(&build_from(None, None, "../1.31.hcl")).expect_err("it is elsewhere");
     assert_eq!(problems[0].0, "spec.builder.commands[0].args[0]");
@@ -229,7 +233,7 @@ fn defaults_are_filled_in() {
         (5, HOUR / 12, HOUR * 6)
     );
     let on = spec.rebuild_on;
-    assert!(on.expired && on.base_image && on.template && on.spec && !on.written);
+    assert!(on.expired && on.base_image && on.template && on.spec && !on.explicit);
 }
 
 #[test]
@@ -372,7 +376,7 @@ fn how_a_pod_runs_changes_no_image() {
     assert_eq!((sync.container.as_str(), sync.secret.as_deref()), ("git-sync", Some("git")));
 }
 
-/// The tag of what goes into an image.
+/// The tag `opsy.dev/spec` of a builder with a change.
 fn tag_of(change: impl FnOnce(&mut BuilderRun)) -> String {
     let object = with(|spec| change(spec.builder.as_mut().expect("one")));
     spec::parse_in(&object, |url| url.contains("own.example")).expect("valid").tag
@@ -386,7 +390,11 @@ fn spelling_makes_no_other_input() {
     }
     assert_ne!(dir("packer/other"), dir("packer/node"));
     let url = |url: Option<&str>| tag_of(|run| run.repo_url = url.map(str::to_owned));
-    assert_eq!(url(Some("https://own.example/a.git")), url(None), "its own repository is the one of no name");
+    assert_eq!(
+        url(Some("https://own.example/a.git")),
+        url(None),
+        "the agent's own repository is the default"
+    );
     assert_eq!(url(Some("https://git.example/A.git/")), url(Some("git@git.example:a")));
     assert_ne!(url(Some("https://git.example/a")), url(None));
     let command_in = |dir: &str| {
@@ -394,7 +402,7 @@ fn spelling_makes_no_other_input() {
         tag_of(|run| run.commands = Some(vec![build]))
     };
     assert_eq!(command_in("./packer/node/"), command_in("packer/node"));
-    // An upgrade changes how the tag is made: what an older version made is not compared.
+    // An upgrade that changes how the tag is computed changes its version, so that older values are not compared.
     assert!(dir("packer/node").starts_with("v2-"));
 }
 

@@ -1,22 +1,23 @@
-//! The property world: whatever happens in whatever order, what must never be never is, and when it
-//! becomes calm the builder settles on one active image a lane, of the newest inputs.
+//! The property-based simulation: the invariants hold after any events in any order, and once no more events arrive,
+//! the builder settles on one active image per lane with the newest inputs.
 
 use proptest::prelude::*;
 
 use super::simulation::{Blind, Fate, Mishap, World};
 use super::*;
-use crate::builder::images::Lane;
-use crate::builder::{history, inputs, judge};
+use crate::api::tags;
+use crate::builder::located::Lane;
+use crate::builder::{history, inputs, judge, wait};
 
-/// Cases of the world; each is a life of up to `EVENTS` events.
+/// Number of cases; each has up to `EVENTS` events.
 const CASES: u32 = 256;
 const EVENTS: usize = 60;
-/// A calm builder that has not settled after so many passes never will.
-const PATIENCE: usize = 400;
+/// A builder that has not settled after this many reconciles without events never will.
+const MAX_RECONCILES: usize = 400;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Pass { blind: Blind, mishap: Mishap, stale: bool },
+    Reconcile { blind: Blind, mishap: Mishap, stale: bool },
     Wait { minutes: u16 },
     EndRun(Fate),
     Template(u8),
@@ -70,7 +71,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => (blind(), mishap(), prop::bool::weighted(0.2))
-            .prop_map(|(blind, mishap, stale)| Event::Pass { blind, mishap, stale }),
+            .prop_map(|(blind, mishap, stale)| Event::Reconcile { blind, mishap, stale }),
         6 => (1..3000u16).prop_map(|minutes| Event::Wait { minutes }),
         10 => fate().prop_map(Event::EndRun),
         3 => (0..3u8).prop_map(Event::Template),
@@ -90,15 +91,15 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn happen(world: &mut World, event: Event) {
     match event {
-        Event::Pass { blind, mishap, stale } => {
+        Event::Reconcile { blind, mishap, stale } => {
             let before = world.active_lanes();
-            world.pass(blind, mishap, stale);
+            world.reconcile(blind, mishap, stale);
             let after = world.active_lanes();
-            // Only a lane that a finished build does not make any more is given up.
+            // Only a lane for which a finished build made no image may lose its active image.
             let made = world.lanes_just_made();
             let given_up = |lane: &Lane| made.as_ref().is_some_and(|made| !made.contains(lane));
             let lost = before.difference(&after).find(|lane| !given_up(lane));
-            assert_eq!(lost, None, "a pass took the last active image of a lane");
+            assert_eq!(lost, None, "a reconcile removed the last active image of a lane");
         }
         Event::Wait { minutes } => world.advance(Duration::from_secs(u64::from(minutes) * 60)),
         Event::EndRun(fate) => world.end_run(fate),
@@ -117,7 +118,7 @@ fn happen(world: &mut World, event: Event) {
     }
 }
 
-/// What must hold after every event.
+/// Checks the invariants that hold after every event.
 fn check(world: &World) {
     assert!(world.live() <= 1, "two live runs");
     let history = world.status().history.as_deref().unwrap_or_default();
@@ -132,7 +133,7 @@ fn check(world: &World) {
     let named = world.status().images.iter().flatten();
     let never = named.filter(|image| world.never_promoted.iter().any(|id| id.as_str() == image.id));
     assert_eq!(never.count(), 0, "an image of a failed build counts");
-    // An image that a run hands over is never swept before it is harvested.
+    // The image of a successful run is never garbage-collected before the result is recorded.
     for run in &world.runs {
         let RunState::Succeeded(artifacts) = &run.state else { continue };
         for artifact in artifacts {
@@ -143,7 +144,7 @@ fn check(world: &World) {
     }
 }
 
-/// Everything is in order again and builds succeed; the same inputs get a new chance.
+/// Removes all causes of trouble and changes the template, so that earlier failures do not count.
 fn calm(world: &mut World) {
     world.object.spec.suspend = Some(false);
     world.object.spec.rebuild_on = None;
@@ -152,27 +153,28 @@ fn calm(world: &mut World) {
     world.template = "v1-calm".into();
 }
 
-/// Passes until nothing is left to do, builds and sweeps included.
+/// Reconciles until nothing is left to do, including builds and garbage collection.
 fn settle(world: &mut World) -> Vec<Located> {
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_RECONCILES {
         world.settle_images();
-        match world.pass(Blind::default(), Mishap::None, false) {
+        match world.reconcile(Blind::default(), Mishap::None, false) {
             Some(Plan::Done { images, .. }) if world.status().sweeps.is_none() => return images,
-            Some(Plan::Done { look, .. } | Plan::Wait { look, .. }) => world.advance(look),
-            Some(Plan::Act { .. }) => world.advance(plan::NEXT_STEP),
-            other => panic!("it is calm, but {other:?}"),
+            Some(Plan::Done { requeue, .. } | Plan::Wait { requeue, .. }) => world.advance(requeue),
+            Some(Plan::Act { .. }) => world.advance(wait::NEXT_STEP),
+            other => panic!("nothing is wrong, but the plan is {other:?}"),
         }
         world.end_run(Fate::Success);
     }
-    panic!("it is calm, but does not settle: {:#?}", world.status());
+    panic!("nothing is wrong, but it does not settle: {:#?}", world.status());
 }
 
-/// One active image in every lane that status names, of the newest inputs, and nothing left over.
+/// Checks that every lane in status has one active image with the newest inputs, and that no orphans are left.
 fn check_settled(world: &World, good: &[Located]) {
-    let seen = world.look(Blind::default());
-    let spec = seen.spec.as_ref().expect("calm is valid");
-    let (template, base) = (seen.template.known().expect("seen"), seen.base.known().expect("seen"));
-    let wanted = judge::wanted(&seen, spec, template, base).expect("the base exists");
+    let observed = world.observe(Blind::default());
+    let spec = observed.spec.as_ref().expect("calm is valid");
+    let (template, base) =
+        (observed.template.known().expect("observed"), observed.base.known().expect("observed"));
+    let wanted = judge::wanted(&observed, spec, template, base).expect("the base exists");
     for image in good {
         let lane: Lane = image.lane();
         let active: Vec<_> = world
@@ -181,7 +183,7 @@ fn check_settled(world: &World, good: &[Located]) {
             .filter(|other| other.located.is_active() && other.located.lane() == lane)
             .collect();
         assert_eq!(active.len(), 1, "more than one active image in {lane:?}");
-        let from = seen.subject.built_from(image, &seen.status).expect("ours");
+        let from = observed.subject.built_from(image, &observed.status).expect("ours");
         assert_eq!(inputs::out_of_date(image, &from, &wanted, spec, world.now), None);
     }
     assert!(good.iter().any(|image| image.region == spec.region));
@@ -189,13 +191,13 @@ fn check_settled(world: &World, good: &[Located]) {
     let status = world.status().images.iter().flatten();
     assert_eq!(status.map(|image| image.id.clone()).collect::<Vec<_>>(), named);
     assert!(world.status().images.iter().flatten().all(|image| image.gone.is_none()));
-    // Of the lanes that the last build makes, and of no others.
+    // Only the lanes for which the last build made an image are active.
     let lanes: std::collections::BTreeSet<Lane> = good.iter().map(Located::lane).collect();
     if world.status().history.as_ref().is_some_and(|history| history[0].result == "Succeeded") {
-        assert_eq!(world.active_lanes(), lanes, "a lane that nothing makes is active");
+        assert_eq!(world.active_lanes(), lanes, "a lane that is not built any more is active");
     }
     assert!(world.runs.is_empty(), "ended runs are forgotten");
-    let left = world.images.iter().filter(|image| image.located.tag(images::STATUS).is_none());
+    let left = world.images.iter().filter(|image| image.located.tag(tags::STATUS).is_none());
     let left: Vec<_> = left.map(|image| (&image.located.region, &image.located.image.id)).collect();
     assert!(left.is_empty() || world.forgot, "left in some region: {left:?}");
 }
@@ -213,43 +215,44 @@ proptest! {
         calm(&mut world);
         let good = settle(&mut world);
         check_settled(&world, &good);
-        // Once settled, a pass changes nothing.
+        // A settled builder does not change in another reconcile.
         let before = world.status().clone();
-        world.pass(Blind::default(), Mishap::None, false);
+        world.reconcile(Blind::default(), Mishap::None, false);
         prop_assert_eq!(&before, world.status());
     }
 
-    /// Any look, however odd, has a plan, and telling it does not panic.
+    /// Every observation has a plan, and its report does not panic.
     #[test]
     fn the_plan_is_total(events in prop::collection::vec(event(), 0..EVENTS), blind in blind(), hours in 0..2000u64, deleting: bool) {
         let mut world = World::new();
         for event in events {
             happen(&mut world, event);
         }
-        let mut seen = world.look(blind);
-        (seen.deleting, seen.now) = (deleting, at_hour(hours));
-        let decided = plan::plan(&seen, seen.now);
-        let told = crate::builder::report::pass(&seen, &decided, &crate::builder::report::Outcome::Nothing, seen.now);
-        prop_assert!(told.look > Duration::ZERO || matches!(decided, Plan::Wait { .. }), "{:?}", decided);
+        let mut observed = world.observe(blind);
+        (observed.deleting, observed.now) = (deleting, at_hour(hours));
+        let decided = plan::plan(&observed, observed.now);
+        let nothing = crate::builder::outcome::Outcome::Nothing;
+        let pass = crate::builder::report::pass(&observed, &decided, &nothing, observed.now);
+        prop_assert!(pass.look > Duration::ZERO || matches!(decided, Plan::Wait { .. }), "{:?}", decided);
     }
 }
 
-/// Half an hour without capacity, at the default policy: no commit is needed for the image at its end.
+/// After half an hour without capacity, the image is built without a commit, under the default policy.
 #[test]
 fn half_an_hour_without_capacity_ends_in_an_image() {
     let mut world = World::new();
     world.settle_images();
     let end = time::after(world.now, HOUR / 2).expect("in range");
     let mut tries = 0;
-    for _ in 0..PATIENCE {
-        match world.pass(Blind::default(), Mishap::None, false) {
+    for _ in 0..MAX_RECONCILES {
+        match world.reconcile(Blind::default(), Mishap::None, false) {
             Some(Plan::Done { images, .. }) => {
                 assert_eq!((images.len(), world.status().failed_job_count), (1, Some(0)));
                 assert!(tries > 2, "{tries} tries");
                 return;
             }
-            Some(Plan::Wait { look, .. }) => world.advance(look),
-            Some(Plan::Act { .. }) => world.advance(plan::NEXT_STEP),
+            Some(Plan::Wait { requeue, .. }) => world.advance(requeue),
+            Some(Plan::Act { .. }) => world.advance(wait::NEXT_STEP),
             other => panic!("{other:?}"),
         }
         tries += usize::from(world.live() > 0);

@@ -1,4 +1,4 @@
-//! What `opsy crds` writes is what the repository keeps.
+//! The schemas in the repository are those that `opsy crds` writes, and they reject unknown fields.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn editors_refuse_unknown_fields_everywhere() {
     }
 }
 
-/// Objects with fields that do not say what else they may have.
+/// Finds objects with fields whose schema does not restrict additional fields.
 fn find_open(schema: &Value, path: &str, open: &mut Vec<String>) {
     match schema {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! Which run's log is shown.
+//! Which log `opsy logs` prints, and what it prints without one.
 
 use super::*;
 use crate::engine::standalone::folders::FACTS;
@@ -60,6 +60,6 @@ fn what_status_keeps_of_a_run_is_shown_where_its_pod_is_gone() {
         output: text("refused us: 403"),
         ..RunRecord::default()
     };
-    let cause = "Failed build: Script exited with non-zero exit status: 7 (it printed last: refused us: 403)";
+    let cause = "Failed build: Script exited with non-zero exit status: 7 (last output: refused us: 403)";
     assert_eq!(recorded(&run), format!("{cause}\nmore\n  refused us: 403\n"));
 }

@@ -23,6 +23,6 @@ fn anything_else_is_refused_with_an_example() {
     let error = "deployment/web".parse::<Target>().expect_err("another kind");
     assert_eq!(
         error.to_string(),
-        "\"deployment\" is not a kind of Opsy: use packerbuilder (pb) or amirefresher (ar)"
+        "\"deployment\" is an unknown kind: use packerbuilder (pb) or amirefresher (ar)"
     );
 }

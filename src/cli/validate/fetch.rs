@@ -1,4 +1,4 @@
-//! `opsy validate --fetch`: the template repositories that builders name, as the agent fetches them.
+//! `opsy validate --fetch`: fetches the template repositories that builders name, as the agent does.
 
 use std::collections::BTreeMap;
 use std::future::ready;
@@ -18,15 +18,15 @@ use crate::git;
 use crate::git::Listing;
 use crate::git::auth::Credentials;
 use crate::git::github_app::Tokens;
-use crate::git::sources::{SourceOptions, Sources};
-use crate::git::templates::choice::Own;
+use crate::git::templates::choice::OpsyFiles;
+use crate::git::templates::sources::{SourceOptions, Sources};
 use crate::git::templates::{TemplateError, TemplateQuery};
 use crate::settings::{AddressFlags, EnvSecrets, NetworkFlags};
 
-/// Longer than any command runs: each repository is fetched once.
+/// The fetch interval: longer than any command runs, so that each repository is fetched once.
 const ONCE: Duration = Duration::from_secs(24 * 3600);
 
-/// How template repositories are reached.
+/// Flags for access to template repositories.
 #[derive(clap::Args)]
 pub struct Flags {
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct Flags {
     secrets: Option<PathBuf>,
 }
 
-/// Template repositories, in clones that go when the command ends.
+/// Template repositories, in clones that are deleted when the command ends.
 pub struct Fetch {
     runtime: Runtime,
     sources: Sources,
@@ -46,14 +46,14 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// To be called before anything starts a thread.
+    /// Prepares the clones. Must be called before anything starts a thread.
     pub fn start(flags: &Flags) -> anyhow::Result<Self> {
         let network = flags.network.read().map_err(anyhow::Error::msg)?;
         if let Some(authorities) = &network.authorities {
             // SAFETY: the command has started no thread yet.
             unsafe { git::trust(authorities)? };
         }
-        let clones = tempfile::tempdir().context("no temporary directory for the clones")?;
+        let clones = tempfile::tempdir().context("cannot create a temporary directory for the clones")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tokens = {
             let _in_runtime = runtime.enter();
@@ -78,7 +78,7 @@ impl Fetch {
             proxies: network.proxies.clone(),
             interval: ONCE,
             login: Arc::new(login),
-            // The person who runs the command reads with their own keys.
+            // The keys of the user who runs the command are used.
             hosts: Credentials { ssh_agent: true, ..sources::hosts(&flags.addresses) },
             wake: Arc::new(|_| ()),
             signers: None,
@@ -88,17 +88,18 @@ impl Fetch {
         Ok(Self { runtime, sources, _clones: clones })
     }
 
-    /// Why a build could not have its files: field and words.
+    /// Returns why a build would not get its files, as pairs of field and message.
     pub fn problems(
         &self,
         object: &PackerBuilder,
         query: &TemplateQuery,
         builder: &Key,
     ) -> Vec<(String, String)> {
-        let found = match self.look(query, builder, |repository| advice::problems(object, repository)) {
-            Ok(found) => found,
-            Err(error) => return vec![("spec.builder.repoURL".to_owned(), error.message)],
-        };
+        let found =
+            match self.with_repository(query, builder, |repository| advice::problems(object, repository)) {
+                Ok(found) => found,
+                Err(error) => return vec![("spec.builder.repoURL".to_owned(), error.message)],
+            };
         if !found.is_empty() {
             return found;
         }
@@ -106,17 +107,18 @@ impl Fetch {
         resolved.err().map(|error| ("spec.builder".to_owned(), error.message)).into_iter().collect()
     }
 
-    /// What is to be known of a valid builder: field and words.
+    /// Returns notes about a valid builder, as pairs of field and message.
     pub fn notes(
         &self,
         object: &PackerBuilder,
         query: &TemplateQuery,
         builder: &Key,
     ) -> Vec<(String, String)> {
-        self.look(query, builder, |repository| advice::notes(object, repository)).unwrap_or_default()
+        self.with_repository(query, builder, |repository| advice::notes(object, repository))
+            .unwrap_or_default()
     }
 
-    fn look<T>(
+    fn with_repository<T>(
         &self,
         query: &TemplateQuery,
         builder: &Key,
@@ -128,7 +130,7 @@ impl Fetch {
             let blob = self.runtime.block_on(read).ok()?.into_iter().next()?;
             Some(String::from_utf8_lossy(&blob.content).into_owned())
         };
-        let (listing, own): (&Listing, Own) = (&listing, Own::default());
-        Ok(ask(&advice::Repository { listing, own: &own, is_source: true, text: &text }))
+        let (listing, opsy_files): (&Listing, OpsyFiles) = (&listing, OpsyFiles::default());
+        Ok(ask(&advice::Repository { listing, opsy_files: &opsy_files, is_source: true, text: &text }))
     }
 }

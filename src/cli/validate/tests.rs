@@ -1,10 +1,10 @@
-//! `opsy validate` on folders: what it adds to the rules of the agent, and how it prints.
+//! `opsy validate` on folders: the checks that it adds to the rules of the agent, and its output.
 
 use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// What a folder comes to.
+/// The objects and problems of a folder.
 fn folder_set(folder: &Path, root: Option<&Path>) -> ObjectSet {
     read_one(folder, root, io::empty()).unwrap()
 }
@@ -17,7 +17,7 @@ fn read_every(paths: &[PathBuf], root: Option<&Path>, input: impl Read) -> anyho
     read_all(paths, root, input, &Listed::default())
 }
 
-/// What is printed of a path.
+/// The output for a path.
 fn printed(path: &Path, set: &ObjectSet, verbose: bool) -> String {
     let mut set = set.clone();
     for problem in &mut set.problems {
@@ -51,7 +51,7 @@ fn a_good_folder_has_no_problems() {
     let folder = repository(GOOD);
     let set = folder_set(folder.path(), None);
     assert_eq!(set.problems, []);
-    assert_eq!(printed(Path::new("."), &set, false), "1 good object, 0 errors, 0 notes\n");
+    assert_eq!(printed(Path::new("."), &set, false), "1 valid object, 0 errors, 0 notes\n");
 }
 
 #[test]
@@ -67,13 +67,13 @@ fn templates_and_files_that_are_not_there_are_named_with_their_line() {
         (
             GOOD.replace("packer/node", "builders"),
             vec![
-                "builders/node.yaml:8: spec.builder.dir: template \"builders\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
+                "builders/node.yaml:8: spec.builder.dir: template \"builders\" contains no Packer template (*.pkr.hcl, *.pkr.json)",
             ],
         ),
         (
             GOOD.replace("    dir: packer/node\n", "    branch: main\n"),
             vec![
-                "builders/node.yaml:7: spec.builder: template \".\" holds no Packer template (*.pkr.hcl, *.pkr.json)",
+                "builders/node.yaml:7: spec.builder: template \".\" contains no Packer template (*.pkr.hcl, *.pkr.json)",
             ],
         ),
         (
@@ -141,8 +141,8 @@ fn rules_of_the_reconcilers_are_applied() {
     assert_eq!(
         said(folder.path()),
         [
-            "builders/node.yaml:4: spec.builder: missing: say where the Packer template is",
-            "builders/node.yaml:4: spec.region: missing: name the AWS region the image is built in"
+            "builders/node.yaml:4: spec.builder: is required: set dir to the path of the Packer template",
+            "builders/node.yaml:4: spec.region: is required: name the AWS region in which the image is built"
         ]
     );
 }
@@ -156,7 +156,7 @@ fn people_get_lines_and_machines_get_json() {
     assert_eq!(
         printed(Path::new("policy"), &set, false),
         "policy/builders/node.yaml:6: spec.regoin: unknown field; did you mean `region`?\n\
-         0 good objects, 1 error, 0 notes, 1 YAML file of other tools (-v lists them)\n"
+         0 valid objects, 1 error, 0 notes, 1 YAML file of other tools (-v lists them)\n"
     );
     let json = as_json(&set);
     assert_eq!((&json["errors"], &json["notes"], &json["objects"]), (&json!(1), &json!(0), &json!([])));
@@ -224,7 +224,7 @@ fn a_pointer_of_git_lfs_is_named_although_the_file_is_here() {
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
 const REMEDY: &str = "if it is not meant for Opsy, list it in .opsyignore";
 
-/// The same as what the agent reports of such a commit: `tests/it/git/sync.rs` expects these words, too.
+/// The agent reports the same errors for such a commit: `tests/it/git/sync.rs` expects the same text.
 #[test]
 fn what_cannot_be_read_is_the_same_error_as_the_agents() {
     let folder = repository(GOOD);
@@ -256,7 +256,7 @@ fn an_ignore_file_that_cannot_be_read_is_an_error() {
     fs::remove_file(&ignore).unwrap();
     fs::create_dir(&ignore).unwrap();
     put(folder.path(), ".opsyignore/x", "");
-    assert_eq!(said(folder.path()), [".opsyignore: is a folder: make it a file, or remove it"]);
+    assert_eq!(said(folder.path()), [".opsyignore: is a directory: replace it with a file, or remove it"]);
     fs::remove_dir_all(&ignore).unwrap();
     put(folder.path(), ".opsyignore", "vendor/\n");
     put(folder.path(), "vendor/.opsyignore/x", "");
@@ -296,7 +296,7 @@ fn files_that_name_our_kinds_and_are_ignored_are_noted() {
         "charts/x/templates/pb.yaml:1: note: is a template of the Helm chart \"charts/x\": ignored",
         "overlays/patch.yaml:1: note: is a patch of overlays/kustomization.yaml: ignored",
         "scaffold/pb.yaml:1: note: is a template ({{ }}), not a manifest: ignored",
-        "1 good object, 0 errors, 3 notes, 3 YAML files of other tools (-v lists them)\n",
+        "1 valid object, 0 errors, 3 notes, 3 YAML files of other tools (-v lists them)\n",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -309,7 +309,7 @@ fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
     put(folder.path(), "a.yaml", "kind: ConfigMap\n---\nkind: Secret\n");
     put(folder.path(), "b.yaml", "packages: [vim]\n");
     let set = folder_set(folder.path(), None);
-    let summary = "1 good object, 0 errors, 0 notes, 2 YAML files of other tools";
+    let summary = "1 valid object, 0 errors, 0 notes, 2 YAML files of other tools";
     assert_eq!(printed(Path::new("."), &set, false), format!("{summary} (-v lists them)\n"));
     let all = printed(Path::new("."), &set, true);
     assert!(

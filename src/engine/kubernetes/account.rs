@@ -1,4 +1,4 @@
-//! Which ServiceAccount the agent itself has: no build may run under it.
+//! The agent's own ServiceAccount, under which no build may run.
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
@@ -8,13 +8,15 @@ use super::Cluster;
 use super::error::Refusal;
 use crate::api::{Class, Key};
 
-/// What the API server puts before the name of a ServiceAccount.
+/// The API server's prefix of the user name of a ServiceAccount.
 const PREFIX: &str = "system:serviceaccount:";
 
-/// Asks the API server who the agent is. `None`: a person, or nobody knows; what refused the answer is logged.
+/// Asks the API server which ServiceAccount the agent has. `None` if the user is a person, or if the API server refuses
+/// the question, which is logged.
 ///
 /// # Errors
-/// When it cannot be asked now: to go on without an answer would leave builds unfenced for as long as the agent runs.
+/// The API server cannot be asked now. Without an answer, builds could use the agent's account for as long as the agent
+/// runs, so it must not continue.
 pub async fn own(cluster: &Cluster) -> Result<Option<Key>, Refusal> {
     let reviews: Api<SelfSubjectReview> = Api::all(cluster.client.clone());
     match reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await.map_err(Refusal::from) {
@@ -26,7 +28,7 @@ pub async fn own(cluster: &Cluster) -> Result<Option<Key>, Refusal> {
         Err(refusal) => {
             tracing::warn!(
                 error = %refusal,
-                "the agent cannot ask which ServiceAccount is its own, so no build is kept from using it: set --service-account"
+                "the agent may not ask which ServiceAccount it runs under, so builds can use that account: set --service-account"
             );
             Ok(None)
         }

@@ -1,25 +1,31 @@
-//! What the API server refused, and what kind of refusal it is: one table for the whole engine.
+//! Errors of the API server and their classes: the one table of this engine.
 
 use std::time::Duration;
 
 use kube::Error;
 use kube::core::Status;
+use kube::runtime::watcher;
 
 use crate::api::proxy::without_user_info;
 use crate::api::{Class, network};
-use crate::engine::{HomeError, RunsError};
+use crate::engine::EngineError;
 
-/// A request that did not succeed.
+/// Why a request did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     pub class: Class,
     pub message: String,
-    /// HTTP status, where the server answered.
+    /// HTTP status, if the server responded.
     pub code: Option<u16>,
 }
 
 impl Refusal {
+    /// A request to which the server did not respond, or not in a readable way.
+    pub fn without_response(message: impl Into<String>) -> Self {
+        Self { class: Class::TRANSIENT, message: message.into(), code: None }
+    }
+
     pub fn is_conflict(&self) -> bool {
         self.code == Some(409)
     }
@@ -33,13 +39,31 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match &error {
             Error::Api(status) => of_status(status),
-            other => Self { class: Class::TRANSIENT, message: chain(other), code: None },
+            other => Self::without_response(chain(other)),
         }
     }
 }
 
+impl From<watcher::Error> for Refusal {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => error.into(),
+            watcher::Error::WatchError(status) => Error::Api(status).into(),
+            error @ watcher::Error::NoResourceVersion => Self::without_response(error.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        Self { class: refusal.class, message: refusal.message }
+    }
+}
+
 fn of_status(status: &Status) -> Refusal {
-    // Of the agent's credentials, not of a namespace: a token that has expired is renewed.
+    // It concerns the agent's credentials, not one namespace, and is transient: an expired token is renewed.
     if status.code == 401 {
         let message = format!("the API server does not accept the agent's credentials: {}", status.message);
         return Refusal { class: Class::TRANSIENT, message, code: Some(status.code) };
@@ -57,56 +81,44 @@ fn of_status(status: &Status) -> Refusal {
     Refusal { class, message: status.message.clone(), code: Some(status.code) }
 }
 
-/// RBAC is one of several that answer 403, and the only one that a rule for the agent helps against.
+/// The class of a 403. RBAC is only one of its causes, and the only one that a rule in the agent's role removes.
 fn forbidden(message: &str) -> Class {
-    // Other objects release the quota.
+    // The quota becomes free when other objects are deleted.
     if message.contains("exceeded quota") {
         return Class::TRANSIENT;
     }
-    // The namespace is gone soon, and somebody may create it again.
+    // The namespace will be gone soon, and may be created again.
     if message.contains("because it is being terminated") {
         return Class::NotFound;
     }
     let by_admission =
         ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "failed quota"];
-    if by_admission.iter().any(|who| message.contains(who)) {
+    if by_admission.iter().any(|phrase| message.contains(phrase)) {
         return Class::Invalid;
     }
     Class::Denied
 }
 
-/// How long a busy server asks to be left alone.
+/// How long a busy server asks clients to wait.
 fn hint(status: &Status) -> Option<Duration> {
     let seconds = status.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
 }
 
-/// The error with its causes: a client error's own message says only that a request failed. Without credentials of
-/// proxies, and with what to do about a proxy or a certificate.
+/// The message of an error with those of its causes, because a client error alone says only that a request failed.
+/// Contains no credentials of proxies, and advice about a proxy or a certificate.
 pub(super) fn chain(error: &Error) -> String {
-    let mut words = error.to_string();
+    let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let text = error.to_string();
-        if !words.contains(&text) {
-            words = format!("{words}: {text}");
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
         }
         cause = error.source();
     }
-    let words = without_user_info(&words);
-    network::advice(&words).map_or_else(|| words.clone(), |advice| format!("{words} ({advice})"))
-}
-
-impl From<Refusal> for HomeError {
-    fn from(refusal: Refusal) -> Self {
-        Self { class: refusal.class, message: refusal.message }
-    }
-}
-
-impl From<Refusal> for RunsError {
-    fn from(refusal: Refusal) -> Self {
-        Self { class: refusal.class, message: refusal.message }
-    }
+    let message = without_user_info(&message);
+    network::advice(&message).map_or_else(|| message.clone(), |advice| format!("{message} ({advice})"))
 }
 
 #[cfg(test)]
@@ -114,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_401_is_of_the_agents_credentials_and_passes() {
-        let answer = serde_json::json!({"status": "Failure", "code": 401, "message": "Unauthorized"});
-        let refusal = of_status(&serde_json::from_value(answer).expect("a status"));
+    fn a_401_concerns_the_agents_credentials_and_is_transient() {
+        let response = serde_json::json!({"status": "Failure", "code": 401, "message": "Unauthorized"});
+        let refusal = of_status(&serde_json::from_value(response).expect("a status"));
         assert_eq!(refusal.class, Class::TRANSIENT);
         assert_eq!(refusal.message, "the API server does not accept the agent's credentials: Unauthorized");
     }

@@ -1,7 +1,8 @@
-//! What a run is made of in a cluster: a ConfigMap with the request and the files, and a Job. Pure.
+//! The objects of a run: a ConfigMap with the request and the files, and a Job. Pure.
 //!
-//! The files beside it: `setup` (how builds run here, whatever a builder says), `pod` with `containers`, `volumes` and
-//! `resources` (the Job's pod), `git_secret` (what git-sync gets of its Secret), `fences` (what a build may not be given).
+//! Its submodules: `setup` (settings of all builds in this cluster), `pod` with `containers`, `volumes`, `variables`
+//! and `resources` (the Job's pod), `network` (proxies and authorities), `git_secret` (what git-sync receives of its
+//! Secret), `fences` (what a build may not receive).
 
 mod containers;
 pub mod fences;
@@ -33,34 +34,35 @@ pub use containers::PACKER;
 pub use setup::{Own, RunImages, Setup};
 use volumes::{FOLDER, SECRETS};
 
-/// Packer's clean-up takes minutes: it waits for instances to end.
+/// Time for Packer's cleanup, which takes minutes because it waits until instances are terminated.
 const GRACE: Duration = Duration::from_secs(600);
-/// Between the end of a run by its own limit and the Job's deadline: the Job is the last resort.
+/// Time between a run's own limit and the Job's deadline, which is the last resort.
 const MARGIN: Duration = Duration::from_secs(300);
-/// An API server takes a ConfigMap of 1 MiB; what frames the files in it counts too.
+/// The API server accepts a ConfigMap of 1 MiB, which includes the encoding of the files.
 const CONFIG_LIMIT: usize = 900 * 1024;
-/// No owner takes a Job with it that is in another namespace than its builder. Its result has been collected long
-/// before, unless no agent has worked for so long.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Packer would otherwise take the role of its node where it has no credentials.
+/// How long an ended Job remains in a namespace other than its builder's, where the deletion of the builder cannot
+/// delete it. Its result is collected within minutes, unless no agent runs.
+const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Keeps Packer from using the role of its node if it has no credentials.
 const NO_NODE_ROLE: &str = "AWS_EC2_METADATA_DISABLED";
 /// Longest value of a label.
 const LABEL: usize = 63;
 
-/// The files cannot be handed to a build.
+/// Why the files cannot be delivered to a build.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    #[error("{path:?} among the template's files cannot be laid out: {why}")]
+    #[error("the path {path:?} of a template file is not valid: {why}")]
     Path { path: String, why: String },
     #[error(
-    "the template's files have {size} bytes packed, more than a ConfigMap's {limit}: set spec.gitSync.image, \
-     so that the build fetches the repository by itself, or leave out by .opsyignore what it does not need",
+    "the template's files have {size} bytes when packed, but a ConfigMap has room for {limit}: set \
+     spec.gitSync.image, so that the build fetches the repository itself, or exclude what it does not need by \
+     .opsyignore",
     limit = CONFIG_LIMIT
     )]
     TooLarge { size: usize },
 }
 
-/// Value of the label that names a builder. Two builders whose values are equal are told apart by the facts.
+/// Value of the label that names a builder. Two builders with equal values are distinguished by the facts.
 pub fn builder_label(name: &str) -> String {
     if name.len() <= LABEL {
         return name.to_owned();
@@ -69,18 +71,18 @@ pub fn builder_label(name: &str) -> String {
     format!("{start}-{}", &digest(&[name])[..8])
 }
 
-/// How long after its creation a Job has surely ended.
+/// The Job's deadline, after which it has ended in any case.
 pub fn deadline(request: &RunRequest) -> Duration {
     request.pending_limit + request.limit + GRACE + MARGIN
 }
 
-/// The request and the files, immutable. It is the builder's until the Job is there to own it.
+/// The immutable ConfigMap with the request and the files. The builder owns it until the Job exists.
 pub fn config_map(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Result<ConfigMap, Unfit> {
     let mut binary = BTreeMap::new();
     if request.pod.git_sync.is_none() {
         binary.insert(wire::FILES.to_owned(), ByteString(packed(&request.files)?));
     }
-    let wire = serde_json::to_string(&wire_request(request, setup)).expect("a request has only text keys");
+    let wire = serde_json::to_string(&wire_request(request, setup)).expect("a request has only string keys");
     let size = wire.len() + binary.values().map(|bytes| bytes.0.len()).sum::<usize>();
     if size > CONFIG_LIMIT {
         return Err(Unfit::TooLarge { size });
@@ -93,7 +95,7 @@ pub fn config_map(request: &RunRequest, setup: &Setup, owner: OwnerReference) ->
     })
 }
 
-/// The same files always give the same bytes.
+/// The files as a compressed archive. Equal files always result in equal bytes.
 fn packed(files: &[TemplateFile]) -> Result<Vec<u8>, Unfit> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
     for file in files {
@@ -111,15 +113,15 @@ fn wire_request(request: &RunRequest, setup: &Setup) -> wire::Request {
     let mut env = request.env.clone();
     let settings = &request.pod.settings;
     if !settings.env.iter().flatten().any(|variable| variable.name.as_deref() == Some("HOME")) {
-        // The user has no home in most images, and tools want to write there.
+        // In most images the pod's user has no home directory, and tools write to it.
         env.entry("HOME".to_owned()).or_insert_with(|| format!("{FOLDER}/config"));
     }
     wire::Request {
-        // By PATH, as the image has it.
+        // Found in the image's PATH.
         packer: "packer".to_owned(),
         steps: request.steps.clone(),
         env,
-        // In the container they would override the Secret of the builder.
+        // As variables of the container, they would override the builder's Secret.
         defaults: setup.network.defaults().chain([(NO_NODE_ROLE.to_owned(), "true".to_owned())]).collect(),
         secrets: Vec::new(),
         secrets_dir: request.secret.as_ref().map(|_| SECRETS.to_owned()),
@@ -131,7 +133,7 @@ fn wire_request(request: &RunRequest, setup: &Setup) -> wire::Request {
 
 /// The Job of a run.
 pub fn job(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Job {
-    let facts = serde_json::to_string(&request.facts).expect("facts have only text keys");
+    let facts = serde_json::to_string(&request.facts).expect("facts have only string keys");
     let mut metadata = metadata(request, setup, owner);
     let is_owned = metadata.owner_references.is_some();
     metadata.annotations = Some([(FACTS.to_owned(), facts)].into());
@@ -139,13 +141,12 @@ pub fn job(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Job {
         metadata,
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            ttl_seconds_after_finished: (!is_owned)
-                .then(|| i32::try_from(KEPT.as_secs()).unwrap_or(i32::MAX)),
+            ttl_seconds_after_finished: (!is_owned).then(|| i32::try_from(TTL.as_secs()).unwrap_or(i32::MAX)),
             completions: Some(1),
             parallelism: Some(1),
             active_deadline_seconds: Some(seconds(deadline(request))),
-            // A pod that is being deleted counts as failed at once, so that a pod that never started does
-            // not hold the Job up; with no retries left nothing replaces it.
+            // A pod that is being deleted counts as failed at once, so that a pod that never started does not keep the
+            // Job active. It is not replaced, because there are no retries.
             pod_replacement_policy: Some("TerminatingOrFailed".to_owned()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -161,7 +162,7 @@ pub fn job(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Job {
     }
 }
 
-/// An object may be owned only by another one of its namespace.
+/// The metadata of Job and ConfigMap. An owner must be in the same namespace.
 fn metadata(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> ObjectMeta {
     let builder = &request.facts.builder;
     let namespace = setup.namespace_of(builder);
@@ -174,7 +175,7 @@ fn metadata(request: &RunRequest, setup: &Setup, owner: OwnerReference) -> Objec
     }
 }
 
-/// What the Job, its pod and its ConfigMap are found by.
+/// The labels of the Job, its pod and its ConfigMap.
 pub fn labels(request: &RunRequest) -> BTreeMap<String, String> {
     [
         (MANAGED_BY.0, MANAGED_BY.1.to_owned()),
@@ -186,7 +187,7 @@ pub fn labels(request: &RunRequest) -> BTreeMap<String, String> {
     .into()
 }
 
-/// An owner may begin or end with what a label's value may not.
+/// An owner may begin or end with characters that are not allowed there in a label.
 fn label_value(text: &str) -> String {
     text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }

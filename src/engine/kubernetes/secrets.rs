@@ -1,5 +1,5 @@
-//! Secrets that notifications name: one is read at a time, by its name. Nothing lists or watches them, so
-//! the chart's Role need not allow it.
+//! Reads single Secrets by name, for notifiers and template repositories. Nothing lists or watches Secrets, so the
+//! chart's Role does not have to allow it.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,12 @@ use kube::api::GetParams;
 use serde::Deserialize;
 
 use super::error::Refusal;
-use super::requests::Requests;
-use crate::api::Class;
-use crate::engine::HomeError;
+use super::send::send;
+use crate::engine::EngineError;
 
-/// What is read of the answer. Neither it nor an error about it is ever printed.
+/// The part of the response that is read. Neither it nor an error of its decoding is ever printed.
 #[derive(Deserialize)]
-struct Held {
+struct SecretData {
     #[serde(default)]
     data: Option<BTreeMap<String, ByteString>>,
 }
@@ -27,59 +26,58 @@ pub async fn get(
     client: &Client,
     namespace: &str,
     name: &str,
-) -> Result<BTreeMap<String, String>, HomeError> {
-    HomeError::unless_named(namespace, name)?;
+) -> Result<BTreeMap<String, String>, EngineError> {
+    EngineError::unless_secret_name(namespace, name)?;
     let path = format!("/api/{}/namespaces/{namespace}/{}", Secret::VERSION, Secret::URL_PATH_SEGMENT);
     let request = kube::core::Request::new(path).get(name, &GetParams::default());
-    let answer = Requests::new(client).text(request).await;
-    let text = answer.map_err(|refusal| told(namespace, name, &refusal))?;
-    texts(&text).ok_or_else(|| HomeError {
-        class: Class::TRANSIENT,
-        message: format!("the answer about Secret {namespace}/{name} cannot be read"),
+    let response = send(client, request).await.map_err(|refusal| explain(namespace, name, &refusal))?;
+    strings(&response).ok_or_else(|| {
+        EngineError::transient(format!("the response about Secret {namespace}/{name} cannot be decoded"))
     })
 }
 
-/// The values that are texts. A Secret may hold a key store, too: that is nothing to send with.
-fn texts(answer: &str) -> Option<BTreeMap<String, String>> {
-    let held: Held = serde_json::from_str(answer).ok()?;
-    let values = held.data.unwrap_or_default().into_iter();
+/// The values that are strings. A binary value, such as a key store, is no credential that the agent can send.
+fn strings(response: &str) -> Option<BTreeMap<String, String>> {
+    let secret: SecretData = serde_json::from_str(response).ok()?;
+    let values = secret.data.unwrap_or_default().into_iter();
     Some(values.filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?))).collect())
 }
 
-/// Why there are no values, and what to do.
-fn told(namespace: &str, name: &str, refusal: &Refusal) -> HomeError {
+/// The error for people: why the Secret cannot be read, and what to do.
+fn explain(namespace: &str, name: &str, refusal: &Refusal) -> EngineError {
     let message = match refusal.code {
         Some(404) => format!(
-            "there is no Secret {namespace}/{name}: make it: kubectl create secret generic {name} --namespace \
+            "Secret {namespace}/{name} not found: create it: kubectl create secret generic {name} --namespace \
              {namespace} --from-file=<key>=<file>"
         ),
         Some(403) => format!(
-            "Secret {namespace}/{name} may not be read: let the agent's role `get` this Secret (the chart's \
+            "Secret {namespace}/{name} cannot be read: allow the agent's role to `get` this Secret (in the chart \
              notifications.secrets, or builds.secrets for one of spec.gitSync.secret)"
         ),
         _ => format!("Secret {namespace}/{name} cannot be read: {refusal}"),
     };
-    HomeError { class: refusal.class, message }
+    EngineError { class: refusal.class, message }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Class;
 
     #[test]
-    fn texts_are_decoded_and_all_else_is_left_out() {
-        let answer = r#"{"kind": "Secret", "metadata": {"name": "s"}, "type": "Opaque",
+    fn strings_are_decoded_and_other_values_are_left_out() {
+        let response = r#"{"kind": "Secret", "metadata": {"name": "s"}, "type": "Opaque",
             "data": {"token": "eG94Yi0x", "empty": "", "store": "//79"}}"#;
         let expected = [("empty", ""), ("token", "xoxb-1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        assert_eq!(texts(answer), Some(expected.into()));
-        assert_eq!(texts("{}"), Some(BTreeMap::new()));
-        for odd in ["", r#"{"data": {"token": "not base64!"}}"#, r#"{"data": [1]}"#] {
-            assert_eq!(texts(odd), None, "{odd}");
+        assert_eq!(strings(response), Some(expected.into()));
+        assert_eq!(strings("{}"), Some(BTreeMap::new()));
+        for invalid in ["", r#"{"data": {"token": "not base64!"}}"#, r#"{"data": [1]}"#] {
+            assert_eq!(strings(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn a_refusal_states_the_remedy() {
         for (code, class, words) in [
             (Some(404), Class::NotFound, "kubectl create secret generic slack --namespace ops"),
             (Some(403), Class::Denied, "`get` this Secret"),
@@ -87,7 +85,7 @@ mod tests {
             (None, Class::TRANSIENT, "cannot be read: the server's words"),
         ] {
             let refusal = Refusal { class, message: "the server's words".to_owned(), code };
-            let error = told("ops", "slack", &refusal);
+            let error = explain("ops", "slack", &refusal);
             assert_eq!(error.class, class);
             assert!(error.message.contains(words) && error.message.contains("ops/slack"), "{error}");
         }

@@ -1,4 +1,4 @@
-//! From documents to the objects that reconcilers see. One that cannot be decoded is not among them, and ends nothing.
+//! Decodes documents into the objects for the reconcilers. A document that cannot be decoded is left out and reported.
 
 use std::collections::BTreeMap;
 
@@ -6,45 +6,45 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::asked::Asked;
 use super::object::{Stored, object};
+use super::requests::Requested;
 use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::board::Board;
 use crate::engine::feed::Feed;
-use crate::manifest::Json;
+use crate::manifest::DocumentText;
 
-/// What the state directory knows of objects.
+/// What the state directory contains about objects.
 pub(super) struct Known<'a> {
     pub stored: &'a BTreeMap<ObjectKey, Stored>,
-    pub asked: &'a BTreeMap<ObjectKey, Asked>,
+    pub requested: &'a BTreeMap<ObjectKey, Requested>,
 }
 
-/// Objects by their names.
+/// Objects with their keys.
 pub(super) type Decoded<K> = Vec<(ObjectKey, K)>;
 
-/// The objects of one kind, and those that cannot be decoded, with why.
+/// The objects of one kind, and why others of it cannot be decoded.
 pub(super) fn decoded<K: DeserializeOwned>(
     kind: Kind,
-    documents: &BTreeMap<ObjectKey, Json>,
+    documents: &BTreeMap<ObjectKey, DocumentText>,
     known: &Known<'_>,
 ) -> (Decoded<K>, BTreeMap<ObjectKey, String>) {
-    let (mut objects, mut unusable) = (Vec::new(), BTreeMap::new());
+    let (mut objects, mut undecodable) = (Vec::new(), BTreeMap::new());
     for (name, document) in documents.iter().filter(|(name, _)| name.kind == kind) {
         let Some(stored) = known.stored.get(name) else { continue };
-        match object(document, stored, known.asked.get(name)) {
+        match object(document, stored, known.requested.get(name)) {
             Ok(object) => objects.push((name.clone(), object)),
-            Err(why) => drop(unusable.insert(name.clone(), why)),
+            Err(why) => drop(undecodable.insert(name.clone(), why)),
         }
     }
-    (objects, unusable)
+    (objects, undecodable)
 }
 
-/// Puts the objects of one kind into their store and wakes them.
+/// Replaces the objects of one kind in their store, and wakes them.
 pub(super) fn load_kind<K>(feed: &Feed<K>, objects: Decoded<K>, board: &Board)
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
     let keys: Vec<Key> = objects.iter().map(|(name, _)| name.key.clone()).collect();
-    objects.iter().for_each(|(name, _)| board.woken(name));
+    objects.iter().for_each(|(name, _)| board.enqueued(name));
     feed.load(objects.into_iter().map(|(_, object)| object), &keys);
 }

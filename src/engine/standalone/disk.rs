@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, also after a power cut.
+//! Writes files that exist complete or not at all, also after a power failure.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 
 use super::private;
 
-/// Replaces a file: synced, renamed, folder synced. Makes its folder. Its errors name no path: they go into
-/// status, where a place on this machine, or a name that is another every time, has no business.
+/// Replaces a file: writes and syncs a new one, renames it, and syncs the directory, which is created if necessary. Its
+/// errors contain no path: they go into status, which must not contain paths of this machine.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::other("a file has a folder and a name"));
     };
     private::make(folder)?;
-    // One writer a file: what a crash left of this is written over.
+    // There is one writer per file, so an existing one is left from a crash.
     let part = folder.join(format!(".{}.part", name.to_string_lossy()));
     let mut file = private().create(true).truncate(true).open(&part)?;
     file.write_all(content)?;
@@ -32,7 +32,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Makes renames in a folder last.
+/// Makes renames in a directory durable.
 pub fn sync_dir(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -41,7 +41,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     replace(path, &serde_json::to_vec(value)?)
 }
 
-/// `None` when there is no such file.
+/// Reads a file. `None` if it does not exist.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -57,10 +57,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_is_its_owners_alone() {
+    fn a_file_is_replaced_as_a_whole_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("deep/er/status.json");
-        // What a crash left.
+        // Left from a crash.
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(path.with_file_name(".status.json.part"), "half a fi").expect("written");
         for content in ["first", "2nd"] {
@@ -72,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_no_place() {
-        // Nobody can make a file there, not even root.
-        let error = replace(Path::new("/proc/self/status.json"), b"").expect_err("no file is made");
+    fn errors_contain_no_path() {
+        // Not even root can create a file there.
+        let error = replace(Path::new("/proc/self/status.json"), b"").expect_err("no file is created");
         assert!(!error.to_string().contains("/proc"), "{error}");
     }
 }

@@ -1,11 +1,11 @@
-//! Which variables of the agent's environment a build inherits: those that programs need everywhere, AWS's and Packer's.
-//! The others may be secrets of whoever started the agent, and a template is written by others. Pure.
+//! Which variables of the agent's environment a build inherits: those that programs commonly need, and those of AWS and
+//! Packer. The others may be secrets of the user who started the agent, and others write the templates. Pure.
 
 use std::ffi::OsString;
 
 use crate::api::glob::Matcher;
 
-/// What every build inherits. Nothing of the agent's own settings begins like any of these.
+/// The variables that every build inherits. None of these patterns matches the agent's own settings.
 const INHERITED: [&str; 12] = [
     "PATH",
     "HOME",
@@ -20,7 +20,7 @@ const INHERITED: [&str; 12] = [
     "PACKER_*",
     "PKR_*",
 ];
-/// The agent's own settings and secrets: never inherited, whatever is asked for.
+/// Prefix of the agent's own settings and secrets, which are never inherited, even if `--pass-env` names them.
 const OWN: &str = "OPSY_";
 
 /// The names of variables that builds inherit.
@@ -28,7 +28,7 @@ const OWN: &str = "OPSY_";
 pub struct Inherited(Vec<Matcher>);
 
 impl Inherited {
-    /// The names that all builds need, and further ones; globs are allowed.
+    /// The names that all builds need, and further ones. Globs are allowed.
     ///
     /// # Errors
     /// A name is not a valid glob.
@@ -39,18 +39,18 @@ impl Inherited {
         names.map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Does a build inherit this variable?
+    /// Whether a build inherits this variable.
     fn has(&self, name: &str) -> bool {
         !name.starts_with(OWN) && self.0.iter().any(|pattern| pattern.is_match(name))
     }
 
-    /// Those of an environment that a build inherits.
+    /// The variables of an environment that a build inherits.
     pub fn of(&self, environment: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
         environment.filter(|(name, _)| name.to_str().is_some_and(|name| self.has(name))).collect()
     }
 }
 
-/// Does the name of a variable say that its value is a secret, to be masked in logs? A file's path is none.
+/// Whether, by its name, a variable contains a secret that must be masked in logs. The path of a file is not a secret.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_uppercase();
     let has = |word: &&str| name.contains(*word);
@@ -64,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_inherits_what_it_needs_and_nothing_of_others() {
+    fn a_build_inherits_what_it_needs_and_nothing_else() {
         let further = ["VAULT_ADDR".to_owned(), "CI_*".to_owned(), "OPSY_*".to_owned()];
-        let (plain, asked) =
+        let (plain, extended) =
             (Inherited::with(&[]).expect("globs"), Inherited::with(&further).expect("globs"));
         for name in ["PATH", "LC_ALL", "HTTPS_PROXY", "no_proxy", "SSL_CERT_FILE", "AWS_REGION", "PKR_VAR_x"]
         {
@@ -77,9 +77,9 @@ mod tests {
         {
             assert!(!plain.has(name), "{name}");
         }
-        assert!(asked.has("VAULT_ADDR") && asked.has("CI_JOB") && !asked.has("VAULT_TOKEN"));
+        assert!(extended.has("VAULT_ADDR") && extended.has("CI_JOB") && !extended.has("VAULT_TOKEN"));
         assert!(
-            !asked.has("OPSY_GIT_TOKEN") && !asked.has("OPSY_SECRET_DEFAULT_X__Y"),
+            !extended.has("OPSY_GIT_TOKEN") && !extended.has("OPSY_SECRET_DEFAULT_X__Y"),
             "they are the agent's"
         );
         let environment = [("PATH", "/bin"), ("GITHUB_TOKEN", "t")];

@@ -1,4 +1,4 @@
-//! One file per object: `<folder>/<Kind>/<namespace>/<name>.json`, a long name cut.
+//! One file per object: `<directory>/<Kind>/<namespace>/<name>.json`, with a long name shortened.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,13 @@ pub(super) fn of(dir: &Path, object: &ObjectKey) -> PathBuf {
     folder.join(format!("{}.json", file_stem(&object.key.name)))
 }
 
-/// What was read of each object.
+/// The content of each object's file, or why it cannot be read.
 type Read<T> = Vec<(ObjectKey, Result<T, String>)>;
 
-/// Reads a file per object. One that cannot be read is about one object; a folder that cannot be is about all.
+/// Reads the files of all objects.
+///
+/// # Errors
+/// A directory cannot be read. A file that cannot be read is part of the result, because it concerns one object only.
 pub(super) fn read<T>(dir: &Path, read_one: impl Fn(&Path) -> io::Result<Option<T>>) -> io::Result<Read<T>> {
     let mut all = Vec::new();
     for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {

@@ -1,5 +1,5 @@
-//! One agent per state directory: a lock on a file, gone with the process however it ends. The file says in
-//! which engine the agent works.
+//! One agent per state directory: a lock on a file, which ends with the process in any case. The file contains the
+//! engine of the agent.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -8,20 +8,20 @@ use std::path::Path;
 
 use super::private;
 
-/// Held for as long as the agent lives.
+/// The lock, held until it is dropped.
 #[derive(Debug)]
 pub struct StateLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
-/// The engine that an agent works in.
+/// The engine of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum EngineKind {
     /// The objects are in the state directory.
     Standalone,
-    /// They are in a cluster; the state directory has the clone alone.
+    /// The objects are in a cluster. The state directory contains only the clone.
     Kubernetes,
 }
 
-impl Engine {
+impl EngineKind {
     fn word(self) -> &'static str {
         match self {
             Self::Standalone => "standalone\n",
@@ -36,17 +36,17 @@ pub enum LockError {
     #[error("another opsy uses the state directory {0}; stop it, or name another directory with --state")]
     Taken(String),
     #[error(
-        "the state directory {0} cannot be used: {1}; free disk space there, let Opsy write there, or name \
+        "the state directory {0} cannot be used: {1}; free disk space there, allow Opsy to write there, or name \
          another directory with --state"
     )]
     Io(String, #[source] io::Error),
 }
 
-/// Makes the state directory if there is none, takes its lock, and records the engine in it.
+/// Creates the state directory if it does not exist, locks it, and records the engine.
 ///
 /// # Errors
-/// Another agent has the lock, or the directory cannot be written.
-pub fn take(state: &Path, engine: Engine) -> Result<StateLock, LockError> {
+/// Another agent holds the lock, or the directory cannot be written.
+pub fn take(state: &Path, engine: EngineKind) -> Result<StateLock, LockError> {
     let fail = |error| LockError::Io(state.display().to_string(), error);
     private::make(state).map_err(fail)?;
     let (path, is_ours) = (state.join("lock"), private::is_ours(state));
@@ -55,8 +55,8 @@ pub fn take(state: &Path, engine: Engine) -> Result<StateLock, LockError> {
     let file = options.map_err(fail)?;
     match file.try_lock() {
         Ok(()) => {
-            // In a pod the directory is a volume: nobody else is there, and it is not ours to change.
-            if engine == Engine::Standalone {
+            // In a pod the directory is a volume, which has no other users and whose mode belongs to the cluster.
+            if engine == EngineKind::Standalone {
                 private::tighten(state, is_ours);
             }
             record(&file, engine).map(|()| StateLock(file)).map_err(fail)
@@ -66,8 +66,8 @@ pub fn take(state: &Path, engine: Engine) -> Result<StateLock, LockError> {
     }
 }
 
-/// Records the engine. A file that has it already is left alone: the disk may be full.
-fn record(mut file: &File, engine: Engine) -> io::Result<()> {
+/// Records the engine. Nothing is written if it is recorded already, because the disk may be full.
+fn record(mut file: &File, engine: EngineKind) -> io::Result<()> {
     let mut known = String::new();
     file.read_to_string(&mut known)?;
     if known == engine.word() {
@@ -78,9 +78,9 @@ fn record(mut file: &File, engine: Engine) -> io::Result<()> {
     file.write_all(engine.word().as_bytes())
 }
 
-/// The engine of the agent that uses the state directory; none where no agent is running. Reads the kernel's
-/// list of locks: trying the lock would hold it for a moment, in which an agent that starts gives up.
-pub fn holder(state: &Path) -> Option<Engine> {
+/// The engine of the agent that uses the state directory, or `None` if no agent is running. This reads the kernel's
+/// list of locks: trying the lock would hold it for a moment, and an agent that starts at that moment would end.
+pub fn holder(state: &Path) -> Option<EngineKind> {
     let path = state.join("lock");
     let inode = format!(":{}", std::fs::metadata(&path).ok()?.ino());
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
@@ -89,7 +89,7 @@ pub fn holder(state: &Path) -> Option<Engine> {
         return None;
     }
     let word = std::fs::read_to_string(path).ok()?;
-    Some(if word == Engine::Kubernetes.word() { Engine::Kubernetes } else { Engine::Standalone })
+    Some(if word == EngineKind::Kubernetes.word() { EngineKind::Kubernetes } else { EngineKind::Standalone })
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
         open(&old.join("lock"));
         std::fs::write(shared.join("thesis.tex"), "").expect("a file");
         for (state, whole) in [(&new, 0o700), (&old, 0o700), (&shared, 0o755)] {
-            let _lock = take(state, Engine::Standalone).expect("a lock");
+            let _lock = take(state, EngineKind::Standalone).expect("a lock");
             assert_eq!((mode(state), mode(&state.join("lock"))), (whole, 0o600), "{}", state.display());
         }
         assert_eq!([&old, &shared].map(|state| mode(&state.join("clone"))), [0o700; 2]);
@@ -125,13 +125,13 @@ mod tests {
     fn a_second_agent_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(holder(dir.path()), None);
-        let first = take(dir.path(), Engine::Kubernetes).expect("a lock");
-        assert_eq!(holder(dir.path()), Some(Engine::Kubernetes));
-        assert!(matches!(take(dir.path(), Engine::Standalone), Err(LockError::Taken(_))));
-        assert_eq!(holder(dir.path()), Some(Engine::Kubernetes));
+        let first = take(dir.path(), EngineKind::Kubernetes).expect("a lock");
+        assert_eq!(holder(dir.path()), Some(EngineKind::Kubernetes));
+        assert!(matches!(take(dir.path(), EngineKind::Standalone), Err(LockError::Taken(_))));
+        assert_eq!(holder(dir.path()), Some(EngineKind::Kubernetes));
         drop(first);
         assert_eq!(holder(dir.path()), None);
-        let _second = take(dir.path(), Engine::Standalone).expect("the lock is free again");
-        assert_eq!(holder(dir.path()), Some(Engine::Standalone));
+        let _second = take(dir.path(), EngineKind::Standalone).expect("the lock is free again");
+        assert_eq!(holder(dir.path()), Some(EngineKind::Standalone));
     }
 }

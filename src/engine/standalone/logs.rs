@@ -1,7 +1,7 @@
-//! The logs of ended runs, kept for a while after their folders have gone: `opsy logs` reads them. Bounded by number,
-//! by size of one, and by size of all.
+//! The logs of ended runs, which `opsy logs` reads after the directories of the runs are removed. Their number, the
+//! size of each and the total size are limited.
 //!
-//! A kept log lies as a run does, in a folder of the run's name with its facts, so that both are read alike.
+//! A log is in a directory with the run's name and facts, like a run, so that both are read by the same code.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -14,17 +14,17 @@ use opsy_runner::request::{LOG, RESULT};
 use super::folders::{self, FACTS};
 use crate::api::{Key, RunName};
 
-/// Logs kept of one builder: enough to compare the last attempts.
+/// Logs per builder: enough to compare the last attempts.
 const PER_BUILDER: usize = 5;
-/// A longer log loses its middle: it begins with what was run, and ends with what went wrong.
+/// Size of one log. The middle of a longer one is left out: its beginning has the commands, and its end the errors.
 const LARGEST: u64 = 1024 * 1024;
 const HEAD: u64 = 64 * 1024;
-/// Of all builders together.
+/// Size of all logs together.
 const ALL: u64 = 64 * 1024 * 1024;
-/// Folders being filled.
+/// Prefix of directories that are being created.
 const UNFINISHED: &str = ".new-";
 
-/// Keeps the log of a run, and drops what is too old or too much. A run that wrote none has nothing to keep.
+/// Saves the log of a run, if it has one, and removes logs beyond the limits.
 pub fn keep(run: &Path, logs: &Path, name: &RunName) -> io::Result<()> {
     let mut log = match File::open(run.join(LOG)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -59,10 +59,10 @@ fn shortened(log: &mut File, kept: &mut impl Write) -> io::Result<()> {
     io::copy(log, kept).map(drop)
 }
 
-/// The newest of each builder stay, and of those as many as fit.
+/// Removes all but the newest logs of each builder, and of those the oldest ones that exceed the total size.
 fn prune(logs: &Path) -> io::Result<()> {
     let mut all = folders::list(logs)?;
-    let created = |folder: &folders::RunFolder| folder.facts.as_ref().map(|facts| facts.created_at).ok();
+    let created = |folder: &folders::RunDirectory| folder.facts.as_ref().map(|facts| facts.created_at).ok();
     all.sort_by_key(|folder| std::cmp::Reverse(created(folder)));
     let (mut of_builder, mut size) = (BTreeMap::<Option<Key>, usize>::new(), 0);
     for folder in all {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_logs_of_each_builder_are_kept_and_nothing_else_of_a_run() {
+    fn the_last_logs_of_each_builder_are_saved_and_nothing_else_of_a_run() {
         let state = tempfile::tempdir().expect("a folder");
         let (runs, logs) = (state.path().join("runs"), state.path().join("logs"));
         for minute in 0..7 {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_log_keeps_its_beginning_and_its_end() {
+    fn a_long_log_is_saved_with_its_beginning_and_its_end() {
         let state = tempfile::tempdir().expect("a folder");
         let text = format!("begin{}end", "x".repeat(usize::try_from(LARGEST).expect("small") * 2));
         let name = run(state.path(), "node-1", "node", 0, &text);

@@ -1,59 +1,63 @@
-//! The embedded default: objects straight from the manifests, status in a state directory, builds as
-//! processes of their own. One agent per state directory.
+//! The engine of one machine, the embedded default: objects read from the manifests, status in a state directory,
+//! builds as processes. There is one agent per state directory.
 //!
 //! ```text
 //! STATE/lock                                   held by the agent
 //! STATE/objects/<Kind>/<namespace>/<name>.json generation, resourceVersion, status (fsynced)
-//! STATE/asked/<Kind>/<namespace>/<name>.json   annotations by command
-//! STATE/memory.json                            what the agent itself remembers
+//! STATE/asked/<Kind>/<namespace>/<name>.json   annotations set by command
+//! STATE/memory.json                            the agent's memory
+//! STATE/owner                                  the owner that the agent works as
 //! STATE/runs/<run>/                            one Packer run: facts.json and the runner's files
-//! STATE/logs/<run>/                            the log of a run that was collected, for a while
+//! STATE/logs/<run>/                            the log of an ended run, for a while
 //! STATE/clone/                                 the bare clone
 //! ```
+//!
+//! `home` (with `object`, `decoded`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
+//! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` serve both.
 
-pub mod asked;
 mod decoded;
 pub mod disk;
 pub mod environment;
 mod files;
 pub mod folders;
-mod held;
 pub mod home;
 pub mod lock;
 pub mod logs;
 mod object;
 pub mod private;
+pub mod requests;
 pub mod runs;
 pub mod secrets;
+mod stored;
 
 use std::path::{Path, PathBuf};
 
-/// Folder of the objects' state.
+/// Directory of the objects' state.
 pub fn objects_dir(state: &Path) -> PathBuf {
     state.join("objects")
 }
 
-/// What the agent itself remembers.
+/// File of the agent's memory.
 pub fn memory_file(state: &Path) -> PathBuf {
     state.join("memory.json")
 }
 
-/// Whose agent this has been so far.
+/// File with the owner that the agent has worked as.
 pub fn owner_file(state: &Path) -> PathBuf {
     state.join("owner")
 }
 
-/// Folder of the runs.
+/// Directory of the runs.
 pub fn runs_dir(state: &Path) -> PathBuf {
     state.join("runs")
 }
 
-/// Folder of the logs of runs that were collected.
+/// Directory of the logs of ended runs.
 pub fn logs_dir(state: &Path) -> PathBuf {
     state.join("logs")
 }
 
-/// Folder of the bare clone.
+/// Directory of the bare clone.
 pub fn clone_dir(state: &Path) -> PathBuf {
     state.join("clone")
 }

@@ -1,27 +1,28 @@
-//! Who may read the state directory: the agent's user alone. It holds a private repository, secrets of builds and logs.
+//! Permissions of the state directory: only the agent's user may read it. It contains a private repository, secrets of
+//! builds, and logs.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// What the state directory holds that is made by name.
+/// Entries of a state directory that older versions created with wider permissions.
 const PARTS: [&str; 7] = ["lock", "memory.json", "objects", "asked", "runs", "logs", "clone"];
-/// Modes of others.
+/// The permissions of other users.
 const OTHERS: u32 = 0o077;
 
-/// Makes a folder, and those above it, for the agent's user alone.
+/// Creates a directory and its parents for the agent's user only.
 pub fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// Is a folder a state directory, or may it become one? One that holds other things is somebody else's, too.
+/// Whether a directory is a state directory or empty. One with other contents is not the agent's alone.
 pub fn is_ours(state: &Path) -> bool {
     state.join("lock").is_file() || fs::read_dir(state).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Closes a state directory that an older Opsy, or a person, made open to others. `whole` is for one that holds nothing
-/// else.
+/// Removes the permissions of other users from a state directory that an older Opsy or a person created. With `whole`,
+/// also from the directory itself, which then must contain nothing else.
 pub fn tighten(state: &Path, whole: bool) {
     let parts = PARTS.iter().map(|part| state.join(part));
     for path in whole.then(|| state.to_owned()).into_iter().chain(parts) {
@@ -33,9 +34,9 @@ pub fn tighten(state: &Path, whole: bool) {
         let path = path.display();
         match closed {
             Ok(()) => {
-                tracing::warn!(%path, "was open to other users of this machine: it is the agent's alone now")
+                tracing::warn!(%path, "other users of this machine had access: their permissions were removed")
             }
-            Err(error) => tracing::warn!(%path, %error, "is open to other users of this machine"),
+            Err(error) => tracing::warn!(%path, %error, "other users of this machine have access"),
         }
     }
 }

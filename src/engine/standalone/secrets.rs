@@ -1,5 +1,5 @@
-//! Secrets of builds and notifications on one machine: a folder laid out like mounted Kubernetes Secrets,
-//! or environment variables of the agent.
+//! Secrets of builds and notifiers on one machine: files laid out like mounted Kubernetes Secrets, or environment
+//! variables of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,27 +7,28 @@ use std::sync::{Arc, Mutex};
 
 use super::environment::is_secret;
 use crate::api::Class;
-use crate::engine::{HomeError, RunsError};
+use crate::api::lock::lock;
+use crate::engine::EngineError;
 
-/// Where the secrets of an object are looked up, by its namespace and the secret's name.
+/// Where secrets are read, by namespace and name.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
-    /// `<folder>/<namespace>/<name>/<KEY>`: one file a key.
+    /// `<folder>/<namespace>/<name>/<KEY>`: one file per key.
     pub folder: Option<PathBuf>,
     /// `OPSY_SECRET_<NAMESPACE>_<NAME>__<KEY>` of the agent's environment, without the prefix.
     pub environment: BTreeMap<String, String>,
-    /// Variables that every build gets: `OPSY_BUILD_<NAME>` of the agent's environment, without the prefix.
+    /// Variables of every build: `OPSY_BUILD_<NAME>` of the agent's environment, without the prefix.
     pub every_build: BTreeMap<String, String>,
-    /// The secrets that were read from variables, by how these spell them.
+    /// The secrets that were read from variables, by the spelling of their variables.
     pub claimed: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-/// Variables that say who asks AWS. Some win over others, so they are replaced together.
+/// Variables that determine the AWS identity. Some take precedence over others, so they are replaced together.
 const AWS_IDENTITY: [&str; 14] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
-    // Older names of these three, which SDKs still read.
+    // Older names of the first three, which SDKs still read.
     "AWS_ACCESS_KEY",
     "AWS_SECRET_KEY",
     "AWS_SECURITY_TOKEN",
@@ -41,11 +42,11 @@ const AWS_IDENTITY: [&str; 14] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 ];
 const PROFILE: &str = "AWS_PROFILE";
-/// Files that hold keys. A profile is looked up in them, so one of the build's own needs them.
+/// Files with credentials. A profile refers to them, so a build with its own profile needs them.
 const AWS_FILES: [&str; 2] = ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
 
-/// Variables of the agent that a build with these of its own must not inherit: a session token, or a key
-/// that wins over a profile, would go with the wrong identity.
+/// The agent's variables that a build with these variables of its own must not inherit. A session token of the agent,
+/// or a key that takes precedence over the build's profile, would result in the wrong identity.
 pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
     let has_any = |names: &[&str]| names.iter().any(|name| own.contains_key(*name));
     let is_replaced = has_any(&AWS_IDENTITY);
@@ -56,12 +57,12 @@ pub fn replaced(own: &BTreeMap<String, String>) -> Vec<&'static str> {
 }
 
 impl Secrets {
-    /// Variables of a build of this namespace: those of every build, and above them those of its secret.
+    /// The variables of a build in this namespace: those of every build, overridden by those of its secret.
     pub fn of_build(
         &self,
         namespace: &str,
         secret: Option<&str>,
-    ) -> Result<BTreeMap<String, String>, RunsError> {
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         let own = secret.map_or_else(|| Ok(BTreeMap::new()), |name| self.get(namespace, name))?;
         let mut variables = self.every_build.clone();
         let replaced = replaced(&own);
@@ -70,8 +71,8 @@ impl Secrets {
         Ok(variables)
     }
 
-    /// Names of a build's variables whose values are masked.
-    pub fn masked(&self, namespace: &str, secret: Option<&str>) -> Result<Vec<String>, RunsError> {
+    /// Names of a build's variables whose values are masked in its log.
+    pub fn masked(&self, namespace: &str, secret: Option<&str>) -> Result<Vec<String>, EngineError> {
         let mut names: BTreeSet<String> =
             self.every_build.keys().filter(|name| is_secret(name)).cloned().collect();
         if let Some(name) = secret {
@@ -80,8 +81,8 @@ impl Secrets {
         Ok(names.into_iter().collect())
     }
 
-    /// Keys and values of a secret. A file's one trailing newline is not part of its value.
-    pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
+    /// Keys and values of a secret. The trailing newline of a file is not part of its value.
+    pub fn get(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, EngineError> {
         let written = self.in_environment(namespace, name);
         if !written.is_empty() {
             self.claim(namespace, name)?;
@@ -89,12 +90,13 @@ impl Secrets {
         self.with_files(written, namespace, name)
     }
 
-    /// The same, with the variables' keys in lower case too: that is how the keys of notifications are
-    /// spelled, and hardly any variable.
-    pub fn in_any_case(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, HomeError> {
-        HomeError::unless_named(namespace, name)?;
+    /// As above, with the keys of variables in lower case too: the keys of notifiers are in lower case, but variables
+    /// hardly ever are.
+    pub fn in_any_case(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, EngineError> {
+        EngineError::unless_secret_name(namespace, name)?;
         let written = self.in_environment(namespace, name);
-        let unreadable = |error: RunsError| HomeError {
+        // `SecretReader` reports a missing secret as `NotFound`.
+        let unreadable = |error: EngineError| EngineError {
             class: if error.class == Class::Invalid { Class::NotFound } else { error.class },
             message: error.message,
         };
@@ -112,7 +114,7 @@ impl Secrets {
         mut values: BTreeMap<String, String>,
         namespace: &str,
         name: &str,
-    ) -> Result<BTreeMap<String, String>, RunsError> {
+    ) -> Result<BTreeMap<String, String>, EngineError> {
         values.extend(self.in_folder(namespace, name)?);
         if values.is_empty() {
             return Err(self.missing(namespace, name));
@@ -120,11 +122,12 @@ impl Secrets {
         Ok(values)
     }
 
-    /// A variable's name spells `-` and `.` as it does what separates names: `default` and `opsy-slack` are spelled as
-    /// `default-opsy` and `slack` are. Only one of two such secrets may be used: the other could be read by its name.
-    fn claim(&self, namespace: &str, name: &str) -> Result<(), RunsError> {
+    /// Refuses the second of two secrets with the same variables. In the name of a variable, `-` and `.` become `_`,
+    /// which also separates namespace and name: `default/opsy-slack` and `default-opsy/slack` have the same variables,
+    /// so a namespace could read the secrets of another one.
+    fn claim(&self, namespace: &str, name: &str) -> Result<(), EngineError> {
         let spelled = format!("{}_{}", variable(namespace), variable(name));
-        let mut claimed = self.claimed.lock().expect("no code panics while it holds the spelled names");
+        let mut claimed = lock(&self.claimed);
         let secret = format!("{namespace}/{name}");
         let first = claimed.entry(spelled.clone()).or_insert_with(|| secret.clone());
         if *first == secret {
@@ -134,7 +137,7 @@ impl Secrets {
             "secrets {first} and {secret} have the same variables, OPSY_SECRET_{spelled}__<KEY>: rename one of them, or put \
              both into files below --secrets"
         );
-        Err(RunsError { class: Class::Invalid, message })
+        Err(EngineError::invalid(message))
     }
 
     fn in_environment(&self, namespace: &str, name: &str) -> BTreeMap<String, String> {
@@ -143,22 +146,22 @@ impl Secrets {
         keys.filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?.to_owned(), value.clone()))).collect()
     }
 
-    fn in_folder(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, RunsError> {
+    fn in_folder(&self, namespace: &str, name: &str) -> Result<BTreeMap<String, String>, EngineError> {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(namespace).join(name)) else {
             return Ok(BTreeMap::new());
         };
         if !folder.is_dir() {
             return Ok(BTreeMap::new());
         }
-        let unreadable = |error: std::io::Error| RunsError {
-            class: Class::TRANSIENT,
-            message: format!("secret {namespace}/{name} cannot be read from {}: {error}", folder.display()),
+        let unreadable = |error: std::io::Error| {
+            let folder = folder.display();
+            EngineError::transient(format!("secret {namespace}/{name} cannot be read from {folder}: {error}"))
         };
         let mut values = BTreeMap::new();
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let key = entry.file_name().to_string_lossy().into_owned();
-            // Kubernetes mounts carry `..data` links beside the keys.
+            // A mounted Kubernetes Secret has `..data` links beside the keys.
             if key.starts_with('.') || !entry.path().is_file() {
                 continue;
             }
@@ -168,7 +171,7 @@ impl Secrets {
         Ok(values)
     }
 
-    fn missing(&self, namespace: &str, name: &str) -> RunsError {
+    fn missing(&self, namespace: &str, name: &str) -> EngineError {
         let variables = format!("OPSY_SECRET_{}_{}__<KEY>", variable(namespace), variable(name));
         let place = self.folder.as_ref().map(|folder| folder.join(namespace).join(name));
         let message = match place {
@@ -177,14 +180,14 @@ impl Secrets {
                 place.display()
             ),
             None => format!(
-                "secret {namespace}/{name} not found: name a folder of secrets with --secrets, or set {variables}"
+                "secret {namespace}/{name} not found: name a directory of secrets with --secrets, or set {variables}"
             ),
         };
-        RunsError { class: Class::Invalid, message }
+        EngineError::invalid(message)
     }
 }
 
-/// How a name is spelled inside a variable's name.
+/// The spelling of a name in the name of a variable.
 fn variable(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
@@ -194,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_from_files_and_variables_and_files_win() {
+    fn keys_come_from_files_and_variables_and_files_take_precedence() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let secret = dir.path().join("default").join("packer-env");
         std::fs::create_dir_all(secret.join("..data")).expect("a folder");
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_notifications_may_be_spelled_in_capitals() {
+    fn variables_of_notifiers_may_be_in_upper_case() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let folder = dir.path().join("default").join("opsy-slack");
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -221,17 +224,17 @@ mod tests {
         ];
         let environment = variables.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let secrets = Secrets { folder: Some(dir.path().to_owned()), environment, ..Secrets::default() };
-        let said = || secrets.in_any_case("default", "opsy-slack").expect("a secret");
-        assert_eq!((said()["token"].as_str(), said()["url"].as_str()), ("capital", "small"));
+        let values = || secrets.in_any_case("default", "opsy-slack").expect("a secret");
+        assert_eq!((values()["token"].as_str(), values()["url"].as_str()), ("capital", "small"));
         std::fs::write(folder.join("token"), "from-file\n").expect("a file");
-        assert_eq!(said()["token"], "from-file");
+        assert_eq!(values()["token"], "from-file");
         let error = secrets.in_any_case("default", "other").expect_err("nothing is there");
         assert_eq!(error.class, Class::NotFound);
         assert!(error.message.contains("OPSY_SECRET_DEFAULT_OTHER__<KEY>"), "{error}");
     }
 
     #[test]
-    fn a_name_that_leads_elsewhere_is_none() {
+    fn a_name_that_leads_elsewhere_is_invalid() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir_all(dir.path().join("default/s")).expect("a folder");
         std::fs::write(dir.path().join("default/s/token"), "x").expect("a file");
@@ -254,7 +257,7 @@ mod tests {
         let secrets = Secrets { environment, every_build: every_build.clone(), ..Secrets::default() };
         assert_eq!(secrets.of_build("default", None).expect("variables"), every_build);
         assert_eq!(secrets.masked("default", None).expect("names"), ["X_TOKEN"]);
-        // A key beside another's profile or session token is nobody's.
+        // A key with another identity's profile or session token would be no valid identity.
         let own = secrets.of_build("default", Some("keys")).expect("variables");
         assert_eq!(own, variables(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "r"), ("X_TOKEN", "t")]));
         assert_eq!(secrets.masked("default", Some("keys")).expect("names"), ["AWS_ACCESS_KEY_ID", "X_TOKEN"]);
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_with_an_identity_of_its_own_inherits_nothing_that_names_another() {
+    fn a_build_with_its_own_identity_inherits_nothing_of_another() {
         let replaced = |names: &[&str]| {
             super::replaced(&names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect())
         };
@@ -282,7 +285,7 @@ mod tests {
         }
         assert_eq!(replaced(&["AWS_CONTAINER_AUTHORIZATION_TOKEN"]), keys, "a token is an identity");
         let profile = replaced(&["AWS_PROFILE"]);
-        assert!(!profile.contains(&"AWS_CONFIG_FILE"), "a profile is looked up in the agent's files");
+        assert!(!profile.contains(&"AWS_CONFIG_FILE"), "a profile refers to the agent's files");
         let with_files = replaced(&["AWS_PROFILE", "AWS_CONFIG_FILE"]);
         assert!(with_files.contains(&"AWS_SHARED_CREDENTIALS_FILE"), "or in the build's own");
     }
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_secret_says_where_it_should_be() {
+    fn the_error_about_a_missing_secret_states_where_it_is_read() {
         let error = Secrets::default().get("team-a", "x").expect_err("nothing is there");
         assert_eq!(error.class, Class::Invalid);
         assert!(error.message.contains("OPSY_SECRET_TEAM_A_X__<KEY>"), "{}", error.message);

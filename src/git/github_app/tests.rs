@@ -1,4 +1,4 @@
-//! Tokens of GitHub Apps: what requests are made of, and keys that cannot be used.
+//! Tokens of GitHub Apps: the URL of requests, and keys that cannot be used.
 
 use super::*;
 
@@ -52,11 +52,11 @@ fn ids_cannot_lead_elsewhere() {
 fn a_key_that_cannot_be_used_is_explained_and_not_repeated() {
     let garbled = "-----BEGIN RSA PRIVATE KEY-----\naHVudGVyMg==\n-----END RSA PRIVATE KEY-----\n";
     let other = "-----BEGIN EC PRIVATE KEY-----\naHVudGVyMg==\n-----END EC PRIVATE KEY-----\n";
-    for (pem, words) in
+    for (pem, expected) in
         [("hunter2", "not a private key in PEM"), (garbled, "not a valid RSA key"), (other, "not an RSA key")]
     {
-        let error = app().assertion(pem, Timestamp::UNIX_EPOCH).expect_err(words).to_string();
-        assert!(error.contains("GitHub App 123456") && error.contains(words), "{error}");
+        let error = app().assertion(pem, Timestamp::UNIX_EPOCH).expect_err(expected).to_string();
+        assert!(error.contains("GitHub App 123456") && error.contains(expected), "{error}");
         assert!(!error.contains("hunter2") && !error.contains("aHVu"), "{error}");
     }
 }

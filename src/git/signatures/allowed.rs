@@ -1,38 +1,38 @@
-//! Git's file of allowed signers (`gpg.ssh.allowedSignersFile`; ALLOWED SIGNERS in ssh-keygen(1)): one SSH public key
-//! per line, with principals before it and options between. Pure.
+//! Git's file of allowed signers (`gpg.ssh.allowedSignersFile`; ALLOWED SIGNERS in ssh-keygen(1)). Each line has
+//! principals, options and an SSH public key. Pure.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-/// Shorter RSA keys can be broken.
+/// The minimum size of RSA keys: shorter keys are not secure.
 pub const RSA_BITS: usize = 2048;
 
 /// A key that may sign.
 #[derive(Clone, Debug)]
 pub struct Signer {
-    /// Who holds the key. Git accepts a commit by any of them, and so does Opsy.
+    /// The owners of the key. Like Git, Opsy accepts commits of all of them.
     pub principals: String,
     pub key: PublicKey,
-    /// Patterns of the purposes that the key may sign for; every one where there are none.
+    /// Patterns of the namespaces that the key may sign for. Default: all.
     pub namespaces: Option<Vec<String>>,
-    /// Seconds since 1970, both inclusive.
+    /// The validity of the key, in seconds since 1970, both inclusive.
     pub after: Option<i64>,
     pub before: Option<i64>,
 }
 
 impl Signer {
-    /// A key without restrictions.
+    /// Returns a signer without restrictions.
     pub fn of(principals: &str, key: PublicKey) -> Self {
         Self { principals: principals.to_owned(), key, namespaces: None, after: None, before: None }
     }
 }
 
-/// Reads a line; `None` where it is empty or a comment.
+/// Parses a line. Returns `None` for an empty line and for a comment.
 ///
 /// # Errors
-/// What is wrong with it, and what to do.
+/// If the line is invalid. The error states the remedy.
 pub fn line(text: &str) -> Result<Option<Signer>, String> {
     let text = text.trim();
     if text.is_empty() || text.starts_with('#') {
@@ -49,7 +49,7 @@ pub fn line(text: &str) -> Result<Option<Signer>, String> {
     apply(signer, options).map(Some)
 }
 
-/// The next word, which a space in quotes does not end, and what follows it.
+/// Returns the next word and the rest of the line. A space in quotes does not end a word.
 fn word(text: &str) -> Result<(&str, &str), String> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, char) in text.char_indices() {
@@ -62,7 +62,7 @@ fn word(text: &str) -> Result<(&str, &str), String> {
         }
     }
     match quoted {
-        true => Err("has a quote without an end".to_owned()),
+        true => Err("has a quote that is not closed".to_owned()),
         false => Ok((text, "")),
     }
 }
@@ -71,7 +71,7 @@ fn is_key_type(word: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| word.starts_with(prefix))
 }
 
-/// A public key that may be trusted.
+/// Parses a public key, which must be secure.
 fn public_key(text: &str) -> Result<PublicKey, String> {
     let (kind, _) = word(text)?;
     if kind.is_empty() {
@@ -85,13 +85,13 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
     check_strength(key.key_data()).map(|()| key)
 }
 
-const CERTIFICATES: &str =
-    "has an SSH certificate or its authority, which Opsy does not verify; list the public key of each signer";
+const CERTIFICATES: &str = "has an SSH certificate or certificate authority, which Opsy does not support; list the \
+                            public key of each signer";
 
-/// Refuses keys that are not secure.
+/// Checks that a key is secure.
 ///
 /// # Errors
-/// Why it is not.
+/// If it is not secure.
 pub fn check_strength(key: &KeyData) -> Result<(), String> {
     match key {
         KeyData::Rsa(key) => {
@@ -112,7 +112,7 @@ pub fn check_strength(key: &KeyData) -> Result<(), String> {
     }
 }
 
-/// Reads the options, which commas separate.
+/// Parses the options, which are separated by commas.
 fn apply(mut signer: Signer, options: &str) -> Result<Signer, String> {
     for option in split(options) {
         let (name, value) = match option.split_once('=') {
@@ -132,20 +132,20 @@ fn apply(mut signer: Signer, options: &str) -> Result<Signer, String> {
             }
             _ => {
                 return Err(format!(
-                    "has the unknown option {name:?}; known are namespaces, valid-after and valid-before"
+                    "has the unknown option {name:?}; the options are namespaces, valid-after and valid-before"
                 ));
             }
         }
     }
     match (signer.after, signer.before) {
         (Some(after), Some(before)) if after > before => {
-            Err("is valid at no time: valid-after is after valid-before".to_owned())
+            Err("is never valid, because valid-after is after valid-before".to_owned())
         }
         _ => Ok(signer),
     }
 }
 
-/// The options, split at commas that are not in quotes.
+/// Splits the options at commas that are not in quotes.
 fn split(options: &str) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     options
@@ -169,8 +169,8 @@ fn unquote(value: &str) -> Result<String, String> {
     }
 }
 
-/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, with or without `Z`. It is always UTC: a file must not mean something
-/// else on another machine.
+/// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, with or without `Z`. The time is always UTC: the meaning of a
+/// file must not depend on the machine.
 fn time(value: &str) -> Result<i64, String> {
     let bad =
         || format!("has the time {value:?}, which must be YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS (UTC)");
@@ -186,7 +186,7 @@ fn time(value: &str) -> Result<i64, String> {
     Ok(zoned.timestamp().as_second())
 }
 
-/// Does a list of patterns with `*` and `?` match a name? As in OpenSSH, one after `!` excludes.
+/// Returns true if a list of patterns with `*` and `?` matches a name. As in OpenSSH, a pattern after `!` excludes it.
 pub fn matches(patterns: &[String], name: &str) -> bool {
     let is_match = |pattern: &str| glob(pattern.as_bytes(), name.as_bytes());
     let excluded = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(is_match);
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn lines_that_cannot_be_trusted_are_explained() {
         let weak = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQDDsBBGUHtJBCOBLlv0vKlBTGIoA9WADi/7LDTjvHFO9VFsGfEo8zTpzdk1JMBkTWhUn0Q==";
-        for (text, words) in [
+        for (text, expected) in [
             (KEY.to_owned(), "has no principal before the key"),
             ("a@b".to_owned(), "has no key"),
             ("a@b ssh-ed25519".to_owned(), "has no valid SSH public key"),
@@ -245,14 +245,14 @@ mod tests {
             (format!("a@b namespaces=\"git\",cert-authority {KEY}"), "list the public key of each signer"),
             (format!("a@b namespaces {KEY}"), "without a value"),
             (format!("a@b namespaces=git {KEY}"), "must be in double quotes"),
-            (format!("a@b namespaces=\"git {KEY}"), "a quote without an end"),
+            (format!("a@b namespaces=\"git {KEY}"), "a quote that is not closed"),
             (format!("a@b no-touch-required {KEY}"), "the unknown option \"no-touch-required\""),
             (format!("a@b valid-after=\"2024\" {KEY}"), "must be YYYYMMDD"),
             (format!("a@b valid-after=\"20241301\" {KEY}"), "must be YYYYMMDD"),
-            (format!("a@b valid-after=\"20250101\",valid-before=\"20240101\" {KEY}"), "is valid at no time"),
+            (format!("a@b valid-after=\"20250101\",valid-before=\"20240101\" {KEY}"), "is never valid"),
         ] {
             let why = line(&text).expect_err(&text);
-            assert!(why.contains(words), "{text}: {why}");
+            assert!(why.contains(expected), "{text}: {why}");
         }
         assert!(line(&format!("a@b {weak}")).is_err());
     }

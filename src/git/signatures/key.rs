@@ -1,5 +1,5 @@
-//! The key that the agent signs its own commits with, read from its file for each use: an OpenSSH private key, or a
-//! public key whose private key an SSH agent has, as with Git's `user.signingKey`.
+//! The key that signs the commits of the agent, read from its file for each use: an OpenSSH private key, or a public
+//! key whose private key an SSH agent holds, as with Git's `user.signingKey`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use super::ssh::NAMESPACE;
 use super::ssh_agent::SshAgent;
 use crate::git::GitError;
 
-/// A private key has some kilobytes.
+/// The maximum size of a file: a private key has some kilobytes.
 const SIZE_LIMIT: u64 = 64 * 1024;
 
-/// Where the key is. It is never kept in memory, so that it can be rotated.
+/// The files of the key. The key is not kept in memory, so that it can be rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningKey {
     pub file: PathBuf,
-    /// Of an encrypted key.
+    /// The file with the passphrase of an encrypted key.
     pub passphrase_file: Option<PathBuf>,
-    /// The socket of the SSH agent, for a file that has only the public key.
+    /// The socket of the SSH agent, for a file that contains only the public key.
     pub agent_socket: Option<PathBuf>,
 }
 
-/// What the file has.
+/// The key in the file.
 enum Content {
     Private(Box<PrivateKey>),
     Public(PublicKey),
@@ -47,7 +47,7 @@ impl SigningKey {
     /// Signs as `git commit -S` does with `gpg.format = ssh`.
     ///
     /// # Errors
-    /// The key cannot be used, and why.
+    /// If the key cannot be used.
     pub fn sign(&self, payload: &[u8]) -> Result<String, GitError> {
         let failed = |error: &dyn std::fmt::Display| self.failed(format!("cannot sign: {error}"));
         let signature = match self.read()? {
@@ -55,7 +55,9 @@ impl SigningKey {
             Content::Private(key) => {
                 let key = self.decrypted(*key)?;
                 match key.key_data() {
-                    KeypairData::Rsa(pair) => by_rsa(&key, pair, payload).map_err(|why| failed(&why))?,
+                    KeypairData::Rsa(pair) => {
+                        sign_with_rsa(&key, pair, payload).map_err(|why| failed(&why))?
+                    }
                     _ => key.sign(NAMESPACE, HashAlg::Sha512, payload).map_err(|error| failed(&error))?,
                 }
             }
@@ -63,31 +65,31 @@ impl SigningKey {
         signature.to_pem(LineEnding::LF).map_err(|error| failed(&error))
     }
 
-    /// The public key. An encrypted file has it in the clear.
+    /// Returns the public key. An encrypted file contains it unencrypted.
     ///
     /// # Errors
-    /// The key cannot be used, and why.
+    /// If the key cannot be used.
     pub fn public(&self) -> Result<PublicKey, GitError> {
         self.read().map(|content| content.public().clone())
     }
 
     fn agent(&self) -> Result<SshAgent<'_>, GitError> {
         let socket = self.agent_socket.as_deref().ok_or_else(|| {
-            let why = "is a public key, and SSH_AUTH_SOCK names no SSH agent that has the private key; start one, or \
-                       name the private key, the file without .pub";
+            let why = "is a public key, but SSH_AUTH_SOCK names no SSH agent that holds the private key; start an SSH \
+                       agent, or use the file of the private key, without .pub";
             self.failed(why.to_owned())
         })?;
         Ok(SshAgent { socket })
     }
 
-    /// The key, decrypted.
+    /// Decrypts the key.
     fn decrypted(&self, key: PrivateKey) -> Result<PrivateKey, GitError> {
         if !key.is_encrypted() {
             return Ok(key);
         }
         let Some(file) = &self.passphrase_file else {
             let why =
-                "is encrypted; name the file of its passphrase by --signing-key-passphrase-file".to_owned();
+                "is encrypted; set --signing-key-passphrase-file to the file of its passphrase".to_owned();
             return Err(self.failed(why));
         };
         let passphrase = text(file).map_err(|why| {
@@ -101,7 +103,7 @@ impl SigningKey {
         })
     }
 
-    /// The key as it is in the file.
+    /// Reads the key from the file, without decrypting it.
     fn read(&self) -> Result<Content, GitError> {
         let text = text(&self.file).map_err(|why| self.failed(why))?;
         let content = match PublicKey::from_openssh(text.trim()) {
@@ -117,18 +119,20 @@ impl SigningKey {
         let key = content.public();
         check_strength(key.key_data()).map_err(|why| self.failed(why))?;
         match key.algorithm() {
-            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
-                Err(self
-                    .failed("is on a security key, which a person must touch; use an Ed25519 key".to_owned()))
-            }
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => Err(self.failed(
+                "is on a security key, which a person must touch; use an Ed25519 key in a file".to_owned(),
+            )),
             _ => Ok(content),
         }
     }
 
-    /// The library does not read an ECDSA key whose number begins with zeros: half of those of P-521, and one of 256 others.
+    /// Returns the error for a key that cannot be parsed. The library cannot parse an ECDSA key whose number begins
+    /// with zeros: half of the P-521 keys, and one of 256 others.
     fn unreadable(&self, error: &ssh_key::Error) -> GitError {
         let why = "is not a valid OpenSSH private key";
-        self.failed(format!("{why}: {error}; if it is an ECDSA key, make another one, or use an Ed25519 key"))
+        self.failed(format!(
+            "{why}: {error}; if it is an ECDSA key, create another one, or use an Ed25519 key"
+        ))
     }
 
     fn failed(&self, why: String) -> GitError {
@@ -136,23 +140,23 @@ impl SigningKey {
     }
 }
 
-/// What else a file can be that was meant to be a private key.
+/// Returns the error for a file that is not an OpenSSH private key, if it is not.
 fn other_form(text: &str) -> Option<&'static str> {
     let begins = |label: &str| text.contains(&format!("-----BEGIN {label}"));
     if begins("OPENSSH PRIVATE KEY-----") {
         None
     } else if begins("PGP") {
-        Some("is an OpenPGP key; use an OpenSSH private key, as ssh-keygen makes it")
+        Some("is an OpenPGP key; use an OpenSSH private key, which ssh-keygen creates")
     } else if text.contains("PRIVATE KEY-----") {
-        Some("is a private key in another format; convert a copy of it by `ssh-keygen -p -f FILE`")
+        Some("is a private key in another format; convert a copy of it with `ssh-keygen -p -f FILE`")
     } else {
         Some("is not an OpenSSH private key, which begins with -----BEGIN OPENSSH PRIVATE KEY-----")
     }
 }
 
-/// The library does not read the second prime of an RSA key, so the key is put together here. The random numbers hide
-/// the time that the signature takes, which depends on the key.
-fn by_rsa(key: &PrivateKey, pair: &RsaKeypair, payload: &[u8]) -> Result<SshSig, String> {
+/// Signs with an RSA key. The library ignores the second prime of the key, so the key is built here. The random numbers
+/// blind the computation, whose duration depends on the key.
+fn sign_with_rsa(key: &PrivateKey, pair: &RsaKeypair, payload: &[u8]) -> Result<SshSig, String> {
     let number = |part: &ssh_key::Mpint| {
         let bytes = part.as_positive_bytes().ok_or_else(|| "the key is damaged".to_owned())?;
         Ok::<_, String>(rsa::BigUint::from_bytes_be(bytes))
@@ -170,12 +174,12 @@ fn by_rsa(key: &PrivateKey, pair: &RsaKeypair, payload: &[u8]) -> Result<SshSig,
     signature.map_err(|error| error.to_string())
 }
 
-/// A small file.
+/// Reads a small file.
 fn text(path: &Path) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("cannot be read: {error}");
     let size = fs::metadata(path).map_err(failed)?.len();
     if size > SIZE_LIMIT {
-        return Err(format!("has {size} bytes, more than a key has"));
+        return Err(format!("has {size} bytes, which is too large for a key"));
     }
     fs::read_to_string(path).map_err(failed)
 }

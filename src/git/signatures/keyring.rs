@@ -1,4 +1,4 @@
-//! The trusted keys, and the judgment of one commit by them. Pure.
+//! The trusted keys, and the verification of a commit with them. Pure.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use super::signed;
 use super::ssh;
 use super::times::Times;
 
-/// Who may sign.
+/// The keys that may sign commits.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     pub ssh: Vec<Signer>,
@@ -17,18 +17,18 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Adds what a file has: lines of Git's allowed signers, armored OpenPGP public keys, or both.
+    /// Adds the keys of a file: lines of Git's allowed signers, armored OpenPGP public keys, or both.
     ///
     /// # Errors
-    /// The line, and what is wrong with it. A file with one line that cannot be read is not trusted at all: what it was
-    /// meant to restrict is not known.
+    /// If a line is invalid. A file with an invalid line is not trusted at all, because the line could be meant as a
+    /// restriction.
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         let mut block: Option<(usize, String)> = None;
         for (number, line) in (1..).zip(text.lines()) {
             let at = |number: usize, why: String| format!("line {number} {why}");
             let (begin, end) = BLOCK;
             if line.contains("PRIVATE KEY") && line.starts_with("-----BEGIN") {
-                return Err(at(number, "begins a private key; name a file of public keys".to_owned()));
+                return Err(at(number, "begins a private key; use a file of public keys".to_owned()));
             }
             if let Some((first, armored)) = &mut block {
                 armored.push_str(line);
@@ -45,7 +45,9 @@ impl Keyring {
             }
         }
         match block {
-            Some((first, _)) => Err(format!("line {first} begins an OpenPGP public key without an end")),
+            Some((first, _)) => {
+                Err(format!("line {first} begins an OpenPGP public key that has no end line"))
+            }
             None => Ok(()),
         }
     }
@@ -54,11 +56,11 @@ impl Keyring {
         self.ssh.is_empty() && self.openpgp.is_empty()
     }
 
-    /// Judges the bytes of a commit object.
+    /// Verifies the bytes of a commit object.
     ///
     /// # Errors
-    /// Why it has no valid signature of a trusted signer.
-    pub fn judge(&self, raw: &[u8], now: Timestamp) -> Result<(), Refusal> {
+    /// If it has no valid signature of a trusted signer.
+    pub fn verify(&self, raw: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let signed = signed::split(raw)?;
         let (armored, now) = (signed.signature.trim_start(), now.as_second());
         if armored.starts_with(ssh::BEGIN) {

@@ -1,9 +1,9 @@
-//! Signatures of commits: whose commits are trusted, and the signature of the agent's own.
+//! Signatures of commits: verifies commits against the trusted signers, and signs the commits of the agent.
 //!
 //! ```text
 //! signers (files, own key) ─> keyring (pure) ┐
-//! range (commits of the clone) ─────────────>├─> signed (pure) ─> ssh | openpgp (pure) ─> accepted, or a refusal
-//! key (private key | public key ─> ssh_agent) ─> signature of our own commits
+//! range (commits of the clone) ─────────────>├─> signed (pure) ─> ssh | openpgp (pure) ─> accepted or refused
+//! key (private key | public key ─> ssh_agent) ─> signature of the agent's commits
 //! ```
 
 mod allowed;

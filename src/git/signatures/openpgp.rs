@@ -1,7 +1,8 @@
 //! OpenPGP signatures of commits (`gpg.format = openpgp`). Pure.
 //!
-//! The library verifies single signatures. Which key of a certificate may sign, and until when, is decided here: the
-//! primary key and its self-signatures must hold, and a subkey needs a binding for signing that it confirms itself.
+//! The library verifies single signatures. This module decides which key of a certificate may sign, and until when: the
+//! primary key and its self-signatures must be valid, and a subkey needs a binding for signing that it also signed
+//! itself.
 
 use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
@@ -12,16 +13,16 @@ use rsa::traits::PublicKeyParts as _;
 use super::refusal::Refusal;
 use super::times::{Times, day};
 
-/// What is said of a key that its owner revoked.
+/// The error for a key that its owner revoked.
 const REVOKED: &str = "is revoked";
-/// What such a signature begins with.
+/// The first line of a signature.
 pub const BEGIN: &str = "-----BEGIN PGP SIGNATURE-----";
-/// How public keys begin and end in a file.
+/// The first and last line of public keys in a file.
 pub const BLOCK: (&str, &str) =
     ("-----BEGIN PGP PUBLIC KEY BLOCK-----", "-----END PGP PUBLIC KEY BLOCK-----");
-/// Shorter RSA keys can be broken.
+/// The minimum size of RSA keys: shorter keys are not secure.
 const RSA_BITS: usize = 2048;
-/// Clocks that differ by less are the same.
+/// The tolerated difference between clocks, in seconds.
 const SKEW: i64 = 600;
 
 /// A trusted public key with its subkeys.
@@ -29,25 +30,26 @@ const SKEW: i64 = 600;
 pub struct Certificate(Box<SignedPublicKey>);
 
 impl Certificate {
-    /// Reads the keys of an armored block.
+    /// Parses the keys of an armored block.
     ///
     /// # Errors
-    /// It cannot be read, or a key in it is not valid.
+    /// If it cannot be parsed, or a key in it is not valid.
     pub fn parse(block: &str) -> Result<Vec<Self>, String> {
         let invalid =
             |error: pgp::errors::Error| format!("is not a valid OpenPGP public key: {}", first_line(&error));
         let (keys, _) = SignedPublicKey::from_string_many(block).map_err(invalid)?;
         let keys = keys.collect::<Result<Vec<_>, _>>().map_err(invalid)?;
         if keys.is_empty() {
-            return Err("has no OpenPGP public key".to_owned());
+            return Err("contains no OpenPGP public key".to_owned());
         }
         let all = keys.into_iter().map(|key| {
             let certificate = Self(Box::new(key));
             match certificate.newest(|_| true).is_some() {
                 true => Ok(certificate),
-                false => {
-                    Err(format!("has the OpenPGP key {} without a valid self-signature", certificate.name()))
-                }
+                false => Err(format!(
+                    "contains the OpenPGP key {} without a valid self-signature",
+                    certificate.name()
+                )),
             }
         });
         all.collect()
@@ -57,7 +59,7 @@ impl Certificate {
         shown(&self.0.primary_key.fingerprint())
     }
 
-    /// The self-signatures that are valid: of user IDs, and of the key directly.
+    /// Returns the valid self-signatures: certifications of user IDs, and direct signatures of the key.
     fn own_signatures(&self) -> impl Iterator<Item = &Signature> {
         let key = &self.0.primary_key;
         let direct = self.0.details.direct_signatures.iter().filter(|found| found.verify_key(key).is_ok());
@@ -70,13 +72,13 @@ impl Certificate {
         direct.chain(users)
     }
 
-    /// The newest valid self-signature among some.
+    /// Returns the newest valid self-signature that matches.
     fn newest(&self, which: impl Fn(&Signature) -> bool) -> Option<&Signature> {
         self.own_signatures().filter(|found| which(found)).max_by_key(|found| created(found))
     }
 
-    /// Why the primary key is not valid at these times, if it is not.
-    fn is_unfit(&self, times: Times) -> Option<String> {
+    /// Returns why the primary key is not valid at these times, if it is not.
+    fn why_invalid(&self, times: Times) -> Option<String> {
         let key = &self.0.primary_key;
         if self.0.details.revocation_signatures.iter().any(|found| found.verify_key(key).is_ok()) {
             return Some(REVOKED.to_owned());
@@ -87,19 +89,19 @@ impl Certificate {
         newest.into_iter().flatten().find_map(|found| lifetime(key, found, times))
     }
 
-    /// Why the primary key may not sign commits, if it may not.
-    fn may_not_sign(&self) -> Option<String> {
+    /// Returns why the primary key may not sign commits, if it may not.
+    fn why_not_signing(&self) -> Option<String> {
         let flags = |found: &Signature| has_flags(found);
         match self.newest(flags) {
             Some(found) if !found.key_flags().sign() => {
-                Some("may not sign: its owner uses a subkey for that".to_owned())
+                Some("may not sign, because its owner uses a subkey for signing".to_owned())
             }
             _ => None,
         }
     }
 
-    /// Why a subkey may not sign commits at these times, if it may not.
-    fn subkey_is_unfit(&self, subkey: &SignedPublicSubKey, times: Times) -> Option<String> {
+    /// Returns why a subkey may not sign commits at these times, if it may not.
+    fn why_subkey_is_invalid(&self, subkey: &SignedPublicSubKey, times: Times) -> Option<String> {
         let primary = &self.0.primary_key;
         let valid = |found: &&Signature| found.verify_subkey_binding(primary, &subkey.key).is_ok();
         let valid: Vec<_> = subkey.signatures.iter().filter(valid).collect();
@@ -117,7 +119,7 @@ impl Certificate {
         lifetime(&subkey.key, binding, times)
     }
 
-    /// Verifies a signature by the key of this certificate that made it; `None` if none of its keys did.
+    /// Verifies a signature with the key of this certificate that made it. Returns `None` if none of its keys did.
     fn verify(&self, signature: &Signature, payload: &[u8], times: Times) -> Option<Result<(), Refusal>> {
         let primary = &self.0.primary_key;
         let bad = |key: String| Some(Err(Refusal::Bad { key }));
@@ -126,24 +128,25 @@ impl Certificate {
             if signature.verify(primary, payload).is_err() {
                 return bad(key);
             }
-            let unfit = self.is_unfit(times).or_else(|| self.may_not_sign()).or_else(|| weakness(primary));
-            return Some(unfit.map_or(Ok(()), |why| Err(Refusal::Unfit { key, why })));
+            let invalid =
+                self.why_invalid(times).or_else(|| self.why_not_signing()).or_else(|| weakness(primary));
+            return Some(invalid.map_or(Ok(()), |why| Err(Refusal::InvalidKey { key, why })));
         }
         let subkey = self.0.public_subkeys.iter().find(|subkey| is_issuer(signature, &subkey.key))?;
         let key = shown(&subkey.key.fingerprint());
         if signature.verify(&subkey.key, payload).is_err() {
             return bad(key);
         }
-        let unfit = self.is_unfit(times).or_else(|| self.subkey_is_unfit(subkey, times));
-        let unfit = unfit.or_else(|| weakness(primary)).or_else(|| weakness(&subkey.key));
-        Some(unfit.map_or(Ok(()), |why| Err(Refusal::Unfit { key, why })))
+        let invalid = self.why_invalid(times).or_else(|| self.why_subkey_is_invalid(subkey, times));
+        let invalid = invalid.or_else(|| weakness(primary)).or_else(|| weakness(&subkey.key));
+        Some(invalid.map_or(Ok(()), |why| Err(Refusal::InvalidKey { key, why })))
     }
 }
 
 /// Verifies a signature.
 ///
 /// # Errors
-/// Why it is not one of a trusted signer for this payload.
+/// If it is not a valid signature of a trusted signer for this payload.
 pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) -> Result<(), Refusal> {
     let signature = read(armored)?;
     let key = issuer(&signature);
@@ -151,7 +154,7 @@ pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) 
     let times = Times { signed: made, now };
     let found: Vec<_> =
         trusted.iter().filter_map(|certificate| certificate.verify(&signature, payload, times)).collect();
-    // There may be several copies of a key, and a revocation in one of them counts. An older copy may have expired since.
+    // There can be several copies of a key. A revocation in one of them applies to all; an older copy can be expired.
     if let Some(revoked) = found.iter().find(|found| is_revocation(found)) {
         return revoked.clone();
     }
@@ -160,7 +163,10 @@ pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) 
     verified?;
     let weak = |why: String| Err(Refusal::Weak { key: key.clone(), why });
     if made > now + SKEW {
-        return weak(format!("was made in the future, on {}: check the clocks", day(made)));
+        return weak(format!(
+            "was made in the future, on {}: check the clocks of the signer and of this machine",
+            day(made)
+        ));
     }
     let lasts = signature.signature_expiration_time().map_or(0, |lasts| i64::from(lasts.as_secs()));
     if lasts > 0 && now > made + lasts {
@@ -180,10 +186,10 @@ pub fn verify(armored: &str, payload: &[u8], now: i64, trusted: &[Certificate]) 
 }
 
 fn is_revocation(verified: &Result<(), Refusal>) -> bool {
-    matches!(verified, Err(Refusal::Unfit { why, .. }) if why == REVOKED)
+    matches!(verified, Err(Refusal::InvalidKey { why, .. }) if why == REVOKED)
 }
 
-/// One signature over bytes.
+/// Parses a signature, which must be the only one, and of type binary.
 fn read(armored: &str) -> Result<Signature, Refusal> {
     let invalid = |error: pgp::errors::Error| unreadable(&first_line(&error));
     let (found, _) = DetachedSignature::from_string_many(armored).map_err(invalid)?;
@@ -191,18 +197,18 @@ fn read(armored: &str) -> Result<Signature, Refusal> {
     let (Some(found), true) = (found.pop(), found.is_empty()) else { return Err(Refusal::Several) };
     let signature = found.signature;
     if signature.typ() != Some(SignatureType::Binary) {
-        return Err(unreadable("it is not a signature over bytes"));
+        return Err(unreadable("it is not a signature of a binary document"));
     }
     let Some(config) = signature.config() else { return Err(unreadable("its version is unknown")) };
     let is_unknown =
         |data: &SubpacketData| matches!(data, SubpacketData::Other(..) | SubpacketData::Experimental(..));
     if config.hashed_subpackets().any(|packet| packet.is_critical && is_unknown(&packet.data)) {
-        return Err(unreadable("it has a critical part that is unknown"));
+        return Err(unreadable("it has an unknown critical subpacket"));
     }
     Ok(signature)
 }
 
-/// Why a key is not secure, if it is not.
+/// Returns why a key is not secure, if it is not.
 fn weakness(key: &impl KeyDetails) -> Option<String> {
     match key.public_params() {
         PublicParams::RSA(params) if params.key.n().bits() < RSA_BITS => {
@@ -213,7 +219,7 @@ fn weakness(key: &impl KeyDetails) -> Option<String> {
     }
 }
 
-/// Is the key the one that the signature names?
+/// Returns true if the signature names the key.
 fn is_issuer(signature: &Signature, key: &impl KeyDetails) -> bool {
     let (fingerprint, id) = (key.fingerprint(), key.legacy_key_id());
     let named = signature.issuer_fingerprint();
@@ -223,21 +229,21 @@ fn is_issuer(signature: &Signature, key: &impl KeyDetails) -> bool {
     }
 }
 
-/// The key that a signature names, for people.
+/// Returns the key that a signature names, for errors.
 fn issuer(signature: &Signature) -> String {
     if let Some(fingerprint) = signature.issuer_fingerprint().first() {
         return shown(fingerprint);
     }
     let id = signature.issuer_key_id().first().map(|id| id.to_string().to_uppercase());
-    id.unwrap_or_else(|| "without a name".to_owned())
+    id.unwrap_or_else(|| "(not named)".to_owned())
 }
 
-/// Why a key with this self-signature or binding is not valid at these times, if it is not.
+/// Returns why a key with this self-signature or binding is not valid at these times, if it is not.
 fn lifetime(key: &impl KeyDetails, binding: &Signature, times: Times) -> Option<String> {
     let made = i64::from(key.created_at().as_secs());
     let lasts = binding.key_expiration_time().map_or(0, |lasts| i64::from(lasts.as_secs()));
     if times.first() + SKEW < made {
-        return Some(format!("was made later, on {}", day(made)));
+        return Some(format!("was created later, on {}", day(made)));
     }
     if lasts > 0 && times.last() > made + lasts {
         return Some(format!("expired on {}", day(made + lasts)));
@@ -263,7 +269,7 @@ fn unreadable(why: &str) -> Refusal {
     Refusal::Unreadable(why.to_owned())
 }
 
-/// The library appends a backtrace to its messages.
+/// Returns the message of an error. The library appends a backtrace to it.
 fn first_line(error: &pgp::errors::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

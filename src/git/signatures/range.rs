@@ -1,4 +1,4 @@
-//! The commits that must be signed: those that a tip adds to what was verified or accepted before.
+//! The commits that must be signed: those of a tip that were not verified or accepted before.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use crate::api::CommitId;
 use crate::git::heads::commit_id;
 use crate::git::{GitError, ancestry};
 
-/// Commits at once: years of work, which take seconds.
+/// The maximum number of commits of one verification: years of work, which take seconds.
 const COMMITS_LIMIT: usize = 10_000;
-/// Bytes of a commit, most of which is its message.
+/// The maximum size of a commit, which consists mostly of its message.
 const SIZE_LIMIT: usize = 1024 * 1024;
-/// Characters of an author that are shown.
+/// The maximum number of characters of an author in an error.
 const AUTHOR_LIMIT: usize = 100;
 
-/// Which commits are verified, and when.
+/// The commits to verify, and the time of the verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     pub tip: CommitId,
-    /// Commits that were verified or accepted before, with all that leads to them. Those that the tip does not descend
-    /// from are ignored. Without any, the tip alone is verified.
+    /// Commits that were verified or accepted before, with all their ancestors. Commits that the tip does not descend
+    /// from are ignored. If none is left, only the tip is verified.
     pub since: Vec<CommitId>,
     pub now: Timestamp,
 }
@@ -32,7 +32,7 @@ pub struct Range {
 /// Verifies all commits of a range, the oldest first.
 ///
 /// # Errors
-/// `GitError::Unverified` names the first commit without a valid signature of a trusted signer.
+/// `GitError::Unverified` for the first commit without a valid signature of a trusted signer.
 pub(in crate::git) fn verify(
     repo: &Repository,
     folder: &Path,
@@ -52,14 +52,14 @@ pub(in crate::git) fn verify(
     }
     let keyring = signers.load()?;
     for id in commits.into_iter().rev() {
-        if let Err(why) = judge(repo, id, &keyring, range.now).map_err(local)? {
+        if let Err(why) = verify_commit(repo, id, &keyring, range.now).map_err(local)? {
             return Err(refused(id, why));
         }
     }
     Ok(())
 }
 
-/// The commits of the range, the newest first; one more than the limit where there are more.
+/// Returns the commits of the range, the newest first. If they exceed the limit, returns one more than the limit.
 fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Vec<Oid>, git2::Error> {
     let mut known = Vec::new();
     for commit in since {
@@ -80,7 +80,8 @@ fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Vec<Oid>, 
     walk.take(COMMITS_LIMIT + 1).collect()
 }
 
-fn judge(
+/// Verifies one commit.
+fn verify_commit(
     repo: &Repository,
     id: Oid,
     keyring: &Keyring,
@@ -91,10 +92,10 @@ fn judge(
     if bytes > SIZE_LIMIT {
         return Ok(Err(Refusal::TooLarge { bytes, limit: SIZE_LIMIT }));
     }
-    Ok(keyring.judge(objects.read(id)?.data(), now))
+    Ok(keyring.verify(objects.read(id)?.data(), now))
 }
 
-/// Who made a commit, as far as it can be shown.
+/// Returns the author of a commit, for an error.
 fn author(repo: &Repository, id: Oid) -> String {
     let Ok(commit) = repo.find_commit(id) else { return "an unknown author".to_owned() };
     let author = commit.author();

@@ -1,35 +1,35 @@
-//! A commit, taken apart into its signature and what was signed. Pure.
+//! Splits a commit into its signature and the payload that was signed. Pure.
 //!
-//! Git signs the commit without the header `gpgsig`. The bytes are taken apart here, as Git does it, and not by
-//! libgit2, which also finds a signature in the message and ends at a zero byte.
+//! Git signs the commit without the header `gpgsig`. This module splits the bytes as Git does. libgit2 is not used,
+//! because it also finds a signature in the message and stops at a zero byte.
 
 use super::refusal::Refusal;
 
 /// A commit with a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// Armored.
+    /// The signature, armored.
     pub signature: String,
-    /// What the signature is for.
+    /// The bytes that were signed.
     pub payload: Vec<u8>,
-    /// When it was committed, as the committer states it: seconds since 1970.
+    /// The time of the commit, as the committer states it, in seconds since 1970.
     pub committed: i64,
 }
 
-/// Takes the bytes of a commit object apart.
+/// Splits the bytes of a commit object.
 ///
 /// # Errors
-/// There is not exactly one signature, or it is not text.
+/// If there is not exactly one signature, or it is not text.
 pub fn split(raw: &[u8]) -> Result<Signed, Refusal> {
     let end = raw.windows(2).position(|pair| pair == b"\n\n").map_or(raw.len(), |at| at + 1);
     let (head, message) = raw.split_at(end);
     let mut payload = Vec::with_capacity(raw.len());
-    let (mut signature, mut committed, mut place) = (None::<Vec<u8>>, None, Place::Other);
+    let (mut signature, mut committed, mut header) = (None::<Vec<u8>>, None, Header::Other);
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         if let Some(more) = line.strip_prefix(b" ") {
-            match (place, &mut signature) {
-                (Place::Signature, Some(signature)) => signature.extend_from_slice(more),
-                (Place::Dropped, _) => {}
+            match (header, &mut signature) {
+                (Header::Signature, Some(signature)) => signature.extend_from_slice(more),
+                (Header::Dropped, _) => {}
                 _ => payload.extend_from_slice(line),
             }
             continue;
@@ -38,12 +38,12 @@ pub fn split(raw: &[u8]) -> Result<Signed, Refusal> {
             if signature.replace(first.to_vec()).is_some() {
                 return Err(Refusal::Several);
             }
-            place = Place::Signature;
+            header = Header::Signature;
         } else if line.starts_with(b"gpgsig") {
-            // That of another hash function: Git leaves it out, too.
-            place = Place::Dropped;
+            // The signature for another hash function, which is not part of the payload either.
+            header = Header::Dropped;
         } else {
-            place = Place::Other;
+            header = Header::Other;
             if let Some(committer) = line.strip_prefix(b"committer ") {
                 committed = committed.or_else(|| seconds(committer));
             }
@@ -58,15 +58,15 @@ pub fn split(raw: &[u8]) -> Result<Signed, Refusal> {
     Ok(Signed { signature, payload, committed })
 }
 
-/// Where the lines of the head that begin with a space belong.
+/// The header that the following lines continue; they begin with a space.
 #[derive(Clone, Copy)]
-enum Place {
+enum Header {
     Signature,
     Dropped,
     Other,
 }
 
-/// The time in `Name <mail> 1700000000 +0100`.
+/// Returns the time in `Name <mail> 1700000000 +0100`.
 fn seconds(committer: &[u8]) -> Option<i64> {
     let after = committer.rsplit(|byte| *byte == b'>').next()?;
     std::str::from_utf8(after).ok()?.split_whitespace().next()?.parse().ok()

@@ -1,5 +1,5 @@
-//! Where the trusted signers are: files, and the agent's own key. They are read again for each use, so that they can be
-//! changed while the agent runs.
+//! The trusted signers: files of keys, and the agent's own key. They are read for each use, so that they can be changed
+//! while the agent is running.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,25 @@ use super::key::SigningKey;
 use super::keyring::Keyring;
 use crate::git::GitError;
 
-/// A file of keys has some kilobytes for each.
+/// The maximum size of a file: an OpenPGP key has some kilobytes.
 const SIZE_LIMIT: u64 = 4 * 1024 * 1024;
-/// Files in a directory of signers.
+/// The maximum number of files in a directory of signers.
 const FILES_LIMIT: usize = 1000;
 
-/// Who may sign commits.
+/// The sources of trusted signers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signers {
-    /// Files, and directories of files.
+    /// Files with keys, and directories of such files.
     pub files: Vec<PathBuf>,
-    /// The agent's own key: what it commits is trusted.
+    /// The agent's own key: its own commits are trusted.
     pub own: Option<SigningKey>,
 }
 
 impl Signers {
-    /// Reads them.
+    /// Reads all keys.
     ///
     /// # Errors
-    /// The file that cannot be read, and what is wrong with it.
+    /// If a file cannot be read or is invalid.
     pub fn load(&self) -> Result<Keyring, GitError> {
         let mut keyring = Keyring::default();
         for place in &self.files {
@@ -37,7 +37,10 @@ impl Signers {
         }
         if keyring.is_empty() {
             let places: Vec<_> = self.files.iter().map(|place| place.display().to_string()).collect();
-            return Err(GitError::Signers(format!("--verify {} has no signer", places.join(", "))));
+            return Err(GitError::Signers(format!(
+                "--verify {} contains no signer: add a public key",
+                places.join(", ")
+            )));
         }
         if let Some(own) = &self.own {
             keyring.ssh.push(Signer::of("the agent", own.public()?));
@@ -49,13 +52,13 @@ impl Signers {
 fn add(keyring: &mut Keyring, file: &Path) -> Result<(), GitError> {
     let size = fs::metadata(file).map_err(|error| unreadable(file, &error))?.len();
     if size > SIZE_LIMIT {
-        return Err(failed(file, &format!("has {size} bytes, more than {SIZE_LIMIT}")));
+        return Err(failed(file, &format!("has {size} bytes, more than the limit of {SIZE_LIMIT}")));
     }
     let text = fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
     keyring.add(&text).map_err(|why| failed(file, &why))
 }
 
-/// The files at a place. A mounted ConfigMap or Secret has links to the files, and hidden directories beside them.
+/// Returns the files at a path. A mounted ConfigMap or Secret contains links to the files, and hidden directories.
 fn files(place: &Path) -> Result<Vec<PathBuf>, GitError> {
     let unreadable = |error: std::io::Error| unreadable(place, &error);
     if !fs::metadata(place).map_err(unreadable)?.is_dir() {
@@ -69,7 +72,7 @@ fn files(place: &Path) -> Result<Vec<PathBuf>, GitError> {
             found.push(path);
         }
         if found.len() > FILES_LIMIT {
-            return Err(failed(place, &format!("has more than {FILES_LIMIT} files")));
+            return Err(failed(place, &format!("has more than the limit of {FILES_LIMIT} files")));
         }
     }
     found.sort();
@@ -96,9 +99,9 @@ mod tests {
 
     #[test]
     fn a_mounted_directory_is_read_through_its_links() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let data = folder.path().join("..2024");
-        fs::create_dir(&data).expect("a folder");
+        fs::create_dir(&data).expect("a directory");
         fs::write(data.join("people"), format!("a@b {KEY}\n")).expect("written");
         fs::write(folder.path().join(".hidden"), "nonsense").expect("written");
         std::os::unix::fs::symlink("..2024", folder.path().join("..data")).expect("a link");
@@ -108,18 +111,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_trusted_is_named() {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("signers");
-        let said = |place: &Path| signers(place).load().map(|_| ()).expect_err("refused").to_string();
-        assert!(said(&file).contains("signers: cannot be read: No such file"), "{}", said(&file));
-        assert!(said(folder.path()).ends_with("has no signer"), "{}", said(folder.path()));
+        let message = |place: &Path| signers(place).load().map(|_| ()).expect_err("refused").to_string();
+        assert!(message(&file).contains("signers: cannot be read: No such file"), "{}", message(&file));
+        assert!(
+            message(folder.path()).ends_with("contains no signer: add a public key"),
+            "{}",
+            message(folder.path())
+        );
         fs::write(&file, format!("# people\na@b {KEY}\nc@d\n")).expect("written");
-        assert!(said(folder.path()).contains("signers: line 3 has no key"), "{}", said(folder.path()));
+        assert!(message(folder.path()).contains("signers: line 3 has no key"), "{}", message(folder.path()));
         fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n").expect("written");
         assert!(
-            said(&file).contains("line 1 begins a private key") && !said(&file).contains("c2Vj"),
+            message(&file).contains("line 1 begins a private key") && !message(&file).contains("c2Vj"),
             "{}",
-            said(&file)
+            message(&file)
         );
     }
 }

@@ -7,18 +7,18 @@ use super::allowed::{Signer, matches};
 use super::refusal::Refusal;
 use super::times::{Times, day};
 
-/// What such a signature begins with.
+/// The first line of a signature.
 pub const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 const END: &str = "-----END SSH SIGNATURE-----";
-/// What Git's signatures are for: one for a file or a mail is not one for a commit.
+/// The namespace of Git's signatures: a signature of a file or mail has another one and is not valid for a commit.
 pub const NAMESPACE: &str = "git";
-/// Characters per line that the library reads; others wrap elsewhere.
+/// The line length that the library requires. Other programs use other lengths.
 const WIDTH: usize = 70;
 
 /// Verifies a signature.
 ///
 /// # Errors
-/// Why it is not one of a trusted signer for this payload.
+/// If it is not a valid signature of a trusted signer for this payload.
 pub fn verify(armored: &str, payload: &[u8], times: Times, signers: &[Signer]) -> Result<(), Refusal> {
     let unreadable = |why: String| Refusal::Unreadable(why);
     let signature = SshSig::from_pem(wrapped(armored)).map_err(|error| unreadable(error.to_string()))?;
@@ -33,19 +33,19 @@ pub fn verify(armored: &str, payload: &[u8], times: Times, signers: &[Signer]) -
     }
     let public = PublicKey::from(signature.public_key().clone());
     public.verify(NAMESPACE, payload, &signature).map_err(|_| Refusal::Bad { key: key.clone() })?;
-    // A key that is listed twice may sign by either line.
-    let judged = entries.iter().map(|signer| fits(signer, times));
-    judged.reduce(Result::or).unwrap_or(Ok(())).map_err(|why| Refusal::Unfit { key, why })
+    // If a key is listed twice, one valid line is enough.
+    let results = entries.iter().map(|signer| check_signer(signer, times));
+    results.reduce(Result::or).unwrap_or(Ok(())).map_err(|why| Refusal::InvalidKey { key, why })
 }
 
-/// The fingerprint that OpenSSH shows.
+/// Returns the fingerprint, as OpenSSH shows it.
 pub fn fingerprint(key: &KeyData) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// May the key sign commits at these times? The committer writes the date of a commit, so a key that has expired could
-/// sign for an earlier one: it must be valid now, too.
-fn fits(signer: &Signer, times: Times) -> Result<(), String> {
+/// Checks that a key may sign commits at these times. The committer chooses the date of a commit, so an expired key
+/// could sign with an earlier date: the key must also be valid now.
+fn check_signer(signer: &Signer, times: Times) -> Result<(), String> {
     if signer.namespaces.as_ref().is_some_and(|patterns| !matches(patterns, NAMESPACE)) {
         return Err(format!("may not sign commits: its option namespaces does not include {NAMESPACE:?}"));
     }
@@ -56,7 +56,7 @@ fn fits(signer: &Signer, times: Times) -> Result<(), String> {
     }
 }
 
-/// The same with lines of the width that the library reads.
+/// Returns the signature with the line length that the library requires.
 fn wrapped(armored: &str) -> String {
     let inner =
         armored.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Signatures by the SSH agent (ssh-agent of OpenSSH and its like), which has the private key.
+//! Signing with an SSH agent (such as ssh-agent of OpenSSH), which holds the private key.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,7 +9,7 @@ use ssh_key::{HashAlg, PublicKey, SshSig};
 
 use super::ssh::NAMESPACE;
 
-/// An agent that asks a person (`ssh-add -c`) or a device must not stop the agent's Git thread for longer.
+/// An SSH agent that waits for a person (`ssh-add -c`) or a device must not block the Git thread for longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The SSH agent that listens on a socket.
@@ -18,10 +18,11 @@ pub(super) struct SshAgent<'a> {
 }
 
 impl SshAgent<'_> {
-    /// Signs as `git commit -S` does with `gpg.format = ssh`, and checks the signature: an agent could return another one.
+    /// Signs as `git commit -S` does with `gpg.format = ssh`. Verifies the signature, since an SSH agent could return a
+    /// wrong one.
     ///
     /// # Errors
-    /// Why there is no signature, and what to do.
+    /// If there is no valid signature. The error states the remedy.
     pub fn sign(&self, key: &PublicKey, payload: &[u8]) -> Result<SshSig, String> {
         let socket = self.socket.display();
         let hash = HashAlg::Sha512;
@@ -31,7 +32,7 @@ impl SshAgent<'_> {
         let signature = signed.map_err(|error| match error {
             Error::RemoteFailure => {
                 let print = key.fingerprint(HashAlg::Sha256);
-                format!("is refused by the SSH agent at {socket}; run `ssh-add` for the key {print}")
+                format!("is refused by the SSH agent at {socket}; add the key {print} with `ssh-add`")
             }
             error => {
                 format!("needs the SSH agent at {socket} (SSH_AUTH_SOCK), which cannot be used: {error}")

@@ -1,9 +1,9 @@
-//! The times at which a key must be valid. Pure.
+//! The times when a key must be valid. Pure.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// When a commit was signed, as it states itself, and when it is verified. Seconds since 1970.
+/// The time when a commit was signed, as the commit states, and the time of the verification, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     pub signed: i64,
@@ -20,7 +20,7 @@ impl Times {
     }
 }
 
-/// A time, for people.
+/// Formats a time for messages.
 pub fn day(seconds: i64) -> String {
     let shown = |time: Timestamp| time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC").to_string();
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), shown)

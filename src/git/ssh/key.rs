@@ -1,15 +1,15 @@
-//! The private key: can it be used with this passphrase? libssh2 itself says of every failure that the key does not fit.
+//! Checks the private key and its passphrase. libssh2 reports the same unspecific error for every failure.
 
 use ssh_key::{Kdf, PrivateKey};
 
 use crate::git::GitError;
 
-/// What every private key in text form begins with.
+/// The start of every private key in PEM.
 const BEGIN: &str = "-----BEGIN ";
 const OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
-/// Rounds that derive the key from its passphrase: OpenSSH's default is 16, and each costs milliseconds. A hostile key may
-/// ask for billions.
-const MOST_ROUNDS: u32 = 1000;
+/// The maximum number of rounds that derive the key from its passphrase. OpenSSH's default is 16, and each takes
+/// milliseconds. A hostile key could require billions.
+const MAX_ROUNDS: u32 = 1000;
 
 /// A private key in memory.
 #[derive(Clone)]
@@ -19,35 +19,34 @@ pub struct SshKey {
 }
 
 impl SshKey {
-    /// Checks the key. `name` says where it comes from.
+    /// Checks the key. `name` is the name of its source, for the error.
     ///
     /// # Errors
-    /// What is wrong with the key or its passphrase, without either.
+    /// If the key or its passphrase cannot be used. The error contains neither.
     pub fn checked(private: String, passphrase: Option<String>, name: &str) -> Result<Self, GitError> {
         let fail = |why: &str| Err(GitError::Credentials(format!("the SSH key in {name} {why}")));
         let text = private.trim_start();
         if !text.starts_with(BEGIN) {
-            return fail("is not a private key: name the file without .pub");
+            return fail("is not a private key: use the file without .pub");
         }
-        // libssh2 reads older formats by itself.
+        // libssh2 checks older formats itself.
         if text.starts_with(OPENSSH) {
             let Ok(key) = PrivateKey::from_openssh(text) else {
-                return fail(
-                    "is damaged or of an algorithm that is not supported: use ed25519, ecdsa or rsa",
-                );
+                return fail("is damaged, or its algorithm is not supported: use Ed25519, ECDSA or RSA");
             };
-            if matches!(key.kdf(), Kdf::Bcrypt { rounds, .. } if *rounds > MOST_ROUNDS) {
+            if matches!(key.kdf(), Kdf::Bcrypt { rounds, .. } if *rounds > MAX_ROUNDS) {
                 return fail(&format!(
-                    "takes more than {MOST_ROUNDS} rounds to decrypt: encrypt it with fewer (ssh-keygen -a)"
+                    "needs more than {MAX_ROUNDS} rounds to decrypt: encrypt it with fewer rounds (ssh-keygen -p -a)"
                 ));
             }
             match &passphrase {
                 None if key.is_encrypted() => {
                     return fail(
-                        "has a passphrase, and none is set: set --git-ssh-passphrase-file, or the key `passphrase` of the Secret",
+                        "has a passphrase, but none is set: set --git-ssh-passphrase-file, or the key `passphrase` \
+                         of the Secret",
                     );
                 }
-                Some(words) if key.is_encrypted() && key.decrypt(words).is_err() => {
+                Some(passphrase) if key.is_encrypted() && key.decrypt(passphrase).is_err() => {
                     return fail("cannot be decrypted: the passphrase is wrong");
                 }
                 _ => {}
@@ -71,13 +70,13 @@ mod tests {
         checked.err().expect("refused").to_string()
     }
 
-    /// The same key, as if its passphrase had been derived in so many rounds.
+    /// Returns the key with another number of rounds in its header.
     fn with_rounds(private: &str, rounds: u32) -> String {
         let mut lines: Vec<&str> = private.trim_end().lines().collect();
         let (first, last) = (lines.remove(0), lines.pop().expect("a last line"));
         let mut bytes = STANDARD.decode(lines.concat()).expect("base64");
         let name = bytes.windows(6).position(|part| part == b"bcrypt").expect("its name");
-        // Behind the name: the length of the options, a salt of sixteen bytes with its length, and the rounds.
+        // After the name: the length of the options, a salt of sixteen bytes with its length, and the rounds.
         let at = name + 6 + 4 + 4 + 16;
         bytes[at..at + 4].copy_from_slice(&rounds.to_be_bytes());
         let text = STANDARD.encode(bytes);
@@ -91,7 +90,7 @@ mod tests {
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).expect("a key");
         let plain = key.to_openssh(LineEnding::LF).expect("text");
         assert!(SshKey::checked(plain.to_string(), None, "k").is_ok());
-        // A passphrase that is not needed does no harm.
+        // A passphrase that is not needed is ignored.
         assert!(SshKey::checked(plain.to_string(), Some("x".into()), "k").is_ok());
         let locked = key.encrypt(&mut OsRng, "right").expect("encrypted");
         let locked = locked.to_openssh(LineEnding::LF).expect("text");

@@ -1,5 +1,5 @@
-//! SSH: is the server the one it claims to be (`known_hosts`), which of its keys to ask for (`preference`), and can the
-//! private key be used (`key`). libgit2 talks to the server.
+//! SSH: checks the host key of a server (`known_hosts`), selects the algorithm of the host key (`preference`), and
+//! checks the private key (`key`). libgit2 makes the connection.
 
 mod key;
 mod known_hosts;

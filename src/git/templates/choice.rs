@@ -1,33 +1,34 @@
-//! Which files of a commit a build gets, and which of them are its inputs. Pure; `opsy validate` asks the same.
+//! Selects the files of a commit that a build gets, and which of them are its inputs. Pure; also for `opsy validate`.
 //!
-//! - Inputs, a change of which rebuilds: what the template arguments, `dir`, the variables files and
-//!   `builder.inputs` name. Of a template at the repository's root with `builder.inputs`, only the Packer files
-//!   there and those inputs. Never Opsy's own files.
-//! - Laid out beside them: the rest of the folder of each template.
+//! - Inputs, whose change causes a rebuild: the files that the template arguments, `dir`, the variables files and
+//!   `builder.inputs` name. For a template at the root of the repository with `builder.inputs`, only the Packer files
+//!   at the root and those inputs. Manifests and status files are never inputs.
+//! - Companions, which are copied but are not inputs: the other files in the directory of each template.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::super::tree::{Listing, is_within, plain, prefixes};
 use super::TemplateQuery;
 use super::links::{Files, Picker};
 use crate::api::glob::Matcher;
+use crate::api::paths::{is_within, plain, prefixes};
+use crate::git::Listing;
 
-/// What makes a folder a Packer template.
+/// The suffixes of Packer templates.
 const TEMPLATES: [&str; 2] = [".pkr.hcl", ".pkr.json"];
-/// Variables that Packer reads from a template's folder by itself.
+/// The suffixes of variables files that Packer reads automatically from the directory of a template.
 const AUTO_VARIABLES: [&str; 2] = [".auto.pkrvars.hcl", ".auto.pkrvars.json"];
 
-/// Opsy's own files of a commit, which are inputs of nothing.
+/// The files of a commit that belong to Opsy, which are never inputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Own {
-    /// Folder of the status files, from the root; `""` where there is none.
+pub struct OpsyFiles {
+    /// The directory of the status files, from the root; `""` if there is none.
     pub status: String,
-    /// Manifests and settings, from the root.
+    /// The paths of manifests and settings, from the root.
     pub files: BTreeSet<String>,
 }
 
-impl Own {
+impl OpsyFiles {
     fn has(&self, path: &str) -> bool {
         is_within(path, &self.status) || self.files.contains(path) || is_ignore_file(path)
     }
@@ -37,11 +38,11 @@ impl Own {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     pub inputs: Files,
-    /// Laid out beside the inputs; what cannot be is left out.
-    pub beside: Files,
+    /// The companions: files that are copied with the inputs. Files that cannot be copied are skipped.
+    pub companions: Files,
 }
 
-/// What of a query a problem is with.
+/// The part of a query that has a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Template,
@@ -50,35 +51,39 @@ pub enum Part {
     Input,
 }
 
-/// Why a query names no files that a build could have.
+/// Why a build cannot have the files of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct TemplateProblem {
     pub part: Part,
-    /// The path or glob, as the query has it.
+    /// The path or glob in the query.
     pub name: String,
     pub why: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for TemplateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
 }
 
-/// The files a query names, or all that is wrong with it.
-pub fn choose(listing: &Listing, query: &TemplateQuery, own: &Own) -> Result<Choice, Vec<Trouble>> {
-    let left_out = |path: &str| own.has(path);
+/// Returns the files that a query names, or all its problems.
+pub fn choose(
+    listing: &Listing,
+    query: &TemplateQuery,
+    opsy_files: &OpsyFiles,
+) -> Result<Choice, Vec<TemplateProblem>> {
+    let left_out = |path: &str| opsy_files.has(path);
     let mut inputs = Picker::new(listing, &left_out, true);
-    let mut troubles = Vec::new();
+    let mut problems = Vec::new();
     let mut check = |part: Part, name: &str, result: Result<(), String>| {
-        let trouble = |why| Trouble { part, name: name.to_owned(), why };
-        troubles.extend(result.err().map(trouble));
+        let problem = |why| TemplateProblem { part, name: name.to_owned(), why };
+        problems.extend(result.err().map(problem));
     };
     for template in query.templates() {
         check(Part::Template, template, add_template(&mut inputs, template, !query.inputs.is_empty()));
     }
     if let Some(dir) = &query.dir {
-        check(Part::Dir, dir, add_named(&mut inputs, "folder", dir));
+        check(Part::Dir, dir, add_named(&mut inputs, "directory", dir));
     }
     for file in &query.var_files {
         check(Part::VarFile, file, add_var_file(&mut inputs, file));
@@ -87,33 +92,33 @@ pub fn choose(listing: &Listing, query: &TemplateQuery, own: &Own) -> Result<Cho
         check(Part::Input, glob, add_glob(&mut inputs, glob, &left_out));
     }
     let inputs = inputs.files;
-    if troubles.is_empty() {
-        Ok(Choice { beside: beside(listing, query, own, &inputs)?, inputs })
+    if problems.is_empty() {
+        Ok(Choice { companions: companions(listing, query, opsy_files, &inputs)?, inputs })
     } else {
-        Err(troubles)
+        Err(problems)
     }
 }
 
-/// What is laid out although it is no input: the folders of the templates, and everything where that is asked.
-fn beside(
+/// Returns the companions: the files in the directories of the templates, or everything if the query demands it.
+fn companions(
     listing: &Listing,
     query: &TemplateQuery,
-    own: &Own,
+    opsy_files: &OpsyFiles,
     inputs: &Files,
-) -> Result<Files, Vec<Trouble>> {
-    let is_status = |path: &str| is_within(path, &own.status);
+) -> Result<Files, Vec<TemplateProblem>> {
+    let is_status = |path: &str| is_within(path, &opsy_files.status);
     let mut picker = Picker::new(listing, &is_status, false);
     let mut folders: Vec<String> = query.templates().map(|template| folder(inputs, template)).collect();
     folders.extend(query.whole.then(String::new));
     for folder in folders {
-        let trouble = |why| vec![Trouble { part: Part::Template, name: query.template.clone(), why }];
-        picker.pick(&folder).map_err(trouble)?;
+        let problem = |why| vec![TemplateProblem { part: Part::Template, name: query.template.clone(), why }];
+        picker.pick(&folder).map_err(problem)?;
     }
     picker.files.retain(|path, _| !inputs.contains_key(path));
     Ok(picker.files)
 }
 
-/// The folder of a template: itself, or where the file is.
+/// Returns the directory of a template: the template itself, or the directory of the file.
 fn folder(inputs: &Files, template: &str) -> String {
     let place = plain(template).unwrap_or_default();
     match place.rsplit_once('/') {
@@ -141,7 +146,7 @@ fn add_template(picker: &mut Picker<'_>, template: &str, is_narrowed: bool) -> R
     if picker.files.contains_key(&place) || picker.files.keys().any(is_template) {
         return Ok(());
     }
-    Err(format!("template {template:?} holds no Packer template (*.pkr.hcl, *.pkr.json)"))
+    Err(format!("template {template:?} contains no Packer template (*.pkr.hcl, *.pkr.json)"))
 }
 
 fn add_named(picker: &mut Picker<'_>, what: &str, name: &str) -> Result<(), String> {
@@ -152,13 +157,13 @@ fn add_named(picker: &mut Picker<'_>, what: &str, name: &str) -> Result<(), Stri
 fn add_var_file(picker: &mut Picker<'_>, file: &str) -> Result<(), String> {
     add_named(picker, "variables file", file)?;
     let is_file = picker.files.contains_key(&place("variables file", file)?);
-    if is_file { Ok(()) } else { Err(format!("variables file {file:?} is a folder")) }
+    if is_file { Ok(()) } else { Err(format!("variables file {file:?} is a directory")) }
 }
 
 fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool) -> Result<(), String> {
     let matcher = Matcher::new(glob.trim_start_matches("./").trim_end_matches('/'))
         .map_err(|why| format!("input {glob:?} is not a valid glob: {why}"))?;
-    // A glob that names a folder means everything in it.
+    // A glob that matches a directory includes everything in it.
     let named = |path: &&str| prefixes(path).any(|part| matcher.is_match(part));
     let paths: Vec<&str> = picker.listing.iter().map(|(path, _)| path).filter(named).collect();
     if paths.is_empty() {
@@ -166,7 +171,7 @@ fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool
     }
     for path in paths.into_iter().filter(|path| !left_out(path)) {
         if !picker.pick(path)? {
-            return Err(format!("{path} is a link to nothing in the repository"));
+            return Err(format!("{path} is a link to a path that does not exist in the repository"));
         }
     }
     Ok(())
@@ -178,7 +183,7 @@ fn place(what: &str, name: &str) -> Result<String, String> {
 
 fn absent(picker: &Picker<'_>, what: &str, name: &str, place: &str) -> String {
     if picker.listing.is_ignored(place) {
-        return format!("{what} {name:?} is left out by .opsyignore");
+        return format!("{what} {name:?} is excluded by .opsyignore");
     }
     format!("{what} {name:?} does not exist in the repository")
 }

@@ -1,37 +1,38 @@
-//! Picks files of a commit by folder or name, and follows links as far as they stay in the repository. Pure.
+//! Selects files of a commit by path, and follows links that stay in the repository. Pure.
 
 use std::collections::BTreeMap;
 
-use super::super::tree::{Entry, EntryKind, Listing, is_within, join, plain, prefixes, short};
 use crate::api::files::POINTER;
+use crate::api::paths::{is_within, join, plain, prefixes, short};
+use crate::git::{Entry, EntryKind, Listing};
 
-/// Links that lead to links that lead to links: as many as Linux follows.
+/// The maximum number of links in a chain, as in Linux.
 const HOP_LIMIT: usize = 40;
-/// Files and folders that are visited for one build: more than any template has, less than links to links can name.
+/// The maximum number of files and directories that one build visits: links to links could name any number of paths.
 const VISIT_LIMIT: usize = 100_000;
-/// Look-ups that links may cost one build: some seconds.
+/// The maximum number of lookups for the links of one build, which take some seconds.
 const STEP_LIMIT: usize = 10_000_000;
 
-/// A file to lay out: a blob, whatever links led to it.
+/// A file for a build: the blob at the end of all links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// Object id, in hex.
+    /// The object ID, in hexadecimal.
     pub id: String,
     pub executable: bool,
 }
 
-/// Files by the path they are laid out at.
+/// Files by their path in the build.
 pub type Files = BTreeMap<String, Chosen>;
 
-/// Picks files; what cannot be laid out is an error, or left out.
+/// Selects files. A file that cannot be copied is an error if `strict` is true, and is skipped otherwise.
 pub struct Picker<'a> {
     pub listing: &'a Listing,
-    /// Paths that are not picked.
+    /// Returns true for paths that are skipped.
     pub left_out: &'a dyn Fn(&str) -> bool,
-    /// A submodule, a link to nothing, a name that is not UTF-8 is an error.
+    /// Whether a submodule, a broken link or a name that is not UTF-8 is an error.
     pub strict: bool,
     pub files: Files,
-    /// Folders being picked: a link to one of them leads in a circle.
+    /// The directories that are being added: a link to one of them is a cycle.
     inside: Vec<String>,
     visits: usize,
     steps: usize,
@@ -42,7 +43,7 @@ impl<'a> Picker<'a> {
         Self { listing, left_out, strict, files: Files::new(), inside: Vec::new(), visits: 0, steps: 0 }
     }
 
-    /// Picks what is at a path, a folder with everything below it; false when nothing is there.
+    /// Adds the file at a path, or the directory with everything below it. Returns false if the path does not exist.
     pub fn pick(&mut self, path: &str) -> Result<bool, String> {
         self.add(path, path, HOP_LIMIT)
     }
@@ -51,8 +52,8 @@ impl<'a> Picker<'a> {
         self.visits += 1;
         if self.visits > VISIT_LIMIT || self.steps > STEP_LIMIT {
             return Err(format!(
-                "{}: a build gets no more than {VISIT_LIMIT} files and folders, through links too; leave some out \
-                 by .opsyignore",
+                "{}: a build can have at most {VISIT_LIMIT} files and directories, including those behind links; \
+                 exclude some with .opsyignore",
                 short(to)
             ));
         }
@@ -70,7 +71,7 @@ impl<'a> Picker<'a> {
         Ok(true)
     }
 
-    /// Adds a folder's files; false when there are none.
+    /// Adds the files of a directory. Returns false if there are none.
     fn add_folder(&mut self, from: &str, to: &str, hops: usize) -> Result<bool, String> {
         if !self.strict && self.inside.iter().any(|inside| inside == from || is_below(inside, from)) {
             return Ok(false);
@@ -84,16 +85,19 @@ impl<'a> Picker<'a> {
     fn add_files(&mut self, from: &str, to: &str, hops: usize) -> Result<bool, String> {
         let mut found = false;
         for (path, entry) in self.listing.under(from).filter(|(path, _)| !(self.left_out)(path)) {
-            let place = join(to, path[from.len()..].trim_start_matches('/'));
+            let target = join(to, path[from.len()..].trim_start_matches('/'));
             let fewer = match entry.kind {
                 EntryKind::Link(_) => hops
                     .checked_sub(1)
-                    .ok_or_else(|| format!("{} leads through too many links", short(path)))?,
+                    .ok_or_else(|| format!("{} has too many levels of symbolic links", short(path)))?,
                 _ => hops,
             };
-            let added = self.add(path, &place, fewer)?;
+            let added = self.add(path, &target, fewer)?;
             if !added && self.strict {
-                return Err(format!("{} is a link to nothing in the repository{REMEDY}", short(path)));
+                return Err(format!(
+                    "{} is a link to a path that does not exist in the repository{REMEDY}",
+                    short(path)
+                ));
             }
             found |= added;
         }
@@ -101,19 +105,19 @@ impl<'a> Picker<'a> {
     }
 }
 
-/// What helps where a build does not need the file.
+/// The remedy for a file that the build does not need.
 const REMEDY: &str = "; if the build does not need it, list it in .opsyignore";
 
-/// Is a path below a folder? Everything is below the root.
+/// Returns true if a path is below a directory. Everything is below the root.
 fn is_below(path: &str, folder: &str) -> bool {
     folder.is_empty() || is_within(path, folder)
 }
 
-/// Why an entry cannot be laid out.
+/// Returns why an entry cannot be copied, if it cannot.
 fn refusal(path: &str, entry: &Entry) -> Option<String> {
     match entry.kind {
         EntryKind::Submodule => Some(format!(
-            "{} is a submodule, and its files are not in the repository: copy them in{REMEDY}",
+            "{} is a submodule, whose files are not in the repository: commit the files themselves{REMEDY}",
             short(path)
         )),
         EntryKind::Misnamed => Some(format!("the name of {} is not UTF-8: rename it{REMEDY}", short(path))),
@@ -122,13 +126,13 @@ fn refusal(path: &str, entry: &Entry) -> Option<String> {
     }
 }
 
-/// What is wrong with a Git LFS pointer among the files of a build.
+/// Returns the error for a Git LFS pointer among the files of a build.
 pub fn pointer(path: &str) -> String {
     format!("{} {POINTER}{REMEDY}", short(path))
 }
 
-/// Where a path really is, after all links on its way, and how many look-ups that took. Links never leave the
-/// repository.
+/// Follows all links in a path. Returns the resulting path and the number of lookups. A link that leads out of the
+/// repository is an error.
 pub fn follow_counted(listing: &Listing, path: &str) -> (Result<String, String>, usize) {
     let mut steps = 0;
     (follow(listing, path, HOP_LIMIT, &mut steps), steps)
@@ -146,9 +150,9 @@ fn follow(listing: &Listing, path: &str, hops: usize, steps: &mut usize) -> Resu
         let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
         let outside =
             || format!("{} is a link to {:?}, outside of the repository{REMEDY}", short(link), short(target));
-        let place = if target.starts_with('/') { None } else { plain(&join(folder, target)) };
-        let next = join(&place.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
+        let destination = if target.starts_with('/') { None } else { plain(&join(folder, target)) };
+        let next = join(&destination.ok_or_else(outside)?, path[link.len()..].trim_start_matches('/'));
         path = next;
     }
-    Err(format!("{} leads through too many links{REMEDY}", short(&path)))
+    Err(format!("{} has too many levels of symbolic links{REMEDY}", short(&path)))
 }

@@ -1,4 +1,4 @@
-//! Which files a query names, and when its tag changes.
+//! Which files a query selects, and when its tag changes.
 
 use super::choice::{Choice, Part, choose};
 use super::resolver::{first, tag};
@@ -10,7 +10,7 @@ fn listing(files: &[(&str, &str)]) -> Listing {
     files.iter().map(|(path, what)| ((*path).to_owned(), entry(what))).collect()
 }
 
-/// `->target` is a link, `x:id` executable, `submodule` one, anything else a file with that id.
+/// `->target` is a link, `x:id` an executable file, `submodule` a submodule; anything else is a file with that ID.
 fn entry(what: &str) -> Entry {
     let (id, kind) = match what.split_at_checked(2) {
         Some(("->", target)) => (what, EntryKind::Link(target.to_owned())),
@@ -25,13 +25,16 @@ fn query(template: &str) -> TemplateQuery {
     TemplateQuery { template: template.to_owned(), ..TemplateQuery::default() }
 }
 
-/// The status folder and `own.yaml` are Opsy's own.
-fn own() -> Own {
-    Own { status: "status".to_owned(), files: ["own.yaml", "packer/node/own.yaml"].map(str::to_owned).into() }
+/// The status directory and the files `own.yaml` belong to Opsy.
+fn opsy_files() -> OpsyFiles {
+    OpsyFiles {
+        status: "status".to_owned(),
+        files: ["own.yaml", "packer/node/own.yaml"].map(str::to_owned).into(),
+    }
 }
 
 fn choice(files: &[(&str, &str)], query: &TemplateQuery) -> Result<Choice, String> {
-    choose(&listing(files), query, &own()).map_err(|troubles| first(&troubles))
+    choose(&listing(files), query, &opsy_files()).map_err(|problems| first(&problems))
 }
 
 fn paths(files: &[(&str, &str)], query: &TemplateQuery) -> Result<Vec<(String, String)>, String> {
@@ -42,9 +45,9 @@ fn names(files: &[(&str, &str)], query: &TemplateQuery) -> Vec<String> {
     paths(files, query).expect("resolves").into_iter().map(|(path, _)| path).collect()
 }
 
-/// What is laid out beside the inputs.
-fn beside(files: &[(&str, &str)], query: &TemplateQuery) -> Vec<String> {
-    choice(files, query).expect("resolves").beside.into_keys().collect()
+/// Returns the companions of the inputs.
+fn companions(files: &[(&str, &str)], query: &TemplateQuery) -> Vec<String> {
+    choice(files, query).expect("resolves").companions.into_keys().collect()
 }
 
 fn tag_of(files: &[(&str, &str)], query: &TemplateQuery) -> String {
@@ -70,7 +73,7 @@ fn a_folder_a_file_and_the_root() {
     let mut root = REPO.to_vec();
     root.push(("root.pkr.hcl", "9"));
     let all = names(&root, &query("."));
-    assert_eq!(all.len(), root.len() - 2, "the status path and Opsy's own files are no inputs: {all:?}");
+    assert_eq!(all.len(), root.len() - 2, "the status path and the files of Opsy are not inputs: {all:?}");
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn what_is_missing_is_named() {
     wide.var_files = vec!["vars/dev.hcl".to_owned()];
     assert!(missing(&wide).contains("variables file \"vars/dev.hcl\""));
     wide.var_files = vec!["vars".to_owned()];
-    assert!(missing(&wide).contains("variables file \"vars\" is a folder"));
+    assert!(missing(&wide).contains("variables file \"vars\" is a directory"));
     wide.var_files.clear();
     wide.inputs = vec!["script/*.sh".to_owned()];
     assert!(missing(&wide).contains("input \"script/*.sh\" matches nothing"));
@@ -120,7 +123,7 @@ fn the_tag_changes_with_content_name_and_mode_alone() {
 
 #[test]
 fn the_tag_format_is_pinned() {
-    // A different value here makes every image look out of date: then it must be `v3-`.
+    // If this value changes, every image is out of date: the prefix must then be `v3-`.
     assert_eq!(
         tag_of(REPO, &query("packer/node")),
         "v2-650351c2c83f6c8ba9acd4f9d0363db0d167cc0173065a64ea78a036856e49ea"
@@ -153,7 +156,7 @@ fn links_become_what_they_point_to() {
     assert_ne!(
         tag_of(&files, &query("packer/a")),
         tag_of(&changed, &query("packer/a")),
-        "a link's target counts"
+        "the target of a link is part of the tag"
     );
 }
 
@@ -162,7 +165,7 @@ fn links_that_lead_nowhere_are_errors() {
     for (target, word) in [
         ("->/etc/passwd", "outside"),
         ("->../../../etc/passwd", "outside"),
-        ("->gone", "nothing"),
+        ("->gone", "does not exist"),
         ("->l", "too many"),
         ("->.", "too many"),
     ] {
@@ -195,7 +198,7 @@ const MIXED: &[(&str, &str)] = &[
 fn what_another_build_reads_stops_none() {
     assert_eq!(names(MIXED, &query("packer/node")), ["packer/node/node.pkr.hcl"]);
     let whole = TemplateQuery { whole: true, ..query("packer/node") };
-    let laid_out = beside(MIXED, &whole);
+    let laid_out = companions(MIXED, &whole);
     assert!(laid_out.contains(&"scripts/a.sh".to_owned()), "{laid_out:?}");
     assert!(!laid_out.iter().any(|path| path.contains("plugins") || path.contains("latest")), "{laid_out:?}");
     let error = paths(MIXED, &query(".")).expect_err("the root has them");
@@ -206,13 +209,13 @@ fn what_another_build_reads_stops_none() {
 fn a_template_named_as_a_file_gets_its_folder_and_is_the_only_input() {
     let query = query("web.json");
     assert_eq!(names(MIXED, &query), ["web.json"]);
-    let laid_out = beside(MIXED, &query);
+    let laid_out = companions(MIXED, &query);
     for path in ["README.md", "packer/node/node.pkr.hcl", "scripts/a.sh"] {
         assert!(laid_out.contains(&path.to_owned()), "{path}: {laid_out:?}");
     }
     let files = [("t/al2023/a.sh", "1"), ("t/al2023/template.json", "1"), ("t/other/a.sh", "1")];
     let query = TemplateQuery { template: "t/al2023/template.json".to_owned(), ..query };
-    assert_eq!(beside(&files, &query), ["t/al2023/a.sh"]);
+    assert_eq!(companions(&files, &query), ["t/al2023/a.sh"]);
     let with_dir = TemplateQuery { dir: Some("t/al2023".to_owned()), ..query };
     assert_eq!(names(&files, &with_dir), ["t/al2023/a.sh", "t/al2023/template.json"]);
 }
@@ -221,7 +224,7 @@ fn a_template_named_as_a_file_gets_its_folder_and_is_the_only_input() {
 fn inputs_narrow_a_template_at_the_root() {
     let narrow = TemplateQuery { inputs: vec!["scripts/**".to_owned()], ..query(".") };
     assert_eq!(names(MIXED, &narrow), ["root.auto.pkrvars.hcl", "root.pkr.hcl", "scripts/a.sh"]);
-    assert!(beside(MIXED, &narrow).contains(&"README.md".to_owned()), "it is laid out all the same");
+    assert!(companions(MIXED, &narrow).contains(&"README.md".to_owned()), "it is copied nevertheless");
     let mut newer = MIXED.to_vec();
     newer[1].1 = "2";
     assert_eq!(tag_of(MIXED, &narrow), tag_of(&newer, &narrow));
@@ -231,31 +234,30 @@ fn inputs_narrow_a_template_at_the_root() {
 fn ignored_files_are_as_if_they_were_not_there() {
     let ignore = |patterns: &str| {
         let ignore = Ignore::read([(".opsyignore", patterns.as_bytes())]);
-        choose(&listing(MIXED).without(&ignore), &query("."), &own()).map_err(|troubles| first(&troubles))
+        choose(&listing(MIXED).without(&ignore), &query("."), &opsy_files())
+            .map_err(|problems| first(&problems))
     };
-    let choice = ignore("docs/\nplugins/\n*.md\n").expect("what stalls is left out");
+    let choice = ignore("docs/\nplugins/\n*.md\n").expect("files with errors are excluded");
     let inputs: Vec<&String> = choice.inputs.keys().collect();
     assert_eq!(
         inputs,
         ["packer/node/node.pkr.hcl", "root.auto.pkrvars.hcl", "root.pkr.hcl", "scripts/a.sh", "web.json"]
     );
-    assert_eq!(choice.beside.keys().collect::<Vec<_>>(), [".opsyignore", "own.yaml"]);
-    assert!(
-        ignore("*.hcl\ndocs\nplugins").expect_err("no template is left").contains("holds no Packer template")
-    );
+    assert_eq!(choice.companions.keys().collect::<Vec<_>>(), [".opsyignore", "own.yaml"]);
+    assert!(ignore("*.hcl\ndocs\nplugins").expect_err("no template").contains("contains no Packer template"));
     let named = TemplateQuery { var_files: vec!["README.md".to_owned()], ..query("packer/node") };
     let listing = listing(MIXED).without(&Ignore::read([(".opsyignore", &b"*.md"[..])]));
-    let troubles = choose(&listing, &named, &own()).expect_err("left out");
-    assert_eq!((troubles[0].part, troubles[0].name.as_str()), (Part::VarFile, "README.md"));
-    assert!(troubles[0].why.contains(".opsyignore"), "{}", troubles[0]);
+    let problems = choose(&listing, &named, &opsy_files()).expect_err("excluded");
+    assert_eq!((problems[0].part, problems[0].name.as_str()), (Part::VarFile, "README.md"));
+    assert!(problems[0].why.contains(".opsyignore"), "{}", problems[0]);
 }
 
 #[test]
 fn a_folder_without_a_template_is_named() {
     let error = paths(REPO, &query("scripts")).expect_err("no template");
-    assert!(error.contains("\"scripts\" holds no Packer template"), "{error}");
+    assert!(error.contains("\"scripts\" contains no Packer template"), "{error}");
     let deep = [("packer/a/b/t.pkr.hcl", "1")];
-    assert!(paths(&deep, &query("packer/a")).is_err(), "Packer does not look into folders below");
+    assert!(paths(&deep, &query("packer/a")).is_err(), "Packer does not read subdirectories");
 }
 
 #[test]
@@ -264,7 +266,8 @@ fn a_file_that_cannot_be_laid_out_is_named() {
     for (kind, word) in [(EntryKind::Misnamed, "not UTF-8"), (EntryKind::Pointer, "Git LFS pointer")] {
         let mut files = vec![("packer/a/t.pkr.hcl".to_owned(), entry(template.1))];
         files.push(("packer/a/odd".to_owned(), Entry { id: "2".to_owned(), kind }));
-        let error = choose(&files.into_iter().collect(), &query("packer/a"), &own()).expect_err("refused");
+        let error =
+            choose(&files.into_iter().collect(), &query("packer/a"), &opsy_files()).expect_err("refused");
         assert!(error[0].why.contains("packer/a/odd") && error[0].why.contains(word), "{}", error[0]);
     }
 }
@@ -280,11 +283,11 @@ fn links_in_a_circle_end_where_files_are_only_laid_out() {
         ("a/t.json", "1"),
         ("a/y/file", "2"),
     ];
-    let laid_out = beside(&files, &query("a/t.json"));
+    let laid_out = companions(&files, &query("a/t.json"));
     assert!(laid_out.contains(&"a/x/n/file".to_owned()) && laid_out.len() < 20, "{laid_out:?}");
 }
 
-/// Thirty folders, each with two links to the next: without a limit, 2^29 ways to the last one.
+/// Thirty directories, each with two links to the next: without a limit, there are 2^29 paths to the last one.
 #[test]
 fn links_that_name_more_paths_than_memory_holds_are_refused() {
     for last in [Some("1"), None] {
@@ -296,8 +299,8 @@ fn links_that_name_more_paths_than_memory_holds_are_refused() {
         let files: Vec<_> = files.iter().map(|(path, id)| (path.as_str(), id.as_str())).collect();
         let named = TemplateQuery { template: "d0/t.pkr.hcl".to_owned(), ..query("") };
         for query in [query("d0"), named] {
-            let why = choose(&listing(&files), &query, &own()).expect_err("refused");
-            let expected = if last.is_none() && query.template == "d0" { "d29/end" } else { "no more than" };
+            let why = choose(&listing(&files), &query, &opsy_files()).expect_err("refused");
+            let expected = if last.is_none() && query.template == "d0" { "d29/end" } else { "at most" };
             assert!(why[0].why.contains(expected), "{}", why[0]);
         }
     }

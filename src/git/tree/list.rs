@@ -1,21 +1,25 @@
-//! A tree of a commit as a flat list of files, within limits: a few small objects can name more paths than a machine holds.
+//! The tree of a commit as a flat list of files. It is limited, because a few small objects can name more paths than
+//! fit into memory.
 
 use std::collections::{BTreeMap, HashMap};
 
 use git2::{FileMode, ObjectType, Odb, Oid, Repository, Tree};
 
-use super::{Entry, EntryKind, Listing, join, short, shown_name};
+use super::Listing;
+use crate::api::paths::{join, short, shown_name};
+use crate::git::entry::{Entry, EntryKind};
 
-/// Folders within folders: more than any repository has, less than the stack holds.
+/// The maximum depth of directories: deeper than any repository, and not too deep for the stack.
 const DEPTH_LIMIT: usize = 100;
-/// Files and folders of a commit, and the bytes of their paths and of the targets of links. A few objects can name one
-/// folder or link so often that these fill any memory; the largest repositories of templates have some thousand files.
+/// The maximum number of files and directories of a commit, and of bytes in their paths and in the targets of links. A
+/// few objects can name one directory or link so often that the list fills the memory. The largest repositories of
+/// templates have some thousand files.
 const ENTRY_LIMIT: usize = 250_000;
 const BYTES_LIMIT: usize = 32 * 1024 * 1024;
-/// The bytes of one path, and of the target of a symbolic link: Linux has no longer ones.
+/// The maximum number of bytes of a path, and of the target of a symbolic link; the same as in Linux.
 const PATH_LIMIT: usize = 4096;
 
-/// Flattens a tree.
+/// Returns the files of a tree.
 pub(in crate::git) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing, git2::Error> {
     let mut lister = Lister {
         repo,
@@ -28,7 +32,7 @@ pub(in crate::git) fn list(repo: &Repository, tree: &Tree<'_>) -> Result<Listing
     Ok(lister.entries.into_iter().collect())
 }
 
-/// What a list of files has cost so far.
+/// The number of entries and bytes that a list has so far.
 #[derive(Default)]
 pub(in crate::git) struct Budget {
     count: usize,
@@ -36,7 +40,7 @@ pub(in crate::git) struct Budget {
 }
 
 impl Budget {
-    /// Charges a path, or returns why the list is too large.
+    /// Counts a path. Returns why the list is too large, if it is.
     pub fn spend(&mut self, path: &str) -> Result<(), String> {
         self.count += 1;
         if path.len() > PATH_LIMIT {
@@ -45,7 +49,7 @@ impl Budget {
         self.charge(path)
     }
 
-    /// Charges the target of a symbolic link.
+    /// Counts the target of a symbolic link.
     pub fn spend_target(&mut self, target: &str) -> Result<(), String> {
         self.charge(target)
     }
@@ -56,18 +60,18 @@ impl Budget {
             return Ok(());
         }
         Err(format!(
-            "has more than {ENTRY_LIMIT} files and folders, or {BYTES_LIMIT} bytes of paths and link targets: keep \
+            "has more than {ENTRY_LIMIT} files and directories, or {BYTES_LIMIT} bytes of paths and link targets: keep \
              manifests and templates in a smaller repository"
         ))
     }
 }
 
-/// A tree being flattened, and what it has cost so far.
+/// The state of listing a tree.
 struct Lister<'a> {
     repo: &'a Repository,
     odb: Odb<'a>,
     entries: BTreeMap<String, Entry>,
-    /// Targets of links by their blobs: one blob may have many names, and is read once.
+    /// Targets of links by their blobs. A blob can have many names, and is read once.
     targets: HashMap<Oid, String>,
     budget: Budget,
 }
@@ -81,7 +85,7 @@ impl Lister<'_> {
     ) -> Result<(), git2::Error> {
         let refused = |why: String| Err::<(), _>(git2::Error::from_str(&why));
         if depth > DEPTH_LIMIT {
-            return refused(format!("{} lies more than {DEPTH_LIMIT} folders deep", short(folder)));
+            return refused(format!("{} is more than {DEPTH_LIMIT} directories deep", short(folder)));
         }
         for entry in tree {
             let name = entry.name_bytes();
@@ -117,7 +121,7 @@ impl Lister<'_> {
         let target = match self.targets.get(&id) {
             Some(target) => target.clone(),
             None => {
-                // The header alone: a blob of a gigabyte may have the mode of a link, and so may another tree.
+                // Only the header is read: a blob of a gigabyte, or a tree, can have the mode of a link.
                 let (size, kind) = self.odb.read_header(id)?;
                 if kind != ObjectType::Blob {
                     return Err(refused(format!("{:?} is not a symbolic link: remove it", short(path))));
@@ -138,8 +142,8 @@ impl Lister<'_> {
     }
 }
 
-/// Git's programs refuse other names, but a server may store them: libgit2 reads any, and such a path would lead out
-/// of the folder that it is written to.
+/// Returns true if an entry may have this name. Git refuses other names, but a server can store them, and libgit2 reads
+/// them. Such a path would lead out of the directory that it is written to.
 fn is_name(name: &[u8]) -> bool {
     let is_reserved = matches!(name, b"" | b"." | b"..") || name.eq_ignore_ascii_case(b".git");
     !is_reserved && !name.contains(&b'/') && !name.contains(&0)
@@ -149,7 +153,7 @@ fn is_name(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A tree as a hostile server sends it: no program of Git makes one with such names.
+    /// Writes a tree as a hostile server could send it: Git does not create trees with such names.
     fn raw_tree(repo: &Repository, entries: &[(&str, &str, Oid)]) -> Oid {
         let mut content = Vec::new();
         for (mode, name, id) in entries {
@@ -159,12 +163,12 @@ mod tests {
     }
 
     fn refusal(repo: &Repository, tree: Oid) -> String {
-        list(repo, &repo.find_tree(tree).expect("the tree")).expect_err("it is refused").message().to_owned()
+        list(repo, &repo.find_tree(tree).expect("the tree")).expect_err("refused").message().to_owned()
     }
 
     #[test]
     fn a_few_objects_that_name_billions_of_paths_are_refused() {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let repo = Repository::init_bare(home.path()).expect("a repository");
         let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
         for leaf in
@@ -175,13 +179,13 @@ mod tests {
                 raw_tree(&repo, &entries)
             });
             let why = refusal(&repo, bomb);
-            assert!(why.contains("has more than 250000 files and folders"), "{why}");
+            assert!(why.contains("has more than 250000 files and directories"), "{why}");
         }
     }
 
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let repo = Repository::init_bare(home.path()).expect("a repository");
         let blob = repo.blob(b"x").expect("a blob");
         for name in ["..", ".", ".GIT", "a/../../b"] {
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn targets_of_links_count_and_one_that_is_too_long_is_not_loaded() {
-        let home = tempfile::tempdir().expect("a folder");
+        let home = tempfile::tempdir().expect("a directory");
         let repo = Repository::init_bare(home.path()).expect("a repository");
         let tree = |target: &[u8], links: usize| {
             let blob = repo.blob(target).expect("a blob");

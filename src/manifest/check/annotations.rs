@@ -1,15 +1,15 @@
-//! Annotations of ours in a manifest: one that is misspelled, or has a value that means nothing, would be without
-//! effect, and the build it was to suspend would start.
+//! Checks the annotations of Opsy in a manifest. A misspelled annotation, or one with an invalid value, would have no
+//! effect, and the build that it was meant to suspend would start.
 
 use super::Finding;
 use crate::api::annotations::{KNOWN, SUSPEND};
 use crate::api::checks::closest;
 use crate::manifest::yaml::{Entry, Node, Value};
 
-/// What annotations of ours begin with.
+/// Prefix of the annotations of Opsy.
 const PREFIX: &str = "ami.opsy.dev/";
 
-/// Holds a map of annotations against those that are known.
+/// Checks a map of annotations against the known ones.
 pub fn check(annotations: &Node, found: &mut Vec<Finding>) {
     let Value::Map(entries) = &annotations.value else { return };
     let ours = entries.iter().filter(|entry| entry.key.starts_with(PREFIX));
@@ -29,8 +29,7 @@ fn wrong(entry: &Entry) -> Option<Finding> {
     let text = entry.value.text()?;
     let is_wrong = key == SUSPEND && !matches!(text, "true" | "false");
     is_wrong.then(|| {
-        let words =
-            format!("metadata.annotations.{key}: must be \"true\" or \"false\", and this is {text:?}");
+        let words = format!("metadata.annotations.{key}: must be \"true\" or \"false\", but is {text:?}");
         Finding::error(entry.line, words)
     })
 }

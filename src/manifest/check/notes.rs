@@ -1,10 +1,10 @@
-//! What is odd in either kind, and harmless: told, so that nobody believes it does something.
+//! Notes about settings of either kind that are valid but have no effect, so that users do not rely on them.
 
 use crate::api::builder::{BuilderRun, Command};
 use crate::api::notifier::{Notifier, checks};
 use crate::api::{AMIRefresherSpec, PackerBuilderSpec};
 
-/// A field path and what is to be said of it.
+/// A field path and the note about it.
 pub type Note = (String, String);
 
 /// Collects notes.
@@ -16,7 +16,7 @@ impl Notes {
         self.0.push((path.into(), words.to_owned()));
     }
 
-    /// An empty text, which the operator took for none.
+    /// Notes an empty string, which the operator treats as not set.
     pub fn empty(&mut self, path: impl Into<String>, text: &Option<String>) {
         if text.as_deref() == Some("") {
             self.add(path, "is empty and counts as not set");
@@ -34,7 +34,7 @@ impl Notes {
     }
 }
 
-/// What is odd in a PackerBuilder.
+/// Returns the notes about a PackerBuilder.
 pub fn builder(spec: &PackerBuilderSpec) -> Vec<Note> {
     let mut notes = Notes::default();
     notes.all_empty("spec", [("clusterName", &spec.cluster_name)]);
@@ -86,12 +86,12 @@ fn packer_command(notes: &mut Notes, at: &str, command: &Command) {
         ],
     );
     if command.debug == Some(true) {
-        let words = "Packer's -debug waits for a person at every step; PACKER_LOG=1 is set instead";
+        let words = "Packer's -debug waits for input at every step; PACKER_LOG=1 is set instead";
         notes.add(format!("{at}.debug"), words);
     }
 }
 
-/// What is odd in an AMIRefresher.
+/// Returns the notes about an AMIRefresher.
 pub fn refresher(spec: &AMIRefresherSpec) -> Vec<Note> {
     let mut notes = Notes::default();
     let times = spec.time_outs.clone().unwrap_or_default();

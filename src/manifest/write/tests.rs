@@ -1,4 +1,4 @@
-//! Status files and `amis.json` as they are rendered, and read back.
+//! Status files and `amis.json` as they are rendered and parsed.
 
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ fn at(second: i64) -> jiff::Timestamp {
 
 fn conditions(phase: Phase, second: i64) -> Option<Vec<Condition>> {
     let mut all = Vec::new();
-    set_phase(&mut all, phase, "Because", "words that tick", Some(second), at(second));
+    set_phase(&mut all, phase, "Because", "text that changes", Some(second), at(second));
     conditions::set(&mut all, PUBLISHED, "True", "Pushed", "", None, at(second));
     Some(all)
 }
@@ -99,17 +99,17 @@ fn a_builder_file_changes_with_outcomes_only() {
     assert_eq!(file(busy, Some(&first)), first, "a build runs");
     let mut blind = built(Phase::NotReady, 90);
     blind.images = None;
-    assert_eq!(file(blind, Some(&first)), first, "a look failed");
+    assert_eq!(file(blind, Some(&first)), first, "a read failed");
     let mut failed = built(Phase::NotReady, 100);
     for condition in failed.conditions.iter_mut().flatten() {
         condition.reason = Some("BuildFailed".to_owned());
     }
     let failed = file(failed, Some(&first));
     assert!(failed.contains("status: \"False\"\n    reason: BuildFailed"), "a build failed: {failed}");
-    assert!(!failed.contains("words that tick") && failed.contains("ami-0123456789abcdef0"), "{failed}");
+    assert!(!failed.contains("text that changes") && failed.contains("ami-0123456789abcdef0"), "{failed}");
     let stalled = file(built(Phase::Stalled, 120), Some(&first));
-    assert!(stalled.contains("type: Stalled") && stalled.contains("words that tick"), "{stalled}");
-    assert_eq!(file(built(Phase::Ready, 180), Some(&stalled)), first, "and back");
+    assert!(stalled.contains("type: Stalled") && stalled.contains("text that changes"), "{stalled}");
+    assert_eq!(file(built(Phase::Ready, 180), Some(&stalled)), first, "and recovered");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_is_no_status_file_is_an_error() {
         assert!(read_status_file(text).is_err(), "{text}");
         assert!(
             file(built(Phase::Ready, 0), Some(text)).contains("ami-0123456789abcdef0"),
-            "a broken file is written anew"
+            "a broken file is replaced"
         );
     }
     assert!(read_status_file("kind: PackerBuilder\nmetadata: {name: a, namespace: b}\n").is_ok());
@@ -251,7 +251,7 @@ fn amis_are_merged_builder_by_builder() {
                 image("eu-west-1", "arm64", "ami-4"),
             ]),
         ),
-        (Key { name: "gone".to_owned(), ..key() }, AmiUpdate::Gone),
+        (Key { name: "gone".to_owned(), ..key() }, AmiUpdate::Removed),
         (Key { name: "blind".to_owned(), ..key() }, AmiUpdate::Images(Vec::new())),
     ]);
     let text = amis_json(Some(previous), &updates).unwrap();
@@ -278,7 +278,7 @@ fn amis_are_merged_builder_by_builder() {
       }
     }
     "#);
-    assert_eq!(amis_json(Some(&text), &updates).unwrap(), text, "again changes nothing");
+    assert_eq!(amis_json(Some(&text), &updates).unwrap(), text, "a repeated update changes nothing");
     assert_eq!(amis_json(None, &BTreeMap::new()).unwrap(), b"{}\n");
 }
 
@@ -289,7 +289,7 @@ fn a_broken_amis_file_is_never_overwritten() {
     }
 }
 
-/// Texts that YAML readers like to take for something else.
+/// Strings that YAML readers may read as something else.
 fn nasty() -> impl Strategy<Value = String> {
     let known = [
         "yes",
@@ -430,7 +430,7 @@ fn a_status_file_seeds_nothing_that_opsy_does_not_publish() {
     for field in ["sweeps", "jobID", "jobFacts", "jobName", "jobStatus", "buildID", "notifications"] {
         assert!(text.get(field).is_none(), "{field}: {text}");
     }
-    // What was published is all there again.
+    // Everything that was published is restored.
     let published = file(built(Phase::Ready, 1), None);
     let (_, status) = read_status_file(&published).expect("a status");
     assert_eq!(seed(status.clone()), status);

@@ -1,8 +1,8 @@
-//! Plain scalars: what the YAML 1.2 core schema makes of a text without quotes.
+//! Plain scalars: how the YAML 1.2 core schema reads a string without quotes.
 
 use serde_json::{Number, Value as Json};
 
-/// What a plain scalar means in the YAML 1.2 core schema.
+/// Resolves a plain scalar with the YAML 1.2 core schema.
 pub fn resolve(text: &str) -> Json {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Json::Null,
@@ -12,7 +12,7 @@ pub fn resolve(text: &str) -> Json {
     }
 }
 
-/// A number of the core schema; infinities and "not a number" stay text, since JSON has none.
+/// Parses a number of the core schema. Infinities and "not a number" stay strings, since JSON does not have them.
 fn number(text: &str) -> Option<Number> {
     if let Some(digits) = text.strip_prefix("0x") {
         return i64::from_str_radix(digits, 16).ok().map(Number::from);
@@ -33,7 +33,7 @@ fn number(text: &str) -> Option<Number> {
     float.then(|| text.parse().ok().and_then(Number::from_f64)).flatten()
 }
 
-/// The core schema's word for a resolved scalar.
+/// Returns the core schema's name for the type of a resolved scalar.
 pub fn kind_of(json: &Json) -> &'static str {
     match json {
         Json::Null => "null",

@@ -83,9 +83,9 @@ fn duplicate_keys_name_both_lines() {
 #[test]
 fn odd_keys_and_merges_are_complaints() {
     for (text, line, words) in [
-        ("? [a]\n: 1\n", 1, "a key must be a text"),
+        ("? [a]\n: 1\n", 1, "a key must be a string"),
         ("a: 1\n<<: 5\n", 2, "`<<` merges maps"),
-        ("a: &x [*x]\n", 1, "part of"),
+        ("a: &x [*x]\n", 1, "a value that contains it"),
         ("a: !!int hello\n", 1, "!!int"),
     ] {
         let complaints = one(text).complaints;
@@ -108,7 +108,7 @@ fn a_broken_document_spares_its_neighbours() {
     let read: Vec<_> = stream.documents.iter().map(|parsed| parsed.root.json()).collect();
     assert_eq!(read, [json!({"a": 1}), json!({"c": 3})]);
     assert_eq!(stream.broken.len(), 1);
-    assert!(!stream.broken[0].1.is_empty(), "the parser's words");
+    assert!(!stream.broken[0].1.is_empty(), "the message of the parser");
 }
 
 #[test]

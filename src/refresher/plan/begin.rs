@@ -1,131 +1,160 @@
-//! No rollout is under way: is one due? Pure.
+//! No rollout is in progress: chooses the target and starts a rollout if one is due. `rollout` continues it. Pure.
 
-use super::super::fit::{Skew, skew};
-use super::super::memory::{Entry, Rollout};
-use super::super::seen::Gap;
+use super::super::choose::{TargetChoice, choose};
+use super::super::fit::{VersionSkew, version_skew};
+use super::super::memory::{GroupEntry, Rollout};
+use super::super::observed::MissingFact;
 use super::super::spec::Source;
-use super::super::survey::{Survey, Verdict, survey};
-use super::super::target::{Choice, Target, choose};
-use super::moving::begun;
-use super::turn::{Turn, turn};
-use super::undone::undone;
-use super::{Case, Plan, groups, paused_said, recorded, said};
+use super::super::step::{Explanation, Plan};
+use super::super::survey::{GroupDrift, Survey, survey};
+use super::super::target::Target;
+use super::group_move::new_entry;
+use super::turn::{NextGroup, next_group};
+use super::undone::record_undone;
+use super::{PlanInput, explain_pause, node_groups, record};
+use crate::api::ImageId;
+use crate::api::reasons;
 
-pub fn begin(case: Case<'_>) -> Result<Plan, Gap> {
-    let all = case.seen.groups()?;
-    let found = case.seen.found()?;
-    let target = match choose(case.spec, case.memory, found, case.owner, case.now) {
-        Choice::Is(target) => target,
-        Choice::Nothing { why, ambiguous: true } => return Ok(case.stalled("AmbiguousTarget", why)),
-        Choice::Nothing { why, ambiguous: false } => return Ok(case.idle(said("NoEligibleImage", why))),
+pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
+    let groups = input.observed.groups()?;
+    let images = input.observed.source_images()?;
+    let target = match choose(input.spec, input.memory, images, input.owner, input.now) {
+        TargetChoice::Chosen(target) => target,
+        TargetChoice::NoneEligible { why, ambiguous: true } => {
+            return Ok(input.stalled(Explanation::new(reasons::AMBIGUOUS_TARGET, why)));
+        }
+        TargetChoice::NoneEligible { why, ambiguous: false } => {
+            return Ok(input.idle(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, why)));
+        }
     };
-    let last = case.memory.rollout.as_ref();
-    if case.asked
-        && let Some(forgiven) = last.and_then(Rollout::forgiven)
+    let last = input.memory.rollout.as_ref();
+    if input.retry_requested
+        && let Some(retried) = last.and_then(Rollout::retried)
     {
-        return Ok(recorded(forgiven, "what failed is tried again".to_owned()));
+        return Ok(record(retried, "retrying what failed".to_owned()));
     }
-    let survey = survey(case.spec, Some(&target), last, all).refined(case.spec, &target, case.seen)?;
+    let survey = survey(input.spec, Some(&target), last, groups);
+    let survey = survey.with_images(input.spec, &target, input.observed)?;
+    // Only moves to this target can be undone: with another one, every group is expected to change.
     if let Some(last) = last.filter(|last| last.target == target)
-        && let Some(plan) = undone(case, last, &survey)?
+        && let Some(plan) = record_undone(input, last, &survey)?
     {
         return Ok(plan);
     }
-    if let Some(unknown) = survey.unknown().filter(|_| survey.off().next().is_none()) {
-        return Err(unknown);
+    // An unreadable group does not delay groups that are known to have drifted.
+    if let Some(unreadable) = survey.unreadable().filter(|_| survey.drifted().next().is_none()) {
+        return Err(unreadable);
     }
-    if survey.ours().next().is_none() {
-        return Ok(case.idle(said("NoNodeGroups", no_groups(case, &survey))));
+    if survey.supported().next().is_none() {
+        return Ok(input.idle(Explanation::new(reasons::NO_NODE_GROUPS, no_groups(input, &survey))));
     }
-    if survey.off().next().is_none() {
-        return Ok(Plan::Done {
-            said: said("UpToDate", up_to_date(&survey, &target)),
-            look: case.spec.timer,
-        });
+    if survey.drifted().next().is_none() {
+        let why = Explanation::new(reasons::UP_TO_DATE, up_to_date(&survey, &target));
+        return Ok(Plan::Done { why, look: input.spec.timer });
     }
-    if let Some(paused) = &case.spec.paused {
-        return Ok(case.idle(paused_said(paused, survey.off().count())));
+    if let Some(paused) = &input.spec.paused {
+        return Ok(input.idle(explain_pause(paused, survey.drifted().count())));
     }
-    if let Some(plan) = failed_before(case, &survey) {
+    if let Some(plan) = failed_before(input, &survey) {
         return Ok(plan);
     }
-    start(case, &survey, target)
+    start(input, &survey, target)
 }
 
-fn start(case: Case<'_>, survey: &Survey<'_>, target: Target) -> Result<Plan, Gap> {
-    let last = case.memory.rollout.as_ref();
-    Ok(match turn(case, survey, &target, last)? {
-        Turn::Start { image, .. } => {
-            case.seen.fresh_groups()?;
-            case.seen.fresh_found()?;
-            let words = format!("rolling {target} out to {}", groups(survey.off().count()));
-            let warning = match skew(case.spec, &image, case.seen)? {
-                Skew::TooOld(why) => Some(said("KubernetesTooOld", why)),
-                Skew::Fits | Skew::TooNew(_) => None,
-            };
-            let config = case.spec.fingerprint();
-            let mut rollout = Rollout::begin(&case.spec.key, target, config, last, case.now);
-            // What shows the target although its update failed must be updated once more.
-            let shown: Vec<_> =
-                survey.off().filter(|group| rollout.target.has(group.image.as_ref())).collect();
-            for group in shown {
-                if let (Some(before), Some(image)) = (group.template.clone(), group.image.clone()) {
-                    rollout = rollout.with(&group.name, begun(case, last, group, before, image));
-                }
+fn start(input: PlanInput<'_>, survey: &Survey<'_>, target: Target) -> Result<Plan, MissingFact> {
+    let last = input.memory.rollout.as_ref();
+    Ok(match next_group(input, survey, &target, last)? {
+        NextGroup::Start { image, .. } => return start_rollout(input, survey, target, &image),
+        NextGroup::Wait(why) => input.busy(why),
+        NextGroup::Stalled(why) => input.stalled(why),
+        NextGroup::TargetUnavailable(why) => match input.spec.source {
+            // Only a person can choose another image.
+            Source::Image(_) => {
+                let message = format!("{why}: set ami to another image");
+                input.stalled(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, message))
             }
-            Plan::Record { rollout, ended: None, said: said("RollingOut", words), warning }
-        }
-        Turn::Wait(said) => case.busy(said),
-        Turn::Stalled(said) => case.stalled(said.reason, said.message),
-        Turn::NoImage(why) => match case.spec.source {
-            Source::Image(_) => case.stalled("NoEligibleImage", format!("{why}: name another image in ami")),
-            _ => case.idle(said("NoEligibleImage", why)),
+            _ => input.idle(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, why)),
         },
-        Turn::Nothing => case.stalled("AnotherWriter", contested(case, survey)),
+        // Groups have drifted, none failed before, and none may be moved: another writer undid the moves too often.
+        NextGroup::NoneLeft => {
+            input.stalled(Explanation::new(reasons::ANOTHER_WRITER, explain_contested(input, survey)))
+        }
     })
 }
 
-/// The same image failed on a group, and nothing changed since: it is not tried again.
-fn failed_before(case: Case<'_>, survey: &Survey<'_>) -> Option<Plan> {
-    let last = case.memory.rollout.as_ref().filter(|last| last.config == case.spec.fingerprint())?;
-    let still = |name: &str, entry: &Entry| match survey.verdict(name) {
-        Some((group, Verdict::Off(Some(to)))) => {
-            let shown = group.image.as_ref() == Some(&entry.image);
-            *to == entry.image && (shown || group.template.as_ref() == Some(&entry.before))
+/// Records the new rollout. No group is moved yet: the next reconcile begins with the first one.
+fn start_rollout(
+    input: PlanInput<'_>,
+    survey: &Survey<'_>,
+    target: Target,
+    image: &ImageId,
+) -> Result<Plan, MissingFact> {
+    input.observed.require_fresh_groups()?;
+    input.observed.require_fresh_source_images()?;
+    let last = input.memory.rollout.as_ref();
+    let message = format!("rolling out {target} to {}", node_groups(survey.drifted().count()));
+    let warning = match version_skew(input.spec, image, input.observed)? {
+        VersionSkew::TooOld(why) => Some(Explanation::new(reasons::KUBERNETES_TOO_OLD, why)),
+        VersionSkew::Supported | VersionSkew::TooNew(_) => None,
+    };
+    let config = input.spec.fingerprint();
+    let mut rollout = Rollout::begin(&input.spec.key, target, config, last, input.now);
+    // A group that shows the target although its update failed must be updated once more: its nodes may be mixed.
+    let showing: Vec<_> =
+        survey.drifted().filter(|group| rollout.target.contains(group.image.as_ref())).collect();
+    for group in showing {
+        if let (Some(in_force), Some(image)) = (group.launch_template.clone(), group.image.clone()) {
+            let entry = new_entry(input, last, group, in_force, image);
+            rollout = rollout.with_group(&group.name, entry);
+        }
+    }
+    Ok(Plan::Record { rollout, ended: None, why: Explanation::new(reasons::ROLLING_OUT, message), warning })
+}
+
+/// The same image failed on a group, and nothing has changed since: it is not retried.
+fn failed_before(input: PlanInput<'_>, survey: &Survey<'_>) -> Option<Plan> {
+    let last = input.memory.rollout.as_ref().filter(|last| last.config == input.spec.fingerprint())?;
+    let is_unchanged = |name: &str, entry: &GroupEntry| match survey.group(name) {
+        Some((group, GroupDrift::Drifted(Some(image)))) => {
+            let shows_image = group.image.as_ref() == Some(&entry.image);
+            let same_version = group.launch_template.as_ref() == Some(&entry.previous);
+            *image == entry.image && (shows_image || same_version)
         }
         _ => false,
     };
     let failures: Vec<String> = last
         .failures()
-        .filter(|(name, entry)| still(name, entry))
+        .filter(|(name, entry)| is_unchanged(name, entry))
         .filter_map(|(name, entry)| {
             let failure = entry.failure.as_ref()?;
             Some(format!("{name} could not be moved to {}: {failure}", entry.image))
         })
         .collect();
-    let target = &last.target;
-    let hint = format!(
-        "not tried again until the image, refreshConfig or the group's launch template version changes, or somebody \
-         asks: `opsy reconcile`, or the annotation ami.opsy.dev/retry: {target}"
+    if failures.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "{}; not retried until the image, refreshConfig or the launch template version of the group changes; to retry \
+         now, run `opsy reconcile` or set the annotation ami.opsy.dev/retry: {}",
+        failures.join("; "),
+        last.target
     );
-    (!failures.is_empty()).then(|| case.stalled("UpdateFailed", format!("{}; {hint}", failures.join("; "))))
+    Some(input.stalled(Explanation::new(reasons::UPDATE_FAILED, message)))
 }
 
-/// Names both versions and the likely writer, for the person who must find it.
-fn contested(case: Case<'_>, survey: &Survey<'_>) -> String {
-    let last = case.memory.rollout.as_ref();
-    let fights: Vec<String> = survey
-        .off()
+/// What another writer undid, for the person who must find it.
+fn explain_contested(input: PlanInput<'_>, survey: &Survey<'_>) -> String {
+    let last = input.memory.rollout.as_ref();
+    let contested: Vec<String> = survey
+        .drifted()
         .filter_map(|group| {
             let entry = last?.groups.get(&group.name)?;
-            let words = entry.undone_by.clone()?;
-            Some(format!(
-                "{words}; this was found {} times, so it is not moved again for now",
-                entry.undone.len()
-            ))
+            let message = entry.undone_by.clone()?;
+            let times = entry.undone_at.len();
+            Some(format!("{message}; found {times} times, so the group is not moved again for now"))
         })
         .collect();
-    format!("{}; once it is settled, `opsy reconcile` goes on", fights.join("; "))
+    format!("{}; when this is resolved, run `opsy reconcile` to continue", contested.join("; "))
 }
 
 fn up_to_date(survey: &Survey<'_>, target: &Target) -> String {
@@ -133,26 +162,28 @@ fn up_to_date(survey: &Survey<'_>, target: &Target) -> String {
         .degraded_on_target()
         .map(|group| format!("; {} is DEGRADED: {}", group.name, group.health.join("; ")))
         .collect();
-    format!("{} on {target}{}{degraded}", groups(survey.ours().count()), besides(survey))
+    format!("{} on {target}{}{degraded}", node_groups(survey.supported().count()), not_moved(survey))
 }
 
-fn no_groups(case: Case<'_>, survey: &Survey<'_>) -> String {
+fn no_groups(input: PlanInput<'_>, survey: &Survey<'_>) -> String {
     if survey.groups.is_empty() {
-        return format!("cluster {} has no managed node groups", case.spec.cluster);
+        return format!("cluster {} has no managed node groups", input.spec.cluster);
     }
-    let excluded = survey.groups.iter().filter(|(_, verdict)| *verdict == Verdict::Excluded).count();
-    format!("no node group to roll: {excluded} excluded{}", besides(survey))
+    let excluded = survey.groups.iter().filter(|(_, drift)| *drift == GroupDrift::Excluded).count();
+    format!("no node group to update: {excluded} excluded{}", not_moved(survey))
 }
 
-/// Groups that are in scope and yet not rolled, with why.
-fn besides(survey: &Survey<'_>) -> String {
+/// The groups that are in scope but cannot be moved, with the reasons.
+fn not_moved(survey: &Survey<'_>) -> String {
     survey
         .groups
         .iter()
-        .filter_map(|(group, verdict)| match verdict {
-            Verdict::Unsupported(why) | Verdict::Gone(why) => Some(format!("; {} {why}", group.name)),
-            Verdict::Unknown(_, why) => Some(format!("; {} cannot be read: {why}", group.name)),
-            _ => None,
+        .filter_map(|(group, drift)| match drift {
+            GroupDrift::Unsupported(why) | GroupDrift::Unusable(why) => {
+                Some(format!("; {} {why}", group.name))
+            }
+            GroupDrift::Unknown(_, why) => Some(format!("; {} cannot be read: {why}", group.name)),
+            GroupDrift::Excluded | GroupDrift::Current | GroupDrift::Drifted(_) => None,
         })
         .collect()
 }

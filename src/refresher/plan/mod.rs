@@ -1,12 +1,19 @@
-//! What to do next about a refresher, and why. Pure: everything seen, remembered and the time are
-//! arguments; what is missing is asked for as a `Need`.
+//! Decides what to do next about a refresher, and why. Everything observed and remembered, and the time, are arguments;
+//! a fact that was not read yet is requested by `Plan::Read`. Pure.
 //!
-//! Without a rollout under way `begin` decides whether one is due; `advance` takes one a step
-//! further, and `moving` each of its groups; `undone` notices other writers; `versions` knows which launch template versions are ours and which may go.
+//! The rollout decides when, in which order and which group: `begin` starts one, `rollout` continues it, `turn` selects
+//! the next group, `undone` detects other writers, `end` ends it. How a group is moved depends on its kind:
+//! `group_move` contains what all kinds share, `managed` moves EKS managed node groups. `versions` recognizes and
+//! prunes the launch template versions of this refresher.
+//!
+//! A rule about when a group may start belongs in `turn`. Another kind of node group is a variant of `GroupKind` with a
+//! file beside `managed`.
 
-mod advance;
 mod begin;
-mod moving;
+mod end;
+mod group_move;
+mod managed;
+mod rollout;
 mod turn;
 mod undone;
 mod versions;
@@ -16,188 +23,126 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::{Memory, Rollout};
-use super::seen::{Account, Gap, Need, Observed, Ready};
+use super::observed::{Account, MissingFact, Observed};
 use super::spec::{Paused, Spec};
+use super::step::{Explanation, Plan};
 use crate::api::conditions::SUSPENDED;
-use crate::api::refresher::RolloutRecord;
-use crate::api::{Class, ClientToken, ImageId, Owner, Seen, TemplateId};
-use crate::aws::eks::MaxUnavailable;
-use crate::aws::{Disk, TemplateVersion};
+use crate::api::reasons;
+use crate::api::{Class, Owner, Seen};
 
-/// How often to look at first while a group is updated: people watch in seconds.
-const SHORTEST_ROLLING_LOOK: Duration = Duration::from_secs(2);
-/// How often later: EKS takes minutes a node, and a large group takes hours.
-const ROLLING_LOOK: Duration = Duration::from_secs(20);
-/// How long EKS may show a group as it was after its update has succeeded.
-const SHOWN_WITHIN: Duration = Duration::from_secs(120);
-/// Causes for which a person must act also go away by themselves: look at least this often.
+/// The first interval between reconciles while a group is updated: people watch it in seconds.
+const SHORTEST_ROLLOUT_LOOK: Duration = Duration::from_secs(2);
+/// The longest one: EKS takes minutes per node, and hours for a large group.
+const LONGEST_ROLLOUT_LOOK: Duration = Duration::from_secs(20);
+/// After an update has succeeded, EKS may return the old state of the group for this long.
+const SETTLING: Duration = Duration::from_secs(120);
+/// A stalled refresher is still observed at least this often: causes also disappear by themselves.
 const STALLED_LOOK: Duration = Duration::from_secs(3600);
 
-/// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
-    /// All groups run the target.
-    Done { said: Said, look: Duration },
-    /// Nothing can be done now. `busy`: something is under way that will end by itself.
-    Wait { said: Said, look: Duration, busy: bool },
-    /// A person must act.
-    Stalled { said: Said, look: Duration },
-    /// AWS refuses what is left to do; it is tried again then.
-    Held { said: Said, look: Duration },
-    /// Remember this first; the next pass acts on it. A warning is told once.
-    Record { rollout: Rollout, ended: Option<RolloutRecord>, said: Said, warning: Option<Said> },
-    /// One effect.
-    Act { step: Step, said: Said },
-    /// Look at this and plan again.
-    Look(Need),
-    /// Something could not be read.
-    Unknown(Class, String),
-}
-
-/// One effect, with all it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    Configure {
-        ready: Ready,
-        group: String,
-        max: MaxUnavailable,
-        /// The update strategy that is in force.
-        strategy: Option<String>,
-        token: ClientToken,
-    },
-    MakeVersion {
-        group: String,
-        source: TemplateVersion,
-        image: ImageId,
-        /// All disks, where some would be lost otherwise.
-        disks: Vec<Disk>,
-        description: String,
-        token: ClientToken,
-    },
-    StartUpdate {
-        ready: Ready,
-        group: String,
-        version: TemplateVersion,
-        force: bool,
-        token: ClientToken,
-    },
-    /// Deletes versions nobody needs; `after` is what to remember then.
-    PruneVersions {
-        group: String,
-        template: TemplateId,
-        versions: Vec<i64>,
-        after: Rollout,
-    },
-}
-
-/// Why: a word for machines, a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    pub reason: &'static str,
-    pub message: String,
-}
-
-/// Everything a plan decides by.
+/// Everything that a plan decides by.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct PlanInput<'a> {
     pub spec: &'a Spec,
     pub owner: &'a Owner,
     pub memory: &'a Memory,
-    pub seen: &'a Observed,
+    pub observed: &'a Observed,
     pub now: Timestamp,
-    /// Somebody asks to try again what failed.
-    pub asked: bool,
+    /// A person requested to retry what failed.
+    pub retry_requested: bool,
 }
 
-/// Decides.
-pub fn plan(case: Case<'_>) -> Plan {
-    match decide(case) {
+pub fn plan(input: PlanInput<'_>) -> Plan {
+    match decide(input) {
         Ok(plan) => plan,
-        Err(Gap::Look(need)) => Plan::Look(need),
-        Err(Gap::Unknown(class, why)) => Plan::Unknown(class, why),
+        Err(MissingFact::NotRead(need)) => Plan::Read(need),
+        Err(MissingFact::Unreadable(class, why)) => Plan::Unknown(class, why),
     }
 }
 
-fn decide(case: Case<'_>) -> Result<Plan, Gap> {
-    if let Some(plan) = forbidden(case)? {
+fn decide(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
+    if let Some(plan) = check_account(input)? {
         return Ok(plan);
     }
-    if let Seen::Unknown(Class::NotFound, _) = &case.seen.groups {
-        let words = format!("there is no EKS cluster {} in {}", case.spec.cluster, case.spec.region);
-        return Ok(case.stalled("ClusterNotFound", words));
+    if let Seen::Unknown(Class::NotFound, _) = &input.observed.groups {
+        let (cluster, region) = (&input.spec.cluster, &input.spec.region);
+        let message = format!("EKS cluster {cluster} does not exist in {region}");
+        return Ok(input.stalled(Explanation::new(reasons::CLUSTER_NOT_FOUND, message)));
     }
-    match &case.memory.rollout {
-        Some(rollout) if rollout.open() => advance::advance(case, rollout),
-        _ => begin::begin(case),
+    match &input.memory.rollout {
+        Some(rollout) if rollout.is_open() => rollout::advance(input, rollout),
+        _ => begin::begin(input),
     }
 }
 
-fn forbidden(case: Case<'_>) -> Result<Option<Plan>, Gap> {
-    match &case.seen.account {
+/// The plan if this account must not be touched.
+fn check_account(input: PlanInput<'_>) -> Result<Option<Plan>, MissingFact> {
+    match &input.observed.account {
         Seen::Is(Account::Allowed) => Ok(None),
         Seen::Is(Account::NotSynced) => {
-            Ok(Some(case.busy(said("WaitingForRepository", "opsy.yaml was not read yet"))))
+            let why =
+                Explanation::new(reasons::WAITING_FOR_REPOSITORY, "waiting for the first read of opsy.yaml");
+            Ok(Some(input.busy(why)))
         }
         Seen::Is(Account::Other { account, allowed }) => {
-            let words =
-                format!("account {account} is not among accounts in opsy.yaml ({})", allowed.join(", "));
-            Ok(Some(case.stalled("AccountNotAllowed", words)))
+            let message = format!(
+                "the credentials are for account {account}, which accounts in opsy.yaml does not list ({})",
+                allowed.join(", ")
+            );
+            Ok(Some(input.stalled(Explanation::new(reasons::ACCOUNT_NOT_ALLOWED, message))))
         }
-        Seen::Unknown(class, why) => Err(Gap::Unknown(*class, why.clone())),
+        Seen::Unknown(class, why) => Err(MissingFact::Unreadable(*class, why.clone())),
     }
 }
 
-impl Case<'_> {
-    fn stalled(&self, reason: &'static str, message: String) -> Plan {
-        Plan::Stalled { said: said(reason, message), look: self.spec.timer.min(STALLED_LOOK) }
+impl PlanInput<'_> {
+    fn stalled(&self, why: Explanation) -> Plan {
+        Plan::Stalled { why, look: self.spec.timer.min(STALLED_LOOK) }
     }
 
-    /// Nothing to do until somebody changes something.
-    fn idle(&self, said: Said) -> Plan {
-        Plan::Wait { said, look: self.spec.timer, busy: false }
+    /// Nothing to do until something changes.
+    fn idle(&self, why: Explanation) -> Plan {
+        Plan::Wait { why, look: self.spec.timer, busy: false }
     }
 
-    /// Something is under way.
-    fn busy(&self, said: Said) -> Plan {
-        Plan::Wait { said, look: self.rolling(), busy: true }
+    /// Something is in progress.
+    fn busy(&self, why: Explanation) -> Plan {
+        Plan::Wait { why, look: self.rollout_look(), busy: true }
     }
 
-    /// When to look again while something is under way: soon after it began, then ever more rarely, so
-    /// that a small group is not waited for long and a large one not asked about all the time.
-    pub fn rolling(&self) -> Duration {
-        let begun =
-            self.memory.rollout.iter().flat_map(|rollout| rollout.moving()).map(|(_, entry)| entry.started);
-        let age = begun.max().map_or(0, |begun| self.now.duration_since(begun).as_secs());
+    /// The time until the next reconcile while something is in progress: short at first, then a quarter of the time
+    /// since the last move began, so that a small group is not delayed and a large one does not consume API quota.
+    pub fn rollout_look(&self) -> Duration {
+        let moving = self.memory.rollout.iter().flat_map(|rollout| rollout.moving());
+        let started = moving.map(|(_, entry)| entry.started).max();
+        let age = started.map_or(0, |started| self.now.duration_since(started).as_secs());
         let age = Duration::from_secs(u64::try_from(age).unwrap_or(0));
-        (age / 4).clamp(SHORTEST_ROLLING_LOOK, ROLLING_LOOK).min(self.spec.timer)
+        (age / 4).clamp(SHORTEST_ROLLOUT_LOOK, LONGEST_ROLLOUT_LOOK).min(self.spec.timer)
     }
 }
 
-/// Remembers a rollout.
-fn recorded(rollout: Rollout, words: String) -> Plan {
-    Plan::Record { rollout, ended: None, said: said("RollingOut", words), warning: None }
+/// The plan that records a change of the rollout in progress.
+fn record(rollout: Rollout, message: String) -> Plan {
+    let why = Explanation::new(reasons::ROLLING_OUT, message);
+    Plan::Record { rollout, ended: None, why, warning: None }
 }
 
-fn said(reason: &'static str, message: impl Into<String>) -> Said {
-    Said { reason, message: message.into() }
-}
-
-fn paused_said(paused: &Paused, drifted: usize) -> Said {
-    let drift = format!("{} not on the target", groups(drifted));
+fn explain_pause(paused: &Paused, drifted: usize) -> Explanation {
+    let drift = format!("{} not on the target image, nothing is changed", node_groups(drifted));
     match paused {
-        Paused::Suspended => said(SUSPENDED, format!("{drift}, nothing is changed")),
+        Paused::Suspended => Explanation::new(SUSPENDED, drift),
         Paused::NotInGit => {
-            said("NotInGit", format!("its manifest is gone from Git: {drift}, nothing is changed"))
+            Explanation::new(reasons::NOT_IN_GIT, format!("its manifest was removed from Git: {drift}"))
         }
-        Paused::ManifestBroken { file } => {
-            said("ManifestBroken", format!("its manifest in {file} is broken: {drift}, nothing is changed"))
-        }
+        Paused::ManifestBroken { file } => Explanation::new(
+            reasons::MANIFEST_BROKEN,
+            format!("its manifest in {file} is invalid, fix it in Git: {drift}"),
+        ),
         Paused::Disabled => {
-            said("Disabled", format!("refreshConfig.enable is false: {drift}, nothing is changed"))
+            Explanation::new(reasons::DISABLED, format!("refreshConfig.enable is false: {drift}"))
         }
     }
 }
 
-fn groups(count: usize) -> String {
+fn node_groups(count: usize) -> String {
     if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
 }

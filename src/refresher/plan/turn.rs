@@ -1,108 +1,111 @@
-//! Whose turn it is: the next group to move, or why none can be. Pure.
+//! Selects the group that is moved next, or says why none can be. Called by `begin` and `rollout`. Pure.
 
-use super::super::fit::{Question, Skew, Way, skew, way};
+use super::super::fit::{Fit, FitQuery, VersionSkew, find_fit, version_skew};
 use super::super::memory::Rollout;
-use super::super::seen::{Gap, Group, Life};
+use super::super::node_group::{Lifecycle, NodeGroup};
+use super::super::observed::MissingFact;
+use super::super::step::Explanation;
 use super::super::survey::Survey;
 use super::super::target::Target;
-use super::undone::settling;
-use super::{Case, Said, said};
+use super::PlanInput;
+use super::undone::is_settling;
 use crate::api::ImageId;
+use crate::api::reasons;
 
-/// The next group.
-pub enum Turn<'a> {
+pub enum NextGroup<'a> {
     Start {
-        group: &'a Group,
+        group: &'a NodeGroup,
         image: ImageId,
     },
-    /// A group must come to rest first.
-    Wait(Said),
+    /// Another update has to end first.
+    Wait(Explanation),
     /// A person must act first.
-    Stalled(Said),
-    /// The target cannot be launched.
-    NoImage(String),
+    Stalled(Explanation),
+    /// An image of the target cannot be launched.
+    TargetUnavailable(String),
     /// No group is left that may be moved.
-    Nothing,
+    NoneLeft,
 }
 
-/// By name, one after another unless the spec allows more at once; DEGRADED groups come last, since their
-/// image may be the cause. Somebody else's update counts, so that the cluster never loses more capacity at
-/// a time than was allowed.
-pub fn turn<'a>(
-    case: Case<'_>,
+/// Selects the next group, by name. DEGRADED groups come last, because their own image may be the cause. Updates by
+/// other writers count toward `max_parallel`, so that the cluster never loses more capacity at a time than the spec
+/// allows.
+pub fn next_group<'a>(
+    input: PlanInput<'_>,
     survey: &Survey<'a>,
     target: &Target,
     rollout: Option<&Rollout>,
-) -> Result<Turn<'a>, Gap> {
-    let mut waiting: Vec<&Group> =
-        survey.off().filter(|group| may_move(case, group, target, rollout)).collect();
-    if waiting.is_empty() {
-        return Ok(Turn::Nothing);
+) -> Result<NextGroup<'a>, MissingFact> {
+    let mut candidates: Vec<&NodeGroup> =
+        survey.drifted().filter(|group| may_move(input, group, target, rollout)).collect();
+    if candidates.is_empty() {
+        return Ok(NextGroup::NoneLeft);
     }
-    let busy: Vec<&Group> = survey.ours().filter(|group| is_busy(group, rollout)).collect();
-    if busy.len() >= case.spec.how.max_parallel {
-        return Ok(Turn::Wait(said(
-            "WaitingForNodeGroup",
-            format!("waiting for {} to finish updating", names(&busy)),
-        )));
+    let busy: Vec<&NodeGroup> = survey.supported().filter(|group| is_busy(group, rollout)).collect();
+    if busy.len() >= input.spec.update.max_parallel {
+        let message = format!("waiting for {} to finish updating", names(&busy));
+        return Ok(NextGroup::Wait(Explanation::new(reasons::WAITING_FOR_NODE_GROUP, message)));
     }
-    waiting.sort_by_key(|group| group.is_degraded());
-    let also = survey.images(target);
-    let mut unready = Vec::new();
-    for group in waiting {
-        let image = match way(Question { spec: case.spec, group, target, also: &also, seen: case.seen })? {
-            Way::NoImage(why) => return Ok(Turn::NoImage(why)),
-            Way::Unfit(_) => continue,
-            Way::To(image) => image,
+    candidates.sort_by_key(|group| group.is_degraded());
+    let batch = survey.images_to_read(target);
+    let mut not_ready = Vec::new();
+    for group in candidates {
+        let query = FitQuery { spec: input.spec, group, target, batch: &batch, observed: input.observed };
+        let image = match find_fit(query)? {
+            Fit::TargetUnavailable(why) => return Ok(NextGroup::TargetUnavailable(why)),
+            Fit::Unfit(_) => continue,
+            Fit::Fits(image) => image,
         };
-        let moved = rollout.and_then(|rollout| rollout.groups.get(&group.name));
-        let lately = moved.is_some_and(|entry| target.has(Some(&entry.image)) && settling(case, entry));
-        match &group.life {
-            Life::Active(_) if !lately => return allowed(case, group, image),
-            Life::Degraded(_) if !lately && unready.is_empty() && busy.is_empty() => {
-                return allowed(case, group, image);
+        // A group that was just moved may still show its old image: moving it again would be an unneeded update.
+        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
+        let just_moved =
+            entry.is_some_and(|entry| target.contains(Some(&entry.image)) && is_settling(input, entry));
+        match &group.lifecycle {
+            Lifecycle::Active(_) if !just_moved => return check_version(input, group, image),
+            // Only when all other groups have settled.
+            Lifecycle::Degraded(_) if !just_moved && not_ready.is_empty() && busy.is_empty() => {
+                return check_version(input, group, image);
             }
-            _ => unready.push(group),
+            _ => not_ready.push(group),
         }
     }
-    let words = || format!("waiting for {} to come to rest", names(&unready));
-    Ok(if unready.is_empty() { Turn::Nothing } else { Turn::Wait(said("WaitingForNodeGroup", words())) })
+    if not_ready.is_empty() {
+        return Ok(NextGroup::NoneLeft);
+    }
+    let message = format!("waiting for {} to settle", names(&not_ready));
+    Ok(NextGroup::Wait(Explanation::new(reasons::WAITING_FOR_NODE_GROUP, message)))
 }
 
-/// The group may start unless its nodes would be newer than the cluster.
-fn allowed<'a>(case: Case<'_>, group: &'a Group, image: ImageId) -> Result<Turn<'a>, Gap> {
-    Ok(match skew(case.spec, &image, case.seen)? {
-        Skew::TooNew(why) => Turn::Stalled(said("KubernetesTooNew", why)),
-        Skew::Fits | Skew::TooOld(_) => Turn::Start { group, image },
+/// The group may start, unless its nodes would be newer than the control plane.
+fn check_version<'a>(
+    input: PlanInput<'_>,
+    group: &'a NodeGroup,
+    image: ImageId,
+) -> Result<NextGroup<'a>, MissingFact> {
+    Ok(match version_skew(input.spec, &image, input.observed)? {
+        VersionSkew::TooNew(why) => NextGroup::Stalled(Explanation::new(reasons::KUBERNETES_TOO_NEW, why)),
+        VersionSkew::Supported | VersionSkew::TooOld(_) => NextGroup::Start { group, image },
     })
 }
 
-/// Not being moved already, not failed, not undone as often as may be.
-fn may_move(case: Case<'_>, group: &Group, target: &Target, rollout: Option<&Rollout>) -> bool {
+/// Whether a drifted group may be moved: it is not being moved, did not fail in this rollout, and was not undone too
+/// often.
+fn may_move(input: PlanInput<'_>, group: &NodeGroup, target: &Target, rollout: Option<&Rollout>) -> bool {
     let Some(rollout) = rollout else { return true };
     let Some(entry) = rollout.groups.get(&group.name) else { return true };
-    let contested = entry.contested(case.now) && target.has(Some(&entry.image));
-    !contested && (!rollout.open() || (!entry.open() && entry.failure.is_none()))
+    let contested = entry.is_contested(input.now) && target.contains(Some(&entry.image));
+    !contested && (!rollout.is_open() || (!entry.is_open() && entry.failure.is_none()))
 }
 
-/// Updating, or about to; one that waits after a refusal keeps no other waiting.
-fn is_busy(group: &Group, rollout: Option<&Rollout>) -> bool {
+/// Whether a group is updating or about to. A group that is blocked by a refusal does not delay the others.
+fn is_busy(group: &NodeGroup, rollout: Option<&Rollout>) -> bool {
     let moving = rollout
-        .filter(|rollout| rollout.open())
+        .filter(|rollout| rollout.is_open())
         .and_then(|rollout| rollout.groups.get(&group.name))
-        .is_some_and(|entry| entry.open() && !entry.held());
-    moving || group.life == Life::Updating
+        .is_some_and(|entry| entry.is_open() && !entry.is_blocked());
+    moving || group.lifecycle == Lifecycle::Updating
 }
 
-/// Why a DEGRADED group is not updated.
-pub fn degraded_said(group: &Group, refusal: &str) -> Said {
-    let health =
-        if group.health.is_empty() { String::new() } else { format!(" ({})", group.health.join("; ")) };
-    let words =
-        format!("DEGRADED: {}{health}; EKS does not update it: {refusal}; repair or exclude it", group.name);
-    said("NodeGroupDegraded", words)
-}
-
-fn names(groups: &[&Group]) -> String {
+fn names(groups: &[&NodeGroup]) -> String {
     groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ")
 }

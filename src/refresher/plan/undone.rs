@@ -1,55 +1,67 @@
-//! A move that somebody else undid: found once for each time, with who it likely was. Pure.
+//! Moves that another writer undid: each is recorded and reported once, with the likely writer. Checked by `begin` and
+//! `rollout` before anything is moved. Pure.
 
-use super::super::memory::{Entry, REMEMBERED, Rollout};
-use super::super::seen::{Gap, Group, Life};
+use super::super::memory::{GroupEntry, REMEMBERED, Rollout};
+use super::super::node_group::{Lifecycle, NodeGroup};
+use super::super::observed::MissingFact;
+use super::super::step::{Explanation, Plan};
 use super::super::survey::Survey;
-use super::super::time::{elapsed, recent};
-use super::super::writer;
-use super::{Case, Plan, SHOWN_WITHIN, said};
+use super::super::writer::likely_writer;
+use super::{PlanInput, SETTLING};
+use crate::api::reasons;
+use crate::api::time::{between, recent};
 
-/// The first group that was moved, was at rest since, and runs another image: it is remembered before
-/// anything is done about it.
-pub fn undone(case: Case<'_>, rollout: &Rollout, survey: &Survey<'_>) -> Result<Option<Plan>, Gap> {
-    let found = survey.off().find_map(|group| {
+/// Records the first group whose move was undone; `None` if there is none.
+pub fn record_undone(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    survey: &Survey<'_>,
+) -> Result<Option<Plan>, MissingFact> {
+    let found = survey.drifted().find_map(|group| {
         let entry = rollout.groups.get(&group.name)?;
-        is_undone(case, rollout, group, entry).then_some((group, entry))
+        is_undone(input, rollout, group, entry).then_some((group, entry))
     });
     let Some((group, entry)) = found else { return Ok(None) };
-    case.seen.fresh_groups()?;
-    let words = words(group, entry);
-    let mut undone = recent(&entry.undone, case.now, REMEMBERED);
-    undone.push(case.now);
-    let times = undone.len();
-    let entry = Entry { undone, undone_by: Some(words.clone()), ..entry.clone() };
-    let warning = said("AnotherWriter", format!("{words} (found {times} times within a week)"));
-    let rollout = rollout.with(&group.name, entry);
-    Ok(Some(Plan::Record { rollout, ended: None, said: said("RollingOut", words), warning: Some(warning) }))
+    input.observed.require_fresh_groups()?;
+    let message = describe(group, entry);
+    let mut undone_at = recent(&entry.undone_at, input.now, REMEMBERED);
+    undone_at.push(input.now);
+    let times = undone_at.len();
+    let entry = GroupEntry { undone_at, undone_by: Some(message.clone()), ..entry.clone() };
+    let warning =
+        Explanation::new(reasons::ANOTHER_WRITER, format!("{message} (found {times} times within a week)"));
+    Ok(Some(Plan::Record {
+        rollout: rollout.with_group(&group.name, entry),
+        ended: None,
+        why: Explanation::new(reasons::ROLLING_OUT, message),
+        warning: Some(warning),
+    }))
 }
 
-/// Was a group that runs something else moved to the target, and did nothing of ours run since?
-fn is_undone(case: Case<'_>, rollout: &Rollout, group: &Group, entry: &Entry) -> bool {
-    entry.moved()
-        && entry.undoing_is_news()
-        && rollout.target.has(Some(&entry.image))
-        && matches!(group.life, Life::Active(_) | Life::Degraded(_))
-        && !settling(case, entry)
+/// Whether a drifted group had been moved to the target, without an update by Opsy since.
+fn is_undone(input: PlanInput<'_>, rollout: &Rollout, group: &NodeGroup, entry: &GroupEntry) -> bool {
+    entry.is_moved()
+        && entry.last_move_holds()
+        && rollout.target.contains(Some(&entry.image))
+        && matches!(group.lifecycle, Lifecycle::Active(_) | Lifecycle::Degraded(_))
+        && !is_settling(input, entry)
 }
 
-/// Was it moved so lately that EKS may not show it yet?
-pub fn settling(case: Case<'_>, entry: &Entry) -> bool {
-    entry.moved() && entry.finished.is_some_and(|at| elapsed(at, case.now) < SHOWN_WITHIN)
+/// Whether the group was moved so recently that EKS may not show it yet.
+pub fn is_settling(input: PlanInput<'_>, entry: &GroupEntry) -> bool {
+    entry.is_moved() && entry.finished.is_some_and(|at| between(at, input.now) < SETTLING)
 }
 
-/// Both versions, and who it likely was.
-fn words(group: &Group, entry: &Entry) -> String {
-    let made = entry.made.map_or_else(|| "unknown".to_owned(), |made| made.to_string());
-    let force = group.template.as_ref().map_or("unknown", |force| force.version.as_str());
-    let runs = group.image.as_ref().map_or("no image", |image| image.as_str());
+/// Names both versions and the likely writer.
+fn describe(group: &NodeGroup, entry: &GroupEntry) -> String {
+    let moved_to = entry.new_version.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
+    let in_force = group.launch_template.as_ref().map_or("unknown", |in_force| in_force.version.as_str());
+    let image = group.image.as_ref().map_or("no image", |image| image.as_str());
     format!(
-        "{} was moved to {} (launch template version {made}), and is back on {runs} (version {force}) without an \
-         update of Opsy, {}",
+        "{} was moved to {} (launch template version {moved_to}), and is back on {image} (version {in_force}) without \
+         an update by Opsy, {}",
         group.name,
         entry.image,
-        writer::likely(&group.tags)
+        likely_writer(&group.tags)
     )
 }

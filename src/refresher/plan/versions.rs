@@ -1,42 +1,36 @@
-//! Launch template versions of ours: how they are recognised, and which may go. Versions cannot be
-//! tagged, so their description carries the mark. Pure.
+//! The launch template versions of this refresher: how they are recognized, and which of them may be deleted. Versions
+//! cannot be tagged, so their description marks them. Used by `managed`, which creates versions, and by `group_move`,
+//! which prunes them at the end of a move. Pure.
 
 use std::collections::BTreeSet;
 
-use super::super::memory::{Entry, Rollout};
-use super::super::seen::{Gap, Life};
-use super::{Case, Plan, Step, said};
+use super::super::memory::{GroupEntry, Rollout};
+use super::super::node_group::Lifecycle;
+use super::super::observed::MissingFact;
+use super::PlanInput;
 use crate::api::ids::digest;
 use crate::api::{ImageId, Key, Owner, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion};
 
-/// The newest versions of ours that are kept although nothing of this cluster needs them: something else may
-/// launch them, like a group of another cluster or a person's Auto Scaling group.
+/// The newest versions of this refresher are kept even if nothing in this cluster uses them: something else may launch
+/// them, such as a group of another cluster or an Auto Scaling group of a person.
 const KEPT: usize = 3;
 
-/// How the move of one group ended.
-pub enum End {
-    Moved,
-    Failed(String),
-    /// Not moved, and why it need not be any more.
-    Dropped(String),
-}
-
-/// What marks a version made from one version with one image by one refresher.
+/// The description of a version that this refresher creates from a given version with a given image.
 pub struct Mark {
     prefix: String,
     suffix: String,
 }
 
-/// Starts the description of every version of this refresher.
+/// The description of every version of this refresher starts with this.
 fn prefix(owner: &Owner, key: &Key) -> String {
     format!("opsy {owner} {} ", &digest(&["refresher", &key.to_string()])[..12])
 }
 
 impl Mark {
-    pub fn new(case: Case<'_>, image: &ImageId, source: &TemplateVersion) -> Self {
+    pub fn new(input: PlanInput<'_>, image: &ImageId, source: &TemplateVersion) -> Self {
         Self {
-            prefix: prefix(case.owner, &case.spec.key),
+            prefix: prefix(input.owner, &input.spec.key),
             suffix: format!(" {image} from {}", source.version),
         }
     }
@@ -45,106 +39,105 @@ impl Mark {
         format!("{}{rollout}{}", self.prefix, self.suffix)
     }
 
-    /// Is this the version, whichever rollout made it?
-    pub fn made(&self, version: &LaunchTemplateVersion) -> bool {
+    /// Whether a version has this description, in whichever rollout it was created.
+    pub fn matches(&self, version: &LaunchTemplateVersion) -> bool {
         version
             .description
             .as_deref()
-            .is_some_and(|words| words.starts_with(&self.prefix) && words.ends_with(&self.suffix))
+            .is_some_and(|text| text.starts_with(&self.prefix) && text.ends_with(&self.suffix))
     }
 }
 
-/// Ends the move of a group: versions of its template that nothing needs go first, then it is noted.
-pub fn end(case: Case<'_>, rollout: &Rollout, name: &str, entry: &Entry, how: End) -> Result<Plan, Gap> {
-    let (after, words) = ended(case, rollout, name, entry, how);
-    let template = &entry.before.template;
-    let versions = if case.spec.paused.is_some() || shared_by_moving(case, &after, name, template)? {
-        Vec::new()
-    } else {
-        disposable(case, &after, template)?
-    };
-    let said = said("RollingOut", words);
-    if versions.is_empty() {
-        return Ok(Plan::Record { rollout: after, ended: None, said, warning: None });
+/// The versions of a launch template to delete when the move of a group ends; `after` is the rollout after that.
+pub fn prunable(
+    input: PlanInput<'_>,
+    after: &Rollout,
+    group: &str,
+    template: &TemplateId,
+) -> Result<Vec<i64>, MissingFact> {
+    // If another group on this template is still being moved or updated, the last of them prunes.
+    if input.spec.paused.is_some() || is_used_by_others(input, after, group, template)? {
+        return Ok(Vec::new());
     }
-    let (group, template) = (name.to_owned(), template.clone());
-    Ok(Plan::Act { step: Step::PruneVersions { group, template, versions, after }, said })
+    let candidates = prune_candidates(input, after, template)?;
+    if candidates.is_empty() {
+        return Ok(candidates);
+    }
+    // Only now all groups are read: this takes one call per group.
+    let all = input.observed.all_groups()?;
+    if all.iter().any(|group| matches!(group.lifecycle, Lifecycle::Unreadable(..))) {
+        return Ok(Vec::new());
+    }
+    let in_force: BTreeSet<&str> = all
+        .iter()
+        .filter_map(|group| group.launch_template.as_ref())
+        .filter(|in_force| in_force.template == *template)
+        .map(|in_force| in_force.version.as_str())
+        .collect();
+    let is_unused = |number: &i64| !in_force.contains(number.to_string().as_str());
+    Ok(candidates.into_iter().filter(is_unused).collect())
 }
 
-fn ended(case: Case<'_>, rollout: &Rollout, name: &str, entry: &Entry, how: End) -> (Rollout, String) {
-    let mut entry = Entry { finished: Some(case.now), starting: None, refusal: None, ..entry.clone() };
-    match how {
-        End::Dropped(why) => (rollout.without(name), format!("{name} is left out: {why}")),
-        End::Failed(error) => {
-            let words = format!("{name} could not be moved to {}: {error}", entry.image);
-            entry.failure = Some(error);
-            (rollout.with(name, entry), words)
-        }
-        End::Moved => {
-            let words = format!("{name} runs {}", entry.image);
-            entry.moves.push(case.now);
-            (rollout.with(name, entry), words)
-        }
-    }
-}
-
-/// Another group on this template is being moved or updated: whoever ends last tidies up.
-fn shared_by_moving(case: Case<'_>, after: &Rollout, name: &str, template: &TemplateId) -> Result<bool, Gap> {
-    let moving = after.moving().any(|(other, entry)| other != name && entry.before.template == *template);
-    let updating = case.seen.groups()?.iter().any(|group| {
-        group.life == Life::Updating
-            && group.template.as_ref().is_some_and(|force| force.template == *template)
+fn is_used_by_others(
+    input: PlanInput<'_>,
+    after: &Rollout,
+    name: &str,
+    template: &TemplateId,
+) -> Result<bool, MissingFact> {
+    let moving = after.moving().any(|(other, entry)| other != name && entry.previous.template == *template);
+    let updating = input.observed.groups()?.iter().any(|group| {
+        group.lifecycle == Lifecycle::Updating
+            && group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
     });
     Ok(moving || updating)
 }
 
-/// Versions of this refresher that are in force nowhere, no group's previous and no group's target; never
-/// the latest, which `$Latest` means, nor the newest few. One whose update was refused was never in use.
-fn disposable(case: Case<'_>, after: &Rollout, template: &TemplateId) -> Result<Vec<i64>, Gap> {
-    let ours = prefix(case.owner, &case.spec.key);
-    let versions = case.seen.template(template)?.unwrap_or_default();
-    let marked = |version: &LaunchTemplateVersion| {
-        version.description.as_deref().is_some_and(|words| words.starts_with(&ours))
+/// The versions of this refresher that the rollout does not need, except for the newest few and for the latest of the
+/// template, which `$Latest` refers to. A version whose update was refused was never in use, so it is not kept.
+fn prune_candidates(
+    input: PlanInput<'_>,
+    after: &Rollout,
+    template: &TemplateId,
+) -> Result<Vec<i64>, MissingFact> {
+    let prefix = prefix(input.owner, &input.spec.key);
+    let versions = input.observed.template_versions(template)?.unwrap_or_default();
+    let is_own = |version: &LaunchTemplateVersion| {
+        version.description.as_deref().is_some_and(|text| text.starts_with(&prefix))
     };
     let mut newest: Vec<i64> =
-        versions.iter().filter(|version| marked(version)).map(|version| version.number).collect();
+        versions.iter().filter(|version| is_own(version)).map(|version| version.number).collect();
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.truncate(KEPT);
     let latest = versions.iter().map(|version| version.number).max();
-    let kept =
+    let is_kept =
         |version: &LaunchTemplateVersion| newest.contains(&version.number) || latest == Some(version.number);
-    let refused = |version: &LaunchTemplateVersion| {
-        let by = |entry: &Entry| entry.made == Some(version.number) && entry.before.template == *template;
-        after.groups.values().any(|entry| by(entry) && entry.failure.is_some() && entry.update.is_none())
+    let was_refused = |version: &LaunchTemplateVersion| {
+        let created_for = |entry: &GroupEntry| {
+            entry.new_version == Some(version.number) && entry.previous.template == *template
+        };
+        let mut entries = after.groups.values();
+        entries.any(|entry| created_for(entry) && entry.failure.is_some() && entry.update.id.is_none())
     };
-    let candidates: Vec<&LaunchTemplateVersion> = versions
+    Ok(versions
         .iter()
-        .filter(|version| marked(version) && !needed(case, after, template, version))
-        .filter(|version| refused(version) || !kept(version))
-        .collect();
-    if candidates.is_empty() {
-        return Ok(Vec::new());
-    }
-    let every = case.seen.every()?;
-    if every.iter().any(|group| matches!(group.life, Life::Unreadable(..))) {
-        return Ok(Vec::new());
-    }
-    let in_force: BTreeSet<&str> = every
-        .iter()
-        .filter_map(|group| group.template.as_ref())
-        .filter(|force| force.template == *template)
-        .map(|force| force.version.as_str())
-        .collect();
-    let free = |number: &i64| !in_force.contains(number.to_string().as_str());
-    Ok(candidates.iter().map(|version| version.number).filter(free).collect())
+        .filter(|version| is_own(version) && !is_needed(input, after, template, version))
+        .filter(|version| was_refused(version) || !is_kept(version))
+        .map(|version| version.number)
+        .collect())
 }
 
-/// Is this the default, the version before a move, or one whose update was tried?
-fn needed(case: Case<'_>, after: &Rollout, template: &TemplateId, version: &LaunchTemplateVersion) -> bool {
-    let by_entry = |entry: &Entry| {
-        entry.before.template == *template
-            && (entry.before.version == version.number.to_string()
-                || entry.tried_and_failed() && Mark::new(case, &entry.image, &entry.before).made(version))
+/// Whether a version is the default, was in force before a move, or was the target of an update that failed: its nodes
+/// may still run.
+fn is_needed(
+    input: PlanInput<'_>,
+    after: &Rollout,
+    template: &TemplateId,
+    version: &LaunchTemplateVersion,
+) -> bool {
+    let by_entry = |entry: &GroupEntry| {
+        entry.previous.template == *template
+            && (entry.previous.version == version.number.to_string()
+                || entry.update_failed() && Mark::new(input, &entry.image, &entry.previous).matches(version))
     };
     version.is_default || after.groups.values().any(by_entry)
 }

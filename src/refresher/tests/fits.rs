@@ -6,18 +6,20 @@ use super::groups::{nodegroup, seen, template};
 use super::tables::{arm, id, image, parsed, target};
 use crate::api::Seen;
 use crate::aws::{Disk, Image, LaunchTemplateVersion, Volume};
-use crate::refresher::fit::{Question, Skew, Way, disks, skew, too_small, way};
-use crate::refresher::seen::{Gap, Need, Observed};
+use crate::refresher::fit::{
+    Fit, FitQuery, VersionSkew, disks_to_send, find_fit, root_volume_too_small, version_skew,
+};
+use crate::refresher::observed::{MissingFact, Need, Observed};
 
-/// Where `web` goes when it runs image 1 and the target is image 2.
-fn goes(spec: serde_json::Value, seen: &Observed) -> Result<Way, Gap> {
+/// Whether image 2 fits `web`, which runs image 1.
+fn fit(spec: serde_json::Value, observed: &Observed) -> Result<Fit, MissingFact> {
     let (spec, group, target) = (parsed(spec), nodegroup(|_| {}), target(&[2]));
-    way(Question { spec: &spec, group: &group, target: &target, also: &[].into(), seen })
+    find_fit(FitQuery { spec: &spec, group: &group, target: &target, batch: &[].into(), observed })
 }
 
-fn unfit(found: Result<Way, Gap>) -> String {
+fn unfit(found: Result<Fit, MissingFact>) -> String {
     match found {
-        Ok(Way::Unfit(why)) => why,
+        Ok(Fit::Unfit(why)) => why,
         other => panic!("it is {other:?}"),
     }
 }
@@ -31,27 +33,27 @@ fn named(mut image: Image, name: &str) -> Image {
 fn another_machine_or_another_operating_system_does_not_fit() {
     let two = || image(2, 1, &[]);
     let own = Some("ami-00000001");
-    let to = Ok(Way::To(id(2)));
-    let of = |one: Image, two: Image| goes(json!({}), &seen(&[one, two], 3, own));
+    let to = Ok(Fit::Fits(id(2)));
+    let of = |one: Image, two: Image| fit(json!({}), &seen(&[one, two], 3, own));
     assert_eq!(of(image(1, 9, &[]), two()), to);
 
     let mut windows = image(1, 9, &[]);
     windows.machine.platform = "windows".to_owned();
-    assert_eq!(unfit(of(windows, two())), "runs Windows, and ami-00000002 is Linux");
+    assert_eq!(unfit(of(windows, two())), "runs Windows, but ami-00000002 is Linux");
 
     let (mut one, mut other) = (image(1, 9, &[]), two());
     one.machine.root_device = "/dev/sda1".to_owned();
     other.machine.root_device = "/dev/xvda".to_owned();
     let why = unfit(of(one, other));
-    assert_eq!(why, "has its root volume at /dev/sda1, and ami-00000002 at /dev/xvda");
+    assert_eq!(why, "has its root volume at /dev/sda1, but ami-00000002 has it at /dev/xvda");
 
     let al2 = named(image(1, 9, &[]), "amazon-eks-node-1.31-v20260101");
     let al2023 = named(two(), "amazon-eks-node-al2023-x86_64-standard-1.31-v20260801");
     let why = unfit(of(al2.clone(), al2023.clone()));
-    assert!(why.starts_with("runs AL2, and ami-00000002 is made from AL2023"), "{why}");
+    assert!(why.starts_with("runs AL2, but ami-00000002 is based on AL2023"), "{why}");
     let vouched = json!({ "nodeGroups": { "include": ["web"] } });
     let both = seen(&[al2, al2023.clone()], 3, own);
-    assert_eq!(goes(vouched, &both), to, "a person names the group: they vouch for its user data");
+    assert_eq!(fit(vouched, &both), to, "a person lists the group by name and vouches for its user data");
 
     // By the names of the base images.
     let base = |number: u32, name: &str| named(image(number, 9, &[]), name);
@@ -61,12 +63,12 @@ fn another_machine_or_another_operating_system_does_not_fit() {
         base(3, "bottlerocket-aws-k8s-1.31-x86_64-v1.20.0"),
         base(4, "amazon-eks-node-al2023-x86_64-standard-1.31-v20260801"),
     ];
-    let why = unfit(goes(json!({}), &seen(&built, 3, own)));
-    assert!(why.starts_with("runs Bottlerocket, and ami-00000002 is made from AL2023"), "{why}");
+    let why = unfit(fit(json!({}), &seen(&built, 3, own)));
+    assert!(why.starts_with("runs Bottlerocket, but ami-00000002 is based on AL2023"), "{why}");
 }
 
 #[test]
-fn where_the_running_image_is_gone_the_instance_types_tell_the_architecture() {
+fn if_the_running_image_no_longer_exists_the_instance_types_determine_the_architecture() {
     let spec = json!({});
     let mut gone = seen(&[image(2, 1, &[])], 3, Some("ami-00000001"));
     let types = vec!["m7g.large".to_owned()];
@@ -77,17 +79,17 @@ fn where_the_running_image_is_gone_the_instance_types_tell_the_architecture() {
         ..LaunchTemplateVersion::default()
     };
     gone.templates.insert(template(), Seen::Is(vec![version(Some("m7g.large".to_owned()))]));
-    assert_eq!(goes(spec.clone(), &gone), Err(Gap::Look(Need::Architectures(types.clone()))));
+    assert_eq!(fit(spec.clone(), &gone), Err(MissingFact::NotRead(Need::Architectures(types.clone()))));
     gone.architectures.insert(types.clone(), Seen::Is(["arm64".to_owned()].into()));
-    assert_eq!(unfit(goes(spec.clone(), &gone)), "runs arm64, and there is no such image to move it to");
+    assert_eq!(unfit(fit(spec.clone(), &gone)), "runs arm64, but the target has no image for it");
     gone.images.insert(id(2), Seen::Is(Some(arm(image(2, 1, &[])))));
-    assert_eq!(goes(spec.clone(), &gone), Ok(Way::To(id(2))));
+    assert_eq!(fit(spec.clone(), &gone), Ok(Fit::Fits(id(2))));
     gone.architectures.insert(types, Seen::Is(["arm64".to_owned(), "x86_64".to_owned()].into()));
-    assert!(unfit(goes(spec.clone(), &gone)).contains("do not tell its architecture"));
+    assert!(unfit(fit(spec.clone(), &gone)).contains("do not determine its architecture"));
     gone.templates.insert(template(), Seen::Is(vec![version(None)]));
-    assert!(unfit(goes(spec, &gone)).contains("do not tell its architecture"));
+    assert!(unfit(fit(spec, &gone)).contains("do not determine its architecture"));
     let vouched = json!({ "nodeGroups": { "include": ["web"] } });
-    assert_eq!(goes(vouched, &gone), Ok(Way::To(id(2))));
+    assert_eq!(fit(vouched, &gone), Ok(Fit::Fits(id(2))));
 }
 
 #[test]
@@ -95,19 +97,23 @@ fn nodes_are_never_newer_than_the_cluster() {
     let spec = parsed(json!({}));
     let of = |version: &str, cluster: &str| {
         let mut seen = seen(&[image(2, 1, &[("kubernetes-version", version)])], 3, None);
-        seen.cluster = Some(Seen::Is(cluster.to_owned()));
-        skew(&spec, &id(2), &seen).expect("all is known")
+        seen.cluster_version = Some(Seen::Is(cluster.to_owned()));
+        version_skew(&spec, &id(2), &seen).expect("all is known")
     };
     assert_eq!(
         (of("1.31", "1.31"), of("1.28.3", "1.31"), of("", "1.31")),
-        (Skew::Fits, Skew::Fits, Skew::Fits)
+        (VersionSkew::Supported, VersionSkew::Supported, VersionSkew::Supported)
     );
     assert!(
-        matches!(of("1.32", "1.31"), Skew::TooNew(why) if why.contains("upgrade the control plane first"))
+        matches!(of("1.32", "1.31"), VersionSkew::TooNew(why) if why.contains("upgrade the control plane first"))
     );
-    assert!(matches!(of("1.27", "1.31"), Skew::TooOld(_)));
+    assert!(matches!(of("1.27", "1.31"), VersionSkew::TooOld(_)));
     let unasked = seen(&[image(2, 1, &[])], 3, None);
-    assert_eq!(skew(&spec, &id(2), &unasked), Ok(Skew::Fits), "the cluster is not asked for nothing");
+    assert_eq!(
+        version_skew(&spec, &id(2), &unasked),
+        Ok(VersionSkew::Supported),
+        "the version of the cluster is not read if it is not needed"
+    );
 }
 
 #[test]
@@ -134,8 +140,8 @@ fn disks_with_snapshots_are_sent_whole_and_a_small_root_is_found() {
             ..LaunchTemplateVersion::default()
         };
         seen.templates.insert(template(), Seen::Is(vec![version]));
-        let small = too_small(&group, &id(2), &seen).expect("known");
-        (disks(&group, &id(2), &seen).expect("known"), small)
+        let small = root_volume_too_small(&group, &id(2), &seen).expect("known");
+        (disks_to_send(&group, &id(2), &seen).expect("known"), small)
     };
     let (root, data) = (disk("/dev/xvda", Some("snap-old"), 20), disk("/dev/xvdb", Some("snap-cache"), 50));
     let (sent, small) = of(&[root.clone(), data.clone()]);
@@ -143,5 +149,5 @@ fn disks_with_snapshots_are_sent_whole_and_a_small_root_is_found() {
     assert_eq!(of(&[root, disk("/dev/xvdb", None, 50)]).0, Vec::new(), "EC2 copies all of these");
     let (_, small) = of(&[disk("/dev/xvda", None, 10)]);
     let why = small.expect("too small");
-    assert!(why.contains("10 GiB, and ami-00000002 needs 20"), "{why}");
+    assert!(why.contains("10 GiB, but ami-00000002 needs 20 GiB"), "{why}");
 }

@@ -1,43 +1,48 @@
-//! Tables: which groups can be moved, what stands in the way, what is remembered.
+//! Tables: which groups can be moved, what prevents a rollout, what is remembered.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::tables::{arm, id, image, now, object, owner, parsed, target};
-use crate::api::{AMIRefresherStatus, Class, Key, Seen, TemplateId};
-use crate::aws::{Image, LaunchTemplateVersion, Nodegroup, TemplateVersion};
-use crate::refresher::memory::{Entry, Memory, Rollout, Starting, write_rollout};
-use crate::refresher::plan::{Case, Plan, plan};
-use crate::refresher::refusal::{Refusal, Refused};
+use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
+use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
+use crate::refresher::memory::{GroupEntry, ManagedUpdate, Memory, Rollout, Starting, write_rollout};
+use crate::refresher::node_group::NodeGroup;
+use crate::refresher::observed::{Account, MissingFact, Need, Observed, SourceImages};
+use crate::refresher::plan::{PlanInput, plan};
+use crate::refresher::refusal::{Refusal, RefusalKind};
 use crate::refresher::report;
-use crate::refresher::seen::{Account, Found, Gap, Group, Need, Observed, group};
-use crate::refresher::spec;
-use crate::refresher::survey::{Verdict, survey};
+use crate::refresher::spec::{self, Spec};
+use crate::refresher::step::Plan;
+use crate::refresher::survey::{GroupDrift, survey};
 
 /// A node group with `CUSTOM` on version 3 of its template.
-pub fn nodegroup(change: fn(&mut Nodegroup)) -> Group {
-    let mut seen = Nodegroup {
+pub fn nodegroup(change: fn(&mut ManagedNodegroup)) -> NodeGroup {
+    let mut seen = ManagedNodegroup {
         name: "web".to_owned(),
         status: "ACTIVE".to_owned(),
         ami_type: "CUSTOM".to_owned(),
         release_version: Some(id(1).to_string()),
         launch_template: Some(TemplateVersion { template: template(), version: "3".to_owned() }),
         max_unavailable: Some(1),
-        ..Nodegroup::default()
+        ..ManagedNodegroup::default()
     };
     change(&mut seen);
-    group(&seen, true)
+    NodeGroup::managed(&seen, true)
 }
 
 pub fn template() -> TemplateId {
     TemplateId::parse("lt-00000001").expect("an id")
 }
 
-/// All that can be read where these images exist and version 3 of the template names `force`.
-pub fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
-    let version =
-        LaunchTemplateVersion { number, image: force.map(str::to_owned), ..LaunchTemplateVersion::default() };
+/// Everything that can be read if these images exist and the template has only this version, which names `in_force`.
+pub fn seen(images: &[Image], number: i64, in_force: Option<&str>) -> Observed {
+    let version = LaunchTemplateVersion {
+        number,
+        image: in_force.map(str::to_owned),
+        ..LaunchTemplateVersion::default()
+    };
     let mut seen = unseen();
     seen.images = (1..5).map(|number| (id(number), Seen::Is(None))).collect();
     seen.images.extend(images.iter().map(|image| (image.id.clone(), Seen::Is(Some(image.clone())))));
@@ -46,45 +51,55 @@ pub fn seen(images: &[Image], number: i64, force: Option<&str>) -> Observed {
 }
 
 pub fn unseen() -> Observed {
-    let unknown = || Seen::Unknown(Class::TRANSIENT, "not looked at".to_owned());
+    let unknown = || Seen::Unknown(Class::TRANSIENT, "not read".to_owned());
     Observed {
         fresh_groups: true,
-        fresh_found: true,
-        ..Observed::first(Seen::Is(Account::Allowed), unknown(), Seen::Is(Found::Named))
+        fresh_source_images: true,
+        ..Observed::first(Seen::Is(Account::Allowed), unknown(), Seen::Is(SourceImages::Named))
     }
 }
 
+fn input<'a>(spec: &'a Spec, owner: &'a Owner, memory: &'a Memory, observed: &'a Observed) -> PlanInput<'a> {
+    PlanInput { spec, owner, memory, observed, now: now(), retry_requested: false }
+}
+
 #[test]
-fn groups_are_told_apart_without_further_reads() {
+fn groups_are_compared_with_the_target_without_further_reads() {
     let spec = parsed(json!({ "exclude": ["web"] }));
     let excluded = [nodegroup(|_| {})];
-    assert_eq!(survey(&spec, Some(&target(&[2])), None, &excluded).groups[0].1, Verdict::Excluded);
-    let unsupported = |why: &str| Verdict::Unsupported(why.to_owned());
+    assert_eq!(survey(&spec, Some(&target(&[2])), None, &excluded).groups[0].1, GroupDrift::Excluded);
+    let unsupported = |why: &str| GroupDrift::Unsupported(why.to_owned());
     let spec = parsed(json!({}));
     for (group, verdict) in [
-        (nodegroup(|_| {}), Verdict::Off(None)),
-        (nodegroup(|seen| seen.release_version = Some("ami-00000002".to_owned())), Verdict::Current),
-        (nodegroup(|seen| seen.release_version = None), Verdict::Off(None)),
+        (nodegroup(|_| {}), GroupDrift::Drifted(None)),
+        (nodegroup(|seen| seen.release_version = Some("ami-00000002".to_owned())), GroupDrift::Current),
+        (nodegroup(|seen| seen.release_version = None), GroupDrift::Drifted(None)),
         (
             nodegroup(|seen| seen.launch_template = None),
-            unsupported("has no launch template of its own: create the group with one"),
+            unsupported("has no launch template of its own: recreate the group with one"),
         ),
         (
             nodegroup(|seen| {
                 seen.ami_type = "AL2023_x86_64_STANDARD".to_owned();
                 seen.release_version = Some("1.31.2-20260601".to_owned());
             }),
-            unsupported("runs images of AWS (AL2023_x86_64_STANDARD): its launch template names no image"),
+            unsupported(
+                "uses an image type of AWS (AL2023_x86_64_STANDARD): recreate the group with a launch template that \
+                 names an image",
+            ),
         ),
-        (nodegroup(|seen| seen.status = "DELETING".to_owned()), Verdict::Gone("is being deleted".to_owned())),
+        (
+            nodegroup(|seen| seen.status = "DELETING".to_owned()),
+            GroupDrift::Unusable("is being deleted".to_owned()),
+        ),
         (
             nodegroup(|seen| {
                 seen.status = "CREATE_FAILED".to_owned();
                 seen.health = vec!["NodeCreationFailure: no nodes".to_owned()];
             }),
-            Verdict::Gone("CREATE_FAILED: NodeCreationFailure: no nodes".to_owned()),
+            GroupDrift::Unusable("CREATE_FAILED: NodeCreationFailure: no nodes".to_owned()),
         ),
-        (nodegroup(|seen| seen.status = "CREATING".to_owned()), Verdict::Off(None)),
+        (nodegroup(|seen| seen.status = "CREATING".to_owned()), GroupDrift::Drifted(None)),
     ] {
         let groups = [group];
         assert_eq!(survey(&spec, Some(&target(&[2])), None, &groups).groups[0].1, verdict, "{:?}", groups[0]);
@@ -97,66 +112,64 @@ fn a_group_is_moved_only_where_the_facts_allow() {
     let groups = [nodegroup(|_| {})];
     let verdict = |wanted: &[u32], seen: &Observed| {
         let target = target(wanted);
-        let survey =
-            survey(&spec, Some(&target), None, &groups).refined(&spec, &target, seen).expect("all is known");
+        let survey = survey(&spec, Some(&target), None, &groups)
+            .with_images(&spec, &target, seen)
+            .expect("all is known");
         survey.groups[0].1.clone()
     };
-    let unfit = |why: &str| Verdict::Unsupported(why.to_owned());
+    let unfit = |why: &str| GroupDrift::Unsupported(why.to_owned());
     let (one, two, three) = (image(1, 9, &[]), image(2, 1, &[]), arm(image(3, 1, &[])));
     let own = Some("ami-00000001");
     let all = [one, two.clone(), three.clone()];
-    assert_eq!(verdict(&[2], &seen(&all, 3, own)), Verdict::Off(Some(id(2))));
-    assert_eq!(verdict(&[2, 3], &seen(&all, 3, own)), Verdict::Off(Some(id(2))));
-    assert_eq!(
-        verdict(&[3], &seen(&all, 3, own)),
-        unfit("runs x86_64, and there is no such image to move it to")
-    );
+    assert_eq!(verdict(&[2], &seen(&all, 3, own)), GroupDrift::Drifted(Some(id(2))));
+    assert_eq!(verdict(&[2, 3], &seen(&all, 3, own)), GroupDrift::Drifted(Some(id(2))));
+    assert_eq!(verdict(&[3], &seen(&all, 3, own)), unfit("runs x86_64, but the target has no image for it"));
     let gone = [two, three];
-    let untold = unfit(
-        "its image is gone, and its instance types do not tell its architecture: exclude it, or name it in \
-         nodeGroups.include if the image fits",
+    let undetermined = unfit(
+        "its image no longer exists and its instance types do not determine its architecture: exclude the group, or \
+         list it by name in nodeGroups.include if the image fits",
     );
-    assert_eq!(verdict(&[2], &seen(&gone, 3, own)), untold, "one image is no reason to guess");
-    assert_eq!(verdict(&[2, 3], &seen(&gone, 3, own)), untold);
-    assert_eq!(verdict(&[4], &seen(&all, 3, own)), Verdict::Off(None), "the target is not there");
+    assert_eq!(verdict(&[2], &seen(&gone, 3, own)), undetermined, "a single image is no reason to guess");
+    assert_eq!(verdict(&[2, 3], &seen(&gone, 3, own)), undetermined);
+    assert_eq!(verdict(&[4], &seen(&all, 3, own)), GroupDrift::Drifted(None), "the target does not exist");
     assert_eq!(
         verdict(&[2], &seen(&all, 2, own)),
-        unfit("version 3 of its launch template lt-00000001 is gone")
+        unfit("version 3 of its launch template lt-00000001 no longer exists")
     );
     assert_eq!(verdict(&[2], &seen(&all, 3, None)), unfit("its launch template names no image"));
     let parameter = Some("resolve:ssm:/nodes/image");
-    let words =
-        "its launch template takes the image from resolve:ssm:/nodes/image, which node groups cannot use";
-    assert_eq!(verdict(&[2], &seen(&all, 3, parameter)), unfit(words));
+    let why = "its launch template takes the image from resolve:ssm:/nodes/image, which managed node groups do not \
+               support";
+    assert_eq!(verdict(&[2], &seen(&all, 3, parameter)), unfit(why));
     let mut no_template = seen(&all, 3, own);
     no_template.templates.insert(template(), Seen::Unknown(Class::NotFound, "no such template".to_owned()));
-    assert_eq!(verdict(&[2], &no_template), unfit("its launch template lt-00000001 is gone"));
+    assert_eq!(verdict(&[2], &no_template), unfit("its launch template lt-00000001 no longer exists"));
 }
 
 #[test]
-fn missing_facts_are_asked_for_and_unknown_ones_stop_the_plan() {
+fn missing_facts_are_requested_and_unreadable_ones_stop_the_plan() {
     let spec = parsed(json!({ "ami": "ami-00000002" }));
     let groups = [nodegroup(|_| {})];
     let target = target(&[2]);
-    let ask =
-        |seen: &Observed| survey(&spec, Some(&target), None, &groups).refined(&spec, &target, seen).err();
+    let missing =
+        |seen: &Observed| survey(&spec, Some(&target), None, &groups).with_images(&spec, &target, seen).err();
     let mut seen = unseen();
-    assert_eq!(ask(&seen), Some(Gap::Look(Need::Images([id(1), id(2)].into()))));
+    assert_eq!(missing(&seen), Some(MissingFact::NotRead(Need::Images([id(1), id(2)].into()))));
     seen.images =
         [image(1, 9, &[]), image(2, 1, &[])].map(|image| (image.id.clone(), Seen::Is(Some(image)))).into();
-    assert_eq!(ask(&seen), Some(Gap::Look(Need::Template(template()))));
+    assert_eq!(missing(&seen), Some(MissingFact::NotRead(Need::Template(template()))));
     seen.templates.insert(template(), Seen::Unknown(Class::Denied, "ec2:Describe…".to_owned()));
-    assert_eq!(ask(&seen), Some(Gap::Unknown(Class::Denied, "ec2:Describe…".to_owned())));
+    assert_eq!(missing(&seen), Some(MissingFact::Unreadable(Class::Denied, "ec2:Describe…".to_owned())));
 }
 
 #[test]
-fn what_stands_in_the_way_is_named() {
+fn what_prevents_a_rollout_is_the_reason() {
     let object = object(json!({ "ami": "ami-00000002" }));
     let spec = spec::parse(&object).expect("valid");
     let reason = |seen: &Observed| {
         let (owner, memory) = (owner(), Memory::default());
-        let case = Case { spec: &spec, owner: &owner, memory: &memory, seen, now: now(), asked: false };
-        let pass = report::planned(&object, case, plan(case));
+        let input = input(&spec, &owner, &memory, seen);
+        let pass = report::planned(&object, input, plan(input));
         let conditions = pass.status.conditions.unwrap_or_default();
         conditions.into_iter().find_map(|c| c.reason.filter(|_| c.r#type == "Ready")).expect("a reason")
     };
@@ -179,7 +192,7 @@ fn what_stands_in_the_way_is_named() {
 }
 
 #[test]
-fn an_unsupported_group_does_not_spoil_the_rest_and_is_told_once() {
+fn an_unsupported_group_does_not_affect_the_others_and_is_reported_once() {
     let object = object(json!({ "ami": "ami-00000001" }));
     let plain = nodegroup(|seen| {
         seen.name = "legacy".to_owned();
@@ -188,15 +201,15 @@ fn an_unsupported_group_does_not_spoil_the_rest_and_is_told_once() {
     let seen = Observed { groups: Seen::Is(vec![plain, nodegroup(|_| {})]), ..unseen() };
     let spec = spec::parse(&object).expect("valid");
     let (owner, memory) = (owner(), Memory::default());
-    let case = Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: now(), asked: false };
-    let decided = plan(case);
+    let input = input(&spec, &owner, &memory, &seen);
+    let decided = plan(input);
     assert!(matches!(decided, Plan::Done { .. }), "{decided:?}");
-    let first = report::planned(&object, case, decided.clone());
+    let first = report::planned(&object, input, decided.clone());
     assert_eq!(first.notes.len(), 1);
     assert!(first.notes[0].warning && first.notes[0].message.starts_with("legacy has no launch template"));
     let mut later = object.clone();
     later.status = Some(first.status.clone());
-    let again = report::planned(&later, case, decided);
+    let again = report::planned(&later, input, decided);
     assert_eq!((again.notes.len(), again.status), (0, first.status));
 }
 
@@ -205,7 +218,8 @@ fn time() -> impl Strategy<Value = Timestamp> {
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    let kind = prop_oneof![Just(Refused::Denied), Just(Refused::NotNow), Just(Refused::Unsure)];
+    let kind =
+        prop_oneof![Just(RefusalKind::Denied), Just(RefusalKind::NotNow), Just(RefusalKind::Uncertain)];
     (kind, "[ -~]{1,40}", time(), time()).prop_map(|(kind, message, since, last)| Refusal {
         kind,
         message,
@@ -214,7 +228,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     })
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+fn entry() -> impl Strategy<Value = GroupEntry> {
     let facts =
         (0..9_u32, 1..99_i64, 0..5_u32, prop::option::of(1..99_i64), prop::option::of("[a-z0-9-]{1,8}"));
     let course = (
@@ -232,22 +246,20 @@ fn entry() -> impl Strategy<Value = Entry> {
     );
     (facts, course, events).prop_map(
         |(
-            (image, version, attempt, made, update),
-            (failure, moves, started, finished),
-            (starting, refusal, overdue, undone, undone_by),
-        )| Entry {
+            (image, version, attempt, new_version, update),
+            (failure, moved_at, started, finished),
+            (starting, refusal, overdue, undone_at, undone_by),
+        )| GroupEntry {
             image: id(image),
-            before: TemplateVersion { template: template(), version: version.to_string() },
-            before_image: (image % 2 == 0).then(|| id(image + 1)),
+            previous: TemplateVersion { template: template(), version: version.to_string() },
+            previous_image: (image % 2 == 0).then(|| id(image + 1)),
             attempt,
-            made,
-            update,
+            new_version,
+            update: ManagedUpdate { id: update, starting, overdue },
             failure,
-            starting,
             refusal,
-            overdue,
-            moves,
-            undone,
+            moved_at,
+            undone_at,
             undone_by,
             started,
             finished,

@@ -1,5 +1,5 @@
-//! A pass in the simulated world: the real plan and report, with reads and effects played by the
-//! world, and everything that must never be asked of AWS checked where it would be asked.
+//! A reconcile in the simulated world: the real plan and report, with reads and effects simulated by the world. Every
+//! effect is checked for what must never be requested from AWS.
 
 use std::collections::BTreeSet;
 
@@ -8,74 +8,101 @@ use jiff::Timestamp;
 use super::world::{Answer, Mishap, SimGroup, World, ours};
 use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, Seen, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
-use crate::engine::{Pass, Standing};
-use crate::refresher::act::{Done, Failed, Failure};
+use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::memory::Memory;
-use crate::refresher::plan::{Case, Plan, Step, plan};
+use crate::refresher::node_group::{Lifecycle, NodeGroup, sorted};
+use crate::refresher::observe::GroupsToRead;
+use crate::refresher::observed::{Account, Need, Observed, SourceImages};
+use crate::refresher::outcome::{ActError, ActErrorKind, Outcome};
+use crate::refresher::plan::{PlanInput, plan};
 use crate::refresher::report;
-use crate::refresher::seen::{Account, Found, Group, Life, Need, Observed, Reading, group, listed, unread};
-
 use crate::refresher::spec::{Source, Spec};
+use crate::refresher::step::{Plan, Step};
 
-/// Passes within which a calm world must come to rest.
+/// Without further events, the refresher must settle within this many reconciles.
 const CALM: usize = 600;
 
-fn refused(class: Class, why: &str) -> Failed {
-    Failed { class, why: why.to_owned(), kind: Failure::Other }
+fn refused(class: Class, message: &str) -> ActError {
+    ActError { class, message: message.to_owned(), kind: ActErrorKind::Other }
 }
 
-fn lost(why: &str) -> Failed {
-    refused(Class::TRANSIENT, why)
+fn lost(message: &str) -> ActError {
+    refused(Class::TRANSIENT, message)
+}
+
+/// The outcome of a step whose call failed.
+fn failed(step: &Step, error: ActError) -> Outcome {
+    match step {
+        Step::ConfigureManaged { group, .. } => {
+            Outcome::ManagedConfigured { group: group.clone(), result: Err(error) }
+        }
+        Step::CreateVersion { group, source, .. } => Outcome::VersionCreated {
+            group: group.clone(),
+            template: source.template.clone(),
+            result: Err(error),
+        },
+        Step::StartManagedUpdate { group, version, .. } => Outcome::ManagedUpdateStarted {
+            group: group.clone(),
+            version: version.version.clone(),
+            result: Err(error),
+        },
+        Step::PruneVersions { after, .. } => {
+            Outcome::VersionsPruned { after: after.clone(), result: Err(error) }
+        }
+    }
 }
 
 impl World {
-    fn look(&self, spec: &Spec, reading: &Reading, blind: bool) -> Observed {
+    fn observe(&self, spec: &Spec, to_read: &GroupsToRead, blind: bool) -> Observed {
         let unknown = || Seen::Unknown(Class::TRANSIENT, "no answer".to_owned());
-        let found = match (&spec.source, &self.built) {
-            (Source::Image(_), _) => Found::Named,
-            (_, None) => Found::NoBuilder,
-            (_, Some(id)) => Found::Built(vec![(id.clone(), self.images.get(id).cloned())]),
+        let images = match (&spec.source, &self.built) {
+            (Source::Image(_), _) => SourceImages::Named,
+            (_, None) => SourceImages::NoBuilder,
+            (_, Some(id)) => SourceImages::Built(vec![(id.clone(), self.images.get(id).cloned())]),
         };
-        let (groups, found) = if blind {
+        let (groups, images) = if blind {
             (unknown(), Seen::Unknown(Class::TRANSIENT, "no answer".to_owned()))
         } else {
-            (self.groups_by(spec, reading), Seen::Is(found))
+            (self.read_groups(spec, to_read), Seen::Is(images))
         };
-        let partial = matches!(reading, Reading::Only(_));
-        let fresh = *reading == Reading::All { fresh: true };
+        let partial = matches!(to_read, GroupsToRead::Only(_));
+        let fresh = *to_read == GroupsToRead::All { fresh: true };
         Observed {
             fresh_groups: fresh || partial,
             partial,
-            ..Observed::first(Seen::Is(Account::Allowed), groups, found)
+            ..Observed::first(Seen::Is(Account::Allowed), groups, images)
         }
     }
 
-    /// Groups as they would be read.
-    fn groups_by(&self, spec: &Spec, reading: &Reading) -> Seen<Vec<Group>> {
-        let fresh = *reading != Reading::All { fresh: false };
-        let read = |sim: &SimGroup| match reading {
-            Reading::Only(names) => names.contains(&sim.seen.name).then(|| group(&sim.seen, fresh)),
-            _ if spec.scope.excludes(&sim.seen.name) => Some(unread(&sim.seen.name, Life::Unread)),
-            Reading::All { .. } => Some(group(&sim.seen, fresh)),
+    fn read_groups(&self, spec: &Spec, to_read: &GroupsToRead) -> Seen<Vec<NodeGroup>> {
+        let fresh = *to_read != GroupsToRead::All { fresh: false };
+        let read = |sim: &SimGroup| match to_read {
+            GroupsToRead::Only(names) => {
+                names.contains(&sim.seen.name).then(|| NodeGroup::managed(&sim.seen, fresh))
+            }
+            _ if spec.scope.excludes(&sim.seen.name) => {
+                Some(NodeGroup::name_only(&sim.seen.name, Lifecycle::NotRead))
+            }
+            GroupsToRead::All { .. } => Some(NodeGroup::managed(&sim.seen, fresh)),
         };
-        listed(self.groups.values().filter_map(read).collect())
+        sorted(self.groups.values().filter_map(read).collect())
     }
 
-    fn closer(&self, mut seen: Observed, need: Need, spec: &Spec) -> Observed {
+    fn read(&self, mut seen: Observed, need: Need, spec: &Spec) -> Observed {
         match need {
             Need::FreshGroups => {
-                seen.groups = self.groups_by(spec, &Reading::All { fresh: true });
+                seen.groups = self.read_groups(spec, &GroupsToRead::All { fresh: true });
                 (seen.fresh_groups, seen.partial) = (true, false);
             }
-            Need::EveryGroup => {
-                let all = self.groups.values().map(|sim| group(&sim.seen, true)).collect();
-                seen.every = Some(listed(all));
+            Need::AllGroups => {
+                let all = self.groups.values().map(|sim| NodeGroup::managed(&sim.seen, true)).collect();
+                seen.all_groups = Some(sorted(all));
             }
             Need::Architectures(types) => {
                 seen.architectures.insert(types, Seen::Is(["x86_64".to_owned()].into()));
             }
-            Need::ClusterVersion => seen.cluster = Some(Seen::Is("1.31".to_owned())),
-            Need::FreshFound => seen.fresh_found = true,
+            Need::ClusterVersion => seen.cluster_version = Some(Seen::Is("1.31".to_owned())),
+            Need::FreshSourceImages => seen.fresh_source_images = true,
             Need::Images(ids) => {
                 seen.images
                     .extend(ids.into_iter().map(|id| (id.clone(), Seen::Is(self.images.get(&id).cloned()))));
@@ -103,7 +130,7 @@ impl World {
         seen
     }
 
-    /// One pass, as the driver makes it.
+    /// One reconcile, as the driver executes it.
     pub fn pass(&mut self, mishap: Mishap) -> Pass<AMIRefresherStatus> {
         let spec = self.spec();
         let mut object = self.object.clone();
@@ -111,36 +138,36 @@ impl World {
             object.status = self.old.clone();
         }
         let memory = Memory::read(object.status.as_ref());
-        let asked = std::mem::take(&mut self.asks);
-        let reading = Reading::of(&spec, &memory, asked);
-        let mut seen = self.look(&spec, &reading, mishap == Mishap::Blind);
-        let owner = self.owner.clone();
-        self.asked.clear();
+        let retry_requested = std::mem::take(&mut self.retry_requested);
+        let to_read = GroupsToRead::of(&spec, &memory, retry_requested);
+        let mut observed = self.observe(&spec, &to_read, mishap == Mishap::Blind);
+        let (owner, now) = (self.owner.clone(), self.now);
+        self.needs.clear();
         let pass = loop {
-            let case =
-                Case { spec: &spec, owner: &owner, memory: &memory, seen: &seen, now: self.now, asked };
-            match plan(case) {
-                Plan::Look(need) => {
-                    assert!(!self.asked.contains(&need), "asked twice: {need:?}");
-                    self.asked.push(need.clone());
-                    seen = self.closer(seen, need, &spec);
+            let (owner, memory) = (&owner, &memory);
+            let input = PlanInput { spec: &spec, owner, memory, observed: &observed, now, retry_requested };
+            match plan(input) {
+                Plan::Read(need) => {
+                    assert!(!self.needs.contains(&need), "read twice: {need:?}");
+                    self.needs.push(need.clone());
+                    observed = self.read(observed, need, &spec);
                 }
-                Plan::Act { step, said } => {
+                Plan::Act { step, why } => {
                     assert!(spec.paused.is_none(), "an effect while paused: {step:?}");
-                    let done = match mishap {
+                    let outcome = match mishap {
                         Mishap::DiesBefore => {
-                            return report::planned(&object, case, Plan::Act { step, said });
+                            return report::planned(&object, input, Plan::Act { step, why });
                         }
-                        Mishap::CallFails => Err(lost("no connection")),
-                        _ => self.apply(&step, spec.how.max_parallel),
+                        Mishap::CallFails => failed(&step, lost("no connection")),
+                        _ => self.apply(&step, spec.update.max_parallel),
                     };
-                    let done = match mishap {
-                        Mishap::AnswerLost => Err(lost("connection reset")),
-                        _ => done,
+                    let outcome = match mishap {
+                        Mishap::AnswerLost => failed(&step, lost("connection reset")),
+                        _ => outcome,
                     };
-                    break report::acted(&object, case, &step, said, done);
+                    break report::acted(&object, input, why, outcome);
                 }
-                plan => break report::planned(&object, case, plan),
+                plan => break report::planned(&object, input, plan),
             }
         };
         if !matches!(mishap, Mishap::DiesBefore | Mishap::DiesAfter | Mishap::Stale) {
@@ -149,18 +176,19 @@ impl World {
         pass
     }
 
-    /// The effect, as AWS would have it, and what must never be asked of AWS.
-    fn apply(&mut self, step: &Step, max_parallel: usize) -> Result<Done, Failed> {
+    /// The effect that the call has in AWS, checked for what must never be requested.
+    fn apply(&mut self, step: &Step, max_parallel: usize) -> Outcome {
         match step {
-            Step::Configure { group, max, token, .. } => {
+            Step::ConfigureManaged { group, max, token, .. } => {
                 self.effects.push("configure");
                 let id = self.once(token, |world| {
                     world.expect_active(group);
                     Answer::Update(world.start(group, "ConfigUpdate", None, Some(*max), true))
                 });
-                Ok(Done::Configured(self.update_of(group, &id)))
+                let result = Ok(self.update_of(group, &id));
+                Outcome::ManagedConfigured { group: group.clone(), result }
             }
-            Step::MakeVersion { source, image, description, token, .. } => {
+            Step::CreateVersion { group, source, image, description, token, .. } => {
                 self.effects.push("make version");
                 let answer = self.once(token, |world| {
                     let number = world.add_version(&source.template, image.as_str(), Some(description));
@@ -168,17 +196,20 @@ impl World {
                     Answer::Version(number)
                 });
                 let Answer::Version(number) = answer else { panic!("a token of an update") };
-                Ok(Done::Made(number))
+                let (group, template) = (group.clone(), source.template.clone());
+                Outcome::VersionCreated { group, template, result: Ok(number) }
             }
-            Step::StartUpdate { group, version, token, .. } => {
-                self.start_ours(group, version, token, max_parallel)
+            Step::StartManagedUpdate { group, version, token, .. } => {
+                let result = self.start_ours(group, version, token, max_parallel);
+                let (group, version) = (group.clone(), version.version.clone());
+                Outcome::ManagedUpdateStarted { group, version, result }
             }
-            Step::PruneVersions { template, versions, .. } => {
+            Step::PruneVersions { template, versions, after, .. } => {
                 self.effects.push("prune");
                 self.expect_unused(template, versions);
                 let all = self.templates.get_mut(template).expect("a template");
                 all.retain(|(_, version)| !versions.contains(&version.number));
-                Ok(Done::Pruned(Vec::new()))
+                Outcome::VersionsPruned { after: after.clone(), result: Ok(Vec::new()) }
             }
         }
     }
@@ -189,10 +220,10 @@ impl World {
         version: &TemplateVersion,
         token: &ClientToken,
         max_parallel: usize,
-    ) -> Result<Done, Failed> {
+    ) -> Result<Update, ActError> {
         self.effects.push("start update");
         if let Some(refusal) = self.refuses.as_ref().or(self.refusing.get(name)).cloned() {
-            let to = self.image_of(version).expect("it was made");
+            let to = self.image_of(version).expect("the version exists");
             self.refused.insert((name.to_owned(), to));
             return Err(refusal);
         }
@@ -200,19 +231,19 @@ impl World {
             return Err(refused(Class::Conflict, "ResourceInUseException: not in Active State"));
         }
         let number: i64 = version.version.parse().expect("a number");
-        let made = self.templates[&version.template].iter().find(|(_, made)| made.number == number);
-        let Some(image) = made.and_then(|(_, made)| made.image.clone()) else {
+        let created = self.templates[&version.template].iter().find(|(_, created)| created.number == number);
+        let Some(image) = created.and_then(|(_, created)| created.image.clone()) else {
             return Err(refused(Class::Invalid, &format!("no version {number}")));
         };
         let answer = self.once(token, |world| {
             world.expect_active(name);
-            let force = world.groups[name].seen.launch_template.clone().expect("a template").version;
+            let in_force = world.groups[name].seen.launch_template.clone().expect("a template").version;
             assert_eq!(
                 world.sources.get(&number),
-                Some(&force),
-                "made from another version than the one in force"
+                Some(&in_force),
+                "created from another version than the one in force"
             );
-            let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), force);
+            let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let busy = world.groups.values().filter(|sim| sim.running.is_some()).count();
             assert!(busy < max_parallel, "{busy} groups are busy, one more is started");
@@ -225,13 +256,13 @@ impl World {
                 true,
             ))
         });
-        Ok(Done::Started(self.update_of(name, &answer)))
+        Ok(self.update_of(name, &answer))
     }
 
     fn image_of(&self, version: &TemplateVersion) -> Option<ImageId> {
-        let of = |made: &LaunchTemplateVersion| made.number.to_string() == version.version;
-        let (_, made) = self.templates[&version.template].iter().find(|(_, made)| of(made))?;
-        ImageId::parse(made.image.clone()?).ok()
+        let is_it = |listed: &LaunchTemplateVersion| listed.number.to_string() == version.version;
+        let (_, found) = self.templates[&version.template].iter().find(|(_, listed)| is_it(listed))?;
+        ImageId::parse(found.image.clone()?).ok()
     }
 
     fn once(&mut self, token: &ClientToken, effect: impl FnOnce(&mut Self) -> Answer) -> Answer {
@@ -255,20 +286,21 @@ impl World {
 
     fn expect_unused(&self, template: &TemplateId, versions: &[i64]) {
         for sim in self.groups.values() {
-            let force = sim.seen.launch_template.as_ref().expect("a template");
+            let in_force = sim.seen.launch_template.as_ref().expect("a template");
             let to = sim.running.as_ref().and_then(|running| running.to.as_ref()).map(|(version, _)| version);
-            let uses = |number: &i64| *number.to_string() == force.version || Some(&number.to_string()) == to;
-            let used = force.template == *template && versions.iter().any(uses);
+            let uses =
+                |number: &i64| *number.to_string() == in_force.version || Some(&number.to_string()) == to;
+            let used = in_force.template == *template && versions.iter().any(uses);
             assert!(!used, "a version that {} uses is deleted", sim.seen.name);
         }
         let foreign = |number: &i64| {
             let of = self.templates[template].iter().find(|(_, version)| version.number == *number);
             !of.is_some_and(|(_, version)| ours(version))
         };
-        assert!(!versions.iter().any(foreign), "a version of somebody else is deleted");
+        assert!(!versions.iter().any(foreign), "a version of another writer is deleted");
     }
 
-    /// No mishaps any more: passes, each when the one before asked for it, until nothing is under way.
+    /// Reconciles without mishaps, each when the previous one requested it, until nothing is in progress.
     pub fn calm(&mut self) -> Pass<AMIRefresherStatus> {
         self.lag = false;
         self.refusing.clear();
@@ -279,14 +311,14 @@ impl World {
         }
         for _ in 0..CALM {
             let pass = self.pass(Mishap::None);
-            if matches!(pass.standing, Standing::Settled | Standing::Waiting | Standing::Stalled)
+            if matches!(pass.health, ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled)
                 && self.groups.values().all(|sim| sim.running.is_none())
             {
                 return pass;
             }
             self.advance(i64::try_from(pass.look.as_secs()).expect("short"));
         }
-        panic!("does not come to rest: {:#?}", self.object.status);
+        panic!("does not settle: {:#?}", self.object.status);
     }
 
     pub fn target(&self) -> ImageId {
@@ -300,8 +332,8 @@ impl World {
         self.groups.values().filter(off).map(|sim| sim.seen.name.as_str()).collect()
     }
 
-    /// Versions of ours that neither a group nor the last rollout has a use for, beyond the newest three of
-    /// each template.
+    /// Versions of this agent that neither a group nor the last rollout needs, except for the newest three of each
+    /// template.
     pub fn leaked(&self) -> Vec<i64> {
         let status = self.object.status.clone().unwrap_or_default();
         let previous: BTreeSet<String> = status
@@ -337,15 +369,15 @@ impl World {
         leaked
     }
 
-    /// Version updates that went to an image.
+    /// The number of version updates to an image.
     pub fn updates_to(&self, image: &ImageId) -> usize {
-        let made = |number: &String| {
+        let created_with_image = |number: &String| {
             let mut versions = self.templates.values().flatten().map(|(_, version)| version);
             versions.any(|version| {
                 version.number.to_string() == *number && version.image.as_deref() == Some(image.as_str())
             })
         };
-        self.updates.values().filter(|update| update.params.values().any(made)).count()
+        self.updates.values().filter(|update| update.params.values().any(created_with_image)).count()
     }
 
     pub fn versions_of_ours(&self) -> usize {

@@ -1,11 +1,11 @@
-//! Whatever happens, no harm is done; and when it is calm the world comes to rest.
+//! Properties of random event sequences: no harm is ever done, and without further events the refresher settles.
 
 use proptest::prelude::*;
 
 use super::world::{Event, Mishap, World, reason};
 use crate::api::AMIRefresherStatus;
-use crate::engine::{Pass, Standing};
-use crate::refresher::act::Failure;
+use crate::engine::{ObjectHealth, Pass};
+use crate::refresher::outcome::ActErrorKind;
 
 fn mishap() -> impl Strategy<Value = Mishap> {
     prop_oneof![
@@ -19,12 +19,12 @@ fn mishap() -> impl Strategy<Value = Mishap> {
     ]
 }
 
-fn failure() -> impl Strategy<Value = Failure> {
+fn error_kind() -> impl Strategy<Value = ActErrorKind> {
     prop_oneof![
-        Just(Failure::Other),
-        Just(Failure::Unsure),
-        Just(Failure::MissingVersion),
-        Just(Failure::Unseen),
+        Just(ActErrorKind::Other),
+        Just(ActErrorKind::Uncertain),
+        Just(ActErrorKind::MissingVersion),
+        Just(ActErrorKind::NotVisible),
     ]
 }
 
@@ -46,7 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Create),
         1 => any::<bool>().prop_map(Event::Lag),
         1 => (1..4_i32).prop_map(Event::MaxUnavailable),
-        2 => (0..4_usize, failure()).prop_map(|(group, kind)| Event::Refuse(group, kind)),
+        2 => (0..4_usize, error_kind()).prop_map(|(group, kind)| Event::Refuse(group, kind)),
         2 => (0..4_usize).prop_map(Event::Accept),
         1 => any::<bool>().prop_map(Event::DegradedAccepts),
         1 => (0..4_usize).prop_map(Event::Repair),
@@ -55,23 +55,23 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// In a calm world every group is on the target, or a person is told why not.
-fn expect_rest(world: &World, pass: &Pass<AMIRefresherStatus>) {
-    match (pass.standing, reason(pass).as_str()) {
-        (Standing::Settled, _) => {
+/// Without further events, every group is on the target, or the status tells a person why not.
+fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
+    match (pass.health, reason(pass).as_str()) {
+        (ObjectHealth::Settled, _) => {
             assert_eq!(world.off(), Vec::<&str>::new(), "settled, but not on the target")
         }
-        (Standing::Stalled, "UpdateFailed") => {
+        (ObjectHealth::Stalled, "UpdateFailed") => {
             let target = world.target();
             let wrong = |name: &String| {
                 let pair = (name.clone(), target.clone());
                 world.bad.contains(&pair) || world.refused.contains(&pair)
             };
             let bad = world.groups.keys().any(wrong);
-            assert!(bad, "said to have failed, but nothing is wrong with the image");
+            assert!(bad, "reported as failed, but nothing is wrong with the image");
         }
-        (Standing::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),
-        other => panic!("rests as {other:?}"),
+        (ObjectHealth::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),
+        other => panic!("settles as {other:?}"),
     }
 }
 
@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_it_never_does_harm_and_settles_when_calm(
+    fn no_event_sequence_does_harm_and_every_one_settles(
         groups in 1..4_usize,
         at_once in any::<bool>(),
         events in prop::collection::vec(event(), 1..120),
@@ -88,24 +88,25 @@ proptest! {
     }
 }
 
-/// Harm is checked where it would be done; here, that it comes to rest and leaves nothing behind.
+/// The world checks at every effect that it does no harm. This checks that the refresher settles and leaves nothing
+/// behind.
 fn holds(groups: usize, at_once: bool, events: &[Event]) {
     let mut world = World::new(groups, at_once);
     events.iter().for_each(|event| world.happens(event));
     let pass = world.calm();
-    expect_rest(&world, &pass);
+    expect_settled(&world, &pass);
 
     let effects = world.effects.len();
     let again = world.pass(Mishap::None);
-    assert_eq!(again.status, pass.status, "a pass that changes nothing writes nothing");
-    assert_eq!(world.effects.len(), effects, "a pass at rest has no effect");
+    assert_eq!(again.status, pass.status, "a reconcile that changes nothing returns an equal status");
+    assert_eq!(world.effects.len(), effects, "a settled reconcile has no effect");
 
     world.bad.clear();
     world.advance(2 * 86_400);
     world.object.spec.ami = None;
     world.happens(&Event::NewImage);
     let flushed = world.calm();
-    assert_eq!(flushed.standing, Standing::Settled);
+    assert_eq!(flushed.health, ObjectHealth::Settled);
     assert_eq!(world.off(), Vec::<&str>::new());
     assert_eq!(world.leaked(), Vec::<i64>::new(), "launch template versions leaked");
 }
@@ -120,7 +121,7 @@ fn a_failure_counts_against_the_configuration_it_started_with() {
     holds(1, false, &[&start[..], &change[..]].concat());
 }
 
-/// Somebody else's update began between the turn of a group and its start.
+/// Another writer starts an update between the turn of a group and the start of its update.
 #[test]
 fn a_group_waits_for_an_update_that_began_after_its_turn() {
     let pass = || Event::Pass(Mishap::None);
@@ -129,25 +130,25 @@ fn a_group_waits_for_an_update_that_began_after_its_turn() {
     holds(3, false, &events);
 }
 
-/// A version was hidden, made again, and the start of the second one was forgotten.
+/// A version was hidden and created again, and the record of the second start was lost.
 #[test]
 fn an_update_is_found_whichever_version_it_went_to() {
     use Event::{Advance, Delete, Lag, Name, NewImage, Pass, Spoil};
     use Mishap::{AnswerLost, DiesAfter};
     let before = [NewImage, Name(0), NewImage, Spoil(1), Delete(2), NewImage, Name(6), Lag(true)];
-    let made = [Pass(AnswerLost), Pass(AnswerLost), Pass(Mishap::None), Pass(AnswerLost), Advance(300)];
+    let created = [Pass(AnswerLost), Pass(AnswerLost), Pass(Mishap::None), Pass(AnswerLost), Advance(300)];
     let hidden = [Pass(Mishap::None), Pass(DiesAfter), Lag(false), Pass(Mishap::None)];
-    let forgotten = [Pass(DiesAfter), Pass(DiesAfter)];
-    holds(3, true, &[&before[..], &made[..], &hidden[..], &forgotten[..]].concat());
+    let lost = [Pass(DiesAfter), Pass(DiesAfter)];
+    holds(3, true, &[&before[..], &created[..], &hidden[..], &lost[..]].concat());
 }
 
-/// A group was deleted while it was updated, and another made by its name.
+/// A group was deleted while it was updated, and recreated with the same name.
 #[test]
-fn a_group_made_anew_is_moved_anew() {
+fn a_recreated_group_is_moved_again() {
     use Event::{Advance, Create, Delete, NewImage, Pass};
     let pass = || Pass(Mishap::None);
     let start =
         [Create, NewImage, pass(), Pass(Mishap::AnswerLost), pass(), Pass(Mishap::Stale), Advance(300)];
-    let anew = [pass(), pass(), pass(), pass(), Delete(1), Create];
-    holds(1, false, &[&start[..], &anew[..]].concat());
+    let recreated = [pass(), pass(), pass(), pass(), Delete(1), Create];
+    holds(1, false, &[&start[..], &recreated[..]].concat());
 }

@@ -1,9 +1,9 @@
-//! What a rollout does, told one story at a time in the simulated world.
+//! Scenarios of a rollout in the simulated world.
 
 use super::world::{Event, Mishap, World, image_id, reason};
 use crate::api::{AMIRefresherStatus, Class};
-use crate::engine::{Pass, Standing};
-use crate::refresher::act::{Failed, Failure};
+use crate::engine::{ObjectHealth, Pass};
+use crate::refresher::outcome::{ActError, ActErrorKind};
 
 pub fn starts(world: &World) -> usize {
     world.effects.iter().filter(|effect| **effect == "start update").count()
@@ -19,7 +19,7 @@ pub fn state_of(pass: &Pass<AMIRefresherStatus>, name: &str) -> String {
     rows.into_iter().find(|row| row.name == name).and_then(|row| row.state).unwrap_or_default()
 }
 
-/// Passes until an update runs.
+/// Reconciles until an update is in progress.
 pub fn until_updating(world: &mut World) {
     for _ in 0..20 {
         if world.groups.values().any(|group| group.running.is_some()) {
@@ -35,7 +35,7 @@ fn three_groups_go_one_by_one() {
     let mut world = World::new(3, false);
     world.happens(&Event::NewImage);
     let pass = world.calm();
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Settled, "UpToDate"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Settled, "UpToDate"));
     assert_eq!(starts(&world), 3);
     assert_eq!(world.effects.iter().filter(|effect| **effect == "make version").count(), 3);
     let status = pass.status;
@@ -57,18 +57,18 @@ fn all_at_once_when_not_waiting_for_completion() {
 }
 
 #[test]
-fn a_settled_pass_asks_for_nothing_further() {
+fn a_settled_reconcile_reads_nothing_further() {
     let mut world = World::new(3, false);
     world.happens(&Event::NewImage);
     let rested = world.calm();
     let pass = world.pass(Mishap::None);
-    assert_eq!(world.asked, Vec::new());
+    assert_eq!(world.needs, Vec::new());
     assert_eq!(pass.status, rested.status);
     assert_eq!(pass.notes, Vec::new());
 }
 
 #[test]
-fn dying_at_any_point_ends_the_same_way() {
+fn a_crash_at_any_point_leads_to_the_same_end() {
     for mishap in
         [Mishap::DiesBefore, Mishap::DiesAfter, Mishap::AnswerLost, Mishap::CallFails, Mishap::Stale]
     {
@@ -81,22 +81,22 @@ fn dying_at_any_point_ends_the_same_way() {
             }
             world.pass(mishap);
             let pass = world.calm();
-            assert_eq!(pass.standing, Standing::Settled, "{mishap:?} at {point}");
+            assert_eq!(pass.health, ObjectHealth::Settled, "{mishap:?} at {point}");
             assert!(world.off().is_empty(), "{mishap:?} at {point}");
             assert_eq!(world.leaked(), Vec::<i64>::new(), "{mishap:?} at {point}");
             let updates = world.updates_to(&image_id(1));
-            assert_eq!(updates, 2, "{mishap:?} at {point}: one update a group");
+            assert_eq!(updates, 2, "{mishap:?} at {point}: one update per group");
         }
     }
 }
 
 #[test]
-fn a_failed_update_is_told_remembered_and_not_repeated() {
+fn a_failed_update_is_reported_remembered_and_not_repeated() {
     let mut world = World::new(3, false);
     world.happens(&Event::NewImage);
     world.happens(&Event::Spoil(1));
     let pass = world.calm();
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "UpdateFailed"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Stalled, "UpdateFailed"));
     assert!(message(&pass).contains("group-1 could not be moved to ami-00000001"), "{}", message(&pass));
     assert!(message(&pass).contains("NodeCreationFailure: nodes did not join"), "{}", message(&pass));
     assert_eq!(state_of(&pass, "group-0"), "Current");
@@ -108,13 +108,13 @@ fn a_failed_update_is_told_remembered_and_not_repeated() {
         world.advance(3600);
         let again = world.pass(Mishap::None);
         assert_eq!(again.status, pass.status);
-        assert_eq!(again.notes, Vec::new(), "told once");
+        assert_eq!(again.notes, Vec::new(), "reported once");
     }
     assert_eq!(starts(&world), 2);
 }
 
 #[test]
-fn a_failed_update_is_tried_again_when_something_changes() {
+fn a_failed_update_is_retried_when_something_changes() {
     let changes: [fn(&mut World); 3] = [
         |world| {
             let config = world.object.spec.refresh_config.as_mut().expect("set");
@@ -132,7 +132,7 @@ fn a_failed_update_is_tried_again_when_something_changes() {
         world.changed();
         change(&mut world);
         let pass = world.calm();
-        assert_eq!(pass.standing, Standing::Settled, "change {number}: {}", message(&pass));
+        assert_eq!(pass.health, ObjectHealth::Settled, "change {number}: {}", message(&pass));
         assert_eq!(state_of(&pass, "group-2"), "Current", "change {number}");
     }
 }
@@ -141,10 +141,13 @@ fn a_failed_update_is_tried_again_when_something_changes() {
 fn a_refused_update_leaves_no_version_behind() {
     let mut world = World::new(1, false);
     world.happens(&Event::NewImage);
-    let why = "eks:UpdateNodegroupVersion: InvalidParameterException: no".to_owned();
-    world.refuses = Some(Failed { class: Class::Invalid, why, kind: Failure::Other });
+    world.refuses = Some(ActError {
+        class: Class::Invalid,
+        message: "eks:UpdateNodegroupVersion: InvalidParameterException: no".to_owned(),
+        kind: ActErrorKind::Other,
+    });
     let pass = world.calm();
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Stalled, "UpdateFailed"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Stalled, "UpdateFailed"));
     assert!(message(&pass).contains("InvalidParameterException: no"), "{}", message(&pass));
     assert_eq!(world.versions_of_ours(), 0);
     assert_eq!(starts(&world), 1);
@@ -157,15 +160,15 @@ fn suspending_finishes_what_runs_and_starts_nothing() {
     until_updating(&mut world);
     world.object.spec.suspend = Some(true);
     let running = world.pass(Mishap::None);
-    assert_eq!((running.standing, reason(&running).as_str()), (Standing::Busy, "RollingOut"));
+    assert_eq!((running.health, reason(&running).as_str()), (ObjectHealth::Busy, "RollingOut"));
     world.advance(400);
     world.pass(Mishap::None);
     let pass = world.pass(Mishap::None);
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "Suspended"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Waiting, "Suspended"));
     assert_eq!(state_of(&pass, "group-0"), "Current");
     assert_eq!(state_of(&pass, "group-1"), "Pending");
     assert_eq!(starts(&world), 1);
-    assert_eq!(world.calm().standing, Standing::Settled, "it goes on once resumed");
+    assert_eq!(world.calm().health, ObjectHealth::Settled, "it continues once resumed");
 }
 
 #[test]
@@ -180,11 +183,12 @@ fn a_suspended_refresher_keeps_its_last_outcome_and_counts_what_drifts() {
     world.object.spec.suspend = Some(true);
     world.happens(&Event::NewImage);
     let pass = world.pass(Mishap::None);
-    assert_eq!((pass.standing, of(&pass, "Ready")), (Standing::Waiting, of(&done, "Ready")));
-    let said = "suspended by spec.suspend: 2 node groups not on the target, nothing is changed".to_owned();
-    assert_eq!(of(&pass, "Suspended"), Some(("True".to_owned(), "Spec".to_owned(), said)));
+    assert_eq!((pass.health, of(&pass, "Ready")), (ObjectHealth::Waiting, of(&done, "Ready")));
+    let message =
+        "suspended by spec.suspend: 2 node groups not on the target image, nothing is changed".to_owned();
+    assert_eq!(of(&pass, "Suspended"), Some(("True".to_owned(), "Spec".to_owned(), message)));
     let resumed = world.calm();
-    assert_eq!((of(&resumed, "Suspended"), resumed.standing), (None, Standing::Settled));
+    assert_eq!((of(&resumed, "Suspended"), resumed.health), (None, ObjectHealth::Settled));
 }
 
 #[test]
@@ -193,7 +197,7 @@ fn disabled_reports_drift_and_changes_nothing() {
     world.object.spec.refresh_config.as_mut().expect("set").enable = Some(false);
     world.happens(&Event::NewImage);
     let pass = world.pass(Mishap::None);
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "Disabled"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Waiting, "Disabled"));
     assert_eq!(pass.status.drifted, Some(3));
     assert_eq!(pass.status.target_ami, Some(image_id(1).to_string()));
     assert_eq!(pass.status.rollout, None);
@@ -224,9 +228,9 @@ fn naming_another_image_replaces_the_rollout_once_its_update_ended() {
     until_updating(&mut world);
     world.happens(&Event::Name(0));
     let pass = world.pass(Mishap::None);
-    assert_eq!(pass.standing, Standing::Busy, "an update cannot be taken back");
+    assert_eq!(pass.health, ObjectHealth::Busy, "an update in progress cannot be canceled");
     let pass = world.calm();
-    assert_eq!(pass.standing, Standing::Settled, "{}", message(&pass));
+    assert_eq!(pass.health, ObjectHealth::Settled, "{}", message(&pass));
     assert!(world.off().is_empty());
     let results: Vec<_> = pass.status.history.into_iter().flatten().map(|record| record.result).collect();
     assert_eq!(results, ["Done", "Replaced"]);
@@ -234,25 +238,25 @@ fn naming_another_image_replaces_the_rollout_once_its_update_ended() {
 }
 
 #[test]
-fn a_group_deleted_half_way_is_left_out() {
+fn a_group_deleted_halfway_is_dropped() {
     let mut world = World::new(2, false);
     world.happens(&Event::NewImage);
     until_updating(&mut world);
     world.happens(&Event::Delete(0));
     let pass = world.calm();
-    assert_eq!(pass.standing, Standing::Settled);
+    assert_eq!(pass.health, ObjectHealth::Settled);
     assert_eq!(pass.status.node_groups.map(|rows| rows.len()), Some(1));
 }
 
 #[test]
-fn an_update_of_somebody_else_is_waited_for() {
+fn an_update_by_another_writer_is_awaited() {
     let mut world = World::new(2, false);
     world.happens(&Event::NewImage);
     world.happens(&Event::Foreign(1));
     let pass = world.pass(Mishap::None);
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Busy, "WaitingForNodeGroup"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Busy, "WaitingForNodeGroup"));
     assert!(world.effects.is_empty());
-    assert_eq!(world.calm().standing, Standing::Settled);
+    assert_eq!(world.calm().health, ObjectHealth::Settled);
 }
 
 #[test]
@@ -260,20 +264,20 @@ fn maxunavailable_is_set_before_the_move() {
     let mut world = World::new(1, false);
     world.happens(&Event::MaxUnavailable(3));
     world.happens(&Event::NewImage);
-    assert_eq!(world.calm().standing, Standing::Settled);
+    assert_eq!(world.calm().health, ObjectHealth::Settled);
     assert_eq!(world.effects, ["configure", "make version", "start update"]);
     assert_eq!(world.groups["group-0"].seen.max_unavailable, Some(3));
 }
 
 #[test]
-fn an_image_that_vanishes_is_not_rolled_out() {
+fn an_image_that_no_longer_exists_is_not_rolled_out() {
     let mut world = World::new(2, false);
     world.happens(&Event::NewImage);
     until_updating(&mut world);
     world.images.remove(&image_id(1));
     let pass = world.calm();
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Waiting, "NoEligibleImage"));
-    assert!(message(&pass).contains("ami-00000001 cannot be seen any more"), "{}", message(&pass));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Waiting, "NoEligibleImage"));
+    assert!(message(&pass).contains("ami-00000001 no longer exists"), "{}", message(&pass));
     assert_eq!(starts(&world), 1);
     assert_eq!(pass.status.last_run_status.as_deref(), Some("Failed"), "nothing replaced it");
 }
@@ -283,7 +287,7 @@ fn nothing_is_touched_when_nothing_can_be_read() {
     let mut world = World::new(2, false);
     world.happens(&Event::NewImage);
     let pass = world.pass(Mishap::Blind);
-    assert_eq!((pass.standing, reason(&pass).as_str()), (Standing::Failing, "AwsUnavailable"));
+    assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Failing, "AwsUnavailable"));
     assert!(pass.failed.is_some());
     assert!(world.effects.is_empty());
 }

@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use crate::api::{AMIRefresher, ImageId, Owner};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Image, ImageState};
+use crate::refresher::choose::{TargetChoice, choose};
+use crate::refresher::images::check_eligible;
 use crate::refresher::memory::Memory;
+use crate::refresher::observed::SourceImages;
 use crate::refresher::report;
-use crate::refresher::seen::Found;
 use crate::refresher::spec::{self, Paused, Source, Spec};
-use crate::refresher::target::{Choice, Target, choose, eligible};
+use crate::refresher::target::Target;
 
 pub fn now() -> Timestamp {
     "2026-06-01T00:00:00Z".parse().expect("a time")
@@ -39,7 +41,7 @@ pub fn id(number: u32) -> ImageId {
     ImageId::parse(format!("ami-{number:08x}")).expect("hex")
 }
 
-/// An image of ours, made so many days ago, with further tags; an empty value takes a tag away.
+/// An image of this agent, created this many days ago, with further tags. An empty value removes a tag.
 pub fn image(number: u32, days: i64, tags: &[(&str, &str)]) -> Image {
     let mut all: BTreeMap<String, String> = [
         ("brought-to-you-by", "opsy-the-ami-operator"),
@@ -73,7 +75,7 @@ pub fn arm(mut image: Image) -> Image {
     image
 }
 
-fn chosen(fields: Value, found: &Found) -> Choice {
+fn chosen(fields: Value, found: &SourceImages) -> TargetChoice {
     choose(&parsed(fields), &Memory::default(), found, &owner(), now())
 }
 
@@ -81,10 +83,10 @@ pub fn target(numbers: &[u32]) -> Target {
     Target::of(numbers.iter().map(|number| id(*number))).expect("an image")
 }
 
-fn nothing(choice: Choice) -> String {
+fn nothing(choice: TargetChoice) -> String {
     match choice {
-        Choice::Nothing { why, .. } => why,
-        Choice::Is(target) => panic!("{target} is chosen"),
+        TargetChoice::NoneEligible { why, .. } => why,
+        TargetChoice::Chosen(target) => panic!("{target} is chosen"),
     }
 }
 
@@ -114,7 +116,7 @@ fn every_problem_of_a_spec_is_named_with_its_field() {
 }
 
 #[test]
-fn filters_and_a_builder_must_be_whole() {
+fn filters_and_a_builder_must_be_complete() {
     for (fields, path) in [
         (json!({ "amiFilters": [{ "values": ["x"] }] }), "spec.amiFilters[0].name"),
         (json!({ "amiFilters": [{ "name": "name" }] }), "spec.amiFilters[0].values"),
@@ -126,11 +128,14 @@ fn filters_and_a_builder_must_be_whole() {
 }
 
 #[test]
-fn what_is_not_written_has_its_default() {
+fn unset_fields_have_defaults() {
     let plain = parsed(json!({}));
     assert_eq!(plain.source, Source::Cluster);
     assert_eq!((plain.timer.as_secs(), plain.expires_in), (600, None));
-    assert_eq!((plain.how.force, plain.how.max_unavailable, plain.how.max_parallel), (false, None, 1));
+    assert_eq!(
+        (plain.update.force, plain.update.max_unavailable, plain.update.max_parallel),
+        (false, None, 1)
+    );
     assert_eq!(plain.paused, None);
     assert!(!plain.scope.excludes("any"));
 }
@@ -141,14 +146,14 @@ fn the_operators_spellings_mean_the_same() {
     let nested = parsed(json!({ "timeOuts": { "expiresIn": "30d", "controllerTimer": "5m" } }));
     assert_eq!((direct.expires_in, direct.timer), (nested.expires_in, nested.timer));
     assert_eq!(direct.expires_in.map(|limit| limit.as_secs()), Some(30 * 86_400));
-    let unsaid = parsed(json!({
+    let unset = parsed(json!({
         "ami": "", "timeOuts": { "expiresIn": "", "controllerTimer": "" },
         "refreshConfig": { "maxUnavailable": 0, "maxUnavailablePercentage": 40 },
     }));
-    assert_eq!((unsaid.source, unsaid.expires_in, unsaid.timer.as_secs()), (Source::Cluster, None, 600));
-    assert_eq!(unsaid.how.max_unavailable, Some(MaxUnavailable { count: None, percentage: Some(40) }));
+    assert_eq!((unset.source, unset.expires_in, unset.timer.as_secs()), (Source::Cluster, None, 600));
+    assert_eq!(unset.update.max_unavailable, Some(MaxUnavailable { count: None, percentage: Some(40) }));
     let all = parsed(json!({ "refreshConfig": { "waitForCompletion": false } }));
-    assert_eq!(all.how.max_parallel, usize::MAX);
+    assert_eq!(all.update.max_parallel, usize::MAX);
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn a_lookup_always_has_owners() {
 }
 
 #[test]
-fn an_image_must_be_fit_to_be_rolled_out() {
+fn an_image_must_be_eligible() {
     let month = parsed(json!({ "expiresIn": "30d" }));
     let with = |change: fn(&mut Image)| {
         let mut changed = image(1, 1, &[]);
@@ -211,47 +216,53 @@ fn an_image_must_be_fit_to_be_rolled_out() {
         ),
         (with(|image| image.deprecated = Some(now())), "ami-00000001 is deprecated"),
         (with(|image| image.deprecated = Some(Timestamp::MAX)), ""),
-        (with(|image| image.created = None), "the age of ami-00000001 is not known"),
+        (with(|image| image.created = None), "the age of ami-00000001 is unknown"),
     ] {
-        assert_eq!(eligible(&month, &image, now()).err().unwrap_or_default(), why, "{image:?}");
+        assert_eq!(check_eligible(&month, &image, now()).err().unwrap_or_default(), why, "{image:?}");
     }
 }
 
 #[test]
 fn the_newest_eligible_image_of_each_architecture_is_chosen() {
     let filters = || json!({ "amiFilters": [{ "name": "name", "values": ["node-*"] }] });
-    let found =
-        Found::Images(vec![image(1, 9, &[]), image(2, 3, &[]), image(3, 1, &[("status", "superseded")])]);
-    assert_eq!(chosen(filters(), &found), Choice::Is(target(&[2])));
-    let both = Found::Images(vec![image(1, 9, &[]), arm(image(2, 3, &[])), arm(image(4, 5, &[]))]);
-    assert_eq!(chosen(filters(), &both), Choice::Is(target(&[1, 2])));
-    let none = nothing(chosen(filters(), &Found::Images(Vec::new())));
+    let found = SourceImages::Filtered(vec![
+        image(1, 9, &[]),
+        image(2, 3, &[]),
+        image(3, 1, &[("status", "superseded")]),
+    ]);
+    assert_eq!(chosen(filters(), &found), TargetChoice::Chosen(target(&[2])));
+    let both = SourceImages::Filtered(vec![image(1, 9, &[]), arm(image(2, 3, &[])), arm(image(4, 5, &[]))]);
+    assert_eq!(chosen(filters(), &both), TargetChoice::Chosen(target(&[1, 2])));
+    let none = nothing(chosen(filters(), &SourceImages::Filtered(Vec::new())));
     assert_eq!(
         none,
-        "amiFilters find no image among those of amazon and self (an owner-id filter names others)"
+        "amiFilters match no image owned by amazon or self (to search other owners, add an owner-id filter)"
     );
-    let unfit = Found::Images((1..6).map(|number| image(number, 1, &[("status", "failed")])).collect());
+    let unfit =
+        SourceImages::Filtered((1..6).map(|number| image(number, 1, &[("status", "failed")])).collect());
     assert!(nothing(chosen(filters(), &unfit)).ends_with("; and 2 more"));
 }
 
 #[test]
-fn a_named_image_needs_no_further_merit() {
-    let named = json!({ "ami": "ami-00000007", "amiFilters": [{ "name": "name", "values": ["x"] }], "expiresIn": "1d" });
-    assert_eq!(chosen(named, &Found::Named), Choice::Is(target(&[7])));
+fn an_image_named_by_ami_needs_no_check() {
+    let filters = json!([{ "name": "name", "values": ["x"] }]);
+    let named = json!({ "ami": "ami-00000007", "amiFilters": filters, "expiresIn": "1d" });
+    assert_eq!(chosen(named, &SourceImages::Named), TargetChoice::Chosen(target(&[7])));
 }
 
 #[test]
-fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
+fn a_builder_names_its_image_and_a_missing_builder_keeps_the_last_target() {
     let from = || json!({ "amiFrom": { "packerBuilder": "base" } });
-    let built = Found::Built(vec![(id(1), Some(image(1, 1, &[]))), (id(2), Some(arm(image(2, 1, &[]))))]);
-    assert_eq!(chosen(from(), &built), Choice::Is(target(&[1, 2])));
+    let built =
+        SourceImages::Built(vec![(id(1), Some(image(1, 1, &[]))), (id(2), Some(arm(image(2, 1, &[]))))]);
+    assert_eq!(chosen(from(), &built), TargetChoice::Chosen(target(&[1, 2])));
     assert_eq!(
-        nothing(chosen(from(), &Found::Built(Vec::new()))),
-        "the builder has no image in us-east-1 yet"
+        nothing(chosen(from(), &SourceImages::Built(Vec::new()))),
+        "PackerBuilder default/base has no image in us-east-1 yet"
     );
     assert_eq!(
-        nothing(chosen(from(), &Found::Built(vec![(id(1), None)]))),
-        "ami-00000001 cannot be seen any more (it was deregistered, or is no longer shared with this account)"
+        nothing(chosen(from(), &SourceImages::Built(vec![(id(1), None)]))),
+        "ami-00000001 no longer exists or is no longer shared with this account"
     );
     let others: [&[(&str, &str)]; 3] = [
         &[("brought-to-you-by", ""), ("opsy.dev/builder", ""), ("status", "")],
@@ -259,21 +270,27 @@ fn a_builder_gives_its_image_and_a_missing_builder_keeps_the_last() {
         &[("brought-to-you-by", "")],
     ];
     for tags in others {
-        let named = Found::Built(vec![(id(1), Some(image(1, 1, tags)))]);
+        let named = SourceImages::Built(vec![(id(1), Some(image(1, 1, tags)))]);
         let why = nothing(chosen(from(), &named));
         assert_eq!(why, "ami-00000001 does not have the tags of PackerBuilder default/base", "{tags:?}");
     }
     let operators = image(1, 1, &[("opsy.dev/builder", ""), ("opsy.dev/owner", ""), ("created-by", "base")]);
-    assert_eq!(chosen(from(), &Found::Built(vec![(id(1), Some(operators))])), Choice::Is(target(&[1])));
-    assert_eq!(nothing(chosen(from(), &Found::NoBuilder)), "there is no PackerBuilder default/base");
+    assert_eq!(
+        chosen(from(), &SourceImages::Built(vec![(id(1), Some(operators))])),
+        TargetChoice::Chosen(target(&[1]))
+    );
+    assert_eq!(
+        nothing(chosen(from(), &SourceImages::NoBuilder)),
+        "PackerBuilder default/base does not exist"
+    );
     let memory = Memory { target: Some(target(&[5])), ..Memory::default() };
-    let kept = choose(&parsed(from()), &memory, &Found::NoBuilder, &owner(), now());
-    assert_eq!(kept, Choice::Is(target(&[5])));
+    let kept = choose(&parsed(from()), &memory, &SourceImages::NoBuilder, &owner(), now());
+    assert_eq!(kept, TargetChoice::Chosen(target(&[5])));
 }
 
 #[test]
 fn without_a_source_the_clusters_newest_active_image_counts() {
-    let tagged = |images: Vec<Image>, recorded: &[u32]| Found::Tagged {
+    let tagged = |images: Vec<Image>, recorded: &[u32]| SourceImages::Tagged {
         images,
         recorded: recorded.iter().map(|number| id(*number)).collect(),
     };
@@ -284,30 +301,33 @@ fn without_a_source_the_clusters_newest_active_image_counts() {
         image(4, 1, &[("opsy.dev/owner", "rival")]),
         image(5, 1, &[("brought-to-you-by", "")]),
     ];
-    assert_eq!(chosen(json!({}), &tagged(images, &[1, 2, 3, 4, 5])), Choice::Is(target(&[2])));
+    assert_eq!(chosen(json!({}), &tagged(images, &[1, 2, 3, 4, 5])), TargetChoice::Chosen(target(&[2])));
     let rival = tagged(vec![image(4, 1, &[("opsy.dev/owner", "rival")])], &[4]);
     assert_eq!(
         nothing(chosen(json!({}), &rival)),
-        "ami-00000004 belongs to another owner: --agent-id rival would make it this agent's"
+        "ami-00000004 belongs to another owner: only an agent with --agent-id rival rolls it out"
     );
     let several = vec![image(1, 1, &[]), image(2, 2, &[("opsy.dev/builder", "default/gpu")])];
     let why = nothing(chosen(json!({}), &tagged(several, &[1, 2])));
-    assert!(why.ends_with("default/base, default/gpu; name one with amiFrom"), "{why}");
-    // The operator's images name their builder without its namespace.
+    assert!(why.ends_with("default/base, default/gpu; choose one with amiFrom"), "{why}");
+    // Images of the operator name their builder without its namespace.
     let operators = &[("opsy.dev/owner", ""), ("opsy.dev/builder", ""), ("created-by", "base")];
-    assert_eq!(chosen(json!({}), &tagged(vec![image(6, 1, operators)], &[6])), Choice::Is(target(&[6])));
+    assert_eq!(
+        chosen(json!({}), &tagged(vec![image(6, 1, operators)], &[6])),
+        TargetChoice::Chosen(target(&[6]))
+    );
 }
 
 #[test]
 fn tags_that_no_builder_of_the_namespace_vouches_for_choose_nothing() {
-    let tagged = |recorded: &[u32]| Found::Tagged {
+    let tagged = |recorded: &[u32]| SourceImages::Tagged {
         images: vec![image(1, 9, &[]), image(2, 1, &[]), image(3, 1, &[("opsy.dev/builder", "tenant/base")])],
         recorded: recorded.iter().map(|number| id(*number)).collect(),
     };
     assert_eq!(
         chosen(json!({}), &tagged(&[1, 3])),
-        Choice::Is(target(&[1])),
-        "what a stranger tagged is newer"
+        TargetChoice::Chosen(target(&[1])),
+        "the newer image was tagged by a stranger"
     );
     let why = nothing(chosen(json!({}), &tagged(&[3])));
     assert!(
@@ -318,5 +338,5 @@ fn tags_that_no_builder_of_the_namespace_vouches_for_choose_nothing() {
     assert!(nothing(chosen(expired, &tagged(&[1, 3]))).contains("older than expiresIn"));
     let memory = Memory { target: Some(target(&[1])), ..Memory::default() };
     let kept = choose(&parsed(json!({})), &memory, &tagged(&[]), &owner(), now());
-    assert_eq!(kept, Choice::Is(target(&[1])), "its builder is gone, and nodes run it");
+    assert_eq!(kept, TargetChoice::Chosen(target(&[1])), "its builder no longer exists, but nodes run it");
 }

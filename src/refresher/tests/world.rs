@@ -1,6 +1,6 @@
-//! A world to refresh, without AWS: node groups, launch templates, updates that fail or lose their
-//! answer, crashes around every effect, status that is lost or old, other writers. The real plan and
-//! report run in it; what must never happen is checked at every effect.
+//! A simulated world without AWS: node groups, launch templates, updates that fail or whose response is lost, crashes
+//! around every effect, lost or outdated status, other writers. The real plan and report run in it, and every effect is
+//! checked for what must never happen.
 
 mod events;
 
@@ -15,26 +15,26 @@ use crate::api::{
 };
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{
-    Image, ImageState, LaunchTemplateVersion, Nodegroup, TemplateVersion, Update, UpdateStatus,
+    Image, ImageState, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion, Update, UpdateStatus,
 };
 use crate::engine::Pass;
-use crate::refresher::act::Failed;
-use crate::refresher::seen::Need;
+use crate::refresher::observed::Need;
+use crate::refresher::outcome::ActError;
 use crate::refresher::spec::{self, Spec};
 
 pub use events::Event;
 
-/// How long an update takes.
+/// How long an update takes, in seconds.
 const UPDATE: i64 = 300;
-/// How long EKS and EC2 know a client token.
+/// How long EKS and EC2 remember a client token.
 const TOKENS: i64 = 3600;
-/// How long a new version may be hidden.
+/// How long a new version may not be listed.
 const LAG: i64 = 30;
 
 #[derive(Clone, Debug)]
 pub struct SimGroup {
-    pub seen: Nodegroup,
-    /// Ends at, update id, version and image then in force.
+    pub seen: ManagedNodegroup,
+    /// The update in progress.
     pub running: Option<Running>,
 }
 
@@ -60,7 +60,7 @@ pub struct World {
     pub owner: Owner,
     pub groups: BTreeMap<String, SimGroup>,
     pub templates: BTreeMap<TemplateId, Vec<(Timestamp, LaunchTemplateVersion)>>,
-    /// What versions of ours were made from.
+    /// The version from which each version of this agent was created.
     pub sources: BTreeMap<i64, String>,
     next_version: i64,
     next_update: i64,
@@ -70,45 +70,45 @@ pub struct World {
     pub tokens: BTreeMap<ClientToken, (Timestamp, Answer)>,
     /// The status before the last one.
     pub old: Option<AMIRefresherStatus>,
-    /// Images that never come up on a group.
+    /// Groups with images whose nodes never join.
     pub bad: BTreeSet<(String, ImageId)>,
-    /// Failed updates since the last change: group, image, version in force.
+    /// Updates that failed since the last change: group, image, version in force.
     pub failed: BTreeSet<(String, ImageId, String)>,
     pub lag: bool,
-    /// EKS refuses updates of all groups like this.
-    pub refuses: Option<Failed>,
-    /// EKS refuses updates of these groups like this.
-    pub refusing: BTreeMap<String, Failed>,
-    /// Group and image of every refusal that is or may become final.
+    /// EKS refuses updates of all groups with this error.
+    pub refuses: Option<ActError>,
+    /// EKS refuses updates of these groups with these errors.
+    pub refusing: BTreeMap<String, ActError>,
+    /// Group and image of every refused update.
     pub refused: BTreeSet<(String, ImageId)>,
     /// EKS updates DEGRADED groups.
     pub degraded_accepts: bool,
-    /// A failed update shows the new version.
+    /// EKS shows the new version after a failed update.
     pub keeps: bool,
-    /// A person asks to try again.
-    pub asks: bool,
-    /// Further looks the last pass asked for.
-    pub asked: Vec<Need>,
+    /// A person requested a retry.
+    pub retry_requested: bool,
+    /// What the plan of the last reconcile needed to read.
+    pub needs: Vec<Need>,
     pub effects: Vec<&'static str>,
     /// Groups in the order in which their updates started.
     pub started: Vec<String>,
 }
 
-/// What a pass meets.
+/// What goes wrong in a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mishap {
     None,
-    /// Dies just before its effect, or before the status is written where it has none.
+    /// A crash just before the effect, or before the status is written if there is no effect.
     DiesBefore,
-    /// Dies after its effect: the status is not written.
+    /// A crash after the effect: the status is not written.
     DiesAfter,
-    /// The effect happens, the answer does not arrive.
+    /// The effect happens, but the response is lost.
     AnswerLost,
     /// The call fails without effect.
     CallFails,
     /// Nothing can be read.
     Blind,
-    /// Works by the status before the last one, and cannot write its own.
+    /// The reconcile reads an outdated status, and its own is not written.
     Stale,
 }
 
@@ -144,7 +144,7 @@ fn image(id: &ImageId, created: Timestamp) -> Image {
 }
 
 impl World {
-    /// `count` groups of which the first two share a launch template, all on image 0.
+    /// `count` groups on image 0, of which the first two share a launch template.
     pub fn new(count: usize, at_once: bool) -> Self {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let mut object = AMIRefresher::new(
@@ -184,8 +184,8 @@ impl World {
             refused: BTreeSet::new(),
             degraded_accepts: true,
             keeps: false,
-            asks: false,
-            asked: Vec::new(),
+            retry_requested: false,
+            needs: Vec::new(),
             effects: Vec::new(),
             started: Vec::new(),
         };
@@ -195,7 +195,7 @@ impl World {
         world
     }
 
-    /// A new image, demoting the one before.
+    /// Adds a new image and demotes the previous one.
     fn publish(&mut self) -> ImageId {
         if let Some(old) = self.built.as_ref().and_then(|old| self.images.get_mut(old)) {
             old.tags.insert("status".to_owned(), "deprecated".to_owned());
@@ -208,17 +208,17 @@ impl World {
     fn create(&mut self) {
         let number = self.groups.len();
         let template = template_id(number.max(1));
-        let force = self.images.keys().next().cloned().expect("an image");
-        let version = self.add_version(&template, force.as_str(), None);
-        let seen = Nodegroup {
+        let image = self.images.keys().next().cloned().expect("an image");
+        let version = self.add_version(&template, image.as_str(), None);
+        let seen = ManagedNodegroup {
             name: format!("group-{number}"),
             status: "ACTIVE".to_owned(),
             ami_type: "CUSTOM".to_owned(),
-            release_version: Some(force.to_string()),
+            release_version: Some(image.to_string()),
             launch_template: Some(TemplateVersion { template, version: version.to_string() }),
             max_unavailable: Some(1),
             desired: Some(2),
-            ..Nodegroup::default()
+            ..ManagedNodegroup::default()
         };
         self.groups.insert(seen.name.clone(), SimGroup { seen, running: None });
     }
@@ -262,15 +262,16 @@ impl World {
             update.errors = vec!["NodeCreationFailure: nodes did not join".to_owned()];
             let (version, image) = running.to.expect("only version updates fail");
             let template = sim.seen.launch_template.as_mut().expect("a template");
-            let mut forces = vec![template.version.clone()];
+            let mut in_force = vec![template.version.clone()];
             if self.keeps {
                 template.version = version.clone();
                 sim.seen.release_version = Some(image.clone());
-                forces.push(version);
+                in_force.push(version);
             }
             if running.ours {
                 let image = ImageId::parse(image).expect("an id");
-                self.failed.extend(forces.into_iter().map(|force| (key.0.clone(), image.clone(), force)));
+                let failed = in_force.into_iter().map(|version| (key.0.clone(), image.clone(), version));
+                self.failed.extend(failed);
             }
             return;
         }
@@ -315,7 +316,7 @@ impl World {
         id
     }
 
-    /// Something changed: what failed, or fails of what runs now, may be tried once more.
+    /// Something changed: what failed, or fails of what is in progress, may be retried.
     pub fn changed(&mut self) {
         self.failed.clear();
         self.groups
@@ -330,7 +331,7 @@ impl World {
 }
 
 pub fn ours(version: &LaunchTemplateVersion) -> bool {
-    version.description.as_deref().is_some_and(|words| words.starts_with("opsy team "))
+    version.description.as_deref().is_some_and(|text| text.starts_with("opsy team "))
 }
 
 pub fn reason(pass: &Pass<AMIRefresherStatus>) -> String {

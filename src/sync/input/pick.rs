@@ -1,37 +1,39 @@
-//! Which paths of a commit may hold manifests, and in which form. Pure; `opsy validate` asks the same.
+//! Selects the paths of a commit that can contain manifests, and their form. Pure; `opsy validate` uses it, too.
 //!
-//! Nothing is read through a link. But the target of a link is examined, and so is a file whose name is not UTF-8: a
-//! manifest that became either is an error, not an absence.
+//! Nothing is read through a link. But the target of a link is examined, and so is a file whose name is not UTF-8: if a
+//! manifest became one of these, this is an error, not an absence.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::api::files::POINTER;
+use crate::api::paths::{is_within, join, short};
 use crate::git::templates::links::follow_counted;
-use crate::git::tree::{is_within, join, short};
 use crate::git::{Entry, EntryKind, Listing};
 use crate::manifest::Form;
 
-/// Files that may hold manifests. A file in a folder that several links name counts once per link.
+/// Maximum number of files that can contain manifests. A file in a folder that several links name counts once per link.
 const FILES_LIMIT: usize = 25_000;
-/// The bytes of their paths: a link with a long name gives it to every file of its folder.
+/// Maximum size of their paths in bytes: a link with a long name adds it to the path of every file in its folder.
 const BYTES_LIMIT: usize = 32 * 1024 * 1024;
-/// Look-ups that links may cost: some seconds. A link to links through a hundred folders costs thousands.
+/// Maximum number of lookups to follow links, which take some seconds. A link to links through a hundred folders takes
+/// thousands.
 const STEPS_LIMIT: usize = 10_000_000;
-/// What to do where there is too much to read.
-pub const NARROW: &str = "name a folder with less by --path, or list what is not for Opsy in .opsyignore";
+/// What to do if there is too much to read.
+pub const NARROW: &str =
+    "select a smaller directory with --path, or list files that are not for Opsy in .opsyignore";
 
-/// A path that may hold manifests.
+/// A path that can contain manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picked {
     /// Relative to the path that is read.
     pub path: String,
-    /// Object id of the content, in hex.
+    /// Object ID of the content, in hexadecimal digits.
     pub id: String,
     pub form: Form,
 }
 
-/// The paths to read below a path of the repository.
+/// Returns the paths to read below a path of the repository.
 ///
 /// # Errors
 /// There are too many.
@@ -43,17 +45,17 @@ pub fn pick(listing: &Listing, path: &str) -> Result<Vec<Picked>, String> {
     Ok(picking.all)
 }
 
-/// The files of a folder that a link leads to.
+/// The files of a folder that a link points to.
 type Hidden<'a> = Arc<[(&'a str, &'a Entry)]>;
 
-/// What is picked so far, and what it has cost.
+/// The paths picked so far, and the cost so far.
 struct Picking<'a> {
     listing: &'a Listing,
     path: &'a str,
     all: Vec<Picked>,
     bytes: usize,
     steps: usize,
-    /// Each folder that links lead to is walked once.
+    /// Files by folder: each folder that links point to is listed once.
     folders: HashMap<String, Hidden<'a>>,
 }
 
@@ -75,7 +77,7 @@ impl<'a> Picking<'a> {
         self.bytes += path.len();
         if self.all.len() >= FILES_LIMIT || self.bytes > BYTES_LIMIT {
             return Err(format!(
-                "has more than {FILES_LIMIT} YAML files, or {BYTES_LIMIT} bytes of their paths; {NARROW}"
+                "has more than {FILES_LIMIT} YAML files, or more than {BYTES_LIMIT} bytes of paths; {NARROW}"
             ));
         }
         self.all.push(Picked { path, id: id.to_owned(), form });
@@ -86,11 +88,11 @@ impl<'a> Picking<'a> {
         self.steps += steps;
         match self.steps > STEPS_LIMIT {
             false => Ok(()),
-            true => Err(format!("has links through too many folders and links; {NARROW}")),
+            true => Err(format!("has links that lead through too many directories and links; {NARROW}")),
         }
     }
 
-    /// Picks what a link hides: the file it leads to, or the manifests of a folder that is not read itself.
+    /// Picks what a link hides: the file that it points to, or the manifests of a folder that is not read itself.
     fn linked(&mut self, link: &str, target: &str) -> Result<(), String> {
         let name = below(link, self.path);
         let (real, steps) = follow_counted(self.listing, link);
@@ -116,7 +118,7 @@ impl<'a> Picking<'a> {
         Ok(())
     }
 
-    /// The files of a folder that may hold manifests; of too many, one more than is allowed.
+    /// The files of a folder that can contain manifests. The list stops at one more than is allowed.
     fn hidden(&mut self, folder: &str) -> Result<Hidden<'a>, String> {
         if let Some(known) = self.folders.get(folder) {
             return Ok(Arc::clone(known));
@@ -136,7 +138,7 @@ impl<'a> Picking<'a> {
         Ok(found)
     }
 
-    /// Is a path below the one that is read?
+    /// Returns true if a file is below the path that is read.
     fn reads(&self, file: &str) -> bool {
         self.path.is_empty() || is_within(file, self.path)
     }
@@ -155,7 +157,7 @@ fn unfit(to: &str, entry: &Entry) -> Form {
     }
 }
 
-/// YAML, and what kustomize calls its own file.
+/// Returns true for YAML files, and for the file of kustomize without an extension.
 fn is_read(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.ends_with(".yaml") || name.ends_with(".yml") || name == "Kustomization"
@@ -170,7 +172,7 @@ pub fn pointer(form: Form) -> Form {
     }
 }
 
-/// A path below a folder, from there.
+/// A path relative to a folder that contains it.
 pub fn below<'a>(path: &'a str, folder: &str) -> &'a str {
     path.strip_prefix(folder).unwrap_or(path).trim_start_matches('/')
 }

@@ -1,4 +1,4 @@
-//! Which paths of a commit may hold manifests, and in which form.
+//! Which paths of a commit can contain manifests, and their form; the limits on their number and size.
 
 use super::*;
 use crate::git::{Entry, Listing};
@@ -16,7 +16,7 @@ fn link(target: &str) -> EntryKind {
     EntryKind::Link(target.to_owned())
 }
 
-/// Path, id and the first words of the form.
+/// Path, ID and the first words of the form.
 fn picked(files: &[(&str, EntryKind)], path: &str) -> Vec<(String, String, String)> {
     let words = |form: &Form| match form {
         Form::File => "file".to_owned(),
@@ -109,5 +109,5 @@ fn many_links_to_a_folder_with_many_files_are_refused() {
 fn the_sum_of_all_files_has_a_limit_that_too_large_ones_do_not_count_for() {
     assert_eq!(check_sum([12 << 20; 40].into_iter()), Ok(()));
     let why = check_sum([1 << 20; 65].into_iter()).expect_err("too much");
-    assert!(why.contains("have 68157440 bytes, more than 67108864"), "{why}");
+    assert!(why.contains("has YAML files of 68157440 bytes in total, more than 67108864"), "{why}");
 }

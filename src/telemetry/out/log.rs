@@ -1,18 +1,18 @@
-//! The log of a build on a terminal: its colors are kept, and everything else that a terminal would obey is escaped,
-//! since templates and scripts print it. A pipe or a file gets the log unchanged.
+//! The log of a build on a terminal. Colors are kept. Everything else that would control a terminal is escaped, because
+//! templates and scripts can print anything. A pipe or a file receives the log unchanged.
 
 use std::io::{self, IsTerminal};
 
 use super::{bytes, visible};
 
-/// The longest sequence that sets a color; what is longer is escaped.
+/// The longest sequence that sets a color. A longer one is escaped.
 const LONGEST: usize = 32;
 
 /// A log that is printed in parts.
 #[derive(Debug)]
 pub struct Log {
     on_terminal: bool,
-    /// The start of a character or of a sequence, whose rest is in the next part.
+    /// The start of a character or sequence that continues in the next part.
     rest: Vec<u8>,
 }
 
@@ -22,24 +22,24 @@ impl Log {
         Self { on_terminal: io::stdout().is_terminal(), rest: Vec::new() }
     }
 
-    /// Prints a part. Returns false when its reader is gone.
+    /// Prints a part. Returns false if its reader is gone.
     ///
     /// # Errors
-    /// Standard output cannot be written to, for another reason than that its reader is gone.
+    /// Standard output cannot be written to. That its reader is gone is not an error.
     pub fn print(&mut self, part: &[u8]) -> io::Result<bool> {
         if self.on_terminal { bytes(self.shown(part).as_bytes()) } else { bytes(part) }
     }
 
-    /// Prints what is left, and ends the colors.
+    /// Prints the rest, and resets the color.
     ///
     /// # Errors
-    /// Standard output cannot be written to, for another reason than that its reader is gone.
+    /// Standard output cannot be written to. That its reader is gone is not an error.
     pub fn end(mut self) -> io::Result<bool> {
         let rest = escaped(&std::mem::take(&mut self.rest));
         if self.on_terminal { bytes(format!("{rest}\x1b[0m").as_bytes()) } else { Ok(true) }
     }
 
-    /// A part as a terminal gets it.
+    /// Returns a part as it is printed on a terminal.
     fn shown(&mut self, part: &[u8]) -> String {
         self.rest.extend_from_slice(part);
         let complete = self.rest.len() - unfinished(&self.rest);
@@ -55,7 +55,7 @@ impl Default for Log {
     }
 }
 
-/// How many bytes at the end may be completed by the next part.
+/// The number of bytes at the end that the next part may complete.
 fn unfinished(text: &[u8]) -> usize {
     let tail = &text[text.len().saturating_sub(LONGEST)..];
     if let Some(at) = tail.iter().rposition(|byte| *byte == 0x1b)
@@ -69,7 +69,7 @@ fn unfinished(text: &[u8]) -> usize {
     returns.max(if broken < 4 { broken } else { 0 })
 }
 
-/// May more bytes make this a sequence that sets a color?
+/// Returns true if this can be the start of a sequence that sets a color.
 fn is_prefix(text: &[u8]) -> bool {
     let Some(rest) = text.strip_prefix(b"\x1b") else { return false };
     rest.is_empty() || (rest[0] == b'[' && rest[1..].iter().all(|byte| is_parameter(*byte)))
@@ -79,7 +79,7 @@ fn is_parameter(byte: u8) -> bool {
     byte.is_ascii_digit() || byte == b';' || byte == b':'
 }
 
-/// The length of the sequence that sets a color at the start of a text, if one is there.
+/// The length of the sequence that sets a color at the start of a string, if there is one.
 fn color(text: &str) -> Option<usize> {
     let rest = text.strip_prefix("\x1b[")?;
     let end = rest.bytes().take(LONGEST).position(|byte| !is_parameter(byte))?;

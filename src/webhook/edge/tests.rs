@@ -1,4 +1,4 @@
-//! The endpoint, request by request: the order of the checks, what is handed on, and what the sender reads.
+//! The endpoint, request by request: the order of the checks, the pushes that are passed on, and the responses.
 
 use axum::body::Body;
 use axum::http::{HeaderName, Method};

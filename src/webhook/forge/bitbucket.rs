@@ -1,5 +1,5 @@
-//! Bitbucket Cloud and Bitbucket Data Center: `X-Event-Key`, and an HMAC of the body in `X-Hub-Signature`, which is SHA-256
-//! here. One delivery may report several branches. Pure.
+//! Bitbucket Cloud and Bitbucket Data Center: `X-Event-Key`, and an HMAC of the body in `X-Hub-Signature`, which is
+//! SHA-256 here. One delivery may report several branches. Pure.
 
 use http::HeaderMap;
 
@@ -9,7 +9,7 @@ use super::{Delivery, Event, Forge, any_branch, branch, header, of_branches, sho
 use crate::api::Pushed;
 
 const PLACES: &[Place] = &[
-    // Of the Cloud, and of Data Center. `links.self` of Data Center is a page, not an address that Git knows.
+    // The Cloud has the first, Data Center the second. `links.self` of Data Center is a page, not a Git address.
     &["repository", "links", "html", "href"],
     &["repository", "links", "clone", "*", "href"],
     // Data Center.
@@ -22,7 +22,7 @@ const PLACES: &[Place] = &[
 ];
 const ADDRESSES: usize = 2;
 const REFERENCE: usize = 2;
-/// Type and name.
+/// The places of type and name: after the push, and before it.
 const STATES: [(usize, usize); 2] = [(3, 4), (5, 6)];
 
 pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
@@ -55,7 +55,7 @@ pub fn pushed(body: &[u8]) -> Result<Vec<Pushed>, String> {
     Ok(of_branches(&found, ADDRESSES, branches.collect::<Vec<_>>().into_iter()))
 }
 
-/// The names of those changes whose type is a branch.
+/// The names of the changes whose type is a branch.
 fn named(found: &Found, kind: usize, name: usize) -> Vec<String> {
     let is_branch = |item: usize| {
         let mut kinds = found.at(kind).filter(|kind| kind.item == item);

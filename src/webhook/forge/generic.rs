@@ -33,7 +33,7 @@ pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
     })
 }
 
-/// A body that says nothing may concern every repository.
+/// A body without known fields can concern every repository.
 pub fn pushed(body: &[u8]) -> Vec<Pushed> {
     let found = payload::read(body, PLACES);
     found.map_or_else(|_| vec![Pushed::default()], |found| pushes(&found, REFERENCE))

@@ -1,5 +1,5 @@
-//! Gitea, Forgejo and Gogs: `X-Gitea-Event` or the same with another name, and an HMAC of the body as bare hexadecimal
-//! digits. They also send the headers of those that they descend from. Pure.
+//! Gitea, Forgejo and Gogs: `X-Gitea-Event`, or the same with another name, and an HMAC of the body as bare hexadecimal
+//! digits. They also send the headers of the projects that they are forks of. Pure.
 
 use http::HeaderMap;
 
@@ -12,7 +12,7 @@ const PLACES: &[Place] =
     &[&["repository", "clone_url"], &["repository", "html_url"], &["repository", "ssh_url"], &["ref"]];
 const REFERENCE: usize = 3;
 
-/// The descendants first: only they send their own headers.
+/// Forks first: only a fork sends its own headers.
 const KINDS: [(Forge, &str); 3] =
     [(Forge::Forgejo, "forgejo"), (Forge::Gitea, "gitea"), (Forge::Gogs, "gogs")];
 

@@ -28,7 +28,7 @@ pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
         event_name: shown(headers, "x-github-event"),
         id: shown(headers, "x-github-delivery"),
         proof: match header(headers, "x-hub-signature-256") {
-            // A server too old for SHA-256 sends this one alone.
+            // A server that is too old for SHA-256 sends only this header.
             None => proof::prefixed(header(headers, "x-hub-signature")),
             signature => proof::prefixed(signature),
         },

@@ -1,5 +1,5 @@
-//! GitLab: `X-Gitlab-Event`, and the secret itself in `X-Gitlab-Token`. Webhooks of a project, of a group, and of the whole
-//! server (system hooks). Pure.
+//! GitLab: `X-Gitlab-Event`, and the secret itself in `X-Gitlab-Token`. Webhooks of a project, of a group, and of the
+//! whole server (system hooks). Pure.
 
 use http::HeaderMap;
 
@@ -24,7 +24,7 @@ const KINDS: std::ops::RangeInclusive<usize> = 7..=8;
 
 pub fn recognize(headers: &HeaderMap) -> Option<Delivery> {
     let event = match header(headers, "x-gitlab-event")? {
-        // That of the whole server reports much else, too: the body decides.
+        // System hooks also report other events: the body decides.
         "Push Hook" | "System Hook" => Event::Push,
         _ => Event::Other,
     };

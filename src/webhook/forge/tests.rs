@@ -137,7 +137,7 @@ fn bitbucket_reports_several_branches_at_once() {
     let addresses =
         ["https://bb.example.com/scm/acme/images.git", "ssh://git@bb.example.com:7999/acme/images.git"];
     assert_eq!(pushes, [push(&addresses, "main")]);
-    // Versions before 7 send no addresses: the push may be one to any repository.
+    // Versions before 7 send no addresses: the push can be to any repository.
     let old = r#"{"repository": {"slug": "images"}, "changes": [{"ref": {"id": "refs/heads/main"}}]}"#;
     assert_eq!(pushed(Forge::Bitbucket, old), [push(&[], "main")]);
     let ping = recognize(&headers(&[("x-event-key", "diagnostics:ping")])).expect("recognized");
@@ -153,7 +153,7 @@ fn a_generic_sender_may_say_nothing() {
     ] {
         let of = of(mac);
         let of: Vec<_> = of.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        // As `curl --data` has it.
+        // `curl --data` sends this content type.
         let of = [of, vec![("content-type", FORM)]].concat();
         let (delivery, pushed) = delivered(&of, body);
         assert_eq!((delivery.forge, pushed.as_slice()), (Forge::Generic, &[expected][..]));

@@ -1,4 +1,4 @@
-//! Every way a call can fail: ridden out when short, classed and worded when it lasts.
+//! Failures of AWS calls: short ones are retried, lasting ones are classified and explained.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{CLUSTER, config, edge, region};
 use crate::bed::{Account, bed};
 
-/// A short fault is over before anybody but the SDK notices.
+/// Only the SDK notices a short fault.
 #[tokio::test]
 async fn short_faults_are_ridden_out() {
     let (account, _) = Account::seeded();
@@ -28,7 +28,7 @@ async fn short_faults_are_ridden_out() {
     assert_eq!(unanswered, 2, "reset and lost: {:?}", aws.calls());
 }
 
-/// What a fault that stays is to the objects.
+/// Asserts on the class and message of the errors that a lasting fault causes.
 async fn lasting(kind: &str, class: fn(Class) -> bool, words: [&str; 2]) {
     let (account, _) = Account::seeded();
     let aws = edge(&account).await;
@@ -42,7 +42,7 @@ async fn lasting(kind: &str, class: fn(Class) -> bool, words: [&str; 2]) {
         assert!(error.to_string().contains(words), "{kind}: {error}");
     }
     account.clear_faults();
-    aws.own_images(region(), Fresh::Cached).await.expect("a failure is not kept");
+    aws.own_images(region(), Fresh::Cached).await.expect("a failure is not cached");
 }
 
 fn is_transient(class: Class) -> bool {
@@ -89,7 +89,7 @@ async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let error = aws.own_images(region(), Fresh::Now).await.expect_err("slow");
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert_eq!(error.class(), Class::TRANSIENT);
-    assert!(error.to_string().contains("no answer from 127.0.0.1"), "{error}");
+    assert!(error.to_string().contains("no response from 127.0.0.1"), "{error}");
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_server_that_is_away_is_named() {
     };
     let config = config(&Account::new()).endpoint_url(format!("http://{closed}")).load().await;
     let aws = Aws::with(config, Timestamp::now);
-    let error = aws.own_images(region(), Fresh::Now).await.expect_err("nobody there");
+    let error = aws.own_images(region(), Fresh::Now).await.expect_err("nothing listens there");
     assert_eq!(error.class(), Class::TRANSIENT);
     let words = format!("ec2:DescribeImages: cannot reach {closed}: ");
     assert!(error.to_string().starts_with(&words), "{error}");

@@ -1,17 +1,18 @@
-//! Images are found, shared and tagged.
+//! Images: lookups, shared responses, tags.
 
 use std::collections::BTreeSet;
 
 use futures::future::{join_all, try_join_all};
 use jiff::Timestamp;
 use opsy::api::ImageId;
-use opsy::aws::{self, Filter, Fresh, ImageQuery, ImageState};
+use opsy::api::tags::BROUGHT_BY;
+use opsy::aws::{Filter, Fresh, ImageQuery, ImageState};
 use serde_json::json;
 
 use super::{edge, image, region, sdk, tags, text};
 use crate::bed::Account;
 
-const BROUGHT: [(&str, &str); 1] = [aws::ec2::BROUGHT_BY];
+const BROUGHT: [(&str, &str); 1] = [BROUGHT_BY];
 
 fn base_images(filters: &[(&str, &str)]) -> ImageQuery {
     let filters = filters
@@ -88,14 +89,14 @@ async fn one_unknown_image_does_not_hide_the_others() {
         ["v20260604", "v20260702", "v20260801"].map(|v| image(&seed["base_images"][v])).to_vec();
     let unknown = ImageId::parse("ami-00000000000000bad").expect("an id");
     let asked = [known[0].clone(), unknown.clone(), known[1].clone(), known[2].clone()];
-    let found = aws.images_by_id(region(), &asked).await.expect("an answer");
+    let found = aws.images_by_id(region(), &asked).await.expect("a response");
     let ids: BTreeSet<ImageId> = found.into_iter().map(|image| image.id).collect();
     assert_eq!(ids, known.into_iter().collect());
-    assert!(aws.images_by_id(region(), &[unknown]).await.expect("an answer").is_empty());
+    assert!(aws.images_by_id(region(), &[unknown]).await.expect("a response").is_empty());
     let gone = image(&seed["initial_image"]);
     let deregister = sdk(&account).await.deregister_image().image_id(gone.as_str()).send().await;
     deregister.expect("deregistered");
-    assert!(aws.images_by_id(region(), &[gone]).await.expect("an answer").is_empty());
+    assert!(aws.images_by_id(region(), &[gone]).await.expect("a response").is_empty());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
-//! The AWS edge against the emulated AWS: what calls it makes, what it makes of answers and faults,
-//! and what is left in the account afterwards.
+//! The AWS edge against the emulated AWS: which calls it makes, how it handles responses and faults, and what is in the
+//! account afterwards.
 
 mod faults;
 mod images;
-mod leftovers;
 mod node_groups;
+mod orphans;
 
 use std::sync::OnceLock;
 
@@ -31,7 +31,7 @@ pub async fn edge(account: &Account) -> Aws {
     Aws::with(config(account).load().await, Timestamp::now)
 }
 
-/// The bare SDK, to look where the edge does not.
+/// An SDK client, for calls that the edge does not make.
 pub async fn sdk(account: &Account) -> aws_sdk_ec2::Client {
     let config: SdkConfig = config(account).load().await;
     aws_sdk_ec2::Client::new(&config)
@@ -43,14 +43,14 @@ fn region() -> &'static Region {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a string")).to_owned()
 }
 
 fn image(value: &Value) -> ImageId {
     ImageId::parse(text(value)).expect("an image id")
 }
 
-/// The launch template version a seeded node group runs.
+/// The launch template version of a seeded node group.
 fn template(seed: &Value, group: &str) -> TemplateVersion {
     let template = &seed["node_groups"][group]["launch_template"];
     let id = TemplateId::parse(text(&template["id"])).expect("a template id");

@@ -1,4 +1,4 @@
-//! Launch template versions and node groups are read and changed.
+//! Launch template versions and node groups: reads and changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use futures::future::join_all;
 use opsy::api::{Class, ClientToken, TemplateId};
 use opsy::aws::eks::MaxUnavailable;
-use opsy::aws::{Aws, Fresh, Nodegroup, TemplateVersion, UpdateStatus};
+use opsy::aws::{Aws, Fresh, ManagedNodegroup, TemplateVersion, UpdateStatus};
 use serde_json::json;
 
 use super::{CLUSTER, edge, image, region, sdk, template};
 use crate::bed::Account;
 
 /// All groups, described.
-async fn described(aws: &Aws, fresh: Fresh) -> Vec<Arc<Nodegroup>> {
+async fn described(aws: &Aws, fresh: Fresh) -> Vec<Arc<ManagedNodegroup>> {
     let read = aws.nodegroups(region(), CLUSTER, fresh, |_| true).await.expect("groups");
     read.into_iter().map(|(_, read)| read.expect("wanted").expect("a group")).collect()
 }
@@ -65,7 +65,7 @@ async fn versions_are_read_and_deleted_in_as_many_calls_as_it_takes() {
     assert_eq!(numbers, (1..=MADE + 1).collect());
     assert_eq!(account.count("ec2:DescribeLaunchTemplateVersions"), 2);
     let all: Vec<i64> = numbers.into_iter().collect();
-    let refused = aws.delete_template_versions(region(), &source.template, &all).await.expect("an answer");
+    let refused = aws.delete_template_versions(region(), &source.template, &all).await.expect("a response");
     assert_eq!(
         refused.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
         [1],
@@ -73,7 +73,7 @@ async fn versions_are_read_and_deleted_in_as_many_calls_as_it_takes() {
     );
     assert_eq!(account.count("ec2:DeleteLaunchTemplateVersions"), 2);
     let again = aws.delete_template_versions(region(), &source.template, &[5, 6]).await;
-    assert!(again.expect("an answer").is_empty(), "what is gone is deleted");
+    assert!(again.expect("a response").is_empty(), "deleted versions are not an error");
 }
 
 #[tokio::test]
@@ -139,12 +139,12 @@ async fn an_update_runs_to_its_end_and_a_busy_group_is_a_conflict() {
     let seen = aws.update(region(), CLUSTER, "web", &update.id).await.expect("an update");
     assert_eq!(seen.status, UpdateStatus::Successful);
     let ids = aws.update_ids(region(), CLUSTER, "web").await.expect("ids");
-    assert_eq!(ids, [update.id], "the answer that was lost was carried out once");
+    assert_eq!(ids, [update.id], "the call whose response was lost was carried out once");
     let groups = described(&aws, Fresh::Cached).await;
     assert_eq!(groups[3].release_version.as_deref(), Some(base.as_str()));
 }
 
-/// EKS may reset what is not sent.
+/// EKS may reset fields that are not sent.
 #[tokio::test]
 async fn a_config_update_shows_in_the_group_and_keeps_its_strategy() {
     let (account, _) = Account::seeded();

@@ -1,4 +1,4 @@
-//! The chart's rules, as it and the tests bind them.
+//! The RBAC rules of the chart, as the chart and the tests bind them.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
@@ -8,12 +8,12 @@ use super::root;
 pub fn rules() -> Vec<((String, String), PolicyRule)> {
     let mut all = rules_of("role.yaml");
     let known: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
-    // What both need is one rule.
+    // A rule that is in both files is returned once.
     all.extend(rules_of("role-builds.yaml").into_iter().filter(|(name, _)| !known.contains(name)));
     all
 }
 
-/// Those of one of its files.
+/// The rules of one file of the chart.
 pub fn rules_of(file: &str) -> Vec<((String, String), PolicyRule)> {
     let path = root().join("deploy/chart/files").join(file);
     let text = std::fs::read_to_string(path).expect("the chart's rules");

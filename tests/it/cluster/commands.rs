@@ -1,4 +1,4 @@
-//! What a person does with a live object by `opsy` and their kubeconfig, and the messages.
+//! Commands on live objects with a person's kubeconfig, and their messages.
 
 use std::process::{Command, Stdio};
 
@@ -32,7 +32,7 @@ async fn said(place: &Place, args: &[&str]) -> Outcome {
     tokio::task::spawn_blocking(move || run(command)).await.expect("the command's end")
 }
 
-/// The same, where nothing else waits for this thread.
+/// As `said`, for callers on a thread that may block.
 pub fn said_now(place: &Place, args: &[&str]) -> Outcome {
     run(opsy(place, args))
 }
@@ -65,17 +65,17 @@ async fn suspend_resume_and_cancel_print_what_they_did_and_where() {
 
     let outcome = said(&place, &["cancel", "pb/node"]).await;
     assert_eq!(outcome.status.code(), Some(1));
-    assert!(outcome.stderr.contains("has no running build (the last: none)"), "{outcome:?}");
+    assert!(outcome.stderr.contains("has no running build (last build: none)"), "{outcome:?}");
     write_status(&place, json!({ "buildID": "0123456789abcdef", "jobStatus": "Running" })).await;
     let outcome = said(&place, &["cancel", "pb/node"]).await;
-    assert!(outcome.stdout.contains("cancels build 0123456789abcdef"), "{outcome:?}");
+    assert!(outcome.stdout.contains("cancellation of build 0123456789abcdef requested"), "{outcome:?}");
     assert_eq!(annotation(&place, "cancel").await.as_deref(), Some("0123456789abcdef"));
 
     let outcome = said(&place, &["cancel", "ar/demo"]).await;
     assert!(outcome.stderr.contains("opsy suspend AMIRefresher/demo"), "{outcome:?}");
     let owners = place.builder("node").await.expect("the builder").managed_fields().to_vec();
     let ours = owners.iter().filter(|entry| entry.manager.as_deref() == Some("opsy"));
-    assert_eq!(ours.count(), 0, "the agent's applies must not take a person's annotation back");
+    assert_eq!(ours.count(), 0, "the agent's applies must not remove a person's annotation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +89,7 @@ async fn reconcile_waits_for_the_result_and_prints_it() {
     let before = annotation(&place, "reconcileAt").await;
     let asking = opsy(&place, &["reconcile", "pb/node"]);
     let asking = tokio::task::spawn_blocking(move || run(asking));
-    // The agent's part.
+    // The test does what the agent would do.
     let asked = async || annotation(&place, "reconcileAt").await.filter(|now| Some(now) != before.as_ref());
     let asked = until("the annotation", SOON, asked).await;
     let ready = json!({"type": "Ready", "status": "True", "reason": "UpToDate", "message": "all is well"});
@@ -111,7 +111,7 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent() {
     let (cluster, _) = place.cluster(place.scope()).await;
     let _held = lease::acquire(&cluster, terms("agent", SOON)).await;
     let tenure = Tenure { lease: "opsy".to_owned(), identity: "agent".to_owned() };
-    memory::keep(&cluster, &tenure, MEMORY, "{}").await.expect("kept");
+    memory::save(&cluster, &tenure, MEMORY, "{}").await.expect("saved");
     let outcome = said(&place, &["accept", commit]).await;
     assert!(outcome.stdout.starts_with(&format!("commit {commit} is accepted (cluster ")), "{outcome:?}");
     let accepted = async || {
@@ -122,7 +122,7 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent() {
         async |commit: &str| memory::remove_accepted(&cluster, &tenure, commit).await.expect("removed");
     remove(&commit.replace('0', "a")).await;
     for _ in 0..2 {
-        assert_eq!(accepted().await.as_deref(), Some(commit), "it is there until it is removed");
+        assert_eq!(accepted().await.as_deref(), Some(commit), "it stays until it is removed");
     }
     remove(commit).await;
     assert_eq!(accepted().await, None);
@@ -137,12 +137,12 @@ async fn a_commit_that_a_person_accepts_reaches_the_agent() {
 async fn errors_say_what_to_do_next() {
     let place = Place::new().await;
     let empty = said(&place, &["suspend", "pb/nod"]).await;
-    assert!(empty.stderr.contains(&format!("there is none in namespace {}", place.namespace)), "{empty:?}");
+    assert!(empty.stderr.contains(&format!("namespace {} has none", place.namespace)), "{empty:?}");
     place.kubectl(&["apply", "-f", "-"], OBJECTS);
     for (args, words) in [
         (["suspend", "pb/nod"], format!("namespace {} has node", place.namespace)),
-        (["suspend", "node"], "\"node\" is not KIND/NAME: write it like packerbuilder/node".to_owned()),
-        (["suspend", "deployment/x"], "\"deployment\" is not a kind of Opsy".to_owned()),
+        (["suspend", "node"], "\"node\" must be KIND/NAME, such as packerbuilder/node".to_owned()),
+        (["suspend", "deployment/x"], "\"deployment\" is an unknown kind".to_owned()),
     ] {
         let outcome = said(&place, &args).await;
         assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");

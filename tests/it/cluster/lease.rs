@@ -1,5 +1,5 @@
-//! The Lease on a real API server: who holds it, who takes over and when, and that a holder who is cut
-//! off knows it before anybody else may begin.
+//! The Lease on a real API server: who holds it, who takes over and when, and that a holder that is cut off stops
+//! before another replica may start.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use serde_json::json;
 
 use super::{ControlPlane, Place, SOON, until};
 
-/// Short, so that tests are; long enough for a busy machine.
+/// Short, so that the tests are, and long enough for a busy machine.
 const DURATION: Duration = Duration::from_secs(3);
-/// A stand-by looks every tenth of the duration, and a busy machine takes its time.
+/// A standby reads the Lease every tenth of the duration; a busy machine takes longer.
 const A_BIT: Duration = Duration::from_secs(2);
 
 pub fn tenure(identity: &str) -> Tenure {
@@ -42,7 +42,7 @@ async fn holder(place: &Place) -> Option<String> {
     lease.and_then(|lease| lease.spec?.holder_identity)
 }
 
-/// Contends in the background.
+/// Acquires the Lease in the background.
 fn contend(cluster: Cluster, identity: &str) -> tokio::task::JoinHandle<(Held, Instant)> {
     let terms = terms(identity, DURATION);
     tokio::spawn(async move {
@@ -52,7 +52,7 @@ fn contend(cluster: Cluster, identity: &str) -> tokio::task::JoinHandle<(Held, I
 }
 
 async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, work).await.unwrap_or_else(|_| panic!("{what} did not come about"))
+    tokio::time::timeout(SOON, work).await.unwrap_or_else(|_| panic!("timed out waiting for: {what}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn eight_racers_have_one_winner_and_giving_up_hands_over_at_once() {
         assert!(others.is_err(), "two hold the Lease in round {round}");
         assert_eq!(holder(&place).await.as_deref(), Some(first.as_str()));
         let gone = Instant::now();
-        held.release.give_up().await;
+        held.release.release().await;
         until("a successor", DURATION, async || holder(&place).await.filter(|next| *next != first)).await;
         assert!(gone.elapsed() < DURATION, "a successor does not wait for the Lease to expire");
     }
@@ -95,7 +95,7 @@ async fn a_rollout_to_another_repository_is_not_blocked_and_another_release_is()
     let (other, stranger) = stand_by("images-5b8f7d9c66-b5b6w_22");
     let words = until("a report", SOON, async || other.borrow().clone()).await;
     assert!(words.contains("git.example/moved") && words.contains("--lease-name"), "{words}");
-    // Both have looked for as long.
+    // By then, both have read the Lease.
     tokio::time::sleep(A_BIT).await;
     assert_eq!(*same.borrow(), None);
     waiting.abort();
@@ -108,10 +108,10 @@ async fn who_dies_is_succeeded_after_the_duration_and_not_before() {
     let (cluster, _) = place.cluster(place.scope()).await;
     let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
     let second = contend(cluster, "second");
-    // Dropped without giving up, as a process that is killed.
+    // Dropped without a release, as by a process that is killed.
     let died = Instant::now();
     drop(held);
-    let (_held, taken) = soon("the take-over", second).await.expect("the second");
+    let (_held, taken) = soon("the next holder", second).await.expect("the second");
     let took = taken - died;
     // The last renewal may be a fifth of the duration old.
     assert!(took >= DURATION * 4 / 5 - Duration::from_millis(100), "{took:?}");
@@ -134,7 +134,7 @@ async fn wrong_wall_clocks_change_nothing() {
         leases(&place).patch("opsy", &params, &Patch::Apply(&lease)).await.expect("a record");
         let written = Instant::now();
         let taker = contend(cluster.clone(), &format!("taker-{number}"));
-        let (held, taken) = soon("the take-over", taker).await.expect("the taker");
+        let (held, taken) = soon("the next holder", taker).await.expect("the taker");
         let took = taken - written;
         assert!(
             took >= DURATION - Duration::from_millis(100) && took <= DURATION + A_BIT,
@@ -162,7 +162,7 @@ async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_h
     };
     let last = leases(&place).get("opsy").await.expect("the Lease").spec.expect("a record").renew_time;
     let last = renewed(last).await;
-    leases(&place).delete("opsy", &Default::default()).await.expect("the Lease goes");
+    leases(&place).delete("opsy", &Default::default()).await.expect("the Lease is deleted");
     renewed(last).await;
     let kept = leases(&place).get("opsy").await.expect("the Lease").metadata.annotations.unwrap_or_default();
     assert_eq!(kept.get("ami.opsy.dev/memory").map(String::as_str), Some("{}"), "the agent's memory");
@@ -180,13 +180,13 @@ async fn a_lease_that_is_written_by_a_person_or_deleted_stays_ours_and_another_h
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_stops_before_another_may_begin() {
-    // It is paused: nobody else's.
+    // A separate control plane, because this test pauses it.
     let (plane, _ends) = ControlPlane::own().await;
     let place = Place::on(plane).await;
     let (cluster, _) = place.cluster(place.scope()).await;
     let (held, _) = contend(cluster.clone(), "first").await.expect("the first");
     let second = contend(cluster, "second");
-    // Requests hang now, as behind a cut line: no error tells the holder.
+    // Requests hang now, as on a cut connection: the holder gets no error.
     plane.act("apiserver/pause");
     let cut = Instant::now();
     let why = soon("the loss", held.lost).await;
@@ -195,8 +195,8 @@ async fn who_is_cut_off_stops_before_another_may_begin() {
     assert!(why.starts_with("the Lease could not be renewed for 2.0 s"), "{why}");
     assert!(!second.is_finished());
     plane.act("apiserver/resume");
-    let (_held, taken) = soon("the take-over", second).await.expect("the second");
-    assert!(taken > cut + took, "the second began after the first knew");
+    let (_held, taken) = soon("the next holder", second).await.expect("the second");
+    assert!(taken > cut + took, "the second acquired it after the first had stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,10 +205,10 @@ async fn a_missing_rule_is_waited_for_and_named() {
     place.allow(&place.namespace, |(resource, _)| resource != "leases").await;
     let (cluster, _) = place.cluster(place.scope()).await;
     let first = contend(cluster, "first");
-    let refused = leases(&place).get_opt("opsy").await.expect("the admin may look");
+    let refused = leases(&place).get_opt("opsy").await.expect("the admin may read it");
     assert!(refused.is_none());
     place.allow(&place.namespace, |_| true).await;
     let (held, _) = soon("the Lease", first).await.expect("the first");
-    held.release.give_up().await;
+    held.release.release().await;
     assert_eq!(holder(&place).await, None);
 }

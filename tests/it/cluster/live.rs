@@ -1,5 +1,5 @@
-//! The whole agent and what people see: what they do to live objects is honoured, what is in the way of a
-//! build is in its status. There is no node, so a build is a Job whose pod waits.
+//! The whole agent and its users: changes to live objects are honored, and the status says what blocks a build. There
+//! is no node, so a build is a Job whose pod stays pending.
 
 use opsy::api::schema;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn template() -> String {
     std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
 }
 
-/// Text that does not get small when it is packed.
+/// Text that does not compress.
 fn noise(bytes: usize) -> String {
     let mut state = 1u64;
     let letters = std::iter::repeat_with(|| {
@@ -51,7 +51,7 @@ impl Replicas {
 
     /// Waits until the message of Ready has all of these words.
     fn tells(&self, name: &str, words: &[&str]) {
-        self.world.wait(&format!("{name} to tell {words:?}"), || {
+        self.world.wait(&format!("{words:?} in the status of {name}"), || {
             let status = self.status("pb", name);
             let conditions = status["conditions"].as_array()?;
             let message = conditions.iter().find(|found| found["type"] == "Ready")?["message"].as_str()?;
@@ -59,7 +59,7 @@ impl Replicas {
         });
     }
 
-    /// Waits until the last build has ended like this, with such an error.
+    /// Waits until the last build has ended with this result and error.
     fn ends(&self, name: &str, result: &str, error: &str) {
         self.world.wait(&format!("{name} to end: {result}, {error}"), || {
             let status = self.status("pb", name);
@@ -78,7 +78,7 @@ impl Replicas {
         self.world.wait("a Job", || (self.jobs().len() == 1).then_some(()));
     }
 
-    /// `opsy` as a person calls it.
+    /// Runs `opsy` as a person, and asserts that it succeeds.
     fn person(&self, args: &[&str]) -> String {
         let outcome = said_now(&self.place, args);
         assert!(outcome.status.success(), "{outcome:?}");
@@ -93,9 +93,9 @@ impl Replicas {
         self.started_as("agent")
     }
 
-    /// The same, with a state directory and a log of this name.
+    /// Starts an agent with a state directory and a log of this name.
     fn started_as(&self, name: &str) -> Replica {
-        // It is alone: a busy machine may take its time with the Lease.
+        // It is the only replica, so that a long Lease delays nothing and a busy machine does not lose it.
         let settings = [("OPSY_RUNNER_IMAGE", "localhost/opsy:bed"), ("OPSY_LEASE_DURATION", "60s")];
         let replica = self.start_with(name, &settings);
         self.works(&replica);
@@ -104,7 +104,7 @@ impl Replicas {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
+async fn a_live_object_is_suspended_resumed_cancelled_and_reconciled() {
     let (template, node) = (template(), builder("node", ""));
     let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
     blocking(move || {
@@ -113,7 +113,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas
             .world
             .wait("the status", || (replicas.status("pb", "node")["jobStatus"] == "Pending").then_some(()));
-        assert!(replicas.person(&["cancel", "pb/node"]).contains("cancels build"));
+        assert!(replicas.person(&["cancel", "pb/node"]).contains("cancellation of build"));
         replicas.world.wait("the end of the Job", || replicas.jobs().is_empty().then_some(()));
         replicas.ends("node", "Cancelled", "");
         replicas.says("node", "Ready", ["False", "Cancelled"]);
@@ -123,7 +123,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         replicas.says("node", "Ready", ["False", "Cancelled"]);
         let shown = replicas.place.kubectl(&["get", "pb", "node"], "");
         assert!(shown.lines().next().is_some_and(|names| names.trim_end().ends_with("SUSPENDED")), "{shown}");
-        // Other inputs: it would be built anew at once.
+        // With other inputs, it would be built immediately.
         let changed = format!("{template}\n# Another.\n");
         let labelled = node.replace("  name: node\n", "  name: node\n  labels: {team: a}\n");
         let files = [(TEMPLATE, Some(changed.as_str())), ("node.yaml", Some(labelled.as_str()))];
@@ -134,7 +134,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
         });
         assert!(replicas.person(&["reconcile", "pb/node"]).contains("Suspended"));
         assert_eq!(replicas.jobs(), Vec::<Value>::new());
-        // It was applied again, and what a person annotates stays theirs.
+        // The object was applied again, and kept the annotation of the person.
         let team =
             replicas.place.kubectl(&["get", "pb", "node", "-o", "jsonpath={.metadata.labels.team}"], "");
         assert_eq!(team, "a");
@@ -150,7 +150,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_looked_at() {
             (replicas.place.kubectl(&["get", "pb", "node", "-o", path], "") == "true").then_some(())
         });
         let refused = said_now(&replicas.place, &["resume", "pb/node"]);
-        let words = "Git suspends it; remove the annotation ami.opsy.dev/suspend from its manifest";
+        let words = "its manifest suspends it; remove the annotation ami.opsy.dev/suspend from its manifest";
         assert!(refused.status.code() == Some(1) && refused.stderr.contains(words), "{refused:?}");
     })
     .await;
@@ -195,7 +195,7 @@ async fn the_prune_guard_keeps_what_git_lost_at_once_until_it_is_allowed() {
         assert_eq!(replicas.names(), 4);
         let allowed = format!("{settings}prune: {{allowMass: true}}\n");
         replicas.world.push(&[("opsy.yaml", Some(&allowed))], "policy: mean it");
-        replicas.world.wait("the end of three", || (replicas.names() == 1).then_some(()));
+        replicas.world.wait("three objects to be pruned", || (replicas.names() == 1).then_some(()));
     })
     .await;
 }
@@ -230,7 +230,7 @@ async fn a_template_that_does_not_fit_is_told_with_its_size_and_makes_nothing() 
     let replicas = Replicas::of("", &files).await;
     blocking(move || {
         let _agent = replicas.started();
-        replicas.tells("node", &["bytes packed", "spec.gitSync.image"]);
+        replicas.tells("node", &["bytes when packed", "spec.gitSync.image"]);
         let stalled = replicas.status("pb", "node")["conditions"].to_string();
         assert!(stalled.contains("Stalled"), "{stalled}");
         assert_eq!(replicas.jobs(), Vec::<Value>::new());
@@ -301,22 +301,22 @@ async fn what_keeps_a_build_from_starting_is_told_while_it_waits_and_when_it_is_
     });
     refused.place.kubectl(&["apply", "-f", "-"], &quota.to_string());
     blocking(move || {
-        refused.world.wait("the quota to count", || {
+        refused.world.wait("the quota to be in force", || {
             let used =
                 refused.place.kubectl(&["get", "quota", "builds", "-o", "jsonpath={.status.used}"], "");
             (!used.is_empty()).then_some(())
         });
         let _agents = [unplaced.started(), refused.started()];
-        unplaced.tells("node", &["no node takes it"]);
+        unplaced.tells("node", &["it cannot be scheduled"]);
         refused.tells("full", &["exceeded quota"]);
-        unplaced.ends("node", "Failed", "no node takes it");
+        unplaced.ends("node", "Failed", "it cannot be scheduled");
         refused.ends("full", "Failed", "exceeded quota");
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_operator_stored_is_reconciled_and_let_go_of() {
+async fn what_the_operator_stored_is_reconciled_and_released() {
     let (plane, _ends) = ControlPlane::own().await;
     for (_, definition) in schema::crds() {
         plane.install(&lax(definition)).await;

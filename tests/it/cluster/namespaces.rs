@@ -1,4 +1,4 @@
-//! Several watched namespaces, one of which goes away: it concerns its own objects alone, and comes back by itself.
+//! Several watched namespaces, one of which is deleted: only its own objects are affected, and it recovers by itself.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,8 +18,8 @@ use super::runs::request;
 use super::world::{Agent, OWNER, document, key};
 use super::{Place, SOON, until};
 
-/// A way to the API server that can be cut: watches of namespaces that are gone are ended by the server only
-/// after minutes.
+/// A proxy to the API server whose connections can be cut: the server ends watches of deleted namespaces only after
+/// minutes.
 struct Way {
     address: String,
     connections: Arc<Mutex<Vec<AbortOnDropHandle<()>>>>,
@@ -52,7 +52,7 @@ impl Way {
     }
 }
 
-/// The agent of the first of three namespaces that it watches.
+/// An agent that runs in the first of the three namespaces that it watches.
 struct Team {
     place: Place,
     names: [String; 3],
@@ -68,7 +68,7 @@ impl Team {
         }
         let team = Self { place, names };
         for name in &team.names {
-            // In several namespaces builds use only what is labelled for them.
+            // With several namespaces, builds use only what is labeled for them.
             let label =
                 ["--namespace", name, "label", "serviceaccount", "default", "ami.opsy.dev/build=true"];
             until("the default account", SOON, async || {
@@ -103,16 +103,17 @@ impl Team {
         self.get(namespace, "packerbuilders")[0]["spec"]["region"].take()
     }
 
-    /// The others apply, look and build, and what is gone is told, and neither pruned nor pursued.
+    /// Asserts that objects in the other namespaces are applied, reconciled and built, and that those in the deleted one are
+    /// reported and not pruned.
     async fn goes_on(&self, agent: &Agent, runs: &ClusterRuns, region: &str, build: bool) {
         let [a, b, c] = &self.names;
         let before = agent.passes("web");
-        agent.load(&self.documents(region)).await.expect("one namespace holds up nobody");
+        agent.load(&self.documents(region)).await.expect("one namespace does not block the others");
         for name in [a, c] {
             until("the new region", SOON, async || (self.region(name) == region).then_some(())).await;
         }
         agent.passed("web", before + 1).await;
-        let (reason, words) = agent.home.unapplied(&key(b, "web")).expect("it is told");
+        let (reason, words) = agent.home.out_of_sync(&key(b, "web")).expect("it is reported");
         assert_eq!(reason, "NamespaceUnreadable", "{words}");
         assert!(
             words.contains(&format!("namespace {b} cannot be read")) && words.contains("--namespaces"),
@@ -121,15 +122,15 @@ impl Team {
         assert_eq!(agent.home.unreadable().into_keys().collect::<Vec<_>>(), std::slice::from_ref(b));
         assert_eq!(agent.home.failing(), 1);
         let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
-        let known: Vec<_> = agent.home.known(&owner).into_keys().map(|object| object.key.namespace).collect();
+        let known: Vec<_> = agent.home.owned(&owner).into_keys().map(|object| object.key.namespace).collect();
         assert!(known.contains(a) && known.contains(c), "{known:?}");
-        until("the runs can be counted", SOON, async || runs.live().await.ok()).await;
+        until("the number of runs", SOON, async || runs.live().await.ok()).await;
         if build {
             let builder = key(c, "web").key;
             let request = request(&builder, "");
             let name = request.name.clone();
             let uid = until("a build", SOON, async || runs.start(request.clone()).await.ok()).await;
-            // As a pass does: the next agent believes no other Job.
+            // As a reconcile does: the next agent trusts no other Job.
             let status =
                 json!({"status": {"jobID": uid, "jobName": name.to_string(), "jobStatus": "Pending"}});
             let patch =
@@ -138,7 +139,7 @@ impl Team {
             assert_eq!(self.get(c, "jobs").as_array().map(Vec::len), Some(1));
         }
         assert_eq!(runs.live().await.expect("a number"), 1);
-        let unread = runs.of(&key(b, "web").key).await.expect_err("nobody knows");
+        let unread = runs.of(&key(b, "web").key).await.expect_err("its runs are unknown");
         assert!(unread.message.contains(b), "{unread}");
     }
 }
@@ -151,18 +152,18 @@ async fn a_namespace_that_goes_away_stops_no_other_and_comes_back_by_itself() {
     let (agent, runs) = team.start(&way).await;
     agent.load(&team.documents("us-east-1")).await.expect("loaded");
     agent.settle().await;
-    until("the runs can be counted", SOON, async || runs.live().await.ok()).await;
+    until("the number of runs", SOON, async || runs.live().await.ok()).await;
 
     let namespaces: Api<Namespace> = Api::all(team.place.admin.clone());
-    namespaces.delete(b, &Default::default()).await.expect("it goes");
-    until("its end", SOON * 2, async || {
-        namespaces.get_opt(b).await.expect("an answer").is_none().then_some(())
+    namespaces.delete(b, &Default::default()).await.expect("it is deleted");
+    until("the namespace to be deleted", SOON * 2, async || {
+        namespaces.get_opt(b).await.expect("a response").is_none().then_some(())
     })
     .await;
     way.cut();
     until("the refusals", SOON * 2, async || {
         // The watch of each kind is refused at its own time.
-        let why = agent.home.unapplied(&key(b, "web"));
+        let why = agent.home.out_of_sync(&key(b, "web"));
         let is_unread = why.is_some_and(|(reason, _)| reason == "NamespaceUnreadable");
         (is_unread && runs.of(&key(b, "web").key).await.is_err()).then_some(())
     })
@@ -174,15 +175,17 @@ async fn a_namespace_that_goes_away_stops_no_other_and_comes_back_by_itself() {
     assert!(!writes.iter().any(|line| line.contains(&there)), "nothing is sent there: {writes:#?}");
     drop((agent, runs));
 
-    // Another replica, which never saw the namespace.
+    // Another replica, which has never observed the namespace.
     let (agent, runs) = team.start(&way).await;
     team.goes_on(&agent, &runs, "eu-west-2", false).await;
     team.place.create_namespace(b).await;
     team.place.allow(b, |_| true).await;
-    // Pauses between attempts have grown to half a minute at most.
-    tokio::time::timeout(SOON * 3, agent.home.returned()).await.expect("it is told that it is back");
+    // The backoff has grown to half a minute at most.
+    tokio::time::timeout(SOON * 3, agent.home.readable_again())
+        .await
+        .expect("the return of the namespace is signaled");
     until("its object", SOON, async || (team.region(b) == "eu-west-2").then_some(())).await;
-    until("no trouble", SOON, async || (agent.home.failing() == 0).then_some(())).await;
+    until("no failures", SOON, async || (agent.home.failing() == 0).then_some(())).await;
     assert!(agent.home.unreadable().is_empty());
 }
 
@@ -207,7 +210,7 @@ async fn an_object_of_a_namespace_that_may_only_be_written_says_so_and_is_not_wo
     let unreadable = Some((json!("False"), json!("NamespaceUnreadable")));
     until("the condition", SOON * 2, async || (condition(b) == unreadable).then_some(())).await;
     assert_eq!(condition(a), None);
-    // What is known of it is old: it may have been changed meanwhile.
+    // What is known about the object is stale: it may have changed meanwhile.
     agent.load(&team.documents("eu-west-1")).await.expect("loaded");
     until("the new region", SOON, async || (team.region(a) == "eu-west-1").then_some(())).await;
     assert_eq!(team.region(b), "us-east-1");

@@ -1,4 +1,4 @@
-//! Custom resources as the loaded commit says: applied, compared, put back, pruned, with their status.
+//! Custom resources of the loaded commit: apply, comparison, self-heal, prune and status.
 
 use futures::FutureExt;
 use k8s_openapi::api::events::v1::Event;
@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use opsy::api::Class;
 use opsy::api::annotations::{FILE, SUSPEND};
-use opsy::engine::{Home, Note, StatusUpdate};
+use opsy::engine::{EventRecorder, Home, Note, StatusUpdate};
 use opsy::sync::prune;
 use serde_json::{Value, json};
 
@@ -37,12 +37,12 @@ async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
     let mut documents: Vec<_> =
         (0..20).map(|n| place.document(&format!("b{n}"), region("us-east-1"))).collect();
     let agent = Agent::start(&place).await;
-    agent.load(&documents).await.expect("the commit is taken over");
+    agent.load(&documents).await.expect("the commit is loaded");
     agent.settle().await;
     let sent = agent.requests.writes();
     let count = |word: &str| sent.iter().filter(|line| line.contains(word)).count();
     assert_eq!((count("force=true"), count("/status?")), (20, 20), "{sent:#?}");
-    assert!((0..20).all(|n| agent.passes(&format!("b{n}")) == 1), "one pass each");
+    assert!((0..20).all(|n| agent.passes(&format!("b{n}")) == 1), "one reconcile each");
     let stored = place.builder("b7").await.expect("it is there");
     assert_eq!(stored.data["status"]["state"], "us-east-1");
     assert_eq!(label(&stored, "ami.opsy.dev/owner").as_deref(), Some(OWNER));
@@ -68,7 +68,7 @@ async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
     assert_eq!(agent.passes("b7"), 1);
 }
 
-/// What was sent since the last time, without lists, watches and Events.
+/// Requests since the last call, without gets, lists, watches and Events.
 fn sent_but_events(agent: &Agent) -> Vec<String> {
     agent.requests.writes().into_iter().filter(|line| !line.contains("/events")).collect()
 }
@@ -98,7 +98,7 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
     place.kubectl(&["delete", "pb", "web"], "");
     until("the object", SOON, async || place.builder("web").await).await;
     agent.passed("web", before).await;
-    // Whatever the document does not name under spec goes, whoever wrote it, and they are named.
+    // Fields under spec that are not in the document are removed, whoever wrote them, and the writer is named.
     let more = json!({"spec": {
         "suspend": true, "clusterName": "theirs", "timeOuts": {"build": "10y"},
         "builder": {"image": "evil/packer", "secret": "credentials", "pod": {"env": [{"name": "A", "value": "b"}]}},
@@ -113,7 +113,7 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
         (is_gits && web.data["spec"] == place.without_nulls(region("us-east-1"))).then_some(())
     })
     .await;
-    // The same without a trace of who it was.
+    // The same applies if managedFields do not show the writer.
     let bare = json!({"metadata": {"managedFields": [{}]}, "spec": {"suspend": true}});
     place.kubectl(&["patch", "pb", "web", "--type=merge", "-p", &bare.to_string()], "");
     until("the spec of Git", SOON, async || {
@@ -124,7 +124,7 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
         place.kubectl(&["get", "events.events.k8s.io"], "").contains("kubectl-patch changed it").then_some(())
     })
     .await;
-    // Labels and annotations that the document does not name are other people's.
+    // Labels and annotations that are not in the document are kept.
     place.kubectl(&["label", "pb", "web", "team=a"], "");
     let before = agent.passes("web");
     place.kubectl(&["annotate", "pb", "web", "ami.opsy.dev/suspend=true"], "");
@@ -148,16 +148,16 @@ async fn what_kubectl_first_applied_is_taken_over() {
     let whole = json!({"region": "us-east-1", "clusterName": "demo", "builder": {"dir": "packer"}});
     agent.load(&[place.document("web", whole)]).await.expect("loaded");
     let web = place.builder("web").await.expect("it is there");
-    assert_eq!(web.metadata.generation, generation, "taking over changes nothing");
+    assert_eq!(web.metadata.generation, generation, "taking over field ownership changes nothing");
     assert_eq!(label(&web, "team"), None, "the manifest has no such label");
     assert!(!web.annotations().contains_key("kubectl.kubernetes.io/last-applied-configuration"));
     agent.load(&[place.document("web", json!({"region": "us-east-1"}))]).await.expect("loaded");
     let web = place.builder("web").await.expect("it is there");
-    assert_eq!(web.data["spec"], json!({"region": "us-east-1"}), "what Git dropped is gone");
+    assert_eq!(web.data["spec"], json!({"region": "us-east-1"}), "fields that Git no longer has are removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_others_are_left_alone_and_bare_ones_looked_at() {
+async fn objects_of_others_are_left_alone_and_unlabeled_ones_are_reconciled() {
     let place = Place::new().await;
     let theirs = json!({
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
@@ -176,11 +176,11 @@ async fn objects_of_others_are_left_alone_and_bare_ones_looked_at() {
     agent.passed("bare", 0).await;
     assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("mars-1"));
     assert_eq!((agent.passes("theirs"), agent.home.failing()), (0, 1));
-    assert!(place.builder("bare").await.is_some(), "it was not ours to prune");
+    assert!(place.builder("bare").await.is_some(), "an object without an owner is not pruned");
     assert!(agent.objects.builders.get(&place.key("theirs").key).is_none());
     let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
-    assert!(agent.home.known(&owner).is_empty());
-    // Under the name that is on it, it is ours.
+    assert!(agent.home.owned(&owner).is_empty());
+    // For the owner that its label names, it is applied.
     agent.load_as("them", &ours, &[]).await.expect("loaded");
     agent.passed("theirs", 0).await;
     assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("us-east-1"));
@@ -196,7 +196,7 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
     agent.settle().await;
     let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
     let decide = |left: usize| {
-        let known = agent.home.known(&owner).into_keys().collect();
+        let known = agent.home.owned(&owner).into_keys().collect();
         let set = opsy::manifest::ObjectSet { documents: documents[..left].to_vec(), ..Default::default() };
         prune::decide(&known, &set)
     };
@@ -204,7 +204,7 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
     assert!(refused.remove.is_empty() && refused.refused.expect("why").contains("more than half"));
     let one = decide(4);
     assert_eq!(one.remove, [place.key("e")]);
-    // A finalizer of ours and one of the operator's keep it until its pass lets it go; others' stay.
+    // The finalizers of Opsy and the operator stay until a reconcile releases the object; others are kept.
     let finalizers = json!({"metadata": {"finalizers": ["ami.opsy.dev/run", "ami.opsy.dev/finalizer", "example.com/hold"]}});
     place
         .builders()
@@ -212,7 +212,7 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
         .await
         .expect("finalizers");
     agent.load_as(OWNER, &documents[..4], &[&place.key("e")]).await.expect("loaded");
-    until("the release", SOON, async || {
+    until("the finalizers of Opsy and the operator to be removed", SOON, async || {
         (place.builder("e").await?.finalizers() == ["example.com/hold"]).then_some(())
     })
     .await;
@@ -222,9 +222,9 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
         .builders()
         .patch("e", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": none}})))
         .await
-        .expect("free");
-    until("the end", SOON, async || place.builder("e").await.is_none().then_some(())).await;
-    until("the store's end", SOON, async || {
+        .expect("no finalizers");
+    until("the object to be deleted", SOON, async || place.builder("e").await.is_none().then_some(())).await;
+    until("the object to leave the store", SOON, async || {
         agent.objects.builders.get(&place.key("e").key).is_none().then_some(())
     })
     .await;
@@ -241,22 +241,22 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_is_written_for_the_version_that_was_looked_at() {
+async fn status_is_written_for_the_version_that_was_observed() {
     let place = Place::new().await;
     let agent = Agent::start(&place).await;
     agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
     agent.settle().await;
     let key = place.key("web");
-    let seen = || agent.objects.builders.get(&key.key).and_then(|web| web.resource_version());
-    let update = |seen: Option<String>, state: &str| StatusUpdate {
+    let observed = || agent.objects.builders.get(&key.key).and_then(|web| web.resource_version());
+    let update = |observed_version: Option<String>, state: &str| StatusUpdate {
         object: key.clone(),
-        seen,
+        observed_version,
         status: json!({"state": state}),
     };
-    let first = seen();
+    let first = observed();
     for state in ["a", "b", "c"] {
-        // The answer is in the store at once: no pass works by the status before.
-        agent.home.write_status(update(seen(), state)).await.expect("written");
+        // The response is in the store immediately: no reconcile uses the previous status.
+        agent.home.write_status(update(observed(), state)).await.expect("written");
         let shown = agent.objects.builders.get(&key.key).and_then(|web| web.status.clone()?.state);
         assert_eq!(shown.as_deref(), Some(state));
     }
@@ -267,7 +267,7 @@ async fn status_is_written_for_the_version_that_was_looked_at() {
         (web.data["status"]["state"].as_str(), web.data["spec"]["region"].as_str()),
         (Some("c"), Some("us-east-1"))
     );
-    // Somebody else's write is seen, and then written over.
+    // The write of another client is observed, and then overwritten.
     let theirs = json!({"status": {"state": "theirs"}});
     place
         .builders()
@@ -279,14 +279,15 @@ async fn status_is_written_for_the_version_that_was_looked_at() {
         (web.status.as_ref()?.state.as_deref() == Some("theirs")).then_some(())
     })
     .await;
-    agent.home.write_status(update(seen(), "ours")).await.expect("written");
-    // The status of an object that is gone is nobody's.
-    let gone = StatusUpdate { object: place.key("gone"), seen: Some("1".into()), status: json!({}) };
+    agent.home.write_status(update(observed(), "ours")).await.expect("written");
+    // Writing the status of a deleted object is not an error.
+    let gone =
+        StatusUpdate { object: place.key("gone"), observed_version: Some("1".into()), status: json!({}) };
     agent.home.write_status(gone).await.expect("nothing to do");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pass_whose_object_somebody_else_writes_meanwhile_looks_again() {
+async fn a_reconcile_whose_object_changes_meanwhile_runs_again() {
     let place = Place::new().await;
     let (cluster, requests) = place.cluster(place.scope()).await;
     let builders = place.builders();
@@ -307,7 +308,7 @@ async fn a_pass_whose_object_somebody_else_writes_meanwhile_looks_again() {
     })
     .await;
     assert!(agent.passes("web") >= 2, "the first was refused");
-    // By what they wrote: the second pass saw it.
+    // The second reconcile started from what they wrote.
     assert_eq!(place.builder("web").await.expect("it is there").data["status"]["jobName"], "theirs");
 }
 
@@ -343,13 +344,13 @@ async fn notes_become_events_that_are_counted_when_repeated() {
     let failed =
         |message: &str| Note { reason: "BuildFailed".into(), message: message.to_owned(), warning: true };
     for message in ["first", "first", "second"] {
-        agent.home.tell(&place.key("web"), &failed(message));
+        agent.home.publish_event(&place.key("web"), &failed(message));
     }
     let events: Api<Event> = Api::namespaced(place.admin.clone(), &place.namespace);
     until("the events", SOON, async || {
         let all = events.list(&Default::default()).await.expect("a list").items;
         let told = |message: &str| all.iter().find(|event| event.note.as_deref() == Some(message));
-        let (looked, first) = (told("at this object")?, told("first")?);
+        let (looked, first) = (told("reconciled this object")?, told("first")?);
         let repeated = first.series.as_ref().map(|series| series.count) == Some(2);
         let plain = looked.type_.as_deref() == Some("Normal") && first.type_.as_deref() == Some("Warning");
         (repeated && plain && told("second").is_some()).then_some(())
@@ -359,7 +360,7 @@ async fn notes_become_events_that_are_counted_when_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_another_agent_makes_while_we_look_away_is_not_fought_over() {
+async fn an_object_that_another_agent_creates_meanwhile_is_left_to_it() {
     let place = Place::new().await;
     let (one, two) = (Agent::start(&place).await, Agent::start(&place).await);
     one.load_as("one", &[place.document("web", region("us-east-1"))], &[]).await.expect("loaded");
@@ -367,7 +368,7 @@ async fn an_object_that_another_agent_makes_while_we_look_away_is_not_fought_ove
     two.load_as("two", &[place.document("web", region("eu-west-1"))], &[]).await.expect("loaded");
     let (web, _) = (place.builder("web").await.expect("it is there"), two.requests.all());
     assert_eq!((label(&web, "ami.opsy.dev/owner").as_deref(), two.home.failing()), (Some("one"), 1));
-    // When it is gone it may be the other's.
+    // Once it is deleted, the other owner may create it.
     one.load_as("one", &[], &[&place.key("web")]).await.expect("loaded");
     until("the other owner", SOON, async || {
         (label(&place.builder("web").await?, "ami.opsy.dev/owner")? == "two").then_some(())

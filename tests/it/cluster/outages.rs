@@ -1,4 +1,4 @@
-//! The API server restarted, away, hung, or with its history gone: nothing is lost, and nothing repeated.
+//! An API server that restarts, stops, hangs or loses its history: nothing is lost, and nothing is repeated.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn region(region: &str) -> Value {
     json!({"region": region})
 }
 
-/// After an outage, pauses between attempts have grown.
+/// Deadline after an outage, in which the backoff has grown.
 const AFTER_OUTAGE: Duration = Duration::from_secs(120);
 
 async fn has_region(place: &Place, name: &str, region: &str) -> bool {
@@ -38,22 +38,25 @@ async fn an_api_server_that_comes_back_is_caught_up_with() {
     let before = agent.passes("b1");
     agent.requests.all();
     place.kubectl(&["annotate", "pb", "b1", "note=x"], "");
-    until("the news", AFTER_OUTAGE, async || (agent.passes("b1") > before).then_some(())).await;
+    until("a reconcile", AFTER_OUTAGE, async || (agent.passes("b1") > before).then_some(())).await;
     assert!(
         agent.requests.writes().iter().all(|line| !line.contains("force=true")),
         "nothing is applied again"
     );
 
-    // A commit while it is away is taken over: what cannot be sent is sent later, unasked.
+    // A commit is loaded during an outage: what cannot be sent is sent later, by itself.
     plane.act("apiserver/stop");
     for document in &mut documents {
         *document = place.document(&document.object.key.name, region("eu-west-1"));
     }
     let start = Instant::now();
-    agent.load(&documents).await.expect("the commit is taken over");
-    assert!(start.elapsed() < SOON, "an outage holds nobody up: {:?}", start.elapsed());
+    agent.load(&documents).await.expect("the commit is loaded");
+    assert!(start.elapsed() < SOON, "an outage does not delay the load: {:?}", start.elapsed());
     assert_eq!(agent.home.failing(), 40);
-    assert!(agent.requests.writes().len() < 40, "one that cannot be reached is not asked for each object");
+    assert!(
+        agent.requests.writes().len() < 40,
+        "an unreachable API server does not get a request for each object"
+    );
     plane.act("apiserver/start");
     until("all objects", AFTER_OUTAGE, async || (agent.home.failing() == 0).then_some(())).await;
     for document in &documents {
@@ -81,12 +84,12 @@ async fn a_watch_whose_history_is_gone_lists_anew() {
         .expect("loaded");
     agent.settle().await;
     agent.requests.all();
-    // While the server is away from the agent, an object goes and one is changed; then history ends.
+    // The history is compacted, and while the agent reconnects, one object is deleted and one is changed.
     plane.act("etcd/compact");
     plane.act("apiserver/restart");
     place.kubectl(&["delete", "pb", "gone"], "");
     place.kubectl(&["patch", "pb", "web", "--type=merge", "-p", r#"{"spec":{"region":"mars-1"}}"#], "");
-    until("the end of one", AFTER_OUTAGE, async || {
+    until("one object to be deleted", AFTER_OUTAGE, async || {
         agent.objects.builders.get(&place.key("gone").key).is_none().then_some(())
     })
     .await;
@@ -107,16 +110,16 @@ async fn a_hung_api_server_holds_up_nothing_for_ever() {
     agent.settle().await;
     plane.act("apiserver/pause");
     let start = Instant::now();
-    agent.load(&[place.document("web", region("eu-west-1"))]).await.expect("the commit is taken over");
+    agent.load(&[place.document("web", region("eu-west-1"))]).await.expect("the commit is loaded");
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    let (reason, words) = agent.home.unapplied(&place.key("web")).expect("it is told");
+    let (reason, words) = agent.home.out_of_sync(&place.key("web")).expect("it is reported");
     assert_eq!(reason, "ApplyFailed");
     assert!(words.contains("cannot be reached"), "{words}");
     plane.act("apiserver/resume");
     until("the change", AFTER_OUTAGE, async || has_region(&place, "web", "eu-west-1").await.then_some(()))
         .await;
-    until("no trouble", AFTER_OUTAGE, async || {
-        agent.home.unapplied(&place.key("web")).is_none().then_some(())
+    until("no failures", AFTER_OUTAGE, async || {
+        agent.home.out_of_sync(&place.key("web")).is_none().then_some(())
     })
     .await;
 }

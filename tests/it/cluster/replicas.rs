@@ -1,4 +1,4 @@
-//! Two replicas of the real program: one works, the other stands by, is ready, and takes over.
+//! Two replicas of the real program: one is active, the other one is a ready standby and takes over.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{ControlPlane, Place, SOON};
 use crate::world::{Agent, World};
 
-/// How long the Lease holds here.
+/// The duration of the Lease in these tests.
 const LEASE: &str = "3s";
 
-/// What a replica needs beside the world: the account of the chart, in a kubeconfig.
+/// The environment of replicas: a repository, a namespace, and a kubeconfig with the ServiceAccount of the chart.
 pub struct Replicas {
     pub world: World,
     pub place: Place,
@@ -27,7 +27,7 @@ pub struct Replica {
 }
 
 impl Replicas {
-    /// A repository whose objects do nothing: it is about who works, not about the work.
+    /// A repository whose object is suspended: these tests are about which replica is active, not about its work.
     async fn new() -> Self {
         Self::idle(Place::new().await).await
     }
@@ -38,18 +38,18 @@ impl Replicas {
         Self::at(place, "", &[("node.yaml", builder)]).await
     }
 
-    /// Replicas of a repository with these files, and these settings beside its owner and namespace.
+    /// Replicas of a repository with these files, and these settings in addition to owner and namespace.
     pub async fn of(settings: &str, files: &[(&str, &str)]) -> Self {
         Self::at(Place::new().await, settings, files).await
     }
 
-    /// The same in a place of one's own.
+    /// As `of`, in this place.
     pub async fn at(place: Place, settings: &str, files: &[(&str, &str)]) -> Self {
         let world = tokio::task::spawn_blocking(World::empty).await.expect("a world");
         Self::in_world(world, place, settings, files).await
     }
 
-    /// The same whose repository is on a server, so that no agent notices a push by itself.
+    /// As `of`, with the repository on a server, so that no agent notices a push by itself.
     pub async fn served(settings: &str, files: &[(&str, &str)]) -> Self {
         let world = tokio::task::spawn_blocking(|| World::served(None)).await.expect("a world");
         Self::in_world(world, Place::new().await, settings, files).await
@@ -102,11 +102,11 @@ impl Replicas {
         self.place.kubectl(&["get", "lease", "opsy", "-o", "jsonpath={.spec.holderIdentity}"], "")
     }
 
-    /// Waits until a replica works: it leads, and has taken a commit over.
+    /// Waits until a replica is active: it is the leader and has loaded a commit.
     pub fn works(&self, replica: &Replica) {
-        crate::bed::wait_for("the replica works", SOON, || {
+        crate::bed::wait_for("the replica to be active", SOON, || {
             let (code, words) = replica.ready();
-            // A replica that has ended will never work.
+            // A replica that has ended never becomes active.
             assert!(code != 0, "{words}: {:#?}", read(&replica.log));
             (code == 200 && words == "ok\n").then_some(())
         });
@@ -140,7 +140,7 @@ fn read(log: &PathBuf) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The chart's rules outside of the namespaces, bound to this account.
+/// The cluster-wide rules of the chart, bound to this account.
 fn cluster_rules(place: &Place) -> [Value; 2] {
     let text =
         fs::read_to_string(super::root().join("deploy/chart/files/clusterrole.yaml")).expect("the rules");
@@ -159,7 +159,7 @@ fn cluster_rules(place: &Place) -> [Value; 2] {
     ]
 }
 
-/// The tests' own threads wait here: nothing else runs on this runtime.
+/// Runs blocking work of a test on a thread of its own.
 pub async fn blocking(work: impl FnOnce() + Send + 'static) {
     tokio::task::spawn_blocking(work).await.expect("the test passes");
 }
@@ -172,18 +172,18 @@ async fn a_stand_by_is_ready_and_takes_over_from_a_replica_that_stops_or_dies() 
         replicas.works(&first);
         assert_eq!(replicas.holder(), "first");
         let second = replicas.start("second");
-        replicas.world.wait("the stand-by", || (second.ready().1 == "ok: standing by\n").then_some(()));
+        replicas.world.wait("the standby", || (second.ready().1 == "ok: standing by\n").then_some(()));
 
-        // A roll-out of the Deployment: told to stop, it hands over at once.
+        // A rollout of the Deployment: on SIGTERM, the replica releases the Lease immediately.
         assert_eq!(first.agent.stop().code(), Some(0));
         let stopped = Instant::now();
         replicas.works(&second);
         assert_eq!(replicas.holder(), "second");
         assert!(stopped.elapsed() < SOON);
 
-        // A node that is gone: nobody gives the Lease up.
+        // A lost node: the Lease is not released.
         let third = replicas.start("third");
-        replicas.world.wait("the stand-by", || (third.ready().1 == "ok: standing by\n").then_some(()));
+        replicas.world.wait("the standby", || (third.ready().1 == "ok: standing by\n").then_some(()));
         second.agent.kill();
         replicas.works(&third);
         assert_eq!(replicas.holder(), "third");
@@ -198,13 +198,13 @@ async fn who_loses_the_lease_ends_and_a_stand_by_that_is_stopped_leaves_it_alone
         let first = replicas.start("first");
         replicas.works(&first);
         let second = replicas.start("second");
-        replicas.world.wait("the stand-by", || (second.ready().1 == "ok: standing by\n").then_some(()));
+        replicas.world.wait("the standby", || (second.ready().1 == "ok: standing by\n").then_some(()));
         assert_eq!(second.agent.stop().code(), Some(0), "{:#?}", read(&second.log));
         assert_eq!(replicas.holder(), "first");
 
         let thief = r#"{"spec":{"holderIdentity":"thief"}}"#;
         replicas.place.kubectl(&["patch", "lease", "opsy", "--type", "merge", "-p", thief], "");
-        replicas.world.wait("its end", || ended(&first).then_some(()));
+        replicas.world.wait("the replica to end", || ended(&first).then_some(()));
         assert_eq!(first.agent.ended().code(), Some(1));
         let log = fs::read_to_string(&first.log).expect("a log");
         assert!(log.contains("thief holds the Lease now"), "{log}");
@@ -223,15 +223,15 @@ async fn who_is_cut_off_from_the_api_server_ends_and_works_when_started_again() 
         replicas.works(&first);
         plane.act("apiserver/pause");
         let paused = Instant::now();
-        replicas.world.wait("its end", || ended(&first).then_some(()));
-        // Nobody else can have begun: the Lease still holds.
+        replicas.world.wait("the replica to end", || ended(&first).then_some(()));
+        // No other replica can have started: the Lease is still valid.
         let took = paused.elapsed();
         assert!(took < Duration::from_secs(3), "{took:?}");
         assert_eq!(first.agent.ended().code(), Some(1));
         let log = fs::read_to_string(&first.log).expect("a log");
         assert!(log.contains("could not be renewed"), "{log}");
 
-        // What a Deployment does meanwhile.
+        // A Deployment starts another replica in the meantime.
         let second = replicas.start("second");
         plane.act("apiserver/resume");
         replicas.works(&second);
@@ -265,7 +265,7 @@ async fn a_replica_of_another_repository_is_not_ready_and_names_it() {
         let log = fs::read_to_string(&stranger.log).expect("a log");
         assert!(log.lines().any(|line| line.contains("ERROR") && line.contains("--lease-name")), "{log}");
 
-        // With a Lease of its own it works, and remembers there.
+        // With its own Lease it is active, and keeps its state there.
         let names = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "lease"},
             "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["opsy-b"],
@@ -285,7 +285,7 @@ async fn a_replica_of_another_repository_is_not_ready_and_names_it() {
         assert_eq!(replicas.holder(), "first");
         assert!(own.agent.stop().success());
 
-        // Whoever replaces the other one need only wait until that has stopped.
+        // A replica that replaces the other one only waits until that one has stopped.
         assert_eq!(first.agent.stop().code(), Some(0));
         others.works(&stranger);
         assert_ne!(noted("opsy", "repository"), repository);

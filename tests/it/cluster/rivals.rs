@@ -1,4 +1,5 @@
-//! Another writer that does not give up: it is named, answered ever more seldom, and in nobody else's way.
+//! Another writer that does not stop: it is named, its changes are reverted with a growing backoff, and other objects
+//! are not delayed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::world::Agent;
 use super::{Place, SOON, until};
 
-/// Between two writes of the other one.
+/// The time between two writes of the rival.
 const PACE: Duration = Duration::from_millis(20);
 
 fn region(region: &str) -> Value {
@@ -31,7 +32,7 @@ async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() 
     agent.load(&documents("us-east-1")).await.expect("loaded");
     agent.settle().await;
     agent.requests.all();
-    // As Argo CD with selfHeal does: whatever it sees, it applies its own at once.
+    // As Argo CD with selfHeal does: it applies its own version immediately after every change.
     let theirs = json!({
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder", "metadata": {"name": "web"},
         "spec": {"region": "mars-1", "suspend": true},
@@ -41,7 +42,7 @@ async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() 
     let rival = tokio::spawn(async move {
         loop {
             let params = PatchParams::apply("argocd").force();
-            builders.patch("web", &params, &Patch::Apply(&theirs)).await.expect("it is taken");
+            builders.patch("web", &params, &Patch::Apply(&theirs)).await.expect("the apply succeeds");
             count.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(PACE).await;
         }
@@ -54,20 +55,20 @@ async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() 
         (applied["reason"] == "AnotherWriter" && applied["status"] == "False" && told).then_some(())
     })
     .await;
-    // Others are brought in line and looked at, while this one is not worked on.
+    // Other objects are applied and reconciled, while this one is not reconciled.
     let (looked, other) = (agent.passes("web"), agent.passes("other"));
     agent.load(&documents("eu-west-1")).await.expect("loaded");
     assert_eq!(region_of(&place, "other").await.as_deref(), Some("eu-west-1"));
     agent.passed("other", other).await;
     let rivals = seen.load(Ordering::Relaxed);
-    until("some hundred of their writes", SOON, async || {
+    until("some hundred writes of the rival", SOON, async || {
         (seen.load(Ordering::Relaxed) > rivals + 200).then_some(())
     })
     .await;
     let ours = agent.requests.writes();
     let ours: Vec<_> = ours.iter().filter(|line| line.contains("/web?")).collect();
     assert!((3..20).contains(&ours.len()), "{ours:#?}");
-    assert!(agent.passes("web") < looked + 8, "{} passes", agent.passes("web") - looked);
+    assert!(agent.passes("web") < looked + 8, "{} reconciles", agent.passes("web") - looked);
     rival.abort();
     until("the spec of Git", SOON * 2, async || {
         (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())

@@ -1,19 +1,19 @@
-//! The chart's rules for custom resources and Events: enough, and none too many.
+//! The chart's rules for custom resources and Events: they suffice, and each is needed.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use opsy::api::{AMIRefresher, Kind, ObjectKey};
-use opsy::engine::{Home, Note, StatusUpdate};
+use opsy::engine::{EventRecorder, Home, Note, StatusUpdate};
 use opsy::manifest::Document;
 use serde_json::json;
 
 use super::world::{Agent, OWNER};
 use super::{Place, rules, until};
 
-/// Longer than anything takes that is allowed.
+/// Longer than any allowed operation takes.
 const LIMIT: Duration = Duration::from_secs(60);
-/// A control plane is shared: so many tries without a rule at once.
+/// Number of rules that are tried at the same time, since the control plane is shared.
 const AT_ONCE: usize = 4;
 
 fn document(place: &Place, kind: Kind, name: &str) -> Document {
@@ -25,7 +25,7 @@ fn document(place: &Place, kind: Kind, name: &str) -> Document {
     document
 }
 
-/// Does everything a home does, as far as it may. True if nothing was denied.
+/// Does everything that a home does, without one rule. Returns whether nothing was denied.
 async fn works(without: Option<&(String, String)>) -> bool {
     let place = Place::new().await;
     place.allow(&place.namespace, |rule| Some(rule) != without).await;
@@ -47,7 +47,7 @@ async fn works(without: Option<&(String, String)>) -> bool {
         while agent.load_as(OWNER, &[], &removed).await.is_err() {
             tokio::task::yield_now().await;
         }
-        until("the end of all", LIMIT, async || {
+        until("all objects to be deleted", LIMIT, async || {
             let left = agent.objects.builders.all().count() + agent.objects.refreshers.all().count();
             (left == 0).then_some(())
         })
@@ -55,26 +55,29 @@ async fn works(without: Option<&(String, String)>) -> bool {
     };
     tokio::select! {
         () = work => agent.requests.denied() == 0,
-        () = until("something denied", LIMIT * 2, denied) => false,
+        () = until("a denied request", LIMIT * 2, denied) => false,
     }
 }
 
-/// A status, two equal notes, and a look whether it is to be let go.
+/// Writes a status and two equal Events, and tries to remove the finalizer.
 async fn touch(agent: &Agent, object: &ObjectKey) {
     let version = || match object.kind {
         Kind::PackerBuilder => agent.objects.builders.get(&object.key)?.metadata.resource_version.clone(),
         Kind::AMIRefresher => agent.objects.refreshers.get(&object.key)?.metadata.resource_version.clone(),
     };
     until("a status", LIMIT, async || {
-        let update = StatusUpdate { object: object.clone(), seen: version(), status: json!({}) };
+        let update = StatusUpdate { object: object.clone(), observed_version: version(), status: json!({}) };
         agent.home.write_status(update).await.ok()
     })
     .await;
     for _ in 0..2 {
-        agent.home.tell(object, &Note { reason: "Told".into(), message: "twice".to_owned(), warning: false });
+        agent.home.publish_event(
+            object,
+            &Note { reason: "Repeated".into(), message: "twice".to_owned(), warning: false },
+        );
     }
-    until("the second note", LIMIT, async || agent.requests.has("PATCH", "/events/").then_some(())).await;
-    // Not being deleted, it has nothing to let go of; that it may not even be looked at is seen elsewhere.
+    until("the second Event", LIMIT, async || agent.requests.has("PATCH", "/events/").then_some(())).await;
+    // The object is not being deleted, so that there is nothing to release. A denied request is counted elsewhere.
     let _ = agent.home.release(object).await;
 }
 
@@ -83,7 +86,7 @@ async fn the_charts_rules_are_enough_and_each_is_needed() {
     assert!(works(None).await, "with the chart's rules nothing is denied");
     let plural = <AMIRefresher as kube::Resource>::plural(&()).into_owned();
     let ours = ["packerbuilders", &plural, "packerbuilders/status", "amirefreshers/status", "events"];
-    // The builds' reading of events is theirs to miss.
+    // The rule to list events is tested with the rules for builds.
     let theirs = ("events".to_owned(), "list".to_owned());
     let all = rules().into_iter().map(|(name, _)| name);
     let all = all.filter(|rule| ours.contains(&rule.0.as_str()) && *rule != theirs);
@@ -91,5 +94,5 @@ async fn the_charts_rules_are_enough_and_each_is_needed() {
     let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
     assert!(tried.len() >= 16, "{tried:?}");
     let unneeded: Vec<_> = tried.iter().filter(|(works, _)| *works).map(|(_, rule)| rule).collect();
-    assert!(unneeded.is_empty(), "nothing misses these rules: {unneeded:?}");
+    assert!(unneeded.is_empty(), "these rules are not needed: {unneeded:?}");
 }

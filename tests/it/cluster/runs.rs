@@ -1,4 +1,4 @@
-//! Builds as Jobs: on the real API server, and where there is a node, by real Packer in real pods.
+//! Builds as Jobs on a real API server and, if there is a node, with real Packer in real pods.
 
 mod agents;
 mod fences;

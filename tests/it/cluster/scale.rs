@@ -1,4 +1,4 @@
-//! What many objects cost: requests are counted, times and memory printed for people.
+//! The cost of many objects: requests are counted, and times and memory are printed.
 
 use std::time::Instant;
 
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::Place;
 use super::world::Agent;
 
-/// Enough that a request too many per object is seen; a thousand in a measurement.
+/// Enough to notice one extra request per object; use a thousand for a measurement.
 const OBJECTS: usize = 200;
 
 fn objects() -> usize {
     std::env::var("OPSY_TEST_OBJECTS").ok().and_then(|count| count.parse().ok()).unwrap_or(OBJECTS)
 }
 
-/// A spec of the size people write.
+/// A spec of a realistic size.
 fn spec(region: &str) -> Value {
     let filters: Vec<Value> = ["name", "architecture", "virtualization-type", "root-device-type", "owner-id"]
         .iter()
@@ -65,7 +65,7 @@ async fn many_objects_cost_an_apply_and_a_status_each_and_nothing_after_that() {
         bare.buffer_unordered(concurrency).collect::<Vec<()>>().await;
         println!("bare loop, {count} applies at {concurrency}: {:?}", start.elapsed());
         let deleted = place.builders().delete_collection(&Default::default(), &Default::default()).await;
-        deleted.expect("all go");
+        deleted.expect("all are deleted");
     }
     let mut documents: Vec<_> =
         (0..count).map(|n| place.document(&format!("b{n}"), spec("us-east-1"))).collect();
@@ -85,7 +85,7 @@ async fn many_objects_cost_an_apply_and_a_status_each_and_nothing_after_that() {
         assert_eq!(sent.len(), expected, "{what}");
     }
     let passes: usize = (0..count).map(|n| agent.passes(&format!("b{n}"))).sum();
-    println!("{passes} passes in all");
+    println!("{passes} reconciles in total");
     drop(agent);
     let start = Instant::now();
     let agent = Agent::start(&place).await;

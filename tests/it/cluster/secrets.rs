@@ -1,8 +1,8 @@
-//! Secrets as notifications read them: by name, with no more than the chart's Role allows.
+//! Secrets of notifications: they are read by name, with no more rights than the chart's Role.
 
 use opsy::api::Class;
-use opsy::engine::Home;
-use opsy::engine::kubernetes::home::ClusterHome;
+use opsy::engine::SecretReader;
+use opsy::engine::kubernetes::objects::ClusterHome;
 use opsy::engine::objects::Objects;
 
 use super::{Place, SOON, until};
@@ -21,14 +21,14 @@ async fn a_secret_is_read_by_name_and_what_is_in_the_way_is_told() {
     let values = secret("slack").await.expect("the chart's Role allows it");
     assert_eq!(values.into_iter().collect::<Vec<_>>(), [("token".to_owned(), "xoxb-1".to_owned())]);
     place.kubectl(&["patch", "secret", "slack", "-p", r#"{"stringData":{"token":"xoxb-2"}}"#], "");
-    assert_eq!(secret("slack").await.expect("it is read anew")["token"], "xoxb-2");
+    assert_eq!(secret("slack").await.expect("it is read again")["token"], "xoxb-2");
 
     let error = secret("other").await.expect_err("there is none");
     assert_eq!(error.class, Class::NotFound, "{error}");
     assert!(error.message.contains("kubectl create secret generic other"), "{error}");
 
-    let error = home.secret("kube-system", "slack").await.expect_err("nothing of ours is there");
-    assert!(error.class == Class::Denied && error.message.contains("does not work in"), "{error}");
+    let error = home.secret("kube-system", "slack").await.expect_err("the namespace is not watched");
+    assert!(error.class == Class::Denied && error.message.contains("does not watch"), "{error}");
 
     place.allow(&place.namespace, |(resource, _)| resource != "secrets").await;
     let error = until("the rule to be gone", SOON, async || secret("slack").await.err()).await;

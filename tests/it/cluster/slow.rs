@@ -1,4 +1,4 @@
-//! A slow API server: every answer comes late, and nothing is asked twice, lost or given up for it.
+//! A slow API server: every response is late, but no request is repeated, lost or abandoned because of that.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use super::lease::terms;
 use super::world::Agent;
 use super::{Place, SOON, until};
 
-/// On the way there, and again on the way back: some hundred times of what it takes.
+/// The delay in each direction: some hundred times the usual one.
 const LATE: Duration = Duration::from_millis(200);
 const OBJECTS: u32 = 40;
-/// Of the Lease: a renewal on a connection of its own takes five times the way.
+/// The duration of the Lease: a renewal on a new connection takes five times the delay.
 const DURATION: Duration = Duration::from_secs(9);
 
-/// Hands everything on, late. It ends with the test's runtime.
+/// Starts a proxy that forwards everything with a delay, and returns its address. It ends with the test's runtime.
 async fn slow_way_to(server: SocketAddr) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -43,12 +43,12 @@ async fn late(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
             return;
         }
     }
-    // Whoever reads has gone already.
+    // The reader may have closed the connection already.
     let _ = to.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_slow_api_server_is_asked_it_is_asked_once() {
+async fn a_slow_api_server_gets_each_request_once() {
     let place = Place::new().await;
     let server = place.plane.address("server").as_str().expect("an address");
     let server = server.strip_prefix("https://").and_then(|at| at.parse().ok()).expect("an address");
@@ -65,7 +65,7 @@ async fn what_a_slow_api_server_is_asked_it_is_asked_once() {
     agent.settle().await;
     let took = start.elapsed();
     let one_by_one = LATE * 2 * 2 * OBJECTS;
-    assert!(took < one_by_one / 2, "one waits for another: {took:?}");
+    assert!(took < one_by_one / 2, "requests wait for each other: {took:?}");
     assert_eq!(agent.home.failing(), 0);
     let writes = agent.requests.writes();
     let count = |part: &str| writes.iter().filter(|line| line.contains(part)).count();
@@ -77,7 +77,7 @@ async fn what_a_slow_api_server_is_asked_it_is_asked_once() {
         assert_eq!(stored.data["status"]["observedGeneration"], 1, "{name}");
     }
 
-    // What people change is seen late, and put back all the same.
+    // Manual changes are observed late, and are reverted nevertheless.
     place.kubectl(&["patch", "pb", "b7", "--type=merge", "-p", r#"{"spec":{"region":"mars-1"}}"#], "");
     until("the old region", SOON, async || {
         (place.builder("b7").await?.data["spec"]["region"] == "us-east-1").then_some(())

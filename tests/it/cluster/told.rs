@@ -1,4 +1,4 @@
-//! Replicas that tell people: what the next one must know lies in the cluster.
+//! Notifications by replicas: the state that the next replica needs is in the cluster.
 
 use serde_json::json;
 
@@ -30,14 +30,15 @@ async fn a_replica_that_takes_over_while_slack_is_away_goes_on_where_the_other_w
             let has = |words: &str| told.iter().any(|thread| thread[0].contains(words));
             (has("AwsDenied") && has("ManifestBroken")).then_some(())
         });
-        // What was told is kept before the first one dies.
+        // The delivered notifications are recorded before the first replica is killed.
         let kept = |path: &str, object: &[&str]| {
             let arguments = [object, &["-o", path][..]].concat();
             place.kubectl(&[&["get"], &arguments[..]].concat(), "").contains("messageID").then_some(())
         };
-        world.wait("the Lease to remember", || kept("jsonpath={.metadata.annotations}", &["lease", "opsy"]));
+        world
+            .wait("the record in the Lease", || kept("jsonpath={.metadata.annotations}", &["lease", "opsy"]));
         let status = || place.kubectl(&["get", "ar", "demo", "-o", "jsonpath={.status.notifications}"], "");
-        world.wait("the status to remember", || status().contains("head").then_some(()));
+        world.wait("the record in the status", || status().contains("head").then_some(()));
 
         chat.control("down", json!({}));
         first.agent.kill();
@@ -47,13 +48,13 @@ async fn a_replica_that_takes_over_while_slack_is_away_goes_on_where_the_other_w
         replicas.works(&second);
         chat.control("clock", json!({ "advance": 3600 }));
         let notified = r#"jsonpath={.status.conditions[?(@.type=="Notified")].status}"#;
-        world.wait("the status to say that nothing passes", || {
+        world.wait("the condition Notified", || {
             (place.kubectl(&["get", "ar", "demo", "-o", notified], "") == "False").then_some(())
         });
         chat.control("up", json!({}));
-        world.wait("both to be over", || {
+        world.wait("the end of both threads", || {
             let told = threads(&chat);
-            let over = told.iter().filter(|thread| thread.iter().any(|told| told.contains("is over")));
+            let over = told.iter().filter(|thread| thread.iter().any(|told| told.contains("is resolved")));
             (over.count() == 2).then_some(())
         });
         let told = threads(&chat);

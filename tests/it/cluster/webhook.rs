@@ -1,4 +1,4 @@
-//! Push webhooks with two replicas: whichever of them a delivery reaches, the one that works fetches.
+//! Push webhooks with two replicas: whichever of them gets a delivery, the active one fetches.
 
 use super::replicas::{Replicas, blocking};
 use crate::webhook::{SECRET, address, deliver, has_synced, pushed};
@@ -24,10 +24,10 @@ async fn a_delivery_to_a_replica_that_stands_by_makes_the_other_one_fetch() {
             let manifest = builder.replace("dir: packer", &format!("dir: packer{number}"));
             let commit = world.push(&[("node.yaml", Some(&manifest))], "policy: next");
             assert_eq!(deliver(&reached, SECRET, &pushed(&url, "main")), 202);
-            world.wait("the fetch of the other", || has_synced(&first.log, &commit).then_some(()));
+            world.wait("the fetch of the active replica", || has_synced(&first.log, &commit).then_some(()));
             assert!(!has_synced(&second.log, &commit));
         }
-        // Who takes over has the newest commit, and nothing that was noted before stops it.
+        // The replica that takes over has the newest commit, and earlier deliveries do not prevent its fetch.
         assert_eq!(first.agent.stop().code(), Some(0));
         replicas.works(&second);
         let commit = world.push(&[("node.yaml", Some(builder))], "policy: last");

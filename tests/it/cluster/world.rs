@@ -1,5 +1,5 @@
-//! The objects half of an agent on a real API server: a home, both loops, and passes that only say that
-//! they looked.
+//! The part of an agent that handles objects, on a real API server: a home, the loop of the builders, and reconciles
+//! that only report that they ran.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use opsy::api::builder::PackerBuilderStatus;
 use opsy::api::{Key, Kind, ObjectKey, Owner, PackerBuilder};
-use opsy::engine::drive::{Drive, Meter, Teller, drive};
-use opsy::engine::kubernetes::home::ClusterHome;
+use opsy::engine::drive::{Drive, Meter, StatusNotifier, drive};
+use opsy::engine::kubernetes::objects::ClusterHome;
 use opsy::engine::kubernetes::{Cluster, Scope};
 use opsy::engine::objects::Objects;
-use opsy::engine::{Home, HomeError, Load, Note, Pass, Standing};
+use opsy::engine::{EngineError, Home, Load, Note, ObjectHealth, Pass};
 use opsy::manifest::Document;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
@@ -23,10 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lease::tenure;
 use super::{Place, Requests, SOON, until};
 
-/// Every test's own owner, unless it plays another.
+/// The owner in every test that does not use another one.
 pub const OWNER: &str = "us";
 
-/// Nobody reads how many passes there were.
+/// A meter that discards everything.
 struct Unmetered;
 
 impl Meter for Unmetered {
@@ -35,12 +35,12 @@ impl Meter for Unmetered {
     fn notes(&self, _: &Note) {}
 }
 
-/// Tells nobody.
-struct Untold;
+/// A notifier that sends no notifications.
+struct NoNotifications;
 
-impl Teller<PackerBuilder, PackerBuilderStatus> for Untold {
-    fn mark(&self, _: &ObjectKey, _: &PackerBuilder, _: &mut PackerBuilderStatus) {}
-    fn written(
+impl StatusNotifier<PackerBuilder, PackerBuilderStatus> for NoNotifications {
+    fn record(&self, _: &ObjectKey, _: &PackerBuilder, _: &mut PackerBuilderStatus) {}
+    fn confirm(
         &self,
         _: &ObjectKey,
         _: &PackerBuilder,
@@ -49,7 +49,7 @@ impl Teller<PackerBuilder, PackerBuilderStatus> for Untold {
     ) -> Vec<Note> {
         Vec::new()
     }
-    fn gone(&self, _: &ObjectKey) {}
+    fn forget(&self, _: &ObjectKey) {}
 }
 
 pub struct Agent {
@@ -74,13 +74,14 @@ impl Agent {
         Self::meddled_with(cluster, requests, |_| std::future::ready(()).boxed()).await
     }
 
-    /// One between whose look at an object and its status something happens, first time or every time.
+    /// An agent that awaits `between` after it has observed an object and before it writes its status. `between` gets the
+    /// number of the reconcile.
     pub async fn meddled_with(
         cluster: Cluster,
         requests: Requests,
         between: impl Fn(usize) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        // With --nocapture, or when a test fails, it is seen what the agent said.
+        // The agent's log is shown with --nocapture, or if a test fails.
         let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).try_init();
         let (objects, queues) = Objects::new();
         let home = ClusterHome::start(cluster, objects.clone(), tenure("test"));
@@ -90,7 +91,7 @@ impl Agent {
             reconcile: {
                 let passes = passes.clone();
                 Arc::new(move |object: Arc<PackerBuilder>| {
-                    let mut passes = passes.lock().expect("no pass panics");
+                    let mut passes = passes.lock().expect("no reconcile panics");
                     let count = passes.entry(object.name_any()).or_default();
                     *count += 1;
                     between(*count).map(move |()| pass(&object)).boxed()
@@ -104,14 +105,14 @@ impl Agent {
             now: || Timestamp::UNIX_EPOCH,
             failures: Mutex::default(),
             meter: Arc::new(Unmetered),
-            teller: Arc::new(Untold),
+            notifier: Arc::new(NoNotifications),
         });
         let _drive = AbortOnDropHandle::new(tokio::spawn(drive(loop_of_builders, queues.builders)));
         Self { home, objects, requests, passes, _drive }
     }
 
-    /// Takes a commit of these documents over, as the agent does.
-    pub async fn load(&self, documents: &[Document]) -> Result<(), HomeError> {
+    /// Loads a commit with these documents, as the agent does.
+    pub async fn load(&self, documents: &[Document]) -> Result<(), EngineError> {
         self.load_as(OWNER, documents, &[]).await
     }
 
@@ -120,23 +121,23 @@ impl Agent {
         owner: &str,
         documents: &[Document],
         remove: &[&ObjectKey],
-    ) -> Result<(), HomeError> {
+    ) -> Result<(), EngineError> {
         self.home.load(commit(owner, documents, remove)).await
     }
 
-    /// How often this builder was looked at.
+    /// Number of reconciles of this builder.
     pub fn passes(&self, name: &str) -> usize {
-        self.passes.lock().expect("no pass panics").get(name).copied().unwrap_or(0)
+        self.passes.lock().expect("no reconcile panics").get(name).copied().unwrap_or(0)
     }
 
-    /// Waits until every object had its pass.
-    pub async fn settle(&self) -> BTreeMap<ObjectKey, Standing> {
+    /// Waits until every object was reconciled.
+    pub async fn settle(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
         tokio::time::timeout(SOON, self.objects.board.settled()).await.expect("all objects settle")
     }
 
-    /// Waits for a pass that began after `before` passes.
+    /// Waits for a reconcile after the first `before` ones.
     pub async fn passed(&self, name: &str, before: usize) {
-        until("a pass", SOON, async || (self.passes(name) > before).then_some(())).await;
+        until("a reconcile", SOON, async || (self.passes(name) > before).then_some(())).await;
     }
 }
 
@@ -145,24 +146,25 @@ pub fn commit(owner: &str, documents: &[Document], remove: &[&ObjectKey]) -> Loa
         documents: documents.to_vec(),
         owner: Owner::parse(owner).expect("an owner"),
         remove: remove.iter().map(|object| (*object).clone()).collect(),
-        kept: Vec::new(),
+        retained: Vec::new(),
         seed: Box::new(|_| None),
     }
 }
 
-/// Says what was looked at; a deleted object may go.
+/// The result of a reconcile that reports the region of the object, and releases a deleted object.
 fn pass(object: &PackerBuilder) -> Pass<PackerBuilderStatus> {
     let status = PackerBuilderStatus {
         state: object.spec.region.clone(),
         observed_generation: object.metadata.generation,
         ..object.status.clone().unwrap_or_default()
     };
-    let note = Note { reason: "Looked".into(), message: "at this object".to_owned(), warning: false };
+    let note =
+        Note { reason: "Reconciled".into(), message: "reconciled this object".to_owned(), warning: false };
     Pass {
         notes: if object.status.is_none() { vec![note] } else { Vec::new() },
         status,
         look: Duration::from_secs(3600),
-        standing: Standing::Settled,
+        health: ObjectHealth::Settled,
         wake: Vec::new(),
         failed: None,
         release: object.metadata.deletion_timestamp.is_some(),
@@ -174,7 +176,7 @@ pub fn key(namespace: &str, name: &str) -> ObjectKey {
     ObjectKey { kind: Kind::PackerBuilder, key }
 }
 
-/// A manifest, as it is read from Git.
+/// A document, as it is read from Git.
 pub fn document(namespace: &str, name: &str, spec: Value) -> Document {
     let json = json!({
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",

@@ -1,4 +1,4 @@
-//! What has an image built: a base image that is there, newer, or not; age; a loss.
+//! What triggers a build or prevents it: base images that are missing or newer, expired images, deleted images.
 
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn an_expired_image_is_replaced_and_the_old_one_serves_meanwhile() {
     let world = building("");
     settles(&world);
     let first = world.active_image().expect("an image");
-    // Older than that by now or soon, while the next one is young for long enough to be seen.
+    // The first image expires now or soon, and the next one lives long enough to be observed.
     world.edit("builders/node.yaml", "expiresIn: 30d", "expiresIn: 2s", "policy: short lives");
     let agent = world.agent();
     world.wait("a second machine", || (world.account.count("ec2:RunInstances") > 1).then_some(()));
@@ -72,7 +72,7 @@ fn an_expired_image_is_replaced_and_the_old_one_serves_meanwhile() {
         world.our_images().contains(&(first.clone(), "deprecated".to_owned())).then_some(())
     });
     world.edit("builders/node.yaml", "expiresIn: 2s", "expiresIn: 30d", "policy: long lives");
-    world.wait("the end", || (builds(&world, "node").0 == "ImageReady").then_some(()));
+    world.wait("the builder to be ready", || (builds(&world, "node").0 == "ImageReady").then_some(()));
     agent.stop();
     let runs = history(&world, "node");
     assert_eq!(runs.last().map(|(why, _)| why.as_str()), Some("Missing"), "{runs:?}");

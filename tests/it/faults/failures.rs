@@ -1,4 +1,4 @@
-//! What failed builds lead to: what counts, what is tried again, what is kept of them, what they leave.
+//! Failed builds: which failures count, what is retried, what is retained of them, and what is cleaned up.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn failed_jobs(world: &World) -> Value {
     world.status("PackerBuilder", "node").unwrap_or_default()["failedJobCount"].clone()
 }
 
-/// Other attempts than the limit allows, and at the end an image, though nothing was committed.
+/// A lack of capacity does not count toward the limit: builds are retried without a commit until there is an image.
 #[test]
 fn a_lack_of_capacity_lasts_longer_than_the_limit_and_ends_in_an_image() {
     let world = building("  failurePolicy:\n    limit: 2\n    backoff: 1s\n    maxBackoff: 2s\n");
@@ -29,11 +29,11 @@ fn a_lack_of_capacity_lasts_longer_than_the_limit_and_ends_in_an_image() {
         run["failure"] == "Transient" && run["errors"][0].to_string().contains("InsufficientInstanceCapacity")
     };
     assert_eq!(runs.iter().filter(passing).count(), 4, "{status:#}");
-    assert_eq!((failed_jobs(&world), world.leftovers()), (json!(0), Vec::<String>::new()));
+    assert_eq!((failed_jobs(&world), world.orphans()), (json!(0), Vec::<String>::new()));
     assert!(world.active_image().is_some());
 }
 
-/// A template without a machine, whose script says why it fails.
+/// A template without an instance, whose script prints why it fails.
 fn failing() -> &'static str {
     r#"variable "ami_id" {}
 variable "region" {}
@@ -60,25 +60,25 @@ fn a_script_that_fails_five_times_waits_for_a_person_who_can_ask_for_one_more_tr
     assert!(message.contains("opsy reconcile"), "{message}");
     let cause = "build (null.here): Script exited with non-zero exit status: 7";
     assert!(message.contains(cause), "{message}");
-    assert!(message.contains("it printed last: mirror.example.com refused us: 403"), "{message}");
+    assert!(message.contains("last output: mirror.example.com refused us: 403"), "{message}");
 
     let mut logs = world.opsy();
     logs.args(["logs", "pb/node"]);
     let shown = run(logs);
-    assert!(shown.stdout.contains("mirror.example.com refused us: 403"), "the log is kept: {shown:#?}");
+    assert!(shown.stdout.contains("mirror.example.com refused us: 403"), "the log is retained: {shown:#?}");
 
     let name = "name: node\n  annotations:\n    ami.opsy.dev/reconcileAt: once more\n";
     world.edit("builders/node.yaml", "name: node\n", name, "policy: try once more");
     world.wait("one more try", || (history(&world, "node").len() == 6).then_some(()));
     world.edit("packer/node/node.pkr.hcl", "exit 7", "exit 0", "policy: a mirror that works");
-    let fruitless = "packer exited with 0 but named no image";
-    world.wait("other inputs", || builds(&world, "node").1.contains(fruitless).then_some(()));
+    let fruitless = "packer exited with 0 but reported no image";
+    world.wait("a build of the new inputs", || builds(&world, "node").1.contains(fruitless).then_some(()));
     agent.stop();
     let file = world.show("status/default/packerbuilders/node.yaml").expect("a status file");
     assert!(file.contains("reason: BuildFailed") || file.contains("reason: RetryLimit"), "{file}");
 }
 
-/// Packer makes images without our tags: `deploy/iam` says what it and the agent need then.
+/// Runs once with the rights that Packer and the agent need for images without Opsy's tags, see `deploy/iam`.
 fn once(world: &World) -> Outcome {
     world.allow("agent-untagged-templates");
     let mut opsy = world.opsy();
@@ -125,5 +125,9 @@ fn a_build_that_fails_half_way_in_three_regions_leaves_nothing_whatever_its_tags
     assert!(reason == "RetryLimit" && message.contains("InvalidRequest"), "{reason}: {message}");
     assert_eq!(regions(), before, "{outcome:#?}");
     let status = world.status("PackerBuilder", "node").expect("a status");
-    assert_eq!(status["sweeps"][0]["regions"], json!(["ap-south-1", "eu-west-1"]), "later looks: {status:#}");
+    assert_eq!(
+        status["sweeps"][0]["regions"],
+        json!(["ap-south-1", "eu-west-1"]),
+        "regions of later orphan checks: {status:#}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Node groups that are deleted, busy, degraded, that fail to update, or that shall be left alone.
+//! Node groups that are deleted, busy or degraded, that fail to update, or that must be left alone.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{base, calls_for, on, refresher, rolling, rolls, settles, told, versi
 fn a_group_deleted_while_it_is_updated_is_left_out() {
     let world = rolling("");
     let image = base(&world, "v20260801");
-    // Slow enough that the update is surely under way.
+    // Slow enough that the update is still in progress.
     world.account.post("settings", json!({ "nodegroup_update_seconds": 3600 }));
     let agent = world.agent();
     world.wait("the first update", || (world.account.count("eks:UpdateNodegroupVersion") == 1).then_some(()));
@@ -22,7 +22,7 @@ fn a_group_deleted_while_it_is_updated_is_left_out() {
     agent.stop();
     let others: Vec<&str> = ["batch", "system", "web"].into_iter().filter(|name| *name != first).collect();
     assert_eq!(on(&world, &image), others);
-    assert!(told(&world, first).is_null(), "a group that is gone is not told of");
+    assert!(told(&world, first).is_null(), "a deleted group is not in the status");
     assert_eq!(told(&world, "legacy")["state"], "Unsupported");
     assert!(told(&world, "legacy")["reason"].as_str().is_some_and(|why| why.contains("no launch template")));
 }
@@ -33,7 +33,7 @@ fn a_group_updated_by_somebody_else_is_waited_for() {
     let image = base(&world, "v20260801");
     world.account.post("node-group", json!({ "name": "web", "status": "UPDATING" }));
     let agent = world.agent();
-    let message = world.wait("waiting for the group", || {
+    let message = world.wait("the refresher to wait for the group", || {
         let (reason, message) = rolls(&world);
         (reason == "WaitingForNodeGroup").then_some(message)
     });
@@ -57,7 +57,7 @@ fn a_degraded_group_is_named_and_delays_no_other() {
     let (reason, message) = rolls(&world);
     assert_eq!(reason, "NodeGroupDegraded", "{message}");
     assert!(message.contains("batch") && message.contains("no room in the subnet"), "{message}");
-    assert_eq!(on(&world, &image), ["system", "web"], "the others go on");
+    assert_eq!(on(&world, &image), ["system", "web"], "the others continue");
     world.account.post("node-group", json!({ "name": "batch", "status": "ACTIVE" }));
     let text = refresher(&image, "  refreshConfig:\n    force: true\n");
     world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: go on at once");
@@ -93,7 +93,7 @@ fn an_update_that_fails_is_named_and_not_repeated_and_the_next_image_is_tried() 
     assert_eq!(on(&world, &next), ["batch", "system", "web"]);
     assert_eq!(calls_for(&world, "UpdateNodegroupVersion", "system"), 2);
     let after = versions_of_ours(&world);
-    // In force in each group, the one before it where that was ours, and what was tried.
+    // For each group: the version in force, the previous one if Opsy made it, and the one that was tried.
     assert!(versions <= 3 && after <= 6, "{versions} versions, then {after}");
 }
 
@@ -117,7 +117,11 @@ fn the_annotation_retry_in_the_manifest_tries_a_failed_image_again_once() {
         world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: try it again");
     };
     annotated(&base(&world, "v20260702"));
-    assert_eq!((world.once().status.code(), tries()), (Some(2), 1), "another image is not what failed");
+    assert_eq!(
+        (world.once().status.code(), tries()),
+        (Some(2), 1),
+        "the annotation names another image than the one that failed"
+    );
     annotated(&image);
     for _ in 0..2 {
         assert_eq!((world.once().status.code(), tries()), (Some(2), 2), "once per value");
@@ -174,7 +178,7 @@ fn disabled_or_suspended_reports_drift_and_changes_nothing() {
             world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: suspend");
         }
         let outcome = world.once();
-        assert_eq!(outcome.status.code(), Some(3), "a person has it in hand: {outcome:#?}");
+        assert_eq!(outcome.status.code(), Some(3), "it is waiting on purpose: {outcome:#?}");
         let status = world.status("AMIRefresher", "demo").expect("a status");
         assert_eq!((&status["drifted"], &status["targetAMI"]), (&json!(3), &json!(image)), "{status:#}");
         let suspended = world.condition("AMIRefresher", "demo", "Suspended").map(|[_, reason, _]| reason);

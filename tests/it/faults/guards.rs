@@ -100,9 +100,9 @@ fn a_build_that_fails_is_tried_as_often_as_allowed_and_then_waits_for_other_inpu
         (builds(&world, "node").0.as_str(), world.account.count("ec2:RunInstances")),
         ("RetryLimit", tried)
     );
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
 
-    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: mended");
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: fixed");
     settles(&world);
     assert!(world.active_image().is_some());
     assert_eq!(runs().len(), 3, "{:?}", runs());

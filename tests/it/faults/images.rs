@@ -1,4 +1,4 @@
-//! Images that fail, take long, or are left behind: never promoted, and nothing good is lost by them.
+//! Images that fail, take long, or are left behind: they are never promoted, and no good image is lost because of them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::{builder, building, builds, history, settles};
 use crate::bed::bed;
 use crate::world::{World, run};
 
-/// So long that an image is not ready before the test says so.
+/// Long enough that an image stays pending until the test advances the clock.
 const LONG: u64 = 1_000_000;
 
 fn images(world: &World) -> Vec<Value> {
@@ -19,8 +19,8 @@ fn images(world: &World) -> Vec<Value> {
     state["images"].as_array().expect("images").iter().filter(owned).cloned().collect()
 }
 
-/// An image of a seeded instance, made past Opsy by EC2's own interface; the emulation checks no
-/// signature, but it takes the account from one.
+/// Creates an image of a seeded instance by the API of EC2, without Opsy. The emulation does not verify the signature,
+/// but derives the account from it.
 fn make_image(world: &World, name: &str) -> String {
     let state = world.account.state();
     let instance = state["instances"][0]["id"].as_str().expect("a seeded instance").to_owned();
@@ -36,10 +36,10 @@ fn make_image(world: &World, name: &str) -> String {
         .expect("CreateImage works");
     let text = answer.body_mut().read_to_string().expect("XML");
     let id = text.split("<imageId>").nth(1).and_then(|rest| rest.split('<').next());
-    id.unwrap_or_else(|| panic!("an image id in {text}")).to_owned()
+    id.unwrap_or_else(|| panic!("no image ID in {text}")).to_owned()
 }
 
-/// A Packer that succeeds at once, with the image that file `image` names.
+/// A Packer that succeeds immediately, with the image that the file `image` names.
 struct QuickPacker {
     folder: PathBuf,
 }
@@ -81,7 +81,7 @@ fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
     packer.makes(&slow);
     let agent = world.start(packer.opsy(&world));
     let pending = |image: &str| {
-        let message = world.wait("waiting for the image", || {
+        let message = world.wait("the builder to wait for the image", || {
             let (reason, message) = builds(&world, "node");
             (reason == "ImagePending" && message.contains(image)).then_some(message)
         });
@@ -90,8 +90,8 @@ fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
     pending(&slow);
     assert_eq!(world.active_image(), None);
     world.account.post("clock", json!({ "advance": LONG }));
-    world.wait("the image to count", || (world.active_image() == Some(slow.clone())).then_some(()));
-    world.wait("the record of it", || (builds(&world, "node").0 == "ImageReady").then_some(()));
+    world.wait("the image to be active", || (world.active_image() == Some(slow.clone())).then_some(()));
+    world.wait("the builder to be ready", || (builds(&world, "node").0 == "ImageReady").then_some(()));
 
     world.account.fault(json!({
         "kind": "image-fails", "seconds": LONG, "message": "Snapshot could not be written", "count": 1,
@@ -126,7 +126,7 @@ fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
     assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
     assert_eq!(builds(&world, "node").0, "RetryLimit", "{:?}", builds(&world, "node"));
     assert_eq!(world.active_image(), Some(active.clone()));
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
     assert_eq!(images(&world).len(), before, "the failed image is gone: {:#?}", images(&world));
 
     world.account.clear_faults();
@@ -136,7 +136,7 @@ fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
 }
 
 #[test]
-fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_again() {
+fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_checked_again() {
     let world = building("");
     world.allow("agent-packer-1.6-images");
     let before = images(&world).len();
@@ -149,11 +149,11 @@ fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_
     let build = status["buildID"].as_str().expect("an id");
     let name = format!("name: node\n  annotations:\n    ami.opsy.dev/cancel: \"{build}\"\n");
     world.edit("builders/node.yaml", "name: node\n", &name, "policy: cancel it");
-    world.wait("the end of it", || (builds(&world, "node").0 == "Cancelled").then_some(()));
+    world.wait("the build to be canceled", || (builds(&world, "node").0 == "Cancelled").then_some(()));
     world.wait("a clean account", || {
-        (images(&world).len() == before && world.leftovers().is_empty()).then_some(())
+        (images(&world).len() == before && world.orphans().is_empty()).then_some(())
     });
-    let later = world.wait("a later look", || {
+    let later = world.wait("a later orphan check", || {
         let status = world.status("PackerBuilder", "node")?;
         let looks = |sweep: &&Value| sweep["id"] == json!(build) && sweep["looks"].as_i64() >= Some(1);
         status["sweeps"].as_array()?.iter().find(looks).cloned()
@@ -165,7 +165,7 @@ fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_looked_after_
     assert_eq!(world.active_image(), None);
 }
 
-/// An image of this account or of another, made past every build.
+/// Creates an image that no build made, in this account or another.
 fn stray_image(world: &World, name: &str, further: Value) -> String {
     let mut wanted = json!({ "name": name });
     wanted.as_object_mut().expect("an object").extend(further.as_object().expect("an object").clone());
@@ -225,7 +225,7 @@ fn an_image_that_only_its_tags_call_active_is_reported_and_not_used() {
     assert_eq!(reason, "ImageReady", "{message}");
     assert!(message.contains(&format!("{stray} has the tag status=active")), "{message}");
     let status = world.status("PackerBuilder", "node").unwrap_or_default();
-    assert_eq!(status["images"][0]["id"], json!(active), "the recorded one counts");
+    assert_eq!(status["images"][0]["id"], json!(active), "the recorded image stays active");
     assert!(!world.amis().to_string().contains(&stray), "{:#}", world.amis());
 
     world.account.delete("image", json!({ "id": active }));

@@ -1,18 +1,18 @@
-//! Faults of AWS, and what people do to it by hand, as the whole agent meets them.
+//! Faults of AWS and manual changes in AWS, with the whole agent.
 
 mod builds;
 mod failures;
 mod groups;
 mod guards;
 mod images;
-mod leftovers;
+mod orphans;
 mod reach;
 
 use serde_json::{Value, json};
 
 use crate::world::{Outcome, World, fixtures, run};
 
-/// AWS operations of ours and of Packer that change something.
+/// AWS operations of Opsy and of Packer that change something.
 const WRITES: [&str; 6] = [
     "ec2:RunInstances",
     "ec2:CreateImage",
@@ -31,19 +31,19 @@ fn fixture(path: &str) -> String {
     std::fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture")
 }
 
-/// The builder of the fixtures under a name, with further lines of its spec.
+/// The builder of the fixtures with this name and further lines in its spec.
 fn builder(name: &str, further: &str) -> String {
     let text = fixture("builders/node.yaml").replace("name: node\n", &format!("name: {name}\n"));
     let text = text.replace("controllerTimer: 10s", "controllerTimer: 1s");
     format!("{text}{further}")
 }
 
-/// A world with builder `node` and no refresher.
+/// An environment with builder `node` and no refresher.
 fn building(further: &str) -> World {
     building_all(&["node"], further, "")
 }
 
-/// A world with builders of one template and no refresher.
+/// An environment with builders of one template and no refresher.
 fn building_all(names: &[&str], further: &str, settings: &str) -> World {
     let world = World::empty();
     let settings = format!("{}{settings}", fixture("opsy.yaml"));
@@ -60,7 +60,7 @@ fn building_all(names: &[&str], further: &str, settings: &str) -> World {
     world
 }
 
-/// A world whose refresher `demo` names an image, so that nothing has to be built.
+/// An environment whose refresher `demo` names an image, so that nothing has to be built.
 fn rolling(further: &str) -> World {
     let world = World::empty();
     let refresher = refresher(&base(&world, "v20260801"), further);
@@ -91,7 +91,7 @@ fn once_with(world: &World, name: &str, value: &str) -> Outcome {
     run(opsy)
 }
 
-/// Runs once, and asserts that everything came to rest as Git says.
+/// Runs once, and asserts that everything settles in sync with Git.
 fn settles(world: &World) {
     let outcome = world.once();
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
@@ -114,7 +114,7 @@ fn rolls(world: &World) -> (String, String) {
     ready(world, "AMIRefresher", "demo")
 }
 
-/// Runs of a builder, newest first: why and result.
+/// Reason and result of the runs of a builder, newest first.
 fn history(world: &World, name: &str) -> Vec<(String, String)> {
     let status = world.status("PackerBuilder", name).unwrap_or_default();
     let history = status["history"].as_array().cloned().unwrap_or_default();
@@ -122,19 +122,19 @@ fn history(world: &World, name: &str) -> Vec<(String, String)> {
     history.iter().map(|run| (text(&run["why"]), text(&run["result"]))).collect()
 }
 
-/// Calls that changed something, or tried to.
+/// Calls that changed something, or would have.
 fn writes(world: &World) -> Vec<String> {
     world.account.calls().into_iter().filter(|call| WRITES.contains(&call.as_str())).collect()
 }
 
-/// State of a node group as the refresher tells it.
+/// The entry of a node group in the refresher's status.
 fn told(world: &World, group: &str) -> Value {
     let status = world.status("AMIRefresher", "demo").unwrap_or_default();
     let groups = status["nodeGroups"].as_array().cloned().unwrap_or_default();
     groups.into_iter().find(|row| row["name"] == group).unwrap_or(Value::Null)
 }
 
-/// Groups with an own launch template that run an image.
+/// Groups with their own launch template that run this image.
 fn on(world: &World, image: &str) -> Vec<&'static str> {
     let runs = |name: &str| {
         let group = world.group(name);
@@ -149,7 +149,7 @@ fn calls_for(world: &World, operation: &str, group: &str) -> usize {
     world.account.journal().iter().filter(of).count()
 }
 
-/// Launch template versions that Opsy made and that are there.
+/// Number of launch template versions that Opsy made and that still exist.
 fn versions_of_ours(world: &World) -> usize {
     world.account.state().to_string().matches("\"opsy test ").count()
 }

@@ -1,4 +1,4 @@
-//! AWS away, unwilling, overloaded or forgetful: nothing is done twice, and status says what is missing.
+//! AWS is unreachable, denies, throttles or loses responses: nothing is done twice, and the status names the cause.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::world::World;
 
-/// A port that nobody listens on.
+/// The address of a port on which nothing listens.
 fn closed_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("its address"))
@@ -74,13 +74,13 @@ fn a_denied_update_names_the_permission_and_goes_on_once_it_is_granted() {
     world.account.clear_faults();
     settles(&world);
     assert_eq!(on(&world, &image), ["batch", "system", "web"]);
-    assert_eq!(versions_of_ours(&world), 3, "the version made before is used");
+    assert_eq!(versions_of_ours(&world), 3, "the version that was made before is used");
 }
 
 #[test]
 fn lost_answers_cost_nothing_twice() {
     let world = World::new();
-    // Past the SDK's own retries, so that Opsy itself must find what was done.
+    // More often than the SDK retries, so that Opsy itself must find out what was done.
     let lost = |operation: &str, params| json!({ "kind": "lost", "operation": operation, "count": 4, "params": params });
     world.account.fault(lost("CreateTags", json!({ "Tags": "active" })));
     world.account.fault(lost("CreateLaunchTemplateVersion", json!({})));
@@ -95,8 +95,8 @@ fn lost_answers_cost_nothing_twice() {
     assert_eq!(world.our_images().len(), 1);
     assert_eq!((world.account.count("ec2:RunInstances"), world.account.count("ec2:CreateImage")), (1, 1));
     assert_eq!(on(&world, &image), ["batch", "system", "web"]);
-    assert_eq!(versions_of_ours(&world), 3, "one version a group");
-    assert_eq!(world.account.state()["updates"].as_array().map(Vec::len), Some(3), "one update a group");
+    assert_eq!(versions_of_ours(&world), 3, "one version per group");
+    assert_eq!(world.account.state()["updates"].as_array().map(Vec::len), Some(3), "one update per group");
     assert!(calls_for(&world, "UpdateNodegroupVersion", "batch") > 1);
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
 }

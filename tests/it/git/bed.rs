@@ -1,4 +1,4 @@
-//! One Git server per test, with a repository that the test changes behind the agent's back.
+//! One Git server per test, with a repository that the test changes while the agent uses it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,14 +7,15 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use git2::{Oid, Repository, Signature, Time};
+use opsy::git::Secret;
 use opsy::git::address::Address;
-use opsy::git::auth::{Credentials, Secret};
+use opsy::git::auth::Credentials;
 use opsy::git::{Handle, Options};
 
 /// Longest wait for anything in these tests.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A Git server, a bare repository `repo.git` on it, and a folder for clones.
+/// A Git server, a bare repository `repo.git` on it, and a directory for clones.
 pub struct Bed {
     server: Child,
     pub folder: tempfile::TempDir,
@@ -33,13 +34,13 @@ impl Bed {
         Self::launch(None)
     }
 
-    /// A server that asks for one of these `user:password` lines.
+    /// A server that requires one of these `user:password` lines.
     pub fn guarded(lines: &str) -> Self {
         Self::launch(Some(lines))
     }
 
     fn launch(credentials: Option<&str>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let port_file = folder.path().join("port");
         let mut command = std::process::Command::new("python3");
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/git/gitbed.py"));
@@ -107,14 +108,15 @@ impl Bed {
         self.control("POST", "repository", &serde_json::json!({"name": name}).to_string());
     }
 
-    /// Redirects an address to another one, wherever it is.
+    /// Redirects a name on this server to another address, and returns the URL of that name.
     pub fn redirects(&self, name: &str, to: &str) -> String {
         let body = serde_json::json!({"from": format!("/{name}"), "to": to});
         self.control("POST", "moved", &body.to_string());
         format!("http://127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Redirects an address of another name to the repository; for those alone who may read it, where it is private.
+    /// Redirects another name to the repository, and returns its URL. If `private`, only requests that may read the
+    /// repository are redirected.
     pub fn moved(&self, name: &str, private: bool) -> String {
         let body = serde_json::json!({"from": format!("/{name}"), "to": "/repo.git", "private": private});
         self.control("POST", "moved", &body.to_string());
@@ -131,7 +133,7 @@ impl Bed {
         entries.iter().map(line).collect()
     }
 
-    /// Who asked since the last call, where requests had credentials.
+    /// Users of the requests with credentials since the last call.
     pub fn users(&self) -> Vec<String> {
         let answer = self.control("DELETE", "journal", "");
         let entries: Vec<serde_json::Value> = serde_json::from_str(&answer).expect("JSON");
@@ -152,7 +154,7 @@ impl Bed {
         )
         .expect("sent");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        stream.read_to_string(&mut answer).expect("a response");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         assert!(head.contains(" 200 "), "{answer}");
         body.to_owned()
@@ -163,19 +165,19 @@ pub fn token(value: &str) -> Credentials {
     Credentials::token(Secret::Value(value.to_owned()))
 }
 
-/// Waits for a value, looking every few milliseconds.
+/// Waits until `look` returns a value, and panics after `DEADLINE`.
 pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         match look() {
             Some(value) => return value,
-            None => assert!(start.elapsed() < DEADLINE, "no {what} in {DEADLINE:?}"),
+            None => assert!(start.elapsed() < DEADLINE, "timed out after {DEADLINE:?} waiting for: {what}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A bare repository that others work on.
+/// A bare repository to which others push.
 #[derive(Clone)]
 pub struct Remote(PathBuf);
 
@@ -185,7 +187,7 @@ impl Remote {
         Self(path.to_owned())
     }
 
-    /// A repository that exists.
+    /// An existing repository.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
@@ -198,7 +200,7 @@ impl Remote {
         Repository::open_bare(&self.0).expect("the repository")
     }
 
-    /// Adds a commit to a branch, changing the named files; no content removes one.
+    /// Adds a commit with these files to a branch; `None` removes a file.
     pub fn commit(&self, branch: &str, files: &[(&str, Option<&str>)]) -> String {
         let tip = self.tip(branch).map(|id| Oid::from_str(&id).expect("an id"));
         self.commit_on(tip, branch, files)
@@ -234,7 +236,7 @@ impl Remote {
         commit.to_string()
     }
 
-    /// Moves a branch to a commit, wherever it was.
+    /// Moves a branch to any commit.
     pub fn reset(&self, branch: &str, commit: &str) {
         let id = Oid::from_str(commit).expect("an id");
         self.repo().reference(&format!("refs/heads/{branch}"), id, true, "reset").expect("a branch");
@@ -304,8 +306,8 @@ impl Remote {
     pub fn hook(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.0.join("hooks").join(name);
-        std::fs::create_dir_all(path.parent().expect("hooks")).expect("a folder");
-        // Written beside and renamed: a script that is open for writing cannot be executed.
+        std::fs::create_dir_all(path.parent().expect("hooks")).expect("a directory");
+        // Written to another file and renamed: a script that is open for writing cannot be executed.
         let new = path.with_extension("new");
         std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).expect("written");
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("executable");

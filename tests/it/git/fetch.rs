@@ -1,8 +1,9 @@
-//! Fetching: what is asked of the remote, and every way it can go wrong.
+//! Fetching: the requests to the remote, and every failure.
 
 use opsy::api::Class;
+use opsy::git::Secret;
 use opsy::git::address::Address;
-use opsy::git::auth::{Credentials, Secret};
+use opsy::git::auth::Credentials;
 use opsy::git::{GitError, Handle, Options};
 
 use super::bed::{Bed, Remote, token};
@@ -54,10 +55,10 @@ async fn a_crowded_clone_is_made_anew_once_the_remote_answers() {
     let git = bed.handle();
     git.fetch().await.expect_err("away");
     let last = git.last_fetched().await.expect("a clone").expect("a tip");
-    assert_eq!(last.commit, tip.commit, "it stays while it is all there is");
+    assert_eq!(last.commit, tip.commit, "the clone is kept while the remote is unreachable");
     bed.away(None);
     assert_eq!(git.fetch().await.expect("a tip").commit, tip.commit);
-    assert!(std::fs::read_dir(&packs).expect("a folder").count() < 10, "its packs are gone");
+    assert!(std::fs::read_dir(&packs).expect("a directory").count() < 10, "its packs are gone");
     assert!(git.list(&tip.commit).await.expect("a listing").get("a.yaml").is_some());
 }
 
@@ -104,7 +105,7 @@ async fn credentials_are_asked_for_checked_and_rotated() {
     bed.journal();
     let wrong = wrong.fetch().await.expect_err("wrong");
     assert!(matches!(wrong, GitError::Rejected { .. }) && !wrong.to_string().contains("hunter2"), "{wrong}");
-    assert_eq!(bed.journal().len(), 2, "asked once, answered once, and not again");
+    assert_eq!(bed.journal().len(), 2, "one challenge and one attempt, without a retry");
     let value = |text: &str| Secret::Value(text.to_owned());
     let basic = Credentials::basic(value("ann"), value("secret"));
     bed.handle_with(|options| options.credentials = Some(basic)).fetch().await.expect("user and password");
@@ -139,7 +140,7 @@ async fn the_remote_goes_away_and_comes_back() {
     git.fetch().await.expect("back");
     let nobody = Address::parse("http://127.0.0.1:9/repo.git").expect("an address");
     let nobody =
-        bed.handle_with(|options| options.address = nobody).fetch().await.expect_err("nobody listens");
+        bed.handle_with(|options| options.address = nobody).fetch().await.expect_err("nothing listens");
     assert!(matches!(nobody, GitError::Unreachable { .. }), "{nobody:?}");
 }
 
@@ -164,7 +165,7 @@ async fn a_damaged_clone_is_made_anew() {
     let clone = bed.folder.path().join("clone");
     std::fs::write(clone.join("HEAD"), "nonsense").expect("written");
     assert_eq!(bed.handle().fetch().await.expect("a new clone").commit.as_str(), commit);
-    // Objects gone behind the back of a running agent.
+    // Objects are deleted while an agent runs.
     let git = bed.handle();
     let tip = git.fetch().await.expect("a tip");
     std::fs::remove_dir_all(clone.join("objects")).expect("removed");
@@ -193,7 +194,7 @@ async fn a_clone_belongs_to_one_address() {
     assert_eq!((tip.commit.as_str(), tip.branch.as_str()), (commit.as_str(), "main"));
     let foreign = bed.handle_with(|options| options.folder = options.folder.with_file_name("served"));
     let foreign = foreign.fetch().await.expect_err("not ours");
-    assert!(matches!(foreign, GitError::ForeignFolder { .. }), "{foreign}");
+    assert!(matches!(foreign, GitError::ForeignDirectory { .. }), "{foreign}");
     assert!(bed.remote().tip("main").is_some(), "nothing was removed");
 }
 
@@ -204,8 +205,8 @@ async fn a_clone_folder_that_cannot_be_made() {
     let file = bed.folder.path().join("file");
     std::fs::write(&file, "in the way").expect("written");
     let git = bed.handle_with(|options| options.folder = file.join("clone"));
-    let error = git.fetch().await.expect_err("no folder");
-    assert!(matches!(error, GitError::Folder { .. }), "{error:?}");
+    let error = git.fetch().await.expect_err("no directory");
+    assert!(matches!(error, GitError::CloneDirectory { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -216,7 +217,7 @@ async fn the_path_must_lie_inside() {
 }
 
 #[tokio::test]
-async fn a_commit_of_status_alone_is_described_by_the_persons_before_it() {
+async fn a_commit_of_status_alone_is_described_by_the_last_commit_of_a_person() {
     let bed = Bed::start();
     let remote = bed.remote();
     let person = remote.commit("main", &[("a.yaml", Some("1")), ("deep/status/x", Some("0"))]);
@@ -232,7 +233,7 @@ async fn a_commit_of_status_alone_is_described_by_the_persons_before_it() {
     let described = git.describe(&id(&both), "deep/status").await.expect("a commit");
     assert_eq!(described.id, id(&both), "it changed more than status");
     let described = git.describe(&id(&own), "").await.expect("a commit");
-    assert_eq!(described.id, id(&own), "no folder is nobody's");
+    assert_eq!(described.id, id(&own), "without a status path, every commit counts");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! GitHub Apps: tokens are requested with the private key of the App, as GitHub's API gives them out.
+//! GitHub Apps: tokens are requested with the private key of the App from an emulation of GitHub's API.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use opsy::api::Class;
 use opsy::api::network::Network;
-use opsy::git::auth::{Credentials, LoginSource, Secret};
+use opsy::git::Secret;
+use opsy::git::auth::{Credentials, LoginSource};
 use opsy::git::commit::{Edit, Outcome};
 use opsy::git::github_app::{App, Tokens};
 use opsy::git::{GitError, Handle};
@@ -27,11 +28,11 @@ use serde_json::{Value, json};
 use super::bed::Bed;
 use super::push::change;
 
-/// What GitHub does with requests for tokens: it verifies who signed them, and counts.
+/// Emulates GitHub's handling of token requests: it verifies their signatures and records them.
 struct GitHub {
     public: Mutex<Vec<u8>>,
     requests: Mutex<Vec<Value>>,
-    /// Refuses requests in this way.
+    /// The status and message with which requests are refused, if any.
     refuses: Mutex<Option<(StatusCode, &'static str)>>,
 }
 
@@ -69,7 +70,7 @@ fn answer(github: &GitHub, installation: &str, headers: &HeaderMap, body: &str) 
     (StatusCode::CREATED, json!({"token": token, "expires_at": expires.to_string()}))
 }
 
-/// Seconds that the clock is ahead.
+/// Seconds by which the clock is ahead.
 static AHEAD: AtomicI64 = AtomicI64::new(0);
 
 fn clock() -> Timestamp {
@@ -129,7 +130,7 @@ impl Desk {
     }
 }
 
-/// Generates a private key in the format of GitHub; its public key.
+/// Generates a private key in GitHub's format, and returns its public key.
 fn new_key(file: &Path) -> Vec<u8> {
     let _ = std::fs::remove_file(file);
     let mut keygen = Command::new("ssh-keygen");
@@ -153,7 +154,7 @@ async fn a_token_of_an_app_is_requested_once_and_renewed_before_it_expires() {
     assert!(matches!(pushed, Outcome::Pushed { .. }), "{pushed:?}");
     let users: BTreeSet<String> = desk.bed.users().into_iter().collect();
     assert_eq!(users, BTreeSet::from(["x-access-token".to_owned()]));
-    assert_eq!(desk.requests(), 1, "one token for all of it");
+    assert_eq!(desk.requests(), 1, "one token for all requests");
     let request = desk.github.requests.lock().expect("no panic")[0].clone();
     let claims = &request["claims"];
     let (issued, expires) =

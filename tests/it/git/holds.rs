@@ -1,4 +1,4 @@
-//! A tip that is held back: what stays in force, what people are asked, and when it ends.
+//! A tip that is held back: what stays in force, what people are asked to do, and when the hold ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use opsy::sync::{Accepts, Hold, Outputs, Sync};
 
 use super::bed::{Bed, Remote};
 
-/// The request of a person, as an agent's home keeps it.
+/// The request of a person to accept a commit, as a `Home` stores it.
 #[derive(Clone, Default)]
 struct Person {
     request: Arc<Mutex<Option<CommitId>>>,
@@ -56,7 +56,7 @@ fn id(commit: &str) -> CommitId {
     CommitId::parse(commit.to_owned()).expect("an id")
 }
 
-/// No objects; `opsy.yaml` is JSON, and what is not cannot be loaded.
+/// Parses no objects. `opsy.yaml` is JSON; with other content, the commit cannot be loaded.
 fn parse(files: &[SourceFile]) -> ObjectSet {
     let mut set = ObjectSet::default();
     for file in files.iter().filter(|file| file.path == "opsy.yaml") {
@@ -70,11 +70,11 @@ fn parse(files: &[SourceFile]) -> ObjectSet {
 
 fn start(git: Handle, last: Option<LastSynced>, person: &Person) -> (Sync, Outputs) {
     let (mut sync, outputs) = Sync::new(git, Box::new(parse), Timestamp::now);
-    sync.go_on_from(last, person.accepts());
+    sync.continue_from(last, person.accepts());
     (sync, outputs)
 }
 
-/// A branch whose first commit was synced, and which was rewritten since.
+/// Syncs a first commit and rewrites the branch; returns both commits.
 async fn rewritten(bed: &Bed, sync: &mut Sync) -> (String, String) {
     let remote = bed.remote();
     let first = remote.commit("main", &[("a.yaml", Some("1"))]);

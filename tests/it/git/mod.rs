@@ -1,5 +1,4 @@
-//! The Git edge and its two loops against a real smart-http server, and what others do to the same
-//! repository meanwhile.
+//! The Git edge and its two loops against a real smart HTTP server, while others change the same repository.
 
 pub mod bed;
 mod fetch;

@@ -1,4 +1,4 @@
-//! Publishing: what is committed, when, and what happens when the server will not have it.
+//! Publishing: what is committed, when, and what happens if the server refuses it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bed::{Bed, DEADLINE, Remote};
 
-/// A publisher at work, with the files it is to publish.
+/// A running publisher, with the files to publish.
 struct World {
     bed: Bed,
     publisher: Publisher,
@@ -53,7 +53,7 @@ impl World {
         self.bed.remote()
     }
 
-    /// Says what one object's file should hold now.
+    /// Sets the content of one object's file.
     fn put(&self, object: &str, text: &str) {
         self.render(object, Edit::Put(text.as_bytes().to_vec()));
     }
@@ -69,7 +69,7 @@ impl World {
             path: format!("{object}.yaml"),
             edit,
             resource: Some(object.to_owned()),
-            news: Some(format!("{object} changed")),
+            summary: Some(format!("{object} changed")),
             trailers: vec![("Opsy-Build", "0123".to_owned())],
             version: version.map(str::to_owned),
         });
@@ -82,7 +82,7 @@ impl World {
     async fn until(&self, fits: impl Fn(&Publishing) -> bool) -> Publishing {
         let mut state = self.publisher.state();
         let seen = tokio::time::timeout(DEADLINE, state.wait_for(|state| fits(state))).await;
-        seen.expect("in time").expect("the loop lives").clone()
+        seen.expect("in time").expect("the loop runs").clone()
     }
 }
 
@@ -112,7 +112,7 @@ async fn what_is_published_already_asks_nothing_of_the_remote() {
     world.bed.journal();
     assert_eq!(world.flush().await, Publishing::Done { commit: None });
     assert!(world.bed.journal().is_empty());
-    // The same from a new process: the clone knows.
+    // The same applies to a new process, because the clone is kept.
     let git = world.bed.handle();
     git.fetch().await.expect("a tip");
     world.bed.journal();
@@ -134,7 +134,7 @@ async fn removed_and_repaired() {
     world.render("two", Edit::Remove);
     world.flush().await;
     assert_eq!(world.remote().file("main", "status/two.yaml"), None);
-    // Somebody edits our file: seen by the next sync, put right by the next batch.
+    // Another person edits Opsy's file: the next sync sees it, and the next batch restores it.
     world.remote().commit("main", &[("status/one.yaml", Some("scribble"))]);
     let git = world.bed.handle();
     git.fetch().await.expect("a tip");
@@ -148,20 +148,20 @@ async fn a_refusal_is_told_and_ends_with_the_hook() {
     world.remote().hook("pre-receive", "echo 'the branch is protected' >&2; exit 1");
     world.put("one", "done");
     world.publisher.wake();
-    let Publishing::Refused { words, since } = world.until(|state| !state.is_good()).await else {
+    let Publishing::Rejected { message, since } = world.until(|state| !state.is_up_to_date()).await else {
         panic!("not refused")
     };
-    assert!(words.contains("the branch is protected"), "{words}");
+    assert!(message.contains("the branch is protected"), "{message}");
     // Backing off: further changes push nothing until the retry is due.
     world.bed.journal();
     world.put("one", "done again");
     world.publisher.wake();
     let again = world.flush().await;
-    assert!(matches!(&again, Publishing::Refused { since: still, .. } if *still == since), "{again:?}");
+    assert!(matches!(&again, Publishing::Rejected { since: still, .. } if *still == since), "{again:?}");
     world.remote().unhook("pre-receive");
     assert!(
         matches!(world.flush().await, Publishing::Done { commit: Some(_) }),
-        "flushing waits for no retry"
+        "flushing does not wait for the retry"
     );
     assert_eq!(world.remote().file("main", "status/one.yaml").as_deref(), Some("done again"));
 }
@@ -172,9 +172,9 @@ async fn what_is_held_back_or_away_does_not_end_a_refusal() {
     world.remote().hook("pre-receive", "echo 'the branch is protected' >&2; exit 1");
     world.put("one", "done");
     let refused = world.flush().await;
-    assert!(matches!(refused, Publishing::Refused { .. }), "{refused:?}");
-    // Its object is at work again: there is nothing to push, and nothing is known of the branch.
-    *world.batch.lock().expect("not poisoned") = Batch { files: Vec::new(), more: true };
+    assert!(matches!(refused, Publishing::Rejected { .. }), "{refused:?}");
+    // The object is being reconciled again: there is nothing to push, and the branch may still refuse.
+    *world.batch.lock().expect("not poisoned") = Batch { files: Vec::new(), is_incomplete: true };
     assert_eq!(world.flush().await, refused);
     *world.batch.lock().expect("not poisoned") = Batch::default();
     world.put("one", "done");
@@ -226,7 +226,7 @@ async fn settings_decide_where_and_by_whom() {
 }
 
 #[tokio::test]
-async fn flushing_has_an_end() {
+async fn flushing_times_out() {
     let world = World::new(QUICK).await;
     world.stop.cancel();
     let late = tokio::time::timeout(DEADLINE, world.publisher.flush(Duration::from_millis(100))).await;

@@ -1,4 +1,4 @@
-//! Committing: rivals, refusals, and what is never touched.
+//! Commits and pushes: rival commits, refusals, and files that are never touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn put(text: &str) -> Edit {
     Edit::Put(text.as_bytes().to_vec())
 }
 
-/// An edit that runs something between our fetch and our push.
+/// An edit that runs `act` between the fetch and the push.
 fn meanwhile(text: &'static str, act: impl FnMut(u32) + Send + 'static) -> Edit {
     let calls = AtomicU32::new(0);
     let act = std::sync::Mutex::new(act);
@@ -63,7 +63,7 @@ async fn only_our_files_change() {
     let tip = repo.revparse_single("main").expect("the tip").peel_to_commit().expect("a commit");
     assert_eq!(tip.parent_id(0).expect("a parent").to_string(), theirs);
     assert_eq!((tip.author().name(), tip.time().seconds()), (Ok("Opsy"), 1_767_323_045));
-    // Our own push is known: the next poll fetches nothing, and the same change is none.
+    // The agent knows its own push: the next poll fetches nothing, and the same change makes no commit.
     bed.journal();
     assert!(!git.fetch().await.expect("a tip").fetched);
     assert_eq!(git.commit(&ours).await, Ok(Outcome::Unchanged));
@@ -71,7 +71,7 @@ async fn only_our_files_change() {
         bed.journal().iter().all(|request| request.starts_with("GET ") && request.ends_with("upload-pack"))
     );
     assert_eq!(git.differences(&ours).await, Ok(Vec::new()));
-    assert!(bed.journal().is_empty(), "the clone alone was asked");
+    assert!(bed.journal().is_empty(), "only the clone was read");
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_rival_inside_the_servers_own_push_is_kept() {
     let bed = Bed::start();
     let remote = bed.remote();
     remote.commit("main", &[("a.yaml", Some("1"))]);
-    // The server has taken our objects and compared nothing yet: the rival's update comes first.
+    // The server has received the objects and not yet updated the branch: the rival's update comes first.
     remote.hook(
         "pre-receive",
         "unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES\n\
@@ -168,23 +168,23 @@ async fn many_agents_on_one_branch_all_land() {
 }
 
 #[tokio::test]
-async fn a_refusing_hook_is_heard() {
+async fn the_message_of_a_refusing_hook_is_reported() {
     let bed = Bed::start();
     let remote = bed.remote();
     remote.commit("main", &[("a.yaml", Some("1"))]);
     remote.hook("pre-receive", "echo 'main is frozen until Monday' >&2; exit 1");
     let git = bed.handle();
     let ours = change("main", &[("status/x", put("1"))]);
-    let Ok(Outcome::Refused { words }) = git.commit(&ours).await else { panic!("not refused") };
+    let Ok(Outcome::Rejected { message }) = git.commit(&ours).await else { panic!("not refused") };
     assert!(
-        words.contains("pre-receive hook declined") && words.contains("main is frozen until Monday"),
-        "{words}"
+        message.contains("pre-receive hook declined") && message.contains("main is frozen until Monday"),
+        "{message}"
     );
     assert_eq!(remote.log("main"), ["by hand"]);
     remote.unhook("pre-receive");
     remote.hook("update", "echo 'no status here' >&2; exit 1");
-    let Ok(Outcome::Refused { words }) = git.commit(&ours).await else { panic!("not refused") };
-    assert!(words.contains("hook declined") && words.contains("no status here"), "{words}");
+    let Ok(Outcome::Rejected { message }) = git.commit(&ours).await else { panic!("not refused") };
+    assert!(message.contains("hook declined") && message.contains("no status here"), "{message}");
     remote.unhook("update");
     assert_eq!(pushed(&git, &ours).await, ["status/x"]);
 }
@@ -204,7 +204,7 @@ async fn another_branch_starts_without_history() {
     assert_eq!(remote.log("opsy-status").len(), 2);
     remote.delete("opsy-status");
     pushed(&git, &change("opsy-status", &[("status/x", put("2"))])).await;
-    assert_eq!(remote.log("opsy-status").len(), 1, "deleted meanwhile: it starts anew");
+    assert_eq!(remote.log("opsy-status").len(), 1, "the branch was deleted, so it starts without history");
 }
 
 #[tokio::test]
@@ -238,9 +238,9 @@ async fn merged_files_keep_what_others_wrote() {
     pushed(&git, &ours).await;
     assert_eq!(remote.file("main", "status/amis.json").as_deref(), Some("theirs+ours"));
     assert_eq!(git.commit(&ours).await, Ok(Outcome::Unchanged));
-    let broken = Edit::Merge(Arc::new(|_| Err("is no JSON".to_owned())));
+    let broken = Edit::Merge(Arc::new(|_| Err("is not JSON".to_owned())));
     let error = git.commit(&change("main", &[("status/amis.json", broken)])).await.expect_err("broken");
-    assert_eq!(error.to_string(), "status/amis.json: is no JSON");
+    assert_eq!(error.to_string(), "status/amis.json: is not JSON");
 }
 
 #[tokio::test]
@@ -259,10 +259,10 @@ async fn what_stands_in_the_way_is_left_alone() {
     git.fetch().await.expect("a tip");
     let merge = change("main", &[("state/x", Edit::Merge(Arc::new(|_| Ok(b"1".to_vec()))))]);
     bed.journal();
-    let in_the_way = "state/x: is a folder, and Opsy writes a file there: remove it";
-    assert_eq!(git.differences(&merge).await.expect_err("a folder").to_string(), in_the_way);
+    let in_the_way = "state/x: is a directory, but Opsy writes a file there: remove it";
+    assert_eq!(git.differences(&merge).await.expect_err("a directory").to_string(), in_the_way);
     assert!(bed.journal().is_empty(), "the clone is kept");
-    assert_eq!(git.commit(&merge).await.expect_err("a folder").to_string(), in_the_way);
+    assert_eq!(git.commit(&merge).await.expect_err("a directory").to_string(), in_the_way);
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn a_remote_that_is_away_is_no_refusal() {
 
 #[tokio::test]
 async fn local_repositories() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let remote = Remote::init(&folder.path().join("bare.git"));
     remote.commit("main", &[("a.yaml", Some("1"))]);
     let bed = Bed::start();
@@ -313,7 +313,7 @@ async fn local_repositories() {
     pushed(&local(remote.path()), &change("opsy-status", &[("status/x", put("1"))])).await;
     assert_eq!(remote.log("opsy-status"), ["opsy: status/x"]);
     let refs = remote.repo().references_glob("refs/opsy/*").expect("refs").count();
-    assert_eq!(refs, 0, "nothing of ours is left");
+    assert_eq!(refs, 0, "no refs of Opsy are left");
     let work = git2::Repository::init(folder.path().join("work")).expect("a work tree");
     Remote::at(work.path()).commit("main", &[("a.yaml", Some("1"))]);
     let git = local(work.workdir().expect("a work tree"));

@@ -1,4 +1,4 @@
-//! A server that sends us elsewhere: credentials stay with the scheme, host and port they were given for.
+//! Redirects: credentials are sent only to the scheme, host and port for which they were set.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use opsy::git::{GitError, Handle, Options};
 use super::bed::{Bed, token};
 use super::push::change;
 
-/// Requests a server got: their first lines, and `authorization` headers.
+/// Requests to a server: their first lines, and their `authorization` headers.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// A server on this machine that answers each request by `answer`, which hears whether it has credentials.
+/// Starts a server on this machine. `answer` gets whether a request has credentials, and returns the response.
 fn server(answer: impl Fn(bool) -> String + Send + 'static) -> (String, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -49,9 +49,9 @@ fn unauthorized() -> String {
     response("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"")
 }
 
-/// What a fetch from there came to.
+/// The error of a fetch from this URL.
 async fn fetch(url: &str) -> GitError {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let git = Handle::start(Options {
         address: Address::parse(&format!("{url}/repo.git")).expect("an address"),
         branch: None,
@@ -63,7 +63,7 @@ async fn fetch(url: &str) -> GitError {
         signers: None,
         signing_key: None,
     });
-    git.expect("a handle").fetch().await.expect_err("nobody has a repository there")
+    git.expect("a handle").fetch().await.expect_err("there is no repository")
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn credentials_do_not_follow_to_another_port() {
             false => unauthorized(),
         });
         let error = fetch(&url).await;
-        assert!(matches!(error, GitError::Moved { .. }), "{asks_first}: {error}");
+        assert!(matches!(error, GitError::Redirected { .. }), "{asks_first}: {error}");
         assert!(error.to_string().contains(&other), "it says where: {error}");
         let seen = seen.lock().expect("no panic");
         assert!(!seen.iter().any(|line| line.contains("uthorization")), "{asks_first}: {seen:?}");

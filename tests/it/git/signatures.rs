@@ -1,5 +1,5 @@
-//! Signatures of commits: whose commits are followed, and what our own are signed with. Keys and signatures of SSH are
-//! made by OpenSSH and Git, as people make them; those of OpenPGP by the library.
+//! Commit signatures: which commits are accepted, and how the agent signs its own. SSH keys and signatures are made by
+//! OpenSSH and Git, as people make them, and those of OpenPGP by the library.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,21 +32,21 @@ struct Desk {
 }
 
 impl Desk {
-    /// Without a trusted signer yet.
+    /// Starts without a trusted signer.
     fn new() -> Self {
-        Self { bed: Bed::start(), keys: tempfile::tempdir().expect("a folder") }
+        Self { bed: Bed::start(), keys: tempfile::tempdir().expect("a directory") }
     }
 
     fn signers(&self) -> PathBuf {
         self.keys.path().join("signers")
     }
 
-    /// Makes a key with OpenSSH.
+    /// Creates a key with OpenSSH.
     fn key(&self, name: &str, kind: &[&str]) -> PathBuf {
         key(self.keys.path(), name, kind, "")
     }
 
-    /// The same, again until the library reads it: of ECDSA keys, it does not read one of 256.
+    /// Creates keys until the library can read one: it cannot read one of 256 ECDSA keys.
     fn usable_key(&self, name: &str, kind: &[&str]) -> PathBuf {
         for attempt in 0..5 {
             let file = self.key(&format!("{name}-{attempt}"), kind);
@@ -57,7 +57,7 @@ impl Desk {
         panic!("no {name} key can be used")
     }
 
-    /// Makes an Ed25519 key that is trusted.
+    /// Creates an Ed25519 key that is trusted.
     fn trusted(&self, name: &str) -> PathBuf {
         let key = self.key(name, &["-t", "ed25519"]);
         self.trust(&format!("{name}@test.invalid {}", public(&key)));
@@ -101,7 +101,7 @@ impl Desk {
         })
     }
 
-    /// A sync that goes on from what another one left behind, and is asked to accept a commit.
+    /// A sync that continues from the state of another one, with a request to accept a commit.
     fn sync(&self, last: Option<LastSynced>, accepted: Option<&str>) -> (Sync, Outputs) {
         self.sync_by(self.handle(None), last, accepted)
     }
@@ -115,7 +115,7 @@ impl Desk {
             pending: Box::new(move || Box::pin(std::future::ready(accepted.clone()))),
             remove: Box::new(|_| Box::pin(std::future::ready(true))),
         };
-        sync.go_on_from(last, accepts);
+        sync.continue_from(last, accepts);
         (sync, outputs)
     }
 }
@@ -164,7 +164,7 @@ fn signing(file: &Path) -> SigningKey {
     SigningKey { file: file.to_owned(), passphrase_file: None, agent_socket: None }
 }
 
-/// The commit that is refused, its author, and why.
+/// The refused commit, its author, and the reason.
 fn refused<T: std::fmt::Debug>(result: Result<T, GitError>) -> (String, String, Refusal) {
     let error = result.expect_err("refused");
     assert!(error.class() == Class::Invalid && error.is_about_a_commit(), "{error}");
@@ -174,7 +174,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, GitError>) -> (String, String, 
     }
 }
 
-/// Why the tip is held back, while the last good commit stays in force.
+/// Asserts that the tip is held back and the last good commit stays in force; returns the message.
 async fn held(sync: &mut Sync, outputs: &Outputs, good: &str) -> String {
     assert_eq!(sync.once().await.expect("the last good commit").commit.as_str(), good);
     let state = outputs.state.borrow();
@@ -495,7 +495,7 @@ async fn too_many_commits_are_refused_without_reading_them() {
     assert_eq!((commit, why), (tip.id().to_string(), Refusal::TooMany { limit: 10_000 }));
 }
 
-/// Signs a commit in a repository by a key, as the agent does.
+/// Commits with this signing key, as the agent does.
 async fn signed_by(desk: &Desk, key: SigningKey) -> Result<Outcome, GitError> {
     let handle = desk.bed.handle_with(|options| options.signing_key = Some(key));
     handle.fetch().await.expect("a tip");
@@ -551,10 +551,10 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
     for (key, words) in [
         (with(&locked, &wrong), "the passphrase in"),
         (with(&locked, &folder.join("nowhere")), "--signing-key-passphrase-file"),
-        (signing(&locked), "is encrypted; name the file of its passphrase"),
+        (signing(&locked), "is encrypted; set --signing-key-passphrase-file to the file of its passphrase"),
         (signing(&folder.join("nowhere")), "cannot be read: No such file"),
-        (signing(&locked.with_extension("pub")), "is a public key, and SSH_AUTH_SOCK names no SSH agent"),
-        (signing(&pem), "convert a copy of it by `ssh-keygen -p -f FILE`"),
+        (signing(&locked.with_extension("pub")), "is a public key, but SSH_AUTH_SOCK names no SSH agent"),
+        (signing(&pem), "convert a copy of it with `ssh-keygen -p -f FILE`"),
         (signing(&weak), "RSA key of 1024 bits"),
         (signing(&nonsense), "is not a valid OpenSSH private key"),
         (signing(&right), "is not an OpenSSH private key"),
@@ -578,7 +578,7 @@ impl SshAgent {
         let socket = folder.join("agent");
         let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
         let agent = Self { child: child.expect("ssh-agent starts"), socket };
-        wait_for("the SSH agent listens", Duration::from_secs(20), || agent.socket.exists().then_some(()));
+        wait_for("the SSH agent to listen", Duration::from_secs(20), || agent.socket.exists().then_some(()));
         agent
     }
 
@@ -587,7 +587,7 @@ impl SshAgent {
         assert!(added.expect("ssh-add starts").success());
     }
 
-    /// Signs by a key of which only the public part is in a file.
+    /// A signing key of which only the public part is in a file.
     fn key(&self, public: &Path) -> SigningKey {
         SigningKey { file: public.to_owned(), passphrase_file: None, agent_socket: Some(self.socket.clone()) }
     }
@@ -617,7 +617,7 @@ async fn an_ssh_agent_signs_what_git_accepts() {
         let refused = signed_by(&desk, agent.key(&file)).await.expect_err("not in the agent").to_string();
         assert!(refused.contains("is refused by the SSH agent") && refused.contains("SHA256:"), "{refused}");
         agent.add(&private);
-        fs::remove_file(&private).expect("the agent alone has it");
+        fs::remove_file(&private).expect("only the agent has it");
         let commit = pushed(signed_by(&desk, agent.key(&file)).await.expect(name));
         fs::write(&allowed, format!("opsy@test.invalid {}\n", public(&private))).expect("written");
         let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());

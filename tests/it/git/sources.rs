@@ -1,4 +1,4 @@
-//! Template repositories: who is asked how often, with whose credentials, and what builders wait for.
+//! Template repositories: how often they are fetched, with which credentials, and what builders wait for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,8 +13,8 @@ use opsy::git::address::AddressRules;
 use opsy::git::auth::Credentials;
 use opsy::git::github_app::Tokens;
 use opsy::git::signatures::Signers;
-use opsy::git::sources::{SourceOptions, Sources};
-use opsy::git::templates::{Elsewhere, TemplateError, TemplateQuery, Templates};
+use opsy::git::templates::sources::{SourceOptions, Sources};
+use opsy::git::templates::{TemplateError, TemplateQuery, TemplateSource, Templates};
 use opsy::manifest::ObjectSet;
 use opsy::sync::Sync;
 use tokio_util::sync::CancellationToken;
@@ -58,8 +58,8 @@ impl World {
         others
             .remote()
             .commit("main", &[("node/node.pkr.hcl", Some("source")), ("node/x.pkrvars.hcl", Some("x"))]);
-        let login = opsy::git::auth::Secret::Value("its-own-secret".to_owned());
-        let user = opsy::git::auth::Secret::Value("agent".to_owned());
+        let login = opsy::git::Secret::Value("its-own-secret".to_owned());
+        let user = opsy::git::Secret::Value("agent".to_owned());
         let handle = own.handle_with(|options| options.credentials = Some(Credentials::basic(user, login)));
         let (mut sync, outputs) = Sync::new(handle, Box::new(|_| ObjectSet::default()), Timestamp::now);
         sync.once().await.expect("synced");
@@ -99,12 +99,12 @@ impl World {
     }
 
     fn query(&self, branch: Option<&str>, secret: Option<&str>) -> TemplateQuery {
-        let elsewhere = Elsewhere {
+        let source = TemplateSource {
             repository: Some(self.others.url()),
             branch: branch.map(str::to_owned),
             secret: secret.map(str::to_owned),
         };
-        TemplateQuery { template: "node".to_owned(), elsewhere: Some(elsewhere), ..TemplateQuery::default() }
+        TemplateQuery { template: "node".to_owned(), source: Some(source), ..TemplateQuery::default() }
     }
 
     fn secret(&self, name: &str, user: &str, token: &str) {
@@ -114,7 +114,7 @@ impl World {
     }
 
     async fn fails(&self, query: &TemplateQuery, builder: &Key) -> TemplateError {
-        self.templates.resolve(query, builder).await.expect_err("it cannot be had")
+        self.templates.resolve(query, builder).await.expect_err("it cannot be resolved")
     }
 }
 
@@ -135,7 +135,7 @@ async fn fifty_builders_of_one_repository_cost_one_fetch_an_interval_and_none_of
     let first = all[0].clone().expect("resolved");
     assert!(all.iter().all(|resolved| resolved.as_ref() == Ok(&first)));
     let journal = world.others.journal();
-    // A fetch without history takes two requests: the server says first where it ends.
+    // A fetch without history takes two requests: the server first returns where the history ends.
     assert_eq!((looks(&journal), fetches(&journal)), (1, 2), "{journal:?}");
     let files = world.templates.files(&query, &builders[7], &first.commit).await.expect("files");
     assert_eq!(
@@ -144,7 +144,7 @@ async fn fifty_builders_of_one_repository_cost_one_fetch_an_interval_and_none_of
     );
     assert_eq!(world.others.journal(), Vec::<String>::new(), "the clone has them");
     assert_eq!(world.own.journal(), Vec::<String>::new(), "the agent's own repository is not concerned");
-    // A push is seen by the next look, by one fetch, and wakes who uses the branch.
+    // The next poll sees a push with one fetch, and wakes the builders that use the branch.
     let tip = world.others.remote().commit("main", &[("node/node.pkr.hcl", Some("other"))]);
     world.sources.fetch_now(&[world.others.url()], None).await;
     assert_eq!(world.others.users(), Vec::<String>::new(), "no credentials were sent");
@@ -172,15 +172,15 @@ async fn different_secrets_for_one_address_are_never_mixed() {
         "{refused}"
     );
     assert!(world.others.users().iter().all(|user| user == "bob"));
-    // Without a Secret there is no access, whatever others have fetched already.
+    // Without a Secret there is no access, even if others have fetched the repository already.
     let unknown = world.fails(&world.query(None, None), &eve).await;
-    assert!(unknown.message.contains("asks for credentials"), "{unknown}");
+    assert!(unknown.message.contains("requires credentials"), "{unknown}");
     let missing = world.fails(&of("nowhere"), &eve).await;
     assert!(missing.message.contains("no Secret team/nowhere"), "{missing}");
     world.secrets.lock().expect("secrets").insert("team/empty".into(), BTreeMap::new());
     let empty = world.fails(&of("empty"), &eve).await;
     assert!(empty.message.contains("Secret team/empty has neither `token`"), "{empty}");
-    // Rotated, and read again for the next fetch.
+    // The Secret is rotated, and read again for the next fetch.
     world.secret("bob", "bob", "b");
     let deadline = Instant::now() + DEADLINE;
     while let Err(error) = world.templates.resolve(&of("bob"), &bob).await {
@@ -199,7 +199,7 @@ async fn a_repository_that_cannot_be_read_says_why_and_wakes_its_builders_when_i
         .templates
         .resolve(&world.query(None, None), &builder)
         .await
-        .expect("one branch is no matter of another");
+        .expect("one branch does not affect another");
     let nowhere = TemplateQuery { template: "web".to_owned(), ..world.query(None, None) };
     let folder = world.fails(&nowhere, &builder).await;
     assert_eq!(folder.class, Class::Invalid, "{folder}");
@@ -214,20 +214,20 @@ async fn a_repository_that_cannot_be_read_says_why_and_wakes_its_builders_when_i
     world.others.away(None);
     let woken = world.woken.clone();
     let back = tokio::task::spawn_blocking(move || {
-        wait("wake-up", || woken.lock().expect("woken").contains(&builder).then(|| builder.clone()))
+        wait("a wakeup", || woken.lock().expect("woken").contains(&builder).then(|| builder.clone()))
     });
     let builder = back.await.expect("woken");
     world.templates.resolve(&world.query(None, None), &builder).await.expect("it is back");
-    // A rewritten branch is followed: it is the tip that counts.
+    // A rewritten branch is followed: only the tip counts.
     let tip = world.others.remote().rewrite("main", &[("node/node.pkr.hcl", Some("rewritten"))]);
     world.sources.fetch_now(&[], None).await;
     let resolved = world.templates.resolve(&world.query(None, None), &builder).await.expect("resolved");
     assert_eq!(resolved.commit.as_str(), tip);
-    // Clones that no builder uses go.
+    // Clones that no builder uses are removed.
     world.builders.lock().expect("builders").clear();
     let folder = world.own.folder.path().join("sources");
     let gone = tokio::task::spawn_blocking(move || {
-        wait("empty folder", || std::fs::read_dir(&folder).ok()?.next().is_none().then_some(()))
+        wait("an empty directory", || std::fs::read_dir(&folder).ok()?.next().is_none().then_some(()))
     });
     gone.await.expect("removed");
     stop.cancel();
@@ -239,8 +239,8 @@ async fn a_path_of_the_agents_machine_is_no_template_repository() {
     let world = World::start(Bed::start(), LONG).await;
     let builder = world.builder("node");
     for path in ["/etc", "../x", "file:///srv/r.git", "x"] {
-        let elsewhere = Elsewhere { repository: Some(path.to_owned()), branch: None, secret: None };
-        let query = TemplateQuery { elsewhere: Some(elsewhere), ..world.query(None, None) };
+        let source = TemplateSource { repository: Some(path.to_owned()), branch: None, secret: None };
+        let query = TemplateQuery { source: Some(source), ..world.query(None, None) };
         let refused = world.fails(&query, &builder).await;
         assert_eq!(refused.class, Class::Invalid, "{refused}");
         assert!(refused.message.contains("directory of the agent's machine"), "{refused}");
@@ -254,7 +254,7 @@ async fn another_branch_of_the_agents_own_repository_is_a_source() {
     world.own.remote().commit("next", &[("packer/own/own.pkr.hcl", Some("next"))]);
     let query = |branch: &str| TemplateQuery {
         template: "packer/own".to_owned(),
-        elsewhere: Some(Elsewhere { repository: None, branch: Some(branch.to_owned()), secret: None }),
+        source: Some(TemplateSource { repository: None, branch: Some(branch.to_owned()), secret: None }),
         ..TemplateQuery::default()
     };
     let main = world.templates.resolve(&query("main"), &builder).await.expect("resolved");
@@ -266,7 +266,7 @@ async fn another_branch_of_the_agents_own_repository_is_a_source() {
 
 #[tokio::test]
 async fn the_tip_of_a_template_repository_must_be_signed_where_signatures_are_required() {
-    let keys = tempfile::tempdir().expect("a folder");
+    let keys = tempfile::tempdir().expect("a directory");
     let ann = key(keys.path(), "ann", &["-t", "ed25519"], "");
     let signers = keys.path().join("signers");
     std::fs::write(&signers, format!("ann@test.invalid {}\n", public(&ann))).expect("written");
@@ -291,11 +291,11 @@ async fn the_tip_of_a_template_repository_must_be_signed_where_signatures_are_re
     let refused = world.fails(&query, &builder).await;
     assert!(refused.message.contains(&next), "{refused}");
 
-    // So must that of another branch of the agent's own repository.
+    // The tip of another branch of the agent's own repository must be signed, too.
     let own = world.own.remote().commit("next", &[("packer/own/own.pkr.hcl", Some("next"))]);
     let query = TemplateQuery {
         template: "packer/own".to_owned(),
-        elsewhere: Some(Elsewhere { repository: None, branch: Some("next".to_owned()), secret: None }),
+        source: Some(TemplateSource { repository: None, branch: Some("next".to_owned()), secret: None }),
         ..TemplateQuery::default()
     };
     let refused = world.fails(&query, &builder).await;
@@ -307,8 +307,8 @@ async fn an_empty_repository_a_redirect_to_another_host_and_credentials_in_an_ad
     let world = World::start(Bed::start(), LONG).await;
     let builder = world.builder("node");
     let at = |url: String| {
-        let elsewhere = Elsewhere { repository: Some(url), branch: None, secret: None };
-        TemplateQuery { elsewhere: Some(elsewhere), ..world.query(None, None) }
+        let source = TemplateSource { repository: Some(url), branch: None, secret: None };
+        TemplateQuery { source: Some(source), ..world.query(None, None) }
     };
     let empty = world.others.url().replace("repo.git", "empty.git");
     world.others.create("empty.git");
@@ -321,7 +321,7 @@ async fn an_empty_repository_a_redirect_to_another_host_and_credentials_in_an_ad
     assert_eq!(elsewhere.users(), Vec::<String>::new());
     let with_token = world.others.url().replace("http://", "http://ann:hunter2@");
     let refused = world.fails(&at(with_token), &builder).await;
-    assert!(refused.message.contains("credentials do not belong"), "{refused}");
+    assert!(refused.message.contains("must not contain credentials"), "{refused}");
     assert!(!refused.message.contains("hunter2"), "{refused}");
 }
 
@@ -334,7 +334,7 @@ async fn a_pod_is_told_the_address_of_the_mirror() {
     let world = World::start_with(others, LONG, rules, None).await;
     let builder = world.builder("node");
     let mut query = world.query(None, None);
-    query.elsewhere.as_mut().expect("a repository").repository = Some("https://git.example/fleet".to_owned());
+    query.source.as_mut().expect("a repository").repository = Some("https://git.example/fleet".to_owned());
     let resolved = world.templates.resolve(&query, &builder).await.expect("resolved");
     assert_eq!(resolved.url, mirror);
 }

@@ -1,4 +1,4 @@
-//! SSH by a real sshd: fetch and push with a deploy key, and the words for everything that can go wrong.
+//! SSH with a real sshd: fetch and push with a deploy key, and the message of every failure.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -6,15 +6,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use opsy::git::Secret;
 use opsy::git::address::Address;
-use opsy::git::auth::{Credentials, Secret};
+use opsy::git::auth::Credentials;
 use opsy::git::commit::Edit;
 use opsy::git::{GitError, Handle, Options};
 
 use super::bed::{Remote, wait};
 use super::push::change;
 
-/// An sshd in the foreground, with host keys of its own, that lets one key in.
+/// An sshd in the foreground with its own host keys, which accepts one client key.
 pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
@@ -28,7 +29,7 @@ impl Drop for Server {
     }
 }
 
-/// Makes a key pair.
+/// Creates a key pair.
 pub fn keygen(path: &Path, kind: &str, passphrase: &str) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"])
@@ -52,9 +53,9 @@ fn sshd() -> Command {
 }
 
 impl Server {
-    /// With host keys of these kinds; `client` may log in.
+    /// Starts a server with host keys of these kinds. The key `client` may log in.
     pub fn start(kinds: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let at = |name: &str| folder.path().join(name);
         keygen(&at("client"), "ed25519", "");
         fs::copy(at("client.pub"), at("authorized_keys")).expect("copied");
@@ -97,7 +98,7 @@ impl Server {
         self.line_at(kind, &format!("[127.0.0.1]:{}", self.port))
     }
 
-    /// The same where the server is reached at another address.
+    /// As `line`, for a server that is reached at another address.
     pub fn line_at(&self, kind: &str, place: &str) -> String {
         let key = fs::read_to_string(self.at(&format!("host_{kind}.pub"))).expect("a host key");
         format!("{place} {key}")
@@ -117,7 +118,7 @@ impl Server {
             address: self.address(),
             branch: Some("main".to_owned()),
             path: String::new(),
-            folder: tempfile::tempdir_in(self.folder.path()).expect("a folder").keep().join("clone"),
+            folder: tempfile::tempdir_in(self.folder.path()).expect("a directory").keep().join("clone"),
             credentials: Some(credentials),
             proxies: opsy::api::proxy::Proxies::default(),
             shallow: false,
@@ -145,7 +146,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn fetch_and_push_go_by_a_deploy_key() {
+async fn fetch_and_push_use_a_deploy_key() {
     let server = Server::start(&["ed25519", "ecdsa", "rsa"]);
     let first = server.remote().commit("main", &[("a.yaml", Some("a"))]);
     let git = server.handle(server.credentials(&server.line("ed25519")));
@@ -198,7 +199,7 @@ async fn a_key_that_is_refused_or_cannot_be_used_says_why() {
     let stranger = server.refused(with("stranger", None)).await;
     assert!(stranger.contains("refuses the credentials") && stranger.contains("SSH key"), "{stranger}");
     let locked = server.refused(with("locked", None)).await;
-    assert!(locked.contains("has a passphrase, and none is set"), "{locked}");
+    assert!(locked.contains("has a passphrase, but none is set"), "{locked}");
     let wrong = server.refused(with("locked", Some("wr0ng"))).await;
     assert!(wrong.contains("the passphrase is wrong") && !wrong.contains("wr0ng"), "{wrong}");
     let public = server.refused(with("client.pub", None)).await;
@@ -208,10 +209,10 @@ async fn a_key_that_is_refused_or_cannot_be_used_says_why() {
     let none = |ssh_agent: bool| Credentials { key: None, ssh_agent, ..server.credentials(&line) };
     let asked = server.refused(none(true)).await;
     assert!(asked.contains("SSH agent"), "{asked}");
-    // A template repository is not read as the person who started the agent.
+    // Template repositories are not read with the identity of the person who started the agent.
     let unasked = server.refused(none(false)).await;
     assert!(unasked.contains("no SSH key is set") && unasked.contains("spec.gitSync.secret"), "{unasked}");
-    // With the right passphrase, and once the server knows the key.
+    // The right passphrase works, once the server accepts the key.
     let public = fs::read_to_string(server.at("locked.pub")).expect("a key");
     fs::write(server.at("authorized_keys"), public).expect("written");
     fs::set_permissions(server.at("authorized_keys"), fs::Permissions::from_mode(0o600)).expect("closed");

@@ -1,4 +1,4 @@
-//! Syncing: when it hands out a commit, and when it rightly does not.
+//! Syncing: when a commit is handed out, and when it is not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsy::api::{Class, Key, Kind, ObjectKey};
+use opsy::git::Secret;
 use opsy::git::address::Address;
-use opsy::git::auth::{Credentials, Secret};
+use opsy::git::auth::Credentials;
 use opsy::git::{GitError, Handle};
 use opsy::manifest::{Document, Form, ObjectSet, Reader, SourceFile};
 use opsy::sync::{Outputs, Parse, Sync, Synced};
@@ -16,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::bed::{Bed, DEADLINE, Remote};
 
-/// Longer than any test: whatever happens was woken.
+/// Longer than any test: every sync is caused by a wakeup.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn start(git: Handle) -> (Sync, Outputs) {
     Sync::new(git, parser().0, Timestamp::now)
 }
 
-/// One document per file, named after it; `opsy.yaml` is JSON. Counts how often it was called.
+/// Parses one document per file, named after it; `opsy.yaml` is JSON. Returns a counter of its calls, too.
 fn parser() -> (Parse, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&calls);
@@ -65,7 +66,7 @@ async fn until(
     fits: impl Fn(&Synced) -> bool,
 ) -> Arc<Synced> {
     let seen = receiver.wait_for(|synced| synced.as_deref().is_some_and(&fits));
-    let seen = tokio::time::timeout(DEADLINE, seen).await.expect("in time").expect("the loop lives");
+    let seen = tokio::time::timeout(DEADLINE, seen).await.expect("in time").expect("the loop runs");
     seen.clone().expect("some commit")
 }
 
@@ -83,7 +84,7 @@ async fn only_a_changed_input_is_handed_out() {
     outputs.synced.mark_unchanged();
     remote.commit("main", &[("status/a.yaml", Some("s2"))]);
     let ours = remote.commit("main", &[("status/b.yaml", Some("s3"))]);
-    assert_eq!(sync.once().await.expect("synced").commit.as_str(), first, "the commit to work by stays");
+    assert_eq!(sync.once().await.expect("synced").commit.as_str(), first, "the commit in force stays");
     assert!(!outputs.synced.has_changed().expect("alive"));
     assert_eq!(parsed.load(Ordering::Relaxed), 1, "nothing was parsed");
     assert_eq!(outputs.state.borrow().commit.as_ref().map(|commit| commit.as_str().to_owned()), Some(ours));
@@ -114,9 +115,13 @@ async fn one_folder_of_the_repository() {
     assert_eq!(sync.once().await.expect("synced").commit, synced.commit);
     remote
         .commit("main", &[("prod/a.yaml", None), ("prod/opsy.yaml", None), ("prod/state/here/x.yaml", None)]);
-    let missing = sync.once().await.expect_err("no folder");
+    let missing = sync.once().await.expect_err("no directory");
     assert!(matches!(&missing, GitError::NoPath { path, .. } if path == "prod"), "{missing}");
-    assert_eq!(outputs.synced.borrow().as_deref(), Some(&*synced), "nothing is pruned by a missing folder");
+    assert_eq!(
+        outputs.synced.borrow().as_deref(),
+        Some(&*synced),
+        "nothing is pruned because of a missing directory"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +155,7 @@ async fn links_are_not_followed() {
             "b.yaml:1: is a link to \"/etc/passwd\", which is not in the repository; if it is not meant for Opsy, list it in .opsyignore"
         ]
     );
-    assert!(!synced.set.complete(), "what it hides is not known");
+    assert!(!synced.set.complete(), "the content behind the link is unknown");
 }
 
 #[tokio::test]
@@ -194,7 +199,7 @@ async fn errors_keep_the_last_good_commit_and_are_told() {
     tokio::time::timeout(DEADLINE, running).await.expect("stops").expect("no panic");
 }
 
-/// `opsy validate` says the same: its tests expect these words, too.
+/// `opsy validate` reports the same: its tests expect these messages, too.
 #[tokio::test]
 async fn what_cannot_be_read_is_an_error() {
     let bed = Bed::start();
@@ -245,7 +250,7 @@ async fn an_ignore_file_that_cannot_be_read_keeps_the_last_good_commit() {
     bed.remote().link("main", ".opsyignore", "a.yaml");
     refused("is a link").await;
     bed.remote().commit("main", &[(".opsyignore", None), (".opsyignore/x", Some(""))]);
-    refused("is a folder").await;
+    refused("is a directory").await;
     bed.remote().commit("main", &[(".opsyignore/x", None)]);
     bed.remote().submodule("main", ".opsyignore");
     refused("is a submodule").await;
@@ -253,17 +258,17 @@ async fn an_ignore_file_that_cannot_be_read_keeps_the_last_good_commit() {
     assert_eq!(files(&sync.once().await.expect("synced")), ["old/b.yaml"]);
 }
 
-/// The loop over a clone that may be started from, never looking by itself.
+/// Runs the loop, which may start from the clone and fetches only after a wakeup.
 fn run(git: Handle) -> (tokio::task::JoinHandle<()>, Arc<Notify>, Outputs) {
     let (mut sync, outputs) = start(git);
-    sync.may_start_from_the_clone();
+    sync.allow_start_from_clone();
     let wake = Arc::new(Notify::new());
     let running = tokio::spawn(sync.run(NEVER, Arc::clone(&wake), CancellationToken::new()));
     (running, wake, outputs)
 }
 
 #[tokio::test]
-async fn a_start_while_the_remote_is_away_goes_by_the_clone() {
+async fn a_start_while_the_remote_is_away_uses_the_clone() {
     let settings = r#"{"publish": {"branch": "opsy-status"}}"#;
     for (branch, named) in [("main", false), ("trunk", false), ("release", true)] {
         let bed = Bed::start();
@@ -313,13 +318,13 @@ async fn a_clone_of_another_repository_or_branch_is_not_started_from() {
 }
 
 #[tokio::test]
-async fn one_look_never_goes_by_the_clone() {
+async fn a_single_sync_never_starts_from_the_clone() {
     let bed = Bed::start();
     bed.remote().commit("main", &[("a.yaml", Some("1"))]);
     start(bed.handle()).0.once().await.expect("synced");
     bed.away(Some("refuse"));
     let (mut sync, outputs) = start(bed.handle());
-    sync.may_start_from_the_clone();
+    sync.allow_start_from_clone();
     let away = sync.once().await.expect_err("away");
     assert!(matches!(away, GitError::Unreachable { .. }), "{away}");
     assert_eq!(*outputs.synced.borrow(), None);
@@ -357,7 +362,7 @@ async fn new_credentials_are_tried_at_once() {
     let bed = Bed::guarded("*:right\n");
     bed.remote().commit("main", &[("a.yaml", Some("1"))]);
     let file = bed.folder.path().join("secrets/token");
-    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    std::fs::create_dir_all(file.parent().expect("a directory")).expect("made");
     std::fs::write(&file, "wrong").expect("written");
     let credentials = Credentials::token(Secret::File(file.clone()));
     let (sync, mut outputs) = start(bed.handle_with(|options| options.credentials = Some(credentials)));

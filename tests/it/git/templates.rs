@@ -1,4 +1,4 @@
-//! Templates of a synced commit, read back as files.
+//! Templates of a synced commit, read as files.
 
 use jiff::Timestamp;
 use opsy::api::{Class, Key};
@@ -57,13 +57,13 @@ async fn files_come_with_their_content() {
     assert_eq!(templates.resolve(&whole, &key()).await.expect("resolved").tag, resolved.tag);
     let all = templates.files(&whole, &key(), &resolved.commit).await.expect("files");
     assert_eq!(all.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().len(), 4, "all but the status");
-    // A build that started keeps its commit, whatever is pushed meanwhile.
+    // A build keeps the commit with which it started, whatever is pushed meanwhile.
     bed.remote().commit("main", &[("packer/node/node.pkr.hcl", Some("other")), ("shared/motd", Some("bye"))]);
     sync.once().await.expect("synced");
     let old =
         templates.files(&query("packer/node/node.pkr.hcl"), &key(), &resolved.commit).await.expect("files");
     let template = old.iter().find(|file| file.path == "packer/node/node.pkr.hcl").expect("the template");
-    assert_eq!((template.content.as_slice(), old.len()), (&b"source"[..], 3), "its folder comes with it");
+    assert_eq!((template.content.as_slice(), old.len()), (&b"source"[..], 3), "its directory is included");
     assert_ne!(templates.resolve(&query("packer/node"), &key()).await.expect("resolved").tag, resolved.tag);
 }
 
@@ -146,7 +146,7 @@ async fn what_a_commit_cannot_give_is_named_where_a_build_needs_it() {
         assert_eq!(files.expect_err("nothing is started").message, error.message);
     }
     let whole = TemplateQuery { whole: true, ..query("packer/node") };
-    let resolved = templates.resolve(&whole, &key()).await.expect("what other builds read stops none");
+    let resolved = templates.resolve(&whole, &key()).await.expect("files of other builds do not matter");
     let files = templates.files(&whole, &key(), &resolved.commit).await.expect("files");
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(
@@ -155,7 +155,11 @@ async fn what_a_commit_cannot_give_is_named_where_a_build_needs_it() {
     );
 
     remote.commit("main", &[("README.md", Some("the"))]);
-    assert_eq!(sync.once().await.expect("synced").commit, commit, "an ignored file is no input of anything");
+    assert_eq!(
+        sync.once().await.expect("synced").commit,
+        commit,
+        "an ignored file is not an input of any build"
+    );
     remote.commit("main", &[(".opsyignore", Some("docs/\n"))]);
     assert_ne!(sync.once().await.expect("synced").commit, commit);
 }

@@ -30,7 +30,7 @@ fn what_a_template_repository_does_not_have_is_found_before_the_merge() {
     let files =
         [("node/node.pkr.hcl", Some("")), ("node/x.pkrvars.hcl", Some("")), ("bare/readme", Some(""))];
     bed.remote().commit("main", &files);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("node.yaml");
     let url = bed.url();
     let check = |text: &str, more: &[&str]| {
@@ -46,7 +46,7 @@ fn what_a_template_repository_does_not_have_is_found_before_the_merge() {
     assert!(good && said.contains("are not checked; --fetch fetches and checks them"), "{said}");
     assert_eq!(bed.journal(), Vec::<String>::new(), "nothing is fetched without the flag");
     let (good, said) = check(&manifest(&url, "main", "node", "git"), &["--fetch"]);
-    assert!(good && said.contains("1 good object, 0 errors, 0 notes"), "{said}");
+    assert!(good && said.contains("1 valid object, 0 errors, 0 notes"), "{said}");
     assert_eq!(
         bed.journal().iter().filter(|line| line.contains("info/refs")).count(),
         2,
@@ -59,7 +59,7 @@ fn what_a_template_repository_does_not_have_is_found_before_the_merge() {
             manifest(&url, "main", "nod", "git"),
             ":15: spec.builder.commands[0].workingDir: template \"nod\" does not exist",
         ),
-        (manifest(&url, "main", "bare", "git"), "holds no Packer template"),
+        (manifest(&url, "main", "bare", "git"), "contains no Packer template"),
         (manifest(&url, "main", "node", "other"), "refuses the credentials"),
         (manifest(&url, "main", "node", "none"), "default/none"),
         (manifest(&url.replace("repo.git", "gone.git"), "main", "node", "git"), "is not a Git repository"),

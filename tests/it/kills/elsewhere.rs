@@ -8,10 +8,10 @@ use super::{builder_status, builder_world, finish, hold_next_build, ready, run_f
 use crate::packers::Packer;
 use crate::world::{World, fixtures, kill};
 
-/// Where the template builds, whatever the builder says.
+/// The region in which the template builds, regardless of the builder's region.
 const ELSEWHERE: &str = "eu-west-1";
 
-/// What a region holds of a build: leftovers, images and snapshots.
+/// Orphans, images and snapshots in that region.
 fn held(world: &World) -> Value {
     let state = world.account.state_in(ELSEWHERE);
     json!([state["leftovers"], state["images"], state["snapshots"]])
@@ -24,7 +24,7 @@ fn calls_in(world: &World, region: &str) -> usize {
     world.account.journal().iter().filter(of_agent).count()
 }
 
-/// A world whose template builds in `ELSEWHERE` from an image there.
+/// An environment whose template builds in `ELSEWHERE` from an image there.
 fn world_elsewhere() -> World {
     let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
     world.build_with(Packer::Current);
@@ -46,18 +46,18 @@ fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() 
     let before = held(&world);
     hold_next_build(&world);
     let agent = world.agent();
-    world.wait("the image is made elsewhere", || {
+    world.wait("the image in the other region", || {
         let made = |entry: &Value| entry["operation"] == "CreateImage" && entry["region"] == ELSEWHERE;
         world.account.journal().iter().any(made).then_some(())
     });
-    assert_ne!(held(&world), before, "the machine runs elsewhere");
+    assert_ne!(held(&world), before, "the instance runs in the other region");
     let (runners, others) = world.build_processes();
     kill(&[runners, others].concat());
-    world.wait("the failed build is paused after", || {
+    world.wait("the backoff after the failed build", || {
         (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
     });
-    world.wait("what it left elsewhere is swept", || (held(&world) == before).then_some(()));
-    world.wait("later looks go there too", || {
+    world.wait("the sweep of the other region", || (held(&world) == before).then_some(()));
+    world.wait("later orphan checks of the other region", || {
         (builder_status(&world)["sweeps"][0]["regions"] == json!([ELSEWHERE])).then_some(())
     });
     let sweep = builder_status(&world)["sweeps"][0].clone();
@@ -70,7 +70,7 @@ fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() 
     assert_eq!(held(&world), before, "the image that was pending does not appear late");
 }
 
-/// DescribeRegions of Packer, which checks the region it is given.
+/// Number of DescribeRegions calls of Packer, which validates its region.
 fn packers_questions(world: &World) -> usize {
     let asked = |entry: &&Value| {
         entry["operation"] == "DescribeRegions" && entry["access_key"] == world.account.packers_key()
@@ -78,9 +78,9 @@ fn packers_questions(world: &World) -> usize {
     world.account.journal().iter().filter(asked).count()
 }
 
-/// Its machine is found where the builder says, so that nothing has to be asked of other regions.
+/// The instance is found in the builder's region, so that no other region has to be searched.
 #[test]
-fn a_build_that_is_killed_at_home_is_looked_for_at_home_alone() {
+fn a_build_that_is_killed_in_its_own_region_is_searched_for_there_alone() {
     let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
     world.build_with(Packer::Current);
     hold_next_build(&world);
@@ -88,10 +88,10 @@ fn a_build_that_is_killed_at_home_is_looked_for_at_home_alone() {
     super::wait_for_calls(&world, "ec2:CreateImage", 1);
     let (runners, others) = world.build_processes();
     kill(&[runners, others].concat());
-    world.wait("leftovers are swept", || {
-        (world.leftovers().is_empty() && run_folders(&world).is_empty()).then_some(())
+    world.wait("the sweep of the orphans", || {
+        (world.orphans().is_empty() && run_folders(&world).is_empty()).then_some(())
     });
-    world.wait("the first look is over", || {
+    world.wait("the end of the first orphan check", || {
         (builder_status(&world)["sweeps"][0]["looks"] == json!(1)).then_some(())
     });
     agent.stop();

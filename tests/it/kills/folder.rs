@@ -1,4 +1,4 @@
-//! What happens to the state directory: two agents want it, its disk is full, it is lost.
+//! The state directory: two agents use it, its disk is full, it is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn a_lost_folder_costs_no_build_and_no_rollout() {
     let first = world.once();
     assert_eq!(first.status.code(), Some(0), "{first:?}");
     let (images, log, amis) = (world.our_images(), world.log(), world.amis());
-    fs::remove_dir_all(world.state()).expect("the state directory goes");
+    fs::remove_dir_all(world.state()).expect("the state directory is removed");
     world.account.clear_journal();
 
     let again = world.once();
@@ -58,44 +58,46 @@ fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
     let name = live.file_name().expect("a name").to_string_lossy().into_owned();
     let facts = fs::read(live.join("facts.json")).expect("facts");
     fs::write(live.join("facts.json"), r#"{"format": 2}"#).expect("written");
-    fs::create_dir_all(world.state().join("runs/notes")).expect("a folder of a person's");
+    fs::create_dir_all(world.state().join("runs/notes")).expect("a directory of a person");
     let node = world.show("builders/node.yaml").expect("a builder");
     let other = node.replace("name: node\n", "name: other\n");
     let template = world.show("packer/node/node.pkr.hcl").expect("a template").replace("\"1\"", "\"2\"");
-    // Whatever the inputs, the run that lives may be this builder's.
+    // The live run may belong to this builder, whatever its inputs are.
     world.push(
         &[("builders/other.yaml", Some(&other)), ("packer/node/node.pkr.hcl", Some(&template))],
         "policy: another builder",
     );
 
     let agent = world.agent();
-    world.wait("the other builder has its image", || {
+    world.wait("the image of the other builder", || {
         let status = world.status("PackerBuilder", "other")?;
         (ready(&status).0 == "ImageReady").then_some(())
     });
-    world.wait("its own builder waits for a person", || {
+    world.wait("the message of the run's own builder", || {
         ready(&builder_status(&world)).1.contains(&format!("run {name} cannot be read")).then_some(())
     });
     assert_eq!(world.account.count("ec2:RunInstances"), 2, "one build of each");
     let log = fs::read_to_string(world.agent_log()).expect("a log");
-    for words in ["a builder called node starts nothing until then", "it is nobody's by its name"] {
-        assert_eq!(log.matches(words).count(), 1, "told once: {log}");
+    for words in ["a builder called node starts nothing until then", "its name belongs to no builder"] {
+        assert_eq!(log.matches(words).count(), 1, "logged once: {log}");
     }
     agent.kill();
 
     fs::write(live.join("facts.json"), facts).expect("written");
     let _agent = world.agent();
     finish(&world);
-    world.wait("the run is harvested", || results(&world).contains(&"Succeeded".to_owned()).then_some(()));
+    world.wait("the result to be collected", || {
+        results(&world).contains(&"Succeeded".to_owned()).then_some(())
+    });
 }
 
-/// A small disk of its own below the state directory, for as long as this lives.
+/// A small disk that is mounted at the state directory until this value is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None` where this user may not mount.
+    /// `None` if this user may not mount.
     fn mount(at: &Path) -> Option<Self> {
-        fs::create_dir_all(at).expect("a folder");
+        fs::create_dir_all(at).expect("a directory");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(at).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
     }
@@ -107,49 +109,49 @@ impl SmallDisk {
 
     fn set_read_only(&self) {
         let mounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
-        assert!(mounted.expect("mount runs").success(), "a small disk can be read only");
+        assert!(mounted.expect("mount runs").success(), "a small disk can be remounted read-only");
     }
 
     fn free(&self) {
-        fs::remove_file(self.0.join("filler")).expect("the filler goes");
+        fs::remove_file(self.0.join("filler")).expect("the filler is removed");
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a build may still have its folder open.
+        // Lazily, since a build may still have a directory open.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
 #[test]
-fn a_full_disk_starts_nothing_and_is_gone_on_from_when_there_is_room() {
+fn a_full_disk_starts_nothing_and_builds_continue_when_there_is_room() {
     let world = builder_world("");
     let Some(disk) = SmallDisk::mount(&world.state()) else {
-        eprintln!("SKIPPED: mounting a small disk needs root; nothing was shown about a full disk");
+        eprintln!("SKIPPED: mounting a small disk requires root; a full disk was not tested");
         return;
     };
     let agent = world.agent();
     let image = wait_for_image(&world);
-    world.wait("the run is forgotten", || run_folders(&world).is_empty().then_some(()));
+    world.wait("the run to be forgotten", || run_folders(&world).is_empty().then_some(()));
     agent.kill();
     disk.fill();
     world.account.post("base-image", json!({ "version": "20260901" }));
-    // Started anew it asks for base images at once.
+    // After a restart it looks up base images immediately.
     let _agent = world.agent();
-    let log = world.wait("the agent reports that the disk is full", || {
+    let log = world.wait("the full disk in the log", || {
         let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
         (log.contains("No space left on device") && log.contains("nothing new is started")).then_some(log)
     });
     assert!(log.contains(&format!("the state directory {}", world.state().display())), "{log}");
-    assert!(log.contains("free disk space there, or let Opsy write there"), "{log}");
+    assert!(log.contains("free disk space there, or allow Opsy to write there"), "{log}");
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing new");
     assert_eq!(run_folders(&world), []);
-    assert_eq!(world.active_image(), Some(image.clone()), "what there is stays");
+    assert_eq!(world.active_image(), Some(image.clone()), "the existing image stays");
 
     disk.free();
     let newer = world
-        .wait("the newer base image is built from", || world.active_image().filter(|newer| *newer != image));
+        .wait("an image of the newer base image", || world.active_image().filter(|newer| *newer != image));
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(world.our_images().len(), 2, "{newer}");
 }
@@ -158,9 +160,7 @@ fn a_full_disk_starts_nothing_and_is_gone_on_from_when_there_is_room() {
 fn a_state_directory_that_cannot_be_written_is_named_with_the_reason_and_the_remedy() {
     let world = builder_world("");
     let Some(disk) = SmallDisk::mount(&world.state()) else {
-        eprintln!(
-            "SKIPPED: mounting a small disk needs root; nothing was shown about an unwritable directory"
-        );
+        eprintln!("SKIPPED: mounting a small disk requires root; an unwritable directory was not tested");
         return;
     };
     let refused = |reason: &str| {
@@ -181,7 +181,7 @@ fn a_state_directory_that_cannot_be_written_is_named_with_the_reason_and_the_rem
     opsy.args(["suspend", "pb/node"]);
     let suspended = run(opsy);
     assert_eq!(suspended.status.code(), Some(1));
-    let directory = format!("the state directory {} cannot be written", world.state().display());
+    let directory = format!("cannot write to the state directory {}", world.state().display());
     assert!(suspended.stderr.contains(&directory) && suspended.stderr.contains("Read-only"), "{suspended:?}");
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
 }

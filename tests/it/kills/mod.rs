@@ -1,5 +1,5 @@
-//! What is left when processes, disks and folders fail: the agent or a runner is killed, stopped or
-//! doubled, its state directory is full or gone, its inputs change or vanish while it builds.
+//! Failures of processes and disks: the agent or a runner is killed, stopped or started twice, the state directory is
+//! full or deleted, inputs change or are deleted during a build.
 
 mod elsewhere;
 mod folder;
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use crate::world::{World, fixtures};
 
-/// Longer than any build: an image that stays pending until `finish`.
+/// Longer than any build: a held image stays pending until `finish`.
 const HELD: u64 = 24 * 3600;
-/// Where the builder's timers are in the fixtures, and what tests write there.
+/// The timer of the builder in the fixtures, and its replacement in tests.
 const TIMER: (&str, &str) = ("controllerTimer: 10s", "controllerTimer: 1s");
 
-/// A world with the builder `node` alone, looking every second, with further lines in its spec.
+/// An environment with builder `node` alone, reconciled every second, with further lines in its spec.
 fn builder_world(spec: &str) -> World {
     let world = World::empty();
     let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
@@ -35,7 +35,7 @@ fn builder_world(spec: &str) -> World {
     world
 }
 
-/// The next build waits for its image until `finish`, however fast the machine is.
+/// Keeps the image of the next build pending until `finish`.
 fn hold_next_build(world: &World) {
     world.account.fault(json!({ "kind": "image-pending", "seconds": HELD, "count": 1 }));
 }
@@ -48,7 +48,7 @@ fn wait_for_calls(world: &World, call: &str, count: usize) {
     world.wait(&format!("{call} {count} times"), || (world.account.count(call) >= count).then_some(()));
 }
 
-/// Folders of runs, and whether each has its result.
+/// Directories of runs, and whether each has a result.
 fn run_folders(world: &World) -> Vec<(PathBuf, bool)> {
     let Ok(entries) = fs::read_dir(world.state().join("runs")) else { return Vec::new() };
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -79,9 +79,9 @@ fn ready(status: &Value) -> (String, String) {
     (text("reason"), text("message"))
 }
 
-/// Waits until the builder is done, and answers its image.
+/// Waits until the builder is ready, and returns its image.
 fn wait_for_image(world: &World) -> String {
-    world.wait("the image is active and the builder at rest", || {
+    world.wait("an active image and a builder that is ready", || {
         (ready(&builder_status(world)).0 == "ImageReady").then(|| world.active_image()).flatten()
     })
 }

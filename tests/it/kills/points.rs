@@ -1,4 +1,4 @@
-//! The agent is killed again and again on the way from a commit to rolled node groups.
+//! The agent is killed repeatedly on the way from a commit to updated node groups.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::world::World;
 /// The seeded groups that a refresher can move.
 const GROUPS: [&str; 3] = ["system", "web", "batch"];
 
-/// What the kills must not change, without ids and times.
+/// The final state without IDs and times, which the kills must not change.
 fn end_state(world: &World) -> Value {
     let image = world.active_image().expect("one active image");
     let state = world.account.state();
@@ -20,7 +20,7 @@ fn end_state(world: &World) -> Value {
     let versions = templates.map(|template| {
         let images = template["versions"].as_array().expect("versions").iter();
         let ours = images.map(|version| version["image"] == json!(image)).collect::<Vec<_>>();
-        // EKS names its own copies by chance.
+        // EKS gives its own copies random names.
         let name = template["name"].as_str().filter(|name| name.starts_with("demo-")).unwrap_or("copy");
         json!([name, ours])
     });
@@ -32,7 +32,7 @@ fn end_state(world: &World) -> Value {
         "versions": versions,
         "updates": updates,
         "images": world.our_images().len(),
-        "leftovers": world.leftovers(),
+        "leftovers": world.orphans(),
         "amis": world.amis().to_string().replace(&image, "IMAGE"),
     })
 }
@@ -47,7 +47,7 @@ type Point = (&'static str, fn(&World) -> bool);
 /// From the first clone to the last group, in order.
 const POINTS: [Point; 12] = [
     ("the clone exists", |world| world.state().join("clone").exists()),
-    ("the run is laid out", |world| !run_folders(world).is_empty()),
+    ("the run has its directory", |world| !run_folders(world).is_empty()),
     ("Packer asked for an instance", |world| world.account.count("ec2:RunInstances") > 0),
     ("Packer asked for the image", |world| world.account.count("ec2:CreateImage") > 0),
     ("the run has its result", |world| {
@@ -55,13 +55,19 @@ const POINTS: [Point; 12] = [
     }),
     ("the image is active", |world| world.active_image().is_some()),
     ("the first launch template version", |world| world.account.count("ec2:CreateLaunchTemplateVersion") > 0),
-    ("the first group is told", |world| world.account.count("eks:UpdateNodegroupVersion") > 0),
-    ("the first group is there", |world| on_the_image(world) > 0),
+    ("the update of the first group was requested", |world| {
+        world.account.count("eks:UpdateNodegroupVersion") > 0
+    }),
+    ("the first group runs the image", |world| on_the_image(world) > 0),
     ("the second launch template version", |world| {
         world.account.count("ec2:CreateLaunchTemplateVersion") > 1
     }),
-    ("the second group is told", |world| world.account.count("eks:UpdateNodegroupVersion") > 1),
-    ("the third group is told", |world| world.account.count("eks:UpdateNodegroupVersion") > 2),
+    ("the update of the second group was requested", |world| {
+        world.account.count("eks:UpdateNodegroupVersion") > 1
+    }),
+    ("the update of the third group was requested", |world| {
+        world.account.count("eks:UpdateNodegroupVersion") > 2
+    }),
 ];
 
 #[test]
@@ -83,6 +89,6 @@ fn an_agent_killed_at_twelve_points_builds_and_rolls_once() {
     assert_eq!(killed.account.count("eks:UpdateNodegroupVersion"), GROUPS.len());
     assert_eq!(on_the_image(&killed), GROUPS.len());
     assert_eq!(end_state(&killed), end_state(&whole));
-    assert_eq!(killed.leftovers(), Vec::<String>::new());
-    assert_eq!(run_folders(&killed), [], "harvested and forgotten");
+    assert_eq!(killed.orphans(), Vec::<String>::new());
+    assert_eq!(run_folders(&killed), [], "collected and forgotten");
 }

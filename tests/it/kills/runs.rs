@@ -1,5 +1,4 @@
-//! What happens to a build while it runs: its runner dies, the agent is stopped, its inputs change,
-//! its builder is deleted.
+//! Events during a build: its runner dies, the agent is stopped, its inputs change, its builder is deleted.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,13 +12,13 @@ use super::{
 use crate::packers::Packer;
 use crate::world::{Agent, World, kill, run};
 
-/// SIGTERM is answered in seconds, on a busy machine too.
+/// The agent ends within seconds of SIGTERM, even on a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
-/// A run lives for seconds: two at once would be seen.
+/// A run lives for seconds: at this interval, two at once are noticed.
 const SAMPLE: Duration = Duration::from_millis(20);
 
-/// Starts a build that waits for its image, under an agent.
+/// Starts an agent whose build waits for its image.
 fn held_build(world: &World) -> Agent {
     hold_next_build(world);
     let agent = world.agent();
@@ -27,11 +26,11 @@ fn held_build(world: &World) -> Agent {
     agent
 }
 
-/// A running agent, the runners, and what they started.
+/// Gets a running agent, the runners and the processes that they started; returns the agent unless it killed it.
 type Kill = fn(Agent, &[u32], &[u32]) -> Option<Agent>;
 
-/// Has `killed` kill processes of a build, starts the agent again if it is among them, and follows the
-/// builder through its failure, its pause and its next try.
+/// Lets `killed` kill processes of a build, restarts the agent if it was killed, and asserts on the failure, the
+/// backoff and the next try of the builder.
 fn killed_build(packer: Packer, killed: Kill) {
     let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
     world.build_with(packer);
@@ -40,17 +39,21 @@ fn killed_build(packer: Packer, killed: Kill) {
     assert_eq!(runners.len(), 1, "one runner");
     assert!(!others.is_empty(), "Packer runs");
     let agent = killed(agent, &runners, &others).unwrap_or_else(|| world.agent());
-    world.wait("the failed build is paused after", || {
+    world.wait("the backoff after the failed build", || {
         (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
     });
     let (_, message) = ready(&builder_status(&world));
-    assert!(message.contains("does not count, next try at "), "{message}");
-    world.wait("leftovers are swept", || world.leftovers().is_empty().then_some(()));
+    assert!(message.contains("does not count, next attempt at "), "{message}");
+    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
     assert_eq!(world.our_images(), [], "the image that was pending is swept as well");
     agent.kill();
     let paused = world.once();
-    assert_ne!(paused.status.code(), Some(0), "a failed builder is told by the exit code: {paused:?}");
-    assert_eq!(world.account.count("ec2:RunInstances"), 1, "not before the pause is over, restarted or not");
+    assert_ne!(paused.status.code(), Some(0), "the exit code reports a failed builder: {paused:?}");
+    assert_eq!(
+        world.account.count("ec2:RunInstances"),
+        1,
+        "no retry before the backoff is over, even after a restart"
+    );
     assert_eq!(results(&world).len(), 1, "counted once: {:?}", results(&world));
 
     world.edit("builders/node.yaml", "backoff: 1h", "backoff: 1s", "policy: sooner");
@@ -60,7 +63,7 @@ fn killed_build(packer: Packer, killed: Kill) {
     assert_eq!(results(&world).len(), 2);
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(world.our_images().len(), 1);
-    world.wait("leftovers are swept", || world.leftovers().is_empty().then_some(()));
+    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
 }
 
 #[test]
@@ -96,17 +99,17 @@ fn sigterm_leaves_the_build_running_and_the_next_start_harvests_it() {
     let status = agent.stop();
     assert_eq!(status.code(), Some(0));
     assert!(asked.elapsed() < STOPS_WITHIN, "{:?}", asked.elapsed());
-    assert_eq!(world.build_processes().0.len(), 1, "the runner goes on");
+    assert_eq!(world.build_processes().0.len(), 1, "the runner continues");
     finish(&world);
-    world.wait("the build ends without an agent", || {
+    world.wait("the end of the build without an agent", || {
         run_folders(&world).iter().any(|(_, ended)| *ended).then_some(())
     });
-    assert_eq!(world.active_image(), None, "nobody harvested it");
+    assert_eq!(world.active_image(), None, "no agent collected the result");
     let _agent = world.agent();
     wait_for_image(&world);
     assert_eq!(results(&world), ["Succeeded"]);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
-    world.wait("the run is forgotten", || run_folders(&world).is_empty().then_some(()));
+    world.wait("the run to be forgotten", || run_folders(&world).is_empty().then_some(()));
 }
 
 #[test]
@@ -120,12 +123,12 @@ fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
         wait_for_calls(&world, "ec2:CreateImage", 1);
         let asked = Instant::now();
         kill_process(Pid::from_child(&once), signal).expect("it runs");
-        let ended = once.wait_with_output().expect("its end");
+        let ended = once.wait_with_output().expect("the exit status");
         assert!(asked.elapsed() < STOPS_WITHIN, "{:?}", asked.elapsed());
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(1), "{said}");
-        assert!(said.contains("interrupted; builds go on, and the next run takes them up"), "{said}");
-        assert_eq!(world.build_processes().0.len(), 1, "the runner goes on");
+        assert!(said.contains("interrupted; builds continue, and the next run resumes them"), "{said}");
+        assert_eq!(world.build_processes().0.len(), 1, "the runner continues");
 
         finish(&world);
         let next = world.once();
@@ -150,10 +153,10 @@ fn cancel_stops_the_running_build_and_resume_builds_again() {
     let canceled = command(&["cancel", "pb/node"]);
     assert!(canceled.status.success(), "{canceled:?}");
     assert!(
-        canceled.stdout.contains(&format!("node cancels build {build} (state directory")),
+        canceled.stdout.contains(&format!("node cancellation of build {build} requested (state directory")),
         "{canceled:?}"
     );
-    let message = world.wait("the builder reports it", || {
+    let message = world.wait("the builder to report the cancellation", || {
         let (reason, message) = ready(&builder_status(&world));
         (reason == "Cancelled").then_some(message)
     });
@@ -163,7 +166,7 @@ fn cancel_stops_the_running_build_and_resume_builds_again() {
         let (runners, others) = world.build_processes();
         (runners.is_empty() && others.is_empty()).then_some(())
     });
-    world.wait("nothing is left of it", || world.leftovers().is_empty().then_some(()));
+    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
     assert_eq!(world.our_images(), []);
     let again = command(&["cancel", "pb/node"]);
     assert_eq!(again.status.code(), Some(1));
@@ -200,13 +203,13 @@ fn a_template_changed_during_a_build_is_built_after_it() {
         let _ended = EndsOnDrop(&over);
         let _agent = held_build(&world);
         let newer = world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
-        world.wait("the agent has the commit", || fetched(&world, &newer).then_some(()));
+        world.wait("the agent to fetch the commit", || fetched(&world, &newer).then_some(()));
         assert_eq!(world.account.count("ec2:RunInstances"), 1);
         finish(&world);
-        world.wait("the newer template is built", || (results(&world).len() == 2).then_some(()));
+        world.wait("a build of the newer template", || (results(&world).len() == 2).then_some(()));
         let image = wait_for_image(&world);
         assert!(name_of(&world, &image).starts_with("node-2-"), "the newest inputs are active");
-        world.wait("the newest image is published", || {
+        world.wait("the newest image to be published", || {
             (world.amis()["default/node"]["us-east-1"]["x86_64"] == image.as_str()).then_some(())
         });
     });
@@ -215,7 +218,7 @@ fn a_template_changed_during_a_build_is_built_after_it() {
     states.sort();
     assert!(states == ["active", "deprecated"] || states == ["active", "superseded"], "{states:?}");
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    assert_eq!(world.orphans(), Vec::<String>::new());
 }
 
 #[test]
@@ -226,7 +229,7 @@ fn a_builder_deleted_during_its_build_leaves_its_images_and_nothing_else() {
     world.push(&[("builders/other.yaml", Some(&other))], "policy: another, suspended");
     let agent = world.agent();
     let image = wait_for_image(&world);
-    world.wait("its status is published", || world.show("status/default/packerbuilders/node.yaml"));
+    world.wait("its status file", || world.show("status/default/packerbuilders/node.yaml"));
     agent.kill();
 
     world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
@@ -234,19 +237,19 @@ fn a_builder_deleted_during_its_build_leaves_its_images_and_nothing_else() {
     let _agent = world.agent();
     wait_for_calls(&world, "ec2:CreateImage", 2);
     world.push(&[("builders/node.yaml", None)], "policy: no more");
-    world.wait("the object is gone", || world.status("PackerBuilder", "node").is_none().then_some(()));
-    assert_eq!(world.leftovers(), Vec::<String>::new());
+    world.wait("the object to be deleted", || world.status("PackerBuilder", "node").is_none().then_some(()));
+    assert_eq!(world.orphans(), Vec::<String>::new());
     assert_eq!(world.our_images(), [(image, "active".to_owned())]);
     assert_eq!(world.build_processes(), (Vec::new(), Vec::new()));
     assert_eq!(run_folders(&world), []);
-    world.wait("its status file is gone", || {
+    world.wait("its status file to be deleted", || {
         world.show("status/default/packerbuilders/node.yaml").is_none().then_some(())
     });
     assert!(world.amis().get("default/node").is_none(), "{}", world.amis());
     assert!(world.status("PackerBuilder", "other").is_some());
 }
 
-/// The watching thread ends however the test does.
+/// Ends the sampling thread when it is dropped, even if the test panics.
 struct EndsOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for EndsOnDrop<'_> {
@@ -255,7 +258,7 @@ impl Drop for EndsOnDrop<'_> {
     }
 }
 
-/// Is a commit in the agent's clone of the branch?
+/// Returns whether a commit is in the agent's clone of the branch.
 fn fetched(world: &World, commit: &str) -> bool {
     let history =
         world.git(&world.state().join("clone"), &["log", "--format=%H", "refs/remotes/origin/main"]);

@@ -1,5 +1,5 @@
-//! A company's network for one test: an egress proxy, and the bed's servers behind certificates of a private
-//! authority, under names that only the proxy resolves.
+//! A corporate network for one test: an egress proxy, and the bed's servers with certificates of a private CA, under
+//! names that only the proxy resolves.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::bed::{request, wait_for};
 
-/// Start-up takes half a second on an idle machine, some on a busy one.
+/// Startup takes half a second on an idle machine, several seconds on a busy one.
 const START: Duration = Duration::from_secs(60);
 
-/// What the proxy asks for. No output may hold the password.
+/// The credentials for the proxy. No output may contain the password.
 pub const USER: &str = "ann";
 pub const PASSWORD: &str = "pr0xy-hunter2";
 
@@ -24,7 +24,7 @@ pub struct Network {
 
 impl Network {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let port_file = folder.path().join("address.json");
         let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
         let child = Command::new(python)
@@ -42,7 +42,7 @@ impl Network {
         Self { child, folder, port: address["port"].as_u64().expect("a port") }
     }
 
-    /// The same, with a proxy that asks for credentials.
+    /// A network whose proxy requires credentials.
     pub fn guarded() -> Self {
         let network = Self::start();
         network.control("POST", "credentials", json!({ "credentials": format!("{USER}:{PASSWORD}") }));
@@ -54,7 +54,7 @@ impl Network {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The same with them.
+    /// The proxy's address, with credentials.
     pub fn proxy_with_credentials(&self) -> String {
         format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", self.port)
     }
@@ -63,20 +63,20 @@ impl Network {
         self.folder.path().join("ca.pem")
     }
 
-    /// Gives the server at a URL on this machine a name and a certificate; answers `https://<name>` and the
-    /// address that leads to the same without the proxy.
+    /// Gives the server at a URL of this machine a name and a certificate. Returns `https://<name>`, and an address of the
+    /// same server that needs no proxy.
     pub fn serve(&self, name: &str, url: &str) -> (String, String) {
         let host = json!({ "name": name, "to": authority(url), "tls": true });
         let port = self.control("POST", "host", host)["port"].as_u64().expect("a port");
         (format!("https://{name}"), format!("https://0.0.0.0:{port}"))
     }
 
-    /// Lets a name and port through as they are.
+    /// Lets the proxy forward a name and port to the server at a URL, without TLS of its own.
     pub fn pass(&self, name: &str, port: u16, url: &str) {
         self.control("POST", "host", json!({ "name": name, "port": port, "to": authority(url) }));
     }
 
-    /// What went through the proxy since the last call, as `name:port status`.
+    /// Requests to the proxy since the last call, as `name:port status`.
     pub fn journal(&self) -> Vec<String> {
         let entries = self.control("DELETE", "journal", Value::Null);
         let line =
@@ -91,7 +91,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // It is gone, or goes with this process.
+        // If this fails, it has ended already or ends with this process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The API server behind the proxy: what a person's command and its kubeconfig make of the environment.
+//! The API server behind the proxy: how a command uses the environment and the kubeconfig.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use super::bed::{Network, PASSWORD};
 use crate::cluster::Place;
 use crate::world::{Outcome, run};
 
-/// Nothing listens there.
+/// A proxy address at which nothing listens.
 const DEAD: &str = "http://ann:pr0xy-hunter2@127.0.0.1:1";
 
-/// The bed's API server with another address and other settings of the cluster, in a kubeconfig.
+/// Writes kubeconfigs for the bed's API server, with other addresses and cluster settings.
 struct Server<'a> {
     place: &'a Place,
     folder: tempfile::TempDir,
@@ -33,7 +33,7 @@ impl Server<'_> {
         path
     }
 
-    /// `opsy status` in an environment.
+    /// Runs `opsy status` with these variables.
     async fn status(&self, kubeconfig: &Path, variables: &[(&str, &str)]) -> Outcome {
         let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
         opsy.args(["status", "--namespace", &self.place.namespace, "--kubeconfig"]).arg(kubeconfig);
@@ -64,7 +64,7 @@ async fn the_api_server_is_reached_as_the_environment_and_the_kubeconfig_say() {
     let network = tokio::task::spawn_blocking(Network::guarded).await.expect("a network");
     let address = place.plane.address("server").as_str().expect("an address").to_owned();
     network.pass("kube.corp.test", 6443, &address);
-    let server = Server { place: &place, folder: tempfile::tempdir().expect("a folder") };
+    let server = Server { place: &place, folder: tempfile::tempdir().expect("a directory") };
     let live = network.proxy_with_credentials();
 
     let named = server.kubeconfig("https://kube.corp.test:6443", |_| ());
@@ -80,7 +80,11 @@ async fn the_api_server_is_reached_as_the_environment_and_the_kubeconfig_say() {
         .await;
     server.fails(&named, &[("HTTPS_PROXY", DEAD)], "the proxy cannot be reached").await;
     server
-        .fails(&named, &[("HTTPS_PROXY", "socks5://127.0.0.1:1")], "HTTPS_PROXY is a proxy of the type")
+        .fails(
+            &named,
+            &[("HTTPS_PROXY", "socks5://127.0.0.1:1")],
+            "HTTPS_PROXY is a socks5:// proxy, which is not supported",
+        )
         .await;
     network.journal();
 
@@ -89,7 +93,7 @@ async fn the_api_server_is_reached_as_the_environment_and_the_kubeconfig_say() {
     server.works(&proxied, &[("HTTPS_PROXY", DEAD), ("NO_PROXY", "*")]).await;
     assert!(!network.journal().is_empty());
 
-    // This machine, by an address that is not a loopback one, and then by one that is.
+    // This machine, at an address that is not loopback, and then at one that is.
     let direct = server.kubeconfig(&address.replace("127.0.0.1", "0.0.0.0"), |_| ());
     server.fails(&direct, &[("HTTPS_PROXY", DEAD)], "the proxy cannot be reached").await;
     server.works(&direct, &[("HTTPS_PROXY", DEAD), ("no_proxy", "10.0.0.0/8, 0.0.0.0")]).await;

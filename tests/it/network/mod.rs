@@ -1,5 +1,4 @@
-//! Closed networks: everything the agent speaks to lies behind an egress proxy, and shows certificates of a
-//! private authority.
+//! Closed networks: all servers are behind an egress proxy, and have certificates of a private CA.
 
 mod bed;
 mod cluster;
@@ -18,7 +17,7 @@ use crate::world::{Outcome, World, fixtures, run};
 use bed::{Network, PASSWORD, USER};
 
 const TOPIC: &str = "arn:aws:sns:us-east-1:ACCOUNT:opsy";
-/// Every kind of destination.
+/// A notifier with every kind of destination.
 const EVERYBODY: &str = "spec:
   notifier:
     slack: {channelIDs: [C0DEMO0001], secret: team-slack}
@@ -28,7 +27,7 @@ const EVERYBODY: &str = "spec:
     ses: {from: opsy@example.com, to: [team@example.com]}
 ";
 
-/// A world in a closed network: its remote, its AWS and its chats have names that only the proxy knows.
+/// An environment in a closed network: the remote, AWS and the chat services have names that only the proxy resolves.
 struct Closed {
     world: World,
     chat: Chat,
@@ -39,25 +38,25 @@ impl Closed {
     fn new(network: Network) -> Self {
         let world = World::served(None);
         world.push_folder(&fixtures().join("repo"), "policy: first");
-        // It prints the proxy, as templates do by accident.
+        // The template prints the environment and thereby the proxy, as templates do by accident.
         let print = "build {\n  post-processor \"shell-local\" {\n    inline = [\"env\"]\n  }\n";
         world.edit("packer/node/node.pkr.hcl", "build {\n", print, "policy: print the environment");
         let chat = Chat::start();
         let topic = TOPIC.replace("ACCOUNT", &world.account.id);
         let everybody = EVERYBODY.replace("TOPIC", &topic);
-        world.edit("builders/node.yaml", "spec:\n", &everybody, "policy: tell everybody of builds");
+        world.edit("builders/node.yaml", "spec:\n", &everybody, "policy: notify every destination of builds");
         network.serve("git.corp.test", &world.server.as_ref().expect("a server").url());
         network.serve("aws.corp.test", &aws().endpoint);
         network.serve("chat.corp.test", &chat.url);
         Self { world, chat, network }
     }
 
-    /// `opsy` here, by names; without the authority.
+    /// `opsy` in this network, without the CA.
     fn opsy(&self) -> Command {
         let mut opsy = self.world.opsy();
         opsy.env("OPSY_REPO", "https://git.corp.test/repo.git")
             .env("AWS_ENDPOINT_URL", "https://aws.corp.test")
-            // Packer speaks to AWS, too.
+            // Packer calls AWS, too.
             .env("PKR_VAR_endpoint", "https://aws.corp.test")
             .env("AWS_ACCESS_KEY_ID", self.world.account.unrestricted_key())
             .env("OPSY_SLACK_API", "https://chat.corp.test/api/")
@@ -70,13 +69,13 @@ impl Closed {
             .env("OPSY_SECRET_DEFAULT_TEAM_HOOK__KEY", "shared key")
             .env("HTTPS_PROXY", self.network.proxy_with_credentials())
             .env_remove("NO_PROXY")
-            // Of the machine that tests: they would take the place of what builds are given.
+            // Variables of the test machine would replace those that builds get.
             .env_remove("AWS_CA_BUNDLE")
             .env_remove("SSL_CERT_FILE");
         opsy
     }
 
-    /// Makes the topic and the sender, as a person does, and lets the agent use them.
+    /// Creates the topic and the sender, as a person does.
     #[tokio::main(flavor = "current_thread")]
     async fn prepare_aws(&self) {
         let sdk = config(&self.world.account).credentials_provider(self.unrestricted()).load().await;
@@ -97,7 +96,8 @@ fn once(mut opsy: Command) -> Outcome {
     run(opsy)
 }
 
-/// Names that went through the proxy, all of them let in; Git's library gives its credentials when it is asked.
+/// The names in the proxy's journal. Asserts that every request was accepted, except that libgit2 sends its credentials
+/// only after a challenge.
 fn names(journal: &[String]) -> BTreeSet<&str> {
     let (passed, others): (Vec<_>, Vec<_>) = journal.iter().partition(|entry| entry.ends_with(" 200"));
     assert!(others.iter().all(|entry| *entry == "git.corp.test:443 407"), "{journal:?}");
@@ -111,15 +111,15 @@ fn log(world: &World) -> String {
     run(opsy).stdout
 }
 
-/// No file below this folder holds a text.
+/// Asserts that no file below this directory contains a string.
 fn nowhere_in(folder: &Path, text: &str) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
+    for entry in std::fs::read_dir(folder).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             nowhere_in(&path, text);
         } else if let Ok(content) = std::fs::read(&path) {
             let found = content.windows(text.len()).any(|window| window == text.as_bytes());
-            assert!(!found, "{} holds {text}", path.display());
+            assert!(!found, "{} contains {text}", path.display());
         }
     }
 }
@@ -155,7 +155,7 @@ fn everything_reaches_its_server_through_the_proxy_and_nothing_keeps_its_passwor
         nowhere_in(&world.remote(), secret);
     }
 
-    // Exceptions take no proxy, whatever it is; and one proxy of http does not serve https.
+    // Hosts in NO_PROXY are reached without the proxy, even a broken one, and http_proxy is not used for https.
     let direct = |name: &str, url: &str| closed.network.serve(name, url).1;
     let mut opsy = closed.opsy();
     opsy.env("OPSY_CA_FILE", closed.network.ca())
@@ -184,7 +184,7 @@ fn without_the_authority_or_the_credentials_each_client_says_what_to_set() {
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     assert!(outcome.stderr.contains("git.corp.test") && outcome.stderr.contains("--ca-file"), "{outcome:?}");
 
-    // The repository is within reach, and nothing else is.
+    // Only the repository is reachable.
     let world = &closed.world;
     let agent = |change: &dyn Fn(&mut Command)| {
         let mut opsy = closed.opsy();
@@ -201,7 +201,7 @@ fn without_the_authority_or_the_credentials_each_client_says_what_to_set() {
     let running = agent(&|_| ());
     says("Ready", "cannot reach aws.corp.test: its certificate is not signed by a trusted authority");
     running.kill();
-    // With AWS within reach there is something to tell.
+    // With AWS reachable, there is something to notify about.
     let running = agent(&|opsy| {
         opsy.env("AWS_ENDPOINT_URL", &aws().endpoint).env("PKR_VAR_endpoint", &aws().endpoint);
     });
@@ -229,7 +229,7 @@ fn without_the_authority_or_the_credentials_each_client_says_what_to_set() {
     let mut opsy = closed.opsy();
     opsy.env("OPSY_CA_FILE", &ca).env("OPSY_REPO", "https://elsewhere.corp.test/repo.git");
     let outcome = once(opsy);
-    assert!(outcome.stderr.contains("the proxy does not connect to it"), "{outcome:?}");
+    assert!(outcome.stderr.contains("the proxy refuses to connect to it"), "{outcome:?}");
 }
 
 #[test]
@@ -240,7 +240,11 @@ fn settings_of_the_network_that_cannot_be_used_are_refused_at_the_start() {
     for (name, value, words) in [
         ("OPSY_CA_FILE", empty.to_str().expect("UTF-8"), "holds no certificate"),
         ("OPSY_CA_FILE", "/nowhere/ca.pem", "--ca-file /nowhere/ca.pem: No such file"),
-        ("https_proxy", "socks5://ann:hunter2@127.0.0.1:1", "https_proxy is a proxy of the type socks5://"),
+        (
+            "https_proxy",
+            "socks5://ann:hunter2@127.0.0.1:1",
+            "https_proxy is a socks5:// proxy, which is not supported",
+        ),
     ] {
         let mut opsy = world.opsy();
         opsy.env_remove("HTTPS_PROXY").env(name, value);

@@ -1,9 +1,9 @@
-//! Topics and mail in the emulated AWS: what is published, and what refusals are taken for.
+//! SNS topics and SES mail in the emulated AWS: what is published, and how refusals are classified.
 
 use aws_config::SdkConfig;
-use opsy::notify::ses::Mail;
-use opsy::notify::sink::{Sink, Trouble};
-use opsy::notify::sns::Topic;
+use opsy::notify::sinks::ses::Mail;
+use opsy::notify::sinks::sns::Topic;
+use opsy::notify::sinks::{Sink, Trouble};
 use serde_json::{Value, json};
 
 use super::{TRANSIENT, closed, hostile, message};
@@ -14,7 +14,7 @@ async fn sdk(account: &Account) -> SdkConfig {
     config(account).load().await
 }
 
-/// A topic that is there, and its ARN.
+/// Creates a topic, and returns it with its ARN.
 async fn topic(sdk: &SdkConfig) -> (Topic, String) {
     let made = aws_sdk_sns::Client::new(sdk).create_topic().name("images").send().await.expect("a topic");
     let arn = made.topic_arn().expect("its ARN").to_owned();
@@ -55,7 +55,7 @@ async fn a_topic_and_a_mailbox_get_the_message() {
     assert!(
         sent[0]["body"]
             .as_str()
-            .expect("a text")
+            .expect("a string")
             .ends_with("\n\nCommit: https://git.example.com/c/4f2d1c0\n")
     );
 }
@@ -92,5 +92,9 @@ async fn a_lost_answer_is_unclear_and_a_throttled_call_is_not() {
             assert_eq!(error.kind, trouble, "{service} {kind}: {error:?}");
         }
     }
-    assert_eq!(sent(&account).len(), 2, "what was lost was said once, what was throttled never");
+    assert_eq!(
+        sent(&account).len(),
+        2,
+        "the message with the lost response was sent once, the throttled one never"
+    );
 }

@@ -1,9 +1,9 @@
-//! Discord by its rules: posts that answer an id, edits, limits of embeds, rates.
+//! Discord, under its rules: message IDs, edits, limits of embeds, rate limits.
 
 use std::time::Duration;
 
-use opsy::notify::discord::Hook;
-use opsy::notify::sink::{Sink, Trouble};
+use opsy::notify::sinks::discord::Hook;
+use opsy::notify::sinks::{Sink, Trouble};
 use serde_json::json;
 
 use super::{address, closed, hostile, http, message};
@@ -43,7 +43,7 @@ async fn refusals_are_told_apart() {
         (closed(&error), error.to_string().as_str()),
         (
             "DiscordWebhookInvalid",
-            "Discord knows the webhook no more: put a new address into key url of Secret ops/discord"
+            "Discord does not know the webhook any more: put a new URL into key url of Secret ops/discord"
         )
     );
     let error = hook(&chat, DEMO).edit(&message("x", "x"), "1").await.expect_err("gone");

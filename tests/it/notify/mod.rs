@@ -1,5 +1,5 @@
-//! The sinks against services that enforce their rules: what arrives, and what is made of refusals,
-//! limits and lost answers.
+//! The sinks against services that enforce their rules: what is delivered, and how refusals, rate limits and lost
+//! responses are classified.
 
 mod aws;
 mod discord;
@@ -8,8 +8,8 @@ mod webhook;
 
 use opsy::announce::{Link, Message, Tone, Weight};
 use opsy::api::network::Network;
-use opsy::notify::http::{Address, Http};
-use opsy::notify::sink::{SinkError, Trouble};
+use opsy::notify::sinks::http::{Address, Http};
+use opsy::notify::sinks::{SinkError, Trouble};
 use serde_json::Value;
 
 use crate::chat::Chat;
@@ -31,7 +31,7 @@ fn message(id: &str, title: &str) -> Message {
     }
 }
 
-/// What an enemy's template or log could print, in every part, and far too much of it.
+/// A message with hostile text of excessive length in every part, as a template or log could print it.
 fn hostile() -> Message {
     let evil = "<!channel> <@U0DEMO> <#C0DEMO0001> <!here|x> @everyone @channel ``` ` *b* \u{1b}[31m\u{0}\u{202e} &lt;!here&gt; ";
     let long = evil.repeat(50_000 / evil.len());

@@ -1,10 +1,10 @@
-//! Slack: threads of a bot and lines of an incoming webhook, by Slack's own rules.
+//! Slack, under its rules: threads of a bot and messages of an incoming webhook.
 
 use std::time::Duration;
 
-use opsy::notify::incoming::Incoming;
-use opsy::notify::sink::{Sink, Trouble};
-use opsy::notify::slack::Bot;
+use opsy::notify::sinks::incoming::Incoming;
+use opsy::notify::sinks::slack::Bot;
+use opsy::notify::sinks::{Sink, Trouble};
 use serde_json::json;
 
 use super::{TRANSIENT, address, closed, hostile, http, message, texts};
@@ -18,7 +18,7 @@ fn bot(chat: &Chat) -> Bot {
     bot_in(chat, TOKEN, CHANNEL)
 }
 
-/// Rates have a test of their own.
+/// A server without rate limits, which have a separate test.
 fn unhurried() -> Chat {
     let chat = Chat::start();
     chat.control("settings", json!({ "slack_post_burst": 1000, "hook_burst": 1000 }));
@@ -85,7 +85,7 @@ async fn what_only_a_person_can_change_closes_the_channel() {
     let error = post(bot(&chat)).await;
     assert_eq!(
         error.to_string(),
-        "Slack does not take the bot's token (token_revoked): put a new one into key token of Secret ops/slack"
+        "Slack rejects the bot's token (token_revoked): put a new token into key token of Secret ops/slack"
     );
     assert!(chat.messages(CHANNEL).is_empty());
 }
@@ -100,7 +100,11 @@ async fn a_thread_that_is_gone_is_told_from_a_message_refused() {
     let foreign = other.edit(&message("started", "two"), &id).await.expect_err("another's");
     let edit = bot.edit(&message("started", "two"), "1.000001").await.expect_err("gone");
     let reply = bot.post(&message("done", "three"), Some("1.000001"), true).await.expect_err("gone");
-    assert_eq!((foreign.kind, foreign.reason), (Trouble::Refused, "SlackMessageRefused"), "it is there");
+    assert_eq!(
+        (foreign.kind, foreign.reason),
+        (Trouble::Refused, "SlackMessageRefused"),
+        "the message exists"
+    );
     for error in [edit, reply] {
         assert_eq!((error.kind, error.reason), (Trouble::MessageGone, "SlackMessageGone"));
     }

@@ -1,8 +1,8 @@
-//! The signed webhook, checked as a receiver would.
+//! The signed webhook, verified as a receiver verifies it.
 
 use jiff::Timestamp;
-use opsy::notify::sink::{Sink, Trouble};
-use opsy::notify::webhook::Receiver;
+use opsy::notify::sinks::webhook::Receiver;
+use opsy::notify::sinks::{Sink, Trouble};
 use serde_json::{Value, json};
 
 use super::{address, closed, hostile, http, message};
@@ -13,11 +13,11 @@ fn receiver(chat: &Chat) -> Receiver {
         .expect("a key")
 }
 
-/// A header of a request, whatever the case of its name.
+/// A header of a request. The case of its name does not matter.
 fn header(request: &Value, name: &str) -> String {
     let headers = request["headers"].as_object().expect("headers");
     let (_, value) = headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).expect("the header");
-    value.as_str().expect("a text").to_owned()
+    value.as_str().expect("a string").to_owned()
 }
 
 #[tokio::test]

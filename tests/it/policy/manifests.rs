@@ -1,11 +1,11 @@
-//! Broken files and sweeping deletions: named with their lines, and nothing that is right stops.
+//! Broken files and mass deletions: they are reported with their lines, and valid objects are not affected.
 
 use std::fs;
 
 use super::{builder, push_node, settings, template};
 use crate::world::{Outcome, World};
 
-/// Broken files: path, text, and what is said of it.
+/// Broken files: path, content, and a part of the reported problem.
 fn broken() -> [(&'static str, String, &'static str); 5] {
     let good = |name: &str| builder(name, "packer/node", "", "");
     [
@@ -75,7 +75,7 @@ fn broken_files_are_named_and_stop_nothing_else() {
     assert_eq!(active("node"), Some(2), "the newer template was built");
 
     let mended: Vec<_> = broken.iter().map(|(path, ..)| (*path, None)).collect();
-    world.push(&mended, "policy: mended");
+    world.push(&mended, "policy: fixed");
     let third = world.once();
     assert_eq!(third.status.code(), Some(0), "{third:?}");
     assert_eq!(
@@ -112,7 +112,7 @@ fn a_sweeping_deletion_waits_for_leave() {
     world.push(&[(texts[3].0.as_str(), None)], "policy: the last goes");
     let all = world.once();
     waiting(&all);
-    assert!(all.stderr.contains("no manifest left at all"), "{}", all.stderr);
+    assert!(all.stderr.contains("no manifest is left in Git"), "{}", all.stderr);
     let suspended = Some("False".to_owned());
     assert_eq!(
         conditions(&world, &names),

@@ -1,4 +1,4 @@
-//! What people, their server and their templates do wrong, seen by the whole agent.
+//! Mistakes of people, of their Git server and of their templates, with the whole agent.
 
 mod manifests;
 mod packer;
@@ -12,10 +12,10 @@ use std::{fs, io};
 
 use crate::world::World;
 
-/// Under a builder's `spec`: long enough for `--once` to end before the next try.
+/// Lines of a builder's `spec`: the backoff is long enough for `--once` to end before the next try.
 const RETRY_SOON: &str = "  failurePolicy: {backoff: 5s}\n";
 
-/// A builder of the EKS image, with more lines under `spec.builder`, and more under `spec`.
+/// A builder of the EKS image, with further lines in `spec.builder` and in `spec`.
 fn builder(name: &str, dir: &str, of_builder: &str, of_spec: &str) -> String {
     format!(
         "apiVersion: ami.opsy.dev/v1alpha1
@@ -37,17 +37,17 @@ spec:
     )
 }
 
-/// `opsy.yaml` with a short quiet period and further lines under `publish`.
+/// `opsy.yaml` with a short quiet period and further lines in `publish`.
 fn settings(of_publish: &str) -> String {
     format!("agentID: test\nlimits: {{concurrentBuilds: 9}}\npublish:\n  quietPeriod: 100ms\n{of_publish}")
 }
 
-/// A template that builds.
+/// A valid template.
 fn template() -> &'static str {
     include_str!("../fixtures/repo/packer/node/node.pkr.hcl")
 }
 
-/// Builder `node` alone, and nothing that rolls out.
+/// Pushes builder `node`, without a refresher.
 fn push_node(world: &World, of_publish: &str) {
     let files = [
         ("opsy.yaml", settings(of_publish)),
@@ -60,7 +60,7 @@ fn push_node(world: &World, of_publish: &str) {
 
 /// Waits until `Ready` of builder `node` is true.
 fn wait_for_node(world: &World) -> String {
-    world.wait("builder node is ready", || {
+    world.wait("builder node to be ready", || {
         let [ready, ..] = world.condition("PackerBuilder", "node", "Ready")?;
         (ready == "True").then(|| world.active_image()).flatten()
     })
@@ -71,7 +71,7 @@ fn builds(world: &World) -> usize {
     world.account.count("ec2:RunInstances")
 }
 
-/// Files below a folder that hold a text.
+/// Files below a directory that contain a string.
 fn files_with(folder: &Path, text: &str) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -89,7 +89,7 @@ fn files_with(folder: &Path, text: &str) -> io::Result<Vec<String>> {
 fn assert_nowhere(world: &World, secret: &str) {
     assert_eq!(files_with(&world.state(), secret).expect("the state directory"), Vec::<String>::new());
     let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
-    assert!(!log.contains(secret), "the log holds it");
+    assert!(!log.contains(secret), "the log contains it");
     let history = world.git(&world.remote(), &["log", "--all", "--patch", "--format=fuller"]);
-    assert!(!history.contains(secret), "a commit holds it");
+    assert!(!history.contains(secret), "a commit contains it");
 }

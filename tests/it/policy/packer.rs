@@ -1,4 +1,4 @@
-//! Builds that cannot work: what status says, that a failure counts once, and that nothing is left.
+//! Builds that cannot succeed: the status names the cause, a failure counts once, and nothing is left behind.
 
 use super::{assert_nowhere, builder, builds, push_node, settings, template, wait_for_node};
 use crate::packers::Packer;
@@ -6,7 +6,7 @@ use crate::world::{Outcome, World, run};
 
 const TOKEN: &str = "tkn-5up3r-s3cr3t-value";
 
-/// A template of source `null`: no machine, no image; what it runs is a provisioner on this machine.
+/// A template with source `null`: no instance and no image, only a provisioner that runs on this machine.
 fn local(script: &str) -> String {
     format!(
         "variable \"ami_id\" {{}}
@@ -21,10 +21,10 @@ build {{
 }
 
 fn ready(world: &World, name: &str) -> [String; 3] {
-    world.condition("PackerBuilder", name, "Ready").unwrap_or_else(|| panic!("{name} has a status"))
+    world.condition("PackerBuilder", name, "Ready").unwrap_or_else(|| panic!("{name} has no status"))
 }
 
-/// What came of the builds, newest first.
+/// The results of the builds, newest first.
 fn results(world: &World, name: &str) -> Vec<String> {
     let status = world.status("PackerBuilder", name).expect("a status");
     let runs = status["history"].as_array().into_iter().flatten();
@@ -90,9 +90,9 @@ fn cannot_work(packer: Packer) {
         ("refused", "False", "BuildFailed", "Did you mean\n\"instance_type\"?"),
         ("undeclared", "False", "BuildFailed", "To declare variable \"ami_id\""),
         ("failing", "False", "BuildFailed", "Script exited with non-zero exit status: 7"),
-        ("fruitless", "False", "BuildFailed", "packer exited with 0 but named no image"),
+        ("fruitless", "False", "BuildFailed", "packer exited with 0 but reported no image"),
         ("told", "False", "BuildFailed", "Script exited with non-zero exit status: 3"),
-        ("keyless", "False", "BuildRefused", "secret default/absent not found: name a folder"),
+        ("keyless", "False", "BuildRefused", "secret default/absent not found: name a directory"),
         ("foreign", "False", "TemplateUnavailable", "http://127.0.0.1:9/templates.git cannot be reached"),
         ("gone", "False", "TemplateInvalid", "\"packer/gone\" does not exist in the repository"),
     ];
@@ -112,13 +112,13 @@ fn cannot_work(packer: Packer) {
         assert_eq!(results(&world, name), ["Failed"], "{name}");
     }
     assert_eq!((builds(&world), world.our_images().len()), (1, 1));
-    assert_eq!(world.leftovers(), Vec::<String>::new());
-    assert_eq!(world.log(), log, "nothing new to say");
+    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.log(), log, "nothing new to publish");
     assert!(!outcome.stderr.contains(TOKEN) && !outcome.stdout.contains(TOKEN));
     assert_nowhere(&world, TOKEN);
     let history = world.git(&world.remote(), &["log", "--all", "--patch"]);
     let place = world.state().display().to_string();
-    assert!(!history.contains(&place), "a place on this machine is in Git: {history}");
+    assert!(!history.contains(&place), "a path of this machine is in Git: {history}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The remote: closed, empty, without the branch, away and back, refusing, forced, or elsewhere.
+//! Remotes that require credentials, are empty, lack the branch, are unreachable for a while, refuse pushes, or were
+//! rewritten, and status on a branch of its own.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,20 +9,20 @@ use crate::world::{Outcome, World, fixtures, run};
 
 const PASSWORD: &str = "pw-5up3r-s3cr3t-git";
 
-/// Less than the agent gives running passes to end.
+/// Less than the time that the agent gives running reconciles to end.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// `opsy run --once` with variables of its own.
+/// Runs `opsy run --once` with these variables.
 fn once(world: &World, variables: &[(&str, &str)]) -> Outcome {
     let mut opsy = world.opsy();
     opsy.args(["run", "--once"]).envs(variables.iter().copied());
     run(opsy)
 }
 
-/// Arguments of every process there is.
+/// The arguments of all processes.
 fn arguments() -> String {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    // Processes end meanwhile.
+    // A process may end in the meantime.
     let read = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).unwrap_or_default();
     processes.map(read).map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
 }
@@ -37,7 +38,7 @@ fn a_remote_that_cannot_be_read_is_told_and_a_password_stays_secret() {
         assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains("pw-of-yesterday"));
     };
-    fails(&[], "asks for credentials and none are set");
+    fails(&[], "requires credentials, but none are set");
     fails(&wrong, "refuses the credentials");
     fails(&right, "has no commit yet: push a first one");
     push_node(&world, "");
@@ -50,7 +51,7 @@ fn a_remote_that_cannot_be_read_is_told_and_a_password_stays_secret() {
     opsy.env("OPSY_GIT_USERNAME", "agent").env("OPSY_GIT_PASSWORD_FILE", &file);
     let agent = world.start(opsy);
     world.wait("a published image", || {
-        assert!(!arguments().contains(PASSWORD), "no process has it among its arguments");
+        assert!(!arguments().contains(PASSWORD), "no process has the password in its arguments");
         (world.amis().get("default/node").is_some()).then_some(())
     });
     wait_for_node(&world);
@@ -69,7 +70,7 @@ fn work_goes_on_while_the_remote_is_away() {
         let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
         log.contains(words).then_some(())
     };
-    world.wait("the outage is logged", || says("nothing is done until it can be"));
+    world.wait("the outage in the log", || says("nothing is reconciled until it can be"));
     server.away(None);
     let image = wait_for_node(&world);
     world.wait("its status in Git", || {
@@ -79,7 +80,7 @@ fn work_goes_on_while_the_remote_is_away() {
     server.away(Some("503"));
     let newer = template().replace("default = \"1\"", "default = \"2\"");
     world.push(&[("packer/node/node.pkr.hcl", Some(&newer))], "policy: second");
-    world.wait("the second outage", || says("503"));
+    world.wait("the second outage in the log", || says("503"));
     assert_eq!(world.active_image(), Some(image.clone()));
     server.away(None);
     let newest = world.wait("the second image", || world.active_image().filter(|active| *active != image));
@@ -91,7 +92,7 @@ fn work_goes_on_while_the_remote_is_away() {
 }
 
 #[test]
-fn a_restart_while_the_remote_is_away_works_by_the_last_commit() {
+fn a_restart_while_the_remote_is_away_uses_the_last_commit() {
     let world = World::served(None);
     let server = world.server.as_ref().expect("a server");
     push_node(&world, "");
@@ -99,14 +100,14 @@ fn a_restart_while_the_remote_is_away_works_by_the_last_commit() {
     let image = world.active_image().expect("an image");
     server.away(Some("refuse"));
     let refused = world.once();
-    assert_eq!(refused.status.code(), Some(1), "once, a remote that is away is an error: {refused:?}");
+    assert_eq!(refused.status.code(), Some(1), "with --once, an unreachable remote is an error: {refused:?}");
 
     world.account.post("base-image", serde_json::json!({ "version": "20260901" }));
     let agent = world.agent();
     let newer = world
         .wait("an image of the newer base image", || world.active_image().filter(|active| *active != image));
     let log = fs::read_to_string(world.agent_log()).expect("a log");
-    assert!(log.contains("starting by the commit that was fetched last"), "{log}");
+    assert!(log.contains("starting from the commit that was fetched last"), "{log}");
     server.away(None);
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newer.as_str()).then_some(())
@@ -129,19 +130,19 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
     };
     server.away(Some("refuse"));
     let agent = world.agent();
-    world.wait("the outage is logged", || says("nothing is done until it can be"));
+    world.wait("the outage in the log", || says("nothing is reconciled until it can be"));
     let start = Instant::now();
     assert!(agent.stop().success());
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
 
-    // A file where a folder should be: no object can be stored.
+    // A file takes the place of a directory, so that no object can be stored.
     fs::remove_file(world.agent_log()).expect("a log");
     let agent = world.agent();
-    world.wait("the outage is logged", || says("nothing is done until it can be"));
-    fs::create_dir_all(world.state().join("objects")).expect("a folder");
+    world.wait("the outage in the log", || says("nothing is reconciled until it can be"));
+    fs::create_dir_all(world.state().join("objects")).expect("a directory");
     fs::write(world.state().join("objects/PackerBuilder"), "").expect("a file");
     server.away(None);
-    world.wait("the trouble is logged", || says("the commit cannot be taken over"));
+    world.wait("the error in the log", || says("the commit cannot be loaded"));
     assert!(agent.stop().success());
     assert_eq!(world.log(), log, "its status stays in Git");
     fs::remove_dir_all(world.state()).expect("the state directory");
@@ -150,7 +151,7 @@ fn an_agent_that_never_got_going_ends_at_once_and_takes_nothing_away() {
 }
 
 #[test]
-fn a_commit_that_was_not_taken_over_is_tried_again_without_another() {
+fn a_commit_that_could_not_be_loaded_is_retried_without_a_new_one() {
     let world = World::served(None);
     let server = world.server.as_ref().expect("a server");
     push_node(&world, "");
@@ -160,20 +161,20 @@ fn a_commit_that_was_not_taken_over_is_tried_again_without_another() {
     };
     server.away(Some("refuse"));
     let agent = world.agent();
-    world.wait("the agent is there", || says("nothing is done until it can be", 1));
-    // A file where a folder should be: no object can be stored.
-    fs::create_dir_all(world.state().join("objects")).expect("a folder");
+    world.wait("the agent to run", || says("nothing is reconciled until it can be", 1));
+    // A file takes the place of a directory, so that no object can be stored.
+    fs::create_dir_all(world.state().join("objects")).expect("a directory");
     let obstacle = world.state().join("objects/PackerBuilder");
     fs::write(&obstacle, "").expect("a file");
     server.away(None);
-    world.wait("the trouble is logged twice", || says("the commit cannot be taken over", 2));
-    assert_eq!(world.account.calls(), Vec::<String>::new(), "nothing is driven");
-    fs::remove_file(&obstacle).expect("the obstacle goes");
+    world.wait("the error in the log, twice", || says("the commit cannot be loaded", 2));
+    assert_eq!(world.account.calls(), Vec::<String>::new(), "nothing is reconciled");
+    fs::remove_file(&obstacle).expect("the obstacle is removed");
     wait_for_node(&world);
     assert!(agent.stop().success());
 }
 
-/// Refuses commits of ours.
+/// A hook that refuses commits of Opsy.
 const FREEZE: &str = "while read -r old new ref; do
   case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen: ask the platform team' >&2; exit 1;; esac
 done";
@@ -199,9 +200,9 @@ fn a_refusing_hook_holds_up_status_alone() {
 
     let agent = world.agent();
     let says_so = || fs::read_to_string(world.agent_log()).ok()?.contains(words).then_some(());
-    world.wait("the agent is refused too", says_so);
+    world.wait("the refusal in the log", says_so);
     for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
-        let [status, reason, message] = world.wait("the refusal is in status", || {
+        let [status, reason, message] = world.wait("the refusal in the status", || {
             world.condition(kind, name, "Published").filter(|[status, ..]| status == "False")
         });
         assert!(
@@ -217,19 +218,19 @@ fn a_refusing_hook_holds_up_status_alone() {
     assert!(table.contains(&format!("not published: pre-receive hook declined: {words}")), "{table}");
 
     server.remote().unhook("pre-receive");
-    assert!(agent.stop().success(), "the last thing it does is to publish");
+    assert!(agent.stop().success(), "it publishes before it ends");
     assert_eq!(world.log().len(), 2, "{:?}", world.log());
     assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
     let _agent = world.agent();
     for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
-        world.wait("it is told", || {
+        world.wait("the condition Published=True", || {
             world.condition(kind, name, "Published").filter(|[status, ..]| status == "True")
         });
     }
     assert_eq!(builds(&world), 1);
 }
 
-/// What the agent remembers of a branch that was rewritten.
+/// The message about a rewritten branch, in the agent's saved state.
 fn rewritten(world: &World) -> Option<String> {
     let memory = fs::read(world.state().join("memory.json")).ok()?;
     let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
@@ -255,7 +256,7 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
         ("packer/node/node.pkr.hcl", Some(&newer)),
     ];
     let tip = server.remote().rewrite("main", &files);
-    let said = world.wait("it to be held back", || rewritten(&world));
+    let said = world.wait("the tip to be held back", || rewritten(&world));
     assert!(said.contains(&format!("`opsy accept {tip}`")) && said.contains(&first), "{said}");
     let shown = run_opsy(&world, &["status", "--output", "text"]);
     let line = shown.stdout.lines().find(|line| line.contains("BranchRewritten")).expect("it is shown");
@@ -263,18 +264,18 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     assert!(agent.stop().success());
     assert_eq!((world.log(), builds(&world)), (vec!["by hand".to_owned()], 1), "nothing is pushed or built");
 
-    // Its clone is gone, as that of a pod is: what it knows is kept elsewhere.
+    // The clone is deleted, as with a pod: the agent's state is stored elsewhere.
     fs::remove_dir_all(world.state().join("clone")).expect("the clone");
     let log = world.root().join("second.log");
     let agent = world.start_logged(world.opsy(), &log);
-    let again = world.wait("it to be held back again", || {
+    let again = world.wait("the tip to be held back again", || {
         rewritten(&world).filter(|said| said.contains("cannot be loaded"))
     });
     assert!(again.contains(&tip) && again.contains(&first), "{again}");
     let other = run_opsy(&world, &["accept", &first]);
     assert!(other.status.success() && other.stdout.contains("is accepted"), "{other:?}");
     let asked = world.state().join("asked/accept.json");
-    world.wait("the request to be taken", || (!asked.exists()).then_some(()));
+    world.wait("the request to be handled", || (!asked.exists()).then_some(()));
     assert_eq!((world.log(), builds(&world)), (vec!["by hand".to_owned()], 1), "another commit was accepted");
     assert!(run_opsy(&world, &["accept", &tip]).status.success());
     let newest =
@@ -282,7 +283,7 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
     });
-    world.wait("the end of it", || rewritten(&world).is_none().then_some(()));
+    world.wait("the end of the hold", || rewritten(&world).is_none().then_some(()));
     assert!(agent.stop().success());
     let log = world.log();
     assert_eq!((log.last().map(String::as_str), builds(&world)), (Some("by hand"), 2), "{log:?}");
@@ -325,5 +326,5 @@ fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     fs::remove_dir_all(world.state()).expect("the state directory");
     let anew = once(&world, &[]);
     assert_eq!(anew.status.code(), Some(0), "{anew:?}");
-    assert_eq!((builds(&world), world.log().len()), (1, 2), "what is in Git is known again");
+    assert_eq!((builds(&world), world.log().len()), (1, 2), "the status is restored from Git");
 }

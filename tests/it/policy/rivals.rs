@@ -3,8 +3,8 @@
 use super::push_node;
 use crate::world::World;
 
-/// The server's hook, run for every push: while there is a file `rivals`, somebody else's commit lands
-/// just before one of ours, as often as the file has lines.
+/// A hook of the server. For each line in the file `rivals`, another person's commit is added to the branch just before
+/// a commit of Opsy.
 const RIVAL: &str = "read -r old new ref
 case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) ;; *) exit 0;; esac
 unset GIT_QUARANTINE_PATH GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES
@@ -14,7 +14,7 @@ export GIT_AUTHOR_NAME=Rival GIT_AUTHOR_EMAIL=r@example.com GIT_COMMITTER_NAME=R
 rival=$(git commit-tree -p \"$old\" -m \"rival $(wc -l <rivals)\" \"$old^{tree}\")
 git update-ref \"$ref\" \"$rival\" \"$old\"";
 
-/// Subjects of commits that are not ours, oldest first.
+/// Subjects of commits that are not Opsy's, oldest first.
 fn theirs(world: &World) -> Vec<String> {
     let log = world.log().into_iter().rev();
     log.filter(|subject| !subject.starts_with("opsy: ")).collect()
@@ -49,20 +49,20 @@ fn rivals_on_the_branch_lose_nothing_and_hold_up_nothing() {
     let mut expected = vec!["policy: first", "rival 2", "rival 1", "rival 0"];
     assert_eq!(theirs(&world), expected);
 
-    // More of them than Opsy tries: it gives up for now, and for now only.
+    // More rivals than Opsy's attempts: it gives up, and tries again later.
     has_rivals(&world, 6);
     let agent = world.agent();
     world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
-    let told = world.wait("it is told", || {
+    let told = world.wait("the condition Published=False", || {
         world.condition("PackerBuilder", "node", "Published").filter(|[status, ..]| status == "False")
     });
     assert!(told[1] == "PushFailed" && told[2].contains("was changed by others"), "{told:?}");
     let newer = world.wait("the next image", || world.active_image().filter(|active| *active != image));
-    world.wait("it is ready", || {
+    world.wait("the builder to be ready", || {
         let [ready, _, message] = world.condition("PackerBuilder", "node", "Ready")?;
         (ready == "True" && message.contains(&newer)).then_some(())
     });
-    assert!(agent.stop().success(), "the last thing it does is to publish");
+    assert!(agent.stop().success(), "it publishes before it ends");
     assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], newer.as_str());
     expected.extend(["policy: second", "rival 5", "rival 4", "rival 3", "rival 2", "rival 1", "rival 0"]);
     assert_eq!(theirs(&world), expected);

@@ -1,4 +1,4 @@
-//! Signed commits, seen by the whole agent: what nobody trusted signed is held back, and its own commits are signed.
+//! Signed commits, with the whole agent: commits without a trusted signature are held back, and its own are signed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::world::{World, run};
 
 const PASSPHRASE: &str = "pp-5up3r-s3cr3t-key";
 
-/// A key of OpenSSH.
+/// Creates an OpenSSH key.
 fn key(world: &World, name: &str, passphrase: &str) -> PathBuf {
     let file = world.root().join(name);
     let mut keygen = Command::new("ssh-keygen");
@@ -18,7 +18,7 @@ fn key(world: &World, name: &str, passphrase: &str) -> PathBuf {
     file
 }
 
-/// A line of Git's allowed signers.
+/// A line of Git's allowed signers file.
 fn signer(key: &Path) -> String {
     let public = fs::read_to_string(key.with_extension("pub")).expect("a public key");
     format!("someone@example.com {public}")
@@ -34,7 +34,7 @@ fn push_signed(world: &World, key: &Path) -> String {
     world.push_with("policy: first", |dir| {
         for (path, text) in &files {
             let path = dir.join(path);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, text).expect("a file");
         }
         world.git(dir, &["add", "--all"]);
@@ -45,7 +45,7 @@ fn push_signed(world: &World, key: &Path) -> String {
     })
 }
 
-/// What the agent remembers of a commit that is not verified.
+/// The message about a commit that is not verified, in the agent's saved state.
 fn unverified(world: &World) -> Option<String> {
     let memory = fs::read(world.state().join("memory.json")).ok()?;
     let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
@@ -59,7 +59,7 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
     let world = World::served(None);
     let (person, ours) = (key(&world, "person", ""), key(&world, "ours", PASSPHRASE));
     let (signers, passphrase) = (world.root().join("signers"), world.root().join("passphrase"));
-    fs::create_dir(&signers).expect("a folder");
+    fs::create_dir(&signers).expect("a directory");
     fs::write(signers.join("people"), signer(&person)).expect("written");
     fs::write(&passphrase, "another").expect("written");
     let opsy = || {
@@ -85,7 +85,7 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
 
     let newer = "default = \"2\"";
     let bad = world.edit("packer/node/node.pkr.hcl", "default = \"1\"", newer, "policy: without a signature");
-    let said = world.wait("it to be held back", || unverified(&world));
+    let said = world.wait("the commit to be held back", || unverified(&world));
     for part in [&*bad, "Platform Team <platform@example.com>", "it has no signature", "opsy accept"] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -101,11 +101,13 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
         "nothing is pushed or built"
     );
 
-    // Its clone is gone, as that of a pod is: what it knows is kept elsewhere.
+    // The clone is deleted, as with a pod: the agent's state is stored elsewhere.
     fs::remove_dir_all(world.state().join("clone")).expect("the clone");
     let log = world.root().join("second.log");
     let agent = world.start_logged(opsy(), &log);
-    world.wait("it to be held back again", || fs::read_to_string(&log).ok()?.contains(&bad).then_some(()));
+    world.wait("the commit to be held back again", || {
+        fs::read_to_string(&log).ok()?.contains(&bad).then_some(())
+    });
     assert_eq!((world.active_image(), builds(&world)), (Some(image.clone()), 1));
     let mut accept = world.opsy();
     accept.args(["accept", &bad]);
@@ -114,7 +116,7 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
     });
-    world.wait("the end of it", || unverified(&world).is_none().then_some(()));
+    world.wait("the end of the hold", || unverified(&world).is_none().then_some(()));
     assert!(agent.stop().success());
     world.git(&world.remote(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", "main"]);
     fs::remove_file(&passphrase).expect("the passphrase");

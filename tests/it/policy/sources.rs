@@ -1,4 +1,4 @@
-//! What of a repository makes an image, and what does not.
+//! Which files of a repository trigger a build, and which do not.
 
 use super::{builder, settings, template};
 use crate::whole::writes;

@@ -1,13 +1,13 @@
-//! What people read of the repository itself: files that are broken, pushes that are refused, the digest of
-//! the day, and objects that name nobody.
+//! Notifications about the repository itself: broken files, refused pushes, the daily digest, and objects without a
+//! notifier.
 
 use super::*;
 
-/// Whom `opsy.yaml` names, beside what the fixture's says.
+/// The `opsy.yaml` of the fixture with a notifier.
 const EVERYBODY: &str = "agentID: test\npublish:\n  quietPeriod: 100ms\nnotifier:\n  slack:\n    \
     channelIDs: [C0DEMO0001]\n    secret: team-slack\n";
 
-/// A world whose objects name nobody, and whose settings name a team.
+/// An environment whose objects have no notifier, and whose `opsy.yaml` has one.
 fn everybody(further: &str) -> World {
     let world = World::new();
     settings(&world, further);
@@ -15,11 +15,11 @@ fn everybody(further: &str) -> World {
 }
 
 fn settings(world: &World, further: &str) {
-    world.push(&[("opsy.yaml", Some(&format!("{EVERYBODY}{further}")))], "policy: tell the team");
+    world.push(&[("opsy.yaml", Some(&format!("{EVERYBODY}{further}")))], "policy: notify the team");
 }
 
 #[test]
-fn who_is_told_of_everything_is_told_of_objects_that_name_nobody_and_of_broken_files_once() {
+fn objects_without_a_notifier_and_broken_files_are_reported_once_to_the_notifier_of_opsy_yaml() {
     let (world, chat) = (everybody(""), Chat::start());
     assert_eq!(once(&world, &chat), Some(0));
     assert_eq!(threads(&chat).len(), 2, "a build and a rollout: {:#?}", threads(&chat));
@@ -31,7 +31,7 @@ fn who_is_told_of_everything_is_told_of_objects_that_name_nobody_and_of_broken_f
     for words in ["needs attention: ManifestBroken", "builders/web.yaml:6", "regoin", "policy: add web"] {
         assert!(told.contains(words), "{words} in {told}");
     }
-    // Somebody else breaks the file of an object that is there.
+    // Another person breaks the manifest of an existing object.
     world.edit("builders/node.yaml", "  region:", "  regoin:", "policy: tidy up");
     assert_eq!(once(&world, &chat), Some(2));
     let told = threads(&chat);
@@ -42,20 +42,20 @@ fn who_is_told_of_everything_is_told_of_objects_that_name_nobody_and_of_broken_f
         "{told:#?}"
     );
     let told = chat.messages(CHANNEL).pop().expect("a message");
-    assert!(told["replies"].to_string().contains("policy: tidy up"), "whose it was: {told}");
+    assert!(told["replies"].to_string().contains("policy: tidy up"), "it names the commit: {told}");
     let said = chat.calls().len();
     assert_eq!(once(&world, &chat), Some(2));
-    assert_eq!(chat.calls().len(), said, "nothing when nothing changed");
+    assert_eq!(chat.calls().len(), said, "no message if nothing changed");
 
-    world.edit("builders/node.yaml", "  regoin:", "  region:", "policy: mend it");
+    world.edit("builders/node.yaml", "  regoin:", "  region:", "policy: fix it");
     world.push(&[("builders/web.yaml", None)], "policy: no web");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat).pop().expect("a thread");
-    assert!(told.iter().any(|told| told.contains("ManifestBroken is over")), "{told:#?}");
+    assert!(told.iter().any(|told| told.contains("ManifestBroken is resolved")), "{told:#?}");
     assert_eq!(threads(&chat).len(), 3, "{:#?}", threads(&chat));
 }
 
-/// Refuses commits of ours.
+/// A hook that refuses commits of Opsy.
 const FREEZE: &str = "while read -r old new ref; do
   case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen' >&2; exit 1;; esac
 done";
@@ -72,7 +72,7 @@ fn a_branch_that_takes_no_push_is_told_once_whatever_number_of_objects_waits_and
     let agent = world.start(opsy(&world, &chat));
     world.wait("the refusal", || is_told("needs attention: PushRefused"));
     let memory = world.state().join("memory.json");
-    world.wait("it to be kept", || {
+    world.wait("the notification to be saved", || {
         let memory: Value = serde_json::from_slice(&std::fs::read(&memory).ok()?).ok()?;
         let sent = |told: &&Value| {
             told["messageID"].is_string() && told["thread"].to_string().contains("PushRefused")
@@ -85,10 +85,10 @@ fn a_branch_that_takes_no_push_is_told_once_whatever_number_of_objects_waits_and
     let refused = || std::fs::read_to_string(&log).ok()?.contains("status is frozen").then_some(());
     world.wait("the next refusal", refused);
     server.remote().unhook("pre-receive");
-    assert!(agent.stop().success(), "the last thing it does is to publish");
+    assert!(agent.stop().success(), "it publishes before it ends");
     let _agent = world.start(opsy(&world, &chat));
-    // A commit of ours is needed before it is known that the branch takes them.
-    world.wait("the end", || is_told("PushRefused is over"));
+    // Only a commit of Opsy shows that the branch accepts pushes again.
+    world.wait("the message of the recovery", || is_told("PushRefused is resolved"));
     let told = threads(&chat);
     let refusals: Vec<_> = told.iter().filter(|thread| thread[0].contains("PushRefused")).collect();
     assert!(refusals.len() == 1 && refusals[0].len() == 2, "{told:#?}");
@@ -98,20 +98,25 @@ fn a_branch_that_takes_no_push_is_told_once_whatever_number_of_objects_waits_and
 fn a_day_has_one_digest() {
     let (world, chat) = (everybody(""), Chat::start());
     let digest = |zone: &str| format!("digest: {{time: \"00:00\", timeZone: {zone}}}\n");
-    // Twelve hours behind Greenwich it is one day, fourteen before it always a later one.
+    // The second time zone is 26 hours ahead of the first, so that it is always a later day there.
     settings(&world, &digest("Etc/GMT+12"));
     assert_eq!(once(&world, &chat), Some(0));
-    assert_eq!(threads(&chat).len(), 2, "none on the day it is asked for: {:#?}", threads(&chat));
+    assert_eq!(
+        threads(&chat).len(),
+        2,
+        "no digest on the day on which it is configured: {:#?}",
+        threads(&chat)
+    );
     settings(&world, &digest("Pacific/Kiritimati"));
     change_template(&world, "policy: another day");
     assert_eq!(once(&world, &chat), Some(0));
     let told = threads(&chat);
     assert_eq!(told.len(), 5, "a build, a rollout and the digest: {told:#?}");
-    assert!(told[4][0].contains("1 builder and 1 refresher, all well"), "{told:#?}");
+    assert!(told[4][0].contains("1 builder and 1 refresher, all healthy"), "{told:#?}");
     let words = chat.messages(CHANNEL).pop().expect("a digest").to_string();
     let image = world.active_image().expect("an image");
     assert!(words.contains(&format!("node {image}")) && words.contains(&format!("demo {image}")), "{words}");
     let said = chat.calls().len();
     assert_eq!(once(&world, &chat), Some(0));
-    assert_eq!(chat.calls().len(), said, "once a day");
+    assert_eq!(chat.calls().len(), said, "one digest per day");
 }

@@ -1,4 +1,4 @@
-//! Containers of a build's pod. Pure; part of the Job.
+//! Containers of a build's pod, part of the Job. Pure.
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SecurityContext};
 use opsy_runner::request as wire;
@@ -13,11 +13,11 @@ use crate::engine::{GitSyncRun, RunRequest};
 /// Name of the container whose termination message is the result.
 pub const PACKER: &str = "packer";
 pub const INSTALL: &str = "install";
-/// git-sync tries a repository that does not answer so often.
+/// How often git-sync tries to reach a repository.
 const SYNC_FAILURES: &str = "5";
 
-/// Init containers. All ask for what Packer's container does, which adds nothing to what the pod does: they run before
-/// it. A quota that demands a limit demands it of each of them.
+/// The init containers. All have the resources of Packer's container, which does not change those of the pod, because
+/// they run before it. A quota that requires limits requires them of each container.
 pub fn before(request: &RunRequest, setup: &Setup) -> Vec<Container> {
     let git_sync = request.pod.git_sync.as_ref().map(|sync| git_sync(sync, request));
     std::iter::once(install(request, setup)).chain(git_sync).collect()
@@ -38,8 +38,8 @@ fn install(request: &RunRequest, setup: &Setup) -> Container {
     }
 }
 
-/// Fetches the repository at the run's commit. A server that sends only the tips of its branches sends it as long as it is
-/// one, whatever the depth is: git-sync always asks for the commit itself.
+/// Fetches the repository at the run's commit. git-sync always requests that commit itself, whatever its depth. A
+/// server that sends only the tips of branches sends it as long as it is one.
 fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
     let work = format!("{FOLDER}/{}", wire::WORK);
     let variables = [
@@ -59,7 +59,7 @@ fn git_sync(sync: &GitSyncRun, request: &RunRequest) -> Container {
         name: sync.container.clone(),
         image: Some(sync.image.clone()),
         env: Some(variables.into_iter().chain(credentials).collect()),
-        // Git-sync itself reads some of them. A private key is in no variable.
+        // git-sync reads some keys as its settings. With an SSH key, the Secret must not become variables.
         env_from: sync.secret.as_deref().filter(|_| key.is_none()).map(environment_of),
         volume_mounts: Some([mount("run", FOLDER, false)].into_iter().chain(files).collect()),
         ..container(request)
@@ -76,13 +76,13 @@ pub fn packer(request: &RunRequest, setup: &Setup) -> Container {
         env: Some(environment(request)),
         env_from: request.secret.as_deref().map(environment_of),
         volume_mounts: Some(mounts.into_iter().chain(secrets).collect()),
-        // The result, and nothing that looks like one.
+        // Only the runner's report may be the result. The end of the log must not be taken for one.
         termination_message_policy: Some("File".to_owned()),
         ..container(request)
     }
 }
 
-/// The builder's variables.
+/// The variables of `spec.builder.pod.env`.
 fn environment(request: &RunRequest) -> Vec<EnvVar> {
     let written = request.pod.settings.env.iter().flatten();
     written
@@ -95,7 +95,7 @@ fn environment(request: &RunRequest) -> Vec<EnvVar> {
         .collect()
 }
 
-/// What all containers share: no rights, and last words where an init container fails.
+/// What all containers share: no privileges, and the end of the log as the message of a failure.
 fn container(request: &RunRequest) -> Container {
     Container {
         security_context: Some(SecurityContext {

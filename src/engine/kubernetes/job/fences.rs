@@ -1,7 +1,7 @@
-//! What a build may not be given: the agent's own ServiceAccount, Secrets that the agent uses itself, and, where the
-//! agent works in several namespaces, whatever is not labelled for builds. Pure; part of the Job.
+//! What a build may not receive: the agent's own ServiceAccount, Secrets that the agent uses itself, and, if the agent
+//! watches several namespaces, everything that is not labeled for builds. Part of the Job. Pure.
 //!
-//! Whoever writes a PackerBuilder runs a container of their choice: what it is given, they have.
+//! Anyone who can create a PackerBuilder runs a container of their choice, and can read everything that it receives.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::api::{Key, annotations};
 use crate::engine::RunRequest;
 use crate::engine::kubernetes::{BUILD_FOR, BUILD_LABEL, Scope};
 
-/// The account of pods that name none.
+/// The ServiceAccount of pods that name none.
 const DEFAULT_ACCOUNT: &str = "default";
 /// Value of the label on what builds may use.
 const ALLOWED: &str = "true";
 
-/// What is used, and by which field of the manifest.
+/// The kind of an object that a build uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum UsedKind {
     ServiceAccount,
     Secret,
 }
 
-impl Kind {
-    /// As kubectl writes it.
+impl UsedKind {
+    /// The name for kubectl.
     fn word(self) -> &'static str {
         match self {
             Self::ServiceAccount => "serviceaccount",
@@ -35,19 +35,20 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for UsedKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
 }
 
-/// A ServiceAccount or Secret that the manifest has a build use.
+/// A ServiceAccount or Secret that a build uses according to its manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
-    pub kind: Kind,
+    pub kind: UsedKind,
     pub key: Key,
+    /// The field of the manifest that names it.
     field: &'static str,
-    /// Namespace of the builder, where it is another one.
+    /// Namespace of the builder, if it is another one.
     elsewhere: Option<String>,
 }
 
@@ -57,7 +58,7 @@ impl fmt::Display for Used {
     }
 }
 
-/// Everything that the manifest has a build use. What the flags add is the choice of who runs the agent.
+/// Everything that a build uses according to its manifest. What the flags add was chosen by whoever runs the agent.
 pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
     let namespace = setup.namespace_of(&request.facts.builder);
     let one = |kind, name: &str, field| {
@@ -66,11 +67,14 @@ pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
         let elsewhere = (builder != namespace).then(|| builder.clone());
         Used { kind, key, field, elsewhere }
     };
-    let secret = |name: &String, field| one(Kind::Secret, name, field);
+    let secret = |name: &String, field| one(UsedKind::Secret, name, field);
     let pod = &request.pod;
     let account = match pod.service_account.as_deref() {
-        Some(name) => one(Kind::ServiceAccount, name, "spec.builder.jobServiceAccountName"),
-        None => one(Kind::ServiceAccount, DEFAULT_ACCOUNT, "spec.builder.jobServiceAccountName is not set"),
+        Some(name) => one(UsedKind::ServiceAccount, name, "spec.builder.jobServiceAccountName"),
+        None => {
+            let field = "spec.builder.jobServiceAccountName is not set";
+            one(UsedKind::ServiceAccount, DEFAULT_ACCOUNT, field)
+        }
     };
     let of_packer = request.secret.iter().map(|name| secret(name, "spec.builder.secret"));
     let of_git_sync = pod.git_sync.iter().filter_map(|sync| sync.secret.as_ref());
@@ -80,52 +84,53 @@ pub fn used(request: &RunRequest, setup: &Setup) -> Vec<Used> {
     [account].into_iter().chain(of_packer).chain(of_git_sync).chain(pulling).collect()
 }
 
-/// The Secret that the agent reads to fetch a template repository; `secret` has the namespace of the builder.
+/// The Secret with which the agent fetches a template repository. The namespace of `secret` is the builder's.
 pub fn git_secret(secret: &Key, setup: &Setup) -> Used {
     let namespace = setup.namespace_of(secret).to_owned();
     let elsewhere = setup.is_elsewhere(secret).then(|| secret.namespace.clone());
     let key = Key { namespace, name: secret.name.clone() };
-    Used { kind: Kind::Secret, key, field: "spec.gitSync.secret", elsewhere }
+    Used { kind: UsedKind::Secret, key, field: "spec.gitSync.secret", elsewhere }
 }
 
-/// Why a build may not have something, if it asks for what is the agent's own.
+/// Why a build is refused because it uses something that belongs to the agent itself.
 pub fn refusal(request: &RunRequest, setup: &Setup) -> Option<String> {
     used(request, setup).iter().find_map(|used| own(used, setup, &request.pod.withheld))
 }
 
-/// Why a build may not have this, if it is the agent's own.
+/// Why a build may not use this, if it belongs to the agent itself.
 pub fn own(used: &Used, setup: &Setup, withheld: &BTreeSet<Key>) -> Option<String> {
     let Own { account, secrets } = &setup.own;
     match used.kind {
-        Kind::ServiceAccount if account.as_ref() == Some(&used.key) => Some(format!(
-            "{used}: the agent itself runs under this account, and no build may: create another ServiceAccount with the \
-             rights that the template needs, and name it in spec.builder.jobServiceAccountName"
+        UsedKind::ServiceAccount if account.as_ref() == Some(&used.key) => Some(format!(
+            "{used}: the agent itself runs under this account, and no build may use it: create another ServiceAccount with \
+             the permissions that the template needs, and name it in spec.builder.jobServiceAccountName"
         )),
-        Kind::Secret if secrets.contains(&used.key) || withheld.contains(&used.key) => Some(format!(
-            "{used}: the agent itself uses this Secret, and no build may: put what the build needs into a Secret of its own"
+        UsedKind::Secret if secrets.contains(&used.key) || withheld.contains(&used.key) => Some(format!(
+            "{used}: the agent itself uses this Secret, and no build may use it: create a separate Secret with what the \
+             build needs"
         )),
         _ => None,
     }
 }
 
-/// Must what a build uses be labelled for it? Wherever people of more than one namespace can have builds.
+/// Whether what a build uses must be labeled: if people of more than one namespace can have builds there.
 pub fn needs_labels(scope: &Scope, setup: &Setup, builder: &Key) -> bool {
     scope.is_several() || setup.is_elsewhere(builder)
 }
 
-/// Why a build may not use something that lacks the label, or whose annotation does not name its builder's namespace.
-pub fn unlabelled(used: &Used, metadata: &ObjectMeta) -> Option<String> {
+/// Why a build may not use this: it lacks the label, or its annotation does not name the builder's namespace.
+pub fn unlabeled(used: &Used, metadata: &ObjectMeta) -> Option<String> {
     let Key { namespace, name } = &used.key;
     let word = used.kind.word();
     let label = metadata.labels.as_ref().and_then(|labels| labels.get(BUILD_LABEL));
     if label.is_none_or(|value| value != ALLOWED) {
         return Some(format!(
-            "{used} lacks the label {BUILD_LABEL}: where several namespaces share the agent or the namespace of builds, \
-             builds may use only what is labelled for them: kubectl label {word} {name} --namespace {namespace} \
+            "{used} lacks the label {BUILD_LABEL}: if several namespaces share the agent or the namespace of builds, \
+             builds may use only what is labeled for them: kubectl label {word} {name} --namespace {namespace} \
              {BUILD_LABEL}={ALLOWED}",
         ));
     }
-    // In a namespace that is not the builder's own, the label alone would give it to the builds of all.
+    // In a namespace that is not the builder's own, the label alone would allow the builds of all namespaces to use it.
     let of = used.elsewhere.as_deref()?;
     let named = annotations::value(metadata, BUILD_FOR).unwrap_or_default();
     if named.split(',').any(|name| name.trim() == of) {
@@ -138,8 +143,8 @@ pub fn unlabelled(used: &Used, metadata: &ObjectMeta) -> Option<String> {
     ))
 }
 
-/// Why the pod of a build may not have the annotations of its manifest, if it has any. By annotations, controllers hand out
-/// roles and secrets of the namespace that the pod is in, and that is not the builder's.
+/// Why a pod in another namespace than its builder may not have the annotations of the manifest, if there are any.
+/// Controllers grant roles and secrets of the pod's namespace by annotations.
 pub fn annotated(request: &RunRequest, setup: &Setup) -> Option<String> {
     let name = request.pod.settings.annotations.iter().flatten().map(|(name, _)| name).next()?;
     setup.is_elsewhere(&request.facts.builder).then(|| {
@@ -165,7 +170,7 @@ mod tests {
         Setup { own, ..Setup::default() }
     }
 
-    /// What a manifest of namespace `images` may name.
+    /// The names in a manifest of namespace `images`.
     #[derive(Default)]
     struct Names {
         account: Option<&'static str>,
@@ -174,7 +179,7 @@ mod tests {
         pull: &'static [&'static str],
     }
 
-    fn asking(names: &Names) -> RunRequest {
+    fn request_with(names: &Names) -> RunRequest {
         let mut request = request();
         request.secret = names.secret.map(str::to_owned);
         request.pod.service_account = names.account.map(str::to_owned);
@@ -200,7 +205,7 @@ mod tests {
             (none(), own(), None),
             (Names { account: Some("opsy"), ..none() }, own(), Some("jobServiceAccountName)")),
             (Names { account: Some("packer"), ..none() }, own(), None),
-            // The agent is in another namespace, or not known.
+            // The agent's account is in another namespace, or unknown.
             (Names { account: Some("opsy"), ..none() }, setup(Some(key("opsy", "opsy"))), None),
             (Names { account: Some("opsy"), ..none() }, setup(None), None),
             (none(), setup(Some(key("images", "default"))), Some("jobServiceAccountName is not set")),
@@ -214,7 +219,7 @@ mod tests {
                 own(),
                 Some("(spec.builder.pod.imagePullSecrets)"),
             ),
-            // Builds are elsewhere: what has the same name there is something else.
+            // Builds run in another namespace, where the same names are other objects.
             (
                 Names { account: Some("opsy"), secret: Some("git"), sync: Some("slack"), ..none() },
                 elsewhere(),
@@ -222,7 +227,7 @@ mod tests {
             ),
         ];
         for (names, setup, expected) in cases {
-            let refused = refusal(&asking(&names), &setup);
+            let refused = refusal(&request_with(&names), &setup);
             match expected {
                 None => assert_eq!(refused, None),
                 Some(words) => {
@@ -231,12 +236,12 @@ mod tests {
                 }
             }
         }
-        // It is enough that one of them is the agent's, and where builds are counts, not where their builder is.
+        // The namespace of the builds counts, not that of the builder.
         let there = Setup { namespace: Some("opsy".to_owned()), ..own() };
-        assert!(refusal(&asking(&Names { secret: Some("signing"), ..none() }), &there).is_some());
+        assert!(refusal(&request_with(&Names { secret: Some("signing"), ..none() }), &there).is_some());
     }
 
-    fn labelled(value: &str, build_for: Option<&str>) -> ObjectMeta {
+    fn labeled(value: &str, build_for: Option<&str>) -> ObjectMeta {
         ObjectMeta {
             labels: Some([(BUILD_LABEL.to_owned(), value.to_owned())].into()),
             annotations: build_for.map(|names| [(BUILD_FOR.to_owned(), names.to_owned())].into()),
@@ -245,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn in_a_namespace_of_several_what_is_used_is_for_the_builders_namespace() {
+    fn in_a_shared_namespace_what_is_used_must_name_the_builders_namespace() {
         let elsewhere = Setup { namespace: Some("builds".to_owned()), ..setup(None) };
-        let used = used(&asking(&Names { secret: Some("aws"), ..Names::default() }), &elsewhere);
+        let used = used(&request_with(&Names { secret: Some("aws"), ..Names::default() }), &elsewhere);
         let [account, secret] = used.as_slice() else { panic!("{used:?}") };
         for names in ["images", "other,images", " images , other"] {
-            assert_eq!(unlabelled(secret, &labelled("true", Some(names))), None, "{names}");
-            assert_eq!(unlabelled(account, &labelled("true", Some(names))), None, "{names}");
-            assert!(unlabelled(secret, &labelled("false", Some(names))).is_some(), "{names}");
+            assert_eq!(unlabeled(secret, &labeled("true", Some(names))), None, "{names}");
+            assert_eq!(unlabeled(account, &labeled("true", Some(names))), None, "{names}");
+            assert!(unlabeled(secret, &labeled("false", Some(names))).is_some(), "{names}");
         }
         for (names, all) in [
             (None, "images"),
@@ -260,14 +265,14 @@ mod tests {
             (Some("*"), "*,images"),
             (Some("imag"), "imag,images"),
         ] {
-            let why = unlabelled(secret, &labelled("true", names)).expect("a refusal");
+            let why = unlabeled(secret, &labeled("true", names)).expect("a refusal");
             let command = format!("secret aws --namespace builds ami.opsy.dev/build-for={all}");
             assert!(why.ends_with(&command), "{why}");
         }
     }
 
     #[test]
-    fn labels_are_read_wherever_people_of_more_than_one_namespace_have_builds() {
+    fn labels_are_required_if_people_of_more_than_one_namespace_can_have_builds() {
         let of = |names: &[&str]| Scope::Namespaces(names.iter().map(|name| (*name).to_owned()).collect());
         let at =
             |namespace: Option<&str>| Setup { namespace: namespace.map(str::to_owned), ..Setup::default() };
@@ -284,9 +289,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_in_a_namespace_of_several_has_no_annotations_of_its_manifest() {
+    fn a_pod_in_a_shared_namespace_may_not_have_the_annotations_of_its_manifest() {
         let elsewhere = || Setup { namespace: Some("builds".to_owned()), ..Setup::default() };
-        let mut request = asking(&Names::default());
+        let mut request = request_with(&Names::default());
         assert_eq!(annotated(&request, &elsewhere()), None);
         let role = ("iam.amazonaws.com/role".to_owned(), "another".to_owned());
         request.pod.settings.annotations = Some([role].into());
@@ -296,17 +301,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_labelled_says_how_to_label_it() {
-        let used = used(&asking(&Names { secret: Some("aws"), ..Names::default() }), &setup(None));
+    fn the_refusal_of_what_is_not_labeled_contains_the_command() {
+        let used = used(&request_with(&Names { secret: Some("aws"), ..Names::default() }), &setup(None));
         let [account, secret] = used.as_slice() else { panic!("{used:?}") };
-        let labels = |value: &str| labelled(value, None);
-        assert_eq!(unlabelled(secret, &labels("true")), None);
+        let labels = |value: &str| labeled(value, None);
+        assert_eq!(unlabeled(secret, &labels("true")), None);
         for labels in [labels("false"), ObjectMeta::default()] {
-            let words = unlabelled(secret, &labels).expect("a refusal");
+            let words = unlabeled(secret, &labels).expect("a refusal");
             let command = "kubectl label secret aws --namespace images ami.opsy.dev/build=true";
             assert!(words.contains(command), "{words}");
         }
-        let words = unlabelled(account, &ObjectMeta::default()).expect("a refusal");
+        let words = unlabeled(account, &ObjectMeta::default()).expect("a refusal");
         assert!(words.contains("kubectl label serviceaccount default --namespace images"), "{words}");
     }
 }

@@ -1,7 +1,8 @@
-//! What git-sync gets of the Secret in `spec.gitSync.secret`, and which Secrets it cannot use. Pure; part of the Job.
+//! What git-sync receives of the Secret in `spec.gitSync.secret`, and which Secrets it cannot use, part of the Job.
+//! Pure.
 //!
-//! Over HTTPS the keys are variables. Over SSH the private key and the known hosts are files that only git-sync's container
-//! mounts, and the private key is in no variable.
+//! Over HTTPS the keys are variables. Over SSH the private key and the known hosts are files that only git-sync's
+//! container mounts, and no variable contains the private key.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +12,15 @@ use ssh_key::PrivateKey;
 use super::variables::{variable, variable_of};
 use crate::engine::GitSyncRun;
 
-/// Where git-sync's own documentation mounts its Secret.
+/// Where git-sync's documentation mounts its Secret.
 pub const FOLDER: &str = "/etc/git-secret";
 pub const VOLUME: &str = "git-secret";
-/// User name sent with a token where the Secret has none, as the agent sends it: git-sync takes no password without one.
+/// User name for a token whose Secret has none. The agent sends the same one. git-sync refuses a password without it.
 const TOKEN_USER: &str = "x-access-token";
-/// Keys with a private key. The agent reads the first that is there.
+/// Keys with a private key. The agent reads the first one that exists.
 const PRIVATE_KEYS: [&str; 2] = ["ssh", "ssh-privatekey"];
 const KNOWN_HOSTS: &str = "known_hosts";
-/// Keys of a Secret with an SSH key that stay settings of git-sync.
+/// Keys of a Secret with an SSH key that are still passed to git-sync as settings.
 const SETTINGS: [&str; 6] = [
     "GITSYNC_DEPTH",
     "GITSYNC_FILTER",
@@ -28,10 +29,10 @@ const SETTINGS: [&str; 6] = [
     "GITSYNC_SYNC_TIMEOUT",
     "GITSYNC_VERBOSE",
 ];
-/// The owner reads, and the kubelet adds the group of the pod. OpenSSH refuses a key that others can read.
+/// Only the owner can read, and the kubelet adds the pod's group. OpenSSH refuses a key that others can read.
 const MODE: i32 = 0o400;
 
-/// Variables for a repository over HTTPS, beside those that the keys are by themselves. The last one that is there counts.
+/// Variables for a repository over HTTPS, in addition to all keys of the Secret. The last one that exists counts.
 pub fn login(sync: &GitSyncRun) -> Vec<EnvVar> {
     let Some(secret) = &sync.secret else { return Vec::new() };
     let user = sync.user.iter().map(|user| variable("GITSYNC_USERNAME", user));
@@ -46,7 +47,7 @@ pub fn ssh(secret: &str) -> Vec<EnvVar> {
         ("GITSYNC_SSH_KEY_FILE", format!("{FOLDER}/{}", PRIVATE_KEYS[0])),
         ("GITSYNC_SSH_KNOWN_HOSTS", "true".to_owned()),
         ("GITSYNC_SSH_KNOWN_HOSTS_FILE", format!("{FOLDER}/{KNOWN_HOSTS}")),
-        // OpenSSH works only for a user with a name, and no image has one for the pod's.
+        // OpenSSH requires a user with a name, and no image has one for the pod's user ID.
         ("GITSYNC_ADD_USER", "true".to_owned()),
     ];
     let fixed = fixed.map(|(name, value)| variable(name, &value));
@@ -54,8 +55,8 @@ pub fn ssh(secret: &str) -> Vec<EnvVar> {
     fixed.into_iter().chain(settings).chain([required(secret)]).collect()
 }
 
-/// Nothing reads this variable: by it, the kubelet reports a missing Secret or key in the pod's status. A volume that
-/// cannot be mounted is reported by an Event alone.
+/// A variable that nothing reads. It makes the kubelet report a missing Secret or key in the pod's status; for a volume
+/// that cannot be mounted, it only publishes an Event.
 fn required(secret: &str) -> EnvVar {
     let mut variable = variable_of("OPSY_KNOWN_HOSTS", secret, KNOWN_HOSTS);
     let key = variable.value_from.as_mut().and_then(|from| from.secret_key_ref.as_mut());
@@ -65,7 +66,7 @@ fn required(secret: &str) -> EnvVar {
     variable
 }
 
-/// The files of git-sync over SSH. Of two private keys the last item counts.
+/// The files for a repository over SSH. If both private keys exist, the last item counts.
 pub fn volume(sync: &GitSyncRun) -> Option<Volume> {
     let name = sync.secret.as_ref().filter(|_| sync.is_ssh())?;
     let item = |key: &str, path: &str| KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None };
@@ -79,7 +80,7 @@ pub fn volume(sync: &GitSyncRun) -> Option<Volume> {
     Some(Volume { name: VOLUME.to_owned(), secret: Some(secret), ..Volume::default() })
 }
 
-/// The user name that git-sync needs and these keys lack.
+/// The user name for a Secret with these keys, if git-sync needs one and they lack it.
 pub fn user(sync: &GitSyncRun, keys: &BTreeMap<String, String>) -> Option<String> {
     let has = |names: &[&str]| names.iter().any(|name| keys.contains_key(*name));
     let is_nameless = has(&["token", "password", "GITSYNC_PASSWORD", "GITSYNC_PASSWORD_FILE"])
@@ -87,33 +88,34 @@ pub fn user(sync: &GitSyncRun, keys: &BTreeMap<String, String>) -> Option<String
     (is_nameless && !sync.is_ssh()).then(|| TOKEN_USER.to_owned())
 }
 
-/// Why git-sync cannot fetch over SSH, as far as that is known without the Secret.
+/// Why git-sync cannot fetch, as far as this is known without the Secret.
 pub fn lacking(sync: &GitSyncRun) -> Option<String> {
     (sync.is_ssh() && sync.secret.is_none()).then(|| {
         format!(
-            "git-sync cannot reach {} without a key: name a Secret with the keys `ssh` and `known_hosts` in \
+            "git-sync cannot reach {} without an SSH key: name a Secret with the keys `ssh` and `known_hosts` in \
              spec.gitSync.secret",
             sync.repository
         )
     })
 }
 
-/// Why git-sync cannot use these keys over SSH. `name` is that of the Secret.
+/// Why git-sync cannot use these keys over SSH. `name` is the name of the Secret.
 pub fn unfit(sync: &GitSyncRun, name: &str, keys: &BTreeMap<String, String>) -> Option<String> {
     if !sync.is_ssh() {
         return None;
     }
     let value = |key: &str| keys.get(key).filter(|value| !value.is_empty());
     let why = match PRIVATE_KEYS.iter().find_map(|key| Some((key, value(key)?))) {
-        None => format!("has no SSH key, and {} is reached over SSH: add the key `ssh`", sync.repository),
-        Some((key, private)) if is_locked(private) => format!(
-            "has an SSH key with a passphrase (`{key}`), and git-sync supports none: use a deploy key without a passphrase"
+        None => format!("has no SSH key, but {} is reached over SSH: add the key `ssh`", sync.repository),
+        Some((key, private)) if is_encrypted(private) => format!(
+            "has an SSH key with a passphrase (`{key}`), which git-sync does not support: use a deploy key without a \
+             passphrase"
         ),
         Some((key, private)) if !private.ends_with('\n') => format!(
-            "has an SSH key (`{key}`) whose last line does not end, and OpenSSH reads no such key: end it with a newline"
+            "has an SSH key (`{key}`) without a newline at its end, which OpenSSH cannot read: end it with a newline"
         ),
         Some(_) if value(KNOWN_HOSTS).is_none() => {
-            "has no `known_hosts`, and git-sync connects to known hosts only: \
+            "has no `known_hosts`, but git-sync connects only to known hosts: \
              add the host key of the server, as in ~/.ssh/known_hosts"
                 .to_owned()
         }
@@ -122,8 +124,8 @@ pub fn unfit(sync: &GitSyncRun, name: &str, keys: &BTreeMap<String, String>) -> 
     Some(format!("Secret {name} (spec.gitSync.secret) {why}"))
 }
 
-/// Is the key encrypted? In the older formats a header says so.
-fn is_locked(private: &str) -> bool {
+/// Whether a private key is encrypted. In the older formats, a header states it.
+fn is_encrypted(private: &str) -> bool {
     PrivateKey::from_openssh(private.trim()).is_ok_and(|key| key.is_encrypted())
         || private.lines().take(3).any(|line| line.contains("ENCRYPTED"))
 }
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_alone_gets_the_user_name_that_the_agent_sends() {
+    fn a_token_without_a_user_name_gets_the_one_that_the_agent_sends() {
         let https = sync("https://git.example/fleet");
         let user = |pairs: Keys<'_>| user(&https, &keys(pairs));
         for nameless in ["token", "password", "GITSYNC_PASSWORD"] {
@@ -164,13 +166,13 @@ mod tests {
         assert_eq!(
             user(&[("GITSYNC_GITHUB_APP_CLIENT_ID", "1")]),
             None,
-            "git-sync takes no user name with it"
+            "git-sync refuses a user name with it"
         );
         assert_eq!(super::user(&sync("git@git.example:fleet"), &keys(&[("token", "t")])), None);
     }
 
     #[test]
-    fn a_secret_that_git_sync_cannot_use_over_ssh_says_why() {
+    fn a_secret_that_git_sync_cannot_use_over_ssh_is_explained() {
         let key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519).expect("a key");
         let plain = key.to_openssh(LineEnding::LF).expect("text").to_string();
         let locked = key.encrypt(&mut OsRng, "words").expect("encrypted");
@@ -179,7 +181,7 @@ mod tests {
         let cases: [(Keys<'_>, Option<&str>); 8] = [
             (&[("ssh", &plain), ("known_hosts", "line")], None),
             (&[("ssh-privatekey", &plain), ("known_hosts", "line")], None),
-            // A passphrase that is not needed does no harm.
+            // An unnecessary passphrase is ignored.
             (&[("ssh", &plain), ("known_hosts", "line"), ("passphrase", "words")], None),
             (
                 &[("ssh", &locked), ("known_hosts", "line"), ("passphrase", "words")],

@@ -1,6 +1,7 @@
-//! What a build pod needs in a closed network: the agent's proxies, and its certificate authorities as a file of
-//! the run's ConfigMap. Packer gets the variables as defaults of its runner, which the builder's Secret and the image
-//! override; git-sync has no runner, so they are added to its container. What these set already stays. Pure.
+//! What a build pod needs in a closed network: the agent's proxies, and its certificate authorities as a file in the
+//! run's ConfigMap. Packer receives the variables as defaults of its runner, which the builder's Secret and the image
+//! override. git-sync has no runner, so they are added to its container, where the keys of its Secret override them.
+//! Pure.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -13,13 +14,13 @@ use super::{CONFIG_LIMIT, PACKER, Unfit};
 use crate::api::network::{CERT_FILE, Network};
 use crate::api::proxy::{Proxies, Proxy};
 
-/// Key of the ConfigMap, and name of the file.
+/// Key in the ConfigMap, and name of the file.
 const FILE: &str = "ca.pem";
 const VOLUME: &str = "authorities";
 const FOLDER: &str = "/opsy-authorities";
-/// Where images keep the public authorities: Git reads it beside its file.
+/// The directory of the public authorities in common images. Git reads it in addition to its file.
 const PUBLIC: &str = "/etc/ssl/certs";
-/// The only init container that uses no network.
+/// The only init container that does not use the network.
 const INSTALL: &str = "install";
 
 /// What build pods need of the agent's network.
@@ -35,21 +36,21 @@ impl PodNetwork {
         Self { proxies: variables(&network.proxies), authorities }
     }
 
-    /// Is there a proxy that is not handed over?
+    /// Whether builds do not receive one of the proxies, because its address contains credentials.
     pub fn withholds(network: &Network) -> bool {
         let proxies = [network.proxies.http(), network.proxies.https()];
         proxies.into_iter().flatten().any(Proxy::has_credentials)
     }
 
-    /// Adds the file to the run's ConfigMap.
+    /// Adds the file of the authorities to the run's ConfigMap.
     ///
     /// # Errors
     /// The template's files leave no room for it.
     pub fn with_file(&self, mut map: ConfigMap) -> Result<ConfigMap, Unfit> {
         let Some(pem) = &self.authorities else { return Ok(map) };
-        let texts = map.data.iter().flatten().map(|(_, text)| text.len());
+        let strings = map.data.iter().flatten().map(|(_, string)| string.len());
         let bytes = map.binary_data.iter().flatten().map(|(_, bytes)| bytes.0.len());
-        let size = texts.chain(bytes).sum::<usize>() + pem.len();
+        let size = strings.chain(bytes).sum::<usize>() + pem.len();
         if size > CONFIG_LIMIT {
             return Err(Unfit::TooLarge { size });
         }
@@ -57,13 +58,13 @@ impl PodNetwork {
         Ok(map)
     }
 
-    /// Variables that Packer gets unless something else sets them.
+    /// Variables that Packer receives unless something else sets them.
     pub fn defaults(&self) -> impl Iterator<Item = (String, String)> {
         let trusted = self.authorities.as_ref().map(|_| (CERT_FILE.to_owned(), format!("{FOLDER}/{FILE}")));
         self.proxies.iter().cloned().chain(trusted)
     }
 
-    /// Adds the file to the containers that use the network, and variables to the one that has no runner.
+    /// Mounts the file into the containers that use the network, and adds the variables to git-sync's.
     pub fn in_job(&self, mut job: Job) -> Job {
         let name = job.metadata.name.clone().unwrap_or_default();
         if let Some(pod) = job.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
@@ -77,8 +78,8 @@ impl PodNetwork {
             set(container, name, value);
         }
         if self.authorities.is_some() {
-            // Programs written in Go read the system's folders of certificates beside `SSL_CERT_FILE`, and so keep the
-            // public authorities; Git does it if it is told the folder.
+            // The public authorities must remain valid. Programs written in Go read the system's directories in
+            // addition to `SSL_CERT_FILE`; Git does so only if the directory is set.
             set(container, "GIT_SSL_CAINFO", &format!("{FOLDER}/{FILE}"));
             set(container, "GIT_SSL_CAPATH", PUBLIC);
         }
@@ -100,12 +101,13 @@ impl PodNetwork {
     }
 }
 
-/// Services that AWS puts beside a pod or a machine. The agent asks them without a proxy; other programs must be told.
+/// Link-local services of AWS (instance metadata, Pod Identity). The agent never uses a proxy for them; other programs
+/// need them in NO_PROXY.
 const NEAR: [&str; 5] =
     ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23", "fd00:ec2::254"];
 
-/// Proxies in the spelling of every program. The user and password of a proxy are the agent's secret: such a proxy is
-/// not handed over.
+/// The proxy variables, in upper and lower case, because programs differ. A proxy whose address contains credentials is
+/// left out: they are a secret of the agent.
 fn variables(proxies: &Proxies) -> Vec<(String, String)> {
     let open =
         |proxy: Option<&Proxy>| proxy.filter(|proxy| !proxy.has_credentials()).map(ToString::to_string);
@@ -122,10 +124,10 @@ fn variables(proxies: &Proxies) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Sets a variable that the keys of the container's Secret override in any spelling: a builder may mean another proxy.
-/// Kubernetes takes the last of several variables with one name, and leaves out one whose key is not there.
+/// Sets a variable that a key of the container's Secret overrides, in upper or lower case: a builder may need another
+/// proxy. Kubernetes uses the last of several variables with one name, and leaves out one whose key does not exist.
 fn set(container: &mut Container, name: &str, value: &str) {
-    // `$(NAME)` is Kubernetes' own syntax; what is written here is meant as it is.
+    // Kubernetes would expand `$(NAME)`.
     let value = Some(value.replace("$(", "$$("));
     let secrets = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
     let secrets: Vec<String> = secrets.map(|secret| secret.name.clone()).collect();

@@ -1,8 +1,9 @@
-//! The pod of a build. Pure; part of the Job.
+//! The pod of a build, part of the Job. Pure.
 //!
-//! `install` copies the runner and unpacks the ConfigMap into the run's folder (git-sync, where it is asked for, puts the
-//! repository there instead), then `packer` is that runner, supervising Packer in any image that has one. The folder is
-//! an emptyDir: it ends with the pod, the result is the container's termination message.
+//! The init container `install` copies the runner and unpacks the ConfigMap into the run's directory; with
+//! `spec.gitSync`, git-sync fetches the repository into it instead. Then the container `packer` runs the runner, which
+//! supervises Packer in any image that has one. The directory is an emptyDir and ends with the pod. The result is the
+//! termination message of the container.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use super::volumes::volumes;
 use crate::api::builder::{self as api, PodSettings};
 use crate::engine::RunRequest;
 
-/// Until a pod that was asked to stop is killed: the runner's grace, and time for it to report.
+/// Grace period of the pod: the runner's own one, and time for its report.
 pub const GRACE: Duration = Duration::from_secs(900);
-/// A restricted namespace takes no root; nobody's id in Packer's images.
+/// User and group of all containers. A restricted namespace refuses root, and no user of Packer's images has this ID.
 pub const USER: i64 = 65532;
 
 pub fn pod(request: &RunRequest, setup: &Setup) -> PodSpec {
@@ -31,7 +32,7 @@ pub fn pod(request: &RunRequest, setup: &Setup) -> PodSpec {
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(i64::try_from(GRACE.as_secs()).unwrap_or(i64::MAX)),
         service_account_name: request.pod.service_account.clone(),
-        // No build needs the Kubernetes API: IRSA and EKS Pod Identity bring a token of their own.
+        // No build needs the Kubernetes API. IRSA and EKS Pod Identity mount tokens of their own.
         automount_service_account_token: Some(false),
         image_pull_secrets: pull_secrets(request, setup),
         enable_service_links: Some(false),
@@ -52,7 +53,7 @@ pub fn pod(request: &RunRequest, setup: &Setup) -> PodSpec {
     }
 }
 
-/// Those of the flags and those of the builder. Without any, the ServiceAccount's are used.
+/// The pull secrets of the flags and of the builder. Without any, Kubernetes uses those of the ServiceAccount.
 fn pull_secrets(request: &RunRequest, setup: &Setup) -> Option<Vec<LocalObjectReference>> {
     let mut names = setup.pull_secrets.clone();
     for name in request.pod.settings.image_pull_secrets.iter().flatten() {
@@ -64,7 +65,7 @@ fn pull_secrets(request: &RunRequest, setup: &Setup) -> Option<Vec<LocalObjectRe
     (!all.is_empty()).then_some(all)
 }
 
-/// Autoscalers are asked to leave the node alone: a build that is moved begins anew.
+/// The builder's annotations, and defaults that keep autoscalers from evicting the pod: a build cannot be resumed.
 pub fn annotations(settings: &PodSettings) -> BTreeMap<String, String> {
     let stay = [
         ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),

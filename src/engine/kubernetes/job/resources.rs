@@ -1,4 +1,4 @@
-//! What the containers of a build ask of a node. Pure; part of the Job.
+//! Resource requests and limits of a build's containers, part of the Job. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,27 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::api::builder::{self as api, PodSettings};
 
-/// Packer and its plugins take some 200 MiB; provisioners on this side, like Ansible, more.
+/// Packer and its plugins need some 200 MiB; provisioners that run in the pod, like Ansible, need more.
 const REQUESTS: [(&str, &str); 3] = [("cpu", "100m"), ("memory", "512Mi"), (STORAGE, "1Gi")];
 const MEMORY: &str = "memory";
 const MEMORY_LIMIT: &str = "2Gi";
 const STORAGE: &str = "ephemeral-storage";
-/// Plugins and a checkout take hundreds of megabytes; templates that pack images on this side take gigabytes.
+/// Plugins and a checkout need hundreds of megabytes; templates that build disk images in the pod need gigabytes.
 const STORAGE_LIMIT: &str = "10Gi";
 
-/// The builder's resources; the defaults only for what it says nothing about.
+/// The builder's resources, with defaults only for resources that it does not mention.
 pub fn resources(settings: &PodSettings) -> ResourceRequirements {
     let written = settings.resources.clone().unwrap_or_default();
-    let mut requests = amounts(written.requests);
-    let mut limits = amounts(written.limits);
-    let silent = |name: &str, requests: &Amounts, limits: &Amounts| {
+    let mut requests = quantities(written.requests);
+    let mut limits = quantities(written.limits);
+    // A default request above the builder's limit, or a default limit below its request, would be invalid.
+    let unset = |name: &str, requests: &Quantities, limits: &Quantities| {
         !requests.contains_key(name) && !limits.contains_key(name)
     };
-    let limit_memory = silent(MEMORY, &requests, &limits);
-    for (name, amount) in REQUESTS {
-        if silent(name, &requests, &limits) {
-            requests.insert(name.to_owned(), Quantity(amount.to_owned()));
+    let limit_memory = unset(MEMORY, &requests, &limits);
+    for (name, quantity) in REQUESTS {
+        if unset(name, &requests, &limits) {
+            requests.insert(name.to_owned(), Quantity(quantity.to_owned()));
         }
     }
     if limit_memory {
@@ -35,15 +36,15 @@ pub fn resources(settings: &PodSettings) -> ResourceRequirements {
     ResourceRequirements { requests: Some(requests), limits: Some(limits), claims: None }
 }
 
-type Amounts = BTreeMap<String, Quantity>;
+type Quantities = BTreeMap<String, Quantity>;
 
-fn amounts(written: Option<BTreeMap<String, api::Quantity>>) -> Amounts {
-    written.into_iter().flatten().map(|(name, amount)| (name, Quantity(amount.0))).collect()
+fn quantities(written: Option<BTreeMap<String, api::Quantity>>) -> Quantities {
+    written.into_iter().flatten().map(|(name, quantity)| (name, Quantity(quantity.0))).collect()
 }
 
-/// How much a run may write to its folder: what the builder allows its container to take of a node's disk, if it says so.
+/// Size limit of the run's directory: the builder's limit of ephemeral storage, if it sets one.
 pub fn run_size(settings: &PodSettings) -> Quantity {
     let limits = settings.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-    let written = limits.and_then(|limits| limits.get(STORAGE)).map(|amount| amount.0.clone());
+    let written = limits.and_then(|limits| limits.get(STORAGE)).map(|quantity| quantity.0.clone());
     Quantity(written.unwrap_or_else(|| STORAGE_LIMIT.to_owned()))
 }

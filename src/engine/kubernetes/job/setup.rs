@@ -1,47 +1,47 @@
-//! How builds run in this cluster, whatever a builder says. Pure; part of the Job.
+//! Settings of all builds in this cluster, part of the Job. Pure.
 
 use std::collections::BTreeSet;
 
 use super::network::PodNetwork;
 use crate::api::Key;
 
-/// Images of the pod where a builder names none.
+/// Container images of the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunImages {
-    /// Has `/opsy-runner`.
+    /// Image with `/opsy-runner`.
     pub runner: String,
-    /// Has Packer.
+    /// Image with Packer, for builders that name none.
     pub packer: String,
 }
 
-/// What is the agent's own.
+/// What belongs to the agent itself, and may not be used by builds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// The ServiceAccount that the agent has, if it has one and knows it.
+    /// The agent's ServiceAccount, if known.
     pub account: Option<Key>,
     /// Secrets with credentials of the agent.
     pub secrets: BTreeSet<Key>,
 }
 
-/// What the flags say about builds, and what the agent knows of itself.
+/// The flags about builds, and what the agent knows about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     pub images: RunImages,
-    /// Secrets that every build pulls its images with.
+    /// Pull secrets of every build.
     pub pull_secrets: Vec<String>,
-    /// Namespace of all builds, if it is not that of their builders.
+    /// Namespace of all builds. By default, builds run in the namespace of their builder.
     pub namespace: Option<String>,
     pub own: Own,
     pub network: PodNetwork,
 }
 
 impl Setup {
-    /// The namespace a builder's runs are in.
+    /// The namespace of a builder's runs.
     pub fn namespace_of<'a>(&'a self, builder: &'a Key) -> &'a str {
         self.namespace.as_deref().unwrap_or(&builder.namespace)
     }
 
-    /// Do a builder's runs have another namespace than the builder?
+    /// Whether a builder's runs are in another namespace than the builder.
     pub fn is_elsewhere(&self, builder: &Key) -> bool {
         self.namespace_of(builder) != builder.namespace
     }

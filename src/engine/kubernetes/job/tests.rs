@@ -1,11 +1,11 @@
-//! Tables: what a Job is made of, from what a builder says.
+//! Tables of the Job and the ConfigMap that result from a request.
 
 use super::containers::INSTALL;
 use super::volumes::BIN;
 use super::*;
 use crate::api::builder::InputsRecord;
 use crate::api::{BuildId, CommitId, Key, Owner, Region, RunName};
-use crate::engine::{GitSyncRun, PodSpec as Wanted, RunFacts};
+use crate::engine::{GitSyncRun, PodSpec as RequestedPod, RunFacts};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub fn request() -> RunRequest {
         files: Arc::new(vec![file("packer/node.pkr.hcl", "source"), file("setup.sh", "#!/bin/sh")]),
         limit: Duration::from_secs(7200),
         pending_limit: Duration::from_secs(600),
-        pod: Wanted::default(),
+        pod: RequestedPod::default(),
     }
 }
 
@@ -48,7 +48,7 @@ fn owner() -> OwnerReference {
 
 fn settings(value: serde_json::Value) -> RunRequest {
     let settings = serde_json::from_value(value).expect("settings");
-    RunRequest { pod: Wanted { settings, ..Wanted::default() }, ..request() }
+    RunRequest { pod: RequestedPod { settings, ..RequestedPod::default() }, ..request() }
 }
 
 fn pod_of(request: &RunRequest) -> PodSpec {
@@ -60,11 +60,11 @@ fn container(pod: &PodSpec) -> Container {
 }
 
 #[test]
-fn a_job_tries_once_and_ends_in_any_case() {
+fn a_job_has_no_retries_and_ends_in_any_case() {
     let job = job(&request(), &setup(), owner());
     let spec = job.spec.expect("a spec");
     assert_eq!(spec.backoff_limit, Some(0));
-    assert_eq!(spec.ttl_seconds_after_finished, None, "it is harvested before it goes");
+    assert_eq!(spec.ttl_seconds_after_finished, None, "its result is collected before it is deleted");
     assert_eq!(spec.active_deadline_seconds, Some(600 + 7200 + 600 + 300));
     let pod = spec.template.spec.expect("a pod");
     assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
@@ -92,7 +92,7 @@ fn a_restricted_namespace_takes_the_pod() {
 }
 
 #[test]
-fn in_a_namespace_of_its_own_nothing_is_owned_from_outside_and_an_ended_job_does_not_stay() {
+fn in_another_namespace_a_job_has_no_owner_and_ends_with_a_ttl() {
     let elsewhere = Setup { namespace: Some("builds".to_owned()), ..setup() };
     let job = job(&request(), &elsewhere, owner());
     assert_eq!(job.metadata.namespace.as_deref(), Some("builds"));
@@ -144,7 +144,7 @@ fn images_are_pulled_with_the_secrets_of_the_flags_and_of_the_builder() {
 }
 
 #[test]
-fn the_files_arrive_as_they_were() {
+fn the_files_are_delivered_unchanged() {
     let map = config_map(&request(), &setup(), owner()).expect("it fits");
     assert_eq!(map.immutable, Some(true));
     assert_eq!(map.metadata.owner_references, Some(vec![owner()]));
@@ -168,7 +168,7 @@ fn the_files_arrive_as_they_were() {
 }
 
 #[test]
-fn a_path_that_leads_out_is_an_error_and_no_panic() {
+fn a_path_that_leads_outside_is_an_error_and_no_panic() {
     let files = vec![TemplateFile { path: "a/../../b".to_owned(), executable: false, content: Vec::new() }];
     let request = RunRequest { files: files.into(), ..request() };
     assert!(
@@ -177,11 +177,11 @@ fn a_path_that_leads_out_is_an_error_and_no_panic() {
 }
 
 #[test]
-fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
-    // What does not compress: a hash chain.
+fn files_that_do_not_fit_are_refused_with_their_size_and_the_remedy() {
+    // Hashes do not compress.
     let noise: String = (0..40_000).map(|n: u32| digest(&[&n.to_string()])).collect();
     let large = RunRequest { files: Arc::new(vec![file("blob", &noise)]), ..request() };
-    // The map would be printed whole, with all its bytes.
+    // `expect_err` would print the whole map.
     let Err(error @ Unfit::TooLarge { size }) = config_map(&large, &setup(), owner()) else {
         panic!("it fits")
     };
@@ -191,7 +191,7 @@ fn files_that_do_not_fit_are_refused_with_their_size_and_the_way_out() {
 }
 
 #[test]
-fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
+fn a_secret_becomes_environment_variables_and_is_mounted_to_be_masked() {
     let request = RunRequest { secret: Some("aws".into()), ..request() };
     let pod = pod_of(&request);
     let packer = container(&pod);
@@ -205,11 +205,11 @@ fn a_secret_becomes_environment_and_is_mounted_to_be_masked() {
 }
 
 #[test]
-fn resources_are_the_builders_and_defaults_only_where_it_says_nothing() {
-    let amounts = |request: &RunRequest| {
+fn resources_are_the_builders_with_defaults_for_those_it_does_not_mention() {
+    let quantities = |request: &RunRequest| {
         let pod = pod_of(request);
         let resources = container(&pod).resources.expect("resources");
-        // A quota that demands a limit demands it of init containers, too.
+        // A quota that requires limits requires them of init containers too.
         assert_eq!(pod.init_containers.expect("some")[0].resources, Some(resources.clone()));
         let text = |all: Option<BTreeMap<String, Quantity>>| {
             all.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.0)).collect::<Vec<_>>().join(" ")
@@ -232,7 +232,7 @@ fn resources_are_the_builders_and_defaults_only_where_it_says_nothing() {
         ),
     ];
     for (resources, expected) in cases {
-        let (requests, limits) = amounts(&settings(serde_json::json!({ "resources": resources })));
+        let (requests, limits) = quantities(&settings(serde_json::json!({ "resources": resources })));
         assert_eq!((requests.as_str(), limits.as_str()), expected, "{resources}");
     }
 }
@@ -250,7 +250,10 @@ fn the_builders_settings_reach_the_pod() {
     let job = job(&request, &setup(), owner());
     let template = job.spec.expect("a spec").template;
     let annotations = template.metadata.and_then(|m| m.annotations).expect("annotations");
-    assert_eq!(annotations["karpenter.sh/do-not-disrupt"], "false", "the builder's own word wins");
+    assert_eq!(
+        annotations["karpenter.sh/do-not-disrupt"], "false",
+        "the builder's own value takes precedence"
+    );
     assert_eq!(annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"], "false");
     let pod = template.spec.expect("a pod");
     assert_eq!(pod.node_selector.as_ref().expect("a selector")["pool"], "builds");
@@ -268,7 +271,7 @@ fn the_builders_settings_reach_the_pod() {
         serde_json::from_str(&map.data.expect("data")[wire::REQUEST]).expect("a request");
     assert_eq!(
         wire.defaults["AWS_EC2_METADATA_DISABLED"], "true",
-        "no role of a node, unless something asks for it"
+        "not the node's role, unless something enables it"
     );
     assert!(!wire.env.contains_key("HOME"), "the builder sets it");
 }
@@ -284,7 +287,7 @@ fn sync() -> GitSyncRun {
 }
 
 #[test]
-fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
+fn git_sync_fetches_the_commit_into_packers_working_directory_and_no_files_are_delivered() {
     let mut request = request();
     request.pod.git_sync = Some(sync());
     let pod = pod_of(&request);
@@ -309,12 +312,12 @@ fn git_sync_puts_the_commit_where_packer_works_and_no_files_travel() {
         ("GITSYNC_PASSWORD", "git", "token", Some(true)),
     ];
     assert_eq!(keys.collect::<Vec<_>>(), operators);
-    assert!(pod.containers[0].env_from.is_none(), "Packer does not get them");
+    assert!(pod.containers[0].env_from.is_none(), "Packer does not receive them");
     assert!(config_map(&request, &setup(), owner()).expect("it fits").binary_data.expect("a map").is_empty());
 }
 
 #[test]
-fn over_ssh_only_git_sync_gets_the_key_and_only_as_a_file() {
+fn over_ssh_only_git_sync_receives_the_key_and_only_as_a_file() {
     for (repository, is_ssh) in [
         ("ssh://git@git.example:2222/fleet", true),
         ("git@git.example:fleet", true),
@@ -355,18 +358,18 @@ fn over_ssh_only_git_sync_gets_the_key_and_only_as_a_file() {
 }
 
 #[test]
-fn a_user_name_of_ours_gives_way_to_that_of_the_secret() {
+fn the_secrets_user_name_takes_precedence_over_the_agents() {
     let mut request = request();
     request.pod.git_sync = Some(GitSyncRun { user: Some("x-access-token".into()), ..sync() });
     let env = pod_of(&request).init_containers.expect("init containers")[1].env.clone().expect("variables");
     let users = env.iter().filter(|variable| variable.name == "GITSYNC_USERNAME");
     let users: Vec<_> =
         users.map(|variable| (variable.value.as_deref(), variable.value_from.is_some())).collect();
-    assert_eq!(users, [(Some("x-access-token"), false), (None, true)], "the last that is there counts");
+    assert_eq!(users, [(Some("x-access-token"), false), (None, true)], "the last one that exists counts");
 }
 
 #[test]
-fn a_long_name_is_shortened_to_a_label_of_its_own() {
+fn a_long_name_is_shortened_to_a_unique_label() {
     assert_eq!(builder_label("node"), "node");
     let long = format!("{}.{}", "a".repeat(44), "b".repeat(60));
     let (one, other) = (builder_label(&long), builder_label(&format!("{long}c")));

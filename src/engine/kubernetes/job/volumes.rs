@@ -1,4 +1,4 @@
-//! Volumes of a build's pod, and where its containers mount them. Pure; part of the Job.
+//! Volumes of a build's pod, and where its containers mount them, part of the Job. Pure.
 
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, SecretVolumeSource, Volume, VolumeMount,
@@ -9,17 +9,17 @@ use super::git_secret;
 use super::resources::run_size;
 use crate::engine::RunRequest;
 
-/// The run's folder in the pod. Short: Packer's plugins have sockets below it. Not `/opsy`, which is the
-/// agent in the runner's image, and a folder cannot be mounted over a file.
+/// The run's directory in the pod. Its path is short, because Packer's plugins have sockets below it. It is not
+/// `/opsy`, which is the agent's binary in the runner's image: a directory cannot be mounted over a file.
 pub const FOLDER: &str = "/opsy-run";
-/// Where the runner is installed. Only `install` can write there, so that the image of git-sync, which a builder
-/// chooses, does not replace what supervises Packer.
+/// The directory of the runner. Only `install` can write to it, so that the image of git-sync, which a builder chooses,
+/// cannot replace what supervises Packer.
 pub const BIN: &str = "/opsy-bin";
 pub const CONFIG: &str = "/opsy-config";
 pub const SECRETS: &str = "/opsy-secrets";
-/// git-sync keeps its checkouts here, and links the right one to the work folder.
+/// The directory of git-sync's checkouts, to one of which the working directory is a link.
 pub const CHECKOUT: &str = "/opsy-run/git";
-/// The runner takes 2 MiB, and twice that while it is copied.
+/// The runner needs 2 MiB, and twice that while it is copied.
 const BIN_SIZE: &str = "64Mi";
 
 pub fn volumes(request: &RunRequest) -> Vec<Volume> {
@@ -35,7 +35,8 @@ pub fn volumes(request: &RunRequest) -> Vec<Volume> {
         name: "secrets".to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(name.clone()),
-            // A missing Secret is told by the environment, in words; a missing volume only by an event.
+            // The container's environment requires the Secret, too, and the kubelet reports that in the pod's status.
+            // For a volume it would only publish an Event.
             optional: Some(true),
             ..SecretVolumeSource::default()
         }),
@@ -47,7 +48,7 @@ pub fn volumes(request: &RunRequest) -> Vec<Volume> {
     [run, bin, config].into_iter().chain(secrets).chain(of_git_sync).collect()
 }
 
-/// A volume that ends with the pod. The kubelet evicts a pod that writes more, before it takes its node's disk.
+/// An emptyDir with a size limit. The kubelet evicts a pod that exceeds it, before the node's disk is full.
 fn scratch(name: &str, size: Quantity) -> Volume {
     Volume {
         name: name.to_owned(),

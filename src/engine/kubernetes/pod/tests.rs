@@ -1,4 +1,4 @@
-//! Tables: what a run is, from what Kubernetes shows of it.
+//! Tables of the state of a run, from what Kubernetes reports about it.
 
 use super::*;
 use crate::api::builder::InputsRecord;
@@ -132,10 +132,10 @@ fn the_termination_message_is_the_result() {
 }
 
 #[test]
-fn who_ended_a_build_is_told_apart() {
+fn the_causes_of_the_end_of_a_build_are_distinguished() {
     let cancelled = || ended("Error", 1, &report("Cancelled"));
     let cases = [
-        (calm(), cancelled(), Failure::Evicted("deleted by somebody else".into())),
+        (calm(), cancelled(), Failure::Evicted("its pod was deleted by another user".into())),
         (
             calm(),
             disrupted(cancelled(), "EvictionByEvictionAPI"),
@@ -159,7 +159,7 @@ fn who_ended_a_build_is_told_apart() {
 }
 
 #[test]
-fn a_success_is_one_whoever_stopped_it_and_no_report_is_lost() {
+fn a_success_counts_even_if_it_was_stopped_and_a_run_without_a_report_is_lost() {
     let stopped = finished("DeadlineExceeded", stop(Stop::Late, false, None));
     assert!(matches!(state_of(&stopped, ended("Error", 0, &report("Succeeded"))), RunState::Succeeded(_)));
     for text in ["", "{\"outcome\"", "packer says hello"] {
@@ -168,7 +168,7 @@ fn a_success_is_one_whoever_stopped_it_and_no_report_is_lost() {
 }
 
 #[test]
-fn what_a_run_waits_for_is_said() {
+fn what_a_run_waits_for_is_reported() {
     let unschedulable = json!({"phase": "Pending", "conditions": [{
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
         "message": "0/3 nodes are available:\n 3 Insufficient memory.",
@@ -176,7 +176,7 @@ fn what_a_run_waits_for_is_said() {
     let init = "initContainerStatuses";
     let main = "containerStatuses";
     let cases = [
-        (unschedulable, Some("no node takes it: 0/3 nodes are available: 3 Insufficient memory.")),
+        (unschedulable, Some("it cannot be scheduled: 0/3 nodes are available: 3 Insufficient memory.")),
         (
             waiting(init, "install", "ImagePullBackOff", "Back-off pulling"),
             Some(
@@ -196,7 +196,7 @@ fn what_a_run_waits_for_is_said() {
     }
     let job = calm();
     let refused = Sighting { refused: Some("exceeded quota: builds"), ..seen(&job, None) };
-    let words = "no pod can be made: exceeded quota: builds";
+    let words = "no pod can be created: exceeded quota: builds";
     assert_eq!(of(&refused).state, RunState::Pending(Some(words.to_owned())));
     assert_eq!(of(&seen(&job, None)).state, RunState::Pending(None));
 }
@@ -221,13 +221,10 @@ fn a_live_run_is_running_or_stopping() {
 }
 
 #[test]
-fn a_node_that_is_gone_takes_the_result_with_it() {
+fn a_run_on_a_node_that_is_gone_is_lost() {
     let overdue = leaving(running(), "2026-01-01T00:57:00Z");
     let job = calm();
-    assert_eq!(
-        of(&seen(&job, Some(&overdue))).state,
-        RunState::Lost("node-7 does not answer any more".into())
-    );
+    assert_eq!(of(&seen(&job, Some(&overdue))).state, RunState::Lost("node-7 no longer responds".into()));
     let mut collected = disrupted(running(), "DeletionByPodGC");
     collected["phase"] = json!("Failed");
     assert_eq!(state_of(&job, collected), RunState::Lost("DeletionByPodGC: words".into()));
@@ -245,7 +242,7 @@ fn a_pod_that_failed_before_packer_ran() {
 }
 
 #[test]
-fn an_error_of_git_sync_is_what_git_wrote() {
+fn an_error_of_git_sync_is_reduced_to_gits_output() {
     let words_of = |stderr: &str| {
         let error = format!(
             "Run(git fetch https://git.example/fleet {} --depth 1): exit status 128: {{ stdout: \"\", stderr: {stderr:?} }}",
@@ -278,7 +275,7 @@ fn an_error_of_git_sync_is_what_git_wrote() {
 }
 
 #[test]
-fn a_container_that_never_was_has_no_end() {
+fn a_container_that_never_existed_has_no_end() {
     let mut status = ended(
         "ContainerStatusUnknown",
         137,
@@ -296,23 +293,24 @@ fn a_container_that_never_was_has_no_end() {
 }
 
 #[test]
-fn a_run_whose_pod_is_gone() {
+fn the_state_of_a_run_without_its_pod() {
     let blocked = pod(waiting("initContainerStatuses", "install", "CreateContainerError", "no"));
     let ran = pod(running());
     let of_gone = |job: &Job, pod: Option<&Pod>| of(&Sighting { pod_gone: true, ..seen(job, pod) }).state;
     let deadline = |note| finished("DeadlineExceeded", note);
     let not_started = |words: &str| RunState::Failed(Failure::NotStarted(words.to_owned()));
-    let late = deadline(stop(Stop::Late, true, Some("no node takes it")));
-    assert_eq!(of_gone(&late, Some(&blocked)), not_started("it did not start in time: no node takes it"));
-    assert_eq!(of_gone(&late, None), not_started("it did not start in time: no node takes it"));
+    let late = deadline(stop(Stop::Late, true, Some("it cannot be scheduled")));
+    let reason = "it did not start in time: it cannot be scheduled";
+    assert_eq!(of_gone(&late, Some(&blocked)), not_started(reason));
+    assert_eq!(of_gone(&late, None), not_started(reason));
     assert_eq!(
         of_gone(&deadline(None), Some(&blocked)),
         not_started("it did not start in time: install: CreateContainerError: no")
     );
     let cancelled = deadline(stop(Stop::Cancelled, true, None));
     assert_eq!(of_gone(&cancelled, Some(&blocked)), RunState::Failed(Failure::Cancelled));
-    let lost = RunState::Lost("its pod is gone".into());
-    assert_eq!(of_gone(&cancelled, Some(&ran)), lost, "there may be an image: it is looked for");
+    let lost = RunState::Lost("its pod was deleted".into());
+    assert_eq!(of_gone(&cancelled, Some(&ran)), lost, "there may be an image");
     assert_eq!(of_gone(&finished("BackoffLimitExceeded", None), None), lost);
     let job = calm();
     let deleted = Sighting { job_gone: true, ..seen(&job, None) };
@@ -320,15 +318,15 @@ fn a_run_whose_pod_is_gone() {
 }
 
 #[test]
-fn a_note_that_cannot_be_read_is_one_all_the_same() {
-    let odd: Job =
+fn a_note_that_cannot_be_read_still_counts() {
+    let job: Job =
         serde_json::from_value(json!({"metadata": {"annotations": {STOP: "now"}}})).expect("a Job");
-    let note = seen(&odd, None).note().expect("a note");
+    let note = seen(&job, None).note().expect("a note");
     assert_eq!((note.why, note.pending), (Stop::Cancelled, false));
 }
 
 #[test]
-fn of_a_log_the_last_error_is_shown() {
+fn the_last_error_of_a_log_is_shown() {
     let usage = "  --ssh-key-file stringArray  the SSH key(s) to use\n".repeat(60);
     for (log, line) in [
         (

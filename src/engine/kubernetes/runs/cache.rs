@@ -1,5 +1,5 @@
-//! What is known of Jobs and pods. The watches write it, and whoever makes a Job does at once; reading it
-//! asks nobody. Only Jobs that count are answered: see `recorded`.
+//! The cache of Jobs and pods. The watches write it, and so does the agent when it creates a Job. Reading it sends no
+//! request. Only Jobs that count as runs are returned: see `recorded`.
 
 mod believed;
 mod fresh;
@@ -11,124 +11,127 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::observed::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_pod, uid_of};
+use super::place::RunPlace;
 use super::recorded::Recorded;
-use super::seen::{RunKey, facts_of, key_of, newer, run_of, trimmed_job, trimmed_pod, uid_of};
 use super::shape::Shape;
-use super::watch::Place;
+use crate::api::lock::lock;
 use crate::api::{Class, Key};
 use crate::engine::RunFacts;
 
-/// Most pods that are kept without their Job: it is seen a moment later, or never.
+/// Pods that are retained although their Job is unknown. The Job is observed a moment later, or never.
 const UNKNOWN_PODS: usize = 1000;
 
-/// A watch that does not work, since when and why.
+/// Why a watch does not work, and since when.
 #[derive(Clone, Debug)]
-struct Trouble {
+struct WatchFailure {
     since: Timestamp,
     class: Class,
     message: String,
 }
 
 #[derive(Debug)]
-struct Entry {
-    /// What the Job said of itself when it was first seen. `recorded` decides what counts.
+struct CachedJob {
+    /// The facts in the Job's annotation when it was first observed. `recorded` decides which facts count.
     claims: Option<RunFacts>,
-    /// What its pod must be like.
+    /// The shape that its pod must have.
     shape: Shape,
     job: Job,
     job_gone: bool,
-    /// Seen since the running list began: that list need not have it.
+    /// Observed since the running list began, which therefore may lack it.
     fresh: bool,
+    /// Why no pod can be created for it.
     refused: Option<String>,
-    /// It was asked for anew, and nothing has been seen since.
+    /// Whether it was read from the API server and nothing was observed since.
     confirmed: bool,
 }
 
 #[derive(Debug)]
-struct SeenPod {
+struct CachedPod {
     pod: Pod,
     shape: Shape,
     gone: bool,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    places: Vec<Place>,
-    runs: BTreeMap<RunKey, Entry>,
-    pods: BTreeMap<RunKey, SeenPod>,
-    /// Jobs that were deleted: what the watch still brings of them is old.
+struct CacheState {
+    places: Vec<RunPlace>,
+    jobs: BTreeMap<RunKey, CachedJob>,
+    pods: BTreeMap<RunKey, CachedPod>,
+    /// Jobs that the agent deleted. Later events of their watch are ignored.
     forgotten: BTreeSet<RunKey>,
-    /// Jobs that this agent created itself, and of what: their builder's status need not name them yet.
+    /// Jobs that this agent created, and their facts. The status of their builder may not record them yet.
     made: BTreeMap<RunKey, RunFacts>,
-    /// Builders whose status named these Jobs, whatever the Jobs say since.
+    /// The builder whose status recorded the Job, whatever the Job's annotation contains now.
     known: BTreeMap<RunKey, Key>,
-    /// Jobs that look like ours and are not, told of once.
-    odd: BTreeSet<RunKey>,
-    missing: BTreeSet<Place>,
-    troubles: BTreeMap<Place, Trouble>,
+    /// Jobs that look like runs but do not count. Each is reported once.
+    strangers: BTreeSet<RunKey>,
+    /// Places that are not listed yet.
+    missing: BTreeSet<RunPlace>,
+    failures: BTreeMap<RunPlace, WatchFailure>,
 }
 
-/// What is recorded of a builder's run.
+/// Returns what the status of a builder records of its run.
 pub type Records = Box<dyn Fn(&Key) -> Recorded + Send + Sync>;
 
-/// See the module.
+/// Jobs and pods as last observed.
 pub struct Cache {
-    state: Mutex<State>,
+    state: Mutex<CacheState>,
     records: Records,
 }
 
 impl Cache {
-    /// Empty, and not ready until each of the places was listed.
-    pub fn new(places: Vec<Place>, records: Records) -> Self {
+    /// An empty cache, which is not ready until each of the places is listed.
+    pub fn new(places: Vec<RunPlace>, records: Records) -> Self {
         let missing = places.iter().cloned().collect();
-        Self { state: Mutex::new(State { places, missing, ..State::default() }), records }
+        Self { state: Mutex::new(CacheState { places, missing, ..CacheState::default() }), records }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code panics while it holds the runs")
+    fn state(&self) -> MutexGuard<'_, CacheState> {
+        lock(&self.state)
     }
 
     pub fn is_confirmed(&self, key: &RunKey) -> bool {
-        self.state().runs.get(key).is_some_and(|entry| entry.confirmed)
+        self.state().jobs.get(key).is_some_and(|cached| cached.confirmed)
     }
 
-    /// A Job as the API server has just answered it.
+    /// Adds a Job that the API server has just returned.
     pub fn put(&self, job: Job) {
         self.state().saw_job(job);
     }
 
-    /// A Job that this agent has just created for a run of these facts.
+    /// Adds a Job that this agent has just created for a run with these facts.
     pub fn put_made(&self, job: Job, facts: RunFacts) {
         let mut state = self.state();
         state.made.insert(key_of(&job.metadata), facts);
         state.saw_job(job);
     }
 
-    /// Is this Job one that this agent created since it started?
+    /// Whether this agent created the Job since it started.
     pub fn has_made(&self, key: &RunKey) -> bool {
         self.state().made.contains_key(key)
     }
 
-    /// What was asked for anew about one run: what is not there now, is gone.
+    /// Adds the current Job and pod of one run, read from the API server. What was not returned is gone.
     pub fn confirm(&self, key: &RunKey, jobs: Vec<Job>, pods: Vec<Pod>) {
         let mut state = self.state();
         let no_job = !jobs.iter().any(|job| uid_of(&job.metadata) == key.uid);
         let found: BTreeSet<String> = pods.iter().map(|pod| uid_of(&pod.metadata)).collect();
         jobs.into_iter().for_each(|job| drop(state.saw_job(job)));
         pods.into_iter().for_each(|pod| drop(state.saw_pod(pod)));
-        if let Some(seen) = state.pods.get_mut(key) {
-            seen.gone |= !found.contains(&uid_of(&seen.pod.metadata));
+        if let Some(cached) = state.pods.get_mut(key) {
+            cached.gone |= !found.contains(&uid_of(&cached.pod.metadata));
         }
-        if let Some(entry) = state.runs.get_mut(key) {
-            entry.job_gone |= no_job;
-            entry.confirmed = true;
+        if let Some(cached) = state.jobs.get_mut(key) {
+            cached.job_gone |= no_job;
+            cached.confirmed = true;
         }
     }
 
-    /// A run that was deleted.
+    /// Removes a run that the agent deleted.
     pub fn forget(&self, key: &RunKey) {
         let mut state = self.state();
-        if state.runs.remove(key).is_some_and(|entry| !entry.job_gone) {
+        if state.jobs.remove(key).is_some_and(|cached| !cached.job_gone) {
             state.forgotten.insert(key.clone());
         }
         state.made.remove(key);
@@ -136,83 +139,86 @@ impl Cache {
         state.pods.remove(key);
     }
 
-    /// Why no pod can be made, in the API server's words. Answers whom to wake.
-    pub fn refused(&self, key: &RunKey, words: Option<String>) -> Option<Key> {
+    /// Records why no pod can be created, as the API server states it. Returns the builder to wake.
+    pub fn refused(&self, key: &RunKey, reason: Option<String>) -> Option<Key> {
         let mut state = self.state();
-        let entry = state.runs.get_mut(key).filter(|entry| entry.refused != words)?;
-        entry.refused = words;
+        let cached = state.jobs.get_mut(key).filter(|cached| cached.refused != reason)?;
+        cached.refused = reason;
         state.builder_of(key)
     }
 
     /// A list begins.
-    pub fn begin_list(&self, place: &Place) {
-        for (key, entry) in &mut self.state().runs {
+    pub fn begin_list(&self, place: &RunPlace) {
+        for (key, cached) in &mut self.state().jobs {
             if place.covers(&key.namespace) {
-                entry.fresh = false;
+                cached.fresh = false;
             }
         }
     }
 
-    /// A list of Jobs is complete: these uids are in it. Answers whom to wake.
-    pub fn end_jobs(&self, place: &Place, listed: &BTreeSet<String>) -> Vec<Key> {
+    /// A list of Jobs is complete and contains these UIDs. Returns the builders to wake.
+    pub fn end_jobs(&self, place: &RunPlace, listed: &BTreeSet<String>) -> Vec<Key> {
         let mut state = self.state();
         let mut gone = Vec::new();
-        for (key, entry) in &mut state.runs {
-            if place.covers(&key.namespace) && !listed.contains(&key.uid) && !entry.fresh && !entry.job_gone {
-                entry.job_gone = true;
+        for (key, cached) in &mut state.jobs {
+            let is_missing = place.covers(&key.namespace) && !listed.contains(&key.uid) && !cached.fresh;
+            if is_missing && !cached.job_gone {
+                cached.job_gone = true;
                 gone.push(key.clone());
             }
         }
-        // Of Jobs that are not listed, the watch brings nothing any more: their end was missed.
-        let may_come = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(&key.uid);
-        let State { runs, forgotten, made, known, odd, .. } = &mut *state;
-        forgotten.retain(may_come);
-        odd.retain(may_come);
-        made.retain(|key, _| runs.contains_key(key));
-        known.retain(|key, _| runs.contains_key(key));
+        // The deletion of Jobs that are not listed was missed, so no event of them will follow.
+        let may_follow = |key: &RunKey| !place.covers(&key.namespace) || listed.contains(&key.uid);
+        let CacheState { jobs, forgotten, made, known, strangers, .. } = &mut *state;
+        forgotten.retain(may_follow);
+        strangers.retain(may_follow);
+        made.retain(|key, _| jobs.contains_key(key));
+        known.retain(|key, _| jobs.contains_key(key));
         state.works(place);
         gone.iter().filter_map(|key| state.builder_of(key)).collect()
     }
 
-    /// A list of pods is complete: these uids are in it. Answers whom to wake.
-    pub fn end_pods(&self, place: &Place, listed: &BTreeSet<String>) -> Vec<Key> {
+    /// A list of pods is complete and contains these UIDs. Returns the builders to wake.
+    pub fn end_pods(&self, place: &RunPlace, listed: &BTreeSet<String>) -> Vec<Key> {
         let mut state = self.state();
-        let is_listed = |seen: &SeenPod| listed.contains(&uid_of(&seen.pod.metadata));
+        let is_listed = |cached: &CachedPod| listed.contains(&uid_of(&cached.pod.metadata));
         let gone: Vec<RunKey> = state
             .pods
             .iter()
-            .filter(|(key, seen)| place.covers(&key.namespace) && !is_listed(seen) && !seen.gone)
+            .filter(|(key, cached)| place.covers(&key.namespace) && !is_listed(cached) && !cached.gone)
             .map(|(key, _)| key.clone())
             .collect();
         state.works(place);
         gone.iter().filter_map(|key| state.pod_gone(key)).collect()
     }
 
-    /// A watch brought something. Answers whom to wake.
+    /// A watch returned a Job. Returns the builder to wake.
     pub fn saw_job(&self, job: Job) -> Option<Key> {
         self.state().saw_job(job)
     }
 
+    /// A watch returned a pod. Returns the builder to wake.
     pub fn saw_pod(&self, pod: Pod) -> Option<Key> {
         self.state().saw_pod(pod)
     }
 
+    /// A Job was deleted. Returns the builder to wake.
     pub fn job_deleted(&self, job: &Job) -> Option<Key> {
         let mut state = self.state();
         let key = key_of(&job.metadata);
-        state.odd.remove(&key);
+        state.strangers.remove(&key);
         if state.forgotten.remove(&key) {
             return None;
         }
-        state.runs.get_mut(&key)?.job_gone = true;
+        state.jobs.get_mut(&key)?.job_gone = true;
         state.builder_of(&key)
     }
 
-    /// The pod's last words come with its end.
+    /// A pod was deleted. The event contains its last status, which may have the result. Returns the builder to wake.
     pub fn pod_deleted(&self, pod: Pod) -> Option<Key> {
         let mut state = self.state();
         let key = run_of(&pod.metadata)?;
-        let current = state.pods.get(&key).is_none_or(|seen| seen.pod.metadata.uid == pod.metadata.uid);
+        let current = state.pods.get(&key).is_none_or(|cached| cached.pod.metadata.uid == pod.metadata.uid);
         if !current {
             return None;
         }
@@ -220,27 +226,31 @@ impl Cache {
         state.pod_gone(&key)
     }
 
-    pub fn works(&self, place: &Place) {
-        self.state().troubles.remove(place);
+    /// The watch of a place works again.
+    pub fn works(&self, place: &RunPlace) {
+        self.state().failures.remove(place);
     }
 
-    pub fn fails(&self, place: &Place, class: Class, message: String, now: Timestamp) {
+    /// The watch of a place failed.
+    pub fn fails(&self, place: &RunPlace, class: Class, message: String, now: Timestamp) {
         let mut state = self.state();
-        let since = state.troubles.get(place).map_or(now, |before| before.since);
-        state.troubles.insert(place.clone(), Trouble { since, class, message });
+        let since = state.failures.get(place).map_or(now, |before| before.since);
+        state.failures.insert(place.clone(), WatchFailure { since, class, message });
     }
 }
 
-impl State {
-    fn works(&mut self, place: &Place) {
+impl CacheState {
+    /// A place is listed.
+    fn works(&mut self, place: &RunPlace) {
         self.missing.remove(place);
-        self.troubles.remove(place);
+        self.failures.remove(place);
     }
 
-    /// Whose run a Job is, as far as is known: whom to wake for it.
+    /// The builder that a change of the Job wakes. The annotation of the Job is good enough for that, if nothing
+    /// better is known.
     fn builder_of(&self, key: &RunKey) -> Option<Key> {
         let known = self.made.get(key).map(|facts| &facts.builder).or_else(|| self.known.get(key));
-        let claimed = || self.runs.get(key)?.claims.as_ref().map(|claims| &claims.builder);
+        let claimed = || self.jobs.get(key)?.claims.as_ref().map(|claims| &claims.builder);
         known.or_else(claimed).cloned()
     }
 
@@ -249,62 +259,65 @@ impl State {
         if self.forgotten.contains(&key) {
             return None;
         }
-        let before = self.runs.remove(&key);
-        if before.as_ref().is_some_and(|entry| newer(&entry.job.metadata, &job.metadata)) {
-            self.runs.extend(before.map(|entry| (key, entry)));
+        let before = self.jobs.get(&key);
+        // An old event changes nothing.
+        if before.is_some_and(|cached| newer(&cached.job.metadata, &job.metadata)) {
             return None;
         }
-        let (known, refused) = before.map(|entry| (entry.claims, entry.refused)).unwrap_or_default();
-        // What is written into a Job afterwards is not its agent's.
+        let (known, refused) =
+            before.map(|cached| (cached.claims.clone(), cached.refused.clone())).unwrap_or_default();
+        // The agent never changes the annotation: what differs from the first observation, others wrote.
         let claims = known.or_else(|| facts_of(&job).map(|(_, facts)| facts));
-        if claims.is_none() && !self.made.contains_key(&key) && self.odd.insert(key.clone()) {
+        if claims.is_none() && !self.made.contains_key(&key) && self.strangers.insert(key.clone()) {
             let job = format!("{}/{}", key.namespace, key.name);
-            tracing::warn!(job, "has the label of a build, but no facts of one that can be read");
+            tracing::warn!(job, "the Job has the label of a build, but no readable facts of one");
         }
         let shape = Shape::of_job(&job);
-        if self.pods.get(&key).is_some_and(|seen| !shape.fits(&seen.shape)) {
+        // A pod that was observed before its Job could not be compared then.
+        if self.pods.get(&key).is_some_and(|cached| !shape.fits(&cached.shape)) {
             self.pods.remove(&key);
         }
         let job = trimmed_job(job);
-        let entry = Entry { claims, shape, job, job_gone: false, fresh: true, refused, confirmed: false };
-        self.runs.insert(key.clone(), entry);
+        let cached =
+            CachedJob { claims, shape, job, job_gone: false, fresh: true, refused, confirmed: false };
+        self.jobs.insert(key.clone(), cached);
         self.builder_of(&key)
     }
 
-    /// A Job of one try makes one pod. If others say they are its, too, the first one is: they were made by somebody who
-    /// knew the Job. A pod that does not run what the Job says is none.
+    /// A Job without retries creates one pod. If other pods name it as their controller too, the oldest one counts: the
+    /// others were created by somebody who knew the Job. A pod that does not match the Job's template never counts.
     fn saw_pod(&mut self, pod: Pod) -> Option<Key> {
         let key = run_of(&pod.metadata)?;
         let shape = Shape::of_pod(&pod);
-        match self.runs.get(&key) {
-            Some(entry) if !entry.shape.fits(&shape) => return None,
-            // The two watches do not wait for each other: its Job may be about to be seen.
-            None if self.pods.len() >= self.runs.len() + UNKNOWN_PODS => return None,
+        match self.jobs.get(&key) {
+            Some(cached) if !cached.shape.fits(&shape) => return None,
+            // The two watches are independent: the Job may be observed a moment later.
+            None if self.pods.len() >= self.jobs.len() + UNKNOWN_PODS => return None,
             _ => {}
         }
-        if let Some(SeenPod { pod: known, .. }) = self.pods.get(&key) {
+        if let Some(CachedPod { pod: known, .. }) = self.pods.get(&key) {
             let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
             let is_same = known.metadata.uid == pod.metadata.uid;
-            // What a pod said last stays said, whatever a lagging list shows of it.
+            // A list that lags behind must not replace the last status, which may have the result.
             let is_old = is_same && newer(&known.metadata, &pod.metadata);
             if is_old || (!is_same && created(known) <= created(&pod)) {
                 return None;
             }
         }
-        self.pods.insert(key.clone(), SeenPod { pod: trimmed_pod(pod), shape, gone: false });
-        self.runs.get_mut(&key)?.confirmed = false;
+        self.pods.insert(key.clone(), CachedPod { pod: trimmed_pod(pod), shape, gone: false });
+        self.jobs.get_mut(&key)?.confirmed = false;
         self.builder_of(&key)
     }
 
-    /// The pod is there no more. Kept while its Job is known: it may have said the result.
+    /// A pod is deleted. It is retained while its Job is known, because its status may have the result.
     fn pod_gone(&mut self, key: &RunKey) -> Option<Key> {
-        let Some(entry) = self.runs.get_mut(key) else {
+        let Some(cached) = self.jobs.get_mut(key) else {
             self.pods.remove(key);
             return None;
         };
-        entry.confirmed = false;
-        if let Some(seen) = self.pods.get_mut(key) {
-            seen.gone = true;
+        cached.confirmed = false;
+        if let Some(cached) = self.pods.get_mut(key) {
+            cached.gone = true;
         }
         self.builder_of(key)
     }

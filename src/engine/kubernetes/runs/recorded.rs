@@ -1,30 +1,30 @@
 //! Which Jobs are runs of this agent. Pure.
 //!
-//! Everybody who may create or patch Jobs in the namespace can write our labels and facts, and everybody who may create
-//! pods can give one a label and an owner. So a Job counts only if its uid is recorded in the status of its builder, which
-//! they cannot write, its facts are those of that status, and a pod counts only if such a Job is its controller.
+//! Anyone who may create or patch Jobs in the namespace can write the agent's labels and facts, and anyone who may
+//! create pods can give one a label and an owner. Therefore a Job counts only if its UID is recorded in the status of
+//! its builder, which they cannot write, and its facts are those in that status. A pod counts only if such a Job is
+//! its controller.
 
+use crate::api::words::RunPhase;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::seen::{RunKey, facts_of};
+use super::observed::{RunKey, facts_of};
 use crate::api::builder::{JobFacts, PackerBuilderStatus};
 use crate::api::{Key, RunName};
 use crate::engine::kubernetes::job::labels;
 use crate::engine::{RunFacts, RunRequest};
 
-/// Words of `jobStatus` of a run whose result has not been collected.
-const LIVE: [&str; 3] = ["Pending", "Running", "Stopping"];
-
 /// What the status of a builder records of its run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// Where runs of the builder are.
+    /// Namespace of the builder's runs.
     namespace: String,
     id: Option<String>,
     name: Option<String>,
-    word: Option<String>,
+    /// `jobStatus`.
+    job_status: Option<String>,
     /// Absent in a status that an older version wrote.
     facts: Option<JobFacts>,
 }
@@ -32,30 +32,24 @@ pub struct Recorded {
 impl Recorded {
     pub fn of(status: &PackerBuilderStatus, namespace: &str) -> Self {
         let PackerBuilderStatus { job_id, job_name, job_status, job_facts, .. } = status.clone();
-        Self {
-            namespace: namespace.to_owned(),
-            id: job_id,
-            name: job_name,
-            word: job_status,
-            facts: job_facts,
-        }
+        Self { namespace: namespace.to_owned(), id: job_id, name: job_name, job_status, facts: job_facts }
     }
 
-    /// The same of a status as the API server answers it, whatever else it holds.
+    /// As above, from a status as the API server returns it, even if other parts of it cannot be decoded.
     pub fn read(status: &Value, namespace: &str) -> Self {
-        let text = |field: &str| status[field].as_str().map(str::to_owned);
-        let (id, name, word) = (text("jobID"), text("jobName"), text("jobStatus"));
+        let string = |field: &str| status[field].as_str().map(str::to_owned);
+        let (id, name, job_status) = (string("jobID"), string("jobName"), string("jobStatus"));
         let facts = serde_json::from_value(status["jobFacts"].clone()).ok();
-        Self { namespace: namespace.to_owned(), id, name, word, facts }
+        Self { namespace: namespace.to_owned(), id, name, job_status, facts }
     }
 
-    /// Is this the Job that was recorded?
+    /// Whether this is the recorded Job.
     pub fn names(&self, job: &RunKey) -> bool {
         job.namespace == self.namespace && (self.id.as_ref() == Some(&job.uid) || self.names_before_uids(job))
     }
 
-    /// What the run of a Job is of; `None` if the Job was not recorded. The annotation of the Job (`claims`) can be edited:
-    /// it counts only where the status has no facts, since an older version wrote it, and only as far as it fits.
+    /// The facts of the run, or `None` if the Job is not recorded. The annotation of the Job (`claims`) can be edited
+    /// by others. It counts only if the status, written by an older version, has no facts, and only as far as it fits.
     pub fn facts(
         &self,
         builder: &Key,
@@ -71,21 +65,22 @@ impl Recorded {
         }
         let claims = claims.filter(|claims| claims.builder == *builder)?;
         let is_named = RunName::of(&builder.name, &claims.build).as_str() == job.name;
-        // The server sets when a Job was created. Whose tags the run puts on images is only known of this agent's own.
+        // The server sets the creation time. Without an owner, the images must have the tags of the agent's current
+        // one.
         let created_at = metadata.creation_timestamp.as_ref().map_or(claims.created_at, |at| at.0);
         is_named.then(|| RunFacts { created_at, owner: None, ..claims.clone() })
     }
 
-    /// Older versions recorded the name of the run as its id. A run that was live during the upgrade is taken over by
-    /// name, once: its uid is recorded as soon as it has been looked at.
+    /// Older versions recorded the name of the run as its ID. A run that was live during the upgrade is recognized by
+    /// its name once: its first reconcile records the UID.
     fn names_before_uids(&self, job: &RunKey) -> bool {
-        let is_live = self.word.as_deref().is_some_and(|word| LIVE.contains(&word));
+        let is_live = self.job_status.as_deref().and_then(RunPhase::parse).is_some();
         is_live && self.id == self.name && self.name.as_ref() == Some(&job.name)
     }
 }
 
-/// Was the Job made by this agent for the builder of the request, as far as its labels and its name tell? If nothing
-/// recorded it, the agent ended before it could, or its status was lost: it makes way for a new run.
+/// Whether this agent created the Job for the builder of the request, according to its labels and its name. Such a Job
+/// that is not recorded is deleted before a new run: the agent ended before it could record it, or the status was lost.
 pub fn is_left_over(job: &Job, request: &RunRequest, place: &str) -> bool {
     let builder = &request.facts.builder;
     let Some((name, facts)) = facts_of(job) else { return false };
@@ -98,12 +93,12 @@ pub fn is_left_over(job: &Job, request: &RunRequest, place: &str) -> bool {
         })
 }
 
-/// What is said of a Job that is not recorded.
-pub fn words(job: &RunKey, builder: &Key) -> String {
+/// The message about a Job that is not recorded.
+pub fn explain_stranger(job: &RunKey, builder: &Key) -> String {
     format!(
-        "Job {}/{} looks like a build of {builder}, but the status of {builder} does not record its uid {}: it does not \
-         count. Either the agent ended just after it created it, or the status was lost, or somebody else created or \
-         changed it",
+        "Job {}/{} looks like a build of {builder}, but the status of {builder} does not record its UID {}, so it does \
+         not count. Either the agent ended just after creating it, or the status was lost, or another user created or \
+         changed the Job",
         job.namespace, job.name, job.uid
     )
 }
@@ -119,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_job_counts_by_its_uid_and_during_an_upgrade_by_its_name() {
-        let of = |id: Option<&str>, name: &str, word: &str| Recorded {
+        let of = |id: Option<&str>, name: &str, job_status: &str| Recorded {
             namespace: "a".to_owned(),
             id: id.map(str::to_owned),
             name: Some(name.to_owned()),
-            word: Some(word.to_owned()),
+            job_status: Some(job_status.to_owned()),
             facts: None,
         };
         let cases = [
@@ -140,8 +135,8 @@ mod tests {
         for (recorded, expected) in cases {
             assert_eq!(recorded.names(&job()), expected, "{recorded:?}");
         }
-        let odd = json!({"jobID": "u1", "jobName": 3, "failedJobCount": "three"});
-        assert!(Recorded::read(&odd, "a").names(&job()));
+        let undecodable = json!({"jobID": "u1", "jobName": 3, "failedJobCount": "three"});
+        assert!(Recorded::read(&undecodable, "a").names(&job()));
         assert!(
             !Recorded { namespace: "b".to_owned(), ..of(Some("node-1"), "node-1", "Running") }.names(&job())
         );
@@ -162,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_writes_into_a_recorded_job_is_not_believed() {
+    fn what_others_write_into_a_recorded_job_does_not_count() {
         let own = claims(&json!({}));
         let name = RunName::of("node", &own.build).to_string();
         let job = RunKey { namespace: "a".into(), name: name.clone(), uid: "u1".into() };
@@ -191,7 +186,7 @@ mod tests {
         let other = RunKey { uid: "u2".into(), ..job.clone() };
         assert_eq!(recorded(Some(&own)).facts(&builder(), &other, &metadata, Some(&own)), None);
 
-        // An older version recorded no facts: those of the Job count where they fit its name, and the server's date.
+        // An older version recorded no facts. Those of the Job count if they fit its name, with the server's time.
         let by_old = |edit: &Value| recorded(None).facts(&builder(), &job, &metadata, Some(&claims(edit)));
         let expected = claims(&json!({"createdAt": "2026-01-01T00:00:11Z", "owner": null}));
         assert_eq!(by_old(&edits[0]), Some(expected.clone()));

@@ -1,16 +1,16 @@
-//! Does a pod run what its Job says? Pure.
+//! Whether a pod matches the template of its Job. Pure.
 //!
-//! Everybody who may create pods can name a Job as the controller of one, and the Job's own controller then creates none.
-//! A pod counts only if it has the containers of the Job's template, which cannot be changed, with their image, command,
-//! arguments and volumes. Admission webhooks may add containers, variables and volumes to a pod, and have its images
-//! pulled from a mirror: of an image, only the last part of its name and its tag are compared.
+//! Anyone who may create pods can name a Job as the controller of one, and the Job's own controller then creates none.
+//! Therefore a pod counts only if it has the containers of the Job's template, which cannot be changed, with their
+//! image, command, arguments and volumes. Admission webhooks may add containers, variables and volumes to a pod, and
+//! replace the registry by a mirror: of an image, only the last part of its name and its tag are compared.
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::api::ids::digest;
 
-/// What makes a container, or a volume, one of the template: a digest of it each.
+/// A digest per part of a template or pod: a container, a mount or a volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape(Vec<[u8; 32]>);
 
@@ -31,13 +31,13 @@ impl Shape {
         Self(first.chain(then).chain(volumes).flatten().map(|part| short(&part)).collect())
     }
 
-    /// Has a pod everything that the template has?
+    /// Whether a pod has all parts of this template.
     pub fn fits(&self, pod: &Self) -> bool {
         self.0.iter().all(|part| pod.0.contains(part))
     }
 }
 
-/// A container without its mounts, and each of its mounts.
+/// The parts of a container: command, arguments, image and each mount.
 fn parts(kind: &str, container: &Container) -> Vec<Vec<String>> {
     let named = |what: &str| vec![kind.to_owned(), container.name.clone(), what.to_owned()];
     let list = |what: &str, texts: &Option<Vec<String>>| {
@@ -50,13 +50,13 @@ fn parts(kind: &str, container: &Container) -> Vec<Vec<String>> {
     run.into_iter().chain([list("image", &Some(vec![image.to_owned()]))]).chain(mounts).collect()
 }
 
-/// The last part of the name of an image and its tag: a mirror has another registry, and may name a digest beside.
+/// The last part of an image's name, with its tag. A mirror has another registry, and may add a digest.
 fn image_name(image: &str) -> &str {
     let image = image.split_once('@').map_or(image, |(name, _)| name);
     image.rsplit_once('/').map_or(image, |(_, name)| name)
 }
 
-/// A template has few parts, and another one with the same half of a digest cannot be made.
+/// Half of a digest: long enough that nobody can create another part with the same one.
 fn short(part: &[String]) -> [u8; 32] {
     let parts: Vec<&str> = part.iter().map(String::as_str).collect();
     let digest = digest(&parts);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_runs_what_the_template_says_whatever_a_webhook_adds() {
+    fn a_pod_matches_its_template_whatever_a_webhook_adds() {
         assert!(fits(|_| {}));
         assert!(fits(|spec| {
             let sidecar = json!({"name": "mesh", "image": "mesh:1"});
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_runs_something_else_does_not_fit() {
+    fn a_pod_that_runs_something_else_does_not_match() {
         let edits: [(&str, Value); 7] = [
             ("/containers/0/command", json!(["sh"])),
             ("/containers/0/args", json!(["x"])),

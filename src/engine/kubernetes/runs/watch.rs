@@ -1,5 +1,4 @@
-//! Watches Jobs and pods of builds, by label, for ever: every event goes into the cache and wakes its
-//! builder.
+//! Watches the Jobs and pods of builds, by label, forever. Every event goes into the cache and wakes its builder.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,77 +14,33 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Shared;
-use super::requests::Requests;
-use super::seen::uid_of;
+use super::RunsShared;
+use super::client::RunClient;
+use super::observed::uid_of;
+use super::place::{self, RunPlace};
 use crate::api::{Key, Kind, ObjectKey};
-use crate::engine::kubernetes::watch::{Failures, refusal, wait};
-use crate::engine::kubernetes::{RUN, Scope};
+use crate::engine::kubernetes::RUN;
+use crate::engine::kubernetes::error::Refusal;
+use crate::engine::kubernetes::watching::{WatchBackoff, wait};
 
-/// How often it is asked why a Job has no pod, while one has none.
-const ASK: Duration = Duration::from_secs(5);
+/// How often the reason is read why a Job has no pod, as long as one has none.
+const REASONS: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
-    Jobs,
-    Pods,
-}
-
-/// What is watched in one namespace, or in all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    what: What,
-    namespace: Option<String>,
-}
-
-impl Place {
-    /// Its namespace; none where all are watched.
-    pub fn namespace(&self) -> Option<&str> {
-        self.namespace.as_deref()
-    }
-
-    pub fn covers(&self, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|name| name == namespace)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{:?} of builds in namespace {namespace}", self.what),
-            None => write!(f, "{:?} of builds", self.what),
-        }
-    }
-}
-
-/// All places where builds are: a namespace of their own, else those that the agent works in.
-pub fn places(scope: &Scope, builds: Option<&str>) -> Vec<Place> {
-    let own = builds.map(|name| Scope::Namespaces(vec![name.to_owned()]));
-    let namespaces: Vec<Option<String>> = match own.as_ref().unwrap_or(scope) {
-        Scope::All => vec![None],
-        Scope::Namespaces(names) => {
-            names.iter().collect::<BTreeSet<_>>().into_iter().cloned().map(Some).collect()
-        }
-    };
-    let of = |what: What| namespaces.iter().cloned().map(move |namespace| Place { what, namespace });
-    [What::Jobs, What::Pods].into_iter().flat_map(of).collect()
-}
-
-/// Starts all watches; they end with their handles.
-pub fn start(shared: &Arc<Shared>) -> Vec<AbortOnDropHandle<()>> {
+/// Starts all watches. They end when their handles are dropped.
+pub fn start(shared: &Arc<RunsShared>) -> Vec<AbortOnDropHandle<()>> {
     let watches = shared.places().into_iter().map(|place| {
         let shared = shared.clone();
-        AbortOnDropHandle::new(match place.what {
-            What::Jobs => tokio::spawn(async move { watch::<Job>(&shared, &place).await }),
-            What::Pods => tokio::spawn(async move { watch::<Pod>(&shared, &place).await }),
+        AbortOnDropHandle::new(match place.resource {
+            place::Resource::Jobs => tokio::spawn(async move { watch::<Job>(&shared, &place).await }),
+            place::Resource::Pods => tokio::spawn(async move { watch::<Pod>(&shared, &place).await }),
         })
     });
-    let asking = shared.clone();
-    let ask = AbortOnDropHandle::new(tokio::spawn(async move { ask_for_reasons(&asking).await }));
-    watches.chain([ask]).collect()
+    let reading = shared.clone();
+    let reasons = AbortOnDropHandle::new(tokio::spawn(async move { read_reasons(&reading).await }));
+    watches.chain([reasons]).collect()
 }
 
-/// A kind that is watched.
+/// A kind that is watched. Each method returns the builders to wake.
 trait Watched:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
@@ -94,46 +49,46 @@ trait Watched:
     + Send
     + 'static
 {
-    fn seen(self, shared: &Shared) -> Option<Key>;
-    fn deleted(self, shared: &Shared) -> Option<Key>;
-    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key>;
+    fn seen(self, shared: &RunsShared) -> Option<Key>;
+    fn deleted(self, shared: &RunsShared) -> Option<Key>;
+    fn listed(shared: &RunsShared, place: &RunPlace, uids: &BTreeSet<String>) -> Vec<Key>;
 }
 
 impl Watched for Job {
-    fn seen(self, shared: &Shared) -> Option<Key> {
+    fn seen(self, shared: &RunsShared) -> Option<Key> {
         shared.cache.saw_job(self)
     }
 
-    fn deleted(self, shared: &Shared) -> Option<Key> {
+    fn deleted(self, shared: &RunsShared) -> Option<Key> {
         shared.cache.job_deleted(&self)
     }
 
-    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key> {
+    fn listed(shared: &RunsShared, place: &RunPlace, uids: &BTreeSet<String>) -> Vec<Key> {
         shared.cache.end_jobs(place, uids)
     }
 }
 
 impl Watched for Pod {
-    fn seen(self, shared: &Shared) -> Option<Key> {
+    fn seen(self, shared: &RunsShared) -> Option<Key> {
         shared.cache.saw_pod(self)
     }
 
-    fn deleted(self, shared: &Shared) -> Option<Key> {
+    fn deleted(self, shared: &RunsShared) -> Option<Key> {
         shared.cache.pod_deleted(self)
     }
 
-    fn listed(shared: &Shared, place: &Place, uids: &BTreeSet<String>) -> Vec<Key> {
+    fn listed(shared: &RunsShared, place: &RunPlace, uids: &BTreeSet<String>) -> Vec<Key> {
         shared.cache.end_pods(place, uids)
     }
 }
 
-async fn watch<K: Watched>(shared: &Shared, place: &Place) {
+async fn watch<K: Watched>(shared: &RunsShared, place: &RunPlace) {
     let client = shared.cluster.client.clone();
-    let api: Api<K> = match &place.namespace {
+    let api: Api<K> = match place.namespace() {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
     };
-    let mut failures = Failures::default();
+    let mut backoff = WatchBackoff::default();
     loop {
         let mut events = watcher(api.clone(), watcher::Config::default().labels(RUN)).boxed();
         let mut listed = BTreeSet::new();
@@ -141,7 +96,7 @@ async fn watch<K: Watched>(shared: &Shared, place: &Place) {
             match events.next().await {
                 Some(Ok(event)) => {
                     if matches!(event, Event::Apply(_) | Event::Delete(_)) {
-                        shared.works(place, &mut failures);
+                        shared.works(place, &mut backoff);
                     }
                     shared.take::<K>(event, place, &mut listed);
                 }
@@ -150,29 +105,29 @@ async fn watch<K: Watched>(shared: &Shared, place: &Place) {
                 None => return,
             }
         };
-        // A watch that works again says so only by its next event, and builds are few: a new list does.
-        shared.fail(error, place, &mut failures).await;
+        // A watch that works again shows it only by its next event, and builds are rare. A new list shows it at once.
+        shared.fail(error, place, &mut backoff).await;
     }
 }
 
-/// While a Job has no pod, the events about it say why.
-async fn ask_for_reasons(shared: &Shared) {
+/// Reads, for every Job without a pod, the Event that states why it has none.
+async fn read_reasons(shared: &RunsShared) {
     loop {
-        wait(ASK).await;
+        wait(REASONS).await;
         for key in shared.cache.without_pod((shared.now)()) {
-            let requests = Requests::new(&shared.cluster.client);
-            match requests.refusal_of(&key).await {
-                Ok(words) => shared.wake(shared.cache.refused(&key, words)),
+            let client = RunClient::new(&shared.cluster.client);
+            match client.reason_without_pod(&key).await {
+                Ok(reason) => shared.wake(shared.cache.refused(&key, reason)),
                 Err(error) => {
-                    tracing::debug!(run = key.name, error = %error.message, "cannot ask why it has no pod");
+                    tracing::debug!(run = key.name, error = %error.message, "the Events of the Job cannot be read");
                 }
             }
         }
     }
 }
 
-impl Shared {
-    fn take<K: Watched>(&self, event: Event<K>, place: &Place, listed: &mut BTreeSet<String>) {
+impl RunsShared {
+    fn take<K: Watched>(&self, event: Event<K>, place: &RunPlace, listed: &mut BTreeSet<String>) {
         match event {
             Event::Init => {
                 listed.clear();
@@ -188,22 +143,22 @@ impl Shared {
         }
     }
 
-    fn works(&self, place: &Place, failures: &mut Failures) {
-        if failures.end().is_some() {
+    fn works(&self, place: &RunPlace, backoff: &mut WatchBackoff) {
+        if backoff.reset().is_some() {
             self.cache.works(place);
             tracing::info!(place = %place, "are watched again");
         }
     }
 
-    async fn fail(&self, error: watcher::Error, place: &Place, failures: &mut Failures) {
-        let refusal = refusal(error);
-        // The server forgot where we were: that is its right, and a new list follows.
+    async fn fail(&self, error: watcher::Error, place: &RunPlace, backoff: &mut WatchBackoff) {
+        let refusal = Refusal::from(error);
+        // The server no longer has the version that the watch continues from. That is normal, and a new list follows.
         if refusal.code == Some(410) {
             return;
         }
-        let (pause, news) = failures.next(&refusal.message, false, tokio::time::Instant::now());
+        let (pause, news) = backoff.next(&refusal.message, false, tokio::time::Instant::now());
         if news {
-            tracing::warn!(place = %place, error = %refusal.message, "cannot be watched; trying again");
+            tracing::warn!(place = %place, error = %refusal.message, "cannot be watched; retrying");
         }
         self.cache.fails(place, refusal.class, refusal.message, (self.now)());
         wait(pause).await;

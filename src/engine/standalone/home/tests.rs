@@ -1,9 +1,10 @@
-//! Objects whose state is broken: they are reported, and stop nothing else.
+//! Objects whose state is damaged are reported and affect no other object.
 
 use serde_json::json;
 
 use super::*;
-use crate::api::Key;
+use crate::api::{Key, Owner};
+use crate::engine::Home;
 
 fn object(name: &str) -> ObjectKey {
     let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -15,59 +16,59 @@ fn document(name: &str) -> Document {
         "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
         "metadata": {"name": name, "namespace": "default"}, "spec": {"region": "us-east-1"},
     });
-    Document { object: object(name), json: Json::from(&json), file: format!("{name}.yaml"), line: 1 }
+    Document { object: object(name), json: DocumentText::from(&json), file: format!("{name}.yaml"), line: 1 }
 }
 
-fn commit(documents: &[&str], kept: &[&str]) -> Load {
+fn commit(documents: &[&str], retained: &[&str]) -> Load {
     Load {
         documents: documents.iter().map(|name| document(name)).collect(),
         owner: Owner::parse("test").expect("an owner"),
         remove: Vec::new(),
-        kept: kept.iter().map(|name| object(name)).collect(),
+        retained: retained.iter().map(|name| object(name)).collect(),
         seed: Box::new(|_| None),
     }
 }
 
-fn home(state: &Path) -> (StateFolder, Arc<Objects>) {
+fn home(state: &Path) -> (StateHome, Arc<Objects>) {
     let (objects, _) = Objects::new();
     let now = || Timestamp::UNIX_EPOCH;
-    let home = StateFolder::open(state, objects.clone(), Secrets::default(), now).expect("it starts");
+    let home = StateHome::open(state, objects.clone(), Secrets::default(), now).expect("it starts");
     (home, objects)
 }
 
-/// Which objects are reconciled, and why the others are not.
-fn standing(home: &StateFolder, objects: &Objects) -> (Vec<String>, Vec<Option<&'static str>>) {
-    let names = objects.board.standings().into_keys().map(|object| object.key.name).collect();
-    let reasons = ["good", "bad"].map(|name| home.unapplied(&object(name)).map(|(reason, _)| reason));
+/// The names of the objects that are reconciled, and why the others are not.
+fn reconciled(home: &StateHome, objects: &Objects) -> (Vec<String>, Vec<Option<&'static str>>) {
+    let names = objects.board.health().into_keys().map(|object| object.key.name).collect();
+    let reasons = ["good", "bad"].map(|name| home.out_of_sync(&object(name)).map(|(reason, _)| reason));
     (names, reasons.to_vec())
 }
 
 #[test]
-fn a_state_file_that_cannot_be_read_is_about_its_object_alone() {
+fn an_unreadable_state_file_affects_only_its_object() {
     let state = tempfile::tempdir().expect("a folder");
-    home(state.path()).0.take_over(&commit(&["good", "bad"], &[])).expect("taken");
+    home(state.path()).0.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let file = files::of(&objects_dir(state.path()), &object("bad"));
     std::fs::write(&file, "{\"spec").expect("written");
     let (home, objects) = home(state.path());
-    home.take_over(&commit(&["good", "bad"], &[])).expect("taken");
+    home.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let due = (vec!["good".to_owned()], vec![None, Some("StateUnreadable")]);
-    assert_eq!(standing(&home, &objects), due);
-    let (_, why) = home.unapplied(&object("bad")).expect("it is said");
+    assert_eq!(reconciled(&home, &objects), due);
+    let (_, why) = home.out_of_sync(&object("bad")).expect("it is reported");
     assert!(why.starts_with("objects/PackerBuilder/default/bad.json in the state directory"), "{why}");
-    assert_eq!(std::fs::read_to_string(&file).expect("it is left alone"), "{\"spec");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is retained"), "{\"spec");
 }
 
 #[test]
-fn a_kept_object_that_is_none_any_more_does_not_end_the_agent() {
+fn a_retained_object_that_cannot_be_decoded_does_not_end_the_agent() {
     let state = tempfile::tempdir().expect("a folder");
-    home(state.path()).0.take_over(&commit(&["good", "bad"], &[])).expect("taken");
+    home(state.path()).0.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let file = files::of(&objects_dir(state.path()), &object("bad"));
     let mut stored: Value = disk::read_json(&file).expect("read").expect("it is there");
     stored["spec"]["region"] = json!(["of", "an", "older", "Opsy"]);
     disk::write_json(&file, &stored).expect("written");
     let (home, objects) = home(state.path());
-    home.take_over(&commit(&["good"], &["bad"])).expect("taken");
-    assert_eq!(standing(&home, &objects), (vec!["good".to_owned()], vec![None, Some("Undecodable")]));
-    home.take_over(&commit(&["good", "bad"], &[])).expect("taken");
-    assert_eq!(standing(&home, &objects).0.len(), 2, "a manifest makes it one again");
+    home.load_commit(&commit(&["good"], &["bad"])).expect("loaded");
+    assert_eq!(reconciled(&home, &objects), (vec!["good".to_owned()], vec![None, Some("Undecodable")]));
+    home.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
+    assert_eq!(reconciled(&home, &objects).0.len(), 2, "a manifest makes it one again");
 }

@@ -1,4 +1,4 @@
-//! Which host keys are trusted, and what people see where one is not.
+//! Which host keys are trusted, and the error for one that is not.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
@@ -22,8 +22,8 @@ fn line(hosts: &str, key: &PublicKey) -> String {
 }
 
 fn check(text: &str, host: &str, port: u16, key: &PublicKey) -> Result<(), String> {
-    let wire = key.to_bytes().expect("bytes");
-    KnownHosts::read([text]).check(host, port, &wire).map_err(|distrust| distrust.0)
+    let bytes = key.to_bytes().expect("bytes");
+    KnownHosts::read([text]).check(host, port, &bytes).map_err(|error| error.0)
 }
 
 fn hashed(name: &str) -> String {
@@ -33,7 +33,7 @@ fn hashed(name: &str) -> String {
     format!("|1|{}|{}", base64(&salt), base64(&mac.finalize().into_bytes()))
 }
 
-/// As OpenSSH writes it.
+/// Encodes Base64 as OpenSSH does.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |value: u32| char::from(DIGITS[(value & 63) as usize]);

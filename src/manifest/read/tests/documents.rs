@@ -1,4 +1,4 @@
-//! Documents: what makes one an object of ours, its metadata, what kubectl exports.
+//! Documents: which ones are objects of Opsy, their metadata, and what kubectl exports.
 
 use super::*;
 
@@ -33,32 +33,32 @@ fn wrong_documents_name_their_line() {
         ),
         (
             "apiVersion: ami.opsi.dev/v1alpha1\nkind: PackerBuilder\n",
-            "a.yaml:1: apiVersion: PackerBuilder is of ami.opsy.dev/v1alpha1, not of ami.opsi.dev",
+            "a.yaml:1: apiVersion: PackerBuilder belongs to ami.opsy.dev/v1alpha1, not to ami.opsi.dev",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuild\n",
             "a.yaml:1: kind: ami.opsy.dev has no kind PackerBuild; did you mean PackerBuilder?",
         ),
-        ("apiVersion: ami.opsy.dev/v1alpha1\n", "a.yaml:1: kind: is required and missing"),
+        ("apiVersion: ami.opsy.dev/v1alpha1\n", "a.yaml:1: kind: is required but missing"),
         (
             "kind: AMIRefresher\n",
-            "a.yaml:1: apiVersion: is required and missing; AMIRefresher is of ami.opsy.dev/v1alpha1",
+            "a.yaml:1: apiVersion: is required but missing; AMIRefresher belongs to ami.opsy.dev/v1alpha1",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nspec: {}\n",
-            "a.yaml:1: metadata: is required and missing",
+            "a.yaml:1: metadata: is required but missing",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata: {}\nspec: {}\n",
-            "a.yaml:3: metadata.name: is required and missing",
+            "a.yaml:3: metadata.name: is required but missing",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: Node_1\nspec: {}\n",
-            "a.yaml:4: metadata.name: \"Node_1\" is not a name: use a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
+            "a.yaml:4: metadata.name: \"Node_1\" is not a valid name: use a-z, 0-9, '-' and '.', with a letter or digit at both ends",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\n  namespace: a.b\nspec: {}\n",
-            "a.yaml:5: metadata.namespace: \"a.b\" is not a namespace: use a-z, 0-9 and '-', at most 63",
+            "a.yaml:5: metadata.namespace: \"a.b\" is not a valid namespace: use at most 63 of a-z, 0-9 and '-'",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\n  lables: {}\nspec: {}\n",
@@ -66,7 +66,7 @@ fn wrong_documents_name_their_line() {
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\n  labels:\n    a: 1\nspec: {}\n",
-            "a.yaml:6: metadata.labels.a: must be a text, and 1 is a number; put it in quotes: \"1\"",
+            "a.yaml:6: metadata.labels.a: must be a string, but 1 is a number; quote it: \"1\"",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\n  labels:\n    a: 'x y'\nspec: {}\n",
@@ -74,7 +74,7 @@ fn wrong_documents_name_their_line() {
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\n",
-            "a.yaml:1: spec: is required and missing",
+            "a.yaml:1: spec: is required but missing",
         ),
         (
             "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: x\nspecs: {}\nspec: {}\n",
@@ -96,9 +96,9 @@ fn what_kubectl_exports_is_read() {
     assert_eq!(
         lines(&set),
         [
-            "note a.yaml:16: status: is Opsy's to write and ignored here",
+            "note a.yaml:16: status: is written by Opsy and ignored here",
             "note a.yaml:8: metadata.uid, metadata.resourceVersion: set by the server and ignored here",
-            "foreign a.yaml:17: Secret is not ours: ignored",
+            "foreign a.yaml:17: Secret is not a kind of Opsy: ignored",
         ]
     );
     assert_eq!(set.documents[0].line, 4);

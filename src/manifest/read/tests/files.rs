@@ -1,4 +1,5 @@
-//! Many files together: neighbours, duplicates, files of others, what is remembered between commits.
+//! Several files together: the files around a manifest, duplicates, files of other tools, and what is remembered
+//! between commits.
 
 use proptest::prelude::*;
 
@@ -31,7 +32,7 @@ fn of_an_object_that_is_there_twice_neither_is_taken() {
     ]);
     assert_eq!(
         lines(&set),
-        ["b.yaml:2: PackerBuilder/default/node is already at a.yaml:1; neither is taken"]
+        ["b.yaml:2: PackerBuilder/default/node is already defined at a.yaml:1; neither definition is used"]
     );
     let kept: Vec<_> = set.documents.iter().map(|document| document.object.to_string()).collect();
     assert_eq!(kept, ["PackerBuilder/other/node", "AMIRefresher/default/demo"]);
@@ -52,8 +53,8 @@ fn files_of_others_are_ignored() {
     assert_eq!(
         lines(&set),
         [
-            "foreign config.yaml:1: ConfigMap is not ours: ignored",
-            "foreign packer/x/cloud-init.yml:1: has no apiVersion and kind, so it is no object: ignored",
+            "foreign config.yaml:1: ConfigMap is not a kind of Opsy: ignored",
+            "foreign packer/x/cloud-init.yml:1: has no apiVersion and kind, so it is not a Kubernetes object: ignored",
             "foreign packer/x/template.yaml:1: is not valid YAML: unclosed bracket '['; it does not mention ami.opsy.dev: ignored",
         ]
     );
@@ -79,7 +80,7 @@ fn unreadable_files_of_ours_are_errors() {
 
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 812\n";
 
-/// The message of a file that makes the set incomplete.
+/// Returns the message about a file that makes the set incomplete.
 fn error_of(file: SourceFile) -> String {
     let path = file.path.clone();
     let set = Reader::default().read(&[file]);
@@ -103,10 +104,10 @@ fn what_a_manifest_turned_into_is_an_error() {
     let unfit =
         |content: &str| SourceFile { form: Form::Unfit("is a link".to_owned()), ..source("a.yaml", content) };
     assert!(error_of(unfit(REFRESHER)).contains("is a link"));
-    assert!(Reader::default().read(&[unfit("packages: [vim]")]).complete(), "it hides nothing of ours");
+    assert!(Reader::default().read(&[unfit("packages: [vim]")]).complete(), "it hides no object of Opsy");
     let mut reader = Reader::default();
     assert!(reader.read(&[source("a.yaml", REFRESHER)]).complete());
-    assert!(!reader.read(&[unfit(REFRESHER)]).complete(), "a link has the blob of what it leads to");
+    assert!(!reader.read(&[unfit(REFRESHER)]).complete(), "a link has the same blob as its target");
     let unknown = SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("a.yaml", "") };
     assert!(error_of(unknown).contains("is a submodule"));
     let foreign =
@@ -116,7 +117,7 @@ fn what_a_manifest_turned_into_is_an_error() {
     assert_eq!(
         (lines(&marked), marked.documents.len()),
         (Vec::new(), 1),
-        "a mark of UTF-8 is none of its text"
+        "a byte order mark is not part of the text"
     );
 }
 
@@ -124,7 +125,7 @@ fn what_a_manifest_turned_into_is_an_error() {
 fn a_folder_of_manifests_that_turned_into_a_submodule_is_an_error() {
     let submodule =
         || SourceFile { form: Form::Unknown("is a submodule".to_owned()), ..source("builders", "") };
-    assert!(Reader::default().read(&[submodule()]).complete(), "it never held any");
+    assert!(Reader::default().read(&[submodule()]).complete(), "it never contained objects");
     let mut reader = Reader::default();
     assert!(reader.read(&[source("builders/a.yaml", REFRESHER)]).complete());
     for _ in 0..2 {
@@ -133,7 +134,7 @@ fn a_folder_of_manifests_that_turned_into_a_submodule_is_an_error() {
             ["builders:1: is a submodule; if it is not meant for Opsy, list it in .opsyignore"]
         );
     }
-    assert!(reader.read(&[]).complete(), "what is deleted is deleted");
+    assert!(reader.read(&[]).complete(), "a deleted file is not an error");
     assert!(reader.read(&[submodule()]).complete());
 }
 
@@ -150,7 +151,7 @@ fn a_file_that_held_an_object_before_the_start_is_still_its_own() {
     {
         let mut reader = Reader::default();
         assert!(reader.read(std::slice::from_ref(&file)).complete(), "it is another tool's: {file:?}");
-        reader.held().learn(["builders/a.yaml".to_owned()]);
+        reader.known_files().learn(["builders/a.yaml".to_owned()]);
         let set = reader.read(std::slice::from_ref(&file));
         assert_eq!(set.complete(), !is_error, "{file:?}: {:?}", lines(&set));
     }
@@ -174,16 +175,17 @@ fn templates_and_patches_of_other_tools_leave_the_set_complete() {
     ]);
     assert!(set.complete(), "{:?}", lines(&set));
     let names: Vec<_> = set.documents.iter().map(|document| document.file.as_str()).collect();
-    assert_eq!(names, ["builders/node.yaml"], "a patch is no second object of that name");
+    assert_eq!(names, ["builders/node.yaml"], "a patch is not a second object with that name");
     let said: Vec<_> = lines(&set).into_iter().filter(|line| line.starts_with("note ")).collect();
-    let chart = "is a template of the Helm chart \"charts/images\": ignored, although it names kinds of Opsy";
+    let chart =
+        "is a template of the Helm chart \"charts/images\": ignored, although it mentions kinds of Opsy";
     assert_eq!(
         said,
         [
             format!("note charts/images/templates/deep/quoted.yaml:1: {chart}"),
             format!("note charts/images/templates/pb.yaml:1: {chart}"),
-            "note overlays/prod/patch.yaml:1: is a patch of overlays/prod/kustomization.yaml: ignored, although it names kinds of Opsy".to_owned(),
-            "note scaffold/pb.yaml:1: is a template ({{ }}), not a manifest: ignored, although it names kinds of Opsy".to_owned(),
+            "note overlays/prod/patch.yaml:1: is a patch of overlays/prod/kustomization.yaml: ignored, although it mentions kinds of Opsy".to_owned(),
+            "note scaffold/pb.yaml:1: is a template ({{ }}), not a manifest: ignored, although it mentions kinds of Opsy".to_owned(),
         ]
     );
 }
@@ -209,9 +211,17 @@ fn a_manifest_does_not_become_another_tools_template() {
     let kustomization = source("kustomization.yaml", "kind: Kustomization\npatches:\n- path: b.yaml\n");
     assert_eq!(reader.read(&[source("b.yaml", REFRESHER)]).documents.len(), 1);
     let patched = reader.read(&[source("b.yaml", REFRESHER), kustomization]);
-    assert_eq!(patched.documents.len(), 1, "nor another tool's patch: {:?}", lines(&patched));
+    assert_eq!(
+        patched.documents.len(),
+        1,
+        "a manifest does not become a patch of another tool: {:?}",
+        lines(&patched)
+    );
     let in_a_value = format!("{BUILDER}  region: {{{{ .Values.region }}}}\n");
-    assert!(!read(&[("a.yaml", &in_a_value)]).complete(), "a manifest may be wrong in a value");
+    assert!(
+        !read(&[("a.yaml", &in_a_value)]).complete(),
+        "a template action in a value is a mistake in a manifest"
+    );
 }
 
 #[test]
@@ -243,13 +253,13 @@ fn a_file_is_parsed_once_per_blob() {
     assert_eq!(CALLS.load(Ordering::Relaxed), 1);
     reader.read(&[source("a.yaml", &REFRESHER.replace("demo", "other"))]);
     assert_eq!(CALLS.load(Ordering::Relaxed), 2);
-    assert_eq!(reader.parsed.len(), 1, "what is gone is forgotten");
+    assert_eq!(reader.parsed.len(), 1, "a deleted file is forgotten");
 }
 
 #[test]
 fn rules_of_others_are_reported_with_their_line() {
     let mut reader = Reader::new(|document| match document.json.value()["spec"].get("failurePolicy") {
-        Some(_) => vec![("spec.failurePolicy.limit".to_owned(), "is no number of failures".to_owned())],
+        Some(_) => vec![("spec.failurePolicy.limit".to_owned(), "is not a number of failures".to_owned())],
         None if document.object.key.name == "demo" => Vec::new(),
         None => vec![("spec.builder.dir".to_owned(), "is needed".to_owned())],
     });
@@ -260,9 +270,9 @@ fn rules_of_others_are_reported_with_their_line() {
         lines(&set),
         [
             "a.yaml:8: spec.builder.dir: is needed",
-            "c.yaml:6: spec.failurePolicy.limit: 0 is out of bounds: the least is 1"
+            "c.yaml:6: spec.failurePolicy.limit: 0 is out of range: the minimum is 1"
         ],
-        "a field is named once"
+        "each field is reported once"
     );
     assert_eq!(set.documents.len(), 1);
 }
@@ -304,7 +314,10 @@ fn a_commit_with_more_findings_than_are_kept_still_names_every_broken_file() {
 fn documents_of_other_tools_are_one_finding_per_file() {
     let many = "kind: Pod\napiVersion: v1\n---\n".repeat(10_000);
     let set = read(&[("a.yaml", &many)]);
-    assert_eq!(lines(&set), ["foreign a.yaml:1: Pod is not ours: ignored, and 9999 more in this file"]);
+    assert_eq!(
+        lines(&set),
+        ["foreign a.yaml:1: Pod is not a kind of Opsy: ignored, and 9999 more in this file"]
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Reading a commit's files, by topic: fields against their schema, what a schema cannot say, whole
-//! documents, `opsy.yaml`, and many files together.
+//! Reading the files of a commit, by topic: fields against their schema, rules that a schema cannot express, whole
+//! documents, `opsy.yaml`, and several files together.
 
 mod documents;
 mod fields;
@@ -34,7 +34,7 @@ fn lines(set: &ObjectSet) -> Vec<String> {
     set.problems.iter().map(said).collect()
 }
 
-/// Exactly these messages for one file, and no object when any is an error.
+/// Expects exactly these messages for one file, and no object if one of them is an error.
 fn expect(text: &str, messages: &[&str]) {
     let set = read(&[("a.yaml", text)]);
     assert_eq!(lines(&set), messages, "{text}");

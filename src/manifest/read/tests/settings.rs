@@ -1,4 +1,4 @@
-//! `opsy.yaml`: read strictly, and the last good one stays in force.
+//! `opsy.yaml` is read strictly, and the last valid one stays in force.
 
 use super::*;
 
@@ -12,41 +12,44 @@ fn settings_are_read_strictly() {
         ),
         (
             "accounts: [123456789012]\n",
-            "opsy.yaml:1: accounts[0]: must be a text, and 123456789012 is a number; put it in quotes: \"123456789012\"",
+            "opsy.yaml:1: accounts[0]: must be a string, but 123456789012 is a number; quote it: \"123456789012\"",
         ),
         (
             "accounts: ['12345']\n",
-            "opsy.yaml:1: accounts[0]: \"12345\" is not an account id: 12 digits, in quotes",
+            "opsy.yaml:1: accounts[0]: \"12345\" is not an account ID: write 12 digits in quotes",
         ),
         (
             "\nnamespace: A\n",
-            "opsy.yaml:2: namespace: \"A\" is not a namespace: use a-z, 0-9 and '-', at most 63",
+            "opsy.yaml:2: namespace: \"A\" is not a valid namespace: use at most 63 of a-z, 0-9 and '-'",
         ),
         (
             "statusPath: ../x\n",
             "opsy.yaml:1: statusPath: \"../x\" leaves the repository; write it relative to the path Opsy reads",
         ),
-        ("statusPath: .\n", "opsy.yaml:1: statusPath: \".\" must name a folder of its own, like `status`"),
+        (
+            "statusPath: .\n",
+            "opsy.yaml:1: statusPath: \".\" must name a separate directory, for example `status`",
+        ),
         (
             "prune: {allowMass: on}\n",
             "opsy.yaml:1: prune.allowMass: `on` is a boolean in YAML 1.1 only; write true or false",
         ),
         (
             "publish:\n  quietPeriod: 2\n",
-            "opsy.yaml:2: publish.quietPeriod: must be a text, and 2 is a number; put it in quotes: \"2\"",
+            "opsy.yaml:2: publish.quietPeriod: must be a string, but 2 is a number; quote it: \"2\"",
         ),
         (
             "publish:\n  quietPeriod: 2x\n",
             "opsy.yaml:2: publish.quietPeriod: \"2x\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
         ),
-        ("publish:\n  branch: 'a b'\n", "opsy.yaml:2: publish.branch: \"a b\" is not the name of a branch"),
+        ("publish:\n  branch: 'a b'\n", "opsy.yaml:2: publish.branch: \"a b\" is not a valid branch name"),
         (
             "limits:\n  concurrentBuilds: 0\n",
-            "opsy.yaml:2: limits.concurrentBuilds: 0 would build nothing; suspend builders instead",
+            "opsy.yaml:2: limits.concurrentBuilds: 0 would never start a build; suspend builders instead",
         ),
         ("author:\n  name: \"a\\nb\"\n", "opsy.yaml:2: author.name: must be one line without < and >"),
-        ("a: 1\n---\nb: 1\n", "opsy.yaml:3: holds a second document; settings are one"),
-        ("[]\n", "opsy.yaml:1: must be a map, and this is a list"),
+        ("a: 1\n---\nb: 1\n", "opsy.yaml:3: contains a second document; settings must be a single document"),
+        ("[]\n", "opsy.yaml:1: must be a map, but is a list"),
     ] {
         let set = read(&[("opsy.yaml", text), ("a.yaml", REFRESHER)]);
         assert_eq!(lines(&set)[0], message, "{text}");
@@ -71,7 +74,7 @@ fn whoever_is_told_stands_in_nobodys_way() {
     let who = "agentID: a\nnotifier: {slack: {channelIDs: [C0], secret: s}}\n";
     let zone = |zone: &str| format!("{who}digest: {{time: \"08:30\", timeZone: {zone}}}\n");
     let mut reader = Reader::default();
-    // A start with a wrong one: everything else is in force.
+    // At the start, the invalid section is left out, and everything else is in force.
     let set = reader.read(&[source("opsy.yaml", &zone("Europe/Berln")), source("a.yaml", REFRESHER)]);
     assert_eq!((set.settings.agent_id.as_deref(), set.documents.len()), (Some("a"), 1));
     assert!(set.settings.digest.is_none() && !set.complete());
@@ -79,7 +82,7 @@ fn whoever_is_told_stands_in_nobodys_way() {
         set.problems[0].to_string().contains("opsy.yaml:3: digest.timeZone: \"Europe/Berln\""),
         "{set:?}"
     );
-    // After a right one that stays.
+    // After a valid section, an invalid one leaves the valid one in force.
     reader.read(&[source("opsy.yaml", &zone("Europe/Berlin"))]);
     let set = reader.read(&[source("opsy.yaml", "agentID: b\ndigest: {time: \"8\"}\n")]);
     assert_eq!(set.settings.agent_id.as_deref(), Some("b"));
@@ -93,13 +96,16 @@ fn settings_by_another_name_are_never_left_out() {
         let set = read(&[(name, "agentID: team-a\n"), ("a.yaml", REFRESHER)]);
         assert!(
             set.without_settings && set.documents.is_empty(),
-            "{name}: whose objects these are is not known"
+            "{name}: the owner of the objects is not known"
         );
-        assert_eq!(lines(&set), [format!("{name}:1: settings are read from opsy.yaml only: rename it")]);
+        assert_eq!(
+            lines(&set),
+            [format!("{name}:1: settings are read from opsy.yaml only: rename this file")]
+        );
     }
     let both = read(&[("opsy.yml", "agentID: team-b\n"), ("opsy.yaml", "agentID: team-a\n")]);
     assert_eq!((both.complete(), both.settings.agent_id.as_deref()), (false, Some("team-a")));
-    assert!(read(&[("examples/opsy.yml", "agentID: team-a\n")]).complete(), "it is no settings file");
+    assert!(read(&[("examples/opsy.yml", "agentID: team-a\n")]).complete(), "it is not the settings file");
 }
 
 #[test]

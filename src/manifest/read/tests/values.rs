@@ -1,15 +1,15 @@
-//! What a schema cannot say is said by the reconcilers' specs: once, with file and line.
+//! The reconcilers' specs report what a schema cannot express: once, with file and line.
 
 use super::*;
 
-/// Exactly these messages for one file, by all rules there are.
+/// Expects exactly these messages for one file, with all rules.
 fn expect(text: &str, messages: &[&str]) {
     let set = Reader::new(crate::agent::spec_problems).read(&[source("a.yaml", text)]);
     assert_eq!(lines(&set), messages, "{text}");
     assert_eq!(set.documents.is_empty(), !set.complete(), "{text}");
 }
 
-/// A good builder whose last lines are given: under `spec.builder`, or under `spec`.
+/// A valid builder that ends with the given lines, under `spec.builder` or under `spec`.
 fn builder(last: &str) -> String {
     format!("{BUILDER}  region: us-east-1\n  builder:\n    branch: main\n{last}")
 }
@@ -30,11 +30,11 @@ fn wrong_values_of_a_builder_are_named_once() {
         ),
         (
             "  amiFilters:\n  - values: [x]\n",
-            "a.yaml:10: spec.amiFilters[0].name: a filter needs the name of an EC2 filter, like `name` or `tag:status`",
+            "a.yaml:10: spec.amiFilters[0].name: is required: name an EC2 filter, for example `name` or `tag:status`",
         ),
         (
             "  amiFilters:\n  - name: x\n",
-            "a.yaml:10: spec.amiFilters[0].values: a filter without values finds nothing",
+            "a.yaml:10: spec.amiFilters[0].values: a filter without values matches nothing",
         ),
         (
             "    dir: ../up\n",
@@ -54,7 +54,7 @@ fn wrong_values_of_a_builder_are_named_once() {
         ),
         (
             "    secret: ../etc\n",
-            "a.yaml:9: spec.builder.secret: \"../etc\" is not the name of an object (a-z, 0-9, '-' and '.')",
+            "a.yaml:9: spec.builder.secret: \"../etc\" is not a valid object name (a-z, 0-9, '-' and '.')",
         ),
         (
             "    commands:\n    - subCommand: biuld\n",
@@ -62,7 +62,7 @@ fn wrong_values_of_a_builder_are_named_once() {
         ),
         (
             "    commands:\n    - args: [x]\n",
-            "a.yaml:10: spec.builder.commands[0].subCommand: is missing: say init, validate or build",
+            "a.yaml:10: spec.builder.commands[0].subCommand: is required: must be init, validate or build",
         ),
         (
             "    commands:\n    - subCommand: build\n      onError: retry\n",
@@ -78,36 +78,36 @@ fn wrong_values_of_a_builder_are_named_once() {
         ),
         (
             "    commands:\n    - subCommand: build\n      onError: ask\n",
-            "a.yaml:11: spec.builder.commands[0].onError: ask needs a person at a terminal: write cleanup, abort, run-cleanup-provisioner",
+            "a.yaml:11: spec.builder.commands[0].onError: ask needs a person at a terminal: must be one of cleanup, abort, run-cleanup-provisioner",
         ),
         (
             "    dir: 'a\\b'\n",
-            "a.yaml:9: spec.builder.dir: \"a\\\\b\" holds a character that no path in a repository has; write it relative to the repository's root",
+            "a.yaml:9: spec.builder.dir: \"a\\\\b\" contains a character that is not allowed in a path; write it relative to the repository's root",
         ),
-        ("  timeOuts:\n    build: 0s\n", "a.yaml:10: spec.timeOuts.build: must be longer than nothing"),
+        ("  timeOuts:\n    build: 0s\n", "a.yaml:10: spec.timeOuts.build: must be greater than zero"),
         (
             "  failurePolicy:\n    backoff: soon\n",
             "a.yaml:10: spec.failurePolicy.backoff: \"soon\" is not a duration: write a number and a unit (s, m, h, d, w, y), like 72h or 30d; m is minutes",
         ),
         (
             "  failurePolicy:\n    limit: 0\n",
-            "a.yaml:10: spec.failurePolicy.limit: 0 is out of bounds: the least is 1",
+            "a.yaml:10: spec.failurePolicy.limit: 0 is out of range: the minimum is 1",
         ),
         (
             "  amiFilters:\n  - name: x\n    values: [a, '']\n",
-            "a.yaml:11: spec.amiFilters[0].values[1]: an empty value finds nothing",
+            "a.yaml:11: spec.amiFilters[0].values[1]: an empty value matches nothing",
         ),
         (
             "  gitSync:\n    secret: A\n",
-            "a.yaml:10: spec.gitSync.secret: \"A\" is not the name of an object (a-z, 0-9, '-' and '.')",
+            "a.yaml:10: spec.gitSync.secret: \"A\" is not a valid object name (a-z, 0-9, '-' and '.')",
         ),
         (
             "  notifier:\n    slack:\n      secret: A\n",
-            "a.yaml:11: spec.notifier.slack.secret: \"A\" is not the name of an object (a-z, 0-9, '-' and '.')",
+            "a.yaml:11: spec.notifier.slack.secret: \"A\" is not a valid object name (a-z, 0-9, '-' and '.')",
         ),
         (
             "  notifier:\n    sns:\n      topicARN: images\n",
-            "a.yaml:11: spec.notifier.sns.topicARN: \"images\" is not the ARN of a topic (arn:aws:sns:<region>:<account>:<name>)",
+            "a.yaml:11: spec.notifier.sns.topicARN: \"images\" is not the ARN of an SNS topic (arn:aws:sns:<region>:<account>:<name>)",
         ),
     ] {
         expect(&builder(last), &[message]);
@@ -119,12 +119,12 @@ fn wrong_values_of_a_refresher_are_named_once() {
     for (spec, message) in [
         (
             "  amiFilters:\n  - name: x\n",
-            "a.yaml:9: spec.amiFilters[0].values: a filter without values finds nothing",
+            "a.yaml:9: spec.amiFilters[0].values: a filter without values matches nothing",
         ),
-        ("  ami: ami-1\n", "a.yaml:8: spec.ami: \"ami-1\" is not an image id (ami-…)"),
+        ("  ami: ami-1\n", "a.yaml:8: spec.ami: \"ami-1\" is not an image ID (ami-…)"),
         (
             "  amiFrom: {}\n",
-            "a.yaml:8: spec.amiFrom.packerBuilder: must be the name of a PackerBuilder of the same namespace",
+            "a.yaml:8: spec.amiFrom.packerBuilder: must be the name of a PackerBuilder in the same namespace",
         ),
         (
             "  exclude: ['sys[']\n",
@@ -136,7 +136,7 @@ fn wrong_values_of_a_refresher_are_named_once() {
         ),
         (
             "  notifier:\n    ses: {from: 'Ops <ops@example.com>', to: [ops@example.com]}\n",
-            "a.yaml:9: spec.notifier.ses.from: \"Ops <ops@example.com>\" is not a mail address (name@example.com, and nothing else)",
+            "a.yaml:9: spec.notifier.ses.from: \"Ops <ops@example.com>\" is not an email address (write only name@example.com)",
         ),
         (
             "  expiresIn: soon\n",
@@ -144,15 +144,15 @@ fn wrong_values_of_a_refresher_are_named_once() {
         ),
         (
             "  refreshConfig:\n    maxUnavailable: -1\n",
-            "a.yaml:9: spec.refreshConfig.maxUnavailable: -1 is out of bounds: it goes from 1 to 100",
+            "a.yaml:9: spec.refreshConfig.maxUnavailable: must be between 1 and 100, but is -1",
         ),
         (
             "  refreshConfig:\n    maxUnavailablePercentage: 101\n",
-            "a.yaml:9: spec.refreshConfig.maxUnavailablePercentage: 101 is out of bounds: it goes from 1 to 100",
+            "a.yaml:9: spec.refreshConfig.maxUnavailablePercentage: must be between 1 and 100, but is 101",
         ),
         (
             "  refreshConfig:\n    maxUnavailable: 1\n    maxUnavailablePercentage: 33\n",
-            "a.yaml:10: spec.refreshConfig.maxUnavailablePercentage: EKS takes either a number or a percentage: drop this or `maxUnavailable`",
+            "a.yaml:10: spec.refreshConfig.maxUnavailablePercentage: EKS accepts either a number or a percentage: remove this field or `maxUnavailable`",
         ),
     ] {
         expect(&format!("{REFRESHER}{spec}"), &[message]);
@@ -164,8 +164,8 @@ fn what_is_missing_is_named_where_it_should_be() {
     expect(
         &format!("{BUILDER}  clusterName: demo\n"),
         &[
-            "a.yaml:5: spec.region: missing: name the AWS region the image is built in",
-            "a.yaml:5: spec.builder: missing: say where the Packer template is",
+            "a.yaml:5: spec.region: is required: name the AWS region in which the image is built",
+            "a.yaml:5: spec.builder: is required: set dir to the path of the Packer template",
         ],
     );
     expect(
@@ -188,7 +188,7 @@ fn all_that_is_wrong_is_said_at_once() {
     expect(
         &text,
         &[
-            "a.yaml:3: metadata.name: is required and missing",
+            "a.yaml:3: metadata.name: is required but missing",
             "a.yaml:10: spec.regoin: unknown field; did you mean `region`?",
             "a.yaml:9: spec.builder.dir: \"../up\" leaves the repository; write it relative to the repository's root",
         ],
@@ -197,7 +197,7 @@ fn all_that_is_wrong_is_said_at_once() {
 
 #[test]
 fn packers_own_debugging_is_not_what_happens() {
-    let note = "note a.yaml:11: spec.builder.commands[0].debug: Packer's -debug waits for a person at every step; PACKER_LOG=1 is set instead";
+    let note = "note a.yaml:11: spec.builder.commands[0].debug: Packer's -debug waits for input at every step; PACKER_LOG=1 is set instead";
     expect(&builder("    commands:\n    - subCommand: build\n      debug: true\n"), &[note]);
 }
 
@@ -211,7 +211,10 @@ fn credentials_in_a_url_are_refused_and_not_repeated() {
     ] {
         let set = Reader::new(crate::agent::spec_problems).read(&[source("a.yaml", &with(url))]);
         let said = lines(&set).join("\n");
-        assert!(said.starts_with("a.yaml:9: spec.builder.repoURL: holds a user or password"), "{said}");
+        assert!(
+            said.starts_with("a.yaml:9: spec.builder.repoURL: contains a user name or password"),
+            "{said}"
+        );
         assert!(!said.contains("hunter2"), "{said}");
     }
     for url in ["ssh://git@example.com/x.git", "git@example.com:x.git", "https://example.com/x@y"] {
@@ -226,8 +229,8 @@ fn an_annotation_that_would_have_no_effect_is_an_error() {
             .replace("  name: node\n", &format!("  name: node\n  annotations:\n    {annotation}\n"))
     };
     for (annotation, expected) in [
-        ("ami.opsy.dev/suspend: \"True\"", "must be \"true\" or \"false\", and this is \"True\""),
-        ("ami.opsy.dev/suspend: \"yes\"", "must be \"true\" or \"false\", and this is \"yes\""),
+        ("ami.opsy.dev/suspend: \"True\"", "must be \"true\" or \"false\", but is \"True\""),
+        ("ami.opsy.dev/suspend: \"yes\"", "must be \"true\" or \"false\", but is \"yes\""),
         (
             "ami.opsy.dev/suspended: \"true\"",
             "unknown annotation ami.opsy.dev/suspended; did you mean `ami.opsy.dev/suspend`?",

@@ -1,8 +1,8 @@
-//! What happens to the world from outside a pass: time, people, other writers, things that break.
+//! Events outside of a reconcile: time, people, other writers, failures.
 
 use super::{Answer, Mishap, World, image_id};
 use crate::api::Class;
-use crate::refresher::act::{Failed, Failure};
+use crate::refresher::outcome::{ActError, ActErrorKind};
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -10,13 +10,13 @@ pub enum Event {
     Advance(i64),
     LoseStatus,
     NewImage,
-    /// `ami` names one of the images made so far.
+    /// `ami` names one of the images that exist.
     Name(usize),
     Unname,
     Suspend(bool),
-    /// The newest image never comes up on this group.
+    /// Nodes of this group never join with the newest image.
     Spoil(usize),
-    /// Somebody else puts another image on a group.
+    /// Another writer moves a group to another image.
     Foreign(usize),
     Degrade(usize),
     Delete(usize),
@@ -24,28 +24,32 @@ pub enum Event {
     Lag(bool),
     MaxUnavailable(i32),
     /// EKS refuses updates of this group from now on, or accepts them again.
-    Refuse(usize, Failure),
+    Refuse(usize, ActErrorKind),
     Accept(usize),
-    /// EKS updates DEGRADED groups, or does not.
+    /// Whether EKS updates DEGRADED groups.
     DegradedAccepts(bool),
     /// A DEGRADED group is repaired.
     Repair(usize),
-    /// A failed update shows the new version, or the old one.
+    /// Whether EKS shows the new version after a failed update.
     Keeps(bool),
-    /// A person asks to try again what failed.
+    /// A person requests a retry of what failed.
     Ask,
 }
 
-/// What EKS answers, by what is made of it.
-pub fn refusal(kind: Failure) -> Failed {
-    let (class, why) = match kind {
-        Failure::Other => (Class::Denied, "AccessDeniedException: not authorized"),
-        Failure::Unsure => (Class::TRANSIENT, "InvalidRequestException: Volume of size 10GB is too small"),
-        Failure::MissingVersion => (Class::Invalid, "InvalidParameterException: version 2 does not exist"),
-        Failure::Full => (Class::Invalid, "VersionLimitExceeded: no room"),
-        Failure::Unseen => (Class::TRANSIENT, "ResourceNotFoundException: No node group found"),
+/// The error that EKS returns, by the kind that it is classified as.
+pub fn refusal(kind: ActErrorKind) -> ActError {
+    let (class, message) = match kind {
+        ActErrorKind::Other => (Class::Denied, "AccessDeniedException: not authorized"),
+        ActErrorKind::Uncertain => {
+            (Class::TRANSIENT, "InvalidRequestException: Volume of size 10GB is too small")
+        }
+        ActErrorKind::MissingVersion => {
+            (Class::Invalid, "InvalidParameterException: version 2 does not exist")
+        }
+        ActErrorKind::TemplateFull => (Class::Invalid, "VersionLimitExceeded: no room"),
+        ActErrorKind::NotVisible => (Class::TRANSIENT, "ResourceNotFoundException: No node group found"),
     };
-    Failed { class, why: format!("eks:UpdateNodegroupVersion: {why}"), kind }
+    ActError { class, message: format!("eks:UpdateNodegroupVersion: {message}"), kind }
 }
 
 impl World {
@@ -117,7 +121,7 @@ impl World {
             }
             Event::Keeps(on) => self.keeps = *on,
             Event::Ask => {
-                self.asks = true;
+                self.retry_requested = true;
                 self.changed();
             }
             Event::Lag(on) => self.lag = *on,

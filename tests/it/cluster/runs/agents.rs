@@ -1,5 +1,5 @@
-//! The whole agent in a cluster, as a release runs it: from a push to images made by Jobs, with no more
-//! rights than the chart gives it.
+//! The whole agent in a cluster, as a release runs it: from a push to images that Jobs build, with no more rights than
+//! the chart gives it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,11 +20,11 @@ use super::node::{Relay, plane};
 use crate::bed::bed;
 use crate::world::{World, fixtures, run};
 
-/// Everything there is to do here, on a busy machine.
+/// Deadline for each step, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Longer than any build.
 const HELD: u64 = 24 * 3600;
-/// Builders, and how many of them may build at once: more than one person could follow.
+/// Number of builders, of which `AT_ONCE` may build at the same time.
 const BUILDERS: usize = 12;
 const AT_ONCE: usize = 10;
 
@@ -47,7 +47,7 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// The chart's rights beyond the namespace.
+    /// Grants the cluster-wide rights of the chart.
     async fn allow_owner(&self) {
         let text = fs::read_to_string(root().join("deploy/chart/files/clusterrole.yaml"))
             .expect("the chart's rules");
@@ -87,7 +87,7 @@ impl Cluster {
         fs::write(&self.kubeconfig, config.to_string()).expect("a kubeconfig");
     }
 
-    /// What builds with this access key need in a pod.
+    /// The variables that a build pod with this access key needs.
     pub fn environment(&self, key: &str) -> BTreeMap<String, String> {
         let endpoint = Relay::to(&bed().endpoint).url;
         let mut variables = self.world.account.env();
@@ -104,7 +104,7 @@ impl Cluster {
         secrets.create(&PostParams::default(), &secret).await.expect("a Secret");
     }
 
-    /// Pushes builders of these names, looking every second, and removes others.
+    /// Pushes builders with these names, reconciled every second, and removes those in `gone`.
     fn push(&self, names: &[String], gone: &[String]) {
         let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
         let settings = format!(
@@ -140,7 +140,7 @@ impl Cluster {
         opsy
     }
 
-    /// One that is succeeded soon.
+    /// As `opsy`, with a short Lease, so that a successor takes over soon.
     fn mortal(&self, state: &str) -> Command {
         let mut opsy = self.opsy(state);
         opsy.env("OPSY_LEASE_DURATION", "5s");
@@ -152,7 +152,7 @@ impl Cluster {
         jobs.list(&ListParams::default()).await.expect("Jobs").items
     }
 
-    /// How many pods have not ended: a Job says so of itself only later.
+    /// Number of pods that have not ended. The status of a Job is updated only later.
     async fn building(&self) -> usize {
         let pods: Api<Pod> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
         let ended = |pod: &Pod| {
@@ -184,14 +184,14 @@ impl Cluster {
         self.reasons().values().filter(|reason| *reason == wanted).count()
     }
 
-    /// Waits for something, and shows the agent's words when it does not come about.
+    /// Waits for a condition. On a timeout, panics with the reasons of all builders and the end of the agent's log.
     pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
         let start = Instant::now();
         let found = tokio::time::timeout(LIMIT, until(what, LIMIT * 2, look)).await;
         found.unwrap_or_else(|_| {
             let log = fs::read_to_string(self.world.agent_log()).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(30).collect();
-            panic!("{what}: not in {:?}\n{:#?}\n{tail:#?}", start.elapsed(), self.reasons())
+            panic!("{what}: timed out after {:?}\n{:#?}\n{tail:#?}", start.elapsed(), self.reasons())
         })
     }
 
@@ -200,10 +200,10 @@ impl Cluster {
             .await;
     }
 
-    /// Waits until so many builds wait for their image.
+    /// Waits until `count` builds wait for their image.
     async fn held(&self, count: usize) {
         let made = async || (self.world.account.count("ec2:CreateImage") >= count).then_some(());
-        self.until("images under way", made).await;
+        self.until("images in progress", made).await;
     }
 
     fn hold(&self, count: usize) {
@@ -227,9 +227,9 @@ async fn a_push_becomes_an_image_and_its_log_can_be_read() {
     cluster.push(&names(1), &[]);
     let _agent = cluster.world.start(cluster.opsy("state"));
     cluster.held(1).await;
-    // A person reads it, by a kubeconfig of their own: the agent may not.
+    // A person reads the log with their own kubeconfig, because the agent may not.
     let person = cluster.place.plane.address("kubeconfig").as_str().expect("a path");
-    // The kubelet tells a while after Packer has begun that it has.
+    // The kubelet reports the start of Packer with a delay.
     let log = async || {
         let mut logs = cluster.opsy("state");
         logs.args(["logs", "pb/node-1", "--kubeconfig", person, "--namespace", &cluster.place.namespace]);
@@ -247,7 +247,7 @@ async fn a_push_becomes_an_image_and_its_log_can_be_read() {
         assert!(told.contains(reason), "{reason} is not among the events of\n{told}");
     }
     cluster.until("the end of the Job", async || cluster.jobs().await.is_empty().then_some(())).await;
-    assert_eq!(cluster.world.leftovers(), Vec::<String>::new());
+    assert_eq!(cluster.world.orphans(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,9 +289,9 @@ async fn a_builder_deleted_in_the_middle_of_its_build_cleans_up_and_goes() {
     cluster.finish();
     cluster.ready(1).await;
     cluster
-        .until("nothing to be left", async || {
+        .until("the orphans to be removed", async || {
             let images = cluster.world.our_images().len();
-            (cluster.world.leftovers().is_empty() && images == 1).then_some(())
+            (cluster.world.orphans().is_empty() && images == 1).then_some(())
         })
         .await;
 }
@@ -348,7 +348,7 @@ async fn what_a_pod_waits_for_is_told_in_the_status_of_its_builder() {
         };
         cluster.until(words, told).await;
     }
-    // What was missing comes, and the build goes on.
+    // The missing Secret is created, and the build continues.
     let aws = cluster.place.kubectl(&["get", "secret", "aws", "-o", "json"], "");
     let mut secret: Value = serde_json::from_str(&aws).expect("JSON");
     secret["metadata"] = json!({"name": "nowhere"});

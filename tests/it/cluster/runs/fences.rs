@@ -1,5 +1,5 @@
-//! What a build may be and use: nothing of the agent's own, only what is labelled where several namespaces share the agent,
-//! and a namespace of its own where the agent is told so.
+//! What a build may use: nothing of the agent's own; only what is labeled, if several namespaces share the agent; and a
+//! separate namespace, if one is set.
 
 use opsy::api::Class;
 use opsy::engine::kubernetes::job::{Own, Setup};
@@ -14,7 +14,7 @@ async fn no_build_runs_under_the_agents_own_account_which_the_cluster_names() {
     let mut world = World::new().await;
     let builder = world.builder("node").await;
     let (cluster, _) = world.place.cluster(world.place.scope()).await;
-    let own = account::own(&cluster).await.expect("everybody may ask").expect("a ServiceAccount");
+    let own = account::own(&cluster).await.expect("every account may ask").expect("a ServiceAccount");
     assert_eq!((own.namespace.as_str(), own.name.as_str()), (world.place.namespace.as_str(), "opsy"));
     let own = Own { account: Some(own), ..Own::default() };
     world.set_up(world.place.scope(), Setup { own, ..setup() }).await;
@@ -46,7 +46,7 @@ async fn with_several_namespaces_a_build_uses_only_what_is_labelled_for_builds()
         "kubectl label secret aws --namespace NS ami.opsy.dev/build=true",
     ] {
         let command = command.replace("NS", &world.place.namespace);
-        let error = world.start(&request).await.expect_err("it is not labelled");
+        let error = world.start(&request).await.expect_err("it is not labeled");
         assert_eq!(error.class, Class::Invalid, "{error}");
         assert!(error.message.contains(&command), "{error}");
         let args: Vec<&str> = command.split(' ').skip(1).collect();
@@ -76,10 +76,10 @@ async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_
     world.set_up(world.place.scope(), Setup { namespace: Some(builds.clone()), ..setup() }).await;
     let mut request = request(&builder, "");
     request.pod.settings.annotations = Some([("iam.amazonaws.com/role".into(), "another".into())].into());
-    let error = world.start(&request).await.expect_err("its role would be another's");
+    let error = world.start(&request).await.expect_err("its role would not be this namespace's");
     assert!(error.message.contains("remove spec.builder.pod.annotations"), "{error}");
     request.pod.settings.annotations = None;
-    // Nothing there is this namespace's own.
+    // Nothing in the other namespace is for builds of this namespace yet.
     for command in [
         "kubectl label serviceaccount default --namespace BUILDS ami.opsy.dev/build=true",
         "kubectl annotate --overwrite serviceaccount default --namespace BUILDS ami.opsy.dev/build-for=NS",
@@ -100,12 +100,12 @@ async fn builds_run_in_a_namespace_of_their_own_with_the_rules_for_builds_there_
     world.restart().await;
     let run = world.run(&builder).await;
     assert_eq!((run.facts.builder.clone(), world.runs.live().await.expect("a count")), (builder.clone(), 1));
-    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is requested");
     world.ended(SOON, &builder).await;
     world.runs.forget(&request.name).await.expect("it is forgotten");
     assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
     let pods = world.pods();
-    until("the end of all", SOON, async || {
+    until("all of them to be deleted", SOON, async || {
         let none = pods.list(&Default::default()).await.expect("pods").items.is_empty();
         (none && world.made().await == (0, 0)).then_some(())
     })

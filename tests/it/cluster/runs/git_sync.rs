@@ -1,4 +1,5 @@
-//! Builds whose pod fetches the repository by git-sync: from whom, with which Secret, and what is said where it cannot.
+//! Builds whose pod fetches the repository with git-sync: from which servers, with which Secrets, and how failures are
+//! reported.
 
 use opsy::api::CommitId;
 use opsy::engine::{Failure, GitSyncRun, RunRequest, RunState, Runs};
@@ -12,7 +13,7 @@ use crate::git::ssh::Server as SshServer;
 const TEMPLATE: &str = "packer/node.pkr.hcl";
 const BROKEN: &str = "build {\n";
 
-/// What a pod fetches, and with which keys of a Secret.
+/// The repository and commit that a pod fetches, and the Secret that it uses.
 struct Source {
     repository: String,
     commit: String,
@@ -38,7 +39,7 @@ impl Source {
         request
     }
 
-    /// How a build of it ends.
+    /// Builds from it, and returns the final state.
     async fn ended(&self, builds: &Builds) -> RunState {
         builds.world.start(&self.request(builds)).await.expect("it starts");
         builds.world.ended(BUILT, &builds.builder).await.state
@@ -58,20 +59,20 @@ impl Source {
     }
 }
 
-/// Where pods reach a repository of the server.
+/// The URL at which pods reach the repository of the server.
 fn reached(server: &GitServer) -> String {
     let url = server.url();
     let (address, name) = url.rsplit_once('/').expect("a server and a name");
     format!("{}/{name}", Relay::to(address).url)
 }
 
-/// Where pods reach a server, as `address:port`.
+/// The `address:port` at which pods reach a server.
 fn reached_by_ssh(server: &SshServer) -> String {
     let relay = Relay::to(&format!("http://127.0.0.1:{}", server.port));
     relay.url.strip_prefix("http://").expect("an address").to_owned()
 }
 
-/// A Secret with the key that the server lets in, and a key of the host at this place.
+/// Creates a Secret with the client key that the server accepts and with this line of known_hosts.
 async fn ssh_secret(builds: &Builds, server: &SshServer, key: &str, host: String) {
     let private = std::fs::read_to_string(server.at("client")).expect("a key");
     builds.secret("git", vec![(key.to_owned(), private), ("known_hosts".to_owned(), host)]).await;
@@ -168,7 +169,7 @@ async fn a_host_that_is_not_known_gets_nothing_and_a_missing_secret_is_named() {
     assert!(words.contains("Host key verification failed"), "{words}");
 }
 
-/// This sshd passes on no `GIT_PROTOCOL`, and Git's older protocol sends the tips of branches alone.
+/// This sshd does not pass on `GIT_PROTOCOL`, and Git's older protocol sends only the tips of branches.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_sends_only_tips_is_explained_and_its_new_tip_is_built() {
     let Some(builds) = Builds::new().await else { return };

@@ -1,4 +1,4 @@
-//! Jobs and what belongs to them, on an API server without nodes.
+//! Jobs with their ConfigMaps and pods, on an API server without nodes.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::super::{SOON, until};
 use super::world::{World, numbered, request, with_pod};
 
 const FINALIZER: &str = "ami.opsy.dev/run";
-/// The garbage collector looks every twenty seconds, and at a node twice.
+/// The garbage collector runs every twenty seconds, and needs two runs for a lost node.
 const COLLECTED: std::time::Duration = std::time::Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,20 +33,20 @@ async fn a_run_is_made_once_and_goes_without_a_trace() {
         |metadata: &kube::api::ObjectMeta| metadata.owner_references.clone().expect("owners").remove(0);
     assert_eq!(owner(&job.metadata).kind, "PackerBuilder");
     assert_eq!(Some(owner(&config.metadata).uid), job.metadata.uid, "it goes with its Job");
-    world.start(&request).await.expect("starting again is no error");
+    world.start(&request).await.expect("starting again is not an error");
     assert_eq!(world.made().await, (1, 1));
 
-    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is requested");
     let ended = world.ended(SOON, &builder).await;
     assert_eq!(ended.state, RunState::Failed(Failure::Cancelled));
     assert!(ended.ended_at.is_some());
     assert_eq!(world.runs.live().await.expect("a count"), 0);
     world.runs.forget(&request.name).await.expect("it is forgotten");
-    world.runs.forget(&request.name).await.expect("forgetting again is no error");
+    world.runs.forget(&request.name).await.expect("forgetting again is not an error");
     assert_eq!(world.runs.of(&builder).await.expect("runs"), []);
     assert_eq!(world.finalizers(&builder).await, Vec::<String>::new());
     let pods = world.pods();
-    until("the end of all", SOON, async || {
+    until("all of them to be deleted", SOON, async || {
         let none = pods.list(&Default::default()).await.expect("pods").items.is_empty();
         (none && world.made().await == (0, 0)).then_some(())
     })
@@ -59,18 +59,18 @@ async fn a_run_no_node_takes_says_so_and_ends_as_not_started() {
     let builder = world.builder("node").await;
     let request = request(&builder, "");
     world.start(&request).await.expect("it starts");
-    let why = |state: &RunState| matches!(state, RunState::Pending(Some(words)) if words.contains("no node"));
+    let why = |state: &RunState| matches!(state, RunState::Pending(Some(words)) if words.contains("cannot be scheduled"));
     world.until("why it waits", SOON, &builder, why).await;
     let woken = world.queues.builders.keys.next().await.expect("a key");
     assert_eq!(woken.name, "node");
     world.restart().await;
     world.until("why it waits, after a restart", SOON, &builder, why).await;
-    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is requested");
     let ended = world.ended(SOON, &builder).await;
     let RunState::Failed(Failure::NotStarted(words)) = &ended.state else { panic!("{ended:?}") };
-    assert!(words.contains("did not start in time: no node takes it"), "{words}");
+    assert!(words.contains("did not start in time: it cannot be scheduled"), "{words}");
     world.restart().await;
-    assert_eq!(world.run(&builder).await.state, ended.state, "a new agent tells the same");
+    assert_eq!(world.run(&builder).await.state, ended.state, "a new agent reports the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn a_new_agent_finds_the_run_and_another_does_not_start_beside_it() {
     let id = second.start(request(&builder, "")).await.expect("the same run");
     assert_eq!(id, world.run(&builder).await.id);
     assert_eq!(world.made().await, (1, 1));
-    until("the second agent's news", SOON, async || {
+    until("the run in the second agent", SOON, async || {
         (second.of(&builder).await.ok()?.len() == 1).then_some(())
     })
     .await;
@@ -94,7 +94,7 @@ async fn a_new_agent_finds_the_run_and_another_does_not_start_beside_it() {
 async fn files_that_do_not_fit_make_nothing() {
     let world = World::new().await;
     let builder = world.builder("node").await;
-    // What does not compress: digests.
+    // Digests do not compress.
     let digests = (0..40_000u32).map(|n| opsy::api::ids::digest(&[&n.to_string()]));
     let noise: String = digests.collect();
     let mut large = request(&builder, "");
@@ -127,7 +127,7 @@ async fn a_job_somebody_deletes_is_lost_and_can_be_forgotten() {
     let request = request(&builder, "");
     world.start(&request).await.expect("it starts");
     world.pod(&request.name).await;
-    world.jobs().delete(request.name.as_str(), &DeleteParams::background()).await.expect("it goes");
+    world.jobs().delete(request.name.as_str(), &DeleteParams::background()).await.expect("it is deleted");
     let ended = world.ended(SOON, &builder).await;
     assert!(matches!(ended.state, RunState::Lost(_) | RunState::Failed(Failure::Evicted(_))), "{ended:?}");
     world.runs.forget(&request.name).await.expect("it is forgotten");
@@ -143,13 +143,13 @@ async fn a_deleted_builder_stays_until_it_is_released() {
     let builder = world.builder("node").await;
     let request = request(&builder, "");
     world.start(&request).await.expect("it starts");
-    world.builders().delete("node", &DeleteParams::default()).await.expect("it is asked");
+    world.builders().delete("node", &DeleteParams::default()).await.expect("it is requested");
     assert!(world.builders().get("node").await.expect("it is there").metadata.deletion_timestamp.is_some());
-    assert_eq!(world.made().await, (1, 1), "nor is its run taken away");
-    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    assert_eq!(world.made().await, (1, 1), "its run is not deleted either");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is requested");
     world.ended(SOON, &builder).await;
     world.runs.forget(&request.name).await.expect("it is forgotten");
-    assert_eq!(world.finalizers(&builder).await, [FINALIZER], "there may be leftovers to sweep first");
+    assert_eq!(world.finalizers(&builder).await, [FINALIZER], "there may be orphans to sweep first");
     let error = world.start(&numbered(&builder, "", 2)).await.expect_err("it is being deleted");
     assert_eq!(error.class, Class::Conflict, "{error}");
 }
@@ -186,7 +186,7 @@ async fn a_node_that_is_gone_loses_the_run() {
     pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&running)).await.expect("it runs");
     let is_running = |state: &RunState| matches!(state, RunState::Running(_));
     world.until("a running pod", SOON, &builder, is_running).await;
-    nodes.delete(&name, &DeleteParams::default()).await.expect("it goes");
+    nodes.delete(&name, &DeleteParams::default()).await.expect("it is deleted");
     let ended = world.ended(COLLECTED, &builder).await;
     assert!(matches!(ended.state, RunState::Lost(_)), "{ended:?}");
     world.runs.forget(&request.name).await.expect("it is forgotten");
@@ -211,18 +211,18 @@ async fn a_pod_that_ended_while_nobody_looked_tells_its_result() {
     let run = world.ended(SOON, &builder).await;
     let RunState::Succeeded(artifacts) = &run.state else { panic!("{run:?}") };
     assert_eq!(artifacts[0].image, ImageId::parse("ami-0123456789abcdef0").expect("an id"));
-    world.pods().delete(&pod, &DeleteParams::default()).await.expect("it goes");
+    world.pods().delete(&pod, &DeleteParams::default()).await.expect("it is deleted");
     let pods = world.pods();
-    until("the pod's end", SOON, async || {
-        pods.get_opt(&pod).await.expect("an answer").is_none().then_some(())
+    until("the pod to be deleted", SOON, async || {
+        pods.get_opt(&pod).await.expect("a response").is_none().then_some(())
     })
     .await;
-    assert_eq!(world.run(&builder).await.state, run.state, "what it said stays");
+    assert_eq!(world.run(&builder).await.state, run.state, "the result that was read stays");
     world.restart().await;
     let lost = world.ended(SOON, &builder).await;
     assert_eq!(
         lost.state,
-        RunState::Lost("its pod is gone".into()),
-        "nobody was told: it is looked for by tag"
+        RunState::Lost("its pod was deleted".into()),
+        "the result was not recorded: the image is found by its tag"
     );
 }

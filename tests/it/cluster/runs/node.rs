@@ -1,5 +1,5 @@
-//! A control plane with a real node, and what its pods need of this machine: the runner's static program,
-//! and a way to servers that listen on loopback only.
+//! A control plane with a real node, and what its pods need from this machine: the static runner, and a relay to
+//! servers that listen only on loopback.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -16,18 +16,18 @@ use tokio::sync::OnceCell;
 
 use super::super::ControlPlane;
 
-/// The one with a node that all tests share; `None`, with a word to people, where there can be none.
+/// The control plane with a node that all tests share. If there can be no node, prints the reason and returns `None`.
 pub async fn plane() -> Option<&'static ControlPlane> {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
     let plane = SHARED.get_or_init(|| async { start().await }).await;
     if plane.address("node") == true {
         return Some(plane);
     }
-    let why = plane.address("node_missing").as_str().unwrap_or("nobody says why");
-    // Continuous integration has a node: there nothing is left out.
+    let why = plane.address("node_missing").as_str().unwrap_or("the reason is unknown");
+    // Continuous integration has a node: no test is skipped there.
     assert!(std::env::var_os("OPSY_BED_REQUIRE_NODE").is_none(), "there is no node: {why}");
-    // Past libtest, which keeps what a test that passes prints.
-    let _ = writeln!(io::stderr(), "LEFT OUT, there is no Kubernetes node: {why}");
+    // Written to stderr directly, because libtest captures the output of tests that pass.
+    let _ = writeln!(io::stderr(), "SKIPPED: there is no Kubernetes node: {why}");
     None
 }
 
@@ -43,7 +43,8 @@ async fn start() -> ControlPlane {
     plane
 }
 
-/// The bed's kubelet does not look at its disk, so that a full one is no reason to refuse pods. Builds ask for some of it.
+/// Gives the node ephemeral storage, which builds request. The bed's kubelet does not check its disk, so that it
+/// accepts pods even if the disk is full.
 async fn give_disk(plane: &ControlPlane) {
     let disk = json!({"ephemeral-storage": "200Gi"});
     let status = json!({"status": {"capacity": disk, "allocatable": disk}});
@@ -52,7 +53,7 @@ async fn give_disk(plane: &ControlPlane) {
     nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.expect("it has a disk");
 }
 
-/// The runner as a release has it: static, since it runs beside any Packer.
+/// Builds the runner as a release does: static, because it runs in any Packer image.
 fn runner() -> PathBuf {
     if let Some(path) = std::env::var_os("OPSY_BED_RUNNER") {
         return path.into();
@@ -77,7 +78,7 @@ fn runner() -> PathBuf {
     target.join("runner/opsy-runner")
 }
 
-/// Lets pods reach a server on this machine's loopback: at an address of the machine that is not one.
+/// Lets pods reach a server on this machine's loopback, at another address of the machine.
 pub struct Relay {
     pub url: String,
 }
@@ -100,7 +101,7 @@ impl Relay {
     }
 }
 
-/// The address this machine would speak from: nothing is sent for it.
+/// The address from which this machine sends. No packet is sent to find it.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
     socket.connect("192.0.2.1:9").expect("a machine with a network");

@@ -1,4 +1,4 @@
-//! Real Packer in real pods, against the emulated AWS; and what can happen to a pod.
+//! Real Packer in real pods against the emulated AWS, and failures of pods.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::world::{World, request, with_pod};
 use crate::bed::{Account, bed, wait_for};
 use crate::world::fixtures;
 
-/// A pod starts within seconds; a busy machine takes its time.
+/// A pod starts within seconds, and later on a busy machine.
 pub const BUILT: Duration = Duration::from_secs(180);
 /// Longer than any build.
 const HELD: u64 = 24 * 3600;
 const PASSWORD: &str = "correct-horse-battery";
 
-/// A template that builds, as `packer/node.pkr.hcl`.
+/// A valid template, used as `packer/node.pkr.hcl`.
 pub fn template() -> String {
     std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
 }
 
-/// A world whose builds reach an AWS account.
+/// An environment whose builds reach an AWS account.
 pub struct Builds {
     pub world: World,
     account: Account,
@@ -34,7 +34,7 @@ pub struct Builds {
 }
 
 impl Builds {
-    /// `None` where there is no node.
+    /// Returns `None` if there is no node.
     pub async fn new() -> Option<Self> {
         let world = World::on(plane().await?).await;
         let (account, seed) = Account::seeded();
@@ -78,20 +78,20 @@ impl Builds {
         request
     }
 
-    /// The next build waits for its image until somebody ends it.
+    /// Keeps the image of the next build pending until the test ends the build.
     fn hold(&self) {
         self.account.fault(json!({"kind": "image-pending", "seconds": HELD, "count": 1}));
     }
 
-    /// Until its build waits for the image.
+    /// Waits until the build waits for its image.
     async fn held(&self) {
         let is_running = |state: &RunState| matches!(state, RunState::Running(_));
         self.world.until("a running pod", BUILT, &self.builder, is_running).await;
         let account = self.account.clone();
         let image = move || (account.count("ec2:CreateImage") > 0).then_some(());
-        tokio::task::spawn_blocking(move || wait_for("an image under way", BUILT, image))
+        tokio::task::spawn_blocking(move || wait_for("an image in progress", BUILT, image))
             .await
-            .expect("it comes");
+            .expect("it is in progress");
     }
 
     async fn pod(&self, request: &RunRequest) -> String {
@@ -99,9 +99,9 @@ impl Builds {
     }
 
     fn assert_nothing_left(&self) {
-        let leftovers = self.account.state()["leftovers"].clone();
-        let lists = leftovers.as_object().expect("lists by kind");
-        assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{leftovers:#}");
+        let orphans = self.account.state()["leftovers"].clone();
+        let lists = orphans.as_object().expect("lists by kind");
+        assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{orphans:#}");
     }
 }
 
@@ -135,13 +135,13 @@ async fn a_build_that_is_stopped_cleans_up() {
     let request = builds.request();
     builds.world.start(&request).await.expect("it starts");
     builds.held().await;
-    builds.world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    builds.world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is requested");
     let stopping = builds.world.run(&builds.builder).await;
     assert!(stopping.state == RunState::Stopping || stopping.state.ended(), "{stopping:?}");
     let run = builds.world.ended(BUILT, &builds.builder).await;
     assert_eq!(run.state, RunState::Failed(Failure::Cancelled));
     let machines = builds.account.state()["leftovers"]["instances"].clone();
-    assert_eq!(machines, json!([]), "Packer was told, and had the time");
+    assert_eq!(machines, json!([]), "Packer got SIGTERM and the time to clean up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +189,7 @@ async fn a_namespace_with_quotas_limits_and_pod_security_builds() {
     let place = &builds.world.place;
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     place.kubectl(&["label", "namespace", &place.namespace, restricted], "");
-    // Exactly what one container asks for: those that run before it add nothing.
+    // Exactly what one container requests: init containers add nothing.
     let hard = json!({
         "pods": "1", "requests.cpu": "50m", "limits.cpu": "1", "limits.memory": "1Gi",
         "requests.ephemeral-storage": "5Gi", "limits.ephemeral-storage": "5Gi",
@@ -221,7 +221,7 @@ async fn an_image_that_cannot_be_pulled_is_named() {
         matches!(state, RunState::Pending(Some(said)) if words.iter().all(|word| said.contains(word)))
     };
     builds.world.until("the image's name and what to do", BUILT, &builds.builder, named).await;
-    builds.world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    builds.world.runs.stop(&request.name, Stop::Late).await.expect("it is requested");
     let run = builds.world.ended(BUILT, &builds.builder).await;
     let RunState::Failed(Failure::NotStarted(words)) = &run.state else { panic!("{run:?}") };
     assert!(words.contains("localhost/nowhere:1"), "{words}");
@@ -261,10 +261,10 @@ async fn a_pod_deleted_before_anybody_read_its_result_is_lost() {
     builds.world.start(&request).await.expect("it starts");
     builds.world.ended(BUILT, &builds.builder).await;
     let pod = builds.pod(&request).await;
-    builds.world.pods().delete(&pod, &DeleteParams::default()).await.expect("it goes");
+    builds.world.pods().delete(&pod, &DeleteParams::default()).await.expect("it is deleted");
     let pods = builds.world.pods();
-    super::super::until("the pod's end", BUILT, async || {
-        pods.get_opt(&pod).await.expect("an answer").is_none().then_some(())
+    super::super::until("the pod to be deleted", BUILT, async || {
+        pods.get_opt(&pod).await.expect("a response").is_none().then_some(())
     })
     .await;
     builds.world.restart().await;

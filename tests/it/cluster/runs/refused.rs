@@ -1,4 +1,4 @@
-//! What a cluster does not let happen, and what is said of it.
+//! Builds that a cluster refuses, and how that is reported.
 
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::Api;
@@ -16,7 +16,7 @@ async fn quota(world: &World, hard: Value) {
     let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": hard}});
     let quota = serde_json::from_value(quota).expect("a quota");
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    until("the quota is counted", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+    until("the quota to be in force", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
 }
 
 fn waits_for(words: &'static str) -> impl FnMut(&RunState) -> bool {
@@ -29,9 +29,9 @@ async fn a_quota_on_pods_is_said_and_waited_for() {
     let builder = world.builder("node").await;
     quota(&world, json!({"pods": "0"})).await;
     let request = request(&builder, "");
-    world.start(&request).await.expect("a Job is no pod");
-    world.until("the quota's words", SOON, &builder, waits_for("exceeded quota: builds")).await;
-    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    world.start(&request).await.expect("the quota does not limit Jobs");
+    world.until("the message about the quota", SOON, &builder, waits_for("exceeded quota: builds")).await;
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is requested");
     let ended = world.ended(SOON, &builder).await;
     let words = format!("{:?}", ended.state);
     assert!(words.contains("NotStarted") && words.contains("exceeded quota"), "{words}");
@@ -47,7 +47,7 @@ async fn a_quota_on_jobs_goes_away_by_itself() {
     assert_eq!(error.class, Class::TRANSIENT);
     assert!(error.message.contains("exceeded quota: builds"), "{error}");
     let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
-    quotas.delete("builds", &DeleteParams::default()).await.expect("it goes");
+    quotas.delete("builds", &DeleteParams::default()).await.expect("it is deleted");
     until("a start", SOON, async || world.start(&request).await.ok()).await;
     assert_eq!(world.made().await, (1, 1));
 }
@@ -87,7 +87,7 @@ async fn a_restricted_namespace_takes_the_pod() {
 async fn a_key_that_git_sync_cannot_use_is_refused_before_anything_starts() {
     let world = World::new().await;
     let builder = world.builder("node").await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     keygen(&folder.path().join("open"), "ed25519", "");
     keygen(&folder.path().join("locked"), "ed25519", "words");
     let file = |key: &str, name: &str| format!("--from-file={key}={}", folder.path().join(name).display());
@@ -146,7 +146,7 @@ async fn a_secret_of_git_sync_that_the_agent_may_not_read_is_for_the_pod_alone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_kubernetes_does_not_take_are_invalid_and_can_be_mended() {
+async fn settings_that_kubernetes_rejects_are_invalid_and_can_be_fixed() {
     let world = World::new().await;
     let builder = world.builder("node").await;
     let plain = request(&builder, "");
@@ -154,7 +154,7 @@ async fn settings_kubernetes_does_not_take_are_invalid_and_can_be_mended() {
     let error = world.start(&with_pod(plain.clone(), resources)).await.expect_err("more than the limit");
     assert_eq!(error.class, Class::Invalid);
     assert!(error.message.contains("memory"), "{error}");
-    world.start(&plain).await.expect("the same run, mended");
+    world.start(&plain).await.expect("the same run with valid settings");
     assert_eq!(world.made().await, (1, 1));
 }
 

@@ -1,4 +1,4 @@
-//! A registry of this machine that takes the place of others on the node, so that pods name images as people do.
+//! A registry on this machine that replaces others on the node, so that pods name images as people do.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::super::{ControlPlane, root};
 use crate::bed::{request, wait_for};
 
-/// Start-up takes half a second on an idle machine, some on a busy one.
+/// Startup takes half a second on an idle machine, several seconds on a busy one.
 const START: Duration = Duration::from_secs(60);
 
-/// Ends when it is dropped, and with it what the node was told.
+/// Ends when it is dropped, and removes its configuration from the node.
 pub struct Registry {
     plane: &'static ControlPlane,
     url: String,
@@ -23,9 +23,9 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// One that the node asks instead of these hosts. No other test pulls from them.
+    /// Starts a registry that the node uses instead of these hosts. No other test pulls from them.
     pub fn instead_of(plane: &'static ControlPlane, hosts: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let port_file = folder.path().join("address.json");
         let child = Command::new("python3")
             .arg(root().join("tests/bed/registry/registrybed.py"))
@@ -46,18 +46,18 @@ impl Registry {
         registry
     }
 
-    /// containerd reads it for each pull.
+    /// Writes the node's configuration of the hosts, which containerd reads for each pull.
     fn tell_node(&self) {
         let url = &self.url;
         let hosts =
             format!("server = \"{url}\"\n[host.\"{url}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
         for place in &self.places {
-            fs::create_dir_all(place).expect("a folder");
+            fs::create_dir_all(place).expect("a directory");
             fs::write(place.join("hosts.toml"), &hosts).expect("a file");
         }
     }
 
-    /// Serves an image of the node, `packer` or `git_sync`, under this name, with what `more` adds to it.
+    /// Serves an image of the node, `packer` or `git_sync`, under this name, with the additions in `more`.
     pub fn serve(&self, name: &str, image: &str, more: Value) {
         let mut asked = more;
         asked["name"] = name.into();
@@ -67,7 +67,7 @@ impl Registry {
         assert!(added["digest"].is_string(), "{added}");
     }
 
-    /// How often a manifest was read: of an image, as `name/manifests/tag`.
+    /// Number of reads of an image manifest, as in `name/manifests/tag`.
     pub fn pulls(&self, manifest: &str) -> usize {
         let journal = request("GET", &format!("{}/_bed/journal", self.url), None);
         let path = json!(format!("/v2/{manifest}"));
@@ -78,7 +78,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         for place in &self.places {
-            // A node that ended took it along.
+            // The directory is gone if the node has ended.
             let _ = fs::remove_dir_all(place);
         }
         let _ = self.child.kill();

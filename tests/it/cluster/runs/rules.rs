@@ -1,4 +1,4 @@
-//! The chart's rules for builds: enough, and none too many.
+//! The chart's rules for builds: they suffice, and each is needed.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -16,12 +16,13 @@ use serde_json::json;
 use super::super::{Place, Requests, SOON, rules, until};
 use super::world::{World, request, setup};
 
-/// Longer than anything takes that is allowed.
+/// Longer than any allowed operation takes.
 const LIMIT: Duration = Duration::from_secs(90);
-/// A control plane is shared: so many tries without a rule at once.
+/// Number of rules that are tried at the same time, since the control plane is shared.
 const AT_ONCE: usize = 4;
 
-/// A world whose agent has all rules but one, and what that agent sends. It works in several namespaces: that takes more.
+/// An environment whose agent has all rules but one, and the requests of that agent. It works in several namespaces,
+/// which needs more rules.
 async fn world(without: Option<&(String, String)>) -> (World, Requests) {
     let mut world = World::new().await;
     let place: &Place = &world.place;
@@ -39,37 +40,37 @@ async fn world(without: Option<&(String, String)>) -> (World, Requests) {
     (world, requests)
 }
 
-/// A run from its start to its end, with everything an agent may have to ask on the way.
+/// A whole run, with every request that an agent may have to send for it.
 async fn whole_run(world: &World) {
     let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
     let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": {"pods": "0"}}});
     let quota = serde_json::from_value(quota).expect("a quota");
     quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    until("the quota is counted", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+    until("the quota to be in force", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
     let builder = world.builder("node").await;
     let mut request = RunRequest { secret: Some("aws".into()), ..request(&builder, "") };
     request.pod.service_account = Some("packer".into());
     until("a start", LIMIT, async || world.start(&request).await.ok()).await;
     let waits = |words: &'static str| move |state: &RunState| matches!(state, RunState::Pending(Some(said)) if said.contains(words));
-    world.until("the quota's words", LIMIT, &builder, waits("exceeded quota")).await;
-    quotas.delete("builds", &DeleteParams::default()).await.expect("it goes");
-    world.until("a pod", LIMIT, &builder, waits("no node takes it")).await;
-    world.runs.stop(&request.name, Stop::Late).await.expect("it is asked");
+    world.until("the message about the quota", LIMIT, &builder, waits("exceeded quota")).await;
+    quotas.delete("builds", &DeleteParams::default()).await.expect("it is deleted");
+    world.until("a pod", LIMIT, &builder, waits("it cannot be scheduled")).await;
+    world.runs.stop(&request.name, Stop::Late).await.expect("it is requested");
     world.ended(LIMIT, &builder).await;
     world.runs.forget(&request.name).await.expect("it is forgotten");
 }
 
-/// True if a whole run gets by without being denied anything.
+/// Returns whether a whole run succeeds without a denied request.
 async fn works(without: Option<&(String, String)>) -> bool {
     let (world, requests) = world(without).await;
     let denied = async || (requests.denied() > 0).then_some(());
     tokio::select! {
         end = AssertUnwindSafe(whole_run(&world)).catch_unwind() => match end {
-            // What is denied may also end it in the middle; anything else that does is a failure of its own.
+            // A denied request may make the run panic; any other panic is a failure of the test.
             Err(panic) if requests.denied() == 0 => std::panic::resume_unwind(panic),
             _ => requests.denied() == 0,
         },
-        () = until("something denied", LIMIT * 3, denied) => false,
+        () = until("a denied request", LIMIT * 3, denied) => false,
     }
 }
 
@@ -86,5 +87,5 @@ async fn the_charts_rules_are_enough_for_builds_and_each_is_needed() {
     let tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
     assert!(tried.len() >= 13, "{tried:?}");
     let unneeded: Vec<_> = tried.iter().filter(|(works, _)| *works).map(|(_, rule)| rule).collect();
-    assert!(unneeded.is_empty(), "nothing misses these rules: {unneeded:?}");
+    assert!(unneeded.is_empty(), "these rules are not needed: {unneeded:?}");
 }

@@ -1,5 +1,5 @@
-//! The sample manifests of the operator in a cluster, unchanged: the node pulls the images that they name from a mirror,
-//! and pods fetch their templates from mirrors by git-sync.
+//! The sample manifests of the operator in a cluster, unchanged: the node pulls the images that they name from a
+//! mirror, and pods fetch their templates from mirrors with git-sync.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::packers::folder;
 use crate::samples::{BUILDERS, CHANNEL, Mirrors, REGION, assert_images, chat, image, releases, seed};
 use crate::world::fixtures;
 
-/// Where the current Packer and its plugins are in the image.
+/// The path of the current Packer and its plugins in the image.
 const PACKER: &str = "/opt/packer";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +23,7 @@ async fn the_samples_of_the_operator_become_images_and_a_rollout_in_a_cluster() 
     aws.insert("PKR_VAR_record".to_owned(), "/dev/stdout".to_owned());
 
     let registry = Registry::instead_of(cluster.place.plane, &["docker.io", "registry.k8s.io"]);
-    // One sample names no Secret: its pods have credentials of their own, in EKS those of a ServiceAccount.
+    // One sample names no Secret: its pods have their own credentials, in EKS those of a ServiceAccount.
     let mut variables = aws.clone();
     variables.extend(
         [

@@ -1,5 +1,5 @@
-//! Jobs and pods that somebody else made: whoever may create them writes every label and annotation that Opsy does, and
-//! no result of theirs counts.
+//! Jobs and pods that others created: they can have every label and annotation that Opsy sets, and their results never
+//! count.
 
 use futures::StreamExt;
 use kube::api::{Patch, PatchParams};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::{SOON, until};
 use super::world::{World, numbered, request};
 
-/// A Job of a tenant that says of itself everything that the agent's own Job of this request would.
+/// A Job of a tenant with all labels and annotations of the agent's own Job for this request.
 fn forged(request: &RunRequest) -> Value {
     let facts: &RunFacts = &request.facts;
     let labels = json!({
@@ -37,19 +37,19 @@ fn packer(state: &Value, phase: &str) -> Value {
 }
 
 impl World {
-    /// What a kubelet writes about a pod.
+    /// Writes the status of a pod, as a kubelet does.
     async fn kubelet(&self, pod: &str, status: &Value) {
         let params = PatchParams::default();
         self.pods().patch_status(pod, &params, &Patch::Merge(status)).await.expect("a status");
     }
 
-    /// Waits until something that the watch brought has woken a builder.
+    /// Waits until an event of the watch has woken a builder.
     async fn woken(&mut self) {
         self.queues.builders.keys.next().await.expect("a key");
     }
 
     async fn uid(&self, request: &RunRequest) -> Option<String> {
-        let job = self.jobs().get_opt(request.name.as_str()).await.expect("an answer");
+        let job = self.jobs().get_opt(request.name.as_str()).await.expect("a response");
         job.and_then(|job| job.metadata.uid)
     }
 }
@@ -79,7 +79,7 @@ async fn a_pod_that_claims_another_runs_result_is_not_believed() {
     });
     let end = json!({"terminated": {"exitCode": 0, "reason": "Completed", "message": report.to_string()}});
     world.kubelet("forged", &packer(&end, "Succeeded")).await;
-    // News of the same watch come in order: with this, the agent has seen the other, too.
+    // Events of one watch arrive in order: with this one, the agent has also observed the other one.
     world.kubelet(&own, &packer(&json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}), "Running")).await;
     let is_running = |state: &RunState| matches!(state, RunState::Running(_));
     world.until("the run's own pod", SOON, &builder, is_running).await;
@@ -99,17 +99,17 @@ async fn a_job_that_somebody_else_created_is_nobodys_run() {
     world.runs.forget(&before.name).await.expect("nor to forget");
     assert!(world.uid(&before).await.is_some(), "it is left alone");
 
-    // One has the very name that the next run is to have.
+    // This Job has the name of the next run.
     world.as_tenant(&forged(&wanted));
     let taken = world.uid(&wanted).await.expect("a Job");
-    world.start(&wanted).await.expect("it makes way");
+    world.start(&wanted).await.expect("the other Job is replaced");
     let run = world.run(&builder).await;
     assert_eq!((Some(&run.id), &run.name), (world.uid(&wanted).await.as_ref(), &wanted.name));
     assert_ne!(run.id, taken);
     assert_eq!(world.runs.live().await.expect("a count"), 1);
-    assert_eq!(world.uid(&before).await, None, "it looked like a run that was left over");
+    assert_eq!(world.uid(&before).await, None, "it looked like an orphaned run");
     world.restart().await;
-    assert_eq!(world.run(&builder).await.id, run.id, "the status tells a new agent");
+    assert_eq!(world.run(&builder).await.id, run.id, "a new agent finds it in the status");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,10 +131,10 @@ async fn what_somebody_writes_into_the_job_of_a_run_is_not_believed() {
     assert_eq!(
         world.run(&builder).await.facts,
         request.facts,
-        "nor by an agent that never saw the true ones"
+        "a new agent does not use the forged facts either"
     );
     assert_eq!(world.runs.live().await.expect("a count"), 1, "it takes a slot");
-    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is asked");
+    world.runs.stop(&request.name, Stop::Cancelled).await.expect("it is requested");
     world.ended(SOON, &builder).await;
 }
 
@@ -148,18 +148,18 @@ async fn a_run_that_was_not_recorded_before_the_agent_was_killed_begins_anew() {
     assert_eq!(world.run(&builder).await.id, lost, "the agent that created it knows");
     world.restart().await;
     assert_eq!(world.runs.of(&builder).await.expect("runs"), []);
-    world.start(&request).await.expect("it starts anew");
+    world.start(&request).await.expect("it starts again");
     assert_ne!(world.run(&builder).await.id, lost);
     assert_eq!(world.made().await, (1, 1));
     let pods = world.pods();
-    until("the end of the first pod", SOON, async || {
-        pods.get_opt(&pod).await.expect("an answer").is_none().then_some(())
+    until("the first pod to be deleted", SOON, async || {
+        pods.get_opt(&pod).await.expect("a response").is_none().then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_of_a_version_that_recorded_names_is_taken_over() {
+async fn a_run_that_an_older_version_recorded_by_its_name_is_found() {
     let mut world = World::new().await;
     let builder = world.builder("node").await;
     let request = request(&builder, "");

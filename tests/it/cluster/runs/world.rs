@@ -1,4 +1,4 @@
-//! The runs of an agent on a real API server, with the chart's own Role, and builders to run for.
+//! The runs of an agent on a real API server with the chart's own Role, and their builders.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::job::{RunImages, Setup};
 use opsy::engine::kubernetes::runs::ClusterRuns;
 use opsy::engine::objects::{Objects, Queues};
-use opsy::engine::{PodSpec, Run, RunFacts, RunRequest, RunState, Runs, RunsError};
+use opsy::engine::{EngineError, PodSpec, Run, RunFacts, RunRequest, RunState, Runs};
 use opsy_runner::request::{Command, Step};
 use serde_json::{Value, json};
 
@@ -24,11 +24,11 @@ use super::super::{ControlPlane, Place, SOON, until};
 
 pub struct World {
     pub place: Place,
-    /// How builds run, for this agent and those that come after it.
+    /// How builds run, for this agent and its successors.
     pub setup: Setup,
     pub runs: Arc<ClusterRuns>,
     pub objects: Arc<Objects>,
-    /// Keys that were woken are in here.
+    /// The queues of woken keys.
     pub queues: Queues,
 }
 
@@ -49,14 +49,14 @@ impl World {
         world
     }
 
-    /// An agent that builds otherwise, or works in other namespaces, in place of the first.
+    /// Replaces the agent by one with this scope and setup.
     pub async fn set_up(&mut self, scope: Scope, setup: Setup) {
         self.runs = watch(&self.place, scope, &setup, &self.objects).await;
         self.setup = setup;
         self.listed().await;
     }
 
-    /// The same after a restart of the agent: it knows what the API server does.
+    /// Restarts the agent: it knows only what the API server stores.
     pub async fn restart(&mut self) {
         self.runs = watch(&self.place, self.place.scope(), &self.setup, &self.objects).await;
         self.listed().await;
@@ -73,7 +73,7 @@ impl World {
         until("the first lists", SOON, async || self.runs.live().await.ok()).await;
     }
 
-    /// A builder that is there, and that the agent knows.
+    /// Creates a builder, which the agent knows.
     pub async fn builder(&self, name: &str) -> Key {
         let builder = json!({
             "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "PackerBuilder",
@@ -112,7 +112,7 @@ impl World {
         self.place.kubectl(&["create", "rolebinding", "tenant", "--role=tenant", "--user=tenant"], "");
     }
 
-    /// Has that user create an object.
+    /// Creates an object as that user.
     pub fn as_tenant(&self, object: &Value) {
         self.place.kubectl(&["--as=tenant", "create", "-f", "-"], &object.to_string());
     }
@@ -136,8 +136,8 @@ impl World {
         until("a pod", SOON, async || pods.list(&of).await.expect("pods").items.pop()).await
     }
 
-    /// Starts a run, and records it in the status of its builder as a pass does.
-    pub async fn start(&self, request: &RunRequest) -> Result<(), RunsError> {
+    /// Starts a run, and records it in the status of its builder as a reconcile does.
+    pub async fn start(&self, request: &RunRequest) -> Result<(), EngineError> {
         let id = self.start_unrecorded(request).await?;
         let status = json!({"status": {
             "jobID": id, "jobName": request.name.as_str(), "jobStatus": "Pending",
@@ -150,8 +150,8 @@ impl World {
         Ok(())
     }
 
-    /// The same as far as an agent gets that is killed then.
-    pub async fn start_unrecorded(&self, request: &RunRequest) -> Result<String, RunsError> {
+    /// Starts a run without recording it, as an agent that is killed in between.
+    pub async fn start_unrecorded(&self, request: &RunRequest) -> Result<String, EngineError> {
         self.runs.start(request.clone()).await
     }
 
@@ -162,7 +162,7 @@ impl World {
         runs.remove(0)
     }
 
-    /// Waits until the builder's run is in such a state.
+    /// Waits until the builder's run is in a wanted state.
     pub async fn until(
         &self,
         what: &str,
@@ -182,12 +182,15 @@ impl World {
         match found.await {
             Ok(run) => run,
             Err(_) => {
-                panic!("{what}: it is {last:?}\n{}", self.place.kubectl(&["describe", "jobs,pods"], ""))
+                panic!(
+                    "{what}: the state is {last:?}\n{}",
+                    self.place.kubectl(&["describe", "jobs,pods"], "")
+                )
             }
         }
     }
 
-    /// Waits until it ended.
+    /// Waits until the builder's run has ended.
     pub async fn ended(&self, limit: Duration, builder: &Key) -> Run {
         self.until("the end of the run", limit, builder, RunState::ended).await
     }
@@ -198,13 +201,13 @@ async fn watch(place: &Place, scope: Scope, setup: &Setup, objects: &Arc<Objects
     ClusterRuns::start(cluster, objects.clone(), setup.clone(), Timestamp::now)
 }
 
-/// Images of the bed, and nothing else that flags would say.
+/// The images of the bed, and the defaults of all other flags.
 pub fn setup() -> Setup {
     let images = RunImages { runner: "localhost/opsy:bed".into(), packer: "localhost/packer:bed".into() };
     images.into()
 }
 
-/// A run of a builder, of a template of one file.
+/// A run of a builder whose template is one file.
 pub fn request(builder: &Key, template: &str) -> RunRequest {
     numbered(builder, template, 1)
 }
@@ -239,7 +242,7 @@ pub fn numbered(builder: &Key, template: &str, number: u32) -> RunRequest {
     }
 }
 
-/// The same with settings of its pod.
+/// The same request with these settings of its pod.
 pub fn with_pod(request: RunRequest, settings: Value) -> RunRequest {
     let settings: PodSettings = serde_json::from_value(settings).expect("settings");
     RunRequest { pod: PodSpec { settings, ..request.pod.clone() }, ..request }

@@ -1,4 +1,4 @@
-//! Tables: what is added to a Job and its ConfigMap.
+//! Tables of what is added to a Job and its ConfigMap.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn network(proxy: &'static str, no_proxy: &'static str) -> Network {
     Network { proxies, authorities: Some(authorities), ..Network::default() }
 }
 
-/// A Job as `job` makes it, as far as it matters here.
+/// The part of a Job from `job` that matters here.
 fn job(secret: Option<&str>) -> Job {
     let from = secret.map(|name| json!([{"secretRef": {"name": name}}]));
     let job = json!({
@@ -48,7 +48,7 @@ fn pod(network: &Network, secret: Option<&str>) -> PodSpec {
     job.spec.and_then(|spec| spec.template.spec).expect("a pod")
 }
 
-/// What the runner gives Packer unless something else sets it.
+/// The runner's defaults for Packer.
 fn defaults(network: &Network) -> BTreeMap<String, String> {
     PodNetwork::new(network).defaults().collect()
 }
@@ -56,7 +56,7 @@ fn defaults(network: &Network) -> BTreeMap<String, String> {
 const NEAR: &str = "169.254.169.254,169.254.170.2,169.254.170.23,fd00:ec2::23,fd00:ec2::254";
 
 #[test]
-fn a_build_gets_proxies_and_authorities_and_its_installation_nothing() {
+fn packer_and_git_sync_receive_proxies_and_authorities_and_install_does_not() {
     let network = network("http://proxy:3128", "10.0.0.0/8,$(X)");
     let pod = pod(&network, None);
     let file = "/opsy-authorities/ca.pem";
@@ -73,7 +73,7 @@ fn a_build_gets_proxies_and_authorities_and_its_installation_nothing() {
         map.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>()
     };
     let init = pod.init_containers.as_deref().expect("init containers");
-    assert!(env(&pod.containers[0]).is_empty(), "they would override the Secret of the builder");
+    assert!(env(&pod.containers[0]).is_empty(), "they would override the builder's Secret");
     let mut of_packer = BTreeMap::from(proxies(&format!("10.0.0.0/8,$(X),{NEAR}")));
     of_packer.insert("SSL_CERT_FILE".to_owned(), file.to_owned());
     assert_eq!(defaults(&network), of_packer);
@@ -103,14 +103,14 @@ fn the_secret_of_git_sync_overrides_what_the_agent_sets() {
     let some = |text: &str| Some(text.to_owned());
     let lower =
         [some("http://proxy:3128"), some("git/HTTPS_PROXY Some(true)"), some("git/https_proxy Some(true)")];
-    assert_eq!(of("https_proxy"), lower, "the last that is there counts");
+    assert_eq!(of("https_proxy"), lower, "the last one that exists counts");
     let upper =
         [some("http://proxy:3128"), some("git/https_proxy Some(true)"), some("git/HTTPS_PROXY Some(true)")];
     assert_eq!(of("HTTPS_PROXY"), upper);
 }
 
 #[test]
-fn the_credentials_of_a_proxy_stay_with_the_agent() {
+fn a_build_never_receives_the_credentials_of_a_proxy() {
     let network = network("http://ann:hunter2@proxy:3128", "10.0.0.0/8");
     let (pod, defaults) = (pod(&network, None), defaults(&network));
     assert_eq!(defaults.get("HTTPS_PROXY"), None);

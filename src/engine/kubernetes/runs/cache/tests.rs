@@ -1,4 +1,4 @@
-//! What the cache makes of events that come late, twice, or not at all.
+//! Events that come late, twice, or not at all, and Jobs and pods that others create or edit.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::fresh::STALE;
 use super::*;
 use crate::api::RunName;
 use crate::engine::RunState;
-use crate::engine::kubernetes::runs::watch::places;
+use crate::engine::kubernetes::runs::place::places;
 use crate::engine::kubernetes::{FACTS, RUN, Scope};
 use serde_json::{Value, json};
 
@@ -14,16 +14,16 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
 
-fn scope() -> Vec<Place> {
+fn scope() -> Vec<RunPlace> {
     places(&Scope::Namespaces(vec!["a".into()]), None)
 }
 
-/// What the status of every builder records: the uids of these tests.
+/// The status of every builder records the UID of these tests.
 fn records() -> Records {
     Box::new(|_| Recorded::read(&json!({"jobID": "j1"}), "a"))
 }
 
-/// Listed, and empty.
+/// A cache whose places are listed and empty.
 fn ready() -> Cache {
     let cache = Cache::new(scope(), records());
     for place in scope() {
@@ -93,7 +93,7 @@ fn state(cache: &Cache) -> Option<RunState> {
 }
 
 #[test]
-fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
+fn it_is_ready_when_all_places_are_listed_and_no_watch_has_failed_for_long() {
     let cache = Cache::new(scope(), records());
     let [jobs, pods] = &scope()[..] else { panic!("two places") };
     let class = |cache: &Cache, at: Timestamp| cache.ready("a", at).map_err(|error| error.class);
@@ -105,7 +105,7 @@ fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
     cache.end_pods(pods, &BTreeSet::new());
     assert_eq!(class(&cache, now()), Ok(()));
     cache.fails(jobs, Class::TRANSIENT, "away".into(), now());
-    assert_eq!(class(&cache, now()), Ok(()), "for a moment the picture does");
+    assert_eq!(class(&cache, now()), Ok(()), "it is still fresh enough");
     let later = now() + STALE + Duration::from_secs(1);
     assert_eq!(class(&cache, later), Err(Class::TRANSIENT));
     assert!(cache.ready("b", later).is_ok(), "not its namespace");
@@ -114,7 +114,7 @@ fn it_is_ready_when_all_was_listed_and_not_when_a_watch_fails_for_long() {
 }
 
 #[test]
-fn its_own_job_is_there_at_once_and_no_list_that_began_before_takes_it_away() {
+fn a_created_job_is_known_at_once_and_a_list_that_began_before_does_not_remove_it() {
     let cache = ready();
     let [jobs, _] = &scope()[..] else { panic!("two places") };
     cache.begin_list(jobs);
@@ -123,11 +123,11 @@ fn its_own_job_is_there_at_once_and_no_list_that_began_before_takes_it_away() {
     assert_eq!(state(&cache), Some(RunState::Pending(None)));
     cache.begin_list(jobs);
     assert_eq!(cache.end_jobs(jobs, &BTreeSet::new()), [builder()]);
-    assert!(matches!(state(&cache), Some(RunState::Lost(_))), "a whole list without it: it was deleted");
+    assert!(matches!(state(&cache), Some(RunState::Lost(_))), "a complete list without it: it was deleted");
 }
 
 #[test]
-fn old_news_change_nothing() {
+fn old_events_change_nothing() {
     let cache = ready();
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", failed()));
@@ -136,11 +136,11 @@ fn old_news_change_nothing() {
     cache.saw_pod(pod("p1", 8, "j1", running()));
     assert_eq!(state(&cache), ended);
     cache.saw_pod(pod("p0", 20, "j0", running()));
-    assert_eq!(state(&cache), ended, "a pod of an earlier Job is not its own");
+    assert_eq!(state(&cache), ended, "a pod of an earlier Job does not count");
 }
 
 #[test]
-fn what_a_pod_said_stays_when_it_goes() {
+fn the_result_of_a_pod_survives_its_deletion() {
     let cache = ready();
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", running()));
@@ -152,7 +152,7 @@ fn what_a_pod_said_stays_when_it_goes() {
 }
 
 #[test]
-fn a_run_that_looks_lost_is_confirmed_by_a_fresh_look() {
+fn a_run_that_looks_lost_is_confirmed_by_a_fresh_read() {
     let cache = ready();
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", running()));
@@ -167,7 +167,7 @@ fn a_run_that_looks_lost_is_confirmed_by_a_fresh_look() {
 }
 
 #[test]
-fn a_forgotten_run_does_not_come_back_and_its_name_can_be_used_again() {
+fn a_forgotten_run_does_not_return_and_its_name_can_be_reused() {
     let cache = ready();
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", failed()));
@@ -198,8 +198,8 @@ fn a_job_counts_only_if_it_is_recorded_or_was_made_just_now() {
     assert_eq!(cache.find(&name), Some((key(), builder())));
     assert_eq!(cache.without_pod(now()), [key()]);
     assert_eq!(cache.strangers_of(&builder()), [key_with("forged")]);
-    assert_eq!(cache.strangers_of(&builder()), [], "it is told of once");
-    // Somebody deletes the Job and makes another one of its name: the run is lost, and not theirs.
+    assert_eq!(cache.strangers_of(&builder()), [], "it is reported once");
+    // Somebody deletes the Job and creates another one with its name: the run is lost, and that Job does not count.
     cache.job_deleted(&job("j1", 7));
     assert!(matches!(state(&cache), Some(RunState::Lost(_))));
     cache.forget(&key());
@@ -216,11 +216,11 @@ fn the_first_pod_of_a_job_is_its_pod() {
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time.parse().expect("a time")));
         pod
     };
-    let mut beside = at(pod("p2", 10, "j1", failed()), "2026-01-01T00:00:05Z");
-    beside.metadata.owner_references.as_mut().expect("an owner")[0].controller = None;
-    cache.saw_pod(beside);
-    assert_eq!(state(&cache), Some(RunState::Pending(None)), "it is not the Job's");
-    // Whoever knows the Job can name it as controller, too, but only after the Job's own controller has.
+    let mut uncontrolled = at(pod("p2", 10, "j1", failed()), "2026-01-01T00:00:05Z");
+    uncontrolled.metadata.owner_references.as_mut().expect("an owner")[0].controller = None;
+    cache.saw_pod(uncontrolled);
+    assert_eq!(state(&cache), Some(RunState::Pending(None)), "the Job does not control it");
+    // Anyone who knows the Job can name it as the controller of a pod, but only after the Job's own pod was created.
     cache.saw_pod(at(pod("p3", 11, "j1", failed()), "2026-01-01T00:00:05Z"));
     cache.saw_pod(at(pod("p1", 9, "j1", running()), "2026-01-01T00:00:00Z"));
     assert!(matches!(state(&cache), Some(RunState::Running(_))));
@@ -233,11 +233,11 @@ fn the_first_pod_of_a_job_is_its_pod() {
 }
 
 #[test]
-fn a_job_that_only_looks_like_a_build_is_left_alone() {
+fn a_job_that_only_looks_like_a_build_does_not_count() {
     let cache = ready();
-    let mut odd = job("j1", 5);
-    odd.metadata.annotations = None;
-    assert_eq!(cache.saw_job(odd), None);
+    let mut without_facts = job("j1", 5);
+    without_facts.metadata.annotations = None;
+    assert_eq!(cache.saw_job(without_facts), None);
     let mut elsewhere = job("j1", 5);
     elsewhere.metadata.namespace = Some("b".into());
     cache.saw_job(elsewhere);
@@ -245,7 +245,7 @@ fn a_job_that_only_looks_like_a_build_is_left_alone() {
 }
 
 #[test]
-fn a_recorded_job_is_the_same_run_whatever_somebody_writes_into_it() {
+fn a_recorded_job_remains_the_same_run_whatever_others_write_into_it() {
     let recorded = json!({"jobID": "j1", "jobFacts": facts().record()});
     let only_own =
         move |key: &Key| if *key == builder() { Recorded::read(&recorded, "a") } else { Recorded::default() };
@@ -271,18 +271,18 @@ fn a_recorded_job_is_the_same_run_whatever_somebody_writes_into_it() {
         cache.saw_job(edited(6));
         let runs = cache.runs_of(&builder(), now());
         assert_eq!(runs.iter().map(|(_, run)| &run.facts).collect::<Vec<_>>(), [&facts()], "{own}");
-        assert_eq!(cache.all(now()).len(), 1, "it takes a slot");
+        assert_eq!(cache.all(now()).len(), 1, "it counts toward the limit");
         let victim = Key { name: "victim".into(), ..builder() };
         assert!(cache.runs_of(&victim, now()).is_empty());
-        let mut bare = edited(7);
-        bare.metadata.annotations = None;
-        assert_eq!(cache.saw_job(bare), Some(builder()), "it wakes its builder still");
+        let mut without_facts = edited(7);
+        without_facts.metadata.annotations = None;
+        assert_eq!(cache.saw_job(without_facts), Some(builder()), "it still wakes its builder");
         assert_eq!(cache.all(now()).len(), 1);
     }
 }
 
 #[test]
-fn a_pod_that_does_not_run_the_template_is_not_the_runs_whichever_is_seen_first() {
+fn a_pod_that_does_not_match_the_template_does_not_count_whichever_is_observed_first() {
     let with = |command: &str| json!({"containers": [{"name": "packer", "command": [command]}]});
     let own = |version: u64| {
         let mut job = job("j1", version);
@@ -306,7 +306,7 @@ fn a_pod_that_does_not_run_the_template_is_not_the_runs_whichever_is_seen_first(
 }
 
 #[test]
-fn pods_of_unknown_jobs_are_kept_within_a_limit() {
+fn pods_of_unknown_jobs_are_retained_up_to_a_limit() {
     let cache = ready();
     for number in 0..2 * UNKNOWN_PODS {
         cache.saw_pod(pod(&format!("p{number}"), 1, &format!("u{number}"), running()));
@@ -314,5 +314,5 @@ fn pods_of_unknown_jobs_are_kept_within_a_limit() {
     assert_eq!(cache.state().pods.len(), UNKNOWN_PODS);
     cache.saw_job(job("j1", 5));
     cache.saw_pod(pod("p1", 9, "j1", running()));
-    assert!(matches!(state(&cache), Some(RunState::Running(_))), "a run's own pod is kept");
+    assert!(matches!(state(&cache), Some(RunState::Running(_))), "a run's own pod is retained");
 }

@@ -1,0 +1,106 @@
+//! The contract for objects: where they and their status are stored, where their Secrets are read, where Events are
+//! published, and where the agent saves its own state. Both engines implement it.
+//!
+//! `Home` contains the three smaller traits, so one `Arc<dyn Home>` is enough for the agent and for `drive`.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+use super::error::EngineError;
+use super::pass::Note;
+use crate::api::{CommitId, ObjectKey, Owner};
+use crate::manifest::Document;
+
+/// Where objects and their status are stored.
+pub trait Home: SecretReader + EventRecorder + AgentMemory {
+    /// Waits until the existing objects are listed. Before that, neither `owned` nor `load` can be relied on.
+    fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// All objects of this owner that exist, with or without a manifest, and the file of the manifest that was applied
+    /// last, if it is recorded. Only these may be pruned.
+    fn owned(&self, owner: &Owner) -> BTreeMap<ObjectKey, Option<String>>;
+    /// Makes the documents of a commit the desired state and applies them. A document that cannot be applied now is
+    /// retried by the home; an error means that the whole commit was not loaded.
+    fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// Writes the whole status of an object, unless the object has changed since it was observed.
+    fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// Ends the agent's claim on a deleted object, none of whose runs is live.
+    fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), EngineError>>;
+    /// Why the object is not in sync with its document, if it is not: reason and message of `Applied=False`.
+    fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
+    /// Whether the object must not be reconciled, because what is known of it is out of date or is not the desired
+    /// state.
+    fn is_frozen(&self, _object: &ObjectKey) -> bool {
+        false
+    }
+    /// Whether this generation of the object is what its document declares. True for an object without a document.
+    fn is_in_sync(&self, _object: &ObjectKey, _generation: Option<i64>) -> bool {
+        true
+    }
+    /// Namespaces whose objects cannot be read, and why. Their objects are not reconciled; all others are.
+    fn unreadable(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+    /// Ends when objects that could not be read during the last load are readable again. The commit must then be
+    /// loaded again.
+    fn readable_again(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Reads the Secrets that notifiers name.
+pub trait SecretReader: Send + Sync {
+    /// Keys and values of a Secret, read from its source each time. The message of an error about a Secret that does
+    /// not exist (`NotFound`) or cannot be read (`Denied`) states the remedy.
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>>;
+}
+
+/// Publishes Events.
+pub trait EventRecorder: Send + Sync {
+    /// Publishes a note as an Event of the object. Returns at once: a reconcile never waits for it.
+    fn publish_event(&self, object: &ObjectKey, note: &Note);
+}
+
+/// What the agent itself saves, so that it survives a restart.
+pub trait AgentMemory: Send + Sync {
+    /// The state that was saved last.
+    fn memory(&self) -> BoxFuture<'_, Result<Option<String>, EngineError>>;
+    /// Saves the agent's state: a few kilobytes, written seldom.
+    fn save(&self, memory: String) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// The commit that a person accepted by `opsy accept`, if any.
+    fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, EngineError>>;
+    /// Removes that request, unless it names another commit by now.
+    fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// Records the owner that the agent works as, so that it changes only when a person changes it.
+    fn record_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), EngineError>>;
+}
+
+/// A commit to load.
+pub struct Load {
+    /// The desired state.
+    pub documents: Vec<Document>,
+    /// The owner of these objects.
+    pub owner: Owner,
+    /// Objects to delete, as allowed by the prune guard.
+    pub remove: Vec<ObjectKey>,
+    /// Objects without a manifest that are retained.
+    pub retained: Vec<ObjectKey>,
+    /// Returns the published status of an object, for one that has no status.
+    pub seed: Seed,
+}
+
+/// Returns the published status of an object, if there is one.
+pub type Seed = Box<dyn Fn(&ObjectKey) -> Option<serde_json::Value> + Send + Sync>;
+
+/// A status to write: all that `drive` knows about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusUpdate {
+    pub object: ObjectKey,
+    /// The resourceVersion that the reconcile observed: a stale reconcile gets `Class::Conflict`.
+    pub observed_version: Option<String>,
+    pub status: serde_json::Value,
+}

@@ -1,0 +1,108 @@
+//! The traits of `engine::home` for `StateHome`. Operations on one object write or read a few small files, so they are
+//! done at once: an asynchronous task would cost more. `load` writes one file per changed document.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+
+use super::StateHome;
+use crate::api::lock::lock;
+use crate::api::{CommitId, ObjectKey, Owner};
+use crate::engine::standalone::requests::{self, Requested};
+use crate::engine::standalone::{disk, owner_file};
+use crate::engine::{AgentMemory, EngineError, EventRecorder, Home, Load, Note, SecretReader, StatusUpdate};
+
+impl Home for StateHome {
+    fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn owned(&self, _: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
+        self.lock_stored().iter().map(|(object, stored)| (object.clone(), stored.file.clone())).collect()
+    }
+
+    fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>> {
+        let loaded = self.load_commit(&commit).map_err(|error| {
+            EngineError::transient(format!(
+                "the commit cannot be written to the state directory {}: {error}; free disk space there, or allow Opsy to \
+                 write there",
+                self.state.display()
+            ))
+        });
+        ready(loaded).boxed()
+    }
+
+    fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>> {
+        ready(self.put_status(update)).boxed()
+    }
+
+    fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), EngineError>> {
+        ready(self.remove(object)).boxed()
+    }
+
+    fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
+        if let Some(why) = self.unreadable.get(object) {
+            return Some(("StateUnreadable", why.clone()));
+        }
+        if let Some(why) = lock(&self.undecodable).get(object) {
+            return Some(("Undecodable", why.clone()));
+        }
+        // Otherwise an object is its document, and only the annotations of commands are added.
+        match self.lock_requested().get(object)? {
+            Requested::Annotations(_) => None,
+            Requested::Unreadable(why) => Some(("RequestUnreadable", why.clone())),
+        }
+    }
+}
+
+impl SecretReader for StateHome {
+    fn secret<'a>(
+        &'a self,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
+        ready(self.secrets.in_any_case(namespace, name)).boxed()
+    }
+}
+
+impl EventRecorder for StateHome {
+    fn publish_event(&self, _: &ObjectKey, _: &Note) {
+        // Without an API server there are no Events. The note is logged and shown on the terminal.
+    }
+}
+
+impl AgentMemory for StateHome {
+    fn memory(&self) -> BoxFuture<'_, Result<Option<String>, EngineError>> {
+        let text = match std::fs::read_to_string(&self.memory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => text.map(Some).map_err(|error| memory_error("read from", &error)),
+        };
+        ready(text).boxed()
+    }
+
+    fn save(&self, memory: String) -> BoxFuture<'_, Result<(), EngineError>> {
+        let saved = disk::replace(&self.memory, memory.as_bytes());
+        ready(saved.map_err(|error| memory_error("written to", &error))).boxed()
+    }
+
+    fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, EngineError>> {
+        let accepted = requests::accepted(&self.state);
+        ready(accepted.map_err(|error| memory_error("read from", &error))).boxed()
+    }
+
+    fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), EngineError>> {
+        let removed = requests::remove_accepted(&self.state, &commit);
+        ready(removed.map_err(|error| memory_error("written to", &error))).boxed()
+    }
+
+    fn record_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), EngineError>> {
+        let recorded = disk::replace(&owner_file(&self.state), owner.as_str().as_bytes());
+        ready(recorded.map_err(|error| memory_error("written to", &error))).boxed()
+    }
+}
+
+fn memory_error(what: &str, error: &io::Error) -> EngineError {
+    EngineError::transient(format!("the memory of the agent cannot be {what} the state directory: {error}"))
+}

@@ -1,0 +1,228 @@
+//! Requests that people make by `opsy reconcile`, `suspend`, `resume`, `cancel` and `accept` without a cluster:
+//! annotations in the state directory, in addition to those of the manifest. A running agent reads them at once,
+//! otherwise the next one does when it starts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use serde_json::{Value, json};
+
+use super::{disk, files};
+use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
+use crate::api::{CommitId, ObjectKey};
+
+/// Annotations that commands may set. All others are set in the manifest.
+const REQUESTABLE: [&str; 3] = [CANCEL, RECONCILE_AT, SUSPEND];
+
+/// Annotations by name.
+type Annotations = BTreeMap<String, String>;
+
+/// The requests for one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Requested {
+    Annotations(Annotations),
+    /// They cannot be read. Contains the message with the remedy. One of them may be to suspend the object.
+    Unreadable(String),
+}
+
+/// Directory of the requests, in the state directory.
+const DIR: &str = "asked";
+
+/// File of the requests for an object.
+pub(super) fn file(state: &Path, object: &ObjectKey) -> PathBuf {
+    files::of(&state.join(DIR), object)
+}
+
+/// File of the commit that a person accepts, in the directory of the requests.
+const ACCEPT: &str = "accept.json";
+
+/// Requests to continue from a commit although the branch was rewritten.
+///
+/// # Errors
+/// The state directory cannot be written.
+pub fn accept(state: &Path, commit: &CommitId) -> io::Result<()> {
+    disk::write_json(&state.join(DIR).join(ACCEPT), commit)
+}
+
+/// The commit of that request. An unreadable request is removed, so that the error is reported once.
+pub(super) fn accepted(state: &Path) -> io::Result<Option<CommitId>> {
+    let path = state.join(DIR).join(ACCEPT);
+    let read = disk::read_json(&path);
+    if read.is_err() {
+        std::fs::remove_file(&path)?;
+    }
+    read
+}
+
+/// Removes that request, unless it names another commit by now.
+pub(super) fn remove_accepted(state: &Path, commit: &CommitId) -> io::Result<()> {
+    match accepted(state)? {
+        Some(accepted) if accepted == *commit => std::fs::remove_file(state.join(DIR).join(ACCEPT)),
+        _ => Ok(()),
+    }
+}
+
+/// Sets or removes an annotation of an object.
+///
+/// # Errors
+/// The state directory cannot be written, or earlier requests for the object cannot be read.
+pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str>) -> io::Result<()> {
+    let path = file(state, object);
+    let explained = |error: io::Error| io::Error::new(error.kind(), unreadable(object, &error));
+    let mut annotations: Annotations = disk::read_json(&path).map_err(explained)?.unwrap_or_default();
+    match value {
+        Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
+        None => annotations.remove(name),
+    };
+    disk::write_json(&path, &annotations)
+}
+
+/// The requests for these objects. Each object has its own file, so that an unreadable one affects one object only.
+pub(super) fn read<'a>(
+    state: &Path,
+    objects: impl Iterator<Item = &'a ObjectKey>,
+) -> BTreeMap<ObjectKey, Requested> {
+    let one = |object: &ObjectKey| match disk::read_json(&file(state, object)) {
+        Ok(annotations) => Some(Requested::Annotations(annotations?)),
+        Err(error) => Some(Requested::Unreadable(unreadable(object, &error))),
+    };
+    objects.filter_map(|object| Some((object.clone(), one(object)?))).collect()
+}
+
+fn unreadable(object: &ObjectKey, error: &io::Error) -> String {
+    let path = file(Path::new(""), object);
+    format!(
+        "{} in the state directory cannot be read ({error}): it may contain a request to suspend {object}, so nothing new \
+         is started; remove the file, and run opsy suspend again if the object is to be suspended",
+        path.display()
+    )
+}
+
+/// Adds the requests to the annotations of an object's metadata. With unreadable requests, the object is suspended.
+pub(super) fn add(metadata: &mut Value, requested: Option<&Requested>) {
+    let suspended = || Annotations::from([(SUSPEND.to_owned(), "true".to_owned())]);
+    let annotations = match requested {
+        None => return,
+        Some(Requested::Annotations(annotations)) => annotations.clone(),
+        Some(Requested::Unreadable(_)) => suspended(),
+    };
+    for (name, value) in annotations.into_iter().filter(|(name, _)| REQUESTABLE.contains(&name.as_str())) {
+        if metadata["annotations"].is_null() {
+            metadata["annotations"] = json!({});
+        }
+        metadata["annotations"][name] = json!(value);
+    }
+}
+
+/// Calls `changed` whenever a request changes, until the watcher is dropped. If files cannot be watched, requests are
+/// read when the next commit is loaded or the agent starts.
+pub fn watch(state: &Path, changed: impl Fn() + Send + 'static) -> Option<RecommendedWatcher> {
+    let on_event = move |event: notify::Result<Event>| {
+        // Reading a request is an event too.
+        let only_read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
+        if !only_read {
+            changed();
+        }
+    };
+    let dir = state.join(DIR);
+    let watching = std::fs::create_dir_all(&dir).map_err(notify::Error::io).and_then(|()| {
+        let mut watcher = notify::recommended_watcher(on_event)?;
+        watcher.watch(&dir, RecursiveMode::Recursive)?;
+        Ok(watcher)
+    });
+    let warn =
+        |error| tracing::warn!(%error, "requests by commands are read only when the next commit is loaded");
+    watching.map_err(warn).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Key, Kind};
+
+    fn object(name: &str) -> ObjectKey {
+        let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
+        ObjectKey { kind: Kind::PackerBuilder, key }
+    }
+
+    /// The requested annotations of an object.
+    fn annotations(state: &Path, object: &ObjectKey) -> Value {
+        let mut metadata = json!({});
+        add(&mut metadata, read(state, [object].into_iter()).get(object));
+        metadata["annotations"].take()
+    }
+
+    #[test]
+    fn requests_are_added_to_the_manifests_annotations() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let object = object("web");
+        annotate(dir.path(), &object, SUSPEND, Some("true")).expect("written");
+        annotate(dir.path(), &object, RECONCILE_AT, Some("now")).expect("written");
+        annotate(dir.path(), &object, "ami.opsy.dev/runbook", Some("https://evil")).expect("written");
+        annotate(dir.path(), &object, SUSPEND, None).expect("written");
+        let all = read(dir.path(), [&object].into_iter());
+        let mut metadata = json!({"name": "web", "annotations": {"mine": "1"}});
+        add(&mut metadata, all.get(&object));
+        assert_eq!(metadata["annotations"], json!({"mine": "1", RECONCILE_AT: "now"}));
+        let mut without = json!({"name": "other"});
+        add(&mut without, None);
+        assert_eq!(without, json!({"name": "other"}));
+    }
+
+    #[test]
+    fn an_unreadable_request_suspends_only_its_own_object() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [unrequested, broken, other] = ["unrequested", "broken", "other"].map(object);
+        annotate(dir.path(), &other, RECONCILE_AT, Some("now")).expect("written");
+        annotate(dir.path(), &broken, RECONCILE_AT, Some("now")).expect("written");
+        for content in ["", "{\"ami.opsy", "[]"] {
+            std::fs::write(file(dir.path(), &broken), content).expect("written");
+            assert_eq!(annotations(dir.path(), &broken), json!({SUSPEND: "true"}), "{content}");
+        }
+        assert_eq!(annotations(dir.path(), &other), json!({RECONCILE_AT: "now"}));
+        assert_eq!(annotations(dir.path(), &unrequested), Value::Null);
+        let Some(Requested::Unreadable(why)) = read(dir.path(), [&broken].into_iter()).remove(&broken) else {
+            panic!("it is readable")
+        };
+        assert!(why.starts_with("asked/PackerBuilder/default/broken.json in the state directory"), "{why}");
+        let error = annotate(dir.path(), &broken, SUSPEND, None).expect_err("it is unreadable");
+        assert!(error.to_string().contains("broken.json"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_directory_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(annotations(dir.path(), &object("web")), Value::Null, "nothing was ever requested");
+        std::fs::write(dir.path().join(DIR), "no folder").expect("written");
+        assert_eq!(annotations(dir.path(), &object("web")), json!({SUSPEND: "true"}));
+    }
+
+    #[test]
+    fn a_request_to_accept_a_commit_remains_until_it_is_removed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(accepted(dir.path()).expect("nothing"), None);
+        let commit = |digit: &str| CommitId::parse(digit.repeat(40)).expect("an id");
+        accept(dir.path(), &commit("a")).expect("written");
+        for _ in 0..2 {
+            assert_eq!(accepted(dir.path()).expect("read"), Some(commit("a")));
+        }
+        remove_accepted(dir.path(), &commit("b")).expect("nothing is done");
+        assert_eq!(accepted(dir.path()).expect("read"), Some(commit("a")), "it names another commit");
+        remove_accepted(dir.path(), &commit("a")).expect("removed");
+        assert_eq!(accepted(dir.path()).expect("nothing"), None);
+        std::fs::write(dir.path().join(DIR).join(ACCEPT), "{").expect("written");
+        assert!(accepted(dir.path()).is_err());
+        assert_eq!(accepted(dir.path()).expect("it is reported once"), None);
+    }
+
+    #[test]
+    fn long_names_do_not_collide() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [long, twin] = ["b", "c"].map(|end| object(&format!("{}{end}", "a".repeat(252))));
+        annotate(dir.path(), &long, SUSPEND, Some("true")).expect("written");
+        assert_eq!(annotations(dir.path(), &long), json!({SUSPEND: "true"}));
+        assert_eq!(annotations(dir.path(), &twin), Value::Null);
+    }
+}

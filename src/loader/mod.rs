@@ -1,0 +1,190 @@
+//! Loads the synced commit into the engine: its documents become the desired state. Retries until the engine has it.
+//!
+//! ```text
+//! sync ─commit─> identity: is its owner confirmed? ─> prune, retained (pure): what is removed, what stays and why
+//!                                                       └─> engine: Home::load ─> loaded commit ─> publish, repository
+//! ```
+
+mod identity;
+mod retained;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::api::lock::lock;
+use crate::api::{ObjectKey, Owner, backoff};
+use crate::engine::objects::Objects;
+use crate::engine::{Home, Load, Seed};
+use crate::manifest::{KnownFiles, ObjectSet, Severity};
+use crate::publish::seeds::seeds;
+use crate::sync::{Reread, Synced, prune};
+use crate::telemetry::health::{Health, Stage};
+use crate::wait;
+pub use identity::Identity;
+use retained::{reasons, retained, undeclared, unread_files};
+
+/// First and longest wait before a failed load is retried. A full disk or an unavailable API server may last for
+/// minutes, and a try costs little.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// The problems of the last load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadOutcome {
+    /// Why nothing was pruned, if something should have been.
+    pub prune_refused: Option<String>,
+    /// Why the commit was not loaded at all.
+    pub failed: Option<String>,
+}
+
+/// The result of loading a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// The engine has it, or no commit is synced yet.
+    Done,
+    /// Files that declared objects before the start must be read as manifests: the commit has to be read again first.
+    ReadAgain,
+}
+
+/// What a loader is made of.
+pub struct Parts {
+    pub objects: Arc<Objects>,
+    pub home: Arc<dyn Home>,
+    /// The owner if `opsy.yaml` names none.
+    pub owner: Owner,
+    pub identity: Arc<Identity>,
+    pub health: Arc<Health>,
+    pub synced: watch::Receiver<Option<Arc<Synced>>>,
+    /// Files that declared objects, for the manifest reader.
+    pub known_files: KnownFiles,
+    pub reread: Reread,
+}
+
+/// Loads commits.
+pub struct Loader {
+    parts: Parts,
+    /// Files that were passed to the manifest reader.
+    passed: Mutex<BTreeSet<String>>,
+    loaded: watch::Sender<Option<Arc<Synced>>>,
+    outcome: watch::Sender<LoadOutcome>,
+}
+
+impl Loader {
+    pub fn new(parts: Parts) -> Self {
+        let (loaded, outcome) = (watch::Sender::new(None), watch::Sender::default());
+        Self { parts, passed: Mutex::default(), loaded, outcome }
+    }
+
+    /// The commit whose objects the engine has.
+    pub fn loaded(&self) -> watch::Receiver<Option<Arc<Synced>>> {
+        self.loaded.subscribe()
+    }
+
+    pub fn outcome(&self) -> watch::Receiver<LoadOutcome> {
+        self.outcome.subscribe()
+    }
+
+    /// Loads the synced commit. Returns the number of consecutive failures, of which there were `failures` before.
+    pub async fn retry(&self, failures: u32) -> u32 {
+        let failed = self.load(failures > 0).await.err();
+        self.outcome.send_modify(|outcome| outcome.failed = failed.as_ref().map(ToString::to_string));
+        let Some(error) = failed else { return 0 };
+        tracing::error!(%error, "the commit cannot be loaded: trying again");
+        failures + 1
+    }
+
+    /// Returns when the engine can read objects again that it could not read. The commit is then to be loaded again: it
+    /// may not declare some of them any more.
+    pub async fn readable_again(&self) {
+        self.parts.home.readable_again().await;
+    }
+
+    /// Loads the synced commit. Its problems are logged once, not with every retry.
+    pub async fn load(&self, is_retry: bool) -> anyhow::Result<Loaded> {
+        let Parts { objects, home, health, reread, .. } = &self.parts;
+        let Some(synced) = self.parts.synced.borrow().clone() else { return Ok(Loaded::Done) };
+        home.ready().await?;
+        let owner = self.confirm_owner(&synced).await?;
+        let existing = home.owned(&owner);
+        if self.pass_on(unread_files(&existing, &synced.set)) {
+            reread.request();
+            return Ok(Loaded::ReadAgain);
+        }
+        let pruning = prune::decide(&existing.keys().cloned().collect(), &synced.set);
+        let stay = retained(&existing, &pruning, &synced.set);
+        objects.retain(reasons(&stay, &pruning, &synced.set));
+        let why = |(object, file): (&ObjectKey, &Option<String>)| {
+            (object.clone(), undeclared(object, file.as_deref(), &synced.set))
+        };
+        objects.set_undeclared(stay.iter().map(why).collect());
+        self.outcome.send_modify(|outcome| outcome.prune_refused = pruning.refused.clone());
+        if !is_retry {
+            log_problems(&synced.set, pruning.refused.as_deref());
+        }
+        objects.withhold(synced.set.settings.notifier_secrets());
+        let commit = Load {
+            documents: synced.set.documents.clone(),
+            owner,
+            remove: pruning.remove,
+            retained: stay.into_keys().collect(),
+            seed: seed(&synced),
+        };
+        home.load(commit).await?;
+        self.loaded.send_replace(Some(synced));
+        health.enter(Stage::Working);
+        Ok(Loaded::Done)
+    }
+
+    /// The owner of a commit, recorded so that only a person changes it. The manifest reader has refused a commit whose
+    /// owner is not confirmed.
+    async fn confirm_owner(&self, synced: &Synced) -> anyhow::Result<Owner> {
+        let Parts { home, identity, owner, .. } = &self.parts;
+        let owner = synced.owner(owner);
+        if identity.is_new(&owner) {
+            home.record_owner(&owner).await?;
+            identity.record(owner.clone());
+        }
+        Ok(owner)
+    }
+
+    /// Passes files that declared objects to the manifest reader. Returns whether any of them is new to it.
+    fn pass_on(&self, files: BTreeSet<String>) -> bool {
+        let mut passed = lock(&self.passed);
+        let new: Vec<String> = files.difference(&passed).cloned().collect();
+        passed.extend(new.iter().cloned());
+        self.parts.known_files.learn(new.iter().cloned());
+        !new.is_empty()
+    }
+}
+
+/// The published status of objects. The files are parsed only when an object without status is found.
+fn seed(synced: &Arc<Synced>) -> Seed {
+    let synced = synced.clone();
+    let seeds = LazyLock::new(move || seeds(&synced.status_files));
+    Box::new(move |object| seeds.get(object).cloned())
+}
+
+/// Waits before the retry of a failed load; never returns if nothing has failed.
+pub async fn pause_after(failures: u32) {
+    let (first, longest) = RETRY;
+    match failures {
+        0 => futures::future::pending().await,
+        _ => wait::pause(backoff::jittered(backoff::doubled(first, longest, failures), wait::random())).await,
+    }
+}
+
+/// Logs what has to be fixed in the repository, at error level: only errors are printed on a terminal.
+fn log_problems(set: &ObjectSet, prune_refused: Option<&str>) {
+    for problem in &set.problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Note => tracing::warn!("{problem}"),
+            Severity::Foreign => tracing::debug!("{problem}"),
+        }
+    }
+    if let Some(why) = prune_refused {
+        tracing::error!("nothing is pruned: {why}");
+    }
+}

@@ -1,0 +1,67 @@
+//! What the facts and tags of one image mean: who built it, its state in words, and whether it is eligible as a target.
+//! Used by `choose` and `fit`. Pure.
+
+use jiff::Timestamp;
+
+use super::spec::Spec;
+use crate::api::{Key, tags, time};
+use crate::aws::{Image, ImageState};
+
+/// For an image that EC2 does not return. EC2 does not tell these two cases apart.
+pub const NOT_FOUND: &str = "no longer exists or is no longer shared with this account";
+
+/// Whether an image is eligible as a target; the error is the reason why it is not.
+pub fn check_eligible(spec: &Spec, image: &Image, now: Timestamp) -> Result<(), String> {
+    if image.state != ImageState::Available {
+        return Err(format!("{} is {}", image.id, state(image)));
+    }
+    if image.deprecated.is_some_and(|at| at <= now) {
+        return Err(format!("{} is deprecated", image.id));
+    }
+    // Other accounts cannot see tags, so the tag is required only on an image that has those of Opsy.
+    if is_built_by_opsy(image) && !tags::is_active(&image.tags) {
+        let status = image.tags.get(tags::STATUS).map_or("(none)", String::as_str);
+        return Err(format!("{} has tag status={status}, not active", image.id));
+    }
+    // The tag first: it survives a copy of the image, EC2's date does not.
+    match (spec.expires_in, tags::created(&image.tags, image.created)) {
+        (Some(limit), Some(created)) if time::between(created, now) > limit => {
+            Err(format!("{} is older than expiresIn", image.id))
+        }
+        (Some(_), None) => Err(format!("the age of {} is unknown", image.id)),
+        _ => Ok(()),
+    }
+}
+
+/// The state of an image in EC2, in words.
+pub fn state(image: &Image) -> String {
+    let word = match &image.state {
+        ImageState::Available => "available",
+        ImageState::Pending => "pending",
+        ImageState::Failed => "failed",
+        ImageState::Disabled => "disabled",
+        ImageState::Deregistered => "deregistered",
+        ImageState::Other(word) => word,
+    };
+    match &image.state_reason {
+        Some(reason) => format!("{word} ({reason})"),
+        None => word.to_owned(),
+    }
+}
+
+/// Whether an image has the tag that Opsy and the operator set on the images that they build.
+pub fn is_built_by_opsy(image: &Image) -> bool {
+    let (key, value) = tags::BROUGHT_BY;
+    image.tags.get(key).is_some_and(|found| found == value)
+}
+
+/// The builder that the tags of an image name: `opsy.dev/builder`, or `created-by` on an image of the operator, whose
+/// builder is then assumed to be in the namespace of the refresher.
+pub fn builder_of(spec: &Spec, image: &Image) -> Option<Key> {
+    if let Some(builder) = image.tags.get(tags::BUILDER) {
+        let (namespace, name) = builder.split_once('/')?;
+        return Some(Key { namespace: namespace.to_owned(), name: name.to_owned() });
+    }
+    let name = image.tags.get(tags::CREATED_BY)?.clone();
+    Some(Key { namespace: spec.key.namespace.clone(), name })
+}

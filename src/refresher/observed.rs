@@ -1,0 +1,196 @@
+//! What one reconcile knows, and what it still has to read. `observe` fills it; `plan` reads it, and a fact that was
+//! not read yet is a `MissingFact` that names what to read. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::node_group::NodeGroup;
+use crate::api::{Class, ImageId, Seen, TemplateId};
+use crate::aws::{Image, LaunchTemplateVersion, Update};
+
+/// Everything that one reconcile has read.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// `groups` was read without the cache in this reconcile.
+    pub fresh_groups: bool,
+    /// `groups` contains only the groups whose update is awaited.
+    pub partial: bool,
+    /// `source_images` was read without the cache in this reconcile.
+    pub fresh_source_images: bool,
+    /// Whether the account of the credentials may be changed.
+    pub account: Seen<Account>,
+    pub groups: Seen<Vec<NodeGroup>>,
+    /// All groups of the cluster, including excluded ones.
+    pub all_groups: Option<Seen<Vec<NodeGroup>>>,
+    pub source_images: Seen<SourceImages>,
+    /// Images by ID; `None` for an image that EC2 does not return.
+    pub images: BTreeMap<ImageId, Seen<Option<Image>>>,
+    /// Versions by launch template.
+    pub templates: BTreeMap<TemplateId, Seen<Vec<LaunchTemplateVersion>>>,
+    /// Architectures by instance types.
+    pub architectures: BTreeMap<Vec<String>, Seen<BTreeSet<String>>>,
+    /// Kubernetes version of the cluster.
+    pub cluster_version: Option<Seen<String>>,
+    /// Updates by group and ID.
+    pub updates: BTreeMap<(String, String), Seen<Update>>,
+    /// All updates of a group.
+    pub all_updates: BTreeMap<String, Seen<Vec<Update>>>,
+}
+
+/// The account of the credentials, compared with `accounts` in `opsy.yaml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Account {
+    Allowed,
+    /// `opsy.yaml` was not read yet.
+    NotSynced,
+    Other {
+        account: String,
+        allowed: Vec<String>,
+    },
+}
+
+/// The images that the source of the target offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceImages {
+    /// `ami` names the image; nothing has to be searched.
+    Named,
+    /// The images that match `amiFilters`.
+    Filtered(Vec<Image>),
+    /// The images that Opsy built in the account, and those of them that the status of a builder names.
+    Tagged { images: Vec<Image>, recorded: BTreeSet<ImageId> },
+    /// The builder of `amiFrom` does not exist.
+    NoBuilder,
+    /// The images that the builder's status names; `None` for an image that EC2 does not return.
+    Built(Vec<(ImageId, Option<Image>)>),
+}
+
+/// What has to be read before the plan can decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    FreshGroups,
+    /// All groups, including excluded ones: they may use a launch template version that is to be deleted.
+    AllGroups,
+    FreshSourceImages,
+    Images(BTreeSet<ImageId>),
+    Template(TemplateId),
+    Architectures(Vec<String>),
+    ClusterVersion,
+    Update {
+        group: String,
+        id: String,
+    },
+    AllUpdates {
+        group: String,
+    },
+}
+
+/// Why the plan cannot decide yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MissingFact {
+    /// It was not read yet in this reconcile.
+    NotRead(Need),
+    /// The read failed.
+    Unreadable(Class, String),
+}
+
+impl Observed {
+    /// The result of the first reads: nothing is fresh, and nothing further was read.
+    pub fn first(
+        account: Seen<Account>,
+        groups: Seen<Vec<NodeGroup>>,
+        source_images: Seen<SourceImages>,
+    ) -> Self {
+        Self {
+            fresh_groups: false,
+            partial: false,
+            fresh_source_images: false,
+            account,
+            groups,
+            all_groups: None,
+            source_images,
+            images: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            architectures: BTreeMap::new(),
+            cluster_version: None,
+            updates: BTreeMap::new(),
+            all_updates: BTreeMap::new(),
+        }
+    }
+
+    pub fn groups(&self) -> Result<&[NodeGroup], MissingFact> {
+        value(&self.groups).map(Vec::as_slice)
+    }
+
+    pub fn source_images(&self) -> Result<&SourceImages, MissingFact> {
+        value(&self.source_images)
+    }
+
+    /// One image. If it has to be read, `batch` is read in the same call, because it will be needed too.
+    pub fn image(&self, id: &ImageId, batch: &BTreeSet<ImageId>) -> Result<Option<&Image>, MissingFact> {
+        let need = || Need::Images(batch.iter().chain([id]).cloned().collect());
+        value(self.images.get(id).ok_or_else(|| MissingFact::NotRead(need()))?).map(Option::as_ref)
+    }
+
+    /// All groups of the cluster, including excluded ones.
+    pub fn all_groups(&self) -> Result<&[NodeGroup], MissingFact> {
+        value(self.all_groups.as_ref().ok_or(MissingFact::NotRead(Need::AllGroups))?).map(Vec::as_slice)
+    }
+
+    /// The architectures that any of these instance types supports.
+    pub fn architectures(&self, types: &[String]) -> Result<&BTreeSet<String>, MissingFact> {
+        let need = || MissingFact::NotRead(Need::Architectures(types.to_vec()));
+        value(self.architectures.get(types).ok_or_else(need)?)
+    }
+
+    /// Kubernetes version of the cluster.
+    pub fn cluster_version(&self) -> Result<&str, MissingFact> {
+        value(self.cluster_version.as_ref().ok_or(MissingFact::NotRead(Need::ClusterVersion))?)
+            .map(String::as_str)
+    }
+
+    /// The versions of a launch template; `None` if the template does not exist.
+    pub fn template_versions(
+        &self,
+        id: &TemplateId,
+    ) -> Result<Option<&[LaunchTemplateVersion]>, MissingFact> {
+        let versions =
+            self.templates.get(id).ok_or_else(|| MissingFact::NotRead(Need::Template(id.clone())))?;
+        value_if_found(versions).map(|versions| versions.map(Vec::as_slice))
+    }
+
+    /// One update; `None` if EKS has no update with this ID.
+    pub fn update(&self, group: &str, id: &str) -> Result<Option<&Update>, MissingFact> {
+        let key = (group.to_owned(), id.to_owned());
+        let need = || MissingFact::NotRead(Need::Update { group: key.0.clone(), id: key.1.clone() });
+        value_if_found(self.updates.get(&key).ok_or_else(need)?)
+    }
+
+    pub fn all_updates(&self, group: &str) -> Result<&[Update], MissingFact> {
+        let need = || MissingFact::NotRead(Need::AllUpdates { group: group.to_owned() });
+        value(self.all_updates.get(group).ok_or_else(need)?).map(Vec::as_slice)
+    }
+
+    /// Must hold before anything is changed: a cached read may be outdated.
+    pub fn require_fresh_groups(&self) -> Result<(), MissingFact> {
+        if self.fresh_groups { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshGroups)) }
+    }
+
+    /// Must hold before a rollout starts: a cached read may name an outdated image.
+    pub fn require_fresh_source_images(&self) -> Result<(), MissingFact> {
+        if self.fresh_source_images { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshSourceImages)) }
+    }
+}
+
+fn value<T>(seen: &Seen<T>) -> Result<&T, MissingFact> {
+    match seen {
+        Seen::Is(value) => Ok(value),
+        Seen::Unknown(class, why) => Err(MissingFact::Unreadable(*class, why.clone())),
+    }
+}
+
+/// Like `value`, but `None` if AWS returned that it does not exist.
+fn value_if_found<T>(seen: &Seen<T>) -> Result<Option<&T>, MissingFact> {
+    match seen {
+        Seen::Unknown(Class::NotFound, _) => Ok(None),
+        other => value(other).map(Some),
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of a rollout: why it starts no further group, when a newer target replaces it, and with which result it
+//! ends. Called by `rollout`. Pure.
+
+use super::super::choose::{TargetChoice, choose};
+use super::super::memory::{GroupEntry, Rollout};
+use super::super::node_group::NodeGroup;
+use super::super::observed::MissingFact;
+use super::super::spec::Source;
+use super::super::step::{Explanation, Plan};
+use super::super::survey::Survey;
+use super::{PlanInput, explain_pause, node_groups};
+use crate::api::reasons;
+use crate::api::words::RolloutResult;
+
+/// Why a rollout starts no further group. It ends as soon as no group is moving any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// An update failed.
+    Failed,
+    /// `ami` names another image.
+    Replaced,
+}
+
+pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
+    if rollout.groups.values().any(GroupEntry::update_failed) {
+        return Some(Stopping::Failed);
+    }
+    let ami_changed = match &input.spec.source {
+        Source::Image(image) => !rollout.target.contains(Some(image)),
+        _ => false,
+    };
+    ami_changed.then_some(Stopping::Replaced)
+}
+
+/// The target that the source offers now, if it differs from that of the rollout.
+pub fn newer_target(input: PlanInput<'_>, rollout: &Rollout) -> Option<String> {
+    let images = input.observed.source_images.known()?;
+    match choose(input.spec, input.memory, images, input.owner, input.now) {
+        TargetChoice::Chosen(target) if target != rollout.target => Some(target.to_string()),
+        _ => None,
+    }
+}
+
+/// Whether a newer target replaces the rollout: there is one, no update is in progress, and every remaining group is
+/// refused or DEGRADED. The newer image may be the fix for these groups.
+pub fn is_replaced(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    survey: &Survey<'_>,
+) -> Result<bool, MissingFact> {
+    let paused = input.spec.paused.is_some();
+    let none_updating = rollout.moving().all(|(_, entry)| entry.is_blocked());
+    if paused || !none_updating || newer_target(input, rollout).is_none() || survey.drifted().next().is_none()
+    {
+        return Ok(false);
+    }
+    let is_stuck = |group: &NodeGroup| {
+        let entry = rollout.groups.get(&group.name);
+        group.is_degraded() || entry.is_some_and(|entry| entry.is_blocked() || entry.failure.is_some())
+    };
+    // A drifted group that no image of the target fits does not count as remaining.
+    let survey = survey.clone().with_images(input.spec, &rollout.target, input.observed)?;
+    Ok(survey.drifted().all(is_stuck))
+}
+
+/// No group is moving any more: the rollout has ended, or it is paused halfway.
+pub fn end_or_pause(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    survey: &Survey<'_>,
+    stopping: Option<Stopping>,
+) -> Result<Plan, MissingFact> {
+    let drifted = survey.drifted().count();
+    match (stopping, &input.spec.paused) {
+        (Some(Stopping::Failed), _) => return Ok(finish(input, rollout, RolloutResult::Failed, None)),
+        (Some(Stopping::Replaced), _) => return Ok(finish(input, rollout, RolloutResult::Replaced, None)),
+        (None, Some(paused)) if drifted > 0 => return Ok(input.idle(explain_pause(paused, drifted))),
+        (None, _) => {}
+    }
+    if let Some(unreadable) = survey.unreadable() {
+        return Err(unreadable);
+    }
+    let was_moved_back =
+        |group: &NodeGroup| rollout.groups.get(&group.name).is_some_and(|entry| entry.failure.is_none());
+    Ok(if survey.drifted().any(was_moved_back) {
+        finish(
+            input,
+            rollout,
+            RolloutResult::Failed,
+            Some("another writer moved a node group back".to_owned()),
+        )
+    } else if rollout.failures().next().is_some() {
+        finish(input, rollout, RolloutResult::Failed, None)
+    } else {
+        finish(input, rollout, RolloutResult::Done, None)
+    })
+}
+
+/// Records the end of the rollout, with a cause that no failure of a group tells.
+pub fn finish(input: PlanInput<'_>, rollout: &Rollout, result: RolloutResult, cause: Option<String>) -> Plan {
+    let mut ended = Rollout { finished: Some(input.now), ..rollout.clone() };
+    ended.groups.retain(|_, entry| !entry.is_open());
+    let moved = ended.groups.values().filter(|entry| entry.failure.is_none()).count();
+    let (target, result_word) = (&ended.target, result.as_str().to_lowercase());
+    let message = format!("rollout of {target}: {result_word}, {} moved", node_groups(moved));
+    let record = ended.history_record(result, cause);
+    let why = Explanation::new(reasons::ROLLING_OUT, message);
+    Plan::Record { rollout: ended, ended: Some(record), why, warning: None }
+}

@@ -1,0 +1,83 @@
+//! What a plan decides: done, wait, stalled, blocked, record, read, or one step, each with its reason. Made by `plan`,
+//! executed by `act`, put into words by `summary`. Pure.
+
+use std::time::Duration;
+
+use super::memory::Rollout;
+use super::node_group::Ready;
+use super::observed::Need;
+use crate::api::refresher::RolloutRecord;
+use crate::api::{Class, ClientToken, ImageId, TemplateId};
+use crate::aws::eks::MaxUnavailable;
+use crate::aws::{Disk, TemplateVersion};
+
+/// What to do next. `look` is the time until the next reconcile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// All groups run the target.
+    Done { why: Explanation, look: Duration },
+    /// Nothing can be done now. `busy`: something is in progress that ends by itself.
+    Wait { why: Explanation, look: Duration, busy: bool },
+    /// A person must act.
+    Stalled { why: Explanation, look: Duration },
+    /// AWS refuses the calls that are left; they are retried.
+    Blocked { why: Explanation, look: Duration },
+    /// Write this to status first; the next reconcile acts on it. The warning becomes an Event, once.
+    Record { rollout: Rollout, ended: Option<RolloutRecord>, why: Explanation, warning: Option<Explanation> },
+    /// Execute this step.
+    Act { step: Step, why: Explanation },
+    /// Read this and plan again.
+    Read(Need),
+    /// A read failed.
+    Unknown(Class, String),
+}
+
+/// One effect, with everything that is needed to execute it. The name of a step that applies to one kind of node group
+/// contains the kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Sets how many nodes of a managed group may be unavailable during an update.
+    ConfigureManaged {
+        ready: Ready,
+        group: String,
+        max: MaxUnavailable,
+        /// The update strategy in force, which the call would reset otherwise.
+        strategy: Option<String>,
+        token: ClientToken,
+    },
+    /// Copies a launch template version with another image.
+    CreateVersion {
+        group: String,
+        source: TemplateVersion,
+        image: ImageId,
+        /// All disks, if EC2 would not copy some of them; else empty.
+        disks: Vec<Disk>,
+        description: String,
+        token: ClientToken,
+    },
+    /// Starts the EKS update of a managed group to a launch template version.
+    StartManagedUpdate {
+        ready: Ready,
+        group: String,
+        version: TemplateVersion,
+        force: bool,
+        token: ClientToken,
+    },
+    /// Deletes launch template versions that nothing uses; `after` is the rollout to record then.
+    PruneVersions { group: String, template: TemplateId, versions: Vec<i64>, after: Rollout },
+}
+
+/// Reason and message of a condition or an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Explanation {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
