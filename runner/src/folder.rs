@@ -1,5 +1,5 @@
-//! A run's folder on disk: the lock that says a runner lives, the mark that a build has started,
-//! and files that are replaced whole or not at all.
+//! The directory of a run on disk: the lock that a live runner holds, the marker that a build has
+//! started, and files that are replaced atomically.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -15,26 +15,27 @@ use crate::request::{
     ANNOUNCED, LOCK, LOG, PROGRESS, Progress, REQUEST, RESULT, Report, Request, Resource, STARTED, STOP, WORK,
 };
 
-/// Whoever asks whether a runner lives holds the lock, shared, for an instant. A runner that starts
-/// just then tries again.
+/// A liveness probe holds the lock, shared, for an instant. A runner that starts at that moment
+/// retries.
 const LOCK_TRIES: u32 = 40;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// A full disk may be somebody else's for a moment.
+/// Another process may have filled the disk for a moment.
 const RESULT_TRIES: u32 = 5;
 const RESULT_PAUSE: Duration = Duration::from_secs(1);
-/// Where the kubelet reads a container's last words.
+/// The default path of a container's termination message.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// What the mark of a build that was started says.
+/// Whether a build was started in this directory, and when.
 #[derive(Debug, PartialEq)]
 pub enum Started {
     Never,
     /// Unix seconds.
     At(i64),
+    /// The marker exists but cannot be read.
     Sometime,
 }
 
-/// The run's folder. Secrets may be in Packer's scratch files: only the owner reads any of it.
+/// The directory of a run. Packer's scratch files may contain secrets, so only the owner can read its files.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
@@ -64,7 +65,8 @@ impl Folder {
         }
     }
 
-    /// The lock, for as long as the file lives; `None` when another runner has it.
+    /// Acquires the lock, which is held as long as the returned file is open. Returns `None` if another runner
+    /// holds it.
     pub fn lock(&self) -> io::Result<Option<File>> {
         let file = private().create(true).truncate(false).open(self.0.join(LOCK))?;
         for _ in 0..LOCK_TRIES {
@@ -89,7 +91,7 @@ impl Folder {
         self.0.join(STOP).exists()
     }
 
-    /// Whether a build was started here, ever, and when. An unreadable mark counts.
+    /// Returns whether a build was ever started here, and when. An unreadable marker counts as started.
     pub fn started(&self) -> Started {
         let path = self.0.join(STARTED);
         match fs::read_to_string(&path) {
@@ -109,7 +111,7 @@ impl Folder {
         private().append(true).create(true).open(self.0.join(ANNOUNCED))?.write_all(&line)
     }
 
-    /// What was announced before a runner was killed; half a last line is left out.
+    /// Returns the resources that were announced before a runner was killed. An incomplete last line is skipped.
     pub fn announced(&self) -> Vec<Resource> {
         let text = fs::read_to_string(self.0.join(ANNOUNCED)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -123,29 +125,33 @@ impl Folder {
         self.replace(PROGRESS, &serde_json::to_vec(progress)?, false)
     }
 
-    /// Makes the folders Packer is pointed at.
+    /// Creates Packer's configuration and scratch directories, and checks that the work directory exists.
     pub fn prepare(&self) -> io::Result<()> {
         for dir in [config_dir(&self.0), tmp_dir(&self.0)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
-        if self.work().is_dir() { Ok(()) } else { Err(io::Error::other(format!("no folder {WORK}"))) }
+        if self.work().is_dir() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("directory {WORK} does not exist")))
+        }
     }
 
-    /// Scratch files hold scripts with secrets in them.
+    /// Removes Packer's scratch files, which may contain scripts with secrets.
     pub fn clear_scratch(&self) {
-        // What can not be removed goes with the run's folder.
+        // What cannot be removed now is deleted together with the directory of the run.
         let _ = fs::remove_dir_all(tmp_dir(&self.0));
     }
 
-    /// Puts the result on disk. When there is no room for it, the log gives way: the result is what
-    /// nobody else can tell.
+    /// Writes the result to disk. If the disk is full, the log is truncated to make room: the result
+    /// exists nowhere else.
     pub fn write_result(&self, json: &str) -> io::Result<()> {
         let mut tried = self.replace(RESULT, json.as_bytes(), true);
         for _ in 1..RESULT_TRIES {
             if tried.is_ok() {
                 break;
             }
-            // Without a log there is nothing to make room with; the write below tells.
+            // If there is no log, nothing can be freed, and the write below returns the error.
             let _ = OpenOptions::new().write(true).truncate(true).open(self.0.join(LOG));
             pause(RESULT_PAUSE);
             tried = self.replace(RESULT, json.as_bytes(), true);
@@ -165,19 +171,19 @@ impl Folder {
     }
 }
 
-/// Writes a pod's termination message: a file the kubelet mounted, so it is written in place.
+/// Writes the termination message of a pod in place, because the kubelet has mounted the file.
 pub fn write_termination_message(path: &Path, json: &str) -> io::Result<()> {
     fs::write(path, json)
 }
 
-/// Where the termination message goes: where it was said to, else the kubelet's default for the
-/// first process of a container.
+/// Returns the path of the termination message: the configured path, else the kubelet's default path
+/// if this is the first process of a container.
 pub fn termination_message(said: Option<PathBuf>, is_first_process: bool) -> Option<PathBuf> {
     let default = || Some(PathBuf::from(TERMINATION_LOG)).filter(|path| is_first_process && path.exists());
     said.or_else(default)
 }
 
-/// `None` when there is no such file.
+/// Reads a JSON file; returns `None` if it does not exist.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -186,7 +192,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "no event says that a lock or a disk has become free")]
+#[expect(clippy::disallowed_methods, reason = "no event signals that a lock or disk space has become free")]
 fn pause(time: Duration) {
     thread::sleep(time);
 }
@@ -203,10 +209,10 @@ mod tests {
 
     #[test]
     fn the_lock_is_one_runners_and_probing_does_not_take_it() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let folder = Folder::new(dir.path());
         assert!(!folder.is_locked().expect("no lock file yet"));
-        let lock = folder.lock().expect("a lock").expect("nobody has it");
+        let lock = folder.lock().expect("a lock").expect("the lock is free");
         assert!(folder.is_locked().expect("a probe"));
         assert!(folder.lock().expect("a second lock").is_none());
         drop(lock);
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_probe_in_the_moment_of_starting_is_waited_out() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let folder = Folder::new(dir.path());
         drop(folder.lock());
         let probe = File::open(dir.path().join(LOCK)).expect("the lock file");
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_started_mark_counts_even_when_it_is_damaged() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let folder = Folder::new(dir.path());
         assert_eq!(folder.started(), Started::Never);
         folder.mark_started(7).expect("a mark");

@@ -1,5 +1,5 @@
-//! Lays a run's folder out in a pod: this executable next to Packer, the request, the repository's
-//! files. An init container does it, since an image from scratch has neither `cp` nor `tar`.
+//! Sets up the directory of a run in a pod: this executable next to Packer, the request, and the repository's
+//! files. An init container runs it, because a scratch image has neither `cp` nor `tar`.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,16 +12,15 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::request::{FILES, REQUEST, WORK};
 
-/// Name of the installed executable.
 const RUNNER: &str = "opsy-runner";
-/// Files that unpack to more than this were not packed by an engine, which packs far less.
+/// Engines pack far less than this, so a larger archive was not packed by an engine.
 const LARGEST_TREE: u64 = 256 * 1024 * 1024;
 
-/// Copies this executable to `runner/opsy-runner`, by default in `dir`, and of `from`, where given, the request and the
-/// files to `dir`. A repeated call ends at the same: an init container may run twice.
+/// Copies this executable to `runner/opsy-runner` (`runner` is `dir` by default). If `from` is given, copies its
+/// request to `dir` and unpacks its files there. The call is idempotent, because an init container may run twice.
 ///
 /// # Errors
-/// When anything cannot be written, or the files would leave the folder.
+/// If anything cannot be written, or a packed file would be written outside the directory.
 pub fn install(dir: &Path, from: Option<&Path>, runner: Option<&Path>) -> io::Result<()> {
     let runner = runner.unwrap_or(dir);
     fs::create_dir_all(dir)?;
@@ -40,7 +39,7 @@ fn during(what: &'static str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// By rename, so that nobody ever sees half a file.
+/// Copies a file and renames it into place, so that no reader ever sees a partial file.
 fn copy(from: &Path, dir: &Path, name: &str, mode: u32) -> io::Result<()> {
     let part = dir.join(format!(".{name}.part"));
     io::copy(&mut File::open(from)?, &mut File::create(&part)?)?;
@@ -48,7 +47,7 @@ fn copy(from: &Path, dir: &Path, name: &str, mode: u32) -> io::Result<()> {
     fs::rename(&part, dir.join(name))
 }
 
-/// By rename as well: a folder that is there is whole.
+/// Unpacks the files and renames their directory into place: a directory that exists is complete.
 fn unpack(files: &Path, dir: &Path) -> io::Result<()> {
     let work = dir.join(WORK);
     if work.exists() {
@@ -62,18 +61,18 @@ fn unpack(files: &Path, dir: &Path) -> io::Result<()> {
     let mut left = LARGEST_TREE;
     for entry in Archive::new(GzDecoder::new(File::open(files)?)).entries()? {
         let entry = entry?;
-        left = left.checked_sub(entry.size()).ok_or_else(|| refused("they are too large"))?;
+        left = left.checked_sub(entry.size()).ok_or_else(|| refused("the unpacked files are too large"))?;
         unpack_file(entry, &part)?;
     }
     fs::rename(&part, work)
 }
 
-/// Files only, and none outside: links and devices are not what an engine packs.
+/// Accepts only regular files inside the directory: engines pack no links and no devices.
 fn unpack_file(mut entry: Entry<'_, impl io::Read>, work: &Path) -> io::Result<()> {
     let path = entry.path()?.into_owned();
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || entry.header().entry_type() != EntryType::Regular {
-        return Err(refused(format_args!("{} is no file inside of them", path.display())));
+        return Err(refused(format_args!("{} is not a regular file inside the archive", path.display())));
     }
     let executable = entry.header().mode()? & 0o111 != 0;
     let path = work.join(path);
@@ -103,7 +102,7 @@ mod tests {
     }
 
     fn pack(files: &[(&str, u32, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         let file = File::create(dir.path().join(FILES)).expect("a file");
         let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
         for (path, mode, text) in files {
@@ -119,7 +118,7 @@ mod tests {
     fn lays_out_runner_request_and_files_and_a_second_time_changes_nothing() {
         let deep = format!("packer/{}/setup.sh", "d".repeat(120));
         let config = pack(&[("packer/node.pkr.hcl", 0o644, "source"), (&deep, 0o755, "#!/bin/sh")]);
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("a directory");
         for _ in 0..2 {
             install(dir.path(), Some(config.path()), None).expect("an installation");
         }
@@ -135,11 +134,12 @@ mod tests {
     #[test]
     fn the_runner_goes_where_nothing_else_does() {
         let config = pack(&[("a", 0o644, "new")]);
-        let (dir, bin) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (dir, bin) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         install(dir.path(), Some(config.path()), Some(bin.path())).expect("an installation");
         let names = |dir: &Path| {
             let entries =
-                fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+                fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").file_name());
             let mut names: Vec<_> = entries.collect();
             names.sort();
             names
@@ -151,9 +151,9 @@ mod tests {
     #[test]
     fn half_a_folder_of_an_init_container_that_was_killed_is_replaced() {
         let config = pack(&[("a", 0o644, "new")]);
-        let dir = tempfile::tempdir().expect("a folder");
-        fs::create_dir(dir.path().join(".work.part")).expect("half a folder");
-        fs::write(dir.path().join(".work.part/a"), "old").expect("half a file");
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir(dir.path().join(".work.part")).expect("a partial directory");
+        fs::write(dir.path().join(".work.part/a"), "old").expect("a partial file");
         install(dir.path(), Some(config.path()), None).expect("an installation");
         assert_eq!(fs::read_to_string(dir.path().join("work/a")).expect("a file"), "new");
     }
@@ -164,7 +164,7 @@ mod tests {
             let mut archive = tar::Builder::new(Vec::new());
             write(&mut archive);
             let bytes = archive.into_inner().expect("an archive");
-            let work = tempfile::tempdir().expect("a folder");
+            let work = tempfile::tempdir().expect("a directory");
             let mut archive = Archive::new(&bytes[..]);
             let entry = archive.entries().expect("entries").next().expect("one").expect("readable");
             unpack_file(entry, work.path()).map_err(|error| error.to_string())

@@ -1,25 +1,26 @@
-//! One line of Packer's output: machine-readable facts, text for people, or neither. Pure. `tally` adds the
-//! lines up.
+//! Parses one line of Packer's output: machine-readable facts, human-readable text, or neither. Pure. `tally`
+//! accumulates the lines.
 
 /// One line of Packer's standard output or error.
 #[derive(Debug, PartialEq)]
 pub enum Line {
-    /// Text for people.
+    /// Human-readable text.
     Say(String),
-    /// Text for people in red: also everything a provisioner prints to its standard error.
+    /// Human-readable text that Packer prints in red, which includes everything a provisioner prints to
+    /// standard error.
     Complain(String),
     /// Why a build failed.
     BuildError { build: String, message: String },
-    /// `region:image` pairs, or anything else another builder calls its artifact.
+    /// `region:image` pairs, or the artifact ID of another kind of builder.
     ArtifactId { build: String, id: String },
-    /// Counts and other lines that state nothing of interest.
+    /// Counts and other lines that are ignored.
     Machine,
     /// Not machine-readable: a crash, a log on standard error.
     Plain(String),
 }
 
-/// Reads one line of standard output: `time,target,type,data…`. Packer escapes commas in the data, but not in the
-/// target, which is the name of a build: from the end the fields are unambiguous.
+/// Parses one line of standard output: `time,target,type,data…`. Packer escapes commas in the data, but not in the
+/// target, which is the name of a build. Read from the end, the fields are unambiguous.
 pub fn parse(raw: &str) -> Line {
     let raw = raw.trim_end_matches(['\r', '\n']);
     let Some((time, rest)) = raw.split_once(',') else {
@@ -51,7 +52,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A line that is text whatever it looks like.
+/// Returns the line as plain text without parsing it.
 pub fn plain(raw: &str) -> Line {
     Line::Plain(readable(raw.trim_end_matches(['\r', '\n'])))
 }
@@ -60,7 +61,7 @@ fn unescape(field: &str) -> String {
     field.replace("%!(PACKER_COMMA)", ",").replace("\\n", "\n").replace("\\r", "\r")
 }
 
-/// Without terminal control sequences: remote commands colour their output.
+/// Removes terminal control sequences, because remote commands color their output.
 fn readable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -80,7 +81,7 @@ fn readable(text: &str) -> String {
     out
 }
 
-/// `text` in at most `most` bytes, its end replaced by an ellipsis where it was cut.
+/// Truncates `text` to at most `most` bytes and marks a cut with an ellipsis.
 pub fn cut(text: &str, most: usize) -> String {
     const ELLIPSIS: &str = "…";
     if text.len() <= most {
@@ -90,7 +91,7 @@ pub fn cut(text: &str, most: usize) -> String {
     format!("{}{ELLIPSIS}", &text[..end])
 }
 
-/// Reads one line of a pipe. A line whose end was dropped (`whole` is false) names no artifact.
+/// Reads one line of a pipe. A truncated line (`whole` is false) never names an artifact.
 pub fn read(raw: &[u8], whole: bool, machine: bool) -> Line {
     let text = String::from_utf8_lossy(raw);
     match (machine, whole) {
@@ -103,7 +104,7 @@ pub fn read(raw: &[u8], whole: bool, machine: bool) -> Line {
     }
 }
 
-/// Half an escape at the end would hide where a secret begins.
+/// Removes an incomplete escape sequence at the end, which would hide the beginning of a secret from the mask.
 fn without_cut_escape(text: &str) -> &str {
     const LONGEST_ESCAPE: usize = "%!(PACKER_COMMA)".len();
     match text.rfind(['%', '\\']) {

@@ -9,7 +9,7 @@ fn terminal_control_is_taken_out() {
     assert_eq!(plain("ends in \u{1b}["), Line::Plain("ends in ".into()));
 }
 
-/// Packer escapes commas in the data of a line, but not in the name of a build.
+/// Packer escapes commas in the data of a line but not in the name of a build.
 #[test]
 fn a_name_with_commas_is_one_name() {
     let artifact = "1,a, b.amazon-ebs.c,artifact,0,id,us-east-1:ami-aee825b876bf72c2a";
@@ -30,7 +30,7 @@ fn a_cut_line_does_not_end_in_half_an_escape() {
     };
     assert_eq!(text, "pass");
     let cut = b"1,a,artifact,0,id,us-east-1:ami-aee825b876bf72c2a";
-    assert_eq!(read(cut, false, true), Line::Machine, "an id that was cut may be another image's");
+    assert_eq!(read(cut, false, true), Line::Machine, "a truncated id may be the id of another image");
     assert!(matches!(read(cut, true, false), Line::Plain(_)), "standard error states no facts");
 }
 

@@ -1,6 +1,6 @@
-//! The static binary that an init container copies next to Packer: `install DIR` copies it (to the directory of
-//! `--runner`, if there is one) and lays out what `--from` holds; `run DIR` supervises one Packer run. Everything else
-//! is in the library.
+//! The static binary that an init container copies next to Packer. `install DIR` copies it (to the directory given by
+//! `--runner`, if set) and unpacks the contents of `--from`; `run DIR` supervises one Packer run. Everything else is in
+//! the library.
 
 use std::env;
 use std::path::Path;

@@ -1,21 +1,21 @@
-//! Takes secrets out of text before anything writes it. Pure.
+//! Masks secrets in text before it is written anywhere. Pure.
 
-/// Shorter values are not masked: they are guessed in no time, and a mask on "1" or "no" would
-/// shred every line of output.
+/// Shorter values are not masked: they are easy to guess, and masking "1" or "no" would make the
+/// output unreadable.
 const SHORTEST_VALUE: usize = 4;
-/// A line of a longer secret is masked by itself from this length on, since Packer prints line by
-/// line; shorter lines of a JSON or PEM secret are brackets and padding.
+/// Each line of a multi-line secret is also masked on its own if it has at least this length, because
+/// Packer prints line by line. Shorter lines of a JSON or PEM secret are brackets and padding.
 const SHORTEST_LINE: usize = 8;
-/// Masked whether or not the request names them: no output has a use for them.
+/// Variables whose values are masked even if the request does not name them.
 pub const ALWAYS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
-/// Variables with the address of a proxy: user and password in it are masked.
+/// Variables that contain a proxy address. The user and password in it are masked.
 pub const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 const MASKED: &str = "***";
 
-/// `user:password` and `password` of a URL that has them.
+/// Returns `user:password` and `password` if the URL contains them.
 pub fn user_info(url: &str) -> Vec<String> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let Some((both, _)) = rest.rsplit_once('@') else { return Vec::new() };
@@ -23,12 +23,12 @@ pub fn user_info(url: &str) -> Vec<String> {
     [Some(both), password].into_iter().flatten().map(str::to_owned).collect()
 }
 
-/// The texts to hide, longest first, so that a secret holding another one is hidden whole.
+/// The strings to mask, longest first, so that a secret that contains another secret is masked completely.
 #[derive(Debug, Default)]
 pub struct Mask(Vec<String>);
 
 impl Mask {
-    /// Hides every value, its lines, and how it looks inside a JSON string.
+    /// Masks every value, each of its lines, and its form inside a JSON string.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut texts: Vec<String> = values.into_iter().flat_map(forms).collect();
         texts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
@@ -36,15 +36,15 @@ impl Mask {
         Self(texts)
     }
 
-    /// `text` without the secrets.
+    /// Returns `text` with all secrets masked.
     pub fn apply(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| {
             if text.contains(secret.as_str()) { text.replace(secret.as_str(), MASKED) } else { text }
         })
     }
 
-    /// Like [`Mask::apply`] for text whose end was cut off: a secret's beginning at the very end
-    /// is hidden too.
+    /// Like [`Mask::apply`], for truncated text: the beginning of a secret at the very end is
+    /// masked too.
     pub fn apply_to_cut(&self, text: &str) -> String {
         let text = self.apply(text);
         match self.0.iter().filter_map(|secret| begun_at_end(&text, secret)).max() {
@@ -68,7 +68,7 @@ fn forms(value: &str) -> Vec<String> {
     forms
 }
 
-/// How many bytes at the end of `text` are the beginning of `secret`.
+/// Returns how many bytes at the end of `text` are the beginning of `secret`.
 fn begun_at_end(text: &str, secret: &str) -> Option<usize> {
     let lengths = secret.char_indices().map(|(at, _)| at).skip(1);
     lengths.filter(|&at| text.ends_with(&secret[..at])).max()

@@ -1,8 +1,8 @@
-//! Packer's two pipes: a thread each, so that neither ever fills up and stops Packer; what is read
-//! goes through the mask into the log, and into the tally the report is made from.
+//! Reads Packer's two output pipes, one thread per pipe, so that no pipe fills up and blocks Packer. Each line is
+//! masked and written to the log, and added to the tally from which the report is made.
 //!
-//! Nothing here may hold up the supervisor: a log that can not be written is given up, and the
-//! tally's lock is never held over a write.
+//! Nothing here may block the supervisor: writing to a failed log is not retried, and the tally's lock is
+//! never held during a write.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,9 +16,9 @@ use crate::lines::read;
 use crate::mask::Mask;
 use crate::tally::Tally;
 
-/// Packer sends a provisioner's output as lines; more than this in one is not text.
+/// Packer prints the output of a provisioner line by line; a longer line is not text.
 const LONGEST_LINE: usize = 256 * 1024;
-/// A log this long is read by nobody, and a build that prints for hours must not fill the disk.
+/// A build that prints for hours must not fill the disk.
 const LARGEST_LOG: usize = 64 * 1024 * 1024;
 
 /// The log of the whole run.
@@ -29,7 +29,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// `echo` repeats the log on standard output, where a pod's log is taken from.
+    /// `echo` also writes the log to standard output, from which Kubernetes takes the pod log.
     pub fn new(file: Option<File>, echo: bool) -> Self {
         Self { file, room: LARGEST_LOG, echo }
     }
@@ -37,13 +37,13 @@ impl Log {
     fn line(&mut self, text: &str) {
         let text = format!("{}\n", text.trim_end_matches('\n'));
         if self.echo {
-            // Nobody listening is no reason to stop a build.
+            // A closed standard output must not stop a build.
             let _ = io::stdout().lock().write_all(text.as_bytes());
         }
         let Some(file) = &mut self.file else { return };
         if text.len() > self.room {
-            // The log is best effort, its last line too.
-            let _ = file.write_all(b"(the log is full; packer goes on)\n");
+            // The log is best effort, including its last line.
+            let _ = file.write_all(b"(the log is full; packer continues)\n");
             self.file = None;
         } else if file.write_all(text.as_bytes()).is_ok() {
             self.room -= text.len();
@@ -51,7 +51,7 @@ impl Log {
     }
 }
 
-/// Where output goes: shared by both threads of each command.
+/// The destinations of the output, shared by both threads of each command.
 pub struct Output {
     pub mask: Mask,
     pub log: Mutex<Log>,
@@ -59,8 +59,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// A line of the runner's own. Left out while a thread is stuck in writing the log: the
-    /// supervisor waits for nobody.
+    /// Logs a line of the runner itself. The line is dropped while a thread is blocked writing the log, because the
+    /// supervisor must not wait.
     pub fn note(&self, text: &str) {
         if let Ok(mut log) = self.log.try_lock() {
             log.line(&self.mask.apply(text));
@@ -72,7 +72,7 @@ impl Output {
         let mask = |text: &str| if whole { self.mask.apply(text) } else { self.mask.apply_to_cut(text) };
         let heard = locked(tally).hear(line, &mask);
         for resource in &heard.resources {
-            // The report names it as well, unless the runner is killed on a full disk.
+            // The report names it as well, so a failed write matters only if the runner is killed.
             let _ = self.folder.announce(resource);
         }
         if let Some(text) = &heard.text {
@@ -95,7 +95,7 @@ impl Readers {
         Self { tally: Arc::default(), ended, sender, running: 0 }
     }
 
-    /// Reads `pipe` to its end on a thread. Only standard output (`machine`) states facts.
+    /// Reads `pipe` to its end on a thread. Only standard output (`machine`) contains machine-readable lines.
     pub fn start(&mut self, pipe: impl Read + Send + 'static, machine: bool, output: &Arc<Output>) {
         let (tally, output, ended) = (Arc::clone(&self.tally), Arc::clone(output), self.sender.clone());
         self.running += 1;
@@ -105,12 +105,12 @@ impl Readers {
             while let Ok(Some(whole)) = next_line(&mut pipe, &mut line) {
                 output.hear(&line, whole, machine, &tally);
             }
-            // The receiver is gone when the supervisor stopped waiting.
+            // The receiver is gone if the supervisor has stopped waiting.
             let _ = ended.send(());
         });
     }
 
-    /// Waits until everything is read, but not for ever: a process out of our reach may hold a pipe.
+    /// Waits until all output is read, up to a limit: a process that the runner cannot kill may keep a pipe open.
     pub fn finish(&mut self, most: Duration) {
         while self.running > 0 && self.ended.recv_timeout(most).is_ok() {
             self.running -= 1;
@@ -122,13 +122,13 @@ impl Readers {
     }
 }
 
-/// A reader that panicked in the middle of a line leaves a tally that is still true.
+/// Ignores poisoning: a tally is still correct after a reader panicked in the middle of a line.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next line without its end, at most [`LONGEST_LINE`] bytes of it; `Some(false)` when more was
-/// dropped, `None` at the end.
+/// Reads the next line without its line ending, at most [`LONGEST_LINE`] bytes. Returns `Some(false)` if the rest of
+/// the line was dropped, and `None` at the end of the pipe.
 fn next_line(pipe: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let (mut whole, mut any) = (true, false);
@@ -173,13 +173,13 @@ mod tests {
 
     #[test]
     fn a_full_log_ends_with_a_remark_and_nothing_else() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let file = Folder::new(dir.path()).log().expect("a log");
         let mut log = Log { file: Some(file), room: 6, echo: false };
         for _ in 0..3 {
             log.line("12345");
         }
         let text = std::fs::read_to_string(dir.path().join(crate::request::LOG)).expect("a log");
-        assert_eq!(text, "12345\n(the log is full; packer goes on)\n");
+        assert_eq!(text, "12345\n(the log is full; packer continues)\n");
     }
 }

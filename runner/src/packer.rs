@@ -1,5 +1,5 @@
-//! How Packer is called: arguments and environment. Pure; the differences between its versions
-//! that matter to a caller are here.
+//! Packer's arguments and environment, including the differences between Packer versions that matter to
+//! a caller. Pure.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use crate::request::{Command, Request, Step};
 
-/// Packer before 1.7 has no `init`, and its answer to any unknown command is the usage text with
-/// this exit code. Newer ones answer 1 to everything that goes wrong.
+/// Packer before 1.7 has no `init`. For an unknown command it prints the usage text and exits with this
+/// code. Newer versions exit with 1 for every error.
 pub const EXIT_UNKNOWN_COMMAND: i32 = 127;
-/// Marks every process of a run: its environment names the run's folder.
+/// This variable marks every process of a run; its value is the directory of the run.
 pub const RUN_MARK: &str = "OPSY_RUN_DIR";
 
-/// Packer's plugins listen on Unix sockets in TMPDIR, named `packer-plugin` and up to ten digits,
-/// and a socket's path ends at 107 bytes. A longer TMPDIR fails every build.
+/// Packer's plugins listen on Unix sockets in TMPDIR, named `packer-plugin` plus up to ten digits, and
+/// the path of a socket is limited to 107 bytes. Every build fails with a longer TMPDIR.
 const LONGEST_TMPDIR: usize = 80;
 
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -30,7 +30,7 @@ impl Command {
     }
 }
 
-/// Packer's arguments for a step. Only `build` knows `-color`; all know `-machine-readable`.
+/// Returns Packer's arguments for a step. Only `build` accepts `-color`; all commands accept `-machine-readable`.
 pub fn arguments(step: &Step) -> Vec<String> {
     let mut arguments = vec![step.command.name().to_owned(), "-machine-readable".to_owned()];
     if step.command == Command::Build {
@@ -40,23 +40,23 @@ pub fn arguments(step: &Step) -> Vec<String> {
     arguments
 }
 
-/// Flags that decide how output is read: twice is at best useless, and coloured or time-stamped
-/// text is not what the reader expects.
+/// Returns whether the runner sets this flag itself. These flags determine the output format, and the
+/// parser does not expect colors or timestamps.
 fn is_ours(argument: &str) -> bool {
     let flag = argument.trim_start_matches('-').split('=').next().unwrap_or_default();
     argument.starts_with('-') && ["machine-readable", "color", "timestamp-ui"].contains(&flag)
 }
 
-/// Why a step is left out, if it is. `init` refuses legacy JSON templates, which have no
+/// Returns why a step is skipped, if it is. `init` rejects legacy JSON templates, which have no
 /// `required_plugins` to install.
 pub fn skipped(step: &Step) -> Option<&'static str> {
     let template = step.args.last()?;
     let legacy = template.ends_with(".json") && !template.ends_with(".pkr.json");
-    (step.command == Command::Init && legacy).then_some("a JSON template names no plugins")
+    (step.command == Command::Init && legacy).then_some("a legacy JSON template has no required_plugins")
 }
 
-/// Packer's environment in the run's folder `dir`: what the runner inherited, then the request's,
-/// then what keeps runs apart and Packer quiet. `is_dir` looks at the disk.
+/// Returns Packer's environment for the run directory `dir`: the inherited variables, overridden by those of the
+/// request, then the variables that isolate runs and keep Packer quiet. `is_dir` checks the file system.
 pub fn environment(
     inherited: Environment,
     request: &Request,
@@ -88,25 +88,26 @@ pub fn environment(
     env
 }
 
-/// The defaults that nothing sets. `https_proxy` and `HTTPS_PROXY` mean the same, so one of them is enough.
+/// Returns the defaults whose variables are not set. Names are compared case-insensitively, because `https_proxy` and
+/// `HTTPS_PROXY` mean the same.
 fn defaults(env: &Environment, request: &Request) -> Environment {
     let is_set = |name: &str| env.keys().any(|known| known.eq_ignore_ascii_case(name));
     let unset = request.defaults.iter().filter(|(name, _)| !is_set(name));
     unset.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
-/// Packer's own settings of one run, so that runs and the user's home never meet.
+/// Packer's configuration directory for one run, which isolates the run from other runs and from the user's home.
 pub fn config_dir(dir: &Path) -> PathBuf {
     dir.join("config")
 }
 
-/// Packer's scratch files of one run.
+/// The directory of Packer's scratch files for one run.
 pub fn tmp_dir(dir: &Path) -> PathBuf {
     dir.join("tmp")
 }
 
-/// The plugins a Packer image came with. A PACKER_CONFIG_DIR of our own hides them, so their
-/// folder is named outright; Packer's order.
+/// Returns the directory of the plugins that are installed in a Packer image. The runner's own PACKER_CONFIG_DIR
+/// hides them, so their directory must be passed explicitly. The search order is that of Packer.
 fn baked_plugins(inherited: &Environment, is_dir: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let under = |name: &str, path: &str| {
         inherited.get(OsStr::new(name)).filter(|v| !v.as_bytes().is_empty()).map(|v| Path::new(v).join(path))

@@ -1,5 +1,5 @@
-//! Processes: starting Packer so that it can not outlive its supervision, telling it to stop, and
-//! ending whatever it leaves behind.
+//! Processes: starts Packer so that it cannot outlive its supervisor, signals it to stop, and kills
+//! the processes that it leaves behind.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,7 +19,7 @@ use rustix::process::{
 use crate::packer::{Environment, RUN_MARK};
 use crate::report::End;
 
-/// Room for what Packer says while it cleans up after a killed runner, when nobody reads.
+/// Room for what Packer prints while it cleans up after the runner was killed, when nothing reads the pipe.
 const PIPE_BYTES: usize = 1024 * 1024;
 
 /// Packer's first process, the leader of its own group.
@@ -31,15 +31,15 @@ pub struct Child {
 
 /// Starts a program without a shell and without input, in a new process group.
 ///
-/// - SIGTERM comes to it from the kernel when the calling thread ends, so a killed runner still
-///   means a cancelled build. That thread must be the one that supervises.
-/// - It keeps the read ends of its own output pipes: else its first word after the runner was
-///   killed would end it by SIGPIPE in the middle of its clean-up.
+/// - The kernel sends it SIGTERM when the calling thread ends, so that the build is also canceled when the runner is
+///   killed. That thread must be the supervising thread.
+/// - It inherits the read ends of its own output pipes. Otherwise its first write after the runner was
+///   killed would raise SIGPIPE and kill it in the middle of its cleanup.
 pub fn spawn(program: &str, arguments: &[String], env: &Environment, work: &Path) -> io::Result<Child> {
     let (stdout, child_stdout) = io::pipe()?;
     let (stderr, child_stderr) = io::pipe()?;
     for pipe in [&stdout, &stderr] {
-        // A smaller pipe does too, as long as somebody reads.
+        // A smaller pipe is sufficient as long as the runner reads it.
         let _ = rustix::pipe::fcntl_setpipe_size(pipe.as_fd(), PIPE_BYTES);
     }
     let kept = [stdout.as_raw_fd(), stderr.as_raw_fd()];
@@ -47,7 +47,7 @@ pub fn spawn(program: &str, arguments: &[String], env: &Environment, work: &Path
     command.args(arguments).env_clear().envs(env).current_dir(work).process_group(0);
     command.stdin(Stdio::null()).stdout(child_stdout).stderr(child_stderr);
     let parent = Pid::from_raw(id().cast_signed());
-    // SAFETY: between fork and exec, `tie_to_parent` makes system calls only.
+    // SAFETY: between fork and exec, `tie_to_parent` only makes system calls.
     unsafe { command.pre_exec(move || tie_to_parent(parent, kept)) };
     let child = command.spawn()?;
     Ok(Child { leader: Pid::from_child(&child), stdout, stderr })
@@ -61,11 +61,11 @@ fn command(program: &str) -> Command {
 fn tie_to_parent(parent: Option<Pid>, kept: [RawFd; 2]) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     if getppid() != parent {
-        // The runner died before the line above: no signal will come.
+        // The runner died before the call above, so no signal will be sent.
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     for fd in kept {
-        // SAFETY: the descriptors are open: the parent holds both pipes until `spawn` returns.
+        // SAFETY: the descriptors are open, because the parent holds both pipes until `spawn` returns.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -73,25 +73,25 @@ fn tie_to_parent(parent: Option<Pid>, kept: [RawFd; 2]) -> io::Result<()> {
     Ok(())
 }
 
-/// Orphans below this process become its children, as they do below PID 1.
+/// Makes this process the child subreaper: orphaned descendants become its children, as with PID 1.
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Packer forwards this to its inner process itself; a second one, or one to the group, would end
-/// plugins before they clean up.
+/// Sends SIGTERM to the leader only. Packer forwards it to its inner process; a second signal, or one to
+/// the group, would kill plugins before they clean up.
 pub fn terminate(leader: Pid) {
-    // It may have ended by itself; the next look tells.
+    // It may have exited by itself, which the next call of `ended` detects.
     let _ = kill_process(leader, Signal::TERM);
 }
 
-/// Ends the group at once. Only while the leader is not reaped: its id is still its own then.
+/// Kills the group immediately. Call it only before the leader is reaped: until then, its ID cannot be reused.
 pub fn kill_group(leader: Pid) {
-    // Nobody left is what is wanted.
+    // An error means that the group is already empty.
     let _ = kill_process_group(leader, Signal::KILL);
 }
 
-/// How the leader ended, if it has. It is left unreaped; every other child that ended is reaped.
+/// Returns how the leader ended, if it has. The leader is not reaped; every other child that has exited is.
 pub fn ended(leader: Pid) -> io::Result<Option<End>> {
     let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     loop {
@@ -104,7 +104,7 @@ pub fn ended(leader: Pid) -> io::Result<Option<End>> {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `waitid` returned a child's siginfo, or left the zeros.
+        // SAFETY: `waitid` filled in a child's siginfo or left it zeroed.
         let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
         match Pid::from_raw(pid) {
             None => return Ok(None),
@@ -117,20 +117,20 @@ pub fn ended(leader: Pid) -> io::Result<Option<End>> {
     }
 }
 
-/// Takes an ended child off the process table.
+/// Reaps a child that has exited.
 pub fn reap(child: Pid) {
-    // Not ended yet, or reaped before: nothing to do in either case.
+    // If it has not exited yet or was reaped before, there is nothing to do.
     let _ = waitpid(Some(child), WaitOptions::NOHANG);
 }
 
-/// Ends every descendant and reaps it; the descendants of an ended one become children, and are
-/// next. `wait` is called between rounds and says when to give up.
+/// Kills and reaps every descendant. Children of a killed process become children of this one and are
+/// killed in the next round. `wait` is called between rounds and returns false to give up.
 pub fn end_descendants(mut wait: impl FnMut() -> bool) {
     loop {
         let me = rustix::process::getpid();
         let children: Vec<Pid> = all().filter(|stat| stat.parent == Some(me)).map(|stat| stat.pid).collect();
         for &child in &children {
-            // It is our child until we reap it, so the id can not be another's.
+            // A child keeps its ID until it is reaped, so this cannot hit another process.
             let _ = kill_process(child, Signal::KILL);
             reap(child);
         }
@@ -140,7 +140,7 @@ pub fn end_descendants(mut wait: impl FnMut() -> bool) {
     }
 }
 
-/// Processes of the run in `dir` that are no children of this runner: what a killed one left.
+/// Returns the other processes that belong to the run in `dir`: those that a killed runner left behind.
 fn strays(dir: &Path) -> Vec<Stat> {
     let mark = [RUN_MARK.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat();
     let me = rustix::process::getpid();
@@ -151,8 +151,8 @@ fn strays(dir: &Path) -> Vec<Stat> {
     all().filter(marked).collect()
 }
 
-/// Lets a cancelled build finish cleaning up, for `grace` at most, then ends what is left of it.
-/// Packer itself leads a process group; what it started does not keep us waiting.
+/// Waits up to `grace` for a canceled build to finish its cleanup, then kills what is left of it. It waits only for
+/// processes that lead a process group, as Packer does, and not for the processes that Packer started.
 pub fn end_strays(dir: &Path, grace: Duration, wait: impl Fn()) {
     let began = Instant::now();
     while began.elapsed() < grace && strays(dir).iter().any(Stat::leads) {
@@ -164,17 +164,17 @@ pub fn end_strays(dir: &Path, grace: Duration, wait: impl Fn()) {
             return;
         }
         for stat in left {
-            // It has our mark; it may have ended since, and that is as good.
+            // It belongs to this run. An error means that it has already exited.
             let _ = kill_process(stat.pid, Signal::KILL);
         }
         wait();
     }
 }
 
-/// A killed process may have forked just before: look again, but not for ever.
+/// A killed process may have forked just before, so the search is repeated, up to this limit.
 const STRAY_ROUNDS: u32 = 20;
 
-/// What `/proc/PID/stat` says that matters here.
+/// The fields of `/proc/PID/stat` that are needed here.
 #[derive(Debug, PartialEq)]
 struct Stat {
     pid: Pid,
@@ -200,7 +200,7 @@ fn number(name: &OsStr) -> Option<Pid> {
     Pid::from_raw(name.to_str()?.parse().ok()?)
 }
 
-/// `pid (name) state parent group …`: the name may hold blanks and brackets.
+/// Parses `pid (name) state parent group …`. The name may contain spaces and parentheses.
 fn stat(pid: Pid, text: &str) -> Option<Stat> {
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace().skip(1);
     let mut next = || Some(Pid::from_raw(fields.next()?.parse().ok()?));

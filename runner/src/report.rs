@@ -1,36 +1,36 @@
-//! What came of a run, from how Packer ended and what it said; and its form that fits into a
-//! pod's termination message. Pure.
+//! Determines the outcome of a run from how Packer ended and what it printed, and renders the report so that it fits
+//! into the termination message of a pod. Pure.
 
 use crate::lines::cut;
 use crate::request::{Artifact, Outcome, Report, ResourceKind};
 
-/// Kubernetes keeps 4096 bytes of a container's termination message and cuts the rest, which would
-/// leave half a JSON document.
+/// Kubernetes truncates the termination message of a container to 4096 bytes, which would leave
+/// incomplete JSON.
 pub const LARGEST: usize = 4000;
-/// Error lines that are kept whole as long as there is room: the cause is the first.
+/// Number of errors that are kept as long as there is room; the first one is the cause.
 const FEW_ERRORS: usize = 3;
-/// No error and no line of a script is cut below this.
+/// Errors and output lines are not truncated below this length.
 const SHORTEST_ERROR: usize = 200;
 
 /// How Packer's first process ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     Exited(i32),
-    /// By this signal; `None` when it did not even go on SIGKILL.
+    /// The signal that killed it; `None` if it did not exit even after SIGKILL.
     Killed(Option<i32>),
-    /// The reason it never ran.
+    /// Why it was not started.
     NotStarted(String),
 }
 
-/// Why a run was asked to end before its time.
+/// Why a run was stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     Cancelled,
     Limit,
 }
 
-/// The outcome of `packer build`, or of a command before it that did not exit 0. A build that ended
-/// well though it was being stopped has succeeded: Packer named the image, so it is there.
+/// Returns the outcome of `packer build`, or of an earlier command that did not exit with 0. A build that
+/// exits with 0 and an image although it was being stopped has succeeded: Packer named the image, so it exists.
 pub fn outcome(end: &End, artifacts: &[Artifact], stop: Option<Stop>) -> Outcome {
     match (end, stop) {
         (End::Exited(0), _) if !artifacts.is_empty() => Outcome::Succeeded,
@@ -42,19 +42,20 @@ pub fn outcome(end: &End, artifacts: &[Artifact], stop: Option<Stop>) -> Outcome
     }
 }
 
-/// What to add to Packer's own errors, if they leave something out.
+/// Returns an error message to add to Packer's own errors if Packer did not exit by itself.
 pub fn remark(end: &End) -> Option<String> {
     match end {
         End::Exited(_) => None,
-        End::Killed(Some(signal)) => Some(format!("packer was ended by signal {signal}")),
-        End::Killed(None) => Some("packer did not end on SIGKILL".to_owned()),
+        End::Killed(Some(signal)) => Some(format!("packer was terminated by signal {signal}")),
+        End::Killed(None) => Some("packer did not exit after SIGKILL".to_owned()),
         End::NotStarted(reason) => Some(reason.clone()),
     }
 }
 
-/// The report as JSON of at most [`LARGEST`] bytes. Errors after the cause are shortened first, then what scripts
-/// printed, then announced resources, which a sweep finds by tag as well. Images are never left out of a success: a
-/// report with some of them would be promoted, so more than fit is a failure that says so.
+/// Returns the report as JSON of at most [`LARGEST`] bytes. It drops errors after the cause first and truncates long
+/// texts, then drops the output of scripts, then announced resources, which garbage collection also finds by tag. A
+/// successful report never omits images, because a partial list would be promoted. If the images do not fit, the run
+/// is reported as failed.
 pub fn render(mut report: Report) -> (Report, String) {
     loop {
         let json = serde_json::to_string(&report).expect("a report has only string keys");
@@ -80,7 +81,7 @@ fn shrink(report: &mut Report) {
         report.resources.remove(first.unwrap_or(0));
     } else {
         let images = std::mem::take(&mut report.artifacts).len();
-        report.errors = vec![format!("packer named {images} images, more than a report can hold")];
+        report.errors = vec![format!("packer reported {images} images, more than a report can hold")];
         if report.outcome == Outcome::Succeeded {
             report.outcome = Outcome::Failed;
         }

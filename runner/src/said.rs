@@ -1,8 +1,8 @@
-//! Packer's texts for people, as far as they are understood: which build a line is of, the resources and regions that
-//! it announces, and where provisioners begin and end. Pure; `tally` keeps the result.
+//! Interprets Packer's human-readable lines: the build to which a line belongs, the resources and regions that it
+//! announces, and where provisioners begin and end. Pure; `tally` stores the result.
 //!
-//! A line is `==> build: text`, in older versions also `    build: text`. A build's name may hold any character, so
-//! that a name is known only from a line whose text is known.
+//! A line is `==> build: text`, in older versions also `    build: text`. The name of a build may contain any
+//! character, so a new name can be recognized only in a line with a known text.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ const ANNOUNCEMENTS: [(&str, ResourceKind, &str); 6] = [
     ("Volume ID: ", ResourceKind::Volume, "vol-"),
     ("Copying to: ", ResourceKind::Region, ""),
 ];
-/// From here on a build prints what its provisioners print.
+/// After these lines, a build prints the output of its provisioners.
 const PROVISIONING: [&str; 3] = ["Provisioning with ", "Connected to ", "Running local shell script: "];
-/// The provisioners are done.
+/// These lines show that the provisioners have finished.
 const PROVISIONED: [&str; 5] = [
     "Stopping the source instance",
     "Creating AMI ",
@@ -26,11 +26,11 @@ const PROVISIONED: [&str; 5] = [
     "Unmounting ",
     "Registering the AMI",
 ];
-/// The provisioners are not done, and never will be.
+/// These lines show that the provisioners have failed or were canceled.
 const GIVEN_UP: [&str; 3] =
     ["Provisioning step had errors", "Terminating the source AWS instance", "Cleaning up any extra volumes"];
 
-/// How far a build's provisioners are.
+/// The state of a build's provisioners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     Running,
@@ -38,11 +38,11 @@ pub enum Stage {
     GivenUp,
 }
 
-/// The builds that have been heard of.
+/// The builds whose names are known so far, each with the state of its provisioners.
 #[derive(Debug, Default)]
 pub struct Builds(BTreeMap<String, Option<Stage>>);
 
-/// A line of a build.
+/// A line split into the name of its build and its text.
 #[derive(Debug, PartialEq)]
 pub struct Said<'a> {
     pub build: &'a str,
@@ -60,8 +60,8 @@ impl Builds {
         self.0.get(build).copied().flatten()
     }
 
-    /// The build that a line is of, and its text. Of two known builds the longer name counts. Of an unknown build,
-    /// the name ends where a known text begins, else at the first colon.
+    /// Splits a line into the name of its build and its text. If several known names match, the longest one is used.
+    /// The name of an unknown build ends where a known text begins, else at the first colon.
     pub fn split<'a>(&self, line: &'a str) -> Option<Said<'a>> {
         let arrow = ["==> ", "--> ", "    "].iter().find_map(|arrow| line.strip_prefix(arrow))?;
         let known = self.0.keys().rev().filter_map(|name| {
@@ -78,7 +78,7 @@ impl Builds {
         })
     }
 
-    /// Takes in how far the provisioners are, where a line says so.
+    /// Updates the state of the provisioners if the line indicates a change.
     pub fn follow(&mut self, said: &Said<'_>) {
         let begins = |leads: &[&str]| leads.iter().any(|lead| said.text.starts_with(lead));
         let stage = match self.stage(said.build) {
@@ -90,8 +90,9 @@ impl Builds {
         self.0.insert(said.build.to_owned(), Some(stage));
     }
 
-    /// A resource that Packer says it made, or a region it copies to. While a build's provisioners run, their output
-    /// looks just like Packer's: nothing is believed. Of the kinds made before that, nothing is believed afterwards.
+    /// Returns the resource that Packer announces as created, or the region to which it copies. While provisioners run,
+    /// their output looks like Packer's own, so nothing is accepted. Resources that Packer creates before it starts the
+    /// provisioners are not accepted afterwards either.
     pub fn announced(&self, said: &Said<'_>) -> Option<Resource> {
         let (kind, id) = announcement(said.text)?;
         let stage = self.stage(said.build);
@@ -124,7 +125,7 @@ pub fn is_region(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// Twice the longest there is.
+/// Twice the length of the longest region name.
 const LONGEST_REGION: usize = 32;
 
 pub fn is_id(text: &str, prefix: &str) -> bool {
@@ -132,7 +133,7 @@ pub fn is_id(text: &str, prefix: &str) -> bool {
     (8..=32).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// A key pair or security group may be named by the template; AWS allows 255 characters.
+/// A template may set the name of a key pair or security group; AWS allows 255 characters.
 fn is_name(text: &str) -> bool {
     (1..=255).contains(&text.len()) && !text.contains(char::is_whitespace)
 }

@@ -1,5 +1,5 @@
-//! One run from its folder to its result: lock, look at what was before, run the commands in
-//! order, stop them when asked or late, and report.
+//! One run from its directory to its result: acquires the lock, checks for an earlier run, runs the commands in
+//! order, stops them on request or at the time limit, and writes the report.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,19 +15,19 @@ use crate::report::{End, Stop, outcome, remark, render};
 use crate::request::{Artifact, Command, Outcome, Place, Progress, Report, Request, Resource, Step};
 use crate::signals::Signals;
 
-/// How often the stop file is looked for and progress written; signals are seen at once.
+/// How often the stop file is checked and progress is written; signals are noticed immediately.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often processes being killed are looked at.
+/// How often processes that are being killed are checked.
 const SHORT_LOOK: Duration = Duration::from_millis(20);
-/// SIGKILL takes effect at once unless the kernel itself is stuck; the result must not wait for it.
+/// SIGKILL takes effect immediately unless the kernel hangs; the result must not wait longer than this.
 const KILL_TAKES: Duration = Duration::from_secs(30);
-/// The rest of the output after the last process that could write it has ended.
+/// How long to wait for the rest of the output after all known processes have exited.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Where a pod's termination message is to be written.
+/// The variable with the path of the termination message of a pod.
 const TERMINATION_MESSAGE: &str = "OPSY_TERMINATION_MESSAGE";
 
-/// Why nothing was reported.
+/// Why there is no report.
 #[derive(Debug)]
 pub enum Error {
     Locked(PathBuf),
@@ -37,21 +37,21 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Locked(dir) => write!(f, "another runner has the folder {}", dir.display()),
+            Error::Locked(dir) => write!(f, "another runner has locked the directory {}", dir.display()),
             Error::Io(what, error) => write!(f, "{what}: {error}"),
         }
     }
 }
 
-/// Runs what `dir` asks for. `Ok(true)`: an image, or a result that was there before.
+/// Runs the request in `dir`. Returns `Ok(true)` if the run succeeded or a result already existed.
 pub fn run(dir: &Path) -> Result<bool, Error> {
     let during = |what: &'static str| move |error| Error::Io(what, error);
-    // First of all: as PID 1 a signal without a handler is lost.
+    // This comes first, because PID 1 loses every signal without a handler.
     let signals = Signals::install().map_err(during("installing signal handlers"))?;
     process::adopt_orphans().map_err(during("adopting orphans"))?;
-    let dir = fs::canonicalize(dir).map_err(during("finding the run's folder"))?;
+    let dir = fs::canonicalize(dir).map_err(during("resolving the run directory"))?;
     let folder = Folder::new(&dir);
-    let Some(_lock) = folder.lock().map_err(during("locking the run's folder"))? else {
+    let Some(_lock) = folder.lock().map_err(during("locking the run directory"))? else {
         return Err(Error::Locked(dir));
     };
     let first = std::process::id() == 1;
@@ -68,24 +68,24 @@ pub fn run(dir: &Path) -> Result<bool, Error> {
     Ok(report.outcome == Outcome::Succeeded)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pod's specification says it, not the agent's settings")]
+#[expect(clippy::disallowed_methods, reason = "the pod specification sets it, not the agent's settings")]
 fn said_message() -> Option<PathBuf> {
     env::var_os(TERMINATION_MESSAGE).map(PathBuf::from)
 }
 
-/// The kubelet's copy. The result file is the other one, so a failure here is only said.
+/// Writes the termination message. A failure is only logged, because the result file contains the same report.
 fn tell(path: Option<&Path>, json: &str) {
     if let Some(Err(error)) = path.map(|path| write_termination_message(path, json)) {
         crate::say(&format_args!("writing the termination message: {error}"));
     }
 }
 
-/// The report of this folder: of a run, or of what a killed runner left.
+/// Returns the report for this directory: of a new run, or of a build that was lost because its runner was killed.
 fn report(folder: &Folder, signals: &Signals, echo: bool) -> Report {
     let now = unix_now();
     let request = match folder.request() {
         Ok(request) => request,
-        Err(error) => return no_run(now, Outcome::NotStarted, format!("the request: {error}")),
+        Err(error) => return no_run(now, Outcome::NotStarted, format!("reading the request: {error}")),
     };
     let grace = Duration::from_secs(request.grace_seconds);
     process::end_strays(folder.dir(), grace, || signals.wait(SHORT_LOOK));
@@ -95,7 +95,7 @@ fn report(folder: &Folder, signals: &Signals, echo: bool) -> Report {
         Started::Sometime => return lost(folder, now),
     }
     if let Err(error) = folder.prepare() {
-        return no_run(now, Outcome::NotStarted, format!("the run's folder: {error}"));
+        return no_run(now, Outcome::NotStarted, format!("preparing the run directory: {error}"));
     }
     let env = environment(env::vars_os().collect(), &request, folder.dir(), Path::is_dir);
     let output = Output {
@@ -139,8 +139,8 @@ fn mask(request: &Request, env: &Environment) -> Mask {
     Mask::new(values.iter().map(String::as_str))
 }
 
-/// What the files of a mounted Secret hold. It was mounted before this process began, so that a file
-/// which cannot be read is none of the Secret's keys.
+/// Returns the contents of the files of a mounted Secret. The Secret was mounted before this process started, so an
+/// entry that cannot be read is not a key of the Secret.
 fn mounted_secrets(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let values = entries.filter_map(|entry| fs::read(entry.path()).ok());
@@ -163,7 +163,7 @@ fn no_run(started_at: i64, outcome: Outcome, error: String) -> Report {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 struct Run<'a> {
     folder: &'a Folder,
     request: &'a Request,
@@ -174,7 +174,7 @@ struct Run<'a> {
     now: i64,
     stop: Option<Stop>,
     written: (Instant, String),
-    /// Of the builds that ended well so far.
+    /// Images of the builds that have succeeded so far; `resources` likewise.
     artifacts: Vec<Artifact>,
     resources: Vec<Resource>,
 }
@@ -185,30 +185,30 @@ impl Run<'_> {
             let step = &self.request.steps[number];
             let readers = Readers::new();
             if self.is_stopping() {
-                return self.ended(number, End::NotStarted("stopped before it began".to_owned()), &readers);
+                return self.ended(number, End::NotStarted("stopped before it started".to_owned()), &readers);
             }
             if let Some(why) = skipped(step) {
-                self.output.note(&format!("packer {} left out: {why}", step.command.name()));
+                self.output.note(&format!("skipping packer {}: {why}", step.command.name()));
                 continue;
             }
             if let Some(report) = self.step(number, readers) {
                 return report;
             }
         }
-        no_run(self.now, Outcome::NotStarted, "the request has no build".to_owned())
+        no_run(self.now, Outcome::NotStarted, "the request contains no build command".to_owned())
     }
 
-    /// Runs one command; a report when it is the last.
+    /// Runs one command. Returns a report if the run ends with it.
     fn step(&mut self, number: usize, mut readers: Readers) -> Option<Report> {
         let steps = &self.request.steps;
         let step = &steps[number];
         if step.command == Command::Build
             && let Err(error) = self.folder.mark_started(self.now)
         {
-            // Without the mark a restart could build twice.
+            // Without the marker, a restart could build twice.
             return Some(self.ended(
                 number,
-                End::NotStarted(format!("marking the start: {error}")),
+                End::NotStarted(format!("recording the start of the build: {error}")),
                 &readers,
             ));
         }
@@ -221,7 +221,7 @@ impl Run<'_> {
         };
         match (step.command, &end) {
             (Command::Init, End::Exited(EXIT_UNKNOWN_COMMAND)) => {
-                self.output.note("packer init left out: this packer has none");
+                self.output.note("skipping packer init: this version of Packer does not have it");
                 None
             }
             (Command::Init | Command::Validate, End::Exited(0)) => None,
@@ -235,7 +235,7 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for Packer's end and leaves no process and no output behind.
+    /// Waits until Packer has ended, kills its remaining processes and reads the rest of the output.
     fn supervise(&mut self, child: Child, command: Command, readers: &mut Readers) -> End {
         readers.start(child.stdout, true, &self.output);
         readers.start(child.stderr, false, &self.output);
@@ -267,7 +267,7 @@ impl Run<'_> {
                 asked = Some(Instant::now());
             }
             if killed.is_none() && asked.is_some_and(|asked| asked.elapsed() >= grace) {
-                self.output.note("packer did not stop in time: killing it");
+                self.output.note("packer did not stop within the grace period; killing it");
                 process::kill_group(leader);
                 killed = Some(Instant::now());
             }
@@ -279,7 +279,7 @@ impl Run<'_> {
         }
     }
 
-    /// No longer than to the limit or to the end of the grace.
+    /// Returns how long to wait: at most until the time limit or the end of the grace period.
     fn until_next(&self, asked: Option<Instant>, grace: Duration) -> Duration {
         let due = match asked {
             Some(asked) => grace.saturating_sub(asked.elapsed()),
@@ -288,7 +288,7 @@ impl Run<'_> {
         LOOK.min(due).max(SHORT_LOOK)
     }
 
-    /// Whether this run is to end early; the first reason stays.
+    /// Returns whether this run must end early. The first reason is kept.
     fn is_stopping(&mut self) -> bool {
         if self.stop.is_none() {
             if self.signals.stop_asked() || self.folder.stop_asked() {
@@ -307,7 +307,7 @@ impl Run<'_> {
         }
         let elapsed = self.began.elapsed().as_secs();
         let progress = Progress { command: command.name().to_owned(), line, at: unix_now(), elapsed };
-        // For people only: a full disk does not stop a build.
+        // Progress is for display only, so a full disk does not stop a build.
         let _ = self.folder.progress(&progress);
         self.written = (Instant::now(), progress.line);
     }
@@ -320,13 +320,13 @@ impl Run<'_> {
         artifacts.dedup();
         let outcome = match step.command {
             Command::Build => outcome(&end, &artifacts, self.stop),
-            // Only a build makes images.
+            // Only a build creates images.
             Command::Init | Command::Validate => outcome(&end, &[], self.stop),
         };
         let succeeded = outcome == Outcome::Succeeded;
         let named = tally.errors();
         let said = match outcome {
-            // What a build that ended well printed in red is noise.
+            // What a successful build printed in red is noise.
             Outcome::Succeeded => Vec::new(),
             _ if named.is_empty() && self.stop.is_none() => tally.last_words(),
             _ => named,
@@ -347,7 +347,7 @@ impl Run<'_> {
         }
     }
 
-    /// Which of several commands of its kind a step is.
+    /// Returns the position of a step among the steps with the same command, if there are several.
     fn place(&self, number: usize) -> Option<Place> {
         let steps = &self.request.steps;
         let alike = |steps: &[Step]| {
@@ -360,7 +360,7 @@ impl Run<'_> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the report's times are for people and for the engine's history"
+    reason = "the times in a report are for display and for the engine's history"
 )]
 fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What one Packer command has said so far: artifacts, errors with the cause first, announced resources, and the last
-//! lines of the provisioners. Pure, one line at a time. Only machine-readable lines count as facts; prose never does.
+//! Accumulates the output of one Packer command, line by line: artifacts, errors with the cause first, announced
+//! resources, and the last lines of the provisioners. Pure. Artifacts are taken only from machine-readable lines.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,27 +7,28 @@ use crate::lines::{Line, cut};
 use crate::request::{Artifact, Resource, ResourceKind};
 use crate::said::{Builds, Said, Stage, is_id, is_region};
 
-/// Errors kept while reading; the report keeps the first that fit.
+/// Errors kept while reading; the report contains the first ones that fit.
 const MOST_ERRORS: usize = 40;
-/// One error is cut here; a template error with its excerpt fits.
+/// Longer errors are truncated; a template error with its excerpt fits.
 pub const LONGEST_ERROR: usize = 1200;
-/// Last lines kept for a Packer that ends without naming an error (a crash, a usage text).
+/// Last lines kept for the case that Packer ends without naming an error (a crash, a usage text).
 const TAIL: usize = 5;
-/// Last lines kept of a build's provisioners: what a script prints before it gives up.
+/// Last lines kept from the provisioners of a build: what a script prints before it fails.
 pub const OUTPUT: usize = 8;
-/// A line of a script is cut here.
+/// Longer lines of a provisioner are truncated.
 pub const LONGEST_OUTPUT: usize = 240;
-/// Announced resources kept: a build of one source names five.
+/// Announced resources kept; a build of one source announces five.
 pub const MOST_RESOURCES: usize = 200;
-/// What a status shows of the newest line.
+/// The newest line is truncated to this length for the status.
 const LONGEST_PROGRESS: usize = 200;
-/// What Packer says about being stopped is not why something failed.
+/// Messages that Packer prints when it is stopped; they are not the cause of a failure.
 const STOPPING: [&str; 3] =
     ["Cancelling build after receiving", "Cleanly cancelled builds", "build was cancelled"];
-/// Lines of Packer among a provisioner's that say nothing: inline scripts have no name of their own.
+/// Lines that Packer prints among the output of a provisioner and that are not useful: inline scripts have only a
+/// temporary name.
 const NOISE: [&str; 2] = ["/packer-shell", "Connected to "];
 
-/// What one Packer command has said so far.
+/// The accumulated output of one Packer command.
 #[derive(Debug, Default)]
 pub struct Tally {
     artifacts: Vec<Artifact>,
@@ -39,29 +40,29 @@ pub struct Tally {
     output: BTreeMap<String, VecDeque<String>>,
     /// The build whose provisioner printed last.
     speaker: String,
-    /// The newest line for people; a debug log on standard error is not one.
+    /// The newest human-readable line; the debug log on standard error does not count.
     pub progress: String,
 }
 
-/// An error line, and whether Packer named it as the reason why a build failed.
+/// An error, and the build that failed because of it if Packer named one.
 #[derive(Clone, Debug)]
 struct Error {
     text: String,
     build: Option<String>,
 }
 
-/// What one line added.
+/// What one line contributes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Heard {
-    /// For the log, masked.
+    /// The masked text for the log.
     pub text: Option<String>,
-    /// What may be left behind if the run is lost now.
+    /// New resources, which may be orphaned if the run is lost now.
     pub resources: Vec<Resource>,
 }
 
 impl Tally {
-    /// Takes in a line. Ids are read before masking, so that a secret that happens to be a region
-    /// does not hide an image; they are checked to be ids. All text is masked.
+    /// Adds a line. IDs are read and validated before masking, so that a secret that is equal to a region name
+    /// does not hide an image. All text is masked.
     pub fn hear(&mut self, line: Line, mask: &dyn Fn(&str) -> String) -> Heard {
         match line {
             Line::ArtifactId { build, id } => {
@@ -97,7 +98,7 @@ impl Tally {
         }
     }
 
-    /// Packer's images, sorted, each once: post-processors repeat them.
+    /// Returns Packer's images, sorted and without duplicates: post-processors repeat them.
     pub fn artifacts(&self) -> Vec<Artifact> {
         let mut artifacts = self.artifacts.clone();
         artifacts.sort();
@@ -108,8 +109,8 @@ impl Tally {
         &self.resources
     }
 
-    /// Packer's errors, the cause first: why builds failed, in the order in which it became known, then the others.
-    /// What Packer names may be an error of its clean-up: then what it called an error before leads.
+    /// Returns Packer's errors, the cause first: the errors that Packer named as the reasons of failed builds, in order
+    /// of appearance, then the others. If the first named error comes from Packer's cleanup, earlier errors come first.
     pub fn errors(&self) -> Vec<String> {
         let (finals, others): (Vec<&Error>, Vec<&Error>) =
             self.errors.iter().partition(|error| error.build.is_some());
@@ -125,18 +126,18 @@ impl Tally {
         finals.iter().copied().chain(others).map(|error| error.text.clone()).collect()
     }
 
-    /// The last words of a Packer that named no error.
+    /// Returns the last lines of output, for the case that Packer named no error.
     pub fn last_words(&self) -> Vec<String> {
         self.tail.iter().cloned().collect()
     }
 
-    /// The build that failed first, else the one whose provisioner printed last.
+    /// Returns the build that failed first, else the build whose provisioner printed last.
     pub fn build(&self) -> Option<&str> {
         let failed = self.errors.iter().find_map(|error| error.build.as_deref());
         failed.or(Some(self.speaker.as_str())).filter(|name| !name.is_empty())
     }
 
-    /// The last lines of that build's provisioners, unless they came to a good end.
+    /// Returns the last lines of the provisioners of that build, unless the provisioners have finished successfully.
     pub fn output(&self) -> Vec<String> {
         let Some(build) = self.build().filter(|build| self.builds.stage(build) != Some(Stage::Done)) else {
             return Vec::new();
@@ -146,7 +147,7 @@ impl Tally {
         lines.filter(|line| !errors.contains(*line)).cloned().collect()
     }
 
-    /// New images with their regions.
+    /// Adds the images of an artifact. Returns the new ones with their regions.
     fn artifact(&mut self, build: &str, id: &str) -> Vec<Resource> {
         let mut new = Vec::new();
         for (region, image) in id.split(',').filter_map(|pair| pair.split_once(':')) {
@@ -161,7 +162,7 @@ impl Tally {
         new
     }
 
-    /// Is it a line of a provisioner that is running? Then it is kept as such.
+    /// Records the line if it comes from a running provisioner, and returns whether it does.
     fn provisioner(&mut self, text: &str, masked: &str) -> bool {
         let Some(said) = self.builds.split(text) else { return false };
         self.builds.follow(&said);
@@ -180,7 +181,7 @@ impl Tally {
     }
 
     fn error(&mut self, text: &str) {
-        // Packer puts the build before each line of a text.
+        // Packer prefixes each line of a multi-line text with the name of the build.
         let joined =
             self.builds.split(text).map(|said| said.text.replace(&format!("\n==> {}: ", said.build), "\n"));
         let text = without_errored(joined.as_deref().unwrap_or(text)).trim();
@@ -194,7 +195,7 @@ impl Tally {
         }
         let has_room = self.errors.len() < MOST_ERRORS;
         match self.errors.last_mut() {
-            // A heading, whose details are a line of their own.
+            // The details of a heading follow as a separate line.
             Some(heading) if heading.build.is_none() && heading.text.ends_with(':') => {
                 heading.text = cut(&format!("{}\n{text}", heading.text), LONGEST_ERROR);
             }
@@ -203,7 +204,8 @@ impl Tally {
         }
     }
 
-    /// Packer names these at the end, in any order. One that was heard before keeps its place.
+    /// Adds an error that Packer names as the reason of a failed build. Packer prints these at the end, in any order;
+    /// an error that was printed before keeps its position.
     fn final_error(&mut self, build: &str, text: &str) {
         let text = cut(text.trim(), LONGEST_ERROR);
         if STOPPING.iter().any(|words| text.contains(words)) {
@@ -232,7 +234,7 @@ impl Tally {
         }
     }
 
-    /// A resource that Packer says it made, if it is new.
+    /// Adds the resource that Packer announces in this line. Returns it if it is new.
     fn announced(&mut self, text: &str) -> Option<Resource> {
         let said: Said<'_> = self.builds.split(text)?;
         let resource = self.builds.announced(&said)?;
@@ -245,14 +247,14 @@ impl Tally {
     }
 }
 
-/// Errors of what Packer does after a build has failed.
+/// Returns whether the error comes from Packer's cleanup after a failed build.
 fn is_clean_up(text: &str) -> bool {
     ["deregistering", "terminating", "Error deleting", "Error removing", "may still be around"]
         .iter()
         .any(|words| text.contains(words))
 }
 
-/// `Build 'name' errored after 3 seconds: error`, without what comes before the error.
+/// Returns only the error of `Build 'name' errored after 3 seconds: error`.
 fn without_errored(text: &str) -> &str {
     let rest = text.strip_prefix("Build '").and_then(|rest| rest.split_once("' errored"));
     rest.and_then(|(_, rest)| rest.split_once(": ")).map_or(text, |(_, error)| error)

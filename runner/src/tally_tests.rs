@@ -1,4 +1,4 @@
-//! Tests of `tally`, on output of Packer 1.6.6 and 1.16.
+//! Tests of `tally` with output of Packer 1.6.6 and 1.16.
 
 use super::*;
 use crate::lines::{parse, read};
@@ -110,7 +110,7 @@ fn a_packer_that_names_no_error_is_quoted() {
     let tally = hear("one\ntwo\npanic: oh no\n\ngoroutine 1\na\nb\n");
     assert_eq!(tally.last_words(), ["two", "panic: oh no", "goroutine 1", "a", "b"]);
     assert_eq!(tally.errors(), [""; 0]);
-    assert_eq!(tally.progress, "", "a log is no progress");
+    assert_eq!(tally.progress, "", "a log line is not progress");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn what_is_kept_is_bounded() {
     assert_eq!(tally.resources().len(), MOST_RESOURCES);
 }
 
-/// Two builds side by side, as Packer 1.16 prints them: the second one's script fails first.
+/// Two parallel builds as Packer 1.16 prints them. The script of the second build fails first.
 const FAILING: &str = r"1,,ui,say,==> amazon-ebs.x86: Provisioning with shell script: scripts/10-kernel.sh
 1,,ui,say,==> amazon-ebs.arm: Provisioning with shell script: /tmp/packer-shell42
 1,,ui,say,==> amazon-ebs.x86: all is well
@@ -186,7 +186,7 @@ fn a_build_that_is_stopped_says_where_it_was() {
                       1,,ui,error,==> a.b: Error creating AMI: quota\n\
                       1,a.b,error,Error creating AMI: quota\n",
     );
-    assert_eq!((after.errors().len(), after.output()), (1, Vec::new()), "the script is not to blame");
+    assert_eq!((after.errors().len(), after.output()), (1, Vec::new()), "the script is not the cause");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! As PID 1 of a pod: signals are handled, orphans reaped, the termination message written and the
-//! log repeated on standard output.
+//! The runner as PID 1 of a pod: it handles signals, reaps orphans, writes the termination message and
+//! copies the log to standard output.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use opsy_runner::request::{Outcome, Report};
 
 use crate::{ARTIFACT, Bed, RUNNER, Running, send, until};
 
-/// `unshare` with these namespaces. Where the kernel or a sandbox forbids them, a user namespace
-/// lends the rights; where that is forbidden too, the test fails and says so.
+/// Returns `unshare` with these namespaces. If the kernel or a sandbox forbids them, a user namespace
+/// grants the rights; if that is forbidden too, the test fails with a message.
 pub fn unshared(namespaces: &[&str]) -> Command {
     let allowed = |extra: &[&str]| {
         let mut probe = Command::new("unshare");
@@ -50,8 +50,8 @@ fn pid_1_builds_reaps_and_tells() {
 
     fs::remove_file(bed.root().join("message")).expect("the message");
     assert!(as_pid_1(&bed).status().expect("unshare").success());
-    assert_eq!(bed.builds(), 1, "a restarted container builds no more");
-    assert!(!bed.read("message").is_empty(), "but says again what came of it");
+    assert_eq!(bed.builds(), 1, "a restarted container does not build again");
+    assert!(!bed.read("message").is_empty(), "but it writes the result again");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn pid_1_takes_sigterm() {
     assert_eq!(bed.read("terms"), "term\n");
 }
 
-/// Neither a message that can not be written nor a standard error nobody reads costs the result.
+/// The result is written even if the termination message cannot be written and standard error is closed.
 #[test]
 fn nobody_listening_costs_nothing() {
     let bed = Bed::stub(ARTIFACT);
@@ -93,7 +93,7 @@ fn nobody_listening_costs_nothing() {
 #[test]
 fn a_command_runs_in_its_own_folder_of_the_repository() {
     let mut bed = Bed::stub(&format!("pwd > $ROOT/where; {ARTIFACT}"));
-    std::fs::create_dir_all(bed.dir().join("work/packer/web")).expect("a folder");
+    std::fs::create_dir_all(bed.dir().join("work/packer/web")).expect("a directory");
     for step in &mut bed.request.steps {
         step.dir = Some("packer/web".into());
     }

@@ -1,5 +1,5 @@
-//! What must never happen twice, and what must never stay: second runners, restarts, killed
-//! runners, orphans, full disks.
+//! Second runners, restarts, killed runners, orphaned processes and full disks: nothing runs twice, and nothing is
+//! left behind.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use opsy_runner::request::{Command, Outcome, ResourceKind};
 
 use crate::{ARTIFACT, Bed, runs};
 
-/// Outlives its parent, in a session of its own, deaf to SIGTERM and holding the output pipes.
+/// A process that outlives its parent in its own session, ignores SIGTERM and keeps the output pipes open.
 const ORPHAN: &str = "
 setsid sh -c 'trap \"\" TERM; (echo $$ > $0/orphan; while :; do sleep 0.05; done) & sleep 600' $ROOT &
 until [ -s $ROOT/orphan ]; do sleep 0.05; done
@@ -23,7 +23,7 @@ fn orphans_are_ended_and_hold_nothing_up() {
         let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
         String::from_utf8_lossy(&environ).contains(&format!("OPSY_RUN_DIR={run}\0"))
     });
-    assert_eq!(marked.count(), 0, "processes of the run are left");
+    assert_eq!(marked.count(), 0, "processes of the run are still alive");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_second_runner_touches_nothing() {
     let second = bed.run();
     assert_eq!(second.status.code(), Some(3));
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(words.starts_with("opsy-runner: another runner has the folder "), "{words}");
+    assert!(words.starts_with("opsy-runner: another runner has locked the directory "), "{words}");
     assert_eq!(names(&bed), before);
     bed.write("go", "", 0o600);
     assert_eq!(running.exit_code(), Some(0));
@@ -44,7 +44,7 @@ fn a_second_runner_touches_nothing() {
 
 fn names(bed: &Bed) -> Vec<std::ffi::OsString> {
     let mut names: Vec<_> =
-        fs::read_dir(bed.dir()).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
+        fs::read_dir(bed.dir()).expect("the directory").flatten().map(|entry| entry.file_name()).collect();
     names.retain(|name| name != "progress.json" && name != ".progress.json.part");
     names.sort();
     names
@@ -60,8 +60,8 @@ fn a_finished_run_is_not_run_again() {
     assert_eq!(bed.builds(), 1);
 }
 
-/// The runner is killed in the middle of a build. Packer hears of it, says more than an unread pipe
-/// of the usual size takes, and cleans up; nobody reads.
+/// The runner is killed during a build. Packer gets SIGTERM, prints more than an unread pipe of the default size
+/// can hold, and cleans up, although nothing reads its output.
 const CLEANS_UP: &str = r#"
 echo '1,,ui,say,==> a.b: Instance ID: i-0502e3594373eef5d'
 sh -c 'trap "" TERM; echo $$ > $0/plugin; while :; do sleep 0.05; done' $ROOT &
@@ -91,11 +91,11 @@ fn a_killed_runner_means_a_cancelled_build_and_a_lost_run() {
     assert_eq!(opsy_runner::read_report(&bed.dir()).expect("readable"), None);
 
     let mut next = bed.start();
-    crate::until("the next runner has the folder", || opsy_runner::is_alive(&bed.dir()).expect("a probe"));
+    crate::until("the next runner holds the lock", || opsy_runner::is_alive(&bed.dir()).expect("a probe"));
     bed.write("go", "", 0o600);
     assert_eq!(next.exit_code(), Some(1));
-    assert_eq!(bed.read("cleaned"), "cleaned\n", "packer was let finish");
-    assert!(!runs(leader) && !runs(plugin), "what packer left is ended");
+    assert_eq!(bed.read("cleaned"), "cleaned\n", "packer was allowed to finish");
+    assert!(!runs(leader) && !runs(plugin), "processes that packer left are killed");
     let report = bed.report();
     assert_eq!((report.outcome, report.command, report.exit), (Outcome::Lost, Some(Command::Build), None));
     assert_eq!(report.resources[0].kind, ResourceKind::Instance);
@@ -112,7 +112,7 @@ fn a_lost_build_that_does_not_end_is_killed_after_the_grace() {
     let leader = bed.pid("leader");
     running.signal(libc::SIGKILL);
     running.exit_code();
-    assert!(runs(leader), "it is deaf to SIGTERM");
+    assert!(runs(leader), "it ignores SIGTERM");
     assert_eq!(bed.report_of_run().outcome, Outcome::Lost);
     assert!(!runs(leader));
 }
@@ -132,7 +132,7 @@ fn a_runner_killed_before_the_build_runs_it_next_time() {
     assert_eq!(bed.builds(), 1);
 }
 
-/// The folder is a file system of its own with hardly any room; output takes it all.
+/// The directory is a small file system of its own, which the output fills.
 #[test]
 fn a_full_disk_costs_the_log_and_not_the_result() {
     let bed = Bed::stub(&format!("yes '1,,ui,say,==> a.b: filling the disk' | head -c 2000000; {ARTIFACT}"));

@@ -1,10 +1,7 @@
-//! The runner as an engine sees it: a folder, a process, files. Packer is a shell script that
-//! prints what the real one printed (`stub`), or the real one (`real`).
+//! Tests of the runner through its interface to an engine: a directory, a process, files. Packer is a shell script
+//! that prints recorded output of the real one (`stub`), or the real one (`real`).
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests start processes, and look again until a state is there"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests start processes, and poll until a state is reached")]
 
 mod container;
 mod leftovers;
@@ -23,10 +20,10 @@ use opsy_runner::request::{self, Report, Request, Step};
 
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_opsy-runner");
 
-/// Long enough for a loaded machine; a test that waits this long has failed.
+/// Long enough for a loaded machine; a test that waits longer has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a build of one image prints, and where `artifact` stands alone.
+/// The artifact lines that a build of one image prints, as shell commands.
 pub const ARTIFACT: &str = r"
 echo '1795370402,amazon-ebs.node,artifact-count,2'
 echo '1795370402,amazon-ebs.node,artifact,0,builder-id,mitchellh.amazonebs'
@@ -36,15 +33,15 @@ echo '1795370402,amazon-ebs.node,artifact,1,id,us-east-1:ami-aee825b876bf72c2a'
 echo '1795370402,amazon-ebs.node,artifact,1,end'
 ";
 
-/// A run's folder, and the stub's executable beside it.
+/// The directory of a run, and the stub executable next to it.
 pub struct Bed {
     root: tempfile::TempDir,
     pub request: Request,
 }
 
 impl Bed {
-    /// Packer is a shell script; `init` and `validate` succeed, `build` runs `body`. `$ROOT` is the
-    /// bed's folder, and every call is noted in `calls`.
+    /// Uses a shell script as Packer: `init` and `validate` succeed, and `build` runs `body`. `$ROOT` is the
+    /// directory of the bed, and every call is recorded in `calls`.
     pub fn stub(body: &str) -> Self {
         let bed = Self::new("stub");
         let script = format!(
@@ -55,14 +52,14 @@ impl Bed {
         bed
     }
 
-    /// A real Packer: a path, or a name looked up in PATH.
+    /// Uses a real Packer: a path, or a name that is looked up in PATH.
     pub fn real(packer: &str) -> Self {
         Self::new(packer)
     }
 
     fn new(packer: &str) -> Self {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        fs::create_dir_all(root.path().join("run").join(request::WORK)).expect("a run's folder");
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(root.path().join("run").join(request::WORK)).expect("a run directory");
         let packer =
             if packer == "stub" { root.path().join("stub").display().to_string() } else { packer.to_owned() };
         let steps = [request::Command::Init, request::Command::Validate, request::Command::Build];
@@ -97,7 +94,7 @@ impl Bed {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
     }
 
-    /// The text of a file in the bed; empty while it is not there.
+    /// Returns the contents of a file in the bed, or an empty string if it does not exist.
     pub fn read(&self, name: &str) -> String {
         fs::read(self.root().join(name))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -112,7 +109,7 @@ impl Bed {
         self.read("calls").lines().filter(|call| call.starts_with("build")).count()
     }
 
-    /// The runner on this folder, with the request written.
+    /// Writes the request and returns the command that runs it.
     pub fn command(&self) -> Command {
         let request = serde_json::to_string(&self.request).expect("a request");
         self.write("run/request.json", &request, 0o600);
@@ -129,7 +126,7 @@ impl Bed {
         self.command().output().expect("the runner runs")
     }
 
-    /// Runs to the end; the report, after checking that exit code, size and report agree.
+    /// Runs to completion and returns the report, after checking its size and the exit code of the runner.
     pub fn report_of_run(&self) -> Report {
         let output = self.run();
         let report = self.report();
@@ -144,19 +141,19 @@ impl Bed {
         opsy_runner::read_report(&self.dir()).expect("a readable report").expect("a report")
     }
 
-    /// Waits for a file in the bed to hold `text`.
+    /// Waits until a file in the bed contains `text`.
     pub fn until_file(&self, name: &str, text: &str) {
-        until(&format!("{name} holds {text:?}"), || self.read(name).contains(text));
+        until(&format!("{name} contains {text:?}"), || self.read(name).contains(text));
     }
 
-    /// The process id a stub wrote into a file.
+    /// Returns the process ID that a stub wrote to a file.
     pub fn pid(&self, name: &str) -> i32 {
         until(&format!("a process id in {name}"), || self.read(name).ends_with('\n'));
         self.read(name).trim().parse().expect("a process id")
     }
 }
 
-/// A runner under way; killed with the test if that fails.
+/// A running runner; it is killed if the test fails.
 pub struct Running(Child);
 
 impl Running {
@@ -180,18 +177,18 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended already in a test that passed.
+        // In a test that passed, it has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 pub fn send(pid: i32, signal: i32) {
-    // SAFETY: a signal to a process this test started.
+    // SAFETY: the signal goes to a process that this test started.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal} to {pid}");
 }
 
-/// Whether a process runs; one that ended and is not reaped does not.
+/// Returns whether a process is running; a zombie is not.
 pub fn runs(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
@@ -200,7 +197,7 @@ pub fn runs(pid: i32) -> bool {
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < DEADLINE, "waited in vain for: {what}");
+        assert!(began.elapsed() < DEADLINE, "timed out waiting for: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

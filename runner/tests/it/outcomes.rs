@@ -1,4 +1,4 @@
-//! How runs end that nobody stops: the outcome, the images, the errors, and what is on disk.
+//! Runs that are not stopped: the outcome, the images, the errors, and the files on disk.
 
 use std::fs;
 
@@ -72,7 +72,7 @@ fn exit_one_is_a_failure_even_with_images_of_another_source() {
     assert_eq!(report.errors, ["Script exited with non-zero exit status: 7. Allowed exit codes are: [0]"]);
 }
 
-/// As the operator runs them, joined by `&&`.
+/// The operator runs them joined by `&&`, which has the same effect.
 #[test]
 fn several_builds_run_in_order_and_their_images_are_one_result() {
     let second = ARTIFACT.replace("ami-aee825b876bf72c2a", "ami-0123456789abcdef0");
@@ -99,7 +99,7 @@ fn several_builds_run_in_order_and_their_images_are_one_result() {
     assert!(region, "{:?}", report.resources);
 
     let report = two("echo '1,a.b,error,boom'; exit 1").report_of_run();
-    assert_eq!((report.outcome, report.artifacts.len()), (Outcome::Failed, 2), "they are leftovers");
+    assert_eq!((report.outcome, report.artifacts.len()), (Outcome::Failed, 2), "they are orphans");
     let place = report.place.map(|place| (place.number, place.of));
     assert_eq!((place, report.build.as_deref()), (Some((2, 2)), Some("a.b")));
 }
@@ -134,7 +134,7 @@ fn a_packer_killed_from_outside_has_failed() {
     let bed = Bed::stub(&format!("{ARTIFACT} kill -KILL $$"));
     let report = bed.report_of_run();
     assert_eq!((report.outcome, report.exit), (Outcome::Failed, None));
-    assert!(report.errors.contains(&"packer was ended by signal 9".to_owned()), "{:?}", report.errors);
+    assert!(report.errors.contains(&"packer was terminated by signal 9".to_owned()), "{:?}", report.errors);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn secrets_are_in_no_file() {
         assert!(bed.log().contains(masked), "{masked:?} is not in the log");
     }
     for entry in
-        fs::read_dir(bed.dir()).expect("the folder").flatten().filter(|e| e.file_name() != "request.json")
+        fs::read_dir(bed.dir()).expect("the directory").flatten().filter(|e| e.file_name() != "request.json")
     {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         for secret in ["s3cr3t", "MIIEow", "wJalr"] {
@@ -229,8 +229,8 @@ fn a_packer_that_can_not_start_says_why() {
     assert!(report.errors[0].contains("Permission denied"), "{:?}", report.errors);
 
     let bed = Bed::stub("true");
-    fs::remove_dir(bed.dir().join("work")).expect("the folder is empty");
-    assert_eq!(bed.report_of_run().errors, ["the run's folder: no folder work"]);
+    fs::remove_dir(bed.dir().join("work")).expect("the directory is empty");
+    assert_eq!(bed.report_of_run().errors, ["preparing the run directory: directory work does not exist"]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn an_unreadable_request_is_reported() {
     bed.write("run/request.json", "{", 0o600);
     assert_eq!(command.output().expect("the runner runs").status.code(), Some(1));
     assert_eq!(bed.report().outcome, Outcome::NotStarted);
-    assert!(bed.report().errors[0].starts_with("the request: "), "{:?}", bed.report().errors);
+    assert!(bed.report().errors[0].starts_with("reading the request: "), "{:?}", bed.report().errors);
 }
 
 #[test]
@@ -252,7 +252,11 @@ fn an_old_packer_has_no_init_and_a_legacy_template_needs_none() {
     );
     bed.write("stub", &stub, 0o755);
     assert_eq!(bed.report_of_run().outcome, Outcome::Succeeded);
-    assert!(bed.log().contains("packer init left out: this packer has none"), "{}", bed.log());
+    assert!(
+        bed.log().contains("skipping packer init: this version of Packer does not have it"),
+        "{}",
+        bed.log()
+    );
 
     let mut bed = Bed::stub(ARTIFACT);
     bed.request.steps[0].args = vec!["web.json".into()];
@@ -262,7 +266,7 @@ fn an_old_packer_has_no_init_and_a_legacy_template_needs_none() {
 
 #[test]
 fn install_copies_a_runner_that_runs() {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let target = dir.path().join("bin");
     for _ in 0..2 {
         let status = std::process::Command::new(RUNNER).arg("install").arg(&target).status();

@@ -1,11 +1,11 @@
-//! The real Packer: the one that is installed, and a current one. Its `null` builder makes no image, so a
-//! whole build ends as NoArtifact; builds of images run against the emulated AWS in the agent's tests.
+//! Tests with the real Packer: the installed version and a current one. The `null` builder creates no image, so a
+//! complete build ends as NoArtifact; builds of images run against the emulated AWS in the agent's tests.
 
 use opsy_runner::request::{Command, Outcome, Report};
 
 use crate::{Bed, runs};
 
-/// A bed for each Packer.
+/// Returns one bed per Packer version.
 fn beds(template: &str) -> [Bed; 2] {
     ["packer".to_owned(), current()].map(|packer| bed(&packer, template))
 }
@@ -14,8 +14,8 @@ fn bed(packer: &str, template: &str) -> Bed {
     let found = std::process::Command::new(packer).arg("version").output();
     assert!(
         found.is_ok_and(|output| output.status.success()),
-        "these tests need Packer in PATH, and a current one below OPSY_BED_PACKER: run them by `make test`, or \
-         set it to what tests/bed/bin/packer prints"
+        "these tests need Packer in PATH, and a current Packer in the directory OPSY_BED_PACKER: run them with \
+         `make test`, or set the variable to the output of tests/bed/bin/packer"
     );
     let bed = Bed::real(packer);
     bed.write("run/work/node.pkr.hcl", template, 0o600);
@@ -66,7 +66,7 @@ fn a_build_without_an_image_is_no_success() {
     }
 }
 
-/// Without the internet: what cannot be installed is named, by the command that needs it.
+/// Without internet access, the command that needs a plugin names the plugin that it cannot install.
 #[test]
 fn a_plugin_that_is_missing_is_named() {
     let source = "source \"amazon-ebs\" \"node\" {}\nbuild { sources = [\"source.amazon-ebs.node\"] }\n";
@@ -87,7 +87,7 @@ fn a_plugin_that_is_missing_is_named() {
     }
 }
 
-/// 1.6 does not know the block, and has no `init` that would tell of it.
+/// Packer 1.6 does not know the block and has no `init` that would report it.
 #[test]
 fn required_plugins_are_too_new_for_packer_1_6() {
     let bed = bed("packer", "packer {\n  required_plugins {}\n}\n");
@@ -135,7 +135,7 @@ fn sigterm_cancels_it() {
     }
 }
 
-/// The kernel tells Packer, and its clean-up runs to its end though nobody reads what it says; its
+/// The kernel sends SIGTERM to Packer, whose cleanup runs to completion although nothing reads its output. Packer's
 /// own log file shows that.
 #[test]
 fn it_cleans_up_when_the_runner_is_killed() {

@@ -1,11 +1,11 @@
-//! Stopping a build: one SIGTERM to Packer's first process, time to clean up, then SIGKILL.
+//! Stopping a build: one SIGTERM to Packer's first process, a grace period for the cleanup, then SIGKILL.
 
 use opsy_runner::request::Outcome;
 
 use crate::{ARTIFACT, Bed, runs, until};
 
-/// A Packer that cleans up when told to: `$ROOT/terms` counts the signals its first process got,
-/// `$ROOT/child-terms` those of a process it started.
+/// A Packer that cleans up on SIGTERM: `$ROOT/terms` records the signals to its first process,
+/// `$ROOT/child-terms` those to a process that it started.
 const TIDY: &str = r#"
 sh -c 'trap "echo term >> $0/child-terms" TERM; echo $$ > $0/child; while :; do sleep 0.05; done' $ROOT &
 trap 'echo term >> $ROOT/terms' TERM
@@ -34,8 +34,8 @@ fn sigterm_reaches_the_first_process_once() {
     let report = bed.report();
     assert_eq!((report.outcome, report.exit), (Outcome::Cancelled, Some(1)));
     assert_eq!(bed.read("terms"), "term\n");
-    assert_eq!(bed.read("child-terms"), "", "the group must not be told");
-    assert!(!runs(bed.pid("child")), "what packer left is ended");
+    assert_eq!(bed.read("child-terms"), "", "the group must not be signaled");
+    assert!(!runs(bed.pid("child")), "processes that packer left are killed");
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn a_packer_that_ignores_sigterm_is_killed_with_its_group_after_the_grace() {
     assert_eq!(running.exit_code(), Some(1));
     let report = bed.report();
     assert_eq!((report.outcome, report.exit), (Outcome::Cancelled, None));
-    assert!(report.errors.contains(&"packer was ended by signal 9".to_owned()), "{:?}", report.errors);
-    assert!(report.ended_at > report.started_at, "the grace was given");
+    assert!(report.errors.contains(&"packer was terminated by signal 9".to_owned()), "{:?}", report.errors);
+    assert!(report.ended_at > report.started_at, "packer had the grace period");
     assert!(!runs(leader) && !runs(child));
 }
 
