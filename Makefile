@@ -1,4 +1,4 @@
-# Everything a developer runs. `make demo` and `make test` work as the first command on a fresh Debian.
+# All commands for developers. `make demo` and `make test` work as the first command on a fresh Debian machine.
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
@@ -9,14 +9,16 @@ TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 .PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push format
 
 help:
-	@echo 'make demo          build, and watch Opsy do its main job once'
-	echo 'make demo-cluster  the same in a real Kubernetes cluster of one node, installed by Helm'
+	@echo 'make demo          build Opsy, and run its main loop once on an emulated AWS'
+	echo 'make demo-cluster  run the same in a real Kubernetes cluster of one node, installed by Helm'
 	echo 'make test          build the test bed and run every test'
-	echo 'make check         format, lints, docs, generated files, licenses and advisories of crates'
-	echo 'make runner        the static opsy-runner'
-	echo 'make bed           keep a test bed running and print its addresses'
-	echo 'make idle          what an idle agent costs'
-	echo 'make bench         what it costs to bring 1,000 manifests into a cluster'
+	echo 'make check         check format, lints, docs, generated files, licenses and advisories of crates'
+	echo 'make runner        build the static opsy-runner'
+	echo 'make bed           run an emulated AWS and print its address'
+	echo 'make idle          measure what an idle agent costs'
+	echo 'make bench         measure what it costs to apply 1,000 manifests to a cluster'
+	echo 'make bench-clones  measure what it costs to follow a large repository'
+	echo 'make bench-push    measure the time from a push to the start of Packer'
 	echo 'make format        format the code and write generated files'
 
 prerequisites:
@@ -31,8 +33,8 @@ image-prerequisites:
 build: prerequisites
 	@cargo build --locked
 
-# The runner goes next to any Packer, so it links nothing. A plain `cargo build --profile runner`
-# would silently put a dynamic one in its place: the check tells.
+# The runner is copied next to any Packer, so it must be static. A plain `cargo build --profile runner` silently
+# replaces it with a dynamic program, which the check detects.
 runner: prerequisites
 	@cargo rustc --locked -p opsy-runner --bin opsy-runner --profile runner -- -C target-feature=+crt-static
 	if readelf --program-headers --wide $(TARGET)/runner/opsy-runner | grep INTERP; then
@@ -51,9 +53,9 @@ demo-cluster: image-prerequisites
 	image=$$(tests/bed/bin/image)
 	IMAGE=$$image HELM=$$helm PYTHON=$$python tests/bed/demo/demo-cluster
 
-# The control plane and Packer are built after cargo has compiled: both at once need more memory than a small
+# The control plane and Packer are built after cargo has compiled: at the same time, they need more memory than a small
 # machine has.
-# Most tests wait: on two cores, five at once keep both busy. The bed's own tests run beside the others.
+# Most tests wait, so five at once keep two cores busy. The tests of the test bed run in parallel with the others.
 test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 5 ? cores : 5)))
 test: cluster-prerequisites runner
 	@export OPSY_BED_PYTHON=$$(tests/bed/bin/venv) OPSY_BED_RUNNER=$(TARGET)/runner/opsy-runner
@@ -64,7 +66,7 @@ test: cluster-prerequisites runner
 	export OPSY_BED_PACKER OPSY_BED_HELM
 	said=$$(mktemp)
 	trap 'rm -f "$$said"' EXIT
-	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws git chat network registry) >"$$said" 2>&1 &
+	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws bedkit git chat network registry) >"$$said" 2>&1 &
 	cargo test --locked --workspace || failed=1
 	wait $$! || failed=1
 	cat "$$said"
@@ -92,7 +94,7 @@ idle: build
 	@python=$$(tests/bed/bin/venv)
 	OPSY=$(TARGET)/debug/opsy PYTHON=$$python $$python tests/bed/idle.py
 
-# The program as it is shipped, whose first build takes a quarter of an hour. OPSY names another to measure.
+# Measures a release build, whose first build takes a quarter of an hour. OPSY names another program to measure.
 bench: cluster-prerequisites
 	@python=$$(tests/bed/bin/venv)
 	if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi

@@ -1,8 +1,9 @@
-"""What it costs to bring 1,000 PackerBuilders from a commit into a cluster, beside bare loops that apply
-them, and that write their status, too.
+"""Measures the cost of applying 1,000 PackerBuilders from a commit to a cluster, compared with bare loops that
+apply them, and that also write their status.
 
-Run by `make bench`. A real API server, no node. The clock runs from the end of the push, which the agent
-is told of (a local repository), to every object applied and reconciled: its status speaks of its generation.
+Run by `make bench`. It uses a real API server without a node. The time runs from the end of the push, which the
+agent notices at once (the repository is local), until every object is applied and reconciled, that is, until its
+status has the observedGeneration of its generation.
 """
 
 import contextlib
@@ -18,12 +19,19 @@ import time
 import urllib.error
 import urllib.request
 
+from bedkit import agent, launch
+from bedkit.client import call
+from bedkit.failure import Failure, run
+from bedkit.git import commit, git, make_bare, push
+from bedkit.process import cpu_seconds, memory_mib
+from bedkit.wait import until
+
 BED = pathlib.Path(__file__).resolve().parent
 SOURCE = BED.parent.parent
 ACCOUNT = "200000000002"
 COUNT = int(os.environ.get("OPSY_BENCH_COUNT", "1000"))
 LIMIT = 180  # seconds for any one step
-QUIET = 5  # seconds in which a commit that changes nothing could still cause a request
+QUIET = 5  # seconds in which a commit without relevant changes could still cause a request
 IDLE = 30  # seconds before the resident size counts as idle
 GROUP = "/apis/ami.opsy.dev/v1alpha1"
 NAMESPACE = "bench"
@@ -40,7 +48,7 @@ metadata:
   annotations:
     runbook: https://runbooks.example.com/images/node-{number:04}
 spec:
-  # Reconciled like any other; it only never starts a build.
+  # Reconciled like any other, but never starts a build.
   suspend: true
   region: us-east-1
   clusterName: demo
@@ -88,7 +96,7 @@ def manifest(number: int, days: int = 30) -> str:
     return BUILDER.format(number=number, team=number % 40, cost=1000 + number % 17, days=days, size=20 + number % 5)
 
 
-# What Opsy says of such an object.
+# The status that Opsy writes for such an object.
 STATUS = {
     "observedGeneration": 1,
     "state": "FlightChecks",
@@ -113,7 +121,7 @@ STATUS = {
 
 
 class Cluster:
-    """The control plane, spoken to as its administrator."""
+    """Access to the control plane as administrator."""
 
     def __init__(self, address: dict) -> None:
         self.address = address
@@ -125,7 +133,7 @@ class Cluster:
         command = [self.address["kubectl"], "--kubeconfig", self.address["kubeconfig"], *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=LIMIT)
         if done.returncode:
-            sys.exit(f"kubectl {' '.join(arguments)}: {done.stderr}")
+            raise Failure(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
     def open(self, path: str):
@@ -133,18 +141,14 @@ class Cluster:
         return urllib.request.urlopen(request, context=self.context, timeout=LIMIT)
 
     def serves(self, path: str) -> None:
-        """Waits until a new kind can be read: its storage takes a moment."""
-        deadline = time.monotonic() + LIMIT
-        while True:
-            try:
-                return self.open(path).close()
-            except urllib.error.HTTPError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        """Wait until a new kind can be read, because its storage takes a moment."""
+        until(path, lambda: self.open(path), LIMIT, 0.2, (urllib.error.HTTPError,)).close()
 
     def requests(self) -> dict[str, int]:
-        """Requests so far for our resources, and Events, by verb; other clients' watches end and begin in between."""
+        """Return the number of requests so far for PackerBuilders and Events, by verb.
+
+        It includes watches of other clients, which end and start meanwhile.
+        """
         counts: dict[str, int] = {}
         with self.open("/metrics") as answer:
             for line in answer.read().decode().splitlines():
@@ -158,7 +162,7 @@ class Cluster:
 
 
 class Watch(threading.Thread):
-    """Follows a namespace; knows which objects are there and which status speaks of their generation."""
+    """Watches a namespace: the generations of its objects, and the generations that their status has observed."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         super().__init__(daemon=True)
@@ -182,34 +186,37 @@ class Watch(threading.Thread):
         with self.changed:
             if not self.changed.wait_for(lambda: holds(self), LIMIT):
                 done = sum(self.reconciled[name] == at for name, at in self.generations.items())
-                sys.exit(f"after {LIMIT} s {len(self.generations)} objects are there, {done} reconciled")
+                raise Failure(f"after {LIMIT} s, {len(self.generations)} objects exist and {done} are reconciled")
 
 
 def main() -> None:
     with contextlib.ExitStack() as stack:
         root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        aws = start(stack, root / "aws.json", [sys.executable, "-m", "opsybed", "--port", "0", "--port-file"], BED / "aws")
-        call(aws["endpoint"], "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
+        aws = stack.enter_context(launch.bed("aws", root / "aws.json", output=None, seconds=LIMIT))
+        call(aws["endpoint"], "POST", "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
         print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
-        bare_loop(8)  # what is cold the first time: the machine's caches
+        bare_loop(8)  # warms the caches of the machine
         applied = {at_once: bare_loop(at_once) for at_once in (8, 32)}
         both = {at_once: bare_loop(at_once, with_status=True) for at_once in (8, 32)}
         for at_once in (8, 32):
-            print(f"bare loop, {at_once:2} at once: {applied[at_once]:6.2f} s; with a status each: {both[at_once]:6.2f} s")
+            print(f"bare loop, {at_once:2} at once: {applied[at_once]:6.2f} s; with status: {both[at_once]:6.2f} s")
         with control_plane() as cluster:
-            seconds = agent(stack, cluster, aws["endpoint"], root)
+            seconds = measure(cluster, aws["endpoint"], root)
         for at_once in (8, 32):
-            times = f"{seconds / applied[at_once]:.2f} times the bare loop, {seconds / both[at_once]:.2f} times the one with a status each"
+            times = f"{seconds / applied[at_once]:.2f} times the bare loop, {seconds / both[at_once]:.2f} times the loop with status"
             print(f"(a) took {times}, {at_once:2} at once")
 
 
 @contextlib.contextmanager
 def control_plane():
-    """A control plane of its own for each that is measured: none pays for what another left behind."""
+    """Start a new control plane for each measurement, so that earlier ones do not affect it."""
     with contextlib.ExitStack() as stack:
         root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        up = [os.environ["CONTROLPLANE"], "up", "--dir", str(root / "cluster"), "--address-file"]
-        cluster = Cluster(start(stack, root / "cluster.json", up, SOURCE))
+        file = root / "cluster.json"
+        up = [os.environ["CONTROLPLANE"], "up", "--dir", str(root / "cluster"), "--address-file", str(file)]
+        up.append("--die-with-parent")
+        address = stack.enter_context(launch.started("the control plane", up, file, SOURCE, seconds=LIMIT))
+        cluster = Cluster(address)
         cluster.kubectl("apply", "--server-side", "-f", str(SOURCE / "schemas" / "crds"))
         cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         cluster.serves(f"{GROUP}/packerbuilders")
@@ -218,8 +225,8 @@ def control_plane():
 
 
 def document(number: int) -> dict:
-    """The manifest as JSON, with the labels Opsy adds: both send the same."""
-    import yaml  # moto brings it
+    """Return the manifest as JSON with the labels that Opsy adds, so that both send the same document."""
+    import yaml  # a dependency of moto
 
     parsed = yaml.safe_load(manifest(number))
     parsed["metadata"]["labels"] |= {"app.kubernetes.io/managed-by": "opsy", "ami.opsy.dev/owner": "bench"}
@@ -243,37 +250,29 @@ def bare_loop(at_once: int, with_status: bool = False) -> float:
         return seconds
 
 
-def agent(stack, cluster: Cluster, endpoint: str, root: pathlib.Path) -> float:
+def measure(cluster: Cluster, endpoint: str, root: pathlib.Path) -> float:
     remote, work = repository(root)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "OPSY_"))} | {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}IDLE",
-        "AWS_SECRET_ACCESS_KEY": "emulated",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/nonexistent",
-        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        "OPSY_REPO": str(remote),
-        "OPSY_STATE": str(root / "state"),
-        "OPSY_OUTPUT": "json",
+    environment = agent.environment(remote, root / "state") | agent.aws(endpoint, f"AKIA{ACCOUNT}IDLE")
+    environment |= {
         "OPSY_LOG": os.environ.get("OPSY_LOG", "warn"),
         "OPSY_INTERVAL": "1h",
         "OPSY_KUBECONFIG": account(cluster, root),
     }
-    log = stack.enter_context(open(root / "agent.log", "wb"))
-    process = subprocess.Popen([os.environ["OPSY"], "run"], env=environment, stderr=log)
-    stack.callback(stop, process)
-    watch = Watch(cluster, NAMESPACE)
-    time.sleep(QUIET)
-    try:
-        seconds = first(cluster, process.pid, work, watch)
-        one(cluster, process.pid, work, watch)
-        nothing(cluster, process.pid, work)
-        time.sleep(IDLE)
-        print(f"idle RSS: {memory(process.pid, 'VmRSS'):.1f} MiB, peak {memory(process.pid, 'VmHWM'):.1f} MiB")
-        return seconds
-    except SystemExit:
-        sys.stderr.write((root / "agent.log").read_text()[-3000:])
-        raise
+    log = root / "agent.log"
+    with agent.run_agent(environment, log) as process:
+        watch = Watch(cluster, NAMESPACE)
+        time.sleep(QUIET)
+        try:
+            seconds = first(cluster, process.pid, work, watch)
+            one(cluster, process.pid, work, watch)
+            nothing(cluster, process.pid, work)
+            time.sleep(IDLE)
+            sizes = f"{memory_mib(process.pid):.1f} MiB, peak {memory_mib(process.pid, 'VmHWM'):.1f} MiB"
+            print(f"idle RSS: {sizes}")
+            return seconds
+        except Failure:
+            sys.stderr.write(log.read_text()[-3000:])
+            raise
 
 
 def first(cluster, pid, work, watch) -> float:
@@ -293,15 +292,16 @@ def one(cluster, pid, work, watch) -> None:
 
 
 def nothing(cluster, pid, work) -> None:
-    (work / "README.md").write_text("Nothing of this concerns a manifest.\n")
+    (work / "README.md").write_text("This file does not affect any manifest.\n")
     measured(cluster, pid, work, f"(c) nothing relevant, {QUIET} s", lambda: time.sleep(QUIET))
 
 
 def measured(cluster, pid, work, what, wait) -> float:
-    git(work, "add", "-A")
-    git(work, "commit", "-qm", "policy: change")
+    commit(work, "policy: change")
     before, cpu = cluster.requests(), cpu_seconds(pid)
-    git(work, "push", "-q", "origin", "HEAD:main")
+    # The agent commits the status to the same branch.
+    git("pull", "--quiet", "--rebase", "origin", "main", where=work)
+    push(work)
     start_time = time.monotonic()
     wait()
     seconds = time.monotonic() - start_time
@@ -309,12 +309,12 @@ def measured(cluster, pid, work, what, wait) -> float:
     after = cluster.requests()
     made = {verb: after[verb] - before.get(verb, 0) for verb in after if after[verb] != before.get(verb, 0)}
     words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if not verb.startswith("WATCH")) or "no request"
-    print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory(pid, 'VmHWM'):.1f} MiB")
+    print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory_mib(pid, 'VmHWM'):.1f} MiB")
     return seconds
 
 
 def account(cluster: Cluster, root: pathlib.Path) -> str:
-    """A kubeconfig of a service account with the chart's own rules, no more."""
+    """Return a kubeconfig for a service account that has only the rules of the chart."""
     files = SOURCE / "deploy" / "chart" / "files"
     rules = "rules:\n" + "".join((files / name).read_text() for name in ("role.yaml", "role-builds.yaml"))
     wide = "rules:\n" + (files / "clusterrole.yaml").read_text()
@@ -342,57 +342,17 @@ def account(cluster: Cluster, root: pathlib.Path) -> str:
 
 def repository(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     remote, work = root / "remote.git", root / "work"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(remote)], check=True)
-    subprocess.run(["git", "clone", "-q", str(remote), str(work)], check=True, stderr=subprocess.DEVNULL)
+    make_bare(remote)
+    git("clone", "--quiet", remote, work)
     (work / "opsy.yaml").write_text("agentID: bench\nnamespace: bench\n")
     (work / "builders").mkdir()
     template = work / "packer" / "node"
     template.mkdir(parents=True)
     (template / "node.pkr.hcl").write_text((BED.parent / "it/fixtures/repo/packer/node/node.pkr.hcl").read_text())
-    git(work, "add", "-A")
-    git(work, "commit", "-qm", "policy: settings")
-    git(work, "push", "-q", "origin", "HEAD:main")
+    commit(work, "policy: settings")
+    push(work)
     return remote, work
 
 
-def git(work: pathlib.Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=Platform Team", "-c", "user.email=platform@example.com"]
-    if arguments[0] == "push":
-        subprocess.run(["git", "-C", str(work), "pull", "-q", "--rebase", "origin", "main"], check=False, stderr=subprocess.DEVNULL)
-    subprocess.run(["git", "-C", str(work), *identity, *arguments], check=True)
-
-
-def start(stack, address_file: pathlib.Path, command: list[str], folder: pathlib.Path) -> dict:
-    process = subprocess.Popen([*command, str(address_file), "--die-with-parent"], cwd=folder)
-    stack.callback(stop, process)
-    deadline = time.monotonic() + LIMIT
-    while not address_file.exists():
-        if time.monotonic() > deadline or process.poll() is not None:
-            sys.exit(f"{command[0]} did not start")
-        time.sleep(0.05)
-    return json.loads(address_file.read_text())
-
-
-def stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    process.wait()
-
-
-def call(endpoint: str, path: str, body: dict) -> None:
-    request = urllib.request.Request(f"{endpoint}/_bed/{path}", data=json.dumps(body).encode(), method="POST")
-    request.add_header("content-type", "application/json")
-    urllib.request.urlopen(request).close()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory(pid: int, which: str) -> float:
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(which))
-
-
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,10 +1,9 @@
-"""What it costs to follow a repository of one gigabyte and 10,000 commits, beside Git itself.
+"""Measures the cost of following a repository of one gigabyte and 10,000 commits, compared with Git itself.
 
-Run by `make bench-clones`. One row per measurement: seconds, and the peak of the process' resident memory. The server is
-the same for both, and so is the machine: compare the rows of one run alone.
+Run by `make bench-clones`. It prints one row per measurement: seconds, and the peak resident memory of the process. Both
+use the same server and machine, so compare only rows of the same run.
 """
 
-import json
 import os
 import pathlib
 import random
@@ -13,13 +12,15 @@ import sys
 import tempfile
 import time
 
-BED = pathlib.Path(__file__).resolve().parent
-COMMITS = int(os.environ.get("OPSY_BENCH_COMMITS", "10000"))
-BYTES = 100_000  # that do not compress, in each commit
-FILES = 100  # at the tip
-START = 60  # seconds in which the server must answer
+from bedkit import agent, launch
+from bedkit.failure import run
+from bedkit.git import commit, git, make_bare, push
 
-# Suspended: following the repository is all there is to do.
+COMMITS = int(os.environ.get("OPSY_BENCH_COMMITS", "10000"))
+BYTES = 100_000  # incompressible bytes per commit
+FILES = 100  # at the tip
+
+# Suspended, so that the agent only follows the repository.
 BUILDER = """\
 apiVersion: ami.opsy.dev/v1alpha1
 kind: PackerBuilder
@@ -35,16 +36,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as scratch:
         root = pathlib.Path(scratch)
         large = make_repository(root / "served" / "large.git")
-        url, server = serve(root)
-        try:
-            measure(root, large, f"{url}/large.git")
-        finally:
-            server.terminate()
-            server.wait()
+        with launch.bed("git", root / "git.json", "--root", root / "served") as server:
+            measure(root, large, f"{server['url']}/large.git")
 
 
 def make_repository(path: pathlib.Path) -> pathlib.Path:
-    git("init", "--quiet", "--bare", "--initial-branch=main", path)
+    make_bare(path)
     load = subprocess.Popen(["git", "fast-import", "--quiet"], cwd=path, stdin=subprocess.PIPE)
     chance = random.Random(1)
     assert load.stdin is not None
@@ -61,41 +58,23 @@ def make_repository(path: pathlib.Path) -> pathlib.Path:
         load.stdin.write(b"M 644 inline data/%d\ndata %d\n%s\n\n" % (number % FILES, BYTES, content))
     load.stdin.close()
     if load.wait() != 0:
-        sys.exit("the repository cannot be made")
+        sys.exit("the repository cannot be created")
     return path
-
-
-def serve(root: pathlib.Path):
-    port_file = root / "git.json"
-    command = [sys.executable, BED / "git" / "gitbed.py", "--root", root / "served", "--port", "0"]
-    command += ["--port-file", port_file, "--die-with-parent"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + START
-    while not port_file.exists():
-        if time.monotonic() > deadline or server.poll() is not None:
-            sys.exit("the Git server did not start")
-        time.sleep(0.1)
-    return json.loads(port_file.read_text())["url"], server
 
 
 def measure(root: pathlib.Path, large: pathlib.Path, url: str) -> None:
     opsy = [os.environ["OPSY"]]
-    environment = os.environ | {
-        "OPSY_REPO": url,
-        "OPSY_STATE": str(root / "state"),
-        "OPSY_OUTPUT": "json",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    environment = agent.environment(url, root / "state")
     clone = root / "clone.git"
-    run = [*opsy, "run", "--once"]
+    once = [*opsy, "run", "--once"]
     print(f"{COMMITS} commits, {size(large) >> 20} MiB")
     row("git clone --bare", ["git", "clone", "--quiet", "--bare", url, clone])
-    # Exit code 3: all that is left is suspended.
-    row("opsy run --once, first fetch", run, environment, code=3)
-    commit(root, large)
+    # Exit code 3: only suspended objects remain.
+    row("opsy run --once, first fetch", once, environment, code=3)
+    grow(root, large)
     row("git fetch", ["git", "-C", clone, "fetch", "--quiet", "origin", "+refs/heads/*:refs/heads/*"])
-    row("opsy run --once, next fetch", run, environment, code=3)
-    row("opsy run --once, nothing new", run, environment, code=3)
+    row("opsy run --once, next fetch", once, environment, code=3)
+    row("opsy run --once, nothing new", once, environment, code=3)
     manifest = root / "builder.yaml"
     manifest.write_text(BUILDER.format(builder=f"{{dir: packer, repoURL: {url}}}"))
     row("git clone --bare --depth 1", ["git", "clone", "--quiet", "--bare", "--depth=1", url, root / "shallow.git"])
@@ -110,21 +89,16 @@ def row(name: str, command: list, environment: dict | None = None, code: int = 0
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
     if os.waitstatus_to_exitcode(status) != code:
-        sys.exit(f"{name} ended with {os.waitstatus_to_exitcode(status)}: {said.decode()[-2000:]}")
+        sys.exit(f"{name} exited with {os.waitstatus_to_exitcode(status)}: {said.decode()[-2000:]}")
     print(f"{name:45} {seconds:8.2f} s {usage.ru_maxrss >> 10:6} MiB", flush=True)
 
 
-def commit(root: pathlib.Path, large: pathlib.Path) -> None:
+def grow(root: pathlib.Path, large: pathlib.Path) -> None:
     work = root / "work"
     git("clone", "--quiet", "--depth=1", f"file://{large}", work)
     (work / "README").write_text("one more\n")
-    git("-C", work, "add", "README")
-    git("-C", work, "-c", "user.name=Ann", "-c", "user.email=ann@test.invalid", "commit", "--quiet", "--message=more")
-    git("-C", work, "push", "--quiet", "origin", "main")
-
-
-def git(*arguments) -> None:
-    subprocess.run(["git", *map(str, arguments)], check=True)
+    commit(work, "more")
+    push(work)
 
 
 def size(folder: pathlib.Path) -> int:
@@ -132,4 +106,4 @@ def size(folder: pathlib.Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,24 +1,26 @@
-"""From `git push` to the start of Packer, with a push webhook: seconds, and how they split.
+"""Measures the time from `git push` to the start of Packer with a push webhook, by step.
 
-Run by `make bench-push`. The agent's own interval is an hour, so that nothing but the delivery makes it fetch. A program
-in place of Packer notes when it is started, and fails.
+Run by `make bench-push`. The interval of the agent is one hour, so that only the delivery triggers a fetch. A script
+replaces Packer: it records its start time and fails.
 """
 
 import datetime
 import hashlib
 import hmac
 import json
-import os
 import pathlib
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 
-from clones import serve
-from idle import ACCOUNT, FIXTURE, call, start_bed
+from bedkit import agent, launch
+from bedkit.client import call
+from bedkit.failure import run
+from bedkit.git import commit, git, make_bare, push
+from bedkit.wait import until
+from idle import ACCOUNT, FIXTURE
 
 PUSHES = 7
 LIMIT = 60  # seconds for any one step
@@ -27,59 +29,43 @@ PACKER = """#!/bin/sh
 date +%s.%N >> "{notes}"
 exit 1
 """
-STEPS = ("git push", "delivery until its answer", "fetch until the commit is loaded", "decision until Packer runs")
+STEPS = ("git push", "delivery to response", "fetch to loaded commit", "plan to start of Packer")
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = pathlib.Path(scratch)
-        endpoint, aws = start_bed(root)
-        (root / "served").mkdir()
-        url, server = serve(root)
-        try:
-            measure(root, endpoint, f"{url}/policy.git")
-        finally:
-            for process in (aws, server):
-                process.terminate()
-                process.wait()
+        aws = launch.bed("aws", root / "aws.json", output=None)
+        git_server = launch.bed("git", root / "git.json", "--root", root / "served")
+        with aws as emulated, git_server as server:
+            measure(root, emulated["endpoint"], f"{server['url']}/policy.git")
 
 
 def measure(root: pathlib.Path, endpoint: str, url: str) -> None:
     call(endpoint, "POST", "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
     work, notes, log = root / "work", root / "packer.log", root / "agent.log"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", root / "served" / "policy.git"], check=True)
-    subprocess.run(["cp", "-r", FIXTURE, work], check=True)
-    subprocess.run(["git", "init", "-q", "-b", "main", work], check=True)
-    # No commit of the agent gets in between.
+    make_bare(root / "served" / "policy.git")
+    shutil.copytree(FIXTURE, work)
+    git("init", "--quiet", "--initial-branch=main", work)
+    # Without publishing, no commit of the agent interferes.
     (work / "opsy.yaml").write_text("agentID: push\npublish: {enabled: false}\n")
     commit(work, "policy: first")
     push(work, url)
     packer = root / "packer"
     packer.write_text(PACKER.format(notes=notes))
     packer.chmod(0o755)
-    environment = os.environ | {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": f"AKIA{ACCOUNT}PUSH",
-        "AWS_SECRET_ACCESS_KEY": "emulated",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "OPSY_REPO": url,
-        "OPSY_STATE": str(root / "state"),
-        "OPSY_OUTPUT": "json",
+    environment = agent.environment(url, root / "state") | agent.aws(endpoint, f"AKIA{ACCOUNT}PUSH")
+    environment |= {
         "OPSY_INTERVAL": "1h",
         "OPSY_PACKER": str(packer),
         "OPSY_WEBHOOK_LISTEN": "127.0.0.1:0",
         "OPSY_WEBHOOK_SECRET": SECRET,
     }
-    with open(log, "wb") as target:
-        agent = subprocess.Popen([os.environ["OPSY"], "run"], env=environment, stderr=target)
-    try:
+    with agent.run_agent(environment, log):
         hook = wait("the receiver", lambda: next((line["webhook"] for line in lines(log) if "webhook" in line), None))
         wait("the first start of Packer", lambda: starts(notes, 0))
         splits = [once(work, url, f"http://{hook}/hook", notes, log) for _ in range(PUSHES)]
-    finally:
-        agent.terminate()
-        agent.wait()
-    print(f"{PUSHES} pushes, median (longest) of seconds")
+    print(f"{PUSHES} pushes, seconds: median (maximum)")
     for number, step in enumerate(STEPS):
         seconds = [split[number] for split in splits]
         print(f"{step:35} {statistics.median(seconds):7.3f} ({max(seconds):.3f})")
@@ -88,7 +74,7 @@ def measure(root: pathlib.Path, endpoint: str, url: str) -> None:
 
 
 def once(work: pathlib.Path, url: str, hook: str, notes: pathlib.Path, log: pathlib.Path) -> list[float]:
-    time.sleep(2)  # what the last push started is over
+    time.sleep(2)  # until the effects of the last push have ended
     template = work / "packer" / "node" / "node.pkr.hcl"
     template.write_text(template.read_text() + "\n# one more\n")
     tip = commit(work, "policy: another template")
@@ -117,18 +103,6 @@ def deliver(hook: str, url: str) -> None:
     urllib.request.urlopen(request).close()
 
 
-def push(work: pathlib.Path, url: str) -> None:
-    subprocess.run(["git", "-C", work, "push", "-q", url, "HEAD:main"], check=True)
-
-
-def commit(work: pathlib.Path, message: str) -> str:
-    subprocess.run(["git", "-C", work, "add", "-A"], check=True)
-    identity = ["-c", "user.name=Ann", "-c", "user.email=ann@test.invalid"]
-    subprocess.run(["git", "-C", work, *identity, "commit", "-qm", message], check=True)
-    tip = subprocess.run(["git", "-C", work, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    return tip.stdout.strip()
-
-
 def starts(notes: pathlib.Path, behind: int) -> list[float] | None:
     text = notes.read_text() if notes.exists() else ""
     return [float(line) for line in text.splitlines()][behind:] or None
@@ -144,13 +118,8 @@ def instant(timestamp: str) -> float:
 
 
 def wait(what: str, look):
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        if (found := look()) is not None:
-            return found
-        time.sleep(0.005)
-    sys.exit(f"{what} did not come within {LIMIT} s")
+    return until(what, look, LIMIT, pause=0.005)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

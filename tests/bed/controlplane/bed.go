@@ -1,6 +1,6 @@
 package main
 
-// The components of a bed, how each is started, and when it counts as ready.
+// The components of a bed: how each one is started, and when it is ready.
 
 import (
 	"crypto/tls"
@@ -21,7 +21,7 @@ import (
 
 const (
 	readyWithin = 90 * time.Second
-	// Longer than the API server's own patience with a request.
+	// Longer than the API server's own request timeout.
 	requestWithin = 65 * time.Second
 )
 
@@ -74,7 +74,7 @@ func (b *bed) start() error {
 	return nil
 }
 
-// startAll lets the images be unpacked while the control plane and the kubelet start.
+// startAll starts everything, and imports the images while the control plane and the kubelet start.
 func (b *bed) startAll() error {
 	var group errgroup.Group
 	var failed error
@@ -131,7 +131,7 @@ func (b *bed) path(parts ...string) string {
 	return filepath.Join(append([]string{b.Dir}, parts...)...)
 }
 
-// program is this very program under another name, or one of KUBEBUILDER_ASSETS.
+// program returns the path of a program: one of KUBEBUILDER_ASSETS, else this program, which contains it.
 func (b *bed) program(name string) string {
 	if b.assets != "" {
 		if path := filepath.Join(b.assets, name); executable(path) {
@@ -182,7 +182,7 @@ func (b *bed) startControlPlane() error {
 		"--kubeconfig="+b.path("pki", "controller-manager.kubeconfig"), "--leader-elect=false", "--secure-port=0",
 		"--service-account-private-key-file="+b.path("pki", "sa.key"), "--root-ca-file="+b.path("pki", "ca.crt"),
 		"--flex-volume-plugin-dir="+b.path("node", "plugins"), "--use-service-account-credentials", "--kube-api-qps=200", "--kube-api-burst=400",
-		// A node that is gone is seen sooner than in production, yet not by a busy machine's mistake.
+		// A lost node is detected sooner than in production, but a busy machine does not cause false alarms.
 		"--node-monitor-period=1s", "--node-monitor-grace-period=16s")
 	scheduler := b.component("kube-scheduler", nil,
 		"--kubeconfig="+b.path("pki", "scheduler.kubeconfig"), "--leader-elect=false", "--secure-port=0")
@@ -192,7 +192,7 @@ func (b *bed) startControlPlane() error {
 	if err := errors.Join(manager.start(), scheduler.start()); err != nil {
 		return err
 	}
-	// The controller manager's work: without it no pod is admitted.
+	// The controller manager creates this service account, without which no pod is admitted.
 	return eventually("kube-controller-manager", readyWithin, func() error {
 		return b.get("/api/v1/namespaces/default/serviceaccounts/default", nil)
 	})
@@ -209,13 +209,13 @@ func (b *bed) apiserverArgs() []string {
 		"--service-account-signing-key-file=" + b.path("pki", "sa.key"),
 		"--token-auth-file=" + b.path("pki", "tokens.csv"),
 		"--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.0.0.0/24",
-		// The endpoint would be a loopback address, which the API refuses over and over.
+		// The endpoint would be a loopback address, which the API server rejects on every attempt.
 		"--endpoint-reconciler-type=none",
 		"--allow-privileged=true",
 		"--kubelet-preferred-address-types=Hostname",
 		"--kubelet-client-certificate=" + b.path("pki", "apiserver-kubelet-client.crt"),
 		"--kubelet-client-key=" + b.path("pki", "apiserver-kubelet-client.key"),
-		// Pods of a node that is gone: these many seconds instead of 300.
+		// Pods of a lost node are evicted after this many seconds instead of 300.
 		"--default-not-ready-toleration-seconds=10", "--default-unreachable-toleration-seconds=10",
 	}
 }
@@ -234,7 +234,7 @@ func (b *bed) etcdReady() error {
 
 func (b *bed) apiserverReady() error { return b.get("/readyz", nil) }
 
-// get asks the API server as administrator.
+// get sends a GET request to the API server as administrator.
 func (b *bed) get(path string, into any) error {
 	request, err := http.NewRequest(http.MethodGet, b.server+path, nil)
 	if err != nil {

@@ -1,6 +1,6 @@
 package main
 
-// The control interface, on loopback, for tests that take things away.
+// The control interface on loopback, for tests that stop, pause or restart components.
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func (b *bed) serveControl() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The client tells of every connection it closes.
+	// The client logs every connection that it closes.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_bed", answer(b.states))
@@ -59,7 +59,7 @@ func (b *bed) states(*http.Request) (any, error) {
 func (b *bed) act(request *http.Request) (any, error) {
 	c := b.find(request.PathValue("component"))
 	if c == nil {
-		return nil, fmt.Errorf("no component %q", request.PathValue("component"))
+		return nil, fmt.Errorf("unknown component %q", request.PathValue("component"))
 	}
 	var err error
 	switch action := request.PathValue("action"); action {
@@ -75,12 +75,12 @@ func (b *bed) act(request *http.Request) (any, error) {
 	case "resume":
 		err = c.pause(false)
 	default:
-		err = fmt.Errorf("no action %q: stop, start, restart, pause, resume", action)
+		err = fmt.Errorf("unknown action %q: must be one of stop, start, restart, pause, resume", action)
 	}
 	return c.state(), err
 }
 
-// find also takes a name without "kube-".
+// find returns a component by name, with or without the prefix "kube-".
 func (b *bed) find(name string) *component {
 	for _, c := range b.components {
 		if c.name == name || c.name == "kube-"+name {
@@ -92,8 +92,8 @@ func (b *bed) find(name string) *component {
 
 const compactWithin = 10 * time.Second
 
-// compact forgets all of etcd's history. The API server's own watch cache remembers what it has seen
-// since it started: restart it, and a watch from before gets 410 Gone.
+// compact discards all of etcd's history. The watch cache of the API server still contains the events since its
+// start: after it is restarted, a watch from an earlier version gets 410 Gone.
 func (b *bed) compact(request *http.Request) (any, error) {
 	client, err := etcdclient.New(etcdclient.Config{Endpoints: []string{b.etcd}, DialTimeout: compactWithin})
 	if err != nil {
@@ -102,7 +102,7 @@ func (b *bed) compact(request *http.Request) (any, error) {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(request.Context(), compactWithin)
 	defer cancel()
-	// Compacting the newest revision needs one that is newer than any watch.
+	// The write creates a revision that is newer than that of any watch.
 	put, err := client.Put(ctx, "/bed/compacted", time.Now().String())
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (b *bed) compact(request *http.Request) (any, error) {
 	return map[string]int64{"revision": put.Header.Revision}, err
 }
 
-// replaceOpsy imports localhost/opsy:bed anew; pods made after it run the new programs.
+// replaceOpsy replaces localhost/opsy:bed; pods created afterwards run the new programs.
 func (b *bed) replaceOpsy(request *http.Request) (any, error) {
 	var programs struct{ Opsy, Runner string }
 	if err := json.NewDecoder(request.Body).Decode(&programs); err != nil {

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Takes the place of git-sync v4 where it cannot be built: fetches GITSYNC_REF of GITSYNC_REPO below GITSYNC_ROOT and points
-# the link at the checkout in one step, as strictly as git-sync does. Settings come by environment; what is not named here
-# is ignored, as git-sync ignores variables that it does not know.
+# Replaces git-sync v4 where it cannot be built. It fetches GITSYNC_REF of GITSYNC_REPO to GITSYNC_ROOT and atomically
+# points the link to the checkout, with the same validation as git-sync. Settings are environment variables; variables
+# that are not used here are ignored, as git-sync ignores unknown ones.
 set -eu
 
-# One line of JSON, as git-sync logs.
+# Logs one line of JSON in git-sync's format.
 quoted() { printf '%s' "$1" | tr '\t\n\r' '   ' | sed 's/[\\"]/\\&/g'; }
 say() { # message, error, more members
   printf '{"logger":"","msg":"%s"%s%s}\n' "$(quoted "$1")" "${2:+,\"error\":\"$(quoted "$2")\"}" "${3:+,$3}" >&2
@@ -77,7 +77,7 @@ GIT_CONFIG_GLOBAL=$(mktemp)
 export GIT_CONFIG_GLOBAL GIT_CONFIG_NOSYSTEM=true
 git config --global core.askPass true
 git config --global safe.directory '*'
-# The password reaches git by the daemon that holds it, and only for the host of the repository.
+# Git gets the password from its credential cache daemon, and only for the host of the repository.
 git config --global credential.helper 'cache --timeout 3600'
 ssh=${GIT_SSH_COMMAND:-ssh}
 IFS=:
@@ -91,9 +91,9 @@ else
 fi
 export GIT_SSH_COMMAND="$ssh"
 
-# Runs git in a folder; a failure leaves its message in the file, with escapes as git-sync has them.
+# Runs git in a directory. On failure, it writes the message to the file, with git-sync's escapes.
 failure=$(mktemp)
-run() { # folder, arguments
+run() { # directory, arguments
   folder=$1
   shift
   git -C "$folder" "$@" >/dev/null 2>"$failure.said" && return
@@ -108,7 +108,7 @@ credentials() {
   printf 'url=%s\nusername=%s\npassword=%s\n' "$repo" "$username" "$password" | git credential approve
 }
 
-# Called where a failing command ends nothing by itself.
+# `set -e` has no effect in this function, because it is called as a condition.
 sync() {
   credentials || return 1
   if [ "$(git -C "$root" rev-parse --show-toplevel 2>/dev/null)" != "$root" ]; then
@@ -131,7 +131,7 @@ sync() {
   rm -rf "$tree"
   run "$root" worktree prune || return 1
   run "$root" worktree add --force --detach --no-checkout "$tree" "$hash" || return 1
-  # Relative, so that another container may mount the volume elsewhere.
+  # The path is relative, because another container may mount the volume elsewhere.
   echo "gitdir: ../../.git/worktrees/$hash" >"$tree/.git"
   run "$tree" reset --hard "$hash" -- || return 1
   if [ "$submodules" != off ]; then
@@ -152,7 +152,7 @@ while :; do
   if sync; then
     failures=0
     [ "$one_time" != true ] || exit 0
-    # A commit does not change.
+    # A commit never changes, so there is nothing to fetch again.
     [ "$hash" != "$ref" ] || exec sleep infinity
   else
     failures=$((failures + 1))

@@ -1,6 +1,6 @@
 package main
 
-// Images without a registry: layers are tar files, an image archive is what `docker save` writes.
+// Images without a registry: layers are tar files, and image archives have the format of `docker save`.
 
 import (
 	"archive/tar"
@@ -29,7 +29,7 @@ type image struct {
 	layers     []string
 }
 
-// An entry of a layer: a file to copy, or text, or with neither a folder.
+// An entry of a layer: a file to copy, a file with the given text, or, if both are empty, a directory.
 type entry struct {
 	path string
 	mode int64
@@ -37,7 +37,7 @@ type entry struct {
 	text string
 }
 
-// The accounts an image needs for its processes to have names.
+// The files that an image needs so that its users and groups have names.
 var accounts = []entry{
 	{path: "tmp", mode: 0o1777},
 	{path: "etc/passwd", mode: 0o644, text: "root:x:0:0:root:/root:/bin/sh\nopsy:x:65532:65532:opsy:/tmp:/bin/false\n"},
@@ -98,7 +98,7 @@ func digest(path string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// writeArchive stores a layer that several images share once.
+// writeArchive writes an image archive. A layer that several images share is stored once.
 func writeArchive(path string, images []image) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -148,13 +148,13 @@ func writeArchive(path string, images []image) error {
 	return out.Close()
 }
 
-// archive is the sub-command that makes the images which do not change with Opsy.
+// archive is the subcommand that creates the images that do not depend on Opsy.
 func archive(args []string) error {
 	flags := flag.NewFlagSet("archive", flag.ContinueOnError)
-	packer := flags.String("packer-layer", "", "tar of a root file system with Packer and git")
-	gitSync := flags.String("git-sync", "", "the git-sync script")
-	pause := flags.String("pause", "", "static program that waits")
-	out := flags.String("out", "", "archive to write")
+	packer := flags.String("packer-layer", "", "tar file of a root file system with Packer and git")
+	gitSync := flags.String("git-sync", "", "git-sync program or script")
+	pause := flags.String("pause", "", "static pause program")
+	out := flags.String("out", "", "path of the archive to write")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (b *bed) importImages(archive string) error {
 	return err
 }
 
-// importOpsy makes localhost/opsy:bed of the given programs and what the first links.
+// importOpsy creates localhost/opsy:bed from the given programs and the shared libraries of the first one.
 func (b *bed) importOpsy(opsy, runner string) error {
 	dir, err := os.MkdirTemp(b.path("node"), "opsy-")
 	if err != nil {
@@ -215,7 +215,7 @@ func (b *bed) importOpsy(opsy, runner string) error {
 	return b.importImages(file)
 }
 
-// linked lists the shared libraries of a program, its loader among them.
+// linked returns the shared libraries of a program, including its loader.
 func linked(dir, program string) ([]string, error) {
 	text, err := run(dir, "ldd", program)
 	if strings.Contains(text, "not a dynamic executable") || strings.Contains(text, "statically linked") {
@@ -238,7 +238,7 @@ func linked(dir, program string) ([]string, error) {
 	return found, nil
 }
 
-// images tells which of the bed's images the node has.
+// images returns the images of the bed that the node has.
 func (b *bed) images() (map[string]string, error) {
 	text, err := run(b.path("node"), "ctr", append(b.ctr()[1:], "images", "list", "--quiet")...)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package main is a Kubernetes control plane and node in one program: the real etcd, kube-apiserver,
-// kube-controller-manager, kube-scheduler, kubelet and kubectl as sub-commands, and `up`, which runs
+// kube-controller-manager, kube-scheduler, kubelet and kubectl as subcommands, and `up`, which runs
 // them together for tests.
 package main
 
@@ -20,7 +20,7 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// programs can also be called by their names, through links to this file.
+// programs can also be called by name, through links to this file.
 var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"}
 
 func main() {
@@ -36,7 +36,7 @@ func main() {
 	os.Exit(dispatch(name))
 }
 
-// dispatch hands the command line to the program, which reads it from os.Args.
+// dispatch runs the program, which reads its command line from os.Args.
 func dispatch(name string) int {
 	switch name {
 	case "up":
@@ -59,7 +59,7 @@ func dispatch(name string) int {
 	case "kubectl":
 		return cli.Run(kubectl.NewDefaultKubectlCommand())
 	}
-	return status(fmt.Errorf("no sub-command %q", name))
+	return status(fmt.Errorf("unknown subcommand %q", name))
 }
 
 func status(err error) int {

@@ -1,10 +1,10 @@
 package main
 
-// A real node: containerd and runc of the machine, our kubelet, everything below the bed's folder.
+// A real node: containerd and runc of the machine, and the kubelet of this program, with all files in the directory of
+// the bed.
 //
-// Nothing of the machine is changed. What the programs write to fixed places (sockets of containerd's
-// shims, symlinks to pod logs, kernel settings) is hidden from the machine by mounts of the bed's own
-// namespace.
+// The machine is not changed. Mounts in the bed's own namespace hide from the machine what the programs write to fixed
+// paths: sockets of containerd's shims, symlinks to pod logs, kernel settings.
 
 import (
 	"encoding/json"
@@ -24,16 +24,16 @@ import (
 )
 
 const (
-	// A name that resolves to where the kubelet listens, so that `kubectl logs` needs no other address.
+	// This name resolves to the address on which the kubelet listens, so that `kubectl logs` works.
 	nodeName     = "localhost"
 	cniPlugins   = "/usr/lib/cni"
 	cgroupRoot   = "/sys/fs/cgroup"
 	cgroupPrefix = "opsybed-"
-	// Linux's limit for a socket's path, less the longest one below the folder.
+	// Linux's limit for the path of a socket, minus the longest socket path below the directory.
 	longestDir = 107 - len("/containerd/containerd.sock.ttrpc")
 )
 
-// What the kubelet, and for a pod's network the CNI plugin, set for the whole machine.
+// Kernel settings that the kubelet, and the CNI plugin for pod networks, would change for the whole machine.
 var kernelSettings = map[string]string{
 	"vm/overcommit_memory": "1", "vm/panic_on_oom": "0", "kernel/panic": "10", "kernel/panic_on_oops": "1",
 	"kernel/keys/root_maxkeys": "1000000", "kernel/keys/root_maxbytes": "25000000",
@@ -66,7 +66,7 @@ func nodeMissing(o options) string {
 	return ""
 }
 
-// enterNode runs in the new PID and mount namespaces.
+// enterNode prepares the new PID and mount namespaces, in which it runs.
 func enterNode(o options) error {
 	if err := ownRoot(o.Dir); err != nil {
 		return err
@@ -99,13 +99,13 @@ func enterNode(o options) error {
 			continue
 		}
 		if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("cannot cover %s: %w", target, err)
+			return fmt.Errorf("cannot mount over %s: %w", target, err)
 		}
 	}
 	return nil
 }
 
-// ownRoot helps where the bed runs in a chroot: there the root is no mount point, and runc needs one.
+// ownRoot makes the root a mount point, because runc requires one; in a chroot it is not.
 func ownRoot(dir string) error {
 	if points, _ := mounts("/"); slices.Contains(points, "/") {
 		return nil
@@ -115,13 +115,13 @@ func ownRoot(dir string) error {
 		return err
 	}
 	if err := unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return fmt.Errorf("cannot mount the root anew: %w", err)
+		return fmt.Errorf("cannot bind-mount the root: %w", err)
 	}
 	return errors.Join(unix.Chroot(root), unix.Chdir("/"))
 }
 
-// overlay tells whether containerd can use overlayfs in the bed's folder; copying every layer for
-// every container takes seconds where this takes none.
+// overlay returns whether containerd can use overlayfs in the directory of the bed. Otherwise every layer is copied
+// for every container, which takes seconds.
 func (b *bed) overlay() bool {
 	dir := b.path("node", "overlay")
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
@@ -137,7 +137,7 @@ func (b *bed) overlay() bool {
 	return unix.Unmount(merged, 0) == nil
 }
 
-// registries is the folder where tests say, registry by registry, which mirror serves it.
+// registries is the directory in which tests configure the mirror of each registry.
 func (b *bed) registries() string { return b.path("node", "certs.d") }
 
 func (b *bed) socket() string { return b.path("containerd", "containerd.sock") }
@@ -208,7 +208,7 @@ func (b *bed) startKubelet() error {
 	if err != nil {
 		return err
 	}
-	// The machine's own may be a link into a folder that is hidden here.
+	// The file of the machine may be a link into a directory that is hidden here.
 	resolve, err := os.ReadFile("/etc/resolv.conf")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -227,7 +227,7 @@ func (b *bed) startKubelet() error {
 		"containerRuntimeEndpoint": "unix://" + b.socket(),
 		"cgroupDriver":             "cgroupfs", "cgroupRoot": "/" + b.Cgroup, "failCgroupV1": false,
 		"failSwapOn": false, "makeIPTablesUtilChains": false, "resolvConf": b.path("node", "resolv.conf"),
-		// A full disk of a developer is no reason to refuse pods or to delete images.
+		// A full disk on a developer's machine must not cause rejected pods or deleted images.
 		"evictionHard": map[string]any{}, "localStorageCapacityIsolation": false,
 		"imageGCHighThresholdPercent": 100,
 		"podLogsDir":                  b.path("kubelet", "logs"), "volumePluginDir": b.path("kubelet", "plugins"),
@@ -270,7 +270,7 @@ func (b *bed) nodeReady() error {
 	return fmt.Errorf("%v", node.Status.Conditions)
 }
 
-// mounts lists the mount points at or below a folder, and their file system types, outermost first.
+// mounts returns the mount points at or below a directory, and their file system types, outermost first.
 func mounts(below string) (points, types []string) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -298,7 +298,7 @@ func detachMounts(dir string) {
 	}
 }
 
-// hierarchies are the mount points of cgroups, version 1 or 2.
+// hierarchies returns the mount points of cgroups, version 1 or 2.
 func hierarchies() []string {
 	points, types := mounts(cgroupRoot)
 	var found []string
@@ -310,7 +310,7 @@ func hierarchies() []string {
 	return found
 }
 
-// makeCgroups makes the cgroup that holds all pods, in every hierarchy.
+// makeCgroups creates the cgroup that contains all pods, in every hierarchy.
 func makeCgroups(name string) error {
 	all := hierarchies()
 	if len(all) == 0 {
@@ -318,15 +318,15 @@ func makeCgroups(name string) error {
 	}
 	for _, hierarchy := range all {
 		own := filepath.Join(hierarchy, name)
-		// Version 2 hands a controller down only where the parent says so.
+		// In version 2, a controller is available to children only if the parent enables it.
 		controllers, _ := os.ReadFile(filepath.Join(hierarchy, "cgroup.controllers"))
 		for _, controller := range strings.Fields(string(controllers)) {
 			os.WriteFile(filepath.Join(hierarchy, "cgroup.subtree_control"), []byte("+"+controller), 0)
 		}
 		if err := os.Mkdir(own, 0o755); err != nil {
-			return fmt.Errorf("cannot make a cgroup: %w", err)
+			return fmt.Errorf("cannot create a cgroup: %w", err)
 		}
-		// Version 1: a new cpuset is empty and nothing may run in it.
+		// In version 1, a new cpuset is empty, and no process can run in it.
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 			if value, err := os.ReadFile(filepath.Join(hierarchy, file)); err == nil {
 				os.WriteFile(filepath.Join(own, file), value, 0)
@@ -336,7 +336,7 @@ func makeCgroups(name string) error {
 	return nil
 }
 
-// removeCgroups waits for processes that were killed and are about to end.
+// removeCgroups removes a cgroup in every hierarchy. It waits for killed processes to exit.
 func removeCgroups(name string) {
 	const within = 5 * time.Second
 	until := time.Now().Add(within)
@@ -361,7 +361,7 @@ func removeCgroup(path string) bool {
 	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
 
-// sweepCgroups removes what a bed left whose two processes were killed in one moment.
+// sweepCgroups removes the cgroups of earlier beds whose two processes were killed at the same time.
 func sweepCgroups() {
 	for _, hierarchy := range hierarchies() {
 		left, _ := filepath.Glob(filepath.Join(hierarchy, cgroupPrefix+"*"))

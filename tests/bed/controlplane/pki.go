@@ -1,6 +1,6 @@
 package main
 
-// Keys, certificates, tokens and kubeconfigs of one bed, made anew at every start.
+// Keys, certificates, tokens and kubeconfigs of one bed, created at every start.
 
 import (
 	"crypto"
@@ -36,7 +36,7 @@ type identity struct {
 	key         crypto.Signer
 }
 
-// A bed lives for a test run or a working day; clocks that tests move must not outlive it.
+// A bed lives for a test run or a working day, but tests may move the clock by years.
 const validity = 10 * 365 * 24 * time.Hour
 
 func issue(template *x509.Certificate, by *identity) (*identity, error) {
@@ -77,8 +77,8 @@ func writePEM(path, kind string, der []byte, mode os.FileMode) error {
 	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
 }
 
-// writePKI makes ca, apiserver and apiserver-kubelet-client certificates and the key of service
-// account tokens in dir.
+// writePKI creates the certificates ca, apiserver and apiserver-kubelet-client, and the key for service
+// account tokens, in dir.
 func writePKI(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -121,7 +121,7 @@ func writePKI(dir string) error {
 	return writePEM(filepath.Join(dir, "sa.key"), "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(tokenKey), 0o600)
 }
 
-// writeTokens makes a random token and a kubeconfig `<dir>/<file>.kubeconfig` for every built-in user.
+// writeTokens creates a random token and a kubeconfig `<dir>/<file>.kubeconfig` for every built-in user.
 func writeTokens(dir, server string) (adminToken string, err error) {
 	files := map[string]string{userAdmin: "admin", userControllerManager: "controller-manager",
 		userScheduler: "scheduler", userNode: "kubelet"}

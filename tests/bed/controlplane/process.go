@@ -2,9 +2,9 @@ package main
 
 // Children of the bed: started from one thread, reaped in one place, and killed with the bed.
 //
-// A parent-death signal belongs to the thread that forked, so every fork happens on one thread that
-// lives as long as the bed. Everything is reaped by wait4(-1), because the bed is process 1 of the
-// node's PID namespace and orphans of containerd come to it as well.
+// The parent-death signal is sent when the forking thread ends, so all forks happen on one thread that
+// lives as long as the bed. wait4(-1) reaps all children, because the bed is process 1 of the node's
+// PID namespace and also becomes the parent of containerd's orphans.
 
 import (
 	"errors"
@@ -47,7 +47,7 @@ var (
 	spawns        = make(chan spawnRequest)
 )
 
-// startReaping must run before the first spawn.
+// startReaping starts the forking thread and the reaper. It must run before the first spawn.
 func startReaping() {
 	go func() {
 		runtime.LockOSThread()
@@ -93,7 +93,7 @@ func reap() {
 	}
 }
 
-// spawn holds the lock over the fork, so that a child cannot be reaped before it is known.
+// spawn starts a program. It holds the lock during the fork, so that a child cannot be reaped before it is registered.
 func spawn(name, logPath, program string, args ...string) (*child, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -117,7 +117,7 @@ func spawn(name, logPath, program string, args ...string) (*child, error) {
 	return c, nil
 }
 
-// run waits for a short command and returns what it printed.
+// run executes a short command and returns its output.
 func run(dir string, program string, args ...string) (string, error) {
 	out, err := os.CreateTemp(dir, "out-*")
 	if err != nil {
@@ -148,7 +148,7 @@ type component struct {
 	child   *child
 	paused  bool
 	died    chan<- error
-	stopped bool // asked for, so its end is no failure
+	stopped bool // stopped on request, so its exit is not a failure
 }
 
 func (c *component) start() error {
@@ -168,13 +168,13 @@ func (c *component) start() error {
 		defer c.mutex.Unlock()
 		c.child = nil
 		if !c.stopped {
-			c.died <- fmt.Errorf("%s ended by itself (%s):\n%s", c.name, describe(started.how), tail(c.log))
+			c.died <- fmt.Errorf("%s exited unexpectedly (%s):\n%s", c.name, describe(started.how), tail(c.log))
 		}
 	}()
 	return nil
 }
 
-// startReady also waits until the program serves.
+// startReady starts the program and waits until it is ready.
 func (c *component) startReady(deadline time.Duration) error {
 	if err := c.start(); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (c *component) pause(paused bool) error {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if c.child == nil {
-		return fmt.Errorf("%s does not run", c.name)
+		return fmt.Errorf("%s is not running", c.name)
 	}
 	if c.paused == paused {
 		return nil
@@ -223,7 +223,7 @@ func (c *component) pause(paused bool) error {
 	if err := syscall.Kill(c.child.pid, syscall.SIGSTOP); err != nil {
 		return err
 	}
-	// On a busy machine it answers on for a while: until the last of its threads has stopped.
+	// On a busy machine, it continues to serve for a while, until the last of its threads has stopped.
 	for {
 		err := unix.Waitid(unix.P_PID, c.child.pid, nil, unix.WSTOPPED, nil)
 		if !errors.Is(err, unix.EINTR) {
@@ -232,7 +232,7 @@ func (c *component) pause(paused bool) error {
 	}
 }
 
-// state is for people and tests: running, paused or stopped, and the memory it holds.
+// state returns the state for people and tests: running, paused or stopped, and the memory in use.
 func (c *component) state() map[string]any {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

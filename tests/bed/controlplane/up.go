@@ -1,11 +1,11 @@
 package main
 
-// `up`: everything in the foreground, on free ports, until it is told to end.
+// `up` runs everything in the foreground, on free ports, until it is stopped.
 //
-// Two processes. The outer one is what the caller started; it waits for signals and, if asked, for its
-// parent's end. The inner one owns all programs. With a node, it is process 1 of a PID namespace and
-// has a mount namespace of its own: whoever dies, however, the kernel ends every program, container
-// and mount. What the kernel does not clean, cgroups and files, is removed by whichever is left.
+// It consists of two processes. The caller starts the outer one, which waits for signals and, if requested, for the end
+// of its parent. The inner one owns all programs. With a node, it is process 1 of a PID namespace and has its own mount
+// namespace: if either process dies, the kernel ends every program, container and mount. The remaining process removes
+// what the kernel does not clean up: cgroups and files.
 
 import (
 	"bytes"
@@ -44,14 +44,14 @@ const (
 func up(args []string) error {
 	var o options
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
-	flags.StringVar(&o.Dir, "dir", "", "folder for data and logs (default: a temporary one, removed at the end)")
-	flags.StringVar(&o.AddressFile, "address-file", "", "JSON file written when everything is ready")
-	flags.BoolVar(&o.Node, "node", false, "also a real node, where root and containerd are to be had")
-	flags.StringVar(&o.NodeMissing, "node-missing", "", "why there cannot be a node")
-	flags.StringVar(&o.Images, "images", "", "archive of the node's images")
+	flags.StringVar(&o.Dir, "dir", "", "directory for data and logs (default: a temporary directory, removed at the end)")
+	flags.StringVar(&o.AddressFile, "address-file", "", "write the addresses as JSON to this file when everything is ready")
+	flags.BoolVar(&o.Node, "node", false, "also start a real node, if running as root with containerd installed")
+	flags.StringVar(&o.NodeMissing, "node-missing", "", "reason why there cannot be a node")
+	flags.StringVar(&o.Images, "images", "", "archive of the images for the node")
 	flags.StringVar(&o.Opsy, "opsy", "", "program for the image localhost/opsy:bed")
 	flags.StringVar(&o.Runner, "runner", "", "static opsy-runner for the same image")
-	dieWithParent := flags.Bool("die-with-parent", false, "end when the process that started this one ends")
+	dieWithParent := flags.Bool("die-with-parent", false, "exit when the parent process exits")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -116,8 +116,8 @@ func prepareDir(o *options) (err error) {
 	return os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o755)
 }
 
-// removeData deletes what one run needs; logs stay for people. Mounts below are gone by now: they
-// were the inner process's alone.
+// removeData deletes the data of one run and keeps the logs. The mounts below the directory no longer exist, because
+// they were in the namespace of the inner process.
 func removeData(o options) error {
 	var failed error
 	for _, name := range []string{"etcd", "apiserver", "pki", "containerd", "kubelet", "node", "kubectl"} {
@@ -131,7 +131,7 @@ func removeData(o options) error {
 	return failed
 }
 
-// startInner also returns the lifeline: the inner process ends when it is closed.
+// startInner starts the inner process. It also returns the lifeline: the inner process exits when it is closed.
 func startInner(o options) (*exec.Cmd, io.Closer, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -150,15 +150,15 @@ func startInner(o options) (*exec.Cmd, io.Closer, error) {
 		inner := exec.Command(self, "up-inner", string(text))
 		inner.Stdout, inner.Stderr = os.Stdout, os.Stderr
 		inner.ExtraFiles = []*os.File{held}
-		// A session of its own: a terminal's Ctrl-C, or a signal to the caller's process group,
-		// reaches the outer process alone.
+		// Its own session, so that Ctrl-C in a terminal, or a signal to the caller's process group,
+		// reaches only the outer process.
 		inner.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if o.Node {
 			inner.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS
 		}
 		err = inner.Start()
 		if err != nil && o.Node {
-			o.Node, o.NodeMissing = false, fmt.Sprintf("cannot make PID and mount namespaces: %v", err)
+			o.Node, o.NodeMissing = false, fmt.Sprintf("cannot create PID and mount namespaces: %v", err)
 			continue
 		}
 		return inner, lifeline, err
@@ -190,7 +190,7 @@ func upInner(text string) error {
 		io.Copy(io.Discard, os.NewFile(3, "lifeline"))
 		told <- nil
 	}()
-	// Process 1 gets no signal it does not handle, and this one has the lifeline.
+	// The lifeline ends this process, not signals, which process 1 does not get without a handler anyway.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	started := make(chan error, 1)
 	b := &bed{options: o, died: died}
@@ -210,8 +210,8 @@ func upInner(text string) error {
 	return failure
 }
 
-// end leaves no process and, inside, no mount; the outer process, if it lives, does the same again
-// for what must also work when this one was killed.
+// end kills all processes, detaches all mounts and removes all data. The outer process, if it is alive, repeats what
+// must also be done when this process was killed.
 func (b *bed) end() {
 	if os.Getpid() == 1 {
 		syscall.Kill(-1, syscall.SIGKILL)
@@ -231,8 +231,8 @@ func (b *bed) end() {
 	}
 }
 
-// freePort picks below the range the kernel takes for outgoing connections, so that a server stopped
-// for a while finds its port free again.
+// freePort returns a port below the kernel's range for outgoing connections, so that the port of a stopped server is
+// still free when it is started again.
 func freePort() (int, error) {
 	const lowest, highest, tries = 20000, 32000, 100
 	for range tries {

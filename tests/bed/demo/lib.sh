@@ -1,5 +1,5 @@
-# What both tours share: one temporary folder with an emulated AWS and a Git remote that asks for a password.
-# Sourced; OPSY and PYTHON name the two programs.
+# The common part of both demos: one temporary directory with an emulated AWS and a Git remote that requires a password.
+# This file is sourced; OPSY and PYTHON are the two programs.
 bed=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source=$(cd "$bed/../.." && pwd)
 work=$(mktemp -d)
@@ -45,7 +45,7 @@ PY
 show_chat() { (cd "$bed/chat" && "$PYTHON" -m chatbed.show --port "$(field "$work/chat.json" port)" --place C0DEMO0001); }
 show() { (cd "$bed/aws" && "$PYTHON" -m opsybed.show --port "$(field "$work/aws.json" port)" --account "$account"); }
 
-# A user whose key may do no more than its policies in deploy/iam allow, those for Debian's Packer among them.
+# Restricts a user's key to its policies in deploy/iam, including those for Debian's Packer.
 restrict() { # user key policy
   bed_call POST policy "{\"user\": \"$1\", \"access_key\": \"$2\",
     \"files\": [\"$3.json\", \"optional/$3-packer-1.6.json\"],
@@ -68,16 +68,16 @@ start_aws_and_git() {
   restrict packer AKIA${account}PACK build
   git init -q --bare -b main "$work/remotes/images.git"
   export AWS_ENDPOINT_URL=$aws AWS_ACCESS_KEY_ID=AKIA${account}DEMO AWS_SECRET_ACCESS_KEY=emulated
-  # Packer's own key, as a profile of its own would be on a real machine.
+  # Packer has its own key; on a real machine, it would have its own profile.
   export OPSY_BUILD_AWS_ACCESS_KEY_ID=AKIA${account}PACK OPSY_BUILD_AWS_SECRET_ACCESS_KEY=emulated
   export AWS_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
   export AWS_CONFIG_FILE=$work/no-aws-config AWS_SHARED_CREDENTIALS_FILE=$work/no-aws-credentials
-  # These variables alone point the template, made for real AWS, at the emulated one.
+  # The template is written for real AWS; only these variables point it to the emulated one.
   export PKR_VAR_endpoint=$aws PKR_VAR_ssh_host=127.0.0.1
   export PKR_VAR_ssh_port=$(field aws.json ssh_port) PKR_VAR_ssh_username=$(field aws.json ssh_user)
   printf 'demo-password' >"$work/password"
   export OPSY_REPO=$remote OPSY_GIT_USERNAME=platform OPSY_GIT_PASSWORD_FILE=$work/password
   export OPSY_STATE=$work/state OPSY_OUTPUT=text
-  # The bot's token as the Secret opsy-slack that the manifests name, and where Slack is.
+  # The bot token, as the Secret opsy-slack that the manifests reference, and the address of the emulated Slack.
   export OPSY_SECRET_DEFAULT_OPSY_SLACK__TOKEN=xoxb-demo OPSY_SLACK_API=$chat/api/
 }

@@ -1,19 +1,19 @@
-"""Lets pods reach servers of this machine's loopback: the ports given, on this machine's own address.
+"""Relays connections to servers on loopback, so that pods can reach them at this machine's address.
 
-Prints `ADDRESS port...` when it listens, one port for each given. Ends with its parent.
+When it listens, it prints `ADDRESS port...` with one port per given port. It exits with its parent.
 """
 
 import asyncio
-import ctypes
-import signal
 import socket
 import sys
+from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # contains bedkit
+from bedkit.parent import end_with_parent_thread
 
 
 def own_address() -> str:
-    """The address packets to elsewhere would leave from; nothing is sent."""
+    """Return the source address of packets to other machines; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return probe.getsockname()[0]
@@ -25,7 +25,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # the other end is told by closing
+        pass  # closing the writer ends the other side
     finally:
         writer.close()
 
@@ -48,5 +48,5 @@ async def main(ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent_thread()
     asyncio.run(main([int(port) for port in sys.argv[1:]]))

@@ -1,7 +1,7 @@
-"""A company's network on loopback: an egress proxy, and servers with certificates of a private authority.
+"""A corporate network on loopback: an egress proxy, and servers with certificates of a private authority.
 
-Names such as git.corp.test resolve at the proxy alone, so a client that reaches one went through it.
-Needs the package `cryptography`. The control interface is at the proxy's own address, below /_bed:
+Names such as git.corp.test are resolved only by the proxy, so a client that reaches one has used the proxy.
+Requires the package `cryptography`. The control interface is at the proxy's own address, below /_bed:
   POST /_bed/host         {"name": "git.corp.test", "to": "127.0.0.1:1234", "tls": true, "port": 443}
   POST /_bed/credentials  {"credentials": "user:password"}, or null
   GET|DELETE /_bed/journal
@@ -14,13 +14,10 @@ import ipaddress
 import json
 import os
 import select
-import signal
 import socket
 import ssl
 import sys
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,20 +26,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-PARENT_LOOK_SECONDS = 0.2
-# A tunnel on which nothing moves for so long is given up.
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # contains bedkit
+import bedkit.server
+from bedkit import journal, program
+
+# A tunnel without traffic is closed after this time.
 IDLE_SECONDS = 120
-# A client answers the end of TLS at once, or never.
+# A client answers the end of TLS immediately or never.
 END_SECONDS = 2
 DOMAIN = "corp.test"
-# 0.0.0.0 leads to this machine on Linux and is not a loopback address: what is reached there without a proxy is an
-# exception of NO_PROXY.
+# On Linux, 0.0.0.0 is this machine but not a loopback address: a server that is reached there without the proxy tests
+# NO_PROXY.
 ADDRESSES = ("127.0.0.1", "0.0.0.0", "::1")
 HOP_BY_HOP = ("proxy-authorization", "proxy-connection", "connection", "keep-alive")
 
 
 def write_certificates(folder: Path) -> None:
-    """Writes ca.pem, and server.pem with its key, for all names of the domain."""
+    """Write ca.pem, and server.pem with its key, for all names of the domain."""
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
 
@@ -86,10 +86,10 @@ def write_certificates(folder: Path) -> None:
 
 
 def pipe(one: socket.socket, other: socket.socket) -> None:
-    """Carries bytes both ways until both have ended, or one is gone."""
+    """Copy bytes in both directions until both sides have ended or one fails."""
     peers = {one: other, other: one}
     while peers:
-        # What TLS has decrypted already is not seen by select.
+        # select does not see data that TLS has already decrypted.
         ready = [end for end in peers if isinstance(end, ssl.SSLSocket) and end.pending()]
         ready = ready or select.select(list(peers), [], [], IDLE_SECONDS)[0]
         if not ready:
@@ -102,7 +102,7 @@ def pipe(one: socket.socket, other: socket.socket) -> None:
                     continue
                 peer = peers.pop(end)
                 if isinstance(peer, ssl.SSLSocket):
-                    # The server is done; without this the client takes it for a broken connection.
+                    # The server has ended. Without a proper end of TLS, the client would report a broken connection.
                     peer.settimeout(END_SECONDS)
                     peer.unwrap()
                     return
@@ -112,7 +112,7 @@ def pipe(one: socket.socket, other: socket.socket) -> None:
 
 
 class Front:
-    """Ends TLS, and carries what is inside to a server."""
+    """Terminates TLS, and forwards the content to a server."""
 
     def __init__(self, context: ssl.SSLContext, to: tuple[str, int]) -> None:
         self.context, self.to = context, to
@@ -131,36 +131,28 @@ class Front:
             inside = self.context.wrap_socket(connection, server_side=True)
             outside = socket.create_connection(self.to)
         except OSError:
-            # A client that does not trust the certificate says so and goes.
+            # A client that does not trust the certificate aborts the handshake.
             connection.close()
             return
         with inside, outside:
             pipe(inside, outside)
 
 
-class Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
+class Proxy(bedkit.server.Server):
     def __init__(self, port: int, folder: Path) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / "server.pem")
-        # Clients that would speak HTTP/2 are not understood by what is behind.
+        # The servers behind the proxy do not support HTTP/2.
         self.context.set_alpn_protocols(["http/1.1"])
         self.hosts: dict[str, tuple[str, int]] = {}
         self.credentials: str | None = None
-        self.journal: list[dict] = []
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), Handler)
-
-    def handle_error(self, request, client_address) -> None:
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
+        self.journal = journal.Journal()
+        super().__init__(port, Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(bedkit.server.Handler):
     timeout = IDLE_SECONDS
+    server: Proxy
 
     def do_CONNECT(self) -> None:
         there = self.admitted(self.path)
@@ -192,15 +184,14 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = forward
 
     def admitted(self, target: str) -> tuple[str, int] | None:
-        """Where a name leads; else the refusal is answered. Either way it is in the journal."""
+        """Return the address of a target, or send the refusal. Both are recorded in the journal."""
         proxy = self.server
         expected = proxy.credentials
         given = self.headers.get("Proxy-Authorization", "")
         basic = "Basic " + base64.b64encode((expected or "").encode()).decode()
         there = proxy.hosts.get(target)
         status = 407 if expected and given != basic else 200 if there else 403
-        with proxy.lock:
-            proxy.journal.append({"method": self.command, "target": target, "status": status})
+        proxy.journal.add({"method": self.command, "target": target, "status": status})
         if status == 200:
             return there
         self.send_response(status)
@@ -211,10 +202,9 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def control(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        asked = json.loads(self.rfile.read(length) or b"{}")
+        asked = json.loads(self.read_body() or b"{}")
         work = CONTROLS.get((self.command, self.path.removeprefix("/_bed/")))
-        status, answer = (200, work(self.server, asked)) if work else (400, {"error": "no such control"})
+        status, answer = (200, work(self.server, asked)) if work else (400, {"error": "unknown endpoint"})
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -222,12 +212,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_) -> None:
-        """The journal is the log."""
-
 
 def add_host(proxy: Proxy, asked: dict) -> dict:
-    """Lets a name through. With TLS, answers the port at which its certificate is shown."""
+    """Allow a name, and return the port to which it leads; with TLS, that of the server with the certificate."""
     host, _, port = asked["to"].rpartition(":")
     there = (host, int(port))
     if asked.get("tls"):
@@ -241,62 +228,24 @@ def set_credentials(proxy: Proxy, asked: dict) -> dict:
     return {}
 
 
-def read_journal(proxy: Proxy, asked: dict) -> list[dict]:
-    with proxy.lock:
-        return list(proxy.journal)
-
-
-def clear_journal(proxy: Proxy, asked: dict) -> list[dict]:
-    with proxy.lock:
-        gone, proxy.journal = proxy.journal, []
-    return gone
-
-
 CONTROLS = {
     ("POST", "host"): add_host,
     ("POST", "credentials"): set_credentials,
-    ("GET", "journal"): read_journal,
-    ("DELETE", "journal"): clear_journal,
+    **journal.CONTROLS,
 }
-
-
-def die_with_parent() -> None:
-    """SIGTERM when the parent process ends; not when the thread that started us does."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="netbed", description="An egress proxy and a private authority.")
-    parser.add_argument("--dir", type=Path, required=True, help="folder for the certificates")
-    parser.add_argument("--port", type=int, required=True, help="0 picks a free one")
-    parser.add_argument("--port-file", type=Path, help="JSON with the address, written when ready")
-    parser.add_argument("--die-with-parent", action="store_true")
-    asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if asked.die_with_parent:
-        die_with_parent()
+    parser.add_argument("--dir", type=Path, required=True, help="directory for the certificates")
+    program.add_port(parser)
+    asked = program.begin(parser)
     asked.dir.mkdir(parents=True, exist_ok=True)
     write_certificates(asked.dir)
     proxy = Proxy(asked.port, asked.dir)
-    port = proxy.server_address[1]
-    info = {"port": port, "url": f"http://127.0.0.1:{port}", "ca": str(asked.dir / "ca.pem")}
-    info = json.dumps(info | {"pid": os.getpid()})
-    if asked.port_file:
-        partial = asked.port_file.with_name(f".{asked.port_file.name}.{os.getpid()}")
-        partial.write_text(info + "\n")
-        partial.replace(asked.port_file)
-    print(info, flush=True)
-    try:
-        proxy.serve_forever(poll_interval=0.1)
-    except KeyboardInterrupt:
-        pass
+    info = {"port": proxy.port, "url": proxy.url, "ca": str(asked.dir / "ca.pem")}
+    program.announce(info | {"pid": os.getpid()}, asked.port_file)
+    program.serve(proxy)
 
 
 if __name__ == "__main__":

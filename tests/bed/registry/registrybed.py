@@ -1,9 +1,9 @@
-"""A registry of images over loopback HTTP, read-only: it serves images of `docker save` archives under other names.
+"""A read-only image registry over loopback HTTP that serves images of `docker save` archives under other names.
 
-An image keeps its layers. Variables can be added to its configuration, and files to it, in a layer on top.
+An image keeps its layers. Variables can be added to its configuration, and files in an additional layer.
 Everything under /_bed is the control interface:
   POST /_bed/image  {"name": "team/tool:1", "archive": FILE, "image": "localhost/tool:bed",
-                     "env": {"KEY": "value"}, "files": {"/path/in/image": FILE OR FOLDER}}
+                     "env": {"KEY": "value"}, "files": {"/path/in/image": FILE OR DIRECTORY}}
   GET|DELETE /_bed/journal
 """
 
@@ -12,51 +12,42 @@ import hashlib
 import json
 import os
 import re
-import signal
 import sys
 import tarfile
 import tempfile
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
-PARENT_LOOK_SECONDS = 0.2
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # contains bedkit
+import bedkit.server
+from bedkit import journal, program
+
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
-# Not compressed, as in the archive: the digest of a layer is its diff ID, and a node that has the layer pulls nothing.
+# Not compressed, as in the archive: the digest of a layer is its diff ID, so a node that has the layer pulls nothing.
 LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
 
 
 class Blob(NamedTuple):
-    """A part of a file."""
+    """A blob, which is a part of a file."""
 
     path: Path
     offset: int
     size: int
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
+class Server(bedkit.server.Server):
     def __init__(self, port: int, folder: Path) -> None:
         self.folder = folder
         self.blobs: dict[str, Blob] = {}
-        # For each name, its manifests by tag and by digest.
+        # name -> its manifests by tag and by digest
         self.manifests: dict[str, dict[str, bytes]] = {}
-        self.journal: list[dict] = []
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), Handler)
-
-    def handle_error(self, request, client_address) -> None:
-        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
-            super().handle_error(request, client_address)
+        self.journal = journal.Journal()
+        super().__init__(port, Handler)
 
     def store(self, content: bytes) -> dict:
-        """Writes a blob and returns what a manifest says of it, without the media type."""
+        """Write a blob and return its descriptor for a manifest, without the media type."""
         digest = digest_of(content)
         path = self.folder / digest.replace(":", "-")
         path.write_bytes(content)
@@ -64,10 +55,7 @@ class Server(ThreadingHTTPServer):
         return {"size": len(content), "digest": digest}
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    timeout = 120
+class Handler(bedkit.server.Handler):
     server: Server
 
     def do_GET(self) -> None:
@@ -113,15 +101,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.sendfile(file, blob.offset, blob.size)
 
     def _control(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        route = CONTROLS.get((self.command, self.path.removeprefix("/_bed/")))
-        try:
-            if route is None:
-                raise ValueError(f"no {self.command} {self.path}")
-            document = route(self.server, json.loads(body or b"{}"))
-            status = 200
-        except (ValueError, KeyError, OSError, tarfile.TarError) as error:
-            status, document = 400, {"error": str(error)}
+        status, document = self.call_control(CONTROLS, (OSError, tarfile.TarError))
         self._write(status, "application/json", json.dumps(document).encode() + b"\n")
 
     def _refuse(self, status: int, code: str, message: str) -> None:
@@ -147,11 +127,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _note(self, status: int) -> None:
         path = self.path.partition("?")[0]
-        with self.server.lock:
-            self.server.journal.append({"method": self.command, "path": path, "status": status})
-
-    def log_message(self, *_) -> None:
-        """The journal is the log."""
+        self.server.journal.add({"method": self.command, "path": path, "status": status})
 
 
 def digest_of(content: bytes) -> str:
@@ -159,7 +135,7 @@ def digest_of(content: bytes) -> str:
 
 
 def add_image(server: Server, asked: dict) -> dict:
-    """Serves an image of an archive."""
+    """Serve an image of an archive."""
     name, _, tag = asked["name"].rpartition(":")
     if not name:
         raise ValueError("name must be NAME:TAG")
@@ -191,7 +167,7 @@ def add_image(server: Server, asked: dict) -> dict:
 
 
 def write_layer(server: Server, files: dict[str, str]) -> dict:
-    """A layer with these files and folders, which belong to root."""
+    """Write a layer with these files and directories, owned by root."""
 
     def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = entry.mtime = 0
@@ -210,63 +186,21 @@ def write_layer(server: Server, files: dict[str, str]) -> dict:
     return {"size": path.stat().st_size, "digest": digest}
 
 
-def read_journal(server: Server, asked: dict) -> list[dict]:
-    with server.lock:
-        return list(server.journal)
-
-
-def clear_journal(server: Server, asked: dict) -> list[dict]:
-    with server.lock:
-        gone, server.journal = server.journal, []
-    return gone
-
-
 CONTROLS = {
     ("POST", "image"): add_image,
-    ("GET", "journal"): read_journal,
-    ("DELETE", "journal"): clear_journal,
+    **journal.CONTROLS,
 }
-
-
-def die_with_parent() -> None:
-    """SIGTERM when the parent process ends.
-
-    Not the kernel's parent-death signal: that one fires when the *thread* that
-    started us ends, and test runners start things from short-lived threads.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_LOOK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="registrybed", description="A read-only registry on loopback.")
-    parser.add_argument("--dir", type=Path, required=True, help="folder for configurations and layers")
-    parser.add_argument("--port", type=int, required=True, help="0 picks a free one")
-    parser.add_argument("--port-file", type=Path, help="JSON with the address, written when ready")
-    parser.add_argument("--die-with-parent", action="store_true")
-    asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if asked.die_with_parent:
-        die_with_parent()
+    parser.add_argument("--dir", type=Path, required=True, help="directory for configurations and layers")
+    program.add_port(parser)
+    asked = program.begin(parser)
     asked.dir.mkdir(parents=True, exist_ok=True)
     server = Server(asked.port, asked.dir)
-    port = server.server_address[1]
-    info = json.dumps({"url": f"http://127.0.0.1:{port}", "port": port, "pid": os.getpid()})
-    if asked.port_file:
-        partial = asked.port_file.with_name(f".{asked.port_file.name}.{os.getpid()}")
-        partial.write_text(info + "\n")
-        partial.replace(asked.port_file)
-    print(info, flush=True)
-    try:
-        server.serve_forever(poll_interval=0.1)
-    except KeyboardInterrupt:
-        pass
+    program.announce({"url": server.url, "port": server.port, "pid": os.getpid()}, asked.port_file)
+    program.serve(server)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The application: name the call, apply faults, execute under one lock, journal.
+"""The application: identifies the call, applies faults, executes under one lock, and writes the journal.
 
-Execution goes through moto's own dispatcher, whose response classes are ours
-(install). Everything a handler raises leaves here as an error of the protocol.
+Execution goes through moto's own dispatcher, with the response classes of this
+package (see install). Every exception of a handler is returned as an error in
+the protocol of the service.
 """
 
 import io
@@ -16,12 +17,13 @@ from botocore.model import OperationNotFoundError
 from moto.core.utils import camelcase_to_underscores, get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from bedkit.server import Reply, Request
+
 from . import iam, wire
 from .faults import GATEWAY_PAGE, Fault, Faults, refusal
 from .install import RESPONSES
 from .journal import Journal
-from .server import Reply
-from .wire import AwsError, Call, Request
+from .wire import AwsError, Call
 from .world import world
 
 
@@ -113,7 +115,7 @@ class Application:
                 return self._error(call, error, note)
             except NotImplementedError:
                 return self._error(call, _unsupported(call), note)
-            except Exception as error:  # the bed must answer in the protocol, whatever breaks
+            except Exception as error:  # a defect of the bed is returned in the protocol too
                 traceback.print_exc(file=sys.stderr)
                 defect = AwsError(
                     "BedDefect", f"{call.service} {call.operation}: {type(error).__name__}: {error}"

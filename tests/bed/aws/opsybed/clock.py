@@ -1,37 +1,33 @@
-"""Emulated time of one account, and what becomes due as it passes.
+"""Emulated time of one account, and the transitions that become due as it passes.
 
-Nothing runs by itself: transitions that are due run at the start of the
-account's next request, in order of their due times, each seeing its own due
-time as now. A node-group update of ten minutes is thus tested in milliseconds.
+Nothing runs in the background: due transitions run at the start of the
+account's next request, in the order of their due times, and each one sees its
+own due time as the current time. A node group update of ten minutes can thus
+be tested in milliseconds.
 """
 
 import heapq
 import itertools
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import bedkit.clock
 
-class Clock:
-    """now = start + (real time since start) * speed + what was advanced."""
+
+class Clock(bedkit.clock.Clock):
+    """A clock with transitions."""
 
     def __init__(self, speed: float = 1.0) -> None:
-        self.speed = speed
-        self.frozen = False
-        self._emulated = time.time()
-        self._real = time.monotonic()
+        super().__init__(speed)
         self._pinned: float | None = None
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
     def timestamp(self) -> float:
-        if self._pinned is not None:
-            return self._pinned
-        passed = 0.0 if self.frozen else (time.monotonic() - self._real) * self.speed
-        return self._emulated + passed
+        return super().timestamp() if self._pinned is None else self._pinned
 
     def now(self) -> datetime:
-        """Naive UTC, the form moto's serialisers expect."""
+        """Returns naive UTC, which moto's serializers expect."""
         moment = datetime.fromtimestamp(self.timestamp(), UTC)
         return moment.replace(tzinfo=None)
 
@@ -53,20 +49,8 @@ class Clock:
                 self._pinned = None
 
     def advance(self, seconds: float) -> None:
-        self._rebase(self.timestamp() + seconds)
+        super().advance(seconds)
         self.run_due()
-
-    def freeze(self, frozen: bool) -> None:
-        self._rebase(self.timestamp())
-        self.frozen = frozen
-
-    def set_speed(self, speed: float) -> None:
-        self._rebase(self.timestamp())
-        self.speed = speed
-
-    def _rebase(self, emulated: float) -> None:
-        self._emulated = emulated
-        self._real = time.monotonic()
 
     def describe(self) -> dict:
         return {

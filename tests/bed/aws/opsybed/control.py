@@ -1,51 +1,38 @@
 """The control interface under /_bed: JSON in, JSON out, executed under the application's lock.
 
-Every endpoint takes `account` (in the body or as ?account=). Where it is left
-out: seed, base-image, node-group, state and sent mean the default account; journal,
-faults, clock, settings and reset mean all of them.
+Every endpoint takes `account` (in the body or as ?account=). Without it,
+journal, faults, reset and changes of the clock apply to all accounts, and every
+other endpoint uses the default account.
 """
 
 import json
 import sys
 import traceback
-from urllib.parse import parse_qs
 
 from moto.eks.models import eks_backends
 
+from bedkit.control import control as call_route
+from bedkit.server import Reply, Request
+
 from . import eks, iam, iam_files, seed, seed_images, state
-from .server import Reply
-from .wire import Request
 from .world import DEFAULT_ACCOUNT, world
 
 REGION = "us-east-1"
 
 
 class Refused(Exception):
-    """A control request that makes no sense: 400 with the reason."""
+    """An invalid control request: 400 with the reason."""
 
 
 def control(app, request: Request) -> Reply:
-    path = request.path.removeprefix("/_bed").strip("/")
-    handler = ROUTES.get((request.method, path))
-    if handler is None:
-        known = sorted(f"{m} /_bed/{p}" for m, p in ROUTES)
-        return _json(404, {"error": f"no {request.method} {request.path}", "known": known})
     try:
-        asked = {k: v[0] for k, v in parse_qs(request.query).items()}
-        if request.body:
-            asked |= json.loads(request.body)
-        with app.lock:
-            return _json(200, handler(app, asked))
-    except KeyError as error:
-        return _json(400, {"error": f"missing or unknown: {error}"})
-    except (Refused, ValueError) as error:
-        return _json(400, {"error": str(error)})
-    except Exception as error:  # a defect of the bed: say so instead of dropping the connection
+        return call_route(app, request, ROUTES, _json, (Refused, ValueError))
+    except Exception as error:  # a defect of the bed is reported instead of dropping the connection
         traceback.print_exc(file=sys.stderr)
-        return _json(500, {"error": f"{type(error).__name__}: {error}"})
+        return _json({"error": f"{type(error).__name__}: {error}"}, 500)
 
 
-def _json(status: int, document) -> Reply:
+def _json(document, status: int) -> Reply:
     body = json.dumps(document, indent=1, default=str).encode() + b"\n"
     return Reply(status, {"Content-Type": "application/json"}, body)
 
@@ -99,12 +86,7 @@ def read_clock(app, asked: dict) -> dict:
 def change_clock(app, asked: dict) -> dict:
     """`advance` seconds, `freeze` true or false, `speed` factor."""
     for account in _chosen(asked):
-        if "speed" in asked:
-            account.clock.set_speed(float(asked["speed"]))
-        if "freeze" in asked:
-            account.clock.freeze(bool(asked["freeze"]))
-        if "advance" in asked:
-            account.clock.advance(float(asked["advance"]))
+        account.clock.change(asked)
     if "speed" in asked and not asked.get("account"):
         world.speed = float(asked["speed"])
     return read_clock(app, asked)
@@ -122,7 +104,7 @@ def change_settings(app, asked: dict) -> dict:
 
 
 def reset(app, asked: dict) -> dict:
-    """Forget accounts with everything in them, their faults and their journal."""
+    """Delete accounts with all their resources, faults and journal entries."""
     gone = [a.id for a in _chosen(asked)]
     for account in gone:
         world.forget(account)
@@ -157,7 +139,7 @@ def add_group(app, asked: dict) -> dict:
 
 
 def change_cluster(app, asked: dict) -> dict:
-    """`kubernetes`: as if somebody had upgraded the control plane."""
+    """Set the Kubernetes version (`kubernetes`), as an upgrade of the control plane would."""
     account, region = _where(asked)
     name = asked.get("cluster", "demo")
     cluster = eks_backends[account][region].clusters.get(name)
@@ -176,7 +158,7 @@ def _group(account: str, region: str, asked: dict):
 
 
 def change_group(app, asked: dict) -> dict:
-    """`tags` and `made_by`; `status`, and for DEGRADED an optional `issue` and `message`."""
+    """Set `tags` and `made_by`, or `status`, with an optional `issue` and `message` for DEGRADED."""
     account, region = _where(asked)
     cluster, group = _group(account, region, asked)
     group.tags |= seed.made_by(cluster, group.nodegroup_name, asked.get("made_by"))
@@ -196,7 +178,7 @@ def change_group(app, asked: dict) -> dict:
 
 
 def delete_group(app, asked: dict) -> dict:
-    """Gone at once, unless `gradually` is true (DELETING first)."""
+    """Delete a node group immediately, or through DELETING if `gradually` is true."""
     account, region = _where(asked)
     cluster, group = _group(account, region, asked)
     eks.delete_group(account, region, cluster, group, at_once=not asked.get("gradually"))
@@ -204,7 +186,7 @@ def delete_group(app, asked: dict) -> dict:
 
 
 def delete_image(app, asked: dict) -> dict:
-    """As a person would by hand: deregistered, snapshots kept."""
+    """Deregister an image and keep its snapshots, as a person would by hand."""
     from moto.ec2.models import ec2_backends
 
     account, region = _where(asked)
@@ -265,7 +247,7 @@ def clear_policies(app, asked: dict) -> dict:
 
 
 def read_needed(app, asked: dict) -> dict:
-    """What of the granted hangs on each statement: a key's superfluous ones have an empty list."""
+    """Return, per statement, the granted checks that depend on it; the list of an unneeded statement is empty."""
     account = _account(asked)
     return {key: iam.needed(account, key) for key in world.account(account).policies}
 

@@ -1,17 +1,17 @@
-"""The block devices of images: the root and its size, and data volumes from snapshots.
+"""The block devices of images: the root device with its size, and data volumes from snapshots.
 
-moto gives every image one snapshot of a fixed size; here the sizes are the
-image's own, and it may map more devices, from snapshots of its own or of others.
+moto gives every image one snapshot of a fixed size. Here, every image has its
+own sizes and may map more devices, from its own snapshots or those of others.
 """
 
 from moto.ec2.models.amis import Ami
 
-# What moto gives, and what images have unless told
+# moto's size, which is also the default here
 DEFAULT_SIZE = 15
 
 
 def furnish(ami: Ami, size: int | None, mappings: list[dict]) -> None:
-    """The root's size in GiB, and the other devices of a CreateImage-like list of mappings."""
+    """Set the size of the root in GiB, and the other devices of a list of mappings as in CreateImage."""
     ami.ebs_snapshot.volume.size = int(size or DEFAULT_SIZE)
     ami.data_devices = []
     for mapping in mappings:
@@ -42,13 +42,13 @@ def data_devices(ami: Ami) -> list[tuple[str, str, int | None]]:
 
 
 def own_snapshots(ami: Ami) -> list:
-    """Those made for this image, as opposed to those it maps only."""
+    """Return the snapshots that were created for this image, without those that it only maps."""
     found = [ami.ec2_backend.snapshots.get(snapshot_id) for _, snapshot_id, _ in data_devices(ami)]
     return [ami.ebs_snapshot, *[s for s in found if s is not None and s.from_ami == ami.id]]
 
 
 def device_mappings(ami: Ami) -> list[dict]:
-    """As DescribeImages shows them."""
+    """Return the mappings in the form of DescribeImages."""
     devices = [(ami.root_device_name, ami.ebs_snapshot.id, root_size(ami)), *data_devices(ami)]
     return [
         {

@@ -1,4 +1,4 @@
-"""The EC2 operations of the bed, put together."""
+"""The EC2 operations of the bed, combined in one class."""
 
 from .ec2_copies import CopyOperations
 from .ec2_instances import InstanceOperations
@@ -18,4 +18,4 @@ class BedEC2(
     TemplateOperations,
     VolumeOperations,
 ):
-    """moto's EC2 with our corrections in front."""
+    """moto's EC2 with the corrections of the bed."""

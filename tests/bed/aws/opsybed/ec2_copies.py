@@ -1,4 +1,4 @@
-"""CopyImage: images of this or another region, with their tags and snapshots of their own."""
+"""CopyImage: copies images from this or another region, with tags and new snapshots."""
 
 import json
 
@@ -43,7 +43,7 @@ class CopyOperations(ImageOperations):
         return ActionResult(result)
 
     def _encrypt(self, ami: Ami) -> None:
-        """The key is looked at later: what is wrong with it fails the image, not the call."""
+        """The key is checked later: a problem with it fails the image, not the call."""
         for snapshot in own_snapshots(ami):
             snapshot.encrypted = True
         named = self._get_param("KmsKeyId")

@@ -18,9 +18,9 @@ from .world import world
 
 NAME_LENGTHS = range(3, 129)
 MOST_TAGS = 50
-# What ModifyImageAttribute takes, one at a time.
+# ModifyImageAttribute accepts one of these per call.
 ATTRIBUTES = ("Description", "ImdsSupport", "LaunchPermission")
-# AWS: at most ten years ahead
+# AWS allows at most ten years
 LATEST_DEPRECATION = timedelta(days=3653)
 FIELDS = {
     "architecture": "architecture",
@@ -75,7 +75,7 @@ class ImageOperations(EC2Response):
         self.error_on_dryrun()
         images = self._requested_images()
         images = select(images, self._get_param("Filters", []), filter_value, "DescribeImages")
-        # AWS defines no order: a stable shuffle shows who relies on one.
+        # AWS defines no order: a stable shuffle exposes code that relies on one.
         images.sort(key=lambda ami: hashlib.sha1(ami.id.encode()).digest())
         chosen, token = ec2_page(self, images, 1, 1000)
         return ActionResult({"Images": chosen, "NextToken": token})
@@ -99,7 +99,7 @@ class ImageOperations(EC2Response):
         return images
 
     def _allowed(self, ami: Ami) -> bool:
-        """By the account's Allowed AMIs setting; its own images always are."""
+        """Whether the account's Allowed AMIs setting allows the image; its own images are always allowed."""
         providers = world.account(self.current_account).settings.allowed_image_providers
         return not providers or bool(
             {ami.owner_id, ami.owner_alias} & {self.current_account, *providers}
@@ -126,7 +126,7 @@ class ImageOperations(EC2Response):
         return [amis[i] for i in ids if i in amis]
 
     def _lingers(self, image_id: str) -> bool:
-        """A deregistered id answers with nothing, not an error, while instances of it live."""
+        """While instances of a deregistered image exist, its ID returns no image instead of an error."""
         return image_id in self.ec2_backend.deleted_amis and any(
             i.image_id == image_id and i.state != "terminated"
             for i in self.ec2_backend.all_instances()
@@ -167,7 +167,7 @@ class ImageOperations(EC2Response):
         return ActionResult({"ImageId": ami.id})
 
     def _furnish(self, ami: Ami, instance) -> None:
-        """Root device, platform and volumes: of the instance's image, then of the request."""
+        """Set root device, platform and volumes from the instance's image, then from the request."""
         source = self.ec2_backend.amis.get(instance.image_id)
         if source is not None:
             ami.root_device_name = source.root_device_name
@@ -216,7 +216,7 @@ class ImageOperations(EC2Response):
         return tags
 
     def _settle(self, ami: Ami, account) -> None:
-        """pending, then available or failed when its time has come."""
+        """Set the image to pending, and later to available or failed."""
         fails, pends = world.effect("image-fails"), world.effect("image-pending")
         seconds = account.settings.image_pending_seconds
         for effect in (fails, pends):
@@ -251,7 +251,7 @@ class ImageOperations(EC2Response):
         return ActionResult(result)
 
     def _delete_with_image(self, ami: Ami, snapshot_id: str) -> dict[str, str]:
-        """A snapshot that other images share stays."""
+        """Delete the snapshot unless other images share it."""
         shared = any(
             snapshot_id in [m["Ebs"]["SnapshotId"] for m in device_mappings(other)]
             for other in self.ec2_backend.amis.values()
@@ -286,7 +286,7 @@ class ImageOperations(EC2Response):
         ami = self._own_image(self._get_param("ImageId"))
         now = world.account(self.current_account).clock.now()
         wanted = self._get_param("DeprecateAt").replace(tzinfo=None)
-        # AWS rounds to the nearest minute, so a moment just ahead can become the past.
+        # AWS rounds to the nearest minute, so a time in the near future can be rounded into the past.
         rounded = (wanted + timedelta(seconds=30)).replace(second=0, microsecond=0)
         if rounded <= now:
             raise AwsError("InvalidParameterValue", "The deprecation date must be in the future.")

@@ -1,4 +1,4 @@
-"""EC2 instances and what they hold: launch checks, ClientToken, keys, SSH into this machine."""
+"""EC2 instances: launch checks, ClientToken, key pairs, and SSH to this machine."""
 
 import json
 
@@ -53,7 +53,7 @@ class InstanceOperations(EC2Response):
 
     def _check_profile(self, named: dict) -> None:
         profiles = iam_backends[self.current_account][self.partition].instance_profiles.values()
-        # Packer 1.6 sends an empty name where none is wanted.
+        # Packer 1.6 sends an empty name if no profile is configured.
         for member, text in named.items():
             if text and text not in [getattr(p, member.lower()) for p in profiles]:
                 raise AwsError(
@@ -63,7 +63,7 @@ class InstanceOperations(EC2Response):
                 )
 
     def _launch_data(self) -> dict:
-        """The request, over the launch template it names."""
+        """Return the request merged over the launch template that it names."""
         named = self._get_param("LaunchTemplate")
         template = self.ec2_backend._get_template_from_args(named).data if named else {}
         return {**template, **{k: v for k, v in world.call.params.items() if v}}
@@ -112,7 +112,7 @@ class InstanceOperations(EC2Response):
 
 
 def remembered(account, key: tuple[str, str], fingerprint: str):
-    """The answer stored under a client token, if the request is the same."""
+    """Return the response stored under a client token, if the request is the same."""
     before, answer = account.tokens[key]
     if before != fingerprint:
         raise AwsError(
@@ -124,7 +124,7 @@ def remembered(account, key: tuple[str, str], fingerprint: str):
 
 
 def patch() -> None:
-    """With SSH on, every instance is reached at this machine's loopback address."""
+    """With SSH enabled, every instance has the loopback address of this machine."""
 
     def address(original):
         return property(lambda self: "127.0.0.1" if world.ssh else original.fget(self))

@@ -1,4 +1,4 @@
-"""Accounts without a default VPC: what needs one is refused, and none is shown."""
+"""Accounts without a default VPC: calls that need one are refused, and none is shown."""
 
 from moto.ec2.models.subnets import Subnet
 from moto.ec2.models.vpcs import VPC
@@ -7,7 +7,7 @@ from moto.ec2.responses import EC2Response
 from .wire import AwsError
 from .world import world
 
-# Only these show it: moto itself goes on using its default VPC, for nodes
+# Only these hide it: moto itself continues to use its default VPC for nodes
 SHOWING = ("DescribeVpcs", "DescribeSubnets")
 
 
@@ -16,7 +16,7 @@ def has_default_vpc(account: str) -> bool:
 
 
 def check_subnet(account: str, params: dict) -> None:
-    """A launch names a subnet, itself or for its first interface, or falls into the default VPC."""
+    """A launch uses the default VPC unless it names a subnet or an interface that has one."""
     nics = params.get("NetworkInterfaces") or []
     named = params.get("SubnetId") or any(
         n.get("SubnetId") or n.get("NetworkInterfaceId") for n in nics
@@ -38,7 +38,7 @@ def patch() -> None:
 
 
 def _shown(name: str) -> property:
-    """The attribute, false while it is shown to an account without a default VPC."""
+    """Return the attribute as a property that is false for an account without a default VPC."""
     own = f"_own_{name}"
 
     def read(self):

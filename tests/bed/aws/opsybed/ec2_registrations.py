@@ -1,4 +1,4 @@
-"""RegisterImage: images made from snapshots of volumes, as ebssurrogate builds do."""
+"""RegisterImage: creates images from snapshots of volumes, as ebssurrogate builds do."""
 
 from moto.core.responses import ActionResult
 from moto.ec2.models.amis import Ami
@@ -14,7 +14,7 @@ from .world import world
 
 class RegisterOperations(ImageOperations):
     def register_image(self):
-        """moto takes the name and the description alone."""
+        """moto uses only the name and the description."""
         name = self._get_param("Name")
         self._check_image_name(name)
         root_name = self._get_param("RootDeviceName") or "/dev/sda1"

@@ -1,4 +1,4 @@
-"""EC2 snapshots: those that are not visible yet, and AWS's words for those that are not there."""
+"""EC2 snapshots: hides those that are not visible yet, and returns AWS's errors for missing ones."""
 
 from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
@@ -28,7 +28,7 @@ class SnapshotOperations(EC2Response):
         return super().modify_snapshot_attribute()
 
     def create_tags(self):
-        """moto tags ids that are gone; images and snapshots must exist."""
+        """moto tags IDs that no longer exist; here, images and snapshots must exist."""
         for resource in self._get_param("Resources", []):
             if resource.startswith("snap-"):
                 self._must_be_there(resource)

@@ -19,7 +19,7 @@ from .paging import ec2_page
 from .wire import AwsError
 from .world import world
 
-# AWS: VersionDescription and the versions one delete call may name
+# AWS's limits for VersionDescription and for the versions in one delete call
 LONGEST_DESCRIPTION = 255
 MOST_DELETIONS = 200
 
@@ -233,7 +233,7 @@ class TemplateOperations(EC2Response):
 
 
 def inherit(source: dict, given: dict) -> dict:
-    """The source's data with what was given on top; AWS drops inherited snapshot ids."""
+    """Return the source's data overridden by the given data; AWS drops inherited snapshot IDs."""
     data = copy.deepcopy({k: v for k, v in source.items() if v is not None})
     for mapping in data.get("BlockDeviceMappings", []):
         mapping.get("Ebs", {}).pop("SnapshotId", None)
@@ -246,7 +246,7 @@ def live_versions(template: LaunchTemplate) -> list[LaunchTemplateVersion]:
 
 
 def _seen_versions(template: LaunchTemplate) -> list[LaunchTemplateVersion]:
-    """Those that the call in progress sees."""
+    """Return the versions that are visible to the call in progress."""
     return [
         v for v in live_versions(template) if staleness.visible("versions", (template.id, v.number))
     ]
@@ -275,7 +275,7 @@ def _version_value(version: LaunchTemplateVersion, name: str):
 
 
 def patch() -> None:
-    """Make moto's own look-ups pass over deleted versions and refuse odd numbers."""
+    """Make moto's own lookups skip deleted versions and reject unknown version numbers."""
 
     def get_version(self, num):
         live = _seen_versions(self)

@@ -1,4 +1,4 @@
-"""EC2 volumes: detached by their own id alone, as ebssurrogate builds do."""
+"""EC2 volumes: detaches them by volume ID only, as ebssurrogate builds do."""
 
 from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
@@ -8,7 +8,7 @@ from .wire import AwsError
 
 class VolumeOperations(EC2Response):
     def detach_volume(self):
-        """moto wants the instance named; EC2 knows which one it is."""
+        """moto requires the instance ID; EC2 finds the instance by the volume."""
         volume = self.ec2_backend.get_volume(self._get_param("VolumeId"))
         attached = volume.attachment
         if attached is None:

@@ -113,7 +113,7 @@ class BedEKS(EKSResponse):
             self._group()
         scope = (self.region, cluster.name, self._param("nodegroupName") or "")
         ids = [k[3] for k in world.account(self.current_account).updates if k[:3] == scope]
-        # the order is undefined in AWS: sorted random ids are in no useful one
+        # AWS defines no order: sorted random IDs have no meaningful order either
         chosen, token = eks_page(sorted(ids))
         return ActionResult({"updateIds": chosen, "nextToken": token})
 
@@ -140,7 +140,7 @@ class BedEKS(EKSResponse):
 
 
 def check_creation(asked: dict, version, cluster_version: str) -> bool:
-    """Whether the group is of type CUSTOM, after every refusal EKS knows."""
+    """Check the request by EKS's rules and return whether the group is of type CUSTOM."""
     image = version.data.get("ImageId") if version else None
     ami_type = asked.get("amiType")
     if version:
@@ -174,7 +174,7 @@ def check_creation(asked: dict, version, cluster_version: str) -> bool:
 
 
 def shape_group(group, asked: dict, version, custom: bool) -> None:
-    """What DescribeNodegroup shows, where moto's defaults differ from EKS."""
+    """Set the fields that DescribeNodegroup shows and whose moto defaults differ from EKS."""
     group.health = {"issues": []}
     group.update_config = update_config_of(asked.get("updateConfig")) or {"maxUnavailable": 1}
     group.remote_access = asked.get("remoteAccess")
@@ -207,7 +207,7 @@ def delete_group(account_id: str, region: str, cluster, group, at_once: bool = F
 
 
 def patch() -> None:
-    """moto reads its list of partitions from disk for every role ARN (70 ms); once is enough."""
+    """moto reads its list of partitions from disk for every role ARN (70 ms); here it is read once."""
     partitions = tuple(eks_utils.Session().get_available_partitions())
 
     class Partitions:

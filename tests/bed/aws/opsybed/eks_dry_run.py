@@ -1,4 +1,4 @@
-"""The launch that EKS tries, as the caller, before it starts an update of a group."""
+"""The launch that EKS tries with the caller's permissions before it updates a node group."""
 
 from moto.ec2.models import ec2_backends
 
@@ -8,7 +8,7 @@ from .world import world
 
 
 def try_launch(account: str, region: str, group, version) -> None:
-    """EC2's refusal comes back with its words under EKS's code."""
+    """EKS returns the message of EC2's refusal under its own error code."""
     if version is None:
         return
     backend, settings = ec2_backends[account][region], world.account(account).settings

@@ -1,4 +1,4 @@
-"""What EKS refuses, in its words, and how it reads a launch template reference."""
+"""EKS's validation rules with its error messages, and how it resolves a launch template reference."""
 
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import ec2_backends
@@ -6,7 +6,7 @@ from moto.ec2.models import ec2_backends
 from .wire import AwsError
 
 NEITHER_OR_BOTH = "Either provide launch template ID or launch template name in the request."
-# Fields a node group's launch template may not carry.
+# Fields that the launch template of a node group must not contain.
 PROHIBITED = (
     "IamInstanceProfile",
     "InstanceInitiatedShutdownBehavior",
@@ -46,7 +46,7 @@ def busy(cluster: str, name: str) -> AwsError:
 
 
 def update_config_of(given: dict | None) -> dict | None:
-    """maxUnavailable or maxUnavailablePercentage, one of them, 1 to 100."""
+    """Check the update config: at most one of maxUnavailable and maxUnavailablePercentage, 1 to 100."""
     if not given:
         return None
     limits = [
@@ -60,7 +60,7 @@ def update_config_of(given: dict | None) -> dict | None:
 
 
 def resolve_template(account: str, region: str, asked: dict):
-    """The version a reference means now; `$Latest` and `$Default` become a number."""
+    """Resolve a reference, including `$Latest` and `$Default`, to the current version."""
     template_id, name = asked.get("id"), asked.get("name")
     if bool(template_id) == bool(name):
         raise invalid(NEITHER_OR_BOTH)
@@ -89,7 +89,7 @@ def check_template_data(version) -> None:
 
 
 def check_version_update(group, asked: dict, account: str, region: str):
-    """The launch template version to roll to (None for an EKS AMI update of a plain group)."""
+    """Return the launch template version to roll out (None for an EKS AMI update of a group without template)."""
     template = asked.get("launchTemplate")
     custom = group.ami_type == "CUSTOM"
     if custom and asked.get("version"):

@@ -1,4 +1,4 @@
-"""Node-group updates in time: InProgress, nodes replaced one by one, then Successful or Failed."""
+"""The course of node group updates: InProgress, nodes replaced one by one, then Successful or Failed."""
 
 import json
 import uuid
@@ -10,7 +10,7 @@ from .eks_dry_run import try_launch
 from .eks_rules import busy, check_version_update, invalid
 from .world import world
 
-# The words of EKS; other codes get a plain sentence.
+# EKS's messages; other codes have a generic message.
 FAILURES = {
     "PodEvictionFailure": (
         "Reached max retries while trying to evict pods from nodes in node group {group}"
@@ -63,7 +63,7 @@ def start_version(response, group) -> dict:
 
 
 def _refuse_busy(response, group) -> None:
-    """Whether EKS takes an update of a DEGRADED group is a setting: it is not documented."""
+    """A setting decides whether a DEGRADED group accepts updates, because AWS does not document it."""
     ready = {"ACTIVE"}
     if world.account(response.current_account).settings.degraded_accepts_updates:
         ready.add("DEGRADED")
@@ -120,7 +120,7 @@ def _without_limits(config: dict | None) -> dict:
 
 
 def _repeated(response, group, asked: dict) -> dict | None:
-    """The update an equal request with the same token started."""
+    """Return the update that an equal request with the same token has started."""
     token = asked.get("clientRequestToken")
     if not token:
         return None
@@ -157,7 +157,7 @@ def _record(response, group, kind: str, params: list[dict]) -> dict:
 
 
 def _eks_release(response, group, asked: dict) -> dict:
-    """A group on EKS's own images goes to the newest release unless told which."""
+    """A group with EKS's own images is updated to the newest release unless the request names one."""
     where = (response.current_account, response.region)
     version = asked.get("version") or group.version
     newest = nodes.recommended(*where, version, "release_version") or group.release_version
@@ -177,7 +177,7 @@ def _version_params(asked: dict, version) -> list[dict]:
 
 
 def _failure(response, version) -> dict | None:
-    """How this update is going to fail: by a fault, or because no node can start from its image."""
+    """Return how this update will fail: because of a fault, or because no node can start from its image."""
     fault = world.effect("nodegroup-update-fails")
     if fault:
         return {"errorCode": "NodeCreationFailure", **fault.options}
@@ -191,14 +191,17 @@ def _failure(response, version) -> dict | None:
 
 
 def _stuck_nodes(response, group) -> list[str]:
-    """The names of nodes that could not be drained: here the first of the group."""
+    """Return the names of the nodes that could not be drained: here, the first one of the group."""
     where = (response.current_account, response.region)
     backend, found = ec2_backends[where[0]][where[1]], nodes.instances(*where, group)
     return [backend.get_instance(i).private_dns_name for i in found[:1]]
 
 
 def _roll(response, group, version, seconds: float, failure: dict | None) -> None:
-    """Replace the nodes at even steps; a failing update gets stuck and goes back, unless late."""
+    """Replace the nodes at equal intervals; a failing update instead restores the old version at its end.
+
+    With the option shows_new_version, a failing update replaces the nodes like a successful one.
+    """
     if version is None:
         return
     account = world.account(response.current_account)
@@ -220,7 +223,7 @@ def _succeed(group, update: dict, version, asked: dict) -> None:
 
 
 def _show(group, version, asked: dict) -> None:
-    """From now on DescribeNodegroup names the version of the update."""
+    """Make DescribeNodegroup return the version of the update."""
     if version is None:
         group.version, group.release_version = asked["version"], asked["releaseVersion"]
         return
@@ -230,7 +233,7 @@ def _show(group, version, asked: dict) -> None:
 
 
 def _fail(group, update: dict, failure: dict) -> None:
-    """The previous version shows again; the group is ACTIVE, or DEGRADED if the fault says so."""
+    """Set the update to Failed, and the group to ACTIVE, or to DEGRADED if the fault requests it."""
     code = failure["errorCode"]
     text = FAILURES.get(code, "The update of node group {group} failed")
     message = failure.get("message") or text.format(group=group.nodegroup_name)

@@ -1,4 +1,4 @@
-"""The families of machine images: how their names, devices and user data look."""
+"""The families of machine images: their names, devices and user data."""
 
 import base64
 from dataclasses import dataclass
@@ -49,9 +49,9 @@ set -ex
 
 @dataclass(frozen=True)
 class Family:
-    # of the account that publishes the images
+    # ID of the account that publishes the images
     owner: str
-    # with {arch}, {kubernetes}, {version}
+    # a template with {arch}, {kubernetes} and {version}
     name: str
     user_data: str
     alias: str | None = "amazon"

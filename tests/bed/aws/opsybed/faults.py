@@ -1,13 +1,14 @@
-"""Faults: which calls they hit, and what those calls get instead of their answer.
+"""Faults: the calls that they match, and their effects.
 
-Wire faults replace or delay the answer; behavioural faults (BEHAVIOURS) change
-what an operation does and are looked up by its handler through world.effect.
+Wire faults replace or delay the response. Behavioral faults (BEHAVIOURS) change
+what an operation does; its handler finds them through world.effect.
 """
 
-import itertools
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+import bedkit.faults
 
 from .staleness import CLASSES
 from .wire import AwsError, Call
@@ -24,7 +25,7 @@ WIRE = {
     "deny",
     "expired",
 }
-# kind -> (service, operation) it applies to unless the fault says otherwise
+# kind -> default (service, operation) to which the fault applies
 BEHAVIOURS = {
     "nodegroup-update-fails": ("eks", "UpdateNodegroupVersion"),
     "image-fails": ("ec2", "CreateImage"),
@@ -32,7 +33,7 @@ BEHAVIOURS = {
     "stale": ("ec2|eks", None),
 }
 MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
-# emulated seconds from now, or a moment; they need an account, whose clock they follow
+# emulated seconds from now, or a time; they require an account, because they use its clock
 WINDOW = {"after", "lasting", "until"}
 
 THROTTLES = {
@@ -44,7 +45,7 @@ THROTTLES = {
     "sns": ("Throttling", "Rate exceeded", 400),
     "sts": ("Throttling", "Rate exceeded", 400),
 }
-# as IAM spells them, where that differs from the API
+# IAM's prefixes of services, where they differ from the API
 IAM_PREFIXES = {"sesv2": "ses", "sns": "SNS"}
 EXPIRED = {
     "ec2": ("RequestExpired", "Request has expired.", 400),
@@ -66,8 +67,8 @@ GATEWAY_PAGE = (
 
 
 @dataclass
-class Fault:
-    """One rule. `count` None means for ever; `skip` calls pass unharmed first."""
+class Fault(bedkit.faults.Fault):
+    """One rule. The first `skip` matching calls pass; `count` None means no limit."""
 
     id: int
     kind: str
@@ -101,17 +102,8 @@ class Fault:
             for name, pattern in self.params.items()
         )
 
-    def describe(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "options"} | self.options
 
-
-class Faults:
-    """The rules in force."""
-
-    def __init__(self) -> None:
-        self._rules: list[Fault] = []
-        self._ids = itertools.count(1)
-
+class Faults(bedkit.faults.Faults):
     def add(self, wanted: dict) -> Fault:
         kind = wanted.get("kind")
         if kind not in WIRE and kind not in BEHAVIOURS:
@@ -127,7 +119,7 @@ class Faults:
         if kind == "stale":
             unknown = set(options.get("what", CLASSES)) - set(CLASSES)
             if unknown or "operation" not in wanted:
-                raise ValueError(f"stale needs `operation`, and `what` among {CLASSES}")
+                raise ValueError(f"stale requires `operation`; `what` must be a subset of {CLASSES}")
         for pattern in [*given.get("params", {}).values(), given.get("operation") or ""]:
             re.compile(pattern)
         fault = Fault(next(self._ids), kind, options=options, **given)
@@ -135,17 +127,13 @@ class Faults:
         return fault
 
     def hit(self, call: Call) -> tuple[Fault | None, list[Fault]]:
-        """The first wire fault and every behavioural fault that hits this call."""
+        """Return the first wire fault and all behavioral faults that hit this call."""
         wire, effects = None, []
         for fault in list(self._rules):
             if not fault.matches(call) or (fault.kind in WIRE and wire):
                 continue
-            if fault.skip > 0:
-                fault.skip -= 1
+            if not self.applies(fault):
                 continue
-            fault.hits += 1
-            if fault.count is not None and fault.hits >= fault.count:
-                self._rules.remove(fault)
             if fault.kind in WIRE:
                 wire = fault
             else:
@@ -156,21 +144,16 @@ class Faults:
         return [f.describe() for f in self._rules if account in (None, f.account)]
 
     def clear(self, account: str | None = None, fault_id: int | None = None) -> int:
-        keep = [
-            f
-            for f in self._rules
-            if (account and f.account != account) or (fault_id and f.id != fault_id)
-        ]
-        gone = len(self._rules) - len(keep)
-        self._rules = keep
-        return gone
+        return self.keep(
+            lambda f: (account and f.account != account) or (fault_id and f.id != fault_id)
+        )
 
 
 def _window(wanted: dict) -> dict[str, float]:
     if not WINDOW & set(wanted):
         return {}
     if not re.fullmatch(r"\d{12}", str(wanted.get("account", ""))):
-        raise ValueError(f"{sorted(WINDOW & set(wanted))} need one account: its clock is theirs")
+        raise ValueError(f"{sorted(WINDOW & set(wanted))} require one account, because they use its clock")
     begins = world.account(wanted["account"]).clock.timestamp() + float(wanted.get("after", 0))
     window = {"begins": begins}
     if "lasting" in wanted:
@@ -182,7 +165,7 @@ def _window(wanted: dict) -> dict[str, float]:
 
 
 def refusal(fault: Fault, call: Call) -> AwsError:
-    """The error a throttle, error, deny or expired fault answers with."""
+    """Return the error of a throttle, error, deny or expired fault."""
     options = fault.options
     if fault.kind == "throttle":
         code, message, status = THROTTLES.get(call.service, ("Throttling", "Rate exceeded", 400))

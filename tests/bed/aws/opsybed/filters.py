@@ -1,4 +1,4 @@
-"""EC2 filters: values OR-ed, filters AND-ed, case-sensitive, `*` and `?` wildcards."""
+"""EC2 filters: values are ORed, filters are ANDed; case-sensitive, with `*` and `?` wildcards."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def pattern(text: str) -> re.Pattern:
 
 
 def select(items: list, wanted: list[dict] | None, value_of: Callable, operation: str) -> list:
-    """`value_of(item, name)` gives a text, a list of texts, None, or raises KeyError if unknown."""
+    """`value_of(item, name)` returns a string, a list of strings or None, or raises KeyError for an unknown name."""
     for one in wanted or []:
         name, patterns = one.get("Name"), [pattern(str(v)) for v in one.get("Values") or []]
         if not name or not patterns:
@@ -46,7 +46,7 @@ def _matches(value, patterns: list[re.Pattern]) -> bool:
 
 
 def tag_value(tags: dict[str, str], name: str):
-    """For `tag:<key>` and `tag-key`; KeyError for any other name."""
+    """Return the value for `tag:<key>` or `tag-key`; raise KeyError for any other name."""
     if name.startswith("tag:"):
         return tags.get(name[4:])
     if name == "tag-key":

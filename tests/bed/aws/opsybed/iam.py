@@ -1,7 +1,7 @@
-"""IAM: whether a call is allowed by the policies of its access key, and what AWS answers if not.
+"""IAM: whether the policies of an access key allow a call, and AWS's error if they do not.
 
-Keys without a policy may do everything. Everything else is asked the way IAM is:
-once for each action and resource a call implies, all of which must be allowed.
+A key without a policy may do everything. For other keys, a call is checked as IAM
+does it: once per action and resource that it implies, and all checks must pass.
 """
 
 import base64
@@ -16,7 +16,7 @@ from .iam_scope import Check, Scope
 from .wire import AwsError, Call
 from .world import world
 
-# Any key of the account that has no policy of its own.
+# Stands for every key of the account that has no policy of its own.
 ANY_KEY = "*"
 
 
@@ -32,13 +32,13 @@ def policy_for(call: Call) -> Policy | None:
 
 
 def user_of(call: Call) -> str:
-    """The ARN of who calls."""
+    """Return the ARN of the caller."""
     policy = policy_for(call)
     return Scope(call.account, call.region).principal(policy.user if policy else "opsy")
 
 
 def authorize(call: Call) -> None:
-    """Raises what AWS answers to a call that is not allowed."""
+    """Raise AWS's error if the call is not allowed."""
     policy = policy_for(call)
     if policy is None:
         return
@@ -55,7 +55,7 @@ def _remember(call: Call, check: Check) -> None:
 
 
 def needed(account_id: str, access_key: str) -> dict[str, list[str]]:
-    """For each statement of a key's policy, what was granted so far and would be denied without it."""
+    """Return, per statement of a key's policy, the checks granted so far that would be denied without it."""
     account = world.account(account_id)
     policy = account.policies[access_key]
     granted = account.granted.get(access_key, {}).values()
@@ -83,7 +83,7 @@ def checks_of(call: Call) -> list[Check]:
 
 
 def may_all(call: Call, checks: list[Check]) -> bool:
-    """Whether the caller may do all of this; for what a service does later in the caller's name."""
+    """Whether all checks pass; for actions that a service does later on behalf of the caller."""
     policy = policy_for(call)
     for check in checks if policy else []:
         if not policy.decide(check)[0]:
@@ -93,14 +93,14 @@ def may_all(call: Call, checks: list[Check]) -> bool:
 
 
 def may(call: Call, action: str, kind: str, name: str) -> bool:
-    """Whether the caller may also do this; for operations that go on without it."""
+    """Whether the caller may do this; for optional parts of an operation."""
     policy = policy_for(call)
     scope = Scope(call.account, call.region)
     return policy is None or policy.decide(scope.existing(action, kind, name))[0]
 
 
 def try_launch(call: Call, group, version) -> None:
-    """EKS launches nothing that the caller could not: it tries a dry run in the caller's name."""
+    """Check the launch with the caller's permissions, as EKS does with a dry run."""
     policy = policy_for(call)
     if policy is None or version is None:
         return
@@ -120,7 +120,7 @@ def try_launch(call: Call, group, version) -> None:
 
 
 def denial(call: Call, check: Check, statement: Statement | None) -> AwsError:
-    """In the words and with the code of the service."""
+    """Return the error with the code and message of the service."""
     about = "" if check.resource == "*" else f" on resource: {check.resource}"
     why = (
         "with an explicit deny in an identity-based policy"
@@ -142,7 +142,7 @@ def denial(call: Call, check: Check, statement: Statement | None) -> AwsError:
 
 
 def _encoded(call: Call, check: Check, statement: Statement | None) -> str:
-    """Opaque, and another text each time; sts:DecodeAuthorizationMessage reads it."""
+    """Return an opaque string that differs each time; sts:DecodeAuthorizationMessage decodes it."""
     items = [
         {"key": key, "values": {"items": [{"value": value} for value in values]}}
         for key, values in sorted(check.context.items())

@@ -1,13 +1,13 @@
-"""Condition blocks: operators, set operators, and the keys the bed fills in.
+"""Condition blocks: operators, set operators, and the keys that the bed supports.
 
-A context maps keys in lower case to lists of values; a key that is not in it is
-absent from the request, which is another thing than an empty value.
+A context maps keys in lower case to lists of values. A key that it does not
+contain is absent from the request, which is not the same as an empty value.
 """
 
 import re
 from dataclasses import dataclass
 
-# Keys that a check may carry; the rest of a key after these prefixes is free.
+# Prefixes of the keys that a check may contain; the rest of such a key is arbitrary.
 PREFIXES = (
     "aws:requesttag/",
     "aws:resourcetag/",
@@ -38,7 +38,7 @@ OPERATOR = re.compile(r"(?:(ForAllValues|ForAnyValue):)?([A-Za-z]+?)(IfExists)?"
 
 
 class PolicyError(ValueError):
-    """A document the bed cannot evaluate; its text says where and why."""
+    """A document that the bed cannot evaluate; the message contains the location and the reason."""
 
 
 def _like(value: str, pattern: str) -> bool:
@@ -48,7 +48,7 @@ def _like(value: str, pattern: str) -> bool:
 
 
 def _arn_like(value: str, pattern: str) -> bool:
-    """Each of the six parts by itself; only the last may hold colons."""
+    """Compare each of the six parts separately; only the last one may contain colons."""
     have, want = value.split(":", 5), pattern.split(":", 5)
     return len(have) == len(want) and all(_like(h, w) for h, w in zip(have, want, strict=True))
 
@@ -72,7 +72,7 @@ NEGATED = {
 
 @dataclass(frozen=True)
 class Condition:
-    """One operator on one key. All conditions of a statement must hold."""
+    """One operator on one key. A statement matches only if all its conditions hold."""
 
     quantifier: str | None
     operator: str
@@ -96,7 +96,7 @@ class Condition:
         return self.operator in NEGATED and self.quantifier is None
 
     def _accepts(self, value: str) -> bool:
-        """One value of the request: any wanted one matches, or for a negated operator none does."""
+        """Whether any wanted value matches this value of the request; for a negated operator, whether none does."""
         negated = self.operator in NEGATED
         test = TESTS[NEGATED.get(self.operator, self.operator)]
         return any(test(value, wanted) for wanted in self.wanted) != negated
@@ -120,9 +120,9 @@ def _condition(sid: str, written: str, key: str, wanted) -> Condition:
         raise PolicyError(f"statement {sid!r}: unknown condition operator {written!r}")
     name = key.lower()
     if name not in SINGLE | MULTIPLE and not name.startswith(PREFIXES):
-        raise PolicyError(f"statement {sid!r}: the test bed does not fill in the key {key!r}")
+        raise PolicyError(f"statement {sid!r}: the test bed does not support the condition key {key!r}")
     if name in MULTIPLE and quantifier is None and operator != "Null":
-        raise PolicyError(f"statement {sid!r}: {key} has several values: use ForAllValues or ForAnyValue")
+        raise PolicyError(f"statement {sid!r}: {key} can have several values; use ForAllValues or ForAnyValue")
     values = tuple(_text(sid, v) for v in (wanted if isinstance(wanted, list) else [wanted]))
     if operator in ("Null", "Bool") and (quantifier or set(values) - {"true", "false"}):
         raise PolicyError(f"statement {sid!r}: {written} of {key} must be true or false")

@@ -1,7 +1,7 @@
-"""Which resources IAM is asked about for each EC2 operation.
+"""The resources that IAM checks for each EC2 operation.
 
-After the Service Authorization Reference. An operation that is not here is not
-known, and then refused for every key that has a policy.
+The source is the Service Authorization Reference. An operation that is not listed
+here is refused for every key that has a policy.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from .iam_launch import fleet, launch
 from .iam_scope import Check, Scope, tag_lists
 
-# operation -> (kind of resource, parameters one of which names it, as a text or a list)
+# operation -> (kind of resource, parameters of which one names it, as a string or a list)
 NAMED: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "AttachVolume": [("instance", ("InstanceId",)), ("volume", ("VolumeId",))],
     "AuthorizeSecurityGroupEgress": [("security-group", ("GroupId", "GroupName"))],
@@ -41,7 +41,7 @@ NAMED: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "StopInstances": [("instance", ("InstanceIds",))],
     "TerminateInstances": [("instance", ("InstanceIds",))],
 }
-# Each one attribute: parameters that are objects of more than a Value have no condition key.
+# Operations that change one attribute. Parameters that are objects with more than a Value have no condition key.
 ATTRIBUTES: dict[str, tuple[str, str, set[str]]] = {
     "ModifyImageAttribute": ("image", "ImageId", {"LaunchPermission"}),
     "ModifyInstanceAttribute": ("instance", "InstanceId", {"BlockDeviceMappings", "Groups"}),
@@ -51,7 +51,7 @@ NOT_ATTRIBUTES = {"Attribute", "DryRun", "OperationType", "UserIds", "UserGroups
 
 
 def checks(scope: Scope, operation: str, params: dict) -> list[Check] | None:
-    """None: the operation is not known."""
+    """Return the checks of an operation, or None if it is unknown."""
     action = f"ec2:{operation}"
     if operation in NAMED:
         return [
@@ -63,7 +63,7 @@ def checks(scope: Scope, operation: str, params: dict) -> list[Check] | None:
         return [_attribute(scope, operation, params)]
     if operation in MAKERS:
         return list(MAKERS[operation](scope, params))
-    # Of the rest that only look, none can be limited to resources.
+    # All other Describe operations do not support resource-level permissions.
     return [Check(action, "*", scope.everywhere())] if operation.startswith("Describe") else None
 
 
@@ -77,7 +77,7 @@ def _names(scope: Scope, kind: str, params: dict, members: tuple[str, ...]) -> l
 
 
 def by_name(scope: Scope, kind: str, name: str) -> str:
-    """The id of a security group or launch template given by name."""
+    """Return the ID of a security group or launch template that is given by name."""
     if scope.ec2 is None:
         return name
     if kind == "launch-template":
@@ -103,7 +103,7 @@ def _attribute(scope: Scope, operation: str, params: dict) -> Check:
 
 
 def _added(params: dict) -> dict[str, list[str]]:
-    """Whom a snapshot is shared with."""
+    """Return the users and groups with which a snapshot is shared."""
     granted = (params.get("CreateVolumePermission") or {}).get("Add") or []
     users = [g["UserId"] for g in granted if g.get("UserId")]
     groups = [g["Group"] for g in granted if g.get("Group")]
@@ -115,7 +115,7 @@ def _added(params: dict) -> dict[str, list[str]]:
 
 
 def born(scope: Scope, operation: str, tags: dict[str, dict[str, str]]) -> Iterator[Check]:
-    """Tagging on creation is an authorization of its own, for each kind that gets tags."""
+    """Tagging on creation requires a separate authorization per kind of resource that gets tags."""
     for kind, pairs in tags.items():
         more = {"ec2:createaction": [operation]}
         yield scope.made("ec2:CreateTags", kind, pairs, **more)
@@ -143,7 +143,7 @@ def _create_image(scope: Scope, params: dict) -> Iterator[Check]:
 
 
 def _copy_image(scope: Scope, params: dict) -> Iterator[Check]:
-    """The source lies in its own region; what is copied with its tags is tagged by the caller."""
+    """The source is in its own region. Copied tags count as tags that the caller sets."""
     tags, action = tag_lists(params), "ec2:CopyImage"
     source = scope.elsewhere(params["SourceRegion"])
     yield source.existing(action, "image", params["SourceImageId"])
@@ -176,7 +176,7 @@ def _create_snapshot(scope: Scope, params: dict) -> Iterator[Check]:
 
 
 def _detach_volume(scope: Scope, params: dict) -> Iterator[Check]:
-    """Of the instance too, which need not be named."""
+    """IAM checks the instance too, even if the request does not name it."""
     volume = scope.ec2.volumes.get(params["VolumeId"]) if scope.ec2 else None
     attached = volume.attachment.instance.id if volume and volume.attachment else None
     yield scope.existing("ec2:DetachVolume", "volume", params["VolumeId"])

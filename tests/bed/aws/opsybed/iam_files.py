@@ -1,4 +1,4 @@
-"""The policies of deploy/iam as they are attached: placeholders filled in, for any partition."""
+"""The policies of deploy/iam in the form in which they are attached: with placeholders replaced, for any partition."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from .iam_conditions import PolicyError
 from .iam_scope import partition_of
 
 FOLDER = Path(__file__).resolve().parents[4] / "deploy/iam"
-# AWS- begins the names of AWS's own documents.
+# Names that start with AWS- are AWS's own documents, not placeholders.
 PLACEHOLDER = re.compile(r"\b(?!AWS-)[A-Z][A-Z_]{2,}\b")
-# What the seeded cluster is called, and the tests' topic and sender.
+# The names of the seeded cluster and its role, and of the tests' topic and sender.
 USUAL = {
     "CLUSTER": "demo",
     "NODE_ROLE": "demo-node",
@@ -22,7 +22,7 @@ USUAL = {
 def documents(
     names: list[str], account: str, region: str, values: dict[str, str] | None = None
 ) -> list[dict]:
-    """One document a file; a placeholder without a value is an error."""
+    """Return one document per file; a placeholder without a value is an error."""
     known = {**USUAL, "ACCOUNT": account, **(values or {})}
     return [_filled(name, partition_of(region), known) for name in names]
 

@@ -1,4 +1,4 @@
-"""What IAM is asked about when instances are launched: directly, by a fleet, or by EKS for a node group."""
+"""The checks of IAM when instances are launched: directly, by a fleet, or by EKS for a node group."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from .iam_scope import Check, Scope, tag_lists
 
 RUN = "ec2:RunInstances"
 FLEET = "ec2:CreateFleet"
-# The service a role of an instance profile is passed to.
+# The service to which the role of an instance profile is passed.
 EC2_SERVICE = {"aws-cn": "ec2.amazonaws.com.cn"}
 
 
 def launch(scope: Scope, params: dict, by: str = "RunInstances") -> Iterator[Check]:
-    """Every resource of a launch, then the tags, then the role. `params` are RunInstances' own."""
+    """Yield every resource of a launch, then the tags, then the role. `params` are those of RunInstances."""
     template = _template(scope, params.get("LaunchTemplate"))
     data = {**(_version(template, params["LaunchTemplate"]) if template else {})}
     data |= {k: v for k, v in params.items() if v not in (None, "", [])}
@@ -116,9 +116,9 @@ def _placement(scope: Scope, data: dict, more: dict) -> Iterator[Check]:
 
 
 def fleet(scope: Scope, params: dict) -> Iterator[Check]:
-    """A fleet is made, and each of its templates launches as the caller would.
+    """Yield the checks of the fleet, and for each of its templates those of a launch by the caller.
 
-    What a launch uses is asked about for the fleet, too.
+    The resources of a launch are also checked for the fleet.
     """
     tags = tag_lists(params)
     yield scope.made(FLEET, "fleet", tags.get("fleet"))
@@ -147,7 +147,7 @@ def fleet(scope: Scope, params: dict) -> Iterator[Check]:
 
 
 def node_group_launch(scope: Scope, group, version) -> Iterator[Check]:
-    """What EKS tries as the caller before it rolls a node group to a launch template version."""
+    """Yield the checks of the launch that EKS tries before it updates a node group to a template version."""
     named = {"LaunchTemplateId": version.template.id, "Version": str(version.number)}
     subnets = group.subnets or [None]
     yield from launch(scope, {"LaunchTemplate": named, "SubnetId": subnets[0]})

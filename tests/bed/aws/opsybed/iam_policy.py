@@ -1,8 +1,9 @@
-"""IAM policy documents: read strictly, then matched against one check.
+"""IAM policy documents: parsed strictly, then matched against one check.
 
-What IAM would accept and the bed could not evaluate (an unknown action, operator
-or condition key, a policy variable other than the caller's id) is refused when the policy is set: else a
-typing error would look like a policy that allows less, or a test that passes.
+Anything that IAM would accept but the bed cannot evaluate (an unknown action, operator
+or condition key, a policy variable other than the caller's ID) is refused when the
+policy is set. Otherwise a typing error would look like a policy that allows less, or
+like a test that passes.
 """
 
 import json
@@ -15,7 +16,7 @@ from botocore.exceptions import UnknownServiceError
 
 from .iam_conditions import Condition, PolicyError, conditions_of
 
-# IAM: the size of a managed policy, white space not counted.
+# IAM's limit for a managed policy, without white space.
 LARGEST = 6144
 MEMBERS = {
     "Sid",
@@ -30,9 +31,9 @@ SID = re.compile(r"[A-Za-z0-9]*")
 ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov|\*):[^:]*:[^:]*:[^:]*:.+")
 # IAM's prefix -> services of the botocore model
 MODELS = {"ses": ("sesv2", "ses"), "logs": ("logs",)}
-# The one policy variable that the bed fills in: the id of the caller.
+# The only policy variable that the bed supports: the ID of the caller.
 USER_ID = "${aws:userid}"
-# actions that no operation is called by
+# actions that are not names of operations
 PERMISSION_ONLY = {
     "iam:passrole",
     "kms:reencryptfrom",
@@ -46,7 +47,7 @@ PERMISSION_ONLY = {
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement; `actions` and `resources` are patterns, `inverted` ones are NotAction and so on."""
+    """One statement. `actions` and `resources` are patterns, which `not_actions` and `not_resources` invert."""
 
     sid: str
     allows: bool
@@ -75,7 +76,7 @@ class Policy:
     user: str
 
     def decide(self, check) -> tuple[bool, Statement | None]:
-        """Whether the check passes, and the statement that decided (None: no statement allows it)."""
+        """Return whether the check passes, and the statement that decided (None: no statement matches)."""
         matching = [s for s in self.statements if s.matches(check)]
         denying = next((s for s in matching if not s.allows), None)
         if denying:
@@ -84,7 +85,7 @@ class Policy:
 
 
 def policy_of(documents: list[dict], user: str = "opsy") -> Policy:
-    """Every document has IAM's limits of its own; together they are one set of statements."""
+    """Combine the statements of all documents; IAM's limits apply to each document separately."""
     statements = []
     for document in documents:
         statements += _statements(document, user)
@@ -92,16 +93,16 @@ def policy_of(documents: list[dict], user: str = "opsy") -> Policy:
 
 
 def user_id(user: str) -> str:
-    """The unique id of a user, which the policy variable is replaced by."""
+    """Return the unique ID of a user, which replaces the policy variable."""
     return f"AIDA{user.upper()}"
 
 
 def _statements(document: dict, user: str) -> list[Statement]:
     if not isinstance(document, dict):
-        raise PolicyError("a policy document is a JSON object")
+        raise PolicyError("a policy document must be a JSON object")
     size = len(re.sub(r"\s", "", json.dumps(document, separators=(",", ":"))))
     if size > LARGEST:
-        raise PolicyError(f"the policy has {size} characters; IAM takes {LARGEST}")
+        raise PolicyError(f"the policy has {size} characters; IAM allows at most {LARGEST}")
     unknown = set(document) - {"Version", "Id", "Statement"}
     if unknown:
         raise PolicyError(f"unknown members of the policy: {sorted(unknown)}")
@@ -122,7 +123,7 @@ def _statement(given: dict) -> Statement:
     if unknown:
         raise PolicyError(f"statement {sid!r}: unknown members {sorted(unknown)}")
     if not SID.fullmatch(sid):
-        raise PolicyError(f"statement {sid!r}: a Sid has letters and digits alone")
+        raise PolicyError(f"statement {sid!r}: a Sid must contain only letters and digits")
     if given.get("Effect") not in ("Allow", "Deny"):
         raise PolicyError(f"statement {sid!r}: Effect must be Allow or Deny")
     for one, other in (("Action", "NotAction"), ("Resource", "NotResource")):
@@ -154,7 +155,7 @@ def _list(value) -> list:
 
 
 def wildcards(text: str) -> re.Pattern:
-    """`*` is any text and `?` one character; there is nothing else."""
+    """`*` matches any text and `?` one character; nothing else is special."""
     parts = {"*": ".*", "?": "."}
     return re.compile("".join(parts.get(c, re.escape(c)) for c in text), re.DOTALL)
 
@@ -173,7 +174,7 @@ def _refuse_action(sid: str, action: str) -> None:
 
 @lru_cache
 def _operations(vendor: str) -> frozenset[str]:
-    """Actions of a service in lower case, by the botocore model; empty for an unknown service."""
+    """Return the actions of a service in lower case, from the botocore model; empty for an unknown service."""
     names = {a.partition(":")[2] for a in PERMISSION_ONLY if a.startswith(f"{vendor}:")}
     for service in MODELS.get(vendor, (vendor,)):
         try:
@@ -186,6 +187,6 @@ def _operations(vendor: str) -> frozenset[str]:
 
 def _refuse_resource(sid: str, resource: str) -> None:
     if "${" in resource:
-        raise PolicyError(f"statement {sid!r}: the test bed knows no policy variables but {USER_ID}: {resource}")
+        raise PolicyError(f"statement {sid!r}: the test bed supports no policy variable except {USER_ID}: {resource}")
     if resource != "*" and not ARN.fullmatch(resource):
         raise PolicyError(f"statement {sid!r}: {resource!r} is not an ARN")

@@ -1,4 +1,4 @@
-"""Where a call happens, and the ARNs and condition keys of what it touches."""
+"""The account and region of a call, and the ARNs and condition keys of the resources that it uses."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ PREFIXES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One question IAM is asked: may this action be done to this resource, under these circumstances?"""
+    """One decision of IAM: whether this action is allowed on this resource in this context."""
 
     action: str
     resource: str
@@ -40,7 +40,7 @@ def partition_of(region: str) -> str:
 
 @dataclass(frozen=True)
 class Scope:
-    """Account and region of a call. Looking things up creates nothing."""
+    """The account and region of a call. Lookups create no backends."""
 
     account: str
     region: str
@@ -68,7 +68,7 @@ class Scope:
         return f"arn:{self.partition}:ec2:{self.region}:{account}:{kind}/{name}"
 
     def role(self, profile: str) -> str:
-        """The role of an instance profile; of one that is not there, a role of its name."""
+        """Return the role of an instance profile; if the profile does not exist, a role of the same name."""
         name = profile.rpartition("/")[2]
         if self.account in dict.keys(iam_backends):
             profiles = iam_backends[self.account][self.partition].instance_profiles.values()
@@ -80,17 +80,17 @@ class Scope:
         return f"arn:{self.partition}:iam::{self.account}:user/{user}"
 
     def everywhere(self) -> dict[str, list[str]]:
-        """What every request carries."""
+        """Return the keys that every request contains."""
         return {"aws:principalaccount": [self.account], "aws:requestedregion": [self.region]}
 
     def existing(self, action: str, kind: str, name: str, **more) -> Check:
-        """A resource that should be there, by id (a key pair by name); a missing one has no tags."""
+        """Check a resource that should exist, by ID (a key pair by name); a missing one has no tags."""
         context = {**self.everywhere(), **resource_tags(self._tags(kind, name)), **more}
         context |= self._own_keys(kind, name)
         return Check(action, self.ec2_arn(kind, self._name(kind, name)), context)
 
     def made(self, action: str, kind: str, tags: dict[str, str] | None, name="*", **more) -> Check:
-        """A resource that the call makes, with the tags it is to be born with."""
+        """Check a resource that the call creates, with the tags that it sets on creation."""
         context = {**self.everywhere(), **request_tags(tags), **more}
         return Check(action, self.ec2_arn(kind, name), context)
 
@@ -103,7 +103,7 @@ class Scope:
         return dict(dict.get(self.ec2.tags, name, {}))
 
     def _name(self, kind: str, name: str) -> str:
-        """A key pair's ARN has its name, whichever way it was asked for."""
+        """The ARN of a key pair contains its name, even if the request names it by ID."""
         if kind == "key-pair" and name.startswith("key-") and self.ec2 is not None:
             return next((k.key_name for k in self.ec2.key_pairs.values() if k.id == name), name)
         return name
@@ -141,7 +141,7 @@ class Scope:
 
 
 def resource_tags(tags: dict[str, str]) -> dict[str, list[str]]:
-    """Under both names EC2 gives them."""
+    """Return the tags under both of EC2's condition keys."""
     return {
         f"{prefix}:resourcetag/{key.lower()}": [str(value)]
         for key, value in tags.items()
@@ -157,7 +157,7 @@ def request_tags(tags: dict[str, str] | None) -> dict[str, list[str]]:
 
 
 def tag_lists(params: dict) -> dict[str, dict[str, str]]:
-    """TagSpecifications as tags by kind of resource."""
+    """Return TagSpecifications as tags by kind of resource."""
     tags: dict[str, dict[str, str]] = {}
     for spec in params.get("TagSpecifications") or []:
         pairs = {t.get("Key", ""): t.get("Value", "") for t in spec.get("Tags") or []}

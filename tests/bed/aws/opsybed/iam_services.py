@@ -1,4 +1,4 @@
-"""Which resources IAM is asked about for the operations of other services than EC2."""
+"""The resources that IAM checks for the operations of services other than EC2."""
 
 from email.utils import parseaddr
 
@@ -11,12 +11,12 @@ CLUSTER = ("DescribeCluster", "ListNodegroups", "DeleteCluster")
 GROUP = ("DescribeNodegroup", "UpdateNodegroupVersion", "UpdateNodegroupConfig", "DeleteNodegroup")
 UPDATES = ("DescribeUpdate", "ListUpdates")
 TAGS = ("TagResource", "UntagResource", "ListTagsForResource")
-# One may always ask who one is, whatever policies say.
+# This call is always allowed, regardless of policies.
 FREE = {("sts", "GetCallerIdentity")}
 
 
 def checks(scope: Scope, service: str, operation: str, params: dict) -> list[Check] | None:
-    """None: the operation is not known."""
+    """Return the checks of an operation, or None if it is unknown."""
     if (service, operation) in FREE:
         return []
     by_service = {
@@ -83,7 +83,7 @@ def _sns(scope: Scope, operation: str, params: dict) -> list[Check] | None:
 
 
 def _ses(scope: Scope, operation: str, params: dict) -> list[Check] | None:
-    """Mail is sent by an identity: the address, or the domain where only that is one."""
+    """Mail is sent by an identity: the address if it is one, else its domain."""
     action = f"ses:{operation}"
     if operation != "SendEmail":
         identity = params.get("EmailIdentity")
@@ -114,7 +114,7 @@ def _ssm(scope: Scope, operation: str, params: dict) -> list[Check] | None:
 
 
 def _parameter(scope: Scope, name: str) -> str:
-    """Public parameters belong to no account."""
+    """The ARN of a public parameter contains no account."""
     account = "" if name.startswith("/aws/") else scope.account
     return f"arn:{scope.partition}:ssm:{scope.region}:{account}:parameter/{name.lstrip('/')}"
 

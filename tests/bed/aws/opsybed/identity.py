@@ -1,4 +1,4 @@
-"""IAM and KMS, as far as builds need them: instance profiles with their roles, and keys."""
+"""The parts of IAM and KMS that builds need: instance profiles with their roles, and keys."""
 
 from moto.iam.responses import IamResponse
 from moto.kms.models import kms_backends
@@ -20,7 +20,7 @@ class BedKMS(KmsResponse):
     OPERATIONS = ("create_alias", "create_key", "describe_key")
 
 
-# What EC2 asks of a key, in the name of who copies an image into an encrypted one.
+# The actions on a key that EC2 requires from the caller who copies an image with encryption.
 OF_COPIES = (
     "DescribeKey",
     "GenerateDataKeyWithoutPlaintext",
@@ -36,7 +36,7 @@ INACCESSIBLE = (
 
 
 def key_arn(account: str, region: str, named: str) -> str | None:
-    """A key by its id, its ARN, or an alias; nothing where there is none."""
+    """Return the ARN of a key that is given by ID, ARN or alias; None if it does not exist."""
     backend = kms_backends[account][region]
     key_id = backend.any_id_to_key_id(named)
     key = backend.keys.get(key_id)
@@ -44,7 +44,7 @@ def key_arn(account: str, region: str, named: str) -> str | None:
 
 
 def key_checks(scope: Scope, arn: str) -> list[Check]:
-    """What a copy is asked about its key; EC2 passes the caller on."""
+    """Return the checks on the key of a copy; EC2 makes them on behalf of the caller."""
     context = {**scope.everywhere(), "kms:viaservice": [f"ec2.{scope.region}.amazonaws.com"]}
     granted = {**context, "kms:grantisforawsresource": ["true"]}
     return [

@@ -1,8 +1,8 @@
-"""Puts our response classes in place of moto's, and proves that they still fit.
+"""Replaces moto's response classes by those of this package, and checks that they still fit.
 
-moto's extension points are internal, so every attribute that is patched or
-relied upon is named in RELIED_UPON and checked at start: a moto that moved
-fails here, by name, instead of somewhere in a test.
+moto's extension points are internal, so RELIED_UPON lists every attribute that is
+patched or used. They are checked at startup: an incompatible version of moto fails
+here with the name of the attribute, instead of somewhere in a test.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from .sns import BedSNS
 from .ssm import BedSSM
 from .sts import BedSTS
 
-# A class with OPERATIONS answers those alone; of the others, whatever moto knows.
+# A class with OPERATIONS supports only those; the others support everything that moto does.
 RESPONSES = {
     "ec2": BedEC2,
     "eks": BedEKS,
@@ -139,7 +139,7 @@ RELIED_UPON = {
 
 
 def self_test() -> None:
-    """Raises RuntimeError naming everything that no longer exists."""
+    """Raise RuntimeError with the names of everything that no longer exists."""
     missing = []
     for module_name, attributes in RELIED_UPON.items():
         module = importlib.import_module(module_name)
@@ -155,11 +155,11 @@ def self_test() -> None:
             if name not in known:
                 missing.append(f"operation {service}:{name} is not in the botocore model")
     if missing:
-        raise RuntimeError("the installed moto or botocore does not fit: " + "; ".join(missing))
+        raise RuntimeError("the installed moto or botocore is incompatible: " + "; ".join(missing))
 
 
 def our_operations(response: type) -> list[str]:
-    """Public methods defined in this package: each must be an AWS operation."""
+    """Return the public methods that this package defines; each must be an AWS operation."""
     return sorted(
         name
         for base in response.__mro__
@@ -170,7 +170,7 @@ def our_operations(response: type) -> list[str]:
 
 
 def install() -> None:
-    """Must run before the first request: moto reads the tables lazily, once."""
+    """Install the response classes. This must run before the first request, because moto reads the tables only once."""
     self_test()
     for service in ("ec2", "eks", "sesv2", "sns", "ssm", "sts", "iam", "kms"):
         urls = importlib.import_module(f"moto.{service}.urls")

@@ -1,30 +1,23 @@
-"""Every call the bed received, in order, for tests to assert on."""
+"""The journal of all calls that the bed received, in order, for assertions of tests."""
 
-import itertools
 import json
-from collections import deque
 
-# Enough for hours of one agent; the oldest entries go first and are counted.
+from bedkit.journal import NumberedJournal
+
+# Enough for hours of one agent.
 LIMIT = 100_000
 
 
-class Journal:
+class Journal(NumberedJournal):
     def __init__(self) -> None:
-        self._entries: deque[dict] = deque()
-        self._numbers = itertools.count(1)
-        self.dropped = 0
-
-    def add(self, entry: dict) -> None:
-        self._entries.append({"number": next(self._numbers), **entry})
-        if len(self._entries) > LIMIT:
-            self._entries.popleft()
-            self.dropped += 1
+        super().__init__(LIMIT)
 
     def read(self, account: str | None = None) -> list[dict]:
-        chosen = [e for e in self._entries if account in (None, e["account"])]
-        return json.loads(json.dumps(chosen, default=str))
+        return _copy(entry for entry in super().read() if account in (None, entry["account"]))
 
     def clear(self, account: str | None = None) -> list[dict]:
-        gone = self.read(account)
-        self._entries = deque(e for e in self._entries if account not in (None, e["account"]))
-        return gone
+        return _copy(self.remove(lambda entry: account in (None, entry["account"])))
+
+
+def _copy(entries) -> list[dict]:
+    return json.loads(json.dumps(list(entries), default=str))

@@ -1,6 +1,6 @@
-"""What EC2 refuses to launch: image, instance type, volumes, key and groups that do not fit.
+"""EC2's checks of a launch: image, instance type, volumes, key pair and security groups.
 
-For RunInstances, and for the dry run that EKS makes of a launch template.
+Used by RunInstances, and by the dry run that EKS makes of a launch template.
 """
 
 from moto.ec2.models.instance_types import INSTANCE_TYPES
@@ -41,7 +41,7 @@ def check(backend, data: dict, instance_types: list[str]) -> None:
 
 
 def check_imds(backend, data: dict) -> None:
-    """What is not said is as the image wants it; a disabled endpoint needs no tokens."""
+    """Without HttpTokens, the image's setting applies; a disabled endpoint needs no tokens."""
     ami, options = backend.amis.get(data.get("ImageId")), data.get("MetadataOptions") or {}
     by_image = "required" if getattr(ami, "imds_support", None) == "v2.0" else "optional"
     if options.get("HttpEndpoint") == "disabled":

@@ -16,7 +16,7 @@ def name_of(group) -> str:
 
 
 def create(account: str, region: str, group, version) -> None:
-    """EKS copies the version into a launch template of its own and starts the nodes from that."""
+    """Start the nodes as EKS does: from its own copy of the launch template version."""
     ec2 = ec2_backends[account][region]
     tags = {"eks:cluster-name": group.cluster_name, "eks:nodegroup-name": group.nodegroup_name}
     copy = ec2.create_launch_template(
@@ -42,7 +42,7 @@ def auto_scaling_group(
     sizes: tuple[int, int, int],
     tags: list[dict],
 ) -> None:
-    """An Auto Scaling group with its instances; `sizes` is minimum, desired, maximum."""
+    """Create an Auto Scaling group with its instances; `sizes` is minimum, desired, maximum."""
     autoscaling_backends[account][region].create_auto_scaling_group(
         name=name,
         availability_zones=[f"{region}a"],
@@ -72,7 +72,7 @@ def _data(account: str, region: str, group, version) -> dict:
 
 
 def recommended(account: str, region: str, kubernetes: str, what: str) -> str:
-    """`image_id` or `release_version` of the newest EKS-optimised image, or empty."""
+    """Return `image_id` or `release_version` of the newest EKS-optimized image, or an empty string."""
     name = f"{RECOMMENDED.format(version=kubernetes, architecture='x86_64')}/{what}"
     found = ssm_backends[account][region].get_parameters([name])
     return found[name].value if name in found else ""
@@ -83,7 +83,7 @@ def _asg(account: str, region: str, group):
 
 
 def prepare(account: str, region: str, group, version) -> str:
-    """Point the Auto Scaling group at the new version; returns what it launched before."""
+    """Point the Auto Scaling group at the new version, and return the version that it used before."""
     asg = _asg(account, region, group)
     before = asg.launch_template_version
     new = asg.ec2_launch_template.create_version(_data(account, region, group, version), "")

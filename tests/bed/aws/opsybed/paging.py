@@ -1,4 +1,4 @@
-"""NextToken paging shared by the list operations."""
+"""NextToken pagination, which all list operations share."""
 
 import base64
 import binascii
@@ -10,7 +10,7 @@ from .world import world
 def page(
     items: list, limit: int | None, token: str | None, bad: AwsError
 ) -> tuple[list, str | None]:
-    """One page and the token of the next. Tokens are opaque, as in AWS."""
+    """Return one page and the token of the next one. Tokens are opaque, as in AWS."""
     start = 0
     if token:
         try:

@@ -1,6 +1,6 @@
-"""What an account starts with: base images, a cluster, its node groups, their launch templates.
+"""The seed of an account: base images, a cluster, its node groups and their launch templates.
 
-Idempotent: the second call for the same cluster answers what the first one made.
+Idempotent: a second call for the same cluster returns what the first one created.
 """
 
 from datetime import datetime
@@ -166,11 +166,11 @@ def _create_group(account: str, region: str, cluster, asked: dict, version):
 
 
 def add_group(account: str, region: str, wanted: dict) -> dict:
-    """One more CUSTOM group, of any family and architecture, on an image of the account's."""
+    """Add a CUSTOM group of any family and architecture, with an image of the account."""
     cluster = eks_backends[account][region].clusters[wanted.get("cluster", "demo")]
     name, architecture = wanted["name"], architecture_of(wanted)
     if name in cluster.nodegroups:
-        raise ValueError(f"there is a node group {name!r}")
+        raise ValueError(f"node group {name!r} already exists")
     image_id = wanted.get("image")
     if not image_id:
         named = {"name": f"platform-{name}-2026-05-12", "created": INITIAL_IMAGE[1].isoformat()}
@@ -193,7 +193,7 @@ def _managed_group(
     shape: tuple[str, int],
     further: dict | None = None,
 ) -> dict:
-    """`shape` is instance type and number of nodes."""
+    """Create a managed group; `shape` is the instance type and the number of nodes."""
     further = further or {}
     template = _template(account, region, cluster, name, image_id, shape[0], further)
     asked = _group_request(cluster, name, shape[1])
@@ -211,7 +211,7 @@ def _managed_group(
 
 
 def made_by(cluster, group: str, tool: str | None) -> dict[str, str]:
-    """The tags by which a group says which tool owns it."""
+    """Return the tags that show which tool manages a group."""
     stack = f"eksctl-{cluster.name}-nodegroup-{group}"
     tags = {
         None: {},

@@ -1,4 +1,4 @@
-"""Images that are there without a build: those AWS publishes, and an account's own."""
+"""Images that exist without a build: those that AWS publishes, and those of the account."""
 
 from datetime import datetime
 
@@ -12,12 +12,12 @@ from .families import Family, architecture_of, family_of
 from .ssm import put_public
 from .world import world
 
-# What a request may set on an image, beside its family's
+# Attributes of an image that a request can set instead of those of its family
 SHAPE = ("platform", "platform_details", "root_device_name", "imds_support")
 
 
 def base_image(account: str, region: str, wanted: dict) -> dict:
-    """Publish one image of a family; `recommended` (default) moves the SSM parameters to it."""
+    """Publish an image of a family; `recommended` (default) points the SSM parameters to it."""
     family, architecture = family_of(wanted), architecture_of(wanted)
     kubernetes = wanted.get("kubernetes", "1.31")
     created = _moment(wanted.get("created")) or world.account(account).clock.now()
@@ -37,7 +37,7 @@ def base_image(account: str, region: str, wanted: dict) -> dict:
 
 
 def own_image(account: str, region: str, wanted: dict) -> dict:
-    """An image of the account made by others than Opsy, or with `id` a change to one."""
+    """Create an image of the account that Opsy did not build, or change the image `id`."""
     backend = ec2_backends[account][region]
     if wanted.get("id"):
         if wanted["id"] not in backend.amis:

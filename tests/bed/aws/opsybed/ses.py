@@ -1,7 +1,7 @@
-"""SES (version 2): identities and simple mails, with the rules a sender runs into.
+"""SES (version 2): identities and simple mails, with SES's rules for senders.
 
-Nothing is delivered: what is sent is kept and read at /_bed/sent. An identity
-is verified at once, as if somebody had clicked the link.
+Nothing is delivered: sent mails are stored and returned by /_bed/sent. An identity
+is verified immediately, as if the link in the verification mail had been clicked.
 """
 
 import json
@@ -83,7 +83,7 @@ class BedSES(SESV2Response):
         return to
 
     def _content(self, content: dict) -> tuple[str, str]:
-        """Subject and body; both the text, where there is also HTML."""
+        """Return subject and body; the text part is preferred to the HTML part."""
         simple = content.get("Simple")
         if simple is None:
             raise AwsError("UnsupportedOperation", "The test bed emulates simple content only.")

@@ -1,8 +1,8 @@
-"""python -m opsybed.show --port N: an account's images and node groups as tables."""
+"""python -m opsybed.show --port N: prints the images and node groups of an account as tables."""
 
 import argparse
-import json
-import urllib.request
+
+from bedkit.client import call
 
 
 def table(titles: tuple[str, ...], rows: list[tuple]) -> str:
@@ -62,13 +62,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--account", default="123456789012")
     parser.add_argument("--region", default="us-east-1")
-    parser.add_argument("--all", action="store_true", help="images of other owners too")
+    parser.add_argument("--all", action="store_true", help="include images of other owners")
     asked = parser.parse_args()
-    address = (
-        f"http://127.0.0.1:{asked.port}/_bed/state?account={asked.account}&region={asked.region}"
-    )
-    with urllib.request.urlopen(address) as answer:
-        state = json.load(answer)
+    query = f"account={asked.account}&region={asked.region}"
+    state = call(f"http://127.0.0.1:{asked.port}", "GET", f"state?{query}")
     titles = ("IMAGE", "NAME", "STATE", "STATUS", "BASE", "CREATED", "DEPRECATED", "NODES")
     print(table(titles, image_rows(state, asked.all)))
     print()

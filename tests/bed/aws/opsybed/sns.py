@@ -1,6 +1,6 @@
-"""SNS: topics and publishing to them, with the rules a publisher runs into.
+"""SNS: topics and publishing to them, with SNS's rules for publishers.
 
-Nothing is delivered: what is published is kept and read at /_bed/sent.
+Nothing is delivered: published messages are stored and returned by /_bed/sent.
 """
 
 import re
@@ -14,7 +14,7 @@ from .world import world
 MAX_SUBJECT = 100
 MAX_MESSAGE_BYTES = 256 * 1024
 TOPIC = re.compile(r"arn:aws[\w-]*:sns:(?P<region>[\w-]+):(?P<account>\d{12}):(?P<name>[\w.-]+)$")
-# What is documented: ASCII that begins with a letter, a number or punctuation, on one line.
+# As documented: one line of ASCII that begins with a letter, a number or punctuation.
 SUBJECT = re.compile(r"[!-~][ -~]*")
 
 

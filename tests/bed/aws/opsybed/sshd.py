@@ -1,8 +1,8 @@
-"""A real sshd on loopback, standing for every instance: builds provision over it.
+"""A real sshd on loopback that represents every instance, so that builds can provision.
 
-The "instance" is this machine's file system under one unprivileged user, so each
-public key carries the instance key's name into the session's environment, and
-terminating an instance ends exactly the processes that came in with its key.
+The "instance" is the file system of this machine under one unprivileged user. Each
+public key sets the name of the instance's key pair in the environment of its sessions,
+so that terminating an instance kills exactly the processes of its own sessions.
 """
 
 import os
@@ -15,8 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bedkit.parent import end_with_parent_thread
+
 USER = "opsybed"
-# Set in every session by its authorized_keys line; inherited by what it starts.
+# Set in every session by its authorized_keys line, and inherited by the processes that the session starts.
 MARK = "OPSYBED_KEY"
 START_SECONDS = 20
 CONFIG = """\
@@ -49,12 +51,12 @@ class Sshd:
         self.user = ""
 
     def start(self) -> dict:
-        """Runs sshd in the foreground; answers how to reach it."""
+        """Start sshd and return its address."""
         program = shutil.which(
             "sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
         )
         if program is None:
-            raise SystemExit("--ssh needs sshd (Debian's openssh-server); it is not on the PATH")
+            raise SystemExit("--ssh requires sshd (Debian's openssh-server), which is not in PATH")
         self.user = _user()
         port = _free_port()
         key = self.home / "host_key"
@@ -64,14 +66,14 @@ class Sshd:
             CONFIG.format(port=port, home=self.home, keys=self.keys, user=self.user, mark=MARK)
         )
         if os.geteuid() == 0:
-            # privilege separation needs it; the service that would make it need not be installed
+            # privilege separation requires this directory, which the sshd service would create
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self._process = subprocess.Popen(
             [program, "-D", "-e", "-f", config],
             stdin=subprocess.DEVNULL,
             stderr=(self.home / "log").open("wb"),
             env=os.environ | _libraries(Path(program)),
-            preexec_fn=_die_with_bed,
+            preexec_fn=end_with_parent_thread,
         )
         self._await_port(port)
         return {"ssh_port": port, "ssh_user": self.user, "authorized_keys": str(self.keys)}
@@ -90,7 +92,7 @@ class Sshd:
                 time.sleep(0.05)
 
     def publish(self, account: str, region: str, key_pairs) -> None:
-        """The keys that may log in; sshd reads the file anew for every login."""
+        """Set the keys that may log in; sshd reads the file at every login."""
         self._published[(account, region)] = {
             pair.key_name: (
                 f'environment="{MARK}={_mark(account, pair.key_name)}" {pair.public_key.strip()}'
@@ -111,7 +113,7 @@ class Sshd:
         partial.replace(self.keys)
 
     def end_sessions(self, account: str, key_names: list[str]) -> int:
-        """Kill what logins with these keys left running, as the end of their machine would."""
+        """Kill the processes of logins with these keys, as terminating their machine would."""
         marks = {f"{MARK}={_mark(account, name)}".encode() for name in key_names}
         ended = 0
         for entry in Path("/proc").iterdir() if marks else ():
@@ -133,7 +135,7 @@ class Sshd:
 
 
 def _mark(account: str, key_name: str) -> str:
-    """Fit for a quoted authorized_keys option."""
+    """Return the mark in a form that is valid in a quoted authorized_keys option."""
     return account + "/" + "".join(c if c.isalnum() or c in "-_." else "_" for c in key_name)
 
 
@@ -145,14 +147,14 @@ def _carries(entry: Path, marks: set[bytes]) -> bool:
 
 
 def _libraries(program: Path) -> dict[str, str]:
-    """Where a server that is only unpacked, not installed, finds the libraries unpacked with it."""
+    """Return the library path of a server that is only unpacked, not installed."""
     root = program.parents[2]
     folders = [] if root == Path("/") else sorted(root.glob("usr/lib/*-linux-gnu"))
     return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}
 
 
 def _user() -> str:
-    """Root needs an unprivileged user to log in as; anyone else can only be themselves."""
+    """Return the user for logins: an unprivileged one for root, else the current user."""
     if os.geteuid() != 0:
         return pwd.getpwuid(os.geteuid()).pw_name
     try:
@@ -168,9 +170,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _die_with_bed() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""SSM: the public parameters that name EKS-optimised images."""
+"""SSM: the public parameters that name EKS-optimized images."""
 
 from moto.core.responses import ActionResult
 from moto.ssm.models import Parameter, ssm_backends
@@ -6,7 +6,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 
 from .world import world
 
-# Owned by AWS and refused by moto; here tests and seeding write them.
+# moto refuses to write these parameters, which AWS owns; here, tests and seeding write them.
 PUBLIC_TREES = ("/aws/service/eks/", "/aws/service/bottlerocket/")
 
 

@@ -1,8 +1,8 @@
-"""Eventual consistency: what a call does not see yet, by class of thing and emulated time.
+"""Eventual consistency: what a call does not see yet, by class of object and emulated time.
 
-Each class has a horizon: the call in progress sees what was written up to it.
-Settings put it a number of seconds back for every call of the account; a
-`stale` fault puts it before the last write, or `seconds` back, for its calls.
+Each class has a horizon: the call in progress sees only writes before it.
+Settings move the horizon a number of seconds back for every call of the account; a
+`stale` fault moves it before the last write, or `seconds` back, for the calls it hits.
 """
 
 from collections import defaultdict, deque
@@ -12,21 +12,21 @@ from moto.ec2.models.tags import TagBackend
 from .world import world
 
 CLASSES = ("tags", "images", "snapshots", "versions")
-# Older tag writes are forgotten: visible to every call
+# Older tag writes are not tracked and are visible to every call
 REMEMBERED_TAG_WRITES = 20_000
-# Written with its resource, a tag shows with it: only these are late by themselves
+# Tags that are set on creation are visible with their resource; only these writes are delayed separately
 TAGGING = ("CreateTags", "DeleteTags")
 
 
 class Writes:
-    """Of one account: when what was made and tagged."""
+    """The times at which objects of one account were created and tagged."""
 
     def __init__(self) -> None:
-        # (class, id) -> emulated timestamp; a version's id is (template, number)
+        # (class, id) -> emulated timestamp; the id of a version is (template, number)
         self.made: dict[tuple, float] = {}
-        # class -> when last
+        # class -> timestamp of the last write
         self.last: dict[str, float] = {}
-        # (timestamp, region, resource, key, value before or None)
+        # (timestamp, region, resource, key, previous value or None)
         self.tags: deque = deque(maxlen=REMEMBERED_TAG_WRITES)
 
     def note(self, kind: str, thing, now: float) -> None:
@@ -40,13 +40,13 @@ def _writes(account) -> Writes:
 
 
 def made(kind: str, thing) -> None:
-    """The call in progress made this."""
+    """Record that the call in progress created this object."""
     account = world.account(world.call.account)
     _writes(account).note(kind, thing, account.clock.timestamp())
 
 
 def horizon(kind: str) -> float | None:
-    """None if the call in progress sees everything."""
+    """Return the horizon of a class, or None if the call in progress sees everything."""
     if world.call is None:
         return None
     account, service = world.account(world.call.account), world.call.service
@@ -66,7 +66,7 @@ def horizon(kind: str) -> float | None:
 
 
 def visible(kind: str, thing) -> bool:
-    """Things that no call made (seeded, published) are always there."""
+    """Whether the call in progress sees this object. Seeded and published objects are always visible."""
     limit = horizon(kind)
     if limit is None:
         return True
@@ -75,7 +75,7 @@ def visible(kind: str, thing) -> bool:
 
 
 def patch() -> None:
-    """Tag writes are noted with what they replaced; reads undo those beyond the horizon."""
+    """Record tag writes with the values that they replace; reads undo those after the horizon."""
     create, delete, describe = (
         TagBackend.create_tags,
         TagBackend.delete_tags,

@@ -1,4 +1,4 @@
-"""What an account holds, as JSON for people and tests."""
+"""The resources of an account as JSON, for people and tests."""
 
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
@@ -12,7 +12,7 @@ GROUP_TAG = "aws:autoscaling:groupName"
 
 
 def describe(account: str, region: str) -> dict:
-    """Looking creates nothing: an account or region never used is empty."""
+    """Return the state. A lookup creates no backends: an unused account or region is empty."""
     known = _backend(ec2_backends, account, region)
     clusters = _backend(eks_backends, account, region)
     state = {
@@ -85,7 +85,7 @@ def _ec2(ec2, account: str) -> dict:
 
 
 def _leftovers(state: dict) -> dict:
-    """What a build should not leave behind: empty lists when everything was cleaned up."""
+    """Return what a build must not leave behind; the lists are empty after a complete cleanup."""
     instances = [i for i in state["instances"] if i["state"] != "terminated" and not i["group"]]
     group_members = {i["id"] for i in state["instances"] if i["group"]}
     images = {i["id"] for i in state["images"]}

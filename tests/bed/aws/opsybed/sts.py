@@ -1,4 +1,4 @@
-"""STS: who the caller is, from the access key, and what a denial says in its encoded message."""
+"""STS: the identity of the caller, from the access key, and the decoded message of a denial."""
 
 from moto.core.responses import ActionResult
 from moto.sts.responses import TokenResponse

@@ -1,7 +1,7 @@
-"""What a request asks for, and errors in the words of its protocol.
+"""Parses requests, and encodes errors in the protocol of the service.
 
-Names come first (service and operation), parameters second, so a request that
-does not parse is still journalled under its name.
+The names (service and operation) are parsed before the parameters, so that an
+invalid request is still recorded in the journal under its name.
 """
 
 import json
@@ -15,35 +15,26 @@ from moto.core.parse import PROTOCOL_PARSERS
 from moto.core.utils import get_service_model
 from werkzeug.datastructures import CombinedMultiDict, MultiDict
 
+from bedkit.server import Request
+
 from .world import DEFAULT_ACCOUNT
 
 SERVICES = ("ec2", "eks", "sts", "ssm", "autoscaling", "sns", "sesv2", "iam", "kms")
 # Both versions of SES sign as one service; the second has paths.
 SES_V2_PATH = "/v2/email/"
 CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
-# AKIA/ASIA, twelve digits of the account, any four characters.
+# AKIA or ASIA, the twelve digits of the account, any four characters.
 ACCOUNT_KEY = re.compile(r"A[KS]IA(\d{12})[A-Z0-9]{4}$")
-# Sent by every query-protocol client beside the operation's own members.
+# Sent by every query protocol client in addition to the operation's own members.
 QUERY_ENVELOPE = {"Action", "Version", "AWSAccessKeyId", "Timestamp"}
 
 
 class AwsError(Exception):
-    """An error as AWS would answer it."""
+    """An error as AWS would return it."""
 
     def __init__(self, code: str, message: str, status: int = 400, **members) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.status, self.members = code, message, status, members
-
-
-@dataclass
-class Request:
-    """One HTTP request, read completely."""
-
-    method: str
-    path: str
-    query: str
-    headers: dict[str, str]
-    body: bytes
 
 
 @dataclass
@@ -60,7 +51,7 @@ class Call:
 
     @property
     def protocol(self) -> str:
-        """ec2, query, json or rest-json; for a foreign service a guess from the request."""
+        """ec2, query, json or rest-json; for an unknown service, a guess from the request."""
         if self.service in SERVICES:
             return get_service_model(self.service).protocol
         return "query" if b"Action=" in self.request.body else "json"
@@ -72,7 +63,7 @@ def account_of(access_key: str) -> str:
 
 
 def name_call(request: Request) -> Call:
-    """Who asks for which operation; never fails."""
+    """Identify the caller and the operation of a request; never fails."""
     call = Call(request)
     scope = CREDENTIAL.search(request.headers.get("authorization", ""))
     if scope:
@@ -123,7 +114,7 @@ def match_rest(service: str, request: Request) -> tuple[str, dict] | None:
 
 
 def parse_params(call: Call) -> None:
-    """Fill call.params and refuse what AWS would refuse before looking at the state."""
+    """Fill call.params, and refuse what AWS would refuse regardless of its state."""
     model = get_service_model(call.service)
     operation = model.operation_model(call.operation)
     if call.protocol == "rest-json":
@@ -148,7 +139,7 @@ def _json_body(body: bytes) -> dict:
 
 
 def _rest_params(operation, call: Call) -> dict:
-    """Members under their model names: EKS spells clusterName `name` in the address."""
+    """Return the members under their model names: in the path, EKS spells clusterName as `name`."""
     shape = operation.input_shape
     by_location = {s.serialization.get("name", m): m for m, s in shape.members.items()}
     params = _json_body(call.request.body)
@@ -214,7 +205,7 @@ def _refuse_missing(call: Call, operation) -> None:
 
 
 def with_request_id(headers: dict, body: bytes, request_id: str) -> tuple[dict, bytes]:
-    """moto's own errors all have the same request id; AWS's never do."""
+    """Replace the request ID, which is the same in all of moto's errors but never in AWS's."""
     pattern = rb"<(Request(?:ID|Id))>[^<]*</Request(?:ID|Id)>"
     body = re.sub(pattern, rb"<\1>" + request_id.encode() + rb"</\1>", body)
     kept = {k: v for k, v in headers.items() if k.lower() != "x-amzn-requestid"}

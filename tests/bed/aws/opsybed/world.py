@@ -1,11 +1,13 @@
-"""State that is not moto's: one Account per account id, and the call in progress.
+"""State in addition to moto's: one Account per account ID, and the call in progress.
 
-Resources live in moto's backends; an Account adds the clock, the settings and
+Resources are stored in moto's backends; an Account adds the clock, the settings and
 the idempotency records that moto lacks. `world.call` is the call being executed:
-the application runs one at a time under one lock.
+the application runs one call at a time under one lock.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
+
+import bedkit.settings
 
 from .clock import Clock
 
@@ -13,8 +15,8 @@ DEFAULT_ACCOUNT = "123456789012"
 
 
 @dataclass
-class Settings:
-    """How an account behaves: durations in emulated seconds, limits, and unpleasantness, off."""
+class Settings(bedkit.settings.Settings):
+    """The behavior of an account: durations in emulated seconds, limits, and restrictions, which are off by default."""
 
     nodegroup_update_seconds: float = 60
     nodegroup_config_seconds: float = 5
@@ -23,36 +25,23 @@ class Settings:
     image_pending_seconds: float = 0
     # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
     degraded_accepts_updates: bool = False
-    # eventual consistency: what is newer is not seen yet, by EC2 and EKS; and by EKS alone
+    # eventual consistency: newer writes are not visible yet to EC2 and EKS; the last one is for EKS only
     stale_tags_seconds: float = 0
     stale_images_seconds: float = 0
     stale_snapshots_seconds: float = 0
     stale_versions_seconds: float = 0
     stale_eks_seconds: float = 0
-    # instances must be launched with HttpTokens=required, as where httpTokensEnforced is on
+    # instances must be launched with HttpTokens=required, as with httpTokensEnforced
     imds_required: bool = False
     default_vpc: bool = True
-    # images of other providers (account ids or aliases) are hidden; empty: of none
+    # images of other providers (account IDs or aliases) are hidden; an empty list hides none
     allowed_image_providers: list = field(default_factory=list)
-    # UpdateNodegroupConfig sets what its updateConfig leaves out back to EKS's default
+    # UpdateNodegroupConfig resets what its updateConfig omits to EKS's default
     config_update_resets: bool = False
-    # EKS's refusals end in their own request id
+    # EKS's error messages end with their request ID
     request_ids_in_messages: bool = False
-    # AWS's own limit; lowered to meet VersionLimitExceeded
+    # AWS's own limit; tests lower it to get VersionLimitExceeded
     template_versions_limit: float = 10_000
-
-    def change(self, wanted: dict) -> None:
-        known = {f.name: f.type for f in fields(self)}
-        unknown = set(wanted) - set(known)
-        if unknown:
-            raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
-        for name, value in wanted.items():
-            if known[name] in (bool, list) and not isinstance(value, known[name]):
-                raise ValueError(f"{name} must be of type {known[name].__name__}")
-            setattr(self, name, known[name](value))
-
-    def describe(self) -> dict:
-        return asdict(self)
 
 
 @dataclass
@@ -60,19 +49,19 @@ class Account:
     id: str
     clock: Clock
     settings: Settings = field(default_factory=Settings)
-    # client token -> (fingerprint of the request, remembered answer)
+    # client token -> (fingerprint of the request, stored response)
     tokens: dict[tuple[str, str], tuple[str, object]] = field(default_factory=dict)
-    # (region, cluster) -> what seeding made
+    # (region, cluster) -> what seeding created
     seeded: dict[tuple[str, str], dict] = field(default_factory=dict)
     # (region, cluster, node group, update id) -> update
     updates: dict[tuple[str, str, str, str], dict] = field(default_factory=dict)
-    # when what was made and tagged (staleness)
+    # the times of writes (see staleness)
     writes: object = None
-    # what was published to topics and mailed, in order
+    # messages published to topics and mails sent, in order
     sent: list[dict] = field(default_factory=list)
-    # access key -> what IAM allows it; a key that is not here may do everything
+    # access key -> its policy; a key without an entry may do everything
     policies: dict[str, object] = field(default_factory=dict)
-    # access key -> what IAM was asked and granted, each once
+    # access key -> the checks that IAM granted, without duplicates
     granted: dict[str, dict] = field(default_factory=dict)
 
     def send(self, **message) -> None:
@@ -80,7 +69,7 @@ class Account:
 
 
 class World:
-    """Every account the bed has seen."""
+    """All accounts that the bed has seen."""
 
     def __init__(self) -> None:
         self.speed = 1.0
@@ -105,7 +94,7 @@ class World:
             backends.pop(account_id, None)
 
     def effect(self, kind: str):
-        """The behavioural fault of this kind that hit the call in progress, if any."""
+        """Return the behavioral fault of this kind that hit the call in progress, if any."""
         return next((fault for fault in self.effects if fault.kind == kind), None)
 
 

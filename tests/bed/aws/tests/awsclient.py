@@ -1,30 +1,23 @@
-"""A running bed, and one account of it, seen by AWS clients and by the control interface."""
+"""Gives access to one account of a bed through AWS clients and the control interface."""
 
 import json
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.parse
-import urllib.request
-from pathlib import Path
 
 import boto3
 import botocore.session
 from botocore.config import Config
 
-ROOT = Path(__file__).resolve().parents[1]
+from bedkit.client import call
+
 REGION = "us-east-1"
-# Loaded machines need seconds to import moto.
-START_DEADLINE = 60
 
-
-# Making a client costs a quarter of a second: tests that follow each other share them.
+# Creating a client takes a quarter of a second, so successive tests share clients.
 _idle: dict[tuple, list[tuple]] = {}
 
 
 def make_client(endpoint: str, service: str, attempts: int) -> tuple:
-    """A client and the credentials object it signs with."""
+    """Return a client and the credentials object with which it signs."""
     session = botocore.session.get_session()
     session.set_credentials("AKIAEXAMPLE", "secret")
     config = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, read_timeout=10)
@@ -35,11 +28,11 @@ def make_client(endpoint: str, service: str, attempts: int) -> tuple:
 
 
 class ControlError(Exception):
-    """The bed's reason for refusing a control request."""
+    """The reason why the bed refused a control request."""
 
 
 class Bed:
-    """One account of the running bed, seen by AWS clients and by the control interface."""
+    """One account of the running bed, with its AWS clients and the control interface."""
 
     def __init__(self, info: dict, account: str) -> None:
         self.info, self.account = info, account
@@ -48,17 +41,11 @@ class Bed:
         self.access_key = f"AKIA{account}TEST"
 
     def control(self, method: str, path: str, **asked):
-        body = json.dumps({"account": self.account, **asked}).encode()
-        query = "?" + urllib.parse.urlencode({"account": self.account, **asked})
-        query = query if method == "GET" else ""
-        request = urllib.request.Request(
-            f"{self.endpoint}/_bed/{path}{query}",
-            data=body if method != "GET" else None,
-            method=method,
-        )
+        asked = {"account": self.account, **asked}
         try:
-            with urllib.request.urlopen(request) as answer:
-                return json.load(answer)
+            if method == "GET":
+                return call(self.endpoint, method, f"{path}?{urllib.parse.urlencode(asked)}")
+            return call(self.endpoint, method, path, asked)
         except urllib.error.HTTPError as error:
             raise ControlError(json.load(error)["error"]) from error
 
@@ -79,7 +66,7 @@ class Bed:
         self.control("POST", "clock", advance=seconds)
 
     def client(self, service: str, attempts: int = 1):
-        """One client per service and number of attempts, signing as this account."""
+        """Return the client of this account for a service and a number of attempts."""
         key = (self.endpoint, service, attempts)
         if key not in self.clients:
             idle = _idle.setdefault(key, [])
@@ -96,7 +83,7 @@ class Bed:
         return next(g for g in self.state()["node_groups"] if g["name"] == name)
 
     def image(self, name: str, **tags) -> str:
-        """An available image of this account, made the way Packer makes one."""
+        """Create an image of this account with the same calls as Packer."""
         ec2 = self.client("ec2")
         base = self.seed()["base_images"]["v20260801"]
         instance = ec2.run_instances(ImageId=base, MinCount=1, MaxCount=1, InstanceType="t3.micro")
@@ -108,15 +95,3 @@ class Bed:
         image = ec2.create_image(InstanceId=instance_id, Name=name, **asked)["ImageId"]
         ec2.terminate_instances(InstanceIds=[instance_id])
         return image
-
-
-def start_bed(directory: Path, *flags: str) -> tuple[subprocess.Popen, dict]:
-    port_file = directory / "bed.json"
-    command = [sys.executable, "-m", "opsybed", "--port", "0", "--port-file", str(port_file)]
-    process = subprocess.Popen([*command, "--die-with-parent", *flags], cwd=ROOT)
-    deadline = time.monotonic() + START_DEADLINE
-    while not port_file.exists():
-        assert process.poll() is None, f"the bed exited with {process.returncode}"
-        assert time.monotonic() < deadline, "the bed did not start"
-        time.sleep(0.05)
-    return process, json.loads(port_file.read_text())

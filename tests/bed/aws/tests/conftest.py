@@ -1,4 +1,4 @@
-"""One bed for the whole run; every test has an account of its own in it."""
+"""One bed for the whole run, in which every test has its own account."""
 
 import itertools
 import os
@@ -6,18 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from awsclient import Bed, start_bed
+from awsclient import Bed
 from policies import Account
+
+from bedkit import launch
 
 _numbers = itertools.count(100000000001)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    process, info = start_bed(tmp_path_factory.mktemp("bed"), "--ssh")
-    yield info
-    process.terminate()
-    process.wait(60)
+    port_file = tmp_path_factory.mktemp("bed") / "bed.json"
+    with launch.bed("aws", port_file, "--ssh", output=None) as info:
+        yield info
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def bed(server):
 
 @pytest.fixture
 def account(server, bed):
-    """An account whose agent and Packer are under their policies."""
+    """An account whose agent and Packer are restricted by their policies."""
     account = Account(server, bed)
     account.restrict()
     yield account
@@ -38,15 +39,15 @@ def account(server, bed):
 
 @pytest.fixture(params=["1.6", "current"])
 def packer(request) -> Path:
-    """The program: Debian's with its builders inside, or a current one beside the folder of its plugins."""
+    """The program: Debian's with built-in builders, or a current one next to the directory of its plugins."""
     if request.param == "1.6":
         program = shutil.which("packer")
     else:
         program = shutil.which("packer", path=os.environ.get("OPSY_BED_PACKER", ""))
     if program is None:
         pytest.fail(
-            "no Packer in PATH, or no current one in OPSY_BED_PACKER: run the tests by `make test`, "
-            "or set it to what tests/bed/bin/packer prints"
+            "no Packer in PATH, or no current Packer in OPSY_BED_PACKER: run the tests with `make test`, "
+            "or set the variable to the output of tests/bed/bin/packer"
         )
     return Path(program)
 

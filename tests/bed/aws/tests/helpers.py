@@ -1,4 +1,4 @@
-"""What several test files say."""
+"""Helpers that several test files share."""
 
 from contextlib import contextmanager
 
@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 @contextmanager
 def refused(code: str, text: str = "", status: int | None = None):
-    """The block's AWS call is refused with this code, these words and this HTTP status."""
+    """Assert that the AWS call in the block fails with this code, message and HTTP status."""
     with pytest.raises(ClientError) as caught:
         yield
     answer = caught.value.response

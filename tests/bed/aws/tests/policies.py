@@ -1,11 +1,7 @@
-"""An account under the policies of deploy/iam: an agent, a Packer, a person, and everything they may want."""
+"""An account with the policies of deploy/iam: the agent, Packer and an administrator, with their usual calls."""
 
-import sys
-
-from awsclient import ROOT, Bed
-
-sys.path.insert(0, str(ROOT))
-from opsybed.iam_files import documents  # noqa: E402
+from awsclient import Bed
+from opsybed.iam_files import documents
 
 BUILD = {"opsy.dev/build": "b-1", "opsy.dev/owner": "me"}
 TOPIC, SENDER = "opsy", "opsy@example.com"
@@ -21,7 +17,7 @@ def pairs(tags: dict) -> list[dict]:
 
 
 class Account:
-    """Three keys of one account: `agent` and `packer` under their policies, `root` under none."""
+    """Three keys of one account: `agent` and `packer` with their policies, and `root` without one."""
 
     def __init__(self, server: dict, root: Bed, region: str = "us-east-1") -> None:
         self.root, self.ids = root, root.control("POST", "seed", region=region)
@@ -43,7 +39,7 @@ class Account:
         without: tuple[str, ...] = (),
         **values,
     ) -> None:
-        """Puts the keys under their policies, but for the statements `without`."""
+        """Attach the policies of the keys, except for the statements in `without`."""
         for bed, user, first, more in (
             (self.agent, "agent", "agent.json", agent),
             (self.packer, "packer", "build.json", build),
@@ -63,7 +59,7 @@ class Account:
         return next(s["id"] for s in self.root.state()["snapshots"] if s["image"] == image)
 
     def instance(self, bed: Bed, tags: dict | None = None, **more) -> str:
-        """An instance as a current Packer launches it, or another."""
+        """Launch an instance as a current Packer does, with other tags if `tags` is given."""
         asked = {"TagSpecifications": specs("instance", "volume", "network-interface", tags=tags)}
         answer = bed.client("ec2").run_instances(
             ImageId=self.ids["base_images"]["v20260801"],
@@ -76,7 +72,7 @@ class Account:
         return answer["Instances"][0]["InstanceId"]
 
     def build(self, name: str, tags: dict | None = None) -> str:
-        """A current Packer's calls for one image, which it deletes nothing of but what was temporary."""
+        """Make a current Packer's calls for one image, including the deletion of its temporary resources."""
         ec2, tags = self.packer.client("ec2"), {**BUILD, **(tags or {})}
         key = ec2.create_key_pair(
             KeyName=f"packer_{name}", TagSpecifications=specs("key-pair", tags=tags)
@@ -105,7 +101,7 @@ class Account:
         return image
 
     def roll(self, group: str, image: str) -> None:
-        """What the agent does to one node group."""
+        """Make the agent's calls that roll out an image to one node group."""
         template = self.ids["node_groups"][group]["launch_template"]["id"]
         made = self.agent.client("ec2").create_launch_template_version(
             LaunchTemplateId=template, SourceVersion="1", LaunchTemplateData={"ImageId": image}

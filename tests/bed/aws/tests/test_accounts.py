@@ -1,4 +1,4 @@
-"""Accounts with rules of their own, errors as they really look, and weather; off by default."""
+"""Settings of accounts, realistic errors, and faults that last for a while; all off by default."""
 
 import pytest
 from helpers import refused
@@ -31,7 +31,7 @@ def test_instances_need_imdsv2_where_it_is_enforced(bed):
     with refused("UnsupportedOperation", words, 400):
         launch(bed, MetadataOptions={"HttpTokens": "optional", "HttpEndpoint": "enabled"})
     launch(bed, MetadataOptions={"HttpTokens": "required"})
-    launch(bed)  # images of Amazon Linux 2023 ask for it themselves
+    launch(bed)  # images of Amazon Linux 2023 require tokens themselves
     plain = bed.control("POST", "image", name="plain")["id"]
     with refused("UnsupportedOperation", words):
         launch(bed, plain)
@@ -81,7 +81,7 @@ def test_an_account_without_a_default_vpc_wants_a_subnet(bed):
     ec2.create_security_group(GroupName="g", Description="g", VpcId=vpc)
     launch(bed, SubnetId=subnet)
     launch(bed, NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnet}])
-    # its node groups live in subnets of their own
+    # its node groups name their subnets
     eks = bed.client("eks")
     started = start(bed, eks, "web", new_version(bed, "web", bed.seed()["initial_image"]))
     bed.advance(60)

@@ -1,15 +1,11 @@
-"""Accounts, clock, journal, seeding, start and end of the bed."""
+"""Accounts, clock, journal, seeding, and start and end of the bed."""
 
-import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from awsclient import ROOT, START_DEADLINE, Bed, ControlError
+from awsclient import Bed, ControlError
 
-sys.path.insert(0, str(ROOT))
+from bedkit.checks import ends_with_parent, shown
 
 
 def test_the_account_comes_from_the_access_key(bed, server):
@@ -50,7 +46,7 @@ def test_time_is_frozen_advanced_and_sped_up_per_account(bed, server):
     bed.control("POST", "clock", freeze=False, speed=1000)
     deadline = time.monotonic() + 10
     while bed.control("GET", "clock")["now"][:16] == after[:16]:
-        assert time.monotonic() < deadline, "a thousandfold clock did not move by a minute"
+        assert time.monotonic() < deadline, "a clock of thousandfold speed did not advance by a minute"
 
 
 def test_reset_forgets_an_account(bed):
@@ -89,9 +85,7 @@ def test_connections_are_kept_alive(bed):
 def test_show_prints_images_and_groups(bed):
     bed.seed()
     bed.image("mine", status="active")
-    port = str(bed.info["port"])
-    command = [sys.executable, "-m", "opsybed.show", "--port", port, "--account", bed.account]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = shown("aws", bed.info["port"], "--account", bed.account)
     rows = {line.split()[0]: line for line in text.splitlines() if line}
     assert "CUSTOM" in rows["web"] and "AL2023_x86_64_STANDARD" in rows["legacy"]
     assert any("mine" in line and "active" in line for line in rows.values())
@@ -112,24 +106,4 @@ def test_the_self_test_names_what_is_missing(monkeypatch):
 
 
 def test_it_ends_with_its_parent(tmp_path):
-    port_file = tmp_path / "bed.json"
-    command = ["-m", "opsybed", "--port", "0", "--port-file", str(port_file), "--die-with-parent"]
-    script = (
-        "import subprocess,sys,os,time\n"
-        f"p = subprocess.Popen([sys.executable, *{command!r}], stdout=subprocess.DEVNULL)\n"
-        f"while p.poll() is None and not os.path.exists({str(port_file)!r}): time.sleep(0.05)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=START_DEADLINE)
-    pid = json.loads(port_file.read_text())["pid"]
-    deadline = time.monotonic() + START_DEADLINE
-    while _runs(pid):
-        assert time.monotonic() < deadline, "the bed outlived its parent"
-        time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    """Zombies do not run: nobody may reap them where PID 1 does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    ends_with_parent("aws", tmp_path / "bed.json")

@@ -1,4 +1,4 @@
-"""CopyImage between regions, and where images come from."""
+"""CopyImage between regions, and the origin of images."""
 
 import boto3
 from helpers import refused

@@ -1,4 +1,4 @@
-"""Faults and refusals, in the words of each protocol."""
+"""Faults and refusals in the format of each protocol."""
 
 import socket
 import time
@@ -126,7 +126,7 @@ def test_slow_delays_before_and_slow_after_delays_after_execution(bed):
     thread.start()
     deadline = time.monotonic() + 1.8
     while not bed.state()["key_pairs"]:
-        assert time.monotonic() < deadline, "the call had no effect before its answer"
+        assert time.monotonic() < deadline, "the call had no effect before its response"
     assert thread.is_alive()
     thread.join()
 
@@ -218,7 +218,7 @@ def test_a_reset_is_a_reset_not_an_end(bed):
 
 
 def raw(bed, body: str) -> tuple[int, str]:
-    """A signed-looking EC2 request that no SDK would send."""
+    """Send an EC2 request with a fake signature that no SDK would send."""
     scope = f"AWS4-HMAC-SHA256 Credential={bed.access_key}/20260101/us-east-1/ec2/aws4_request"
     request = urllib.request.Request(
         bed.endpoint,

@@ -1,4 +1,4 @@
-"""IAM policies: how a call is evaluated, and what AWS answers to one that is not allowed."""
+"""IAM policies: the evaluation of a call, and AWS's error for a denied one."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def document(*statements: dict) -> dict:
 
 @pytest.fixture
 def user(server, bed):
-    """Another key of the same account; the bed's own stays unrestricted."""
+    """Another key of the same account; the bed's own key remains unrestricted."""
     user = Bed(server, bed.account)
     user.access_key = f"AKIA{bed.account}USER"
     user.admin = bed
@@ -75,7 +75,7 @@ def test_the_words_of_ec2_name_user_action_resource_and_an_encoded_message(user)
             user.client("ec2").terminate_instances(InstanceIds=[instance])
     errors = [e["error"] for e in user.admin.journal("TerminateInstances")]
     encoded = [error.rpartition(": ")[2] for error in errors]
-    assert encoded[0] != encoded[1], "AWS encodes each denial by itself"
+    assert encoded[0] != encoded[1], "AWS encodes each denial differently"
     sts = user.admin.client("sts")
     decoded = json.loads(
         sts.decode_authorization_message(EncodedMessage=encoded[0])["DecodedMessage"]
@@ -143,7 +143,7 @@ def test_request_tags_are_those_of_each_kind_of_resource(user):
         launched(user, ("instance", {"build": "b-1"}))
     with refused("UnauthorizedOperation", ":instance/* because", 403):
         launched(user, ("instance", {"build": "c-1"}), ("volume", {"build": "b-1"}))
-    # The name of a tag in a condition key is not case-sensitive, its value is.
+    # The tag name in a condition key is not case-sensitive; its value is.
     launched(user, ("instance", {"build": "b-1"}), ("volume", {"build": "b-1"}))
 
 
@@ -168,9 +168,9 @@ def test_resource_tags_are_those_the_resource_has(user):
         ({"ForAnyValue:StringEquals": {"aws:TagKeys": ["a", "b"]}}, ["x", "y"], False),
         ({"ForAllValues:StringNotEquals": {"aws:TagKeys": ["a"]}}, ["x", "y"], True),
         ({"ForAllValues:StringNotEquals": {"aws:TagKeys": ["a"]}}, ["x", "a"], False),
-        # Values of tag keys are case-sensitive.
+        # The values of aws:TagKeys are case-sensitive.
         ({"ForAllValues:StringEquals": {"aws:TagKeys": ["status"]}}, ["Status"], False),
-        # A set that is not there is a subset of every set, and has no member.
+        # An absent set is a subset of every set and has no member.
         ({"ForAllValues:StringEquals": {"ec2:CreateAction": ["x"]}}, ["a"], True),
         ({"ForAnyValue:StringEquals": {"ec2:CreateAction": ["x"]}}, ["a"], False),
         ({"StringEquals": {"ec2:CreateAction": "x"}}, ["a"], False),
@@ -233,7 +233,7 @@ def test_an_attribute_can_be_told_from_another(user):
     ec2.modify_image_attribute(ImageId=image, Description={"Value": "words"})
     with refused("UnauthorizedOperation", image, 403):
         ec2.modify_image_attribute(ImageId=image, LaunchPermission=everybody)
-    # Both at once would pass for the first: EC2 takes one at a time.
+    # EC2 accepts one attribute per call; otherwise, two would be authorized as the first one.
     with refused("InvalidParameterCombination"):
         ec2.modify_image_attribute(
             ImageId=image, Description={"Value": "words"}, LaunchPermission=everybody
@@ -334,16 +334,16 @@ def test_the_id_of_the_caller_is_the_one_variable(user):
         (statement("ec2:DescribeImage"), "there is no action 'ec2:DescribeImage'"),
         (statement("ec3:Run"), "there is no service 'ec3'"),
         (statement("ec2:*", "instance/*"), "is not an ARN"),
-        (statement("ec2:*", "arn:aws:ec2:*:${aws:PrincipalAccount}:x/*"), "no policy variables"),
+        (statement("ec2:*", "arn:aws:ec2:*:${aws:PrincipalAccount}:x/*"), "no policy variable except"),
         (statement("ec2:*", Condition={"StringIs": {"ec2:Vpc": "x"}}), "unknown condition operator"),
-        (statement("ec2:*", Condition={"StringEquals": {"ec2:Colour": "x"}}), "does not fill in the key"),
-        (statement("ec2:*", Condition={"StringEquals": {"aws:TagKeys": "x"}}), "has several values"),
+        (statement("ec2:*", Condition={"StringEquals": {"ec2:Colour": "x"}}), "does not support the condition key"),
+        (statement("ec2:*", Condition={"StringEquals": {"aws:TagKeys": "x"}}), "can have several values"),
         (statement("ec2:*", Condition={"Null": {"ec2:Vpc": "no"}}), "must be true or false"),
         (statement("ec2:*", effect="Permit"), "Effect must be Allow or Deny"),
         ({**statement("ec2:*"), "Principal": "*"}, "unknown members ['Principal']"),
-        ({**statement("ec2:*"), "Sid": "look at"}, "letters and digits alone"),
+        ({**statement("ec2:*"), "Sid": "look at"}, "must contain only letters and digits"),
         ({"Effect": "Allow", "Action": "ec2:*"}, "needs Resource or NotResource"),
-        (statement([f"ec2:Describe{'*' * n}" for n in range(120)]), "IAM takes 6144"),
+        (statement([f"ec2:Describe{'*' * n}" for n in range(120)]), "IAM allows at most 6144"),
     ],
 )
 def test_a_document_the_bed_cannot_evaluate_is_refused(user, given, reason):

@@ -1,4 +1,4 @@
-"""Policies under which Packer tags late what it made without tags: what a tag must not be good for then."""
+"""Policies that let Packer tag resources after creation: such a tag must not allow anything else."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -7,7 +7,7 @@ from test_iam_policies import ATTACKS, DENIED, MARK, OTHERS, Victim
 
 
 def on_image(victim: Victim) -> list:
-    """What must not follow from a tag on an image of others."""
+    """Return the calls on an image of others that a late tag must not allow."""
     ec2, image, everybody = victim.ec2, victim.image, {"Add": [{"Group": "all"}]}
     return [
         lambda: ec2.deregister_image(ImageId=image),
@@ -20,7 +20,7 @@ def on_image(victim: Victim) -> list:
 
 
 def on_snapshot(victim: Victim) -> list:
-    """And on a snapshot."""
+    """Return the calls on a snapshot of others that a late tag must not allow."""
     ec2, snapshot = victim.ec2, victim.snapshot
     disk = {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": snapshot}}
     return [
@@ -42,9 +42,9 @@ def on_snapshot(victim: Victim) -> list:
 
 TAGS_IMAGES, TAGS_SNAPSHOTS = "tags an image as its build's", "tags a snapshot as its build's"
 BOTH = (TAGS_IMAGES, TAGS_SNAPSHOTS)
-# What makes use of tags, beside what lets Packer set them late.
+# Policies that allow calls by tag, in addition to those that let Packer set tags late.
 USES = ("build-ebssurrogate", "build-share")
-# Optional policies of the agent and of Packer, and which tags they let Packer set on things of others.
+# Optional policies of the agent and of Packer, and the tags that they let Packer set on resources of others.
 TAGGED_LATE = {
     "packer-1.6": (("agent-packer-1.6",), ("build-packer-1.6", *USES), BOTH),
     "govcloud": ((), ("build-govcloud", *USES), BOTH),
@@ -56,7 +56,7 @@ TAGGED_LATE = {
 
 @pytest.mark.parametrize(("agent", "build", "may"), TAGGED_LATE.values(), ids=TAGGED_LATE)
 def test_attacks_where_packer_tags_late_too(account, agent, build, may):
-    """Such policies let it tag what others made; they must not let it do anything with that."""
+    """These policies let Packer tag resources of others, but must not allow any use of such a tag."""
     victim = Victim(account)
     names = {"VPC": "vpc-of-builds-alone", "BUILD_ROLE": "builder", "SHARED_WITH": "111122223333"}
     account.restrict(agent, build, **names)
@@ -84,7 +84,7 @@ def test_attacks_where_packer_tags_late_too(account, agent, build, may):
 
 
 def test_a_copy_that_is_tagged_late_is_marked_as_one(account):
-    """Under the policy for `encrypt_boot` Packer deletes snapshots: those born with the build's tag alone."""
+    """With the policy for `encrypt_boot`, Packer may delete only snapshots that were created with the build's tag."""
     victim = Victim(account)
     account.restrict(build=("build-encrypt-boot", *USES), SHARED_WITH=OTHERS)
     with pytest.raises(ClientError, match="no identity-based policy allows the ec2:CreateTags action"):

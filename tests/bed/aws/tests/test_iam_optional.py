@@ -1,16 +1,12 @@
-"""The optional policies of deploy/iam, and all of them in other partitions: evaluated, without calls."""
+"""The optional policies of deploy/iam, and all policies in other partitions, evaluated without calls."""
 
 import re
-import sys
 
 import pytest
-from awsclient import ROOT
-
-sys.path.insert(0, str(ROOT))
-from opsybed.iam_files import FOLDER, PLACEHOLDER, documents  # noqa: E402
-from opsybed.iam_launch import launch, pass_role  # noqa: E402
-from opsybed.iam_policy import policy_of  # noqa: E402
-from opsybed.iam_scope import Check, Scope  # noqa: E402
+from opsybed.iam_files import FOLDER, PLACEHOLDER, documents
+from opsybed.iam_launch import launch, pass_role
+from opsybed.iam_policy import policy_of
+from opsybed.iam_scope import Check, Scope
 
 ACCOUNT = "100000000000"
 VALUES = {
@@ -46,7 +42,7 @@ def test_every_policy_is_one_of_its_partition(name, region):
     policy_of([document])
     text = str(document)
     assert set(re.findall(r"arn:(aws[\w-]*):", text)) <= {REGIONS[region]}
-    assert not set(PLACEHOLDER.findall(text)) - set(VALUES.values()), "a placeholder is left"
+    assert not set(PLACEHOLDER.findall(text)) - set(VALUES.values()), "a placeholder was not replaced"
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -59,14 +55,14 @@ def test_nodes_roles_are_passed_to_ec2_as_each_partition_calls_it(region):
 
 
 def session(name: str, of: str | None = None) -> Check:
-    """The end of a session, which names who began it in a tag."""
+    """Check the termination of a session; a tag names the user who started it."""
     context = {"ssm:resourcetag/aws:ssmmessages:session-id": [of]} if of else {}
     return Check("ssm:TerminateSession", f"arn:aws:ssm:us-east-1:{ACCOUNT}:session/{name}", context)
 
 
 KMS = {"kms:viaservice": ["ec2.us-east-1.amazonaws.com"]}
 KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/11111111-2222"
-# What a fleet of Packer's launches with
+# The resources with which a fleet of Packer launches
 LAUNCHED = (
     "image", "instance", "key-pair", "network-interface", "security-group", "spot-instances-request",
     "subnet", "volume",
@@ -80,7 +76,7 @@ OTHER_ROLE = {"ec2:instanceprofile": [f"arn:aws:iam::{ACCOUNT}:instance-profile/
 NAMED = {"aws:resourcetag/name": ["shop"]}
 ACTIVE = {"aws:resourcetag/status": ["active"]}
 DESCRIPTION = {"ec2:attribute": ["Description"]}
-# Policy, what it allows, what it does not.
+# The policy, the checks that it allows, and those that it denies.
 ROWS = [
     ("build-instance-profile",
      [pass_role(Scope(ACCOUNT, "us-east-1"), f"arn:aws:iam::{ACCOUNT}:role/build")],
@@ -205,7 +201,7 @@ def test_an_optional_policy_adds_what_it_says_and_no_more(name, allowed, denied)
     with_it = policy(f"{name.partition('-')[0]}.json", f"optional/{name}.json")
     for check in allowed:
         assert with_it.decide(check)[0], check
-    assert not all(base.decide(check)[0] for check in allowed), "it adds nothing"
+    assert not all(base.decide(check)[0] for check in allowed), "the policy adds nothing"
     for check in denied:
         assert not with_it.decide(check)[0], check
 

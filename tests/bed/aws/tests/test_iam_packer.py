@@ -1,4 +1,4 @@
-"""Real Packers under build.json, with what else each needs: nothing is denied, and nothing is left."""
+"""Real Packer builds with build.json and the optional policies they need: nothing is denied, nothing is left behind."""
 
 import subprocess
 
@@ -29,7 +29,7 @@ build {{ sources = ["source.{builder}.node"] }}
 TYPE = 'instance_type = "t3.small"'
 IMDS = 'imds_support = "v2.0"'
 SPOT = ['spot_price = "auto"', 'spot_instance_types = ["t3.small"]']
-# A volume that becomes the root of the image.
+# A volume that becomes the root device of the image.
 SURROGATE = """
   ami_virtualization_type = "hvm"
   launch_block_device_mappings {
@@ -49,7 +49,7 @@ SURROGATE = """
 CREATE_IMAGE = "use_create_image = true"
 CHINA = ["build-packer-1.6", "build-china"]
 ENCRYPT = ["build-encrypt-boot"]
-# What marks a snapshot of a copy
+# The tag that marks the snapshot of a copy
 COPY = '"opsy.dev/copy" = "true"'
 
 
@@ -57,7 +57,7 @@ def case(name: str, policies: list[str], *lines: str, packer="current", region="
     return pytest.param(packer, policies, [TYPE, *lines], region, id=name)
 
 
-# Packer, its optional policies, lines of the template, the region it builds in.
+# Packer, its optional policies, lines of the template, and the region of the build.
 BUILDS = [
     case("packer-1.6", ["build-packer-1.6"], packer="1.6"),
     case("current", [], IMDS),
@@ -74,7 +74,7 @@ BUILDS = [
 
 
 def build(account: Account, packer, environment: dict, folder, lines: list[str], name="node", tags=""):
-    """Packer's run, and what it was denied."""
+    """Run Packer, and return the result and the denied calls."""
     template = folder / "node.pkr.hcl"
     builder = "amazon-ebssurrogate" if SURROGATE in lines else "amazon-ebs"
     more = "\n  ".join(lines)
@@ -196,7 +196,7 @@ def encrypted(bed, name: str) -> bool:
 def test_an_image_is_encrypted_by_a_key_only_with_its_policy(
     server, bed, packer, packer_environment, tmp_path
 ):
-    """Packer deletes the snapshot it has copied, and must not be able to delete others."""
+    """Packer deletes the snapshot that it has copied, and must not be able to delete others."""
     account = Account(server, bed)
     key = kms_key(bed)
     lines = [TYPE, "encrypt_boot = true", f'kms_key_id = "{key}"']
@@ -217,4 +217,4 @@ def test_an_image_is_encrypted_by_a_key_only_with_its_policy(
     result, denied = build(account, packer, packer_environment, tmp_path, lines, "again")
     account.close()
     assert result.returncode == 1
-    assert "is not authorized to perform: ec2:CreateTags" in denied[0], "a copy is marked as one"
+    assert "is not authorized to perform: ec2:CreateTags" in denied[0], "a copy must be marked as one"

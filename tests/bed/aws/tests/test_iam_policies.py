@@ -1,4 +1,4 @@
-"""The policies of deploy/iam: what must be possible, what must not, and that no statement is superfluous."""
+"""The policies of deploy/iam: what they must allow, what they must deny, and that every statement is needed."""
 
 import json
 from pathlib import Path
@@ -16,11 +16,11 @@ DENIED = {
 }
 
 
-# --- what must be possible -------------------------------------------------------------------
+# --- what must be allowed --------------------------------------------------------------------
 
 
 def life_of_an_image(account: Account) -> None:
-    """Everything agent.json and build.json are for, once."""
+    """Do once everything that agent.json and build.json must allow."""
     ec2, agent, eks = (
         account.packer.client("ec2"),
         account.agent.client("ec2"),
@@ -56,7 +56,7 @@ def life_of_an_image(account: Account) -> None:
 
 
 def adopted_image(account: Account) -> None:
-    """An image of the operator carries its tag, not Opsy's build tag."""
+    """Tag an image of the operator, which has the operator's tag instead of Opsy's build tag."""
     image = account.root.image("by-the-operator", **{"brought-to-you-by": "opsy-the-ami-operator"})
     account.agent.client("ec2").create_tags(
         Resources=[image], Tags=pairs({"status": "deprecated"})
@@ -64,7 +64,7 @@ def adopted_image(account: Account) -> None:
 
 
 def ends_of_a_build(account: Account, bed) -> None:
-    """What Packer, and the agent after it, remove when a build was cut off."""
+    """Delete what an aborted build leaves behind, as Packer does, and later the agent."""
     ec2 = bed.client("ec2")
     image = account.build("cut-off")
     ec2.deregister_image(ImageId=image, DeleteAssociatedSnapshots=True)
@@ -109,7 +109,7 @@ def test_no_statement_is_superfluous(account):
         statements = json.loads((FOLDER / file).read_text())["Statement"]
         assert list(found) == [s["Sid"] for s in statements]
         allowing = [s["Sid"] for s in statements if s["Effect"] == "Allow"]
-        assert [sid for sid in allowing if not found[sid]] == [], f"{file}: nothing needs these"
+        assert [sid for sid in allowing if not found[sid]] == [], f"{file}: these statements are not needed"
 
 
 def test_only_a_denial_keeps_packer_from_setting_the_status(account):
@@ -131,7 +131,7 @@ def test_only_a_denial_keeps_packer_from_setting_the_status(account):
     ],
 )
 def test_without_any_one_statement_something_is_denied(account, file, sid):
-    """The same, tried: the life of an image stops at the first thing that hangs on the statement."""
+    """Without the statement, the life of an image stops at the first call that depends on it."""
     (document,) = account.root.control("POST", "policy", access_key="x", files=[file])["documents"]
     document["Statement"] = [s for s in document["Statement"] if s["Sid"] != sid]
     bed = account.agent if file == "agent.json" else account.packer
@@ -141,11 +141,11 @@ def test_without_any_one_statement_something_is_denied(account, file, sid):
     assert denied.value.response["Error"]["Code"] in DENIED, denied.value
 
 
-# --- what must not be -------------------------------------------------------------------------
+# --- what must be denied ---------------------------------------------------------------------
 
 
 class Victim:
-    """Things of other people in the same account."""
+    """Resources of others in the same account."""
 
     def __init__(self, account: Account) -> None:
         root, ec2 = account.root, account.root.client("ec2")
@@ -166,7 +166,7 @@ class Victim:
             LaunchTemplateId=self.template, LaunchTemplateData={"ImageId": self.image}
         )
         root.control("POST", "seed", cluster="shop")
-        # An image of Opsy that node groups run, and one that a build is making.
+        # An image of Opsy that node groups use, and one that a build is creating.
         self.active = account.build("active")
         both = [self.active, account.snapshot_of(self.active)]
         self.agent.create_tags(Resources=both, Tags=pairs({"status": "active"}))
@@ -189,7 +189,7 @@ class Victim:
 
 MARK = pairs(BUILD)
 OTHERS = "999988887777"
-# Who, what, and the call. `v` is a Victim.
+# The user, the attack and the call. `v` is a Victim.
 ATTACKS = [
     ("packer", "tags an instance as its build's, then terminates it",
      lambda v: v.ec2.create_tags(Resources=[v.instance], Tags=MARK)),
@@ -228,10 +228,10 @@ ATTACKS = [
     ("packer", "makes an image of Opsy public",
      lambda v: v.ec2.modify_image_attribute(
          ImageId=v.active, LaunchPermission={"Add": [{"Group": "all"}]})),
-    ("packer", "makes the image it has just made public",
+    ("packer", "makes public the image that it has just created",
      lambda v: v.ec2.modify_image_attribute(
          ImageId=v.fresh, LaunchPermission={"Add": [{"Group": "all"}]})),
-    ("packer", "makes an image of others public the old way",
+    ("packer", "makes an image of others public by OperationType",
      lambda v: v.ec2.modify_image_attribute(
          ImageId=v.image, Attribute="launchPermission", OperationType="add", UserGroups=["all"])),
     ("packer", "copies an image of others",
@@ -244,15 +244,15 @@ ATTACKS = [
      lambda v: v.ec2.deregister_image(ImageId=v.image)),
     ("packer", "deregisters the active image",
      lambda v: v.ec2.deregister_image(ImageId=v.active)),
-    ("packer", "takes the active image out of service by its tags",
+    ("packer", "deprecates the active image by its tags",
      lambda v: v.ec2.create_tags(Resources=[v.active], Tags=pairs({"status": "deprecated"}))),
-    ("packer", "gives the image it has just made a status",
+    ("packer", "sets a status on the image that it has just created",
      lambda v: v.ec2.create_tags(Resources=[v.fresh], Tags=pairs({"status": "active"}))),
-    ("packer", "makes an image that is active from the start",
+    ("packer", "creates an image that is active from the start",
      lambda v: v.ec2.create_image(
          InstanceId=v.mine, Name="active at once",
          TagSpecifications=specs("image", "snapshot", tags={**BUILD, "status": "active"}))),
-    ("packer", "takes tags away",
+    ("packer", "removes tags",
      lambda v: v.ec2.delete_tags(Resources=[v.active], Tags=[{"Key": "status"}])),
     ("packer", "deletes a snapshot of others",
      lambda v: v.ec2.delete_snapshot(SnapshotId=v.snapshot)),
@@ -267,9 +267,9 @@ ATTACKS = [
      lambda v: v.ec2.delete_key_pair(KeyName="admin")),
     ("packer", "launches with a role of others",
      lambda v: v.account.instance(v.account.packer, IamInstanceProfile={"Name": "demo-node"})),
-    ("packer", "launches what no tag leads to",
+    ("packer", "launches an instance without tags",
      lambda v: v.account.instance(v.account.packer, {})),
-    ("packer", "makes a key pair that no tag leads to",
+    ("packer", "creates a key pair without tags",
      lambda v: v.ec2.create_key_pair(KeyName="back-door")),
     ("packer", "writes a launch template version of a node group",
      lambda v: v.ec2.create_launch_template_version(
@@ -309,24 +309,24 @@ ATTACKS = [
     ("agent", "writes a version of another's launch template",
      lambda v: v.agent.create_launch_template_version(
          LaunchTemplateId=v.template, LaunchTemplateData={"ImageId": v.active})),
-    ("agent", "marks another's launch template as one to roll",
+    ("agent", "tags another's launch template for rollouts",
      lambda v: v.agent.create_tags(Resources=[v.template], Tags=pairs({"opsy.dev/roll": "true"}))),
     ("agent", "rolls a group of another cluster",
      lambda v: v.eks.update_nodegroup_config(
          clusterName="shop", nodegroupName="web", updateConfig={"maxUnavailable": 9})),
-    ("agent", "looks at another cluster",
+    ("agent", "describes another cluster",
      lambda v: v.eks.list_nodegroups(clusterName="shop")),
-    ("agent", "launches with another role than the nodes'",
+    ("agent", "launches with a role other than that of the nodes",
      lambda v: v.account.instance(v.account.agent, {}, IamInstanceProfile={"Name": "admin"})),
     ("agent", "shares an image",
      lambda v: v.agent.modify_image_attribute(
          ImageId=v.active, LaunchPermission={"Add": [{"UserId": OTHERS}]})),
     ("agent", "images an instance",
      lambda v: v.agent.create_image(InstanceId=v.instance, Name="theft")),
-    ("agent", "writes to another topic",
+    ("agent", "publishes to another topic",
      lambda v: v.account.agent.client("sns").publish(
          TopicArn=v.account.root.client("sns").create_topic(Name="pager")["TopicArn"], Message="m")),
-    ("agent", "writes mail as somebody else",
+    ("agent", "sends mail as another sender",
      lambda v: v.account.agent.client("sesv2").send_email(
          FromEmailAddress="boss@example.com", Destination={"ToAddresses": ["a@example.org"]},
          Content={"Simple": {"Subject": {"Data": "s"}, "Body": {"Text": {"Data": "b"}}}})),

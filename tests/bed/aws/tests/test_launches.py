@@ -1,4 +1,4 @@
-"""Groups of every family, and updates that EKS refuses because nothing could be launched."""
+"""Groups of every family, and updates that EKS refuses because no instance could be launched."""
 
 import pytest
 from helpers import refused

@@ -1,12 +1,14 @@
-"""Real Packer, old and current, against the bed, without and with provisioning over SSH."""
+"""Real Packer, old and current, against the bed, with and without provisioning over SSH."""
 
 import os
 import subprocess
 from pathlib import Path
 
+from bedkit.process import is_running
+
 TEMPLATE = Path(__file__).with_name("node.pkr.hcl")
 PROVISIONED = Path(__file__).with_name("provisioned.pkr.hcl")
-# A build takes one to two seconds; a loaded machine much longer.
+# A build takes one to two seconds, and much longer on a loaded machine.
 BUILD_SECONDS = 120
 
 
@@ -54,18 +56,10 @@ def test_a_build_provisions_over_ssh(bed, server, packer_environment, tmp_path):
     )
     assert result.returncode == 0, result.stdout
     assert "provisioned as " + server["ssh_user"] in result.stdout
-    # the sleep it left running ended with its instance
-    assert not _runs(int(Path(note).read_text()))
+    # the background process of the script ended with its instance
+    assert not is_running(int(Path(note).read_text()))
     assert not any(bed.state()["leftovers"].values())
     Path(note).unlink()
-
-
-def _runs(pid: int) -> bool:
-    """Zombies do not run: nobody may reap them where PID 1 does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_failing_provisioner_fails_the_build_and_is_cleaned_up(bed, server, packer_environment):
@@ -126,7 +120,7 @@ def test_only_the_old_packer_waits_for_an_image_that_is_seen_late(bed, packer_en
     assert [e for e in bed.journal("DescribeImages") if "NotFound" in (e["error"] or "")]
     image = next(i for i in bed.state()["images"] if i["name"] == "opsy-late")
     if str(packer.parent) == os.environ["OPSY_BED_PACKER"]:
-        # It gives up, and leaves the image with the tags of its run alone.
+        # It gives up and leaves an image that has only the tags of the instance.
         assert result.returncode == 1
         assert "Unknown error waiting for AMI" in result.stdout
         assert image["tags"] == {"build": "b-1"}

@@ -1,4 +1,4 @@
-"""RegisterImage, as ebssurrogate builds use it."""
+"""RegisterImage as ebssurrogate builds use it."""
 
 from helpers import refused
 

@@ -1,4 +1,4 @@
-"""SNS and SES: what may be published and mailed, and what was."""
+"""SNS and SES: what can be published and mailed, and the record of it."""
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
@@ -11,7 +11,7 @@ def sent(bed) -> list[dict]:
 
 @pytest.fixture
 def topic(bed):
-    """Publishes to a topic of the account."""
+    """A function that publishes to a topic of the account."""
     sns = bed.client("sns")
     arn = sns.create_topic(Name="images")["TopicArn"]
 
@@ -24,7 +24,7 @@ def topic(bed):
 
 @pytest.fixture
 def mail(bed):
-    """Sends from an identity of the account."""
+    """A function that sends mail from an identity of the account."""
     ses = bed.client("sesv2")
     ses.create_email_identity(EmailIdentity="opsy@example.com")
 

@@ -1,4 +1,4 @@
-"""Eventual consistency, by setting and for the next calls; off by default."""
+"""Eventual consistency, by setting and by fault; off by default."""
 
 import pytest
 from helpers import refused

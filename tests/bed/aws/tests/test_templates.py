@@ -1,4 +1,4 @@
-"""EC2 launch templates, instances and what hangs on them."""
+"""EC2 launch templates, instances and their dependent resources."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""The application: which part answers a path; faults before it, the journal after it."""
+"""The application: applies faults, dispatches a request by its path, and writes the journal."""
 
 import re
 import sys
@@ -7,14 +7,19 @@ import time
 import traceback
 from datetime import UTC, datetime
 
+from bedkit.journal import NumberedJournal
+from bedkit.server import Request
+
 from . import discord, hooks, receiver, slack
 from .clock import stamp
 from .control import control
 from .faults import Fault, Faults
-from .journal import Journal, body_of, digest
-from .server import Reply, Request
+from .journal import body_of, digest
+from .reply import Reply
 from .world import World
 
+# Enough for hours of one agent.
+JOURNAL_LIMIT = 20_000
 DISCORD = (
     r"/api(?:/v\d+)?/webhooks/(?P<webhook_id>\d+)/(?P<token>[^/]+)"
     r"(?:/messages/(?P<message_id>[^/]+))?"
@@ -35,10 +40,10 @@ class Application:
         self.forget()
 
     def forget(self) -> None:
-        """As if just started."""
+        """Reset to the state after startup."""
         self.world = World(self.speed)
         self.faults = Faults()
-        self.journal = Journal()
+        self.journal = NumberedJournal(JOURNAL_LIMIT)
         self.down = False
 
     def __call__(self, request: Request) -> Reply:
@@ -92,12 +97,12 @@ class Application:
             try:
                 with self.lock:
                     reply = part(self.world, request, **match.groupdict())
-            except Exception as error:  # a defect of the bed: say so, do not drop the connection
+            except Exception as error:  # a defect of the bed is reported instead of dropping the connection
                 traceback.print_exc(file=sys.stderr)
                 return Reply.words(f"{type(error).__name__}: {error}\n", 501, error="BedDefect")
             note["executed"] = reply.status < 400 and not reply.note.get("error")
             return reply
-        return Reply.words("nothing is here\n", 404, error="no such path")
+        return Reply.words("not found\n", 404, error="no such path")
 
 
 def _instead(fault: Fault) -> Reply:

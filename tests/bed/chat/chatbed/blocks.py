@@ -1,13 +1,13 @@
-"""Slack's rules for blocks: which there are, what they hold, how long it may be.
+"""Slack's rules for blocks: the block types, their members and the maximum lengths.
 
-Lengths are of the text as it is sent, so escaped. Faults are worded as Slack
-words them, with a JSON pointer to the place.
+Lengths are those of the text as sent, that is, escaped. Errors have Slack's
+wording and a JSON pointer to the location.
 """
 
 MAX_BLOCKS = 50
 MAX_TOTAL = 13_200
 MAX_ID = 255
-# block type -> members it may have beside type and block_id
+# block type -> allowed members in addition to type and block_id
 MEMBERS = {
     "section": {"text", "fields", "accessory", "expand"},
     "header": {"text", "level"},
@@ -22,7 +22,7 @@ BUTTON = {"type", "text", "action_id", "url", "value", "style", "confirm", "acce
 
 
 class Check:
-    """Collects what is wrong with a message's blocks."""
+    """Collects the errors in the blocks of a message."""
 
     def __init__(self, root: str = "/blocks") -> None:
         self.root = root
@@ -67,7 +67,7 @@ class Check:
             self.fault(f"must be less than {most + 1} characters", at)
 
     def _text(self, item, most: int, at: str, plain: bool = False) -> None:
-        """A text object."""
+        """Check a text object."""
         if not isinstance(item, dict):
             self.fault("must provide an object", at)
             return
@@ -143,7 +143,7 @@ class Check:
             self.fault("must be one of: primary, danger", f"{at}/style")
 
     def _divider(self, block: dict, at: str) -> None:
-        """Holds nothing."""
+        """A divider has no members of its own."""
 
     def _image(self, item: dict, at: str) -> None:
         self._string(item.get("image_url"), 3000, f"{at}/image_url")
@@ -156,7 +156,7 @@ class Check:
         self._count(block.get("text"))
 
     def _rich_text(self, block: dict, at: str) -> None:
-        """Its elements have no documented limits but the total."""
+        """Check rich text; except for the total, its elements have no documented limits."""
         self._list(block.get("elements"), 100_000, f"{at}/elements")
         self._rich(block.get("elements"))
 

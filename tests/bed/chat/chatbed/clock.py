@@ -1,37 +1,11 @@
-"""Emulated time: what messages are stamped with, and what rate limits count in."""
+"""Emulated time, used for the timestamps of messages and for rate limits."""
 
-import time
 from datetime import UTC, datetime
 
+import bedkit.clock
 
-class Clock:
-    """now = start + (real time since start) * speed + what was advanced."""
 
-    def __init__(self, speed: float = 1.0) -> None:
-        self.speed = speed
-        self.frozen = False
-        self._emulated = time.time()
-        self._real = time.monotonic()
-
-    def timestamp(self) -> float:
-        passed = 0.0 if self.frozen else (time.monotonic() - self._real) * self.speed
-        return self._emulated + passed
-
-    def advance(self, seconds: float) -> None:
-        self._rebase(self.timestamp() + seconds)
-
-    def freeze(self, frozen: bool) -> None:
-        self._rebase(self.timestamp())
-        self.frozen = frozen
-
-    def set_speed(self, speed: float) -> None:
-        self._rebase(self.timestamp())
-        self.speed = speed
-
-    def _rebase(self, emulated: float) -> None:
-        self._emulated = emulated
-        self._real = time.monotonic()
-
+class Clock(bedkit.clock.Clock):
     def describe(self) -> dict:
         now = stamp(self.timestamp())
         return {"now": now, "speed": self.speed, "frozen": self.frozen}

@@ -1,29 +1,16 @@
 """The control interface under /_bed: JSON in, JSON out."""
 
-import json
-from urllib.parse import parse_qs
+from bedkit.control import control as call_route
+from bedkit.journal import CONTROLS as JOURNAL
+from bedkit.server import Request
 
 from .journal import digest
-from .server import Reply, Request
+from .reply import Reply
 from .world import DEFAULT_BOT, Channel, Hook, Token
 
 
 def control(app, request: Request) -> Reply:
-    path = request.path.removeprefix("/_bed").strip("/")
-    handler = ROUTES.get((request.method, path))
-    if handler is None:
-        known = sorted(f"{method} /_bed/{p}" for method, p in ROUTES)
-        return Reply.json({"error": f"no {request.method} {request.path}", "known": known}, 404)
-    try:
-        asked = {name: values[0] for name, values in parse_qs(request.query).items()}
-        if request.body:
-            asked |= json.loads(request.body)
-        with app.lock:
-            return Reply.json(handler(app, asked))
-    except KeyError as error:
-        return Reply.json({"error": f"missing or unknown: {error}"}, 400)
-    except (ValueError, TypeError) as error:
-        return Reply.json({"error": str(error)}, 400)
+    return call_route(app, request, ROUTES, Reply.json, (ValueError, TypeError))
 
 
 def info(app, asked: dict) -> dict:
@@ -31,7 +18,7 @@ def info(app, asked: dict) -> dict:
 
 
 def transcript(app, asked: dict) -> list:
-    """Every place with messages, or the one named by `place`."""
+    """Return all places with messages, or the one given by `place`."""
     places = [place.describe() for place in app.world.places()]
     if "place" in asked:
         named = [p for p in places if asked["place"] in (p["place"], p["name"])]
@@ -42,21 +29,13 @@ def transcript(app, asked: dict) -> list:
 
 
 def delete_message(app, asked: dict) -> dict:
-    """As a person would by hand."""
+    """Delete a message, as a person would by hand."""
     for place in app.world.places():
         message = place.message(asked["id"]) if place.id == asked["place"] else None
         if message:
             message.deleted = True
             return {"deleted": message.id}
     raise ValueError(f"no message {asked['id']!r} in {asked['place']!r}")
-
-
-def read_journal(app, asked: dict) -> list:
-    return app.journal.read()
-
-
-def clear_journal(app, asked: dict) -> list:
-    return app.journal.clear()
 
 
 def read_channels(app, asked: dict) -> list:
@@ -67,7 +46,7 @@ def read_channels(app, asked: dict) -> list:
 
 
 def change_channel(app, asked: dict) -> list:
-    """Makes or changes one: `id`, `name`, `archived`, `member` (the bot); `deleted` removes it."""
+    """Create or change a channel: `id`, `name`, `archived`, `member` (the bot); `deleted` deletes it."""
     channels, channel_id = app.world.channels, asked["id"]
     if asked.get("deleted"):
         del channels[channel_id]
@@ -87,7 +66,7 @@ def read_tokens(app, asked: dict) -> list:
 
 
 def change_token(app, asked: dict) -> list:
-    """Makes or changes one: `token`, `bot`, `scopes`, `state` (ok, or the error it gets)."""
+    """Create or change a token: `token`, `bot`, `scopes`, `state` (ok, or the error that it gets)."""
     token = app.world.tokens.setdefault(asked["token"], Token(asked.get("bot", DEFAULT_BOT)))
     token.bot = asked.get("bot", token.bot)
     token.state = asked.get("state", token.state)
@@ -96,7 +75,7 @@ def change_token(app, asked: dict) -> list:
 
 
 def change_hook(app, asked: dict) -> dict:
-    """A Slack incoming webhook: `path`, `channel`, `state` (ok, or what it answers with)."""
+    """Create or change a Slack incoming webhook: `path`, `channel`, `state` (ok, or its response)."""
     hooks, path = app.world.hooks, asked["path"]
     known = hooks.get(path)
     channel = asked["channel"] if known is None else asked.get("channel", known.channel)
@@ -105,7 +84,7 @@ def change_hook(app, asked: dict) -> dict:
 
 
 def change_webhook(app, asked: dict) -> dict:
-    """A Discord webhook: `id`, `token`; `deleted` removes it."""
+    """Create or change a Discord webhook: `id`, `token`; `deleted` deletes it."""
     if asked.get("deleted"):
         del app.world.webhooks[asked["id"]]
     else:
@@ -114,7 +93,7 @@ def change_webhook(app, asked: dict) -> dict:
 
 
 def change_receiver(app, asked: dict) -> dict:
-    """A generic receiver: `name`, `status` and `body` of its answers."""
+    """Set the `status` and `body` of the responses of the generic receiver `name`."""
     receiver = app.world.receiver(asked["name"])
     receiver.status = int(asked.get("status", receiver.status))
     receiver.body = asked.get("body", receiver.body)
@@ -122,7 +101,7 @@ def change_receiver(app, asked: dict) -> dict:
 
 
 def read_received(app, asked: dict) -> list:
-    """What came to the receiver `name`: headers and text as they were sent."""
+    """Return what the receiver `name` has received: headers and text as sent."""
     return app.world.receiver(asked["name"]).received
 
 
@@ -144,23 +123,17 @@ def read_clock(app, asked: dict) -> dict:
 
 def change_clock(app, asked: dict) -> dict:
     """`advance` seconds, `freeze` true or false, `speed` factor."""
-    clock = app.world.clock
-    if "speed" in asked:
-        clock.set_speed(float(asked["speed"]))
-    if "freeze" in asked:
-        clock.freeze(bool(asked["freeze"]))
-    if "advance" in asked:
-        clock.advance(float(asked["advance"]))
-    return clock.describe()
+    app.world.clock.change(asked)
+    return app.world.clock.describe()
 
 
 def read_settings(app, asked: dict) -> dict:
-    return app.world.described_settings()
+    return app.world.settings.describe()
 
 
 def change_settings(app, asked: dict) -> dict:
     app.world.settings.change(asked)
-    return app.world.described_settings()
+    return app.world.settings.describe()
 
 
 def go_down(app, asked: dict) -> dict:
@@ -182,8 +155,7 @@ ROUTES = {
     ("GET", ""): info,
     ("GET", "transcript"): transcript,
     ("DELETE", "message"): delete_message,
-    ("GET", "journal"): read_journal,
-    ("DELETE", "journal"): clear_journal,
+    **JOURNAL,
     ("GET", "channels"): read_channels,
     ("POST", "channels"): change_channel,
     ("GET", "tokens"): read_tokens,

@@ -1,15 +1,17 @@
-"""Discord's webhooks: posting, with or without waiting for the message, and editing."""
+"""Discord's webhooks: posting, with or without returning the message, and editing."""
 
 import json
 from urllib.parse import parse_qs
 
+from bedkit.server import Request
+
 from . import pings
 from .clock import stamp
 from .limits import retry_after
-from .server import Reply, Request
+from .reply import Reply
 from .world import Message, Place, Version, World
 
-# milliseconds since 1970 of the first second of 2015, where Discord's ids begin
+# the start of 2015 in milliseconds since 1970: the epoch of Discord's IDs
 EPOCH = 1_420_070_400_000
 MAX_CONTENT = 2000
 MAX_EMBEDS, MAX_EMBED_TOTAL = 10, 6000
@@ -26,7 +28,7 @@ class DiscordError(Exception):
 
 
 class Form:
-    """Collects what is wrong with a body, in the nested way Discord tells it."""
+    """Collects the errors in a body, in Discord's nested format."""
 
     def __init__(self) -> None:
         self.errors: dict = {}
@@ -38,7 +40,7 @@ class Form:
         node.setdefault("_errors", []).append({"code": code, "message": message})
 
     def text(self, value, most: int, path: tuple, required: bool = False) -> int:
-        """Its length."""
+        """Check a string and return its length."""
         if value is None or value == "":
             if required:
                 self.fault(path, "BASE_TYPE_REQUIRED", "This field is required")
@@ -51,7 +53,7 @@ class Form:
         return len(value)
 
     def items(self, value, most: int, path: tuple) -> list[tuple[tuple, dict]]:
-        """The objects of a list, with their paths."""
+        """Check a list and return its objects with their paths."""
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -118,7 +120,7 @@ def authorise(world: World, webhook_id: str, token: str) -> Place:
 
 
 def count(world: World, webhook_id: str) -> tuple[dict, Reply | None]:
-    """Tells with every answer how much is left; the refusal if nothing is."""
+    """Count a request: return the rate limit headers, and the refusal if the limit is exceeded."""
     most, seconds = world.settings.discord_requests, world.settings.discord_seconds
     key, now = ("discord", webhook_id), world.now()
     wait = world.limits.window(key, most, seconds, now)
@@ -183,7 +185,7 @@ def edit(world: World, message: Message, asked: dict) -> None:
 
 
 def make_version(world: World, before: dict, asked: dict) -> Version:
-    """What is left out is retained; null and empty remove."""
+    """Omitted members are retained; null and empty ones are removed."""
     given = {name: asked[name] or None for name in ("content", "embeds") if name in asked}
     content = {"content": None, "embeds": None, **before, **given}
     if not content["content"] and not content["embeds"]:

@@ -1,23 +1,24 @@
-"""Faults: which requests they hit, and what those get instead of their answer."""
+"""Faults: the requests that they match, and their effects."""
 
-import itertools
 import re
 from dataclasses import dataclass, field
 
+import bedkit.faults
+
 KINDS = {
-    "status": "any HTTP status, without running",
-    "error": "a Slack error in a 200, without running",
-    "reset": "a connection reset, without running",
-    "lost": "runs, and then a connection reset",
-    "slow": "waits, then runs",
-    "slow_after": "runs, then waits with the answer",
+    "status": "responds with an HTTP status, without executing",
+    "error": "responds with a Slack error and status 200, without executing",
+    "reset": "resets the connection, without executing",
+    "lost": "executes, then resets the connection",
+    "slow": "waits, then executes",
+    "slow_after": "executes, then waits before the response",
 }
 MATCHERS = {"place", "containing", "skip", "count"}
 
 
 @dataclass
-class Fault:
-    """One rule. `count` None means for ever; `skip` requests pass unharmed first."""
+class Fault(bedkit.faults.Fault):
+    """One rule. The first `skip` matching requests pass; `count` None means no limit."""
 
     id: int
     kind: str
@@ -35,17 +36,8 @@ class Fault:
     def seconds(self) -> float:
         return float(self.options.get("seconds", 1))
 
-    def describe(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k != "options"} | self.options
 
-
-class Faults:
-    """The rules in force."""
-
-    def __init__(self) -> None:
-        self._rules: list[Fault] = []
-        self._ids = itertools.count(1)
-
+class Faults(bedkit.faults.Faults):
     def add(self, wanted: dict) -> Fault:
         kind = wanted.get("kind")
         if kind not in KINDS:
@@ -59,24 +51,14 @@ class Faults:
         return fault
 
     def hit(self, path: str, body: str) -> Fault | None:
-        """The first that matches, counted."""
+        """Return the first fault that hits this request, and count the hit."""
         for fault in self._rules:
-            if not fault.matches(path, body):
-                continue
-            if fault.skip > 0:
-                fault.skip -= 1
-                continue
-            fault.hits += 1
-            if fault.count is not None and fault.hits >= fault.count:
-                self._rules.remove(fault)
-            return fault
+            if fault.matches(path, body) and self.applies(fault):
+                return fault
         return None
 
     def describe(self) -> list[dict]:
         return [fault.describe() for fault in self._rules]
 
     def clear(self, fault_id: int | None = None) -> int:
-        keep = [fault for fault in self._rules if fault_id and fault.id != fault_id]
-        gone = len(self._rules) - len(keep)
-        self._rules = keep
-        return gone
+        return self.keep(lambda fault: fault_id and fault.id != fault_id)

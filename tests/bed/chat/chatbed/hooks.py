@@ -1,14 +1,16 @@
-"""Slack's incoming webhooks: the address is the secret, one channel each, answers in plain text."""
+"""Slack's incoming webhooks: the URL is the secret, each one has one channel, and responses are plain text."""
 
 import json
 
+from bedkit.server import Request
+
 from . import slack
 from .limits import retry_after
-from .server import Reply, Request
+from .reply import Reply
 from .world import World
 
 AUTHOR = "incoming webhook"
-# what they answer with -> status
+# response -> status
 STATUSES = {
     "invalid_payload": 400,
     "user_not_found": 400,
@@ -19,7 +21,7 @@ STATUSES = {
     "channel_is_archived": 410,
     "rollup_error": 500,
 }
-# the Web API's words for the same
+# error of the Web API -> response of a webhook
 RENAMED = {slack.ARCHIVED: "channel_is_archived"}
 
 

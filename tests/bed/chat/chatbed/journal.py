@@ -1,39 +1,13 @@
-"""Every request the bed received, in order, for tests to assert on."""
+"""What the journal contains of a request."""
 
 import hashlib
-import itertools
 import json
-from collections import deque
 
-from .server import Request
-
-# Enough for hours of one agent; the oldest entries go first and are counted.
-LIMIT = 20_000
-
-
-class Journal:
-    def __init__(self) -> None:
-        self._entries: deque[dict] = deque()
-        self._numbers = itertools.count(1)
-        self.dropped = 0
-
-    def add(self, entry: dict) -> None:
-        self._entries.append({"number": next(self._numbers), **entry})
-        if len(self._entries) > LIMIT:
-            self._entries.popleft()
-            self.dropped += 1
-
-    def read(self) -> list[dict]:
-        return list(self._entries)
-
-    def clear(self) -> list[dict]:
-        gone = self.read()
-        self._entries.clear()
-        return gone
+from bedkit.server import Request
 
 
 def digest(authorization: str | None) -> str | None:
-    """Tells credentials apart without holding them; of `Bearer TOKEN`, the token's."""
+    """Return a digest that distinguishes credentials without storing them; for `Bearer TOKEN`, that of the token."""
     if not authorization:
         return None
     secret = authorization.partition(" ")[2] or authorization
@@ -41,7 +15,7 @@ def digest(authorization: str | None) -> str | None:
 
 
 def body_of(request: Request):
-    """JSON as such, other text as text."""
+    """Return the body as parsed JSON, or as text if it is not JSON."""
     try:
         return json.loads(request.body) if request.body else None
     except ValueError:

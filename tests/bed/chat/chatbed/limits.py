@@ -1,4 +1,4 @@
-"""Rate limits: how long a request has to wait, 0 if it may pass. What is refused does not count."""
+"""Rate limits. They return how long a request must wait, 0 if it may pass. Refused requests do not count."""
 
 import math
 from collections import deque
@@ -10,7 +10,7 @@ class Limits:
         self._passed: dict[tuple, deque[float]] = {}
 
     def steady(self, key: tuple, interval: float, burst: int, now: float) -> float:
-        """One per `interval` on average, `burst` of them at once at most."""
+        """Allow one request per `interval` on average, and at most `burst` at once."""
         full_again = max(self._full_again.get(key, now), now)
         wait = full_again - (burst - 1) * interval - now
         if wait > 0:
@@ -19,7 +19,7 @@ class Limits:
         return 0
 
     def window(self, key: tuple, count: int, seconds: float, now: float) -> float:
-        """At most `count` in any `seconds`."""
+        """Allow at most `count` requests in any period of `seconds`."""
         passed = self._passed.setdefault(key, deque())
         while passed and passed[0] <= now - seconds:
             passed.popleft()
@@ -29,11 +29,11 @@ class Limits:
         return 0
 
     def left(self, key: tuple, count: int, seconds: float, now: float) -> tuple[int, float]:
-        """Of a window: how many more may pass now, and when it is empty again."""
+        """Return how many more requests may pass in a window, and in how many seconds it will be empty."""
         passed = self._passed.get(key, deque())
         return count - len(passed), (passed[-1] + seconds - now if passed else 0)
 
 
 def retry_after(wait: float) -> str:
-    """Whole seconds, as the header has them."""
+    """Return whole seconds, the format of the header."""
     return str(max(1, math.ceil(wait)))

@@ -1,9 +1,9 @@
-"""Whom a message would ring: what in it is a mention to Slack or to Discord.
+"""The mentions in a message that would notify people in Slack or Discord.
 
-Slack's control sequences ring wherever mrkdwn is read, code included; an escaped
-one (`&lt;!channel&gt;`) does not. Bare `@channel` rings only where the message
-asks for names to be linked. chat.update parses as `client` unless told
-otherwise; what that links is not documented, so here it counts.
+Slack's control sequences notify wherever mrkdwn is parsed, including code; an
+escaped one (`&lt;!channel&gt;`) does not. A bare `@channel` notifies only if the
+message requests that names are linked. chat.update parses as `client` by default;
+what that links is not documented, so here it counts as a mention.
 """
 
 import re
@@ -12,7 +12,7 @@ CONTROL = re.compile(r"<(?:!(?:channel|here|everyone|group|subteam\^\w+)|@[UWB]\
 BARE = re.compile(r"(?<![\w.])@(?:channel|here|everyone)\b")
 DISCORD = re.compile(r"@(?:everyone|here)\b|<@[!&]?\d+>")
 LINKING = ("full", "client")
-# rich text has elements of its own for mentions
+# the elements of rich text that are mentions
 RICH = {
     "broadcast": "range",
     "user": "user_id",
@@ -33,7 +33,7 @@ def in_slack(asked: dict, content: dict, default_parse: str) -> list[str]:
 
 
 def _markup(node) -> list[str]:
-    """The mrkdwn texts anywhere below; plain_text is shown as it is."""
+    """Return all mrkdwn texts in the node; plain_text is not parsed."""
     if isinstance(node, list):
         return [text for item in node for text in _markup(item)]
     if not isinstance(node, dict):
@@ -53,7 +53,7 @@ def _rich(node) -> list[str]:
 
 
 def in_discord(asked: dict) -> list[str]:
-    """Mentions in embeds do not ring; those in the content do unless `parse` is empty."""
+    """Mentions in embeds do not notify; those in the content do unless `parse` is empty."""
     allowed = asked.get("allowed_mentions")
     if isinstance(allowed, dict) and allowed.get("parse") == []:
         return []

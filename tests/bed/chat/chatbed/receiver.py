@@ -1,8 +1,10 @@
-"""Generic webhook receivers: /hook/<name> keeps what it is sent and answers what it was told to."""
+"""Generic webhook receivers: /hook/<name> stores what it receives and returns a configured response."""
+
+from bedkit.server import Request
 
 from .clock import stamp
 from .journal import body_of
-from .server import Reply, Request
+from .reply import Reply
 from .world import Message, Version, World
 
 
@@ -15,7 +17,7 @@ def receive(world: World, request: Request, name: str) -> Reply:
             "time": stamp(world.now()),
             "query": request.query,
             "headers": request.headers,
-            # as it was sent, for signatures
+            # unchanged, so that signatures can be checked
             "text": request.text,
             "status": receiver.status,
         }

@@ -1,9 +1,9 @@
-"""A message's content as plain text lines, the way its reader would see it."""
+"""Renders the content of a message as plain text lines, as its reader would see it."""
 
 import json
 import re
 
-# :name: as chat programs show it; others stay as they are
+# :name: -> emoji; other names are not replaced
 EMOJI = {
     "arrow_forward": "▶️",
     "bell": "🔔",
@@ -35,7 +35,7 @@ FENCE = "```"
 
 
 def content_lines(content: dict) -> list[str]:
-    """With blocks, the text is only for notifications and not shown."""
+    """Render a message. If it has blocks, its text is used only for notifications and is not shown."""
     if "body" in content:
         return _received(content)
     if content.get("embeds") or content.get("content"):
@@ -51,7 +51,7 @@ def content_lines(content: dict) -> list[str]:
 
 
 def _received(content: dict) -> list[str]:
-    """Of a document for machines, what a person would look for."""
+    """Return the human-readable parts of a JSON document."""
     body = content["body"]
     if not isinstance(body, dict):
         return str(body or "").splitlines()
@@ -68,7 +68,7 @@ def block_lines(blocks: list[dict]) -> list[str]:
 
 
 def markup(text: str) -> list[str]:
-    """Links, emoji and escapes resolved; what stands between fences is set off by a bar."""
+    """Resolve links, emoji and escapes; text between fences is marked with a bar."""
     lines = []
     for index, part in enumerate(text.split(FENCE)):
         part = part.strip("\n")
@@ -96,7 +96,7 @@ def _section(block: dict) -> list[str]:
 
 
 def columns(cells: list[list[str]]) -> list[str]:
-    """`Name` over `value`, as fields usually are, becomes a line each with the values aligned."""
+    """Render fields, which usually have a name above a value, as one line each with aligned values."""
     width = max((len(cell[0]) for cell in cells if len(cell) > 1), default=0)
     return [
         f"{cell[0].ljust(width)}  {' '.join(cell[1:])}".rstrip() if len(cell) > 1 else "".join(cell)

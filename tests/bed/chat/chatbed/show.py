@@ -1,11 +1,11 @@
-"""python -m chatbed.show --port N: what people would have read, place by place."""
+"""python -m chatbed.show --port N: prints the messages that people would have read, by place."""
 
 import argparse
-import json
 import shutil
 import sys
 import textwrap
-import urllib.request
+
+from bedkit.client import call
 
 from .render import content_lines
 
@@ -15,7 +15,7 @@ TIME = len("00:00:00  ")
 
 
 class Page:
-    """Lines for a terminal: wrapped, and with colour where there is one."""
+    """Lines for a terminal, wrapped, and with color if it is supported."""
 
     def __init__(self, colour: bool, columns: int) -> None:
         self.colour, self.columns = colour, columns
@@ -73,13 +73,13 @@ class Page:
 def remarks(message: dict) -> list[str]:
     marks = []
     if "status" in message and message["status"] >= 300:
-        marks.append(f"answered {message['status']}")
+        marks.append(f"responded with {message['status']}")
     if message["edits"]:
         marks.append("edited " + {1: "once", 2: "twice"}.get(n := message["edits"], f"{n} times"))
     if message["broadcast"]:
         marks.append("also sent to the channel")
     if message["pings"]:
-        marks.append("rings " + " ".join(message["pings"]))
+        marks.append("mentions " + " ".join(message["pings"]))
     return marks
 
 
@@ -90,17 +90,16 @@ def count(number: int, one: str, many: str | None = None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="chatbed.show")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--place", help="its name or id; all by default")
+    parser.add_argument("--place", help="name or ID of the place to print (default: all places)")
     asked = parser.parse_args()
-    with urllib.request.urlopen(f"http://127.0.0.1:{asked.port}/_bed/transcript") as answer:
-        places = json.load(answer)
+    places = call(f"http://127.0.0.1:{asked.port}", "GET", "transcript")
     if asked.place:
         places = [p for p in places if asked.place.lstrip("#") in (p["place"], p["name"])]
     terminal = shutil.get_terminal_size((100, 24)).columns
     page = Page(sys.stdout.isatty(), max(FEWEST_COLUMNS, min(MOST_COLUMNS, terminal)))
     for place in places:
         page.place(place)
-    print("\n".join(page.lines).rstrip() or "Nobody wrote anything.")
+    print("\n".join(page.lines).rstrip() or "There are no messages.")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,27 @@
-"""Slack's Web API: chat.postMessage, chat.update, auth.test, with their documented refusals.
+"""Slack's Web API: chat.postMessage, chat.update and auth.test, with their documented errors.
 
-Refusals are a 200 with `ok: false`; only exceeding a rate is an HTTP status of its own.
+Errors have status 200 and `ok: false`; only an exceeded rate limit has status 429.
 """
 
 import json
 
+from bedkit.server import Request
+
 from . import pings
 from .blocks import MAX_TOTAL, Check
 from .limits import retry_after
-from .server import Reply, Request
+from .reply import Reply
 from .world import Channel, Message, Token, Version, World
 
 MAX_TEXT = 40_000
-# the method's own, shorter than that of chat.postMessage
+# the limit of chat.update, lower than that of chat.postMessage
 MAX_UPDATE_TEXT = 4_000
 MAX_ATTACHMENTS = 100
 ARCHIVED, NO_CHANNEL = "is_archived", "channel_not_found"
 
 
 class SlackError(Exception):
-    """A refusal in Slack's words; `why` goes where Slack puts details."""
+    """An error with Slack's code; `why` is returned where Slack returns details."""
 
     def __init__(self, code: str, *why: str, **members) -> None:
         super().__init__(code)
@@ -157,7 +159,7 @@ def update(world: World, caller: tuple[str, Token], asked: dict) -> dict:
     content = read_content(asked, MAX_UPDATE_TEXT)
     if not content:
         raise SlackError("no_text")
-    # what is left out is retained; an empty list removes
+    # omitted members are retained; an empty list removes them
     kept = {**message.last.content, **content}
     if is_empty(kept):
         raise SlackError("no_text")
@@ -172,7 +174,7 @@ def update(world: World, caller: tuple[str, Token], asked: dict) -> dict:
 
 
 def writable(world: World, token: Token, asked: dict, by_name: bool) -> Channel:
-    """The channel, if this token may write there."""
+    """Return the channel if this token may write to it."""
     if "chat:write" not in token.scopes:
         provided = ",".join(token.scopes)
         raise SlackError("missing_scope", needed="chat:write", provided=provided)
@@ -207,7 +209,7 @@ def parent_of(channel: Channel, asked: dict) -> str | None:
 
 
 def read_content(asked: dict, most: int) -> dict:
-    """The members that make up a message, those that were given."""
+    """Return the given members that are content of a message."""
     content = {}
     if "text" in asked:
         if not isinstance(asked["text"], str):
@@ -234,7 +236,7 @@ def is_empty(content: dict) -> bool:
 
 
 def as_list(value, error: str) -> list:
-    """A list of objects, or one as JSON in a string."""
+    """Return a list of objects, which may also be given as JSON in a string."""
     try:
         value = json.loads(value) if isinstance(value, str) else value
     except ValueError:

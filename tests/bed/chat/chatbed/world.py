@@ -1,9 +1,11 @@
-"""What is in the emulated places: channels, messages with their versions, who may write.
+"""The state of the emulated places: channels, messages with their versions, and credentials.
 
-A message keeps every version it had. Threads are one level deep, as in Slack.
+A message keeps all its versions. Threads have one level, as in Slack.
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
+
+import bedkit.settings
 
 from .clock import Clock, stamp
 from .limits import Limits
@@ -16,31 +18,23 @@ DEFAULT_WEBHOOK, DEFAULT_WEBHOOK_TOKEN = "1000", "demo-token"
 
 
 @dataclass
-class Settings:
-    """The rates that real services leave open, and what they only have per workspace."""
+class Settings(bedkit.settings.Settings):
+    """The limits that the real services do not document, or that depend on the workspace."""
 
     slack_post_seconds: float = 1
     slack_post_burst: int = 3
     slack_update_per_minute: int = 50
-    # 0: messages can be edited for ever
+    # 0: messages can always be edited
     slack_edit_window_seconds: float = 0
     hook_seconds: float = 1
     hook_burst: int = 1
     discord_requests: int = 5
     discord_seconds: float = 2
 
-    def change(self, wanted: dict) -> None:
-        known = {f.name: f.type for f in fields(self)}
-        unknown = set(wanted) - set(known)
-        if unknown:
-            raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
-        for name, value in wanted.items():
-            setattr(self, name, known[name](value))
-
 
 @dataclass
 class Version:
-    """What a message said from `time` on. `content` is as it was sent: text, blocks, embeds, …"""
+    """A version of a message since `time`. `content` is unchanged: text, blocks, embeds, …"""
 
     time: float
     content: dict
@@ -69,7 +63,7 @@ class Message:
             "author": self.author,
             "time": stamp(self.versions[0].time),
             **self.last.content,
-            # of every version: a ping that was edited away has rung
+            # of all versions: a mention that was removed later has notified already
             "pings": sorted({ping for version in self.versions for ping in version.pings}),
             "edits": len(self.versions) - 1,
             "versions": [version.describe() for version in self.versions],
@@ -80,7 +74,7 @@ class Message:
 
 @dataclass
 class Place:
-    """Where messages stand: a channel, a Discord webhook, a receiver."""
+    """A place with messages: a channel, a Discord webhook or a receiver."""
 
     kind: str
     id: str
@@ -88,7 +82,7 @@ class Place:
     messages: list[Message] = field(default_factory=list)
 
     def message(self, message_id) -> Message | None:
-        """One that is still there."""
+        """Return a message that is not deleted."""
         found = (m for m in self.messages if m.id == message_id and not m.deleted)
         return next(found, None)
 
@@ -108,13 +102,13 @@ class Place:
 @dataclass
 class Channel(Place):
     archived: bool = False
-    # whether the bot is in it
+    # whether the bot is a member
     member: bool = True
 
 
 @dataclass
 class Token:
-    """A bot token. `state` is ok, or the error that calls with it get."""
+    """A bot token. `state` is ok, or the error that calls with the token get."""
 
     bot: str = DEFAULT_BOT
     state: str = "ok"
@@ -123,7 +117,7 @@ class Token:
 
 @dataclass
 class Hook:
-    """A Slack incoming webhook. `state` is ok, or the string it answers with."""
+    """A Slack incoming webhook. `state` is ok, or its response."""
 
     channel: str
     state: str = "ok"
@@ -131,7 +125,7 @@ class Hook:
 
 @dataclass
 class Receiver(Place):
-    """A generic webhook: what arrives is kept whatever `status` is answered."""
+    """A generic webhook. It stores what it receives, whatever `status` it returns."""
 
     status: int = 200
     body: str = ""
@@ -165,13 +159,10 @@ class World:
         return self.clock.timestamp()
 
     def moment(self) -> int:
-        """Microseconds of the clock, never the same twice: what ids are made of."""
+        """Return the time in microseconds, never the same value twice; used for IDs."""
         self._last_id = max(self._last_id + 1, int(self.now() * 1_000_000))
         return self._last_id
 
     def places(self) -> list[Place]:
         hooks = [place for _, place in self.webhooks.values()]
         return [*self.channels.values(), *hooks, *self.receivers.values()]
-
-    def described_settings(self) -> dict:
-        return asdict(self.settings)

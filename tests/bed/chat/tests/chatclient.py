@@ -1,15 +1,11 @@
-"""A running bed, seen by its clients and by the control interface."""
+"""Gives access to a bed as a client and through the control interface."""
 
 import json
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-START_DEADLINE = 30
+from bedkit.checks import shown
+
 CHANNEL = "C0DEMO0001"
 JSON = "application/json; charset=utf-8"
 
@@ -59,19 +55,4 @@ class Bed:
         return self.call("GET", f"/_bed/transcript?place={place}").json[0]["messages"]
 
     def show(self) -> str:
-        command = [sys.executable, "-m", "chatbed.show", "--port", str(self.info["port"])]
-        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
-def start_bed(directory: Path, *flags: str) -> tuple[subprocess.Popen, dict]:
-    port_file = directory / "chat.json"
-    command = [sys.executable, "-m", "chatbed", "--port", "0", "--port-file", str(port_file)]
-    process = subprocess.Popen(
-        [*command, "--die-with-parent", *flags], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + START_DEADLINE
-    while not port_file.exists():
-        assert process.poll() is None, f"the bed exited with {process.returncode}"
-        assert time.monotonic() < deadline, "the bed did not start"
-        time.sleep(0.02)
-    return process, json.loads(port_file.read_text())
+        return shown("chat", self.info["port"])

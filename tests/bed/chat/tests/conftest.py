@@ -1,21 +1,21 @@
-"""One bed for the whole run, forgotten before every test."""
+"""One bed for the whole run, which is reset before every test."""
 
 import pytest
-from chatclient import Bed, start_bed
+from chatclient import Bed
+
+from bedkit import launch
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    process, info = start_bed(tmp_path_factory.mktemp("chat"))
-    yield info
-    process.terminate()
-    process.wait(60)
+    with launch.bed("chat", tmp_path_factory.mktemp("chat") / "chat.json") as info:
+        yield info
 
 
 @pytest.fixture
 def bed(server):
     bed = Bed(server)
     bed.control("POST", "reset")
-    # what a rate is, is tested where rates are
+    # only the tests of rate limits use the default burst
     bed.control("POST", "settings", slack_post_burst=1000)
     return bed

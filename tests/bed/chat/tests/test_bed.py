@@ -1,16 +1,13 @@
-"""Faults, absence, journal, clock and the transcript for people."""
+"""Faults, unavailability, journal, clock and the printed transcript."""
 
 import http.client
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
 
 import pytest
-from chatclient import CHANNEL, ROOT, START_DEADLINE
+from chatclient import CHANNEL
+
+from bedkit.checks import ends_with_parent
 
 GONE = (ConnectionResetError, urllib.error.URLError, http.client.RemoteDisconnected)
 
@@ -133,31 +130,4 @@ def test_the_transcript_for_people(bed):
 
 
 def test_it_ends_with_its_parent(tmp_path):
-    port_file = tmp_path / "chat.json"
-    program = (
-        "import subprocess, sys, time\n"
-        f"subprocess.Popen([sys.executable, '-m', 'chatbed', '--port', '0', '--port-file',"
-        f" {str(port_file)!r}, '--die-with-parent'], cwd={str(ROOT)!r})\n"
-        "time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + START_DEADLINE
-    while not port_file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    pid = json.loads(port_file.read_text())["pid"]
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    while running(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def running(pid: int) -> bool:
-    """A zombie has ended, whoever is to collect it."""
-    try:
-        os.kill(pid, 0)
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    ends_with_parent("chat", tmp_path / "chat.json")

@@ -1,4 +1,4 @@
-"""Slack's incoming webhooks, Discord's, and generic receivers."""
+"""Slack's incoming webhooks, Discord's webhooks, and generic receivers."""
 
 import pytest
 from chatclient import JSON
@@ -62,7 +62,7 @@ def test_a_discord_message_and_its_edits(bed):
     edited = bed.call("PATCH", path, {"embeds": [{"title": "t"}], "content": None, **quiet})
     assert edited.status == 200 and edited.json["edited_timestamp"]
     assert (edited.json["content"], edited.json["embeds"]) == ("", [{"title": "t"}])
-    # what is left out is retained
+    # omitted members are retained
     again = bed.call("PATCH", path, {"content": "three", **quiet}).json
     assert (again["content"], again["embeds"]) == ("three", [{"title": "t"}])
     first, second = bed.messages("1000")
@@ -170,7 +170,7 @@ def test_a_receiver_keeps_what_it_is_sent_and_answers_what_it_is_told(bed):
     assert (second["text"], second["status"]) == ("plain", 503)
     assert bed.call("GET", "/hook/audit").status == 405
     shown = bed.show()
-    assert "/hook/audit" in shown and "Built" in shown and "(answered 503)" in shown
+    assert "/hook/audit" in shown and "Built" in shown and "(responded with 503)" in shown
 
 
 def test_other_paths_are_nowhere(bed):

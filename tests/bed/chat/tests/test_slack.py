@@ -1,4 +1,4 @@
-"""The Web API: who may write what where, in Slack's words."""
+"""The Web API: permissions and content of messages, with Slack's errors."""
 
 import pytest
 from chatclient import CHANNEL
@@ -65,7 +65,7 @@ def test_where_one_may_write(bed):
     refused(bed, "not_in_channel", channel=CHANNEL, text="x")
     bed.control("POST", "tokens", token="xoxb-demo", scopes=["chat:write", "chat:write.public"])
     bed.post("x")
-    # posting takes a channel's name, editing only its id
+    # posting accepts the name of a channel, editing only its ID
     ts = bed.post("y", channel="machine-images")
     refused(bed, "channel_not_found", "chat.update", channel="machine-images", ts=ts, text="z")
 

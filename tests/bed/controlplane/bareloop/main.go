@@ -1,6 +1,6 @@
-// Command bareloop is the limit that `make bench` holds Opsy against: server-side applies of
-// PackerBuilders in a bare loop, as many at once as told, and nothing else. With --status it writes each
-// one's status as well, by a patch like Opsy's: a reconciled object takes both.
+// Command bareloop is the baseline with which `make bench` compares Opsy: server-side applies of
+// PackerBuilders in a bare loop with the given concurrency. With --status it also writes the status of each
+// object, by a patch like Opsy's, because a reconciled object requires both.
 package main
 
 import (
@@ -19,18 +19,18 @@ import (
 	"time"
 )
 
-// Of the answer to a status only the version is read.
+// The response to a status patch is reduced to the metadata, because Opsy reads only the version.
 const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 func main() {
 	log.SetFlags(0)
 	server := flag.String("server", "", "address of the API server")
-	ca := flag.String("ca", "", "file with its certificate authority")
+	ca := flag.String("ca", "", "file with the certificate authority of the server")
 	token := flag.String("token", "", "file with a bearer token")
 	namespace := flag.String("namespace", "", "namespace to apply in")
-	documents := flag.String("documents", "", "file with one JSON document a line")
-	status := flag.String("status", "", "file with a status to write to each of them")
-	atOnce := flag.Int("concurrency", 8, "requests at once")
+	documents := flag.String("documents", "", "file with one JSON document per line")
+	status := flag.String("status", "", "file with the status to write to each object")
+	atOnce := flag.Int("concurrency", 8, "number of concurrent requests")
 	flag.Parse()
 
 	names, bodies := read(*documents)
@@ -89,7 +89,7 @@ func connect(ca, token string, atOnce int) (*http.Client, string) {
 	check(err)
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		log.Fatalf("%s holds no certificate", ca)
+		log.Fatalf("%s contains no certificate", ca)
 	}
 	bearer, err := os.ReadFile(token)
 	check(err)

@@ -1,4 +1,4 @@
-// Package main is the process that holds a pod's namespaces: it waits until told to end, and reaps.
+// Package main is the process that holds the namespaces of a pod: it reaps children and waits for a signal to exit.
 package main
 
 import (

@@ -1,76 +1,43 @@
-"""The Git remote, used by git itself."""
+"""The Git remote, tested with the git command."""
 
-import json
+import contextlib
 import os
-import subprocess
-import sys
-import time
-import urllib.request
+import urllib.error
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[1] / "gitbed.py"
-START_DEADLINE = 30
+from bedkit import launch
+from bedkit.checks import ends_with_parent
+from bedkit.client import call
+from bedkit.git import commit, git, push
 
 
 class Remote:
-    def __init__(self, directory: Path, *flags: str) -> None:
-        self.root = directory / "repositories"
-        port_file = directory / "git.json"
-        command = [sys.executable, PROGRAM, "--root", self.root, "--port", "0"]
-        self.process = subprocess.Popen(
-            [*command, "--port-file", port_file, "--die-with-parent", *flags],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + START_DEADLINE
-        while not port_file.exists():
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        self.url = json.loads(port_file.read_text())["url"]
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def control(self, method: str, path: str, **asked):
-        body = json.dumps(asked).encode() if method == "POST" else None
-        request = urllib.request.Request(f"{self.url}/_bed/{path}", data=body, method=method)
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
+        return call(self.url, method, path, asked if method == "POST" else None)
 
 
 @pytest.fixture
 def start(tmp_path):
-    remotes = []
+    with contextlib.ExitStack() as stack:
 
-    def make(*flags: str) -> Remote:
-        directory = tmp_path / f"remote{len(remotes)}"
-        directory.mkdir()
-        remotes.append(Remote(directory, *map(str, flags)))
-        return remotes[-1]
+        def make(*flags) -> Remote:
+            folder = tmp_path / "remote"
+            server = launch.bed("git", folder / "git.json", "--root", folder / "repositories", *flags)
+            folder.mkdir()
+            return Remote(stack.enter_context(server)["url"])
 
-    yield make
-    for remote in remotes:
-        remote.process.terminate()
-        remote.process.wait(60)
+        yield make
 
 
-def git(*arguments, where: Path | None = None, check: bool = True) -> subprocess.CompletedProcess:
-    environment = os.environ | {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_AUTHOR_NAME": "t",
-        "GIT_AUTHOR_EMAIL": "t@example.com",
-        "GIT_COMMITTER_NAME": "t",
-        "GIT_COMMITTER_EMAIL": "t@example.com",
-    }
-    command = ["git", *map(str, arguments)]
-    result = subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True)
-    assert not check or result.returncode == 0, result.stderr
-    return result
-
-
-def commit(work: Path, name: str, content: bytes = b"x\n") -> None:
+def write(work: Path, name: str, content: bytes = b"x\n") -> None:
+    """Commit a file."""
     (work / name).write_bytes(content)
-    git("add", "-A", where=work)
-    git("commit", "-qm", name, where=work)
+    commit(work, name)
 
 
 def clone(remote: Remote, tmp_path: Path, url: str | None = None) -> Path:
@@ -84,8 +51,8 @@ def test_clone_push_and_fetch(start, tmp_path):
     made = remote.control("POST", "repository", name="fleet.git")
     assert made["url"] == f"{remote.url}/fleet.git"
     work = clone(remote, tmp_path)
-    commit(work, "a")
-    git("push", "-q", "origin", "HEAD:main", where=work)
+    write(work, "a")
+    push(work)
     assert (
         git("rev-parse", "main", where=made["path"]).stdout
         == git("rev-parse", "HEAD", where=work).stdout
@@ -98,9 +65,9 @@ def test_a_large_push_comes_in_chunks(start, tmp_path):
     remote = start()
     remote.control("POST", "repository", name="fleet.git")
     work = clone(remote, tmp_path)
-    # more than http.postBuffer (1 MiB), and incompressible
-    commit(work, "large", os.urandom(3 << 20))
-    git("push", "-q", "origin", "HEAD:main", where=work)
+    # larger than http.postBuffer (1 MiB), and incompressible
+    write(work, "large", os.urandom(3 << 20))
+    push(work)
     assert (clone(remote, tmp_path) / "large").stat().st_size == 3 << 20
 
 
@@ -130,11 +97,11 @@ def test_a_hook_refuses_a_push_with_its_words(start, tmp_path):
     hook.write_text("#!/bin/sh\necho 'main is protected' >&2\nexit 1\n")
     hook.chmod(0o755)
     work = clone(remote, tmp_path)
-    commit(work, "a")
+    write(work, "a")
     refused = git("push", "origin", "HEAD:main", where=work, check=False)
     assert refused.returncode and "main is protected" in refused.stderr
     hook.unlink()
-    git("push", "-q", "origin", "HEAD:main", where=work)
+    push(work)
 
 
 @pytest.mark.parametrize(("mode", "says"), [("503", "503"), ("refuse", "")])
@@ -155,25 +122,4 @@ def test_a_repository_cannot_be_made_outside_the_root(start):
 
 
 def test_it_ends_with_its_parent(tmp_path):
-    port_file = tmp_path / "git.json"
-    script = (
-        "import subprocess,sys,os,time\n"
-        f"command = [sys.executable, {str(PROGRAM)!r}, '--root', {str(tmp_path)!r}]\n"
-        f"command += ['--port', '0', '--port-file', {str(port_file)!r}, '--die-with-parent']\n"
-        "subprocess.Popen(command, stdout=subprocess.DEVNULL)\n"
-        f"while not os.path.exists({str(port_file)!r}): time.sleep(0.02)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=START_DEADLINE)
-    pid = json.loads(port_file.read_text())["pid"]
-    deadline = time.monotonic() + START_DEADLINE
-    while _runs(pid):
-        assert time.monotonic() < deadline, "the remote outlived its parent"
-        time.sleep(0.02)
-
-
-def _runs(pid: int) -> bool:
-    """Zombies do not run: nobody may reap them where PID 1 does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    ends_with_parent("git", tmp_path / "git.json", "--root", tmp_path)

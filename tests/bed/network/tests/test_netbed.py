@@ -1,21 +1,17 @@
-"""The proxy and its certificates, used by curl's rules through Python's own client."""
+"""The proxy and its certificates, tested with Python's own HTTP client."""
 
 import http.client
 import json
 import ssl
-import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[1] / "netbed.py"
-START_DEADLINE = 30
+from bedkit import launch
+from bedkit.client import call
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -31,23 +27,13 @@ class Echo(BaseHTTPRequestHandler):
 
 
 class Network:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, info: dict) -> None:
+        self.info = info
         self.echo = HTTPServer(("127.0.0.1", 0), Echo)
         threading.Thread(target=self.echo.serve_forever, daemon=True).start()
-        port_file = folder / "network.json"
-        command = [sys.executable, PROGRAM, "--dir", folder, "--port", "0", "--port-file", port_file]
-        self.process = subprocess.Popen([*command, "--die-with-parent"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + START_DEADLINE
-        while not port_file.exists():
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        self.info = json.loads(port_file.read_text())
 
     def control(self, method: str, path: str, **asked):
-        body = json.dumps(asked).encode() if method == "POST" else None
-        request = urllib.request.Request(f"{self.info['url']}/_bed/{path}", data=body, method=method)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
-            return json.load(answer)
+        return call(self.info["url"], method, path, asked if method == "POST" else None)
 
     def host(self, name: str, tls: bool) -> int:
         to = f"127.0.0.1:{self.echo.server_address[1]}"
@@ -66,11 +52,10 @@ class Network:
 
 @pytest.fixture
 def network(tmp_path):
-    made = Network(tmp_path)
-    yield made
-    made.process.terminate()
-    made.process.wait(60)
-    made.echo.shutdown()
+    with launch.bed("network", tmp_path / "network.json", "--dir", tmp_path) as info:
+        made = Network(info)
+        yield made
+        made.echo.shutdown()
 
 
 def test_names_lead_through_the_proxy_by_tunnel_and_by_absolute_address(network):

@@ -1,20 +1,17 @@
-"""The registry, read as a container runtime reads it."""
+"""The registry, tested with the requests of a container runtime."""
 
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[1] / "registrybed.py"
-START_DEADLINE = 30
+from bedkit import launch
+
 LAYER = b"a tar of a root file system" * 1000
 
 
@@ -40,19 +37,9 @@ def write_archive(path: Path) -> None:
 
 
 class Registry:
-    def __init__(self, folder: Path) -> None:
-        self.archive = folder / "images.tar"
-        write_archive(self.archive)
-        port_file = folder / "registry.json"
-        command = [sys.executable, PROGRAM, "--dir", folder / "blobs", "--port", "0"]
-        self.process = subprocess.Popen(
-            [*command, "--port-file", port_file, "--die-with-parent"], stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + START_DEADLINE
-        while not port_file.exists():
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        self.url = json.loads(port_file.read_text())["url"]
+    def __init__(self, url: str, archive: Path) -> None:
+        self.url, self.archive = url, archive
+        write_archive(archive)
 
     def ask(self, path: str, method: str = "GET", body: dict | None = None):
         data = json.dumps(body).encode() if body is not None else None
@@ -78,17 +65,15 @@ class Registry:
 
 @pytest.fixture
 def registry(tmp_path):
-    registry = Registry(tmp_path)
-    yield registry
-    registry.process.terminate()
-    registry.process.wait(60)
+    with launch.bed("registry", tmp_path / "registry.json", "--dir", tmp_path / "blobs") as info:
+        yield Registry(info["url"], tmp_path / "images.tar")
 
 
 def test_an_image_keeps_its_layers_and_gets_variables(registry):
     told = registry.serve(env={"MODE": "c", "KEY": "value"})
     assert registry.ask("/v2/")[1] == b"{}"
     for reference in ("1", told):
-        # A mirror is told which registry it takes the place of.
+        # A runtime tells a mirror which registry it replaces.
         path = f"/v2/team/tool/manifests/{reference}?ns=docker.io"
         headers, manifest = registry.ask(path)
         assert headers["Docker-Content-Digest"] == digest(manifest) == told
