@@ -2,14 +2,14 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" }}
 {{- end -}}
 
-{{/* Suffixes of up to 13 characters are appended to it. */}}
+{{/* At most 50 characters, because suffixes of up to 13 are appended. */}}
 {{- define "opsy.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
 {{ .Values.fullnameOverride | default $full | trunc 50 | trimSuffix "-" }}
 {{- end -}}
 
-{{/* Objects of the whole cluster: no namespace and no name has a colon, so no two releases share one. */}}
+{{/* The name of cluster-scoped objects. Namespaces and release names contain no colon, so it is unique per release. */}}
 {{- define "opsy.clusterName" -}}
 opsy:{{ .Release.Namespace }}:{{ include "opsy.fullname" . }}
 {{- end -}}
@@ -25,7 +25,7 @@ opsy:{{ .Release.Namespace }}:{{ include "opsy.fullname" . }}
 {{- define "opsy.image" -}}
 {{- $image := .Values.image -}}
 {{- $tag := $image.tag | default (ternary "" .Chart.AppVersion (ne $image.digest "")) -}}
-{{ required "image.repository: where is the agent's image?" $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{ required "image.repository is required: the agent's image, without a tag" $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
 {{- define "opsy.selector" -}}
@@ -45,8 +45,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml (merge (include "opsy.labels" . | fromYaml) .Values.podLabels) -}}
 {{- end -}}
 
-{{/* Labels, and annotations where there are any, of an object's metadata. Those of its own are `labels` and
-     `annotations`; `aggregate` are the ClusterRoles that Kubernetes adds its rules to. */}}
+{{/* The labels and annotations in the metadata of an object. `labels` and `annotations` are the object's own; `aggregate`
+     lists the ClusterRoles that Kubernetes aggregates its rules to. */}}
 {{- define "opsy.metadata" -}}
 {{- $labels := merge (include "opsy.labels" .root | fromYaml) (.labels | default dict) -}}
 {{- range .aggregate -}}
@@ -58,14 +58,15 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{/* A Role's name in a namespace: in one that is not the release's own, releases of the same name may meet. */}}
+{{/* The name of a Role in a namespace. Outside of the release's own namespace it starts with the latter, because releases
+     of the same name may exist in several namespaces. */}}
 {{- define "opsy.roleName" -}}
 {{- $name := include "opsy.fullname" .root -}}
 {{- ternary $name (printf "%s:%s" .root.Release.Namespace $name) (eq .namespace .root.Release.Namespace) -}}
 {{- end -}}
 
-{{/* Secrets that the agent uses itself, so that no build is given them: those that its pod names, and those it reads to
-     notify people. */}}
+{{/* The Secrets that the agent itself uses, which no build receives: those that its pod names, and those that it reads to
+     send notifications. */}}
 {{- define "opsy.ownSecrets" -}}
 {{- $own := concat (list .Values.repo.credentials.secret .Values.repo.signing.secret .Values.webhook.secret) .Values.ownSecrets .Values.notifications.secrets -}}
 {{- range .Values.env -}}
@@ -83,7 +84,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- without $own "" | uniq | join "," -}}
 {{- end -}}
 
-{{/* A map of namespaces and globs, as the flags take it. */}}
+{{/* A map of namespaces to globs, in the format of the flags. */}}
 {{- define "opsy.fence" -}}
 {{- $rules := list -}}
 {{- range $namespace, $globs := . -}}
@@ -94,7 +95,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- join "," $rules -}}
 {{- end -}}
 
-{{/* A map of prefixes, as the flag takes it. */}}
+{{/* A map of address prefixes, in the format of the flag. */}}
 {{- define "opsy.rewrites" -}}
 {{- $rules := list -}}
 {{- range $from, $to := . -}}
@@ -103,45 +104,45 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- join "," $rules -}}
 {{- end -}}
 
-{{/* What a schema cannot say, or not in words. */}}
+{{/* Checks that the schema cannot express, or only without a clear message. */}}
 {{- define "opsy.check" -}}
 {{- $values := .Values -}}
-{{- $url := required "repo.url: which repository is to be worked by?" $values.repo.url -}}
+{{- $url := required "repo.url is required: the address of the repository to follow" $values.repo.url -}}
 {{- if regexMatch "^[a-z]+://[^/@]*:[^/@]*@" $url -}}
-{{- fail "repo.url contains a password, which everybody who may read the Deployment would see: use repo.credentials.secret" -}}
+{{- fail "repo.url contains a password, which everyone who may read the Deployment could see: use repo.credentials.secret" -}}
 {{- end -}}
 {{- if and (regexMatch "^http://" $url) (not (regexMatch "^http://(localhost|127\\.[0-9.]+|\\[::1\\])(:|/|$)" $url)) (not $values.repo.insecureHttp) -}}
-{{- fail "repo.url is an address http://, where anybody on the way can change what is built: use https://, or set repo.insecureHttp" -}}
+{{- fail "repo.url starts with http://, so anyone on the network path can change what is built: use https://, or set repo.insecureHttp" -}}
 {{- end -}}
 {{- $git := $values.repo.credentials -}}
 {{- if and $git.passwordKey (not $git.username) -}}
 {{- fail "repo.credentials.username is required with repo.credentials.passwordKey" -}}
 {{- end -}}
 {{- if and $git.secret (not $git.passwordKey) (not $git.tokenKey) (not $git.sshKey) (not $git.githubApp.id) -}}
-{{- fail "repo.credentials: which key of the Secret is it, tokenKey, passwordKey, sshKey or githubApp.privateKeyKey?" -}}
+{{- fail "repo.credentials.secret needs one of tokenKey, passwordKey, sshKey or githubApp.id: set the key of the Secret to use" -}}
 {{- end -}}
 {{- if and (or $git.passwordKey $git.username $git.sshKey $git.githubApp.id) (not $git.secret) -}}
-{{- fail "repo.credentials.secret is required: which Secret has the password or key?" -}}
+{{- fail "repo.credentials.secret is required: the Secret that contains the password or key" -}}
 {{- end -}}
 {{- if and $git.githubApp.id (not $git.githubApp.installationID) -}}
 {{- fail "repo.credentials.githubApp.installationID is required with repo.credentials.githubApp.id" -}}
 {{- end -}}
 {{- if and $values.webhook.enabled (not $values.webhook.secret) -}}
-{{- fail "webhook.secret is required: which Secret holds the secret of the webhook?" -}}
+{{- fail "webhook.secret is required: the Secret that contains the secret of the webhook" -}}
 {{- end -}}
 {{- if and $values.webhook.ingress.enabled (not $values.webhook.ingress.host) -}}
-{{- fail "webhook.ingress.host is required: by which name does the Git server reach the receiver?" -}}
+{{- fail "webhook.ingress.host is required: the host name at which the Git server reaches the receiver" -}}
 {{- end -}}
 {{- if and $values.allNamespaces $values.namespaces -}}
-{{- fail "namespaces and allNamespaces exclude each other: which namespaces are to be worked in?" -}}
+{{- fail "namespaces and allNamespaces exclude each other: set only one of them" -}}
 {{- end -}}
 {{- if and (not $values.serviceAccount.create) (not $values.serviceAccount.name) -}}
-{{- fail "serviceAccount.name is required where serviceAccount.create is false: under which ServiceAccount does the agent run?" -}}
+{{- fail "serviceAccount.name is required if serviceAccount.create is false: the ServiceAccount of the agent" -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The rules of files/role.yaml: those of the Lease, or all others. Secrets may be limited
-     to some; those of all namespaces are never read unnamed. */}}
+{{/* The rules of files/role.yaml: those for the Lease, or all others. notifications.secrets limits the rule for Secrets to
+     names. With allNamespaces there is no rule for Secrets without names. */}}
 {{- define "opsy.rules" -}}
 {{- $rules := list -}}
 {{- range .root.Files.Get "files/role.yaml" | fromYamlArray -}}
@@ -159,8 +160,9 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- toYaml $rules -}}
 {{- end -}}
 
-{{/* The rules of files/role-builds.yaml. What is read for its label matters only with several namespaces, that of builds among them; Secrets may be
-     limited to some. Those of all namespaces are never read unnamed, nor where notifications.secrets limits what is read. */}}
+{{/* The rules of files/role-builds.yaml. ServiceAccounts and Secrets, of which only the label is read, matter only with
+     several namespaces, that of builds included. builds.secrets limits the rule for Secrets to names. With allNamespaces,
+     or if notifications.secrets limits the other rule, there is no rule for Secrets without names. */}}
 {{- define "opsy.buildRules" -}}
 {{- $rules := list -}}
 {{- $values := .root.Values -}}

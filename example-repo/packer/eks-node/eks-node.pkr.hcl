@@ -1,7 +1,7 @@
 # A hardened Amazon Linux 2023 node for EKS, made from Amazon's EKS-optimized image.
 #
-# Packer 1.7 and later need what is commented out at the two places marked "Packer 1.7". Packer 1.6
-# does not know it. Uncomment both places unless you use Packer 1.6.
+# Packer 1.7 and later need the code that is commented out at the two places marked "Packer 1.7".
+# Packer 1.6 does not support it. Uncomment both places unless you use Packer 1.6.
 
 # Packer 1.7: `packer init` installs the plugins that this block names. Packer 1.6 has them built in.
 #
@@ -15,12 +15,12 @@
 # }
 
 locals {
-  # An emulated EC2 has no machine behind it: scripts then write to a folder and change nothing.
+  # An emulated EC2 has no machine behind it: there, the scripts write files to a directory and apply nothing.
   on_aws = var.endpoint == ""
   stamp  = formatdate("YYYYMMDDhhmmss", timestamp())
   name   = "eks-node-al2023-1.31-${local.stamp}"
 
-  # Opsy's own tags win: it finds what a build made by them.
+  # Opsy's own tags take precedence: it uses them to find what a build made.
   tags = merge({
     Name = local.name
     os   = "al2023"
@@ -34,11 +34,11 @@ source "amazon-ebs" "node" {
   instance_type       = var.instance_type
   subnet_id           = var.subnet_id
 
-  # Who may reach the machine by SSH while it is built. Packer's default is everyone.
+  # From where the build machine accepts SSH. Packer's default is everywhere.
   temporary_security_group_source_cidrs = var.ssh_cidrs
 
-  # Packer 1.7: without these lines the plugin asks for IMDSv1, and an account that enforces IMDSv2
-  # refuses the build. Packer 1.6 asks for nothing: the base image decides, and it requires IMDSv2.
+  # Packer 1.7: without these lines the plugin requests IMDSv1, and an account that enforces IMDSv2
+  # refuses the build. Packer 1.6 requests nothing: the base image decides, and it requires IMDSv2.
   #
   # imds_support = "v2.0"
   # metadata_options {
@@ -54,7 +54,7 @@ source "amazon-ebs" "node" {
     device_name           = "/dev/xvda"
     volume_type           = "gp3"
     volume_size           = var.volume_size
-    iops                  = 3000 # gp3's share without extra cost, as is the throughput
+    iops                  = 3000 # included in the price of gp3, as is the throughput
     throughput            = 125
     delete_on_termination = true
   }

@@ -1,4 +1,4 @@
-# Opsy passes these two because the builder asks for a base image.
+# Opsy passes these two because the builder requests a base image.
 
 variable "ami_id" {
   type        = string
@@ -11,15 +11,15 @@ variable "region" {
   default     = "us-east-1"
 }
 
-# Always in the environment of Opsy's builds. What carries these tags is cleaned up by Opsy when a
-# build is cut off, so hand them on to everything Packer makes.
+# Opsy sets this variable in the environment of every build. If a build is interrupted, Opsy removes what
+# carries these tags, so pass them on to everything that Packer makes.
 variable "opsy_build_tags" {
   type        = map(string)
   description = "Tags of everything that belongs to this build."
   default     = {}
 }
 
-# The team's own.
+# Variables of this template.
 
 variable "instance_type" {
   type        = string

@@ -1,4 +1,4 @@
-//! The chart, by real Helm: what it renders is held against the API server, wrong values are refused in words, and it
+//! The chart with real Helm: the API server validates what it renders, wrong values are refused with a message, and it
 //! is installed, upgraded and uninstalled.
 
 use std::collections::BTreeSet;
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use super::{ControlPlane, Place, root};
 use crate::world::{Outcome, run};
 
-/// The least that is to be said.
+/// The required values.
 const LEAST: &str =
     "{repo: {url: https://git.example.com/images.git}, image: {repository: registry.example.com/opsy}}";
-/// Combinations of values, each beside the least. NS and TEAM are namespaces that exist.
+/// Combinations of values, each in addition to the required ones. NS and TEAM are namespaces that exist.
 const CASES: [(&str, &str); 11] = [
-    ("the least", "{}"),
+    ("the required values", "{}"),
     (
         "a token, pinned images and pull Secrets",
         "{repo: {branch: main, path: images, interval: 1m30s, credentials: {secret: git}},
@@ -23,7 +23,7 @@ const CASES: [(&str, &str); 11] = [
           imagePullSecrets: [{name: registry}, {name: other}], packerImage: 'registry.example.com/packer@sha256:00'}",
     ),
     (
-        "a password, and authorities of one's own behind a proxy",
+        "a password, and a private CA behind a proxy",
         "{repo: {credentials: {secret: git, username: opsy, passwordKey: password}},
           caBundle: {configMap: authorities}, ownSecrets: [git, aws],
           proxy: {https: 'http://proxy.example.com:3128', http: 'http://proxy.example.com:3128', noProxy: [10.0.0.0/8]}}",
@@ -58,11 +58,11 @@ const CASES: [(&str, &str); 11] = [
         "{podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}, securityContext: {runAsNonRoot: true}}",
     ),
     (
-        "an account of others, no roles",
+        "an existing ServiceAccount, no roles",
         "{serviceAccount: {create: false, name: theirs}, rbac: {create: false, aggregateToView: false}}",
     ),
     (
-        "policies, monitors and people's rights",
+        "policies, monitors and rights of users",
         "{networkPolicy: {enabled: true, from: [{namespaceSelector: {}}], egress: [{ports: [{port: 443, protocol: TCP}]}]},
           serviceMonitor: {enabled: true, interval: 1m, labels: {release: prometheus}}, rbac: {aggregateToEdit: true},
           service: {annotations: {prometheus.io/scrape: 'true'}}, serviceAccount: {annotations: {a: b}}}",
@@ -70,7 +70,7 @@ const CASES: [(&str, &str); 11] = [
     ("other names, and as a dependency", "{nameOverride: images, global: {a: b}, enabled: true, networkPolicy: {enabled: true}}"),
 ];
 
-/// Wrong values, and what Helm says of them.
+/// Wrong values, and the error messages of Helm.
 const WRONG: [(&str, &str); 24] = [
     ("namespace: team", "additional properties 'namespace' not allowed"),
     ("repo: {urls: x}", "additional properties 'urls' not allowed"),
@@ -91,8 +91,8 @@ const WRONG: [(&str, &str); 24] = [
     ("clusters: {team: ['a,b']}", "at '/clusters/team/0': 'a,b' does not match pattern"),
     ("proxy: {https: 'http://user:secret@proxy:3128'}", "at '/proxy/https'"),
     ("env: {AWS_REGION: x}", "at '/env': got object, want array"),
-    ("repo: {url: ''}", "repo.url: which repository is to be worked by?"),
-    ("image: {repository: ''}", "image.repository: where is the agent's image?"),
+    ("repo: {url: ''}", "repo.url is required: the address of the repository to follow"),
+    ("image: {repository: ''}", "image.repository is required: the agent's image, without a tag"),
     ("repo: {url: 'https://opsy:secret@git.example.com/a.git'}", "repo.url contains a password"),
     ("repo: {url: 'http://git.example.com/a.git'}", "use https://, or set repo.insecureHttp"),
     (
@@ -100,18 +100,15 @@ const WRONG: [(&str, &str); 24] = [
         "repo.credentials.username is required with repo.credentials.passwordKey",
     ),
     ("{allNamespaces: true, namespaces: [a]}", "namespaces and allNamespaces exclude each other"),
-    (
-        "serviceAccount: {create: false}",
-        "serviceAccount.name is required where serviceAccount.create is false",
-    ),
+    ("serviceAccount: {create: false}", "serviceAccount.name is required if serviceAccount.create is false"),
     ("env: [{name: OPSY_INTERVAL, value: 1m}]", "env: OPSY_INTERVAL is set twice"),
 ];
 
-/// Kinds that the chart makes.
+/// Kinds that the chart creates.
 const KINDS: &str = "deployments,replicasets,pods,services,serviceaccounts,roles,rolebindings,clusterroles,\
                      clusterrolebindings,poddisruptionbudgets,networkpolicies";
 
-/// A namespace beside that of the place, whose own has a role of the tests in it.
+/// Creates a namespace without the Role of the tests, which is in the namespace of the place.
 async fn empty(place: &Place) -> String {
     let namespace = format!("{}-h", place.namespace);
     place.create_namespace(&namespace).await;
@@ -122,15 +119,16 @@ fn chart() -> PathBuf {
     root().join("deploy/chart")
 }
 
-/// Helm with values, and folders of its own.
+/// Runs Helm with these values and its own directories.
 fn helm(args: &[&str], values: &[&str]) -> Outcome {
     let helm = PathBuf::from(std::env::var_os("OPSY_BED_HELM").unwrap_or_default());
     assert!(
         helm.is_file(),
-        "OPSY_BED_HELM ({}) names no Helm: run the tests by `make test`, or set it to what tests/bed/bin/helm prints",
+        "OPSY_BED_HELM ({}) is not a Helm program: run the tests with `make test`, or set it to the output of \
+         tests/bed/bin/helm",
         helm.display()
     );
-    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let scratch = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new(helm);
     command.args(args);
     for (number, text) in values.iter().enumerate() {
@@ -146,7 +144,7 @@ fn helm(args: &[&str], values: &[&str]) -> Outcome {
     run(command)
 }
 
-/// Helm with the chart at a release of a cluster; it has to succeed.
+/// Runs Helm with the chart on a release in a cluster, and asserts that it succeeds.
 fn at(plane: &ControlPlane, verb: &str, release: &str, namespace: &str, values: &[&str]) -> String {
     let chart = chart();
     let kubeconfig = plane.address("kubeconfig").as_str().expect("a path");
@@ -168,7 +166,7 @@ fn template(release: &str, namespace: &str, values: &[&str]) -> Outcome {
     helm(&["template", release, chart.to_str().expect("UTF-8"), "--namespace", namespace], values)
 }
 
-/// What the API server makes of the chart: it fills in and checks, and stores nothing.
+/// The rendered chart as the API server returns it: with defaults and validated, but not stored.
 fn rendered(plane: &ControlPlane, release: &str, namespace: &str, values: &str) -> Vec<Value> {
     let outcome = template(release, namespace, &[LEAST, values]);
     assert!(outcome.status.success(), "{values}: {outcome:?}");
@@ -188,8 +186,8 @@ fn rendered(plane: &ControlPlane, release: &str, namespace: &str, values: &str) 
 
 fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let mut found = objects.iter().filter(|object| object["kind"] == kind);
-    let object = found.next().unwrap_or_else(|| panic!("there is a {kind}"));
-    assert!(found.next().is_none(), "one {kind}");
+    let object = found.next().unwrap_or_else(|| panic!("there is no {kind}"));
+    assert!(found.next().is_none(), "more than one {kind}");
     object
 }
 
@@ -211,7 +209,7 @@ fn variable(objects: &[Value], name: &str) -> Option<String> {
     env(objects).into_iter().find(|(it, _)| it == name).map(|(_, value)| value)
 }
 
-/// What tells objects apart in a cluster.
+/// Kind, namespace and name of each object.
 fn names(objects: &[Value]) -> BTreeSet<String> {
     let name = |object: &Value| {
         let meta = &object["metadata"];
@@ -220,7 +218,7 @@ fn names(objects: &[Value]) -> BTreeSet<String> {
     objects.iter().map(name).collect()
 }
 
-/// The definition of the Prometheus operator's kind, as far as the chart knows it.
+/// A definition of the Prometheus operator's ServiceMonitor without a schema.
 fn monitors() -> String {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({
@@ -236,7 +234,7 @@ fn monitors() -> String {
 }
 
 #[test]
-fn helm_finds_nothing_to_say_about_the_chart() {
+fn helm_lint_accepts_the_chart() {
     for (case, values) in CASES {
         let values = values.replace("TEAM", "team").replace("NS", "opsy");
         let chart = chart();
@@ -258,10 +256,10 @@ async fn the_api_server_takes_every_rendering() {
     });
     let of = |case: &str| {
         let found = cases.iter().find(|(name, _)| *name == case);
-        found.map(|(_, objects)| objects.as_slice()).unwrap_or_else(|| panic!("{case} is a case"))
+        found.map(|(_, objects)| objects.as_slice()).unwrap_or_else(|| panic!("{case} is not in CASES"))
     };
 
-    let least = of("the least");
+    let least = of("the required values");
     assert_eq!(variable(least, "OPSY_LEASE_NAME").as_deref(), Some("opsy"));
     assert_eq!(variable(least, "OPSY_RUNNER_IMAGE").as_deref(), Some("registry.example.com/opsy:0.1.0"));
     assert!(has(least, "PodDisruptionBudget") && !has(least, "NetworkPolicy"));
@@ -282,7 +280,7 @@ async fn the_api_server_takes_every_rendering() {
     assert_eq!(variable(pinned, "OPSY_GIT_TOKEN_FILE").as_deref(), Some("/etc/opsy/git/token"));
     assert_eq!(variable(pinned, "OPSY_OWN_SECRETS").as_deref(), Some("git"));
 
-    let proxied = of("a password, and authorities of one's own behind a proxy");
+    let proxied = of("a password, and a private CA behind a proxy");
     assert_eq!(
         variable(proxied, "NO_PROXY").as_deref(),
         Some("$(KUBERNETES_SERVICE_HOST),localhost,127.0.0.1,.svc,.cluster.local,10.0.0.0/8")
@@ -317,16 +315,16 @@ async fn the_api_server_takes_every_rendering() {
     assert_eq!(pod(full)["spec"]["containers"][0]["args"], json!(["run", "--output=text"]));
     assert!(full.iter().all(|object| object["metadata"]["labels"]["cost-center"] == "42"
         && object["metadata"]["annotations"]["c"] == "d"));
-    // Kubernetes has no other label of its own in there.
+    // The selector has no other labels.
     let selector = &one(full, "Deployment")["spec"]["selector"]["matchLabels"];
     assert_eq!(selector, &json!({"app.kubernetes.io/name": "opsy", "app.kubernetes.io/instance": "opsy"}));
 
     let openshift = &pod(of("OpenShift"))["spec"]["securityContext"];
     assert!(openshift["runAsUser"].is_null() && openshift["runAsNonRoot"] == true, "{openshift}");
-    let theirs = of("an account of others, no roles");
+    let theirs = of("an existing ServiceAccount, no roles");
     assert_eq!(pod(theirs)["spec"]["serviceAccountName"], "theirs");
     assert!(!["ServiceAccount", "Role", "ClusterRole", "RoleBinding"].iter().any(|kind| has(theirs, kind)));
-    let guarded = one(of("policies, monitors and people's rights"), "NetworkPolicy").clone();
+    let guarded = one(of("policies, monitors and rights of users"), "NetworkPolicy").clone();
     assert_eq!(guarded["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(guarded["spec"]["ingress"][0]["ports"], json!([{"port": "http", "protocol": "TCP"}]));
     let open = one(of("other names, and as a dependency"), "NetworkPolicy");
@@ -337,7 +335,7 @@ async fn the_api_server_takes_every_rendering() {
     assert!(open["spec"]["ingress"][0]["from"].is_null(), "{open}");
 }
 
-/// Without a cluster: what Helm renders, as text.
+/// What Helm renders without a cluster.
 fn text(values: &str) -> String {
     let outcome = template("opsy", "opsy", &[LEAST, values]);
     assert!(outcome.status.success(), "{values}: {outcome:?}");
@@ -390,11 +388,7 @@ fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
     assert!(!unnamed("allNamespaces: true"));
     let named = rules("{namespaces: [a], builds: {secrets: [aws]}, notifications: {secrets: [slack]}}");
     let names: Vec<_> = named.iter().map(|rule| rule["resourceNames"].clone()).collect();
-    assert_eq!(
-        names,
-        [json!(["slack"]), json!(["aws"])],
-        "those of builds that are named, for gitSync.secret"
-    );
+    assert_eq!(names, [json!(["slack"]), json!(["aws"])], "the named Secrets of builds, for gitSync.secret");
     let alone = rules("{namespaces: [a], notifications: {secrets: [slack]}}");
     assert!(alone.iter().all(|rule| rule["resourceNames"] == json!(["slack"])), "{alone:?}");
 }
@@ -403,19 +397,19 @@ fn a_narrowed_list_of_secrets_is_not_widened_by_the_rules_of_builds() {
 fn wrong_values_are_refused_in_words() {
     for (values, words) in WRONG {
         let outcome = template("opsy", "opsy", &[LEAST, values]);
-        assert!(!outcome.status.success(), "{values} is taken");
+        assert!(!outcome.status.success(), "{values} is accepted");
         assert!(outcome.stderr.contains(words), "{values}: {outcome:?}");
     }
 }
 
-/// Each key of the values has a comment above it, and the schema knows the same keys; where it names none, any is valid.
+/// Each key of the values has a comment above it, and the schema has the same keys. If it names none, any key is valid.
 #[test]
 fn the_schema_knows_the_values_and_every_value_has_a_comment() {
     let read = |file: &str| std::fs::read_to_string(chart().join(file)).expect("a file of the chart");
     let text = read("values.yaml");
     let values: Value = serde_saphyr::from_str(&text).expect("YAML");
     let schema: Value = serde_json::from_str(&read("values.schema.json")).expect("JSON");
-    // What Helm and charts that depend on this one add.
+    // Keys that Helm and charts that depend on this one add.
     let added = ["global", "enabled"].map(str::to_owned);
     compare("", &values, &schema, &added);
 
@@ -439,7 +433,7 @@ fn the_schema_knows_the_values_and_every_value_has_a_comment() {
 
 fn compare(path: &str, values: &Value, schema: &Value, added: &[String]) {
     let Some(properties) = schema["properties"].as_object() else { return };
-    assert_eq!(schema["additionalProperties"], false, "{path} is closed");
+    assert_eq!(schema["additionalProperties"], false, "{path} allows no other keys");
     let values = values.as_object().unwrap_or_else(|| panic!("{path} is a map"));
     let known: BTreeSet<&String> = properties.keys().filter(|key| !added.contains(key)).collect();
     assert_eq!(known, values.keys().collect(), "the keys below {path:?}");
@@ -487,9 +481,8 @@ async fn a_release_is_installed_upgraded_and_uninstalled_and_leaves_what_people_
     }
 
     at(plane, "uninstall", &release, namespace, &[]);
-    // Pods that a controller made have the labels, too, and end a little later.
-    super::until("nothing left of the release", super::SOON, async || (count(&selector) == 0).then_some(()))
-        .await;
+    // The pods of the Deployment have the labels, too, and end a little later.
+    super::until("the release to be gone", super::SOON, async || (count(&selector) == 0).then_some(())).await;
     assert!(place.builder("node").await.is_some(), "definitions and objects stay");
 }
 
@@ -502,7 +495,8 @@ async fn releases_do_not_collide() {
     for namespace in [&ab, &team] {
         place.create_namespace(namespace).await;
     }
-    // Names that are the same once they are joined; two of one namespace; two of one name in a namespace of neither.
+    // Namespaces and names that are equal once joined, two releases of one namespace, and two of one name. All of them
+    // work in a namespace that is not their own.
     let shared = format!("{{namespaces: [{team}], builds: {{namespace: {team}}}}}");
     let releases = [("b-c", a), ("c", &ab), ("opsy", a), ("other", a), ("opsy", &ab)];
     for (release, namespace) in releases {
@@ -513,10 +507,10 @@ async fn releases_do_not_collide() {
     for (release, namespace) in releases {
         let objects = rendered(plane, release, namespace, &shared);
         for name in names(&objects) {
-            assert!(seen.insert(name.clone()), "{name} is another release's, too");
+            assert!(seen.insert(name.clone()), "{name} belongs to another release, too");
         }
         let lease = variable(&objects, "OPSY_LEASE_NAME").expect("a Lease");
-        assert!(leases.insert((namespace, lease)), "a Lease of its own");
+        assert!(leases.insert((namespace, lease)), "each release has its own Lease");
     }
     for (release, namespace) in releases {
         at(plane, "uninstall", release, namespace, &[]);
@@ -535,7 +529,7 @@ async fn people_with_view_see_and_people_with_edit_change_where_that_is_wanted()
     }
     let may_do = |who: &str, verb: &str, what: &str, subresource: &str| {
         let user = format!("{who}-{namespace}");
-        // It exits with 1 where the answer is no.
+        // It exits with 1 if the answer is no.
         let mut command = Command::new(plane.address("kubectl").as_str().expect("a path"));
         command.arg("--kubeconfig").arg(plane.address("kubeconfig").as_str().expect("a path"));
         command.args(["auth", "can-i", verb, what, "--subresource", subresource]);
@@ -544,7 +538,7 @@ async fn people_with_view_see_and_people_with_edit_change_where_that_is_wanted()
     };
     let may = |who: &str, verb: &str, what: &str| may_do(who, verb, what, "");
     at(plane, "install", "opsy", namespace, &[LEAST]);
-    super::until("view", super::SOON, async || {
+    super::until("the rights of view", super::SOON, async || {
         may("view", "list", "packerbuilders.ami.opsy.dev").then_some(())
     })
     .await;
@@ -555,22 +549,25 @@ async fn people_with_view_see_and_people_with_edit_change_where_that_is_wanted()
     assert!(!may("view", "patch", "packerbuilders.ami.opsy.dev"));
 
     at(plane, "upgrade", "opsy", namespace, &[LEAST, "{rbac: {aggregateToEdit: true}}"]);
-    super::until("edit", super::SOON, async || {
+    super::until("the rights of edit", super::SOON, async || {
         may("edit", "patch", "packerbuilders.ami.opsy.dev").then_some(())
     })
     .await;
     assert!(may("admin", "create", "amirefreshers.ami.opsy.dev"));
     assert!(!may("view", "patch", "packerbuilders.ami.opsy.dev"));
     for who in ["edit", "admin"] {
-        assert!(!may_do(who, "patch", "packerbuilders.ami.opsy.dev", "status"), "status is the agent's");
+        assert!(
+            !may_do(who, "patch", "packerbuilders.ami.opsy.dev", "status"),
+            "only the agent writes status"
+        );
     }
     at(plane, "uninstall", "opsy", namespace, &[]);
 }
 
-/// Helm takes the files of the chart and no others: also those behind the link of the definitions.
+/// Helm packages only files of the chart, including those behind the symbolic link to the definitions.
 #[test]
 fn a_package_has_the_definitions_and_the_schema() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let (chart, to) = (chart(), folder.path().to_str().expect("UTF-8"));
     let outcome = helm(&["package", chart.to_str().expect("UTF-8"), "--destination", to], &[]);
     assert!(outcome.status.success(), "{outcome:?}");

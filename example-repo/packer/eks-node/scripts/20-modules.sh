@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kernel modules no node needs: file systems and protocols with a history of faults.
+# Disables kernel modules that no node needs: file systems and protocols with a history of vulnerabilities.
 set -euo pipefail
 root=${ROOT:-}
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sshd: keys only, no root, no forwarding. People should come through Session Manager anyway.
+# sshd: keys only, no root, no forwarding. People should use Session Manager instead of SSH.
 set -euo pipefail
 root=${ROOT:-}
 
@@ -20,7 +20,7 @@ CONF
 chmod 0600 "$root/etc/ssh/sshd_config.d/10-hardening.conf"
 
 if [ -z "$root" ]; then
-  # A configuration that sshd refuses would lock everybody out: fail the build instead.
+  # A configuration that sshd refuses would lock everyone out: fail the build instead.
   sshd -t
 fi
 echo "sshd takes keys only."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Logs: a journal that survives a reboot and cannot fill the disk, and audit rules for what matters.
+# Logs: a journal that survives a reboot and cannot fill the disk, and audit rules for sensitive files and calls.
 set -euo pipefail
 root=${ROOT:-}
 
