@@ -365,13 +365,15 @@ fn what_may_go_away_by_itself_is_waited_out() {
     let held = Story { hold: Duration::from_secs(600), ..story("trouble/Away/1", Tone::Bad, "blocked", &[]) };
     desk.update("a", vec![held.clone()]);
     assert_eq!(desk.work(), [""; 0]);
+    desk.now += Duration::from_secs(500);
     desk.update("a", Vec::new());
+    assert_eq!(desk.work(), [""; 0], "it ended before people were notified");
     desk.update("a", vec![held]);
-    let begun = desk.now;
+    let returned = desk.now;
     while desk.work().is_empty() {
         desk.now += Duration::from_secs(60);
     }
-    assert!(desk.now - begun >= Duration::from_secs(600), "counted from the second time");
+    assert!(desk.now - returned >= Duration::from_secs(600), "counted from the return");
 }
 
 #[test]

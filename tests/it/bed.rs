@@ -1,4 +1,5 @@
-//! The emulated AWS, which starts once for this test binary and ends with it. Every test has its own account.
+//! Programs of the test bed, and the emulated AWS, which starts once for this test binary and ends with it. Every test has
+//! its own account.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +10,58 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Startup takes two seconds on an idle machine, ten on a busy one.
+/// Startup takes at most two seconds on an idle machine, and ten on a busy one.
 const START: Duration = Duration::from_secs(60);
+
+/// Longer than any build: a held image stays pending until `finish_images`.
+const HELD: u64 = 24 * 3600;
+
+/// A program in a directory of `tests/bed`. It ends when it is dropped, and at the latest with this process.
+pub struct Process {
+    child: Child,
+    /// The content of its port file.
+    pub address: Value,
+}
+
+impl Process {
+    /// Starts the program of this directory and waits until it is ready. The arguments tell Python which program to run;
+    /// the options are further ones with paths.
+    pub fn start(directory: &str, arguments: &[&str], options: &[(&str, &Path)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let port_file = folder.path().join("address.json");
+        let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
+        let mut command = Command::new(python);
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed").join(directory));
+        command.args(arguments).args(["--port", "0", "--die-with-parent", "--port-file"]).arg(&port_file);
+        for (option, path) in options {
+            command.arg(option).arg(path);
+        }
+        let child = command.stdout(Stdio::null()).spawn().expect(
+            "Python starts: run the tests with `make test`, or set OPSY_BED_PYTHON to the Python of the test bed",
+        );
+        let what = format!("the program in tests/bed/{directory}");
+        let address = wait_for(&what, START, || std::fs::read(&port_file).ok());
+        Self { child, address: serde_json::from_slice(&address).expect("JSON") }
+    }
+
+    /// A string of its port file.
+    pub fn text(&self, key: &str) -> String {
+        self.address[key].as_str().unwrap_or_else(|| panic!("no {key}: {}", self.address)).to_owned()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // If this fails, it has ended already or ends with this process.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// Where the emulated AWS listens.
 pub struct Bed {
@@ -19,53 +70,21 @@ pub struct Bed {
     pub ssh_port: u64,
     /// User that a build logs in as.
     pub ssh_user: String,
-    _child: Option<Child>,
+    _process: Process,
 }
 
 /// The emulated AWS that all tests share.
 pub fn bed() -> &'static Bed {
     static BED: OnceLock<Bed> = OnceLock::new();
-    BED.get_or_init(start)
-}
-
-fn start() -> Bed {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/aws");
-    let scratch = tempfile::tempdir().expect("a temporary directory").keep();
-    let port_file = scratch.join("address.json");
-    let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
-    // PR_SET_PDEATHSIG is bound to the thread that forks, which must therefore live as long as the tests.
-    let (send, receive) = std::sync::mpsc::channel();
-    std::thread::spawn({
-        let port_file = port_file.clone();
-        move || {
-            let child = Command::new(python)
-                .args(["-m", "opsybed", "--port", "0", "--ssh", "--die-with-parent", "--port-file"])
-                .arg(&port_file)
-                .current_dir(dir)
-                .stdout(Stdio::null())
-                .spawn();
-            send.send(child).expect("the test binary waits for the bed");
-            loop {
-                std::thread::park();
-            }
+    BED.get_or_init(|| {
+        let process = Process::start("aws", &["-m", "opsybed", "--ssh"], &[]);
+        Bed {
+            endpoint: process.text("endpoint"),
+            ssh_port: process.address["ssh_port"].as_u64().expect("sshd runs"),
+            ssh_user: process.text("ssh_user"),
+            _process: process,
         }
-    });
-    let child = receive.recv().expect("the bed's thread runs").expect(
-        "the emulated AWS starts: run the tests with `make test`, or set OPSY_BED_PYTHON to its Python",
-    );
-    wait_for("the emulated AWS", START, || port_file.exists().then_some(()));
-    let address: Value =
-        serde_json::from_slice(&std::fs::read(&port_file).expect("the address file")).expect("JSON");
-    Bed {
-        endpoint: address["endpoint"].as_str().expect("an endpoint").to_owned(),
-        ssh_port: address["ssh"]["port"].as_u64().or(address["ssh_port"].as_u64()).expect("sshd runs"),
-        ssh_user: address["ssh"]["user"]
-            .as_str()
-            .or(address["ssh_user"].as_str())
-            .expect("a user")
-            .to_owned(),
-        _child: Some(child),
-    }
+    })
 }
 
 /// One emulated AWS account, empty or seeded.
@@ -139,6 +158,28 @@ impl Account {
         request("GET", &format!("{}&region={region}", self.url("state")), None)
     }
 
+    /// The image with this ID, with its tags.
+    pub fn image(&self, region: &str, id: &str) -> Value {
+        let state = self.state_in(region);
+        let mut images = state["images"].as_array().expect("images").iter();
+        images.find(|image| image["id"] == id).unwrap_or_else(|| panic!("no image {id} in {region}")).clone()
+    }
+
+    /// Resources that builds left behind in us-east-1.
+    pub fn orphans(&self) -> Vec<String> {
+        self.orphans_in("us-east-1")
+    }
+
+    /// Resources that builds left behind in this region.
+    pub fn orphans_in(&self, region: &str) -> Vec<String> {
+        let state = self.state_in(region);
+        let kinds = state["leftovers"].as_object().expect("orphans by kind").iter();
+        let name = |kind: &str, id: &Value| format!("{kind} {id}");
+        kinds
+            .flat_map(|(kind, ids)| ids.as_array().expect("a list").iter().map(move |id| name(kind, id)))
+            .collect()
+    }
+
     /// All calls of this account in order, as `service:Operation`.
     pub fn calls(&self) -> Vec<String> {
         let name = |entry: &Value| {
@@ -151,6 +192,12 @@ impl Account {
     /// How often an operation was called.
     pub fn count(&self, call: &str) -> usize {
         self.calls().iter().filter(|name| *name == call).count()
+    }
+
+    /// Calls that changed something, or would have.
+    pub fn writes(&self) -> Vec<String> {
+        let reads = |call: &String| [":Describe", ":List", ":Get"].iter().any(|read| call.contains(read));
+        self.calls().into_iter().filter(|call| !reads(call)).collect()
     }
 
     pub fn journal(&self) -> Vec<Value> {
@@ -172,6 +219,16 @@ impl Account {
 
     pub fn clear_faults(&self) {
         request("DELETE", &self.url("faults"), None);
+    }
+
+    /// Keeps the images of the next `count` builds pending until `finish_images`.
+    pub fn hold_images(&self, count: usize) {
+        self.fault(json!({ "kind": "image-pending", "seconds": HELD, "count": count }));
+    }
+
+    /// Makes the pending images available.
+    pub fn finish_images(&self) {
+        self.post("clock", json!({ "advance": HELD }));
     }
 
     pub fn post(&self, path: &str, mut body: Value) -> Value {

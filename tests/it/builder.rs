@@ -6,18 +6,16 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::packers::Packer;
-use crate::world::{World, fixtures};
+use crate::world::{World, fixture};
 
 const MANIFEST: &str = "builders/node.yaml";
 const TEMPLATE: &str = "packer/node/node.pkr.hcl";
-/// EC2 calls that change something.
-const WRITES: [&str; 6] = ["Create", "Delete", "Run", "Terminate", "Deregister", "Authorize"];
 
 /// A seeded account and a repository with one builder.
 fn world() -> World {
     let world = World::empty();
     let files = ["opsy.yaml", MANIFEST, TEMPLATE];
-    let texts = files.map(|path| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture"));
+    let texts = files.map(fixture);
     let files: Vec<(&str, Option<&str>)> =
         files.iter().zip(&texts).map(|(path, text)| (*path, Some(text.as_str()))).collect();
     world.push(&files, "policy: first");
@@ -28,29 +26,8 @@ fn status(world: &World) -> Value {
     world.status("PackerBuilder", "node").unwrap_or_default()
 }
 
-/// Reason and message of Ready.
-fn ready(status: &Value) -> (String, String) {
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default();
-    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
-    (text("reason"), text("message"))
-}
-
-fn results(world: &World) -> Vec<String> {
-    let history = status(world)["history"].as_array().cloned().unwrap_or_default();
-    history.iter().map(|run| run["result"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-fn assert_nothing_left(world: &World) {
-    let orphans = world.account.state()["leftovers"].clone();
-    let lists = orphans.as_object().expect("lists by kind");
-    assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{orphans:#}");
-}
-
-fn tags_of(world: &World, image: &str) -> Value {
-    let state = world.account.state();
-    let images = state["images"].as_array().expect("images");
-    images.iter().find(|found| found["id"] == image).map(|found| found["tags"].clone()).unwrap_or_default()
+fn ready(world: &World) -> (String, String) {
+    world.ready("PackerBuilder", "node")
 }
 
 #[test]
@@ -68,7 +45,7 @@ fn first_build(packer: Packer) {
     world.build_with(packer);
     assert!(world.once().status.success());
     let image = world.active_image().expect("one active image");
-    let tags = tags_of(&world, &image);
+    let tags = world.account.image("us-east-1", &image)["tags"].clone();
     let build = tags["opsy.dev/build"].as_str().expect("a build id").to_owned();
     for (tag, value) in [
         ("cluster-name", "demo"),
@@ -96,19 +73,13 @@ fn first_build(packer: Packer) {
         "only an image built from another base image has this tag: {tags:#}"
     );
     assert_eq!(status(&world)["images"][0]["id"], image.as_str());
-    assert_nothing_left(&world);
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 
     world.account.clear_journal();
     let before = world.log();
     assert!(world.once().status.success());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
     let calls = world.account.calls();
-    let writes: Vec<&String> = calls
-        .iter()
-        .filter(|call| {
-            WRITES.iter().any(|verb| call.split(':').nth(1).is_some_and(|op| op.starts_with(verb)))
-        })
-        .collect();
-    assert!(writes.is_empty(), "{writes:?}");
     assert!(calls.len() <= 4, "an idle reconcile costs a few shared reads: {calls:?}");
     assert_eq!(world.log(), before, "nothing to commit");
 }
@@ -127,7 +98,7 @@ fn a_changed_template_makes_a_second_image_and_demotes_the_first() {
     let mut images = world.our_images();
     images.sort_by_key(|(_, status)| status.clone());
     assert_eq!(images, [(second, "active".to_owned()), (first, "deprecated".to_owned())]);
-    assert_eq!(results(&world), ["Succeeded", "Succeeded"]);
+    assert_eq!(world.results("node"), ["Succeeded", "Succeeded"]);
 }
 
 #[test]
@@ -168,7 +139,7 @@ fn an_active_image_that_is_gone_is_said_though_no_build_replaces_it() {
     world.once();
     let status = status(&world);
     assert_eq!((&status["images"][0]["id"], &status["images"][0]["gone"]), (&json!(image), &json!(true)));
-    let (reason, message) = ready(&status);
+    let (reason, message) = ready(&world);
     assert_eq!(reason, "BuildFailed");
     assert!(message.contains(&format!("{image} (x86_64, us-east-1) is gone")), "{message}");
     assert!(world.amis()["default/node"].is_null(), "{:#}", world.amis());
@@ -186,8 +157,8 @@ fn two_images_of_one_lane_are_no_result_and_are_removed() {
         .replace("[\"source.amazon-ebs.node\"]", "[\"source.amazon-ebs.node\", \"source.amazon-ebs.gpu\"]");
     world.push(&[(TEMPLATE, Some(&both))], "policy: two flavors");
     world.once();
-    assert_eq!((world.active_image(), results(&world)), (None, vec!["Failed".to_owned()]));
-    let (_, message) = ready(&status(&world));
+    assert_eq!((world.active_image(), world.results("node")), (None, vec!["Failed".to_owned()]));
+    let (_, message) = ready(&world);
     for word in ["2 images for x86_64 in us-east-1", "amazon-ebs.node", "amazon-ebs.gpu", "-only"] {
         assert!(message.contains(word), "{word}: {message}");
     }
@@ -210,7 +181,7 @@ fn a_builder_without_a_manifest_starts_nothing_while_it_is_not_pruned() {
     let broken = "apiVersion: ami.opsy.dev/v1alpha1\nkind: [PackerBuilder\n";
     world.push(&[(MANIFEST, None), ("builders/other.yaml", Some(broken))], "policy: remove it");
     world.once();
-    assert_eq!(ready(&status(&world)).0, "NotInGit", "{:#}", status(&world));
+    assert_eq!(ready(&world).0, "NotInGit", "{:#}", status(&world));
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing is built for it");
 }
 
@@ -222,7 +193,7 @@ fn a_denied_promotion_names_the_permission_and_goes_on_where_it_stopped() {
     );
     world.once();
     assert_eq!(world.active_image(), None);
-    let (reason, message) = ready(&status(&world));
+    let (reason, message) = ready(&world);
     assert_eq!(reason, "AwsDenied");
     assert!(message.contains("ec2:CreateTags"), "{message}");
     world.account.clear_faults();
@@ -247,7 +218,7 @@ fn an_image_that_is_not_found_for_a_moment_and_snapshots_that_may_not_be_tagged_
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
     assert!(world.active_image().is_some());
     assert!(outcome.stderr.contains("SnapshotsNotTagged"), "it is reported: {outcome:#?}");
-    assert_eq!(results(&world), ["Succeeded"]);
+    assert_eq!(world.results("node"), ["Succeeded"]);
 }
 
 #[test]
@@ -265,7 +236,7 @@ fn a_base_image_that_does_not_exist_is_said_and_nothing_is_built() {
     let world = world();
     world.edit(MANIFEST, "standard-1.31-*", "standard-0.99-*", "policy: a typing error");
     world.once();
-    assert_eq!(ready(&status(&world)).0, "BaseImageNotFound");
+    assert_eq!(ready(&world).0, "BaseImageNotFound");
     assert_eq!(world.account.count("ec2:RunInstances"), 0);
 }
 
@@ -279,7 +250,7 @@ fn an_account_that_is_not_named_is_not_touched() {
         "policy: one account",
     );
     world.once();
-    let (reason, message) = ready(&status(&world));
+    let (reason, message) = ready(&world);
     assert_eq!(reason, "AccountNotAllowed");
     assert!(message.contains(&world.account.id), "{message}");
     assert_eq!(world.account.count("ec2:RunInstances"), 0);
@@ -291,10 +262,10 @@ fn a_template_that_packer_rejects_is_counted_once_and_not_tried_again_at_once() 
     world.edit(TEMPLATE, "communicator  ", "comunicator   ", "policy: a typing error");
     for _ in 0..2 {
         world.once();
-        assert_eq!(results(&world), ["Failed"]);
+        assert_eq!(world.results("node"), ["Failed"]);
     }
     let status = status(&world);
-    let (reason, message) = ready(&status);
+    let (reason, message) = ready(&world);
     assert_eq!((reason.as_str(), &status["failedJobCount"]), ("BuildFailed", &json!(1)));
     assert!(message.contains("comunicator"), "{message}");
     assert_eq!(world.account.count("ec2:RunInstances"), 0);
@@ -316,10 +287,10 @@ fn a_template_changed_during_a_build_ends_with_the_newest_inputs() {
         (names.len() == 1 && names[0].starts_with("node-2-")).then_some(())
     };
     world.wait("an image of the newest inputs", newest);
-    world.wait("the builder to settle", || (ready(&status(&world)).0 == "ImageReady").then_some(()));
+    world.wait("the builder to settle", || (ready(&world).0 == "ImageReady").then_some(()));
     agent.stop();
     assert_eq!(world.account.count("ec2:RunInstances"), 2, "one after the other");
-    assert_nothing_left(&world);
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 }
 
 #[test]
@@ -337,8 +308,7 @@ fn images_of_all_builders_gone_at_once_are_not_built_again_until_allowed() {
     }
     world.once();
     for name in ["node", "second", "third"] {
-        let status = world.status("PackerBuilder", name).unwrap_or_default();
-        assert_eq!(ready(&status).0, "MassBuildRefused", "{name}");
+        assert_eq!(world.ready("PackerBuilder", name).0, "MassBuildRefused", "{name}");
     }
     assert_eq!(world.account.count("ec2:RunInstances"), 3, "nothing was built");
     world.edit(

@@ -1,16 +1,9 @@
 //! Emulated Slack, Discord and webhook receivers, which enforce the rules of the real ones. Every test has its own
 //! server, which ends with the test.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::bed::{request, wait_for};
-
-/// Startup takes half a second on an idle machine, several seconds on a busy one.
-const START: Duration = Duration::from_secs(60);
+use crate::bed::{Process, request};
 
 /// Every new server knows this token and channel, so that tests need not create them.
 pub const TOKEN: &str = "xoxb-demo";
@@ -18,26 +11,13 @@ pub const CHANNEL: &str = "C0DEMO0001";
 
 pub struct Chat {
     pub url: String,
-    child: Child,
+    _process: Process,
 }
 
 impl Chat {
     pub fn start() -> Self {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/chat");
-        let scratch = tempfile::tempdir().expect("a temporary directory");
-        let port_file = scratch.path().join("address.json");
-        let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
-        let child = Command::new(python)
-            .args(["-m", "chatbed", "--port", "0", "--die-with-parent", "--port-file"])
-            .arg(&port_file)
-            .current_dir(dir)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the chat bed starts");
-        wait_for("the chat bed", START, || port_file.exists().then_some(()));
-        let address: Value =
-            serde_json::from_slice(&std::fs::read(&port_file).expect("the address file")).expect("JSON");
-        Self { url: address["url"].as_str().expect("an address").to_owned(), child }
+        let process = Process::start("chat", &["-m", "chatbed"], &[]);
+        Self { url: process.text("url"), _process: process }
     }
 
     /// Changes the emulation: `faults`, `channels`, `clock`.
@@ -60,14 +40,6 @@ impl Chat {
         let journal = self.look("journal");
         let entries = journal.as_array().expect("the journal is a list");
         entries.iter().map(|entry| json!([entry["path"], entry["status"], entry["error"]])).collect()
-    }
-}
-
-impl Drop for Chat {
-    fn drop(&mut self) {
-        // If this fails, it has ended already or ends with this process.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

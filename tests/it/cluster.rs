@@ -1,6 +1,7 @@
 //! A real control plane, and for each test a namespace with the chart's own Role: no test can do what the chart does
 //! not allow.
 
+mod account;
 mod chart;
 mod commands;
 mod helm;
@@ -250,21 +251,12 @@ impl Place {
 
     /// As `cluster`, with another address of the API server.
     pub async fn cluster_at(&self, scope: Scope, address: Option<&str>) -> (Cluster, Requests) {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), &self.namespace);
-        let wanted = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..Default::default() },
-            ..Default::default()
-        };
-        let token =
-            accounts.create_token_request("opsy", &PostParams::default(), &wanted).await.expect("a token");
         let mut config = self.plane.config().await;
         if let Some(address) = address {
             config.cluster_url = address.parse().expect("an address");
         }
-        config.auth_info = kube::config::AuthInfo {
-            token: Some(token.status.expect("a token").token.into()),
-            ..Default::default()
-        };
+        config.auth_info =
+            kube::config::AuthInfo { token: Some(self.token().await.into()), ..Default::default() };
         let requests = Requests::default();
         let note = requests.0.clone();
         let layer = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
@@ -285,6 +277,17 @@ impl Place {
             .with_layer(&answers)
             .build();
         (Cluster { client, namespace: self.namespace.clone(), scope }, requests)
+    }
+
+    /// A token of the account.
+    async fn token(&self) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.clone(), &self.namespace);
+        let wanted = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..Default::default() },
+            ..Default::default()
+        };
+        let made = accounts.create_token_request("opsy", &PostParams::default(), &wanted).await;
+        made.expect("a token").status.expect("a token").token
     }
 
     /// The scope of this namespace alone.

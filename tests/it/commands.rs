@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
-use crate::world::{Outcome, World, run};
+use crate::world::{Outcome, World, fixtures, run};
 
 /// Runs a command whose standard output is a closed pipe.
 fn unread(mut command: Command) -> Outcome {
@@ -19,12 +19,6 @@ fn unread(mut command: Command) -> Outcome {
         stdout: String::new(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-fn said(world: &World, args: &[&str]) -> Outcome {
-    let mut opsy = world.opsy();
-    opsy.args(args);
-    run(opsy)
 }
 
 #[test]
@@ -48,9 +42,7 @@ fn a_closed_pipe_ends_the_output_alone_and_empty_variables_are_not_set() {
     }
 
     let refused = |name: &str, value: &str| {
-        let mut opsy = world.opsy();
-        opsy.args(["run", "--once"]).env(name, value);
-        let outcome = run(opsy);
+        let outcome = world.once_with(&[(name, value)]);
         assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
         outcome.stderr
     };
@@ -72,13 +64,13 @@ fn people_act_on_live_objects_without_a_cluster() {
     fs::write(&packer, "#!/bin/sh\necho \"$1\" >> \"$PKR_VAR_calls\"\nexit 1\n").expect("a program");
     fs::set_permissions(&packer, fs::Permissions::from_mode(0o755)).expect("a program");
     let calls = world.root().join("calls");
-    world.push_folder(&crate::world::fixtures().join("repo"), "policy: first");
+    world.push_folder(&fixtures().join("repo"), "policy: first");
     let opsy = || {
         let mut opsy = world.opsy();
         opsy.env("OPSY_PACKER", "bin/packer").env("PKR_VAR_calls", &calls);
         opsy
     };
-    let missing = said(&world, &["reconcile", "pb/node"]);
+    let missing = world.run(&["reconcile", "pb/node"]);
     assert_eq!(missing.status.code(), Some(1));
     let place = format!("state directory {}", world.state().display());
     let words =
@@ -91,10 +83,10 @@ fn people_act_on_live_objects_without_a_cluster() {
     let tries = || fs::read_to_string(&calls).unwrap_or_default().lines().count();
     assert!(tries() > 0, "a relative path is resolved against the working directory of Opsy");
     let later = "; no agent is running there: the next `opsy run` with this state directory applies it\n";
-    let suspended = said(&world, &["suspend", "pb/node"]);
+    let suspended = world.run(&["suspend", "pb/node"]);
     let words = format!("packerbuilder.ami.opsy.dev/default/node suspended ({place}); ");
     assert!(suspended.stdout.starts_with(&words) && suspended.stdout.ends_with(later), "{suspended:?}");
-    let noted = said(&world, &["reconcile", "pb/node"]);
+    let noted = world.run(&["reconcile", "pb/node"]);
     assert!(noted.status.success() && noted.stdout.ends_with(later), "{noted:?}");
 
     let agent = world.start(opsy());
@@ -107,10 +99,10 @@ fn people_act_on_live_objects_without_a_cluster() {
     world.wait("the request to be handled", || live("lastHandledReconcileAt").filter(|at| !at.is_empty()));
     world.wait("the builder to be suspended", || (suspended()? == "Annotation").then_some(()));
     let handled = live("lastHandledReconcileAt");
-    let done = said(&world, &["reconcile", "pb/node"]);
+    let done = world.run(&["reconcile", "pb/node"]);
     assert!(done.status.success() && done.stdout.contains("Suspended"), "{done:?}");
     assert_ne!(live("lastHandledReconcileAt"), handled);
-    let resumed = said(&world, &["resume", "pb/node"]);
+    let resumed = world.run(&["resume", "pb/node"]);
     assert_eq!(
         resumed.stdout,
         format!("packerbuilder.ami.opsy.dev/default/node resumed ({place})\n"),
@@ -126,7 +118,7 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     assert_eq!(world.once().status.code(), Some(0));
     let image = world.active_image();
     for target in ["pb/node", "ar/demo"] {
-        assert!(said(&world, &["suspend", target]).status.success());
+        assert!(world.run(&["suspend", target]).status.success());
     }
     let file = world.state().join("asked/PackerBuilder/default/node.json");
     assert!(fs::read_to_string(&file).expect("the request").contains("suspend"));
@@ -147,7 +139,7 @@ fn a_request_that_cannot_be_read_starts_nothing_and_changes_no_other() {
     assert_eq!((applied.as_str(), reason.as_str()), ("False", "RequestUnreadable"));
     assert!(message.contains(name), "{message}");
     assert_eq!((world.active_image(), world.account.count("ec2:RunInstances")), (image, 1));
-    let refused = said(&world, &["resume", "pb/node"]);
+    let refused = world.run(&["resume", "pb/node"]);
     assert!(!refused.status.success() && refused.stderr.contains(name), "{refused:?}");
 
     fs::remove_file(&file).expect("the request is removed");
@@ -254,8 +246,8 @@ fn resume_names_what_in_git_still_suspends_the_object() {
             world.edit("builders/node.yaml", from, to, "policy: change it");
             world.once();
         }
-        assert!(said(&world, &["suspend", "pb/node"]).status.success());
-        let resumed = said(&world, &["resume", "pb/node"]);
+        assert!(world.run(&["suspend", "pb/node"]).status.success());
+        let resumed = world.run(&["resume", "pb/node"]);
         if what.is_empty() {
             assert!(resumed.status.success() && resumed.stdout.contains("node resumed ("), "{resumed:?}");
             continue;

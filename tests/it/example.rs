@@ -47,7 +47,7 @@ fn the_example_repository_builds_provisions_and_rolls_out() {
         assert_eq!(world.group(name)["release_version"], image.as_str(), "{name}");
     }
     assert_eq!(world.amis()["default/eks-node"]["us-east-1"]["x86_64"], image.as_str());
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 }
 
 /// The template with the lines uncommented that are for Packer 1.7 and later.
@@ -87,7 +87,7 @@ fn builds_in_a_strict_account(world: &World) {
     assert_eq!(params(world, "CreateSecurityGroup")["VpcId"], world.seed["vpc"]);
     assert_eq!(sources(world), json!([{ "CidrIp": "198.51.100.9/32" }]).to_string());
     assert_eq!(world.amis()["default/eks-node"]["us-east-1"]["x86_64"], image.as_str());
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 }
 
 #[test]

@@ -143,9 +143,9 @@ fn two_stages_named_as_files_at_the_root_build_one_on_the_other() {
     for packer in Packer::BOTH {
         let world = build(packer, &TWO_STAGES.each_ref());
         let amis = world.amis();
-        let id = |name: &str| amis[format!("default/{name}")]["us-east-1"]["x86_64"].clone();
-        let base = image(&world, "us-east-1", &id("stage2"))["tags"]["base-ami"].clone();
-        assert_eq!(base, id("stage1"), "{packer:?}");
+        let id = |name: &str| image_id(&amis, name, "us-east-1", "x86_64");
+        let stage2 = world.account.image("us-east-1", &id("stage2"));
+        assert_eq!(stage2["tags"]["base-ami"], id("stage1"), "{packer:?}");
     }
 }
 
@@ -163,8 +163,8 @@ fn a_choice_of_flavors_at_the_root_builds_and_all_of_them_are_refused() {
 fn a_template_beside_those_of_other_clouds_builds() {
     let world = build(Packer::Current, &ROOT_CLOUDS.each_ref());
     for region in ["eu-west-1", "us-east-1", "us-west-2"] {
-        let id = world.amis()["default/worker"][region]["x86_64"].clone();
-        let deprecated = image(&world, region, &id)["deprecation_time"].clone();
+        let id = image_id(&world.amis(), "worker", region, "x86_64");
+        let deprecated = world.account.image(region, &id)["deprecation_time"].clone();
         assert!(deprecated.is_string(), "{region}: {deprecated}");
     }
 }
@@ -241,10 +241,10 @@ fn lanes(world: &World, name: &str) -> Vec<(String, String)> {
     lanes.collect()
 }
 
-fn image(world: &World, region: &str, id: &Value) -> Value {
-    let state = world.account.state_in(region);
-    let images = state["images"].as_array().cloned().unwrap_or_default();
-    images.into_iter().find(|image| image["id"] == *id).unwrap_or_default()
+/// The image of a lane in `amis.json`.
+fn image_id(amis: &Value, builder: &str, region: &str, architecture: &str) -> String {
+    let id = amis[format!("default/{builder}")][region][architecture].as_str();
+    id.unwrap_or_else(|| panic!("{builder} has no {architecture} image in {region}: {amis:#}")).to_owned()
 }
 
 fn assert_built(world: &World, builder: &Builder, told: &str) {
@@ -253,8 +253,7 @@ fn assert_built(world: &World, builder: &Builder, told: &str) {
         builder.lanes.iter().map(|(region, arch)| ((*region).to_owned(), (*arch).to_owned())).collect();
     assert_eq!(lanes(world, name), expected, "{name}: {told}");
     for (region, architecture) in builder.lanes {
-        let id = world.amis()[format!("default/{name}")][*region][*architecture].clone();
-        let image = image(world, region, &id);
+        let image = world.account.image(region, &image_id(&world.amis(), name, region, architecture));
         let told = |what: &str| format!("{what} of {name} in {region}: {image:#}");
         assert_eq!(image["state"], "available", "{}", told("the image"));
         assert_eq!(image["architecture"], *architecture, "{}", told("the architecture"));
@@ -265,7 +264,7 @@ fn assert_built(world: &World, builder: &Builder, told: &str) {
         ] {
             assert_eq!(image["tags"][tag], value, "{}", told(tag));
         }
-        assert_clean(&world.account.state_in(region), name, region);
+        assert_eq!(world.account.orphans_in(region), Vec::<String>::new(), "{name} in {region}");
     }
 }
 
@@ -284,15 +283,8 @@ fn assert_refused(world: &World, builder: &Builder) {
             .filter(|image| !counting.contains(&image["id"].to_string()))
             .collect();
         assert!(left.is_empty(), "{name} in {region}: {left:#?}");
-        assert_clean(&state, name, region);
+        assert_eq!(world.account.orphans_in(region), Vec::<String>::new(), "{name} in {region}");
     }
-}
-
-/// Asserts that no machine, disk, key, group or snapshot of a build is left.
-fn assert_clean(state: &Value, name: &str, region: &str) {
-    let kinds = state["leftovers"].as_object().expect("orphans by kind");
-    let clean = kinds.values().all(|ids| ids.as_array().is_some_and(Vec::is_empty));
-    assert!(clean, "{name} in {region}: {kinds:#?}");
 }
 
 /// The condition Ready of each builder, for the message of a failed test.

@@ -2,12 +2,10 @@
 //! the branch of a running agent. The agent's memory stays small, the last good commit stays in force, the problem is
 //! reported, and the next good commit is applied.
 
-use std::fs;
-
 use git2::{ObjectType, Oid, Repository, Signature};
-use serde_json::Value;
 
-use crate::world::{Agent, World, fixtures};
+use crate::processes::memory_kb;
+use crate::world::{World, fixtures};
 
 /// Half of the memory limit in the chart.
 const MOST_MEMORY_KB: u64 = 256 * 1024;
@@ -119,21 +117,6 @@ fn large_files(remote: &Remote) -> Oid {
     remote.with(&entries)
 }
 
-/// The peak resident memory of the agent.
-fn peak_kb(agent: &Agent) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("the agent is running");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
-/// The message of the condition of the repository with this reason, in the agent's saved state.
-fn trouble(world: &World, reason: &str) -> Option<String> {
-    let memory = fs::read(world.state().join("memory.json")).ok()?;
-    let memory: Value = serde_json::from_slice(&memory).ok()?;
-    let found = memory["conditions"].as_array()?.iter().find(|found| found["reason"] == reason)?;
-    Some(found["message"].as_str()?.to_owned())
-}
-
 /// Returns whether the builder is suspended, as declared in the last good commit.
 fn is_suspended(world: &World) -> Option<bool> {
     world.condition("PackerBuilder", "node", "Ready")?;
@@ -173,12 +156,12 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
     let mut suspend = true;
     for (reason, words, tree) in bad {
         remote.push(tree());
-        let said = world.wait(words, || trouble(&world, reason));
+        let said = world.wait(words, || world.saved_condition(reason));
         assert!(said.contains(words), "{said}");
         assert_eq!((is_suspended(&world), world.active_image().as_ref()), (Some(!suspend), Some(&image)));
         remote.push(remote.put(start, &[manifest(suspend)]));
         world.wait("the next good commit", || (is_suspended(&world) == Some(suspend)).then_some(()));
-        world.wait("the end of the condition", || trouble(&world, reason).is_none().then_some(()));
+        world.wait("the end of the condition", || world.saved_condition(reason).is_none().then_some(()));
         suspend = !suspend;
     }
     remote.push(remote.put(link_bomb(&remote, start), &[manifest(false)]));
@@ -190,7 +173,7 @@ fn no_commit_takes_the_agents_memory_or_its_last_good_commit() {
         let [ready, ..] = world.condition("PackerBuilder", "node", "Ready")?;
         (ready == "True" && world.active_image().as_ref() == Some(&image)).then_some(())
     });
-    let peak = peak_kb(&agent);
+    let peak = memory_kb(agent.id(), "VmHWM");
     assert!(peak < MOST_MEMORY_KB, "{peak} kB");
     assert_eq!(world.account.count("ec2:RunInstances"), 1, "nothing was built from these commits");
 }

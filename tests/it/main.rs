@@ -11,6 +11,7 @@ mod commands;
 mod deploy;
 mod example;
 mod faults;
+mod files;
 mod git;
 mod kills;
 mod layouts;

@@ -1,11 +1,10 @@
 //! Manifests of the operator are accepted unchanged, and its images are adopted.
 
-use std::fs;
 use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::{World, fixtures, run};
+use crate::world::{World, fixture, fixtures, run, template};
 
 #[test]
 fn manifests_of_the_operator_are_valid() {
@@ -38,16 +37,15 @@ fn operators_image(world: &World, builder: &str) -> String {
 #[test]
 fn two_builders_of_one_repository_adopt_each_its_own_image() {
     let world = World::empty();
-    let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
-    let (node, template) = (read("builders/node.yaml"), read("packer/node/node.pkr.hcl"));
+    let node = fixture("builders/node.yaml");
     let gpu = node.replace("name: node", "name: gpu");
     let images = ["node", "gpu"].map(|builder| operators_image(&world, builder));
     world.push(
         &[
-            ("opsy.yaml", Some(&read("opsy.yaml"))),
+            ("opsy.yaml", Some(&fixture("opsy.yaml"))),
             ("builders/node.yaml", Some(&node)),
             ("builders/gpu.yaml", Some(&gpu)),
-            ("packer/node/node.pkr.hcl", Some(&template)),
+            ("packer/node/node.pkr.hcl", Some(template())),
         ],
         "policy: two builders",
     );

@@ -1,4 +1,4 @@
-//! Processes of builds, found by their arguments and working directories.
+//! Processes of builds, found by their arguments and working directories, and the memory of a process.
 
 use std::fs;
 use std::path::Path;
@@ -22,6 +22,13 @@ pub fn of_builds(state: &Path) -> (Vec<u32>, Vec<u32>) {
         }
     }
     (runners, others)
+}
+
+/// A size in kB in the status of a running process, such as `VmHWM`, the peak of its resident memory.
+pub fn memory_kb(id: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process is running");
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.expect("the field").trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// Sends SIGKILL.

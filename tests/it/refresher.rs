@@ -22,13 +22,6 @@ use crate::bed::Account;
 
 /// Number of reconciles within which a rollout of three groups must end.
 const PASSES: usize = 120;
-/// Calls that change something, as the journal names them.
-pub const WRITES: [&str; 4] = [
-    "ec2:CreateLaunchTemplateVersion",
-    "ec2:DeleteLaunchTemplateVersions",
-    "eks:UpdateNodegroupVersion",
-    "eks:UpdateNodegroupConfig",
-];
 
 thread_local! {
     /// How far this test's clock is ahead. Each test has its own thread.
@@ -133,7 +126,7 @@ impl Rolling {
     }
 
     pub fn writes(&self) -> Vec<String> {
-        self.account.calls().into_iter().filter(|call| WRITES.contains(&call.as_str())).collect()
+        self.account.writes()
     }
 
     pub fn versions_of_ours(&self) -> usize {

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::whole::writes;
-use crate::world::{World, run};
+use crate::world::World;
 
 #[test]
 fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
@@ -19,7 +18,7 @@ fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
         let outcome = world.once();
         assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains("opsy.yaml"), "{outcome:?}");
-        assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
+        assert_eq!(world.account.writes(), Vec::<String>::new());
         assert_eq!(world.log(), log);
     }
 }
@@ -29,11 +28,7 @@ fn only_a_flag_makes_it_the_agent_of_another_owner() {
     let world = World::new();
     assert_eq!(world.once().status.code(), Some(0));
     let images = world.our_images();
-    let once_as = |id: &str| {
-        let mut opsy = world.opsy();
-        opsy.args(["run", "--once", "--agent-id", id]);
-        run(opsy)
-    };
+    let once_as = |id: &str| world.run(&["run", "--once", "--agent-id", id]);
     let agent = world.agent();
     let settings = world.show("opsy.yaml").expect("settings");
     world.push(
@@ -58,7 +53,7 @@ fn only_a_flag_makes_it_the_agent_of_another_owner() {
     assert!(started.stderr.contains(refused), "{started:?}");
     let other = once_as("test");
     assert!(other.stderr.contains("it was started with --agent-id test"), "{other:?}");
-    assert_eq!((writes(&world.account.calls()), world.our_images()), (Vec::new(), images));
+    assert_eq!((world.account.writes(), world.our_images()), (Vec::new(), images));
     // A person confirms the new ID: the images of the previous owner are not this agent's.
     world.push(
         &[("opsy.yaml", Some(&settings.replace("agentID: test", "agentID: third")))],

@@ -66,7 +66,7 @@ async fn a_group_that_may_not_be_launched_names_the_permissions_and_delays_no_ot
 
 /// The new version of a launch template keeps the block device mappings and snapshots of the version in force.
 #[tokio::test]
-async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
+async fn disks_of_a_launch_template_are_kept() {
     let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
     let image = rolling.image();
     rolling.object.spec.ami = Some(image.clone());
@@ -119,6 +119,22 @@ async fn disks_of_a_launch_template_are_kept_and_a_small_root_is_told() {
         .collect();
     let expected = [("/dev/xvda", None, Some(100)), ("/dev/xvdb", Some(snapshot.as_str()), Some(50))];
     assert_eq!(disks, expected);
+}
+
+#[tokio::test]
+async fn a_root_volume_that_is_too_small_for_the_image_is_reported_and_nothing_starts() {
+    let mut rolling = Rolling::new(json!({ "nodeGroups": { "include": ["web"] } })).await;
+    let large = rolling.account.post("base-image", json!({ "version": "20260901", "size": 200 }));
+    let image = large["id"].as_str().expect("an id").to_owned();
+    rolling.object.spec.ami = Some(image.clone());
+    let pass = rolling.rest().await;
+    let (why, message) = reason(&pass);
+    assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "UpdateFailed"), "{message}");
+    let words = format!(
+        "its launch template sets the root volume to 60 GiB, but {image} needs 200 GiB: increase VolumeSize of /dev/xvda"
+    );
+    assert!(message.contains(&words), "{message}");
+    assert_eq!(rolling.writes(), Vec::<String>::new());
 }
 
 /// If the image of a group no longer exists, its instance types determine the architecture.

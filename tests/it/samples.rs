@@ -1,12 +1,10 @@
 //! The sample manifests of the operator, unchanged. Their template repositories are mirrored on this machine, and the
 //! manifests become images and a rollout.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::chat::{Chat, TOKEN};
-use crate::git::bed::Bed as GitServer;
+use crate::git::bed::{ANN, Bed as GitServer, git_of, printed};
 use crate::packers::Packer;
 use crate::world::{DEADLINE, World, copy, fixtures, run_within};
 
@@ -50,23 +48,11 @@ fn serve(server: &GitServer, name: &str, fixture: &str) {
     server.create(name);
     let clone = tempfile::tempdir().expect("a directory");
     let path = server.folder.path().join("served").join(name);
-    let git = |args: &[&str]| {
-        let done = Command::new("git").current_dir(clone.path()).args(args).output().expect("git runs");
-        assert!(done.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    };
+    let git = |args: &[&str]| printed(git_of(clone.path(), ANN).args(args));
     git(&["init", "--quiet", "--initial-branch=main"]);
     copy(&fixtures().join("samples").join(fixture), clone.path());
     git(&["add", "--all"]);
-    git(&[
-        "-c",
-        "user.name=Ann",
-        "-c",
-        "user.email=ann@test.invalid",
-        "commit",
-        "--quiet",
-        "--message",
-        "templates",
-    ]);
+    git(&["commit", "--quiet", "--message", "templates"]);
     git(&["push", "--quiet", path.to_str().expect("UTF-8"), "main"]);
 }
 

@@ -1,9 +1,8 @@
 //! Health, readiness and metrics of a running agent, over HTTP.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::world::{Agent, World};
 
@@ -18,11 +17,7 @@ impl Served {
         let mut opsy = world.opsy();
         opsy.env("OPSY_LISTEN", "127.0.0.1:0");
         let agent = world.start(opsy);
-        let address = world.wait("the address", || {
-            let log = fs::read_to_string(world.agent_log()).ok()?;
-            let lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            lines.into_iter().find_map(|line| line["address"].as_str().map(str::to_owned))
-        });
+        let address = world.logged(&world.agent_log(), "address");
         Self { agent, address }
     }
 

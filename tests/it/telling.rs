@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::chat::{CHANNEL, Chat, TOKEN, threads};
-use crate::world::{World, fixtures, run};
+use crate::world::{World, fixture, run, template};
 
 /// As in the operator's manifests.
 const NOTIFIER: &str =
@@ -46,8 +46,7 @@ fn pings(chat: &Chat) -> usize {
 
 /// Changes the template, so that a new image is due.
 fn change_template(world: &World, message: &str) {
-    let template = std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a file");
-    let template = format!("{template}\n# {message}\n");
+    let template = format!("{}\n# {message}\n", template());
     world.push(&[("packer/node/node.pkr.hcl", Some(&template))], message);
 }
 
@@ -129,14 +128,13 @@ fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
 
 /// An environment with two hundred refreshers that are all denied the same call.
 fn denied(further: &str) -> World {
-    let fixture = std::fs::read_to_string(fixtures().join("repo/refreshers/demo.yaml")).expect("a fixture");
-    let fixture = fixture.replace("controllerTimer: 10s", "controllerTimer: 1h");
-    let fixture =
-        fixture.replace("  amiFrom:\n    packerBuilder: node\n", "  refreshConfig:\n    enable: false\n");
-    let fixture = fixture.replacen("spec:\n", further, 1);
+    let refresher = fixture("refreshers/demo.yaml")
+        .replace("controllerTimer: 10s", "controllerTimer: 1h")
+        .replace("  amiFrom:\n    packerBuilder: node\n", "  refreshConfig:\n    enable: false\n")
+        .replacen("spec:\n", further, 1);
     let refreshers: Vec<(String, String)> = (0..200)
         .map(|number| {
-            let text = fixture.replace("name: demo\n", &format!("name: demo-{number}\n"));
+            let text = refresher.replace("name: demo\n", &format!("name: demo-{number}\n"));
             (format!("refreshers/{number}.yaml"), text)
         })
         .collect();
@@ -151,9 +149,8 @@ fn denied(further: &str) -> World {
 /// Time until the status of all of them reports the denial.
 fn all_denied(world: &World, begun: Instant) -> Duration {
     world.wait("all to be denied", || {
-        let mut opsy = world.opsy();
-        opsy.args(["status", "--output", "json"]);
-        let all: Value = serde_json::from_str(&run(opsy).stdout).ok()?;
+        let all = world.run(&["status", "--output", "json"]).stdout;
+        let all: Value = serde_json::from_str(&all).ok()?;
         let says = |object: &&Value| object["status"]["conditions"].to_string().contains("AwsDenied");
         (all.as_array()?.iter().filter(says).count() == 200).then_some(())
     });
@@ -209,14 +206,8 @@ fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothin
     agent.kill();
     chat.control("clock", json!({ "advance": 3600 }));
     let _agent = world.start(opsy(&world, &chat));
-    let unsent = |condition: &str| {
-        world.status("PackerBuilder", "node")?["conditions"]
-            .as_array()?
-            .iter()
-            .find(|found| found["type"] == condition)
-            .map(|found| found["message"].to_string())
-    };
-    world.wait("the condition Notified", || unsent("Notified"));
+    let unsent = || world.condition("PackerBuilder", "node", "Notified");
+    world.wait("the condition Notified", unsent);
     chat.control("up", json!({}));
     world.wait("the rest of both threads", || {
         let told = threads(&chat);
@@ -225,7 +216,7 @@ fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothin
             && told[0][0].contains("built"))
         .then_some(())
     });
-    world.wait("the end of the condition Notified", || unsent("Notified").is_none().then_some(()));
+    world.wait("the end of the condition Notified", || unsent().is_none().then_some(()));
     let told = threads(&chat);
     assert!(told[1][0].contains("demo: rolled out"), "the outcome of the rollout: {told:#?}");
     let mut all: Vec<&String> = told.iter().flatten().collect();
@@ -238,21 +229,9 @@ fn a_slack_that_is_away_while_the_agent_restarts_misses_nothing_and_hears_nothin
 #[test]
 fn what_a_person_must_fix_is_in_the_status_once() {
     let (world, chat) = (told(), Chat::start());
-    let notified = || world.condition("packerbuilders", "node", "Notified");
     let says = |world: &World| {
-        let status = world.status("PackerBuilder", "node").expect("a status");
-        let found = status["conditions"]
-            .as_array()
-            .expect("conditions")
-            .iter()
-            .find(|found| found["type"] == "Notified");
-        found.map(|found| {
-            format!(
-                "{} {}",
-                found["reason"].as_str().unwrap_or("-"),
-                found["message"].as_str().unwrap_or("-")
-            )
-        })
+        let found = world.condition("PackerBuilder", "node", "Notified");
+        found.map(|[_, reason, message]| format!("{reason} {message}"))
     };
     let mut without = opsy(&world, &chat);
     without.env_remove("OPSY_SECRET_DEFAULT_TEAM_SLACK__TOKEN").args(["run", "--once"]);
@@ -276,7 +255,9 @@ fn what_a_person_must_fix_is_in_the_status_once() {
     assert_eq!(once(&world, &chat), Some(0));
     assert_eq!(says(&world), None);
     assert_eq!(threads(&chat).len(), 2, "{:#?}", threads(&chat));
-    assert_eq!(notified(), None, "and never in Git");
+    let published = world.git(&world.remote(), &["log", "--patch", "--format=", "main", "--", "status"]);
+    assert!(published.contains("type: Ready"), "the status was published: {published}");
+    assert!(!published.contains("Notified"), "but never this condition: {published}");
     let log = std::fs::read_to_string(world.agent_log()).unwrap_or_default();
     assert!(!log.contains(TOKEN) && !log.contains("xoxb-wrong"));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::Sha256;
 
 use crate::world::{Agent, World, run};
@@ -21,29 +21,24 @@ struct Receiving {
     address: String,
 }
 
-/// The webhook address of the agent with this log.
-pub fn address(world: &World, log: &Path) -> String {
-    world.wait("the address of the webhook", || {
-        let log = fs::read_to_string(log).ok()?;
-        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.find_map(|line| line["webhook"].as_str().map(str::to_owned))
-    })
-}
-
 /// Returns whether the agent with this log has synced this commit.
 pub fn has_synced(log: &Path, commit: &str) -> bool {
     let log = fs::read_to_string(log).unwrap_or_default();
     log.lines().any(|line| line.contains("\"synced\"") && line.contains(commit))
 }
 
+/// The HMAC-SHA256 of a text, in hexadecimal.
+pub fn hmac(key: &str, text: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key").chain_update(text).finalize();
+    mac.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Delivers a push with this body, as Gitea does, and returns the status code of the response.
 pub fn deliver(address: &str, secret: &str, body: &str) -> u16 {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key").chain_update(body).finalize();
-    let hex: String = mac.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let request = agent.post(format!("http://{address}/hook"));
     let request = request.header("content-type", "application/json");
-    let request = request.header("x-gitea-event", "push").header("x-gitea-signature", hex);
+    let request = request.header("x-gitea-event", "push").header("x-gitea-signature", hmac(secret, body));
     let request = request.header("x-gitea-delivery", "f6266f16-1bf3-46a5-9ea4-602e06ead473");
     request.send(body).expect("a response").status().as_u16()
 }
@@ -69,7 +64,7 @@ impl Receiving {
             .env("OPSY_WEBHOOK_LISTEN", "127.0.0.1:0")
             .env("OPSY_WEBHOOK_SECRET_FILE", &secret);
         let agent = world.start(opsy);
-        let address = address(&world, &world.agent_log());
+        let address = world.logged(&world.agent_log(), "webhook");
         let receiving = Self { world, _agent: agent, address };
         receiving.synced(&first);
         receiving.fetches();

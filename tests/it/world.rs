@@ -10,7 +10,9 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use crate::bed::{Account, bed, wait_for};
-use crate::git::bed::Bed as GitServer;
+use crate::files::files_in;
+pub use crate::files::{copy, files_with, fixture, fixtures, script_template, template};
+use crate::git::bed::{Bed as GitServer, git_of, printed};
 use crate::packers::Packer;
 pub use crate::processes::kill;
 use crate::processes::{self, pid};
@@ -179,21 +181,39 @@ impl World {
         Some(["status", "reason", "message"].map(|part| found[part].as_str().unwrap_or("-").to_owned()))
     }
 
+    /// Reason and message of the condition Ready of an object.
+    pub fn ready(&self, kind: &str, name: &str) -> (String, String) {
+        let [_, reason, message] = self.condition(kind, name, "Ready").unwrap_or_default();
+        (reason, message)
+    }
+
+    /// Why each run of a builder started, and its result, newest first.
+    pub fn history(&self, name: &str) -> Vec<(String, String)> {
+        let status = self.status("PackerBuilder", name).unwrap_or_default();
+        let history = status["history"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        history.map(|run| (text(&run["why"]), text(&run["result"]))).collect()
+    }
+
+    /// Results of the runs of a builder, newest first.
+    pub fn results(&self, name: &str) -> Vec<String> {
+        self.history(name).into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// The message of the condition of the repository with this reason, in the agent's saved state.
+    pub fn saved_condition(&self, reason: &str) -> Option<String> {
+        let memory = fs::read(self.state().join("memory.json")).ok()?;
+        let memory: Value = serde_json::from_slice(&memory).ok()?;
+        let found = memory["conditions"].as_array()?.iter().find(|found| found["reason"] == reason)?;
+        Some(found["message"].as_str()?.to_owned())
+    }
+
     pub fn git(&self, dir: &Path, args: &[&str]) -> String {
-        let output = self.git_command(dir).args(args).output().expect("git runs");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "git {args:?}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        printed(self.git_command(dir).args(args))
     }
 
     fn git_command(&self, dir: &Path) -> Command {
-        let mut git = Command::new("git");
-        git.current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-        for who in ["AUTHOR", "COMMITTER"] {
-            git.env(format!("GIT_{who}_NAME"), "Platform Team");
-            git.env(format!("GIT_{who}_EMAIL"), "platform@example.com");
-        }
-        git
+        git_of(dir, ("Platform Team", "platform@example.com"))
     }
 
     /// The address of the remote, as passed to Opsy.
@@ -218,10 +238,22 @@ impl World {
         opsy
     }
 
+    /// Runs `opsy` with these arguments to its end.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        let mut opsy = self.opsy();
+        opsy.args(args);
+        run(opsy)
+    }
+
     /// Runs `opsy run --once` to its end.
     pub fn once(&self) -> Outcome {
+        self.once_with(&[])
+    }
+
+    /// Runs `opsy run --once` with these variables to its end.
+    pub fn once_with(&self, variables: &[(&str, &str)]) -> Outcome {
         let mut opsy = self.opsy();
-        opsy.args(["run", "--once"]);
+        opsy.args(["run", "--once"]).envs(variables.iter().copied());
         run(opsy)
     }
 
@@ -248,11 +280,19 @@ impl World {
 
     /// The status of an object, as `opsy status` prints it.
     pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
-        let mut opsy = self.opsy();
-        opsy.args(["status", "--output", "json"]);
-        let all: Value = serde_json::from_str(&run(opsy).stdout).ok()?;
+        let all = self.run(&["status", "--output", "json"]).stdout;
+        let all: Value = serde_json::from_str(&all).ok()?;
         let found = all.as_array()?.iter().find(|o| o["kind"] == kind && o["name"] == name);
         found.map(|object| object["status"].clone())
+    }
+
+    /// Waits for this field in a log of an agent, and returns its value.
+    pub fn logged(&self, log: &Path, field: &str) -> String {
+        self.wait(&format!("{field} in the log"), || {
+            let log = fs::read_to_string(log).ok()?;
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.find_map(|line| line[field].as_str().map(str::to_owned))
+        })
     }
 
     /// Waits for a condition. On a timeout, panics with the state of AWS, the Git log and the end of the agent's log.
@@ -276,16 +316,6 @@ impl World {
                 let status = image["tags"]["status"].as_str().unwrap_or("-").to_owned();
                 (image["id"].as_str().expect("an id").to_owned(), status)
             })
-            .collect()
-    }
-
-    /// Resources that builds left behind.
-    pub fn orphans(&self) -> Vec<String> {
-        let state = self.account.state();
-        let kinds = state["leftovers"].as_object().expect("orphans by kind").iter();
-        let name = |kind: &str, id: &Value| format!("{kind} {id}");
-        kinds
-            .flat_map(|(kind, ids)| ids.as_array().into_iter().flatten().map(move |id| name(kind, id)))
             .collect()
     }
 
@@ -375,36 +405,4 @@ impl Drop for Agent {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Copies a directory with the permissions of its files.
-pub fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).expect("a directory");
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("a copy");
-        }
-    }
-}
-
-pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures")
-}
-
-fn files_in(root: &Path, dir: &Path) -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files.extend(files_in(root, &path));
-        } else {
-            let name = path.strip_prefix(root).expect("inside").to_string_lossy().into_owned();
-            files.push((name, fs::read_to_string(&path).expect("a text file")));
-        }
-    }
-    files
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::commands::said_now;
 use super::replicas::{Replica, Replicas, blocking};
 use super::{ControlPlane, Place, lax};
-use crate::world::fixtures;
+use crate::world::template;
 
 const TEMPLATE: &str = "packer/node.pkr.hcl";
 
@@ -16,10 +16,6 @@ fn builder(name: &str, more: &str) -> String {
         "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: {name}\nspec:\n  \
          region: us-east-1\n  builder: {{dir: packer}}\n{more}"
     )
-}
-
-fn template() -> String {
-    std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
 }
 
 /// Text that does not compress.
@@ -105,8 +101,8 @@ impl Replicas {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_object_is_suspended_resumed_cancelled_and_reconciled() {
-    let (template, node) = (template(), builder("node", ""));
-    let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
+    let node = builder("node", "");
+    let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, template())]).await;
     blocking(move || {
         let _agent = replicas.started();
         replicas.job();
@@ -124,7 +120,7 @@ async fn a_live_object_is_suspended_resumed_cancelled_and_reconciled() {
         let shown = replicas.place.kubectl(&["get", "pb", "node"], "");
         assert!(shown.lines().next().is_some_and(|names| names.trim_end().ends_with("SUSPENDED")), "{shown}");
         // With other inputs, it would be built immediately.
-        let changed = format!("{template}\n# Another.\n");
+        let changed = format!("{}\n# Another.\n", template());
         let labelled = node.replace("  name: node\n", "  name: node\n  labels: {team: a}\n");
         let files = [(TEMPLATE, Some(changed.as_str())), ("node.yaml", Some(labelled.as_str()))];
         let commit = replicas.world.push(&files, "packer: change");
@@ -224,9 +220,8 @@ async fn an_object_of_another_owner_is_left_alone_and_told_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_template_that_does_not_fit_is_told_with_its_size_and_makes_nothing() {
-    let (template, noise, node) = (template(), noise(1_500_000), builder("node", ""));
-    let files =
-        [("node.yaml", node.as_str()), (TEMPLATE, template.as_str()), ("packer/noise", noise.as_str())];
+    let (noise, node) = (noise(1_500_000), builder("node", ""));
+    let files = [("node.yaml", node.as_str()), (TEMPLATE, template()), ("packer/noise", noise.as_str())];
     let replicas = Replicas::of("", &files).await;
     blocking(move || {
         let _agent = replicas.started();
@@ -242,8 +237,8 @@ async fn a_template_that_does_not_fit_is_told_with_its_size_and_makes_nothing() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_a_build_misses_is_named_in_its_status() {
-    let (template, node) = (template(), builder("node", ""));
-    let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
+    let node = builder("node", "");
+    let replicas = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, template())]).await;
     let missing = ("jobs".to_owned(), "create".to_owned());
     replicas.place.allow(&replicas.place.namespace, |rule| *rule != missing).await;
     blocking(move || {
@@ -256,7 +251,6 @@ async fn a_rule_that_a_build_misses_is_named_in_its_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_is_given_nothing_of_the_agents_own() {
-    let template = template();
     let with = |name: &str, field: &str| {
         builder(name, "").replace("{dir: packer}", &format!("{{dir: packer, {field}}}"))
     };
@@ -266,7 +260,7 @@ async fn a_build_is_given_nothing_of_the_agents_own() {
         ("account.yaml", account.as_str()),
         ("git.yaml", git.as_str()),
         ("chat.yaml", chat.as_str()),
-        (TEMPLATE, template.as_str()),
+        (TEMPLATE, template()),
     ];
     let replicas = Replicas::of("notifier: {slack: {secret: opsy-chat}}\n", &files).await;
     blocking(move || {
@@ -292,10 +286,10 @@ async fn a_build_is_given_nothing_of_the_agents_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_keeps_a_build_from_starting_is_told_while_it_waits_and_when_it_is_over() {
-    let (template, node) = (template(), builder("node", "  timeOuts: {pending: 5s}\n"));
+    let node = builder("node", "  timeOuts: {pending: 5s}\n");
     let full = builder("full", "  timeOuts: {pending: 5s}\n");
-    let unplaced = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, &template)]).await;
-    let refused = Replicas::of("", &[("full.yaml", &full), (TEMPLATE, &template)]).await;
+    let unplaced = Replicas::of("", &[("node.yaml", &node), (TEMPLATE, template())]).await;
+    let refused = Replicas::of("", &[("full.yaml", &full), (TEMPLATE, template())]).await;
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "builds"}, "spec": {"hard": {"pods": "0"}},
     });

@@ -27,10 +27,6 @@ impl Place {
     }
 }
 
-async fn region_of(place: &Place, name: &str) -> Option<String> {
-    Some(place.builder(name).await?.data["spec"]["region"].as_str()?.to_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
     let place = Place::new().await;
@@ -54,7 +50,7 @@ async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
 
     documents[7] = place.document("b7", region("eu-west-1"));
     agent.load(&documents).await.expect("a commit that changes one");
-    assert_eq!(region_of(&place, "b7").await.as_deref(), Some("eu-west-1"));
+    assert_eq!(place.region_of("b7").await.as_deref(), Some("eu-west-1"));
     agent.settle().await;
     let sent = sent_but_events(&agent);
     assert_eq!(sent.len(), 2, "one apply, one status: {sent:#?}");
@@ -81,7 +77,7 @@ async fn what_people_change_by_hand_is_put_back_at_once() {
     agent.settle().await;
     place.kubectl(&["patch", "pb", "web", "--type=merge", "-p", r#"{"spec":{"region":"mars-1"}}"#], "");
     until("the old region", SOON, async || {
-        (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())
+        (place.region_of("web").await.as_deref() == Some("us-east-1")).then_some(())
     })
     .await;
     let args = r#"[{"op":"add","path":"/spec/builder/commands/0/args","value":["-force"]}]"#;
@@ -174,7 +170,7 @@ async fn objects_of_others_are_left_alone_and_unlabeled_ones_are_reconciled() {
     let bare = place.key("bare");
     agent.load_as(OWNER, &ours, &[&bare]).await.expect("loaded");
     agent.passed("bare", 0).await;
-    assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("mars-1"));
+    assert_eq!(place.region_of("theirs").await.as_deref(), Some("mars-1"));
     assert_eq!((agent.passes("theirs"), agent.home.failing()), (0, 1));
     assert!(place.builder("bare").await.is_some(), "an object without an owner is not pruned");
     assert!(agent.objects.builders.get(&place.key("theirs").key).is_none());
@@ -183,7 +179,7 @@ async fn objects_of_others_are_left_alone_and_unlabeled_ones_are_reconciled() {
     // For the owner that its label names, it is applied.
     agent.load_as("them", &ours, &[]).await.expect("loaded");
     agent.passed("theirs", 0).await;
-    assert_eq!(region_of(&place, "theirs").await.as_deref(), Some("us-east-1"));
+    assert_eq!(place.region_of("theirs").await.as_deref(), Some("us-east-1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

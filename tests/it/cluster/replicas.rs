@@ -60,20 +60,8 @@ impl Replicas {
         let settings = format!("agentID: {namespace}\nnamespace: {namespace}\n{settings}");
         let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
         world.push(&[files, vec![("opsy.yaml", Some(settings.as_str()))]].concat(), "policy: first");
-        let token = place.kubectl(&["create", "token", "opsy"], "");
-        for rule in cluster_rules(&place) {
-            place.kubectl(&["apply", "-f", "-"], &rule.to_string());
-        }
-        let text = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "opsy",
-            "clusters": [{"name": "bed", "cluster": {
-                "server": place.plane.address["server"], "certificate-authority": place.plane.address["ca"],
-            }}],
-            "users": [{"name": "opsy", "user": {"token": token.trim()}}],
-            "contexts": [{"name": "opsy", "context": {"cluster": "bed", "user": "opsy", "namespace": namespace}}],
-        });
-        let kubeconfig = world.root().join("kubeconfig");
-        fs::write(&kubeconfig, text.to_string()).expect("a kubeconfig");
+        place.bind_cluster_rules().await;
+        let kubeconfig = place.kubeconfig(world.root()).await;
         Self { world, place, kubeconfig }
     }
 
@@ -91,10 +79,7 @@ impl Replicas {
             .env("OPSY_LEASE_DURATION", LEASE)
             .envs(environment.iter().copied());
         let agent = self.world.start_logged(opsy, &log);
-        let address = self.world.wait("the address", || {
-            let lines = read(&log);
-            lines.iter().find_map(|line| line["address"].as_str().map(str::to_owned))
-        });
+        let address = self.world.logged(&log, "address");
         Replica { agent, log, address }
     }
 
@@ -138,25 +123,6 @@ fn ended(replica: &Replica) -> bool {
 fn read(log: &PathBuf) -> Vec<Value> {
     let text = fs::read_to_string(log).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-/// The cluster-wide rules of the chart, bound to this account.
-fn cluster_rules(place: &Place) -> [Value; 2] {
-    let text =
-        fs::read_to_string(super::root().join("deploy/chart/files/clusterrole.yaml")).expect("the rules");
-    let rules: Value = serde_saphyr::from_str(&text).expect("a list of rules");
-    let (group, name) = ("rbac.authorization.k8s.io", &place.namespace);
-    let subject = json!({"kind": "ServiceAccount", "name": "opsy", "namespace": name});
-    [
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "ClusterRole",
-            "metadata": {"name": name}, "rules": rules,
-        }),
-        json!({
-            "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": [subject],
-        }),
-    ]
 }
 
 /// Runs blocking work of a test on a thread of its own.

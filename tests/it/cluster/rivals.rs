@@ -18,10 +18,6 @@ fn region(region: &str) -> Value {
     json!({"region": region})
 }
 
-async fn region_of(place: &Place, name: &str) -> Option<String> {
-    Some(place.builder(name).await?.data["spec"]["region"].as_str()?.to_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() {
     let place = Place::new().await;
@@ -58,7 +54,7 @@ async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() 
     // Other objects are applied and reconciled, while this one is not reconciled.
     let (looked, other) = (agent.passes("web"), agent.passes("other"));
     agent.load(&documents("eu-west-1")).await.expect("loaded");
-    assert_eq!(region_of(&place, "other").await.as_deref(), Some("eu-west-1"));
+    assert_eq!(place.region_of("other").await.as_deref(), Some("eu-west-1"));
     agent.passed("other", other).await;
     let rivals = seen.load(Ordering::Relaxed);
     until("some hundred writes of the rival", SOON, async || {
@@ -71,7 +67,7 @@ async fn who_keeps_writing_over_an_object_is_named_and_slows_down_nobody_else() 
     assert!(agent.passes("web") < looked + 8, "{} reconciles", agent.passes("web") - looked);
     rival.abort();
     until("the spec of Git", SOON * 2, async || {
-        (region_of(&place, "web").await.as_deref() == Some("us-east-1")).then_some(())
+        (place.region_of("web").await.as_deref() == Some("us-east-1")).then_some(())
     })
     .await;
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Place;
 use super::world::Agent;
+use crate::processes::memory_kb;
 
 /// Enough to notice one extra request per object; use a thousand for a measurement.
 const OBJECTS: usize = 200;
@@ -39,12 +40,8 @@ fn spec(region: &str) -> Value {
 }
 
 fn resident() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
-    status
-        .lines()
-        .filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    let size = |field: &str| format!("{field} {} kB", memory_kb(std::process::id(), field));
+    [size("VmHWM"), size("VmRSS")].join(" ")
 }
 
 #[tokio::test(flavor = "multi_thread")]

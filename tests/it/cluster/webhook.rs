@@ -1,7 +1,7 @@
 //! Push webhooks with two replicas: whichever of them gets a delivery, the active one fetches.
 
 use super::replicas::{Replicas, blocking};
-use crate::webhook::{SECRET, address, deliver, has_synced, pushed};
+use crate::webhook::{SECRET, deliver, has_synced, pushed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_to_a_replica_that_stands_by_makes_the_other_one_fetch() {
@@ -19,7 +19,7 @@ async fn a_delivery_to_a_replica_that_stands_by_makes_the_other_one_fetch() {
         let second = replicas.start_with("second", &environment);
         let world = &replicas.world;
         let url = world.server.as_ref().expect("a server").url();
-        let reached = address(world, &second.log);
+        let reached = world.logged(&second.log, "webhook");
         for number in 0..2 {
             let manifest = builder.replace("dir: packer", &format!("dir: packer{number}"));
             let commit = world.push(&[("node.yaml", Some(&manifest))], "policy: next");

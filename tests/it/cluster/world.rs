@@ -193,4 +193,9 @@ impl Place {
     pub fn key(&self, name: &str) -> ObjectKey {
         key(&self.namespace, name)
     }
+
+    /// The region of a builder, as the API server stores it.
+    pub async fn region_of(&self, name: &str) -> Option<String> {
+        Some(self.builder(name).await?.data["spec"]["region"].as_str()?.to_owned())
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{base, building, builds, history, settles, writes};
+use super::{base, building, builds, settles};
 
 #[test]
 fn without_a_base_image_nothing_is_built_until_there_is_one() {
@@ -13,7 +13,7 @@ fn without_a_base_image_nothing_is_built_until_there_is_one() {
     let (reason, message) = builds(&world, "node");
     assert_eq!(reason, "BaseImageNotFound", "{message}");
     assert!(message.contains("spec.amiFilters"), "{message}");
-    assert_eq!(writes(&world), Vec::<String>::new());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
 
     world.account.post("base-image", json!({ "version": "20260901", "kubernetes": "1.32" }));
     settles(&world);
@@ -26,7 +26,7 @@ fn a_newer_base_image_and_an_image_deleted_by_hand_are_each_built_once() {
     settles(&world);
     let first = world.active_image().expect("an image");
     let why = |expected: &[&str]| {
-        let runs = history(&world, "node");
+        let runs = world.history("node");
         assert!(runs.iter().all(|(_, result)| result == "Succeeded"), "{runs:?}");
         let reasons: Vec<&str> = runs.iter().map(|(why, _)| why.as_str()).collect();
         assert_eq!(reasons, expected);
@@ -39,11 +39,7 @@ fn a_newer_base_image_and_an_image_deleted_by_hand_are_each_built_once() {
     let second = world.active_image().expect("one active image");
     assert_ne!(first, second);
     why(&["BaseImage", "Missing"]);
-    let tags = |id: &str| {
-        let state = world.account.state();
-        let images = state["images"].as_array().cloned().unwrap_or_default();
-        images.into_iter().find(|image| image["id"] == id).expect("the image")["tags"].clone()
-    };
+    let tags = |id: &str| world.account.image("us-east-1", id)["tags"].clone();
     assert_eq!(tags(&first)["base-ami"], json!(base(&world, "v20260801")));
     assert_ne!(tags(&second)["base-ami"], tags(&first)["base-ami"]);
     assert_eq!(tags(&first)["status"], "deprecated");
@@ -74,7 +70,7 @@ fn an_expired_image_is_replaced_and_the_old_one_serves_meanwhile() {
     world.edit("builders/node.yaml", "expiresIn: 2s", "expiresIn: 30d", "policy: long lives");
     world.wait("the builder to be ready", || (builds(&world, "node").0 == "ImageReady").then_some(()));
     agent.stop();
-    let runs = history(&world, "node");
+    let runs = world.history("node");
     assert_eq!(runs.last().map(|(why, _)| why.as_str()), Some("Missing"), "{runs:?}");
     assert!(runs.len() > 1 && runs[..runs.len() - 1].iter().all(|(why, _)| why == "Expired"), "{runs:?}");
 }

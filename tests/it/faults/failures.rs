@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{building, builds, history, template};
-use crate::world::{Outcome, World, run};
+use super::{building, builds, once_untagged};
+use crate::world::{World, script_template, template};
 
 /// Regions that the template copies to.
 const COPIES: [&str; 2] = ["eu-west-1", "ap-south-1"];
@@ -29,31 +29,20 @@ fn a_lack_of_capacity_lasts_longer_than_the_limit_and_ends_in_an_image() {
         run["failure"] == "Transient" && run["errors"][0].to_string().contains("InsufficientInstanceCapacity")
     };
     assert_eq!(runs.iter().filter(passing).count(), 4, "{status:#}");
-    assert_eq!((failed_jobs(&world), world.orphans()), (json!(0), Vec::<String>::new()));
+    assert_eq!((failed_jobs(&world), world.account.orphans()), (json!(0), Vec::<String>::new()));
     assert!(world.active_image().is_some());
-}
-
-/// A template without an instance, whose script prints why it fails.
-fn failing() -> &'static str {
-    r#"variable "ami_id" {}
-variable "region" {}
-source "null" "here" { communicator = "none" }
-build {
-  sources = ["source.null.here"]
-  provisioner "shell-local" { inline = ["echo mirror.example.com refused us: 403; exit 7"] }
-}
-"#
 }
 
 #[test]
 fn a_script_that_fails_five_times_waits_for_a_person_who_can_ask_for_one_more_try() {
     let world = building("  failurePolicy:\n    limit: 5\n    backoff: 1s\n    maxBackoff: 1s\n");
-    world.push(&[("packer/node/node.pkr.hcl", Some(failing()))], "policy: a broken mirror");
+    let failing = script_template("echo mirror.example.com refused us: 403; exit 7");
+    world.push(&[("packer/node/node.pkr.hcl", Some(&failing))], "policy: a broken mirror");
     let agent = world.agent();
     let stalled = |runs: usize| {
         world.wait("the limit", || {
             let (reason, message) = builds(&world, "node");
-            (reason == "RetryLimit" && history(&world, "node").len() == runs).then_some(message)
+            (reason == "RetryLimit" && world.history("node").len() == runs).then_some(message)
         })
     };
     let message = stalled(5);
@@ -62,14 +51,12 @@ fn a_script_that_fails_five_times_waits_for_a_person_who_can_ask_for_one_more_tr
     assert!(message.contains(cause), "{message}");
     assert!(message.contains("last output: mirror.example.com refused us: 403"), "{message}");
 
-    let mut logs = world.opsy();
-    logs.args(["logs", "pb/node"]);
-    let shown = run(logs);
+    let shown = world.run(&["logs", "pb/node"]);
     assert!(shown.stdout.contains("mirror.example.com refused us: 403"), "the log is retained: {shown:#?}");
 
     let name = "name: node\n  annotations:\n    ami.opsy.dev/reconcileAt: once more\n";
     world.edit("builders/node.yaml", "name: node\n", name, "policy: try once more");
-    world.wait("one more try", || (history(&world, "node").len() == 6).then_some(()));
+    world.wait("one more try", || (world.history("node").len() == 6).then_some(()));
     world.edit("packer/node/node.pkr.hcl", "exit 7", "exit 0", "policy: a mirror that works");
     let fruitless = "packer exited with 0 but reported no image";
     world.wait("a build of the new inputs", || builds(&world, "node").1.contains(fruitless).then_some(()));
@@ -78,20 +65,9 @@ fn a_script_that_fails_five_times_waits_for_a_person_who_can_ask_for_one_more_tr
     assert!(file.contains("reason: BuildFailed") || file.contains("reason: RetryLimit"), "{file}");
 }
 
-/// Runs once with the rights that Packer and the agent need for images without Opsy's tags, see `deploy/iam`.
-fn once(world: &World) -> Outcome {
-    world.allow("agent-untagged-templates");
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env("OPSY_BUILD_AWS_ACCESS_KEY_ID", world.account.unrestricted_key());
-    run(opsy)
-}
-
 fn everything(world: &World, region: &str) -> Value {
     let state = world.account.state_in(region);
-    let left: Vec<&Value> =
-        state["leftovers"].as_object().into_iter().flat_map(|kinds| kinds.values()).collect();
-    let left: Vec<&Value> = left.into_iter().flat_map(|ids| ids.as_array().into_iter().flatten()).collect();
-    json!([state["images"], state["snapshots"], left])
+    json!([state["images"], state["snapshots"], world.account.orphans_in(region)])
 }
 
 #[test]
@@ -118,7 +94,7 @@ fn a_build_that_fails_half_way_in_three_regions_leaves_nothing_whatever_its_tags
         "kind": "error", "operation": "CopyImage", "code": "InvalidRequest", "message": "no such key",
         "status": 400, "skip": 1,
     }));
-    let outcome = once(&world);
+    let outcome = once_untagged(&world);
     assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
     assert_eq!(world.account.count("ec2:CopyImage"), 2, "one copy was made: {:?}", world.account.calls());
     let (reason, message) = builds(&world, "node");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{base, calls_for, on, refresher, rolling, rolls, settles, told, versions_of_ours, writes};
+use super::{base, calls_for, on, refresher, rolling, rolls, settles, told, versions_of_ours};
 
 #[test]
 fn a_group_deleted_while_it_is_updated_is_left_out() {
@@ -39,7 +39,7 @@ fn a_group_updated_by_somebody_else_is_waited_for() {
     });
     assert!(message.contains("web"), "{message}");
     assert_eq!(told(&world, "web")["state"], "Updating");
-    assert_eq!(writes(&world), Vec::<String>::new());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
     world.account.post("node-group", json!({ "name": "web", "status": "ACTIVE" }));
     world.wait("the group to be moved", || (on(&world, &image) == ["web"]).then_some(()));
     world.wait("the end of the rollout", || (rolls(&world).0 == "UpToDate").then_some(()));
@@ -147,7 +147,7 @@ fn a_refresher_without_a_good_manifest_starts_nothing_while_it_is_not_pruned() {
         let text = refresher(&image, "").replace(&format!("  ami: {image}\n"), newest);
         world.push(&[(manifest, Some(text.as_str()))], "policy: the newest image");
         settles(&world);
-        let before = writes(&world);
+        let before = world.account.writes();
         let newer = world.account.post("base-image", json!({ "version": "20260901" }));
         // The manifest itself is broken, or it is gone and another broken file prevents pruning.
         let own = (broken_file == manifest).then_some(broken);
@@ -156,7 +156,7 @@ fn a_refresher_without_a_good_manifest_starts_nothing_while_it_is_not_pruned() {
         let (reason, message) = rolls(&world);
         let expected = if own.is_some() { "ManifestBroken" } else { "NotInGit" };
         assert_eq!(reason, expected, "{broken_file}: {message}");
-        assert_eq!(writes(&world), before, "{broken_file}: nothing is started");
+        assert_eq!(world.account.writes(), before, "{broken_file}: nothing is started");
         assert_eq!(on(&world, &image), ["batch", "system", "web"], "{broken_file}");
 
         let other = (broken_file != manifest).then_some((broken_file, None));
@@ -185,7 +185,7 @@ fn disabled_or_suspended_reports_drift_and_changes_nothing() {
         assert_eq!(suspended.as_deref(), (word == "Suspended").then_some("Spec"));
         assert_eq!(rolls(&world).0, "Disabled", "the last outcome stays: {:?}", rolls(&world));
         assert_eq!(told(&world, "web")["state"], "Drifted");
-        assert_eq!(writes(&world), Vec::<String>::new());
+        assert_eq!(world.account.writes(), Vec::<String>::new());
     }
     let text = refresher(&image, "");
     world.push(&[("refreshers/demo.yaml", Some(text.as_str()))], "policy: go on");

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{base, building, building_all, builds, fixture, history, on, refresher, rolls, settles, writes};
+use super::{base, building, building_all, builds, on, refresher, rolls, settles};
+use crate::world::fixture;
 
 #[test]
 fn another_account_than_allowed_is_not_touched() {
@@ -15,7 +16,7 @@ fn another_account_than_allowed_is_not_touched() {
         assert_eq!(reason, "AccountNotAllowed", "{message}");
         assert!(message.contains(&world.account.id), "{message}");
     }
-    assert_eq!(writes(&world), Vec::<String>::new());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
 
     world.edit("opsy.yaml", "999999999999", &world.account.id, "policy: the right account");
     settles(&world);
@@ -88,7 +89,7 @@ fn a_build_that_fails_is_tried_as_often_as_allowed_and_then_waits_for_other_inpu
     });
     agent.stop();
     assert!(message.contains("2 builds") && message.contains("InvalidParameterCombination"), "{message}");
-    let runs = || history(&world, "node");
+    let runs = || world.history("node");
     assert_eq!(runs().iter().filter(|(_, result)| result == "Failed").count(), 2, "{:?}", runs());
     let status = world.status("PackerBuilder", "node").expect("a status");
     assert_eq!((&status["failedJobCount"], &status["maxNumberOfFailedJobs"]), (&json!(2), &json!(2)));
@@ -100,7 +101,7 @@ fn a_build_that_fails_is_tried_as_often_as_allowed_and_then_waits_for_other_inpu
         (builds(&world, "node").0.as_str(), world.account.count("ec2:RunInstances")),
         ("RetryLimit", tried)
     );
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 
     world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: fixed");
     settles(&world);

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{builder, building, builds, history, settles};
+use super::{builder, building, builds, settles};
 use crate::bed::bed;
 use crate::world::{World, run};
 
@@ -108,7 +108,7 @@ fn an_image_counts_only_when_it_is_available_and_one_that_fails_never_does() {
     agent.stop();
     assert!(message.contains(&broken) && message.contains("Snapshot could not be written"), "{message}");
     assert_eq!(world.active_image(), Some(slow), "the old one stays");
-    let runs = history(&world, "node");
+    let runs = world.history("node");
     assert_eq!(runs.first().map(|(_, result)| result.as_str()), Some("Failed"), "{runs:?}");
     let promoted = |image: &Value| image["id"] == json!(broken) && !image["tags"]["status"].is_null();
     assert!(!images(&world).iter().any(promoted));
@@ -126,7 +126,7 @@ fn a_build_whose_image_fails_leaves_the_active_image_and_nothing_else() {
     assert_eq!(outcome.status.code(), Some(2), "{outcome:#?}");
     assert_eq!(builds(&world, "node").0, "RetryLimit", "{:?}", builds(&world, "node"));
     assert_eq!(world.active_image(), Some(active.clone()));
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
     assert_eq!(images(&world).len(), before, "the failed image is gone: {:#?}", images(&world));
 
     world.account.clear_faults();
@@ -151,7 +151,7 @@ fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_checked_again
     world.edit("builders/node.yaml", "name: node\n", &name, "policy: cancel it");
     world.wait("the build to be canceled", || (builds(&world, "node").0 == "Cancelled").then_some(()));
     world.wait("a clean account", || {
-        (images(&world).len() == before && world.orphans().is_empty()).then_some(())
+        (images(&world).len() == before && world.account.orphans().is_empty()).then_some(())
     });
     let later = world.wait("a later orphan check", || {
         let status = world.status("PackerBuilder", "node")?;
@@ -160,7 +160,7 @@ fn a_build_cancelled_while_its_image_is_made_leaves_nothing_and_is_checked_again
     });
     agent.stop();
     assert!(later["due"].is_string(), "images may appear late: {later}");
-    assert_eq!(history(&world, "node"), [("Missing".to_owned(), "Cancelled".to_owned())]);
+    assert_eq!(world.history("node"), [("Missing".to_owned(), "Cancelled".to_owned())]);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
     assert_eq!(world.active_image(), None);
 }
@@ -203,7 +203,7 @@ fn a_build_that_names_an_image_it_did_not_make_fails_and_tags_nothing() {
         let (reason, message) = builds(&world, &name);
         assert_eq!(reason, "RetryLimit", "{message}");
         assert!(message.contains(&image) && message.contains(words), "{message}");
-        assert_eq!(history(&world, &name), [("Missing".to_owned(), "Failed".to_owned())]);
+        assert_eq!(world.history(&name), [("Missing".to_owned(), "Failed".to_owned())]);
     }
     assert_eq!(tags(), before, "nothing is tagged or removed");
     assert_eq!(world.active_image(), Some(active), "the first builder keeps its image");
@@ -215,8 +215,7 @@ fn an_image_that_only_its_tags_call_active_is_reported_and_not_used() {
     let world = building("");
     settles(&world);
     let active = world.active_image().expect("an image");
-    let of_the_build = images(&world).into_iter().find(|image| image["id"] == json!(active)).expect("it");
-    let mut tags = of_the_build["tags"].clone();
+    let mut tags = world.account.image("us-east-1", &active)["tags"].clone();
     tags["opsy.dev/build"] = json!("00000000000000aa");
     tags["job-id"] = json!("node-00000000000000aa");
     let stray = stray_image(&world, "stray", json!({ "tags": tags }));

@@ -10,26 +10,7 @@ mod reach;
 
 use serde_json::{Value, json};
 
-use crate::world::{Outcome, World, fixtures, run};
-
-/// AWS operations of Opsy and of Packer that change something.
-const WRITES: [&str; 6] = [
-    "ec2:RunInstances",
-    "ec2:CreateImage",
-    "ec2:CreateTags",
-    "ec2:CreateLaunchTemplateVersion",
-    "eks:UpdateNodegroupConfig",
-    "eks:UpdateNodegroupVersion",
-];
-
-/// The template of the fixtures.
-fn template() -> String {
-    fixture("packer/node/node.pkr.hcl")
-}
-
-fn fixture(path: &str) -> String {
-    std::fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture")
-}
+use crate::world::{Outcome, World, fixture, template};
 
 /// The builder of the fixtures with this name and further lines in its spec.
 fn builder(name: &str, further: &str) -> String {
@@ -49,13 +30,9 @@ fn building_all(names: &[&str], further: &str, settings: &str) -> World {
     let settings = format!("{}{settings}", fixture("opsy.yaml"));
     let builders: Vec<(String, String)> =
         names.iter().map(|name| (format!("builders/{name}.yaml"), builder(name, further))).collect();
-    let template = template();
     let mut files: Vec<(&str, Option<&str>)> =
         builders.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
-    files.extend([
-        ("opsy.yaml", Some(settings.as_str())),
-        ("packer/node/node.pkr.hcl", Some(template.as_str())),
-    ]);
+    files.extend([("opsy.yaml", Some(settings.as_str())), ("packer/node/node.pkr.hcl", Some(template()))]);
     world.push(&files, "policy: first");
     world
 }
@@ -84,11 +61,10 @@ fn base(world: &World, version: &str) -> String {
     world.seed["base_images"][version].as_str().expect("a seeded image").to_owned()
 }
 
-/// `opsy run --once` with one variable changed.
-fn once_with(world: &World, name: &str, value: &str) -> Outcome {
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env(name, value);
-    run(opsy)
+/// Runs once with the rights that Packer and the agent need for images without Opsy's tags, see `deploy/iam`.
+fn once_untagged(world: &World) -> Outcome {
+    world.allow("agent-untagged-templates");
+    world.once_with(&[("OPSY_BUILD_AWS_ACCESS_KEY_ID", &world.account.unrestricted_key())])
 }
 
 /// Runs once, and asserts that everything settles in sync with Git.
@@ -97,34 +73,12 @@ fn settles(world: &World) {
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
 }
 
-/// Reason and message of `Ready`.
-fn ready(world: &World, kind: &str, name: &str) -> (String, String) {
-    let status = world.status(kind, name).unwrap_or_default();
-    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-    let ready = conditions.iter().find(|c| c["type"] == "Ready").cloned().unwrap_or(Value::Null);
-    let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
-    (text("reason"), text("message"))
-}
-
 fn builds(world: &World, name: &str) -> (String, String) {
-    ready(world, "PackerBuilder", name)
+    world.ready("PackerBuilder", name)
 }
 
 fn rolls(world: &World) -> (String, String) {
-    ready(world, "AMIRefresher", "demo")
-}
-
-/// Reason and result of the runs of a builder, newest first.
-fn history(world: &World, name: &str) -> Vec<(String, String)> {
-    let status = world.status("PackerBuilder", name).unwrap_or_default();
-    let history = status["history"].as_array().cloned().unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    history.iter().map(|run| (text(&run["why"]), text(&run["result"]))).collect()
-}
-
-/// Calls that changed something, or would have.
-fn writes(world: &World) -> Vec<String> {
-    world.account.calls().into_iter().filter(|call| WRITES.contains(&call.as_str())).collect()
+    world.ready("AMIRefresher", "demo")
 }
 
 /// The entry of a node group in the refresher's status.

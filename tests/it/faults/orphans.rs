@@ -2,15 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{building, builds, template};
-use crate::world::{Outcome, World, run};
-
-fn once(world: &World) -> Outcome {
-    world.allow("agent-untagged-templates");
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env("OPSY_BUILD_AWS_ACCESS_KEY_ID", world.account.unrestricted_key());
-    run(opsy)
-}
+use super::{building, builds, once_untagged};
+use crate::world::{World, template};
 
 fn image_ids(world: &World) -> Vec<String> {
     let state = world.account.state();
@@ -37,7 +30,7 @@ fn a_removal_that_is_denied_names_what_is_left_and_is_tried_again_when_asked() {
     }));
     // Packer may not clean up either.
     world.account.fault(json!({ "kind": "deny", "operation": "DeregisterImage" }));
-    let outcome = once(&world);
+    let outcome = once_untagged(&world);
     assert_eq!(builds(&world, "node").0, "BuildFailed", "{outcome:#?}");
     let left: Vec<String> = image_ids(&world).into_iter().filter(|id| !before.contains(id)).collect();
     let [image] = left.as_slice() else { panic!("not exactly one image is left: {left:?}\n{outcome:#?}") };
@@ -49,12 +42,12 @@ fn a_removal_that_is_denied_names_what_is_left_and_is_tried_again_when_asked() {
 
     world.account.clear_faults();
     assert_ne!(image_ids(&world), before);
-    once(&world);
+    once_untagged(&world);
     assert!(image_ids(&world).contains(image), "not before it is due");
     let name = "name: node\n  annotations:\n    ami.opsy.dev/reconcileAt: permission granted\n";
-    world.push(&[("packer/node/node.pkr.hcl", Some(&template()))], "policy: one region");
+    world.push(&[("packer/node/node.pkr.hcl", Some(template()))], "policy: one region");
     world.edit("builders/node.yaml", "name: node\n", name, "policy: try again");
-    let outcome = once(&world);
+    let outcome = once_untagged(&world);
     assert!(!image_ids(&world).contains(image), "{outcome:#?}");
     assert!(world.active_image().is_some(), "{outcome:#?}");
 }

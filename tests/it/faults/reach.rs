@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    base, building, builds, calls_for, on, once_with, rolling, rolls, settles, versions_of_ours, writes,
-};
+use super::{base, building, builds, calls_for, on, rolling, rolls, settles, versions_of_ours};
 use crate::world::World;
 
 /// The address of a port on which nothing listens.
@@ -16,7 +14,7 @@ fn closed_port() -> String {
 #[test]
 fn while_aws_cannot_be_used_nothing_is_built_and_status_says_why() {
     let world = building("");
-    let away = once_with(&world, "AWS_ENDPOINT_URL", &closed_port());
+    let away = world.once_with(&[("AWS_ENDPOINT_URL", &closed_port())]);
     assert_eq!(away.status.code(), Some(2), "{away:#?}");
     let (reason, message) = builds(&world, "node");
     assert_eq!(reason, "AwsUnavailable", "{message}");
@@ -44,7 +42,7 @@ fn while_aws_cannot_be_used_nothing_is_built_and_status_says_why() {
         assert_eq!(reason, word, "{fault}: {message}");
         assert!(message.contains(said) && message.contains("ec2:DescribeImages"), "{fault}: {message}");
     }
-    assert_eq!(writes(&world), Vec::<String>::new());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
 
     world.account.clear_faults();
     settles(&world);
@@ -98,5 +96,5 @@ fn lost_answers_cost_nothing_twice() {
     assert_eq!(versions_of_ours(&world), 3, "one version per group");
     assert_eq!(world.account.state()["updates"].as_array().map(Vec::len), Some(3), "one update per group");
     assert!(calls_for(&world, "UpdateNodegroupVersion", "batch") > 1);
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 }

@@ -1,10 +1,11 @@
-//! One Git server per test, with a repository that the test changes while the agent uses it.
+//! One Git server per test, with a repository that the test changes while the agent uses it. Git commands and SSH keys of
+//! people.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use git2::{Oid, Repository, Signature, Time};
 use opsy::git::Secret;
@@ -12,21 +13,23 @@ use opsy::git::address::Address;
 use opsy::git::auth::Credentials;
 use opsy::git::{Handle, Options};
 
+use crate::bed::Process;
+
 /// Longest wait for anything in these tests.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The author of commits that a test makes, by name and email address.
+pub const ANN: (&str, &str) = ("Ann", "ann@test.invalid");
+
+/// A pre-receive hook that refuses commits of Opsy.
+pub const FREEZE: &str = "while read -r old new ref; do
+  case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen: ask the platform team' >&2; exit 1;; esac
+done";
+
 /// A Git server, a bare repository `repo.git` on it, and a directory for clones.
 pub struct Bed {
-    server: Child,
+    process: Process,
     pub folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        self.server.kill().ok();
-        self.server.wait().ok();
-    }
 }
 
 impl Bed {
@@ -41,27 +44,19 @@ impl Bed {
 
     fn launch(credentials: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
-        let port_file = folder.path().join("port");
-        let mut command = std::process::Command::new("python3");
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/git/gitbed.py"));
-        command.args(["--port", "0", "--die-with-parent", "--root"]).arg(folder.path().join("served"));
-        command.arg("--port-file").arg(&port_file);
+        let (served, file) = (folder.path().join("served"), folder.path().join("credentials"));
+        let mut options = vec![("--root", served.as_path())];
         if let Some(lines) = credentials {
-            let file = folder.path().join("credentials");
             std::fs::write(&file, lines).expect("written");
-            command.arg("--credentials").arg(file);
+            options.push(("--credentials", &file));
         }
-        let server = command.stdout(Stdio::null()).spawn().expect("python3 starts");
-        let info = wait("the Git server", || std::fs::read_to_string(&port_file).ok());
-        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
-        let port = info["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
-        let bed = Self { server, folder, port };
+        let bed = Self { process: Process::start("git", &["gitbed.py"], &options), folder };
         bed.control("POST", "repository", r#"{"name": "repo.git"}"#);
         bed
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/repo.git", self.port)
+        format!("http://127.0.0.1:{}/repo.git", self.process.port())
     }
 
     pub fn options(&self) -> Options {
@@ -112,7 +107,7 @@ impl Bed {
     pub fn redirects(&self, name: &str, to: &str) -> String {
         let body = serde_json::json!({"from": format!("/{name}"), "to": to});
         self.control("POST", "moved", &body.to_string());
-        format!("http://127.0.0.1:{}/{name}", self.port)
+        format!("http://127.0.0.1:{}/{name}", self.process.port())
     }
 
     /// Redirects another name to the repository, and returns its URL. If `private`, only requests that may read the
@@ -120,7 +115,7 @@ impl Bed {
     pub fn moved(&self, name: &str, private: bool) -> String {
         let body = serde_json::json!({"from": format!("/{name}"), "to": "/repo.git", "private": private});
         self.control("POST", "moved", &body.to_string());
-        format!("http://127.0.0.1:{}/{name}", self.port)
+        format!("http://127.0.0.1:{}/{name}", self.process.port())
     }
 
     /// Requests since the last call, as `method path?query`.
@@ -145,7 +140,7 @@ impl Bed {
     }
 
     fn control(&self, method: &str, route: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server is up");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.process.port())).expect("the server is up");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         let length = body.len();
         write!(
@@ -165,16 +160,43 @@ pub fn token(value: &str) -> Credentials {
     Credentials::token(Secret::Value(value.to_owned()))
 }
 
-/// Waits until `look` returns a value, and panics after `DEADLINE`.
-pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        match look() {
-            Some(value) => return value,
-            None => assert!(start.elapsed() < DEADLINE, "timed out after {DEADLINE:?} waiting for: {what}"),
-        }
-        std::thread::sleep(Duration::from_millis(5));
+/// Creates an OpenSSH key in this file, and returns the file. `kind` is its type, with further options of ssh-keygen.
+pub fn keygen(file: impl Into<PathBuf>, kind: &str, passphrase: &str) -> PathBuf {
+    let file = file.into();
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-C", "test", "-N", passphrase, "-f"]).arg(&file).arg("-t").args(kind.split(' '));
+    assert!(keygen.status().expect("ssh-keygen starts").success());
+    file
+}
+
+/// The fingerprint of an OpenSSH key.
+pub fn fingerprint(key: &Path) -> String {
+    let shown = Command::new("ssh-keygen").arg("-lf").arg(key).output().expect("ssh-keygen starts");
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    shown.split_whitespace().nth(1).expect("a fingerprint").to_owned()
+}
+
+/// `git` in a directory without the configuration of this machine. Commits are by this name and email address.
+pub fn git_of(folder: &Path, (name, email): (&str, &str)) -> Command {
+    let mut git = Command::new("git");
+    git.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        git.env(format!("GIT_{who}_NAME"), name).env(format!("GIT_{who}_EMAIL"), email);
     }
+    git
+}
+
+/// Asserts that Git accepts the signature of a commit. The file has the allowed signers.
+pub fn assert_git_verifies(repository: &Path, commit: &str, signers: &Path) {
+    let signers = format!("gpg.ssh.allowedSignersFile={}", signers.display());
+    printed(git_of(repository, ANN).args(["-c", "gpg.format=ssh", "-c", &signers, "verify-commit", commit]));
+}
+
+/// Runs a command, asserts that it succeeds, and returns its output.
+pub fn printed(command: &mut Command) -> String {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A bare repository to which others push.
@@ -228,8 +250,7 @@ impl Remote {
             }
         }
         let tree = repo.find_tree(index.write_tree_to(&repo).expect("a tree")).expect("the tree");
-        let author =
-            Signature::new("Ann", "ann@test.invalid", &Time::new(1_700_000_000, 0)).expect("a signature");
+        let author = Signature::new(ANN.0, ANN.1, &Time::new(1_700_000_000, 0)).expect("a signature");
         let parents: Vec<_> = parent.iter().collect();
         let commit = repo.commit(None, &author, &author, "by hand", &tree, &parents).expect("a commit");
         repo.reference(&format!("refs/heads/{branch}"), commit, true, "by hand").expect("a branch");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +24,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
-use super::bed::Bed;
+use super::bed::{Bed, keygen};
 use super::push::change;
 
 /// Emulates GitHub's handling of token requests: it verifies their signatures and records them.
@@ -133,9 +132,7 @@ impl Desk {
 /// Generates a private key in GitHub's format, and returns its public key.
 fn new_key(file: &Path) -> Vec<u8> {
     let _ = std::fs::remove_file(file);
-    let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f"]).arg(file);
-    assert!(keygen.status().expect("ssh-keygen runs").success());
+    keygen(file, "rsa -b 2048 -m PEM", "");
     let PrivateKeyDer::Pkcs1(der) = PrivateKeyDer::from_pem_file(file).expect("a key") else {
         panic!("PKCS#1")
     };

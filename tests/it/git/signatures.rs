@@ -22,7 +22,7 @@ use pgp::crypto::hash::HashAlgorithm;
 use pgp::types::Password;
 use rsa::rand_core::OsRng;
 
-use super::bed::{Bed, Remote};
+use super::bed::{ANN, Bed, Remote, assert_git_verifies, fingerprint, git_of, keygen, printed};
 use crate::bed::wait_for;
 
 /// A repository whose commits must be signed, and the keys of people.
@@ -42,12 +42,12 @@ impl Desk {
     }
 
     /// Creates a key with OpenSSH.
-    fn key(&self, name: &str, kind: &[&str]) -> PathBuf {
-        key(self.keys.path(), name, kind, "")
+    fn key(&self, name: &str, kind: &str) -> PathBuf {
+        keygen(self.keys.path().join(name), kind, "")
     }
 
     /// Creates keys until the library can read one: it cannot read one of 256 ECDSA keys.
-    fn usable_key(&self, name: &str, kind: &[&str]) -> PathBuf {
+    fn usable_key(&self, name: &str, kind: &str) -> PathBuf {
         for attempt in 0..5 {
             let file = self.key(&format!("{name}-{attempt}"), kind);
             if signing(&file).sign(b"").is_ok() {
@@ -59,7 +59,7 @@ impl Desk {
 
     /// Creates an Ed25519 key that is trusted.
     fn trusted(&self, name: &str) -> PathBuf {
-        let key = self.key(name, &["-t", "ed25519"]);
+        let key = self.key(name, "ed25519");
         self.trust(&format!("{name}@test.invalid {}", public(&key)));
         key
     }
@@ -125,14 +125,7 @@ fn id(commit: &str) -> CommitId {
 }
 
 fn git(folder: &Path, args: &[&str]) -> String {
-    let mut git = Command::new("git");
-    git.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").args(args);
-    for who in ["AUTHOR", "COMMITTER"] {
-        git.env(format!("GIT_{who}_NAME"), "Ann").env(format!("GIT_{who}_EMAIL"), "ann@test.invalid");
-    }
-    let output = git.output().expect("git runs");
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    printed(git_of(folder, ANN).args(args)).trim().to_owned()
 }
 
 /// Replaces the tip by the same commit with a signature.
@@ -146,14 +139,6 @@ pub fn sign(remote: &Remote, key: &Path, commit: &str) -> String {
     let signed = git(remote.path(), &args);
     remote.reset("main", &signed);
     signed
-}
-
-pub fn key(folder: &Path, name: &str, kind: &[&str], passphrase: &str) -> PathBuf {
-    let file = folder.join(name);
-    let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-N", passphrase, "-C", name, "-f"]).arg(&file).args(kind);
-    assert!(keygen.status().expect("ssh-keygen runs").success());
-    file
 }
 
 pub fn public(key: &Path) -> String {
@@ -201,7 +186,7 @@ async fn a_signed_history_is_followed() {
         (&*merge, Some(&*merge))
     );
 
-    let stranger = desk.key("stranger", &["-t", "ed25519"]);
+    let stranger = desk.key("stranger", "ed25519");
     let side = desk.commit(&stranger, "# 4");
     desk.remote().reset("main", &merge);
     let mine = desk.commit(&ann, "# 5");
@@ -277,16 +262,13 @@ async fn the_first_tip_must_be_signed() {
 #[tokio::test]
 async fn the_key_of_an_attacker_and_a_copied_signature_are_refused() {
     let desk = Desk::new();
-    let (ann, attacker) = (desk.trusted("ann"), desk.key("attacker", &["-t", "ed25519"]));
+    let (ann, attacker) = (desk.trusted("ann"), desk.key("attacker", "ed25519"));
     let good = desk.commit(&ann, "# 1");
     let (mut sync, outputs) = desk.sync(None, None);
     sync.once().await.expect("synced");
     let theirs = desk.commit(&attacker, "# 2");
     let message = held(&mut sync, &outputs, &good).await;
-    let fingerprint = Command::new("ssh-keygen").arg("-lf").arg(&attacker).output().expect("ssh-keygen runs");
-    let shown = String::from_utf8_lossy(&fingerprint.stdout).into_owned();
-    let named = shown.split_whitespace().nth(1).expect("a fingerprint").to_owned();
-    let why = Refusal::Unknown { key: named }.to_string();
+    let why = Refusal::Unknown { key: fingerprint(&attacker) }.to_string();
     assert!(message.contains(&theirs) && message.contains(&why), "{message}");
 
     // The signature of a good commit, on another one.
@@ -306,7 +288,7 @@ async fn the_key_of_an_attacker_and_a_copied_signature_are_refused() {
 #[tokio::test]
 async fn signers_are_read_again_and_one_who_left_is_not_asked_for_the_past() {
     let desk = Desk::new();
-    let (ann, bob) = (desk.trusted("ann"), desk.key("bob", &["-t", "ed25519"]));
+    let (ann, bob) = (desk.trusted("ann"), desk.key("bob", "ed25519"));
     let by_ann = desk.commit(&ann, "# 1");
     let (mut sync, outputs) = desk.sync(None, None);
     sync.once().await.expect("synced");
@@ -392,7 +374,7 @@ fn pushed(outcome: Outcome) -> String {
 #[tokio::test]
 async fn our_own_commits_are_signed_and_accepted() {
     let desk = Desk::new();
-    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", &["-t", "ed25519"]));
+    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", "ed25519"));
     let first = desk.commit(&ann, "# 1");
     let handle = desk.handle(Some(signing(&ours)));
     let (mut sync, outputs) = desk.sync_by(handle.clone(), None, None);
@@ -402,9 +384,8 @@ async fn our_own_commits_are_signed_and_accepted() {
     let remote = desk.remote();
     let allowed = desk.keys.path().join("allowed");
     fs::write(&allowed, format!("opsy@test.invalid {}\n", public(&ours))).expect("written");
-    let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
     for commit in [&one, &two] {
-        git(remote.path(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", commit]);
+        assert_git_verifies(remote.path(), commit, &allowed);
     }
     assert!(remote.message("main").starts_with("opsy: built\n\nOpsy-Image: ami-1\n"));
     assert_eq!(sync.once().await.expect("synced").commit.as_str(), first, "our own commits change nothing");
@@ -414,7 +395,7 @@ async fn our_own_commits_are_signed_and_accepted() {
     // The key is replaced: what the old one signed was verified.
     fs::remove_file(&ours).expect("the key");
     fs::remove_file(ours.with_extension("pub")).expect("the key");
-    desk.key("opsy", &["-t", "ed25519"]);
+    desk.key("opsy", "ed25519");
     let three = pushed(handle.commit(&change("main", "3")).await.expect("pushed"));
     let (mut sync, outputs) = desk.sync_by(handle.clone(), Some(last), None);
     assert_eq!(sync.once().await.expect("synced").commit.as_str(), three);
@@ -424,7 +405,7 @@ async fn our_own_commits_are_signed_and_accepted() {
 #[tokio::test]
 async fn nothing_is_added_to_a_tip_that_is_not_verified() {
     let desk = Desk::new();
-    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", &["-t", "ed25519"]));
+    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", "ed25519"));
     desk.commit(&ann, "# 1");
     let without_key = desk.handle(None);
     let (mut sync, _outputs) = desk.sync_by(without_key.clone(), None, None);
@@ -444,7 +425,7 @@ async fn nothing_is_added_to_a_tip_that_is_not_verified() {
 #[tokio::test]
 async fn the_status_of_an_unsigned_branch_is_not_read() {
     let desk = Desk::new();
-    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", &["-t", "ed25519"]));
+    let (ann, ours) = (desk.trusted("ann"), desk.key("opsy", "ed25519"));
     let settings = "publish: {branch: opsy-status}\n";
     let unsigned = desk.remote().commit("main", &[("opsy.yaml", Some(settings))]);
     desk.sign(&ann, &unsigned);
@@ -506,17 +487,13 @@ async fn signed_by(desk: &Desk, key: SigningKey) -> Result<Outcome, GitError> {
 async fn git_accepts_what_any_kind_of_key_signs() {
     let desk = Desk::new();
     desk.remote().commit("main", &[("a.yaml", Some("# 1"))]);
-    for (name, kind) in [
-        ("ed25519", &["-t", "ed25519"][..]),
-        ("p256", &["-t", "ecdsa", "-b", "256"]),
-        ("p384", &["-t", "ecdsa", "-b", "384"]),
-        ("rsa", &["-t", "rsa", "-b", "2048"]),
-    ] {
+    for (name, kind) in
+        [("ed25519", "ed25519"), ("p256", "ecdsa -b 256"), ("p384", "ecdsa -b 384"), ("rsa", "rsa -b 2048")]
+    {
         let file = desk.usable_key(name, kind);
         let commit = pushed(signed_by(&desk, signing(&file)).await.expect(name));
         fs::write(desk.signers(), format!("opsy@test.invalid {}\n", public(&file))).expect("written");
-        let option = format!("gpg.ssh.allowedSignersFile={}", desk.signers().display());
-        git(desk.remote().path(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", &commit]);
+        assert_git_verifies(desk.remote().path(), &commit, &desk.signers());
         let handle = desk.handle(None);
         handle.fetch().await.expect("a tip");
         let range = Range { tip: id(&commit), since: Vec::new(), now: Timestamp::now() };
@@ -530,7 +507,7 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
     let desk = Desk::new();
     desk.remote().commit("main", &[("a.yaml", Some("# 1"))]);
     let folder = desk.keys.path();
-    let locked = key(folder, "locked", &["-t", "ed25519"], "right-5up3r");
+    let locked = keygen(folder.join("locked"), "ed25519", "right-5up3r");
     let (right, wrong) = (folder.join("right"), folder.join("wrong"));
     fs::write(&right, "right-5up3r\n").expect("written");
     fs::write(&wrong, "wrong-5up3r\n").expect("written");
@@ -540,8 +517,8 @@ async fn a_key_that_cannot_be_used_is_explained_and_stays_secret() {
         agent_socket: None,
     };
     pushed(signed_by(&desk, with(&locked, &right)).await.expect("signed"));
-    let pem = key(folder, "pem", &["-t", "rsa", "-b", "2048", "-m", "PEM"], "");
-    let weak = key(folder, "weak", &["-t", "rsa", "-b", "1024"], "");
+    let pem = keygen(folder.join("pem"), "rsa -b 2048 -m PEM", "");
+    let weak = keygen(folder.join("weak"), "rsa -b 1024", "");
     let nonsense = folder.join("nonsense");
     fs::write(
         &nonsense,
@@ -607,11 +584,7 @@ async fn an_ssh_agent_signs_what_git_accepts() {
     let agent = SshAgent::start(desk.keys.path());
     desk.trusted("another");
     let allowed = desk.keys.path().join("allowed");
-    for (name, kind) in [
-        ("ed25519", &["-t", "ed25519"][..]),
-        ("p256", &["-t", "ecdsa", "-b", "256"]),
-        ("rsa", &["-t", "rsa"]),
-    ] {
+    for (name, kind) in [("ed25519", "ed25519"), ("p256", "ecdsa -b 256"), ("rsa", "rsa")] {
         let private = desk.key(name, kind);
         let file = private.with_extension("pub");
         let refused = signed_by(&desk, agent.key(&file)).await.expect_err("not in the agent").to_string();
@@ -620,8 +593,7 @@ async fn an_ssh_agent_signs_what_git_accepts() {
         fs::remove_file(&private).expect("only the agent has it");
         let commit = pushed(signed_by(&desk, agent.key(&file)).await.expect(name));
         fs::write(&allowed, format!("opsy@test.invalid {}\n", public(&private))).expect("written");
-        let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
-        git(desk.remote().path(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", &commit]);
+        assert_git_verifies(desk.remote().path(), &commit, &allowed);
         let handle = desk.handle(None);
         handle.fetch().await.expect("a tip");
         let range = Range { tip: id(&commit), since: Vec::new(), now: Timestamp::now() };

@@ -19,8 +19,9 @@ use opsy::manifest::ObjectSet;
 use opsy::sync::Sync;
 use tokio_util::sync::CancellationToken;
 
-use super::bed::{Bed, DEADLINE, wait};
-use super::signatures::{key, public, sign};
+use super::bed::{Bed, DEADLINE, keygen};
+use super::signatures::{public, sign};
+use crate::bed::wait_for;
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -161,14 +162,14 @@ async fn different_secrets_for_one_address_are_never_mixed() {
     let world = World::start(Bed::guarded("ann:a\nbob:b\n"), SHORT).await;
     let (ann, bob, eve) = (world.builder("ann"), world.builder("bob"), world.builder("eve"));
     world.secret("ann", "ann", "a");
-    world.secret("bob", "bob", "wrong");
+    world.secret("bob", "bob", "wr0ng");
     let of = |secret: &str| world.query(None, Some(secret));
     world.templates.resolve(&of("ann"), &ann).await.expect("resolved");
     assert!(world.others.users().iter().all(|user| user == "ann"));
     let refused = world.fails(&of("bob"), &bob).await;
     assert_eq!(refused.class, Class::Denied, "{refused}");
     assert!(
-        refused.message.contains("refuses the credentials") && !refused.message.contains("wrong)x"),
+        refused.message.contains("refuses the credentials") && !refused.message.contains("wr0ng"),
         "{refused}"
     );
     assert!(world.others.users().iter().all(|user| user == "bob"));
@@ -214,7 +215,9 @@ async fn a_repository_that_cannot_be_read_says_why_and_wakes_its_builders_when_i
     world.others.away(None);
     let woken = world.woken.clone();
     let back = tokio::task::spawn_blocking(move || {
-        wait("a wakeup", || woken.lock().expect("woken").contains(&builder).then(|| builder.clone()))
+        wait_for("a wakeup", DEADLINE, || {
+            woken.lock().expect("woken").contains(&builder).then(|| builder.clone())
+        })
     });
     let builder = back.await.expect("woken");
     world.templates.resolve(&world.query(None, None), &builder).await.expect("it is back");
@@ -227,7 +230,9 @@ async fn a_repository_that_cannot_be_read_says_why_and_wakes_its_builders_when_i
     world.builders.lock().expect("builders").clear();
     let folder = world.own.folder.path().join("sources");
     let gone = tokio::task::spawn_blocking(move || {
-        wait("an empty directory", || std::fs::read_dir(&folder).ok()?.next().is_none().then_some(()))
+        wait_for("an empty directory", DEADLINE, || {
+            std::fs::read_dir(&folder).ok()?.next().is_none().then_some(())
+        })
     });
     gone.await.expect("removed");
     stop.cancel();
@@ -267,7 +272,7 @@ async fn another_branch_of_the_agents_own_repository_is_a_source() {
 #[tokio::test]
 async fn the_tip_of_a_template_repository_must_be_signed_where_signatures_are_required() {
     let keys = tempfile::tempdir().expect("a directory");
-    let ann = key(keys.path(), "ann", &["-t", "ed25519"], "");
+    let ann = keygen(keys.path().join("ann"), "ed25519", "");
     let signers = keys.path().join("signers");
     std::fs::write(&signers, format!("ann@test.invalid {}\n", public(&ann))).expect("written");
     let signers = Signers { files: vec![signers], own: None };

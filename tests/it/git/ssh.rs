@@ -12,8 +12,9 @@ use opsy::git::auth::Credentials;
 use opsy::git::commit::Edit;
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::{Remote, wait};
+use super::bed::{DEADLINE, Remote, fingerprint, keygen};
 use super::push::change;
+use crate::bed::wait_for;
 
 /// An sshd in the foreground with its own host keys, which accepts one client key.
 pub struct Server {
@@ -27,15 +28,6 @@ impl Drop for Server {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// Creates a key pair.
-pub fn keygen(path: &Path, kind: &str, passphrase: &str) {
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", kind, "-C", "test", "-N", passphrase, "-f"])
-        .arg(path)
-        .status();
-    assert!(made.expect("ssh-keygen starts").success());
 }
 
 /// The system's sshd, or the one that the bed has unpacked, with its libraries.
@@ -57,11 +49,11 @@ impl Server {
     pub fn start(kinds: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let at = |name: &str| folder.path().join(name);
-        keygen(&at("client"), "ed25519", "");
+        keygen(at("client"), "ed25519", "");
         fs::copy(at("client.pub"), at("authorized_keys")).expect("copied");
         let mut config = String::new();
         for kind in kinds {
-            keygen(&at(&format!("host_{kind}")), kind, "");
+            keygen(at(&format!("host_{kind}")), kind, "");
             config += &format!("HostKey {}\n", at(&format!("host_{kind}")).display());
         }
         let port =
@@ -80,7 +72,7 @@ impl Server {
             .stderr(fs::File::create(at("log")).expect("a log"))
             .spawn()
             .expect("sshd starts");
-        wait("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
+        wait_for("sshd", DEADLINE, || TcpStream::connect(("127.0.0.1", port)).ok());
         Remote::init(&at("repo.git"));
         Self { child, folder, port }
     }
@@ -170,13 +162,10 @@ async fn any_of_the_hosts_keys_will_do_and_the_known_one_is_asked_for() {
 async fn a_host_that_is_not_known_or_has_changed_is_refused_with_its_fingerprint() {
     let server = Server::start(&["ed25519"]);
     server.remote().commit("main", &[("a.yaml", Some("a"))]);
-    let print =
-        Command::new("ssh-keygen").arg("-lf").arg(server.at("host_ed25519.pub")).output().expect("output");
-    let print = String::from_utf8(print.stdout).expect("text");
-    let print = print.split_whitespace().nth(1).expect("a fingerprint");
+    let print = &fingerprint(&server.at("host_ed25519.pub"));
     let unknown = server.refused(server.credentials("")).await;
     assert!(unknown.contains("is not in known_hosts") && unknown.contains(print), "{unknown}");
-    keygen(&server.at("other"), "ed25519", "");
+    keygen(server.at("other"), "ed25519", "");
     let other = fs::read_to_string(server.at("other.pub")).expect("a key");
     let changed = server.refused(server.credentials(&format!("[127.0.0.1]:{} {other}", server.port))).await;
     assert!(changed.contains("has changed") && changed.contains(print), "{changed}");
@@ -190,8 +179,8 @@ async fn a_key_that_is_refused_or_cannot_be_used_says_why() {
     let server = Server::start(&["ed25519"]);
     server.remote().commit("main", &[("a.yaml", Some("a"))]);
     let line = server.line("ed25519");
-    keygen(&server.at("stranger"), "ed25519", "");
-    keygen(&server.at("locked"), "ed25519", "right");
+    keygen(server.at("stranger"), "ed25519", "");
+    keygen(server.at("locked"), "ed25519", "right");
     let with = |key: &str, passphrase: Option<&str>| Credentials {
         key: Some((Secret::File(server.at(key)), passphrase.map(|words| Secret::Value(words.to_owned())))),
         ..server.credentials(&line)

@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{builder_status, builder_world, finish, hold_next_build, ready, run_folders};
+use super::{builder_status, builder_world, ready, run_folders, wait_for_calls};
 use crate::packers::Packer;
-use crate::world::{World, fixtures, kill};
+use crate::world::{World, kill, template};
 
 /// The region in which the template builds, regardless of the builder's region.
 const ELSEWHERE: &str = "eu-west-1";
@@ -30,9 +30,8 @@ fn world_elsewhere() -> World {
     world.build_with(Packer::Current);
     let base = world.account.post("image", json!({ "region": ELSEWHERE, "name": "golden" }));
     let path = "packer/node/node.pkr.hcl";
-    let template = fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
     let image = base["id"].as_str().expect("an id");
-    let own = template
+    let own = template()
         .replace("region              = var.region", &format!("region = \"{ELSEWHERE}\""))
         .replace("source_ami          = var.ami_id", &format!("source_ami = \"{image}\""));
     assert!(own.contains(ELSEWHERE) && own.contains(image), "{own}");
@@ -44,7 +43,7 @@ fn world_elsewhere() -> World {
 fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() {
     let world = world_elsewhere();
     let before = held(&world);
-    hold_next_build(&world);
+    world.account.hold_images(1);
     let agent = world.agent();
     world.wait("the image in the other region", || {
         let made = |entry: &Value| entry["operation"] == "CreateImage" && entry["region"] == ELSEWHERE;
@@ -53,9 +52,7 @@ fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() 
     assert_ne!(held(&world), before, "the instance runs in the other region");
     let (runners, others) = world.build_processes();
     kill(&[runners, others].concat());
-    world.wait("the backoff after the failed build", || {
-        (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
-    });
+    world.wait("the backoff after the failed build", || (ready(&world).0 == "BuildFailed").then_some(()));
     world.wait("the sweep of the other region", || (held(&world) == before).then_some(()));
     world.wait("later orphan checks of the other region", || {
         (builder_status(&world)["sweeps"][0]["regions"] == json!([ELSEWHERE])).then_some(())
@@ -66,7 +63,7 @@ fn what_a_killed_build_left_in_a_region_that_only_its_template_names_is_swept() 
     agent.stop();
     let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
     assert!(log.contains(ELSEWHERE) && log.contains("LeftoversRemoved"), "{log}");
-    finish(&world);
+    world.account.finish_images();
     assert_eq!(held(&world), before, "the image that was pending does not appear late");
 }
 
@@ -83,13 +80,13 @@ fn packers_questions(world: &World) -> usize {
 fn a_build_that_is_killed_in_its_own_region_is_searched_for_there_alone() {
     let mut world = builder_world("  failurePolicy:\n    backoff: 1h\n");
     world.build_with(Packer::Current);
-    hold_next_build(&world);
+    world.account.hold_images(1);
     let agent = world.agent();
-    super::wait_for_calls(&world, "ec2:CreateImage", 1);
+    wait_for_calls(&world, "ec2:CreateImage", 1);
     let (runners, others) = world.build_processes();
     kill(&[runners, others].concat());
     world.wait("the sweep of the orphans", || {
-        (world.orphans().is_empty() && run_folders(&world).is_empty()).then_some(())
+        (world.account.orphans().is_empty() && run_folders(&world).is_empty()).then_some(())
     });
     world.wait("the end of the first orphan check", || {
         (builder_status(&world)["sweeps"][0]["looks"] == json!(1)).then_some(())

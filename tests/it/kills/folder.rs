@@ -6,28 +6,22 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{
-    builder_status, builder_world, finish, hold_next_build, ready, results, run_folders, wait_for_calls,
-    wait_for_image,
-};
-use crate::whole::writes;
-use crate::world::{World, run};
+use super::{builder_world, ready, run_folders, wait_for_calls, wait_for_image};
+use crate::world::World;
 
 #[test]
 fn a_second_agent_on_the_folder_is_refused_and_the_first_goes_on() {
     let world = builder_world("");
-    hold_next_build(&world);
+    world.account.hold_images(1);
     let _first = world.agent();
     wait_for_calls(&world, "ec2:CreateImage", 1);
     for arguments in [&["run"][..], &["run", "--once"]] {
-        let mut second = world.opsy();
-        second.args(arguments);
-        let refused = run(second);
+        let refused = world.run(arguments);
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         let words = format!("another opsy uses the state directory {}", world.state().display());
         assert!(refused.stderr.contains(&words), "{}", refused.stderr);
     }
-    finish(&world);
+    world.account.finish_images();
     wait_for_image(&world);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
 }
@@ -43,14 +37,14 @@ fn a_lost_folder_costs_no_build_and_no_rollout() {
 
     let again = world.once();
     assert_eq!(again.status.code(), Some(0), "{again:?}");
-    assert_eq!(writes(&world.account.calls()), Vec::<&String>::new());
+    assert_eq!(world.account.writes(), Vec::<String>::new());
     assert_eq!((world.our_images(), world.log(), world.amis()), (images, log, amis));
 }
 
 #[test]
 fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
     let world = builder_world("");
-    hold_next_build(&world);
+    world.account.hold_images(1);
     let agent = world.agent();
     wait_for_calls(&world, "ec2:CreateImage", 1);
     agent.kill();
@@ -70,11 +64,10 @@ fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
 
     let agent = world.agent();
     world.wait("the image of the other builder", || {
-        let status = world.status("PackerBuilder", "other")?;
-        (ready(&status).0 == "ImageReady").then_some(())
+        (world.ready("PackerBuilder", "other").0 == "ImageReady").then_some(())
     });
     world.wait("the message of the run's own builder", || {
-        ready(&builder_status(&world)).1.contains(&format!("run {name} cannot be read")).then_some(())
+        ready(&world).1.contains(&format!("run {name} cannot be read")).then_some(())
     });
     assert_eq!(world.account.count("ec2:RunInstances"), 2, "one build of each");
     let log = fs::read_to_string(world.agent_log()).expect("a log");
@@ -85,9 +78,9 @@ fn a_run_that_cannot_be_read_holds_up_its_own_builder_alone() {
 
     fs::write(live.join("facts.json"), facts).expect("written");
     let _agent = world.agent();
-    finish(&world);
+    world.account.finish_images();
     world.wait("the result to be collected", || {
-        results(&world).contains(&"Succeeded".to_owned()).then_some(())
+        world.results("node").contains(&"Succeeded".to_owned()).then_some(())
     });
 }
 
@@ -177,9 +170,7 @@ fn a_state_directory_that_cannot_be_written_is_named_with_the_reason_and_the_rem
     assert!(world.once().status.success(), "there is room again");
     disk.set_read_only();
     refused("Read-only file system");
-    let mut opsy = world.opsy();
-    opsy.args(["suspend", "pb/node"]);
-    let suspended = run(opsy);
+    let suspended = world.run(&["suspend", "pb/node"]);
     assert_eq!(suspended.status.code(), Some(1));
     let directory = format!("cannot write to the state directory {}", world.state().display());
     assert!(suspended.stderr.contains(&directory) && suspended.stderr.contains("Read-only"), "{suspended:?}");

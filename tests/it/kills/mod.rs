@@ -9,39 +9,27 @@ mod runs;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::world::{World, fixtures};
+use crate::world::{World, fixture, template};
 
-/// Longer than any build: a held image stays pending until `finish`.
-const HELD: u64 = 24 * 3600;
 /// The timer of the builder in the fixtures, and its replacement in tests.
 const TIMER: (&str, &str) = ("controllerTimer: 10s", "controllerTimer: 1s");
 
 /// An environment with builder `node` alone, reconciled every second, with further lines in its spec.
 fn builder_world(spec: &str) -> World {
     let world = World::empty();
-    let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
-    let (template, settings) = (read("packer/node/node.pkr.hcl"), read("opsy.yaml"));
-    let builder = read("builders/node.yaml").replace(TIMER.0, TIMER.1) + spec;
+    let settings = fixture("opsy.yaml");
+    let builder = fixture("builders/node.yaml").replace(TIMER.0, TIMER.1) + spec;
     world.push(
         &[
             ("builders/node.yaml", Some(&builder)),
-            ("packer/node/node.pkr.hcl", Some(&template)),
+            ("packer/node/node.pkr.hcl", Some(template())),
             ("opsy.yaml", Some(&settings)),
         ],
         "policy: first",
     );
     world
-}
-
-/// Keeps the image of the next build pending until `finish`.
-fn hold_next_build(world: &World) {
-    world.account.fault(json!({ "kind": "image-pending", "seconds": HELD, "count": 1 }));
-}
-
-fn finish(world: &World) {
-    world.account.post("clock", json!({ "advance": HELD }));
 }
 
 fn wait_for_calls(world: &World, call: &str, count: usize) {
@@ -64,24 +52,13 @@ fn builder_status(world: &World) -> Value {
     world.status("PackerBuilder", "node").unwrap_or(Value::Null)
 }
 
-/// Results of the builder's runs, newest first.
-fn results(world: &World) -> Vec<String> {
-    let status = builder_status(world);
-    let history = status["history"].as_array().into_iter().flatten();
-    history.map(|run| run["result"].as_str().unwrap_or("?").to_owned()).collect()
-}
-
-/// Reason and message of an object's condition Ready.
-fn ready(status: &Value) -> (String, String) {
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready");
-    let text = |field: &str| ready.and_then(|ready| ready[field].as_str()).unwrap_or_default().to_owned();
-    (text("reason"), text("message"))
+fn ready(world: &World) -> (String, String) {
+    world.ready("PackerBuilder", "node")
 }
 
 /// Waits until the builder is ready, and returns its image.
 fn wait_for_image(world: &World) -> String {
     world.wait("an active image and a builder that is ready", || {
-        (ready(&builder_status(world)).0 == "ImageReady").then(|| world.active_image()).flatten()
+        (ready(world).0 == "ImageReady").then(|| world.active_image()).flatten()
     })
 }

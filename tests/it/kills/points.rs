@@ -32,7 +32,7 @@ fn end_state(world: &World) -> Value {
         "versions": versions,
         "updates": updates,
         "images": world.our_images().len(),
-        "leftovers": world.orphans(),
+        "leftovers": world.account.orphans(),
         "amis": world.amis().to_string().replace(&image, "IMAGE"),
     })
 }
@@ -89,6 +89,6 @@ fn an_agent_killed_at_twelve_points_builds_and_rolls_once() {
     assert_eq!(killed.account.count("eks:UpdateNodegroupVersion"), GROUPS.len());
     assert_eq!(on_the_image(&killed), GROUPS.len());
     assert_eq!(end_state(&killed), end_state(&whole));
-    assert_eq!(killed.orphans(), Vec::<String>::new());
+    assert_eq!(killed.account.orphans(), Vec::<String>::new());
     assert_eq!(run_folders(&killed), [], "collected and forgotten");
 }

@@ -5,12 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    builder_status, builder_world, finish, hold_next_build, live_runs, ready, results, run_folders,
-    wait_for_calls, wait_for_image,
-};
+use super::{builder_status, builder_world, live_runs, ready, run_folders, wait_for_calls, wait_for_image};
 use crate::packers::Packer;
-use crate::world::{Agent, World, kill, run};
+use crate::world::{Agent, World, kill};
 
 /// The agent ends within seconds of SIGTERM, even on a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
@@ -20,7 +17,7 @@ const SAMPLE: Duration = Duration::from_millis(20);
 
 /// Starts an agent whose build waits for its image.
 fn held_build(world: &World) -> Agent {
-    hold_next_build(world);
+    world.account.hold_images(1);
     let agent = world.agent();
     wait_for_calls(world, "ec2:CreateImage", 1);
     agent
@@ -39,12 +36,10 @@ fn killed_build(packer: Packer, killed: Kill) {
     assert_eq!(runners.len(), 1, "one runner");
     assert!(!others.is_empty(), "Packer runs");
     let agent = killed(agent, &runners, &others).unwrap_or_else(|| world.agent());
-    world.wait("the backoff after the failed build", || {
-        (ready(&builder_status(&world)).0 == "BuildFailed").then_some(())
-    });
-    let (_, message) = ready(&builder_status(&world));
+    world.wait("the backoff after the failed build", || (ready(&world).0 == "BuildFailed").then_some(()));
+    let (_, message) = ready(&world);
     assert!(message.contains("does not count, next attempt at "), "{message}");
-    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
+    world.wait("the sweep of the orphans", || world.account.orphans().is_empty().then_some(()));
     assert_eq!(world.our_images(), [], "the image that was pending is swept as well");
     agent.kill();
     let paused = world.once();
@@ -54,16 +49,16 @@ fn killed_build(packer: Packer, killed: Kill) {
         1,
         "no retry before the backoff is over, even after a restart"
     );
-    assert_eq!(results(&world).len(), 1, "counted once: {:?}", results(&world));
+    assert_eq!(world.results("node").len(), 1, "counted once: {:?}", world.results("node"));
 
     world.edit("builders/node.yaml", "backoff: 1h", "backoff: 1s", "policy: sooner");
     let _agent = world.agent();
     wait_for_image(&world);
-    assert_eq!(results(&world)[0], "Succeeded");
-    assert_eq!(results(&world).len(), 2);
+    assert_eq!(world.results("node")[0], "Succeeded");
+    assert_eq!(world.results("node").len(), 2);
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
     assert_eq!(world.our_images().len(), 1);
-    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
+    world.wait("the sweep of the orphans", || world.account.orphans().is_empty().then_some(()));
 }
 
 #[test]
@@ -100,14 +95,14 @@ fn sigterm_leaves_the_build_running_and_the_next_start_harvests_it() {
     assert_eq!(status.code(), Some(0));
     assert!(asked.elapsed() < STOPS_WITHIN, "{:?}", asked.elapsed());
     assert_eq!(world.build_processes().0.len(), 1, "the runner continues");
-    finish(&world);
+    world.account.finish_images();
     world.wait("the end of the build without an agent", || {
         run_folders(&world).iter().any(|(_, ended)| *ended).then_some(())
     });
     assert_eq!(world.active_image(), None, "no agent collected the result");
     let _agent = world.agent();
     wait_for_image(&world);
-    assert_eq!(results(&world), ["Succeeded"]);
+    assert_eq!(world.results("node"), ["Succeeded"]);
     assert_eq!(world.account.count("ec2:RunInstances"), 1);
     world.wait("the run to be forgotten", || run_folders(&world).is_empty().then_some(()));
 }
@@ -116,7 +111,7 @@ fn sigterm_leaves_the_build_running_and_the_next_start_harvests_it() {
 fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
     for signal in [Signal::TERM, Signal::INT] {
         let world = builder_world("");
-        hold_next_build(&world);
+        world.account.hold_images(1);
         let mut opsy = world.opsy();
         opsy.args(["run", "--once"]).stderr(std::process::Stdio::piped());
         let once = opsy.spawn().expect("opsy starts");
@@ -130,10 +125,10 @@ fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
         assert!(said.contains("interrupted; builds continue, and the next run resumes them"), "{said}");
         assert_eq!(world.build_processes().0.len(), 1, "the runner continues");
 
-        finish(&world);
+        world.account.finish_images();
         let next = world.once();
         assert_eq!(next.status.code(), Some(0), "{next:?}");
-        assert_eq!(results(&world), ["Succeeded"]);
+        assert_eq!(world.results("node"), ["Succeeded"]);
         assert_eq!(world.account.count("ec2:RunInstances"), 1);
         let image = world.active_image().expect("an image");
         assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
@@ -144,35 +139,30 @@ fn a_signal_ends_a_single_run_and_the_next_takes_its_build_up() {
 fn cancel_stops_the_running_build_and_resume_builds_again() {
     let world = builder_world("");
     let _agent = held_build(&world);
-    let command = |args: &[&str]| {
-        let mut opsy = world.opsy();
-        opsy.args(args);
-        run(opsy)
-    };
     let build = builder_status(&world)["buildID"].as_str().expect("a build").to_owned();
-    let canceled = command(&["cancel", "pb/node"]);
+    let canceled = world.run(&["cancel", "pb/node"]);
     assert!(canceled.status.success(), "{canceled:?}");
     assert!(
         canceled.stdout.contains(&format!("node cancellation of build {build} requested (state directory")),
         "{canceled:?}"
     );
     let message = world.wait("the builder to report the cancellation", || {
-        let (reason, message) = ready(&builder_status(&world));
+        let (reason, message) = ready(&world);
         (reason == "Cancelled").then_some(message)
     });
     assert!(message.contains(&build) && message.contains("`opsy resume`"), "{message}");
-    assert_eq!(results(&world), ["Cancelled"]);
+    assert_eq!(world.results("node"), ["Cancelled"]);
     world.wait("the end of its processes", || {
         let (runners, others) = world.build_processes();
         (runners.is_empty() && others.is_empty()).then_some(())
     });
-    world.wait("the sweep of the orphans", || world.orphans().is_empty().then_some(()));
+    world.wait("the sweep of the orphans", || world.account.orphans().is_empty().then_some(()));
     assert_eq!(world.our_images(), []);
-    let again = command(&["cancel", "pb/node"]);
+    let again = world.run(&["cancel", "pb/node"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(again.stderr.contains("has no running build"), "{again:?}");
 
-    assert!(command(&["reconcile", "pb/node"]).stdout.contains("Cancelled"));
+    assert!(world.run(&["reconcile", "pb/node"]).stdout.contains("Cancelled"));
     assert_eq!(
         world.account.count("ec2:RunInstances"),
         1,
@@ -184,7 +174,7 @@ fn cancel_stops_the_running_build_and_resume_builds_again() {
         "controllerTimer: 1s\n  failurePolicy: {backoff: 1s}",
         "policy: sooner",
     );
-    assert!(command(&["resume", "pb/node"]).status.success());
+    assert!(world.run(&["resume", "pb/node"]).status.success());
     wait_for_image(&world);
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
 }
@@ -205,10 +195,14 @@ fn a_template_changed_during_a_build_is_built_after_it() {
         let newer = world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
         world.wait("the agent to fetch the commit", || fetched(&world, &newer).then_some(()));
         assert_eq!(world.account.count("ec2:RunInstances"), 1);
-        finish(&world);
-        world.wait("a build of the newer template", || (results(&world).len() == 2).then_some(()));
+        world.account.finish_images();
+        world.wait("a build of the newer template", || (world.results("node").len() == 2).then_some(()));
         let image = wait_for_image(&world);
-        assert!(name_of(&world, &image).starts_with("node-2-"), "the newest inputs are active");
+        let name = world.account.image("us-east-1", &image)["name"].clone();
+        assert!(
+            name.as_str().is_some_and(|name| name.starts_with("node-2-")),
+            "the newest inputs are active"
+        );
         world.wait("the newest image to be published", || {
             (world.amis()["default/node"]["us-east-1"]["x86_64"] == image.as_str()).then_some(())
         });
@@ -218,7 +212,7 @@ fn a_template_changed_during_a_build_is_built_after_it() {
     states.sort();
     assert!(states == ["active", "deprecated"] || states == ["active", "superseded"], "{states:?}");
     assert_eq!(world.account.count("ec2:RunInstances"), 2);
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
 }
 
 #[test]
@@ -233,12 +227,12 @@ fn a_builder_deleted_during_its_build_leaves_its_images_and_nothing_else() {
     agent.kill();
 
     world.edit("packer/node/node.pkr.hcl", "\"1\"", "\"2\"", "policy: second");
-    hold_next_build(&world);
+    world.account.hold_images(1);
     let _agent = world.agent();
     wait_for_calls(&world, "ec2:CreateImage", 2);
     world.push(&[("builders/node.yaml", None)], "policy: no more");
     world.wait("the object to be deleted", || world.status("PackerBuilder", "node").is_none().then_some(()));
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
     assert_eq!(world.our_images(), [(image, "active".to_owned())]);
     assert_eq!(world.build_processes(), (Vec::new(), Vec::new()));
     assert_eq!(run_folders(&world), []);
@@ -263,11 +257,4 @@ fn fetched(world: &World, commit: &str) -> bool {
     let history =
         world.git(&world.state().join("clone"), &["log", "--format=%H", "refs/remotes/origin/main"]);
     history.lines().any(|line| line == commit)
-}
-
-fn name_of(world: &World, image: &str) -> String {
-    let state = world.account.state();
-    let mut images = state["images"].as_array().expect("images").iter();
-    let found = images.find(|found| found["id"] == image).expect("the image");
-    found["name"].as_str().expect("a name").to_owned()
 }

@@ -1,45 +1,25 @@
 //! A corporate network for one test: an egress proxy, and the bed's servers with certificates of a private CA, under
 //! names that only the proxy resolves.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::bed::{request, wait_for};
-
-/// Startup takes half a second on an idle machine, several seconds on a busy one.
-const START: Duration = Duration::from_secs(60);
+use crate::bed::{Process, request};
 
 /// The credentials for the proxy. No output may contain the password.
 pub const USER: &str = "ann";
 pub const PASSWORD: &str = "pr0xy-hunter2";
 
 pub struct Network {
-    child: Child,
+    process: Process,
     folder: tempfile::TempDir,
-    port: u64,
 }
 
 impl Network {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let port_file = folder.path().join("address.json");
-        let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
-        let child = Command::new(python)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bed/network/netbed.py"))
-            .args(["--port", "0", "--die-with-parent", "--dir"])
-            .arg(folder.path())
-            .arg("--port-file")
-            .arg(&port_file)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the network bed starts");
-        wait_for("the network bed", START, || port_file.exists().then_some(()));
-        let address: Value =
-            serde_json::from_slice(&std::fs::read(&port_file).expect("the address file")).expect("JSON");
-        Self { child, folder, port: address["port"].as_u64().expect("a port") }
+        Self { process: Process::start("network", &["netbed.py"], &[("--dir", folder.path())]), folder }
     }
 
     /// A network whose proxy requires credentials.
@@ -51,12 +31,12 @@ impl Network {
 
     /// The proxy's address, without credentials.
     pub fn proxy(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.process.port())
     }
 
     /// The proxy's address, with credentials.
     pub fn proxy_with_credentials(&self) -> String {
-        format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", self.port)
+        format!("http://{USER}:{PASSWORD}@127.0.0.1:{}", self.process.port())
     }
 
     pub fn ca(&self) -> PathBuf {
@@ -86,14 +66,6 @@ impl Network {
 
     pub fn control(&self, method: &str, path: &str, body: Value) -> Value {
         request(method, &format!("{}/_bed/{path}", self.proxy()), Some(body))
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        // If this fails, it has ended already or ends with this process.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{address, closed, hostile, http, message};
 use crate::chat::Chat;
+use crate::webhook::hmac;
 
 fn receiver(chat: &Chat) -> Receiver {
     Receiver::new(http(), address(chat, "/hook/ops"), "shared key", Timestamp::now, "Secret ops/hook")
@@ -22,7 +23,6 @@ fn header(request: &Value, name: &str) -> String {
 
 #[tokio::test]
 async fn a_receiver_can_check_who_sent_a_message_and_whether_it_knows_it() {
-    use hmac::{Hmac, KeyInit, Mac};
     let chat = Chat::start();
     let sink = receiver(&chat);
     let thread = Some("PackerBuilder/ops/node/build/1");
@@ -34,10 +34,9 @@ async fn a_receiver_can_check_who_sent_a_message_and_whether_it_knows_it() {
     let received = received.as_array().expect("a list");
     for request in received {
         let text = request["text"].as_str().expect("a body");
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"shared key").expect("a key");
-        mac.update(format!("{}.{text}", header(request, "x-opsy-timestamp")).as_bytes());
-        let digest: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(header(request, "x-opsy-signature"), format!("sha256={digest}"));
+        let signed = format!("{}.{text}", header(request, "x-opsy-timestamp"));
+        let signature = format!("sha256={}", hmac("shared key", &signed));
+        assert_eq!(header(request, "x-opsy-signature"), signature);
     }
     let keys: Vec<String> = received.iter().map(|request| header(request, "idempotency-key")).collect();
     assert!(keys[0] == keys[1] && keys[1] != keys[2], "{keys:?}");

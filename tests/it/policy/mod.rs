@@ -7,10 +7,9 @@ mod rivals;
 mod signatures;
 mod sources;
 
-use std::path::Path;
-use std::{fs, io};
+use std::fs;
 
-use crate::world::World;
+use crate::world::{World, files_with, template};
 
 /// Lines of a builder's `spec`: the backoff is long enough for `--once` to end before the next try.
 const RETRY_SOON: &str = "  failurePolicy: {backoff: 5s}\n";
@@ -42,11 +41,6 @@ fn settings(of_publish: &str) -> String {
     format!("agentID: test\nlimits: {{concurrentBuilds: 9}}\npublish:\n  quietPeriod: 100ms\n{of_publish}")
 }
 
-/// A valid template.
-fn template() -> &'static str {
-    include_str!("../fixtures/repo/packer/node/node.pkr.hcl")
-}
-
 /// Pushes builder `node`, without a refresher.
 fn push_node(world: &World, of_publish: &str) {
     let files = [
@@ -71,23 +65,9 @@ fn builds(world: &World) -> usize {
     world.account.count("ec2:RunInstances")
 }
 
-/// Files below a directory that contain a string.
-fn files_with(folder: &Path, text: &str) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files_with(&path, text)?);
-        } else if fs::read(&path)?.windows(text.len()).any(|part| part == text.as_bytes()) {
-            found.push(path.display().to_string());
-        }
-    }
-    Ok(found)
-}
-
 /// Asserts that a secret is in no file of the state directory, no log, no commit.
 fn assert_nowhere(world: &World, secret: &str) {
-    assert_eq!(files_with(&world.state(), secret).expect("the state directory"), Vec::<String>::new());
+    assert_eq!(files_with(&world.state(), secret), Vec::<String>::new());
     let log = fs::read_to_string(world.agent_log()).unwrap_or_default();
     assert!(!log.contains(secret), "the log contains it");
     let history = world.git(&world.remote(), &["log", "--all", "--patch", "--format=fuller"]);

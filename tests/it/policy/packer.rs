@@ -1,41 +1,18 @@
 //! Builds that cannot succeed: the status names the cause, a failure counts once, and nothing is left behind.
 
-use super::{assert_nowhere, builder, builds, push_node, settings, template, wait_for_node};
+use super::{assert_nowhere, builder, builds, push_node, settings, wait_for_node};
 use crate::packers::Packer;
-use crate::world::{Outcome, World, run};
+use crate::world::{Outcome, World, run, script_template, template};
 
 const TOKEN: &str = "tkn-5up3r-s3cr3t-value";
-
-/// A template with source `null`: no instance and no image, only a provisioner that runs on this machine.
-fn local(script: &str) -> String {
-    format!(
-        "variable \"ami_id\" {{}}
-variable \"region\" {{}}
-source \"null\" \"here\" {{ communicator = \"none\" }}
-build {{
-  sources = [\"source.null.here\"]
-  provisioner \"shell-local\" {{ inline = [{script:?}] }}
-}}
-"
-    )
-}
 
 fn ready(world: &World, name: &str) -> [String; 3] {
     world.condition("PackerBuilder", name, "Ready").unwrap_or_else(|| panic!("{name} has no status"))
 }
 
-/// The results of the builds, newest first.
-fn results(world: &World, name: &str) -> Vec<String> {
-    let status = world.status("PackerBuilder", name).expect("a status");
-    let runs = status["history"].as_array().into_iter().flatten();
-    runs.map(|run| run["result"].as_str().unwrap_or("-").to_owned()).collect()
-}
-
 /// `opsy run --once` with a secret in its environment.
 fn once(world: &World) -> Outcome {
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env("OPSY_SECRET_DEFAULT_PACKER__TOKEN", TOKEN);
-    run(opsy)
+    world.once_with(&[("OPSY_SECRET_DEFAULT_PACKER__TOKEN", TOKEN)])
 }
 
 fn push_broken(world: &World) {
@@ -47,11 +24,11 @@ fn push_broken(world: &World) {
         (own("node"), template().to_owned()),
         (own("refused"), refused),
         (own("undeclared"), undeclared),
-        (own("failing"), local("echo no such package; exit 7")),
-        (own("fruitless"), local("echo $PWD; exit 0")),
-        (own("told"), local("echo token is $TOKEN; exit 3")),
-        (own("keyless"), local("exit 0")),
-        (own("foreign"), local("exit 0")),
+        (own("failing"), script_template("echo no such package; exit 7")),
+        (own("fruitless"), script_template("echo $PWD; exit 0")),
+        (own("told"), script_template("echo token is $TOKEN; exit 3")),
+        (own("keyless"), script_template("exit 0")),
+        (own("foreign"), script_template("exit 0")),
     ];
     let mut files = vec![("opsy.yaml".to_owned(), settings(""))];
     for ((path, name), text) in templates {
@@ -109,10 +86,10 @@ fn cannot_work(packer: Packer) {
     let again = once(&world);
     assert_eq!(again.status.code(), Some(2), "{again:?}");
     for name in ["refused", "undeclared", "failing", "fruitless", "told"] {
-        assert_eq!(results(&world, name), ["Failed"], "{name}");
+        assert_eq!(world.results(name), ["Failed"], "{name}");
     }
     assert_eq!((builds(&world), world.our_images().len()), (1, 1));
-    assert_eq!(world.orphans(), Vec::<String>::new());
+    assert_eq!(world.account.orphans(), Vec::<String>::new());
     assert_eq!(world.log(), log, "nothing new to publish");
     assert!(!outcome.stderr.contains(TOKEN) && !outcome.stdout.contains(TOKEN));
     assert_nowhere(&world, TOKEN);
@@ -125,8 +102,9 @@ fn cannot_work(packer: Packer) {
 fn a_build_inherits_no_secret_of_whoever_started_the_agent() {
     use std::os::unix::fs::PermissionsExt as _;
     let world = World::empty();
-    let script =
-        local("echo ci [$CI_JOB_TOKEN] key $PKR_VAR_api_key vault $VAULT_ADDR own [$OPSY_PASS_ENV]; exit 3");
+    let script = script_template(
+        "echo ci [$CI_JOB_TOKEN] key $PKR_VAR_api_key vault $VAULT_ADDR own [$OPSY_PASS_ENV]; exit 3",
+    );
     let files = [
         ("opsy.yaml", settings("")),
         ("builders/node.yaml", builder("node", "packer/node", "", "  failurePolicy: {limit: 1}\n")),
@@ -149,17 +127,15 @@ fn a_build_inherits_no_secret_of_whoever_started_the_agent() {
 fn a_build_waits_for_packer_to_be_installed() {
     let world = World::empty();
     push_node(&world, "");
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).env("PATH", "/nonexistent");
-    let outcome = run(opsy);
+    let outcome = world.once_with(&[("PATH", "/nonexistent")]);
     assert_eq!(outcome.status.code(), Some(2), "{outcome:?}");
     let [_, reason, message] = ready(&world, "node");
     assert!(reason == "BuildFailed" && message.contains("packer: "), "{reason}: {message}");
     // On a slow machine the next try is due before the run ends.
-    let failed = results(&world, "node");
+    let failed = world.results("node");
     assert!(failed.iter().all(|result| result == "Failed") && !failed.is_empty(), "{failed:?}");
     assert_eq!(builds(&world), 0);
     let _agent = world.agent();
     wait_for_node(&world);
-    assert_eq!((results(&world, "node").len(), builds(&world)), (failed.len() + 1, 1));
+    assert_eq!((world.results("node").len(), builds(&world)), (failed.len() + 1, 1));
 }

@@ -4,20 +4,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{assert_nowhere, builds, push_node, settings, template, wait_for_node};
-use crate::world::{Outcome, World, fixtures, run};
+use super::{assert_nowhere, builds, push_node, settings, wait_for_node};
+use crate::git::bed::FREEZE;
+use crate::world::{World, fixtures, template};
 
 const PASSWORD: &str = "pw-5up3r-s3cr3t-git";
 
 /// Less than the time that the agent gives running reconciles to end.
 const AT_ONCE: Duration = Duration::from_secs(20);
-
-/// Runs `opsy run --once` with these variables.
-fn once(world: &World, variables: &[(&str, &str)]) -> Outcome {
-    let mut opsy = world.opsy();
-    opsy.args(["run", "--once"]).envs(variables.iter().copied());
-    run(opsy)
-}
 
 /// The arguments of all processes.
 fn arguments() -> String {
@@ -33,7 +27,7 @@ fn a_remote_that_cannot_be_read_is_told_and_a_password_stays_secret() {
     let right = [("OPSY_GIT_USERNAME", "agent"), ("OPSY_GIT_PASSWORD", PASSWORD)];
     let wrong = [("OPSY_GIT_USERNAME", "agent"), ("OPSY_GIT_PASSWORD", "pw-of-yesterday")];
     let fails = |variables: &[(&str, &str)], words: &str| {
-        let outcome = once(&world, variables);
+        let outcome = world.once_with(variables);
         assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains(PASSWORD) && !outcome.stderr.contains("pw-of-yesterday"));
@@ -174,11 +168,6 @@ fn a_commit_that_could_not_be_loaded_is_retried_without_a_new_one() {
     assert!(agent.stop().success());
 }
 
-/// A hook that refuses commits of Opsy.
-const FREEZE: &str = "while read -r old new ref; do
-  case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen: ask the platform team' >&2; exit 1;; esac
-done";
-
 #[test]
 fn a_refusing_hook_holds_up_status_alone() {
     let world = World::served(None);
@@ -212,9 +201,7 @@ fn a_refusing_hook_holds_up_status_alone() {
         let ready = world.condition(kind, name, "Ready").expect("a status");
         assert_eq!(ready[0], "True", "{ready:?}");
     }
-    let mut table = world.opsy();
-    table.args(["status", "--output", "text"]);
-    let table = run(table).stdout;
+    let table = world.run(&["status", "--output", "text"]).stdout;
     assert!(table.contains(&format!("not published: pre-receive hook declined: {words}")), "{table}");
 
     server.remote().unhook("pre-receive");
@@ -228,14 +215,6 @@ fn a_refusing_hook_holds_up_status_alone() {
         });
     }
     assert_eq!(builds(&world), 1);
-}
-
-/// The message about a rewritten branch, in the agent's saved state.
-fn rewritten(world: &World) -> Option<String> {
-    let memory = fs::read(world.state().join("memory.json")).ok()?;
-    let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
-    let found = memory["conditions"].as_array()?.iter().find(|found| found["reason"] == "BranchRewritten")?;
-    Some(found["message"].as_str()?.to_owned())
 }
 
 #[test]
@@ -256,9 +235,9 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
         ("packer/node/node.pkr.hcl", Some(&newer)),
     ];
     let tip = server.remote().rewrite("main", &files);
-    let said = world.wait("the tip to be held back", || rewritten(&world));
+    let said = world.wait("the tip to be held back", || world.saved_condition("BranchRewritten"));
     assert!(said.contains(&format!("`opsy accept {tip}`")) && said.contains(&first), "{said}");
-    let shown = run_opsy(&world, &["status", "--output", "text"]);
+    let shown = world.run(&["status", "--output", "text"]);
     let line = shown.stdout.lines().find(|line| line.contains("BranchRewritten")).expect("it is shown");
     assert!(line.contains(&tip) && line.contains(&first), "{line}");
     assert!(agent.stop().success());
@@ -269,21 +248,21 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     let log = world.root().join("second.log");
     let agent = world.start_logged(world.opsy(), &log);
     let again = world.wait("the tip to be held back again", || {
-        rewritten(&world).filter(|said| said.contains("cannot be loaded"))
+        world.saved_condition("BranchRewritten").filter(|said| said.contains("cannot be loaded"))
     });
     assert!(again.contains(&tip) && again.contains(&first), "{again}");
-    let other = run_opsy(&world, &["accept", &first]);
+    let other = world.run(&["accept", &first]);
     assert!(other.status.success() && other.stdout.contains("is accepted"), "{other:?}");
     let asked = world.state().join("asked/accept.json");
     world.wait("the request to be handled", || (!asked.exists()).then_some(()));
     assert_eq!((world.log(), builds(&world)), (vec!["by hand".to_owned()], 1), "another commit was accepted");
-    assert!(run_opsy(&world, &["accept", &tip]).status.success());
+    assert!(world.run(&["accept", &tip]).status.success());
     let newest =
         world.wait("the image of the new history", || world.active_image().filter(|active| *active != image));
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
     });
-    world.wait("the end of the hold", || rewritten(&world).is_none().then_some(()));
+    world.wait("the end of the hold", || world.saved_condition("BranchRewritten").is_none().then_some(()));
     assert!(agent.stop().success());
     let log = world.log();
     assert_eq!((log.last().map(String::as_str), builds(&world)), (Some("by hand"), 2), "{log:?}");
@@ -293,17 +272,11 @@ fn a_rewritten_branch_is_held_back_until_a_person_accepts_it() {
     );
 }
 
-fn run_opsy(world: &World, args: &[&str]) -> Outcome {
-    let mut opsy = world.opsy();
-    opsy.args(args);
-    run(opsy)
-}
-
 #[test]
 fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     let world = World::served(None);
     push_node(&world, "  enabled: false\n");
-    let off = once(&world, &[]);
+    let off = world.once();
     assert_eq!(off.status.code(), Some(0), "{off:?}");
     assert_eq!(world.log(), ["policy: first"]);
     assert_eq!(
@@ -312,7 +285,7 @@ fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     );
 
     world.edit("opsy.yaml", "enabled: false", "branch: opsy-status", "policy: publish");
-    let elsewhere = once(&world, &[]);
+    let elsewhere = world.once();
     assert_eq!(elsewhere.status.code(), Some(0), "{elsewhere:?}");
     assert_eq!(world.log(), ["policy: publish", "policy: first"]);
     let files = world.git(&world.remote(), &["ls-tree", "-r", "--name-only", "opsy-status"]);
@@ -324,7 +297,7 @@ fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     assert!(tip.lines().count() == 1 && tip.starts_with("opsy: "), "one commit without parents: {tip}");
 
     fs::remove_dir_all(world.state()).expect("the state directory");
-    let anew = once(&world, &[]);
+    let anew = world.once();
     assert_eq!(anew.status.code(), Some(0), "{anew:?}");
     assert_eq!((builds(&world), world.log().len()), (1, 2), "the status is restored from Git");
 }

@@ -1,22 +1,13 @@
 //! Signed commits, with the whole agent: commits without a trusted signature are held back, and its own are signed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use super::{RETRY_SOON, assert_nowhere, builder, builds, settings, template, wait_for_node};
-use crate::world::{World, run};
+use super::{RETRY_SOON, assert_nowhere, builder, builds, settings, wait_for_node};
+use crate::git::bed::{assert_git_verifies, keygen};
+use crate::world::{World, run, template};
 
 const PASSPHRASE: &str = "pp-5up3r-s3cr3t-key";
-
-/// Creates an OpenSSH key.
-fn key(world: &World, name: &str, passphrase: &str) -> PathBuf {
-    let file = world.root().join(name);
-    let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f"]).arg(&file);
-    assert!(keygen.status().expect("ssh-keygen runs").success());
-    file
-}
 
 /// A line of Git's allowed signers file.
 fn signer(key: &Path) -> String {
@@ -45,19 +36,11 @@ fn push_signed(world: &World, key: &Path) -> String {
     })
 }
 
-/// The message about a commit that is not verified, in the agent's saved state.
-fn unverified(world: &World) -> Option<String> {
-    let memory = fs::read(world.state().join("memory.json")).ok()?;
-    let memory: serde_json::Value = serde_json::from_slice(&memory).ok()?;
-    let found =
-        memory["conditions"].as_array()?.iter().find(|found| found["reason"] == "CommitNotVerified")?;
-    Some(found["message"].as_str()?.to_owned())
-}
-
 #[test]
 fn a_commit_that_nobody_trusted_signed_is_held_back() {
     let world = World::served(None);
-    let (person, ours) = (key(&world, "person", ""), key(&world, "ours", PASSPHRASE));
+    let person = keygen(world.root().join("person"), "ed25519", "");
+    let ours = keygen(world.root().join("ours"), "ed25519", PASSPHRASE);
     let (signers, passphrase) = (world.root().join("signers"), world.root().join("passphrase"));
     fs::create_dir(&signers).expect("a directory");
     fs::write(signers.join("people"), signer(&person)).expect("written");
@@ -80,18 +63,15 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
     world.wait("its status in Git", || world.amis().get("default/node").map(|_| ()));
     let allowed = world.root().join("allowed");
     fs::write(&allowed, signer(&ours)).expect("written");
-    let option = format!("gpg.ssh.allowedSignersFile={}", allowed.display());
-    world.git(&world.remote(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", "main"]);
+    assert_git_verifies(&world.remote(), "main", &allowed);
 
     let newer = "default = \"2\"";
     let bad = world.edit("packer/node/node.pkr.hcl", "default = \"1\"", newer, "policy: without a signature");
-    let said = world.wait("the commit to be held back", || unverified(&world));
+    let said = world.wait("the commit to be held back", || world.saved_condition("CommitNotVerified"));
     for part in [&*bad, "Platform Team <platform@example.com>", "it has no signature", "opsy accept"] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let mut status = world.opsy();
-    status.args(["status", "--output", "text"]);
-    let shown = run(status).stdout;
+    let shown = world.run(&["status", "--output", "text"]).stdout;
     assert!(shown.contains("CommitNotVerified") && shown.contains(&bad), "{shown}");
     assert!(agent.stop().success());
     let top = world.log().first().cloned();
@@ -109,16 +89,14 @@ fn a_commit_that_nobody_trusted_signed_is_held_back() {
         fs::read_to_string(&log).ok()?.contains(&bad).then_some(())
     });
     assert_eq!((world.active_image(), builds(&world)), (Some(image.clone()), 1));
-    let mut accept = world.opsy();
-    accept.args(["accept", &bad]);
-    assert!(run(accept).status.success());
+    assert!(world.run(&["accept", &bad]).status.success());
     let newest = world.wait("the newer image", || world.active_image().filter(|active| *active != image));
     world.wait("its status in Git", || {
         (world.amis()["default/node"]["us-east-1"]["x86_64"] == newest.as_str()).then_some(())
     });
-    world.wait("the end of the hold", || unverified(&world).is_none().then_some(()));
+    world.wait("the end of the hold", || world.saved_condition("CommitNotVerified").is_none().then_some(()));
     assert!(agent.stop().success());
-    world.git(&world.remote(), &["-c", "gpg.format=ssh", "-c", &option, "verify-commit", "main"]);
+    assert_git_verifies(&world.remote(), "main", &allowed);
     fs::remove_file(&passphrase).expect("the passphrase");
     assert_nowhere(&world, PASSPHRASE);
 }

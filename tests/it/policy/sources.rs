@@ -1,14 +1,13 @@
 //! Which files of a repository trigger a build, and which do not.
 
-use super::{builder, settings, template};
-use crate::whole::writes;
-use crate::world::{World, fixtures};
+use super::{builder, settings};
+use crate::world::{World, fixture, template};
 
 #[test]
 fn a_template_at_the_root_is_rebuilt_by_what_it_reads_alone() {
     let world = World::empty();
     let node = builder("node", ".", "", "");
-    let refresher = std::fs::read_to_string(fixtures().join("repo/refreshers/demo.yaml")).expect("a fixture");
+    let refresher = fixture("refreshers/demo.yaml");
     let opsy_yaml = settings("");
     let files = [
         (".opsyignore", "README.md\n"),
@@ -36,6 +35,6 @@ fn a_template_at_the_root_is_rebuilt_by_what_it_reads_alone() {
     world.push(&files.map(|(path, text)| (path, Some(text))), "policy: a typo, a timer, a limit");
     let second = world.once();
     assert_eq!(second.status.code(), Some(0), "{second:?}");
-    assert_eq!(writes(&world.account.calls()), Vec::<&String>::new(), "no build, no rollout");
+    assert_eq!(world.account.writes(), Vec::<String>::new(), "no build, no rollout");
     assert_eq!(world.active_image(), Some(image));
 }

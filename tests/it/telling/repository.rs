@@ -2,6 +2,8 @@
 //! notifier.
 
 use super::*;
+use crate::git::bed::FREEZE;
+use crate::world::fixtures;
 
 /// The `opsy.yaml` of the fixture with a notifier.
 const EVERYBODY: &str = "agentID: test\npublish:\n  quietPeriod: 100ms\nnotifier:\n  slack:\n    \
@@ -54,11 +56,6 @@ fn objects_without_a_notifier_and_broken_files_are_reported_once_to_the_notifier
     assert!(told.iter().any(|told| told.contains("ManifestBroken is resolved")), "{told:#?}");
     assert_eq!(threads(&chat).len(), 3, "{:#?}", threads(&chat));
 }
-
-/// A hook that refuses commits of Opsy.
-const FREEZE: &str = "while read -r old new ref; do
-  case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen' >&2; exit 1;; esac
-done";
 
 #[test]
 fn a_branch_that_takes_no_push_is_told_once_whatever_number_of_objects_waits_and_restarts() {

@@ -7,23 +7,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-use super::super::{Place, root, until};
+use super::super::{Place, until};
 use super::node::{Relay, plane};
 use crate::bed::bed;
-use crate::world::{World, fixtures, run};
+use crate::world::{World, fixture, run, template};
 
 /// Deadline for each step, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Longer than any build.
-const HELD: u64 = 24 * 3600;
 /// Number of builders, of which `AT_ONCE` may build at the same time.
 const BUILDERS: usize = 12;
 const AT_ONCE: usize = 10;
@@ -40,51 +36,10 @@ impl Cluster {
     pub async fn new() -> Option<Self> {
         let place = Place::on(plane().await?).await;
         let world = World::empty();
-        let cluster = Self { kubeconfig: world.root().join("kubeconfig"), world, place };
-        cluster.allow_owner().await;
-        cluster.write_kubeconfig().await;
+        place.bind_cluster_rules().await;
+        let cluster = Self { kubeconfig: place.kubeconfig(world.root()).await, world, place };
         cluster.secret("aws", cluster.environment(&cluster.world.account.packers_key())).await;
         Some(cluster)
-    }
-
-    /// Grants the cluster-wide rights of the chart.
-    async fn allow_owner(&self) {
-        let text = fs::read_to_string(root().join("deploy/chart/files/clusterrole.yaml"))
-            .expect("the chart's rules");
-        let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
-        let (name, admin) = (&self.place.namespace, &self.place.admin);
-        let role =
-            serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules})).expect("a role");
-        let binding = json!({
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "opsy", "namespace": name}],
-        });
-        let binding = serde_json::from_value(binding).expect("a binding");
-        let post = PostParams::default();
-        Api::<ClusterRole>::all(admin.clone()).create(&post, &role).await.expect("a role");
-        Api::<ClusterRoleBinding>::all(admin.clone()).create(&post, &binding).await.expect("a binding");
-    }
-
-    async fn write_kubeconfig(&self) {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.place.admin.clone(), &self.place.namespace);
-        let wanted = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(6 * 3600), ..Default::default() },
-            ..Default::default()
-        };
-        let token =
-            accounts.create_token_request("opsy", &PostParams::default(), &wanted).await.expect("a token");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "opsy",
-            "clusters": [{"name": "bed", "cluster": {
-                "server": self.place.plane.address("server"), "certificate-authority": self.place.plane.address("ca"),
-            }}],
-            "users": [{"name": "opsy", "user": {"token": token.status.expect("a token").token}}],
-            "contexts": [{"name": "opsy", "context": {
-                "cluster": "bed", "user": "opsy", "namespace": self.place.namespace,
-            }}],
-        });
-        fs::write(&self.kubeconfig, config.to_string()).expect("a kubeconfig");
     }
 
     /// The variables that a build pod with this access key needs.
@@ -106,17 +61,16 @@ impl Cluster {
 
     /// Pushes builders with these names, reconciled every second, and removes those in `gone`.
     fn push(&self, names: &[String], gone: &[String]) {
-        let read = |path: &str| fs::read_to_string(fixtures().join("repo").join(path)).expect("a fixture");
         let settings = format!(
             "{}namespace: {}\nlimits:\n  concurrentBuilds: {AT_ONCE}\n",
-            read("opsy.yaml"),
+            fixture("opsy.yaml"),
             self.place.namespace
         );
-        let builder = read("builders/node.yaml").replace("controllerTimer: 10s", "controllerTimer: 1s")
+        let builder = fixture("builders/node.yaml").replace("controllerTimer: 10s", "controllerTimer: 1s")
             + "    secret: aws\n    pod:\n      resources:\n        requests: {cpu: 10m, memory: 64Mi}\n";
         let mut files: BTreeMap<String, Option<String>> = [
             ("opsy.yaml".to_owned(), Some(settings)),
-            ("packer/node/node.pkr.hcl".to_owned(), Some(read("packer/node/node.pkr.hcl"))),
+            ("packer/node/node.pkr.hcl".to_owned(), Some(template().to_owned())),
         ]
         .into();
         let path = |name: &String| format!("builders/{name}.yaml");
@@ -206,13 +160,10 @@ impl Cluster {
         self.until("images in progress", made).await;
     }
 
-    fn hold(&self, count: usize) {
-        self.world.account.fault(json!({"kind": "image-pending", "seconds": HELD, "count": count}));
-    }
-
+    /// Makes all pending images available, and holds no further ones.
     fn finish(&self) {
         self.world.account.clear_faults();
-        self.world.account.post("clock", json!({"advance": HELD}));
+        self.world.account.finish_images();
     }
 }
 
@@ -223,7 +174,7 @@ fn names(count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_becomes_an_image_and_its_log_can_be_read() {
     let Some(cluster) = Cluster::new().await else { return };
-    cluster.hold(1);
+    cluster.world.account.hold_images(1);
     cluster.push(&names(1), &[]);
     let _agent = cluster.world.start(cluster.opsy("state"));
     cluster.held(1).await;
@@ -247,13 +198,13 @@ async fn a_push_becomes_an_image_and_its_log_can_be_read() {
         assert!(told.contains(reason), "{reason} is not among the events of\n{told}");
     }
     cluster.until("the end of the Job", async || cluster.jobs().await.is_empty().then_some(())).await;
-    assert_eq!(cluster.world.orphans(), Vec::<String>::new());
+    assert_eq!(cluster.world.account.orphans(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_builds_at_once_are_all_supervised_and_no_more_than_allowed() {
     let Some(cluster) = Cluster::new().await else { return };
-    cluster.hold(AT_ONCE);
+    cluster.world.account.hold_images(AT_ONCE);
     cluster.push(&names(BUILDERS), &[]);
     let _agent = cluster.world.start(cluster.opsy("state"));
     cluster.held(AT_ONCE).await;
@@ -279,7 +230,7 @@ async fn ten_builds_at_once_are_all_supervised_and_no_more_than_allowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_builder_deleted_in_the_middle_of_its_build_cleans_up_and_goes() {
     let Some(cluster) = Cluster::new().await else { return };
-    cluster.hold(2);
+    cluster.world.account.hold_images(2);
     cluster.push(&names(2), &[]);
     let _agent = cluster.world.start(cluster.opsy("state"));
     cluster.held(2).await;
@@ -291,7 +242,7 @@ async fn a_builder_deleted_in_the_middle_of_its_build_cleans_up_and_goes() {
     cluster
         .until("the orphans to be removed", async || {
             let images = cluster.world.our_images().len();
-            (cluster.world.orphans().is_empty() && images == 1).then_some(())
+            (cluster.world.account.orphans().is_empty() && images == 1).then_some(())
         })
         .await;
 }
@@ -299,7 +250,7 @@ async fn a_builder_deleted_in_the_middle_of_its_build_cleans_up_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_killed_during_a_build_is_succeeded_by_another() {
     let Some(cluster) = Cluster::new().await else { return };
-    cluster.hold(1);
+    cluster.world.account.hold_images(1);
     cluster.push(&names(1), &[]);
     let first = cluster.world.start(cluster.mortal("first"));
     cluster.held(1).await;
@@ -314,7 +265,7 @@ async fn an_agent_that_is_killed_during_a_build_is_succeeded_by_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_whose_pod_is_gone_before_anybody_read_its_result_is_found_by_its_tag() {
     let Some(cluster) = Cluster::new().await else { return };
-    cluster.hold(1);
+    cluster.world.account.hold_images(1);
     cluster.push(&names(1), &[]);
     let first = cluster.world.start(cluster.mortal("first"));
     cluster.held(1).await;

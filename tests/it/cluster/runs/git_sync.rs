@@ -5,10 +5,11 @@ use opsy::api::CommitId;
 use opsy::engine::{Failure, GitSyncRun, RunRequest, RunState, Runs};
 
 use super::node::Relay;
-use super::pods::{BUILT, Builds, template};
+use super::pods::{BUILT, Builds};
 use super::world::numbered;
 use crate::git::bed::{Bed as GitServer, Remote};
 use crate::git::ssh::Server as SshServer;
+use crate::world::template;
 
 const TEMPLATE: &str = "packer/node.pkr.hcl";
 const BROKEN: &str = "build {\n";
@@ -93,7 +94,7 @@ async fn every_form_of_a_secret_opens_a_private_repository() {
         ("x-access-token", &[("token", "git-password")]),
     ];
     let server = GitServer::guarded("");
-    let commit = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let commit = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     let repository = reached(&server);
     for (user, keys) in forms {
         let Some(builds) = Builds::new().await else { return };
@@ -109,7 +110,7 @@ async fn a_public_repository_is_built_with_its_submodules() {
     let Some(builds) = Builds::new().await else { return };
     let server = GitServer::start();
     let shared = Remote::init(&server.folder.path().join("served/shared.git"));
-    let part = shared.commit("main", &[("node.pkr.hcl", Some(&template()))]);
+    let part = shared.commit("main", &[("node.pkr.hcl", Some(template()))]);
     let modules = "[submodule \"packer\"]\n\tpath = packer\n\turl = ../shared.git\n";
     server.remote().commit("main", &[(".gitmodules", Some(modules))]);
     server.remote().put("main", "packer", part.parse().expect("an id"), 0o160_000);
@@ -121,7 +122,7 @@ async fn a_public_repository_is_built_with_its_submodules() {
 async fn a_branch_that_moved_on_does_not_change_what_is_built() {
     let Some(builds) = Builds::new().await else { return };
     let server = GitServer::start();
-    let commit = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let commit = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     server.remote().commit("main", &[(TEMPLATE, Some(BROKEN))]);
     Source::public(&reached(&server), &commit).builds(&builds).await;
 }
@@ -130,7 +131,7 @@ async fn a_branch_that_moved_on_does_not_change_what_is_built() {
 async fn wrong_credentials_are_said_in_the_words_of_git() {
     let Some(builds) = Builds::new().await else { return };
     let server = GitServer::guarded("reader:git-password");
-    let commit = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let commit = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     builds.secret("git", vec![("username".into(), "reader".into()), ("token".into(), "wr0ng".into())]).await;
     let source = Source { secret: Some("git"), ..Source::public(&reached(&server), &commit) };
     let words = source.refused(&builds).await;
@@ -140,7 +141,7 @@ async fn wrong_credentials_are_said_in_the_words_of_git() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_key_fetches_over_ssh_in_a_restricted_namespace() {
     let server = SshServer::start(&["ed25519"]);
-    let commit = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let commit = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     let place = reached_by_ssh(&server);
     for key in ["ssh", "ssh-privatekey"] {
         let Some(builds) = Builds::new().await else { return };
@@ -157,7 +158,7 @@ async fn a_deploy_key_fetches_over_ssh_in_a_restricted_namespace() {
 async fn a_host_that_is_not_known_gets_nothing_and_a_missing_secret_is_named() {
     let Some(builds) = Builds::new().await else { return };
     let server = SshServer::start(&["ed25519"]);
-    let commit = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let commit = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     let place = reached_by_ssh(&server);
     let source = Source { secret: Some("git"), ..Source::public(&server.url_at(&place), &commit) };
     builds.world.start(&source.request(&builds)).await.expect("it starts");
@@ -175,7 +176,7 @@ async fn a_server_that_sends_only_tips_is_explained_and_its_new_tip_is_built() {
     let Some(builds) = Builds::new().await else { return };
     let server = SshServer::start(&["ed25519"]);
     let commit = server.remote().commit("main", &[(TEMPLATE, Some(BROKEN))]);
-    let tip = server.remote().commit("main", &[(TEMPLATE, Some(&template()))]);
+    let tip = server.remote().commit("main", &[(TEMPLATE, Some(template()))]);
     let place = reached_by_ssh(&server);
     ssh_secret(&builds, &server, "ssh", known(&server, &place)).await;
     let source =

@@ -12,18 +12,11 @@ use serde_json::{Value, json};
 use super::node::{Relay, plane};
 use super::world::{World, request, with_pod};
 use crate::bed::{Account, bed, wait_for};
-use crate::world::fixtures;
+use crate::world::template;
 
 /// A pod starts within seconds, and later on a busy machine.
 pub const BUILT: Duration = Duration::from_secs(180);
-/// Longer than any build.
-const HELD: u64 = 24 * 3600;
 const PASSWORD: &str = "correct-horse-battery";
-
-/// A valid template, used as `packer/node.pkr.hcl`.
-pub fn template() -> String {
-    std::fs::read_to_string(fixtures().join("repo/packer/node/node.pkr.hcl")).expect("a template")
-}
 
 /// An environment whose builds reach an AWS account.
 pub struct Builds {
@@ -65,7 +58,7 @@ impl Builds {
     }
 
     pub fn request(&self) -> RunRequest {
-        let mut request = request(&self.builder, &template());
+        let mut request = request(&self.builder, template());
         request.secret = Some("aws".into());
         let build = request.facts.build.to_string();
         request.env = [
@@ -76,11 +69,6 @@ impl Builds {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
         request
-    }
-
-    /// Keeps the image of the next build pending until the test ends the build.
-    fn hold(&self) {
-        self.account.fault(json!({"kind": "image-pending", "seconds": HELD, "count": 1}));
     }
 
     /// Waits until the build waits for its image.
@@ -97,12 +85,6 @@ impl Builds {
     async fn pod(&self, request: &RunRequest) -> String {
         self.world.pod(&request.name).await.metadata.name.expect("a name")
     }
-
-    fn assert_nothing_left(&self) {
-        let orphans = self.account.state()["leftovers"].clone();
-        let lists = orphans.as_object().expect("lists by kind");
-        assert!(lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)), "{orphans:#}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +95,7 @@ async fn a_build_makes_an_image_and_no_secret_shows() {
     builds.world.start(&request).await.expect("it starts");
     let run = builds.world.ended(BUILT, &builds.builder).await;
     let RunState::Succeeded(artifacts) = &run.state else { panic!("{run:?}") };
-    let state = builds.account.state();
-    let images = state["images"].as_array().expect("images");
-    let made = images.iter().find(|image| image["id"] == artifacts[0].image.as_str()).expect("the image");
+    let made = builds.account.image("us-east-1", artifacts[0].image.as_str());
     assert_eq!(made["tags"]["build-id"], request.facts.build.as_str());
     assert!(run.started_at.is_some() && run.ended_at >= run.started_at, "{run:?}");
     let pod = builds.pod(&request).await;
@@ -125,13 +105,13 @@ async fn a_build_makes_an_image_and_no_secret_shows() {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
     builds.world.runs.forget(&request.name).await.expect("it is forgotten");
-    builds.assert_nothing_left();
+    assert_eq!(builds.account.orphans(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_is_stopped_cleans_up() {
     let Some(builds) = Builds::new().await else { return };
-    builds.hold();
+    builds.account.hold_images(1);
     let request = builds.request();
     builds.world.start(&request).await.expect("it starts");
     builds.held().await;
@@ -147,7 +127,7 @@ async fn a_build_that_is_stopped_cleans_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_over_its_limit_is_timed_out_by_the_runner() {
     let Some(builds) = Builds::new().await else { return };
-    builds.hold();
+    builds.account.hold_images(1);
     let request = RunRequest { limit: Duration::from_secs(15), ..builds.request() };
     builds.world.start(&request).await.expect("it starts");
     assert_eq!(builds.world.ended(BUILT, &builds.builder).await.state, RunState::Failed(Failure::TimedOut));
@@ -242,7 +222,7 @@ async fn a_missing_secret_is_named_and_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_evicted_build_cleans_up_and_says_what_happened() {
     let Some(builds) = Builds::new().await else { return };
-    builds.hold();
+    builds.account.hold_images(1);
     let request = builds.request();
     builds.world.start(&request).await.expect("it starts");
     builds.held().await;

@@ -1,23 +1,15 @@
 //! Builds that a cluster refuses, and how that is reported.
 
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use opsy::api::Class;
 use opsy::engine::{RunState, Runs, Stop};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::{SOON, until};
 use super::world::{World, request, with_pod};
-use crate::git::ssh::keygen;
-
-async fn quota(world: &World, hard: Value) {
-    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
-    let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": hard}});
-    let quota = serde_json::from_value(quota).expect("a quota");
-    quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    until("the quota to be in force", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
-}
+use crate::git::bed::keygen;
 
 fn waits_for(words: &'static str) -> impl FnMut(&RunState) -> bool {
     move |state| matches!(state, RunState::Pending(Some(said)) if said.contains(words))
@@ -27,7 +19,7 @@ fn waits_for(words: &'static str) -> impl FnMut(&RunState) -> bool {
 async fn a_quota_on_pods_is_said_and_waited_for() {
     let world = World::new().await;
     let builder = world.builder("node").await;
-    quota(&world, json!({"pods": "0"})).await;
+    world.set_quota(json!({"pods": "0"})).await;
     let request = request(&builder, "");
     world.start(&request).await.expect("the quota does not limit Jobs");
     world.until("the message about the quota", SOON, &builder, waits_for("exceeded quota: builds")).await;
@@ -41,13 +33,12 @@ async fn a_quota_on_pods_is_said_and_waited_for() {
 async fn a_quota_on_jobs_goes_away_by_itself() {
     let world = World::new().await;
     let builder = world.builder("node").await;
-    quota(&world, json!({"count/jobs.batch": "0"})).await;
+    world.set_quota(json!({"count/jobs.batch": "0"})).await;
     let request = request(&builder, "");
     let error = world.start(&request).await.expect_err("no Job is allowed");
     assert_eq!(error.class, Class::TRANSIENT);
     assert!(error.message.contains("exceeded quota: builds"), "{error}");
-    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
-    quotas.delete("builds", &DeleteParams::default()).await.expect("it is deleted");
+    world.delete_quota().await;
     until("a start", SOON, async || world.start(&request).await.ok()).await;
     assert_eq!(world.made().await, (1, 1));
 }
@@ -88,8 +79,8 @@ async fn a_key_that_git_sync_cannot_use_is_refused_before_anything_starts() {
     let world = World::new().await;
     let builder = world.builder("node").await;
     let folder = tempfile::tempdir().expect("a directory");
-    keygen(&folder.path().join("open"), "ed25519", "");
-    keygen(&folder.path().join("locked"), "ed25519", "words");
+    keygen(folder.path().join("open"), "ed25519", "");
+    keygen(folder.path().join("locked"), "ed25519", "words");
     let file = |key: &str, name: &str| format!("--from-file={key}={}", folder.path().join(name).display());
     let known = "--from-literal=known_hosts=line".to_owned();
     for (name, sources) in [

@@ -2,22 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::{ControlPlane, root};
-use crate::bed::{request, wait_for};
-
-/// Startup takes half a second on an idle machine, several seconds on a busy one.
-const START: Duration = Duration::from_secs(60);
+use super::super::ControlPlane;
+use crate::bed::{Process, request};
 
 /// Ends when it is dropped, and removes its configuration from the node.
 pub struct Registry {
     plane: &'static ControlPlane,
     url: String,
-    child: Child,
+    _process: Process,
     _folder: tempfile::TempDir,
     places: Vec<PathBuf>,
 }
@@ -26,22 +21,12 @@ impl Registry {
     /// Starts a registry that the node uses instead of these hosts. No other test pulls from them.
     pub fn instead_of(plane: &'static ControlPlane, hosts: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let port_file = folder.path().join("address.json");
-        let child = Command::new("python3")
-            .arg(root().join("tests/bed/registry/registrybed.py"))
-            .args(["--port", "0", "--die-with-parent", "--dir"])
-            .arg(folder.path().join("blobs"))
-            .arg("--port-file")
-            .arg(&port_file)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("python3 starts");
-        let address = wait_for("the registry", START, || fs::read(&port_file).ok());
-        let address: Value = serde_json::from_slice(&address).expect("JSON");
-        let url = address["url"].as_str().expect("an address").to_owned();
+        let options = [("--dir", &*folder.path().join("blobs"))];
+        let process = Process::start("registry", &["registrybed.py"], &options);
+        let url = process.text("url");
         let registries = PathBuf::from(plane.address("registries").as_str().expect("a path"));
         let places = hosts.iter().map(|host| registries.join(host)).collect();
-        let registry = Self { plane, url, child, _folder: folder, places };
+        let registry = Self { plane, url, _process: process, _folder: folder, places };
         registry.tell_node();
         registry
     }
@@ -81,7 +66,5 @@ impl Drop for Registry {
             // The directory is gone if the node has ended.
             let _ = fs::remove_dir_all(place);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
 use opsy::engine::kubernetes::Scope;
 use opsy::engine::kubernetes::runs::ClusterRuns;
 use opsy::engine::{RunRequest, RunState, Runs, Stop};
 use serde_json::json;
 
-use super::super::{Place, Requests, SOON, rules, until};
+use super::super::{Place, Requests, rules, until};
 use super::world::{World, request, setup};
 
 /// Longer than any allowed operation takes.
@@ -42,18 +39,14 @@ async fn world(without: Option<&(String, String)>) -> (World, Requests) {
 
 /// A whole run, with every request that an agent may have to send for it.
 async fn whole_run(world: &World) {
-    let quotas: Api<ResourceQuota> = Api::namespaced(world.place.admin.clone(), &world.place.namespace);
-    let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": {"pods": "0"}}});
-    let quota = serde_json::from_value(quota).expect("a quota");
-    quotas.create(&PostParams::default(), &quota).await.expect("a quota");
-    until("the quota to be in force", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+    world.set_quota(json!({"pods": "0"})).await;
     let builder = world.builder("node").await;
     let mut request = RunRequest { secret: Some("aws".into()), ..request(&builder, "") };
     request.pod.service_account = Some("packer".into());
     until("a start", LIMIT, async || world.start(&request).await.ok()).await;
     let waits = |words: &'static str| move |state: &RunState| matches!(state, RunState::Pending(Some(said)) if said.contains(words));
     world.until("the message about the quota", LIMIT, &builder, waits("exceeded quota")).await;
-    quotas.delete("builds", &DeleteParams::default()).await.expect("it is deleted");
+    world.delete_quota().await;
     world.until("a pod", LIMIT, &builder, waits("it cannot be scheduled")).await;
     world.runs.stop(&request.name, Stop::Late).await.expect("it is requested");
     world.ended(LIMIT, &builder).await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota};
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use opsy::api::builder::{InputsRecord, PodSettings};
 use opsy::api::files::TemplateFile;
 use opsy::api::{BuildId, CommitId, Key, Owner, PackerBuilder, Region, RunName};
@@ -99,6 +99,23 @@ impl World {
 
     pub fn configs(&self) -> Api<ConfigMap> {
         Api::namespaced(self.place.admin.clone(), self.builds_in())
+    }
+
+    /// Sets the quota `builds` of the namespace, and waits until it is in force.
+    pub async fn set_quota(&self, hard: Value) {
+        let quota = json!({"metadata": {"name": "builds"}, "spec": {"hard": hard}});
+        let quota = serde_json::from_value(quota).expect("a quota");
+        let quotas = self.quotas();
+        quotas.create(&PostParams::default(), &quota).await.expect("a quota");
+        until("the quota to be in force", SOON, async || quotas.get("builds").await.ok()?.status?.used).await;
+    }
+
+    pub async fn delete_quota(&self) {
+        self.quotas().delete("builds", &DeleteParams::default()).await.expect("it is deleted");
+    }
+
+    fn quotas(&self) -> Api<ResourceQuota> {
+        Api::namespaced(self.place.admin.clone(), &self.place.namespace)
     }
 
     fn builds_in(&self) -> &str {

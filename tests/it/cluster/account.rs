@@ -1,0 +1,52 @@
+//! What the whole agent needs to run as the ServiceAccount of a namespace: a kubeconfig, and the chart's cluster-wide
+//! rules.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{Place, root};
+
+impl Place {
+    /// Gives the account the cluster-wide rules of the chart.
+    pub async fn bind_cluster_rules(&self) {
+        let file = root().join("deploy/chart/files/clusterrole.yaml");
+        let text = std::fs::read_to_string(file).expect("the chart's rules");
+        let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
+        let name = self.namespace.as_str();
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name}, "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": "opsy", "namespace": name}],
+        });
+        let params = PatchParams::apply("tests").force();
+        let roles: Api<ClusterRole> = Api::all(self.admin.clone());
+        roles.patch(name, &params, &Patch::Apply(&role)).await.expect("a role");
+        let bindings: Api<ClusterRoleBinding> = Api::all(self.admin.clone());
+        bindings.patch(name, &params, &Patch::Apply(&binding)).await.expect("a binding");
+    }
+
+    /// Writes a kubeconfig of the account to this directory, and returns its path.
+    pub async fn kubeconfig(&self, directory: &Path) -> PathBuf {
+        let context = json!({"cluster": "bed", "user": "opsy", "namespace": self.namespace});
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "opsy",
+            "clusters": [{"name": "bed", "cluster": {
+                "server": self.plane.address("server"), "certificate-authority": self.plane.address("ca"),
+            }}],
+            "users": [{"name": "opsy", "user": {"token": self.token().await}}],
+            "contexts": [{"name": "opsy", "context": context}],
+        });
+        let file = directory.join("kubeconfig");
+        std::fs::write(&file, config.to_string()).expect("a kubeconfig");
+        file
+    }
+}
