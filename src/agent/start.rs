@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::inputs::Inputs;
 use super::running::Running;
 use super::{
-    Agent, heap, kubernetes, metrics, notifications, now, publishing, reconcilers, sources, standalone,
+    Agent, memory, kubernetes, metrics, notifications, now, publishing, reconcilers, sources, standalone,
     syncing, templates,
 };
 use crate::api::fence::Fence;
@@ -58,7 +58,7 @@ impl Agent {
         let Core { inputs, endpoints, engine, git, outputs, loader, .. } = core;
         let loops = reconcilers.drive(engine.queues);
         let (board, read) = (engine.objects.board.clone(), outputs.state.clone());
-        tokio::spawn(heap::give_back(board, read, loader.loaded(), publisher.state()));
+        tokio::spawn(memory::give_back(board, read, loader.loaded(), publisher.state()));
         let running = Running {
             objects: engine.objects,
             runs: engine.runs,

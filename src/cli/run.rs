@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::progress;
-use crate::agent::{Agent, Signals, heap};
+use crate::agent::{Agent, Signals, memory};
 use crate::engine::ObjectHealth;
 use crate::git;
 use crate::settings::{Output, RunFlags};
@@ -18,7 +18,7 @@ const WORKERS: usize = 4;
 
 /// Runs the agent until it is done or receives a signal.
 pub fn run(flags: RunFlags) -> anyhow::Result<ExitCode> {
-    heap::share();
+    memory::share();
     let people = match flags.output {
         Output::Auto => std::io::stdout().is_terminal(),
         Output::Text => true,

@@ -68,6 +68,9 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
     }
     gather_foreign(&mut file.findings);
     file.rest.cut(&mut file.findings, FINDINGS);
+    // Files are kept from commit to commit, and most have one object: a vector has room for four at first.
+    file.drafts.shrink_to_fit();
+    file.findings.shrink_to_fit();
     file
 }
 

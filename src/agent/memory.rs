@@ -1,0 +1,120 @@
+//! The memory of the process: it must not stay as large as the largest commit made it.
+//!
+//! Half of an idle agent is its own code. Most of that runs only at start and when a commit is loaded, but the kernel maps
+//! the pages around each one that runs, and keeps them.
+
+use std::env;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::engine::board::Board;
+
+/// While builds run, nothing settles for hours. By this time, the memory that the commit needed is free.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Uses one heap for all threads. By default, glibc has one per thread, and each of them keeps the memory of its
+/// largest burst of work. Call this before other threads are started.
+#[cfg(target_env = "gnu")]
+pub fn share() {
+    // SAFETY: this sets an integer of the allocator. If it is refused (result 0), the process only uses more memory.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: this returns unused pages to the kernel; the allocator locks itself.
+    unsafe { libc::malloc_trim(0) };
+    release_code();
+}
+
+/// Lets the kernel reclaim the pages of the program's code, and maps again only what runs from now on. Code that runs costs
+/// a minor fault then, for 64 KiB at a time.
+#[cfg(target_env = "gnu")]
+fn release_code() {
+    let Some((maps, program)) = fs::read_to_string("/proc/self/maps").ok().zip(env::current_exe().ok())
+    else {
+        return;
+    };
+    for (start, length) in code(&maps, &program.to_string_lossy()) {
+        for advice in [libc::MADV_COLD, libc::MADV_DONTNEED] {
+            // SAFETY: the pages are those of a file, read-only and never written, so the kernel reads the same again. Where
+            // it refuses the advice, the process only uses more memory.
+            unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), length, advice) };
+        }
+    }
+}
+
+/// The mappings of a program's code: address and length. Only these are never written: what is read-only otherwise was
+/// relocated before.
+fn code(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let mapping = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, permissions, path) = (fields.next()?, fields.next()?, fields.nth(3)?);
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (address(start)?, address(end)?);
+        (permissions == "r-xp" && path == program).then(|| (start, end.saturating_sub(start)))
+    };
+    maps.lines().filter_map(mapping).collect()
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub fn share() {}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
+
+/// Returns unused pages to the kernel when a commit was read, when its objects have settled, and when their status was
+/// published. A commit that changes no object is read as well.
+pub async fn give_back<R, L, P>(
+    board: Arc<Board>,
+    mut read: watch::Receiver<R>,
+    mut loaded: watch::Receiver<L>,
+    mut published: watch::Receiver<P>,
+) {
+    loop {
+        let changed = tokio::select! {
+            changed = read.changed() => changed,
+            changed = loaded.changed() => changed,
+            changed = published.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let _ = timeout(SETTLED, board.settled()).await;
+        trim();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_program_is_released() {
+        let maps = "\
+5500000000-5500001000 r--p 00000000 fe:00 12 /usr/bin/opsy
+5500001000-5500003000 r-xp 00001000 fe:00 12 /usr/bin/opsy
+5500003000-5500004000 r--p 00003000 fe:00 12 /usr/bin/opsy
+5500004000-5500005000 rw-p 00004000 fe:00 12 /usr/bin/opsy
+7f0000000000-7f0000001000 r-xp 00000000 fe:00 13 /usr/lib/libc.so.6
+7ffc00000000-7ffc00001000 r-xp 00000000 00:00 0 [vdso]
+7ffd00000000-7ffd00001000 rw-p 00000000 00:00 0";
+        assert_eq!(code(maps, "/usr/bin/opsy"), [(0x55_0000_1000, 0x2000)]);
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn released_code_runs_as_before() {
+        for _ in 0..3 {
+            release_code();
+        }
+        let own = env::current_exe().expect("a program");
+        let maps = fs::read_to_string("/proc/self/maps").expect("the mappings");
+        assert!(!code(&maps, &own.to_string_lossy()).is_empty(), "{maps}");
+    }
+}
