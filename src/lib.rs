@@ -35,20 +35,21 @@
 //! | module | what it owns | may use |
 //! |---|---|---|
 //! | [`api`] | the contract: both kinds, conditions, IDs, error classes, and every shared word, tag and reason | nothing |
+//! | [`task`] | background tasks: one that panics ends the process | nothing |
 //! | [`wait`] | the one sleep, and random numbers that spread waits | nothing |
 //! | [`settings`] | flags, environment variables, `opsy.yaml` | `api` |
 //! | [`manifest`] | YAML → documents and problems; status → files; pure | `api`, `settings` |
 //! | [`git`] | edge: clones, fetch, read, verify, commit, push, template repositories | `api`, `wait` |
 //! | [`aws`] | edge: EC2, EKS and STS, with paging, shared responses and one error table | `api` |
-//! | [`engine`] | edge: where objects and status are stored and where builds run, on one machine and in a cluster; the loop | `api`, `manifest` |
+//! | [`engine`] | edge: where objects and status are stored and where builds run, on one machine and in a cluster; the loop | `api`, `manifest`, `task` |
 //! | [`announce`] | status → stories and messages for people, the same for every sink; pure | `api` |
-//! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce` |
+//! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `task` |
 //! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `sync` |
 //! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `sync` |
 //! | [`sync`] | the Git loop that reads: from a tip to the synced commit | `api`, `git`, `manifest`, `settings`, `wait` |
 //! | [`publish`] | the Git loop that writes: from status to a commit | `api`, `git`, `manifest`, `settings`, `sync`, `wait` |
 //! | [`loader`] | loads the synced commit into the engine: the confirmed owner, what is pruned and what is retained | `api`, `engine`, `manifest`, `publish`, `settings`, `sync`, `telemetry`, `wait` |
-//! | [`notifications`] | who is notified of which status, and what the messages need besides it: commits, origins of images | `announce`, `api`, `engine`, `git`, `manifest`, `notify`, `sync` |
+//! | [`notifications`] | who is notified of which status, and what the messages need besides it: commits, origins of images | `announce`, `api`, `engine`, `git`, `manifest`, `notify`, `sync`, `task` |
 //! | [`repository`] | the repository as an object of its own: observe → judge (pure) → report; the daily digest | `announce`, `api`, `engine`, `loader`, `manifest`, `notifications`, `publish`, `sync`, `wait` |
 //! | [`webhook`] | edge: deliveries of push webhooks, their proof, and what was pushed | `api`, `telemetry` |
 //! | [`telemetry`] | logs, metrics, health endpoints | `api` |
@@ -77,6 +78,7 @@ pub mod refresher;
 pub mod repository;
 pub mod settings;
 pub mod sync;
+pub mod task;
 pub mod telemetry;
 pub mod wait;
 pub mod webhook;

@@ -20,6 +20,7 @@ use crate::engine::kubernetes::{Cluster, OWNER, account};
 use crate::engine::objects::Objects;
 use crate::engine::standalone::{clone_dir, lock};
 use crate::settings::{ClusterFlags, RunFlags};
+use crate::task;
 
 /// Waits for the Lease, as long as it takes. The watches are started only then.
 ///
@@ -36,7 +37,7 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
     let terms = terms(inputs, endpoints);
     let tenure = terms.tenure.clone();
     let Held { lost, release, mut notes, pushes } = hold_lease(&cluster, terms, endpoints).await;
-    tokio::spawn(pushes::accept_forwarded(pushes, endpoints.inbox.clone()));
+    task::detach("accepting forwarded pushes", pushes::accept_forwarded(pushes, endpoints.inbox.clone()));
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
     let home = ClusterHome::start(cluster.clone(), objects.clone(), tenure);

@@ -15,6 +15,7 @@ use crate::git::Handle;
 use crate::publish::render::{PublishedObjects, Snapshot, render};
 use crate::publish::{Batch, Publish, Publisher, Publishing, Render};
 use crate::sync::{SyncState, Synced};
+use crate::task;
 
 /// The parts of the agent that publishing uses.
 pub struct Uses<'a> {
@@ -33,9 +34,9 @@ pub fn start(uses: Uses<'_>) -> Publisher {
     let settings = loaded.clone();
     let settings = Arc::new(move || settings.borrow().as_ref().map(|loaded| loaded.set.settings.clone()));
     let (publish, publisher) = Publish::new(git, settings, renderer(engine, loaded.clone()), now);
-    tokio::spawn(publish.run(stop));
-    tokio::spawn(wake(publisher.clone(), engine.objects.clone(), sync, loaded));
-    tokio::spawn(report_turns(publisher.state(), engine.objects.clone()));
+    task::detach("publishing", publish.run(stop));
+    task::detach("waking the publisher", wake(publisher.clone(), engine.objects.clone(), sync, loaded));
+    task::detach("reporting publishes", report_turns(publisher.state(), engine.objects.clone()));
     publisher
 }
 

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use futures::future::select_all;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::engine::while_held;
 use super::running::Running;
 use super::{Agent, Signals, metrics, pushes};
 use crate::loader;
+use crate::task;
 use crate::telemetry::health::Stage;
 
 /// The last push has this long.
@@ -41,9 +41,9 @@ impl Agent {
         let templates = running.template_repositories.clone();
         let listeners =
             vec![pushes::wake_sync(git, wakeup.clone()), pushes::fetch_templates(templates.clone())];
-        let _following = AbortOnDropHandle::new(tokio::spawn(pushes::follow(inbox, listeners)));
+        let _following = task::spawn("following pushes", pushes::follow(inbox, listeners));
         let syncing = tokio::spawn(sync.run(interval, wakeup, running.stop.clone()));
-        tokio::spawn(templates.follow(running.stop.clone()));
+        task::detach("following template repositories", templates.follow(running.stop.clone()));
         running.load_commits(&mut signals).await?;
         tracing::info!("stopping; builds continue, and the agent resumes them at its next start");
         tokio::select! {

@@ -21,6 +21,7 @@ use crate::notifications::Notifications;
 use crate::publish::Publisher;
 use crate::repository::Repository;
 use crate::sync::Synced;
+use crate::task;
 use crate::telemetry::health::{Health, Stage};
 
 /// Running reconciles have this long to end.
@@ -71,8 +72,7 @@ impl Running {
 
     /// Starts to reconcile the repository.
     pub fn reconcile_repository(&mut self) {
-        let reconciling = tokio::spawn(self.repository.clone().run());
-        self.reconciling = Some(AbortOnDropHandle::new(reconciling));
+        self.reconciling = Some(task::spawn("reconciling the repository", self.repository.clone().run()));
     }
 
     /// Ends the queues and waits for running reconciles. One that does not end in time is aborted, so that it does

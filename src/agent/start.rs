@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::inputs::Inputs;
 use super::running::Running;
 use super::{
-    Agent, memory, kubernetes, metrics, notifications, now, publishing, reconcilers, sources, standalone,
+    Agent, kubernetes, memory, metrics, notifications, now, publishing, reconcilers, sources, standalone,
     syncing, templates,
 };
 use crate::api::fence::Fence;
@@ -26,6 +26,7 @@ use crate::publish::Publisher;
 use crate::repository::{self, Repository};
 use crate::settings::RunFlags;
 use crate::sync::Outputs;
+use crate::task;
 use crate::telemetry::health::Stage;
 
 impl Agent {
@@ -58,7 +59,7 @@ impl Agent {
         let Core { inputs, endpoints, engine, git, outputs, loader, .. } = core;
         let loops = reconcilers.drive(engine.queues);
         let (board, read) = (engine.objects.board.clone(), outputs.state.clone());
-        tokio::spawn(memory::give_back(board, read, loader.loaded(), publisher.state()));
+        task::detach("trimming the heap", memory::give_back(board, read, loader.loaded(), publisher.state()));
         let running = Running {
             objects: engine.objects,
             runs: engine.runs,

@@ -30,6 +30,7 @@ use crate::api::conditions::{self, APPLIED, PUBLISHED};
 use crate::api::lock::lock;
 use crate::api::status::Status;
 use crate::api::{Class, Kind, ObjectKey};
+use crate::task;
 
 /// Concurrent reconciles of one kind. They wait for AWS most of the time, so there are more of them than cores.
 const CONCURRENCY: u16 = 16;
@@ -315,14 +316,9 @@ fn pause_after(class: Class, count: u32, name: &str) -> Duration {
 fn flatten(joined: Result<Result<Action, Fault>, tokio::task::JoinError>) -> Result<Action, Fault> {
     match joined {
         Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => Err(Fault::Panicked(panic_text(error.into_panic()))),
+        Err(error) if error.is_panic() => Err(Fault::Panicked(task::message_of(error.into_panic()))),
         Err(_) => Err(Fault::Cancelled),
     }
-}
-
-fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
 
 fn log(name: &ObjectKey, note: &Note) {

@@ -33,6 +33,7 @@ use crate::git::templates::Templates;
 use crate::notify::fences::{Addressed, Fences};
 use crate::notify::{Changed, Notifier, ObjectUpdate, Open, Pending};
 use crate::sync::Synced;
+use crate::task;
 use commits::Commits;
 use kinds::Notified;
 
@@ -83,7 +84,10 @@ impl Notifications {
             now,
             objects: objects.clone(),
         });
-        tokio::spawn(drop_deleted(Arc::downgrade(&notifications), objects.board.members()));
+        task::detach(
+            "forgetting deleted objects",
+            drop_deleted(Arc::downgrade(&notifications), objects.board.members()),
+        );
         notifications
     }
 

@@ -35,6 +35,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::announce::Subject;
 use crate::api::lock::lock;
 use crate::api::notifier::Notification;
+use crate::task;
 use book::Item;
 pub use book::Pending;
 use desk::Desk;
@@ -188,7 +189,7 @@ impl Notifier {
     fn start(&self, destination: &Destination) -> (Arc<Desk>, AbortOnDropHandle<()>) {
         let desk = Arc::new(Desk::new(destination.clone()));
         let work = desk.clone().work(self.open.clone(), self.changed.clone());
-        (desk, AbortOnDropHandle::new(tokio::spawn(work)))
+        (desk, task::spawn("notifying a destination", work))
     }
 
     fn desks(&self) -> MutexGuard<'_, Desks> {

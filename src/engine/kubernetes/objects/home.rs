@@ -26,6 +26,7 @@ use crate::engine::objects::Objects;
 use crate::engine::{
     AgentMemory, EngineError, EventRecorder, Home, Load, Note, ObjectHealth, SecretReader, StatusUpdate,
 };
+use crate::task;
 
 /// How long a load waits for the first lists. They take a second or two, and half a minute while the API server is
 /// restarted.
@@ -53,12 +54,21 @@ impl ClusterHome {
         objects.refreshers.load(Vec::new(), &[]);
         let places = places(&cluster.scope);
         let shared = Arc::new(HomeShared::new(cluster, objects, &places));
-        let mut tasks = vec![spawn(reapply(shared.clone())), spawn(send_events(shared.clone()))];
+        let mut tasks = vec![
+            task::spawn("applying objects again", reapply(shared.clone())),
+            task::spawn("sending Events", send_events(shared.clone())),
+        ];
         for place in places {
             let relist = shared.relist.subscribe();
             tasks.push(match place.kind {
-                Kind::PackerBuilder => spawn(watch::watch::<PackerBuilder>(shared.clone(), place, relist)),
-                Kind::AMIRefresher => spawn(watch::watch::<AMIRefresher>(shared.clone(), place, relist)),
+                Kind::PackerBuilder => task::spawn(
+                    "watching objects",
+                    watch::watch::<PackerBuilder>(shared.clone(), place, relist),
+                ),
+                Kind::AMIRefresher => task::spawn(
+                    "watching objects",
+                    watch::watch::<AMIRefresher>(shared.clone(), place, relist),
+                ),
             });
         }
         Arc::new(Self { shared, tenure, tasks: Mutex::new(tasks) })
@@ -263,8 +273,4 @@ impl AgentMemory for ClusterHome {
 
 async fn send_events(shared: Arc<HomeShared>) {
     shared.events.send(shared.cluster.client.clone()).await;
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(task))
 }

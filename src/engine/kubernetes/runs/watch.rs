@@ -22,6 +22,7 @@ use crate::api::{Key, Kind, ObjectKey};
 use crate::engine::kubernetes::RUN;
 use crate::engine::kubernetes::error::Refusal;
 use crate::engine::kubernetes::watching::{WatchBackoff, wait};
+use crate::task;
 
 /// How often the reason is read why a Job has no pod, as long as one has none.
 const REASONS: Duration = Duration::from_secs(5);
@@ -30,13 +31,17 @@ const REASONS: Duration = Duration::from_secs(5);
 pub fn start(shared: &Arc<RunsShared>) -> Vec<AbortOnDropHandle<()>> {
     let watches = shared.places().into_iter().map(|place| {
         let shared = shared.clone();
-        AbortOnDropHandle::new(match place.resource {
-            place::Resource::Jobs => tokio::spawn(async move { watch::<Job>(&shared, &place).await }),
-            place::Resource::Pods => tokio::spawn(async move { watch::<Pod>(&shared, &place).await }),
-        })
+        match place.resource {
+            place::Resource::Jobs => {
+                task::spawn("watching Jobs", async move { watch::<Job>(&shared, &place).await })
+            }
+            place::Resource::Pods => {
+                task::spawn("watching pods", async move { watch::<Pod>(&shared, &place).await })
+            }
+        }
     });
     let reading = shared.clone();
-    let reasons = AbortOnDropHandle::new(tokio::spawn(async move { read_reasons(&reading).await }));
+    let reasons = task::spawn("reading why Jobs have no pod", async move { read_reasons(&reading).await });
     watches.chain([reasons]).collect()
 }
 
