@@ -2,7 +2,7 @@
 //! webhooks. Pure.
 //!
 //! Slack's limits (3000 characters per section, ten fields of 2000, about 13,200 in total) apply to escaped text, and
-//! so do the limits here. All parts together stay below [`WHOLE`]; the log gets the room that the others leave.
+//! so do the limits here. All parts together stay below `WHOLE`; the log gets the room that the others leave.
 
 use serde_json::{Value, json};
 
