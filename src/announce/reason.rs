@@ -115,3 +115,82 @@ impl Reason {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Reasons without an entry: they are in progress, wanted, or reported by the story of a build or rollout or by an
+    /// Event. A new reason belongs here or into `KNOWN`.
+    const WITHOUT_ENTRY: &[&str] = &[
+        reasons::SUSPENDED,
+        reasons::DELETED,
+        reasons::NOT_IN_GIT,
+        reasons::RECOVERED,
+        reasons::IMAGE_READY,
+        reasons::IMAGE_PENDING,
+        reasons::IMAGE_GONE,
+        reasons::IMAGE_ACTIVE,
+        reasons::IMAGE_DEPRECATED,
+        reasons::IMAGE_SUPERSEDED,
+        reasons::BUILD_PENDING,
+        reasons::BUILD_STARTED,
+        reasons::BUILD_RUNNING,
+        reasons::BUILD_STOPPING,
+        reasons::BUILD_SUCCEEDED,
+        reasons::BUILD_SUPERSEDED,
+        reasons::BUILD_FAILED,
+        reasons::BUILD_CANCELLED,
+        reasons::CANCELLED,
+        reasons::BUILD_REFUSED,
+        reasons::CONCURRENCY_LIMIT,
+        reasons::RETRY_LIMIT,
+        reasons::ANOTHER_OWNER,
+        reasons::UNRECORDED_IMAGE,
+        reasons::MASS_BUILD_REFUSED,
+        reasons::SNAPSHOTS_NOT_TAGGED,
+        reasons::LEFTOVERS_REMOVED,
+        reasons::SWEEP_FAILED,
+        reasons::SWEEP_GIVEN_UP,
+        reasons::DISABLED,
+        reasons::ROLLING_OUT,
+        reasons::ROLLOUT_DONE,
+        reasons::ROLLOUT_FAILED,
+        reasons::ROLLOUT_FAILING,
+        reasons::ROLLOUT_REPLACED,
+        reasons::UPDATE_STARTED,
+        reasons::UPDATE_FAILED,
+        reasons::UPDATE_OVERDUE,
+        reasons::NODE_GROUP_UPDATED,
+        reasons::UP_TO_DATE,
+        reasons::NO_ELIGIBLE_IMAGE,
+        reasons::AMBIGUOUS_TARGET,
+        reasons::NO_NODE_GROUPS,
+        reasons::CLUSTER_NOT_ALLOWED,
+        reasons::CLUSTER_NOT_FOUND,
+        reasons::KUBERNETES_TOO_NEW,
+        reasons::KUBERNETES_TOO_OLD,
+        reasons::NODE_GROUP_DEGRADED,
+        reasons::UNSUPPORTED,
+        reasons::UPDATE_REFUSED,
+        reasons::VERSION_KEPT,
+        reasons::VERSION_MADE,
+        reasons::WAITING,
+        reasons::WAITING_FOR_NODE_GROUP,
+        reasons::WAITING_FOR_REPOSITORY,
+        reasons::SPEC_UNREADABLE,
+        reasons::NAMESPACE_NOT_WATCHED,
+        reasons::DRIFT_REVERTED,
+    ];
+
+    #[test]
+    fn every_reason_is_known_or_needs_no_notification_of_its_own() {
+        let known: BTreeSet<&str> = KNOWN.iter().map(|reason| reason.name).collect();
+        let without: BTreeSet<&str> = WITHOUT_ENTRY.iter().copied().collect();
+        let all: BTreeSet<&str> = reasons::ALL.iter().copied().collect();
+        assert_eq!(known.intersection(&without).count(), 0, "a reason is in both");
+        assert_eq!(known.union(&without).copied().collect::<BTreeSet<_>>(), all);
+    }
+}
