@@ -9,8 +9,7 @@ use aws_sdk_ec2::types;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Aws, AwsError, Fresh, Image, ImageQuery, ImageState, Machine, Made, Tags};
-pub use crate::api::tags::BROUGHT_BY;
-use crate::api::tags::{BUILD, STATUS};
+use crate::api::tags::{BROUGHT_BY, BUILD, STATUS};
 use crate::api::{BuildId, Class, ImageId, Region};
 
 /// Maximum difference between the clocks of EC2 and of the agent's machine.

@@ -37,7 +37,7 @@ pub fn streak<'a>(history: &'a [RunRecord], inputs: &InputsRecord) -> Streak<'a>
     let same = since_success.filter(|record| record.inputs.as_ref() == Some(inputs));
     for record in same.take_while(|record| record.reset != Some(true)) {
         streak.last = streak.last.or(Some(record));
-        let failed = is_failure(record);
+        let failed = record.has_failed();
         streak.attempts += usize::from(failed);
         streak.failures += usize::from(failed && counts_toward_limit(record));
     }
@@ -49,10 +49,6 @@ pub fn result(record: &RunRecord) -> Option<RunResult> {
     RunResult::parse(&record.result)
 }
 
-fn is_failure(record: &RunRecord) -> bool {
-    result(record).is_some_and(RunResult::is_failure)
-}
-
 /// Returns whether a failure counts toward the limit. One that an older version recorded without a kind does.
 pub fn counts_toward_limit(record: &RunRecord) -> bool {
     record.failure.as_deref() != Some(FailureKind::Transient.as_str())
@@ -62,7 +58,7 @@ pub fn counts_toward_limit(record: &RunRecord) -> bool {
 /// request is unknown, all failures are reset.
 pub fn reset(history: &mut [RunRecord], asked: Option<Timestamp>) {
     let until = |record: &&mut RunRecord| {
-        is_failure(record) && asked.is_none_or(|asked| record.ended_at.is_none_or(|ended| ended <= asked))
+        record.has_failed() && asked.is_none_or(|asked| record.ended_at.is_none_or(|ended| ended <= asked))
     };
     for record in history.iter_mut().filter(until) {
         record.reset = Some(true);
