@@ -3,7 +3,7 @@
 //!
 //! `Home` contains the three smaller traits, so one `Arc<dyn Home>` is enough for the agent and for `drive`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 
@@ -91,6 +91,25 @@ pub struct Load {
     pub retained: Vec<ObjectKey>,
     /// Returns the published status of an object, for one that has no status.
     pub seed: Seed,
+    /// Objects to reconcile although their document is the same as before.
+    pub wake: Wakes,
+}
+
+/// The objects whose inputs a commit changed, besides those whose document is new or differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wakes {
+    /// Every object: the settings have changed, or the difference to the loaded commit is unknown.
+    All,
+    Only(BTreeSet<ObjectKey>),
+}
+
+impl Wakes {
+    pub fn contains(&self, object: &ObjectKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(objects) => objects.contains(object),
+        }
+    }
 }
 
 /// Returns the published status of an object, if there is one.

@@ -26,7 +26,7 @@ pub mod standalone;
 
 pub use error::EngineError;
 pub use facts::RunFacts;
-pub use home::{AgentMemory, EventRecorder, Home, Load, SecretReader, Seed, StatusUpdate};
+pub use home::{AgentMemory, EventRecorder, Home, Load, SecretReader, Seed, StatusUpdate, Wakes};
 pub use pass::{Note, ObjectHealth, Pass, Wake};
 pub use runs::{
     Artifact, Failure, GitSyncRun, PodSpec, ReportDetails, Run, RunRequest, RunState, Runs, Stop,

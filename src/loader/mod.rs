@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::api::lock::lock;
 use crate::api::{ObjectKey, Owner, backoff};
 use crate::engine::objects::Objects;
-use crate::engine::{Home, Load, Seed};
+use crate::engine::{Home, Load, Seed, Wakes};
 use crate::manifest::{KnownFiles, ObjectSet, Severity};
 use crate::publish::seeds::seeds;
 use crate::sync::{Reread, Synced, prune};
@@ -130,6 +130,7 @@ impl Loader {
             remove: pruning.remove,
             retained: stay.into_keys().collect(),
             seed: seed(&synced),
+            wake: Wakes::All,
         };
         home.load(commit).await?;
         self.loaded.send_replace(Some(synced));

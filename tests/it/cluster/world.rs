@@ -15,7 +15,7 @@ use opsy::engine::drive::{Drive, Meter, StatusNotifier, drive};
 use opsy::engine::kubernetes::objects::ClusterHome;
 use opsy::engine::kubernetes::{Cluster, Scope};
 use opsy::engine::objects::Objects;
-use opsy::engine::{EngineError, Home, Load, Note, ObjectHealth, Pass};
+use opsy::engine::{EngineError, Home, Load, Note, ObjectHealth, Pass, Wakes};
 use opsy::manifest::Document;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
@@ -148,6 +148,7 @@ pub fn commit(owner: &str, documents: &[Document], remove: &[&ObjectKey]) -> Loa
         remove: remove.iter().map(|object| (*object).clone()).collect(),
         retained: Vec::new(),
         seed: Box::new(|_| None),
+        wake: Wakes::All,
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::api::{Key, Owner};
 use crate::engine::Home;
+use crate::engine::Wakes;
 
 fn object(name: &str) -> ObjectKey {
     let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -26,6 +27,7 @@ fn commit(documents: &[&str], retained: &[&str]) -> Load {
         remove: Vec::new(),
         retained: retained.iter().map(|name| object(name)).collect(),
         seed: Box::new(|_| None),
+        wake: Wakes::All,
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{Class, Key, Kind};
+use crate::engine::Wakes;
 use crate::engine::kubernetes::objects::ownership;
 use crate::manifest::{Document, DocumentText};
 
@@ -31,6 +32,7 @@ fn commit(documents: &[Document], by: &str, status: Option<serde_json::Value>) -
         remove: Vec::new(),
         retained: Vec::new(),
         seed: Box::new(move |_| status.clone()),
+        wake: Wakes::All,
     }
 }
 
