@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures::FutureExt;
 
 use super::engine::Engine;
 use super::inputs::Inputs;
 use super::{accept, now, spec_problems};
+use crate::engine::objects::Objects;
 use crate::git::Handle;
+use crate::git::templates::Templates;
 use crate::loader::{self, Identity, Loader};
 use crate::manifest::Reader;
 use crate::repository;
-use crate::sync::{Outputs, Sync};
+use crate::sync::{Difference, Outputs, Sync};
 use crate::telemetry::health::Health;
 
 /// Makes both. The sync continues from the saved last commit, which its first tip must descend from.
@@ -47,6 +50,19 @@ pub async fn make(
         synced: outputs.synced.clone(),
         known_files,
         reread: outputs.reread.clone(),
+        affected: affected(outputs.templates.clone(), engine.objects.clone()),
     });
     Ok((sync, outputs, loader))
+}
+
+/// Compares the templates of builders in the agent's own repository.
+fn affected(templates: Templates, objects: Arc<Objects>) -> loader::Affected {
+    Arc::new(move |Difference { from, paths }| {
+        let (templates, objects) = (templates.clone(), objects.clone());
+        async move {
+            let affected = templates.affected(&from, paths.as_deref(), |key| objects.builders.has(key)).await;
+            affected.inspect_err(|error| tracing::warn!(%error, "all builders are reconciled")).ok()
+        }
+        .boxed()
+    })
 }

@@ -14,9 +14,19 @@ pub fn doubled(first: Duration, longest: Duration, failures: u32) -> Duration {
 /// Adds up to one `share`th of the delay, depending on `key` alone: objects that failed together are not retried
 /// together, and the same failure always gives the same delay.
 pub fn spread(wait: Duration, share: u32, key: &[&str]) -> Duration {
+    wait.saturating_add(part_of(wait / share, key))
+}
+
+/// As `spread`, but subtracts: nothing that is due at a certain time is late.
+pub fn spread_early(wait: Duration, share: u32, key: &[&str]) -> Duration {
+    wait.saturating_sub(part_of(wait / share, key))
+}
+
+/// Returns a part of a delay that depends on `key` alone.
+fn part_of(most: Duration, key: &[&str]) -> Duration {
     let digest = digest(key);
     let part = u32::from_str_radix(&digest[..4], 16).unwrap_or(0);
-    wait.saturating_add((wait / share).saturating_mul(part) / 0xffff)
+    most.saturating_mul(part) / 0xffff
 }
 
 /// Returns between half of the delay and all of it, depending on `random`: for processes that share nothing from which
@@ -46,6 +56,18 @@ mod tests {
         assert!(waits.iter().all(|wait| (LONGEST..=LONGEST * 5 / 4).contains(wait)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
         assert_eq!(spread(LONGEST, 4, &["a"]), spread(LONGEST, 4, &["a"]));
+    }
+
+    #[test]
+    fn timers_that_start_together_do_not_end_together() {
+        let hour = Duration::from_secs(3600);
+        let mut ends = [0; 10];
+        for n in 0..10_000 {
+            let wait = spread_early(hour, 8, &[&n.to_string()]);
+            assert!((hour * 7 / 8..=hour).contains(&wait), "{wait:?}");
+            ends[((wait - hour * 7 / 8).as_secs() / 46).min(9) as usize] += 1;
+        }
+        assert!(ends.iter().all(|count| (500..1500).contains(count)), "{ends:?}");
     }
 
     #[test]

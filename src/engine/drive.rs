@@ -43,6 +43,10 @@ const JITTER: u32 = 4;
 const DENIED_BACKOFF: Duration = Duration::from_secs(900);
 /// Pause after a conflict. The other writer's change has reached the store by then.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+/// A requeue of at least this length comes up to an eighth earlier, so that objects that were loaded together are not
+/// reconciled together for ever. Shorter ones follow work in progress.
+const SPREAD_FROM: Duration = Duration::from_secs(60);
+const SPREAD: u32 = 8;
 /// Even a stalled object is reconciled this often, because causes can also disappear by themselves.
 const LONGEST_REQUEUE: Duration = Duration::from_secs(3600);
 
@@ -136,6 +140,7 @@ where
     /// Reconciles one object, writes its status if it differs, reports the notes, and wakes others.
     async fn reconcile_one(&self, object: Arc<K>) -> Result<Action, Fault> {
         let name = self.name_of(&*object);
+        tracing::debug!(object = %name, "a reconcile begins");
         self.objects.board.begin(&name);
         self.meter.begins(&name);
         let frozen = self.home.is_frozen(&name);
@@ -266,7 +271,7 @@ where
             }
             None => {
                 self.failures().remove(name);
-                requeue
+                spread_requeue(requeue, &name.to_string())
             }
         }
     }
@@ -313,6 +318,11 @@ fn pause_after(class: Class, count: u32, name: &str) -> Duration {
     backoff::spread(pause, JITTER, &[name, &count.to_string()])
 }
 
+/// When to reconcile an object again that wants to be reconciled after this time.
+fn spread_requeue(requeue: Duration, name: &str) -> Duration {
+    if requeue < SPREAD_FROM { requeue } else { backoff::spread_early(requeue, SPREAD, &[name]) }
+}
+
 fn flatten(joined: Result<Result<Action, Fault>, tokio::task::JoinError>) -> Result<Action, Fault> {
     match joined {
         Ok(outcome) => outcome,
@@ -343,6 +353,15 @@ mod tests {
         assert!(first >= FIRST_BACKOFF && first <= FIRST_BACKOFF * 5 / 4);
         assert!(pause_after(Class::TRANSIENT, 3, "a") >= FIRST_BACKOFF * 4);
         assert!(pause_after(Class::TRANSIENT, 1000, "a") <= LONGEST_BACKOFF * 5 / 4);
+    }
+
+    #[test]
+    fn only_long_requeues_are_spread() {
+        let short = Duration::from_secs(20);
+        assert_eq!(spread_requeue(short, "a"), short);
+        let waits: std::collections::BTreeSet<Duration> =
+            (0..100).map(|n| spread_requeue(LONGEST_REQUEUE, &n.to_string())).collect();
+        assert!(waits.len() > 90 && waits.iter().all(|wait| *wait <= LONGEST_REQUEUE), "{waits:?}");
     }
 
     #[test]

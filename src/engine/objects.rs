@@ -54,9 +54,9 @@ impl Objects {
         (Arc::new(objects), Queues { builders: builder_queue, refreshers: refresher_queue })
     }
 
-    /// Replaces the set of objects that are retained without a document.
-    pub fn retain(&self, retained: Retained) {
-        *lock(&self.retained) = retained;
+    /// Replaces the set of objects that are retained without a document. Returns those whose entry differs.
+    pub fn retain(&self, retained: Retained) -> BTreeSet<ObjectKey> {
+        replace(&self.retained, retained)
     }
 
     /// Reason and message for an object that is retained without a document.
@@ -64,9 +64,9 @@ impl Objects {
         lock(&self.retained).get(object).cloned()
     }
 
-    /// Replaces the set of objects that no document declares.
-    pub fn set_undeclared(&self, objects: BTreeMap<ObjectKey, Undeclared>) {
-        *lock(&self.undeclared) = objects;
+    /// Replaces the set of objects that no document declares. Returns those whose entry differs.
+    pub fn set_undeclared(&self, objects: BTreeMap<ObjectKey, Undeclared>) -> BTreeSet<ObjectKey> {
+        replace(&self.undeclared, objects)
     }
 
     /// Why a retained object has no document, if it has none.
@@ -134,4 +134,15 @@ impl Objects {
         self.builders.close();
         self.refreshers.close();
     }
+}
+
+/// Replaces a map. Returns the keys whose value differs.
+fn replace<T: PartialEq>(
+    map: &Mutex<BTreeMap<ObjectKey, T>>,
+    new: BTreeMap<ObjectKey, T>,
+) -> BTreeSet<ObjectKey> {
+    let mut map = lock(map);
+    let old = std::mem::replace(&mut *map, new);
+    let differs = |object: &&ObjectKey| old.get(*object) != map.get(*object);
+    old.keys().chain(map.keys()).filter(differs).cloned().collect()
 }

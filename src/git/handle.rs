@@ -15,7 +15,7 @@ use super::commit::{self, Attempt, Change, Outcome};
 use super::mirror::{self, Known, Mirror};
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
-use super::tree::Listing;
+use super::tree::{ChangedPath, Listing};
 use super::{GitError, Tip};
 use crate::api::lock::lock;
 use crate::api::proxy::Proxies;
@@ -214,6 +214,17 @@ impl Handle {
     pub async fn describe(&self, commit: &CommitId, without: &str) -> Result<Described, GitError> {
         let (commit, without) = (commit.clone(), without.to_owned());
         self.read_with(move |reader| reader.describe(&commit, &without)).await
+    }
+
+    /// Returns the paths at which two commits differ outside of the directory `without`; `None` if there are too many.
+    pub async fn changes(
+        &self,
+        before: &CommitId,
+        now: &CommitId,
+        without: &str,
+    ) -> Result<Option<Vec<ChangedPath>>, GitError> {
+        let (before, now, without) = (before.clone(), now.clone(), without.to_owned());
+        self.reading.run(move |reader| reader.changes(&before, &now, &without)).await
     }
 
     /// Returns the sizes of blobs.

@@ -13,7 +13,7 @@ use super::heads::commit_id;
 use super::ignore::{self, Ignore};
 use super::mirror::tracked;
 use super::signatures::{self, Range, Signers};
-use super::tree::{self, Listing};
+use super::tree::{self, ChangedPath, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};
 
@@ -73,6 +73,21 @@ impl Reader {
             self.last = Some((commit.clone(), Arc::clone(&listing)));
         }
         Ok(listing)
+    }
+
+    /// Returns the paths at which two commits differ outside of the directory `without`; `None` if there are too many.
+    pub fn changes(
+        &mut self,
+        before: &CommitId,
+        now: &CommitId,
+        without: &str,
+    ) -> Result<Option<Vec<ChangedPath>>, GitError> {
+        let (before, now) = (oid(before.as_str())?, oid(now.as_str())?);
+        let repo = self.repo()?;
+        let tree = |id: Oid| repo.find_commit(id).and_then(|commit| commit.tree());
+        let trees = tree(before).and_then(|before| Ok((before, tree(now)?)));
+        let found = trees.and_then(|(before, now)| tree::changes(repo, &before, &now, without));
+        found.map_err(|error| GitError::local(&self.folder(), &error))
     }
 
     /// Returns author and subject of the last change that a commit contains. Commits that changed only `without` are

@@ -1,6 +1,8 @@
 //! Resolves the template of a builder to a commit, a tag (a hash of its inputs), and the files for its build. This
 //! module selects the repository, `resolver` reads it, and `choice` selects the files from the listing of the commit.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::watch;
 
 use super::reader::Described;
@@ -12,13 +14,15 @@ pub mod choice;
 pub mod links;
 mod resolver;
 pub mod sources;
+mod users;
 
 use choice::OpsyFiles;
 pub(super) use resolver::Resolver;
 use sources::Sources;
+use users::Users;
 
 /// The files that a build reads from a repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TemplateQuery {
     /// The template argument of the build: a directory or file, relative to the root. `.` is the root.
     pub template: String,
@@ -37,7 +41,7 @@ pub struct TemplateQuery {
 }
 
 /// The repository and branch of a manifest. `repository` is `None` for the agent's own repository.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TemplateSource {
     pub repository: Option<String>,
     /// Default: the remote's default branch.
@@ -88,6 +92,8 @@ pub struct At {
 #[derive(Clone, Debug)]
 pub struct Templates {
     own: Resolver,
+    /// The queries of builders in the agent's own repository at the synced commit.
+    users: Users,
     at: watch::Receiver<Option<At>>,
     sources: Option<Sources>,
 }
@@ -95,7 +101,7 @@ pub struct Templates {
 impl Templates {
     /// Creates the templates of the agent's own repository. The sync updates `at` before a commit is used.
     pub fn new(handle: Handle, at: watch::Receiver<Option<At>>) -> Self {
-        Self { own: Resolver::new(handle), at, sources: None }
+        Self { own: Resolver::new(handle), users: Users::default(), at, sources: None }
     }
 
     /// Adds template repositories.
@@ -108,15 +114,37 @@ impl Templates {
     pub async fn resolve(&self, query: &TemplateQuery, builder: &Key) -> Result<Resolved, TemplateError> {
         let Some(source) = self.other_source(query) else {
             self.sources.iter().for_each(|sources| sources.forget(builder));
+            // First: a commit that is synced meanwhile finds the builder.
+            self.users.record(builder, query);
             let At { commit, opsy_files } = self.at()?;
             return self.own.resolve(query, &commit, &opsy_files).await;
         };
+        self.users.forget(builder);
         let sources = self.sources()?;
         if source.repository.is_some() {
             return sources.resolve(query, builder).await;
         }
-        let commit = sources.own_tip(source.branch.as_deref().unwrap_or_default(), builder).await?;
+        let commit = sources.own_tip(source.branch.as_deref().unwrap_or_default(), builder, query).await?;
         self.own.resolve(query, &commit, &self.at()?.opsy_files).await
+    }
+
+    /// Returns the builders whose inputs in the agent's own repository differ between the commit `before` and the
+    /// current one, as far as is known: a builder that is being resolved is one of them. `changed` are the paths at
+    /// which the commits differ; `None` means any. Builders that do not exist any more are forgotten.
+    ///
+    /// # Errors
+    /// If the current commit cannot be read.
+    pub async fn affected(
+        &self,
+        before: &CommitId,
+        changed: Option<&[String]>,
+        exists: impl Fn(&Key) -> bool,
+    ) -> Result<BTreeSet<Key>, TemplateError> {
+        let At { commit, opsy_files } = self.at()?;
+        self.users.retain(exists);
+        let queries = self.users.queries();
+        let differing = self.own.differing(queries, (before, &commit), changed, &opsy_files).await?;
+        Ok(self.users.of(&differing))
     }
 
     /// Returns the files of a resolved query, at its commit.

@@ -2,6 +2,7 @@
 //! are kept separately, so that readers of the list do not see them. Pure functions select from the list what Opsy
 //! reads. Nothing is ever checked out, so that no link and no path leads out of the repository.
 
+mod changes;
 mod list;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use super::ignore::{self, Ignore};
 use crate::api::ids::digest;
 use crate::api::paths::is_within;
 
+pub use changes::ChangedPath;
+pub(super) use changes::changes;
 pub(super) use list::{Budget, list};
 
 /// All files of a commit, by their path from the root.

@@ -7,24 +7,27 @@
 
 mod identity;
 mod retained;
+mod wakes;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::api::lock::lock;
-use crate::api::{ObjectKey, Owner, backoff};
+use crate::api::{Key, Kind, ObjectKey, Owner, backoff};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load, Seed, Wakes};
 use crate::manifest::{KnownFiles, ObjectSet, Severity};
 use crate::publish::seeds::seeds;
-use crate::sync::{Reread, Synced, prune};
+use crate::sync::{Difference, Reread, Synced, prune};
 use crate::telemetry::health::{Health, Stage};
 use crate::wait;
 pub use identity::Identity;
 use retained::{reasons, retained, undeclared, unread_files};
+use wakes::Concern;
 
 /// First and longest wait before a failed load is retried. A full disk or an unavailable API server may last for
 /// minutes, and a try costs little.
@@ -60,7 +63,11 @@ pub struct Parts {
     /// Files that declared objects, for the manifest reader.
     pub known_files: KnownFiles,
     pub reread: Reread,
+    pub affected: Affected,
 }
+
+/// Returns the builders whose template inputs differ; `None` if they cannot be determined.
+pub type Affected = Arc<dyn Fn(Difference) -> BoxFuture<'static, Option<BTreeSet<Key>>> + Send + Sync>;
 
 /// Loads commits.
 pub struct Loader {
@@ -114,11 +121,11 @@ impl Loader {
         }
         let pruning = prune::decide(&existing.keys().cloned().collect(), &synced.set);
         let stay = retained(&existing, &pruning, &synced.set);
-        objects.retain(reasons(&stay, &pruning, &synced.set));
+        let mut concerned = objects.retain(reasons(&stay, &pruning, &synced.set));
         let why = |(object, file): (&ObjectKey, &Option<String>)| {
             (object.clone(), undeclared(object, file.as_deref(), &synced.set))
         };
-        objects.set_undeclared(stay.iter().map(why).collect());
+        concerned.extend(objects.set_undeclared(stay.iter().map(why).collect()));
         self.outcome.send_modify(|outcome| outcome.prune_refused = pruning.refused.clone());
         if !is_retry {
             log_problems(&synced.set, pruning.refused.as_deref());
@@ -130,12 +137,31 @@ impl Loader {
             remove: pruning.remove,
             retained: stay.into_keys().collect(),
             seed: seed(&synced),
-            wake: Wakes::All,
+            wake: self.wakes(&synced, concerned).await,
         };
         home.load(commit).await?;
         self.loaded.send_replace(Some(synced));
         health.enter(Stage::Working);
         Ok(Loaded::Done)
+    }
+
+    /// The objects that a commit concerns although their document is the same: those that are `concerned` for another
+    /// reason, and those whose templates, settings or neighbors differ.
+    async fn wakes(&self, synced: &Synced, mut concerned: BTreeSet<ObjectKey>) -> Wakes {
+        // After a failed load it is not known which objects were woken.
+        let loaded = self.loaded.borrow().clone().filter(|_| self.outcome.borrow().failed.is_none());
+        let difference = match wakes::concern(loaded.as_deref(), synced) {
+            Concern::Templates(difference) => difference.clone(),
+            Concern::All(why) => {
+                tracing::debug!(why, "the commit concerns all objects");
+                return Wakes::All;
+            }
+        };
+        concerned.extend(wakes::refreshers(loaded.as_deref(), synced));
+        let Some(builders) = (self.parts.affected)(difference).await else { return Wakes::All };
+        let builder = |key| ObjectKey { kind: Kind::PackerBuilder, key };
+        concerned.extend(builders.into_iter().map(builder));
+        Wakes::Only(concerned)
     }
 
     /// The owner of a commit, recorded so that only a person changes it. The manifest reader has refused a commit whose

@@ -118,6 +118,7 @@ impl std::fmt::Display for Problem {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObjectSet {
     pub settings: RepoSettings,
+    /// Sorted by object.
     pub documents: Vec<Document>,
     pub problems: Vec<Problem>,
     /// Manifests and settings, including those that cannot be read. They are never inputs of a build.
@@ -135,5 +136,10 @@ impl ObjectSet {
     /// garbage-collected.
     pub fn complete(&self) -> bool {
         self.problems.iter().all(|problem| problem.severity != Severity::Error)
+    }
+
+    /// Returns whether a document declares the object.
+    pub fn declares(&self, object: &ObjectKey) -> bool {
+        self.documents.binary_search_by(|document| document.object.cmp(object)).is_ok()
     }
 }

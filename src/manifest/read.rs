@@ -3,11 +3,12 @@
 //! A file is parsed and checked once per blob ID. A broken file affects only its own objects. While any file is broken,
 //! the set is incomplete.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::api::files::{POINTER, is_pointer};
 use crate::api::lock::lock;
+use crate::api::paths::prefixes;
 use crate::settings::RepoSettings;
 
 use super::check::Finding;
@@ -202,10 +203,9 @@ impl Reader {
 
     /// Remembers the files that contain objects, and those that contained some before they broke.
     fn remember(&mut self, files: &[SourceFile], set: &ObjectSet) {
-        let is_broken = |path: &String| {
-            let in_its_place = |file: &&SourceFile| file.path == *path || is_below(path, &file.path);
-            files.iter().any(|file| in_its_place(&file))
-        };
+        let paths: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        // The file itself, or what is in the place of a directory above it.
+        let is_broken = |path: &String| prefixes(path).any(|part| paths.contains(part));
         let mut known = self.known_files.lock();
         known.retain(is_broken);
         known.extend(set.documents.iter().map(|document| document.file.clone()));
@@ -252,7 +252,8 @@ fn problem(file: &str, finding: &Finding) -> Problem {
     }
 }
 
-/// If an object is defined twice, neither definition is used: there is no way to know which one is meant.
+/// If an object is defined twice, neither definition is used: there is no way to know which one is meant. The others are
+/// sorted by object.
 fn drop_duplicates(set: &mut ObjectSet) {
     let mut first: BTreeMap<_, (String, usize)> = BTreeMap::new();
     for document in &set.documents {
@@ -266,6 +267,7 @@ fn drop_duplicates(set: &mut ObjectSet) {
     }
     let ObjectSet { documents, duplicates, .. } = set;
     documents.retain(|document| !duplicates.contains_key(&document.object));
+    documents.sort_by(|a, b| a.object.cmp(&b.object));
 }
 
 fn duplicate(document: &Document, file: &str, line: usize) -> Problem {

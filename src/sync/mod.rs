@@ -9,6 +9,7 @@
 //! force; after a restart while the remote cannot be reached, this is the last commit in the clone.
 
 mod accept;
+pub mod difference;
 mod history;
 pub mod input;
 mod owner;
@@ -40,6 +41,7 @@ use crate::wait;
 
 pub use accept::Accepts;
 use accept::Requests;
+pub use difference::Difference;
 use history::Verdict;
 use input::{Origin, StatusTip};
 pub use reread::Reread;
@@ -58,6 +60,8 @@ pub struct Synced {
     pub set: ObjectSet,
     /// Status files as found at this commit: path relative to the status folder, content.
     pub status_files: Vec<(String, Vec<u8>)>,
+    /// What differs from the commit that was synced before; `None` for the first one.
+    pub difference: Option<Difference>,
 }
 
 /// Parses the files of a commit. May cache anything between commits.
@@ -374,11 +378,17 @@ impl Sync {
         let status_files = self.status_files(&set, listing, &status, from).await?;
         let input = listing.fingerprint(&status);
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
-        let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files });
-        // Templates first, so that every receiver of the new commit finds its templates.
         let path = &self.git.options().path;
-        let files = synced.set.own_files.iter().map(|file| join(path, file)).collect();
-        self.at.send_replace(Some(At { commit: commit.clone(), opsy_files: OpsyFiles { status, files } }));
+        let files = set.own_files.iter().map(|file| join(path, file)).collect();
+        let at = At { commit: commit.clone(), opsy_files: OpsyFiles { status, files } };
+        let before = self.at.borrow().clone();
+        let difference = match &before {
+            Some(before) => Some(difference::between(&self.git, before, &at).await),
+            None => None,
+        };
+        let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files, difference });
+        // Templates first, so that every receiver of the new commit finds its templates.
+        self.at.send_replace(Some(at));
         self.synced.send_replace(Some(Arc::clone(&synced)));
         Ok(synced)
     }

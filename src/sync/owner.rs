@@ -23,7 +23,8 @@ mod tests {
             let mut set = ObjectSet::default();
             set.settings.agent_id = id.map(str::to_owned);
             let commit = CommitId::parse("a".repeat(40)).expect("an id");
-            let synced = Synced { commit, input: String::new(), set, status_files: Vec::new() };
+            let synced =
+                Synced { commit, input: String::new(), set, status_files: Vec::new(), difference: None };
             synced.owner(&Owner::parse("default").expect("an owner")).to_string()
         };
         assert_eq!(owner(Some("team-a")), "team-a");

@@ -58,6 +58,7 @@ impl Rolling {
             input: String::new(),
             set: ObjectSet { settings, ..ObjectSet::default() },
             status_files: Vec::new(),
+            difference: None,
         };
         let built: Arc<Mutex<Option<Vec<LaneImage>>>> = Arc::default();
         let looked = built.clone();

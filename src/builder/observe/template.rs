@@ -1,8 +1,7 @@
 //! Observes the template of a builder: whether the builder may use it, and what its inputs are.
 
-use super::builders;
 use crate::api::builder::PackerBuilder;
-use crate::api::{Class, Key, Seen};
+use crate::api::{Class, Key, Kind, ObjectKey, Seen};
 use crate::builder::Context;
 use crate::builder::spec::Spec;
 use crate::git::templates::Resolved;
@@ -26,7 +25,8 @@ pub async fn resolve(
     }
     let is_own = spec.template.source.as_ref().is_none_or(|source| source.repository.is_none());
     // An object whose document was removed or cannot be read counts as declared: it starts nothing anyway.
-    let is_declared = builders(synced).contains(key) || (ctx.undeclared)(key).is_some();
+    let declared = ObjectKey { kind: Kind::PackerBuilder, key: key.clone() };
+    let is_declared = synced.set.declares(&declared) || (ctx.undeclared)(key).is_some();
     if is_own && let Err(why) = ctx.access.check(&key.namespace, is_declared, &spec.template) {
         return Seen::Unknown(Class::Invalid, why);
     }

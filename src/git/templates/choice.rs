@@ -40,6 +40,8 @@ pub struct Choice {
     pub inputs: Files,
     /// The companions: files that are copied with the inputs. Files that cannot be copied are skipped.
     pub companions: Files,
+    /// Whether inputs were found through links, so that files outside of the paths of the query are among them.
+    pub follows_links: bool,
 }
 
 /// The part of a query that has a problem.
@@ -91,9 +93,10 @@ pub fn choose(
     for glob in &query.inputs {
         check(Part::Input, glob, add_glob(&mut inputs, glob, &left_out));
     }
+    let follows_links = inputs.follows_links;
     let inputs = inputs.files;
     if problems.is_empty() {
-        Ok(Choice { companions: companions(listing, query, opsy_files, &inputs)?, inputs })
+        Ok(Choice { companions: companions(listing, query, opsy_files, &inputs)?, inputs, follows_links })
     } else {
         Err(problems)
     }
@@ -161,10 +164,8 @@ fn add_var_file(picker: &mut Picker<'_>, file: &str) -> Result<(), String> {
 }
 
 fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool) -> Result<(), String> {
-    let matcher = Matcher::new(glob.trim_start_matches("./").trim_end_matches('/'))
-        .map_err(|why| format!("input {glob:?} is not a valid glob: {why}"))?;
-    // A glob that matches a directory includes everything in it.
-    let named = |path: &&str| prefixes(path).any(|part| matcher.is_match(part));
+    let matcher = matcher(glob).map_err(|why| format!("input {glob:?} is not a valid glob: {why}"))?;
+    let named = |path: &&str| is_named(&matcher, path);
     let paths: Vec<&str> = picker.listing.iter().map(|(path, _)| path).filter(named).collect();
     if paths.is_empty() {
         return Err(format!("input {glob:?} matches nothing in the repository"));
@@ -175,6 +176,31 @@ fn add_glob(picker: &mut Picker<'_>, glob: &str, left_out: &dyn Fn(&str) -> bool
         }
     }
     Ok(())
+}
+
+fn matcher(glob: &str) -> Result<Matcher, String> {
+    Matcher::new(glob.trim_start_matches("./").trim_end_matches('/'))
+}
+
+/// A glob that matches a directory includes everything in it.
+fn is_named(matcher: &Matcher, path: &str) -> bool {
+    prefixes(path).any(|part| matcher.is_match(part))
+}
+
+/// Returns false if changes of these paths cannot change the inputs of a query, provided that it followed no links. An
+/// input that does not exist any more, or a directory that became a file, is among the paths.
+pub fn concerns(query: &TemplateQuery, changed: &[String]) -> bool {
+    let named =
+        query.templates().chain(query.dir.as_deref()).chain(query.var_files.iter().map(String::as_str));
+    let places: Option<Vec<String>> = named.map(plain).collect();
+    let globs: Result<Vec<Matcher>, String> = query.inputs.iter().map(|glob| matcher(glob)).collect();
+    // A query that cannot be read has an error, which depends on no file; it is compared all the same.
+    let (Some(places), Ok(globs)) = (places, globs) else { return true };
+    let is_at =
+        |place: &String, path: &str| place.is_empty() || is_within(path, place) || is_within(place, path);
+    changed.iter().any(|path| {
+        places.iter().any(|place| is_at(place, path)) || globs.iter().any(|glob| is_named(glob, path))
+    })
 }
 
 fn place(what: &str, name: &str) -> Result<String, String> {
@@ -192,6 +218,7 @@ fn is_packers(name: &str) -> bool {
     TEMPLATES.iter().chain(&AUTO_VARIABLES).any(|end| name.ends_with(end))
 }
 
-fn is_ignore_file(path: &str) -> bool {
-    path.rsplit('/').next() == Some(super::super::ignore::FILE)
+/// Returns true for `.opsyignore` files, which can change what any query selects.
+pub fn is_ignore_file(path: &str) -> bool {
+    path.rsplit('/').next() == Some(crate::git::ignore::FILE)
 }

@@ -32,6 +32,8 @@ pub struct Picker<'a> {
     /// Whether a submodule, a broken link or a name that is not UTF-8 is an error.
     pub strict: bool,
     pub files: Files,
+    /// Whether a link was followed, so that paths outside of the named ones matter.
+    pub follows_links: bool,
     /// The directories that are being added: a link to one of them is a cycle.
     inside: Vec<String>,
     visits: usize,
@@ -40,7 +42,16 @@ pub struct Picker<'a> {
 
 impl<'a> Picker<'a> {
     pub fn new(listing: &'a Listing, left_out: &'a dyn Fn(&str) -> bool, strict: bool) -> Self {
-        Self { listing, left_out, strict, files: Files::new(), inside: Vec::new(), visits: 0, steps: 0 }
+        Self {
+            listing,
+            left_out,
+            strict,
+            files: Files::new(),
+            follows_links: false,
+            inside: Vec::new(),
+            visits: 0,
+            steps: 0,
+        }
     }
 
     /// Adds the file at a path, or the directory with everything below it. Returns false if the path does not exist.
@@ -57,11 +68,13 @@ impl<'a> Picker<'a> {
                 short(to)
             ));
         }
-        let from = match follow(self.listing, from, hops, &mut self.steps) {
+        let named = from;
+        let from = match follow(self.listing, named, hops, &mut self.steps) {
             Ok(from) => from,
             Err(_) if !self.strict => return Ok(false),
             Err(why) => return Err(why),
         };
+        self.follows_links |= from != named;
         let Some(entry) = self.listing.get(&from) else { return self.add_folder(&from, to, hops) };
         if let Some(why) = refusal(&from, entry) {
             return if self.strict { Err(why) } else { Ok(false) };

@@ -1,9 +1,9 @@
 //! Reads the templates of one repository at a commit: the tags of their inputs, and their files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::choice::{Choice, OpsyFiles, TemplateProblem, choose};
+use super::choice::{Choice, OpsyFiles, TemplateProblem, choose, concerns};
 use super::links::{self, Files, pointer};
 use super::{Resolved, TemplateError, TemplateQuery, invalid};
 use crate::api::CommitId;
@@ -18,7 +18,18 @@ const SIZE_LIMIT: usize = 64 * 1024 * 1024;
 const COMMITS: usize = 32;
 
 /// The results of queries, by commit: every reconcile of a builder has the same query.
-type Cache = HashMap<CommitId, HashMap<TemplateQuery, Result<String, String>>>;
+type Cache = HashMap<CommitId, Known>;
+/// The results of queries at a commit.
+type Known = HashMap<Arc<TemplateQuery>, Outcome>;
+
+/// The result of a query.
+#[derive(Clone, Debug)]
+struct Outcome {
+    /// The tag, or why there is none.
+    tag: Result<String, String>,
+    /// Only changes of the paths that the query names can change the tag.
+    is_local: bool,
+}
 
 /// One repository. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,18 +54,50 @@ impl Resolver {
         commit: &CommitId,
         opsy_files: &OpsyFiles,
     ) -> Result<Resolved, TemplateError> {
-        let known = self.cache(commit).get(commit).and_then(|known| known.get(query)).cloned();
-        let resolved = match known {
-            Some(known) => known,
-            None => {
-                let resolved = self.tag(query, commit, opsy_files).await?;
-                let mut cache = self.cache(commit);
-                cache.entry(commit.clone()).or_default().insert(query.clone(), resolved.clone());
-                resolved
-            }
-        };
+        let outcome = self.outcome(&Arc::new(query.clone()), commit, opsy_files).await?;
         let url = self.handle.options().address.url().to_owned();
-        resolved.map(|tag| Resolved { commit: commit.clone(), tag, url }).map_err(invalid)
+        outcome.tag.map(|tag| Resolved { commit: commit.clone(), tag, url }).map_err(invalid)
+    }
+
+    /// Returns the queries whose result at the commit `now` differs from that at `before`, or is not known at `before`.
+    /// `changed` are the paths at which the commits differ; `None` means any. The results at `before` are forgotten.
+    pub async fn differing(
+        &self,
+        queries: BTreeSet<Arc<TemplateQuery>>,
+        (before, now): (&CommitId, &CommitId),
+        changed: Option<&[String]>,
+        opsy_files: &OpsyFiles,
+    ) -> Result<BTreeSet<Arc<TemplateQuery>>, TemplateError> {
+        let mut known = lock(&self.cache).remove(before).unwrap_or_default();
+        let mut differing = BTreeSet::new();
+        for query in queries {
+            let Some(old) = known.remove(&query) else {
+                differing.insert(query);
+                continue;
+            };
+            let is_same = old.is_local && changed.is_some_and(|changed| !concerns(&query, changed));
+            if is_same {
+                self.cache(now).entry(now.clone()).or_default().insert(query, old);
+            } else if self.outcome(&query, now, opsy_files).await?.tag != old.tag {
+                differing.insert(query);
+            }
+        }
+        Ok(differing)
+    }
+
+    async fn outcome(
+        &self,
+        query: &Arc<TemplateQuery>,
+        commit: &CommitId,
+        opsy_files: &OpsyFiles,
+    ) -> Result<Outcome, TemplateError> {
+        let known = lock(&self.cache).get(commit).and_then(|known| known.get(query)).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let outcome = self.evaluate(query, commit, opsy_files).await?;
+        self.cache(commit).entry(commit.clone()).or_default().insert(query.clone(), outcome.clone());
+        Ok(outcome)
     }
 
     /// Returns the files of a query, at a commit.
@@ -65,7 +108,7 @@ impl Resolver {
         opsy_files: &OpsyFiles,
     ) -> Result<Vec<TemplateFile>, TemplateError> {
         let listing = self.handle.list(commit).await?;
-        let Choice { inputs, mut companions } =
+        let Choice { inputs, mut companions, .. } =
             choose(&listing, query, opsy_files).map_err(|all| invalid(first(&all)))?;
         if let Some(why) = self.pointers(&inputs).await?.first() {
             return Err(invalid(pointer(why)));
@@ -77,20 +120,20 @@ impl Resolver {
         self.load(companions).await
     }
 
-    /// Returns the tag of a query at a commit, or why it has none.
-    async fn tag(
+    async fn evaluate(
         &self,
         query: &TemplateQuery,
         commit: &CommitId,
         opsy_files: &OpsyFiles,
-    ) -> Result<Result<String, String>, TemplateError> {
+    ) -> Result<Outcome, TemplateError> {
         let listing = self.handle.list(commit).await?;
-        let inputs = match choose(&listing, query, opsy_files) {
-            Ok(choice) => choice.inputs,
-            Err(problems) => return Ok(Err(first(&problems))),
+        let choice = match choose(&listing, query, opsy_files) {
+            Ok(choice) => choice,
+            Err(problems) => return Ok(Outcome { tag: Err(first(&problems)), is_local: false }),
         };
-        let pointers = self.pointers(&inputs).await?;
-        Ok(pointers.first().map_or_else(|| Ok(tag(&inputs)), |path| Err(pointer(path))))
+        let pointers = self.pointers(&choice.inputs).await?;
+        let tag = pointers.first().map_or_else(|| Ok(tag(&choice.inputs)), |path| Err(pointer(path)));
+        Ok(Outcome { tag, is_local: !choice.follows_links })
     }
 
     /// Returns the paths of the files that are Git LFS pointers.

@@ -73,6 +73,7 @@ mod tests {
             commit: CommitId::parse(commit.repeat(40)).expect("an id"),
             input: String::new(),
             set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
+            difference: None,
             status_files: files.iter().map(file).collect(),
         }
     }

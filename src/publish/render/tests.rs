@@ -34,6 +34,7 @@ fn synced(declared: &[&str]) -> Synced {
         commit: CommitId::parse("a".repeat(40)).expect("an id"),
         input: String::new(),
         set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
+        difference: None,
         status_files: Vec::new(),
     }
 }

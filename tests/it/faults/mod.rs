@@ -68,7 +68,7 @@ fn once_untagged(world: &World) -> Outcome {
 }
 
 /// Runs once, and asserts that everything settles in sync with Git.
-fn settles(world: &World) {
+pub fn settles(world: &World) {
     let outcome = world.once();
     assert_eq!(outcome.status.code(), Some(0), "{outcome:#?}");
 }

@@ -112,7 +112,7 @@ impl ClusterHome {
         Ok(())
     }
 
-    /// Records the commit in the ledger. Returns the objects to apply, and those that may be reconciled at once.
+    /// Records the commit in the ledger. Returns the objects to apply, and those to reconcile at once.
     fn record(&self, commit: Load) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
         let shared = &self.shared;
         let mut ledger = shared.ledger();
@@ -123,7 +123,10 @@ impl ClusterHome {
             shared.objects.remove(object);
         }
         let present: Vec<ObjectKey> = ledger.present().cloned().collect();
-        let unheld = present.iter().filter(|object| !ledger.is_held(object)).cloned().collect();
+        let concerned =
+            |object: &&ObjectKey| commit.wake.contains(object) || loaded.concerned.contains(*object);
+        let unheld =
+            present.iter().filter(|object| !ledger.is_held(object)).filter(concerned).cloned().collect();
         let absent = loaded.news.iter().map(|(object, _)| object.clone());
         drop(ledger);
         shared.set_seed(commit.seed);

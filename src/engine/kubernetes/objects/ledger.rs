@@ -51,10 +51,11 @@ impl Ledger {
     /// Makes the documents of a commit the desired state.
     pub fn load(&mut self, commit: &Load, scope: &Scope, now: Instant) -> Loaded {
         let of_others: Vec<ObjectKey> = self.of_others().cloned().collect();
+        let before = self.all_out_of_sync();
         self.replace_desired(commit);
         self.owner = Some(commit.owner.clone());
         // An apply that waits uses the new document. One whose request is under way is repeated if it differs.
-        self.held.clear();
+        let mut concerned = std::mem::take(&mut self.held);
         self.removals = commit.remove.iter().filter(|object| self.is_own(object)).cloned().collect();
         let (desired, removals) = (&self.desired, &self.removals);
         self.failures.retain(|object, _| desired.contains_key(object) || removals.contains(object));
@@ -67,8 +68,11 @@ impl Ledger {
         self.unseeded = unseeded.cloned().collect();
         let mut news = self.conflicts();
         news.extend(self.refuse_outside(commit, scope));
+        let now = self.all_out_of_sync();
+        let differs = |object: &&ObjectKey| before.get(*object) != now.get(*object);
+        concerned.extend(before.keys().chain(now.keys()).filter(differs).cloned());
         // Objects of other owners are not in the stores. Those that are now the agent's own must get there.
-        Loaded { relist: of_others.iter().any(|object| !self.is_of_other(object)), news }
+        Loaded { relist: of_others.iter().any(|object| !self.is_of_other(object)), news, concerned }
     }
 
     /// Replaces the desired objects. What is known of an unchanged document is retained.

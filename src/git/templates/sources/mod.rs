@@ -95,10 +95,15 @@ impl Sources {
     }
 
     /// Returns the tip of another branch of the agent's own repository.
-    pub(super) async fn own_tip(&self, branch: &str, builder: &Key) -> Result<CommitId, TemplateError> {
+    pub(super) async fn own_tip(
+        &self,
+        branch: &str,
+        builder: &Key,
+        query: &TemplateQuery,
+    ) -> Result<CommitId, TemplateError> {
         self.forget(builder);
         match self.own.get() {
-            Some(own) => own.tip(Some(branch.to_owned()), builder, &self.options).await,
+            Some(own) => own.tip(Some(branch.to_owned()), (builder, query), &self.options).await,
             None => Err(invalid("other branches cannot be read here".to_owned())),
         }
     }
@@ -146,7 +151,7 @@ impl Sources {
         let source = query.source.clone().unwrap_or_default();
         let url = source.repository.as_deref().unwrap_or_default();
         let repository = self.repository(url, source.secret_of(builder), builder)?;
-        let commit = repository.tip(source.branch, builder, &self.options).await?;
+        let commit = repository.tip(source.branch, (builder, query), &self.options).await?;
         Ok((repository, commit))
     }
 

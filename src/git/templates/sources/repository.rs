@@ -20,7 +20,9 @@ use crate::api::lock::lock;
 use crate::api::{Class, CommitId, Key, backoff};
 use crate::git::auth::Credentials;
 use crate::git::signatures::Range;
-use crate::git::templates::{Resolver, TemplateError};
+use crate::git::templates::choice::{OpsyFiles, is_ignore_file};
+use crate::git::templates::users::Users;
+use crate::git::templates::{Resolver, TemplateError, TemplateQuery};
 use crate::git::{GitError, Handle, Tip as Fetched};
 use crate::wait;
 
@@ -39,6 +41,8 @@ pub struct Repository {
     credentials: Access,
     /// The branch of each builder.
     users: Mutex<BTreeMap<Key, Branch>>,
+    /// The query of each builder.
+    queries: Users,
     state: Mutex<State>,
     /// A task fetches, and has to fetch again after that.
     is_fetching: AtomicBool,
@@ -71,6 +75,7 @@ impl Repository {
             resolver,
             credentials,
             users: Mutex::default(),
+            queries: Users::default(),
             state: Mutex::default(),
             is_fetching: AtomicBool::default(),
             fetch_again: AtomicBool::default(),
@@ -93,8 +98,14 @@ impl Repository {
     ///
     /// # Errors
     /// If the tip is not known. If the fetch takes long, the builder is requeued when it has ended.
-    pub async fn tip(self: &Arc<Self>, branch: Branch, user: &Key, options: &Arc<SourceOptions>) -> Tip {
+    pub async fn tip(
+        self: &Arc<Self>,
+        branch: Branch,
+        (user, query): (&Key, &TemplateQuery),
+        options: &Arc<SourceOptions>,
+    ) -> Tip {
         self.users().insert(user.clone(), branch.clone());
+        self.queries.record(user, query);
         let until = Instant::now() + MAX_WAIT;
         let mut fetches = self.fetches.subscribe();
         loop {
@@ -182,16 +193,32 @@ impl Repository {
         };
         // The builder that waits gets the result directly, unless it has stopped waiting.
         let is_late = Instant::now() >= started + MAX_WAIT;
-        let moved = |branch: &Branch| match old.get(branch) {
-            Some(old) => new.get(branch) != Some(old),
-            None => is_late,
-        };
-        let users = self.users().clone();
-        for (user, _) in
-            users.iter().filter(|(user, branch)| (is_late || Some(*user) != waiting) && moved(branch))
-        {
-            (options.wake)(user);
+        for (branch, tip) in &new {
+            let concerned = match old.get(branch) {
+                Some(old) if old == tip => continue,
+                None if !is_late => continue,
+                Some(Ok(before)) => self.affected(before, tip).await,
+                Some(Err(_)) | None => None,
+            };
+            let is_concerned = |user: &Key| concerned.as_ref().is_none_or(|keys| keys.contains(user));
+            let users = self.users().clone();
+            let of_branch = users.into_iter().filter(|(_, used)| used == branch).map(|(user, _)| user);
+            of_branch
+                .filter(|user| (is_late || Some(user) != waiting) && is_concerned(user))
+                .for_each(|user| (options.wake)(&user));
         }
+    }
+
+    /// Returns the builders whose inputs differ between two tips; `None` if that is not known: it may be all.
+    async fn affected(&self, before: &CommitId, now: &Tip) -> Option<BTreeSet<Key>> {
+        // In the agent's own repository, manifests and status files are no inputs, and only the sync knows these.
+        let (Access::Secret(_), Ok(now)) = (&self.credentials, now) else { return None };
+        let changed = self.handle().changes(before, now, "").await.ok().flatten();
+        let paths = changed.map(|changed| changed.into_iter().map(|change| change.path).collect::<Vec<_>>());
+        let paths = paths.filter(|paths| !paths.iter().any(|path| is_ignore_file(path)));
+        let (queries, own) = (self.queries.queries(), OpsyFiles::default());
+        let differing = self.resolver.differing(queries, (before, now), paths.as_deref(), &own).await.ok()?;
+        Some(self.queries.of(&differing))
     }
 
     async fn fetch(
@@ -249,10 +276,12 @@ impl Repository {
     /// Records that a builder no longer uses the repository.
     pub fn forget(&self, user: &Key) {
         self.users().remove(user);
+        self.queries.forget(user);
     }
 
     /// Removes the users that do not exist any more, and returns the number of remaining users.
     pub fn retain_users(&self, exists: impl Fn(&Key) -> bool) -> usize {
+        self.queries.retain(&exists);
         let mut users = self.users();
         users.retain(|user, _| exists(user));
         users.len()

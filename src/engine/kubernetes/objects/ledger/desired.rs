@@ -1,5 +1,7 @@
 //! What the ledger knows of a document, and the results that it returns.
 
+use std::collections::BTreeSet;
+
 use crate::api::{ObjectKey, Owner};
 use crate::engine::kubernetes::objects::ownership::{self, Fingerprint};
 use crate::manifest::{Document, DocumentText};
@@ -75,4 +77,7 @@ pub struct Loaded {
     pub relist: bool,
     /// Documents that newly cannot be applied, and why.
     pub news: Vec<(ObjectKey, String)>,
+    /// Objects to reconcile although the live object is the same: a wakeup may have been withheld from them, or they
+    /// have come into sync or out of it.
+    pub concerned: BTreeSet<ObjectKey>,
 }

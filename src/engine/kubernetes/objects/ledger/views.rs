@@ -1,6 +1,6 @@
 //! Everything that only reads the ledger: why objects are out of sync, and which there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Desired;
 use super::{Ledger, Live};
@@ -22,6 +22,15 @@ impl Ledger {
         let undecodable = || self.undecodable.get(object).map(|why| (reasons::SPEC_UNREADABLE, why.clone()));
         let conflict = || self.conflict(object).map(|message| (reasons::ANOTHER_OWNER, message));
         failure.or_else(contest).or_else(conflict).or_else(undecodable)
+    }
+
+    /// All objects that are out of sync, except those of places that cannot be read.
+    pub(super) fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
+        let failing = self.failures.keys().chain(self.reverts.keys()).chain(self.undecodable.keys());
+        let failing = failing.filter_map(|object| Some((object.clone(), self.out_of_sync(object)?)));
+        let conflicts = self.conflicts().into_iter();
+        let conflicts = conflicts.map(|(object, message)| (object, (reasons::ANOTHER_OWNER, message)));
+        conflicts.chain(failing).collect()
     }
 
     pub fn apply_failures(&self) -> impl Iterator<Item = (&ObjectKey, &ApplyFailure)> {

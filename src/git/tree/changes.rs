@@ -1,0 +1,186 @@
+//! The paths at which two trees differ. Subtrees with the same ID are not read, so the cost grows with what differs.
+
+use std::cmp::Ordering;
+
+use git2::{ObjectType, Oid, Repository, Tree, TreeEntry};
+
+use crate::api::paths::{join, shown_name};
+
+/// A path at which two trees differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedPath {
+    pub path: String,
+    /// There was a file, link or submodule before.
+    pub existed: bool,
+    /// There is one now.
+    pub exists: bool,
+}
+
+/// More differences are not listed: a commit with so many concerns nearly everything.
+const CHANGES_LIMIT: usize = 10_000;
+
+/// Returns the paths at which two trees differ outside of the directory `without`; `None` if there are too many.
+pub(in crate::git) fn changes(
+    repo: &Repository,
+    before: &Tree<'_>,
+    now: &Tree<'_>,
+    without: &str,
+) -> Result<Option<Vec<ChangedPath>>, git2::Error> {
+    let mut walk = Walk { repo, without, found: Vec::new() };
+    walk.folder(Some(before), Some(now), "")?;
+    Ok((walk.found.len() <= CHANGES_LIMIT).then_some(walk.found))
+}
+
+struct Walk<'a> {
+    repo: &'a Repository,
+    without: &'a str,
+    found: Vec<ChangedPath>,
+}
+
+impl Walk<'_> {
+    fn folder(
+        &mut self,
+        before: Option<&Tree<'_>>,
+        now: Option<&Tree<'_>>,
+        folder: &str,
+    ) -> Result<(), git2::Error> {
+        let entries = |tree: Option<&Tree<'_>>| -> Vec<Item> {
+            tree.map(|tree| tree.iter().map(|entry| Item::of(&entry)).collect()).unwrap_or_default()
+        };
+        let (before, now) = (entries(before), entries(now));
+        let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
+        while self.found.len() <= CHANGES_LIMIT {
+            let order = match (before.peek(), now.peek()) {
+                (None, None) => return Ok(()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.order(new),
+            };
+            let old = if order == Ordering::Greater { None } else { before.next() };
+            let new = if order == Ordering::Less { None } else { now.next() };
+            if old != new {
+                self.entry(old, new, folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an entry that differs: two of the same name and sort, or one of them alone.
+    fn entry(&mut self, old: Option<&Item>, new: Option<&Item>, folder: &str) -> Result<(), git2::Error> {
+        let Some(either) = old.or(new) else { return Ok(()) };
+        let path = join(folder, &shown_name(&either.name));
+        if path == self.without {
+            return Ok(());
+        }
+        if !either.is_tree {
+            self.found.push(ChangedPath { path, existed: old.is_some(), exists: new.is_some() });
+            return Ok(());
+        }
+        let tree = |item: Option<&Item>| item.map(|item| self.repo.find_tree(item.id)).transpose();
+        let (old, new) = (tree(old)?, tree(new)?);
+        self.folder(old.as_ref(), new.as_ref(), &path)
+    }
+}
+
+/// An entry of a tree.
+#[derive(PartialEq, Eq)]
+struct Item {
+    name: Vec<u8>,
+    id: Oid,
+    mode: i32,
+    is_tree: bool,
+}
+
+impl Item {
+    fn of(entry: &TreeEntry<'_>) -> Self {
+        Self {
+            name: entry.name_bytes().to_vec(),
+            id: entry.id(),
+            mode: entry.filemode(),
+            is_tree: entry.kind() == Some(ObjectType::Tree),
+        }
+    }
+
+    /// The order of Git, in which the name of a directory ends with a slash.
+    fn order(&self, other: &Self) -> Ordering {
+        self.sorted_by().cmp(other.sorted_by())
+    }
+
+    fn sorted_by(&self) -> impl Iterator<Item = u8> {
+        self.name.iter().copied().chain(self.is_tree.then_some(b'/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a tree of files: path and content.
+    fn tree(repo: &Repository, files: &[(&str, &str)]) -> Oid {
+        let mut index = git2::Index::new().expect("an index");
+        for (path, content) in files {
+            let id = repo.blob(content.as_bytes()).expect("a blob");
+            let none = git2::IndexTime::new(0, 0);
+            let entry = git2::IndexEntry {
+                ctime: none,
+                mtime: none,
+                dev: 0,
+                ino: 0,
+                mode: 0o100_644,
+                uid: 0,
+                gid: 0,
+                file_size: 0,
+                id,
+                flags: 0,
+                flags_extended: 0,
+                path: path.as_bytes().to_vec(),
+            };
+            index.add(&entry).expect("added");
+        }
+        index.write_tree_to(repo).expect("a tree")
+    }
+
+    fn found(before: &[(&str, &str)], now: &[(&str, &str)], without: &str) -> Vec<(String, bool, bool)> {
+        let home = tempfile::tempdir().expect("a directory");
+        let repo = Repository::init_bare(home.path()).expect("a repository");
+        let [before, now] =
+            [before, now].map(|files| repo.find_tree(tree(&repo, files)).expect("the tree").id());
+        let [before, now] = [before, now].map(|id| repo.find_tree(id).expect("the tree"));
+        let found = changes(&repo, &before, &now, without).expect("read").expect("few");
+        found.into_iter().map(|change| (change.path, change.existed, change.exists)).collect()
+    }
+
+    #[test]
+    fn added_removed_and_changed_files_are_found() {
+        let before = [("README", "1"), ("a/b/c", "1"), ("a/b/d", "1"), ("a/e", "1"), ("same/x", "1")];
+        let now = [("README", "2"), ("a/b/c", "1"), ("a/b/f", "1"), ("a/e", "1"), ("same/x", "1")];
+        let due = [("README", true, true), ("a/b/d", true, false), ("a/b/f", false, true)];
+        assert_eq!(found(&before, &now, ""), due.map(|(path, was, is)| (path.to_owned(), was, is)));
+        assert_eq!(found(&before, &before, ""), []);
+    }
+
+    #[test]
+    fn a_file_that_becomes_a_directory_is_both() {
+        let due =
+            [("x", true, false), ("x/y", false, true)].map(|(path, was, is)| (path.to_owned(), was, is));
+        assert_eq!(found(&[("x", "1"), ("x-", "1")], &[("x-", "1"), ("x/y", "1")], ""), due);
+    }
+
+    #[test]
+    fn the_status_directory_is_left_out() {
+        let (before, now) = ([("status/a", "1"), ("z", "1")], [("status/a", "2"), ("z", "2")]);
+        assert_eq!(found(&before, &now, "status"), [("z".to_owned(), true, true)]);
+    }
+
+    #[test]
+    fn too_many_differences_are_not_listed() {
+        let home = tempfile::tempdir().expect("a directory");
+        let repo = Repository::init_bare(home.path()).expect("a repository");
+        let names: Vec<String> = (0..=CHANGES_LIMIT).map(|n| format!("{n:06}")).collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+        let many = tree(&repo, &files);
+        let none = repo.treebuilder(None).and_then(|builder| builder.write()).expect("a tree");
+        let [many, none] = [many, none].map(|id| repo.find_tree(id).expect("the tree"));
+        assert_eq!(changes(&repo, &none, &many, ""), Ok(None));
+    }
+}
