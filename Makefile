@@ -6,7 +6,7 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push format
+.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push scale format
 
 help:
 	@echo 'make demo          build Opsy, and run its main loop once on an emulated AWS'
@@ -19,6 +19,7 @@ help:
 	echo 'make bench         measure what it costs to apply 1,000 manifests to a cluster'
 	echo 'make bench-clones  measure what it costs to follow a large repository'
 	echo 'make bench-push    measure the time from a push to the start of Packer'
+	echo 'make scale         measure how costs grow up to 10,000 objects without a cluster'
 	echo 'make format        format the code and write generated files'
 
 prerequisites:
@@ -66,7 +67,7 @@ test: cluster-prerequisites runner
 	export OPSY_BED_PACKER OPSY_BED_HELM
 	said=$$(mktemp)
 	trap 'rm -f "$$said"' EXIT
-	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws bedkit git chat network registry) >"$$said" 2>&1 &
+	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws bedkit git chat network registry scaling) >"$$said" 2>&1 &
 	cargo test --locked --workspace || failed=1
 	wait $$! || failed=1
 	cat "$$said"
@@ -110,3 +111,9 @@ bench-push: prerequisites
 	@python=$$(tests/bed/bin/venv)
 	if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi
 	OPSY=$${OPSY:-$(TARGET)/release/opsy} $$python tests/bed/push.py
+
+# ROWS selects rows, such as ROWS="first clone". Fewer objects: OPSY_SCALE_COUNT=1000.
+scale: prerequisites
+	@python=$$(tests/bed/bin/venv)
+	if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi
+	OPSY=$${OPSY:-$(TARGET)/release/opsy} $$python tests/bed/scale.py

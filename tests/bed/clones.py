@@ -35,17 +35,17 @@ spec:
 def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as scratch:
         root = pathlib.Path(scratch)
-        large = make_repository(root / "served" / "large.git")
+        large = make_repository(root / "served" / "large.git", COMMITS)
         with launch.bed("git", root / "git.json", "--root", root / "served") as server:
             measure(root, large, f"{server['url']}/large.git")
 
 
-def make_repository(path: pathlib.Path) -> pathlib.Path:
+def make_repository(path: pathlib.Path, commits: int) -> pathlib.Path:
     make_bare(path)
     load = subprocess.Popen(["git", "fast-import", "--quiet"], cwd=path, stdin=subprocess.PIPE)
     chance = random.Random(1)
     assert load.stdin is not None
-    for number in range(COMMITS):
+    for number in range(commits):
         content = chance.randbytes(BYTES)
         load.stdin.write(b"commit refs/heads/main\ncommitter Ann <ann@test.invalid> %d +0000\n" % (1_700_000_000 + number))
         load.stdin.write(b"data 1\nm\n")
