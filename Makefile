@@ -96,6 +96,9 @@ idle: build
 	OPSY=$(TARGET)/debug/opsy PYTHON=$$python $$python tests/bed/idle.py
 
 # Measures a release build, whose first build takes a quarter of an hour. OPSY names another program to measure.
+# COUNT=10000 measures more objects, and GROWTH=1 a tenth of them first.
+bench: export OPSY_BENCH_COUNT ?= $(or $(COUNT),1000)
+bench: export OPSY_BENCH_GROWTH ?= $(GROWTH)
 bench: cluster-prerequisites
 	@python=$$(tests/bed/bin/venv)
 	if [ -z "$${OPSY:-}" ]; then cargo build --locked --release --bin opsy; fi

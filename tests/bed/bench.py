@@ -3,7 +3,9 @@ apply them, and that also write their status.
 
 Run by `make bench`. It uses a real API server without a node. The time runs from the end of the push, which the
 agent notices at once (the repository is local), until every object is applied and reconciled, that is, until its
-status has the observedGeneration of its generation.
+status has the observedGeneration of its generation. Requests and CPU time are counted until the agent has nothing left
+to do, at least for 5 seconds. OPSY_BENCH_COUNT is the number of objects. With OPSY_BENCH_GROWTH=1, a tenth of them is
+measured first, and the growth is printed.
 """
 
 import contextlib
@@ -18,19 +20,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from typing import NamedTuple
 
 from bedkit import agent, launch
 from bedkit.client import call
 from bedkit.failure import Failure, run
 from bedkit.git import commit, git, make_bare, push
-from bedkit.process import cpu_seconds, memory_mib
+from bedkit.process import memory_mib
 from bedkit.wait import until
+from scaling.cost import cpu, until_quiet
 
 BED = pathlib.Path(__file__).resolve().parent
 SOURCE = BED.parent.parent
 ACCOUNT = "200000000002"
 COUNT = int(os.environ.get("OPSY_BENCH_COUNT", "1000"))
-LIMIT = 180  # seconds for any one step
+GROWTH = bool(os.environ.get("OPSY_BENCH_GROWTH"))
+LIMIT = max(180, COUNT // 10)  # seconds for any one step: ten times what a bare loop needs
 QUIET = 5  # seconds in which a commit without relevant changes could still cause a request
 IDLE = 30  # seconds before the resident size counts as idle
 GROUP = "/apis/ami.opsy.dev/v1alpha1"
@@ -162,31 +167,53 @@ class Cluster:
 
 
 class Watch(threading.Thread):
-    """Watches a namespace: the generations of its objects, and the generations that their status has observed."""
+    """Watches a namespace: the generations of its objects, and the generations that their status has observed.
+
+    The API server ends watches, in particular of a client that falls behind. A new one starts with all objects.
+    """
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         super().__init__(daemon=True)
         self.generations: dict[str, int] = {}
         self.reconciled: dict[str, int] = {}
+        # Counted here, because a look at all objects after each event takes time that grows with their square.
+        self.outdated: set[str] = set()
         self.changed = threading.Condition()
-        self.stream = cluster.open(f"{GROUP}/namespaces/{namespace}/packerbuilders?watch=true")
+        self.open = lambda: cluster.open(f"{GROUP}/namespaces/{namespace}/packerbuilders?watch=true")
+        self.stream = self.open()
         self.start()
 
     def run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in self.stream:
-                event = json.loads(line)
-                name, meta = event["object"]["metadata"]["name"], event["object"]["metadata"]
-                with self.changed:
-                    self.generations[name] = meta["generation"]
-                    self.reconciled[name] = event["object"].get("status", {}).get("observedGeneration", 0)
-                    self.changed.notify_all()
+        with contextlib.suppress(OSError, ValueError):  # the control plane has ended
+            while True:
+                for line in self.stream:
+                    self.see(json.loads(line)["object"])
+                self.stream = self.open()
+
+    def see(self, item: dict) -> None:
+        name, generation = item["metadata"]["name"], item["metadata"]["generation"]
+        observed = item.get("status", {}).get("observedGeneration", 0)
+        with self.changed:
+            self.generations[name], self.reconciled[name] = generation, observed
+            (self.outdated.discard if observed == generation else self.outdated.add)(name)
+            self.changed.notify_all()
+
+    def until_all(self, count: int) -> None:
+        self.until(lambda w: len(w.generations) == count and not w.outdated)
 
     def until(self, holds) -> None:
         with self.changed:
             if not self.changed.wait_for(lambda: holds(self), LIMIT):
-                done = sum(self.reconciled[name] == at for name, at in self.generations.items())
-                raise Failure(f"after {LIMIT} s, {len(self.generations)} objects exist and {done} are reconciled")
+                count, outdated = len(self.generations), len(self.outdated)
+                raise Failure(f"after {LIMIT} s, {count} objects exist, and {outdated} of them are not reconciled")
+
+
+class Row(NamedTuple):
+    """What a commit costs: the time until its objects are reconciled, and the CPU time of the agent."""
+
+    what: str
+    seconds: float
+    cpu: float
 
 
 def main() -> None:
@@ -194,17 +221,32 @@ def main() -> None:
         root = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         aws = stack.enter_context(launch.bed("aws", root / "aws.json", output=None, seconds=LIMIT))
         call(aws["endpoint"], "POST", "seed", {"account": ACCOUNT, "region": "us-east-1", "cluster": "demo"})
-        print(f"{COUNT} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
-        bare_loop(8)  # warms the caches of the machine
-        applied = {at_once: bare_loop(at_once) for at_once in (8, 32)}
-        both = {at_once: bare_loop(at_once, with_status=True) for at_once in (8, 32)}
-        for at_once in (8, 32):
-            print(f"bare loop, {at_once:2} at once: {applied[at_once]:6.2f} s; with status: {both[at_once]:6.2f} s")
-        with control_plane() as cluster:
-            seconds = measure(cluster, aws["endpoint"], root)
-        for at_once in (8, 32):
-            times = f"{seconds / applied[at_once]:.2f} times the bare loop, {seconds / both[at_once]:.2f} times the loop with status"
-            print(f"(a) took {times}, {at_once:2} at once")
+        counts = (COUNT // 10, COUNT) if GROWTH else (COUNT,)
+        rows = [compare(count, aws["endpoint"], root / str(count)) for count in counts]
+        for small, large in zip(*rows) if GROWTH else ():
+            times = f"{large.seconds / small.seconds:.1f} times the time, {large.cpu / small.cpu:.1f} times the CPU"
+            print(f"{large.what}, {COUNT} instead of {COUNT // 10} objects: {times}")
+
+
+def compare(count: int, endpoint: str, root: pathlib.Path) -> list[Row]:
+    """Measure the bare loops and Opsy with a number of objects."""
+    root.mkdir()
+    print(f"{count} PackerBuilders of {len(manifest(1))} bytes, 2 kinds of agent: a bare loop, and Opsy\n")
+    bare_loop(count, 8)  # warms the caches of the machine
+    applied = {at_once: bare_loop(count, at_once) for at_once in (8, 32)}
+    both = {at_once: bare_loop(count, at_once, with_status=True) for at_once in (8, 32)}
+    for at_once in (8, 32):
+        print(f"bare loop, {at_once:2} at once: {applied[at_once]:6.2f} s; with status: {both[at_once]:6.2f} s")
+    with control_plane() as cluster:
+        rows = measure(cluster, endpoint, root, count)
+    for at_once in (8, 32):
+        times = (
+            f"{rows[0].seconds / applied[at_once]:.2f} times the bare loop, "
+            f"{rows[0].seconds / both[at_once]:.2f} times the loop with status"
+        )
+        print(f"(a) took {times}, {at_once:2} at once")
+    print(flush=True)
+    return rows
 
 
 @contextlib.contextmanager
@@ -233,12 +275,12 @@ def document(number: int) -> dict:
     return parsed
 
 
-def bare_loop(at_once: int, with_status: bool = False) -> float:
+def bare_loop(count: int, at_once: int, with_status: bool = False) -> float:
     with control_plane() as cluster, tempfile.TemporaryDirectory() as folder:
         documents, status, token = (pathlib.Path(folder) / name for name in ("documents.jsonl", "status.json", "token"))
         token.write_text(cluster.admin)
         status.write_text(json.dumps(STATUS))
-        documents.write_text("".join(json.dumps(document(number)) + "\n" for number in range(COUNT)))
+        documents.write_text("".join(json.dumps(document(number)) + "\n" for number in range(count)))
         command = [os.environ["BARELOOP"], "--server", cluster.server, "--ca", cluster.address["ca"]]
         command += ["--token", str(token), "--namespace", NAMESPACE]
         command += ["--documents", str(documents), "--concurrency", str(at_once)]
@@ -246,11 +288,11 @@ def bare_loop(at_once: int, with_status: bool = False) -> float:
         watch = Watch(cluster, NAMESPACE)
         time.sleep(QUIET)
         seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        watch.until(all_reconciled if with_status else lambda w: len(w.generations) == COUNT)
+        watch.until_all(count) if with_status else watch.until(lambda w: len(w.generations) == count)
         return seconds
 
 
-def measure(cluster: Cluster, endpoint: str, root: pathlib.Path) -> float:
+def measure(cluster: Cluster, endpoint: str, root: pathlib.Path, count: int) -> list[Row]:
     remote, work = repository(root)
     environment = agent.environment(remote, root / "state") | agent.aws(endpoint, f"AKIA{ACCOUNT}IDLE")
     environment |= {
@@ -263,54 +305,54 @@ def measure(cluster: Cluster, endpoint: str, root: pathlib.Path) -> float:
         watch = Watch(cluster, NAMESPACE)
         time.sleep(QUIET)
         try:
-            seconds = first(cluster, process.pid, work, watch)
-            one(cluster, process.pid, work, watch)
-            nothing(cluster, process.pid, work)
+            until_quiet(process.pid, 0.0, LIMIT)
+            rows = [
+                first(cluster, process.pid, work, watch, count),
+                one(cluster, process.pid, work, watch),
+                nothing(cluster, process.pid, work),
+            ]
+            watch.until_all(count)
             time.sleep(IDLE)
             sizes = f"{memory_mib(process.pid):.1f} MiB, peak {memory_mib(process.pid, 'VmHWM'):.1f} MiB"
             print(f"idle RSS: {sizes}")
-            return seconds
+            return rows
         except Failure:
             sys.stderr.write(log.read_text()[-3000:])
             raise
 
 
-def first(cluster, pid, work, watch) -> float:
-    for number in range(COUNT):
+def first(cluster, pid, work, watch, count) -> Row:
+    for number in range(count):
         (work / "builders" / f"node-{number:04}.yaml").write_text(manifest(number))
-    return measured(cluster, pid, work, "(a) the first commit", lambda: watch.until(all_reconciled))
+    return measured(cluster, pid, work, "(a) the first commit", lambda: watch.until_all(count))
 
 
-def all_reconciled(watch: Watch) -> bool:
-    return len(watch.generations) == COUNT and watch.reconciled == watch.generations
-
-
-def one(cluster, pid, work, watch) -> None:
+def one(cluster, pid, work, watch) -> Row:
     name = "node-0007"
     (work / "builders" / f"{name}.yaml").write_text(manifest(7, days=31))
-    measured(cluster, pid, work, "(b) one of them changed", lambda: watch.until(lambda w: w.reconciled[name] == 2))
+    return measured(cluster, pid, work, "(b) one of them changed", lambda: watch.until(lambda w: w.reconciled[name] == 2))
 
 
-def nothing(cluster, pid, work) -> None:
+def nothing(cluster, pid, work) -> Row:
     (work / "README.md").write_text("This file does not affect any manifest.\n")
-    measured(cluster, pid, work, f"(c) nothing relevant, {QUIET} s", lambda: time.sleep(QUIET))
+    return measured(cluster, pid, work, f"(c) nothing relevant, {QUIET} s", lambda: time.sleep(QUIET))
 
 
-def measured(cluster, pid, work, what, wait) -> float:
+def measured(cluster, pid, work, what, wait) -> Row:
     commit(work, "policy: change")
-    before, cpu = cluster.requests(), cpu_seconds(pid)
     # The agent commits the status to the same branch.
     git("pull", "--quiet", "--rebase", "origin", "main", where=work)
+    before, start_cpu = cluster.requests(), cpu(pid)
     push(work)
     start_time = time.monotonic()
     wait()
     seconds = time.monotonic() - start_time
-    time.sleep(1)
+    used = until_quiet(pid, start_cpu, LIMIT)
     after = cluster.requests()
     made = {verb: after[verb] - before.get(verb, 0) for verb in after if after[verb] != before.get(verb, 0)}
     words = ", ".join(f"{count} {verb}" for verb, count in sorted(made.items()) if not verb.startswith("WATCH")) or "no request"
-    print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {cpu_seconds(pid) - cpu:.2f} s, peak RSS {memory_mib(pid, 'VmHWM'):.1f} MiB")
-    return seconds
+    print(f"{what}: {seconds:6.2f} s; {words}; agent CPU {used:.3f} s, peak RSS {memory_mib(pid, 'VmHWM'):.1f} MiB", flush=True)
+    return Row(what, seconds, used)
 
 
 def account(cluster: Cluster, root: pathlib.Path) -> str:

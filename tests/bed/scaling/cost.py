@@ -61,13 +61,13 @@ def once(command: list, environment: dict[str, str] | None = None, code: int = 0
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def until_quiet(pid: int, since: float) -> float:
+def until_quiet(pid: int, since: float, limit: float = LIMIT) -> float:
     """Wait until an agent has nothing left to do, and return the CPU seconds that it used since `since`.
 
     The wait is at least QUIET seconds, so the result includes work that starts a little later.
     """
     looks = [(time.monotonic(), cpu(pid))]
-    deadline = looks[0][0] + LIMIT
+    deadline = looks[0][0] + limit
     while looks[-1][0] < deadline:
         time.sleep(PAUSE)
         looks.append((time.monotonic(), cpu(pid)))
@@ -75,4 +75,4 @@ def until_quiet(pid: int, since: float) -> float:
         before = next((at for at in reversed(looks) if at[0] <= now - QUIET), None)
         if before and used - before[1] < STILL:
             return used - since
-    raise Failure(f"the agent is still busy after {LIMIT:g} s, in which it used {looks[-1][1] - since:.1f} CPU seconds")
+    raise Failure(f"the agent is still busy after {limit:g} s, in which it used {looks[-1][1] - since:.1f} CPU seconds")

@@ -50,11 +50,10 @@ def test_quiet_ends_with_the_work_and_counts_all_of_it(monkeypatch):
     monkeypatch.setattr(cost, "QUIET", 0.3)
     monkeypatch.setattr(cost, "PAUSE", 0.1)
     assert cost.until_quiet(0, 0.5) == 2.0
-    monkeypatch.setattr(cost, "LIMIT", 0.5)
     busy = iter(range(100))
     monkeypatch.setattr(cost, "cpu", lambda pid: float(next(busy)))
     with pytest.raises(Failure, match="still busy"):
-        cost.until_quiet(0, 0.0)
+        cost.until_quiet(0, 0.0, 0.5)
 
 
 def test_sync_calls_are_counted_without_the_total():
