@@ -43,6 +43,8 @@ impl Agent {
             () = signals.next() => (running.objects.board.health(), true),
         };
         let published = running.publisher.flush(PUSH).await;
+        // The status of the repository reports the result of the push.
+        running.repository.reconcile().await;
         running.end_reconciles().await;
         running.stop.cancel();
         (running.claim.release)().await;

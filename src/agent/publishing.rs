@@ -1,4 +1,4 @@
-//! Publishing: what is rendered, what wakes the loop, and which objects its failure concerns.
+//! Publishing: what is rendered, and what wakes the loop.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,13 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::now;
-use crate::api::Kind;
-use crate::api::conditions::{Condition, PUBLISHED};
 use crate::api::lock::lock;
 use crate::engine::objects::Objects;
 use crate::git::Handle;
 use crate::publish::render::{PublishedObjects, Snapshot, render};
-use crate::publish::{Batch, Publish, Publisher, Publishing, Render};
+use crate::publish::{Batch, Publish, Publisher, Render};
 use crate::sync::{SyncState, Synced};
 use crate::task;
 
@@ -36,7 +34,6 @@ pub fn start(uses: Uses<'_>) -> Publisher {
     let (publish, publisher) = Publish::new(git, settings, renderer(engine, loaded.clone()), now);
     task::detach("publishing", publish.run(stop));
     task::detach("waking the publisher", wake(publisher.clone(), engine.objects.clone(), sync, loaded));
-    task::detach("reporting publishes", report_turns(publisher.state(), engine.objects.clone()));
     publisher
 }
 
@@ -71,33 +68,4 @@ async fn wake(
         }
         publisher.wake();
     }
-}
-
-/// The condition `Published` is part of every status: all objects are reconciled when publishing starts or ceases to
-/// fail.
-async fn report_turns(mut publishing: watch::Receiver<Publishing>, objects: Arc<Objects>) {
-    // After a restart, statuses may report a failure of the previous process. They are not loaded yet at the start, so
-    // they are read when the first state is known.
-    let mut reported = None;
-    while publishing.changed().await.is_ok() {
-        let fails = !publishing.borrow_and_update().is_up_to_date();
-        let was_reported = *reported.get_or_insert_with(|| is_failure_reported(&objects));
-        if fails != was_reported {
-            reported = Some(fails);
-            objects.wake_all(Kind::PackerBuilder);
-            objects.wake_all(Kind::AMIRefresher);
-        }
-    }
-}
-
-/// Returns whether the status of any object says that it is not published.
-fn is_failure_reported(objects: &Objects) -> bool {
-    let reports = |conditions: Option<&Vec<Condition>>| {
-        conditions.into_iter().flatten().any(|c| c.r#type == PUBLISHED && c.status == "False")
-    };
-    let mut builders = objects.builders.all();
-    let mut refreshers = objects.refreshers.all();
-    builders.any(|object| reports(object.status.as_ref().and_then(|status| status.conditions.as_ref())))
-        || refreshers
-            .any(|object| reports(object.status.as_ref().and_then(|status| status.conditions.as_ref())))
 }

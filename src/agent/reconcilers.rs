@@ -19,7 +19,6 @@ use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
 use crate::notifications::Notifications;
-use crate::publish::Publishing;
 use crate::sync::Synced;
 use crate::{builder, refresher};
 
@@ -37,7 +36,6 @@ pub struct Parts {
     pub owner: Owner,
     /// Which clusters each namespace may roll out to.
     pub clusters: Arc<Fence>,
-    pub publishing: watch::Receiver<Publishing>,
     pub meter: Arc<dyn Meter>,
     pub notifications: Arc<Notifications>,
     /// From when it is true, no build is started.
@@ -138,7 +136,6 @@ impl Parts {
         Notifications: StatusNotifier<K, S>,
     {
         let objects = self.objects.clone();
-        let publishing = self.publishing.clone();
         Arc::new(Drive {
             kind,
             reconcile,
@@ -149,7 +146,6 @@ impl Parts {
                 Wake::Object(object) => objects.wake(object),
                 Wake::Refreshers => objects.wake_all(Kind::AMIRefresher),
             }),
-            published: Box::new(move || publishing.borrow().condition()),
             meter: self.meter.clone(),
             notifier: self.notifications.clone(),
             now,

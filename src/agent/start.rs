@@ -146,7 +146,6 @@ impl Core {
             synced: self.outputs.synced.clone(),
             owner: engine.owner.clone(),
             clusters: Arc::new(Fence::new("--clusters", engine.namespace.clone(), trust.clusters.clone())),
-            publishing: publisher.state(),
             meter,
             notifications: notifications.clone(),
             ending,

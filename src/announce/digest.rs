@@ -99,7 +99,6 @@ fn health(conditions: &[Condition]) -> (Health, &str) {
         let found = conditions.iter().find(|found| found.r#type == kind && found.status == status)?;
         Some(found.reason.as_deref().unwrap_or_default())
     };
-    // `Published` is left out: a refused push is a problem of the repository, not of each object.
     let beside = [APPLIED, NOTIFIED].into_iter().find_map(|kind| find(kind, conditions::FALSE));
     if beside.is_none() && conditions::is_true(conditions, SUSPENDED) {
         return (Health::Paused, "");

@@ -48,7 +48,6 @@ const KNOWN: [Reason; 26] = [
     on_own_condition(reasons::ACCOUNT_NOT_ALLOWED)
         .advice("Check the agent's credentials, or `accounts` in opsy.yaml."),
     on_own_condition(reasons::PUSH_REFUSED)
-        .of_repository()
         .advice("Allow Opsy to push to this branch, or name another branch in publish.branch of opsy.yaml."),
     entry(When::Immediately, reasons::AWS_DENIED)
         .advice("Allow the action in the agent's IAM policy, or renew the credentials. Opsy retries."),
@@ -78,7 +77,7 @@ const KNOWN: [Reason; 26] = [
         .advice("Check spec.amiFilters: name, architecture and owner-id."),
     entry(When::OncePersistent, reasons::REPOSITORY_UNAVAILABLE).advice(LAST_COMMIT),
     entry(When::OncePersistent, reasons::COMMIT_NOT_TAKEN).advice(LAST_COMMIT),
-    entry(When::OncePersistent, reasons::PUSH_FAILED).of_repository().advice(GIT_RETRY),
+    entry(When::OncePersistent, reasons::PUSH_FAILED).advice(GIT_RETRY),
     entry(When::OncePersistent, reasons::APPLY_FAILED),
     entry(When::OncePersistent, reasons::CONFLICT),
 ];

@@ -223,8 +223,6 @@ fn troubles() -> String {
         json!({"conditions": [ready("False", reason, message),
             {"type": "Stalled", "status": "True", "reason": reason, "message": message, "lastTransitionTime": "2026-03-01T11:59:00Z"}]})
     };
-    let unpublished = json!({"conditions": [ready("True", "ImageReady", "all is well"),
-        {"type": "Published", "status": "False", "reason": "PushRefused", "message": "protected branch", "lastTransitionTime": "2026-03-01T11:59:00Z"}]});
     let conditions: Vec<Condition> =
         serde_json::from_value(json!([ready("True", "ImageReady", "ami-0123456789abcdef0 active")]))
             .expect("conditions");
@@ -235,7 +233,6 @@ fn troubles() -> String {
         show("AWS denies an action", &builder(json!({"conditions": [ready("False", "AwsDenied", "ec2:DescribeImages is denied to eks-node")]}))),
         show("AWS is unavailable for a long time", &builder(json!({"conditions": [ready("False", "AwsUnavailable", "no response from ec2 in eu-central-1")]}))),
         show("Another writer is at work", &refresher(stalled("AnotherWriter", "web was moved twice"))),
-        show("Status cannot be pushed", &builder(unpublished)),
         format!("## It is resolved\n\n{}", shown(&over)),
     ]
     .concat()

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::annotations::SUSPEND;
-use super::reasons;
 
 /// The statuses of a condition.
 pub const TRUE: &str = "True";
@@ -17,19 +16,19 @@ pub const UNKNOWN: &str = "Unknown";
 pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
-pub const PUBLISHED: &str = "Published";
 /// Present only while it is true: the object is suspended. Ready keeps the last outcome meanwhile.
 pub const SUSPENDED: &str = "Suspended";
 /// Present only while it is false: the object in the cluster differs from its manifest in Git.
 pub const APPLIED: &str = "Applied";
 /// Conditions of the repository, each present only while it is false. Synced: the repository can be read. Pruned: what
 /// it no longer declares is pruned. TakenOver: the engine has loaded its commit. Accepted: the engine has accepted all
-/// of its objects. Readable: all namespaces can be read.
+/// of its objects. Readable: all namespaces can be read. Published: it has the status of all objects.
 pub const SYNCED: &str = "Synced";
 pub const PRUNED: &str = "Pruned";
 pub const LOADED: &str = "TakenOver";
 pub const ACCEPTED: &str = "Accepted";
 pub const READABLE: &str = "Readable";
+pub const PUBLISHED: &str = "Published";
 /// Present only while it is false: notifications cannot be delivered.
 pub const NOTIFIED: &str = "Notified";
 
@@ -37,7 +36,7 @@ pub const NOTIFIED: &str = "Notified";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Type of the condition: Ready, Reconciling, Stalled, Suspended, Published, Applied or Notified.
+    /// Type of the condition: Ready, Reconciling, Stalled, Suspended, Applied or Notified.
     pub r#type: String,
     /// Status of the condition: True, False or Unknown.
     pub status: String,
@@ -201,25 +200,6 @@ pub fn reason(conditions: &[Condition]) -> Option<&str> {
         return Some(SUSPENDED);
     }
     conditions.iter().find(|c| c.r#type == READY)?.reason.as_deref()
-}
-
-/// Records that publishing fails. A refusal of the server stays recorded while the server is unavailable, because that
-/// does not resolve it.
-pub fn set_unpublished(
-    conditions: &mut Vec<Condition>,
-    reason: &str,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    let refused = |found: &Condition| {
-        found.r#type == PUBLISHED
-            && found.status == FALSE
-            && found.reason.as_deref() == Some(reasons::PUSH_REFUSED)
-    };
-    if reason == reasons::PUSH_REFUSED || !conditions.iter().any(refused) {
-        set(conditions, PUBLISHED, FALSE, reason, message, generation, now);
-    }
 }
 
 /// Returns whether a condition is true.

@@ -136,7 +136,7 @@ pub struct RefreshConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AMIRefresherStatus {
-    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Published, Applied and Notified.
+    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Applied and Notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// Time at which the last rollout ended.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target;
-use crate::api::conditions::{APPLIED, NOTIFIED, PUBLISHED, READY, SUSPENDED};
+use crate::api::conditions::{APPLIED, NOTIFIED, READY, SUSPENDED};
 use crate::api::{DEFAULT_LEASE, Kind, ObjectKey};
 use crate::engine::kubernetes::memory;
 use crate::engine::standalone::home;
@@ -221,7 +221,7 @@ fn ready_row(status: &Value) -> [String; 3] {
 
 /// Failing conditions other than Ready.
 fn trouble(status: &Value) -> String {
-    let kinds = [(PUBLISHED, "not published"), (APPLIED, "not applied"), (NOTIFIED, "notifications fail")];
+    let kinds = [(APPLIED, "not applied"), (NOTIFIED, "notifications fail")];
     let failing = kinds.into_iter().filter_map(|(kind, word)| {
         let [status, _, message] = condition(status, kind);
         (status == FALSE).then(|| format!(" ({word}: {message})"))
@@ -270,10 +270,16 @@ mod tests {
         assert_eq!(table(&repository(None)) + &table(&repository(Some("{}"))), "");
         let memory = serde_json::json!({"conditions": [
             {"type": "Synced", "status": "False", "reason": "BranchRewritten", "message": "tip b, last a"},
+            {"type": "Published", "status": "False", "reason": "PushRefused", "message": "protected\nbranch"},
             {"type": "Notified", "status": "True"},
         ]});
         let text = table(&repository(Some(&memory.to_string())));
         assert_eq!(text.lines().nth(1), Some("Synced      False   BranchRewritten  tip b, last a"), "{text}");
+        assert_eq!(
+            text.lines().nth(2),
+            Some("Published   False   PushRefused      protected branch"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -281,7 +287,7 @@ mod tests {
         let condition = |kind: &str, status: &str, reason: &str, message: &str| serde_json::json!({"type": kind, "status": status, "reason": reason, "message": message});
         let status = serde_json::json!({"conditions": [
             condition("Ready", "True", "UpToDate", "good\nfor\tlong"),
-            condition("Published", "False", "PushRefused", "protected\nbranch"),
+            condition("Applied", "False", "Conflict", "another\nfield manager"),
             condition("Notified", "False", "TokenInvalid", "the token was revoked"),
             condition("Stalled", "False", "UpToDate", "no"),
             condition("Reconciling", "False", "UpToDate", "no"),
@@ -292,7 +298,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(lines.len(), 2, "{text}");
         let due =
-            "good for long (not published: protected branch) (notifications fail: the token was revoked)";
+            "good for long (not applied: another field manager) (notifications fail: the token was revoked)";
         assert!(lines[1].ends_with(due), "{text}");
     }
 

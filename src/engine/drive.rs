@@ -82,8 +82,6 @@ pub struct Drive<K, S> {
     pub objects: Arc<Objects>,
     /// Wakes the objects that a pass names.
     pub wake: Arc<dyn Fn(&Wake) + Send + Sync>,
-    /// Status, reason and message of the condition `Published`, once there is one.
-    pub published: Box<dyn Fn() -> Option<(&'static str, &'static str, String)> + Send + Sync>,
     pub meter: Arc<dyn Meter>,
     pub notifier: Arc<dyn StatusNotifier<K, S>>,
     pub now: fn() -> Timestamp,
@@ -213,25 +211,22 @@ where
     /// Writes the status if it differs. Returns notes about what is new in it.
     async fn write(&self, name: &ObjectKey, object: &K, status: &S) -> Result<Vec<Note>, EngineError> {
         let before = (self.status)(object);
-        let after = self.with_engine_conditions(status.clone(), name, object);
+        let mut after = self.with_engine_conditions(status.clone(), name, object);
         if before != Some(&after) {
+            remove_obsolete(&mut after);
             let (observed_version, status) = (object.resource_version(), to_json(&after));
             self.home.write_status(StatusUpdate { object: name.clone(), observed_version, status }).await?;
         }
         Ok(self.notifier.confirm(name, object, before, &after))
     }
 
-    /// Adds to a reconciler's status what no reconciler knows: whether the status is published to Git, whether the
-    /// document is applied, and which notifications are delivered.
+    /// Adds to a reconciler's status what no reconciler knows: whether the document is applied, and which notifications
+    /// are delivered.
     fn with_engine_conditions(&self, mut status: S, name: &ObjectKey, object: &K) -> S {
         let (generation, now) = (object.meta().generation, (self.now)());
         let list = status.conditions().get_or_insert_default();
-        if let Some((published, reason, message)) = (self.published)() {
-            match published {
-                "False" => conditions::set_unpublished(list, reason, &message, generation, now),
-                _ => conditions::set(list, PUBLISHED, published, reason, &message, generation, now),
-            }
-        }
+        // The condition is the repository's. Earlier versions set it on every object, and what they left is outdated.
+        list.retain(|condition| condition.r#type != PUBLISHED || !condition.is_false());
         match self.out_of_sync(name) {
             Some((reason, message)) => {
                 conditions::set(list, APPLIED, "False", reason, &message, generation, now);
@@ -337,6 +332,12 @@ fn log(name: &ObjectKey, note: &Note) {
     } else {
         tracing::info!(object = %name, reason = %note.reason, "{}", note.message);
     }
+}
+
+/// Removes what earlier versions wrote and this version does not. It is no reason to write a status, so a condition
+/// `Published` that reports no failure stays until something else changes.
+fn remove_obsolete(status: &mut impl Status) {
+    status.conditions().get_or_insert_default().retain(|condition| condition.r#type != PUBLISHED);
 }
 
 fn to_json<S: Serialize>(status: &S) -> Value {

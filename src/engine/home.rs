@@ -63,6 +63,8 @@ pub trait SecretReader: Send + Sync {
 pub trait EventRecorder: Send + Sync {
     /// Publishes a note as an Event of the object. Returns at once: a reconcile never waits for it.
     fn publish_event(&self, object: &ObjectKey, note: &Note);
+    /// Publishes a note about the repository as an Event of the agent itself: one, however many objects it concerns.
+    fn publish_agent_event(&self, note: Note) -> BoxFuture<'_, ()>;
 }
 
 /// What the agent itself saves, so that it survives a restart.

@@ -127,7 +127,7 @@ mod tests {
     fn a_trouble_of_the_repository_is_reported_once_per_destination() {
         let repository = of_repository(&set(Some(slack("C1")), None), &fences()).expect("known").to;
         let own = of_object(&slack("C2"), "default", None, &fences()).to;
-        let threads = ["build/b1", "trouble/PushRefused/7", "trouble/InvalidSpec/7"];
+        let threads = ["build/b1", "trouble/ManifestBroken/7", "trouble/InvalidSpec/7"];
         let left = |to: &[Destination], recorded: &[Notification]| -> Vec<String> {
             let stories = threads.iter().map(|thread| story(thread)).collect();
             let left = without_repository_stories(stories, to, &repository, recorded);

@@ -126,6 +126,18 @@ impl Notifications {
         true
     }
 
+    /// Returns what is new in the repository's status, as notes for Events.
+    pub fn repository_news(&self, before: &RepositoryStatus, after: &RepositoryStatus) -> Vec<Note> {
+        if before.conditions == after.conditions && before.broken == after.broken {
+            return Vec::new();
+        }
+        let subject = &self.repository;
+        let stories =
+            |status| self.with_context(|context| announce::repository::stories(subject, status, context));
+        let (old, new) = (stories(before), stories(after));
+        announce::news(&old, &new).into_iter().map(|message| record::note(subject, message)).collect()
+    }
+
     /// Confirms that the repository's status was saved as it was marked: what is due may be sent.
     pub fn confirm_repository(&self) {
         self.notifier.written(&self.repository);
@@ -208,13 +220,14 @@ where
     }
 
     fn confirm(&self, name: &ObjectKey, object: &K, before: Option<&S>, after: &S) -> Vec<Note> {
-        self.notifier.written(&name.into());
+        let about = name.into();
+        self.notifier.written(&about);
         if before == Some(after) {
             return Vec::new();
         }
         let old = before.map(|before| self.stories(name, object, before)).unwrap_or_default();
         let new = self.stories(name, object, after);
-        announce::news(&old, &new).into_iter().map(|message| record::note(name, message)).collect()
+        announce::news(&old, &new).into_iter().map(|message| record::note(&about, message)).collect()
     }
 
     fn forget(&self, name: &ObjectKey) {

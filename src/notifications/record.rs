@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::announce::{self, Message, Tone};
-use crate::api::ObjectKey;
+use crate::announce::{Message, Subject, Tone};
 use crate::api::conditions::{self, NOTIFIED};
 use crate::api::status::Status;
 use crate::engine::Note;
@@ -22,10 +21,10 @@ pub fn record<S: Status>(status: &mut S, marked: Marked, generation: Option<i64>
     }
 }
 
-/// A message as Events and logs have it: without the name of the object, which they have in a field of their own.
-pub fn note(object: &ObjectKey, message: &Message) -> Note {
+/// A message as Events and logs have it: without the name of its subject, which they have in a field of their own.
+pub fn note(about: &Subject, message: &Message) -> Note {
     let line = message.line();
-    let prefix = format!("{}: ", announce::short_name(object));
+    let prefix = format!("{}: ", about.short_name());
     Note {
         reason: message.reason.clone(),
         message: line.strip_prefix(&prefix).unwrap_or(&line).to_owned(),

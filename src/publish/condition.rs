@@ -1,27 +1,16 @@
-//! The condition `Published`, derived from the state of publishing. Pure.
+//! The failure of publishing, for the status of the repository. Pure.
 
 use super::Publishing;
-use crate::api::conditions;
 use crate::api::reasons;
 
 impl Publishing {
-    /// Status, reason and message of the condition `Published`; `None` before anything was published. The message does
-    /// not name the commit: otherwise every push would change the status of every object, which causes the next push.
-    pub fn condition(&self) -> Option<(&'static str, &'static str, String)> {
+    /// Reason and message if status is not in the repository. It is a fact about the repository, which reports it once;
+    /// objects do not.
+    pub fn failure(&self) -> Option<(&'static str, &str)> {
         match self {
-            Self::Idle => None,
-            Self::Off => Some((
-                conditions::UNKNOWN,
-                "Off",
-                "publish.enabled is false in opsy.yaml: no status is pushed".to_owned(),
-            )),
-            Self::Done { .. } => {
-                Some((conditions::TRUE, "Pushed", "the status in Git is current".to_owned()))
-            }
-            Self::Rejected { message, .. } => {
-                Some((conditions::FALSE, reasons::PUSH_REFUSED, message.clone()))
-            }
-            Self::Failed { message, .. } => Some((conditions::FALSE, reasons::PUSH_FAILED, message.clone())),
+            Self::Idle | Self::Off | Self::Done { .. } => None,
+            Self::Rejected { message, .. } => Some((reasons::PUSH_REFUSED, message)),
+            Self::Failed { message, .. } => Some((reasons::PUSH_FAILED, message)),
         }
     }
 }
@@ -34,22 +23,17 @@ mod tests {
     use crate::api::{Class, CommitId};
 
     #[test]
-    fn the_condition_is_false_while_the_server_takes_no_push() {
+    fn publishing_fails_while_the_server_takes_no_push() {
         let since = Timestamp::UNIX_EPOCH;
-        let of = |state: Publishing| state.condition().map(|(status, reason, _)| (status, reason));
-        assert_eq!(of(Publishing::Idle), None, "nothing is known yet");
-        assert_eq!(of(Publishing::Off), Some(("Unknown", "Off")));
         let refused = Publishing::Rejected { message: "protected branch".to_owned(), since };
-        assert_eq!(of(refused), Some(("False", "PushRefused")));
+        assert_eq!(refused.failure(), Some(("PushRefused", "protected branch")));
         let failed = Publishing::Failed { class: Class::TRANSIENT, message: "away".to_owned(), since };
-        assert_eq!(of(failed), Some(("False", "PushFailed")));
-    }
-
-    #[test]
-    fn a_push_alone_does_not_change_the_condition() {
-        let commit = |digit: &str| Some(CommitId::parse(digit.repeat(40)).expect("an id"));
-        let first = Publishing::Done { commit: commit("a") }.condition();
-        assert_eq!(first, Publishing::Done { commit: commit("b") }.condition());
-        assert_eq!(first, Publishing::Done { commit: None }.condition());
+        assert_eq!(failed.failure(), Some(("PushFailed", "away")));
+        let commit = CommitId::parse("a".repeat(40)).expect("an id");
+        let pushed = Publishing::Done { commit: Some(commit) };
+        for good in [Publishing::Idle, Publishing::Off, Publishing::Done { commit: None }, pushed] {
+            assert_eq!(good.failure(), None);
+            assert!(good.is_up_to_date());
+        }
     }
 }

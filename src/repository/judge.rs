@@ -79,8 +79,7 @@ pub fn synced(sync: &SyncState) -> Option<Judgement> {
 }
 
 fn unpublished(publishing: &Publishing) -> Option<(&'static str, String)> {
-    let (status, reason, message) = publishing.condition()?;
-    (status == "False").then(|| (reason, cut(&message, MESSAGE)))
+    publishing.failure().map(|(reason, message)| (reason, cut(message, MESSAGE)))
 }
 
 /// The broken files of a commit, each once, with its first problem: where it is and what is wrong.

@@ -4,7 +4,8 @@
 //! sync, loader, publisher, engine ─observe─> facts ─judge (pure)─> conditions ─report (pure)─> status ─> memory
 //!                                   conditions, digest (pure) ─> stories ─> notifications: mark ──┘      (engine)
 //! ```
-//! Like a reconciler, it saves what was marked before anything is sent. It acts on nothing.
+//! Like a reconciler, it saves what was marked before anything is sent. It acts on nothing. What concerns the repository
+//! is reported here, once, and in the status of no object.
 
 mod digest;
 mod judge;
@@ -89,8 +90,7 @@ impl Repository {
         self.notifications.look_up(&commits).await;
         let mut status = saved.clone();
         self.update(synced, &mut status, &mut state.digest);
-        memory::save(&*self.sources.home, &saved, &status).await?;
-        state.saved = Some(status);
+        self.save(state, &saved, status).await?;
         self.notifications.confirm_repository();
         Ok(())
     }
@@ -103,7 +103,20 @@ impl Repository {
         let saved = self.saved(state).await?;
         let mut status = saved.clone();
         report::record_conditions(status.conditions.get_or_insert_default(), vec![failed], (self.now)());
-        memory::save(&*self.sources.home, &saved, &status).await?;
+        self.save(state, &saved, status).await
+    }
+
+    /// Saves the status, and then publishes what is new in it as Events.
+    async fn save(
+        &self,
+        state: &mut State,
+        before: &RepositoryStatus,
+        status: RepositoryStatus,
+    ) -> Result<(), EngineError> {
+        memory::save(&*self.sources.home, before, &status).await?;
+        for note in self.notifications.repository_news(before, &status) {
+            self.sources.home.publish_agent_event(note).await;
+        }
         state.saved = Some(status);
         Ok(())
     }

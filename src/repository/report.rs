@@ -35,11 +35,22 @@ pub fn record_conditions(list: &mut Vec<Condition>, judged: Vec<Judgement>, now:
             // After a restart, only the saved condition says that the tip is held back.
             Some((reason, _)) if kind == SYNCED && TIP_UNKNOWN.contains(&reason) && is_held(list) => {}
             Some((reason, message)) if kind == PUBLISHED => {
-                conditions::set_unpublished(list, reason, &message, None, now);
+                set_unpublished(list, reason, &message, now);
             }
             Some((reason, message)) => conditions::set(list, kind, "False", reason, &message, None, now),
             None => list.retain(|condition| condition.r#type != kind),
         }
+    }
+}
+
+/// Records that publishing fails. A refusal of the server stays recorded while the server is unavailable, because that
+/// does not resolve it.
+fn set_unpublished(list: &mut Vec<Condition>, reason: &str, message: &str, now: Timestamp) {
+    let is_refusal = |found: &Condition| {
+        found.r#type == PUBLISHED && found.reason.as_deref() == Some(reasons::PUSH_REFUSED)
+    };
+    if reason == reasons::PUSH_REFUSED || !list.iter().any(is_refusal) {
+        conditions::set(list, PUBLISHED, "False", reason, message, None, now);
     }
 }
 

@@ -119,7 +119,6 @@ STATUS = {
         }
         for kind, status, reason, message in (
             ("Ready", "False", "Suspended", "nothing new is built"),
-            ("Published", "True", "Pushed", "the status in Git is current"),
         )
     ],
 }

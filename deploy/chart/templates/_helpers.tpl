@@ -141,12 +141,12 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end -}}
 {{- end -}}
 
-{{/* The rules of files/role.yaml: those for the Lease, or all others. notifications.secrets limits the rule for Secrets to
-     names. With allNamespaces there is no rule for Secrets without names. */}}
+{{/* The rules of files/role.yaml: those for the Lease and its Events, or all but those for the Lease. notifications.secrets
+     limits the rule for Secrets to names. With allNamespaces there is no rule for Secrets without names. */}}
 {{- define "opsy.rules" -}}
 {{- $rules := list -}}
 {{- range .root.Files.Get "files/role.yaml" | fromYamlArray -}}
-{{- if eq (has "coordination.k8s.io" .apiGroups) $.lease -}}
+{{- if or (eq (has "coordination.k8s.io" .apiGroups) $.lease) (has "events" .resources) -}}
 {{- if and $.lease (hasKey . "resourceNames") -}}
 {{- $rules = append $rules (set . "resourceNames" (list (include "opsy.lease" $.root))) -}}
 {{- else if and (has "secrets" .resources) $.root.Values.notifications.secrets -}}

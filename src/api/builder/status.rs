@@ -29,7 +29,7 @@ pub struct PackerBuilderStatus {
     /// Packer command that is running or ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Published, Applied and Notified.
+    /// Conditions of the object: Ready, Reconciling, Stalled, Suspended, Applied and Notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Vec<Condition>>,
     /// Number of failures of the template with the current inputs.

@@ -306,6 +306,15 @@ async fn the_api_server_takes_every_rendering() {
     });
     let named: Vec<_> = leases.filter(|rule| !rule["resourceNames"].is_null()).collect();
     assert!(named.len() == 1 && named[0]["resourceNames"] == json!(["images"]), "{named:?}");
+    let of_lease = fenced.iter().find(|object| {
+        let rules = object["rules"].as_array().into_iter().flatten();
+        object["kind"] == "Role" && rules.into_iter().any(|rule| rule["resources"][0] == "leases")
+    });
+    let of_lease = of_lease.expect("a Role for the Lease")["rules"].as_array().expect("rules");
+    assert!(
+        of_lease.iter().any(|rule| rule["resources"][0] == "events"),
+        "Events of the Lease: {of_lease:?}"
+    );
 
     let full = of("everything of a pod");
     assert!(!has(full, "PodDisruptionBudget"));

@@ -308,6 +308,44 @@ async fn a_reconcile_whose_object_changes_meanwhile_runs_again() {
     assert_eq!(place.builder("web").await.expect("it is there").data["status"]["jobName"], "theirs");
 }
 
+/// Earlier versions set the condition `Published` on every object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_of_an_earlier_version_is_removed_without_a_write_unless_it_is_false() {
+    let place = Place::new().await;
+    let agent = Agent::start(&place).await;
+    agent.load(&[place.document("web", region("us-east-1"))]).await.expect("loaded");
+    agent.settle().await;
+    let conditions = async || {
+        let web = place.builder("web").await.expect("it is there");
+        web.data["status"]["conditions"].as_array().cloned().unwrap_or_default()
+    };
+    let leave = async |status: &str| {
+        let left =
+            json!({"status": {"conditions": [{"type": "Published", "status": status, "reason": "x"}]}});
+        let patch = Patch::Merge(left);
+        let done = place.builders().patch_status("web", &PatchParams::default(), &patch).await;
+        done.expect("the condition is there");
+        until("the condition in the store", SOON, async || {
+            let web = agent.objects.builders.get(&place.key("web").key)?;
+            (web.status?.conditions?.first()?.status == status).then_some(())
+        })
+        .await;
+        agent.requests.writes();
+        let before = agent.passes("web");
+        agent.objects.wake(&place.key("web"));
+        agent.passed("web", before).await;
+        agent.settle().await;
+    };
+    leave("True").await;
+    assert_eq!((conditions().await.len(), agent.requests.writes()), (1, Vec::new()), "no reason to write");
+    leave("False").await;
+    assert_eq!(conditions().await, Vec::<Value>::new(), "it would be wrong forever");
+    leave("Unknown").await;
+    agent.load(&[place.document("web", region("eu-west-1"))]).await.expect("loaded");
+    agent.settle().await;
+    assert_eq!(conditions().await, Vec::<Value>::new(), "the status was written for another reason");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_object_gets_its_published_status_before_its_first_pass() {
     let place = Place::new().await;

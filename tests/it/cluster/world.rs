@@ -101,7 +101,6 @@ impl Agent {
             home: home.clone(),
             objects: objects.clone(),
             wake: Arc::new(|_| {}),
-            published: Box::new(|| None),
             now: || Timestamp::UNIX_EPOCH,
             failures: Mutex::default(),
             meter: Arc::new(Unmetered),

@@ -4,11 +4,16 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{assert_nowhere, builds, push_node, settings, wait_for_node};
+use super::{assert_nowhere, builder, builds, push_node, settings, wait_for_node};
+use crate::files::files_in;
 use crate::git::bed::FREEZE;
 use crate::world::{World, fixtures, template};
 
 const PASSWORD: &str = "pw-5up3r-s3cr3t-git";
+
+/// A hook that refuses the commits of Opsy, but not those of people.
+const FREEZE_STATUS: &str = "read -r old new ref
+case \"$(git log -1 --format=%s \"$new\")\" in opsy:*) echo 'status is frozen' >&2; exit 1;; esac";
 
 /// Less than the time that the agent gives running reconciles to end.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -186,35 +191,78 @@ fn a_refusing_hook_holds_up_status_alone() {
         assert_eq!(world.group(group)["release_version"], image.as_str(), "{group}");
     }
     assert_eq!(world.log(), ["policy: first"]);
+    let message = world.saved_condition("PushRefused").expect("the status of the repository");
+    assert!(message.contains(words), "{message}");
 
     let agent = world.agent();
     let says_so = || fs::read_to_string(world.agent_log()).ok()?.contains(words).then_some(());
     world.wait("the refusal in the log", says_so);
     for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
-        let [status, reason, message] = world.wait("the refusal in the status", || {
-            world.condition(kind, name, "Published").filter(|[status, ..]| status == "False")
-        });
-        assert!(
-            (status.as_str(), reason.as_str()) == ("False", "PushRefused") && message.contains(words),
-            "{message}"
-        );
+        assert_eq!(world.condition(kind, name, "Published"), None, "the repository reports it");
         let ready = world.condition(kind, name, "Ready").expect("a status");
         assert_eq!(ready[0], "True", "{ready:?}");
     }
     let table = world.run(&["status", "--output", "text"]).stdout;
-    assert!(table.contains(&format!("not published: pre-receive hook declined: {words}")), "{table}");
+    let line = table.lines().find(|line| line.starts_with("Published")).expect("it is shown");
+    let due = format!("PushRefused  pre-receive hook declined: {words}");
+    assert!(line.contains("False") && line.contains(&due), "{table}");
 
     server.remote().unhook("pre-receive");
     assert!(agent.stop().success(), "it publishes before it ends");
     assert_eq!(world.log().len(), 2, "{:?}", world.log());
     assert_eq!(world.amis()["default/node"]["us-east-1"]["x86_64"], image.as_str());
     let _agent = world.agent();
-    for (kind, name) in [("PackerBuilder", "node"), ("AMIRefresher", "demo")] {
-        world.wait("the condition Published=True", || {
-            world.condition(kind, name, "Published").filter(|[status, ..]| status == "True")
-        });
-    }
+    world.wait("the end of the refusal", || world.saved_condition("PushRefused").is_none().then_some(()));
     assert_eq!(builds(&world), 1);
+}
+
+#[test]
+fn a_refusal_is_reported_once_and_not_by_each_object() {
+    const OBJECTS: usize = 30;
+    let world = World::served(None);
+    let server = world.server.as_ref().expect("a server");
+    push_suspended(&world, "first", 0..OBJECTS);
+    let agent = world.agent();
+    world.wait("the status of all objects in Git", || {
+        let has = |number| world.show(&suspended_status(number)).is_some();
+        (0..OBJECTS).all(has).then_some(())
+    });
+    let statuses = || files_in(&world.state().join("objects"), &world.state());
+    let before = statuses();
+    assert!(before.len() >= OBJECTS, "{before:?}");
+
+    server.remote().hook("pre-receive", FREEZE_STATUS);
+    push_suspended(&world, "one more", OBJECTS..OBJECTS + 1);
+    world.wait("the refusal", || world.saved_condition("PushRefused"));
+    server.remote().unhook("pre-receive");
+    assert!(agent.stop().success(), "it publishes before it ends");
+    assert!(world.show(&suspended_status(OBJECTS)).is_some());
+    let after = statuses();
+    let written: Vec<_> = before.iter().filter(|file| !after.contains(file)).collect();
+    assert_eq!(written, Vec::<&(String, String)>::new(), "no status reports it");
+    let log = fs::read_to_string(world.agent_log()).expect("a log");
+    let notes = log.lines().filter(|line| line.contains("\"object\"") && line.contains("PushRefused"));
+    assert_eq!(notes.collect::<Vec<_>>(), Vec::<&str>::new(), "nothing is reported per object");
+
+    let _agent = world.agent();
+    world.wait("the end of the refusal", || world.saved_condition("PushRefused").is_none().then_some(()));
+    assert_eq!(statuses(), after, "its end changes no status either");
+}
+
+/// Pushes suspended builders with these numbers.
+fn push_suspended(world: &World, message: &str, numbers: std::ops::Range<usize>) {
+    let file = |number| {
+        let text = builder(&format!("s{number}"), "packer", "", "  suspend: true\n");
+        (format!("builders/s{number}.yaml"), text)
+    };
+    let files: Vec<(String, String)> =
+        numbers.map(file).chain([("opsy.yaml".to_owned(), settings(""))]).collect();
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), Some(text.as_str()))).collect();
+    world.push(&files, message);
+}
+
+fn suspended_status(number: usize) -> String {
+    format!("status/default/packerbuilders/s{number}.yaml")
 }
 
 #[test]
@@ -279,10 +327,8 @@ fn status_goes_nowhere_or_to_a_branch_of_its_own() {
     let off = world.once();
     assert_eq!(off.status.code(), Some(0), "{off:?}");
     assert_eq!(world.log(), ["policy: first"]);
-    assert_eq!(
-        world.condition("PackerBuilder", "node", "Published").map(|[_, reason, _]| reason).as_deref(),
-        Some("Off")
-    );
+    let shown = world.run(&["status", "--output", "text"]).stdout;
+    assert!(!shown.contains("Published"), "the repository wants it so: {shown}");
 
     world.edit("opsy.yaml", "enabled: false", "branch: opsy-status", "policy: publish");
     let elsewhere = world.once();

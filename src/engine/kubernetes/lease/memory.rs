@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::api::PostParams;
 use tokio::time::timeout;
@@ -25,6 +27,20 @@ pub async fn read(cluster: &Cluster, lease: &str) -> Result<Option<String>, Engi
     let lease = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await?;
     let annotations = lease.and_then(|lease| lease.metadata.annotations);
     Ok(annotations.and_then(|mut annotations| annotations.remove(MEMORY)))
+}
+
+/// The Lease as Events name it. `kubectl describe` shows only Events with its UID; without a response of the API server
+/// there is none.
+pub async fn reference(cluster: &Cluster, lease: &str) -> ObjectReference {
+    let found = in_time(async { Ok(leases(cluster).get_opt(lease).await?) }).await.ok().flatten();
+    ObjectReference {
+        api_version: Some(Lease::API_VERSION.to_owned()),
+        kind: Some(Lease::KIND.to_owned()),
+        name: Some(lease.to_owned()),
+        namespace: Some(cluster.namespace.clone()),
+        uid: found.and_then(|lease| lease.metadata.uid),
+        ..ObjectReference::default()
+    }
 }
 
 /// The commit that a person accepted. A value that is not a commit ID is removed, so that the error is reported once.

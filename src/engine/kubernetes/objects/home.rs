@@ -249,6 +249,14 @@ impl EventRecorder for ClusterHome {
             Kind::AMIRefresher => self.shared.publish_event::<AMIRefresher>(object, note),
         }
     }
+
+    fn publish_agent_event(&self, note: Note) -> BoxFuture<'_, ()> {
+        async move {
+            let about = memory::reference(&self.shared.cluster, &self.tenure.lease).await;
+            self.shared.events.push(about, note);
+        }
+        .boxed()
+    }
 }
 
 impl AgentMemory for ClusterHome {

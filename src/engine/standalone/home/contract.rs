@@ -71,6 +71,11 @@ impl EventRecorder for StateHome {
     fn publish_event(&self, _: &ObjectKey, _: &Note) {
         // Without an API server there are no Events. The note is logged and shown on the terminal.
     }
+
+    fn publish_agent_event(&self, _: Note) -> BoxFuture<'_, ()> {
+        // What happens to the repository is logged where it happens.
+        ready(()).boxed()
+    }
 }
 
 impl AgentMemory for StateHome {
