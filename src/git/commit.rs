@@ -16,7 +16,7 @@ use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
 use super::reader::Reader;
 use super::signatures::{self, Range, SigningKey};
-use super::tree::TreeChange;
+use super::tree::{Lookup, TreeChange};
 use super::{GitError, Tip};
 use crate::api::CommitId;
 use crate::api::lock::lock;
@@ -261,11 +261,11 @@ fn edits(
     blob: impl Fn(&[u8]) -> Result<Oid, git2::Error>,
     local: &dyn Fn(git2::Error) -> GitError,
 ) -> Result<Vec<(String, Option<Oid>)>, GitError> {
-    let mut differing = Vec::new();
+    let (mut differing, mut files) = (Vec::new(), Lookup::new(repo, tree));
     for (path, edit) in &change.edits {
         check_path(path)?;
         let at_path = |why: String| GitError::Path { path: path.clone(), why };
-        let now = tree.and_then(|tree| tree.get_path(path.as_ref()).ok());
+        let now = files.get(path).map_err(local)?;
         if let Some(what) = now.as_ref().and_then(not_a_file) {
             if matches!(edit, Edit::Remove) {
                 // Opsy did not create it.
@@ -385,9 +385,17 @@ mod tests {
             let mut builder = self.repo.treebuilder(None).expect("a builder");
             builder.insert("x", id, mode).expect("an entry");
             let tree = self.repo.find_tree(builder.write().expect("a tree")).expect("the tree");
+            self.all_edited(&tree, [("x".to_owned(), edit)].into())
+        }
+
+        fn all_edited(
+            &self,
+            tree: &Tree<'_>,
+            edits: BTreeMap<String, Edit>,
+        ) -> Result<Vec<(String, Option<Oid>)>, String> {
             let change = Change {
                 branch: "main".to_owned(),
-                edits: [("x".to_owned(), edit)].into(),
+                edits,
                 versions: BTreeMap::new(),
                 settled: Arc::default(),
                 message: Arc::new(|_| String::new()),
@@ -395,7 +403,7 @@ mod tests {
                 time: Timestamp::UNIX_EPOCH,
             };
             let local = |error: git2::Error| GitError::local(self.repo.path(), &error);
-            edits(&self.repo, Some(&tree), &change, |bytes| self.repo.blob(bytes), &local)
+            super::edits(&self.repo, Some(tree), &change, |bytes| self.repo.blob(bytes), &local)
                 .map_err(|error| format!("{:?} {error}", error.class()))
         }
     }
@@ -437,5 +445,30 @@ mod tests {
         let why = bare.edited(large, 0o100_644, merge).expect_err("too large");
         assert!(why.starts_with("Invalid x: has more than 4194304 bytes"), "{why}");
         assert_eq!(bare.edited(large, 0o100_644, renew), Ok(vec![("x".to_owned(), Some(absent))]));
+    }
+
+    #[test]
+    fn a_directory_is_read_once_for_all_of_its_files() {
+        let bare = Bare::new();
+        // Enough files for a directory that libgit2 does not cache: it caches trees of at most four kilobytes.
+        let paths: Vec<String> = (0..500).map(|number| format!("status/{number:03}.yaml")).collect();
+        let mut files = TreeChange::default();
+        for path in &paths {
+            files.set(path, Some(bare.repo.blob(b"same").expect("a blob")));
+        }
+        let tree = files.apply(&bare.repo, None).expect("a tree").expect("files");
+        let tree = bare.repo.find_tree(tree).expect("the tree");
+        let folder = tree.get_name("status").expect("the directory").id().to_string();
+        let object = bare.repo.path().join("objects").join(&folder[..2]).join(&folder[2..]);
+        // The first merge makes it impossible to read the directory again.
+        let merge: Merge = Arc::new(move |now| {
+            std::fs::remove_file(&object).ok();
+            Ok(now.unwrap_or(b"absent").to_vec())
+        });
+        let edits: BTreeMap<_, _> =
+            paths.into_iter().map(|path| (path, Edit::Renew(Arc::clone(&merge)))).collect();
+        assert_eq!(bare.all_edited(&tree, edits.clone()), Ok(Vec::new()));
+        let error = bare.all_edited(&tree, edits).expect_err("a damaged clone is not an empty directory");
+        assert!(error.contains("is damaged"), "{error}");
     }
 }

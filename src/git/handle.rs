@@ -244,19 +244,20 @@ impl Handle {
 
     /// Returns the paths that a change would modify on the branch as of the last fetch. Reads only the clone.
     pub async fn differences(&self, change: &Change) -> Result<Vec<String>, GitError> {
-        let change = change.clone();
+        let change = Arc::new(change.clone());
         self.read_with(move |reader| commit::differences(reader, &change)).await
     }
 
     /// Commits a change onto the freshly fetched tip of the branch and pushes it. After a lost race, it fetches again.
     pub async fn commit(&self, change: &Change) -> Result<Outcome, GitError> {
+        let change = Arc::new(change.clone());
         for attempt in 1..=COMMIT_ATTEMPTS {
             if attempt > 1 {
                 let (first, most) = RACE_WAIT;
                 wait::pause(backoff::jittered(backoff::doubled(first, most, attempt - 1), wait::random()))
                     .await;
             }
-            let attempted = change.clone();
+            let attempted = Arc::clone(&change);
             match self.network.run(move |mirror| commit::attempt(mirror, &attempted)).await? {
                 Attempt::Done(outcome) => return Ok(outcome),
                 Attempt::Lost => info!(attempt, branch = change.branch, "the branch moved while pushing"),

@@ -4,6 +4,7 @@
 
 mod changes;
 mod list;
+mod lookup;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use crate::api::paths::is_within;
 pub use changes::ChangedPath;
 pub(super) use changes::changes;
 pub(super) use list::{Budget, list};
+pub(super) use lookup::Lookup;
 
 /// All files of a commit, by their path from the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The commit message of a batch. Pure. The subject says what happened, the body lists the objects if there are
 //! several, and trailers name resources, images and builds for `git log --grep` and `git interpret-trailers`.
 
+use std::collections::HashSet;
+
 use super::Rendered;
 
 /// Maximum length of a subject: longer ones are cut, as most tools would.
@@ -59,13 +61,13 @@ fn body(changed: &[&Rendered]) -> Vec<String> {
 }
 
 fn trailers(changed: &[&Rendered]) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
+    let (mut lines, mut known) = (Vec::new(), HashSet::new());
     for file in changed {
         let resource = file.resource.iter().map(|resource| ("Opsy-Resource", resource.as_str()));
         let further = file.trailers.iter().map(|(key, value)| (*key, value.as_str()));
         for (key, value) in resource.chain(further) {
             let line = one_line(&format!("{key}: {value}"));
-            if !lines.contains(&line) {
+            if known.insert(line.clone()) {
                 lines.push(line);
             }
         }
