@@ -16,7 +16,7 @@ const NOTES_KEPT: usize = 256;
 /// The health of all objects, and a stream of their notes.
 #[derive(Debug)]
 pub struct Board {
-    entries: Mutex<BTreeMap<ObjectKey, BoardEntry>>,
+    entries: Mutex<Entries>,
     /// Incremented on every change.
     changed: watch::Sender<u64>,
     /// Incremented when objects are removed.
@@ -33,6 +33,50 @@ struct BoardEntry {
     begun: u64,
     /// Whether a reconcile is running. A requeue starts one without a wakeup, so the counters do not show it.
     running: bool,
+}
+
+/// The entries, and how many of them are not settled: with ten thousand objects, counting at every change would be most
+/// of the work.
+#[derive(Debug, Default)]
+struct Entries {
+    by_object: BTreeMap<ObjectKey, BoardEntry>,
+    unsettled: usize,
+}
+
+impl Entries {
+    /// Changes an entry, if there is one.
+    fn update(&mut self, object: &ObjectKey, change: impl FnOnce(&mut BoardEntry)) {
+        let Some(entry) = self.by_object.get_mut(object) else { return };
+        let before = usize::from(entry.is_unsettled());
+        change(entry);
+        self.unsettled = self.unsettled - before + usize::from(entry.is_unsettled());
+    }
+
+    fn add(&mut self, object: &ObjectKey) {
+        if !self.by_object.contains_key(object) {
+            self.by_object.insert(object.clone(), NEW);
+            self.unsettled += 1;
+        }
+    }
+
+    fn remove(&mut self, object: &ObjectKey) {
+        let removed = self.by_object.remove(object);
+        self.unsettled -= usize::from(removed.is_some_and(|entry| entry.is_unsettled()));
+    }
+
+    /// Returns whether any entry was removed.
+    fn retain(&mut self, keep: impl Fn(&ObjectKey) -> bool) -> bool {
+        let before = self.by_object.len();
+        self.by_object.retain(|object, _| keep(object));
+        self.unsettled = self.by_object.values().filter(|entry| entry.is_unsettled()).count();
+        self.by_object.len() < before
+    }
+}
+
+impl BoardEntry {
+    fn is_unsettled(&self) -> bool {
+        self.health == ObjectHealth::Busy || self.running
+    }
 }
 
 /// An object that was never reconciled.
@@ -53,28 +97,25 @@ impl Board {
     /// Replaces the set of objects. New ones are busy until their first reconcile.
     pub fn replace(&self, objects: &[ObjectKey]) {
         let kept: BTreeSet<&ObjectKey> = objects.iter().collect();
+        let mut is_any_removed = false;
         self.change(|entries| {
-            entries.retain(|key, _| kept.contains(key));
-            for key in objects {
-                entries.entry(key.clone()).or_insert(NEW);
-            }
+            is_any_removed = entries.retain(|key| kept.contains(key));
+            objects.iter().for_each(|key| entries.add(key));
         });
-        self.members.send_modify(|count| *count += 1);
+        if is_any_removed {
+            self.members.send_modify(|count| *count += 1);
+        }
     }
 
     /// Adds an object, busy until its first reconcile.
     pub fn add(&self, object: &ObjectKey) {
-        if !self.lock().contains_key(object) {
-            self.change(|entries| {
-                entries.entry(object.clone()).or_insert(NEW);
-            });
+        if !self.lock().by_object.contains_key(object) {
+            self.change(|entries| entries.add(object));
         }
     }
 
     pub fn remove(&self, object: &ObjectKey) {
-        self.change(|entries| {
-            entries.remove(object);
-        });
+        self.change(|entries| entries.remove(object));
         self.members.send_modify(|count| *count += 1);
     }
 
@@ -86,29 +127,27 @@ impl Board {
     /// The object was enqueued.
     pub fn enqueued(&self, object: &ObjectKey) {
         self.change(|entries| {
-            if let Some(entry) = entries.get_mut(object) {
+            entries.update(object, |entry| {
                 *entry = BoardEntry { health: ObjectHealth::Busy, wakes: entry.wakes + 1, ..*entry };
-            }
+            });
         });
     }
 
     /// A reconcile begins.
     pub fn begin(&self, object: &ObjectKey) {
-        if let Some(entry) = self.lock().get_mut(object) {
-            (entry.begun, entry.running) = (entry.wakes, true);
-        }
+        self.lock().update(object, |entry| (entry.begun, entry.running) = (entry.wakes, true));
     }
 
     /// The reconcile ended with this result.
     pub fn end(&self, object: &ObjectKey, health: ObjectHealth) {
         self.change(|entries| {
-            if let Some(entry) = entries.get_mut(object) {
+            entries.update(object, |entry| {
                 entry.running = false;
                 // After a wakeup another reconcile is due, and its result counts.
                 if entry.wakes == entry.begun {
                     entry.health = health;
                 }
-            }
+            });
         });
     }
 
@@ -138,22 +177,21 @@ impl Board {
 
     /// The current health of all objects.
     pub fn health(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
-        health(&self.lock())
+        health(&self.lock().by_object)
     }
 
-    /// As above, but only if no object is busy. It is called at every change, so it clones nothing while one is.
+    /// As above, but only if no object is busy. It is called at every change.
     fn health_if_settled(&self) -> Option<BTreeMap<ObjectKey, ObjectHealth>> {
         let entries = self.lock();
-        let is_busy = entries.values().any(|entry| entry.health == ObjectHealth::Busy || entry.running);
-        (!is_busy).then(|| health(&entries))
+        (entries.unsettled == 0).then(|| health(&entries.by_object))
     }
 
-    fn change(&self, f: impl FnOnce(&mut BTreeMap<ObjectKey, BoardEntry>)) {
+    fn change(&self, f: impl FnOnce(&mut Entries)) {
         f(&mut self.lock());
         self.changed.send_modify(|count| *count += 1);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectKey, BoardEntry>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         lock(&self.entries)
     }
 }
@@ -168,7 +206,29 @@ mod tests {
     use crate::api::{Key, Kind};
 
     fn object() -> ObjectKey {
-        ObjectKey { kind: Kind::PackerBuilder, key: Key { namespace: "default".into(), name: "a".into() } }
+        named("a")
+    }
+
+    fn named(name: &str) -> ObjectKey {
+        ObjectKey { kind: Kind::PackerBuilder, key: Key { namespace: "default".into(), name: name.into() } }
+    }
+
+    #[test]
+    fn an_object_that_goes_is_not_waited_for() {
+        let board = Board::default();
+        board.replace(&[named("a"), named("b")]);
+        board.begin(&named("a"));
+        board.remove(&named("a"));
+        assert!(board.health_if_settled().is_none(), "b was never reconciled");
+        board.end(&named("a"), ObjectHealth::Settled);
+        board.add(&named("b"));
+        board.begin(&named("b"));
+        board.end(&named("b"), ObjectHealth::Waiting);
+        assert_eq!(board.health_if_settled().map(|health| health.len()), Some(1));
+        board.add(&named("c"));
+        assert!(board.health_if_settled().is_none());
+        board.replace(&[named("b")]);
+        assert!(board.health_if_settled().is_some());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use opsy::api::Class;
 use opsy::api::annotations::{FILE, SUSPEND};
-use opsy::engine::{EventRecorder, Home, Note, StatusUpdate};
+use opsy::engine::{EventRecorder, Home, Load, Note, StatusUpdate, Wakes};
+use opsy::manifest::Document;
 use opsy::sync::prune;
 use serde_json::{Value, json};
 
@@ -62,6 +63,34 @@ async fn a_commit_is_applied_once_and_only_what_changes_is_sent_after_that() {
     agent.settle().await;
     assert_eq!(sent_but_events(&agent), [""; 0], "a restart");
     assert_eq!(agent.passes("b7"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_reconciles_the_objects_that_it_concerns_and_no_others() {
+    let place = Place::new().await;
+    let mut documents: Vec<_> =
+        ["a", "b", "c"].map(|name| place.document(name, region("us-east-1"))).to_vec();
+    let agent = Agent::start(&place).await;
+    agent.load(&documents).await.expect("the commit is loaded");
+    agent.settle().await;
+    let passes = || ["a", "b", "c"].map(|name| agent.passes(name));
+    assert_eq!(passes(), [1, 1, 1]);
+    let concerning = |documents: &[Document], names: &[&str]| {
+        let objects = documents.iter().map(|document| document.object.clone());
+        let named = objects.filter(|object| names.contains(&object.key.name.as_str())).collect();
+        Load { wake: Wakes::Only(named), ..commit(OWNER, documents, &[]) }
+    };
+
+    agent.home.load(concerning(&documents, &[])).await.expect("a commit that concerns none");
+    agent.settle().await;
+    assert_eq!(passes(), [1, 1, 1]);
+    agent.home.load(concerning(&documents, &["b"])).await.expect("a commit that changes a template");
+    agent.settle().await;
+    assert_eq!(passes(), [1, 2, 1]);
+    documents[2] = place.document("c", region("eu-west-1"));
+    agent.home.load(concerning(&documents, &[])).await.expect("a commit that changes a document");
+    agent.settle().await;
+    assert_eq!(passes(), [1, 2, 2]);
 }
 
 /// Requests since the last call, without gets, lists, watches and Events.

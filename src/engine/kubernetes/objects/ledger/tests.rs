@@ -115,6 +115,26 @@ fn what_was_applied_is_reconciled_once() {
 }
 
 #[test]
+fn a_commit_concerns_objects_whose_wakeup_was_withheld_or_whose_failure_ended() {
+    let (mut ledger, desired) = loaded();
+    see(&mut ledger, "a", applied(&desired, 1), true);
+    let documents = [desired, document("b", "x")];
+    let concerned = |loaded: Loaded| loaded.concerned.into_iter().collect::<Vec<_>>();
+    assert_eq!(concerned(load(&mut ledger, &documents, &[])), [], "nothing is known of them");
+    ledger.hold(&[object("a")]);
+    assert_eq!(see(&mut ledger, "a", applied(&documents[0], 2), true), QUIET, "it is held");
+    assert_eq!(concerned(load(&mut ledger, &documents, &[])), [object("a")]);
+    fail(&mut ledger, "b", Class::Invalid);
+    assert_eq!(concerned(load(&mut ledger, &documents, &[])), []);
+    let others = [documents[0].clone(), document("b", "y")];
+    assert_eq!(
+        concerned(load(&mut ledger, &others, &[])),
+        [object("b")],
+        "the failure is of the old document"
+    );
+}
+
+#[test]
 fn an_edit_by_hand_is_reverted_before_a_reconcile() {
     let (mut ledger, desired) = loaded();
     see(&mut ledger, "a", applied(&desired, 1), true);
