@@ -19,7 +19,7 @@ use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
 use crate::git::github_app::Tokens;
 use crate::git::templates::Templates;
-use crate::git::{GitError, Handle, Options};
+use crate::git::{GitError, Handle, Http, Options};
 use crate::loader::Loader;
 use crate::notifications::Notifications;
 use crate::publish::Publisher;
@@ -41,11 +41,12 @@ impl Agent {
         let access = TemplateAccess::new(engine.namespace.clone(), &inputs.flags.templates)
             .map_err(|why| anyhow::anyhow!("--templates: {why}"))?;
         let tokens = Tokens::new(&inputs.network, now)?;
-        let git = open_clone(&inputs, &engine, &tokens)?;
+        let http = Http::new(&inputs.network);
+        let git = open_clone(&inputs, &engine, &tokens, http.clone())?;
         endpoints.health.enter(Stage::Starting);
         let (sync, outputs, loader) = syncing::make(&inputs, &engine, git.clone(), &endpoints.health).await?;
         let aws = Aws::from_env(inputs.aws_profile.clone(), &inputs.network).await?;
-        let template_repositories = templates::make(&inputs, tokens, &engine, outputs.synced.clone())?;
+        let template_repositories = templates::make(&inputs, (tokens, http), &engine, outputs.synced.clone())?;
         let templates = outputs.templates.clone().with_sources(template_repositories.clone());
         let core = Core { inputs, endpoints, engine, git, outputs, loader, aws, templates };
 
@@ -162,7 +163,7 @@ async fn start_engine(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<
 }
 
 /// Opens the clone of the agent's own repository.
-fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens) -> Result<Handle, GitError> {
+fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens, http: Http) -> Result<Handle, GitError> {
     let credentials = sources::credentials(&inputs.flags.git, &inputs.secrets, tokens)?;
     if credentials.login.is_some() && inputs.repository.is_plain_http() {
         tracing::warn!(
@@ -175,7 +176,7 @@ fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens) -> Result<Handl
         path: inputs.flags.path.clone(),
         folder: engine.clone.clone(),
         credentials: Some(credentials),
-        proxies: inputs.network.proxies.clone(),
+        http,
         // Only the history shows whether a tip descends from the last synced commit.
         shallow: false,
         signers: inputs.signers.clone(),

@@ -10,6 +10,7 @@ use super::inputs::Inputs;
 use super::{now, sources};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::git::auth::Credentials;
+use crate::git::Http;
 use crate::git::github_app::Tokens;
 use crate::git::signatures::Signers;
 use crate::git::templates::TemplateError;
@@ -22,7 +23,7 @@ use crate::sync::Synced;
 /// The flags for addresses are invalid.
 pub fn make(
     inputs: &Inputs,
-    tokens: Tokens,
+    (tokens, http): (Tokens, Http),
     engine: &Engine,
     synced: watch::Receiver<Option<Arc<Synced>>>,
 ) -> anyhow::Result<Sources> {
@@ -34,7 +35,7 @@ pub fn make(
     Ok(Sources::new(SourceOptions {
         folder: engine.clone.with_file_name("sources"),
         rules: sources::rules(&flags.git.addresses)?,
-        proxies: inputs.network.proxies.clone(),
+        http,
         interval: flags.interval,
         login: login(tokens, engine, synced),
         hosts: sources::hosts(&flags.git.addresses),

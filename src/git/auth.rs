@@ -218,6 +218,14 @@ impl Authenticator {
         (*self.hosts).as_ref()
     }
 
+    /// Returns user and password for requests to the address itself.
+    pub fn login(&self) -> Option<(&str, &str)> {
+        match &*self.login {
+            Some(Login::Password { user, password }) => Some((user, password)),
+            Some(Login::Key(_)) | None => None,
+        }
+    }
+
     /// Returns the credentials. If the server refuses them, libgit2 requests them again: that is an error, since there
     /// are no others. `url` is the address that the server redirects to, if it does.
     pub fn credentials(

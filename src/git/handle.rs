@@ -12,13 +12,13 @@ use tracing::{error, info};
 use super::address::Address;
 use super::auth::Credentials;
 use super::commit::{self, Attempt, Change, Outcome};
+use super::http::Http;
 use super::mirror::{self, Known, Mirror};
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
 use super::tree::{ChangedPath, Listing};
 use super::{GitError, Tip};
 use crate::api::lock::lock;
-use crate::api::proxy::Proxies;
 use crate::api::{CommitId, backoff, paths};
 use crate::wait;
 
@@ -38,8 +38,8 @@ pub struct Options {
     /// The local directory of the bare clone. It must contain nothing else.
     pub folder: PathBuf,
     pub credentials: Option<Credentials>,
-    /// The proxies from the environment.
-    pub proxies: Proxies,
+    /// The client for requests that libgit2 cannot send, and the proxies of both.
+    pub http: Http,
     /// Whether to fetch the tips without their history, if the server allows it.
     pub shallow: bool,
     /// The trusted signers of commits. Default: commits need no signature.

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::auth::{Authenticator, Credentials};
 use super::heads::{choose, commit_id, heads, no_branch};
+use super::poll::{Expected, Poll};
 use super::{GitError, Options, ssh, tls};
 use crate::api::CommitId;
 use crate::api::lock::lock;
@@ -63,13 +64,15 @@ pub(super) struct Mirror {
     known: Arc<Mutex<Known>>,
     /// The credentials of the options, unless `use_credentials` set others.
     credentials: Option<Credentials>,
+    poll: Poll,
 }
 
 impl Mirror {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, known: Arc<Mutex<Known>>) -> Self {
         configure();
         let credentials = options.credentials.clone();
-        Self { options, repo: None, generation, packs_counted: false, known, credentials }
+        let poll = Poll::default();
+        Self { options, repo: None, generation, packs_counted: false, known, credentials, poll }
     }
 
     pub fn options(&self) -> &Options {
@@ -184,10 +187,13 @@ impl Mirror {
         limit: Option<usize>,
     ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let options = Arc::clone(&self.options);
-        options.address.path().map_or(Ok(()), |path| check_local(path).map(drop))?;
+        let source = options.address.path().map(check_local).transpose()?;
         // Before the credentials: with SSH, they set an option of libgit2, which must be initialized.
         self.repo()?;
         let auth = self.authenticator()?;
+        if let Some(tips) = self.unchanged(wanted, source.as_ref(), &auth)? {
+            return Ok(tips.into_iter().map(Ok).collect());
+        }
         let repo = self.repo()?;
         let url = options.address.url();
         let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
@@ -221,6 +227,31 @@ impl Mirror {
             }
         }
         Ok(found.into_iter().map(|found| found.map(RemoteBranch::into_tip)).collect())
+    }
+
+    /// Returns the tips of branches if the quick check confirms that none has moved since the last fetch.
+    fn unchanged(
+        &mut self,
+        wanted: &[Option<String>],
+        source: Option<&git2::Repository>,
+        auth: &Authenticator,
+    ) -> Result<Option<Vec<Tip>>, GitError> {
+        let options = Arc::clone(&self.options);
+        self.repo()?;
+        let Self { repo: Some(repo), poll, .. } = self else { return Ok(None) };
+        let expect = |wanted: &Option<String>| {
+            let named = wanted.clone().or_else(|| options.branch.clone());
+            let is_default = named.is_none();
+            let branch = named.or_else(|| last_default(repo))?;
+            let tip = tracked(repo, &branch).filter(|tip| repo.find_commit(*tip).is_ok())?;
+            Some(Expected { branch, tip, is_default })
+        };
+        let Some(expected) = wanted.iter().map(expect).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        if !poll.is_unchanged(&options, (source, repo), auth, &expected) {
+            return Ok(None);
+        }
+        let tip = |Expected { branch, tip, .. }| Tip { branch, commit: commit_id(tip), fetched: false };
+        Ok(Some(expected.into_iter().map(tip).collect()))
     }
 
     /// Sets the credentials for the next connections.
@@ -304,7 +335,7 @@ pub(super) fn callbacks(auth: &Authenticator) -> RemoteCallbacks<'static> {
 /// Returns the proxy for the remote.
 pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
     let mut proxy = ProxyOptions::new();
-    match options.proxies.route(options.address.url()) {
+    match options.http.proxies().route(options.address.url()) {
         Route::Through(through) => {
             proxy.url(through.secret_url());
         }

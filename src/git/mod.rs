@@ -1,7 +1,7 @@
 //! The Git edge: keeps a bare clone between syncs, reads from tree objects, and commits onto a freshly fetched tip.
 //!
 //! ```text
-//! Handle ──jobs──> network thread: mirror (compare refs, fetch) · commit (tree, commit) · push
+//! Handle ──jobs──> network thread: poll (compare the refs in use) · mirror (compare all refs, fetch) · commit (tree, commit) · push
 //!    └────jobs──> reading thread: listing and blobs of a commit ─> templates (pure choice of files)
 //!                                  └──> signatures of commits, which the network thread verifies before it commits
 //! ```
@@ -18,9 +18,11 @@ mod error;
 pub mod github_app;
 mod handle;
 mod heads;
+mod http;
 pub mod ignore;
 mod mirror;
 mod origin;
+mod poll;
 pub mod push;
 mod reader;
 mod secret;
@@ -34,6 +36,7 @@ pub mod worktree;
 pub use entry::{Entry, EntryKind};
 pub use error::GitError;
 pub use handle::{Handle, Options};
+pub use http::Http;
 pub use mirror::Tip;
 pub use reader::{Blob, Described};
 pub use secret::Secret;

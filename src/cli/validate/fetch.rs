@@ -15,7 +15,7 @@ use crate::api::{Key, PackerBuilder};
 use crate::builder::advice;
 use crate::engine::standalone::secrets::Secrets;
 use crate::git;
-use crate::git::Listing;
+use crate::git::{Http, Listing};
 use crate::git::auth::Credentials;
 use crate::git::github_app::Tokens;
 use crate::git::templates::choice::OpsyFiles;
@@ -55,9 +55,9 @@ impl Fetch {
         }
         let clones = tempfile::tempdir().context("cannot create a temporary directory for the clones")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tokens = {
+        let (tokens, http) = {
             let _in_runtime = runtime.enter();
-            Tokens::new(&network, now)?
+            (Tokens::new(&network, now)?, Http::new(&network))
         };
         let secrets = Secrets {
             folder: flags.secrets.clone(),
@@ -75,7 +75,7 @@ impl Fetch {
         let sources = Sources::new(SourceOptions {
             folder: clones.path().to_owned(),
             rules: sources::rules(&flags.addresses)?,
-            proxies: network.proxies.clone(),
+            http,
             interval: ONCE,
             login: Arc::new(login),
             // The keys of the user who runs the command are used.

@@ -5,6 +5,7 @@ pre-receive hook can reject pushes. Everything under /_bed is the control interf
   POST /_bed/away        {"away": true, "mode": "503" | "refuse"}
   POST /_bed/repository  {"name": "fleet.git", "branch": "main"}
   POST /_bed/moved       {"from": "/old", "to": "/fleet.git", "private": true}
+  POST /_bed/protocol    {"version": 0}: do not speak version 2 of Git's protocol
   GET|DELETE /_bed/journal
 """
 
@@ -33,6 +34,7 @@ class Server(bedkit.server.Server):
         self.root, self.credentials = root, credentials
         self.away: str | None = None
         self.moved: dict[str, tuple[str, bool]] = {}
+        self.is_old = False
         self.journal = journal.Journal()
         super().__init__(port, Handler)
 
@@ -66,7 +68,7 @@ class Handler(bedkit.server.Handler):
             return
         body = self.read_body()
         if self.server.away == "refuse":
-            self._note(None)
+            self._note(None, b"")
             self.reset()
         elif self.server.away:
             self._answer(503, {"Content-Type": "text/plain"}, b"the remote is unavailable\n")
@@ -122,7 +124,7 @@ class Handler(bedkit.server.Handler):
             "REQUEST_METHOD": self.command,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(length),
-            "HTTP_GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "HTTP_GIT_PROTOCOL": "" if self.server.is_old else self.headers.get("Git-Protocol", ""),
             "REMOTE_ADDR": "127.0.0.1",
             **settings,
         }
@@ -133,10 +135,10 @@ class Handler(bedkit.server.Handler):
         self.write(status, {"Content-Type": "application/json"}, answer)
 
     def _answer(self, status: int, headers: dict, body: bytes) -> None:
-        self._note(status)
+        self._note(status, body)
         self.write(status, headers, body)
 
-    def _note(self, status: int | None) -> None:
+    def _note(self, status: int | None, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         self.server.journal.add(
             {
@@ -144,6 +146,7 @@ class Handler(bedkit.server.Handler):
                 "path": path,
                 "query": query,
                 "status": status,
+                "bytes": len(body),
                 "user": self._user(),
             }
         )
@@ -179,10 +182,16 @@ def move_repository(server: Server, asked: dict) -> dict:
     return {"moved": len(server.moved)}
 
 
+def set_protocol(server: Server, asked: dict) -> dict:
+    server.is_old = int(asked["version"]) < 2
+    return {"old": server.is_old}
+
+
 CONTROLS = {
     ("POST", "away"): set_away,
     ("POST", "repository"): make_repository,
     ("POST", "moved"): move_repository,
+    ("POST", "protocol"): set_protocol,
     **journal.CONTROLS,
 }
 

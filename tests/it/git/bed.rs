@@ -8,10 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use git2::{Oid, Repository, Signature, Time};
+use opsy::api::network::Network;
 use opsy::git::Secret;
 use opsy::git::address::Address;
 use opsy::git::auth::Credentials;
-use opsy::git::{Handle, Options};
+use opsy::git::{Handle, Http, Options};
 
 use crate::bed::Process;
 
@@ -66,7 +67,7 @@ impl Bed {
             path: String::new(),
             folder: self.folder.path().join("clone"),
             credentials: None,
-            proxies: opsy::api::proxy::Proxies::default(),
+            http: http(),
             shallow: false,
             signers: None,
             signing_key: None,
@@ -128,6 +129,19 @@ impl Bed {
         entries.iter().map(line).collect()
     }
 
+    /// The number of requests and the bytes of their responses since the last call.
+    pub fn traffic(&self) -> (usize, u64) {
+        let answer = self.control("DELETE", "journal", "");
+        let entries: Vec<serde_json::Value> = serde_json::from_str(&answer).expect("JSON");
+        (entries.len(), entries.iter().map(|entry| entry["bytes"].as_u64().expect("a number")).sum())
+    }
+
+    /// Makes the server speak only the old versions of Git's protocol, or the current one.
+    pub fn speak_old(&self, old: bool) {
+        let body = serde_json::json!({"version": if old { 0 } else { 2 }});
+        self.control("POST", "protocol", &body.to_string());
+    }
+
     /// Users of the requests with credentials since the last call.
     pub fn users(&self) -> Vec<String> {
         let answer = self.control("DELETE", "journal", "");
@@ -154,6 +168,11 @@ impl Bed {
         assert!(head.contains(" 200 "), "{answer}");
         body.to_owned()
     }
+}
+
+/// The client of clones, without proxies.
+pub fn http() -> Http {
+    Http::new(&Network::default())
 }
 
 pub fn token(value: &str) -> Credentials {
@@ -255,6 +274,14 @@ impl Remote {
         let commit = repo.commit(None, &author, &author, "by hand", &tree, &parents).expect("a commit");
         repo.reference(&format!("refs/heads/{branch}"), commit, true, "by hand").expect("a branch");
         commit.to_string()
+    }
+
+    /// Adds refs of pull requests to a commit.
+    pub fn add_pull_requests(&self, count: usize, commit: &str) {
+        let line = |number| format!("{commit} refs/pull/{number:06}/head\n");
+        let lines: String = (0..count).map(line).collect();
+        let head = "# pack-refs with: peeled fully-peeled sorted \n";
+        std::fs::write(self.0.join("packed-refs"), format!("{head}{lines}")).expect("written");
     }
 
     /// Moves a branch to any commit.

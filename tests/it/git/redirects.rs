@@ -8,7 +8,7 @@ use opsy::git::address::Address;
 use opsy::git::commit::{Edit, Outcome};
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::{Bed, token};
+use super::bed::{Bed, http, token};
 use super::push::change;
 
 /// Requests to a server: their first lines, and their `authorization` headers.
@@ -58,7 +58,7 @@ async fn fetch(url: &str) -> GitError {
         path: String::new(),
         folder: folder.path().join("clone"),
         credentials: Some(token("hunter2")),
-        proxies: opsy::api::proxy::Proxies::default(),
+        http: http(),
         shallow: false,
         signers: None,
         signing_key: None,

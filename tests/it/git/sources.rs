@@ -19,7 +19,7 @@ use opsy::manifest::ObjectSet;
 use opsy::sync::Sync;
 use tokio_util::sync::CancellationToken;
 
-use super::bed::{Bed, DEADLINE, keygen};
+use super::bed::{Bed, DEADLINE, http, keygen};
 use super::signatures::{public, sign};
 use crate::bed::wait_for;
 
@@ -72,7 +72,7 @@ impl World {
         let sources = Sources::new(SourceOptions {
             folder: own.folder.path().join("sources"),
             rules,
-            proxies: opsy::api::proxy::Proxies::default(),
+            http: http(),
             interval,
             login: Arc::new(move |key: Key| {
                 let found = known.lock().expect("secrets").get(&key.to_string()).cloned();

@@ -12,7 +12,7 @@ use opsy::git::auth::Credentials;
 use opsy::git::commit::Edit;
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::{DEADLINE, Remote, fingerprint, keygen};
+use super::bed::{DEADLINE, Remote, fingerprint, http, keygen};
 use super::push::change;
 use crate::bed::wait_for;
 
@@ -112,7 +112,7 @@ impl Server {
             path: String::new(),
             folder: tempfile::tempdir_in(self.folder.path()).expect("a directory").keep().join("clone"),
             credentials: Some(credentials),
-            proxies: opsy::api::proxy::Proxies::default(),
+            http: http(),
             shallow: false,
             signers: None,
             signing_key: None,

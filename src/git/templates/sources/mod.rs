@@ -26,12 +26,11 @@ use super::choice::OpsyFiles;
 use super::{Resolved, Resolver, TemplateError, TemplateQuery, invalid};
 use crate::api::ids::digest;
 use crate::api::lock::lock;
-use crate::api::proxy::Proxies;
 use crate::api::{CommitId, Key};
 use crate::git::address::AddressRules;
 use crate::git::auth::Credentials;
 use crate::git::signatures::Signers;
-use crate::git::{Handle, Listing, Options};
+use crate::git::{Handle, Http, Listing, Options};
 use crate::wait;
 use repository::Access;
 pub(super) use repository::Repository;
@@ -46,7 +45,7 @@ pub struct SourceOptions {
     /// The directory of the clones. It must contain nothing else.
     pub folder: PathBuf,
     pub rules: AddressRules,
-    pub proxies: Proxies,
+    pub http: Http,
     /// The interval between two fetches of a repository.
     pub interval: Duration,
     pub login: Login,
@@ -132,7 +131,7 @@ impl Sources {
             path: String::new(),
             folder,
             credentials: None,
-            proxies: self.options.proxies.clone(),
+            http: self.options.http.clone(),
             shallow: true,
             signers: None,
             signing_key: None,

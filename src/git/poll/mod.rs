@@ -1,0 +1,158 @@
+//! The quick check of a poll: reads only the refs that are needed, before libgit2 connects and receives all refs of the
+//! remote. It only ever confirms that nothing changed. Anything else, including every error, is left to the connection
+//! of libgit2, which classifies errors.
+//!
+//! ```text
+//! tracked tips ─> http(s): one request for these refs (ls_refs) │ path: the refs in the repository ─> the same? ─> done
+//!                 otherwise, and with SSH ─────────────────────────────────────────────────────────> mirror connects
+//! ```
+
+use std::time::{Duration, Instant};
+
+use git2::{Oid, Repository};
+
+use super::Options;
+use super::auth::Authenticator;
+use super::http::Answer;
+use crate::api::backoff;
+use crate::api::proxy::Route;
+
+mod ls_refs;
+
+use ls_refs::Refs;
+
+/// The pause of the quick check after the first failure, and the longest one. A server that does not speak version 2 of
+/// the protocol is asked again after the longest, since servers are upgraded.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+/// A branch with its tip in the clone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub branch: String,
+    pub tip: Oid,
+    /// No branch is named: this is the one that `HEAD` of the remote pointed to.
+    pub is_default: bool,
+}
+
+/// What is known about the server of a clone.
+#[derive(Default)]
+pub(super) struct Poll {
+    /// The server requires credentials. They are not sent to one that does not.
+    is_guarded: bool,
+    failures: u32,
+    /// The end of the pause after a failure.
+    paused_until: Option<Instant>,
+}
+
+impl Poll {
+    /// Returns true if the remote is known to have these tips. `source` is the repository of a local address.
+    pub fn is_unchanged(
+        &mut self,
+        options: &Options,
+        (source, clone): (Option<&Repository>, &Repository),
+        auth: &Authenticator,
+        expected: &[Expected],
+    ) -> bool {
+        match source {
+            Some(source) => expected.iter().all(|expected| has(source, expected)),
+            None if options.address.is_ssh() || self.is_paused() || needs_proxy_of_git(options, clone) => false,
+            None => self.ask(options, auth, expected).is_some_and(|refs| agrees(&refs, expected)),
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some_and(|end| Instant::now() < end)
+    }
+
+    /// Asks the server for the refs. Without a useful response, the check pauses.
+    fn ask(&mut self, options: &Options, auth: &Authenticator, expected: &[Expected]) -> Option<Refs> {
+        let named = expected.iter().filter(|expected| !expected.is_default).map(|branch| &*branch.branch);
+        let body = ls_refs::request(named, expected.iter().any(|expected| expected.is_default));
+        let send = |login| options.http.upload_pack(options.address.url(), login, body.clone());
+        let login = auth.login();
+        let mut answer = send(login.filter(|_| self.is_guarded));
+        if answer == Answer::Unauthorized && login.is_some() && !self.is_guarded {
+            self.is_guarded = true;
+            answer = send(login);
+        }
+        let (first, longest) = PAUSE;
+        self.failures += 1;
+        let pause = match answer {
+            Answer::Body(body) => match ls_refs::parse(&body) {
+                Some(refs) => {
+                    (self.failures, self.paused_until) = (0, None);
+                    return Some(refs);
+                }
+                None => longest,
+            },
+            Answer::Other => longest,
+            Answer::Unauthorized | Answer::Unavailable => backoff::doubled(first, longest, self.failures),
+        };
+        self.paused_until = Some(Instant::now() + pause);
+        None
+    }
+}
+
+/// Returns true if the refs confirm all tips. Pure.
+fn agrees(refs: &Refs, expected: &[Expected]) -> bool {
+    expected.iter().all(|Expected { branch, tip, is_default }| match (is_default, &refs.head) {
+        (true, Some((commit, points_to))) => commit == tip && points_to.as_ref() == Some(branch),
+        (true, None) => false,
+        (false, _) => refs.branches.get(branch) == Some(tip),
+    })
+}
+
+/// Returns true if a local repository has this tip.
+fn has(source: &Repository, Expected { branch, tip, is_default }: &Expected) -> bool {
+    let name = format!("refs/heads/{branch}");
+    let points_to_it = || {
+        let head = source.find_reference("HEAD");
+        head.is_ok_and(|head| head.symbolic_target().is_ok_and(|target| target == Some(&*name)))
+    };
+    source.refname_to_id(&name).is_ok_and(|found| found == *tip) && (!is_default || points_to_it())
+}
+
+/// Returns true if libgit2 could use a proxy of Git's own configuration, which the client here does not know.
+fn needs_proxy_of_git(options: &Options, clone: &Repository) -> bool {
+    let is_unset = matches!(options.http.proxies().route(options.address.url()), Route::Unset);
+    let has_proxy = || {
+        let config = clone.config()?;
+        let mut entries = config.entries(Some("^http\\.(.*\\.)?proxy$"))?;
+        Ok::<_, git2::Error>(entries.next().is_some())
+    };
+    is_unset && options.address.may_use_proxy() && has_proxy().unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(digit: char) -> Oid {
+        Oid::from_str(&digit.to_string().repeat(40)).expect("an ID")
+    }
+
+    fn expected(branch: &str, is_default: bool) -> Expected {
+        Expected { branch: branch.to_owned(), tip: id('1'), is_default }
+    }
+
+    #[test]
+    fn only_the_same_tips_are_confirmed() {
+        let refs = |head: Option<(char, Option<&str>)>, branches: &[(&str, char)]| Refs {
+            head: head.map(|(tip, branch)| (id(tip), branch.map(str::to_owned))),
+            branches: branches.iter().map(|(name, tip)| ((*name).to_owned(), id(*tip))).collect(),
+        };
+        let named = [expected("main", false)];
+        assert!(agrees(&refs(None, &[("main", '1'), ("main-2", '2')]), &named));
+        for branches in [&[("main", '2')][..], &[("main-2", '1')], &[]] {
+            assert!(!agrees(&refs(Some(('1', Some("main"))), branches), &named), "{branches:?}");
+        }
+        let default = [expected("main", true)];
+        assert!(agrees(&refs(Some(('1', Some("main"))), &[]), &default));
+        for head in [Some(('2', Some("main"))), Some(('1', Some("next"))), Some(('1', None)), None] {
+            assert!(!agrees(&refs(head, &[("main", '1')]), &default), "{head:?}");
+        }
+        let both = [expected("main", true), expected("next", false)];
+        assert!(agrees(&refs(Some(('1', Some("main"))), &[("next", '1')]), &both));
+        assert!(!agrees(&refs(Some(('1', Some("main"))), &[("next", '2')]), &both));
+    }
+}
