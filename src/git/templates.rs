@@ -2,6 +2,7 @@
 //! module selects the repository, `resolver` reads it, and `choice` selects the files from the listing of the commit.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -85,7 +86,8 @@ pub struct TemplateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     pub commit: CommitId,
-    pub opsy_files: OpsyFiles,
+    /// Shared, because every reconcile takes note of them.
+    pub opsy_files: Arc<OpsyFiles>,
 }
 
 /// The templates of all repositories. Cheap to clone.

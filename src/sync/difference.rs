@@ -59,7 +59,7 @@ mod tests {
 
     fn at(commit: &str, files: &[&str]) -> At {
         let files = files.iter().map(|file| (*file).to_owned()).collect();
-        let opsy_files = OpsyFiles { status: "status".to_owned(), files };
+        let opsy_files = Arc::new(OpsyFiles { status: "status".to_owned(), files });
         At { commit: CommitId::parse(commit.repeat(40)).expect("an id"), opsy_files }
     }
 

@@ -380,7 +380,8 @@ impl Sync {
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         let path = &self.git.options().path;
         let files = set.own_files.iter().map(|file| join(path, file)).collect();
-        let at = At { commit: commit.clone(), opsy_files: OpsyFiles { status, files } };
+        let opsy_files = Arc::new(OpsyFiles { status, files });
+        let at = At { commit: commit.clone(), opsy_files };
         let before = self.at.borrow().clone();
         let difference = match &before {
             Some(before) => Some(difference::between(&self.git, before, &at).await),
