@@ -46,7 +46,8 @@ impl Agent {
         endpoints.health.enter(Stage::Starting);
         let (sync, outputs, loader) = syncing::make(&inputs, &engine, git.clone(), &endpoints.health).await?;
         let aws = Aws::from_env(inputs.aws_profile.clone(), &inputs.network).await?;
-        let template_repositories = templates::make(&inputs, (tokens, http), &engine, outputs.synced.clone())?;
+        let template_repositories =
+            templates::make(&inputs, (tokens, http), &engine, outputs.synced.clone())?;
         let templates = outputs.templates.clone().with_sources(template_repositories.clone());
         let core = Core { inputs, endpoints, engine, git, outputs, loader, aws, templates };
 

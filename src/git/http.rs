@@ -81,9 +81,7 @@ fn client(network: &Network) -> Result<Client, reqwest::Error> {
         .timeout(WHOLE)
         .redirect(redirect::Policy::none())
         .referer(false)
-        .proxy(Proxy::custom(move |url| {
-            proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())
-        }))
+        .proxy(Proxy::custom(move |url| proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())))
         .tls_certs_merge(authorities)
         .build()
 }

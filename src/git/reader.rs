@@ -17,8 +17,8 @@ use super::tree::{self, ChangedPath, Listing};
 use super::{GitError, Options};
 use crate::api::{CommitId, files};
 
-/// The maximum number of blobs whose kind is cached: far more than the templates of a repository have.
-const POINTERS_KEPT: usize = 100_000;
+/// The maximum number of blobs whose kind and size are cached: far more than a repository of manifests and templates has.
+const BLOBS_KEPT: usize = 100_000;
 
 /// The maximum number of consecutive commits of the agent that are skipped to find another one: years of status
 /// commits.
@@ -54,11 +54,13 @@ pub(super) struct Reader {
     last: Option<(CommitId, Arc<Listing>)>,
     /// Whether a blob is a Git LFS pointer, by ID. Each blob is read once.
     pointers: HashMap<String, bool>,
+    /// The sizes of blobs: those of all manifests are needed for each commit.
+    sizes: HashMap<Oid, usize>,
 }
 
 impl Reader {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
-        Self { options, generation, open: None, last: None, pointers: HashMap::new() }
+        Self { options, generation, open: None, last: None, pointers: HashMap::new(), sizes: HashMap::new() }
     }
 
     /// Returns all files of a commit.
@@ -88,6 +90,19 @@ impl Reader {
         let trees = tree(before).and_then(|before| Ok((before, tree(now)?)));
         let found = trees.and_then(|(before, now)| tree::changes(repo, &before, &now, without));
         found.map_err(|error| GitError::local(&self.folder(), &error))
+    }
+
+    /// Returns true if two commits have the same files outside of the directory `without`.
+    pub fn equal_without(
+        &mut self,
+        one: &CommitId,
+        other: &CommitId,
+        without: &str,
+    ) -> Result<bool, GitError> {
+        let (one, other) = (oid(one.as_str())?, oid(other.as_str())?);
+        let repo = self.repo()?;
+        let commits = repo.find_commit(one).and_then(|one| Ok((one, repo.find_commit(other)?)));
+        Ok(commits.is_ok_and(|(one, other)| changes_only(repo, &one, &other, without)))
     }
 
     /// Returns author and subject of the last change that a commit contains. Commits that changed only `without` are
@@ -126,19 +141,30 @@ impl Reader {
 
     /// Returns the sizes of blobs, without reading their content.
     pub fn sizes(&mut self, ids: &[String]) -> Result<Vec<usize>, GitError> {
+        if self.sizes.len() > BLOBS_KEPT {
+            self.sizes.clear();
+        }
         let folder = self.folder();
+        let mut known = std::mem::take(&mut self.sizes);
         let odb = self.repo()?.odb().map_err(|error| GitError::local(&folder, &error))?;
-        ids.iter()
-            .map(|id| match odb.read_header(oid(id)?) {
-                Ok((size, _)) => Ok(size),
-                Err(error) => Err(damaged(&folder, &error)),
-            })
-            .collect()
+        let mut size = |id: &String| {
+            let id = oid(id)?;
+            if let Some(size) = known.get(&id) {
+                return Ok(*size);
+            }
+            let (size, _) = odb.read_header(id).map_err(|error| damaged(&folder, &error))?;
+            known.insert(id, size);
+            Ok(size)
+        };
+        let sizes = ids.iter().map(&mut size).collect();
+        drop(odb);
+        self.sizes = known;
+        sizes
     }
 
     /// Returns those of the blobs that are Git LFS pointers.
     pub fn pointers(&mut self, ids: Vec<String>) -> Result<Vec<String>, GitError> {
-        if self.pointers.len() > POINTERS_KEPT {
+        if self.pointers.len() > BLOBS_KEPT {
             self.pointers.clear();
         }
         for id in &ids {
@@ -189,7 +215,7 @@ impl Reader {
     }
 }
 
-/// Returns true if a commit changes only this directory of its parent. A tree that cannot be read counts as a change.
+/// Returns true if two commits differ only in this directory. A tree that cannot be read counts as a difference.
 fn changes_only(repo: &Repository, commit: &Commit<'_>, parent: &Commit<'_>, folder: &str) -> bool {
     let path: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     let trees = commit.tree().and_then(|tree| Ok((tree, parent.tree()?)));

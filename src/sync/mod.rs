@@ -336,6 +336,14 @@ impl Sync {
         if let Some(same) = before.as_ref().filter(|_| self.seen.as_ref() == Some(&tip.commit)) {
             return Ok(Arc::clone(same));
         }
+        if let (Some(same), Some(seen)) = (&before, &self.seen) {
+            // A commit of the agent's own, most likely: nothing is listed.
+            let status = self.status_folder(&same.set);
+            if self.git.equal_without(seen, &tip.commit, &status).await? {
+                self.seen = Some(tip.commit);
+                return Ok(Arc::clone(same));
+            }
+        }
         let listing = self.git.list(&tip.commit).await?;
         if let Some((path, why)) = listing.unreadable_ignore.clone() {
             // Ignored files would become objects and inputs. The last good commit stays in force.

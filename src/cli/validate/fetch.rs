@@ -15,12 +15,12 @@ use crate::api::{Key, PackerBuilder};
 use crate::builder::advice;
 use crate::engine::standalone::secrets::Secrets;
 use crate::git;
-use crate::git::{Http, Listing};
 use crate::git::auth::Credentials;
 use crate::git::github_app::Tokens;
 use crate::git::templates::choice::OpsyFiles;
 use crate::git::templates::sources::{SourceOptions, Sources};
 use crate::git::templates::{TemplateError, TemplateQuery};
+use crate::git::{Http, Listing};
 use crate::settings::{AddressFlags, EnvSecrets, NetworkFlags};
 
 /// The fetch interval: longer than any command runs, so that each repository is fetched once.

@@ -26,6 +26,7 @@ pub mod logs;
 mod object;
 pub mod private;
 pub mod requests;
+mod run_list;
 pub mod runs;
 pub mod secrets;
 mod stored;

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use opsy_runner::request as wire;
 
 use super::environment::Inherited;
+use super::run_list::RunList;
 use super::secrets::Secrets;
 use super::{disk, private};
 use crate::api::lock::lock;
@@ -44,6 +45,7 @@ pub struct Processes {
 struct ProcessesShared {
     /// The directory of the runs.
     dir: PathBuf,
+    list: RunList,
     /// The directory of the logs of ended runs.
     logs: PathBuf,
     /// This program, which contains the runner as a hidden subcommand.
@@ -68,7 +70,8 @@ impl Processes {
     ) -> Self {
         let (watched, logged) = (Mutex::default(), Mutex::default());
         let ended = Box::new(ended);
-        let shared = ProcessesShared { dir, logs, program, packer, secrets, ended, watched, logged };
+        let list = RunList::new(dir.clone());
+        let shared = ProcessesShared { dir, list, logs, program, packer, secrets, ended, watched, logged };
         Self { shared: Arc::new(shared) }
     }
 
@@ -82,12 +85,12 @@ impl Processes {
                 std::fs::remove_dir_all(&path)?;
             }
         }
-        for folder in self.shared.folders()? {
+        for folder in self.shared.folders()?.iter() {
             // A result that cannot be read is left for a person. The builder reports it.
-            if let Ok(facts) = folder.facts
+            if let Ok(facts) = &folder.facts
                 && matches!(opsy_runner::read_report(&folder.path), Ok(None))
             {
-                self.watch(folder.name, facts.builder)?;
+                self.watch(folder.name.clone(), facts.builder.clone())?;
             }
         }
         Ok(())

@@ -62,7 +62,8 @@ pub(super) fn parse(mut body: &[u8]) -> Option<Refs> {
 
 fn length(prefix: &[u8]) -> Option<usize> {
     // `from_str_radix` would accept a sign.
-    let digits = std::str::from_utf8(prefix).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let digits =
+        std::str::from_utf8(prefix).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
     usize::from_str_radix(digits, 16).ok()
 }
 
@@ -147,8 +148,23 @@ mod tests {
         let version_0 = [b"001e# service=git-upload-pack\n0000".as_slice(), &whole].concat();
         let more = [whole.as_slice(), b"0000"].concat();
         let bodies: [&[u8]; 17] = [
-            &twice, &heads, &sha256, &short, &nameless, &error, &version_0, &more, b"", b"0001", b"0002",
-            b"0003", b"0004", b"ffff", b"fffffffff", b"+00a123456", b"<!DOCTYPE html>",
+            &twice,
+            &heads,
+            &sha256,
+            &short,
+            &nameless,
+            &error,
+            &version_0,
+            &more,
+            b"",
+            b"0001",
+            b"0002",
+            b"0003",
+            b"0004",
+            b"ffff",
+            b"fffffffff",
+            b"+00a123456",
+            b"<!DOCTYPE html>",
         ];
         for body in bodies {
             assert_eq!(parse(body), None, "{}", String::from_utf8_lossy(body));

@@ -55,7 +55,9 @@ impl Poll {
     ) -> bool {
         match source {
             Some(source) => expected.iter().all(|expected| has(source, expected)),
-            None if options.address.is_ssh() || self.is_paused() || needs_proxy_of_git(options, clone) => false,
+            None if options.address.is_ssh() || self.is_paused() || needs_proxy_of_git(options, clone) => {
+                false
+            }
             None => self.ask(options, auth, expected).is_some_and(|refs| agrees(&refs, expected)),
         }
     }

@@ -168,7 +168,8 @@ async fn several_branches_are_asked_for_in_one_request() {
     let remote = bed.remote();
     let one = first(&remote);
     remote.add_pull_requests(MANY, &one);
-    let (next, other) = (remote.commit("next", &[("b", Some("1"))]), remote.commit("x/other", &[("c", Some("1"))]));
+    let (next, other) =
+        (remote.commit("next", &[("b", Some("1"))]), remote.commit("x/other", &[("c", Some("1"))]));
     let git = bed.handle_with(|options| options.shallow = true);
     let wanted = || vec![None, Some("next".to_owned()), Some("x/other".to_owned())];
     let fetch = async || {
@@ -178,11 +179,17 @@ async fn several_branches_are_asked_for_in_one_request() {
     };
     fetch().await;
     bed.traffic();
-    assert_eq!(fetch().await, [tip("main", &one, false), tip("next", &next, false), tip("x/other", &other, false)]);
+    assert_eq!(
+        fetch().await,
+        [tip("main", &one, false), tip("next", &next, false), tip("x/other", &other, false)]
+    );
     let (requests, bytes) = bed.traffic();
     assert!(requests == 1 && bytes <= SMALL, "{requests} requests, {bytes} bytes");
     let new = remote.commit("next", &[("b", Some("2"))]);
-    assert_eq!(fetch().await, [tip("main", &one, false), tip("next", &new, true), tip("x/other", &other, false)]);
+    assert_eq!(
+        fetch().await,
+        [tip("main", &one, false), tip("next", &new, true), tip("x/other", &other, false)]
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use opsy_runner::request as wire;
@@ -69,10 +70,10 @@ impl ProcessesShared {
     }
 
     /// The directories of all runs. Each one that cannot be read is logged once.
-    pub fn folders(&self) -> io::Result<Vec<RunDirectory>> {
-        let folders = folders::list(&self.dir)?;
+    pub fn folders(&self) -> io::Result<Arc<Vec<RunDirectory>>> {
+        let folders = self.list.read()?;
         let mut logged = lock(&self.logged);
-        for folder in &folders {
+        for folder in folders.iter() {
             if let Some(warning) = folder.warning()
                 && logged.insert(folder.name.clone())
             {
