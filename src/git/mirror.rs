@@ -16,6 +16,7 @@ use git2::{
 };
 use tracing::{info, warn};
 
+use super::alternates::{self, SourcePacks};
 use super::auth::{Authenticator, Credentials};
 use super::heads::{choose, commit_id, heads, no_branch};
 use super::poll::{Expected, Poll};
@@ -57,6 +58,8 @@ pub(super) struct Known {
 pub(super) struct Mirror {
     options: Arc<Options>,
     repo: Option<git2::Repository>,
+    /// The packs of the source when the clone was opened.
+    source_packs: SourcePacks,
     /// Incremented for every new clone, so that the reading thread opens it.
     generation: Arc<AtomicU64>,
     /// The packs of the clone were counted. This is done once per process.
@@ -71,8 +74,8 @@ impl Mirror {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, known: Arc<Mutex<Known>>) -> Self {
         configure();
         let credentials = options.credentials.clone();
-        let poll = Poll::default();
-        Self { options, repo: None, generation, packs_counted: false, known, credentials, poll }
+        let (source_packs, poll) = (SourcePacks::default(), Poll::default());
+        Self { options, repo: None, source_packs, generation, packs_counted: false, known, credentials, poll }
     }
 
     pub fn options(&self) -> &Options {
@@ -99,6 +102,10 @@ impl Mirror {
         let missing = || GitError::NotSent(commit.clone());
         let id = Oid::from_str(commit.as_str()).map_err(|_| missing())?;
         let options = Arc::clone(&self.options);
+        if self.repo()?.find_commit(id).is_ok() {
+            return Ok(());
+        }
+        self.link()?;
         let auth = self.authenticator()?;
         let repo = self.repo()?;
         if repo.find_commit(id).is_ok() {
@@ -188,6 +195,7 @@ impl Mirror {
     ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let options = Arc::clone(&self.options);
         let source = options.address.path().map(check_local).transpose()?;
+        self.link(source.as_ref())?;
         // Before the credentials: with SSH, they set an option of libgit2, which must be initialized.
         self.repo()?;
         let auth = self.authenticator()?;
@@ -261,11 +269,27 @@ impl Mirror {
 
     /// Returns the open clone. Creates it if there is none, or if it is a clone of another URL.
     pub fn repo(&mut self) -> Result<&git2::Repository, GitError> {
-        if self.repo.is_none() {
+        if self.repo.is_none() || self.source_packs.changed() {
+            self.source_packs = SourcePacks::of(&self.options.folder);
             self.repo = Some(open(&self.options)?);
             self.generation.fetch_add(1, Ordering::Release);
         }
         Ok(self.repo.as_ref().expect("opened above"))
+    }
+
+    /// Links the clone to the objects of its source, if that is a repository on this machine.
+    fn link(&mut self, source: Option<&git2::Repository>) -> Result<(), GitError> {
+        let Some(source) = source else { return Ok(()) };
+        let options = Arc::clone(&self.options);
+        self.repo()?;
+        let failed = |error: std::io::Error| GitError::CloneDirectory {
+            folder: options.folder.clone(),
+            why: error.to_string(),
+        };
+        if alternates::link(&options.folder, source).map_err(failed)? {
+            self.repo = None;
+        }
+        Ok(())
     }
 
     /// Deletes the tracking ref of a branch that the remote does not have.

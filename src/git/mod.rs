@@ -10,6 +10,7 @@
 //! are two threads, because a reconcile that reads a template must not wait for a slow remote.
 
 pub mod address;
+mod alternates;
 mod ancestry;
 pub mod auth;
 pub mod commit;

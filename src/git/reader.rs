@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
+use super::alternates::SourcePacks;
 use super::ancestry;
 use super::entry::{Entry, EntryKind};
 use super::heads::commit_id;
@@ -50,6 +51,8 @@ pub(super) struct Reader {
     options: Arc<Options>,
     generation: Arc<AtomicU64>,
     open: Option<(u64, Repository)>,
+    /// The packs of the source when the clone was opened.
+    source_packs: SourcePacks,
     /// The last commit that was listed: all reconciles of a commit need its listing.
     last: Option<(CommitId, Arc<Listing>)>,
     /// Whether a blob is a Git LFS pointer, by ID. Each blob is read once.
@@ -60,7 +63,15 @@ pub(super) struct Reader {
 
 impl Reader {
     pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>) -> Self {
-        Self { options, generation, open: None, last: None, pointers: HashMap::new(), sizes: HashMap::new() }
+        Self {
+            options,
+            generation,
+            open: None,
+            source_packs: SourcePacks::default(),
+            last: None,
+            pointers: HashMap::new(),
+            sizes: HashMap::new(),
+        }
     }
 
     /// Returns all files of a commit.
@@ -195,17 +206,18 @@ impl Reader {
         Ok(tracked(self.repo()?, branch))
     }
 
-    /// Returns the clone. Opens it again after the network thread has replaced it.
+    /// Returns the clone. Opens it again after the network thread has replaced it or removed packs, or the source has.
     pub fn repo(&mut self) -> Result<&Repository, GitError> {
         let generation = self.generation.load(Ordering::Acquire);
-        if self.open.as_ref().is_none_or(|(opened, _)| *opened != generation) {
+        let is_open = self.open.as_ref().is_some_and(|(opened, _)| *opened == generation);
+        if !is_open || self.source_packs.changed() {
             let folder = self.folder();
+            self.source_packs = SourcePacks::of(&folder);
             let repo = Repository::open_bare(&folder).map_err(|error| match error.code() {
                 ErrorCode::Owner => GitError::local(&folder, &error),
                 _ => damaged(&folder, &error),
             })?;
             self.open = Some((generation, repo));
-            self.last = None;
         }
         Ok(&self.open.as_ref().expect("opened above").1)
     }

@@ -4,6 +4,7 @@ pub mod bed;
 mod fetch;
 mod github_app;
 mod holds;
+mod local;
 mod poll;
 mod publish;
 mod push;
