@@ -58,6 +58,8 @@ pub struct Handle {
     known: Arc<Mutex<Known>>,
     network: Worker<Mirror>,
     reading: Worker<Reader>,
+    /// Locked while the reading thread has a job: the network thread removes no file of the clone then.
+    gate: Arc<Mutex<()>>,
 }
 
 impl Handle {
@@ -70,22 +72,27 @@ impl Handle {
             path: options.path.clone(),
             why: "must be a path inside the repository".to_owned(),
         })?;
+        mirror::configure();
         let options = Arc::new(options);
         let generation = Arc::new(AtomicU64::new(0));
         let (for_mirror, for_reader) = (Arc::clone(&options), Arc::clone(&options));
         let counter = Arc::clone(&generation);
         let known = Arc::<Mutex<Known>>::default();
         let for_network = Arc::clone(&known);
+        let gate = Arc::<Mutex<()>>::default();
+        let for_upkeep = Arc::clone(&gate);
         Ok(Self {
             branch: Arc::new(Mutex::new(options.branch.clone())),
             network: Worker::start("git-network", move || {
-                Mirror::new(Arc::clone(&for_mirror), Arc::clone(&counter), Arc::clone(&for_network))
+                let (options, known) = (Arc::clone(&for_mirror), Arc::clone(&for_network));
+                Mirror::new(options, Arc::clone(&counter), known, Arc::clone(&for_upkeep))
             })?,
             reading: Worker::start("git-reading", move || {
                 Reader::new(Arc::clone(&for_reader), Arc::clone(&generation))
             })?,
             options,
             known,
+            gate,
         })
     }
 
@@ -116,6 +123,7 @@ impl Handle {
     /// Returns the tip of the branch that is read. Objects are fetched only if the tip has moved.
     pub async fn fetch(&self) -> Result<Tip, GitError> {
         let tip = self.network.run(|mirror| mirror.fetch(None)).await?;
+        self.compact(tip.fetched);
         self.record_branch(&tip);
         Ok(tip)
     }
@@ -162,7 +170,14 @@ impl Handle {
                 result => result,
             }
         };
-        self.network.run(fetch).await
+        let tips = self.network.run(fetch).await?;
+        self.compact(tips.iter().flatten().any(|tip| tip.fetched));
+        Ok(tips)
+    }
+
+    /// Merges packs and loose objects if there are too many. The caller does not wait for it.
+    fn compact(&self, changed: bool) {
+        self.network.post(move |mirror| mirror.compact(changed));
     }
 
     /// Removes the clone.
@@ -270,7 +285,10 @@ impl Handle {
             }
             let attempted = Arc::clone(&change);
             match self.network.run(move |mirror| commit::attempt(mirror, &attempted)).await? {
-                Attempt::Done(outcome) => return Ok(outcome),
+                Attempt::Done(outcome) => {
+                    self.compact(true);
+                    return Ok(outcome);
+                }
                 Attempt::Lost => info!(attempt, branch = change.branch, "the branch moved while pushing"),
             }
         }
@@ -283,13 +301,18 @@ impl Handle {
         T: Send + 'static,
         F: FnMut(&mut Reader) -> Result<T, GitError> + Clone + Send + 'static,
     {
-        let mut retry = job.clone();
-        let mut job = job;
-        match self.reading.run(move |reader| job(reader)).await {
+        let read = |mut job: F| {
+            let gate = Arc::clone(&self.gate);
+            self.reading.run(move |reader| {
+                let _no_removal = lock(&gate);
+                job(reader)
+            })
+        };
+        match read(job.clone()).await {
             Err(error @ GitError::Corrupt { .. }) => {
                 error!(%error, "creating a new clone");
                 self.network.run(|mirror| mirror.renew(None)).await?;
-                self.reading.run(move |reader| retry(reader)).await
+                read(job).await
             }
             result => result,
         }
@@ -329,6 +352,11 @@ impl<S: 'static> Worker<S> {
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         thread.map(|_| Self { jobs }).map_err(|_| GitError::ThreadEnded)
+    }
+
+    /// Runs a job without waiting for it. It is lost only with the thread.
+    fn post(&self, job: impl FnOnce(&mut S) + Send + 'static) {
+        self.jobs.send(Box::new(job)).ok();
     }
 
     async fn run<T: Send + 'static>(

@@ -20,6 +20,7 @@ use super::alternates::{self, SourcePacks};
 use super::auth::{Authenticator, Credentials};
 use super::heads::{choose, commit_id, heads, no_branch};
 use super::poll::{Expected, Poll};
+use super::upkeep::{Upkeep, has_too_many_packs};
 use super::{GitError, Options, ssh, tls};
 use crate::api::CommitId;
 use crate::api::lock::lock;
@@ -33,8 +34,8 @@ const SERVER_TIMEOUT_MS: i32 = 120_000;
 const LONGEST_FETCH: Duration = Duration::from_secs(600);
 /// The file in the clone with the address of its remote. It marks the directory as a clone of Opsy.
 const ORIGIN_FILE: &str = "opsy-origin";
-/// Every fetch adds a pack, and libgit2 cannot repack: with more packs than this, lookups cost more than a new clone.
-const PACK_LIMIT: usize = 500;
+/// The maximum number of packs that libgit2 has open, of all clones: a process may have 1024 files open by default.
+const OPEN_PACKS: usize = 256;
 
 /// The tip of a branch of the remote. Its objects are in the clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +63,7 @@ pub(super) struct Mirror {
     source_packs: SourcePacks,
     /// Incremented for every new clone, so that the reading thread opens it.
     generation: Arc<AtomicU64>,
-    /// The packs of the clone were counted. This is done once per process.
-    packs_counted: bool,
+    upkeep: Upkeep,
     known: Arc<Mutex<Known>>,
     /// The credentials of the options, unless `use_credentials` set others.
     credentials: Option<Credentials>,
@@ -71,11 +71,15 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    pub fn new(options: Arc<Options>, generation: Arc<AtomicU64>, known: Arc<Mutex<Known>>) -> Self {
-        configure();
+    pub fn new(
+        options: Arc<Options>,
+        generation: Arc<AtomicU64>,
+        known: Arc<Mutex<Known>>,
+        reading: Arc<Mutex<()>>,
+    ) -> Self {
         let credentials = options.credentials.clone();
-        let (source_packs, poll) = (SourcePacks::default(), Poll::default());
-        Self { options, repo: None, source_packs, generation, packs_counted: false, known, credentials, poll }
+        let (source_packs, upkeep, poll) = (SourcePacks::default(), Upkeep::new(reading), Poll::default());
+        Self { options, repo: None, source_packs, generation, upkeep, known, credentials, poll }
     }
 
     pub fn options(&self) -> &Options {
@@ -137,10 +141,7 @@ impl Mirror {
                 self.renew(branch)
             }
             // Only after the remote has responded: while it is unreachable, the clone is needed.
-            Ok(_)
-                if !std::mem::replace(&mut self.packs_counted, true)
-                    && has_too_many_packs(&self.options.folder) =>
-            {
+            Ok(_) if self.upkeep.has_failed() && has_too_many_packs(&self.options.folder) => {
                 info!("the clone has too many packs: creating a new one");
                 self.renew(branch)
             }
@@ -166,7 +167,15 @@ impl Mirror {
     /// Removes the clone.
     pub fn clear(&mut self) -> Result<(), GitError> {
         self.repo = None;
+        let _no_job = self.upkeep.wait_for_reader();
         clear(&self.options.folder)
+    }
+
+    /// Merges packs and loose objects if there are too many, after the clone changed and once per process.
+    pub fn compact(&mut self, changed: bool) {
+        if self.upkeep.run(&self.options.folder, changed, &self.generation) {
+            self.repo = None;
+        }
     }
 
     /// Like `fetch`, but returns `None` if the branch does not exist.
@@ -385,14 +394,16 @@ pub(super) fn connection_error(url: &str, auth: &Authenticator, error: &git2::Er
     }
 }
 
-/// Sets the timeouts of libgit2 for the process: by default it waits without limit.
-fn configure() {
+/// Sets the limits of libgit2 for the process: by default it waits without limit, and leaves all packs open.
+pub(super) fn configure() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: these set C integers that libgit2 and OpenSSL read when they connect. Only threads that went
-        // through this `Once` connect, so no read is concurrent with these writes. The first call initializes libgit2.
+        // SAFETY: these set C integers that libgit2 and OpenSSL read when they connect or open a pack. Only threads that
+        // a handle starts after this `Once` do that, so no read is concurrent with these writes. The first call
+        // initializes libgit2.
         unsafe {
-            // Neither call can fail: libgit2 stores the number and returns 0.
+            // No call can fail: libgit2 stores the number and returns 0.
+            git2::opts::set_mwindow_file_limit(OPEN_PACKS).ok();
             git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS).ok();
             git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT_MS).ok();
             tls::close_quietly();
@@ -511,14 +522,6 @@ fn clear(folder: &Path) -> Result<(), GitError> {
         }
         Ok(false) => fs::remove_dir_all(folder).map_err(failed),
     }
-}
-
-/// Returns true if a clone has so many packs that it has to be replaced.
-pub(super) fn has_too_many_packs(folder: &Path) -> bool {
-    let packs = fs::read_dir(folder.join("objects/pack")).map_or(0, |entries| {
-        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ext| ext == "pack")).count()
-    });
-    packs > PACK_LIMIT
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod alternates;
 mod ancestry;
 pub mod auth;
 pub mod commit;
+mod compact;
 mod entry;
 mod error;
 pub mod github_app;
@@ -32,6 +33,7 @@ mod ssh;
 pub mod templates;
 mod tls;
 pub mod tree;
+mod upkeep;
 pub mod worktree;
 
 pub use entry::{Entry, EntryKind};

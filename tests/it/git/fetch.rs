@@ -43,26 +43,6 @@ async fn a_clone_is_kept_between_processes() {
 }
 
 #[tokio::test]
-async fn a_crowded_clone_is_made_anew_once_the_remote_answers() {
-    let bed = Bed::start();
-    bed.remote().commit("main", &[("a.yaml", Some("1"))]);
-    let tip = bed.handle().fetch().await.expect("a tip");
-    let packs = bed.options().folder.join("objects/pack");
-    for number in 0..=500 {
-        std::fs::write(packs.join(format!("pack-{number}.pack")), "").expect("a file");
-    }
-    bed.away(Some("refuse"));
-    let git = bed.handle();
-    git.fetch().await.expect_err("away");
-    let last = git.last_fetched().await.expect("a clone").expect("a tip");
-    assert_eq!(last.commit, tip.commit, "the clone is kept while the remote is unreachable");
-    bed.away(None);
-    assert_eq!(git.fetch().await.expect("a tip").commit, tip.commit);
-    assert!(std::fs::read_dir(&packs).expect("a directory").count() < 10, "its packs are gone");
-    assert!(git.list(&tip.commit).await.expect("a listing").get("a.yaml").is_some());
-}
-
-#[tokio::test]
 async fn repositories_without_the_branch() {
     let bed = Bed::start();
     let empty = bed.handle().fetch().await.expect_err("empty");

@@ -14,4 +14,5 @@ mod sources;
 pub mod ssh;
 mod sync;
 mod templates;
+mod upkeep;
 mod validate;

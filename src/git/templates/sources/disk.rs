@@ -7,8 +7,8 @@ use std::path::Path;
 use tracing::warn;
 
 use crate::api::Class;
-use crate::git::mirror::has_too_many_packs;
 use crate::git::templates::TemplateError;
+use crate::git::upkeep::has_too_many_packs;
 
 /// The number of hexadecimal digits in the name of a clone.
 pub const NAME_LENGTH: usize = 32;
