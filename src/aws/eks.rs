@@ -1,5 +1,6 @@
 //! EKS: managed node groups and their updates.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_sdk_eks::types;
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 
 use super::ec2::reason;
 use super::{Aws, AwsError, Fresh, ManagedNodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
+use crate::api::lock::lock;
 use crate::api::steady::news;
 use crate::api::{Class, ClientToken, Region, TemplateId};
 
@@ -16,11 +18,26 @@ const PAGE: i32 = 100;
 /// Groups that are described at the same time: EKS has no call for several groups, and allows few calls per second.
 const AT_ONCE: usize = 8;
 
+/// Ended updates that are kept, over all groups: the histories of a few groups whose start was lost. About 500 bytes
+/// each.
+const KEPT_UPDATES: usize = 2000;
+
 /// Maximum number of resources that are named in an error.
 const RESOURCES: usize = 5;
 
-/// The name of a node group, and the result of reading it. `None` means that it was not requested.
-pub type Described = (String, Option<Result<Arc<ManagedNodegroup>, AwsError>>);
+/// The name of a node group, and what was read of it. `None` means that it was not requested.
+pub type Described = (String, Option<Reading>);
+
+/// A node group that exists, as read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub group: Result<Arc<ManagedNodegroup>, AwsError>,
+    /// EKS was asked for it in this call.
+    pub is_fresh: bool,
+}
+
+/// A shared response: the group, `None` if it does not exist, or the denial.
+pub(super) type Kept = Result<Option<Arc<ManagedNodegroup>>, AwsError>;
 
 /// How many nodes of a group an update may replace at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,56 +66,107 @@ impl Aws {
         self.0.nodegroup_names.get(&key, fresh, ask).await
     }
 
-    /// Returns all managed node groups of a cluster, by name. Only the `wanted` ones are described. A group that was
-    /// deleted meanwhile is left out, and one that cannot be read does not affect the others.
+    /// Returns all managed node groups of a cluster, by name. Only those for which `wanted` returns how fresh the read
+    /// must be are described. A group that was deleted meanwhile is left out, and one that cannot be read does not
+    /// affect the others.
     pub async fn nodegroups(
         &self,
         region: &Region,
         cluster: &str,
         fresh: Fresh,
-        wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&str) -> Option<Fresh>,
     ) -> Result<Vec<Described>, AwsError> {
         let names = self.nodegroup_names(region, cluster, fresh).await?;
-        let mut reads = Vec::with_capacity(names.len());
-        for name in names.iter() {
-            let wanted = wanted(name);
+        let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), wanted(name))).collect();
+        Ok(self.described(region, cluster, &wanted).await)
+    }
+
+    /// Describes these groups without the cache, like `nodegroups`.
+    pub async fn nodegroups_named(
+        &self,
+        region: &Region,
+        cluster: &str,
+        names: &BTreeSet<String>,
+    ) -> Vec<Described> {
+        let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), Some(Fresh::Now))).collect();
+        self.described(region, cluster, &wanted).await
+    }
+
+    async fn described(
+        &self,
+        region: &Region,
+        cluster: &str,
+        wanted: &[(&str, Option<Fresh>)],
+    ) -> Vec<Described> {
+        let mut reads = Vec::with_capacity(wanted.len());
+        for (name, fresh) in wanted {
             reads.push(async move {
-                let read =
-                    if wanted { Some(self.nodegroup(region, cluster, name, fresh).await) } else { None };
-                let read = match read.map(Result::transpose) {
-                    Some(None) => return None,
-                    Some(Some(read)) => Some(read),
-                    None => None,
-                };
-                Some((name.clone(), read))
+                match fresh {
+                    None => Some(((*name).to_owned(), None)),
+                    Some(fresh) => {
+                        let read = self.nodegroup(region, cluster, name, *fresh).await?;
+                        Some(((*name).to_owned(), Some(read)))
+                    }
+                }
             });
         }
         let read: Vec<Option<Described>> = stream::iter(reads).buffered(AT_ONCE).collect().await;
-        Ok(read.into_iter().flatten().collect())
+        read.into_iter().flatten().collect()
     }
 
-    /// Returns one group, or `None` if it does not exist. Shared for 30 s, single-flight, dropped on our own writes.
+    /// Reads one group; `None` if it does not exist. Shared for 30 s, single-flight, dropped on our own writes. For
+    /// `Fresh::Within`, an older response is used if the group was at rest; a denial is kept as long, because it lasts
+    /// until a person changes a policy.
     pub async fn nodegroup(
         &self,
         region: &Region,
         cluster: &str,
         name: &str,
         fresh: Fresh,
-    ) -> Result<Option<Arc<ManagedNodegroup>>, AwsError> {
+    ) -> Option<Reading> {
+        let first = self.kept_nodegroup(region, cluster, name, fresh).await;
+        let again = match (fresh, &first) {
+            // It will change soon.
+            (Fresh::Within(_), Ok((Ok(group), false))) if !group.as_deref().is_some_and(is_at_rest) => {
+                Some(Fresh::Cached)
+            }
+            (Fresh::Cached, Ok((Err(_), false))) => Some(Fresh::Now),
+            _ => None,
+        };
+        let read = match again {
+            Some(fresh) => self.kept_nodegroup(region, cluster, name, fresh).await,
+            None => first,
+        };
+        match read {
+            Ok((Ok(None), _)) => None,
+            Ok((Ok(Some(group)), is_fresh)) => Some(Reading { group: Ok(group), is_fresh }),
+            Ok((Err(error), is_fresh)) => Some(Reading { group: Err(error), is_fresh }),
+            Err(error) => Some(Reading { group: Err(error), is_fresh: true }),
+        }
+    }
+
+    async fn kept_nodegroup(
+        &self,
+        region: &Region,
+        cluster: &str,
+        name: &str,
+        fresh: Fresh,
+    ) -> Result<(Kept, bool), AwsError> {
         let key = (region.clone(), cluster.to_owned(), name.to_owned());
         let ask = || async {
             let eks = self.0.clients.eks(region);
             let call = eks.sdk.describe_nodegroup().cluster_name(cluster).nodegroup_name(name);
             match call.send().await.map_err(eks.failed("DescribeNodegroup")) {
                 Ok(answer) => match answer.nodegroup() {
-                    Some(group) => Ok(Some(Arc::new(group_of(name, group)))),
+                    Some(group) => Ok(Ok(Some(Arc::new(group_of(name, group))))),
                     None => Err(unreadable("eks:DescribeNodegroup", "no node group")),
                 },
-                Err(error) if error.class() == Class::NotFound => Ok(None),
+                Err(error) if error.class() == Class::NotFound => Ok(Ok(None)),
+                Err(error) if error.class() == Class::Denied => Ok(Err(error)),
                 Err(error) => Err(error),
             }
         };
-        self.0.nodegroups.get(&key, fresh, ask).await
+        self.0.nodegroups.read(&key, fresh, ask).await
     }
 
     /// Returns the Kubernetes version of a cluster, for example `1.31`. Shared for 5 min.
@@ -125,6 +193,29 @@ impl Aws {
         let call = eks.sdk.describe_update().name(cluster).nodegroup_name(nodegroup).update_id(id);
         let answer = call.send().await.map_err(eks.failed("DescribeUpdate"))?;
         given(answer.update(), "eks:DescribeUpdate")
+    }
+
+    /// Returns an update of a group's history. One that has ended does not change any more, so it is kept.
+    pub async fn past_update(
+        &self,
+        region: &Region,
+        cluster: &str,
+        nodegroup: &str,
+        id: &str,
+    ) -> Result<Update, AwsError> {
+        let key = (region.clone(), cluster.to_owned(), nodegroup.to_owned(), id.to_owned());
+        if let Some(ended) = lock(&self.0.ended_updates).get(&key) {
+            return Ok(ended.clone());
+        }
+        let update = self.update(region, cluster, nodegroup, id).await?;
+        if has_ended(&update.status) {
+            let mut kept = lock(&self.0.ended_updates);
+            if kept.len() >= KEPT_UPDATES {
+                kept.clear();
+            }
+            kept.insert(key, update.clone());
+        }
+        Ok(update)
     }
 
     /// Returns the IDs of a group's updates (all pages, in no order).
@@ -194,6 +285,16 @@ impl Aws {
     fn forget_nodegroup(&self, region: &Region, cluster: &str, name: &str) {
         self.0.nodegroups.drop_key(&(region.clone(), cluster.to_owned(), name.to_owned()));
     }
+}
+
+/// Whether nothing is in progress on a group.
+fn is_at_rest(group: &ManagedNodegroup) -> bool {
+    matches!(group.status.as_str(), "ACTIVE" | "DEGRADED")
+}
+
+/// Whether an update has ended for certain, so that it does not change any more.
+fn has_ended(status: &UpdateStatus) -> bool {
+    matches!(status, UpdateStatus::Successful | UpdateStatus::Failed | UpdateStatus::Cancelled)
 }
 
 fn group_of(name: &str, group: &types::Nodegroup) -> ManagedNodegroup {

@@ -16,9 +16,9 @@ pub mod owners;
 mod shared;
 mod templates;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_config::identity::IdentityCache;
@@ -39,6 +39,8 @@ pub use templates::{Disk, Volume};
 
 /// Own images and node groups change by our own writes, which drop the shared response, and otherwise slowly.
 const KEEP: Duration = Duration::from_secs(30);
+/// A rollout in progress accepts an older response for groups that it does not move.
+const HOLD_GROUPS: Duration = Duration::from_secs(900);
 /// A role may be moved to another account while its access keys are still valid.
 const KEEP_ACCOUNT: Duration = Duration::from_secs(3600);
 /// Base images appear weekly, and a cluster is upgraded twice a year.
@@ -51,6 +53,8 @@ const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 pub enum Fresh {
     /// A shared response is enough (30 s for own images and node groups, 5 min for base images).
     Cached,
+    /// A shared response that was requested at most this long ago is enough, or one that is good enough for `Cached`.
+    Within(Duration),
     /// AWS is asked now, and the response replaces the shared one.
     Now,
 }
@@ -252,7 +256,10 @@ struct Inner {
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
-    nodegroups: Shared<(Region, String, String), Option<Arc<ManagedNodegroup>>, AwsError>,
+    nodegroups: Shared<(Region, String, String), eks::Kept, AwsError>,
+    /// By region, cluster, node group and ID.
+    ended_updates: Mutex<HashMap<(Region, String, String, String), Update>>,
+    templates: Shared<(Region, TemplateId), Arc<Vec<LaunchTemplateVersion>>, AwsError>,
     clusters: Shared<(Region, String), String, AwsError>,
     architectures: Shared<(Region, Vec<String>), BTreeSet<String>, AwsError>,
     account: tokio::sync::Mutex<Option<Asked>>,
@@ -314,12 +321,14 @@ impl Aws {
         Self(Arc::new(Inner {
             clients: Clients::new(config, source),
             now,
-            own_images: Shared::new(KEEP),
-            found_images: Shared::new(KEEP_FOUND),
-            nodegroup_names: Shared::new(KEEP),
-            nodegroups: Shared::new(KEEP),
-            clusters: Shared::new(KEEP_FOUND),
-            architectures: Shared::new(KEEP_TYPES),
+            own_images: Shared::new(KEEP, now),
+            found_images: Shared::new(KEEP_FOUND, now),
+            nodegroup_names: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            nodegroups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            ended_updates: Mutex::default(),
+            templates: Shared::new(KEEP_FOUND, now),
+            clusters: Shared::new(KEEP_FOUND, now),
+            architectures: Shared::new(KEEP_TYPES, now),
             account: tokio::sync::Mutex::default(),
         }))
     }

@@ -1,19 +1,23 @@
 //! Responses that are shared by all callers that ask the same: one call at a time per key, kept for a while, dropped by
-//! our own writes. It serves the reads that many objects need.
+//! our own writes. It serves the reads that many objects need. A response ages by the clock of the edge; if that clock is
+//! set back behind the response, the response is not used again.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use jiff::Timestamp;
 
 use super::Fresh;
 use crate::api::lock::lock;
 
-/// Responses by key. A response may be shared for `keep` after it was requested.
+/// Responses by key. A response may be shared for `keep` after it was requested, and with callers that accept an older
+/// one for `hold`.
 pub(super) struct Shared<K, V, E> {
     keep: Duration,
+    hold: Duration,
+    now: fn() -> Timestamp,
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
 }
 
@@ -36,12 +40,17 @@ struct State<V, E> {
 struct Answer<V> {
     value: V,
     asked: u64,
-    at: Instant,
+    at: Timestamp,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
-    pub(super) fn new(keep: Duration) -> Self {
-        Self { keep, slots: Mutex::default() }
+    pub(super) fn new(keep: Duration, now: fn() -> Timestamp) -> Self {
+        Self { keep, hold: keep, now, slots: Mutex::default() }
+    }
+
+    /// Holds responses for this long, for `Fresh::Within`.
+    pub(super) fn holding(self, hold: Duration) -> Self {
+        Self { hold: hold.max(self.keep), ..self }
     }
 
     /// Returns the shared response, or a new one from `ask`. `Fresh::Now` accepts no response that was requested before
@@ -50,19 +59,40 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
     where
         F: Future<Output = Result<V, E>>,
     {
+        self.read(key, fresh, ask).await.map(|(value, _)| value)
+    }
+
+    /// Like `get`, and returns whether the response was requested after this call.
+    pub(super) async fn read<F>(&self, key: &K, fresh: Fresh, ask: impl FnOnce() -> F) -> Result<(V, bool), E>
+    where
+        F: Future<Output = Result<V, E>>,
+    {
         let slot = self.slot(key);
         let arrived = lock(&slot.state).tick();
-        if let Some(value) = slot.usable(fresh, arrived, self.keep) {
-            return Ok(value);
+        if let Some(read) = self.usable(&slot, fresh, arrived) {
+            return Ok(read);
         }
         let _turn = slot.asking.lock().await;
-        if let Some(value) = slot.usable(fresh, arrived, self.keep) {
-            return Ok(value);
+        if let Some(read) = self.usable(&slot, fresh, arrived) {
+            return Ok(read);
         }
         if let Some(error) = slot.failed_since(arrived) {
             return Err(error);
         }
-        slot.ask(ask).await
+        slot.ask((self.now)(), ask).await.map(|value| (value, true))
+    }
+
+    /// The kept response if it is new enough, and whether it was requested after `arrived`.
+    fn usable(&self, slot: &Slot<V, E>, fresh: Fresh, arrived: u64) -> Option<(V, bool)> {
+        let state = lock(&slot.state);
+        let answer = state.answer.as_ref()?;
+        let is_newer = answer.asked > arrived;
+        let usable = match fresh {
+            Fresh::Cached => answer.is_within(self.keep, (self.now)()),
+            Fresh::Within(age) => answer.is_within(age.max(self.keep), (self.now)()),
+            Fresh::Now => is_newer,
+        };
+        usable.then(|| (answer.value.clone(), is_newer))
     }
 
     /// Drops a response that a write of ours may have changed, even one that has not arrived yet.
@@ -78,25 +108,16 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
     fn slot(&self, key: &K) -> Arc<Slot<V, E>> {
         let mut slots = lock(&self.slots);
         if !slots.contains_key(key) {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_current(self.keep));
+            let now = (self.now)();
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.is_current(self.hold, now));
         }
         Arc::clone(slots.entry(key.clone()).or_default())
     }
 }
 
 impl<V: Clone, E: Clone> Slot<V, E> {
-    fn usable(&self, fresh: Fresh, arrived: u64, keep: Duration) -> Option<V> {
-        let state = lock(&self.state);
-        let answer = state.answer.as_ref()?;
-        let good = match fresh {
-            Fresh::Cached => answer.at.elapsed() < keep,
-            Fresh::Now => answer.asked > arrived,
-        };
-        good.then(|| answer.value.clone())
-    }
-
-    fn is_current(&self, keep: Duration) -> bool {
-        lock(&self.state).answer.as_ref().is_some_and(|answer| answer.at.elapsed() < keep)
+    fn is_current(&self, hold: Duration, now: Timestamp) -> bool {
+        lock(&self.state).answer.as_ref().is_some_and(|answer| answer.is_within(hold, now))
     }
 
     fn failed_since(&self, arrived: u64) -> Option<E> {
@@ -105,7 +126,7 @@ impl<V: Clone, E: Clone> Slot<V, E> {
         (*ended > arrived).then(|| error.clone())
     }
 
-    async fn ask<F>(&self, ask: impl FnOnce() -> F) -> Result<V, E>
+    async fn ask<F>(&self, at: Timestamp, ask: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
@@ -113,7 +134,6 @@ impl<V: Clone, E: Clone> Slot<V, E> {
             let mut state = lock(&self.state);
             (state.tick(), state.written)
         };
-        let at = Instant::now();
         let result = ask().await;
         let mut state = lock(&self.state);
         match &result {
@@ -125,6 +145,13 @@ impl<V: Clone, E: Clone> Slot<V, E> {
             Err(error) => state.failure = Some((state.tick(), error.clone())),
         }
         result
+    }
+}
+
+impl<V> Answer<V> {
+    /// Whether it was requested less than `age` ago.
+    fn is_within(&self, age: Duration, now: Timestamp) -> bool {
+        Duration::try_from(now.duration_since(self.at)).is_ok_and(|since| since < age)
     }
 }
 

@@ -1,6 +1,7 @@
 //! EC2 launch templates: listing, creating and deleting their versions; and the architectures of instance types.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aws_sdk_ec2::types::{
     self, DeleteLaunchTemplateVersionsResponseErrorItem as Refused, LaunchTemplateErrorCode as Refusal,
@@ -43,19 +44,29 @@ pub struct Volume {
 }
 
 impl Aws {
-    /// Returns all versions of a launch template (paged).
+    /// Returns all versions of a launch template (paged), and whether EC2 was asked in this call. Shared for 5 min,
+    /// single-flight, dropped on our own writes: a version never changes, but others create and delete versions.
     pub async fn template_versions(
         &self,
         region: &Region,
         template: &TemplateId,
-    ) -> Result<Vec<LaunchTemplateVersion>, AwsError> {
-        let ec2 = self.0.clients.ec2(region);
-        let call = ec2.sdk.describe_launch_template_versions();
-        let call = call.launch_template_id(template.as_str()).max_results(PAGE);
-        let pages = call.into_paginator().items().send();
-        let versions: Vec<_> =
-            pages.try_collect().await.map_err(ec2.failed("DescribeLaunchTemplateVersions"))?;
-        Ok(versions.iter().filter_map(version).collect())
+        fresh: Fresh,
+    ) -> Result<(Arc<Vec<LaunchTemplateVersion>>, bool), AwsError> {
+        let ask = || async {
+            let ec2 = self.0.clients.ec2(region);
+            let call = ec2.sdk.describe_launch_template_versions();
+            let call = call.launch_template_id(template.as_str()).max_results(PAGE);
+            let pages = call.into_paginator().items().send();
+            let versions: Vec<_> =
+                pages.try_collect().await.map_err(ec2.failed("DescribeLaunchTemplateVersions"))?;
+            Ok(Arc::new(versions.iter().filter_map(version).collect()))
+        };
+        self.0.templates.read(&(region.clone(), template.clone()), fresh, ask).await
+    }
+
+    /// Drops the shared response. Even a failed write may have taken effect.
+    fn forget_template(&self, region: &Region, template: &TemplateId) {
+        self.0.templates.drop_key(&(region.clone(), template.clone()));
     }
 
     /// Creates a version from `source` with only the image changed, and returns its number. If `disks` are given, they
@@ -79,7 +90,9 @@ impl Aws {
         let call = call.launch_template_id(source.template.as_str());
         let call = call.source_version(&source.version).launch_template_data(data);
         let call = call.version_description(description).client_token(token.as_str());
-        let answer = call.send().await.map_err(ec2.failed("CreateLaunchTemplateVersion"))?;
+        let answer = call.send().await;
+        self.forget_template(region, &source.template);
+        let answer = answer.map_err(ec2.failed("CreateLaunchTemplateVersion"))?;
         let warnings = answer.warning().map(|warning| warning.errors()).unwrap_or_default();
         for warning in warnings {
             let why = reason(warning.code(), warning.message()).unwrap_or_default();
@@ -103,7 +116,9 @@ impl Aws {
             let numbers = batch.iter().map(ToString::to_string).collect();
             let call = ec2.sdk.delete_launch_template_versions();
             let call = call.launch_template_id(template.as_str()).set_versions(Some(numbers));
-            let answer = call.send().await.map_err(ec2.failed("DeleteLaunchTemplateVersions"))?;
+            let answer = call.send().await;
+            self.forget_template(region, template);
+            let answer = answer.map_err(ec2.failed("DeleteLaunchTemplateVersions"))?;
             let kept = answer.unsuccessfully_deleted_launch_template_versions();
             refused.extend(kept.iter().filter_map(refusal));
         }

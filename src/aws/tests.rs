@@ -236,11 +236,14 @@ async fn only_wanted_groups_are_described_and_one_that_cannot_be_read_spoils_no_
     let denied = super::fake::json_error(403, "AccessDeniedException", "not authorized");
     let wire = Wire::new([ok(r#"{"nodegroups":["a","b","c"]}"#), group("a"), denied]);
     let aws = wire.aws().await;
-    let read = aws.nodegroups(&region(), "c", Fresh::Now, |name| name != "c").await.expect("a list");
+    let read = aws
+        .nodegroups(&region(), "c", Fresh::Now, |name| (name != "c").then_some(Fresh::Now))
+        .await
+        .expect("a list");
     let words: Vec<_> = read
         .iter()
         .map(|(name, read)| {
-            (name.as_str(), read.as_ref().map(|read| read.as_ref().err().map(AwsError::class)))
+            (name.as_str(), read.as_ref().map(|read| read.group.as_ref().err().map(AwsError::class)))
         })
         .collect();
     assert_eq!(words, [("a", Some(None)), ("b", Some(Some(Class::Denied))), ("c", None)]);
@@ -284,8 +287,11 @@ async fn a_write_whose_answer_was_lost_still_drops_what_is_shared() {
     let wire = Wire::new([read(), Reply::Refused, read()]);
     let (aws, token) = (wire.aws().await, ClientToken::of(&["x"]));
     let region = region();
-    let group = || aws.nodegroup(&region, "c", "g", Fresh::Cached);
-    let (one, two) = (group().await.expect("a group"), group().await.expect("a group"));
+    let group = async || {
+        let read = aws.nodegroup(&region, "c", "g", Fresh::Cached).await;
+        read.map(|read| read.group.expect("a group"))
+    };
+    let (one, two) = (group().await, group().await);
     assert!(one.is_some() && one == two && wire.sent().len() == 1);
     aws.update_version(&region, "c", "g", &source(), false, &token).await.expect_err("lost");
     group().await.expect("a group");

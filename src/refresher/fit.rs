@@ -91,6 +91,7 @@ fn version_in_force<'a>(
     };
     let is_in_force = |version: &&LaunchTemplateVersion| version.number.to_string() == in_force.version;
     let Some(version) = versions.iter().find(is_in_force) else {
+        observed.require_fresh_template(&in_force.template)?;
         let (version, template) = (&in_force.version, &in_force.template);
         return Ok(Err(format!("version {version} of its launch template {template} no longer exists")));
     };

@@ -11,7 +11,7 @@ use super::refusal::{Refusal, RefusalKind};
 use super::target::Target;
 use crate::api::ids::digest;
 use crate::api::refresher::{self as crd, RolloutRecord};
-use crate::api::time::recent;
+use crate::api::time::{between, recent};
 use crate::api::words::GroupState;
 use crate::api::words::RolloutResult;
 use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
@@ -19,6 +19,8 @@ use crate::aws::TemplateVersion;
 
 /// How long moves, and moves that another writer undid, are remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// After an update has succeeded, EKS may return the old state of the group for this long.
+const SETTLING: Duration = Duration::from_secs(120);
 /// A day, plus two hours for a nightly job that starts later than the night before.
 const DAY: Duration = Duration::from_secs(26 * 3600);
 /// A move that was undone this many times within a day is not repeated: another writer is at work.
@@ -119,6 +121,11 @@ impl GroupEntry {
     /// The move ended and the group reached the image.
     pub fn is_moved(&self) -> bool {
         !self.is_open() && self.failure.is_none() && !self.moved_at.is_empty()
+    }
+
+    /// The group was moved so recently that EKS may not show it yet.
+    pub fn is_settling(&self, now: Timestamp) -> bool {
+        self.is_moved() && self.finished.is_some_and(|at| between(at, now) < SETTLING)
     }
 
     /// The last move has not been found undone yet.

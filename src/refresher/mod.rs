@@ -121,7 +121,7 @@ async fn observe_plan_act(
         let input =
             PlanInput { spec: &spec, owner, memory: &memory, observed: &observed, now, retry_requested };
         match plan(input) {
-            Plan::Read(need) => observed = observe::read(observed, need, &spec, ctx).await,
+            Plan::Read(need) => observed = observe::read(observed, need, &spec, &memory, ctx).await,
             Plan::Act { step, why } => {
                 let outcome = act::act(step, &spec, ctx).await;
                 return report::acted(object, input, why, outcome);

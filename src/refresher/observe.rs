@@ -1,78 +1,54 @@
 //! Reads what a reconcile needs into `Observed`. The first reads are shared and cheap; anything further is read only
-//! when the plan needs it (`Need`), so that the reconcile of a settled refresher makes no call of its own.
+//! when the plan needs it (`Need`), so that the reconcile of a settled refresher makes no call of its own. `groups`
+//! reads the node groups.
+
+mod groups;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::Context;
 use super::images::builder_of;
 use super::memory::Memory;
-use super::node_group::{Lifecycle, NodeGroup, sorted};
 use super::observed::{Account, Need, Observed, SourceImages};
 use super::spec::{Source, Spec};
-use crate::api::{ImageId, Key, Seen};
-use crate::aws::{AwsError, Fresh, Image, ManagedNodegroup, Update};
-
-/// Which node groups to read first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupsToRead {
-    /// All groups in scope; without the cache if a person requested a reconcile.
-    All { fresh: bool },
-    /// Only the groups that are being moved, without the cache: most likely their update is awaited.
-    Only(BTreeSet<String>),
-}
-
-impl GroupsToRead {
-    /// While updates are in progress and no further one may start, only these groups matter.
-    pub fn of(spec: &Spec, memory: &Memory, requested: bool) -> Self {
-        let Some(rollout) = memory.rollout.as_ref().filter(|rollout| rollout.is_open()) else {
-            return Self::All { fresh: requested };
-        };
-        let moving = rollout.moving().filter(|(_, entry)| !entry.is_blocked());
-        let moving: BTreeSet<String> = moving.map(|(name, _)| name.to_owned()).collect();
-        let none_may_start = moving.len() >= spec.update.max_parallel || !memory.pending;
-        if !moving.is_empty() && none_may_start && !requested {
-            Self::Only(moving)
-        } else {
-            Self::All { fresh: requested }
-        }
-    }
-}
+use crate::api::{ImageId, Key, Seen, TemplateId};
+use crate::aws::{AwsError, Fresh, Image, Update};
+pub use groups::GroupsToRead;
+#[cfg(test)]
+pub use groups::OtherGroups;
 
 /// The first reads. Groups with an update in progress are always read without the cache, everything else only if a
 /// person requested a reconcile.
 pub async fn observe(spec: &Spec, memory: &Memory, ctx: &Context, requested: bool) -> Observed {
     let fresh = if requested { Fresh::Now } else { Fresh::Cached };
-    let to_read = GroupsToRead::of(spec, memory, requested);
-    let groups = async {
-        match &to_read {
-            GroupsToRead::All { fresh: true } => groups_in_scope(spec, ctx, Fresh::Now).await,
-            GroupsToRead::All { fresh: false } => groups_in_scope(spec, ctx, Fresh::Cached).await,
-            GroupsToRead::Only(names) => named_groups(spec, ctx, names).await,
-        }
-    };
-    let (groups, source_images) = tokio::join!(groups, source_images(spec, ctx, fresh));
+    let to_read = GroupsToRead::of(spec, memory, requested, (ctx.now)());
+    let (groups, source_images) =
+        tokio::join!(groups::first(spec, ctx, &to_read), source_images(spec, ctx, fresh));
     // Read last: if the credentials changed in between, this is the account that an effect would reach.
     let account = account(spec, ctx).await;
-    let partial = matches!(to_read, GroupsToRead::Only(_));
     Observed {
-        fresh_groups: requested || partial,
-        partial,
+        fresh_groups: groups.fresh,
+        partial: matches!(to_read, GroupsToRead::Only(_)),
         fresh_source_images: requested,
-        ..Observed::first(account, groups, source_images)
+        ..Observed::first(account, groups.groups, source_images)
     }
 }
 
 /// Reads what the plan needs.
-pub async fn read(mut observed: Observed, need: Need, spec: &Spec, ctx: &Context) -> Observed {
+pub async fn read(
+    mut observed: Observed,
+    need: Need,
+    spec: &Spec,
+    memory: &Memory,
+    ctx: &Context,
+) -> Observed {
     let (region, cluster) = (&spec.region, spec.cluster.as_str());
     match need {
-        Need::FreshGroups => {
-            observed.groups = groups_in_scope(spec, ctx, Fresh::Now).await;
-            (observed.fresh_groups, observed.partial) = (true, false);
-        }
-        Need::AllGroups => {
-            observed.all_groups = Some(list_groups(spec, ctx, Fresh::Now, |_| true).await);
+        Need::FreshGroups(names) => return groups::read_fresh(observed, names, spec, ctx).await,
+        Need::OtherGroups => return groups::read_others(observed, spec, memory, ctx).await,
+        Need::UsersOf(template) => {
+            let users = groups::users_of(&template, &observed, spec, ctx).await;
+            observed.users.insert(template, users);
         }
         Need::Architectures(types) => {
             let architectures = ctx.aws.architectures(region, &types).await;
@@ -87,8 +63,10 @@ pub async fn read(mut observed: Observed, need: Need, spec: &Spec, ctx: &Context
         }
         Need::Images(ids) => observed.images.extend(images(spec, ctx, ids).await),
         Need::Template(template) => {
-            let versions = ctx.aws.template_versions(region, &template).await;
-            observed.templates.insert(template, seen(versions));
+            observed = read_template(observed, template, Fresh::Cached, spec, ctx).await;
+        }
+        Need::FreshTemplate(template) => {
+            observed = read_template(observed, template, Fresh::Now, spec, ctx).await;
         }
         Need::Update { group, id } => {
             let update = ctx.aws.update(region, cluster, &group, &id).await;
@@ -110,41 +88,20 @@ async fn account(spec: &Spec, ctx: &Context) -> Seen<Account> {
     })
 }
 
-async fn groups_in_scope(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<Vec<NodeGroup>> {
-    list_groups(spec, ctx, fresh, |name| !spec.scope.excludes(name)).await
-}
-
-/// All groups of the cluster. Those that are not wanted are listed by name only.
-async fn list_groups(
+async fn read_template(
+    mut observed: Observed,
+    template: TemplateId,
+    fresh: Fresh,
     spec: &Spec,
     ctx: &Context,
-    fresh: Fresh,
-    wanted: impl Fn(&str) -> bool,
-) -> Seen<Vec<NodeGroup>> {
-    match ctx.aws.nodegroups(&spec.region, &spec.cluster, fresh, wanted).await {
-        Err(error) => Seen::Unknown(error.class(), error.to_string()),
-        Ok(all) => sorted(all.into_iter().map(|(name, read)| node_group(&name, read, fresh)).collect()),
+) -> Observed {
+    let read = ctx.aws.template_versions(&spec.region, &template, fresh).await;
+    // A failure is never shared.
+    if read.as_ref().map_or(true, |(_, is_fresh)| *is_fresh) {
+        observed.fresh_templates.insert(template.clone());
     }
-}
-
-fn node_group(name: &str, read: Option<Result<Arc<ManagedNodegroup>, AwsError>>, fresh: Fresh) -> NodeGroup {
-    match read {
-        None => NodeGroup::name_only(name, Lifecycle::NotRead),
-        Some(Ok(read)) => NodeGroup::managed(&read, fresh == Fresh::Now),
-        Some(Err(error)) => {
-            NodeGroup::name_only(name, Lifecycle::Unreadable(error.class(), error.to_string()))
-        }
-    }
-}
-
-/// These groups, without the cache. A group that no longer exists is omitted.
-async fn named_groups(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Seen<Vec<NodeGroup>> {
-    let mut groups = Vec::new();
-    for name in names {
-        let read = ctx.aws.nodegroup(&spec.region, &spec.cluster, name, Fresh::Now).await;
-        groups.extend(read.transpose().map(|read| node_group(name, Some(read), Fresh::Now)));
-    }
-    sorted(groups)
+    observed.templates.insert(template, seen(read.map(|(versions, _)| versions)));
+    observed
 }
 
 async fn source_images(spec: &Spec, ctx: &Context, fresh: Fresh) -> Seen<SourceImages> {
@@ -206,12 +163,13 @@ async fn images(spec: &Spec, ctx: &Context, ids: BTreeSet<ImageId>) -> Vec<(Imag
 }
 
 /// Reads the updates one after another, because EKS allows few calls per second. This is rare: the response to a start
-/// was lost, and EKS may have forgotten its client token.
+/// was lost, and EKS may have forgotten its client token. Updates that ended are described once, so that a read that
+/// fails halfway continues there.
 async fn all_updates(spec: &Spec, ctx: &Context, group: &str) -> Result<Vec<Update>, AwsError> {
     let ids = ctx.aws.update_ids(&spec.region, &spec.cluster, group).await?;
     let mut updates = Vec::with_capacity(ids.len());
     for id in &ids {
-        updates.push(ctx.aws.update(&spec.region, &spec.cluster, group, id).await?);
+        updates.push(ctx.aws.past_update(&spec.region, &spec.cluster, group, id).await?);
     }
     Ok(updates)
 }

@@ -2,6 +2,7 @@
 //! not read yet is a `MissingFact` that names what to read. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::node_group::NodeGroup;
 use crate::api::{Class, ImageId, Seen, TemplateId};
@@ -10,8 +11,8 @@ use crate::aws::{Image, LaunchTemplateVersion, Update};
 /// Everything that one reconcile has read.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// `groups` was read without the cache in this reconcile.
-    pub fresh_groups: bool,
+    /// Which of `groups` were read without the cache in this reconcile.
+    pub fresh_groups: FreshGroups,
     /// `groups` contains only the groups whose update is awaited.
     pub partial: bool,
     /// `source_images` was read without the cache in this reconcile.
@@ -19,13 +20,15 @@ pub struct Observed {
     /// Whether the account of the credentials may be changed.
     pub account: Seen<Account>,
     pub groups: Seen<Vec<NodeGroup>>,
-    /// All groups of the cluster, including excluded ones.
-    pub all_groups: Option<Seen<Vec<NodeGroup>>>,
+    /// The groups of the cluster that may use a launch template, including excluded ones, by template.
+    pub users: BTreeMap<TemplateId, Seen<Vec<NodeGroup>>>,
     pub source_images: Seen<SourceImages>,
     /// Images by ID; `None` for an image that EC2 does not return.
     pub images: BTreeMap<ImageId, Seen<Option<Image>>>,
     /// Versions by launch template.
-    pub templates: BTreeMap<TemplateId, Seen<Vec<LaunchTemplateVersion>>>,
+    pub templates: BTreeMap<TemplateId, Seen<Arc<Vec<LaunchTemplateVersion>>>>,
+    /// The launch templates that were read without the cache in this reconcile.
+    pub fresh_templates: BTreeSet<TemplateId>,
     /// Architectures by instance types.
     pub architectures: BTreeMap<Vec<String>, Seen<BTreeSet<String>>>,
     /// Kubernetes version of the cluster.
@@ -34,6 +37,29 @@ pub struct Observed {
     pub updates: BTreeMap<(String, String), Seen<Update>>,
     /// All updates of a group.
     pub all_updates: BTreeMap<String, Seen<Vec<Update>>>,
+}
+
+/// The groups that were read without the cache in a reconcile. One that is not in the list does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FreshGroups {
+    /// The list of names as well.
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl FreshGroups {
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+
+    pub fn add(&mut self, further: BTreeSet<String>) {
+        if let Self::Only(names) = self {
+            names.extend(further);
+        }
+    }
 }
 
 /// The account of the credentials, compared with `accounts` in `opsy.yaml`.
@@ -66,12 +92,17 @@ pub enum SourceImages {
 /// What has to be read before the plan can decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    FreshGroups,
-    /// All groups, including excluded ones: they may use a launch template version that is to be deleted.
-    AllGroups,
+    /// These groups, without the cache.
+    FreshGroups(BTreeSet<String>),
+    /// The groups that are not being moved.
+    OtherGroups,
+    /// The groups that may use this launch template, including excluded ones: a version of it is to be deleted.
+    UsersOf(TemplateId),
     FreshSourceImages,
     Images(BTreeSet<ImageId>),
     Template(TemplateId),
+    /// The launch template, without the cache.
+    FreshTemplate(TemplateId),
     Architectures(Vec<String>),
     ClusterVersion,
     Update {
@@ -100,15 +131,16 @@ impl Observed {
         source_images: Seen<SourceImages>,
     ) -> Self {
         Self {
-            fresh_groups: false,
+            fresh_groups: FreshGroups::Only(BTreeSet::new()),
             partial: false,
             fresh_source_images: false,
             account,
             groups,
-            all_groups: None,
+            users: BTreeMap::new(),
             source_images,
             images: BTreeMap::new(),
             templates: BTreeMap::new(),
+            fresh_templates: BTreeSet::new(),
             architectures: BTreeMap::new(),
             cluster_version: None,
             updates: BTreeMap::new(),
@@ -130,9 +162,10 @@ impl Observed {
         value(self.images.get(id).ok_or_else(|| MissingFact::NotRead(need()))?).map(Option::as_ref)
     }
 
-    /// All groups of the cluster, including excluded ones.
-    pub fn all_groups(&self) -> Result<&[NodeGroup], MissingFact> {
-        value(self.all_groups.as_ref().ok_or(MissingFact::NotRead(Need::AllGroups))?).map(Vec::as_slice)
+    /// The groups of the cluster that may use a launch template, including excluded ones.
+    pub fn users_of(&self, template: &TemplateId) -> Result<&[NodeGroup], MissingFact> {
+        let need = || MissingFact::NotRead(Need::UsersOf(template.clone()));
+        value(self.users.get(template).ok_or_else(need)?).map(Vec::as_slice)
     }
 
     /// The architectures that any of these instance types supports.
@@ -154,7 +187,13 @@ impl Observed {
     ) -> Result<Option<&[LaunchTemplateVersion]>, MissingFact> {
         let versions =
             self.templates.get(id).ok_or_else(|| MissingFact::NotRead(Need::Template(id.clone())))?;
-        value_if_found(versions).map(|versions| versions.map(Vec::as_slice))
+        value_if_found(versions).map(|versions| versions.map(|versions| versions.as_slice()))
+    }
+
+    /// Must hold before a version of the template is created, used or deleted, and before one counts as missing.
+    pub fn require_fresh_template(&self, id: &TemplateId) -> Result<(), MissingFact> {
+        let is_fresh = self.fresh_templates.contains(id);
+        if is_fresh { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshTemplate(id.clone()))) }
     }
 
     /// One update; `None` if EKS has no update with this ID.
@@ -169,9 +208,19 @@ impl Observed {
         value(self.all_updates.get(group).ok_or_else(need)?).map(Vec::as_slice)
     }
 
-    /// Must hold before anything is changed: a cached read may be outdated.
-    pub fn require_fresh_groups(&self) -> Result<(), MissingFact> {
-        if self.fresh_groups { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshGroups)) }
+    /// Must hold before anything is changed on a group or recorded of it: a cached read may be outdated.
+    pub fn require_fresh_group(&self, name: &str) -> Result<(), MissingFact> {
+        self.require_fresh_groups([name])
+    }
+
+    /// The same for several groups, which are then read together.
+    pub fn require_fresh_groups<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), MissingFact> {
+        let is_cached = |name: &&str| !self.fresh_groups.contains(name);
+        let cached: BTreeSet<String> = names.into_iter().filter(is_cached).map(str::to_owned).collect();
+        if cached.is_empty() { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshGroups(cached))) }
     }
 
     /// Must hold before a rollout starts: a cached read may name an outdated image.

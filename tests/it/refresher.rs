@@ -17,7 +17,7 @@ use opsy::sync::Synced;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::aws::edge;
+use crate::aws::edge_at;
 use crate::bed::Account;
 
 /// Number of reconciles within which a rollout of three groups must end.
@@ -63,7 +63,7 @@ impl Rolling {
         let built: Arc<Mutex<Option<Vec<LaneImage>>>> = Arc::default();
         let looked = built.clone();
         let context = Context {
-            aws: edge(&account).await,
+            aws: edge_at(&account, now).await,
             builder_images: Arc::new(move |_| looked.lock().expect("no panic").clone()),
             undeclared: Arc::new(|_| None),
             synced: watch::channel(Some(Arc::new(synced))).1,
@@ -81,7 +81,7 @@ impl Rolling {
 
     /// Restarts the agent, which keeps its status and loses all cached responses.
     pub async fn restart(&mut self) {
-        self.context.aws = edge(&self.account).await;
+        self.context.aws = edge_at(&self.account, now).await;
     }
 
     pub async fn pass(&mut self) -> Pass<AMIRefresherStatus> {

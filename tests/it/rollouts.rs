@@ -1,6 +1,8 @@
 //! Rollouts with the failures of the real AWS: groups that are refused or DEGRADED, updates that fail, launch templates
 //! with their own disks, images that do not fit.
 
+mod reads;
+
 use aws_sdk_ec2::types::{
     LaunchTemplateBlockDeviceMappingRequest as Mapping, LaunchTemplateEbsBlockDeviceRequest as Ebs,
     RequestLaunchTemplateData,

@@ -1,6 +1,7 @@
 //! Which callers share which response. Callers wait at a gate, so that every order is forced and does not depend on
 //! timing.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::poll;
@@ -37,8 +38,17 @@ impl Service {
     }
 }
 
+thread_local! {
+    /// The clock of this test. Each test has its own thread.
+    static NOW: Cell<Timestamp> = const { Cell::new(Timestamp::UNIX_EPOCH) };
+}
+
+fn now() -> Timestamp {
+    NOW.get()
+}
+
 fn shared(keep: Duration) -> Shared<&'static str, usize, &'static str> {
-    Shared::new(keep)
+    Shared::new(keep, now)
 }
 
 #[tokio::test]
@@ -139,4 +149,31 @@ async fn one_who_gives_up_lets_the_next_one_ask() {
     drop(first);
     service.let_through(1);
     assert_eq!(second.await, Ok(2));
+}
+
+#[tokio::test]
+async fn an_older_answer_is_for_those_who_accept_it() {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let (shared, service) = (shared(minute).holding(hour), Service::new(false));
+    service.let_through(9);
+    let read = |key, fresh| shared.read(key, fresh, || service.ask());
+    assert_eq!(read(&"a", Fresh::Within(hour)).await, Ok((1, true)));
+    assert_eq!(read(&"a", Fresh::Within(hour)).await, Ok((1, false)));
+    NOW.set(now() + minute);
+    assert_eq!(read(&"b", Fresh::Cached).await, Ok((2, true)));
+    assert_eq!(read(&"a", Fresh::Within(hour)).await, Ok((1, false)), "another key does not drop it");
+    assert_eq!(read(&"a", Fresh::Cached).await, Ok((3, true)));
+    NOW.set(now() + hour);
+    assert_eq!(read(&"a", Fresh::Within(hour)).await, Ok((4, true)));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_answer_last_longer() {
+    let (shared, service) = (shared(LONG), Service::new(false));
+    service.let_through(9);
+    NOW.set(now() + LONG);
+    assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(1));
+    NOW.set(Timestamp::UNIX_EPOCH);
+    assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(2));
+    assert_eq!(shared.get(&"a", Fresh::Cached, || service.ask()).await, Ok(2));
 }

@@ -89,7 +89,7 @@ fn start_rollout(
     target: Target,
     image: &ImageId,
 ) -> Result<Plan, MissingFact> {
-    input.observed.require_fresh_groups()?;
+    input.observed.require_fresh_groups(survey.drifted().map(|group| group.name.as_str()))?;
     input.observed.require_fresh_source_images()?;
     let last = input.memory.rollout.as_ref();
     let message = format!("rolling out {target} to {}", node_groups(survey.drifted().count()));

@@ -102,7 +102,7 @@ impl GroupMove<'_> {
     /// Ends the move. Versions of its launch template that nothing uses any more are pruned first, in a step that
     /// records the end as well.
     pub fn end(self, result: MoveResult) -> Result<GroupPlan, MissingFact> {
-        self.input.observed.require_fresh_groups()?;
+        self.input.observed.require_fresh_group(self.name)?;
         let (after, message) = self.ended(result);
         let template = &self.entry.previous.template;
         let versions = versions::prunable(self.input, &after, self.name, template)?;

@@ -135,7 +135,8 @@ pub fn start(
     if let Some(blocked) = blocked(group_move) {
         return Ok(blocked);
     }
-    input.observed.require_fresh_groups()?;
+    input.observed.require_fresh_group(name)?;
+    input.observed.require_fresh_template(&in_force.template)?;
     let batch = survey.images_to_read(&rollout.target);
     let (spec, observed) = (input.spec, input.observed);
     match find_fit(FitQuery { spec, group, target: &rollout.target, batch: &batch, observed })? {

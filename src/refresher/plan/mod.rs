@@ -34,8 +34,6 @@ use crate::api::{Class, Owner, Seen};
 const SHORTEST_ROLLOUT_LOOK: Duration = Duration::from_secs(2);
 /// The longest one: EKS takes minutes per node, and hours for a large group.
 const LONGEST_ROLLOUT_LOOK: Duration = Duration::from_secs(20);
-/// After an update has succeeded, EKS may return the old state of the group for this long.
-const SETTLING: Duration = Duration::from_secs(120);
 /// A stalled refresher is still observed at least this often: causes also disappear by themselves.
 const STALLED_LOOK: Duration = Duration::from_secs(3600);
 

@@ -43,7 +43,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
     let survey = survey(input.spec, Some(&rollout.target), Some(rollout), input.observed.groups()?);
     if input.observed.partial {
         // Only groups whose update is awaited were read. While they update, nothing else has to be known.
-        return await_updates(input, rollout, &survey).ok_or(MissingFact::NotRead(Need::FreshGroups));
+        return await_updates(input, rollout, &survey).ok_or(MissingFact::NotRead(Need::OtherGroups));
     }
     if let Some(plan) = record_undone(input, rollout, &survey)? {
         return Ok(plan);
@@ -169,7 +169,7 @@ fn begin_group(
     group: &NodeGroup,
     image: ImageId,
 ) -> Result<Plan, MissingFact> {
-    input.observed.require_fresh_groups()?;
+    input.observed.require_fresh_group(&group.name)?;
     let Some(in_force) = group.launch_template.clone() else {
         let why = format!("{} no longer has a launch template", group.name);
         return Err(MissingFact::Unreadable(Class::Invalid, why));

@@ -8,7 +8,6 @@ use super::super::step::Explanation;
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::PlanInput;
-use super::undone::is_settling;
 use crate::api::ImageId;
 use crate::api::reasons;
 
@@ -43,8 +42,18 @@ pub fn next_group<'a>(
     }
     let busy: Vec<&NodeGroup> = survey.supported().filter(|group| is_busy(group, rollout)).collect();
     if busy.len() >= input.spec.update.max_parallel {
-        let message = format!("waiting for {} to finish updating", names(&busy));
-        return Ok(NextGroup::Wait(Explanation::new(reasons::WAITING_FOR_NODE_GROUP, message)));
+        return Ok(wait_for(&busy, "finish updating"));
+    }
+    // A group that was just moved may still show its old image: moving it again would be an unneeded update.
+    let just_moved = |group: &NodeGroup| {
+        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
+        entry.is_some_and(|entry| target.contains(Some(&entry.image)) && entry.is_settling(input.now))
+    };
+    // DEGRADED groups start only when all others have settled. Until a group can start, no facts about it are needed.
+    let may_start =
+        |group: &&NodeGroup| matches!(group.lifecycle, Lifecycle::Active(_)) && !just_moved(group);
+    if !busy.is_empty() && !candidates.iter().any(may_start) {
+        return Ok(wait_for(&busy, "finish updating"));
     }
     candidates.sort_by_key(|group| group.is_degraded());
     let batch = survey.images_to_read(target);
@@ -56,14 +65,9 @@ pub fn next_group<'a>(
             Fit::Unfit(_) => continue,
             Fit::Fits(image) => image,
         };
-        // A group that was just moved may still show its old image: moving it again would be an unneeded update.
-        let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
-        let just_moved =
-            entry.is_some_and(|entry| target.contains(Some(&entry.image)) && is_settling(input, entry));
         match &group.lifecycle {
-            Lifecycle::Active(_) if !just_moved => return check_version(input, group, image),
-            // Only when all other groups have settled.
-            Lifecycle::Degraded(_) if !just_moved && not_ready.is_empty() && busy.is_empty() => {
+            Lifecycle::Active(_) if !just_moved(group) => return check_version(input, group, image),
+            Lifecycle::Degraded(_) if !just_moved(group) && not_ready.is_empty() && busy.is_empty() => {
                 return check_version(input, group, image);
             }
             _ => not_ready.push(group),
@@ -72,8 +76,12 @@ pub fn next_group<'a>(
     if not_ready.is_empty() {
         return Ok(NextGroup::NoneLeft);
     }
-    let message = format!("waiting for {} to settle", names(&not_ready));
-    Ok(NextGroup::Wait(Explanation::new(reasons::WAITING_FOR_NODE_GROUP, message)))
+    Ok(wait_for(&not_ready, "settle"))
+}
+
+fn wait_for<'a>(groups: &[&NodeGroup], what: &str) -> NextGroup<'a> {
+    let message = format!("waiting for {} to {what}", names(groups));
+    NextGroup::Wait(Explanation::new(reasons::WAITING_FOR_NODE_GROUP, message))
 }
 
 /// The group may start, unless its nodes would be newer than the control plane.

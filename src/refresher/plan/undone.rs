@@ -7,9 +7,9 @@ use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
 use super::super::survey::Survey;
 use super::super::writer::likely_writer;
-use super::{PlanInput, SETTLING};
+use super::PlanInput;
 use crate::api::reasons;
-use crate::api::time::{between, recent};
+use crate::api::time::recent;
 
 /// Records the first group whose move was undone; `None` if there is none.
 pub fn record_undone(
@@ -22,7 +22,7 @@ pub fn record_undone(
         is_undone(input, rollout, group, entry).then_some((group, entry))
     });
     let Some((group, entry)) = found else { return Ok(None) };
-    input.observed.require_fresh_groups()?;
+    input.observed.require_fresh_group(&group.name)?;
     let message = describe(group, entry);
     let mut undone_at = recent(&entry.undone_at, input.now, REMEMBERED);
     undone_at.push(input.now);
@@ -44,12 +44,7 @@ fn is_undone(input: PlanInput<'_>, rollout: &Rollout, group: &NodeGroup, entry: 
         && entry.last_move_holds()
         && rollout.target.contains(Some(&entry.image))
         && matches!(group.lifecycle, Lifecycle::Active(_) | Lifecycle::Degraded(_))
-        && !is_settling(input, entry)
-}
-
-/// Whether the group was moved so recently that EKS may not show it yet.
-pub fn is_settling(input: PlanInput<'_>, entry: &GroupEntry) -> bool {
-    entry.is_moved() && entry.finished.is_some_and(|at| between(at, input.now) < SETTLING)
+        && !entry.is_settling(input.now)
 }
 
 /// Names both versions and the likely writer.

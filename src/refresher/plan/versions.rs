@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::super::memory::{GroupEntry, Rollout};
-use super::super::node_group::Lifecycle;
+use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::PlanInput;
 use crate::api::ids::digest;
@@ -63,12 +63,18 @@ pub fn prunable(
     if candidates.is_empty() {
         return Ok(candidates);
     }
-    // Only now all groups are read: this takes one call per group.
-    let all = input.observed.all_groups()?;
-    if all.iter().any(|group| matches!(group.lifecycle, Lifecycle::Unreadable(..))) {
+    // Only now further groups are read: this takes one call per group on the template, and one for each that was not
+    // read lately.
+    let users = input.observed.users_of(template)?;
+    let may_use_another = |user: &NodeGroup| match user.lifecycle {
+        Lifecycle::Unreadable(..) => true,
+        Lifecycle::Updating => is_on(user, template),
+        _ => false,
+    };
+    if users.iter().any(may_use_another) {
         return Ok(Vec::new());
     }
-    let in_force: BTreeSet<&str> = all
+    let in_force: BTreeSet<&str> = users
         .iter()
         .filter_map(|group| group.launch_template.as_ref())
         .filter(|in_force| in_force.template == *template)
@@ -85,11 +91,14 @@ fn is_used_by_others(
     template: &TemplateId,
 ) -> Result<bool, MissingFact> {
     let moving = after.moving().any(|(other, entry)| other != name && entry.previous.template == *template);
-    let updating = input.observed.groups()?.iter().any(|group| {
-        group.lifecycle == Lifecycle::Updating
-            && group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
-    });
+    let groups = input.observed.groups()?.iter();
+    let updating =
+        groups.filter(|group| group.lifecycle == Lifecycle::Updating).any(|group| is_on(group, template));
     Ok(moving || updating)
+}
+
+fn is_on(group: &NodeGroup, template: &TemplateId) -> bool {
+    group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
 }
 
 /// The versions of this refresher that the rollout does not need, except for the newest few and for the latest of the
@@ -100,6 +109,7 @@ fn prune_candidates(
     template: &TemplateId,
 ) -> Result<Vec<i64>, MissingFact> {
     let prefix = prefix(input.owner, &input.spec.key);
+    input.observed.require_fresh_template(template)?;
     let versions = input.observed.template_versions(template)?.unwrap_or_default();
     let is_own = |version: &LaunchTemplateVersion| {
         version.description.as_deref().is_some_and(|text| text.starts_with(&prefix))

@@ -78,7 +78,7 @@ fn if_the_running_image_no_longer_exists_the_instance_types_determine_the_archit
         instance_type,
         ..LaunchTemplateVersion::default()
     };
-    gone.templates.insert(template(), Seen::Is(vec![version(Some("m7g.large".to_owned()))]));
+    gone.templates.insert(template(), Seen::Is(vec![version(Some("m7g.large".to_owned()))].into()));
     assert_eq!(fit(spec.clone(), &gone), Err(MissingFact::NotRead(Need::Architectures(types.clone()))));
     gone.architectures.insert(types.clone(), Seen::Is(["arm64".to_owned()].into()));
     assert_eq!(unfit(fit(spec.clone(), &gone)), "runs arm64, but the target has no image for it");
@@ -86,7 +86,7 @@ fn if_the_running_image_no_longer_exists_the_instance_types_determine_the_archit
     assert_eq!(fit(spec.clone(), &gone), Ok(Fit::Fits(id(2))));
     gone.architectures.insert(types, Seen::Is(["arm64".to_owned(), "x86_64".to_owned()].into()));
     assert!(unfit(fit(spec.clone(), &gone)).contains("do not determine its architecture"));
-    gone.templates.insert(template(), Seen::Is(vec![version(None)]));
+    gone.templates.insert(template(), Seen::Is(vec![version(None)].into()));
     assert!(unfit(fit(spec, &gone)).contains("do not determine its architecture"));
     let vouched = json!({ "nodeGroups": { "include": ["web"] } });
     assert_eq!(fit(vouched, &gone), Ok(Fit::Fits(id(2))));
@@ -139,7 +139,7 @@ fn disks_with_snapshots_are_sent_whole_and_a_small_root_is_found() {
             disks: list.to_vec(),
             ..LaunchTemplateVersion::default()
         };
-        seen.templates.insert(template(), Seen::Is(vec![version]));
+        seen.templates.insert(template(), Seen::Is(vec![version].into()));
         let small = root_volume_too_small(&group, &id(2), &seen).expect("known");
         (disks_to_send(&group, &id(2), &seen).expect("known"), small)
     };

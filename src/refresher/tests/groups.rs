@@ -9,7 +9,7 @@ use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
 use crate::refresher::memory::{GroupEntry, ManagedUpdate, Memory, Rollout, Starting, write_rollout};
 use crate::refresher::node_group::NodeGroup;
-use crate::refresher::observed::{Account, MissingFact, Need, Observed, SourceImages};
+use crate::refresher::observed::{Account, FreshGroups, MissingFact, Need, Observed, SourceImages};
 use crate::refresher::plan::{PlanInput, plan};
 use crate::refresher::refusal::{Refusal, RefusalKind};
 use crate::refresher::report;
@@ -46,14 +46,15 @@ pub fn seen(images: &[Image], number: i64, in_force: Option<&str>) -> Observed {
     let mut seen = unseen();
     seen.images = (1..5).map(|number| (id(number), Seen::Is(None))).collect();
     seen.images.extend(images.iter().map(|image| (image.id.clone(), Seen::Is(Some(image.clone())))));
-    seen.templates.insert(template(), Seen::Is(vec![version]));
+    seen.templates.insert(template(), Seen::Is(vec![version].into()));
     seen
 }
 
 pub fn unseen() -> Observed {
     let unknown = || Seen::Unknown(Class::TRANSIENT, "not read".to_owned());
     Observed {
-        fresh_groups: true,
+        fresh_groups: FreshGroups::All,
+        fresh_templates: [template()].into(),
         fresh_source_images: true,
         ..Observed::first(Seen::Is(Account::Allowed), unknown(), Seen::Is(SourceImages::Named))
     }

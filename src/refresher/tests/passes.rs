@@ -3,20 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
 use super::world::{Answer, Mishap, SimGroup, World, ours};
-use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, Seen, TemplateId};
+use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::memory::Memory;
-use crate::refresher::node_group::{Lifecycle, NodeGroup, sorted};
 use crate::refresher::observe::GroupsToRead;
-use crate::refresher::observed::{Account, Need, Observed, SourceImages};
 use crate::refresher::outcome::{ActError, ActErrorKind, Outcome};
 use crate::refresher::plan::{PlanInput, plan};
 use crate::refresher::report;
-use crate::refresher::spec::{Source, Spec};
 use crate::refresher::step::{Plan, Step};
 
 /// Without further events, the refresher must settle within this many reconciles.
@@ -53,83 +48,6 @@ fn failed(step: &Step, error: ActError) -> Outcome {
 }
 
 impl World {
-    fn observe(&self, spec: &Spec, to_read: &GroupsToRead, blind: bool) -> Observed {
-        let unknown = || Seen::Unknown(Class::TRANSIENT, "no answer".to_owned());
-        let images = match (&spec.source, &self.built) {
-            (Source::Image(_), _) => SourceImages::Named,
-            (_, None) => SourceImages::NoBuilder,
-            (_, Some(id)) => SourceImages::Built(vec![(id.clone(), self.images.get(id).cloned())]),
-        };
-        let (groups, images) = if blind {
-            (unknown(), Seen::Unknown(Class::TRANSIENT, "no answer".to_owned()))
-        } else {
-            (self.read_groups(spec, to_read), Seen::Is(images))
-        };
-        let partial = matches!(to_read, GroupsToRead::Only(_));
-        let fresh = *to_read == GroupsToRead::All { fresh: true };
-        Observed {
-            fresh_groups: fresh || partial,
-            partial,
-            ..Observed::first(Seen::Is(Account::Allowed), groups, images)
-        }
-    }
-
-    fn read_groups(&self, spec: &Spec, to_read: &GroupsToRead) -> Seen<Vec<NodeGroup>> {
-        let fresh = *to_read != GroupsToRead::All { fresh: false };
-        let read = |sim: &SimGroup| match to_read {
-            GroupsToRead::Only(names) => {
-                names.contains(&sim.seen.name).then(|| NodeGroup::managed(&sim.seen, fresh))
-            }
-            _ if spec.scope.excludes(&sim.seen.name) => {
-                Some(NodeGroup::name_only(&sim.seen.name, Lifecycle::NotRead))
-            }
-            GroupsToRead::All { .. } => Some(NodeGroup::managed(&sim.seen, fresh)),
-        };
-        sorted(self.groups.values().filter_map(read).collect())
-    }
-
-    fn read(&self, mut seen: Observed, need: Need, spec: &Spec) -> Observed {
-        match need {
-            Need::FreshGroups => {
-                seen.groups = self.read_groups(spec, &GroupsToRead::All { fresh: true });
-                (seen.fresh_groups, seen.partial) = (true, false);
-            }
-            Need::AllGroups => {
-                let all = self.groups.values().map(|sim| NodeGroup::managed(&sim.seen, true)).collect();
-                seen.all_groups = Some(sorted(all));
-            }
-            Need::Architectures(types) => {
-                seen.architectures.insert(types, Seen::Is(["x86_64".to_owned()].into()));
-            }
-            Need::ClusterVersion => seen.cluster_version = Some(Seen::Is("1.31".to_owned())),
-            Need::FreshSourceImages => seen.fresh_source_images = true,
-            Need::Images(ids) => {
-                seen.images
-                    .extend(ids.into_iter().map(|id| (id.clone(), Seen::Is(self.images.get(&id).cloned()))));
-            }
-            Need::Template(id) => {
-                let listed = |(shown, version): &(Timestamp, LaunchTemplateVersion)| {
-                    (*shown <= self.now).then(|| version.clone())
-                };
-                let versions = self.templates.get(&id).map(|all| all.iter().filter_map(listed).collect());
-                let gone = Seen::Unknown(Class::NotFound, "no such template".to_owned());
-                seen.templates.insert(id, versions.map_or(gone, Seen::Is));
-            }
-            Need::Update { group, id } => {
-                let key = (group, id);
-                let gone = Seen::Unknown(Class::NotFound, "no such update".to_owned());
-                let update = self.updates.get(&key).cloned().map_or(gone, Seen::Is);
-                seen.updates.insert(key, update);
-            }
-            Need::AllUpdates { group } => {
-                let of = self.updates.iter().filter(|((name, _), _)| *name == group);
-                let all = of.map(|(_, update)| update.clone()).collect();
-                seen.all_updates.insert(group, Seen::Is(all));
-            }
-        }
-        seen
-    }
-
     /// One reconcile, as the driver executes it.
     pub fn pass(&mut self, mishap: Mishap) -> Pass<AMIRefresherStatus> {
         let spec = self.spec();
@@ -139,7 +57,7 @@ impl World {
         }
         let memory = Memory::read(object.status.as_ref());
         let retry_requested = std::mem::take(&mut self.retry_requested);
-        let to_read = GroupsToRead::of(&spec, &memory, retry_requested);
+        let to_read = GroupsToRead::of(&spec, &memory, retry_requested, self.now);
         let mut observed = self.observe(&spec, &to_read, mishap == Mishap::Blind);
         let (owner, now) = (self.owner.clone(), self.now);
         self.needs.clear();
@@ -150,7 +68,7 @@ impl World {
                 Plan::Read(need) => {
                     assert!(!self.needs.contains(&need), "read twice: {need:?}");
                     self.needs.push(need.clone());
-                    observed = self.read(observed, need, &spec);
+                    observed = self.read(observed, need, &spec, memory);
                 }
                 Plan::Act { step, why } => {
                     assert!(spec.paused.is_none(), "an effect while paused: {step:?}");
@@ -178,6 +96,7 @@ impl World {
 
     /// The effect that the call has in AWS, checked for what must never be requested.
     fn apply(&mut self, step: &Step, max_parallel: usize) -> Outcome {
+        self.forget(step);
         match step {
             Step::ConfigureManaged { group, max, token, .. } => {
                 self.effects.push("configure");
@@ -245,7 +164,7 @@ impl World {
             );
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
-            let busy = world.groups.values().filter(|sim| sim.running.is_some()).count();
+            let busy = world.groups.values().filter(|sim| world.is_known_busy(sim)).count();
             assert!(busy < max_parallel, "{busy} groups are busy, one more is started");
             world.started.push(name.to_owned());
             Answer::Update(world.start(
@@ -309,13 +228,17 @@ impl World {
             sim.seen.status = "ACTIVE".to_owned();
             sim.seen.health.clear();
         }
+        // The first reconcile that settles may have read outdated responses; the next one comes when they are too old.
+        let mut is_current = !self.shares;
         for _ in 0..CALM {
             let pass = self.pass(Mishap::None);
-            if matches!(pass.health, ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled)
-                && self.groups.values().all(|sim| sim.running.is_none())
-            {
+            let settled =
+                matches!(pass.health, ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled)
+                    && self.groups.values().all(|sim| sim.running.is_none());
+            if settled && is_current {
                 return pass;
             }
+            is_current = settled || !self.shares;
             self.advance(i64::try_from(pass.look.as_secs()).expect("short"));
         }
         panic!("does not settle: {:#?}", self.object.status);

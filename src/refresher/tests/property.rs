@@ -52,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4_usize).prop_map(Event::Repair),
         1 => any::<bool>().prop_map(Event::Keeps),
         1 => Just(Event::Ask),
+        1 => Just(Event::Restart),
     ]
 }
 
@@ -86,12 +87,26 @@ proptest! {
     ) {
         holds(groups, at_once, &events);
     }
+
+    #[test]
+    fn no_event_sequence_does_harm_where_reads_are_outdated(
+        groups in 1..4_usize,
+        at_once in any::<bool>(),
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let mut world = World::new(groups, at_once);
+        world.shares = true;
+        holds_in(world, &events);
+    }
 }
 
 /// The world checks at every effect that it does no harm. This checks that the refresher settles and leaves nothing
 /// behind.
 fn holds(groups: usize, at_once: bool, events: &[Event]) {
-    let mut world = World::new(groups, at_once);
+    holds_in(World::new(groups, at_once), events);
+}
+
+fn holds_in(mut world: World, events: &[Event]) {
     events.iter().for_each(|event| world.happens(event));
     let pass = world.calm();
     expect_settled(&world, &pass);

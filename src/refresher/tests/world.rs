@@ -3,6 +3,7 @@
 //! checked for what must never happen.
 
 mod events;
+mod reads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::refresher::outcome::ActError;
 use crate::refresher::spec::{self, Spec};
 
 pub use events::Event;
+use reads::Responses;
 
 /// How long an update takes, in seconds.
 const UPDATE: i64 = 300;
@@ -46,6 +48,8 @@ pub struct Running {
     pub max: Option<MaxUnavailable>,
     pub fails: bool,
     pub ours: bool,
+    /// Another writer started it.
+    pub foreign: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +91,9 @@ pub struct World {
     pub keeps: bool,
     /// A person requested a retry.
     pub retry_requested: bool,
+    /// Responses are shared for a while, so that reads may be outdated.
+    pub shares: bool,
+    responses: Responses,
     /// What the plan of the last reconcile needed to read.
     pub needs: Vec<Need>,
     pub effects: Vec<&'static str>,
@@ -185,6 +192,8 @@ impl World {
             degraded_accepts: true,
             keeps: false,
             retry_requested: false,
+            shares: false,
+            responses: Responses::default(),
             needs: Vec::new(),
             effects: Vec::new(),
             started: Vec::new(),
@@ -312,7 +321,7 @@ impl World {
         let sim = self.groups.get_mut(name).expect("a group");
         sim.seen.status = "UPDATING".to_owned();
         let ends = self.now + Duration::from_secs(UPDATE as u64);
-        sim.running = Some(Running { ends, update: id.clone(), to, max, fails, ours });
+        sim.running = Some(Running { ends, update: id.clone(), to, max, fails, ours, foreign: !ours });
         id
     }
 

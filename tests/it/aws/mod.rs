@@ -28,7 +28,12 @@ pub fn config(account: &Account) -> ConfigLoader {
 }
 
 pub async fn edge(account: &Account) -> Aws {
-    Aws::with(config(account).load().await, Timestamp::now)
+    edge_at(account, Timestamp::now).await
+}
+
+/// The edge with this clock.
+pub async fn edge_at(account: &Account, now: fn() -> Timestamp) -> Aws {
+    Aws::with(config(account).load().await, now)
 }
 
 /// An SDK client, for calls that the edge does not make.

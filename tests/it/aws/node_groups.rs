@@ -14,8 +14,8 @@ use crate::bed::Account;
 
 /// All groups, described.
 async fn described(aws: &Aws, fresh: Fresh) -> Vec<Arc<ManagedNodegroup>> {
-    let read = aws.nodegroups(region(), CLUSTER, fresh, |_| true).await.expect("groups");
-    read.into_iter().map(|(_, read)| read.expect("wanted").expect("a group")).collect()
+    let read = aws.nodegroups(region(), CLUSTER, fresh, |_| Some(fresh)).await.expect("groups");
+    read.into_iter().map(|(_, read)| read.expect("wanted").group.expect("a group")).collect()
 }
 
 #[tokio::test]
@@ -29,7 +29,8 @@ async fn a_template_version_keeps_all_but_the_image_and_is_made_once() {
     let make = || aws.create_template_version(region(), &source, &base, &[], "opsy test", &token);
     assert_eq!(make().await.expect("a version"), 2);
     assert_eq!(make().await.expect("the same"), 2);
-    let versions = aws.template_versions(region(), &source.template).await.expect("versions");
+    let (versions, _) =
+        aws.template_versions(region(), &source.template, Fresh::Now).await.expect("versions");
     let made = versions.iter().find(|version| version.number == 2).expect("the new one");
     assert_eq!((versions.len(), made.is_default), (2, false));
     assert_eq!(made.image.as_deref(), Some(base.as_str()));
@@ -60,7 +61,8 @@ async fn versions_are_read_and_deleted_in_as_many_calls_as_it_takes() {
         made.expect("a version");
     }
     account.clear_journal();
-    let versions = aws.template_versions(region(), &source.template).await.expect("versions");
+    let (versions, _) =
+        aws.template_versions(region(), &source.template, Fresh::Now).await.expect("versions");
     let numbers: BTreeSet<i64> = versions.iter().map(|version| version.number).collect();
     assert_eq!(numbers, (1..=MADE + 1).collect());
     assert_eq!(account.count("ec2:DescribeLaunchTemplateVersions"), 2);
@@ -80,7 +82,7 @@ async fn versions_are_read_and_deleted_in_as_many_calls_as_it_takes() {
 async fn a_template_that_is_gone_is_not_found() {
     let (account, _) = Account::seeded();
     let gone = TemplateId::parse("lt-00000000000000bad").expect("an id");
-    let error = edge(&account).await.template_versions(region(), &gone).await.expect_err("gone");
+    let error = edge(&account).await.template_versions(region(), &gone, Fresh::Now).await.expect_err("gone");
     assert_eq!(error.class(), Class::NotFound, "{error}");
 }
 

@@ -34,6 +34,8 @@ pub enum Event {
     Keeps(bool),
     /// A person requests a retry of what failed.
     Ask,
+    /// The agent restarts.
+    Restart,
 }
 
 /// The error that EKS returns, by the kind that it is classified as.
@@ -124,6 +126,7 @@ impl World {
                 self.retry_requested = true;
                 self.changed();
             }
+            Event::Restart => self.restart(),
             Event::Lag(on) => self.lag = *on,
             Event::MaxUnavailable(count) => {
                 self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);

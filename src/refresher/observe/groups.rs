@@ -1,0 +1,228 @@
+//! Reads the node groups of the cluster. There is one call per group, so during a rollout the groups that it moves are
+//! read in every reconcile, and the others only as often as those of a settled refresher. Called by `observe`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::Context;
+use super::super::memory::Memory;
+use super::super::node_group::{Lifecycle, NodeGroup, sorted};
+use super::super::observed::{FreshGroups, Observed};
+use super::super::spec::Spec;
+use crate::api::{Seen, TemplateId};
+use crate::aws::eks::Described;
+use crate::aws::{AwsError, Fresh};
+
+/// While a rollout is in progress, groups that it does not move are read again at the interval of the refresher, but at
+/// least this often.
+const LONGEST_IDLE: Duration = Duration::from_secs(600);
+
+/// Which node groups to read first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupsToRead {
+    /// All groups in scope; without the cache if a person requested a reconcile.
+    All { fresh: bool },
+    /// Only the groups that are being moved, without the cache: most likely their update is awaited.
+    Only(BTreeSet<String>),
+    /// A further group may start: the groups that are being moved without the cache, and all others as `OtherGroups`.
+    Rollout { moving: BTreeSet<String>, others: OtherGroups },
+}
+
+/// How groups are read that a rollout in progress does not move. Whatever is done to one of them is decided after a read
+/// without the cache, so an older response only delays what it does not show yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherGroups {
+    /// They were just moved, and EKS may have returned their old state: their response becomes outdated soon.
+    settling: BTreeSet<String>,
+    /// The age up to which a response is enough for all others.
+    age: Duration,
+}
+
+impl GroupsToRead {
+    /// While updates are in progress and no further one may start, only these groups matter.
+    pub fn of(spec: &Spec, memory: &Memory, requested: bool, now: Timestamp) -> Self {
+        let Some(rollout) = memory.rollout.as_ref().filter(|rollout| rollout.is_open() && !requested) else {
+            return Self::All { fresh: requested };
+        };
+        let moving = rollout.moving().filter(|(_, entry)| !entry.is_blocked());
+        let moving: BTreeSet<String> = moving.map(|(name, _)| name.to_owned()).collect();
+        let none_may_start = moving.len() >= spec.update.max_parallel || !memory.pending;
+        if !moving.is_empty() && none_may_start {
+            Self::Only(moving)
+        } else {
+            Self::Rollout { moving, others: OtherGroups::of(spec, memory, now) }
+        }
+    }
+}
+
+impl OtherGroups {
+    pub fn of(spec: &Spec, memory: &Memory, now: Timestamp) -> Self {
+        let entries = memory.rollout.iter().flat_map(|rollout| &rollout.groups);
+        let settling = entries.filter(|(_, entry)| entry.is_settling(now)).map(|(name, _)| name.clone());
+        Self { settling: settling.collect(), age: Self::longest_age(spec) }
+    }
+
+    /// The age up to which a response is enough for a group at rest that nothing is done to.
+    fn longest_age(spec: &Spec) -> Duration {
+        spec.timer.min(LONGEST_IDLE)
+    }
+
+    /// How fresh the read of a group must be.
+    pub fn freshness(&self, name: &str) -> Fresh {
+        if self.settling.contains(name) { Fresh::Cached } else { Fresh::Within(self.age) }
+    }
+}
+
+/// Groups as read.
+pub struct ReadGroups {
+    pub groups: Seen<Vec<NodeGroup>>,
+    pub fresh: FreshGroups,
+}
+
+/// The first read of the groups.
+pub async fn first(spec: &Spec, ctx: &Context, to_read: &GroupsToRead) -> ReadGroups {
+    match to_read {
+        GroupsToRead::All { fresh: true } => {
+            let listed = list(spec, ctx, Fresh::Now, in_scope(spec, Fresh::Now)).await;
+            ReadGroups { fresh: FreshGroups::All, ..read_groups(listed) }
+        }
+        GroupsToRead::All { fresh: false } => {
+            read_groups(list(spec, ctx, Fresh::Cached, in_scope(spec, Fresh::Cached)).await)
+        }
+        GroupsToRead::Only(names) => {
+            let groups = sorted(named(spec, ctx, names).await);
+            ReadGroups { groups, fresh: FreshGroups::Only(names.clone()) }
+        }
+        GroupsToRead::Rollout { moving, others } => {
+            let read = named(spec, ctx, moving).await;
+            with_others(spec, ctx, others, read, moving).await
+        }
+    }
+}
+
+/// Reads all groups in scope like this.
+fn in_scope(spec: &Spec, fresh: Fresh) -> impl Fn(&str) -> Option<Fresh> {
+    move |name| (!spec.scope.excludes(name)).then_some(fresh)
+}
+
+/// Reads the groups that are not being moved, in addition to those that are.
+pub async fn read_others(observed: Observed, spec: &Spec, memory: &Memory, ctx: &Context) -> Observed {
+    let (FreshGroups::Only(names), Seen::Is(read)) = (&observed.fresh_groups, &observed.groups) else {
+        return Observed { partial: false, ..observed };
+    };
+    let others = OtherGroups::of(spec, memory, (ctx.now)());
+    let ReadGroups { groups, mut fresh } = with_others(spec, ctx, &others, read.clone(), names).await;
+    fresh.add(names.clone());
+    Observed { groups, fresh_groups: fresh, partial: false, ..observed }
+}
+
+/// Reads these groups without the cache.
+pub async fn read_fresh(
+    mut observed: Observed,
+    names: BTreeSet<String>,
+    spec: &Spec,
+    ctx: &Context,
+) -> Observed {
+    if let Seen::Is(mut groups) = observed.groups {
+        groups.retain(|group| !names.contains(&group.name));
+        groups.extend(named(spec, ctx, &names).await);
+        observed.groups = sorted(groups);
+    }
+    observed.fresh_groups.add(names);
+    observed
+}
+
+/// The groups of the cluster, including excluded ones; those on this launch template without the cache. EKS never
+/// changes the template of a group, so an older response is enough to know the others.
+pub async fn users_of(
+    template: &TemplateId,
+    observed: &Observed,
+    spec: &Spec,
+    ctx: &Context,
+) -> Seen<Vec<NodeGroup>> {
+    let is_read = |group: &&NodeGroup| {
+        group.lifecycle != Lifecycle::NotRead && observed.fresh_groups.contains(&group.name)
+    };
+    let read: Vec<NodeGroup> =
+        observed.groups.known().into_iter().flatten().filter(is_read).cloned().collect();
+    let known: BTreeSet<String> = read.iter().map(|group| group.name.clone()).collect();
+    let age = Fresh::Within(OtherGroups::longest_age(spec));
+    let listed = match list(spec, ctx, Fresh::Now, |name| (!known.contains(name)).then_some(age)).await {
+        Ok(listed) => listed,
+        Err(error) => return Seen::Unknown(error.class(), error.to_string()),
+    };
+    let (mut groups, fresh) = listed;
+    groups.retain(|group| !known.contains(&group.name));
+    groups.extend(read);
+    let uses = |group: &&NodeGroup| {
+        group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
+    };
+    let outdated = groups.iter().filter(uses).map(|group| group.name.clone());
+    let outdated: BTreeSet<String> =
+        outdated.filter(|name| !known.contains(name) && !fresh.contains(name)).collect();
+    groups.retain(|group| !outdated.contains(&group.name));
+    groups.extend(named(spec, ctx, &outdated).await);
+    sorted(groups)
+}
+
+/// These groups, with all others of the cluster. `names` are the groups that were read.
+async fn with_others(
+    spec: &Spec,
+    ctx: &Context,
+    others: &OtherGroups,
+    read: Vec<NodeGroup>,
+    names: &BTreeSet<String>,
+) -> ReadGroups {
+    let wanted = |name: &str| {
+        let is_other = !names.contains(name) && !spec.scope.excludes(name);
+        is_other.then(|| others.freshness(name))
+    };
+    let listed = list(spec, ctx, Fresh::Within(others.age), wanted).await;
+    read_groups(listed.map(|(mut groups, fresh)| {
+        groups.retain(|group| !names.contains(&group.name));
+        groups.extend(read);
+        (groups, fresh)
+    }))
+}
+
+fn read_groups(listed: Result<(Vec<NodeGroup>, BTreeSet<String>), AwsError>) -> ReadGroups {
+    match listed {
+        Ok((groups, fresh)) => ReadGroups { groups: sorted(groups), fresh: FreshGroups::Only(fresh) },
+        Err(error) => ReadGroups {
+            groups: Seen::Unknown(error.class(), error.to_string()),
+            fresh: FreshGroups::Only(BTreeSet::new()),
+        },
+    }
+}
+
+/// All groups of the cluster, and the names of those that were read without the cache. Groups that are not wanted are
+/// listed by name only.
+async fn list(
+    spec: &Spec,
+    ctx: &Context,
+    names: Fresh,
+    wanted: impl Fn(&str) -> Option<Fresh>,
+) -> Result<(Vec<NodeGroup>, BTreeSet<String>), AwsError> {
+    let all = ctx.aws.nodegroups(&spec.region, &spec.cluster, names, wanted).await?;
+    let is_fresh = |(_, read): &&Described| read.as_ref().is_some_and(|read| read.is_fresh);
+    let fresh = all.iter().filter(is_fresh).map(|(name, _)| name.clone()).collect();
+    Ok((all.iter().map(node_group).collect(), fresh))
+}
+
+/// These groups, without the cache. A group that does not exist is omitted.
+async fn named(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Vec<NodeGroup> {
+    let read = ctx.aws.nodegroups_named(&spec.region, &spec.cluster, names).await;
+    read.iter().map(node_group).collect()
+}
+
+fn node_group((name, read): &Described) -> NodeGroup {
+    match read {
+        None => NodeGroup::name_only(name, Lifecycle::NotRead),
+        Some(read) => match &read.group {
+            Ok(group) => NodeGroup::managed(group, read.is_fresh),
+            Err(error) => NodeGroup::name_only(name, Lifecycle::Unreadable(error.class(), error.to_string())),
+        },
+    }
+}
