@@ -103,7 +103,8 @@ def both(scratch: Path, group: Group, rows: list[str], endpoint: str) -> dict[st
         with group.open(root, count, endpoint) as subject:
             for name in rows:
                 print(f"measuring {name}, {count:,} {group.things}", file=sys.stderr, flush=True)
-                results[name].append(attempt(group.rows[name], subject))
+                results[name].append(result := attempt(group.rows[name], subject))
+                print(f"  {brief(result)}", file=sys.stderr, flush=True)
         shutil.rmtree(root, ignore_errors=True)
     return results
 
@@ -113,6 +114,13 @@ def attempt(measure: Callable[..., Figures], subject) -> Result:
         return measure(subject)
     except (Failure, Skipped) as reason:
         return reason
+
+
+def brief(result: Result) -> str:
+    """Return a result on one line, which shows the progress of a long run."""
+    if isinstance(result, Exception):
+        return str(result)
+    return ", ".join(f"{name} {shown(value)}" for name, value in result.items())
 
 
 def report(things: str, counts: tuple[int, int], results: dict[str, list[Result]]) -> list[str]:
@@ -145,6 +153,8 @@ def shown(value: float | None) -> str:
 
 def fetches(scratch: Path, endpoint: str) -> list[str]:
     count = number("FETCHES", 1_000)
+    if count < 2 * repositories.RANGE:
+        raise Failure(f"OPSY_SCALE_FETCHES must be at least {2 * repositories.RANGE}")
     print(f"measuring {FETCHES}", file=sys.stderr, flush=True)
     try:
         results: list[Result] = list(repositories.fetches(scratch / FETCHES, count, endpoint))

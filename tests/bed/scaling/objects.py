@@ -15,8 +15,14 @@ from .fleet import OPSY, WAITING, Fleet, Settled
 
 IDLE = 30  # seconds before the resident size counts as idle
 SYNCS = ("fsync", "fdatasync", "syncfs", "sync", "msync", "sync_file_range")
-# Rejects what comes over HTTP, and accepts what the benchmark itself pushes by path.
-HOOK = '#!/bin/sh\n[ -z "$REMOTE_ADDR" ] || { echo "this branch is protected" >&2; exit 1; }\n'
+# Rejects and records what comes over HTTP, and accepts what the benchmark itself pushes by path. The current directory is
+# that of the repository.
+HOOK = """#!/bin/sh
+[ -z "$REMOTE_ADDR" ] && exit 0
+touch rejected
+echo "this branch is protected" >&2
+exit 1
+"""
 CHANGED = 7  # the number of the builder that is changed
 ONCE = [OPSY, "run", "--once"]
 
@@ -131,7 +137,7 @@ def refuse(fleet: Fleet, pid: int, log: Path) -> Figures:
     # The status file of a deleted builder is deleted, so there is something to push.
     (fleet.work / "builders" / f"node-{CHANGED:04}.yaml").unlink()
     fleet.change("policy: one builder less")
-    until("the refusal", lambda: "this branch is protected" in log.read_text(), LIMIT, PAUSE)
+    until("the refusal", (fleet.remote / "rejected").exists, LIMIT, PAUSE)
     used = until_quiet(pid, before)
     hook.unlink()
     after = fleet.objects()
