@@ -53,8 +53,24 @@ pub struct Rendered {
 
 /// Returns the settings of the synced commit; `None` before the first sync.
 pub type Settings = Arc<dyn Fn() -> Option<RepoSettings> + Send + Sync>;
-/// Returns all status files with their desired content.
-pub type Render = Arc<dyn Fn() -> Batch + Send + Sync>;
+/// The files of all objects. It knows which of them the branch has, as far as the loop says so.
+pub trait Content: Send + Sync {
+    /// Returns the files with their desired content, except for those that the branch is known to have.
+    fn render(&self) -> Batch;
+    /// The branch has all files of the last batch.
+    fn published(&self);
+    /// It is not known any more what the branch has.
+    fn forget(&self);
+}
+
+/// Content that returns all files each time.
+impl<F: Fn() -> Batch + Send + Sync> Content for F {
+    fn render(&self) -> Batch {
+        self()
+    }
+    fn published(&self) {}
+    fn forget(&self) {}
+}
 
 /// The files to publish.
 #[derive(Clone, Debug, Default)]
@@ -138,11 +154,22 @@ impl Publisher {
     }
 }
 
+/// The directory that the files are in. As long as it is the same, the branch has what was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    branch: String,
+    folder: String,
+    /// The tree ID of the directory at the tip of the branch, if it exists.
+    tree: Option<String>,
+}
+
 /// The loop.
 pub struct Publish {
     git: Handle,
     settings: Settings,
-    render: Render,
+    content: Arc<dyn Content>,
+    /// Where the content is known to be.
+    place: Option<Place>,
     now: fn() -> Timestamp,
     wake: Arc<Notify>,
     flushes: mpsc::Receiver<oneshot::Sender<Publishing>>,
@@ -152,17 +179,20 @@ pub struct Publish {
 }
 
 impl Publish {
-    pub fn new(git: Handle, settings: Settings, render: Render, now: fn() -> Timestamp) -> (Self, Publisher) {
+    pub fn new(
+        git: Handle,
+        settings: Settings,
+        content: Arc<dyn Content>,
+        now: fn() -> Timestamp,
+    ) -> (Self, Publisher) {
         let wake = Arc::new(Notify::new());
         let (flush, flushes) = mpsc::channel(1);
         let (state, state_out) = watch::channel(Publishing::Idle);
         let (succeeded, succeeded_out) = watch::channel(None);
         let publisher =
             Publisher { wake: Arc::clone(&wake), flush, state: state_out, succeeded: succeeded_out };
-        (
-            Self { git, settings, render, now, wake, flushes, state, succeeded, settled: Arc::default() },
-            publisher,
-        )
+        let (place, settled) = (None, Arc::default());
+        (Self { git, settings, content, place, now, wake, flushes, state, succeeded, settled }, publisher)
     }
 
     /// Publishes batches until it is stopped. Stopping publishes nothing; call `flush` before.
@@ -189,9 +219,19 @@ impl Publish {
             schedule.published();
             return self.state.borrow().clone();
         };
-        let batch = (self.render)();
-        let is_incomplete = batch.is_incomplete;
-        let result = self.attempt(&settings, batch.files).await;
+        let mut result = self.attempt(&settings).await;
+        if self.place.is_none() && matches!(result, Ok(Some((Outcome::Pushed { .. }, _)))) {
+            // Another hand changed the directory before this push: its changes are looked at before this ends.
+            match self.attempt(&settings).await {
+                Ok(Some((Outcome::Unchanged, _))) => {}
+                second => result = second,
+            }
+        }
+        let (result, is_incomplete) = match result {
+            Ok(Some((outcome, is_incomplete))) => (Ok(Some(outcome)), is_incomplete),
+            Ok(None) => (Ok(None), false),
+            Err(error) => (Err(error), false),
+        };
         let state = self.judge(result, is_incomplete);
         if matches!(state, Publishing::Done { .. }) {
             self.succeeded.send_replace(Some((self.now)()));
@@ -212,23 +252,69 @@ impl Publish {
         state
     }
 
-    async fn attempt(
-        &self,
-        settings: &RepoSettings,
-        files: Vec<Rendered>,
-    ) -> Result<Option<Outcome>, GitError> {
+    /// Publishes what differs, and returns whether further files wait; `None` if publishing is switched off.
+    async fn attempt(&mut self, settings: &RepoSettings) -> Result<Option<(Outcome, bool)>, GitError> {
         let publish = settings.publish.clone().unwrap_or_default();
         if publish.enabled == Some(false) {
             return Ok(None);
         }
         let branch = publish.branch.or_else(|| self.git.branch());
         let branch = branch.ok_or(GitError::NotSynced)?;
-        let change = self.change(settings, files, branch);
+        let place = self.find(branch, settings).await?;
+        let batch = self.content.render();
+        let is_incomplete = batch.is_incomplete;
+        let change = self.change(settings, batch.files, &place);
         // Most wakeups change nothing. The clone shows this without a request to the remote.
-        if change.edits.is_empty() || self.git.differences(&change).await?.is_empty() {
-            return Ok(Some(Outcome::Unchanged));
+        if change.edits.is_empty() {
+            return Ok(Some((Outcome::Unchanged, is_incomplete)));
         }
-        self.git.commit(&change).await.map(Some)
+        if self.git.differences(&change).await?.is_empty() {
+            // If the tip has moved meanwhile, the batch was compared with another directory.
+            if self.locate(place.branch.clone(), place.folder.clone()).await? == place {
+                self.content.published();
+            }
+            return Ok(Some((Outcome::Unchanged, is_incomplete)));
+        }
+        let outcome = self.git.commit(&change).await?;
+        if let Outcome::Pushed { commit, .. } = &outcome {
+            self.note_pushed(commit, place).await;
+        }
+        Ok(Some((outcome, is_incomplete)))
+    }
+
+    /// Finds the directory to publish to. If it is not as it was left, another hand may have changed any file there.
+    async fn find(&mut self, branch: String, settings: &RepoSettings) -> Result<Place, GitError> {
+        let folder = self.git.status_folder(settings.status_path());
+        let place = self.locate(branch, folder).await?;
+        if self.place.as_ref() != Some(&place) {
+            self.content.forget();
+            self.place = Some(place.clone());
+        }
+        Ok(place)
+    }
+
+    async fn locate(&self, branch: String, folder: String) -> Result<Place, GitError> {
+        let tree = self.git.directory(&branch, &folder).await?;
+        Ok(Place { branch, folder, tree })
+    }
+
+    /// Notes that a commit has the files of the last batch. If it was made on another tip than the one that was seen,
+    /// the directory has changes of another hand, which the next look must find.
+    async fn note_pushed(&mut self, commit: &CommitId, seen: Place) {
+        match self.git.directories(commit, &seen.folder).await {
+            Ok((before, tree)) if before == seen.tree => {
+                self.content.published();
+                self.place = Some(Place { tree, ..seen });
+            }
+            Ok(_) => self.place = None,
+            Err(error) => {
+                warn!(%error, "the pushed commit cannot be read");
+                self.place = None;
+            }
+        }
+        if self.place.is_none() {
+            self.wake.notify_one();
+        }
     }
 
     /// Returns the state after an attempt. `is_incomplete` says whether further files wait. `Rejected` ends only with a
@@ -275,18 +361,17 @@ impl Publish {
         written.and_then(|text| duration::parse(&text).ok()).unwrap_or(QUIET)
     }
 
-    /// The change that commits a batch to a branch.
-    fn change(&self, settings: &RepoSettings, files: Vec<Rendered>, branch: String) -> Change {
-        let folder = self.git.status_folder(settings.status_path());
+    /// The change that commits a batch.
+    fn change(&self, settings: &RepoSettings, files: Vec<Rendered>, place: &Place) -> Change {
         let files: BTreeMap<String, Rendered> =
-            files.into_iter().map(|file| (format!("{folder}/{}", file.path), file)).collect();
+            files.into_iter().map(|file| (format!("{}/{}", place.folder, file.path), file)).collect();
         let edits = files.iter().map(|(path, file)| (path.clone(), file.edit.clone())).collect();
         let versions =
             files.iter().filter_map(|(path, file)| Some((path.clone(), file.version.clone()?))).collect();
         let suffix = settings.publish.as_ref().and_then(|publish| publish.commit_suffix.clone());
         let author = settings.author.clone().unwrap_or_default();
         Change {
-            branch,
+            branch: place.branch.clone(),
             edits,
             versions,
             settled: self.settled.clone(),

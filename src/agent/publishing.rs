@@ -1,18 +1,25 @@
 //! Publishing: what is rendered, and what wakes the loop.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use kube::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::now;
 use crate::api::lock::lock;
+use crate::api::{CommitId, Key, ObjectKey, ObjectVersion, Owner};
+use crate::engine::Home;
 use crate::engine::objects::Objects;
+use crate::engine::packed::Packed;
 use crate::git::Handle;
-use crate::publish::render::{PublishedObjects, Snapshot, render};
-use crate::publish::{Batch, Publish, Publisher, Render};
-use crate::sync::{SyncState, Synced};
+use crate::publish::render::{Renderer, Snapshot, Unread};
+use crate::publish::{Batch, Content, Publish, Publisher};
+use crate::sync::{Hold, SyncState, Synced};
 use crate::task;
 
 /// The parts of the agent that publishing uses.
@@ -31,26 +38,61 @@ pub fn start(uses: Uses<'_>) -> Publisher {
     let Uses { engine, git, sync, loaded, stop } = uses;
     let settings = loaded.clone();
     let settings = Arc::new(move || settings.borrow().as_ref().map(|loaded| loaded.set.settings.clone()));
-    let (publish, publisher) = Publish::new(git, settings, renderer(engine, loaded.clone()), now);
+    let files = StatusFiles {
+        objects: engine.objects.clone(),
+        home: engine.home.clone(),
+        owner: engine.owner.clone(),
+        loaded: loaded.clone(),
+        renderer: Mutex::default(),
+    };
+    let (publish, publisher) = Publish::new(git, settings, Arc::new(files), now);
     task::detach("publishing", publish.run(stop));
     task::detach("waking the publisher", wake(publisher.clone(), engine.objects.clone(), sync, loaded));
     publisher
 }
 
-/// Renders the status of the objects that the engine has.
-fn renderer(engine: &Engine, loaded: watch::Receiver<Option<Arc<Synced>>>) -> Render {
-    let (objects, home, owner) = (engine.objects.clone(), engine.home.clone(), engine.owner.clone());
-    let published = Mutex::<PublishedObjects>::default();
-    Arc::new(move || {
-        let Some(synced) = loaded.borrow().clone() else { return Batch::default() };
-        let known = home.owned(&synced.owner(&owner)).into_keys().collect();
-        let snapshot = Snapshot {
-            builders: Box::new(objects.builders.all()),
-            refreshers: Box::new(objects.refreshers.all()),
-            known,
-        };
-        render(snapshot, &synced, &mut lock(&published))
-    })
+/// The files of the objects that the engine has.
+struct StatusFiles {
+    objects: Arc<Objects>,
+    home: Arc<dyn Home>,
+    owner: Owner,
+    loaded: watch::Receiver<Option<Arc<Synced>>>,
+    renderer: Mutex<Renderer>,
+}
+
+impl Content for StatusFiles {
+    fn render(&self) -> Batch {
+        let Some(synced) = self.loaded.borrow().clone() else { return Batch::default() };
+        let owner = synced.owner(&self.owner);
+        let owned = || -> BTreeSet<ObjectKey> { self.home.owned(&owner).into_keys().collect() };
+        let (builders, refreshers) = (self.objects.builders.packed(), self.objects.refreshers.packed());
+        lock(&self.renderer).render(Snapshot { builders, refreshers, owned: &owned }, &synced)
+    }
+
+    fn published(&self) {
+        lock(&self.renderer).published();
+    }
+
+    fn forget(&self) {
+        lock(&self.renderer).forget();
+    }
+}
+
+impl<K> Unread<K> for Arc<Packed<K>>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+{
+    fn key(&self) -> Key {
+        Packed::key(self)
+    }
+
+    fn version(&self) -> Option<ObjectVersion> {
+        Packed::version(self)
+    }
+
+    fn read(&self) -> K {
+        self.open()
+    }
 }
 
 /// Wakes the loop when a status changes, and when the branch does: a person may have changed the status files there.
@@ -60,12 +102,36 @@ async fn wake(
     mut sync: watch::Receiver<SyncState>,
     mut loaded: watch::Receiver<Option<Arc<Synced>>>,
 ) {
+    let mut seen = None;
     loop {
         tokio::select! {
             () = objects.changed.notified() => {}
-            changed = sync.changed() => if changed.is_err() { return },
+            changed = sync.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = Some(Tip::of(&sync.borrow_and_update()));
+                if seen == now {
+                    continue;
+                }
+                seen = now;
+            }
             changed = loaded.changed() => if changed.is_err() { return },
         }
         publisher.wake();
+    }
+}
+
+/// What publishing depends on in the state of the sync.
+#[derive(PartialEq, Eq)]
+struct Tip {
+    commit: Option<CommitId>,
+    held: Option<Hold>,
+    is_failing: bool,
+}
+
+impl Tip {
+    fn of(state: &SyncState) -> Self {
+        Self { commit: state.commit.clone(), held: state.held, is_failing: state.error.is_some() }
     }
 }

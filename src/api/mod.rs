@@ -29,6 +29,7 @@ pub mod steady;
 pub mod tags;
 pub mod time;
 pub mod undeclared;
+pub mod version;
 pub mod words;
 
 /// API group of both kinds.
@@ -49,3 +50,4 @@ pub use ids::{
 pub use pushed::{Pushed, Pushes};
 pub use refresher::{AMIRefresher, AMIRefresherSpec, AMIRefresherStatus};
 pub use undeclared::{Undeclared, UndeclaredObjects};
+pub use version::ObjectVersion;

@@ -1,7 +1,7 @@
 //! The objects of one kind for `drive`: kube's store, and a queue of the keys to reconcile. Each engine writes both,
 //! the one from watch events, the other from the state directory.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::channel::mpsc;
@@ -92,6 +92,11 @@ where
     /// All objects. They are decoded one at a time, because decoded they are three times as large.
     pub fn all(&self) -> impl Iterator<Item = K> {
         self.store.state().into_iter().map(|object| object.open())
+    }
+
+    /// All objects, not decoded.
+    pub fn packed(&self) -> impl Iterator<Item = Arc<Packed<K>>> {
+        self.store.state().into_iter()
     }
 
     /// Ends the queue: running reconciles finish, nothing new starts.

@@ -19,7 +19,7 @@ pub mod feed;
 pub mod home;
 pub mod kubernetes;
 pub mod objects;
-mod packed;
+pub mod packed;
 pub mod pass;
 pub mod runs;
 pub mod standalone;

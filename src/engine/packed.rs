@@ -9,6 +9,8 @@ use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::{Key, ObjectVersion};
+
 /// A whole object as text, and the metadata by which the store distinguishes objects.
 #[derive(Clone, Debug)]
 pub struct Packed<K> {
@@ -28,6 +30,7 @@ where
             namespace: metadata.namespace.clone(),
             uid: metadata.uid.clone(),
             resource_version: metadata.resource_version.clone(),
+            creation_timestamp: metadata.creation_timestamp.clone(),
             ..ObjectMeta::default()
         };
         let text = serde_json::to_string(object).expect("an object has only string keys and finite numbers");
@@ -36,6 +39,16 @@ where
 
     pub fn open(&self) -> K {
         serde_json::from_str(&self.text).expect("it was written from an object of this kind")
+    }
+
+    pub fn key(&self) -> Key {
+        let ObjectMeta { namespace, name, .. } = &self.identity;
+        Key { namespace: namespace.clone().unwrap_or_default(), name: name.clone().unwrap_or_default() }
+    }
+
+    /// The version of the object, which is known without decoding it.
+    pub fn version(&self) -> Option<ObjectVersion> {
+        ObjectVersion::of(&self.identity)
     }
 
     /// Whether the JSON of the object contains this text, which must not need escapes.
@@ -60,7 +73,7 @@ impl<K: Resource<DynamicType = ()>> Resource for Packed<K> {
     fn plural(_: &()) -> Cow<'_, str> {
         K::plural(&())
     }
-    /// Contains name, namespace, UID and resourceVersion only.
+    /// Contains name, namespace, UID, resourceVersion and creation time only.
     fn meta(&self) -> &ObjectMeta {
         &self.identity
     }
@@ -86,6 +99,8 @@ mod tests {
         let (kept, whole) = (packed.meta(), object.meta());
         assert_eq!((&kept.name, &kept.namespace), (&whole.name, &whole.namespace));
         assert_eq!((&kept.uid, &kept.resource_version), (&whole.uid, &whole.resource_version));
+        assert_eq!(packed.version(), ObjectVersion::of(whole));
+        assert_eq!(packed.key().name, whole.name.clone().unwrap_or_default());
     }
 
     #[test]

@@ -274,6 +274,22 @@ impl Handle {
         self.read_with(move |reader| commit::differences(reader, &change)).await
     }
 
+    /// Returns the tree ID of a directory at the tip of a branch as of the last fetch, if it exists. Reads only the clone.
+    pub async fn directory(&self, branch: &str, path: &str) -> Result<Option<String>, GitError> {
+        let (branch, path) = (branch.to_owned(), path.to_owned());
+        self.read_with(move |reader| reader.directory(&branch, &path)).await
+    }
+
+    /// Returns the tree IDs of a directory in the parent of a commit and in the commit itself, if they exist.
+    pub async fn directories(
+        &self,
+        commit: &CommitId,
+        path: &str,
+    ) -> Result<(Option<String>, Option<String>), GitError> {
+        let (commit, path) = (commit.clone(), path.to_owned());
+        self.read_with(move |reader| reader.directories(&commit, &path)).await
+    }
+
     /// Commits a change onto the freshly fetched tip of the branch and pushes it. After a lost race, it fetches again.
     pub async fn commit(&self, change: &Change) -> Result<Outcome, GitError> {
         let change = Arc::new(change.clone());

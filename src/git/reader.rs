@@ -206,6 +206,30 @@ impl Reader {
         Ok(tracked(self.repo()?, branch))
     }
 
+    /// Returns the tree ID of a directory at the tip of a branch as of the last fetch, if it exists.
+    pub fn directory(&mut self, branch: &str, path: &str) -> Result<Option<String>, GitError> {
+        let Some(tip) = self.tracked(branch)? else { return Ok(None) };
+        let folder = self.folder();
+        let commit = self.repo()?.find_commit(tip).map_err(|error| damaged(&folder, &error))?;
+        directory(&commit, path).map_err(|error| damaged(&folder, &error))
+    }
+
+    /// Returns the tree IDs of a directory in the parent of a commit and in the commit itself, if they exist.
+    pub fn directories(
+        &mut self,
+        commit: &CommitId,
+        path: &str,
+    ) -> Result<(Option<String>, Option<String>), GitError> {
+        let (folder, id) = (self.folder(), oid(commit.as_str())?);
+        let damaged = |error| damaged(&folder, &error);
+        let commit = self.repo()?.find_commit(id).map_err(damaged)?;
+        let before = match commit.parent_count() {
+            0 => None,
+            _ => directory(&commit.parent(0).map_err(damaged)?, path).map_err(damaged)?,
+        };
+        Ok((before, directory(&commit, path).map_err(damaged)?))
+    }
+
     /// Returns the clone. Opens it again after the network thread has replaced it or removed packs, or the source has.
     pub fn repo(&mut self) -> Result<&Repository, GitError> {
         let generation = self.generation.load(Ordering::Acquire);
@@ -224,6 +248,16 @@ impl Reader {
 
     pub fn folder(&self) -> PathBuf {
         self.options.folder.clone()
+    }
+}
+
+/// The tree ID of a directory in a commit, if it exists.
+fn directory(commit: &Commit<'_>, path: &str) -> Result<Option<String>, git2::Error> {
+    match commit.tree()?.get_path(Path::new(path)) {
+        Ok(entry) => Ok(Some(entry.id().to_string())),
+        // A missing object has the same code, and another class.
+        Err(error) if error.code() == ErrorCode::NotFound && error.class() == ErrorClass::Tree => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

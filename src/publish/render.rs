@@ -1,9 +1,15 @@
 //! What a commit contains: the status of all objects → status files, `amis.json`, and what the commit message says of
 //! each object. Pure.
 //!
+//! ```text
+//! objects, not decoded ─versions─> known: what does the branch have? ─changed objects, decoded─> files ─> Batch
+//! ```
 //! `manifest::write` knows the format of the files; this module decides which files there are. They contain outcomes:
-//! while work on an object is in progress, its file stays as it is.
+//! while work on an object is in progress, its file stays as it is. Only what is not known to be in the branch is
+//! rendered, so the cost of a batch is that of its changes.
 
+mod files;
+mod known;
 mod objects;
 mod redact;
 mod summary;
@@ -11,37 +17,80 @@ mod summary;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kube::ResourceExt;
-
-use super::{Batch, Rendered};
+use super::Batch;
 use crate::api::conditions::{self, Condition};
-use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, PackerBuilder};
-use crate::git::commit::Edit;
-use crate::manifest::write::{self, AMIS_FILE, AmiUpdate, ObjectStatus};
+use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder};
+use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
-pub use objects::PublishedObjects;
+use known::{Known, Look, State};
+use objects::PublishedObjects;
 
-/// The objects that exist. They are read one after the other: decoded, all of them together take much memory.
-pub struct Snapshot<'a> {
-    pub builders: Box<dyn Iterator<Item = PackerBuilder> + 'a>,
-    pub refreshers: Box<dyn Iterator<Item = AMIRefresher> + 'a>,
-    /// Further objects of this agent that the engine has, for example because they cannot be decoded: their files stay.
-    pub known: Vec<ObjectKey>,
+/// An object that is decoded only if that is necessary.
+pub trait Unread<K> {
+    fn key(&self) -> Key;
+    /// `None` if equal versions cannot be recognized.
+    fn version(&self) -> Option<ObjectVersion>;
+    fn read(&self) -> K;
 }
 
-/// Returns everything that is to be published of the objects, and updates what is `published`.
-pub fn render(snapshot: Snapshot<'_>, synced: &Synced, published: &mut PublishedObjects) -> Batch {
-    let publish = synced.set.settings.publish.as_ref();
-    let with_errors = publish.and_then(|publish| publish.errors) != Some(false);
-    let mut rendering = Rendering { existing: snapshot.known.into_iter().collect(), ..Rendering::default() };
-    snapshot.builders.for_each(|builder| rendering.add_builder(builder, with_errors));
-    snapshot.refreshers.for_each(|refresher| rendering.add_refresher(refresher));
-    published.update(&rendering.existing, synced);
-    published.pruned().iter().for_each(|object| rendering.remove(object));
-    if !rendering.amis.is_empty() {
-        rendering.batch.files.push(amis_file(rendering.amis));
+/// The objects that exist.
+pub struct Snapshot<'a, B, R> {
+    pub builders: B,
+    pub refreshers: R,
+    /// Returns all objects of this agent that the engine has, also those that cannot be decoded: their files stay.
+    pub owned: &'a dyn Fn() -> BTreeSet<ObjectKey>,
+}
+
+/// Renders what is not known to be in the branch.
+#[derive(Debug, Default)]
+pub struct Renderer {
+    known: Known,
+    objects: PublishedObjects,
+    /// Whether the last batch contains what builds printed.
+    with_errors: Option<bool>,
+}
+
+impl Renderer {
+    /// Returns everything that is to be published and is not known to be in the branch.
+    pub fn render<B, R>(&mut self, snapshot: Snapshot<'_, B, R>, synced: &Arc<Synced>) -> Batch
+    where
+        B: IntoIterator<Item: Unread<PackerBuilder>>,
+        R: IntoIterator<Item: Unread<AMIRefresher>>,
+    {
+        let publish = synced.set.settings.publish.as_ref();
+        let with_errors = publish.and_then(|publish| publish.errors) != Some(false);
+        // With another setting, the same status becomes another file.
+        if self.with_errors.replace(with_errors) != Some(with_errors) {
+            self.forget();
+        }
+        let mut rendering = Rendering { with_errors, ..Rendering::default() };
+        self.known.begin();
+        snapshot.builders.into_iter().for_each(|builder| rendering.add_builder(&mut self.known, &builder));
+        snapshot
+            .refreshers
+            .into_iter()
+            .for_each(|refresher| rendering.add_refresher(&mut self.known, &refresher));
+        let has_changed = self.known.end();
+        let existing = objects::Existing { known: &self.known, has_changed, owned: snapshot.owned };
+        self.objects.update(&existing, synced);
+        self.objects.unremoved().for_each(|object| rendering.remove(object));
+        if !rendering.amis.is_empty() {
+            rendering.batch.files.push(files::amis(rendering.amis));
+        }
+        rendering.batch
     }
-    rendering.batch
+
+    /// The branch has the files of the last batch.
+    pub fn published(&mut self) {
+        self.known.published();
+        self.objects.published();
+    }
+
+    /// It is not known any more what the branch has.
+    pub fn forget(&mut self) {
+        self.known.forget();
+        self.objects.forget();
+    }
 }
 
 /// A batch while it is put together.
@@ -49,45 +98,70 @@ pub fn render(snapshot: Snapshot<'_>, synced: &Synced, published: &mut Published
 struct Rendering {
     batch: Batch,
     amis: BTreeMap<Key, AmiUpdate>,
-    existing: BTreeSet<ObjectKey>,
+    with_errors: bool,
 }
 
 impl Rendering {
-    fn add_builder(&mut self, builder: PackerBuilder, with_errors: bool) {
-        let object = ObjectKey::of(Kind::PackerBuilder, &builder);
-        // The setting is part of the version: with another one, the same status becomes another file.
-        let version = version(&builder).map(|version| format!("{version}/{with_errors}"));
-        self.existing.insert(object.clone());
-        let Some(mut status) = builder.status else { return };
-        if is_in_progress(status.conditions.as_deref()) {
-            self.batch.is_incomplete = true;
+    fn add_builder(&mut self, known: &mut Known, unread: &impl Unread<PackerBuilder>) {
+        let object = ObjectKey { kind: Kind::PackerBuilder, key: unread.key() };
+        let version = unread.version();
+        if self.is_known(known.look(&object, version.as_ref())) {
             return;
         }
-        if !with_errors {
-            redact::remove_errors(&mut status);
-        }
-        self.amis.insert(object.key.clone(), AmiUpdate::Images(status.images.clone().unwrap_or_default()));
-        self.batch.files.push(status_file(&object, version, ObjectStatus::PackerBuilder(Box::new(status))));
-    }
-
-    fn add_refresher(&mut self, refresher: AMIRefresher) {
-        let object = ObjectKey::of(Kind::AMIRefresher, &refresher);
-        let version = version(&refresher);
-        self.existing.insert(object.clone());
-        let Some(status) = refresher.status else { return };
+        let Some(mut status) = unread.read().status else {
+            return known.record(object, version, State::Nothing);
+        };
         if is_in_progress(status.conditions.as_deref()) {
             self.batch.is_incomplete = true;
-        } else if has_outcome(&status) {
-            let status = ObjectStatus::AMIRefresher(Box::new(status));
-            self.batch.files.push(status_file(&object, version, status));
+            return known.record(object, version, State::InProgress);
         }
+        if !self.with_errors {
+            redact::remove_errors(&mut status);
+        }
+        let images = status.images.clone().unwrap_or_default();
+        let digest = files::digest(&images);
+        if !known.has_images(&object, digest) {
+            self.amis.insert(object.key.clone(), AmiUpdate::Images(images));
+        }
+        let name = version.as_ref().map(|version| format!("{version}/{}", self.with_errors));
+        let status = ObjectStatus::PackerBuilder(Box::new(status));
+        self.batch.files.push(files::status(&object, name, status));
+        known.record(object, version, State::Rendered { images: Some(digest) });
+    }
+
+    fn add_refresher(&mut self, known: &mut Known, unread: &impl Unread<AMIRefresher>) {
+        let object = ObjectKey { kind: Kind::AMIRefresher, key: unread.key() };
+        let version = unread.version();
+        if self.is_known(known.look(&object, version.as_ref())) {
+            return;
+        }
+        let state = match unread.read().status {
+            Some(status) if is_in_progress(status.conditions.as_deref()) => {
+                self.batch.is_incomplete = true;
+                State::InProgress
+            }
+            Some(status) if has_outcome(&status) => {
+                let name = version.as_ref().map(ToString::to_string);
+                let status = ObjectStatus::AMIRefresher(Box::new(status));
+                self.batch.files.push(files::status(&object, name, status));
+                State::Rendered { images: None }
+            }
+            _ => State::Nothing,
+        };
+        known.record(object, version, state);
+    }
+
+    /// Returns whether an object need not be decoded.
+    fn is_known(&mut self, look: Look) -> bool {
+        self.batch.is_incomplete |= look == Look::InProgress;
+        look != Look::Changed
     }
 
     fn remove(&mut self, object: &ObjectKey) {
         if object.kind == Kind::PackerBuilder {
             self.amis.insert(object.key.clone(), AmiUpdate::Removed);
         }
-        self.batch.files.push(removed_file(object));
+        self.batch.files.push(files::removed(object));
     }
 }
 
@@ -101,57 +175,6 @@ fn is_in_progress(conditions: Option<&[Condition]>) -> bool {
 fn has_outcome(status: &AMIRefresherStatus) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     status.target_ami.is_some() || conditions::is_true(conditions, conditions::STALLED)
-}
-
-/// Identifies a status: creation time and resourceVersion change with every object and every write.
-fn version<K: ResourceExt>(object: &K) -> Option<String> {
-    let created = object.creation_timestamp()?.0;
-    Some(format!("{created}/{}", object.resource_version()?))
-}
-
-fn status_file(object: &ObjectKey, version: Option<String>, status: ObjectStatus) -> Rendered {
-    let (summary, trailers) = (Some(summary::line(object, &status)), summary::trailers(&status));
-    let key = object.key.clone();
-    let write = move |previous: Option<&[u8]>| {
-        let previous = previous.map(String::from_utf8_lossy);
-        let text =
-            write::status_file(&key, &status, previous.as_deref()).map_err(|error| error.to_string())?;
-        Ok(text.into_bytes())
-    };
-    Rendered {
-        path: write::status_path(object),
-        edit: Edit::Renew(Arc::new(write)),
-        resource: Some(object.to_string()),
-        summary,
-        trailers,
-        version,
-    }
-}
-
-fn removed_file(object: &ObjectKey) -> Rendered {
-    Rendered {
-        path: write::status_path(object),
-        edit: Edit::Remove,
-        resource: Some(object.to_string()),
-        summary: Some(format!("{} was removed", object.key.name)),
-        trailers: Vec::new(),
-        version: None,
-    }
-}
-
-fn amis_file(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
-    let merge = move |previous: Option<&[u8]>| {
-        write::amis_json(previous, &amis)
-            .map_err(|error| format!("{AMIS_FILE}: {error}; correct the file or delete it"))
-    };
-    Rendered {
-        path: AMIS_FILE.to_owned(),
-        edit: Edit::Merge(Arc::new(merge)),
-        resource: None,
-        summary: None,
-        trailers: Vec::new(),
-        version: None,
-    }
 }
 
 #[cfg(test)]

@@ -1,50 +1,114 @@
 //! Which objects the branch has status files of, and which of these files are to be removed. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
 
-use crate::api::{CommitId, ObjectKey};
-use crate::publish::seeds::seeds;
+use super::known::Known;
+use crate::api::ObjectKey;
+use crate::manifest::write::{read_status_file, status_path};
 use crate::sync::{Synced, prune};
 
 /// The objects with a status file in the branch, updated with each batch.
 #[derive(Debug, Default)]
 pub struct PublishedObjects {
     /// The commit whose status files were read: they do not change until the next commit is loaded.
-    commit: Option<CommitId>,
+    synced: Weak<Synced>,
     objects: BTreeSet<ObjectKey>,
     /// Objects that were pruned since: their files and entries are removed.
-    pruned: BTreeSet<ObjectKey>,
+    pruned: BTreeMap<ObjectKey, Removal>,
+    /// Objects that still exist are to be pruned. Those that cannot be decoded vanish without a sign.
+    waits: bool,
+}
+
+/// What is known of the removal of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    Due,
+    /// The branch does not have the file.
+    Done,
+}
+
+/// The objects that exist.
+pub struct Existing<'a> {
+    pub known: &'a Known,
+    /// The set has changed since the last update.
+    pub has_changed: bool,
+    /// Returns all objects that the engine has, also those that cannot be decoded.
+    pub owned: &'a dyn Fn() -> BTreeSet<ObjectKey>,
 }
 
 impl PublishedObjects {
     /// Takes note of the objects that exist now. The status file of an object that does not exist any more is removed
     /// only if the prune guard allows the removal of the object.
-    pub fn update(&mut self, existing: &BTreeSet<ObjectKey>, synced: &Synced) {
-        if self.commit.as_ref() != Some(&synced.commit) {
-            self.objects.extend(seeds(&synced.status_files).into_keys());
-            self.commit = Some(synced.commit.clone());
+    pub fn update(&mut self, existing: &Existing<'_>, synced: &Arc<Synced>) {
+        let is_new = !std::ptr::eq(self.synced.as_ptr(), Arc::as_ptr(synced));
+        if is_new {
+            self.objects.extend(objects_of(synced));
+            for document in &synced.set.documents {
+                self.pruned.remove(&document.object);
+            }
+            self.synced = Arc::downgrade(synced);
         }
-        self.objects.extend(existing.iter().cloned());
+        if !is_new && !existing.has_changed && !self.waits {
+            return;
+        }
+        let new = existing.known.objects().filter(|object| !self.objects.contains(*object));
+        let new: Vec<ObjectKey> = new.cloned().collect();
+        self.objects.extend(new);
+        self.pruned.retain(|object, _| !existing.known.has(object));
+        if prune::decide(&self.objects, &synced.set) == prune::Pruning::default() {
+            self.waits = false;
+            return;
+        }
+        let owned = (existing.owned)();
+        self.objects.extend(owned.iter().cloned());
+        self.pruned.retain(|object, _| !owned.contains(object));
         let removable = prune::decide(&self.objects, &synced.set).remove;
-        for object in removable.into_iter().filter(|object| !existing.contains(object)) {
+        let exists = |object: &ObjectKey| existing.known.has(object) || owned.contains(object);
+        let (left, gone): (Vec<_>, Vec<_>) = removable.into_iter().partition(exists);
+        self.waits = !left.is_empty();
+        for object in gone {
             self.objects.remove(&object);
-            self.pruned.insert(object);
+            self.pruned.insert(object, Removal::Due);
         }
-        self.pruned.retain(|object| !existing.contains(object));
     }
 
-    /// Objects whose status files are to be removed.
-    pub fn pruned(&self) -> &BTreeSet<ObjectKey> {
-        &self.pruned
+    /// Objects whose status files are to be removed, and that are not known to be removed.
+    pub fn unremoved(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.pruned.iter().filter(|(_, removal)| **removal == Removal::Due).map(|(object, _)| object)
     }
+
+    /// The files of the last batch are removed.
+    pub fn published(&mut self) {
+        self.pruned.values_mut().for_each(|removal| *removal = Removal::Done);
+    }
+
+    /// It is not known any more what the branch has.
+    pub fn forget(&mut self) {
+        self.pruned.values_mut().for_each(|removal| *removal = Removal::Due);
+    }
+}
+
+/// The objects that a commit has status files of. The path of a declared object suffices. Any other file is read: only
+/// if it is a status file of Opsy, it may be removed.
+fn objects_of(synced: &Synced) -> Vec<ObjectKey> {
+    let declared = synced.set.documents.iter().map(|document| &document.object);
+    let declared: HashMap<String, &ObjectKey> =
+        declared.map(|object| (status_path(object), object)).collect();
+    let object = |(path, content): &(String, Vec<u8>)| match declared.get(path) {
+        Some(object) => Some((*object).clone()),
+        None => Some(read_status_file(std::str::from_utf8(content).ok()?).ok()?.0),
+    };
+    synced.status_files.iter().filter_map(object).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
+    use super::super::known::State;
     use super::*;
-    use crate::api::{Key, Kind};
+    use crate::api::{CommitId, Key, Kind};
     use crate::manifest::{Document, DocumentText, ObjectSet, Problem, Severity, write};
 
     fn object(name: &str) -> ObjectKey {
@@ -57,7 +121,7 @@ mod tests {
     }
 
     /// A commit that declares some objects and has status files of others.
-    fn synced(commit: &str, declared: &[&str], files: &[&str]) -> Synced {
+    fn synced(commit: &str, declared: &[&str], files: &[&str]) -> Arc<Synced> {
         let document = |name: &&str| Document {
             object: object(name),
             json: DocumentText::from(&Value::Null),
@@ -69,46 +133,108 @@ mod tests {
             let text = write::status_file(&object(name).key, &status, None).expect("a status file");
             (write::status_path(&object(name)), text.into_bytes())
         };
-        Synced {
+        Arc::new(Synced {
             commit: CommitId::parse(commit.repeat(40)).expect("an id"),
             input: String::new(),
             set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
             difference: None,
             status_files: files.iter().map(file).collect(),
+        })
+    }
+
+    /// An update with objects that can be decoded. Returns what is pruned.
+    fn update(
+        published: &mut PublishedObjects,
+        existing: &[&str],
+        synced: &Arc<Synced>,
+    ) -> BTreeSet<ObjectKey> {
+        let mut known = Known::default();
+        known.begin();
+        for object in objects(existing) {
+            known.look(&object, None);
+            known.record(object, None, State::Nothing);
         }
+        let has_changed = known.end();
+        let owned = || objects(existing);
+        published.update(&Existing { known: &known, has_changed, owned: &owned }, synced);
+        published.unremoved().cloned().collect()
     }
 
     #[test]
     fn the_file_of_an_object_that_does_not_exist_any_more_is_removed() {
         let mut published = PublishedObjects::default();
-        published.update(&objects(&["a", "b"]), &synced("a", &["a", "b"], &[]));
-        assert_eq!(published.pruned(), &objects(&[]));
-        published.update(&objects(&["a"]), &synced("b", &["a"], &["a", "b"]));
-        assert_eq!(published.pruned(), &objects(&["b"]));
-        published.update(&objects(&["a", "b"]), &synced("c", &["a", "b"], &["a"]));
-        assert_eq!(published.pruned(), &objects(&[]), "it is declared again");
+        let pruned = update(&mut published, &["a", "b"], &synced("a", &["a", "b"], &[]));
+        assert_eq!(pruned, objects(&[]));
+        let pruned = update(&mut published, &["a"], &synced("b", &["a"], &["a", "b"]));
+        assert_eq!(pruned, objects(&["b"]));
+        let pruned = update(&mut published, &["a", "b"], &synced("c", &["a", "b"], &["a"]));
+        assert_eq!(pruned, objects(&[]), "it is declared again");
     }
 
     #[test]
     fn a_file_that_an_earlier_agent_left_behind_is_removed_too() {
         let mut published = PublishedObjects::default();
-        published.update(&objects(&["a"]), &synced("a", &["a"], &["a", "left"]));
-        assert_eq!(published.pruned(), &objects(&["left"]));
+        let pruned = update(&mut published, &["a"], &synced("a", &["a"], &["a", "left"]));
+        assert_eq!(pruned, objects(&["left"]));
     }
 
     #[test]
     fn no_file_is_removed_while_the_prune_guard_refuses_or_the_object_still_exists() {
         let mut published = PublishedObjects::default();
-        let mut broken = synced("a", &["a"], &["a", "b"]);
+        let mut broken = Arc::unwrap_or_clone(synced("a", &["a"], &["a", "b"]));
         broken.set.problems.push(Problem {
             file: "b.yaml".to_owned(),
             line: None,
             message: "is not YAML".to_owned(),
             severity: Severity::Error,
         });
-        published.update(&objects(&["a"]), &broken);
-        assert_eq!(published.pruned(), &objects(&[]), "the broken file may declare it");
-        published.update(&objects(&["a", "b"]), &synced("b", &["a"], &["a", "b"]));
-        assert_eq!(published.pruned(), &objects(&[]), "it is being deleted");
+        let broken = Arc::new(broken);
+        let pruned = update(&mut published, &["a"], &broken);
+        assert_eq!(pruned, objects(&[]), "the broken file may declare it");
+        let pruned = update(&mut published, &["a", "b"], &synced("b", &["a"], &["a", "b"]));
+        assert_eq!(pruned, objects(&[]), "it is being deleted");
+    }
+
+    #[test]
+    fn a_file_that_is_no_status_file_is_never_removed() {
+        let mut published = PublishedObjects::default();
+        let mut synced = Arc::unwrap_or_clone(synced("a", &["a"], &["a", "left"]));
+        synced.status_files.push((status_path(&object("notes")), b"our notes".to_vec()));
+        synced.status_files.push(("README.md".to_owned(), b"# Status".to_vec()));
+        let pruned = update(&mut published, &["a"], &Arc::new(synced));
+        assert_eq!(pruned, objects(&["left"]));
+    }
+
+    #[test]
+    fn a_file_is_removed_once_and_again_only_if_the_branch_may_have_it() {
+        let mut published = PublishedObjects::default();
+        let first = synced("a", &["a"], &["a", "b"]);
+        assert_eq!(update(&mut published, &["a"], &first), objects(&["b"]));
+        assert_eq!(update(&mut published, &["a"], &first), objects(&["b"]), "the push may have failed");
+        published.published();
+        assert_eq!(update(&mut published, &["a"], &first), objects(&[]));
+        published.forget();
+        assert_eq!(update(&mut published, &["a"], &first), objects(&["b"]));
+        assert_eq!(update(&mut published, &["a", "b"], &first), objects(&[]), "it exists again");
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_waited_for() {
+        let mut published = PublishedObjects::default();
+        let synced = synced("a", &["a"], &["a", "b"]);
+        let mut known = Known::default();
+        let mut update = |owned: &[&str]| {
+            known.begin();
+            known.look(&object("a"), None);
+            known.record(object("a"), None, State::Nothing);
+            let has_changed = known.end();
+            let owned = objects(owned);
+            let owned = || owned.clone();
+            published.update(&Existing { known: &known, has_changed, owned: &owned }, &synced);
+            published.unremoved().cloned().collect::<BTreeSet<_>>()
+        };
+        assert_eq!(update(&["a", "b"]), objects(&[]), "it is being deleted");
+        assert_eq!(update(&["a", "b"]), objects(&[]));
+        assert_eq!(update(&["a"]), objects(&["b"]), "it has vanished");
     }
 }

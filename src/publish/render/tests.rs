@@ -1,10 +1,15 @@
 //! Which files a batch contains, and what is left out of them.
 
+use std::cell::RefCell;
+
+use kube::Resource;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::CommitId;
+use crate::git::commit::Edit;
 use crate::manifest::{Document, DocumentText, ObjectSet};
+use crate::publish::Rendered;
 use crate::settings::PublishSettings;
 
 fn builder(name: &str, status: Value) -> PackerBuilder {
@@ -22,31 +27,71 @@ fn refresher(name: &str, status: Value) -> AMIRefresher {
     refresher
 }
 
+/// An object of the engine, and the names of those that were decoded.
+struct Packed<'a, K> {
+    object: K,
+    decoded: &'a RefCell<Vec<String>>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone> Unread<K> for Packed<'_, K> {
+    fn key(&self) -> Key {
+        ObjectKey::of(Kind::PackerBuilder, &self.object).key
+    }
+    fn version(&self) -> Option<ObjectVersion> {
+        ObjectVersion::of(self.object.meta())
+    }
+    fn read(&self) -> K {
+        self.decoded.borrow_mut().push(self.key().name);
+        self.object.clone()
+    }
+}
+
+/// The same builder with this resourceVersion.
+fn at(version: u64, mut builder: PackerBuilder) -> PackerBuilder {
+    let created = serde_json::from_value(json!("2026-03-01T12:00:00Z")).expect("a time");
+    builder.metadata.creation_timestamp = Some(created);
+    builder.metadata.resource_version = Some(version.to_string());
+    builder
+}
+
 /// A commit that declares these builders.
-fn synced(declared: &[&str]) -> Synced {
+fn synced(declared: &[&str]) -> Arc<Synced> {
     let document = |name: &&str| Document {
         object: ObjectKey::of(Kind::PackerBuilder, &builder(name, json!(null))),
         json: DocumentText::from(&Value::Null),
         file: format!("{name}.yaml"),
         line: 1,
     };
-    Synced {
+    Arc::new(Synced {
         commit: CommitId::parse("a".repeat(40)).expect("an id"),
         input: String::new(),
         set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
         difference: None,
         status_files: Vec::new(),
-    }
+    })
 }
 
 fn rendered(
-    synced: &Synced,
+    synced: &Arc<Synced>,
     builders: Vec<PackerBuilder>,
     refreshers: Vec<AMIRefresher>,
-    published: &mut PublishedObjects,
+    renderer: &mut Renderer,
 ) -> Batch {
-    let (builders, refreshers) = (Box::new(builders.into_iter()), Box::new(refreshers.into_iter()));
-    render(Snapshot { builders, refreshers, known: Vec::new() }, synced, published)
+    decoding(synced, builders, refreshers, renderer).0
+}
+
+/// The batch, and the names of the objects that were decoded for it.
+fn decoding(
+    synced: &Arc<Synced>,
+    builders: Vec<PackerBuilder>,
+    refreshers: Vec<AMIRefresher>,
+    renderer: &mut Renderer,
+) -> (Batch, Vec<String>) {
+    let decoded = RefCell::default();
+    let builders = builders.into_iter().map(|object| Packed { object, decoded: &decoded });
+    let refreshers = refreshers.into_iter().map(|object| Packed { object, decoded: &decoded });
+    let batch = renderer.render(Snapshot { builders, refreshers, owned: &BTreeSet::new }, synced);
+    (batch, decoded.take())
 }
 
 fn paths(batch: &Batch) -> Vec<&str> {
@@ -64,7 +109,7 @@ const WEB: &str = "default/packerbuilders/web.yaml";
 fn while_work_is_in_progress_the_file_stays_as_it_is() {
     let reconciling = json!([{"type": "Reconciling", "status": "True"}]);
     let image = json!([{"region": "us-east-1", "architecture": "x86_64", "id": "ami-1"}]);
-    let (synced, mut published) = (synced(&["web"]), PublishedObjects::default());
+    let (synced, mut published) = (synced(&["web"]), Renderer::default());
     let busy = builder("web", json!({"conditions": reconciling, "images": image}));
     let rolling = refresher("demo", json!({"conditions": reconciling, "targetAMI": "ami-1"}));
     let batch = rendered(&synced, vec![busy], vec![rolling], &mut published);
@@ -87,7 +132,7 @@ fn a_refresher_is_published_from_its_first_target_or_when_it_is_stalled() {
         (json!({"targetAMI": "ami-1"}), true),
     ] {
         let refreshers = vec![refresher("demo", status.clone())];
-        let batch = rendered(&synced(&[]), vec![], refreshers, &mut PublishedObjects::default());
+        let batch = rendered(&synced(&[]), vec![], refreshers, &mut Renderer::default());
         assert_eq!(!batch.files.is_empty(), is_published, "{status}");
     }
 }
@@ -95,7 +140,7 @@ fn a_refresher_is_published_from_its_first_target_or_when_it_is_stalled() {
 #[test]
 fn a_builder_that_does_not_exist_any_more_loses_its_file_and_its_entry() {
     let image = json!([{"region": "us-east-1", "architecture": "x86_64", "id": "ami-1"}]);
-    let mut published = PublishedObjects::default();
+    let mut published = Renderer::default();
     let both = vec![builder("web", json!({"images": image})), builder("db", json!({"images": image}))];
     rendered(&synced(&["web", "db"]), both, vec![], &mut published);
     let web = vec![builder("web", json!({"images": image}))];
@@ -112,12 +157,13 @@ fn a_builder_that_does_not_exist_any_more_loses_its_file_and_its_entry() {
 
 #[test]
 fn the_file_of_an_object_that_the_engine_cannot_decode_stays() {
-    let mut published = PublishedObjects::default();
+    let mut published = Renderer::default();
     rendered(&synced(&["web", "db"]), vec![builder("web", json!({}))], vec![], &mut published);
-    let known = vec![ObjectKey::of(Kind::PackerBuilder, &builder("web", json!(null)))];
-    let snapshot =
-        Snapshot { builders: Box::new(std::iter::empty()), refreshers: Box::new(std::iter::empty()), known };
-    assert_eq!(paths(&render(snapshot, &synced(&["db"]), &mut published)), [""; 0]);
+    let owned = || [ObjectKey::of(Kind::PackerBuilder, &builder("web", json!(null)))].into();
+    let builders: Vec<Packed<'_, PackerBuilder>> = Vec::new();
+    let refreshers: Vec<Packed<'_, AMIRefresher>> = Vec::new();
+    let batch = published.render(Snapshot { builders, refreshers, owned: &owned }, &synced(&["db"]));
+    assert_eq!(paths(&batch), [""; 0]);
 }
 
 #[test]
@@ -133,10 +179,10 @@ fn what_templates_printed_is_left_out_where_that_is_set() {
     .expect("a status");
     let cause = status.history.as_ref().expect("runs")[0].cause();
     status.last_run_message = cause;
-    let mut synced = synced(&["web"]);
+    let mut synced = Arc::unwrap_or_clone(synced(&["web"]));
     synced.set.settings.publish = Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
     let builder = PackerBuilder { status: Some(status.clone()), ..builder("web", json!(null)) };
-    let batch = rendered(&synced, vec![builder], vec![], &mut PublishedObjects::default());
+    let batch = rendered(&Arc::new(synced), vec![builder], vec![], &mut Renderer::default());
     let file = content(&batch.files[0]);
     assert!(!file.contains("s3cret") && file.contains("b2"), "{file}");
     let summary = batch.files[0].summary.as_deref().unwrap_or_default();
@@ -150,4 +196,85 @@ fn what_templates_printed_is_left_out_where_that_is_set() {
     assert!(!status.contains("s3cret") && status.contains("opsy status"), "{status}");
     let of_run = ["\"id\":\"b2\"", "\"step\":\"build\"", "\"result\":\"Failed\""];
     assert!(of_run.iter().all(|field| status.contains(field)), "{status}");
+}
+
+fn images(id: &str) -> Value {
+    json!({"images": [{"region": "us-east-1", "architecture": "x86_64", "id": id}]})
+}
+
+#[test]
+fn only_what_changed_since_it_was_published_is_decoded_and_rendered() {
+    let (synced, mut renderer) = (synced(&["web", "db"]), Renderer::default());
+    let both = |web: u64, db: u64, id: &str| {
+        vec![at(web, builder("web", images(id))), at(db, builder("db", images("ami-db")))]
+    };
+    let all = [WEB, "default/packerbuilders/db.yaml", "amis.json"];
+    for _ in 0..2 {
+        let (batch, decoded) = decoding(&synced, both(1, 1, "ami-1"), vec![], &mut renderer);
+        assert_eq!((paths(&batch), decoded.len()), (all.to_vec(), 2), "until it is published");
+    }
+    renderer.published();
+    let (batch, decoded) = decoding(&synced, both(1, 1, "ami-1"), vec![], &mut renderer);
+    assert!(batch.files.is_empty() && decoded.is_empty(), "{batch:?} {decoded:?}");
+
+    let (batch, decoded) = decoding(&synced, both(2, 1, "ami-2"), vec![], &mut renderer);
+    assert_eq!((paths(&batch), decoded), (vec![WEB, "amis.json"], vec!["web".to_owned()]));
+    let merged = content(&batch.files[1]);
+    assert!(merged.contains("ami-2") && !merged.contains("ami-db"), "the entry of one builder: {merged}");
+    renderer.published();
+    let (batch, _) = decoding(&synced, both(3, 1, "ami-2"), vec![], &mut renderer);
+    assert_eq!(paths(&batch), [WEB], "no image has changed");
+    renderer.published();
+
+    renderer.forget();
+    let (batch, decoded) = decoding(&synced, both(3, 1, "ami-2"), vec![], &mut renderer);
+    assert_eq!((paths(&batch), decoded.len()), (all.to_vec(), 2));
+    assert!(content(&batch.files[2]).contains("ami-db"));
+}
+
+#[test]
+fn work_in_progress_is_known_without_decoding_it_again() {
+    let (synced, mut renderer) = (synced(&["web"]), Renderer::default());
+    let web = |version: u64, status: Value| vec![at(version, builder("web", status))];
+    let busy = json!({"conditions": [{"type": "Reconciling", "status": "True"}]});
+    for decodes in [1, 0] {
+        let (batch, decoded) = decoding(&synced, web(1, busy.clone()), vec![], &mut renderer);
+        assert!(batch.files.is_empty() && batch.is_incomplete && decoded.len() == decodes, "{batch:?}");
+        renderer.published();
+    }
+    renderer.forget();
+    let (batch, decoded) = decoding(&synced, web(1, busy), vec![], &mut renderer);
+    assert!(batch.is_incomplete && decoded.is_empty(), "it has no file yet, whatever the branch has");
+    let (batch, _) = decoding(&synced, web(2, images("ami-1")), vec![], &mut renderer);
+    assert_eq!((paths(&batch), batch.is_incomplete), (vec![WEB, "amis.json"], false));
+}
+
+#[test]
+fn another_setting_renders_all_files_again() {
+    let (first, mut renderer) = (synced(&["web"]), Renderer::default());
+    let web = || vec![at(1, builder("web", images("ami-1")))];
+    rendered(&first, web(), vec![], &mut renderer);
+    renderer.published();
+    let mut second = Arc::unwrap_or_clone(first.clone());
+    second.set.settings.publish = Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
+    let batch = rendered(&Arc::new(second), web(), vec![], &mut renderer);
+    assert_eq!(paths(&batch), [WEB, "amis.json"]);
+    renderer.published();
+    assert_eq!(paths(&rendered(&first, web(), vec![], &mut renderer)), [WEB, "amis.json"]);
+}
+
+#[test]
+fn an_object_that_was_created_again_is_rendered_and_one_without_a_version_always_is() {
+    let (synced, mut renderer) = (synced(&["web"]), Renderer::default());
+    for (builders, expected) in [
+        (vec![at(1, builder("web", images("ami-1")))], vec![WEB, "amis.json"]),
+        (vec![], vec![]),
+        (vec![at(1, builder("web", images("ami-1")))], vec![WEB, "amis.json"]),
+        (vec![builder("web", images("ami-1"))], vec![WEB]),
+        (vec![builder("web", images("ami-1"))], vec![WEB]),
+    ] {
+        let batch = rendered(&synced, builders, vec![], &mut renderer);
+        assert_eq!(paths(&batch), expected);
+        renderer.published();
+    }
 }

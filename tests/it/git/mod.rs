@@ -7,6 +7,7 @@ mod holds;
 mod local;
 mod poll;
 mod publish;
+mod published;
 mod push;
 mod redirects;
 mod signatures;
