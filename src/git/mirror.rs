@@ -203,8 +203,7 @@ impl Mirror {
         limit: Option<usize>,
     ) -> Result<Vec<Result<Tip, GitError>>, GitError> {
         let options = Arc::clone(&self.options);
-        let source = options.address.path().map(check_local).transpose()?;
-        self.link(source.as_ref())?;
+        let source = self.link()?;
         // Before the credentials: with SSH, they set an option of libgit2, which must be initialized.
         self.repo()?;
         let auth = self.authenticator()?;
@@ -286,19 +285,20 @@ impl Mirror {
         Ok(self.repo.as_ref().expect("opened above"))
     }
 
-    /// Links the clone to the objects of its source, if that is a repository on this machine.
-    fn link(&mut self, source: Option<&git2::Repository>) -> Result<(), GitError> {
-        let Some(source) = source else { return Ok(()) };
+    /// Links the clone to the objects of its source, if that is a repository on this machine. Returns the source.
+    fn link(&mut self) -> Result<Option<git2::Repository>, GitError> {
         let options = Arc::clone(&self.options);
+        let Some(path) = options.address.path() else { return Ok(None) };
+        let source = check_local(path)?;
         self.repo()?;
         let failed = |error: std::io::Error| GitError::CloneDirectory {
             folder: options.folder.clone(),
             why: error.to_string(),
         };
-        if alternates::link(&options.folder, source).map_err(failed)? {
+        if alternates::link(&options.folder, &source).map_err(failed)? {
             self.repo = None;
         }
-        Ok(())
+        Ok(Some(source))
     }
 
     /// Deletes the tracking ref of a branch that the remote does not have.

@@ -7,7 +7,7 @@ use opsy::git::address::Address;
 use opsy::git::commit::{Edit, Outcome};
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::{ANN, Remote, git_of, printed};
+use super::bed::{ANN, Remote, git_of, http, printed};
 use super::push::change;
 
 struct World {
@@ -33,7 +33,7 @@ impl World {
             path: String::new(),
             folder: self.clone(),
             credentials: None,
-            proxies: opsy::api::proxy::Proxies::default(),
+            http: http(),
             shallow: false,
             signers: None,
             signing_key: None,

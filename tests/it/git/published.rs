@@ -101,6 +101,7 @@ impl Store {
             input: String::new(),
             set: ObjectSet { documents, settings, ..ObjectSet::default() },
             status_files: Vec::new(),
+            difference: None,
         }));
     }
 }
