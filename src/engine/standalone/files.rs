@@ -12,14 +12,11 @@ pub(super) fn of(dir: &Path, object: &ObjectKey) -> PathBuf {
     folder.join(format!("{}.json", file_stem(&object.key.name)))
 }
 
-/// The content of each object's file, or why it cannot be read.
-type Read<T> = Vec<(ObjectKey, Result<T, String>)>;
-
-/// Reads the files of all objects.
+/// The files of all objects. Of an object with a long name, only the shortened name is known from the file.
 ///
 /// # Errors
-/// A directory cannot be read. A file that cannot be read is part of the result, because it concerns one object only.
-pub(super) fn read<T>(dir: &Path, read_one: impl Fn(&Path) -> io::Result<Option<T>>) -> io::Result<Read<T>> {
+/// A directory cannot be read.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<(ObjectKey, PathBuf)>> {
     let mut all = Vec::new();
     for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
         for namespace in children(&dir.join(kind.to_string()))? {
@@ -29,8 +26,7 @@ pub(super) fn read<T>(dir: &Path, read_one: impl Fn(&Path) -> io::Result<Option<
                     continue;
                 };
                 let key = Key { namespace: file_name(&namespace), name: name.to_owned() };
-                let read = read_one(&path).map_err(|error| error.to_string()).transpose();
-                all.extend(read.map(|read| (ObjectKey { kind, key }, read)));
+                all.push((ObjectKey { kind, key }, path));
             }
         }
     }

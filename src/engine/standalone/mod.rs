@@ -12,11 +12,11 @@
 //! STATE/clone/                                 the bare clone
 //! ```
 //!
-//! `home` (with `object`, `decoded`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
-//! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` serve both.
+//! `home` (with `entry`, `object`, `stored`, `requests`, `files`) implements `Home`, `runs` (with `folders`, `logs`,
+//! `environment`) implements `Runs`. `secrets`, `lock`, `private` and `disk` (with `whole`) serve both.
 
-mod decoded;
 pub mod disk;
+mod entry;
 pub mod environment;
 mod files;
 pub mod folders;
@@ -30,6 +30,7 @@ mod run_list;
 pub mod runs;
 pub mod secrets;
 mod stored;
+mod whole;
 
 use std::path::{Path, PathBuf};
 

@@ -1,14 +1,11 @@
-//! The stored state of an object, and the object as an API server would return it. Pure.
+//! The stored state of an object, and the document that can be rebuilt from it. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::requests::{self, Requested};
 use crate::api::ObjectKey;
-use crate::manifest::DocumentText;
 
 /// What is stored of one object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,37 +30,6 @@ pub struct Stored {
     /// Name of the object, if it is too long for a file name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-}
-
-/// A document with its stored state, as an API server would return it.
-///
-/// # Errors
-/// It cannot be decoded: the spec of an object without a document was stored by an older version of Opsy.
-pub(super) fn object<K: DeserializeOwned>(
-    document: &DocumentText,
-    stored: &Stored,
-    requested: Option<&Requested>,
-) -> Result<K, String> {
-    let mut whole = document.value();
-    let metadata = &mut whole["metadata"];
-    requests::add(metadata, requested);
-    metadata["generation"] = json!(stored.generation);
-    metadata["resourceVersion"] = json!(stored.version.to_string());
-    metadata["creationTimestamp"] = json!(Time(stored.created));
-    if !stored.status.is_null() {
-        whole["status"] = stored.status.clone();
-    }
-    let read = serde_json::from_value(whole).or_else(|_| {
-        // A status of an incompatible version is dropped: what must survive is in image tags.
-        let mut without_status = document.value();
-        requests::add(&mut without_status["metadata"], requested);
-        without_status["metadata"]["generation"] = json!(stored.generation);
-        without_status["metadata"]["resourceVersion"] = json!(stored.version.to_string());
-        serde_json::from_value(without_status)
-    });
-    read.map_err(|error| {
-        format!("its stored state cannot be decoded ({error}): fix its manifest in Git, or delete it there")
-    })
 }
 
 /// The document of an object without a manifest, rebuilt from its stored state, with a deletion timestamp if it is to

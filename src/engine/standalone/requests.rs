@@ -2,7 +2,8 @@
 //! annotations in the state directory, in addition to those of the manifest. A running agent reads them at once,
 //! otherwise the next one does when it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{disk, files};
 use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
-use crate::api::{CommitId, ObjectKey};
+use crate::api::{CommitId, Kind, ObjectKey};
 
 /// Annotations that commands may set. All others are set in the manifest.
 const REQUESTABLE: [&str; 3] = [CANCEL, RECONCILE_AT, SUSPEND];
@@ -88,7 +89,23 @@ pub(super) fn read<'a>(
         Ok(annotations) => Some(Requested::Annotations(annotations?)),
         Err(error) => Some(Requested::Unreadable(unreadable(object, &error))),
     };
-    objects.filter_map(|object| Some((object.clone(), one(object)?))).collect()
+    let mut listed: HashMap<(Kind, &str), Option<HashSet<OsString>>> = HashMap::new();
+    let may_exist = |object: &&'a ObjectKey| {
+        let path = file(state, object);
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return false };
+        let names = listed.entry((object.kind, &object.key.namespace)).or_insert_with(|| names(folder));
+        names.as_ref().is_none_or(|names| names.contains(name))
+    };
+    objects.filter(may_exist).filter_map(|object| Some((object.clone(), one(object)?))).collect()
+}
+
+/// The names of the files in a directory: few objects have requests. `None` if it cannot be listed, so that only reading a
+/// file shows whether it exists.
+fn names(folder: &Path) -> Option<HashSet<OsString>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(HashSet::new()),
+        entries => entries.ok()?.map(|entry| Some(entry.ok()?.file_name())).collect(),
+    }
 }
 
 fn unreadable(object: &ObjectKey, error: &io::Error) -> String {
@@ -140,7 +157,7 @@ pub fn watch(state: &Path, changed: impl Fn() + Send + 'static) -> Option<Recomm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Key, Kind};
+    use crate::api::Key;
 
     fn object(name: &str) -> ObjectKey {
         let key = Key { namespace: "default".to_owned(), name: name.to_owned() };

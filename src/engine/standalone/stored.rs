@@ -14,9 +14,8 @@ pub fn read_one(dir: &Path, object: &ObjectKey) -> io::Result<Option<Stored>> {
 }
 
 /// The state of all objects.
-#[derive(Default)]
-pub struct StoredObjects {
-    pub objects: BTreeMap<ObjectKey, Stored>,
+pub struct StoredObjects<T = Stored> {
+    pub objects: BTreeMap<ObjectKey, T>,
     /// Objects whose file cannot be read, and the remedy. The files are retained, because they contain facts that exist
     /// nowhere else.
     pub unreadable: BTreeMap<ObjectKey, String>,
@@ -24,12 +23,22 @@ pub struct StoredObjects {
 
 /// Reads the state of all objects.
 pub fn read_all(dir: &Path) -> io::Result<StoredObjects> {
-    let mut all = StoredObjects::default();
-    for (mut object, read) in files::read(dir, disk::read_json::<Stored>)? {
-        match read {
-            Ok(stored) => {
+    read_all_as(dir, |_, stored| stored)
+}
+
+/// Reads the state of all objects, each into another form at once.
+pub(super) fn read_all_as<T>(
+    dir: &Path,
+    form: impl Fn(&ObjectKey, Stored) -> T,
+) -> io::Result<StoredObjects<T>> {
+    let mut all = StoredObjects { objects: BTreeMap::new(), unreadable: BTreeMap::new() };
+    for (mut object, path) in files::list(dir)? {
+        match disk::read_json::<Stored>(&path) {
+            Ok(None) => {}
+            Ok(Some(stored)) => {
                 object.key.name = stored.name.clone().unwrap_or(object.key.name);
-                all.objects.insert(object, stored);
+                let formed = form(&object, stored);
+                all.objects.insert(object, formed);
             }
             Err(error) => {
                 let path = files::of(Path::new("objects"), &object);

@@ -1,5 +1,5 @@
-//! The traits of `engine::home` for `StateHome`. Operations on one object write or read a few small files, so they are
-//! done at once: an asynchronous task would cost more. `load` writes one file per changed document.
+//! The traits of `engine::home` for `StateHome`. What changes objects runs on threads where it may block. The agent's own
+//! memory is a few small files, which are read and written at once: an asynchronous task would cost more.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::io;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use super::StateHome;
+use super::{Shared, StateHome};
 use crate::api::lock::lock;
 use crate::api::{CommitId, ObjectKey, Owner};
 use crate::engine::standalone::requests::{self, Requested};
@@ -20,37 +20,43 @@ impl Home for StateHome {
     }
 
     fn owned(&self, _: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
-        self.lock_stored().iter().map(|(object, stored)| (object.clone(), stored.file.clone())).collect()
+        let entries = lock(&self.shared.entries);
+        entries.iter().map(|(object, entry)| (object.clone(), entry.file.clone())).collect()
     }
 
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>> {
-        let loaded = self.load_commit(&commit).map_err(|error| {
-            EngineError::transient(format!(
-                "the commit cannot be written to the state directory {}: {error}; free disk space there, or allow Opsy to \
-                 write there",
-                self.state.display()
-            ))
-        });
-        ready(loaded).boxed()
+        let load = move |shared: &Shared| {
+            shared.load_commit(&commit).map_err(|error| {
+                EngineError::transient(format!(
+                    "the commit cannot be written to the state directory {}: {error}; free disk space there, or allow \
+                     Opsy to write there",
+                    shared.state.display()
+                ))
+            })
+        };
+        self.on_disk(load).boxed()
     }
 
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>> {
-        ready(self.put_status(update)).boxed()
+        self.shared.clone().put_status(update).boxed()
     }
 
     fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), EngineError>> {
-        ready(self.remove(object)).boxed()
+        let object = object.clone();
+        self.on_disk(move |shared| shared.remove(&object)).boxed()
     }
 
     fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
-        if let Some(why) = self.unreadable.get(object) {
+        if let Some(why) = self.shared.unreadable.get(object) {
             return Some(("StateUnreadable", why.clone()));
         }
-        if let Some(why) = lock(&self.undecodable).get(object) {
+        let entries = lock(&self.shared.entries);
+        let entry = entries.get(object)?;
+        if let Some(why) = &entry.undecodable {
             return Some(("Undecodable", why.clone()));
         }
         // Otherwise an object is its document, and only the annotations of commands are added.
-        match self.lock_requested().get(object)? {
+        match entry.requested.as_ref()? {
             Requested::Annotations(_) => None,
             Requested::Unreadable(why) => Some(("RequestUnreadable", why.clone())),
         }
@@ -63,7 +69,7 @@ impl SecretReader for StateHome {
         namespace: &'a str,
         name: &'a str,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
-        ready(self.secrets.in_any_case(namespace, name)).boxed()
+        ready(self.shared.secrets.in_any_case(namespace, name)).boxed()
     }
 }
 
@@ -80,7 +86,7 @@ impl EventRecorder for StateHome {
 
 impl AgentMemory for StateHome {
     fn memory(&self) -> BoxFuture<'_, Result<Option<String>, EngineError>> {
-        let text = match std::fs::read_to_string(&self.memory) {
+        let text = match std::fs::read_to_string(&self.shared.memory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             text => text.map(Some).map_err(|error| memory_error("read from", &error)),
         };
@@ -88,22 +94,22 @@ impl AgentMemory for StateHome {
     }
 
     fn save(&self, memory: String) -> BoxFuture<'_, Result<(), EngineError>> {
-        let saved = disk::replace(&self.memory, memory.as_bytes());
+        let saved = disk::replace(&self.shared.memory, memory.as_bytes());
         ready(saved.map_err(|error| memory_error("written to", &error))).boxed()
     }
 
     fn accepted(&self) -> BoxFuture<'_, Result<Option<CommitId>, EngineError>> {
-        let accepted = requests::accepted(&self.state);
+        let accepted = requests::accepted(&self.shared.state);
         ready(accepted.map_err(|error| memory_error("read from", &error))).boxed()
     }
 
     fn remove_accepted(&self, commit: CommitId) -> BoxFuture<'_, Result<(), EngineError>> {
-        let removed = requests::remove_accepted(&self.state, &commit);
+        let removed = requests::remove_accepted(&self.shared.state, &commit);
         ready(removed.map_err(|error| memory_error("written to", &error))).boxed()
     }
 
     fn record_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), EngineError>> {
-        let recorded = disk::replace(&owner_file(&self.state), owner.as_str().as_bytes());
+        let recorded = disk::replace(&owner_file(&self.shared.state), owner.as_str().as_bytes());
         ready(recorded.map_err(|error| memory_error("written to", &error))).boxed()
     }
 }

@@ -1,11 +1,15 @@
 //! Objects whose state is damaged are reported and affect no other object.
 
-use serde_json::json;
+mod difference;
+mod statuses;
+
+use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Key, Owner};
-use crate::engine::Home;
-use crate::engine::Wakes;
+use crate::api::{Key, Kind, Owner};
+use crate::engine::standalone::disk;
+use crate::engine::{Home, Load, Wakes};
+use crate::manifest::{Document, DocumentText};
 
 fn object(name: &str) -> ObjectKey {
     let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -48,11 +52,11 @@ fn reconciled(home: &StateHome, objects: &Objects) -> (Vec<String>, Vec<Option<&
 #[test]
 fn an_unreadable_state_file_affects_only_its_object() {
     let state = tempfile::tempdir().expect("a folder");
-    home(state.path()).0.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
+    home(state.path()).0.shared.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let file = files::of(&objects_dir(state.path()), &object("bad"));
     std::fs::write(&file, "{\"spec").expect("written");
     let (home, objects) = home(state.path());
-    home.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
+    home.shared.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let due = (vec!["good".to_owned()], vec![None, Some("StateUnreadable")]);
     assert_eq!(reconciled(&home, &objects), due);
     let (_, why) = home.out_of_sync(&object("bad")).expect("it is reported");
@@ -63,14 +67,14 @@ fn an_unreadable_state_file_affects_only_its_object() {
 #[test]
 fn a_retained_object_that_cannot_be_decoded_does_not_end_the_agent() {
     let state = tempfile::tempdir().expect("a folder");
-    home(state.path()).0.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
+    home(state.path()).0.shared.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     let file = files::of(&objects_dir(state.path()), &object("bad"));
     let mut stored: Value = disk::read_json(&file).expect("read").expect("it is there");
     stored["spec"]["region"] = json!(["of", "an", "older", "Opsy"]);
     disk::write_json(&file, &stored).expect("written");
     let (home, objects) = home(state.path());
-    home.load_commit(&commit(&["good"], &["bad"])).expect("loaded");
+    home.shared.load_commit(&commit(&["good"], &["bad"])).expect("loaded");
     assert_eq!(reconciled(&home, &objects), (vec!["good".to_owned()], vec![None, Some("Undecodable")]));
-    home.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
+    home.shared.load_commit(&commit(&["good", "bad"], &[])).expect("loaded");
     assert_eq!(reconciled(&home, &objects).0.len(), 2, "a manifest makes it one again");
 }

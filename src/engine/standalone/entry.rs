@@ -1,0 +1,208 @@
+//! What the agent keeps in memory of an object, and how a commit changes it. Pure.
+//!
+//! Documents and status are JSON text: decoded, ten thousand objects would need hundreds of megabytes.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::object::{Stored, rebuilt};
+use super::requests::{self, Requested};
+use crate::api::ObjectKey;
+use crate::api::files::file_stem;
+use crate::manifest::{Document, DocumentText};
+
+/// An object of the state directory.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub generation: i64,
+    pub version: u64,
+    pub file: Option<String>,
+    created: Timestamp,
+    name: Option<String>,
+    /// The document that is loaded. Before the first load, and of an object without a manifest, it is rebuilt from the
+    /// stored state.
+    pub document: DocumentText,
+    pub status: Option<Arc<str>>,
+    pub reference: Reference,
+    /// What people requested by command.
+    pub requested: Option<Requested>,
+    /// Why it cannot be decoded, if it cannot be.
+    pub undecodable: Option<String>,
+}
+
+/// How the loaded commit refers to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// No commit that refers to it is loaded, so it is not reconciled.
+    None,
+    Declared,
+    /// It has no manifest and stays.
+    Retained,
+    /// It has no manifest and ends when its reconciler releases it.
+    Deleted,
+}
+
+impl Entry {
+    /// An object as it was read from the state directory.
+    pub fn read(object: &ObjectKey, stored: Stored) -> Self {
+        Self {
+            document: DocumentText::from(&rebuilt(object, &stored, None)),
+            generation: stored.generation,
+            version: stored.version,
+            file: stored.file,
+            created: stored.created,
+            name: stored.name,
+            status: text(&stored.status),
+            reference: Reference::None,
+            requested: None,
+            undecodable: None,
+        }
+    }
+
+    /// A new object, with its published status.
+    pub fn new(document: &Document, status: Option<Value>, created: Timestamp) -> Self {
+        let name = &document.object.key.name;
+        Self {
+            generation: 1,
+            version: 1,
+            file: Some(document.file.clone()),
+            created,
+            name: Some(name.clone()).filter(|name| *file_stem(name) != **name),
+            document: document.json.clone(),
+            status: status.as_ref().and_then(text),
+            reference: Reference::Declared,
+            requested: None,
+            undecodable: None,
+        }
+    }
+
+    /// The object with another document, with a new generation and version where an API server would set them.
+    pub fn declared(&self, document: &Document) -> Self {
+        let (spec, annotations) = self.declares(&document.json);
+        let (is_new, is_changed) = (!spec, !spec || !annotations);
+        Self {
+            generation: self.generation + i64::from(is_new),
+            version: self.version + u64::from(is_changed),
+            // No reconciler sees the file, so a move alone does not change the version.
+            file: Some(document.file.clone()),
+            document: document.json.clone(),
+            reference: Reference::Declared,
+            ..self.clone()
+        }
+    }
+
+    /// The object without a manifest.
+    pub fn undeclared(&self, object: &ObjectKey, reference: Reference, now: Timestamp) -> Self {
+        if self.reference == reference {
+            return self.clone();
+        }
+        let deleted = (reference == Reference::Deleted).then_some(now);
+        let document = DocumentText::from(&rebuilt(object, &self.stored(), deleted));
+        Self { document, reference, ..self.clone() }
+    }
+
+    /// The object with other requests. The new version makes a running reconcile stale: it has not seen them.
+    pub fn requested(self, requested: Option<Requested>) -> Self {
+        let is_seen = self.is_loaded() && self.requested != requested;
+        Self { version: self.version + u64::from(is_seen), requested, ..self }
+    }
+
+    /// The object with another status.
+    pub fn with_status(&self, status: &Value) -> Self {
+        Self { version: self.version + 1, status: text(status), ..self.clone() }
+    }
+
+    /// Whether a document has the same spec and the same annotations.
+    fn declares(&self, document: &DocumentText) -> (bool, bool) {
+        if self.document == *document {
+            return (true, true);
+        }
+        let (known, new) = (declared(&self.document), declared(document));
+        (known.0 == new.0, known.1 == new.1)
+    }
+
+    /// Whether the state directory must be written for it to become `next`.
+    pub fn is_stored_as(&self, next: &Self) -> bool {
+        (self.version, &self.file) == (next.version, &next.file)
+    }
+
+    /// Whether it looks the same to its reconciler, apart from the status.
+    pub fn is_shown_as(&self, next: &Self) -> bool {
+        (self.version, self.reference) == (next.version, next.reference)
+            && self.document == next.document
+            && self.requested == next.requested
+    }
+
+    /// Whether the loaded commit refers to it.
+    pub fn is_loaded(&self) -> bool {
+        self.reference != Reference::None
+    }
+
+    /// Whether its reconciler sees it.
+    pub fn is_usable(&self) -> bool {
+        self.is_loaded() && self.undecodable.is_none()
+    }
+
+    /// What is stored of it.
+    pub fn stored(&self) -> Stored {
+        let (spec, annotations) = declared(&self.document);
+        Stored {
+            generation: self.generation,
+            version: self.version,
+            spec,
+            annotations,
+            status: self.status(),
+            file: self.file.clone(),
+            created: self.created,
+            name: self.name.clone(),
+        }
+    }
+
+    /// The object as an API server would return it.
+    ///
+    /// # Errors
+    /// It cannot be decoded: the spec of an object without a document was stored by an older version of Opsy.
+    pub fn decode<K: DeserializeOwned>(&self) -> Result<K, String> {
+        let mut whole = self.whole();
+        whole["metadata"]["creationTimestamp"] = json!(Time(self.created));
+        if self.status.is_some() {
+            whole["status"] = self.status();
+        }
+        // A status of an incompatible version is dropped: what must survive is in image tags.
+        let read = serde_json::from_value(whole).or_else(|_| serde_json::from_value(self.whole()));
+        read.map_err(|error| {
+            format!(
+                "its stored state cannot be decoded ({error}): fix its manifest in Git, or delete it there"
+            )
+        })
+    }
+
+    /// The document with the requests and what an API server would set.
+    fn whole(&self) -> Value {
+        let mut whole = self.document.value();
+        let metadata = &mut whole["metadata"];
+        requests::add(metadata, self.requested.as_ref());
+        metadata["generation"] = json!(self.generation);
+        metadata["resourceVersion"] = json!(self.version.to_string());
+        whole
+    }
+
+    fn status(&self) -> Value {
+        let status = self.status.as_deref().map(serde_json::from_str);
+        status.transpose().expect("it was written from a value").unwrap_or_default()
+    }
+}
+
+/// Spec and annotations of a document.
+fn declared(document: &DocumentText) -> (Value, Value) {
+    let mut json = document.value();
+    (json["spec"].take(), json["metadata"]["annotations"].take())
+}
+
+fn text(status: &Value) -> Option<Arc<str>> {
+    (!status.is_null()).then(|| status.to_string().into())
+}
