@@ -239,7 +239,7 @@ impl Handle {
         without: &str,
     ) -> Result<bool, GitError> {
         let (one, other, without) = (one.clone(), other.clone(), without.to_owned());
-        self.reading.run(move |reader| reader.equal_without(&one, &other, &without)).await
+        self.read_with(move |reader| reader.equal_without(&one, &other, &without)).await
     }
 
     /// Returns the paths at which two commits differ outside of the directory `without`; `None` if there are too many.
@@ -250,7 +250,7 @@ impl Handle {
         without: &str,
     ) -> Result<Option<Vec<ChangedPath>>, GitError> {
         let (before, now, without) = (before.clone(), now.clone(), without.to_owned());
-        self.reading.run(move |reader| reader.changes(&before, &now, &without)).await
+        self.read_with(move |reader| reader.changes(&before, &now, &without)).await
     }
 
     /// Returns the sizes of blobs.

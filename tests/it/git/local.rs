@@ -159,18 +159,20 @@ async fn a_shallow_source_and_a_source_with_alternates() {
     }
     let tip = world.remote.tip("main").expect("a tip");
     let from = format!("file://{}", world.remote.path().display());
-    for (name, options) in [("shallow", "--depth=1"), ("shared", "--shared")] {
+    for (name, option) in [("shallow", "--depth=1"), ("shared", "--shared")] {
         let source = world.home.path().join(name);
         let from = if name == "shared" { world.remote.path().display().to_string() } else { from.clone() };
-        printed(git_of(world.home.path(), ANN).args(["clone", "-q", "--bare", options, &from]).arg(&source));
-        let git = Handle::start(world.options(&source)).expect("threads");
+        printed(git_of(world.home.path(), ANN).args(["clone", "-q", "--bare", option, &from]).arg(&source));
+        let clone = world.home.path().join(format!("clone of {name}"));
+        let options = Options { folder: clone.clone(), ..world.options(&source) };
+        let git = Handle::start(options).expect("threads");
         let fetched = git.fetch().await.expect("a tip");
         assert_eq!(fetched.commit.as_str(), tip, "{name}");
         assert_eq!(read(&git, &fetched.commit, "a").await, "2");
         let next = Remote::at(&source).commit("main", &[("a", Some("3"))]);
         let next = CommitId::parse(next).expect("an id");
         assert_eq!(git.fetch().await.expect("a tip").commit, next);
-        let is_shallow = git2::Repository::open(world.clone()).expect("a clone").is_shallow();
+        let is_shallow = git2::Repository::open(&clone).expect("a clone").is_shallow();
         assert_eq!(is_shallow, name == "shallow", "the history ends where that of the source ends");
         assert_eq!(read(&git, &next, "a").await, "3");
     }
