@@ -251,6 +251,23 @@ async fn only_wanted_groups_are_described_and_one_that_cannot_be_read_spoils_no_
 }
 
 #[tokio::test]
+async fn a_denial_is_kept_only_for_those_who_accept_an_older_answer() {
+    let denied = || super::fake::json_error(403, "AccessDeniedException", "not authorized");
+    let group = ok(r#"{"nodegroup":{"nodegroupName":"g","status":"ACTIVE"}}"#);
+    let wire = Wire::new([denied(), denied(), group]);
+    let (aws, region, hour) = (wire.aws().await, region(), Duration::from_secs(3600));
+    let read = async |fresh| {
+        let read = aws.nodegroup(&region, "c", "g", fresh).await.expect("it exists");
+        (read.group.is_ok(), read.is_fresh, wire.sent().len())
+    };
+    assert_eq!(read(Fresh::Within(hour)).await, (false, true, 1));
+    assert_eq!(read(Fresh::Within(hour)).await, (false, false, 1));
+    assert_eq!(read(Fresh::Cached).await, (false, true, 2));
+    assert_eq!(read(Fresh::Now).await, (true, true, 3));
+    assert_eq!(read(Fresh::Within(hour)).await, (true, false, 3));
+}
+
+#[tokio::test]
 async fn an_instance_type_tells_its_architectures_once() {
     let answer = "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>m7g.large</instanceType>\
                   <processorInfo><supportedArchitectures><item>arm64</item></supportedArchitectures>\

@@ -101,6 +101,8 @@ pub struct Sync {
     requests: Requests,
     /// Why the last sync failed, as it was logged.
     failure: Option<String>,
+    /// The commit that was synced before the current one.
+    before: Option<At>,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -126,6 +128,7 @@ impl Sync {
             last: None,
             requests: Requests::default(),
             failure: None,
+            before: None,
             at,
             synced,
             state,
@@ -390,8 +393,10 @@ impl Sync {
         let files = set.own_files.iter().map(|file| join(path, file)).collect();
         let opsy_files = Arc::new(OpsyFiles { status, files });
         let at = At { commit: commit.clone(), opsy_files };
-        let before = self.at.borrow().clone();
-        let difference = match &before {
+        // A commit that is read again is compared with the one before it: the first reading may not have been loaded.
+        let before = self.at.borrow().clone().filter(|before| before.commit != *commit);
+        self.before = before.or(self.before.take());
+        let difference = match &self.before {
             Some(before) => Some(difference::between(&self.git, before, &at).await),
             None => None,
         };

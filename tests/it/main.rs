@@ -30,6 +30,7 @@ mod samples;
 mod telemetry;
 mod telling;
 mod trust;
+mod wakes;
 mod webhook;
 mod whole;
 mod world;

@@ -3,6 +3,7 @@
 use super::world::{Event, Mishap, World, image_id, reason};
 use crate::api::{AMIRefresherStatus, Class};
 use crate::engine::{ObjectHealth, Pass};
+use crate::refresher::observed::Need;
 use crate::refresher::outcome::{ActError, ActErrorKind};
 
 pub fn starts(world: &World) -> usize {
@@ -65,6 +66,24 @@ fn a_settled_reconcile_reads_nothing_further() {
     assert_eq!(world.needs, Vec::new());
     assert_eq!(pass.status, rested.status);
     assert_eq!(pass.notes, Vec::new());
+}
+
+#[test]
+fn only_the_group_whose_turn_it_is_is_read_again() {
+    let mut world = World::new(4, false);
+    world.shares = true;
+    world.happens(&Event::NewImage);
+    world.pass(Mishap::None);
+    while starts(&world) < 4 {
+        let pass = world.pass(Mishap::None);
+        for need in &world.needs {
+            if let Need::FreshGroups(names) = need {
+                assert_eq!(names.len(), 1, "{:?}: {}", world.needs, message(&pass));
+            }
+        }
+        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+    }
+    assert_eq!(world.calm().health, ObjectHealth::Settled);
 }
 
 #[test]

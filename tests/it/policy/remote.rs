@@ -227,7 +227,7 @@ fn a_refusal_is_reported_once_and_not_by_each_object() {
         let has = |number| world.show(&suspended_status(number)).is_some();
         (0..OBJECTS).all(has).then_some(())
     });
-    let statuses = || files_in(&world.state().join("objects"), &world.state());
+    let statuses = || files_in(&world.state(), &world.state().join("objects"));
     let before = statuses();
     assert!(before.len() >= OBJECTS, "{before:?}");
 
