@@ -150,8 +150,8 @@ fn each_kind_of_change_wakes_the_objects_that_it_concerns_and_no_others() {
     assert_eq!(scene.push(&[("opsy.yaml", Some(&limits))]), all, "the settings");
     assert_eq!(
         scene.push(&[("builders/alone.yaml", Some("a: [\n"))]),
-        names(&["alone"]),
-        "a broken manifest"
+        names(&["alone", "nodes"]),
+        "a broken manifest, and a builder less"
     );
     assert_eq!(scene.push(&[("builders/alone.yaml", Some(&comment))]), all, "all files are valid again");
 

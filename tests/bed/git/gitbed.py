@@ -67,6 +67,7 @@ class Handler(bedkit.server.Handler):
             self._control()
             return
         body = self.read_body()
+        self.is_ls_refs = b"command=ls-refs" in body[:64]
         if self.server.away == "refuse":
             self._note(None, b"")
             self.reset()
@@ -147,6 +148,7 @@ class Handler(bedkit.server.Handler):
                 "query": query,
                 "status": status,
                 "bytes": len(body),
+                "command": "ls-refs" if self.is_ls_refs else None,
                 "user": self._user(),
             }
         )

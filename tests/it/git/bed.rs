@@ -119,12 +119,13 @@ impl Bed {
         format!("http://127.0.0.1:{}/{name}", self.process.port())
     }
 
-    /// Requests since the last call, as `method path?query`.
+    /// Requests since the last call, as `method path?query`. The request for the refs in use is `ls-refs path?`.
     pub fn journal(&self) -> Vec<String> {
         let answer = self.control("DELETE", "journal", "");
         let entries: Vec<serde_json::Value> = serde_json::from_str(&answer).expect("JSON");
         let line = |entry: &serde_json::Value| {
-            format!("{} {}?{}", entry["method"], entry["path"], entry["query"]).replace('"', "")
+            let method = entry["command"].as_str().or(entry["method"].as_str()).expect("a method");
+            format!("{method} {}?{}", entry["path"], entry["query"]).replace('"', "")
         };
         entries.iter().map(line).collect()
     }

@@ -8,7 +8,8 @@ use opsy::git::{GitError, Handle, Options};
 
 use super::bed::{Bed, Remote, token};
 
-const LS_REFS: &str = "GET /repo.git/info/refs?service=git-upload-pack";
+const LS_REFS: &str = "ls-refs /repo.git/git-upload-pack?";
+const ALL_REFS: &str = "GET /repo.git/info/refs?service=git-upload-pack";
 
 #[tokio::test]
 async fn a_poll_without_change_is_one_request_and_no_fetch() {
@@ -23,7 +24,7 @@ async fn a_poll_without_change_is_one_request_and_no_fetch() {
     let second = bed.remote().commit("main", &[("a.yaml", Some("2"))]);
     let tip = git.fetch().await.expect("a tip");
     assert_eq!((tip.commit.as_str(), tip.fetched), (second.as_str(), true));
-    assert_eq!(bed.journal(), [LS_REFS, "POST /repo.git/git-upload-pack?"]);
+    assert_eq!(bed.journal(), [LS_REFS, ALL_REFS, "POST /repo.git/git-upload-pack?"]);
     let listing = git.list(&tip.commit).await.expect("a listing");
     let id = listing.get("a.yaml").expect("the file").id.clone();
     let blobs = git.read(vec![("a.yaml".to_owned(), id)]).await.expect("blobs");

@@ -8,7 +8,7 @@ use super::bed::{Bed, Remote, token};
 use super::push::change;
 
 /// The request for the refs in use.
-const ASK: &str = "POST /repo.git/git-upload-pack?";
+const ASK: &str = "ls-refs /repo.git/git-upload-pack?";
 /// The request for all refs.
 const ALL_REFS: &str = "GET /repo.git/info/refs?service=git-upload-pack";
 /// More refs than the repositories of most organizations have; their list takes more than a megabyte.
@@ -139,7 +139,7 @@ async fn a_redirect_is_left_to_the_connection_that_checks_it() {
     git.fetch().await.expect("a tip");
     bed.journal();
     assert_eq!(fetched(&git).await, tip("main", &one, false));
-    let (moved, all) = ("POST /repo/git-upload-pack?", "GET /repo/info/refs?service=git-upload-pack");
+    let (moved, all) = ("ls-refs /repo/git-upload-pack?", "GET /repo/info/refs?service=git-upload-pack");
     assert_eq!(bed.journal(), [moved, all, ALL_REFS], "the first request was not redirected");
     let two = bed.remote().commit("main", &[("a.yaml", Some("2"))]);
     assert_eq!(fetched(&git).await, tip("main", &two, true));

@@ -124,7 +124,7 @@ fn fetches(journal: &[String]) -> usize {
 }
 
 fn looks(journal: &[String]) -> usize {
-    journal.iter().filter(|line| line.contains("info/refs")).count()
+    journal.iter().filter(|line| line.contains("info/refs") || line.starts_with("ls-refs")).count()
 }
 
 #[tokio::test]

@@ -115,6 +115,22 @@ def test_the_remote_goes_away_and_comes_back(start, mode, says):
     git("ls-remote", f"{remote.url}/fleet.git")
 
 
+def test_the_server_speaks_the_old_protocol_on_request(start):
+    remote = start()
+    remote.control("POST", "repository", name="fleet.git")
+
+    def commands(version: int) -> list:
+        remote.control("POST", "protocol", version=version)
+        remote.control("DELETE", "journal")
+        git("-c", "protocol.version=2", "ls-remote", f"{remote.url}/fleet.git")
+        entries = remote.control("GET", "journal")
+        assert all(entry["bytes"] > 0 for entry in entries)
+        return [entry["command"] for entry in entries]
+
+    assert commands(2) == [None, "ls-refs"]
+    assert commands(0) == [None]
+
+
 def test_a_repository_cannot_be_made_outside_the_root(start):
     remote = start()
     with pytest.raises(urllib.error.HTTPError):
