@@ -11,7 +11,7 @@ use kube::runtime::watcher::Event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::packed::Packed;
+use super::packed::{Form, Packed};
 use crate::api::Key;
 use crate::api::lock::lock;
 
@@ -60,6 +60,11 @@ where
     /// Adds or replaces one object without waking it.
     pub fn put(&self, object: &K) {
         self.writer().apply_watcher_event(&Event::Apply(Packed::of(object)));
+    }
+
+    /// Adds or replaces one object, in a form that the engine keeps as well.
+    pub fn put_as(&self, object: &K, form: Arc<dyn Form<K>>) {
+        self.writer().apply_watcher_event(&Event::Apply(Packed::new(object, form)));
     }
 
     /// Removes one object.

@@ -1,8 +1,9 @@
-//! The form of an object in the store: JSON text, which takes a third of the memory of the decoded object. Reconciles
-//! of one object may be hours apart, and code that reads many objects decodes one at a time.
+//! The form of an object in the store: not decoded, which takes a third of the memory. Reconciles of one object may be hours
+//! apart, and code that reads many objects decodes one at a time.
 
 use std::borrow::Cow;
-use std::marker::PhantomData;
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -11,19 +12,46 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{Key, ObjectVersion};
 
-/// A whole object as text, and the metadata by which the store distinguishes objects.
+/// What an object can be decoded from at any time.
+pub trait Form<K>: Debug + Send + Sync {
+    fn open(&self) -> K;
+    /// Whether the JSON of the object contains this text, which must not need escapes.
+    fn contains(&self, text: &str) -> bool;
+}
+
+/// The JSON of a whole object.
+#[derive(Debug)]
+struct Text(Box<str>);
+
+impl<K: DeserializeOwned> Form<K> for Text {
+    fn open(&self) -> K {
+        serde_json::from_str(&self.0).expect("it was written from an object of this kind")
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+}
+
+/// An object, and the metadata by which the store distinguishes objects.
 #[derive(Clone, Debug)]
 pub struct Packed<K> {
     identity: ObjectMeta,
-    text: Box<str>,
-    kind: PhantomData<fn() -> K>,
+    form: Arc<dyn Form<K>>,
 }
 
-impl<K> Packed<K>
-where
-    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned,
-{
-    pub fn of(object: &K) -> Self {
+impl<K: Resource> Packed<K> {
+    /// The object as its own text.
+    pub fn of(object: &K) -> Self
+    where
+        K: Serialize + DeserializeOwned,
+    {
+        let text = serde_json::to_string(object).expect("an object has only string keys and finite numbers");
+        Self::new(object, Arc::new(Text(text.into())))
+    }
+
+    /// The object in a form that something else keeps as well.
+    pub fn new(object: &K, form: Arc<dyn Form<K>>) -> Self {
         let metadata = object.meta();
         let identity = ObjectMeta {
             name: metadata.name.clone(),
@@ -33,12 +61,11 @@ where
             creation_timestamp: metadata.creation_timestamp.clone(),
             ..ObjectMeta::default()
         };
-        let text = serde_json::to_string(object).expect("an object has only string keys and finite numbers");
-        Self { identity, text: text.into(), kind: PhantomData }
+        Self { identity, form }
     }
 
     pub fn open(&self) -> K {
-        serde_json::from_str(&self.text).expect("it was written from an object of this kind")
+        self.form.open()
     }
 
     pub fn key(&self) -> Key {
@@ -53,7 +80,7 @@ where
 
     /// Whether the JSON of the object contains this text, which must not need escapes.
     pub fn contains(&self, text: &str) -> bool {
-        self.text.contains(text)
+        self.form.contains(text)
     }
 }
 

@@ -65,6 +65,10 @@ pub struct Document {
 pub struct DocumentText(Arc<str>);
 
 impl DocumentText {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub fn value(&self) -> Value {
         serde_json::from_str(&self.0).expect("it was written from a value")
     }

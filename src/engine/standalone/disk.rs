@@ -123,7 +123,10 @@ fn sync_folders(parts: &mut [Part]) {
         part.attempt(|part| {
             let folder = part.target.parent().unwrap_or(Path::new("/")).to_owned();
             let synced = folders.entry(folder).or_insert_with_key(|folder| sync_dir(folder));
-            synced.as_ref().map(|()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()))
+            match synced {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            }
         });
     }
 }

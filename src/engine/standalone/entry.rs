@@ -1,18 +1,22 @@
 //! What the agent keeps in memory of an object, and how a commit changes it. Pure.
 //!
-//! Documents and status are JSON text: decoded, ten thousand objects would need hundreds of megabytes.
+//! Documents and status are JSON text: decoded, ten thousand objects would need hundreds of megabytes. The store of the
+//! loop shares them.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use kube::core::object::HasStatus;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::object::{Stored, rebuilt};
 use super::requests::{self, Requested};
-use crate::api::ObjectKey;
 use crate::api::files::file_stem;
+use crate::api::{AMIRefresher, ObjectKey, PackerBuilder};
+use crate::engine::packed::Form;
 use crate::manifest::{Document, DocumentText};
 
 /// An object of the state directory.
@@ -44,6 +48,26 @@ pub(super) enum Reference {
     Retained,
     /// It has no manifest and ends when its reconciler releases it.
     Deleted,
+}
+
+/// A kind of object that entries are decoded into.
+pub(super) trait Decoded:
+    Resource<DynamicType = ()> + HasStatus<Status: DeserializeOwned> + DeserializeOwned
+{
+}
+
+impl Decoded for PackerBuilder {}
+impl Decoded for AMIRefresher {}
+
+impl<K: Decoded> Form<K> for Entry {
+    fn open(&self) -> K {
+        self.decode().expect("it was decoded before it came into the store")
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        self.document.as_str().contains(text)
+            || self.status.as_deref().is_some_and(|status| status.contains(text))
+    }
 }
 
 impl Entry {
@@ -166,29 +190,20 @@ impl Entry {
     ///
     /// # Errors
     /// It cannot be decoded: the spec of an object without a document was stored by an older version of Opsy.
-    pub fn decode<K: DeserializeOwned>(&self) -> Result<K, String> {
-        let mut whole = self.whole();
-        whole["metadata"]["creationTimestamp"] = json!(Time(self.created));
-        if self.status.is_some() {
-            whole["status"] = self.status();
-        }
-        // A status of an incompatible version is dropped: what must survive is in image tags.
-        let read = serde_json::from_value(whole).or_else(|_| serde_json::from_value(self.whole()));
-        read.map_err(|error| {
+    pub fn decode<K: Decoded>(&self) -> Result<K, String> {
+        let mut object: K = serde_json::from_str(self.document.as_str()).map_err(|error| {
             format!(
                 "its stored state cannot be decoded ({error}): fix its manifest in Git, or delete it there"
             )
-        })
-    }
-
-    /// The document with the requests and what an API server would set.
-    fn whole(&self) -> Value {
-        let mut whole = self.document.value();
-        let metadata = &mut whole["metadata"];
+        })?;
+        let metadata = object.meta_mut();
         requests::add(metadata, self.requested.as_ref());
-        metadata["generation"] = json!(self.generation);
-        metadata["resourceVersion"] = json!(self.version.to_string());
-        whole
+        metadata.generation = Some(self.generation);
+        metadata.resource_version = Some(self.version.to_string());
+        metadata.creation_timestamp = Some(Time(self.created));
+        // A status of an incompatible version is dropped: what must survive is in image tags.
+        *object.status_mut() = self.status.as_deref().and_then(|status| serde_json::from_str(status).ok());
+        Ok(object)
     }
 
     fn status(&self) -> Value {

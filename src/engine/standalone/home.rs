@@ -42,7 +42,7 @@ struct Shared {
     /// The file of the agent's memory.
     memory: PathBuf,
     objects: Arc<Objects>,
-    entries: Mutex<BTreeMap<ObjectKey, Entry>>,
+    entries: Mutex<BTreeMap<ObjectKey, Arc<Entry>>>,
     /// Objects whose state could not be read at the start, and why.
     unreadable: BTreeMap<ObjectKey, String>,
     /// Statuses to write, oldest first.
@@ -62,7 +62,8 @@ impl StateHome {
         now: fn() -> Timestamp,
     ) -> io::Result<Self> {
         let dir = objects_dir(state);
-        let StoredObjects { objects: entries, unreadable } = read_all_as(&dir, Entry::read)?;
+        let StoredObjects { objects: entries, unreadable } =
+            read_all_as(&dir, |object, stored| Arc::new(Entry::read(object, stored)))?;
         for why in unreadable.values() {
             tracing::error!(state = %state.display(), "{why}");
         }

@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use serde_json::{Value, json};
 
 use super::{disk, files};
 use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
@@ -118,19 +118,15 @@ fn unreadable(object: &ObjectKey, error: &io::Error) -> String {
 }
 
 /// Adds the requests to the annotations of an object's metadata. With unreadable requests, the object is suspended.
-pub(super) fn add(metadata: &mut Value, requested: Option<&Requested>) {
+pub(super) fn add(metadata: &mut ObjectMeta, requested: Option<&Requested>) {
     let suspended = || Annotations::from([(SUSPEND.to_owned(), "true".to_owned())]);
     let annotations = match requested {
         None => return,
         Some(Requested::Annotations(annotations)) => annotations.clone(),
         Some(Requested::Unreadable(_)) => suspended(),
     };
-    for (name, value) in annotations.into_iter().filter(|(name, _)| REQUESTABLE.contains(&name.as_str())) {
-        if metadata["annotations"].is_null() {
-            metadata["annotations"] = json!({});
-        }
-        metadata["annotations"][name] = json!(value);
-    }
+    let allowed = annotations.into_iter().filter(|(name, _)| REQUESTABLE.contains(&name.as_str()));
+    allowed.for_each(|(name, value)| drop(metadata.annotations.get_or_insert_default().insert(name, value)));
 }
 
 /// Calls `changed` whenever a request changes, until the watcher is dropped. If files cannot be watched, requests are
@@ -156,6 +152,8 @@ pub fn watch(state: &Path, changed: impl Fn() + Send + 'static) -> Option<Recomm
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::api::Key;
 
@@ -166,9 +164,9 @@ mod tests {
 
     /// The requested annotations of an object.
     fn annotations(state: &Path, object: &ObjectKey) -> Value {
-        let mut metadata = json!({});
+        let mut metadata = ObjectMeta::default();
         add(&mut metadata, read(state, [object].into_iter()).get(object));
-        metadata["annotations"].take()
+        json!(metadata.annotations)
     }
 
     #[test]
@@ -180,12 +178,13 @@ mod tests {
         annotate(dir.path(), &object, "ami.opsy.dev/runbook", Some("https://evil")).expect("written");
         annotate(dir.path(), &object, SUSPEND, None).expect("written");
         let all = read(dir.path(), [&object].into_iter());
-        let mut metadata = json!({"name": "web", "annotations": {"mine": "1"}});
-        add(&mut metadata, all.get(&object));
-        assert_eq!(metadata["annotations"], json!({"mine": "1", RECONCILE_AT: "now"}));
-        let mut without = json!({"name": "other"});
+        let metadata = |json: Value| serde_json::from_value::<ObjectMeta>(json).expect("metadata");
+        let mut with = metadata(json!({"name": "web", "annotations": {"mine": "1"}}));
+        add(&mut with, all.get(&object));
+        assert_eq!(json!(with.annotations), json!({"mine": "1", RECONCILE_AT: "now"}));
+        let mut without = metadata(json!({"name": "other"}));
         add(&mut without, None);
-        assert_eq!(without, json!({"name": "other"}));
+        assert_eq!(without, metadata(json!({"name": "other"})));
     }
 
     #[test]

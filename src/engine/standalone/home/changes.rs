@@ -1,12 +1,16 @@
 //! Changes of objects: written to the disk together, and only then shown in the stores and on the board.
 
 use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
 
 use super::Shared;
 use crate::api::lock::lock;
 use crate::api::{Kind, ObjectKey};
+use crate::engine::feed::Feed;
 use crate::engine::standalone::disk;
-use crate::engine::standalone::entry::Entry;
+use crate::engine::standalone::entry::{Decoded, Entry};
 
 /// A change of one object.
 pub(super) struct Change {
@@ -57,13 +61,11 @@ impl Shared {
     /// Shows changes that are durable, and wakes their objects.
     pub(super) fn show(&self, changes: Vec<Change>) {
         let (mut has_other_members, mut woken) = (false, Vec::new());
-        for Change { object, mut next, is_shown, wakes, .. } in changes {
-            if is_shown {
-                next.undecodable = self.show_one(&object, &next).err();
-            }
-            let is_usable = next.is_usable();
+        for Change { object, next, is_shown, wakes, .. } in changes {
+            let entry = if is_shown { self.show_one(&object, next) } else { Arc::new(next) };
+            let is_usable = entry.is_usable();
             woken.extend((wakes && is_usable).then(|| object.clone()));
-            let before = lock(&self.entries).insert(object, next);
+            let before = lock(&self.entries).insert(object, entry);
             has_other_members |= before.is_some_and(|before| before.is_usable()) != is_usable;
         }
         if has_other_members {
@@ -72,20 +74,19 @@ impl Shared {
         woken.iter().for_each(|object| self.objects.wake(object));
     }
 
-    /// Updates an object in its store. Returns why it cannot be decoded, if it cannot be.
-    fn show_one(&self, object: &ObjectKey, next: &Entry) -> Result<(), String> {
-        let shown = match (next.is_loaded(), object.kind) {
-            (false, _) => {
-                self.objects.remove(object);
-                return Ok(());
-            }
-            (true, Kind::PackerBuilder) => next.decode().map(|it| self.objects.builders.put(&it)),
-            (true, Kind::AMIRefresher) => next.decode().map(|it| self.objects.refreshers.put(&it)),
+    /// Updates an object in its store, or removes it there if it is not to be reconciled.
+    fn show_one(&self, object: &ObjectKey, next: Entry) -> Arc<Entry> {
+        let entry = match object.kind {
+            Kind::PackerBuilder => put(&self.objects.builders, next),
+            Kind::AMIRefresher => put(&self.objects.refreshers, next),
         };
-        shown.inspect_err(|why| {
+        if let Some(why) = &entry.undecodable {
             tracing::error!(%object, "{why}");
+        }
+        if !entry.is_usable() {
             self.objects.remove(object);
-        })
+        }
+        entry
     }
 
     /// The objects that are reconciled.
@@ -93,4 +94,21 @@ impl Shared {
         let entries = lock(&self.entries);
         entries.iter().filter(|(_, entry)| entry.is_usable()).map(|(object, _)| object.clone()).collect()
     }
+}
+
+/// Puts an object into its store, if it is loaded and can be decoded.
+fn put<K>(feed: &Feed<K>, mut next: Entry) -> Arc<Entry>
+where
+    K: Decoded + Serialize + Clone + 'static,
+{
+    next.undecodable = None;
+    let decoded = next.is_loaded().then(|| next.decode::<K>());
+    if let Some(Err(why)) = &decoded {
+        next.undecodable = Some(why.clone());
+    }
+    let entry = Arc::new(next);
+    if let Some(Ok(object)) = decoded {
+        feed.put_as(&object, entry.clone());
+    }
+    entry
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use super::Shared;
 use super::changes::Change;
@@ -12,7 +13,7 @@ use crate::engine::standalone::requests::{self, Requested};
 use crate::engine::{Load, Wakes};
 use crate::manifest::Document;
 
-type Entries = BTreeMap<ObjectKey, Entry>;
+type Entries = BTreeMap<ObjectKey, Arc<Entry>>;
 type Requests = BTreeMap<ObjectKey, Requested>;
 
 impl Shared {
@@ -45,10 +46,12 @@ impl Shared {
             let requests = self.requests(&entries, &[]);
             let requested = |object: &ObjectKey, entry: &Entry| {
                 let requested = requests.get(object);
-                let changed = (entry.requested.as_ref() != requested).then(|| entry.clone());
+                let changed = (entry.requested.as_ref() != requested).then(|| Entry::clone(entry));
                 changed.map(|entry| entry.requested(requested.cloned()))
             };
-            let change = |(object, entry)| Some(Change::new(object, Some(entry), requested(object, entry)?));
+            let change = |(object, entry): (&ObjectKey, &Arc<Entry>)| {
+                Some(Change::new(object, Some(entry), requested(object, entry)?))
+            };
             entries.iter().filter_map(change).collect()
         };
         let results = self.write(&changes);
@@ -111,7 +114,7 @@ impl Shared {
     /// Those of these objects that are reconciled.
     fn only_usable(&self, objects: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
         let entries = lock(&self.entries);
-        let is_usable = |object: &&ObjectKey| entries.get(object).is_some_and(Entry::is_usable);
+        let is_usable = |object: &&ObjectKey| entries.get(object).is_some_and(|entry| entry.is_usable());
         objects.iter().filter(is_usable).cloned().collect()
     }
 }
