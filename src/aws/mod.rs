@@ -53,7 +53,7 @@ const KEEP_TYPES: Duration = Duration::from_secs(24 * 3600);
 pub enum Fresh {
     /// A shared response is enough (30 s for own images and node groups, 5 min for base images).
     Cached,
-    /// A shared response that was requested at most this long ago is enough, or one that is good enough for `Cached`.
+    /// A shared response that was requested less than this long ago is enough.
     Within(Duration),
     /// AWS is asked now, and the response replaces the shared one.
     Now,

@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Clone, V: Clone, E: Clone> Shared<K, V, E> {
         let is_newer = answer.asked > arrived;
         let usable = match fresh {
             Fresh::Cached => answer.is_within(self.keep, (self.now)()),
-            Fresh::Within(age) => answer.is_within(age.max(self.keep), (self.now)()),
+            Fresh::Within(age) => answer.is_within(age, (self.now)()),
             Fresh::Now => is_newer,
         };
         usable.then(|| (answer.value.clone(), is_newer))

@@ -15,10 +15,10 @@ use crate::api::{ImageId, Key, Seen, TemplateId};
 use crate::aws::{AwsError, Fresh, Image, Update};
 pub use groups::GroupsToRead;
 #[cfg(test)]
-pub use groups::OtherGroups;
+pub use groups::RolloutGroups;
 
-/// The first reads. Groups with an update in progress are always read without the cache, everything else only if a
-/// person requested a reconcile.
+/// The first reads. Groups whose update is awaited are read without the cache, everything else only if a person
+/// requested a reconcile.
 pub async fn observe(spec: &Spec, memory: &Memory, ctx: &Context, requested: bool) -> Observed {
     let fresh = if requested { Fresh::Now } else { Fresh::Cached };
     let to_read = GroupsToRead::of(spec, memory, requested, (ctx.now)());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::Context;
-use super::super::memory::Memory;
+use super::super::memory::{Memory, Rollout};
 use super::super::node_group::{Lifecycle, NodeGroup, sorted};
 use super::super::observed::{FreshGroups, Observed};
 use super::super::spec::Spec;
@@ -19,6 +19,11 @@ use crate::aws::{AwsError, Fresh};
 /// least this often.
 const LONGEST_IDLE: Duration = Duration::from_secs(600);
 
+/// While further groups start one after another, those that are being moved are not read again in every reconcile.
+const MOVING: Duration = Duration::from_secs(10);
+/// What is shared with everyone is shared for this long.
+const SHORTEST_IDLE: Duration = Duration::from_secs(30);
+
 /// Which node groups to read first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupsToRead {
@@ -26,14 +31,16 @@ pub enum GroupsToRead {
     All { fresh: bool },
     /// Only the groups that are being moved, without the cache: most likely their update is awaited.
     Only(BTreeSet<String>),
-    /// A further group may start: the groups that are being moved without the cache, and all others as `OtherGroups`.
-    Rollout { moving: BTreeSet<String>, others: OtherGroups },
+    /// A further group may start: all groups in scope.
+    Rollout(RolloutGroups),
 }
 
-/// How groups are read that a rollout in progress does not move. Whatever is done to one of them is decided after a read
-/// without the cache, so an older response only delays what it does not show yet.
+/// How groups are read while a rollout is in progress. Whatever is done to one of them is decided after a read without
+/// the cache, so an older response only delays what it does not show yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherGroups {
+pub struct RolloutGroups {
+    /// They are being moved.
+    moving: BTreeSet<String>,
     /// They were just moved, and EKS may have returned their old state: their response becomes outdated soon.
     settling: BTreeSet<String>,
     /// The age up to which a response is enough for all others.
@@ -46,33 +53,45 @@ impl GroupsToRead {
         let Some(rollout) = memory.rollout.as_ref().filter(|rollout| rollout.is_open() && !requested) else {
             return Self::All { fresh: requested };
         };
-        let moving = rollout.moving().filter(|(_, entry)| !entry.is_blocked());
-        let moving: BTreeSet<String> = moving.map(|(name, _)| name.to_owned()).collect();
+        let moving = moving(rollout);
         let none_may_start = moving.len() >= spec.update.max_parallel || !memory.pending;
         if !moving.is_empty() && none_may_start {
             Self::Only(moving)
         } else {
-            Self::Rollout { moving, others: OtherGroups::of(spec, memory, now) }
+            Self::Rollout(RolloutGroups::of(spec, memory, now))
         }
     }
 }
 
-impl OtherGroups {
+impl RolloutGroups {
     pub fn of(spec: &Spec, memory: &Memory, now: Timestamp) -> Self {
         let entries = memory.rollout.iter().flat_map(|rollout| &rollout.groups);
         let settling = entries.filter(|(_, entry)| entry.is_settling(now)).map(|(name, _)| name.clone());
-        Self { settling: settling.collect(), age: Self::longest_age(spec) }
+        let moving = memory.rollout.as_ref().map(moving).unwrap_or_default();
+        Self { moving, settling: settling.collect(), age: Self::longest_age(spec) }
     }
 
     /// The age up to which a response is enough for a group at rest that nothing is done to.
     fn longest_age(spec: &Spec) -> Duration {
-        spec.timer.min(LONGEST_IDLE)
+        spec.timer.clamp(SHORTEST_IDLE, LONGEST_IDLE)
     }
 
     /// How fresh the read of a group must be.
     pub fn freshness(&self, name: &str) -> Fresh {
-        if self.settling.contains(name) { Fresh::Cached } else { Fresh::Within(self.age) }
+        if self.moving.contains(name) {
+            Fresh::Within(MOVING)
+        } else if self.settling.contains(name) {
+            Fresh::Cached
+        } else {
+            Fresh::Within(self.age)
+        }
     }
+}
+
+/// The groups that are being moved, except for those that wait to be retried after a refusal.
+fn moving(rollout: &Rollout) -> BTreeSet<String> {
+    let moving = rollout.moving().filter(|(_, entry)| !entry.is_blocked());
+    moving.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Groups as read.
@@ -95,10 +114,7 @@ pub async fn first(spec: &Spec, ctx: &Context, to_read: &GroupsToRead) -> ReadGr
             let groups = sorted(named(spec, ctx, names).await);
             ReadGroups { groups, fresh: FreshGroups::Only(names.clone()) }
         }
-        GroupsToRead::Rollout { moving, others } => {
-            let read = named(spec, ctx, moving).await;
-            with_others(spec, ctx, others, read, moving).await
-        }
+        GroupsToRead::Rollout(rollout) => with_others(spec, ctx, rollout, Vec::new(), &BTreeSet::new()).await,
     }
 }
 
@@ -112,7 +128,7 @@ pub async fn read_others(observed: Observed, spec: &Spec, memory: &Memory, ctx: 
     let (FreshGroups::Only(names), Seen::Is(read)) = (&observed.fresh_groups, &observed.groups) else {
         return Observed { partial: false, ..observed };
     };
-    let others = OtherGroups::of(spec, memory, (ctx.now)());
+    let others = RolloutGroups::of(spec, memory, (ctx.now)());
     let ReadGroups { groups, mut fresh } = with_others(spec, ctx, &others, read.clone(), names).await;
     fresh.add(names.clone());
     Observed { groups, fresh_groups: fresh, partial: false, ..observed }
@@ -148,7 +164,7 @@ pub async fn users_of(
     let read: Vec<NodeGroup> =
         observed.groups.known().into_iter().flatten().filter(is_read).cloned().collect();
     let known: BTreeSet<String> = read.iter().map(|group| group.name.clone()).collect();
-    let age = Fresh::Within(OtherGroups::longest_age(spec));
+    let age = Fresh::Within(RolloutGroups::longest_age(spec));
     let listed = match list(spec, ctx, Fresh::Now, |name| (!known.contains(name)).then_some(age)).await {
         Ok(listed) => listed,
         Err(error) => return Seen::Unknown(error.class(), error.to_string()),
@@ -171,7 +187,7 @@ pub async fn users_of(
 async fn with_others(
     spec: &Spec,
     ctx: &Context,
-    others: &OtherGroups,
+    others: &RolloutGroups,
     read: Vec<NodeGroup>,
     names: &BTreeSet<String>,
 ) -> ReadGroups {

@@ -14,7 +14,7 @@ use crate::api::{Class, Seen, TemplateId};
 use crate::aws::{Fresh, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
 use crate::refresher::memory::Memory;
 use crate::refresher::node_group::{Lifecycle, NodeGroup, sorted};
-use crate::refresher::observe::{GroupsToRead, OtherGroups};
+use crate::refresher::observe::{GroupsToRead, RolloutGroups};
 use crate::refresher::observed::{Account, FreshGroups, Need, Observed, SourceImages};
 use crate::refresher::spec::{Source, Spec};
 use crate::refresher::step::Step;
@@ -24,12 +24,15 @@ const KEEP: Duration = Duration::from_secs(30);
 /// How long the versions of a launch template are shared.
 const KEEP_VERSIONS: Duration = Duration::from_secs(300);
 
+/// The versions of a launch template.
+type Versions = Arc<Vec<LaunchTemplateVersion>>;
+
 /// Responses, with the time at which they were requested.
 #[derive(Default)]
 pub struct Responses {
     groups: RefCell<BTreeMap<String, (Timestamp, Option<ManagedNodegroup>)>>,
     names: RefCell<Option<(Timestamp, Vec<String>)>>,
-    versions: RefCell<BTreeMap<TemplateId, (Timestamp, Arc<Vec<LaunchTemplateVersion>>)>>,
+    versions: RefCell<BTreeMap<TemplateId, (Timestamp, Versions)>>,
 }
 
 /// Groups that were read, and the names of those that were read without the cache.
@@ -65,11 +68,11 @@ impl World {
                 self.list(fresh, |name| (!spec.scope.excludes(name)).then_some(fresh))
             }
             GroupsToRead::Only(names) => (self.named(names), names.clone()),
-            GroupsToRead::Rollout { moving, others } => self.with_others(spec, others, moving),
+            GroupsToRead::Rollout(rollout) => self.with_others(spec, rollout, &BTreeSet::new()),
         }
     }
 
-    fn with_others(&self, spec: &Spec, others: &OtherGroups, read: &BTreeSet<String>) -> Read {
+    fn with_others(&self, spec: &Spec, others: &RolloutGroups, read: &BTreeSet<String>) -> Read {
         let wanted = |name: &str| (!spec.scope.excludes(name)).then(|| others.freshness(name));
         let (mut groups, mut fresh) = self.list(others.freshness(""), wanted);
         groups.retain(|group| !read.contains(&group.name));
@@ -132,7 +135,7 @@ impl World {
             && match fresh {
                 Fresh::Now => false,
                 Fresh::Cached => age < KEEP,
-                Fresh::Within(limit) => age < limit.max(KEEP),
+                Fresh::Within(limit) => age < limit,
             }
     }
 
@@ -164,7 +167,7 @@ impl World {
         !self.shares || !running.foreign || shown.is_some_and(|group| group.status == "UPDATING")
     }
 
-    fn versions(&self, id: &TemplateId, fresh: Fresh) -> (Seen<Arc<Vec<LaunchTemplateVersion>>>, bool) {
+    fn versions(&self, id: &TemplateId, fresh: Fresh) -> (Seen<Versions>, bool) {
         let mut kept = self.responses.versions.borrow_mut();
         if let Some((at, versions)) = kept.get(id)
             && self.shares
@@ -179,7 +182,7 @@ impl World {
         let Some(all) = self.templates.get(id) else {
             return (Seen::Unknown(Class::NotFound, "no such template".to_owned()), true);
         };
-        let versions: Arc<Vec<_>> = Arc::new(all.iter().filter_map(listed).collect());
+        let versions: Versions = Arc::new(all.iter().filter_map(listed).collect());
         kept.insert(id.clone(), (self.now, versions.clone()));
         (Seen::Is(versions), true)
     }
@@ -216,7 +219,7 @@ impl World {
             Need::OtherGroups => {
                 let FreshGroups::Only(names) = &seen.fresh_groups else { panic!("all were read") };
                 let (groups, fresh) =
-                    self.with_others(spec, &OtherGroups::of(spec, memory, self.now), &names.clone());
+                    self.with_others(spec, &RolloutGroups::of(spec, memory, self.now), &names.clone());
                 seen.groups = sorted(groups);
                 (seen.fresh_groups, seen.partial) = (FreshGroups::Only(fresh), false);
             }
