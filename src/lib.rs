@@ -18,16 +18,18 @@
 //! 1. [`sync`] compares the refs of the remote with the last synced commit, fetches, and verifies signatures ([`git`]). It
 //!    reads the files of the commit from Git objects; [`manifest`] turns them into documents and problems. The result is
 //!    one value, `Synced`, in a watch channel.
-//! 2. [`loader`] decides what is pruned and what is retained, and hands the documents to the [`engine`]. In a cluster the
-//!    engine applies what differs from the live objects and watches them; on one machine the documents are the objects.
-//! 3. `engine::drive` reconciles each object that was woken. [`builder`] observes AWS, Git and its runs. Its `plan`
-//!    compares the inputs of the active image with the desired ones, finds another template, and returns the step `Start`
-//!    with the reason `Template`. `act` starts a run: a Job, or a process. The report becomes the status.
+//! 2. [`loader`] decides what is pruned, what is retained, and which objects the commit concerns: those whose template
+//!    differs, or all if the settings do. It hands the documents to the [`engine`]. In a cluster the engine applies what
+//!    differs from the live objects and watches them; on one machine the documents are the objects.
+//! 3. `engine::drive` reconciles the objects whose document differs, or that the commit concerns. [`builder`] observes
+//!    AWS, Git and its runs. Its `plan` compares the inputs of the active image with the desired ones, finds another
+//!    template, and returns the step `Start` with the reason `Template`. `act` starts a run: a Job, or a process. The
+//!    report becomes the status.
 //! 4. The run ends, which wakes the builder. `builder::collect` reads the result, `promote` tags the new image as active
 //!    and demotes the old one, and the step `Record` writes the result into status. Each is a reconcile of its own.
 //! 5. A new active image wakes the refreshers. [`refresher`] chooses the target, begins a rollout in its status, and moves one
 //!    node group after the other: a launch template version with the new image, then an update by EKS, observed until it ends.
-//! 6. [`publish`] renders the status of all objects into files and pushes one commit. [`notifications`] turns the status
+//! 6. [`publish`] renders the status that the branch does not have into files and pushes one commit. [`notifications`] turns the status
 //!    into stories ([`announce`], pure) and gives them to the desks of [`notify`], which send them to Slack and others.
 //!
 //! # Modules
