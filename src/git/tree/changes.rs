@@ -114,30 +114,15 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::tree::TreeChange;
 
     /// Writes a tree of files: path and content.
     fn tree(repo: &Repository, files: &[(&str, &str)]) -> Oid {
-        let mut index = git2::Index::new().expect("an index");
+        let mut change = TreeChange::default();
         for (path, content) in files {
-            let id = repo.blob(content.as_bytes()).expect("a blob");
-            let none = git2::IndexTime::new(0, 0);
-            let entry = git2::IndexEntry {
-                ctime: none,
-                mtime: none,
-                dev: 0,
-                ino: 0,
-                mode: 0o100_644,
-                uid: 0,
-                gid: 0,
-                file_size: 0,
-                id,
-                flags: 0,
-                flags_extended: 0,
-                path: path.as_bytes().to_vec(),
-            };
-            index.add(&entry).expect("added");
+            change.set(path, Some(repo.blob(content.as_bytes()).expect("a blob")));
         }
-        index.write_tree_to(repo).expect("a tree")
+        change.apply(repo, None).expect("a tree").expect("files")
     }
 
     fn found(before: &[(&str, &str)], now: &[(&str, &str)], without: &str) -> Vec<(String, bool, bool)> {
