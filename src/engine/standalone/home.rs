@@ -26,7 +26,7 @@ use crate::api::ObjectKey;
 use crate::api::lock::lock;
 use crate::engine::EngineError;
 use crate::engine::objects::Objects;
-use statuses::Pending;
+use statuses::Statuses;
 
 /// Objects and status of one state directory.
 pub struct StateHome {
@@ -45,8 +45,7 @@ struct Shared {
     entries: Mutex<BTreeMap<ObjectKey, Arc<Entry>>>,
     /// Objects whose state could not be read at the start, and why.
     unreadable: BTreeMap<ObjectKey, String>,
-    /// Statuses to write, oldest first.
-    pending: Mutex<Vec<Pending>>,
+    statuses: Mutex<Statuses>,
     /// Serializes changes of objects, because disk, memory and store change together.
     changing: Mutex<()>,
     secrets: Secrets,
@@ -77,7 +76,7 @@ impl StateHome {
             objects,
             entries: Mutex::new(entries),
             unreadable,
-            pending: Mutex::default(),
+            statuses: Mutex::default(),
             changing: Mutex::default(),
             secrets,
             now,

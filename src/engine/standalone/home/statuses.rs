@@ -1,6 +1,7 @@
-//! Writes statuses, those of concurrent reconciles together: one takes what has collected while another was written.
+//! Writes statuses, those of concurrent reconciles together: a thread writes what has collected while it was writing, until
+//! there is nothing left.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
@@ -9,30 +10,70 @@ use super::changes::Change;
 use crate::api::lock::lock;
 use crate::engine::{EngineError, StatusUpdate};
 
+/// Statuses to write.
+#[derive(Default)]
+pub(super) struct Statuses {
+    /// Oldest first.
+    pending: Vec<Pending>,
+    /// Whether a thread writes them. There is at most one: threads that wait for each other would only need memory.
+    is_writing: bool,
+}
+
 /// A status to write, and who waits for it.
-pub(super) struct Pending {
+struct Pending {
     update: StatusUpdate,
     written: oneshot::Sender<Result<(), EngineError>>,
+}
+
+/// The thread that writes. If it panics, nobody waits for it any more.
+struct Writer<'a>(&'a Mutex<Statuses>);
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *lock(self.0) = Statuses::default();
+        }
+    }
 }
 
 impl Shared {
     /// Writes a status. It is written even if the reconcile that waits for it is aborted.
     pub(super) async fn put_status(self: Arc<Self>, update: StatusUpdate) -> Result<(), EngineError> {
         let (written, result) = oneshot::channel();
-        lock(&self.pending).push(Pending { update, written });
-        tokio::task::spawn_blocking(move || self.write_pending());
+        let is_writing = {
+            let mut statuses = lock(&self.statuses);
+            statuses.pending.push(Pending { update, written });
+            std::mem::replace(&mut statuses.is_writing, true)
+        };
+        if !is_writing {
+            tokio::task::spawn_blocking(move || self.write_pending());
+        }
         result
             .await
             .unwrap_or_else(|_| Err(EngineError::transient("the write of the status ended unexpectedly")))
     }
 
-    /// Writes what is pending, unless another thread has done so meanwhile.
+    /// Writes until nothing is pending.
     fn write_pending(&self) {
-        let _changing = lock(&self.changing);
-        let pending = std::mem::take(&mut *lock(&self.pending));
-        for batch in batches(pending) {
-            self.write_batch(batch);
+        let _writer = Writer(&self.statuses);
+        loop {
+            let _changing = lock(&self.changing);
+            let pending = {
+                let mut statuses = lock(&self.statuses);
+                statuses.is_writing = !statuses.pending.is_empty();
+                std::mem::take(&mut statuses.pending)
+            };
+            if pending.is_empty() {
+                return;
+            }
+            batches(pending).into_iter().for_each(|batch| self.write_batch(batch));
         }
+    }
+
+    /// The number of statuses that are not taken to be written.
+    #[cfg(test)]
+    pub(super) fn pending_statuses(&self) -> usize {
+        lock(&self.statuses).pending.len()
     }
 
     fn write_batch(&self, batch: Vec<Pending>) {

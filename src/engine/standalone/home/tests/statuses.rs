@@ -52,7 +52,7 @@ async fn write_together(home: &StateHome, updates: Vec<StatusUpdate>) -> Vec<Res
         let _changing = lock(&shared.changing);
         locked.send(()).expect("the test waits");
         let end = std::time::Instant::now() + SOON;
-        while lock(&shared.pending).len() < count {
+        while shared.pending_statuses() < count {
             assert!(std::time::Instant::now() < end, "not all writes are pending");
             std::thread::yield_now();
         }
@@ -124,6 +124,21 @@ async fn an_error_reaches_only_the_object_that_it_concerns() {
     }
     let shown = objects.builders.get(&object("node-7").key).expect("it is in the store");
     assert_eq!(shown.status.and_then(|status| status.state), None, "nothing is shown that is not durable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_panics_is_an_error_and_the_next_one_is_written() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (home, objects) = loaded(state.path());
+    // No entry has such a document.
+    let whole = lock(&home.shared.entries)[&object("node-0")].clone();
+    let mut damaged = Entry::clone(&whole);
+    damaged.document = DocumentText::from(&json!("no object"));
+    lock(&home.shared.entries).insert(object("node-0"), Arc::new(damaged));
+    home.write_status(update("node-0", 1, "first")).await.expect_err("it panicked");
+    lock(&home.shared.entries).insert(object("node-0"), whole);
+    home.write_status(update("node-0", 1, "second")).await.expect("written");
+    assert_eq!(state_of(&home, &objects, "node-0"), (Some("second".to_owned()), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
