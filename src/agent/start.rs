@@ -19,7 +19,7 @@ use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
 use crate::git::github_app::Tokens;
 use crate::git::templates::Templates;
-use crate::git::{GitError, Handle, Http, Options};
+use crate::git::{GitError, Handle, History, Http, Options};
 use crate::loader::Loader;
 use crate::notifications::Notifications;
 use crate::publish::Publisher;
@@ -178,8 +178,7 @@ fn open_clone(inputs: &Inputs, engine: &Engine, tokens: &Tokens, http: Http) -> 
         folder: engine.clone.clone(),
         credentials: Some(credentials),
         http,
-        // Only the history shows whether a tip descends from the last synced commit.
-        shallow: false,
+        history: if inputs.signers.is_some() { History::Whole } else { History::Recent },
         signers: inputs.signers.clone(),
         signing_key: inputs.signing_key.clone(),
     })

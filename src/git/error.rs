@@ -62,6 +62,10 @@ pub enum GitError {
     #[error("commit {0} is not in the clone: the branch was rewritten")]
     NoCommit(CommitId),
     #[error(
+        "the history of commit {0} is not in the clone, and the server does not send it: this is retried"
+    )]
+    HistoryCut(CommitId),
+    #[error(
         "commit {0} is not in the clone, and the server does not send it by its ID: keep the clone on a persistent \
          volume, or set uploadpack.allowAnySHA1InWant on the server"
     )]
@@ -133,6 +137,7 @@ impl GitError {
             Self::Unreachable { .. }
             | Self::Corrupt { .. }
             | Self::CloneDirectory { .. }
+            | Self::HistoryCut(_)
             | Self::NotSynced
             | Self::ThreadEnded => Class::TRANSIENT,
             Self::Contended { .. } => Class::Conflict,

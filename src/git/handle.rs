@@ -12,6 +12,7 @@ use tracing::{error, info};
 use super::address::Address;
 use super::auth::Credentials;
 use super::commit::{self, Attempt, Change, Outcome};
+use super::depth::History;
 use super::http::Http;
 use super::mirror::{self, Known, Mirror};
 use super::reader::{Blob, Described, Reader};
@@ -40,8 +41,8 @@ pub struct Options {
     pub credentials: Option<Credentials>,
     /// The client for requests that libgit2 cannot send, and the proxies of both.
     pub http: Http,
-    /// Whether to fetch the tips without their history, if the server allows it.
-    pub shallow: bool,
+    /// How much history to fetch, if the server can cut it.
+    pub history: History,
     /// The trusted signers of commits. Default: commits need no signature.
     pub signers: Option<Signers>,
     /// The key that signs commits of this agent.
@@ -203,13 +204,13 @@ impl Handle {
     /// `GitError::Unverified` names the first commit that no trusted signer signed.
     pub async fn verify(&self, range: &Range, signers: &Signers) -> Result<(), GitError> {
         let (range, signers) = (range.clone(), signers.clone());
-        self.read_with(move |reader| reader.verify(&range, &signers)).await
+        self.read_history_with(move |reader| reader.verify(&range, &signers)).await
     }
 
     /// Returns true if a commit is `other` or descends from it.
     pub async fn follows(&self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
         let (commit, other) = (commit.clone(), other.clone());
-        self.read_with(move |reader| reader.follows(&commit, &other)).await
+        self.read_history_with(move |reader| reader.follows(&commit, &other)).await
     }
 
     /// Ensures that the clone has a commit. No branch needs to contain it, if the server sends it by its ID.
@@ -228,7 +229,7 @@ impl Handle {
     /// `without` are skipped.
     pub async fn describe(&self, commit: &CommitId, without: &str) -> Result<Described, GitError> {
         let (commit, without) = (commit.clone(), without.to_owned());
-        self.read_with(move |reader| reader.describe(&commit, &without)).await
+        self.read_history_with(move |reader| reader.describe(&commit, &without)).await
     }
 
     /// Returns true if two commits have the same files outside of the directory `without`, and both can be read.
@@ -309,6 +310,24 @@ impl Handle {
             }
         }
         Err(GitError::Contended { url: self.options.address.to_string(), attempts: COMMIT_ATTEMPTS })
+    }
+
+    /// Reads from the clone. While the history is cut before the answer is known, more of it is fetched.
+    async fn read_history_with<T, F>(&self, job: F) -> Result<T, GitError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Reader) -> Result<T, GitError> + Clone + Send + 'static,
+    {
+        let mut has_more = true;
+        loop {
+            match self.read_with(job.clone()).await {
+                // Another read could have fetched all of it in the meantime, so the last answer decides.
+                Err(GitError::HistoryCut(_)) if has_more => {
+                    has_more = self.network.run(Mirror::deepen).await?
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Reads from the clone. If the clone is damaged, it is replaced, and the read is retried once.

@@ -1,37 +1,31 @@
 //! The bare clone and its remote: compares refs, fetches the branches that moved, and replaces a damaged clone. The
 //! network thread owns it.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
 
-use git2::{
-    AutotagOption, Direction, FetchOptions, Oid, ProxyOptions, Remote, RemoteCallbacks, RepositoryInitOptions,
-};
+use git2::{Direction, Oid, RepositoryInitOptions};
 use tracing::{info, warn};
 
 use super::alternates::{self, SourcePacks};
 use super::auth::{Authenticator, Credentials};
+use super::connection::{callbacks, connection_error, depth_of, download, proxy, receive};
+use super::depth::{self, History};
 use super::heads::{choose, commit_id, heads, no_branch};
 use super::poll::{Expected, Poll};
 use super::upkeep::{Upkeep, has_too_many_packs};
 use super::{GitError, Options, ssh, tls};
 use crate::api::CommitId;
 use crate::api::lock::lock;
-use crate::api::proxy::Route;
 
 /// A host that does not accept a connection in this time is unreachable.
 const CONNECT_TIMEOUT_MS: i32 = 15_000;
 /// The longest silence on a connection: a server sends nothing while it prepares a large fetch or runs push hooks.
 const SERVER_TIMEOUT_MS: i32 = 120_000;
-/// The longest fetch of a template repository: a server could otherwise keep it alive by sending a byte now and then.
-const LONGEST_FETCH: Duration = Duration::from_secs(600);
 /// The file in the clone with the address of its remote. It marks the directory as a clone of Opsy.
 const ORIGIN_FILE: &str = "opsy-origin";
 /// The maximum number of packs that libgit2 has open, of all clones: a process may have 1024 files open by default.
@@ -68,6 +62,8 @@ pub(super) struct Mirror {
     /// The credentials of the options, unless `use_credentials` set others.
     credentials: Option<Credentials>,
     poll: Poll,
+    /// How often the clone was deepened since the last fetch.
+    deepened: usize,
 }
 
 impl Mirror {
@@ -79,7 +75,8 @@ impl Mirror {
     ) -> Self {
         let credentials = options.credentials.clone();
         let (source_packs, upkeep, poll) = (SourcePacks::default(), Upkeep::new(reading), Poll::default());
-        Self { options, repo: None, source_packs, generation, upkeep, known, credentials, poll }
+        let (repo, deepened) = (None, 0);
+        Self { options, repo, source_packs, generation, upkeep, known, credentials, poll, deepened }
     }
 
     pub fn options(&self) -> &Options {
@@ -115,12 +112,10 @@ impl Mirror {
         if repo.find_commit(id).is_ok() {
             return Ok(());
         }
-        let mut fetch = FetchOptions::new();
-        fetch.remote_callbacks(callbacks(&auth)).proxy_options(proxy(&options));
-        fetch.download_tags(AutotagOption::None).update_fetchhead(false);
-        let fetched = repo
-            .remote_anonymous(options.address.url())
-            .and_then(|mut remote| remote.fetch(&[format!("+{id}:{LAST_REF}")], Some(&mut fetch), None));
+        let depth = depth_of(&options, repo);
+        let fetched = repo.remote_anonymous(options.address.url()).and_then(|mut remote| {
+            receive(&mut remote, &[format!("+{id}:{LAST_REF}")], depth, &options, &|| callbacks(&auth))
+        });
         fetched.map_err(|error| match is_not_sent(&error) {
             true => missing(),
             false => match GitError::transfer(options.address.as_str(), &options.folder, &error) {
@@ -130,7 +125,8 @@ impl Mirror {
                 error => error,
             },
         })?;
-        repo.find_commit(id).map(drop).map_err(|_| missing())
+        self.join(depth)?;
+        self.repo()?.find_commit(id).map(drop).map_err(|_| missing())
     }
 
     /// Fetches a branch, by default the branch that is read, and returns its tip. A damaged clone is replaced once.
@@ -143,6 +139,11 @@ impl Mirror {
             // Only after the remote has responded: while it is unreachable, the clone is needed.
             Ok(_) if self.upkeep.has_failed() && has_too_many_packs(&self.options.folder) => {
                 info!("the clone has too many packs: creating a new one");
+                self.renew(branch)
+            }
+            // Signatures were not required when it was made.
+            Ok(_) if self.options.history == History::Whole && self.repo()?.is_shallow() => {
+                info!("the clone does not have the whole history: creating a new one");
                 self.renew(branch)
             }
             result => result,
@@ -213,6 +214,7 @@ impl Mirror {
         let repo = self.repo()?;
         let url = options.address.url();
         let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
+        let depth = depth_of(&options, repo);
         let at_remote = |error: git2::Error| connection_error(url, &auth, &error);
         let mut connection = remote
             .connect_auth(Direction::Fetch, Some(callbacks(&auth)), Some(proxy(&options)))
@@ -231,8 +233,16 @@ impl Mirror {
         let moved: BTreeSet<&str> =
             found.iter().flatten().filter(|found| found.moved).map(|found| found.branch.as_str()).collect();
         if !moved.is_empty() {
-            download(connection.remote(), &moved, &auth, (&options, limit))?;
+            download(connection.remote(), &refspecs(&moved), &auth, (&options, limit), depth)?;
         }
+        let has_moved = !moved.is_empty();
+        drop(connection);
+        drop(remote);
+        if has_moved {
+            self.deepened = 0;
+            self.join(depth)?;
+        }
+        let repo = self.repo()?;
         for found in found.iter().flatten() {
             if found.moved {
                 log_fetch(repo, found);
@@ -268,6 +278,40 @@ impl Mirror {
         }
         let tip = |Expected { branch, tip, .. }| Tip { branch, commit: commit_id(tip), fetched: false };
         Ok(Some(expected.into_iter().map(tip).collect()))
+    }
+
+    /// Fetches more of the history of all branches that were fetched. Returns false if there is no more.
+    pub fn deepen(&mut self) -> Result<bool, GitError> {
+        let options = Arc::clone(&self.options);
+        let (Some(depth), true) = (depth::step(self.deepened), self.repo()?.is_shallow()) else {
+            return Ok(false);
+        };
+        info!(depth, "fetching more of the history");
+        let auth = self.authenticator()?;
+        let (repo, url) = (self.repo()?, options.address.url());
+        let branches = all_tracked(repo).map_err(|error| GitError::local(&options.folder, &error))?;
+        // Not to the tracking refs: the tips on the remote may be others by now, and were not checked.
+        let branches = branches.iter().map(|branch| format!("+refs/heads/{branch}:{DEEPENED}{branch}"));
+        let branches: Vec<String> = branches.collect();
+        let mut remote = repo.remote_anonymous(url).map_err(|error| GitError::remote(url, &error))?;
+        download(&mut remote, &branches, &auth, (&options, None), depth)?;
+        drop(remote);
+        delete_all(repo, DEEPENED).map_err(|error| GitError::local(&options.folder, &error))?;
+        self.deepened += 1;
+        self.join(depth)?;
+        Ok(true)
+    }
+
+    /// Removes the cuts of the history that a fetch with this depth added without need, and opens the clone again, so
+    /// that both threads see its history.
+    fn join(&mut self, depth: i32) -> Result<(), GitError> {
+        if depth > 0 && self.options.history != History::Tips {
+            let folder = self.options.folder.clone();
+            depth::join(self.repo()?).map_err(|error| GitError::local(&folder, &error))?;
+            self.repo = None;
+            self.repo()?;
+        }
+        Ok(())
     }
 
     /// Sets the credentials for the next connections.
@@ -326,6 +370,9 @@ const TRACKING: &str = "refs/remotes/origin/";
 /// The ref for a last synced commit that no branch contains.
 const LAST_REF: &str = "refs/opsy/last";
 
+/// The prefix of the refs that receive more of the history of a branch. They are deleted then.
+const DEEPENED: &str = "refs/opsy/deepened/";
+
 /// Returns the name of the ref for the tip of a branch as of the last fetch.
 pub(super) fn tracking_ref(branch: &str) -> String {
     format!("{TRACKING}{branch}")
@@ -353,45 +400,6 @@ pub(super) fn tracked(repo: &git2::Repository, branch: &str) -> Option<Oid> {
 fn is_not_sent(error: &git2::Error) -> bool {
     let why = error.message();
     why.contains("not our ref") || why.contains("cannot fetch a specific object")
-}
-
-/// Returns the callbacks for credentials and host keys.
-pub(super) fn callbacks(auth: &Authenticator) -> RemoteCallbacks<'static> {
-    let auth = auth.clone();
-    let mut callbacks = RemoteCallbacks::new();
-    let checking = auth.clone();
-    callbacks.credentials(move |url, user, allowed| auth.credentials(url, user, allowed));
-    callbacks.certificate_check(move |certificate, _| checking.check(certificate));
-    callbacks
-}
-
-/// Returns the proxy for the remote.
-pub(super) fn proxy(options: &Options) -> ProxyOptions<'static> {
-    let mut proxy = ProxyOptions::new();
-    match options.http.proxies().route(options.address.url()) {
-        Route::Through(through) => {
-            proxy.url(through.secret_url());
-        }
-        // The proxy of Git's own configuration.
-        Route::Unset if options.address.may_use_proxy() => {
-            proxy.auto();
-        }
-        Route::Unset | Route::Direct => {}
-    }
-    proxy
-}
-
-/// Classifies an error of a connection, including host keys that were refused and credentials that are not set.
-pub(super) fn connection_error(url: &str, auth: &Authenticator, error: &git2::Error) -> GitError {
-    if let Some(why) = auth.host_key_error() {
-        return GitError::HostKey { url: url.to_owned(), why };
-    }
-    match GitError::remote(url, error) {
-        GitError::Rejected { url, .. } if auth.lacks_credentials() && !auth.is_ssh() => {
-            GitError::Unauthenticated { url }
-        }
-        error => error,
-    }
 }
 
 /// Sets the limits of libgit2 for the process: by default it waits without limit, and leaves all packs open.
@@ -428,41 +436,22 @@ impl RemoteBranch {
     }
 }
 
-/// Fetches branches over the open connection.
-fn download(
-    remote: &mut Remote<'_>,
-    branches: &BTreeSet<&str>,
-    auth: &Authenticator,
-    (options, limit): (&Options, Option<usize>),
-) -> Result<(), GitError> {
-    let url = options.address.url();
-    let refspecs: Vec<String> =
-        branches.iter().map(|branch| format!("+refs/heads/{branch}:{}", tracking_ref(branch))).collect();
-    let received = Rc::new(Cell::new(0));
-    let mut fetch = |depth: i32| {
-        let mut callbacks = callbacks(auth);
-        let started = Instant::now();
-        let counter = Rc::clone(&received);
-        callbacks.transfer_progress(move |progress| {
-            counter.set(progress.received_bytes());
-            limit.is_none_or(|limit| progress.received_bytes() <= limit && started.elapsed() < LONGEST_FETCH)
-        });
-        let mut fetch = FetchOptions::new();
-        fetch.remote_callbacks(callbacks).proxy_options(proxy(options));
-        fetch.download_tags(AutotagOption::None).update_fetchhead(false).depth(depth);
-        remote.fetch(&refspecs, Some(&mut fetch), None)
-    };
-    // libgit2 does not support shallow fetches from a repository on this machine.
-    let is_shallow = options.shallow && options.address.path().is_none();
-    let fetched = match fetch(i32::from(is_shallow)) {
-        // The limit also applies to the whole history.
-        Err(error) if is_shallow && error.message().contains("support shallow") => fetch(0),
-        fetched => fetched,
-    };
-    fetched.map_err(|error| match limit.filter(|limit| received.get() > *limit) {
-        Some(limit) => GitError::TooLarge { url: url.to_owned(), limit },
-        None => GitError::transfer(url, &options.folder, &error),
-    })
+fn refspecs(branches: &BTreeSet<&str>) -> Vec<String> {
+    branches.iter().map(|branch| format!("+refs/heads/{branch}:{}", tracking_ref(branch))).collect()
+}
+
+fn delete_all(clone: &git2::Repository, prefix: &str) -> Result<(), git2::Error> {
+    let references = clone.references_glob(&format!("{prefix}*"))?.collect::<Result<Vec<_>, _>>()?;
+    references.into_iter().try_for_each(|mut reference| reference.delete())
+}
+
+/// Returns the branches that were fetched.
+fn all_tracked(clone: &git2::Repository) -> Result<BTreeSet<String>, git2::Error> {
+    let mut references = clone.references_glob(&format!("{TRACKING}*"))?;
+    let names = references.names().collect::<Result<Vec<_>, _>>()?;
+    let branches =
+        names.iter().filter(|name| **name != DEFAULT_REF).filter_map(|name| name.strip_prefix(TRACKING));
+    Ok(branches.map(str::to_owned).collect())
 }
 
 fn log_fetch(repo: &git2::Repository, found: &RemoteBranch) {
@@ -482,7 +471,7 @@ fn open(options: &Options) -> Result<git2::Repository, GitError> {
     let folder = &options.folder;
     let origin = fs::read_to_string(folder.join(ORIGIN_FILE)).unwrap_or_default();
     if origin == options.address.url() {
-        match git2::Repository::open_bare(folder) {
+        match depth::open(folder) {
             Ok(repo) => return Ok(repo),
             Err(error) => warn!(why = error.message(), "the clone cannot be opened: creating a new one"),
         }

@@ -15,6 +15,8 @@ mod ancestry;
 pub mod auth;
 pub mod commit;
 mod compact;
+mod connection;
+mod depth;
 mod entry;
 mod error;
 pub mod github_app;
@@ -36,6 +38,7 @@ pub mod tree;
 mod upkeep;
 pub mod worktree;
 
+pub use depth::History;
 pub use entry::{Entry, EntryKind};
 pub use error::GitError;
 pub use handle::{Handle, Options};

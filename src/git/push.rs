@@ -9,7 +9,8 @@ use git2::{Direction, ErrorCode, Oid, PushOptions, RemoteCallbacks};
 
 use super::GitError;
 use super::auth::Authenticator;
-use super::mirror::{Mirror, callbacks, check_local, connection_error, proxy};
+use super::connection::{callbacks, connection_error, proxy};
+use super::mirror::{Mirror, check_local};
 
 /// The ref in the clone that is pushed.
 const OUTGOING: &str = "refs/opsy/outgoing";

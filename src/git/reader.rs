@@ -9,6 +9,7 @@ use git2::{Commit, ErrorClass, ErrorCode, Oid, Repository};
 
 use super::alternates::SourcePacks;
 use super::ancestry;
+use super::depth::{self, History};
 use super::entry::{Entry, EntryKind};
 use super::heads::commit_id;
 use super::ignore::{self, Ignore};
@@ -82,7 +83,7 @@ impl Reader {
         let folder = self.folder();
         let listing = Arc::new(list(self.repo()?, &folder, commit)?);
         // There can be many template repositories, so large listings of them are not kept in memory.
-        if !self.options.shallow || listing.iter().count() <= KEPT_ENTRIES {
+        if self.options.history != History::Tips || listing.iter().count() <= KEPT_ENTRIES {
             self.last = Some((commit.clone(), Arc::clone(&listing)));
         }
         Ok(listing)
@@ -123,6 +124,9 @@ impl Reader {
         let repo = self.repo()?;
         let mut found = repo.find_commit(id).map_err(|_| GitError::NoCommit(commit.clone()))?;
         for _ in 0..OWN_COMMITS {
+            if !without.is_empty() && depth::is_cut_at(&found) {
+                return Err(GitError::HistoryCut(commit.clone()));
+            }
             let Ok(parent) = found.parent(0) else { break };
             if !changes_only(repo, &found, &parent, without) {
                 break;
@@ -139,9 +143,10 @@ impl Reader {
 
     /// Returns true if a commit is `other` or descends from it.
     pub fn follows(&mut self, commit: &CommitId, other: &CommitId) -> Result<bool, GitError> {
-        let (commit, other) = (oid(commit.as_str())?, oid(other.as_str())?);
+        let (id, other) = (oid(commit.as_str())?, oid(other.as_str())?);
         let folder = self.folder();
-        ancestry::follows(self.repo()?, commit, other).map_err(|error| damaged(&folder, &error))
+        let follows = ancestry::follows(self.repo()?, id, other).map_err(|error| damaged(&folder, &error))?;
+        follows.ok_or_else(|| GitError::HistoryCut(commit.clone()))
     }
 
     /// Verifies the signatures of commits.
@@ -237,7 +242,7 @@ impl Reader {
         if !is_open || self.source_packs.changed() {
             let folder = self.folder();
             self.source_packs = SourcePacks::of(&folder);
-            let repo = Repository::open_bare(&folder).map_err(|error| match error.code() {
+            let repo = depth::open(&folder).map_err(|error| match error.code() {
                 ErrorCode::Owner => GitError::local(&folder, &error),
                 _ => damaged(&folder, &error),
             })?;

@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::signers::Signers;
 use crate::api::CommitId;
 use crate::git::heads::commit_id;
-use crate::git::{GitError, ancestry};
+use crate::git::{GitError, ancestry, depth};
 
 /// The maximum number of commits of one verification: years of work, which take seconds.
 const COMMITS_LIMIT: usize = 10_000;
@@ -41,7 +41,9 @@ pub(in crate::git) fn verify(
 ) -> Result<(), GitError> {
     let local = |error: git2::Error| GitError::local(folder, &error);
     let tip = Oid::from_str(range.tip.as_str()).map_err(local)?;
-    let commits = commits(repo, tip, &range.since).map_err(local)?;
+    let Some(commits) = commits(repo, tip, &range.since).map_err(local)? else {
+        return Err(GitError::HistoryCut(range.tip.clone()));
+    };
     if commits.is_empty() {
         return Ok(());
     }
@@ -59,17 +61,20 @@ pub(in crate::git) fn verify(
     Ok(())
 }
 
-/// Returns the commits of the range, the newest first. If they exceed the limit, returns one more than the limit.
-fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Vec<Oid>, git2::Error> {
+/// Returns the commits of the range, the newest first. If they exceed the limit, returns one more than the limit. If the
+/// history is cut, so that commits of the range could be missing, returns `None`.
+fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Option<Vec<Oid>>, git2::Error> {
     let mut known = Vec::new();
     for commit in since {
         let id = Oid::from_str(commit.as_str())?;
-        if ancestry::follows(repo, tip, id)? {
-            known.push(id);
+        match ancestry::follows(repo, tip, id)? {
+            Some(true) => known.push(id),
+            Some(false) => {}
+            None => return Ok(None),
         }
     }
     if known.is_empty() {
-        return Ok(vec![tip]);
+        return Ok(Some(vec![tip]));
     }
     let mut walk = repo.revwalk()?;
     walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
@@ -77,7 +82,13 @@ fn commits(repo: &Repository, tip: Oid, since: &[CommitId]) -> Result<Vec<Oid>, 
     for id in known {
         walk.hide(id)?;
     }
-    walk.take(COMMITS_LIMIT + 1).collect()
+    let commits: Vec<Oid> = walk.take(COMMITS_LIMIT + 1).collect::<Result<_, _>>()?;
+    for id in &commits {
+        if depth::is_cut_at(&repo.find_commit(*id)?) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(commits))
 }
 
 /// Verifies one commit.

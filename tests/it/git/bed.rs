@@ -68,7 +68,7 @@ impl Bed {
             folder: self.folder.path().join("clone"),
             credentials: None,
             http: http(),
-            shallow: false,
+            history: opsy::git::History::Recent,
             signers: None,
             signing_key: None,
         }

@@ -222,7 +222,7 @@ async fn a_template_repository_that_sends_too_much_is_given_up_and_fetched_when_
     let bed = Bed::start();
     let noise: String = (0..5000u32).map(|number| opsy::api::ids::digest(&[&number.to_string()])).collect();
     bed.remote().commit("main", &[("large", Some(&noise))]);
-    let git = bed.handle_with(|options| options.shallow = true);
+    let git = bed.handle_with(|options| options.history = opsy::git::History::Tips);
     let error = git.fetch_branches(vec![None], None, Some(10_000)).await.expect_err("too much");
     assert!(matches!(error, GitError::TooLarge { limit: 10_000, .. }), "{error}");
     let tips = git.fetch_branches(vec![None], None, Some(10_000_000)).await.expect("fetched");

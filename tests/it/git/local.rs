@@ -34,7 +34,7 @@ impl World {
             folder: self.clone(),
             credentials: None,
             http: http(),
-            shallow: false,
+            history: opsy::git::History::Recent,
             signers: None,
             signing_key: None,
         }

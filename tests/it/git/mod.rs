@@ -3,6 +3,7 @@
 pub mod bed;
 mod fetch;
 mod github_app;
+mod history;
 mod holds;
 mod local;
 mod poll;

@@ -170,7 +170,7 @@ async fn several_branches_are_asked_for_in_one_request() {
     remote.add_pull_requests(MANY, &one);
     let (next, other) =
         (remote.commit("next", &[("b", Some("1"))]), remote.commit("x/other", &[("c", Some("1"))]));
-    let git = bed.handle_with(|options| options.shallow = true);
+    let git = bed.handle_with(|options| options.history = opsy::git::History::Tips);
     let wanted = || vec![None, Some("next".to_owned()), Some("x/other".to_owned())];
     let fetch = async || {
         let tips = git.fetch_branches(wanted(), None, None).await.expect("a connection");

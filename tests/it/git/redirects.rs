@@ -59,7 +59,7 @@ async fn fetch(url: &str) -> GitError {
         folder: folder.path().join("clone"),
         credentials: Some(token("hunter2")),
         http: http(),
-        shallow: false,
+        history: opsy::git::History::Recent,
         signers: None,
         signing_key: None,
     });

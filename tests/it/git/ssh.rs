@@ -12,7 +12,8 @@ use opsy::git::auth::Credentials;
 use opsy::git::commit::Edit;
 use opsy::git::{GitError, Handle, Options};
 
-use super::bed::{DEADLINE, Remote, fingerprint, http, keygen};
+use super::bed::{ANN, DEADLINE, Remote, fingerprint, git_of, http, keygen, printed};
+use super::history;
 use super::push::change;
 use crate::bed::wait_for;
 
@@ -113,7 +114,7 @@ impl Server {
             folder: tempfile::tempdir_in(self.folder.path()).expect("a directory").keep().join("clone"),
             credentials: Some(credentials),
             http: http(),
-            shallow: false,
+            history: opsy::git::History::Recent,
             signers: None,
             signing_key: None,
         })
@@ -146,6 +147,27 @@ async fn fetch_and_push_use_a_deploy_key() {
     let change = change("main", &[("status/a.yaml", Edit::Put(b"b".to_vec()))]);
     git.commit(&change).await.expect("pushed");
     assert_ne!(server.remote().tip("main").as_deref(), Some(first.as_str()));
+}
+
+#[tokio::test]
+async fn the_history_is_cut_and_fetched_when_it_is_needed() {
+    let server = Server::start(&["ed25519"]);
+    let remote = server.remote();
+    let add = |count| history::add(&remote, "main", count, |number| format!("{}.hcl", number % 20));
+    let first = add(600);
+    let git = server.handle(server.credentials(&server.line("ed25519")));
+    let tip = git.fetch().await.expect("fetched");
+    assert_eq!(tip.commit.as_str(), first);
+    let clone = git.options().folder.clone();
+    assert!(clone.join("shallow").exists());
+    for count in [1, 120] {
+        let next = add(count);
+        let fetched = git.fetch().await.expect("fetched");
+        assert_eq!(fetched.commit.as_str(), next);
+        assert!(git.follows(&fetched.commit, &tip.commit).await.expect("known"));
+    }
+    git.commit(&change("main", &[("status/a.yaml", Edit::Put(b"b".to_vec()))])).await.expect("pushed");
+    printed(git_of(&clone, ANN).args(["fsck", "--connectivity-only"]));
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use crate::api::{CommitId, Key};
 use crate::git::address::AddressRules;
 use crate::git::auth::Credentials;
 use crate::git::signatures::Signers;
-use crate::git::{Handle, Http, Listing, Options};
+use crate::git::{Handle, History, Http, Listing, Options};
 use crate::wait;
 use repository::Access;
 pub(super) use repository::Repository;
@@ -132,7 +132,7 @@ impl Sources {
             folder,
             credentials: None,
             http: self.options.http.clone(),
-            shallow: true,
+            history: History::Tips,
             signers: None,
             signing_key: None,
         })?;
