@@ -53,10 +53,9 @@ async fn an_api_server_that_comes_back_is_caught_up_with() {
     agent.load(&documents).await.expect("the commit is loaded");
     assert!(start.elapsed() < SOON, "an outage does not delay the load: {:?}", start.elapsed());
     assert_eq!(agent.home.failing(), 40);
-    assert!(
-        agent.requests.writes().len() < 40,
-        "an unreachable API server does not get a request for each object"
-    );
+    // Reconciles that already run may write a status meanwhile.
+    let applied = agent.requests.writes().iter().filter(|line| line.contains("force=true")).count();
+    assert!(applied < 40, "an unreachable API server does not get a request for each object: {applied}");
     plane.act("apiserver/start");
     until("all objects", AFTER_OUTAGE, async || (agent.home.failing() == 0).then_some(())).await;
     for document in &documents {
