@@ -1,7 +1,8 @@
 //! Writes statuses, those of concurrent reconciles together: a thread writes what has collected while it was writing, until
 //! there is nothing left.
 
-use std::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -25,17 +26,6 @@ struct Pending {
     written: oneshot::Sender<Result<(), EngineError>>,
 }
 
-/// The thread that writes. If it panics, nobody waits for it any more.
-struct Writer<'a>(&'a Mutex<Statuses>);
-
-impl Drop for Writer<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            *lock(self.0) = Statuses::default();
-        }
-    }
-}
-
 impl Shared {
     /// Writes a status. It is written even if the reconcile that waits for it is aborted.
     pub(super) async fn put_status(self: Arc<Self>, update: StatusUpdate) -> Result<(), EngineError> {
@@ -55,7 +45,6 @@ impl Shared {
 
     /// Writes until nothing is pending.
     fn write_pending(&self) {
-        let _writer = Writer(&self.statuses);
         loop {
             let _changing = lock(&self.changing);
             let pending = {
@@ -66,7 +55,10 @@ impl Shared {
             if pending.is_empty() {
                 return;
             }
-            batches(pending).into_iter().for_each(|batch| self.write_batch(batch));
+            for batch in batches(pending) {
+                // The reconciles that wait for a batch that panics get an error, and those that come later are written.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.write_batch(batch)));
+            }
         }
     }
 
