@@ -183,8 +183,8 @@ fn read_apply_failures(metrics: &Metrics, engine: &Engine, loaded: watch::Receiv
     let home = engine.home.clone();
     metrics.add_collector("opsy_apply_failing", "Objects out of sync with Git", Shape::Gauge, move || {
         let Some(synced) = loaded.borrow().clone() else { return Vec::new() };
-        let objects = synced.set.documents.iter().map(|document| &document.object);
-        vec![count(objects.filter(|object| home.out_of_sync(object).is_some()).count())]
+        let all = home.all_out_of_sync();
+        vec![count(all.keys().filter(|object| synced.set.declares(object)).count())]
     });
 }
 

@@ -22,12 +22,17 @@ pub trait Home: SecretReader + EventRecorder + AgentMemory {
     /// Makes the documents of a commit the desired state and applies them. A document that cannot be applied now is
     /// retried by the home; an error means that the whole commit was not loaded.
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>>;
+    /// Reconciles objects of the loaded commit, if they may be reconciled: their documents are the same as before, but
+    /// something else differs. One that is being applied is reconciled after that in any case.
+    fn wake(&self, objects: &Wakes);
     /// Writes the whole status of an object, unless the object has changed since it was observed.
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>>;
     /// Ends the agent's claim on a deleted object, none of whose runs is live.
     fn release<'a>(&'a self, object: &'a ObjectKey) -> BoxFuture<'a, Result<(), EngineError>>;
     /// Why the object is not in sync with its document, if it is not: reason and message of `Applied=False`.
     fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)>;
+    /// All objects that are not in sync with their document, as `out_of_sync` says of each.
+    fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)>;
     /// Whether the object must not be reconciled, because what is known of it is out of date or is not the desired
     /// state.
     fn is_frozen(&self, _object: &ObjectKey) -> bool {

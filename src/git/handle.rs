@@ -232,17 +232,6 @@ impl Handle {
         self.read_history_with(move |reader| reader.describe(&commit, &without)).await
     }
 
-    /// Returns true if two commits have the same files outside of the directory `without`, and both can be read.
-    pub async fn equal_without(
-        &self,
-        one: &CommitId,
-        other: &CommitId,
-        without: &str,
-    ) -> Result<bool, GitError> {
-        let (one, other, without) = (one.clone(), other.clone(), without.to_owned());
-        self.read_with(move |reader| reader.equal_without(&one, &other, &without)).await
-    }
-
     /// Returns the paths at which two commits differ outside of the directory `without`; `None` if there are too many.
     pub async fn changes(
         &self,

@@ -104,19 +104,6 @@ impl Reader {
         found.map_err(|error| GitError::local(&self.folder(), &error))
     }
 
-    /// Returns true if two commits have the same files outside of the directory `without`.
-    pub fn equal_without(
-        &mut self,
-        one: &CommitId,
-        other: &CommitId,
-        without: &str,
-    ) -> Result<bool, GitError> {
-        let (one, other) = (oid(one.as_str())?, oid(other.as_str())?);
-        let repo = self.repo()?;
-        let commits = repo.find_commit(one).and_then(|one| Ok((one, repo.find_commit(other)?)));
-        Ok(commits.is_ok_and(|(one, other)| changes_only(repo, &one, &other, without)))
-    }
-
     /// Returns author and subject of the last change that a commit contains. Commits that changed only `without` are
     /// skipped: they are the agent's own.
     pub fn describe(&mut self, commit: &CommitId, without: &str) -> Result<Described, GitError> {

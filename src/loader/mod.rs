@@ -112,6 +112,12 @@ impl Loader {
     pub async fn load(&self, is_retry: bool) -> anyhow::Result<Loaded> {
         let Parts { objects, home, health, reread, .. } = &self.parts;
         let Some(synced) = self.parts.synced.borrow().clone() else { return Ok(Loaded::Done) };
+        if let Some(changed) = self.with_same_set(&synced) {
+            // The engine has these documents. Whatever it could not apply it retries by itself.
+            home.wake(&self.affected(changed, BTreeSet::new()).await);
+            self.loaded.send_replace(Some(synced));
+            return Ok(Loaded::Done);
+        }
         home.ready().await?;
         let owner = self.confirm_owner(&synced).await?;
         let existing = home.owned(&owner);
@@ -145,6 +151,14 @@ impl Loader {
         Ok(Loaded::Done)
     }
 
+    /// What differs for templates, if the commit has the same documents, settings and problems as the loaded one, which
+    /// is another.
+    fn with_same_set(&self, synced: &Synced) -> Option<Difference> {
+        let loaded = self.loaded.borrow().clone().filter(|_| self.outcome.borrow().failed.is_none())?;
+        let is_same = loaded.commit != synced.commit && Arc::ptr_eq(&loaded.set, &synced.set);
+        synced.difference.clone().filter(|difference| is_same && difference.from == loaded.commit)
+    }
+
     /// The objects that a commit concerns although their document is the same: those that are `concerned` for another
     /// reason, and those whose templates, settings or neighbors differ.
     async fn wakes(&self, synced: &Synced, mut concerned: BTreeSet<ObjectKey>) -> Wakes {
@@ -158,6 +172,11 @@ impl Loader {
             }
         };
         concerned.extend(wakes::refreshers(loaded.as_deref(), synced));
+        self.affected(difference, concerned).await
+    }
+
+    /// Adds the builders whose templates differ.
+    async fn affected(&self, difference: Difference, mut concerned: BTreeSet<ObjectKey>) -> Wakes {
         let Some(builders) = (self.parts.affected)(difference).await else { return Wakes::All };
         let builder = |key| ObjectKey { kind: Kind::PackerBuilder, key };
         concerned.extend(builders.into_iter().map(builder));

@@ -4,6 +4,7 @@
 //! object without a document stays. The engine knows which documents differ. Everything else is compared here.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::api::{Key, Kind, ObjectKey};
 use crate::sync::{Difference, Synced};
@@ -39,7 +40,8 @@ pub fn refreshers(loaded: Option<&Synced>, now: &Synced) -> BTreeSet<ObjectKey> 
     let builders = |synced: &Synced| -> BTreeSet<Key> {
         objects(synced, Kind::PackerBuilder).map(|object| object.key.clone()).collect()
     };
-    match loaded.is_some_and(|loaded| builders(loaded) == builders(now)) {
+    let is_same = |loaded: &Synced| Arc::ptr_eq(&loaded.set, &now.set) || builders(loaded) == builders(now);
+    match loaded.is_some_and(is_same) {
         true => BTreeSet::new(),
         false => objects(now, Kind::AMIRefresher).cloned().collect(),
     }
@@ -53,7 +55,7 @@ fn objects(synced: &Synced, kind: Kind) -> impl Iterator<Item = &ObjectKey> {
 mod tests {
     use super::*;
     use crate::api::CommitId;
-    use crate::manifest::{Document, DocumentText, ObjectSet, Problem, Severity};
+    use crate::manifest::{Document, DocumentText, Problem, Severity};
 
     fn commit(digit: &str) -> CommitId {
         CommitId::parse(digit.repeat(40)).expect("an id")
@@ -62,13 +64,7 @@ mod tests {
     fn synced(at: &str, from: Option<&str>) -> Synced {
         let difference =
             from.map(|from| Difference { from: commit(from), paths: Some(["README.md".to_owned()].into()) });
-        Synced {
-            commit: commit(at),
-            input: String::new(),
-            set: ObjectSet::default(),
-            status_files: Vec::new(),
-            difference,
-        }
+        Synced { commit: commit(at), set: Arc::default(), status_files: Arc::default(), difference }
     }
 
     fn is_all(loaded: Option<&Synced>, now: &Synced) -> bool {
@@ -91,7 +87,7 @@ mod tests {
     #[test]
     fn settings_and_files_that_are_valid_again_concern_all() {
         let mut now = synced("b", Some("a"));
-        now.set.settings.agent_id = Some("team".to_owned());
+        Arc::make_mut(&mut now.set).settings.agent_id = Some("team".to_owned());
         assert!(is_all(Some(&synced("a", None)), &now));
         let problem = Problem {
             file: "a.yaml".to_owned(),
@@ -100,10 +96,10 @@ mod tests {
             severity: Severity::Error,
         };
         let (mut broken, valid) = (synced("a", None), synced("b", Some("a")));
-        broken.set.problems.push(problem.clone());
+        Arc::make_mut(&mut broken.set).problems.push(problem.clone());
         assert!(is_all(Some(&broken), &valid));
         let (loaded, mut broken) = (synced("a", None), synced("b", Some("a")));
-        broken.set.problems.push(problem);
+        Arc::make_mut(&mut broken.set).problems.push(problem);
         assert!(!is_all(Some(&loaded), &broken), "each reconcile sees that nothing may be pruned");
     }
 
@@ -120,8 +116,9 @@ mod tests {
                 line: 1,
             };
             let mut synced = synced(at, None);
-            synced.set.documents = builders.iter().map(|name| document(Kind::PackerBuilder, name)).collect();
-            synced.set.documents.push(document(Kind::AMIRefresher, "r"));
+            let documents = &mut Arc::make_mut(&mut synced.set).documents;
+            documents.extend(builders.iter().map(|name| document(Kind::PackerBuilder, name)));
+            documents.push(document(Kind::AMIRefresher, "r"));
             synced
         };
         assert_eq!(refreshers(Some(&with("a", &["x"])), &with("b", &["x"])), BTreeSet::new());

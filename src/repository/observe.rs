@@ -55,13 +55,11 @@ impl Sources {
     /// The facts about a commit.
     pub fn observe(&self, synced: &Synced) -> Facts {
         let unreadable = self.home.unreadable();
-        let objects = synced.set.documents.iter().map(|document| &document.object);
-        let refused = objects.filter_map(|object| {
-            let (_, why) = self.home.out_of_sync(object)?;
+        let refused = self.home.all_out_of_sync().into_iter().filter_map(|(object, (_, why))| {
             // An object that exists has a status of its own that says so, and a namespace that cannot be read is
             // reported once and not for each of its objects.
-            let is_reported = self.objects.has(object) || unreadable.contains_key(&object.key.namespace);
-            (!is_reported).then(|| format!("{object}: {why}"))
+            let is_reported = self.objects.has(&object) || unreadable.contains_key(&object.key.namespace);
+            (synced.set.declares(&object) && !is_reported).then(|| format!("{object}: {why}"))
         });
         let loaded = self.loaded.borrow().clone();
         Facts {

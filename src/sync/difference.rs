@@ -1,13 +1,14 @@
-//! What a commit changed for templates: the files that belong to no manifest and no status, compared with the commit
-//! that was synced before it.
+//! What a commit changed, compared with the commit that was synced before it: whether its manifests can differ, and which
+//! files that belong to no manifest and no status differ for templates.
 
 use std::sync::Arc;
 
+use super::input::can_be_manifest;
 use crate::api::CommitId;
-use crate::git::Handle;
 use crate::git::templates::At;
 use crate::git::templates::choice::is_ignore_file;
 use crate::git::tree::ChangedPath;
+use crate::git::{EntryKind, Handle, Listing};
 
 /// What differs between two synced commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,33 +19,100 @@ pub struct Difference {
     pub paths: Option<Arc<[String]>>,
 }
 
-/// Compares two commits. A commit that cannot be read makes the difference unknown.
-pub(super) async fn between(git: &Handle, before: &At, now: &At) -> Difference {
-    let paths = match before.opsy_files.status == now.opsy_files.status {
-        true => git.changes(&before.commit, &now.commit, &now.opsy_files.status).await,
-        false => Ok(None),
-    };
-    let paths = paths.unwrap_or_else(|error| {
-        tracing::info!(%error, from = %before.commit, to = %now.commit, "the commits cannot be compared");
-        None
-    });
-    let paths = paths.and_then(|changed| template_paths(changed, before, now));
-    Difference { from: before.commit.clone(), paths: paths.map(Arc::from) }
+/// The paths at which a commit differs from the one that was synced before it, outside of the status folder.
+pub(super) struct Changes {
+    /// The commit before.
+    pub from: At,
+    /// `None` if they are unknown or too many.
+    paths: Option<Vec<ChangedPath>>,
+}
+
+/// What a commit has in common with the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Everything but the status files.
+    All,
+    /// The manifests.
+    Manifests,
+    /// Nothing that is known.
+    Nothing,
+}
+
+impl Changes {
+    /// Compares two commits. A commit that cannot be read makes the changes unknown.
+    pub async fn between(git: &Handle, from: At, to: &CommitId) -> Self {
+        let paths = git.changes(&from.commit, to, &from.opsy_files.status).await.unwrap_or_else(|error| {
+            tracing::info!(%error, from = %from.commit, %to, "the commits cannot be compared");
+            None
+        });
+        Self { from, paths }
+    }
+
+    pub fn kept(&self, links: Links) -> Kept {
+        match self.paths.as_deref() {
+            Some([]) => Kept::All,
+            Some(paths) if keeps_manifests(paths, links) => Kept::Manifests,
+            _ => Kept::Nothing,
+        }
+    }
+
+    /// What differs for templates. With another status folder, all of it is unknown.
+    pub fn difference(&self, now: &At) -> Difference {
+        let is_same_folder = self.from.opsy_files.status == now.opsy_files.status;
+        let paths = self.paths.as_deref().filter(|_| is_same_folder);
+        let paths = paths.and_then(|changed| template_paths(changed, &self.from, now));
+        Difference { from: self.from.commit.clone(), paths: paths.map(Arc::from) }
+    }
+}
+
+/// The symbolic links of a commit, as far as manifests depend on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Links {
+    #[default]
+    None,
+    /// There are links, and a file that comes or goes can change what they point to.
+    Some,
+    /// A link has the name of a manifest, and the content of any file can be that of a manifest.
+    ToManifests,
+}
+
+impl Links {
+    pub fn of(listing: &Listing) -> Self {
+        let links = listing.iter().filter(|(_, entry)| matches!(entry.kind, EntryKind::Link(_)));
+        links.fold(Self::None, |found, (path, _)| match found {
+            Self::ToManifests => found,
+            _ if can_be_manifest(path) => Self::ToManifests,
+            _ => Self::Some,
+        })
+    }
+}
+
+/// Returns true if the manifests of two commits are certainly the same although these paths differ. Pure.
+fn keeps_manifests(changed: &[ChangedPath], links: Links) -> bool {
+    changed.iter().all(|ChangedPath { path, existed, exists, is_plain }| {
+        let is_irrelevant = *is_plain && !can_be_manifest(path) && !is_ignore_file(path);
+        is_irrelevant
+            && match links {
+                Links::None => true,
+                Links::Some => existed == exists,
+                Links::ToManifests => false,
+            }
+    })
 }
 
 /// Returns the changed paths that can be inputs of templates: a manifest is none, before and after it becomes one. An
 /// ignore file can change what any template includes, so the difference is then unknown. Pure.
-fn template_paths(changed: Vec<ChangedPath>, before: &At, now: &At) -> Option<Vec<String>> {
+fn template_paths(changed: &[ChangedPath], before: &At, now: &At) -> Option<Vec<String>> {
     let (was_own, is_own) = (&before.opsy_files.files, &now.opsy_files.files);
     let mut paths = Vec::new();
-    for ChangedPath { path, existed, exists } in changed {
-        if is_ignore_file(&path) {
+    for ChangedPath { path, existed, exists, .. } in changed {
+        if is_ignore_file(path) {
             return None;
         }
-        let was_input = existed && !was_own.contains(&path);
-        let is_input = exists && !is_own.contains(&path);
+        let was_input = *existed && !was_own.contains(path);
+        let is_input = *exists && !is_own.contains(path);
         if was_input || is_input {
-            paths.push(path);
+            paths.push(path.clone());
         }
     }
     // A file can also become a manifest, or cease to be one, without a change of its own.
@@ -55,6 +123,7 @@ fn template_paths(changed: Vec<ChangedPath>, before: &At, now: &At) -> Option<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::Entry;
     use crate::git::templates::choice::OpsyFiles;
 
     fn at(commit: &str, files: &[&str]) -> At {
@@ -64,11 +133,11 @@ mod tests {
     }
 
     fn changed(path: &str, existed: bool, exists: bool) -> ChangedPath {
-        ChangedPath { path: path.to_owned(), existed, exists }
+        ChangedPath { path: path.to_owned(), existed, exists, is_plain: true }
     }
 
     fn paths(changes: Vec<ChangedPath>, before: &[&str], now: &[&str]) -> Option<Vec<String>> {
-        template_paths(changes, &at("a", before), &at("b", now))
+        template_paths(&changes, &at("a", before), &at("b", now))
     }
 
     #[test]
@@ -87,6 +156,39 @@ mod tests {
         assert_eq!(paths(Vec::new(), &["a.yaml"], &[]), Some(vec!["a.yaml".to_owned()]));
         let added = paths(vec![changed("a.yaml", false, true)], &[], &["a.yaml"]);
         assert_eq!(added, Some(vec!["a.yaml".to_owned()]), "it may have a name that a template includes");
+    }
+
+    #[test]
+    fn files_that_are_no_manifests_keep_them() {
+        let keeps = |path: &str, (existed, exists), links| {
+            keeps_manifests(&[changed("README.md", true, true), changed(path, existed, exists)], links)
+        };
+        let (added, edited, removed) = ((false, true), (true, true), (true, false));
+        for change in [added, edited, removed] {
+            assert!(keeps("packer/a.pkr.hcl", change, Links::None));
+            assert_eq!(keeps("packer/a.pkr.hcl", change, Links::Some), change == edited);
+            assert!(!keeps("packer/a.pkr.hcl", change, Links::ToManifests), "a link may point to it");
+            for path in ["a.yaml", "charts/Chart.yml", "Kustomization", "opsy.yaml", "packer/.opsyignore"] {
+                assert!(!keeps(path, change, Links::None), "{path}");
+            }
+        }
+        let link = ChangedPath { is_plain: false, ..changed("docs", true, true) };
+        assert!(!keeps_manifests(&[link], Links::None), "a directory of manifests may be behind it");
+    }
+
+    #[test]
+    fn links_with_the_name_of_a_manifest_are_recognized() {
+        let links = |paths: &[&str]| {
+            let link = |path: &&str| {
+                let kind = EntryKind::Link("README.md".to_owned());
+                ((*path).to_owned(), Entry { id: "0".repeat(40), kind })
+            };
+            Links::of(&paths.iter().map(link).collect())
+        };
+        assert_eq!(links(&[]), Links::None);
+        assert_eq!(links(&["docs"]), Links::Some);
+        assert_eq!(links(&["a.yaml", "docs"]), Links::ToManifests);
+        assert_eq!(links(&["docs", "x/a.yml"]), Links::ToManifests);
     }
 
     #[test]

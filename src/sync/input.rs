@@ -12,7 +12,7 @@ use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, Sour
 use crate::settings::RepoSettings;
 
 use pick::{NARROW, below, pointer};
-pub use pick::{Picked, pick};
+pub use pick::{Picked, can_be_manifest, pick};
 
 /// Larger files are not loaded: no manifest is nearly as large, and a repository can contain any file.
 pub const FILE_LIMIT: usize = MAX_FILE_BYTES;

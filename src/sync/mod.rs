@@ -42,6 +42,7 @@ use crate::wait;
 pub use accept::Accepts;
 use accept::Requests;
 pub use difference::Difference;
+use difference::{Changes, Kept, Links};
 use history::Verdict;
 use input::{Origin, StatusTip};
 pub use reread::Reread;
@@ -55,11 +56,10 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synced {
     pub commit: CommitId,
-    /// Fingerprint of the input without the status path. If it is unchanged, there is nothing to load.
-    pub input: String,
-    pub set: ObjectSet,
-    /// Status files as found at this commit: path relative to the status folder, content.
-    pub status_files: Vec<(String, Vec<u8>)>,
+    /// The same set as that of the commit before, if none of its manifests differs.
+    pub set: Arc<ObjectSet>,
+    /// Status files as found when the set was read: path relative to the status folder, content.
+    pub status_files: Arc<Vec<(String, Vec<u8>)>>,
     /// What differs from the commit that was synced before; `None` for the first one.
     pub difference: Option<Difference>,
 }
@@ -103,6 +103,11 @@ pub struct Sync {
     failure: Option<String>,
     /// The commit that was synced before the current one.
     before: Option<At>,
+    /// Fingerprint of the listing that the set was read from, without the status path; `None` if the synced commit has
+    /// the set of another one.
+    fingerprint: Option<String>,
+    /// The symbolic links in that listing.
+    links: Links,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -129,6 +134,8 @@ impl Sync {
             requests: Requests::default(),
             failure: None,
             before: None,
+            fingerprint: None,
+            links: Links::default(),
             at,
             synced,
             state,
@@ -329,7 +336,8 @@ impl Sync {
         loaded
     }
 
-    /// Loads a commit, unless its input is the same as that of `before`.
+    /// Loads a commit, unless its input is the same as that of `before`. Only what differs from `before` is read, if that
+    /// suffices.
     async fn load_after(
         &mut self,
         before: Option<Arc<Synced>>,
@@ -339,29 +347,62 @@ impl Sync {
         if let Some(same) = before.as_ref().filter(|_| self.seen.as_ref() == Some(&tip.commit)) {
             return Ok(Arc::clone(same));
         }
-        if let (Some(same), Some(seen)) = (&before, &self.seen) {
-            // A commit of the agent's own, most likely: nothing is listed.
-            let status = self.status_folder(&same.set);
-            if self.git.equal_without(seen, &tip.commit, &status).await? {
-                self.seen = Some(tip.commit);
-                return Ok(Arc::clone(same));
+        let at = self.at.borrow().clone().filter(|_| before.is_some());
+        let changes = match at {
+            Some(at) => Some(Changes::between(&self.git, at, &tip.commit).await),
+            None => None,
+        };
+        let kept = changes.as_ref().map_or(Kept::Nothing, |changes| changes.kept(self.links));
+        let synced = match (before, changes) {
+            // A commit of the agent's own, most likely.
+            (Some(same), _) if kept == Kept::All => same,
+            (Some(before), Some(changes)) if kept == Kept::Manifests => {
+                self.load_again(&before, &tip.commit, &changes)
             }
-        }
-        let listing = self.git.list(&tip.commit).await?;
+            (before, changes) => self.load_listing(before, &tip.commit, changes, from).await?,
+        };
+        self.seen = Some(tip.commit);
+        Ok(synced)
+    }
+
+    /// Loads a commit that has the same manifests as the one before.
+    fn load_again(&mut self, before: &Synced, commit: &CommitId, changes: &Changes) -> Arc<Synced> {
+        info!(%commit, "synced: no manifest differs");
+        self.fingerprint = None;
+        let at = At { commit: commit.clone(), opsy_files: Arc::clone(&changes.from.opsy_files) };
+        let synced = Synced {
+            commit: commit.clone(),
+            set: Arc::clone(&before.set),
+            status_files: Arc::clone(&before.status_files),
+            difference: Some(changes.difference(&at)),
+        };
+        self.before = Some(changes.from.clone());
+        self.announce(at, synced)
+    }
+
+    /// Loads a commit by the list of its files, unless the list is the same as before.
+    async fn load_listing(
+        &mut self,
+        before: Option<Arc<Synced>>,
+        commit: &CommitId,
+        changes: Option<Changes>,
+        from: Origin,
+    ) -> Result<Arc<Synced>, GitError> {
+        let listing = self.git.list(commit).await?;
         if let Some((path, why)) = listing.unreadable_ignore.clone() {
             // Ignored files would become objects and inputs. The last good commit stays in force.
             return Err(GitError::Path { path, why });
         }
         let path = self.git.options().path.clone();
         if !path.is_empty() && !listing.has_folder(&path) {
-            return Err(GitError::NoPath { path, commit: tip.commit });
+            return Err(GitError::NoPath { path, commit: commit.clone() });
         }
-        let synced = match before {
-            Some(same) if same.input == listing.fingerprint(&self.status_folder(&same.set)) => same,
-            _ => self.load(&tip.commit, &listing, from).await?,
-        };
-        self.seen = Some(tip.commit);
-        Ok(synced)
+        if let Some(same) = before
+            && self.fingerprint == Some(listing.fingerprint(&self.status_folder(&same.set)))
+        {
+            return Ok(same);
+        }
+        self.load(commit, &listing, changes, from).await
     }
 
     /// Reads everything of a commit whose input is new, and sends it to the receivers.
@@ -369,6 +410,7 @@ impl Sync {
         &mut self,
         commit: &CommitId,
         listing: &Arc<Listing>,
+        changes: Option<Changes>,
         from: Origin,
     ) -> Result<Arc<Synced>, GitError> {
         let set = self.read(listing).await?;
@@ -387,24 +429,38 @@ impl Sync {
             return Err(GitError::Path { path: "statusPath".to_owned(), why });
         }
         let status_files = self.status_files(&set, listing, &status, from).await?;
-        let input = listing.fingerprint(&status);
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
+        self.fingerprint = Some(listing.fingerprint(&status));
+        self.links = Links::of(listing);
         let path = &self.git.options().path;
         let files = set.own_files.iter().map(|file| join(path, file)).collect();
         let opsy_files = Arc::new(OpsyFiles { status, files });
         let at = At { commit: commit.clone(), opsy_files };
+        let difference = self.difference(&at, changes).await;
+        let (set, status_files) = (Arc::new(set), Arc::new(status_files));
+        Ok(self.announce(at, Synced { commit: commit.clone(), set, status_files, difference }))
+    }
+
+    /// What differs from the commit that was synced before, if there is one.
+    async fn difference(&mut self, now: &At, changes: Option<Changes>) -> Option<Difference> {
         // A commit that is read again is compared with the one before it: the first reading may not have been loaded.
-        let before = self.at.borrow().clone().filter(|before| before.commit != *commit);
+        let before = self.at.borrow().clone().filter(|before| before.commit != now.commit);
         self.before = before.or(self.before.take());
-        let difference = match &self.before {
-            Some(before) => Some(difference::between(&self.git, before, &at).await),
-            None => None,
+        let before = self.before.clone()?;
+        let changes = match changes.filter(|changes| changes.from == before) {
+            Some(changes) => changes,
+            None => Changes::between(&self.git, before, &now.commit).await,
         };
-        let synced = Arc::new(Synced { commit: commit.clone(), input, set, status_files, difference });
+        Some(changes.difference(now))
+    }
+
+    /// Sends a commit to the receivers.
+    fn announce(&self, at: At, synced: Synced) -> Arc<Synced> {
+        let synced = Arc::new(synced);
         // Templates first, so that every receiver of the new commit finds its templates.
         self.at.send_replace(Some(at));
         self.synced.send_replace(Some(Arc::clone(&synced)));
-        Ok(synced)
+        synced
     }
 
     /// The status files, unless they are on a separate branch that is not trusted.

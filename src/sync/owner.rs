@@ -13,6 +13,8 @@ impl Synced {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::api::CommitId;
     use crate::manifest::ObjectSet;
@@ -23,8 +25,7 @@ mod tests {
             let mut set = ObjectSet::default();
             set.settings.agent_id = id.map(str::to_owned);
             let commit = CommitId::parse("a".repeat(40)).expect("an id");
-            let synced =
-                Synced { commit, input: String::new(), set, status_files: Vec::new(), difference: None };
+            let synced = Synced { commit, set: set.into(), status_files: Arc::default(), difference: None };
             synced.owner(&Owner::parse("default").expect("an owner")).to_string()
         };
         assert_eq!(owner(Some("team-a")), "team-a");

@@ -55,9 +55,8 @@ impl Rolling {
         object.metadata.namespace = Some("default".to_owned());
         let synced = Synced {
             commit: CommitId::parse("0123456789abcdef0123456789abcdef01234567").expect("an id"),
-            input: String::new(),
-            set: ObjectSet { settings, ..ObjectSet::default() },
-            status_files: Vec::new(),
+            set: Arc::new(ObjectSet { settings, ..ObjectSet::default() }),
+            status_files: Arc::default(),
             difference: None,
         };
         let built: Arc<Mutex<Option<Vec<LaneImage>>>> = Arc::default();

@@ -129,6 +129,18 @@ impl Entry {
         Self { document, reference, ..self.clone() }
     }
 
+    /// Why the object is not in sync with its document, if it is not: reason and message.
+    pub fn out_of_sync(&self) -> Option<(&'static str, String)> {
+        if let Some(why) = &self.undecodable {
+            return Some(("Undecodable", why.clone()));
+        }
+        // Otherwise an object is its document, and only the annotations of commands are added.
+        match self.requested.as_ref()? {
+            Requested::Annotations(_) => None,
+            Requested::Unreadable(why) => Some(("RequestUnreadable", why.clone())),
+        }
+    }
+
     /// The object with other requests. The new version makes a running reconcile stale: it has not seen them.
     pub fn requested(self, requested: Option<Requested>) -> Self {
         let is_seen = self.is_loaded() && self.requested != requested;

@@ -1,9 +1,11 @@
-//! The paths at which two trees differ. Subtrees with the same ID are not read, so the cost grows with what differs.
+//! The paths at which two trees differ. Subtrees with the same ID are not read, so the cost grows with what differs. It is
+//! limited, because a few small objects can name more paths than anybody can read.
 
 use std::cmp::Ordering;
 
-use git2::{ObjectType, Oid, Repository, Tree, TreeEntry};
+use git2::{FileMode, ObjectType, Oid, Repository, Tree, TreeEntry};
 
+use super::list::{DEPTH_LIMIT, is_name};
 use crate::api::paths::{join, shown_name};
 
 /// A path at which two trees differ.
@@ -14,71 +16,91 @@ pub struct ChangedPath {
     pub existed: bool,
     /// There is one now.
     pub exists: bool,
+    /// What was there and what is there now are files with names that Git allows: no links, and no submodules.
+    pub is_plain: bool,
 }
 
-/// More differences are not listed: a commit with so many concerns nearly everything.
+/// More differences are not listed: a commit with so many concerns nearly everything. Directories that differ count, too.
 const CHANGES_LIMIT: usize = 10_000;
 
-/// Returns the paths at which two trees differ outside of the directory `without`; `None` if there are too many.
+/// Returns the paths at which two trees differ outside of the directory `without`; `None` if there are too many, or in
+/// directories that are too deep.
 pub(in crate::git) fn changes(
     repo: &Repository,
     before: &Tree<'_>,
     now: &Tree<'_>,
     without: &str,
 ) -> Result<Option<Vec<ChangedPath>>, git2::Error> {
-    let mut walk = Walk { repo, without, found: Vec::new() };
-    walk.folder(Some(before), Some(now), "")?;
-    Ok((walk.found.len() <= CHANGES_LIMIT).then_some(walk.found))
+    let mut walk = Walk { repo, without, found: Vec::new(), left: CHANGES_LIMIT };
+    let is_whole = walk.folder((Some(before), Some(now)), "", 0)?;
+    Ok(is_whole.then_some(walk.found))
 }
 
 struct Walk<'a> {
     repo: &'a Repository,
     without: &'a str,
     found: Vec<ChangedPath>,
+    /// The number of differences that may still be visited.
+    left: usize,
 }
 
 impl Walk<'_> {
+    /// Compares two directories. Returns false if it stopped at a limit.
     fn folder(
         &mut self,
-        before: Option<&Tree<'_>>,
-        now: Option<&Tree<'_>>,
+        (before, now): (Option<&Tree<'_>>, Option<&Tree<'_>>),
         folder: &str,
-    ) -> Result<(), git2::Error> {
+        depth: usize,
+    ) -> Result<bool, git2::Error> {
+        if depth > DEPTH_LIMIT {
+            return Ok(false);
+        }
         let entries = |tree: Option<&Tree<'_>>| -> Vec<Item> {
             tree.map(|tree| tree.iter().map(|entry| Item::of(&entry)).collect()).unwrap_or_default()
         };
         let (before, now) = (entries(before), entries(now));
         let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
-        while self.found.len() <= CHANGES_LIMIT {
+        loop {
             let order = match (before.peek(), now.peek()) {
-                (None, None) => return Ok(()),
+                (None, None) => return Ok(true),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
                 (Some(old), Some(new)) => old.order(new),
             };
             let old = if order == Ordering::Greater { None } else { before.next() };
             let new = if order == Ordering::Less { None } else { now.next() };
-            if old != new {
-                self.entry(old, new, folder)?;
+            if old != new && !self.entry(old, new, folder, depth)? {
+                return Ok(false);
             }
         }
-        Ok(())
     }
 
-    /// Adds an entry that differs: two of the same name and sort, or one of them alone.
-    fn entry(&mut self, old: Option<&Item>, new: Option<&Item>, folder: &str) -> Result<(), git2::Error> {
-        let Some(either) = old.or(new) else { return Ok(()) };
+    /// Adds an entry that differs: two of the same name and sort, or one of them alone. Returns false at a limit.
+    fn entry(
+        &mut self,
+        old: Option<&Item>,
+        new: Option<&Item>,
+        folder: &str,
+        depth: usize,
+    ) -> Result<bool, git2::Error> {
+        let Some(either) = old.or(new) else { return Ok(true) };
         let path = join(folder, &shown_name(&either.name));
         if path == self.without {
-            return Ok(());
+            return Ok(true);
         }
+        let Some(left) = self.left.checked_sub(1) else { return Ok(false) };
+        self.left = left;
         if !either.is_tree {
-            self.found.push(ChangedPath { path, existed: old.is_some(), exists: new.is_some() });
-            return Ok(());
+            let is_plain = [old, new].into_iter().flatten().all(Item::is_plain);
+            self.found.push(ChangedPath { path, existed: old.is_some(), exists: new.is_some(), is_plain });
+            return Ok(true);
+        }
+        if !is_name(&either.name) {
+            return Ok(false);
         }
         let tree = |item: Option<&Item>| item.map(|item| self.repo.find_tree(item.id)).transpose();
         let (old, new) = (tree(old)?, tree(new)?);
-        self.folder(old.as_ref(), new.as_ref(), &path)
+        self.folder((old.as_ref(), new.as_ref()), &path, depth + 1)
     }
 }
 
@@ -99,6 +121,13 @@ impl Item {
             mode: entry.filemode(),
             is_tree: entry.kind() == Some(ObjectType::Tree),
         }
+    }
+
+    /// Whether this is a file with a name that Git allows.
+    fn is_plain(&self) -> bool {
+        let modes = [FileMode::Blob, FileMode::BlobExecutable, FileMode::BlobGroupWritable];
+        let is_file = modes.into_iter().any(|mode| i32::from(mode) == self.mode);
+        is_file && is_name(&self.name) && str::from_utf8(&self.name).is_ok()
     }
 
     /// The order of Git, in which the name of a directory ends with a slash.

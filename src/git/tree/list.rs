@@ -10,7 +10,7 @@ use crate::api::paths::{join, short, shown_name};
 use crate::git::entry::{Entry, EntryKind};
 
 /// The maximum depth of directories: deeper than any repository, and not too deep for the stack.
-const DEPTH_LIMIT: usize = 100;
+pub(super) const DEPTH_LIMIT: usize = 100;
 /// The maximum number of files and directories of a commit, and of bytes in their paths and in the targets of links. A
 /// few objects can name one directory or link so often that the list fills the memory. The largest repositories of
 /// templates have some thousand files.
@@ -144,7 +144,7 @@ impl Lister<'_> {
 
 /// Returns true if an entry may have this name. Git refuses other names, but a server can store them, and libgit2 reads
 /// them. Such a path would lead out of the directory that it is written to.
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     let is_reserved = matches!(name, b"" | b"." | b"..") || name.eq_ignore_ascii_case(b".git");
     !is_reserved && !name.contains(&b'/') && !name.contains(&0)
 }

@@ -11,8 +11,8 @@ use crate::sync::{Synced, prune};
 /// The objects with a status file in the branch, updated with each batch.
 #[derive(Debug, Default)]
 pub struct PublishedObjects {
-    /// The commit whose status files were read: they do not change until the next commit is loaded.
-    synced: Weak<Synced>,
+    /// The status files that were read: they do not change until the next commit with other manifests is loaded.
+    read: Weak<Vec<(String, Vec<u8>)>>,
     objects: BTreeSet<ObjectKey>,
     /// Objects that were pruned since: their files and entries are removed.
     pruned: BTreeMap<ObjectKey, Removal>,
@@ -41,13 +41,13 @@ impl PublishedObjects {
     /// Takes note of the objects that exist now. The status file of an object that does not exist any more is removed
     /// only if the prune guard allows the removal of the object.
     pub fn update(&mut self, existing: &Existing<'_>, synced: &Arc<Synced>) {
-        let is_new = !std::ptr::eq(self.synced.as_ptr(), Arc::as_ptr(synced));
+        let is_new = !std::ptr::eq(self.read.as_ptr(), Arc::as_ptr(&synced.status_files));
         if is_new {
             self.objects.extend(objects_of(synced));
             for document in &synced.set.documents {
                 self.pruned.remove(&document.object);
             }
-            self.synced = Arc::downgrade(synced);
+            self.read = Arc::downgrade(&synced.status_files);
         }
         if !is_new && !existing.has_changed && !self.waits {
             return;
@@ -135,10 +135,12 @@ mod tests {
         };
         Arc::new(Synced {
             commit: CommitId::parse(commit.repeat(40)).expect("an id"),
-            input: String::new(),
-            set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
+            set: Arc::new(ObjectSet {
+                documents: declared.iter().map(document).collect(),
+                ..ObjectSet::default()
+            }),
             difference: None,
-            status_files: files.iter().map(file).collect(),
+            status_files: Arc::new(files.iter().map(file).collect()),
         })
     }
 
@@ -182,7 +184,7 @@ mod tests {
     fn no_file_is_removed_while_the_prune_guard_refuses_or_the_object_still_exists() {
         let mut published = PublishedObjects::default();
         let mut broken = Arc::unwrap_or_clone(synced("a", &["a"], &["a", "b"]));
-        broken.set.problems.push(Problem {
+        Arc::make_mut(&mut broken.set).problems.push(Problem {
             file: "b.yaml".to_owned(),
             line: None,
             message: "is not YAML".to_owned(),
@@ -199,8 +201,9 @@ mod tests {
     fn a_file_that_is_no_status_file_is_never_removed() {
         let mut published = PublishedObjects::default();
         let mut synced = Arc::unwrap_or_clone(synced("a", &["a"], &["a", "left"]));
-        synced.status_files.push((status_path(&object("notes")), b"our notes".to_vec()));
-        synced.status_files.push(("README.md".to_owned(), b"# Status".to_vec()));
+        let files = Arc::make_mut(&mut synced.status_files);
+        files.push((status_path(&object("notes")), b"our notes".to_vec()));
+        files.push(("README.md".to_owned(), b"# Status".to_vec()));
         let pruned = update(&mut published, &["a"], &Arc::new(synced));
         assert_eq!(pruned, objects(&["left"]));
     }

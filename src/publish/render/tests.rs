@@ -64,10 +64,12 @@ fn synced(declared: &[&str]) -> Arc<Synced> {
     };
     Arc::new(Synced {
         commit: CommitId::parse("a".repeat(40)).expect("an id"),
-        input: String::new(),
-        set: ObjectSet { documents: declared.iter().map(document).collect(), ..ObjectSet::default() },
+        set: Arc::new(ObjectSet {
+            documents: declared.iter().map(document).collect(),
+            ..ObjectSet::default()
+        }),
         difference: None,
-        status_files: Vec::new(),
+        status_files: Arc::default(),
     })
 }
 
@@ -180,7 +182,8 @@ fn what_templates_printed_is_left_out_where_that_is_set() {
     let cause = status.history.as_ref().expect("runs")[0].cause();
     status.last_run_message = cause;
     let mut synced = Arc::unwrap_or_clone(synced(&["web"]));
-    synced.set.settings.publish = Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
+    Arc::make_mut(&mut synced.set).settings.publish =
+        Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
     let builder = PackerBuilder { status: Some(status.clone()), ..builder("web", json!(null)) };
     let batch = rendered(&Arc::new(synced), vec![builder], vec![], &mut Renderer::default());
     let file = content(&batch.files[0]);
@@ -256,7 +259,8 @@ fn another_setting_renders_all_files_again() {
     rendered(&first, web(), vec![], &mut renderer);
     renderer.published();
     let mut second = Arc::unwrap_or_clone(first.clone());
-    second.set.settings.publish = Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
+    Arc::make_mut(&mut second.set).settings.publish =
+        Some(PublishSettings { errors: Some(false), ..PublishSettings::default() });
     let batch = rendered(&Arc::new(second), web(), vec![], &mut renderer);
     assert_eq!(paths(&batch), [WEB, "amis.json"]);
     renderer.published();

@@ -65,7 +65,7 @@ impl<'a> Picking<'a> {
         let form = match &entry.kind {
             EntryKind::Link(target) => return self.linked(file, target),
             EntryKind::Submodule => Form::Unknown("is a submodule: manifests in it are not read".to_owned()),
-            _ if !is_read(name) => return Ok(()),
+            _ if !can_be_manifest(name) => return Ok(()),
             EntryKind::File { .. } => Form::File,
             EntryKind::Misnamed => Form::Unfit("has a name that is not UTF-8: rename it".to_owned()),
             EntryKind::Pointer => pointer(Form::File),
@@ -99,8 +99,8 @@ impl<'a> Picking<'a> {
         self.spend(steps)?;
         let real = real.unwrap_or_default();
         if let Some(entry) = self.listing.get(&real).filter(|entry| is_file(entry)) {
-            let is_read_itself = self.reads(&real) && is_read(below(&real, self.path));
-            return match is_read(name) && !is_read_itself {
+            let is_read_itself = self.reads(&real) && can_be_manifest(below(&real, self.path));
+            return match can_be_manifest(name) && !is_read_itself {
                 true => self.add(name.to_owned(), &entry.id, unfit(&real, entry)),
                 false => Ok(()),
             };
@@ -126,7 +126,7 @@ impl<'a> Picking<'a> {
         let mut found = Vec::new();
         for (file, entry) in self.listing.under(folder) {
             self.spend(1)?;
-            if is_read(file) && is_file(entry) {
+            if can_be_manifest(file) && is_file(entry) {
                 found.push((file, entry));
             }
             if found.len() > FILES_LIMIT {
@@ -158,7 +158,7 @@ fn unfit(to: &str, entry: &Entry) -> Form {
 }
 
 /// Returns true for YAML files, and for the file of kustomize without an extension.
-fn is_read(file: &str) -> bool {
+pub fn can_be_manifest(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.ends_with(".yaml") || name.ends_with(".yml") || name == "Kustomization"
 }

@@ -98,9 +98,8 @@ impl Store {
         let documents = self.objects.keys().map(document).collect();
         self.synced = Some(Arc::new(Synced {
             commit: CommitId::parse("a".repeat(40)).expect("an id"),
-            input: String::new(),
-            set: ObjectSet { documents, settings, ..ObjectSet::default() },
-            status_files: Vec::new(),
+            set: Arc::new(ObjectSet { documents, settings, ..ObjectSet::default() }),
+            status_files: Arc::default(),
             difference: None,
         }));
     }

@@ -25,6 +25,7 @@ use crate::engine::kubernetes::{Cluster, OWNER, memory, secrets};
 use crate::engine::objects::Objects;
 use crate::engine::{
     AgentMemory, EngineError, EventRecorder, Home, Load, Note, ObjectHealth, SecretReader, StatusUpdate,
+    Wakes,
 };
 use crate::task;
 
@@ -191,6 +192,11 @@ impl Home for ClusterHome {
         self.load_commit(commit).boxed()
     }
 
+    fn wake(&self, objects: &Wakes) {
+        let woken = self.shared.ledger().wakeable(objects);
+        woken.iter().for_each(|object| self.shared.objects.wake(object));
+    }
+
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>> {
         match update.object.kind {
             Kind::PackerBuilder => self.put_status::<PackerBuilder>(update).boxed(),
@@ -207,6 +213,14 @@ impl Home for ClusterHome {
 
     fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
         self.shared.ledger().out_of_sync(object)
+    }
+
+    fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
+        let ledger = self.shared.ledger();
+        let mut all = ledger.all_out_of_sync();
+        let unread = ledger.unread().into_iter();
+        all.extend(unread.filter_map(|object| Some((object.clone(), ledger.out_of_sync(&object)?))));
+        all
     }
 
     fn is_frozen(&self, object: &ObjectKey) -> bool {

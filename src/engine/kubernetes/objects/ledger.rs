@@ -329,7 +329,12 @@ impl Ledger {
 
     /// Whether the live object has another owner's label.
     fn is_of_other(&self, object: &ObjectKey) -> bool {
-        let (Some(own), Some(live)) = (&self.owner, self.live.get(object)) else { return false };
+        self.live.get(object).is_some_and(|live| self.is_others(live))
+    }
+
+    /// Whether this live object has another owner's label.
+    fn is_others(&self, live: &Live) -> bool {
+        let Some(own) = &self.owner else { return false };
         live.owner.as_deref().is_some_and(|owner| owner != own.as_str())
     }
 

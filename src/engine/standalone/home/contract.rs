@@ -10,9 +10,11 @@ use futures::future::{BoxFuture, ready};
 use super::{Shared, StateHome};
 use crate::api::lock::lock;
 use crate::api::{CommitId, ObjectKey, Owner};
-use crate::engine::standalone::requests::{self, Requested};
+use crate::engine::standalone::requests;
 use crate::engine::standalone::{disk, owner_file};
-use crate::engine::{AgentMemory, EngineError, EventRecorder, Home, Load, Note, SecretReader, StatusUpdate};
+use crate::engine::{
+    AgentMemory, EngineError, EventRecorder, Home, Load, Note, SecretReader, StatusUpdate, Wakes,
+};
 
 impl Home for StateHome {
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -37,6 +39,10 @@ impl Home for StateHome {
         self.on_disk(load).boxed()
     }
 
+    fn wake(&self, objects: &Wakes) {
+        self.shared.usable_of(objects).iter().for_each(|object| self.shared.objects.wake(object));
+    }
+
     fn write_status(&self, update: StatusUpdate) -> BoxFuture<'_, Result<(), EngineError>> {
         self.shared.clone().put_status(update).boxed()
     }
@@ -48,20 +54,23 @@ impl Home for StateHome {
 
     fn out_of_sync(&self, object: &ObjectKey) -> Option<(&'static str, String)> {
         if let Some(why) = self.shared.unreadable.get(object) {
-            return Some(("StateUnreadable", why.clone()));
+            return Some((STATE_UNREADABLE, why.clone()));
         }
+        lock(&self.shared.entries).get(object)?.out_of_sync()
+    }
+
+    fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
         let entries = lock(&self.shared.entries);
-        let entry = entries.get(object)?;
-        if let Some(why) = &entry.undecodable {
-            return Some(("Undecodable", why.clone()));
-        }
-        // Otherwise an object is its document, and only the annotations of commands are added.
-        match entry.requested.as_ref()? {
-            Requested::Annotations(_) => None,
-            Requested::Unreadable(why) => Some(("RequestUnreadable", why.clone())),
-        }
+        let of_entries =
+            entries.iter().filter_map(|(object, entry)| Some((object.clone(), entry.out_of_sync()?)));
+        let unreadable = self.shared.unreadable.iter();
+        let unreadable = unreadable.map(|(object, why)| (object.clone(), (STATE_UNREADABLE, why.clone())));
+        of_entries.chain(unreadable).collect()
     }
 }
+
+/// The reason for objects whose state could not be read at the start.
+const STATE_UNREADABLE: &str = "StateUnreadable";
 
 impl SecretReader for StateHome {
     fn secret<'a>(

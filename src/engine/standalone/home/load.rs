@@ -29,10 +29,7 @@ impl Shared {
         let woken: BTreeSet<_> =
             changes.iter().filter(|change| change.is_waking()).map(|change| change.object.clone()).collect();
         self.show(changes);
-        let others = match &commit.wake {
-            Wakes::All => self.usable(),
-            Wakes::Only(objects) => self.only_usable(objects),
-        };
+        let others = self.usable_of(&commit.wake);
         others.iter().filter(|object| !woken.contains(object)).for_each(|object| self.objects.wake(object));
         self.objects.changed.notify_one();
         Ok(())
@@ -112,7 +109,8 @@ impl Shared {
     }
 
     /// Those of these objects that are reconciled.
-    fn only_usable(&self, objects: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+    pub(super) fn usable_of(&self, objects: &Wakes) -> Vec<ObjectKey> {
+        let Wakes::Only(objects) = objects else { return self.usable() };
         let entries = lock(&self.entries);
         let is_usable = |object: &&ObjectKey| entries.get(object).is_some_and(|entry| entry.is_usable());
         objects.iter().filter(is_usable).cloned().collect()

@@ -6,6 +6,7 @@ use super::desired::Desired;
 use super::{Ledger, Live};
 use crate::api::reasons;
 use crate::api::{ObjectKey, Owner};
+use crate::engine::Wakes;
 use crate::engine::kubernetes::objects::failure::{ApplyFailure, contested, of_another};
 
 /// The reason for objects of a namespace that cannot be read.
@@ -25,7 +26,7 @@ impl Ledger {
     }
 
     /// All objects that are out of sync, except those of places that cannot be read.
-    pub(super) fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
+    pub fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
         let failing = self.failures.keys().chain(self.reverts.keys()).chain(self.undecodable.keys());
         let failing = failing.filter_map(|object| Some((object.clone(), self.out_of_sync(object)?)));
         let conflicts = self.conflicts().into_iter();
@@ -39,7 +40,8 @@ impl Ledger {
 
     /// Documents whose object belongs to another owner, with the message for each.
     pub fn conflicts(&self) -> Vec<(ObjectKey, String)> {
-        self.desired.keys().filter_map(|object| Some((object.clone(), self.conflict(object)?))).collect()
+        let of_others = self.of_others().filter(|object| self.desired.contains_key(*object));
+        of_others.filter_map(|object| Some((object.clone(), self.conflict(object)?))).collect()
     }
 
     fn conflict(&self, object: &ObjectKey) -> Option<String> {
@@ -50,6 +52,9 @@ impl Ledger {
 
     /// Documents of places that cannot be read.
     pub fn unread(&self) -> Vec<ObjectKey> {
+        if self.unreadable.is_empty() {
+            return Vec::new();
+        }
         self.desired.keys().filter(|object| self.is_unread(object)).cloned().collect()
     }
 
@@ -124,12 +129,23 @@ impl Ledger {
 
     /// All live objects except those of another owner.
     pub fn present(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.keys().filter(|object| !self.is_of_other(object))
+        self.live.iter().filter(|(_, live)| !self.is_others(live)).map(|(object, _)| object)
     }
 
     /// The live objects of another owner.
     pub fn of_others(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.keys().filter(|object| self.is_of_other(object))
+        self.live.iter().filter(|(_, live)| self.is_others(live)).map(|(object, _)| object)
+    }
+
+    /// Those of these objects that may be reconciled: they exist, are not of another owner, and are not being applied.
+    pub fn wakeable(&self, objects: &Wakes) -> Vec<ObjectKey> {
+        let may = |object: &&ObjectKey| {
+            self.live.contains_key(*object) && !self.is_of_other(object) && !self.is_held(object)
+        };
+        match objects {
+            Wakes::All => self.present().filter(|object| !self.is_held(object)).cloned().collect(),
+            Wakes::Only(objects) => objects.iter().filter(may).cloned().collect(),
+        }
     }
 
     /// The live objects with this owner's label.
