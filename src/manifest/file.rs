@@ -92,9 +92,10 @@ impl File {
         }
     }
 
-    /// Returns at most `most` findings about the file, and a summary of the others. `is_known` says whether the file
+    /// Returns at most `most` findings about the file, and a summary of the others. `is_known` returns whether the file
     /// contained one of our objects before.
-    pub fn findings(&self, is_known: bool, most: usize) -> Vec<Finding> {
+    pub fn findings(&self, is_known: impl FnOnce() -> bool, most: usize) -> Vec<Finding> {
+        let is_known = !self.unread.is_empty() && is_known();
         let unread = self.unread.iter().map(|(line, why)| match is_known {
             true => lost(*line, why),
             false => Finding::foreign(*line, format!("{why}; it does not mention ami.opsy.dev: ignored")),

@@ -3,7 +3,7 @@
 //! A file is parsed and checked once per blob ID. A broken file affects only its own objects. While any file is broken,
 //! the set is incomplete.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::api::files::{POINTER, is_pointer};
@@ -27,13 +27,28 @@ pub const OBJECT_LIMIT: usize = 10_000;
 /// known.
 const FINDINGS: usize = 5_000;
 
-/// What a file was parsed from: blob ID, path and form. A link has the same blob ID as its target.
-type Parsed = (String, String, Form);
+/// A file as it was parsed at its path. A link has the same blob ID as its target, but another form.
+struct Parsed {
+    blob: String,
+    form: Form,
+    file: Arc<File>,
+}
+
+impl Parsed {
+    fn new(source: &SourceFile, extra: &ExtraRules) -> Self {
+        let file = Arc::new(file::parse(source, extra));
+        Self { blob: source.blob.clone(), form: source.form.clone(), file }
+    }
+
+    fn is_of(&self, source: &SourceFile) -> bool {
+        self.blob == source.blob && self.form == source.form
+    }
+}
 
 /// Files that contained objects when they could last be read. Such a file never counts as another tool's. Only the
 /// engine knows those from before the start of the process, so the set is shared with it.
 #[derive(Clone, Debug, Default)]
-pub struct KnownFiles(Arc<Mutex<BTreeSet<String>>>);
+pub struct KnownFiles(Arc<Mutex<HashSet<String>>>);
 
 impl KnownFiles {
     /// Adds files that contained objects.
@@ -41,7 +56,7 @@ impl KnownFiles {
         self.lock().extend(files);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
         lock(&self.0)
     }
 }
@@ -49,7 +64,8 @@ impl KnownFiles {
 /// Reads one commit after another and remembers what did not change between them.
 pub struct Reader {
     extra: ExtraRules,
-    parsed: HashMap<Parsed, Arc<File>>,
+    /// By path.
+    parsed: HashMap<String, Parsed>,
     known_files: KnownFiles,
     /// The last settings that could be read. A broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
@@ -98,25 +114,28 @@ impl Reader {
         let mut set = ObjectSet::default();
         let readable = self.settings(files, &mut set);
         let neighbours = Neighbours::of(files);
-        let (mut used, mut findings) = (HashMap::new(), 0);
+        let mut before = std::mem::take(&mut self.parsed);
+        let (mut used, mut findings) = (HashMap::with_capacity(before.len()), 0);
         let mut sorted: Vec<_> =
             files.iter().filter(|file| self.is_read(file, set.settings.status_path())).collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
-            let file = self.file(source);
+            let known = before.remove_entry(&source.path).filter(|(_, parsed)| parsed.is_of(source));
+            let (path, parsed) =
+                known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &self.extra)));
+            let file = Arc::clone(&parsed.file);
             set.own_files.extend(file.is_ours.then(|| source.path.clone()));
             let most = if findings < FINDINGS { file::FINDINGS } else { 1 };
             // What is not remembered is parsed again with the next commit.
             if file.kept() <= most {
-                used.insert(parsed_from(source), Arc::clone(&file));
+                used.insert(path, parsed);
             }
             if let Some(why) = self.foreign(&source.path, &file, &neighbours) {
                 let words = format!("{why}: ignored, although it mentions kinds of Opsy");
                 set.problems.push(problem(&source.path, &Finding::note(1, words)));
                 continue;
             }
-            let is_known = self.known_files.lock().contains(&source.path);
-            let found = file.findings(is_known, most);
+            let found = file.findings(|| self.known_files.lock().contains(&source.path), most);
             findings += found.iter().filter(|finding| finding.severity != Severity::Foreign).count();
             set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
             let documents =
@@ -176,24 +195,16 @@ impl Reader {
                 && contained_objects(&file.path))
     }
 
-    fn file(&self, source: &SourceFile) -> Arc<File> {
-        self.parsed
-            .get(&parsed_from(source))
-            .cloned()
-            .unwrap_or_else(|| Arc::new(file::parse(source, &self.extra)))
-    }
-
     /// Returns why a file that mentions Opsy belongs to another tool, if it does. A file that contained objects before
     /// does not: a mistake in it must not lose them.
     fn foreign(&self, path: &str, file: &File, neighbours: &Neighbours) -> Option<String> {
-        if !file.is_ours || self.known_files.lock().contains(path) {
+        let patched = neighbours.patched_by(path);
+        let may_be_foreign = file.is_ours && (patched.is_some() || file.has_error());
+        if !may_be_foreign || self.known_files.lock().contains(path) {
             return None;
         }
-        if let Some(kustomization) = neighbours.patched_by(path) {
+        if let Some(kustomization) = patched {
             return Some(format!("is a patch of {kustomization}"));
-        }
-        if !file.has_error() {
-            return None;
         }
         if let Some(chart) = neighbours.chart(path) {
             return Some(format!("is a template of the Helm chart {chart:?}"));
@@ -208,12 +219,12 @@ impl Reader {
         let is_broken = |path: &String| prefixes(path).any(|part| paths.contains(part));
         let mut known = self.known_files.lock();
         known.retain(is_broken);
-        known.extend(set.documents.iter().map(|document| document.file.clone()));
+        for document in &set.documents {
+            if !known.contains(&document.file) {
+                known.insert(document.file.clone());
+            }
+        }
     }
-}
-
-fn parsed_from(source: &SourceFile) -> Parsed {
-    (source.blob.clone(), source.path.clone(), source.form.clone())
 }
 
 /// Returns whether this is the settings file, or a file that was meant to be it.
@@ -255,28 +266,27 @@ fn problem(file: &str, finding: &Finding) -> Problem {
 /// If an object is defined twice, neither definition is used: there is no way to know which one is meant. The others are
 /// sorted by object.
 fn drop_duplicates(set: &mut ObjectSet) {
-    let mut first: BTreeMap<_, (String, usize)> = BTreeMap::new();
-    for document in &set.documents {
-        let place = (document.file.clone(), document.line);
-        let Some((file, line)) = first.get(&document.object) else {
-            first.insert(document.object.clone(), place);
-            continue;
-        };
-        set.problems.push(duplicate(document, file, *line));
-        set.duplicates.insert(document.object.clone(), document.file.clone());
-    }
-    let ObjectSet { documents, duplicates, .. } = set;
-    documents.retain(|document| !duplicates.contains_key(&document.object));
+    let ObjectSet { documents, duplicates, problems, .. } = set;
+    // Equal objects stay in the order of their files.
     documents.sort_by(|a, b| a.object.cmp(&b.object));
+    for same in documents.chunk_by(|a, b| a.object == b.object) {
+        for document in &same[1..] {
+            problems.push(duplicate(document, &same[0]));
+            duplicates.insert(document.object.clone(), document.file.clone());
+        }
+    }
+    if !duplicates.is_empty() {
+        documents.retain(|document| !duplicates.contains_key(&document.object));
+    }
 }
 
-fn duplicate(document: &Document, file: &str, line: usize) -> Problem {
+fn duplicate(document: &Document, first: &Document) -> Problem {
     Problem {
         file: document.file.clone(),
         line: Some(document.line),
         message: format!(
-            "{} is already defined at {file}:{line}; neither definition is used",
-            document.object
+            "{} is already defined at {}:{}; neither definition is used",
+            document.object, first.file, first.line
         ),
         severity: Severity::Error,
     }
