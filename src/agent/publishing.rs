@@ -65,8 +65,11 @@ impl Content for StatusFiles {
         let Some(synced) = self.loaded.borrow().clone() else { return Batch::default() };
         let owner = synced.owner(&self.owner);
         let owned = || -> BTreeSet<ObjectKey> { self.home.owned(&owner).into_keys().collect() };
-        let (builders, refreshers) = (self.objects.builders.packed(), self.objects.refreshers.packed());
-        lock(&self.renderer).render(Snapshot { builders, refreshers, owned: &owned }, &synced)
+        // First: what is written meanwhile is rendered now or the next time.
+        let version = Some(self.objects.writes());
+        let builders = || self.objects.builders.packed();
+        let refreshers = || self.objects.refreshers.packed();
+        lock(&self.renderer).render(Snapshot { version, builders, refreshers, owned: &owned }, &synced)
     }
 
     fn published(&self) {

@@ -1,7 +1,8 @@
 //! The objects of one kind for `drive`: kube's store, and a queue of the keys to reconcile. Each engine writes both,
 //! the one from watch events, the other from the state directory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
 use futures::channel::mpsc;
@@ -23,6 +24,7 @@ where
     store: Store<Packed<K>>,
     writer: Mutex<Writer<Packed<K>>>,
     queue: mpsc::UnboundedSender<ObjectRef<Packed<K>>>,
+    writes: AtomicU64,
 }
 
 /// The reading end, for `drive`.
@@ -38,7 +40,8 @@ where
     pub fn new() -> (Self, Queue<K>) {
         let (store, writer) = reflector::store();
         let (queue, keys) = mpsc::unbounded();
-        let feed = Self { store: store.clone(), writer: Mutex::new(writer), queue };
+        let feed =
+            Self { store: store.clone(), writer: Mutex::new(writer), queue, writes: AtomicU64::default() };
         (feed, Queue { store, keys })
     }
 
@@ -104,6 +107,11 @@ where
         self.store.state().into_iter()
     }
 
+    /// The number of times that objects were written. As long as it is the same, so are all objects.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
     /// Ends the queue: running reconciles finish, nothing new starts.
     pub fn close(&self) {
         // The loop waits for the first load. Without one it would never end.
@@ -115,8 +123,26 @@ where
         self.queue.close_channel();
     }
 
-    fn writer(&self) -> std::sync::MutexGuard<'_, Writer<Packed<K>>> {
-        lock(&self.writer)
+    fn writer(&self) -> Writing<'_, K> {
+        Writing { writer: lock(&self.writer), writes: &self.writes }
+    }
+}
+
+/// A change of the store. It counts when it is complete.
+struct Writing<'a, K: Resource<DynamicType = ()> + Clone + 'static> {
+    writer: MutexGuard<'a, Writer<Packed<K>>>,
+    writes: &'a AtomicU64,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Writing<'_, K> {
+    fn apply_watcher_event(&mut self, event: &Event<Packed<K>>) {
+        self.writer.apply_watcher_event(event);
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for Writing<'_, K> {
+    fn drop(&mut self) {
+        self.writes.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -129,6 +129,11 @@ impl Objects {
         }
     }
 
+    /// The number of times that objects were written. As long as it is the same, so are all objects.
+    pub fn writes(&self) -> u64 {
+        self.builders.writes() + self.refreshers.writes()
+    }
+
     /// Ends both queues: running reconciles finish, nothing new starts.
     pub fn close(&self) {
         self.builders.close();

@@ -15,11 +15,12 @@ mod redact;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Batch;
 use crate::api::conditions::{self, Condition};
 use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder};
+use crate::manifest::ObjectSet;
 use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
 use known::{Known, Look, State};
@@ -35,7 +36,11 @@ pub trait Unread<K> {
 
 /// The objects that exist.
 pub struct Snapshot<'a, B, R> {
+    /// As long as it is the same, so are all objects; `None` if that is not known.
+    pub version: Option<u64>,
+    /// Returns all builders.
     pub builders: B,
+    /// Returns all refreshers.
     pub refreshers: R,
     /// Returns all objects of this agent that the engine has, also those that cannot be decoded: their files stay.
     pub owned: &'a dyn Fn() -> BTreeSet<ObjectKey>,
@@ -48,11 +53,26 @@ pub struct Renderer {
     objects: PublishedObjects,
     /// Whether the last batch contains what builds printed.
     with_errors: Option<bool>,
+    rendered: Option<Rendered>,
+}
+
+/// What the last batch was rendered from.
+#[derive(Debug)]
+struct Rendered {
+    version: Option<u64>,
+    set: Weak<ObjectSet>,
+    is_incomplete: bool,
+    /// The branch has the batch.
+    is_published: bool,
 }
 
 impl Renderer {
     /// Returns everything that is to be published and is not known to be in the branch.
-    pub fn render<B, R>(&mut self, snapshot: Snapshot<'_, B, R>, synced: &Arc<Synced>) -> Batch
+    pub fn render<B, R>(
+        &mut self,
+        snapshot: Snapshot<'_, impl FnOnce() -> B, impl FnOnce() -> R>,
+        synced: &Arc<Synced>,
+    ) -> Batch
     where
         B: IntoIterator<Item: Unread<PackerBuilder>>,
         R: IntoIterator<Item: Unread<AMIRefresher>>,
@@ -63,13 +83,18 @@ impl Renderer {
         if self.with_errors.replace(with_errors) != Some(with_errors) {
             self.forget();
         }
+        if let Some(same) = self.rendered.as_ref().filter(|last| self.is_same(last, snapshot.version, synced))
+        {
+            return Batch { is_incomplete: same.is_incomplete, ..Batch::default() };
+        }
         let mut rendering = Rendering { with_errors, ..Rendering::default() };
         self.known.begin();
-        snapshot.builders.into_iter().for_each(|builder| rendering.add_builder(&mut self.known, &builder));
-        snapshot
-            .refreshers
-            .into_iter()
-            .for_each(|refresher| rendering.add_refresher(&mut self.known, &refresher));
+        for builder in (snapshot.builders)() {
+            rendering.add_builder(&mut self.known, &builder);
+        }
+        for refresher in (snapshot.refreshers)() {
+            rendering.add_refresher(&mut self.known, &refresher);
+        }
         let has_changed = self.known.end();
         let existing = objects::Existing { known: &self.known, has_changed, owned: snapshot.owned };
         self.objects.update(&existing, synced);
@@ -77,17 +102,34 @@ impl Renderer {
         if !rendering.amis.is_empty() {
             rendering.batch.files.push(files::amis(rendering.amis));
         }
+        self.rendered = Some(Rendered {
+            version: snapshot.version,
+            set: Arc::downgrade(&synced.set),
+            is_incomplete: rendering.batch.is_incomplete,
+            is_published: rendering.batch.files.is_empty(),
+        });
         rendering.batch
+    }
+
+    /// Whether another batch would be as empty as the last one is now that the branch has it.
+    fn is_same(&self, last: &Rendered, version: Option<u64>, synced: &Synced) -> bool {
+        let is_same_set = std::ptr::eq(last.set.as_ptr(), Arc::as_ptr(&synced.set));
+        let is_same_version = version.is_some() && last.version == version;
+        last.is_published && is_same_set && is_same_version && !self.objects.waits()
     }
 
     /// The branch has the files of the last batch.
     pub fn published(&mut self) {
+        if let Some(last) = &mut self.rendered {
+            last.is_published = true;
+        }
         self.known.published();
         self.objects.published();
     }
 
     /// It is not known any more what the branch has.
     pub fn forget(&mut self) {
+        self.rendered = None;
         self.known.forget();
         self.objects.forget();
     }

@@ -1,6 +1,6 @@
 //! Which files a batch contains, and what is left out of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use kube::Resource;
 use serde_json::{Value, json};
@@ -90,9 +90,10 @@ fn decoding(
     renderer: &mut Renderer,
 ) -> (Batch, Vec<String>) {
     let decoded = RefCell::default();
-    let builders = builders.into_iter().map(|object| Packed { object, decoded: &decoded });
-    let refreshers = refreshers.into_iter().map(|object| Packed { object, decoded: &decoded });
-    let batch = renderer.render(Snapshot { builders, refreshers, owned: &BTreeSet::new }, synced);
+    let builders = || builders.into_iter().map(|object| Packed { object, decoded: &decoded });
+    let refreshers = || refreshers.into_iter().map(|object| Packed { object, decoded: &decoded });
+    let snapshot = Snapshot { version: None, builders, refreshers, owned: &BTreeSet::new };
+    let batch = renderer.render(snapshot, synced);
     (batch, decoded.take())
 }
 
@@ -162,10 +163,36 @@ fn the_file_of_an_object_that_the_engine_cannot_decode_stays() {
     let mut published = Renderer::default();
     rendered(&synced(&["web", "db"]), vec![builder("web", json!({}))], vec![], &mut published);
     let owned = || [ObjectKey::of(Kind::PackerBuilder, &builder("web", json!(null)))].into();
-    let builders: Vec<Packed<'_, PackerBuilder>> = Vec::new();
-    let refreshers: Vec<Packed<'_, AMIRefresher>> = Vec::new();
-    let batch = published.render(Snapshot { builders, refreshers, owned: &owned }, &synced(&["db"]));
+    let builders = Vec::<Packed<'_, PackerBuilder>>::new;
+    let refreshers = Vec::<Packed<'_, AMIRefresher>>::new;
+    let snapshot = Snapshot { version: None, builders, refreshers, owned: &owned };
+    let batch = published.render(snapshot, &synced(&["db"]));
     assert_eq!(paths(&batch), [""; 0]);
+}
+
+#[test]
+fn objects_are_looked_at_only_if_one_was_written_or_something_is_not_published() {
+    let (commit, mut renderer) = (synced(&["web"]), Renderer::default());
+    let looked = |version: u64, commit: &Arc<Synced>, renderer: &mut Renderer| {
+        let (looked, decoded) = (Cell::new(false), RefCell::default());
+        let builders = || {
+            looked.set(true);
+            [Packed { object: at(1, builder("web", json!({"state": "FlightChecks"}))), decoded: &decoded }]
+        };
+        let refreshers = Vec::<Packed<'_, AMIRefresher>>::new;
+        let snapshot = Snapshot { version: Some(version), builders, refreshers, owned: &BTreeSet::new };
+        renderer.render(snapshot, commit);
+        looked.get()
+    };
+    assert!(looked(1, &commit, &mut renderer));
+    assert!(looked(1, &commit, &mut renderer), "the batch is not published");
+    renderer.published();
+    assert!(!looked(1, &commit, &mut renderer));
+    assert!(looked(2, &commit, &mut renderer), "an object was written");
+    assert!(!looked(2, &commit, &mut renderer), "there was nothing to publish");
+    assert!(looked(2, &synced(&["web"]), &mut renderer), "another commit may prune objects");
+    renderer.forget();
+    assert!(looked(2, &commit, &mut renderer), "another hand may have changed the branch");
 }
 
 #[test]

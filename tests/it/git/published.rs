@@ -96,9 +96,13 @@ impl Store {
         let mut settings = self.settings.clone();
         settings.prune = serde_json::from_value(json!({"allowMass": true})).expect("settings");
         let documents = self.objects.keys().map(document).collect();
+        let set = ObjectSet { documents, settings, ..ObjectSet::default() };
+        if self.synced.as_ref().is_some_and(|synced| *synced.set == set) {
+            return;
+        }
         self.synced = Some(Arc::new(Synced {
             commit: CommitId::parse("a".repeat(40)).expect("an id"),
-            set: Arc::new(ObjectSet { documents, settings, ..ObjectSet::default() }),
+            set: Arc::new(set),
             status_files: Arc::default(),
             difference: None,
         }));
@@ -121,15 +125,16 @@ impl Content for Files {
             status: status.clone(),
             decoded: &decoded,
         };
-        let builders: Vec<_> = store.objects.iter().map(stored).collect();
+        let builders = || store.objects.iter().map(stored);
         let owned = || -> BTreeSet<ObjectKey> {
             let object = |name: &String| ObjectKey { kind: Kind::PackerBuilder, key: key(name) };
             store.objects.keys().map(object).collect()
         };
         let synced = store.synced.clone().expect("a commit is loaded");
-        let refreshers = Vec::<NoRefresher>::new();
+        let refreshers = Vec::<NoRefresher>::new;
+        let version = Some(store.versions);
         let mut renderer = self.renderer.lock().expect("not poisoned");
-        let batch = renderer.render(Snapshot { builders, refreshers, owned: &owned }, &synced);
+        let batch = renderer.render(Snapshot { version, builders, refreshers, owned: &owned }, &synced);
         store.decoded += decoded.into_inner().expect("not poisoned");
         batch
     }
@@ -338,6 +343,7 @@ impl World {
             4 => {
                 let mut store = self.store();
                 store.objects.remove(name);
+                store.versions += 1;
                 store.load();
                 format!("{name} is deleted")
             }
