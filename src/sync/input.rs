@@ -1,26 +1,24 @@
-//! The files of a commit that the sync reads: manifests, and the status files that Opsy wrote.
+//! The files of a commit that can contain manifests.
 
+mod clone;
 mod pick;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::api::files::{POINTER_LIMIT, is_pointer};
-use crate::api::lock::lock;
-use crate::git::{EntryKind, GitError, Handle, Listing, Tip};
-use crate::manifest::{self, Blobs, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
-use crate::settings::RepoSettings;
+use crate::git::{GitError, Handle, Listing};
+use crate::manifest::{self, Form, MAX_FILE_BYTES, Problem, Severity, SourceFile};
 
-use pick::{NARROW, below, pointer};
-pub use pick::{Picked, can_be_manifest, pick};
+use clone::Clone;
+use pick::{NARROW, pointer};
+pub use pick::{Picked, below, can_be_manifest, pick};
 
 /// Larger files are not loaded: no manifest is nearly as large, and a repository can contain any file.
 pub const FILE_LIMIT: usize = MAX_FILE_BYTES;
 /// Maximum size of all manifests in bytes. The parsed objects take about as much memory, and parsing more takes
 /// minutes.
 const SUM_LIMIT: usize = 64 * 1024 * 1024;
-/// Maximum size of all status files in bytes. Opsy writes some kilobytes per object.
-const STATUS_LIMIT: usize = 64 * 1024 * 1024;
 
 /// Where the newest commits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub(super) struct Sources {
 impl Sources {
     /// Returns why a file could not be read, if so. What was parsed must then be discarded.
     pub fn failure(&self) -> Option<GitError> {
-        self.clone.failed().take()
+        self.clone.failure()
     }
 }
 
@@ -58,8 +56,11 @@ pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sour
     let sized = with_content().zip(&sizes);
     let small = sized.filter(|(_, size)| **size <= POINTER_LIMIT).map(|(picked, _)| picked.id.clone());
     let pointers: HashSet<String> = git.pointers(small.collect()).await?.into_iter().collect();
-    let mut sizes = sizes.into_iter();
-    let clone = Arc::new(Clone { git: git.clone(), failed: Mutex::default() });
+    let readable = with_content()
+        .zip(&sizes)
+        .filter(|(picked, size)| **size <= FILE_LIMIT && !pointers.contains(&picked.id));
+    let clone = Arc::new(Clone::new(git, readable.map(|(picked, size)| (picked.id.clone(), *size))));
+    let mut sizes = sizes.iter().copied();
     let file = |picked: Picked| {
         let content = match &picked.form {
             Form::Unknown(_) => Content::Unread,
@@ -71,31 +72,6 @@ pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sour
     };
     let files = picked.into_iter().map(file).collect();
     Ok(Sources { files, problems: ignore_problems(listing), clone })
-}
-
-/// Reads files from the clone for the reader of manifests, on the reader's thread.
-struct Clone {
-    git: Handle,
-    failed: Mutex<Option<GitError>>,
-}
-
-impl Clone {
-    fn failed(&self) -> std::sync::MutexGuard<'_, Option<GitError>> {
-        lock(&self.failed)
-    }
-}
-
-impl Blobs for Clone {
-    fn read(&self, blob: &str) -> Vec<u8> {
-        let read = self.git.read(vec![(String::new(), blob.to_owned())]);
-        match futures::executor::block_on(read).map(|mut blobs| blobs.pop()) {
-            Ok(blob) => blob.map(|blob| blob.content).unwrap_or_default(),
-            Err(error) => {
-                self.failed().get_or_insert(error);
-                Vec::new()
-            }
-        }
-    }
 }
 
 /// Checks the size of all files together. Files that are too large are not read, and do not count.
@@ -157,58 +133,6 @@ pub fn ignore_problems(listing: &Listing) -> Vec<Problem> {
         ..problem(file, Severity::Note, message.clone())
     };
     unreadable.chain(listing.broken_ignores.iter().map(found)).collect()
-}
-
-/// Where the status files are.
-pub(super) enum StatusTip {
-    /// In the synced commit.
-    Here,
-    /// On the branch that they are published to, if it exists.
-    Elsewhere(Option<Tip>),
-}
-
-/// Returns where the status files are.
-pub(super) async fn status_tip(
-    git: &Handle,
-    settings: &RepoSettings,
-    from: Origin,
-) -> Result<StatusTip, GitError> {
-    let branch = settings.publish.as_ref().and_then(|publish| publish.branch.as_deref());
-    let Some(branch) = branch.filter(|branch| Some(*branch) != git.branch().as_deref()) else {
-        return Ok(StatusTip::Here);
-    };
-    let tip = match from {
-        Origin::Remote => git.fetch_branch(branch).await?,
-        Origin::Clone => git.last_fetched_branch(branch).await?,
-    };
-    Ok(StatusTip::Elsewhere(tip))
-}
-
-/// The status files of a commit.
-pub(super) async fn status_files(
-    git: &Handle,
-    listing: &Listing,
-    folder: &str,
-) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-    let files = listing
-        .all_under(folder)
-        .filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }))
-        .map(|(file, entry)| (below(file, folder).to_owned(), entry.id.clone()))
-        .collect();
-    small_files(git, files).await
-}
-
-/// The contents of the files that Opsy can have written. Skips a file that is too large, and all files if they are too
-/// large together.
-async fn small_files(git: &Handle, files: Vec<(String, String)>) -> Result<Vec<(String, Vec<u8>)>, GitError> {
-    let sizes = git.sizes(files.iter().map(|(_, id)| id.clone()).collect()).await?;
-    let small = |size: &usize| *size <= FILE_LIMIT;
-    if sizes.iter().copied().filter(small).sum::<usize>() > STATUS_LIMIT {
-        tracing::warn!(limit = STATUS_LIMIT, "the status files are too large in total and are not read");
-        return Ok(Vec::new());
-    }
-    let files = files.into_iter().zip(sizes).filter(|(_, size)| small(size)).map(|(file, _)| file);
-    Ok(git.read(files.collect()).await?.into_iter().map(|blob| (blob.path, blob.content)).collect())
 }
 
 fn problem(file: &str, severity: Severity, message: String) -> Problem {

@@ -6,13 +6,13 @@ use std::sync::{Arc, Weak};
 use super::known::Known;
 use crate::api::ObjectKey;
 use crate::manifest::write::{read_status_file, status_path};
-use crate::sync::{Synced, prune};
+use crate::sync::{StatusFile, Synced, prune};
 
 /// The objects with a status file in the branch, updated with each batch.
 #[derive(Debug, Default)]
 pub struct PublishedObjects {
     /// The status files that were read: they do not change until the next commit with other manifests is loaded.
-    read: Weak<Vec<(String, Vec<u8>)>>,
+    read: Weak<Vec<StatusFile>>,
     objects: BTreeSet<ObjectKey>,
     /// Objects that were pruned since: their files and entries are removed.
     pruned: BTreeMap<ObjectKey, Removal>,
@@ -73,6 +73,11 @@ impl PublishedObjects {
         }
     }
 
+    /// Whether objects that are to be pruned still exist.
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
     /// Objects whose status files are to be removed, and that are not known to be removed.
     pub fn unremoved(&self) -> impl Iterator<Item = &ObjectKey> {
         self.pruned.iter().filter(|(_, removal)| **removal == Removal::Due).map(|(object, _)| object)
@@ -95,9 +100,9 @@ fn objects_of(synced: &Synced) -> Vec<ObjectKey> {
     let declared = synced.set.documents.iter().map(|document| &document.object);
     let declared: HashMap<String, &ObjectKey> =
         declared.map(|object| (status_path(object), object)).collect();
-    let object = |(path, content): &(String, Vec<u8>)| match declared.get(path) {
+    let object = |file: &StatusFile| match declared.get(&file.path) {
         Some(object) => Some((*object).clone()),
-        None => Some(read_status_file(std::str::from_utf8(content).ok()?).ok()?.0),
+        None => Some(read_status_file(std::str::from_utf8(&file.content).ok()?).ok()?.0),
     };
     synced.status_files.iter().filter_map(object).collect()
 }
@@ -120,6 +125,10 @@ mod tests {
         names.iter().map(|name| object(name)).collect()
     }
 
+    fn status_file(path: &str, content: &[u8]) -> StatusFile {
+        StatusFile { path: path.to_owned(), blob: String::new(), content: content.into() }
+    }
+
     /// A commit that declares some objects and has status files of others.
     fn synced(commit: &str, declared: &[&str], files: &[&str]) -> Arc<Synced> {
         let document = |name: &&str| Document {
@@ -131,7 +140,7 @@ mod tests {
         let file = |name: &&str| {
             let status = write::ObjectStatus::PackerBuilder(Box::default());
             let text = write::status_file(&object(name).key, &status, None).expect("a status file");
-            (write::status_path(&object(name)), text.into_bytes())
+            status_file(&write::status_path(&object(name)), text.as_bytes())
         };
         Arc::new(Synced {
             commit: CommitId::parse(commit.repeat(40)).expect("an id"),
@@ -202,8 +211,8 @@ mod tests {
         let mut published = PublishedObjects::default();
         let mut synced = Arc::unwrap_or_clone(synced("a", &["a"], &["a", "left"]));
         let files = Arc::make_mut(&mut synced.status_files);
-        files.push((status_path(&object("notes")), b"our notes".to_vec()));
-        files.push(("README.md".to_owned(), b"# Status".to_vec()));
+        files.push(status_file(&status_path(&object("notes")), b"our notes"));
+        files.push(status_file("README.md", b"# Status"));
         let pruned = update(&mut published, &["a"], &Arc::new(synced));
         assert_eq!(pruned, objects(&["left"]));
     }

@@ -1,6 +1,7 @@
 //! Which paths of a commit can contain manifests, and their form; the limits on their number and size.
 
 use super::*;
+use crate::git::EntryKind;
 use crate::git::{Entry, Listing};
 
 fn listing(files: &[(&str, EntryKind)]) -> Listing {

@@ -56,6 +56,12 @@ fn document(file: &SourceFile) -> Document {
     }
 }
 
+/// The paths and contents of the status files.
+pub(super) fn status_files(synced: &Synced) -> Vec<(&str, &str)> {
+    let files = synced.status_files.iter();
+    files.map(|file| (file.path.as_str(), str::from_utf8(&file.content).expect("text"))).collect()
+}
+
 fn files(synced: &Synced) -> Vec<&str> {
     synced.set.documents.iter().map(|document| document.file.as_str()).collect()
 }
@@ -80,7 +86,7 @@ async fn only_a_changed_input_is_handed_out() {
     let (mut sync, mut outputs) = Sync::new(bed.handle(), parse, Timestamp::now);
     let synced = sync.once().await.expect("synced");
     assert_eq!((synced.commit.as_str(), files(&synced)), (first.as_str(), vec!["a.yaml"]));
-    assert_eq!(*synced.status_files, [("a.yaml".to_owned(), b"s1".to_vec())]);
+    assert_eq!(status_files(&synced), [("a.yaml", "s1")]);
     outputs.synced.mark_unchanged();
     remote.commit("main", &[("status/a.yaml", Some("s2"))]);
     let ours = remote.commit("main", &[("status/b.yaml", Some("s3"))]);
@@ -110,7 +116,7 @@ async fn one_folder_of_the_repository() {
     let (mut sync, outputs) = start(git);
     let synced = sync.once().await.expect("synced");
     assert_eq!(files(&synced), ["a.yaml"]);
-    assert_eq!(*synced.status_files, [("x.yaml".to_owned(), b"s".to_vec())]);
+    assert_eq!(status_files(&synced), [("x.yaml", "s")]);
     remote.commit("main", &[("prod/state/here/x.yaml", Some("s2"))]);
     assert_eq!(sync.once().await.expect("synced").commit, synced.commit);
     remote
@@ -164,11 +170,11 @@ async fn status_is_read_from_the_branch_it_is_published_to() {
     let settings = r#"{"publish": {"branch": "opsy-status"}}"#;
     bed.remote().commit("main", &[("opsy.yaml", Some(settings)), ("status/old.yaml", Some("old"))]);
     let (mut sync, _outputs) = start(bed.handle());
-    assert_eq!(*sync.once().await.expect("synced").status_files, [], "no such branch yet");
+    assert_eq!(status_files(&sync.once().await.expect("synced")), [], "no such branch yet");
     bed.remote().commit("opsy-status", &[("status/a.yaml", Some("s"))]);
     let (mut sync, _outputs) = start(bed.handle());
     let synced = sync.once().await.expect("synced");
-    assert_eq!(*synced.status_files, [("a.yaml".to_owned(), b"s".to_vec())]);
+    assert_eq!(status_files(&synced), [("a.yaml", "s")]);
 }
 
 #[tokio::test]
