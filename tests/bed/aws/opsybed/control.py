@@ -9,12 +9,14 @@ import json
 import sys
 import traceback
 
+from moto.autoscaling.models import autoscaling_backends
 from moto.eks.models import eks_backends
 
 from bedkit.control import control as call_route
 from bedkit.server import Reply, Request
 
-from . import eks, iam, iam_files, seed, seed_images, state
+from . import asg_seed, asg_show, eks, iam, iam_files, seed, seed_images, state
+from .wire import AwsError
 from .world import DEFAULT_ACCOUNT, world
 
 REGION = "us-east-1"
@@ -177,6 +179,36 @@ def change_group(app, asked: dict) -> dict:
     return {"name": group.nodegroup_name, "status": group.status, "health": group.health}
 
 
+def add_auto_scaling_group(app, asked: dict) -> dict:
+    account, region = _where(asked)
+    return seed.add_auto_scaling_group(account, region, asked)
+
+
+def _auto_scaling_group(asked: dict):
+    account, region = _where(asked)
+    group = autoscaling_backends[account][region].autoscaling_groups.get(asked.get("name"))
+    if group is None:
+        raise Refused(f"no Auto Scaling group {asked.get('name')!r}")
+    return group
+
+
+def change_auto_scaling_group(app, asked: dict) -> dict:
+    """Change a group as another writer would: see asg_seed.change."""
+    group = _auto_scaling_group(asked)
+    try:
+        asg_seed.change(group, asked)
+    except AwsError as refusal:
+        raise Refused(str(refusal)) from None
+    return asg_show.summary(group)
+
+
+def set_alarm(app, asked: dict) -> dict:
+    """Set a CloudWatch alarm (`name`) to a `state`: OK, ALARM or INSUFFICIENT_DATA."""
+    account, region = _where(asked)
+    asg_seed.set_alarm(account, region, asked["name"], asked["state"])
+    return {"name": asked["name"], "state": asked["state"]}
+
+
 def delete_group(app, asked: dict) -> dict:
     """Delete a node group immediately, or through DELETING if `gradually` is true."""
     account, region = _where(asked)
@@ -271,6 +303,9 @@ ROUTES = {
     ("POST", "new-node-group"): add_group,
     ("POST", "node-group"): change_group,
     ("DELETE", "node-group"): delete_group,
+    ("POST", "new-auto-scaling-group"): add_auto_scaling_group,
+    ("POST", "auto-scaling-group"): change_auto_scaling_group,
+    ("POST", "alarm"): set_alarm,
     ("DELETE", "image"): delete_image,
     ("GET", "state"): read_state,
     ("GET", "keys"): read_keys,

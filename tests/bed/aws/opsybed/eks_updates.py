@@ -185,9 +185,9 @@ def _failure(response, version) -> dict | None:
     if not image_id:
         return None
     ami = ec2_backends[response.current_account][response.region].amis.get(image_id)
-    if ami is not None and ami.state == "available":
-        return None
-    return {"errorCode": "NodeCreationFailure", "issue": "AmiIdNotFound"}
+    if ami is None or ami.state != "available":
+        return {"errorCode": "NodeCreationFailure", "issue": "AmiIdNotFound"}
+    return None if getattr(ami, "healthy", True) else {"errorCode": "NodeCreationFailure"}
 
 
 def _stuck_nodes(response, group) -> list[str]:

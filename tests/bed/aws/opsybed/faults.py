@@ -31,6 +31,11 @@ BEHAVIOURS = {
     "image-fails": ("ec2", "CreateImage"),
     "image-pending": ("ec2", "CreateImage"),
     "stale": ("ec2|eks", None),
+    "refresh-fails": ("autoscaling", "StartInstanceRefresh"),
+    "refresh-hangs": ("autoscaling", "StartInstanceRefresh"),
+    "instances-unhealthy": ("autoscaling", "StartInstanceRefresh"),
+    "rollback-fails": ("autoscaling", "StartInstanceRefresh|RollbackInstanceRefresh"),
+    "cancel-slow": ("autoscaling", "CancelInstanceRefresh"),
 }
 MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
 # emulated seconds from now, or a time; they require an account, because they use its clock

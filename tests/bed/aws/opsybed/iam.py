@@ -10,7 +10,7 @@ import uuid
 import zlib
 
 from . import iam_ec2, iam_services
-from .iam_launch import node_group_launch
+from .iam_launch import group_launch, node_group_launch
 from .iam_policy import Policy, Statement, policy_of
 from .iam_scope import Check, Scope
 from .wire import AwsError, Call
@@ -117,6 +117,18 @@ def try_launch(call: Call, group, version) -> None:
                 clusterName=group.cluster_name,
                 nodegroupName=group.nodegroup_name,
             )
+
+
+def try_group_launch(call: Call, group, specs: list[dict]) -> None:
+    """Check the launches of an Auto Scaling group with the caller's permissions, as EC2 Auto Scaling does."""
+    policy = policy_for(call)
+    for spec in specs if policy else []:
+        for check in group_launch(Scope(call.account, call.region), group, spec):
+            if not policy.decide(check)[0]:
+                named = spec.get("LaunchTemplateId") or spec.get("LaunchTemplateName")
+                message = f"You are not authorized to use launch template: {named}"
+                raise AwsError("AccessDenied", message, 403)
+            _remember(call, check)
 
 
 def denial(call: Call, check: Check, statement: Statement | None) -> AwsError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 # Prefixes of the keys that a check may contain; the rest of such a key is arbitrary.
 PREFIXES = (
+    "autoscaling:resourcetag/",
     "aws:requesttag/",
     "aws:resourcetag/",
     "ec2:attribute/",
@@ -16,6 +17,8 @@ PREFIXES = (
     "ssm:resourcetag/",
 )
 SINGLE = {
+    "autoscaling:launchconfigurationname",
+    "autoscaling:launchtemplateversionspecified",
     "aws:principalaccount",
     "aws:requestedregion",
     "ec2:add/group",

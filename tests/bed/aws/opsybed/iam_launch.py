@@ -152,3 +152,9 @@ def node_group_launch(scope: Scope, group, version) -> Iterator[Check]:
     subnets = group.subnets or [None]
     yield from launch(scope, {"LaunchTemplate": named, "SubnetId": subnets[0]})
     yield pass_role(scope, group.node_role)
+
+
+def group_launch(scope: Scope, group, spec: dict) -> Iterator[Check]:
+    """Yield the checks of the dry run that EC2 Auto Scaling makes of a launch template specification."""
+    subnets = (group.vpc_zone_identifier or "").split(",")
+    yield from launch(scope, {"LaunchTemplate": spec, "SubnetId": subnets[0] or None})

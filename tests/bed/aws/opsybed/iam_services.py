@@ -4,6 +4,7 @@ from email.utils import parseaddr
 
 from moto.eks.models import eks_backends
 
+from . import iam_autoscaling
 from .iam_launch import pass_role
 from .iam_scope import Check, Scope, resource_tags
 
@@ -25,7 +26,7 @@ def checks(scope: Scope, service: str, operation: str, params: dict) -> list[Che
         "sesv2": _ses,
         "ssm": _ssm,
         "sts": _sts,
-        "autoscaling": _autoscaling,
+        "autoscaling": iam_autoscaling.checks,
         "iam": _iam,
     }
     return by_service[service](scope, operation, params) if service in by_service else None
@@ -123,12 +124,6 @@ def _sts(scope: Scope, operation: str, params: dict) -> list[Check] | None:
     if operation != "DecodeAuthorizationMessage":
         return None
     return [Check(f"sts:{operation}", "*", scope.everywhere())]
-
-
-def _autoscaling(scope: Scope, operation: str, params: dict) -> list[Check] | None:
-    if not operation.startswith("Describe"):
-        return None
-    return [Check(f"autoscaling:{operation}", "*", scope.everywhere())]
 
 
 def _iam(scope: Scope, operation: str, params: dict) -> list[Check] | None:

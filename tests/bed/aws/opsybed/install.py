@@ -8,10 +8,11 @@ here with the name of the attribute, instead of somewhere in a test.
 import importlib
 import inspect
 
-import moto.autoscaling.responses
+from moto.core.responses import BaseResponse
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
-from . import devices, ec2_instances, ec2_network, ec2_templates, eks, staleness
+from . import asg, devices, ec2_instances, ec2_network, ec2_templates, eks, staleness
+from .asg import BedAutoScaling
 from .ec2 import BedEC2
 from .eks import BedEKS
 from .identity import BedIAM, BedKMS
@@ -30,7 +31,7 @@ RESPONSES = {
     "sts": BedSTS,
     "iam": BedIAM,
     "kms": BedKMS,
-    "autoscaling": moto.autoscaling.responses.AutoScalingResponse,
+    "autoscaling": BedAutoScaling,
 }
 EKS_PATHS = (
     "{0}/clusters/(?P<name>[^/]+)/node-groups/(?P<nodegroupName>[^/]+)/update-version$",
@@ -55,7 +56,21 @@ RELIED_UPON = {
         "AutoScalingBackend.create_auto_scaling_group",
         "AutoScalingBackend.delete_auto_scaling_group",
         "AutoScalingBackend.notify_terminate_instances",
+        "FakeAutoScalingGroup._set_launch_configuration",
+        "FakeAutoScalingGroup.active_instances",
+        "FakeAutoScalingGroup.get_propagated_tags",
+        "FakeAutoScalingGroup.replace_autoscaling_group_instances",
+        "FakeAutoScalingGroup.set_desired_capacity",
+        "InstanceState.launch_template",
         "autoscaling_backends",
+    ],
+    "moto.autoscaling.responses": [
+        "AutoScalingResponse.autoscaling_backend",
+        "AutoScalingResponse.call_action",
+        "AutoScalingResponse.create_auto_scaling_group",
+        "AutoScalingResponse.describe_lifecycle_hooks",
+        "AutoScalingResponse.put_lifecycle_hook",
+        "AutoScalingResponse.update_auto_scaling_group",
     ],
     "moto.ec2.models": ["ec2_backends"],
     "moto.ec2.models.amis": ["Ami.block_device_mappings", "AmiBackend.deregister_image"],
@@ -159,25 +174,25 @@ def self_test() -> None:
 
 
 def our_operations(response: type) -> list[str]:
-    """Return the public methods that this package defines; each must be an AWS operation."""
+    """Return the public methods that this package adds to moto's base class; each must be an AWS operation."""
     return sorted(
         name
         for base in response.__mro__
         if base.__module__.startswith(__package__ + ".")
         for name, member in vars(base).items()
-        if inspect.isfunction(member) and not name.startswith("_")
+        if inspect.isfunction(member) and not name.startswith("_") and not hasattr(BaseResponse, name)
     )
 
 
 def install() -> None:
     """Install the response classes. This must run before the first request, because moto reads the tables only once."""
     self_test()
-    for service in ("ec2", "eks", "sesv2", "sns", "ssm", "sts", "iam", "kms"):
+    for service in RESPONSES:
         urls = importlib.import_module(f"moto.{service}.urls")
         for path in urls.url_paths:
             urls.url_paths[path] = RESPONSES[service].dispatch
     eks_urls = importlib.import_module("moto.eks.urls")
     for path in EKS_PATHS:
         eks_urls.url_paths[path] = BedEKS.dispatch
-    for module in (devices, ec2_instances, ec2_network, ec2_templates, eks, staleness):
+    for module in (asg, devices, ec2_instances, ec2_network, ec2_templates, eks, staleness):
         module.patch()

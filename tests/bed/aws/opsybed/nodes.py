@@ -5,6 +5,7 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 
 from .ec2_templates import inherit
+from .world import world
 
 RECOMMENDED = (
     "/aws/service/eks/optimized-ami/{version}/amazon-linux-2023/{architecture}/standard/recommended"
@@ -23,34 +24,42 @@ def create(account: str, region: str, group, version) -> None:
         f"eks-{group.uuid}", "", _data(account, region, group, version), {"launch-template": tags}
     )
     asg_tags = {**tags, f"kubernetes.io/cluster/{group.cluster_name}": "owned"}
+    asg_tags |= autoscaler_tags(group.cluster_name)
     sizes = group.scaling_config
     auto_scaling_group(
         account,
         region,
         name_of(group),
-        {"LaunchTemplateId": copy.id, "Version": "1"},
+        {"LaunchTemplate": {"LaunchTemplateId": copy.id, "Version": "1"}},
         (sizes.get("minSize", 1), sizes.get("desiredSize", 2), sizes.get("maxSize", 2)),
         [{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in asg_tags.items()],
     )
+
+
+def autoscaler_tags(cluster: str) -> dict[str, str]:
+    """Return the tags by which the cluster autoscaler finds groups; EKS sets them on its own."""
+    found = "k8s.io/cluster-autoscaler"
+    return {f"{found}/enabled": "true", f"{found}/{cluster}": "owned"}
 
 
 def auto_scaling_group(
     account: str,
     region: str,
     name: str,
-    template: dict,
+    configuration: dict,
     sizes: tuple[int, int, int],
     tags: list[dict],
-) -> None:
+):
     """Create an Auto Scaling group with its instances; `sizes` is minimum, desired, maximum."""
-    autoscaling_backends[account][region].create_auto_scaling_group(
+    group = autoscaling_backends[account][region].create_auto_scaling_group(
         name=name,
         availability_zones=[f"{region}a"],
         min_size=sizes[0],
         desired_capacity=sizes[1],
         max_size=sizes[2],
         launch_config_name="",
-        launch_template=template,
+        launch_template=configuration.get("LaunchTemplate"),
+        mixed_instances_policy=configuration.get("MixedInstancesPolicy"),
         vpc_zone_identifier=None,
         default_cooldown=None,
         health_check_period=None,
@@ -61,6 +70,8 @@ def auto_scaling_group(
         termination_policies=[],
         tags=tags,
     )
+    group.created_time = world.account(account).clock.now()
+    return group
 
 
 def _data(account: str, region: str, group, version) -> dict:

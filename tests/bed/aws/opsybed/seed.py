@@ -10,7 +10,7 @@ from moto.core.types import Base64EncodedString
 from moto.ec2.models import ec2_backends
 from moto.eks.models import eks_backends
 
-from . import eks, nodes
+from . import asg_seed, eks, nodes
 from .families import FAMILIES, INSTANCE_TYPES, architecture_of, family_of
 from .seed_images import add_image, base_image, own_image
 from .world import world
@@ -210,6 +210,15 @@ def _managed_group(
     }
 
 
+def add_auto_scaling_group(account: str, region: str, wanted: dict) -> dict:
+    """Add a self-managed group of any family and architecture, with an image of the account."""
+
+    def template_of(cluster, name: str, image_id: str, instance_type: str):
+        return _template(account, region, cluster, name, image_id, instance_type, wanted)
+
+    return asg_seed.add(account, region, template_of, wanted)
+
+
 def made_by(cluster, group: str, tool: str | None) -> dict[str, str]:
     """Return the tags that show which tool manages a group."""
     stack = f"eksctl-{cluster.name}-nodegroup-{group}"
@@ -253,9 +262,8 @@ def _self_managed(account: str, region: str, cluster, image_id: str) -> dict:
         if name not in autoscaling_backends[account][region].autoscaling_groups
         else f"{cluster.name}-{name}"
     )
-    nodes.auto_scaling_group(
-        account, region, asg, {"LaunchTemplateId": template.id, "Version": "1"}, (1, 1, 3), [tag]
-    )
+    configuration = {"LaunchTemplate": {"LaunchTemplateId": template.id, "Version": "1"}}
+    nodes.auto_scaling_group(account, region, asg, configuration, (1, 1, 3), [tag])
     return {
         "auto_scaling_group": asg,
         "launch_template": {"id": template.id, "name": template.name, "version": "1"},

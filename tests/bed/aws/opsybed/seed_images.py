@@ -12,8 +12,8 @@ from .families import Family, architecture_of, family_of
 from .ssm import put_public
 from .world import world
 
-# Attributes of an image that a request can set instead of those of its family
-SHAPE = ("platform", "platform_details", "root_device_name", "imds_support")
+# Attributes of an image that a request can set instead of those of its family; `healthy`: its nodes work
+SHAPE = ("platform", "platform_details", "root_device_name", "imds_support", "healthy")
 
 
 def base_image(account: str, region: str, wanted: dict) -> dict:

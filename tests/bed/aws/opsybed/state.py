@@ -1,9 +1,11 @@
 """The resources of an account as JSON, for people and tests."""
 
+from moto.autoscaling.models import autoscaling_backends
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import ec2_backends
 from moto.eks.models import eks_backends
 
+from . import asg_show
 from .ec2_templates import live_versions
 from .filters import tags_of
 from .world import world
@@ -23,6 +25,10 @@ def describe(account: str, region: str) -> dict:
         **(_ec2(known, account) if known else EMPTY),
     }
     state["node_groups"] = _groups(clusters) if clusters else []
+    scaling = _backend(autoscaling_backends, account, region)
+    state["auto_scaling_groups"] = [
+        asg_show.summary(g) for g in (scaling.autoscaling_groups.values() if scaling else [])
+    ]
     state["updates"] = [
         {"cluster": k[1], "node_group": k[2], **u, "createdAt": u["createdAt"].isoformat() + "Z"}
         for k, u in world.account(account).updates.items()

@@ -23,6 +23,11 @@ class Settings(bedkit.settings.Settings):
     nodegroup_create_seconds: float = 0
     nodegroup_delete_seconds: float = 30
     image_pending_seconds: float = 0
+    # an instance refresh is Pending; its instances are Pending, unhealthy before their replacement, Terminating
+    refresh_pending_seconds: float = 5
+    instance_launch_seconds: float = 30
+    instance_unhealthy_seconds: float = 60
+    instance_terminate_seconds: float = 10
     # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
     degraded_accepts_updates: bool = False
     # eventual consistency: newer writes are not visible yet to EC2 and EKS; the last one is for EKS only
@@ -57,6 +62,11 @@ class Account:
     updates: dict[tuple[str, str, str, str], dict] = field(default_factory=dict)
     # the times of writes (see staleness)
     writes: object = None
+    # ARN of an Auto Scaling group -> its instance refreshes and its scaling activities, oldest first
+    refreshes: dict[str, list] = field(default_factory=dict)
+    activities: dict[str, list[dict]] = field(default_factory=dict)
+    # name of a CloudWatch alarm -> OK, ALARM or INSUFFICIENT_DATA
+    alarms: dict[str, str] = field(default_factory=dict)
     # messages published to topics and mails sent, in order
     sent: list[dict] = field(default_factory=list)
     # access key -> its policy; a key without an entry may do everything

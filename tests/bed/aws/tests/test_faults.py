@@ -190,7 +190,7 @@ def test_what_is_not_emulated_is_loud_and_not_retried(bed):
             ImageIds=["ami-1"], IncludeAllResourceTypes=True
         ),
         "eks": lambda c: c.describe_addon_versions(),
-        "autoscaling": lambda c: c.start_instance_refresh(AutoScalingGroupName="x"),
+        "autoscaling": lambda c: c.describe_traffic_sources(AutoScalingGroupName="x"),
         "ssm": lambda c: c.describe_instance_information(),
         "sns": lambda c: c.list_subscriptions(),
         "sesv2": lambda c: c.get_account(),
