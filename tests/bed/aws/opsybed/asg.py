@@ -1,6 +1,7 @@
 """EC2 Auto Scaling: groups, instances, lifecycle hooks and instance refreshes; the latter run in asg_rolling."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
@@ -49,21 +50,26 @@ class BedAutoScaling(AutoScalingResponse):
             raise AwsError("AlreadyExists", f"AutoScalingGroup by this name already exists - {name}")
         config = self._named_configuration()
         asg_config.check_names(config)
+        if config:
+            self._check_launch(self._future_group(), config)
         answer = super().create_auto_scaling_group()
         group = self._group()
-        self._check_new(group, config)
         group.created_time = world.account(self.current_account).clock.now()
         self._store_further(group)
         return answer
 
-    def _check_new(self, group, config: dict) -> None:
-        """A group whose instances could not be launched is not created."""
-        try:
-            if config:
-                asg_config.check(group, config)
-        except AwsError:
-            self.autoscaling_backend.delete_auto_scaling_group(group.name)
-            raise
+    def _future_group(self) -> SimpleNamespace:
+        """Return what the checks of a launch need of the group that is to be created."""
+        return SimpleNamespace(
+            ec2_backend=self.autoscaling_backend.ec2_backend,
+            account_id=self.current_account,
+            region=self.region,
+            vpc_zone_identifier=self._get_param("VPCZoneIdentifier"),
+        )
+
+    def _check_launch(self, group, config: dict) -> None:
+        asg_config.check(group, config)
+        iam.try_group_launch(world.call, group, asg_config.specs(config))
 
     def _named_configuration(self) -> dict:
         kinds = ("LaunchTemplate", "MixedInstancesPolicy")
@@ -81,8 +87,7 @@ class BedAutoScaling(AutoScalingResponse):
         asg_rules.check_update(active(group), world.call.params)
         asg_config.check_names(config)
         if config:
-            asg_config.check(group, config)
-            iam.try_group_launch(world.call, group, asg_config.specs(config))
+            self._check_launch(group, config)
         kept = group.mixed_instances_policy
         answer = super().update_auto_scaling_group()
         if not config and not self._get_param("LaunchConfigurationName"):

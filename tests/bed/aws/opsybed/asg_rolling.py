@@ -7,7 +7,7 @@ and settings, and when a wait ends; nothing runs in the background.
 from moto.autoscaling.models import autoscaling_backends
 
 from . import asg_config, asg_instances, asg_pace, asg_roots
-from .asg_instances import Course, LaunchFailed, is_ready, serving, terminating
+from .asg_instances import ROUNDING, Course, LaunchFailed, is_ready, serving, terminating
 from .asg_refresh import REPLACING, Refresh, active, all_of
 from .wire import AwsError
 from .world import world
@@ -88,12 +88,10 @@ def _advance(refresh: Refresh) -> None:
         return
     _replace_unhealthy(refresh)
     refresh.measure()
-    if _held(refresh):
+    if _by_fault(refresh) or _held(refresh):
         return
     progress = asg_pace.step(refresh, replace_one, launch_one)
     refresh.measure()
-    if _by_fault(refresh):
-        return
     if asg_pace.is_done(refresh):
         _complete(refresh)
     else:
@@ -104,12 +102,12 @@ def _held(refresh: Refresh) -> bool:
     """Whether a checkpoint, a suspended process or a fault keeps the refresh from going on."""
     now = clock_of(refresh).timestamp()
     hang = refresh.faults.get("refresh-hangs")
-    if hang and not refresh.rolling_back and _ready_new(refresh) >= int(hang.get("instances", 0)):
+    if hang is not None and not refresh.rolling_back and _ready_new(refresh) >= int(hang.get("instances", 0)):
         refresh.reason = hang.get("reason") or refresh.reason
         return True
     if "InstanceRefresh" in refresh.group._suspended_processes:
         return True
-    return now < refresh.paused_until
+    return now + ROUNDING < refresh.paused_until
 
 
 def _ready_new(refresh: Refresh) -> int:
@@ -261,15 +259,16 @@ def fail(refresh: Refresh, reason: str) -> None:
 
 
 def start_rollback(refresh: Refresh, reason: str) -> None:
+    clock, delay = clock_of(refresh), settings_of(refresh).refresh_pending_seconds
     refresh.measure()
     refresh.turn_back(reason)
     failure = refresh.faults.get("rollback-fails") or {}
     if "seconds" in failure:
         text = failure.get("reason") or "The rollback failed."
-        clock_of(refresh).after(float(failure["seconds"]), lambda: _fail_rollback(refresh, text))
-    clock_of(refresh).after(LONGEST, lambda: give_up(refresh))
-    refresh.busy = False
-    advance(refresh.group)
+        clock.after(float(failure["seconds"]), lambda: _fail_rollback(refresh, text))
+    clock.after(LONGEST, lambda: give_up(refresh))
+    refresh.paused_until = clock.timestamp() + delay
+    clock.after(max(ROUNDING, delay), lambda: advance(refresh.group))
 
 
 def _fail_rollback(refresh: Refresh, reason: str) -> None:
@@ -279,7 +278,7 @@ def _fail_rollback(refresh: Refresh, reason: str) -> None:
 
 def _by_fault(refresh: Refresh) -> bool:
     failure = refresh.faults.get("refresh-fails")
-    if not failure or refresh.rollback or "seconds" in failure:
+    if failure is None or refresh.rollback or "seconds" in failure:
         return False
     if _ready_new(refresh) < int(failure.get("instances", 1)):
         return False
