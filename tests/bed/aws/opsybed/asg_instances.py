@@ -225,11 +225,9 @@ def terminate(group, member, cause: str = SHRINKING, seconds: float = 0) -> None
 
 def remove(group, members: list) -> None:
     """Terminate instances at once, without lifecycle hooks."""
-    known = group.ec2_backend.all_instances()
-    running = {i.id for i in known if i.state != "terminated"}
-    ids = [m.instance.id for m in members if m.instance.id in running]
-    if ids:
-        group.ec2_backend.terminate_instances(ids)
+    for member in members:
+        if member.instance.state != "terminated":
+            member.instance.terminate()
     group.instance_states = [m for m in group.instance_states if m not in members]
 
 

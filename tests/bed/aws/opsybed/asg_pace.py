@@ -76,10 +76,9 @@ def _allowance(refresh: Refresh) -> int:
 def _missing(refresh: Refresh, high: int) -> int:
     """Return how many replacements to launch: what the group needs, within the bounds and the checkpoint."""
     group = refresh.group
-    running = serving(group)
+    running, old = serving(group), {m.instance.id for m in refresh.old()}
     size = group.desired_capacity or 0
-    kept = [m for m in running if m not in refresh.old()]
-    wanted = size - len(kept)
+    wanted = size - sum(m.instance.id not in old for m in running)
     if refresh.preferences.get("CheckpointPercentages") and not refresh.rollback:
         wanted = min(wanted, max(_goal(refresh) - len(refresh.new()), size - len(running)))
     return min(wanted, high - len(running))

@@ -67,7 +67,8 @@ class Refresh:
 
     def old(self) -> list:
         """Return the instances that are still to be replaced and are not Terminating."""
-        here = [m for m in self.group.instance_states if m not in asg_instances.terminating(self.group)]
+        leaving = asg_instances.TERMINATING
+        here = [m for m in self.group.instance_states if m.lifecycle_state not in leaving]
         if self.skips:
             kinds = asg_config.launches(self.group, self.target())
             found = [m for m in here if not asg_instances.matches(m, kinds)]

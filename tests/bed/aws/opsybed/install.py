@@ -11,7 +11,7 @@ import inspect
 from moto.core.responses import BaseResponse
 from moto.core.utils import camelcase_to_underscores, get_service_model
 
-from . import asg, devices, ec2_instances, ec2_network, ec2_templates, eks, staleness
+from . import asg, devices, ec2_instances, ec2_network, ec2_templates, eks, fast, staleness
 from .asg import BedAutoScaling
 from .ec2 import BedEC2
 from .eks import BedEKS
@@ -73,7 +73,11 @@ RELIED_UPON = {
         "AutoScalingResponse.update_auto_scaling_group",
     ],
     "moto.ec2.models": ["ec2_backends"],
-    "moto.ec2.models.amis": ["Ami.block_device_mappings", "AmiBackend.deregister_image"],
+    "moto.ec2.models.amis": [
+        "Ami.block_device_mappings",
+        "AmiBackend.deregister_image",
+        "AmiBackend.describe_images",
+    ],
     "moto.ec2.models.elastic_block_store": ["EBSBackend.detach_volume", "EBSBackend.get_volume"],
     "moto.ec2.models.instance_types": ["INSTANCE_TYPES"],
     "moto.ec2.models.availability_zones_and_regions": ["RegionsAndZonesBackend.describe_regions"],
@@ -81,6 +85,7 @@ RELIED_UPON = {
         "Instance.public_ip",
         "Instance.public_ip_address",
         "InstanceBackend.all_instances",
+        "InstanceBackend.get_instance",
         "InstanceBackend.terminate_instances",
     ],
     "moto.ec2.models.key_pairs": ["KeyPair.public_key"],
@@ -194,5 +199,5 @@ def install() -> None:
     eks_urls = importlib.import_module("moto.eks.urls")
     for path in EKS_PATHS:
         eks_urls.url_paths[path] = BedEKS.dispatch
-    for module in (asg, devices, ec2_instances, ec2_network, ec2_templates, eks, staleness):
+    for module in (fast, asg, devices, ec2_instances, ec2_network, ec2_templates, eks, staleness):
         module.patch()

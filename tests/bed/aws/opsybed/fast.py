@@ -1,0 +1,42 @@
+"""Lookups of moto that scan or copy every object of an account, replaced by equal ones that do not.
+
+An account with a thousand nodes is otherwise slower than the tests that use it.
+"""
+
+from moto.ec2.models.amis import AmiBackend
+from moto.ec2.models.instances import InstanceBackend
+from moto.ec2.models.tags import TagBackend
+from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
+
+
+def patch() -> None:
+    describe_tags, describe_images = TagBackend.describe_tags, AmiBackend.describe_images
+    all_instances, get_instance = InstanceBackend.all_instances, InstanceBackend.get_instance
+
+    def tags(self, filters=None):
+        ids = (filters or {}).get("resource-id", [])
+        if len(ids) != 1 or len(filters) != 1 or set(ids[0]) & set("*?["):
+            return describe_tags(self, filters)
+        kind = EC2_PREFIX_TO_RESOURCE.get(get_prefix(ids[0]), "")
+        return [
+            {"resource_id": ids[0], "key": key, "value": value, "resource_type": kind}
+            for key, value in dict(self.tags.get(ids[0], {})).items()
+        ]
+
+    def images(self, ami_ids=None, filters=None, exec_users=None, owners=None):
+        # what a new instance asks for
+        if filters and set(filters) == {"image-id"} and isinstance(filters["image-id"], str) and filters["image-id"] in self.amis:
+            return [self.amis[filters["image-id"]]]
+        return describe_images(self, ami_ids, filters, exec_users, owners)
+
+    def instances(self, filters=None):
+        if filters:
+            return all_instances(self, filters)
+        return [i for r in list(self.reservations.values()) for i in r.instances]
+
+    def instance(self, instance_id):
+        found = (i for r in list(self.reservations.values()) for i in r.instances if i.id == instance_id)
+        return next(found, None) or get_instance(self, instance_id)
+
+    TagBackend.describe_tags, AmiBackend.describe_images = tags, images
+    InstanceBackend.all_instances, InstanceBackend.get_instance = instances, instance
