@@ -1,6 +1,5 @@
 """EC2 Auto Scaling: the course of an instance refresh, its batches, checkpoints and end."""
 
-import pytest
 from refreshing import REPLACEMENT, WARMUP, Group
 
 
@@ -47,42 +46,45 @@ def test_a_refresh_takes_its_time_and_replaces_instances_one_by_one(bed):
     assert group.describe()["LaunchTemplate"]["Version"] == "2"
 
 
-@pytest.mark.parametrize(
-    ("count", "preferences", "ready", "running"),
-    [
-        (10, {}, 9, 10),
-        (10, {"MinHealthyPercentage": 50}, 5, 10),
-        (4, {"MinHealthyPercentage": 0}, 0, 4),
-        # a single instance ends while its replacement starts
-        (1, {}, 0, 1),
-        (1, {"MinHealthyPercentage": 100}, 0, 1),
-        (4, {"MinHealthyPercentage": 100}, 3, 4),
-        # an explicit maximum: a replacement starts first
-        (1, {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 100}, 1, 2),
-        (4, {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150}, 4, 6),
-        (10, {"MinHealthyPercentage": 90, "MaxHealthyPercentage": 120}, 9, 12),
-        (3, {"MinHealthyPercentage": 90, "MaxHealthyPercentage": 100}, 3, 4),
-    ],
-)  # fmt: skip
-def test_the_healthy_percentages_bound_the_batches(bed, count, preferences, ready, running):
-    group = Group(bed, count)
-    group.start(**preferences)
-    fewest, most, entered = count, count, {}
+# instances, preferences, the fewest ready and the most running instances meanwhile
+BATCHES = [
+    (10, {}, 9, 10),
+    (10, {"MinHealthyPercentage": 50}, 5, 10),
+    (4, {"MinHealthyPercentage": 0}, 0, 4),
+    # a single instance ends while its replacement starts
+    (1, {}, 0, 1),
+    (1, {"MinHealthyPercentage": 100}, 0, 1),
+    (4, {"MinHealthyPercentage": 100}, 3, 4),
+    # an explicit maximum: a replacement starts first
+    (1, {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 100}, 1, 2),
+    (4, {"MinHealthyPercentage": 100, "MaxHealthyPercentage": 150}, 4, 6),
+    (10, {"MinHealthyPercentage": 90, "MaxHealthyPercentage": 120}, 9, 12),
+    (3, {"MinHealthyPercentage": 90, "MaxHealthyPercentage": 100}, 3, 4),
+]
+
+
+def test_the_healthy_percentages_bound_the_batches(bed):
+    groups = [Group(bed, count, name=f"g{n}") for n, (count, *_) in enumerate(BATCHES)]
+    for group, (_, preferences, *_) in zip(groups, BATCHES, strict=True):
+        group.start(**preferences)
+    seen = {g.name: [100, 0] for g in groups}
+    entered: dict[str, int] = {}
     bed.advance(5)
     # every change happens at one of these moments
     for moment in range(0, 40 * REPLACEMENT, 30):
-        state = group.state()
-        here = [i for i in state["instances"] if not i["state"].startswith("Terminating")]
-        for one in here:
-            if one["state"] == "InService":
-                entered.setdefault(one["id"], moment if moment else -WARMUP)
-        warm = sum(moment - entered.get(i["id"], moment) >= WARMUP for i in here)
-        fewest, most = min(fewest, warm), max(most, len(here))
-        if state["refreshes"][0]["Status"] == "Successful":
+        shown = {g["name"]: g for g in bed.state()["auto_scaling_groups"] if g["name"] in seen}
+        for name, group in shown.items():
+            here = [i for i in group["instances"] if not i["state"].startswith("Terminating")]
+            for one in here:
+                if one["state"] == "InService":
+                    entered.setdefault(one["id"], moment if moment else -WARMUP)
+            warm = sum(moment - entered.get(i["id"], moment) >= WARMUP for i in here)
+            seen[name] = [min(seen[name][0], warm), max(seen[name][1], len(here))]
+        if all(g["refreshes"][0]["Status"] == "Successful" for g in shown.values()):
             break
         bed.advance(30)
-    assert (fewest, most, group.versions()) == (ready, running, "2" * count)
-    assert group.status == "Successful"
+    assert [(g.status, g.versions()) for g in groups] == [("Successful", "2" * case[0]) for case in BATCHES]
+    assert [tuple(seen[g.name]) for g in groups] == [case[2:] for case in BATCHES]
 
 
 def test_a_group_whose_instances_match_is_done_at_once(bed):
