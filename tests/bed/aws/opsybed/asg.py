@@ -22,7 +22,6 @@ FURTHER = {
 }
 # how long DescribeInstanceRefreshes shows a refresh
 REMEMBERED = timedelta(weeks=6)
-MOST_NAMES = 50
 
 
 class BedAutoScaling(AutoScalingResponse):
@@ -55,6 +54,7 @@ class BedAutoScaling(AutoScalingResponse):
         answer = super().create_auto_scaling_group()
         group = self._group()
         group.created_time = world.account(self.current_account).clock.now()
+        group.health_check_grace_period = self._get_param("HealthCheckGracePeriod") or 0
         self._store_further(group)
         return answer
 
@@ -96,13 +96,17 @@ class BedAutoScaling(AutoScalingResponse):
         return answer
 
     def describe_auto_scaling_groups(self):
-        names = self._get_param("AutoScalingGroupNames", [])
-        if len(names) > MOST_NAMES:
-            raise invalid(f"At most {MOST_NAMES} group names can be specified.")
+        names, filters = self._get_param("AutoScalingGroupNames", []), self._get_param("Filters")
+        most = self._get_param("MaxRecords") or asg_show.PAGE
+        if len(names) > most:
+            raise invalid(f"At most {most} group names can be specified.")
         groups = list(self.autoscaling_backend.autoscaling_groups.values())
         groups = [g for g in groups if not names or g.name in names]
-        groups = asg_show.filtered(groups, self._get_param("Filters"))
-        chosen, token = self._page(groups)
+        if world.account(self.current_account).settings.short_pages:
+            chosen, token = self._page(groups)
+            chosen = asg_show.filtered(chosen, filters)
+        else:
+            chosen, token = self._page(asg_show.filtered(groups, filters))
         members = self._get_param("IncludeInstances") is not False
         shown = [asg_show.group(g, members) for g in chosen]
         return ActionResult({"AutoScalingGroups": shown, "NextToken": token})
@@ -121,6 +125,8 @@ class BedAutoScaling(AutoScalingResponse):
 
     def describe_scaling_activities(self):
         name = self._get_param("AutoScalingGroupName")
+        if self._get_param("Filters"):
+            raise unsupported("filters of DescribeScalingActivities")
         groups = self.autoscaling_backend.autoscaling_groups.values()
         chosen = [self._group()] if name else list(groups)
         chosen, token = self._page([a for g in chosen for a in asg_activities.of(g)])
@@ -156,7 +162,7 @@ class BedAutoScaling(AutoScalingResponse):
 
     def start_instance_refresh(self):
         group = self._group()
-        faults = {k: world.effect(k).options for k in FAULTS if world.effect(k)}
+        faults = {k: dict(world.effect(k).options) for k in FAULTS if world.effect(k)}
         refresh = start(group, world.call.params, faults, world.call)
         return ActionResult({"InstanceRefreshId": refresh.id})
 
@@ -187,7 +193,7 @@ class BedAutoScaling(AutoScalingResponse):
         asg_rules.check_rollback(refresh)
         failing = world.effect("rollback-fails")
         if failing:
-            refresh.faults["rollback-fails"] = failing.options
+            refresh.faults["rollback-fails"] = dict(failing.options)
         asg_rolling.start_rollback(refresh, "Rollback due to user request.")
         return ActionResult({"InstanceRefreshId": refresh.id})
 
@@ -197,6 +203,10 @@ def group_of(backend, name: str):
     if group is None:
         raise invalid(f"AutoScalingGroup name not found - AutoScalingGroup {name} not found")
     return group
+
+
+def unsupported(what: str) -> AwsError:
+    return AwsError("UnsupportedOperation", f"The test bed does not emulate {what}.")
 
 
 def start(group, asked: dict, faults: dict, call=None) -> Refresh:
@@ -210,6 +220,8 @@ def start(group, asked: dict, faults: dict, call=None) -> Refresh:
     asg_rules.check_preferences(account, given)
     preferences = asg_rules.preferences_of(group, given)
     asg_rules.check_configuration(group, config, preferences)
+    if not asg_config.config_of(group):
+        raise unsupported("instance refreshes of groups with a launch configuration")
     if strategy == "ReplaceRootVolume":
         asg_rules.check_roots(group, config)
     if config and call is not None:

@@ -16,6 +16,7 @@ from moto.autoscaling.models import (
 
 from . import asg_activities, asg_config, asg_hooks
 from .asg_config import Launch
+from .wire import AwsError
 from .world import world
 
 TERMINATING = ("Terminating", "Terminating:Wait", "Terminating:Proceed")
@@ -91,16 +92,13 @@ class Course:
 
 
 def launch(group, config: dict, course: Course = Course()) -> Member:
-    """Launch one instance. Raise LaunchFailed if its image is not available."""
-    kinds = asg_config.launches(group, config)
-    counts = [sum(kind.matches(_launch_of(m)) for m in serving(group)) for kind in kinds]
-    kind = kinds[counts.index(min(counts))]
-    problem = asg_config.image_problem(group.ec2_backend, kind.image_id)
-    if problem:
+    """Launch one instance. Raise LaunchFailed if its template or image does not exist."""
+    try:
+        kind = _choose(group, config)
+    except LaunchFailed as refusal:
         activity = asg_activities.begin(group, "Launching a new EC2 instance.", course.cause)
-        message = f"{problem}. Launching EC2 instance failed."
-        asg_activities.end(group, activity, "Failed", message)
-        raise LaunchFailed(message)
+        asg_activities.end(group, activity, "Failed", str(refusal))
+        raise
     member = _run(group, kind)
     text = f"Launching a new EC2 instance: {member.instance.id}"
     member.activity = asg_activities.begin(group, text, course.cause)
@@ -110,6 +108,20 @@ def launch(group, config: dict, course: Course = Course()) -> Member:
     clock = world.account(group.account_id).clock
     clock.after(course.seconds, lambda: started(group, member, course.warmup))
     return member
+
+
+def _choose(group, config: dict) -> Launch:
+    """Return the kind of which the group has the fewest instances."""
+    try:
+        kinds = asg_config.launches(group, config)
+    except AwsError as refusal:
+        raise LaunchFailed(f"{refusal.message}. Launching EC2 instance failed.") from None
+    counts = [sum(kind.matches(_launch_of(m)) for m in serving(group)) for kind in kinds]
+    kind = kinds[counts.index(min(counts))]
+    problem = asg_config.image_problem(group.ec2_backend, kind.image_id)
+    if problem:
+        raise LaunchFailed(f"{problem}. Launching EC2 instance failed.")
+    return kind
 
 
 def _launch_of(member) -> Launch | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from . import asg_config, asg_instances
+from .wire import AwsError
 from .world import world
 
 ACTIVE = ("Pending", "InProgress", "Baking", "Cancelling", "RollbackInProgress")
@@ -90,7 +91,10 @@ class Refresh:
 
     def measure(self) -> None:
         """Update the progress: an instance counts when its replacement has warmed up."""
-        old = len(self.old())
+        try:
+            old = len(self.old())
+        except AwsError:  # a version to compare with is deleted: the progress stays
+            return
         if self.rolling_back:
             self.percent = math.floor(100 * min(old, self.total) / self.total) if self.total else 0
             return

@@ -44,7 +44,7 @@ def schedule(refresh: Refresh) -> None:
         if refresh.status != "Pending":
             return
         refresh.status, refresh.started = "InProgress", clock.now()
-        clock.after(LONGEST, lambda: give_up(refresh))
+        _limit(refresh)
         failure, hang = (refresh.faults.get(k, {}) for k in ("refresh-fails", "refresh-hangs"))
         if "seconds" in failure:
             clock.after(float(failure["seconds"]), lambda: _fail_by_fault(refresh))
@@ -60,9 +60,15 @@ def _resume(refresh: Refresh) -> None:
     advance(refresh.group)
 
 
-def give_up(refresh: Refresh) -> None:
-    if refresh.status in REPLACING:
-        fail(refresh, "The instance refresh exceeded its maximum duration of 14 days.")
+def _limit(refresh: Refresh) -> None:
+    """Fail the current direction, which just began, if it replaces instances for too long."""
+    direction = refresh.rollback
+
+    def give_up() -> None:
+        if refresh.status in REPLACING and refresh.rollback is direction:
+            fail(refresh, "The instance refresh exceeded its maximum duration of 14 days.")
+
+    clock_of(refresh).after(LONGEST, give_up)
 
 
 def advance(group) -> None:
@@ -146,12 +152,18 @@ def launch_one(refresh: Refresh) -> bool:
 
 
 def _heals(refresh: Refresh):
-    """Return whether instances of an image become healthy: not with a fault or a failing image."""
-    fault = "rollback-fails" if refresh.rollback else "instances-unhealthy"
+    """Return whether an instance of an image becomes healthy: not with a failing image, or as a fault says."""
+    kind = "rollback-fails" if refresh.rollback else "instances-unhealthy"
     known = refresh.group.ec2_backend.amis
 
     def heals(image_id: str) -> bool:
-        return fault not in refresh.faults and getattr(known.get(image_id), "healthy", True)
+        if not getattr(known.get(image_id), "healthy", True):
+            return False
+        fault = refresh.faults.get(kind)
+        if fault is None or "instances" not in fault:
+            return fault is None
+        fault["instances"] = int(fault["instances"]) - 1
+        return fault["instances"] < 0
 
     return heals
 
@@ -185,8 +197,13 @@ def _wait(refresh: Refresh, progress: bool) -> None:
         return
     stuck = refresh.old()
     if stuck and not progress:
-        why = STANDBY if stuck[0].lifecycle_state == "Standby" else PROTECTED
-        _block(refresh, AVAILABLE.format(id=stuck[0].instance.id, why=why))
+        _block(refresh, AVAILABLE.format(id=stuck[0].instance.id, why=_obstacle(stuck[0])))
+
+
+def _obstacle(member) -> str:
+    if member.lifecycle_state == "Standby":
+        return STANDBY
+    return PROTECTED if member.protected_from_scale_in else LEAVING.format(state=member.lifecycle_state)
 
 
 def _block(refresh: Refresh, reason: str) -> None:
@@ -236,7 +253,7 @@ def finish(refresh: Refresh, status: str, reason: str | None) -> None:
     if status == "Successful" and refresh.config:
         asg_config.apply(refresh.group, refresh.config)
     if status == "Successful":
-        refresh.remaining = len(refresh.old()) if asg_pace.stops_early(refresh) else 0
+        refresh.remaining = refresh.remaining if asg_pace.stops_early(refresh) else 0
     _leave(refresh)
 
 
@@ -266,7 +283,7 @@ def start_rollback(refresh: Refresh, reason: str) -> None:
     if "seconds" in failure:
         text = failure.get("reason") or "The rollback failed."
         clock.after(float(failure["seconds"]), lambda: _fail_rollback(refresh, text))
-    clock.after(LONGEST, lambda: give_up(refresh))
+    _limit(refresh)
     refresh.paused_until = clock.timestamp() + delay
     clock.after(max(ROUNDING, delay), lambda: advance(refresh.group))
 

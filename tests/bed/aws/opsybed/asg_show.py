@@ -79,7 +79,7 @@ def summary(found) -> dict:
         "tags": {t["Key"]: t.get("Value", "") for t in found.tags},
         "hooks": {h.name: h.lifecycle_transition for h in hooks},
         "instances": [_member(m) for m in found.instance_states],
-        "refreshes": [_times(r.describe()) for r in all_of(found)],
+        "refreshes": [_times(r.describe()) for r in reversed(all_of(found))],
     }
 
 

@@ -1,4 +1,4 @@
-"""python -m opsybed.show --port N: prints the images and node groups of an account as tables."""
+"""python -m opsybed.show --port N: prints the images and the groups of nodes of an account as tables."""
 
 import argparse
 
@@ -57,6 +57,24 @@ def group_rows(state: dict) -> list[tuple]:
     return rows
 
 
+def scaling_rows(state: dict) -> list[tuple]:
+    """Return the self-managed groups: versions of the template, and the last refresh."""
+    rows = []
+    for group in state["auto_scaling_groups"]:
+        if "eks:nodegroup-name" in group["tags"]:
+            continue
+        policy = group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {})
+        spec = group.get("LaunchTemplate") or policy.get("LaunchTemplateSpecification") or {}
+        last = group["refreshes"][0] if group["refreshes"] else {}
+        running = [i for i in group["instances"] if not i["state"].startswith("Terminating")]
+        versions = [i["version"] for i in running]
+        nodes = ", ".join(f"{versions.count(v)} on {v}" for v in sorted(set(versions)))
+        progress = f"{last['Status']} {last['PercentageComplete']} %" if last else None
+        template = f"{spec.get('LaunchTemplateName')}:{spec.get('Version') or '$Default'}" if spec else None
+        rows.append((group["name"], template, nodes, progress, last.get("StatusReason")))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="opsybed.show")
     parser.add_argument("--port", type=int, required=True)
@@ -71,6 +89,9 @@ def main() -> None:
     print()
     titles = ("NODE GROUP", "STATUS", "AMI TYPE", "RELEASE VERSION", "LAUNCH TEMPLATE", "NODES")
     print(table(titles, group_rows(state)))
+    print()
+    titles = ("SELF-MANAGED GROUP", "LAUNCH TEMPLATE", "NODES", "REFRESH", "REASON")
+    print(table(titles, scaling_rows(state)))
 
 
 if __name__ == "__main__":

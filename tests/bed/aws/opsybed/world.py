@@ -45,6 +45,8 @@ class Settings(bedkit.settings.Settings):
     config_update_resets: bool = False
     # EKS's error messages end with their request ID
     request_ids_in_messages: bool = False
+    # pages of DescribeAutoScalingGroups are filtered after they are cut, so that they can be short or empty
+    short_pages: bool = False
     # AWS's own limit; tests lower it to get VersionLimitExceeded
     template_versions_limit: float = 10_000
 

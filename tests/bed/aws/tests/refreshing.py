@@ -22,11 +22,11 @@ class Group:
         self.calls = bed.client("autoscaling")
         self.version(self.new)
 
-    def version(self, image: str, **data) -> str:
+    def version(self, image: str, base: str = "1", **data) -> str:
         """Add a version of the template with this image, and return its number."""
         made = self.bed.client("ec2").create_launch_template_version(
             LaunchTemplateId=self.template,
-            SourceVersion="1",
+            SourceVersion=base,
             LaunchTemplateData={"ImageId": image, **data},
         )
         return str(made["LaunchTemplateVersion"]["VersionNumber"])

@@ -48,6 +48,16 @@ def test_an_image_that_is_repaired_in_time_saves_the_refresh(bed):
     assert group.settle() == "Successful"
 
 
+def test_one_instance_that_does_not_become_healthy_is_replaced(bed):
+    group = Group(bed, count=2)
+    bed.fault("instances-unhealthy", instances=1, count=1)
+    group.start()
+    assert group.settle() == "Successful"
+    found = group.calls.describe_scaling_activities(AutoScalingGroupName=group.name)["Activities"]
+    assert len([a for a in found if "health check" in a["Cause"]]) == 1
+    assert (group.versions(), {i["HealthStatus"] for i in group.instances()}) == ("22", {"Healthy"})
+
+
 def test_an_image_that_disappears_is_retried_for_an_hour(bed):
     group = Group(bed, count=2)
     group.start()
@@ -70,6 +80,19 @@ def test_a_version_that_disappears_fails_the_refresh(bed):
     bed.advance(5)
     assert "Could not find the specified version 2" in group.refresh()["StatusReason"]
     assert group.settle(2 * HOUR, 60) == "Failed"
+    # nor does a group launch whose own version is gone
+    ec2 = bed.client("ec2")
+    group.version(group.new)
+    ec2.modify_launch_template(LaunchTemplateId=group.template, DefaultVersion="3")
+    ec2.delete_launch_template_versions(LaunchTemplateId=group.template, Versions=["1"])
+    group.change(desired=2)
+    group.start("3", SkipMatching=True)
+    ec2.modify_launch_template(LaunchTemplateId=group.template, DefaultVersion=group.version(group.new, base="3"))
+    ec2.delete_launch_template_versions(LaunchTemplateId=group.template, Versions=["3"])
+    bed.advance(5)
+    assert "Could not find the specified version 3" in group.refresh()["StatusReason"]
+    group.cancel()
+    assert (group.status, group.versions()) == ("Cancelled", "1")
 
 
 def test_a_fault_fails_a_refresh_with_its_reason(bed):

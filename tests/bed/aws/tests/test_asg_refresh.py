@@ -1,5 +1,6 @@
 """EC2 Auto Scaling: the course of an instance refresh, its batches, checkpoints and end."""
 
+from opsybed.show import scaling_rows
 from refreshing import REPLACEMENT, WARMUP, Group
 
 
@@ -232,6 +233,17 @@ def test_activities_tell_what_the_refresh_did(bed):
         AutoScalingGroupName=group.name, PaginationConfig={"PageSize": 2}
     )
     assert [len(p["Activities"]) for p in paged] == [2, 1]
+
+
+def test_people_see_self_managed_groups_in_a_table(bed):
+    group = Group(bed, count=2)
+    group.start()
+    bed.advance(5 + REPLACEMENT)
+    rows = {row[0]: row[1:4] for row in scaling_rows(bed.state())}
+    assert rows == {
+        "self-managed": ("demo-self-managed:1", "1 on 1", None),
+        "workers": ("demo-workers:1", "2 on 2", "InProgress 50 %"),
+    }
 
 
 def test_refreshes_come_newest_first_in_pages_for_six_weeks(bed):

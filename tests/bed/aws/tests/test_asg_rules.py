@@ -158,6 +158,8 @@ def test_groups_with_a_launch_configuration_are_compared_with_nothing(bed):
         group.calls.start_instance_refresh(
             AutoScalingGroupName="plain", DesiredConfiguration=group.desired()
         )
+    with refused("UnsupportedOperation", "launch configuration"):
+        group.calls.start_instance_refresh(AutoScalingGroupName="plain")
     found = group.calls.describe_auto_scaling_groups(AutoScalingGroupNames=["plain"])["AutoScalingGroups"][0]
     assert (found["LaunchConfigurationName"], "LaunchTemplate" in found) == ("plain", False)
 
@@ -232,6 +234,15 @@ def test_groups_come_in_pages_and_by_their_tags(bed):
     assert not any(g["Instances"] for g in without)
     pages = group.calls.get_paginator("describe_auto_scaling_groups").paginate(PaginationConfig={"PageSize": 3})
     assert [len(p["AutoScalingGroups"]) for p in pages] == [3, 3, 1]
+    many = {"AutoScalingGroupNames": [f"g{n}" for n in range(51)]}
+    with refused("ValidationError", "At most 50"):
+        names(**many)
+    assert names(**many, MaxRecords=51) == []
+    bed.control("POST", "settings", short_pages=True)
+    pages = group.calls.get_paginator("describe_auto_scaling_groups").paginate(
+        **tag("tag-value", "ml"), PaginationConfig={"PageSize": 3}
+    )
+    assert [len(p["AutoScalingGroups"]) for p in pages] == [0, 0, 1]
 
 
 def test_groups_of_eks_have_its_tags_and_can_be_refreshed(bed):
