@@ -1,4 +1,4 @@
-"""EC2 Auto Scaling: groups, instances, lifecycle hooks and instance refreshes; the latter run in asg_rolling."""
+"""EC2 Auto Scaling: groups, instances, lifecycle hooks and instance refreshes, which run in asg_rolling."""
 
 from datetime import timedelta
 from types import SimpleNamespace

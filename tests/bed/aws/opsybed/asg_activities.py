@@ -1,4 +1,4 @@
-"""Scaling activities: the launches and terminations of each Auto Scaling group, with the reasons of failures."""
+"""Scaling activities: the launches and terminations of each Auto Scaling group, with reasons of failures."""
 
 import uuid
 

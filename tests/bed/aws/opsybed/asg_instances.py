@@ -21,8 +21,9 @@ from .world import world
 
 TERMINATING = ("Terminating", "Terminating:Wait", "Terminating:Proceed")
 # the causes of activities outside of an instance refresh
-CAPACITY = "an instance was started in response to a difference between desired and actual capacity."
-SHRINKING = "an instance was taken out of service in response to a difference between desired and actual capacity."
+DIFFERENCE = "in response to a difference between desired and actual capacity."
+CAPACITY = f"an instance was started {DIFFERENCE}"
+SHRINKING = f"an instance was taken out of service {DIFFERENCE}"
 
 # Times are sums of floating point numbers.
 ROUNDING = 0.001

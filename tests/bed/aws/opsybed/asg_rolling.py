@@ -310,11 +310,11 @@ def _fail_by_fault(refresh: Refresh) -> None:
 
 
 def cancel(refresh: Refresh, waits: bool) -> None:
-    clock = clock_of(refresh)
-    slow = float((refresh.faults.get("cancel-slow") or {}).get("seconds", 0))
+    clock, fault = clock_of(refresh), refresh.faults.get("cancel-slow") or {}
+    delay = float(fault.get("seconds", settings_of(refresh).refresh_pending_seconds))
     refresh.status, refresh.reason = "Cancelling", CANCELLED
-    refresh.waits, refresh.cancel_at = waits, clock.timestamp() + slow
-    clock.after(slow, lambda: advance(refresh.group))
+    refresh.waits, refresh.cancel_at = waits, clock.timestamp() + delay
+    clock.after(max(ROUNDING, delay), lambda: advance(refresh.group))
 
 
 def _cancelled(refresh: Refresh) -> None:
@@ -322,7 +322,7 @@ def _cancelled(refresh: Refresh) -> None:
     pending = [m for m in serving(group) if m.lifecycle_state.startswith("Pending")]
     if refresh.waits and (pending or terminating(group)):
         return
-    if clock_of(refresh).timestamp() >= refresh.cancel_at:
+    if clock_of(refresh).timestamp() + ROUNDING >= refresh.cancel_at:
         refresh.measure()
         finish(refresh, "Cancelled", CANCELLED)
 

@@ -178,7 +178,9 @@ def check_roots(group, config: dict | None) -> None:
     own = asg_config.config_of(group)
     wanted = asg_config.overrides(config or {})
     if "MixedInstancesPolicy" not in own or not wanted:
-        raise invalid("ReplaceRootVolume requires a mixed instances policy in the group and the desired configuration.")
+        raise invalid(
+            "ReplaceRootVolume requires a mixed instances policy in the group and the desired configuration."
+        )
     if any(not o.get("ImageId") for o in wanted):
         raise invalid("ReplaceRootVolume requires an ImageId in every override.")
     if asg_config.floating(own) or asg_config.floating(config):

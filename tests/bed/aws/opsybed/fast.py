@@ -24,9 +24,10 @@ def patch() -> None:
         ]
 
     def images(self, ami_ids=None, filters=None, exec_users=None, owners=None):
-        # what a new instance asks for
-        if filters and set(filters) == {"image-id"} and isinstance(filters["image-id"], str) and filters["image-id"] in self.amis:
-            return [self.amis[filters["image-id"]]]
+        # what a new instance asks for: a string instead of a list
+        wanted = filters.get("image-id") if filters and len(filters) == 1 else None
+        if isinstance(wanted, str) and wanted in self.amis:
+            return [self.amis[wanted]]
         return describe_images(self, ami_ids, filters, exec_users, owners)
 
     def instances(self, filters=None):

@@ -8,6 +8,10 @@ WARMUP = 60
 REPLACEMENT = 30 + WARMUP
 
 
+def progress(refresh: dict) -> tuple[str, int, int]:
+    return refresh["Status"], refresh["PercentageComplete"], refresh["InstancesToUpdate"]
+
+
 class Group:
     """A group on version 1 of its own launch template; version 2 has another image."""
 

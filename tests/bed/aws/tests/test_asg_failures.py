@@ -4,7 +4,7 @@ import pytest
 from awsclient import ControlError
 from botocore.exceptions import ConnectionClosedError
 from helpers import refused
-from refreshing import REPLACEMENT, Group
+from refreshing import REPLACEMENT, Group, progress
 
 HOUR = 3600
 
@@ -32,7 +32,7 @@ def test_instances_that_never_become_healthy_fail_the_refresh_after_an_hour(bed,
     assert group.status == "InProgress"
     bed.advance(10)
     refresh = group.refresh()
-    assert (refresh["Status"], refresh["PercentageComplete"], refresh["InstancesToUpdate"]) == ("Failed", 0, 1)
+    assert progress(refresh) == ("Failed", 0, 1)
     assert "insufficient data" in refresh["StatusReason"]
     # the group goes on with the configuration that it had
     assert (group.versions(), group.states()) == ("11", ["InService", "InService"])
@@ -92,7 +92,7 @@ def test_a_version_that_disappears_fails_the_refresh(bed):
     bed.advance(5)
     assert "Could not find the specified version 3" in group.refresh()["StatusReason"]
     group.cancel()
-    assert (group.status, group.versions()) == ("Cancelled", "1")
+    assert (group.settle(), group.versions()) == ("Cancelled", "1")
 
 
 def test_a_fault_fails_a_refresh_with_its_reason(bed):
@@ -120,7 +120,7 @@ def test_a_refresh_hangs_until_it_is_canceled(bed):
     bed.advance(10 * HOUR)
     assert (group.status, group.versions()) == ("InProgress", "112")
     group.cancel()
-    assert group.status == "Cancelled"
+    assert group.settle() == "Cancelled"
     bed.fault("refresh-hangs", seconds=2 * HOUR, reason="Waiting for AWS.", count=1)
     group.start()
     bed.advance(HOUR)
@@ -159,11 +159,15 @@ def test_cancel_need_not_wait(bed):
     group = Group(bed, count=2)
     group.start()
     group.cancel()
+    assert group.status == "Cancelling"
+    bed.advance(5)
     assert (group.status, group.versions()) == ("Cancelled", "11")
     group.start()
     bed.advance(5)
     group.cancel(WaitForTransitioningInstances=False)
+    bed.advance(5)
     assert (group.status, group.versions()) == ("Cancelled", "12")
+    assert "Pending" in group.states()
 
 
 def test_a_cancel_takes_its_time(bed):

@@ -194,10 +194,9 @@ def test_instances_in_standby_are_waited_for_ignored_or_terminated(bed, choice, 
 
 def policy(group, version: str, *overrides: dict) -> dict:
     spec = {"LaunchTemplateId": group.template, "Version": version}
-    return {
-        "LaunchTemplate": {"LaunchTemplateSpecification": spec, "Overrides": list(overrides)},
-        "InstancesDistribution": {"OnDemandBaseCapacity": 1, "SpotAllocationStrategy": "price-capacity-optimized"},
-    }
+    distribution = {"OnDemandBaseCapacity": 1, "SpotAllocationStrategy": "price-capacity-optimized"}
+    template = {"LaunchTemplateSpecification": spec, "Overrides": list(overrides)}
+    return {"LaunchTemplate": template, "InstancesDistribution": distribution}
 
 
 def test_a_mixed_instances_policy_is_kept_whole(bed):
@@ -234,7 +233,8 @@ def test_a_plain_template_replaces_the_policy(bed):
 def test_an_update_of_the_sizes_keeps_the_policy(bed):
     group = Group(bed, count=1, mixed=["m6i.large"])
     group.calls.update_auto_scaling_group(AutoScalingGroupName=group.name, MinSize=1, MaxSize=4)
-    assert group.describe()["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"] == [{"InstanceType": "m6i.large"}]
+    kept = group.describe()["MixedInstancesPolicy"]["LaunchTemplate"]
+    assert kept["Overrides"] == [{"InstanceType": "m6i.large"}]
 
 
 def test_overrides_have_templates_of_their_own(bed):
@@ -243,7 +243,8 @@ def test_overrides_have_templates_of_their_own(bed):
     made = bed.client("ec2").create_launch_template(
         LaunchTemplateName="arm", LaunchTemplateData={"ImageId": arm, "InstanceType": "m6g.large"}
     )["LaunchTemplate"]["LaunchTemplateId"]
-    own = {"InstanceType": "m6g.large", "LaunchTemplateSpecification": {"LaunchTemplateId": made, "Version": "1"}}
+    spec = {"LaunchTemplateId": made, "Version": "1"}
+    own = {"InstanceType": "m6g.large", "LaunchTemplateSpecification": spec}
     wanted = policy(group, "2", {"InstanceType": "m6i.large"}, own)
     group.start_with(DesiredConfiguration={"MixedInstancesPolicy": wanted})
     assert group.settle() == "Successful"

@@ -1,7 +1,7 @@
 """EC2 Auto Scaling: the course of an instance refresh, its batches, checkpoints and end."""
 
 from opsybed.show import scaling_rows
-from refreshing import REPLACEMENT, WARMUP, Group
+from refreshing import REPLACEMENT, WARMUP, Group, progress
 
 
 def test_a_refresh_takes_its_time_and_replaces_instances_one_by_one(bed):
@@ -27,7 +27,7 @@ def test_a_refresh_takes_its_time_and_replaces_instances_one_by_one(bed):
     }
     bed.advance(5)
     refresh = group.refresh()
-    assert (refresh["Status"], refresh["PercentageComplete"], refresh["InstancesToUpdate"]) == ("InProgress", 0, 1)
+    assert progress(refresh) == ("InProgress", 0, 1)
     assert refresh["StartTime"]
     assert group.states() == ["InService", "Pending", "Terminating"]
     bed.advance(30)
@@ -39,7 +39,7 @@ def test_a_refresh_takes_its_time_and_replaces_instances_one_by_one(bed):
     assert group.describe()["LaunchTemplate"]["Version"] == "1"
     bed.advance(REPLACEMENT)
     refresh = group.refresh()
-    assert (refresh["Status"], refresh["PercentageComplete"], refresh["InstancesToUpdate"]) == ("Successful", 100, 0)
+    assert progress(refresh) == ("Successful", 100, 0)
     assert refresh["EndTime"] > refresh["StartTime"]
     assert "StatusReason" not in refresh
     assert group.images() == {group.new}

@@ -77,8 +77,8 @@ def test_the_configuration_is_checked(bed):
         group.start(group.version("ami-12345678"))
     with refused("ValidationError", FULLY_FORMED + "The architecture 'arm64'"):
         group.start(group.version(group.old, InstanceType="m6g.large"))
-    with refused("ValidationError", FULLY_FORMED + "The key pair 'nobody' does not exist"):
-        group.start(group.version(group.old, KeyName="nobody"))
+    with refused("ValidationError", FULLY_FORMED + "The key pair 'missing' does not exist"):
+        group.start(group.version(group.old, KeyName="missing"))
     policy = {"LaunchTemplate": {"LaunchTemplateSpecification": {"LaunchTemplateId": group.template}}}
     with refused("ValidationError", "either LaunchTemplate or MixedInstancesPolicy"):
         group.start_with(DesiredConfiguration={**group.desired(), "MixedInstancesPolicy": policy})
@@ -219,7 +219,8 @@ def test_groups_come_in_pages_and_by_their_tags(bed):
 
     def names(**asked) -> list[str]:
         found = group.calls.describe_auto_scaling_groups(**asked)["AutoScalingGroups"]
-        return sorted(g["AutoScalingGroupName"] for g in found if not g["AutoScalingGroupName"].startswith("eks-"))
+        found = [g["AutoScalingGroupName"] for g in found]
+        return sorted(name for name in found if not name.startswith("eks-"))
 
     def tag(name: str, *values: str) -> dict:
         return {"Filters": [{"Name": name, "Values": list(values)}]}
@@ -247,7 +248,8 @@ def test_groups_come_in_pages_and_by_their_tags(bed):
 
 def test_groups_of_eks_have_its_tags_and_can_be_refreshed(bed):
     group = Group(bed, count=0)
-    owned = next(g for g in bed.state()["auto_scaling_groups"] if g["tags"].get("eks:nodegroup-name") == "batch")
+    groups = bed.state()["auto_scaling_groups"]
+    owned = next(g for g in groups if g["tags"].get("eks:nodegroup-name") == "batch")
     assert owned["tags"] == {
         "eks:cluster-name": "demo",
         "eks:nodegroup-name": "batch",

@@ -28,22 +28,24 @@ def arn(group) -> str:
 
 
 def test_a_refresh_needs_permissions_for_its_group(group, user):  # noqa: F811
-    own, pattern = arn(group), f"arn:aws:autoscaling:*:{user.account}:autoScalingGroup:*:autoScalingGroupName/workers"
+    own, anywhere = arn(group), f"arn:aws:autoscaling:*:{user.account}:autoScalingGroup:*"
     assert own.endswith(":autoScalingGroupName/workers")
     calls_of(group, user)
     attach(user, READ, LAUNCH)
     words = f"is not authorized to perform: autoscaling:StartInstanceRefresh on resource: {own}"
     with refused("AccessDenied", words, 403):
         group.start()
-    attach(user, READ, LAUNCH, statement("autoscaling:StartInstanceRefresh", pattern.replace("workers", "others")))
+    start = "autoscaling:StartInstanceRefresh"
+    attach(user, READ, LAUNCH, statement(start, f"{anywhere}:autoScalingGroupName/others"))
     with refused("AccessDenied", "autoscaling:StartInstanceRefresh"):
         group.start()
-    attach(user, READ, LAUNCH, statement("autoscaling:StartInstanceRefresh", pattern))
+    attach(user, READ, LAUNCH, statement(start, f"{anywhere}:autoScalingGroupName/workers"))
     group.start()
-    for call, action in ((group.rollback, "RollbackInstanceRefresh"), (group.cancel, "CancelInstanceRefresh")):
-        with refused("AccessDenied", f"autoscaling:{action}", 403):
+    others = {"autoscaling:RollbackInstanceRefresh": group.rollback, "autoscaling:CancelInstanceRefresh": group.cancel}
+    for action, call in others.items():
+        with refused("AccessDenied", action, 403):
             call()
-    attach(user, READ, statement(["autoscaling:CancelInstanceRefresh", "autoscaling:RollbackInstanceRefresh"], own))
+    attach(user, READ, statement(list(others), own))
     group.rollback()
     group.cancel()
 
@@ -55,7 +57,8 @@ def test_permissions_depend_on_the_tags_of_the_group(group, user, key):  # noqa:
     allowed = statement("autoscaling:*InstanceRefresh", Condition={**owned, **not_eks})
     attach(user, READ, LAUNCH, allowed)
     calls_of(group, user).start()
-    managed = next(g["name"] for g in user.admin.state()["auto_scaling_groups"] if "eks:nodegroup-name" in g["tags"])
+    groups = user.admin.state()["auto_scaling_groups"]
+    managed = next(g["name"] for g in groups if "eks:nodegroup-name" in g["tags"])
     with refused("AccessDenied", "autoscaling:StartInstanceRefresh"):
         group.calls.start_instance_refresh(AutoScalingGroupName=managed)
     with refused("AccessDenied", "autoScalingGroup:*:autoScalingGroupName/nope"):
@@ -78,8 +81,8 @@ def test_a_refresh_needs_the_permissions_of_its_launches(group, user):  # noqa: 
     attach(user, READ, start, LAUNCH, statement("iam:PassRole", "arn:aws:iam::*:role/node"))
     group.start(with_profile)
     # a refresh without a desired configuration launches with the permissions of the group
-    group.bed.advance(1)
     group.bed.client("autoscaling").cancel_instance_refresh(AutoScalingGroupName=group.name)
+    group.bed.advance(5)
     attach(user, READ, start)
     group.start(None)
 
@@ -120,4 +123,5 @@ def test_further_operations_are_checked_for_their_group(group, user):  # noqa: F
 
 def test_a_policy_with_an_unknown_key_of_auto_scaling_is_refused(group, user):  # noqa: F811
     with pytest.raises(ControlError, match="autoscaling:MinSize"):
-        attach(user, statement("autoscaling:UpdateAutoScalingGroup", Condition={"StringEquals": {"autoscaling:MinSize": "1"}}))
+        size = {"StringEquals": {"autoscaling:MinSize": "1"}}
+        attach(user, statement("autoscaling:UpdateAutoScalingGroup", Condition=size))
