@@ -95,8 +95,9 @@ class Refresh:
             old = len(self.old())
         except AwsError:  # a version to compare with is deleted: the progress stays
             return
-        if self.rolling_back:
-            self.percent = math.floor(100 * min(old, self.total) / self.total) if self.total else 0
+        if self.rollback:
+            left = math.floor(100 * min(old, self.total) / self.total) if self.total else 0
+            self.percent = min(self.percent, left)
             return
         unready = [m for m in self.new() if not asg_instances.is_ready(self.group, m)]
         missing = (self.group.desired_capacity or 0) - len(asg_instances.serving(self.group))

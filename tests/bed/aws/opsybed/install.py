@@ -117,6 +117,7 @@ RELIED_UPON = {
         "EC2Response.run_instances",
         "EC2Response.terminate_instances",
     ],
+    "moto.ec2.utils": ["EC2_PREFIX_TO_RESOURCE", "get_prefix"],
     "moto.eks.models": [
         "EKSBackend.create_cluster",
         "EKSBackend.create_nodegroup",

@@ -23,7 +23,8 @@ class Settings(bedkit.settings.Settings):
     nodegroup_create_seconds: float = 0
     nodegroup_delete_seconds: float = 30
     image_pending_seconds: float = 0
-    # an instance refresh or rollback begins, or a cancel ends; its instances are Pending, unhealthy until replaced, Terminating
+    # of instance refreshes: until one begins, turns back or is canceled, and per instance: until it is in
+    # service, replaced because it is unhealthy, and gone
     refresh_pending_seconds: float = 5
     instance_launch_seconds: float = 30
     instance_unhealthy_seconds: float = 60

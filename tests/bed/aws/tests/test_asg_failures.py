@@ -197,11 +197,12 @@ def test_a_rollback_replaces_what_was_replaced(bed):
     assert details["RollbackStartTime"] > refresh["StartTime"]
     with refused("ActiveInstanceRefreshNotFound"):
         group.rollback()
-    seen = set()
+    seen = []
     while group.status == "RollbackInProgress":
-        seen.add(group.refresh()["PercentageComplete"])
+        seen.append(group.refresh()["PercentageComplete"])
         bed.advance(30)
-    assert sorted(seen, reverse=True)[-1] < 50
+    assert seen == sorted(seen, reverse=True)
+    assert (seen[0], seen[-1]) == (50, 0)
     refresh = group.refresh()
     assert (refresh["Status"], refresh["PercentageComplete"]) == ("RollbackSuccessful", 0)
     assert group.versions() == "1111"
@@ -270,8 +271,12 @@ def test_a_rollback_can_be_canceled(bed):
     group.start()
     bed.advance(5 + REPLACEMENT)
     group.rollback()
+    bed.advance(REPLACEMENT)
     group.cancel()
     assert group.settle() == "Cancelled"
+    refresh = group.refresh()
+    assert (refresh["PercentageComplete"], bool(refresh["RollbackDetails"])) == (50, True)
+    assert group.versions() == "12"
 
 
 def test_alarms_must_be_ok_and_fail_a_refresh(bed):

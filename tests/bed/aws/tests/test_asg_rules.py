@@ -85,6 +85,17 @@ def test_the_configuration_is_checked(bed):
     assert group.refreshes() == []
 
 
+def test_a_version_that_auto_scaling_does_not_see_yet(bed):
+    group = Group(bed, count=1)
+    bed.control("POST", "settings", stale_versions_seconds=60)
+    version = group.version(group.new)
+    with refused("ValidationError", f"{FULLY_FORMED}Could not find the specified version {version}"):
+        group.start(version)
+    bed.advance(61)
+    group.start(version)
+    assert group.settle() == "Successful"
+
+
 @pytest.mark.parametrize("version", ["$Latest", "$Default", None])
 def test_groups_on_open_versions_cannot_be_rolled_back(bed, version):
     group = Group(bed, count=1, version=version)
