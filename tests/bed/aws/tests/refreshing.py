@@ -93,7 +93,7 @@ class Group:
         """Change the group as another writer would."""
         return self.bed.control("POST", "auto-scaling-group", name=self.name, **asked)
 
-    def settle(self, seconds: float = 3600, step: float = 10) -> str:
+    def settle(self, seconds: float = 3600, step: float = 30) -> str:
         """Let time pass until no refresh is active, and return the status of the last one."""
         for _ in range(int(seconds / step)):
             status = self.status
