@@ -17,7 +17,7 @@ use super::check::{self, Finding};
 use super::yaml::{Node, Parsed, Value};
 use super::{Document, DocumentText, ExtraRules, Severity};
 
-/// Used while a document without a namespace is checked. `read` sets the configured one.
+/// The namespace of a document without one, which is the configured one most of the time. `read` sets another one.
 const ANY_NAMESPACE: &str = "default";
 /// Written by kubectl for itself. Applying it would claim that kubectl still owns the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -190,11 +190,15 @@ impl Object<'_> {
         self.fields();
         let metadata = self.metadata();
         let spec = self.spec();
-        let (metadata, spec) = (metadata?, spec?);
+        let (mut metadata, spec) = (metadata?, spec?);
         let text = |field: &str| metadata[field].as_str().map(str::to_owned);
         let (name, namespace) = (text("name").unwrap_or_default(), text("namespace"));
         let is_placed = namespace.is_some();
-        let key = Key { namespace: namespace.unwrap_or_default(), name };
+        let namespace = namespace.unwrap_or_else(|| ANY_NAMESPACE.to_owned());
+        if !is_placed {
+            metadata["namespace"] = Json::String(namespace.clone());
+        }
+        let key = Key { namespace, name };
         let document = Document {
             object: ObjectKey { kind: self.kind, key },
             json: DocumentText::from(&json!({
@@ -207,7 +211,7 @@ impl Object<'_> {
             line: self.root.line,
         };
         let draft = Draft { is_placed, made: Mutex::new(document) };
-        let document = draft.document("", ANY_NAMESPACE);
+        let document = lock(&draft.made).clone();
         self.extra((extra.errors)(&document));
         if self.is_wrong() {
             return None;
