@@ -20,8 +20,12 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
         }
         Step::Stop { run, why } => ctx.runs.stop(run, *why).await.map_err(ActError::from),
         Step::Forget(run) => ctx.runs.forget(run).await.map_err(ActError::from),
-        Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => {
-            return tag(tagging, ctx).await;
+        Step::Activate(tagging) | Step::Demote(tagging) => return tag(tagging, ctx).await,
+        Step::Supersede { kept, superseded } => {
+            return match tag(kept, ctx).await {
+                Outcome::Did(_) => tag(superseded, ctx).await,
+                failed => failed,
+            };
         }
         Step::Sweep(sweep) => {
             return sweep::clean(sweep, ctx)

@@ -98,7 +98,9 @@ fn step_note(step: &Step, why: &str, done: &Done) -> Option<Note> {
         (Step::Demote(tagging), _) => {
             note(reasons::IMAGE_DEPRECATED, format!("{}: {why}", tagging_text(tagging)), false)
         }
-        (Step::Supersede(tagging), _) => note(reasons::IMAGE_SUPERSEDED, tagging_text(tagging), false),
+        (Step::Supersede { superseded, .. }, _) => {
+            note(reasons::IMAGE_SUPERSEDED, tagging_text(superseded), false)
+        }
         (Step::Start { .. } | Step::Record(_) | Step::Forget(_) | Step::Sweep(_), _) => None,
     }
 }

@@ -278,16 +278,16 @@ fn tag_results(
             && !is_promoted(image, run)
             && base_of(observed, run, image, made) == base
     };
-    let (unneeded, needed): (Vec<&Located>, Vec<&Located>) = made
-        .iter()
-        .copied()
-        .filter(same_call)
-        .partition(|image| superseded(observed, run, &image.lane(), active, now));
+    let replacing = |image: &Located| better(observed, run, &image.lane(), active, now);
+    let (unneeded, needed): (Vec<&Located>, Vec<&Located>) =
+        made.iter().copied().filter(same_call).partition(|image| replacing(image).is_some());
     let tags = |status| inputs::image_tags(&observed.subject, run, base.as_deref(), status);
     let made_by = Made::Since(run.facts.created_at);
     if needed.is_empty() {
-        let tagging = tagging(&first.region, &unneeded, made_by, tags(tags::SUPERSEDED));
-        return Plan::act(Step::Supersede(tagging), "the inputs changed during the build");
+        let superseded = tagging(&first.region, &unneeded, made_by, tags(tags::SUPERSEDED));
+        let better: Vec<&Located> = unneeded.iter().filter_map(|image| replacing(image)).collect();
+        let kept = tagging(&first.region, &better, Made::Marked, status_tag(tags::ACTIVE));
+        return Plan::act(Step::Supersede { kept, superseded }, "the inputs changed during the build");
     }
     let tagging = tagging(&first.region, &needed, made_by, tags(tags::ACTIVE));
     Plan::act(Step::Activate(tagging), "all images of the build are available")
@@ -297,16 +297,20 @@ fn base_of(observed: &Observed, run: &Run, image: &Located, made: &[&Located]) -
     base::made_from(image, made, run.facts.inputs.base_ami.as_deref(), observed.base.known())
 }
 
-/// Returns whether the run's image of a lane is not needed any more: its inputs are outdated, and the lane has another
-/// image that is good. While the desired inputs are unknown, a finished build is the best image there is.
-fn superseded(observed: &Observed, run: &Run, lane: &Lane, active: &[Active<'_>], now: Timestamp) -> bool {
-    let Some((spec, wanted)) = wanted_now(observed) else {
-        return false;
-    };
+/// Returns the image of a lane that is better than the run's: the inputs of the run are outdated, and this one is good.
+/// While the desired inputs are unknown, a finished build is the best image there is.
+fn better<'a>(
+    observed: &Observed,
+    run: &Run,
+    lane: &Lane,
+    active: &[Active<'a>],
+    now: Timestamp,
+) -> Option<&'a Located> {
+    let (spec, wanted) = wanted_now(observed)?;
     let from = BuiltFrom::Inputs(run.facts.inputs.clone());
     let is_outdated =
         inputs::input_change(&from, Some(run.facts.created_at), &wanted, &spec.rebuild_on).is_some();
-    is_outdated && good(lane, active, &wanted, spec, now).is_ok()
+    good(lane, active, &wanted, spec, now).ok().filter(|_| is_outdated)
 }
 
 /// Returns the step that demotes every active image of a lane except the one that counts.
@@ -329,8 +333,11 @@ fn may_demote<'a>(observed: &Observed, images: Vec<&Active<'a>>) -> Vec<&'a Loca
 }
 
 fn demotion_of(region: &Region, older: &[&Located]) -> Tagging {
-    let tags = Tags::from([(tags::STATUS.to_owned(), tags::DEPRECATED.to_owned())]);
-    tagging(region, older, Made::Marked, tags)
+    tagging(region, older, Made::Marked, status_tag(tags::DEPRECATED))
+}
+
+fn status_tag(status: &str) -> Tags {
+    Tags::from([(tags::STATUS.to_owned(), status.to_owned())])
 }
 
 fn tagging(region: &Region, located: &[&Located], made: Made, tags: Tags) -> Tagging {

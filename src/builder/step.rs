@@ -169,8 +169,12 @@ pub enum Step {
     },
     Activate(Tagging),
     Demote(Tagging),
-    /// Marks finished images that are not needed any more.
-    Supersede(Tagging),
+    /// Marks finished images that are not needed any more, after those that are needed instead were marked as active
+    /// again: EC2 may still show an image as active that was demoted a moment ago.
+    Supersede {
+        kept: Tagging,
+        superseded: Tagging,
+    },
     /// Garbage-collects the orphans of an ended run.
     Sweep(Box<Sweep>),
     /// Records the result of a run in status, before the run is forgotten.
@@ -186,7 +190,7 @@ impl Step {
             Self::Start { .. }
             | Self::Activate(_)
             | Self::Demote(_)
-            | Self::Supersede(_)
+            | Self::Supersede { .. }
             | Self::Sweep(_) => true,
             Self::Stop { .. } | Self::Record(_) | Self::Forget(_) => false,
         }
@@ -195,13 +199,9 @@ impl Step {
     /// Returns whether the step may change the images from which refreshers choose.
     pub fn changes_images(&self) -> bool {
         match self {
-            Self::Activate(_) | Self::Demote(_) => true,
+            Self::Activate(_) | Self::Demote(_) | Self::Supersede { .. } => true,
             Self::Record(record) => record.images.is_some(),
-            Self::Start { .. }
-            | Self::Stop { .. }
-            | Self::Supersede(_)
-            | Self::Sweep(_)
-            | Self::Forget(_) => false,
+            Self::Start { .. } | Self::Stop { .. } | Self::Sweep(_) | Self::Forget(_) => false,
         }
     }
 }

@@ -221,10 +221,17 @@ fn a_result_whose_inputs_moved_on_counts_only_where_nothing_better_is() {
         "the existing image is outdated too"
     );
     let good = active(9, start_of_time());
-    let Step::Supersede(tagging) = step(&moved(vec![raw(1), good.clone()])) else {
+    let Step::Supersede { kept, superseded } = step(&moved(vec![raw(1), good.clone()])) else {
         panic!("the existing image is good")
     };
-    assert_eq!(tagging.tags[tags::STATUS], tags::SUPERSEDED);
+    assert_eq!(
+        (superseded.images, &superseded.tags[tags::STATUS]),
+        (vec![image_id(1).to_string()], &tags::SUPERSEDED.to_owned())
+    );
+    assert_eq!(
+        (kept.images, &kept.tags[tags::STATUS]),
+        (vec![image_id(9).to_string()], &tags::ACTIVE.to_owned())
+    );
     let record = recorded(&moved(vec![promoted(1, tags::SUPERSEDED), good]));
     assert_eq!(record.run.result, RunResult::Superseded.as_str());
     assert_eq!(record.images.expect("the good one still counts")[0].image.id, image_id(9));

@@ -282,7 +282,11 @@ impl World {
                 let stopped = self.runs.iter_mut().find(|known| known.name == *run).expect("it runs");
                 stopped.state = RunState::Stopping;
             }
-            Step::Activate(tagging) | Step::Demote(tagging) | Step::Supersede(tagging) => self.tag(tagging),
+            Step::Activate(tagging) | Step::Demote(tagging) => self.tag(tagging),
+            Step::Supersede { kept, superseded } => {
+                self.tag(kept);
+                self.tag(superseded);
+            }
             Step::Sweep(sweep) => {
                 assert!(
                     !blind.images && !blind.runs && self.complete,
