@@ -15,6 +15,9 @@ pub const RECONCILE_AT: &str = "ami.opsy.dev/reconcileAt";
 /// The ID of an image. Updates of node groups that failed with it are tried again, once per value of the annotation.
 pub const RETRY: &str = "ami.opsy.dev/retry";
 
+/// Approves images for waves of a rollout: `<wave>=<ami>`, several separated by commas (`approvals` parses it).
+pub const APPROVE: &str = "ami.opsy.dev/approve";
+
 /// URL of the runbook of the object, which messages about its failures contain.
 pub const RUNBOOK: &str = "ami.opsy.dev/runbook";
 
@@ -24,7 +27,7 @@ pub const FILE: &str = "ami.opsy.dev/file";
 
 /// All annotations of Opsy that a manifest or a live object may have. Any other name with this prefix is a typing
 /// error.
-pub const KNOWN: [&str; 6] = [SUSPEND, CANCEL, RECONCILE_AT, RETRY, RUNBOOK, FILE];
+pub const KNOWN: [&str; 7] = [SUSPEND, CANCEL, RECONCILE_AT, RETRY, APPROVE, RUNBOOK, FILE];
 
 /// Returns the value of an annotation.
 pub fn value<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {

@@ -23,11 +23,7 @@ impl Daily {
         let time = whole.ok_or_else(|| {
             ("time", format!("{time:?} is not a time of day (HH:MM, for example \"08:30\")"))
         })?;
-        let zones = TimeZoneDatabase::bundled();
-        let zone = match zone {
-            None | Some("") => TimeZone::UTC,
-            Some(name) => zones.get(name).map_err(|_| ("timeZone", unknown(name, &zones)))?,
-        };
+        let zone = time_zone(zone).map_err(|why| ("timeZone", why))?;
         Ok(Self { time, zone })
     }
 
@@ -48,6 +44,16 @@ impl Daily {
         let zoned = day.to_datetime(self.time).to_zoned(self.zone.clone());
         zoned.map_or(Timestamp::MAX, |zoned| zoned.timestamp())
     }
+}
+
+/// Finds a time zone of the IANA database by its name. The default is `UTC`.
+///
+/// # Errors
+/// Returns the message about an unknown name.
+pub fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(TimeZone::UTC) };
+    let zones = TimeZoneDatabase::bundled();
+    zones.get(name).map_err(|_| unknown(name, &zones))
 }
 
 fn unknown(name: &str, zones: &TimeZoneDatabase) -> String {

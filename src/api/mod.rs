@@ -2,6 +2,7 @@
 //! classes, durations). Nothing in here performs I/O or depends on another module.
 
 pub mod annotations;
+pub mod approvals;
 pub mod aws_codes;
 pub mod backoff;
 pub mod builder;

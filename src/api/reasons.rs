@@ -88,6 +88,14 @@ reasons! {
     VERSION_MADE = "VersionMade";
     WAITING = "Waiting";
     WAITING_FOR_NODE_GROUP = "WaitingForNodeGroup";
+    /// A wave starts only when a person approves it.
+    WAITING_FOR_APPROVAL = "WaitingForApproval";
+    /// No update may start now because of `rollout.windows`.
+    WAITING_FOR_WINDOW = "WaitingForWindow";
+    /// No update may start now because of `rollout.freezes`.
+    FROZEN = "Frozen";
+    /// The next wave starts after the soak time of the last one.
+    SOAKING = "Soaking";
     WAITING_FOR_REPOSITORY = "WaitingForRepository";
     /// Another writer undoes what Opsy does.
     ANOTHER_WRITER = "AnotherWriter";

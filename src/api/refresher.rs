@@ -1,5 +1,7 @@
 //! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
+mod policy;
+
 use jiff::Timestamp;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
+pub use policy::{Freeze, RolloutPolicy, Wave, Window};
 
 /// Desired state of the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,6 +69,9 @@ pub struct AMIRefresherSpec {
     /// How node groups are updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_config: Option<RefreshConfig>,
+    /// Order, pace and times of rollouts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutPolicy>,
     /// If true, no new update is started; an update that is running is finished. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -126,7 +132,8 @@ pub struct RefreshConfig {
     /// EKS accepts either this or `maxUnavailable`, not both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable_percentage: Option<i32>,
-    /// If false, all groups are updated at the same time. Default true: one group after another.
+    /// If false, all groups of a wave are updated at the same time, unless `rollout.maxParallel` is set. Default true:
+    /// one group after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_for_completion: Option<bool>,
 }
@@ -185,6 +192,9 @@ pub struct NodeGroupStatus {
     /// Kind of the node group. It is always Managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// Wave of the node group, if the refresher has waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<String>,
     /// ID of the image in the launch template version of the group.
     #[serde(default, rename = "currentAMI", skip_serializing_if = "Option::is_none")]
     pub current_ami: Option<String>,
@@ -229,6 +239,44 @@ pub struct Rollout {
     /// Node groups whose update was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<RolloutGroup>>,
+    /// Waves of the rollout, in order, if the refresher has waves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Vec<RolloutWave>>,
+}
+
+/// Progress of one wave in a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutWave {
+    /// Name of the wave.
+    pub name: String,
+    /// State of the wave: Pending, Waiting, Updating, Soaking, Done, Skipped or Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What the wave waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the wave may start, if it requires an approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<bool>,
+    /// Number of groups of the wave that run the target image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<i32>,
+    /// Number of groups of the wave, without those that are excluded or cannot be moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<i32>,
+    /// Time at which the first group of the wave was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub started_at: Option<Timestamp>,
+    /// Time at which the last group of the wave was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// Time at which the soak of the wave ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub soak_until: Option<Timestamp>,
 }
 
 /// Record of one node group in a rollout.
@@ -237,6 +285,9 @@ pub struct Rollout {
 pub struct RolloutGroup {
     /// Name of the node group.
     pub name: String,
+    /// Wave in which the group is updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<String>,
     /// ID of the image to which the group is updated.
     #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
     pub target_ami: Option<String>,

@@ -115,6 +115,23 @@ words! {
 }
 
 words! {
+    /// The state of a wave (`status.rollout.waves[].state` of a refresher).
+    WaveState {
+        /// Groups of earlier waves are left, or none of its own has started yet.
+        Pending = "Pending",
+        /// It is next, and may not start yet: a soak, a missing approval, a window or a freeze.
+        Waiting = "Waiting",
+        Updating = "Updating",
+        /// All its groups run the target, and the next wave waits until the soak time has passed.
+        Soaking = "Soaking",
+        Done = "Done",
+        /// None of its groups had to be moved.
+        Skipped = "Skipped",
+        Failed = "Failed",
+    }
+}
+
+words! {
     /// Where Packer runs (`builder.runFrom`).
     RunFrom {
         Repository = "Repository",

@@ -1,6 +1,6 @@
 //! EKS: managed node groups and their updates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aws_sdk_eks::types;
@@ -8,7 +8,9 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::ec2::reason;
-use super::{Aws, AwsError, Fresh, ManagedNodegroup, TemplateVersion, Update, UpdateStatus, unreadable};
+use super::{
+    Aws, AwsError, Fresh, ManagedNodegroup, Tags, TemplateVersion, Update, UpdateStatus, unreadable,
+};
 use crate::api::lock::lock;
 use crate::api::steady::news;
 use crate::api::{Class, ClientToken, Region, TemplateId};
@@ -317,8 +319,13 @@ fn group_of(name: &str, group: &types::Nodegroup) -> ManagedNodegroup {
             .collect(),
         instance_types: group.instance_types().to_vec(),
         desired: group.scaling_config().and_then(|scaling| scaling.desired_size()),
-        tags: group.tags().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        tags: pairs(group.tags()),
+        labels: pairs(group.labels()),
     }
+}
+
+fn pairs(map: Option<&HashMap<String, String>>) -> Tags {
+    map.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Returns `code: message (resource IDs)`, or the parts that are given. Resources that the message itself names are not

@@ -202,6 +202,8 @@ pub struct ManagedNodegroup {
     /// Number of nodes that the group should have.
     pub desired: Option<i32>,
     pub tags: Tags,
+    /// Kubernetes labels that EKS gives to the nodes.
+    pub labels: Tags,
 }
 
 /// A launch template version by number.

@@ -56,6 +56,8 @@ pub struct Rollout {
 pub struct GroupEntry {
     /// The image that the group is moved to.
     pub image: ImageId,
+    /// The wave in which it is moved, if the spec has waves.
+    pub wave: Option<String>,
     /// The launch template version that was in force before the move.
     pub previous: TemplateVersion,
     pub previous_image: Option<ImageId>,
@@ -105,6 +107,11 @@ impl GroupEntry {
     /// The move has not ended, and EKS has accepted its update.
     pub fn is_updating(&self) -> bool {
         self.is_open() && self.update.id.is_some()
+    }
+
+    /// The start of its update was requested, as far as is known.
+    pub fn has_begun(&self) -> bool {
+        self.update.id.is_some() || self.update.starting.is_some() || self.is_moved()
     }
 
     /// The move has not ended, and waits to be retried after a refusal.
@@ -264,6 +271,7 @@ fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {
 fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
     Some(GroupEntry {
         image: ImageId::parse(group.target_ami.clone()?).ok()?,
+        wave: group.wave.clone(),
         previous: TemplateVersion {
             template: TemplateId::parse(group.launch_template_id.clone()?).ok()?,
             version: group.previous_version.clone()?,
@@ -309,6 +317,7 @@ pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
         started_at: Some(rollout.started),
         finished_at: rollout.finished,
         groups: (!groups.is_empty()).then_some(groups),
+        waves: None,
     }
 }
 
@@ -316,6 +325,7 @@ fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
     let starting = entry.update.starting;
     crd::RolloutGroup {
         name: name.to_owned(),
+        wave: entry.wave.clone(),
         target_ami: Some(entry.image.to_string()),
         launch_template_id: Some(entry.previous.template.to_string()),
         version: entry.new_version.map(|version| version.to_string()),

@@ -1,7 +1,8 @@
 //! The refresher: rolls out the target image to the node groups of an EKS cluster.
 //!
 //! A reconcile is observe → plan (pure) → at most one step → report:
-//! - `spec` parses the object. `memory` outlives a reconcile: the rollout, written to status before each effect.
+//! - `spec` parses the object, and `schedule` its windows and freezes. `memory` outlives a reconcile: the rollout,
+//!   written to status before each effect.
 //! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
 //! - `choose` chooses the `target`; `survey` compares every group with it, and `fit` finds the image for a group.
 //! - `plan` decides on a `step`, and `act` executes it and returns its `outcome`.
@@ -22,6 +23,7 @@ mod outcome;
 mod plan;
 mod refusal;
 mod report;
+mod schedule;
 pub mod spec;
 mod status;
 mod step;

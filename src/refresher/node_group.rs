@@ -60,6 +60,8 @@ pub struct NodeGroup {
     /// Desired number of nodes.
     pub desired: u32,
     pub tags: Tags,
+    /// Kubernetes labels that EKS gives to its nodes.
+    pub labels: Tags,
 }
 
 impl GroupKind {
@@ -102,6 +104,7 @@ impl NodeGroup {
             instance_types: read.instance_types.clone(),
             desired: read.desired.and_then(|nodes| u32::try_from(nodes).ok()).unwrap_or(0),
             tags: read.tags.clone(),
+            labels: read.labels.clone(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Parses the spec of an AMIRefresher into what the plan uses. Every default of the kind is set here, and every problem
 //! is collected with the path of its field. First in the reconcile, before anything is read. Pure.
 
+mod policy;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::api::ids::digest;
 use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclared, annotations, notifier};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery, owners};
+pub use policy::{Policy, Wave};
 
 /// The interval between reconciles if the spec sets none.
 const TIMER: Duration = Duration::from_secs(600);
@@ -34,6 +37,8 @@ pub struct Spec {
     /// The interval between reconciles.
     pub timer: Duration,
     pub update: UpdateSettings,
+    /// In which order, how many at once, and when node groups are moved.
+    pub policy: Policy,
     pub paused: Option<Paused>,
 }
 
@@ -77,8 +82,6 @@ pub struct UpdateSettings {
     pub force: bool,
     /// The update configuration that every group must have; `None` leaves it unchanged.
     pub max_unavailable: Option<MaxUnavailable>,
-    /// At most this many groups are updated at once.
-    pub max_parallel: usize,
 }
 
 /// Why no update is started. Updates in progress are still followed.
@@ -142,6 +145,9 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     let scope = scope(spec, &mut problems);
     let (expires_in, timer) = times(spec, &mut problems);
     let update = update_settings(spec, &mut problems);
+    // Only an explicit `false` updates all groups at once.
+    let waits = spec.refresh_config.as_ref().and_then(|config| config.wait_for_completion) != Some(false);
+    let policy = policy::policy(object, waits, &mut problems);
     match (region, source, scope) {
         (Some(region), Some(source), Some(scope)) if problems.0.is_empty() => Ok(Spec {
             region,
@@ -151,6 +157,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
             expires_in,
             timer: timer.unwrap_or(TIMER).max(SHORTEST_TIMER),
             update,
+            policy,
             paused: paused(object),
             key,
         }),
@@ -251,8 +258,6 @@ fn update_settings(spec: &AMIRefresherSpec, problems: &mut Problems) -> UpdateSe
     UpdateSettings {
         force: config.force.unwrap_or(false),
         max_unavailable: is_given.then_some(MaxUnavailable { count, percentage }),
-        // Only an explicit `false` updates all groups at once.
-        max_parallel: if config.wait_for_completion == Some(false) { usize::MAX } else { 1 },
     }
 }
 

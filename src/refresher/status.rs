@@ -2,21 +2,25 @@
 //! step of the report. Pure.
 
 mod rows;
+mod waves;
 
 use jiff::Timestamp;
 
 use super::choose::{TargetChoice, choose};
 use super::memory::{Rollout, write_rollout};
 use super::plan::PlanInput;
+use super::plan::waves::Waves;
 use super::spec::suspension;
 use super::step::Explanation;
 use super::summary::Summary;
+use super::survey::survey;
 use super::target::Target;
 use crate::api::conditions::{self, set_phase};
-use crate::api::refresher::RolloutRecord;
+use crate::api::refresher::{self as crd, RolloutRecord, RolloutWave};
 use crate::api::{AMIRefresher, AMIRefresherStatus};
 use crate::engine::Pass;
 use rows::{count_drifted, newly_unsupported, rows};
+use waves::WaveRows;
 
 /// Ended rollouts kept in status.
 const HISTORY: usize = 10;
@@ -36,16 +40,36 @@ pub fn observed(
     let target = current_target(input, rollout.as_ref());
     status.target_ami = target.as_ref().map(Target::to_string);
     // If the node groups could not be read, the last rows stay.
+    let held = summary.why.hold();
     if let Some(groups) = input.observed.groups.known() {
-        let rows = rows(input, groups, target.as_ref(), rollout.as_ref(), &before);
+        let rows = rows(input, groups, target.as_ref(), rollout.as_ref(), &before, held.is_some());
         summary.notes.extend(newly_unsupported(&before, &rows));
         status.drifted = target.as_ref().map(|_| count_drifted(&rows));
         status.node_groups = Some(rows);
     }
-    if rollout.is_some() {
-        status.rollout = rollout.as_ref().map(write_rollout);
+    if let Some(rollout) = &rollout {
+        let waves = waves(input, rollout, &status, held);
+        status.rollout = Some(crd::Rollout { waves, ..write_rollout(rollout) });
     }
     finish(object, status, summary, input.now)
+}
+
+/// The rows of the waves. Those of an ended rollout stay as they were at its end.
+fn waves(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    status: &AMIRefresherStatus,
+    held: Option<&str>,
+) -> Option<Vec<RolloutWave>> {
+    let before = status.rollout.as_ref().filter(|before| before.id == rollout.id);
+    let has_ended = before.is_some_and(|before| before.finished_at.is_some());
+    let before = before.and_then(|before| before.waves.clone());
+    let Some(groups) = input.observed.groups.known().filter(|_| !has_ended) else { return before };
+    let survey = survey(input.spec, Some(&rollout.target), Some(rollout), groups);
+    let waves = Waves { input, survey: &survey, target: &rollout.target, rollout: Some(rollout) };
+    let groups = status.node_groups.as_deref().unwrap_or_default();
+    let before = before.unwrap_or_default();
+    WaveRows { input, waves, rollout, groups, held, before: &before }.rows()
 }
 
 /// The status after a reconcile that read nothing: only conditions change.

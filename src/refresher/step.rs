@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::memory::Rollout;
 use super::node_group::Ready;
 use super::observed::Need;
+use crate::api::reasons;
 use crate::api::refresher::RolloutRecord;
 use crate::api::{Class, ClientToken, ImageId, TemplateId};
 use crate::aws::eks::MaxUnavailable;
@@ -76,8 +79,23 @@ pub struct Explanation {
     pub message: String,
 }
 
+/// Why no group may start now, although one is left to move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub why: Explanation,
+    /// When this ends by itself.
+    pub until: Option<Timestamp>,
+}
+
 impl Explanation {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+
+    /// The message, if it explains a `Hold`.
+    pub fn hold(&self) -> Option<&str> {
+        let reasons =
+            [reasons::SOAKING, reasons::WAITING_FOR_APPROVAL, reasons::WAITING_FOR_WINDOW, reasons::FROZEN];
+        reasons.contains(&self.reason).then_some(self.message.as_str())
     }
 }

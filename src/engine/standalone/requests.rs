@@ -1,4 +1,4 @@
-//! Requests that people make by `opsy reconcile`, `suspend`, `resume`, `cancel` and `accept` without a cluster:
+//! Requests that people make by `opsy reconcile`, `suspend`, `resume`, `cancel`, `approve` and `accept` without a cluster:
 //! annotations in the state directory, in addition to those of the manifest. A running agent reads them at once,
 //! otherwise the next one does when it starts.
 
@@ -11,11 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{disk, files};
-use crate::api::annotations::{CANCEL, RECONCILE_AT, SUSPEND};
+use crate::api::annotations::{APPROVE, CANCEL, RECONCILE_AT, SUSPEND};
 use crate::api::{CommitId, Kind, ObjectKey};
 
 /// Annotations that commands may set. All others are set in the manifest.
-const REQUESTABLE: [&str; 3] = [CANCEL, RECONCILE_AT, SUSPEND];
+const REQUESTABLE: [&str; 4] = [APPROVE, CANCEL, RECONCILE_AT, SUSPEND];
 
 /// Annotations by name.
 type Annotations = BTreeMap<String, String>;
@@ -126,7 +126,15 @@ pub(super) fn add(metadata: &mut ObjectMeta, requested: Option<&Requested>) {
         Some(Requested::Unreadable(_)) => suspended(),
     };
     let allowed = annotations.into_iter().filter(|(name, _)| REQUESTABLE.contains(&name.as_str()));
-    allowed.for_each(|(name, value)| drop(metadata.annotations.get_or_insert_default().insert(name, value)));
+    for (name, value) in allowed {
+        let all = metadata.annotations.get_or_insert_default();
+        let value = match all.get(&name) {
+            // A request cannot withdraw what a commit approves, and a commit does not withdraw what a person approved.
+            Some(declared) if name == APPROVE => format!("{declared},{value}"),
+            _ => value,
+        };
+        all.insert(name, value);
+    }
 }
 
 /// Calls `changed` whenever a request changes, until the watcher is dropped. If files cannot be watched, requests are

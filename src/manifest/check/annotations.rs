@@ -2,7 +2,8 @@
 //! effect, and the build that it was meant to suspend would start.
 
 use super::Finding;
-use crate::api::annotations::{KNOWN, SUSPEND};
+use crate::api::annotations::{APPROVE, KNOWN, SUSPEND};
+use crate::api::approvals;
 use crate::api::checks::closest;
 use crate::manifest::yaml::{Entry, Node, Value};
 
@@ -27,9 +28,12 @@ fn wrong(entry: &Entry) -> Option<Finding> {
         ));
     }
     let text = entry.value.text()?;
-    let is_wrong = key == SUSPEND && !matches!(text, "true" | "false");
-    is_wrong.then(|| {
-        let words = format!("metadata.annotations.{key}: must be \"true\" or \"false\", but is {text:?}");
-        Finding::error(entry.line, words)
-    })
+    let why = match key.as_str() {
+        SUSPEND if !matches!(text, "true" | "false") => {
+            format!("must be \"true\" or \"false\", but is {text:?}")
+        }
+        APPROVE => approvals::parse(text).err()?,
+        _ => return None,
+    };
+    Some(Finding::error(entry.line, format!("metadata.annotations.{key}: {why}")))
 }

@@ -54,7 +54,7 @@ impl GroupsToRead {
             return Self::All { fresh: requested };
         };
         let moving = moving(rollout);
-        let none_may_start = moving.len() >= spec.update.max_parallel || !memory.pending;
+        let none_may_start = moving.len() >= spec.policy.max_parallel() || !memory.pending;
         if !moving.is_empty() && none_may_start {
             Self::Only(moving)
         } else {

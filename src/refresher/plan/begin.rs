@@ -66,6 +66,7 @@ fn start(input: PlanInput<'_>, survey: &Survey<'_>, target: Target) -> Result<Pl
     Ok(match next_group(input, survey, &target, last)? {
         NextGroup::Start { image, .. } => return start_rollout(input, survey, target, &image),
         NextGroup::Wait(why) => input.busy(why),
+        NextGroup::Hold(hold) => input.held(hold),
         NextGroup::Stalled(why) => input.stalled(why),
         NextGroup::TargetUnavailable(why) => match input.spec.source {
             // Only a person can choose another image.
@@ -75,8 +76,12 @@ fn start(input: PlanInput<'_>, survey: &Survey<'_>, target: Target) -> Result<Pl
             }
             _ => input.idle(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, why)),
         },
-        // Groups have drifted, none failed before, and none may be moved: another writer undid the moves too often.
         NextGroup::NoneLeft => {
+            // A group that cannot be read may be one of an earlier wave.
+            if let Some(unreadable) = survey.unreadable() {
+                return Err(unreadable);
+            }
+            // Groups have drifted, none failed before, and none may be moved: another writer undid the moves too often.
             input.stalled(Explanation::new(reasons::ANOTHER_WRITER, explain_contested(input, survey)))
         }
     })

@@ -8,6 +8,7 @@ use super::super::observed::MissingFact;
 use super::super::spec::Source;
 use super::super::step::{Explanation, Plan};
 use super::super::survey::Survey;
+use super::waves::Waves;
 use super::{PlanInput, explain_pause, node_groups};
 use crate::api::reasons;
 use crate::api::words::RolloutResult;
@@ -58,9 +59,13 @@ pub fn is_replaced(
         let entry = rollout.groups.get(&group.name);
         group.is_degraded() || entry.is_some_and(|entry| entry.is_blocked() || entry.failure.is_some())
     };
-    // A drifted group that no image of the target fits does not count as remaining.
+    // A drifted group that no image of the target fits does not count as remaining, and one of a later wave may not start.
     let survey = survey.clone().with_images(input.spec, &rollout.target, input.observed)?;
-    Ok(survey.drifted().all(is_stuck))
+    let waves = Waves { input, survey: &survey, target: &rollout.target, rollout: Some(rollout) };
+    let current = waves.current()?;
+    let is_current = |group: &&NodeGroup| Some(input.spec.policy.place_of(group)) == current;
+    let left: Vec<&NodeGroup> = survey.drifted().filter(is_current).collect();
+    Ok(!left.is_empty() && left.into_iter().all(is_stuck))
 }
 
 /// No group is moving any more: the rollout has ended, or it is paused halfway.

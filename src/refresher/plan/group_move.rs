@@ -10,7 +10,7 @@ use super::super::memory::{GroupEntry, ManagedUpdate, REMEMBERED, Rollout};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::refusal::RefusalKind;
-use super::super::step::{Explanation, Plan, Step};
+use super::super::step::{Explanation, Hold, Plan, Step};
 use super::versions;
 use super::{PlanInput, record};
 use crate::api::reasons;
@@ -38,8 +38,11 @@ pub enum GroupPlan {
     },
     /// The group could not be read.
     Unknown(Class, String),
-    /// Its update has not started, and the refresher is paused.
-    Paused,
+    /// Its update has not started, and its turn has not come: the refresher is paused, or groups of an earlier wave are
+    /// left.
+    Later,
+    /// Its update has not started, and may not start now.
+    Held(Hold),
     Plan(Box<Plan>),
 }
 
@@ -64,6 +67,7 @@ pub fn new_entry(
     let same_image = last.filter(|last| last.image == image);
     let remembered = |moments: &[Timestamp]| recent(moments, input.now, REMEMBERED);
     GroupEntry {
+        wave: input.spec.policy.wave_name(group).map(str::to_owned),
         previous: in_force,
         previous_image: group.image.clone(),
         attempt: last.map_or(0, |last| last.attempt) + 1,

@@ -14,6 +14,7 @@ use super::super::step::{Explanation, Plan, Step};
 use super::super::survey::Survey;
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
 use super::versions::Mark;
+use super::waves::Waves;
 use crate::api::reasons;
 use crate::api::time::{SKEW, between};
 use crate::aws::{TemplateVersion, Update, UpdateStatus};
@@ -135,6 +136,9 @@ pub fn start(
     if let Some(blocked) = blocked(group_move) {
         return Ok(blocked);
     }
+    if let Some(held) = held(group_move, group, survey)? {
+        return Ok(held);
+    }
     input.observed.require_fresh_group(name)?;
     input.observed.require_fresh_template(&in_force.template)?;
     let batch = survey.images_to_read(&rollout.target);
@@ -155,7 +159,7 @@ pub fn start(
     };
     match &group.lifecycle {
         Lifecycle::Active(_) | Lifecycle::Degraded(_)
-            if survey.supported().filter(is_updating).count() >= spec.update.max_parallel =>
+            if survey.supported().filter(is_updating).count() >= spec.policy.wave_of(group).max_parallel =>
         {
             Ok(group_move.wait("waits for another node group to finish updating"))
         }
@@ -164,6 +168,29 @@ pub fn start(
         }
         _ => Ok(group_move.wait("is not ready yet")),
     }
+}
+
+/// Since its turn came, something happened that does not let it start: a window closed, or an earlier wave got a group.
+fn held(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    survey: &Survey<'_>,
+) -> Result<Option<GroupPlan>, MissingFact> {
+    let GroupMove { input, rollout, entry, .. } = group_move;
+    let waves = Waves { input, survey, target: &rollout.target, rollout: Some(rollout) };
+    let place = input.spec.policy.place_of(group);
+    let is_later = waves.current()?.is_some_and(|current| current < place);
+    let plan = match waves.hold(place) {
+        _ if is_later => GroupPlan::Later,
+        Some(hold) => GroupPlan::Held(hold),
+        None => return Ok(None),
+    };
+    let Some(starting) = entry.update.starting else { return Ok(Some(plan)) };
+    // The start was requested, and whether it succeeded is not known.
+    let id = lost_update(group_move, starting)?;
+    let starting = Some(starting).filter(|_| id.is_some());
+    let update = ManagedUpdate { id, starting, ..entry.update.clone() };
+    Ok(Some(group_move.record(GroupEntry { update, ..entry.clone() })))
 }
 
 /// The entry for the version that is now in force. A version that was created from the former one would undo what was

@@ -2,11 +2,11 @@
 //! a fact that was not read yet is requested by `Plan::Read`. Pure.
 //!
 //! The rollout decides when, in which order and which group: `begin` starts one, `rollout` continues it, `turn` selects
-//! the next group, `undone` detects other writers, `end` ends it. How a group is moved depends on its kind:
+//! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it. How a group is moved depends on its kind:
 //! `group_move` contains what all kinds share, `managed` moves EKS managed node groups. `versions` recognizes and
 //! prunes the launch template versions of this refresher.
 //!
-//! A rule about when a group may start belongs in `turn`. Another kind of node group is a variant of `GroupKind` with a
+//! A rule about when a group may start belongs in `waves`. Another kind of node group is a variant of `GroupKind` with a
 //! file beside `managed`.
 
 mod begin;
@@ -17,6 +17,7 @@ mod rollout;
 mod turn;
 mod undone;
 mod versions;
+pub mod waves;
 
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ use jiff::Timestamp;
 use super::memory::{Memory, Rollout};
 use super::observed::{Account, MissingFact, Observed};
 use super::spec::{Paused, Spec};
-use super::step::{Explanation, Plan};
+use super::step::{Explanation, Hold, Plan};
 use crate::api::conditions::SUSPENDED;
 use crate::api::reasons;
+use crate::api::time::between;
 use crate::api::{Class, Owner, Seen};
 
 /// The first interval between reconciles while a group is updated: people watch it in seconds.
@@ -100,6 +102,14 @@ impl PlanInput<'_> {
     /// Nothing to do until something changes.
     fn idle(&self, why: Explanation) -> Plan {
         Plan::Wait { why, look: self.spec.timer, busy: false }
+    }
+
+    /// Something is left to do, and may not start yet. The reconcile comes when it may, or earlier.
+    fn held(&self, hold: Hold) -> Plan {
+        let rest = hold.until.map(|until| between(self.now, until));
+        // Whole seconds, so that the next reconcile is never too early.
+        let look = rest.map_or(self.spec.timer, |rest| Duration::from_secs(rest.as_secs() + 1));
+        Plan::Wait { why: hold.why, look: look.min(self.spec.timer), busy: false }
     }
 
     /// Something is in progress.

@@ -7,7 +7,7 @@ use super::super::memory::Rollout;
 use super::super::node_group::{GroupKind, Lifecycle, NodeGroup};
 use super::super::observed::{MissingFact, Need};
 use super::super::refusal::RefusalKind;
-use super::super::step::{Explanation, Plan};
+use super::super::step::{Explanation, Hold, Plan};
 use super::super::survey::{GroupDrift, Survey, survey};
 use super::end::{end_or_pause, finish, is_replaced, newer_target, stopping};
 use super::group_move::{GroupMove, GroupPlan, MoveResult, new_entry};
@@ -25,6 +25,7 @@ struct Obstacles {
     stalls: Vec<Explanation>,
     blocked: Vec<BlockedGroup>,
     unreadable: Option<(Class, String)>,
+    holds: Vec<Hold>,
 }
 
 struct BlockedGroup {
@@ -63,7 +64,8 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
                 obstacles.blocked.push(BlockedGroup { kind, why, pause });
             }
             GroupPlan::Unknown(class, why) => obstacles.unreadable = Some((class, why)),
-            GroupPlan::Paused => {}
+            GroupPlan::Held(hold) => obstacles.holds.push(hold),
+            GroupPlan::Later => {}
         }
     }
     if stopping.is_none()
@@ -119,7 +121,7 @@ fn next_for_group(
             group_move.end(MoveResult::Dropped(why.clone()))
         }
         GroupDrift::Current | GroupDrift::Drifted(_) if group_move.input.spec.paused.is_some() => {
-            Ok(GroupPlan::Paused)
+            Ok(GroupPlan::Later)
         }
         GroupDrift::Current | GroupDrift::Drifted(_) => managed::start(group_move, group, managed, survey),
     }
@@ -156,6 +158,7 @@ fn start_next_group(
             return Ok(Some(finish(input, rollout, RolloutResult::Replaced, None)));
         }
         NextGroup::Wait(why) => obstacles.waits.push(why),
+        NextGroup::Hold(hold) => obstacles.holds.push(hold),
         NextGroup::Stalled(why) => obstacles.stalls.push(why),
         NextGroup::TargetUnavailable(_) | NextGroup::NoneLeft => {}
     }
@@ -217,8 +220,15 @@ impl Obstacles {
             RefusalKind::Uncertain => 1,
             RefusalKind::NotNow => 2,
         });
-        let first = self.blocked.into_iter().next().zip(look);
-        Ok(first.map(|(group, look)| blocked_plan(input, group, look)))
+        if let Some((group, look)) = self.blocked.into_iter().next().zip(look) {
+            return Ok(Some(blocked_plan(input, group, look)));
+        }
+        Ok(self.holds.into_iter().next().map(|mut hold| {
+            if let Some(newer) = newer_target(input, rollout) {
+                hold.why.message.push_str(&format!("; {newer} is next"));
+            }
+            input.held(hold)
+        }))
     }
 }
 

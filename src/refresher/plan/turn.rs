@@ -4,10 +4,11 @@ use super::super::fit::{Fit, FitQuery, VersionSkew, find_fit, version_skew};
 use super::super::memory::Rollout;
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
-use super::super::step::Explanation;
+use super::super::step::{Explanation, Hold};
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::PlanInput;
+use super::waves::Waves;
 use crate::api::ImageId;
 use crate::api::reasons;
 
@@ -18,6 +19,8 @@ pub enum NextGroup<'a> {
     },
     /// Another update has to end first.
     Wait(Explanation),
+    /// A group is left, and none may start now: a soak, a missing approval, a window or a freeze.
+    Hold(Hold),
     /// A person must act first.
     Stalled(Explanation),
     /// An image of the target cannot be launched.
@@ -26,24 +29,47 @@ pub enum NextGroup<'a> {
     NoneLeft,
 }
 
-/// Selects the next group, by name. DEGRADED groups come last, because their own image may be the cause. Updates by
-/// other writers count toward `max_parallel`, so that the cluster never loses more capacity at a time than the spec
-/// allows.
+/// Selects the next group of the first wave that is not done, by name. DEGRADED groups come last, because their own image
+/// may be the cause. Updates by other writers count toward `max_parallel`, so that the cluster never loses more capacity
+/// at a time than the spec allows.
 pub fn next_group<'a>(
     input: PlanInput<'_>,
     survey: &Survey<'a>,
     target: &Target,
     rollout: Option<&Rollout>,
 ) -> Result<NextGroup<'a>, MissingFact> {
-    let mut candidates: Vec<&NodeGroup> =
-        survey.drifted().filter(|group| may_move(input, group, target, rollout)).collect();
+    let policy = &input.spec.policy;
+    let waves = Waves { input, survey, target, rollout };
+    let Some(place) = waves.current()? else { return Ok(NextGroup::NoneLeft) };
+    let is_candidate =
+        |group: &&NodeGroup| policy.place_of(group) == place && may_move(input, group, target, rollout);
+    let candidates: Vec<&NodeGroup> = survey.drifted().filter(is_candidate).collect();
     if candidates.is_empty() {
         return Ok(NextGroup::NoneLeft);
     }
-    let busy: Vec<&NodeGroup> = survey.supported().filter(|group| is_busy(group, rollout)).collect();
-    if busy.len() >= input.spec.update.max_parallel {
+    let hold = waves.hold(place);
+    let may_begin = |group: &NodeGroup| hold.is_none() && policy.place_of(group) == place;
+    let busy: Vec<&NodeGroup> =
+        survey.supported().filter(|group| is_busy(group, rollout, may_begin(group))).collect();
+    if busy.len() >= policy.waves[place].max_parallel {
         return Ok(wait_for(&busy, "finish updating"));
     }
+    let next = select(input, survey, target, rollout, candidates, &busy)?;
+    Ok(match (next, hold) {
+        (NextGroup::Start { .. }, Some(hold)) => NextGroup::Hold(hold),
+        (next, _) => next,
+    })
+}
+
+/// Selects one of the groups that may be moved.
+fn select<'a>(
+    input: PlanInput<'_>,
+    survey: &Survey<'a>,
+    target: &Target,
+    rollout: Option<&Rollout>,
+    mut candidates: Vec<&'a NodeGroup>,
+    busy: &[&NodeGroup],
+) -> Result<NextGroup<'a>, MissingFact> {
     // A group that was just moved may still show its old image: moving it again would be an unneeded update.
     let just_moved = |group: &NodeGroup| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
@@ -53,7 +79,7 @@ pub fn next_group<'a>(
     let may_start =
         |group: &&NodeGroup| matches!(group.lifecycle, Lifecycle::Active(_)) && !just_moved(group);
     if !busy.is_empty() && !candidates.iter().any(may_start) {
-        return Ok(wait_for(&busy, "finish updating"));
+        return Ok(wait_for(busy, "finish updating"));
     }
     candidates.sort_by_key(|group| group.is_degraded());
     let batch = survey.images_to_read(target);
@@ -105,12 +131,13 @@ fn may_move(input: PlanInput<'_>, group: &NodeGroup, target: &Target, rollout: O
     !contested && (!rollout.is_open() || (!entry.is_open() && entry.failure.is_none()))
 }
 
-/// Whether a group is updating or about to. A group that is blocked by a refusal does not delay the others.
-fn is_busy(group: &NodeGroup, rollout: Option<&Rollout>) -> bool {
+/// Whether a group is updating or about to. A group that is blocked by a refusal, or that may not begin now, does not
+/// delay the others.
+fn is_busy(group: &NodeGroup, rollout: Option<&Rollout>, may_begin: bool) -> bool {
     let moving = rollout
         .filter(|rollout| rollout.is_open())
         .and_then(|rollout| rollout.groups.get(&group.name))
-        .is_some_and(|entry| entry.is_open() && !entry.is_blocked());
+        .is_some_and(|entry| entry.is_open() && !entry.is_blocked() && (may_begin || entry.has_begun()));
     moving || group.lifecycle == Lifecycle::Updating
 }
 

@@ -21,6 +21,8 @@ struct Row<'a> {
     entry: Option<&'a GroupEntry>,
     /// That rollout is in progress.
     is_open: bool,
+    /// No group may start now.
+    is_held: bool,
     has_target: bool,
     /// The row in the last status.
     before: Option<&'a NodeGroupStatus>,
@@ -42,6 +44,7 @@ pub(super) fn rows(
     target: Option<&Target>,
     rollout: Option<&Rollout>,
     before: &AMIRefresherStatus,
+    is_held: bool,
 ) -> Vec<NodeGroupStatus> {
     let mut survey = survey(input.spec, target, rollout, groups);
     if let Some(target) = target {
@@ -52,11 +55,12 @@ pub(super) fn rows(
     let row = |(group, drift): &(&NodeGroup, GroupDrift)| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
         let before = before().find(|row| row.name == group.name);
-        let row = Row { group, drift, entry, is_open, has_target: target.is_some(), before };
+        let row = Row { group, drift, entry, is_open, is_held, has_target: target.is_some(), before };
         let (state, reason) = row.state();
         NodeGroupStatus {
             name: group.name.clone(),
             kind: Some(group.kind.word().to_owned()),
+            wave: row.wave(input),
             current_ami: group.image.as_ref().map(ImageId::to_string),
             state: Some(state.to_string()),
             update_id: entry.and_then(|entry| entry.update.id.clone()),
@@ -94,7 +98,7 @@ impl Row<'_> {
         if let Some(refusal) = blocked.and_then(|entry| entry.refusal.as_ref()) {
             return (GroupState::Pending, Some(refusal.message.clone()));
         }
-        if self.entry.is_some_and(GroupEntry::is_open) {
+        if self.entry.is_some_and(|entry| entry.is_open() && (entry.has_begun() || !self.is_held)) {
             return (GroupState::Updating, self.degraded());
         }
         if self.group.lifecycle == Lifecycle::Updating {
@@ -111,6 +115,15 @@ impl Row<'_> {
             if self.is_open { GroupState::Pending } else { GroupState::Drifted },
             undone.or_else(|| self.degraded()),
         )
+    }
+
+    /// The labels and tags of a group that was not read are unknown, so it keeps its wave.
+    fn wave(&self, input: PlanInput<'_>) -> Option<String> {
+        match self.group.lifecycle {
+            Lifecycle::NotRead => None,
+            Lifecycle::Unreadable(..) => self.before.and_then(|before| before.wave.clone()),
+            _ => input.spec.policy.wave_name(self.group).map(str::to_owned),
+        }
     }
 
     fn degraded(&self) -> Option<String> {

@@ -252,6 +252,7 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
             (starting, refusal, overdue, undone_at, undone_by),
         )| GroupEntry {
             image: id(image),
+            wave: (image % 2 == 1).then(|| "canary".to_owned()),
             previous: TemplateVersion { template: template(), version: version.to_string() },
             previous_image: (image % 2 == 0).then(|| id(image + 1)),
             attempt,

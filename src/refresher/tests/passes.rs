@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::world::{Answer, Mishap, SimGroup, World, ours};
+use jiff::Timestamp;
+
+use super::world::{Answer, Mishap, SimGroup, World, ours, reason};
 use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
 use crate::engine::{ObjectHealth, Pass};
@@ -77,7 +79,9 @@ impl World {
                             return report::planned(&object, input, Plan::Act { step, why });
                         }
                         Mishap::CallFails => failed(&step, lost("no connection")),
-                        _ => self.apply(&step, spec.update.max_parallel),
+                        _ => {
+                            self.apply(&step, memory.rollout.as_ref().map_or(now, |rollout| rollout.started))
+                        }
                     };
                     let outcome = match mishap {
                         Mishap::AnswerLost => failed(&step, lost("connection reset")),
@@ -95,11 +99,13 @@ impl World {
     }
 
     /// The effect that the call has in AWS, checked for what must never be requested.
-    fn apply(&mut self, step: &Step, max_parallel: usize) -> Outcome {
+    /// `since` is the start of the rollout.
+    fn apply(&mut self, step: &Step, since: Timestamp) -> Outcome {
         self.forget(step);
         match step {
             Step::ConfigureManaged { group, max, token, .. } => {
                 self.effects.push("configure");
+                self.expect_in_window("a configuration update");
                 let id = self.once(token, |world| {
                     world.expect_active(group);
                     Answer::Update(world.start(group, "ConfigUpdate", None, Some(*max), true))
@@ -119,7 +125,7 @@ impl World {
                 Outcome::VersionCreated { group, template, result: Ok(number) }
             }
             Step::StartManagedUpdate { group, version, token, .. } => {
-                let result = self.start_ours(group, version, token, max_parallel);
+                let result = self.start_ours(group, version, token, since);
                 let (group, version) = (group.clone(), version.version.clone());
                 Outcome::ManagedUpdateStarted { group, version, result }
             }
@@ -138,9 +144,12 @@ impl World {
         name: &str,
         version: &TemplateVersion,
         token: &ClientToken,
-        max_parallel: usize,
+        since: Timestamp,
     ) -> Result<Update, ActError> {
         self.effects.push("start update");
+        self.expect_in_window(name);
+        let image = self.image_of(version).expect("the version exists");
+        self.expect_turn_of(name, &image, since);
         if let Some(refusal) = self.refuses.as_ref().or(self.refusing.get(name)).cloned() {
             let to = self.image_of(version).expect("the version exists");
             self.refused.insert((name.to_owned(), to));
@@ -165,7 +174,7 @@ impl World {
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let busy = world.groups.values().filter(|sim| world.is_known_busy(sim)).count();
-            assert!(busy < max_parallel, "{busy} groups are busy, one more is started");
+            assert!(busy < world.limit(), "{busy} groups are busy, one more is started");
             world.started.push(name.to_owned());
             Answer::Update(world.start(
                 name,
@@ -232,9 +241,19 @@ impl World {
         let mut is_current = !self.shares;
         for _ in 0..CALM {
             let pass = self.pass(Mishap::None);
-            let settled =
-                matches!(pass.health, ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled)
-                    && self.groups.values().all(|sim| sim.running.is_none());
+            let reason = reason(&pass);
+            let is_held =
+                ["Soaking", "WaitingForApproval", "WaitingForWindow", "Frozen"].contains(&reason.as_str());
+            let settled = !is_held
+                && matches!(
+                    pass.health,
+                    ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled
+                )
+                && self.groups.values().all(|sim| sim.running.is_none());
+            if reason == "WaitingForApproval" {
+                let target = pass.status.target_ami.clone().expect("a target");
+                self.approve(Some(&ImageId::parse(target).expect("one image")));
+            }
             if settled && is_current {
                 return pass;
             }

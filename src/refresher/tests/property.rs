@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{Event, Mishap, World, reason};
+use super::world::{Event, Mishap, SimPolicy, World, reason};
 use crate::api::AMIRefresherStatus;
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::outcome::ActErrorKind;
@@ -56,6 +56,30 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+fn policy() -> impl Strategy<Value = SimPolicy> {
+    let soak = prop_oneof![1 => Just(None), 4 => (0..900_u64).prop_map(Some)];
+    let freeze = prop_oneof![3 => Just(None), 1 => (60..7200_i64).prop_map(Some)];
+    let limit = prop_oneof![2 => Just(None), 1 => (1..3_i32).prop_map(Some)];
+    (soak, any::<bool>(), any::<bool>(), freeze, limit).prop_map(
+        |(soak, approval, window, freeze, max_parallel)| SimPolicy {
+            soak,
+            approval,
+            window,
+            freeze,
+            max_parallel,
+        },
+    )
+}
+
+/// The events of a refresher with waves, windows and freezes.
+fn staged_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        16 => event(),
+        2 => any::<bool>().prop_map(Event::Approve),
+        1 => policy().prop_map(Event::Policy),
+    ]
+}
+
 /// Without further events, every group is on the target, or the status tells a person why not.
 fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
     match (pass.health, reason(pass).as_str()) {
@@ -77,7 +101,8 @@ fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    // 256 cases; the environment variable PROPTEST_CASES sets another number.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_event_sequence_does_harm_and_every_one_settles(
@@ -96,6 +121,20 @@ proptest! {
     ) {
         let mut world = World::new(groups, at_once);
         world.shares = true;
+        holds_in(world, &events);
+    }
+
+    #[test]
+    fn no_group_starts_before_its_wave_its_approval_and_its_window(
+        groups in 1..5_usize,
+        at_once in any::<bool>(),
+        shares in any::<bool>(),
+        policy in policy(),
+        events in prop::collection::vec(staged_event(), 1..120),
+    ) {
+        let mut world = World::new(groups, at_once);
+        world.shares = shares;
+        world.set_policy(policy);
         holds_in(world, &events);
     }
 }

@@ -133,7 +133,7 @@ fn unset_fields_have_defaults() {
     assert_eq!(plain.source, Source::Cluster);
     assert_eq!((plain.timer.as_secs(), plain.expires_in), (600, None));
     assert_eq!(
-        (plain.update.force, plain.update.max_unavailable, plain.update.max_parallel),
+        (plain.update.force, plain.update.max_unavailable, plain.policy.max_parallel()),
         (false, None, 1)
     );
     assert_eq!(plain.paused, None);
@@ -153,7 +153,7 @@ fn the_operators_spellings_mean_the_same() {
     assert_eq!((unset.source, unset.expires_in, unset.timer.as_secs()), (Source::Cluster, None, 600));
     assert_eq!(unset.update.max_unavailable, Some(MaxUnavailable { count: None, percentage: Some(40) }));
     let all = parsed(json!({ "refreshConfig": { "waitForCompletion": false } }));
-    assert_eq!(all.update.max_parallel, usize::MAX);
+    assert_eq!(all.policy.max_parallel(), usize::MAX);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! checked for what must never happen.
 
 mod events;
+mod policy;
 mod reads;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,8 @@ use crate::refresher::outcome::ActError;
 use crate::refresher::spec::{self, Spec};
 
 pub use events::Event;
+use policy::Moved;
+pub use policy::SimPolicy;
 use reads::Responses;
 
 /// How long an update takes, in seconds.
@@ -99,6 +102,12 @@ pub struct World {
     pub effects: Vec<&'static str>,
     /// Groups in the order in which their updates started.
     pub started: Vec<String>,
+    pub policy: SimPolicy,
+    freeze: Option<(Timestamp, Timestamp)>,
+    /// Groups that updates of ours moved.
+    moved: Vec<Moved>,
+    /// Targets for which the wave that needs an approval has started, with the start of the rollout.
+    begun: BTreeSet<(ImageId, Timestamp)>,
 }
 
 /// What goes wrong in a reconcile.
@@ -197,6 +206,10 @@ impl World {
             needs: Vec::new(),
             effects: Vec::new(),
             started: Vec::new(),
+            policy: SimPolicy::default(),
+            freeze: None,
+            moved: Vec::new(),
+            begun: BTreeSet::new(),
         };
         let first = world.publish();
         world.built = Some(first);
@@ -286,6 +299,10 @@ impl World {
         }
         update.status = UpdateStatus::Successful;
         if let Some((version, image)) = running.to {
+            if !running.foreign {
+                let image = ImageId::parse(image.clone()).expect("an id");
+                self.moved.push(Moved { group: name.to_owned(), image, at: running.ends });
+            }
             sim.seen.launch_template.as_mut().expect("a template").version = version;
             sim.seen.release_version = Some(image);
         }

@@ -1,6 +1,6 @@
 //! Events outside of a reconcile: time, people, other writers, failures.
 
-use super::{Answer, Mishap, World, image_id};
+use super::{Answer, Mishap, SimPolicy, World, image_id};
 use crate::api::Class;
 use crate::refresher::outcome::{ActError, ActErrorKind};
 
@@ -36,6 +36,10 @@ pub enum Event {
     Ask,
     /// The agent restarts.
     Restart,
+    /// A person approves the newest image, or withdraws all approvals.
+    Approve(bool),
+    /// A commit changes waves, windows and freezes.
+    Policy(SimPolicy),
 }
 
 /// The error that EKS returns, by the kind that it is classified as.
@@ -127,6 +131,11 @@ impl World {
                 self.changed();
             }
             Event::Restart => self.restart(),
+            Event::Approve(is_given) => {
+                let newest = self.target();
+                self.approve(Some(&newest).filter(|_| *is_given));
+            }
+            Event::Policy(policy) => self.set_policy(policy.clone()),
             Event::Lag(on) => self.lag = *on,
             Event::MaxUnavailable(count) => {
                 self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);

@@ -167,6 +167,15 @@ impl World {
         !self.shares || !running.foreign || shown.is_some_and(|group| group.status == "UPDATING")
     }
 
+    /// Status and release of a group, as the refresher can know them; `None` if it cannot know the group yet.
+    pub fn shown(&self, name: &str) -> Option<(String, Option<String>)> {
+        let of = |group: &ManagedNodegroup| (group.status.clone(), group.release_version.clone());
+        if !self.shares {
+            return self.groups.get(name).map(|sim| of(&sim.seen));
+        }
+        self.responses.groups.borrow().get(name).and_then(|(_, group)| group.as_ref().map(of))
+    }
+
     fn versions(&self, id: &TemplateId, fresh: Fresh) -> (Seen<Versions>, bool) {
         let mut kept = self.responses.versions.borrow_mut();
         if let Some((at, versions)) = kept.get(id)
