@@ -35,7 +35,7 @@ const GIT_RETRY: &str = "Opsy retries. If the problem persists, check the Git se
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit stays in force. If the problem persists, check the agent's log.";
 
-const KNOWN: [Reason; 26] = [
+const KNOWN: [Reason; 27] = [
     on_own_condition(reasons::INVALID_SPEC)
         .by_commit()
         .advice("Fix the manifest in Git. `opsy validate` finds such problems before a merge."),
@@ -68,6 +68,8 @@ const KNOWN: [Reason; 26] = [
          affected.",
     ),
     entry(When::OnceConfirmed, reasons::ANOTHER_WRITER),
+    // The message says how to approve.
+    entry(When::Immediately, reasons::WAITING_FOR_APPROVAL),
     entry(When::OncePersistent, reasons::AWS_UNAVAILABLE).advice(AWS_RETRY),
     entry(When::OncePersistent, reasons::AWS_NOT_FOUND).advice(AWS_RETRY),
     entry(When::OncePersistent, reasons::AWS_REFUSED).advice(AWS_RETRY),
@@ -163,6 +165,7 @@ mod tests {
         reasons::UPDATE_FAILED,
         reasons::UPDATE_OVERDUE,
         reasons::NODE_GROUP_UPDATED,
+        reasons::WAVE_DONE,
         reasons::UP_TO_DATE,
         reasons::NO_ELIGIBLE_IMAGE,
         reasons::AMBIGUOUS_TARGET,
@@ -179,6 +182,9 @@ mod tests {
         reasons::WAITING,
         reasons::WAITING_FOR_NODE_GROUP,
         reasons::WAITING_FOR_REPOSITORY,
+        reasons::WAITING_FOR_WINDOW,
+        reasons::FROZEN,
+        reasons::SOAKING,
         reasons::SPEC_UNREADABLE,
         reasons::NAMESPACE_NOT_WATCHED,
         reasons::DRIFT_REVERTED,

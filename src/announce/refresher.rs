@@ -1,5 +1,7 @@
 //! The notifications about a refresher: one story per rollout, and one per problem.
 
+mod waves;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -103,6 +105,9 @@ fn rollout_story<'a>(
 impl RolloutStory<'_> {
     fn story(&self) -> Story {
         let mut replies: Vec<Message> = self.groups.iter().flat_map(|group| self.group(group)).collect();
+        if self.current {
+            replies.extend(waves::done(&self.name(), self.rollout));
+        }
         replies.extend(self.first_failure());
         replies.extend(self.ending());
         let failure = self.failure();
@@ -178,6 +183,9 @@ impl RolloutStory<'_> {
         let waiting = self.left.saturating_sub(moving.len());
         if self.rollout.finished_at.is_none() && waiting > 0 {
             text.push_str(&format!(", {waiting} remaining"));
+        }
+        if let Some(waiting) = waves::waiting(self.rollout) {
+            text.push_str(&format!("; {waiting}"));
         }
         if let Some((group, failure)) = self.failure() {
             text.push_str(&match group {

@@ -72,6 +72,7 @@ reasons! {
     UPDATE_STARTED = "UpdateStarted";
     UPDATE_FAILED = "UpdateFailed";
     UPDATE_OVERDUE = "UpdateOverdue";
+    WAVE_DONE = "WaveDone";
     NODE_GROUP_UPDATED = "NodeGroupUpdated";
     UP_TO_DATE = "UpToDate";
     NO_ELIGIBLE_IMAGE = "NoEligibleImage";

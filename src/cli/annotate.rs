@@ -1,5 +1,7 @@
-//! Common code of `reconcile`, `suspend`, `resume` and `cancel`: they annotate a live object, either in the cluster
+//! Common code of `reconcile`, `suspend`, `resume`, `cancel` and `approve`: they annotate a live object, either in the cluster
 //! with the kubeconfig of the user, or in the state directory of a standalone agent.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
 use kube::ResourceExt;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
-use crate::api::annotations::{self, SUSPEND};
+use crate::api::annotations::{self, APPROVE, SUSPEND};
 use crate::engine::kubernetes::applies_annotation;
 use crate::engine::standalone::home::{self, Stored};
 use crate::engine::standalone::{objects_dir, requests};
@@ -26,17 +28,23 @@ pub struct Live {
     pub name: String,
     /// Spec and status.
     pub object: Value,
-    /// What suspends it in its manifest.
+    /// What its manifest sets.
     pub git: InGit,
+    /// What people set on the live object; in a cluster, also what its manifest sets.
+    annotations: BTreeMap<String, String>,
 }
 
-/// What suspends an object in its manifest, which no command can change.
+/// What the manifest of an object sets, which no command can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InGit {
     /// The file of the manifest, if it is known.
     pub file: Option<String>,
+    /// The annotation that suspends.
     pub annotation: bool,
+    /// `spec.suspend`.
     pub spec: bool,
+    /// The annotation that approves, where it replaces what a command sets.
+    pub approves: bool,
 }
 
 /// Where a live object is stored.
@@ -72,6 +80,7 @@ impl Named {
         }
         let names = held.objects.iter().filter(|(known, _)| known.kind == object.kind);
         let names: Vec<String> = names.map(|(known, _)| known.key.to_string()).collect();
+        let annotations = requests::of(&place.path, &object).with_context(|| place.to_string())?;
         let Some(stored) = held.objects.remove(&object) else {
             let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!(
@@ -84,6 +93,7 @@ impl Named {
         Ok(Live {
             name: shown(&object),
             git: in_git(&stored),
+            annotations,
             object: json!({ "spec": stored.spec, "status": stored.status }),
             home: Home::State { place, object },
         })
@@ -99,9 +109,11 @@ impl Named {
                     annotation: annotations::suspended(&object.metadata)
                         && applies_annotation(&object.metadata, SUSPEND),
                     spec: object.data["spec"]["suspend"] == true,
+                    approves: applies_annotation(&object.metadata, APPROVE),
                 };
+                let annotations = object.metadata.annotations.clone().unwrap_or_default();
                 let home = Home::Cluster { place, api: Box::new(api), name: object.name_any() };
-                Ok(Live { home, name, object: object.data, git })
+                Ok(Live { home, name, object: object.data, git, annotations })
             }
             Ok(None) => Err(missing(&api, &self.target, &place).await),
             Err(error) => Err(target::refused(error)),
@@ -114,6 +126,7 @@ fn in_git(stored: &Stored) -> InGit {
         file: stored.file.clone(),
         annotation: stored.annotations[SUSPEND].as_str().is_some_and(annotations::suspends),
         spec: stored.spec["suspend"] == true,
+        approves: false,
     }
 }
 
@@ -130,6 +143,11 @@ impl Live {
             Home::State { place, object } => requests::annotate(&place.path, object, annotation, value)
                 .with_context(|| format!("cannot write to the {place}; run as the user of the agent")),
         }
+    }
+
+    /// The value of an annotation when the object was read.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).map(String::as_str)
     }
 
     /// The name of the place in messages.

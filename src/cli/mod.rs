@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod annotate;
+pub mod approve;
 pub mod cancel;
 pub mod crds;
 pub mod logs;
@@ -54,6 +55,9 @@ enum Command {
     /// Cancel the running build of a builder
     #[command(after_help = place::RULE)]
     Cancel(annotate::Named),
+    /// Approve a wave of a rollout for the image that is rolled out now
+    #[command(after_help = place::RULE)]
+    Approve(approve::Args),
     /// Accept a commit of a rewritten branch, or one without a trusted signature, so that the agent applies it
     #[command(after_help = place::RULE)]
     Accept(accept::Args),
@@ -88,6 +92,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Suspend(args) => suspend::suspend(&args),
         Command::Resume(args) => suspend::resume(&args),
         Command::Cancel(args) => cancel::run(&args),
+        Command::Approve(args) => approve::run(&args),
         Command::Accept(args) => accept::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),

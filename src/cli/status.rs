@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target;
 use crate::api::conditions::{APPLIED, NOTIFIED, READY, SUSPENDED};
+use crate::api::words::WaveState;
 use crate::api::{DEFAULT_LEASE, Kind, ObjectKey};
 use crate::engine::kubernetes::memory;
 use crate::engine::standalone::home;
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         out::line(nothing)?;
         return Ok(ExitCode::SUCCESS);
     }
-    out::lines(&(table(&builders(&objects)) + &table(&refreshers(&objects))))?;
+    out::lines(&(table(&builders(&objects)) + &table(&refreshers(&objects)) + &table(&waves(&objects))))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -194,6 +195,33 @@ fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
     rows
 }
 
+/// The waves of the rollouts, with what each waits for.
+fn waves(objects: &[Shown]) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&["AMIREFRESHER", "WAVE", "STATE", "UPDATED", "STARTED", "FINISHED", "MESSAGE"])];
+    for Shown { object, status, .. } in of(objects, Kind::AMIRefresher) {
+        for wave in status["rollout"]["waves"].as_array().into_iter().flatten() {
+            let count = |field: &str| wave[field].as_i64().unwrap_or_default();
+            rows.push(vec![
+                object.key.to_string(),
+                text(&wave["name"]),
+                text(&wave["state"]),
+                format!("{}/{}", count("updated"), count("total")),
+                text(&wave["startedAt"]),
+                text(&wave["finishedAt"]),
+                wave_message(wave),
+            ]);
+        }
+    }
+    rows
+}
+
+/// What a wave waits for, or how long it soaks.
+fn wave_message(wave: &Value) -> String {
+    let soaks = wave["soakUntil"].as_str().filter(|_| wave["state"] == WaveState::Soaking.as_str());
+    let soaks = soaks.map(|until| format!("soaks until {until}"));
+    wave["reason"].as_str().map(str::to_owned).or(soaks).unwrap_or_default()
+}
+
 /// The active image, or the number of lanes if there are several.
 fn image(status: &Value) -> String {
     let lanes = status["images"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -300,6 +328,30 @@ mod tests {
         let due =
             "good for long (not applied: another field manager) (notifications fail: the token was revoked)";
         assert!(lines[1].ends_with(due), "{text}");
+    }
+
+    #[test]
+    fn each_wave_is_a_row_with_what_it_waits_for() {
+        let status = serde_json::json!({ "rollout": { "waves": [
+            { "name": "canary", "state": "Soaking", "updated": 1, "total": 1, "startedAt": "2026-01-01T00:00:00Z",
+              "finishedAt": "2026-01-01T00:05:00Z", "soakUntil": "2026-01-01T00:35:00Z" },
+            { "name": "prod", "state": "Waiting", "updated": 0, "total": 3, "reason": "wave \"canary\" soaks until noon" },
+        ] } });
+        let key = Key { namespace: "default".to_owned(), name: "nodes".to_owned() };
+        let object = ObjectKey { kind: Kind::AMIRefresher, key };
+        let text = table(&waves(&[Shown { object, generation: 1, status }]));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1],
+            "default/nodes  canary  Soaking  1/1      2026-01-01T00:00:00Z  2026-01-01T00:05:00Z  soaks until \
+             2026-01-01T00:35:00Z"
+        );
+        assert_eq!(
+            lines[2],
+            "default/nodes  prod    Waiting  0/3      -                     -                     wave \"canary\" soaks \
+             until noon"
+        );
+        assert_eq!(table(&waves(&[])), "");
     }
 
     #[test]

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn git_suspends_by_the_annotation_or_by_the_spec() {
-        let git = |annotation, spec| InGit { file: Some("builders/node.yaml".to_owned()), annotation, spec };
+        let file = || Some("builders/node.yaml".to_owned());
+        let git = |annotation, spec| InGit { file: file(), annotation, spec, ..InGit::default() };
         assert_eq!(still_suspended(&git(false, false)), None);
         for (git, expected) in [
             (

@@ -109,9 +109,14 @@ impl GroupEntry {
         self.is_open() && self.update.id.is_some()
     }
 
-    /// The start of its update was requested, as far as is known.
+    /// EKS has accepted an update of this move, as far as is known.
+    pub fn is_accepted(&self) -> bool {
+        self.update.id.is_some() || self.is_moved()
+    }
+
+    /// The start of its update is about to be requested, or was.
     pub fn has_begun(&self) -> bool {
-        self.update.id.is_some() || self.update.starting.is_some() || self.is_moved()
+        self.is_accepted() || self.update.starting.is_some()
     }
 
     /// The move has not ended, and waits to be retried after a refusal.

@@ -258,3 +258,51 @@ fn resume_names_what_in_git_still_suspends_the_object() {
         assert!(resumed.stderr.contains(&words), "{resumed:?}");
     }
 }
+
+#[test]
+fn a_person_approves_a_wave_by_a_command_and_another_by_a_commit() {
+    let world = World::new();
+    let waves = "  rollout:\n    waves:\n      - {name: canary, nodeGroups: [batch]}\n      - {name: prod, nodeGroups: [web], \
+                 approval: Required}\n      - {name: last, nodeGroups: ['*'], approval: Required}\n";
+    let refresher = world.show("refreshers/demo.yaml").expect("the manifest") + waves;
+    world.push(&[("refreshers/demo.yaml", Some(&refresher))], "policy: roll out in waves");
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(3), "it waits for an approval: {outcome:?}");
+    let image = world.active_image().expect("an image");
+    let on = |name: &str| world.group(name)["release_version"] == *image;
+    assert_eq!(["batch", "web", "system"].map(on), [true, false, false]);
+    let status = world.run(&["status"]).stdout;
+    let row = |wave: &str| {
+        let cells = |line: &&str| line.split_whitespace().nth(1) == Some(wave);
+        status.lines().find(cells).unwrap_or_else(|| panic!("no wave {wave}: {status}"))
+    };
+    assert!(row("canary").contains("Done") && row("canary").contains("1/1"), "{status}");
+    assert!(row("prod").contains("Waiting"), "{status}");
+    assert!(row("prod").ends_with(&format!("ami.opsy.dev/approve: prod={image}")), "{status}");
+    assert!(row("last").contains("Pending"), "{status}");
+
+    for (args, words) in [
+        (
+            ["approve", "ar/demo", "prd"],
+            "no wave \"prd\"; the waves are canary, prod, last; did you mean prod?",
+        ),
+        (["approve", "ar/demo", "canary"], "wave \"canary\" needs no approval"),
+        (["approve", "pb/node", "prod"], "packerbuilder/node has no waves"),
+    ] {
+        let refused = world.run(&args);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(refused.stderr.to_lowercase().contains(words), "{refused:?}");
+    }
+    let approved = world.run(&["approve", "ar/demo", "prod"]);
+    let words = format!("amirefresher.ami.opsy.dev/default/demo wave \"prod\" approved for {image} (");
+    assert!(approved.status.success() && approved.stdout.starts_with(&words), "{approved:?}");
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(3), "the last wave waits: {outcome:?}");
+    assert_eq!(["batch", "web", "system"].map(on), [true, true, false]);
+
+    let annotated = format!("metadata:\n  annotations:\n    ami.opsy.dev/approve: last={image}\n");
+    world.edit("refreshers/demo.yaml", "metadata:\n", &annotated, "policy: approve the last wave");
+    let outcome = world.once();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert_eq!(["batch", "web", "system"].map(on), [true, true, true]);
+}

@@ -28,7 +28,7 @@ thread_local! {
     static AHEAD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::now() + AHEAD.with(Cell::get)
 }
 

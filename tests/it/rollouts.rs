@@ -2,6 +2,7 @@
 //! with their own disks, images that do not fit.
 
 mod reads;
+mod waves;
 
 use aws_sdk_ec2::types::{
     LaunchTemplateBlockDeviceMappingRequest as Mapping, LaunchTemplateEbsBlockDeviceRequest as Ebs,

@@ -65,19 +65,27 @@ pub(super) fn remove_accepted(state: &Path, commit: &CommitId) -> io::Result<()>
     }
 }
 
+/// The annotations that requests set on an object.
+///
+/// # Errors
+/// The requests cannot be read.
+pub fn of(state: &Path, object: &ObjectKey) -> io::Result<BTreeMap<String, String>> {
+    let read = disk::read_json(&file(state, object));
+    read.map(Option::unwrap_or_default)
+        .map_err(|error| io::Error::new(error.kind(), unreadable(object, &error)))
+}
+
 /// Sets or removes an annotation of an object.
 ///
 /// # Errors
 /// The state directory cannot be written, or earlier requests for the object cannot be read.
 pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str>) -> io::Result<()> {
-    let path = file(state, object);
-    let explained = |error: io::Error| io::Error::new(error.kind(), unreadable(object, &error));
-    let mut annotations: Annotations = disk::read_json(&path).map_err(explained)?.unwrap_or_default();
+    let mut annotations: Annotations = of(state, object)?;
     match value {
         Some(value) => annotations.insert(name.to_owned(), value.to_owned()),
         None => annotations.remove(name),
     };
-    disk::write_json(&path, &annotations)
+    disk::write_json(&file(state, object), &annotations)
 }
 
 /// The requests for these objects. Each object has its own file, so that an unreadable one affects one object only.
@@ -175,6 +183,17 @@ mod tests {
         let mut metadata = ObjectMeta::default();
         add(&mut metadata, read(state, [object].into_iter()).get(object));
         json!(metadata.annotations)
+    }
+
+    #[test]
+    fn a_request_approves_in_addition_to_the_manifest() {
+        let requested = |value: &str| Requested::Annotations([(APPROVE.to_owned(), value.to_owned())].into());
+        for (declared, expected) in [(None, "b=ami-2"), (Some("a=ami-1"), "a=ami-1,b=ami-2")] {
+            let declared = declared.map(|value: &str| [(APPROVE.to_owned(), value.to_owned())].into());
+            let mut metadata = ObjectMeta { annotations: declared, ..ObjectMeta::default() };
+            add(&mut metadata, Some(&requested("b=ami-2")));
+            assert_eq!(metadata.annotations.expect("set")[APPROVE], expected);
+        }
     }
 
     #[test]

@@ -132,11 +132,11 @@ impl<'a> Waves<'a> {
         Some(Hold { why: Explanation::new(reasons::WAITING_FOR_APPROVAL, message), until: None })
     }
 
-    /// Whether an update of a group of the wave was requested in this rollout.
+    /// Whether an update of a group of the wave has started in this rollout.
     pub fn has_started(self, wave: &Wave) -> bool {
         let Some(rollout) = self.rollout.filter(|rollout| rollout.is_open()) else { return false };
         rollout.groups.values().any(|entry| {
-            entry.wave.as_ref() == Some(&wave.name) && entry.started >= rollout.started && entry.has_begun()
+            entry.wave.as_ref() == Some(&wave.name) && entry.started >= rollout.started && entry.is_accepted()
         })
     }
 }

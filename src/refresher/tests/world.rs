@@ -53,6 +53,8 @@ pub struct Running {
     pub ours: bool,
     /// Another writer started it.
     pub foreign: bool,
+    /// The refresher remembers that it started it.
+    pub remembered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +108,7 @@ pub struct World {
     freeze: Option<(Timestamp, Timestamp)>,
     /// Groups that updates of ours moved.
     moved: Vec<Moved>,
-    /// Targets for which the wave that needs an approval has started, with the start of the rollout.
+    /// Targets for which the second wave has started, with the start of the rollout.
     begun: BTreeSet<(ImageId, Timestamp)>,
 }
 
@@ -299,7 +301,7 @@ impl World {
         }
         update.status = UpdateStatus::Successful;
         if let Some((version, image)) = running.to {
-            if !running.foreign {
+            if running.remembered {
                 let image = ImageId::parse(image.clone()).expect("an id");
                 self.moved.push(Moved { group: name.to_owned(), image, at: running.ends });
             }
@@ -338,7 +340,16 @@ impl World {
         let sim = self.groups.get_mut(name).expect("a group");
         sim.seen.status = "UPDATING".to_owned();
         let ends = self.now + Duration::from_secs(UPDATE as u64);
-        sim.running = Some(Running { ends, update: id.clone(), to, max, fails, ours, foreign: !ours });
+        sim.running = Some(Running {
+            ends,
+            update: id.clone(),
+            to,
+            max,
+            fails,
+            ours,
+            foreign: !ours,
+            remembered: ours,
+        });
         id
     }
 

@@ -66,6 +66,9 @@ impl World {
             Event::LoseStatus => {
                 self.object.status = None;
                 self.old = None;
+                self.moved.clear();
+                let running = self.groups.values_mut().filter_map(|sim| sim.running.as_mut());
+                running.for_each(|running| running.remembered = false);
                 self.changed();
             }
             Event::NewImage => {
@@ -92,6 +95,8 @@ impl World {
             Event::Delete(number) => {
                 if let Some(name) = self.nth(*number).filter(|_| self.groups.len() > 1) {
                     self.groups.remove(&name);
+                    // It may have been deleted before the refresher saw the end of its update.
+                    self.moved.retain(|moved| moved.group != name);
                     self.updates.retain(|(group, _), _| *group != name);
                     let updates = &self.updates;
                     self.tokens.retain(|_, (_, answer)| match answer {

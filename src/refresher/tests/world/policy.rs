@@ -117,10 +117,11 @@ impl World {
         };
         let soaked = |moved: &Moved| between(moved.at, self.now) >= Duration::from_secs(soak);
         assert!(self.moved.iter().filter(soaks).all(soaked), "{name} starts before the soak has passed");
-        if place == 1 && self.policy.approval {
+        if place == 1 {
             let key = (image.clone(), since);
-            let is_approved = self.is_approved("prod", image) || self.begun.contains(&key);
-            assert!(is_approved, "{name} starts without approval");
+            let may_start =
+                !self.policy.approval || self.is_approved("prod", image) || self.begun.contains(&key);
+            assert!(may_start, "{name} starts without approval");
             self.begun.insert(key);
         }
     }

@@ -173,6 +173,8 @@ impl World {
         if !self.shares {
             return self.groups.get(name).map(|sim| of(&sim.seen));
         }
+        let listed = self.responses.names.borrow();
+        listed.as_ref().filter(|(_, names)| names.iter().any(|listed| listed == name))?;
         self.responses.groups.borrow().get(name).and_then(|(_, group)| group.as_ref().map(of))
     }
 
