@@ -13,7 +13,7 @@ use crate::api::builder::LaneImage;
 use crate::api::conditions::{Condition, READY, STALLED, is_true};
 use crate::api::files::file_stem;
 use crate::api::reasons;
-use crate::api::refresher::NodeGroupStatus;
+use crate::api::refresher::{NodeGroupStatus, Rollout};
 use crate::api::words::GroupState;
 use crate::api::{AMIRefresherStatus, GROUP, Key, Kind, ObjectKey, PackerBuilderStatus, VERSION};
 
@@ -176,11 +176,18 @@ fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectSta
         target_ami: now.target_ami.clone().or_else(|| before.target_ami.clone()),
         drifted: now.drifted,
         node_groups: groups.or_else(|| before.node_groups.clone()),
+        rollout: now.rollout.clone().map(without_progress),
         observed_generation: None,
         last_handled_reconcile_at: None,
         notifications: None,
         ..now.clone()
     }))
+}
+
+/// Removes the rows of the waves while they change. What a later reconcile needs is in the rows of the groups.
+fn without_progress(rollout: Rollout) -> Rollout {
+    let waves = rollout.waves.filter(|_| rollout.finished_at.is_some());
+    Rollout { waves, ..rollout }
 }
 
 fn node_group(now: &NodeGroupStatus, before: &[NodeGroupStatus]) -> NodeGroupStatus {

@@ -35,3 +35,30 @@ pub fn done(name: &str, rollout: &Rollout) -> Vec<Message> {
 fn is_in(wave: &RolloutWave, state: WaveState) -> bool {
     wave.state.as_deref() == Some(state.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_is_reported_once_it_is_done_and_the_next_with_what_it_waits_for() {
+        let rollout = serde_json::json!({ "id": "r1", "target": "ami-00000001", "waves": [
+            { "name": "canary", "state": "Soaking", "total": 1, "startedAt": "2026-03-01T11:00:00Z",
+              "finishedAt": "2026-03-01T11:12:00Z", "soakUntil": "2026-03-01T12:12:01Z" },
+            { "name": "prod", "state": "Waiting", "total": 2, "reason": "wave \"canary\" soaks until noon" },
+        ] });
+        let mut rollout: Rollout = serde_json::from_value(rollout).expect("a rollout");
+        let done: Vec<_> =
+            done("demo", &rollout).into_iter().map(|done| (done.id, done.title, done.text)).collect();
+        let text = |text: &str| text.to_owned();
+        let canary = (
+            text("wave/canary/done"),
+            text("demo: wave canary is done: 1 node group in 12 min"),
+            text("It soaks until 2026-03-01T12:12:01Z."),
+        );
+        assert_eq!(done, [canary]);
+        assert_eq!(waiting(&rollout), Some("wave \"canary\" soaks until noon"));
+        rollout.finished_at = "2026-03-01T12:00:00Z".parse().ok();
+        assert_eq!(waiting(&rollout), None);
+    }
+}

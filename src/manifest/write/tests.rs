@@ -7,7 +7,7 @@ use super::*;
 use crate::api::builder::{InputsRecord, JobFacts, RunRecord, SweepRecord};
 use crate::api::conditions::{self, NOTIFIED, PUBLISHED, Phase, set_phase};
 use crate::api::notifier::Notification;
-use crate::api::refresher::{Rollout, RolloutGroup};
+use crate::api::refresher::{Rollout, RolloutGroup, RolloutWave};
 
 fn key() -> Key {
     Key { namespace: "default".to_owned(), name: "node".to_owned() }
@@ -130,6 +130,7 @@ fn a_refresher_file_keeps_its_rollout_and_not_its_progress() {
             previous_version: Some("3".to_owned()),
             ..Default::default()
         }]),
+        waves: Some(vec![RolloutWave { name: "canary".to_owned(), ..Default::default() }]),
         ..Default::default()
     };
     let status = AMIRefresherStatus {
@@ -168,6 +169,9 @@ fn a_refresher_file_keeps_its_rollout_and_not_its_progress() {
         - name: a
           previousVersion: "3"
     "##);
+    let mut ended = status.clone();
+    ended.rollout.as_mut().expect("a rollout").finished_at = Some(at(60));
+    assert!(write(&ended, Some(&first)).ends_with("    waves:\n    - name: canary\n"));
     let mut blind = status.clone();
     blind.node_groups = Some(vec![NodeGroupStatus { current_ami: None, ..group("b", "Unknown") }]);
     assert!(write(&blind, Some(&first)).contains("currentAMI: ami-11111111"));

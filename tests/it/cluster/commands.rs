@@ -79,6 +79,48 @@ async fn suspend_resume_and_cancel_print_what_they_did_and_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn approve_adds_to_what_people_approved_and_never_to_what_the_manifest_approves() {
+    let place = Place::new().await;
+    let refresher = |metadata: &str| {
+        format!(
+            "{{apiVersion: ami.opsy.dev/v1alpha1, kind: AMIRefresher, metadata: {metadata}, spec: {{region: us-east-1, \
+             clusterName: demo, rollout: {{waves: [{{name: prod, nodeGroups: [web], approval: Required}}, {{name: last, \
+             nodeGroups: ['*'], approval: Required}}]}}}}}}"
+        )
+    };
+    let as_agent = ["apply", "--server-side", "--field-manager=opsy", "-f", "-"];
+    place.kubectl(&as_agent, &refresher("{name: demo}"));
+    let none = said(&place, &["approve", "ar/demo", "prod"]).await;
+    assert_eq!(none.status.code(), Some(1));
+    assert!(none.stderr.contains("has no target image yet"), "{none:?}");
+
+    let target = |images: &str| {
+        let patch = json!({ "status": { "targetAMI": images } }).to_string();
+        place.kubectl(&["patch", "ar/demo", "--subresource=status", "--type=merge", "-p", &patch], "");
+    };
+    let approved = || {
+        let path = "jsonpath={.metadata.annotations['ami\\.opsy\\.dev/approve']}";
+        place.kubectl(&["get", "ar/demo", "-o", path], "")
+    };
+    target("ami-00000001,ami-00000002");
+    let outcome = said(&place, &["approve", "ar/demo", "prod"]).await;
+    let name = format!("amirefresher.ami.opsy.dev/{}/demo", place.namespace);
+    let words = format!("{name} wave \"prod\" approved for ami-00000001, ami-00000002 (cluster https://");
+    assert!(outcome.status.success() && outcome.stdout.starts_with(&words), "{outcome:?}");
+    assert!(said(&place, &["approve", "ar/demo", "last"]).await.status.success());
+    target("ami-00000003");
+    assert!(said(&place, &["approve", "ar/demo", "prod"]).await.status.success());
+    assert_eq!(approved(), "last=ami-00000001,last=ami-00000002,prod=ami-00000003");
+
+    let in_git = refresher("{name: demo, annotations: {ami.opsy.dev/approve: prod=ami-00000003}}");
+    place.kubectl(&[&as_agent[..], &["--force-conflicts"]].concat(), &in_git);
+    let outcome = said(&place, &["approve", "ar/demo", "last"]).await;
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("write \"prod=ami-00000003,last=ami-00000003\" there"), "{outcome:?}");
+    assert_eq!(approved(), "prod=ami-00000003", "the next apply would restore it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reconcile_waits_for_the_result_and_prints_it() {
     let place = Place::new().await;
     place.kubectl(&["apply", "-f", "-"], OBJECTS);
