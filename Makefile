@@ -6,12 +6,13 @@ export OPSY_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opsy
 export PATH := $(PATH):/usr/sbin:$(OPSY_CACHE)/sshd/usr/sbin
 TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help demo demo-cluster test check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push scale format
+.PHONY: help demo demo-cluster test properties check build runner prerequisites cluster-prerequisites image-prerequisites bed idle bench bench-clones bench-push scale format
 
 help:
 	@echo 'make demo          build Opsy, and run its main loop once on an emulated AWS'
 	echo 'make demo-cluster  run the same in a real Kubernetes cluster of one node, installed by Helm'
 	echo 'make test          build the test bed and run every test'
+	echo 'make properties    run random events in the simulated world of the refresher: 10,000 cases, half an hour'
 	echo 'make check         check format, lints, docs, generated files, licenses and advisories of crates'
 	echo 'make runner        build the static opsy-runner'
 	echo 'make bed           run an emulated AWS and print its address'
@@ -72,6 +73,10 @@ test: cluster-prerequisites runner
 	wait $$! || failed=1
 	cat "$$said"
 	exit $${failed:-0}
+
+properties: export PROPTEST_CASES ?= $(or $(CASES),10000)
+properties: prerequisites
+	@cargo test --locked --lib refresher::tests::property
 
 check: prerequisites
 	@cargo fmt --all --check

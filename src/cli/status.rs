@@ -175,7 +175,13 @@ fn builders(objects: &[Shown]) -> Vec<Vec<String>> {
 }
 
 fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
-    let mut rows = vec![row(&["AMIREFRESHER", "READY", "REASON", "TARGET", "NODE GROUP", "IMAGE", "STATE"])];
+    let groups = |status: &Value| status["nodeGroups"].as_array().cloned().unwrap_or_default();
+    let in_wave = |shown: &Shown| groups(&shown.status).iter().any(|group| group["wave"].is_string());
+    let has_waves = of(objects, Kind::AMIRefresher).any(in_wave);
+    let mut head =
+        row(&["AMIREFRESHER", "READY", "REASON", "TARGET", "NODE GROUP", "IMAGE", "WAVE", "STATE"]);
+    head.retain(|cell| has_waves || cell != "WAVE");
+    let mut rows = vec![head];
     for Shown { object, status, .. } in of(objects, Kind::AMIRefresher) {
         let [ready, reason, message] = ready_row(status);
         rows.push(vec![
@@ -185,11 +191,13 @@ fn refreshers(objects: &[Shown]) -> Vec<Vec<String>> {
             text(&status["targetAMI"]),
             message + &trouble(status),
         ]);
-        for group in status["nodeGroups"].as_array().into_iter().flatten() {
+        for group in groups(status) {
             let state = [text(&group["state"]), group["reason"].as_str().unwrap_or_default().to_owned()];
             let state = state.join(" ").trim().to_owned();
             let cells = ["", "", "", ""].map(str::to_owned).into_iter();
-            rows.push(cells.chain([text(&group["name"]), text(&group["currentAMI"]), state]).collect());
+            let wave = has_waves.then(|| text(&group["wave"]));
+            let cells = cells.chain([text(&group["name"]), text(&group["currentAMI"])]).chain(wave);
+            rows.push(cells.chain([state]).collect());
         }
     }
     rows

@@ -45,7 +45,14 @@ pub fn next_group<'a>(
         |group: &&NodeGroup| policy.place_of(group) == place && may_move(input, group, target, rollout);
     let candidates: Vec<&NodeGroup> = survey.drifted().filter(is_candidate).collect();
     if candidates.is_empty() {
-        return Ok(NextGroup::NoneLeft);
+        let is_updating = |group: &&NodeGroup| {
+            policy.place_of(group) == place && group.lifecycle == Lifecycle::Updating && policy.has_waves()
+        };
+        let updating: Vec<&NodeGroup> = survey.supported().filter(is_updating).collect();
+        return Ok(match updating.as_slice() {
+            [] => NextGroup::NoneLeft,
+            updating => wait_for(updating, "finish updating"),
+        });
     }
     let hold = waves.hold(place);
     let may_begin = |group: &NodeGroup| hold.is_none() && policy.place_of(group) == place;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::fit::{Fit, FitQuery, find_fit};
 use super::super::memory::{GroupEntry, Rollout};
-use super::super::node_group::NodeGroup;
+use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::schedule::{Closed, ClosedBy, closed};
 use super::super::spec::Wave;
@@ -31,16 +31,14 @@ pub struct Waves<'a> {
 }
 
 impl<'a> Waves<'a> {
-    /// The place of the first wave with a group that is left to move; `None` if there is none. In a wave, what needs no
-    /// further facts is checked first.
+    /// The place of the first wave with a group that is left to move, or that is not known to be at rest; `None` if there
+    /// is none. In a wave, what needs no further facts is checked first.
     pub fn current(self) -> Result<Option<usize>, MissingFact> {
         let policy = &self.input.spec.policy;
         for place in 0..policy.waves.len() {
             let of_wave =
                 || self.survey.groups.iter().filter(move |(group, _)| policy.place_of(group) == place);
-            let is_known_left = of_wave()
-                .any(|(group, drift)| matches!(drift, GroupDrift::Unknown(..)) || self.is_moving(group));
-            if is_known_left {
+            if of_wave().any(|(group, drift)| self.is_known_left(group, drift)) {
                 return Ok(Some(place));
             }
             let drifted = of_wave().filter(|(_, drift)| matches!(drift, GroupDrift::Drifted(_)));
@@ -55,6 +53,16 @@ impl<'a> Waves<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// A group of an earlier wave that another writer updates does not run the target for certain.
+    fn is_known_left(self, group: &NodeGroup, drift: &GroupDrift) -> bool {
+        let is_updating = || group.lifecycle == Lifecycle::Updating && self.input.spec.policy.has_waves();
+        match drift {
+            GroupDrift::Unknown(..) => true,
+            GroupDrift::Current if is_updating() => true,
+            _ => self.is_moving(group),
+        }
     }
 
     fn is_moving(self, group: &NodeGroup) -> bool {
@@ -85,7 +93,7 @@ impl<'a> Waves<'a> {
         if let Some(Hold { why, .. }) = self.approval(place) {
             message.push_str(&format!("; then {}", why.message));
         } else {
-            message.push_str(&format!(", then wave {:?} starts", next.name));
+            message.push_str(&format!(" before wave {:?} starts", next.name));
         }
         Some(Hold { why: Explanation::new(reasons::SOAKING, message), until: Some(until) })
     }

@@ -14,67 +14,53 @@ fn rollout(policy: Value) -> Value {
     json!({ "rollout": policy })
 }
 
+/// The only problem of a policy, without `spec.rollout.`, and its message.
+fn problem(policy: &Value) -> (String, String) {
+    let problems = spec::parse(&object(rollout(policy.clone()))).expect_err(&policy.to_string());
+    let [(path, why)] = problems.as_slice() else { panic!("{policy}: {problems:?}") };
+    (path.trim_start_matches("spec.rollout.").to_owned(), why.clone())
+}
+
+fn expect_problems(cases: &[(Value, &str, &str)]) {
+    for (policy, path, message) in cases {
+        let (found, why) = problem(policy);
+        assert_eq!(found, *path, "{policy}: {why}");
+        assert!(why.contains(message), "{policy}: {why}");
+    }
+}
+
 #[test]
-fn every_problem_of_a_policy_is_named_with_its_field_and_remedy() {
-    let all = || json!({ "name": "a", "nodeGroups": ["*"] });
+fn every_problem_of_a_wave_is_named_with_its_field_and_remedy() {
+    let waves = |fields: Value| json!({ "waves": [fields] });
+    let named = |name: &str| waves(json!({ "name": name, "nodeGroups": ["*"] }));
+    let with = |field: &str, value: Value| waves(json!({ "name": "a", "nodeGroups": ["x"], field: value }));
+    let twice =
+        json!({ "waves": [{ "name": "a", "nodeGroups": ["x"] }, { "name": "a", "nodeGroups": ["y"] }] });
+    expect_problems(&[
+        (twice, "waves[1].name", "another wave is named \"a\" too: rename one of them"),
+        (named(""), "waves[0].name", "is required"),
+        (named("remaining"), "waves[0].name", "choose another name"),
+        (named("a=b"), "waves[0].name", "\"a=b\" is not valid"),
+        (waves(json!({ "name": "a" })), "waves[0]", "selects no node group: set nodeGroups, labels or tags"),
+        (with("nodeGroups", json!(["[x"])), "waves[0].nodeGroups[0]", "is not a valid glob"),
+        (with("soak", json!("1")), "waves[0].soak", "is not a duration"),
+        (with("approval", json!("required")), "waves[0].approval", "did you mean Required?"),
+        (with("maxParallel", json!(0)), "waves[0].maxParallel", "must be at least 1, but is 0"),
+        (json!({ "maxParallel": -1 }), "maxParallel", "must be at least 1, but is -1"),
+    ]);
+}
+
+#[test]
+fn every_problem_of_a_window_or_freeze_is_named_with_its_field_and_remedy() {
     let window = |schedule: &str, duration: &str, zone: &str| json!({ "windows": [{ "schedule": schedule, "duration": duration, "timeZone": zone }] });
     let freeze = |from: &str, to: &str| json!({ "freezes": [{ "from": from, "to": to }] });
-    for (policy, path, message) in [
-        (
-            json!({ "waves": [all(), all()] }),
-            "waves[1].name",
-            "another wave is named \"a\" too: rename one of them",
-        ),
-        (json!({ "waves": [{ "nodeGroups": ["*"] }] }), "waves[0].name", "is required"),
-        (
-            json!({ "waves": [{ "name": "remaining", "nodeGroups": ["*"] }] }),
-            "waves[0].name",
-            "choose another name",
-        ),
-        (
-            json!({ "waves": [{ "name": "a=b", "nodeGroups": ["*"] }] }),
-            "waves[0].name",
-            "\"a=b\" is not valid",
-        ),
-        (
-            json!({ "waves": [{ "name": "a" }] }),
-            "waves[0]",
-            "selects no node group: set nodeGroups, labels or tags",
-        ),
-        (
-            json!({ "waves": [{ "name": "a", "nodeGroups": ["[x"] }] }),
-            "waves[0].nodeGroups[0]",
-            "is not a valid glob",
-        ),
-        (
-            json!({ "waves": [{ "name": "a", "nodeGroups": ["x"], "soak": "1" }] }),
-            "waves[0].soak",
-            "is not a duration",
-        ),
-        (
-            json!({ "waves": [{ "name": "a", "nodeGroups": ["x"], "approval": "required" }] }),
-            "waves[0].approval",
-            "did you mean Required?",
-        ),
-        (
-            json!({ "waves": [{ "name": "a", "nodeGroups": ["x"], "maxParallel": 0 }] }),
-            "waves[0].maxParallel",
-            "must be at least 1, but is 0",
-        ),
-        (json!({ "maxParallel": -1 }), "maxParallel", "must be at least 1, but is -1"),
-        (
-            json!({ "windows": [{ "duration": "1h" }] }),
-            "windows[0].schedule",
-            "is required: for example 0 9 * * MON-FRI",
-        ),
-        (
-            json!({ "windows": [{ "schedule": "0 9 * * *" }] }),
-            "windows[0].duration",
-            "is required: for example 8h",
-        ),
+    let no_cron = "is not a cron expression";
+    expect_problems(&[
+        (window("", "1h", ""), "windows[0].schedule", "is required: for example 0 9 * * MON-FRI"),
+        (window("0 9 * * *", "", ""), "windows[0].duration", "is required: for example 8h"),
         (window("0 9 * *", "1h", ""), "windows[0].schedule", "\"0 9 * *\" is not a cron expression"),
-        (window("0 0 9 * * *", "1h", ""), "windows[0].schedule", "is not a cron expression"),
-        (window("0 25 * * *", "1h", ""), "windows[0].schedule", "is not a cron expression"),
+        (window("0 0 9 * * *", "1h", ""), "windows[0].schedule", no_cron),
+        (window("0 25 * * *", "1h", ""), "windows[0].schedule", no_cron),
         (window("0 0 31 2 *", "1h", ""), "windows[0].schedule", "never occurs"),
         (window("0 9 * * *", "0s", ""), "windows[0].duration", "must be longer than zero"),
         (window("0 9 * * *", "-1h", ""), "windows[0].duration", "is not a duration"),
@@ -87,13 +73,8 @@ fn every_problem_of_a_policy_is_named_with_its_field_and_remedy() {
         (freeze("2026-12-20T10:00:00Z", "2026-12-20T10:00:00Z"), "freezes[0].to", "is not after `from`"),
         (freeze("Christmas", "2026-12-18"), "freezes[0].from", "\"Christmas\" is not a time: write one like"),
         (freeze("2026-12-20T10:00:00", "2026-12-21"), "freezes[0].from", "is not a time"),
-        (json!({ "freezes": [{ "from": "2026-12-18" }] }), "freezes[0].to", "is required"),
-    ] {
-        let problems = spec::parse(&object(rollout(policy.clone()))).expect_err(&policy.to_string());
-        let [(found, why)] = problems.as_slice() else { panic!("{policy}: {problems:?}") };
-        assert_eq!(*found, format!("spec.rollout.{path}"), "{why}");
-        assert!(why.contains(message), "{policy}: {why}");
-    }
+        (freeze("2026-12-18", ""), "freezes[0].to", "is required"),
+    ]);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
 }
 
 proptest! {
-    // 256 cases; the environment variable PROPTEST_CASES sets another number.
+    // 256 cases; the environment variable PROPTEST_CASES sets another number (`make properties`).
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -163,6 +163,29 @@ fn holds_in(mut world: World, events: &[Event]) {
     assert_eq!(flushed.health, ObjectHealth::Settled);
     assert_eq!(world.off(), Vec::<&str>::new());
     assert_eq!(world.leaked(), Vec::<i64>::new(), "launch template versions leaked");
+}
+
+/// A wave needs an approval from now on, after the turn of a group of it came and before its update was requested.
+#[test]
+fn a_group_whose_turn_came_waits_for_an_approval_that_is_required_since() {
+    use Event::{Delete, NewImage, Pass, Policy};
+    let policy = |approval| SimPolicy { soak: Some(0), approval, ..SimPolicy::default() };
+    let pass = || Pass(Mishap::None);
+    let turn = [NewImage, pass(), Delete(2), Pass(Mishap::AnswerLost), pass()];
+    let mut world = World::new(2, false);
+    world.set_policy(policy(false));
+    holds_in(world, &[&turn[..], &[Policy(policy(true)), pass()]].concat());
+}
+
+/// Another writer updates a group of the first wave, which still shows the target.
+#[test]
+fn a_later_wave_waits_for_an_update_of_another_writer() {
+    use Event::{Advance, Create, Foreign, LoseStatus, Name, NewImage, Pass, Policy};
+    let pass = || Pass(Mishap::None);
+    let moved = [NewImage, pass(), pass(), pass(), pass(), Create, Name(1), Create, pass(), pass(), pass()];
+    let staged = SimPolicy { soak: Some(0), ..SimPolicy::default() };
+    let updated = [Advance(300), LoseStatus, Foreign(0), Policy(staged), pass(), pass(), pass(), pass()];
+    holds(2, true, &[&moved[..], &updated[..]].concat());
 }
 
 /// The configuration changed while an update ran that then failed.

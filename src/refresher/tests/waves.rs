@@ -58,7 +58,7 @@ fn the_canary_is_moved_and_soaks_before_the_next_wave_starts() {
     assert_eq!(states(&pass), ["canary Soaking 1/1", "prod Waiting 0/2", "remaining Pending 0/1"]);
     let canary = &waves(&pass)[0];
     let ends = canary.soak_until.expect("it soaks");
-    assert_eq!(message(&pass), format!("wave \"canary\" soaks until {ends}, then wave \"prod\" starts"));
+    assert_eq!(message(&pass), format!("wave \"canary\" soaks until {ends} before wave \"prod\" starts"));
     assert!(ends >= canary.finished_at.expect("moved") + Duration::from_secs(600));
     assert!(pass.look <= Duration::from_secs(601) && pass.look > Duration::from_secs(590), "{:?}", pass.look);
     assert_eq!(waves(&pass)[1].reason, Some(message(&pass)));
