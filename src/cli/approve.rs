@@ -36,8 +36,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let value = approvals::with(live.annotation(APPROVE).unwrap_or_default(), wave, &images);
         if live.git.approves {
             bail!(
-                "the manifest of {name} sets the annotation {APPROVE}, which no command can change: write {value:?} there and \
-                 push the commit"
+                "the manifest of {name} sets the annotation {APPROVE}, which no command can change: write {value:?} \
+                 there and push the commit"
             );
         }
         live.annotate(APPROVE, Some(&value)).await?;

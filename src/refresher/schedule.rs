@@ -1,9 +1,10 @@
-//! When updates of node groups may start: maintenance windows, which recur in a time zone, and freezes. Parsed by `spec`,
-//! read by `plan`. The time zone database is compiled into the program. Pure.
+//! When updates of node groups may start: maintenance windows, which recur in a time zone, and freezes. Parsed by
+//! `spec`, read by `plan`. The time zone database is compiled into the program. Pure.
 //!
 //! The clock of a window is that of its time zone; its duration is elapsed time. If a clock change skips the time at
 //! which a window opens, it opens right after the change. If a clock change repeats that time, a window that opens at
-//! fixed times opens once, the first time; one that opens at intervals (`*` or `/` in minutes or hours) opens both times.
+//! fixed times opens once, the first time; one that opens at intervals (`*` or `/` in minutes or hours) opens both
+//! times.
 
 use std::fmt;
 use std::time::Duration;

@@ -59,7 +59,8 @@ pub fn is_replaced(
         let entry = rollout.groups.get(&group.name);
         group.is_degraded() || entry.is_some_and(|entry| entry.is_blocked() || entry.failure.is_some())
     };
-    // A drifted group that no image of the target fits does not count as remaining, and one of a later wave may not start.
+    // A drifted group that no image of the target fits does not count as remaining, and one of a later wave may not
+    // start.
     let survey = survey.clone().with_images(input.spec, &rollout.target, input.observed)?;
     let waves = Waves { input, survey: &survey, target: &rollout.target, rollout: Some(rollout) };
     let current = waves.current()?;

@@ -2,9 +2,9 @@
 //! a fact that was not read yet is requested by `Plan::Read`. Pure.
 //!
 //! The rollout decides when, in which order and which group: `begin` starts one, `rollout` continues it, `turn` selects
-//! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it. How a group is moved depends on its kind:
-//! `group_move` contains what all kinds share, `managed` moves EKS managed node groups. `versions` recognizes and
-//! prunes the launch template versions of this refresher.
+//! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it. How a group
+//! is moved depends on its kind: `group_move` contains what all kinds share, `managed` moves EKS managed node groups.
+//! `versions` recognizes and prunes the launch template versions of this refresher.
 //!
 //! A rule about when a group may start belongs in `waves`. Another kind of node group is a variant of `GroupKind` with a
 //! file beside `managed`.

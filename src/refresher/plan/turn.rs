@@ -29,9 +29,9 @@ pub enum NextGroup<'a> {
     NoneLeft,
 }
 
-/// Selects the next group of the first wave that is not done, by name. DEGRADED groups come last, because their own image
-/// may be the cause. Updates by other writers count toward `max_parallel`, so that the cluster never loses more capacity
-/// at a time than the spec allows.
+/// Selects the next group of the first wave that is not done, by name. DEGRADED groups come last, because their own
+/// image may be the cause. Updates by other writers count toward `max_parallel`, so that the cluster never loses more
+/// capacity at a time than the spec allows.
 pub fn next_group<'a>(
     input: PlanInput<'_>,
     survey: &Survey<'a>,

@@ -31,8 +31,8 @@ pub struct Waves<'a> {
 }
 
 impl<'a> Waves<'a> {
-    /// The place of the first wave with a group that is left to move, or that is not known to be at rest; `None` if there
-    /// is none. In a wave, what needs no further facts is checked first.
+    /// The place of the first wave with a group that is left to move, or that is not known to be at rest; `None` if
+    /// there is none. In a wave, what needs no further facts is checked first.
     pub fn current(self) -> Result<Option<usize>, MissingFact> {
         let policy = &self.input.spec.policy;
         for place in 0..policy.waves.len() {
