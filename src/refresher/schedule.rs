@@ -2,9 +2,9 @@
 //! `spec`, read by `plan`. The time zone database is compiled into the program. Pure.
 //!
 //! The clock of a window is that of its time zone; its duration is elapsed time. If a clock change skips the time at
-//! which a window opens, it opens right after the change. If a clock change repeats that time, a window that opens at
-//! fixed times opens once, the first time; one that opens at intervals (`*` or `/` in minutes or hours) opens both
-//! times.
+//! which a window opens, one that opens at a single time of the day opens right after the change. If a clock change
+//! repeats that time, it opens once, the first time. A window with several times of the day (a list, a range, `*` or
+//! `/` in minutes or hours) does not open at a time that is skipped, and opens both times at one that is repeated.
 
 use std::fmt;
 use std::time::Duration;

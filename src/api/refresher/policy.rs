@@ -45,7 +45,7 @@ pub struct Wave {
     /// AWS tags of the EKS node group. A group must have all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
-    /// Time after the last group of the wave was moved, before the next wave starts. Default 0.
+    /// Time after the last group of the wave was moved, before the next wave starts. At most 7d. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak: Option<String>,
     /// `Required`: the wave starts only when the annotation `ami.opsy.dev/approve: <wave>=<ami>` approves the target

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use globset::GlobSet;
 
+use super::super::memory::REMEMBERED;
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::schedule::{Freeze, Window};
 use super::super::target::Target;
@@ -18,6 +19,12 @@ use crate::aws::Tags;
 
 /// The last wave: the groups that no wave selects.
 const REMAINING: &str = "remaining";
+/// Maximum soak: moves are remembered for this long.
+const MAX_SOAK: Duration = REMEMBERED;
+/// Maximum numbers of waves, windows and freezes: more than a person can follow, and each plan reads all of them.
+const MAX_WAVES: usize = 50;
+const MAX_WINDOWS: usize = 20;
+const MAX_FREEZES: usize = 100;
 /// The only value of `approval`.
 const REQUIRED: &str = "Required";
 
@@ -120,6 +127,31 @@ pub(super) fn policy(object: &AMIRefresher, one_by_one: bool, problems: &mut Pro
     Policy { waves, windows, freezes, approvals: approvals::of(&object.metadata) }
 }
 
+/// Returns the entries of a list, which must not have more than `most`.
+fn limited<'a, T>(
+    name: &str,
+    list: Option<&'a Vec<T>>,
+    most: usize,
+    problems: &mut Problems,
+) -> impl Iterator<Item = (usize, &'a T)> + use<'a, T> {
+    let list = list.map(Vec::as_slice).unwrap_or_default();
+    if list.len() > most {
+        let message = format!("has {} entries, but at most {most} are allowed: remove some", list.len());
+        problems.add(format!("spec.rollout.{name}"), message);
+    }
+    list.iter().take(most).enumerate()
+}
+
+fn soak(path: &str, soak: Option<&String>, problems: &mut Problems) -> Duration {
+    let path = format!("{path}.soak");
+    let soak_time = problems.duration(&path, soak).unwrap_or_default();
+    if soak_time > MAX_SOAK {
+        problems
+            .add(path, "must be at most 7d: for a longer time, use `approval: Required` in the next wave");
+    }
+    soak_time.min(MAX_SOAK)
+}
+
 fn limit(path: &str, value: Option<i32>, problems: &mut Problems) -> Option<usize> {
     let value = value?;
     let read = usize::try_from(value).ok().filter(|value| *value > 0);
@@ -132,7 +164,7 @@ fn limit(path: &str, value: Option<i32>, problems: &mut Problems) -> Option<usiz
 fn waves(policy: &RolloutPolicy, max_parallel: usize, problems: &mut Problems) -> Vec<Wave> {
     let mut names = BTreeSet::new();
     let mut waves = Vec::new();
-    for (index, wave) in policy.waves.iter().flatten().enumerate() {
+    for (index, wave) in limited("waves", policy.waves.as_ref(), MAX_WAVES, problems) {
         let path = format!("spec.rollout.waves[{index}]");
         let name = wave_name(&path, wave, problems);
         if !name.is_empty() && !names.insert(name.clone()) {
@@ -147,7 +179,7 @@ fn waves(policy: &RolloutPolicy, max_parallel: usize, problems: &mut Problems) -
         waves.push(Wave {
             name,
             selector: selector(&path, wave, problems),
-            soak: problems.duration(&format!("{path}.soak"), wave.soak.as_ref()).unwrap_or_default(),
+            soak: soak(&path, wave.soak.as_ref(), problems),
             needs_approval: written(wave.approval.as_ref()).is_some(),
             max_parallel: limit(&format!("{path}.maxParallel"), wave.max_parallel, problems)
                 .unwrap_or(max_parallel),
@@ -188,7 +220,7 @@ fn selector(path: &str, wave: &crd::Wave, problems: &mut Problems) -> Selector {
 
 fn windows(policy: &RolloutPolicy, problems: &mut Problems) -> Vec<Window> {
     let mut windows = Vec::new();
-    for (index, window) in policy.windows.iter().flatten().enumerate() {
+    for (index, window) in limited("windows", policy.windows.as_ref(), MAX_WINDOWS, problems) {
         let path = format!("spec.rollout.windows[{index}]");
         let schedule =
             required(&path, "schedule", window.schedule.as_ref(), "for example 0 9 * * MON-FRI", problems);
@@ -210,7 +242,7 @@ fn windows(policy: &RolloutPolicy, problems: &mut Problems) -> Vec<Window> {
 
 fn freezes(policy: &RolloutPolicy, problems: &mut Problems) -> Vec<Freeze> {
     let mut freezes = Vec::new();
-    for (index, freeze) in policy.freezes.iter().flatten().enumerate() {
+    for (index, freeze) in limited("freezes", policy.freezes.as_ref(), MAX_FREEZES, problems) {
         let path = format!("spec.rollout.freezes[{index}]");
         let from = required(&path, "from", freeze.from.as_ref(), "for example 2026-12-18", problems);
         let to = required(&path, "to", freeze.to.as_ref(), "for example 2027-01-03", problems);

@@ -44,9 +44,24 @@ fn every_problem_of_a_wave_is_named_with_its_field_and_remedy() {
         (waves(json!({ "name": "a" })), "waves[0]", "selects no node group: set nodeGroups, labels or tags"),
         (with("nodeGroups", json!(["[x"])), "waves[0].nodeGroups[0]", "is not a valid glob"),
         (with("soak", json!("1")), "waves[0].soak", "is not a duration"),
+        (with("soak", json!("8d")), "waves[0].soak", "must be at most 7d"),
+        (with("soak", json!("18446744073709551615s")), "waves[0].soak", "must be at most 7d"),
         (with("approval", json!("required")), "waves[0].approval", "did you mean Required?"),
         (with("maxParallel", json!(0)), "waves[0].maxParallel", "must be at least 1, but is 0"),
         (json!({ "maxParallel": -1 }), "maxParallel", "must be at least 1, but is -1"),
+    ]);
+}
+
+#[test]
+fn a_policy_has_no_more_entries_than_a_person_can_follow() {
+    let freeze = json!({ "from": "2026-12-18", "to": "2026-12-20" });
+    let window = json!({ "schedule": "0 9 * * *", "duration": "8h" });
+    let waves: Vec<Value> =
+        (0..51).map(|n| json!({ "name": format!("w{n}"), "nodeGroups": ["*"] })).collect();
+    expect_problems(&[
+        (json!({ "waves": waves }), "waves", "has 51 entries, but at most 50 are allowed"),
+        (json!({ "windows": vec![window; 21] }), "windows", "has 21 entries"),
+        (json!({ "freezes": vec![freeze; 101] }), "freezes", "has 101 entries"),
     ]);
 }
 
