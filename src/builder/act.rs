@@ -23,7 +23,11 @@ pub async fn act(step: &Step, ctx: &Context) -> Outcome {
         Step::Activate(tagging) | Step::Demote(tagging) => return tag(tagging, ctx).await,
         Step::Supersede { kept, superseded } => {
             return match tag(kept, ctx).await {
-                Outcome::Did(_) => tag(superseded, ctx).await,
+                Outcome::Did(Done::AsPlanned) => tag(superseded, ctx).await,
+                Outcome::Did(refused) => match tag(superseded, ctx).await {
+                    Outcome::Did(Done::AsPlanned) => Outcome::Did(refused),
+                    done => done,
+                },
                 failed => failed,
             };
         }
