@@ -22,6 +22,8 @@ pub struct ChangedPath {
 
 /// More differences are not listed: a commit with so many concerns nearly everything. Directories that differ count, too.
 const CHANGES_LIMIT: usize = 10_000;
+/// Maximum number of entries of the directories that are compared. All of those above one are in memory with it.
+const LOADED_LIMIT: usize = 1_000_000;
 
 /// Returns the paths at which two trees differ outside of the directory `without`; `None` if there are too many, or in
 /// directories that are too deep.
@@ -31,7 +33,7 @@ pub(in crate::git) fn changes(
     now: &Tree<'_>,
     without: &str,
 ) -> Result<Option<Vec<ChangedPath>>, git2::Error> {
-    let mut walk = Walk { repo, without, found: Vec::new(), left: CHANGES_LIMIT };
+    let mut walk = Walk { repo, without, found: Vec::new(), left: CHANGES_LIMIT, loadable: LOADED_LIMIT };
     let is_whole = walk.folder((Some(before), Some(now)), "", 0)?;
     Ok(is_whole.then_some(walk.found))
 }
@@ -42,6 +44,8 @@ struct Walk<'a> {
     found: Vec<ChangedPath>,
     /// The number of differences that may still be visited.
     left: usize,
+    /// The number of entries that may still be loaded.
+    loadable: usize,
 }
 
 impl Walk<'_> {
@@ -52,9 +56,11 @@ impl Walk<'_> {
         folder: &str,
         depth: usize,
     ) -> Result<bool, git2::Error> {
-        if depth > DEPTH_LIMIT {
+        let count: usize = [before, now].into_iter().flatten().map(Tree::len).sum();
+        let Some(loadable) = self.loadable.checked_sub(count).filter(|_| depth <= DEPTH_LIMIT) else {
             return Ok(false);
-        }
+        };
+        self.loadable = loadable;
         let entries = |tree: Option<&Tree<'_>>| -> Vec<Item> {
             tree.map(|tree| tree.iter().map(|entry| Item::of(&entry)).collect()).unwrap_or_default()
         };
