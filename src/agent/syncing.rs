@@ -8,6 +8,7 @@ use futures::FutureExt;
 use super::engine::Engine;
 use super::inputs::Inputs;
 use super::{accept, now, spec_problems};
+use crate::api::Key;
 use crate::engine::objects::Objects;
 use crate::git::Handle;
 use crate::git::templates::Templates;
@@ -57,10 +58,11 @@ pub async fn make(
 
 /// Compares the templates of builders in the agent's own repository.
 fn affected(templates: Templates, objects: Arc<Objects>) -> loader::Affected {
-    Arc::new(move |Difference { from, paths }| {
+    Arc::new(move |Difference { from, paths }, now| {
         let (templates, objects) = (templates.clone(), objects.clone());
         async move {
-            let affected = templates.affected(&from, paths.as_deref(), |key| objects.builders.has(key)).await;
+            let exists = |key: &Key| objects.builders.has(key);
+            let affected = templates.affected((&from, &now), paths.as_deref(), exists).await;
             affected.inspect_err(|error| tracing::warn!(%error, "all builders are reconciled")).ok()
         }
         .boxed()

@@ -132,17 +132,19 @@ impl Templates {
 
     /// Returns the builders whose inputs in the agent's own repository differ between the commit `before` and the
     /// current one, as far as is known: a builder that is being resolved is one of them. `changed` are the paths at
-    /// which the commits differ; `None` means any. Builders that do not exist any more are forgotten.
+    /// which `before` and `now` differ; `None` means any. If a newer commit than `now` was synced meanwhile, they are
+    /// not all, and every query is compared. Builders that do not exist any more are forgotten.
     ///
     /// # Errors
     /// If the current commit cannot be read.
     pub async fn affected(
         &self,
-        before: &CommitId,
+        (before, now): (&CommitId, &CommitId),
         changed: Option<&[String]>,
         exists: impl Fn(&Key) -> bool,
     ) -> Result<BTreeSet<Key>, TemplateError> {
         let At { commit, opsy_files } = self.at()?;
+        let changed = changed.filter(|_| commit == *now);
         self.users.retain(exists);
         let queries = self.users.queries();
         let differing = self.own.differing(queries, (before, &commit), changed, &opsy_files).await?;

@@ -9,7 +9,7 @@ mod identity;
 mod retained;
 mod wakes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::api::lock::lock;
-use crate::api::{Key, Kind, ObjectKey, Owner, backoff};
+use crate::api::{CommitId, Key, Kind, ObjectKey, Owner, backoff};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load, Seed, Wakes};
 use crate::manifest::{KnownFiles, ObjectSet, Severity};
@@ -66,14 +66,17 @@ pub struct Parts {
     pub affected: Affected,
 }
 
-/// Returns the builders whose template inputs differ; `None` if they cannot be determined.
-pub type Affected = Arc<dyn Fn(Difference) -> BoxFuture<'static, Option<BTreeSet<Key>>> + Send + Sync>;
+/// Returns the builders whose template inputs differ at a commit; `None` if they cannot be determined.
+pub type Affected =
+    Arc<dyn Fn(Difference, CommitId) -> BoxFuture<'static, Option<BTreeSet<Key>>> + Send + Sync>;
 
 /// Loads commits.
 pub struct Loader {
     parts: Parts,
     /// Files that were passed to the manifest reader.
     passed: Mutex<BTreeSet<String>>,
+    /// Objects that existed without a document when the last commit was loaded with all of its documents.
+    without_document: Mutex<BTreeSet<ObjectKey>>,
     loaded: watch::Sender<Option<Arc<Synced>>>,
     outcome: watch::Sender<LoadOutcome>,
 }
@@ -81,7 +84,7 @@ pub struct Loader {
 impl Loader {
     pub fn new(parts: Parts) -> Self {
         let (loaded, outcome) = (watch::Sender::new(None), watch::Sender::default());
-        Self { parts, passed: Mutex::default(), loaded, outcome }
+        Self { parts, passed: Mutex::default(), without_document: Mutex::default(), loaded, outcome }
     }
 
     /// The commit whose objects the engine has.
@@ -114,7 +117,7 @@ impl Loader {
         let Some(synced) = self.parts.synced.borrow().clone() else { return Ok(Loaded::Done) };
         if let Some(changed) = self.with_same_set(&synced) {
             // The engine has these documents. Whatever it could not apply it retries by itself.
-            home.wake(&self.affected(changed, BTreeSet::new()).await);
+            home.wake(&self.affected(&synced, changed, BTreeSet::new()).await);
             self.loaded.send_replace(Some(synced));
             return Ok(Loaded::Done);
         }
@@ -125,6 +128,7 @@ impl Loader {
             reread.request();
             return Ok(Loaded::ReadAgain);
         }
+        *lock(&self.without_document) = without_document(&existing, &synced.set);
         let pruning = prune::decide(&existing.keys().cloned().collect(), &synced.set);
         let stay = retained(&existing, &pruning, &synced.set);
         let mut concerned = objects.retain(reasons(&stay, &pruning, &synced.set));
@@ -156,6 +160,12 @@ impl Loader {
     fn with_same_set(&self, synced: &Synced) -> Option<Difference> {
         let loaded = self.loaded.borrow().clone().filter(|_| self.outcome.borrow().failed.is_none())?;
         let is_same = loaded.commit != synced.commit && Arc::ptr_eq(&loaded.set, &synced.set);
+        if !is_same {
+            return None;
+        }
+        // An object that was restored since then, or is gone, is a reason to decide again what is pruned.
+        let existing = self.parts.home.owned(&synced.owner(&self.parts.owner));
+        let is_same = *lock(&self.without_document) == without_document(&existing, &synced.set);
         synced.difference.clone().filter(|difference| is_same && difference.from == loaded.commit)
     }
 
@@ -172,12 +182,18 @@ impl Loader {
             }
         };
         concerned.extend(wakes::refreshers(loaded.as_deref(), synced));
-        self.affected(difference, concerned).await
+        self.affected(synced, difference, concerned).await
     }
 
     /// Adds the builders whose templates differ.
-    async fn affected(&self, difference: Difference, mut concerned: BTreeSet<ObjectKey>) -> Wakes {
-        let Some(builders) = (self.parts.affected)(difference).await else { return Wakes::All };
+    async fn affected(
+        &self,
+        synced: &Synced,
+        difference: Difference,
+        mut concerned: BTreeSet<ObjectKey>,
+    ) -> Wakes {
+        let builders = (self.parts.affected)(difference, synced.commit.clone()).await;
+        let Some(builders) = builders else { return Wakes::All };
         let builder = |key| ObjectKey { kind: Kind::PackerBuilder, key };
         concerned.extend(builders.into_iter().map(builder));
         Wakes::Only(concerned)
@@ -203,6 +219,11 @@ impl Loader {
         self.parts.known_files.learn(new.iter().cloned());
         !new.is_empty()
     }
+}
+
+/// The objects that exist although no document declares them.
+fn without_document(existing: &BTreeMap<ObjectKey, Option<String>>, set: &ObjectSet) -> BTreeSet<ObjectKey> {
+    existing.keys().filter(|object| !set.declares(object)).cloned().collect()
 }
 
 /// The published status of objects. The files are parsed only when an object without status is found.

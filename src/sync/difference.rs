@@ -8,7 +8,7 @@ use crate::api::CommitId;
 use crate::git::templates::At;
 use crate::git::templates::choice::is_ignore_file;
 use crate::git::tree::ChangedPath;
-use crate::git::{EntryKind, Handle, Listing};
+use crate::git::{Entry, EntryKind, Handle, Listing};
 
 /// What differs between two synced commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +48,11 @@ impl Changes {
         Self { from, paths }
     }
 
-    pub fn kept(&self, links: Links) -> Kept {
+    /// `links_to_manifests` says whether a link has the name of a manifest.
+    pub fn kept(&self, links_to_manifests: bool) -> Kept {
         match self.paths.as_deref() {
             Some([]) => Kept::All,
-            Some(paths) if keeps_manifests(paths, links) => Kept::Manifests,
+            Some(paths) if !links_to_manifests && keeps_manifests(paths) => Kept::Manifests,
             _ => Kept::Nothing,
         }
     }
@@ -65,38 +66,17 @@ impl Changes {
     }
 }
 
-/// The symbolic links of a commit, as far as manifests depend on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Links {
-    #[default]
-    None,
-    /// There are links, and a file that comes or goes can change what they point to.
-    Some,
-    /// A link has the name of a manifest, and the content of any file can be that of a manifest.
-    ToManifests,
+/// Whether a link of a commit has the name of a manifest: the content of any file can then be that of a manifest.
+pub(super) fn links_to_manifests(listing: &Listing) -> bool {
+    let is_link = |entry: &Entry| matches!(entry.kind, EntryKind::Link(_));
+    listing.iter().any(|(path, entry)| is_link(entry) && can_be_manifest(path))
 }
 
-impl Links {
-    pub fn of(listing: &Listing) -> Self {
-        let links = listing.iter().filter(|(_, entry)| matches!(entry.kind, EntryKind::Link(_)));
-        links.fold(Self::None, |found, (path, _)| match found {
-            Self::ToManifests => found,
-            _ if can_be_manifest(path) => Self::ToManifests,
-            _ => Self::Some,
-        })
-    }
-}
-
-/// Returns true if the manifests of two commits are certainly the same although these paths differ. Pure.
-fn keeps_manifests(changed: &[ChangedPath], links: Links) -> bool {
+/// Returns true if the manifests of two commits are certainly the same although these paths differ: all of them are files
+/// that were edited. Whatever comes or goes can change what a link points to, or exceed a limit of the list. Pure.
+fn keeps_manifests(changed: &[ChangedPath]) -> bool {
     changed.iter().all(|ChangedPath { path, existed, exists, is_plain }| {
-        let is_irrelevant = *is_plain && !can_be_manifest(path) && !is_ignore_file(path);
-        is_irrelevant
-            && match links {
-                Links::None => true,
-                Links::Some => existed == exists,
-                Links::ToManifests => false,
-            }
+        *is_plain && *existed && *exists && !can_be_manifest(path) && !is_ignore_file(path)
     })
 }
 
@@ -123,7 +103,6 @@ fn template_paths(changed: &[ChangedPath], before: &At, now: &At) -> Option<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::Entry;
     use crate::git::templates::choice::OpsyFiles;
 
     fn at(commit: &str, files: &[&str]) -> At {
@@ -159,36 +138,31 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_manifests_keep_them() {
-        let keeps = |path: &str, (existed, exists), links| {
-            keeps_manifests(&[changed("README.md", true, true), changed(path, existed, exists)], links)
+    fn only_edited_files_that_are_no_manifests_keep_them() {
+        let keeps = |path: &str, existed, exists| {
+            keeps_manifests(&[changed("README.md", true, true), changed(path, existed, exists)])
         };
-        let (added, edited, removed) = ((false, true), (true, true), (true, false));
-        for change in [added, edited, removed] {
-            assert!(keeps("packer/a.pkr.hcl", change, Links::None));
-            assert_eq!(keeps("packer/a.pkr.hcl", change, Links::Some), change == edited);
-            assert!(!keeps("packer/a.pkr.hcl", change, Links::ToManifests), "a link may point to it");
-            for path in ["a.yaml", "charts/Chart.yml", "Kustomization", "opsy.yaml", "packer/.opsyignore"] {
-                assert!(!keeps(path, change, Links::None), "{path}");
-            }
+        assert!(keeps("packer/a.pkr.hcl", true, true));
+        assert!(!keeps("packer/a.pkr.hcl", false, true), "it may be one file too many");
+        assert!(!keeps("packer/a.pkr.hcl", true, false), "a link may have pointed to it");
+        for path in ["a.yaml", "charts/Chart.yml", "Kustomization", "opsy.yaml", "packer/.opsyignore"] {
+            assert!(!keeps(path, true, true), "{path}");
         }
         let link = ChangedPath { is_plain: false, ..changed("docs", true, true) };
-        assert!(!keeps_manifests(&[link], Links::None), "a directory of manifests may be behind it");
+        assert!(!keeps_manifests(&[link]), "a directory of manifests may be behind it");
     }
 
     #[test]
     fn links_with_the_name_of_a_manifest_are_recognized() {
-        let links = |paths: &[&str]| {
+        let found = |paths: &[&str]| {
             let link = |path: &&str| {
                 let kind = EntryKind::Link("README.md".to_owned());
                 ((*path).to_owned(), Entry { id: "0".repeat(40), kind })
             };
-            Links::of(&paths.iter().map(link).collect())
+            links_to_manifests(&paths.iter().map(link).collect())
         };
-        assert_eq!(links(&[]), Links::None);
-        assert_eq!(links(&["docs"]), Links::Some);
-        assert_eq!(links(&["a.yaml", "docs"]), Links::ToManifests);
-        assert_eq!(links(&["docs", "x/a.yml"]), Links::ToManifests);
+        assert!(!found(&[]) && !found(&["docs"]));
+        assert!(found(&["a.yaml", "docs"]) && found(&["docs", "x/a.yml"]));
     }
 
     #[test]

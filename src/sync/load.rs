@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::difference::{Changes, Difference, Kept, Links};
+use super::difference::{Changes, Difference, Kept, links_to_manifests};
 use super::history::{self, Verdict};
 use super::input::{self, Origin};
 use super::status_files::{self, Wanted};
@@ -108,7 +108,7 @@ impl Sync {
             Some(at) => Some(Changes::between(&self.git, at, &tip.commit).await),
             None => None,
         };
-        let kept = changes.as_ref().map_or(Kept::Nothing, |changes| changes.kept(self.links));
+        let kept = changes.as_ref().map_or(Kept::Nothing, |changes| changes.kept(self.links_to_manifests));
         let synced = match (before, changes) {
             // A commit of the agent's own, most likely.
             (Some(same), _) if kept == Kept::All => same,
@@ -190,7 +190,7 @@ impl Sync {
             status_files::read(&self.git, wanted, known.as_deref().map_or(&[], Vec::as_slice)).await?;
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         self.fingerprint = Some(listing.fingerprint(&status));
-        self.links = Links::of(listing);
+        self.links_to_manifests = links_to_manifests(listing);
         let path = &self.git.options().path;
         let files = set.own_files.iter().map(|file| join(path, file)).collect();
         let opsy_files = Arc::new(OpsyFiles { status, files });

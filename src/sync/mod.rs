@@ -42,7 +42,6 @@ use crate::wait;
 pub use accept::Accepts;
 use accept::Requests;
 pub use difference::Difference;
-use difference::Links;
 use input::Origin;
 pub use reread::Reread;
 use state::Attempt;
@@ -98,8 +97,8 @@ pub struct Sync {
     /// Fingerprint of the listing that the set was read from, without the status path; `None` if the synced commit has
     /// the set of another one.
     fingerprint: Option<String>,
-    /// The symbolic links in that listing.
-    links: Links,
+    /// Whether a link in that listing has the name of a manifest.
+    links_to_manifests: bool,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -127,7 +126,7 @@ impl Sync {
             failure: None,
             before: None,
             fingerprint: None,
-            links: Links::default(),
+            links_to_manifests: false,
             at,
             synced,
             state,
