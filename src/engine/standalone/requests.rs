@@ -88,6 +88,17 @@ pub fn annotate(state: &Path, object: &ObjectKey, name: &str, value: Option<&str
     disk::write_json(&file(state, object), &annotations)
 }
 
+/// Creates the directories for requests for these objects, so that they are watched before a command writes there: the
+/// first file in a new directory can be missed.
+pub(super) fn prepare<'a>(state: &Path, objects: impl Iterator<Item = &'a ObjectKey>) {
+    let mut prepared = HashSet::new();
+    for object in objects.filter(|object| prepared.insert((object.kind, &object.key.namespace))) {
+        if let Some(Err(error)) = file(state, object).parent().map(std::fs::create_dir_all) {
+            tracing::warn!(%object, %error, "the directory for requests by commands cannot be created");
+        }
+    }
+}
+
 /// The requests for these objects. Each object has its own file, so that an unreadable one affects one object only.
 pub(super) fn read<'a>(
     state: &Path,
@@ -194,6 +205,22 @@ mod tests {
             add(&mut metadata, Some(&requested("b=ami-2")));
             assert_eq!(metadata.annotations.expect("set")[APPROVE], expected);
         }
+    }
+
+    #[test]
+    fn the_first_request_of_a_prepared_directory_is_not_missed() {
+        let state = tempfile::tempdir().expect("a directory");
+        let (send, events) = std::sync::mpsc::channel();
+        let _watcher =
+            watch(state.path(), move || send.send(()).expect("the test goes on")).expect("watched");
+        prepare(state.path(), [object("node")].iter());
+        let seen = || events.recv_timeout(std::time::Duration::from_secs(30));
+        seen().expect("the directory is new");
+        // Whatever was read at an event: the request itself causes another.
+        while events.recv_timeout(std::time::Duration::from_millis(200)).is_ok() {}
+        annotate(state.path(), &object("node"), CANCEL, Some("b")).expect("written");
+        seen().expect("the request is new");
+        assert_eq!(annotations(state.path(), &object("node")), json!({CANCEL: "b"}));
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl Shared {
     /// reconciler releases them. A refresher has nothing in progress and is removed at once.
     pub(super) fn load_commit(&self, commit: &Load) -> io::Result<()> {
         let _changing = lock(&self.changing);
+        requests::prepare(&self.state, commit.documents.iter().map(|document| &document.object));
         let changes = self.changes(commit);
         self.write(&changes).into_iter().collect::<io::Result<()>>()?;
         for object in commit.remove.iter().filter(|object| object.kind == Kind::AMIRefresher) {
