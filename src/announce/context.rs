@@ -95,6 +95,11 @@ pub fn commit_url(repository: &str, commit: &str) -> Option<String> {
     Some(format!("https://{host}/{page}"))
 }
 
+/// Returns a number of node groups.
+pub fn node_groups(count: usize) -> String {
+    if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
+}
+
 /// Returns a duration for people.
 pub fn took(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<String> {
     let seconds = to?.duration_since(from?).as_secs();

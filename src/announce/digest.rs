@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::context::node_groups;
 use super::{COMMIT, Context, Message, Subject, Tone, Weight, listed, message, short_name};
 use crate::api::conditions::{self, APPLIED, Condition, NOTIFIED, READY, RECONCILING, STALLED, SUSPENDED};
 use crate::api::words::{RolloutResult, RunResult};
@@ -147,9 +148,8 @@ fn rolled_out(inventory: &Inventory<'_>, since: Timestamp, result: RolloutResult
 /// Returns the refreshers whose node groups do not run the target image, with the number of these groups.
 fn drift(inventory: &Inventory<'_>) -> Vec<String> {
     let of = |(object, status): &(ObjectKey, AMIRefresherStatus)| {
-        let drifted = status.drifted.filter(|drifted| *drifted > 0)?;
-        let groups = if drifted == 1 { "1 node group".to_owned() } else { format!("{drifted} node groups") };
-        Some(with_note(&short_name(object), &groups))
+        let drifted = usize::try_from(status.drifted?).ok().filter(|drifted| *drifted > 0)?;
+        Some(with_note(&short_name(object), &node_groups(drifted)))
     };
     inventory.refreshers.iter().filter_map(of).collect()
 }

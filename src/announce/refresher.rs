@@ -5,7 +5,7 @@ mod waves;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::context::{cluster_link, image_link, took};
+use super::context::{cluster_link, image_link, node_groups, took};
 use super::{
     COMMIT, Context, Link, Message, Origin, Story, Tone, Weight, cause, message, short_name, trouble,
 };
@@ -167,10 +167,7 @@ impl RolloutStory<'_> {
 
     fn progress(&self) -> String {
         let done = self.groups.iter().filter(|group| is_done(group)).count();
-        let groups = |count: usize| {
-            if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
-        };
-        let mut text = format!("{} moved", groups(done));
+        let mut text = format!("{} moved", node_groups(done));
         let moving: Vec<&str> = self
             .groups
             .iter()

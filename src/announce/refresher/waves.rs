@@ -1,7 +1,7 @@
 //! What a rollout's story says about its waves: what the next one waits for, and which are done. That a wave waits for
 //! an approval is a problem of its own, because a person must act. Pure.
 
-use super::super::context::took;
+use super::super::context::{node_groups, took};
 use super::super::{Message, Tone, Weight, message};
 use crate::api::reasons;
 use crate::api::refresher::{Rollout, RolloutWave};
@@ -19,10 +19,8 @@ pub fn done(name: &str, rollout: &Rollout) -> Vec<Message> {
     let reply = |wave: &RolloutWave| {
         let took =
             took(wave.started_at, wave.finished_at).map(|took| format!(" in {took}")).unwrap_or_default();
-        let groups = match wave.total.unwrap_or_default() {
-            1 => "1 node group".to_owned(),
-            total => format!("{total} node groups"),
-        };
+        let total = wave.total.and_then(|total| usize::try_from(total).ok());
+        let groups = node_groups(total.unwrap_or_default());
         let title = format!("{name}: wave {} is done: {groups}{took}", wave.name);
         let id = format!("wave/{}/done", wave.name);
         let mut reply = message(id, reasons::WAVE_DONE, Tone::Good, Weight::Detail, title);
