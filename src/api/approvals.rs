@@ -24,8 +24,8 @@ pub fn parse(text: &str) -> Result<Vec<Approval>, String> {
     parts(text).map(one).collect()
 }
 
-/// Returns the approvals of an object. A part that is invalid approves nothing: on a live object, nobody else can
-/// correct it, and the other parts count.
+/// Returns the approvals of an object. A part that is invalid approves nothing, and the other parts count:
+/// on a live object, no commit can correct it.
 pub fn of(metadata: &ObjectMeta) -> Vec<Approval> {
     parts(value(metadata, APPROVE).unwrap_or_default()).filter_map(|part| one(part).ok()).collect()
 }

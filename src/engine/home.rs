@@ -111,10 +111,12 @@ pub enum Wakes {
 }
 
 impl Wakes {
-    pub fn contains(&self, object: &ObjectKey) -> bool {
+    /// These objects and others.
+    #[must_use]
+    pub fn with(self, others: BTreeSet<ObjectKey>) -> Self {
         match self {
-            Self::All => true,
-            Self::Only(objects) => objects.contains(object),
+            Self::All => Self::All,
+            Self::Only(objects) => Self::Only(objects.into_iter().chain(others).collect()),
         }
     }
 }

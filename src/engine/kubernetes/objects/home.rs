@@ -124,10 +124,7 @@ impl ClusterHome {
             shared.objects.remove(object);
         }
         let present: Vec<ObjectKey> = ledger.present().cloned().collect();
-        let concerned =
-            |object: &&ObjectKey| commit.wake.contains(object) || loaded.concerned.contains(*object);
-        let unheld =
-            present.iter().filter(|object| !ledger.is_held(object)).filter(concerned).cloned().collect();
+        let unheld = ledger.wakeable(&commit.wake.with(loaded.concerned));
         let absent = loaded.news.iter().map(|(object, _)| object.clone());
         drop(ledger);
         shared.set_seed(commit.seed);
