@@ -1,5 +1,6 @@
 //! The notifications about a refresher: one story per rollout, and one per problem.
 
+mod rollback;
 mod waves;
 
 use std::collections::BTreeSet;
@@ -11,11 +12,13 @@ use super::{
 };
 use crate::api::ObjectKey;
 use crate::api::reasons;
-use crate::api::refresher::{AMIRefresherSpec, AMIRefresherStatus, Rollout, RolloutGroup, RolloutRecord};
+use crate::api::refresher::{
+    AMIRefresherSpec, AMIRefresherStatus, Rollout, RolloutGroup, RolloutRecord, RolloutRollback,
+};
 use crate::api::words::RolloutResult;
 
 /// Reasons that the story of a rollout reports, so that they are not reported as problems too.
-const REPORTED: [&str; 1] = [reasons::UPDATE_FAILED];
+const REPORTED: [&str; 2] = [reasons::UPDATE_FAILED, reasons::IMAGE_HELD];
 
 /// Number of rollouts before the current one that are reported. A rollout can end, and the next one start, before a
 /// notification could be sent.
@@ -69,6 +72,10 @@ fn earlier(status: &AMIRefresherStatus) -> Vec<Rollout> {
         target: record.target.clone(),
         started_at: record.started_at,
         finished_at: record.finished_at,
+        rollback: record
+            .rollback_of
+            .as_ref()
+            .map(|of| RolloutRollback { of: of.clone(), ..RolloutRollback::default() }),
         ..Rollout::default()
     };
     earlier.take(EARLIER).map(rollout).collect()
@@ -95,7 +102,11 @@ fn rollout_story<'a>(
         rollout,
         groups: rollout.groups.iter().flatten().filter(ours).collect(),
         record: at.map(|at| &history[at]),
-        after_failure: before.is_some_and(|before| before.result == RolloutResult::Failed.as_str()),
+        after_failure: before.is_some_and(|before| {
+            [RolloutResult::Failed, RolloutResult::RolledBack]
+                .map(RolloutResult::as_str)
+                .contains(&before.result.as_str())
+        }),
         left: usize::try_from(status.drifted.unwrap_or(0)).unwrap_or(0),
         current,
         context,
@@ -141,8 +152,9 @@ impl RolloutStory<'_> {
 
     fn head(&self) -> Message {
         let (name, target) = (self.name(), &self.rollout.target);
-        let (reason, tone, title) = match self.result() {
-            Some(RolloutResult::Done) => {
+        let of_rollback = rollback::head(&name, self.rollout, self.result());
+        let (reason, tone, title) = of_rollback.unwrap_or_else(|| match self.result() {
+            Some(RolloutResult::Done | RolloutResult::RolledBack) => {
                 (reasons::ROLLOUT_DONE, Tone::Good, format!("{name}: rolled out {target}"))
             }
             Some(RolloutResult::Replaced) => {
@@ -155,7 +167,7 @@ impl RolloutStory<'_> {
                 (reasons::ROLLING_OUT, Tone::Bad, format!("{name}: rolling out {target}, with failures"))
             }
             _ => (reasons::ROLLING_OUT, Tone::Working, format!("{name}: rolling out {target}")),
-        };
+        });
         let mut head = message("head", reason, tone, Weight::Milestone, title);
         // Status contains the groups of the current rollout only.
         head.text = if self.current { self.progress() } else { String::new() };
@@ -180,6 +192,9 @@ impl RolloutStory<'_> {
         let waiting = self.left.saturating_sub(moving.len());
         if self.rollout.finished_at.is_none() && waiting > 0 {
             text.push_str(&format!(", {waiting} remaining"));
+        }
+        if let Some(cause) = rollback::cause(self.rollout) {
+            text.push_str(&format!("; {cause}"));
         }
         if let Some(waiting) = waves::waiting(self.rollout) {
             text.push_str(&format!("; {waiting}"));
@@ -214,6 +229,9 @@ impl RolloutStory<'_> {
     }
 
     fn advice(&self) -> String {
+        if let Some(advice) = rollback::advice(self.rollout) {
+            return advice;
+        }
         let target = &self.rollout.target;
         format!(
             "Check the node group in the EKS console. Opsy retries when the image, refreshConfig or the \
@@ -301,6 +319,10 @@ impl RolloutStory<'_> {
     fn ending(&self) -> Option<Message> {
         let (name, target) = (self.name(), &self.rollout.target);
         Some(match self.result() {
+            Some(RolloutResult::RolledBack) => {
+                let title = format!("{name}: rolled back to {target}");
+                message("rolled-back", reasons::ROLLED_BACK, Tone::Person, Weight::Loud, title)
+            }
             Some(RolloutResult::Done) if self.after_failure => {
                 let title = format!("{name} recovered: all node groups run {target}");
                 message("done", reasons::ROLLOUT_DONE, Tone::Good, Weight::Loud, title)

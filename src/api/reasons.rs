@@ -69,6 +69,11 @@ reasons! {
     ROLLOUT_FAILED = "RolloutFailed";
     ROLLOUT_FAILING = "RolloutFailing";
     ROLLOUT_REPLACED = "RolloutReplaced";
+    /// A failed rollout is rolled back.
+    ROLLING_BACK = "RollingBack";
+    ROLLED_BACK = "RolledBack";
+    /// The newest image is held because its rollout failed.
+    IMAGE_HELD = "ImageHeld";
     UPDATE_STARTED = "UpdateStarted";
     UPDATE_FAILED = "UpdateFailed";
     UPDATE_OVERDUE = "UpdateOverdue";

@@ -72,6 +72,9 @@ pub struct AMIRefresherSpec {
     /// Order, pace and times of rollouts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutPolicy>,
+    /// Images that are never rolled out, although `amiFilters`, `amiFrom` or the tags of the cluster select them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Vec<HeldAmi>>,
     /// If true, no new update is started; an update that is running is finished. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
@@ -88,6 +91,18 @@ pub struct AmiFrom {
     /// Name of a PackerBuilder in the same namespace. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer_builder: Option<String>,
+}
+
+/// Image that a person holds back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldAmi {
+    /// ID of the image. Required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ami: Option<String>,
+    /// Why it is held. Status repeats it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Selection of node groups.
@@ -150,7 +165,7 @@ pub struct AMIRefresherStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_run: Option<Timestamp>,
-    /// Result of the last rollout: Done, Failed or Replaced.
+    /// Result of the last rollout: Done, Failed, Replaced or RolledBack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_status: Option<String>,
     /// The `metadata.generation` of the object that this status describes.
@@ -175,6 +190,9 @@ pub struct AMIRefresherStatus {
     /// The rollout in progress, or else the last one. It is written before each effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Images that are not rolled out again because a rollout of them failed and was rolled back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Vec<FailedAmi>>,
     /// The last ten rollouts, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<RolloutRecord>>,
@@ -242,6 +260,44 @@ pub struct Rollout {
     /// Waves of the rollout, in order, if the refresher has waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waves: Option<Vec<RolloutWave>>,
+    /// The failed rollout that this one rolls back. If absent, this is no rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<RolloutRollback>,
+}
+
+/// The failed rollout that a rollback undoes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRollback {
+    /// ID of the failed rollout.
+    pub of: String,
+    /// ID of the image that failed. If there is one per architecture, the IDs are separated by commas.
+    pub target: String,
+    /// Why the rollout failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Image whose rollout failed and was rolled back. It is held, as is any other image that was built from the same
+/// inputs, until `ami` names it or the annotation `ami.opsy.dev/retry` does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedAmi {
+    /// ID of the image.
+    pub ami: String,
+    /// Why its rollout failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Time at which its rollout failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub since: Option<Timestamp>,
+    /// Hash of the inputs that the image was built from, if its tags contain them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
+    /// `ami` named the image when its rollout failed, and has named no other image since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<bool>,
 }
 
 /// Progress of one wave in a rollout.
@@ -374,8 +430,11 @@ pub struct RolloutRecord {
     pub id: String,
     /// ID of the image that was rolled out. If there was one per architecture, the IDs are separated by commas.
     pub target: String,
-    /// Result of the rollout: Done, Failed or Replaced.
+    /// Result of the rollout: Done, Failed, Replaced or RolledBack.
     pub result: String,
+    /// ID of the failed rollout that this one rolled back. If absent, this was no rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<String>,
     /// Time at which the rollout was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -387,4 +446,26 @@ pub struct RolloutRecord {
     /// Node groups that failed, each with the error of EKS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Vec<String>>,
+    /// Node groups whose update was begun, up to 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<RecordedGroup>>,
+}
+
+/// One node group of an ended rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedGroup {
+    /// Name of the node group.
+    pub name: String,
+    /// ID of the image in force before the update.
+    #[serde(default, rename = "previousAMI", skip_serializing_if = "Option::is_none")]
+    pub previous_ami: Option<String>,
+    /// ID of the image to which the group was updated.
+    #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
+    pub target_ami: Option<String>,
+    /// Result for this group: Done or Failed.
+    pub result: String,
+    /// Duration of the update of the group, for example 12m30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::images::{NOT_FOUND, builder_of, check_eligible, is_built_by_opsy};
-use super::memory::Memory;
+use super::held::FailedImages;
+use super::images::{Eligibility, NOT_FOUND, builder_of, is_built_by_opsy};
+use super::memory::{Memory, Rollout};
 use super::observed::SourceImages;
 use super::spec::{Source, Spec};
 use super::target::Target;
@@ -36,13 +37,46 @@ pub fn choose(
     owner: &Owner,
     now: Timestamp,
 ) -> TargetChoice {
+    let none_failed = FailedImages::default();
+    let failed = memory.rollout.as_ref().map_or(&none_failed, |rollout: &Rollout| &rollout.failed);
+    choose_eligible(Eligibility { spec, failed, now }, memory, images, owner)
+}
+
+/// Why the image that the source offers first is not rolled out again: its rollout failed. `None` if it is not held.
+pub fn held_back(
+    spec: &Spec,
+    memory: &Memory,
+    images: &SourceImages,
+    owner: &Owner,
+    now: Timestamp,
+) -> Option<(ImageId, String)> {
+    let failed = &memory.rollout.as_ref()?.failed;
+    if let Source::Image(image) = &spec.source {
+        return failed.named(image).map(|failed| (image.clone(), failed.to_string()));
+    }
+    let rules = Eligibility { spec, failed: &FailedImages::default(), now };
+    let TargetChoice::Chosen(target) = choose_eligible(rules, memory, images, owner) else { return None };
+    let held = |id: &ImageId| Some((id.clone(), failed.holds(images.get(id)?)?));
+    target.images().iter().find_map(held)
+}
+
+fn choose_eligible(
+    rules: Eligibility<'_>,
+    memory: &Memory,
+    images: &SourceImages,
+    owner: &Owner,
+) -> TargetChoice {
+    let spec = rules.spec;
     match (&spec.source, images) {
-        (Source::Image(image), _) => TargetChoice::Chosen(Target::single(image.clone())),
+        (Source::Image(image), _) => match rules.failed.named(image) {
+            Some(failed) => none(failed.to_string()),
+            None => TargetChoice::Chosen(Target::single(image.clone())),
+        },
         (_, SourceImages::Tagged { images, recorded }) => {
-            choose_for_cluster(spec, memory, (images, recorded), owner, now)
+            choose_for_cluster(rules, memory, (images, recorded), owner)
         }
         (_, SourceImages::Filtered(images)) => {
-            newest(spec, &images.iter().collect::<Vec<_>>(), &no_match(spec), now)
+            newest(rules, &images.iter().collect::<Vec<_>>(), &no_match(spec))
         }
         // The builder is missing: the last target stays in force.
         (Source::Builder(builder), SourceImages::NoBuilder | SourceImages::Named) => match &memory.target {
@@ -50,7 +84,7 @@ pub fn choose(
             None => none(format!("PackerBuilder {builder} does not exist")),
         },
         (Source::Builder(builder), SourceImages::Built(images)) => {
-            choose_from_builder(spec, builder, images, now)
+            choose_from_builder(rules, builder, images)
         }
         (_, SourceImages::NoBuilder | SourceImages::Named | SourceImages::Built(_)) => {
             none("the spec names no image".to_owned())
@@ -63,13 +97,13 @@ fn none(why: String) -> TargetChoice {
 }
 
 /// The newest eligible image per architecture. `if_empty` is the reason if there are no images at all.
-fn newest(spec: &Spec, images: &[&Image], if_empty: &str, now: Timestamp) -> TargetChoice {
+fn newest(rules: Eligibility<'_>, images: &[&Image], if_empty: &str) -> TargetChoice {
     let mut newest_first = images.to_vec();
     newest_first.sort_by(|a, b| (b.created, &b.name, &b.id).cmp(&(a.created, &a.name, &a.id)));
     let mut by_architecture: BTreeMap<&str, &ImageId> = BTreeMap::new();
     let mut ineligible = Vec::new();
     for image in newest_first {
-        match check_eligible(spec, image, now) {
+        match rules.check(image) {
             Ok(()) => {
                 by_architecture.entry(&image.architecture).or_insert(&image.id);
             }
@@ -106,11 +140,11 @@ fn summarize(ineligible: &[String], if_empty: &str) -> String {
 /// not see the tags of images in other accounts, and a status may have been seeded from Git, where anyone who can push
 /// can write it.
 fn choose_from_builder(
-    spec: &Spec,
+    rules: Eligibility<'_>,
     builder: &Key,
     built: &[(ImageId, Option<Image>)],
-    now: Timestamp,
 ) -> TargetChoice {
+    let spec = rules.spec;
     let found = built.iter().filter_map(|(_, image)| image.as_ref());
     let has_tags =
         |image: &&Image| is_built_by_opsy(image) && builder_of(spec, image).as_ref() == Some(builder);
@@ -121,18 +155,18 @@ fn choose_from_builder(
         (None, Some(image)) => format!("{} does not have the tags of PackerBuilder {builder}", image.id),
         (None, None) => format!("PackerBuilder {builder} has no image in {} yet", spec.region),
     };
-    newest(spec, &of_builder, &if_empty, now)
+    newest(rules, &of_builder, &if_empty)
 }
 
 /// The spec names no source: the images that exactly one builder of the refresher's own namespace built for this
 /// cluster and names in its status. An image of the last target stays eligible even if its builder no longer exists.
 fn choose_for_cluster(
-    spec: &Spec,
+    rules: Eligibility<'_>,
     memory: &Memory,
     (images, recorded): (&[Image], &BTreeSet<ImageId>),
     owner: &Owner,
-    now: Timestamp,
 ) -> TargetChoice {
+    let spec = rules.spec;
     let for_cluster = images.iter().filter(|image| {
         is_built_by_opsy(image) && image.tags.get(tags::CLUSTER).is_some_and(|name| *name == spec.cluster)
     });
@@ -146,21 +180,22 @@ fn choose_for_cluster(
         in_use || (in_namespace && recorded.contains(&image.id))
     };
     let (vouched_for, unrecorded): (Vec<&Image>, Vec<&Image>) = own.into_iter().partition(is_vouched_for);
-    if let Some(why) = ambiguous(spec, &vouched_for, now) {
+    if let Some(why) = ambiguous(rules, &vouched_for) {
         return TargetChoice::NoneEligible { why, ambiguous: true };
     }
-    let unrecorded = unrecorded.into_iter().find(|image| check_eligible(spec, image, now).is_ok());
+    let unrecorded = unrecorded.into_iter().find(|image| rules.check(image).is_ok());
     let if_empty = match unrecorded {
         Some(image) => not_recorded(spec, image),
         None => none_for_cluster(spec, &others),
     };
-    newest(spec, &vouched_for, &if_empty, now)
+    newest(rules, &vouched_for, &if_empty)
 }
 
 /// More than one builder has an eligible image of the same architecture.
-fn ambiguous(spec: &Spec, images: &[&Image], now: Timestamp) -> Option<String> {
+fn ambiguous(rules: Eligibility<'_>, images: &[&Image]) -> Option<String> {
+    let spec = rules.spec;
     let mut builders: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for image in images.iter().filter(|image| check_eligible(spec, image, now).is_ok()) {
+    for image in images.iter().filter(|image| rules.check(image).is_ok()) {
         let builder = builder_of(spec, image).map(|builder| builder.to_string()).unwrap_or_default();
         builders.entry(&image.architecture).or_default().insert(builder);
     }

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::held::FailedImages;
 use super::spec::Spec;
 use crate::api::{Key, tags, time};
 use crate::aws::{Image, ImageState};
@@ -10,8 +11,26 @@ use crate::aws::{Image, ImageState};
 /// For an image that EC2 does not return. EC2 does not tell these two cases apart.
 pub const NOT_FOUND: &str = "no longer exists or is no longer shared with this account";
 
-/// Whether an image is eligible as a target; the error is the reason why it is not.
-pub fn check_eligible(spec: &Spec, image: &Image, now: Timestamp) -> Result<(), String> {
+/// What makes an image eligible as a target.
+#[derive(Clone, Copy)]
+pub struct Eligibility<'a> {
+    pub spec: &'a Spec,
+    pub failed: &'a FailedImages,
+    pub now: Timestamp,
+}
+
+impl Eligibility<'_> {
+    /// Whether an image is eligible; the error is the reason why it is not.
+    pub fn check(self, image: &Image) -> Result<(), String> {
+        check_facts(self.spec, image, self.now)?;
+        if let Some(held) = self.spec.held.iter().find(|held| held.image == image.id) {
+            return Err(held.to_string());
+        }
+        self.failed.holds(image).map_or(Ok(()), Err)
+    }
+}
+
+fn check_facts(spec: &Spec, image: &Image, now: Timestamp) -> Result<(), String> {
     if image.state != ImageState::Available {
         return Err(format!("{} is {}", image.id, state(image)));
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::held::FailedImages;
 use super::refusal::{Refusal, RefusalKind};
 use super::target::Target;
 use crate::api::ids::digest;
-use crate::api::refresher::{self as crd, RolloutRecord};
+use crate::api::refresher as crd;
 use crate::api::time::{between, recent};
 use crate::api::words::GroupState;
-use crate::api::words::RolloutResult;
 use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
 use crate::aws::TemplateVersion;
 
@@ -49,6 +49,20 @@ pub struct Rollout {
     pub finished: Option<Timestamp>,
     /// The groups whose move has begun, by name. A group that waits for its turn is not here yet.
     pub groups: BTreeMap<String, GroupEntry>,
+    /// This is a rollback of a failed rollout.
+    pub rollback: Option<Rollback>,
+    /// The images whose rollout failed and was rolled back. They pass from each rollout to the next.
+    pub failed: FailedImages,
+}
+
+/// The failed rollout that a rollback undoes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollback {
+    /// ID of the failed rollout.
+    pub of: String,
+    /// The target that failed.
+    pub target: Target,
+    pub reason: String,
 }
 
 /// One group of a rollout, recorded before the first effect on it.
@@ -140,6 +154,12 @@ impl GroupEntry {
         self.is_moved() && self.finished.is_some_and(|at| between(at, now) < SETTLING)
     }
 
+    /// Begins the move once more after it failed.
+    fn reopen(&mut self) {
+        self.attempt += 1;
+        (self.update, self.failure, self.finished) = (ManagedUpdate::default(), None, None);
+    }
+
     /// The last move has not been found undone yet.
     pub fn last_move_holds(&self) -> bool {
         self.undone_at.last() < self.moved_at.last()
@@ -159,7 +179,9 @@ impl Rollout {
         let last_id = last.map_or("", |last| last.id.as_str());
         let id = digest(&["rollout", &key.to_string(), &target.to_string(), last_id, &now.to_string()]);
         let groups = last.map(|last| last.recent_moves(&target, now)).unwrap_or_default();
-        Self { id: id[..16].to_owned(), target, config, started: now, finished: None, groups }
+        let failed = last.map(|last| last.failed.clone()).unwrap_or_default();
+        let id = id[..16].to_owned();
+        Self { id, target, config, started: now, finished: None, groups, rollback: None, failed }
     }
 
     pub fn is_open(&self) -> bool {
@@ -187,8 +209,11 @@ impl Rollout {
             // The failures of an ended rollout stay on record. They count only while the configuration is the same.
             changed.config = String::new();
         }
-        if self.is_open() {
+        if self.is_open() && self.rollback.is_none() {
             changed.groups.retain(|_, entry| entry.is_open() || entry.failure.is_none());
+        } else if self.is_open() {
+            let failed = changed.groups.values_mut().filter(|entry| entry.failure.is_some());
+            failed.for_each(GroupEntry::reopen);
         }
         for entry in changed.groups.values_mut() {
             entry.undone_at.clear();
@@ -215,22 +240,6 @@ impl Rollout {
         ClientToken::of(&[&["refresher", self.id.as_str(), group], parts].concat())
     }
 
-    /// The record for `status.history` after the rollout has ended.
-    pub fn history_record(&self, result: RolloutResult, cause: Option<String>) -> RolloutRecord {
-        let failed = self
-            .failures()
-            .filter_map(|(name, entry)| entry.failure.as_ref().map(|failure| format!("{name}: {failure}")));
-        let failures: Vec<String> = failed.chain(cause).collect();
-        RolloutRecord {
-            id: self.id.clone(),
-            target: self.target.to_string(),
-            result: result.to_string(),
-            started_at: Some(self.started),
-            finished_at: self.finished,
-            failures: (!failures.is_empty()).then_some(failures),
-        }
-    }
-
     fn recent_moves(&self, target: &Target, now: Timestamp) -> BTreeMap<String, GroupEntry> {
         let is_recent = |entry: &GroupEntry| {
             target.contains(Some(&entry.image))
@@ -247,7 +256,9 @@ impl Memory {
     pub fn read(status: Option<&AMIRefresherStatus>) -> Self {
         let Some(status) = status else { return Self::default() };
         Self {
-            rollout: status.rollout.as_ref().and_then(read_rollout),
+            rollout: status.rollout.as_ref().and_then(|rollout| {
+                Some(Rollout { failed: FailedImages::read(status.held.as_ref()), ..read_rollout(rollout)? })
+            }),
             target: status.target_ami.as_deref().and_then(Target::parse),
             pending: status
                 .node_groups
@@ -270,7 +281,14 @@ fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {
         started: rollout.started_at?,
         finished: rollout.finished_at,
         groups: groups.filter_map(|group| Some((group.name.clone(), read_entry(group)?))).collect(),
+        rollback: rollout.rollback.as_ref().and_then(read_rollback),
+        failed: FailedImages::default(),
     })
+}
+
+fn read_rollback(rollback: &crd::RolloutRollback) -> Option<Rollback> {
+    let target = Target::parse(&rollback.target)?;
+    Some(Rollback { of: rollback.of.clone(), target, reason: rollback.reason.clone().unwrap_or_default() })
 }
 
 fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
@@ -323,6 +341,11 @@ pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
         finished_at: rollout.finished,
         groups: (!groups.is_empty()).then_some(groups),
         waves: None,
+        rollback: rollout.rollback.as_ref().map(|rollback| crd::RolloutRollback {
+            of: rollback.of.clone(),
+            target: rollback.target.to_string(),
+            reason: Some(rollback.reason.clone()),
+        }),
     }
 }
 

@@ -4,7 +4,7 @@
 //! - `spec` parses the object, and `schedule` its windows and freezes. `memory` outlives a reconcile: the rollout,
 //!   written to status before each effect.
 //! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
-//! - `choose` chooses the `target`; `survey` compares every group with it, and `fit` finds the image for a group.
+//! - `held` remembers images that are not rolled out. `choose` chooses the `target`; `survey` compares every group with it, and `fit` finds the image for a group.
 //! - `plan` decides on a `step`, and `act` executes it and returns its `outcome`.
 //! - `report` explains plan or outcome: `summary` states it, `status` writes it.
 //! - `refusal` remembers what AWS refuses; `causes` and `writer` name the likely cause of a failure or an undone move.
@@ -13,6 +13,8 @@ mod act;
 mod causes;
 mod choose;
 mod fit;
+mod held;
+mod history;
 mod images;
 mod lineage;
 mod memory;
@@ -81,17 +83,18 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
     pass
 }
 
-/// Whether an unhandled annotation requests a retry of an image of this rollout.
-fn requests_retry(object: &AMIRefresher, memory: &Memory) -> bool {
+/// The image for which an unhandled annotation requests a retry.
+fn retried_image(object: &AMIRefresher) -> Option<ImageId> {
     let handled = object.status.as_ref().and_then(|status| status.last_handled_retry.as_deref());
     let requested =
         annotations::value(&object.metadata, annotations::RETRY).filter(|value| Some(*value) != handled);
-    let image = requested.and_then(|value| ImageId::parse(value.trim()).ok());
-    let rollout = memory.rollout.as_ref();
-    image.is_some_and(|image| {
-        rollout.is_some_and(|rollout| {
-            rollout.target.contains(Some(&image)) || rollout.groups.values().any(|entry| entry.image == image)
-        })
+    ImageId::parse(requested?.trim()).ok()
+}
+
+/// Whether the rollout moves groups to this image.
+fn is_of_rollout(image: &ImageId, memory: &Memory) -> bool {
+    memory.rollout.as_ref().is_some_and(|rollout| {
+        rollout.target.contains(Some(image)) || rollout.groups.values().any(|entry| entry.image == *image)
     })
 }
 
@@ -115,17 +118,19 @@ async fn observe_plan_act(
         return report::cluster_not_allowed(object, &spec, &advice, now);
     }
     let memory = Memory::read(object.status.as_ref());
-    let retry_requested = reconcile_requested || requests_retry(object, &memory);
+    let retried = retried_image(object);
+    let retry_requested =
+        reconcile_requested || retried.as_ref().is_some_and(|image| is_of_rollout(image, &memory));
     let mut observed = observe::observe(&spec, &memory, ctx, retry_requested).await;
     // The plan is pure, so planning again after each further read costs nothing. No read is requested twice, so this ends.
     loop {
         let owner = &ctx.owner;
-        let input =
-            PlanInput { spec: &spec, owner, memory: &memory, observed: &observed, now, retry_requested };
+        let (spec, memory, observed_now, retried) = (&spec, &memory, &observed, retried.as_ref());
+        let input = PlanInput { spec, owner, memory, observed: observed_now, now, retry_requested, retried };
         match plan(input) {
-            Plan::Read(need) => observed = observe::read(observed, need, &spec, &memory, ctx).await,
+            Plan::Read(need) => observed = observe::read(observed, need, spec, memory, ctx).await,
             Plan::Act { step, why } => {
-                let outcome = act::act(step, &spec, ctx).await;
+                let outcome = act::act(step, spec, ctx).await;
                 return report::acted(object, input, why, outcome);
             }
             plan => return report::planned(object, input, plan),

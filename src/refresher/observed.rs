@@ -89,6 +89,21 @@ pub enum SourceImages {
     Built(Vec<(ImageId, Option<Image>)>),
 }
 
+impl SourceImages {
+    /// An image that the source offers.
+    pub fn get(&self, id: &ImageId) -> Option<&Image> {
+        match self {
+            Self::Named | Self::NoBuilder => None,
+            Self::Filtered(images) | Self::Tagged { images, .. } => {
+                images.iter().find(|image| image.id == *id)
+            }
+            Self::Built(images) => {
+                images.iter().find_map(|(_, image)| image.as_ref().filter(|image| image.id == *id))
+            }
+        }
+    }
+}
+
 /// What has to be read before the plan can decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {

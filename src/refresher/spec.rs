@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use globset::{GlobSet, GlobSetBuilder};
 
+use super::held::Held;
 use crate::api::checks::{Problem, Problems, is_object_name};
 use crate::api::conditions::Suspension;
 use crate::api::filters::AmiFilter;
@@ -40,6 +41,8 @@ pub struct Spec {
     /// In which order, how many at once, and when node groups are moved.
     pub policy: Policy,
     pub paused: Option<Paused>,
+    /// The images that a person holds back.
+    pub held: Vec<Held>,
 }
 
 /// Where the target comes from.
@@ -144,6 +147,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     let source = source(spec, region.as_ref(), &key.namespace, &mut problems);
     let scope = scope(spec, &mut problems);
     let (expires_in, timer) = times(spec, &mut problems);
+    let held = held(spec, source.as_ref(), &mut problems);
     let update = update_settings(spec, &mut problems);
     // Only an explicit `false` updates all groups at once.
     let waits = spec.refresh_config.as_ref().and_then(|config| config.wait_for_completion) != Some(false);
@@ -159,6 +163,7 @@ pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
             update,
             policy,
             paused: paused(object),
+            held,
             key,
         }),
         _ => Err(problems.0),
@@ -199,6 +204,23 @@ fn query(written: &[AmiFilter], problems: &mut Problems) -> (Vec<String>, Vec<Fi
         filters.push(Filter { name, values });
     }
     owners::split(filters)
+}
+
+fn held(spec: &AMIRefresherSpec, source: Option<&Source>, problems: &mut Problems) -> Vec<Held> {
+    let mut held = Vec::new();
+    for (index, written) in spec.held.iter().flatten().enumerate() {
+        let path = format!("spec.held[{index}].ami");
+        let Some(ami) = written.ami.as_deref().map(str::trim).filter(|ami| !ami.is_empty()) else {
+            problems.add(path, "is required: the ID of an image, for example ami-0123456789abcdef0");
+            continue;
+        };
+        let Some(image) = problems.read(&path, ImageId::parse(ami)) else { continue };
+        if source == Some(&Source::Image(image.clone())) {
+            problems.add(path, "is also spec.ami: remove one of the two");
+        }
+        held.push(Held { image, reason: written.reason.clone().filter(|reason| !reason.trim().is_empty()) });
+    }
+    held
 }
 
 fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {

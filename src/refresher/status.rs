@@ -50,6 +50,7 @@ pub fn observed(
     if let Some(rollout) = &rollout {
         let waves = waves(input, rollout, &status, held);
         status.rollout = Some(crd::Rollout { waves, ..write_rollout(rollout) });
+        status.held = rollout.failed.write();
     }
     finish(object, status, summary, input.now)
 }

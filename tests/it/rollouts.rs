@@ -2,6 +2,7 @@
 //! with their own disks, images that do not fit.
 
 mod reads;
+mod rollback;
 mod waves;
 
 use aws_sdk_ec2::types::{

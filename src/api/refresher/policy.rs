@@ -26,6 +26,11 @@ pub struct RolloutPolicy {
     /// Periods in which no update of a node group starts, also not in a window. Updates that have started are finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freezes: Option<Vec<Freeze>>,
+    /// What happens when the update of a node group fails. `Stop`: no further group is updated. `Rollback`: in addition,
+    /// every group that the rollout changed is updated back to the launch template version that it had before, at any
+    /// time and without waves, and the image is held. Default Stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
 }
 
 /// Wave of a rollout. It selects the groups that match all of `nodeGroups`, `labels` and `tags` that are set; at least

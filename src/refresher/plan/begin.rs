@@ -1,6 +1,6 @@
 //! No rollout is in progress: chooses the target and starts a rollout if one is due. `rollout` continues it. Pure.
 
-use super::super::choose::{TargetChoice, choose};
+use super::super::choose::{TargetChoice, choose, held_back};
 use super::super::fit::{VersionSkew, version_skew};
 use super::super::memory::{GroupEntry, Rollout};
 use super::super::observed::MissingFact;
@@ -12,18 +12,21 @@ use super::group_move::new_entry;
 use super::turn::{NextGroup, next_group};
 use super::undone::record_undone;
 use super::{PlanInput, explain_pause, node_groups, record};
-use crate::api::ImageId;
-use crate::api::reasons;
+use crate::api::{ImageId, annotations, reasons};
 
 pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     let groups = input.observed.groups()?;
     let images = input.observed.source_images()?;
+    let held = held_back(input.spec, input.memory, images, input.owner, input.now);
     let target = match choose(input.spec, input.memory, images, input.owner, input.now) {
         TargetChoice::Chosen(target) => target,
         TargetChoice::NoneEligible { why, ambiguous: true } => {
             return Ok(input.stalled(Explanation::new(reasons::AMBIGUOUS_TARGET, why)));
         }
         TargetChoice::NoneEligible { why, ambiguous: false } => {
+            if let Some((image, why)) = held {
+                return Ok(input.stalled(explain_held(input, &image, &why)));
+            }
             return Ok(input.idle(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, why)));
         }
     };
@@ -49,6 +52,9 @@ pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
         return Ok(input.idle(Explanation::new(reasons::NO_NODE_GROUPS, no_groups(input, &survey))));
     }
     if survey.drifted().next().is_none() {
+        if let Some((image, why)) = held {
+            return Ok(input.stalled(explain_held(input, &image, &why)));
+        }
         let why = Explanation::new(reasons::UP_TO_DATE, up_to_date(&survey, &target));
         return Ok(Plan::Done { why, look: input.spec.timer });
     }
@@ -160,6 +166,28 @@ fn explain_contested(input: PlanInput<'_>, survey: &Survey<'_>) -> String {
         })
         .collect();
     format!("{}; when this is resolved, run `opsy reconcile` to continue", contested.join("; "))
+}
+
+/// The newest image is not rolled out again after its rollout failed.
+fn explain_held(input: PlanInput<'_>, image: &ImageId, why: &str) -> Explanation {
+    let last = input.memory.rollout.as_ref().filter(|last| last.rollback.is_some());
+    let not_back: Vec<String> = last
+        .into_iter()
+        .flat_map(Rollout::failures)
+        .filter_map(|(name, entry)| {
+            Some(format!("{name} could not be rolled back: {}", entry.failure.as_ref()?))
+        })
+        .collect();
+    let not_back = match not_back.as_slice() {
+        [] => String::new(),
+        groups => format!("; {}", groups.join("; ")),
+    };
+    let message = format!(
+        "{why}{not_back}; it is not rolled out again until an image from other inputs replaces it; to roll it out \
+         anyway, set the annotation {}: {image}",
+        annotations::RETRY
+    );
+    Explanation::new(reasons::IMAGE_HELD, message)
 }
 
 fn up_to_date(survey: &Survey<'_>, target: &Target) -> String {

@@ -2,6 +2,7 @@
 //! ends. Called by `rollout`. Pure.
 
 use super::super::choose::{TargetChoice, choose};
+use super::super::history;
 use super::super::memory::{GroupEntry, Rollout};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
@@ -9,7 +10,8 @@ use super::super::spec::Source;
 use super::super::step::{Explanation, Plan};
 use super::super::survey::Survey;
 use super::waves::Waves;
-use super::{PlanInput, explain_pause, node_groups};
+use super::{PlanInput, explain_pause, node_groups, rollback};
+use crate::api::ImageId;
 use crate::api::reasons;
 use crate::api::words::RolloutResult;
 
@@ -23,11 +25,17 @@ pub enum Stopping {
 }
 
 pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
-    if rollout.groups.values().any(GroupEntry::update_failed) {
+    // The groups of a rollback do not depend on each other.
+    if rollout.rollback.is_none() && rollout.groups.values().any(GroupEntry::update_failed) {
         return Some(Stopping::Failed);
     }
+    // `ami` may still name the image that failed.
+    let is_expected = |image: &ImageId| {
+        let failed = rollout.rollback.as_ref().map(|rollback| &rollback.target);
+        rollout.target.contains(Some(image)) || failed.is_some_and(|failed| failed.contains(Some(image)))
+    };
     let ami_changed = match &input.spec.source {
-        Source::Image(image) => !rollout.target.contains(Some(image)),
+        Source::Image(image) => !is_expected(image),
         _ => false,
     };
     ami_changed.then_some(Stopping::Replaced)
@@ -51,7 +59,12 @@ pub fn is_replaced(
 ) -> Result<bool, MissingFact> {
     let paused = input.spec.paused.is_some();
     let none_updating = rollout.moving().all(|(_, entry)| entry.is_blocked());
-    if paused || !none_updating || newer_target(input, rollout).is_none() || survey.drifted().next().is_none()
+    let is_rollback = rollout.rollback.is_some();
+    if paused
+        || is_rollback
+        || !none_updating
+        || newer_target(input, rollout).is_none()
+        || survey.drifted().next().is_none()
     {
         return Ok(false);
     }
@@ -76,9 +89,12 @@ pub fn end_or_pause(
     survey: &Survey<'_>,
     stopping: Option<Stopping>,
 ) -> Result<Plan, MissingFact> {
+    if rollout.rollback.is_some() {
+        return Ok(rollback::end_or_pause(input, rollout, stopping.is_some()));
+    }
     let drifted = survey.drifted().count();
     match (stopping, &input.spec.paused) {
-        (Some(Stopping::Failed), _) => return Ok(finish(input, rollout, RolloutResult::Failed, None)),
+        (Some(Stopping::Failed), _) => return rollback::fail(input, rollout, survey, None),
         (Some(Stopping::Replaced), _) => return Ok(finish(input, rollout, RolloutResult::Replaced, None)),
         (None, Some(paused)) if drifted > 0 => return Ok(input.idle(explain_pause(paused, drifted))),
         (None, _) => {}
@@ -96,7 +112,7 @@ pub fn end_or_pause(
             Some("another writer moved a node group back".to_owned()),
         )
     } else if rollout.failures().next().is_some() {
-        finish(input, rollout, RolloutResult::Failed, None)
+        return rollback::fail(input, rollout, survey, None);
     } else {
         finish(input, rollout, RolloutResult::Done, None)
     })
@@ -108,8 +124,9 @@ pub fn finish(input: PlanInput<'_>, rollout: &Rollout, result: RolloutResult, ca
     ended.groups.retain(|_, entry| !entry.is_open());
     let moved = ended.groups.values().filter(|entry| entry.failure.is_none()).count();
     let (target, result_word) = (&ended.target, result.as_str().to_lowercase());
-    let message = format!("rollout of {target}: {result_word}, {} moved", node_groups(moved));
-    let record = ended.history_record(result, cause);
+    let what = if ended.rollback.is_some() { "rollback to" } else { "rollout of" };
+    let message = format!("{what} {target}: {result_word}, {} moved", node_groups(moved));
+    let record = history::record(&ended, result, cause);
     let why = Explanation::new(reasons::ROLLING_OUT, message);
     Plan::Record { rollout: ended, ended: Some(record), why, warning: None }
 }

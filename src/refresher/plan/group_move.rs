@@ -11,12 +11,13 @@ use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::refusal::RefusalKind;
 use super::super::step::{Explanation, Hold, Plan, Step};
+use super::super::target::Target;
 use super::versions;
 use super::{PlanInput, record};
 use crate::api::reasons;
 use crate::api::time::recent;
 use crate::api::{Class, ImageId};
-use crate::aws::TemplateVersion;
+use crate::aws::{LaunchTemplateVersion, TemplateVersion};
 
 /// One group that is being moved, with its context.
 #[derive(Clone, Copy)]
@@ -85,6 +86,21 @@ pub fn new_entry(
 }
 
 impl GroupMove<'_> {
+    /// The target of this move: in a rollback, every group returns to its own image.
+    pub fn target(self) -> Target {
+        match self.rollout.rollback {
+            Some(_) => Target::single(self.entry.image.clone()),
+            None => self.rollout.target.clone(),
+        }
+    }
+
+    /// Whether a rollback returns the group to this launch template version, which was in force before.
+    pub fn returns_to(self, version: &LaunchTemplateVersion) -> bool {
+        self.rollout.rollback.is_some()
+            && self.entry.new_version == Some(version.number)
+            && version.image.as_deref() == Some(self.entry.image.as_str())
+    }
+
     pub fn wait(self, what: &str) -> GroupPlan {
         let message = format!("{} {what} ({})", self.name, self.entry.image);
         GroupPlan::Wait(Explanation::new(reasons::ROLLING_OUT, message))

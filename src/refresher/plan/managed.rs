@@ -17,7 +17,7 @@ use super::versions::Mark;
 use super::waves::Waves;
 use crate::api::reasons;
 use crate::api::time::{SKEW, between};
-use crate::aws::{TemplateVersion, Update, UpdateStatus};
+use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update, UpdateStatus};
 
 /// EKS certainly remembers a client token for this long. After that, an update whose response was lost is searched for
 /// by its launch template version.
@@ -33,13 +33,14 @@ const EXPECTED_DRAIN: Duration = Duration::from_secs(15 * 60);
 pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup, managed: &ManagedGroup) -> GroupPlan {
     let GroupMove { input, rollout, name, entry } = group_move;
     let Some(id) = &entry.update.id else { return group_move.wait("is being updated") };
-    let too_long = |than: &str| {
-        format!("has been updating since {}, longer than expected{than} (update {id})", entry.started)
-    };
+    // In a rollback, all entries begin at the same time.
+    let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
+    let too_long =
+        |than: &str| format!("has been updating since {since}, longer than expected{than} (update {id})");
     if entry.update.overdue.is_some() {
         return group_move.wait(&too_long(""));
     }
-    if between(entry.started, input.now) < expected_duration(group, managed) {
+    if between(since, input.now) < expected_duration(group, managed) {
         return group_move.wait("is being updated");
     }
     let message = format!("{name} {}", too_long(" for its size"));
@@ -141,10 +142,14 @@ pub fn start(
     }
     input.observed.require_fresh_group(name)?;
     input.observed.require_fresh_template(&in_force.template)?;
-    let batch = survey.images_to_read(&rollout.target);
+    let target = group_move.target();
+    let batch = survey.images_to_read(&target);
     let (spec, observed) = (input.spec, input.observed);
-    match find_fit(FitQuery { spec, group, target: &rollout.target, batch: &batch, observed })? {
+    match find_fit(FitQuery { spec, group, target: &target, batch: &batch, observed })? {
         Fit::Fits(image) if image == entry.image => {}
+        Fit::Unfit(why) | Fit::TargetUnavailable(why) if rollout.rollback.is_some() => {
+            return group_move.end(MoveResult::Failed(why));
+        }
         Fit::Fits(_) => return group_move.end(MoveResult::Dropped("another image fits it now".to_owned())),
         Fit::Unfit(why) | Fit::TargetUnavailable(why) => return group_move.end(MoveResult::Dropped(why)),
     }
@@ -177,6 +182,9 @@ fn held(
     survey: &Survey<'_>,
 ) -> Result<Option<GroupPlan>, MissingFact> {
     let GroupMove { input, rollout, entry, .. } = group_move;
+    if rollout.rollback.is_some() {
+        return Ok(None);
+    }
     let waves = Waves { input, survey, target: &rollout.target, rollout: Some(rollout) };
     let place = input.spec.policy.place_of(group);
     let is_later = waves.current()?.is_some_and(|current| current < place);
@@ -217,7 +225,9 @@ fn rebase(
         return Ok(GroupEntry { update, ..rebased });
     }
     let update = ManagedUpdate { starting: None, ..entry.update.clone() };
-    Ok(GroupEntry { update, new_version: None, ..rebased })
+    // The version that a rollback returns to is older, and stays right.
+    let new_version = entry.new_version.filter(|_| group_move.rollout.rollback.is_some());
+    Ok(GroupEntry { update, new_version, ..rebased })
 }
 
 /// A refused call is not due to be retried yet.
@@ -255,7 +265,8 @@ fn prepare(
     }
     let mark = Mark::new(input, &entry.image, in_force);
     let versions = input.observed.template_versions(&in_force.template)?.unwrap_or_default();
-    let created = versions.iter().filter(|version| mark.matches(version)).map(|version| version.number);
+    let is_right = |version: &LaunchTemplateVersion| mark.matches(version) || group_move.returns_to(version);
+    let created = versions.iter().filter(|version| is_right(version)).map(|version| version.number);
     let created: Vec<i64> = created.collect();
     let reusable = entry.new_version.filter(|number| created.contains(number)).or(created.into_iter().max());
     let is_listed = |number: i64| versions.iter().any(|version| version.number == number);

@@ -2,7 +2,8 @@
 //! a fact that was not read yet is requested by `Plan::Read`. Pure.
 //!
 //! The rollout decides when, in which order and which group: `begin` starts one, `rollout` continues it, `turn` selects
-//! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it. How a group
+//! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it, and
+//! `rollback` undoes one that failed. How a group
 //! is moved depends on its kind: `group_move` contains what all kinds share, `managed` moves EKS managed node groups.
 //! `versions` recognizes and prunes the launch template versions of this refresher.
 //!
@@ -13,6 +14,7 @@ mod begin;
 mod end;
 mod group_move;
 mod managed;
+mod rollback;
 mod rollout;
 mod turn;
 mod undone;
@@ -30,7 +32,7 @@ use super::step::{Explanation, Hold, Plan};
 use crate::api::conditions::SUSPENDED;
 use crate::api::reasons;
 use crate::api::time::between;
-use crate::api::{Class, Owner, Seen};
+use crate::api::{Class, ImageId, Owner, Seen};
 
 /// The first interval between reconciles while a group is updated: people watch it in seconds.
 const SHORTEST_ROLLOUT_LOOK: Duration = Duration::from_secs(2);
@@ -49,6 +51,8 @@ pub struct PlanInput<'a> {
     pub now: Timestamp,
     /// A person requested to retry what failed.
     pub retry_requested: bool,
+    /// The image that a person requested to roll out again although it failed.
+    pub retried: Option<&'a ImageId>,
 }
 
 pub fn plan(input: PlanInput<'_>) -> Plan {
@@ -67,6 +71,9 @@ fn decide(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
         let (cluster, region) = (&input.spec.cluster, &input.spec.region);
         let message = format!("EKS cluster {cluster} does not exist in {region}");
         return Ok(input.stalled(Explanation::new(reasons::CLUSTER_NOT_FOUND, message)));
+    }
+    if let Some(plan) = rollback::release(input) {
+        return Ok(plan);
     }
     match &input.memory.rollout {
         Some(rollout) if rollout.is_open() => rollout::advance(input, rollout),

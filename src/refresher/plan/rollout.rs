@@ -69,6 +69,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
         }
     }
     if stopping.is_none()
+        && rollout.rollback.is_none()
         && input.spec.paused.is_none()
         && let Some(plan) = start_next_group(input, rollout, &survey, &mut obstacles)?
     {

@@ -27,6 +27,9 @@ const MAX_WINDOWS: usize = 20;
 const MAX_FREEZES: usize = 100;
 /// The only value of `approval`.
 const REQUIRED: &str = "Required";
+/// The values of `onFailure`.
+const STOP: &str = "Stop";
+const ROLLBACK: &str = "Rollback";
 
 /// In which order, how many at once, and when node groups are moved.
 #[derive(Clone, Debug)]
@@ -35,6 +38,8 @@ pub struct Policy {
     pub waves: Vec<Wave>,
     pub windows: Vec<Window>,
     pub freezes: Vec<Freeze>,
+    /// A rollout that fails is rolled back.
+    pub rolls_back: bool,
     approvals: Vec<Approval>,
 }
 
@@ -124,7 +129,14 @@ pub(super) fn policy(object: &AMIRefresher, one_by_one: bool, problems: &mut Pro
     let name = REMAINING.to_owned();
     let selector = Selector::default();
     waves.push(Wave { name, selector, soak: Duration::ZERO, needs_approval: false, max_parallel });
-    Policy { waves, windows, freezes, approvals: approvals::of(&object.metadata) }
+    let rolls_back = rolls_back(&written, problems);
+    Policy { waves, windows, freezes, rolls_back, approvals: approvals::of(&object.metadata) }
+}
+
+fn rolls_back(policy: &RolloutPolicy, problems: &mut Problems) -> bool {
+    let Some(word) = written(policy.on_failure.as_ref()) else { return false };
+    problems.word("spec.rollout.onFailure", word, &[STOP, ROLLBACK]);
+    word == ROLLBACK
 }
 
 /// Returns the entries of a list, which must not have more than `most`.

@@ -61,7 +61,7 @@ pub fn unseen() -> Observed {
 }
 
 fn input<'a>(spec: &'a Spec, owner: &'a Owner, memory: &'a Memory, observed: &'a Observed) -> PlanInput<'a> {
-    PlanInput { spec, owner, memory, observed, now: now(), retry_requested: false }
+    PlanInput { spec, owner, memory, observed, now: now(), retry_requested: false, retried: None }
 }
 
 #[test]

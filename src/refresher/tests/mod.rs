@@ -6,6 +6,7 @@ mod obstacles;
 mod passes;
 mod policies;
 mod property;
+mod rollbacks;
 mod scenarios;
 mod schedule;
 mod tables;

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
 use super::world::{Answer, Mishap, SimGroup, World, ours, reason};
 use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, TemplateId};
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
 use crate::engine::{ObjectHealth, Pass};
-use crate::refresher::memory::Memory;
+use crate::refresher::memory::{Memory, Rollout};
 use crate::refresher::observe::GroupsToRead;
 use crate::refresher::outcome::{ActError, ActErrorKind, Outcome};
 use crate::refresher::plan::{PlanInput, plan};
@@ -62,10 +60,20 @@ impl World {
         let to_read = GroupsToRead::of(&spec, &memory, retry_requested, self.now);
         let mut observed = self.observe(&spec, &to_read, mishap == Mishap::Blind);
         let (owner, now) = (self.owner.clone(), self.now);
+        let released = self.released.take();
         self.needs.clear();
         let pass = loop {
             let (owner, memory) = (&owner, &memory);
-            let input = PlanInput { spec: &spec, owner, memory, observed: &observed, now, retry_requested };
+            let (retried, observed_now) = (released.as_ref(), &observed);
+            let input = PlanInput {
+                spec: &spec,
+                owner,
+                memory,
+                observed: observed_now,
+                now,
+                retry_requested,
+                retried,
+            };
             match plan(input) {
                 Plan::Read(need) => {
                     assert!(!self.needs.contains(&need), "read twice: {need:?}");
@@ -79,9 +87,7 @@ impl World {
                             return report::planned(&object, input, Plan::Act { step, why });
                         }
                         Mishap::CallFails => failed(&step, lost("no connection")),
-                        _ => {
-                            self.apply(&step, memory.rollout.as_ref().map_or(now, |rollout| rollout.started))
-                        }
+                        _ => self.apply(&step, memory.rollout.as_ref().expect("recorded before")),
                     };
                     let outcome = match mishap {
                         Mishap::AnswerLost => failed(&step, lost("connection reset")),
@@ -99,13 +105,14 @@ impl World {
     }
 
     /// The effect that the call has in AWS, checked for what must never be requested.
-    /// `since` is the start of the rollout.
-    fn apply(&mut self, step: &Step, since: Timestamp) -> Outcome {
+    fn apply(&mut self, step: &Step, rollout: &Rollout) -> Outcome {
         self.forget(step);
         match step {
             Step::ConfigureManaged { group, max, token, .. } => {
                 self.effects.push("configure");
-                self.expect_in_window("a configuration update");
+                if rollout.rollback.is_none() {
+                    self.expect_in_window("a configuration update");
+                }
                 let id = self.once(token, |world| {
                     world.expect_active(group);
                     Answer::Update(world.start(group, "ConfigUpdate", None, Some(*max), true))
@@ -125,7 +132,7 @@ impl World {
                 Outcome::VersionCreated { group, template, result: Ok(number) }
             }
             Step::StartManagedUpdate { group, version, token, .. } => {
-                let result = self.start_ours(group, version, token, since);
+                let result = self.start_ours(group, version, token, rollout);
                 let (group, version) = (group.clone(), version.version.clone());
                 Outcome::ManagedUpdateStarted { group, version, result }
             }
@@ -144,12 +151,14 @@ impl World {
         name: &str,
         version: &TemplateVersion,
         token: &ClientToken,
-        since: Timestamp,
+        rollout: &Rollout,
     ) -> Result<Update, ActError> {
         self.effects.push("start update");
-        self.expect_in_window(name);
         let image = self.image_of(version).expect("the version exists");
-        self.expect_turn_of(name, &image, since);
+        if rollout.rollback.is_none() {
+            self.expect_in_window(name);
+            self.expect_turn_of(name, &image, rollout.started);
+        }
         if let Some(refusal) = self.refuses.as_ref().or(self.refusing.get(name)).cloned() {
             let to = self.image_of(version).expect("the version exists");
             self.refused.insert((name.to_owned(), to));
@@ -166,11 +175,13 @@ impl World {
         let answer = self.once(token, |world| {
             world.expect_active(name);
             let in_force = world.groups[name].seen.launch_template.clone().expect("a template").version;
-            assert_eq!(
-                world.sources.get(&number),
-                Some(&in_force),
-                "created from another version than the one in force"
-            );
+            if rollout.rollback.is_some() {
+                world.expect_origin(name, &image);
+            } else {
+                let message = "created from another version than the one in force";
+                assert_eq!(world.sources.get(&number), Some(&in_force), "{message}");
+                world.remember_origin(name);
+            }
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let busy = world.groups.values().filter(|sim| world.is_known_busy(sim)).count();
@@ -266,6 +277,11 @@ impl World {
     pub fn target(&self) -> ImageId {
         let named = self.object.spec.ami.clone().map(|ami| ImageId::parse(ami).expect("an id"));
         named.or_else(|| self.built.clone()).expect("a target")
+    }
+
+    pub fn has_same_inputs(&self, one: &ImageId, other: &ImageId) -> bool {
+        let template = |id: &ImageId| self.images[id].tags.get("opsy.dev/template").cloned();
+        template(one) == template(other)
     }
 
     pub fn off(&self) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::world::{Event, Mishap, SimPolicy, World, reason};
-use crate::api::AMIRefresherStatus;
+use crate::api::{AMIRefresherStatus, ImageId};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::outcome::ActErrorKind;
 
@@ -52,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4_usize).prop_map(Event::Repair),
         1 => any::<bool>().prop_map(Event::Keeps),
         1 => Just(Event::Ask),
+        1 => (0..9_usize).prop_map(Event::Release),
         1 => Just(Event::Restart),
     ]
 }
@@ -60,13 +61,14 @@ fn policy() -> impl Strategy<Value = SimPolicy> {
     let soak = prop_oneof![1 => Just(None), 4 => (0..900_u64).prop_map(Some)];
     let freeze = prop_oneof![3 => Just(None), 1 => (60..7200_i64).prop_map(Some)];
     let limit = prop_oneof![2 => Just(None), 1 => (1..3_i32).prop_map(Some)];
-    (soak, any::<bool>(), any::<bool>(), freeze, limit).prop_map(
-        |(soak, approval, window, freeze, max_parallel)| SimPolicy {
+    (soak, any::<bool>(), any::<bool>(), freeze, limit, any::<bool>()).prop_map(
+        |(soak, approval, window, freeze, max_parallel, rolls_back)| SimPolicy {
             soak,
             approval,
             window,
             freeze,
             max_parallel,
+            rolls_back,
         },
     )
 }
@@ -86,13 +88,11 @@ fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
         (ObjectHealth::Settled, _) => {
             assert_eq!(world.off(), Vec::<&str>::new(), "settled, but not on the target")
         }
-        (ObjectHealth::Stalled, "UpdateFailed") => {
+        (ObjectHealth::Stalled, "UpdateFailed" | "ImageHeld") => {
             let target = world.target();
-            let wrong = |name: &String| {
-                let pair = (name.clone(), target.clone());
-                world.bad.contains(&pair) || world.refused.contains(&pair)
-            };
-            let bad = world.groups.keys().any(wrong);
+            let is_target = |image: &ImageId| *image == target || world.has_same_inputs(image, &target);
+            let mut wrong = world.bad.iter().chain(&world.refused);
+            let bad = wrong.any(|(_, image)| is_target(image));
             assert!(bad, "reported as failed, but nothing is wrong with the image");
         }
         (ObjectHealth::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),
@@ -158,6 +158,8 @@ fn holds_in(mut world: World, events: &[Event]) {
     world.bad.clear();
     world.advance(2 * 86_400);
     world.object.spec.ami = None;
+    // The second of them is built from other inputs than the image that may be held.
+    world.happens(&Event::NewImage);
     world.happens(&Event::NewImage);
     let flushed = world.calm();
     assert_eq!(flushed.health, ObjectHealth::Settled);

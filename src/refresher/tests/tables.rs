@@ -9,7 +9,8 @@ use crate::api::{AMIRefresher, ImageId, Owner};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Image, ImageState};
 use crate::refresher::choose::{TargetChoice, choose};
-use crate::refresher::images::check_eligible;
+use crate::refresher::held::FailedImages;
+use crate::refresher::images::Eligibility;
 use crate::refresher::memory::Memory;
 use crate::refresher::observed::SourceImages;
 use crate::refresher::report;
@@ -218,7 +219,8 @@ fn an_image_must_be_eligible() {
         (with(|image| image.deprecated = Some(Timestamp::MAX)), ""),
         (with(|image| image.created = None), "the age of ami-00000001 is unknown"),
     ] {
-        assert_eq!(check_eligible(&month, &image, now()).err().unwrap_or_default(), why, "{image:?}");
+        let rules = Eligibility { spec: &month, failed: &FailedImages::default(), now: now() };
+        assert_eq!(rules.check(&image).err().unwrap_or_default(), why, "{image:?}");
     }
 }
 

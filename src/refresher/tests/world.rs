@@ -96,6 +96,10 @@ pub struct World {
     pub keeps: bool,
     /// A person requested a retry.
     pub retry_requested: bool,
+    /// The image that a person requested to roll out again.
+    pub released: Option<ImageId>,
+    /// The image of each group before our last update of it, except for rollbacks.
+    pub origins: BTreeMap<String, String>,
     /// Responses are shared for a while, so that reads may be outdated.
     pub shares: bool,
     responses: Responses,
@@ -138,12 +142,16 @@ fn template_id(number: usize) -> TemplateId {
     TemplateId::parse(format!("lt-{number:08x}")).expect("hex")
 }
 
-fn image(id: &ImageId, created: Timestamp) -> Image {
+/// Two images each are built from the same inputs.
+fn image(number: usize, created: Timestamp) -> Image {
+    let (id, template) = (&image_id(number), format!("v1:{}", number / 2));
     let tags = [
         ("brought-to-you-by", "opsy-the-ami-operator"),
         ("status", "active"),
         ("cluster-name", "demo"),
         ("opsy.dev/builder", "default/base"),
+        ("opsy.dev/template", template.as_str()),
+        ("opsy.dev/spec", "v1:1"),
     ];
     Image {
         id: id.clone(),
@@ -203,6 +211,8 @@ impl World {
             degraded_accepts: true,
             keeps: false,
             retry_requested: false,
+            released: None,
+            origins: BTreeMap::new(),
             shares: false,
             responses: Responses::default(),
             needs: Vec::new(),
@@ -225,7 +235,7 @@ impl World {
             old.tags.insert("status".to_owned(), "deprecated".to_owned());
         }
         let id = image_id(self.images.len());
-        self.images.insert(id.clone(), image(&id, self.now));
+        self.images.insert(id.clone(), image(self.images.len(), self.now));
         id
     }
 

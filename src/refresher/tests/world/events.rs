@@ -34,6 +34,8 @@ pub enum Event {
     Keeps(bool),
     /// A person requests a retry of what failed.
     Ask,
+    /// A person requests to roll out one of the images again.
+    Release(usize),
     /// The agent restarts.
     Restart,
     /// A person approves the newest image, or withdraws all approvals.
@@ -133,6 +135,10 @@ impl World {
             Event::Keeps(on) => self.keeps = *on,
             Event::Ask => {
                 self.retry_requested = true;
+                self.changed();
+            }
+            Event::Release(number) => {
+                self.released = Some(image_id(number % self.images.len()));
                 self.changed();
             }
             Event::Restart => self.restart(),

@@ -28,6 +28,8 @@ pub struct SimPolicy {
     /// A freeze of this many seconds begins now.
     pub freeze: Option<i64>,
     pub max_parallel: Option<i32>,
+    /// A rollout that fails is rolled back.
+    pub rolls_back: bool,
 }
 
 /// A group that an update of ours moved.
@@ -61,6 +63,7 @@ impl World {
             max_parallel: policy.max_parallel,
             windows: policy.window.then(|| vec![window]),
             freezes: freeze.map(|freeze| vec![written(freeze)]),
+            on_failure: text("Rollback").filter(|_| policy.rolls_back),
         });
         self.freeze = freeze;
         self.policy = policy;
@@ -74,6 +77,21 @@ impl World {
             Some(value) => drop(annotations.insert(APPROVE.to_owned(), value)),
             None => drop(annotations.remove(APPROVE)),
         }
+    }
+
+    /// Before an update of ours that is no rollback.
+    pub fn remember_origin(&mut self, name: &str) {
+        let image = self.groups[name].seen.release_version.clone().expect("an image");
+        self.origins.insert(name.to_owned(), image);
+    }
+
+    /// A rollback returns a group to the image from which the failed rollout moved it.
+    pub fn expect_origin(&self, name: &str, image: &str) {
+        assert_eq!(
+            self.origins.get(name).map(String::as_str),
+            Some(image),
+            "{name} is rolled back to another image"
+        );
     }
 
     fn is_approved(&self, wave: &str, image: &ImageId) -> bool {
