@@ -24,6 +24,7 @@ const NAMES_SHOWN: i32 = 20;
 /// A live object.
 pub struct Live {
     home: Home,
+    pub key: ObjectKey,
     /// The name of the object in messages.
     pub name: String,
     /// Spec and status.
@@ -91,6 +92,7 @@ impl Named {
             );
         };
         Ok(Live {
+            key: object.clone(),
             name: shown(&object),
             git: in_git(&stored),
             annotations,
@@ -101,7 +103,8 @@ impl Named {
 
     async fn in_cluster(&self, place: ClusterPlace) -> anyhow::Result<Live> {
         let api = target::objects(&place.cluster, self.target.kind);
-        let name = shown(&self.target.in_namespace(&place.cluster.namespace));
+        let key = self.target.in_namespace(&place.cluster.namespace);
+        let name = shown(&key);
         match api.get_opt(&self.target.name).await {
             Ok(Some(object)) => {
                 let git = InGit {
@@ -113,7 +116,7 @@ impl Named {
                 };
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
                 let home = Home::Cluster { place, api: Box::new(api), name: object.name_any() };
-                Ok(Live { home, name, object: object.data, git, annotations })
+                Ok(Live { home, key, name, object: object.data, git, annotations })
             }
             Ok(None) => Err(missing(&api, &self.target, &place).await),
             Err(error) => Err(target::refused(error)),

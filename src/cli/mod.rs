@@ -11,6 +11,7 @@ pub mod packer_run;
 pub mod place;
 pub mod progress;
 pub mod reconcile;
+pub mod rollback;
 pub mod run;
 pub mod status;
 pub mod suspend;
@@ -58,6 +59,9 @@ enum Command {
     /// Approve a wave of a rollout for the image that is rolled out now
     #[command(after_help = place::RULE)]
     Approve(approve::Args),
+    /// Commit that a refresher returns to its previous image
+    #[command(after_help = place::RULE)]
+    Rollback(Box<rollback::Args>),
     /// Accept a commit of a rewritten branch, or one without a trusted signature, so that the agent applies it
     #[command(after_help = place::RULE)]
     Accept(accept::Args),
@@ -93,6 +97,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Resume(args) => suspend::resume(&args),
         Command::Cancel(args) => cancel::run(&args),
         Command::Approve(args) => approve::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Accept(args) => accept::run(&args),
         Command::Crds(args) => crds::run(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),

@@ -26,6 +26,7 @@ mod http;
 pub mod ignore;
 mod mirror;
 mod origin;
+pub mod patch;
 mod poll;
 pub mod push;
 mod reader;

@@ -6,6 +6,7 @@
 mod check;
 mod content;
 mod document;
+pub mod edit;
 mod file;
 mod neighbours;
 mod read;
@@ -15,7 +16,7 @@ mod yaml;
 
 pub use content::{Blobs, Content};
 pub use file::MAX_FILE_BYTES;
-pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_settings};
+pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_manifest, is_settings};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,11 @@ use serde_json::Value;
 
 use crate::api::ObjectKey;
 use crate::settings::RepoSettings;
+
+/// Returns the settings in `opsy.yaml`. Those that cannot be read have their defaults.
+pub fn settings_of(content: &[u8]) -> RepoSettings {
+    settings::read(content, None).0.unwrap_or_default()
+}
 
 /// A file of the commit below the path that Opsy reads.
 #[derive(Clone, Debug, PartialEq, Eq)]

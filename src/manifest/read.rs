@@ -241,7 +241,8 @@ fn in_the_way(file: &SourceFile) -> Option<String> {
 }
 
 /// Returns whether this file may contain objects.
-fn is_manifest(path: &str, status_path: &str) -> bool {
+/// Returns whether a file below the path that is read can contain manifests.
+pub fn is_manifest(path: &str, status_path: &str) -> bool {
     let status = path.strip_prefix(status_path).is_some_and(|rest| rest.starts_with('/'));
     is_yaml(path) && !status && !is_settings(path)
 }

@@ -306,3 +306,55 @@ fn a_person_approves_a_wave_by_a_command_and_another_by_a_commit() {
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
     assert_eq!(["batch", "web", "system"].map(on), [true, true, true]);
 }
+
+#[test]
+fn a_person_rolls_back_by_a_commit_that_a_command_writes() {
+    let world = World::new();
+    assert_eq!(world.once().status.code(), Some(0));
+    let image = world.active_image().expect("an image");
+    let initial = world.seed["initial_image"].as_str().expect("an image").to_owned();
+    let rollback = |args: &[&str]| {
+        let mut opsy = world.opsy();
+        opsy.args(["rollback", "ar/demo", "--reason", "loses packets"]).args(args).env("HOME", world.root());
+        run(opsy)
+    };
+    let before = world.show("refreshers/demo.yaml").expect("the manifest");
+    let shown = rollback(&["--dry-run"]);
+    let added =
+        format!("+  held:\n+    - ami: {image}\n+      reason: \"loses packets\"\n+  ami: {initial}\n");
+    assert!(shown.status.success() && shown.stdout.contains(&added), "{shown:?}");
+    assert!(
+        shown.stdout.starts_with("diff --git a/refreshers/demo.yaml b/refreshers/demo.yaml\n"),
+        "{shown:?}"
+    );
+    assert_eq!(
+        shown.stdout.lines().filter(|line| line.starts_with('-')).count(),
+        1,
+        "nothing is removed: {shown:?}"
+    );
+    assert_eq!(world.show("refreshers/demo.yaml").as_ref(), Some(&before));
+    let refused = rollback(&[]);
+    assert!(refused.stderr.contains("set user.name and user.email"), "{refused:?}");
+
+    let config = "[user]\n  name = Ada\n  email = ada@example.com\n";
+    fs::write(world.root().join(".gitconfig"), config).expect("a file");
+    let committed = rollback(&[]);
+    let words = format!("amirefresher.ami.opsy.dev/default/demo returns to {initial}: commit ");
+    assert!(committed.status.success() && committed.stdout.starts_with(&words), "{committed:?}");
+    let subject = format!("Roll back AMIRefresher default/demo to {initial}");
+    assert_eq!(world.log().first(), Some(&subject));
+    let again = rollback(&["--to", &initial]);
+    assert!(again.status.success() && again.stdout.contains("nothing to commit"), "{again:?}");
+
+    assert_eq!(world.once().status.code(), Some(0));
+    for name in ["batch", "web", "system"] {
+        assert_eq!(world.group(name)["release_version"], initial, "{name}");
+    }
+    for (args, words) in [
+        (&["--to", "i-1"][..], "invalid value 'i-1'"),
+        (&["--path", "builders"], "no manifest below builders declares AMIRefresher default/demo"),
+    ] {
+        let refused = rollback(args);
+        assert!(!refused.status.success() && refused.stderr.contains(words), "{refused:?}");
+    }
+}

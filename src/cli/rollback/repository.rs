@@ -1,0 +1,139 @@
+//! The repository that `opsy rollback` changes: finds the file that declares an object, and commits the edited file onto
+//! the tip of the branch, as the agent commits status.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+
+use crate::agent::{now, sources};
+use crate::api::network::Network;
+use crate::api::paths::join;
+use crate::api::{CommitId, ObjectKey};
+use crate::git::commit::{Change, Edit, Outcome};
+use crate::git::github_app::Tokens;
+use crate::git::patch::{configured_author, patch};
+use crate::git::{Handle, History, Http, Options};
+use crate::manifest::edit::{Pin, pin};
+use crate::manifest::{Form, SETTINGS_FILE, is_manifest, settings_of};
+use crate::settings::{EnvSecrets, GitFlags};
+use crate::sync::input::pick;
+
+/// Flags that select the repository. They are those of `opsy run`.
+#[derive(clap::Args)]
+pub struct RepositoryFlags {
+    /// Commit to this repository: a URL or a local path
+    #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
+    pub repo: String,
+    /// Commit to this branch; default: the default branch of the remote
+    #[arg(long, env = "OPSY_BRANCH")]
+    pub branch: Option<String>,
+    /// Read manifests from this directory of the repository
+    #[arg(long, env = "OPSY_PATH", default_value = "")]
+    pub path: String,
+    #[command(flatten)]
+    pub git: GitFlags,
+}
+
+/// A clone that is deleted when the command ends.
+pub struct Repository {
+    git: Handle,
+    _clone: tempfile::TempDir,
+}
+
+/// The file that declares the object, from the root of the repository, and the change of it; the patch is empty if
+/// nothing changes.
+pub struct Changed {
+    pub file: String,
+    pub patch: String,
+}
+
+impl Repository {
+    /// Opens the repository. Nothing is fetched yet.
+    pub fn open(flags: &RepositoryFlags, network: &Network) -> anyhow::Result<Self> {
+        let clone = tempfile::tempdir().context("cannot create a temporary directory for the clone")?;
+        let tokens = Tokens::new(network, now)?;
+        let git = Handle::start(Options {
+            address: sources::rules(&flags.git.addresses)?.parse(&flags.repo)?,
+            branch: flags.branch.clone(),
+            path: flags.path.clone(),
+            folder: clone.path().join("clone"),
+            credentials: Some(sources::credentials(&flags.git, &EnvSecrets::read(), &tokens)?),
+            http: Http::new(network),
+            history: History::Recent,
+            signers: None,
+            signing_key: None,
+        })?;
+        Ok(Self { git, _clone: clone })
+    }
+
+    /// Finds the file at the tip that declares the object, and what would change in it.
+    pub async fn find(&self, object: &ObjectKey, change: &Pin) -> anyhow::Result<Changed> {
+        let tip = self.git.fetch().await?;
+        let root = self.git.options().path.clone();
+        let listing = self.git.list(&tip.commit).await?;
+        let picked = pick(&listing, &root).map_err(|why| anyhow!("the repository {why}"))?;
+        let files = picked.into_iter().filter(|file| file.form == Form::File);
+        let files: Vec<_> = files.map(|file| (file.path, file.id)).collect();
+        let files = self.git.read(files).await?;
+        let settings = files.iter().find(|file| file.path == SETTINGS_FILE);
+        let settings = settings.map(|file| settings_of(&file.content)).unwrap_or_default();
+        let manifests = files.iter().filter(|file| is_manifest(&file.path, settings.status_path()));
+        for file in manifests {
+            let Ok(text) = str::from_utf8(&file.content) else { continue };
+            let path = join(&root, &file.path);
+            let edited = pin(text, object, settings.namespace(), change)
+                .map_err(|why| anyhow!("{path} cannot be edited, because {why}: set `ami` in it yourself"))?;
+            if let Some(edited) = edited {
+                let patch = patch(&path, text, &edited)?;
+                return Ok(Changed { file: path, patch });
+            }
+        }
+        let place = if root.is_empty() { String::new() } else { format!(" below {root}") };
+        bail!(
+            "no manifest{place} declares {} {}: check --repo, --branch, --path and -n",
+            object.kind,
+            object.key
+        )
+    }
+
+    /// Commits the change of the file onto the tip of the branch.
+    pub async fn commit(
+        &self,
+        object: &ObjectKey,
+        file: &str,
+        change: &Pin,
+        reason: &str,
+    ) -> anyhow::Result<CommitId> {
+        let author = configured_author().context(
+            "Git does not know who commits: set user.name and user.email with `git config --global`",
+        )?;
+        let branch = self.git.branch().context("the repository has no branch")?;
+        let (object, pinned) = (object.clone(), change.clone());
+        let message = format!("Roll back {} {} to {}\n\n{reason}\n", object.kind, object.key, change.ami);
+        let namespace = object.key.namespace.clone();
+        let edit = move |content: Option<&[u8]>| {
+            let text = content.and_then(|content| str::from_utf8(content).ok()).unwrap_or_default();
+            // Found before: a manifest without a namespace belongs to this one.
+            let edited = pin(text, &object, &namespace, &pinned)?;
+            edited.map(String::into_bytes).ok_or_else(|| format!("no longer declares {}", object.key))
+        };
+        let change = Change {
+            branch,
+            edits: [(file.to_owned(), Edit::Merge(Arc::new(edit)))].into(),
+            versions: std::collections::BTreeMap::new(),
+            settled: Arc::default(),
+            message: Arc::new(move |_| message.clone()),
+            author,
+            time: now(),
+        };
+        match self.git.commit(&change).await? {
+            Outcome::Pushed { commit, .. } => Ok(commit),
+            Outcome::Unchanged => bail!("{file} has changed meanwhile, and nothing is left to commit"),
+            Outcome::Rejected { message } => {
+                bail!(
+                    "the server rejected the push: {message}; open a pull request with the patch of --dry-run"
+                )
+            }
+        }
+    }
+}
