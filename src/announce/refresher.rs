@@ -233,6 +233,12 @@ impl RolloutStory<'_> {
             return advice;
         }
         let target = &self.rollout.target;
+        if rollback::is_wanted(self.spec) {
+            return format!(
+                "Opsy rolls the node groups back and holds the image. Fix the image and build a new one. To roll {target} \
+                 out anyway, set the annotation ami.opsy.dev/retry: {target}."
+            );
+        }
         format!(
             "Check the node group in the EKS console. Opsy retries when the image, refreshConfig or the \
              launch template version of the group changes. To retry now, run `opsy reconcile` or set the \

@@ -214,8 +214,22 @@ fn rollouts() -> String {
             "It is replaced",
             &refresher(json!({"rollout": rollout(json!([]), ended), "history": [record("r1", "Replaced")]})),
         ),
+        show("A failed rollout is rolled back", &rolled_back(json!({}), json!([record("r0", "Failed")]))),
+        show(
+            "The rollback is done",
+            &rolled_back(json!({"finishedAt": "2026-03-01T11:40:00Z"}), json!([record("r2", "RolledBack"), record("r0", "Failed")])),
+        ),
     ]
     .concat()
+}
+
+fn rolled_back(more: Value, history: Value) -> Vec<Story> {
+    let moves = json!({"targetAMI": "ami-0fedcba9876543210", "previousAMI": "ami-0123456789abcdef0",
+                       "finishedAt": "2026-03-01T11:22:00Z"});
+    let back = json!({"id": "r2", "target": "ami-0fedcba9876543210", "startedAt": "2026-03-01T11:10:00Z",
+        "groups": [group("batch", moves)],
+        "rollback": {"of": "r0", "target": "ami-0123456789abcdef0", "reason": "web: update u-1 failed: NodeCreationFailure"}});
+    refresher(json!({"rollout": with(back, more), "history": history}))
 }
 
 fn troubles() -> String {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
-pub use policy::{Freeze, RolloutPolicy, Wave, Window};
+pub use policy::{Freeze, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
 
 /// Desired state of the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

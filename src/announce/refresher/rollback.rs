@@ -2,7 +2,7 @@
 
 use super::super::Tone;
 use crate::api::reasons;
-use crate::api::refresher::Rollout;
+use crate::api::refresher::{AMIRefresherSpec, ROLLBACK, Rollout};
 use crate::api::words::RolloutResult;
 
 /// Reason, tone and title of the head of the story. `None` if the rollout is no rollback.
@@ -25,6 +25,11 @@ pub fn head(
         }
         None => (reasons::ROLLING_BACK, Tone::Bad, format!("{name}: rolling back to {target}")),
     })
+}
+
+/// Whether a rollout that fails is rolled back.
+pub fn is_wanted(spec: &AMIRefresherSpec) -> bool {
+    spec.rollout.as_ref().and_then(|policy| policy.on_failure.as_deref()) == Some(ROLLBACK)
 }
 
 /// Why the rollout is rolled back.

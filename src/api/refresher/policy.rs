@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The values of `onFailure`.
+pub const STOP: &str = "Stop";
+pub const ROLLBACK: &str = "Rollback";
+
 /// Order, pace and times of rollouts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

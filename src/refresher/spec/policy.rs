@@ -13,7 +13,7 @@ use super::super::target::Target;
 use super::globs;
 use crate::api::approvals::{self, Approval, is_wave_name};
 use crate::api::checks::{Problems, written};
-use crate::api::refresher::{self as crd, RolloutPolicy};
+use crate::api::refresher::{self as crd, ROLLBACK, RolloutPolicy, STOP};
 use crate::api::{AMIRefresher, ImageId};
 use crate::aws::Tags;
 
@@ -27,9 +27,6 @@ const MAX_WINDOWS: usize = 20;
 const MAX_FREEZES: usize = 100;
 /// The only value of `approval`.
 const REQUIRED: &str = "Required";
-/// The values of `onFailure`.
-const STOP: &str = "Stop";
-const ROLLBACK: &str = "Rollback";
 
 /// In which order, how many at once, and when node groups are moved.
 #[derive(Clone, Debug)]
