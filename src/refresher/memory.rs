@@ -78,7 +78,7 @@ pub struct GroupEntry {
     pub attempt: u32,
     /// Number of the launch template version that was created for the move, if known.
     pub new_version: Option<i64>,
-    pub update: ManagedUpdate,
+    pub update: GroupUpdate,
     pub failure: Option<String>,
     /// The last call, if AWS refused it and it is retried.
     pub refusal: Option<Refusal>,
@@ -92,10 +92,10 @@ pub struct GroupEntry {
     pub finished: Option<Timestamp>,
 }
 
-/// The progress of the EKS update that moves a managed node group.
+/// The progress of the update that moves a node group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ManagedUpdate {
-    /// ID of the update, once EKS has accepted it.
+pub struct GroupUpdate {
+    /// ID of the update, once AWS has accepted it.
     pub id: Option<String>,
     /// The start that is about to be requested. Recorded before the call, so that a lost response can be told from a
     /// call that was never made.
@@ -157,7 +157,7 @@ impl GroupEntry {
     /// Begins the move once more after it failed.
     fn reopen(&mut self) {
         self.attempt += 1;
-        (self.update, self.failure, self.finished) = (ManagedUpdate::default(), None, None);
+        (self.update, self.failure, self.finished) = (GroupUpdate::default(), None, None);
     }
 
     /// The last move has not been found undone yet.
@@ -302,7 +302,7 @@ fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
         previous_image: group.previous_ami.clone().and_then(|id| ImageId::parse(id).ok()),
         attempt: group.attempts.and_then(|attempts| u32::try_from(attempts).ok())?,
         new_version: group.version.as_deref().and_then(|version| version.parse().ok()),
-        update: ManagedUpdate {
+        update: GroupUpdate {
             id: group.update_id.clone(),
             starting: read_starting(group),
             overdue: group.overdue_at,

@@ -5,7 +5,7 @@ mod refused;
 
 use std::time::Duration;
 
-use super::memory::{GroupEntry, ManagedUpdate, Rollout, Starting};
+use super::memory::{GroupEntry, GroupUpdate, Rollout, Starting};
 use super::outcome::Outcome;
 use super::plan::PlanInput;
 use super::step::{Explanation, Plan};
@@ -132,7 +132,7 @@ fn version_created(input: PlanInput<'_>, group: &str, why: Explanation, number: 
     let with_version = |entry: &GroupEntry| {
         // The version may not be listed at once: the wait for that begins now.
         let starting = Some(Starting { version: number, at: input.now });
-        let update = ManagedUpdate { starting, ..entry.update.clone() };
+        let update = GroupUpdate { starting, ..entry.update.clone() };
         GroupEntry { new_version: Some(number), update, refusal: None, ..entry.clone() }
     };
     let rollout = changed(input, group, with_version);
@@ -147,7 +147,7 @@ fn update_started(
     update: &Update,
 ) -> Summary {
     let with_update = |entry: &GroupEntry| GroupEntry {
-        update: ManagedUpdate { id: Some(update.id.clone()), ..entry.update.clone() },
+        update: GroupUpdate { id: Some(update.id.clone()), ..entry.update.clone() },
         new_version: version.parse().ok(),
         refusal: None,
         ..entry.clone()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::memory::{GroupEntry, ManagedUpdate, REMEMBERED, Rollout};
+use super::super::memory::{GroupEntry, GroupUpdate, REMEMBERED, Rollout};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::refusal::RefusalKind;
@@ -17,7 +17,7 @@ use super::{PlanInput, record};
 use crate::api::reasons;
 use crate::api::time::recent;
 use crate::api::{Class, ImageId};
-use crate::aws::{LaunchTemplateVersion, TemplateVersion};
+use crate::aws::TemplateVersion;
 
 /// One group that is being moved, with its context.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ pub fn new_entry(
         previous_image: group.image.clone(),
         attempt: last.map_or(0, |last| last.attempt) + 1,
         new_version: None,
-        update: ManagedUpdate::default(),
+        update: GroupUpdate::default(),
         failure: None,
         refusal: None,
         moved_at: same_image.map(|last| remembered(&last.moved_at)).unwrap_or_default(),
@@ -92,13 +92,6 @@ impl GroupMove<'_> {
             Some(_) => Target::single(self.entry.image.clone()),
             None => self.rollout.target.clone(),
         }
-    }
-
-    /// Whether a rollback returns the group to this launch template version, which was in force before.
-    pub fn returns_to(self, version: &LaunchTemplateVersion) -> bool {
-        self.rollout.rollback.is_some()
-            && self.entry.new_version == Some(version.number)
-            && version.image.as_deref() == Some(self.entry.image.as_str())
     }
 
     pub fn wait(self, what: &str) -> GroupPlan {
@@ -137,7 +130,7 @@ impl GroupMove<'_> {
 
     /// The rollout after the move has ended, and what to report.
     fn ended(self, result: MoveResult) -> (Rollout, String) {
-        let update = ManagedUpdate { starting: None, ..self.entry.update.clone() };
+        let update = GroupUpdate { starting: None, ..self.entry.update.clone() };
         let finished = Some(self.input.now);
         let mut entry = GroupEntry { finished, update, refusal: None, ..self.entry.clone() };
         match result {

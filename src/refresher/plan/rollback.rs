@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::super::held::{Failed, FailedImages};
 use super::super::history;
-use super::super::memory::{GroupEntry, ManagedUpdate, Rollback, Rollout};
+use super::super::memory::{GroupEntry, GroupUpdate, Rollback, Rollout};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
@@ -92,7 +92,7 @@ fn entry_back(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> Op
         attempt: moved.attempt + 1,
         // The version that was in force before: it only has to be created again if another writer deleted it.
         new_version: moved.previous.version.parse().ok(),
-        update: ManagedUpdate::default(),
+        update: GroupUpdate::default(),
         failure: None,
         refusal: None,
         moved_at: Vec::new(),

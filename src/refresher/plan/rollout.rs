@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use super::super::memory::Rollout;
-use super::super::node_group::{GroupKind, Lifecycle, NodeGroup};
+use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::{MissingFact, Need};
 use super::super::refusal::RefusalKind;
 use super::super::step::{Explanation, Hold, Plan};
 use super::super::survey::{GroupDrift, Survey, survey};
 use super::end::{end_or_pause, finish, is_replaced, newer_target, stopping};
 use super::group_move::{GroupMove, GroupPlan, MoveResult, new_entry};
+use super::start::start;
 use super::turn::{NextGroup, next_group};
 use super::undone::record_undone;
-use super::{PlanInput, managed, record};
+use super::{PlanInput, kinds, record};
 use crate::api::reasons;
 use crate::api::words::RolloutResult;
 use crate::api::{Class, ImageId};
@@ -110,8 +111,7 @@ fn next_for_group(
     if let Some(error) = &group_move.entry.failure {
         return group_move.end(MoveResult::Failed(error.clone()));
     }
-    let GroupKind::Managed(managed) = &group.kind;
-    if let Some(plan) = managed::result(group_move, group)? {
+    if let Some(plan) = kinds::result(group_move, group)? {
         return Ok(plan);
     }
     match drift {
@@ -124,17 +124,14 @@ fn next_for_group(
         GroupDrift::Current | GroupDrift::Drifted(_) if group_move.input.spec.paused.is_some() => {
             Ok(GroupPlan::Later)
         }
-        GroupDrift::Current | GroupDrift::Drifted(_) => managed::start(group_move, group, managed, survey),
+        GroupDrift::Current | GroupDrift::Drifted(_) => start(group_move, group, survey),
     }
 }
 
 /// What to wait for while the group cannot be changed.
 fn in_transition(group_move: GroupMove<'_>, group: &NodeGroup) -> Option<GroupPlan> {
     match &group.lifecycle {
-        Lifecycle::Updating => {
-            let GroupKind::Managed(managed) = &group.kind;
-            Some(managed::updating(group_move, group, managed))
-        }
+        Lifecycle::Updating => Some(kinds::updating(group_move, group)),
         Lifecycle::Creating => Some(group_move.wait("is being created")),
         Lifecycle::Deleting => Some(group_move.wait("is being deleted")),
         _ => None,

@@ -1,5 +1,5 @@
 //! The launch template versions of this refresher: how they are recognized, and which of them may be deleted. Versions
-//! cannot be tagged, so their description marks them. Used by `managed`, which creates versions, and by `group_move`,
+//! cannot be tagged, so their description marks them. Used by `new_version`, which creates versions, and by `group_move`,
 //! which prunes them at the end of a move. Pure.
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
 //! Which wave of the rollout is next, and why no group of it may start yet: the soak of an earlier wave, a missing
-//! approval, a window or a freeze. Asked by `turn` before a group is selected, and by `managed` before anything is done
+//! approval, a window or a freeze. Asked by `turn` before a group is selected, and by `start` before anything is done
 //! to it. A wave is a fact of the groups as observed, so nothing is lost by a crash; the times of a soak come from the
 //! groups that the rollout moved. Pure.
 //!

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::tables::{arm, id, image, now, object, owner, parsed, target};
 use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
-use crate::refresher::memory::{GroupEntry, ManagedUpdate, Memory, Rollout, Starting, write_rollout};
+use crate::refresher::memory::{GroupEntry, GroupUpdate, Memory, Rollout, Starting, write_rollout};
 use crate::refresher::node_group::NodeGroup;
 use crate::refresher::observed::{Account, FreshGroups, MissingFact, Need, Observed, SourceImages};
 use crate::refresher::plan::{PlanInput, plan};
@@ -257,7 +257,7 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
             previous_image: (image % 2 == 0).then(|| id(image + 1)),
             attempt,
             new_version,
-            update: ManagedUpdate { id: update, starting, overdue },
+            update: GroupUpdate { id: update, starting, overdue },
             failure,
             refusal,
             moved_at,
