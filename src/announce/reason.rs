@@ -161,6 +161,7 @@ mod tests {
         reasons::ROLLOUT_FAILED,
         reasons::ROLLOUT_FAILING,
         reasons::ROLLOUT_REPLACED,
+        reasons::ROLLOUT_HELD,
         reasons::ROLLING_BACK,
         reasons::ROLLED_BACK,
         reasons::IMAGE_HELD,

@@ -91,10 +91,11 @@ fn rollout_story<'a>(
     let history = status.history.as_deref().unwrap_or_default();
     let current = status.rollout.as_ref().is_some_and(|current| current.id == rollout.id);
     let at = history.iter().position(|record| record.id == rollout.id);
+    let interrupted = [RolloutResult::Replaced, RolloutResult::Held].map(RolloutResult::as_str);
     let before = history
         .iter()
         .skip(at.map_or(0, |at| at + 1))
-        .find(|record| record.result != RolloutResult::Replaced.as_str());
+        .find(|record| !interrupted.contains(&record.result.as_str()));
     let ours = |group: &&RolloutGroup| group.started_at >= rollout.started_at;
     RolloutStory {
         object,
@@ -160,6 +161,11 @@ impl RolloutStory<'_> {
             Some(RolloutResult::Replaced) => {
                 (reasons::ROLLOUT_REPLACED, Tone::Good, format!("{name}: rollout of {target} was replaced"))
             }
+            Some(RolloutResult::Held) => (
+                reasons::ROLLOUT_HELD,
+                Tone::Good,
+                format!("{name}: rollout of {target} was stopped: it is held"),
+            ),
             Some(RolloutResult::Failed) => {
                 (reasons::ROLLOUT_FAILED, Tone::Person, format!("{name}: rollout of {target} failed"))
             }
@@ -309,7 +315,9 @@ impl RolloutStory<'_> {
     /// Returns the message about the first failure, which the whole channel sees at once. The end of the failed rollout
     /// is then only a detail.
     fn first_failure(&self) -> Option<Message> {
-        let (group, failure) = self.failure().filter(|_| self.result() != Some(RolloutResult::Replaced))?;
+        let (group, failure) = self
+            .failure()
+            .filter(|_| !matches!(self.result(), Some(RolloutResult::Replaced | RolloutResult::Held)))?;
         let title = match group {
             "" => format!("{}: rollout of {} failed", self.name(), self.rollout.target),
             group => format!("{}: {group} could not be moved to {}", self.name(), self.rollout.target),
@@ -336,6 +344,10 @@ impl RolloutStory<'_> {
             Some(RolloutResult::Done) => {
                 let title = format!("{name}: all node groups run {target}");
                 message("done", reasons::ROLLOUT_DONE, Tone::Good, Weight::Milestone, title)
+            }
+            Some(RolloutResult::Held) => {
+                let title = format!("{name}: no further node group is moved to {target}");
+                message("held", reasons::ROLLOUT_HELD, Tone::Good, Weight::Detail, title)
             }
             Some(RolloutResult::Failed) => {
                 let title = format!("{name}: rollout of {target} has stopped");

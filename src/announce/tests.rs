@@ -214,6 +214,10 @@ fn rollouts() -> String {
             "It is replaced",
             &refresher(json!({"rollout": rollout(json!([]), ended), "history": [record("r1", "Replaced")]})),
         ),
+        show(
+            "Its image is held",
+            &refresher(json!({"rollout": rollout(json!([]), json!({"finishedAt": "2026-03-01T11:40:00Z"})), "history": [record("r1", "Held")]})),
+        ),
         show("A failed rollout is rolled back", &rolled_back(json!({}), json!([record("r0", "Failed")]))),
         show(
             "The rollback is done",

@@ -69,6 +69,8 @@ reasons! {
     ROLLOUT_FAILED = "RolloutFailed";
     ROLLOUT_FAILING = "RolloutFailing";
     ROLLOUT_REPLACED = "RolloutReplaced";
+    /// A rollout ended because a person holds its image.
+    ROLLOUT_HELD = "RolloutHeld";
     /// A failed rollout is rolled back.
     ROLLING_BACK = "RollingBack";
     ROLLED_BACK = "RolledBack";

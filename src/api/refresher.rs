@@ -165,7 +165,7 @@ pub struct AMIRefresherStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last_run: Option<Timestamp>,
-    /// Result of the last rollout: Done, Failed, Replaced or RolledBack.
+    /// Result of the last rollout: Done, Failed, Replaced, Held or RolledBack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_status: Option<String>,
     /// The `metadata.generation` of the object that this status describes.
@@ -430,7 +430,7 @@ pub struct RolloutRecord {
     pub id: String,
     /// ID of the image that was rolled out. If there was one per architecture, the IDs are separated by commas.
     pub target: String,
-    /// Result of the rollout: Done, Failed, Replaced or RolledBack.
+    /// Result of the rollout: Done, Failed, Replaced, Held or RolledBack.
     pub result: String,
     /// ID of the failed rollout that this one rolled back. If absent, this was no rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]

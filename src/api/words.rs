@@ -96,6 +96,8 @@ words! {
         Failed = "Failed",
         /// It ended before all groups were moved, and a newer image replaced its target.
         Replaced = "Replaced",
+        /// It ended before all groups were moved, because a person holds its image.
+        Held = "Held",
         /// A rollback that moved every group back.
         RolledBack = "RolledBack",
     }

@@ -31,6 +31,8 @@ pub struct Live {
     pub object: Value,
     /// What its manifest sets.
     pub git: InGit,
+    /// The version of the object in a cluster.
+    version: Option<String>,
     /// What people set on the live object; in a cluster, also what its manifest sets.
     annotations: BTreeMap<String, String>,
 }
@@ -97,6 +99,7 @@ impl Named {
             git: in_git(&stored),
             annotations,
             object: json!({ "spec": stored.spec, "status": stored.status }),
+            version: None,
             home: Home::State { place, object },
         })
     }
@@ -116,7 +119,8 @@ impl Named {
                 };
                 let annotations = object.metadata.annotations.clone().unwrap_or_default();
                 let home = Home::Cluster { place, api: Box::new(api), name: object.name_any() };
-                Ok(Live { home, key, name, object: object.data, git, annotations })
+                let version = object.metadata.resource_version.clone();
+                Ok(Live { home, key, name, object: object.data, git, version, annotations })
             }
             Ok(None) => Err(missing(&api, &self.target, &place).await),
             Err(error) => Err(target::refused(error)),
@@ -136,9 +140,27 @@ fn in_git(stored: &Stored) -> InGit {
 impl Live {
     /// Sets an annotation, or removes it.
     pub async fn annotate(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
+        self.write(annotation, value, None).await
+    }
+
+    /// As `annotate`, but fails in a cluster if the object has changed since it was read: the value is made from the
+    /// previous one.
+    pub async fn annotate_unchanged(&self, annotation: &str, value: Option<&str>) -> anyhow::Result<()> {
+        self.write(annotation, value, self.version.as_deref()).await
+    }
+
+    async fn write(
+        &self,
+        annotation: &str,
+        value: Option<&str>,
+        version: Option<&str>,
+    ) -> anyhow::Result<()> {
         match &self.home {
             Home::Cluster { api, name, .. } => {
-                let patch = json!({ "metadata": { "annotations": { annotation: value } } });
+                let mut patch = json!({ "metadata": { "annotations": { annotation: value } } });
+                if let Some(version) = version {
+                    patch["metadata"]["resourceVersion"] = json!(version);
+                }
                 let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
                 let done = api.patch(name, &how, &Patch::Merge(&patch)).await;
                 done.map(drop).map_err(target::refused)

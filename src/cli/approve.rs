@@ -9,6 +9,7 @@ use super::annotate::Named;
 use super::target;
 use crate::api::annotations::APPROVE;
 use crate::api::checks::closest;
+use crate::api::ids::BadId;
 use crate::api::{ImageId, Kind, approvals};
 use crate::telemetry::out;
 
@@ -19,6 +20,9 @@ pub struct Args {
     /// The wave, as spec.rollout.waves names it
     #[arg(value_name = "WAVE")]
     pub wave: String,
+    /// The image to approve; the command fails if it is not the target any more. Default: the current target
+    #[arg(value_name = "AMI", value_parser = image_id)]
+    pub ami: Option<ImageId>,
 }
 
 /// Approves the current target for the wave, in addition to what is approved for other waves.
@@ -33,6 +37,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let Some(images) = live.status("targetAMI").and_then(images) else {
             bail!("{name} has no target image yet ({place}): approve the wave when `opsy status` shows one");
         };
+        if let Some(ami) = args.ami.as_ref().filter(|ami| !images.contains(ami)) {
+            let target = live.status("targetAMI").unwrap_or_default();
+            bail!("{name} rolls out {target}, not {ami} ({place}): nothing is approved");
+        }
+        let images = args.ami.clone().map_or(images, |ami| vec![ami]);
         let value = approvals::with(live.annotation(APPROVE).unwrap_or_default(), wave, &images);
         if live.git.approves {
             bail!(
@@ -40,12 +49,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                  there and push the commit"
             );
         }
-        live.annotate(APPROVE, Some(&value)).await?;
+        live.annotate_unchanged(APPROVE, Some(&value)).await?;
         let images: Vec<&str> = images.iter().map(ImageId::as_str).collect();
         let (images, later) = (images.join(", "), live.later());
         out::line(format_args!("{name} wave {wave:?} approved for {images} ({place}){later}"))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn image_id(text: &str) -> Result<ImageId, BadId> {
+    ImageId::parse(text)
 }
 
 /// The images of the target.

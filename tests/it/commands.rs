@@ -293,7 +293,10 @@ fn a_person_approves_a_wave_by_a_command_and_another_by_a_commit() {
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         assert!(refused.stderr.to_lowercase().contains(words), "{refused:?}");
     }
-    let approved = world.run(&["approve", "ar/demo", "prod"]);
+    let other = world.run(&["approve", "ar/demo", "prod", "ami-00000000"]);
+    let words = format!("rolls out {image}, not ami-00000000");
+    assert!(!other.status.success() && other.stderr.contains(&words), "{other:?}");
+    let approved = world.run(&["approve", "ar/demo", "prod", &image]);
     let words = format!("amirefresher.ami.opsy.dev/default/demo wave \"prod\" approved for {image} (");
     assert!(approved.status.success() && approved.stdout.starts_with(&words), "{approved:?}");
     let outcome = world.once();

@@ -20,7 +20,7 @@ pub fn head(
         Some(RolloutResult::Failed) => {
             (reasons::ROLLOUT_FAILED, Tone::Person, format!("{name}: rollback to {target} failed"))
         }
-        Some(RolloutResult::Replaced) => {
+        Some(RolloutResult::Replaced | RolloutResult::Held) => {
             (reasons::ROLLOUT_REPLACED, Tone::Good, format!("{name}: rollback to {target} was replaced"))
         }
         None => (reasons::ROLLING_BACK, Tone::Bad, format!("{name}: rolling back to {target}")),

@@ -22,6 +22,8 @@ pub enum Stopping {
     Failed,
     /// `ami` names another image.
     Replaced,
+    /// `held` names an image of the target.
+    Held,
 }
 
 pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
@@ -38,7 +40,11 @@ pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
         Source::Image(image) => !is_expected(image),
         _ => false,
     };
-    ami_changed.then_some(Stopping::Replaced)
+    let is_held = || input.spec.held.iter().any(|held| rollout.target.contains(Some(&held.image)));
+    match ami_changed {
+        true => Some(Stopping::Replaced),
+        false => is_held().then_some(Stopping::Held),
+    }
 }
 
 /// The target that the source offers now, if it differs from that of the rollout.
@@ -96,6 +102,7 @@ pub fn end_or_pause(
     match (stopping, &input.spec.paused) {
         (Some(Stopping::Failed), _) => return rollback::fail(input, rollout, survey, None),
         (Some(Stopping::Replaced), _) => return Ok(finish(input, rollout, RolloutResult::Replaced, None)),
+        (Some(Stopping::Held), _) => return Ok(finish(input, rollout, RolloutResult::Held, None)),
         (None, Some(paused)) if drifted > 0 => return Ok(input.idle(explain_pause(paused, drifted))),
         (None, _) => {}
     }

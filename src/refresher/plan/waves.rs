@@ -127,13 +127,18 @@ impl<'a> Waves<'a> {
         }
         let (name, target, object) = (&wave.name, self.target, &self.input.spec.key.name);
         let approve: Vec<String> = target.images().iter().map(|image| format!("{name}={image}")).collect();
+        // With several images, the command approves all of them.
+        let named = match target.images() {
+            [image] => format!(" {image}"),
+            _ => String::new(),
+        };
         let others = policy.approved_for(wave);
         let approved = match others.is_empty() {
             true => String::new(),
             false => format!(" (approved: {})", others.into_iter().collect::<Vec<_>>().join(", ")),
         };
         let message = format!(
-            "wave {name:?} waits for approval of {target}{approved}: run `opsy approve ar/{object} {name}`, or set the \
+            "wave {name:?} waits for approval of {target}{approved}: run `opsy approve ar/{object} {name}{named}`, or set the \
              annotation ami.opsy.dev/approve: {}",
             approve.join(",")
         );

@@ -177,6 +177,20 @@ fn an_image_that_a_person_holds_is_not_rolled_out() {
     assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Waiting, "NoEligibleImage"));
     assert_eq!(message(&pass), "ami-00000001 is held: slow disks");
     world.object.spec.held = None;
+    while world.started.is_empty() {
+        let pass = world.pass(Mishap::None);
+        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+    }
+    world.object.spec.held = held(&image_id(1), None);
+    let pass = world.calm();
+    assert_eq!(history(&pass), [("Held".into(), image_id(1).to_string())]);
+    assert_eq!(
+        shown(&world),
+        [image_id(1).as_str(), image_id(0).as_str()],
+        "an update that has started is finished"
+    );
+    assert_eq!(message(&pass), "ami-00000001 is held by spec.held");
+    world.object.spec.held = None;
     assert_eq!(world.calm().health, ObjectHealth::Settled);
     world.object.spec.held = held(&image_id(0), None);
     assert_eq!(world.calm().health, ObjectHealth::Settled, "another image is held");

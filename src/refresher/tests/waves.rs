@@ -87,7 +87,7 @@ fn a_wave_waits_for_the_approval_of_this_image() {
     world.approve(Some(&image_id(0)));
     let pass = until(&mut world, "WaitingForApproval");
     let expected = "wave \"prod\" waits for approval of ami-00000001 (approved: ami-00000000): run `opsy approve \
-                    ar/nodes prod`, or set the annotation ami.opsy.dev/approve: prod=ami-00000001";
+                    ar/nodes prod ami-00000001`, or set the annotation ami.opsy.dev/approve: prod=ami-00000001";
     assert_eq!(message(&pass), expected);
     assert_eq!(states(&pass), ["canary Done 1/1", "prod Waiting 0/1"]);
     assert_eq!(waves(&pass)[1].approved, Some(false));

@@ -92,7 +92,8 @@ async fn a_canary_soaks_and_a_person_approves_in_the_window() {
     rolling.restart().await;
 
     let pass = until(&mut rolling, "WaitingForApproval").await;
-    assert!(reason(&pass).1.contains("run `opsy approve ar/nodes prod`"), "{:?}", reason(&pass));
+    let words = format!("run `opsy approve ar/nodes prod {image}`");
+    assert!(reason(&pass).1.contains(&words), "{:?}", reason(&pass));
     rolling.step(3600);
     assert_eq!(reason(&rolling.pass().await).0, "WaitingForApproval");
     assert_eq!((started(&rolling), rolling.versions_of_ours()), (vec!["system".to_owned()], 1));
