@@ -12,6 +12,8 @@ from .failure import Failure
 from .wait import until
 
 BEDS = Path(__file__).resolve().parents[1]
+# The first start builds the control plane.
+CONTROL_PLANE_SECONDS = 900
 # The control plane itself ends within 60 seconds.
 END_SECONDS = 90
 
@@ -43,6 +45,13 @@ def bed(name: str, port_file: Path, *flags, output=subprocess.DEVNULL, seconds: 
     """Run a bed as a context, whose value is the content of the port file. `output` receives the bed's own output."""
     program = PROGRAMS[name]
     return started(program.name, command(name, port_file, *flags), port_file, program.folder, output, seconds)
+
+
+def control_plane(folder: Path, address_file: Path):
+    """Run a Kubernetes control plane without a node as a context, whose value is the content of the address file."""
+    flags = ["--die-with-parent", "--dir", str(folder), "--address-file", str(address_file)]
+    command = [str(BEDS / "controlplane" / "up"), *flags]
+    return started("the control plane", command, address_file, None, subprocess.DEVNULL, CONTROL_PLANE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ def main() -> None:
     os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     os.environ.pop("MOTO_ACCOUNT_ID", None)
 
+    from . import kube_control
     from .app import Application
     from .install import install
     from .server import Server
@@ -48,6 +49,8 @@ def main() -> None:
     try:
         program.serve(server)
     finally:
+        for account in world.accounts():
+            kube_control.forget(account)
         if world.ssh:
             world.ssh.stop()
 

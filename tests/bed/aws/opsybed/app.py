@@ -27,6 +27,10 @@ from .wire import AwsError, Call
 from .world import world
 
 
+# the beginnings of operations that change nothing
+READS = ("Describe", "Get", "List")
+
+
 class Application:
     def __init__(self) -> None:
         self.faults = Faults()
@@ -123,6 +127,8 @@ class Application:
                 return self._error(call, defect, note)
             finally:
                 world.call, world.effects = None, []
+                if not call.operation.startswith(READS):
+                    world.account(call.account).wake_bridges()
 
     def _dispatch(self, call: Call) -> Reply:
         started: dict = {}

@@ -62,11 +62,11 @@ def _complete_later(group, member, action: Action) -> None:
     if after is None:
         return
 
-    def finish() -> None:
+    def end() -> None:
         if member.actions.get(action.hook.name) is action:
-            _finish(member, action, "CONTINUE")
+            finish(member, action, "CONTINUE")
 
-    world.account(group.account_id).clock.after(max(1.0, after), finish)
+    world.account(group.account_id).clock.after(max(1.0, after), end)
 
 
 def _watch(group, member, action: Action) -> None:
@@ -79,13 +79,13 @@ def _watch(group, member, action: Action) -> None:
         if clock.timestamp() < min(action.expires, action.limit):
             _watch(group, member, action)
             return
-        _finish(member, action, action.hook.default_result)
+        finish(member, action, action.hook.default_result)
 
     clock.after(max(0.0, min(action.expires, action.limit) - clock.timestamp()), expire)
 
 
-def _finish(member, action: Action, result: str) -> None:
-    """ABANDON ends the waits for all hooks of the instance."""
+def finish(member, action: Action, result: str) -> None:
+    """Complete an action. ABANDON ends the waits for all hooks of the instance."""
     member.actions.pop(action.hook.name, None)
     if result == "ABANDON":
         member.actions.clear()
@@ -98,7 +98,7 @@ def complete(group, hook: str, asked: dict) -> None:
     if result not in RESULTS:
         raise invalid(f"Lifecycle action result must be one of {', '.join(RESULTS)}.")
     member, action = _find(group, hook, asked)
-    _finish(member, action, result)
+    finish(member, action, result)
 
 
 def complete_all(group, result: str) -> None:
@@ -106,7 +106,7 @@ def complete_all(group, result: str) -> None:
     for member in list(group.instance_states):
         for action in list(actions_of(member).values()):
             if actions_of(member).get(action.hook.name) is action:
-                _finish(member, action, result)
+                finish(member, action, result)
 
 
 def heartbeat(group, hook: str, asked: dict) -> None:

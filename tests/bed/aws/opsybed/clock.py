@@ -22,6 +22,8 @@ class Clock(bedkit.clock.Clock):
         self._pinned: float | None = None
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        # how many transitions have run
+        self.ran = 0
 
     def timestamp(self) -> float:
         return super().timestamp() if self._pinned is None else self._pinned
@@ -42,7 +44,7 @@ class Clock(bedkit.clock.Clock):
         horizon = self.timestamp()
         while self._due and self._due[0][0] <= horizon:
             due, _, action = heapq.heappop(self._due)
-            self._pinned = due
+            self._pinned, self.ran = due, self.ran + 1
             try:
                 action()
             finally:
@@ -51,6 +53,16 @@ class Clock(bedkit.clock.Clock):
     def advance(self, seconds: float) -> None:
         super().advance(seconds)
         self.run_due()
+
+    def next_due(self) -> float | None:
+        """Return the emulated timestamp of the next transition."""
+        return self._due[0][0] if self._due else None
+
+    def real_seconds_to_next(self) -> float | None:
+        """Return after how many real seconds a transition is due, or None if none will be."""
+        if not self._due or (self.frozen and self._due[0][0] > self.timestamp()) or self.speed <= 0:
+            return None
+        return (self._due[0][0] - self.timestamp()) / self.speed
 
     def describe(self) -> dict:
         return {

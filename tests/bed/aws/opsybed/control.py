@@ -15,7 +15,7 @@ from moto.eks.models import eks_backends
 from bedkit.control import control as call_route
 from bedkit.server import Reply, Request
 
-from . import asg_seed, asg_show, eks, iam, iam_files, seed, seed_images, state
+from . import asg_seed, asg_show, eks, iam, iam_files, kube_control, seed, seed_images, state
 from .wire import AwsError
 from .world import DEFAULT_ACCOUNT, world
 
@@ -28,7 +28,10 @@ class Refused(Exception):
 
 def control(app, request: Request) -> Reply:
     try:
-        return call_route(app, request, ROUTES, _json, (Refused, ValueError))
+        reply = call_route(app, request, ROUTES, _json, (Refused, ValueError))
+        if request.method != "GET":
+            world.wake_bridges()
+        return reply
     except Exception as error:  # a defect of the bed is reported instead of dropping the connection
         traceback.print_exc(file=sys.stderr)
         return _json({"error": f"{type(error).__name__}: {error}"}, 500)
@@ -87,11 +90,16 @@ def read_clock(app, asked: dict) -> dict:
 
 def change_clock(app, asked: dict) -> dict:
     """`advance` seconds, `freeze` true or false, `speed` factor."""
+    settled = True
     for account in _chosen(asked):
-        account.clock.change(asked)
+        if not account.bridges or "advance" not in asked:
+            account.clock.change(asked)
+            continue
+        account.clock.change({k: v for k, v in asked.items() if k != "advance"})
+        settled = kube_control.advance(app, account, float(asked["advance"])) and settled
     if "speed" in asked and not asked.get("account"):
         world.speed = float(asked["speed"])
-    return read_clock(app, asked)
+    return {**read_clock(app, asked), **({} if settled else {"settled": False})}
 
 
 def read_settings(app, asked: dict) -> dict:
@@ -109,6 +117,7 @@ def reset(app, asked: dict) -> dict:
     """Delete accounts with all their resources, faults and journal entries."""
     gone = [a.id for a in _chosen(asked)]
     for account in gone:
+        kube_control.forget(world.account(account))
         world.forget(account)
         app.journal.clear(account)
         app.faults.clear(account)
@@ -233,6 +242,28 @@ def read_state(app, asked: dict) -> dict:
     return state.describe(*_where(asked))
 
 
+def connect_cluster(app, asked: dict) -> dict:
+    return kube_control.connect(app, *_where(asked), asked)
+
+
+def disconnect_cluster(app, asked: dict) -> dict:
+    return kube_control.disconnect(app, *_where(asked), asked)
+
+
+def read_nodes(app, asked: dict) -> list:
+    return kube_control.show(kube_control.bridge_of(*_where(asked), asked))
+
+
+def change_node(app, asked: dict) -> dict:
+    return kube_control.change_node(kube_control.bridge_of(*_where(asked), asked), asked)
+
+
+def settle(app, asked: dict) -> dict:
+    """Wait for at most `seconds` until the connected clusters have done what is due."""
+    account = world.account(_account(asked))
+    return {"settled": kube_control.settle(app, account, float(asked.get("seconds", 10)))}
+
+
 def read_keys(app, asked: dict) -> dict:
     from moto.ec2.models import ec2_backends
 
@@ -307,6 +338,11 @@ ROUTES = {
     ("POST", "auto-scaling-group"): change_auto_scaling_group,
     ("POST", "alarm"): set_alarm,
     ("DELETE", "image"): delete_image,
+    ("POST", "connect-cluster"): connect_cluster,
+    ("DELETE", "connect-cluster"): disconnect_cluster,
+    ("GET", "nodes"): read_nodes,
+    ("POST", "node"): change_node,
+    ("POST", "settle"): settle,
     ("GET", "state"): read_state,
     ("GET", "keys"): read_keys,
     ("GET", "policy"): read_policies,

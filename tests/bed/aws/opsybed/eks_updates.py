@@ -5,7 +5,7 @@ import uuid
 
 from moto.ec2.models import ec2_backends
 
-from . import iam, nodes
+from . import eks_rolling, iam, nodes
 from .eks_dry_run import try_launch
 from .eks_rules import busy, check_version_update, invalid
 from .world import world
@@ -40,7 +40,11 @@ def start_version(response, group) -> dict:
     params = _version_params(asked, version)
     update = _record(response, group, "VersionUpdate", params)
     account = world.account(response.current_account)
-    failure = _failure(response, version)
+    bridge = account.bridges.get((response.region, group.cluster_name))
+    failure = _failure(response, version, connected=bridge is not None)
+    if bridge is not None and version is not None and not failure:
+        _roll_connected(bridge, group, update, version, asked)
+        return update
     if failure and failure["errorCode"] == "PodEvictionFailure":
         failure.setdefault("resourceIds", _stuck_nodes(response, group))
     seconds = account.settings.nodegroup_update_seconds
@@ -60,6 +64,20 @@ def start_version(response, group) -> dict:
 
     account.clock.after(seconds, finish)
     return update
+
+
+def _roll_connected(bridge, group, update: dict, version, asked: dict) -> None:
+    """Replace the nodes as EKS does, with drains and waits for nodes (see eks_rolling)."""
+
+    def succeed() -> None:
+        if update["status"] == "InProgress":
+            _succeed(group, update, version, asked)
+
+    def fail(code: str, resources: list[str]) -> None:
+        if update["status"] == "InProgress":
+            _fail(group, update, {"errorCode": code, "resourceIds": resources})
+
+    eks_rolling.begin(bridge, group, version, bool(asked.get("force")), succeed, fail)
 
 
 def _refuse_busy(response, group) -> None:
@@ -176,8 +194,11 @@ def _version_params(asked: dict, version) -> list[dict]:
     ]
 
 
-def _failure(response, version) -> dict | None:
-    """Return how this update will fail: because of a fault, or because no node can start from its image."""
+def _failure(response, version, connected: bool) -> dict | None:
+    """Return how this update will fail: because of a fault, or because no node can start from its image.
+
+    In a connected cluster, nodes of an image that does not work do not join, which fails the update later.
+    """
     fault = world.effect("nodegroup-update-fails")
     if fault:
         return {"errorCode": "NodeCreationFailure", **fault.options}
@@ -187,7 +208,7 @@ def _failure(response, version) -> dict | None:
     ami = ec2_backends[response.current_account][response.region].amis.get(image_id)
     if ami is None or ami.state != "available":
         return {"errorCode": "NodeCreationFailure", "issue": "AmiIdNotFound"}
-    return None if getattr(ami, "healthy", True) else {"errorCode": "NodeCreationFailure"}
+    return None if connected or getattr(ami, "healthy", True) else {"errorCode": "NodeCreationFailure"}
 
 
 def _stuck_nodes(response, group) -> list[str]:

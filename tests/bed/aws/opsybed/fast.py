@@ -9,9 +9,14 @@ from moto.ec2.models.tags import TagBackend
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
 
+# An unknown instance is in one of the last reservations, or moto searches it.
+RECENT = 10
+
+
 def patch() -> None:
     describe_tags, describe_images = TagBackend.describe_tags, AmiBackend.describe_images
     all_instances, get_instance = InstanceBackend.all_instances, InstanceBackend.get_instance
+    get_several = InstanceBackend.get_multi_instances_by_id
 
     def tags(self, filters=None):
         ids = (filters or {}).get("resource-id", [])
@@ -36,8 +41,18 @@ def patch() -> None:
         return [i for r in list(self.reservations.values()) for i in r.instances]
 
     def instance(self, instance_id):
-        found = (i for r in list(self.reservations.values()) for i in r.instances if i.id == instance_id)
-        return next(found, None) or get_instance(self, instance_id)
+        # Reservations and their instances are never removed.
+        known = self.__dict__.setdefault("bed_instances", {})
+        if instance_id not in known:
+            known |= {i.id: i for r in list(self.reservations.values())[-RECENT:] for i in r.instances}
+        return known.get(instance_id) or get_instance(self, instance_id)
+
+    def several(self, instance_ids, filters=None):
+        known = self.__dict__.get("bed_instances", {})
+        if filters or not all(i in known for i in instance_ids):
+            return get_several(self, instance_ids, filters)
+        return [known[i] for i in instance_ids]
 
     TagBackend.describe_tags, AmiBackend.describe_images = tags, images
     InstanceBackend.all_instances, InstanceBackend.get_instance = instances, instance
+    InstanceBackend.get_multi_instances_by_id = several

@@ -36,6 +36,10 @@ BEHAVIOURS = {
     "instances-unhealthy": ("autoscaling", "StartInstanceRefresh"),
     "rollback-fails": ("autoscaling", "StartInstanceRefresh|RollbackInstanceRefresh"),
     "cancel-slow": ("autoscaling", "CancelInstanceRefresh"),
+    # of nodes of connected clusters, with the parameters group, image, instance and node
+    "node-never-joins": ("nodes", "Join"),
+    "node-joins-late": ("nodes", "Join"),
+    "node-not-ready": ("nodes", "Join"),
 }
 MATCHERS = {"service", "operation", "params", "access_key", "account", "skip", "count"}
 # emulated seconds from now, or a time; they require an account, because they use its clock

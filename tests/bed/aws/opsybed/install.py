@@ -86,6 +86,7 @@ RELIED_UPON = {
         "Instance.public_ip_address",
         "InstanceBackend.all_instances",
         "InstanceBackend.get_instance",
+        "InstanceBackend.get_multi_instances_by_id",
         "InstanceBackend.terminate_instances",
     ],
     "moto.ec2.models.key_pairs": ["KeyPair.public_key"],

@@ -26,7 +26,7 @@ def create(account: str, region: str, group, version) -> None:
     asg_tags = {**tags, f"kubernetes.io/cluster/{group.cluster_name}": "owned"}
     asg_tags |= autoscaler_tags(group.cluster_name)
     sizes = group.scaling_config
-    auto_scaling_group(
+    asg = auto_scaling_group(
         account,
         region,
         name_of(group),
@@ -34,6 +34,20 @@ def create(account: str, region: str, group, version) -> None:
         (sizes.get("minSize", 1), sizes.get("desiredSize", 2), sizes.get("maxSize", 2)),
         [{"Key": k, "Value": v, "PropagateAtLaunch": True} for k, v in asg_tags.items()],
     )
+    _remember(asg, "1", version)
+
+
+def _remember(asg, number: str, version) -> None:
+    """Store from which version of the group's template EKS made a version of its own template."""
+    if not hasattr(asg, "sources"):
+        asg.sources = {}
+    if version is not None:
+        asg.sources[number] = (version.template.id, str(version.number))
+
+
+def source_of(asg, member) -> tuple[str, str] | None:
+    """Return the template of the group, and its version, from which an instance was launched."""
+    return getattr(asg, "sources", {}).get(str((member.launch_template or {}).get("Version")))
 
 
 def autoscaler_tags(cluster: str) -> dict[str, str]:
@@ -89,21 +103,22 @@ def recommended(account: str, region: str, kubernetes: str, what: str) -> str:
     return found[name].value if name in found else ""
 
 
-def _asg(account: str, region: str, group):
+def asg_of(account: str, region: str, group):
     return autoscaling_backends[account][region].autoscaling_groups.get(name_of(group))
 
 
 def prepare(account: str, region: str, group, version) -> str:
     """Point the Auto Scaling group at the new version, and return the version that it used before."""
-    asg = _asg(account, region, group)
+    asg = asg_of(account, region, group)
     before = asg.launch_template_version
     new = asg.ec2_launch_template.create_version(_data(account, region, group, version), "")
+    _remember(asg, str(new.number), version)
     _point(asg, str(new.number))
     return before
 
 
 def back(account: str, region: str, group, before: str) -> None:
-    asg = _asg(account, region, group)
+    asg = asg_of(account, region, group)
     if asg is not None:
         _point(asg, before)
 
@@ -113,18 +128,18 @@ def _point(asg, number: str) -> None:
 
 
 def instances(account: str, region: str, group) -> list[str]:
-    return [state.instance.id for state in _asg(account, region, group).instance_states]
+    return [state.instance.id for state in asg_of(account, region, group).instance_states]
 
 
 def replace(account: str, region: str, group, instance_id: str) -> None:
-    if _asg(account, region, group) is None:
+    if asg_of(account, region, group) is None:
         return
     ec2_backends[account][region].terminate_instances([instance_id])
     autoscaling_backends[account][region].notify_terminate_instances([instance_id])
 
 
 def remove(account: str, region: str, group) -> None:
-    asg = _asg(account, region, group)
+    asg = asg_of(account, region, group)
     if asg is None:
         return
     template = asg.ec2_launch_template

@@ -29,6 +29,9 @@ class Settings(bedkit.settings.Settings):
     instance_launch_seconds: float = 30
     instance_unhealthy_seconds: float = 60
     instance_terminate_seconds: float = 10
+    # of the nodes of connected clusters: from the launch until a node joins, and between attempts to evict a pod
+    node_join_seconds: float = 60
+    eviction_retry_seconds: float = 5
     # UpdateNodegroupVersion and UpdateNodegroupConfig of a DEGRADED group are accepted
     degraded_accepts_updates: bool = False
     # eventual consistency: newer writes are not visible yet to EC2 and EKS; the last one is for EKS only
@@ -76,6 +79,16 @@ class Account:
     policies: dict[str, object] = field(default_factory=dict)
     # access key -> the checks that IAM granted, without duplicates
     granted: dict[str, dict] = field(default_factory=dict)
+    # (region, cluster) -> the bridge to its real API server
+    bridges: dict[tuple[str, str], object] = field(default_factory=dict)
+
+    # how many calls may have changed something
+    changes: int = 0
+
+    def wake_bridges(self) -> None:
+        self.changes += 1
+        for bridge in list(self.bridges.values()):
+            bridge.wake()
 
     def send(self, **message) -> None:
         self.sent.append({"time": self.clock.now().isoformat() + "Z", **message})
@@ -98,6 +111,10 @@ class World:
 
     def accounts(self) -> list[Account]:
         return list(self._accounts.values())
+
+    def wake_bridges(self) -> None:
+        for account in self.accounts():
+            account.wake_bridges()
 
     def forget(self, account_id: str) -> None:
         from moto.core.base_backend import BackendDict

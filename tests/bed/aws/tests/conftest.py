@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from awsclient import Bed
+from connected import Connected
 from policies import Account
 
 from bedkit import launch
@@ -26,6 +27,33 @@ def bed(server):
     bed = Bed(server, str(next(_numbers)))
     yield bed
     bed.release()
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory):
+    """The address of a real Kubernetes control plane."""
+    folder = tmp_path_factory.mktemp("controlplane")
+    with launch.control_plane(folder, folder / "address.json") as address:
+        yield address
+
+
+@pytest.fixture
+def connected(bed, plane):
+    """The seeded cluster of an account with a frozen clock, connected to the control plane."""
+    cluster = Connected(bed, plane)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def silent(server, plane):
+    """A connected cluster with a node whose heartbeats have stopped, which the control plane sees after 16 seconds."""
+    taint = {"key": "silent", "effect": "NoSchedule"}
+    cluster = Connected(Bed(server, str(next(_numbers))), plane, taints=[taint])
+    name = cluster.known(group="batch")[0]["name"]
+    cluster.bed.control("POST", "node", name=name, heartbeat=False)
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
