@@ -168,6 +168,8 @@ mod tests {
         reasons::UPDATE_STARTED,
         reasons::UPDATE_FAILED,
         reasons::UPDATE_OVERDUE,
+        reasons::UPDATE_TURNED_BACK,
+        reasons::NODE_GROUP_PINNED,
         reasons::NODE_GROUP_UPDATED,
         reasons::WAVE_DONE,
         reasons::UP_TO_DATE,

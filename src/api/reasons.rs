@@ -79,6 +79,10 @@ reasons! {
     UPDATE_STARTED = "UpdateStarted";
     UPDATE_FAILED = "UpdateFailed";
     UPDATE_OVERDUE = "UpdateOverdue";
+    /// The instance refresh of a self-managed group is rolled back or canceled.
+    UPDATE_TURNED_BACK = "UpdateTurnedBack";
+    /// A self-managed group was set to a launch template version by number.
+    NODE_GROUP_PINNED = "NodeGroupPinned";
     WAVE_DONE = "WaveDone";
     NODE_GROUP_UPDATED = "NodeGroupUpdated";
     UP_TO_DATE = "UpToDate";

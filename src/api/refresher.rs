@@ -1,5 +1,6 @@
 //! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
+mod instance_refresh;
 mod policy;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
+pub use instance_refresh::InstanceRefreshConfig;
 pub use policy::{Freeze, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
 
 /// Desired state of the node groups of an EKS cluster.
@@ -112,6 +114,17 @@ pub struct NodeGroups {
     /// Names or globs of the node groups to update. A group must match one of them. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<String>>,
+    /// If true, the managed node groups of the cluster are updated. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<bool>,
+    /// If true, self-managed node groups are updated: the EC2 Auto Scaling groups with the tag
+    /// `kubernetes.io/cluster/<clusterName>: owned` that EKS does not own. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_managed: Option<bool>,
+    /// If true, self-managed groups are also updated if they have no lifecycle hook for terminating instances. Their
+    /// nodes are then terminated without being drained. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_without_drain: Option<bool>,
 }
 
 /// Times of a refresher. A duration consists of a number and a unit: s, m (minutes), h, d, w or y, for example 72h or
@@ -147,6 +160,9 @@ pub struct RefreshConfig {
     /// EKS accepts either this or `maxUnavailable`, not both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable_percentage: Option<i32>,
+    /// How instance refreshes replace the nodes of self-managed groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_refresh: Option<InstanceRefreshConfig>,
     /// If false, all groups of a wave are updated at the same time, unless `rollout.maxParallel` is set. Default true:
     /// one group after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +223,7 @@ pub struct AMIRefresherStatus {
 pub struct NodeGroupStatus {
     /// Name of the node group.
     pub name: String,
-    /// Kind of the node group. It is always Managed.
+    /// Kind of the node group: Managed or SelfManaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Wave of the node group, if the refresher has waves.
@@ -219,7 +235,7 @@ pub struct NodeGroupStatus {
     /// State of the node group: Current, Pending, Updating, Failed, Unsupported, Excluded, Drifted or Unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// ID of the last EKS update that Opsy started in this rollout.
+    /// ID of the last EKS update or instance refresh that Opsy started in this rollout.
     #[serde(default, rename = "updateID", skip_serializing_if = "Option::is_none")]
     pub update_id: Option<String>,
     /// Why the node group is in this state.
@@ -341,6 +357,9 @@ pub struct RolloutWave {
 pub struct RolloutGroup {
     /// Name of the node group.
     pub name: String,
+    /// Kind of the node group: SelfManaged, or absent for a managed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Wave in which the group is updated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wave: Option<String>,
@@ -362,10 +381,10 @@ pub struct RolloutGroup {
     /// Number of times that the update was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
-    /// ID of the last EKS update in this rollout.
+    /// ID of the last EKS update or instance refresh in this rollout.
     #[serde(default, rename = "updateID", skip_serializing_if = "Option::is_none")]
     pub update_id: Option<String>,
-    /// Error of EKS, if the update failed.
+    /// Error of EKS or EC2 Auto Scaling, if the update failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
     /// Launch template version with which an update is about to start. It is written before the call.
@@ -443,7 +462,7 @@ pub struct RolloutRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// Node groups that failed, each with the error of EKS.
+    /// Node groups that failed, each with the error of EKS or EC2 Auto Scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Vec<String>>,
     /// Node groups whose update was begun, up to 50.

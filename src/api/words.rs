@@ -104,6 +104,16 @@ words! {
 }
 
 words! {
+    /// The kind of a node group (`status.nodeGroups[].kind` of a refresher).
+    NodeGroupKind {
+        /// EKS owns the Auto Scaling group and replaces the nodes.
+        Managed = "Managed",
+        /// An Auto Scaling group of a person; instance refreshes replace the nodes.
+        SelfManaged = "SelfManaged",
+    }
+}
+
+words! {
     /// The state of a node group (`status.nodeGroups[].state` of a refresher).
     GroupState {
         Current = "Current",

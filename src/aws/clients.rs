@@ -83,6 +83,7 @@ pub(super) struct Clients {
     /// The source of the credentials in `config`, unless they were given.
     source: Option<Source>,
     attempts: Attempts,
+    autoscaling: PerRegion<aws_sdk_autoscaling::Client>,
     ec2: PerRegion<aws_sdk_ec2::Client>,
     eks: PerRegion<aws_sdk_eks::Client>,
     sts: PerRegion<aws_sdk_sts::Client>,
@@ -117,10 +118,20 @@ impl Clients {
             config,
             source,
             attempts: Arc::default(),
+            autoscaling: Mutex::default(),
             ec2: Mutex::default(),
             eks: Mutex::default(),
             sts: Mutex::default(),
         }
+    }
+
+    pub(super) fn autoscaling(&self, region: &Region) -> Arc<Service<aws_sdk_autoscaling::Client>> {
+        made_once(&self.autoscaling, region, || {
+            self.service("autoscaling", region, |region, watch| {
+                let config = aws_sdk_autoscaling::config::Builder::from(&self.config);
+                aws_sdk_autoscaling::Client::from_conf(config.region(region).interceptor(watch).build())
+            })
+        })
     }
 
     pub(super) fn ec2(&self, region: &Region) -> Arc<Service<aws_sdk_ec2::Client>> {

@@ -1,4 +1,4 @@
-//! Error codes and phrases that distinguish responses of EC2 and EKS: the rows of the table in `error`. Those that all
+//! Error codes and phrases that distinguish responses of EC2, EKS and EC2 Auto Scaling: the rows of the table in `error`. Those that all
 //! services share are in `api::aws_codes`.
 
 /// The signature does not match: the secret key or the clock is wrong.
@@ -7,14 +7,25 @@ pub const UNSIGNED: &[&str] = &["SignatureDoesNotMatch", "InvalidSignatureExcept
 /// The code for expired credentials that a wrong clock also causes: the request was signed too long ago.
 pub const TOO_OLD: &str = "RequestExpired";
 
-/// Codes of EKS for many kinds of refusals. Only the message has the reason.
-pub const VAGUE: &[&str] = &["InvalidRequestException", "InvalidParameterException", "ClientException"];
+/// Codes of EKS and EC2 Auto Scaling for many kinds of refusals. Only the message has the reason.
+pub const VAGUE: &[&str] =
+    &["InvalidRequestException", "InvalidParameterException", "ClientException", "ValidationError"];
 
 /// Phrases in such a message, in lower case: the caller may not launch instances with the group's launch template.
 pub const NOT_ALLOWED: &[&str] = &["not authorized", "authorization failure", "do not have permission"];
 
-/// EKS tests the launch template with the permissions of the caller. These permissions may be missing.
+/// EKS and EC2 Auto Scaling test the launch template with the permissions of the caller. These permissions may be
+/// missing.
 pub const LAUNCH: &str = "ec2:RunInstances, ec2:CreateTags, iam:PassRole";
+
+/// A phrase in a denial of EC2 Auto Scaling, in lower case: these permissions are missing, not that of the call.
+pub const USES_TEMPLATE: &str = "not authorized to use launch template";
+
+/// A phrase in a vague message of EC2 Auto Scaling, in lower case: the group does not exist.
+pub const NO_GROUP: &str = "autoscalinggroup name not found";
+
+/// A phrase in a vague message of EC2 Auto Scaling, in lower case: an instance refresh locks the group.
+pub const LOCKED: &str = "an active instance refresh";
 
 /// Phrases in such a message, in lower case: the cluster is busy, which passes.
 pub const BUSY: &[&str] = &[
@@ -42,6 +53,9 @@ pub const CONFLICT: &[&str] = &[
     "IncorrectState",
     "IncorrectInstanceState",
     "ConcurrentTagAccess",
+    "InstanceRefreshInProgress",
+    // It has ended since it was read.
+    "ActiveInstanceRefreshNotFound",
 ];
 
 /// The resource does not exist: codes without the suffix that the others have.
@@ -72,6 +86,7 @@ pub const INVALID: &[&str] = &[
     "Unsupported",
     "UnsupportedOperation",
     "TagLimitExceeded",
+    "IrreversibleInstanceRefresh",
     FULL,
 ];
 

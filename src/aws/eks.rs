@@ -319,6 +319,13 @@ fn group_of(name: &str, group: &types::Nodegroup) -> ManagedNodegroup {
             .collect(),
         instance_types: group.instance_types().to_vec(),
         desired: group.scaling_config().and_then(|scaling| scaling.desired_size()),
+        auto_scaling_groups: group
+            .resources()
+            .map(|resources| resources.auto_scaling_groups())
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|group| group.name().map(str::to_owned))
+            .collect(),
         tags: pairs(group.tags()),
         labels: pairs(group.labels()),
     }

@@ -10,8 +10,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::causes::{causes, find, root};
 use super::codes::{
-    BUSY, CLUSTER_UPGRADING, CONFLICT, FULL, INVALID, LAUNCH, NOT_ALLOWED, NOT_FOUND, TOO_OLD, UNSIGNED,
-    VAGUE,
+    BUSY, CLUSTER_UPGRADING, CONFLICT, FULL, INVALID, LAUNCH, LOCKED, NO_GROUP, NOT_ALLOWED, NOT_FOUND,
+    TOO_OLD, UNSIGNED, USES_TEMPLATE, VAGUE,
 };
 use super::credentials::{self, Explained};
 use crate::api::aws_codes::{DENIED, EXPIRED, REJECTED, THROTTLED};
@@ -127,10 +127,11 @@ impl Answer<'_> {
         if DENIED.contains(&code) || REJECTED.contains(&code) || self.may_not_launch() {
             return Class::Denied;
         }
-        if CONFLICT.contains(&code) {
+        let is_vague = VAGUE.contains(&code);
+        if CONFLICT.contains(&code) || is_vague && self.says(&[LOCKED]) {
             return Class::Conflict;
         }
-        if NOT_FOUND.contains(&code) || code.ends_with(".NotFound") {
+        if NOT_FOUND.contains(&code) || code.ends_with(".NotFound") || is_vague && self.says(&[NO_GROUP]) {
             return Class::NotFound;
         }
         let passes = self.message.is_some_and(|message| message.contains(CLUSTER_UPGRADING));
@@ -174,8 +175,12 @@ impl Answer<'_> {
         };
         let code = self.code.unwrap_or_default();
         match code {
-            _ if DENIED.contains(&code) => format!("{text} (permission needed: {operation})"),
-            _ if self.may_not_launch() => format!("{text} (permissions needed: {LAUNCH})"),
+            _ if DENIED.contains(&code) && !self.says(&[USES_TEMPLATE]) => {
+                format!("{text} (permission needed: {operation})")
+            }
+            _ if self.may_not_launch() || DENIED.contains(&code) => {
+                format!("{text} (permissions needed: {LAUNCH})")
+            }
             _ if UNSIGNED.contains(&code) => {
                 format!("{text} (check the AWS secret access key, and the clock of the agent's machine)")
             }

@@ -1,6 +1,7 @@
 //! The AWS edge: one SDK client per region and service, one error table, and responses that all objects share. It only
 //! reads and writes; what to do is decided elsewhere.
 
+pub mod autoscaling;
 mod causes;
 mod clients;
 mod codes;
@@ -201,6 +202,8 @@ pub struct ManagedNodegroup {
     pub instance_types: Vec<String>,
     /// Number of nodes that the group should have.
     pub desired: Option<i32>,
+    /// Names of the Auto Scaling groups that EKS created for it.
+    pub auto_scaling_groups: Vec<String>,
     pub tags: Tags,
     /// Kubernetes labels that EKS gives to the nodes.
     pub labels: Tags,
@@ -257,6 +260,12 @@ struct Inner {
     now: fn() -> Timestamp,
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
+    /// By region and cluster.
+    auto_scaling_groups: Shared<(Region, String), autoscaling::Listed, AwsError>,
+    /// By region and group.
+    instance_refreshes: Shared<(Region, String), autoscaling::Refreshes, AwsError>,
+    /// By region and group.
+    terminating_hooks: Shared<(Region, String), Vec<String>, AwsError>,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
     nodegroups: Shared<(Region, String, String), eks::Kept, AwsError>,
     /// By region, cluster, node group and ID.
@@ -325,6 +334,9 @@ impl Aws {
             now,
             own_images: Shared::new(KEEP, now),
             found_images: Shared::new(KEEP_FOUND, now),
+            auto_scaling_groups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            instance_refreshes: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            terminating_hooks: Shared::new(KEEP, now),
             nodegroup_names: Shared::new(KEEP, now).holding(HOLD_GROUPS),
             nodegroups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
             ended_updates: Mutex::default(),

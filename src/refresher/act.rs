@@ -1,6 +1,7 @@
 //! Executes one step. Everything was decided by `plan`, so this is one match; `summary` explains the outcome.
 
 use super::Context;
+use super::node_group::name_in_aws;
 use super::outcome::{ActError, ActErrorKind, Outcome};
 use super::spec::Spec;
 use super::step::Step;
@@ -24,6 +25,24 @@ pub async fn act(step: Step, spec: &Spec, ctx: &Context) -> Outcome {
             let result = aws.update_version(region, cluster, &group, &version, force, &token).await;
             let version = version.version;
             Outcome::ManagedUpdateStarted { group, version, result: result.map_err(ActError::from) }
+        }
+        Step::PinGroup { group, pinned, source, version, .. } => {
+            let result = aws.pin_group(region, cluster, name_in_aws(&pinned), &source, &version).await;
+            Outcome::GroupPinned { group, result: result.map_err(ActError::from) }
+        }
+        Step::StartRefresh { group, source, version, preferences, .. } => {
+            let name = name_in_aws(&group);
+            let result = aws.start_refresh(region, cluster, name, &source, &version, &preferences).await;
+            let version = version.version;
+            Outcome::RefreshStarted { group, version, result: result.map_err(ActError::from) }
+        }
+        Step::CancelRefresh { group } => {
+            let result = aws.cancel_refresh(region, cluster, name_in_aws(&group)).await;
+            Outcome::RefreshTurnedBack { group, result: result.map_err(ActError::from) }
+        }
+        Step::RollBackRefresh { group } => {
+            let result = aws.roll_back_refresh(region, cluster, name_in_aws(&group)).await;
+            Outcome::RefreshTurnedBack { group, result: result.map_err(ActError::from) }
         }
         Step::PruneVersions { template, versions, after, .. } => {
             let result = aws.delete_template_versions(region, &template, &versions).await;

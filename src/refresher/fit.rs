@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::images::{NOT_FOUND, state};
 use super::lineage::{KubernetesVersion, Lineage, base_image};
-use super::node_group::NodeGroup;
+use super::node_group::{GroupKind, NodeGroup};
 use super::observed::{MissingFact, Observed};
 use super::spec::Spec;
 use super::target::Target;
@@ -68,14 +68,33 @@ pub fn find_fit(query: FitQuery<'_>) -> Result<Fit, MissingFact> {
     let Some(image) = available.into_iter().find(|image| image.architecture == architecture) else {
         return Ok(Fit::Unfit(format!("runs {architecture}, but the target has no image for it")));
     };
-    let Some(current) = current else { return Ok(Fit::Fits(image.id.clone())) };
-    if let Some(why) = machine_mismatch(current, image) {
-        return Ok(Fit::Unfit(why));
+    if let Some(current) = current {
+        if let Some(why) = machine_mismatch(current, image) {
+            return Ok(Fit::Unfit(why));
+        }
+        if !vouched_for && let Some(why) = family_mismatch(current, image, query.observed)? {
+            return Ok(Fit::Unfit(why));
+        }
     }
-    if !vouched_for && let Some(why) = family_mismatch(current, image, query.observed)? {
-        return Ok(Fit::Unfit(why));
+    Ok(match not_drained(query)? {
+        Some(why) => Fit::Unfit(why),
+        None => Fit::Fits(image.id.clone()),
+    })
+}
+
+/// Why the nodes of a self-managed group would be terminated with their pods. EC2 Auto Scaling does not drain nodes: a
+/// lifecycle hook must hold an instance until something has drained it. EKS drains the nodes of managed groups.
+fn not_drained(query: FitQuery<'_>) -> Result<Option<String>, MissingFact> {
+    let FitQuery { spec, group, observed, .. } = query;
+    if group.self_managed_kind().is_none() || spec.scope.allow_without_drain {
+        return Ok(None);
     }
-    Ok(Fit::Fits(image.id.clone()))
+    let has_hook = !observed.hooks(&group.name)?.is_empty();
+    Ok((!has_hook).then(|| {
+        "has no lifecycle hook for terminating instances, so its nodes would not be drained: install \
+         aws-node-termination-handler in queue mode with its hook, or set nodeGroups.allowWithoutDrain"
+            .to_owned()
+    }))
 }
 
 /// The launch template version in force, or why it cannot be copied with another image.
@@ -97,9 +116,15 @@ fn version_in_force<'a>(
     };
     Ok(match version.image.as_deref() {
         None => Err("its launch template names no image".to_owned()),
-        Some(image) if image.starts_with("resolve:") => Err(format!(
-            "its launch template takes the image from {image}, which managed node groups do not support"
-        )),
+        Some(image) if image.starts_with("resolve:") => Err(match &group.kind {
+            GroupKind::Managed(_) => format!(
+                "its launch template takes the image from {image}, which managed node groups do not support"
+            ),
+            GroupKind::SelfManaged(_) => format!(
+                "its launch template takes the image from {image}, which Opsy does not replace: name an image in the \
+                 launch template, or exclude the group"
+            ),
+        }),
         Some(_) => Ok(version),
     })
 }

@@ -13,7 +13,7 @@ use super::target::Target;
 use crate::api::ids::digest;
 use crate::api::refresher as crd;
 use crate::api::time::{between, recent};
-use crate::api::words::GroupState;
+use crate::api::words::{GroupState, NodeGroupKind};
 use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
 use crate::aws::TemplateVersion;
 
@@ -68,6 +68,7 @@ pub struct Rollback {
 /// One group of a rollout, recorded before the first effect on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupEntry {
+    pub kind: NodeGroupKind,
     /// The image that the group is moved to.
     pub image: ImageId,
     /// The wave in which it is moved, if the spec has waves.
@@ -188,6 +189,12 @@ impl Rollout {
         self.finished.is_none()
     }
 
+    /// Whether the rollout goes on if `ami` names this image. In a rollback, that may still be the image that failed.
+    pub fn expects(&self, image: &ImageId) -> bool {
+        let failed = self.rollback.as_ref().map(|rollback| &rollback.target);
+        self.target.contains(Some(image)) || failed.is_some_and(|failed| failed.contains(Some(image)))
+    }
+
     /// The groups whose move has not ended, by name.
     pub fn moving(&self) -> impl Iterator<Item = (&str, &GroupEntry)> {
         self.groups.iter().filter(|(_, entry)| entry.is_open()).map(|(name, entry)| (name.as_str(), entry))
@@ -292,7 +299,9 @@ fn read_rollback(rollback: &crd::RolloutRollback) -> Option<Rollback> {
 }
 
 fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
+    let kind = group.kind.as_deref().and_then(NodeGroupKind::parse);
     Some(GroupEntry {
+        kind: kind.unwrap_or(NodeGroupKind::Managed),
         image: ImageId::parse(group.target_ami.clone()?).ok()?,
         wave: group.wave.clone(),
         previous: TemplateVersion {
@@ -351,8 +360,11 @@ pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
 
 fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
     let starting = entry.update.starting;
+    // A managed group is the rule, also in the status of earlier versions.
+    let kind = Some(entry.kind).filter(|kind| *kind != NodeGroupKind::Managed);
     crd::RolloutGroup {
         name: name.to_owned(),
+        kind: kind.map(|kind| kind.to_string()),
         wave: entry.wave.clone(),
         target_ami: Some(entry.image.to_string()),
         launch_template_id: Some(entry.previous.template.to_string()),

@@ -4,10 +4,12 @@
 //! - `spec` parses the object, and `schedule` its windows and freezes. `memory` outlives a reconcile: the rollout,
 //!   written to status before each effect.
 //! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
-//! - `held` remembers images that are not rolled out. `choose` chooses the `target`; `survey` compares every group with it, and `fit` finds the image for a group.
+//! - `held` remembers images that are not rolled out. `choose` chooses the `target`; `survey` compares every group with
+//!   it, `support` knows which groups can be moved at all, and `fit` finds the image for a group.
 //! - `plan` decides on a `step`, and `act` executes it and returns its `outcome`.
 //! - `report` explains plan or outcome: `summary` states it, `status` writes it.
-//! - `refusal` remembers what AWS refuses; `causes` and `writer` name the likely cause of a failure or an undone move.
+//! - `refusal` remembers what AWS refuses, and `history` how a rollout ended; `progress` describes an instance refresh;
+//!   `causes` and `writer` name the likely cause of a failure or an undone move.
 
 mod act;
 mod causes;
@@ -23,6 +25,7 @@ mod observe;
 mod observed;
 mod outcome;
 mod plan;
+mod progress;
 mod refusal;
 mod report;
 mod schedule;
@@ -30,6 +33,7 @@ pub mod spec;
 mod status;
 mod step;
 mod summary;
+mod support;
 mod survey;
 mod target;
 #[cfg(test)]

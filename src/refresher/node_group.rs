@@ -1,9 +1,19 @@
 //! A node group as observed: its kind, its place in the life cycle, and the launch template version in force. Made by
-//! `observe` from what EKS returns; read by `survey`, `plan` and the report. Pure.
+//! `observe` from what EKS and EC2 Auto Scaling return (`self_managed`); read by `survey`, `plan` and the report. Pure.
 
-use crate::api::{Class, ImageId, Seen};
+mod self_managed;
+
+use std::borrow::Cow;
+
+use crate::api::words::NodeGroupKind;
+use crate::api::{Class, ImageId, Seen, TemplateId};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{ManagedNodegroup, Tags, TemplateVersion};
+pub use self_managed::{Instance, ReadGroup, SelfManagedGroup, is_owned_by_aws};
+
+/// What is added to the name of a self-managed group if a managed one has the same name, so that names are unique. No
+/// name of a managed group ends like this.
+const SELF_MANAGED: &str = " (self-managed)";
 
 /// Proof that a fresh read showed the node group at rest (ACTIVE or DEGRADED). Only this file creates it, so no update
 /// can start on a busy group or on a cached read.
@@ -32,6 +42,8 @@ pub enum Lifecycle {
 pub enum GroupKind {
     /// EKS owns the Auto Scaling group and replaces the nodes.
     Managed(ManagedGroup),
+    /// An Auto Scaling group that EKS does not own; instance refreshes replace the nodes.
+    SelfManaged(SelfManagedGroup),
 }
 
 /// What only a managed node group has.
@@ -47,6 +59,7 @@ pub struct ManagedGroup {
 /// A node group of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeGroup {
+    /// Unique among all groups of the cluster.
     pub name: String,
     pub kind: GroupKind,
     pub lifecycle: Lifecycle,
@@ -66,9 +79,10 @@ pub struct NodeGroup {
 
 impl GroupKind {
     /// The word in `status.nodeGroups[].kind`.
-    pub fn word(&self) -> &'static str {
+    pub fn word(&self) -> NodeGroupKind {
         match self {
-            Self::Managed(_) => "Managed",
+            Self::Managed(_) => NodeGroupKind::Managed,
+            Self::SelfManaged(_) => NodeGroupKind::SelfManaged,
         }
     }
 }
@@ -117,6 +131,39 @@ impl NodeGroup {
     pub fn is_degraded(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Degraded(_))
     }
+
+    /// Whether the group is on a launch template, or may launch from it.
+    pub fn is_on(&self, template: &TemplateId) -> bool {
+        self.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
+    }
+
+    /// The versions of a launch template that the group launches or that its nodes run.
+    pub fn versions_in_use(&self, template: &TemplateId) -> Vec<&str> {
+        let in_force = self.launch_template.iter();
+        let running = match &self.kind {
+            GroupKind::Managed(_) => &[][..],
+            GroupKind::SelfManaged(group) => group.instances.as_slice(),
+        };
+        let used = in_force.chain(running.iter().filter_map(|instance| instance.version.as_ref()));
+        used.filter(|used| used.template == *template).map(|used| used.version.as_str()).collect()
+    }
+
+    pub fn self_managed_kind(&self) -> Option<&SelfManagedGroup> {
+        match &self.kind {
+            GroupKind::SelfManaged(group) => Some(group),
+            GroupKind::Managed(_) => None,
+        }
+    }
+}
+
+/// The name of a group in AWS, by its unique name.
+pub fn name_in_aws(name: &str) -> &str {
+    name.strip_suffix(SELF_MANAGED).unwrap_or(name)
+}
+
+/// The unique name of a self-managed group. `is_taken`: a managed group has the same name.
+pub fn unique_name(name: &str, is_taken: bool) -> Cow<'_, str> {
+    if is_taken { Cow::Owned(format!("{name}{SELF_MANAGED}")) } else { Cow::Borrowed(name) }
 }
 
 /// Sorts node groups by name. If none of them could be read, the list itself is unknown.

@@ -1,14 +1,16 @@
 //! Reads what a reconcile needs into `Observed`. The first reads are shared and cheap; anything further is read only
 //! when the plan needs it (`Need`), so that the reconcile of a settled refresher makes no call of its own. `groups`
-//! reads the node groups.
+//! reads the node groups, `self_managed` those of them that are Auto Scaling groups.
 
 mod groups;
+mod self_managed;
 
 use std::collections::BTreeSet;
 
 use super::Context;
 use super::images::builder_of;
 use super::memory::Memory;
+use super::node_group::name_in_aws;
 use super::observed::{Account, Need, Observed, SourceImages};
 use super::spec::{Source, Spec};
 use crate::api::{ImageId, Key, Seen, TemplateId};
@@ -23,7 +25,7 @@ pub async fn observe(spec: &Spec, memory: &Memory, ctx: &Context, requested: boo
     let fresh = if requested { Fresh::Now } else { Fresh::Cached };
     let to_read = GroupsToRead::of(spec, memory, requested, (ctx.now)());
     let (groups, source_images) =
-        tokio::join!(groups::first(spec, ctx, &to_read), source_images(spec, ctx, fresh));
+        tokio::join!(groups::first(spec, memory, ctx, &to_read), source_images(spec, ctx, fresh));
     // Read last: if the credentials changed in between, this is the account that an effect would reach.
     let account = account(spec, ctx).await;
     Observed {
@@ -71,6 +73,10 @@ pub async fn read(
         Need::Update { group, id } => {
             let update = ctx.aws.update(region, cluster, &group, &id).await;
             observed.updates.insert((group, id), seen(update));
+        }
+        Need::Hooks { group } => {
+            let hooks = ctx.aws.terminating_hooks(region, name_in_aws(&group)).await;
+            observed.hooks.insert(group, seen(hooks));
         }
         Need::AllUpdates { group } => {
             let updates = all_updates(spec, ctx, &group).await;

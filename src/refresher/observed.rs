@@ -37,6 +37,8 @@ pub struct Observed {
     pub updates: BTreeMap<(String, String), Seen<Update>>,
     /// All updates of a group.
     pub all_updates: BTreeMap<String, Seen<Vec<Update>>>,
+    /// The lifecycle hooks for terminating instances of a self-managed group.
+    pub hooks: BTreeMap<String, Seen<Vec<String>>>,
 }
 
 /// The groups that were read without the cache in a reconcile. One that is not in the list does not exist.
@@ -127,6 +129,10 @@ pub enum Need {
     AllUpdates {
         group: String,
     },
+    /// The lifecycle hooks for terminating instances of a self-managed group.
+    Hooks {
+        group: String,
+    },
 }
 
 /// Why the plan cannot decide yet.
@@ -160,6 +166,7 @@ impl Observed {
             cluster_version: None,
             updates: BTreeMap::new(),
             all_updates: BTreeMap::new(),
+            hooks: BTreeMap::new(),
         }
     }
 
@@ -221,6 +228,12 @@ impl Observed {
     pub fn all_updates(&self, group: &str) -> Result<&[Update], MissingFact> {
         let need = || MissingFact::NotRead(Need::AllUpdates { group: group.to_owned() });
         value(self.all_updates.get(group).ok_or_else(need)?).map(Vec::as_slice)
+    }
+
+    /// The lifecycle hooks for terminating instances of a self-managed group.
+    pub fn hooks(&self, group: &str) -> Result<&[String], MissingFact> {
+        let need = || MissingFact::NotRead(Need::Hooks { group: group.to_owned() });
+        value(self.hooks.get(group).ok_or_else(need)?).map(Vec::as_slice)
     }
 
     /// Must hold before anything is changed on a group or recorded of it: a cached read may be outdated.

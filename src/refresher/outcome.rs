@@ -14,6 +14,12 @@ pub enum Outcome {
     VersionCreated { group: String, template: TemplateId, result: Result<i64, ActError> },
     /// Of `Step::StartManagedUpdate`; `version` is the number of the launch template version.
     ManagedUpdateStarted { group: String, version: String, result: Result<Update, ActError> },
+    /// Of `Step::PinGroup`.
+    GroupPinned { group: String, result: Result<(), ActError> },
+    /// Of `Step::StartRefresh`: the ID of the refresh. `version` is the number of the launch template version.
+    RefreshStarted { group: String, version: String, result: Result<String, ActError> },
+    /// Of `Step::CancelRefresh` and `Step::RollBackRefresh`.
+    RefreshTurnedBack { group: String, result: Result<(), ActError> },
     /// Of `Step::PruneVersions`: the versions that EC2 did not delete, each with its reason.
     VersionsPruned { after: Rollout, result: Result<Vec<(i64, String)>, ActError> },
 }

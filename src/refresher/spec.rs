@@ -1,6 +1,7 @@
 //! Parses the spec of an AMIRefresher into what the plan uses. Every default of the kind is set here, and every problem
 //! is collected with the path of its field. First in the reconcile, before anything is read. Pure.
 
+mod instance_refresh;
 mod policy;
 
 use std::ops::RangeInclusive;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use globset::{GlobSet, GlobSetBuilder};
 
 use super::held::Held;
+use super::node_group::name_in_aws;
 use crate::api::checks::{Problem, Problems, is_object_name};
 use crate::api::conditions::Suspension;
 use crate::api::filters::AmiFilter;
 use crate::api::ids::digest;
 use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclared, annotations, notifier};
+use crate::aws::autoscaling::RefreshPreferences;
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery, owners};
 pub use policy::{Policy, Wave};
@@ -61,6 +64,12 @@ pub enum Source {
 /// The node groups that Opsy keeps on the target.
 #[derive(Clone, Debug)]
 pub struct Scope {
+    /// Managed node groups are in scope.
+    pub managed: bool,
+    /// Self-managed groups are in scope.
+    pub self_managed: bool,
+    /// Also those whose nodes nothing drains.
+    pub allow_without_drain: bool,
     /// `nodeGroups.include` as written, to recognize a name among the globs.
     listed: Vec<String>,
     include: Option<GlobSet>,
@@ -70,10 +79,11 @@ pub struct Scope {
 impl Scope {
     /// Whether `nodeGroups.include` lists exactly this name. Then the person who wrote it vouches that the image fits.
     pub fn lists(&self, group: &str) -> bool {
-        self.listed.iter().any(|name| name == group)
+        self.listed.iter().any(|name| name == name_in_aws(group))
     }
 
     pub fn excludes(&self, group: &str) -> bool {
+        let group = name_in_aws(group);
         self.exclude.is_match(group) || self.include.as_ref().is_some_and(|globs| !globs.is_match(group))
     }
 }
@@ -85,6 +95,8 @@ pub struct UpdateSettings {
     pub force: bool,
     /// The update configuration that every group must have; `None` leaves it unchanged.
     pub max_unavailable: Option<MaxUnavailable>,
+    /// The preferences of instance refreshes that are set.
+    pub refresh: RefreshPreferences,
 }
 
 /// Why no update is started. Updates in progress are still followed.
@@ -118,13 +130,17 @@ impl Spec {
             Source::Image(id) => id.as_str(),
             _ => "",
         };
-        let parts = [
+        let mut parts = vec![
             ami.to_owned(),
             self.update.force.to_string(),
             format!("{:?}", max.and_then(|max| max.count)),
             format!("{:?}", max.and_then(|max| max.percentage)),
         ];
-        digest(&parts.each_ref().map(String::as_str))[..16].to_owned()
+        // Without settings of instance refreshes, the hash is the same as that of earlier versions.
+        if self.update.refresh != RefreshPreferences::default() {
+            parts.push(format!("{:?}", self.update.refresh));
+        }
+        digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())[..16].to_owned()
     }
 }
 
@@ -224,11 +240,24 @@ fn held(spec: &AMIRefresherSpec, source: Option<&Source>, problems: &mut Problem
 }
 
 fn scope(spec: &AMIRefresherSpec, problems: &mut Problems) -> Option<Scope> {
-    let include = spec.node_groups.as_ref().and_then(|groups| groups.include.clone()).unwrap_or_default();
+    let groups = spec.node_groups.clone().unwrap_or_default();
+    let (managed, self_managed) = (groups.managed.unwrap_or(true), groups.self_managed.unwrap_or(false));
+    if !managed && !self_managed {
+        let message = "and selfManaged are false, so no group is updated: set one of them to true";
+        problems.add("spec.nodeGroups.managed", message);
+    }
+    let include = groups.include.unwrap_or_default();
     let exclude = spec.exclude.clone().unwrap_or_default();
     let include_set = globs(&include, "spec.nodeGroups.include", problems)?;
     let exclude = globs(&exclude, "spec.exclude", problems)?;
-    Some(Scope { listed: include.clone(), include: (!include.is_empty()).then_some(include_set), exclude })
+    Some(Scope {
+        managed,
+        self_managed,
+        allow_without_drain: groups.allow_without_drain.unwrap_or(false),
+        listed: include.clone(),
+        include: (!include.is_empty()).then_some(include_set),
+        exclude,
+    })
 }
 
 fn globs(patterns: &[String], path: &str, problems: &mut Problems) -> Option<GlobSet> {
@@ -280,6 +309,7 @@ fn update_settings(spec: &AMIRefresherSpec, problems: &mut Problems) -> UpdateSe
     UpdateSettings {
         force: config.force.unwrap_or(false),
         max_unavailable: is_given.then_some(MaxUnavailable { count, percentage }),
+        refresh: instance_refresh::preferences(config.instance_refresh.as_ref(), problems),
     }
 }
 

@@ -11,6 +11,7 @@ use super::observed::Need;
 use crate::api::reasons;
 use crate::api::refresher::RolloutRecord;
 use crate::api::{Class, ClientToken, ImageId, TemplateId};
+use crate::aws::autoscaling::{LaunchSource, RefreshPreferences};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Disk, TemplateVersion};
 
@@ -66,6 +67,28 @@ pub enum Step {
         force: bool,
         token: ClientToken,
     },
+    /// Sets a self-managed group to the number of the version that it launches already.
+    PinGroup {
+        ready: Ready,
+        /// The group that is moved. It may be another one on the same launch template.
+        group: String,
+        pinned: String,
+        source: LaunchSource,
+        version: TemplateVersion,
+    },
+    /// Starts the instance refresh of a self-managed group to a launch template version.
+    StartRefresh {
+        ready: Ready,
+        group: String,
+        /// What the group launches now, of which everything but the version is kept.
+        source: LaunchSource,
+        version: TemplateVersion,
+        preferences: RefreshPreferences,
+    },
+    /// Cancels the instance refresh of a self-managed group.
+    CancelRefresh { group: String },
+    /// Lets EC2 Auto Scaling roll back the instance refresh of a self-managed group.
+    RollBackRefresh { group: String },
     /// Deletes launch template versions that nothing uses; `after` is the rollout to record then.
     PruneVersions { group: String, template: TemplateId, versions: Vec<i64>, after: Rollout },
 }

@@ -13,9 +13,10 @@ use crate::api::Class;
 use crate::api::conditions::Phase;
 use crate::api::reasons;
 use crate::api::refresher::RolloutRecord;
+use crate::api::words::NodeGroupKind;
 use crate::aws::{Update, UpdateStatus};
 use crate::engine::{Note, ObjectHealth};
-use refused::{not_pruned, refused, template_full};
+use refused::{not_pruned, not_turned_back, refused, template_full};
 
 pub struct Summary {
     pub why: Explanation,
@@ -104,11 +105,26 @@ pub fn of_outcome(input: PlanInput<'_>, why: Explanation, outcome: Outcome) -> S
             version_created(input, &group, why, number)
         }
         Outcome::ManagedUpdateStarted { group, version, result: Ok(update) } => {
-            update_started(input, &group, why, &version, &update)
+            update_started(input, &group, why, &version, &update.id)
+        }
+        Outcome::RefreshStarted { group, version, result: Ok(id) } => {
+            update_started(input, &group, why, &version, &id)
+        }
+        Outcome::GroupPinned { result: Ok(()), .. } => {
+            let message = why.message.clone();
+            Summary::busy(why, Duration::ZERO).with_note(reasons::NODE_GROUP_PINNED, message, false)
+        }
+        Outcome::RefreshTurnedBack { result: Ok(()), .. } => {
+            let message = why.message.clone();
+            let look = input.rollout_look();
+            Summary::busy(why, look).with_note(reasons::UPDATE_TURNED_BACK, message, true)
         }
         Outcome::VersionsPruned { after, result: Ok(kept) } => pruned(after, why, kept),
         Outcome::ManagedConfigured { group, result: Err(error) }
-        | Outcome::ManagedUpdateStarted { group, result: Err(error), .. } => refused(input, &group, error),
+        | Outcome::ManagedUpdateStarted { group, result: Err(error), .. }
+        | Outcome::GroupPinned { group, result: Err(error) }
+        | Outcome::RefreshStarted { group, result: Err(error), .. } => refused(input, &group, error),
+        Outcome::RefreshTurnedBack { group, result: Err(error) } => not_turned_back(input, &group, error),
         Outcome::VersionCreated { group, template, result: Err(error) } => {
             refused(input, &group, template_full(error, &template))
         }
@@ -139,20 +155,16 @@ fn version_created(input: PlanInput<'_>, group: &str, why: Explanation, number: 
     Summary { rollout, ..Summary::busy(why, Duration::ZERO) }.with_note(reasons::VERSION_MADE, message, false)
 }
 
-fn update_started(
-    input: PlanInput<'_>,
-    group: &str,
-    why: Explanation,
-    version: &str,
-    update: &Update,
-) -> Summary {
+fn update_started(input: PlanInput<'_>, group: &str, why: Explanation, version: &str, id: &str) -> Summary {
     let with_update = |entry: &GroupEntry| GroupEntry {
-        update: GroupUpdate { id: Some(update.id.clone()), ..entry.update.clone() },
+        update: GroupUpdate { id: Some(id.to_owned()), ..entry.update.clone() },
         new_version: version.parse().ok(),
         refusal: None,
         ..entry.clone()
     };
-    let message = format!("{group}: waiting for EKS update {}", update.id);
+    let kind = input.memory.rollout.as_ref().and_then(|rollout| Some(rollout.groups.get(group)?.kind));
+    let what = if kind == Some(NodeGroupKind::SelfManaged) { "instance refresh" } else { "EKS update" };
+    let message = format!("{group}: waiting for {what} {id}");
     let rollout = changed(input, group, with_update);
     Summary { rollout, ..Summary::busy(why, input.rollout_look()) }.with_note(
         reasons::WAITING,

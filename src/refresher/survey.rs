@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use super::fit::{Fit, FitQuery, find_fit};
 use super::memory::Rollout;
-use super::node_group::{GroupKind, Lifecycle, NodeGroup};
+use super::node_group::{Lifecycle, NodeGroup};
 use super::observed::{MissingFact, Observed};
 use super::spec::Spec;
+use super::support::{nodes_behind, unsupported};
 use super::target::Target;
 use crate::api::{Class, ImageId};
 
@@ -55,7 +56,10 @@ pub fn survey<'a>(
             (Lifecycle::Deleting, _) => GroupDrift::Unusable("is being deleted".to_owned()),
             (Lifecycle::Broken(status), _) => GroupDrift::Unusable(with_health(status, group)),
             (_, Some(why)) => GroupDrift::Unsupported(why),
-            _ if target.is_some_and(|target| target.contains(group.image.as_ref())) && !has_failed(group) => {
+            _ if target.is_some_and(|target| target.contains(group.image.as_ref()))
+                && !has_failed(group)
+                && nodes_behind(spec, group) == 0 =>
+            {
                 GroupDrift::Current
             }
             _ => GroupDrift::Drifted(None),
@@ -66,20 +70,6 @@ pub fn survey<'a>(
 
 fn with_health(status: &str, group: &NodeGroup) -> String {
     if group.health.is_empty() { status.to_owned() } else { format!("{status}: {}", group.health.join("; ")) }
-}
-
-fn unsupported(group: &NodeGroup) -> Option<String> {
-    if group.launch_template.is_none() {
-        return Some("has no launch template of its own: recreate the group with one".to_owned());
-    }
-    let GroupKind::Managed(managed) = &group.kind;
-    let custom = managed.ami_type == "CUSTOM";
-    (!custom).then(|| {
-        format!(
-            "uses an image type of AWS ({}): recreate the group with a launch template that names an image",
-            managed.ami_type
-        )
-    })
 }
 
 impl<'a> Survey<'a> {

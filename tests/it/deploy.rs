@@ -13,7 +13,10 @@ fn root() -> PathBuf {
 
 /// Actions of the policy that are no calls of `src/aws`, each with what needs it.
 const BESIDE_CALLS: [(&str, &str); 4] = [
-    ("ec2:RunInstances", "EKS tries a launch in the caller's name before it updates a group"),
+    (
+        "ec2:RunInstances",
+        "EKS and EC2 Auto Scaling try a launch in the caller's name before they update a group",
+    ),
     ("iam:PassRole", "that launch, which passes the nodes' role"),
     ("ses:SendEmail", "notifier.ses"),
     ("sns:Publish", "notifier.sns"),

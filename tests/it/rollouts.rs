@@ -3,6 +3,7 @@
 
 mod reads;
 mod rollback;
+mod self_managed;
 mod waves;
 
 use aws_sdk_ec2::types::{

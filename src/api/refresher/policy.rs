@@ -48,10 +48,11 @@ pub struct Wave {
     /// Names or globs of node groups. A group must match one of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_groups: Option<Vec<String>>,
-    /// Kubernetes labels of the EKS node group. A group must have all of them.
+    /// Kubernetes labels of the EKS node group. A group must have all of them. The labels of a self-managed group are
+    /// those in its tags `k8s.io/cluster-autoscaler/node-template/label/<label>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// AWS tags of the EKS node group. A group must have all of them.
+    /// AWS tags of the EKS node group, or of the Auto Scaling group. A group must have all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
     /// Time after the last group of the wave was moved, before the next wave starts. At most 7d. Default 0.

@@ -3,6 +3,7 @@
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::future::ProvideCredentials as Provided;
 
+use super::super::autoscaling::{LaunchSource, RefreshPreferences};
 use super::super::fake::{Reply, Wire, json_error, region, xml_error};
 use super::super::{Fresh, TemplateVersion};
 use super::*;
@@ -87,6 +88,49 @@ async fn attempts_are_counted_by_a_few_words() {
         assert_eq!(word(json_error(status, code, "words"), true).await, result, "{status} {code}");
     }
     assert_eq!(word(Reply::Refused, false).await, "transport");
+}
+
+async fn autoscaling(status: u16, code: &str, message: &str) -> AwsError {
+    let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+    let body = format!("<ErrorResponse>{error}<RequestId>r</RequestId></ErrorResponse>");
+    let aws = Wire::new([Reply::Answer(status, None, body)]).aws().await;
+    let template = TemplateId::parse("lt-0123456789abcdef0").expect("an id");
+    let version = TemplateVersion { template, version: "2".to_owned() };
+    let (source, preferences) = (LaunchSource::Unknown, RefreshPreferences::default());
+    let started = aws.start_refresh(&region(), "c", "g", &source, &version, &preferences).await;
+    started.expect_err("a failed call")
+}
+
+#[tokio::test]
+async fn autoscaling_codes() {
+    let locked = "An active instance refresh with a desired configuration exists.";
+    let no_version =
+        "You must use a valid fully-formed launch template. Could not find the specified version 9";
+    let table = [
+        (400, "InstanceRefreshInProgress", "An Instance Refresh is already in progress", Class::Conflict),
+        (400, "ActiveInstanceRefreshNotFound", "No in progress refresh", Class::Conflict),
+        (400, "IrreversibleInstanceRefresh", "no desired configuration", Class::Invalid),
+        (400, "LimitExceeded", "", Class::TRANSIENT),
+        (500, "ResourceContention", "", Class::TRANSIENT),
+        (400, "Throttling", "Rate exceeded", Class::TRANSIENT),
+        (400, "ValidationError", "AutoScalingGroup name not found - g not found", Class::NotFound),
+        (400, "ValidationError", locked, Class::Conflict),
+        (400, "ValidationError", no_version, Class::Invalid),
+        (403, "AccessDenied", "User is not authorized", Class::Denied),
+    ];
+    for (status, code, message, class) in table {
+        let error = autoscaling(status, code, message).await;
+        assert_eq!((error.class(), error.code()), (class, Some(code)), "{code}: {message}");
+        assert_eq!(error.is_missing_version(), message == no_version, "{message}");
+        assert_eq!(error.may_be_final(), code == "LimitExceeded", "{code}");
+    }
+    let launch =
+        autoscaling(403, "AccessDenied", "You are not authorized to use launch template: lt-1").await;
+    assert!(
+        launch.to_string().ends_with("(permissions needed: ec2:RunInstances, ec2:CreateTags, iam:PassRole)")
+    );
+    let call = autoscaling(403, "AccessDenied", "User: x is not authorized").await;
+    assert!(call.to_string().ends_with("(permission needed: autoscaling:StartInstanceRefresh)"), "{call}");
 }
 
 #[tokio::test]

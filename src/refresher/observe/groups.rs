@@ -1,5 +1,6 @@
-//! Reads the node groups of the cluster. There is one call per group, so during a rollout the groups that it moves are
-//! read in every reconcile, and the others only as often as those of a settled refresher. Called by `observe`.
+//! Reads the node groups of the cluster. There is one call per managed group, so during a rollout the groups that it moves
+//! are read in every reconcile, and the others only as often as those of a settled refresher. `self_managed` reads the
+//! Auto Scaling groups among them. Called by `observe`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use super::super::memory::{Memory, Rollout};
 use super::super::node_group::{Lifecycle, NodeGroup, sorted};
 use super::super::observed::{FreshGroups, Observed};
 use super::super::spec::Spec;
+use super::self_managed::{self, ManagedGroups, Wanted};
+use crate::api::words::NodeGroupKind;
 use crate::api::{Seen, TemplateId};
 use crate::aws::eks::Described;
 use crate::aws::{AwsError, Fresh};
@@ -101,17 +104,20 @@ pub struct ReadGroups {
 }
 
 /// The first read of the groups.
-pub async fn first(spec: &Spec, ctx: &Context, to_read: &GroupsToRead) -> ReadGroups {
+pub async fn first(spec: &Spec, memory: &Memory, ctx: &Context, to_read: &GroupsToRead) -> ReadGroups {
     match to_read {
         GroupsToRead::All { fresh: true } => {
-            let listed = list(spec, ctx, Fresh::Now, in_scope(spec, Fresh::Now)).await;
+            let listed = list(spec, ctx, Fresh::Now, true, in_scope(spec, Fresh::Now)).await;
             ReadGroups { fresh: FreshGroups::All, ..read_groups(listed) }
         }
         GroupsToRead::All { fresh: false } => {
-            read_groups(list(spec, ctx, Fresh::Cached, in_scope(spec, Fresh::Cached)).await)
+            read_groups(list(spec, ctx, Fresh::Cached, false, in_scope(spec, Fresh::Cached)).await)
         }
         GroupsToRead::Only(names) => {
-            let groups = sorted(named(spec, ctx, names).await);
+            let entries = memory.rollout.iter().flat_map(|rollout| &rollout.groups);
+            let own = entries.filter(|(_, entry)| entry.kind == NodeGroupKind::SelfManaged);
+            let own: BTreeSet<&str> = own.map(|(name, _)| name.as_str()).collect();
+            let groups = sorted(named(spec, ctx, names, |name| own.contains(name)).await);
             ReadGroups { groups, fresh: FreshGroups::Only(names.clone()) }
         }
         GroupsToRead::Rollout(rollout) => with_others(spec, ctx, rollout, Vec::new(), &BTreeSet::new()).await,
@@ -119,7 +125,7 @@ pub async fn first(spec: &Spec, ctx: &Context, to_read: &GroupsToRead) -> ReadGr
 }
 
 /// Reads all groups in scope like this.
-fn in_scope(spec: &Spec, fresh: Fresh) -> impl Fn(&str) -> Option<Fresh> {
+fn in_scope(spec: &Spec, fresh: Fresh) -> impl Fn(&str) -> Option<Fresh> + Sync {
     move |name| (!spec.scope.excludes(name)).then_some(fresh)
 }
 
@@ -142,8 +148,9 @@ pub async fn read_fresh(
     ctx: &Context,
 ) -> Observed {
     if let Seen::Is(mut groups) = observed.groups {
+        let own = self_managed_names(&groups);
         groups.retain(|group| !names.contains(&group.name));
-        groups.extend(named(spec, ctx, &names).await);
+        groups.extend(named(spec, ctx, &names, |name| own.contains(name)).await);
         observed.groups = sorted(groups);
     }
     observed.fresh_groups.add(names);
@@ -165,21 +172,21 @@ pub async fn users_of(
         observed.groups.known().into_iter().flatten().filter(is_read).cloned().collect();
     let known: BTreeSet<String> = read.iter().map(|group| group.name.clone()).collect();
     let age = Fresh::Within(RolloutGroups::longest_age(spec));
-    let listed = match list(spec, ctx, Fresh::Now, |name| (!known.contains(name)).then_some(age)).await {
+    let others = |name: &str| (!known.contains(name)).then_some(age);
+    let listed = match list(spec, ctx, Fresh::Now, true, others).await {
         Ok(listed) => listed,
         Err(error) => return Seen::Unknown(error.class(), error.to_string()),
     };
     let (mut groups, fresh) = listed;
     groups.retain(|group| !known.contains(&group.name));
     groups.extend(read);
-    let uses = |group: &&NodeGroup| {
-        group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
-    };
+    let uses = |group: &&NodeGroup| group.is_on(template);
     let outdated = groups.iter().filter(uses).map(|group| group.name.clone());
     let outdated: BTreeSet<String> =
         outdated.filter(|name| !known.contains(name) && !fresh.contains(name)).collect();
+    let own = self_managed_names(&groups);
     groups.retain(|group| !outdated.contains(&group.name));
-    groups.extend(named(spec, ctx, &outdated).await);
+    groups.extend(named(spec, ctx, &outdated, |name| own.contains(name)).await);
     sorted(groups)
 }
 
@@ -195,7 +202,7 @@ async fn with_others(
         let is_other = !names.contains(name) && !spec.scope.excludes(name);
         is_other.then(|| others.freshness(name))
     };
-    let listed = list(spec, ctx, Fresh::Within(others.age), wanted).await;
+    let listed = list(spec, ctx, Fresh::Within(others.age), true, wanted).await;
     read_groups(listed.map(|(mut groups, fresh)| {
         groups.retain(|group| !names.contains(&group.name));
         groups.extend(read);
@@ -213,24 +220,59 @@ fn read_groups(listed: Result<(Vec<NodeGroup>, BTreeSet<String>), AwsError>) -> 
     }
 }
 
-/// All groups of the cluster, and the names of those that were read without the cache. Groups that are not wanted are
-/// listed by name only.
+/// All groups of the cluster that are in scope by their kind, and the names of those that were read without the cache.
+/// Groups that are not wanted are listed by name only.
 async fn list(
     spec: &Spec,
     ctx: &Context,
     names: Fresh,
-    wanted: impl Fn(&str) -> Option<Fresh>,
+    with_refreshes: bool,
+    wanted: impl Fn(&str) -> Option<Fresh> + Sync,
 ) -> Result<(Vec<NodeGroup>, BTreeSet<String>), AwsError> {
-    let all = ctx.aws.nodegroups(&spec.region, &spec.cluster, names, wanted).await?;
+    let all = match spec.scope.managed {
+        true => ctx.aws.nodegroups(&spec.region, &spec.cluster, names, &wanted).await?,
+        false => Vec::new(),
+    };
     let is_fresh = |(_, read): &&Described| read.as_ref().is_some_and(|read| read.is_fresh);
-    let fresh = all.iter().filter(is_fresh).map(|(name, _)| name.clone()).collect();
-    Ok((all.iter().map(node_group).collect(), fresh))
+    let mut fresh: BTreeSet<String> = all.iter().filter(is_fresh).map(|(name, _)| name.clone()).collect();
+    let mut groups: Vec<NodeGroup> = all.iter().map(node_group).collect();
+    if spec.scope.self_managed {
+        let managed = managed_groups(&all);
+        let wanted = Wanted { managed: &managed, list: names, groups: &wanted, with_refreshes };
+        let (own, own_fresh) = self_managed::list(spec, ctx, wanted).await?;
+        groups.extend(own);
+        fresh.extend(own_fresh);
+    }
+    Ok((groups, fresh))
+}
+
+fn managed_groups(all: &[Described]) -> ManagedGroups {
+    let read = all.iter().filter_map(|(_, read)| read.as_ref()?.group.as_ref().ok());
+    ManagedGroups {
+        names: all.iter().map(|(name, _)| name.clone()).collect(),
+        auto_scaling_groups: read.flat_map(|group| group.auto_scaling_groups.iter().cloned()).collect(),
+    }
 }
 
 /// These groups, without the cache. A group that does not exist is omitted.
-async fn named(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Vec<NodeGroup> {
-    let read = ctx.aws.nodegroups_named(&spec.region, &spec.cluster, names).await;
-    read.iter().map(node_group).collect()
+async fn named(
+    spec: &Spec,
+    ctx: &Context,
+    names: &BTreeSet<String>,
+    is_self_managed: impl Fn(&str) -> bool,
+) -> Vec<NodeGroup> {
+    let (own, managed): (BTreeSet<String>, BTreeSet<String>) =
+        names.iter().cloned().partition(|name| is_self_managed(name));
+    let (own, managed) = tokio::join!(
+        self_managed::named(spec, ctx, &own),
+        ctx.aws.nodegroups_named(&spec.region, &spec.cluster, &managed)
+    );
+    managed.iter().map(node_group).chain(own).collect()
+}
+
+fn self_managed_names(groups: &[NodeGroup]) -> BTreeSet<String> {
+    let own = groups.iter().filter(|group| group.self_managed_kind().is_some());
+    own.map(|group| group.name.clone()).collect()
 }
 
 fn node_group((name, read): &Described) -> NodeGroup {

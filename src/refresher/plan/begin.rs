@@ -200,7 +200,13 @@ fn up_to_date(survey: &Survey<'_>, target: &Target) -> String {
 
 fn no_groups(input: PlanInput<'_>, survey: &Survey<'_>) -> String {
     if survey.groups.is_empty() {
-        return format!("cluster {} has no managed node groups", input.spec.cluster);
+        let (cluster, scope) = (&input.spec.cluster, &input.spec.scope);
+        let own = format!("self-managed groups (tag kubernetes.io/cluster/{cluster}: owned)");
+        return match (scope.managed, scope.self_managed) {
+            (true, true) => format!("cluster {cluster} has neither managed node groups nor {own}"),
+            (false, true) => format!("cluster {cluster} has no {own}"),
+            (_, false) => format!("cluster {cluster} has no managed node groups"),
+        };
     }
     let excluded = survey.groups.iter().filter(|(_, drift)| *drift == GroupDrift::Excluded).count();
     format!("no node group to update: {excluded} excluded{}", not_moved(survey))

@@ -11,7 +11,6 @@ use super::super::step::{Explanation, Plan};
 use super::super::survey::Survey;
 use super::waves::Waves;
 use super::{PlanInput, explain_pause, node_groups, rollback};
-use crate::api::ImageId;
 use crate::api::reasons;
 use crate::api::words::RolloutResult;
 
@@ -31,13 +30,8 @@ pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
     if rollout.rollback.is_none() && rollout.groups.values().any(GroupEntry::update_failed) {
         return Some(Stopping::Failed);
     }
-    // `ami` may still name the image that failed.
-    let is_expected = |image: &ImageId| {
-        let failed = rollout.rollback.as_ref().map(|rollback| &rollback.target);
-        rollout.target.contains(Some(image)) || failed.is_some_and(|failed| failed.contains(Some(image)))
-    };
     let ami_changed = match &input.spec.source {
-        Source::Image(image) => !is_expected(image),
+        Source::Image(image) => !rollout.expects(image),
         _ => false,
     };
     let is_held = || input.spec.held.iter().any(|held| rollout.target.contains(Some(&held.image)));

@@ -68,6 +68,7 @@ pub fn new_entry(
     let same_image = last.filter(|last| last.image == image);
     let remembered = |moments: &[Timestamp]| recent(moments, input.now, REMEMBERED);
     GroupEntry {
+        kind: group.kind.word(),
         wave: input.spec.policy.wave_name(group).map(str::to_owned),
         previous: in_force,
         previous_image: group.image.clone(),

@@ -4,8 +4,9 @@
 //! The rollout decides when, in which order and which group: `begin` starts one, `rollout` continues it, `turn` selects
 //! the next group, `waves` decides whether it may start now, `undone` detects other writers, `end` ends it, and
 //! `rollback` undoes one that failed. How a group is moved depends on its kind: `group_move` and `start` contain what all
-//! kinds share, `kinds` selects the file of the kind, `managed` moves EKS managed node groups. `new_version` selects or
-//! creates the launch template version of a move; `versions` recognizes and prunes those of this refresher.
+//! kinds share, `kinds` selects the file of the kind, `managed` moves EKS managed node groups, `self_managed` Auto Scaling
+//! groups (`pin`, `refresh`). `new_version` selects or creates the launch template version of a move; `versions` recognizes
+//! and prunes those of this refresher.
 //!
 //! A rule about when a group may start belongs in `waves`. Another kind of node group is a variant of `GroupKind` with a
 //! file beside `managed`, and an arm in `kinds`.
@@ -16,8 +17,11 @@ mod group_move;
 mod kinds;
 mod managed;
 mod new_version;
+mod pin;
+mod refresh;
 mod rollback;
 mod rollout;
+mod self_managed;
 mod start;
 mod turn;
 mod undone;

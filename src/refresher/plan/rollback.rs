@@ -10,6 +10,7 @@ use super::super::memory::{GroupEntry, GroupUpdate, Rollback, Rollout};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
+use super::super::support::nodes_behind;
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::end::finish;
@@ -81,10 +82,13 @@ fn hold(input: PlanInput<'_>, rollout: &Rollout, reason: &str) -> Result<FailedI
     Ok(failed)
 }
 
-/// The entry that moves a group back; `None` if it is back already, or if another writer moved it elsewhere.
+/// The entry that moves a group back; `None` if it is back already, or if another writer moved it elsewhere. After an
+/// instance refresh that failed, the group has its former version in force, and some nodes may run the new image.
 fn entry_back(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> Option<GroupEntry> {
-    let in_force = group.launch_template.clone().filter(|_| group.image.as_ref() == Some(&moved.image))?;
+    let is_changed = group.image.as_ref() == Some(&moved.image) || nodes_behind(input.spec, group) > 0;
+    let in_force = group.launch_template.clone().filter(|_| is_changed)?;
     Some(GroupEntry {
+        kind: moved.kind,
         image: moved.previous_image.clone()?,
         wave: moved.wave.clone(),
         previous: in_force,

@@ -105,6 +105,9 @@ fn next_for_group(
     let Some((group, drift)) = survey.group(group_move.name) else {
         return group_move.end(MoveResult::Dropped("the node group no longer exists".to_owned()));
     };
+    if let Some(plan) = kinds::of_another_kind(group_move, group)? {
+        return Ok(plan);
+    }
     if let Some(plan) = in_transition(group_move, group) {
         return Ok(plan);
     }

@@ -68,19 +68,14 @@ pub fn prunable(
     let users = input.observed.users_of(template)?;
     let may_use_another = |user: &NodeGroup| match user.lifecycle {
         Lifecycle::Unreadable(..) => true,
-        Lifecycle::Updating => is_on(user, template),
+        Lifecycle::Updating => user.is_on(template),
         _ => false,
     };
     if users.iter().any(may_use_another) {
         return Ok(Vec::new());
     }
-    let in_force: BTreeSet<&str> = users
-        .iter()
-        .filter_map(|group| group.launch_template.as_ref())
-        .filter(|in_force| in_force.template == *template)
-        .map(|in_force| in_force.version.as_str())
-        .collect();
-    let is_unused = |number: &i64| !in_force.contains(number.to_string().as_str());
+    let in_use: BTreeSet<&str> = users.iter().flat_map(|group| group.versions_in_use(template)).collect();
+    let is_unused = |number: &i64| !in_use.contains(number.to_string().as_str());
     Ok(candidates.into_iter().filter(is_unused).collect())
 }
 
@@ -93,12 +88,8 @@ fn is_used_by_others(
     let moving = after.moving().any(|(other, entry)| other != name && entry.previous.template == *template);
     let groups = input.observed.groups()?.iter();
     let updating =
-        groups.filter(|group| group.lifecycle == Lifecycle::Updating).any(|group| is_on(group, template));
+        groups.filter(|group| group.lifecycle == Lifecycle::Updating).any(|group| group.is_on(template));
     Ok(moving || updating)
-}
-
-fn is_on(group: &NodeGroup, template: &TemplateId) -> bool {
-    group.launch_template.as_ref().is_some_and(|in_force| in_force.template == *template)
 }
 
 /// The versions of this refresher that the rollout does not need, except for the newest few and for the latest of the
@@ -123,7 +114,9 @@ fn prune_candidates(
         |version: &LaunchTemplateVersion| newest.contains(&version.number) || latest == Some(version.number);
     let was_refused = |version: &LaunchTemplateVersion| {
         let created_for = |entry: &GroupEntry| {
-            entry.new_version == Some(version.number) && entry.previous.template == *template
+            entry.new_version == Some(version.number)
+                && entry.previous.template == *template
+                && Mark::new(input, &entry.image, &entry.previous).matches(version)
         };
         let mut entries = after.groups.values();
         entries.any(|entry| created_for(entry) && entry.failure.is_some() && entry.update.id.is_none())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use globset::GlobSet;
 
 use super::super::memory::REMEMBERED;
-use super::super::node_group::{Lifecycle, NodeGroup};
+use super::super::node_group::{Lifecycle, NodeGroup, name_in_aws};
 use super::super::schedule::{Freeze, Window};
 use super::super::target::Target;
 use super::globs;
@@ -110,7 +110,7 @@ impl Selector {
         let has = |wanted: &Tags, actual: &Tags| {
             is_unknown || wanted.iter().all(|(key, value)| actual.get(key) == Some(value))
         };
-        self.names.as_ref().is_none_or(|names| names.is_match(&group.name))
+        self.names.as_ref().is_none_or(|names| names.is_match(name_in_aws(&group.name)))
             && has(&self.labels, &group.labels)
             && has(&self.tags, &group.tags)
     }

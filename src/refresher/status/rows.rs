@@ -3,6 +3,8 @@
 use super::super::memory::{GroupEntry, Rollout};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::plan::PlanInput;
+use super::super::progress::progress;
+use super::super::support::nodes_behind;
 use super::super::survey::{GroupDrift, survey};
 use super::super::target::Target;
 use crate::api::reasons;
@@ -24,6 +26,7 @@ struct Row<'a> {
     /// No group may start now.
     is_held: bool,
     has_target: bool,
+    nodes_behind: usize,
     /// The row in the last status.
     before: Option<&'a NodeGroupStatus>,
 }
@@ -55,11 +58,13 @@ pub(super) fn rows(
     let row = |(group, drift): &(&NodeGroup, GroupDrift)| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
         let before = before().find(|row| row.name == group.name);
-        let row = Row { group, drift, entry, is_open, is_held, has_target: target.is_some(), before };
+        let nodes_behind = nodes_behind(input.spec, group);
+        let has_target = target.is_some();
+        let row = Row { group, drift, entry, is_open, is_held, has_target, nodes_behind, before };
         let (state, reason) = row.state();
         NodeGroupStatus {
             name: group.name.clone(),
-            kind: Some(group.kind.word().to_owned()),
+            kind: Some(group.kind.word().to_string()),
             wave: row.wave(input),
             current_ami: group.image.as_ref().map(ImageId::to_string),
             state: Some(state.to_string()),
@@ -99,10 +104,11 @@ impl Row<'_> {
             return (GroupState::Pending, Some(refusal.message.clone()));
         }
         if self.entry.is_some_and(|entry| entry.is_open() && (entry.has_begun() || !self.is_held)) {
-            return (GroupState::Updating, self.degraded());
+            return (GroupState::Updating, self.degraded().or_else(|| self.progress()));
         }
         if self.group.lifecycle == Lifecycle::Updating {
-            return (GroupState::Updating, Some("another writer is updating it".to_owned()));
+            let progress = self.progress().map(|progress| format!(": {progress}")).unwrap_or_default();
+            return (GroupState::Updating, Some(format!("another writer is updating it{progress}")));
         }
         if let Some(failure) = self.entry.and_then(|entry| entry.failure.clone()) {
             return (GroupState::Failed, Some(failure));
@@ -113,7 +119,7 @@ impl Row<'_> {
         let undone = self.entry.filter(|entry| entry.is_moved()).and_then(|entry| entry.undone_by.clone());
         (
             if self.is_open { GroupState::Pending } else { GroupState::Drifted },
-            undone.or_else(|| self.degraded()),
+            undone.or_else(|| self.degraded()).or_else(|| self.behind()),
         )
     }
 
@@ -124,6 +130,17 @@ impl Row<'_> {
             Lifecycle::Unreadable(..) => self.before.and_then(|before| before.wave.clone()),
             _ => input.spec.policy.wave_name(self.group).map(str::to_owned),
         }
+    }
+
+    fn progress(&self) -> Option<String> {
+        self.group.self_managed_kind()?.active().map(progress)
+    }
+
+    /// Some nodes of a self-managed group were not replaced, for example because a refresh was canceled.
+    fn behind(&self) -> Option<String> {
+        let (behind, all) = (self.nodes_behind, self.group.desired);
+        (behind > 0)
+            .then(|| format!("{behind} of {all} nodes run another image than its launch template version"))
     }
 
     fn degraded(&self) -> Option<String> {

@@ -42,6 +42,18 @@ pub(super) fn refused(input: PlanInput<'_>, group: &str, error: ActError) -> Sum
     }
 }
 
+/// A refresh that could not be turned back. A final refusal is remembered, so that it is canceled instead of rolled back;
+/// if it has just ended, the next reconcile finds its result.
+pub(super) fn not_turned_back(input: PlanInput<'_>, group: &str, error: ActError) -> Summary {
+    match error.class {
+        Class::Invalid => blocked(input, group, RefusalKind::Uncertain, error.message),
+        Class::Conflict => {
+            Summary::busy(Explanation::new(reasons::ROLLING_OUT, error.message), input.rollout_look())
+        }
+        class => Summary::failing(class, error.message, input.spec.timer),
+    }
+}
+
 /// Adds the remedy if the launch template has reached its limit of versions.
 pub(super) fn template_full(mut error: ActError, template: &TemplateId) -> ActError {
     if (error.class, error.kind) == (Class::Invalid, ActErrorKind::TemplateFull) {

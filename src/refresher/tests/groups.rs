@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::tables::{arm, id, image, now, object, owner, parsed, target};
+use crate::api::words::NodeGroupKind;
 use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
 use crate::refresher::memory::{GroupEntry, GroupUpdate, Memory, Rollout, Starting, write_rollout};
@@ -251,6 +252,7 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
             (failure, moved_at, started, finished),
             (starting, refusal, overdue, undone_at, undone_by),
         )| GroupEntry {
+            kind: if image % 3 == 0 { NodeGroupKind::SelfManaged } else { NodeGroupKind::Managed },
             image: id(image),
             wave: (image % 2 == 1).then(|| "canary".to_owned()),
             previous: TemplateVersion { template: template(), version: version.to_string() },

@@ -41,6 +41,15 @@ fn failed(step: &Step, error: ActError) -> Outcome {
             version: version.version.clone(),
             result: Err(error),
         },
+        Step::PinGroup { group, .. } => Outcome::GroupPinned { group: group.clone(), result: Err(error) },
+        Step::StartRefresh { group, version, .. } => Outcome::RefreshStarted {
+            group: group.clone(),
+            version: version.version.clone(),
+            result: Err(error),
+        },
+        Step::CancelRefresh { group } | Step::RollBackRefresh { group } => {
+            Outcome::RefreshTurnedBack { group: group.clone(), result: Err(error) }
+        }
         Step::PruneVersions { after, .. } => {
             Outcome::VersionsPruned { after: after.clone(), result: Err(error) }
         }
@@ -136,6 +145,10 @@ impl World {
                 let (group, version) = (group.clone(), version.version.clone());
                 Outcome::ManagedUpdateStarted { group, version, result }
             }
+            Step::PinGroup { .. }
+            | Step::StartRefresh { .. }
+            | Step::CancelRefresh { .. }
+            | Step::RollBackRefresh { .. } => panic!("the world has no self-managed groups: {step:?}"),
             Step::PruneVersions { template, versions, after, .. } => {
                 self.effects.push("prune");
                 self.expect_unused(template, versions);

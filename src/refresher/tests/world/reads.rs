@@ -150,6 +150,10 @@ impl World {
             | Step::PruneVersions { template, .. } => {
                 versions.get_mut().remove(template);
             }
+            Step::PinGroup { .. }
+            | Step::StartRefresh { .. }
+            | Step::CancelRefresh { .. }
+            | Step::RollBackRefresh { .. } => {}
         }
     }
 
@@ -255,6 +259,7 @@ impl World {
                 let update = self.updates.get(&key).cloned().map_or(gone, Seen::Is);
                 seen.updates.insert(key, update);
             }
+            Need::Hooks { group } => drop(seen.hooks.insert(group, Seen::Is(Vec::new()))),
             Need::AllUpdates { group } => {
                 let of = self.updates.iter().filter(|((name, _), _)| *name == group);
                 let all = of.map(|(_, update)| update.clone()).collect();
