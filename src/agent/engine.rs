@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::api::Owner;
+use crate::engine::nodes::Nodes;
 use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs};
 
@@ -17,6 +18,8 @@ pub struct Engine {
     pub queues: Queues,
     pub home: Arc<dyn Home>,
     pub runs: Arc<dyn Runs>,
+    /// The nodes of the cluster; `None` without one.
+    pub nodes: Option<Arc<dyn Nodes>>,
     /// The owner if `opsy.yaml` names none.
     pub owner: Owner,
     /// The agent's own namespace; `None` without a cluster.

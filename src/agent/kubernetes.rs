@@ -14,6 +14,7 @@ use crate::api::{Key, Owner};
 use crate::engine::kubernetes::job::network::PodNetwork;
 use crate::engine::kubernetes::job::{Own, RunImages, Setup};
 use crate::engine::kubernetes::lease::{self, Held, Tenure, Terms, notes};
+use crate::engine::kubernetes::nodes::ClusterNodes;
 use crate::engine::kubernetes::objects::ClusterHome;
 use crate::engine::kubernetes::runs::ClusterRuns;
 use crate::engine::kubernetes::{Cluster, OWNER, account};
@@ -40,6 +41,11 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
     task::detach("accepting forwarded pushes", pushes::accept_forwarded(pushes, endpoints.inbox.clone()));
     let namespace = Some(cluster.namespace.clone());
     let (objects, queues) = Objects::new();
+    let nodes = ClusterNodes::new(
+        &cluster,
+        flags.cluster.node_name.clone(),
+        flags.cluster.builds_namespace.as_deref(),
+    );
     let home = ClusterHome::start(cluster.clone(), objects.clone(), tenure);
     let runs = ClusterRuns::start(cluster, objects.clone(), setup, now);
     let ending = home.clone();
@@ -54,6 +60,7 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
         queues,
         home: home as Arc<_>,
         runs,
+        nodes: Some(Arc::new(nodes)),
         owner,
         namespace,
         recorded_owner: notes.remove(OWNER),

@@ -15,6 +15,7 @@ use crate::api::{
 use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
 use crate::engine::drive::{Drive, Meter, Reconcile, StatusNotifier, drive};
+use crate::engine::nodes::Nodes;
 use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
@@ -29,6 +30,8 @@ pub struct Parts {
     /// Which paths of the agent's own repository each namespace may use as templates.
     pub access: Arc<TemplateAccess>,
     pub runs: Arc<dyn Runs>,
+    /// The nodes of the cluster; `None` without one.
+    pub nodes: Option<Arc<dyn Nodes>>,
     pub home: Arc<dyn Home>,
     pub objects: Arc<Objects>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
@@ -102,6 +105,7 @@ impl Parts {
             owner: self.owner.clone(),
             clusters: self.clusters.clone(),
             now,
+            nodes: self.nodes.clone(),
         });
         let notifications = self.notifications.clone();
         self.driven(

@@ -56,6 +56,7 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
         queues,
         home,
         runs: Arc::new(runs),
+        nodes: None,
         owner: flags.agent_id.clone().unwrap_or_else(|| owner(repository, &flags.path)),
         namespace: None,
         recorded_owner: recorded_owner(&state)?,

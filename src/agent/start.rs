@@ -143,6 +143,7 @@ impl Core {
             templates: self.templates.clone(),
             access: Arc::new(access),
             runs: engine.runs.clone(),
+            nodes: engine.nodes.clone(),
             home: engine.home.clone(),
             objects: engine.objects.clone(),
             synced: self.outputs.synced.clone(),

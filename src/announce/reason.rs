@@ -35,7 +35,7 @@ const GIT_RETRY: &str = "Opsy retries. If the problem persists, check the Git se
 const LAST_COMMIT: &str =
     "Opsy retries, and the last good commit stays in force. If the problem persists, check the agent's log.";
 
-const KNOWN: [Reason; 27] = [
+const KNOWN: [Reason; 28] = [
     on_own_condition(reasons::INVALID_SPEC)
         .by_commit()
         .advice("Fix the manifest in Git. `opsy validate` finds such problems before a merge."),
@@ -70,6 +70,8 @@ const KNOWN: [Reason; 27] = [
     entry(When::OnceConfirmed, reasons::ANOTHER_WRITER),
     // The message says how to approve.
     entry(When::Immediately, reasons::WAITING_FOR_APPROVAL),
+    // The message names the budgets and pods.
+    entry(When::OncePersistent, reasons::PREFLIGHT_FAILED),
     entry(When::OncePersistent, reasons::AWS_UNAVAILABLE).advice(AWS_RETRY),
     entry(When::OncePersistent, reasons::AWS_NOT_FOUND).advice(AWS_RETRY),
     entry(When::OncePersistent, reasons::AWS_REFUSED).advice(AWS_RETRY),
@@ -128,6 +130,10 @@ mod tests {
     const WITHOUT_ENTRY: &[&str] = &[
         reasons::SUSPENDED,
         reasons::DELETED,
+        reasons::PREFLIGHT,
+        reasons::WAITING_FOR_BUILD,
+        reasons::UPDATE_BLOCKED,
+        reasons::NODES_UNREADABLE,
         reasons::NOT_IN_GIT,
         reasons::RECOVERED,
         reasons::IMAGE_READY,

@@ -108,6 +108,16 @@ reasons! {
     FROZEN = "Frozen";
     /// The next wave starts after the soak time of the last one.
     SOAKING = "Soaking";
+    /// Pods on the nodes of a group prevent or delay its update, or lose their data.
+    PREFLIGHT = "Preflight";
+    /// The same, and `rollout.preflight: Block` holds the update of the group back.
+    PREFLIGHT_FAILED = "PreflightFailed";
+    /// The nodes of a group host a build.
+    WAITING_FOR_BUILD = "WaitingForBuild";
+    /// A PodDisruptionBudget or a pod prevents a running update from replacing nodes.
+    UPDATE_BLOCKED = "UpdateBlocked";
+    /// The agent may not read nodes, pods or PodDisruptionBudgets.
+    NODES_UNREADABLE = "NodesUnreadable";
     WAITING_FOR_REPOSITORY = "WaitingForRepository";
     /// Another writer undoes what Opsy does.
     ANOTHER_WRITER = "AnotherWriter";

@@ -1,6 +1,7 @@
 //! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
 mod instance_refresh;
+mod nodes;
 mod policy;
 
 use jiff::Timestamp;
@@ -12,7 +13,8 @@ use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
 pub use instance_refresh::InstanceRefreshConfig;
-pub use policy::{Freeze, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
+pub use nodes::GroupNodes;
+pub use policy::{Freeze, HealthCheck, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
 
 /// Desired state of the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -401,6 +403,9 @@ pub struct RolloutGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub overdue_at: Option<Timestamp>,
+    /// What its nodes showed, if they are nodes of the cluster in which the agent runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<GroupNodes>,
     /// Times within the last week at which another writer was found to have undone the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>")]

@@ -146,6 +146,14 @@ words! {
 }
 
 words! {
+    /// What a finding on the nodes of a group means before its update starts (`rollout.preflight` of a refresher).
+    PreflightMode {
+        Warn = "Warn",
+        Block = "Block",
+    }
+}
+
+words! {
     /// Where Packer runs (`builder.runFrom`).
     RunFrom {
         Repository = "Repository",

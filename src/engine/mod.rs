@@ -5,10 +5,12 @@
 //!                                                                            │ ↑ Pass
 //!         Home: status, Events, finalizers ←─────────────────────────────────┴──→ board: health, for `--once`
 //!         Runs: start, stop and read runs of Packer ←── builder
+//!         Nodes: read nodes and what runs on them ←── refresher (only in a cluster)
 //! ```
 //!
-//! Three files are the contracts: [`home`] (objects, status, Secrets, Events, the agent's memory), [`runs`] (runs of
-//! Packer) and [`pass`] (what a reconcile returns). [`kubernetes`] and [`standalone`] each implement the first two.
+//! Four files are the contracts: [`home`] (objects, status, Secrets, Events, the agent's memory), [`runs`] (runs of
+//! Packer), [`nodes`] (nodes and their pods) and [`pass`] (what a reconcile returns). [`kubernetes`] and [`standalone`]
+//! each implement the first two, and [`kubernetes`] the third.
 
 pub mod board;
 pub mod drive;
@@ -18,6 +20,7 @@ mod facts;
 pub mod feed;
 pub mod home;
 pub mod kubernetes;
+pub mod nodes;
 pub mod objects;
 pub mod packed;
 pub mod pass;

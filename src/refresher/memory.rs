@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::held::FailedImages;
+use super::node_checks::NodeChecks;
 use super::refusal::{Refusal, RefusalKind};
 use super::target::Target;
 use crate::api::ids::digest;
@@ -20,7 +21,7 @@ use crate::aws::TemplateVersion;
 /// How long moves, and moves that another writer undid, are remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// After an update has succeeded, EKS may return the old state of the group for this long.
-const SETTLING: Duration = Duration::from_secs(120);
+pub const SETTLING: Duration = Duration::from_secs(120);
 /// A day, plus two hours for a nightly job that starts later than the night before.
 const DAY: Duration = Duration::from_secs(26 * 3600);
 /// A move that was undone this many times within a day is not repeated: another writer is at work.
@@ -83,6 +84,8 @@ pub struct GroupEntry {
     pub failure: Option<String>,
     /// The last call, if AWS refused it and it is retried.
     pub refusal: Option<Refusal>,
+    /// What its nodes showed.
+    pub nodes: NodeChecks,
     /// When this group reached this image.
     pub moved_at: Vec<Timestamp>,
     /// When the move was found undone by another writer.
@@ -139,10 +142,10 @@ impl GroupEntry {
         self.is_open() && self.update.id.is_none() && self.failure.is_none() && self.refusal.is_some()
     }
 
-    /// The update started and failed. A refused start does not count: it replaced no node, and says nothing about other
-    /// groups.
+    /// The update started and failed, or its nodes did not become ready. A refused start does not count: it replaced no
+    /// node, and says nothing about other groups.
     pub fn update_failed(&self) -> bool {
-        self.failure.is_some() && self.update.id.is_some()
+        self.failure.is_some() && (self.update.id.is_some() || self.nodes.updated_at.is_some())
     }
 
     /// The move ended and the group reached the image.
@@ -318,6 +321,7 @@ fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
         },
         failure: group.last_failure.clone(),
         refusal: group.refusal.as_ref().and_then(read_refusal),
+        nodes: NodeChecks::read(group.nodes.as_ref()),
         moved_at: group.moved_at.clone().unwrap_or_default(),
         undone_at: group.undone_at.clone().unwrap_or_default(),
         undone_by: group.undone_by.clone(),
@@ -383,6 +387,7 @@ fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
             last: Some(refusal.last),
         }),
         overdue_at: entry.update.overdue,
+        nodes: entry.nodes.write(),
         undone_at: (!entry.undone_at.is_empty()).then(|| entry.undone_at.clone()),
         undone_by: entry.undone_by.clone(),
         moved_at: (!entry.moved_at.is_empty()).then(|| entry.moved_at.clone()),

@@ -2,8 +2,9 @@
 //!
 //! A reconcile is observe → plan (pure) → at most one step → report:
 //! - `spec` parses the object, and `schedule` its windows and freezes. `memory` outlives a reconcile: the rollout,
-//!   written to status before each effect.
+//!   written to status before each effect, with the `node_checks` of each group.
 //! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
+//!   `cluster_view` is what is known of the cluster in which the agent runs: nodes, and what runs on them.
 //! - `held` remembers images that are not rolled out. `choose` chooses the `target`; `survey` compares every group with
 //!   it, `support` knows which groups can be moved at all, and `fit` finds the image for a group.
 //! - `plan` decides on a `step`, and `act` executes it and returns its `outcome`.
@@ -14,12 +15,14 @@
 mod act;
 mod causes;
 mod choose;
+mod cluster_view;
 mod fit;
 mod held;
 mod history;
 mod images;
 mod lineage;
 mod memory;
+mod node_checks;
 mod node_group;
 mod observe;
 mod observed;
@@ -50,6 +53,7 @@ use crate::api::fence::Fence;
 use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, UndeclaredObjects, annotations};
 use crate::aws::Aws;
 use crate::engine::Pass;
+use crate::engine::nodes::Nodes;
 use crate::sync::Synced;
 use memory::Memory;
 use plan::{PlanInput, plan};
@@ -70,6 +74,8 @@ pub struct Context {
     /// The clusters that each namespace may roll out to.
     pub clusters: Arc<Fence>,
     pub now: fn() -> Timestamp,
+    /// The nodes of the cluster in which the agent runs; `None` on one machine.
+    pub nodes: Option<Arc<dyn Nodes>>,
 }
 
 /// Reconciles one refresher.

@@ -1,13 +1,16 @@
 //! Reads what a reconcile needs into `Observed`. The first reads are shared and cheap; anything further is read only
 //! when the plan needs it (`Need`), so that the reconcile of a settled refresher makes no call of its own. `groups`
-//! reads the node groups, `self_managed` those of them that are Auto Scaling groups.
+//! reads the node groups, `self_managed` those of them that are Auto Scaling groups, and `cluster` the cluster in which
+//! the agent runs.
 
+mod cluster;
 mod groups;
 mod self_managed;
 
 use std::collections::BTreeSet;
 
 use super::Context;
+use super::cluster_view::ClusterView;
 use super::images::builder_of;
 use super::memory::Memory;
 use super::node_group::name_in_aws;
@@ -32,6 +35,7 @@ pub async fn observe(spec: &Spec, memory: &Memory, ctx: &Context, requested: boo
         fresh_groups: groups.fresh,
         partial: matches!(to_read, GroupsToRead::Only(_)),
         fresh_source_images: requested,
+        cluster: ClusterView::new(ctx.nodes.is_some()),
         ..Observed::first(account, groups.groups, source_images)
     }
 }
@@ -82,6 +86,7 @@ pub async fn read(
             let updates = all_updates(spec, ctx, &group).await;
             observed.all_updates.insert(group, seen(updates));
         }
+        Need::Cluster(need) => observed.cluster = cluster::read(observed.cluster, need, ctx).await,
     }
     observed
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::cluster_view::{ClusterNeed, ClusterView, View};
 use super::node_group::NodeGroup;
 use crate::api::{Class, ImageId, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, Update};
+use crate::engine::nodes::{Hosts, Node, NodePod};
 
 /// Everything that one reconcile has read.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Observed {
     pub all_updates: BTreeMap<String, Seen<Vec<Update>>>,
     /// The lifecycle hooks for terminating instances of a self-managed group.
     pub hooks: BTreeMap<String, Seen<Vec<String>>>,
+    /// The cluster in which the agent runs.
+    pub cluster: ClusterView,
 }
 
 /// The groups that were read without the cache in a reconcile. One that is not in the list does not exist.
@@ -133,6 +137,8 @@ pub enum Need {
     Hooks {
         group: String,
     },
+    /// Something of the cluster in which the agent runs.
+    Cluster(ClusterNeed),
 }
 
 /// Why the plan cannot decide yet.
@@ -167,6 +173,7 @@ impl Observed {
             updates: BTreeMap::new(),
             all_updates: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            cluster: ClusterView::default(),
         }
     }
 
@@ -236,6 +243,21 @@ impl Observed {
         value(self.hooks.get(group).ok_or_else(need)?).map(Vec::as_slice)
     }
 
+    /// The nodes of a group in the cluster in which the agent runs.
+    pub fn nodes(&self, group: &NodeGroup) -> Result<View<Vec<&Node>>, MissingFact> {
+        self.cluster.nodes(group).map_err(not_read)
+    }
+
+    /// Where the agent and builds run.
+    pub fn hosts(&self) -> Result<View<&Hosts>, MissingFact> {
+        self.cluster.hosts().map_err(not_read)
+    }
+
+    /// The pods on these nodes of a group.
+    pub fn pods(&self, group: &str, nodes: &[&Node]) -> Result<View<&[NodePod]>, MissingFact> {
+        self.cluster.pods(group, nodes).map_err(not_read)
+    }
+
     /// Must hold before anything is changed on a group or recorded of it: a cached read may be outdated.
     pub fn require_fresh_group(&self, name: &str) -> Result<(), MissingFact> {
         self.require_fresh_groups([name])
@@ -255,6 +277,10 @@ impl Observed {
     pub fn require_fresh_source_images(&self) -> Result<(), MissingFact> {
         if self.fresh_source_images { Ok(()) } else { Err(MissingFact::NotRead(Need::FreshSourceImages)) }
     }
+}
+
+fn not_read(need: ClusterNeed) -> MissingFact {
+    MissingFact::NotRead(Need::Cluster(need))
 }
 
 fn value<T>(seen: &Seen<T>) -> Result<&T, MissingFact> {

@@ -1,6 +1,7 @@
 //! Parses the spec of an AMIRefresher into what the plan uses. Every default of the kind is set here, and every problem
 //! is collected with the path of its field. First in the reconcile, before anything is read. Pure.
 
+mod health;
 mod instance_refresh;
 mod policy;
 

@@ -1,6 +1,7 @@
 //! Writes a summary as the whole status of the object: target, node groups, rollout, history and conditions. The last
 //! step of the report. Pure.
 
+mod holds;
 mod rows;
 mod waves;
 
@@ -41,6 +42,7 @@ pub fn observed(
     status.target_ami = target.as_ref().map(Target::to_string);
     // If the node groups could not be read, the last rows stay.
     let held = summary.why.hold();
+    summary.notes.extend(holds::newly_held(&before, &summary.why));
     if let Some(groups) = input.observed.groups.known() {
         let rows = rows(input, groups, target.as_ref(), rollout.as_ref(), &before, held.is_some());
         summary.notes.extend(newly_unsupported(&before, &rows));

@@ -117,8 +117,14 @@ impl Explanation {
 
     /// The message, if it explains a `Hold`.
     pub fn hold(&self) -> Option<&str> {
-        let reasons =
-            [reasons::SOAKING, reasons::WAITING_FOR_APPROVAL, reasons::WAITING_FOR_WINDOW, reasons::FROZEN];
+        let reasons = [
+            reasons::SOAKING,
+            reasons::WAITING_FOR_APPROVAL,
+            reasons::WAITING_FOR_WINDOW,
+            reasons::FROZEN,
+            reasons::PREFLIGHT_FAILED,
+            reasons::WAITING_FOR_BUILD,
+        ];
         reasons.contains(&self.reason).then_some(self.message.as_str())
     }
 }

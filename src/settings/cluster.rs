@@ -62,6 +62,9 @@ pub struct ClusterFlags {
     /// Record this name as the holder of the Lease; default: the host name and a random suffix
     #[arg(long, env = "OPSY_IDENTITY", value_name = "NAME")]
     pub identity: Option<String>,
+    /// Roll out to the node group of this node, which is the agent's own, after all others of its wave
+    #[arg(long, env = "OPSY_NODE_NAME", value_name = "NAME", value_parser = object_name)]
+    pub node_name: Option<String>,
     /// Let another replica take the Lease this long after its last renewal
     #[arg(long, env = "OPSY_LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,

@@ -8,6 +8,7 @@ mod helm;
 mod lease;
 mod live;
 mod namespaces;
+mod nodes;
 mod objects;
 mod outages;
 mod refusals;

@@ -100,7 +100,7 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
             (Some(&[String::new()][..]), &["get".to_owned()][..])
         );
     }
-    let anywhere = rules("clusterrole.yaml");
+    let anywhere = [rules("clusterrole.yaml"), rules("clusterrole-nodes.yaml")].concat();
     assert!(!anywhere.iter().any(|rule| about("secrets", rule) || about("*", rule)), "{anywhere:?}");
     // The names in the values are added to the rule.
     let read = |path: &str| fs::read_to_string(chart.join(path)).expect("a file of the chart");
@@ -110,6 +110,17 @@ fn secrets_are_read_by_name_and_nothing_else_is_done_to_them() {
     for named in ["$.root.Values.notifications.secrets", "$values.builds.secrets"] {
         assert!(read("templates/_helpers.tpl").contains(&format!(r#"set . "resourceNames" {named}"#)));
     }
+}
+
+#[test]
+fn the_agent_only_lists_nodes_and_what_runs_on_them() {
+    let file = root().join("deploy/chart/files/clusterrole-nodes.yaml");
+    let text = fs::read_to_string(file).expect("the chart's rules");
+    let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
+    assert!(rules.iter().all(|rule| rule.verbs == ["list"]), "{rules:?}");
+    let resources: BTreeSet<&str> =
+        rules.iter().flat_map(|rule| rule.resources.iter().flatten()).map(String::as_str).collect();
+    assert_eq!(resources, ["nodes", "poddisruptionbudgets", "pods"].into());
 }
 
 /// Settings that the chart leaves to `env` and `extraArgs`, each with the reason.

@@ -20,8 +20,9 @@ const IMPURE: [&str; 8] =
 const NOT_FOR_DECISIONS: [&str; 3] = ["settings", "sync", "wait"];
 
 /// Where a word of status is a word of somebody else.
-const OTHER_WORDS: [(&str, &str, &str); 2] = [
+const OTHER_WORDS: [(&str, &str, &str); 3] = [
     ("aws::codes", "Unsupported", "an error code of EC2"),
+    ("engine::kubernetes::nodes::fields", "Pending", "a phase of a pod"),
     ("engine::kubernetes::pod", "Failed", "a phase of a pod and a condition of a Job"),
 ];
 

@@ -69,6 +69,7 @@ impl Rolling {
             owner: Owner::parse("team").expect("an owner"),
             clusters: Arc::default(),
             now,
+            nodes: None,
         };
         Self { account, seed, context, object, built }
     }

@@ -35,6 +35,25 @@ pub struct RolloutPolicy {
     /// time and without waves, and the image is held. Default Stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
+    /// What to do if something on the nodes of a group prevents or delays their replacement: a PodDisruptionBudget that
+    /// allows no disruption, a pod without a controller, or a pod that asks not to be evicted. `Warn` reports it before
+    /// the update of the group starts. `Block` starts the update only when nothing of that kind is left. The nodes must
+    /// be those of the cluster in which the agent runs. Default `Warn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<String>,
+    /// What must hold after the update of a group before the next group starts. Otherwise, the rollout fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+}
+
+/// What must hold after the update of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthCheck {
+    /// Time within which all nodes of the group must be Ready and run the new image, after EKS has updated the group.
+    /// The nodes must be those of the cluster in which the agent runs. `0s` turns this check off. Default 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes_ready_within: Option<String>,
 }
 
 /// Wave of a rollout. It selects the groups that match all of `nodeGroups`, `labels` and `tags` that are set; at least

@@ -6,6 +6,7 @@
 //! runs      builds as Jobs: start, watch Jobs and pods, read results                         (`Runs`)
 //!   job     from a request to a Job and its ConfigMap (pure)
 //!   pod     from a Job and its pod to a `Run` (pure)
+//! nodes     nodes, the pods on them, and PodDisruptionBudgets                                (`Nodes`)
 //! cluster, send, watching, secrets, account, error   the connection and what both halves need of it
 //! ```
 //!
@@ -16,6 +17,7 @@ mod cluster;
 pub mod error;
 pub mod job;
 pub mod lease;
+pub mod nodes;
 pub mod objects;
 pub mod pod;
 pub mod runs;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::memory::{GroupEntry, GroupUpdate, REMEMBERED, Rollout};
+use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::refusal::RefusalKind;
@@ -77,6 +78,7 @@ pub fn new_entry(
         update: GroupUpdate::default(),
         failure: None,
         refusal: None,
+        nodes: NodeChecks::default(),
         moved_at: same_image.map(|last| remembered(&last.moved_at)).unwrap_or_default(),
         undone_at: same_image.map(|last| remembered(&last.undone_at)).unwrap_or_default(),
         undone_by: same_image.and_then(|last| last.undone_by.clone()),

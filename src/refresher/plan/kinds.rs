@@ -9,10 +9,10 @@ use super::{managed, self_managed};
 use crate::aws::TemplateVersion;
 
 /// An update of the group is in progress.
-pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup) -> GroupPlan {
+pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<GroupPlan, MissingFact> {
     match &group.kind {
         GroupKind::Managed(managed) => managed::updating(group_move, group, managed),
-        GroupKind::SelfManaged(own) => self_managed::updating(group_move, group, own),
+        GroupKind::SelfManaged(own) => Ok(self_managed::updating(group_move, group, own)),
     }
 }
 

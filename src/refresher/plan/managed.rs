@@ -11,6 +11,7 @@ use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan, Step};
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
 use super::new_version::{NextVersion, next_version, without_version};
+use super::{node_gate, stuck};
 use crate::api::reasons;
 use crate::api::time::{SKEW, between};
 use crate::aws::{TemplateVersion, Update, UpdateStatus};
@@ -24,18 +25,26 @@ const EXPECTED_UPDATE: Duration = Duration::from_secs(3600);
 const EXPECTED_DRAIN: Duration = Duration::from_secs(15 * 60);
 
 /// The group is UPDATING: waits, and reports once that the update takes too long.
-pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup, managed: &ManagedGroup) -> GroupPlan {
+pub fn updating(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    managed: &ManagedGroup,
+) -> Result<GroupPlan, MissingFact> {
     let GroupMove { input, rollout, name, entry } = group_move;
-    let Some(id) = &entry.update.id else { return group_move.wait("is being updated") };
+    let Some(id) = &entry.update.id else { return Ok(group_move.wait("is being updated")) };
+    if let Some(plan) = stuck::record_if_stuck(group_move, group)? {
+        return Ok(GroupPlan::Plan(Box::new(plan)));
+    }
+    let progress = stuck::progress(entry);
     // In a rollback, all entries begin at the same time.
     let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
     let too_long =
         |than: &str| format!("has been updating since {since}, longer than expected{than} (update {id})");
     if entry.update.overdue.is_some() {
-        return group_move.wait(&too_long(""));
+        return Ok(group_move.wait(&format!("{}{progress}", too_long(""))));
     }
     if between(since, input.now) < expected_duration(group, managed) {
-        return group_move.wait("is being updated");
+        return Ok(group_move.wait(&format!("is being updated{progress}")));
     }
     let message = format!("{name} {}", too_long(" for its size"));
     let hint = "check the update in the EKS console, its new nodes, and pods that cannot be evicted";
@@ -43,7 +52,7 @@ pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup, managed: &ManagedG
     let rollout = rollout.with_group(name, GroupEntry { update, ..entry.clone() });
     let warning = Some(Explanation::new(reasons::UPDATE_OVERDUE, format!("{message}: {hint}")));
     let why = Explanation::new(reasons::ROLLING_OUT, message);
-    GroupPlan::Plan(Box::new(Plan::Record { rollout, ended: None, why, warning }))
+    Ok(GroupPlan::Plan(Box::new(Plan::Record { rollout, ended: None, why, warning })))
 }
 
 /// How long the update of a group of this size may take.
@@ -72,7 +81,7 @@ pub fn result(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Option<Gro
         let update = GroupUpdate { id: Some(id), ..group_move.entry.update.clone() };
         return Ok(Some(group_move.record(GroupEntry { update, ..group_move.entry.clone() })));
     }
-    group_move.end(MoveResult::Moved).map(Some)
+    node_gate::end_when_ready(group_move, group).map(Some)
 }
 
 fn result_of_update(
@@ -100,7 +109,7 @@ fn result_of_update(
     };
     match &update.status {
         UpdateStatus::InProgress => Ok(group_move.wait("is being updated")),
-        UpdateStatus::Successful => group_move.end(MoveResult::Moved),
+        UpdateStatus::Successful => node_gate::end_when_ready(group_move, group),
         UpdateStatus::Failed => group_move.end(failed("failed")),
         UpdateStatus::Cancelled => group_move.end(failed("was canceled")),
         UpdateStatus::Other(status) => group_move.end(failed(&format!("ended with status {status}"))),

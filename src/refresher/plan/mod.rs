@@ -8,21 +8,30 @@
 //! groups (`pin`, `refresh`). `new_version` selects or creates the launch template version of a move; `versions` recognizes
 //! and prunes those of this refresher.
 //!
+//! What the nodes of a group tell, if they are nodes of the cluster in which the agent runs: `admission` whether it may
+//! start, `preflight` what is reported before that, `stuck` what holds its update up, `node_gate` whether its nodes are
+//! ready afterwards. `drain` is what they share.
+//!
 //! A rule about when a group may start belongs in `waves`. Another kind of node group is a variant of `GroupKind` with a
 //! file beside `managed`, and an arm in `kinds`.
 
+mod admission;
 mod begin;
+pub mod drain;
 mod end;
 mod group_move;
 mod kinds;
 mod managed;
 mod new_version;
+mod node_gate;
 mod pin;
+mod preflight;
 mod refresh;
 mod rollback;
 mod rollout;
 mod self_managed;
 mod start;
+mod stuck;
 mod turn;
 mod undone;
 mod versions;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::super::held::{Failed, FailedImages};
 use super::super::history;
 use super::super::memory::{GroupEntry, GroupUpdate, Rollback, Rollout};
+use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
@@ -99,6 +100,7 @@ fn entry_back(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> Op
         update: GroupUpdate::default(),
         failure: None,
         refusal: None,
+        nodes: NodeChecks::default(),
         moved_at: Vec::new(),
         undone_at: Vec::new(),
         undone_by: None,

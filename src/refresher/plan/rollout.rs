@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::memory::Rollout;
+use super::super::memory::{GroupEntry, Rollout};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::{MissingFact, Need};
 use super::super::refusal::RefusalKind;
@@ -11,6 +11,7 @@ use super::super::step::{Explanation, Hold, Plan};
 use super::super::survey::{GroupDrift, Survey, survey};
 use super::end::{end_or_pause, finish, is_replaced, newer_target, stopping};
 use super::group_move::{GroupMove, GroupPlan, MoveResult, new_entry};
+use super::preflight::{self, Checked};
 use super::start::start;
 use super::turn::{NextGroup, next_group};
 use super::undone::record_undone;
@@ -45,7 +46,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
     let survey = survey(input.spec, Some(&rollout.target), Some(rollout), input.observed.groups()?);
     if input.observed.partial {
         // Only groups whose update is awaited were read. While they update, nothing else has to be known.
-        return await_updates(input, rollout, &survey).ok_or(MissingFact::NotRead(Need::OtherGroups));
+        return await_updates(input, rollout, &survey)?.ok_or(MissingFact::NotRead(Need::OtherGroups));
     }
     if let Some(plan) = record_undone(input, rollout, &survey)? {
         return Ok(plan);
@@ -83,17 +84,21 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
 }
 
 /// The plan if all groups that were read are still updating; `None` if more has to be read.
-fn await_updates(input: PlanInput<'_>, rollout: &Rollout, survey: &Survey<'_>) -> Option<Plan> {
+fn await_updates(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    survey: &Survey<'_>,
+) -> Result<Option<Plan>, MissingFact> {
     let mut obstacles = Obstacles::default();
     for (name, entry) in rollout.moving().filter(|(_, entry)| !entry.is_blocked()) {
-        let (group, _) = survey.group(name)?;
+        let Some((group, _)) = survey.group(name) else { return Ok(None) };
         match in_transition(GroupMove { input, rollout, name, entry }, group)? {
-            GroupPlan::Plan(plan) => return Some(*plan),
-            GroupPlan::Wait(why) => obstacles.waits.push(why),
-            _ => return None,
+            Some(GroupPlan::Plan(plan)) => return Ok(Some(*plan)),
+            Some(GroupPlan::Wait(why)) => obstacles.waits.push(why),
+            _ => return Ok(None),
         }
     }
-    obstacles.into_plan(input, rollout).ok()?
+    Ok(obstacles.into_plan(input, rollout).ok().flatten())
 }
 
 /// What the move of one group needs next. The rules in this function are the same for every kind of group.
@@ -108,7 +113,7 @@ fn next_for_group(
     if let Some(plan) = kinds::of_another_kind(group_move, group)? {
         return Ok(plan);
     }
-    if let Some(plan) = in_transition(group_move, group) {
+    if let Some(plan) = in_transition(group_move, group)? {
         return Ok(plan);
     }
     if let Some(error) = &group_move.entry.failure {
@@ -132,13 +137,13 @@ fn next_for_group(
 }
 
 /// What to wait for while the group cannot be changed.
-fn in_transition(group_move: GroupMove<'_>, group: &NodeGroup) -> Option<GroupPlan> {
-    match &group.lifecycle {
-        Lifecycle::Updating => Some(kinds::updating(group_move, group)),
+fn in_transition(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Option<GroupPlan>, MissingFact> {
+    Ok(match &group.lifecycle {
+        Lifecycle::Updating => Some(kinds::updating(group_move, group)?),
         Lifecycle::Creating => Some(group_move.wait("is being created")),
         Lifecycle::Deleting => Some(group_move.wait("is being deleted")),
         _ => None,
-    }
+    })
 }
 
 /// The plan that starts the next group, or ends a rollout that cannot start one. Everything else is an obstacle.
@@ -178,9 +183,13 @@ fn begin_group(
         let why = format!("{} no longer has a launch template", group.name);
         return Err(MissingFact::Unreadable(Class::Invalid, why));
     };
-    let entry = new_entry(input, Some(rollout), group, in_force, image);
-    let message = format!("moving {} to {}", group.name, entry.image);
-    Ok(record(rollout.with_group(&group.name, entry), message))
+    let (nodes, warning) = match preflight::check(input, rollout, group)? {
+        Checked::Done(nodes, warning) => (nodes, warning),
+        Checked::Wait(why) => return Ok(input.busy(why)),
+    };
+    let entry = GroupEntry { nodes, ..new_entry(input, Some(rollout), group, in_force, image) };
+    let why = Explanation::new(reasons::ROLLING_OUT, format!("moving {} to {}", group.name, entry.image));
+    Ok(Plan::Record { rollout: rollout.with_group(&group.name, entry), ended: None, why, warning })
 }
 
 /// A DEGRADED group that EKS does not update needs a person, however often the call is retried.

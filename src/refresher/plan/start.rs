@@ -10,8 +10,8 @@ use super::super::refusal::RefusalKind;
 use super::super::step::Explanation;
 use super::super::survey::Survey;
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
-use super::kinds;
 use super::waves::Waves;
+use super::{kinds, preflight};
 use crate::api::reasons;
 use crate::aws::TemplateVersion;
 
@@ -34,6 +34,11 @@ pub fn start(
     }
     if let Some(held) = held(group_move, group, survey)? {
         return Ok(held);
+    }
+    if rollout.rollback.is_none()
+        && let Some(plan) = preflight::check_again(group_move, group)?
+    {
+        return Ok(plan);
     }
     input.observed.require_fresh_group(name)?;
     input.observed.require_fresh_template(&in_force.template)?;

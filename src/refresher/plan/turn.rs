@@ -8,6 +8,7 @@ use super::super::step::{Explanation, Hold};
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::PlanInput;
+use super::admission::{Admission, admission};
 use super::waves::Waves;
 use crate::api::ImageId;
 use crate::api::reasons;
@@ -30,7 +31,7 @@ pub enum NextGroup<'a> {
 }
 
 /// Selects the next group of the first wave that is not done, by name. DEGRADED groups come last, because their own
-/// image may be the cause. Updates by other writers count toward `max_parallel`, so that the cluster never loses more
+/// image may be the cause, and the group that hosts the agent after them. Updates by other writers count toward `max_parallel`, so that the cluster never loses more
 /// capacity at a time than the spec allows.
 pub fn next_group<'a>(
     input: PlanInput<'_>,
@@ -61,11 +62,21 @@ pub fn next_group<'a>(
     if busy.len() >= policy.waves[place].max_parallel {
         return Ok(wait_for(&busy, "finish updating"));
     }
-    let next = select(input, survey, target, rollout, candidates, &busy)?;
+    let candidates = Candidates { groups: candidates, busy: &busy, is_held: hold.is_some() };
+    let next = select(input, survey, target, rollout, candidates)?;
     Ok(match (next, hold) {
         (NextGroup::Start { .. }, Some(hold)) => NextGroup::Hold(hold),
         (next, _) => next,
     })
+}
+
+/// The groups of a wave that may be moved.
+struct Candidates<'a, 'b> {
+    groups: Vec<&'a NodeGroup>,
+    /// Groups that are updating or about to.
+    busy: &'b [&'a NodeGroup],
+    /// The wave may not start now, so that nothing has to be known of the nodes of its groups.
+    is_held: bool,
 }
 
 /// Selects one of the groups that may be moved.
@@ -74,9 +85,9 @@ fn select<'a>(
     survey: &Survey<'a>,
     target: &Target,
     rollout: Option<&Rollout>,
-    mut candidates: Vec<&'a NodeGroup>,
-    busy: &[&NodeGroup],
+    candidates: Candidates<'a, '_>,
 ) -> Result<NextGroup<'a>, MissingFact> {
+    let Candidates { groups: mut candidates, busy, is_held } = candidates;
     // A group that was just moved may still show its old image: moving it again would be an unneeded update.
     let just_moved = |group: &NodeGroup| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
@@ -91,6 +102,7 @@ fn select<'a>(
     candidates.sort_by_key(|group| group.is_degraded());
     let batch = survey.images_to_read(target);
     let mut not_ready = Vec::new();
+    let mut later = Later::default();
     for group in candidates {
         let query = FitQuery { spec: input.spec, group, target, batch: &batch, observed: input.observed };
         let image = match find_fit(query)? {
@@ -99,17 +111,37 @@ fn select<'a>(
             Fit::Fits(image) => image,
         };
         match &group.lifecycle {
-            Lifecycle::Active(_) if !just_moved(group) => return check_version(input, group, image),
-            Lifecycle::Degraded(_) if !just_moved(group) && not_ready.is_empty() && busy.is_empty() => {
-                return check_version(input, group, image);
+            Lifecycle::Active(_) if !just_moved(group) => {}
+            Lifecycle::Degraded(_) if !just_moved(group) && not_ready.is_empty() && busy.is_empty() => {}
+            _ => {
+                not_ready.push(group);
+                continue;
             }
-            _ => not_ready.push(group),
+        }
+        match if is_held { Admission::Start } else { admission(input, group)? } {
+            Admission::Start => return check_version(input, group, image),
+            Admission::Last => later.last = Some((group, image)),
+            Admission::Hold(hold) => later.holds.push(hold),
+            Admission::Wait(why) => return Ok(NextGroup::Wait(why)),
         }
     }
-    if not_ready.is_empty() {
-        return Ok(NextGroup::NoneLeft);
+    if !not_ready.is_empty() {
+        return Ok(wait_for(&not_ready, "settle"));
     }
-    Ok(wait_for(&not_ready, "settle"))
+    match later {
+        Later { last: Some(_), .. } if !busy.is_empty() => Ok(wait_for(busy, "finish updating")),
+        Later { last: Some((group, image)), .. } => check_version(input, group, image),
+        Later { holds, .. } => Ok(holds.into_iter().next().map_or(NextGroup::NoneLeft, NextGroup::Hold)),
+    }
+}
+
+/// The candidates that do not start before the others.
+#[derive(Default)]
+struct Later<'a> {
+    /// The group that hosts the agent.
+    last: Option<(&'a NodeGroup, ImageId)>,
+    /// Why others may not start now.
+    holds: Vec<Hold>,
 }
 
 fn wait_for<'a>(groups: &[&NodeGroup], what: &str) -> NextGroup<'a> {

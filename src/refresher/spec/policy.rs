@@ -11,6 +11,7 @@ use super::super::node_group::{Lifecycle, NodeGroup, name_in_aws};
 use super::super::schedule::{Freeze, Window};
 use super::super::target::Target;
 use super::globs;
+use super::health::{self, HealthPolicy};
 use crate::api::approvals::{self, Approval, is_wave_name};
 use crate::api::checks::{Problems, written};
 use crate::api::refresher::{self as crd, ROLLBACK, RolloutPolicy, STOP};
@@ -37,6 +38,8 @@ pub struct Policy {
     pub freezes: Vec<Freeze>,
     /// A rollout that fails is rolled back.
     pub rolls_back: bool,
+    /// What must hold before and after the update of a group.
+    pub health: HealthPolicy,
     approvals: Vec<Approval>,
 }
 
@@ -127,7 +130,8 @@ pub(super) fn policy(object: &AMIRefresher, one_by_one: bool, problems: &mut Pro
     let selector = Selector::default();
     waves.push(Wave { name, selector, soak: Duration::ZERO, needs_approval: false, max_parallel });
     let rolls_back = rolls_back(&written, problems);
-    Policy { waves, windows, freezes, rolls_back, approvals: approvals::of(&object.metadata) }
+    let health = health::health(&written, problems);
+    Policy { waves, windows, freezes, rolls_back, health, approvals: approvals::of(&object.metadata) }
 }
 
 fn rolls_back(policy: &RolloutPolicy, problems: &mut Problems) -> bool {

@@ -104,7 +104,9 @@ impl Row<'_> {
             return (GroupState::Pending, Some(refusal.message.clone()));
         }
         if self.entry.is_some_and(|entry| entry.is_open() && (entry.has_begun() || !self.is_held)) {
-            return (GroupState::Updating, self.degraded().or_else(|| self.progress()));
+            let blocked_by = self.entry.and_then(|entry| entry.nodes.blocked_by.clone());
+            let reason = blocked_by.or_else(|| self.degraded()).or_else(|| self.progress());
+            return (GroupState::Updating, reason);
         }
         if self.group.lifecycle == Lifecycle::Updating {
             let progress = self.progress().map(|progress| format!(": {progress}")).unwrap_or_default();

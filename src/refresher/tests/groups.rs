@@ -9,6 +9,7 @@ use crate::api::words::NodeGroupKind;
 use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
 use crate::refresher::memory::{GroupEntry, GroupUpdate, Memory, Rollout, Starting, write_rollout};
+use crate::refresher::node_checks::NodeChecks;
 use crate::refresher::node_group::NodeGroup;
 use crate::refresher::observed::{Account, FreshGroups, MissingFact, Need, Observed, SourceImages};
 use crate::refresher::plan::{PlanInput, plan};
@@ -230,6 +231,26 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     })
 }
 
+fn nodes() -> impl Strategy<Value = NodeChecks> {
+    let counts = (prop::option::of(0..9_u32), prop::option::of(0..9_u32));
+    let times = || prop::option::of(time());
+    let found = (prop::collection::vec("[ -~]{1,40}", 0..3), prop::option::of("[ -~]{1,40}"));
+    (counts, found, times(), times(), times(), times()).prop_map(
+        |((total, left), (preflight, blocked_by), preflight_at, left_since, counted_at, updated_at)| {
+            NodeChecks {
+                total,
+                preflight,
+                preflight_at,
+                left,
+                left_since,
+                counted_at,
+                blocked_by,
+                updated_at,
+            }
+        },
+    )
+}
+
 fn entry() -> impl Strategy<Value = GroupEntry> {
     let facts =
         (0..9_u32, 1..99_i64, 0..5_u32, prop::option::of(1..99_i64), prop::option::of("[a-z0-9-]{1,8}"));
@@ -246,11 +267,12 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
         prop::collection::vec(time(), 0..3),
         prop::option::of("[ -~]{1,40}"),
     );
-    (facts, course, events).prop_map(
+    (facts, course, events, nodes()).prop_map(
         |(
             (image, version, attempt, new_version, update),
             (failure, moved_at, started, finished),
             (starting, refusal, overdue, undone_at, undone_by),
+            nodes,
         )| GroupEntry {
             kind: if image % 3 == 0 { NodeGroupKind::SelfManaged } else { NodeGroupKind::Managed },
             image: id(image),
@@ -262,6 +284,7 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
             update: GroupUpdate { id: update, starting, overdue },
             failure,
             refusal,
+            nodes,
             moved_at,
             undone_at,
             undone_by,

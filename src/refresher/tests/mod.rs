@@ -1,5 +1,7 @@
 //! Tests of the refresher: tables per rule, and scenarios and properties in a simulated world.
 
+mod cluster;
+mod drains;
 mod fits;
 mod groups;
 mod obstacles;

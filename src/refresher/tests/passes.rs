@@ -197,8 +197,9 @@ impl World {
             }
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
-            let busy = world.groups.values().filter(|sim| world.is_known_busy(sim)).count();
-            assert!(busy < world.limit(), "{busy} groups are busy, one more is started");
+            let is_busy = |sim: &&SimGroup| world.is_known_busy(sim) || world.is_gating(&sim.seen.name);
+            let busy = world.groups.values().filter(is_busy).count();
+            assert!(busy < world.limit(), "{busy} groups are busy or not ready, one more is started");
             world.started.push(name.to_owned());
             Answer::Update(world.start(
                 name,
@@ -256,6 +257,7 @@ impl World {
     pub fn calm(&mut self) -> Pass<AMIRefresherStatus> {
         self.lag = false;
         self.refusing.clear();
+        self.cluster.iter_mut().for_each(|cluster| cluster.down = false);
         self.object.spec.suspend = None;
         for sim in self.groups.values_mut().filter(|sim| sim.seen.status == "DEGRADED") {
             sim.seen.status = "ACTIVE".to_owned();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{Event, Mishap, SimPolicy, World, reason};
+use super::world::{Event, Mishap, SimCluster, SimPolicy, World, reason};
 use crate::api::{AMIRefresherStatus, ImageId};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::outcome::ActErrorKind;
@@ -82,6 +82,16 @@ fn staged_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// The events of a refresher that observes the nodes of its groups.
+fn cluster_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        20 => staged_event(),
+        1 => any::<bool>().prop_map(Event::DenyNodes),
+        1 => any::<bool>().prop_map(Event::ClusterDown),
+        2 => (0..900_i64).prop_map(Event::SlowNodes),
+    ]
+}
+
 /// Without further events, every group is on the target, or the status tells a person why not.
 fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
     match (pass.health, reason(pass).as_str()) {
@@ -91,7 +101,8 @@ fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
         (ObjectHealth::Stalled, "UpdateFailed" | "ImageHeld") => {
             let target = world.target();
             let is_target = |image: &ImageId| *image == target || world.has_same_inputs(image, &target);
-            let mut wrong = world.bad.iter().chain(&world.refused);
+            let late = world.cluster.iter().flat_map(|cluster| &cluster.late);
+            let mut wrong = world.bad.iter().chain(&world.refused).chain(late);
             let bad = wrong.any(|(_, image)| is_target(image));
             assert!(bad, "reported as failed, but nothing is wrong with the image");
         }
@@ -137,6 +148,22 @@ proptest! {
         world.set_policy(policy);
         holds_in(world, &events);
     }
+
+    #[test]
+    fn no_group_starts_before_the_nodes_of_the_last_one_are_ready(
+        groups in 1..5_usize,
+        at_once in any::<bool>(),
+        shares in any::<bool>(),
+        policy in policy(),
+        slow in 0..900_i64,
+        events in prop::collection::vec(cluster_event(), 1..120),
+    ) {
+        let mut world = World::new(groups, at_once);
+        world.shares = shares;
+        world.set_policy(policy);
+        world.cluster = Some(SimCluster { slow, ..SimCluster::default() });
+        holds_in(world, &events);
+    }
 }
 
 /// The world checks at every effect that it does no harm. This checks that the refresher settles and leaves nothing
@@ -156,6 +183,7 @@ fn holds_in(mut world: World, events: &[Event]) {
     assert_eq!(world.effects.len(), effects, "a settled reconcile has no effect");
 
     world.bad.clear();
+    world.cluster.iter_mut().for_each(|cluster| cluster.slow = 0);
     world.advance(2 * 86_400);
     world.object.spec.ami = None;
     // The second of them is built from other inputs than the image that may be held.

@@ -2,6 +2,7 @@
 //! around every effect, lost or outdated status, other writers. The real plan and report run in it, and every effect is
 //! checked for what must never happen.
 
+mod cluster;
 mod events;
 mod policy;
 mod reads;
@@ -24,6 +25,7 @@ use crate::refresher::observed::Need;
 use crate::refresher::outcome::ActError;
 use crate::refresher::spec::{self, Spec};
 
+pub use cluster::SimCluster;
 pub use events::Event;
 use policy::Moved;
 pub use policy::SimPolicy;
@@ -109,6 +111,8 @@ pub struct World {
     /// Groups in the order in which their updates started.
     pub started: Vec<String>,
     pub policy: SimPolicy,
+    /// The cluster in which the agent runs, if it is that of the groups.
+    pub cluster: Option<SimCluster>,
     freeze: Option<(Timestamp, Timestamp)>,
     /// Groups that updates of ours moved.
     moved: Vec<Moved>,
@@ -219,6 +223,7 @@ impl World {
             effects: Vec::new(),
             started: Vec::new(),
             policy: SimPolicy::default(),
+            cluster: None,
             freeze: None,
             moved: Vec::new(),
             begun: BTreeSet::new(),
@@ -311,13 +316,17 @@ impl World {
         }
         update.status = UpdateStatus::Successful;
         if let Some((version, image)) = running.to {
+            let id = ImageId::parse(image.clone()).expect("an id");
+            let is_known = running.ours && running.remembered;
             if running.remembered {
-                let image = ImageId::parse(image.clone()).expect("an id");
+                let image = id.clone();
                 self.moved.push(Moved { group: name.to_owned(), image, at: running.ends });
             }
             sim.seen.launch_template.as_mut().expect("a template").version = version;
             sim.seen.release_version = Some(image);
+            self.replace_nodes(name, &id, running.ends, is_known);
         }
+        let sim = self.groups.get_mut(name).expect("it runs");
         if let Some(max) = running.max {
             sim.seen.max_unavailable = max.count;
             sim.seen.max_unavailable_percentage = max.percentage;

@@ -11,12 +11,20 @@ use serde_json::json;
 use super::{Place, root};
 
 impl Place {
-    /// Gives the account the cluster-wide rules of the chart.
+    /// Gives the account the cluster-wide rules of the chart that every agent needs.
     pub async fn bind_cluster_rules(&self) {
-        let file = root().join("deploy/chart/files/clusterrole.yaml");
+        self.bind_everywhere(&self.namespace, "clusterrole.yaml").await;
+    }
+
+    /// Gives the account the rules of the chart to read nodes and what runs on them.
+    pub async fn bind_node_rules(&self) {
+        self.bind_everywhere(&format!("{}-nodes", self.namespace), "clusterrole-nodes.yaml").await;
+    }
+
+    async fn bind_everywhere(&self, name: &str, file: &str) {
+        let file = root().join("deploy/chart/files").join(file);
         let text = std::fs::read_to_string(file).expect("the chart's rules");
         let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
-        let name = self.namespace.as_str();
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": {"name": name}, "rules": rules,
@@ -25,7 +33,7 @@ impl Place {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "opsy", "namespace": name}],
+            "subjects": [{"kind": "ServiceAccount", "name": "opsy", "namespace": self.namespace}],
         });
         let params = PatchParams::apply("tests").force();
         let roles: Api<ClusterRole> = Api::all(self.admin.clone());

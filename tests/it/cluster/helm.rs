@@ -64,14 +64,14 @@ const CASES: [(&str, &str); 11] = [
     (
         "policies, monitors and rights of users",
         "{networkPolicy: {enabled: true, from: [{namespaceSelector: {}}], egress: [{ports: [{port: 443, protocol: TCP}]}]},
-          serviceMonitor: {enabled: true, interval: 1m, labels: {release: prometheus}}, rbac: {aggregateToEdit: true},
+          serviceMonitor: {enabled: true, interval: 1m, labels: {release: prometheus}}, rbac: {aggregateToEdit: true, nodes: false},
           service: {annotations: {prometheus.io/scrape: 'true'}}, serviceAccount: {annotations: {a: b}}}",
     ),
     ("other names, and as a dependency", "{nameOverride: images, global: {a: b}, enabled: true, networkPolicy: {enabled: true}}"),
 ];
 
 /// Wrong values, and the error messages of Helm.
-const WRONG: [(&str, &str); 24] = [
+const WRONG: [(&str, &str); 25] = [
     ("namespace: team", "additional properties 'namespace' not allowed"),
     ("repo: {urls: x}", "additional properties 'urls' not allowed"),
     ("namespaces: 'a,b'", "at '/namespaces': got string, want array"),
@@ -102,6 +102,7 @@ const WRONG: [(&str, &str); 24] = [
     ("{allNamespaces: true, namespaces: [a]}", "namespaces and allNamespaces exclude each other"),
     ("serviceAccount: {create: false}", "serviceAccount.name is required if serviceAccount.create is false"),
     ("env: [{name: OPSY_INTERVAL, value: 1m}]", "env: OPSY_INTERVAL is set twice"),
+    ("rbac: {nodes: 'yes'}", "at '/rbac/nodes': got string, want boolean"),
 ];
 
 /// Kinds that the chart creates.

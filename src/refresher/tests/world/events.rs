@@ -1,6 +1,6 @@
 //! Events outside of a reconcile: time, people, other writers, failures.
 
-use super::{Answer, Mishap, SimPolicy, World, image_id};
+use super::{Answer, Mishap, SimCluster, SimPolicy, World, image_id};
 use crate::api::Class;
 use crate::refresher::outcome::{ActError, ActErrorKind};
 
@@ -42,6 +42,12 @@ pub enum Event {
     Approve(bool),
     /// A commit changes waves, windows and freezes.
     Policy(SimPolicy),
+    /// The agent may not read nodes from now on, or may again.
+    DenyNodes(bool),
+    /// The API server does not respond from now on, or does again.
+    ClusterDown(bool),
+    /// From now on, nodes take this many seconds to become ready after an update.
+    SlowNodes(i64),
 }
 
 /// The error that EKS returns, by the kind that it is classified as.
@@ -69,6 +75,7 @@ impl World {
                 self.object.status = None;
                 self.old = None;
                 self.moved.clear();
+                self.cluster.iter_mut().for_each(SimCluster::forget_gates);
                 let running = self.groups.values_mut().filter_map(|sim| sim.running.as_mut());
                 running.for_each(|running| running.remembered = false);
                 self.changed();
@@ -97,6 +104,7 @@ impl World {
             Event::Delete(number) => {
                 if let Some(name) = self.nth(*number).filter(|_| self.groups.len() > 1) {
                     self.groups.remove(&name);
+                    self.change_cluster(|cluster| cluster.forget_gate(&name));
                     // It may have been deleted before the refresher saw the end of its update.
                     self.moved.retain(|moved| moved.group != name);
                     self.updates.retain(|(group, _), _| *group != name);
@@ -147,12 +155,22 @@ impl World {
                 self.approve(Some(&newest).filter(|_| *is_given));
             }
             Event::Policy(policy) => self.set_policy(policy.clone()),
+            Event::DenyNodes(on) => self.change_cluster(|cluster| {
+                cluster.denied = *on;
+                cluster.forget_gates();
+            }),
+            Event::ClusterDown(on) => self.change_cluster(|cluster| cluster.down = *on),
+            Event::SlowNodes(seconds) => self.change_cluster(|cluster| cluster.slow = *seconds),
             Event::Lag(on) => self.lag = *on,
             Event::MaxUnavailable(count) => {
                 self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);
                 self.changed();
             }
         }
+    }
+
+    fn change_cluster(&mut self, change: impl FnMut(&mut SimCluster)) {
+        self.cluster.iter_mut().for_each(change);
     }
 
     fn nth(&self, number: usize) -> Option<String> {
@@ -168,6 +186,7 @@ impl World {
         let template = seen.launch_template.clone().expect("a template").template;
         let version = self.add_version(&template, image_id(0).as_str(), Some("by hand"));
         let to = (version.to_string(), image_id(0).to_string());
+        self.change_cluster(|cluster| cluster.forget_gate(&name));
         self.start(&name, "VersionUpdate", Some(to), None, false);
     }
 

@@ -64,6 +64,7 @@ impl World {
             windows: policy.window.then(|| vec![window]),
             freezes: freeze.map(|freeze| vec![written(freeze)]),
             on_failure: text("Rollback").filter(|_| policy.rolls_back),
+            ..RolloutPolicy::default()
         });
         self.freeze = freeze;
         self.policy = policy;

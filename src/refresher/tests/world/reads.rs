@@ -12,6 +12,7 @@ use super::{SimGroup, World};
 use crate::api::time::between;
 use crate::api::{Class, Seen, TemplateId};
 use crate::aws::{Fresh, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
+use crate::refresher::cluster_view::ClusterView;
 use crate::refresher::memory::Memory;
 use crate::refresher::node_group::{Lifecycle, NodeGroup, sorted};
 use crate::refresher::observe::{GroupsToRead, RolloutGroups};
@@ -57,6 +58,7 @@ impl World {
                 _ => FreshGroups::Only(fresh),
             },
             partial: matches!(to_read, GroupsToRead::Only(_)),
+            cluster: ClusterView::new(self.cluster.is_some()),
             ..Observed::first(Seen::Is(Account::Allowed), sorted(groups), Seen::Is(images))
         }
     }
@@ -265,6 +267,7 @@ impl World {
                 let all = of.map(|(_, update)| update.clone()).collect();
                 seen.all_updates.insert(group, Seen::Is(all));
             }
+            Need::Cluster(need) => seen.cluster = self.read_cluster(seen.cluster, need),
         }
         seen
     }

@@ -1,0 +1,86 @@
+//! An update that replaces no further node: names the PodDisruptionBudgets and pods that hold it up. Asked by `managed`
+//! while a group is updating. Pure.
+//!
+//! The nodes of the group are counted at intervals, and only if their number stays the same, the pods on those that are
+//! left are read. All times and counts are recorded, so that a restart changes nothing.
+
+use std::time::Duration;
+
+use super::super::cluster_view::View;
+use super::super::memory::GroupEntry;
+use super::super::node_checks::NodeChecks;
+use super::super::node_group::NodeGroup;
+use super::super::observed::MissingFact;
+use super::super::step::{Explanation, Plan};
+use super::drain::{held_by_budgets, listed};
+use super::group_move::GroupMove;
+use crate::api::reasons;
+use crate::api::time::between;
+use crate::engine::nodes::{Node, NodePod};
+
+/// EKS first starts new nodes, which takes minutes.
+const FIRST_COUNT: Duration = Duration::from_secs(300);
+const COUNT_AGAIN: Duration = Duration::from_secs(120);
+/// A node without anything that holds it up is drained within this time. EKS gives up on a node after 15 minutes.
+const STUCK_AFTER: Duration = Duration::from_secs(240);
+
+/// The record of what holds the update up, if it is time to find out; `None` if not.
+pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Option<Plan>, MissingFact> {
+    let GroupMove { input, rollout, name, entry } = group_move;
+    let checks = &entry.nodes;
+    let counted = checks.counted_at.is_some_and(|at| between(at, input.now) < COUNT_AGAIN);
+    if counted || between(entry.started, input.now) < FIRST_COUNT {
+        return Ok(None);
+    }
+    // Whatever cannot be read now is not known. The update goes on all the same.
+    let View::Is(nodes) = input.observed.nodes(group)? else { return Ok(None) };
+    let old: Vec<&Node> =
+        nodes.into_iter().filter(|node| node.image.as_deref() != Some(entry.image.as_str())).collect();
+    let left = u32::try_from(old.len()).ok();
+    let since = checks.left_since.filter(|_| left == checks.left).unwrap_or(input.now);
+    let is_stuck = !old.is_empty() && between(since, input.now) >= STUCK_AFTER;
+    let blocked_by = match is_stuck {
+        true => match input.observed.pods(name, &old)? {
+            View::Is(pods) => blockers(pods, input.spec.update.force),
+            _ => None,
+        },
+        false => None,
+    };
+    let warning = blocked_by.as_ref().filter(|_| checks.blocked_by.is_none()).map(|what| {
+        Explanation::new(reasons::UPDATE_BLOCKED, format!("the update of {name} is blocked: {what}"))
+    });
+    let nodes = NodeChecks {
+        left,
+        left_since: Some(since),
+        counted_at: Some(input.now),
+        blocked_by,
+        ..checks.clone()
+    };
+    let rollout = rollout.with_group(name, GroupEntry { nodes, ..entry.clone() });
+    let why = Explanation::new(reasons::ROLLING_OUT, format!("{name} is being updated ({})", entry.image));
+    Ok(Some(Plan::Record { rollout, ended: None, why, warning }))
+}
+
+/// What the last count found, for the message about the update.
+pub fn progress(entry: &GroupEntry) -> String {
+    let left = match (entry.nodes.left, entry.nodes.total) {
+        (Some(left), Some(total)) if left > 0 => format!(", {left} of {total} nodes are left"),
+        _ => String::new(),
+    };
+    match &entry.nodes.blocked_by {
+        Some(what) => format!("{left}: {what}"),
+        None => left,
+    }
+}
+
+/// The budgets that hold the drain up, else the pods that do not end.
+fn blockers(pods: &[NodePod], force: bool) -> Option<String> {
+    let staying: Vec<&NodePod> = pods.iter().filter(|pod| !pod.is_terminating).collect();
+    let held = if force { Vec::new() } else { held_by_budgets(&staying) };
+    if !held.is_empty() {
+        return Some(held.join("; "));
+    }
+    let ending: Vec<&str> =
+        pods.iter().filter(|pod| pod.is_terminating).map(|pod| pod.name.as_str()).collect();
+    (!ending.is_empty()).then(|| format!("these pods were evicted and have not ended: {}", listed(&ending)))
+}

@@ -1,0 +1,131 @@
+//! The cluster of the simulated world: nodes that become ready some time after an update, the pods on them, and where the
+//! agent and builds run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::World;
+use crate::api::{Class, ImageId, Seen};
+use crate::engine::nodes::{BuildPod, Hosts, Node, NodePod};
+use crate::refresher::cluster_view::{ClusterNeed, ClusterView};
+
+/// The cluster in which the agent runs.
+#[derive(Clone, Debug, Default)]
+pub struct SimCluster {
+    /// The agent may not read nodes.
+    pub denied: bool,
+    /// The API server does not respond.
+    pub down: bool,
+    /// How long nodes take to become ready after an update, in seconds.
+    pub slow: i64,
+    /// The group whose nodes host the agent.
+    pub agent: Option<String>,
+    /// The builder whose build runs on the nodes of a group.
+    pub builds: BTreeMap<String, String>,
+    /// The pods on the first node of a group.
+    pub pods: BTreeMap<String, Vec<NodePod>>,
+    /// Groups of another cluster.
+    pub elsewhere: BTreeSet<String>,
+    /// When the nodes of a group are ready.
+    pub settles: BTreeMap<String, Timestamp>,
+    /// Until when no other group may start because of this one.
+    pub gates: BTreeMap<String, Timestamp>,
+    /// Groups with images whose nodes were too late.
+    pub late: BTreeSet<(String, ImageId)>,
+}
+
+impl SimCluster {
+    /// Nothing that was observed so far counts any more.
+    pub fn forget_gates(&mut self) {
+        self.gates.clear();
+    }
+
+    pub fn forget_gate(&mut self, group: &str) {
+        self.gates.remove(group);
+    }
+}
+
+impl World {
+    /// An update of a group to an image succeeded at this time; if the refresher knows, no other group starts before its
+    /// nodes are ready.
+    pub(super) fn replace_nodes(&mut self, group: &str, image: &ImageId, at: Timestamp, is_known: bool) {
+        let limit = self.spec().policy.health.nodes_ready_within.unwrap_or_default();
+        let limit = SignedDuration::try_from(limit).expect("short");
+        let Some(cluster) = &mut self.cluster else { return };
+        let settles = at + SignedDuration::from_secs(cluster.slow);
+        cluster.settles.insert(group.to_owned(), settles);
+        if is_known && !cluster.denied && !cluster.elsewhere.contains(group) {
+            cluster.gates.insert(group.to_owned(), settles.min(at + limit));
+        }
+        if settles > at + limit {
+            cluster.late.insert((group.to_owned(), image.clone()));
+        }
+    }
+
+    /// Whether other groups have to wait for the nodes of this one.
+    pub fn is_gating(&self, group: &str) -> bool {
+        let gate = self.cluster.as_ref().and_then(|cluster| cluster.gates.get(group));
+        gate.is_some_and(|until| self.now < *until)
+    }
+
+    pub(super) fn read_cluster(&self, mut view: ClusterView, need: ClusterNeed) -> ClusterView {
+        let cluster = self.cluster.as_ref().expect("there is a cluster");
+        match need {
+            ClusterNeed::Nodes { group } => {
+                let nodes = cluster.seen(self.nodes_of(cluster, &group));
+                view.nodes.insert(group, nodes);
+            }
+            ClusterNeed::Hosts => {
+                let builds = cluster.builds.iter().map(|(group, builder)| BuildPod {
+                    namespace: "default".to_owned(),
+                    builder: builder.clone(),
+                    node: format!("{group}-0"),
+                });
+                let agent = cluster.agent.as_ref().map(|group| format!("{group}-1"));
+                view.hosts = Some(cluster.seen(Hosts { agent, builds: builds.collect() }));
+            }
+            ClusterNeed::Pods { group, nodes } => {
+                let pods = cluster.pods.get(&group).cloned().unwrap_or_default();
+                let pods = pods.into_iter().filter(|pod| nodes.contains(&pod.node)).collect();
+                view.pods.insert(group, cluster.seen(pods));
+            }
+        }
+        view
+    }
+
+    /// The nodes of a group: until they settle, the first one still runs the first image, and the second one is not
+    /// ready.
+    fn nodes_of(&self, cluster: &SimCluster, group: &str) -> Vec<Node> {
+        let Some(sim) = self.groups.get(group) else { return Vec::new() };
+        let has_settled = cluster.settles.get(group).is_none_or(|at| *at <= self.now);
+        let template = sim.seen.launch_template.as_ref().map(|in_force| in_force.template.to_string());
+        let template = template.filter(|_| !cluster.elsewhere.contains(group));
+        let image = sim.seen.release_version.clone();
+        let node = |number: usize, image: Option<String>, not_ready: Option<&str>| Node {
+            name: format!("{group}-{number}"),
+            template: template.clone().or_else(|| Some("lt-0123456789abcdef0".to_owned())),
+            image,
+            not_ready: not_ready.map(str::to_owned),
+            is_leaving: false,
+            created: Some(self.now - Duration::from_secs(3600)),
+        };
+        match has_settled {
+            true => vec![node(0, image.clone(), None), node(1, image, None)],
+            false => vec![node(0, None, None), node(1, image, Some("KubeletNotReady"))],
+        }
+    }
+}
+
+impl SimCluster {
+    fn seen<T>(&self, value: T) -> Seen<T> {
+        if self.denied {
+            return Seen::Unknown(Class::Denied, "the agent may not list nodes".to_owned());
+        }
+        if self.down {
+            return Seen::Unknown(Class::TRANSIENT, "no response".to_owned());
+        }
+        Seen::Is(value)
+    }
+}
