@@ -147,3 +147,6 @@ fn member(instance: &types::Instance) -> Member {
         is_protected: instance.protected_from_scale_in().unwrap_or(false),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,10 @@ use super::step::Explanation;
 use super::summary::Summary;
 use super::survey::survey;
 use super::target::Target;
-use crate::api::conditions::{self, Condition, set_phase};
+use crate::api::conditions::{self, set_phase};
 use crate::api::refresher::{self as crd, RolloutRecord, RolloutWave};
 use crate::api::{AMIRefresher, AMIRefresherStatus};
-use crate::engine::{Note, Pass};
+use crate::engine::Pass;
 use rows::{count_drifted, newly_unsupported, rows};
 use waves::WaveRows;
 
@@ -88,8 +88,6 @@ fn finish(
 ) -> Pass<AMIRefresherStatus> {
     let generation = object.metadata.generation;
     let mut conditions = status.conditions.take().unwrap_or_default();
-    let mut notes = summary.notes;
-    notes.extend(begins_to_wait(&summary.why, &conditions));
     let Explanation { reason, message } = summary.why;
     let is_suspended = reason == conditions::SUSPENDED;
     let suspended_message = if is_suspended { &message } else { NOTHING_NEW };
@@ -111,15 +109,9 @@ fn finish(
         health: summary.health,
         release: object.metadata.deletion_timestamp.is_some(),
         wake: Vec::new(),
-        notes,
+        notes: summary.notes,
         failed: summary.failed,
     }
-}
-
-/// A note, once, that the rollout waits for a soak, an approval, a window or the end of a freeze.
-fn begins_to_wait(why: &Explanation, before: &[Condition]) -> Option<Note> {
-    let message = why.hold().filter(|_| conditions::reason(before) != Some(why.reason))?;
-    Some(Note { reason: why.reason.into(), message: message.to_owned(), warning: false })
 }
 
 /// Replaces a record with the same ID: a reconcile that is repeated after a lost write records the rollout once.

@@ -11,6 +11,7 @@ use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan, Step};
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
 use super::new_version::{NextVersion, next_version, without_version};
+use super::pin::pin_follower;
 use super::{node_gate, stuck};
 use crate::api::reasons;
 use crate::api::time::{SKEW, between};
@@ -140,6 +141,9 @@ pub fn prepare(
         return Ok(group_move.record(GroupEntry { update, ..entry.clone() }));
     }
     if let Some(plan) = configure(group_move, managed, ready) {
+        return Ok(plan);
+    }
+    if let Some(plan) = pin_follower(group_move, in_force)? {
         return Ok(plan);
     }
     match next_version(group_move, group, in_force, None)? {

@@ -1,6 +1,6 @@
 //! Pins self-managed groups to the number of the launch template version in force, before a version of their template is
 //! created. A group on `$Latest` would launch the new version at once, before its turn, and a refresh of a group on
-//! `$Latest` or `$Default` cannot be rolled back. Called by `self_managed`. Pure.
+//! `$Latest` or `$Default` cannot be rolled back. Called by the file of each kind of group. Pure.
 
 use super::super::node_group::{Lifecycle, NodeGroup, Ready, SelfManagedGroup};
 use super::super::observed::MissingFact;
@@ -21,9 +21,17 @@ pub fn pin(
     if own.follows_alias() {
         return Ok(Some(pin_one(group_move, group, own, ready, in_force)));
     }
+    pin_follower(group_move, in_force)
+}
+
+/// The step that pins another group on `$Latest` of this template; `None` if there is none.
+pub fn pin_follower(
+    group_move: GroupMove<'_>,
+    in_force: &TemplateVersion,
+) -> Result<Option<GroupPlan>, MissingFact> {
     let others = group_move.input.observed.groups()?.iter();
     let follower = others
-        .filter(|other| other.name != group.name && other.is_on(&in_force.template))
+        .filter(|other| other.name != group_move.name && other.is_on(&in_force.template))
         .find_map(|other| Some((other, other.self_managed_kind().filter(|other| other.follows_latest())?)));
     let Some((other, kind)) = follower else { return Ok(None) };
     if group_move.input.spec.scope.excludes(&other.name) || unsupported(other).is_some() {

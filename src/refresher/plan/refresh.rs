@@ -55,3 +55,33 @@ pub fn expected_duration(spec: &Spec, group: &NodeGroup, own: &SelfManagedGroup)
     let nodes = (EXPECTED_NODE + warmup).saturating_mul(batches);
     EXPECTED_REFRESH.saturating_add(nodes).saturating_add(delay)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EC2 Auto Scaling keeps this many nodes in service.
+    fn kept(max: MaxUnavailable, desired: u32) -> u32 {
+        let percentage =
+            min_healthy(max, desired).and_then(|min| u32::try_from(min).ok()).expect("a percentage");
+        (desired * percentage).div_ceil(100)
+    }
+
+    #[test]
+    fn a_number_of_unavailable_nodes_leaves_the_others_in_service() {
+        for desired in 1..=200 {
+            for count in 1..=100_i32 {
+                let max = MaxUnavailable { count: Some(count), percentage: None };
+                let unavailable = desired - kept(max, desired);
+                let wanted = u32::try_from(count).expect("positive").min(desired);
+                assert!(unavailable >= wanted, "{count} of {desired}: only {unavailable} may be replaced");
+                assert!(
+                    unavailable <= wanted + desired / 100,
+                    "{count} of {desired}: {unavailable} are replaced"
+                );
+            }
+        }
+        assert_eq!(min_healthy(MaxUnavailable { count: Some(1), percentage: None }, 0), None);
+        assert_eq!(min_healthy(MaxUnavailable { count: None, percentage: Some(34) }, 3), Some(66));
+    }
+}

@@ -7,7 +7,7 @@
 //! match already.
 
 use super::super::memory::{GroupEntry, GroupUpdate};
-use super::super::node_group::{NodeGroup, Ready, SelfManagedGroup};
+use super::super::node_group::{Lifecycle, NodeGroup, Ready, SelfManagedGroup};
 use super::super::observed::MissingFact;
 use super::super::progress::{failure, progress};
 use super::super::spec::Source;
@@ -62,6 +62,10 @@ pub fn result(
     own: &SelfManagedGroup,
 ) -> Result<Option<GroupPlan>, MissingFact> {
     let GroupMove { input, entry, .. } = group_move;
+    // Its refreshes are not known, which is no absence.
+    if let Lifecycle::Unreadable(class, why) = &group.lifecycle {
+        return Ok(Some(GroupPlan::Unknown(*class, why.clone())));
+    }
     if let Some(id) = &entry.update.id {
         return result_of(group_move, own.refresh(id)).map(Some);
     }

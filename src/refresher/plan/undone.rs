@@ -52,6 +52,13 @@ fn describe(group: &NodeGroup, entry: &GroupEntry) -> String {
     let moved_to = entry.new_version.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
     let in_force = group.launch_template.as_ref().map_or("unknown", |in_force| in_force.version.as_str());
     let image = group.image.as_ref().map_or("no image", |image| image.as_str());
+    if group.image.as_ref() == Some(&entry.image) {
+        return format!(
+            "{} was moved to {image} (launch template version {moved_to}), and some of its nodes run another image again \
+             without an update by Opsy",
+            group.name
+        );
+    }
     format!(
         "{} was moved to {} (launch template version {moved_to}), and is back on {image} (version {in_force}) without \
          an update by Opsy, {}",

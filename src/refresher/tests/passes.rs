@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::world::{Answer, Mishap, SimGroup, World, ours, reason};
 use crate::api::{AMIRefresherStatus, Class, ClientToken, ImageId, TemplateId};
+use crate::aws::autoscaling::RefreshStatus;
 use crate::aws::{LaunchTemplateVersion, TemplateVersion, Update};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::memory::{Memory, Rollout};
@@ -131,6 +132,7 @@ impl World {
             }
             Step::CreateVersion { group, source, image, description, token, .. } => {
                 self.effects.push("make version");
+                self.expect_no_follower(&source.template);
                 let answer = self.once(token, |world| {
                     let number = world.add_version(&source.template, image.as_str(), Some(description));
                     world.sources.insert(number, source.version.clone());
@@ -145,10 +147,21 @@ impl World {
                 let (group, version) = (group.clone(), version.version.clone());
                 Outcome::ManagedUpdateStarted { group, version, result }
             }
-            Step::PinGroup { .. }
-            | Step::StartRefresh { .. }
-            | Step::CancelRefresh { .. }
-            | Step::RollBackRefresh { .. } => panic!("the world has no self-managed groups: {step:?}"),
+            Step::PinGroup { group, pinned, version, .. } => {
+                Outcome::GroupPinned { group: group.clone(), result: self.pin(pinned, version) }
+            }
+            Step::StartRefresh { group, source, version, .. } => {
+                let result = self.start_own(group, source, version, rollout);
+                Outcome::RefreshStarted { group: group.clone(), version: version.version.clone(), result }
+            }
+            Step::CancelRefresh { group } => Outcome::RefreshTurnedBack {
+                group: group.clone(),
+                result: self.turn_back_own(group, RefreshStatus::Cancelled),
+            },
+            Step::RollBackRefresh { group } => Outcome::RefreshTurnedBack {
+                group: group.clone(),
+                result: self.turn_back_own(group, RefreshStatus::RollbackSuccessful),
+            },
             Step::PruneVersions { template, versions, after, .. } => {
                 self.effects.push("prune");
                 self.expect_unused(template, versions);
@@ -198,7 +211,8 @@ impl World {
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
             let is_busy = |sim: &&SimGroup| world.is_known_busy(sim) || world.is_gating(&sim.seen.name);
-            let busy = world.groups.values().filter(is_busy).count();
+            let own = world.own.values().filter(|own| own.running.is_some()).count();
+            let busy = world.groups.values().filter(is_busy).count() + own;
             assert!(busy < world.limit(), "{busy} groups are busy or not ready, one more is started");
             world.started.push(name.to_owned());
             Answer::Update(world.start(
@@ -212,7 +226,7 @@ impl World {
         Ok(self.update_of(name, &answer))
     }
 
-    fn image_of(&self, version: &TemplateVersion) -> Option<ImageId> {
+    pub fn image_of(&self, version: &TemplateVersion) -> Option<ImageId> {
         let is_it = |listed: &LaunchTemplateVersion| listed.number.to_string() == version.version;
         let (_, found) = self.templates[&version.template].iter().find(|(_, listed)| is_it(listed))?;
         ImageId::parse(found.image.clone()?).ok()
@@ -246,6 +260,9 @@ impl World {
             let used = in_force.template == *template && versions.iter().any(uses);
             assert!(!used, "a version that {} uses is deleted", sim.seen.name);
         }
+        let used = self.own_uses(template);
+        let is_used = versions.iter().any(|number| used.contains(&number.to_string()));
+        assert!(!is_used, "a version that a self-managed group uses is deleted");
         let foreign = |number: &i64| {
             let of = self.templates[template].iter().find(|(_, version)| version.number == *number);
             !of.is_some_and(|(_, version)| ours(version))
@@ -275,7 +292,8 @@ impl World {
                     pass.health,
                     ObjectHealth::Settled | ObjectHealth::Waiting | ObjectHealth::Stalled
                 )
-                && self.groups.values().all(|sim| sim.running.is_none());
+                && self.groups.values().all(|sim| sim.running.is_none())
+                && self.own.values().all(|own| own.running.is_none());
             if reason == "WaitingForApproval" {
                 let target = pass.status.target_ami.clone().expect("a target");
                 self.approve(Some(&ImageId::parse(target).expect("one image")));
@@ -302,7 +320,8 @@ impl World {
     pub fn off(&self) -> Vec<&str> {
         let target = self.target();
         let off = |sim: &&SimGroup| sim.seen.release_version.as_deref() != Some(target.as_str());
-        self.groups.values().filter(off).map(|sim| sim.seen.name.as_str()).collect()
+        let off = self.groups.values().filter(off).map(|sim| sim.seen.name.as_str());
+        off.chain(self.own_off(&target)).collect()
     }
 
     /// Versions of this agent that neither a group nor the last rollout needs, except for the newest three of each
@@ -319,10 +338,12 @@ impl World {
             self.groups.values().filter_map(|sim| sim.seen.launch_template.clone()).collect();
         let mut leaked = Vec::new();
         for (template, versions) in &self.templates {
+            let own = self.own_uses(template);
             let used: BTreeSet<&str> = forces
                 .iter()
                 .filter(|force| force.template == *template)
                 .map(|force| force.version.as_str())
+                .chain(own.iter().map(String::as_str))
                 .collect();
             let mut newest: Vec<i64> = versions
                 .iter()

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{Event, Mishap, SimCluster, SimPolicy, World, reason};
+use super::world::{Event, Foreign, Mishap, SimCluster, SimPolicy, World, reason};
 use crate::api::{AMIRefresherStatus, ImageId};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::outcome::ActErrorKind;
@@ -92,6 +92,20 @@ fn cluster_event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// The events of a cluster with self-managed groups, too.
+fn event_with_own() -> impl Strategy<Value = Event> {
+    let foreign = prop_oneof![
+        2 => Just(Foreign::Refresh),
+        2 => Just(Foreign::Cancel),
+        1 => Just(Foreign::Follow),
+    ];
+    prop_oneof![
+        16 => staged_event(),
+        2 => (0..2_usize, foreign).prop_map(|(group, what)| Event::Own(group, what)),
+        1 => (0..2_usize).prop_map(Event::SpoilOwn),
+    ]
+}
+
 /// Without further events, every group is on the target, or the status tells a person why not.
 fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
     match (pass.health, reason(pass).as_str()) {
@@ -103,7 +117,7 @@ fn expect_settled(world: &World, pass: &Pass<AMIRefresherStatus>) {
             let is_target = |image: &ImageId| *image == target || world.has_same_inputs(image, &target);
             let late = world.cluster.iter().flat_map(|cluster| &cluster.late);
             let mut wrong = world.bad.iter().chain(&world.refused).chain(late);
-            let bad = wrong.any(|(_, image)| is_target(image));
+            let bad = wrong.any(|(_, image)| is_target(image)) || world.was_canceled;
             assert!(bad, "reported as failed, but nothing is wrong with the image");
         }
         (ObjectHealth::Stalled, "AnotherWriter") => assert!(!world.off().is_empty()),
@@ -132,6 +146,21 @@ proptest! {
     ) {
         let mut world = World::new(groups, at_once);
         world.shares = true;
+        holds_in(world, &events);
+    }
+
+    #[test]
+    fn no_event_sequence_does_harm_to_self_managed_groups(
+        groups in 1..3_usize,
+        own in 1..3_usize,
+        at_once in any::<bool>(),
+        shares in any::<bool>(),
+        policy in policy(),
+        events in prop::collection::vec(event_with_own(), 1..120),
+    ) {
+        let mut world = World::new(groups, at_once).with_own(own);
+        world.shares = shares;
+        world.set_policy(policy);
         holds_in(world, &events);
     }
 
@@ -205,6 +234,17 @@ fn a_group_whose_turn_came_waits_for_an_approval_that_is_required_since() {
     let mut world = World::new(2, false);
     world.set_policy(policy(false));
     holds_in(world, &[&turn[..], &[Policy(policy(true)), pass()]].concat());
+}
+
+/// Another writer lets a group follow `$Latest` while EC2 does not list the newest version yet.
+#[test]
+fn a_group_is_pinned_to_the_newest_version_that_is_listed() {
+    use Event::{Lag, NewImage, Own, Pass, Refuse};
+    let pass = || Pass(Mishap::None);
+    let begun =
+        [Refuse(0, ActErrorKind::Other), NewImage, pass(), Lag(true), pass(), pass(), pass(), pass(), pass()];
+    let world = World::new(1, false).with_own(1);
+    holds_in(world, &[&begun[..], &[Own(0, Foreign::Follow), pass()]].concat());
 }
 
 /// Another writer updates a group of the first wave, which still shows the target.

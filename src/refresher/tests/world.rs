@@ -4,6 +4,7 @@
 
 mod cluster;
 mod events;
+mod own;
 mod policy;
 mod reads;
 
@@ -27,6 +28,7 @@ use crate::refresher::spec::{self, Spec};
 
 pub use cluster::SimCluster;
 pub use events::Event;
+pub use own::{Foreign, SimOwn};
 use policy::Moved;
 pub use policy::SimPolicy;
 use reads::Responses;
@@ -70,6 +72,8 @@ pub struct World {
     pub object: AMIRefresher,
     pub owner: Owner,
     pub groups: BTreeMap<String, SimGroup>,
+    /// Self-managed groups.
+    pub own: BTreeMap<String, SimOwn>,
     pub templates: BTreeMap<TemplateId, Vec<(Timestamp, LaunchTemplateVersion)>>,
     /// The version from which each version of this agent was created.
     pub sources: BTreeMap<i64, String>,
@@ -92,6 +96,8 @@ pub struct World {
     pub refusing: BTreeMap<String, ActError>,
     /// Group and image of every refused update.
     pub refused: BTreeSet<(String, ImageId)>,
+    /// Another writer canceled a refresh of ours, which is a failure of its group.
+    pub was_canceled: bool,
     /// EKS updates DEGRADED groups.
     pub degraded_accepts: bool,
     /// EKS shows the new version after a failed update.
@@ -197,6 +203,7 @@ impl World {
             object,
             owner: Owner::parse("team").expect("an owner"),
             groups: BTreeMap::new(),
+            own: BTreeMap::new(),
             templates: BTreeMap::new(),
             sources: BTreeMap::new(),
             next_version: 1,
@@ -212,6 +219,7 @@ impl World {
             refuses: None,
             refusing: BTreeMap::new(),
             refused: BTreeSet::new(),
+            was_canceled: false,
             degraded_accepts: true,
             keeps: false,
             retry_requested: false,
@@ -288,6 +296,7 @@ impl World {
             .map(|(name, _)| name.clone())
             .collect();
         due.into_iter().for_each(|name| self.end_update(&name));
+        self.advance_own();
     }
 
     fn end_update(&mut self, name: &str) {
@@ -379,6 +388,8 @@ impl World {
             .values_mut()
             .filter_map(|sim| sim.running.as_mut())
             .for_each(|running| running.ours = false);
+        let refreshing = self.own.values_mut().filter_map(|own| own.running.as_mut());
+        refreshing.for_each(|running| running.ours = false);
     }
 
     pub fn spec(&self) -> Spec {

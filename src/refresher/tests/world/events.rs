@@ -1,6 +1,6 @@
 //! Events outside of a reconcile: time, people, other writers, failures.
 
-use super::{Answer, Mishap, SimCluster, SimPolicy, World, image_id};
+use super::{Answer, Foreign, Mishap, SimCluster, SimPolicy, World, image_id};
 use crate::api::Class;
 use crate::refresher::outcome::{ActError, ActErrorKind};
 
@@ -48,6 +48,10 @@ pub enum Event {
     ClusterDown(bool),
     /// From now on, nodes take this many seconds to become ready after an update.
     SlowNodes(i64),
+    /// Another writer changes a self-managed group.
+    Own(usize, Foreign),
+    /// Nodes of this self-managed group never become healthy with the newest image.
+    SpoilOwn(usize),
 }
 
 /// The error that EKS returns, by the kind that it is classified as.
@@ -161,6 +165,13 @@ impl World {
             }),
             Event::ClusterDown(on) => self.change_cluster(|cluster| cluster.down = *on),
             Event::SlowNodes(seconds) => self.change_cluster(|cluster| cluster.slow = *seconds),
+            Event::Own(number, what) => self.foreign_own(*number, *what),
+            Event::SpoilOwn(number) => {
+                let newest = image_id(self.images.len() - 1);
+                if let Some(name) = self.own.keys().nth(number % self.own.len().max(1)) {
+                    self.bad.insert((name.clone(), newest));
+                }
+            }
             Event::Lag(on) => self.lag = *on,
             Event::MaxUnavailable(count) => {
                 self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);

@@ -66,8 +66,9 @@ impl World {
     fn first_groups(&self, spec: &Spec, to_read: &GroupsToRead) -> Read {
         match to_read {
             GroupsToRead::All { fresh } => {
+                let with_refreshes = *fresh;
                 let fresh = if *fresh { Fresh::Now } else { Fresh::Cached };
-                self.list(fresh, |name| (!spec.scope.excludes(name)).then_some(fresh))
+                self.list(fresh, with_refreshes, |name| (!spec.scope.excludes(name)).then_some(fresh))
             }
             GroupsToRead::Only(names) => (self.named(names), names.clone()),
             GroupsToRead::Rollout(rollout) => self.with_others(spec, rollout, &BTreeSet::new()),
@@ -76,14 +77,14 @@ impl World {
 
     fn with_others(&self, spec: &Spec, others: &RolloutGroups, read: &BTreeSet<String>) -> Read {
         let wanted = |name: &str| (!spec.scope.excludes(name)).then(|| others.freshness(name));
-        let (mut groups, mut fresh) = self.list(others.freshness(""), wanted);
+        let (mut groups, mut fresh) = self.list(others.freshness(""), true, wanted);
         groups.retain(|group| !read.contains(&group.name));
         groups.extend(self.named(read));
         fresh.extend(read.iter().cloned());
         (groups, fresh)
     }
 
-    fn list(&self, names: Fresh, wanted: impl Fn(&str) -> Option<Fresh>) -> Read {
+    fn list(&self, names: Fresh, with_refreshes: bool, wanted: impl Fn(&str) -> Option<Fresh>) -> Read {
         let (mut groups, mut read) = (Vec::new(), BTreeSet::new());
         for name in self.names(names) {
             let Some(fresh) = wanted(&name) else {
@@ -96,12 +97,21 @@ impl World {
                 read.insert(name);
             }
         }
+        for name in self.own.keys() {
+            let fresh = wanted(name);
+            groups.extend(self.own_group(name, fresh, with_refreshes));
+            if fresh == Some(Fresh::Now) {
+                read.insert(name.clone());
+            }
+        }
         (groups, read)
     }
 
     fn named(&self, names: &BTreeSet<String>) -> Vec<NodeGroup> {
         let read = names.iter().filter_map(|name| self.group(name, Fresh::Now).0);
-        read.map(|group| NodeGroup::managed(&group, true)).collect()
+        let managed = read.map(|group| NodeGroup::managed(&group, true));
+        let own = names.iter().filter_map(|name| self.own_group(name, Some(Fresh::Now), true));
+        managed.chain(own).collect()
     }
 
     fn names(&self, fresh: Fresh) -> Vec<String> {
@@ -211,8 +221,9 @@ impl World {
         let read: Vec<NodeGroup> =
             seen.groups.known().into_iter().flatten().filter(is_fresh).cloned().collect();
         let is_read = |name: &str| read.iter().any(|group| group.name == name);
-        let (others, fresh) =
-            self.list(Fresh::Now, |name| (!is_read(name)).then_some(Fresh::Within(Duration::from_secs(600))));
+        let (others, fresh) = self.list(Fresh::Now, true, |name| {
+            (!is_read(name)).then_some(Fresh::Within(Duration::from_secs(600)))
+        });
         let is_current = |group: &NodeGroup| {
             let uses = group.launch_template.as_ref().is_some_and(|force| force.template == *template);
             fresh.contains(&group.name) || !uses
