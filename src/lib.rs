@@ -45,9 +45,11 @@
 //! | [`aws`] | edge: EC2, EKS and STS, with paging, shared responses and one error table | `api` |
 //! | [`engine`] | edge: where objects and status are stored and where builds run, on one machine and in a cluster; the loop | `api`, `manifest`, `task` |
 //! | [`announce`] | status → stories and messages for people, the same for every sink; pure | `api` |
-//! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `task` |
+//! | [`resolve`] | edge: resolves names that other people chose, without addresses of the machine itself | nothing |
+//! | [`probe`] | edge: asks the servers that health checks of rollouts name | `api`, `resolve` |
+//! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `resolve`, `task` |
 //! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `sync` |
-//! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `sync` |
+//! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `probe`, `sync` |
 //! | [`sync`] | the Git loop that reads: from a tip to the synced commit | `api`, `git`, `manifest`, `settings`, `wait` |
 //! | [`publish`] | the Git loop that writes: from status to a commit | `api`, `git`, `manifest`, `settings`, `sync`, `wait` |
 //! | [`loader`] | loads the synced commit into the engine: the confirmed owner, what is pruned and what is retained | `api`, `engine`, `manifest`, `publish`, `settings`, `sync`, `telemetry`, `wait` |
@@ -75,9 +77,11 @@ pub mod loader;
 pub mod manifest;
 pub mod notifications;
 pub mod notify;
+pub mod probe;
 pub mod publish;
 pub mod refresher;
 pub mod repository;
+pub mod resolve;
 pub mod settings;
 pub mod sync;
 pub mod task;

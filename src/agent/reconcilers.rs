@@ -20,6 +20,7 @@ use crate::engine::objects::{Objects, Queues};
 use crate::engine::{Home, Runs, Wake};
 use crate::git::templates::Templates;
 use crate::notifications::Notifications;
+use crate::probe::Probes;
 use crate::sync::Synced;
 use crate::{builder, refresher};
 
@@ -32,6 +33,7 @@ pub struct Parts {
     pub runs: Arc<dyn Runs>,
     /// The nodes of the cluster; `None` without one.
     pub nodes: Option<Arc<dyn Nodes>>,
+    pub probes: Probes,
     pub home: Arc<dyn Home>,
     pub objects: Arc<Objects>,
     pub synced: watch::Receiver<Option<Arc<Synced>>>,
@@ -106,6 +108,7 @@ impl Parts {
             clusters: self.clusters.clone(),
             now,
             nodes: self.nodes.clone(),
+            probes: self.probes.clone(),
         });
         let notifications = self.notifications.clone();
         self.driven(

@@ -22,6 +22,7 @@ use crate::git::templates::Templates;
 use crate::git::{GitError, Handle, History, Http, Options};
 use crate::loader::Loader;
 use crate::notifications::Notifications;
+use crate::probe::Probes;
 use crate::publish::Publisher;
 use crate::repository::{self, Repository};
 use crate::settings::RunFlags;
@@ -56,7 +57,7 @@ impl Agent {
         let publisher = core.publisher(stop.clone());
         let repository = core.repository(&notifications, &publisher);
         let ending = Arc::new(AtomicBool::default());
-        let reconcilers = core.reconcilers(access, &notifications, &publisher, ending.clone());
+        let reconcilers = core.reconcilers(access, &notifications, &publisher, ending.clone())?;
 
         let Core { inputs, endpoints, engine, git, outputs, loader, .. } = core;
         let loops = reconcilers.drive(engine.queues);
@@ -126,7 +127,7 @@ impl Core {
         notifications: &Arc<Notifications>,
         publisher: &Publisher,
         ending: Arc<AtomicBool>,
-    ) -> reconcilers::Parts {
+    ) -> anyhow::Result<reconcilers::Parts> {
         let engine = &self.engine;
         let trust = &self.inputs.flags.trust;
         let meter = metrics::start(&metrics::Measured {
@@ -138,12 +139,15 @@ impl Core {
             publisher,
             notifications,
         });
-        reconcilers::Parts {
+        let hosts = Fence::new("--check-hosts", engine.namespace.clone(), trust.check_hosts.clone());
+        let probes = Probes::new(&self.inputs.network, Arc::new(hosts))?;
+        Ok(reconcilers::Parts {
             aws: self.aws.clone(),
             templates: self.templates.clone(),
             access: Arc::new(access),
             runs: engine.runs.clone(),
             nodes: engine.nodes.clone(),
+            probes,
             home: engine.home.clone(),
             objects: engine.objects.clone(),
             synced: self.outputs.synced.clone(),
@@ -152,7 +156,7 @@ impl Core {
             meter,
             notifications: notifications.clone(),
             ending,
-        }
+        })
     }
 }
 

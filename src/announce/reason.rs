@@ -134,6 +134,7 @@ mod tests {
         reasons::WAITING_FOR_BUILD,
         reasons::UPDATE_BLOCKED,
         reasons::NODES_UNREADABLE,
+        reasons::CHECK_FAILED,
         reasons::NOT_IN_GIT,
         reasons::RECOVERED,
         reasons::IMAGE_READY,

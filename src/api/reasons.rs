@@ -118,6 +118,8 @@ reasons! {
     UPDATE_BLOCKED = "UpdateBlocked";
     /// The agent may not read nodes, pods or PodDisruptionBudgets.
     NODES_UNREADABLE = "NodesUnreadable";
+    /// A check of `rollout.healthCheck` failed while a wave soaked.
+    CHECK_FAILED = "CheckFailed";
     WAITING_FOR_REPOSITORY = "WaitingForRepository";
     /// Another writer undoes what Opsy does.
     ANOTHER_WRITER = "AnotherWriter";

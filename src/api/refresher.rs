@@ -1,5 +1,6 @@
 //! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
+mod checks;
 mod instance_refresh;
 mod nodes;
 mod policy;
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
+pub use checks::{CheckFailures, HealthCheck, PrometheusCheck, SoakCheck};
 pub use instance_refresh::InstanceRefreshConfig;
 pub use nodes::GroupNodes;
-pub use policy::{Freeze, HealthCheck, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
+pub use policy::{Freeze, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
 
 /// Desired state of the node groups of an EKS cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -278,6 +280,12 @@ pub struct Rollout {
     /// Waves of the rollout, in order, if the refresher has waves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waves: Option<Vec<RolloutWave>>,
+    /// Checks that failed while a wave soaked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<CheckFailures>>,
+    /// Why the rollout has failed, if it is not the failure of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// The failed rollout that this one rolls back. If absent, this is no rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<RolloutRollback>,
@@ -467,7 +475,7 @@ pub struct RolloutRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub finished_at: Option<Timestamp>,
-    /// Node groups that failed, each with the error of EKS or EC2 Auto Scaling.
+    /// Node groups that failed, each with the error of EKS or EC2 Auto Scaling, and any other cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<Vec<String>>,
     /// Node groups whose update was begun, up to 50.

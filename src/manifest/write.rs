@@ -13,7 +13,7 @@ use crate::api::builder::LaneImage;
 use crate::api::conditions::{Condition, READY, STALLED, is_true};
 use crate::api::files::file_stem;
 use crate::api::reasons;
-use crate::api::refresher::{NodeGroupStatus, Rollout};
+use crate::api::refresher::{GroupNodes, NodeGroupStatus, Rollout, RolloutGroup};
 use crate::api::words::GroupState;
 use crate::api::{AMIRefresherStatus, GROUP, Key, Kind, ObjectKey, PackerBuilderStatus, VERSION};
 
@@ -187,7 +187,19 @@ fn refresher(now: &AMIRefresherStatus, before: &AMIRefresherStatus) -> ObjectSta
 /// Removes the rows of the waves while they change. What a later reconcile needs is in the rows of the groups.
 fn without_progress(rollout: Rollout) -> Rollout {
     let waves = rollout.waves.filter(|_| rollout.finished_at.is_some());
-    Rollout { waves, ..rollout }
+    let groups = rollout.groups.map(|groups| groups.into_iter().map(without_pods).collect());
+    Rollout { waves, groups, ..rollout }
+}
+
+/// Removes what the pods on the nodes of a group showed, which is of interest only while it is updated, and only in the
+/// cluster.
+fn without_pods(group: RolloutGroup) -> RolloutGroup {
+    let nodes = group.nodes.map(|nodes| GroupNodes {
+        total: nodes.total,
+        updated_at: nodes.updated_at,
+        ..GroupNodes::default()
+    });
+    RolloutGroup { nodes, ..group }
 }
 
 fn node_group(now: &NodeGroupStatus, before: &[NodeGroupStatus]) -> NodeGroupStatus {

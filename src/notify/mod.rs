@@ -19,7 +19,6 @@ pub mod fences;
 mod open;
 mod outcome;
 mod plan;
-mod resolve;
 pub mod sinks;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub fn record(rollout: &Rollout, result: RolloutResult, cause: Option<String>) -
     let failed = rollout
         .failures()
         .filter_map(|(name, entry)| entry.failure.as_ref().map(|failure| format!("{name}: {failure}")));
-    let failures: Vec<String> = failed.chain(cause).collect();
+    let failures: Vec<String> = failed.chain(rollout.failure.clone()).chain(cause).collect();
     let begun = rollout.groups.iter().filter(|(_, entry)| entry.started >= rollout.started);
     let groups: Vec<RecordedGroup> = begun.take(GROUPS).map(|(name, entry)| group(name, entry)).collect();
     RolloutRecord {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::check_failures::{self, CheckFailures};
 use super::held::FailedImages;
 use super::node_checks::NodeChecks;
 use super::refusal::{Refusal, RefusalKind};
@@ -50,6 +51,10 @@ pub struct Rollout {
     pub finished: Option<Timestamp>,
     /// The groups whose move has begun, by name. A group that waits for its turn is not here yet.
     pub groups: BTreeMap<String, GroupEntry>,
+    /// The checks that failed while a wave soaked.
+    pub check_failures: CheckFailures,
+    /// Why it has failed, if it is not the failure of a group.
+    pub failure: Option<String>,
     /// This is a rollback of a failed rollout.
     pub rollback: Option<Rollback>,
     /// The images whose rollout failed and was rolled back. They pass from each rollout to the next.
@@ -183,9 +188,18 @@ impl Rollout {
         let last_id = last.map_or("", |last| last.id.as_str());
         let id = digest(&["rollout", &key.to_string(), &target.to_string(), last_id, &now.to_string()]);
         let groups = last.map(|last| last.recent_moves(&target, now)).unwrap_or_default();
-        let failed = last.map(|last| last.failed.clone()).unwrap_or_default();
-        let id = id[..16].to_owned();
-        Self { id, target, config, started: now, finished: None, groups, rollback: None, failed }
+        Self {
+            id: id[..16].to_owned(),
+            target,
+            config,
+            started: now,
+            finished: None,
+            groups,
+            check_failures: CheckFailures::new(),
+            failure: None,
+            rollback: None,
+            failed: last.map(|last| last.failed.clone()).unwrap_or_default(),
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -196,6 +210,14 @@ impl Rollout {
     pub fn expects(&self, image: &ImageId) -> bool {
         let failed = self.rollback.as_ref().map(|rollback| &rollback.target);
         self.target.contains(Some(image)) || failed.is_some_and(|failed| failed.contains(Some(image)))
+    }
+
+    /// It has failed and starts no further group: the update of a group failed, its nodes did not become ready, or a
+    /// check failed too often.
+    pub fn has_failed(&self) -> bool {
+        // The groups of a rollback do not depend on each other.
+        self.rollback.is_none()
+            && (self.failure.is_some() || self.groups.values().any(GroupEntry::update_failed))
     }
 
     /// The groups whose move has not ended, by name.
@@ -215,12 +237,14 @@ impl Rollout {
     /// writer; `None` if there is nothing to retry.
     pub fn retried(&self) -> Option<Self> {
         let mut changed = self.clone();
-        if !self.is_open() && self.failures().next().is_some() {
+        if !self.is_open() && (self.failures().next().is_some() || self.failure.is_some()) {
             // The failures of an ended rollout stay on record. They count only while the configuration is the same.
             changed.config = String::new();
         }
         if self.is_open() && self.rollback.is_none() {
             changed.groups.retain(|_, entry| entry.is_open() || entry.failure.is_none());
+            changed.failure = None;
+            changed.check_failures.clear();
         } else if self.is_open() {
             let failed = changed.groups.values_mut().filter(|entry| entry.failure.is_some());
             failed.for_each(GroupEntry::reopen);
@@ -293,6 +317,8 @@ fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {
         groups: groups.filter_map(|group| Some((group.name.clone(), read_entry(group)?))).collect(),
         rollback: rollout.rollback.as_ref().and_then(read_rollback),
         failed: FailedImages::default(),
+        check_failures: check_failures::read(rollout.checks.as_ref()),
+        failure: rollout.failure.clone(),
     })
 }
 
@@ -359,6 +385,8 @@ pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
             target: rollback.target.to_string(),
             reason: Some(rollback.reason.clone()),
         }),
+        checks: check_failures::write(&rollout.check_failures),
+        failure: rollout.failure.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A reconcile is observe → plan (pure) → at most one step → report:
 //! - `spec` parses the object, and `schedule` its windows and freezes. `memory` outlives a reconcile: the rollout,
-//!   written to status before each effect, with the `node_checks` of each group.
+//!   written to status before each effect, with the `node_checks` of each group and `check_failures`.
 //! - `observe` reads AWS into `observed`; `node_group` is a group as read, `images` and `lineage` interpret an image.
 //!   `cluster_view` is what is known of the cluster in which the agent runs: nodes, and what runs on them.
 //! - `held` remembers images that are not rolled out. `choose` chooses the `target`; `survey` compares every group with
@@ -14,6 +14,7 @@
 
 mod act;
 mod causes;
+mod check_failures;
 mod choose;
 mod cluster_view;
 mod fit;
@@ -54,6 +55,7 @@ use crate::api::{AMIRefresher, AMIRefresherStatus, ImageId, Key, Owner, Undeclar
 use crate::aws::Aws;
 use crate::engine::Pass;
 use crate::engine::nodes::Nodes;
+use crate::probe::Probes;
 use crate::sync::Synced;
 use memory::Memory;
 use plan::{PlanInput, plan};
@@ -76,6 +78,8 @@ pub struct Context {
     pub now: fn() -> Timestamp,
     /// The nodes of the cluster in which the agent runs; `None` on one machine.
     pub nodes: Option<Arc<dyn Nodes>>,
+    /// Evaluates the checks of `rollout.healthCheck`.
+    pub probes: Probes,
 }
 
 /// Reconciles one refresher.

@@ -9,6 +9,8 @@ mod self_managed;
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
+
 use super::Context;
 use super::cluster_view::ClusterView;
 use super::images::builder_of;
@@ -18,6 +20,7 @@ use super::observed::{Account, Need, Observed, SourceImages};
 use super::spec::{Source, Spec};
 use crate::api::{ImageId, Key, Seen, TemplateId};
 use crate::aws::{AwsError, Fresh, Image, Update};
+use crate::probe::Verdict;
 pub use groups::GroupsToRead;
 #[cfg(test)]
 pub use groups::RolloutGroups;
@@ -86,9 +89,18 @@ pub async fn read(
             let updates = all_updates(spec, ctx, &group).await;
             observed.all_updates.insert(group, seen(updates));
         }
+        Need::Checks(names) => observed.verdicts.extend(verdicts(spec, ctx, &names).await),
         Need::Cluster(need) => observed.cluster = cluster::read(observed.cluster, need, ctx).await,
     }
     observed
+}
+
+/// Evaluates these checks at the same time. Each has a time limit.
+async fn verdicts(spec: &Spec, ctx: &Context, names: &BTreeSet<String>) -> Vec<(String, Verdict)> {
+    let checks = spec.policy.health.checks.iter().filter(|check| names.contains(&check.name));
+    let asked = checks
+        .map(async |check| (check.name.clone(), ctx.probes.ask(&spec.key.namespace, &check.probe).await));
+    join_all(asked).await
 }
 
 async fn account(spec: &Spec, ctx: &Context) -> Seen<Account> {

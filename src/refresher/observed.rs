@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::cluster_view::{ClusterNeed, ClusterView, View};
 use super::node_group::NodeGroup;
+use super::spec::SoakCheck;
 use crate::api::{Class, ImageId, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, Update};
 use crate::engine::nodes::{Hosts, Node, NodePod};
+use crate::probe::Verdict;
 
 /// Everything that one reconcile has read.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Observed {
     pub hooks: BTreeMap<String, Seen<Vec<String>>>,
     /// The cluster in which the agent runs.
     pub cluster: ClusterView,
+    /// Results of checks, by name.
+    pub verdicts: BTreeMap<String, Verdict>,
 }
 
 /// The groups that were read without the cache in a reconcile. One that is not in the list does not exist.
@@ -139,6 +143,8 @@ pub enum Need {
     },
     /// Something of the cluster in which the agent runs.
     Cluster(ClusterNeed),
+    /// The results of these checks.
+    Checks(BTreeSet<String>),
 }
 
 /// Why the plan cannot decide yet.
@@ -174,6 +180,7 @@ impl Observed {
             all_updates: BTreeMap::new(),
             hooks: BTreeMap::new(),
             cluster: ClusterView::default(),
+            verdicts: BTreeMap::new(),
         }
     }
 
@@ -256,6 +263,13 @@ impl Observed {
     /// The pods on these nodes of a group.
     pub fn pods(&self, group: &str, nodes: &[&Node]) -> Result<View<&[NodePod]>, MissingFact> {
         self.cluster.pods(group, nodes).map_err(not_read)
+    }
+
+    /// The results of these checks, in their order.
+    pub fn verdicts(&self, checks: &[&SoakCheck]) -> Result<Vec<&Verdict>, MissingFact> {
+        let read = checks.iter().map(|check| self.verdicts.get(&check.name));
+        let need = || Need::Checks(checks.iter().map(|check| check.name.clone()).collect());
+        read.collect::<Option<_>>().ok_or_else(|| MissingFact::NotRead(need()))
     }
 
     /// Must hold before anything is changed on a group or recorded of it: a cached read may be outdated.

@@ -20,6 +20,7 @@ use crate::api::{AMIRefresher, AMIRefresherSpec, ImageId, Key, Region, Undeclare
 use crate::aws::autoscaling::RefreshPreferences;
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Filter, ImageQuery, owners};
+pub use health::SoakCheck;
 pub use policy::{Policy, Wave};
 
 /// The interval between reconciles if the spec sets none.

@@ -1,4 +1,4 @@
-//! Flags that restrict which clusters, topics and recipients the objects of a namespace can use.
+//! Flags that restrict which clusters, topics, recipients and hosts the objects of a namespace can use.
 
 use clap::Args;
 
@@ -19,4 +19,8 @@ pub struct TrustFlags {
     /// of the agent, none for other namespaces
     #[arg(long, env = "OPSY_NOTIFY_RECIPIENTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
     pub notify_recipients: Vec<Rule>,
+    /// Allow refreshers of a namespace to ask matching hosts in health checks of rollouts. Default: any host for the
+    /// namespace of the agent, none for other namespaces
+    #[arg(long, env = "OPSY_CHECK_HOSTS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
+    pub check_hosts: Vec<Rule>,
 }

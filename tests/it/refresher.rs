@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use opsy::api::builder::LaneImage;
+use opsy::api::network::Network;
 use opsy::api::{AMIRefresher, AMIRefresherStatus, CommitId, Owner};
 use opsy::engine::{ObjectHealth, Pass};
 use opsy::manifest::ObjectSet;
+use opsy::probe::Probes;
 use opsy::refresher::{Context, reconcile};
 use opsy::settings::RepoSettings;
 use opsy::sync::Synced;
@@ -70,6 +72,7 @@ impl Rolling {
             clusters: Arc::default(),
             now,
             nodes: None,
+            probes: Probes::new(&Network::default(), Arc::default()).expect("a client"),
         };
         Self { account, seed, context, object, built }
     }

@@ -1,6 +1,7 @@
 //! Rollouts with the failures of the real AWS: groups that are refused or DEGRADED, updates that fail, launch templates
 //! with their own disks, images that do not fit.
 
+mod checks;
 mod reads;
 mod rollback;
 mod self_managed;

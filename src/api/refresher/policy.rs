@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checks::HealthCheck;
+
 /// The values of `onFailure`.
 pub const STOP: &str = "Stop";
 pub const ROLLBACK: &str = "Rollback";
@@ -41,19 +43,10 @@ pub struct RolloutPolicy {
     /// be those of the cluster in which the agent runs. Default `Warn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preflight: Option<String>,
-    /// What must hold after the update of a group before the next group starts. Otherwise, the rollout fails.
+    /// What must hold after the update of a group before the next group starts, and while a wave soaks. Otherwise, the
+    /// rollout fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
-}
-
-/// What must hold after the update of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HealthCheck {
-    /// Time within which all nodes of the group must be Ready and run the new image, after EKS has updated the group.
-    /// The nodes must be those of the cluster in which the agent runs. `0s` turns this check off. Default 10m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes_ready_within: Option<String>,
 }
 
 /// Wave of a rollout. It selects the groups that match all of `nodeGroups`, `labels` and `tags` that are set; at least

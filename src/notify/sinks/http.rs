@@ -11,7 +11,7 @@ use reqwest::{Certificate, Method, Proxy, StatusCode, Url, redirect};
 
 use super::{SinkError, Trouble};
 use crate::api::network::{self, Authorities, Network};
-use crate::notify::resolve::{self, Resolver};
+use crate::resolve::{self, Resolver};
 
 /// Time limit of a connection. Chat services accept connections within a second from anywhere.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -61,7 +61,7 @@ pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     if let Some(paused) = &input.spec.paused {
         return Ok(input.idle(explain_pause(paused, survey.drifted().count())));
     }
-    if let Some(plan) = failed_before(input, &survey) {
+    if let Some(plan) = check_failed_before(input, &target).or_else(|| failed_before(input, &survey)) {
         return Ok(plan);
     }
     start(input, &survey, target)
@@ -120,6 +120,17 @@ fn start_rollout(
         }
     }
     Ok(Plan::Record { rollout, ended: None, why: Explanation::new(reasons::ROLLING_OUT, message), warning })
+}
+
+/// A check failed with this target, and nothing has changed since: its rollout is not continued.
+fn check_failed_before(input: PlanInput<'_>, target: &Target) -> Option<Plan> {
+    let last = input.memory.rollout.as_ref().filter(|last| last.config == input.spec.fingerprint())?;
+    let failure = last.failure.as_ref().filter(|_| last.target == *target)?;
+    let message = format!(
+        "the rollout of {target} has failed: {failure}; not continued until the image or refreshConfig changes; to \
+         continue, run `opsy reconcile` or set the annotation ami.opsy.dev/retry: {target}"
+    );
+    Some(input.stalled(Explanation::new(reasons::UPDATE_FAILED, message)))
 }
 
 /// The same image failed on a group, and nothing has changed since: it is not retried.

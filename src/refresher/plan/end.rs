@@ -3,7 +3,7 @@
 
 use super::super::choose::{TargetChoice, choose};
 use super::super::history;
-use super::super::memory::{GroupEntry, Rollout};
+use super::super::memory::Rollout;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::spec::Source;
@@ -17,7 +17,7 @@ use crate::api::words::RolloutResult;
 /// Why a rollout starts no further group. It ends as soon as no group is moving any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stopping {
-    /// An update failed.
+    /// An update or a check failed.
     Failed,
     /// `ami` names another image.
     Replaced,
@@ -26,8 +26,7 @@ pub enum Stopping {
 }
 
 pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
-    // The groups of a rollback do not depend on each other.
-    if rollout.rollback.is_none() && rollout.groups.values().any(GroupEntry::update_failed) {
+    if rollout.has_failed() {
         return Some(Stopping::Failed);
     }
     let ami_changed = match &input.spec.source {

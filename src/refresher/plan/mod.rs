@@ -10,7 +10,7 @@
 //!
 //! What the nodes of a group tell, if they are nodes of the cluster in which the agent runs: `admission` whether it may
 //! start, `preflight` what is reported before that, `stuck` what holds its update up, `node_gate` whether its nodes are
-//! ready afterwards. `drain` is what they share.
+//! ready afterwards. `drain` is what they share. `soak_checks` are the checks of a wave that soaks.
 //!
 //! A rule about when a group may start belongs in `waves`. Another kind of node group is a variant of `GroupKind` with a
 //! file beside `managed`, and an arm in `kinds`.
@@ -30,6 +30,7 @@ mod refresh;
 mod rollback;
 mod rollout;
 mod self_managed;
+mod soak_checks;
 mod start;
 mod stuck;
 mod turn;

@@ -51,6 +51,12 @@ pub fn end_when_ready(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Gr
     group_move.end(MoveResult::Failed(why))
 }
 
+/// Whether a group that shows the image although its move failed needs no other update: by now, all its nodes are ready.
+pub fn is_ready_by_now(entry: &GroupEntry, group: &NodeGroup, own: &[&Node]) -> bool {
+    let staying = own.iter().filter(|node| !node.is_leaving).count();
+    staying >= usize::try_from(group.desired).unwrap_or(usize::MAX) && missing(entry, group, own).is_empty()
+}
+
 /// What is not as it must be; empty if all is. A node that is being deleted does not count. The group may have been
 /// scaled in since the update began, so that it needs no more nodes than EKS shows now.
 fn missing(entry: &GroupEntry, group: &NodeGroup, own: &[&Node]) -> String {

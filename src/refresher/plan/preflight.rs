@@ -13,6 +13,7 @@ use super::PlanInput;
 use super::admission::{Admission, admission};
 use super::drain::{Findings, findings, unavailable, unchecked};
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
+use super::node_gate::is_ready_by_now;
 use crate::api::reasons;
 use crate::api::time::between;
 
@@ -71,8 +72,14 @@ pub fn check_again(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Optio
     if is_valid || entry.update.starting.is_some() {
         return Ok(None);
     }
-    // A group whose update failed halfway is not left as it is.
+    // A group whose update failed halfway is not left as it is, unless its nodes became ready since.
     let is_mixed = entry.previous_image.as_ref() == Some(&entry.image);
+    if is_mixed
+        && let View::Is(nodes) = input.observed.nodes(group)?
+        && is_ready_by_now(entry, group, &nodes)
+    {
+        return group_move.end(MoveResult::Moved).map(Some);
+    }
     match admission(input, group)? {
         Admission::Wait(why) => return Ok(Some(GroupPlan::Wait(why))),
         Admission::Hold(Hold { why, .. }) if !is_mixed => {

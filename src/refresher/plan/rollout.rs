@@ -12,6 +12,7 @@ use super::super::survey::{GroupDrift, Survey, survey};
 use super::end::{end_or_pause, finish, is_replaced, newer_target, stopping};
 use super::group_move::{GroupMove, GroupPlan, MoveResult, new_entry};
 use super::preflight::{self, Checked};
+use super::soak_checks::{self, Checked as SoakChecked};
 use super::start::start;
 use super::turn::{NextGroup, next_group};
 use super::undone::record_undone;
@@ -73,7 +74,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
     if stopping.is_none()
         && rollout.rollback.is_none()
         && input.spec.paused.is_none()
-        && let Some(plan) = start_next_group(input, rollout, &survey, &mut obstacles)?
+        && let Some(plan) = check_and_start(input, rollout, &survey, &mut obstacles)?
     {
         return Ok(plan);
     }
@@ -144,6 +145,29 @@ fn in_transition(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Option<
         Lifecycle::Deleting => Some(group_move.wait("is being deleted")),
         _ => None,
     })
+}
+
+/// The plan that starts the next group, unless a check of the wave that soaks fails.
+fn check_and_start(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    survey: &Survey<'_>,
+    obstacles: &mut Obstacles,
+) -> Result<Option<Plan>, MissingFact> {
+    match soak_checks::check(input, rollout, survey)? {
+        SoakChecked::Failed(plan) => Ok(Some(*plan)),
+        SoakChecked::Hold(hold) => {
+            obstacles.holds.push(hold);
+            Ok(None)
+        }
+        SoakChecked::Good { again } => {
+            let plan = start_next_group(input, rollout, survey, obstacles)?;
+            for hold in &mut obstacles.holds {
+                hold.until = hold.until.into_iter().chain(again).min();
+            }
+            Ok(plan)
+        }
+    }
 }
 
 /// The plan that starts the next group, or ends a rollout that cannot start one. Everything else is an obstacle.

@@ -126,11 +126,12 @@ pub(super) fn policy(object: &AMIRefresher, one_by_one: bool, problems: &mut Pro
     let max_parallel = limit("spec.rollout.maxParallel", written.max_parallel, problems).unwrap_or(default);
     let (windows, freezes) = (windows(&written, problems), freezes(&written, problems));
     let mut waves = waves(&written, max_parallel, problems);
+    let has_soak = waves.iter().any(|wave| !wave.soak.is_zero());
     let name = REMAINING.to_owned();
     let selector = Selector::default();
     waves.push(Wave { name, selector, soak: Duration::ZERO, needs_approval: false, max_parallel });
     let rolls_back = rolls_back(&written, problems);
-    let health = health::health(&written, problems);
+    let health = health::health(&written, has_soak, problems);
     Policy { waves, windows, freezes, rolls_back, health, approvals: approvals::of(&object.metadata) }
 }
 

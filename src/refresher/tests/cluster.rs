@@ -4,7 +4,7 @@
 use super::scenarios::{message, state_of, until_updating};
 use super::world::{Event, Mishap, SimCluster, World, image_id, reason};
 use crate::api::AMIRefresherStatus;
-use crate::api::refresher::{GroupNodes, RolloutPolicy};
+use crate::api::refresher::{GroupNodes, HealthCheck, RolloutPolicy};
 use crate::engine::nodes::{Budget, NodePod};
 use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::observed::Need;
@@ -210,10 +210,21 @@ fn nodes_that_do_not_become_ready_fail_the_rollout() {
 }
 
 #[test]
+fn a_retry_updates_no_group_whose_nodes_became_ready_since() {
+    let mut world = world(2, SimCluster { slow: 1200, ..SimCluster::default() });
+    passes_until(&mut world, "failed", |_, pass| pass.health == ObjectHealth::Stalled);
+    world.advance(1200);
+    cluster(&mut world).slow = 0;
+    world.happens(&Event::Ask);
+    passes_until(&mut world, "settled", is_settled);
+    assert_eq!(world.started, ["group-0", "group-1"]);
+}
+
+#[test]
 fn the_limit_is_that_of_the_spec_and_zero_turns_it_off() {
     for (within, starts) in [("20m", 2), ("0s", 2), ("5m", 1)] {
         let mut world = world(2, SimCluster { slow: 900, ..SimCluster::default() });
-        let check = crate::api::refresher::HealthCheck { nodes_ready_within: Some(within.to_owned()) };
+        let check = HealthCheck { nodes_ready_within: Some(within.to_owned()), ..HealthCheck::default() };
         with_policy(&mut world, RolloutPolicy { health_check: Some(check), ..RolloutPolicy::default() });
         passes_until(&mut world, "at rest", |_, pass| {
             matches!(pass.health, ObjectHealth::Settled | ObjectHealth::Stalled)

@@ -1,5 +1,6 @@
 //! Tests of the refresher: tables per rule, and scenarios and properties in a simulated world.
 
+mod checks;
 mod cluster;
 mod drains;
 mod fits;

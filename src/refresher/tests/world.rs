@@ -119,6 +119,10 @@ pub struct World {
     pub policy: SimPolicy,
     /// The cluster in which the agent runs, if it is that of the groups.
     pub cluster: Option<SimCluster>,
+    /// The checks that are bad now.
+    pub bad_checks: BTreeSet<String>,
+    /// How often checks were evaluated.
+    pub asked: std::cell::Cell<usize>,
     freeze: Option<(Timestamp, Timestamp)>,
     /// Groups that updates of ours moved.
     moved: Vec<Moved>,
@@ -232,6 +236,8 @@ impl World {
             started: Vec::new(),
             policy: SimPolicy::default(),
             cluster: None,
+            bad_checks: BTreeSet::new(),
+            asked: std::cell::Cell::default(),
             freeze: None,
             moved: Vec::new(),
             begun: BTreeSet::new(),
@@ -315,6 +321,7 @@ impl World {
                 template.version = version.clone();
                 sim.seen.release_version = Some(image.clone());
                 in_force.push(version);
+                self.mix_nodes(name);
             }
             if running.ours {
                 let image = ImageId::parse(image).expect("an id");

@@ -8,23 +8,31 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::{Place, root};
+use super::{Place, rules_of};
+
+/// The rules of a file of the chart, without those for one resource.
+fn rules_without(file: &str, resource: &str) -> Vec<PolicyRule> {
+    rules_of(file).into_iter().filter(|((name, _), _)| name != resource).map(|(_, rule)| rule).collect()
+}
 
 impl Place {
     /// Gives the account the cluster-wide rules of the chart that every agent needs.
     pub async fn bind_cluster_rules(&self) {
-        self.bind_everywhere(&self.namespace, "clusterrole.yaml").await;
+        self.bind(&self.namespace, rules_without("clusterrole.yaml", "")).await;
     }
 
     /// Gives the account the rules of the chart to read nodes and what runs on them.
     pub async fn bind_node_rules(&self) {
-        self.bind_everywhere(&format!("{}-nodes", self.namespace), "clusterrole-nodes.yaml").await;
+        self.bind_node_rules_but("").await;
     }
 
-    async fn bind_everywhere(&self, name: &str, file: &str) {
-        let file = root().join("deploy/chart/files").join(file);
-        let text = std::fs::read_to_string(file).expect("the chart's rules");
-        let rules: Vec<PolicyRule> = serde_saphyr::from_str(&text).expect("a list of rules");
+    /// The same without the rule for one resource.
+    pub async fn bind_node_rules_but(&self, resource: &str) {
+        let name = format!("{}-nodes", self.namespace);
+        self.bind(&name, rules_without("clusterrole-nodes.yaml", resource)).await;
+    }
+
+    async fn bind(&self, name: &str, rules: Vec<PolicyRule>) {
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
             "metadata": {"name": name}, "rules": rules,

@@ -31,7 +31,7 @@ const CASES: [(&str, &str); 11] = [
     (
         "several namespaces with fences",
         "{namespaces: [NS, TEAM], agentID: platform, leaseName: images, leaseDuration: 30s,
-          clusters: {NS: ['*'], TEAM: ['dev-*', test], '*': [sandbox]}, templates: {TEAM: ['packer/team/**']},
+          clusters: {NS: ['*'], TEAM: ['dev-*', test], '*': [sandbox]}, templates: {TEAM: ['packer/team/**']}, checkHosts: {TEAM: ['*.team.svc']},
           notifications: {secrets: [slack], topics: {TEAM: ['arn:aws:sns:*:111122223333:team-*']},
             recipients: {TEAM: ['*@example.com']}, slackAPI: 'https://slack-gov.com/api/'}, builds: {secrets: [packer]}}",
     ),

@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use opsy::api::AMIRefresherStatus;
+use opsy::api::{AMIRefresherStatus, Class};
 use opsy::engine::kubernetes::nodes::ClusterNodes;
+use opsy::engine::nodes::Nodes as _;
 use opsy::engine::{ObjectHealth, Pass};
 use serde_json::{Value, json};
 
@@ -380,4 +381,41 @@ async fn nodes_are_read_only_around_the_update_of_a_group() {
     nodes.rolling.step(600);
     nodes.rolling.pass().await;
     assert_eq!(nodes.requests.all(), Vec::<String>::new(), "nothing is read for a refresher at rest");
+}
+
+#[tokio::test]
+async fn the_rules_for_nodes_suffice_and_each_is_needed() {
+    for without in ["", "nodes", "pods", "poddisruptionbudgets"] {
+        let place = Place::new().await;
+        place.bind_node_rules_but(without).await;
+        let (cluster, _) = place.cluster(place.scope()).await;
+        let reader = ClusterNodes::new(&cluster, None, None);
+        let none = BTreeSet::new();
+        let read = async |what: &str| match what {
+            "nodes" => reader.of_group("web").await.map(drop),
+            "hosts" => reader.hosts().await.map(drop),
+            _ => reader.pods(&none).await.map(drop),
+        };
+        let needed = match without {
+            "nodes" => &["nodes"][..],
+            "pods" => &["hosts", "pods"],
+            "poddisruptionbudgets" => &["pods"],
+            _ => &[],
+        };
+        // The API server learns of a binding a moment after it is written.
+        until("the rules to apply", SOON, async || {
+            let mut allowed = true;
+            for what in ["nodes", "hosts", "pods"].iter().filter(|what| !needed.contains(what)) {
+                allowed &= read(what).await.is_ok();
+            }
+            allowed.then_some(())
+        })
+        .await;
+        for what in needed {
+            let error = read(what).await.expect_err("it is not allowed");
+            assert_eq!(error.class, Class::Denied, "{error}");
+            let words = format!("may not list {without} of the cluster");
+            assert!(error.message.contains(&words) && error.message.contains("rbac.nodes"), "{error}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::World;
 use crate::api::{Class, ImageId, Seen};
 use crate::engine::nodes::{BuildPod, Hosts, Node, NodePod};
+use crate::probe::Verdict;
 use crate::refresher::cluster_view::{ClusterNeed, ClusterView};
 
 /// The cluster in which the agent runs.
@@ -64,10 +65,26 @@ impl World {
         }
     }
 
+    /// An update of a group failed halfway: its nodes stay as they are until another one.
+    pub(super) fn mix_nodes(&mut self, group: &str) {
+        let until = self.now + SignedDuration::from_hours(24 * 365);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.settles.insert(group.to_owned(), until);
+        }
+    }
+
     /// Whether other groups have to wait for the nodes of this one.
     pub fn is_gating(&self, group: &str) -> bool {
         let gate = self.cluster.as_ref().and_then(|cluster| cluster.gates.get(group));
         gate.is_some_and(|until| self.now < *until)
+    }
+
+    /// The result of a check.
+    pub(super) fn verdict(&self, name: &str) -> Verdict {
+        self.asked.set(self.asked.get() + 1);
+        let is_good = !self.bad_checks.contains(name);
+        let response = if is_good { "HTTP 200" } else { "HTTP 503" };
+        Verdict { is_good, response: response.to_owned() }
     }
 
     pub(super) fn read_cluster(&self, mut view: ClusterView, need: ClusterNeed) -> ClusterView {

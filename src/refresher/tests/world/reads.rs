@@ -278,6 +278,10 @@ impl World {
                 let all = of.map(|(_, update)| update.clone()).collect();
                 seen.all_updates.insert(group, Seen::Is(all));
             }
+            Need::Checks(names) => {
+                let of = |name: String| (name.clone(), self.verdict(&name));
+                seen.verdicts.extend(names.into_iter().map(of));
+            }
             Need::Cluster(need) => seen.cluster = self.read_cluster(seen.cluster, need),
         }
         seen

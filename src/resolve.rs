@@ -1,19 +1,20 @@
-//! Which addresses messages may be sent to. The author of a Secret chooses the address, so addresses of services for
-//! the machine itself are refused, also if a name resolves to one: metadata services and other link-local addresses.
-//! Private addresses are allowed, because many companies receive webhooks in their own networks.
+//! Which addresses messages may be sent to, and health checks may ask. The author of a Secret or of a manifest chooses
+//! the address, so addresses of services for the machine itself are refused, also if a name resolves to one: metadata
+//! services and other link-local addresses. Private addresses are allowed, because many companies receive webhooks in
+//! their own networks.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Why an address is refused.
-pub const REFUSED: &str = "link-local addresses and metadata services are not allowed as receivers";
+pub const REFUSED: &str = "link-local addresses and metadata services are not allowed";
 /// EC2's instance metadata service over IPv6. Over IPv4 its address is link-local.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// The network of AWS services for an instance and its pods: `fd00:ec2::/32`.
 const AWS_LOCAL: [u16; 2] = [METADATA.segments()[0], METADATA.segments()[1]];
 
-/// Returns whether messages must not be sent to this address.
+/// Returns whether nothing must be sent to this address.
 pub fn is_refused(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
