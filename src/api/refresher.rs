@@ -1,7 +1,10 @@
 //! `AMIRefresher`: the operator's fields with their names and meaning, and new, optional ones.
 
 mod checks;
+mod held;
+mod history;
 mod instance_refresh;
+mod node_groups;
 mod nodes;
 mod policy;
 
@@ -14,7 +17,10 @@ use super::conditions::Condition;
 use super::filters::AmiFilter;
 use super::notifier::{Notification, Notifier};
 pub use checks::{CheckFailures, HealthCheck, PrometheusCheck, SoakCheck};
+pub use held::{FailedAmi, HeldAmi, RolloutRollback};
+pub use history::{RecordedGroup, RolloutRecord};
 pub use instance_refresh::InstanceRefreshConfig;
+pub use node_groups::NodeGroups;
 pub use nodes::GroupNodes;
 pub use policy::{Freeze, ROLLBACK, RolloutPolicy, STOP, Wave, Window};
 
@@ -97,38 +103,6 @@ pub struct AmiFrom {
     /// Name of a PackerBuilder in the same namespace. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packer_builder: Option<String>,
-}
-
-/// Image that a person holds back.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HeldAmi {
-    /// ID of the image. Required.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ami: Option<String>,
-    /// Why it is held. Status repeats it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// Selection of node groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeGroups {
-    /// Names or globs of the node groups to update. A group must match one of them. Default all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub include: Option<Vec<String>>,
-    /// If true, the managed node groups of the cluster are updated. Default true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub managed: Option<bool>,
-    /// If true, self-managed node groups are updated: the EC2 Auto Scaling groups with the tag
-    /// `kubernetes.io/cluster/<clusterName>: owned` that EKS does not own. Default false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub self_managed: Option<bool>,
-    /// If true, self-managed groups are also updated if they have no lifecycle hook for terminating instances. Their
-    /// nodes are then terminated without being drained. Default false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allow_without_drain: Option<bool>,
 }
 
 /// Times of a refresher. A duration consists of a number and a unit: s, m (minutes), h, d, w or y, for example 72h or
@@ -291,41 +265,6 @@ pub struct Rollout {
     pub rollback: Option<RolloutRollback>,
 }
 
-/// The failed rollout that a rollback undoes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RolloutRollback {
-    /// ID of the failed rollout.
-    pub of: String,
-    /// ID of the image that failed. If there is one per architecture, the IDs are separated by commas.
-    pub target: String,
-    /// Why the rollout failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// Image whose rollout failed and was rolled back. It is held, as is any other image that was built from the same
-/// inputs, until `ami` names it or the annotation `ami.opsy.dev/retry` does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FailedAmi {
-    /// ID of the image.
-    pub ami: String,
-    /// Why its rollout failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Time at which its rollout failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub since: Option<Timestamp>,
-    /// Hash of the inputs that the image was built from, if its tags contain them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inputs: Option<String>,
-    /// `ami` named the image when its rollout failed, and has named no other image since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub named: Option<bool>,
-}
-
 /// Progress of one wave in a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -452,52 +391,4 @@ pub struct Refusal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub last: Option<Timestamp>,
-}
-
-/// Record of an ended rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RolloutRecord {
-    /// ID of the rollout.
-    pub id: String,
-    /// ID of the image that was rolled out. If there was one per architecture, the IDs are separated by commas.
-    pub target: String,
-    /// Result of the rollout: Done, Failed, Replaced, Held or RolledBack.
-    pub result: String,
-    /// ID of the failed rollout that this one rolled back. If absent, this was no rollback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback_of: Option<String>,
-    /// Time at which the rollout was started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub started_at: Option<Timestamp>,
-    /// Time at which the rollout ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub finished_at: Option<Timestamp>,
-    /// Node groups that failed, each with the error of EKS or EC2 Auto Scaling, and any other cause.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failures: Option<Vec<String>>,
-    /// Node groups whose update was begun, up to 50.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<RecordedGroup>>,
-}
-
-/// One node group of an ended rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordedGroup {
-    /// Name of the node group.
-    pub name: String,
-    /// ID of the image in force before the update.
-    #[serde(default, rename = "previousAMI", skip_serializing_if = "Option::is_none")]
-    pub previous_ami: Option<String>,
-    /// ID of the image to which the group was updated.
-    #[serde(default, rename = "targetAMI", skip_serializing_if = "Option::is_none")]
-    pub target_ami: Option<String>,
-    /// Result for this group: Done or Failed.
-    pub result: String,
-    /// Duration of the update of the group, for example 12m30s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration: Option<String>,
 }

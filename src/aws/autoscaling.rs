@@ -7,10 +7,12 @@ mod source;
 use std::sync::Arc;
 
 use aws_sdk_autoscaling::types;
+use jiff::Timestamp;
 
-use super::{Aws, AwsError, Fresh, Tags, TemplateVersion};
+use super::shared::Shared;
+use super::{Aws, AwsError, Fresh, HOLD_GROUPS, KEEP, Tags, TemplateVersion};
 use crate::api::{ImageId, Region, TemplateId};
-pub(super) use refreshes::Refreshes;
+use refreshes::Refreshes;
 pub use refreshes::{InstanceRefresh, RefreshPreferences, RefreshStatus};
 pub use source::{LaunchSource, Policy, TemplateRef, VersionRef};
 
@@ -51,7 +53,27 @@ pub struct Member {
 }
 
 /// A shared response: all groups with the tag of a cluster, sorted by name.
-pub(super) type Listed = Arc<Vec<AutoScalingGroup>>;
+type Listed = Arc<Vec<AutoScalingGroup>>;
+
+/// Responses that are shared by all callers.
+pub(super) struct Responses {
+    /// By region and cluster.
+    groups: Shared<(Region, String), Listed, AwsError>,
+    /// By region and group.
+    refreshes: Shared<(Region, String), Refreshes, AwsError>,
+    /// By region and group.
+    hooks: Shared<(Region, String), Vec<String>, AwsError>,
+}
+
+impl Responses {
+    pub(super) fn new(now: fn() -> Timestamp) -> Self {
+        Self {
+            groups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            refreshes: Shared::new(KEEP, now).holding(HOLD_GROUPS),
+            hooks: Shared::new(KEEP, now),
+        }
+    }
+}
 
 impl Aws {
     /// Returns all Auto Scaling groups with the tag of a cluster, including those that EKS owns, and whether AWS was
@@ -76,7 +98,7 @@ impl Aws {
             groups.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(Arc::new(groups))
         };
-        self.0.auto_scaling_groups.read(&key, fresh, ask).await
+        self.0.autoscaling.groups.read(&key, fresh, ask).await
     }
 
     /// Returns the names of the lifecycle hooks that run before an instance of the group is terminated. Shared for
@@ -90,7 +112,7 @@ impl Aws {
             let terminating = hooks.filter(|hook| hook.lifecycle_transition() == Some(TERMINATING));
             Ok(terminating.filter_map(|hook| hook.lifecycle_hook_name().map(str::to_owned)).collect())
         };
-        self.0.terminating_hooks.get(&(region.clone(), group.to_owned()), Fresh::Cached, ask).await
+        self.0.autoscaling.hooks.get(&(region.clone(), group.to_owned()), Fresh::Cached, ask).await
     }
 
     /// Sets the launch template version of a group, with everything else of what it launches as it is.
@@ -113,7 +135,7 @@ impl Aws {
 
     /// Drops the shared response. Even a failed write may have taken effect.
     fn forget_auto_scaling_groups(&self, region: &Region, cluster: &str) {
-        self.0.auto_scaling_groups.drop_key(&(region.clone(), cluster.to_owned()));
+        self.0.autoscaling.groups.drop_key(&(region.clone(), cluster.to_owned()));
     }
 }
 

@@ -260,12 +260,7 @@ struct Inner {
     now: fn() -> Timestamp,
     own_images: Shared<Region, Arc<Vec<Image>>, AwsError>,
     found_images: Shared<ImageQuery, Arc<Vec<Image>>, AwsError>,
-    /// By region and cluster.
-    auto_scaling_groups: Shared<(Region, String), autoscaling::Listed, AwsError>,
-    /// By region and group.
-    instance_refreshes: Shared<(Region, String), autoscaling::Refreshes, AwsError>,
-    /// By region and group.
-    terminating_hooks: Shared<(Region, String), Vec<String>, AwsError>,
+    autoscaling: autoscaling::Responses,
     nodegroup_names: Shared<(Region, String), Arc<Vec<String>>, AwsError>,
     nodegroups: Shared<(Region, String, String), eks::Kept, AwsError>,
     /// By region, cluster, node group and ID.
@@ -334,9 +329,7 @@ impl Aws {
             now,
             own_images: Shared::new(KEEP, now),
             found_images: Shared::new(KEEP_FOUND, now),
-            auto_scaling_groups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
-            instance_refreshes: Shared::new(KEEP, now).holding(HOLD_GROUPS),
-            terminating_hooks: Shared::new(KEEP, now),
+            autoscaling: autoscaling::Responses::new(now),
             nodegroup_names: Shared::new(KEEP, now).holding(HOLD_GROUPS),
             nodegroups: Shared::new(KEEP, now).holding(HOLD_GROUPS),
             ended_updates: Mutex::default(),

@@ -62,7 +62,7 @@ pub struct RefreshPreferences {
 }
 
 /// A shared response: the refreshes of a group, newest first.
-pub(in super::super) type Refreshes = Arc<Vec<InstanceRefresh>>;
+pub(super) type Refreshes = Arc<Vec<InstanceRefresh>>;
 
 impl InstanceRefresh {
     /// Whether it may still change the group. A status that this version does not know counts until it has an end.
@@ -105,7 +105,7 @@ impl Aws {
             }
             Ok(Arc::new(refreshes))
         };
-        self.0.instance_refreshes.read(&key, fresh, ask).await
+        self.0.autoscaling.refreshes.read(&key, fresh, ask).await
     }
 
     /// Starts a refresh of a group to what it launches now, with another version, and returns its ID. The call has no
@@ -156,7 +156,7 @@ impl Aws {
 
     /// Drops the shared responses. Even a failed write may have taken effect.
     fn forget_refreshes(&self, region: &Region, cluster: &str, group: &str) {
-        self.0.instance_refreshes.drop_key(&(region.clone(), group.to_owned()));
+        self.0.autoscaling.refreshes.drop_key(&(region.clone(), group.to_owned()));
         self.forget_auto_scaling_groups(region, cluster);
     }
 }
