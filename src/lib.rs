@@ -48,7 +48,7 @@
 //! | [`resolve`] | edge: resolves names that other people chose, without addresses of the machine itself | nothing |
 //! | [`probe`] | edge: asks the servers that health checks of rollouts name | `api`, `resolve` |
 //! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `resolve`, `task` |
-//! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `sync` |
+//! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `manifest`, `sync` |
 //! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `probe`, `sync` |
 //! | [`sync`] | the Git loop that reads: from a tip to the synced commit | `api`, `git`, `manifest`, `settings`, `wait` |
 //! | [`publish`] | the Git loop that writes: from status to a commit | `api`, `git`, `manifest`, `settings`, `sync`, `wait` |

@@ -85,7 +85,7 @@ pub async fn give_back<R, L, P>(
         if changed.is_err() {
             return;
         }
-        let _ = timeout(SETTLED, board.settled()).await;
+        let _ = timeout(SETTLED, board.wait_until_settled()).await;
         trim();
     }
 }

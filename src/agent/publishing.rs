@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Engine;
 use super::now;
 use crate::api::lock::lock;
-use crate::api::{CommitId, Key, ObjectKey, ObjectVersion, Owner};
+use crate::api::{AMIRefresher, CommitId, Key, ObjectKey, ObjectVersion, Owner, PackerBuilder};
 use crate::engine::Home;
 use crate::engine::objects::Objects;
 use crate::engine::packed::Packed;
@@ -64,12 +64,7 @@ impl Content for StatusFiles {
     fn render(&self) -> Batch {
         let Some(synced) = self.loaded.borrow().clone() else { return Batch::default() };
         let owner = synced.owner(&self.owner);
-        let owned = || -> BTreeSet<ObjectKey> { self.home.owned(&owner).into_keys().collect() };
-        // First: what is written meanwhile is rendered now or the next time.
-        let version = Some(self.objects.writes());
-        let builders = || self.objects.builders.packed();
-        let refreshers = || self.objects.refreshers.packed();
-        lock(&self.renderer).render(Snapshot { version, builders, refreshers, owned: &owned }, &synced)
+        lock(&self.renderer).render(&Existing { files: self, owner }, &synced)
     }
 
     fn published(&self) {
@@ -78,6 +73,45 @@ impl Content for StatusFiles {
 
     fn forget(&self) {
         lock(&self.renderer).forget();
+    }
+}
+
+/// The objects of this agent.
+struct Existing<'a> {
+    files: &'a StatusFiles,
+    owner: Owner,
+}
+
+impl Snapshot for Existing<'_> {
+    type Builder = Arc<Packed<PackerBuilder>>;
+    type Refresher = Arc<Packed<AMIRefresher>>;
+
+    fn version(&self) -> Option<u64> {
+        Some(self.files.objects.writes.count())
+    }
+
+    fn changed_since(&self, version: u64) -> Option<BTreeSet<ObjectKey>> {
+        self.files.objects.writes.since(version)
+    }
+
+    fn builders(&self) -> impl IntoIterator<Item = Self::Builder> {
+        self.files.objects.builders.packed()
+    }
+
+    fn refreshers(&self) -> impl IntoIterator<Item = Self::Refresher> {
+        self.files.objects.refreshers.packed()
+    }
+
+    fn builder(&self, key: &Key) -> Option<Self::Builder> {
+        self.files.objects.builders.packed_one(key)
+    }
+
+    fn refresher(&self, key: &Key) -> Option<Self::Refresher> {
+        self.files.objects.refreshers.packed_one(key)
+    }
+
+    fn owned(&self) -> BTreeSet<ObjectKey> {
+        self.files.home.owned(&self.owner).into_keys().collect()
     }
 }
 

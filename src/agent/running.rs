@@ -58,11 +58,11 @@ impl Running {
     /// Waits until nothing is in progress and notifications are delivered. Returns the health of all objects.
     pub async fn settled(&mut self) -> BTreeMap<ObjectKey, ObjectHealth> {
         let board = self.objects.board.clone();
-        board.settled().await;
+        board.wait_until_settled().await;
         // Notifications and the push take their time. A build that started meanwhile would outlive this agent; one that
         // started before the flag was set is waited for.
         self.ending.store(true, Ordering::Relaxed);
-        board.settled().await;
+        board.wait_until_settled().await;
         self.reconcile_repository();
         self.repository.reconcile().await;
         self.notifications.notifier.drain(ONCE_NOTIFICATIONS).await;

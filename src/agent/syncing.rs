@@ -10,6 +10,7 @@ use super::inputs::Inputs;
 use super::{accept, now, spec_problems};
 use crate::api::Key;
 use crate::engine::objects::Objects;
+use crate::engine::standalone::parsed::ParsedFiles;
 use crate::git::Handle;
 use crate::git::templates::Templates;
 use crate::loader::{self, Identity, Loader};
@@ -32,9 +33,14 @@ pub async fn make(
         Identity::new(inputs.flags.agent_id.clone(), engine.owner.clone(), engine.recorded_owner.clone());
     let identity = Arc::new(identity);
     let confirmed = identity.clone();
-    let mut reader = Reader::new(spec_problems).with_guard(move |settings| confirmed.refusal(settings));
+    let reader = Reader::new(spec_problems).with_guard(move |settings| confirmed.refusal(settings));
+    let parsed = engine.parsed.as_deref().and_then(ParsedFiles::of);
+    let reader = match parsed {
+        Some(parsed) => reader.with_kept(Box::new(parsed)),
+        None => reader,
+    };
     let known_files = reader.known_files();
-    let (mut sync, outputs) = Sync::new(git, Box::new(move |files| reader.read(files)), now);
+    let (mut sync, outputs) = Sync::new(git, Box::new(reader), now);
     let saved = repository::load_status(&*engine.home).await;
     let saved = saved.context("the saved status of the repository cannot be read")?;
     engine.objects.withhold(saved.notifier_secrets);
@@ -62,7 +68,8 @@ fn affected(templates: Templates, objects: Arc<Objects>) -> loader::Affected {
         let (templates, objects) = (templates.clone(), objects.clone());
         async move {
             let exists = |key: &Key| objects.builders.has(key);
-            let affected = templates.affected((&from, &now), paths.as_deref(), exists).await;
+            let existing = (objects.builders.count(), exists);
+            let affected = templates.affected((&from, &now), paths.as_deref(), existing).await;
             affected.inspect_err(|error| tracing::warn!(%error, "all builders are reconciled")).ok()
         }
         .boxed()

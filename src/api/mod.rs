@@ -25,6 +25,7 @@ pub mod pushed;
 pub mod reasons;
 pub mod refresher;
 pub mod schema;
+pub mod sorted;
 pub mod status;
 pub mod steady;
 pub mod tags;

@@ -14,7 +14,8 @@ use super::queue::Queue;
 use super::step::{Plan, Step, WaitReason};
 use crate::api::lock::lock;
 use crate::api::time;
-use crate::api::{CommitId, ImageId, Key};
+use crate::api::{CommitId, ImageId, Key, Kind};
+use crate::manifest::{Document, Documents};
 
 /// Up to this many lost images are ordinary losses, whatever their share.
 const ORDINARY_LOSSES: usize = 2;
@@ -39,11 +40,15 @@ struct Roster {
     /// The commit whose builders these are.
     commit: Option<CommitId>,
     known: BTreeSet<Key>,
+    /// The documents of that commit: the next one is followed by its difference to them.
+    documents: Documents,
     observations: BTreeMap<Key, Observation>,
     /// For each image, the builders whose status names it.
     claims: BTreeMap<ImageId, BTreeSet<Key>>,
-    /// Number of known builders that lost their image.
-    lost: usize,
+    /// Known builders that lost their image.
+    lost: BTreeSet<Key>,
+    /// Builders that observe and that the commit does not declare.
+    undeclared: BTreeSet<Key>,
 }
 
 /// What a builder observed last.
@@ -94,20 +99,20 @@ impl FleetView {
 }
 
 impl Fleet {
-    /// Records the report of a builder and returns its view of the others. `known` returns the builders of the commit.
-    /// It is called once per commit, and builders that it does not return are forgotten.
+    /// Records the report of a builder and returns its view of the others, at a commit with these documents. Builders that
+    /// it does not declare are forgotten once per commit.
     pub fn update(
         &self,
         key: &Key,
         report: Report,
         commit: &CommitId,
-        known: impl FnOnce() -> BTreeSet<Key>,
+        documents: &Documents,
         now: Timestamp,
     ) -> FleetView {
         // A panic in another thread cannot leave an incomplete entry, so a poisoned lock is safe to use.
         let mut roster = lock(&self.roster);
         if roster.commit.as_ref() != Some(commit) {
-            roster.replace(commit.clone(), known());
+            roster.replace(commit.clone(), documents);
         }
         let shared = report.shared.clone();
         let lost_since = roster.record(key, report, now);
@@ -115,7 +120,7 @@ impl Fleet {
         let undeclared = !roster.known.contains(key);
         FleetView {
             builders: roster.known.len() + usize::from(undeclared),
-            lost: roster.lost + usize::from(undeclared && lost_since.is_some()),
+            lost: roster.lost.len() + usize::from(undeclared && lost_since.is_some()),
             outstanding: lost_since.map(|since| roster.outstanding(key, since, now)).unwrap_or_default(),
             namesakes: if shared.is_empty() { Vec::new() } else { roster.namesakes(key) },
             claimed: roster.claimed(key, shared),
@@ -146,13 +151,40 @@ impl Fleet {
 }
 
 impl Roster {
-    /// Replaces the roster with the builders of a commit.
-    fn replace(&mut self, commit: CommitId, known: BTreeSet<Key>) {
-        self.observations.retain(|key, _| known.contains(key));
-        self.claims.values_mut().for_each(|by| by.retain(|key| known.contains(key)));
-        self.claims.retain(|_, by| !by.is_empty());
-        self.lost = self.observations.values().filter(|observation| observation.lost_since.is_some()).count();
-        (self.commit, self.known) = (Some(commit), known);
+    /// Follows a commit to its builders.
+    fn replace(&mut self, commit: CommitId, documents: &Documents) {
+        let before = std::mem::replace(&mut self.documents, documents.clone());
+        let builder = |document: &Document| {
+            Some(document.object.key.clone()).filter(|_| document.object.kind == Kind::PackerBuilder)
+        };
+        let mut concerned = std::mem::take(&mut self.undeclared);
+        for (old, new) in before.differences(documents) {
+            match (old.and_then(builder), new.and_then(builder)) {
+                (Some(key), None) => {
+                    self.known.remove(&key);
+                    concerned.insert(key);
+                }
+                (_, Some(key)) => drop(self.known.insert(key)),
+                (None, None) => {}
+            }
+        }
+        for key in concerned {
+            if !self.known.contains(&key) {
+                self.claim(&key, &BTreeSet::new());
+                self.observations.remove(&key);
+            }
+            self.count(&key);
+        }
+        self.commit = Some(commit);
+    }
+
+    /// Counts a builder as lost, or not, by what it observed last.
+    fn count(&mut self, key: &Key) {
+        let is_lost = self.observations.get(key).is_some_and(|observation| observation.lost_since.is_some());
+        match is_lost && self.known.contains(key) {
+            true => drop(self.lost.insert(key.clone())),
+            false => drop(self.lost.remove(key)),
+        }
     }
 
     /// Records what a builder observed. Returns since when an image of it is missing, if one is.
@@ -165,9 +197,10 @@ impl Roster {
         };
         self.claim(key, &report.named);
         self.observations.insert(key.clone(), Observation { at: now, lost_since, named: report.named });
-        if self.known.contains(key) {
-            self.lost = self.lost + usize::from(lost_since.is_some()) - usize::from(before.is_some());
+        if !self.known.contains(key) {
+            self.undeclared.insert(key.clone());
         }
+        self.count(key);
         lost_since
     }
 
@@ -227,6 +260,8 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ObjectKey;
+    use crate::manifest::DocumentText;
 
     fn key(name: &str) -> Key {
         Key { namespace: "default".into(), name: name.into() }
@@ -236,15 +271,26 @@ mod tests {
         Timestamp::from_second(second).expect("a small number of seconds is a timestamp")
     }
 
-    fn commit(names: &[&str]) -> (CommitId, BTreeSet<Key>) {
+    fn commit(names: &[&str]) -> (CommitId, Documents) {
         let id = format!("{:0>40}", names.len());
-        (CommitId::parse(id).expect("forty digits"), names.iter().map(|name| key(name)).collect())
+        (CommitId::parse(id).expect("forty digits"), declared(names.iter().map(|name| key(name))))
+    }
+
+    /// Documents of these builders.
+    fn declared(keys: impl IntoIterator<Item = Key>) -> Documents {
+        let document = |key| Document {
+            object: ObjectKey { kind: Kind::PackerBuilder, key },
+            json: DocumentText::from(&serde_json::Value::Null),
+            file: "a.yaml".to_owned(),
+            line: 1,
+        };
+        keys.into_iter().map(document).collect()
     }
 
     /// The view of one builder after its report, at a commit with the builders `of`.
     fn update(fleet: &Fleet, name: &str, lost: Option<bool>, of: &[&str], second: i64) -> FleetView {
         let (commit, known) = commit(of);
-        fleet.update(&key(name), Report { lost, ..Report::default() }, &commit, || known, at(second))
+        fleet.update(&key(name), Report { lost, ..Report::default() }, &commit, &known, at(second))
     }
 
     #[test]
@@ -293,13 +339,13 @@ mod tests {
         let in_namespace =
             |namespace: &str, name: &str| Key { namespace: namespace.into(), name: name.into() };
         let (here, there) = (in_namespace("a", "node"), in_namespace("b", "node"));
-        let known = || BTreeSet::from([here.clone(), there.clone(), in_namespace("a", "other")]);
+        let known = declared([here.clone(), there.clone(), in_namespace("a", "other")]);
         let (id, _) = commit(&["a"]);
         let update = |key: &Key, named: bool, second: i64| {
             let one = BTreeSet::from([image.clone()]);
             let named = if named { one.clone() } else { BTreeSet::new() };
             let report = Report { lost: Some(false), named, shared: one };
-            fleet.update(key, report, &id, known, at(second))
+            fleet.update(key, report, &id, &known, at(second))
         };
         let first = update(&here, true, 0);
         assert_eq!(
@@ -317,9 +363,9 @@ mod tests {
     fn namespaces_share_the_slots_where_more_than_one_has_builders() {
         let of = |namespace: &str| Key { namespace: namespace.into(), name: "node".into() };
         let update = |fleet: &Fleet, at_commit: &[&str], namespace: &str| {
-            let known = at_commit.iter().map(|namespace| of(namespace)).collect();
+            let known = declared(at_commit.iter().map(|namespace| of(namespace)));
             let (id, _) = commit(at_commit);
-            fleet.update(&of(namespace), Report::default(), &id, || known, at(0)).several_namespaces
+            fleet.update(&of(namespace), Report::default(), &id, &known, at(0)).several_namespaces
         };
         let declared = Fleet::default();
         assert!(!update(&declared, &["b"], "b"));

@@ -24,7 +24,7 @@ use super::sweep_record;
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus, RunRecord, SweepRecord};
 use crate::api::checks::{self, Problem};
 use crate::api::conditions::Suspension;
-use crate::api::{ImageId, Key, Kind, Region, Seen, Undeclared, annotations};
+use crate::api::{ImageId, Key, Region, Seen, Undeclared, annotations};
 use crate::aws::{AwsError, Fresh, Image};
 use crate::engine::{Run, RunState};
 pub use crate::git::templates::Resolved;
@@ -134,7 +134,7 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
     );
     let now = (ctx.now)();
     let report = report(&subject, &status, &images, now);
-    let fleet = ctx.fleet.update(&subject.key, report, &synced.commit, || builders(synced), now);
+    let fleet = ctx.fleet.update(&subject.key, report, &synced.commit, &synced.set.documents, now);
     // An image of the operator that the status of another builder names belongs to that builder.
     let images = images.map(|images| without_claimed(images, &status, &fleet));
     let known = BaseFacts { subject: &subject, status: &status, images: &images, runs: &runs, now };
@@ -269,12 +269,6 @@ fn without_user(url: &str) -> String {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     format!("{scheme}://{host}/{path}")
-}
-
-/// Returns the builders that the synced commit declares.
-fn builders(synced: &Synced) -> BTreeSet<Key> {
-    let documents = synced.set.documents.iter().map(|document| &document.object);
-    documents.filter(|object| object.kind == Kind::PackerBuilder).map(|object| object.key.clone()).collect()
 }
 
 /// What to read in one region: the IDs that status names, the IDs that a run has just made, and lost runs.

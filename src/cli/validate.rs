@@ -4,6 +4,7 @@
 //! list them. Templates are also checked for files that would be missing in a build.
 
 mod fetch;
+mod found;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +23,12 @@ use crate::api::{Kind, PackerBuilder};
 use crate::builder::advice;
 use crate::git::templates::choice::OpsyFiles;
 use crate::git::worktree::WorkTree;
-use crate::manifest::{Document, Form, OBJECT_LIMIT, ObjectSet, Problem, Reader, Severity};
+use crate::manifest::{Document, Form, OBJECT_LIMIT, Problem, Reader, Severity};
 use crate::settings::{Output, RepoSettings};
 use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems, pick, source};
 use crate::telemetry::out;
 use fetch::Fetch;
+use found::Found;
 
 /// The name of standard input in messages, and the file name for the reader, which needs a known extension.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
@@ -63,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Output::Json => out::document(&serde_json::to_string_pretty(&as_json(&set))?)?,
         Output::Auto | Output::Text => out::lines(&as_text(&set, args.verbose))?,
     };
-    Ok(if set.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if set.count(Severity::Error) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Reads several paths, each by itself: two directories can belong to two agents that declare the same objects. File
@@ -73,11 +75,11 @@ fn read_all(
     root: Option<&Path>,
     mut input: impl Read,
     listed: &Listed,
-) -> anyhow::Result<ObjectSet> {
+) -> anyhow::Result<Found> {
     if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
         bail!("standard input can be read only once: name - once");
     }
-    let mut all = ObjectSet::default();
+    let mut all = Found::default();
     for path in paths {
         let set = read(path, root, &mut input, listed)?;
         let name = |file: &str| shown(path, file).display().to_string();
@@ -93,7 +95,7 @@ fn read_all(
 }
 
 /// Removes duplicates: a file can be named by a path and also be in a directory that is named.
-fn merge(set: &mut ObjectSet) {
+fn merge(set: &mut Found) {
     let place = |file: &str| fs::canonicalize(file).unwrap_or_else(|_| PathBuf::from(file));
     let (mut problems, mut documents) = (BTreeSet::new(), BTreeSet::new());
     set.problems
@@ -129,7 +131,7 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 /// Reads a path as the agent reads a commit.
-fn read(path: &Path, root: Option<&Path>, input: impl Read, listed: &Listed) -> anyhow::Result<ObjectSet> {
+fn read(path: &Path, root: Option<&Path>, input: impl Read, listed: &Listed) -> anyhow::Result<Found> {
     if is_stdin(path) {
         return stdin(root, input, listed);
     }
@@ -142,7 +144,7 @@ fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Reads a folder.
-fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<ObjectSet> {
+fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Found> {
     let trees = Trees::of(top, root, listed)?;
     let listing = &trees.first().listing;
     let mut sources = Vec::new();
@@ -164,7 +166,7 @@ fn folder(top: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Ob
     }
     set.problems.append(&mut problems);
     set.problems.sort();
-    Ok(set)
+    Ok(set.into())
 }
 
 /// Reads the content of a file, within the limits of the agent.
@@ -177,7 +179,7 @@ fn content(tree: &WorkTree, picked: &Picked) -> io::Result<Content> {
 }
 
 /// Reads one file.
-fn file(path: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<ObjectSet> {
+fn file(path: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Found> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
         bail!("{} is not a file with a UTF-8 name; name a file or a directory", path.display());
     };
@@ -188,7 +190,7 @@ fn file(path: &Path, root: Option<&Path>, listed: &Listed) -> anyhow::Result<Obj
     alone(name, content, (folder, root), listed)
 }
 
-fn stdin(root: Option<&Path>, mut input: impl Read, listed: &Listed) -> anyhow::Result<ObjectSet> {
+fn stdin(root: Option<&Path>, mut input: impl Read, listed: &Listed) -> anyhow::Result<Found> {
     let mut content = Vec::new();
     input.read_to_end(&mut content).context("standard input cannot be read")?;
     let mut set = alone(STDIN.1, content, (&canonical(Path::new("."))?, root), listed)?;
@@ -207,7 +209,7 @@ fn alone(
     content: Vec<u8>,
     (folder, root): (&Path, Option<&Path>),
     listed: &Listed,
-) -> anyhow::Result<ObjectSet> {
+) -> anyhow::Result<Found> {
     let picked = Picked { path: name.to_owned(), id: String::new(), form: Form::File };
     let content = match content.len() {
         size if size > FILE_LIMIT => Content::TooLarge,
@@ -215,7 +217,7 @@ fn alone(
     };
     let mut set = Trees::of(folder, root, listed)?.reader().read(&[source(picked, content)]);
     set.problems.sort();
-    Ok(set)
+    Ok(set.into())
 }
 
 /// The trees that template paths can be relative to: the root of the repository and, by default, the folder itself.
@@ -309,11 +311,7 @@ fn with_repository<T>(
     ask(&advice::Repository { listing: &tree.listing, opsy_files, is_source: false, text: &text })
 }
 
-fn count(set: &ObjectSet, severity: Severity) -> usize {
-    set.problems.iter().filter(|problem| problem.severity == severity).count()
-}
-
-fn as_text(set: &ObjectSet, verbose: bool) -> String {
+fn as_text(set: &Found, verbose: bool) -> String {
     let mut text = String::new();
     let is_shown = |problem: &&Problem| verbose || problem.severity != Severity::Foreign;
     for problem in set.problems.iter().filter(is_shown) {
@@ -322,7 +320,7 @@ fn as_text(set: &ObjectSet, verbose: bool) -> String {
         let file = one_line(&problem.file);
         text += &format!("{file}:{line} {mark}{}\n", one_line(&problem.message));
     }
-    let (errors, notes) = (count(set, Severity::Error), count(set, Severity::Note));
+    let (errors, notes) = (set.count(Severity::Error), set.count(Severity::Note));
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let objects = plural(set.documents.len(), "valid object");
     text + &format!(
@@ -340,7 +338,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// The part of the summary about files of other tools.
-fn others(set: &ObjectSet, verbose: bool) -> String {
+fn others(set: &Found, verbose: bool) -> String {
     let foreign = set.problems.iter().filter(|problem| problem.severity == Severity::Foreign);
     let mut files: Vec<&str> = foreign.map(|problem| problem.file.as_str()).collect();
     files.dedup();
@@ -361,7 +359,7 @@ fn shown(path: &Path, file: &str) -> PathBuf {
     if path.is_file() { path.to_owned() } else { path.join(file) }
 }
 
-fn as_json(set: &ObjectSet) -> serde_json::Value {
+fn as_json(set: &Found) -> serde_json::Value {
     let objects = set.documents.iter().map(|document| {
         let key = &document.object.key;
         json!({
@@ -383,9 +381,9 @@ fn as_json(set: &ObjectSet) -> serde_json::Value {
     json!({
         "objects": objects.collect::<Vec<_>>(),
         "problems": problems.collect::<Vec<_>>(),
-        "errors": count(set, Severity::Error),
-        "notes": count(set, Severity::Note),
-        "ignored": count(set, Severity::Foreign),
+        "errors": set.count(Severity::Error),
+        "notes": set.count(Severity::Note),
+        "ignored": set.count(Severity::Foreign),
     })
 }
 

@@ -163,27 +163,41 @@ impl Board {
 
     /// Waits until no object is busy and no reconcile is running. Returns the health of all objects.
     pub async fn settled(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
+        self.when_settled(health).await
+    }
+
+    /// Waits for the same.
+    pub async fn wait_until_settled(&self) {
+        self.when_settled(|_| ()).await;
+    }
+
+    async fn when_settled<T>(&self, read: impl Fn(&Entries) -> T) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            if let Some(health) = self.health_if_settled() {
-                return health;
+            if let Some(settled) = self.read_if_settled(&read) {
+                return settled;
             }
             if changed.changed().await.is_err() {
-                return self.health();
+                return read(&self.lock());
             }
         }
     }
 
     /// The current health of all objects.
     pub fn health(&self) -> BTreeMap<ObjectKey, ObjectHealth> {
-        health(&self.lock().by_object)
+        health(&self.lock())
     }
 
-    /// As above, but only if no object is busy. It is called at every change.
-    fn health_if_settled(&self) -> Option<BTreeMap<ObjectKey, ObjectHealth>> {
+    /// Reads the entries, but only if no object is busy. It is called at every change.
+    fn read_if_settled<T>(&self, read: impl Fn(&Entries) -> T) -> Option<T> {
         let entries = self.lock();
-        (entries.unsettled == 0).then(|| health(&entries.by_object))
+        (entries.unsettled == 0).then(|| read(&entries))
+    }
+
+    #[cfg(test)]
+    fn is_settled(&self) -> bool {
+        self.read_if_settled(|_| ()).is_some()
     }
 
     fn change(&self, f: impl FnOnce(&mut Entries)) {
@@ -196,8 +210,8 @@ impl Board {
     }
 }
 
-fn health(entries: &BTreeMap<ObjectKey, BoardEntry>) -> BTreeMap<ObjectKey, ObjectHealth> {
-    entries.iter().map(|(key, entry)| (key.clone(), entry.health)).collect()
+fn health(entries: &Entries) -> BTreeMap<ObjectKey, ObjectHealth> {
+    entries.by_object.iter().map(|(key, entry)| (key.clone(), entry.health)).collect()
 }
 
 #[cfg(test)]
@@ -219,16 +233,16 @@ mod tests {
         board.replace(&[named("a"), named("b")]);
         board.begin(&named("a"));
         board.remove(&named("a"));
-        assert!(board.health_if_settled().is_none(), "b was never reconciled");
+        assert!(!board.is_settled(), "b was never reconciled");
         board.end(&named("a"), ObjectHealth::Settled);
         board.add(&named("b"));
         board.begin(&named("b"));
         board.end(&named("b"), ObjectHealth::Waiting);
-        assert_eq!(board.health_if_settled().map(|health| health.len()), Some(1));
+        assert!(board.is_settled() && board.health().len() == 1);
         board.add(&named("c"));
-        assert!(board.health_if_settled().is_none());
+        assert!(!board.is_settled());
         board.replace(&[named("b")]);
-        assert!(board.health_if_settled().is_some());
+        assert!(board.is_settled());
     }
 
     #[test]
@@ -250,11 +264,11 @@ mod tests {
         board.replace(&[object()]);
         board.begin(&object());
         board.end(&object(), ObjectHealth::Failing);
-        assert!(board.health_if_settled().is_some());
+        assert!(board.is_settled());
         board.begin(&object());
-        assert!(board.health_if_settled().is_none(), "it may start something");
+        assert!(!board.is_settled(), "it may start something");
         board.end(&object(), ObjectHealth::Failing);
-        assert!(board.health_if_settled().is_some());
+        assert!(board.is_settled());
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! The objects of one kind for `drive`: kube's store, and a queue of the keys to reconcile. Each engine writes both,
 //! the one from watch events, the other from the state directory.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
@@ -13,8 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::packed::{Form, Packed};
-use crate::api::Key;
+use super::writes::Writes;
 use crate::api::lock::lock;
+use crate::api::{Key, Kind, ObjectKey};
 
 /// The writing end.
 pub struct Feed<K>
@@ -24,7 +24,8 @@ where
     store: Store<Packed<K>>,
     writer: Mutex<Writer<Packed<K>>>,
     queue: mpsc::UnboundedSender<ObjectRef<Packed<K>>>,
-    writes: AtomicU64,
+    kind: Kind,
+    writes: Arc<Writes>,
 }
 
 /// The reading end, for `drive`.
@@ -37,24 +38,24 @@ impl<K> Feed<K>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + 'static,
 {
-    pub fn new() -> (Self, Queue<K>) {
+    /// Makes the feed of a kind, which records what is written.
+    pub fn new(kind: Kind, writes: Arc<Writes>) -> (Self, Queue<K>) {
         let (store, writer) = reflector::store();
         let (queue, keys) = mpsc::unbounded();
-        let feed =
-            Self { store: store.clone(), writer: Mutex::new(writer), queue, writes: AtomicU64::default() };
+        let feed = Self { store: store.clone(), writer: Mutex::new(writer), queue, kind, writes };
         (feed, Queue { store, keys })
     }
 
     /// Replaces all objects at once, then wakes each of `wake`.
     pub fn load(&self, objects: impl IntoIterator<Item = K>, wake: &[Key]) {
-        {
-            let mut writer = self.writer();
-            writer.apply_watcher_event(&Event::Init);
-            for object in objects {
-                writer.apply_watcher_event(&Event::InitApply(Packed::of(&object)));
-            }
-            writer.apply_watcher_event(&Event::InitDone);
+        let mut writer = self.writer();
+        writer.apply_watcher_event(&Event::Init);
+        for object in objects {
+            writer.apply_watcher_event(&Event::InitApply(Packed::of(&object)));
         }
+        writer.apply_watcher_event(&Event::InitDone);
+        drop(writer);
+        self.writes.record_all();
         for key in wake {
             self.wake(key);
         }
@@ -62,18 +63,30 @@ where
 
     /// Adds or replaces one object without waking it.
     pub fn put(&self, object: &K) {
-        self.writer().apply_watcher_event(&Event::Apply(Packed::of(object)));
+        self.apply(Packed::of(object));
     }
 
     /// Adds or replaces one object, in a form that the engine keeps as well.
     pub fn put_as(&self, object: &K, form: Arc<dyn Form<K>>) {
-        self.writer().apply_watcher_event(&Event::Apply(Packed::new(object, form)));
+        self.apply(Packed::new(object, form));
+    }
+
+    fn apply(&self, object: Packed<K>) {
+        let key = object.key();
+        self.writer().apply_watcher_event(&Event::Apply(object));
+        self.record(key);
+    }
+
+    /// Records a write when it is complete.
+    fn record(&self, key: Key) {
+        self.writes.record(ObjectKey { kind: self.kind, key });
     }
 
     /// Removes one object.
     pub fn remove(&self, key: &Key) {
         if let Some(object) = self.store.get(&object_ref(key)) {
             self.writer().apply_watcher_event(&Event::Delete((*object).clone()));
+            self.record(key.clone());
         }
     }
 
@@ -89,6 +102,11 @@ where
 
     pub fn has(&self, key: &Key) -> bool {
         self.store.get(&object_ref(key)).is_some()
+    }
+
+    /// The number of objects.
+    pub fn count(&self) -> usize {
+        self.store.len()
     }
 
     /// All objects whose JSON contains this text, an ID such as `ami-1`.
@@ -107,9 +125,9 @@ where
         self.store.state().into_iter()
     }
 
-    /// The number of times that objects were written. As long as it is the same, so are all objects.
-    pub fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Acquire)
+    /// One object, not decoded.
+    pub fn packed_one(&self, key: &Key) -> Option<Arc<Packed<K>>> {
+        self.store.get(&object_ref(key))
     }
 
     /// Ends the queue: running reconciles finish, nothing new starts.
@@ -123,26 +141,8 @@ where
         self.queue.close_channel();
     }
 
-    fn writer(&self) -> Writing<'_, K> {
-        Writing { writer: lock(&self.writer), writes: &self.writes }
-    }
-}
-
-/// A change of the store. It counts when it is complete.
-struct Writing<'a, K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: MutexGuard<'a, Writer<Packed<K>>>,
-    writes: &'a AtomicU64,
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Writing<'_, K> {
-    fn apply_watcher_event(&mut self, event: &Event<Packed<K>>) {
-        self.writer.apply_watcher_event(event);
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Drop for Writing<'_, K> {
-    fn drop(&mut self) {
-        self.writes.fetch_add(1, Ordering::Release);
+    fn writer(&self) -> MutexGuard<'_, Writer<Packed<K>>> {
+        lock(&self.writer)
     }
 }
 

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use super::error::EngineError;
 use super::pass::Note;
 use crate::api::{CommitId, ObjectKey, Owner};
-use crate::manifest::Document;
+use crate::manifest::Documents;
 
 /// Where objects and their status are stored.
 pub trait Home: SecretReader + EventRecorder + AgentMemory {
@@ -19,6 +19,13 @@ pub trait Home: SecretReader + EventRecorder + AgentMemory {
     /// All objects of this owner that exist, with or without a manifest, and the file of the manifest that was applied
     /// last, if it is recorded. Only these may be pruned.
     fn owned(&self, owner: &Owner) -> BTreeMap<ObjectKey, Option<String>>;
+    /// Compares these objects with documents.
+    fn compare(&self, owner: &Owner, documents: &Documents) -> Owned {
+        let mut owned = self.owned(owner);
+        let count = owned.len();
+        owned.retain(|object, _| documents.get(object).is_none());
+        Owned { count, undeclared: owned }
+    }
     /// Makes the documents of a commit the desired state and applies them. A document that cannot be applied now is
     /// retried by the home; an error means that the whole commit was not loaded.
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>>;
@@ -86,10 +93,19 @@ pub trait AgentMemory: Send + Sync {
     fn record_owner<'a>(&'a self, owner: &'a Owner) -> BoxFuture<'a, Result<(), EngineError>>;
 }
 
+/// The objects of an owner that exist, compared with the documents of a commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// The number of all of them.
+    pub count: usize,
+    /// Those without a document, with the file of the manifest that was applied last, if it is recorded.
+    pub undeclared: BTreeMap<ObjectKey, Option<String>>,
+}
+
 /// A commit to load.
 pub struct Load {
     /// The desired state.
-    pub documents: Vec<Document>,
+    pub documents: Documents,
     /// The owner of these objects.
     pub owner: Owner,
     /// Objects to delete, as allowed by the prune guard.

@@ -26,10 +26,11 @@ pub mod packed;
 pub mod pass;
 pub mod runs;
 pub mod standalone;
+pub mod writes;
 
 pub use error::EngineError;
 pub use facts::RunFacts;
-pub use home::{AgentMemory, EventRecorder, Home, Load, SecretReader, Seed, StatusUpdate, Wakes};
+pub use home::{AgentMemory, EventRecorder, Home, Load, Owned, SecretReader, Seed, StatusUpdate, Wakes};
 pub use pass::{Note, ObjectHealth, Pass, Wake};
 pub use runs::{
     Artifact, Failure, GitSyncRun, PodSpec, ReportDetails, Run, RunRequest, RunState, Runs, Stop,

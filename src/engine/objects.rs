@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::board::Board;
 use super::feed::{Feed, Queue};
+use super::writes::Writes;
 use crate::api::lock::lock;
 use crate::api::{AMIRefresher, Key, Kind, ObjectKey, PackerBuilder, Undeclared};
 
@@ -18,6 +19,8 @@ pub type Retained = BTreeMap<ObjectKey, (&'static str, String)>;
 pub struct Objects {
     pub builders: Feed<PackerBuilder>,
     pub refreshers: Feed<AMIRefresher>,
+    /// What was written to both stores.
+    pub writes: Arc<Writes>,
     pub board: Arc<Board>,
     /// Notified when a status changed: there may be something to publish.
     pub changed: Notify,
@@ -39,11 +42,13 @@ pub struct Queues {
 
 impl Objects {
     pub fn new() -> (Arc<Self>, Queues) {
-        let (builders, builder_queue) = Feed::new();
-        let (refreshers, refresher_queue) = Feed::new();
+        let writes = Arc::<Writes>::default();
+        let (builders, builder_queue) = Feed::new(Kind::PackerBuilder, writes.clone());
+        let (refreshers, refresher_queue) = Feed::new(Kind::AMIRefresher, writes.clone());
         let objects = Self {
             builders,
             refreshers,
+            writes,
             board: Arc::default(),
             changed: Notify::new(),
             retained: Mutex::default(),
@@ -127,11 +132,6 @@ impl Objects {
             Kind::PackerBuilder => self.builders.remove(&object.key),
             Kind::AMIRefresher => self.refreshers.remove(&object.key),
         }
-    }
-
-    /// The number of times that objects were written. As long as it is the same, so are all objects.
-    pub fn writes(&self) -> u64 {
-        self.builders.writes() + self.refreshers.writes()
     }
 
     /// Ends both queues: running reconciles finish, nothing new starts.

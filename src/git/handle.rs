@@ -1,12 +1,10 @@
 //! The interface to the two Git threads. It is cheap to clone. Each call sends a job to a thread and awaits its result.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::address::Address;
@@ -18,6 +16,7 @@ use super::mirror::{self, Known, Mirror};
 use super::reader::{Blob, Described, Reader};
 use super::signatures::{Range, Signers, SigningKey};
 use super::tree::{ChangedPath, Listing};
+use super::worker::Worker;
 use super::{GitError, Tip};
 use crate::api::lock::lock;
 use crate::api::{CommitId, backoff, paths};
@@ -49,6 +48,9 @@ pub struct Options {
     pub signing_key: Option<SigningKey>,
 }
 
+/// The path of a directory, and its tree ID if it exists.
+type Published = (String, Option<String>);
+
 /// A repository and its threads. A thread that hangs in a system call does not keep the process from exiting.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -57,6 +59,8 @@ pub struct Handle {
     branch: Arc<Mutex<Option<String>>>,
     /// The commits that tips must descend from, and that need not be verified again.
     known: Arc<Mutex<Known>>,
+    /// The directory that was published last, with its tree ID, if it exists.
+    published: Arc<Mutex<Option<Published>>>,
     network: Worker<Mirror>,
     reading: Worker<Reader>,
     /// Locked while the reading thread has a job: the network thread removes no file of the clone then.
@@ -93,6 +97,7 @@ impl Handle {
             })?,
             options,
             known,
+            published: Arc::default(),
             gate,
         })
     }
@@ -270,6 +275,24 @@ impl Handle {
         self.read_with(move |reader| reader.directory(&branch, &path)).await
     }
 
+    /// Returns the tree ID of a directory in a commit, if it exists.
+    pub async fn directory_of(&self, commit: &CommitId, path: &str) -> Result<Option<String>, GitError> {
+        let (commit, path) = (commit.clone(), path.to_owned());
+        self.read_with(move |reader| reader.directory_of(&commit, &path)).await
+    }
+
+    /// Records the tree ID of a directory as this agent has published it last.
+    pub fn note_published(&self, path: &str, tree: Option<&str>) {
+        *lock(&self.published) = Some((path.to_owned(), tree.map(str::to_owned)));
+    }
+
+    /// Returns true if this is the tree ID of a directory as this agent has published it last.
+    pub fn has_published(&self, path: &str, tree: Option<&str>) -> bool {
+        lock(&self.published)
+            .as_ref()
+            .is_some_and(|(at, published)| at == path && published.as_deref() == tree)
+    }
+
     /// Returns the tree IDs of a directory in the parent of a commit and in the commit itself, if they exist.
     pub async fn directories(
         &self,
@@ -340,57 +363,5 @@ impl Handle {
             }
             result => result,
         }
-    }
-}
-
-type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
-
-/// A thread that owns an `S` and runs jobs on it, one after the other.
-struct Worker<S> {
-    jobs: mpsc::Sender<Job<S>>,
-}
-
-impl<S> std::fmt::Debug for Worker<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Worker")
-    }
-}
-
-impl<S> Clone for Worker<S> {
-    fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone() }
-    }
-}
-
-impl<S: 'static> Worker<S> {
-    fn start(name: &str, make: impl Fn() -> S + Send + 'static) -> Result<Self, GitError> {
-        let (jobs, queue) = mpsc::channel::<Job<S>>();
-        let work = move || {
-            let mut state = make();
-            for job in queue {
-                if catch_unwind(AssertUnwindSafe(|| job(&mut state))).is_err() {
-                    error!("a Git job panicked: its thread starts again with a new state");
-                    state = make();
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-        thread.map(|_| Self { jobs }).map_err(|_| GitError::ThreadEnded)
-    }
-
-    /// Runs a job without waiting for it. It is lost only with the thread.
-    fn post(&self, job: impl FnOnce(&mut S) + Send + 'static) {
-        self.jobs.send(Box::new(job)).ok();
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut S) -> Result<T, GitError> + Send + 'static,
-    ) -> Result<T, GitError> {
-        let (reply, result) = oneshot::channel();
-        // If the calling task was dropped, nothing waits for the result, and it is discarded.
-        let job: Job<S> = Box::new(move |state| drop(reply.send(job(state))));
-        self.jobs.send(job).map_err(|_| GitError::ThreadEnded)?;
-        result.await.map_err(|_| GitError::ThreadEnded)?
     }
 }

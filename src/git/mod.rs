@@ -37,6 +37,7 @@ pub mod templates;
 mod tls;
 pub mod tree;
 mod upkeep;
+mod worker;
 pub mod worktree;
 
 pub use depth::History;

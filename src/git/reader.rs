@@ -206,6 +206,13 @@ impl Reader {
         directory(&commit, path).map_err(|error| damaged(&folder, &error))
     }
 
+    /// Returns the tree ID of a directory in a commit, if it exists.
+    pub fn directory_of(&mut self, commit: &CommitId, path: &str) -> Result<Option<String>, GitError> {
+        let (folder, id) = (self.folder(), oid(commit.as_str())?);
+        let found = self.repo()?.find_commit(id).map_err(|error| damaged(&folder, &error))?;
+        directory(&found, path).map_err(|error| damaged(&folder, &error))
+    }
+
     /// Returns the tree IDs of a directory in the parent of a commit and in the commit itself, if they exist.
     pub fn directories(
         &mut self,

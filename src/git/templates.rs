@@ -133,7 +133,7 @@ impl Templates {
     /// Returns the builders whose inputs in the agent's own repository differ between the commit `before` and the
     /// current one, as far as is known: a builder that is being resolved is one of them. `changed` are the paths at
     /// which `before` and `now` differ; `None` means any. If a newer commit than `now` was synced meanwhile, they are
-    /// not all, and every query is compared. Builders that do not exist any more are forgotten.
+    /// not all, and every query is compared. `count` builders exist, of which `exists` returns true; others are forgotten.
     ///
     /// # Errors
     /// If the current commit cannot be read.
@@ -141,11 +141,11 @@ impl Templates {
         &self,
         (before, now): (&CommitId, &CommitId),
         changed: Option<&[String]>,
-        exists: impl Fn(&Key) -> bool,
+        (count, exists): (usize, impl Fn(&Key) -> bool),
     ) -> Result<BTreeSet<Key>, TemplateError> {
         let At { commit, opsy_files } = self.at()?;
         let changed = changed.filter(|_| commit == *now);
-        self.users.retain(exists);
+        self.users.retain(count, exists);
         let queries = self.users.queries();
         let differing = self.own.differing(queries, (before, &commit), changed, &opsy_files).await?;
         Ok(self.users.of(&differing))

@@ -9,7 +9,7 @@ mod identity;
 mod retained;
 mod wakes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::api::lock::lock;
 use crate::api::{CommitId, Key, Kind, ObjectKey, Owner, backoff};
 use crate::engine::objects::Objects;
-use crate::engine::{Home, Load, Seed, Wakes};
+use crate::engine::{Home, Load, Owned, Seed, Wakes};
 use crate::manifest::{KnownFiles, ObjectSet, Severity};
 use crate::publish::seeds::seeds;
 use crate::sync::{Difference, Reread, Synced, prune};
@@ -123,13 +123,13 @@ impl Loader {
         }
         home.ready().await?;
         let owner = self.confirm_owner(&synced).await?;
-        let existing = home.owned(&owner);
+        let Owned { count, undeclared: existing } = home.compare(&owner, &synced.set.documents);
         if self.pass_on(unread_files(&existing, &synced.set)) {
             reread.request();
             return Ok(Loaded::ReadAgain);
         }
-        *lock(&self.without_document) = without_document(&existing, &synced.set);
-        let pruning = prune::decide(&existing.keys().cloned().collect(), &synced.set);
+        *lock(&self.without_document) = existing.keys().cloned().collect();
+        let pruning = prune::judge(count, existing.keys().cloned().collect(), &synced.set);
         let stay = retained(&existing, &pruning, &synced.set);
         let mut concerned = objects.retain(reasons(&stay, &pruning, &synced.set));
         let why = |(object, file): (&ObjectKey, &Option<String>)| {
@@ -164,8 +164,8 @@ impl Loader {
             return None;
         }
         // An object that was restored since then, or is gone, is a reason to decide again what is pruned.
-        let existing = self.parts.home.owned(&synced.owner(&self.parts.owner));
-        let is_same = *lock(&self.without_document) == without_document(&existing, &synced.set);
+        let existing = self.parts.home.compare(&synced.owner(&self.parts.owner), &synced.set.documents);
+        let is_same = lock(&self.without_document).iter().eq(existing.undeclared.keys());
         synced.difference.clone().filter(|difference| is_same && difference.from == loaded.commit)
     }
 
@@ -219,11 +219,6 @@ impl Loader {
         self.parts.known_files.learn(new.iter().cloned());
         !new.is_empty()
     }
-}
-
-/// The objects that exist although no document declares them.
-fn without_document(existing: &BTreeMap<ObjectKey, Option<String>>, set: &ObjectSet) -> BTreeSet<ObjectKey> {
-    existing.keys().filter(|object| !set.declares(object)).cloned().collect()
 }
 
 /// The published status of objects. The files are parsed only when an object without status is found.

@@ -16,16 +16,19 @@ pub type Existing = BTreeMap<ObjectKey, Option<String>>;
 /// The recorded files of objects that the commit does not declare, except files that declare other objects. If such a
 /// file has become unreadable, it has to be read as a manifest all the same: its object must not count as deleted.
 pub fn unread_files(existing: &Existing, set: &ObjectSet) -> BTreeSet<String> {
-    let declared: BTreeSet<_> = set.documents.iter().map(|document| &document.object).collect();
-    let read: BTreeSet<_> = set.documents.iter().map(|document| &document.file).collect();
-    let undeclared = existing.iter().filter(|(object, _)| !declared.contains(object));
-    undeclared.filter_map(|(_, file)| file.clone()).filter(|file| !read.contains(file)).collect()
+    let undeclared = existing.iter().filter(|(object, _)| !set.declares(object));
+    let mut files: BTreeSet<String> = undeclared.filter_map(|(_, file)| file.clone()).collect();
+    if !files.is_empty() {
+        let read: BTreeSet<&String> = set.documents.iter().map(|document| &document.file).collect();
+        files.retain(|file| !read.contains(file));
+    }
+    files
 }
 
 /// The objects that stay although the commit does not declare them.
 pub fn retained(existing: &Existing, pruning: &Pruning, set: &ObjectSet) -> Existing {
-    let declared: BTreeSet<_> = set.documents.iter().map(|document| &document.object).collect();
-    let stays = |object: &ObjectKey| !declared.contains(object) && !pruning.remove.contains(object);
+    let removed: BTreeSet<&ObjectKey> = pruning.remove.iter().collect();
+    let stays = |object: &ObjectKey| !set.declares(object) && !removed.contains(object);
     existing
         .iter()
         .filter(|(object, _)| stays(object))
@@ -115,7 +118,10 @@ mod tests {
     fn only_files_of_objects_without_a_document_are_read_as_theirs() {
         let other = ObjectKey { kind: Kind::AMIRefresher, ..object() };
         let existing = |file: Option<&str>| Existing::from([(object(), file.map(str::to_owned))]);
-        let mut set = ObjectSet { documents: vec![document(&other, "b.yaml")], ..ObjectSet::default() };
+        let mut set = ObjectSet {
+            documents: [document(&other, "b.yaml")].into_iter().collect(),
+            ..ObjectSet::default()
+        };
         assert_eq!(unread_files(&existing(Some("a.yaml")), &set), ["a.yaml".to_owned()].into());
         assert_eq!(
             unread_files(&existing(Some("b.yaml")), &set),
@@ -123,7 +129,7 @@ mod tests {
             "the file is read as ours"
         );
         assert_eq!(unread_files(&existing(None), &set), BTreeSet::new());
-        set.documents.push(document(&object(), "moved.yaml"));
+        set.documents.insert(document(&object(), "moved.yaml"));
         assert_eq!(unread_files(&existing(Some("a.yaml")), &set), BTreeSet::new());
     }
 
@@ -132,7 +138,7 @@ mod tests {
         let file = |name: &str| Some(format!("{name}.yaml"));
         let existing: Existing = ["a", "b", "c"].map(|name| (named(name), file(name))).into();
         let set = ObjectSet {
-            documents: vec![document(&named("a"), "a.yaml")],
+            documents: [document(&named("a"), "a.yaml")].into_iter().collect(),
             problems: vec![problem("b.yaml", Severity::Error)],
             ..ObjectSet::default()
         };
@@ -149,7 +155,10 @@ mod tests {
     #[test]
     fn an_object_that_is_pruned_is_not_retained() {
         let existing: Existing = ["a", "b"].map(|name| (named(name), None)).into();
-        let set = ObjectSet { documents: vec![document(&named("a"), "a.yaml")], ..ObjectSet::default() };
+        let set = ObjectSet {
+            documents: [document(&named("a"), "a.yaml")].into_iter().collect(),
+            ..ObjectSet::default()
+        };
         let pruning = prune::decide(&existing.keys().cloned().collect(), &set);
         let stay = retained(&existing, &pruning, &set);
         assert!(stay.is_empty() && reasons(&stay, &pruning, &set).is_empty(), "{stay:?}");
@@ -158,7 +167,10 @@ mod tests {
     #[test]
     fn a_prune_that_the_guard_refuses_is_the_reason_in_a_complete_commit() {
         let existing: Existing = ["a", "b", "c", "d"].map(|name| (named(name), None)).into();
-        let set = ObjectSet { documents: vec![document(&named("a"), "a.yaml")], ..ObjectSet::default() };
+        let set = ObjectSet {
+            documents: [document(&named("a"), "a.yaml")].into_iter().collect(),
+            ..ObjectSet::default()
+        };
         let pruning = prune::decide(&existing.keys().cloned().collect(), &set);
         let stay = retained(&existing, &pruning, &set);
         let why = reasons(&stay, &pruning, &set);

@@ -3,11 +3,9 @@
 //! A reconcile reads from the commit: the document, the template, the settings, whether all files are valid, and why an
 //! object without a document stays. The engine knows which documents differ. Everything else is compared here.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use crate::api::{Key, Kind, ObjectKey};
+use crate::api::{Kind, ObjectKey};
 use crate::sync::{Difference, Synced};
+use std::collections::BTreeSet;
 
 /// What a commit concerns, compared with the loaded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,24 +35,23 @@ pub fn concern<'a>(loaded: Option<&Synced>, now: &'a Synced) -> Concern<'a> {
 /// The refreshers, if the commit declares other builders than the loaded one: a refresher can name a builder that does
 /// not exist yet.
 pub fn refreshers(loaded: Option<&Synced>, now: &Synced) -> BTreeSet<ObjectKey> {
-    let builders = |synced: &Synced| -> BTreeSet<Key> {
-        objects(synced, Kind::PackerBuilder).map(|object| object.key.clone()).collect()
+    let is_same = |loaded: &Synced| {
+        let mut others = loaded.set.documents.differences(&now.set.documents);
+        !others.any(|pair| matches!(pair, (Some(one), None) | (None, Some(one)) if one.object.kind == Kind::PackerBuilder))
     };
-    let is_same = |loaded: &Synced| Arc::ptr_eq(&loaded.set, &now.set) || builders(loaded) == builders(now);
-    match loaded.is_some_and(is_same) {
-        true => BTreeSet::new(),
-        false => objects(now, Kind::AMIRefresher).cloned().collect(),
+    if loaded.is_some_and(is_same) {
+        return BTreeSet::new();
     }
-}
-
-fn objects(synced: &Synced, kind: Kind) -> impl Iterator<Item = &ObjectKey> {
-    synced.set.documents.iter().map(|document| &document.object).filter(move |object| object.kind == kind)
+    let objects = now.set.documents.iter().map(|document| &document.object);
+    objects.filter(|object| object.kind == Kind::AMIRefresher).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::api::CommitId;
+    use crate::api::{CommitId, Key};
     use crate::manifest::{Document, DocumentText, Problem, Severity};
 
     fn commit(digit: &str) -> CommitId {
@@ -117,8 +114,8 @@ mod tests {
             };
             let mut synced = synced(at, None);
             let documents = &mut Arc::make_mut(&mut synced.set).documents;
-            documents.extend(builders.iter().map(|name| document(Kind::PackerBuilder, name)));
-            documents.push(document(Kind::AMIRefresher, "r"));
+            builders.iter().for_each(|name| documents.insert(document(Kind::PackerBuilder, name)));
+            documents.insert(document(Kind::AMIRefresher, "r"));
             synced
         };
         assert_eq!(refreshers(Some(&with("a", &["x"])), &with("b", &["x"])), BTreeSet::new());

@@ -3,10 +3,13 @@
 //! A file that mentions Opsy and cannot be read is an error: its objects are not known, so nothing may be pruned. A
 //! file that does not mention Opsy belongs to another tool.
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
-use super::document::{self, Draft};
+use super::document;
+use super::draft::Draft;
 use super::{ExtraRules, Form, Severity, SourceFile, yaml};
 
 /// Maximum size of a file: no manifest is as large.
@@ -28,16 +31,16 @@ pub struct File {
     /// It has lines of a template language where a manifest has none.
     pub is_template: bool,
     pub drafts: Vec<Draft>,
-    findings: Vec<Finding>,
-    rest: Rest,
+    pub(super) findings: Vec<Finding>,
+    pub(super) rest: Rest,
     /// Unreadable lines of a file that does not mention Opsy, with the reason. Whether they are errors depends on what
     /// the file contained before.
-    unread: Vec<(usize, String)>,
+    pub(super) unread: Vec<(usize, String)>,
 }
 
 /// A summary of the findings that are not kept.
-#[derive(Clone, Debug, Default)]
-struct Rest {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Rest {
     count: usize,
     line: usize,
     has_error: bool,

@@ -6,8 +6,11 @@
 mod check;
 mod content;
 mod document;
+mod documents;
+mod draft;
 pub mod edit;
 mod file;
+mod kept;
 mod neighbours;
 mod read;
 mod settings;
@@ -15,12 +18,15 @@ pub mod write;
 mod yaml;
 
 pub use content::{Blobs, Content};
+pub use documents::Documents;
 pub use file::MAX_FILE_BYTES;
+pub use kept::KeptLines;
 pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_manifest, is_settings};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::ObjectKey;
@@ -55,7 +61,7 @@ pub enum Form {
 }
 
 /// One object as written. This is what is applied, without nulls, and not a struct that was serialized again.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub object: ObjectKey,
     /// apiVersion, kind, metadata (name, namespace, labels, annotations) and spec.
@@ -107,7 +113,7 @@ pub struct Problem {
     pub severity: Severity,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     Error,
     Note,
@@ -128,11 +134,10 @@ impl std::fmt::Display for Problem {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObjectSet {
     pub settings: RepoSettings,
-    /// Sorted by object.
-    pub documents: Vec<Document>,
+    pub documents: Documents,
     pub problems: Vec<Problem>,
     /// Manifests and settings, including those that cannot be read. They are never inputs of a build.
-    pub own_files: Vec<String>,
+    pub own_files: Arc<BTreeSet<String>>,
     /// Objects with several manifests, and the file of the last one. None of the manifests is used.
     pub duplicates: BTreeMap<ObjectKey, String>,
     /// `opsy.yaml` cannot be read and never could be, so the owner of the objects is not known.
@@ -150,6 +155,6 @@ impl ObjectSet {
 
     /// Returns whether a document declares the object.
     pub fn declares(&self, object: &ObjectKey) -> bool {
-        self.documents.binary_search_by(|document| document.object.cmp(object)).is_ok()
+        self.documents.get(object).is_some()
     }
 }

@@ -35,6 +35,12 @@ impl Neighbours {
         all
     }
 
+    /// Returns whether the content of this file says something about other files.
+    pub fn describes(path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        name == CHART || KUSTOMIZATIONS.contains(&name)
+    }
+
     fn read(&mut self, file: &SourceFile, folder: &str, resources: &mut BTreeSet<String>) {
         let content = file.content();
         let Ok(text) = str::from_utf8(&content) else { return };

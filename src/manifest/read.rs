@@ -1,9 +1,11 @@
 //! Turns the files of a commit into objects and problems.
 //!
 //! A file is parsed and checked once per blob ID. A broken file affects only its own objects. While any file is broken,
-//! the set is incomplete.
+//! the set is incomplete. `edited` reads a commit by its difference to the one before.
 
-use std::collections::{HashMap, HashSet};
+mod edited;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::api::files::{POINTER, is_pointer};
@@ -13,8 +15,9 @@ use crate::settings::RepoSettings;
 
 use super::check::Finding;
 use super::file::{self, File};
+use super::kept::{self, KeptFiles, KeptLines};
 use super::neighbours::Neighbours;
-use super::{Document, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
+use super::{Document, Documents, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
 
 /// Name of the settings file, at the root of the path that Opsy reads.
 pub const SETTINGS_FILE: &str = "opsy.yaml";
@@ -67,9 +70,66 @@ pub struct Reader {
     /// By path.
     parsed: HashMap<String, Parsed>,
     known_files: KnownFiles,
+    /// What another process has parsed.
+    kept: Kept,
     /// The last settings that could be read. A broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
+    /// The last commit, if a difference to it can be read.
+    last: Option<Last>,
     guard: Guard,
+}
+
+/// The share of files that must have been parsed anew for all of them to be stored: storing a file costs a twentieth of
+/// parsing it.
+const STORED: usize = 20;
+
+/// The files that another process has parsed, and those that the next one needs not parse.
+#[derive(Default)]
+struct Kept {
+    lines: Option<Box<dyn KeptLines>>,
+    /// Those that are not used yet.
+    files: KeptFiles,
+    is_loaded: bool,
+    /// The number of files that were parsed since they were stored last.
+    parsed: usize,
+}
+
+impl Kept {
+    fn of(lines: Box<dyn KeptLines>) -> Self {
+        Self { lines: Some(lines), ..Self::default() }
+    }
+
+    /// Loads what another process has stored, once.
+    fn load(&mut self) {
+        if let Some(lines) = self.lines.as_deref().filter(|_| !self.is_loaded) {
+            self.files = kept::read(lines);
+            self.is_loaded = true;
+        }
+    }
+
+    /// Takes a file that need not be parsed. Each is used once: a draft belongs to one path.
+    fn take(&mut self, blob: &str) -> Option<Arc<File>> {
+        let file = self.files.remove(blob);
+        self.parsed += usize::from(file.is_none());
+        file
+    }
+
+    /// Stores all files of a commit if enough of them are not stored yet, and forgets those that it does not have.
+    fn store(&mut self, parsed: &HashMap<String, Parsed>) {
+        self.files = KeptFiles::new();
+        let Some(lines) = self.lines.as_deref().filter(|_| self.parsed * STORED > parsed.len()) else {
+            return;
+        };
+        let files = parsed.values().filter(|parsed| parsed.form == Form::File);
+        lines.replace(&mut files.map(|parsed| kept::line(&parsed.blob, &parsed.file)));
+        self.parsed = 0;
+    }
+}
+
+/// What was read last, and what its files depend on besides their own content.
+struct Last {
+    set: ObjectSet,
+    neighbours: Neighbours,
 }
 
 /// Returns why settings that can be read are refused, if they are.
@@ -95,13 +155,20 @@ impl Reader {
     ) -> Self {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
         let guard: Guard = Box::new(|_| None);
-        Self { extra, parsed: HashMap::new(), known_files: KnownFiles::default(), settings: None, guard }
+        let (parsed, known_files) = (HashMap::new(), KnownFiles::default());
+        Self { extra, parsed, known_files, kept: Kept::default(), settings: None, last: None, guard }
     }
 
     /// Adds a check of the settings. Refused settings count as broken.
     #[must_use]
     pub fn with_guard(self, why: impl Fn(&RepoSettings) -> Option<String> + Send + Sync + 'static) -> Self {
         Self { guard: Box::new(why), ..self }
+    }
+
+    /// Adds a store of parsed files, which are not parsed again by the next process.
+    #[must_use]
+    pub fn with_kept(self, lines: Box<dyn KeptLines>) -> Self {
+        Self { kept: Kept::of(lines), ..self }
     }
 
     /// Returns the files that are known to have contained objects.
@@ -111,20 +178,23 @@ impl Reader {
 
     /// Reads the files of one commit. The order of the files does not matter.
     pub fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
+        let last = self.last.take().map(|last| last.set).unwrap_or_default();
         let mut set = ObjectSet::default();
-        let readable = self.settings(files, &mut set);
+        let mut own_files = BTreeSet::new();
+        let readable = self.settings(files, &mut set, &mut own_files);
         let neighbours = Neighbours::of(files);
         let mut before = std::mem::take(&mut self.parsed);
         let (mut used, mut findings) = (HashMap::with_capacity(before.len()), 0);
+        let mut documents = Vec::with_capacity(last.documents.len());
+        self.kept.load();
         let mut sorted: Vec<_> =
             files.iter().filter(|file| self.is_read(file, set.settings.status_path())).collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let known = before.remove_entry(&source.path).filter(|(_, parsed)| parsed.is_of(source));
-            let (path, parsed) =
-                known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &self.extra)));
+            let (path, parsed) = known.unwrap_or_else(|| (source.path.clone(), self.parse(source)));
             let file = Arc::clone(&parsed.file);
-            set.own_files.extend(file.is_ours.then(|| source.path.clone()));
+            own_files.extend(file.is_ours.then(|| source.path.clone()));
             let most = if findings < FINDINGS { file::FINDINGS } else { 1 };
             // What is not remembered is parsed again with the next commit.
             if file.kept() <= most {
@@ -138,34 +208,52 @@ impl Reader {
             let found = file.findings(|| self.known_files.lock().contains(&source.path), most);
             findings += found.iter().filter(|finding| finding.severity != Severity::Foreign).count();
             set.problems.extend(found.iter().map(|finding| problem(&source.path, finding)));
-            let documents =
-                file.drafts.iter().map(|draft| draft.document(&source.path, set.settings.namespace()));
-            set.documents.extend(documents);
-            if set.documents.len() > OBJECT_LIMIT {
-                set.documents.clear();
+            let namespace = set.settings.namespace();
+            documents.extend(file.drafts.iter().map(|draft| draft.document(&source.path, namespace)));
+            if documents.len() > OBJECT_LIMIT {
                 set.too_many_objects = true;
                 return set;
             }
         }
         self.parsed = used;
-        self.remember(files, &set);
-        drop_duplicates(&mut set);
-        if !readable {
-            set.documents.clear();
-            set.without_settings = true;
+        self.kept.store(&self.parsed);
+        self.remember(files, &documents);
+        drop_duplicates(&mut set, &mut documents);
+        set.own_files = if own_files == *last.own_files { last.own_files } else { own_files.into() };
+        match readable {
+            true => set.documents = documents.into_iter().collect::<Documents>().sharing(&last.documents),
+            false => set.without_settings = true,
         }
+        self.last = Some(Last { set: set.clone(), neighbours });
         set
     }
 
+    /// Parses a file, unless another process has done that.
+    fn parse(&mut self, source: &SourceFile) -> Parsed {
+        let kept = match source.form {
+            Form::File => self.kept.take(&source.blob),
+            Form::Unfit(_) | Form::Unknown(_) => None,
+        };
+        match kept {
+            Some(file) => Parsed { blob: source.blob.clone(), form: Form::File, file },
+            None => Parsed::new(source, &self.extra),
+        }
+    }
+
     /// Adds the settings to the set. Returns false if no settings are known that can be trusted.
-    fn settings(&mut self, files: &[SourceFile], set: &mut ObjectSet) -> bool {
+    fn settings(
+        &mut self,
+        files: &[SourceFile],
+        set: &mut ObjectSet,
+        own_files: &mut BTreeSet<String>,
+    ) -> bool {
         let mistaken = files.iter().find(|file| is_settings(&file.path) && file.path != SETTINGS_FILE);
         if let Some(file) = mistaken {
             let words = format!("settings are read from {SETTINGS_FILE} only: rename this file");
             set.problems.push(problem(&file.path, &Finding::error(1, words)));
-            set.own_files.push(file.path.clone());
+            own_files.insert(file.path.clone());
         }
-        set.own_files.push(SETTINGS_FILE.to_owned());
+        own_files.insert(SETTINGS_FILE.to_owned());
         let read = match files.iter().find(|file| file.path == SETTINGS_FILE) {
             None => mistaken.is_none().then(RepoSettings::default),
             Some(file) => {
@@ -213,13 +301,13 @@ impl Reader {
     }
 
     /// Remembers the files that contain objects, and those that contained some before they broke.
-    fn remember(&mut self, files: &[SourceFile], set: &ObjectSet) {
+    fn remember(&mut self, files: &[SourceFile], documents: &[Arc<Document>]) {
         let paths: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
         // The file itself, or what is in the place of a directory above it.
         let is_broken = |path: &String| prefixes(path).any(|part| paths.contains(part));
         let mut known = self.known_files.lock();
         known.retain(is_broken);
-        for document in &set.documents {
+        for document in documents {
             if !known.contains(&document.file) {
                 known.insert(document.file.clone());
             }
@@ -266,8 +354,8 @@ fn problem(file: &str, finding: &Finding) -> Problem {
 
 /// If an object is defined twice, neither definition is used: there is no way to know which one is meant. The others are
 /// sorted by object.
-fn drop_duplicates(set: &mut ObjectSet) {
-    let ObjectSet { documents, duplicates, problems, .. } = set;
+fn drop_duplicates(set: &mut ObjectSet, documents: &mut Vec<Arc<Document>>) {
+    let ObjectSet { duplicates, problems, .. } = set;
     // Equal objects stay in the order of their files.
     documents.sort_by(|a, b| a.object.cmp(&b.object));
     for same in documents.chunk_by(|a, b| a.object == b.object) {

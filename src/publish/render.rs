@@ -23,7 +23,7 @@ use crate::api::{AMIRefresher, AMIRefresherStatus, Key, Kind, ObjectKey, ObjectV
 use crate::manifest::ObjectSet;
 use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
-use known::{Known, Look, State};
+use known::{Changes, Known, Look, State};
 use objects::PublishedObjects;
 
 /// An object that is decoded only if that is necessary.
@@ -35,15 +35,20 @@ pub trait Unread<K> {
 }
 
 /// The objects that exist.
-pub struct Snapshot<'a, B, R> {
-    /// As long as it is the same, so are all objects; `None` if that is not known.
-    pub version: Option<u64>,
-    /// Returns all builders.
-    pub builders: B,
-    /// Returns all refreshers.
-    pub refreshers: R,
-    /// Returns all objects of this agent that the engine has, also those that cannot be decoded: their files stay.
-    pub owned: &'a dyn Fn() -> BTreeSet<ObjectKey>,
+pub trait Snapshot {
+    type Builder: Unread<PackerBuilder>;
+    type Refresher: Unread<AMIRefresher>;
+    /// As long as it is the same, so are all objects; `None` if that is not known. It is read first: what is written
+    /// meanwhile is rendered now or the next time.
+    fn version(&self) -> Option<u64>;
+    /// The objects that were written since this version; `None` if that is not known.
+    fn changed_since(&self, version: u64) -> Option<BTreeSet<ObjectKey>>;
+    fn builders(&self) -> impl IntoIterator<Item = Self::Builder>;
+    fn refreshers(&self) -> impl IntoIterator<Item = Self::Refresher>;
+    fn builder(&self, key: &Key) -> Option<Self::Builder>;
+    fn refresher(&self, key: &Key) -> Option<Self::Refresher>;
+    /// All objects of this agent that the engine has, also those that cannot be decoded: their files stay.
+    fn owned(&self) -> BTreeSet<ObjectKey>;
 }
 
 /// Renders what is not known to be in the branch.
@@ -68,42 +73,36 @@ struct Rendered {
 
 impl Renderer {
     /// Returns everything that is to be published and is not known to be in the branch.
-    pub fn render<B, R>(
-        &mut self,
-        snapshot: Snapshot<'_, impl FnOnce() -> B, impl FnOnce() -> R>,
-        synced: &Arc<Synced>,
-    ) -> Batch
-    where
-        B: IntoIterator<Item: Unread<PackerBuilder>>,
-        R: IntoIterator<Item: Unread<AMIRefresher>>,
-    {
+    pub fn render(&mut self, snapshot: &impl Snapshot, synced: &Arc<Synced>) -> Batch {
+        let version = snapshot.version();
         let publish = synced.set.settings.publish.as_ref();
         let with_errors = publish.and_then(|publish| publish.errors) != Some(false);
         // With another setting, the same status becomes another file.
         if self.with_errors.replace(with_errors) != Some(with_errors) {
             self.forget();
         }
-        if let Some(same) = self.rendered.as_ref().filter(|last| self.is_same(last, snapshot.version, synced))
-        {
+        if let Some(same) = self.rendered.as_ref().filter(|last| self.is_same(last, version, synced)) {
             return Batch { is_incomplete: same.is_incomplete, ..Batch::default() };
         }
         let mut rendering = Rendering { with_errors, ..Rendering::default() };
-        self.known.begin();
-        for builder in (snapshot.builders)() {
-            rendering.add_builder(&mut self.known, &builder);
-        }
-        for refresher in (snapshot.refreshers)() {
-            rendering.add_refresher(&mut self.known, &refresher);
-        }
-        let has_changed = self.known.end();
-        let existing = objects::Existing { known: &self.known, has_changed, owned: snapshot.owned };
+        // As long as what the branch has is known, so are all objects that were not written since.
+        let last = self.rendered.as_ref().and_then(|last| last.version);
+        let changed = last.and_then(|version| snapshot.changed_since(version));
+        let changes = match changed.zip(self.known.pending()) {
+            Some((changed, pending)) => {
+                let objects = changed.union(pending).cloned().collect();
+                rendering.follow(&mut self.known, snapshot, objects)
+            }
+            None => rendering.look_at_all(&mut self.known, snapshot),
+        };
+        let existing = objects::Existing { known: &self.known, changes, owned: &|| snapshot.owned() };
         self.objects.update(&existing, synced);
         self.objects.unremoved().for_each(|object| rendering.remove(object));
         if !rendering.amis.is_empty() {
             rendering.batch.files.push(files::amis(rendering.amis));
         }
         self.rendered = Some(Rendered {
-            version: snapshot.version,
+            version,
             set: Arc::downgrade(&synced.set),
             is_incomplete: rendering.batch.is_incomplete,
             is_published: rendering.batch.files.is_empty(),
@@ -144,6 +143,37 @@ struct Rendering {
 }
 
 impl Rendering {
+    /// Looks at all objects.
+    fn look_at_all(&mut self, known: &mut Known, snapshot: &impl Snapshot) -> Changes {
+        known.begin();
+        for builder in snapshot.builders() {
+            self.add_builder(known, &builder);
+        }
+        for refresher in snapshot.refreshers() {
+            self.add_refresher(known, &refresher);
+        }
+        known.end()
+    }
+
+    /// Looks at some objects: all others are as before.
+    fn follow(&mut self, known: &mut Known, snapshot: &impl Snapshot, objects: Vec<ObjectKey>) -> Changes {
+        for object in objects {
+            let exists = match object.kind {
+                Kind::PackerBuilder => {
+                    snapshot.builder(&object.key).map(|builder| self.add_builder(known, &builder)).is_some()
+                }
+                Kind::AMIRefresher => snapshot
+                    .refresher(&object.key)
+                    .map(|refresher| self.add_refresher(known, &refresher))
+                    .is_some(),
+            };
+            if !exists {
+                known.remove(&object);
+            }
+        }
+        known.take_changes()
+    }
+
     fn add_builder(&mut self, known: &mut Known, unread: &impl Unread<PackerBuilder>) {
         let object = ObjectKey { kind: Kind::PackerBuilder, key: unread.key() };
         let version = unread.version();

@@ -57,6 +57,12 @@ impl Changes {
         }
     }
 
+    /// The files that differ, if all of them are plain files that were edited, and none of them is an ignore file.
+    pub fn edited(&self) -> Option<impl Iterator<Item = &ChangedPath>> {
+        let is_edited = |changed: &ChangedPath| changed.is_edited() && !is_ignore_file(&changed.path);
+        self.paths.as_deref().filter(|paths| paths.iter().all(is_edited)).map(<[_]>::iter)
+    }
+
     /// What differs for templates. With another status folder, all of it is unknown.
     pub fn difference(&self, now: &At) -> Difference {
         let is_same_folder = self.from.opsy_files.status == now.opsy_files.status;
@@ -75,9 +81,8 @@ pub(super) fn links_to_manifests(listing: &Listing) -> bool {
 /// Returns true if the manifests of two commits are certainly the same although these paths differ: all of them are files
 /// that were edited. Whatever comes or goes can change what a link points to, or exceed a limit of the list. Pure.
 fn keeps_manifests(changed: &[ChangedPath]) -> bool {
-    changed.iter().all(|ChangedPath { path, existed, exists, is_plain }| {
-        *is_plain && *existed && *exists && !can_be_manifest(path) && !is_ignore_file(path)
-    })
+    let is_kept = |changed: &ChangedPath| !can_be_manifest(&changed.path) && !is_ignore_file(&changed.path);
+    changed.iter().all(|changed| changed.is_edited() && is_kept(changed))
 }
 
 /// Returns the changed paths that can be inputs of templates: a manifest is none, before and after it becomes one. An
@@ -96,7 +101,9 @@ fn template_paths(changed: &[ChangedPath], before: &At, now: &At) -> Option<Vec<
         }
     }
     // A file can also become a manifest, or cease to be one, without a change of its own.
-    paths.extend(was_own.symmetric_difference(is_own).cloned());
+    if !Arc::ptr_eq(&before.opsy_files, &now.opsy_files) {
+        paths.extend(was_own.symmetric_difference(is_own).cloned());
+    }
     Some(paths)
 }
 
@@ -112,7 +119,7 @@ mod tests {
     }
 
     fn changed(path: &str, existed: bool, exists: bool) -> ChangedPath {
-        ChangedPath { path: path.to_owned(), existed, exists, is_plain: true }
+        ChangedPath { path: path.to_owned(), id: String::new(), existed, exists, is_plain: true }
     }
 
     fn paths(changes: Vec<ChangedPath>, before: &[&str], now: &[&str]) -> Option<Vec<String>> {

@@ -18,7 +18,7 @@ pub use pick::{Picked, below, can_be_manifest, pick};
 pub const FILE_LIMIT: usize = MAX_FILE_BYTES;
 /// Maximum size of all manifests in bytes. The parsed objects take about as much memory, and parsing more takes
 /// minutes.
-const SUM_LIMIT: usize = 64 * 1024 * 1024;
+pub(super) const SUM_LIMIT: usize = 64 * 1024 * 1024;
 
 /// Where the newest commits come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) enum Origin {
 pub(super) struct Sources {
     pub files: Vec<SourceFile>,
     pub problems: Vec<Problem>,
+    /// The size of those that are read.
+    pub bytes: usize,
     clone: Arc<Clone>,
 }
 
@@ -59,6 +61,7 @@ pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sour
     let readable = with_content()
         .zip(&sizes)
         .filter(|(picked, size)| **size <= FILE_LIMIT && !pointers.contains(&picked.id));
+    let bytes = sizes.iter().filter(|size| **size <= FILE_LIMIT).sum();
     let clone = Arc::new(Clone::new(git, readable.map(|(picked, size)| (picked.id.clone(), *size))));
     let mut sizes = sizes.iter().copied();
     let file = |picked: Picked| {
@@ -71,7 +74,7 @@ pub(super) async fn sources(git: &Handle, listing: &Arc<Listing>) -> Result<Sour
         source(picked, content)
     };
     let files = picked.into_iter().map(file).collect();
-    Ok(Sources { files, problems: ignore_problems(listing), clone })
+    Ok(Sources { files, problems: ignore_problems(listing), bytes, clone })
 }
 
 /// Checks the size of all files together. Files that are too large are not read, and do not count.

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::difference::{Changes, Difference, Kept, links_to_manifests};
+use super::edited::Reading;
 use super::history::{self, Verdict};
-use super::input::{self, Origin};
+use super::input::{self, Origin, Sources};
 use super::status_files::{self, Wanted};
 use super::{Sync, Synced, verification};
 use crate::api::CommitId;
 use crate::api::lock::lock;
-use crate::api::paths::join;
 use crate::api::status::LastSynced;
 use crate::git::templates::At;
-use crate::git::templates::choice::OpsyFiles;
 use crate::git::{GitError, Listing, Tip};
 use crate::manifest::{OBJECT_LIMIT, ObjectSet, SETTINGS_FILE, is_settings};
 
@@ -115,6 +114,10 @@ impl Sync {
             (Some(before), Some(changes)) if kept == Kept::Manifests => {
                 self.load_again(&before, &tip.commit, &changes)
             }
+            (Some(before), Some(changes)) => match self.load_edited(&before, &tip.commit, &changes).await? {
+                Some(synced) => synced,
+                None => self.load_listing(Some(before), &tip.commit, Some(changes), from).await?,
+            },
             (before, changes) => self.load_listing(before, &tip.commit, changes, from).await?,
         };
         self.seen = Some(tip.commit);
@@ -169,7 +172,8 @@ impl Sync {
         changes: Option<Changes>,
         from: Origin,
     ) -> Result<Arc<Synced>, GitError> {
-        let set = self.read(listing).await?;
+        self.reading = None;
+        let (set, sources) = self.read(listing).await?;
         if set.without_settings {
             // Owner, accounts and paths would be guesses. The last good commit stays in force, if there is one.
             let words = set.problems.iter().find(|problem| is_settings(&problem.file));
@@ -191,11 +195,10 @@ impl Sync {
         info!(%commit, objects = set.documents.len(), problems = set.problems.len(), "synced");
         self.fingerprint = Some(listing.fingerprint(&status));
         self.links_to_manifests = links_to_manifests(listing);
-        let path = &self.git.options().path;
-        let files = set.own_files.iter().map(|file| join(path, file)).collect();
-        let opsy_files = Arc::new(OpsyFiles { status, files });
-        let at = At { commit: commit.clone(), opsy_files };
+        let tree = self.git.directory_of(commit, &status).await?;
+        let at = At { commit: commit.clone(), opsy_files: self.opsy_files(status, &set) };
         let difference = self.difference(&at, changes).await;
+        self.reading = Some(Reading::new(listing, sources.bytes, sources.problems, tree));
         let (set, status_files) = (Arc::new(set), Arc::new(status_files));
         Ok(self.announce(at, Synced { commit: commit.clone(), set, status_files, difference }))
     }
@@ -214,7 +217,7 @@ impl Sync {
     }
 
     /// Sends a commit to the receivers.
-    fn announce(&self, at: At, synced: Synced) -> Arc<Synced> {
+    pub(super) fn announce(&self, at: At, synced: Synced) -> Arc<Synced> {
         let synced = Arc::new(synced);
         // Templates first, so that every receiver of the new commit finds its templates.
         self.at.send_replace(Some(at));
@@ -223,12 +226,12 @@ impl Sync {
     }
 
     /// Reads the manifests of a commit, on a thread for blocking work, because it can take long.
-    async fn read(&self, listing: &Arc<Listing>) -> Result<ObjectSet, GitError> {
+    async fn read(&self, listing: &Arc<Listing>) -> Result<(ObjectSet, Sources), GitError> {
         let sources = input::sources(&self.git, listing).await?;
         let parse = Arc::clone(&self.parse);
         let work = move || {
             let mut parse = lock(&parse);
-            let set = parse(&sources.files);
+            let set = parse.read(&sources.files);
             (set, sources)
         };
         let done = tokio::task::spawn_blocking(work).await;
@@ -243,9 +246,9 @@ impl Sync {
             let why = format!("declares more than {OBJECT_LIMIT} objects");
             return Err(GitError::Path { path: "the commit".to_owned(), why });
         }
-        set.problems.extend(sources.problems);
+        set.problems.extend(sources.problems.iter().cloned());
         set.problems.sort();
-        Ok(set)
+        Ok((set, sources))
     }
 
     /// The status folder from the root of the repository.

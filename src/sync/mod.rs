@@ -11,6 +11,7 @@
 
 mod accept;
 pub mod difference;
+mod edited;
 mod history;
 pub mod input;
 mod load;
@@ -36,12 +37,13 @@ use crate::api::backoff;
 use crate::api::status::LastSynced;
 use crate::git::templates::{At, Templates};
 use crate::git::{GitError, Handle, Tip};
-use crate::manifest::{ObjectSet, SourceFile};
+use crate::manifest::{ObjectSet, Reader, SourceFile};
 use crate::wait;
 
 pub use accept::Accepts;
 use accept::Requests;
 pub use difference::Difference;
+use edited::Reading;
 use input::Origin;
 pub use reread::Reread;
 use state::Attempt;
@@ -64,7 +66,33 @@ pub struct Synced {
 }
 
 /// Parses the files of a commit. May cache anything between commits.
-pub type Parse = Box<dyn FnMut(&[SourceFile]) -> ObjectSet + Send>;
+pub type Parse = Box<dyn Parser>;
+
+/// Parses files of commits, one commit after the other.
+pub trait Parser: Send {
+    /// Reads all files of a commit.
+    fn read(&mut self, files: &[SourceFile]) -> ObjectSet;
+    /// Reads a commit in which only the content of these files differs from the one that was read last. Returns `None`
+    /// if all files must be read.
+    fn reread(&mut self, _edited: &[SourceFile]) -> Option<ObjectSet> {
+        None
+    }
+}
+
+impl Parser for Reader {
+    fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
+        Reader::read(self, files)
+    }
+    fn reread(&mut self, edited: &[SourceFile]) -> Option<ObjectSet> {
+        Reader::reread(self, edited)
+    }
+}
+
+impl<F: FnMut(&[SourceFile]) -> ObjectSet + Send> Parser for F {
+    fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
+        self(files)
+    }
+}
 
 /// The outputs of the sync loop.
 #[derive(Clone, Debug)]
@@ -99,6 +127,8 @@ pub struct Sync {
     fingerprint: Option<String>,
     /// Whether a link in that listing has the name of a manifest.
     links_to_manifests: bool,
+    /// What is known of the synced commit; `None` if the next one must be read as a whole.
+    reading: Option<Reading>,
     at: level::Sender<Option<At>>,
     synced: level::Sender<Option<Arc<Synced>>>,
     state: level::Sender<SyncState>,
@@ -127,6 +157,7 @@ impl Sync {
             before: None,
             fingerprint: None,
             links_to_manifests: false,
+            reading: None,
             at,
             synced,
             state,

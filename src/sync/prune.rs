@@ -19,12 +19,16 @@ pub struct Pruning {
 
 /// Compares the known objects with those of a commit.
 pub fn decide(known: &BTreeSet<ObjectKey>, set: &ObjectSet) -> Pruning {
-    let written: BTreeSet<&ObjectKey> = set.documents.iter().map(|document| &document.object).collect();
-    let gone: Vec<ObjectKey> = known.iter().filter(|object| !written.contains(object)).cloned().collect();
+    let gone = known.iter().filter(|object| !set.declares(object)).cloned().collect();
+    judge(known.len(), gone, set)
+}
+
+/// Decides about the objects that a commit does not declare, out of this many known ones.
+pub fn judge(known: usize, gone: Vec<ObjectKey>, set: &ObjectSet) -> Pruning {
     if gone.is_empty() {
         return Pruning::default();
     }
-    match refusal(known.len(), &gone, set) {
+    match refusal(known, &gone, set) {
         Some(why) => Pruning { remove: Vec::new(), refused: Some(why) },
         None => Pruning { remove: gone, refused: None },
     }

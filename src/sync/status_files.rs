@@ -58,11 +58,18 @@ enum StatusTip {
     Elsewhere(Option<Tip>),
 }
 
-async fn tip(git: &Handle, settings: &RepoSettings, from: Origin) -> Result<StatusTip, GitError> {
+/// Whether they are in the synced commit, and not on a branch of their own.
+pub(super) fn are_here(git: &Handle, settings: &RepoSettings) -> bool {
+    other_branch(git, settings).is_none()
+}
+
+fn other_branch<'a>(git: &Handle, settings: &'a RepoSettings) -> Option<&'a str> {
     let branch = settings.publish.as_ref().and_then(|publish| publish.branch.as_deref());
-    let Some(branch) = branch.filter(|branch| Some(*branch) != git.branch().as_deref()) else {
-        return Ok(StatusTip::Here);
-    };
+    branch.filter(|branch| Some(*branch) != git.branch().as_deref())
+}
+
+async fn tip(git: &Handle, settings: &RepoSettings, from: Origin) -> Result<StatusTip, GitError> {
+    let Some(branch) = other_branch(git, settings) else { return Ok(StatusTip::Here) };
     let tip = match from {
         Origin::Remote => git.fetch_branch(branch).await?,
         Origin::Clone => git.last_fetched_branch(branch).await?,

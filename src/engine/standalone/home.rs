@@ -5,6 +5,7 @@
 
 mod changes;
 mod contract;
+mod entries;
 mod load;
 mod statuses;
 
@@ -26,6 +27,7 @@ use crate::api::ObjectKey;
 use crate::api::lock::lock;
 use crate::engine::EngineError;
 use crate::engine::objects::Objects;
+use entries::Entries;
 use statuses::Statuses;
 
 /// Objects and status of one state directory.
@@ -42,7 +44,7 @@ struct Shared {
     /// The file of the agent's memory.
     memory: PathBuf,
     objects: Arc<Objects>,
-    entries: Mutex<BTreeMap<ObjectKey, Arc<Entry>>>,
+    entries: Mutex<Entries>,
     /// Objects whose state could not be read at the start, and why.
     unreadable: BTreeMap<ObjectKey, String>,
     statuses: Mutex<Statuses>,
@@ -74,7 +76,7 @@ impl StateHome {
             dir,
             memory: memory_file(state),
             objects,
-            entries: Mutex::new(entries),
+            entries: Mutex::new(entries.into_iter().collect()),
             unreadable,
             statuses: Mutex::default(),
             changing: Mutex::default(),

@@ -2,7 +2,7 @@
 //! annotations in the state directory, in addition to those of the manifest. A running agent reads them at once,
 //! otherwise the next one does when it starts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{disk, files};
 use crate::api::annotations::{APPROVE, CANCEL, RECONCILE_AT, SUSPEND};
-use crate::api::{CommitId, Kind, ObjectKey};
+use crate::api::files::file_stem;
+use crate::api::{CommitId, Key, Kind, ObjectKey};
 
 /// Annotations that commands may set. All others are set in the manifest.
 const REQUESTABLE: [&str; 4] = [APPROVE, CANCEL, RECONCILE_AT, SUSPEND];
@@ -118,6 +119,38 @@ pub(super) fn read<'a>(
     objects.filter(may_exist).filter_map(|object| Some((object.clone(), one(object)?))).collect()
 }
 
+/// The objects that have a file of requests. `exists` says whether there is an object, and `all` returns all of them.
+/// `None` if the directories cannot be listed, so that only reading the files shows which of them exist.
+pub(super) fn list<'a, A: Iterator<Item = &'a ObjectKey>>(
+    state: &Path,
+    exists: impl Fn(&ObjectKey) -> bool,
+    all: impl Fn() -> A,
+) -> Option<BTreeSet<ObjectKey>> {
+    let mut found = BTreeSet::new();
+    for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
+        let folder = state.join(DIR).join(kind.to_string());
+        for namespace in names(&folder)? {
+            for file in names(&folder.join(&namespace))? {
+                let (Some(namespace), Some(stem)) = (namespace.to_str(), file.to_str()) else { continue };
+                let Some(stem) = stem.strip_suffix(".json") else { continue };
+                let key = Key { namespace: namespace.to_owned(), name: stem.to_owned() };
+                let object = ObjectKey { kind, key };
+                if exists(&object) {
+                    found.insert(object);
+                    continue;
+                }
+                // The file name of an object with a long name is not that name.
+                let is_of = |other: &&ObjectKey| {
+                    (other.kind, other.key.namespace.as_str()) == (kind, namespace)
+                        && *file_stem(&other.key.name) == *stem
+                };
+                found.extend(all().filter(is_of).cloned());
+            }
+        }
+    }
+    Some(found)
+}
+
 /// The names of the files in a directory: few objects have requests. `None` if it cannot be listed, so that only reading a
 /// file shows whether it exists.
 fn names(folder: &Path) -> Option<HashSet<OsString>> {
@@ -182,7 +215,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::api::Key;
 
     fn object(name: &str) -> ObjectKey {
         let key = Key { namespace: "default".to_owned(), name: name.to_owned() };

@@ -14,8 +14,21 @@ pub(super) struct Users(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     queries: BTreeMap<Key, Arc<TemplateQuery>>,
-    /// Each distinct query once.
-    distinct: BTreeSet<Arc<TemplateQuery>>,
+    /// Each distinct query once, with the number of builders that have it.
+    distinct: BTreeMap<Arc<TemplateQuery>, usize>,
+}
+
+impl State {
+    fn remove(&mut self, builder: &Key) {
+        let Some(query) = self.queries.remove(builder) else { return };
+        let left = self.distinct.get_mut(&query).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            self.distinct.remove(&query);
+        }
+    }
 }
 
 impl Users {
@@ -25,26 +38,31 @@ impl Users {
         if let Some(known) = state.queries.get(builder).filter(|known| ***known == *query) {
             return known.clone();
         }
-        let shared = state.distinct.get(query).cloned().unwrap_or_else(|| Arc::new(query.clone()));
-        state.distinct.insert(shared.clone());
+        state.remove(builder);
+        let shared = state.distinct.get_key_value(query).map(|(query, _)| query.clone());
+        let shared = shared.unwrap_or_else(|| Arc::new(query.clone()));
+        *state.distinct.entry(shared.clone()).or_default() += 1;
         state.queries.insert(builder.clone(), shared.clone());
         shared
     }
 
     pub fn forget(&self, builder: &Key) {
-        lock(&self.0).queries.remove(builder);
+        lock(&self.0).remove(builder);
     }
 
-    /// Forgets the builders that do not exist any more, and the queries that no builder has.
-    pub fn retain(&self, exists: impl Fn(&Key) -> bool) {
+    /// Forgets the builders that do not exist any more, if there are more than the `count` that exist: to look for them
+    /// with every commit would cost more than to compare their queries.
+    pub fn retain(&self, count: usize, exists: impl Fn(&Key) -> bool) {
         let mut state = lock(&self.0);
-        state.queries.retain(|builder, _| exists(builder));
-        state.distinct = state.queries.values().cloned().collect();
+        if state.queries.len() > count {
+            let gone: Vec<Key> = state.queries.keys().filter(|builder| !exists(builder)).cloned().collect();
+            gone.iter().for_each(|builder| state.remove(builder));
+        }
     }
 
     /// Returns each distinct query once.
     pub fn queries(&self) -> BTreeSet<Arc<TemplateQuery>> {
-        lock(&self.0).queries.values().cloned().collect()
+        lock(&self.0).distinct.keys().cloned().collect()
     }
 
     /// Returns the builders that have one of these queries.
@@ -82,7 +100,9 @@ mod tests {
         users.record(&key("a"), &query("y"));
         users.forget(&key("b"));
         assert_eq!(users.of(&x), BTreeSet::new());
-        users.retain(|key| key.name == "c");
+        users.retain(2, |key| key.name == "c");
+        assert_eq!(users.queries().len(), 1, "both have the same query");
+        users.retain(1, |key| key.name == "c");
         assert_eq!(users.queries().len(), 1);
         assert_eq!(users.of(&users.queries()), [key("c")].into());
     }

@@ -12,12 +12,21 @@ use crate::api::paths::{join, shown_name};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedPath {
     pub path: String,
+    /// The object ID of what is there now, in hexadecimal; empty if there is nothing.
+    pub id: String,
     /// There was a file, link or submodule before.
     pub existed: bool,
     /// There is one now.
     pub exists: bool,
     /// What was there and what is there now are files with names that Git allows: no links, and no submodules.
     pub is_plain: bool,
+}
+
+impl ChangedPath {
+    /// Whether this is a file, and was one before.
+    pub fn is_edited(&self) -> bool {
+        self.is_plain && self.existed && self.exists
+    }
 }
 
 /// More differences are not listed: a commit with so many concerns nearly everything. Directories that differ count, too.
@@ -98,7 +107,9 @@ impl Walk<'_> {
         self.left = left;
         if !either.is_tree {
             let is_plain = [old, new].into_iter().flatten().all(Item::is_plain);
-            self.found.push(ChangedPath { path, existed: old.is_some(), exists: new.is_some(), is_plain });
+            let id = new.map(|new| new.id.to_string()).unwrap_or_default();
+            let (existed, exists) = (old.is_some(), new.is_some());
+            self.found.push(ChangedPath { path, id, existed, exists, is_plain });
             return Ok(true);
         }
         if !is_name(&either.name) {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
-use super::known::Known;
+use super::known::{Changes, Known};
 use crate::api::ObjectKey;
 use crate::manifest::write::{read_status_file, status_path};
+use crate::manifest::{Documents, ObjectSet};
 use crate::sync::{StatusFile, Synced, prune};
 
 /// The objects with a status file in the branch, updated with each batch.
@@ -13,7 +14,11 @@ use crate::sync::{StatusFile, Synced, prune};
 pub struct PublishedObjects {
     /// The status files that were read: they do not change until the next commit with other manifests is loaded.
     read: Weak<Vec<StatusFile>>,
+    set: Weak<ObjectSet>,
     objects: BTreeSet<ObjectKey>,
+    /// The documents of the last commit, and those of the objects that it does not declare.
+    documents: Documents,
+    undeclared: BTreeSet<ObjectKey>,
     /// Objects that were pruned since: their files and entries are removed.
     pruned: BTreeMap<ObjectKey, Removal>,
     /// Objects that still exist are to be pruned. Those that cannot be decoded vanish without a sign.
@@ -31,8 +36,8 @@ enum Removal {
 /// The objects that exist.
 pub struct Existing<'a> {
     pub known: &'a Known,
-    /// The set has changed since the last update.
-    pub has_changed: bool,
+    /// How they have changed since the last update.
+    pub changes: Changes,
     /// Returns all objects that the engine has, also those that cannot be decoded.
     pub owned: &'a dyn Fn() -> BTreeSet<ObjectKey>,
 }
@@ -41,35 +46,63 @@ impl PublishedObjects {
     /// Takes note of the objects that exist now. The status file of an object that does not exist any more is removed
     /// only if the prune guard allows the removal of the object.
     pub fn update(&mut self, existing: &Existing<'_>, synced: &Arc<Synced>) {
-        let is_new = !std::ptr::eq(self.read.as_ptr(), Arc::as_ptr(&synced.status_files));
-        if is_new {
-            self.objects.extend(objects_of(synced));
-            for document in &synced.set.documents {
-                self.pruned.remove(&document.object);
-            }
-            self.read = Arc::downgrade(&synced.status_files);
-        }
-        if !is_new && !existing.has_changed && !self.waits {
+        let is_new = self.follow(synced);
+        let Changes { new, has_gone } = &existing.changes;
+        if !is_new && new.is_empty() && !has_gone && !self.waits {
             return;
         }
-        let new = existing.known.objects().filter(|object| !self.objects.contains(*object));
-        let new: Vec<ObjectKey> = new.cloned().collect();
-        self.objects.extend(new);
+        self.extend(new.iter().cloned());
         self.pruned.retain(|object, _| !existing.known.has(object));
-        if prune::decide(&self.objects, &synced.set) == prune::Pruning::default() {
+        if self.undeclared.is_empty() {
             self.waits = false;
             return;
         }
         let owned = (existing.owned)();
-        self.objects.extend(owned.iter().cloned());
+        self.extend(owned.iter().cloned());
         self.pruned.retain(|object, _| !owned.contains(object));
-        let removable = prune::decide(&self.objects, &synced.set).remove;
+        let undeclared = self.undeclared.iter().cloned().collect();
+        let removable = prune::judge(self.objects.len(), undeclared, &synced.set).remove;
         let exists = |object: &ObjectKey| existing.known.has(object) || owned.contains(object);
         let (left, gone): (Vec<_>, Vec<_>) = removable.into_iter().partition(exists);
         self.waits = !left.is_empty();
         for object in gone {
             self.objects.remove(&object);
+            self.undeclared.remove(&object);
             self.pruned.insert(object, Removal::Due);
+        }
+    }
+
+    /// Takes note of a commit. Returns whether its manifests or status files are others than before.
+    fn follow(&mut self, synced: &Arc<Synced>) -> bool {
+        let has_files = !std::ptr::eq(self.read.as_ptr(), Arc::as_ptr(&synced.status_files));
+        let has_set = !std::ptr::eq(self.set.as_ptr(), Arc::as_ptr(&synced.set));
+        if has_set {
+            let before = std::mem::replace(&mut self.documents, synced.set.documents.clone());
+            for (old, new) in before.differences(&self.documents) {
+                match (old, new) {
+                    (Some(old), None) if self.objects.contains(&old.object) => {
+                        self.undeclared.insert(old.object.clone());
+                    }
+                    (_, Some(new)) => drop(self.undeclared.remove(&new.object)),
+                    _ => {}
+                }
+            }
+            self.pruned.retain(|object, _| !synced.set.declares(object));
+            self.set = Arc::downgrade(&synced.set);
+        }
+        if has_files {
+            self.extend(objects_of(synced));
+            self.read = Arc::downgrade(&synced.status_files);
+        }
+        has_files || has_set
+    }
+
+    fn extend(&mut self, objects: impl IntoIterator<Item = ObjectKey>) {
+        for object in objects {
+            if self.documents.get(&object).is_none() {
+                self.undeclared.insert(object.clone());
+            }
+            self.objects.insert(object);
         }
     }
 
@@ -114,7 +147,7 @@ mod tests {
     use super::super::known::State;
     use super::*;
     use crate::api::{CommitId, Key, Kind};
-    use crate::manifest::{Document, DocumentText, ObjectSet, Problem, Severity, write};
+    use crate::manifest::{Document, DocumentText, Problem, Severity, write};
 
     fn object(name: &str) -> ObjectKey {
         let key = Key { namespace: "default".to_owned(), name: name.to_owned() };
@@ -165,9 +198,9 @@ mod tests {
             known.look(&object, None);
             known.record(object, None, State::Nothing);
         }
-        let has_changed = known.end();
+        let changes = known.end();
         let owned = || objects(existing);
-        published.update(&Existing { known: &known, has_changed, owned: &owned }, synced);
+        published.update(&Existing { known: &known, changes, owned: &owned }, synced);
         published.unremoved().cloned().collect()
     }
 
@@ -239,10 +272,10 @@ mod tests {
             known.begin();
             known.look(&object("a"), None);
             known.record(object("a"), None, State::Nothing);
-            let has_changed = known.end();
+            let changes = known.end();
             let owned = objects(owned);
             let owned = || owned.clone();
-            published.update(&Existing { known: &known, has_changed, owned: &owned }, &synced);
+            published.update(&Existing { known: &known, changes, owned: &owned }, &synced);
             published.unremoved().cloned().collect::<BTreeSet<_>>()
         };
         assert_eq!(update(&["a", "b"]), objects(&[]), "it is being deleted");

@@ -90,11 +90,61 @@ fn decoding(
     renderer: &mut Renderer,
 ) -> (Batch, Vec<String>) {
     let decoded = RefCell::default();
-    let builders = || builders.into_iter().map(|object| Packed { object, decoded: &decoded });
-    let refreshers = || refreshers.into_iter().map(|object| Packed { object, decoded: &decoded });
-    let snapshot = Snapshot { version: None, builders, refreshers, owned: &BTreeSet::new };
-    let batch = renderer.render(snapshot, synced);
+    let engine = Engine { builders, refreshers, ..Engine::new(&decoded) };
+    let batch = renderer.render(&engine, synced);
     (batch, decoded.take())
+}
+
+/// The objects of an engine.
+struct Engine<'a> {
+    builders: Vec<PackerBuilder>,
+    refreshers: Vec<AMIRefresher>,
+    owned: BTreeSet<ObjectKey>,
+    version: Option<u64>,
+    /// What was written since any version.
+    changed: Option<BTreeSet<ObjectKey>>,
+    /// Whether all objects were looked at.
+    looked: Cell<bool>,
+    decoded: &'a RefCell<Vec<String>>,
+}
+
+impl<'a> Engine<'a> {
+    fn new(decoded: &'a RefCell<Vec<String>>) -> Self {
+        let (builders, refreshers, owned) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { builders, refreshers, owned, version: None, changed: None, looked: Cell::new(false), decoded }
+    }
+
+    fn packed<K: Clone>(&self, object: &K) -> Packed<'a, K> {
+        Packed { object: object.clone(), decoded: self.decoded }
+    }
+}
+
+impl<'a> Snapshot for Engine<'a> {
+    type Builder = Packed<'a, PackerBuilder>;
+    type Refresher = Packed<'a, AMIRefresher>;
+
+    fn version(&self) -> Option<u64> {
+        self.version
+    }
+    fn changed_since(&self, _: u64) -> Option<BTreeSet<ObjectKey>> {
+        self.changed.clone()
+    }
+    fn builders(&self) -> impl IntoIterator<Item = Self::Builder> {
+        self.looked.set(true);
+        self.builders.iter().map(|object| self.packed(object))
+    }
+    fn refreshers(&self) -> impl IntoIterator<Item = Self::Refresher> {
+        self.refreshers.iter().map(|object| self.packed(object))
+    }
+    fn builder(&self, key: &Key) -> Option<Self::Builder> {
+        self.builders().into_iter().find(|builder| builder.key() == *key)
+    }
+    fn refresher(&self, key: &Key) -> Option<Self::Refresher> {
+        self.refreshers().into_iter().find(|refresher| refresher.key() == *key)
+    }
+    fn owned(&self) -> BTreeSet<ObjectKey> {
+        self.owned.clone()
+    }
 }
 
 fn paths(batch: &Batch) -> Vec<&str> {
@@ -162,11 +212,9 @@ fn a_builder_that_does_not_exist_any_more_loses_its_file_and_its_entry() {
 fn the_file_of_an_object_that_the_engine_cannot_decode_stays() {
     let mut published = Renderer::default();
     rendered(&synced(&["web", "db"]), vec![builder("web", json!({}))], vec![], &mut published);
-    let owned = || [ObjectKey::of(Kind::PackerBuilder, &builder("web", json!(null)))].into();
-    let builders = Vec::<Packed<'_, PackerBuilder>>::new;
-    let refreshers = Vec::<Packed<'_, AMIRefresher>>::new;
-    let snapshot = Snapshot { version: None, builders, refreshers, owned: &owned };
-    let batch = published.render(snapshot, &synced(&["db"]));
+    let owned = [ObjectKey::of(Kind::PackerBuilder, &builder("web", json!(null)))].into();
+    let decoded = RefCell::default();
+    let batch = published.render(&Engine { owned, ..Engine::new(&decoded) }, &synced(&["db"]));
     assert_eq!(paths(&batch), [""; 0]);
 }
 
@@ -174,15 +222,11 @@ fn the_file_of_an_object_that_the_engine_cannot_decode_stays() {
 fn objects_are_looked_at_only_if_one_was_written_or_something_is_not_published() {
     let (commit, mut renderer) = (synced(&["web"]), Renderer::default());
     let looked = |version: u64, commit: &Arc<Synced>, renderer: &mut Renderer| {
-        let (looked, decoded) = (Cell::new(false), RefCell::default());
-        let builders = || {
-            looked.set(true);
-            [Packed { object: at(1, builder("web", json!({"state": "FlightChecks"}))), decoded: &decoded }]
-        };
-        let refreshers = Vec::<Packed<'_, AMIRefresher>>::new;
-        let snapshot = Snapshot { version: Some(version), builders, refreshers, owned: &BTreeSet::new };
-        renderer.render(snapshot, commit);
-        looked.get()
+        let decoded = RefCell::default();
+        let builders = vec![at(1, builder("web", json!({"state": "FlightChecks"})))];
+        let engine = Engine { builders, version: Some(version), ..Engine::new(&decoded) };
+        renderer.render(&engine, commit);
+        engine.looked.get()
     };
     assert!(looked(1, &commit, &mut renderer));
     assert!(looked(1, &commit, &mut renderer), "the batch is not published");

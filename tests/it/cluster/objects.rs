@@ -222,7 +222,10 @@ async fn what_git_no_longer_has_is_pruned_behind_the_guard() {
     let owner = opsy::api::Owner::parse(OWNER).expect("an owner");
     let decide = |left: usize| {
         let known = agent.home.owned(&owner).into_keys().collect();
-        let set = opsy::manifest::ObjectSet { documents: documents[..left].to_vec(), ..Default::default() };
+        let set = opsy::manifest::ObjectSet {
+            documents: documents[..left].iter().cloned().collect(),
+            ..Default::default()
+        };
         prune::decide(&known, &set)
     };
     let refused = decide(1);

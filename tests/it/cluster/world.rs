@@ -142,7 +142,7 @@ impl Agent {
 
 pub fn commit(owner: &str, documents: &[Document], remove: &[&ObjectKey]) -> Load {
     Load {
-        documents: documents.to_vec(),
+        documents: documents.iter().cloned().collect(),
         owner: Owner::parse(owner).expect("an owner"),
         remove: remove.iter().map(|object| (*object).clone()).collect(),
         retained: Vec::new(),

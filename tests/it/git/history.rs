@@ -11,7 +11,7 @@ use opsy::api::status::LastSynced;
 use opsy::git::address::Address;
 use opsy::git::commit::{Edit, Outcome};
 use opsy::git::{GitError, Handle, History};
-use opsy::manifest::ObjectSet;
+use opsy::manifest::{ObjectSet, SourceFile};
 use opsy::sync::{Accepts, Hold, Outputs, Sync};
 
 use super::bed::{ANN, Bed, Remote, git_of, printed};
@@ -87,7 +87,8 @@ fn lose(bed: &Bed) {
 }
 
 fn start(bed: &Bed, last: Option<&str>, accepted: Option<&str>) -> (Sync, Outputs) {
-    let (mut sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
+    let (mut sync, outputs) =
+        Sync::new(bed.handle(), Box::new(|_: &[SourceFile]| ObjectSet::default()), Timestamp::now);
     let source = sync_source(bed);
     let last = last.map(|commit| LastSynced { commit: id(commit), source, verified: None });
     let accepted = accepted.map(id);

@@ -1,6 +1,7 @@
 //! The Git edge and its two loops against a real smart HTTP server, while others change the same repository.
 
 pub mod bed;
+mod edits;
 mod fetch;
 mod github_app;
 mod history;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use opsy::api::{AMIRefresher, CommitId, Key, Kind, ObjectKey, ObjectVersion, PackerBuilder};
+use opsy::engine::writes::Writes;
 use opsy::git::Handle;
 use opsy::manifest::{Document, DocumentText, ObjectSet};
 use opsy::publish::render::{Renderer, Snapshot, Unread};
@@ -24,6 +25,8 @@ struct Store {
     settings: RepoSettings,
     synced: Option<Arc<Synced>>,
     versions: u64,
+    /// What was written, as the stores of the agent record it.
+    writes: Writes,
     decoded: usize,
 }
 
@@ -77,18 +80,23 @@ fn key(name: &str) -> Key {
     Key { namespace: "default".to_owned(), name: name.to_owned() }
 }
 
+fn object(name: &str) -> ObjectKey {
+    ObjectKey { kind: Kind::PackerBuilder, key: key(name) }
+}
+
 impl Store {
     /// Sets the status of a builder, which the commit declares from then on.
     fn set(&mut self, name: &str, status: Value) {
         self.versions += 1;
         self.objects.insert(name.to_owned(), (self.versions, status));
+        self.writes.record(object(name));
         self.load();
     }
 
     /// Loads a commit that declares the builders that exist.
     fn load(&mut self) {
         let document = |name: &String| Document {
-            object: ObjectKey { kind: Kind::PackerBuilder, key: key(name) },
+            object: object(name),
             json: DocumentText::from(&Value::Null),
             file: format!("{name}.yaml"),
             line: 1,
@@ -109,6 +117,47 @@ impl Store {
     }
 }
 
+/// The objects of a store.
+struct Existing<'a> {
+    store: &'a Store,
+    decoded: &'a Mutex<usize>,
+}
+
+impl<'a> Existing<'a> {
+    fn stored(&self, name: &str) -> Option<Stored<'a>> {
+        let (version, status) = self.store.objects.get(name)?;
+        let (name, decoded) = (name.to_owned(), self.decoded);
+        Some(Stored { name, version: *version, status: status.clone(), decoded })
+    }
+}
+
+impl<'a> Snapshot for Existing<'a> {
+    type Builder = Stored<'a>;
+    type Refresher = NoRefresher;
+
+    fn version(&self) -> Option<u64> {
+        Some(self.store.writes.count())
+    }
+    fn changed_since(&self, version: u64) -> Option<BTreeSet<ObjectKey>> {
+        self.store.writes.since(version)
+    }
+    fn builders(&self) -> impl IntoIterator<Item = Self::Builder> {
+        self.store.objects.keys().filter_map(|name| self.stored(name))
+    }
+    fn refreshers(&self) -> impl IntoIterator<Item = Self::Refresher> {
+        Vec::new()
+    }
+    fn builder(&self, key: &Key) -> Option<Self::Builder> {
+        self.stored(&key.name)
+    }
+    fn refresher(&self, _: &Key) -> Option<Self::Refresher> {
+        None
+    }
+    fn owned(&self) -> BTreeSet<ObjectKey> {
+        self.store.objects.keys().map(|name| object(name)).collect()
+    }
+}
+
 /// The content of a publisher, as the agent has it.
 struct Files {
     store: Arc<Mutex<Store>>,
@@ -119,22 +168,9 @@ impl Content for Files {
     fn render(&self) -> Batch {
         let mut store = self.store.lock().expect("not poisoned");
         let decoded = Mutex::new(0);
-        let stored = |(name, (version, status)): (&String, &(u64, Value))| Stored {
-            name: name.clone(),
-            version: *version,
-            status: status.clone(),
-            decoded: &decoded,
-        };
-        let builders = || store.objects.iter().map(stored);
-        let owned = || -> BTreeSet<ObjectKey> {
-            let object = |name: &String| ObjectKey { kind: Kind::PackerBuilder, key: key(name) };
-            store.objects.keys().map(object).collect()
-        };
         let synced = store.synced.clone().expect("a commit is loaded");
-        let refreshers = Vec::<NoRefresher>::new;
-        let version = Some(store.versions);
         let mut renderer = self.renderer.lock().expect("not poisoned");
-        let batch = renderer.render(Snapshot { version, builders, refreshers, owned: &owned }, &synced);
+        let batch = renderer.render(&Existing { store: &store, decoded: &decoded }, &synced);
         store.decoded += decoded.into_inner().expect("not poisoned");
         batch
     }
@@ -342,8 +378,9 @@ impl World {
             }
             4 => {
                 let mut store = self.store();
-                store.objects.remove(name);
-                store.versions += 1;
+                if store.objects.remove(name).is_some() {
+                    store.writes.record(object(name));
+                }
                 store.load();
                 format!("{name} is deleted")
             }

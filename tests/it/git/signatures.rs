@@ -108,9 +108,8 @@ impl Desk {
     }
 
     fn sync_by(&self, handle: Handle, last: Option<LastSynced>, accepted: Option<&str>) -> (Sync, Outputs) {
-        let mut reader = Reader::default();
-        let (mut sync, outputs) =
-            Sync::new(handle, Box::new(move |files| reader.read(files)), Timestamp::now);
+        let reader = Reader::default();
+        let (mut sync, outputs) = Sync::new(handle, Box::new(reader), Timestamp::now);
         let accepted = accepted.map(id);
         let accepts = Accepts {
             pending: Box::new(move || Box::pin(std::future::ready(accepted.clone()))),

@@ -15,7 +15,7 @@ use opsy::git::github_app::Tokens;
 use opsy::git::signatures::Signers;
 use opsy::git::templates::sources::{SourceOptions, Sources};
 use opsy::git::templates::{TemplateError, TemplateQuery, TemplateSource, Templates};
-use opsy::manifest::ObjectSet;
+use opsy::manifest::{ObjectSet, SourceFile};
 use opsy::sync::Sync;
 use tokio_util::sync::CancellationToken;
 
@@ -62,7 +62,8 @@ impl World {
         let login = opsy::git::Secret::Value("its-own-secret".to_owned());
         let user = opsy::git::Secret::Value("agent".to_owned());
         let handle = own.handle_with(|options| options.credentials = Some(Credentials::basic(user, login)));
-        let (mut sync, outputs) = Sync::new(handle, Box::new(|_| ObjectSet::default()), Timestamp::now);
+        let (mut sync, outputs) =
+            Sync::new(handle, Box::new(|_: &[SourceFile]| ObjectSet::default()), Timestamp::now);
         sync.once().await.expect("synced");
         own.journal();
         let (secrets, woken) = (Secrets::default(), Arc::<Mutex<Vec<Key>>>::default());

@@ -35,11 +35,12 @@ fn parser() -> (Parse, Arc<AtomicUsize>) {
             if file.path == "opsy.yaml" {
                 set.settings = serde_json::from_slice(&file.content()).expect("settings");
             } else if file.form == Form::File {
-                set.documents.push(document(file));
+                set.documents.insert(document(file));
             }
         }
         let status = set.settings.status_path().to_owned() + "/";
-        set.documents.retain(|document| !document.file.starts_with(&status));
+        let is_read = |document: &&Document| !document.file.starts_with(&status);
+        set.documents = set.documents.iter().filter(is_read).cloned().collect();
         set
     };
     (Box::new(parse), calls)
@@ -150,9 +151,8 @@ async fn links_are_not_followed() {
     let bed = Bed::start();
     bed.remote().commit("main", &[("a.txt", Some("1"))]);
     bed.remote().link("main", "b.yaml", "/etc/passwd");
-    let mut reader = Reader::default();
-    let (mut sync, _outputs) =
-        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
+    let reader = Reader::default();
+    let (mut sync, _outputs) = Sync::new(bed.handle(), Box::new(reader), Timestamp::now);
     let synced = sync.once().await.expect("synced");
     let problems: Vec<_> = synced.set.problems.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -218,9 +218,8 @@ async fn what_cannot_be_read_is_an_error() {
     ];
     bed.remote().commit("main", &files);
     bed.remote().link("main", "builders/link.yaml", "../shared/big.bin");
-    let mut reader = Reader::default();
-    let (mut sync, _outputs) =
-        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
+    let reader = Reader::default();
+    let (mut sync, _outputs) = Sync::new(bed.handle(), Box::new(reader), Timestamp::now);
     let synced = sync.once().await.expect("synced");
     let remedy = "; if it is not meant for Opsy, list it in .opsyignore";
     let lines = [
@@ -389,9 +388,8 @@ async fn a_manifest_that_turned_into_a_link_or_a_pointer_makes_the_set_incomplet
     let manifest = "apiVersion: ami.opsy.dev/v1alpha1\nkind: AMIRefresher\nmetadata: {name: demo}\nspec: {region: us-east-1, clusterName: demo}\n";
     bed.remote()
         .commit("main", &[("refreshers/demo.yaml", Some(manifest)), ("shared/demo.tmpl", Some(manifest))]);
-    let mut reader = Reader::default();
-    let (mut sync, _outputs) =
-        Sync::new(bed.handle(), Box::new(move |files| reader.read(files)), Timestamp::now);
+    let reader = Reader::default();
+    let (mut sync, _outputs) = Sync::new(bed.handle(), Box::new(reader), Timestamp::now);
     assert!(sync.once().await.expect("synced").set.complete());
     let mut broken = async |what: &str| {
         let set = sync.once().await.expect("synced").set.clone();

@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use opsy::api::{Class, Key};
 use opsy::git::templates::TemplateQuery;
-use opsy::manifest::ObjectSet;
+use opsy::manifest::{ObjectSet, SourceFile};
 use opsy::sync::{Outputs, Sync};
 
 use super::bed::{Bed, Remote};
 
 async fn synced(bed: &Bed) -> (Sync, Outputs) {
-    let (mut sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
+    let (mut sync, outputs) =
+        Sync::new(bed.handle(), Box::new(|_: &[SourceFile]| ObjectSet::default()), Timestamp::now);
     sync.once().await.expect("synced");
     (sync, outputs)
 }
@@ -71,7 +72,8 @@ async fn files_come_with_their_content() {
 async fn a_missing_template_is_a_mistake_and_an_unread_repository_is_not() {
     let bed = Bed::start();
     repository(&bed.remote());
-    let (sync, outputs) = Sync::new(bed.handle(), Box::new(|_| ObjectSet::default()), Timestamp::now);
+    let (sync, outputs) =
+        Sync::new(bed.handle(), Box::new(|_: &[SourceFile]| ObjectSet::default()), Timestamp::now);
     let early = outputs.templates.resolve(&query("packer/node"), &key()).await.expect_err("too early");
     assert_eq!(early.class, Class::TRANSIENT);
     let mut sync = sync;
@@ -102,7 +104,8 @@ async fn the_agents_own_repository() {
     let bed = Bed::guarded("*:hunter2\n");
     repository(&bed.remote());
     let git = bed.handle_with(|options| options.credentials = Some(super::bed::token("hunter2")));
-    let (mut sync, outputs) = Sync::new(git, Box::new(|_| ObjectSet::default()), Timestamp::now);
+    let (mut sync, outputs) =
+        Sync::new(git, Box::new(|_: &[SourceFile]| ObjectSet::default()), Timestamp::now);
     sync.once().await.expect("synced");
     assert_eq!(outputs.templates.own(), (bed.url(), "main".to_owned()));
     assert!(outputs.templates.is_own(bed.url().trim_end_matches(".git")));

@@ -100,7 +100,7 @@ impl Ledger {
     /// Records a failure for each document outside the scope. Returns those that are new.
     fn refuse_outside(&mut self, commit: &Load, scope: &Scope) -> Vec<(ObjectKey, String)> {
         let mut news = Vec::new();
-        for document in &commit.documents {
+        for document in commit.documents.iter() {
             let namespace = &document.object.key.namespace;
             if !scope.covers(namespace) && !self.failures.contains_key(&document.object) {
                 let failure = not_watched(namespace);

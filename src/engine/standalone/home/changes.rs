@@ -60,16 +60,17 @@ impl Shared {
 
     /// Shows changes that are durable, and wakes their objects.
     pub(super) fn show(&self, changes: Vec<Change>) {
-        let (mut has_other_members, mut woken) = (false, Vec::new());
+        let mut woken = Vec::new();
         for Change { object, next, is_shown, wakes, .. } in changes {
             let entry = if is_shown { self.show_one(&object, next) } else { Arc::new(next) };
             let is_usable = entry.is_usable();
             woken.extend((wakes && is_usable).then(|| object.clone()));
-            let before = lock(&self.entries).insert(object, entry);
-            has_other_members |= before.is_some_and(|before| before.is_usable()) != is_usable;
-        }
-        if has_other_members {
-            self.objects.board.replace(&self.usable());
+            let before = lock(&self.entries).insert(object.clone(), entry);
+            match (before.is_some_and(|before| before.is_usable()), is_usable) {
+                (false, true) => self.objects.board.add(&object),
+                (true, false) => self.objects.board.remove(&object),
+                _ => {}
+            }
         }
         woken.iter().for_each(|object| self.objects.wake(object));
     }

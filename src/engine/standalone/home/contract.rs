@@ -13,8 +13,9 @@ use crate::api::{CommitId, ObjectKey, Owner};
 use crate::engine::standalone::requests;
 use crate::engine::standalone::{disk, owner_file};
 use crate::engine::{
-    AgentMemory, EngineError, EventRecorder, Home, Load, Note, SecretReader, StatusUpdate, Wakes,
+    AgentMemory, EngineError, EventRecorder, Home, Load, Note, Owned, SecretReader, StatusUpdate, Wakes,
 };
+use crate::manifest::Documents;
 
 impl Home for StateHome {
     fn ready(&self) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -24,6 +25,10 @@ impl Home for StateHome {
     fn owned(&self, _: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
         let entries = lock(&self.shared.entries);
         entries.iter().map(|(object, entry)| (object.clone(), entry.file.clone())).collect()
+    }
+
+    fn compare(&self, _: &Owner, documents: &Documents) -> Owned {
+        lock(&self.shared.entries).compare(documents)
     }
 
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>> {
@@ -61,11 +66,9 @@ impl Home for StateHome {
 
     fn all_out_of_sync(&self) -> BTreeMap<ObjectKey, (&'static str, String)> {
         let entries = lock(&self.shared.entries);
-        let of_entries =
-            entries.iter().filter_map(|(object, entry)| Some((object.clone(), entry.out_of_sync()?)));
         let unreadable = self.shared.unreadable.iter();
         let unreadable = unreadable.map(|(object, why)| (object.clone(), (STATE_UNREADABLE, why.clone())));
-        of_entries.chain(unreadable).collect()
+        entries.out_of_sync().chain(unreadable).collect()
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 
 use super::Shared;
 use super::changes::Change;
+use super::entries::Entries;
 use crate::api::lock::lock;
 use crate::api::{Kind, ObjectKey};
 use crate::engine::standalone::entry::{Entry, Reference};
 use crate::engine::standalone::requests::{self, Requested};
 use crate::engine::{Load, Wakes};
-use crate::manifest::Document;
+use crate::manifest::Documents;
 
-type Entries = BTreeMap<ObjectKey, Arc<Entry>>;
 type Requests = BTreeMap<ObjectKey, Requested>;
 
 impl Shared {
@@ -21,8 +20,12 @@ impl Shared {
     /// reconciler releases them. A refresher has nothing in progress and is removed at once.
     pub(super) fn load_commit(&self, commit: &Load) -> io::Result<()> {
         let _changing = lock(&self.changing);
-        requests::prepare(&self.state, commit.documents.iter().map(|document| &document.object));
-        let changes = self.changes(commit);
+        let concerned = lock(&self.entries).begin_load(&commit.documents);
+        requests::prepare(
+            &self.state,
+            concerned.iter().filter(|object| commit.documents.get(object).is_some()),
+        );
+        let changes = self.changes(commit, concerned);
         self.write(&changes).into_iter().collect::<io::Result<()>>()?;
         for object in commit.remove.iter().filter(|object| object.kind == Kind::AMIRefresher) {
             self.forget(object)?;
@@ -30,6 +33,7 @@ impl Shared {
         let woken: BTreeSet<_> =
             changes.iter().filter(|change| change.is_waking()).map(|change| change.object.clone()).collect();
         self.show(changes);
+        lock(&self.entries).end_load(commit.documents.clone());
         let others = self.usable_of(&commit.wake);
         others.iter().filter(|object| !woken.contains(object)).for_each(|object| self.objects.wake(object));
         self.objects.changed.notify_one();
@@ -41,16 +45,14 @@ impl Shared {
         let _changing = lock(&self.changing);
         let changes: Vec<Change> = {
             let entries = lock(&self.entries);
-            let requests = self.requests(&entries, &[]);
-            let requested = |object: &ObjectKey, entry: &Entry| {
-                let requested = requests.get(object);
-                let changed = (entry.requested.as_ref() != requested).then(|| Entry::clone(entry));
-                changed.map(|entry| entry.requested(requested.cloned()))
+            let requests = self.requests(&entries, &Documents::default());
+            let concerned: BTreeSet<&ObjectKey> = requests.keys().chain(entries.requested()).collect();
+            let change = |object: &ObjectKey| {
+                let (entry, requested) = (entries.get(object)?, requests.get(object));
+                let next = (entry.requested.as_ref() != requested).then(|| Entry::clone(entry))?;
+                Some(Change::new(object, Some(entry), next.requested(requested.cloned())))
             };
-            let change = |(object, entry): (&ObjectKey, &Arc<Entry>)| {
-                Some(Change::new(object, Some(entry), requested(object, entry)?))
-            };
-            entries.iter().filter_map(change).collect()
+            concerned.into_iter().filter_map(change).collect()
         };
         let results = self.write(&changes);
         let mut written = Vec::new();
@@ -65,41 +67,49 @@ impl Shared {
         self.show(written);
     }
 
-    /// What a commit changes.
-    fn changes(&self, commit: &Load) -> Vec<Change> {
+    /// What a commit changes. Of all objects, it can change those that it concerns and those with new requests.
+    fn changes(&self, commit: &Load, mut concerned: BTreeSet<ObjectKey>) -> Vec<Change> {
         let entries = lock(&self.entries);
-        let is_readable = |document: &&Document| !self.unreadable.contains_key(&document.object);
-        let documents: Vec<_> = commit.documents.iter().filter(is_readable).collect();
-        let requests = self.requests(&entries, &documents);
-        let mut changes =
-            Changes { entries: &entries, requests, left: entries.keys().collect(), all: Vec::new() };
-        for document in documents {
-            changes.declare(document, || Entry::new(document, (commit.seed)(&document.object), (self.now)()));
-        }
-        for object in &commit.remove {
-            match object.kind {
-                Kind::PackerBuilder => {
-                    changes.refer(object, |it| it.undeclared(object, Reference::Deleted, (self.now)()))
-                }
-                Kind::AMIRefresher => {
-                    changes.left.remove(object);
-                }
-            }
-        }
-        for object in &commit.retained {
-            changes.refer(object, |it| it.undeclared(object, Reference::Retained, (self.now)()));
-        }
-        for object in std::mem::take(&mut changes.left) {
-            changes.add(object, &entries[object], |it| it.undeclared(object, Reference::None, (self.now)()));
-        }
-        changes.all
+        let requests = self.requests(&entries, &commit.documents);
+        concerned.extend(requests.keys().chain(&commit.remove).chain(&commit.retained).cloned());
+        let removed: BTreeSet<&ObjectKey> = commit.remove.iter().collect();
+        let retained: BTreeSet<&ObjectKey> = commit.retained.iter().collect();
+        let next = |object: &ObjectKey, entry: Option<&Entry>| {
+            let document = commit.documents.get(object).filter(|_| !self.unreadable.contains_key(object));
+            let (Some(entry), None) = (entry, document) else {
+                let document = document?;
+                return Some(match entry {
+                    Some(entry) => entry.declared(document),
+                    None => Entry::new(document, (commit.seed)(object), (self.now)()),
+                });
+            };
+            let reference = match (removed.contains(object), object.kind) {
+                (true, Kind::PackerBuilder) => Reference::Deleted,
+                (true, Kind::AMIRefresher) => return None,
+                (false, _) if retained.contains(object) => Reference::Retained,
+                (false, _) => Reference::None,
+            };
+            Some(entry.undeclared(object, reference, (self.now)()))
+        };
+        let change = |object: &ObjectKey| {
+            let before = entries.get(object).map(|entry| &**entry);
+            let next = next(object, before)?.requested(requests.get(object).cloned());
+            (before != Some(&next)).then(|| Change::new(object, before, next))
+        };
+        concerned.iter().filter_map(change).collect()
     }
 
     /// The requests for all objects, including those of new documents. Those that cannot be read are logged once.
-    fn requests(&self, entries: &Entries, documents: &[&Document]) -> Requests {
-        let new =
-            documents.iter().map(|document| &document.object).filter(|object| !entries.contains_key(object));
-        let requests = requests::read(&self.state, entries.keys().chain(new));
+    fn requests(&self, entries: &Entries, documents: &Documents) -> Requests {
+        let exists = |object: &ObjectKey| entries.get(object).is_some() || documents.get(object).is_some();
+        let all = || {
+            let new = documents.iter().map(|document| &document.object);
+            entries.keys().chain(new.filter(|object| entries.get(object).is_none()))
+        };
+        let requests = match requests::list(&self.state, exists, all) {
+            Some(requested) => requests::read(&self.state, requested.iter()),
+            None => requests::read(&self.state, all()),
+        };
         for (object, requested) in &requests {
             let known = entries.get(object).and_then(|entry| entry.requested.as_ref());
             if let (Requested::Unreadable(why), true) = (requested, known != Some(requested)) {
@@ -115,43 +125,5 @@ impl Shared {
         let entries = lock(&self.entries);
         let is_usable = |object: &&ObjectKey| entries.get(object).is_some_and(|entry| entry.is_usable());
         objects.iter().filter(is_usable).cloned().collect()
-    }
-}
-
-/// The changes of a commit, as they are collected.
-struct Changes<'a> {
-    entries: &'a Entries,
-    requests: Requests,
-    /// Objects that the commit has not referred to so far.
-    left: BTreeSet<&'a ObjectKey>,
-    all: Vec<Change>,
-}
-
-impl<'a> Changes<'a> {
-    fn declare(&mut self, document: &Document, new: impl FnOnce() -> Entry) {
-        match self.entries.get(&document.object) {
-            Some(_) => self.refer(&document.object, |entry| entry.declared(document)),
-            None => {
-                let next = new().requested(self.requests.get(&document.object).cloned());
-                self.all.push(Change::new(&document.object, None, next));
-            }
-        }
-    }
-
-    /// Adds the change of an object that exists, unless the commit has referred to it before.
-    fn refer(&mut self, object: &ObjectKey, next: impl FnOnce(&Entry) -> Entry) {
-        if self.left.remove(object)
-            && let Some(entry) = self.entries.get(object)
-        {
-            self.add(object, entry, next);
-        }
-    }
-
-    /// Adds the change of an object, if anything about it changes.
-    fn add(&mut self, object: &ObjectKey, entry: &'a Entry, next: impl FnOnce(&Entry) -> Entry) {
-        let next = next(entry).requested(self.requests.get(object).cloned());
-        if next != *entry {
-            self.all.push(Change::new(object, Some(entry), next));
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Objects whose state is damaged are reported and affect no other object.
 
 mod difference;
+mod loads;
 mod statuses;
 
 use serde_json::{Value, json};

@@ -281,7 +281,7 @@ impl Repository {
 
     /// Removes the users that do not exist any more, and returns the number of remaining users.
     pub fn retain_users(&self, exists: impl Fn(&Key) -> bool) -> usize {
-        self.queries.retain(&exists);
+        self.queries.retain(0, &exists);
         let mut users = self.users();
         users.retain(|user, _| exists(user));
         users.len()

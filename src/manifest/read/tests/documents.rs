@@ -10,7 +10,7 @@ fn an_object_is_handed_on_as_written_without_nulls_and_with_its_namespace() {
     let set = read(&[("opsy.yaml", "namespace: images\n"), ("b/node.yaml", &text)]);
     assert_eq!(lines(&set), Vec::<String>::new());
     assert_eq!(set.documents.len(), 1);
-    let document = &set.documents[0];
+    let document = first(&set);
     assert_eq!((document.file.as_str(), document.line), ("b/node.yaml", 1));
     assert_eq!(document.object.to_string(), "PackerBuilder/images/node");
     assert_eq!(
@@ -101,9 +101,9 @@ fn what_kubectl_exports_is_read() {
             "foreign a.yaml:17: Secret is not a kind of Opsy: ignored",
         ]
     );
-    assert_eq!(set.documents[0].line, 4);
+    assert_eq!(first(&set).line, 4);
     assert_eq!(
-        set.documents[0].json.value()["metadata"],
+        first(&set).json.value()["metadata"],
         json!({"name": "node", "namespace": "default", "annotations": {"keep": "me"}})
     );
 }

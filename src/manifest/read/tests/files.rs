@@ -234,7 +234,7 @@ fn files_of_ours_are_listed_for_the_builds_that_do_not_go_by_them() {
         ("c.yaml", "packages: [vim]\n"),
         ("opsy.yaml", ""),
     ]);
-    assert_eq!(set.own_files, ["opsy.yaml", "a.yaml", "b.yaml"]);
+    assert_eq!(*set.own_files, ["opsy.yaml", "a.yaml", "b.yaml"].map(str::to_owned).into());
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! documents, `opsy.yaml`, and several files together.
 
 mod documents;
+mod edits;
 mod fields;
 mod files;
+mod kept;
 mod settings;
 mod values;
 
@@ -23,6 +25,11 @@ fn source(path: &str, content: &str) -> SourceFile {
 fn read(files: &[(&str, &str)]) -> ObjectSet {
     let files: Vec<_> = files.iter().map(|(path, content)| source(path, content)).collect();
     Reader::default().read(&files)
+}
+
+/// The first document.
+fn first(set: &ObjectSet) -> &Document {
+    set.documents.iter().next().expect("a document")
 }
 
 fn lines(set: &ObjectSet) -> Vec<String> {

@@ -65,7 +65,7 @@ fn broken_settings_leave_the_last_good_ones_in_force() {
     reader.read(&[source("opsy.yaml", "agentID: team-a\nnamespace: images\n")]);
     let set = reader.read(&[source("opsy.yaml", "agentID: [\n"), source("a.yaml", REFRESHER)]);
     assert_eq!(set.settings.agent_id.as_deref(), Some("team-a"));
-    assert_eq!(set.documents[0].object.key.namespace, "images");
+    assert_eq!(first(&set).object.key.namespace, "images");
     assert!(!set.complete());
 }
 

@@ -27,7 +27,7 @@ fn owner(name: &str) -> Owner {
 /// A commit of an owner, with this published status for every object.
 fn commit(documents: &[Document], by: &str, status: Option<serde_json::Value>) -> Load {
     Load {
-        documents: documents.to_vec(),
+        documents: documents.iter().cloned().collect(),
         owner: owner(by),
         remove: Vec::new(),
         retained: Vec::new(),

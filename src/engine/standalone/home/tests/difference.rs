@@ -90,9 +90,9 @@ fn only(commit: Load, names: &[&str]) -> Load {
 /// A commit in which the document of `b` has another value at this place.
 fn edited(place: &str, value: Value) -> Load {
     let mut load = only(commit(&["a", "b", "c"], &[]), &[]);
-    let mut json = load.documents[1].json.value();
+    let mut json = document("b").json.value();
     *json.pointer_mut(place).expect("a place") = value;
-    load.documents[1].json = DocumentText::from(&json);
+    load.documents.insert(Document { json: DocumentText::from(&json), ..document("b") });
     load
 }
 
@@ -131,7 +131,7 @@ fn a_changed_document_wakes_its_object() {
 fn a_moved_file_is_recorded_and_wakes_nothing() {
     let mut watched = Watched::new();
     let mut load = only(commit(&["a", "b", "c"], &[]), &[]);
-    "moved.yaml".clone_into(&mut load.documents[1].file);
+    load.documents.insert(Document { file: "moved.yaml".to_owned(), ..document("b") });
     assert!(watched.load(load).is_empty());
     let owner = Owner::parse("test").expect("an owner");
     assert_eq!(watched.home.owned(&owner)[&object("b")].as_deref(), Some("moved.yaml"));
@@ -177,7 +177,7 @@ fn a_refresher_is_removed_at_once() {
         "metadata": {"name": "r", "namespace": "default"}, "spec": AMIRefresherSpec::default(),
     });
     let json = DocumentText::from(&json);
-    load.documents.push(Document { object: refresher.clone(), json, file: "r.yaml".to_owned(), line: 1 });
+    load.documents.insert(Document { object: refresher.clone(), json, file: "r.yaml".to_owned(), line: 1 });
     watched.home.shared.load_commit(&load).expect("loaded");
     assert!(watched.objects.has(&refresher) && watched.home.shared.path(&refresher).exists());
     let removed = Load { remove: vec![refresher.clone()], ..only(commit(&["a", "b", "c"], &[]), &[]) };

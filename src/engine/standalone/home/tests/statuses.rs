@@ -131,7 +131,7 @@ async fn a_write_that_panics_is_an_error_and_the_next_one_is_written() {
     let state = tempfile::tempdir().expect("a folder");
     let (home, objects) = loaded(state.path());
     // No entry has such a document.
-    let whole = lock(&home.shared.entries)[&object("node-0")].clone();
+    let whole = lock(&home.shared.entries).get(&object("node-0")).expect("an entry").clone();
     let mut damaged = Entry::clone(&whole);
     damaged.document = DocumentText::from(&json!("no object"));
     lock(&home.shared.entries).insert(object("node-0"), Arc::new(damaged));
