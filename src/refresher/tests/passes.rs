@@ -148,6 +148,9 @@ impl World {
                 Outcome::ManagedUpdateStarted { group, version, result }
             }
             Step::PinGroup { group, pinned, version, .. } => {
+                if rollout.rollback.is_none() {
+                    self.expect_in_window("a pin");
+                }
                 Outcome::GroupPinned { group: group.clone(), result: self.pin(pinned, version) }
             }
             Step::StartRefresh { group, source, version, .. } => {
