@@ -304,7 +304,6 @@ impl Publish {
         match self.git.directories(commit, &seen.folder).await {
             Ok((before, tree)) if before == seen.tree => {
                 self.content.published();
-                self.git.note_published(&seen.folder, tree.as_deref());
                 self.place = Some(Place { tree, ..seen });
             }
             Ok(_) => self.place = None,

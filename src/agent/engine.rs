@@ -28,8 +28,6 @@ pub struct Engine {
     pub recorded_owner: Option<String>,
     /// Folder of the bare clone.
     pub clone: PathBuf,
-    /// Where parsed manifests are kept for the next process, if anywhere.
-    pub parsed: Option<PathBuf>,
     /// No other agent's clone can be ahead of this one: the agent may start from it while the remote is unavailable.
     pub clone_is_newest: bool,
     pub claim: Claim,

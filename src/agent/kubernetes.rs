@@ -65,8 +65,6 @@ pub async fn start(inputs: &Inputs, endpoints: &Endpoints) -> anyhow::Result<Eng
         namespace,
         recorded_owner: notes.remove(OWNER),
         clone: clone_dir(&state),
-        // A new replica starts with an empty directory, most likely.
-        parsed: None,
         // While another replica worked, this clone was not updated.
         clone_is_newest: false,
         claim: Claim { lost, release: Box::new(move || release_lease.boxed()) },

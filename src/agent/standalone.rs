@@ -61,7 +61,6 @@ pub fn start(inputs: &Inputs) -> anyhow::Result<Engine> {
         namespace: None,
         recorded_owner: recorded_owner(&state)?,
         clone: clone_dir(&state),
-        parsed: Some(state),
         // The clone is beside the objects, under the same lock.
         clone_is_newest: true,
         claim,

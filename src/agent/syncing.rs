@@ -10,7 +10,6 @@ use super::inputs::Inputs;
 use super::{accept, now, spec_problems};
 use crate::api::Key;
 use crate::engine::objects::Objects;
-use crate::engine::standalone::parsed::ParsedFiles;
 use crate::git::Handle;
 use crate::git::templates::Templates;
 use crate::loader::{self, Identity, Loader};
@@ -34,11 +33,6 @@ pub async fn make(
     let identity = Arc::new(identity);
     let confirmed = identity.clone();
     let reader = Reader::new(spec_problems).with_guard(move |settings| confirmed.refusal(settings));
-    let parsed = engine.parsed.as_deref().and_then(ParsedFiles::of);
-    let reader = match parsed {
-        Some(parsed) => reader.with_kept(Box::new(parsed)),
-        None => reader,
-    };
     let known_files = reader.known_files();
     let (mut sync, outputs) = Sync::new(git, Box::new(reader), now);
     let saved = repository::load_status(&*engine.home).await;

@@ -48,9 +48,6 @@ pub struct Options {
     pub signing_key: Option<SigningKey>,
 }
 
-/// The path of a directory, and its tree ID if it exists.
-type Published = (String, Option<String>);
-
 /// A repository and its threads. A thread that hangs in a system call does not keep the process from exiting.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -59,8 +56,6 @@ pub struct Handle {
     branch: Arc<Mutex<Option<String>>>,
     /// The commits that tips must descend from, and that need not be verified again.
     known: Arc<Mutex<Known>>,
-    /// The directory that was published last, with its tree ID, if it exists.
-    published: Arc<Mutex<Option<Published>>>,
     network: Worker<Mirror>,
     reading: Worker<Reader>,
     /// Locked while the reading thread has a job: the network thread removes no file of the clone then.
@@ -97,7 +92,6 @@ impl Handle {
             })?,
             options,
             known,
-            published: Arc::default(),
             gate,
         })
     }
@@ -279,18 +273,6 @@ impl Handle {
     pub async fn directory_of(&self, commit: &CommitId, path: &str) -> Result<Option<String>, GitError> {
         let (commit, path) = (commit.clone(), path.to_owned());
         self.read_with(move |reader| reader.directory_of(&commit, &path)).await
-    }
-
-    /// Records the tree ID of a directory as this agent has published it last.
-    pub fn note_published(&self, path: &str, tree: Option<&str>) {
-        *lock(&self.published) = Some((path.to_owned(), tree.map(str::to_owned)));
-    }
-
-    /// Returns true if this is the tree ID of a directory as this agent has published it last.
-    pub fn has_published(&self, path: &str, tree: Option<&str>) -> bool {
-        lock(&self.published)
-            .as_ref()
-            .is_some_and(|(at, published)| at == path && published.as_deref() == tree)
     }
 
     /// Returns the tree IDs of a directory in the parent of a commit and in the commit itself, if they exist.

@@ -3,17 +3,17 @@
 //! What the API server would set or ignore is ignored with a note. What it would refuse is an error here, before
 //! anything is applied.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::checks::{closest, is_label, is_object_name};
+use crate::api::lock::lock;
 use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpec, VERSION, schema};
 
 use super::check::notes::{self, Note};
 use super::check::{self, Finding};
-use super::draft::Draft;
 use super::yaml::{Node, Parsed, Value};
 use super::{Document, DocumentText, ExtraRules, Severity};
 
@@ -36,6 +36,33 @@ const SERVER_SET: [&str; 11] = [
     "uid",
 ];
 const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
+
+/// An object without errors, with the document that was last made from it: the next commit most likely has the same
+/// one.
+#[derive(Debug)]
+pub struct Draft {
+    /// The manifest names a namespace.
+    is_placed: bool,
+    made: Mutex<Arc<Document>>,
+}
+
+impl Draft {
+    /// Returns the document, in its own namespace or else in the given one.
+    pub fn document(&self, file: &str, namespace: &str) -> Arc<Document> {
+        let mut made = lock(&self.made);
+        if made.file != file {
+            file.clone_into(&mut Arc::make_mut(&mut made).file);
+        }
+        if !self.is_placed && made.object.key.namespace != namespace {
+            let made = Arc::make_mut(&mut made);
+            let mut json = made.json.value();
+            json["metadata"]["namespace"] = Json::String(namespace.to_owned());
+            made.json = DocumentText::from(&json);
+            namespace.clone_into(&mut made.object.key.namespace);
+        }
+        Arc::clone(&made)
+    }
+}
 
 /// What a document contains: objects of Opsy, and findings about them.
 #[derive(Default)]
@@ -185,7 +212,7 @@ impl Object<'_> {
             line: self.root.line,
         };
         let document = Arc::new(document);
-        let draft = Draft::new(is_placed, Arc::clone(&document));
+        let draft = Draft { is_placed, made: Mutex::new(Arc::clone(&document)) };
         self.extra((extra.errors)(&document));
         if self.is_wrong() {
             return None;

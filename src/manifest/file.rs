@@ -3,13 +3,10 @@
 //! A file that mentions Opsy and cannot be read is an error: its objects are not known, so nothing may be pruned. A
 //! file that does not mention Opsy belongs to another tool.
 
-use serde::{Deserialize, Serialize};
-
 use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
-use super::document;
-use super::draft::Draft;
+use super::document::{self, Draft};
 use super::{ExtraRules, Form, Severity, SourceFile, yaml};
 
 /// Maximum size of a file: no manifest is as large.
@@ -31,16 +28,16 @@ pub struct File {
     /// It has lines of a template language where a manifest has none.
     pub is_template: bool,
     pub drafts: Vec<Draft>,
-    pub(super) findings: Vec<Finding>,
-    pub(super) rest: Rest,
+    findings: Vec<Finding>,
+    rest: Rest,
     /// Unreadable lines of a file that does not mention Opsy, with the reason. Whether they are errors depends on what
     /// the file contained before.
-    pub(super) unread: Vec<(usize, String)>,
+    unread: Vec<(usize, String)>,
 }
 
 /// A summary of the findings that are not kept.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Rest {
+#[derive(Clone, Debug, Default)]
+struct Rest {
     count: usize,
     line: usize,
     has_error: bool,

@@ -7,10 +7,8 @@ mod check;
 mod content;
 mod document;
 mod documents;
-mod draft;
 pub mod edit;
 mod file;
-mod kept;
 mod neighbours;
 mod read;
 mod settings;
@@ -20,13 +18,11 @@ mod yaml;
 pub use content::{Blobs, Content};
 pub use documents::Documents;
 pub use file::MAX_FILE_BYTES;
-pub use kept::KeptLines;
 pub use read::{KnownFiles, OBJECT_LIMIT, Reader, SETTINGS_FILE, is_manifest, is_settings};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::ObjectKey;
@@ -113,7 +109,7 @@ pub struct Problem {
     pub severity: Severity,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Error,
     Note,

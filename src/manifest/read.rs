@@ -15,7 +15,6 @@ use crate::settings::RepoSettings;
 
 use super::check::Finding;
 use super::file::{self, File};
-use super::kept::{self, KeptFiles, KeptLines};
 use super::neighbours::Neighbours;
 use super::{Document, Documents, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
 
@@ -70,60 +69,13 @@ pub struct Reader {
     /// By path.
     parsed: HashMap<String, Parsed>,
     known_files: KnownFiles,
-    /// What another process has parsed.
-    kept: Kept,
     /// The last settings that could be read. A broken `opsy.yaml` must not change the owner.
     settings: Option<RepoSettings>,
+    /// The settings before the commit that was read last.
+    settings_before: Option<RepoSettings>,
     /// The last commit, if a difference to it can be read.
     last: Option<Last>,
     guard: Guard,
-}
-
-/// The share of files that must have been parsed anew for all of them to be stored: storing a file costs a twentieth of
-/// parsing it.
-const STORED: usize = 20;
-
-/// The files that another process has parsed, and those that the next one needs not parse.
-#[derive(Default)]
-struct Kept {
-    lines: Option<Box<dyn KeptLines>>,
-    /// Those that are not used yet.
-    files: KeptFiles,
-    is_loaded: bool,
-    /// The number of files that were parsed since they were stored last.
-    parsed: usize,
-}
-
-impl Kept {
-    fn of(lines: Box<dyn KeptLines>) -> Self {
-        Self { lines: Some(lines), ..Self::default() }
-    }
-
-    /// Loads what another process has stored, once.
-    fn load(&mut self) {
-        if let Some(lines) = self.lines.as_deref().filter(|_| !self.is_loaded) {
-            self.files = kept::read(lines);
-            self.is_loaded = true;
-        }
-    }
-
-    /// Takes a file that need not be parsed. Each is used once: a draft belongs to one path.
-    fn take(&mut self, blob: &str) -> Option<Arc<File>> {
-        let file = self.files.remove(blob);
-        self.parsed += usize::from(file.is_none());
-        file
-    }
-
-    /// Stores all files of a commit if enough of them are not stored yet, and forgets those that it does not have.
-    fn store(&mut self, parsed: &HashMap<String, Parsed>) {
-        self.files = KeptFiles::new();
-        let Some(lines) = self.lines.as_deref().filter(|_| self.parsed * STORED > parsed.len()) else {
-            return;
-        };
-        let files = parsed.values().filter(|parsed| parsed.form == Form::File);
-        lines.replace(&mut files.map(|parsed| kept::line(&parsed.blob, &parsed.file)));
-        self.parsed = 0;
-    }
 }
 
 /// What was read last, and what its files depend on besides their own content.
@@ -156,7 +108,7 @@ impl Reader {
         let extra = ExtraRules { errors: Box::new(errors), notes: Box::new(notes) };
         let guard: Guard = Box::new(|_| None);
         let (parsed, known_files) = (HashMap::new(), KnownFiles::default());
-        Self { extra, parsed, known_files, kept: Kept::default(), settings: None, last: None, guard }
+        Self { extra, parsed, known_files, settings: None, settings_before: None, last: None, guard }
     }
 
     /// Adds a check of the settings. Refused settings count as broken.
@@ -165,19 +117,21 @@ impl Reader {
         Self { guard: Box::new(why), ..self }
     }
 
-    /// Adds a store of parsed files, which are not parsed again by the next process.
-    #[must_use]
-    pub fn with_kept(self, lines: Box<dyn KeptLines>) -> Self {
-        Self { kept: Kept::of(lines), ..self }
-    }
-
     /// Returns the files that are known to have contained objects.
     pub fn known_files(&self) -> KnownFiles {
         self.known_files.clone()
     }
 
+    /// Forgets what the last reading found, because the content of a file could not be read after all.
+    pub fn discard(&mut self) {
+        self.parsed.clear();
+        self.last = None;
+        self.settings.clone_from(&self.settings_before);
+    }
+
     /// Reads the files of one commit. The order of the files does not matter.
     pub fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
+        self.settings_before.clone_from(&self.settings);
         let last = self.last.take().map(|last| last.set).unwrap_or_default();
         let mut set = ObjectSet::default();
         let mut own_files = BTreeSet::new();
@@ -186,13 +140,13 @@ impl Reader {
         let mut before = std::mem::take(&mut self.parsed);
         let (mut used, mut findings) = (HashMap::with_capacity(before.len()), 0);
         let mut documents = Vec::with_capacity(last.documents.len());
-        self.kept.load();
         let mut sorted: Vec<_> =
             files.iter().filter(|file| self.is_read(file, set.settings.status_path())).collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let known = before.remove_entry(&source.path).filter(|(_, parsed)| parsed.is_of(source));
-            let (path, parsed) = known.unwrap_or_else(|| (source.path.clone(), self.parse(source)));
+            let (path, parsed) =
+                known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &self.extra)));
             let file = Arc::clone(&parsed.file);
             own_files.extend(file.is_ours.then(|| source.path.clone()));
             let most = if findings < FINDINGS { file::FINDINGS } else { 1 };
@@ -216,7 +170,6 @@ impl Reader {
             }
         }
         self.parsed = used;
-        self.kept.store(&self.parsed);
         self.remember(files, &documents);
         drop_duplicates(&mut set, &mut documents);
         set.own_files = if own_files == *last.own_files { last.own_files } else { own_files.into() };
@@ -226,18 +179,6 @@ impl Reader {
         }
         self.last = Some(Last { set: set.clone(), neighbours });
         set
-    }
-
-    /// Parses a file, unless another process has done that.
-    fn parse(&mut self, source: &SourceFile) -> Parsed {
-        let kept = match source.form {
-            Form::File => self.kept.take(&source.blob),
-            Form::Unfit(_) | Form::Unknown(_) => None,
-        };
-        match kept {
-            Some(file) => Parsed { blob: source.blob.clone(), form: Form::File, file },
-            None => Parsed::new(source, &self.extra),
-        }
     }
 
     /// Adds the settings to the set. Returns false if no settings are known that can be trusted.

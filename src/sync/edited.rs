@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::difference::Changes;
 use super::input::{self, FILE_LIMIT, Picked, SUM_LIMIT, below, can_be_manifest};
-use super::{Sync, Synced, status_files};
+use super::{StatusFile, Sync, Synced, status_files};
 use crate::api::CommitId;
 use crate::api::files::POINTER_LIMIT;
 use crate::api::lock::lock;
@@ -51,9 +51,10 @@ impl Sync {
         let Some(reading) = self.reading.as_ref().filter(|reading| !reading.has_links) else {
             return Ok(None);
         };
-        if !self.knows_status_files(before, commit, changes, reading).await? {
+        if !status_files::are_here(&self.git, &before.set.settings) {
             return Ok(None);
         }
+        let (status, status_files) = self.status_files_at(before, commit, changes, reading).await?;
         let Some((files, bytes)) = self.edited(changes).await? else { return Ok(None) };
         if reading.bytes + bytes > SUM_LIMIT {
             return Ok(None);
@@ -72,26 +73,28 @@ impl Sync {
         let at = self.at_commit(commit, before, &set, &changes.from);
         let difference = Some(changes.difference(&at));
         self.before = Some(changes.from.clone());
-        self.reading = Some(Reading { bytes: reading.bytes + bytes, ..reading });
-        let status_files = Arc::clone(&before.status_files);
+        self.reading = Some(Reading { bytes: reading.bytes + bytes, status, ..reading });
         let synced = Synced { commit: commit.clone(), set: Arc::new(set), status_files, difference };
         Ok(Some(self.announce(at, synced)))
     }
 
-    /// Whether the status files are those that were read, or that this agent has published since.
-    async fn knows_status_files(
+    /// The ID of the status folder and its files. Only if the ID is another one, those that differ are read: an object
+    /// that is created again later gets its status from them.
+    async fn status_files_at(
         &self,
         before: &Synced,
         commit: &CommitId,
         changes: &Changes,
         reading: &Reading,
-    ) -> Result<bool, GitError> {
-        if !status_files::are_here(&self.git, &before.set.settings) {
-            return Ok(false);
-        }
+    ) -> Result<(Option<String>, Arc<Vec<StatusFile>>), GitError> {
         let folder = &changes.from.opsy_files.status;
         let tree = self.git.directory_of(commit, folder).await?;
-        Ok(tree == reading.status || self.git.has_published(folder, tree.as_deref()))
+        if tree == reading.status {
+            return Ok((tree, Arc::clone(&before.status_files)));
+        }
+        let listing = self.git.list(commit).await?;
+        let files = status_files::of_commit(&self.git, &listing, folder, &before.status_files).await?;
+        Ok((tree, Arc::new(files)))
     }
 
     /// The edited files that can be manifests, and the number of their bytes. `None` if any other kind of change is

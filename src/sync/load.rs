@@ -240,6 +240,7 @@ impl Sync {
             GitError::Path { path: "the commit".to_owned(), why }
         })?;
         if let Some(error) = sources.failure() {
+            lock(&self.parse).discard();
             return Err(error);
         }
         if set.too_many_objects {

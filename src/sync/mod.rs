@@ -77,6 +77,8 @@ pub trait Parser: Send {
     fn reread(&mut self, _edited: &[SourceFile]) -> Option<ObjectSet> {
         None
     }
+    /// Forgets what the last reading found, because the content of a file could not be read after all.
+    fn discard(&mut self) {}
 }
 
 impl Parser for Reader {
@@ -85,6 +87,9 @@ impl Parser for Reader {
     }
     fn reread(&mut self, edited: &[SourceFile]) -> Option<ObjectSet> {
         Reader::reread(self, edited)
+    }
+    fn discard(&mut self) {
+        Reader::discard(self);
     }
 }
 

@@ -78,7 +78,7 @@ async fn tip(git: &Handle, settings: &RepoSettings, from: Origin) -> Result<Stat
 }
 
 /// The files that Opsy can have written. Skips a file that is too large, and all files if they are too large together.
-async fn of_commit(
+pub(super) async fn of_commit(
     git: &Handle,
     listing: &Listing,
     folder: &str,

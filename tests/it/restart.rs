@@ -1,10 +1,8 @@
 //! Restarts with less information than before: nothing is built, rolled out or removed on an assumption.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
-use crate::world::{Outcome, World};
+use crate::world::World;
 
 #[test]
 fn a_broken_opsy_yaml_at_a_start_touches_nothing() {
@@ -164,51 +162,4 @@ fn a_manifest_that_is_deleted_before_a_restart_is_pruned() {
     world.once();
     assert_eq!(world.status("PackerBuilder", "node"), None);
     assert_eq!(world.show("status/default/packerbuilders/node.yaml"), None);
-}
-
-/// What a run prints about manifests.
-fn problems(outcome: &Outcome) -> BTreeSet<String> {
-    let about = |line: &str| Some(line[line.find("builders/")?..].to_owned());
-    outcome.stderr.lines().filter_map(about).collect()
-}
-
-#[test]
-fn manifests_that_the_last_process_parsed_have_the_same_problems() {
-    let world = World::empty();
-    let builder = |name: &str, spec: &str| {
-        format!(
-            "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata: {{name: {name}}}\nspec: {{suspend: true, builder: {{dir: packer}}, {spec}}}\n"
-        )
-    };
-    let (good, noted) =
-        (builder("good", "region: us-east-1"), builder("noted", "region: us-east-1, clusterName: \"\""));
-    let wrong = builder("wrong", "regoin: us-east-1");
-    let files = [
-        ("opsy.yaml", "agentID: test\n"),
-        ("builders/good.yaml", &good),
-        ("builders/noted.yaml", &noted),
-        ("builders/wrong.yaml", &wrong),
-    ];
-    world.push(&files.map(|(path, text)| (path, Some(text))), "policy: builders");
-    let first = world.once();
-    assert_eq!(first.status.code(), Some(2), "{first:?}");
-    assert!(problems(&first).iter().any(|line| line.contains("regoin: unknown field")), "{first:?}");
-    let parsed = world.state().join("parsed");
-    let whole = std::fs::read(&parsed).expect("it is kept for the next process");
-    let again = || {
-        let outcome = world.once();
-        assert_eq!((outcome.status.code(), problems(&outcome)), (Some(2), problems(&first)), "{outcome:?}");
-        let names = ["good", "noted", "wrong"].map(|name| world.status("PackerBuilder", name).is_some());
-        assert_eq!(names, [true, true, false]);
-    };
-    again();
-    let other = String::from_utf8_lossy(&whole).replacen("opsy ", "opsy 0.0.1 ", 1).into_bytes();
-    for damaged in [&whole[..whole.len() / 2], &[0xff; 100], b"", &other] {
-        std::fs::write(&parsed, damaged).expect("written");
-        again();
-    }
-    world.edit("builders/wrong.yaml", "regoin", "region", "policy: fix");
-    let fixed = world.once();
-    assert_eq!(fixed.status.code(), Some(3), "{fixed:?}");
-    assert!(world.status("PackerBuilder", "wrong").is_some());
 }

@@ -24,7 +24,6 @@ pub mod home;
 pub mod lock;
 pub mod logs;
 mod object;
-pub mod parsed;
 pub mod private;
 pub mod requests;
 mod run_list;

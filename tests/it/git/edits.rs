@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use opsy::git::Handle;
 use opsy::manifest::{ObjectSet, Reader, SourceFile};
 use opsy::sync::{Outputs, Parser, Sync, Synced};
 
@@ -39,7 +38,6 @@ fn builder(name: &str, region: &str) -> String {
 /// A sync that follows a repository.
 struct Scene {
     bed: Bed,
-    git: Handle,
     sync: Sync,
     _outputs: Outputs,
     readings: Readings,
@@ -50,8 +48,8 @@ impl Scene {
         let bed = Bed::start();
         let (git, readings) = (bed.handle(), Readings::default());
         let parser = Recorded { reader: Reader::default(), readings: readings.clone() };
-        let (sync, outputs) = Sync::new(git.clone(), Box::new(parser), Timestamp::now);
-        let mut scene = Self { bed, git, sync, _outputs: outputs, readings };
+        let (sync, outputs) = Sync::new(git, Box::new(parser), Timestamp::now);
+        let mut scene = Self { bed, sync, _outputs: outputs, readings };
         let (a, b) = (builder("a", "us-east-1"), builder("b", "us-east-1"));
         let files =
             [("a.yaml", a.as_str()), ("b.yaml", &b), ("opsy.yaml", ""), ("status/a.yaml", "s1"), ("x", "1")];
@@ -136,17 +134,17 @@ async fn whatever_else_can_matter_is_read_as_a_whole() {
 }
 
 #[tokio::test]
-async fn status_files_of_another_hand_are_read() {
+async fn status_files_that_differ_are_read_with_an_edit() {
     let mut scene = Scene::new().await;
     let edit = |region: &str| builder("a", region);
     scene.bed.remote().commit("main", &[("status/left.yaml", Some("s"))]);
-    assert_eq!(scene.push(&[("a.yaml", Some(&edit("eu-west-1")))]).await, ["all"]);
-    let paths: Vec<_> = scene.synced().await.status_files.iter().map(|file| file.path.clone()).collect();
+    assert_eq!(scene.push(&[("a.yaml", Some(&edit("eu-west-1")))]).await, ["edits"]);
+    let files = |synced: &opsy::sync::Synced| -> Vec<(String, Vec<u8>)> {
+        synced.status_files.iter().map(|file| (file.path.clone(), file.content.to_vec())).collect()
+    };
+    let paths: Vec<_> = files(&*scene.synced().await).into_iter().map(|(path, _)| path).collect();
     assert_eq!(paths, ["a.yaml", "left.yaml"]);
-    let own = scene.bed.remote().commit("main", &[("status/a.yaml", Some("s2"))]);
-    scene.git.fetch().await.expect("fetched");
-    let own = opsy::api::CommitId::parse(own).expect("an id");
-    let tree = scene.git.directory_of(&own, "status").await.expect("read");
-    scene.git.note_published("status", tree.as_deref());
+    scene.bed.remote().commit("main", &[("status/a.yaml", Some("s2")), ("status/left.yaml", None)]);
     assert_eq!(scene.push(&[("a.yaml", Some(&edit("us-west-2")))]).await, ["edits"]);
+    assert_eq!(files(&*scene.synced().await), [("a.yaml".to_owned(), b"s2".to_vec())]);
 }

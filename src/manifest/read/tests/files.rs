@@ -346,3 +346,23 @@ fn reading_ends_where_there_are_more_objects_than_an_agent_works_with() {
     assert_eq!((set.documents.len(), set.too_many_objects), (0, true));
     assert!(set.problems.iter().all(|problem| problem.file != "5.yaml"));
 }
+
+#[test]
+fn what_was_read_from_a_file_without_content_is_forgotten() {
+    let right = source("a.yaml", &format!("{BUILDER}{}", "  region: us-east-1\n"));
+    let settings = source("opsy.yaml", "agentID: team\n");
+    let broken = |file: &SourceFile| SourceFile { content: Vec::new().into(), ..file.clone() };
+    let mut reader = Reader::default();
+    let expected = reader.read(&[settings.clone(), right.clone()]);
+    assert_eq!(expected.settings.agent_id.as_deref(), Some("team"));
+
+    let mut reader = Reader::default();
+    reader.read(&[settings.clone(), broken(&right)]);
+    reader.discard();
+    assert_eq!(reader.read(&[settings.clone(), right.clone()]), expected);
+
+    reader.read(&[broken(&settings), right.clone()]);
+    reader.discard();
+    let kept = reader.read(&[source("opsy.yaml", "agentID: ["), right]);
+    assert_eq!(kept.settings.agent_id.as_deref(), Some("team"), "the settings of the last good commit stay");
+}

@@ -5,7 +5,6 @@ mod documents;
 mod edits;
 mod fields;
 mod files;
-mod kept;
 mod settings;
 mod values;
 
