@@ -85,14 +85,17 @@ fn image(text: &str) -> Result<ImageId, BadId> {
 
 /// The image that is rolled out now. A target with one image per architecture is not held: `ami` can name only one image.
 fn current(status: &Value) -> Option<ImageId> {
-    ImageId::parse(status["targetAMI"].as_str()?).ok()
+    // A newer target may wait for its rollout. Of a rollback, the image that failed is left.
+    let rollout = &status["rollout"];
+    let left = rollout["rollback"]["target"].as_str().or(rollout["target"].as_str());
+    ImageId::parse(left.or(status["targetAMI"].as_str())?).ok()
 }
 
 /// The image before the last rollout.
 fn previous(status: &Value) -> Result<ImageId, String> {
     let status: AMIRefresherStatus = serde_json::from_value(status.clone()).unwrap_or_default();
-    let target = status.target_ami.unwrap_or_default();
     let rollout = status.rollout.unwrap_or_default();
+    let target = rollout.target.clone();
     if rollout.rollback.is_some() {
         return Err("the last rollout was a rollback: name the image to return to with --to".to_owned());
     }

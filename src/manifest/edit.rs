@@ -33,6 +33,9 @@ pub fn pin(text: &str, object: &ObjectKey, namespace: &str, pin: &Pin) -> Result
     let find = |text: &str| find(text, object, namespace);
     let Some(before) = find(text) else { return Ok(None) };
     let mut expected = before.json();
+    if holds(&expected["spec"]["held"], &pin.ami) {
+        return Err(format!("spec.held contains {}", pin.ami));
+    }
     let mut edited = Lines::of(text).with_scalar(spec(&before)?, "ami", pin.ami.as_str())?;
     expected["spec"]["ami"] = json!(pin.ami.as_str());
     if let Some((image, reason)) = &pin.held
@@ -59,7 +62,7 @@ pub fn pin(text: &str, object: &ObjectKey, namespace: &str, pin: &Pin) -> Result
 }
 
 fn changed_more() -> String {
-    "its layout does not allow to change only these fields".to_owned()
+    "its layout does not allow changing only these fields".to_owned()
 }
 
 /// The JSON of another document; of a list, without the object itself.
@@ -152,7 +155,7 @@ impl Lines {
                 let item = item(indent);
                 self.insert(first - 1, &item);
             }
-            Some(_) => return Err("spec.held is no list".to_owned()),
+            Some(_) => return Err("spec.held is not a list".to_owned()),
         }
         Ok(self.lines.concat())
     }

@@ -39,7 +39,25 @@ pub fn choose(
 ) -> TargetChoice {
     let none_failed = FailedImages::default();
     let failed = memory.rollout.as_ref().map_or(&none_failed, |rollout: &Rollout| &rollout.failed);
-    choose_eligible(Eligibility { spec, failed, now }, memory, images, owner)
+    choose_eligible(Eligibility { spec, failed, holds: true, now }, memory, images, owner)
+}
+
+/// The images that would be chosen if they were not held. Groups that run one of them stay on it.
+pub fn kept(
+    spec: &Spec,
+    memory: &Memory,
+    images: &SourceImages,
+    owner: &Owner,
+    now: Timestamp,
+) -> Vec<ImageId> {
+    let none_failed = FailedImages::default();
+    let failed = memory.rollout.as_ref().map_or(&none_failed, |rollout: &Rollout| &rollout.failed);
+    let rules = |holds| Eligibility { spec, failed, holds, now };
+    let TargetChoice::Chosen(target) = choose_eligible(rules(false), memory, images, owner) else {
+        return Vec::new();
+    };
+    let is_held = |id: &&ImageId| images.get(id).is_some_and(|image| rules(true).check(image).is_err());
+    target.images().iter().filter(is_held).cloned().collect()
 }
 
 /// Why the image that the source offers first is not rolled out again: its rollout failed. `None` if it is not held.
@@ -54,7 +72,7 @@ pub fn held_back(
     if let Source::Image(image) = &spec.source {
         return failed.named(image).map(|failed| (image.clone(), failed.to_string()));
     }
-    let rules = Eligibility { spec, failed: &FailedImages::default(), now };
+    let rules = Eligibility { spec, failed, holds: false, now };
     let TargetChoice::Chosen(target) = choose_eligible(rules, memory, images, owner) else { return None };
     let held = |id: &ImageId| Some((id.clone(), failed.holds(images.get(id)?)?));
     target.images().iter().find_map(held)

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::node_group::NodeGroup;
+use super::node_group::{GroupKind, NodeGroup};
 use crate::api::{Class, Seen};
 use crate::engine::nodes::{Hosts, Node, NodePod};
 
@@ -55,7 +55,9 @@ impl ClusterView {
     /// The nodes of a group. Nodes of a group with the same name in another cluster do not count: their launch template
     /// is another one.
     pub fn nodes(&self, group: &NodeGroup) -> Result<View<Vec<&Node>>, ClusterNeed> {
-        let Some(in_force) = group.launch_template.as_ref().filter(|_| self.exists) else {
+        // Nodes of self-managed groups have no labels that tell their group.
+        let is_known = self.exists && matches!(group.kind, GroupKind::Managed(_));
+        let Some(in_force) = group.launch_template.as_ref().filter(|_| is_known) else {
             return Ok(View::Absent);
         };
         let name = &group.name;

@@ -5,7 +5,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::spec::{Source, Spec};
 use crate::api::ids::digest;
 use crate::api::refresher::FailedAmi;
 use crate::api::{ImageId, tags};
@@ -61,8 +60,15 @@ fn inputs(image: &Image) -> Option<String> {
 }
 
 impl Failed {
-    pub fn new(image: &ImageId, facts: Option<&Image>, reason: String, spec: &Spec, now: Timestamp) -> Self {
-        let named = spec.source == Source::Image(image.clone());
+    /// `ami` is the image that the spec names.
+    pub fn new(
+        image: &ImageId,
+        facts: Option<&Image>,
+        reason: String,
+        ami: Option<&ImageId>,
+        now: Timestamp,
+    ) -> Self {
+        let named = ami == Some(image);
         Self { image: image.clone(), reason, since: now, inputs: facts.and_then(inputs), named }
     }
 
@@ -144,8 +150,8 @@ impl FailedImages {
 
     /// What a change of `ami` releases: naming an image releases it, and naming another one makes that possible again.
     #[must_use]
-    pub fn with_source(mut self, source: &Source) -> Self {
-        let Source::Image(ami) = source else {
+    pub fn with_ami(mut self, ami: Option<&ImageId>) -> Self {
+        let Some(ami) = ami else {
             self.0.iter_mut().for_each(|failed| failed.named = false);
             return self;
         };

@@ -16,6 +16,8 @@ pub const NOT_FOUND: &str = "no longer exists or is no longer shared with this a
 pub struct Eligibility<'a> {
     pub spec: &'a Spec,
     pub failed: &'a FailedImages,
+    /// If false, images that are held are eligible, too.
+    pub holds: bool,
     pub now: Timestamp,
 }
 
@@ -23,6 +25,9 @@ impl Eligibility<'_> {
     /// Whether an image is eligible; the error is the reason why it is not.
     pub fn check(self, image: &Image) -> Result<(), String> {
         check_facts(self.spec, image, self.now)?;
+        if !self.holds {
+            return Ok(());
+        }
         if let Some(held) = self.spec.held.iter().find(|held| held.image == image.id) {
             return Err(held.to_string());
         }

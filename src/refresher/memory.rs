@@ -2,22 +2,24 @@
 //! from status before the plan; written to status before the effect that it describes, so that a reconcile can continue
 //! after a crash at any point. Typed here, lenient strings in status. Pure.
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::check_failures::{self, CheckFailures};
+use super::check_failures::CheckFailures;
 use super::held::FailedImages;
 use super::node_checks::NodeChecks;
-use super::refusal::{Refusal, RefusalKind};
+use super::refusal::Refusal;
 use super::target::Target;
 use crate::api::ids::digest;
-use crate::api::refresher as crd;
 use crate::api::time::{between, recent};
-use crate::api::words::{GroupState, NodeGroupKind};
-use crate::api::{AMIRefresherStatus, ClientToken, ImageId, Key, TemplateId};
+use crate::api::words::NodeGroupKind;
+use crate::api::{ClientToken, ImageId, Key};
 use crate::aws::TemplateVersion;
+pub use stored::write_rollout;
 
 /// How long moves, and moves that another writer undid, are remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -167,6 +169,7 @@ impl GroupEntry {
     fn reopen(&mut self) {
         self.attempt += 1;
         (self.update, self.failure, self.finished) = (GroupUpdate::default(), None, None);
+        self.nodes = NodeChecks { total: self.nodes.total, ..NodeChecks::default() };
     }
 
     /// The last move has not been found undone yet.
@@ -242,7 +245,10 @@ impl Rollout {
             changed.config = String::new();
         }
         if self.is_open() && self.rollback.is_none() {
-            changed.groups.retain(|_, entry| entry.is_open() || entry.failure.is_none());
+            // A group whose update failed may be mixed: it counts as failed until the rollout has ended.
+            changed
+                .groups
+                .retain(|_, entry| entry.is_open() || entry.failure.is_none() || entry.update_failed());
             changed.failure = None;
             changed.check_failures.clear();
         } else if self.is_open() {
@@ -254,6 +260,14 @@ impl Rollout {
             entry.refusal = None;
         }
         (changed != *self).then_some(changed)
+    }
+
+    /// A rollback that ended, with the groups that could not be rolled back; `None` if there are none.
+    pub fn rolled_back_again(&self) -> Option<Self> {
+        let is_left = self.rollback.is_some() && !self.is_open() && self.failures().next().is_some();
+        let mut again = Self { finished: None, ..self.clone() };
+        again.groups.values_mut().filter(|entry| entry.failure.is_some()).for_each(GroupEntry::reopen);
+        is_left.then_some(again)
     }
 
     /// The rollout with one entry changed or added.
@@ -282,144 +296,5 @@ impl Rollout {
         };
         let recent = self.groups.iter().filter(|(_, entry)| is_recent(entry));
         recent.map(|(name, entry)| (name.clone(), entry.clone())).collect()
-    }
-}
-
-impl Memory {
-    /// Reads the memory from status. Entries that cannot be parsed count as lost.
-    pub fn read(status: Option<&AMIRefresherStatus>) -> Self {
-        let Some(status) = status else { return Self::default() };
-        Self {
-            rollout: status.rollout.as_ref().and_then(|rollout| {
-                Some(Rollout { failed: FailedImages::read(status.held.as_ref()), ..read_rollout(rollout)? })
-            }),
-            target: status.target_ami.as_deref().and_then(Target::parse),
-            pending: status
-                .node_groups
-                .iter()
-                .flatten()
-                .filter_map(|row| GroupState::parse(row.state.as_deref()?))
-                .any(|state| {
-                    matches!(state, GroupState::Pending | GroupState::Drifted | GroupState::Unknown)
-                }),
-        }
-    }
-}
-
-fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {
-    let groups = rollout.groups.iter().flatten();
-    Some(Rollout {
-        id: rollout.id.clone(),
-        target: Target::parse(&rollout.target)?,
-        config: rollout.config.clone().unwrap_or_default(),
-        started: rollout.started_at?,
-        finished: rollout.finished_at,
-        groups: groups.filter_map(|group| Some((group.name.clone(), read_entry(group)?))).collect(),
-        rollback: rollout.rollback.as_ref().and_then(read_rollback),
-        failed: FailedImages::default(),
-        check_failures: check_failures::read(rollout.checks.as_ref()),
-        failure: rollout.failure.clone(),
-    })
-}
-
-fn read_rollback(rollback: &crd::RolloutRollback) -> Option<Rollback> {
-    let target = Target::parse(&rollback.target)?;
-    Some(Rollback { of: rollback.of.clone(), target, reason: rollback.reason.clone().unwrap_or_default() })
-}
-
-fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
-    let kind = group.kind.as_deref().and_then(NodeGroupKind::parse);
-    Some(GroupEntry {
-        kind: kind.unwrap_or(NodeGroupKind::Managed),
-        image: ImageId::parse(group.target_ami.clone()?).ok()?,
-        wave: group.wave.clone(),
-        previous: TemplateVersion {
-            template: TemplateId::parse(group.launch_template_id.clone()?).ok()?,
-            version: group.previous_version.clone()?,
-        },
-        previous_image: group.previous_ami.clone().and_then(|id| ImageId::parse(id).ok()),
-        attempt: group.attempts.and_then(|attempts| u32::try_from(attempts).ok())?,
-        new_version: group.version.as_deref().and_then(|version| version.parse().ok()),
-        update: GroupUpdate {
-            id: group.update_id.clone(),
-            starting: read_starting(group),
-            overdue: group.overdue_at,
-        },
-        failure: group.last_failure.clone(),
-        refusal: group.refusal.as_ref().and_then(read_refusal),
-        nodes: NodeChecks::read(group.nodes.as_ref()),
-        moved_at: group.moved_at.clone().unwrap_or_default(),
-        undone_at: group.undone_at.clone().unwrap_or_default(),
-        undone_by: group.undone_by.clone(),
-        started: group.started_at?,
-        finished: group.finished_at,
-    })
-}
-
-fn read_starting(group: &crd::RolloutGroup) -> Option<Starting> {
-    Some(Starting { version: group.starting_version.as_deref()?.parse().ok()?, at: group.starting_at? })
-}
-
-fn read_refusal(refusal: &crd::Refusal) -> Option<Refusal> {
-    Some(Refusal {
-        kind: RefusalKind::parse(&refusal.reason),
-        message: refusal.message.clone(),
-        since: refusal.since?,
-        last: refusal.last?,
-    })
-}
-
-/// The rollout as `status.rollout` has it.
-pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
-    let groups: Vec<_> = rollout.groups.iter().map(|(name, entry)| write_entry(name, entry)).collect();
-    crd::Rollout {
-        id: rollout.id.clone(),
-        target: rollout.target.to_string(),
-        config: Some(rollout.config.clone()),
-        started_at: Some(rollout.started),
-        finished_at: rollout.finished,
-        groups: (!groups.is_empty()).then_some(groups),
-        waves: None,
-        rollback: rollout.rollback.as_ref().map(|rollback| crd::RolloutRollback {
-            of: rollback.of.clone(),
-            target: rollback.target.to_string(),
-            reason: Some(rollback.reason.clone()),
-        }),
-        checks: check_failures::write(&rollout.check_failures),
-        failure: rollout.failure.clone(),
-    }
-}
-
-fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
-    let starting = entry.update.starting;
-    // A managed group is the rule, also in the status of earlier versions.
-    let kind = Some(entry.kind).filter(|kind| *kind != NodeGroupKind::Managed);
-    crd::RolloutGroup {
-        name: name.to_owned(),
-        kind: kind.map(|kind| kind.to_string()),
-        wave: entry.wave.clone(),
-        target_ami: Some(entry.image.to_string()),
-        launch_template_id: Some(entry.previous.template.to_string()),
-        version: entry.new_version.map(|version| version.to_string()),
-        previous_version: Some(entry.previous.version.clone()),
-        previous_ami: entry.previous_image.as_ref().map(ImageId::to_string),
-        attempts: Some(i32::try_from(entry.attempt).unwrap_or(i32::MAX)),
-        update_id: entry.update.id.clone(),
-        last_failure: entry.failure.clone(),
-        starting_version: starting.map(|starting| starting.version.to_string()),
-        starting_at: starting.map(|starting| starting.at),
-        refusal: entry.refusal.as_ref().map(|refusal| crd::Refusal {
-            reason: refusal.kind.word().to_owned(),
-            message: refusal.message.clone(),
-            since: Some(refusal.since),
-            last: Some(refusal.last),
-        }),
-        overdue_at: entry.update.overdue,
-        nodes: entry.nodes.write(),
-        undone_at: (!entry.undone_at.is_empty()).then(|| entry.undone_at.clone()),
-        undone_by: entry.undone_by.clone(),
-        moved_at: (!entry.moved_at.is_empty()).then(|| entry.moved_at.clone()),
-        started_at: Some(entry.started),
-        finished_at: entry.finished,
     }
 }

@@ -60,6 +60,7 @@ use crate::sync::Synced;
 use memory::Memory;
 use plan::{PlanInput, plan};
 use step::Plan;
+use target::Target;
 
 /// Returns the active images of a builder.
 pub type BuilderImages = Arc<dyn Fn(&Key) -> Option<Vec<LaneImage>> + Send + Sync>;
@@ -97,12 +98,12 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
     pass
 }
 
-/// The image for which an unhandled annotation requests a retry.
-fn retried_image(object: &AMIRefresher) -> Option<ImageId> {
+/// The images for which an unhandled annotation requests a retry.
+fn retried_images(object: &AMIRefresher) -> Option<Target> {
     let handled = object.status.as_ref().and_then(|status| status.last_handled_retry.as_deref());
     let requested =
         annotations::value(&object.metadata, annotations::RETRY).filter(|value| Some(*value) != handled);
-    ImageId::parse(requested?.trim()).ok()
+    Target::parse(requested?.trim())
 }
 
 /// Whether the rollout moves groups to this image.
@@ -132,9 +133,9 @@ async fn observe_plan_act(
         return report::cluster_not_allowed(object, &spec, &advice, now);
     }
     let memory = Memory::read(object.status.as_ref());
-    let retried = retried_image(object);
-    let retry_requested =
-        reconcile_requested || retried.as_ref().is_some_and(|image| is_of_rollout(image, &memory));
+    let retried = retried_images(object);
+    let retry_requested = reconcile_requested
+        || retried.iter().flat_map(Target::images).any(|image| is_of_rollout(image, &memory));
     let mut observed = observe::observe(&spec, &memory, ctx, retry_requested).await;
     // The plan is pure, so planning again after each further read costs nothing. No read is requested twice, so this ends.
     loop {

@@ -115,6 +115,14 @@ pub enum Paused {
 }
 
 impl Spec {
+    /// The image that `ami` names.
+    pub fn ami(&self) -> Option<&ImageId> {
+        match &self.source {
+            Source::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
     /// The spec of an object that no manifest declares: no update is started. While the manifest is invalid, a
     /// suspended or disabled refresher stays reported as such.
     pub fn undeclared(self, why: Undeclared) -> Self {

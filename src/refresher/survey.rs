@@ -78,6 +78,23 @@ impl<'a> Survey<'a> {
         self.groups_where(|drift| matches!(drift, GroupDrift::Current | GroupDrift::Drifted(_)))
     }
 
+    /// The survey in which groups that run one of these images count as current, except for those that could not be
+    /// rolled back.
+    pub fn keeping(mut self, images: &[ImageId], rollout: Option<&Rollout>) -> Self {
+        let has_failed = |group: &NodeGroup| {
+            let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
+            entry.is_some_and(|entry| entry.failure.is_some())
+        };
+        for (group, drift) in &mut self.groups {
+            let is_kept =
+                group.image.as_ref().is_some_and(|image| images.contains(image)) && !has_failed(group);
+            if is_kept && matches!(drift, GroupDrift::Drifted(_)) {
+                *drift = GroupDrift::Current;
+            }
+        }
+        self
+    }
+
     /// The groups that do not run the target.
     pub fn drifted(&self) -> impl Iterator<Item = &'a NodeGroup> {
         self.groups_where(|drift| matches!(drift, GroupDrift::Drifted(_)))

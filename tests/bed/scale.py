@@ -1,7 +1,8 @@
 """Measures how the costs of a standalone agent grow, from a tenth of the objects to all of them.
 
 Run by `make scale`. ROWS selects rows by name. OPSY_SCALE_COUNT is the number of builders, OPSY_SCALE_COMMITS that of
-commits in the large repository, OPSY_SCALE_REFS that of pull requests, OPSY_SCALE_FETCHES that of fetched commits, and
+commits in the large repository, OPSY_SCALE_REFS that of pull requests, OPSY_SCALE_FETCHES that of fetched commits,
+OPSY_SCALE_GROUPS that of node groups, OPSY_SCALE_NODES that of nodes in each of them, and
 OPSY_SCALE_LIMIT the limit for any one step in seconds. Both figures of a row are from the same run on the same machine.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bedkit.failure import Failure, run
-from scaling import fleet, objects, repositories
+from scaling import fleet, objects, repositories, rollouts
 from scaling.cost import Skipped
 from scaling.objects import Figures
 
@@ -54,6 +55,7 @@ GROUPS = (
         },
     ),
     Group("builders", COUNT, fleet.fresh, {"writes": objects.writes}),
+    Group("node groups", number("GROUPS", 50), rollouts.cluster, {"rollout": rollouts.rollout}),
     Group(
         "commits of 100 KB",
         number("COMMITS", 4_900),

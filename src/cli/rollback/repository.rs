@@ -81,8 +81,9 @@ impl Repository {
         for file in manifests {
             let Ok(text) = str::from_utf8(&file.content) else { continue };
             let path = join(&root, &file.path);
-            let edited = pin(text, object, settings.namespace(), change)
-                .map_err(|why| anyhow!("{path} cannot be edited, because {why}: set `ami` in it yourself"))?;
+            let edited = pin(text, object, settings.namespace(), change).map_err(|why| {
+                anyhow!("{path} cannot be edited, because {why}: edit `ami` and `held` in it yourself")
+            })?;
             if let Some(edited) = edited {
                 let patch = patch(&path, text, &edited)?;
                 return Ok(Changed { file: path, patch });

@@ -16,6 +16,11 @@ use crate::api::{ImageId, annotations, reasons};
 
 pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     let groups = input.observed.groups()?;
+    if input.retry_requested
+        && let Some(again) = input.memory.rollout.as_ref().and_then(Rollout::rolled_back_again)
+    {
+        return Ok(record(again, "rolling back what could not be rolled back".to_owned()));
+    }
     let images = input.observed.source_images()?;
     let held = held_back(input.spec, input.memory, images, input.owner, input.now);
     let target = match choose(input.spec, input.memory, images, input.owner, input.now) {
@@ -36,7 +41,7 @@ pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     {
         return Ok(record(retried, "retrying what failed".to_owned()));
     }
-    let survey = survey(input.spec, Some(&target), last, groups);
+    let survey = survey(input.spec, Some(&target), last, groups).keeping(&input.kept(), last);
     let survey = survey.with_images(input.spec, &target, input.observed)?;
     // Only moves to this target can be undone: with another one, every group is expected to change.
     if let Some(last) = last.filter(|last| last.target == target)
@@ -191,7 +196,7 @@ fn explain_held(input: PlanInput<'_>, image: &ImageId, why: &str) -> Explanation
         .collect();
     let not_back = match not_back.as_slice() {
         [] => String::new(),
-        groups => format!("; {}", groups.join("; ")),
+        groups => format!("; {}; to try that again, run `opsy reconcile`", groups.join("; ")),
     };
     let message = format!(
         "{why}{not_back}; it is not rolled out again until an image from other inputs replaces it; to roll it out \

@@ -59,7 +59,7 @@ pub fn findings(pods: &[NodePod], force: bool) -> Findings {
     let asking = asking.into_iter();
     found.blocking.extend(asking.map(|(annotation, pods)| {
         let verb = if pods.len() == 1 { "is" } else { "are" };
-        format!("{} the annotation {annotation}, and {verb} evicted all the same", has(&pods))
+        format!("{} the annotation {annotation}, but {verb} evicted anyway", has(&pods))
     }));
     let returning = names(&|pod| pod.tolerates_all && pod.has_controller);
     if !returning.is_empty() {

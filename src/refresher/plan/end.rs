@@ -2,16 +2,15 @@
 //! ends. Called by `rollout`. Pure.
 
 use super::super::choose::{TargetChoice, choose};
-use super::super::history;
 use super::super::memory::Rollout;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::spec::Source;
-use super::super::step::{Explanation, Plan};
+use super::super::step::Plan;
 use super::super::survey::Survey;
+use super::finish::finish;
 use super::waves::Waves;
-use super::{PlanInput, explain_pause, node_groups, rollback};
-use crate::api::reasons;
+use super::{PlanInput, explain_pause, rollback};
 use crate::api::words::RolloutResult;
 
 /// Why a rollout starts no further group. It ends as soon as no group is moving any more.
@@ -33,7 +32,10 @@ pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
         Source::Image(image) => !rollout.expects(image),
         _ => false,
     };
-    let is_held = || input.spec.held.iter().any(|held| rollout.target.contains(Some(&held.image)));
+    let is_held = || {
+        rollout.rollback.is_none()
+            && input.spec.held.iter().any(|held| rollout.target.contains(Some(&held.image)))
+    };
     match ami_changed {
         true => Some(Stopping::Replaced),
         false => is_held().then_some(Stopping::Held),
@@ -116,17 +118,4 @@ pub fn end_or_pause(
     } else {
         finish(input, rollout, RolloutResult::Done, None)
     })
-}
-
-/// Records the end of the rollout, with a cause that no failure of a group tells.
-pub fn finish(input: PlanInput<'_>, rollout: &Rollout, result: RolloutResult, cause: Option<String>) -> Plan {
-    let mut ended = Rollout { finished: Some(input.now), ..rollout.clone() };
-    ended.groups.retain(|_, entry| !entry.is_open());
-    let moved = ended.groups.values().filter(|entry| entry.failure.is_none()).count();
-    let (target, result_word) = (&ended.target, result.as_str().to_lowercase());
-    let what = if ended.rollback.is_some() { "rollback to" } else { "rollout of" };
-    let message = format!("{what} {target}: {result_word}, {} moved", node_groups(moved));
-    let record = history::record(&ended, result, cause);
-    let why = Explanation::new(reasons::ROLLING_OUT, message);
-    Plan::Record { rollout: ended, ended: Some(record), why, warning: None }
 }

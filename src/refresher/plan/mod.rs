@@ -19,6 +19,7 @@ mod admission;
 mod begin;
 pub mod drain;
 mod end;
+mod finish;
 mod group_move;
 mod kinds;
 mod managed;
@@ -42,10 +43,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::choose;
 use super::memory::{Memory, Rollout};
 use super::observed::{Account, MissingFact, Observed};
 use super::spec::{Paused, Spec};
 use super::step::{Explanation, Hold, Plan};
+use super::target::Target;
 use crate::api::conditions::SUSPENDED;
 use crate::api::reasons;
 use crate::api::time::between;
@@ -68,8 +71,8 @@ pub struct PlanInput<'a> {
     pub now: Timestamp,
     /// A person requested to retry what failed.
     pub retry_requested: bool,
-    /// The image that a person requested to roll out again although it failed.
-    pub retried: Option<&'a ImageId>,
+    /// The images that a person requested to roll out again although they failed.
+    pub retried: Option<&'a Target>,
 }
 
 pub fn plan(input: PlanInput<'_>) -> Plan {
@@ -119,6 +122,19 @@ fn check_account(input: PlanInput<'_>) -> Result<Option<Plan>, MissingFact> {
 }
 
 impl PlanInput<'_> {
+    /// The images on which groups stay although another one is the target, because they are held.
+    pub fn kept(&self) -> Vec<ImageId> {
+        let is_rollback = self
+            .memory
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.is_open() && rollout.rollback.is_some());
+        let images = self.observed.source_images.known().filter(|_| !is_rollback);
+        images
+            .map(|images| choose::kept(self.spec, self.memory, images, self.owner, self.now))
+            .unwrap_or_default()
+    }
+
     fn stalled(&self, why: Explanation) -> Plan {
         Plan::Stalled { why, look: self.spec.timer.min(STALLED_LOOK) }
     }

@@ -8,13 +8,13 @@ use super::super::held::{Failed, FailedImages};
 use super::super::history;
 use super::super::memory::{GroupEntry, GroupUpdate, Rollback, Rollout};
 use super::super::node_checks::NodeChecks;
-use super::super::node_group::NodeGroup;
+use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
 use super::super::support::nodes_behind;
 use super::super::survey::Survey;
 use super::super::target::Target;
-use super::end::finish;
+use super::finish::finish;
 use super::{PlanInput, explain_pause, node_groups, record};
 use crate::api::ImageId;
 use crate::api::reasons;
@@ -30,8 +30,19 @@ pub fn fail(
     if !input.spec.policy.rolls_back || rollout.rollback.is_some() {
         return Ok(finish(input, rollout, RolloutResult::Failed, cause));
     }
+    // A group that had the image before cannot return, and says nothing about the image.
+    if cause.is_none() && rollout.failure.is_none() && rollout.failures().all(|(_, entry)| had_image(entry)) {
+        return Ok(finish(input, rollout, RolloutResult::Failed, None));
+    }
     let changed = changed(rollout);
     input.observed.require_fresh_groups(changed.keys().copied())?;
+    if let Some(unreadable) = changed.keys().find_map(|name| unreadable(survey.group(name)?.0)) {
+        return Err(unreadable);
+    }
+    if changed.values().any(|entry| entry.is_settling(input.now)) {
+        let message = format!("rollout of {} failed: waiting until EKS shows all updates", rollout.target);
+        return Ok(input.busy(Explanation::new(reasons::ROLLING_OUT, message)));
+    }
     let ended = Rollout { finished: Some(input.now), ..rollout.clone() };
     let record = history::record(&ended, RolloutResult::Failed, cause);
     let reason = record.failures.clone().unwrap_or_default().join("; ");
@@ -64,6 +75,18 @@ pub fn fail(
     Ok(Plan::Record { rollout: back, ended: Some(record), why, warning })
 }
 
+fn had_image(entry: &GroupEntry) -> bool {
+    entry.previous_image.as_ref() == Some(&entry.image)
+}
+
+/// A failed read is no absence: the group may have to return.
+fn unreadable(group: &NodeGroup) -> Option<MissingFact> {
+    match &group.lifecycle {
+        Lifecycle::Unreadable(class, why) => Some(MissingFact::Unreadable(*class, why.clone())),
+        _ => None,
+    }
+}
+
 /// The groups that a rollout changed, as far as EKS accepted an update of them.
 fn changed(rollout: &Rollout) -> BTreeMap<&str, &GroupEntry> {
     let is_changed =
@@ -78,7 +101,7 @@ fn hold(input: PlanInput<'_>, rollout: &Rollout, reason: &str) -> Result<FailedI
     let mut failed = rollout.failed.clone();
     for image in rollout.target.images() {
         let facts = input.observed.image(image, &batch)?;
-        failed = failed.with(Failed::new(image, facts, reason.to_owned(), input.spec, input.now));
+        failed = failed.with(Failed::new(image, facts, reason.to_owned(), input.spec.ami(), input.now));
     }
     Ok(failed)
 }
@@ -87,7 +110,7 @@ fn hold(input: PlanInput<'_>, rollout: &Rollout, reason: &str) -> Result<FailedI
 /// instance refresh that failed, the group has its former version in force, and some nodes may run the new image.
 fn entry_back(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> Option<GroupEntry> {
     let is_changed = group.image.as_ref() == Some(&moved.image) || nodes_behind(input.spec, group) > 0;
-    let in_force = group.launch_template.clone().filter(|_| is_changed)?;
+    let in_force = group.launch_template.clone().filter(|_| is_changed && !had_image(moved))?;
     Some(GroupEntry {
         kind: moved.kind,
         image: moved.previous_image.clone()?,
@@ -126,8 +149,8 @@ pub fn end_or_pause(input: PlanInput<'_>, rollout: &Rollout, is_replaced: bool) 
 /// Records that an image is not held any more: `ami` or an annotation names it.
 pub fn release(input: PlanInput<'_>) -> Option<Plan> {
     let rollout = input.memory.rollout.as_ref()?;
-    let mut failed = rollout.failed.clone().with_source(&input.spec.source);
-    if let Some(image) = input.retried {
+    let mut failed = rollout.failed.clone().with_ami(input.spec.ami());
+    for image in input.retried.iter().flat_map(|target| target.images()) {
         let facts = input.observed.source_images.known().and_then(|images| images.get(image));
         failed = failed.released(image, facts);
     }

@@ -3,21 +3,23 @@
 
 use std::time::Duration;
 
-use super::super::memory::{GroupEntry, Rollout};
+use super::super::memory::{GroupEntry, GroupUpdate, Rollout, SETTLING};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::{MissingFact, Need};
 use super::super::refusal::RefusalKind;
 use super::super::step::{Explanation, Hold, Plan};
 use super::super::survey::{GroupDrift, Survey, survey};
-use super::end::{end_or_pause, finish, is_replaced, newer_target, stopping};
+use super::end::{end_or_pause, is_replaced, newer_target, stopping};
+use super::finish::finish;
 use super::group_move::{GroupMove, GroupPlan, MoveResult, new_entry};
 use super::preflight::{self, Checked};
 use super::soak_checks::{self, Checked as SoakChecked};
 use super::start::start;
 use super::turn::{NextGroup, next_group};
 use super::undone::record_undone;
-use super::{PlanInput, kinds, record};
+use super::{PlanInput, kinds, record, rollback};
 use crate::api::reasons;
+use crate::api::time::between;
 use crate::api::words::RolloutResult;
 use crate::api::{Class, ImageId};
 
@@ -45,6 +47,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
         return Ok(record(retried, "retrying what failed or was refused".to_owned()));
     }
     let survey = survey(input.spec, Some(&rollout.target), Some(rollout), input.observed.groups()?);
+    let survey = survey.keeping(&input.kept(), Some(rollout));
     if input.observed.partial {
         // Only groups whose update is awaited were read. While they update, nothing else has to be known.
         return await_updates(input, rollout, &survey)?.ok_or(MissingFact::NotRead(Need::OtherGroups));
@@ -124,7 +127,7 @@ fn next_for_group(
         return Ok(plan);
     }
     match drift {
-        _ if stopping => group_move.end(MoveResult::Dropped("the rollout is ending".to_owned())),
+        _ if stopping => drop_unstarted(group_move, group),
         GroupDrift::Excluded => group_move.end(MoveResult::Dropped("it is excluded".to_owned())),
         GroupDrift::Unknown(class, why) => Ok(GroupPlan::Unknown(*class, why.clone())),
         GroupDrift::Unsupported(why) | GroupDrift::Unusable(why) => {
@@ -135,6 +138,21 @@ fn next_for_group(
         }
         GroupDrift::Current | GroupDrift::Drifted(_) => start(group_move, group, survey),
     }
+}
+
+/// The rollout is ending, and no update of the group is known. One may have started without a response.
+fn drop_unstarted(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<GroupPlan, MissingFact> {
+    let entry = group_move.entry;
+    if let Some(starting) = entry.update.starting {
+        if let Some(id) = kinds::lost_update(group_move, group, starting)? {
+            let update = GroupUpdate { id: Some(id), ..entry.update.clone() };
+            return Ok(group_move.record(GroupEntry { update, ..entry.clone() }));
+        }
+        if between(starting.at, group_move.input.now) < SETTLING {
+            return Ok(group_move.wait("may be starting its update"));
+        }
+    }
+    group_move.end(MoveResult::Dropped("the rollout is ending".to_owned()))
 }
 
 /// What to wait for while the group cannot be changed.
@@ -182,7 +200,7 @@ fn start_next_group(
     match next_group(input, survey, &rollout.target, Some(rollout))? {
         NextGroup::Start { group, image } => return begin_group(input, rollout, group, image).map(Some),
         NextGroup::TargetUnavailable(why) if none_awaited => {
-            return Ok(Some(finish(input, rollout, RolloutResult::Failed, Some(why))));
+            return rollback::fail(input, rollout, survey, Some(why)).map(Some);
         }
         NextGroup::Stalled(_) if none_awaited && newer_target(input, rollout).is_some() => {
             return Ok(Some(finish(input, rollout, RolloutResult::Replaced, None)));

@@ -38,11 +38,12 @@ pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup, own: &SelfManagedG
     {
         return plan;
     }
-    let in_time = between(entry.started, input.now) < expected_duration(input.spec, group, own);
+    // In a rollback, all entries begin at the same time.
+    let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
+    let in_time = between(since, input.now) < expected_duration(input.spec, group, own);
     if in_time || entry.update.overdue.is_some() {
         return group_move.wait(&format!("is being updated: {}", progress(active)));
     }
-    let since = entry.started;
     let message = format!(
         "{name} has been updating since {since}, longer than expected for its size: {}",
         progress(active)

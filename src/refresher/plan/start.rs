@@ -25,6 +25,11 @@ pub fn start(
     let Some(in_force) = &group.launch_template else {
         return group_move.end(MoveResult::Dropped("it has no launch template".to_owned()));
     };
+    // A person, or another writer, moved the group elsewhere while it waited to be rolled back.
+    let is_expected = |image| [entry.previous_image.as_ref(), Some(&entry.image)].contains(&image);
+    if rollout.rollback.is_some() && !is_expected(group.image.as_ref()) {
+        return group_move.end(MoveResult::Dropped("another image is in force".to_owned()));
+    }
     // The version in force or the configuration changed since the entry was recorded.
     if *in_force != entry.previous || input.spec.fingerprint() != rollout.config {
         return Ok(group_move.record(rebase(group_move, group, in_force)?));

@@ -29,7 +29,8 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
     let GroupMove { input, rollout, name, entry } = group_move;
     let checks = &entry.nodes;
     let counted = checks.counted_at.is_some_and(|at| between(at, input.now) < COUNT_AGAIN);
-    if counted || between(entry.started, input.now) < FIRST_COUNT {
+    let began = entry.update.starting.map_or(entry.started, |starting| starting.at);
+    if counted || between(began, input.now) < FIRST_COUNT {
         return Ok(None);
     }
     // Whatever cannot be read now is not known. The update goes on all the same.

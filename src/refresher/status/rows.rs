@@ -49,7 +49,7 @@ pub(super) fn rows(
     before: &AMIRefresherStatus,
     is_held: bool,
 ) -> Vec<NodeGroupStatus> {
-    let mut survey = survey(input.spec, target, rollout, groups);
+    let mut survey = survey(input.spec, target, rollout, groups).keeping(&input.kept(), rollout);
     if let Some(target) = target {
         survey = survey.with_known_images(input.spec, target, input.observed);
     }

@@ -86,7 +86,7 @@ fn pods_that_ask_not_to_be_evicted_are_named_by_annotation() {
     let asks = |name: &str, annotation| NodePod { do_not_evict: Some(annotation), ..pod(name) };
     let pods = [asks("a", "karpenter.sh/do-not-disrupt"), asks("b", "karpenter.sh/do-not-disrupt")];
     let expected =
-        "pods shop/a, shop/b have the annotation karpenter.sh/do-not-disrupt, and are evicted all the same";
+        "pods shop/a, shop/b have the annotation karpenter.sh/do-not-disrupt, but are evicted anyway";
     assert_eq!(blocking(&pods), expected);
 }
 

@@ -14,6 +14,7 @@ use crate::refresher::outcome::{ActError, ActErrorKind, Outcome};
 use crate::refresher::plan::{PlanInput, plan};
 use crate::refresher::report;
 use crate::refresher::step::{Plan, Step};
+use crate::refresher::target::Target;
 
 /// Without further events, the refresher must settle within this many reconciles.
 const CALM: usize = 600;
@@ -70,7 +71,7 @@ impl World {
         let to_read = GroupsToRead::of(&spec, &memory, retry_requested, self.now);
         let mut observed = self.observe(&spec, &to_read, mishap == Mishap::Blind);
         let (owner, now) = (self.owner.clone(), self.now);
-        let released = self.released.take();
+        let released = self.released.take().map(Target::single);
         self.needs.clear();
         let pass = loop {
             let (owner, memory) = (&owner, &memory);

@@ -147,6 +147,26 @@ fn a_rollback_that_fails_goes_on_with_the_other_groups_and_says_so() {
     assert_eq!(shown(&world), [image_id(1).as_str(), image_id(0).as_str(), image_id(0).as_str()]);
     assert_eq!(history(&pass)[0].0, "Failed");
     assert_eq!(state_of(&pass, "group-0"), "Failed");
+
+    world.bad.clear();
+    world.happens(&Event::Ask);
+    let pass = world.calm();
+    assert_eq!(reason(&pass), "ImageHeld", "{}", message(&pass));
+    assert_eq!(shown(&world), [image_id(0).as_str(); 3], "a person has the rollback tried again");
+    assert_eq!(history(&pass)[0].0, "RolledBack");
+}
+
+#[test]
+fn a_rollback_also_returns_to_an_image_that_a_person_holds() {
+    let mut world = failing(rolls_back());
+    while world.started.len() < 3 {
+        let pass = world.pass(Mishap::None);
+        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+    }
+    world.object.spec.held = Some(vec![HeldAmi { ami: Some(image_id(0).to_string()), reason: None }]);
+    let pass = world.calm();
+    assert_eq!(history(&pass)[0].0, "RolledBack", "{}", message(&pass));
+    assert_eq!(shown(&world), [image_id(0).as_str(); 3]);
 }
 
 #[test]

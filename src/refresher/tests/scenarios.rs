@@ -310,3 +310,19 @@ fn nothing_is_touched_when_nothing_can_be_read() {
     assert!(pass.failed.is_some());
     assert!(world.effects.is_empty());
 }
+
+#[test]
+fn a_hundred_rollouts_leave_few_launch_template_versions() {
+    let mut world = World::new(3, true);
+    for _ in 0..100 {
+        world.happens(&Event::NewImage);
+        assert_eq!(world.calm().health, ObjectHealth::Settled);
+    }
+    let templates = world.templates.len();
+    let most = 4 * templates + 1;
+    assert!(
+        world.versions_of_ours() <= most,
+        "{} versions in {templates} templates",
+        world.versions_of_ours()
+    );
+}

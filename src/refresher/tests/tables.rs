@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::{AMIRefresher, ImageId, Owner};
 use crate::aws::eks::MaxUnavailable;
 use crate::aws::{Image, ImageState};
-use crate::refresher::choose::{TargetChoice, choose};
+use crate::refresher::choose::{TargetChoice, choose, kept};
 use crate::refresher::held::FailedImages;
 use crate::refresher::images::Eligibility;
 use crate::refresher::memory::Memory;
@@ -219,7 +219,7 @@ fn an_image_must_be_eligible() {
         (with(|image| image.deprecated = Some(Timestamp::MAX)), ""),
         (with(|image| image.created = None), "the age of ami-00000001 is unknown"),
     ] {
-        let rules = Eligibility { spec: &month, failed: &FailedImages::default(), now: now() };
+        let rules = Eligibility { spec: &month, failed: &FailedImages::default(), holds: true, now: now() };
         assert_eq!(rules.check(&image).err().unwrap_or_default(), why, "{image:?}");
     }
 }
@@ -341,4 +341,16 @@ fn tags_that_no_builder_of_the_namespace_vouches_for_choose_nothing() {
     let memory = Memory { target: Some(target(&[1])), ..Memory::default() };
     let kept = choose(&parsed(json!({})), &memory, &tagged(&[]), &owner(), now());
     assert_eq!(kept, TargetChoice::Chosen(target(&[1])), "its builder no longer exists, but nodes run it");
+}
+
+#[test]
+fn groups_stay_on_a_held_image_instead_of_an_older_one() {
+    let found = SourceImages::Filtered(vec![image(1, 9, &[]), image(2, 3, &[])]);
+    let mut fields = json!({ "amiFilters": [{ "name": "name", "values": ["node-*"] }] });
+    fields["held"] = json!([{ "ami": id(2).to_string(), "reason": "slow" }]);
+    assert_eq!(chosen(fields.clone(), &found), TargetChoice::Chosen(target(&[1])));
+    let (spec, memory) = (parsed(fields), Memory::default());
+    assert_eq!(kept(&spec, &memory, &found, &owner(), now()), [id(2)]);
+    let newer = SourceImages::Filtered(vec![image(2, 3, &[]), image(3, 1, &[])]);
+    assert_eq!(kept(&spec, &memory, &newer, &owner(), now()), [], "a newer image replaces it");
 }

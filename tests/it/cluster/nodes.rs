@@ -209,7 +209,7 @@ async fn a_budget_and_a_bare_pod_are_named_before_the_update_starts() {
     let namespace = &nodes.place.namespace;
     let quiet = format!(
         "before the update of web: pod {namespace}/quiet has no controller that would recreate it elsewhere; pod \
-         {namespace}/quiet has the annotation cluster-autoscaler.kubernetes.io/safe-to-evict, and is evicted all the same"
+         {namespace}/quiet has the annotation cluster-autoscaler.kubernetes.io/safe-to-evict, but is evicted anyway"
     );
     let expected = [format!("before the update of system: {}", held(&nodes.place)), quiet];
     assert_eq!(nodes.events("Preflight"), expected);

@@ -63,6 +63,22 @@ def adopted_image(account: Account) -> None:
     )
 
 
+def refresh_of_a_group(account: Account) -> None:
+    """Pin a self-managed group to its version, and move it by an instance refresh."""
+    asg = account.agent.client("autoscaling")
+    own = account.ids["self_managed"]
+    name, template = own["auto_scaling_group"], own["launch_template"]["id"]
+    asg.describe_auto_scaling_groups()
+    asg.describe_lifecycle_hooks(AutoScalingGroupName=name)
+    asg.describe_instance_refreshes(AutoScalingGroupName=name)
+    version = {"LaunchTemplateId": template, "Version": "1"}
+    asg.update_auto_scaling_group(AutoScalingGroupName=name, LaunchTemplate=version)
+    asg.start_instance_refresh(
+        AutoScalingGroupName=name, DesiredConfiguration={"LaunchTemplate": version}
+    )
+    asg.cancel_instance_refresh(AutoScalingGroupName=name)
+
+
 def ends_of_a_build(account: Account, bed) -> None:
     """Delete what an aborted build leaves behind, as Packer does, and later the agent."""
     ec2 = bed.client("ec2")
@@ -92,6 +108,7 @@ def ends_of_a_build(account: Account, bed) -> None:
 def test_all_that_is_needed_is_allowed(account):
     life_of_an_image(account)
     adopted_image(account)
+    refresh_of_a_group(account)
     ends_of_a_build(account, account.agent)
     ends_of_a_build(account, account.packer)
     denied = [e for e in account.root.journal() if e["status"] in (400, 403)]
@@ -101,6 +118,7 @@ def test_all_that_is_needed_is_allowed(account):
 def test_no_statement_is_superfluous(account):
     life_of_an_image(account)
     adopted_image(account)
+    refresh_of_a_group(account)
     ends_of_a_build(account, account.agent)
     ends_of_a_build(account, account.packer)
     needed = account.root.control("GET", "policy/needed")
