@@ -46,7 +46,7 @@ pub struct SoakCheck {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PrometheusCheck {
-    /// Address of the Prometheus, for example http://prometheus.monitoring.svc:9090. Required.
+    /// Address of the Prometheus, for example `http://prometheus.monitoring.svc:9090`. Required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// PromQL, for example `sum(rate(http_requests_total{code=~"5.."}[5m])) < 1`. Required.
