@@ -117,7 +117,8 @@ fn rollout_story<'a>(
 impl RolloutStory<'_> {
     fn story(&self) -> Story {
         let mut replies: Vec<Message> = self.groups.iter().flat_map(|group| self.group(group)).collect();
-        if self.current {
+        // A rollback has no order.
+        if self.current && self.rollout.rollback.is_none() {
             replies.extend(waves::done(&self.name(), self.rollout));
         }
         replies.extend(self.first_failure());

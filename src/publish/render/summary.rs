@@ -2,7 +2,8 @@
 
 use crate::api::builder::{LaneImage, RunRecord};
 use crate::api::conditions::{Condition, READY, is_true};
-use crate::api::{ObjectKey, PackerBuilderStatus};
+use crate::api::words::RolloutResult;
+use crate::api::{AMIRefresherStatus, ObjectKey, PackerBuilderStatus};
 use crate::manifest::write::ObjectStatus;
 
 /// The outcome of an object in one line.
@@ -15,10 +16,18 @@ pub fn line(object: &ObjectKey, status: &ObjectStatus) -> String {
             _ => format!("{name}: {}", ready_reason(status.conditions.as_deref())),
         },
         ObjectStatus::AMIRefresher(status) => match &status.target_ami {
+            Some(target) if is_rolled_back(status) => format!("{name}: rolled back to {target}"),
             Some(target) if status.drifted.unwrap_or(0) == 0 => format!("{name}: rolled out {target}"),
             _ => format!("{name}: {}", ready_reason(status.conditions.as_deref())),
         },
     }
+}
+
+/// The last rollout was rolled back, and nothing was rolled out since.
+fn is_rolled_back(status: &AMIRefresherStatus) -> bool {
+    let is_last = |id: &str| status.rollout.as_ref().is_some_and(|rollout| rollout.id == id);
+    let last = status.history.iter().flatten().next();
+    last.is_some_and(|last| last.result == RolloutResult::RolledBack.as_str() && is_last(&last.id))
 }
 
 /// Trailers that name images, builds and commits, for `git log --grep`.
@@ -139,6 +148,11 @@ mod tests {
         assert_eq!(line(&object, &refresher(drifted)), "demo: UpdateFailed");
         let done = refresher(json!({"targetAMI": "ami-1", "drifted": 0}));
         assert_eq!(line(&object, &done), "demo: rolled out ami-1");
+        let back = refresher(json!({
+            "targetAMI": "ami-1", "drifted": 0, "rollout": { "id": "r", "target": "ami-1" },
+            "history": [{ "id": "r", "target": "ami-1", "result": "RolledBack" }],
+        }));
+        assert_eq!(line(&object, &back), "demo: rolled back to ami-1");
         assert_eq!(trailers(&done), [("Opsy-Image", "ami-1".to_owned())]);
         assert_eq!(line(&object, &refresher(json!({}))), "demo: no status yet");
     }
