@@ -45,7 +45,7 @@
 //! | [`aws`] | edge: EC2, EKS and STS, with paging, shared responses and one error table | `api` |
 //! | [`engine`] | edge: where objects and status are stored and where builds run, on one machine and in a cluster; the loop | `api`, `manifest`, `task` |
 //! | [`announce`] | status → stories and messages for people, the same for every sink; pure | `api` |
-//! | [`resolve`] | edge: resolves names that other people chose, without addresses of the machine itself | nothing |
+//! | [`resolve`] | edge: the HTTP client for addresses that other people chose, without those of the machine itself | `api` |
 //! | [`probe`] | edge: asks the servers that health checks of rollouts name | `api`, `resolve` |
 //! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `resolve`, `task` |
 //! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `manifest`, `sync` |

@@ -4,8 +4,13 @@
 //! their own networks.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect};
+
+use crate::api::network::{Authorities, Network};
 
 /// Why an address is refused.
 pub const REFUSED: &str = "link-local addresses and metadata services are not allowed";
@@ -31,9 +36,33 @@ pub fn is_refused(ip: IpAddr) -> bool {
     }
 }
 
+/// Returns the builder of a client for such addresses: without redirects and with time limits for the connection and for
+/// the whole request.
+///
+/// # Errors
+/// The certificate authorities cannot be used.
+pub fn client(
+    network: &Network,
+    connect: Duration,
+    whole: Duration,
+) -> Result<ClientBuilder, reqwest::Error> {
+    let proxies = network.proxies.clone();
+    let ders = network.authorities.iter().flat_map(Authorities::ders);
+    let authorities: Vec<_> = ders.map(|der| Certificate::from_der(der)).collect::<Result<_, _>>()?;
+    Ok(Client::builder()
+        .user_agent(concat!("opsy/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect)
+        .timeout(whole)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .proxy(Proxy::custom(move |url| proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())))
+        .tls_certs_merge(authorities)
+        .dns_resolver(Arc::new(Resolver)))
+}
+
 /// Resolves names, without the addresses that are refused.
 #[derive(Debug)]
-pub struct Resolver;
+struct Resolver;
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {

@@ -200,6 +200,12 @@ pub(super) fn moment(time: Option<&DateTime>) -> Option<Timestamp> {
     Timestamp::from_second(time?.secs()).ok()
 }
 
+/// Converts a time of EKS or EC2 Auto Scaling, which has fractions of a second.
+pub(super) fn instant(time: Option<&DateTime>) -> Option<Timestamp> {
+    let time = time?;
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
 /// Converts an image of EC2. An image without a valid ID is left out.
 pub(super) fn image(image: types::Image) -> Option<Image> {
     let id = ImageId::parse(image.image_id()?).ok()?;

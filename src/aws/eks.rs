@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use aws_sdk_eks::types;
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 
-use super::ec2::reason;
+use super::ec2::{instant, reason};
 use super::{
     Aws, AwsError, Fresh, ManagedNodegroup, Tags, TemplateVersion, Update, UpdateStatus, unreadable,
 };
@@ -363,7 +362,6 @@ fn given(update: Option<&types::Update>, operation: &str) -> Result<Update, AwsE
 }
 
 fn update_of(update: &types::Update) -> Option<Update> {
-    let created = update.created_at();
     let params = update.params().iter().filter_map(|param| {
         Some((param.r#type()?.as_str().to_owned(), param.value().unwrap_or_default().to_owned()))
     });
@@ -376,8 +374,7 @@ fn update_of(update: &types::Update) -> Option<Update> {
         kind: update.r#type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         status: status(update.status()),
         errors: errors.collect(),
-        created: created
-            .and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok()),
+        created: instant(update.created_at()),
         params: params.collect(),
     })
 }

@@ -9,7 +9,6 @@ use super::annotate::Named;
 use super::target;
 use crate::api::annotations::APPROVE;
 use crate::api::checks::closest;
-use crate::api::ids::BadId;
 use crate::api::{ImageId, Kind, approvals};
 use crate::telemetry::out;
 
@@ -21,7 +20,7 @@ pub struct Args {
     #[arg(value_name = "WAVE")]
     pub wave: String,
     /// The image to approve; the command fails if it is not the target any more. Default: the current target
-    #[arg(value_name = "AMI", value_parser = image_id)]
+    #[arg(value_name = "AMI")]
     pub ami: Option<ImageId>,
 }
 
@@ -55,10 +54,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         out::line(format_args!("{name} wave {wave:?} approved for {images} ({place}){later}"))?;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-fn image_id(text: &str) -> Result<ImageId, BadId> {
-    ImageId::parse(text)
 }
 
 /// The images of the target.

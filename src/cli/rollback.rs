@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::annotate::Named;
 use super::target;
-use crate::api::ids::BadId;
 use crate::api::refresher::AMIRefresherStatus;
 use crate::api::{ImageId, Kind};
 use crate::git;
@@ -26,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     pub named: Named,
     /// Return to this image; default: the image before the last rollout, as status records it
-    #[arg(long, value_name = "AMI", value_parser = image)]
+    #[arg(long, value_name = "AMI")]
     pub to: Option<ImageId>,
     /// Why, for spec.held and the commit message
     #[arg(long, value_name = "TEXT", default_value = "rolled back by opsy rollback")]
@@ -77,10 +76,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         out::line(format_args!("{name} returns to {}: commit {short} changes {file}", pin.ami))?;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-fn image(text: &str) -> Result<ImageId, BadId> {
-    ImageId::parse(text)
 }
 
 /// The image that is rolled out now. A target with one image per architecture is not held: `ami` can name only one image.

@@ -1,4 +1,4 @@
-//! Which objects were written last, so that whoever has seen all of them can follow the changes.
+//! Which objects were written last, so that a reader that has seen all of them can follow the changes.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;

@@ -14,11 +14,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Certificate, Proxy, Response, redirect};
+use reqwest::Response;
 
 use crate::api::fence::Fence;
-use crate::api::network::{self, Authorities, Network};
-use crate::resolve::{self, Resolver};
+use crate::api::network::{self, Network};
+use crate::resolve;
 pub use address::{Address, query_url};
 
 /// Time limit of a connection.
@@ -67,22 +67,7 @@ impl Probes {
     /// # Errors
     /// The certificate authorities cannot be used.
     pub fn new(network: &Network, hosts: Arc<Fence>) -> Result<Self, reqwest::Error> {
-        let proxies = network.proxies.clone();
-        let ders = network.authorities.iter().flat_map(Authorities::ders);
-        let authorities: Vec<_> = ders.map(|der| Certificate::from_der(der)).collect::<Result<_, _>>()?;
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("opsy/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .timeout(WHOLE)
-            .pool_max_idle_per_host(0)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .proxy(Proxy::custom(move |url| {
-                proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())
-            }))
-            .tls_certs_merge(authorities)
-            .dns_resolver(Arc::new(Resolver))
-            .build()?;
+        let client = resolve::client(network, CONNECT, WHOLE)?.pool_max_idle_per_host(0).build()?;
         Ok(Self { client, hosts })
     }
 

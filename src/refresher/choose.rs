@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::held::FailedImages;
 use super::images::{Eligibility, NOT_FOUND, builder_of, is_built_by_opsy};
-use super::memory::{Memory, Rollout};
+use super::memory::Memory;
 use super::observed::SourceImages;
 use super::spec::{Source, Spec};
 use super::target::Target;
@@ -37,8 +37,8 @@ pub fn choose(
     owner: &Owner,
     now: Timestamp,
 ) -> TargetChoice {
-    let none_failed = FailedImages::default();
-    let failed = memory.rollout.as_ref().map_or(&none_failed, |rollout: &Rollout| &rollout.failed);
+    let none = FailedImages::default();
+    let failed = failed_of(memory).unwrap_or(&none);
     choose_eligible(Eligibility { spec, failed, holds: true, now }, memory, images, owner)
 }
 
@@ -50,8 +50,12 @@ pub fn kept(
     owner: &Owner,
     now: Timestamp,
 ) -> Vec<ImageId> {
-    let none_failed = FailedImages::default();
-    let failed = memory.rollout.as_ref().map_or(&none_failed, |rollout: &Rollout| &rollout.failed);
+    let none = FailedImages::default();
+    let failed = failed_of(memory).unwrap_or(&none);
+    // Most refreshers hold nothing.
+    if spec.held.is_empty() && failed.is_empty() {
+        return Vec::new();
+    }
     let rules = |holds| Eligibility { spec, failed, holds, now };
     let TargetChoice::Chosen(target) = choose_eligible(rules(false), memory, images, owner) else {
         return Vec::new();
@@ -68,7 +72,7 @@ pub fn held_back(
     owner: &Owner,
     now: Timestamp,
 ) -> Option<(ImageId, String)> {
-    let failed = &memory.rollout.as_ref()?.failed;
+    let failed = failed_of(memory).filter(|failed| !failed.is_empty())?;
     if let Source::Image(image) = &spec.source {
         return failed.named(image).map(|failed| (image.clone(), failed.to_string()));
     }
@@ -76,6 +80,10 @@ pub fn held_back(
     let TargetChoice::Chosen(target) = choose_eligible(rules, memory, images, owner) else { return None };
     let held = |id: &ImageId| Some((id.clone(), failed.holds(images.get(id)?)?));
     target.images().iter().find_map(held)
+}
+
+fn failed_of(memory: &Memory) -> Option<&FailedImages> {
+    memory.rollout.as_ref().map(|rollout| &rollout.failed)
 }
 
 fn choose_eligible(

@@ -117,6 +117,10 @@ impl FailedImages {
         self.0.iter().map(|failed| &failed.image)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn contains(&self, image: &ImageId) -> bool {
         self.0.iter().any(|failed| failed.image == *image)
     }

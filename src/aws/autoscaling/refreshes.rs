@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aws_sdk_autoscaling::types::{self, InstanceRefreshStatus as Status};
 use jiff::Timestamp;
 
+use super::super::ec2::instant;
 use super::super::{Aws, AwsError, Fresh, TemplateVersion, unreadable};
 use super::source::{LaunchSource, TemplateRef, desired};
 use crate::api::Region;
@@ -178,15 +179,12 @@ fn sent(preferences: &RefreshPreferences) -> types::RefreshPreferences {
 }
 
 fn refresh(refresh: &types::InstanceRefresh) -> Option<InstanceRefresh> {
-    let time = |at: Option<&aws_smithy_types::DateTime>| {
-        at.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok())
-    };
     Some(InstanceRefresh {
         id: refresh.instance_refresh_id()?.to_owned(),
         status: status(refresh.status()),
         reason: refresh.status_reason().map(str::to_owned),
-        started: time(refresh.start_time()),
-        ended: time(refresh.end_time()),
+        started: instant(refresh.start_time()),
+        ended: instant(refresh.end_time()),
         percentage: refresh.percentage_complete(),
         to: refresh.desired_configuration().and_then(desired),
     })

@@ -35,7 +35,7 @@ pub struct ClusterNodes {
     client: Client,
     /// The node of the agent's own pod.
     own_node: Option<String>,
-    /// The namespaces in which builds run. A pod elsewhere with the labels of a build is none of this agent.
+    /// The namespaces in which builds run. A pod elsewhere does not belong to this agent, even with the labels of a build.
     builds: Scope,
 }
 

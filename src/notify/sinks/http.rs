@@ -3,15 +3,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Method, Proxy, StatusCode, Url, redirect};
+use reqwest::{Method, StatusCode, Url};
 
 use super::{SinkError, Trouble};
-use crate::api::network::{self, Authorities, Network};
-use crate::resolve::{self, Resolver};
+use crate::api::network::{self, Network};
+use crate::resolve;
 
 /// Time limit of a connection. Chat services accept connections within a second from anywhere.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -45,22 +44,7 @@ impl Http {
         connect: Duration,
         whole: Duration,
     ) -> Result<Self, reqwest::Error> {
-        let proxies = network.proxies.clone();
-        let ders = network.authorities.iter().flat_map(Authorities::ders);
-        let authorities: Vec<_> = ders.map(|der| Certificate::from_der(der)).collect::<Result<_, _>>()?;
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("opsy/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(connect)
-            .timeout(whole)
-            .pool_idle_timeout(IDLE)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .proxy(Proxy::custom(move |url| {
-                proxies.of(url.as_str()).map(|proxy| proxy.secret_url().to_owned())
-            }))
-            .tls_certs_merge(authorities)
-            .dns_resolver(Arc::new(Resolver))
-            .build()?;
+        let client = resolve::client(network, connect, whole)?.pool_idle_timeout(IDLE).build()?;
         Ok(Self { client })
     }
 
@@ -293,6 +277,8 @@ impl fmt::Debug for Address {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use reqwest::dns::{Name, Resolve, Resolving};
 

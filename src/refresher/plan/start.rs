@@ -47,19 +47,8 @@ pub fn start(
     }
     input.observed.require_fresh_group(name)?;
     input.observed.require_fresh_template(&in_force.template)?;
-    let target = group_move.target();
-    let batch = survey.images_to_read(&target);
-    let (spec, observed) = (input.spec, input.observed);
-    match find_fit(FitQuery { spec, group, target: &target, batch: &batch, observed })? {
-        Fit::Fits(image) if image == entry.image => {}
-        Fit::Unfit(why) | Fit::TargetUnavailable(why) if rollout.rollback.is_some() => {
-            return group_move.end(MoveResult::Failed(why));
-        }
-        Fit::Fits(_) => return group_move.end(MoveResult::Dropped("another image fits it now".to_owned())),
-        Fit::Unfit(why) | Fit::TargetUnavailable(why) => return group_move.end(MoveResult::Dropped(why)),
-    }
-    if let Some(why) = root_volume_too_small(group, &entry.image, observed)? {
-        return group_move.end(MoveResult::Failed(why));
+    if let Some(result) = unfit(group_move, group, survey)? {
+        return group_move.end(result);
     }
     // Another writer may have started an update after this group was selected.
     let is_updating = |other: &&NodeGroup| {
@@ -69,7 +58,8 @@ pub fn start(
     };
     match &group.lifecycle {
         Lifecycle::Active(_) | Lifecycle::Degraded(_)
-            if survey.supported().filter(is_updating).count() >= spec.policy.wave_of(group).max_parallel =>
+            if survey.supported().filter(is_updating).count()
+                >= input.spec.policy.wave_of(group).max_parallel =>
         {
             Ok(group_move.wait("waits for another node group to finish updating"))
         }
@@ -78,6 +68,28 @@ pub fn start(
         }
         _ => Ok(group_move.wait("is not ready yet")),
     }
+}
+
+/// How the move ends if the image does not fit the group any more.
+fn unfit(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    survey: &Survey<'_>,
+) -> Result<Option<MoveResult>, MissingFact> {
+    let GroupMove { input, rollout, entry, .. } = group_move;
+    let target = group_move.target();
+    let batch = survey.images_to_read(&target);
+    let (spec, observed) = (input.spec, input.observed);
+    Ok(match find_fit(FitQuery { spec, group, target: &target, batch: &batch, observed })? {
+        Fit::Fits(image) if image == entry.image => {
+            root_volume_too_small(group, &image, observed)?.map(MoveResult::Failed)
+        }
+        Fit::Unfit(why) | Fit::TargetUnavailable(why) if rollout.rollback.is_some() => {
+            Some(MoveResult::Failed(why))
+        }
+        Fit::Fits(_) => Some(MoveResult::Dropped("another image fits it now".to_owned())),
+        Fit::Unfit(why) | Fit::TargetUnavailable(why) => Some(MoveResult::Dropped(why)),
+    })
 }
 
 /// Since its turn came, something happened that does not let it start: a window closed, or an earlier wave got a group.

@@ -260,7 +260,7 @@ async fn a_group_whose_node_hosts_a_build_waits_for_its_end() {
         "app.kubernetes.io/managed-by": "opsy", "ami.opsy.dev/run": "base-1", "ami.opsy.dev/builder": "base",
     }});
     nodes.create_pod("build", &nodes.node("batch", 1), labels.clone()).await;
-    // A pod of another namespace is no build of this agent.
+    // A pod in another namespace does not belong to a build of this agent.
     let other = format!("{}-x", nodes.place.namespace);
     nodes.place.create_namespace(&other).await;
     let mut pod = json!({

@@ -94,7 +94,7 @@ async fn edits_of_manifests_are_read_alone() {
     let noted = builder("a", "us-west-2") + "status: {}\n";
     assert_eq!(scene.push(&[("a.yaml", Some(&noted))]).await, ["edits"], "a note");
     let paths = scene.synced().await.difference.clone().expect("known").paths.expect("few");
-    assert_eq!(*paths, [""; 0], "a manifest is no input of a template");
+    assert_eq!(*paths, [""; 0], "a manifest is not an input of a template");
 }
 
 #[tokio::test]
