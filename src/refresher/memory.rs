@@ -4,7 +4,7 @@
 
 mod stored;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ pub struct Memory {
     pub target: Option<Target>,
     /// Groups were waiting to be moved. This only affects what is read first.
     pub pending: bool,
+    /// Groups and images whose last update in the history failed.
+    pub failed_pairs: BTreeSet<(String, ImageId)>,
 }
 
 /// A rollout. It pins its target until it is done, failed or replaced.

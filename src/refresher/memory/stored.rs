@@ -1,9 +1,11 @@
 //! The memory as status stores it: `status.rollout` and `status.held`, read leniently and written whole. Part of `memory`.
 //! Pure.
 
+use std::collections::BTreeSet;
+
 use super::{GroupEntry, GroupUpdate, Memory, Rollback, Rollout, Starting};
 use crate::api::refresher as crd;
-use crate::api::words::{GroupState, NodeGroupKind};
+use crate::api::words::{GroupState, NodeGroupKind, RolloutResult};
 use crate::api::{AMIRefresherStatus, ImageId, TemplateId};
 use crate::aws::TemplateVersion;
 use crate::refresher::check_failures;
@@ -21,6 +23,7 @@ impl Memory {
                 Some(Rollout { failed: FailedImages::read(status.held.as_ref()), ..read_rollout(rollout)? })
             }),
             target: status.target_ami.as_deref().and_then(Target::parse),
+            failed_pairs: read_failed_pairs(status.history.as_deref().unwrap_or_default()),
             pending: status
                 .node_groups
                 .iter()
@@ -31,6 +34,20 @@ impl Memory {
                 }),
         }
     }
+}
+
+/// The history has the newest rollout first.
+fn read_failed_pairs(history: &[crd::RolloutRecord]) -> BTreeSet<(String, ImageId)> {
+    let mut failed = BTreeSet::new();
+    for group in history.iter().rev().flat_map(|record| record.groups.iter().flatten()) {
+        let Some(image) = group.target_ami.clone().and_then(|id| ImageId::parse(id).ok()) else { continue };
+        let pair = (group.name.clone(), image);
+        match group.result == RolloutResult::Failed.as_str() {
+            true => failed.insert(pair),
+            false => failed.remove(&pair),
+        };
+    }
+    failed
 }
 
 fn read_rollout(rollout: &crd::Rollout) -> Option<Rollout> {

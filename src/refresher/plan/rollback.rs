@@ -46,9 +46,11 @@ pub fn fail(
     let ended = Rollout { finished: Some(input.now), ..rollout.clone() };
     let record = history::record(&ended, RolloutResult::Failed, cause);
     let reason = record.failures.clone().unwrap_or_default().join("; ");
+    let reason = [reason, not_returning(input, &changed)].concat();
     let failed = hold(input, rollout, &reason)?;
     let groups: BTreeMap<String, GroupEntry> = changed
         .into_iter()
+        .filter(|(name, entry)| !failed_before(input, name, entry))
         .filter_map(|(name, entry)| Some((name.to_owned(), entry_back(input, survey.group(name)?.0, entry)?)))
         .collect();
     let Some(target) = Target::of(groups.values().map(|entry| entry.image.clone())) else {
@@ -73,6 +75,23 @@ pub fn fail(
     let warning = Some(Explanation::new(reasons::ROLLING_BACK, message.clone()));
     let why = Explanation::new(reasons::ROLLING_OUT, message);
     Ok(Plan::Record { rollout: back, ended: Some(record), why, warning })
+}
+
+/// The image to which a group would return failed on it, too.
+fn failed_before(input: PlanInput<'_>, name: &str, entry: &GroupEntry) -> bool {
+    let pair = |image: &ImageId| (name.to_owned(), image.clone());
+    entry.previous_image.as_ref().is_some_and(|image| input.memory.failed_pairs.contains(&pair(image)))
+}
+
+/// The groups that stay as they are for that reason, as a part of the reason of the failure.
+fn not_returning(input: PlanInput<'_>, changed: &BTreeMap<&str, &GroupEntry>) -> String {
+    let staying = changed.iter().filter(|(name, entry)| failed_before(input, name, entry));
+    staying
+        .filter_map(|(name, entry)| {
+            let image = entry.previous_image.as_ref()?;
+            Some(format!("; {name} is not rolled back, because {image} failed on it, too"))
+        })
+        .collect()
 }
 
 fn had_image(entry: &GroupEntry) -> bool {

@@ -299,3 +299,16 @@ fn a_recreated_group_is_moved_again() {
     let recreated = [pass(), pass(), pass(), pass(), Delete(1), Create];
     holds(1, false, &[&start[..], &recreated[..]].concat());
 }
+
+/// The version in force of a group failed on it, and then a newer image did, too: a rollback would repeat the first one.
+#[test]
+fn a_rollback_does_not_return_to_an_image_that_failed_on_the_group() {
+    use Event::{NewImage, Own, Pass, Policy, SpoilOwn};
+    let rolls_back = SimPolicy { rolls_back: true, ..SimPolicy::default() };
+    let pass = || Pass(Mishap::None);
+    let started = [NewImage, SpoilOwn(0), pass(), NewImage, pass(), Pass(Mishap::DiesAfter), SpoilOwn(0)];
+    let changed = [Policy(rolls_back), Own(0, Foreign::Follow)];
+    let mut world = World::new(1, false).with_own(1);
+    world.set_policy(SimPolicy::default());
+    holds_in(world, &[&started[..], &changed[..]].concat());
+}
