@@ -14,10 +14,16 @@ const RECONCILES: usize = 200;
 
 /// Reconciles when the last reconcile requested it, until Ready has this reason.
 async fn until(rolling: &mut Rolling, wanted: &str) -> Pass<AMIRefresherStatus> {
+    until_with_time(rolling, wanted).await.1
+}
+
+/// As `until`, with the time at which the last reconcile began.
+async fn until_with_time(rolling: &mut Rolling, wanted: &str) -> (Timestamp, Pass<AMIRefresherStatus>) {
     for _ in 0..RECONCILES {
+        let began = now();
         let pass = rolling.pass().await;
         if reason(&pass).0 == wanted {
-            return pass;
+            return (began, pass);
         }
         let health = pass.health;
         assert!(matches!(health, ObjectHealth::Busy | ObjectHealth::Waiting), "{:?}", reason(&pass));
@@ -68,7 +74,7 @@ async fn a_canary_soaks_and_a_person_approves_in_the_window() {
     let image = rolling.image();
     rolling.object.spec.ami = Some(image.clone());
 
-    let pass = until(&mut rolling, "WaitingForWindow").await;
+    let (began, pass) = until_with_time(&mut rolling, "WaitingForWindow").await;
     let (_, message) = reason(&pass);
     assert!(
         message.starts_with("waits for the window \"")
@@ -76,7 +82,7 @@ async fn a_canary_soaks_and_a_person_approves_in_the_window() {
         "{message}"
     );
     assert!(
-        now() + SignedDuration::try_from(pass.look).expect("short") <= opens + SignedDuration::from_secs(1)
+        began + SignedDuration::try_from(pass.look).expect("short") <= opens + SignedDuration::from_secs(1)
     );
     assert_eq!((pass.health, rolling.writes()), (ObjectHealth::Waiting, Vec::new()));
     assert_eq!(pass.status.rollout, None, "nothing pins its target before the window");
