@@ -14,6 +14,11 @@ pub trait Nodes: Send + Sync {
     /// The nodes with the label of an EKS managed node group of this name. The group may be one of another cluster:
     /// `Node::template` tells.
     fn of_group<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<Vec<Node>, EngineError>>;
+    /// The nodes that run on these EC2 instances and belong to no managed node group.
+    fn on_instances<'a>(
+        &'a self,
+        instances: &'a BTreeSet<String>,
+    ) -> BoxFuture<'a, Result<Vec<Node>, EngineError>>;
     /// Where the agent itself and the builds run.
     fn hosts(&self) -> BoxFuture<'_, Result<Hosts, EngineError>>;
     /// The pods on these nodes, each with its budgets. This reads all pods of the cluster page by page, and keeps only
@@ -21,13 +26,15 @@ pub trait Nodes: Send + Sync {
     fn pods<'a>(&'a self, nodes: &'a BTreeSet<String>) -> BoxFuture<'a, Result<Vec<NodePod>, EngineError>>;
 }
 
-/// A node of a managed node group, as far as a refresher needs it.
+/// A node of a node group, as far as a refresher needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
-    /// ID of the launch template of its group, as EKS labels the node.
+    /// ID of the EC2 instance that it runs on.
+    pub instance: Option<String>,
+    /// ID of the launch template of its group, as EKS labels the node of a managed group.
     pub template: Option<String>,
-    /// ID of its image, as EKS labels the node.
+    /// ID of its image, as EKS labels the node of a managed group.
     pub image: Option<String>,
     /// Why it is not ready; `None` if it is.
     pub not_ready: Option<String>,

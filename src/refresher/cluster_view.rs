@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::node_group::{GroupKind, NodeGroup};
-use crate::api::{Class, Seen};
+use super::node_group::{GroupKind, Instance, NodeGroup, SelfManagedGroup};
+use crate::api::{Class, ImageId, Seen};
 use crate::engine::nodes::{Hosts, Node, NodePod};
 
 /// What was read of the cluster in this reconcile.
@@ -23,9 +23,14 @@ pub struct ClusterView {
 /// What has to be read of the cluster before the plan can decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterNeed {
-    /// The nodes of a group.
+    /// The nodes of a managed group.
     Nodes {
         group: String,
+    },
+    /// The nodes on the instances of a self-managed group.
+    NodesOn {
+        group: String,
+        instances: BTreeSet<String>,
     },
     Hosts,
     /// The pods on these nodes of a group.
@@ -47,31 +52,67 @@ pub enum View<T> {
     Is(T),
 }
 
+/// A node of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNode<'a> {
+    /// ID of the instance while it has not joined the cluster.
+    pub name: &'a str,
+    pub image: Option<&'a str>,
+    /// Why it is not ready; `None` if it is.
+    pub not_ready: Option<&'a str>,
+    /// It is being deleted or terminated.
+    pub is_leaving: bool,
+    /// Its instance, if the group is self-managed.
+    pub instance: Option<&'a Instance>,
+}
+
 impl ClusterView {
     pub fn new(exists: bool) -> Self {
         Self { exists, ..Self::default() }
     }
 
-    /// The nodes of a group. Nodes of a group with the same name in another cluster do not count: their launch template
-    /// is another one.
-    pub fn nodes(&self, group: &NodeGroup) -> Result<View<Vec<&Node>>, ClusterNeed> {
-        // Nodes of self-managed groups have no labels that tell their group.
-        let is_known = self.exists && matches!(group.kind, GroupKind::Managed(_));
-        let Some(in_force) = group.launch_template.as_ref().filter(|_| is_known) else {
+    /// The nodes of a group. Nodes of a managed group with the same name in another cluster do not count: their launch
+    /// template is another one. The nodes of a self-managed group are those on its instances.
+    pub fn nodes<'a>(&'a self, group: &'a NodeGroup) -> Result<View<Vec<GroupNode<'a>>>, ClusterNeed> {
+        if !self.exists {
             return Ok(View::Absent);
-        };
-        let name = &group.name;
-        let seen = self.nodes.get(name).ok_or_else(|| ClusterNeed::Nodes { group: name.clone() })?;
+        }
+        match &group.kind {
+            GroupKind::Managed(_) => self.labeled(group),
+            GroupKind::SelfManaged(own) => self.on_instances(&group.name, own),
+        }
+    }
+
+    fn labeled<'a>(&'a self, group: &'a NodeGroup) -> Result<View<Vec<GroupNode<'a>>>, ClusterNeed> {
+        let Some(in_force) = &group.launch_template else { return Ok(View::Absent) };
+        let need = || ClusterNeed::Nodes { group: group.name.clone() };
+        let seen = self.nodes.get(&group.name).ok_or_else(need)?;
         let is_own = |node: &&Node| node.template.as_deref() == Some(in_force.template.as_str());
-        Ok(match view(seen) {
-            View::Is(nodes) => match nodes.iter().filter(is_own).collect::<Vec<_>>() {
-                own if own.is_empty() => View::Absent,
-                own => View::Is(own),
-            },
-            View::Absent => View::Absent,
-            View::Denied(why) => View::Denied(why),
-            View::Unreadable(why) => View::Unreadable(why),
-        })
+        Ok(view(seen).filter_map(|nodes| {
+            let own: Vec<_> = nodes.iter().filter(is_own).map(GroupNode::labeled).collect();
+            (!own.is_empty()).then_some(own)
+        }))
+    }
+
+    /// If no instance is a node of this cluster, the group belongs to another one. Otherwise, each instance is to be one.
+    fn on_instances<'a>(
+        &'a self,
+        group: &str,
+        own: &'a SelfManagedGroup,
+    ) -> Result<View<Vec<GroupNode<'a>>>, ClusterNeed> {
+        let staying = own.instances.iter().map(|instance| &instance.id);
+        let instances: BTreeSet<String> = staying.chain(&own.leaving).cloned().collect();
+        if instances.is_empty() {
+            return Ok(View::Absent);
+        }
+        let need = || ClusterNeed::NodesOn { group: group.to_owned(), instances };
+        let seen = self.nodes.get(group).ok_or_else(need)?;
+        Ok(view(seen).filter_map(|nodes| {
+            let of = |id: &str| nodes.iter().find(|node| node.instance.as_deref() == Some(id));
+            let staying = own.instances.iter().map(|instance| GroupNode::on(instance, of(&instance.id)));
+            let leaving = own.leaving.iter().filter_map(|id| of(id)).map(GroupNode::leaving);
+            (!nodes.is_empty()).then(|| staying.chain(leaving).collect())
+        }))
     }
 
     pub fn hosts(&self) -> Result<View<&Hosts>, ClusterNeed> {
@@ -82,18 +123,53 @@ impl ClusterView {
     }
 
     /// The pods on these nodes of a group.
-    pub fn pods(&self, group: &str, nodes: &[&Node]) -> Result<View<&[NodePod]>, ClusterNeed> {
-        let names = || nodes.iter().map(|node| node.name.clone()).collect();
+    pub fn pods(&self, group: &str, nodes: &[GroupNode<'_>]) -> Result<View<&[NodePod]>, ClusterNeed> {
+        let names = || nodes.iter().map(|node| node.name.to_owned()).collect();
         let seen = self
             .pods
             .get(group)
             .ok_or_else(|| ClusterNeed::Pods { group: group.to_owned(), nodes: names() })?;
-        Ok(match view(seen) {
-            View::Is(pods) => View::Is(pods.as_slice()),
-            View::Absent => View::Absent,
-            View::Denied(why) => View::Denied(why),
-            View::Unreadable(why) => View::Unreadable(why),
-        })
+        Ok(view(seen).filter_map(|pods| Some(pods.as_slice())))
+    }
+}
+
+impl<T> View<T> {
+    /// The view of what this returns; absent if it returns nothing.
+    fn filter_map<U>(self, map: impl FnOnce(T) -> Option<U>) -> View<U> {
+        match self {
+            Self::Is(value) => map(value).map_or(View::Absent, View::Is),
+            Self::Absent => View::Absent,
+            Self::Denied(why) => View::Denied(why),
+            Self::Unreadable(why) => View::Unreadable(why),
+        }
+    }
+}
+
+impl<'a> GroupNode<'a> {
+    fn labeled(node: &'a Node) -> Self {
+        Self {
+            name: &node.name,
+            image: node.image.as_deref(),
+            not_ready: node.not_ready.as_deref(),
+            is_leaving: node.is_leaving,
+            instance: None,
+        }
+    }
+
+    /// The node on an instance. EC2 Auto Scaling knows the image, and only the node knows whether it is ready.
+    fn on(instance: &'a Instance, node: Option<&'a Node>) -> Self {
+        Self {
+            name: node.map_or(&instance.id, |node| &node.name),
+            image: instance.image.as_ref().map(ImageId::as_str),
+            not_ready: node.map_or(Some("it has not joined yet"), |node| node.not_ready.as_deref()),
+            is_leaving: node.is_some_and(|node| node.is_leaving),
+            instance: Some(instance),
+        }
+    }
+
+    /// The node on an instance that is being terminated.
+    fn leaving(node: &'a Node) -> Self {
+        Self { is_leaving: true, image: None, ..Self::labeled(node) }
     }
 }
 

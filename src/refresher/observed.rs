@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::cluster_view::{ClusterNeed, ClusterView, View};
+use super::cluster_view::{ClusterNeed, ClusterView, GroupNode, View};
 use super::node_group::NodeGroup;
 use super::spec::SoakCheck;
 use crate::api::{Class, ImageId, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, Update};
-use crate::engine::nodes::{Hosts, Node, NodePod};
+use crate::engine::nodes::{Hosts, NodePod};
 use crate::probe::Verdict;
 
 /// Everything that one reconcile has read.
@@ -250,8 +250,12 @@ impl Observed {
         value(self.hooks.get(group).ok_or_else(need)?).map(Vec::as_slice)
     }
 
-    /// The nodes of a group in the cluster in which the agent runs.
-    pub fn nodes(&self, group: &NodeGroup) -> Result<View<Vec<&Node>>, MissingFact> {
+    /// The nodes of a group in the cluster in which the agent runs. Those of a self-managed group are recognized by its
+    /// instances, which change whenever it scales.
+    pub fn nodes<'a>(&'a self, group: &'a NodeGroup) -> Result<View<Vec<GroupNode<'a>>>, MissingFact> {
+        if self.cluster.exists && group.self_managed_kind().is_some() {
+            self.require_fresh_group(&group.name)?;
+        }
         self.cluster.nodes(group).map_err(not_read)
     }
 
@@ -261,7 +265,7 @@ impl Observed {
     }
 
     /// The pods on these nodes of a group.
-    pub fn pods(&self, group: &str, nodes: &[&Node]) -> Result<View<&[NodePod]>, MissingFact> {
+    pub fn pods(&self, group: &str, nodes: &[GroupNode<'_>]) -> Result<View<&[NodePod]>, MissingFact> {
         self.cluster.pods(group, nodes).map_err(not_read)
     }
 

@@ -64,16 +64,21 @@ fn override_of(policy: &Policy) -> Option<&'static str> {
 /// alone. EKS keeps the nodes of a managed group on one version by itself.
 pub fn nodes_behind(spec: &Spec, group: &NodeGroup) -> usize {
     let Some(own) = group.self_managed_kind() else { return 0 };
-    let ignores = |setting: Option<&String>| setting.is_some_and(|setting| setting == "Ignore");
-    let preferences = &spec.update.refresh;
-    let (protected, standby) =
-        (ignores(preferences.protected.as_ref()), ignores(preferences.standby.as_ref()));
-    let is_left_alone = |instance: &Instance| {
-        if instance.is_standby { standby } else { instance.is_protected && protected }
-    };
     let is_behind = |instance: &&Instance| {
         let differs = instance.version != group.launch_template;
-        differs && (instance.image.is_none() || instance.image != group.image) && !is_left_alone(instance)
+        differs
+            && (instance.image.is_none() || instance.image != group.image)
+            && !is_left_alone(spec, instance)
     };
     own.instances.iter().filter(is_behind).count()
+}
+
+/// Whether an instance refresh does not replace an instance because of the settings.
+pub fn is_left_alone(spec: &Spec, instance: &Instance) -> bool {
+    let ignores = |setting: Option<&String>| setting.is_some_and(|setting| setting == "Ignore");
+    let preferences = &spec.update.refresh;
+    match instance.is_standby {
+        true => ignores(preferences.standby.as_ref()),
+        false => instance.is_protected && ignores(preferences.protected.as_ref()),
+    }
 }

@@ -61,11 +61,16 @@ impl ClusterNodes {
         Self { client, own_node, builds }
     }
 
-    async fn of(&self, group: &str) -> Result<Vec<Node>, EngineError> {
-        let params = ListParams::default().labels(&format!("{GROUP}={group}"));
+    /// The nodes that match this selector and are wanted, sorted by name.
+    async fn nodes(
+        &self,
+        selector: &str,
+        is_wanted: impl Fn(&Node) -> bool,
+    ) -> Result<Vec<Node>, EngineError> {
+        let params = ListParams::default().labels(selector);
         let mut nodes = Vec::new();
-        self.pages::<NodeFields>(&path::<v1::Node>(), "nodes", params, |node| nodes.push(node.read()))
-            .await?;
+        let keep = |node: NodeFields| nodes.extend(Some(node.read()).filter(&is_wanted));
+        self.pages(&path::<v1::Node>(), "nodes", params, keep).await?;
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
     }
@@ -145,7 +150,15 @@ fn explain(resource: &str, refusal: Refusal) -> EngineError {
 
 impl Nodes for ClusterNodes {
     fn of_group<'a>(&'a self, group: &'a str) -> BoxFuture<'a, Result<Vec<Node>, EngineError>> {
-        self.of(group).boxed()
+        async move { self.nodes(&format!("{GROUP}={group}"), |_| true).await }.boxed()
+    }
+
+    fn on_instances<'a>(
+        &'a self,
+        instances: &'a BTreeSet<String>,
+    ) -> BoxFuture<'a, Result<Vec<Node>, EngineError>> {
+        let is_wanted = |node: &Node| node.instance.as_ref().is_some_and(|id| instances.contains(id));
+        async move { self.nodes(&format!("!{GROUP}"), is_wanted).await }.boxed()
     }
 
     fn hosts(&self) -> BoxFuture<'_, Result<Hosts, EngineError>> {

@@ -24,6 +24,8 @@ const LABEL: &str = "k8s.io/cluster-autoscaler/node-template/label/";
 pub struct SelfManagedGroup {
     pub source: LaunchSource,
     pub instances: Vec<Instance>,
+    /// IDs of the instances that are being terminated. They may still be drained.
+    pub leaving: Vec<String>,
     /// Newest first.
     pub refreshes: Arc<Vec<InstanceRefresh>>,
     /// New instances are protected from scale-in.
@@ -91,11 +93,19 @@ impl NodeGroup {
         };
         let instances = group.instances.iter().filter(|member| is_kept(member));
         let instances = instances.map(|member| instance(member, image_of)).collect();
+        let leaving = group.instances.iter().filter(|member| is_leaving(member));
+        let leaving = leaving.map(|member| member.id.clone()).collect();
         let refreshes = refreshes.and_then(Result::ok).unwrap_or_default();
         let (source, protects_new) = (group.source.clone(), group.protects_new);
         Self {
             name,
-            kind: GroupKind::SelfManaged(SelfManagedGroup { source, instances, refreshes, protects_new }),
+            kind: GroupKind::SelfManaged(SelfManagedGroup {
+                source,
+                instances,
+                leaving,
+                refreshes,
+                protects_new,
+            }),
             lifecycle,
             image: in_force.as_ref().and_then(image_of),
             launch_template: in_force,
@@ -151,7 +161,11 @@ fn image_of(
 
 /// Whether an instance stays: it is not being terminated, and is not in the warm pool.
 fn is_kept(member: &Member) -> bool {
-    !["Terminat", "Detach", "Warmed"].iter().any(|state| member.state.starts_with(state))
+    !["Detach", "Warmed"].iter().any(|state| member.state.starts_with(state)) && !is_leaving(member)
+}
+
+fn is_leaving(member: &Member) -> bool {
+    member.state.starts_with("Terminat")
 }
 
 fn instance(member: &Member, image_of: impl Fn(&TemplateVersion) -> Option<ImageId>) -> Instance {

@@ -12,6 +12,10 @@ pub async fn read(mut view: ClusterView, need: ClusterNeed, ctx: &Context) -> Cl
             let nodes = seen(cluster.of_group(&group).await);
             view.nodes.insert(group, nodes);
         }
+        ClusterNeed::NodesOn { group, instances } => {
+            let nodes = seen(cluster.on_instances(&instances).await);
+            view.nodes.insert(group, nodes);
+        }
         ClusterNeed::Hosts => view.hosts = Some(seen(cluster.hosts().await)),
         ClusterNeed::Pods { group, nodes } => {
             let pods = seen(cluster.pods(&nodes).await);

@@ -4,16 +4,16 @@
 
 use std::time::Duration;
 
-use super::super::cluster_view::View;
+use super::super::cluster_view::{GroupNode, View};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Hold};
 use super::PlanInput;
-use super::drain::{findings, unavailable, unchecked};
+use super::drain::{findings, forces, unavailable, unchecked};
 use crate::api::reasons;
 use crate::api::time::after;
 use crate::api::words::PreflightMode;
-use crate::engine::nodes::{BuildPod, Hosts, Node};
+use crate::engine::nodes::{BuildPod, Hosts};
 
 /// How soon it is checked again whether a build has ended.
 const BUILD_AGAIN: Duration = Duration::from_secs(60);
@@ -59,13 +59,13 @@ pub fn admission(input: PlanInput<'_>, group: &NodeGroup) -> Result<Admission, M
 fn preflight(
     input: PlanInput<'_>,
     group: &NodeGroup,
-    nodes: &[&Node],
+    nodes: &[GroupNode<'_>],
 ) -> Result<Option<Admission>, MissingFact> {
     let found = match input.observed.pods(&group.name, nodes)? {
         View::Absent => return Ok(None),
         View::Denied(why) => vec![unchecked(&why)],
         View::Unreadable(why) => return Ok(Some(Admission::Wait(unavailable(&why)))),
-        View::Is(pods) => findings(pods, input.spec.update.force).blocking,
+        View::Is(pods) => findings(pods, forces(input.spec, group)).blocking,
     };
     Ok((!found.is_empty()).then(|| hold(input, failed(group, &found), PODS_AGAIN)))
 }

@@ -3,10 +3,14 @@
 //!
 //! EKS drains a node by the Eviction API, for at most 15 minutes. Therefore PodDisruptionBudgets hold it up, unless
 //! `force` is set. Everything else is evicted: pods without a controller, pods with emptyDir or hostPath volumes, whose
-//! data is lost, and pods with the annotations of autoscalers, which EKS does not know.
+//! data is lost, and pods with the annotations of autoscalers, which EKS does not know. The nodes of self-managed groups
+//! are drained by what responds to their lifecycle hook, in the same way, until the hook times out; `force` means nothing
+//! to it.
 
 use std::collections::BTreeMap;
 
+use super::super::node_group::NodeGroup;
+use super::super::spec::Spec;
 use super::super::step::Explanation;
 use crate::api::reasons;
 use crate::engine::nodes::{Budget, NodePod};
@@ -23,6 +27,11 @@ pub struct Findings {
     pub others: Vec<String>,
 }
 
+/// Whether the drain of a group overrides PodDisruptionBudgets.
+pub fn forces(spec: &Spec, group: &NodeGroup) -> bool {
+    spec.update.force && group.self_managed_kind().is_none()
+}
+
 /// The nodes could not be read: the sentence that is recorded, the same for every group.
 pub fn unchecked(why: &str) -> String {
     format!("the nodes of node groups are not checked: {why}")
@@ -32,7 +41,7 @@ pub fn unavailable(why: &str) -> Explanation {
     Explanation::new(reasons::ENGINE_UNAVAILABLE, why)
 }
 
-/// What EKS would find on these pods. `force` overrides the budgets.
+/// What the drain would find on these pods. `force` overrides the budgets.
 pub fn findings(pods: &[NodePod], force: bool) -> Findings {
     let staying: Vec<&NodePod> = pods.iter().filter(|pod| !pod.is_terminating).collect();
     let mut found = Findings::default();

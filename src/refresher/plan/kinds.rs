@@ -12,7 +12,7 @@ use crate::aws::TemplateVersion;
 pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<GroupPlan, MissingFact> {
     match &group.kind {
         GroupKind::Managed(managed) => managed::updating(group_move, group, managed),
-        GroupKind::SelfManaged(own) => Ok(self_managed::updating(group_move, group, own)),
+        GroupKind::SelfManaged(own) => self_managed::updating(group_move, group, own),
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Hold, Plan};
 use super::PlanInput;
 use super::admission::{Admission, admission};
-use super::drain::{Findings, findings, unavailable, unchecked};
+use super::drain::{Findings, findings, forces, unavailable, unchecked};
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
 use super::node_gate::is_ready_by_now;
 use crate::api::reasons;
@@ -44,7 +44,7 @@ pub fn check(input: PlanInput<'_>, rollout: &Rollout, group: &NodeGroup) -> Resu
         View::Unreadable(why) => return Ok(Checked::Wait(unavailable(&why))),
         View::Is(pods) => pods,
     };
-    let Findings { blocking, others } = findings(pods, input.spec.update.force);
+    let Findings { blocking, others } = findings(pods, forces(input.spec, group));
     let preflight: Vec<String> = blocking.into_iter().chain(others).collect();
     let warning = (!preflight.is_empty()).then(|| {
         Explanation::new(
@@ -76,7 +76,7 @@ pub fn check_again(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Optio
     let is_mixed = entry.previous_image.as_ref() == Some(&entry.image);
     if is_mixed
         && let View::Is(nodes) = input.observed.nodes(group)?
-        && is_ready_by_now(entry, group, &nodes)
+        && is_ready_by_now(input.spec, entry, group, &nodes)
     {
         return group_move.end(MoveResult::Moved).map(Some);
     }

@@ -17,37 +17,55 @@ use super::group_move::{GroupMove, GroupPlan, MoveResult};
 use super::new_version::{NextVersion, next_version, without_version};
 use super::pin::pin;
 use super::refresh::{expected_duration, preferences};
+use super::{node_gate, stuck};
 use crate::api::reasons;
 use crate::api::time::{SKEW, between};
 use crate::aws::TemplateVersion;
 use crate::aws::autoscaling::{InstanceRefresh, RefreshStatus, TemplateRef, VersionRef};
 
 /// A refresh of the group is in progress: waits, and reports once that it takes too long.
-pub fn updating(group_move: GroupMove<'_>, group: &NodeGroup, own: &SelfManagedGroup) -> GroupPlan {
-    let GroupMove { input, rollout, name, entry } = group_move;
-    let Some(active) = own.active() else { return group_move.wait("is being updated") };
+pub fn updating(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    own: &SelfManagedGroup,
+) -> Result<GroupPlan, MissingFact> {
+    let GroupMove { input, entry, .. } = group_move;
+    let Some(active) = own.active() else { return Ok(group_move.wait("is being updated")) };
     if entry.update.id.is_none() && is_lost(group_move, active) {
-        return group_move.record(found(entry, active));
+        return Ok(group_move.record(found(entry, active)));
     }
     if entry.update.id.as_ref() != Some(&active.id) {
-        return group_move.wait(&format!("waits for another writer: {}", progress(active)));
+        return Ok(group_move.wait(&format!("waits for another writer: {}", progress(active))));
     }
     if ami_changed(group_move)
         && input.spec.paused.is_none()
         && let Some(plan) = turn_back(group_move, own)
     {
-        return plan;
+        return Ok(plan);
     }
+    if let Some(plan) = stuck::record_if_stuck(group_move, group)? {
+        return Ok(GroupPlan::Plan(Box::new(plan)));
+    }
+    Ok(awaited(group_move, group, own, active))
+}
+
+/// The refresh of this move continues.
+fn awaited(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    own: &SelfManagedGroup,
+    active: &InstanceRefresh,
+) -> GroupPlan {
+    let GroupMove { input, rollout, name, entry } = group_move;
+    let progress = format!("{}{}", progress(active), stuck::progress(entry));
     // In a rollback, all entries begin at the same time.
     let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
     let in_time = between(since, input.now) < expected_duration(input.spec, group, own);
     if in_time || entry.update.overdue.is_some() {
-        return group_move.wait(&format!("is being updated: {}", progress(active)));
+        return group_move.wait(&format!("is being updated: {progress}"));
     }
-    let message = format!(
-        "{name} has been updating since {since}, longer than expected for its size: {}",
-        progress(active)
-    );
+    let message =
+        format!("{name} has been updating since {since}, longer than expected for its size: {progress}");
     let hint = "check the instance refresh in the EC2 console, its new nodes, and lifecycle hooks that do not complete";
     let update = GroupUpdate { overdue: Some(input.now), ..entry.update.clone() };
     let rollout = rollout.with_group(name, GroupEntry { update, ..entry.clone() });
@@ -68,7 +86,7 @@ pub fn result(
         return Ok(Some(GroupPlan::Unknown(*class, why.clone())));
     }
     if let Some(id) = &entry.update.id {
-        return result_of(group_move, own.refresh(id)).map(Some);
+        return result_of(group_move, group, own.refresh(id)).map(Some);
     }
     // The response to its start was lost, and the refresh has ended since.
     if let Some(lost) = lost(group_move, own) {
@@ -77,10 +95,14 @@ pub fn result(
     // Another writer moved the group.
     let is_new = Some(&entry.image) != entry.previous_image.as_ref();
     let runs_it = group.image.as_ref() == Some(&entry.image) && nodes_behind(input.spec, group) == 0;
-    if is_new && runs_it { group_move.end(MoveResult::Moved).map(Some) } else { Ok(None) }
+    if is_new && runs_it { node_gate::end_when_ready(group_move, group).map(Some) } else { Ok(None) }
 }
 
-fn result_of(group_move: GroupMove<'_>, refresh: Option<&InstanceRefresh>) -> Result<GroupPlan, MissingFact> {
+fn result_of(
+    group_move: GroupMove<'_>,
+    group: &NodeGroup,
+    refresh: Option<&InstanceRefresh>,
+) -> Result<GroupPlan, MissingFact> {
     let GroupMove { input, name, entry, .. } = group_move;
     // A cached read may be older than the refresh.
     input.observed.require_fresh_group(name)?;
@@ -91,7 +113,7 @@ fn result_of(group_move: GroupMove<'_>, refresh: Option<&InstanceRefresh>) -> Re
         return Ok(group_move.record(GroupEntry { update, attempt, ..entry.clone() }));
     };
     match failure(refresh) {
-        None => group_move.end(MoveResult::Moved),
+        None => node_gate::end_when_ready(group_move, group),
         Some(_) if ami_changed(group_move) && was_turned_back(refresh) => {
             group_move.end(MoveResult::Dropped("ami names another image".to_owned()))
         }

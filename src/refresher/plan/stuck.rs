@@ -1,22 +1,22 @@
-//! An update that replaces no further node: names the PodDisruptionBudgets and pods that hold it up. Asked by `managed`
-//! while a group is updating. Pure.
+//! An update that replaces no further node: names the PodDisruptionBudgets and pods that hold it up. Asked by the file of
+//! each kind of group while one is updating. Pure.
 //!
 //! The nodes of the group are counted at intervals, and only if their number stays the same, the pods on those that are
 //! left are read. All times and counts are recorded, so that a restart changes nothing.
 
 use std::time::Duration;
 
-use super::super::cluster_view::View;
+use super::super::cluster_view::{GroupNode, View};
 use super::super::memory::GroupEntry;
 use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
-use super::drain::{held_by_budgets, listed};
+use super::drain::{forces, held_by_budgets, listed};
 use super::group_move::GroupMove;
 use crate::api::reasons;
 use crate::api::time::between;
-use crate::engine::nodes::{Node, NodePod};
+use crate::engine::nodes::NodePod;
 
 /// EKS first starts new nodes, which takes minutes.
 const FIRST_COUNT: Duration = Duration::from_secs(300);
@@ -35,14 +35,15 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
     }
     // Whatever cannot be read now is not known. The update goes on all the same.
     let View::Is(nodes) = input.observed.nodes(group)? else { return Ok(None) };
-    let old: Vec<&Node> =
-        nodes.into_iter().filter(|node| node.image.as_deref() != Some(entry.image.as_str())).collect();
+    let old: Vec<GroupNode<'_>> =
+        nodes.into_iter().filter(|node| node.image != Some(entry.image.as_str())).collect();
     let left = u32::try_from(old.len()).ok();
     let since = checks.left_since.filter(|_| left == checks.left).unwrap_or(input.now);
-    let is_stuck = !old.is_empty() && between(since, input.now) >= STUCK_AFTER;
+    let draining: Vec<GroupNode<'_>> = old.into_iter().filter(|node| may_drain(group, node)).collect();
+    let is_stuck = !draining.is_empty() && between(since, input.now) >= STUCK_AFTER;
     let blocked_by = match is_stuck {
-        true => match input.observed.pods(name, &old)? {
-            View::Is(pods) => blockers(pods, input.spec.update.force),
+        true => match input.observed.pods(name, &draining)? {
+            View::Is(pods) => blockers(pods, forces(input.spec, group)),
             _ => None,
         },
         false => None,
@@ -60,6 +61,12 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
     let rollout = rollout.with_group(name, GroupEntry { nodes, ..entry.clone() });
     let why = Explanation::new(reasons::ROLLING_OUT, format!("{name} is being updated ({})", entry.image));
     Ok(Some(Plan::Record { rollout, ended: None, why, warning }))
+}
+
+/// Whether a node may be the one that is being drained. EC2 Auto Scaling names the instances that it terminates, and
+/// waits for other reasons, too.
+fn may_drain(group: &NodeGroup, node: &GroupNode<'_>) -> bool {
+    node.is_leaving || group.self_managed_kind().is_none()
 }
 
 /// What the last count found, for the message about the update.

@@ -29,7 +29,7 @@ fn pod(group: &str, budgets: Vec<Budget>) -> NodePod {
     }
 }
 
-fn held_pod(group: &str) -> NodePod {
+pub fn held_pod(group: &str) -> NodePod {
     pod(group, vec![Budget { name: "shop/api".to_owned(), allows: false, spares_unready: false }])
 }
 
@@ -39,12 +39,12 @@ fn cluster(world: &mut World) -> &mut SimCluster {
     world.cluster.as_mut().expect("there is a cluster")
 }
 
-fn wait(world: &mut World, pass: &Pass<AMIRefresherStatus>) {
+pub fn wait(world: &mut World, pass: &Pass<AMIRefresherStatus>) {
     world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
 }
 
 /// Reconciles until the condition holds, and returns all passes.
-fn passes_until(
+pub fn passes_until(
     world: &mut World,
     what: &str,
     holds: impl Fn(&World, &Pass<AMIRefresherStatus>) -> bool,
@@ -63,16 +63,16 @@ fn passes_until(
 }
 
 /// The messages of all Events with this reason.
-fn events(passes: &[Pass<AMIRefresherStatus>], reason: &str) -> Vec<String> {
+pub fn events(passes: &[Pass<AMIRefresherStatus>], reason: &str) -> Vec<String> {
     let notes = passes.iter().flat_map(|pass| &pass.notes);
     notes.filter(|note| note.reason == reason).map(|note| note.message.clone()).collect()
 }
 
-fn is_settled(_: &World, pass: &Pass<AMIRefresherStatus>) -> bool {
+pub fn is_settled(_: &World, pass: &Pass<AMIRefresherStatus>) -> bool {
     pass.health == ObjectHealth::Settled
 }
 
-fn nodes_of(pass: &Pass<AMIRefresherStatus>, group: &str) -> GroupNodes {
+pub fn nodes_of(pass: &Pass<AMIRefresherStatus>, group: &str) -> GroupNodes {
     let rollout = pass.status.rollout.clone().unwrap_or_default();
     let entry = rollout.groups.into_iter().flatten().find(|entry| entry.name == group);
     entry.and_then(|entry| entry.nodes).unwrap_or_default()

@@ -7,6 +7,7 @@ mod fits;
 mod groups;
 mod obstacles;
 mod own;
+mod own_nodes;
 mod passes;
 mod policies;
 mod property;

@@ -16,8 +16,9 @@ use crate::refresher::report;
 use crate::refresher::step::{Plan, Step};
 use crate::refresher::target::Target;
 
-/// Without further events, the refresher must settle within this many reconciles.
-const CALM: usize = 600;
+/// Without further events, the refresher must settle within this many reconciles. Every group may wait for its nodes, once
+/// per target.
+const CALM: usize = 1500;
 
 fn refused(class: Class, message: &str) -> ActError {
     ActError { class, message: message.to_owned(), kind: ActErrorKind::Other }
@@ -214,9 +215,7 @@ impl World {
             }
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
-            let is_busy = |sim: &&SimGroup| world.is_known_busy(sim) || world.is_gating(&sim.seen.name);
-            let own = world.own.values().filter(|own| own.running.is_some()).count();
-            let busy = world.groups.values().filter(is_busy).count() + own;
+            let busy = world.busy();
             assert!(busy < world.limit(), "{busy} groups are busy or not ready, one more is started");
             world.started.push(name.to_owned());
             Answer::Update(world.start(

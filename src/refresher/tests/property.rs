@@ -103,6 +103,7 @@ fn event_with_own() -> impl Strategy<Value = Event> {
         16 => staged_event(),
         2 => (0..2_usize, foreign).prop_map(|(group, what)| Event::Own(group, what)),
         1 => (0..2_usize).prop_map(Event::SpoilOwn),
+        3 => cluster_event(),
     ]
 }
 
@@ -156,10 +157,12 @@ proptest! {
         at_once in any::<bool>(),
         shares in any::<bool>(),
         policy in policy(),
+        slow in prop::option::of(0..900_i64),
         events in prop::collection::vec(event_with_own(), 1..120),
     ) {
         let mut world = World::new(groups, at_once).with_own(own);
         world.shares = shares;
+        world.cluster = slow.map(|slow| SimCluster { slow, ..SimCluster::default() });
         world.set_policy(policy);
         holds_in(world, &events);
     }

@@ -384,6 +384,39 @@ async fn nodes_are_read_only_around_the_update_of_a_group() {
 }
 
 #[tokio::test]
+async fn nodes_are_found_by_the_instances_that_they_run_on() {
+    let place = Place::new().await;
+    place.bind_node_rules().await;
+    let node = |name: &str, instance: &str, labels: Value| {
+        let metadata = json!({"name": format!("{}-{name}", place.namespace), "labels": labels});
+        let spec = json!({"providerID": format!("aws:///us-east-1a/{instance}")});
+        serde_json::from_value::<Node>(json!({"metadata": metadata, "spec": spec})).expect("a node")
+    };
+    // Instance IDs are unique among all tests that share the API server.
+    let unique = place.namespace.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let id = |number: usize| format!("i-{unique}{number}");
+    let api: Api<Node> = Api::all(place.admin.clone());
+    let managed = json!({"eks.amazonaws.com/nodegroup": "web"});
+    for (name, instance, labels) in
+        [("a", id(0), json!({})), ("b", id(1), json!({})), ("c", id(2), json!({})), ("d", id(1), managed)]
+    {
+        api.create(&PostParams::default(), &node(name, &instance, labels)).await.expect("a node");
+    }
+    let (cluster, requests) = place.cluster(place.scope()).await;
+    let reader = ClusterNodes::new(&cluster, None, None);
+    let wanted = BTreeSet::from([id(0), id(1), id(3)]);
+    let found = until("the nodes", SOON, async || reader.on_instances(&wanted).await.ok()).await;
+    let names: Vec<&str> = found.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, [format!("{}-a", place.namespace), format!("{}-b", place.namespace)]);
+    assert_eq!(found[0].instance, Some(id(0)));
+    assert!(requests.all().iter().all(|line| line.starts_with("GET ")), "{:?}", requests.all());
+    for name in ["a", "b", "c", "d"] {
+        let name = format!("{}-{name}", place.namespace);
+        api.delete(&name, &DeleteParams::default()).await.expect("deleted");
+    }
+}
+
+#[tokio::test]
 async fn the_rules_for_nodes_suffice_and_each_is_needed() {
     for without in ["", "nodes", "pods", "poddisruptionbudgets"] {
         let place = Place::new().await;
@@ -392,7 +425,7 @@ async fn the_rules_for_nodes_suffice_and_each_is_needed() {
         let reader = ClusterNodes::new(&cluster, None, None);
         let none = BTreeSet::new();
         let read = async |what: &str| match what {
-            "nodes" => reader.of_group("web").await.map(drop),
+            "nodes" => reader.of_group("web").await.and(reader.on_instances(&none).await).map(drop),
             "hosts" => reader.hosts().await.map(drop),
             _ => reader.pods(&none).await.map(drop),
         };

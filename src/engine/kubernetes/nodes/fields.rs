@@ -51,7 +51,16 @@ struct Condition {
 pub struct NodeFields {
     metadata: Metadata,
     #[serde(default)]
+    spec: NodeSpec,
+    #[serde(default)]
     status: NodeStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodeSpec {
+    #[serde(rename = "providerID")]
+    provider_id: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -161,6 +170,7 @@ impl NodeFields {
             None => Some("it has not joined yet".to_owned()),
         };
         Node {
+            instance: self.spec.provider_id.as_deref().and_then(instance_id).map(str::to_owned),
             template: self.metadata.label(TEMPLATE).map(str::to_owned),
             image: self.metadata.label(IMAGE).map(str::to_owned),
             not_ready,
@@ -169,6 +179,12 @@ impl NodeFields {
             name: self.metadata.name,
         }
     }
+}
+
+/// The ID of an EC2 instance by the provider ID of its node: `aws:///us-east-1a/i-0123456789abcdef0`.
+fn instance_id(provider_id: &str) -> Option<&str> {
+    let place = provider_id.strip_prefix("aws://")?;
+    place.rsplit('/').next().filter(|id| id.starts_with("i-"))
 }
 
 impl PodFields {
@@ -282,6 +298,27 @@ mod tests {
 
     fn read(change: Value) -> Option<NodePod> {
         pod(change).read(&[])
+    }
+
+    #[test]
+    fn a_node_is_recognized_by_the_instance_in_its_provider_id() {
+        let of = |spec: Value| {
+            let node: NodeFields =
+                serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).expect("a node");
+            node.read().instance
+        };
+        let id = "i-0123456789abcdef0";
+        assert_eq!(of(json!({"providerID": format!("aws:///us-east-1a/{id}")})).as_deref(), Some(id));
+        for other in [
+            json!({}),
+            json!({"providerID": null}),
+            json!({"providerID": "aws:///us-east-1a/fargate-10.0.0.1"}),
+            json!({"providerID": format!("gce://project/us-east-1a/{id}")}),
+        ] {
+            assert_eq!(of(other.clone()), None, "{other}");
+        }
+        let bare: NodeFields = serde_json::from_value(json!({"metadata": {"name": "a"}})).expect("a node");
+        assert_eq!(bare.read().instance, None);
     }
 
     #[test]

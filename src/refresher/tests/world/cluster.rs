@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::World;
 use crate::api::{Class, ImageId, Seen};
+use crate::aws::autoscaling::Member;
 use crate::engine::nodes::{BuildPod, Hosts, Node, NodePod};
 use crate::probe::Verdict;
 use crate::refresher::cluster_view::{ClusterNeed, ClusterView};
@@ -94,6 +95,12 @@ impl World {
                 let nodes = cluster.seen(self.nodes_of(cluster, &group));
                 view.nodes.insert(group, nodes);
             }
+            ClusterNeed::NodesOn { group, instances } => {
+                let nodes = self.own_nodes(cluster, &group);
+                let is_wanted = |node: &Node| node.instance.as_ref().is_some_and(|id| instances.contains(id));
+                let nodes = nodes.into_iter().filter(is_wanted).collect();
+                view.nodes.insert(group, cluster.seen(nodes));
+            }
             ClusterNeed::Hosts => {
                 let builds = cluster.builds.iter().map(|(group, builder)| BuildPod {
                     namespace: "default".to_owned(),
@@ -116,12 +123,13 @@ impl World {
     /// ready.
     fn nodes_of(&self, cluster: &SimCluster, group: &str) -> Vec<Node> {
         let Some(sim) = self.groups.get(group) else { return Vec::new() };
-        let has_settled = cluster.settles.get(group).is_none_or(|at| *at <= self.now);
+        let has_settled = self.has_settled(cluster, group);
         let template = sim.seen.launch_template.as_ref().map(|in_force| in_force.template.to_string());
         let template = template.filter(|_| !cluster.elsewhere.contains(group));
         let image = sim.seen.release_version.clone();
         let node = |number: usize, image: Option<String>, not_ready: Option<&str>| Node {
             name: format!("{group}-{number}"),
+            instance: Some(format!("i-{group}-{number}")),
             template: template.clone().or_else(|| Some("lt-0123456789abcdef0".to_owned())),
             image,
             not_ready: not_ready.map(str::to_owned),
@@ -132,6 +140,29 @@ impl World {
             true => vec![node(0, image.clone(), None), node(1, image, None)],
             false => vec![node(0, None, None), node(1, image, Some("KubeletNotReady"))],
         }
+    }
+
+    /// The nodes on the instances of a self-managed group: until they settle, the first one has not joined, and the
+    /// others are not ready.
+    fn own_nodes(&self, cluster: &SimCluster, group: &str) -> Vec<Node> {
+        let Some(own) = self.own.get(group).filter(|_| !cluster.elsewhere.contains(group)) else {
+            return Vec::new();
+        };
+        let has_settled = self.has_settled(cluster, group);
+        let not_ready = (!has_settled).then(|| "KubeletNotReady".to_owned());
+        let members = own.seen.instances.iter().enumerate();
+        let joined = members.filter(|(number, _)| has_settled || *number > 0);
+        let node = |(number, member): (usize, &Member)| Node {
+            name: format!("{group}-{number}"),
+            instance: Some(member.id.clone()),
+            not_ready: not_ready.clone(),
+            ..Node::default()
+        };
+        joined.map(node).collect()
+    }
+
+    fn has_settled(&self, cluster: &SimCluster, group: &str) -> bool {
+        cluster.settles.get(group).is_none_or(|at| *at <= self.now)
     }
 }
 

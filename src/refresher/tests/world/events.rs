@@ -82,6 +82,8 @@ impl World {
                 self.cluster.iter_mut().for_each(SimCluster::forget_gates);
                 let running = self.groups.values_mut().filter_map(|sim| sim.running.as_mut());
                 running.for_each(|running| running.remembered = false);
+                let refreshing = self.own.values_mut().filter_map(|own| own.running.as_mut());
+                refreshing.for_each(|running| running.remembered = false);
                 self.changed();
             }
             Event::NewImage => {
@@ -180,7 +182,7 @@ impl World {
         }
     }
 
-    fn change_cluster(&mut self, change: impl FnMut(&mut SimCluster)) {
+    pub(super) fn change_cluster(&mut self, change: impl FnMut(&mut SimCluster)) {
         self.cluster.iter_mut().for_each(change);
     }
 

@@ -38,6 +38,8 @@ pub struct OwnRunning {
     pub to: TemplateVersion,
     pub fails: bool,
     pub ours: bool,
+    /// The refresher remembers that it started it.
+    pub remembered: bool,
 }
 
 impl World {
@@ -184,9 +186,8 @@ impl World {
         }
         let pair = (name.to_owned(), image, in_force.version);
         assert!(!self.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
-        let busy = self.groups.values().filter(|sim| self.is_known_busy(sim)).count()
-            + self.own.values().filter(|own| own.running.is_some()).count();
-        assert!(busy < self.limit(), "{busy} groups are busy, one more is started");
+        let busy = self.busy();
+        assert!(busy < self.limit(), "{busy} groups are busy or not ready, one more is started");
         self.started.push(name.to_owned());
         Ok(self.run_refresh(name, version, true))
     }
@@ -209,8 +210,16 @@ impl World {
         let ends = self.now + Duration::from_secs(REFRESH);
         let own = self.own.get_mut(name).expect("a group");
         own.refreshes.insert(0, refresh);
-        own.running = Some(OwnRunning { ends, to: version.clone(), fails, ours });
+        own.running = Some(OwnRunning { ends, to: version.clone(), fails, ours, remembered: ours });
         id
+    }
+
+    /// The number of groups that are updating, or whose nodes are not ready after an update of ours.
+    pub fn busy(&self) -> usize {
+        let managed = self.groups.values();
+        let managed = managed.filter(|sim| self.is_known_busy(sim) || self.is_gating(&sim.seen.name));
+        let own = self.own.iter();
+        managed.count() + own.filter(|(name, own)| own.running.is_some() || self.is_gating(name)).count()
     }
 
     /// Ends the refreshes that are due.
@@ -227,6 +236,8 @@ impl World {
             } else {
                 self.end_refresh(&name, RefreshStatus::Successful, NODES);
                 self.point(&name, &running.to);
+                let image = self.image_of(&running.to).expect("the version exists");
+                self.replace_nodes(&name, &image, running.ends, running.ours && running.remembered);
             }
         }
     }
@@ -247,7 +258,9 @@ impl World {
         let refresh = own.refreshes.first_mut().expect("it runs");
         (refresh.status, refresh.ended) = (status, Some(now));
         refresh.reason = Some("as told".to_owned());
-        for member in own.seen.instances.iter_mut().take(replaced) {
+        // Protected ones are left alone, as the settings of the only scenario with one say.
+        let replaced = own.seen.instances.iter_mut().filter(|member| !member.is_protected).take(replaced);
+        for member in replaced {
             member.version = Some(running.to.clone());
         }
     }
@@ -272,6 +285,7 @@ impl World {
             (Foreign::Refresh, None) => {
                 let number = self.add_version(&template, image_id(0).as_str(), Some("by hand"));
                 let version = TemplateVersion { template, version: number.to_string() };
+                self.change_cluster(|cluster| cluster.forget_gate(&name));
                 self.run_refresh(&name, &version, false);
             }
             (Foreign::Cancel, Some(running)) => {
