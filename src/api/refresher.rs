@@ -321,12 +321,18 @@ pub struct RolloutGroup {
     /// Launch template version that was created for the update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Launch template version in force before the update.
+    /// Launch template version in force before the first update of the group in this rollout. A rollback returns to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_version: Option<String>,
-    /// ID of the image in force before the update.
+    /// ID of the image in force before the first update of the group in this rollout.
     #[serde(default, rename = "previousAMI", skip_serializing_if = "Option::is_none")]
     pub previous_ami: Option<String>,
+    /// Launch template version in force before the last update, if the group was updated more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
+    /// ID of the image in force before the last update, if the group was updated more than once.
+    #[serde(default, rename = "sourceAMI", skip_serializing_if = "Option::is_none")]
+    pub source_ami: Option<String>,
     /// Number of times that the update was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,

@@ -36,7 +36,7 @@ fn group(name: &str, entry: &GroupEntry) -> RecordedGroup {
     let result = if entry.failure.is_some() { RolloutResult::Failed } else { RolloutResult::Done };
     RecordedGroup {
         name: name.to_owned(),
-        previous_ami: entry.previous_image.as_ref().map(ImageId::to_string),
+        previous_ami: entry.origin().image.as_ref().map(ImageId::to_string),
         target_ami: Some(entry.image.to_string()),
         result: result.to_string(),
         duration: entry.finished.map(|finished| {

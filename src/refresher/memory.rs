@@ -86,6 +86,9 @@ pub struct GroupEntry {
     /// The launch template version that was in force before the move.
     pub previous: TemplateVersion,
     pub previous_image: Option<ImageId>,
+    /// What was in force before the first of several moves in the rollout: a rollback returns there. Absent for the first
+    /// move.
+    pub origin: Option<Origin>,
     pub attempt: u32,
     /// Number of the launch template version that was created for the move, if known.
     pub new_version: Option<i64>,
@@ -103,6 +106,13 @@ pub struct GroupEntry {
     pub undone_by: Option<String>,
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
+}
+
+/// What was in force on a group before its first move in a rollout. The launch template is that of the later moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub version: String,
+    pub image: Option<ImageId>,
 }
 
 /// The progress of the update that moves a node group.
@@ -160,6 +170,12 @@ impl GroupEntry {
     /// The move ended and the group reached the image.
     pub fn is_moved(&self) -> bool {
         !self.is_open() && self.failure.is_none() && !self.moved_at.is_empty()
+    }
+
+    /// What was in force before the rollout.
+    pub fn origin(&self) -> Origin {
+        let first = || Origin { version: self.previous.version.clone(), image: self.previous_image.clone() };
+        self.origin.clone().unwrap_or_else(first)
     }
 
     /// The group was moved so recently that EKS may not show it yet.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{GroupEntry, GroupUpdate, Memory, Rollback, Rollout, Starting};
+use super::{GroupEntry, GroupUpdate, Memory, Origin, Rollback, Rollout, Starting};
 use crate::api::refresher as crd;
 use crate::api::words::{GroupState, NodeGroupKind, RolloutResult};
 use crate::api::{AMIRefresherStatus, ImageId, TemplateId};
@@ -79,9 +79,16 @@ fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
         wave: group.wave.clone(),
         previous: TemplateVersion {
             template: TemplateId::parse(group.launch_template_id.clone()?).ok()?,
-            version: group.previous_version.clone()?,
+            version: group.source_version.clone().or_else(|| group.previous_version.clone())?,
         },
-        previous_image: group.previous_ami.clone().and_then(|id| ImageId::parse(id).ok()),
+        previous_image: read_image(match group.source_version {
+            Some(_) => group.source_ami.as_ref(),
+            None => group.previous_ami.as_ref(),
+        }),
+        origin: group.source_version.as_ref().and_then(|_| {
+            let image = read_image(group.previous_ami.as_ref());
+            Some(Origin { version: group.previous_version.clone()?, image })
+        }),
         attempt: group.attempts.and_then(|attempts| u32::try_from(attempts).ok())?,
         new_version: group.version.as_deref().and_then(|version| version.parse().ok()),
         update: GroupUpdate {
@@ -98,6 +105,10 @@ fn read_entry(group: &crd::RolloutGroup) -> Option<GroupEntry> {
         started: group.started_at?,
         finished: group.finished_at,
     })
+}
+
+fn read_image(id: Option<&String>) -> Option<ImageId> {
+    id.cloned().and_then(|id| ImageId::parse(id).ok())
 }
 
 fn read_starting(group: &crd::RolloutGroup) -> Option<Starting> {
@@ -136,6 +147,9 @@ pub fn write_rollout(rollout: &Rollout) -> crd::Rollout {
 
 fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
     let starting = entry.update.starting;
+    let Origin { version: previous_version, image: previous_image } = entry.origin();
+    let is_repeated = entry.origin.is_some();
+    let image = |image: Option<&ImageId>| image.map(ImageId::to_string);
     // A managed group is the rule, also in the status of earlier versions.
     let kind = Some(entry.kind).filter(|kind| *kind != NodeGroupKind::Managed);
     crd::RolloutGroup {
@@ -145,8 +159,10 @@ fn write_entry(name: &str, entry: &GroupEntry) -> crd::RolloutGroup {
         target_ami: Some(entry.image.to_string()),
         launch_template_id: Some(entry.previous.template.to_string()),
         version: entry.new_version.map(|version| version.to_string()),
-        previous_version: Some(entry.previous.version.clone()),
-        previous_ami: entry.previous_image.as_ref().map(ImageId::to_string),
+        previous_version: Some(previous_version),
+        previous_ami: image(previous_image.as_ref()),
+        source_version: is_repeated.then(|| entry.previous.version.clone()),
+        source_ami: image(entry.previous_image.as_ref().filter(|_| is_repeated)),
         attempts: Some(i32::try_from(entry.attempt).unwrap_or(i32::MAX)),
         update_id: entry.update.id.clone(),
         last_failure: entry.failure.clone(),

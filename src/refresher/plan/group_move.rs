@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::memory::{GroupEntry, GroupUpdate, REMEMBERED, Rollout};
+use super::super::memory::{GroupEntry, GroupUpdate, Origin, REMEMBERED, Rollout};
 use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
@@ -57,7 +57,7 @@ pub enum MoveResult {
 }
 
 /// The entry of a group whose turn has come. Of an earlier move to the same image it keeps when the group was moved and
-/// when that was undone.
+/// when that was undone, and of the first move in this rollout, where it began.
 pub fn new_entry(
     input: PlanInput<'_>,
     rollout: Option<&Rollout>,
@@ -71,6 +71,7 @@ pub fn new_entry(
     GroupEntry {
         kind: group.kind.word(),
         wave: input.spec.policy.wave_name(group).map(str::to_owned),
+        origin: rollout.zip(last).and_then(|(rollout, last)| origin(rollout, last, group, &in_force)),
         previous: in_force,
         previous_image: group.image.clone(),
         attempt: last.map_or(0, |last| last.attempt) + 1,
@@ -86,6 +87,20 @@ pub fn new_entry(
         finished: None,
         image,
     }
+}
+
+/// Where a rollback of the new move ends, if the group was moved before: by the same rollout, or by an earlier one whose
+/// update failed and left the failed image in force.
+fn origin(
+    rollout: &Rollout,
+    last: &GroupEntry,
+    group: &NodeGroup,
+    in_force: &TemplateVersion,
+) -> Option<Origin> {
+    let is_of_rollout = rollout.is_open() && last.started >= rollout.started;
+    let is_left_behind = last.update_failed() && group.image.as_ref() == Some(&last.image);
+    let is_same_template = last.previous.template == in_force.template;
+    (is_same_template && (is_of_rollout || is_left_behind)).then(|| last.origin())
 }
 
 impl GroupMove<'_> {

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::super::cluster_view::View;
 use super::super::held::{Failed, FailedImages};
 use super::super::history;
-use super::super::memory::{GroupEntry, GroupUpdate, Rollback, Rollout};
-use super::super::node_checks::NodeChecks;
+use super::super::memory::{GroupEntry, Origin, Rollback, Rollout, SETTLING};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
@@ -15,9 +15,11 @@ use super::super::support::nodes_behind;
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::finish::finish;
+use super::group_move::new_entry;
 use super::{PlanInput, explain_pause, node_groups, record};
 use crate::api::ImageId;
 use crate::api::reasons;
+use crate::api::time::{after, to_second};
 use crate::api::words::RolloutResult;
 
 /// Ends a rollout that failed. `cause` is a failure that no group tells.
@@ -39,37 +41,27 @@ pub fn fail(
     if let Some(unreadable) = changed.keys().find_map(|name| unreadable(survey.group(name)?.0)) {
         return Err(unreadable);
     }
-    if changed.values().any(|entry| entry.is_settling(input.now)) {
-        let message = format!("rollout of {} failed: waiting until EKS shows all updates", rollout.target);
-        return Ok(input.busy(Explanation::new(reasons::ROLLING_OUT, message)));
+    if let Some(plan) = wait_until_shown(input, rollout, &changed) {
+        return Ok(plan);
     }
+    let (groups, remarks) = going_back(input, survey, &changed)?;
     let ended = Rollout { finished: Some(input.now), ..rollout.clone() };
-    let record = history::record(&ended, RolloutResult::Failed, cause);
+    let record = history::record(&ended, RolloutResult::Failed, cause.clone());
     let reason = record.failures.clone().unwrap_or_default().join("; ");
-    let reason = [reason, not_returning(input, &changed)].concat();
-    let failed = hold(input, rollout, &reason)?;
-    let groups: BTreeMap<String, GroupEntry> = changed
-        .into_iter()
-        .filter(|(name, entry)| !failed_before(input, name, entry))
-        .filter_map(|(name, entry)| Some((name.to_owned(), entry_back(input, survey.group(name)?.0, entry)?)))
-        .collect();
+    let failed = hold(input, rollout, &[reason.clone(), remarks.clone()].concat())?;
     let Some(target) = Target::of(groups.values().map(|entry| entry.image.clone())) else {
         // Nothing was changed, or it was changed back already.
-        let ended = Plan::Record {
-            rollout: Rollout { failed, ..ended },
-            ended: Some(record),
-            why: Explanation::new(
-                reasons::ROLLING_OUT,
-                format!("rollout of {} failed: {reason}", rollout.target),
-            ),
-            warning: None,
-        };
-        return Ok(ended);
+        let rollout = Rollout { failed, ..rollout.clone() };
+        return Ok(finish(input, &rollout, RolloutResult::Failed, cause));
     };
-    let message =
-        format!("rolling {} back to {target}, because {} failed", node_groups(groups.len()), rollout.target);
+    let message = format!(
+        "rolling {} back to {target}, because {} failed{remarks}",
+        node_groups(groups.len()),
+        rollout.target
+    );
     let mut back =
         Rollout::begin(&input.spec.key, target, input.spec.fingerprint(), Some(rollout), input.now);
+    let reason = [reason, remarks].concat();
     back.rollback = Some(Rollback { of: rollout.id.clone(), target: rollout.target.clone(), reason });
     (back.groups, back.failed) = (groups, failed);
     let warning = Some(Explanation::new(reasons::ROLLING_BACK, message.clone()));
@@ -77,25 +69,92 @@ pub fn fail(
     Ok(Plan::Record { rollout: back, ended: Some(record), why, warning })
 }
 
-/// The image to which a group would return failed on it, too.
-fn failed_before(input: PlanInput<'_>, name: &str, entry: &GroupEntry) -> bool {
-    let pair = |image: &ImageId| (name.to_owned(), image.clone());
-    entry.previous_image.as_ref().is_some_and(|image| input.memory.failed_pairs.contains(&pair(image)))
+/// Waits until AWS certainly shows the updates that succeeded: a group that still shows its former version would not be
+/// rolled back.
+fn wait_until_shown(
+    input: PlanInput<'_>,
+    rollout: &Rollout,
+    changed: &BTreeMap<&str, &GroupEntry>,
+) -> Option<Plan> {
+    let settling = changed.iter().filter(|(_, entry)| entry.is_settling(input.now));
+    let (name, entry) = settling.max_by_key(|(_, entry)| entry.finished)?;
+    let until = to_second(after(entry.finished?, SETTLING)?);
+    let message = format!(
+        "rollout of {} failed: its rollback starts at {until}, when AWS certainly shows the update of {name}",
+        rollout.target
+    );
+    Some(input.busy(Explanation::new(reasons::ROLLING_OUT, message)))
 }
 
-/// The groups that stay as they are for that reason, as a part of the reason of the failure.
-fn not_returning(input: PlanInput<'_>, changed: &BTreeMap<&str, &GroupEntry>) -> String {
-    let staying = changed.iter().filter(|(name, entry)| failed_before(input, name, entry));
-    staying
-        .filter_map(|(name, entry)| {
-            let image = entry.previous_image.as_ref()?;
-            Some(format!("; {name} is not rolled back, because {image} failed on it, too"))
-        })
-        .collect()
+/// The entries of the groups to roll back, and what a person should know about them, as a part of the reason.
+fn going_back(
+    input: PlanInput<'_>,
+    survey: &Survey<'_>,
+    changed: &BTreeMap<&str, &GroupEntry>,
+) -> Result<(BTreeMap<String, GroupEntry>, String), MissingFact> {
+    let (mut groups, mut remarks) = (BTreeMap::new(), String::new());
+    for (name, moved) in changed {
+        let Some((group, _)) = survey.group(name) else { continue };
+        if let Some(image) = failed_before(input, name, moved) {
+            remarks.push_str(&format!("; {name} is not rolled back, because {image} failed on it, too"));
+            continue;
+        }
+        let is_mixed = shows_new(input, group, moved)
+            || match may_be_mixed(input, group, moved)? {
+                Some(why) => {
+                    remarks.push_str(&format!(
+                        "; {name} is rolled back although EKS shows its former version: {why}"
+                    ));
+                    true
+                }
+                None => false,
+            };
+        if let Some(entry) = entry_back(input, group, moved).filter(|_| is_mixed) {
+            groups.insert((*name).to_owned(), entry);
+        }
+    }
+    Ok((groups, remarks))
+}
+
+/// The image to which a group would return, if it failed on it, too.
+fn failed_before(input: PlanInput<'_>, name: &str, entry: &GroupEntry) -> Option<ImageId> {
+    let image = entry.origin().image?;
+    input.memory.failed_pairs.contains(&(name.to_owned(), image.clone())).then_some(image)
 }
 
 fn had_image(entry: &GroupEntry) -> bool {
-    entry.previous_image.as_ref() == Some(&entry.image)
+    entry.origin().image.as_ref() == Some(&entry.image)
+}
+
+/// The new version is in force, or nodes of a self-managed group differ from the one in force. After an instance refresh
+/// that failed, the group has its former version in force, and some nodes may run the new image.
+fn shows_new(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> bool {
+    group.image.as_ref() == Some(&moved.image) || nodes_behind(input.spec, group) > 0
+}
+
+/// Why nodes of a managed group may run the new image although EKS shows the former version; `None` if none does. A
+/// failed update may have replaced some. Without nodes that can be read, this is assumed: an update to the version in
+/// force replaces only what differs.
+fn may_be_mixed(
+    input: PlanInput<'_>,
+    group: &NodeGroup,
+    moved: &GroupEntry,
+) -> Result<Option<String>, MissingFact> {
+    let is_back = group.image.is_some() && group.image == moved.origin().image;
+    if group.self_managed_kind().is_some() || !moved.update_failed() || !is_back {
+        return Ok(None);
+    }
+    let in_force = group.image.as_ref().map(ImageId::as_str);
+    Ok(match input.observed.nodes(group)? {
+        View::Is(nodes) => {
+            let other = nodes.iter().find(|node| !node.is_leaving && node.image != in_force);
+            other.map(|node| format!("{} runs {}", node.name, node.image.unwrap_or("an unknown image")))
+        }
+        View::Absent => Some("its update failed, and which image its nodes run is not known".to_owned()),
+        View::Denied(why) | View::Unreadable(why) => {
+            Some(format!("its update failed, and its nodes cannot be read ({why})"))
+        }
+    })
 }
 
 /// A failed read is no absence: the group may have to return.
@@ -125,29 +184,17 @@ fn hold(input: PlanInput<'_>, rollout: &Rollout, reason: &str) -> Result<FailedI
     Ok(failed)
 }
 
-/// The entry that moves a group back; `None` if it is back already, or if another writer moved it elsewhere. After an
-/// instance refresh that failed, the group has its former version in force, and some nodes may run the new image.
+/// The entry that moves a group back; `None` if it had the image before.
 fn entry_back(input: PlanInput<'_>, group: &NodeGroup, moved: &GroupEntry) -> Option<GroupEntry> {
-    let is_changed = group.image.as_ref() == Some(&moved.image) || nodes_behind(input.spec, group) > 0;
-    let in_force = group.launch_template.clone().filter(|_| is_changed && !had_image(moved))?;
+    let in_force = group.launch_template.clone().filter(|_| !had_image(moved))?;
+    let Origin { version, image } = moved.origin();
     Some(GroupEntry {
         kind: moved.kind,
-        image: moved.previous_image.clone()?,
         wave: moved.wave.clone(),
-        previous: in_force,
-        previous_image: group.image.clone(),
         attempt: moved.attempt + 1,
         // The version that was in force before: it only has to be created again if another writer deleted it.
-        new_version: moved.previous.version.parse().ok(),
-        update: GroupUpdate::default(),
-        failure: None,
-        refusal: None,
-        nodes: NodeChecks::default(),
-        moved_at: Vec::new(),
-        undone_at: Vec::new(),
-        undone_by: None,
-        started: input.now,
-        finished: None,
+        new_version: version.parse().ok(),
+        ..new_entry(input, None, group, in_force, image?)
     })
 }
 

@@ -140,6 +140,7 @@ fn is_needed(
     let by_entry = |entry: &GroupEntry| {
         entry.previous.template == *template
             && (entry.previous.version == version.number.to_string()
+                || entry.origin().version == version.number.to_string()
                 || entry.update_failed() && Mark::new(input, &entry.image, &entry.previous).matches(version))
     };
     version.is_default || after.groups.values().any(by_entry)

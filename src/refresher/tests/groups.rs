@@ -8,7 +8,7 @@ use super::tables::{arm, id, image, now, object, owner, parsed, target};
 use crate::api::words::NodeGroupKind;
 use crate::api::{AMIRefresherStatus, Class, Key, Owner, Seen, TemplateId};
 use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion};
-use crate::refresher::memory::{GroupEntry, GroupUpdate, Memory, Rollout, Starting, write_rollout};
+use crate::refresher::memory::{GroupEntry, GroupUpdate, Memory, Origin, Rollout, Starting, write_rollout};
 use crate::refresher::node_checks::NodeChecks;
 use crate::refresher::node_group::NodeGroup;
 use crate::refresher::observed::{Account, FreshGroups, MissingFact, Need, Observed, SourceImages};
@@ -279,6 +279,10 @@ fn entry() -> impl Strategy<Value = GroupEntry> {
             wave: (image % 2 == 1).then(|| "canary".to_owned()),
             previous: TemplateVersion { template: template(), version: version.to_string() },
             previous_image: (image % 2 == 0).then(|| id(image + 1)),
+            origin: (version % 3 == 0).then(|| Origin {
+                version: (version + 1).to_string(),
+                image: (image % 4 == 0).then(|| id(image + 2)),
+            }),
             attempt,
             new_version,
             update: GroupUpdate { id: update, starting, overdue },

@@ -211,7 +211,8 @@ impl World {
             } else {
                 let message = "created from another version than the one in force";
                 assert_eq!(world.sources.get(&number), Some(&in_force), "{message}");
-                world.remember_origin(name);
+                let shown = world.groups[name].seen.release_version.clone().expect("an image");
+                world.remember_origin(name, shown, &image, &rollout.id);
             }
             let pair = (name.to_owned(), ImageId::parse(image.clone()).expect("an id"), in_force);
             assert!(!world.failed.contains(&pair), "a failed pair is repeated: {pair:?}");
@@ -335,7 +336,8 @@ impl World {
             .rollout
             .iter()
             .flat_map(|rollout| rollout.groups.iter().flatten())
-            .filter_map(|entry| entry.previous_version.clone())
+            .flat_map(|entry| [entry.previous_version.clone(), entry.source_version.clone()])
+            .flatten()
             .collect();
         let forces: Vec<_> =
             self.groups.values().filter_map(|sim| sim.seen.launch_template.clone()).collect();

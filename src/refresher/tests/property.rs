@@ -162,7 +162,7 @@ proptest! {
     ) {
         let mut world = World::new(groups, at_once).with_own(own);
         world.shares = shares;
-        world.cluster = slow.map(|slow| SimCluster { slow, ..SimCluster::default() });
+        world.cluster = slow.map(|slow| SimCluster { slow, mixes: slow % 2 == 0, ..SimCluster::default() });
         world.set_policy(policy);
         holds_in(world, &events);
     }
@@ -193,7 +193,7 @@ proptest! {
         let mut world = World::new(groups, at_once);
         world.shares = shares;
         world.set_policy(policy);
-        world.cluster = Some(SimCluster { slow, ..SimCluster::default() });
+        world.cluster = Some(SimCluster { slow, mixes: slow % 2 == 0, ..SimCluster::default() });
         holds_in(world, &events);
     }
 }

@@ -1,7 +1,7 @@
 //! Scenarios of failed rollouts that are rolled back, and of held images, in the simulated world.
 
 use super::scenarios::{message, state_of};
-use super::world::{Event, Mishap, SimPolicy, World, image_id, reason};
+use super::world::{Event, Mishap, SimCluster, SimPolicy, World, image_id, reason};
 use crate::api::refresher::HeldAmi;
 use crate::api::{AMIRefresherStatus, ImageId};
 use crate::engine::{ObjectHealth, Pass};
@@ -37,7 +37,8 @@ fn every_changed_group_returns_to_its_version_and_the_image_is_held() {
     assert_eq!((pass.health, reason(&pass).as_str()), (ObjectHealth::Stalled, "ImageHeld"));
     let after: Vec<_> = world.groups.values().map(|sim| sim.seen.launch_template.clone()).collect();
     assert_eq!(before, after, "each group is on the launch template version that it had");
-    assert_eq!(world.started, ["group-0", "group-1", "group-2", "group-0", "group-1"]);
+    // EKS shows the former version of group-2 again, but its nodes are not known.
+    assert_eq!(world.started, ["group-0", "group-1", "group-2", "group-0", "group-1", "group-2"]);
     let (old, new) = (image_id(0).to_string(), image_id(1).to_string());
     assert_eq!(history(&pass), [("RolledBack".into(), old), ("Failed".into(), new)]);
     let failure = "group-2: update update-3 failed: NodeCreationFailure: nodes did not join";
@@ -50,7 +51,7 @@ fn every_changed_group_returns_to_its_version_and_the_image_is_held() {
     let record = &pass.status.history.as_ref().expect("a history")[0];
     assert_eq!(record.rollback_of.as_deref(), pass.status.history.as_ref().map(|all| all[1].id.as_str()));
     let groups: Vec<_> = record.groups.iter().flatten().map(|group| group.name.as_str()).collect();
-    assert_eq!(groups, ["group-0", "group-1"]);
+    assert_eq!(groups, ["group-0", "group-1", "group-2"]);
     let duration = record.groups.as_ref().expect("groups")[0].duration.clone();
     assert!(duration.as_deref().is_some_and(|duration| duration.starts_with("5m")), "{duration:?}");
 }
@@ -217,6 +218,61 @@ fn an_image_that_a_person_holds_is_not_rolled_out() {
 }
 
 #[test]
+fn a_group_that_shows_its_former_version_is_rolled_back_unless_its_nodes_are() {
+    let unknown = "group-2 is rolled back although EKS shows its former version: its update failed, and which image its \
+                   nodes run is not known";
+    let mixed = "group-2 is rolled back although EKS shows its former version: group-2-1 runs ami-00000001";
+    let denied = "its update failed, and its nodes cannot be read (the agent may not list nodes)";
+    let cluster = |mixes, denied| Some(SimCluster { mixes, denied, ..SimCluster::default() });
+    for (cluster, remark) in [
+        (None, Some(unknown)),
+        (cluster(true, false), Some(mixed)),
+        (cluster(false, false), None),
+        (cluster(true, true), Some(denied)),
+    ] {
+        let mut world = failing(rolls_back());
+        world.cluster = cluster;
+        let pass = world.calm();
+        assert_eq!((reason(&pass).as_str(), shown(&world)), ("ImageHeld", vec![image_id(0).as_str(); 3]));
+        assert_eq!(world.started.len(), 5 + usize::from(remark.is_some()), "{remark:?}");
+        let found = message(&pass);
+        match remark {
+            Some(remark) => assert!(found.contains(remark), "{found}"),
+            None => assert!(!found.contains("group-2 is rolled back"), "{found}"),
+        }
+        let left = world.cluster.map(|cluster| cluster.mixed);
+        assert_eq!(left.unwrap_or_default(), Default::default(), "no node runs the failed image");
+    }
+}
+
+#[test]
+fn a_group_that_was_moved_twice_returns_to_the_version_before_the_first_move() {
+    let mut world = failing(rolls_back());
+    let before: Vec<_> = world.groups.values().map(|sim| sim.seen.launch_template.clone()).collect();
+    let until_started = |world: &mut World, count: usize| {
+        while world.started.len() < count {
+            let pass = world.pass(Mishap::None);
+            world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+        }
+    };
+    until_started(&mut world, 2);
+    world.advance(150);
+    world.happens(&Event::Foreign(0));
+    until_started(&mut world, 3);
+    assert_eq!(world.started[2], "group-0", "it is moved again");
+    let pass = world.pass(Mishap::None);
+    let rollout = pass.status.rollout.expect("a rollout");
+    let entry = rollout.groups.iter().flatten().find(|entry| entry.name == "group-0").expect("an entry");
+    let version = before[0].as_ref().map(|version| version.version.clone());
+    assert_eq!((&entry.previous_version, entry.previous_ami.as_deref()), (&version, Some("ami-00000000")));
+    assert!(entry.source_version.is_some() && entry.source_version != version, "{entry:?}");
+    let pass = world.calm();
+    assert_eq!(reason(&pass), "ImageHeld");
+    let after: Vec<_> = world.groups.values().map(|sim| sim.seen.launch_template.clone()).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn a_crash_at_any_point_of_a_rollback_leads_to_the_same_end() {
     for mishap in
         [Mishap::DiesBefore, Mishap::DiesAfter, Mishap::AnswerLost, Mishap::CallFails, Mishap::Stale]
@@ -232,7 +288,7 @@ fn a_crash_at_any_point_of_a_rollback_leads_to_the_same_end() {
             let pass = world.calm();
             assert_eq!(reason(&pass), "ImageHeld", "{mishap:?} at {point}: {}", message(&pass));
             assert_eq!(shown(&world), [image_id(0).as_str(); 3], "{mishap:?} at {point}");
-            let started = ["group-0", "group-1", "group-2", "group-0", "group-1"];
+            let started = ["group-0", "group-1", "group-2", "group-0", "group-1", "group-2"];
             assert_eq!(world.started, started, "{mishap:?} at {point}");
         }
     }

@@ -106,8 +106,8 @@ pub struct World {
     pub retry_requested: bool,
     /// The image that a person requested to roll out again.
     pub released: Option<ImageId>,
-    /// The image of each group before our last update of it, except for rollbacks.
-    pub origins: BTreeMap<String, String>,
+    /// The image of each group before its first update in a rollout of ours, with the ID of the rollout.
+    pub origins: BTreeMap<String, (String, String)>,
     /// Responses are shared for a while, so that reads may be outdated.
     pub shares: bool,
     responses: Responses,
@@ -322,6 +322,8 @@ impl World {
                 sim.seen.release_version = Some(image.clone());
                 in_force.push(version);
                 self.mix_nodes(name);
+            } else {
+                self.leave_node(name, &image);
             }
             if running.ours {
                 let image = ImageId::parse(image).expect("an id");

@@ -30,6 +30,10 @@ pub struct SimCluster {
     pub pods: BTreeMap<String, Vec<NodePod>>,
     /// Groups of another cluster.
     pub elsewhere: BTreeSet<String>,
+    /// A failed update leaves a node with the new image, whatever EKS shows.
+    pub mixes: bool,
+    /// The image of that node.
+    pub mixed: BTreeMap<String, String>,
     /// When the nodes of a group are ready.
     pub settles: BTreeMap<String, Timestamp>,
     /// Until when no other group may start because of this one.
@@ -56,6 +60,7 @@ impl World {
         let limit = self.spec().policy.health.nodes_ready_within.unwrap_or_default();
         let limit = SignedDuration::try_from(limit).expect("short");
         let Some(cluster) = &mut self.cluster else { return };
+        cluster.mixed.remove(group);
         let settles = at + SignedDuration::from_secs(cluster.slow);
         cluster.settles.insert(group.to_owned(), settles);
         if is_known && !cluster.denied && !cluster.elsewhere.contains(group) {
@@ -71,6 +76,14 @@ impl World {
         let until = self.now + SignedDuration::from_hours(24 * 365);
         if let Some(cluster) = &mut self.cluster {
             cluster.settles.insert(group.to_owned(), until);
+        }
+    }
+
+    /// An update of a group to this image failed, and EKS shows the former version again.
+    pub(super) fn leave_node(&mut self, group: &str, image: &str) {
+        let cluster = self.cluster.as_mut().filter(|cluster| cluster.mixes);
+        if let Some(cluster) = cluster {
+            cluster.mixed.insert(group.to_owned(), image.to_owned());
         }
     }
 
@@ -126,7 +139,7 @@ impl World {
         let has_settled = self.has_settled(cluster, group);
         let template = sim.seen.launch_template.as_ref().map(|in_force| in_force.template.to_string());
         let template = template.filter(|_| !cluster.elsewhere.contains(group));
-        let image = sim.seen.release_version.clone();
+        let (image, left) = (sim.seen.release_version.clone(), cluster.mixed.get(group).cloned());
         let node = |number: usize, image: Option<String>, not_ready: Option<&str>| Node {
             name: format!("{group}-{number}"),
             instance: Some(format!("i-{group}-{number}")),
@@ -137,7 +150,7 @@ impl World {
             created: Some(self.now - Duration::from_secs(3600)),
         };
         match has_settled {
-            true => vec![node(0, image.clone(), None), node(1, image, None)],
+            true => vec![node(0, image.clone(), None), node(1, left.or(image), None)],
             false => vec![node(0, None, None), node(1, image, Some("KubeletNotReady"))],
         }
     }

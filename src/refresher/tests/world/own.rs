@@ -182,7 +182,7 @@ impl World {
         } else {
             assert!(is_from_in_force, "created from {from:?} instead of {}", in_force.version);
             let before = self.image_of(&in_force).expect("it exists").to_string();
-            self.origins.insert(name.to_owned(), before);
+            self.remember_origin(name, before, image.as_str(), &rollout.id);
         }
         let pair = (name.to_owned(), image, in_force.version);
         assert!(!self.failed.contains(&pair), "a failed pair is repeated: {pair:?}");

@@ -80,16 +80,19 @@ impl World {
         }
     }
 
-    /// Before an update of ours that is no rollback.
-    pub fn remember_origin(&mut self, name: &str) {
-        let image = self.groups[name].seen.release_version.clone().expect("an image");
-        self.origins.insert(name.to_owned(), image);
+    /// Before an update of ours that is no rollback: `shown` is the image in force, `to` that of the update. A later
+    /// update in the same rollout, or to an image that is in force already, does not change where the rollout began.
+    pub fn remember_origin(&mut self, name: &str, shown: String, to: &str, rollout: &str) {
+        let is_of_rollout = self.origins.get(name).is_some_and(|(of, _)| of == rollout);
+        if !is_of_rollout && shown != to {
+            self.origins.insert(name.to_owned(), (rollout.to_owned(), shown));
+        }
     }
 
     /// A rollback returns a group to the image from which the failed rollout moved it.
     pub fn expect_origin(&self, name: &str, image: &str) {
         assert_eq!(
-            self.origins.get(name).map(String::as_str),
+            self.origins.get(name).map(|(_, image)| image.as_str()),
             Some(image),
             "{name} is rolled back to another image"
         );
