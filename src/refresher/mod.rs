@@ -58,7 +58,7 @@ use crate::engine::nodes::Nodes;
 use crate::probe::Probes;
 use crate::sync::Synced;
 use memory::Memory;
-use plan::{PlanInput, plan};
+use plan::{PlanInput, considers_retry, plan};
 use step::Plan;
 use target::Target;
 
@@ -88,10 +88,10 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
     let before = object.status.as_ref();
     let handled = before.and_then(|status| status.last_handled_reconcile_at.clone());
     let requested = annotations::reconcile_requested(&object.metadata, handled.as_deref());
-    let mut pass = observe_plan_act(&object, ctx, requested).await;
+    let (mut pass, considers_retry) = observe_plan_act(&object, ctx, requested).await;
     pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
-    // A failed read could not retry anything, so the annotation stays unhandled.
-    if pass.failed.is_none() {
+    // A reconcile that could not look at the annotation leaves it to the next one.
+    if considers_retry && pass.failed.is_none() {
         pass.status.last_handled_retry =
             annotations::value(&object.metadata, annotations::RETRY).map(str::to_owned);
     }
@@ -113,24 +113,25 @@ fn is_of_rollout(image: &ImageId, memory: &Memory) -> bool {
     })
 }
 
+/// Returns also whether it could look at the annotation that requests a retry.
 async fn observe_plan_act(
     object: &AMIRefresher,
     ctx: &Context,
     reconcile_requested: bool,
-) -> Pass<AMIRefresherStatus> {
+) -> (Pass<AMIRefresherStatus>, bool) {
     let now = (ctx.now)();
     if object.metadata.deletion_timestamp.is_some() {
-        return report::deleted(object, now);
+        return (report::deleted(object, now), false);
     }
     let spec = match spec::parse(object) {
         Ok(spec) => match (ctx.undeclared)(&spec.key) {
             Some(undeclared) => spec.undeclared(undeclared),
             None => spec,
         },
-        Err(problems) => return report::invalid(object, &problems, now),
+        Err(problems) => return (report::invalid(object, &problems, now), false),
     };
     if let Some(advice) = ctx.clusters.refusal(&spec.key.namespace, &spec.cluster) {
-        return report::cluster_not_allowed(object, &spec, &advice, now);
+        return (report::cluster_not_allowed(object, &spec, &advice, now), false);
     }
     let memory = Memory::read(object.status.as_ref());
     let retried = retried_images(object);
@@ -146,9 +147,9 @@ async fn observe_plan_act(
             Plan::Read(need) => observed = observe::read(observed, need, spec, memory, ctx).await,
             Plan::Act { step, why } => {
                 let outcome = act::act(step, spec, ctx).await;
-                return report::acted(object, input, why, outcome);
+                return (report::acted(object, input, why, outcome), considers_retry(input));
             }
-            plan => return report::planned(object, input, plan),
+            plan => return (report::planned(object, input, plan), considers_retry(input)),
         }
     }
 }

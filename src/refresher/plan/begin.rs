@@ -21,6 +21,12 @@ pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     {
         return Ok(record(again, "rolling back what could not be rolled back".to_owned()));
     }
+    let last = input.memory.rollout.as_ref();
+    if input.retry_requested
+        && let Some(retried) = last.and_then(Rollout::retried)
+    {
+        return Ok(record(retried, "retrying what failed".to_owned()));
+    }
     let images = input.observed.source_images()?;
     let held = held_back(input.spec, input.memory, images, input.owner, input.now);
     let target = match choose(input.spec, input.memory, images, input.owner, input.now) {
@@ -35,12 +41,6 @@ pub fn begin(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
             return Ok(input.idle(Explanation::new(reasons::NO_ELIGIBLE_IMAGE, why)));
         }
     };
-    let last = input.memory.rollout.as_ref();
-    if input.retry_requested
-        && let Some(retried) = last.and_then(Rollout::retried)
-    {
-        return Ok(record(retried, "retrying what failed".to_owned()));
-    }
     let survey = survey(input.spec, Some(&target), last, groups).keeping(&input.kept(), last);
     let survey = survey.with_images(input.spec, &target, input.observed)?;
     // Only moves to this target can be undone: with another one, every group is expected to change.

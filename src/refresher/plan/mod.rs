@@ -83,6 +83,16 @@ pub fn plan(input: PlanInput<'_>) -> Plan {
     }
 }
 
+/// Whether the plan for this input could look at the annotation that requests a retry, so that it acted on it or found
+/// it to have no effect. Otherwise, the request stays.
+pub fn considers_retry(input: PlanInput<'_>) -> bool {
+    let is_allowed = matches!(input.observed.account, Seen::Is(Account::Allowed));
+    let mut images = input.retried.iter().flat_map(|target| target.images());
+    let is_decided = images.all(|image| rollback::knows_what_holds(input, image));
+    let is_released = || rollback::release(input).is_some();
+    is_allowed && is_decided && (input.observed.groups.known().is_some() || is_released())
+}
+
 fn decide(input: PlanInput<'_>) -> Result<Plan, MissingFact> {
     if let Some(plan) = check_account(input)? {
         return Ok(plan);

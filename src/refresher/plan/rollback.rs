@@ -9,7 +9,7 @@ use super::super::held::{Failed, FailedImages};
 use super::super::history;
 use super::super::memory::{GroupEntry, Origin, Rollback, Rollout, SETTLING};
 use super::super::node_group::{Lifecycle, NodeGroup};
-use super::super::observed::MissingFact;
+use super::super::observed::{MissingFact, SourceImages};
 use super::super::step::{Explanation, Plan};
 use super::super::support::nodes_behind;
 use super::super::survey::Survey;
@@ -210,6 +210,19 @@ pub fn end_or_pause(input: PlanInput<'_>, rollout: &Rollout, is_replaced: bool) 
     let failed = rollout.failures().next().is_some();
     let result = if failed { RolloutResult::Failed } else { RolloutResult::RolledBack };
     finish(input, rollout, result, None)
+}
+
+/// Whether it is known which failures hold this image: it failed itself, or the tags with its inputs were read.
+pub fn knows_what_holds(input: PlanInput<'_>, image: &ImageId) -> bool {
+    let Some(rollout) = &input.memory.rollout else { return true };
+    if rollout.failed.is_empty() || rollout.failed.contains(image) {
+        return true;
+    }
+    match input.observed.source_images.known() {
+        None => false,
+        Some(SourceImages::Built(built)) => !built.iter().any(|(id, facts)| id == image && facts.is_none()),
+        Some(_) => true,
+    }
 }
 
 /// Records that an image is not held any more: `ami` or an annotation names it.

@@ -11,7 +11,7 @@ use crate::engine::{ObjectHealth, Pass};
 use crate::refresher::memory::{Memory, Rollout};
 use crate::refresher::observe::GroupsToRead;
 use crate::refresher::outcome::{ActError, ActErrorKind, Outcome};
-use crate::refresher::plan::{PlanInput, plan};
+use crate::refresher::plan::{PlanInput, considers_retry, plan};
 use crate::refresher::report;
 use crate::refresher::step::{Plan, Step};
 use crate::refresher::target::Target;
@@ -72,9 +72,9 @@ impl World {
         let to_read = GroupsToRead::of(&spec, &memory, retry_requested, self.now);
         let mut observed = self.observe(&spec, &to_read, mishap == Mishap::Blind);
         let (owner, now) = (self.owner.clone(), self.now);
-        let released = self.released.take().map(Target::single);
+        let released = self.released.clone().map(Target::single);
         self.needs.clear();
-        let pass = loop {
+        let (pass, considers_retry) = loop {
             let (owner, memory) = (&owner, &memory);
             let (retried, observed_now) = (released.as_ref(), &observed);
             let input = PlanInput {
@@ -105,13 +105,16 @@ impl World {
                         Mishap::AnswerLost => failed(&step, lost("connection reset")),
                         _ => outcome,
                     };
-                    break report::acted(&object, input, why, outcome);
+                    break (report::acted(&object, input, why, outcome), considers_retry(input));
                 }
-                plan => break report::planned(&object, input, plan),
+                plan => break (report::planned(&object, input, plan), considers_retry(input)),
             }
         };
         if !matches!(mishap, Mishap::DiesBefore | Mishap::DiesAfter | Mishap::Stale) {
             self.old = self.object.status.replace(pass.status.clone());
+            if considers_retry && pass.failed.is_none() {
+                self.released = None;
+            }
         }
         pass
     }

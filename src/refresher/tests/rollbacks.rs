@@ -121,6 +121,33 @@ fn a_person_releases_a_held_image_by_annotation_or_by_naming_it() {
 }
 
 #[test]
+fn a_request_to_roll_an_image_out_again_waits_until_it_can_be_looked_at() {
+    let mut world = failing(rolls_back());
+    assert_eq!(reason(&world.calm()), "ImageHeld");
+    // It is built from the same inputs as image 2, which fails next, and EC2 does not return it at first.
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Spoil(0));
+    assert_eq!(reason(&world.calm()), "ImageHeld");
+    world.happens(&Event::NewImage);
+    assert_eq!(reason(&world.calm()), "ImageHeld");
+    let (hidden, facts) = world.images.remove_entry(&image_id(3)).expect("an image");
+    world.happens(&Event::Release(2));
+    world.released = Some(hidden.clone());
+    for mishap in [Mishap::None, Mishap::Blind, Mishap::None] {
+        world.pass(mishap);
+        assert_eq!(world.released.as_ref(), Some(&hidden), "the request stays");
+    }
+    world.images.insert(hidden, facts);
+    let pass = world.calm();
+    assert_eq!((pass.health, world.off().len()), (ObjectHealth::Settled, 0), "{}", message(&pass));
+    assert_eq!(world.released, None);
+    // Nothing holds this one, so that the request has no effect.
+    world.happens(&Event::Release(0));
+    world.pass(Mishap::None);
+    assert_eq!(world.released, None);
+}
+
+#[test]
 fn an_image_that_ami_names_is_held_until_ami_changes() {
     let mut world = failing(rolls_back());
     world.happens(&Event::Name(1));

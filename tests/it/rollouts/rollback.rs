@@ -81,6 +81,22 @@ async fn every_group_returns_to_its_version_and_the_image_is_held_until_it_is_re
 }
 
 #[tokio::test]
+async fn a_request_for_a_retry_is_handled_only_when_it_could_be_looked_at() {
+    let mut rolling = Rolling::new(json!({})).await;
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    failing(&rolling, "batch", false);
+    assert_eq!(reason(&rolling.rest().await).0, "UpdateFailed");
+    rolling.object.metadata.annotations = Some([("ami.opsy.dev/retry".to_owned(), image.clone())].into());
+    let region = std::mem::replace(&mut rolling.object.spec.region, "nowhere at all".to_owned());
+    let pass = rolling.pass().await;
+    assert_eq!((reason(&pass).0.as_str(), pass.status.last_handled_retry), ("InvalidSpec", None));
+    rolling.object.spec.region = region;
+    let pass = rolling.rest().await;
+    assert_eq!((pass.health, pass.status.last_handled_retry), (ObjectHealth::Settled, Some(image)));
+}
+
+#[tokio::test]
 async fn a_canary_that_fails_and_shows_its_version_again_is_updated_to_it_once_more() {
     let mut rolling = Rolling::new(json!({ "rollout": { "onFailure": "Rollback" } })).await;
     let before = in_force(&rolling);
