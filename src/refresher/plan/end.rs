@@ -5,7 +5,6 @@ use super::super::choose::{TargetChoice, choose};
 use super::super::memory::Rollout;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
-use super::super::spec::Source;
 use super::super::step::Plan;
 use super::super::survey::Survey;
 use super::finish::finish;
@@ -28,15 +27,11 @@ pub fn stopping(input: PlanInput<'_>, rollout: &Rollout) -> Option<Stopping> {
     if rollout.has_failed() {
         return Some(Stopping::Failed);
     }
-    let ami_changed = match &input.spec.source {
-        Source::Image(image) => !rollout.expects(image),
-        _ => false,
-    };
     let is_held = || {
         rollout.rollback.is_none()
             && input.spec.held.iter().any(|held| rollout.target.contains(Some(&held.image)))
     };
-    match ami_changed {
+    match input.names_another_image(rollout) {
         true => Some(Stopping::Replaced),
         false => is_held().then_some(Stopping::Held),
     }

@@ -112,6 +112,16 @@ impl GroupMove<'_> {
         }
     }
 
+    /// Why the update of this group is to be turned back before it has ended: what it brings is not wanted any more.
+    pub fn unwanted(self) -> Option<&'static str> {
+        let GroupMove { input, rollout, .. } = self;
+        if input.names_another_image(rollout) {
+            return Some("ami names another image");
+        }
+        let rolls_back = input.spec.policy.rolls_back && rollout.rollback.is_none();
+        (rolls_back && rollout.has_failed()).then_some("the rollout has failed")
+    }
+
     pub fn wait(self, what: &str) -> GroupPlan {
         let message = format!("{} {what} ({})", self.name, self.entry.image);
         GroupPlan::Wait(Explanation::new(reasons::ROLLING_OUT, message))

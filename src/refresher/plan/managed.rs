@@ -36,7 +36,7 @@ pub fn updating(
     if let Some(plan) = stuck::record_if_stuck(group_move, group)? {
         return Ok(GroupPlan::Plan(Box::new(plan)));
     }
-    let progress = stuck::progress(entry);
+    let progress = [stuck::progress(entry), unwanted(group_move)].concat();
     // In a rollback, all entries begin at the same time.
     let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
     let too_long =
@@ -54,6 +54,14 @@ pub fn updating(
     let warning = Some(Explanation::new(reasons::UPDATE_OVERDUE, format!("{message}: {hint}")));
     let why = Explanation::new(reasons::ROLLING_OUT, message);
     Ok(GroupPlan::Plan(Box::new(Plan::Record { rollout, ended: None, why, warning })))
+}
+
+/// EKS cancels no update of a node group, so that one that is not wanted any more goes on.
+fn unwanted(group_move: GroupMove<'_>) -> String {
+    match group_move.unwanted() {
+        Some(cause) => format!("; {cause}, and EKS cannot cancel an update: it has to end first"),
+        None => String::new(),
+    }
 }
 
 /// How long the update of a group of this size may take.

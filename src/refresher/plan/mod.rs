@@ -46,7 +46,7 @@ use jiff::Timestamp;
 use super::choose;
 use super::memory::{Memory, Rollout};
 use super::observed::{Account, MissingFact, Observed};
-use super::spec::{Paused, Spec};
+use super::spec::{Paused, Source, Spec};
 use super::step::{Explanation, Hold, Plan};
 use super::target::Target;
 use crate::api::conditions::SUSPENDED;
@@ -143,6 +143,11 @@ impl PlanInput<'_> {
         images
             .map(|images| choose::kept(self.spec, self.memory, images, self.owner, self.now))
             .unwrap_or_default()
+    }
+
+    /// A person names another image in `ami` than the rollout moves groups to.
+    fn names_another_image(&self, rollout: &Rollout) -> bool {
+        matches!(&self.spec.source, Source::Image(image) if !rollout.expects(image))
     }
 
     fn stalled(&self, why: Explanation) -> Plan {

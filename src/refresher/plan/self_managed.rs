@@ -10,7 +10,6 @@ use super::super::memory::{GroupEntry, GroupUpdate};
 use super::super::node_group::{Lifecycle, NodeGroup, Ready, SelfManagedGroup};
 use super::super::observed::MissingFact;
 use super::super::progress::{failure, progress};
-use super::super::spec::Source;
 use super::super::step::{Explanation, Plan, Step};
 use super::super::support::nodes_behind;
 use super::group_move::{GroupMove, GroupPlan, MoveResult};
@@ -37,9 +36,8 @@ pub fn updating(
     if entry.update.id.as_ref() != Some(&active.id) {
         return Ok(group_move.wait(&format!("waits for another writer: {}", progress(active))));
     }
-    if ami_changed(group_move)
-        && input.spec.paused.is_none()
-        && let Some(plan) = turn_back(group_move, own)
+    if let Some(cause) = group_move.unwanted().filter(|_| input.spec.paused.is_none())
+        && let Some(plan) = turn_back(group_move, own, cause)
     {
         return Ok(plan);
     }
@@ -114,10 +112,11 @@ fn result_of(
     };
     match failure(refresh) {
         None => node_gate::end_when_ready(group_move, group),
-        Some(_) if ami_changed(group_move) && was_turned_back(refresh) => {
-            group_move.end(MoveResult::Dropped("ami names another image".to_owned()))
-        }
-        Some(why) => group_move.end(MoveResult::Failed(why)),
+        Some(why) => group_move.end(match group_move.unwanted() {
+            Some(cause) if is_undone(group_move, refresh) => MoveResult::Dropped(cause.to_owned()),
+            Some(cause) => MoveResult::Failed(format!("{why} ({cause})")),
+            None => MoveResult::Failed(why),
+        }),
     }
 }
 
@@ -168,7 +167,7 @@ fn start_refresh(
 /// Turns the refresh of this move back while it is in progress: EC2 Auto Scaling replaces what it replaced. A group that
 /// follows an alias cannot be rolled back, and EC2 Auto Scaling may refuse it: then the refresh is canceled. `None` if no
 /// refresh of this move is in progress.
-pub fn turn_back(group_move: GroupMove<'_>, own: &SelfManagedGroup) -> Option<GroupPlan> {
+fn turn_back(group_move: GroupMove<'_>, own: &SelfManagedGroup, cause: &str) -> Option<GroupPlan> {
     let GroupMove { name, entry, .. } = group_move;
     let refresh = own.refresh(entry.update.id.as_ref()?).filter(|refresh| refresh.is_active())?;
     if matches!(refresh.status, RefreshStatus::Cancelling | RefreshStatus::RollbackInProgress) {
@@ -181,19 +180,17 @@ pub fn turn_back(group_move: GroupMove<'_>, own: &SelfManagedGroup) -> Option<Gr
     } else {
         (Step::RollBackRefresh { group }, "rolling back")
     };
-    Some(group_move.act(step, format!("{what} instance refresh {}", refresh.id)))
+    Some(group_move.act(step, format!("{what} instance refresh {}, because {cause}", refresh.id)))
 }
 
-/// A person names another image while the group is moved.
-fn ami_changed(group_move: GroupMove<'_>) -> bool {
-    match &group_move.input.spec.source {
-        Source::Image(image) => !group_move.rollout.expects(image),
+/// Whether nothing of the refresh is left that a rollback would have to undo. After a refresh that was canceled, nodes may
+/// be mixed: the rollback of a failed rollout has to include the group, while a rollout to another image finds it anyway.
+fn is_undone(group_move: GroupMove<'_>, refresh: &InstanceRefresh) -> bool {
+    match refresh.status {
+        RefreshStatus::RollbackSuccessful => true,
+        RefreshStatus::Cancelled => group_move.input.names_another_image(group_move.rollout),
         _ => false,
     }
-}
-
-fn was_turned_back(refresh: &InstanceRefresh) -> bool {
-    matches!(refresh.status, RefreshStatus::Cancelled | RefreshStatus::RollbackSuccessful)
 }
 
 /// The refresh whose start was requested without a response, if it did start.

@@ -43,10 +43,12 @@ pub(super) fn refused(input: PlanInput<'_>, group: &str, error: ActError) -> Sum
 }
 
 /// A refresh that could not be turned back. A final refusal is remembered, so that it is canceled instead of rolled back;
-/// if it has just ended, the next reconcile finds its result.
+/// if that is refused as well, the engine backs off. If it has just ended, the next reconcile finds its result.
 pub(super) fn not_turned_back(input: PlanInput<'_>, group: &str, error: ActError) -> Summary {
     match error.class {
-        Class::Invalid => blocked(input, group, RefusalKind::Uncertain, error.message),
+        Class::Invalid if entry(input, group).is_some_and(|entry| entry.refusal.is_none()) => {
+            blocked(input, group, RefusalKind::Uncertain, error.message)
+        }
         Class::Conflict => {
             Summary::busy(Explanation::new(reasons::ROLLING_OUT, error.message), input.rollout_look())
         }

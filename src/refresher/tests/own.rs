@@ -1,7 +1,7 @@
 //! Scenarios of self-managed groups in the simulated world.
 
 use super::scenarios::{message, state_of};
-use super::world::{Event, Foreign, Mishap, World, image_id, reason};
+use super::world::{Event, Foreign, Mishap, SimPolicy, World, image_id, reason};
 use crate::aws::autoscaling::RefreshStatus;
 use crate::engine::ObjectHealth;
 
@@ -128,6 +128,78 @@ fn naming_the_former_image_rolls_the_refresh_back() {
     assert_eq!(pass.health, ObjectHealth::Settled, "{}", message(&pass));
     assert_eq!(results(&world, "own-0"), [RefreshStatus::RollbackSuccessful]);
     assert_eq!(world.own_off(&image_id(0)), Vec::<&str>::new());
+}
+
+/// Two self-managed groups at once, of which the first fails while the second is refreshed, and is then rolled back.
+fn failing_at_once() -> World {
+    let mut world = World::new(1, true).with_own(2);
+    world.set_policy(SimPolicy { rolls_back: true, ..SimPolicy::default() });
+    world.happens(&Event::NewImage);
+    world.happens(&Event::SpoilOwn(0));
+    until_refreshing(&mut world, "own-1");
+    until_refreshing(&mut world, "own-0");
+    let running = world.own.get_mut("own-1").and_then(|own| own.running.as_mut()).expect("it runs");
+    running.ends += jiff::SignedDuration::from_hours(5);
+    world
+}
+
+#[test]
+fn a_refresh_is_turned_back_as_soon_as_the_rollout_has_failed() {
+    let mut world = failing_at_once();
+    let began = world.now;
+    let pass = world.calm();
+    assert_eq!(reason(&pass), "ImageHeld", "{}", message(&pass));
+    assert!(world.now.duration_since(began).as_secs() < 3 * 3600, "it does not wait for the end");
+    assert_eq!(results(&world, "own-1"), [RefreshStatus::RollbackSuccessful]);
+    assert_eq!(results(&world, "own-0"), [RefreshStatus::Successful, RefreshStatus::Failed]);
+    assert_eq!(world.own_off(&image_id(0)), Vec::<&str>::new());
+    assert_eq!(world.groups["group-0"].seen.release_version.as_deref(), Some(image_id(0).as_str()));
+}
+
+#[test]
+fn a_refresh_that_cannot_be_rolled_back_is_canceled_and_its_nodes_return() {
+    let mut world = failing_at_once();
+    world.happens(&Event::Irreversible(true));
+    let pass = world.calm();
+    assert_eq!(reason(&pass), "ImageHeld", "{}", message(&pass));
+    let turned: Vec<_> =
+        world.effects.iter().filter(|effect| ["turn back", "cancel refresh"].contains(effect)).collect();
+    assert_eq!(turned, [&"turn back", &"cancel refresh"], "each is requested once");
+    assert_eq!(results(&world, "own-1"), [RefreshStatus::Successful, RefreshStatus::Cancelled]);
+    assert_eq!(world.own_off(&image_id(0)), Vec::<&str>::new());
+    assert!(message(&pass).contains("was canceled: as told (the rollout has failed)"), "{}", message(&pass));
+}
+
+#[test]
+fn without_rollback_a_refresh_goes_on_when_the_rollout_has_failed() {
+    let mut world = failing_at_once();
+    world.set_policy(SimPolicy::default());
+    let pass = world.calm();
+    assert_eq!(reason(&pass), "UpdateFailed", "{}", message(&pass));
+    assert_eq!(results(&world, "own-1"), [RefreshStatus::Successful]);
+}
+
+#[test]
+fn a_managed_update_that_is_not_wanted_any_more_says_that_it_cannot_be_canceled() {
+    let mut world = World::new(2, true);
+    world.set_policy(SimPolicy { rolls_back: true, ..SimPolicy::default() });
+    world.happens(&Event::NewImage);
+    world.happens(&Event::Spoil(0));
+    while world.started.len() < 2 {
+        let pass = world.pass(Mishap::None);
+        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+    }
+    let running = world.groups.get_mut("group-1").and_then(|sim| sim.running.as_mut()).expect("it runs");
+    running.ends += jiff::SignedDuration::from_mins(10);
+    let expected = "group-1 is being updated; the rollout has failed, and EKS cannot cancel an update: it has to end first";
+    for _ in 0..200 {
+        let pass = world.pass(Mishap::None);
+        if message(&pass).contains(expected) {
+            return;
+        }
+        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
+    }
+    panic!("never said: {:#?}", world.object.status);
 }
 
 /// The way back to a version that a move recorded: no other version is created for it.

@@ -112,6 +112,9 @@ impl World {
         };
         if !matches!(mishap, Mishap::DiesBefore | Mishap::DiesAfter | Mishap::Stale) {
             self.old = self.object.status.replace(pass.status.clone());
+            if let Some(after) = &Memory::read(Some(&pass.status)).rollout {
+                self.expect_admitted(memory.rollout.as_ref(), after);
+            }
             if considers_retry && pass.failed.is_none() {
                 self.released = None;
             }
@@ -164,11 +167,11 @@ impl World {
             }
             Step::CancelRefresh { group } => Outcome::RefreshTurnedBack {
                 group: group.clone(),
-                result: self.turn_back_own(group, RefreshStatus::Cancelled),
+                result: self.turn_back_own(group, RefreshStatus::Cancelled, rollout),
             },
             Step::RollBackRefresh { group } => Outcome::RefreshTurnedBack {
                 group: group.clone(),
-                result: self.turn_back_own(group, RefreshStatus::RollbackSuccessful),
+                result: self.turn_back_own(group, RefreshStatus::RollbackSuccessful, rollout),
             },
             Step::PruneVersions { template, versions, after, .. } => {
                 self.effects.push("prune");
@@ -281,7 +284,14 @@ impl World {
     pub fn calm(&mut self) -> Pass<AMIRefresherStatus> {
         self.lag = false;
         self.refusing.clear();
-        self.cluster.iter_mut().for_each(|cluster| cluster.down = false);
+        let blocks = self.policy.blocks;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.down = false;
+            // Otherwise, nothing would ever start.
+            cluster.denied &= !blocks;
+            cluster.builds.clear();
+            cluster.pods.clear();
+        }
         self.object.spec.suspend = None;
         for sim in self.groups.values_mut().filter(|sim| sim.seen.status == "DEGRADED") {
             sim.seen.status = "ACTIVE".to_owned();
@@ -292,8 +302,8 @@ impl World {
         for _ in 0..CALM {
             let pass = self.pass(Mishap::None);
             let reason = reason(&pass);
-            let is_held =
-                ["Soaking", "WaitingForApproval", "WaitingForWindow", "Frozen"].contains(&reason.as_str());
+            let is_held = ["Soaking", "WaitingForApproval", "WaitingForWindow", "Frozen", "PreflightFailed"]
+                .contains(&reason.as_str());
             let settled = !is_held
                 && matches!(
                     pass.health,

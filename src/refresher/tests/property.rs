@@ -61,14 +61,15 @@ fn policy() -> impl Strategy<Value = SimPolicy> {
     let soak = prop_oneof![1 => Just(None), 4 => (0..900_u64).prop_map(Some)];
     let freeze = prop_oneof![3 => Just(None), 1 => (60..7200_i64).prop_map(Some)];
     let limit = prop_oneof![2 => Just(None), 1 => (1..3_i32).prop_map(Some)];
-    (soak, any::<bool>(), any::<bool>(), freeze, limit, any::<bool>()).prop_map(
-        |(soak, approval, window, freeze, max_parallel, rolls_back)| SimPolicy {
+    (soak, any::<bool>(), any::<bool>(), freeze, limit, any::<bool>(), any::<bool>()).prop_map(
+        |(soak, approval, window, freeze, max_parallel, rolls_back, blocks)| SimPolicy {
             soak,
             approval,
             window,
             freeze,
             max_parallel,
             rolls_back,
+            blocks,
         },
     )
 }
@@ -89,6 +90,9 @@ fn cluster_event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::DenyNodes),
         1 => any::<bool>().prop_map(Event::ClusterDown),
         2 => (0..900_i64).prop_map(Event::SlowNodes),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(group, on)| Event::Build(group, on)),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(group, on)| Event::Budget(group, on)),
+        1 => (0..4_usize).prop_map(Event::Agent),
     ]
 }
 
@@ -103,6 +107,7 @@ fn event_with_own() -> impl Strategy<Value = Event> {
         16 => staged_event(),
         2 => (0..2_usize, foreign).prop_map(|(group, what)| Event::Own(group, what)),
         1 => (0..2_usize).prop_map(Event::SpoilOwn),
+        1 => any::<bool>().prop_map(Event::Irreversible),
         3 => cluster_event(),
     ]
 }

@@ -98,6 +98,8 @@ pub struct World {
     pub refused: BTreeSet<(String, ImageId)>,
     /// Another writer canceled a refresh of ours, which is a failure of its group.
     pub was_canceled: bool,
+    /// EC2 Auto Scaling rolls no refresh back.
+    pub irreversible: bool,
     /// EKS updates DEGRADED groups.
     pub degraded_accepts: bool,
     /// EKS shows the new version after a failed update.
@@ -224,6 +226,7 @@ impl World {
             refusing: BTreeMap::new(),
             refused: BTreeSet::new(),
             was_canceled: false,
+            irreversible: false,
             degraded_accepts: true,
             keeps: false,
             retry_requested: false,

@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::World;
 use crate::api::{Class, ImageId, Seen};
 use crate::aws::autoscaling::Member;
-use crate::engine::nodes::{BuildPod, Hosts, Node, NodePod};
+use crate::engine::nodes::{Budget, BuildPod, Hosts, Node, NodePod};
 use crate::probe::Verdict;
 use crate::refresher::cluster_view::{ClusterNeed, ClusterView};
+use crate::refresher::memory::Rollout;
 
 /// The cluster in which the agent runs.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +52,30 @@ impl SimCluster {
     pub fn forget_gate(&mut self, group: &str) {
         self.gates.remove(group);
     }
+
+    pub fn host_build(&mut self, group: &str, on: bool) {
+        self.builds.remove(group);
+        if on {
+            self.builds.insert(group.to_owned(), "base".to_owned());
+        }
+    }
+
+    pub fn hold(&mut self, group: &str, on: bool) {
+        self.pods.remove(group);
+        if on {
+            let budget = Budget { name: "shop/api".to_owned(), allows: false, spares_unready: false };
+            let node = format!("{group}-1");
+            let pod = NodePod {
+                name: "shop/api-0".to_owned(),
+                node,
+                has_controller: true,
+                is_ready: true,
+                budgets: vec![budget],
+                ..NodePod::default()
+            };
+            self.pods.insert(group.to_owned(), vec![pod]);
+        }
+    }
 }
 
 impl World {
@@ -84,6 +109,27 @@ impl World {
         let cluster = self.cluster.as_mut().filter(|cluster| cluster.mixes);
         if let Some(cluster) = cluster {
             cluster.mixed.insert(group.to_owned(), image.to_owned());
+        }
+    }
+
+    /// What holds a group must not have been overlooked when its turn came.
+    pub fn expect_admitted(&self, before: Option<&Rollout>, after: &Rollout) {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| after.rollback.is_none()) else { return };
+        let is_known = |name: &str, started: Timestamp| {
+            before.and_then(|before| before.groups.get(name)).is_some_and(|entry| entry.started == started)
+        };
+        for (name, entry) in &after.groups {
+            let is_left_behind = entry.previous_image.as_ref() == Some(&entry.image);
+            let exists = self.groups.contains_key(name) || self.own.contains_key(name);
+            if entry.started != self.now || is_known(name, entry.started) || is_left_behind || !exists {
+                continue;
+            }
+            assert!(cluster.denied || !cluster.down, "{name} begins while the cluster cannot be read");
+            assert!(cluster.denied || !cluster.builds.contains_key(name), "{name} begins with a build on it");
+            if self.policy.blocks {
+                assert!(!cluster.denied, "{name} begins although its nodes cannot be checked");
+                assert!(!cluster.pods.contains_key(name), "{name} begins although a budget holds it");
+            }
         }
     }
 

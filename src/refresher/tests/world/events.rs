@@ -50,6 +50,14 @@ pub enum Event {
     SlowNodes(i64),
     /// Another writer changes a self-managed group.
     Own(usize, Foreign),
+    /// EC2 Auto Scaling refuses to roll refreshes back from now on, or does it again.
+    Irreversible(bool),
+    /// Builds of a builder run on nodes of this group from now on, or have ended.
+    Build(usize, bool),
+    /// A budget holds a pod of this group from now on, or none does.
+    Budget(usize, bool),
+    /// The agent moves to a node of this group.
+    Agent(usize),
     /// Nodes of this self-managed group never become healthy with the newest image.
     SpoilOwn(usize),
 }
@@ -168,6 +176,19 @@ impl World {
             Event::ClusterDown(on) => self.change_cluster(|cluster| cluster.down = *on),
             Event::SlowNodes(seconds) => self.change_cluster(|cluster| cluster.slow = *seconds),
             Event::Own(number, what) => self.foreign_own(*number, *what),
+            Event::Irreversible(on) => self.irreversible = *on,
+            Event::Build(number, on) => {
+                let group = self.nth_of_all(*number);
+                self.change_cluster(|cluster| cluster.host_build(&group, *on));
+            }
+            Event::Budget(number, on) => {
+                let group = self.nth_of_all(*number);
+                self.change_cluster(|cluster| cluster.hold(&group, *on));
+            }
+            Event::Agent(number) => {
+                let group = self.nth_of_all(*number);
+                self.change_cluster(|cluster| cluster.agent = Some(group.clone()));
+            }
             Event::SpoilOwn(number) => {
                 let newest = image_id(self.images.len() - 1);
                 if let Some(name) = self.own.keys().nth(number % self.own.len().max(1)) {
@@ -188,6 +209,13 @@ impl World {
 
     fn nth(&self, number: usize) -> Option<String> {
         self.groups.keys().nth(number % self.groups.len().max(1)).cloned()
+    }
+
+    /// A group of either kind.
+    fn nth_of_all(&self, number: usize) -> String {
+        let mut all = self.groups.keys().chain(self.own.keys());
+        let count = self.groups.len() + self.own.len();
+        all.nth(number % count.max(1)).cloned().expect("there is a group")
     }
 
     fn foreign(&mut self, number: usize) {

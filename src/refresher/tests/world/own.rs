@@ -266,11 +266,24 @@ impl World {
     }
 
     /// The refresher turns a refresh back.
-    pub fn turn_back_own(&mut self, name: &str, status: RefreshStatus) -> Result<(), ActError> {
-        self.effects.push("turn back");
+    pub fn turn_back_own(
+        &mut self,
+        name: &str,
+        status: RefreshStatus,
+        rollout: &Rollout,
+    ) -> Result<(), ActError> {
+        self.effects.push(if status == RefreshStatus::Cancelled { "cancel refresh" } else { "turn back" });
+        let ami = self.object.spec.ami.clone().and_then(|ami| ImageId::parse(ami).ok());
+        let is_unwanted = ami.is_some_and(|ami| !rollout.expects(&ami))
+            || self.policy.rolls_back && rollout.rollback.is_none() && rollout.has_failed();
+        assert!(is_unwanted, "the refresh of {name} is turned back for no reason");
         if self.own[name].running.is_none() {
             let message = "ActiveInstanceRefreshNotFound: none".to_owned();
             return Err(ActError { class: Class::Conflict, message, kind: ActErrorKind::Other });
+        }
+        if self.irreversible && status != RefreshStatus::Cancelled {
+            let message = "IrreversibleInstanceRefresh: the group cannot be rolled back".to_owned();
+            return Err(ActError { class: Class::Invalid, message, kind: ActErrorKind::Other });
         }
         let replaced = usize::from(status == RefreshStatus::Cancelled);
         self.end_refresh(name, status, replaced);

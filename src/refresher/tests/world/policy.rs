@@ -30,6 +30,8 @@ pub struct SimPolicy {
     pub max_parallel: Option<i32>,
     /// A rollout that fails is rolled back.
     pub rolls_back: bool,
+    /// `preflight` is Block.
+    pub blocks: bool,
 }
 
 /// A group that an update of ours moved.
@@ -64,6 +66,7 @@ impl World {
             windows: policy.window.then(|| vec![window]),
             freezes: freeze.map(|freeze| vec![written(freeze)]),
             on_failure: text("Rollback").filter(|_| policy.rolls_back),
+            preflight: text("Block").filter(|_| policy.blocks),
             ..RolloutPolicy::default()
         });
         self.freeze = freeze;
