@@ -74,7 +74,7 @@ def _tag_keys(params: dict) -> dict[str, list[str]]:
 
 
 def _configuration_keys(params: dict) -> dict[str, list[str]]:
-    """Return the keys about the launch template, and the tags of a new group."""
+    """Return the keys about the launch template, the sizes and the subnets, and the tags of a new group."""
     keys = _tag_keys(params)
     policy = (params.get("MixedInstancesPolicy") or {}).get("LaunchTemplate") or {}
     spec = params.get("LaunchTemplate") or policy.get("LaunchTemplateSpecification")
@@ -83,4 +83,10 @@ def _configuration_keys(params: dict) -> dict[str, list[str]]:
         keys["autoscaling:launchtemplateversionspecified"] = [str(numbered).lower()]
     if params.get("LaunchConfigurationName"):
         keys["autoscaling:launchconfigurationname"] = [params["LaunchConfigurationName"]]
+    # A key is present only if the request contains the parameter; there is none for the desired capacity.
+    for name in ("MinSize", "MaxSize"):
+        if params.get(name) is not None:
+            keys[f"autoscaling:{name.lower()}"] = [str(params[name])]
+    if params.get("VPCZoneIdentifier"):
+        keys["autoscaling:vpczoneidentifiers"] = params["VPCZoneIdentifier"].split(",")
     return keys

@@ -19,6 +19,8 @@ PREFIXES = (
 SINGLE = {
     "autoscaling:launchconfigurationname",
     "autoscaling:launchtemplateversionspecified",
+    "autoscaling:maxsize",
+    "autoscaling:minsize",
     "aws:principalaccount",
     "aws:requestedregion",
     "ec2:add/group",
@@ -36,7 +38,9 @@ SINGLE = {
     "kms:viaservice",
     "ses:fromaddress",
 }
-MULTIPLE = {"aws:tagkeys"}
+MULTIPLE = {"autoscaling:vpczoneidentifiers", "aws:tagkeys"}
+# Numbers, which the operators of the bed do not compare.
+NUMERIC = {"autoscaling:maxsize", "autoscaling:minsize"}
 OPERATOR = re.compile(r"(?:(ForAllValues|ForAnyValue):)?([A-Za-z]+?)(IfExists)?")
 
 
@@ -124,6 +128,8 @@ def _condition(sid: str, written: str, key: str, wanted) -> Condition:
     name = key.lower()
     if name not in SINGLE | MULTIPLE and not name.startswith(PREFIXES):
         raise PolicyError(f"statement {sid!r}: the test bed does not support the condition key {key!r}")
+    if name in NUMERIC and operator != "Null":
+        raise PolicyError(f"statement {sid!r}: {key} is a number; the test bed supports only the operator Null for it")
     if name in MULTIPLE and quantifier is None and operator != "Null":
         raise PolicyError(f"statement {sid!r}: {key} can have several values; use ForAllValues or ForAnyValue")
     values = tuple(_text(sid, v) for v in (wanted if isinstance(wanted, list) else [wanted]))

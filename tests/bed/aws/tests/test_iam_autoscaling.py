@@ -121,7 +121,21 @@ def test_further_operations_are_checked_for_their_group(group, user):  # noqa: F
             getattr(group.calls, operation)(**asked)
 
 
-def test_a_policy_with_an_unknown_key_of_auto_scaling_is_refused(group, user):  # noqa: F811
-    with pytest.raises(ControlError, match="autoscaling:MinSize"):
-        size = {"StringEquals": {"autoscaling:MinSize": "1"}}
-        attach(user, statement("autoscaling:UpdateAutoScalingGroup", Condition=size))
+def test_updates_can_exclude_sizes_and_subnets(group, user):  # noqa: F811
+    absent = {"Null": {f"autoscaling:{k}": "true" for k in ("MinSize", "MaxSize", "VPCZoneIdentifiers")}}
+    attach(user, READ, LAUNCH, statement("autoscaling:UpdateAutoScalingGroup", Condition=absent))
+    calls_of(group, user)
+    version = {"AutoScalingGroupName": group.name, "LaunchTemplate": group.desired("2")["LaunchTemplate"]}
+    for more in ({"MinSize": 0}, {"MaxSize": 9}, {"VPCZoneIdentifier": "subnet-a,subnet-b"}):
+        with refused("AccessDenied", "autoscaling:UpdateAutoScalingGroup"):
+            group.calls.update_auto_scaling_group(**version, **more)
+    group.calls.update_auto_scaling_group(**version)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("MinSize", "1"), ("VPCZoneIdentifiers", "subnet-a"), ("ForceDelete", "true")]
+)
+def test_a_condition_that_the_bed_cannot_evaluate_is_refused(group, user, key, value):  # noqa: F811
+    with pytest.raises(ControlError, match=f"autoscaling:{key}"):
+        condition = {"StringEquals": {f"autoscaling:{key}": value}}
+        attach(user, statement("autoscaling:UpdateAutoScalingGroup", Condition=condition))

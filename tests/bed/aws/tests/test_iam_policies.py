@@ -9,6 +9,7 @@ from policies import BUILD, SENDER, Account, pairs, specs
 
 FOLDER = Path(__file__).resolve().parents[4] / "deploy/iam"
 DENIED = {
+    "AccessDenied",
     "UnauthorizedOperation",
     "AccessDeniedException",
     "AuthorizationError",
@@ -140,6 +141,15 @@ def test_only_a_denial_keeps_packer_from_setting_the_status(account):
         ec2.create_tags(Resources=[second], Tags=active)
 
 
+def test_only_a_denial_protects_the_groups_of_eks(account):
+    """They have the tag of the cluster, too, so that the statement about self-managed groups allows them."""
+    victim = Victim(account)
+    with pytest.raises(ClientError, match="with an explicit deny"):
+        victim.autoscaling.start_instance_refresh(AutoScalingGroupName=victim.of_eks)
+    account.restrict(without=("NeverGroupsOfEks",))
+    victim.autoscaling.start_instance_refresh(AutoScalingGroupName=victim.of_eks)
+
+
 @pytest.mark.parametrize(
     ("file", "sid"),
     [
@@ -160,6 +170,11 @@ def test_without_any_one_statement_something_is_denied(account, file, sid):
 
 
 # --- what must be denied ---------------------------------------------------------------------
+
+
+def owned_by_eks(group: dict) -> bool:
+    tags = {tag["Key"]: tag["Value"] for tag in group["Tags"]}
+    return tags.get("eks:cluster-name") == "demo"
 
 
 class Victim:
@@ -190,6 +205,17 @@ class Victim:
         self.agent.create_tags(Resources=both, Tags=pairs({"status": "active"}))
         self.fresh = account.build("fresh")
         self.mine = account.instance(account.packer)
+
+        self.autoscaling, self.own = account.agent.client("autoscaling"), account.ids["self_managed"]
+        groups = root.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+        self.of_eks = next(g["AutoScalingGroupName"] for g in groups if owned_by_eks(g))
+
+    def pin(self, version: str = "1", group: str | None = None, **more) -> None:
+        """Set a self-managed group to a version as the agent does, and change something else with it."""
+        template = {"LaunchTemplateId": self.own["launch_template"]["id"], "Version": version}
+        self.autoscaling.update_auto_scaling_group(
+            AutoScalingGroupName=group or self.own["auto_scaling_group"], LaunchTemplate=template, **more
+        )
 
     def everything(self) -> dict:
         state = self.account.root.state()
@@ -332,6 +358,25 @@ ATTACKS = [
     ("agent", "rolls a group of another cluster",
      lambda v: v.eks.update_nodegroup_config(
          clusterName="shop", nodegroupName="web", updateConfig={"maxUnavailable": 9})),
+    ("agent", "makes a self-managed group smaller",
+     lambda v: v.pin(MinSize=0, DesiredCapacity=0)),
+    ("agent", "lets a self-managed group grow",
+     lambda v: v.pin(MaxSize=99)),
+    ("agent", "moves a self-managed group to other subnets",
+     lambda v: v.pin(VPCZoneIdentifier="subnet-0123456789abcdef0")),
+    ("agent", "changes a self-managed group without its launch template",
+     lambda v: v.autoscaling.update_auto_scaling_group(
+         AutoScalingGroupName=v.own["auto_scaling_group"], DesiredCapacity=0)),
+    ("agent", "lets a self-managed group follow the latest version",
+     lambda v: v.pin("$Latest")),
+    ("agent", "refreshes the Auto Scaling group of a managed node group",
+     lambda v: v.autoscaling.start_instance_refresh(AutoScalingGroupName=v.of_eks)),
+    ("agent", "cancels a refresh of the Auto Scaling group of a managed node group",
+     lambda v: v.autoscaling.cancel_instance_refresh(AutoScalingGroupName=v.of_eks)),
+    ("agent", "rolls back a refresh of the Auto Scaling group of a managed node group",
+     lambda v: v.autoscaling.rollback_instance_refresh(AutoScalingGroupName=v.of_eks)),
+    ("agent", "pins the Auto Scaling group of a managed node group",
+     lambda v: v.pin(group=v.of_eks)),
     ("agent", "describes another cluster",
      lambda v: v.eks.list_nodegroups(clusterName="shop")),
     ("agent", "launches with a role other than that of the nodes",
