@@ -15,7 +15,7 @@ use crate::api::reasons;
 use crate::api::refresher::{
     AMIRefresherSpec, AMIRefresherStatus, Rollout, RolloutGroup, RolloutRecord, RolloutRollback,
 };
-use crate::api::words::RolloutResult;
+use crate::api::words::{NodeGroupKind, RolloutResult};
 
 /// Reasons that the story of a rollout reports, so that they are not reported as problems too.
 const REPORTED: [&str; 2] = [reasons::UPDATE_FAILED, reasons::IMAGE_HELD];
@@ -246,11 +246,22 @@ impl RolloutStory<'_> {
                  out anyway, set the annotation ami.opsy.dev/retry: {target}."
             );
         }
+        let place = self.place_to_check();
         format!(
-            "Check the node group in the EKS console. Opsy retries when the image, refreshConfig or the \
+            "{place} Opsy retries when the image, refreshConfig or the \
              launch template version of the group changes. To retry now, run `opsy reconcile` or set the \
              annotation ami.opsy.dev/retry: {target}. To roll back, set `ami` to the previous image."
         )
+    }
+
+    /// Returns where a person finds the cause of the failure.
+    fn place_to_check(&self) -> &'static str {
+        let failed = self.failure().map(|(group, _)| group);
+        let groups = self.rollout.groups.iter().flatten();
+        match groups.filter(|group| Some(group.name.as_str()) == failed).any(is_self_managed) {
+            true => "Check the Auto Scaling group and its instance refresh in the EC2 console.",
+            false => "Check the node group in the EKS console.",
+        }
     }
 
     /// Returns the messages about one group. Attempts are counted over all rollouts of the group.
@@ -305,11 +316,18 @@ impl RolloutStory<'_> {
         let mut overdue = message(id, reasons::UPDATE_OVERDUE, Tone::Person, Weight::Loud, title);
         let since = group.started_at.map_or(String::new(), |since| format!(" since {since}"));
         let update = group.update_id.as_deref().unwrap_or("unknown");
-        overdue.text = format!("EKS update {update} has been in progress{since}.");
-        overdue.next = Some(
-            "Check the update in the EKS console, the new nodes, and any pods that cannot be evicted."
-                .to_owned(),
-        );
+        let (what, next) = match is_self_managed(group) {
+            true => (
+                "Instance refresh",
+                "Check the instance refresh in the EC2 console, the new nodes, and lifecycle hooks that do not complete.",
+            ),
+            false => (
+                "EKS update",
+                "Check the update in the EKS console, the new nodes, and any pods that cannot be evicted.",
+            ),
+        };
+        overdue.text = format!("{what} {update} has been in progress{since}.");
+        overdue.next = Some(next.to_owned());
         Some(overdue)
     }
 
@@ -361,6 +379,10 @@ impl RolloutStory<'_> {
             _ => return None,
         })
     }
+}
+
+fn is_self_managed(group: &RolloutGroup) -> bool {
+    group.kind.as_deref().and_then(NodeGroupKind::parse) == Some(NodeGroupKind::SelfManaged)
 }
 
 fn is_done(group: &RolloutGroup) -> bool {

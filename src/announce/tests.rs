@@ -203,6 +203,19 @@ fn rollouts() -> String {
             &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed.clone())]), json!({}))})),
         ),
         show(
+            "The instance refresh of a self-managed group takes long",
+            &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("workers", json!({
+                "kind": "SelfManaged", "updateID": "08b91cf7", "overdueAt": "2026-03-01T19:00:00Z",
+            }))]), json!({}))})),
+        ),
+        show(
+            "The instance refresh of a self-managed group fails",
+            &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("workers", json!({
+                "kind": "SelfManaged", "finishedAt": "2026-03-01T11:22:00Z",
+                "lastFailure": "instance refresh 08b91cf7 failed: no reason",
+            }))]), json!({}))})),
+        ),
+        show(
             "It has failed",
             &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed)]), ended.clone()), "history": [record("r1", "Failed")]})),
         ),
