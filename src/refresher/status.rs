@@ -1,7 +1,7 @@
 //! Writes a summary as the whole status of the object: target, node groups, rollout, history and conditions. The last
 //! step of the report. Pure.
 
-mod holds;
+mod delays;
 mod rows;
 mod waves;
 
@@ -41,16 +41,16 @@ pub fn observed(
     let target = current_target(input, rollout.as_ref());
     status.target_ami = target.as_ref().map(Target::to_string);
     // If the node groups could not be read, the last rows stay.
-    let held = summary.why.hold();
-    summary.notes.extend(holds::newly_held(&before, &summary.why));
+    let delay = summary.why.delay();
+    summary.notes.extend(delays::newly_delayed(&before, &summary.why));
     if let Some(groups) = input.observed.groups.known() {
-        let rows = rows(input, groups, target.as_ref(), rollout.as_ref(), &before, held.is_some());
+        let rows = rows(input, groups, target.as_ref(), rollout.as_ref(), &before, delay.is_some());
         summary.notes.extend(newly_unsupported(&before, &rows));
         status.drifted = target.as_ref().map(|_| count_drifted(&rows));
         status.node_groups = Some(rows);
     }
     if let Some(rollout) = &rollout {
-        let waves = waves(input, rollout, &status, held);
+        let waves = waves(input, rollout, &status, delay);
         status.rollout = Some(crd::Rollout { waves, ..write_rollout(rollout) });
         status.held = rollout.failed.write();
     }
@@ -62,7 +62,7 @@ fn waves(
     input: PlanInput<'_>,
     rollout: &Rollout,
     status: &AMIRefresherStatus,
-    held: Option<&str>,
+    delay: Option<&str>,
 ) -> Option<Vec<RolloutWave>> {
     let before = status.rollout.as_ref().filter(|before| before.id == rollout.id);
     let has_ended = before.is_some_and(|before| before.finished_at.is_some());
@@ -72,7 +72,7 @@ fn waves(
     let waves = Waves { input, survey: &survey, target: &rollout.target, rollout: Some(rollout) };
     let groups = status.node_groups.as_deref().unwrap_or_default();
     let before = before.unwrap_or_default();
-    WaveRows { input, waves, rollout, groups, held, before: &before }.rows()
+    WaveRows { input, waves, rollout, groups, delay, before: &before }.rows()
 }
 
 /// The status after a reconcile that read nothing: only conditions change.

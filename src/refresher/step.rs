@@ -104,7 +104,7 @@ pub struct Explanation {
 
 /// Why no group may start now, although one is left to move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct Delay {
     pub why: Explanation,
     /// When this ends by itself.
     pub until: Option<Timestamp>,
@@ -115,8 +115,8 @@ impl Explanation {
         Self { reason, message: message.into() }
     }
 
-    /// The message, if it explains a `Hold`.
-    pub fn hold(&self) -> Option<&str> {
+    /// The message, if it explains a `Delay`.
+    pub fn delay(&self) -> Option<&str> {
         let reasons = [
             reasons::SOAKING,
             reasons::WAITING_FOR_APPROVAL,

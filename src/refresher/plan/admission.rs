@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::cluster_view::{GroupNode, View};
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
-use super::super::step::{Explanation, Hold};
+use super::super::step::{Delay, Explanation};
 use super::PlanInput;
 use super::drain::{findings, forces, unavailable, unchecked};
 use crate::api::reasons;
@@ -25,7 +25,7 @@ pub enum Admission {
     /// It hosts the agent: it starts when no other group is left that may start.
     Last,
     /// It may not start now. Other groups may.
-    Hold(Hold),
+    Delay(Delay),
     /// The cluster cannot be read now.
     Wait(Explanation),
 }
@@ -34,7 +34,9 @@ pub fn admission(input: PlanInput<'_>, group: &NodeGroup) -> Result<Admission, M
     let blocks = input.spec.policy.health.preflight == PreflightMode::Block;
     let nodes = match input.observed.nodes(group)? {
         View::Absent => return Ok(Admission::Start),
-        View::Denied(why) if blocks => return Ok(hold(input, failed(group, &[unchecked(&why)]), PODS_AGAIN)),
+        View::Denied(why) if blocks => {
+            return Ok(delay(input, failed(group, &[unchecked(&why)]), PODS_AGAIN));
+        }
         View::Denied(_) => return Ok(Admission::Start),
         View::Unreadable(why) => return Ok(Admission::Wait(unavailable(&why))),
         View::Is(nodes) => nodes,
@@ -47,10 +49,10 @@ pub fn admission(input: PlanInput<'_>, group: &NodeGroup) -> Result<Admission, M
     let is_there = |node: &str| nodes.iter().any(|own| own.name == node);
     let builds: Vec<&BuildPod> = hosts.builds.iter().filter(|build| is_there(&build.node)).collect();
     if !builds.is_empty() {
-        return Ok(hold(input, building(group, &builds), BUILD_AGAIN));
+        return Ok(delay(input, building(group, &builds), BUILD_AGAIN));
     }
-    if blocks && let Some(held) = preflight(input, group, &nodes)? {
-        return Ok(held);
+    if blocks && let Some(delayed) = preflight(input, group, &nodes)? {
+        return Ok(delayed);
     }
     Ok(if hosts.agent.as_deref().is_some_and(is_there) { Admission::Last } else { Admission::Start })
 }
@@ -67,11 +69,11 @@ fn preflight(
         View::Unreadable(why) => return Ok(Some(Admission::Wait(unavailable(&why)))),
         View::Is(pods) => findings(pods, forces(input.spec, group)).blocking,
     };
-    Ok((!found.is_empty()).then(|| hold(input, failed(group, &found), PODS_AGAIN)))
+    Ok((!found.is_empty()).then(|| delay(input, failed(group, &found), PODS_AGAIN)))
 }
 
-fn hold(input: PlanInput<'_>, why: Explanation, again: Duration) -> Admission {
-    Admission::Hold(Hold { why, until: after(input.now, again) })
+fn delay(input: PlanInput<'_>, why: Explanation, again: Duration) -> Admission {
+    Admission::Delay(Delay { why, until: after(input.now, again) })
 }
 
 fn failed(group: &NodeGroup, found: &[String]) -> Explanation {

@@ -77,7 +77,7 @@ fn start(input: PlanInput<'_>, survey: &Survey<'_>, target: Target) -> Result<Pl
     Ok(match next_group(input, survey, &target, last)? {
         NextGroup::Start { image, .. } => return start_rollout(input, survey, target, &image),
         NextGroup::Wait(why) => input.busy(why),
-        NextGroup::Hold(hold) => input.held(hold),
+        NextGroup::Delay(delay) => input.delayed(delay),
         NextGroup::Stalled(why) => input.stalled(why),
         NextGroup::TargetUnavailable(why) => match input.spec.source {
             // Only a person can choose another image.

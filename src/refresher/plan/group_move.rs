@@ -11,7 +11,7 @@ use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::refusal::RefusalKind;
-use super::super::step::{Explanation, Hold, Plan, Step};
+use super::super::step::{Delay, Explanation, Plan, Step};
 use super::super::target::Target;
 use super::versions;
 use super::{PlanInput, record};
@@ -44,7 +44,7 @@ pub enum GroupPlan {
     /// left.
     Later,
     /// Its update has not started, and may not start now.
-    Held(Hold),
+    Delayed(Delay),
     Plan(Box<Plan>),
 }
 

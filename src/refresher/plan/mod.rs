@@ -47,7 +47,7 @@ use super::choose;
 use super::memory::{Memory, Rollout};
 use super::observed::{Account, MissingFact, Observed};
 use super::spec::{Paused, Source, Spec};
-use super::step::{Explanation, Hold, Plan};
+use super::step::{Delay, Explanation, Plan};
 use super::target::Target;
 use crate::api::conditions::SUSPENDED;
 use crate::api::reasons;
@@ -160,11 +160,11 @@ impl PlanInput<'_> {
     }
 
     /// Something is left to do, and may not start yet. The reconcile comes when it may, or earlier.
-    fn held(&self, hold: Hold) -> Plan {
-        let rest = hold.until.map(|until| between(self.now, until));
+    fn delayed(&self, delay: Delay) -> Plan {
+        let rest = delay.until.map(|until| between(self.now, until));
         // Whole seconds, so that the next reconcile is never too early.
         let look = rest.map_or(self.spec.timer, |rest| Duration::from_secs(rest.as_secs() + 1));
-        Plan::Wait { why: hold.why, look: look.min(self.spec.timer), busy: false }
+        Plan::Wait { why: delay.why, look: look.min(self.spec.timer), busy: false }
     }
 
     /// Something is in progress.

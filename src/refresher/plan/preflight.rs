@@ -8,7 +8,7 @@ use super::super::memory::{GroupEntry, Rollout};
 use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
-use super::super::step::{Explanation, Hold, Plan};
+use super::super::step::{Delay, Explanation, Plan};
 use super::PlanInput;
 use super::admission::{Admission, admission};
 use super::drain::{Findings, findings, forces, unavailable, unchecked};
@@ -82,10 +82,10 @@ pub fn check_again(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Optio
     }
     match admission(input, group)? {
         Admission::Wait(why) => return Ok(Some(GroupPlan::Wait(why))),
-        Admission::Hold(Hold { why, .. }) if !is_mixed => {
+        Admission::Delay(Delay { why, .. }) if !is_mixed => {
             return group_move.end(MoveResult::Dropped(why.message)).map(Some);
         }
-        Admission::Hold(_) | Admission::Start | Admission::Last => {}
+        Admission::Delay(_) | Admission::Start | Admission::Last => {}
     }
     let others = rollout.without_group(name);
     match check(input, &others, group)? {

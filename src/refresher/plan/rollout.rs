@@ -7,7 +7,7 @@ use super::super::memory::{GroupEntry, GroupUpdate, Rollout, SETTLING};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::{MissingFact, Need};
 use super::super::refusal::RefusalKind;
-use super::super::step::{Explanation, Hold, Plan};
+use super::super::step::{Delay, Explanation, Plan};
 use super::super::survey::{GroupDrift, Survey, survey};
 use super::end::{end_or_pause, is_replaced, newer_target, stopping};
 use super::finish::finish;
@@ -30,7 +30,7 @@ struct Obstacles {
     stalls: Vec<Explanation>,
     blocked: Vec<BlockedGroup>,
     unreadable: Option<(Class, String)>,
-    holds: Vec<Hold>,
+    delays: Vec<Delay>,
 }
 
 struct BlockedGroup {
@@ -70,7 +70,7 @@ pub fn advance(input: PlanInput<'_>, rollout: &Rollout) -> Result<Plan, MissingF
                 obstacles.blocked.push(BlockedGroup { kind, why, pause });
             }
             GroupPlan::Unknown(class, why) => obstacles.unreadable = Some((class, why)),
-            GroupPlan::Held(hold) => obstacles.holds.push(hold),
+            GroupPlan::Delayed(delay) => obstacles.delays.push(delay),
             GroupPlan::Later => {}
         }
     }
@@ -174,14 +174,14 @@ fn check_and_start(
 ) -> Result<Option<Plan>, MissingFact> {
     match soak_checks::check(input, rollout, survey)? {
         SoakChecked::Failed(plan) => Ok(Some(*plan)),
-        SoakChecked::Hold(hold) => {
-            obstacles.holds.push(hold);
+        SoakChecked::Delay(delay) => {
+            obstacles.delays.push(delay);
             Ok(None)
         }
         SoakChecked::Good { again } => {
             let plan = start_next_group(input, rollout, survey, obstacles)?;
-            for hold in &mut obstacles.holds {
-                hold.until = hold.until.into_iter().chain(again).min();
+            for delay in &mut obstacles.delays {
+                delay.until = delay.until.into_iter().chain(again).min();
             }
             Ok(plan)
         }
@@ -206,7 +206,7 @@ fn start_next_group(
             return Ok(Some(finish(input, rollout, RolloutResult::Replaced, None)));
         }
         NextGroup::Wait(why) => obstacles.waits.push(why),
-        NextGroup::Hold(hold) => obstacles.holds.push(hold),
+        NextGroup::Delay(delay) => obstacles.delays.push(delay),
         NextGroup::Stalled(why) => obstacles.stalls.push(why),
         NextGroup::TargetUnavailable(_) | NextGroup::NoneLeft => {}
     }
@@ -275,11 +275,11 @@ impl Obstacles {
         if let Some((group, look)) = self.blocked.into_iter().next().zip(look) {
             return Ok(Some(blocked_plan(input, group, look)));
         }
-        Ok(self.holds.into_iter().next().map(|mut hold| {
+        Ok(self.delays.into_iter().next().map(|mut delay| {
             if let Some(newer) = newer_target(input, rollout) {
-                hold.why.message.push_str(&format!("; {newer} is next"));
+                delay.why.message.push_str(&format!("; {newer} is next"));
             }
-            input.held(hold)
+            input.delayed(delay)
         }))
     }
 }

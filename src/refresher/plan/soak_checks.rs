@@ -11,7 +11,7 @@ use super::super::check_failures::Failures;
 use super::super::memory::Rollout;
 use super::super::observed::MissingFact;
 use super::super::spec::SoakCheck;
-use super::super::step::{Explanation, Hold, Plan};
+use super::super::step::{Delay, Explanation, Plan};
 use super::super::survey::Survey;
 use super::PlanInput;
 use super::waves::Waves;
@@ -24,7 +24,7 @@ pub enum Checked {
     /// A check failed.
     Failed(Box<Plan>),
     /// The soak has passed, and a check must be good before the next wave starts.
-    Hold(Hold),
+    Delay(Delay),
 }
 
 pub fn check(input: PlanInput<'_>, rollout: &Rollout, survey: &Survey<'_>) -> Result<Checked, MissingFact> {
@@ -55,7 +55,7 @@ pub fn check(input: PlanInput<'_>, rollout: &Rollout, survey: &Survey<'_>) -> Re
                 check.name, failures.response
             );
             let until = after(failures.last, health.interval);
-            Checked::Hold(Hold { why: Explanation::new(reasons::SOAKING, message), until })
+            Checked::Delay(Delay { why: Explanation::new(reasons::SOAKING, message), until })
         }
         None => Checked::Good { again },
     })
@@ -77,7 +77,7 @@ fn soaking(
         return Ok(None);
     }
     // An approval or a window holds the next wave: it is checked when that has passed.
-    if waves.hold(place).is_some_and(|hold| hold.why.reason != reasons::SOAKING) {
+    if waves.delay(place).is_some_and(|delay| delay.why.reason != reasons::SOAKING) {
         return Ok(None);
     }
     let soaks =

@@ -37,8 +37,8 @@ pub fn start(
     if let Some(blocked) = blocked(group_move) {
         return Ok(blocked);
     }
-    if let Some(held) = held(group_move, group, survey)? {
-        return Ok(held);
+    if let Some(delayed) = delayed(group_move, group, survey)? {
+        return Ok(delayed);
     }
     if rollout.rollback.is_none()
         && let Some(plan) = preflight::check_again(group_move, group)?
@@ -93,7 +93,7 @@ fn unfit(
 }
 
 /// Since its turn came, something happened that does not let it start: a window closed, or an earlier wave got a group.
-fn held(
+fn delayed(
     group_move: GroupMove<'_>,
     group: &NodeGroup,
     survey: &Survey<'_>,
@@ -105,9 +105,9 @@ fn held(
     let waves = Waves { input, survey, target: &rollout.target, rollout: Some(rollout) };
     let place = input.spec.policy.place_of(group);
     let is_later = waves.current()?.is_some_and(|current| current < place);
-    let plan = match waves.hold(place) {
+    let plan = match waves.delay(place) {
         _ if is_later => GroupPlan::Later,
-        Some(hold) => GroupPlan::Held(hold),
+        Some(delay) => GroupPlan::Delayed(delay),
         None => return Ok(None),
     };
     let Some(starting) = entry.update.starting else { return Ok(Some(plan)) };

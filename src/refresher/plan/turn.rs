@@ -4,7 +4,7 @@ use super::super::fit::{Fit, FitQuery, VersionSkew, find_fit, version_skew};
 use super::super::memory::Rollout;
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
-use super::super::step::{Explanation, Hold};
+use super::super::step::{Delay, Explanation};
 use super::super::survey::Survey;
 use super::super::target::Target;
 use super::PlanInput;
@@ -21,7 +21,7 @@ pub enum NextGroup<'a> {
     /// Another update has to end first.
     Wait(Explanation),
     /// A group is left, and none may start now: a soak, a missing approval, a window or a freeze.
-    Hold(Hold),
+    Delay(Delay),
     /// A person must act first.
     Stalled(Explanation),
     /// An image of the target cannot be launched.
@@ -55,17 +55,17 @@ pub fn next_group<'a>(
             updating => wait_for(updating, "finish updating"),
         });
     }
-    let hold = waves.hold(place);
-    let may_begin = |group: &NodeGroup| hold.is_none() && policy.place_of(group) == place;
+    let delay = waves.delay(place);
+    let may_begin = |group: &NodeGroup| delay.is_none() && policy.place_of(group) == place;
     let busy: Vec<&NodeGroup> =
         survey.supported().filter(|group| is_busy(group, rollout, may_begin(group))).collect();
     if busy.len() >= policy.waves[place].max_parallel {
         return Ok(wait_for(&busy, "finish updating"));
     }
-    let candidates = Candidates { groups: candidates, busy: &busy, is_held: hold.is_some() };
+    let candidates = Candidates { groups: candidates, busy: &busy, is_delayed: delay.is_some() };
     let next = select(input, survey, target, rollout, candidates)?;
-    Ok(match (next, hold) {
-        (NextGroup::Start { .. }, Some(hold)) => NextGroup::Hold(hold),
+    Ok(match (next, delay) {
+        (NextGroup::Start { .. }, Some(delay)) => NextGroup::Delay(delay),
         (next, _) => next,
     })
 }
@@ -76,7 +76,7 @@ struct Candidates<'a, 'b> {
     /// Groups that are updating or about to.
     busy: &'b [&'a NodeGroup],
     /// The wave may not start now, so that nothing has to be known of the nodes of its groups.
-    is_held: bool,
+    is_delayed: bool,
 }
 
 /// Selects one of the groups that may be moved.
@@ -87,7 +87,7 @@ fn select<'a>(
     rollout: Option<&Rollout>,
     candidates: Candidates<'a, '_>,
 ) -> Result<NextGroup<'a>, MissingFact> {
-    let Candidates { groups: mut candidates, busy, is_held } = candidates;
+    let Candidates { groups: mut candidates, busy, is_delayed } = candidates;
     // A group that was just moved may still show its old image: moving it again would be an unneeded update.
     let just_moved = |group: &NodeGroup| {
         let entry = rollout.and_then(|rollout| rollout.groups.get(&group.name));
@@ -118,10 +118,10 @@ fn select<'a>(
                 continue;
             }
         }
-        match if is_held { Admission::Start } else { admission(input, group)? } {
+        match if is_delayed { Admission::Start } else { admission(input, group)? } {
             Admission::Start => return check_version(input, group, image),
             Admission::Last => later.last = Some((group, image)),
-            Admission::Hold(hold) => later.holds.push(hold),
+            Admission::Delay(delay) => later.delays.push(delay),
             Admission::Wait(why) => return Ok(NextGroup::Wait(why)),
         }
     }
@@ -131,7 +131,7 @@ fn select<'a>(
     match later {
         Later { last: Some(_), .. } if !busy.is_empty() => Ok(wait_for(busy, "finish updating")),
         Later { last: Some((group, image)), .. } => check_version(input, group, image),
-        Later { holds, .. } => Ok(holds.into_iter().next().map_or(NextGroup::NoneLeft, NextGroup::Hold)),
+        Later { delays, .. } => Ok(delays.into_iter().next().map_or(NextGroup::NoneLeft, NextGroup::Delay)),
     }
 }
 
@@ -141,7 +141,7 @@ struct Later<'a> {
     /// The group that hosts the agent.
     last: Option<(&'a NodeGroup, ImageId)>,
     /// Why others may not start now.
-    holds: Vec<Hold>,
+    delays: Vec<Delay>,
 }
 
 fn wait_for<'a>(groups: &[&NodeGroup], what: &str) -> NextGroup<'a> {

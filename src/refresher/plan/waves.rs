@@ -13,7 +13,7 @@ use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::schedule::{Closed, ClosedBy, closed};
 use super::super::spec::Wave;
-use super::super::step::{Explanation, Hold};
+use super::super::step::{Delay, Explanation};
 use super::super::survey::{GroupDrift, Survey};
 use super::super::target::Target;
 use super::PlanInput;
@@ -78,24 +78,24 @@ impl<'a> Waves<'a> {
     }
 
     /// Why no group of this wave may start now; `None` if one may.
-    pub fn hold(self, place: usize) -> Option<Hold> {
+    pub fn delay(self, place: usize) -> Option<Delay> {
         self.soak(place).or_else(|| self.approval(place)).or_else(|| outside_window(self.input))
     }
 
     /// An earlier wave soaks.
-    fn soak(self, place: usize) -> Option<Hold> {
+    fn soak(self, place: usize) -> Option<Delay> {
         let policy = &self.input.spec.policy;
         let soaking = policy.waves[..place].iter().filter_map(|wave| Some((self.soaks_until(wave)?, wave)));
         let (until, wave) =
             soaking.max_by_key(|(until, _)| *until).filter(|(until, _)| self.input.now < *until)?;
         let mut message = format!("wave {:?} soaks until {until}", wave.name);
         let next = &policy.waves[place];
-        if let Some(Hold { why, .. }) = self.approval(place) {
+        if let Some(Delay { why, .. }) = self.approval(place) {
             message.push_str(&format!("; then {}", why.message));
         } else {
             message.push_str(&format!(" before wave {:?} starts", next.name));
         }
-        Some(Hold { why: Explanation::new(reasons::SOAKING, message), until: Some(until) })
+        Some(Delay { why: Explanation::new(reasons::SOAKING, message), until: Some(until) })
     }
 
     /// When the soak of a wave ends; `None` if it has none, or if no group of it was moved to this target.
@@ -119,7 +119,7 @@ impl<'a> Waves<'a> {
     }
 
     /// The wave needs an approval that is missing. A wave that has started with this target goes on.
-    fn approval(self, place: usize) -> Option<Hold> {
+    fn approval(self, place: usize) -> Option<Delay> {
         let policy = &self.input.spec.policy;
         let wave = &policy.waves[place];
         if policy.is_approved(wave, self.target) || self.has_started(wave) {
@@ -142,7 +142,7 @@ impl<'a> Waves<'a> {
              annotation ami.opsy.dev/approve: {}",
             approve.join(",")
         );
-        Some(Hold { why: Explanation::new(reasons::WAITING_FOR_APPROVAL, message), until: None })
+        Some(Delay { why: Explanation::new(reasons::WAITING_FOR_APPROVAL, message), until: None })
     }
 
     /// Whether an update of a group of the wave has started in this rollout.
@@ -155,7 +155,7 @@ impl<'a> Waves<'a> {
 }
 
 /// No window is open, or there is a freeze.
-fn outside_window(input: PlanInput<'_>) -> Option<Hold> {
+fn outside_window(input: PlanInput<'_>) -> Option<Delay> {
     let policy = &input.spec.policy;
     let Closed { why, opens } = closed(&policy.windows, &policy.freezes, input.now)?;
     let starts = |opens: Option<Timestamp>| match opens {
@@ -175,5 +175,5 @@ fn outside_window(input: PlanInput<'_>) -> Option<Hold> {
             (reasons::WAITING_FOR_WINDOW, "no window opens any more: correct rollout.windows".to_owned())
         }
     };
-    Some(Hold { why: Explanation::new(reason, message), until: opens })
+    Some(Delay { why: Explanation::new(reason, message), until: opens })
 }

@@ -18,7 +18,7 @@ pub(super) struct WaveRows<'a> {
     /// The rows of the node groups.
     pub groups: &'a [NodeGroupStatus],
     /// Why no group may start now.
-    pub held: Option<&'a str>,
+    pub delay: Option<&'a str>,
     /// The rows in the last status, of the same rollout.
     pub before: &'a [RolloutWave],
 }
@@ -74,7 +74,7 @@ impl WaveRows<'_> {
         RolloutWave {
             name: wave.name.clone(),
             state: Some(state.to_string()),
-            reason: self.held.filter(|_| state == WaveState::Waiting).map(str::to_owned),
+            reason: self.delay.filter(|_| state == WaveState::Waiting).map(str::to_owned),
             approved: wave.needs_approval.then(is_approved),
             updated: i32::try_from(count.updated).ok(),
             total: i32::try_from(count.total).ok(),
@@ -100,7 +100,7 @@ impl WaveRows<'_> {
             _ if !count.left() => WaveState::Done,
             Count { failed: 1.., .. } => WaveState::Failed,
             Count { updating: 1.., .. } => WaveState::Updating,
-            _ if is_current && is_open && self.held.is_some() => WaveState::Waiting,
+            _ if is_current && is_open && self.delay.is_some() => WaveState::Waiting,
             _ => WaveState::Pending,
         }
     }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::driving::{events, passes_until};
 use super::scenarios::message;
 use super::world::{Event, Mishap, SimPolicy, World, reason};
-use crate::api::AMIRefresherStatus;
 use crate::api::refresher::HealthCheck;
-use crate::engine::{ObjectHealth, Pass};
+use crate::engine::ObjectHealth;
 use crate::refresher::spec;
 
 /// A canary (group-0) that soaks for ten minutes, with one check per minute.
@@ -21,31 +21,8 @@ fn world(more: Value) -> World {
     world
 }
 
-/// Reconciles when the last reconcile requested it, until the condition holds.
-fn passes_until(
-    world: &mut World,
-    what: &str,
-    holds: impl Fn(&World, &Pass<AMIRefresherStatus>) -> bool,
-) -> Vec<Pass<AMIRefresherStatus>> {
-    let mut passes = Vec::new();
-    for _ in 0..300 {
-        let pass = world.pass(Mishap::None);
-        passes.push(pass.clone());
-        if holds(world, &pass) {
-            return passes;
-        }
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
-    panic!("never {what}: {:#?}", world.object.status);
-}
-
 fn until_soaking(world: &mut World) {
     passes_until(world, "soaking", |_, pass| reason(pass) == "Soaking");
-}
-
-fn failed_events(passes: &[Pass<AMIRefresherStatus>]) -> Vec<String> {
-    let notes = passes.iter().flat_map(|pass| &pass.notes);
-    notes.filter(|note| note.reason == "CheckFailed").map(|note| note.message.clone()).collect()
 }
 
 #[test]
@@ -56,7 +33,7 @@ fn a_good_check_is_evaluated_at_its_interval_and_once_more_before_the_next_wave(
     let passes = passes_until(&mut world, "the next wave", |world, _| world.started.len() == 2);
     let asked = world.asked.get() - began;
     assert!((10..=13).contains(&asked), "{asked}");
-    assert_eq!(failed_events(&passes), Vec::<String>::new());
+    assert_eq!(events(&passes, "CheckFailed"), Vec::<String>::new());
     let pass = passes_until(&mut world, "settled", |_, pass| pass.health == ObjectHealth::Settled);
     let rollout = pass.last().and_then(|pass| pass.status.rollout.clone()).expect("a rollout");
     assert_eq!((rollout.checks, rollout.failure), (None, None));
@@ -80,7 +57,10 @@ fn a_check_that_fails_too_often_fails_the_rollout_once_and_for_all() {
     let passes = passes_until(&mut world, "failed", |_, pass| pass.health == ObjectHealth::Stalled);
     let why = "check \"shop\" failed while wave \"canary\" soaks: HTTP 503";
     let last = format!("{why} (failed 3 times, failureThreshold is 2)");
-    assert_eq!(failed_events(&passes), [format!("{why} (2 of 2 failures that are allowed)"), last.clone()]);
+    assert_eq!(
+        events(&passes, "CheckFailed"),
+        [format!("{why} (2 of 2 failures that are allowed)"), last.clone()]
+    );
     let pass = passes.last().expect("some");
     assert!(reason(pass) == "UpdateFailed" && message(pass).contains(&last), "{}", message(pass));
     let record = &pass.status.history.as_ref().expect("a history")[0];

@@ -1,6 +1,7 @@
 //! Scenarios of a rollout in the cluster in which the agent runs: what is reported before an update, which groups wait,
 //! and when the next one starts.
 
+use super::driving::{events, is_settled, passes_until, wait};
 use super::scenarios::{message, state_of, until_updating};
 use super::world::{Event, Mishap, SimCluster, World, image_id, reason};
 use crate::api::AMIRefresherStatus;
@@ -37,39 +38,6 @@ const HELD: &str = "PodDisruptionBudget shop/api allows no disruption of pod sho
 
 fn cluster(world: &mut World) -> &mut SimCluster {
     world.cluster.as_mut().expect("there is a cluster")
-}
-
-pub fn wait(world: &mut World, pass: &Pass<AMIRefresherStatus>) {
-    world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-}
-
-/// Reconciles until the condition holds, and returns all passes.
-pub fn passes_until(
-    world: &mut World,
-    what: &str,
-    holds: impl Fn(&World, &Pass<AMIRefresherStatus>) -> bool,
-) -> Vec<Pass<AMIRefresherStatus>> {
-    let mut passes = Vec::new();
-    for _ in 0..300 {
-        let pass = world.pass(Mishap::None);
-        let ends = holds(world, &pass);
-        passes.push(pass.clone());
-        if ends {
-            return passes;
-        }
-        wait(world, &pass);
-    }
-    panic!("never {what}: {:#?}", world.object.status);
-}
-
-/// The messages of all Events with this reason.
-pub fn events(passes: &[Pass<AMIRefresherStatus>], reason: &str) -> Vec<String> {
-    let notes = passes.iter().flat_map(|pass| &pass.notes);
-    notes.filter(|note| note.reason == reason).map(|note| note.message.clone()).collect()
-}
-
-pub fn is_settled(_: &World, pass: &Pass<AMIRefresherStatus>) -> bool {
-    pass.health == ObjectHealth::Settled
 }
 
 pub fn nodes_of(pass: &Pass<AMIRefresherStatus>, group: &str) -> GroupNodes {

@@ -3,6 +3,7 @@
 mod checks;
 mod cluster;
 mod drains;
+mod driving;
 mod fits;
 mod groups;
 mod obstacles;

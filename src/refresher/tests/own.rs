@@ -1,5 +1,6 @@
 //! Scenarios of self-managed groups in the simulated world.
 
+use super::driving::until_started;
 use super::scenarios::{message, state_of};
 use super::world::{Event, Foreign, Mishap, SimPolicy, World, image_id, reason};
 use crate::aws::autoscaling::RefreshStatus;
@@ -185,10 +186,7 @@ fn a_managed_update_that_is_not_wanted_any_more_says_that_it_cannot_be_canceled(
     world.set_policy(SimPolicy { rolls_back: true, ..SimPolicy::default() });
     world.happens(&Event::NewImage);
     world.happens(&Event::Spoil(0));
-    while world.started.len() < 2 {
-        let pass = world.pass(Mishap::None);
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
+    until_started(&mut world, 2);
     let running = world.groups.get_mut("group-1").and_then(|sim| sim.running.as_mut()).expect("it runs");
     running.ends += jiff::SignedDuration::from_mins(10);
     let expected = "group-1 is being updated; the rollout has failed, and EKS cannot cancel an update: it has to end first";

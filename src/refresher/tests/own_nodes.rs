@@ -1,7 +1,8 @@
 //! Scenarios of the nodes of self-managed groups in the cluster in which the agent runs. They are recognized by the
 //! instances of the group.
 
-use super::cluster::{events, held_pod, is_settled, nodes_of, passes_until, wait};
+use super::cluster::{held_pod, nodes_of};
+use super::driving::{events, is_settled, passes_until, wait};
 use super::scenarios::{message, state_of};
 use super::world::{Event, Mishap, SimCluster, World, image_id, reason};
 use crate::api::refresher::{GroupNodes, InstanceRefreshConfig, RolloutPolicy};

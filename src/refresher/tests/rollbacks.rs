@@ -1,5 +1,6 @@
 //! Scenarios of failed rollouts that are rolled back, and of held images, in the simulated world.
 
+use super::driving::until_started;
 use super::scenarios::{message, state_of};
 use super::world::{Event, Mishap, SimCluster, SimPolicy, World, image_id, reason};
 use crate::api::refresher::HeldAmi;
@@ -69,10 +70,7 @@ fn without_rollback_the_rollout_stops_as_it_is() {
 #[test]
 fn a_rollback_ignores_freezes_and_windows() {
     let mut world = failing(rolls_back());
-    while world.started.len() < 3 {
-        let pass = world.pass(Mishap::None);
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
+    until_started(&mut world, 3);
     world.set_policy(SimPolicy { freeze: Some(86_400), window: true, soak: Some(600), ..rolls_back() });
     let since = world.now;
     let pass = world.calm();
@@ -187,10 +185,7 @@ fn a_rollback_that_fails_goes_on_with_the_other_groups_and_says_so() {
 #[test]
 fn a_rollback_also_returns_to_an_image_that_a_person_holds() {
     let mut world = failing(rolls_back());
-    while world.started.len() < 3 {
-        let pass = world.pass(Mishap::None);
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
+    until_started(&mut world, 3);
     world.object.spec.held = Some(vec![HeldAmi { ami: Some(image_id(0).to_string()), reason: None }]);
     let pass = world.calm();
     assert_eq!(history(&pass)[0].0, "RolledBack", "{}", message(&pass));
@@ -200,10 +195,7 @@ fn a_rollback_also_returns_to_an_image_that_a_person_holds() {
 #[test]
 fn a_rollback_creates_the_version_again_if_another_writer_deleted_it() {
     let mut world = failing(rolls_back());
-    while world.started.len() < 3 {
-        let pass = world.pass(Mishap::None);
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
+    until_started(&mut world, 3);
     let first = world.templates.values().flatten().map(|(_, version)| version.number).min();
     world
         .templates
@@ -276,12 +268,6 @@ fn a_group_that_shows_its_former_version_is_rolled_back_unless_its_nodes_are() {
 fn a_group_that_was_moved_twice_returns_to_the_version_before_the_first_move() {
     let mut world = failing(rolls_back());
     let before: Vec<_> = world.groups.values().map(|sim| sim.seen.launch_template.clone()).collect();
-    let until_started = |world: &mut World, count: usize| {
-        while world.started.len() < count {
-            let pass = world.pass(Mishap::None);
-            world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-        }
-    };
     until_started(&mut world, 2);
     world.advance(150);
     world.happens(&Event::Foreign(0));

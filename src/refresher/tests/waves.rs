@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::driving::until;
 use super::scenarios::{message, starts, state_of, until_updating};
 use super::world::{Event, Mishap, SimPolicy, World, image_id, reason};
 use crate::api::refresher::RolloutWave;
@@ -20,18 +21,6 @@ fn world(count: usize, policy: SimPolicy) -> World {
     world.set_policy(policy);
     world.happens(&Event::NewImage);
     world
-}
-
-/// Reconciles when the last reconcile requested it, until Ready has this reason.
-fn until(world: &mut World, wanted: &str) -> Pass<AMIRefresherStatus> {
-    for _ in 0..200 {
-        let pass = world.pass(Mishap::None);
-        if reason(&pass) == wanted {
-            return pass;
-        }
-        world.advance(i64::try_from(pass.look.as_secs()).expect("short"));
-    }
-    panic!("never {wanted}: {:#?}", world.object.status);
 }
 
 fn waves(pass: &Pass<AMIRefresherStatus>) -> Vec<RolloutWave> {

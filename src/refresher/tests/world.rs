@@ -4,6 +4,7 @@
 
 mod cluster;
 mod events;
+mod given;
 mod own;
 mod policy;
 mod reads;
@@ -13,14 +14,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::refresher::{AmiFrom, RefreshConfig};
-use crate::api::{
-    AMIRefresher, AMIRefresherSpec, AMIRefresherStatus, ClientToken, ImageId, Owner, TemplateId,
-};
+use crate::api::{AMIRefresher, AMIRefresherStatus, ClientToken, ImageId, Owner, TemplateId};
 use crate::aws::eks::MaxUnavailable;
-use crate::aws::{
-    Image, ImageState, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion, Update, UpdateStatus,
-};
+use crate::aws::{Image, LaunchTemplateVersion, ManagedNodegroup, TemplateVersion, Update, UpdateStatus};
 use crate::engine::Pass;
 use crate::refresher::observed::Need;
 use crate::refresher::outcome::ActError;
@@ -28,6 +24,8 @@ use crate::refresher::spec::{self, Spec};
 
 pub use cluster::SimCluster;
 pub use events::Event;
+pub use given::image_id;
+use given::{image, refresher, template_id};
 pub use own::{Foreign, SimOwn};
 use policy::Moved;
 pub use policy::SimPolicy;
@@ -150,62 +148,20 @@ pub enum Mishap {
     Stale,
 }
 
-pub fn image_id(number: usize) -> ImageId {
-    ImageId::parse(format!("ami-{number:08x}")).expect("hex")
-}
-
-fn template_id(number: usize) -> TemplateId {
-    TemplateId::parse(format!("lt-{number:08x}")).expect("hex")
-}
-
-/// Two images each are built from the same inputs.
-fn image(number: usize, created: Timestamp) -> Image {
-    let (id, template) = (&image_id(number), format!("v1:{}", number / 2));
-    let tags = [
-        ("brought-to-you-by", "opsy-the-ami-operator"),
-        ("status", "active"),
-        ("cluster-name", "demo"),
-        ("opsy.dev/builder", "default/base"),
-        ("opsy.dev/template", template.as_str()),
-        ("opsy.dev/spec", "v1:1"),
-    ];
-    Image {
-        id: id.clone(),
-        name: format!("node-{id}"),
-        owner_id: "111111111111".to_owned(),
-        architecture: "x86_64".to_owned(),
-        state: ImageState::Available,
-        state_reason: None,
-        created: Some(created),
-        deprecated: None,
-        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        snapshots: Vec::new(),
-        source: None,
-        machine: crate::aws::Machine::default(),
-    }
-}
-
 impl World {
     /// `count` groups on image 0, of which the first two share a launch template.
     pub fn new(count: usize, at_once: bool) -> Self {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let mut object = AMIRefresher::new(
-            "nodes",
-            AMIRefresherSpec {
-                region: "us-east-1".to_owned(),
-                cluster_name: "demo".to_owned(),
-                ami_from: Some(AmiFrom { packer_builder: Some("base".to_owned()) }),
-                refresh_config: Some(RefreshConfig {
-                    wait_for_completion: Some(!at_once),
-                    ..RefreshConfig::default()
-                }),
-                ..AMIRefresherSpec::default()
-            },
-        );
-        object.metadata.namespace = Some("default".to_owned());
-        object.metadata.generation = Some(1);
-        let mut world = Self {
-            now,
+        let mut world = Self::empty(refresher(at_once));
+        let first = world.publish();
+        world.built = Some(first);
+        (0..count).for_each(|_| world.create());
+        world
+    }
+
+    /// A world without images and groups.
+    fn empty(object: AMIRefresher) -> Self {
+        Self {
+            now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             object,
             owner: Owner::parse("team").expect("an owner"),
             groups: BTreeMap::new(),
@@ -244,11 +200,7 @@ impl World {
             freeze: None,
             moved: Vec::new(),
             begun: BTreeSet::new(),
-        };
-        let first = world.publish();
-        world.built = Some(first);
-        (0..count).for_each(|_| world.create());
-        world
+        }
     }
 
     /// Adds a new image and demotes the previous one.

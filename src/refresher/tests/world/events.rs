@@ -83,17 +83,7 @@ impl World {
         match event {
             Event::Pass(mishap) => drop(self.pass(*mishap)),
             Event::Advance(seconds) => self.advance(*seconds),
-            Event::LoseStatus => {
-                self.object.status = None;
-                self.old = None;
-                self.moved.clear();
-                self.cluster.iter_mut().for_each(SimCluster::forget_gates);
-                let running = self.groups.values_mut().filter_map(|sim| sim.running.as_mut());
-                running.for_each(|running| running.remembered = false);
-                let refreshing = self.own.values_mut().filter_map(|own| own.running.as_mut());
-                refreshing.for_each(|running| running.remembered = false);
-                self.changed();
-            }
+            Event::LoseStatus => self.lose_status(),
             Event::NewImage => {
                 self.built = Some(self.publish());
                 self.changed();
@@ -116,18 +106,7 @@ impl World {
             Event::Foreign(number) => self.foreign(*number),
             Event::Degrade(number) => self.degrade(*number),
             Event::Delete(number) => {
-                if let Some(name) = self.nth(*number).filter(|_| self.groups.len() > 1) {
-                    self.groups.remove(&name);
-                    self.change_cluster(|cluster| cluster.forget_gate(&name));
-                    // It may have been deleted before the refresher saw the end of its update.
-                    self.moved.retain(|moved| moved.group != name);
-                    self.updates.retain(|(group, _), _| *group != name);
-                    let updates = &self.updates;
-                    self.tokens.retain(|_, (_, answer)| match answer {
-                        Answer::Update(id) => updates.keys().any(|(_, known)| known == id),
-                        Answer::Version(_) => true,
-                    });
-                }
+                self.delete(*number);
             }
             Event::Create => {
                 let fresh = format!("group-{}", self.groups.len());
@@ -135,26 +114,6 @@ impl World {
                     self.create();
                 }
             }
-            Event::Refuse(number, kind) => {
-                if let Some(name) = self.nth(*number) {
-                    self.refusing.insert(name, refusal(*kind));
-                }
-            }
-            Event::Accept(number) => {
-                if let Some(name) = self.nth(*number) {
-                    self.refusing.remove(&name);
-                }
-            }
-            Event::DegradedAccepts(on) => self.degraded_accepts = *on,
-            Event::Repair(number) => {
-                if let Some(sim) = self.nth(*number).and_then(|name| self.groups.get_mut(&name))
-                    && sim.seen.status == "DEGRADED"
-                {
-                    sim.seen.status = "ACTIVE".to_owned();
-                    sim.seen.health.clear();
-                }
-            }
-            Event::Keeps(on) => self.keeps = *on,
             Event::Ask => {
                 self.retry_requested = true;
                 self.changed();
@@ -169,6 +128,18 @@ impl World {
                 self.approve(Some(&newest).filter(|_| *is_given));
             }
             Event::Policy(policy) => self.set_policy(policy.clone()),
+            Event::Lag(on) => self.lag = *on,
+            Event::MaxUnavailable(count) => {
+                self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);
+                self.changed();
+            }
+            _ => self.happens_in_cluster(event),
+        }
+    }
+
+    /// Events about nodes, and about self-managed groups.
+    fn happens_in_cluster(&mut self, event: &Event) {
+        match event {
             Event::DenyNodes(on) => self.change_cluster(|cluster| {
                 cluster.denied = *on;
                 cluster.forget_gates();
@@ -195,16 +166,66 @@ impl World {
                     self.bad.insert((name.clone(), newest));
                 }
             }
-            Event::Lag(on) => self.lag = *on,
-            Event::MaxUnavailable(count) => {
-                self.object.spec.refresh_config.as_mut().expect("set").max_unavailable = Some(*count);
-                self.changed();
+            _ => self.happens_in_eks(event),
+        }
+    }
+
+    /// Events about what EKS accepts and shows.
+    fn happens_in_eks(&mut self, event: &Event) {
+        match event {
+            Event::Refuse(number, kind) => {
+                if let Some(name) = self.nth(*number) {
+                    self.refusing.insert(name, refusal(*kind));
+                }
             }
+            Event::Accept(number) => {
+                if let Some(name) = self.nth(*number) {
+                    self.refusing.remove(&name);
+                }
+            }
+            Event::DegradedAccepts(on) => self.degraded_accepts = *on,
+            Event::Repair(number) => {
+                if let Some(sim) = self.nth(*number).and_then(|name| self.groups.get_mut(&name))
+                    && sim.seen.status == "DEGRADED"
+                {
+                    sim.seen.status = "ACTIVE".to_owned();
+                    sim.seen.health.clear();
+                }
+            }
+            Event::Keeps(on) => self.keeps = *on,
+            _ => unreachable!("{event:?} is handled by the callers"),
         }
     }
 
     pub(super) fn change_cluster(&mut self, change: impl FnMut(&mut SimCluster)) {
         self.cluster.iter_mut().for_each(change);
+    }
+
+    fn lose_status(&mut self) {
+        self.object.status = None;
+        self.old = None;
+        self.moved.clear();
+        self.cluster.iter_mut().for_each(SimCluster::forget_gates);
+        let running = self.groups.values_mut().filter_map(|sim| sim.running.as_mut());
+        running.for_each(|running| running.remembered = false);
+        let refreshing = self.own.values_mut().filter_map(|own| own.running.as_mut());
+        refreshing.for_each(|running| running.remembered = false);
+        self.changed();
+    }
+
+    fn delete(&mut self, number: usize) {
+        if let Some(name) = self.nth(number).filter(|_| self.groups.len() > 1) {
+            self.groups.remove(&name);
+            self.change_cluster(|cluster| cluster.forget_gate(&name));
+            // It may have been deleted before the refresher saw the end of its update.
+            self.moved.retain(|moved| moved.group != name);
+            self.updates.retain(|(group, _), _| *group != name);
+            let updates = &self.updates;
+            self.tokens.retain(|_, (_, answer)| match answer {
+                Answer::Update(id) => updates.keys().any(|(_, known)| known == id),
+                Answer::Version(_) => true,
+            });
+        }
     }
 
     fn nth(&self, number: usize) -> Option<String> {

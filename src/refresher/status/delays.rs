@@ -7,10 +7,10 @@ use crate::api::conditions;
 use crate::api::reasons;
 use crate::engine::Note;
 
-/// A note if this hold is new. A change of the text, such as of the name of a pod, is not.
-pub(super) fn newly_held(before: &AMIRefresherStatus, why: &Explanation) -> Option<Note> {
+/// A note if this delay is new. A change of the text, such as of the name of a pod, is not.
+pub(super) fn newly_delayed(before: &AMIRefresherStatus, why: &Explanation) -> Option<Note> {
     let known = conditions::reason(before.conditions.as_deref().unwrap_or_default());
-    let message = why.hold().filter(|_| known != Some(why.reason))?;
+    let message = why.delay().filter(|_| known != Some(why.reason))?;
     let warning = why.reason == reasons::PREFLIGHT_FAILED;
     Some(Note { reason: why.reason.into(), message: message.to_owned(), warning })
 }
