@@ -244,6 +244,33 @@ fn a_group_whose_turn_came_waits_for_an_approval_that_is_required_since() {
     holds_in(world, &[&turn[..], &[Policy(policy(true)), pass()]].concat());
 }
 
+/// Waves with an approval are declared after a group of the wave has started, whose record was lost.
+#[test]
+fn a_wave_that_has_begun_before_waves_were_declared_needs_no_approval() {
+    use Event::{Create, Delete, NewImage, Pass, Policy};
+    let staged = |approval| SimPolicy { soak: Some(0), approval, ..SimPolicy::default() };
+    let pass = || Pass(Mishap::None);
+    let begun = [NewImage, Create, Policy(staged(false)), Delete(0), pass(), pass()];
+    let started = [Policy(SimPolicy::default()), pass(), Pass(Mishap::DiesAfter)];
+    let mut world = World::new(3, false);
+    world.set_policy(SimPolicy::default());
+    world.cluster = Some(SimCluster { mixes: true, ..SimCluster::default() });
+    holds_in(world, &[&begun[..], &started[..], &[Policy(staged(true))]].concat());
+}
+
+/// The nodes of a group that hosts a build are replaced by another writer, and have not all joined yet.
+#[test]
+fn a_build_is_found_on_a_group_whose_nodes_were_just_replaced() {
+    use Event::{Advance, Build, NewImage, Own, Pass};
+    let pass = || Pass(Mishap::None);
+    let begun = [NewImage, pass(), Build(1, true), pass(), pass(), pass()];
+    let replaced = [Own(0, Foreign::Refresh), Advance(300), pass(), pass(), pass()];
+    let mut world = World::new(1, true).with_own(1);
+    world.set_policy(SimPolicy::default());
+    world.cluster = Some(SimCluster { slow: 276, mixes: true, ..SimCluster::default() });
+    holds_in(world, &[&begun[..], &replaced[..]].concat());
+}
+
 /// Another writer lets a group follow `$Latest` while EC2 does not list the newest version yet.
 #[test]
 fn a_group_is_pinned_to_the_newest_version_that_is_listed() {

@@ -164,7 +164,8 @@ impl World {
                 let builds = cluster.builds.iter().map(|(group, builder)| BuildPod {
                     namespace: "default".to_owned(),
                     builder: builder.clone(),
-                    node: format!("{group}-0"),
+                    // The first node may not have joined yet.
+                    node: format!("{group}-1"),
                 });
                 let agent = cluster.agent.as_ref().map(|group| format!("{group}-1"));
                 view.hosts = Some(cluster.seen(Hosts { agent, builds: builds.collect() }));

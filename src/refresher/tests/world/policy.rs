@@ -126,7 +126,14 @@ impl World {
     /// No group starts before all groups of the earlier waves are on the image and have soaked. `since` is the start of
     /// the rollout.
     pub fn expect_turn_of(&mut self, name: &str, image: &ImageId, since: Timestamp) {
-        let (Some(soak), place) = (self.policy.soak, place_of(name)) else { return };
+        let place = place_of(name);
+        let Some(soak) = self.policy.soak else {
+            // If waves are declared meanwhile, this one has begun.
+            if place == 1 {
+                self.begun.insert((image.clone(), since));
+            }
+            return;
+        };
         let excluded = self.object.spec.exclude.clone().unwrap_or_default();
         let counts = |other: &&String| place_of(other) < place && !excluded.contains(other);
         for earlier in self.groups.keys().filter(counts) {
