@@ -204,9 +204,12 @@ fn names_and_columns_are_the_operators_first() {
     };
     assert_eq!(
         columns(builder),
-        ["State", "Base Image", "Built Image", "Age", "Ready", "Reason", "Suspended"]
+        ["State", "Base Image", "Built Image", "Age", "Ready", "Reason", "Suspended", "Message"]
     );
-    assert_eq!(columns(refresher), ["Cluster", "Target", "Drifted", "Age", "Ready", "Reason", "Suspended"]);
+    assert_eq!(
+        columns(refresher),
+        ["Cluster", "Target", "Drifted", "Age", "Ready", "Reason", "Suspended", "Message"]
+    );
     for (crd, plural, short) in [(builder, "packerbuilders", "pb"), (refresher, "amirefreshers", "ar")] {
         assert_eq!(crd["metadata"]["name"], format!("{plural}.{GROUP}"));
         let names = &crd["spec"]["names"];
