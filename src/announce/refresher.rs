@@ -242,8 +242,8 @@ impl RolloutStory<'_> {
         let target = &self.rollout.target;
         if rollback::is_wanted(self.spec) {
             return format!(
-                "Opsy rolls the node groups back and holds the image. Fix the image and build a new one. To roll {target} \
-                 out anyway, set the annotation ami.opsy.dev/retry: {target}."
+                "Opsy rolls the node groups back and holds the image. If the image is the cause, fix it and build a new \
+                 one. To roll {target} out again, set the annotation ami.opsy.dev/retry: {target}."
             );
         }
         let place = self.place_to_check();

@@ -23,11 +23,16 @@ pub fn record<S: Status>(status: &mut S, marked: Marked, generation: Option<i64>
 
 /// A message as Events and logs have it: without the name of its subject, which they have in a field of their own.
 pub fn note(about: &Subject, message: &Message) -> Note {
-    let line = message.line();
-    let prefix = format!("{}: ", about.short_name());
+    // The object and the reason are fields of an Event.
+    let (line, name, reason) = (message.line(), about.short_name(), &message.reason);
+    let prefixes = [
+        format!("{name} needs attention: {reason}: "),
+        format!("{name} is blocked: {reason}: "),
+        format!("{name}: "),
+    ];
     Note {
-        reason: message.reason.clone(),
-        message: line.strip_prefix(&prefix).unwrap_or(&line).to_owned(),
+        reason: reason.clone(),
+        message: prefixes.iter().find_map(|prefix| line.strip_prefix(prefix)).unwrap_or(&line).to_owned(),
         warning: matches!(message.tone, Tone::Bad | Tone::Person),
     }
 }

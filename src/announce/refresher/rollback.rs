@@ -46,7 +46,7 @@ pub fn cause(rollout: &Rollout) -> Option<String> {
 pub fn advice(rollout: &Rollout) -> Option<String> {
     let failed = &rollout.rollback.as_ref()?.target;
     Some(format!(
-        "Fix the image and build a new one, which Opsy then rolls out. To roll {failed} out anyway, set the annotation \
-         ami.opsy.dev/retry: {failed}."
+        "If the image is the cause, fix it and build a new one, which Opsy then rolls out. To roll {failed} out again, \
+         set the annotation ami.opsy.dev/retry: {failed}."
     ))
 }
