@@ -4,6 +4,7 @@
 mod account;
 mod chart;
 mod commands;
+mod drains;
 mod helm;
 mod lease;
 mod live;

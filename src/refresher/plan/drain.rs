@@ -17,6 +17,9 @@ use crate::engine::nodes::{Budget, NodePod};
 
 /// Names in one line; the others are counted.
 const MOST_NAMES: usize = 3;
+/// How a finding about a PodDisruptionBudget begins, and what follows the name of one that allows nothing.
+const BUDGET: &str = "PodDisruptionBudget";
+const REFUSES: &str = " allows no disruption of";
 
 /// What was found, a sentence each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,10 +105,19 @@ pub fn held_by_budgets(pods: &[&NodePod]) -> Vec<String> {
             )),
         }
     }
-    let held = held.into_iter().map(|(budget, pods)| {
-        format!("PodDisruptionBudget {budget} allows no disruption of {}", named(&pods))
-    });
+    let held = held.into_iter().map(|(budget, pods)| format!("{BUDGET} {budget}{REFUSES} {}", named(&pods)));
     held.chain(doubly.into_iter().take(MOST_NAMES)).collect()
+}
+
+/// Whether a finding is that a budget lets no pod be evicted.
+pub fn is_of_budget(finding: &str) -> bool {
+    finding.starts_with(BUDGET)
+}
+
+/// Whether two findings name the same budget, whichever pods it selects.
+pub fn is_same_budget(one: &str, other: &str) -> bool {
+    let budget = |finding: &str| finding.split_once(REFUSES).map(|(budget, _)| budget.to_owned());
+    is_of_budget(one) && (one == other || budget(one).is_some_and(|named| Some(named) == budget(other)))
 }
 
 /// A pod that is not ready may be evicted although the budget allows no disruption, if it is not counted as healthy.

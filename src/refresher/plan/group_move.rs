@@ -123,7 +123,12 @@ impl GroupMove<'_> {
     }
 
     pub fn wait(self, what: &str) -> GroupPlan {
-        let message = format!("{} {what} ({})", self.name, self.entry.image);
+        self.wait_with(what, "")
+    }
+
+    /// `progress` is the end of the sentence; empty if there is none.
+    pub fn wait_with(self, what: &str, progress: &str) -> GroupPlan {
+        let message = format!("{} {what} ({}){progress}", self.name, self.entry.image);
         GroupPlan::Wait(Explanation::new(reasons::ROLLING_OUT, message))
     }
 

@@ -42,10 +42,10 @@ pub fn updating(
     let too_long =
         |than: &str| format!("has been updating since {since}, longer than expected{than} (update {id})");
     if entry.update.overdue.is_some() {
-        return Ok(group_move.wait(&format!("{}{progress}", too_long(""))));
+        return Ok(group_move.wait_with(&too_long(""), &progress));
     }
     if between(since, input.now) < expected_duration(group, managed) {
-        return Ok(group_move.wait(&format!("is being updated{progress}")));
+        return Ok(group_move.wait_with("is being updated", &progress));
     }
     let message = format!("{name} {}", too_long(" for its size"));
     let hint = "check the update in the EKS console, its new nodes, and pods that cannot be evicted";
@@ -114,7 +114,8 @@ fn result_of_update(
             true => "; EKS shows the new version, so nodes may be mixed",
             false => "",
         };
-        MoveResult::Failed(format!("update {id} {result}: {errors}{mixed}{}", causes::hint(&update.errors)))
+        let cause = causes::explain(&update.errors, entry.nodes.blocked_by.as_deref());
+        MoveResult::Failed(format!("update {id} {result}: {errors}{mixed}{cause}"))
     };
     match &update.status {
         UpdateStatus::InProgress => Ok(group_move.wait("is being updated")),

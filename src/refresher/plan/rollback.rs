@@ -41,8 +41,13 @@ pub fn fail(
     if let Some(unreadable) = changed.keys().find_map(|name| unreadable(survey.group(name)?.0)) {
         return Err(unreadable);
     }
-    if let Some(plan) = wait_until_shown(input, rollout, &changed) {
-        return Ok(plan);
+    let is_unseen = |name: &str, entry: &GroupEntry| {
+        let image = survey.group(name).and_then(|(group, _)| group.image.as_ref());
+        entry.is_settling(input.now) && image != Some(&entry.image)
+    };
+    if changed.iter().any(|(name, entry)| is_unseen(name, entry)) {
+        let message = format!("rollout of {} failed: waiting until EKS shows all updates", rollout.target);
+        return Ok(input.busy(Explanation::new(reasons::ROLLING_OUT, message)));
     }
     let (groups, remarks) = going_back(input, survey, &changed)?;
     let ended = Rollout { finished: Some(input.now), ..rollout.clone() };

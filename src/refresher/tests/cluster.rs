@@ -249,13 +249,32 @@ fn an_update_that_hangs_names_the_budget_and_the_pod() {
     running.ends += jiff::SignedDuration::from_hours(1);
     let passes = passes_until(&mut world, "the blocker", |_, pass| message(pass).contains(HELD));
     let pass = passes.last().expect("some");
-    let expected = format!("group-0 is being updated, 2 of 2 nodes are left: {HELD} ({})", image_id(1));
+    let expected = format!("group-0 is being updated ({}), 2 of 2 nodes are left: {HELD}", image_id(1));
     assert_eq!(message(pass), expected);
     let since = nodes_of(pass, "group-0").left_since.expect("counted");
     assert!(world.now.duration_since(since).as_secs() < 480);
     let further = passes_until(&mut world, "settled", is_settled);
     let blocked = events(&[passes, further].concat(), "UpdateBlocked");
     assert_eq!(blocked, [format!("the update of group-0 is blocked: {HELD}")], "reported once");
+}
+
+#[test]
+fn a_budget_that_was_named_before_is_named_again_soon_after_the_drain_began() {
+    let pods = [("group-0".to_owned(), vec![held_pod("group-0")])].into();
+    let mut world = world(1, SimCluster { pods, ..SimCluster::default() });
+    until_updating(&mut world);
+    let running = world.groups.get_mut("group-0").and_then(|sim| sim.running.as_mut()).expect("it updates");
+    running.ends += jiff::SignedDuration::from_hours(1);
+    let starting = world.now;
+    passes_until(&mut world, "a while", |world, _| world.now.duration_since(starting).as_secs() >= 120);
+    assert!(!message(&world.pass(Mishap::None)).contains(HELD), "EKS starts new nodes first");
+    cluster(&mut world).added = Some(image_id(1));
+    let began = world.now;
+    let passes = passes_until(&mut world, "the blocker", |_, pass| message(pass).contains(HELD));
+    assert!(world.now.duration_since(began).as_secs() <= 80, "{began} {}", world.now);
+    cluster(&mut world).pods.clear();
+    let further = passes_until(&mut world, "going on", |_, pass| !message(pass).contains(HELD));
+    assert_eq!(events(&[passes, further].concat(), "UpdateBlocked").len(), 1);
 }
 
 #[test]

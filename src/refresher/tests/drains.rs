@@ -1,7 +1,7 @@
 //! Tables of what the drain of a node does to pods, as it is reported.
 
 use crate::engine::nodes::{Budget, NodePod};
-use crate::refresher::plan::drain::{Findings, findings};
+use crate::refresher::plan::drain::{Findings, findings, is_of_budget, is_same_budget};
 
 /// A running pod of a ReplicaSet, without anything to report.
 fn pod(name: &str) -> NodePod {
@@ -68,6 +68,22 @@ fn two_budgets_of_one_pod_prevent_every_eviction() {
     let expected =
         "PodDisruptionBudgets shop/a and shop/b both select pod shop/x, which can therefore not be evicted";
     assert_eq!(blocking(&[pod]), expected);
+}
+
+#[test]
+fn a_budget_is_recognized_whichever_pods_it_selects() {
+    let held = |by: &str, name: &str| {
+        let Findings { blocking, .. } = found(&[NodePod { budgets: vec![budget(by)], ..pod(name) }]);
+        blocking.into_iter().next().expect("it is held")
+    };
+    let by_two = NodePod { budgets: vec![budget("api"), budget("b")], ..pod("a") };
+    let doubly = blocking(&[by_two]);
+    assert!(is_same_budget(&held("api", "a"), &held("api", "b")) && is_same_budget(&doubly, &doubly));
+    for other in [held("api-2", "a"), doubly, blocking(&[NodePod { has_controller: false, ..pod("a") }])] {
+        assert!(!is_same_budget(&held("api", "a"), &other), "{other}");
+    }
+    assert!(is_of_budget(&held("api", "a")));
+    assert!(!is_of_budget(&blocking(&[NodePod { has_controller: false, ..pod("a") }])));
 }
 
 #[test]

@@ -31,10 +31,8 @@ pub struct SimCluster {
     pub pods: BTreeMap<String, Vec<NodePod>>,
     /// Groups of another cluster.
     pub elsewhere: BTreeSet<String>,
-    /// A failed update leaves a node with the new image, whatever EKS shows.
-    pub mixes: bool,
-    /// The image of that node.
-    pub mixed: BTreeMap<String, String>,
+    /// During an update, every group has one more node, which is ready and runs this image.
+    pub added: Option<ImageId>,
     /// When the nodes of a group are ready.
     pub settles: BTreeMap<String, Timestamp>,
     /// Until when no other group may start because of this one.
@@ -196,10 +194,13 @@ impl World {
             is_leaving: false,
             created: Some(self.now - Duration::from_secs(3600)),
         };
-        match has_settled {
-            true => vec![node(0, image.clone(), None), node(1, left.or(image), None)],
-            false => vec![node(0, None, None), node(1, image, Some("KubeletNotReady"))],
-        }
+        let added = cluster.added.as_ref().filter(|_| sim.running.is_some());
+        let added = added.map(|image| node(2, Some(image.to_string()), None));
+        let nodes = match has_settled {
+            true => [node(0, image.clone(), None), node(1, image, None)],
+            false => [node(0, None, None), node(1, image, Some("KubeletNotReady"))],
+        };
+        nodes.into_iter().chain(added).collect()
     }
 
     /// The nodes on the instances of a self-managed group: until they settle, the first one has not joined, and the
