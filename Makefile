@@ -10,7 +10,7 @@ TARGET = $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 help:
 	@echo 'make demo          build Opsy, and run its main loop once on an emulated AWS'
-	echo 'make demo-cluster  run the same in a real Kubernetes cluster of one node, installed by Helm'
+	echo 'make demo-cluster  run it in a real Kubernetes cluster, with an approval and a rollback'
 	echo 'make test          build the test bed and run every test'
 	echo 'make properties    run random events in the simulated world of the refresher: 10,000 cases, half an hour'
 	echo 'make check         check format, lints, docs, generated files, licenses and advisories of crates'
