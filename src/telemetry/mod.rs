@@ -19,6 +19,7 @@ pub fn start(people: bool) {
     if people {
         logs.with_target(false).init();
     } else {
-        logs.json().flatten_event(true).with_current_span(false).init();
+        // The current span has the object; the list would repeat it, with the span of kube.
+        logs.json().flatten_event(true).with_span_list(false).init();
     }
 }

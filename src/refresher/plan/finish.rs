@@ -12,7 +12,11 @@ pub fn finish(input: PlanInput<'_>, rollout: &Rollout, result: RolloutResult, ca
     let mut ended = Rollout { finished: Some(input.now), ..rollout.clone() };
     ended.groups.retain(|_, entry| !entry.is_open());
     let moved = ended.groups.values().filter(|entry| entry.failure.is_none()).count();
-    let (target, result_word) = (&ended.target, result.as_str().to_lowercase());
+    let target = &ended.target;
+    let result_word = match result {
+        RolloutResult::RolledBack => "done".to_owned(),
+        _ => result.as_str().to_lowercase(),
+    };
     let what = if ended.rollback.is_some() { "rollback to" } else { "rollout of" };
     let message = format!("{what} {target}: {result_word}, {} moved", node_groups(moved));
     let record = history::record(&ended, result, cause);

@@ -68,8 +68,9 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
         blocked_by,
         ..checks.clone()
     };
-    let rollout = rollout.with_group(name, GroupEntry { nodes, ..entry.clone() });
-    let why = Explanation::new(reasons::ROLLING_OUT, format!("{name} is being updated ({})", entry.image));
+    let entry = GroupEntry { nodes, ..entry.clone() };
+    let message = format!("{name} is being updated ({}){}", entry.image, progress(&entry));
+    let (rollout, why) = (rollout.with_group(name, entry), Explanation::new(reasons::ROLLING_OUT, message));
     Ok(Some(Plan::Record { rollout, ended: None, why, warning }))
 }
 
@@ -81,7 +82,7 @@ fn is_new(node: &Node, entry: &GroupEntry) -> bool {
 /// What the last count found, for the message about the update.
 pub fn progress(entry: &GroupEntry) -> String {
     let left = match (entry.nodes.left, entry.nodes.total) {
-        (Some(left), Some(total)) if left > 0 => format!(", {left} of {total} nodes are left"),
+        (Some(left), Some(total)) if left > 0 => format!(", {left} of {total} nodes are not replaced yet"),
         _ => String::new(),
     };
     match &entry.nodes.blocked_by {

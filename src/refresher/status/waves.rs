@@ -74,8 +74,9 @@ impl WaveRows<'_> {
         RolloutWave {
             name: wave.name.clone(),
             state: Some(state.to_string()),
-            reason: self.delay.filter(|_| state == WaveState::Waiting).map(str::to_owned),
-            approved: wave.needs_approval.then(is_approved),
+            reason: self.held.filter(|_| state == WaveState::Waiting).map(str::to_owned),
+            // A rollback needs no approval.
+            approved: (wave.needs_approval && self.rollout.rollback.is_none()).then(is_approved),
             updated: i32::try_from(count.updated).ok(),
             total: i32::try_from(count.total).ok(),
             started_at,

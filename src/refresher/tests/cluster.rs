@@ -249,7 +249,8 @@ fn an_update_that_hangs_names_the_budget_and_the_pod() {
     running.ends += jiff::SignedDuration::from_hours(1);
     let passes = passes_until(&mut world, "the blocker", |_, pass| message(pass).contains(HELD));
     let pass = passes.last().expect("some");
-    let expected = format!("group-0 is being updated ({}), 2 of 2 nodes are left: {HELD}", image_id(1));
+    let expected =
+        format!("group-0 is being updated ({}), 2 of 2 nodes are not replaced yet: {HELD}", image_id(1));
     assert_eq!(message(pass), expected);
     let since = nodes_of(pass, "group-0").left_since.expect("counted");
     assert!(world.now.duration_since(since).as_secs() < 480);
