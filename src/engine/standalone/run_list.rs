@@ -34,7 +34,7 @@ impl RunList {
 
     /// All runs, including those that cannot be read.
     pub fn read(&self) -> io::Result<Arc<Vec<RunDirectory>>> {
-        let modified = std::fs::metadata(&self.dir).and_then(|found| found.modified()).ok();
+        let modified = self.modified();
         if let Some(runs) = modified.and_then(|modified| self.remembered(modified)) {
             return Ok(runs);
         }
@@ -45,6 +45,16 @@ impl RunList {
             self.remember(modified, started, &runs);
         }
         Ok(runs)
+    }
+
+    /// All runs, if the directory has not changed since they were read. This blocks no longer than it takes to look up the
+    /// time of a directory.
+    pub fn unchanged(&self) -> Option<Arc<Vec<RunDirectory>>> {
+        self.modified().and_then(|modified| self.remembered(modified))
+    }
+
+    fn modified(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.dir).and_then(|found| found.modified()).ok()
     }
 
     fn remembered(&self, modified: SystemTime) -> Option<Arc<Vec<RunDirectory>>> {
@@ -102,6 +112,9 @@ mod tests {
         let second = list.read().expect("read");
         assert!(!Arc::ptr_eq(&first, &second), "the change is too recent to remember the first");
         assert!(Arc::ptr_eq(&second, &list.read().expect("read")));
+        assert!(list.unchanged().is_some_and(|runs| Arc::ptr_eq(&second, &runs)));
+        std::fs::create_dir(home.path().join("web-0123456789")).expect("a directory");
+        assert!(list.unchanged().is_none(), "a run was added");
         let missing = RunList::new(home.path().join("missing"));
         assert_eq!(names(&missing), 0);
     }

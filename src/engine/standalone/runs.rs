@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use opsy_runner::request as wire;
 
 use super::environment::Inherited;
+use super::folders::RunDirectory;
 use super::run_list::RunList;
 use super::secrets::Secrets;
 use super::{disk, private};
@@ -133,6 +134,14 @@ impl Processes {
 }
 
 impl ProcessesShared {
+    /// Whether a builder certainly has no run. Most builders have none at most times, and to hand each question to another
+    /// thread would cost more than the answer.
+    fn has_none_of(&self, builder: &Key) -> bool {
+        let is_of_another =
+            |run: &RunDirectory| run.facts.as_ref().is_ok_and(|facts| facts.builder != *builder);
+        self.list.unchanged().is_some_and(|runs| runs.iter().all(is_of_another))
+    }
+
     fn watched(&self) -> MutexGuard<'_, BTreeSet<RunName>> {
         lock(&self.watched)
     }
@@ -145,6 +154,9 @@ impl Runs for Processes {
     }
 
     fn of<'a>(&'a self, builder: &'a Key) -> BoxFuture<'a, Result<Vec<Run>, EngineError>> {
+        if self.shared.has_none_of(builder) {
+            return ready(Ok(Vec::new())).boxed();
+        }
         let (shared, builder) = (self.shared.clone(), builder.clone());
         blocking(move || {
             let folders = shared.folders().map_err(|error| failed("read the runs", &error))?;
@@ -157,6 +169,9 @@ impl Runs for Processes {
     }
 
     fn live(&self) -> BoxFuture<'_, Result<usize, EngineError>> {
+        if self.shared.list.unchanged().is_some_and(|runs| runs.is_empty()) {
+            return ready(Ok(0)).boxed();
+        }
         let shared = self.shared.clone();
         blocking(move || {
             let folders = shared.folders().map_err(|error| failed("read the runs", &error))?;
@@ -184,7 +199,7 @@ impl Runs for Processes {
         secret: &'a Key,
         _withheld: &'a BTreeSet<Key>,
     ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>> {
-        std::future::ready(self.shared.secrets.get(&secret.namespace, &secret.name)).boxed()
+        ready(self.shared.secrets.get(&secret.namespace, &secret.name)).boxed()
     }
 
     fn progress(&self) -> Vec<(Key, wire::Progress)> {
