@@ -3,6 +3,8 @@
 //! The schemas are the ones that API servers and editors get, so all three agree. The reconcilers' specs check what a
 //! schema cannot express (durations, regions, paths), and `notes` reports what is valid but probably a mistake.
 
+use std::fmt;
+
 use serde_json::Value as Json;
 
 use crate::api::checks::closest;
@@ -51,28 +53,52 @@ impl Finding {
     }
 }
 
+/// The path of a value. It is written only if there is a finding, which most values do not have.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root(&'a str),
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Field(Place::Root(""), key) => f.write_str(key),
+            Self::Field(place, key) => write!(f, "{place}.{key}"),
+            Self::Item(place, index) => write!(f, "{place}[{index}]"),
+        }
+    }
+}
+
 /// Checks a value against a schema. `path` is the path of the value, and `line` the line of its key.
 pub fn against(node: &Node, schema: &Json, path: &str, line: usize, found: &mut Vec<Finding>) {
+    value(node, schema, Place::Root(path), line, found);
+}
+
+fn value(node: &Node, schema: &Json, place: Place<'_>, line: usize, found: &mut Vec<Finding>) {
+    let at = |words: &str| at(&place.to_string(), words);
     if let Some(tag) = &node.tag {
-        found.push(Finding::error(node.line, at(path, &format!("the YAML tag {tag} is not supported"))));
+        found.push(Finding::error(node.line, at(&format!("the YAML tag {tag} is not supported"))));
         return;
     }
     match (schema["type"].as_str(), &node.value) {
-        (Some("object"), Value::Map(entries)) => map(entries, schema, path, line, found),
+        (Some("object"), Value::Map(entries)) => map(entries, schema, place, line, found),
         (Some("array"), Value::List(items)) => {
             for (index, item) in items.iter().enumerate() {
-                against(item, &schema["items"], &format!("{path}[{index}]"), item.line, found);
+                value(item, &schema["items"], Place::Item(&place, index), item.line, found);
             }
         }
         (Some(due), Value::Scalar(scalar)) => {
             let severity = mismatch(due, scalar).or_else(|| out_of_bounds(schema, scalar));
             if let Some((severity, words)) = severity {
-                found.push(Finding::new(line, at(path, &words), severity));
+                found.push(Finding::new(line, at(&words), severity));
             }
         }
         (Some(due), other) => {
             let words = format!("must be {}, but is {}", spoken(due), shape(other));
-            found.push(Finding::error(line, at(path, &words)));
+            found.push(Finding::error(line, at(&words)));
         }
         (None, _) => {}
     }
@@ -83,21 +109,21 @@ fn at(path: &str, words: &str) -> String {
     if path.is_empty() { words.to_owned() } else { format!("{path}: {words}") }
 }
 
-fn map(entries: &[Entry], schema: &Json, path: &str, line: usize, found: &mut Vec<Finding>) {
+fn map(entries: &[Entry], schema: &Json, place: Place<'_>, line: usize, found: &mut Vec<Finding>) {
     let known = schema["properties"].as_object();
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     for entry in entries {
         let field = known.and_then(|known| known.get(&entry.key));
         let rest = Some(&schema["additionalProperties"]).filter(|rest| rest.is_object());
         match field.or(rest) {
             Some(_) if entry.value.is_null() => {}
-            Some(schema) => against(&entry.value, schema, &below(&entry.key), entry.line, found),
-            None => found.push(Finding::error(entry.line, unknown(&entry.key, path, schema))),
+            Some(schema) => value(&entry.value, schema, Place::Field(&place, &entry.key), entry.line, found),
+            None => found.push(Finding::error(entry.line, unknown(&entry.key, &place.to_string(), schema))),
         }
     }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
         if !entries.iter().any(|entry| entry.key == name && !entry.value.is_null()) {
-            found.push(Finding::error(line, at(&below(name), "is required but missing")));
+            let place = Place::Field(&place, name).to_string();
+            found.push(Finding::error(line, at(&place, "is required but missing")));
         }
     }
 }
@@ -120,7 +146,7 @@ pub fn unknown(key: &str, path: &str, schema: &Json) -> String {
 /// Returns why a scalar does not have the expected type.
 fn mismatch(due: &str, scalar: &Scalar) -> Option<(Severity, String)> {
     let raw = &scalar.raw;
-    let old_boolean = scalar.plain && OLD_BOOLEANS.contains(&raw.to_lowercase().as_str());
+    let old_boolean = scalar.plain && OLD_BOOLEANS.iter().any(|word| raw.eq_ignore_ascii_case(word));
     let error = |words: String| Some((Severity::Error, words));
     match (due, &scalar.json) {
         ("string", Json::String(_)) if old_boolean => {

@@ -3,7 +3,7 @@
 //! What the API server would set or ignore is ignored with a note. What it would refuse is an error here, before
 //! anything is applied.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -36,6 +36,17 @@ const SERVER_SET: [&str; 11] = [
     "uid",
 ];
 const METADATA: [&str; 4] = ["annotations", "labels", "name", "namespace"];
+
+/// Schemas of parts that are the same for both kinds.
+static TEXT: LazyLock<Json> = LazyLock::new(|| json!({"type": "string"}));
+static TEXTS: LazyLock<Json> =
+    LazyLock::new(|| json!({"type": "object", "additionalProperties": {"type": "string"}}));
+static FIELDS: LazyLock<Json> =
+    LazyLock::new(|| json!({"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "spec": {}}}));
+static METADATA_FIELDS: LazyLock<Json> = LazyLock::new(|| {
+    let known: Map<_, _> = METADATA.map(|name| (name.to_owned(), Json::Null)).into_iter().collect();
+    json!({"properties": known})
+});
 
 /// An object without errors, with the document that was last made from it: the next commit most likely has the same
 /// one.
@@ -240,7 +251,6 @@ impl Object<'_> {
 
     /// Checks the fields other than metadata and spec.
     fn fields(&mut self) {
-        let known = json!({"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "spec": {}}});
         let Value::Map(entries) = &self.root.value else { return };
         for entry in entries {
             match entry.key.as_str() {
@@ -250,7 +260,7 @@ impl Object<'_> {
                     .findings
                     .push(Finding::note(entry.line, "status: is written by Opsy and ignored here")),
                 key => {
-                    let message = check::unknown(key, "", &known);
+                    let message = check::unknown(key, "", &FIELDS);
                     self.findings.push(Finding::error(entry.line, message));
                 }
             }
@@ -266,30 +276,26 @@ impl Object<'_> {
             self.error("metadata", "must be a map");
             return None;
         };
-        let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
-        let text = json!({"type": "string"});
-        let known: Map<_, _> = METADATA.map(|name| (name.to_owned(), Json::Null)).into_iter().collect();
-        let known = json!({"properties": known});
         let (mut kept, mut ignored) = (Map::new(), Vec::new());
         for entry in entries.iter().filter(|entry| !entry.value.is_null()) {
             let key = entry.key.as_str();
             let path = format!("metadata.{key}");
             match key {
                 "labels" | "annotations" => {
-                    check::against(&entry.value, &texts, &path, entry.line, &mut self.findings);
+                    check::against(&entry.value, &TEXTS, &path, entry.line, &mut self.findings);
                     if key == "annotations" {
                         check::annotations::check(&entry.value, &mut self.findings);
                     }
                 }
                 "name" | "namespace" => {
-                    check::against(&entry.value, &text, &path, entry.line, &mut self.findings)
+                    check::against(&entry.value, &TEXT, &path, entry.line, &mut self.findings)
                 }
                 _ if SERVER_SET.contains(&key) => {
                     ignored.push(path);
                     continue;
                 }
                 _ => {
-                    let message = check::unknown(key, "metadata", &known);
+                    let message = check::unknown(key, "metadata", &METADATA_FIELDS);
                     self.findings.push(Finding::error(entry.line, message));
                     continue;
                 }

@@ -3,6 +3,8 @@
 //! A file that mentions Opsy and cannot be read is an error: its objects are not known, so nothing may be pruned. A
 //! file that does not mention Opsy belongs to another tool.
 
+use std::borrow::Cow;
+
 use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
@@ -25,7 +27,7 @@ const IDENTITY: [&str; 4] = ["apiVersion:", "kind:", "name:", "namespace:"];
 pub struct File {
     /// It mentions the API group or the kinds of Opsy.
     pub is_ours: bool,
-    /// It has lines of a template language where a manifest has none.
+    /// It is ours, has an error, and has lines of a template language where a manifest has none.
     pub is_template: bool,
     pub drafts: Vec<Draft>,
     findings: Vec<Finding>,
@@ -47,31 +49,37 @@ struct Rest {
 pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
     let content = source.content();
     let text = without_nuls(&content);
-    let mut file = File {
-        is_ours: OUR_WORDS.iter().any(|word| text.contains(word)),
-        is_template: text.lines().any(is_template_line),
-        ..File::default()
-    };
-    if let Some(why) = unreadable(&source.form, &content, &text) {
-        file.add(why);
-        return file;
-    }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let stream = yaml::parse(text);
-    for (line, words) in stream.broken {
-        file.add(Unread::Text(line, format!("is not valid YAML: {words}")));
-    }
-    for parsed in &stream.documents {
-        let contents = document::read(parsed, extra);
-        file.drafts.extend(contents.drafts);
-        file.findings.extend(contents.findings);
-    }
-    gather_foreign(&mut file.findings);
-    file.rest.cut(&mut file.findings, FINDINGS);
-    // Files are kept from commit to commit, and most have one object: a vector has room for four at first.
-    file.drafts.shrink_to_fit();
-    file.findings.shrink_to_fit();
+    let is_ours = OUR_WORDS.iter().any(|word| text.contains(word));
+    let mut file = File { is_ours, ..File::default() };
+    file.read(source, (&content, &text), extra);
+    // It is asked only of such a file.
+    file.is_template = file.is_ours && file.has_error() && text.lines().any(is_template_line);
     file
+}
+
+impl File {
+    /// Reads the content of the file, which is also given as text.
+    fn read(&mut self, source: &SourceFile, (content, text): (&[u8], &str), extra: &ExtraRules) {
+        if let Some(why) = unreadable(&source.form, content, text) {
+            self.add(why);
+            return;
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let stream = yaml::parse(text);
+        for (line, words) in stream.broken {
+            self.add(Unread::Text(line, format!("is not valid YAML: {words}")));
+        }
+        for parsed in &stream.documents {
+            let contents = document::read(parsed, extra);
+            self.drafts.extend(contents.drafts);
+            self.findings.extend(contents.findings);
+        }
+        gather_foreign(&mut self.findings);
+        self.rest.cut(&mut self.findings, FINDINGS);
+        // Files are kept from commit to commit, and most have one object: a vector has room for four at first.
+        self.drafts.shrink_to_fit();
+        self.findings.shrink_to_fit();
+    }
 }
 
 /// Why something cannot be read.
@@ -185,9 +193,9 @@ fn unreadable(form: &Form, content: &[u8], text: &str) -> Option<Unread> {
 }
 
 /// Returns the text without the zero bytes that UTF-16 and UTF-32 put between letters.
-fn without_nuls(content: &[u8]) -> String {
+fn without_nuls(content: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(content);
-    if text.contains('\0') { text.replace('\0', "") } else { text.into_owned() }
+    if text.contains('\0') { text.replace('\0', "").into() } else { text }
 }
 
 /// Returns whether a line begins with a template action, or uses one to name an object.

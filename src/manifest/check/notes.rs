@@ -1,5 +1,7 @@
 //! Notes about settings of either kind that are valid but have no effect, so that users do not rely on them.
 
+use std::fmt;
+
 use crate::api::builder::{BuilderRun, Command};
 use crate::api::notifier::{Notifier, checks};
 use crate::api::{AMIRefresherSpec, PackerBuilderSpec};
@@ -17,15 +19,15 @@ impl Notes {
     }
 
     /// Notes an empty string, which the operator treats as not set.
-    pub fn empty(&mut self, path: impl Into<String>, text: &Option<String>) {
+    pub fn empty(&mut self, path: impl fmt::Display, text: &Option<String>) {
         if text.as_deref() == Some("") {
-            self.add(path, "is empty and counts as not set");
+            self.add(path.to_string(), "is empty and counts as not set");
         }
     }
 
-    fn all_empty<const N: usize>(&mut self, at: &str, fields: [(&str, &Option<String>); N]) {
+    fn all_empty<const N: usize>(&mut self, at: impl fmt::Display, fields: [(&str, &Option<String>); N]) {
         for (field, text) in fields {
-            self.empty(format!("{at}.{field}"), text);
+            self.empty(format_args!("{at}.{field}"), text);
         }
     }
 
@@ -38,19 +40,23 @@ impl Notes {
 pub fn builder(spec: &PackerBuilderSpec) -> Vec<Note> {
     let mut notes = Notes::default();
     notes.all_empty("spec", [("clusterName", &spec.cluster_name)]);
-    let times = spec.time_outs.clone().unwrap_or_default();
-    notes.all_empty(
-        "spec.timeOuts",
-        [
-            ("expiresIn", &times.expires_in),
-            ("controllerTimer", &times.controller_timer),
-            ("build", &times.build),
-            ("pending", &times.pending),
-        ],
-    );
-    let policy = spec.failure_policy.clone().unwrap_or_default();
-    notes
-        .all_empty("spec.failurePolicy", [("backoff", &policy.backoff), ("maxBackoff", &policy.max_backoff)]);
+    if let Some(times) = &spec.time_outs {
+        notes.all_empty(
+            "spec.timeOuts",
+            [
+                ("expiresIn", &times.expires_in),
+                ("controllerTimer", &times.controller_timer),
+                ("build", &times.build),
+                ("pending", &times.pending),
+            ],
+        );
+    }
+    if let Some(policy) = &spec.failure_policy {
+        notes.all_empty(
+            "spec.failurePolicy",
+            [("backoff", &policy.backoff), ("maxBackoff", &policy.max_backoff)],
+        );
+    }
     if let Some(sync) = &spec.git_sync {
         notes.empty("spec.gitSync.secret", &sync.secret);
     }
@@ -72,11 +78,11 @@ fn packer(notes: &mut Notes, run: &BuilderRun) {
         ],
     );
     for (index, command) in run.commands.iter().flatten().enumerate() {
-        packer_command(notes, &format!("spec.builder.commands[{index}]"), command);
+        packer_command(notes, format_args!("spec.builder.commands[{index}]"), command);
     }
 }
 
-fn packer_command(notes: &mut Notes, at: &str, command: &Command) {
+fn packer_command(notes: &mut Notes, at: fmt::Arguments<'_>, command: &Command) {
     notes.all_empty(
         at,
         [
