@@ -12,6 +12,7 @@ use kube::core::object::HasStatus;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::json_text::fields;
 use super::object::{Stored, rebuilt};
 use super::requests::{self, Requested};
 use crate::api::files::file_stem;
@@ -74,7 +75,7 @@ impl Entry {
     /// An object as it was read from the state directory.
     pub fn read(object: &ObjectKey, stored: Stored) -> Self {
         Self {
-            document: DocumentText::from(&rebuilt(object, &stored, None)),
+            document: DocumentText::from(&rebuilt(object, (stored.spec, stored.annotations), None)),
             generation: stored.generation,
             version: stored.version,
             file: stored.file,
@@ -125,7 +126,7 @@ impl Entry {
             return self.clone();
         }
         let deleted = (reference == Reference::Deleted).then_some(now);
-        let document = DocumentText::from(&rebuilt(object, &self.stored(), deleted));
+        let document = DocumentText::from(&rebuilt(object, declared(&self.document), deleted));
         Self { document, reference, ..self.clone() }
     }
 
@@ -154,7 +155,9 @@ impl Entry {
 
     /// Whether a document has the same spec and the same annotations.
     fn declares(&self, document: &DocumentText) -> (bool, bool) {
-        if self.document == *document {
+        if self.document == *document
+            || raw(&self.document).is_some_and(|raw| self::raw(document) == Some(raw))
+        {
             return (true, true);
         }
         let (known, new) = (declared(&self.document), declared(document));
@@ -228,6 +231,13 @@ impl Entry {
 fn declared(document: &DocumentText) -> (Value, Value) {
     let mut json = document.value();
     (json["spec"].take(), json["metadata"]["annotations"].take())
+}
+
+/// Spec and annotations of a document as text, which is compared without decoding: equal texts are equal values.
+fn raw(document: &DocumentText) -> Option<(&str, Option<&str>)> {
+    let [spec, metadata] = fields(document.as_str(), ["spec", "metadata"])?;
+    let [annotations] = fields(metadata?, ["annotations"])?;
+    Some((spec?, annotations))
 }
 
 fn text(status: &Value) -> Option<Arc<str>> {

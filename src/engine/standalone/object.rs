@@ -32,17 +32,21 @@ pub struct Stored {
     pub name: Option<String>,
 }
 
-/// The document of an object without a manifest, rebuilt from its stored state, with a deletion timestamp if it is to
-/// be deleted.
-pub(super) fn rebuilt(object: &ObjectKey, stored: &Stored, deleted: Option<Timestamp>) -> Value {
+/// The document of an object without a manifest, rebuilt from its stored spec and annotations, with a deletion timestamp
+/// if it is to be deleted.
+pub(super) fn rebuilt(
+    object: &ObjectKey,
+    (spec, annotations): (Value, Value),
+    deleted: Option<Timestamp>,
+) -> Value {
     let mut document = json!({
         "apiVersion": format!("{}/{}", crate::api::GROUP, crate::api::VERSION),
         "kind": object.kind.to_string(),
         "metadata": { "name": object.key.name, "namespace": object.key.namespace },
-        "spec": stored.spec,
     });
-    if !stored.annotations.is_null() {
-        document["metadata"]["annotations"] = stored.annotations.clone();
+    document["spec"] = spec;
+    if !annotations.is_null() {
+        document["metadata"]["annotations"] = annotations;
     }
     if let Some(at) = deleted {
         document["metadata"]["deletionTimestamp"] = json!(Time(at));
