@@ -1,6 +1,7 @@
 //! Observes base images: those that the filters find, and those that are recorded.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -16,13 +17,12 @@ use crate::builder::spec::Spec;
 use crate::builder::subject::Subject;
 use crate::engine::{Run, RunState};
 
-/// Reads the images that match the filters of the base image.
-pub async fn find_bases(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Vec<Image>> {
+/// Reads the images that match the filters of the base image. All builders with these filters share them.
+pub async fn find_bases(spec: Option<&Spec>, ctx: &Context, fresh: Fresh) -> Seen<Arc<Vec<Image>>> {
     let Some(query) = spec.and_then(|spec| spec.base.as_ref()) else {
-        return Seen::Is(Vec::new());
+        return Seen::Is(Arc::default());
     };
-    let found = ctx.aws.find_images(query, fresh).await;
-    found.map_or_else(unknown, |images| Seen::Is(images.to_vec()))
+    ctx.aws.find_images(query, fresh).await.map_or_else(unknown, Seen::Is)
 }
 
 /// What the choice of a base image depends on, besides the images found.
@@ -78,7 +78,7 @@ impl BaseFacts<'_> {
 
 /// Chooses the base image. Recorded base images other than the chosen one are read too, to find out which one is newer.
 pub async fn observe_base(
-    found: Seen<Vec<Image>>,
+    found: Seen<Arc<Vec<Image>>>,
     facts: &BaseFacts<'_>,
     spec: Option<&Spec>,
     ctx: &Context,
