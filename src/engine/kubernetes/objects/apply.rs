@@ -141,7 +141,7 @@ async fn execute<K: Custom>(
             if takeover {
                 client.take_over_fields::<K>(key).await?;
             }
-            let document = ownership::labelled(&document.value(), &file, &owner);
+            let document = ownership::labelled(document.value(), &file, &owner);
             let made = match client.apply::<K>(key, &document).await {
                 Err(refusal) if is_unfit(&refusal) => {
                     client.replace_unfit::<K>(key, &document, &refusal).await?;

@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::api::{
     AMIRefresher, AMIRefresherSpec, AMIRefresherStatus, Key, Kind, ObjectKey, PackerBuilder,
-    PackerBuilderSpec, PackerBuilderStatus, annotations,
+    PackerBuilderSpec, PackerBuilderStatus,
 };
 use crate::engine::feed::Feed;
 use crate::engine::objects::Objects;
 
 /// Annotation of `kubectl apply`, which only kubectl reads. It is as large as the object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// An object of which only the metadata is decoded.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -138,22 +138,6 @@ pub fn read_status<K: Custom>(status: Value) -> Option<K::Status> {
     if status.is_null() { None } else { K::Status::deserialize(status).ok() }
 }
 
-/// Whether a reconciler needs to see the change. It does not for a status, which the agent writes itself.
-pub fn is_news<K: Custom>(before: Option<&K>, now: &K) -> bool {
-    before.is_none_or(|before| {
-        let (before, now) = (before.meta(), now.meta());
-        before.uid != now.uid
-            || before.generation != now.generation
-            || read_annotations(before) != read_annotations(now)
-            || before.deletion_timestamp != now.deletion_timestamp
-    })
-}
-
-/// The annotations that a reconcile may read. The file of the manifest is not one of them.
-fn read_annotations(metadata: &ObjectMeta) -> Vec<(&String, &String)> {
-    metadata.annotations.iter().flatten().filter(|(name, _)| *name != annotations::FILE).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -196,18 +180,5 @@ mod tests {
         );
         assert_eq!(builder.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(builder.metadata.finalizers, Some(vec!["x".to_owned()]));
-    }
-
-    #[test]
-    fn a_status_or_a_moved_file_is_no_news() {
-        let (before, _) = typed::<PackerBuilder>(raw(json!({}), Value::Null));
-        let (mut after, _) = typed::<PackerBuilder>(raw(json!({}), json!({"state": "x"})));
-        after.metadata.resource_version = Some("8".to_owned());
-        assert!(!is_news(Some(&before), &after));
-        let file = (annotations::FILE.to_owned(), "moved/a.yaml".to_owned());
-        after.metadata.annotations.get_or_insert_default().extend([file]);
-        assert!(!is_news(Some(&before), &after));
-        after.metadata.generation = Some(2);
-        assert!(is_news(Some(&before), &after) && is_news(None, &after));
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `home` is the entry (the trait `Home`), `shared` the state of all tasks. `ledger` decides what to send, from
-//! `ownership` (what differs, who owns which field), `reverts` (does another writer interfere), `failure` (when to
+//! `ownership` with `fingerprint` (what differs, who owns which field), `reverts` (does another writer interfere), `failure` (when to
 //! retry) and `places` (what can be read); `apply` sends it through `client`; `watch` observes the result; `kinds`
 //! decodes it.
 
@@ -15,6 +15,7 @@ mod client;
 mod events;
 mod explain;
 mod failure;
+mod fingerprint;
 mod home;
 mod kinds;
 mod ledger;

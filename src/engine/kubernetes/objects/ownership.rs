@@ -10,8 +10,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
+use super::fingerprint::{Fingerprint, Part};
 use crate::api::{GROUP, Owner, VERSION, annotations};
 use crate::engine::kubernetes::{MANAGED_BY, MANAGER, OWNER};
 
@@ -23,13 +23,9 @@ const SPEC: &str = "f:spec";
 /// Domain of the finalizers of the agent and of the operator.
 const FINALIZER_DOMAIN: &str = "opsy.dev";
 
-/// A digest of fields and their values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint([u8; 16]);
-
 /// The document as it is sent: with the agent's labels and the manifest's file, and without nulls, which the server
 /// would refuse or store.
-pub fn labelled(document: &Value, file: &str, owner: &Owner) -> Value {
+pub fn labelled(document: Value, file: &str, owner: &Owner) -> Value {
     let mut whole = without_nulls(document);
     let labels = [MANAGED_BY, (OWNER, owner.as_str())];
     for (name, value) in labels {
@@ -42,26 +38,29 @@ pub fn labelled(document: &Value, file: &str, owner: &Owner) -> Value {
 /// The fingerprint of an object that is in sync with this document.
 pub fn of_document(labelled: &Value) -> Fingerprint {
     let metadata = &labelled["metadata"];
-    let mut applied = labelled.as_object().cloned().unwrap_or_default();
-    for identity in ["apiVersion", "kind"] {
-        applied.remove(identity);
-    }
-    applied.insert(
-        "metadata".to_owned(),
-        json!({"labels": metadata["labels"], "annotations": metadata["annotations"]}),
-    );
-    let spec = applied.get("spec").cloned();
-    fingerprint(&json!({"applied": applied, "spec": spec}))
+    let metadata = ["labels", "annotations"].map(|name| (name, Part::Whole(&metadata[name])));
+    let fields = labelled.as_object().into_iter().flatten();
+    let others = fields.filter(|(name, _)| !["apiVersion", "kind", "metadata"].contains(&name.as_str()));
+    let mut applied: Vec<_> = others.map(|(name, value)| (name.as_str(), Part::Whole(value))).collect();
+    applied.push(("metadata", Part::Map(metadata.into())));
+    of_parts(Part::Map(applied), &labelled["spec"])
 }
 
 /// The fingerprint of a live object. `None` if the agent never applied it.
 pub fn of_live(metadata: &ObjectMeta, spec: &Value) -> Option<Fingerprint> {
     let applied = applied(metadata)?;
-    let live = json!({
-        "metadata": {"labels": metadata.labels, "annotations": metadata.annotations},
-        "spec": spec,
+    let metadata = json!({"labels": metadata.labels, "annotations": metadata.annotations});
+    let live = [("metadata", &metadata), ("spec", spec)];
+    let named = live.into_iter().filter_map(|(name, value)| {
+        let fields = applied.get(format!("f:{name}"))?;
+        Some((name, Part::owned(fields, value)))
     });
-    Some(fingerprint(&json!({"applied": owned(applied, &live), "spec": spec})))
+    Some(of_parts(Part::Map(named.collect()), spec))
+}
+
+/// The fingerprint of what the agent applied, and of the whole spec.
+fn of_parts(applied: Part<'_>, spec: &Value) -> Fingerprint {
+    Part::Map(vec![("applied", applied), ("spec", Part::Whole(spec))]).fingerprint()
 }
 
 /// Whether the document that the agent applied last contains this annotation.
@@ -83,8 +82,8 @@ pub fn is_shared(metadata: &ObjectMeta) -> bool {
 /// Whether an apply that lacks a field would leave it in place: all fields of kubectl's client-side apply, and those
 /// under `spec` that others or no manager owns.
 pub fn has_others(metadata: &ObjectMeta, spec: &Value) -> bool {
-    let own = || owned(&applied(metadata).unwrap_or(&Value::Null)[SPEC], spec);
-    is_shared(metadata) || fingerprint(&own()) != fingerprint(spec)
+    let own = || Part::Owned(&applied(metadata).unwrap_or(&Value::Null)[SPEC], spec);
+    is_shared(metadata) || own().fingerprint() != Part::Whole(spec).fingerprint()
 }
 
 /// The last other field manager that wrote a field which only the document may set: the spec, or one of the agent's
@@ -179,19 +178,6 @@ fn is_kubectls(entry: &ManagedFieldsEntry) -> bool {
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
-/// The part of a live value that a field set contains. A map without fields in the set is an empty one: what is in it
-/// belongs to others. A list is owned as a whole or not at all.
-fn owned(fields: &Value, live: &Value) -> Value {
-    let named = fields.as_object().into_iter().flatten();
-    let part = named.filter_map(|(name, inner)| {
-        let name = name.strip_prefix("f:")?;
-        let value = live.get(name)?;
-        let part = if value.is_object() { owned(inner, value) } else { value.clone() };
-        Some((name.to_owned(), part))
-    });
-    Value::Object(part.collect())
-}
-
 fn merge(into: &mut Value, fields: &Value) {
     let (Some(into), Some(fields)) = (into.as_object_mut(), fields.as_object()) else { return };
     for (name, inner) in fields {
@@ -199,64 +185,14 @@ fn merge(into: &mut Value, fields: &Value) {
     }
 }
 
-fn without_nulls(value: &Value) -> Value {
+fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(_, value)| !value.is_null());
-            Value::Object(kept.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
+            let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
         }
-        Value::Array(items) => items.iter().map(without_nulls).collect(),
-        other => other.clone(),
-    }
-}
-
-fn fingerprint(value: &Value) -> Fingerprint {
-    let mut hash = Sha256::new();
-    feed(&mut hash, value);
-    let digest = hash.finalize();
-    Fingerprint(std::array::from_fn(|index| digest[index]))
-}
-
-/// Hashes a value. Fields that are null or empty maps are left out, 1 and 1.0 are equal, and order does not matter.
-/// Each part begins with its type and length, so that different values never produce the same input.
-fn feed(hash: &mut Sha256, value: &Value) {
-    match value {
-        Value::Null => hash.update(b"n"),
-        Value::Bool(value) => hash.update([b'b', u8::from(*value)]),
-        Value::Number(number) => {
-            hash.update(b"d");
-            hash.update(number.as_f64().unwrap_or(f64::NAN).to_bits().to_be_bytes());
-        }
-        Value::String(text) => feed_text(hash, text),
-        Value::Array(items) => {
-            hash.update(b"l");
-            hash.update((items.len() as u64).to_be_bytes());
-            items.iter().for_each(|item| feed(hash, item));
-        }
-        Value::Object(fields) => {
-            let mut present: Vec<_> = fields.iter().filter(|(_, value)| !is_nothing(value)).collect();
-            present.sort_unstable_by_key(|(name, _)| *name);
-            hash.update(b"m");
-            hash.update((present.len() as u64).to_be_bytes());
-            for (name, value) in present {
-                feed_text(hash, name);
-                feed(hash, value);
-            }
-        }
-    }
-}
-
-fn feed_text(hash: &mut Sha256, text: &str) {
-    hash.update(b"s");
-    hash.update((text.len() as u64).to_be_bytes());
-    hash.update(text.as_bytes());
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.values().all(is_nothing),
-        _ => false,
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
     }
 }
 

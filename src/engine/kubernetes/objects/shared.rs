@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::events::EventQueue;
-use super::kinds::{Custom, Raw, is_news, object_key, read_status, typed};
+use super::kinds::{Custom, Raw, object_key, read_status, typed};
 use super::ledger::{Ledger, Live, Observed, version};
 use super::places::{ObjectPlace, PlaceFailure, Places};
 use crate::api::ObjectKey;
@@ -119,9 +119,11 @@ impl HomeShared {
         let live = Live::of(&raw.metadata, &raw.spec, &raw.status);
         let (typed, undecodable) = typed::<K>(raw);
         let mut ledger = self.ledger();
-        let before = feed.get(&object.key);
+        // Neither decodes the object in the store.
+        let before = feed.packed_one(&object.key);
         let shown = before.as_ref().is_some_and(|before| is_shown(before.meta(), typed.meta(), listed));
-        let news = is_news(before.as_ref(), &typed);
+        let known = ledger.get(&object).filter(|_| before.is_some());
+        let news = known.is_none_or(|known| known.is_news(&live));
         match ledger.observe(&object, live, undecodable, news, listed, Instant::now()) {
             Observed::Stale => {}
             Observed::OtherOwner => {
@@ -151,11 +153,22 @@ impl HomeShared {
         object
     }
 
+    /// Records that an object is deleted.
+    pub fn forget<K: Custom>(&self, object: ObjectKey) {
+        self.forget_those::<K>(|ledger| {
+            Some(object).filter(|object| ledger.exists(object)).into_iter().collect()
+        });
+    }
+
     /// Records that objects are deleted: all that match.
-    pub fn forget<K: Custom>(&self, is_gone: impl Fn(&ObjectKey) -> bool) {
+    pub fn forget_all<K: Custom>(&self, is_gone: impl Fn(&ObjectKey) -> bool) {
+        self.forget_those::<K>(|ledger| ledger.all().filter(|object| is_gone(object)).cloned().collect());
+    }
+
+    fn forget_those<K: Custom>(&self, gone: impl FnOnce(&Ledger) -> Vec<ObjectKey>) {
         let now = Instant::now();
         let mut ledger = self.ledger();
-        let gone: Vec<ObjectKey> = ledger.all().filter(|object| is_gone(object)).cloned().collect();
+        let gone = gone(&ledger);
         for object in &gone {
             ledger.gone(object, now);
             K::feed(&self.objects).remove(&object.key);

@@ -72,7 +72,7 @@ impl Watched<'_> {
             }
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                self.shared.forget::<K>(|object| self.place.contains(object) && !listed.contains(object));
+                self.shared.forget_all::<K>(|object| self.place.contains(object) && !listed.contains(object));
                 self.shared.listed(self.place, self.backoff.reset().is_some());
             }
             Event::Apply(raw) => {
@@ -81,7 +81,7 @@ impl Watched<'_> {
             }
             Event::Delete(raw) => {
                 let gone = object_key::<K>(&raw.metadata);
-                self.shared.forget::<K>(|object| *object == gone);
+                self.shared.forget::<K>(gone);
                 self.backoff.reset();
             }
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ObjectKey, Owner};
-use crate::engine::kubernetes::objects::ownership::{self, Fingerprint};
+use crate::engine::kubernetes::objects::fingerprint::Fingerprint;
+use crate::engine::kubernetes::objects::ownership;
 use crate::manifest::{Document, DocumentText};
 
 /// A document of the loaded commit.
@@ -23,7 +24,7 @@ pub struct Desired {
 
 impl Desired {
     pub fn new(document: &Document, owner: &Owner) -> Self {
-        let labelled = ownership::labelled(&document.json.value(), &document.file, owner);
+        let labelled = ownership::labelled(document.json.value(), &document.file, owner);
         let print = ownership::of_document(&labelled);
         let (document, file) = (document.json.clone(), document.file.clone());
         Self { document, file, print, accepted: None, made: None, was_in_sync: false }

@@ -51,7 +51,7 @@ fn loaded() -> (Ledger, Document) {
 
 /// The live object after the document was applied.
 fn applied(document: &Document, version: u64) -> Live {
-    let labelled = ownership::labelled(&document.json.value(), &document.file, &owner("us"));
+    let labelled = ownership::labelled(document.json.value(), &document.file, &owner("us"));
     let print = Some(ownership::of_document(&labelled));
     Live { uid: "u".into(), version, owner: Some("us".into()), print, has_status: true, ..Live::default() }
 }

@@ -127,6 +127,11 @@ impl Ledger {
         self.live.keys().chain(unseen)
     }
 
+    /// Whether an object exists.
+    pub fn exists(&self, object: &ObjectKey) -> bool {
+        self.live.contains_key(object) || self.unobserved.contains_key(object)
+    }
+
     /// All live objects except those of another owner.
     pub fn present(&self) -> impl Iterator<Item = &ObjectKey> {
         self.live.iter().filter(|(_, live)| !self.is_others(live)).map(|(object, _)| object)
