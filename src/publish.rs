@@ -268,7 +268,7 @@ impl Publish {
         if change.edits.is_empty() {
             return Ok(Some((Outcome::Unchanged, is_incomplete)));
         }
-        if self.git.differences(&change).await?.is_empty() {
+        if !self.git.differs(&change).await? {
             // If the tip has moved meanwhile, the batch was compared with another directory.
             if self.locate(place.branch.clone(), place.folder.clone()).await? == place {
                 self.content.published();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tracing::info;
 
 use super::ancestry;
+use super::blobs::NewBlobs;
 use super::heads::commit_id;
 use super::mirror::{Mirror, check_local, tracked, tracking_ref};
 use super::push::{self, Pushed};
@@ -139,8 +140,9 @@ pub(super) fn attempt(mirror: &mut Mirror, change: &Change) -> Result<Attempt, G
     }
 }
 
-/// Returns the paths that the change would modify on the branch as of the last fetch.
-pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<String>, GitError> {
+/// Returns whether the change would modify the branch as of the last fetch. It looks no further than the first file that
+/// differs: the commit makes the content of all files again, from the fetched tip.
+pub(super) fn differs(reader: &mut Reader, change: &Change) -> Result<bool, GitError> {
     let base = reader.tracked(&change.branch)?;
     let folder = reader.folder();
     let repo = reader.repo()?;
@@ -148,7 +150,7 @@ pub(super) fn differences(reader: &mut Reader, change: &Change) -> Result<Vec<St
     let tree =
         base.map(|id| repo.find_commit(id).and_then(|commit| commit.tree())).transpose().map_err(local)?;
     let blob = |bytes: &[u8]| Oid::hash_object(ObjectType::Blob, bytes);
-    Ok(edits(repo, tree.as_ref(), change, blob, &local)?.into_iter().map(|(path, _)| path).collect())
+    Ok(!edits(repo, tree.as_ref(), (change, 1), blob, &local)?.is_empty())
 }
 
 /// Fetches the tip to commit onto. A branch that is only written need not exist: it then starts without history.
@@ -212,10 +214,12 @@ fn write(
 ) -> Result<Option<(Oid, Vec<String>)>, GitError> {
     let parent = base.map(|id| repo.find_commit(id)).transpose().map_err(local)?;
     let tree = parent.as_ref().map(git2::Commit::tree).transpose().map_err(local)?;
-    let edits = edits(repo, tree.as_ref(), change, |bytes| repo.blob(bytes), local)?;
+    let mut blobs = NewBlobs::new(repo).map_err(local)?;
+    let edits = edits(repo, tree.as_ref(), (change, usize::MAX), |bytes| blobs.add(bytes), local)?;
     if edits.is_empty() {
         return Ok(None);
     }
+    blobs.write().map_err(local)?;
     let mut changes = TreeChange::default();
     for (path, blob) in &edits {
         changes.set(path, *blob);
@@ -253,12 +257,12 @@ fn signed(
     repo.commit_signed(text.map_err(local)?, armored.trim_end(), None).map_err(local)
 }
 
-/// Returns the edits that change something, with the new blob of each.
+/// Returns the first `most` edits that change something, with the new blob of each.
 fn edits(
     repo: &Repository,
     tree: Option<&Tree<'_>>,
-    change: &Change,
-    blob: impl Fn(&[u8]) -> Result<Oid, git2::Error>,
+    (change, most): (&Change, usize),
+    mut blob: impl FnMut(&[u8]) -> Result<Oid, git2::Error>,
     local: &dyn Fn(git2::Error) -> GitError,
 ) -> Result<Vec<(String, Option<Oid>)>, GitError> {
     let (mut differing, mut files) = (Vec::new(), Lookup::new(repo, tree));
@@ -292,8 +296,11 @@ fn edits(
         };
         if found == new {
             change.settled.note(path, version, found);
-        } else {
-            differing.push((path.clone(), new));
+            continue;
+        }
+        differing.push((path.clone(), new));
+        if differing.len() >= most {
+            break;
         }
     }
     Ok(differing)
@@ -356,6 +363,8 @@ fn cannot_commit(change: &Change, error: &git2::Error) -> GitError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -385,13 +394,14 @@ mod tests {
             let mut builder = self.repo.treebuilder(None).expect("a builder");
             builder.insert("x", id, mode).expect("an entry");
             let tree = self.repo.find_tree(builder.write().expect("a tree")).expect("the tree");
-            self.all_edited(&tree, [("x".to_owned(), edit)].into())
+            self.all_edited(&tree, [("x".to_owned(), edit)].into(), usize::MAX)
         }
 
         fn all_edited(
             &self,
             tree: &Tree<'_>,
             edits: BTreeMap<String, Edit>,
+            most: usize,
         ) -> Result<Vec<(String, Option<Oid>)>, String> {
             let change = Change {
                 branch: "main".to_owned(),
@@ -403,7 +413,7 @@ mod tests {
                 time: Timestamp::UNIX_EPOCH,
             };
             let local = |error: git2::Error| GitError::local(self.repo.path(), &error);
-            super::edits(&self.repo, Some(tree), &change, |bytes| self.repo.blob(bytes), &local)
+            super::edits(&self.repo, Some(tree), (&change, most), |bytes| self.repo.blob(bytes), &local)
                 .map_err(|error| format!("{:?} {error}", error.class()))
         }
     }
@@ -448,6 +458,26 @@ mod tests {
     }
 
     #[test]
+    fn a_look_for_differences_ends_with_the_first_one() {
+        let bare = Bare::new();
+        let empty = bare.repo.treebuilder(None).and_then(|builder| builder.write()).expect("a tree");
+        let empty = bare.repo.find_tree(empty).expect("the tree");
+        let merges = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&merges);
+        let merge: Merge = Arc::new(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(b"new".to_vec())
+        });
+        let edits: BTreeMap<_, _> =
+            (0..9).map(|number| (number.to_string(), Edit::Renew(Arc::clone(&merge)))).collect();
+        for (most, made) in [(1, 1), (usize::MAX, 9)] {
+            merges.store(0, Ordering::Relaxed);
+            assert_eq!(bare.all_edited(&empty, edits.clone(), most).map(|edits| edits.len()), Ok(made));
+            assert_eq!(merges.load(Ordering::Relaxed), made);
+        }
+    }
+
+    #[test]
     fn a_directory_is_read_once_for_all_of_its_files() {
         let bare = Bare::new();
         // Enough files for a directory that libgit2 does not cache: it caches trees of at most four kilobytes.
@@ -467,8 +497,9 @@ mod tests {
         });
         let edits: BTreeMap<_, _> =
             paths.into_iter().map(|path| (path, Edit::Renew(Arc::clone(&merge)))).collect();
-        assert_eq!(bare.all_edited(&tree, edits.clone()), Ok(Vec::new()));
-        let error = bare.all_edited(&tree, edits).expect_err("a damaged clone is not an empty directory");
+        assert_eq!(bare.all_edited(&tree, edits.clone(), usize::MAX), Ok(Vec::new()));
+        let error =
+            bare.all_edited(&tree, edits, usize::MAX).expect_err("a damaged clone is not an empty directory");
         assert!(error.contains("is damaged"), "{error}");
     }
 }

@@ -257,10 +257,10 @@ impl Handle {
         self.read_with(move |reader| reader.read(files.clone())).await
     }
 
-    /// Returns the paths that a change would modify on the branch as of the last fetch. Reads only the clone.
-    pub async fn differences(&self, change: &Change) -> Result<Vec<String>, GitError> {
+    /// Returns whether a change would modify the branch as of the last fetch. Reads only the clone.
+    pub async fn differs(&self, change: &Change) -> Result<bool, GitError> {
         let change = Arc::new(change.clone());
-        self.read_with(move |reader| commit::differences(reader, &change)).await
+        self.read_with(move |reader| commit::differs(reader, &change)).await
     }
 
     /// Returns the tree ID of a directory at the tip of a branch as of the last fetch, if it exists. Reads only the clone.

@@ -13,6 +13,7 @@ pub mod address;
 mod alternates;
 mod ancestry;
 pub mod auth;
+mod blobs;
 pub mod commit;
 mod compact;
 mod connection;

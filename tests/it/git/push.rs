@@ -69,7 +69,7 @@ async fn only_our_files_change() {
     assert_eq!(git.commit(&ours).await, Ok(Outcome::Unchanged));
     let journal = bed.journal();
     assert!(journal.iter().all(|request| request == "ls-refs /repo.git/git-upload-pack?"), "{journal:?}");
-    assert_eq!(git.differences(&ours).await, Ok(Vec::new()));
+    assert_eq!(git.differs(&ours).await, Ok(false));
     assert!(bed.journal().is_empty(), "only the clone was read");
 }
 
@@ -259,7 +259,7 @@ async fn what_stands_in_the_way_is_left_alone() {
     let merge = change("main", &[("state/x", Edit::Merge(Arc::new(|_| Ok(b"1".to_vec()))))]);
     bed.journal();
     let in_the_way = "state/x: is a directory, but Opsy writes a file there: remove it";
-    assert_eq!(git.differences(&merge).await.expect_err("a directory").to_string(), in_the_way);
+    assert_eq!(git.differs(&merge).await.expect_err("a directory").to_string(), in_the_way);
     assert!(bed.journal().is_empty(), "the clone is kept");
     assert_eq!(git.commit(&merge).await.expect_err("a directory").to_string(), in_the_way);
 }
