@@ -115,8 +115,10 @@ impl Board {
     }
 
     pub fn remove(&self, object: &ObjectKey) {
-        self.change(|entries| entries.remove(object));
-        self.members.send_modify(|count| *count += 1);
+        if self.lock().by_object.contains_key(object) {
+            self.change(|entries| entries.remove(object));
+            self.members.send_modify(|count| *count += 1);
+        }
     }
 
     /// A channel that changes when objects are removed.

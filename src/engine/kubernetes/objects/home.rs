@@ -24,9 +24,10 @@ use crate::engine::kubernetes::lease::notes::MEMORY;
 use crate::engine::kubernetes::{Cluster, OWNER, memory, secrets};
 use crate::engine::objects::Objects;
 use crate::engine::{
-    AgentMemory, EngineError, EventRecorder, Home, Load, Note, ObjectHealth, SecretReader, StatusUpdate,
-    Wakes,
+    AgentMemory, EngineError, EventRecorder, Home, Load, Note, ObjectHealth, Owned, SecretReader,
+    StatusUpdate, Wakes,
 };
+use crate::manifest::Documents;
 use crate::task;
 
 /// How long a load waits for the first lists. They take a second or two, and half a minute while the API server is
@@ -123,13 +124,18 @@ impl ClusterHome {
         for object in ledger.of_others() {
             shared.objects.remove(object);
         }
-        let present: Vec<ObjectKey> = ledger.present().cloned().collect();
+        let present: Option<Vec<ObjectKey>> =
+            loaded.unknown.is_none().then(|| ledger.present().cloned().collect());
         let unheld = ledger.wakeable(&commit.wake.with(loaded.concerned));
-        let absent = loaded.news.iter().map(|(object, _)| object.clone());
+        let absent = loaded.news.iter().map(|(object, _)| object);
         drop(ledger);
         shared.set_seed(commit.seed);
-        let shown: Vec<ObjectKey> = present.iter().cloned().chain(absent).collect();
-        shared.objects.board.replace(&shown);
+        let board = &shared.objects.board;
+        if let Some(present) = present {
+            board.replace(&present);
+        }
+        loaded.unknown.iter().flatten().for_each(|object| board.remove(object));
+        absent.for_each(|object| board.add(object));
         for (object, message) in &loaded.news {
             tracing::warn!(%object, "not applied: {message}");
         }
@@ -183,6 +189,10 @@ impl Home for ClusterHome {
     fn owned(&self, owner: &Owner) -> BTreeMap<ObjectKey, Option<String>> {
         let ledger = self.shared.ledger();
         ledger.owned_by(owner).map(|(object, live)| (object.clone(), live.file.clone())).collect()
+    }
+
+    fn compare(&self, owner: &Owner, documents: &Documents) -> Owned {
+        self.shared.ledger().compare(owner, documents)
     }
 
     fn load(&self, commit: Load) -> BoxFuture<'_, Result<(), EngineError>> {

@@ -5,6 +5,7 @@
 //! because a reconcile would act on what is about to be replaced. `views` has everything that only reads the ledger.
 
 mod desired;
+mod index;
 mod live;
 mod views;
 
@@ -18,9 +19,10 @@ use super::reverts::Reverts;
 use crate::api::{ObjectKey, Owner};
 use crate::engine::Load;
 use crate::engine::kubernetes::Scope;
-use crate::manifest::Document;
+use crate::manifest::{Document, Documents};
 use desired::Desired;
 pub use desired::{Action, Loaded, Observed};
+use index::Index;
 pub use live::{Live, version};
 
 /// The desired and the live objects.
@@ -30,6 +32,11 @@ pub struct Ledger {
     owner: Option<Owner>,
     live: BTreeMap<ObjectKey, Live>,
     desired: BTreeMap<ObjectKey, Desired>,
+    /// The documents of the loaded commit, from which the desired objects are made.
+    documents: Documents,
+    /// Documents in namespaces outside the scope.
+    outside: BTreeSet<ObjectKey>,
+    index: Index,
     /// Objects to delete.
     removals: BTreeSet<ObjectKey>,
     failures: BTreeMap<ObjectKey, ApplyFailure>,
@@ -52,8 +59,13 @@ impl Ledger {
     pub fn load(&mut self, commit: &Load, scope: &Scope, now: Instant) -> Loaded {
         let of_others: Vec<ObjectKey> = self.of_others().cloned().collect();
         let before = self.all_out_of_sync();
-        self.replace_desired(commit);
+        let has_new_owner = self.owner.as_ref() != Some(&commit.owner);
+        let changed = self.replace_desired(commit, scope);
         self.owner = Some(commit.owner.clone());
+        match has_new_owner {
+            true => self.index_all(),
+            false => changed.iter().for_each(|object| self.index(object)),
+        }
         // An apply that waits uses the new document. One whose request is under way is repeated if it differs.
         let mut concerned = std::mem::take(&mut self.held);
         self.removals = commit.remove.iter().filter(|object| self.is_own(object)).cloned().collect();
@@ -62,53 +74,69 @@ impl Ledger {
         self.reverts.retain(|object, _| desired.contains_key(object));
         // A new commit may have removed the cause of a failure.
         self.retry_all(now);
-        let lacks_status = |object: &&ObjectKey| !self.live.get(*object).is_some_and(|live| live.has_status);
-        let unseeded =
-            self.desired.keys().filter(lacks_status).filter(|object| (commit.seed)(object).is_some());
+        let unseeded = self.index.lacking.iter().filter(|object| (commit.seed)(object).is_some());
         self.unseeded = unseeded.cloned().collect();
         let mut news = self.conflicts();
-        news.extend(self.refuse_outside(commit, scope));
+        news.extend(self.refuse_outside());
         let now = self.all_out_of_sync();
         let differs = |object: &&ObjectKey| before.get(*object) != now.get(*object);
         concerned.extend(before.keys().chain(now.keys()).filter(differs).cloned());
         // Objects of other owners are not in the stores. Those that are now the agent's own must get there.
-        Loaded { relist: of_others.iter().any(|object| !self.is_of_other(object)), news, concerned }
+        let relist = of_others.iter().any(|object| !self.is_of_other(object));
+        let gone = changed.into_iter().filter(|object| !self.is_present(object));
+        let unknown = (!has_new_owner).then(|| gone.collect());
+        Loaded { relist, news, concerned, unknown }
     }
 
-    /// Replaces the desired objects. What is known of an unchanged document is retained.
-    fn replace_desired(&mut self, commit: &Load) {
+    /// Replaces the desired objects. What is known of an unchanged document is retained. Returns the objects whose document
+    /// is another one, or is gone.
+    fn replace_desired(&mut self, commit: &Load, scope: &Scope) -> Vec<ObjectKey> {
         let same_owner = self.owner.as_ref() == Some(&commit.owner);
-        let is_unchanged = |document: &Document| {
-            same_owner && self.desired.get(&document.object).is_some_and(|known| known.is_of(document))
+        let known = if same_owner { self.documents.clone() } else { Documents::default() };
+        let is_changed = |document: &&Document| {
+            !same_owner || !self.desired.get(&document.object).is_some_and(|known| known.is_of(document))
         };
         // Made first: whatever happens here, the documents in force stay complete.
-        let changed: Vec<(ObjectKey, Desired)> = (commit.documents.iter())
-            .filter(|document| !is_unchanged(document))
-            .map(|document| (document.object.clone(), Desired::new(document, &commit.owner)))
+        let new = known.differences(&commit.documents).filter_map(|(_, new)| new).filter(is_changed);
+        let new = new.map(|document| (document.object.clone(), Desired::new(document, &commit.owner)));
+        let new: Vec<(ObjectKey, Desired)> = new.collect();
+        let gone: Vec<ObjectKey> = self
+            .documents
+            .differing(&commit.documents)
+            .filter(|o| commit.documents.get(o).is_none())
+            .cloned()
             .collect();
-        let declared: BTreeSet<&ObjectKey> =
-            commit.documents.iter().map(|document| &document.object).collect();
-        self.desired.retain(|object, _| declared.contains(object));
-        for (object, desired) in changed {
+        for object in &gone {
+            self.desired.remove(object);
+            self.outside.remove(object);
+        }
+        let mut changed = gone;
+        for (object, desired) in new {
             // Failures and reverts of the old document say nothing about the new one.
             self.failures.remove(&object);
             self.reverts.remove(&object);
-            self.desired.insert(object, desired);
+            if !scope.covers(&object.key.namespace) {
+                self.outside.insert(object.clone());
+            }
+            self.desired.insert(object.clone(), desired);
+            changed.push(object);
         }
+        self.documents = commit.documents.clone();
+        changed
     }
 
     /// Records a failure for each document outside the scope. Returns those that are new.
-    fn refuse_outside(&mut self, commit: &Load, scope: &Scope) -> Vec<(ObjectKey, String)> {
+    fn refuse_outside(&mut self) -> Vec<(ObjectKey, String)> {
         let mut news = Vec::new();
-        for document in commit.documents.iter() {
-            let namespace = &document.object.key.namespace;
-            if !scope.covers(namespace) && !self.failures.contains_key(&document.object) {
-                let failure = not_watched(namespace);
-                news.push((document.object.clone(), failure.message.clone()));
-                self.failures.insert(document.object.clone(), failure);
-            }
+        for object in self.outside.iter().filter(|object| !self.failures.contains_key(object)) {
+            news.push((object.clone(), not_watched(&object.key.namespace)));
         }
-        news
+        let refused = news.into_iter().map(|(object, failure)| {
+            let message = failure.message.clone();
+            self.failures.insert(object.clone(), failure);
+            (object, message)
+        });
+        refused.collect()
     }
 
     /// Records a live object. `news` is whether a reconciler needs to see the change, `listed` whether a list returned
@@ -132,7 +160,7 @@ impl Ledger {
         if live.has_status {
             self.unseeded.remove(object);
         }
-        self.live.insert(object.clone(), live);
+        self.set_live(object, Some(live));
         match undecodable {
             Some(why) => self.undecodable.insert(object.clone(), why),
             None => self.undecodable.remove(object),
@@ -145,6 +173,7 @@ impl Ledger {
             }
             desired.made = desired.made.filter(|made| *made > version);
         }
+        self.index(object);
         self.note_sync(object, now);
         let expected = self.unobserved.get(object).is_some_and(|made| *made <= version);
         if expected {
@@ -166,12 +195,13 @@ impl Ledger {
 
     /// Records that an object is deleted.
     pub fn gone(&mut self, object: &ObjectKey, now: Instant) {
-        self.live.remove(object);
+        self.set_live(object, None);
         self.undecodable.remove(object);
         self.unobserved.remove(object);
         if let Some(desired) = self.desired.get_mut(object) {
             desired.made = None;
         }
+        self.index(object);
         self.note_sync(object, now);
         if self.removals.remove(object) {
             self.failures.remove(object);
@@ -194,8 +224,9 @@ impl Ledger {
         let rested = |object: &&ObjectKey| {
             self.rests(object).is_some_and(|until| until.is_none_or(|until| until <= now))
         };
-        let all = self.desired.keys().chain(&self.removals);
-        all.filter(|object| self.is_due(object)).filter(rested).cloned().collect()
+        // Nothing else can be due.
+        let declared = self.index.differing.union(&self.unseeded);
+        declared.chain(&self.removals).filter(|object| self.is_due(object)).filter(rested).cloned().collect()
     }
 
     /// Until when nothing is sent for an object: `Some(None)` if it can be sent at once, `None` if only a new commit
@@ -280,6 +311,7 @@ impl Ledger {
                 None => {}
             }
         }
+        self.index(object);
         if !seen {
             self.unobserved.insert(object.clone(), made);
         }

@@ -81,4 +81,7 @@ pub struct Loaded {
     /// Objects to reconcile although the live object is the same: a wakeup may have been withheld from them, or they
     /// have come into sync or out of it.
     pub concerned: BTreeSet<ObjectKey>,
+    /// Objects whose document is another one or is gone, and that do not exist for this owner: nothing is known of them
+    /// any more. `None` if that can be any, because the owner is another one or there was none.
+    pub unknown: Option<Vec<ObjectKey>>,
 }

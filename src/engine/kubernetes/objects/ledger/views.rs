@@ -139,14 +139,17 @@ impl Ledger {
 
     /// The live objects of another owner.
     pub fn of_others(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.live.iter().filter(|(_, live)| self.is_others(live)).map(|(object, _)| object)
+        self.index.of_others.iter()
+    }
+
+    /// Whether a live object exists that is not of another owner.
+    pub fn is_present(&self, object: &ObjectKey) -> bool {
+        self.live.get(object).is_some_and(|live| !self.is_others(live))
     }
 
     /// Those of these objects that may be reconciled: they exist, are not of another owner, and are not being applied.
     pub fn wakeable(&self, objects: &Wakes) -> Vec<ObjectKey> {
-        let may = |object: &&ObjectKey| {
-            self.live.contains_key(*object) && !self.is_of_other(object) && !self.is_held(object)
-        };
+        let may = |object: &&ObjectKey| self.is_present(object) && !self.is_held(object);
         match objects {
             Wakes::All => self.present().filter(|object| !self.is_held(object)).cloned().collect(),
             Wakes::Only(objects) => objects.iter().filter(may).cloned().collect(),
