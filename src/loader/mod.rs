@@ -10,7 +10,7 @@ mod retained;
 mod wakes;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -21,7 +21,7 @@ use crate::api::{CommitId, Key, Kind, ObjectKey, Owner, backoff};
 use crate::engine::objects::Objects;
 use crate::engine::{Home, Load, Owned, Seed, Wakes};
 use crate::manifest::{KnownFiles, ObjectSet, Severity};
-use crate::publish::seeds::seeds;
+use crate::publish::seeds::Seeds;
 use crate::sync::{Difference, Reread, Synced, prune};
 use crate::telemetry::health::{Health, Stage};
 use crate::wait;
@@ -221,11 +221,10 @@ impl Loader {
     }
 }
 
-/// The published status of objects. The files are parsed only when an object without status is found.
-fn seed(synced: &Arc<Synced>) -> Seed {
-    let synced = synced.clone();
-    let seeds = LazyLock::new(move || seeds(&synced.status_files));
-    Box::new(move |object| seeds.get(object).cloned())
+/// The published status of objects.
+fn seed(synced: &Synced) -> Seed {
+    let seeds = Seeds::new(synced.status_files.clone());
+    Box::new(move |object| seeds.get(object))
 }
 
 /// Waits before the retry of a failed load; never returns if nothing has failed.

@@ -53,10 +53,20 @@ pub enum BadFile {
 /// Returns the path of an object's status file, relative to the status directory.
 pub fn status_path(object: &ObjectKey) -> String {
     let plural = match object.kind {
-        Kind::PackerBuilder => "packerbuilders",
-        Kind::AMIRefresher => "amirefreshers",
+        Kind::PackerBuilder => PLURALS[0],
+        Kind::AMIRefresher => PLURALS[1],
     };
     format!("{}/{plural}/{}.yaml", object.key.namespace, file_stem(&object.key.name))
+}
+
+/// The names of the directories of both kinds.
+const PLURALS: [&str; 2] = ["packerbuilders", "amirefreshers"];
+
+/// Whether a path has the form of that of a status file.
+pub fn is_status_path(path: &str) -> bool {
+    let mut parts = path.split('/');
+    let (plural, file) = (parts.nth(1).unwrap_or_default(), parts.next().unwrap_or_default());
+    PLURALS.contains(&plural) && file.ends_with(".yaml") && parts.next().is_none()
 }
 
 #[derive(Serialize)]
