@@ -15,10 +15,8 @@ use crate::api::{AMIRefresherSpec, GROUP, Key, Kind, ObjectKey, PackerBuilderSpe
 use super::check::notes::{self, Note};
 use super::check::{self, Finding};
 use super::yaml::{Node, Parsed, Value};
-use super::{Document, DocumentText, ExtraRules, Severity};
+use super::{Document, DocumentText, Rules, Severity};
 
-/// The namespace of a document without one, which is the configured one most of the time. `read` sets another one.
-const ANY_NAMESPACE: &str = "default";
 /// Written by kubectl for itself. Applying it would claim that kubectl still owns the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Metadata that the server sets, or that has no meaning in a manifest in Git.
@@ -92,9 +90,9 @@ enum Sort<'a> {
 }
 
 /// Reads one document of a file.
-pub fn read(parsed: &Parsed, extra: &ExtraRules) -> Contents {
+pub fn read(parsed: &Parsed, rules: &Rules<'_>) -> Contents {
     let mut contents = Contents::default();
-    let ours = node(&parsed.root, extra, &mut contents);
+    let ours = node(&parsed.root, rules, &mut contents);
     if ours {
         let complaints = parsed.complaints.iter().map(|(line, words)| Finding::error(*line, words));
         let before = contents.findings.len();
@@ -107,7 +105,7 @@ pub fn read(parsed: &Parsed, extra: &ExtraRules) -> Contents {
 }
 
 /// Reads an object or a list of objects. Returns true if it is meant for Opsy.
-fn node(root: &Node, extra: &ExtraRules, contents: &mut Contents) -> bool {
+fn node(root: &Node, rules: &Rules<'_>, contents: &mut Contents) -> bool {
     match sort(root) {
         Sort::Empty => false,
         Sort::Foreign(why) => {
@@ -119,12 +117,12 @@ fn node(root: &Node, extra: &ExtraRules, contents: &mut Contents) -> bool {
             true
         }
         Sort::List(items) => {
-            let ours = items.iter().filter(|item| node(item, extra, contents));
+            let ours = items.iter().filter(|item| node(item, rules, contents));
             ours.count() > 0
         }
         Sort::Ours(kind) => {
             let mut object = Object { kind, root, findings: Vec::new() };
-            contents.drafts.extend(object.draft(extra));
+            contents.drafts.extend(object.draft(rules));
             contents.findings.extend(object.findings);
             true
         }
@@ -198,7 +196,7 @@ impl Object<'_> {
     }
 
     /// Checks the object. All problems are reported at once, so only a part that cannot be read at all ends the checks.
-    fn draft(&mut self, extra: &ExtraRules) -> Option<Draft> {
+    fn draft(&mut self, rules: &Rules<'_>) -> Option<Draft> {
         self.fields();
         let metadata = self.metadata();
         let spec = self.spec();
@@ -206,7 +204,7 @@ impl Object<'_> {
         let text = |field: &str| metadata[field].as_str().map(str::to_owned);
         let (name, namespace) = (text("name").unwrap_or_default(), text("namespace"));
         let is_placed = namespace.is_some();
-        let namespace = namespace.unwrap_or_else(|| ANY_NAMESPACE.to_owned());
+        let namespace = namespace.unwrap_or_else(|| rules.namespace.to_owned());
         if !is_placed {
             metadata["namespace"] = Json::String(namespace.clone());
         }
@@ -224,11 +222,11 @@ impl Object<'_> {
         };
         let document = Arc::new(document);
         let draft = Draft { is_placed, made: Mutex::new(Arc::clone(&document)) };
-        self.extra((extra.errors)(&document));
+        self.extra((rules.extra.errors)(&document));
         if self.is_wrong() {
             return None;
         }
-        for (path, words) in (extra.notes)(&document) {
+        for (path, words) in (rules.extra.notes)(&document) {
             self.findings.push(Finding::note(self.root.line_of(&path), format!("{path}: {words}")));
         }
         Some(draft)

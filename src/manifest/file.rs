@@ -9,7 +9,7 @@ use crate::api::files::{POINTER, is_pointer};
 
 use super::check::Finding;
 use super::document::{self, Draft};
-use super::{ExtraRules, Form, Severity, SourceFile, yaml};
+use super::{Form, Rules, Severity, SourceFile, yaml};
 
 /// Maximum size of a file: no manifest is as large.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -46,12 +46,12 @@ struct Rest {
 }
 
 /// Reads a file.
-pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
+pub fn parse(source: &SourceFile, rules: &Rules<'_>) -> File {
     let content = source.content();
     let text = without_nuls(&content);
     let is_ours = OUR_WORDS.iter().any(|word| text.contains(word));
     let mut file = File { is_ours, ..File::default() };
-    file.read(source, (&content, &text), extra);
+    file.read(source, (&content, &text), rules);
     // It is asked only of such a file.
     file.is_template = file.is_ours && file.has_error() && text.lines().any(is_template_line);
     file
@@ -59,7 +59,7 @@ pub fn parse(source: &SourceFile, extra: &ExtraRules) -> File {
 
 impl File {
     /// Reads the content of the file, which is also given as text.
-    fn read(&mut self, source: &SourceFile, (content, text): (&[u8], &str), extra: &ExtraRules) {
+    fn read(&mut self, source: &SourceFile, (content, text): (&[u8], &str), rules: &Rules<'_>) {
         if let Some(why) = unreadable(&source.form, content, text) {
             self.add(why);
             return;
@@ -70,7 +70,7 @@ impl File {
             self.add(Unread::Text(line, format!("is not valid YAML: {words}")));
         }
         for parsed in &stream.documents {
-            let contents = document::read(parsed, extra);
+            let contents = document::read(parsed, rules);
             self.drafts.extend(contents.drafts);
             self.findings.extend(contents.findings);
         }

@@ -44,6 +44,15 @@ pub struct SourceFile {
     pub form: Form,
 }
 
+/// The files that differ from those of another commit.
+#[derive(Clone, Debug, Default)]
+pub struct Edited {
+    pub edited: Vec<SourceFile>,
+    pub added: Vec<SourceFile>,
+    /// Their paths, relative to the path that Opsy reads.
+    pub removed: Vec<String>,
+}
+
 /// How a path is stored in the repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -97,6 +106,13 @@ pub struct ExtraRules {
     pub errors: Rule,
     /// Returns the notes about a document without errors.
     pub notes: Rule,
+}
+
+/// What files are read with.
+struct Rules<'a> {
+    extra: &'a ExtraRules,
+    /// The namespace of objects that name none. A file is not parsed again when the settings name another one.
+    namespace: &'a str,
 }
 
 /// What is wrong, where, and what to do.

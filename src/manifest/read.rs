@@ -16,7 +16,9 @@ use crate::settings::RepoSettings;
 use super::check::Finding;
 use super::file::{self, File};
 use super::neighbours::Neighbours;
-use super::{Document, Documents, ExtraRules, Form, ObjectSet, Problem, Severity, SourceFile, settings};
+use super::{
+    Document, Documents, ExtraRules, Form, ObjectSet, Problem, Rules, Severity, SourceFile, settings,
+};
 
 /// Name of the settings file, at the root of the path that Opsy reads.
 pub const SETTINGS_FILE: &str = "opsy.yaml";
@@ -37,8 +39,8 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn new(source: &SourceFile, extra: &ExtraRules) -> Self {
-        let file = Arc::new(file::parse(source, extra));
+    fn new(source: &SourceFile, rules: &Rules<'_>) -> Self {
+        let file = Arc::new(file::parse(source, rules));
         Self { blob: source.blob.clone(), form: source.form.clone(), file }
     }
 
@@ -145,8 +147,8 @@ impl Reader {
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
         for source in sorted {
             let known = before.remove_entry(&source.path).filter(|(_, parsed)| parsed.is_of(source));
-            let (path, parsed) =
-                known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &self.extra)));
+            let rules = Rules { extra: &self.extra, namespace: set.settings.namespace() };
+            let (path, parsed) = known.unwrap_or_else(|| (source.path.clone(), Parsed::new(source, &rules)));
             let file = Arc::clone(&parsed.file);
             own_files.extend(file.is_ours.then(|| source.path.clone()));
             let most = if findings < FINDINGS { file::FINDINGS } else { 1 };

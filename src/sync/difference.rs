@@ -57,10 +57,10 @@ impl Changes {
         }
     }
 
-    /// The files that differ, if all of them are plain files that were edited, and none of them is an ignore file.
-    pub fn edited(&self) -> Option<impl Iterator<Item = &ChangedPath>> {
-        let is_edited = |changed: &ChangedPath| changed.is_edited() && !is_ignore_file(&changed.path);
-        self.paths.as_deref().filter(|paths| paths.iter().all(is_edited)).map(<[_]>::iter)
+    /// The files that differ, if all of them are and were plain files, and none of them is an ignore file.
+    pub fn plain(&self) -> Option<impl Iterator<Item = &ChangedPath>> {
+        let is_plain = |changed: &ChangedPath| changed.is_plain && !is_ignore_file(&changed.path);
+        self.paths.as_deref().filter(|paths| paths.iter().all(is_plain)).map(<[_]>::iter)
     }
 
     /// What differs for templates. With another status folder, all of it is unknown.

@@ -37,7 +37,7 @@ use crate::api::backoff;
 use crate::api::status::LastSynced;
 use crate::git::templates::{At, Templates};
 use crate::git::{GitError, Handle, Tip};
-use crate::manifest::{ObjectSet, Reader, SourceFile};
+use crate::manifest::{Edited, ObjectSet, Reader, SourceFile};
 use crate::wait;
 
 pub use accept::Accepts;
@@ -72,9 +72,9 @@ pub type Parse = Box<dyn Parser>;
 pub trait Parser: Send {
     /// Reads all files of a commit.
     fn read(&mut self, files: &[SourceFile]) -> ObjectSet;
-    /// Reads a commit in which only the content of these files differs from the one that was read last. Returns `None`
-    /// if all files must be read.
-    fn reread(&mut self, _edited: &[SourceFile]) -> Option<ObjectSet> {
+    /// Reads a commit in which only these files differ from the one that was read last. Returns `None` if all files must
+    /// be read.
+    fn reread(&mut self, _edited: &Edited) -> Option<ObjectSet> {
         None
     }
     /// Forgets what the last reading found, because the content of a file could not be read after all.
@@ -85,7 +85,7 @@ impl Parser for Reader {
     fn read(&mut self, files: &[SourceFile]) -> ObjectSet {
         Reader::read(self, files)
     }
-    fn reread(&mut self, edited: &[SourceFile]) -> Option<ObjectSet> {
+    fn reread(&mut self, edited: &Edited) -> Option<ObjectSet> {
         Reader::reread(self, edited)
     }
     fn discard(&mut self) {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use opsy::manifest::{ObjectSet, Reader, SourceFile};
+use opsy::manifest::{Edited, ObjectSet, Reader, SourceFile};
 use opsy::sync::{Outputs, Parser, Sync, Synced};
 
 use super::bed::Bed;
@@ -22,7 +22,7 @@ impl Parser for Recorded {
         self.readings.lock().expect("not poisoned").push("all");
         self.reader.read(files)
     }
-    fn reread(&mut self, edited: &[SourceFile]) -> Option<ObjectSet> {
+    fn reread(&mut self, edited: &Edited) -> Option<ObjectSet> {
         let set = self.reader.reread(edited);
         self.readings.lock().expect("not poisoned").push(if set.is_some() { "edits" } else { "no edits" });
         set
@@ -98,11 +98,28 @@ async fn edits_of_manifests_are_read_alone() {
 }
 
 #[tokio::test]
+async fn manifests_that_come_and_go_are_read_alone() {
+    let mut scene = Scene::new().await;
+    let (c, d) = (builder("c", "us-east-1"), builder("d", "us-east-1"));
+    assert_eq!(scene.push(&[("c.yaml", Some(&c))]).await, ["edits"], "a new file");
+    assert_eq!(scene.push(&[("c.yaml", None), ("new/c.yaml", Some(&c))]).await, ["edits"], "a moved file");
+    let two = format!("{}---\n{d}", builder("b", "us-east-1"));
+    assert_eq!(scene.push(&[("b.yaml", Some(&two)), ("z", Some("1"))]).await, ["edits"], "a second object");
+    assert_eq!(scene.push(&[("new/c.yaml", None), ("z", None)]).await, ["edits"], "a removed file");
+    scene.bed.remote().commit("main", &[("status/c.yaml", Some("s"))]);
+    assert_eq!(scene.push(&[("c.yaml", Some(&c))]).await, ["edits"], "an object with a status file");
+    let synced = scene.synced().await;
+    let files: Vec<&str> = synced.status_files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(files, ["a.yaml", "c.yaml"]);
+    assert_eq!(synced.set.documents.len(), 4);
+    let none = [("a.yaml", None), ("b.yaml", None), ("c.yaml", None)];
+    assert_eq!(scene.push(&none).await, ["edits", "all"], "no manifest is left");
+}
+
+#[tokio::test]
 async fn whatever_else_can_matter_is_read_as_a_whole() {
     let mut scene = Scene::new().await;
-    let (a, c) = (builder("a", "us-west-2"), builder("c", "us-east-1"));
-    assert_eq!(scene.push(&[("c.yaml", Some(&c))]).await, ["all"], "a new file");
-    assert_eq!(scene.push(&[("c.yaml", None), ("a.yaml", Some(&a))]).await, ["all"], "a removed file");
+    let a = builder("a", "us-west-2");
     assert_eq!(
         scene.push(&[("opsy.yaml", Some("namespace: n\n"))]).await,
         ["no edits", "all"],
@@ -115,12 +132,13 @@ async fn whatever_else_can_matter_is_read_as_a_whole() {
         ["no edits", "all"],
         "that hid another file's object"
     );
-    let two = format!("{b}---\n{c}");
     assert_eq!(
-        scene.push(&[("b.yaml", Some(&two))]).await,
-        ["edits", "all"],
-        "a new object may have a status file"
+        scene.push(&[("x", None), ("x/y.yaml", Some(&a))]).await,
+        ["no edits", "all"],
+        "a duplicate in the place of a file"
     );
+    assert_eq!(scene.push(&[("x/y.yaml", None)]).await, ["no edits", "all"], "that ends");
+    assert_eq!(scene.push(&[("x/.opsyignore", Some("z"))]).await, ["all"], "an ignore file");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 812\n";
     assert_eq!(scene.push(&[("b.yaml", Some(pointer))]).await, ["all"], "a pointer");
     assert_eq!(scene.push(&[("b.yaml", Some(&b))]).await, ["no edits", "all"], "that ends");

@@ -6,11 +6,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::Edited;
 
+/// A file that is written or removed, with the kind and the name of its content.
+type Step = (&'static str, Option<(u8, u8)>);
 /// The files of a commit.
 type Tree = BTreeMap<&'static str, String>;
 
-const PATHS: [&str; 6] = ["a.yaml", "b.yaml", "c/d.yaml", "c/kustomization.yaml", "opsy.yaml", "x.yml"];
+const PATHS: [&str; 7] =
+    ["a.yaml", "b.yaml", "c/d.yaml", "c/kustomization.yaml", "opsy.yaml", "x.yml", "x.yml/y.yaml"];
 
 /// A content for any of these files. Many of them have problems, or become another's when another file changes.
 fn content(kind: u8, name: u8) -> String {
@@ -40,11 +44,16 @@ fn sources(tree: &Tree) -> Vec<SourceFile> {
     tree.iter().map(|(path, content)| source(path, content)).collect()
 }
 
-/// The files of which only the content differs, if nothing else does.
-fn edited(before: &Tree, now: &Tree) -> Option<Vec<SourceFile>> {
-    let differs = |(path, content): &(&&'static str, &String)| before.get(**path) != Some(*content);
-    let is_same = before.keys().eq(now.keys());
-    is_same.then(|| now.iter().filter(differs).map(|(path, content)| source(path, content)).collect())
+/// The files that differ.
+fn edited(before: &Tree, now: &Tree) -> Edited {
+    let differing = |existed: bool| {
+        let differs = move |(path, content): &(&&'static str, &String)| {
+            before.get(**path) != Some(*content) && before.contains_key(**path) == existed
+        };
+        now.iter().filter(differs).map(|(path, content)| source(path, content)).collect()
+    };
+    let removed = before.keys().filter(|path| !now.contains_key(*path)).map(|path| (*path).to_owned());
+    Edited { edited: differing(true), added: differing(false), removed: removed.collect() }
 }
 
 fn reader() -> Reader {
@@ -78,7 +87,7 @@ impl Readers {
 
     /// Reads a commit in both ways.
     fn read(&mut self, now: Tree) -> (ObjectSet, ObjectSet) {
-        let followed = edited(&self.before, &now).and_then(|edited| self.following.reread(&edited));
+        let followed = self.following.reread(&edited(&self.before, &now));
         self.followed += usize::from(followed.is_some());
         let followed = followed.unwrap_or_else(|| self.following.read(&sources(&now)));
         let whole = self.whole.read(&sources(&now));
@@ -95,9 +104,12 @@ proptest! {
         let (mut readers, mut tree) = (Readers::new(), Tree::new());
         for step in steps {
             for (path, what) in step {
-                match what {
-                    Some((kind, name)) => drop(tree.insert(PATHS[path], content(kind, name))),
-                    None => drop(tree.remove(PATHS[path])),
+                let path = PATHS[path];
+                tree.remove(path);
+                if let Some((kind, name)) = what {
+                    // A file takes the place of a directory, and the other way round.
+                    tree.retain(|other, _| !is_below(other, path) && !is_below(path, other));
+                    tree.insert(path, content(kind, name));
                 }
             }
             let (followed, whole) = readers.read(tree.clone());
@@ -108,6 +120,40 @@ proptest! {
             prop_assert_eq!(known(&readers.following), known(&readers.whole), "{:?}", tree);
         }
     }
+}
+
+#[test]
+fn manifests_that_come_go_and_move_are_followed_by_their_difference() {
+    let mut readers = Readers::new();
+    let mut tree: Tree = [("a.yaml", content(0, 0)), ("opsy.yaml", String::new())].into();
+    readers.read(tree.clone());
+    let steps: [&[Step]; 7] = [
+        &[("b.yaml", Some((0, 1)))],
+        &[("b.yaml", None), ("c/d.yaml", Some((0, 1)))],
+        &[("c/d.yaml", Some((5, 1)))],
+        &[("c/d.yaml", None)],
+        &[("a.yaml", Some((1, 0))), ("b.yaml", Some((7, 3))), ("x.yml", Some((8, 0)))],
+        &[("a.yaml", None), ("x.yml", None)],
+        &[("b.yaml", None), ("a.yaml", Some((4, 2)))],
+    ];
+    for (step, files) in steps.into_iter().enumerate() {
+        for (path, what) in files {
+            match what {
+                Some((kind, name)) => drop(tree.insert(path, content(*kind, *name))),
+                None => drop(tree.remove(path)),
+            }
+        }
+        let (followed, whole) = readers.read(tree.clone());
+        assert_eq!(followed, whole);
+        assert_eq!(readers.followed, step + 1, "{files:?}");
+    }
+    tree.insert("b.yaml", content(0, 1));
+    tree.insert("c/d.yaml", content(0, 1));
+    readers.read(tree.clone());
+    assert_eq!(readers.followed, 7, "both new files declare the same object");
+    tree.remove("c/d.yaml");
+    readers.read(tree.clone());
+    assert_eq!(readers.followed, 7, "the other file's object counts again");
 }
 
 #[test]
