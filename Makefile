@@ -68,7 +68,7 @@ test: cluster-prerequisites runner
 	export OPSY_BED_PACKER OPSY_BED_HELM
 	said=$$(mktemp)
 	trap 'rm -f "$$said"' EXIT
-	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws bedkit git chat network registry scaling) >"$$said" 2>&1 &
+	(cd tests/bed && exec $$OPSY_BED_PYTHON -m pytest -q -p no:cacheprovider aws bedkit git chat forges network registry scaling) >"$$said" 2>&1 &
 	cargo test --locked --workspace || failed=1
 	wait $$! || failed=1
 	cat "$$said"

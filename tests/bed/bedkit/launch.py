@@ -29,6 +29,7 @@ class Program(NamedTuple):
 PROGRAMS = {
     "aws": Program("the emulated AWS", ["-m", "opsybed"], BEDS / "aws"),
     "chat": Program("the chat bed", ["-m", "chatbed"], BEDS / "chat"),
+    "forges": Program("the forges", ["-m", "forgebed"], BEDS / "forges"),
     "git": Program("the Git server", [str(BEDS / "git" / "gitbed.py")]),
     "network": Program("the network bed", [str(BEDS / "network" / "netbed.py")]),
     "registry": Program("the registry", [str(BEDS / "registry" / "registrybed.py")]),
