@@ -119,11 +119,24 @@ def create_comment(call: Call, owner: str, name: str, number: str) -> Reply:
 @API.endpoint("PATCH", "/repos/{owner}/{name}/issues/comments/{comment_id}")
 def edit_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
     need(call, "write:issue")
-    found = call.world.comment(API.repository(call, f"{owner}/{name}"), int(comment_id))
-    if found is None:
-        raise Refused(404, message("The target couldn't be found."))
-    call.world.edit_comment(found[1], checked_comment(call))
-    return Reply.json(show_comment(call.world, found[1]))
+    _, comment = find_comment(call, API.repository(call, f"{owner}/{name}"), comment_id)
+    call.world.edit_comment(comment, checked_comment(call))
+    return Reply.json(show_comment(call.world, comment))
+
+
+@API.endpoint("GET", "/repos/{owner}/{name}/issues/comments/{comment_id}")
+def get_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
+    need(call, "read:issue")
+    _, comment = find_comment(call, API.repository(call, f"{owner}/{name}"), comment_id)
+    return Reply.json(show_comment(call.world, comment))
+
+
+@API.endpoint("DELETE", "/repos/{owner}/{name}/issues/comments/{comment_id}")
+def delete_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
+    need(call, "write:issue")
+    pull, comment = find_comment(call, API.repository(call, f"{owner}/{name}"), comment_id)
+    pull.comments.remove(comment)
+    return Reply(204)
 
 
 @API.endpoint("POST", "/repos/{owner}/{name}/statuses/{sha}")
@@ -137,6 +150,13 @@ def create_status(call: Call, owner: str, name: str, sha: str) -> Reply:
     given = (asked.get("context", "default"), asked["state"], asked.get("description") or "")
     status = call.world.add_status(repository, sha, *given, asked.get("target_url") or "", user(call.token))
     return Reply.json(show_status(call.world, status), 201)
+
+
+def find_comment(call: Call, repository: Repository, comment_id: str) -> tuple[Pull, Comment]:
+    found = call.world.comment(repository, int(comment_id))
+    if found is None:
+        raise Refused(404, message("The target couldn't be found."))
+    return found
 
 
 def checked_comment(call: Call) -> str:

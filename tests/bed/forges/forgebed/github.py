@@ -162,12 +162,26 @@ def create_comment(call: Call, owner: str, name: str, number: str) -> Reply:
 @API.endpoint("PATCH", "/repos/{owner}/{name}/issues/comments/{comment_id}")
 def edit_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
     repository = API.repository(call, f"{owner}/{name}")
-    found = call.world.comment(repository, int(comment_id))
-    if found is None:
-        raise Refused(404, message("Not Found", 404))
+    pull, comment = find_comment(call, repository, comment_id)
     need(call, "issues:write", "pull_requests:write")
-    call.world.edit_comment(found[1], checked_comment(call))
-    return Reply.json(show_comment(call.world, repository, *found))
+    call.world.edit_comment(comment, checked_comment(call))
+    return Reply.json(show_comment(call.world, repository, pull, comment))
+
+
+@API.endpoint("GET", "/repos/{owner}/{name}/issues/comments/{comment_id}")
+def get_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
+    repository = API.repository(call, f"{owner}/{name}")
+    need(call, "issues:read", "pull_requests:read")
+    return Reply.json(show_comment(call.world, repository, *find_comment(call, repository, comment_id)))
+
+
+@API.endpoint("DELETE", "/repos/{owner}/{name}/issues/comments/{comment_id}")
+def delete_comment(call: Call, owner: str, name: str, comment_id: str) -> Reply:
+    repository = API.repository(call, f"{owner}/{name}")
+    pull, comment = find_comment(call, repository, comment_id)
+    need(call, "issues:write", "pull_requests:write")
+    pull.comments.remove(comment)
+    return Reply(204)
 
 
 @API.endpoint("POST", "/repos/{owner}/{name}/statuses/{sha}")
@@ -196,6 +210,13 @@ def list_statuses(call: Call, owner: str, name: str, sha: str) -> Reply:
     need(call, "statuses:read")
     wanted = [status for status in reversed(repository.statuses) if status.sha == sha]
     return listed(call, wanted, lambda status: show_status(call.world, status))
+
+
+def find_comment(call: Call, repository: Repository, comment_id: str) -> tuple[Pull, Comment]:
+    found = call.world.comment(repository, int(comment_id))
+    if found is None:
+        raise Refused(404, message("Not Found", 404))
+    return found
 
 
 def listed(call: Call, items: list, show) -> Reply:

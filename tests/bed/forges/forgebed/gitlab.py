@@ -128,14 +128,27 @@ def create_comment(call: Call, project: str, number: str) -> Reply:
 
 @API.endpoint("PUT", "/projects/{project}/merge_requests/{number}/notes/{comment_id}")
 def edit_comment(call: Call, project: str, number: str, comment_id: str) -> Reply:
-    pull = API.pull(call, find(call, project), number)
-    comment = next((comment for comment in pull.comments if str(comment.id) == comment_id), None)
-    if comment is None:
-        raise Refused(404, {"message": "404 Note Not Found"})
+    comment = find_comment(API.pull(call, find(call, project), number), comment_id)
     if comment.user != call.token.user:
         raise Refused(403, {"message": "403 Forbidden"})
     call.world.edit_comment(comment, checked_comment(call))
     return Reply.json(show_comment(call.world, comment))
+
+
+@API.endpoint("GET", "/projects/{project}/merge_requests/{number}/notes/{comment_id}")
+def get_comment(call: Call, project: str, number: str, comment_id: str) -> Reply:
+    comment = find_comment(API.pull(call, find(call, project), number), comment_id)
+    return Reply.json(show_comment(call.world, comment))
+
+
+@API.endpoint("DELETE", "/projects/{project}/merge_requests/{number}/notes/{comment_id}")
+def delete_comment(call: Call, project: str, number: str, comment_id: str) -> Reply:
+    pull = API.pull(call, find(call, project), number)
+    comment = find_comment(pull, comment_id)
+    if comment.user != call.token.user:
+        raise Refused(403, {"message": "403 Forbidden"})
+    pull.comments.remove(comment)
+    return Reply(204)
 
 
 @API.endpoint("POST", "/projects/{project}/statuses/{sha}")
@@ -166,6 +179,13 @@ def list_statuses(call: Call, project: str, sha: str) -> Reply:
     repository = find(call, project)
     wanted = [status for status in repository.statuses if status.sha == sha]
     return listed(call, wanted, lambda status: show_status(call.world, status))
+
+
+def find_comment(pull: Pull, comment_id: str) -> Comment:
+    comment = next((comment for comment in pull.comments if str(comment.id) == comment_id), None)
+    if comment is None:
+        raise Refused(404, {"message": "404 Note Not Found"})
+    return comment
 
 
 def find(call: Call, project: str) -> Repository:

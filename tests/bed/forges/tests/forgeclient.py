@@ -15,7 +15,7 @@ class Answer:
 
     @property
     def json(self):
-        return json.loads(self.text)
+        return json.loads(self.text or "null")
 
 
 class Bed:

@@ -41,6 +41,14 @@ def test_comments_are_written_changed_and_listed_with_their_author(forge):
     assert seen == {("two", "opsy-bot"), ("three", "eve")}
 
 
+def test_a_comment_is_read_and_deleted(forge):
+    path = forge.comment(forge.call("POST", forge.comments, {"body": "one"}).json["id"])
+    assert forge.call("GET", path).json["body"] == "one"
+    assert forge.call("DELETE", path).status == 204
+    assert forge.call("GET", path).status == 404
+    assert forge.call("GET", forge.comments).json == []
+
+
 def test_lists_of_comments_have_pages_except_in_gitea(forge):
     forge.bed.control("POST", "comments", repository=REPOSITORY, number=1, body="x", count=250)
     bodies, page, headers = [], 1, None
