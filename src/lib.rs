@@ -47,6 +47,7 @@
 //! | [`announce`] | status → stories and messages for people, the same for every sink; pure | `api` |
 //! | [`resolve`] | edge: the HTTP client for addresses that other people chose, without those of the machine itself | `api` |
 //! | [`probe`] | edge: asks the servers that health checks of rollouts name | `api`, `resolve` |
+//! | [`forge`] | edge: pull requests of GitHub, GitLab and Gitea: the one comment with a plan, commit statuses, and pull requests by Opsy | `api`, `resolve`, `wait` |
 //! | [`notify`] | edge: which message is sent next, and one file per sink | `api`, `announce`, `resolve`, `task` |
 //! | [`builder`] | what to do with a builder and why, one step at a time | `api`, `aws`, `engine`, `git`, `manifest`, `sync` |
 //! | [`refresher`] | what to do with a refresher and why, one step at a time | `api`, `aws`, `engine`, `probe`, `sync` |
@@ -72,6 +73,7 @@ pub mod aws;
 pub mod builder;
 pub mod cli;
 pub mod engine;
+pub mod forge;
 pub mod git;
 pub mod loader;
 pub mod manifest;

@@ -12,6 +12,7 @@ mod deploy;
 mod example;
 mod faults;
 mod files;
+mod forge;
 mod git;
 mod kills;
 mod layouts;

@@ -1,0 +1,202 @@
+//! Posts a plan: lists the comments, reads the pull request, decides (`comment`), writes once, and looks again.
+//!
+//! Forges have no conditional writes, so between the last read and the write somebody can push, and a faster run of the
+//! newer commit can even have posted. The pull request is therefore read as the last thing before the write, and again
+//! after it: if its head has moved and the comment still says what this run wrote, a notice in it says that it is
+//! outdated. Two runs that both create a comment find each other's afterwards, and the later one is deleted.
+
+use std::fmt;
+
+use super::client::Client;
+use super::comment::{self, Marker, Step, Why};
+use super::contract::{Author, Comment, PullRequest};
+use super::error::ForgeError;
+use super::text;
+
+/// How often everything is read again after a race, or after a write without a response.
+const ROUNDS: usize = 4;
+
+/// A plan for a pull request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The number of the pull request.
+    pub number: u64,
+    pub marker: Marker,
+    /// The text without the marker. Everything in it that a repository or AWS contains must be escaped.
+    pub markdown: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    pub step: Done,
+    pub pull_request: PullRequest,
+    /// Further comments of this target, which are not changed. A person can delete them.
+    pub duplicates: Vec<u64>,
+    /// The commit that was pushed while the comment was written.
+    pub superseded_by: Option<String>,
+    /// The user that the forge shows, if it is not the expected one. The next run would not find the comment.
+    pub unexpected_author: Option<String>,
+}
+
+/// The result for the comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Created(u64),
+    Updated(u64),
+    Left(Why),
+}
+
+/// Posts a plan.
+///
+/// # Errors
+/// The text is too long, or the forge refuses a request.
+pub async fn post(client: &Client, post: &Post) -> Result<Posted, ForgeError> {
+    let body = comment::compose(&post.marker, &post.markdown)?;
+    let mut run = Run { client, post, body, author: client.author().await?, unexpected_author: None };
+    let mut last = None;
+    for _ in 0..ROUNDS {
+        match run.round().await {
+            Ok(Some(posted)) => return Ok(posted),
+            Ok(None) => {}
+            // It may have been written: what is there now decides.
+            Err(error) if error.is_open() => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let unsettled =
+        || ForgeError::Incomplete("other runs keep on writing the same comment: run this again".to_owned());
+    Err(last.unwrap_or_else(unsettled))
+}
+
+struct Run<'a> {
+    client: &'a Client,
+    post: &'a Post,
+    body: String,
+    author: Author,
+    unexpected_author: Option<String>,
+}
+
+impl Run<'_> {
+    /// One attempt. Returns nothing if everything must be read again.
+    async fn round(&mut self) -> Result<Option<Posted>, ForgeError> {
+        let (client, number) = (self.client, self.post.number);
+        let comments = client.comments(number).await?;
+        let pull = client.pull_request(number).await?;
+        let decision = comment::decide(&self.post.marker, &self.body, &pull, &self.author, &comments);
+        let is_fork = pull.from_fork;
+        let step = match decision.step {
+            Step::Leave(why) => {
+                return Ok(Some(self.posted(Done::Left(why), pull, decision.duplicates, None)));
+            }
+            Step::Update(id) => {
+                client
+                    .update_comment(number, id, &self.body)
+                    .await
+                    .map_err(|error| error.in_fork(is_fork))?;
+                Done::Updated(id)
+            }
+            Step::Create => {
+                let created = client.create_comment(number, &self.body).await;
+                let created = created.map_err(|error| error.in_fork(is_fork))?;
+                if self.has_lost(&created).await? {
+                    return Ok(None);
+                }
+                Done::Created(created.id)
+            }
+        };
+        let now = client.pull_request(number).await?;
+        let superseded_by = (now.head != self.post.marker.head).then(|| now.head.clone());
+        if let (Some(head), Done::Created(id) | Done::Updated(id)) = (&superseded_by, &step) {
+            self.mark_outdated(*id, head).await?;
+        }
+        Ok(Some(self.posted(step, now, decision.duplicates, superseded_by)))
+    }
+
+    /// Looks for a comment that another run created at the same time. If that was first, deletes the own one.
+    async fn has_lost(&mut self, created: &Comment) -> Result<bool, ForgeError> {
+        if !self.author.wrote(created) {
+            self.unexpected_author = Some(created.author.clone());
+            self.author = self.author.clone().and(&created.author);
+        }
+        let comments = self.client.comments(self.post.number).await?;
+        let is_rival = |other: &Comment| {
+            let marker = Marker::of(&other.body);
+            let is_target = marker.is_some_and(|marker| marker.target == self.post.marker.target);
+            other.id < created.id && is_target && self.author.wrote(other)
+        };
+        let has_lost = comments.iter().any(is_rival);
+        if has_lost {
+            self.client.delete_comment(self.post.number, created.id).await?;
+        }
+        Ok(has_lost)
+    }
+
+    /// Says in the comment that it is outdated, unless somebody has changed it since.
+    async fn mark_outdated(&self, id: u64, head: &str) -> Result<(), ForgeError> {
+        let (client, number) = (self.client, self.post.number);
+        let present = client.comment(number, id).await?;
+        if text::is_same(&present.body, &self.body) {
+            client.update_comment(number, id, &comment::outdated(&self.body, head)).await?;
+        }
+        Ok(())
+    }
+
+    fn posted(
+        &self,
+        step: Done,
+        pull_request: PullRequest,
+        duplicates: Vec<u64>,
+        superseded_by: Option<String>,
+    ) -> Posted {
+        let unexpected_author = self.unexpected_author.clone();
+        Posted { step, pull_request, duplicates, superseded_by, unexpected_author }
+    }
+}
+
+impl fmt::Display for Posted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, url) = (self.pull_request.number, &self.pull_request.url);
+        let fork = if self.pull_request.from_fork { " from a fork" } else { "" };
+        match &self.step {
+            Done::Created(_) => write!(f, "commented on pull request {number}{fork}: {url}")?,
+            Done::Updated(_) => write!(f, "updated the comment on pull request {number}{fork}: {url}")?,
+            Done::Left(why) => {
+                write!(f, "left the comment on pull request {number}{fork} as it is, because {why}")?
+            }
+        }
+        if let Some(head) = &self.superseded_by {
+            write!(
+                f,
+                "\n{} was pushed meanwhile; the comment says that it is outdated",
+                comment::short(head)
+            )?;
+        }
+        if !self.duplicates.is_empty() {
+            let ids: Vec<String> = self.duplicates.iter().map(u64::to_string).collect();
+            write!(f, "\nolder comments of the same target can be deleted: {}", ids.join(", "))?;
+        }
+        if let Some(name) = &self.unexpected_author {
+            write!(
+                f,
+                "\nthe comment was written by {name}: set OPSY_FORGE_AUTHOR to that name, so that it is found again"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("it says the same"),
+            Self::Closed => f.write_str("the pull request is not open"),
+            Self::Outdated { head } => {
+                write!(f, "the head of the pull request is now {}", comment::short(head))
+            }
+            Self::Newer { head } => {
+                write!(f, "it is already about the newer commit {}", comment::short(head))
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Requests and responses that GitHub and Gitea have in common, and constructors of requests. Pure.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::contract::{Call, Comment, Need, PullRequest};
+use super::place::Place;
+use super::status::Status;
+
+/// Returns a request. `path` is what follows `root`.
+pub fn call(method: Method, root: &[&str], path: &[&str], need: Need, action: &str) -> Call {
+    let path = root.iter().chain(path).map(|part| (*part).to_owned()).collect();
+    Call { method, path, query: Vec::new(), body: None, need, action: action.to_owned() }
+}
+
+pub fn with_query(mut call: Call, query: &[(&'static str, &str)]) -> Call {
+    call.query = query.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    call
+}
+
+pub fn with_body(mut call: Call, body: Value) -> Call {
+    call.body = Some(body);
+    call
+}
+
+/// The requests of GitHub, which Gitea has too.
+#[derive(Clone, Debug)]
+pub struct Repo {
+    owner: String,
+    name: String,
+}
+
+impl Repo {
+    pub fn new(place: &Place) -> Self {
+        let (owner, name) = place.owner_and_name();
+        Self { owner: owner.to_owned(), name: name.to_owned() }
+    }
+
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    pub fn call(&self, method: Method, path: &[&str], need: Need, action: &str) -> Call {
+        call(method, &["repos", &self.owner, &self.name], path, need, action)
+    }
+
+    pub fn pull_request(&self, number: u64) -> Call {
+        let action = format!("read pull request {number}");
+        self.call(Method::GET, &["pulls", &number.to_string()], Need::Read, &action)
+    }
+
+    pub fn comments(&self, number: u64) -> Call {
+        let action = format!("read the comments on pull request {number}");
+        self.call(Method::GET, &["issues", &number.to_string(), "comments"], Need::Read, &action)
+    }
+
+    pub fn comment(&self, id: u64) -> Call {
+        self.call(Method::GET, &["issues", "comments", &id.to_string()], Need::Read, "read a comment")
+    }
+
+    pub fn create_comment(&self, number: u64, body: &str) -> Call {
+        let (path, action) = (["issues", &number.to_string(), "comments"], "write comments on pull requests");
+        with_body(self.call(Method::POST, &path, Need::WriteComment, action), json!({ "body": body }))
+    }
+
+    pub fn update_comment(&self, id: u64, body: &str) -> Call {
+        let (path, action) = (["issues", "comments", &id.to_string()], "write comments on pull requests");
+        with_body(self.call(Method::PATCH, &path, Need::WriteComment, action), json!({ "body": body }))
+    }
+
+    pub fn delete_comment(&self, id: u64) -> Call {
+        let path = ["issues", "comments", &id.to_string()];
+        self.call(Method::DELETE, &path, Need::WriteComment, "delete its comments on pull requests")
+    }
+
+    pub fn set_status(&self, commit: &str, status: &Status, state: &str) -> Call {
+        let mut body =
+            json!({ "state": state, "context": status.context, "description": status.description });
+        if let Some(url) = &status.url {
+            body["target_url"] = json!(url);
+        }
+        let action = "set the status of a commit";
+        with_body(self.call(Method::POST, &["statuses", commit], Need::WriteStatus, action), body)
+    }
+
+    pub fn create_pull_request(&self, branch: &str, base: &str, title: &str, body: &str) -> Call {
+        let body = json!({ "head": branch, "base": base, "title": title, "body": body });
+        with_body(self.call(Method::POST, &["pulls"], Need::WritePullRequest, "open pull requests"), body)
+    }
+
+    pub fn edit_pull_request(&self, number: u64, body: Value) -> Call {
+        let (path, action) = (["pulls", &number.to_string()], "change pull requests");
+        with_body(self.call(Method::PATCH, &path, Need::WritePullRequest, action), body)
+    }
+}
+
+pub fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+pub fn read_pull_request(document: &Value) -> Option<PullRequest> {
+    let (head, base) = (&document["head"], &document["base"]);
+    Some(PullRequest {
+        number: document["number"].as_u64()?,
+        title: text(&document["title"])?,
+        body: text(&document["body"]).unwrap_or_default(),
+        url: text(&document["html_url"]).unwrap_or_default(),
+        is_open: document["state"].as_str()? == "open",
+        is_merged: document["merged"] == true || document["merged_at"].is_string(),
+        head: text(&head["sha"])?,
+        branch: text(&head["ref"])?,
+        base_branch: text(&base["ref"])?,
+        // The repository of a deleted fork is null.
+        from_fork: head["repo"]["id"] != base["repo"]["id"],
+    })
+}
+
+pub fn read_comment(document: &Value) -> Option<Comment> {
+    Some(Comment {
+        id: document["id"].as_u64()?,
+        // The user of a comment is null if the account was deleted.
+        author: text(&document["user"]["login"]).unwrap_or_default(),
+        body: text(&document["body"]).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,37 @@
+//! Texts that a forge stores: markers in their first line, comparison and length. Pure.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const START: &str = "<!-- ";
+const END: &str = " -->";
+
+/// Returns a line that people do not see: an HTML comment with a name and JSON, which nothing in the values can end.
+pub fn marker(name: &str, value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    format!("{START}{name} {}{END}", json.replace('<', "\\u003c").replace('>', "\\u003e"))
+}
+
+/// Reads the marker in the first line of a text.
+pub fn read_marker<T: DeserializeOwned>(name: &str, text: &str) -> Option<T> {
+    let line = text.lines().next()?.trim_end();
+    let json = line.strip_prefix(START)?.strip_prefix(name)?.strip_suffix(END)?;
+    serde_json::from_str(json).ok()
+}
+
+/// Returns whether two texts are equal as a forge stores them, which can change line ends and the end of a text.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let lines = |text: &str| text.trim_end().replace("\r\n", "\n");
+    lines(one) == lines(other)
+}
+
+/// Returns one line of at most this many characters. A shortened one ends with an ellipsis.
+pub fn one_line(text: &str, most: usize) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    if line.chars().count() <= most {
+        return line;
+    }
+    let start: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", start.trim_end())
+}
