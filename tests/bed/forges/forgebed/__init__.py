@@ -10,7 +10,8 @@ What is emulated is what these documents say; anything else fails with 501:
   "… users", "Using pagination in the REST API", "Rate limits for the REST API", "Troubleshooting the REST API";
   docs.github.com/en/actions: "Automatic token authentication" (GITHUB_TOKEN cannot call GET /user).
 - GitLab: docs.gitlab.com/api: "REST API" (pagination), "Notes API", "Merge requests API", "Commits API" (statuses),
-  "Users API"; docs.gitlab.com/ci/jobs/ci_job_token (a job token reads no merge request and writes no note).
+  "Users API"; docs.gitlab.com/user/project/quick_actions; docs.gitlab.com/ci/jobs/ci_job_token (a job token reads no
+  merge request and writes no note).
 - Gitea: docs.gitea.com/api (the Swagger document) and the functions that it is generated from, in
   routers/api/v1/repo: issue_comment.go (the list of comments has no pages), pull.go, status.go.
 """

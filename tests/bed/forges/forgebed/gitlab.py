@@ -85,6 +85,7 @@ def create_pull(call: Call, project: str) -> Reply:
     check_size(call, "description", description)
     given = (asked["title"], description, repository.path, source, target)
     pull = call.world.add_pull(repository, call.token.user, *given)
+    pull.body = commands(call, pull, pull.body)
     return Reply.json(show_pull(call.world, repository, pull), 201)
 
 
@@ -122,16 +123,18 @@ def create_comment(call: Call, project: str, number: str) -> Reply:
     if wait:
         text = "This endpoint has been requested too many times. Try again later."
         raise Refused(429, {"message": {"error": text}}, Retry_After=str(wait))
-    comment = call.world.add_comment(pull, call.token.user, checked_comment(call))
+    body = commands(call, pull, checked_comment(call))
+    comment = call.world.add_comment(pull, call.token.user, body)
     return Reply.json(show_comment(call.world, comment), 201)
 
 
 @API.endpoint("PUT", "/projects/{project}/merge_requests/{number}/notes/{comment_id}")
 def edit_comment(call: Call, project: str, number: str, comment_id: str) -> Reply:
-    comment = find_comment(API.pull(call, find(call, project), number), comment_id)
+    pull = API.pull(call, find(call, project), number)
+    comment = find_comment(pull, comment_id)
     if comment.user != call.token.user:
         raise Refused(403, {"message": "403 Forbidden"})
-    call.world.edit_comment(comment, checked_comment(call))
+    call.world.edit_comment(comment, commands(call, pull, checked_comment(call)))
     return Reply.json(show_comment(call.world, comment))
 
 
@@ -179,6 +182,21 @@ def list_statuses(call: Call, project: str, sha: str) -> Reply:
     repository = find(call, project)
     wanted = [status for status in repository.statuses if status.sha == sha]
     return listed(call, wanted, lambda status: show_status(call.world, status))
+
+
+def commands(call: Call, pull: Pull, text: str) -> str:
+    """Run the quick actions of a text, and return the text without them. In a fence, they are only text."""
+    kept, in_fence = [], False
+    for line in text.split("\n"):
+        in_fence ^= line.startswith("```")
+        name = line.removeprefix("/").split(" ")[0].strip()
+        if in_fence or not line.startswith("/") or name not in ("close", "reopen", "approve", "merge", "title"):
+            kept.append(line)
+        elif name in ("close", "reopen"):
+            pull.state = "closed" if name == "close" else "open"
+        elif name == "merge":
+            pull.state, pull.merged = "closed", True
+    return "\n".join(kept)
 
 
 def find_comment(pull: Pull, comment_id: str) -> Comment:

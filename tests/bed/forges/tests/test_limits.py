@@ -67,6 +67,13 @@ def test_gitlab_lists_the_newest_note_first_and_system_notes_too(gitlab):
     assert gitlab.call("GET", f"{gitlab.comments}?sort=asc").json[0]["body"] == "one"
 
 
+def test_gitlab_runs_quick_actions_of_notes(gitlab):
+    gitlab.call("POST", gitlab.comments, {"body": "```\n/close\n```"})
+    assert gitlab.call("GET", gitlab.pull).json["state"] == "opened"
+    note = gitlab.call("POST", gitlab.comments, {"body": "text\n/close\n\\/approve"}).json
+    assert (note["body"], gitlab.call("GET", gitlab.pull).json["state"]) == ("text\n\\/approve", "closed")
+
+
 def test_gitlab_statuses_have_transitions(gitlab):
     head = gitlab.call("GET", gitlab.pull).json["sha"]
     path, asked = f"{gitlab.root}/statuses/{head}", {"state": "success", "name": "opsy/plan"}
