@@ -78,12 +78,12 @@ impl Client {
         }
         match self.object(&self.forge.identity(), |user| self.forge.read_identity(user)).await {
             Ok(name) => Ok(Author::new([name])),
-            Err(ForgeError::Right { said, .. })
-                if !self.forge.automation().is_empty() && !said.contains("required scope") =>
-            {
-                Ok(Author::new(self.forge.automation().iter().copied()))
-            }
-            Err(error) => Err(error),
+            Err(error) => match &error {
+                ForgeError::Right { said, .. } if !self.forge.automation(said).is_empty() => {
+                    Ok(Author::new(self.forge.automation(said).iter().copied()))
+                }
+                _ => Err(error),
+            },
         }
     }
 
@@ -127,14 +127,24 @@ impl Client {
         self.send(&self.forge.delete_comment(number, id), None).await.map(drop)
     }
 
-    /// Sets the status of a commit.
+    /// Returns a text in which the forge finds no commands.
+    pub(super) fn without_commands(&self, text: String) -> String {
+        self.forge.without_commands(text)
+    }
+
+    /// Sets the status of a commit of a pull request.
     ///
     /// # Errors
     /// The forge refuses it.
-    pub async fn set_status(&self, commit: &str, status: &Status) -> Result<(), ForgeError> {
+    pub async fn set_status(
+        &self,
+        pull: &PullRequest,
+        commit: &str,
+        status: &Status,
+    ) -> Result<(), ForgeError> {
         match self.send(&self.forge.set_status(commit, status), None).await {
             Err(ForgeError::Rejected { said, .. }) if self.forge.has_status(&said) => Ok(()),
-            result => result.map(drop),
+            result => result.map(drop).map_err(|error| error.in_fork(pull.from_fork)),
         }
     }
 
@@ -193,7 +203,7 @@ impl Client {
             for document in &documents {
                 items.push(read(document).ok_or_else(|| self.unreadable(call))?);
             }
-            page = response.next_page();
+            page = response.next_page(call);
             if page.is_none() {
                 return Ok(items);
             }
@@ -247,10 +257,12 @@ impl Client {
         }
         let (action, from) = (call.action.clone(), self.token.from().to_owned());
         let remedy = || self.forge.remedy(call.need).to_owned();
+        // The first request of a run says nothing about what the others need.
+        let of_new = || self.forge.remedy(if call.is_read() { Need::WriteComment } else { call.need });
         let what = format!("{} at {}", self.place.repository, self.place.api);
         match status {
             300..=399 => ForgeError::Moved { forge, what },
-            401 => ForgeError::Token { forge, from, remedy: format!("create a new one, and {}", remedy()) },
+            401 => ForgeError::Token { forge, from, remedy: format!("create a new one, and {}", of_new()) },
             403 => ForgeError::Right { forge, from, action, said, remedy: remedy() },
             // A comment that was just read, and then does not exist, was deleted.
             404 | 410 if call.need == Need::WriteComment && call.method != Method::POST => {

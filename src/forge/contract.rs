@@ -104,8 +104,8 @@ pub trait Forge: fmt::Debug + Send + Sync {
     /// Returns what a token needs for a request.
     fn remedy(&self, need: Need) -> &'static str;
 
-    /// The names of users of tokens that CI systems issue and that cannot ask for their own name.
-    fn automation(&self) -> &'static [&'static str];
+    /// Returns the possible names of the user if a refusal to say them is the one that tokens of CI systems get.
+    fn automation(&self, said: &str) -> &'static [&'static str];
 
     fn identity(&self) -> Call;
     fn read_identity(&self, user: &Value) -> Option<String>;
@@ -119,6 +119,11 @@ pub trait Forge: fmt::Debug + Send + Sync {
     fn update_comment(&self, number: u64, id: u64, body: &str) -> Call;
     fn delete_comment(&self, number: u64, id: u64) -> Call;
     fn read_comment(&self, document: &Value) -> Option<Comment>;
+
+    /// Returns a text in which the forge finds no commands.
+    fn without_commands(&self, text: String) -> String {
+        text
+    }
 
     fn set_status(&self, commit: &str, status: &Status) -> Call;
     /// Returns whether a refusal says that the commit has this status already.

@@ -42,8 +42,9 @@ impl Forge for Gitea {
         }
     }
 
-    fn automation(&self) -> &'static [&'static str] {
-        &["gitea-actions", "forgejo-actions"]
+    /// A token of a user is refused because of its scopes.
+    fn automation(&self, said: &str) -> &'static [&'static str] {
+        if said.contains("required scope") { &[] } else { &["gitea-actions", "forgejo-actions"] }
     }
 
     fn identity(&self) -> Call {

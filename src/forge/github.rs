@@ -53,8 +53,9 @@ impl Forge for GitHub {
         }
     }
 
-    fn automation(&self) -> &'static [&'static str] {
-        &["github-actions[bot]"]
+    /// Tokens of workflows and of Apps are refused as integrations. An App has another name, which is seen when it writes.
+    fn automation(&self, said: &str) -> &'static [&'static str] {
+        if said.contains("by integration") { &["github-actions[bot]"] } else { &[] }
     }
 
     fn identity(&self) -> Call {

@@ -65,7 +65,7 @@ impl Forge for GitLab {
         }
     }
 
-    fn automation(&self) -> &'static [&'static str] {
+    fn automation(&self, _said: &str) -> &'static [&'static str] {
         &[]
     }
 
@@ -136,6 +136,15 @@ impl Forge for GitLab {
                 false => text(&document["body"]).unwrap_or_default(),
             },
         })
+    }
+
+    /// GitLab runs the lines of comments and descriptions that start with a slash as commands of their author, for example
+    /// `/merge` (docs.gitlab.com/user/project/quick_actions).
+    fn without_commands(&self, text: String) -> String {
+        let is_command = |line: &str| line.trim_start().starts_with('/');
+        let escape =
+            |line: &str| if is_command(line) { line.replacen('/', "\\/", 1) } else { line.to_owned() };
+        text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
     }
 
     /// `skipped` exists only in new versions, so neutral is a success.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::contract::{Call, Forge};
 use super::error::ForgeError;
@@ -93,10 +93,16 @@ impl Response {
 
     /// Returns the query of the next page. The link can name another server, for example if a proxy is in front of the
     /// forge, so only its query is used, and the token stays with this server.
-    pub fn next_page(&self) -> Option<String> {
-        let link = self.header("link")?.split(',').find(|link| link.contains("rel=\"next\""))?;
-        let target = link.split_once('<')?.1.split_once('>')?.0;
-        Url::parse(target).ok()?.query().map(str::to_owned)
+    pub fn next_page(&self, call: &Call) -> Option<String> {
+        let links = self.header("link").unwrap_or_default();
+        if let Some(link) = links.split(',').find(|link| link.contains("rel=\"next\"")) {
+            let target = link.split_once('<')?.1.split_once('>')?.0;
+            return Url::parse(target).ok()?.query().map(str::to_owned);
+        }
+        // GitLab has a header of its own, which also passes proxies that limit the size of others.
+        let page = self.header("x-next-page").filter(|page| !page.is_empty())?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        Some(query.extend_pairs(&call.query).append_pair("page", page).finish())
     }
 }
 

@@ -2,8 +2,7 @@
 //! requests that Opsy opens itself.
 //!
 //! ```text
-//!  variables of the CI ─detect (pure)─> Detected ─┐
-//!  token (variable or file) ──────────────────────┴> Client ─ github, gitlab, gitea (pure): request <─> response
+//!  variables of the CI ─connect: detect (pure), token─> Client ─ github, gitlab, gitea (pure): request <─> response
 //!  Markdown of a plan ─post─> list, read, comment::decide (pure), one write, read again ─> Posted
 //!  wish for a change ─propose─> list, pull_request::decide (pure), one write ─> Proposed
 //! ```
@@ -18,6 +17,7 @@
 
 mod client;
 pub mod comment;
+mod connect;
 mod contract;
 mod detect;
 mod error;
@@ -36,6 +36,7 @@ mod token;
 
 pub use client::Client;
 pub use comment::Marker;
+pub use connect::connect;
 pub use contract::{Author, Comment, PullRequest};
 pub use detect::{Detected, Flags, detect};
 pub use error::ForgeError;

@@ -35,7 +35,8 @@ pub struct Posted {
     pub duplicates: Vec<u64>,
     /// The commit that was pushed while the comment was written.
     pub superseded_by: Option<String>,
-    /// The user that the forge shows, if it is not the expected one. The next run would not find the comment.
+    /// The user that the forge shows, if it is not the expected one. Every run then writes a comment before it finds the
+    /// earlier one, and deletes it again.
     pub unexpected_author: Option<String>,
 }
 
@@ -52,7 +53,8 @@ pub enum Done {
 /// # Errors
 /// The text is too long, or the forge refuses a request.
 pub async fn post(client: &Client, post: &Post) -> Result<Posted, ForgeError> {
-    let body = comment::compose(&post.marker, &post.markdown)?;
+    let markdown = client.without_commands(post.markdown.clone());
+    let body = comment::compose(&post.marker, &markdown)?;
     let mut run = Run { client, post, body, author: client.author().await?, unexpected_author: None };
     let mut last = None;
     for _ in 0..ROUNDS {
@@ -135,7 +137,11 @@ impl Run<'_> {
     /// Says in the comment that it is outdated, unless somebody has changed it since.
     async fn mark_outdated(&self, id: u64, head: &str) -> Result<(), ForgeError> {
         let (client, number) = (self.client, self.post.number);
-        let present = client.comment(number, id).await?;
+        let present = match client.comment(number, id).await {
+            // Somebody deleted it.
+            Err(ForgeError::Hidden { .. }) => return Ok(()),
+            present => present?,
+        };
         if text::is_same(&present.body, &self.body) {
             client.update_comment(number, id, &comment::outdated(&self.body, head)).await?;
         }
@@ -179,7 +185,7 @@ impl fmt::Display for Posted {
         if let Some(name) = &self.unexpected_author {
             write!(
                 f,
-                "\nthe comment was written by {name}: set OPSY_FORGE_AUTHOR to that name, so that it is found again"
+                "\nthe comment was written by {name}: set OPSY_FORGE_AUTHOR to that name, so that it is found at once"
             )?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::client::Client;
 use super::error::ForgeError;
-use super::pull_request::{Decision, Why, Wish, decide};
+use super::pull_request::{Decision, Proposal, Why, Wish, decide};
 
 /// Steps of one call: closing one for another branch, opening one, and finding it after a response was lost.
 const STEPS: usize = 5;
@@ -22,6 +22,13 @@ pub enum Proposed {
 /// # Errors
 /// The text is too long, or the forge refuses a request.
 pub async fn propose(client: &Client, branch: &str, wish: &Wish) -> Result<Proposed, ForgeError> {
+    let wish = &match wish.clone() {
+        Wish::Open(proposal) => {
+            let text = client.without_commands(proposal.text);
+            Wish::Open(Proposal { text, ..proposal })
+        }
+        obsolete @ Wish::Obsolete { .. } => obsolete,
+    };
     let mut done = None;
     let mut last = None;
     for _ in 0..STEPS {

@@ -131,6 +131,23 @@ async fn a_user_that_is_not_the_expected_one_is_reported() {
         let posted = post(&client, &pull.plan(&pull.head, "a plan")).await.expect("posted");
         assert_eq!(posted.unexpected_author.as_deref(), Some(USER), "{}", pull.name());
         assert!(posted.to_string().contains("set OPSY_FORGE_AUTHOR"), "{posted}");
+        post(&client, &pull.plan(&pull.head, "another plan")).await.expect("posted");
+        let comments = pull.own_comments();
+        assert!(comments.len() == 1 && comments[0].contains("another plan"), "{}: {comments:?}", pull.name());
+    }
+}
+
+#[tokio::test]
+async fn a_line_of_a_plan_is_never_a_command_of_gitlab() {
+    let bed = Bed::start();
+    for pull in bed.pulls() {
+        for text in ["/close", "first\n  /merge\n/merge\nlast", "```\n/approve\n```"] {
+            pull.post(&pull.head, text).await;
+            let again = pull.post(&pull.head, text).await;
+            assert_eq!(again.step, Done::Left(Why::Same), "{}: {text}", pull.name());
+        }
+        let shown = pull.shown(pull.number);
+        assert_eq!((&shown["state"], &shown["merged"]), (&json!("open"), &json!(false)), "{}", pull.name());
     }
 }
 

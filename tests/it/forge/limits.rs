@@ -95,6 +95,18 @@ async fn a_link_to_another_server_is_not_followed() {
 }
 
 #[tokio::test]
+async fn pages_of_gitlab_are_found_without_links() {
+    let bed = Bed::start();
+    let pull = bed.pulls().remove(1);
+    pull.on_it("comments", json!({ "body": "x", "count": 150 }));
+    let first = json!({ "kind": "status", "place": "notes$", "status": 200, "count": 1, "body": [],
+        "headers": { "x-next-page": "2" } });
+    pull.control("faults", first);
+    let comments = pull.client().comments(pull.number).await.expect("read");
+    assert_eq!(comments.len(), 50, "the second page with a hundred comments each");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let bed = Bed::start();
     for pull in bed.pulls() {

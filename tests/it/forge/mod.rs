@@ -2,6 +2,7 @@
 //! Tests assert on what the forge holds afterwards, and on the requests that it received.
 
 mod comments;
+mod environments;
 mod limits;
 mod pull_requests;
 mod races;
@@ -107,13 +108,17 @@ impl Pull<'_> {
         self.head.clone()
     }
 
+    /// The address of the API.
+    pub fn api(&self) -> String {
+        self.bed.process.text(&self.name().to_lowercase())
+    }
+
     pub fn client(&self) -> Client {
         self.client_of(TOKEN, None)
     }
 
     pub fn client_of(&self, token: &str, author: Option<&str>) -> Client {
-        let key = self.name().to_lowercase();
-        let api = Address::parse(&self.bed.process.text(&key), false).expect("an address");
+        let api = Address::parse(&self.api(), false).expect("an address");
         let place = Place::new(self.kind, api, &self.repository).expect("a repository");
         let token = Token::new(token, "FORGE_TOKEN").expect("a token");
         let author = author.map(str::to_owned);

@@ -9,7 +9,9 @@ const JOB: &str = "https://ci.example.com/jobs/1";
 
 async fn set(pull: &Pull<'_>, state: State, description: &str) -> Result<(), ForgeError> {
     let status = Status::new(CONTEXT, state, description, Some(JOB.to_owned()));
-    pull.client().set_status(&pull.head, &status).await
+    let client = pull.client();
+    let read = client.pull_request(pull.number).await?;
+    client.set_status(&read, &pull.head, &status).await
 }
 
 fn shown(pull: &Pull<'_>) -> Vec<Value> {

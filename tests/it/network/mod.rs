@@ -1,6 +1,6 @@
 //! Closed networks: all servers are behind an egress proxy, and have certificates of a private CA.
 
-mod bed;
+pub mod bed;
 mod cluster;
 
 use std::collections::BTreeSet;
