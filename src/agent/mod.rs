@@ -17,6 +17,7 @@ pub mod memory;
 mod metrics;
 mod notifications;
 mod once;
+pub mod planning;
 mod publishing;
 mod pushes;
 mod reconcilers;
@@ -29,6 +30,7 @@ mod specs;
 mod standalone;
 mod start;
 mod syncing;
+pub mod template_clones;
 mod templates;
 
 use std::sync::Arc;

@@ -77,7 +77,7 @@ fn recorded_owner(state: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// The default owner: the same for every address of the repository, whatever its scheme or credentials.
-fn owner(repository: &Address, path: &str) -> Owner {
+pub(super) fn owner(repository: &Address, path: &str) -> Owner {
     let digest = digest(&[&repository.identity(), path.trim_matches('/')]);
     Owner::parse(&digest[..16]).expect("hex digits are an owner")
 }

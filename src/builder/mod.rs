@@ -38,6 +38,7 @@ mod outcome;
 mod place;
 mod plan;
 mod pod;
+pub mod preview;
 mod promote;
 mod queue;
 mod remarks;

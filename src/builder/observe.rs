@@ -3,6 +3,7 @@
 //! Cached reads are enough for a plan. Before a change, everything is read again.
 
 mod bases;
+pub(super) mod recorded;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -9,6 +9,7 @@ pub mod crds;
 pub mod logs;
 pub mod packer_run;
 pub mod place;
+pub mod plan;
 pub mod progress;
 pub mod reconcile;
 pub mod rollback;
@@ -38,6 +39,8 @@ enum Command {
     Run(Box<settings::RunFlags>),
     /// Check manifests without access to AWS or a cluster
     Validate(validate::Args),
+    /// Show what a change of the repository would build, roll out and remove, without doing it
+    Plan(Box<plan::Args>),
     /// Show the status of builders and refreshers
     #[command(after_help = place::RULE)]
     Status(status::Args),
@@ -90,6 +93,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(flags) => run::run(*flags),
         Command::Validate(args) => validate::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Reconcile(args) => reconcile::run(&args),

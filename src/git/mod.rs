@@ -31,6 +31,7 @@ pub mod patch;
 mod poll;
 pub mod push;
 mod reader;
+pub mod scratch;
 mod secret;
 pub mod signatures;
 mod ssh;

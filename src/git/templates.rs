@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::address::Address;
 use super::reader::Described;
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
@@ -98,17 +99,24 @@ pub struct Templates {
     users: Users,
     at: watch::Receiver<Option<At>>,
     sources: Option<Sources>,
+    /// The address and the branch that the repository is known by, if a copy of it is read.
+    known_as: Option<(Address, String)>,
 }
 
 impl Templates {
     /// Creates the templates of the agent's own repository. The sync updates `at` before a commit is used.
     pub fn new(handle: Handle, at: watch::Receiver<Option<At>>) -> Self {
-        Self { own: Resolver::new(handle), users: Users::default(), at, sources: None }
+        Self { own: Resolver::new(handle), users: Users::default(), at, sources: None, known_as: None }
     }
 
     /// Adds template repositories.
     pub fn with_sources(self, sources: Sources) -> Self {
         Self { sources: Some(sources.with_own(self.own.clone())), ..self }
+    }
+
+    /// The same, if the handle reads a copy of the repository.
+    pub fn known_as(self, address: Address, branch: String) -> Self {
+        Self { known_as: Some((address, branch)), ..self }
     }
 
     /// Resolves the query of a builder at the current commit of its repository. If no build can have the files, the
@@ -184,7 +192,10 @@ impl Templates {
 
     /// Returns the repository and branch of a query, unless they are those that the agent syncs.
     fn other_source<'a>(&self, query: &'a TemplateQuery) -> Option<&'a TemplateSource> {
-        let own_branch = self.own.handle().branch();
+        let own_branch = match &self.known_as {
+            Some((_, branch)) => Some(branch.clone()),
+            None => self.own.handle().branch(),
+        };
         query.source.as_ref().filter(|source| {
             source.repository.is_some() || source.branch.is_some() && source.branch != own_branch
         })
@@ -196,11 +207,17 @@ impl Templates {
 
     /// Returns true if the URL is that of the agent's own repository. Scheme, user and `.git` are ignored.
     pub fn is_own(&self, url: &str) -> bool {
-        self.own.handle().options().address.is_same(url)
+        match &self.known_as {
+            Some((address, _)) => address.is_same(url),
+            None => self.own.handle().options().address.is_same(url),
+        }
     }
 
     /// Returns the agent's own repository and branch, for the tags `packer-repo` and `packer-repo-branch`.
     pub fn own(&self) -> (String, String) {
+        if let Some((address, branch)) = &self.known_as {
+            return (address.to_string(), branch.clone());
+        }
         let handle = self.own.handle();
         (handle.options().address.to_string(), handle.branch().unwrap_or_default())
     }

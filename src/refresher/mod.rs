@@ -29,6 +29,7 @@ mod observe;
 mod observed;
 mod outcome;
 mod plan;
+pub mod preview;
 mod progress;
 mod refusal;
 mod report;
@@ -58,7 +59,9 @@ use crate::engine::nodes::Nodes;
 use crate::probe::Probes;
 use crate::sync::Synced;
 use memory::Memory;
-use plan::{PlanInput, considers_retry, plan};
+use observed::Observed;
+use plan::{PlanInput, plan};
+use spec::Spec;
 use step::Plan;
 use target::Target;
 
@@ -137,19 +140,47 @@ async fn observe_plan_act(
     let retried = retried_images(object);
     let retry_requested = reconcile_requested
         || retried.iter().flat_map(Target::images).any(|image| is_of_rollout(image, &memory));
-    let mut observed = observe::observe(&spec, &memory, ctx, retry_requested).await;
-    // The plan is pure, so planning again after each further read costs nothing. No read is requested twice, so this ends.
+    let asked = Asked { retry_requested, retried: retried.as_ref(), now };
+    let (observed, plan) = decide(&spec, &memory, ctx, asked).await;
+    let input = asked.input(&spec, &memory, &observed, ctx);
+    match plan {
+        Plan::Act { step, why } => {
+            let outcome = act::act(step, &spec, ctx).await;
+            report::acted(object, input, why, outcome)
+        }
+        plan => report::planned(object, input, plan),
+    }
+}
+
+/// What a reconcile decides by, besides the object and what was observed.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    retry_requested: bool,
+    retried: Option<&'a Target>,
+    now: Timestamp,
+}
+
+impl<'a> Asked<'a> {
+    fn input(
+        self,
+        spec: &'a Spec,
+        memory: &'a Memory,
+        observed: &'a Observed,
+        ctx: &'a Context,
+    ) -> PlanInput<'a> {
+        let Self { retry_requested, retried, now } = self;
+        PlanInput { spec, owner: &ctx.owner, memory, observed, now, retry_requested, retried }
+    }
+}
+
+/// Observes until the plan needs no further read, and returns both. The plan is pure, so planning again after each read
+/// costs nothing. No read is requested twice, so this ends.
+async fn decide(spec: &Spec, memory: &Memory, ctx: &Context, asked: Asked<'_>) -> (Observed, Plan) {
+    let mut observed = observe::observe(spec, memory, ctx, asked.retry_requested).await;
     loop {
-        let owner = &ctx.owner;
-        let (spec, memory, observed_now, retried) = (&spec, &memory, &observed, retried.as_ref());
-        let input = PlanInput { spec, owner, memory, observed: observed_now, now, retry_requested, retried };
-        match plan(input) {
+        match plan(asked.input(spec, memory, &observed, ctx)) {
             Plan::Read(need) => observed = observe::read(observed, need, spec, memory, ctx).await,
-            Plan::Act { step, why } => {
-                let outcome = act::act(step, spec, ctx).await;
-                return (report::acted(object, input, why, outcome), considers_retry(input));
-            }
-            plan => return (report::planned(object, input, plan), considers_retry(input)),
+            plan => return (observed, plan),
         }
     }
 }

@@ -154,6 +154,14 @@ impl Spec {
     }
 }
 
+/// The key of an object.
+pub fn key(object: &AMIRefresher) -> Key {
+    Key {
+        namespace: object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+        name: object.metadata.name.clone().unwrap_or_default(),
+    }
+}
+
 /// Parses the spec.
 ///
 /// # Errors
@@ -161,10 +169,7 @@ impl Spec {
 pub fn parse(object: &AMIRefresher) -> Result<Spec, Vec<Problem>> {
     let mut problems = Problems::default();
     let spec = &object.spec;
-    let key = Key {
-        namespace: object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-        name: object.metadata.name.clone().unwrap_or_default(),
-    };
+    let key = key(object);
     let region = problems.region("spec.region", &spec.region);
     if spec.cluster_name.trim().is_empty() {
         problems.add("spec.clusterName", "is empty: name the EKS cluster");

@@ -126,7 +126,7 @@ fn add_to_history(status: &mut AMIRefresherStatus, record: RolloutRecord) {
 }
 
 /// The target of the rollout in progress, else the chosen one, else the last one.
-fn current_target(input: PlanInput<'_>, rollout: Option<&Rollout>) -> Option<Target> {
+pub fn current_target(input: PlanInput<'_>, rollout: Option<&Rollout>) -> Option<Target> {
     if let Some(rollout) = rollout.filter(|rollout| rollout.is_open()) {
         return Some(rollout.target.clone());
     }

@@ -1,30 +1,17 @@
 //! `opsy validate --fetch`: fetches the template repositories that builders name, as the agent does.
 
-use std::collections::BTreeMap;
-use std::future::ready;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
-use futures::FutureExt;
 use tokio::runtime::Runtime;
 
-use crate::agent::{now, sources};
+use crate::agent::template_clones::TemplateClones;
 use crate::api::{Key, PackerBuilder};
 use crate::builder::advice;
-use crate::engine::standalone::secrets::Secrets;
 use crate::git;
-use crate::git::auth::Credentials;
-use crate::git::github_app::Tokens;
+use crate::git::Listing;
 use crate::git::templates::choice::OpsyFiles;
-use crate::git::templates::sources::{SourceOptions, Sources};
 use crate::git::templates::{TemplateError, TemplateQuery};
-use crate::git::{Http, Listing};
-use crate::settings::{AddressFlags, EnvSecrets, NetworkFlags};
-
-/// The fetch interval: longer than any command runs, so that each repository is fetched once.
-const ONCE: Duration = Duration::from_secs(24 * 3600);
+use crate::settings::{AddressFlags, NetworkFlags};
 
 /// Flags for access to template repositories.
 #[derive(clap::Args)]
@@ -38,11 +25,10 @@ pub struct Flags {
     secrets: Option<PathBuf>,
 }
 
-/// Template repositories, in clones that are deleted when the command ends.
+/// Template repositories, and the runtime that fetches them.
 pub struct Fetch {
     runtime: Runtime,
-    sources: Sources,
-    _clones: tempfile::TempDir,
+    sources: TemplateClones,
 }
 
 impl Fetch {
@@ -53,39 +39,12 @@ impl Fetch {
             // SAFETY: the command has started no thread yet.
             unsafe { git::trust(authorities)? };
         }
-        let clones = tempfile::tempdir().context("cannot create a temporary directory for the clones")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (tokens, http) = {
+        let sources = {
             let _in_runtime = runtime.enter();
-            (Tokens::new(&network, now)?, Http::new(&network))
+            TemplateClones::open(&flags.addresses, flags.secrets.clone(), &network)?
         };
-        let secrets = Secrets {
-            folder: flags.secrets.clone(),
-            environment: EnvSecrets::read().builds,
-            every_build: BTreeMap::new(),
-            claimed: Arc::default(),
-        };
-        let login = move |secret: Key| {
-            let values = secrets.get(&secret.namespace, &secret.name);
-            let values = values.map_err(|error| TemplateError { class: error.class, message: error.message });
-            let credentials = values
-                .and_then(|values| Ok(Some(Credentials::of_secret(&secret.to_string(), &values, &tokens)?)));
-            ready(credentials).boxed()
-        };
-        let sources = Sources::new(SourceOptions {
-            folder: clones.path().to_owned(),
-            rules: sources::rules(&flags.addresses)?,
-            http,
-            interval: ONCE,
-            login: Arc::new(login),
-            // The keys of the user who runs the command are used.
-            hosts: Credentials { ssh_agent: true, ..sources::hosts(&flags.addresses) },
-            wake: Arc::new(|_| ()),
-            signers: None,
-            now,
-            exists: Arc::new(|_| true),
-        });
-        Ok(Self { runtime, sources, _clones: clones })
+        Ok(Self { runtime, sources })
     }
 
     /// Returns why a build would not get its files, as pairs of field and message.
@@ -103,7 +62,7 @@ impl Fetch {
         if !found.is_empty() {
             return found;
         }
-        let resolved = self.runtime.block_on(self.sources.resolve(query, builder));
+        let resolved = self.runtime.block_on(self.sources.all().resolve(query, builder));
         resolved.err().map(|error| ("spec.builder".to_owned(), error.message)).into_iter().collect()
     }
 
@@ -124,7 +83,7 @@ impl Fetch {
         builder: &Key,
         ask: impl Fn(&advice::Repository<'_>) -> T,
     ) -> Result<T, TemplateError> {
-        let (listing, clone) = self.runtime.block_on(self.sources.list(query, builder))?;
+        let (listing, clone) = self.runtime.block_on(self.sources.all().list(query, builder))?;
         let text = |id: &str| {
             let read = clone.read(vec![(id.to_owned(), id.to_owned())]);
             let blob = self.runtime.block_on(read).ok()?.into_iter().next()?;

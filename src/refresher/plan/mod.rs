@@ -189,7 +189,7 @@ fn record(rollout: Rollout, message: String) -> Plan {
     Plan::Record { rollout, ended: None, why, warning: None }
 }
 
-fn explain_pause(paused: &Paused, drifted: usize) -> Explanation {
+pub(super) fn explain_pause(paused: &Paused, drifted: usize) -> Explanation {
     let drift = format!("{} not on the target image, nothing is changed", node_groups(drifted));
     match paused {
         Paused::Suspended => Explanation::new(SUSPENDED, drift),
@@ -206,6 +206,6 @@ fn explain_pause(paused: &Paused, drifted: usize) -> Explanation {
     }
 }
 
-fn node_groups(count: usize) -> String {
+pub(super) fn node_groups(count: usize) -> String {
     if count == 1 { "1 node group".to_owned() } else { format!("{count} node groups") }
 }

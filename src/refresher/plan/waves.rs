@@ -12,8 +12,8 @@ use super::super::memory::{GroupEntry, Rollout};
 use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::schedule::{Closed, ClosedBy, closed};
-use super::super::spec::Wave;
-use super::super::step::{Delay, Explanation};
+use super::super::spec::{Policy, Wave};
+use super::super::step::{Explanation, Hold};
 use super::super::survey::{GroupDrift, Survey};
 use super::super::target::Target;
 use super::PlanInput;
@@ -78,8 +78,10 @@ impl<'a> Waves<'a> {
     }
 
     /// Why no group of this wave may start now; `None` if one may.
-    pub fn delay(self, place: usize) -> Option<Delay> {
-        self.soak(place).or_else(|| self.approval(place)).or_else(|| outside_window(self.input))
+    pub fn hold(self, place: usize) -> Option<Hold> {
+        self.soak(place)
+            .or_else(|| self.approval(place))
+            .or_else(|| outside_window(&self.input.spec.policy, self.input.now))
     }
 
     /// An earlier wave soaks.
@@ -155,9 +157,8 @@ impl<'a> Waves<'a> {
 }
 
 /// No window is open, or there is a freeze.
-fn outside_window(input: PlanInput<'_>) -> Option<Delay> {
-    let policy = &input.spec.policy;
-    let Closed { why, opens } = closed(&policy.windows, &policy.freezes, input.now)?;
+pub fn outside_window(policy: &Policy, now: Timestamp) -> Option<Hold> {
+    let Closed { why, opens } = closed(&policy.windows, &policy.freezes, now)?;
     let starts = |opens: Option<Timestamp>| match opens {
         Some(opens) => format!("the next update may start at {opens}"),
         None => "after it, no window opens: correct rollout.windows and rollout.freezes".to_owned(),

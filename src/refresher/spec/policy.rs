@@ -63,6 +63,13 @@ struct Selector {
     tags: Tags,
 }
 
+impl Wave {
+    /// Whether the name of a group alone decides whether the wave selects it.
+    pub fn selects_by_name(&self) -> bool {
+        self.selector.labels.is_empty() && self.selector.tags.is_empty()
+    }
+}
+
 impl Policy {
     /// Whether the spec has waves. If not, the only wave has all groups and is not shown.
     pub fn has_waves(&self) -> bool {

@@ -1,0 +1,171 @@
+//! What the agent would do with a builder next, without doing it, for `opsy plan`. It observes and plans as a reconcile
+//! does, and returns the decision. No run exists for it: a plan is about what follows from a commit.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::api::builder::{PackerBuilder, RunRecord};
+use crate::api::conditions::Phase;
+use crate::api::words::Trigger;
+use crate::api::{Key, Owner, tags, time};
+use crate::aws::Fresh;
+use crate::sync::Synced;
+
+use super::Context;
+use super::active;
+use super::history;
+use super::located;
+use super::observe::{self, Observed};
+use super::outcome::Outcome;
+use super::plan;
+use super::step::{Plan, Step, WaitReason};
+use super::summary;
+
+/// Where the facts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// AWS is read.
+    Live,
+    /// The published status is all that is known. Nothing is asked.
+    Recorded,
+}
+
+/// The decision about one builder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    pub key: Key,
+    pub intent: Intent,
+    /// The EKS cluster that its images are for.
+    pub cluster: Option<String>,
+    pub region: Option<String>,
+    /// The lanes that a build is expected to make, as `architecture in region`.
+    pub lanes: Vec<String>,
+    /// The IDs of the active images.
+    pub images: Vec<String>,
+    /// How long its last successful build took.
+    pub usual: Option<Duration>,
+    /// The owner of the images that status names.
+    pub owner: Option<Owner>,
+    /// What could not be read, and was assumed not to have changed.
+    pub assumed: Vec<String>,
+}
+
+/// What would happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// A build starts.
+    Build { trigger: Trigger, why: String },
+    /// The active images stay.
+    Keep { message: String },
+    /// Nothing happens until something changes: it is suspended, or backs off.
+    Wait { reason: String, message: String },
+    /// A person must act.
+    Stalled { reason: String, message: String },
+    /// Something could not be read.
+    Unknown { message: String },
+}
+
+/// Observes the builders first, so that each one knows of the others, and then decides about each.
+pub async fn previews(
+    objects: &[PackerBuilder],
+    synced: &Synced,
+    ctx: &Context,
+    facts: Facts,
+) -> Vec<Preview> {
+    for object in objects {
+        observed(object, synced, ctx, facts).await;
+    }
+    let mut previews = Vec::with_capacity(objects.len());
+    for object in objects {
+        let (observed, assumed) = observed(object, synced, ctx, facts).await;
+        previews.push(preview(observed, assumed));
+    }
+    previews
+}
+
+async fn observed(
+    object: &PackerBuilder,
+    synced: &Synced,
+    ctx: &Context,
+    facts: Facts,
+) -> (Observed, Vec<String>) {
+    match facts {
+        Facts::Live => (observe::observe(object, synced, ctx, Fresh::Cached).await, Vec::new()),
+        Facts::Recorded => observe::recorded::observe(object, synced, ctx).await,
+    }
+}
+
+/// The decision for an observation. Pure.
+fn preview(mut observed: Observed, assumed: Vec<String>) -> Preview {
+    let owner = recorded_owner(&observed);
+    if let Some(owner) = &owner {
+        observed.subject.owner = owner.clone();
+    }
+    let now = observed.now;
+    let plan = plan::plan(&observed, now);
+    let spec = observed.spec.as_ref().ok();
+    let known = observed.images.known().map(Vec::as_slice).unwrap_or_default();
+    let active = active::active(known, &observed.subject, &observed.status, now);
+    let lanes = active::lanes(&observed.status, &active, spec.map(|spec| &spec.region));
+    let lanes = match spec {
+        Some(spec) => located::home_first(lanes, &spec.region),
+        None => lanes.into_iter().collect(),
+    };
+    Preview {
+        key: observed.subject.key.clone(),
+        intent: intent(&observed, &plan),
+        cluster: observed.subject.cluster.clone(),
+        region: spec.map(|spec| spec.region.to_string()),
+        images: lanes
+            .iter()
+            .filter_map(|lane| active::current(&active, lane))
+            .map(|active| active.image.image.id.to_string())
+            .collect(),
+        lanes: lanes.iter().map(|lane| format!("{} in {}", lane.architecture, lane.region)).collect(),
+        usual: usual(observed.history()),
+        owner,
+        assumed,
+    }
+}
+
+fn intent(observed: &Observed, plan: &Plan) -> Intent {
+    if let Plan::Act { step, why } = plan {
+        return match step {
+            Step::Start { request, .. } => Intent::Build {
+                trigger: Trigger::parse(&request.facts.why).unwrap_or(Trigger::Missing),
+                why: why.clone(),
+            },
+            _ => Intent::Keep { message: why.clone() },
+        };
+    }
+    let phase = summary::summary(observed, plan, &Outcome::Nothing).phase;
+    let (_, reason, message) = phase.unwrap_or((Phase::NotReady, "", String::new()));
+    let reason = reason.to_owned();
+    match plan {
+        Plan::Done { .. } | Plan::Act { .. } => Intent::Keep { message },
+        Plan::Wait { on: WaitReason::Unknown { .. } | WaitReason::BaseImageNotFound, .. } => {
+            Intent::Unknown { message }
+        }
+        Plan::Wait { .. } => Intent::Wait { reason, message },
+        Plan::Stalled { .. } => Intent::Stalled { reason, message },
+    }
+}
+
+/// The owner in the tags of the images that status names, if they have the same one. The agent may have an owner that
+/// only its cluster knows.
+fn recorded_owner(observed: &Observed) -> Option<Owner> {
+    let named = |id: &str| observed.status.images.iter().flatten().any(|image| image.id == id);
+    let images = observed.images.known()?.iter().filter(|image| named(image.image.id.as_str()));
+    let owners: BTreeSet<&str> = images.filter_map(|image| image.tag(tags::OWNER)).collect();
+    match owners.into_iter().collect::<Vec<_>>().as_slice() {
+        [one] => Owner::parse(*one).ok(),
+        _ => None,
+    }
+}
+
+fn usual(history: &[RunRecord]) -> Option<Duration> {
+    let succeeded = |run: &&RunRecord| history::result(run).is_some_and(|result| !result.is_failure());
+    let run =
+        history.iter().filter(succeeded).find(|run| run.started_at.is_some() && run.ended_at.is_some())?;
+    Some(time::between(run.started_at?, run.ended_at?))
+}

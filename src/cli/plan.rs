@@ -1,0 +1,126 @@
+//! `opsy plan [DIR]`: what a change of the repository would build, roll out and remove, and why. Reads only.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::target;
+use crate::agent::planning::{self, Request};
+use crate::api::Owner;
+use crate::git;
+use crate::preview::render;
+use crate::preview::report::Report;
+use crate::settings::{AddressFlags, NetworkFlags};
+use crate::telemetry::out;
+
+/// Exit code of `--detailed-exitcode` if the change has an effect.
+const CHANGES: u8 = 2;
+
+/// Format of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people
+    Text,
+    /// JSON for machines
+    Json,
+    /// Markdown for a comment on a pull request
+    Markdown,
+}
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Plan the clone of the repository that contains this directory
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
+    /// Compare with this commit, branch or tag; default: the default branch of the remote as of the last fetch
+    #[arg(long, value_name = "REF")]
+    base: Option<String>,
+    /// Plan this commit, branch or tag, merged into the base; default: the work tree with its uncommitted files
+    #[arg(long, value_name = "REF")]
+    head: Option<String>,
+    /// Plan by the published status files, without access to AWS or to other repositories. Use this for pull requests
+    /// from forks
+    #[arg(long)]
+    offline: bool,
+    /// The address from which the agent reads the repository; default: the remote `origin`
+    #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
+    repo: Option<String>,
+    /// The branch that the agent reads; default: the default branch of the remote
+    #[arg(long, env = "OPSY_BRANCH")]
+    branch: Option<String>,
+    /// Read manifests from this directory of the repository
+    #[arg(long, env = "OPSY_PATH", default_value = "")]
+    path: String,
+    /// The owner of the agent, if it was started with this flag
+    #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID")]
+    agent_id: Option<String>,
+    #[command(flatten)]
+    addresses: AddressFlags,
+    #[command(flatten)]
+    network: NetworkFlags,
+    /// Read the Secrets of template repositories from `DIR/<namespace>/<secret>/<KEY>`
+    #[arg(long, env = "OPSY_SECRETS", value_name = "DIR")]
+    secrets: Option<PathBuf>,
+    /// Output format
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Format,
+    /// In Markdown, link to the whole output, which must be an https address
+    #[arg(long, value_name = "URL")]
+    link: Option<String>,
+    /// Exit with code 2 if the change has an effect, and with 0 if it has none. If nothing differs from the base, what
+    /// would happen anyway counts
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// Prints the plan. The exit code is 1 if a manifest is invalid.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let network = args.network.read().map_err(anyhow::Error::msg)?;
+    if let Some(authorities) = &network.authorities {
+        // SAFETY: the command has started no thread yet.
+        unsafe { git::trust(authorities)? };
+    }
+    let request = request(args)?;
+    target::wait(async {
+        let report = planning::plan(&request, &network).await?;
+        print(&report, args)?;
+        Ok(exit_code(&report, args.detailed_exitcode))
+    })
+}
+
+fn request(args: &Args) -> anyhow::Result<Request> {
+    let agent_id = args.agent_id.as_deref().map(Owner::parse).transpose()?;
+    Ok(Request {
+        folder: args.folder.clone(),
+        base: args.base.clone(),
+        head: args.head.clone(),
+        repository: args.repo.clone(),
+        branch: args.branch.clone(),
+        path: args.path.clone(),
+        agent_id,
+        is_offline: args.offline,
+        addresses: args.addresses.clone(),
+        secrets: args.secrets.clone(),
+    })
+}
+
+fn print(report: &Report, args: &Args) -> anyhow::Result<()> {
+    let text = match args.output {
+        Format::Text => render::text(report),
+        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+        Format::Markdown => render::markdown(report, args.link.as_deref()),
+    };
+    out::document(text.trim_end())?;
+    Ok(())
+}
+
+fn exit_code(report: &Report, is_detailed: bool) -> ExitCode {
+    if report.has_errors() {
+        ExitCode::FAILURE
+    } else if is_detailed && report.has_changes() {
+        ExitCode::from(CHANGES)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,238 @@
+//! A repository that is deleted with its value: holds commits that no remote has, so that the agent's own code can read
+//! them. A work tree with its uncommitted files becomes a commit, and so does a branch merged into another one. It has
+//! the objects of the person's repository as alternates, into which nothing is written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, IndexAddOption, Oid, Repository, Signature, Time};
+
+use crate::api::CommitId;
+
+/// The branch that is read.
+const BRANCH: &str = "refs/heads/opsy-plan";
+const HEADS: &str = "refs/heads/";
+const TRACKING: &str = "refs/remotes/origin/";
+/// The files of a repository that decide what `git add` adds.
+const EXCLUDES: &str = "info/exclude";
+const INDEX: &str = "index";
+/// Conflicting paths that a message names.
+const SHOWN: usize = 5;
+
+/// Why a commit cannot be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ScratchError {
+    #[error("{} is not in a Git work tree: run the command in a clone of the repository", .0.display())]
+    NoWorkTree(PathBuf),
+    #[error(
+        "{name} is not a commit of this repository ({why}): name a commit, branch or tag, and fetch it first"
+    )]
+    NoCommit { name: String, why: String },
+    #[error("it conflicts with {onto} in {paths}: merge {onto} first")]
+    Conflicts { onto: String, paths: String },
+    #[error(
+        "the clone is shallow and does not contain a common ancestor of {onto} and {name}: fetch more history, for \
+         example with fetch-depth: 0"
+    )]
+    Shallow { onto: String, name: String },
+    #[error(transparent)]
+    Git(#[from] git2::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// A scratch repository of a person's repository.
+pub struct Scratch {
+    repo: Repository,
+    origin: Repository,
+    folder: tempfile::TempDir,
+}
+
+/// A commit, and how a person calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub commit: CommitId,
+}
+
+impl Scratch {
+    /// Creates it for the repository that contains a directory.
+    ///
+    /// # Errors
+    /// If the directory is not in a repository, or the repository belongs to another user.
+    pub fn of(within: &Path) -> Result<Self, ScratchError> {
+        let origin = Repository::discover(within).map_err(|error| match error.code() {
+            ErrorCode::NotFound => ScratchError::NoWorkTree(within.to_owned()),
+            _ => ScratchError::Git(error),
+        })?;
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("repository");
+        Repository::init_bare(&path)?;
+        super::alternates::link(&path, &origin)?;
+        // Status may be on a branch of its own.
+        copy_branches(&origin, &path)?;
+        Ok(Self { repo: Repository::open(&path)?, origin, folder })
+    }
+
+    /// The directory of the scratch repository, and one for a clone of it.
+    pub fn paths(&self) -> (PathBuf, PathBuf) {
+        (self.repo.path().to_owned(), self.folder.path().join("clone"))
+    }
+
+    /// The root of the person's work tree.
+    pub fn root(&self) -> Option<&Path> {
+        self.origin.workdir()
+    }
+
+    /// The address of the remote `origin`, if the repository has one. CI systems write tokens into it, which are removed.
+    pub fn remote(&self) -> Option<String> {
+        let remote = self.origin.find_remote("origin").ok()?;
+        Some(without_login(remote.url().ok()?))
+    }
+
+    /// The default branch of the remote as of the last fetch, or else the current branch.
+    pub fn branch(&self) -> Option<String> {
+        let name_of = |name: &str| {
+            let reference = self.origin.find_reference(name).ok()?;
+            let target = reference.symbolic_target().ok()??.to_owned();
+            let branch = target.strip_prefix(TRACKING).or(target.strip_prefix(HEADS))?;
+            Some(branch.to_owned())
+        };
+        name_of("refs/remotes/origin/HEAD").or_else(|| name_of("HEAD"))
+    }
+
+    /// Resolves a name of a commit.
+    ///
+    /// # Errors
+    /// If it does not name a commit that the repository has.
+    pub fn resolve(&self, name: &str) -> Result<Named, ScratchError> {
+        let found = self.origin.revparse_single(name).and_then(|object| object.peel_to_commit());
+        let commit = found.map_err(|error| ScratchError::NoCommit {
+            name: name.to_owned(),
+            why: error.message().to_owned(),
+        })?;
+        Ok(Named { name: name.to_owned(), commit: id(commit.id()) })
+    }
+
+    /// The tip of the remote's default branch as of the last fetch, or else the current commit.
+    ///
+    /// # Errors
+    /// If the repository has no commit.
+    pub fn default_base(&self) -> Result<Named, ScratchError> {
+        let tracked = self.branch().and_then(|branch| self.resolve(&format!("origin/{branch}")).ok());
+        tracked.map_or_else(|| self.resolve("HEAD"), Ok)
+    }
+
+    /// Makes a commit of the work tree: every file that `git add --all` would add, and nothing that Git ignores.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn work_tree(&self) -> Result<Named, ScratchError> {
+        let root = self.root().ok_or_else(|| ScratchError::NoWorkTree(self.origin.path().to_owned()))?;
+        // With the person's index, only files that differ are read; those of Git LFS stay pointers.
+        for file in [INDEX, EXCLUDES] {
+            let from = if file == INDEX { self.origin.path() } else { self.origin.commondir() }.join(file);
+            if from.exists() {
+                fs::copy(&from, self.repo.path().join(file))?;
+            }
+        }
+        let repo = Repository::open(self.repo.path())?;
+        repo.set_workdir(root, false)?;
+        let mut index = repo.index()?;
+        index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
+        index.update_all(["*"], None)?;
+        let tree = index.write_tree()?;
+        let head = self.resolve("HEAD").ok().and_then(|head| Oid::from_str(head.commit.as_str()).ok());
+        let commit = self.commit(tree, head.as_slice(), "work tree")?;
+        Ok(Named { name: "the work tree".to_owned(), commit })
+    }
+
+    /// Makes the commit that a merge of `head` into `base` would make.
+    ///
+    /// # Errors
+    /// If both changed the same lines.
+    pub fn merged(&self, base: &Named, head: &Named) -> Result<CommitId, ScratchError> {
+        let (onto, from) = (Oid::from_str(base.commit.as_str())?, Oid::from_str(head.commit.as_str())?);
+        if onto == from || self.repo.graph_descendant_of(from, onto).unwrap_or(false) {
+            return Ok(head.commit.clone());
+        }
+        if self.origin.is_shallow() && self.repo.merge_base(onto, from).is_err() {
+            return Err(ScratchError::Shallow { onto: base.name.clone(), name: head.name.clone() });
+        }
+        let (ours, theirs) = (self.repo.find_commit(onto)?, self.repo.find_commit(from)?);
+        let mut index = self.repo.merge_commits(&ours, &theirs, None)?;
+        if index.has_conflicts() {
+            let paths = conflicting(&index)?;
+            return Err(ScratchError::Conflicts { onto: base.name.clone(), paths });
+        }
+        let tree = index.write_tree_to(&self.repo)?;
+        self.commit(tree, &[onto, from], "merge")
+    }
+
+    /// The branch that is read.
+    pub fn branch_to_read(&self) -> &'static str {
+        BRANCH.trim_start_matches(HEADS)
+    }
+
+    /// Makes a commit the tip of the branch that is read.
+    ///
+    /// # Errors
+    /// If the file system refuses it.
+    pub fn read_at(&self, commit: &CommitId) -> Result<(), ScratchError> {
+        self.repo.reference(BRANCH, Oid::from_str(commit.as_str())?, true, "read")?;
+        Ok(())
+    }
+
+    fn commit(&self, tree: Oid, parents: &[Oid], message: &str) -> Result<CommitId, ScratchError> {
+        let parents: Vec<_> =
+            parents.iter().map(|parent| self.repo.find_commit(*parent)).collect::<Result<_, _>>()?;
+        // Nobody sees this commit. The same tree has the same ID each time.
+        let by = Signature::new("opsy", "opsy@localhost", &Time::new(0, 0))?;
+        let tree = self.repo.find_tree(tree)?;
+        let parents: Vec<&git2::Commit<'_>> = parents.iter().collect();
+        Ok(id(self.repo.commit(None, &by, &by, message, &tree, &parents)?))
+    }
+}
+
+/// An address without a user name and password. The user of SSH is a part of the address.
+fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")) else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
+/// Gives the scratch repository the branches of the remote, as of the last fetch.
+fn copy_branches(origin: &Repository, scratch: &Path) -> Result<(), ScratchError> {
+    let mut lines = String::from("# pack-refs with: peeled fully-peeled \n");
+    for reference in origin.references_glob(&format!("{TRACKING}*"))? {
+        let reference = reference?;
+        let (Ok(name), Some(target)) = (reference.name(), reference.target()) else { continue };
+        if let Some(branch) = name.strip_prefix(TRACKING) {
+            lines.push_str(&format!("{target} {HEADS}{branch}\n"));
+        }
+    }
+    Ok(fs::write(scratch.join("packed-refs"), lines)?)
+}
+
+fn conflicting(index: &git2::Index) -> Result<String, git2::Error> {
+    let mut paths = Vec::new();
+    for conflict in index.conflicts()? {
+        let conflict = conflict?;
+        let entry = conflict.our.or(conflict.their).or(conflict.ancestor);
+        paths.extend(entry.map(|entry| String::from_utf8_lossy(&entry.path).into_owned()));
+    }
+    let more = paths.len().saturating_sub(SHOWN);
+    paths.truncate(SHOWN);
+    let shown = paths.join(", ");
+    Ok(if more == 0 { shown } else { format!("{shown} and {more} more files") })
+}
+
+fn id(oid: Oid) -> CommitId {
+    CommitId::parse(oid.to_string()).expect("the hex form of an object ID is a commit ID")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! The report of a plan: what `opsy plan --output json` prints, and what the other formats are made of.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// What a change would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Version of this format. A new field does not change it.
+    pub version: u32,
+    /// Name of what is planned: the path of the manifests in the repository, or `.` for its root.
+    pub target: String,
+    pub base: Revision,
+    pub head: Revision,
+    /// Whether AWS was read (`Live`), or only the published status (`Recorded`).
+    pub facts: Facts,
+    /// Time of the plan.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub planned_at: Timestamp,
+    /// Number of builds, node groups that are moved, and objects that are pruned because of the change.
+    pub changes: Counts,
+    /// Problems of manifests. While there is an error, nothing is pruned and no other object is affected.
+    pub problems: Vec<Finding>,
+    /// What happens because of the change, the most destructive first.
+    pub because: Vec<Item>,
+    /// What would happen without it.
+    pub anyway: Vec<Item>,
+    /// Node groups that do not run the target and that nothing moves.
+    pub drift: Vec<Item>,
+    /// Objects with which nothing happens, as `pb/NAME` or `ar/NAME`.
+    pub unchanged: Vec<String>,
+}
+
+/// One of the two trees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revision {
+    /// How it was named.
+    pub name: String,
+    /// ID of the commit; absent for a work tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// Where the facts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub enum Facts {
+    Live,
+    Recorded,
+}
+
+/// Numbers of effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    pub builds: usize,
+    pub node_groups: usize,
+    pub pruned: usize,
+}
+
+impl Counts {
+    pub fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// A problem of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    pub file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    pub message: String,
+    /// Whether the base has it, too.
+    pub is_old: bool,
+}
+
+/// What happens to one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// `pb/NAME` or `ar/NAME`, with the namespace before the name if it is not `default`.
+    pub object: String,
+    /// File that declares it, or declared it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    pub action: Action,
+    /// The action in a few words.
+    pub what: String,
+    /// The reason.
+    pub why: String,
+    /// Seconds that the last build of the builder took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual_seconds: Option<u64>,
+    /// The node groups that are moved, in the order of their waves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupMove>,
+    /// Fields of the manifest that differ from the base. Their values are not shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// Further lines for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+/// What happens to an object. In the order of a report: what cannot be undone comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub enum Action {
+    /// The object is deleted, because no manifest declares it.
+    Prune,
+    /// It would be deleted, but that is refused.
+    KeptAlthoughRemoved,
+    /// A person must act before anything happens.
+    NeedsAttention,
+    /// A build starts.
+    Build,
+    /// Node groups are moved.
+    Rollout,
+    /// Node groups are moved later: an approval, a window or a soak is missing.
+    Wait,
+    /// Something could not be read, so the effect is unknown.
+    Unknown,
+    /// The manifest is applied, and nothing else happens now.
+    Apply,
+    /// Node groups do not run the target, and nothing moves them.
+    Drift,
+}
+
+/// A node group that is moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupMove {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wave: Option<String>,
+    /// Number of its nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+    /// ID of the image that it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// ID of the image that it is moved to, or the builder that builds it.
+    pub to: String,
+}
+
+impl Report {
+    /// Whether any manifest has an error.
+    pub fn has_errors(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Whether the plan has an effect. If both trees are the same, what would happen anyway counts.
+    pub fn has_changes(&self) -> bool {
+        let is_same = self.base.commit.is_some() && self.base.commit == self.head.commit;
+        let items = if is_same { &self.anyway } else { &self.because };
+        !items.is_empty()
+    }
+}
