@@ -78,7 +78,7 @@ pub async fn previews(
     let mut previews = Vec::with_capacity(objects.len());
     for object in objects {
         let (observed, assumed) = observed(object, synced, ctx, facts).await;
-        previews.push(preview(observed, assumed));
+        previews.push(of_observed(observed, assumed));
     }
     previews
 }
@@ -96,11 +96,13 @@ async fn observed(
 }
 
 /// The decision for an observation. Pure.
-fn preview(mut observed: Observed, assumed: Vec<String>) -> Preview {
+pub(super) fn of_observed(mut observed: Observed, assumed: Vec<String>) -> Preview {
     let owner = recorded_owner(&observed);
     if let Some(owner) = &owner {
         observed.subject.owner = owner.clone();
     }
+    // Garbage collection comes first in a reconcile, and prevents nothing.
+    observed.status.sweeps = None;
     let now = observed.now;
     let plan = plan::plan(&observed, now);
     let spec = observed.spec.as_ref().ok();

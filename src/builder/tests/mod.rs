@@ -8,6 +8,7 @@ mod harvests;
 mod lanes;
 mod lasted;
 mod plans;
+mod previews;
 mod reports;
 mod results;
 mod simulation;

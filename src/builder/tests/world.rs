@@ -16,7 +16,7 @@ const EVENTS: usize = 60;
 const MAX_RECONCILES: usize = 400;
 
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub enum Event {
     Reconcile { blind: Blind, mishap: Mishap, stale: bool },
     Wait { minutes: u16 },
     EndRun(Fate),
@@ -68,7 +68,7 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => (blind(), mishap(), prop::bool::weighted(0.2))
             .prop_map(|(blind, mishap, stale)| Event::Reconcile { blind, mishap, stale }),
@@ -89,7 +89,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn happen(world: &mut World, event: Event) {
+pub fn happen(world: &mut World, event: Event) {
     match event {
         Event::Reconcile { blind, mishap, stale } => {
             let before = world.active_lanes();

@@ -11,6 +11,7 @@ mod own;
 mod own_nodes;
 mod passes;
 mod policies;
+mod previews;
 mod property;
 mod rollbacks;
 mod scenarios;

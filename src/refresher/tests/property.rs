@@ -57,7 +57,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn policy() -> impl Strategy<Value = SimPolicy> {
+pub fn policy() -> impl Strategy<Value = SimPolicy> {
     let soak = prop_oneof![1 => Just(None), 4 => (0..900_u64).prop_map(Some)];
     let freeze = prop_oneof![3 => Just(None), 1 => (60..7200_i64).prop_map(Some)];
     let limit = prop_oneof![2 => Just(None), 1 => (1..3_i32).prop_map(Some)];
@@ -75,7 +75,7 @@ fn policy() -> impl Strategy<Value = SimPolicy> {
 }
 
 /// The events of a refresher with waves, windows and freezes.
-fn staged_event() -> impl Strategy<Value = Event> {
+pub fn staged_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         16 => event(),
         2 => any::<bool>().prop_map(Event::Approve),
