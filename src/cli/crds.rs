@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::schema;
 use crate::manifest::write::to_yaml;
+use crate::preview::report::Report;
 use crate::settings::RepoSettings;
 use crate::telemetry::out;
 
@@ -48,6 +49,9 @@ pub fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut settings = schema::closed(schema::of::<RepoSettings>());
     settings["title"] = json!("opsy.yaml");
     files.push(("opsy.json".to_owned(), to_json(&settings)?));
+    let mut plan = serde_json::to_value(schemars::schema_for!(Report))?;
+    plan["title"] = json!("Output of `opsy plan --output json`");
+    files.push(("plan.json".to_owned(), to_json(&plan)?));
     Ok(files)
 }
 

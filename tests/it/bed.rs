@@ -142,6 +142,13 @@ impl Account {
         self.attach("packer", &self.packers_key(), &[&["build.json"], build].concat(), seed);
     }
 
+    /// The access key of a user with this policy of `deploy/iam` alone.
+    pub fn key_with(&self, file: &str, seed: &Value) -> String {
+        let key = format!("AKIA{}READ", self.id);
+        self.attach("reader", &key, &[file], seed);
+        key
+    }
+
     fn attach(&self, user: &str, key: &str, files: &[&str], seed: &Value) {
         let values = json!({ "VPC": seed["vpc"] });
         let policy = json!({ "user": user, "access_key": key, "files": files, "values": values });

@@ -22,6 +22,7 @@ mod network;
 mod notify;
 mod operator;
 mod packers;
+mod plan;
 mod policy;
 mod processes;
 mod refresher;

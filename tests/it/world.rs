@@ -70,6 +70,11 @@ impl World {
         self.restrict(&[&format!("optional/{policy}.json")]);
     }
 
+    /// The access key of a user with this policy of `deploy/iam` alone.
+    pub fn key_with(&self, file: &str) -> String {
+        self.account.key_with(file, &self.seed)
+    }
+
     fn restrict(&self, further: &[&str]) {
         let (agent, build) = self.packer.policies();
         self.account.restrict(&self.seed, &[agent, further].concat(), build);

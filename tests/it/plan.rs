@@ -1,0 +1,180 @@
+//! `opsy plan`: what it says of a change, by which calls, and that a run then does the same.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::world::{Outcome, World, run};
+
+/// A world whose first image is rolled out, a clone of its repository, and a key that may only read.
+struct Planned {
+    world: World,
+    clone: PathBuf,
+    key: String,
+}
+
+impl Planned {
+    fn new() -> Self {
+        let world = World::new();
+        let outcome = world.once();
+        assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+        let clone = world.root().join("clone");
+        let remote = world.remote();
+        world.git(
+            world.root(),
+            &["clone", "--quiet", remote.to_str().expect("UTF-8"), clone.to_str().expect("UTF-8")],
+        );
+        let key = world.key_with("plan.json");
+        world.account.clear_journal();
+        Self { world, clone, key }
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        let mut opsy = self.world.opsy();
+        opsy.arg("plan").args(args).current_dir(&self.clone).env("AWS_ACCESS_KEY_ID", &self.key);
+        run(opsy)
+    }
+
+    fn plan(&self, args: &[&str]) -> Value {
+        let outcome = self.run(&[&["--output", "json"], args].concat());
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{outcome:?}"))
+    }
+
+    fn edit(&self, path: &str, from: &str, to: &str) {
+        let file = self.clone.join(path);
+        let text = fs::read_to_string(&file).expect("a file");
+        assert!(text.contains(from), "{text}");
+        fs::write(file, text.replace(from, to)).expect("written");
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        self.world.git(&self.clone, args)
+    }
+}
+
+fn actions(items: &Value) -> Vec<String> {
+    let items = items.as_array().expect("a list").iter();
+    items.map(|item| format!("{} {}", item["action"], item["object"]).replace('"', "")).collect()
+}
+
+fn groups(item: &Value) -> Vec<&str> {
+    item["groups"].as_array().into_iter().flatten().filter_map(|group| group["name"].as_str()).collect()
+}
+
+#[test]
+fn a_template_change_is_planned_by_reads_alone_and_a_run_then_does_the_same() {
+    let planned = Planned::new();
+    let still = planned.plan(&["--detailed-exitcode"]);
+    assert_eq!((&still["because"], &still["unchanged"]), (&json!([]), &json!(["pb/node", "ar/demo"])));
+    planned.edit("packer/node/node.pkr.hcl", "build {", "# Reviewed.\nbuild {");
+    let work_tree = planned.plan(&[]);
+    assert_eq!(actions(&work_tree["because"]), ["Build pb/node", "Rollout ar/demo"]);
+    assert_eq!(work_tree["because"][0]["why"], "the template changed");
+    assert_eq!(planned.git(&["status", "--short"]).trim(), "M packer/node/node.pkr.hcl");
+
+    // The same as a pull request that is behind its base.
+    planned.git(&["switch", "--quiet", "-c", "topic"]);
+    planned.git(&["commit", "--quiet", "-am", "topic"]);
+    planned.world.push(&[("README.md", Some("new"))], "main moves on");
+    planned.git(&["fetch", "--quiet"]);
+    let request = planned.plan(&["--base", "origin/main", "--head", "topic"]);
+    assert_eq!((&request["because"], &request["anyway"]), (&work_tree["because"], &json!([])));
+    let code = |args: &[&str]| planned.run(args).status.code();
+    assert_eq!(code(&["--detailed-exitcode"]), Some(2));
+    assert_eq!(code(&["--detailed-exitcode", "--head", "origin/main"]), Some(0));
+    assert_eq!(planned.world.account.writes(), Vec::<String>::new());
+    assert!(!planned.world.account.calls().is_empty());
+
+    planned.world.account.clear_journal();
+    let offline = planned.plan(&["--offline"]);
+    assert_eq!(actions(&offline["because"]), ["Build pb/node", "Rollout ar/demo"]);
+    assert_eq!(groups(&offline["because"][1]), groups(&work_tree["because"][1]));
+    assert_eq!(planned.world.account.calls(), Vec::<String>::new());
+
+    let before = planned.world.active_image();
+    planned.git(&["push", "--quiet", "origin", "topic:merged"]);
+    planned.git(&["rebase", "--quiet", "origin/main"]);
+    planned.git(&["push", "--quiet", "origin", "topic:main"]);
+    let outcome = planned.world.once();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    let after = planned.world.active_image();
+    assert!(after.is_some() && after != before, "{before:?} {after:?}");
+    let named = groups(&work_tree["because"][1]);
+    assert!(!named.is_empty());
+    for group in ["batch", "system", "web", "legacy"] {
+        let runs = planned.world.group(group)["image"].as_str().map(str::to_owned);
+        assert_eq!(runs == after, named.contains(&group), "{group} runs {runs:?}");
+    }
+}
+
+#[test]
+fn waves_deletions_and_broken_manifests_are_planned() {
+    let planned = Planned::new();
+    let waves = "  rollout:\n    waves:\n      - {name: canary, nodeGroups: [batch], soak: 1h}\n      - {name: prod, nodeGroups: [web], approval: Required}\n";
+    planned.edit("refreshers/demo.yaml", "  timeOuts:", &format!("{waves}  timeOuts:"));
+    let plan = planned.plan(&[]);
+    assert_eq!(actions(&plan["because"]), ["Apply ar/demo"]);
+    let item = &plan["because"][0];
+    assert_eq!(item["fields"], json!(["spec.rollout"]));
+    let details = item["details"].to_string();
+    for line in
+        ["wave canary: batch; then soaks for 60 min", "starts when it is approved", "batch: no wave → canary"]
+    {
+        assert!(details.contains(line), "{details}");
+    }
+    planned.git(&["checkout", "--quiet", "."]);
+
+    fs::remove_file(planned.clone.join("builders/node.yaml")).expect("removed");
+    let plan = planned.plan(&[]);
+    assert_eq!(actions(&plan["because"]), ["Prune pb/node"]);
+    assert_eq!(plan["because"][0]["details"], json!(["its images are kept"]));
+    planned.git(&["checkout", "--quiet", "."]);
+
+    planned.edit("builders/node.yaml", "  region: us-east-1", "  region: us-east-1\n  bogus: 1");
+    let outcome = planned.run(&[]);
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("error: builders/node.yaml:7: spec.bogus: unknown field"), "{outcome:?}");
+    assert!(outcome.stdout.contains("! pb/node: stays as it is"), "{outcome:?}");
+    assert_eq!(planned.world.account.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn what_would_happen_anyway_is_not_because_of_the_change() {
+    let planned = Planned::new();
+    // A newer base image appears, and the change concerns another object.
+    planned.world.account.post("base-image", json!({ "version": "20260901" }));
+    planned.edit("refreshers/demo.yaml", "controllerTimer: 10s", "controllerTimer: 20s");
+    let plan = planned.plan(&[]);
+    assert_eq!(actions(&plan["because"]), ["Apply ar/demo"]);
+    assert_eq!(actions(&plan["anyway"]), ["Build pb/node", "Rollout ar/demo"]);
+    assert!(plan["anyway"][0]["why"].to_string().contains("is newer than"), "{plan:#}");
+    let markdown = planned.run(&["--output", "markdown"]).stdout;
+    assert!(markdown.starts_with("### Opsy plan: no build, no rollout; 1 object updated\n"), "{markdown}");
+    assert!(
+        markdown.contains("<details><summary>Would happen anyway: pb/node, ar/demo</summary>"),
+        "{markdown}"
+    );
+}
+
+#[test]
+fn what_cannot_be_planned_is_said_with_what_to_do() {
+    let world = World::new();
+    let plan = |dir: &str, args: &[&str]| {
+        let mut opsy = world.opsy();
+        opsy.arg("plan").args(args).current_dir(world.root().join(dir));
+        run(opsy)
+    };
+    let outcome = plan(".", &["--offline"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("is not in a Git work tree: run the command in a clone"), "{outcome:?}");
+    let remote = world.remote();
+    world.git(world.root(), &["clone", "--quiet", remote.to_str().expect("UTF-8"), "clone"]);
+    let outcome = plan("clone", &["--offline", "--base", "nowhere"]);
+    assert_eq!(outcome.status.code(), Some(1));
+    assert!(outcome.stderr.contains("nowhere is not a commit of this repository"), "{outcome:?}");
+    let outcome = plan("clone", &["--offline"]);
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    let text = "pb/node: builds its first image in us-east-1";
+    assert!(outcome.stdout.contains(text), "{outcome:?}");
+}
