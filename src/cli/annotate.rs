@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
+use clap_complete::ArgValueCompleter;
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::completion;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target::{self, Target, shown};
 use crate::api::ObjectKey;
@@ -59,7 +61,7 @@ enum Home {
 #[derive(clap::Args)]
 pub struct Named {
     /// The object, such as packerbuilder/node or ar/demo
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", add = ArgValueCompleter::new(completion::complete))]
     pub target: Target,
     #[command(flatten)]
     pub place: PlaceFlags,

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use clap_complete::ArgValueCompleter;
 use futures::AsyncReadExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, LogParams};
 use opsy_runner::request::LOG;
 
+use super::completion;
 use super::place::{ClusterPlace, Place, PlaceFlags, StatePlace};
 use super::target::{self, Target, wait};
 use crate::api::builder::RunRecord;
@@ -33,7 +35,7 @@ const CHUNK: usize = 64 * 1024;
 #[derive(clap::Args)]
 pub struct Args {
     /// The builder: packerbuilder/NAME, or pb/NAME
-    #[arg(value_name = "KIND/NAME")]
+    #[arg(value_name = "KIND/NAME", add = ArgValueCompleter::new(completion::complete))]
     target: Target,
     /// Print new lines until the run ends
     #[arg(long, short)]

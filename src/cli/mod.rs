@@ -5,8 +5,10 @@ pub mod accept;
 pub mod annotate;
 pub mod approve;
 pub mod cancel;
+pub mod completion;
 pub mod crds;
 pub mod logs;
+pub mod man;
 pub mod packer_run;
 pub mod place;
 pub mod plan;
@@ -70,6 +72,11 @@ enum Command {
     Accept(accept::Args),
     /// Print the custom resource definitions, or write all schemas to a directory
     Crds(crds::Args),
+    /// Print the script with which a shell completes commands and names of objects
+    #[command(after_help = "Example: opsy completion bash > /etc/bash_completion.d/opsy")]
+    Completion(completion::Args),
+    /// Print the manual page, or write the pages of all subcommands
+    Man(man::Args),
     /// Run Packer once in the directory of a run
     #[command(hide = true)]
     PackerRun(packer_run::Args),
@@ -82,6 +89,7 @@ pub fn main() -> anyhow::Result<ExitCode> {
         settings::forget_empty_variables();
         settings::tidy_no_proxy();
     }
+    completion::answer::<Cli>();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -104,6 +112,8 @@ pub fn main() -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => rollback::run(&args),
         Command::Accept(args) => accept::run(&args),
         Command::Crds(args) => crds::run(&args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run::<Cli>(&args),
         Command::PackerRun(args) => Ok(packer_run::run(&args)),
     }
 }

@@ -71,6 +71,24 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The names of the objects at a place, without their namespace.
+pub async fn names(place: &PlaceFlags) -> anyhow::Result<Vec<(Kind, String)>> {
+    match place.find().await? {
+        Place::State(place) => {
+            let held = home::read_all(&objects_dir(&place.path)).with_context(|| place.to_string())?;
+            Ok(held.objects.into_keys().map(|object| (object.kind, object.key.name)).collect())
+        }
+        Place::Cluster(place) => {
+            let mut names = Vec::new();
+            for kind in [Kind::PackerBuilder, Kind::AMIRefresher] {
+                let objects = list(&target::objects(&place.cluster, kind)).await?;
+                names.extend(objects.into_iter().filter_map(|object| Some((kind, object.metadata.name?))));
+            }
+            Ok(names)
+        }
+    }
+}
+
 /// The objects of a state directory, and the message if there are none.
 fn from_state(args: &Args, place: &StatePlace) -> anyhow::Result<(Vec<Shown>, String)> {
     place.warning().iter().for_each(out::error);

@@ -103,7 +103,7 @@ fn a_template_change_is_planned_by_reads_alone_and_a_run_then_does_the_same() {
     let named = groups(&work_tree["because"][1]);
     assert!(!named.is_empty());
     for group in ["batch", "system", "web", "legacy"] {
-        let runs = planned.world.group(group)["image"].as_str().map(str::to_owned);
+        let runs = planned.world.group(group)["release_version"].as_str().map(str::to_owned);
         assert_eq!(runs == after, named.contains(&group), "{group} runs {runs:?}");
     }
 }
