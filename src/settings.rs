@@ -160,6 +160,15 @@ impl EnvSecrets {
     }
 }
 
+/// The variables of the environment that are valid UTF-8.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub fn environment() -> BTreeMap<String, String> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
 /// Prefix of the variables that hold the endpoint of an AWS service.
 const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 

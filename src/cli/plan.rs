@@ -1,5 +1,7 @@
 //! `opsy plan [DIR]`: what a change of the repository would build, roll out and remove, and why. Reads only.
 
+mod post;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ use crate::preview::render;
 use crate::preview::report::Report;
 use crate::settings::{AddressFlags, NetworkFlags};
 use crate::telemetry::out;
+use post::{PostFlags, Target};
 
 /// Exit code of `--detailed-exitcode` if the change has an effect.
 const CHANGES: u8 = 2;
@@ -65,9 +68,11 @@ pub struct Args {
     /// Output format
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
-    /// In Markdown, link to the whole output, which must be an https address
+    /// In Markdown, link to the whole output, which must be an https address; default: the job of the CI
     #[arg(long, value_name = "URL")]
     link: Option<String>,
+    #[command(flatten)]
+    post: PostFlags,
     /// Exit with code 2 if the change has an effect, and with 0 if it has none. If nothing differs from the base, what
     /// would happen anyway counts
     #[arg(long)]
@@ -83,8 +88,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let request = request(args)?;
     target::wait(async {
+        let connect = || Target::connect(&args.post, args.offline, &network);
+        let target = args.post.post.then(connect).transpose()?;
         let report = planning::plan(&request, &network).await?;
         print(&report, args)?;
+        if let Some(target) = target {
+            target.post(&report).await?;
+        }
         Ok(exit_code(&report, args.detailed_exitcode))
     })
 }

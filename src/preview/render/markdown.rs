@@ -4,7 +4,6 @@
 use super::super::report::{Action, Facts, Item, Report};
 use super::text::{because, further, sign, unchanged};
 use super::{headline, revision};
-use crate::api::time::to_second;
 
 /// Forges refuse longer comments: GitHub's message names 65,536 characters. The rest is for what is added to the text.
 pub const LIMIT: usize = 59_000;
@@ -60,7 +59,8 @@ fn about(report: &Report, link: Option<&str>) -> String {
         Facts::Recorded => "planned by the published status, without AWS",
     };
     let (head, base) = (revision(&report.head), revision(&report.base));
-    let about = format!("{head} onto {base} · {facts} · {}", to_second(report.planned_at));
+    // Without the time of the plan: a comment that says the same is not written again.
+    let about = format!("{head} onto {base} · {facts}");
     let is_link = |link: &&str| {
         link.starts_with("https://") && !link.contains(|c: char| c.is_whitespace() || "()<>".contains(c))
     };
