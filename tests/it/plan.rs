@@ -1,5 +1,7 @@
 //! `opsy plan`: what it says of a change, by which calls, and that a run then does the same.
 
+mod ci;
+
 use std::fs;
 use std::path::PathBuf;
 
