@@ -15,7 +15,11 @@ use crate::world::{Outcome, run};
 /// A file of `deploy/ci`.
 fn template(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/ci").join(name);
-    serde_yaml::from_str(&fs::read_to_string(path).expect("a template")).expect("YAML")
+    let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
+    let mut command = Command::new(python);
+    command.args(["-c", "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"]);
+    let outcome = run({ command.arg(path); command });
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{name}: {outcome:?}"))
 }
 
 /// Runs a script of a template in a directory, with `opsy` in PATH and these variables.
