@@ -180,3 +180,19 @@ fn what_cannot_be_planned_is_said_with_what_to_do() {
     let text = "pb/node: builds its first image in us-east-1";
     assert!(outcome.stdout.contains(text), "{outcome:?}");
 }
+
+#[test]
+fn shells_complete_the_names_of_objects() {
+    let planned = Planned::new();
+    let complete = |words: &[&str]| {
+        let mut opsy = planned.world.opsy();
+        opsy.env("COMPLETE", "fish").args(["--", "opsy"]).args(words);
+        let outcome = run(opsy);
+        let names = outcome.stdout.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["reconcile", "p"]), ["pb/node"]);
+    let all = complete(&["logs", ""]);
+    assert!(all.contains(&"pb/node".to_owned()) && all.contains(&"ar/demo".to_owned()), "{all:?}");
+    assert_eq!(complete(&["rec"]), ["reconcile"]);
+}

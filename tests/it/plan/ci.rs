@@ -18,7 +18,8 @@ fn template(name: &str) -> Value {
     let python = std::env::var("OPSY_BED_PYTHON").unwrap_or_else(|_| "python3".into());
     let mut command = Command::new(python);
     command.args(["-c", "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"]);
-    let outcome = run({ command.arg(path); command });
+    command.arg(path);
+    let outcome = run(command);
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{name}: {outcome:?}"))
 }
 
