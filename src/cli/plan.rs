@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let request = request(args)?;
     target::wait(async {
-        let connect = || Target::connect(&args.post, args.offline, &network);
+        let connect = || Target::connect(&args.post, (args.offline, args.addresses.insecure_http), &network);
         let target = args.post.post.then(connect).transpose()?;
         let report = planning::plan(&request, &network).await?;
         print(&report, args)?;

@@ -54,14 +54,18 @@ impl Target {
     /// # Errors
     /// What is not known, and how to set it. A plan of a fork with access to AWS is refused: its author could read what
     /// the plan shows of the account.
-    pub fn connect(flags: &PostFlags, is_offline: bool, network: &Network) -> anyhow::Result<Self> {
+    pub fn connect(
+        flags: &PostFlags,
+        (is_offline, insecure_http): (bool, bool),
+        network: &Network,
+    ) -> anyhow::Result<Self> {
         let variables: BTreeMap<String, String> = settings::environment();
         let flags = forge::Flags {
             kind: flags.forge,
             api: flags.forge_api.clone(),
             repository: flags.forge_repository.clone(),
             number: flags.pull_request,
-            insecure_http: false,
+            insecure_http,
         };
         let (detected, client) = forge::connect(&flags, &variables, network, now)?;
         if detected.from_fork == Some(true) && !is_offline {

@@ -130,7 +130,10 @@ fn each_template_posts_one_comment_and_a_status_and_does_not_repeat_itself() {
     let root = planned.world.root();
     let summary = fs::read_to_string(root.join("summary.md")).expect("a summary");
     assert!(summary.starts_with("### Opsy plan: 1 build"), "{summary}");
-    assert_eq!(fs::read_to_string(root.join("output")).expect("outputs").lines().next(), Some("changes=true"));
+    assert_eq!(
+        fs::read_to_string(root.join("output")).expect("outputs").lines().next(),
+        Some("changes=true")
+    );
     assert_eq!(planned.world.account.writes(), Vec::<String>::new());
 }
 
