@@ -144,7 +144,7 @@ impl Trees {
         };
         let owner = request.agent_id.clone().unwrap_or_else(|| standalone::owner(&known_as, &request.path));
         let aws = Aws::from_env(settings::aws_profile().map_err(anyhow::Error::msg)?, network).await?;
-        let status = watch::Sender::new(Arc::<Objects>::default());
+        let status = watch::Sender::new(Arc::new(Objects::published(Arc::default())));
         let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
         let refreshers = refreshers(&outputs, &aws, &owner, network, status.subscribe())?;
         let is_offline = request.is_offline;
@@ -163,7 +163,7 @@ impl Trees {
         let synced = self.sync.once().await?;
         let status = match base {
             Some(base) => base.status.clone(),
-            None => Arc::new(Objects::published(&synced.status_files)),
+            None => Arc::new(Objects::published(synced.status_files.clone())),
         };
         self.status.send_replace(status.clone());
         let mut side = Side { set: synced.set.clone(), ..Side::default() };

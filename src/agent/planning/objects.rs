@@ -1,23 +1,21 @@
 //! The objects of a tree, with the status that the agent has published. Pure.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::api::builder::LaneImage;
 use crate::api::{AMIRefresher, Key, Kind, ObjectKey, PackerBuilder};
 use crate::manifest::Documents;
-use crate::publish::seeds::seeds;
+use crate::publish::seeds::Seeds;
 use crate::sync::StatusFile;
 
 /// The published status of all objects.
-#[derive(Debug, Default)]
-pub struct Objects(BTreeMap<ObjectKey, Value>);
+pub struct Objects(Seeds);
 
 impl Objects {
-    pub fn published(files: &[StatusFile]) -> Self {
-        Self(seeds(files))
+    pub fn published(files: Arc<Vec<StatusFile>>) -> Self {
+        Self(Seeds::new(files))
     }
 
     pub fn builders<'a>(&'a self, documents: &'a Documents) -> impl Iterator<Item = PackerBuilder> {
@@ -45,7 +43,7 @@ impl Objects {
         of_kind.filter_map(|document| {
             let mut object = document.json.value();
             if let Some(status) = self.0.get(&document.object) {
-                object["status"] = status.clone();
+                object["status"] = status;
             }
             serde_json::from_value(object).ok()
         })
