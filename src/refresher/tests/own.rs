@@ -189,10 +189,11 @@ fn a_managed_update_that_is_not_wanted_any_more_says_that_it_cannot_be_canceled(
     until_started(&mut world, 2);
     let running = world.groups.get_mut("group-1").and_then(|sim| sim.running.as_mut()).expect("it runs");
     running.ends += jiff::SignedDuration::from_mins(10);
-    let expected = "group-1 is being updated; the rollout has failed, and EKS cannot cancel an update: it has to end first";
+    let expected = "; the rollout has failed, and EKS cannot cancel an update: it has to end first";
+    let expected = format!("group-1 is being updated ({}){expected}", image_id(1));
     for _ in 0..200 {
         let pass = world.pass(Mishap::None);
-        if message(&pass).contains(expected) {
+        if message(&pass).contains(&expected) {
             return;
         }
         world.advance(i64::try_from(pass.look.as_secs()).expect("short"));

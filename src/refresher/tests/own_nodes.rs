@@ -131,7 +131,8 @@ fn a_refresh_that_hangs_names_what_holds_the_drain_of_a_terminating_instance_up(
     }
     world.own.get_mut("own-0").expect("a group").seen.instances[0].state = "Terminating:Wait".to_owned();
     let passes = passes_until(&mut world, "the blocker", |_, pass| message(pass).contains(HELD));
-    let expected = format!("is 0% complete or more, 2 of 2 nodes are left: {HELD} ({})", image_id(1));
+    let left = "2 of 2 nodes are not replaced yet";
+    let expected = format!("own-0 is being updated ({}), {left}: {HELD}", image_id(1));
     assert!(message(passes.last().expect("some")).ends_with(&expected), "{:?}", passes.last().map(message));
     world.own.get_mut("own-0").expect("a group").seen.instances[0].state = "InService".to_owned();
     let passes = [passes, passes_until(&mut world, "settled", is_settled)].concat();
