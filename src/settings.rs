@@ -161,7 +161,6 @@ impl EnvSecrets {
 }
 
 /// The variables of the environment that are valid UTF-8.
-#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 pub fn environment() -> BTreeMap<String, String> {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))

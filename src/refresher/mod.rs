@@ -60,7 +60,7 @@ use crate::probe::Probes;
 use crate::sync::Synced;
 use memory::Memory;
 use observed::Observed;
-use plan::{PlanInput, plan};
+use plan::{PlanInput, considers_retry, plan};
 use spec::Spec;
 use step::Plan;
 use target::Target;
@@ -143,13 +143,14 @@ async fn observe_plan_act(
     let asked = Asked { retry_requested, retried: retried.as_ref(), now };
     let (observed, plan) = decide(&spec, &memory, ctx, asked).await;
     let input = asked.input(&spec, &memory, &observed, ctx);
-    match plan {
+    let pass = match plan {
         Plan::Act { step, why } => {
             let outcome = act::act(step, &spec, ctx).await;
             report::acted(object, input, why, outcome)
         }
         plan => report::planned(object, input, plan),
-    }
+    };
+    (pass, considers_retry(input))
 }
 
 /// What a reconcile decides by, besides the object and what was observed.

@@ -129,7 +129,7 @@ pub(super) fn of_plan(input: PlanInput<'_>, plan: &Plan) -> Preview {
         intent: intent(spec, plan, &groups),
         target: target.as_ref().map(Target::to_string),
         source: ImageSource::of(spec, observed.source_images.known()),
-        closed: outside_window(&spec.policy, input.now).map(|hold| hold.why.message),
+        closed: outside_window(&spec.policy, input.now).map(|delay| delay.why.message),
         groups,
         ..of_spec(spec)
     }
@@ -212,7 +212,7 @@ fn intent(spec: &Spec, plan: &Plan, groups: &[Group]) -> Intent {
         Plan::Record { why, .. } | Plan::Act { why, .. } => Intent::Keep { message: why.message.clone() },
         Plan::Wait { why, busy, .. } => {
             let (reason, message) = text(why);
-            match (spec.paused.is_some(), why.hold().is_some(), *busy && moves) {
+            match (spec.paused.is_some(), why.delay().is_some(), *busy && moves) {
                 (true, ..) => Intent::Paused { reason, message },
                 (_, true, _) => Intent::Hold { reason, message },
                 (.., true) => Intent::Move { message },

@@ -41,13 +41,8 @@ pub fn fail(
     if let Some(unreadable) = changed.keys().find_map(|name| unreadable(survey.group(name)?.0)) {
         return Err(unreadable);
     }
-    let is_unseen = |name: &str, entry: &GroupEntry| {
-        let image = survey.group(name).and_then(|(group, _)| group.image.as_ref());
-        entry.is_settling(input.now) && image != Some(&entry.image)
-    };
-    if changed.iter().any(|(name, entry)| is_unseen(name, entry)) {
-        let message = format!("rollout of {} failed: waiting until EKS shows all updates", rollout.target);
-        return Ok(input.busy(Explanation::new(reasons::ROLLING_OUT, message)));
+    if let Some(plan) = wait_until_shown(input, rollout, survey, &changed) {
+        return Ok(plan);
     }
     let (groups, remarks) = going_back(input, survey, &changed)?;
     let ended = Rollout { finished: Some(input.now), ..rollout.clone() };
@@ -79,9 +74,15 @@ pub fn fail(
 fn wait_until_shown(
     input: PlanInput<'_>,
     rollout: &Rollout,
+    survey: &Survey<'_>,
     changed: &BTreeMap<&str, &GroupEntry>,
 ) -> Option<Plan> {
-    let settling = changed.iter().filter(|(_, entry)| entry.is_settling(input.now));
+    // A group that shows the image already needs no further time.
+    let is_unseen = |name: &str, entry: &GroupEntry| {
+        let image = survey.group(name).and_then(|(group, _)| group.image.as_ref());
+        entry.is_settling(input.now) && image != Some(&entry.image)
+    };
+    let settling = changed.iter().filter(|(name, entry)| is_unseen(name, entry));
     let (name, entry) = settling.max_by_key(|(_, entry)| entry.finished)?;
     let until = to_second(after(entry.finished?, SETTLING)?);
     let message = format!(

@@ -13,7 +13,7 @@ use super::super::node_checks::NodeChecks;
 use super::super::node_group::NodeGroup;
 use super::super::observed::MissingFact;
 use super::super::step::{Explanation, Plan};
-use super::drain::{held_by_budgets, is_of_budget, is_same_budget, listed};
+use super::drain::{forces, held_by_budgets, is_of_budget, is_same_budget, listed};
 use super::group_move::GroupMove;
 use crate::api::reasons;
 use crate::api::time::between;
@@ -31,7 +31,7 @@ const EXPECTED_AFTER: Duration = Duration::from_secs(30);
 pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<Option<Plan>, MissingFact> {
     let GroupMove { input, rollout, name, entry } = group_move;
     let checks = &entry.nodes;
-    let is_expected = !input.spec.update.force && checks.preflight.iter().any(|found| is_of_budget(found));
+    let is_expected = !forces(input.spec, group) && checks.preflight.iter().any(|found| is_of_budget(found));
     let again = if is_expected { EXPECTED_AFTER } else { COUNT_AGAIN };
     let counted = checks.counted_at.is_some_and(|at| between(at, input.now) < again);
     let began = entry.update.starting.map_or(entry.started, |starting| starting.at);
@@ -44,16 +44,18 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
     if is_early && !nodes.iter().any(|node| is_new(node, entry)) {
         return Ok(None);
     }
-    let old: Vec<&Node> =
-        nodes.into_iter().filter(|node| node.image.as_deref() != Some(entry.image.as_str())).collect();
+    let old: Vec<GroupNode<'_>> =
+        nodes.into_iter().filter(|node| node.image != Some(entry.image.as_str())).collect();
     let left = u32::try_from(old.len()).ok();
     let since = checks.left_since.filter(|_| left == checks.left).unwrap_or(input.now);
     let unchanged = between(since, input.now);
-    let is_stuck = !old.is_empty() && unchanged >= if is_expected { EXPECTED_AFTER } else { STUCK_AFTER };
+    let draining: Vec<GroupNode<'_>> = old.into_iter().filter(|node| may_drain(group, node)).collect();
+    let is_stuck =
+        !draining.is_empty() && unchanged >= if is_expected { EXPECTED_AFTER } else { STUCK_AFTER };
     let blocked_by = match is_stuck {
-        true => match input.observed.pods(name, &old)? {
+        true => match input.observed.pods(name, &draining)? {
             View::Is(pods) if unchanged < STUCK_AFTER => expected_blockers(pods, checks),
-            View::Is(pods) => blockers(pods, input.spec.update.force),
+            View::Is(pods) => blockers(pods, forces(input.spec, group)),
             _ => None,
         },
         false => None,
@@ -74,9 +76,15 @@ pub fn record_if_stuck(group_move: GroupMove<'_>, group: &NodeGroup) -> Result<O
     Ok(Some(Plan::Record { rollout, ended: None, why, warning }))
 }
 
+/// Whether a node may be the one that is being drained. EC2 Auto Scaling names the instances that it terminates, and
+/// waits for other reasons, too.
+fn may_drain(group: &NodeGroup, node: &GroupNode<'_>) -> bool {
+    node.is_leaving || group.self_managed_kind().is_none()
+}
+
 /// A node that the update added, and that is ready. EKS begins to drain the others when there is one.
-fn is_new(node: &Node, entry: &GroupEntry) -> bool {
-    node.image.as_deref() == Some(entry.image.as_str()) && node.not_ready.is_none()
+fn is_new(node: &GroupNode<'_>, entry: &GroupEntry) -> bool {
+    node.image == Some(entry.image.as_str()) && node.not_ready.is_none()
 }
 
 /// What the last count found, for the message about the update.

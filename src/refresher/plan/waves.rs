@@ -13,7 +13,7 @@ use super::super::node_group::{Lifecycle, NodeGroup};
 use super::super::observed::MissingFact;
 use super::super::schedule::{Closed, ClosedBy, closed};
 use super::super::spec::{Policy, Wave};
-use super::super::step::{Explanation, Hold};
+use super::super::step::{Delay, Explanation};
 use super::super::survey::{GroupDrift, Survey};
 use super::super::target::Target;
 use super::PlanInput;
@@ -78,7 +78,7 @@ impl<'a> Waves<'a> {
     }
 
     /// Why no group of this wave may start now; `None` if one may.
-    pub fn hold(self, place: usize) -> Option<Hold> {
+    pub fn delay(self, place: usize) -> Option<Delay> {
         self.soak(place)
             .or_else(|| self.approval(place))
             .or_else(|| outside_window(&self.input.spec.policy, self.input.now))
@@ -157,7 +157,7 @@ impl<'a> Waves<'a> {
 }
 
 /// No window is open, or there is a freeze.
-pub fn outside_window(policy: &Policy, now: Timestamp) -> Option<Hold> {
+pub fn outside_window(policy: &Policy, now: Timestamp) -> Option<Delay> {
     let Closed { why, opens } = closed(&policy.windows, &policy.freezes, now)?;
     let starts = |opens: Option<Timestamp>| match opens {
         Some(opens) => format!("the next update may start at {opens}"),

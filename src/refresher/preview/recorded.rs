@@ -23,7 +23,7 @@ pub(super) fn preview(object: &AMIRefresher, spec: &Spec, now: Timestamp) -> Pre
     Preview {
         intent: intent(spec, target.as_ref(), &groups, rows.is_empty()),
         target: target.as_ref().map(Target::to_string),
-        closed: outside_window(&spec.policy, now).map(|hold| hold.why.message),
+        closed: outside_window(&spec.policy, now).map(|delay| delay.why.message),
         groups,
         ..of_spec(spec)
     }

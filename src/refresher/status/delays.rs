@@ -11,7 +11,7 @@ use crate::engine::Note;
 pub(super) fn newly_delayed(before: &AMIRefresherStatus, why: &Explanation) -> Option<Note> {
     let known = conditions::reason(before.conditions.as_deref().unwrap_or_default());
     let is_new = known != Some(why.reason) && why.reason != reasons::WAITING_FOR_APPROVAL;
-    let message = why.hold().filter(|_| is_new)?;
+    let message = why.delay().filter(|_| is_new)?;
     let warning = why.reason == reasons::PREFLIGHT_FAILED;
     Some(Note { reason: why.reason.into(), message: message.to_owned(), warning })
 }

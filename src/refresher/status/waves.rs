@@ -74,7 +74,7 @@ impl WaveRows<'_> {
         RolloutWave {
             name: wave.name.clone(),
             state: Some(state.to_string()),
-            reason: self.held.filter(|_| state == WaveState::Waiting).map(str::to_owned),
+            reason: self.delay.filter(|_| state == WaveState::Waiting).map(str::to_owned),
             // A rollback needs no approval.
             approved: (wave.needs_approval && self.rollout.rollback.is_none()).then(is_approved),
             updated: i32::try_from(count.updated).ok(),

@@ -31,6 +31,10 @@ pub struct SimCluster {
     pub pods: BTreeMap<String, Vec<NodePod>>,
     /// Groups of another cluster.
     pub elsewhere: BTreeSet<String>,
+    /// A failed update leaves a node with the new image, whatever EKS shows.
+    pub mixes: bool,
+    /// The image of that node.
+    pub mixed: BTreeMap<String, String>,
     /// During an update, every group has one more node, which is ready and runs this image.
     pub added: Option<ImageId>,
     /// When the nodes of a group are ready.
@@ -197,7 +201,7 @@ impl World {
         let added = cluster.added.as_ref().filter(|_| sim.running.is_some());
         let added = added.map(|image| node(2, Some(image.to_string()), None));
         let nodes = match has_settled {
-            true => [node(0, image.clone(), None), node(1, image, None)],
+            true => [node(0, image.clone(), None), node(1, left.or(image), None)],
             false => [node(0, None, None), node(1, image, Some("KubeletNotReady"))],
         };
         nodes.into_iter().chain(added).collect()
