@@ -4,8 +4,7 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use git2::{ObjectType, Odb, OdbLookupFlags, Oid, Repository};
 use sha1::{Digest as _, Sha1};
 
@@ -25,12 +24,14 @@ pub(super) struct NewBlobs<'a> {
     few: Vec<Vec<u8>>,
     /// The pack without its checksum, once there are many.
     pack: Vec<u8>,
+    /// One for all blobs: it has some hundred kilobytes.
+    compress: Option<Compress>,
 }
 
 impl<'a> NewBlobs<'a> {
     pub fn new(repo: &'a Repository) -> Result<Self, git2::Error> {
         let odb = repo.odb()?;
-        Ok(Self { repo, odb, ids: HashSet::new(), few: Vec::new(), pack: HEAD.into() })
+        Ok(Self { repo, odb, ids: HashSet::new(), few: Vec::new(), pack: HEAD.into(), compress: None })
     }
 
     /// Adds a blob. It is in the clone after `write`.
@@ -45,7 +46,8 @@ impl<'a> NewBlobs<'a> {
             return Ok(id);
         }
         for content in std::mem::take(&mut self.few).iter().map(Vec::as_slice).chain([content]) {
-            append(&mut self.pack, content).map_err(|error| git2::Error::from_str(&error.to_string()))?;
+            let compress = self.compress.get_or_insert_with(|| Compress::new(Compression::fast(), true));
+            append(&mut self.pack, content, compress)?;
         }
         Ok(id)
     }
@@ -73,7 +75,7 @@ impl<'a> NewBlobs<'a> {
 }
 
 /// Appends a blob to a pack: its type and size, seven bits in each byte but the first, and its compressed content.
-fn append(pack: &mut Vec<u8>, content: &[u8]) -> std::io::Result<()> {
+fn append(pack: &mut Vec<u8>, content: &[u8], compress: &mut Compress) -> Result<(), git2::Error> {
     let mut rest = content.len();
     let mut byte = (BLOB << 4) | low_bits(rest, 4);
     rest >>= 4;
@@ -83,9 +85,17 @@ fn append(pack: &mut Vec<u8>, content: &[u8]) -> std::io::Result<()> {
         rest >>= 7;
     }
     pack.push(byte);
-    let mut encoder = ZlibEncoder::new(pack, Compression::fast());
-    encoder.write_all(content)?;
-    encoder.finish().map(drop)
+    compress.reset();
+    loop {
+        // It writes only into the capacity that there is.
+        pack.reserve(content.len() / 2 + 64);
+        let done = usize::try_from(compress.total_in()).expect("content in memory");
+        let status = compress.compress_vec(&content[done..], pack, FlushCompress::Finish);
+        match status.map_err(|error| git2::Error::from_str(&error.to_string()))? {
+            Status::StreamEnd => return Ok(()),
+            Status::Ok | Status::BufError => {}
+        }
+    }
 }
 
 fn low_bits(number: usize, count: u32) -> u8 {
