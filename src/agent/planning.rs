@@ -57,6 +57,12 @@ pub struct Request {
     pub secrets: Option<PathBuf>,
 }
 
+impl Request {
+    fn facts(&self) -> Facts {
+        if self.is_offline { Facts::Recorded } else { Facts::Live }
+    }
+}
+
 /// Plans a change. Reads only.
 ///
 /// # Errors
@@ -80,7 +86,7 @@ pub async fn plan(request: &Request, network: &Network) -> anyhow::Result<Report
         target: if request.path.is_empty() { ".".to_owned() } else { request.path.clone() },
         base: revision(base, true),
         head: revision(head, request.head.is_some()),
-        facts: if request.is_offline { Facts::Recorded } else { Facts::Live },
+        facts: request.facts(),
         planned_at: now(),
         changes: Counts::default(),
         problems: Vec::new(),
@@ -109,7 +115,7 @@ struct Trees {
     builders: builder::Context,
     refreshers: refresher::Context,
     owner: Owner,
-    is_offline: bool,
+    facts: Facts,
     /// The published status of the objects.
     status: watch::Sender<Arc<Objects>>,
     _clones: Option<TemplateClones>,
@@ -147,8 +153,8 @@ impl Trees {
         let status = watch::Sender::new(Arc::new(Objects::published(Arc::default())));
         let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
         let refreshers = refreshers(&outputs, &aws, &owner, network, status.subscribe())?;
-        let is_offline = request.is_offline;
-        Ok(Self { sync, builders, refreshers, owner, is_offline, status, _clones: clones })
+        let facts = request.facts();
+        Ok(Self { sync, builders, refreshers, owner, facts, status, _clones: clones })
     }
 
     /// Makes a commit the tip, and decides about every object. The status that the base has published is that of both
@@ -173,13 +179,11 @@ impl Trees {
     }
 
     async fn decide_builders(&mut self, synced: &Synced, status: &Objects, side: &mut Side) {
-        use builder::preview::Facts;
         let objects: Vec<PackerBuilder> = status.builders(&synced.set.documents).collect();
-        let facts = if self.is_offline { Facts::Recorded } else { Facts::Live };
         self.builders.owner = synced.owner(&self.owner);
         self.builders.fleet = Arc::new(Fleet::default());
-        let previews = builder::preview::previews(&objects, synced, &self.builders, facts).await;
-        // The agent may have an owner that only its cluster knows. Its images tell.
+        let previews = builder::preview::previews(&objects, synced, &self.builders, self.facts).await;
+        // The agent may have an owner that only its cluster knows. The tags of its images name it.
         let mut owners: Vec<&Owner> = previews.iter().filter_map(|preview| preview.owner.as_ref()).collect();
         owners.sort();
         owners.dedup();
@@ -191,10 +195,8 @@ impl Trees {
     }
 
     async fn decide_refreshers(&self, synced: &Synced, status: &Objects, side: &mut Side) {
-        use refresher::preview::Facts;
-        let facts = if self.is_offline { Facts::Recorded } else { Facts::Live };
         let decide = async |object| {
-            let preview = refresher::preview::preview(&Arc::new(object), &self.refreshers, facts).await;
+            let preview = refresher::preview::preview(&Arc::new(object), &self.refreshers, self.facts).await;
             (preview.key.clone(), preview)
         };
         let objects = status.refreshers(&synced.set.documents);

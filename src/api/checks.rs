@@ -154,6 +154,16 @@ pub fn has_credentials(url: &str) -> bool {
     }
 }
 
+/// Returns an address without its user part, which may contain a password, so that it can be stored or shown.
+pub fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
+}
+
 /// Returns an address without scheme, user, `.git` and trailing slashes: a form that is equal for the same repository.
 pub fn plain_url(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);

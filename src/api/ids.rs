@@ -166,6 +166,16 @@ pub enum Kind {
     AMIRefresher,
 }
 
+impl Kind {
+    /// The short name, as the definitions declare it.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::PackerBuilder => "pb",
+            Self::AMIRefresher => "ar",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

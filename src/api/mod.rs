@@ -11,6 +11,7 @@ pub mod class;
 pub mod conditions;
 pub mod daily;
 pub mod duration;
+pub mod facts;
 pub mod fence;
 pub mod files;
 pub mod filters;
@@ -46,6 +47,7 @@ pub const VERSION: &str = "v1alpha1";
 
 pub use builder::{PackerBuilder, PackerBuilderSpec, PackerBuilderStatus};
 pub use class::{Class, Seen};
+pub use facts::Facts;
 pub use ids::{
     BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
 };

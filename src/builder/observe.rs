@@ -257,19 +257,9 @@ fn subject(object: &PackerBuilder, ctx: &Context) -> Subject {
         },
         owner: ctx.owner.clone(),
         cluster: written(object.spec.cluster_name.as_ref()),
-        repo: url.map_or(own_repo, |url| without_user(&url)),
+        repo: url.map_or(own_repo, |url| checks::without_user(&url)),
         branch: written(run.and_then(|run| run.branch.as_ref())).unwrap_or(default_branch),
     }
-}
-
-/// Returns an address without its user part, which may contain a password, so that it can be stored in a tag.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    format!("{scheme}://{host}/{path}")
 }
 
 /// What to read in one region: the IDs that status names, the IDs that a run has just made, and lost runs.

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::api::builder::{PackerBuilder, RunRecord};
-use crate::api::conditions::Phase;
 use crate::api::words::Trigger;
-use crate::api::{Key, Owner, tags, time};
+use crate::api::{Facts, Key, Owner, tags, time};
 use crate::aws::Fresh;
 use crate::sync::Synced;
 
@@ -20,15 +19,6 @@ use super::outcome::Outcome;
 use super::plan;
 use super::step::{Plan, Step, WaitReason};
 use super::summary;
-
-/// Where the facts come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Facts {
-    /// AWS is read.
-    Live,
-    /// The published status is all that is known. Nothing is asked.
-    Recorded,
-}
 
 /// The decision about one builder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +48,9 @@ pub enum Intent {
     /// The active images stay.
     Keep { message: String },
     /// Nothing happens until something changes: it is suspended, or backs off.
-    Wait { reason: String, message: String },
+    Wait { message: String },
     /// A person must act.
-    Stalled { reason: String, message: String },
+    Stalled { message: String },
     /// Something could not be read.
     Unknown { message: String },
 }
@@ -141,15 +131,14 @@ fn intent(observed: &Observed, plan: &Plan) -> Intent {
         };
     }
     let phase = summary::summary(observed, plan, &Outcome::Nothing).phase;
-    let (_, reason, message) = phase.unwrap_or((Phase::NotReady, "", String::new()));
-    let reason = reason.to_owned();
+    let message = phase.map(|(_, _, message)| message).unwrap_or_default();
     match plan {
         Plan::Done { .. } | Plan::Act { .. } => Intent::Keep { message },
         Plan::Wait { on: WaitReason::Unknown { .. } | WaitReason::BaseImageNotFound, .. } => {
             Intent::Unknown { message }
         }
-        Plan::Wait { .. } => Intent::Wait { reason, message },
-        Plan::Stalled { .. } => Intent::Stalled { reason, message },
+        Plan::Wait { .. } => Intent::Wait { message },
+        Plan::Stalled { .. } => Intent::Stalled { message },
     }
 }
 

@@ -57,25 +57,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answers a request of the script, if this process was started by one.
+/// Handles a request of the script, if this process was started by one.
 pub fn answer<C: CommandFactory>() {
     let command: fn() -> Command = C::command;
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
 /// The objects that exist where commands act, as `KIND/NAME`. Without access to them, there are none.
-pub fn objects() -> Vec<CompletionCandidate> {
+fn objects() -> Vec<CompletionCandidate> {
     let names = target::wait(async {
         let names = tokio::time::timeout(LIMIT, status::names(&PlaceFlags::default())).await;
         anyhow::Ok(names.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default())
     });
-    let shown = |(kind, name): (Kind, String)| {
-        let short = match kind {
-            Kind::PackerBuilder => "pb",
-            Kind::AMIRefresher => "ar",
-        };
-        CompletionCandidate::new(format!("{short}/{name}"))
-    };
+    let shown = |(kind, name): (Kind, String)| CompletionCandidate::new(format!("{}/{name}", kind.short()));
     names.unwrap_or_default().into_iter().map(shown).collect()
 }
 

@@ -11,7 +11,7 @@
 //! response into the types of `contract`. `client` sends all of them, reads pages, waits for rate limits within its
 //! patience, and turns refusals into errors that name the missing right.
 //!
-//! The address of a forge comes from a flag or from the CI, so from whoever runs Opsy. It may be private, because
+//! The address of a forge comes from a flag or from the CI, so from the person who runs Opsy. It may be private, because
 //! forges of companies are, and must not be link-local or a metadata service (`resolve`), because the token is sent to
 //! it. Redirects are not followed, and pages only on the same server.
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, IndexAddOption, Oid, Repository, Signature, Time};
 
-use crate::api::CommitId;
+use crate::api::{CommitId, checks};
 
 /// The branch that is read.
 const BRANCH: &str = "refs/heads/opsy-plan";
@@ -186,7 +186,7 @@ impl Scratch {
     fn commit(&self, tree: Oid, parents: &[Oid], message: &str) -> Result<CommitId, ScratchError> {
         let parents: Vec<_> =
             parents.iter().map(|parent| self.repo.find_commit(*parent)).collect::<Result<_, _>>()?;
-        // Nobody sees this commit. The same tree has the same ID each time.
+        // The commit is never published. A fixed time gives the same tree the same ID.
         let by = Signature::new("opsy", "opsy@localhost", &Time::new(0, 0))?;
         let tree = self.repo.find_tree(tree)?;
         let parents: Vec<&git2::Commit<'_>> = parents.iter().collect();
@@ -196,12 +196,7 @@ impl Scratch {
 
 /// An address without a user name and password. The user of SSH is a part of the address.
 fn without_login(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")) else {
-        return url.to_owned();
-    };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}/{path}")
+    if url.starts_with("http") { checks::without_user(url) } else { url.to_owned() }
 }
 
 /// Gives the scratch repository the branches of the remote, as of the last fetch.

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use crate::api::Facts;
+
 /// What a change would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -42,13 +44,6 @@ pub struct Revision {
     /// ID of the commit; absent for a work tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-}
-
-/// Where the facts come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub enum Facts {
-    Live,
-    Recorded,
 }
 
 /// Numbers of effects.

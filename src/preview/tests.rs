@@ -51,7 +51,6 @@ fn keeps() -> Build {
 fn group(name: &str, wave: Option<&str>, state: GroupState) -> Group {
     Group {
         name: name.to_owned(),
-        kind: "Managed".to_owned(),
         wave: wave.map(str::to_owned),
         nodes: Some(3),
         current: Some("ami-1".to_owned()),
@@ -63,7 +62,6 @@ fn refresher(name: &str, intent: Intent, groups: Vec<Group>) -> refresher::Previ
     refresher::Preview {
         key: key(name),
         intent,
-        cluster: Some("demo".to_owned()),
         target: Some("ami-1".to_owned()),
         source: ImageSource::Builder(key("node")),
         groups,
@@ -220,7 +218,7 @@ fn waves_are_shown_with_what_ends_them_and_the_groups_that_change_theirs() {
 
 #[test]
 fn a_paused_refresher_shows_its_drift() {
-    let paused = Intent::Paused { reason: "Disabled".to_owned(), message: "disabled".to_owned() };
+    let paused = Intent::Paused { message: "disabled".to_owned() };
     let groups = vec![group("web", None, GroupState::Drifted(Some("ami-2".to_owned())))];
     let mut side = calm();
     side.refreshers = [(key("demo"), refresher("demo", paused, groups))].into();

@@ -1,13 +1,10 @@
 //! Names and numbers in words. Pure.
 
-use crate::api::{Kind, ObjectKey};
+use crate::api::ObjectKey;
 
 /// `pb/NAME` or `ar/NAME`, with the namespace if it is not the default one.
 pub fn short(object: &ObjectKey) -> String {
-    let kind = match object.kind {
-        Kind::PackerBuilder => "pb",
-        Kind::AMIRefresher => "ar",
-    };
+    let kind = object.kind.short();
     match object.key.namespace.as_str() {
         "default" => format!("{kind}/{}", object.key.name),
         namespace => format!("{kind}/{namespace}/{}", object.key.name),

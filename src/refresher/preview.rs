@@ -12,11 +12,11 @@ use super::plan::PlanInput;
 use super::plan::waves::outside_window;
 use super::spec::{Source, Spec};
 use super::status::current_target;
-use super::step::{Explanation, Plan, Step};
+use super::step::{Plan, Step};
 use super::survey::{GroupDrift, survey};
 use super::target::Target;
 use super::{Asked, Context, decide, spec};
-use crate::api::{AMIRefresher, Key, reasons};
+use crate::api::{AMIRefresher, Facts, Key};
 pub use source::{BuiltBy, ImageSource};
 
 /// The decision about one refresher.
@@ -24,7 +24,6 @@ pub use source::{BuiltBy, ImageSource};
 pub struct Preview {
     pub key: Key,
     pub intent: Intent,
-    pub cluster: Option<String>,
     /// The image that the groups should run.
     pub target: Option<String>,
     /// Where it comes from: which builds would change it.
@@ -44,15 +43,15 @@ pub enum Intent {
     /// Node groups are moved to the target.
     Move { message: String },
     /// They would be moved, but not yet: an approval, a window, a freeze or a soak is missing.
-    Hold { reason: String, message: String },
+    Hold { message: String },
     /// All groups run the target.
     Keep { message: String },
     /// It is suspended or disabled: drift is reported, and nothing is moved.
-    Paused { reason: String, message: String },
+    Paused { message: String },
     /// There is no image yet.
-    Wait { reason: String, message: String },
+    Wait { message: String },
     /// A person must act.
-    Stalled { reason: String, message: String },
+    Stalled { message: String },
     /// Something could not be read.
     Unknown { message: String },
 }
@@ -61,7 +60,6 @@ pub enum Intent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub name: String,
-    pub kind: String,
     pub wave: Option<String>,
     /// Number of nodes, if it is known.
     pub nodes: Option<u32>,
@@ -87,15 +85,6 @@ pub struct Wave {
     pub soak: u64,
     pub needs_approval: bool,
     pub max_parallel: Option<usize>,
-}
-
-/// Where the facts come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Facts {
-    /// AWS is read.
-    Live,
-    /// The published status is all that is known. Nothing is asked.
-    Recorded,
 }
 
 /// Decides about one refresher.
@@ -135,7 +124,7 @@ pub(super) fn of_plan(input: PlanInput<'_>, plan: &Plan) -> Preview {
     }
 }
 
-/// What the spec alone tells.
+/// What follows from the spec alone.
 fn of_spec(spec: &Spec) -> Preview {
     let wave = |wave: &super::spec::Wave| Wave {
         name: wave.name.clone(),
@@ -147,7 +136,6 @@ fn of_spec(spec: &Spec) -> Preview {
     Preview {
         key: spec.key.clone(),
         intent: Intent::Keep { message: String::new() },
-        cluster: Some(spec.cluster.clone()),
         target: match &spec.source {
             Source::Image(image) => Some(image.to_string()),
             _ => None,
@@ -163,8 +151,7 @@ fn of_spec(spec: &Spec) -> Preview {
 fn invalid(object: &AMIRefresher, message: String) -> Preview {
     Preview {
         key: spec::key(object),
-        intent: Intent::Stalled { reason: reasons::INVALID_SPEC.to_owned(), message },
-        cluster: None,
+        intent: Intent::Stalled { message },
         target: None,
         source: ImageSource::Fixed,
         groups: Vec::new(),
@@ -184,7 +171,6 @@ fn groups(input: PlanInput<'_>, target: Option<&Target>) -> Vec<Group> {
     }
     let group = |(group, drift): &(&super::node_group::NodeGroup, GroupDrift)| Group {
         name: group.name.clone(),
-        kind: group.kind.word().to_string(),
         wave: spec.policy.wave_name(group).map(str::to_owned),
         nodes: Some(group.desired),
         current: group.image.as_ref().map(ToString::to_string),
@@ -202,7 +188,6 @@ fn groups(input: PlanInput<'_>, target: Option<&Target>) -> Vec<Group> {
 
 fn intent(spec: &Spec, plan: &Plan, groups: &[Group]) -> Intent {
     let moves = groups.iter().any(|group| matches!(group.state, GroupState::Drifted(_)));
-    let text = |why: &Explanation| (why.reason.to_owned(), why.message.clone());
     match plan {
         Plan::Done { why, .. } => Intent::Keep { message: why.message.clone() },
         Plan::Act { step: Step::PruneVersions { .. }, why } => Intent::Keep { message: why.message.clone() },
@@ -211,17 +196,16 @@ fn intent(spec: &Spec, plan: &Plan, groups: &[Group]) -> Intent {
         }
         Plan::Record { why, .. } | Plan::Act { why, .. } => Intent::Keep { message: why.message.clone() },
         Plan::Wait { why, busy, .. } => {
-            let (reason, message) = text(why);
+            let message = why.message.clone();
             match (spec.paused.is_some(), why.delay().is_some(), *busy && moves) {
-                (true, ..) => Intent::Paused { reason, message },
-                (_, true, _) => Intent::Hold { reason, message },
+                (true, ..) => Intent::Paused { message },
+                (_, true, _) => Intent::Hold { message },
                 (.., true) => Intent::Move { message },
-                _ => Intent::Wait { reason, message },
+                _ => Intent::Wait { message },
             }
         }
         Plan::Stalled { why, .. } | Plan::Blocked { why, .. } => {
-            let (reason, message) = text(why);
-            Intent::Stalled { reason, message }
+            Intent::Stalled { message: why.message.clone() }
         }
         Plan::Unknown(_, message) => Intent::Unknown { message: message.clone() },
         Plan::Read(need) => Intent::Unknown { message: format!("not read: {need:?}") },

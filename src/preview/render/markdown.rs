@@ -166,7 +166,7 @@ fn literal(text: &str) -> String {
     cut(&plain.replace("```", "'''"), DETAIL)
 }
 
-/// Text in which Markdown and HTML have no meaning, nobody is mentioned and nothing becomes a link.
+/// Text in which Markdown and HTML have no meaning, no user is mentioned and nothing becomes a link.
 pub fn escape(text: &str, most: usize) -> String {
     let mut escaped = String::new();
     for char in cut(text, most).chars() {

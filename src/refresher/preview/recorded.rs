@@ -5,7 +5,6 @@ use jiff::Timestamp;
 
 use super::{Group, GroupState, Intent, Preview, of_spec};
 use crate::api::AMIRefresher;
-use crate::api::reasons;
 use crate::api::refresher::NodeGroupStatus;
 use crate::api::words::{self, NodeGroupKind};
 use crate::refresher::memory::Memory;
@@ -46,7 +45,6 @@ fn group(spec: &Spec, row: &NodeGroupStatus, target: Option<&Target>) -> Group {
         current: row.current_ami.clone(),
         state: state(spec, row, &kind, target),
         name: row.name.clone(),
-        kind,
     }
 }
 
@@ -86,11 +84,11 @@ fn intent(spec: &Spec, target: Option<&Target>, groups: &[Group], is_new: bool) 
     let drifted = groups.iter().filter(|group| matches!(group.state, GroupState::Drifted(_))).count();
     if let Some(paused) = &spec.paused {
         let why = explain_pause(paused, drifted);
-        return Intent::Paused { reason: why.reason.to_owned(), message: why.message };
+        return Intent::Paused { message: why.message };
     }
     let Some(target) = target else {
         let message = "no image was rolled out yet".to_owned();
-        return Intent::Wait { reason: reasons::NO_ELIGIBLE_IMAGE.to_owned(), message };
+        return Intent::Wait { message };
     };
     if is_new {
         return Intent::Unknown { message: "its node groups are not in a published status yet".to_owned() };
