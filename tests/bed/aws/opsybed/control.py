@@ -261,7 +261,7 @@ def change_node(app, asked: dict) -> dict:
 def settle(app, asked: dict) -> dict:
     """Wait for at most `seconds` until the connected clusters have done what is due."""
     account = world.account(_account(asked))
-    return {"settled": kube_control.settle(app, account, float(asked.get("seconds", 10)))}
+    return {"settled": kube_control.settle(app, account, float(asked.get("seconds", 10)), sees=True)}
 
 
 def read_keys(app, asked: dict) -> dict:

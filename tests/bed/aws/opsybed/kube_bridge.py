@@ -229,9 +229,17 @@ class Bridge:
             print(f"bridge of {self.owner}: {text}", file=sys.stderr)
         self.errors[text] = self.errors.get(text, 0) + 1
 
-    def settle(self, seconds: float) -> bool:
-        """Wait, without the lock, until nothing is left to do and nothing changes. Return false after `seconds`."""
+    def settle(self, seconds: float, sees: bool = False) -> bool:
+        """Wait, without the lock, until nothing is left to do and nothing changes. Return false after `seconds`.
+
+        With `sees`, what others changed before the call counts, however late its events arrive.
+        """
         deadline = time.monotonic() + seconds
+        for watch in self._watches.values() if sees else ():
+            while not self._stopped and not watch.is_current():
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(0.02)
         while not self._stopped:
             wanted = self._begun + 1
             self.wake()

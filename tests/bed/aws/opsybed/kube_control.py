@@ -120,7 +120,7 @@ def advance(app, account, seconds: float) -> bool:
     """
     clock, patience = account.clock, STEP_SECONDS
     target, limit = clock.timestamp() + seconds, time.monotonic() + ADVANCE_SECONDS
-    settled = settle(app, account, patience)
+    settled = settle(app, account, patience, sees=True)
     while True:
         due = clock.next_due()
         left = target - clock.timestamp()
@@ -133,7 +133,7 @@ def advance(app, account, seconds: float) -> bool:
             patience = 0
 
 
-def settle(app, account, seconds: float) -> bool:
+def settle(app, account, seconds: float, sees: bool = False) -> bool:
     bridges = list(account.bridges.values())
     with unlocked(app.lock):
-        return all([bridge.settle(seconds) for bridge in bridges])
+        return all([bridge.settle(seconds, sees) for bridge in bridges])

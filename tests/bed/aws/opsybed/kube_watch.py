@@ -33,6 +33,14 @@ class Watch(threading.Thread):
         with self._mutex:
             return dict(self._objects)
 
+    def is_current(self) -> bool:
+        """Whether the events of everything that the API server holds now have arrived."""
+        try:
+            page = self._kube.get(self._path)
+        except (Refused, Unreachable):
+            return False
+        return is_current(page, self.objects())
+
     def stop(self) -> None:
         self._stopped = True
         answer = self._answer
@@ -109,6 +117,19 @@ class Watch(threading.Thread):
         if changed:
             self._changed(changed)
         return version
+
+
+def is_current(page: dict, held: dict[str, dict]) -> bool:
+    """Whether what a watch holds is as new as a list. What changed after the list may be there, too."""
+    listed = {key_of(item): _version(item) for item in page.get("items") or []}
+    if any(key not in held or _version(held[key]) < version for key, version in listed.items()):
+        return False
+    return all(_version(item) > _version(page) for key, item in held.items() if key not in listed)
+
+
+def _version(item: dict) -> int:
+    """Return the resource version, which the API server increments for all its resources together."""
+    return int(item["metadata"]["resourceVersion"])
 
 
 def key_of(item: dict) -> str:

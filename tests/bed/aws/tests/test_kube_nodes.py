@@ -47,7 +47,7 @@ def test_pods_run_and_deleted_ones_are_gone(connected):
     connected.delete("/api/v1", f"pods/{victim}")
     connected.settle()
     assert victim not in {p["metadata"]["name"] for p in connected.pods("app")}
-    assert len(connected.placed("app")) == 3
+    until("the new pod", lambda: len(connected.placed("app")) == 3)
 
 
 def test_a_pod_can_be_kept_from_being_ready(connected):
