@@ -170,7 +170,8 @@ class Cluster:
 class Watch(threading.Thread):
     """Watches a namespace: the generations of its objects, and the generations that their status has observed.
 
-    The API server ends watches, in particular of a client that falls behind. A new one starts with all objects.
+    The API server ends watches, in particular of a client that falls behind. The next one continues where the last one
+    ended: to send all objects again would cost the API server more than what is measured.
     """
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
@@ -180,15 +181,24 @@ class Watch(threading.Thread):
         # Counted here, because a look at all objects after each event takes time that grows with their square.
         self.outdated: set[str] = set()
         self.changed = threading.Condition()
-        self.open = lambda: cluster.open(f"{GROUP}/namespaces/{namespace}/packerbuilders?watch=true")
+        self.cluster, self.path = cluster, f"{GROUP}/namespaces/{namespace}/packerbuilders?watch=true"
+        self.version = ""
         self.stream = self.open()
         self.start()
+
+    def open(self):
+        return self.cluster.open(f"{self.path}&resourceVersion={self.version}" if self.version else self.path)
 
     def run(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # the control plane has ended
             while True:
                 for line in self.stream:
-                    self.see(json.loads(line)["object"])
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":  # the version is too old
+                        self.version = ""
+                        break
+                    self.version = event["object"]["metadata"]["resourceVersion"]
+                    self.see(event["object"])
                 self.stream = self.open()
 
     def see(self, item: dict) -> None:
