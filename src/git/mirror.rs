@@ -1,14 +1,16 @@
 //! The bare clone and its remote: compares refs, fetches the branches that moved, and replaces a damaged clone. The
 //! network thread owns it.
 
+mod directory;
+mod limits;
+mod refs;
+
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 
-use git2::{Direction, Oid, RepositoryInitOptions};
+use git2::{Direction, Oid};
 use tracing::{info, warn};
 
 use super::alternates::{self, SourcePacks};
@@ -18,18 +20,13 @@ use super::depth::{self, History};
 use super::heads::{choose, commit_id, heads, no_branch};
 use super::poll::{Expected, Poll};
 use super::upkeep::{Upkeep, has_too_many_packs};
-use super::{GitError, Options, ssh, tls};
+use super::{GitError, Options, ssh};
 use crate::api::CommitId;
 use crate::api::lock::lock;
-
-/// A host that does not accept a connection in this time is unreachable.
-const CONNECT_TIMEOUT_MS: i32 = 15_000;
-/// The longest silence on a connection: a server sends nothing while it prepares a large fetch or runs push hooks.
-const SERVER_TIMEOUT_MS: i32 = 120_000;
-/// The file in the clone with the address of its remote. It marks the directory as a clone of Opsy.
-const ORIGIN_FILE: &str = "opsy-origin";
-/// The maximum number of packs that libgit2 has open, of all clones: a process may have 1024 files open by default.
-const OPEN_PACKS: usize = 256;
+use directory::{clear, open};
+pub(super) use limits::configure;
+use refs::{DEEPENED, LAST_REF, all_tracked, delete_all, last_default, refspecs, set_last_default};
+pub(super) use refs::{tracked, tracking_ref};
 
 /// The tip of a branch of the remote. Its objects are in the clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -364,59 +361,10 @@ pub(super) fn check_local(path: &Path) -> Result<git2::Repository, GitError> {
     git2::Repository::open(path).map_err(|error| GitError::remote(&url, &error))
 }
 
-/// The prefix of the refs that track the remote's branches.
-const TRACKING: &str = "refs/remotes/origin/";
-
-/// The ref for a last synced commit that no branch contains.
-const LAST_REF: &str = "refs/opsy/last";
-
-/// The prefix of the refs that receive more of the history of a branch. They are deleted then.
-const DEEPENED: &str = "refs/opsy/deepened/";
-
-/// Returns the name of the ref for the tip of a branch as of the last fetch.
-pub(super) fn tracking_ref(branch: &str) -> String {
-    format!("{TRACKING}{branch}")
-}
-
-/// The symbolic ref for the remote's default branch as of the last fetch; Git uses the same name.
-const DEFAULT_REF: &str = "refs/remotes/origin/HEAD";
-
-fn last_default(repo: &git2::Repository) -> Option<String> {
-    let reference = repo.find_reference(DEFAULT_REF).ok()?;
-    let target = reference.symbolic_target().ok()??.to_owned();
-    target.strip_prefix(TRACKING).map(str::to_owned)
-}
-
-fn set_last_default(repo: &git2::Repository, branch: &str) -> Result<(), git2::Error> {
-    repo.reference_symbolic(DEFAULT_REF, &tracking_ref(branch), true, "the remote's default").map(drop)
-}
-
-/// Returns the tip of a branch as of the last fetch.
-pub(super) fn tracked(repo: &git2::Repository, branch: &str) -> Option<Oid> {
-    repo.refname_to_id(&tracking_ref(branch)).ok()
-}
-
 /// Returns true if the server refuses to send a commit that no branch contains. Most servers do by default.
 fn is_not_sent(error: &git2::Error) -> bool {
     let why = error.message();
     why.contains("not our ref") || why.contains("cannot fetch a specific object")
-}
-
-/// Sets the limits of libgit2 for the process: by default it waits without limit, and leaves all packs open.
-pub(super) fn configure() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: these set C integers that libgit2 and OpenSSL read when they connect or open a pack. Only threads that
-        // a handle starts after this `Once` do that, so no read is concurrent with these writes. The first call
-        // initializes libgit2.
-        unsafe {
-            // No call can fail: libgit2 stores the number and returns 0.
-            git2::opts::set_mwindow_file_limit(OPEN_PACKS).ok();
-            git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS).ok();
-            git2::opts::set_server_timeout_in_milliseconds(SERVER_TIMEOUT_MS).ok();
-            tls::close_quietly();
-        }
-    });
 }
 
 /// A branch of the remote.
@@ -436,24 +384,6 @@ impl RemoteBranch {
     }
 }
 
-fn refspecs(branches: &BTreeSet<&str>) -> Vec<String> {
-    branches.iter().map(|branch| format!("+refs/heads/{branch}:{}", tracking_ref(branch))).collect()
-}
-
-fn delete_all(clone: &git2::Repository, prefix: &str) -> Result<(), git2::Error> {
-    let references = clone.references_glob(&format!("{prefix}*"))?.collect::<Result<Vec<_>, _>>()?;
-    references.into_iter().try_for_each(|mut reference| reference.delete())
-}
-
-/// Returns the branches that were fetched.
-fn all_tracked(clone: &git2::Repository) -> Result<BTreeSet<String>, git2::Error> {
-    let mut references = clone.references_glob(&format!("{TRACKING}*"))?;
-    let names = references.names().collect::<Result<Vec<_>, _>>()?;
-    let branches =
-        names.iter().filter(|name| **name != DEFAULT_REF).filter_map(|name| name.strip_prefix(TRACKING));
-    Ok(branches.map(str::to_owned).collect())
-}
-
 fn log_fetch(repo: &git2::Repository, found: &RemoteBranch) {
     let RemoteBranch { branch, tip, before, .. } = found;
     let Some(before) = *before else { return info!(branch, commit = %tip, "fetched") };
@@ -463,66 +393,5 @@ fn log_fetch(repo: &git2::Repository, found: &RemoteBranch) {
         // A shallow clone does not show whether the branch was rewritten.
         _ if repo.is_shallow() => info!(branch, commit = %tip, %before, "fetched"),
         _ => warn!(branch, commit = %tip, %before, "the branch was rewritten on the remote"),
-    }
-}
-
-/// Opens the clone of this address, or creates an empty one.
-fn open(options: &Options) -> Result<git2::Repository, GitError> {
-    let folder = &options.folder;
-    let origin = fs::read_to_string(folder.join(ORIGIN_FILE)).unwrap_or_default();
-    if origin == options.address.url() {
-        match depth::open(folder) {
-            Ok(repo) => return Ok(repo),
-            Err(error) => warn!(why = error.message(), "the clone cannot be opened: creating a new one"),
-        }
-    }
-    clear(folder)?;
-    create(options)
-}
-
-fn create(options: &Options) -> Result<git2::Repository, GitError> {
-    let folder = &options.folder;
-    let failed = |why: String| GitError::CloneDirectory { folder: folder.clone(), why };
-    // The marker comes first: without it, a directory that is not empty is never cleared.
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    created.map_err(|error| failed(error.to_string()))?;
-    fs::write(folder.join(ORIGIN_FILE), options.address.url()).map_err(|error| failed(error.to_string()))?;
-    let mut init = RepositoryInitOptions::new();
-    init.bare(true).external_template(false);
-    let repo = git2::Repository::init_opts(folder, &init).map_err(|error| GitError::local(folder, &error))?;
-    // Credentials must be sent only to the host that they are configured for.
-    let configured = repo.config().and_then(|mut config| config.set_str("http.followRedirects", "false"));
-    configured.map_err(|error| GitError::local(folder, &error))?;
-    Ok(repo)
-}
-
-/// Removes a clone of Opsy. A directory with other content is never removed.
-fn clear(folder: &Path) -> Result<(), GitError> {
-    let failed = |error: std::io::Error| GitError::CloneDirectory {
-        folder: folder.to_owned(),
-        why: error.to_string(),
-    };
-    match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(error)),
-        Ok(true) => Ok(()),
-        Ok(false) if !folder.join(ORIGIN_FILE).is_file() => {
-            Err(GitError::ForeignDirectory { folder: folder.to_owned() })
-        }
-        Ok(false) => fs::remove_dir_all(folder).map_err(failed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_of_others_is_never_cleared() {
-        let folder = tempfile::tempdir().expect("a directory");
-        let thesis = folder.path().join("thesis.tex");
-        fs::write(&thesis, "years of work").expect("written");
-        assert!(matches!(clear(folder.path()), Err(GitError::ForeignDirectory { .. })));
-        assert!(thesis.exists());
     }
 }
