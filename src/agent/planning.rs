@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use super::template_clones::TemplateClones;
 use super::{now, sources, spec_problems, standalone};
-use crate::api::fence::Fence;
+use crate::api::fence::{Fence, Rule};
 use crate::api::network::Network;
-use crate::api::{CommitId, Owner, PackerBuilder};
+use crate::api::{CommitId, Key, Owner, PackerBuilder};
 use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
 use crate::builder::{self, Fleet, Watches};
@@ -24,7 +24,7 @@ use crate::git::scratch::{Named, Scratch};
 use crate::git::{Handle, History, Http, Options};
 use crate::manifest::Reader;
 use crate::preview::Side;
-use crate::preview::report::{Counts, Facts, Report, Revision};
+use crate::preview::report::{Facts, Report, Revision};
 use crate::probe::Probes;
 use crate::settings::{self, AddressFlags};
 use crate::sync::{Outputs, Sync, Synced};
@@ -34,8 +34,6 @@ use objects::Objects;
 
 /// Refreshers that are observed at the same time: each has its own cluster, and EKS allows few calls per second.
 const AT_ONCE: usize = 8;
-/// The version of the report.
-const VERSION: u32 = 1;
 
 /// What to plan.
 pub struct Request {
@@ -55,6 +53,8 @@ pub struct Request {
     pub is_offline: bool,
     pub addresses: AddressFlags,
     pub secrets: Option<PathBuf>,
+    /// The clusters that namespaces may roll out to, as far as it is known.
+    pub clusters: Vec<Rule>,
 }
 
 impl Request {
@@ -81,20 +81,9 @@ pub async fn plan(request: &Request, network: &Network) -> anyhow::Result<Report
     let mut trees = Trees::open(request, &scratch, network).await?;
     let before = trees.side(&scratch, &base.commit, None).await?;
     let after = trees.side(&scratch, &merged, Some(&before)).await?;
-    let report = Report {
-        version: VERSION,
-        target: if request.path.is_empty() { ".".to_owned() } else { request.path.clone() },
-        base: revision(base, true),
-        head: revision(head, request.head.is_some()),
-        facts: request.facts(),
-        planned_at: now(),
-        changes: Counts::default(),
-        problems: Vec::new(),
-        because: Vec::new(),
-        anyway: Vec::new(),
-        drift: Vec::new(),
-        unchanged: Vec::new(),
-    };
+    let target = if request.path.is_empty() { ".".to_owned() } else { request.path.clone() };
+    let revisions = (revision(base, true), revision(head, request.head.is_some()));
+    let report = Report::new(target, revisions, request.facts(), now());
     Ok(preview::compare(&before.side, &after.side, report))
 }
 
@@ -103,10 +92,10 @@ fn revision(named: Named, is_commit: bool) -> Revision {
     Revision { name: named.name, commit }
 }
 
-/// One tree with its decisions, and the status that was published when it was the tip.
+/// One tree with its decisions and its objects.
 struct Planned {
     side: Side,
-    status: Arc<Objects>,
+    objects: Arc<Objects>,
 }
 
 /// The sync of the scratch repository, and what both reconcilers use.
@@ -116,8 +105,8 @@ struct Trees {
     refreshers: refresher::Context,
     owner: Owner,
     facts: Facts,
-    /// The published status of the objects.
-    status: watch::Sender<Arc<Objects>>,
+    /// The objects of the tree that is planned.
+    objects: watch::Sender<Arc<Objects>>,
     _clones: Option<TemplateClones>,
 }
 
@@ -150,11 +139,12 @@ impl Trees {
         };
         let owner = request.agent_id.clone().unwrap_or_else(|| standalone::owner(&known_as, &request.path));
         let aws = Aws::from_env(settings::aws_profile().map_err(anyhow::Error::msg)?, network).await?;
-        let status = watch::Sender::new(Arc::new(Objects::published(Arc::default())));
+        let objects = watch::Sender::new(Arc::new(Objects::new(Arc::default(), Arc::default())));
         let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
-        let refreshers = refreshers(&outputs, &aws, &owner, network, status.subscribe())?;
+        let refreshers =
+            refreshers(&outputs, (&aws, network), &owner, &request.clusters, objects.subscribe())?;
         let facts = request.facts();
-        Ok(Self { sync, builders, refreshers, owner, facts, status, _clones: clones })
+        Ok(Self { sync, builders, refreshers, owner, facts, objects, _clones: clones })
     }
 
     /// Makes a commit the tip, and decides about every object. The status that the base has published is that of both
@@ -167,19 +157,19 @@ impl Trees {
     ) -> anyhow::Result<Planned> {
         scratch.read_at(commit)?;
         let synced = self.sync.once().await?;
-        let status = match base {
-            Some(base) => base.status.clone(),
-            None => Arc::new(Objects::published(synced.status_files.clone())),
-        };
-        self.status.send_replace(status.clone());
-        let mut side = Side { set: synced.set.clone(), ..Side::default() };
-        self.decide_builders(&synced, &status, &mut side).await;
-        self.decide_refreshers(&synced, &status, &mut side).await;
-        Ok(Planned { side, status })
+        let objects = Arc::new(match base {
+            Some(base) => base.objects.of_tree(synced.set.clone()),
+            None => Objects::new(synced.set.clone(), synced.status_files.clone()),
+        });
+        self.objects.send_replace(objects.clone());
+        let mut side = Side { set: synced.set.clone(), undeclared: objects.undeclared(), ..Side::default() };
+        self.decide_builders(&synced, &objects, &mut side).await;
+        self.decide_refreshers(&objects, &mut side).await;
+        Ok(Planned { side, objects })
     }
 
-    async fn decide_builders(&mut self, synced: &Synced, status: &Objects, side: &mut Side) {
-        let objects: Vec<PackerBuilder> = status.builders(&synced.set.documents).collect();
+    async fn decide_builders(&mut self, synced: &Synced, objects: &Objects, side: &mut Side) {
+        let objects: Vec<PackerBuilder> = objects.builders().collect();
         self.builders.owner = synced.owner(&self.owner);
         self.builders.fleet = Arc::new(Fleet::default());
         let previews = builder::preview::previews(&objects, synced, &self.builders, self.facts).await;
@@ -194,13 +184,13 @@ impl Trees {
         side.builders = previews.into_iter().map(|preview| (preview.key.clone(), preview)).collect();
     }
 
-    async fn decide_refreshers(&self, synced: &Synced, status: &Objects, side: &mut Side) {
+    async fn decide_refreshers(&self, objects: &Objects, side: &mut Side) {
         let decide = async |object| {
-            let preview = refresher::preview::preview(&Arc::new(object), &self.refreshers, self.facts).await;
+            let (object, inputs) = (Arc::new(object), |builder: &Key| objects.inputs_of(builder));
+            let preview = refresher::preview::preview(&object, &self.refreshers, self.facts, &inputs).await;
             (preview.key.clone(), preview)
         };
-        let objects = status.refreshers(&synced.set.documents);
-        side.refreshers = stream::iter(objects).map(decide).buffered(AT_ONCE).collect().await;
+        side.refreshers = stream::iter(objects.refreshers()).map(decide).buffered(AT_ONCE).collect().await;
     }
 }
 
@@ -234,21 +224,21 @@ fn builders(
 
 fn refreshers(
     outputs: &Outputs,
-    aws: &Aws,
+    (aws, network): (&Aws, &Network),
     owner: &Owner,
-    network: &Network,
-    status: watch::Receiver<Arc<Objects>>,
+    clusters: &[Rule],
+    objects: watch::Receiver<Arc<Objects>>,
 ) -> anyhow::Result<refresher::Context> {
     Ok(refresher::Context {
         aws: aws.clone(),
-        builder_images: Arc::new(move |builder| status.borrow().images_of(builder)),
+        builder_images: Arc::new(move |builder| objects.borrow().images_of(builder)),
         undeclared: Arc::new(|_| None),
         synced: outputs.synced.clone(),
         owner: owner.clone(),
-        clusters: Arc::new(Fence::default()),
+        clusters: Arc::new(Fence::elsewhere("--clusters", clusters.to_vec())),
         now,
         nodes: None,
-        // A plan asks no server that a manifest names: no rollout of it soaks.
+        // A plan asks no server: it assumes that the checks are good.
         probes: Probes::new(network, Arc::new(Fence::default()))?,
     })
 }

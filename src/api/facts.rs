@@ -1,4 +1,4 @@
-//! Where the facts of a plan come from, the same word for both reconcilers and the report.
+//! Where the facts of a plan come from, the same words for both reconcilers and the report. Pure.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,4 +10,13 @@ pub enum Facts {
     Live,
     /// The published status is all that is known. Nothing is asked.
     Recorded,
+}
+
+/// What a plan without AWS assumes to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assumption {
+    /// For people.
+    pub what: &'static str,
+    /// The part of the spec that it is about. Where that differs between two trees, nothing is known.
+    pub about: String,
 }

@@ -66,14 +66,29 @@ impl FromStr for Rule {
 pub struct Fence {
     /// The flag that sets the rules, for messages.
     flag: &'static str,
-    /// The namespace of the agent, in a cluster.
-    own: Option<String>,
+    own: Own,
     rules: Vec<Rule>,
+}
+
+/// The namespace of the agent.
+#[derive(Clone, Debug, Default)]
+enum Own {
+    /// The agent is not in a cluster.
+    #[default]
+    Outside,
+    Named(String),
+    /// The agent is not this program.
+    Unknown,
 }
 
 impl Fence {
     pub fn new(flag: &'static str, own: Option<String>, rules: Vec<Rule>) -> Self {
-        Self { flag, own, rules }
+        Self { flag, own: own.map_or(Own::Outside, Own::Named), rules }
+    }
+
+    /// The fence of an agent elsewhere, whose namespace is not known: a namespace without rules may use anything.
+    pub fn elsewhere(flag: &'static str, rules: Vec<Rule>) -> Self {
+        Self { flag, own: Own::Unknown, rules }
     }
 
     /// Returns how to allow `name` if the namespace may not use it, or `None` if it may.
@@ -82,7 +97,11 @@ impl Fence {
         let allowed = if concerned.peek().is_some() {
             concerned.any(|rule| rule.glob.is_match(name))
         } else {
-            self.own.as_deref().map_or(self.rules.is_empty(), |own| own == namespace)
+            match &self.own {
+                Own::Outside => self.rules.is_empty(),
+                Own::Named(own) => own == namespace,
+                Own::Unknown => true,
+            }
         };
         (!allowed).then(|| format!("start the agent with {}={namespace}={name} to allow it", self.flag))
     }
@@ -130,6 +149,13 @@ mod tests {
         assert!(fence(None, &[]).refusal("team-a", "prod").is_none());
         assert!(fence(None, &["team-a=dev"]).refusal("team-a", "prod").is_some());
         assert!(fence(None, &["team-a=dev"]).refusal("team-b", "dev").is_some());
+    }
+
+    #[test]
+    fn of_an_agent_elsewhere_the_rules_are_known() {
+        let rules = vec!["team-a=dev".parse().expect("a rule")];
+        let elsewhere = Fence::elsewhere("--clusters", rules);
+        assert!(elsewhere.refusal("team-a", "prod").is_some() && elsewhere.refusal("opsy", "prod").is_none());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub const VERSION: &str = "v1alpha1";
 
 pub use builder::{PackerBuilder, PackerBuilderSpec, PackerBuilderStatus};
 pub use class::{Class, Seen};
-pub use facts::Facts;
+pub use facts::{Assumption, Facts};
 pub use ids::{
     BuildId, ClientToken, CommitId, ImageId, Key, Kind, ObjectKey, Owner, Region, RunName, TemplateId,
 };

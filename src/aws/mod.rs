@@ -79,6 +79,26 @@ pub struct Image {
     pub machine: Machine,
 }
 
+impl Image {
+    /// An available image of which only the ID and the name are known.
+    pub fn named(id: ImageId, name: String) -> Self {
+        Self {
+            id,
+            name,
+            owner_id: String::new(),
+            architecture: String::new(),
+            state: ImageState::Available,
+            state_reason: None,
+            created: None,
+            deprecated: None,
+            tags: Tags::new(),
+            snapshots: Vec::new(),
+            source: None,
+            machine: Machine::default(),
+        }
+    }
+}
+
 /// What an image requires of the machine that it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {

@@ -7,6 +7,7 @@ pub(super) mod recorded;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -116,11 +117,38 @@ impl Observed {
 
 /// Observes a builder.
 pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> Observed {
+    let own = read(object, synced, ctx, fresh).await;
+    let fleet = own.report(synced, ctx);
+    complete(object, own, fleet, synced, ctx).await
+}
+
+/// What is read of a builder before it is known what the others have reported.
+pub struct OwnFacts {
+    subject: Subject,
+    spec: Result<Spec, Vec<Problem>>,
+    status: PackerBuilderStatus,
+    runs: Seen<Vec<Run>>,
+    lasted: Option<Duration>,
+    images: Seen<Vec<Located>>,
+    /// The images that match the filters of the base image.
+    found: Seen<Arc<Vec<Image>>>,
+    template: Seen<Resolved>,
+    live: Seen<usize>,
+}
+
+impl OwnFacts {
+    /// Reports to the other builders. Returns what they have reported.
+    pub fn report(&self, synced: &Synced, ctx: &Context) -> FleetView {
+        exchange_reports(&self.subject, &self.status, &self.images, synced, ctx)
+    }
+}
+
+/// The first part of an observation.
+pub async fn read(object: &PackerBuilder, synced: &Synced, ctx: &Context, fresh: Fresh) -> OwnFacts {
     let subject = subject(object, ctx);
     let spec = spec::parse_in(object, |url| ctx.templates.is_own(url));
     let mut status = known_status(object);
     sweep_record::limit_due_dates(status.sweeps.as_deref_mut().unwrap_or_default(), (ctx.now)());
-    let settings = &synced.set.settings;
     let runs = ctx.runs.of(&subject.key).await;
     let runs = runs.map_or_else(|error| Seen::Unknown(error.class, error.message), Seen::Is);
     let lasted = runs.known().and_then(|runs| ctx.watches.elapsed(&subject.key, runs));
@@ -133,9 +161,20 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         resolve(object, spec.as_ref().ok(), &subject.key, synced, ctx),
         live_runs(ctx),
     );
+    OwnFacts { subject, spec, status, runs, lasted, images, found, template, live }
+}
+
+/// The second part of an observation: what depends on the reports of the other builders.
+pub async fn complete(
+    object: &PackerBuilder,
+    own: OwnFacts,
+    fleet: FleetView,
+    synced: &Synced,
+    ctx: &Context,
+) -> Observed {
+    let OwnFacts { subject, spec, status, runs, lasted, images, found, template, live } = own;
+    let settings = &synced.set.settings;
     let now = (ctx.now)();
-    let report = report(&subject, &status, &images, now);
-    let fleet = ctx.fleet.update(&subject.key, report, &synced.commit, &synced.set.documents, now);
     // An image of the operator that the status of another builder names belongs to that builder.
     let images = images.map(|images| without_claimed(images, &status, &fleet));
     let known = BaseFacts { subject: &subject, status: &status, images: &images, runs: &runs, now };
@@ -172,6 +211,19 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context, fre
         lasted,
         live,
     }
+}
+
+/// Reports what a builder has read to the other builders. Returns what they have reported.
+pub(super) fn exchange_reports(
+    subject: &Subject,
+    status: &PackerBuilderStatus,
+    images: &Seen<Vec<Located>>,
+    synced: &Synced,
+    ctx: &Context,
+) -> FleetView {
+    let now = (ctx.now)();
+    let report = report(subject, status, images, now);
+    ctx.fleet.update(&subject.key, report, &synced.commit, &synced.set.documents, now)
 }
 
 /// Returns what the builder reports to the others.

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::api::builder::{PackerBuilder, RunRecord};
+use futures::stream::{self, StreamExt as _};
+
+use crate::api::builder::{InputsRecord, PackerBuilder, RunRecord};
 use crate::api::words::Trigger;
-use crate::api::{Facts, Key, Owner, tags, time};
+use crate::api::{Assumption, Class, Facts, Key, Owner, tags, time};
 use crate::aws::Fresh;
 use crate::sync::Synced;
 
@@ -14,11 +16,14 @@ use super::Context;
 use super::active;
 use super::history;
 use super::located;
-use super::observe::{self, Observed};
+use super::observe::{self, Observed, OwnFacts};
 use super::outcome::Outcome;
 use super::plan;
-use super::step::{Plan, Step, WaitReason};
+use super::step::{Dependency, Plan, Step, WaitReason};
 use super::summary;
+
+/// Builders that are observed at the same time: Git, and reads of AWS that are not cached, take their time.
+const AT_ONCE: usize = 16;
 
 /// The decision about one builder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +42,17 @@ pub struct Preview {
     /// The owner of the images that status names.
     pub owner: Option<Owner>,
     /// What could not be read, and was assumed not to have changed.
-    pub assumed: Vec<String>,
+    pub assumed: Vec<Assumption>,
 }
 
 /// What would happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// A build starts.
-    Build { trigger: Trigger, why: String },
+    /// A build starts. The inputs are what it is made from.
+    Build { trigger: Trigger, why: String, inputs: InputsRecord },
     /// The active images stay.
     Keep { message: String },
-    /// Nothing happens until something changes: it is suspended, or backs off.
+    /// Nothing is built until something changes: it is suspended, or backs off.
     Wait { message: String },
     /// A person must act.
     Stalled { message: String },
@@ -55,38 +60,52 @@ pub enum Intent {
     Unknown { message: String },
 }
 
-/// Observes the builders first, so that each one knows of the others, and then decides about each.
+/// Observes all builders before it decides about the first one, so that each of them knows what the others report.
 pub async fn previews(
     objects: &[PackerBuilder],
     synced: &Synced,
     ctx: &Context,
     facts: Facts,
 ) -> Vec<Preview> {
-    for object in objects {
-        observed(object, synced, ctx, facts).await;
+    match facts {
+        Facts::Live => live(objects, synced, ctx).await,
+        Facts::Recorded => recorded(objects, synced, ctx).await,
     }
-    let mut previews = Vec::with_capacity(objects.len());
-    for object in objects {
-        let (observed, assumed) = observed(object, synced, ctx, facts).await;
-        previews.push(of_observed(observed, assumed));
-    }
-    previews
 }
 
-async fn observed(
-    object: &PackerBuilder,
-    synced: &Synced,
-    ctx: &Context,
-    facts: Facts,
-) -> (Observed, Vec<String>) {
-    match facts {
-        Facts::Live => (observe::observe(object, synced, ctx, Fresh::Cached).await, Vec::new()),
-        Facts::Recorded => observe::recorded::observe(object, synced, ctx).await,
+async fn live(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> Vec<Preview> {
+    let read = async |object| observe::read(object, synced, ctx, Fresh::Cached).await;
+    let read: Vec<OwnFacts> = stream::iter(objects).map(read).buffered(AT_ONCE).collect().await;
+    for own in &read {
+        own.report(synced, ctx);
     }
+    let complete = async |(object, own): (_, OwnFacts)| {
+        let fleet = own.report(synced, ctx);
+        observe::complete(object, own, fleet, synced, ctx).await
+    };
+    let observed = stream::iter(objects.iter().zip(read)).map(complete).buffered(AT_ONCE);
+    observed.map(|observed| of_observed(observed, Vec::new())).collect().await
+}
+
+async fn recorded(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> Vec<Preview> {
+    let read = async |object| observe::recorded::observe(object, synced, ctx).await;
+    let read: Vec<(Observed, Vec<Assumption>)> =
+        stream::iter(objects).map(read).buffered(AT_ONCE).collect().await;
+    let report = |observed: &Observed| {
+        observe::exchange_reports(&observed.subject, &observed.status, &observed.images, synced, ctx)
+    };
+    for (observed, _) in &read {
+        report(observed);
+    }
+    let decide = |(observed, assumed): (Observed, Vec<Assumption>)| {
+        let fleet = report(&observed);
+        of_observed(Observed { fleet, ..observed }, assumed)
+    };
+    read.into_iter().map(decide).collect()
 }
 
 /// The decision for an observation. Pure.
-pub(super) fn of_observed(mut observed: Observed, assumed: Vec<String>) -> Preview {
+pub(super) fn of_observed(mut observed: Observed, assumed: Vec<Assumption>) -> Preview {
     let owner = recorded_owner(&observed);
     if let Some(owner) = &owner {
         observed.subject.owner = owner.clone();
@@ -126,6 +145,7 @@ fn intent(observed: &Observed, plan: &Plan) -> Intent {
             Step::Start { request, .. } => Intent::Build {
                 trigger: Trigger::parse(&request.facts.why).unwrap_or(Trigger::Missing),
                 why: why.clone(),
+                inputs: request.facts.inputs.clone(),
             },
             _ => Intent::Keep { message: why.clone() },
         };
@@ -134,8 +154,16 @@ fn intent(observed: &Observed, plan: &Plan) -> Intent {
     let message = phase.map(|(_, _, message)| message).unwrap_or_default();
     match plan {
         Plan::Done { .. } | Plan::Act { .. } => Intent::Keep { message },
-        Plan::Wait { on: WaitReason::Unknown { .. } | WaitReason::BaseImageNotFound, .. } => {
-            Intent::Unknown { message }
+        // It was read, and what the manifest names is not there.
+        Plan::Wait {
+            on:
+                WaitReason::Unknown { dependency: Dependency::Template, class: Class::NotFound, .. }
+                | WaitReason::BaseImageNotFound,
+            ..
+        } => Intent::Stalled { message },
+        Plan::Wait { on: WaitReason::Unknown { .. }, .. } => Intent::Unknown { message },
+        Plan::Wait { on: WaitReason::Suspended, .. } => {
+            Intent::Wait { message: format!("suspended: {message}") }
         }
         Plan::Wait { .. } => Intent::Wait { message },
         Plan::Stalled { .. } => Intent::Stalled { message },

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::target;
 use crate::agent::planning::{self, Request};
 use crate::api::Owner;
+use crate::api::fence::Rule;
 use crate::git;
 use crate::preview::render;
 use crate::preview::report::Report;
@@ -58,6 +59,10 @@ pub struct Args {
     /// The owner of the agent, if it was started with this flag
     #[arg(long, env = "OPSY_AGENT_ID", value_name = "ID")]
     agent_id: Option<String>,
+    /// The clusters that refreshers of a namespace may roll out to, if the agent was started with this flag. Namespaces
+    /// without a rule may use any cluster
+    #[arg(long, env = "OPSY_CLUSTERS", value_delimiter = ',', value_name = "NAMESPACE=GLOB,…")]
+    clusters: Vec<Rule>,
     #[command(flatten)]
     addresses: AddressFlags,
     #[command(flatten)]
@@ -79,7 +84,8 @@ pub struct Args {
     detailed_exitcode: bool,
 }
 
-/// Prints the plan. The exit code is 1 if a manifest is invalid.
+/// Prints the plan. The exit code is 1 if a manifest is invalid, if an object needs attention because of the change, or
+/// if something could not be planned.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let network = args.network.read().map_err(anyhow::Error::msg)?;
     if let Some(authorities) = &network.authorities {
@@ -112,6 +118,7 @@ fn request(args: &Args) -> anyhow::Result<Request> {
         is_offline: args.offline,
         addresses: args.addresses.clone(),
         secrets: args.secrets.clone(),
+        clusters: args.clusters.clone(),
     })
 }
 

@@ -1,57 +1,138 @@
-//! The item of a refresher: which node groups are moved, in which order, and what they wait for. Pure.
+//! The effect on a refresher: which node groups are moved, in which order, and what they wait for. Pure.
 
+use super::effect::{Effect, Matters};
 use super::report::{Action, GroupMove, Item};
-use super::words::{count, list, seconds, short};
+use super::words::{count, list, seconds, short, verb};
+use crate::api::builder::InputsRecord;
 use crate::api::{Key, Kind, ObjectKey};
-use crate::refresher::preview::{Group, GroupState, Intent, Preview, Wave};
+use crate::refresher::preview::{Group, GroupState, Intent, Next, Preview, Wave};
 
-/// The item for a decision; `None` if nothing happens. `builds` are the builders whose next image becomes the target.
-pub fn item(preview: &Preview, builds: &[&Key]) -> Option<Item> {
-    let groups = if builds.is_empty() { drifted(preview) } else { after(preview, builds) };
-    let (action, what, why) = verdict(preview, &groups, builds)?;
-    let details = if groups.is_empty() { Vec::new() } else { details(preview) };
-    Some(Item {
-        object: short(&object(&preview.key)),
-        file: None,
-        action,
-        what,
-        why,
-        usual_seconds: None,
-        groups,
-        fields: Vec::new(),
-        details,
-    })
+/// What happens before a refresher decides, to the builders of its images.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream<'a> {
+    /// The builds whose images become the target.
+    pub builds: Vec<Built<'a>>,
+    /// The builders of which it is not known whether they build.
+    pub unknown: Vec<&'a Key>,
+    /// Why the facts of the decision may not be right.
+    pub doubt: Option<String>,
+}
+
+/// A build that starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Built<'a> {
+    pub builder: &'a Key,
+    pub inputs: &'a InputsRecord,
+}
+
+/// The effect of a decision; `None` if nothing happens.
+pub fn effect(preview: &Preview, upstream: &Upstream<'_>) -> Option<Effect> {
+    let object = || short(&object(&preview.key));
+    let attention = |why: String| {
+        Some(Effect::of_message(object(), Action::NeedsAttention, "no node group is moved", why))
+    };
+    match &preview.intent {
+        Intent::Paused { message } => return drift(preview, message),
+        Intent::Stalled { message, until_next_image: false } => return attention(message.clone()),
+        _ => {}
+    }
+    if let Some(doubt) = &upstream.doubt {
+        return Some(Effect::unknown(object(), doubt.clone()));
+    }
+    if !upstream.builds.is_empty() {
+        let inputs: Vec<&InputsRecord> = upstream.builds.iter().map(|built| built.inputs).collect();
+        return match preview.next(&inputs) {
+            Next::RollsOut => rollout_of_builds(preview, upstream),
+            Next::Stays(why) => attention(format!("the new image of {} is held: {why}", names(upstream))),
+            Next::Unknown(why) => Some(Effect::unknown(object(), why)),
+        };
+    }
+    match &preview.intent {
+        Intent::Move { message } => Some(rollout(preview, Action::Rollout, message)),
+        Intent::Hold { message } => Some(rollout(preview, Action::Wait, message)),
+        Intent::Unknown { message } => Some(Effect::unknown(object(), message.clone())),
+        Intent::Stalled { message, .. } => attention(message.clone()),
+        Intent::Keep { .. } | Intent::Wait { .. } | Intent::Paused { .. } => {
+            match upstream.unknown.as_slice() {
+                [] => None,
+                builders => {
+                    let builders = list(builders.iter().map(|key| short(&super::builders::object(key))));
+                    Some(Effect::unknown(
+                        object(),
+                        format!("whether {builders} builds a new image is unknown"),
+                    ))
+                }
+            }
+        }
+    }
 }
 
 pub fn object(key: &Key) -> ObjectKey {
     ObjectKey { kind: Kind::AMIRefresher, key: key.clone() }
 }
 
-fn verdict(preview: &Preview, groups: &[GroupMove], builds: &[&Key]) -> Option<(Action, String, String)> {
-    let moves = || moved(groups);
-    Some(match &preview.intent {
-        Intent::Stalled { message, .. } => {
-            (Action::NeedsAttention, "no node group is moved".to_owned(), message.clone())
-        }
-        Intent::Paused { message, .. } if !drifted(preview).is_empty() => (
-            Action::Drift,
-            format!("{} not on the target", count(drifted(preview).len(), "node group")),
-            message.clone(),
-        ),
-        Intent::Paused { .. } => return None,
-        _ if !builds.is_empty() && groups.is_empty() => return None,
-        _ if !builds.is_empty() => {
-            let why = format!(
-                "the new image of {}",
-                list(builds.iter().map(|key| short(&super::builders::object(key))))
-            );
-            (Action::Rollout, format!("{} after the build", moves()), why)
-        }
-        Intent::Move { message } => (Action::Rollout, moves(), message.clone()),
-        Intent::Hold { message, .. } => (Action::Wait, format!("{}, but not yet", moves()), message.clone()),
-        Intent::Unknown { message } => (Action::Unknown, "the effect is unknown".to_owned(), message.clone()),
-        Intent::Keep { .. } | Intent::Wait { .. } => return None,
+fn drift(preview: &Preview, why: &str) -> Option<Effect> {
+    let groups = drifted(preview);
+    let what = match groups.len() {
+        0 => return None,
+        1 => "1 node group does not run the target".to_owned(),
+        many => format!("{many} node groups do not run the target"),
+    };
+    let item = Item::new(short(&object(&preview.key)), Action::Drift, what, why.to_owned());
+    Some(Effect { matters: matters(Action::Drift, &groups, &[], None), item: Item { groups, ..item } })
+}
+
+/// Groups are moved to the target.
+fn rollout(preview: &Preview, action: Action, message: &str) -> Effect {
+    let groups = drifted(preview);
+    let (what, waits) = match action {
+        Action::Wait => (format!("{}, but not yet", rolls(&groups)), Some(message.to_owned())),
+        _ => (rolls(&groups), None),
+    };
+    let why = [message.to_owned()].into_iter().chain(unreadable(preview)).collect::<Vec<_>>().join("; ");
+    let item = Item::new(short(&object(&preview.key)), action, what, why);
+    Effect {
+        matters: matters(action, &groups, &[], waits),
+        item: Item { groups, details: details(preview), ..item },
+    }
+}
+
+/// Groups are moved to images that are built first: all groups that can be moved.
+fn rollout_of_builds(preview: &Preview, upstream: &Upstream<'_>) -> Option<Effect> {
+    let object = short(&object(&preview.key));
+    let image = format!("the new image of {}", names(upstream));
+    let groups = in_order(preview, |group| group.is_movable().then(|| image.clone()));
+    if groups.is_empty() {
+        return unreadable(preview).map(|why| Effect::unknown(object, why));
+    }
+    let why = [Some(image), preview.closed.clone(), unreadable(preview)];
+    let why: Vec<String> = why.into_iter().flatten().collect();
+    let what = format!("{}, after the build", rolls(&groups));
+    let item = Item::new(object, Action::Rollout, what, why.join("; "));
+    let built_from: Vec<&InputsRecord> = upstream.builds.iter().map(|built| built.inputs).collect();
+    Some(Effect {
+        matters: matters(Action::Rollout, &groups, &built_from, None),
+        item: Item { groups, details: details(preview), ..item },
     })
+}
+
+fn names(upstream: &Upstream<'_>) -> String {
+    list(upstream.builds.iter().map(|built| short(&super::builders::object(built.builder))))
+}
+
+fn matters(
+    action: Action,
+    groups: &[GroupMove],
+    built_from: &[&InputsRecord],
+    waits: Option<String>,
+) -> Matters {
+    let one = |group: &GroupMove| (group.name.clone(), group.wave.clone(), group.to.clone());
+    Matters::Rollout {
+        action,
+        moves: groups.iter().map(one).collect(),
+        built_from: built_from.iter().map(|inputs| (*inputs).clone()).collect(),
+        waits,
+    }
 }
 
 /// The groups that do not run the target.
@@ -63,13 +144,6 @@ fn drifted(preview: &Preview) -> Vec<GroupMove> {
         _ => None,
     };
     in_order(preview, to)
-}
-
-/// The groups that a new image is rolled out to: all that can be moved.
-fn after(preview: &Preview, builds: &[&Key]) -> Vec<GroupMove> {
-    let image =
-        format!("the new image of {}", list(builds.iter().map(|key| short(&super::builders::object(key)))));
-    in_order(preview, |group| is_movable(group).then(|| image.clone()))
 }
 
 fn in_order(preview: &Preview, to: impl Fn(&Group) -> Option<String>) -> Vec<GroupMove> {
@@ -90,19 +164,33 @@ fn in_order(preview: &Preview, to: impl Fn(&Group) -> Option<String>) -> Vec<Gro
     moves
 }
 
-fn moved(groups: &[GroupMove]) -> String {
+/// `3 node groups roll (5 nodes)`.
+fn rolls(groups: &[GroupMove]) -> String {
     let nodes: u32 = groups.iter().filter_map(|group| group.nodes).sum();
-    let groups =
-        format!("{} {}", count(groups.len(), "node group"), if groups.len() == 1 { "rolls" } else { "roll" });
-    if nodes == 0 { groups } else { format!("{groups}, {}", count(nodes as usize, "node")) }
+    let nodes = if nodes == 0 { String::new() } else { format!(" ({})", count(nodes as usize, "node")) };
+    format!("{} {}{nodes}", count(groups.len(), "node group"), verb(groups.len(), "roll"))
+}
+
+/// The groups of which it is not known whether they are moved.
+fn unreadable(preview: &Preview) -> Option<String> {
+    let why = |group: &Group| match &group.state {
+        GroupState::Unreadable(why) => Some(format!("{} could not be read: {why}", group.name)),
+        _ => None,
+    };
+    let all: Vec<String> = preview.groups.iter().filter_map(why).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// What a reader should know of the rollout besides its groups.
 fn details(preview: &Preview) -> Vec<String> {
     let mut details = waves(preview);
-    details.extend(preview.closed.clone());
     if preview.rolls_back {
         details.push("if it fails, the node groups are rolled back".to_owned());
+    }
+    let excluded = preview.groups.iter().filter(|group| group.state == GroupState::Excluded);
+    let excluded: Vec<&str> = excluded.map(|group| group.name.as_str()).collect();
+    if !excluded.is_empty() {
+        details.push(format!("excluded: {}", list(excluded)));
     }
     let unsupported = preview.groups.iter().filter_map(|group| match &group.state {
         GroupState::Unsupported(why) => Some(format!("{} is not moved: it {why}", group.name)),
@@ -117,7 +205,7 @@ pub fn waves(preview: &Preview) -> Vec<String> {
     let groups = |wave: &Wave| {
         let of_wave = preview.groups.iter().filter(|group| group.wave.as_ref() == Some(&wave.name));
         let names: Vec<&str> =
-            of_wave.filter(|group| is_movable(group)).map(|group| group.name.as_str()).collect();
+            of_wave.filter(|group| group.is_movable()).map(|group| group.name.as_str()).collect();
         names
     };
     let line = |wave: &Wave| {
@@ -127,7 +215,7 @@ pub fn waves(preview: &Preview) -> Vec<String> {
         }
         let mut line = format!("wave {}: {}", wave.name, list(names));
         if wave.needs_approval {
-            line.push_str("; starts when it is approved");
+            line.push_str("; requires approval");
         }
         if let Some(most) = wave.max_parallel.filter(|most| *most > 1) {
             line.push_str(&format!("; {most} groups at once"));
@@ -140,17 +228,23 @@ pub fn waves(preview: &Preview) -> Vec<String> {
     preview.waves.iter().filter_map(line).collect()
 }
 
-fn is_movable(group: &Group) -> bool {
-    matches!(group.state, GroupState::OnTarget | GroupState::Drifted(_))
-}
-
-/// The groups whose wave differs between two versions of the spec.
-pub fn moved_waves(before: &Preview, after: &Preview) -> Vec<String> {
-    let none = || "no wave".to_owned();
-    let changed = after.groups.iter().filter(|group| is_movable(group)).filter_map(|group| {
+/// What changes about the groups of a refresher: their waves, and which of them are excluded.
+pub fn changed_groups(before: &Preview, after: &Preview) -> Vec<String> {
+    let wave = |group: &Group| match &group.wave {
+        Some(wave) => format!("wave {wave}"),
+        None => "no wave".to_owned(),
+    };
+    let change = |group: &Group| {
         let old = before.groups.iter().find(|old| old.name == group.name)?;
-        let (old, new) = (old.wave.clone().unwrap_or_else(none), group.wave.clone().unwrap_or_else(none));
-        (old != new).then(|| format!("{}: {old} → {new}", group.name))
-    });
-    changed.collect()
+        let is_excluded = |group: &Group| group.state == GroupState::Excluded;
+        match (is_excluded(old), is_excluded(group)) {
+            (false, true) => Some(format!("{} is excluded from now on", group.name)),
+            (true, false) => Some(format!("{} is not excluded any more", group.name)),
+            (false, false) if group.is_movable() && old.wave != group.wave => {
+                Some(format!("{} moves from {} to {}", group.name, wave(old), wave(group)))
+            }
+            _ => None,
+        }
+    };
+    after.groups.iter().filter_map(change).collect()
 }

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 pub use crate::api::Facts;
 
+/// The version of the format.
+const VERSION: u32 = 1;
+
 /// What a change would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -23,16 +26,21 @@ pub struct Report {
     pub planned_at: Timestamp,
     /// Number of builds, node groups that are moved, and objects that are pruned because of the change.
     pub changes: Counts,
-    /// Problems of manifests. While there is an error, nothing is pruned and no other object is affected.
+    /// Errors of manifests. While there is one, nothing is pruned.
     pub problems: Vec<Finding>,
     /// What happens because of the change, the most destructive first.
     pub because: Vec<Item>,
+    /// Objects for which something could not be read, so that the effect of the change on them is unknown.
+    pub unknown: Vec<Item>,
     /// What would happen without it.
     pub anyway: Vec<Item>,
     /// Node groups that do not run the target and that nothing moves.
     pub drift: Vec<Item>,
     /// Objects with which nothing happens, as `pb/NAME` or `ar/NAME`.
     pub unchanged: Vec<String>,
+    /// What is assumed to be as it was when the status was published, because AWS was not read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<String>,
 }
 
 /// One of the two trees.
@@ -53,12 +61,6 @@ pub struct Counts {
     pub builds: usize,
     pub node_groups: usize,
     pub pruned: usize,
-}
-
-impl Counts {
-    pub fn is_zero(self) -> bool {
-        self == Self::default()
-    }
 }
 
 /// A problem of a manifest.
@@ -87,6 +89,9 @@ pub struct Item {
     pub what: String,
     /// The reason.
     pub why: String,
+    /// IDs of the active images that a build replaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// Seconds that the last build of the builder took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual_seconds: Option<u64>,
@@ -116,7 +121,7 @@ pub enum Action {
     Rollout,
     /// Node groups are moved later: an approval, a window or a soak is missing.
     Wait,
-    /// Something could not be read, so the effect is unknown.
+    /// Something could not be read.
     Unknown,
     /// The manifest is applied, and nothing else happens now.
     Apply,
@@ -141,10 +146,55 @@ pub struct GroupMove {
     pub to: String,
 }
 
+impl Item {
+    /// An item with what every item has.
+    pub fn new(object: String, action: Action, what: impl Into<String>, why: String) -> Self {
+        Self {
+            object,
+            file: None,
+            action,
+            what: what.into(),
+            why,
+            replaces: Vec::new(),
+            usual_seconds: None,
+            groups: Vec::new(),
+            fields: Vec::new(),
+            details: Vec::new(),
+        }
+    }
+}
+
 impl Report {
-    /// Whether any manifest has an error.
+    /// A report without contents.
+    pub fn new(
+        target: String,
+        (base, head): (Revision, Revision),
+        facts: Facts,
+        planned_at: Timestamp,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            target,
+            base,
+            head,
+            facts,
+            planned_at,
+            changes: Counts::default(),
+            problems: Vec::new(),
+            because: Vec::new(),
+            unknown: Vec::new(),
+            anyway: Vec::new(),
+            drift: Vec::new(),
+            unchanged: Vec::new(),
+            assumed: Vec::new(),
+        }
+    }
+
+    /// Whether the change must not be merged as it is, or its effect is not known: a manifest is invalid, an object needs
+    /// attention because of the change, or something could not be planned.
     pub fn has_errors(&self) -> bool {
-        !self.problems.is_empty()
+        let needs_attention = |item: &Item| item.action == Action::NeedsAttention;
+        !self.problems.is_empty() || !self.unknown.is_empty() || self.because.iter().any(needs_attention)
     }
 
     /// Whether the plan has an effect. If both trees are the same, what would happen anyway counts.

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::report::{Action, Counts, Facts, Report, Revision};
 use super::*;
-use crate::api::Kind;
+use crate::api::builder::InputsRecord;
 use crate::api::words::Trigger;
+use crate::api::{Assumption, Kind};
 use crate::builder::preview::Intent as Build;
-use crate::manifest::{Document, DocumentText, Problem, Severity};
+use crate::manifest::{Document, DocumentText, Documents, Problem, Severity};
 use crate::refresher::preview::{Group, GroupState, ImageSource, Intent, Wave};
 
 fn key(name: &str) -> Key {
@@ -41,7 +42,18 @@ fn builder(name: &str, intent: Build) -> builder::Preview {
 }
 
 fn builds(trigger: Trigger, why: &str) -> Build {
-    Build::Build { trigger, why: why.to_owned() }
+    Build::Build { trigger, why: why.to_owned(), inputs: inputs("v1-new") }
+}
+
+/// What a build with this template is made from.
+fn inputs(template: &str) -> InputsRecord {
+    let (template, spec) = (Some(template.to_owned()), Some("v1-spec".to_owned()));
+    InputsRecord { base_ami: Some("ami-9".to_owned()), template, spec }
+}
+
+/// A build because of the template.
+fn new_template() -> Build {
+    builds(Trigger::Template, "the template changed")
 }
 
 fn keeps() -> Build {
@@ -68,6 +80,8 @@ fn refresher(name: &str, intent: Intent, groups: Vec<Group>) -> refresher::Previ
         waves: Vec::new(),
         closed: None,
         rolls_back: false,
+        failed: refresher::FailedImages::default(),
+        assumed: Vec::new(),
     }
 }
 
@@ -86,6 +100,7 @@ fn tree(build: Build, spec: &Value) -> Side {
         set: Arc::new(ObjectSet { documents: documents.into_iter().collect(), ..ObjectSet::default() }),
         builders: [(key("node"), builder("node", build))].into(),
         refreshers: [(key("demo"), refresher("demo", up_to_date(), groups))].into(),
+        undeclared: BTreeSet::new(),
     }
 }
 
@@ -97,20 +112,8 @@ fn calm() -> Side {
 fn blank() -> Report {
     let revision =
         |name: &str, digit: &str| Revision { name: name.to_owned(), commit: Some(digit.repeat(40)) };
-    Report {
-        version: 1,
-        target: ".".to_owned(),
-        base: revision("main", "a"),
-        head: revision("topic", "b"),
-        facts: Facts::Live,
-        planned_at: Timestamp::UNIX_EPOCH,
-        changes: Counts::default(),
-        problems: Vec::new(),
-        because: Vec::new(),
-        anyway: Vec::new(),
-        drift: Vec::new(),
-        unchanged: Vec::new(),
-    }
+    let revisions = (revision("main", "a"), revision("topic", "b"));
+    Report::new(".".to_owned(), revisions, Facts::Live, Timestamp::UNIX_EPOCH)
 }
 
 fn plan(base: &Side, head: &Side) -> Report {
@@ -126,33 +129,168 @@ fn expect(report: &Report, because: &[(&str, Action)], anyway: &[(&str, Action)]
     assert_eq!((actions(&report.because).as_slice(), actions(&report.anyway).as_slice()), (because, anyway));
 }
 
+/// A tree that is the other one without a document.
+fn without(side: &Side, kind: Kind, name: &str) -> Side {
+    let mut set = ObjectSet::clone(&side.set);
+    set.documents.remove(&object(kind, name));
+    let mut left = Side { set: Arc::new(set), ..side.clone() };
+    match kind {
+        Kind::PackerBuilder => drop(left.builders.remove(&key(name))),
+        Kind::AMIRefresher => drop(left.refreshers.remove(&key(name))),
+    }
+    left
+}
+
+/// The refresher of the tree decides this.
+fn decides(mut side: Side, intent: Intent) -> Side {
+    side.refreshers.get_mut(&key("demo")).expect("a refresher").intent = intent;
+    side
+}
+
+fn denied() -> String {
+    "ec2:DescribeImages: UnauthorizedOperation".to_owned()
+}
+
+fn problem(file: &str, message: &str) -> Problem {
+    Problem { file: file.to_owned(), line: Some(3), message: message.to_owned(), severity: Severity::Error }
+}
+
 #[test]
 fn a_build_by_the_change_is_followed_by_the_rollout_of_its_image() {
-    let head = tree(builds(Trigger::Template, "the template changed"), &json!({}));
-    let report = plan(&calm(), &head);
+    let report = plan(&calm(), &tree(new_template(), &json!({})));
     expect(&report, &[("pb/node", Action::Build), ("ar/demo", Action::Rollout)], &[]);
     let rollout = &report.because[1];
     let groups: Vec<_> =
         rollout.groups.iter().map(|group| (group.name.as_str(), group.to.as_str())).collect();
     assert_eq!(groups, [("web", "the new image of pb/node")]);
     assert_eq!(report.changes, Counts { builds: 1, node_groups: 1, pruned: 0 });
+    assert!(!report.has_errors());
+    assert_eq!(report.because[0].what, "builds an image for x86_64 in us-east-1");
+    assert_eq!(rollout.what, "1 node group rolls (3 nodes), after the build");
+    assert_eq!(rollout.details, ["excluded: gpu"]);
+    let text = render::text(&report);
+    let line = "the template changed; replaces ami-1; the last build took 12 min";
+    assert!(text.contains(line), "{text}");
+    let compared = "topic (bbbbbbb) merged into main (aaaaaaa); AWS read at 00:00 UTC";
+    assert_eq!(text.lines().nth(1), Some(compared));
 }
 
 #[test]
 fn what_the_base_would_do_as_well_is_kept_apart() {
-    let expired = |spec| tree(builds(Trigger::Expired, "the image expired at 1970-01-01T00:00:00Z"), &spec);
+    let why = || "the image expired at 1970-01-01T00:00:00Z".to_owned();
+    let expired = |spec| {
+        let build = Build::Build { trigger: Trigger::Expired, why: why(), inputs: inputs("v1-old") };
+        tree(build, &spec)
+    };
     let both = [("pb/node", Action::Build), ("ar/demo", Action::Rollout)];
     let report = plan(&expired(json!({})), &expired(json!({})));
     expect(&report, &[], &both);
-    assert!(report.changes.is_zero());
+    assert_eq!(report.changes, Counts::default());
     // A change of a field without an effect is applied, and the build is still not because of it.
     let report = plan(&expired(json!({})), &expired(json!({ "timeOuts": 1 })));
     expect(&report, &[("pb/node", Action::Apply)], &both);
     assert_eq!(report.because[0].fields, ["spec.timeOuts"]);
     // Another reason is another build.
-    let report =
-        plan(&expired(json!({})), &tree(builds(Trigger::Template, "the template changed"), &json!({})));
-    assert_eq!(actions(&report.because)[0], ("pb/node", Action::Build));
+    let report = plan(&expired(json!({})), &tree(new_template(), &json!({})));
+    assert_eq!(actions(&report.because), both);
+}
+
+/// A change is not hidden because the base is due for a build from other inputs, in the same words.
+#[test]
+fn a_build_from_other_inputs_is_another_build() {
+    let pending = |template| Build::Build {
+        trigger: Trigger::BaseImage,
+        why: "the base image ami-9 is newer than ami-8".to_owned(),
+        inputs: inputs(template),
+    };
+    let report = plan(&tree(pending("v1-old"), &json!({})), &tree(pending("v1-new"), &json!({})));
+    expect(&report, &[("pb/node", Action::Build), ("ar/demo", Action::Rollout)], &[]);
+    let why = "the template changed; without this change: builds an image for x86_64 in us-east-1 (the base image \
+               ami-9 is newer than ami-8)";
+    assert_eq!(report.because[0].why, why);
+}
+
+#[test]
+fn a_build_that_the_change_prevents_is_said() {
+    let report = plan(&tree(new_template(), &json!({})), &calm());
+    expect(&report, &[("ar/demo", Action::Apply), ("pb/node", Action::Apply)], &[]);
+    let node = &report.because[1];
+    assert_eq!(node.what, "no build any more");
+    let why = "without this change: builds an image for x86_64 in us-east-1 (the template changed)";
+    assert_eq!((node.why.as_str(), report.because[0].what.as_str()), (why, "no rollout any more"));
+
+    let suspended = Build::Wait { message: "suspended: nothing new is built".to_owned() };
+    let report = plan(&tree(new_template(), &json!({})), &tree(suspended, &json!({ "suspend": true })));
+    let node = &report.because[1];
+    assert_eq!(node.what, "updated, no build any more");
+    assert!(node.why.starts_with("changed: spec.suspend; suspended: nothing new is built; "), "{}", node.why);
+}
+
+#[test]
+fn what_could_not_be_read_is_never_reported_as_unchanged() {
+    let unknown = || tree(Build::Unknown { message: denied() }, &json!({}));
+    let report = plan(&unknown(), &unknown());
+    expect(&report, &[], &[]);
+    // The refresher follows the builder.
+    assert_eq!(actions(&report.unknown), [("ar/demo", Action::Unknown), ("pb/node", Action::Unknown)]);
+    assert_eq!(report.unchanged, Vec::<String>::new());
+    assert!(report.has_errors());
+    assert_eq!(render::headline(&report), "the effect on 2 objects is unknown");
+    let markdown = render::markdown(&report, None);
+    for text in ["> - **Could not be planned:** ar/demo, pb/node", "UnauthorizedOperation"] {
+        assert!(markdown.contains(text), "{markdown}");
+    }
+    // What is known beside it is said as well.
+    let report = plan(&unknown(), &tree(new_template(), &json!({})));
+    expect(&report, &[("pb/node", Action::Build), ("ar/demo", Action::Rollout)], &[]);
+    assert!(report.because[0].why.ends_with("what would happen without this change is unknown"));
+}
+
+#[test]
+fn a_refresher_whose_groups_are_not_known_is_unknown_after_a_build() {
+    let unread = |build| {
+        let mut side = decides(tree(build, &json!({})), Intent::Unknown { message: denied() });
+        side.refreshers.get_mut(&key("demo")).expect("a refresher").groups.clear();
+        side
+    };
+    let report = plan(&unread(keeps()), &unread(new_template()));
+    expect(&report, &[("pb/node", Action::Build)], &[]);
+    assert_eq!(actions(&report.unknown), [("ar/demo", Action::Unknown)]);
+    assert_eq!(render::headline(&report), "1 build, the effect on 1 object is unknown");
+    // One of several groups.
+    let mut head = tree(new_template(), &json!({}));
+    let groups = &mut head.refreshers.get_mut(&key("demo")).expect("a refresher").groups;
+    groups.push(group("api", None, GroupState::Unreadable(denied())));
+    let report = plan(&calm(), &head);
+    assert!(report.because[1].why.contains("api could not be read: ec2"), "{:?}", report.because);
+}
+
+#[test]
+fn a_failed_image_does_not_hide_the_rollout_of_a_repaired_one() {
+    let failed = |until_next_image| Intent::Stalled { message: "web failed".to_owned(), until_next_image };
+    let base = || decides(calm(), failed(true));
+    expect(&plan(&base(), &base()), &[], &[("ar/demo", Action::NeedsAttention)]);
+    let head = decides(tree(new_template(), &json!({})), failed(true));
+    let report = plan(&base(), &head);
+    expect(&report, &[("pb/node", Action::Build), ("ar/demo", Action::Rollout)], &[]);
+    // What another image does not solve stays.
+    let blocked = decides(tree(new_template(), &json!({})), failed(false));
+    let report = plan(&decides(calm(), failed(false)), &blocked);
+    expect(&report, &[("pb/node", Action::Build)], &[("ar/demo", Action::NeedsAttention)]);
+}
+
+#[test]
+fn an_object_that_the_change_breaks_is_an_error() {
+    let broken = Build::Stalled { message: "packer/nod does not exist".to_owned() };
+    let report = plan(&calm(), &tree(broken, &json!({ "builder": { "dir": "packer/nod" } })));
+    expect(&report, &[("pb/node", Action::NeedsAttention)], &[]);
+    assert!(report.has_errors());
+    assert_eq!(render::headline(&report), "1 object needs attention");
+    // It is repaired.
+    let broken = || tree(Build::Stalled { message: "no such directory".to_owned() }, &json!({}));
+    let report = plan(&broken(), &calm());
+    assert_eq!(report.because[0].what, "needs no attention any more");
+    assert!(!report.has_errors());
 }
 
 #[test]
@@ -160,38 +298,80 @@ fn objects_that_stay_are_named_in_one_line() {
     let report = plan(&calm(), &calm());
     expect(&report, &[], &[]);
     assert_eq!(report.unchanged, ["pb/node", "ar/demo"]);
-    assert!(!report.has_changes());
+    assert!(!report.has_changes() && !report.has_errors());
     assert!(render::text(&report).contains("No change: pb/node, ar/demo"));
 }
 
 #[test]
 fn a_deletion_comes_first_and_says_what_stays() {
-    let mut head = calm();
-    let mut set = ObjectSet::clone(&head.set);
-    set.documents.remove(&object(Kind::PackerBuilder, "node"));
-    head.set = Arc::new(set);
-    head.builders.clear();
-    let report = plan(&calm(), &head);
+    let report = plan(&calm(), &without(&calm(), Kind::PackerBuilder, "node"));
     expect(&report, &[("pb/node", Action::Prune)], &[]);
-    assert_eq!(report.because[0].details, ["its images are kept"]);
-    assert_eq!(report.changes.pruned, 1);
+    let why =
+        "its manifest is removed; its images are kept; ar/demo uses them and gets no new image any more";
+    assert_eq!((report.because[0].why.as_str(), report.changes.pruned), (why, 1));
     let text = render::markdown(&report, None);
     let (alert, table) =
-        (text.find("[!WARNING]").expect("a warning"), text.find("| object |").expect("a table"));
+        (text.find("**Pruned:** pb/node").expect("a warning"), text.find("| object |").expect("a table"));
     assert!(alert < table, "{text}");
+    // Excluded groups have nothing to do with it.
+    let report = plan(&calm(), &without(&calm(), Kind::AMIRefresher, "demo"));
+    let why = "its manifest is removed; 1 node group keeps the images that they run";
+    assert_eq!(report.because[0].why, why);
+}
+
+#[test]
+fn a_refused_prune_says_how_to_allow_it() {
+    let names: Vec<String> = (0..5).map(|number| format!("b{number}")).collect();
+    let of = |names: &[String]| {
+        let documents = names.iter().map(|name| document(Kind::PackerBuilder, name, &json!({})));
+        let set = Arc::new(ObjectSet { documents: documents.collect(), ..ObjectSet::default() });
+        Side { set, ..Side::default() }
+    };
+    let (base, head) = (of(&names), of(&names[..1]));
+    let report = plan(&base, &head);
+    assert!(report.because.iter().all(|item| item.action == Action::KeptAlthoughRemoved), "{report:?}");
+    assert_eq!(render::headline(&report), "pruning of 4 objects refused");
+    let markdown = render::markdown(&report, None);
+    assert!(markdown.contains("set prune.allowMass: true in opsy.yaml"), "{markdown}");
+    // They exist although the base does not declare them.
+    let mut base = head.clone();
+    base.undeclared = names[1..].iter().map(|name| object(Kind::PackerBuilder, name)).collect();
+    let report = plan(&base, &head);
+    assert_eq!((report.because.len(), report.anyway.len()), (0, 4));
+    // What was pruned is not.
+    base.undeclared = [object(Kind::PackerBuilder, "b1")].into();
+    expect(&plan(&base, &head), &[], &[]);
 }
 
 #[test]
 fn while_a_manifest_is_invalid_its_object_stays_and_nothing_is_pruned() {
-    let message = "is not YAML".to_owned();
-    let problem = Problem { file: "node.yaml".to_owned(), line: Some(3), message, severity: Severity::Error };
-    let set = ObjectSet { problems: vec![problem], ..ObjectSet::default() };
-    let report = plan(&calm(), &Side { set: Arc::new(set), ..Side::default() });
+    let problems = vec![problem("node.yaml", "is not YAML")];
+    let broken = |documents| {
+        let set = ObjectSet { problems: problems.clone(), documents, ..ObjectSet::default() };
+        Side { set: Arc::new(set), ..Side::default() }
+    };
+    let head = broken(Documents::default());
+    let report = plan(&calm(), &head);
     let expected = [("ar/demo", Action::KeptAlthoughRemoved), ("pb/node", Action::NeedsAttention)];
     expect(&report, &expected, &[]);
     assert_eq!(report.because[1].what, "stays as it is");
     assert!(report.has_errors() && !report.problems[0].is_old);
-    assert!(render::headline(&report).starts_with("1 error"));
+    assert!(render::headline(&report).starts_with("1 error, 1 object needs attention"));
+
+    // The base has the error, too: the objects of its file exist.
+    let mut base = broken(Documents::default());
+    base.undeclared = [object(Kind::PackerBuilder, "node")].into();
+    let report = plan(&base, &head);
+    expect(&report, &[], &[("pb/node", Action::KeptAlthoughRemoved)]);
+    assert_eq!(render::headline(&report), "no changes, 1 error that the base has, too");
+    // The file is deleted with the object in it.
+    let gone = Side { set: without(&calm(), Kind::PackerBuilder, "node").set, ..Side::default() };
+    let report = plan(&base, &gone);
+    assert!(actions(&report.because).contains(&("pb/node", Action::Prune)), "{report:?}");
+    // The manifest is repaired: the object is not new.
+    let report = plan(&base, &calm());
+    let node = report.because.iter().find(|item| item.object == "pb/node").expect("it is applied");
+    assert_eq!((node.what.as_str(), node.why.as_str()), ("updated", "its manifest is valid again"));
 }
 
 #[test]
@@ -205,26 +385,73 @@ fn waves_are_shown_with_what_ends_them_and_the_groups_that_change_theirs() {
     };
     let preview = head.refreshers.get_mut(&key("demo")).expect("a refresher");
     preview.waves = vec![wave("canary", 1800, false), wave("prod", 0, true)];
-    preview.groups = vec![group("web", Some("prod"), GroupState::OnTarget)];
+    preview.groups = vec![
+        group("gpu", Some("prod"), GroupState::OnTarget),
+        group("web", Some("prod"), GroupState::OnTarget),
+    ];
     let mut set = ObjectSet::clone(&head.set);
     set.documents.insert(document(Kind::AMIRefresher, "demo", &json!({ "rollout": {} })));
     head.set = Arc::new(set);
     let report = plan(&calm(), &head);
     expect(&report, &[("ar/demo", Action::Apply)], &[]);
-    let details = ["wave prod: web; starts when it is approved", "web: no wave → prod"];
+    let details = [
+        "wave prod: gpu, web; requires approval",
+        "gpu is not excluded any more",
+        "web moves from no wave to wave prod",
+    ];
     assert_eq!(report.because[0].details, details);
     assert_eq!(render::headline(&report), "no build, no rollout; 1 object updated");
 }
 
 #[test]
+fn a_closed_window_is_in_the_line_of_the_rollout() {
+    let closed = "waits for the window 0 2 * * 6, which opens at 2026-12-05T02:00:00Z";
+    let mut head = tree(new_template(), &json!({}));
+    head.refreshers.get_mut(&key("demo")).expect("a refresher").closed = Some(closed.to_owned());
+    let report = plan(&calm(), &head);
+    assert_eq!(report.because[1].why, format!("the new image of pb/node; {closed}"));
+}
+
+#[test]
 fn a_paused_refresher_shows_its_drift() {
-    let paused = Intent::Paused { message: "disabled".to_owned() };
-    let groups = vec![group("web", None, GroupState::Drifted(Some("ami-2".to_owned())))];
-    let mut side = calm();
-    side.refreshers = [(key("demo"), refresher("demo", paused, groups))].into();
-    let report = plan(&side, &side);
+    let paused = || Intent::Paused { message: "it is suspended".to_owned() };
+    let groups = || vec![group("web", None, GroupState::Drifted(Some("ami-2".to_owned())))];
+    let with = |intent| {
+        let mut side = calm();
+        side.refreshers = [(key("demo"), refresher("demo", intent, groups()))].into();
+        side
+    };
+    let report = plan(&with(paused()), &with(paused()));
     expect(&report, &[], &[]);
     assert_eq!(actions(&report.drift), [("ar/demo", Action::Drift)]);
+    // The change pauses a rollout that is due, or lets it go on.
+    let due = || with(Intent::Move { message: "rolling out ami-2 to 1 node group".to_owned() });
+    let report = plan(&due(), &with(paused()));
+    expect(&report, &[("ar/demo", Action::Apply)], &[]);
+    let item = &report.because[0];
+    assert_eq!(item.what, "no rollout any more");
+    assert!(item.why.starts_with("no node group is moved: it is suspended; without this change: "));
+    expect(&plan(&with(paused()), &due()), &[("ar/demo", Action::Rollout)], &[]);
+    // A build does not move its groups either.
+    let mut head = tree(new_template(), &json!({}));
+    head.refreshers = with(paused()).refreshers;
+    expect(&plan(&with(paused()), &head), &[("pb/node", Action::Build)], &[]);
+}
+
+#[test]
+fn without_aws_a_change_of_what_is_assumed_is_unknown() {
+    let assuming = |about: &str| {
+        let mut side = calm();
+        let assumed = Assumption { what: "the base image", about: about.to_owned() };
+        side.builders.get_mut(&key("node")).expect("a builder").assumed = vec![assumed];
+        side
+    };
+    let report = plan(&assuming("a"), &assuming("a"));
+    assert_eq!((report.unknown.len(), &report.assumed), (0, &vec!["the base image".to_owned()]));
+    let report = plan(&assuming("a"), &assuming("b"));
+    assert_eq!(actions(&report.unknown), [("ar/demo", Action::Unknown), ("pb/node", Action::Unknown)]);
+    let why = "its manifest changes, and the base image can only be read from AWS";
+    assert_eq!(report.unknown[1].why, why);
 }
 
 #[test]
@@ -252,19 +479,52 @@ fn outside_fences(text: &str) -> String {
     parts.step_by(2).collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn a_long_report_is_cut_at_whole_parts() {
+/// A change with thousands of builds, errors and long messages.
+fn flood() -> (Side, Side) {
     let names: Vec<String> = (0..3000).map(|number| format!("builder-{number:04}")).collect();
-    let documents = names.iter().map(|name| document(Kind::PackerBuilder, name, &json!({})));
-    let set = Arc::new(ObjectSet { documents: documents.collect(), ..ObjectSet::default() });
-    let base = Side { set, ..Side::default() };
-    let build = |name: &String| (key(name), builder(name, builds(Trigger::Template, &"x".repeat(2000))));
-    let head = Side { builders: names.iter().map(build).collect(), ..base.clone() };
+    let documents = || names.iter().map(|name| document(Kind::PackerBuilder, name, &json!({})));
+    let gone = document(Kind::PackerBuilder, "precious", &json!({}));
+    let set = ObjectSet { documents: documents().chain([gone]).collect(), ..ObjectSet::default() };
+    let base = Side { set: Arc::new(set), ..Side::default() };
+    let build = |name: &String| (key(name), builder(name, builds(Trigger::Template, &"<".repeat(2000))));
+    let set = ObjectSet { documents: documents().collect(), ..ObjectSet::default() };
+    (base, Side { set: Arc::new(set), builders: names.iter().map(build).collect(), ..Side::default() })
+}
+
+#[test]
+fn what_must_not_be_overlooked_is_never_cut() {
+    let (base, mut head) = flood();
     let report = plan(&base, &head);
-    assert_eq!(report.changes.builds, 3000);
-    let text = render::markdown(&report, Some("https://ci.example.com/run/1"));
-    assert!(text.len() <= render::LIMIT, "{}", text.len());
-    assert!(text.ends_with("are cut.\n") && text.contains("[full output](https://ci.example.com/run/1)"));
-    assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());
-    assert_eq!(fences(&text) % 2, 0);
+    assert_eq!((report.changes.builds, report.changes.pruned), (3000, 1));
+    let link = Some("https://ci.example.com/run/1");
+    let check = |report: &Report, kept: &str| {
+        let text = render::markdown(report, link);
+        assert!(text.len() <= render::LIMIT, "{}", text.len());
+        assert!(text.contains(kept), "{}", &text[..2000]);
+        assert!(text.contains("[full output](https://ci.example.com/run/1)"));
+        assert!(text.ends_with("This comment is not complete.\n"));
+        assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());
+        assert_eq!(fences(&text) % 2, 0);
+    };
+    check(&report, "**Pruned:** pb/precious");
+    // Errors do not displace it either.
+    let mut set = ObjectSet::clone(&head.set);
+    set.problems = (0..3000).map(|number| problem(&format!("{number}.yaml"), &"<".repeat(3000))).collect();
+    head.set = Arc::new(set);
+    let report = plan(&base, &head);
+    assert_eq!(report.problems.len(), 3000);
+    check(&report, "**Not pruned, although removed:** pb/precious");
+}
+
+/// In the table once, and in a fold only with what the table does not say.
+#[test]
+fn an_object_is_not_repeated() {
+    let text = render::markdown(&plan(&calm(), &tree(new_template(), &json!({}))), None);
+    assert_eq!(text.matches("| pb/node |").count(), 1, "{text}");
+    assert_eq!(text.matches("<summary>").count(), 1, "{text}");
+    assert!(
+        text.contains("<summary>🔁 ar/demo: 1 node group rolls (3 nodes), after the build</summary>"),
+        "{text}"
+    );
+    assert_eq!(text.matches("the new image of pb/node").count(), 2, "{text}");
 }

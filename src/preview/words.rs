@@ -16,6 +16,11 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// A verb for this number of subjects.
+pub fn verb(number: usize, verb: &str) -> String {
+    if number == 1 { format!("{verb}s") } else { verb.to_owned() }
+}
+
 /// A list with commas.
 pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")

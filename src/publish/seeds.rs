@@ -1,12 +1,12 @@
 //! Status read back from status files: it seeds an object whose status the engine has lost. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use crate::api::ObjectKey;
-use crate::manifest::write;
+use crate::manifest::{Documents, write};
 use crate::sync::StatusFile;
 
 /// The published status of objects. A file is parsed when its object is asked for: a new object costs one file, and not
@@ -29,6 +29,14 @@ impl Seeds {
         let at = self.files.binary_search_by(|file| file.path.as_str().cmp(&path)).ok();
         let read = at.and_then(|at| read(&self.files[at])).filter(|(of, _)| of == object);
         read.map(|(_, status)| status).or_else(|| self.moved().get(object).cloned())
+    }
+
+    /// The objects that have a published status and no document. Only their files are parsed.
+    pub fn objects_beside(&self, documents: &Documents) -> BTreeSet<ObjectKey> {
+        let declared: BTreeSet<String> =
+            documents.iter().map(|document| write::status_path(&document.object)).collect();
+        let others = self.files.iter().filter(|file| !declared.contains(&file.path)).filter_map(read);
+        others.map(|(object, _)| object).filter(|object| documents.get(object).is_none()).collect()
     }
 
     fn moved(&self) -> &BTreeMap<ObjectKey, Value> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::api::builder::InputsRecord;
 use crate::api::ids::digest;
 use crate::api::refresher::FailedAmi;
 use crate::api::{ImageId, tags};
@@ -55,8 +56,11 @@ impl fmt::Display for Failed {
 /// Hash of what an image was built from: its template, spec and base image. `None` if its tags do not contain them.
 fn inputs(image: &Image) -> Option<String> {
     let tag = |name: &str| image.tags.get(name).map(String::as_str);
-    let (template, spec) = (tag(tags::TEMPLATE)?, tag(tags::SPEC)?);
-    Some(digest(&["inputs", template, spec, tag(tags::BASE).unwrap_or_default()])[..16].to_owned())
+    Some(hash(tag(tags::TEMPLATE)?, tag(tags::SPEC)?, tag(tags::BASE)))
+}
+
+fn hash(template: &str, spec: &str, base: Option<&str>) -> String {
+    digest(&["inputs", template, spec, base.unwrap_or_default()])[..16].to_owned()
 }
 
 impl Failed {
@@ -128,6 +132,15 @@ impl FailedImages {
     /// Why an image is held.
     pub fn holds(&self, image: &Image) -> Option<String> {
         self.0.iter().rev().find_map(|failed| failed.holds(image))
+    }
+
+    /// Why an image that is built from these inputs will be held.
+    pub fn holds_built_from(&self, inputs: &InputsRecord) -> Option<String> {
+        let (template, spec) = (inputs.template.as_deref()?, inputs.spec.as_deref()?);
+        let hash = hash(template, spec, inputs.base_ami.as_deref());
+        let failed = self.0.iter().rev().find(|failed| failed.inputs.as_ref() == Some(&hash))?;
+        let (image, reason) = (&failed.image, &failed.reason);
+        Some(format!("it is built from the same inputs as {image}, whose rollout failed: {reason}"))
     }
 
     /// The failure of an image that `ami` named then and still names.

@@ -88,10 +88,8 @@ pub struct Context {
 
 /// Reconciles one refresher.
 pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefresherStatus> {
-    let before = object.status.as_ref();
-    let handled = before.and_then(|status| status.last_handled_reconcile_at.clone());
-    let requested = annotations::reconcile_requested(&object.metadata, handled.as_deref());
-    let (mut pass, considers_retry) = observe_plan_act(&object, ctx, requested).await;
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.clone());
+    let (mut pass, considers_retry) = observe_plan_act(&object, ctx).await;
     pass.status.last_handled_reconcile_at = annotations::handled(&object.metadata, handled);
     // A reconcile that could not look at the annotation leaves it to the next one.
     if considers_retry && pass.failed.is_none() {
@@ -99,6 +97,15 @@ pub async fn reconcile(object: Arc<AMIRefresher>, ctx: &Context) -> Pass<AMIRefr
             annotations::value(&object.metadata, annotations::RETRY).map(str::to_owned);
     }
     pass
+}
+
+/// Why the namespace of the refresher may not roll out to its cluster, if it may not.
+fn cluster_refusal(spec: &Spec, ctx: &Context) -> Option<String> {
+    let (namespace, cluster) = (&spec.key.namespace, &spec.cluster);
+    let advice = ctx.clusters.refusal(namespace, cluster)?;
+    Some(format!(
+        "namespace {namespace} may not roll out to cluster {cluster}: use a cluster of the namespace, or {advice}"
+    ))
 }
 
 /// The images for which an unhandled annotation requests a retry.
@@ -109,6 +116,13 @@ fn retried_images(object: &AMIRefresher) -> Option<Target> {
     Target::parse(requested?.trim())
 }
 
+/// Whether a person requested to retry what failed: by a reconcile, or by naming an image of the rollout.
+fn retry_requested(object: &AMIRefresher, memory: &Memory, retried: Option<&Target>) -> bool {
+    let handled = object.status.as_ref().and_then(|status| status.last_handled_reconcile_at.as_deref());
+    annotations::reconcile_requested(&object.metadata, handled)
+        || retried.into_iter().flat_map(Target::images).any(|image| is_of_rollout(image, memory))
+}
+
 /// Whether the rollout moves groups to this image.
 fn is_of_rollout(image: &ImageId, memory: &Memory) -> bool {
     memory.rollout.as_ref().is_some_and(|rollout| {
@@ -117,11 +131,7 @@ fn is_of_rollout(image: &ImageId, memory: &Memory) -> bool {
 }
 
 /// Returns also whether it could look at the annotation that requests a retry.
-async fn observe_plan_act(
-    object: &AMIRefresher,
-    ctx: &Context,
-    reconcile_requested: bool,
-) -> (Pass<AMIRefresherStatus>, bool) {
+async fn observe_plan_act(object: &AMIRefresher, ctx: &Context) -> (Pass<AMIRefresherStatus>, bool) {
     let now = (ctx.now)();
     if object.metadata.deletion_timestamp.is_some() {
         return (report::deleted(object, now), false);
@@ -133,13 +143,12 @@ async fn observe_plan_act(
         },
         Err(problems) => return (report::invalid(object, &problems, now), false),
     };
-    if let Some(advice) = ctx.clusters.refusal(&spec.key.namespace, &spec.cluster) {
-        return (report::cluster_not_allowed(object, &spec, &advice, now), false);
+    if let Some(why) = cluster_refusal(&spec, ctx) {
+        return (report::cluster_not_allowed(object, why, now), false);
     }
     let memory = Memory::read(object.status.as_ref());
     let retried = retried_images(object);
-    let retry_requested = reconcile_requested
-        || retried.iter().flat_map(Target::images).any(|image| is_of_rollout(image, &memory));
+    let retry_requested = retry_requested(object, &memory, retried.as_ref());
     let asked = Asked { retry_requested, retried: retried.as_ref(), now };
     let (observed, plan) = decide(&spec, &memory, ctx, asked).await;
     let input = asked.input(&spec, &memory, &observed, ctx);
@@ -174,10 +183,20 @@ impl<'a> Asked<'a> {
     }
 }
 
+async fn decide(spec: &Spec, memory: &Memory, ctx: &Context, asked: Asked<'_>) -> (Observed, Plan) {
+    let observed = observe::observe(spec, memory, ctx, asked.retry_requested).await;
+    decide_by(observed, spec, memory, ctx, asked).await
+}
+
 /// Observes until the plan needs no further read, and returns both. The plan is pure, so planning again after each read
 /// costs nothing. No read is requested twice, so this ends.
-async fn decide(spec: &Spec, memory: &Memory, ctx: &Context, asked: Asked<'_>) -> (Observed, Plan) {
-    let mut observed = observe::observe(spec, memory, ctx, asked.retry_requested).await;
+async fn decide_by(
+    mut observed: Observed,
+    spec: &Spec,
+    memory: &Memory,
+    ctx: &Context,
+    asked: Asked<'_>,
+) -> (Observed, Plan) {
     loop {
         match plan(asked.input(spec, memory, &observed, ctx)) {
             Plan::Read(need) => observed = observe::read(observed, need, spec, memory, ctx).await,

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::outcome::Outcome;
 use super::plan::PlanInput;
-use super::spec::Spec;
 use super::status;
 use super::step::{Explanation, Plan};
 use super::summary::{self, Summary};
@@ -31,14 +30,9 @@ pub fn invalid(object: &AMIRefresher, problems: &[Problem], now: Timestamp) -> P
 /// The namespace may not roll out to this cluster. Nothing was read; updates in progress continue in EKS.
 pub fn cluster_not_allowed(
     object: &AMIRefresher,
-    spec: &Spec,
-    advice: &str,
+    message: String,
     now: Timestamp,
 ) -> Pass<AMIRefresherStatus> {
-    let message = format!(
-        "namespace {} may not roll out to cluster {}: use a cluster of the namespace, or {advice}",
-        spec.key.namespace, spec.cluster
-    );
     let why = Explanation::new(reasons::CLUSTER_NOT_ALLOWED, message);
     unobserved(object, why, Phase::Stalled, ObjectHealth::Stalled, now)
 }

@@ -2,9 +2,10 @@
 //! file, an empty tree or the deletion of most manifests is usually a mistake.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::api::ObjectKey;
-use crate::manifest::{ObjectSet, Severity};
+use crate::manifest::{ObjectSet, Problem, Severity};
 
 /// The removal of this many objects at once is never too much.
 const FEW: usize = 2;
@@ -25,33 +26,62 @@ pub fn decide(known: &BTreeSet<ObjectKey>, set: &ObjectSet) -> Pruning {
 
 /// Decides about the objects that a commit does not declare, out of this many known ones.
 pub fn judge(known: usize, gone: Vec<ObjectKey>, set: &ObjectSet) -> Pruning {
-    if gone.is_empty() {
-        return Pruning::default();
-    }
     match refusal(known, &gone, set) {
-        Some(why) => Pruning { remove: Vec::new(), refused: Some(why) },
+        Some(why) => Pruning { remove: Vec::new(), refused: Some(why.to_string()) },
         None => Pruning { remove: gone, refused: None },
     }
 }
 
-fn refusal(known: usize, gone: &[ObjectKey], set: &ObjectSet) -> Option<String> {
+/// Why objects without a manifest are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A file is invalid: the manifest of an object may be in it.
+    Invalid { objects: String, problem: Problem },
+    /// No manifest is left.
+    NoneLeft { objects: String },
+    /// More than half of the known objects would be removed.
+    Most { objects: String, known: usize },
+}
+
+/// How a person allows such a removal.
+pub const ALLOW: &str = "if this is intended, set prune.allowMass: true in opsy.yaml";
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { objects, problem } => write!(
+                f,
+                "{objects} kept although not in Git, because a file in Git is not valid; fix it: {problem}"
+            ),
+            Self::NoneLeft { objects } => {
+                write!(f, "{objects} kept, because no manifest is left in Git; {ALLOW}")
+            }
+            Self::Most { objects, known } => write!(
+                f,
+                "{objects} of {known} kept although not in Git, because they are more than half; {ALLOW}"
+            ),
+        }
+    }
+}
+
+/// Why none of these objects is removed, out of this many known ones; `None` if they are.
+pub fn refusal(known: usize, gone: &[ObjectKey], set: &ObjectSet) -> Option<Refusal> {
     let count = gone.len();
-    let objects = if count == 1 { gone[0].to_string() } else { format!("{count} objects") };
+    let objects = match gone {
+        [] => return None,
+        [one] => one.to_string(),
+        _ => format!("{count} objects"),
+    };
     if let Some(problem) = set.problems.iter().find(|problem| problem.severity == Severity::Error) {
-        return Some(format!(
-            "{objects} kept although not in Git, because a file in Git is not valid; fix it: {problem}"
-        ));
+        return Some(Refusal::Invalid { objects, problem: problem.clone() });
     }
     if set.settings.allow_mass_prune() {
         return None;
     }
-    let allow = "if this is intended, set prune.allowMass: true in opsy.yaml";
     if set.documents.is_empty() {
-        return Some(format!("{objects} kept, because no manifest is left in Git; {allow}"));
+        return Some(Refusal::NoneLeft { objects });
     }
-    (count > FEW && count * 2 > known).then(|| {
-        format!("{objects} of {known} kept although not in Git, because they are more than half; {allow}")
-    })
+    (count > FEW && count * 2 > known).then_some(Refusal::Most { objects, known })
 }
 
 #[cfg(test)]
@@ -60,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Key, Kind};
-    use crate::manifest::{Document, DocumentText, Problem};
+    use crate::manifest::{Document, DocumentText};
     use crate::settings::PruneSettings;
 
     fn object(name: &str) -> ObjectKey {

@@ -120,9 +120,11 @@ fn waves_deletions_and_broken_manifests_are_planned() {
     let item = &plan["because"][0];
     assert_eq!(item["fields"], json!(["spec.rollout"]));
     let details = item["details"].to_string();
-    for line in
-        ["wave canary: batch; then soaks for 60 min", "starts when it is approved", "batch: no wave → canary"]
-    {
+    for line in [
+        "wave canary: batch; then soaks for 60 min",
+        "wave prod: web; requires approval",
+        "batch moves from no wave to wave canary",
+    ] {
         assert!(details.contains(line), "{details}");
     }
     planned.git(&["checkout", "--quiet", "."]);
@@ -130,7 +132,9 @@ fn waves_deletions_and_broken_manifests_are_planned() {
     fs::remove_file(planned.clone.join("builders/node.yaml")).expect("removed");
     let plan = planned.plan(&[]);
     assert_eq!(actions(&plan["because"]), ["Prune pb/node"]);
-    assert_eq!(plan["because"][0]["details"], json!(["its images are kept"]));
+    let why =
+        "its manifest is removed; its images are kept; ar/demo uses them and gets no new image any more";
+    assert_eq!(plan["because"][0]["why"], why);
     planned.git(&["checkout", "--quiet", "."]);
 
     planned.edit("builders/node.yaml", "  region: us-east-1", "  region: us-east-1\n  bogus: 1");
@@ -138,7 +142,31 @@ fn waves_deletions_and_broken_manifests_are_planned() {
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     assert!(outcome.stdout.contains("error: builders/node.yaml:7: spec.bogus: unknown field"), "{outcome:?}");
     assert!(outcome.stdout.contains("! pb/node: stays as it is"), "{outcome:?}");
+    planned.git(&["checkout", "--quiet", "."]);
+
+    // A manifest that can be read and does not work.
+    planned.edit("builders/node.yaml", "dir: packer/node", "dir: packer/nod");
+    let outcome = planned.run(&[]);
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    assert!(outcome.stdout.starts_with("Opsy plan: 1 object needs attention\n"), "{outcome:?}");
+    assert!(outcome.stdout.contains("! pb/node: no image is built"), "{outcome:?}");
     assert_eq!(planned.world.account.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_fails_in_every_mode() {
+    let planned = Planned::new();
+    planned.world.account.fault(json!({ "kind": "deny", "operation": "DescribeImages" }));
+    for args in [&[][..], &["--detailed-exitcode"], &["--output", "json"], &["--output", "markdown"]] {
+        let outcome = planned.run(args);
+        assert_eq!(outcome.status.code(), Some(1), "{args:?}: {outcome:?}");
+    }
+    let plan = planned.plan(&[]);
+    assert_eq!(actions(&plan["unknown"]), ["Unknown ar/demo", "Unknown pb/node"]);
+    assert_eq!((&plan["unchanged"], &plan["anyway"]), (&json!([]), &json!([])));
+    let text = planned.run(&[]).stdout;
+    assert!(text.starts_with("Opsy plan: the effect on 2 objects is unknown\n"), "{text}");
+    assert!(text.contains("ec2:DescribeImages"), "the cause: {text}");
 }
 
 #[test]
@@ -157,6 +185,24 @@ fn what_would_happen_anyway_is_not_because_of_the_change() {
         markdown.contains("<details><summary>Would happen anyway: pb/node, ar/demo</summary>"),
         "{markdown}"
     );
+    // A change of the template is not hidden by the build that is due.
+    planned.edit("packer/node/node.pkr.hcl", "build {", "# Reviewed.\nbuild {");
+    let plan = planned.plan(&[]);
+    assert_eq!(actions(&plan["because"]), ["Build pb/node", "Rollout ar/demo"]);
+    let why = plan["because"][0]["why"].as_str().expect("a reason");
+    assert!(why.starts_with("the template changed; without this change: builds an image for "), "{why}");
+}
+
+/// Each builder is observed once per tree, so a read by ID is not repeated for what the others report.
+#[test]
+fn no_read_of_a_tree_is_repeated() {
+    let planned = Planned::new();
+    planned.world.account.post("base-image", json!({ "version": "20260901" }));
+    planned.plan(&[]);
+    let by_id = planned.world.account.calls().into_iter().filter(|call| call == "DescribeImages").count();
+    // The images of the account, the base images, and the recorded base image once for each of the two trees; the rest
+    // is read for the refresher, once per tree.
+    assert!(by_id <= 6, "{by_id}: {:?}", planned.world.account.calls());
 }
 
 #[test]
@@ -175,9 +221,12 @@ fn what_cannot_be_planned_is_said_with_what_to_do() {
     let outcome = plan("clone", &["--offline", "--base", "nowhere"]);
     assert_eq!(outcome.status.code(), Some(1));
     assert!(outcome.stderr.contains("nowhere is not a commit of this repository"), "{outcome:?}");
+    // Which node groups there are has not been published yet.
     let outcome = plan("clone", &["--offline"]);
-    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     let text = "pb/node: builds its first image in us-east-1";
+    assert!(outcome.stdout.contains(text), "{outcome:?}");
+    let text = "? ar/demo: could not be planned\n      its node groups are not in the published status yet";
     assert!(outcome.stdout.contains(text), "{outcome:?}");
 }
 

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::template::resolve;
-use super::{Observed, known_status, report, subject};
+use super::{Observed, known_status, subject};
 use crate::api::builder::{LaneImage, PackerBuilder, PackerBuilderStatus};
-use crate::api::{CommitId, ImageId, Region, Seen, annotations, tags};
-use crate::aws::{Image, ImageState, Machine, Tags};
+use crate::api::{Assumption, CommitId, ImageId, Region, Seen, annotations, tags};
+use crate::aws::{Image, Tags};
 use crate::builder::Context;
 use crate::builder::base::Base;
+use crate::builder::fleet::FleetView;
 use crate::builder::located::Located;
 use crate::builder::spec::{self, Spec};
 use crate::builder::subject::Subject;
@@ -24,32 +25,20 @@ const UNKNOWN_BASE: &str = "ami-00000000000000000";
 /// Stands for a template in another repository of which nothing was built. It has no version, so it equals any other.
 const UNKNOWN_TEMPLATE: &str = "unknown";
 
-/// Observes it. Also returns what was assumed to be as it was.
-pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context) -> (Observed, Vec<String>) {
+/// Observes it before it is known what the other builders have reported. Also returns what was assumed to be as it was.
+pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context) -> (Observed, Vec<Assumption>) {
     let subject = subject(object, ctx);
     let spec = spec::parse_in(object, |url| ctx.templates.is_own(url));
     let status = known_status(object);
     let settings = &synced.set.settings;
-    let now = (ctx.now)();
-    let images = images(&subject, &status);
-    let mut assumed = Vec::new();
-    let base = spec.as_ref().ok().map(|spec| base(spec, &status)).unwrap_or_default();
-    if base.found.is_some() {
-        assumed.push("no newer base image".to_owned());
-    }
     let template = match spec.as_ref().ok().and_then(|spec| elsewhere(spec, &status, synced)) {
-        Some(template) => {
-            assumed.push("no change in the template repository".to_owned());
-            Seen::Is(template)
-        }
+        Some(template) => Seen::Is(template),
         None => resolve(object, spec.as_ref().ok(), &subject.key, synced, ctx).await,
     };
-    let images = Seen::Is(images);
-    let seen = report(&subject, &status, &images, now);
-    let fleet = ctx.fleet.update(&subject.key, seen, &synced.commit, &synced.set.documents, now);
+    let assumed = spec.as_ref().map(assumed).unwrap_or_default();
     let observed = Observed {
         generation: object.metadata.generation,
-        now,
+        now: (ctx.now)(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         undeclared: (ctx.undeclared)(&subject.key),
         suspended: annotations::suspended(&object.metadata),
@@ -65,15 +54,26 @@ pub async fn observe(object: &PackerBuilder, synced: &Synced, ctx: &Context) -> 
         live: Seen::Is(0),
         lasted: None,
         account: None,
-        fleet,
+        fleet: FleetView::default(),
+        images: Seen::Is(images(&subject, &status)),
+        base: Seen::Is(spec.as_ref().ok().map(|spec| base(spec, &status)).unwrap_or_default()),
         subject,
         spec,
         status,
-        images,
-        base: Seen::Is(base),
         template,
     };
     (observed, assumed)
+}
+
+/// What is assumed to be as it was when the status was published, if it can cause a build.
+fn assumed(spec: &Spec) -> Vec<Assumption> {
+    let on = &spec.rebuild_on;
+    let base = spec.base.as_ref().filter(|_| on.base_image);
+    let base = base.map(|query| Assumption { what: "the base image", about: format!("{query:?}") });
+    let source = spec.template.source.as_ref().filter(|source| on.template && source.repository.is_some());
+    let template =
+        source.map(|_| Assumption { what: "the template repository", about: format!("{:?}", spec.template) });
+    base.into_iter().chain(template).collect()
 }
 
 /// The images that status names, with the tags that their promotion gave them.
@@ -102,7 +102,7 @@ fn located(subject: &Subject, status: &PackerBuilderStatus, named: &LaneImage) -
             tags: all,
             created: made_at(status, named),
             architecture: named.architecture.clone(),
-            ..image(ImageId::parse(named.id.as_str()).ok()?, named.name.clone().unwrap_or_default())
+            ..Image::named(ImageId::parse(named.id.as_str()).ok()?, named.name.clone().unwrap_or_default())
         },
     })
 }
@@ -120,7 +120,7 @@ fn base(spec: &Spec, status: &PackerBuilderStatus) -> Base {
     let recorded = recorded.and_then(|id| ImageId::parse(id).ok());
     let unknown = || ImageId::parse(UNKNOWN_BASE).expect("seventeen hex digits are an image ID");
     let id = spec.base.as_ref().map(|_| recorded.unwrap_or_else(unknown));
-    Base { found: id.map(|id| image(id, String::new())), ..Base::default() }
+    Base { found: id.map(|id| Image::named(id, String::new())), ..Base::default() }
 }
 
 /// The template of the last build, if it is in another repository, which is not fetched.
@@ -130,21 +130,4 @@ fn elsewhere(spec: &Spec, status: &PackerBuilderStatus, synced: &Synced) -> Opti
     let tag = status.inputs.as_ref().and_then(|inputs| inputs.template.clone());
     let tag = tag.unwrap_or_else(|| UNKNOWN_TEMPLATE.to_owned());
     Some(Resolved { commit: commit.unwrap_or_else(|| synced.commit.clone()), url, tag })
-}
-
-fn image(id: ImageId, name: String) -> Image {
-    Image {
-        id,
-        name,
-        owner_id: String::new(),
-        architecture: String::new(),
-        state: ImageState::Available,
-        state_reason: None,
-        created: None,
-        deprecated: None,
-        tags: Tags::new(),
-        snapshots: Vec::new(),
-        source: None,
-        machine: Machine::default(),
-    }
 }

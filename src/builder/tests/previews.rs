@@ -27,12 +27,12 @@ fn finish(world: &mut World) {
     }
 }
 
-/// The reason with which a build starts before anything else happens, if one does.
-fn started(world: &mut World) -> Option<Trigger> {
+/// The reason with which a build starts before anything else happens, and its inputs, if one does.
+fn started(world: &mut World) -> Option<(Trigger, InputsRecord)> {
     for _ in 0..MAX_RECONCILES {
         match world.reconcile(Blind::default(), Mishap::None, false) {
             Some(Plan::Act { step: Step::Start { request, .. }, .. }) => {
-                return Trigger::parse(&request.facts.why);
+                return Some((Trigger::parse(&request.facts.why)?, request.facts.inputs));
             }
             Some(Plan::Act { .. }) => world.advance(wait::NEXT_STEP),
             _ => return None,
@@ -74,7 +74,7 @@ proptest! {
         }
         let intent = of_observed(world.observe(Blind::default()), Vec::new()).intent;
         let planned = match &intent {
-            Intent::Build { trigger, .. } => Some(*trigger),
+            Intent::Build { trigger, inputs, .. } => Some((*trigger, inputs.clone())),
             _ => None,
         };
         let started = started(&mut world);

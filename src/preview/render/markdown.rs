@@ -1,120 +1,130 @@
 //! A report as Markdown for a comment on a pull request. Everything that comes from the repository or from AWS is
-//! escaped, and the result has at most `LIMIT` bytes: details are cut first, and what is cut is said.
+//! escaped, and the result has at most `LIMIT` bytes: what must not be overlooked comes first and has room of its own,
+//! details are cut first, and what is cut is said.
 
-use super::super::report::{Action, Facts, Item, Report};
-use super::text::{because, further, sign, unchanged};
-use super::{headline, revision};
+use super::super::report::{Action, Finding, Item, Report};
+use super::escape::{escape, literal};
+use super::page::{Page, Part};
+use super::{ANYWAY, DRIFT, UNKNOWN, closing, compared, facts, further, headline, reason, sign};
 
 /// Forges refuse longer comments: GitHub's message names 65,536 characters. The rest is for what is added to the text.
 pub const LIMIT: usize = 59_000;
-/// Rows of the table: more than a person reads.
+/// The end of a text that was cut, and the room for it.
+const CUT: &str = "\nThis comment is not complete.\n";
+/// Bytes of each part that must not be overlooked. All of them, and the line below the title, fit in any case.
+const ALERT: usize = 3_500;
+/// Bytes of each table and of the rest, so that a long one leaves room for what follows.
+const TABLE: usize = 16_000;
+/// Rows of a table: more than a person reads.
 const ROWS: usize = 50;
-/// Bytes of one cell and of one detail.
-const CELL: usize = 300;
-const DETAIL: usize = 1_000;
-/// The end of a text that was cut.
-const CUT: &str = "\nThe details of further objects are cut.\n";
+/// Bytes of a name, of a cell and of a line.
+const NAME: usize = 150;
+const CELL: usize = 700;
+const LINE: usize = 300;
+/// Lines of a folded item.
+const LINES: usize = 40;
 
 /// The report as Markdown. `link` leads to the whole output.
 pub fn markdown(report: &Report, link: Option<&str>) -> String {
-    let mut text = format!("### Opsy plan: {}\n\n{}\n", escape(&headline(report), CELL), about(report, link));
-    let mut left = Room { text: &mut text, has_cut: false };
-    problems(report, &mut left);
-    warnings(report, &mut left);
-    table(&report.because, &mut left);
-    for item in &report.because {
-        left.add(&details(item));
-    }
-    folded("Would happen anyway", &report.anyway, &mut left);
-    folded("Drift that nothing corrects", &report.drift, &mut left);
-    if let Some(line) = unchanged(&report.unchanged) {
-        left.add(&format!("\n{}\n", escape(&line, DETAIL)));
-    }
-    if left.has_cut {
-        text.push_str(CUT);
-    }
-    text
+    let title = format!("### Opsy plan: {}\n\n{}\n", escape(&headline(report), CELL), about(report, link));
+    let mut page = Page::new(title, LIMIT - CUT.len());
+    alerts(report, &mut page);
+    table("", "what", &report.because, &mut page);
+    table(&format!("\n#### {UNKNOWN}\n"), "", &report.unknown, &mut page);
+    let folds = report.because.iter().chain(&report.unknown).filter_map(fold).collect();
+    page.add(&Part {
+        head: "\n",
+        items: folds,
+        foot: "",
+        room: TABLE,
+        more: |cut| format!("The details of {cut} more objects are left out.\n"),
+    });
+    folded(ANYWAY, &report.anyway, &mut page);
+    folded(DRIFT, &report.drift, &mut page);
+    let closing = closing(report).iter().map(|line| format!("\n{}\n", escape(line, CELL))).collect();
+    page.add(&Part { head: "", items: closing, foot: "", room: TABLE, more: |_| String::new() });
+    page.finish(CUT)
 }
 
-/// A text that takes no more than it has room for.
-struct Room<'a> {
-    text: &'a mut String,
-    has_cut: bool,
-}
-
-impl Room<'_> {
-    /// Adds a part as a whole, or not at all, so that no fence stays open.
-    fn add(&mut self, part: &str) {
-        if self.text.len() + part.len() + CUT.len() <= LIMIT {
-            self.text.push_str(part);
-        } else {
-            self.has_cut = true;
-        }
-    }
-}
-
+/// What was compared. Without the time of the plan: a comment that says the same is not written again.
 fn about(report: &Report, link: Option<&str>) -> String {
-    let facts = match report.facts {
-        Facts::Live => "AWS was read",
-        Facts::Recorded => "planned by the published status, without AWS",
-    };
-    let (head, base) = (revision(&report.head), revision(&report.base));
-    // Without the time of the plan: a comment that says the same is not written again.
-    let about = format!("{head} onto {base} · {facts}");
     let is_link = |link: &&str| {
-        link.starts_with("https://") && !link.contains(|c: char| c.is_whitespace() || "()<>".contains(c))
+        link.starts_with("https://")
+            && link.len() <= CELL
+            && !link.contains(|c: char| c.is_whitespace() || "()<>".contains(c))
     };
     let link = link.filter(is_link).map(|link| format!(" · [full output]({link})")).unwrap_or_default();
-    escape(&about, CELL) + &link
+    escape(&format!("{}; {}", compared(report), facts(report)), CELL) + &link
 }
 
-/// Errors of manifests. GitHub shows an alert only at the top level, never in a folded part.
-fn problems(report: &Report, room: &mut Room<'_>) {
-    if report.problems.is_empty() {
-        return;
+/// Names what must not be overlooked. GitHub shows an alert only at the top level, never in a folded part.
+fn alerts(report: &Report, page: &mut Page) {
+    let all = [
+        ("Pruned", Action::Prune),
+        ("Not pruned, although removed", Action::KeptAlthoughRemoved),
+        ("Needs attention", Action::NeedsAttention),
+        (UNKNOWN, Action::Unknown),
+    ];
+    let mut begin = "\n> [!WARNING]\n";
+    for (title, action) in all {
+        let items = report.because.iter().chain(&report.unknown).filter(|item| item.action == action);
+        let names: Vec<&str> = items.map(|item| item.object.as_str()).collect();
+        let head = format!("{begin}> - **{title}:** ");
+        page.add(&Part {
+            head: &head,
+            items: listed(&names),
+            foot: "\n",
+            room: ALERT,
+            more: |cut| format!(" and {cut} more"),
+        });
+        begin = if names.is_empty() { begin } else { "" };
     }
-    let mut text = "\n> [!CAUTION]\n> Manifests are invalid. While they are, nothing is pruned.\n".to_owned();
-    for problem in report.problems.iter().take(ROWS) {
-        let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
-        let old = if problem.is_old { " (also without this change)" } else { "" };
-        text +=
-            &format!("> - {}{line}: {}{old}\n", escape(&problem.file, CELL), escape(&problem.message, CELL));
-    }
-    room.add(&text);
+    page.add(&Part {
+        head: "\n> [!CAUTION]\n> While a manifest is invalid, nothing is pruned.\n",
+        items: report.problems.iter().take(ROWS).map(problem).collect(),
+        foot: "",
+        room: 2 * ALERT,
+        more: |cut| format!("> - and {cut} more errors\n"),
+    });
 }
 
-fn warnings(report: &Report, room: &mut Room<'_>) {
-    let is_warning = |item: &&Item| {
-        matches!(item.action, Action::Prune | Action::KeptAlthoughRemoved | Action::NeedsAttention)
+/// Names with commas between them.
+fn listed(names: &[&str]) -> Vec<String> {
+    let one = |(place, name): (usize, &&str)| {
+        let comma = if place == 0 { "" } else { ", " };
+        format!("{comma}{}", escape(name, NAME))
     };
-    let warned: Vec<&Item> = report.because.iter().filter(is_warning).take(ROWS).collect();
-    if warned.is_empty() {
-        return;
-    }
-    let mut text = "\n> [!WARNING]\n".to_owned();
-    for item in warned {
-        let details = item.details.first().map(|detail| format!("; {detail}")).unwrap_or_default();
-        let line = format!("{}: {}, because {}{details}", item.object, item.what, item.why);
-        text += &format!("> - {}\n", escape(&line, DETAIL));
-    }
-    room.add(&text);
+    names.iter().enumerate().map(one).collect()
 }
 
-fn table(items: &[Item], room: &mut Room<'_>) {
-    if items.is_empty() {
-        return;
-    }
-    let mut text = "\n| | object | what | why |\n|---|---|---|---|\n".to_owned();
-    for item in items.iter().take(ROWS) {
-        let cells = [item.object.as_str(), item.what.as_str(), &because(item)];
-        let cells: Vec<String> = cells.iter().map(|cell| escape(cell, CELL)).collect();
-        text += &format!("| {} | {} |\n", icon(item.action), cells.join(" | "));
-    }
-    let more = items.len().saturating_sub(ROWS);
-    if more > 0 {
-        text += &format!("\n{more} more objects are not in this table.\n");
-    }
-    room.add(&text);
+fn problem(problem: &Finding) -> String {
+    let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let old = if problem.is_old { " (the base has this error, too)" } else { "" };
+    let (file, message) = (escape(&problem.file, LINE), escape(&problem.message, CELL));
+    format!("> - {file}{line}: {message}{old}\n")
+}
+
+/// One row per object. Without a title for what happens, the column is left out.
+fn table(title: &str, what: &str, items: &[Item], page: &mut Page) {
+    let row = |item: &Item| {
+        let mut cells = vec![icon(item.action).to_owned(), escape(&item.object, NAME)];
+        if !what.is_empty() {
+            cells.push(escape(&item.what, LINE));
+        }
+        cells.push(escape(&reason(item), CELL));
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let columns = match what {
+        "" => "\n| | object | why |\n|---|---|---|\n".to_owned(),
+        what => format!("\n| | object | {what} | why |\n|---|---|---|---|\n"),
+    };
+    page.add(&Part {
+        head: &format!("{title}{columns}"),
+        items: items.iter().map(row).collect(),
+        foot: "",
+        room: TABLE,
+        more: |cut| format!("\n{cut} more objects are not in this table.\n"),
+    });
 }
 
 /// Unicode, because short codes are not replaced everywhere.
@@ -131,61 +141,40 @@ fn icon(action: Action) -> &'static str {
     }
 }
 
-/// One object, folded, with its verdict in the line that stays visible.
-fn details(item: &Item) -> String {
-    let file = item.file.as_ref().map(|file| format!(" · {}", escape(file, CELL))).unwrap_or_default();
-    let summary =
-        format!("{} {} · {}{file}", icon(item.action), escape(&item.object, CELL), escape(&item.what, CELL));
-    format!("\n<details><summary>{summary}</summary>\n\n{}</details>\n", fence(item))
-}
-
-fn folded(title: &str, items: &[Item], room: &mut Room<'_>) {
-    if items.is_empty() {
-        return;
+/// What the table does not say of an object; `None` if that is nothing.
+fn fold(item: &Item) -> Option<String> {
+    let lines = further(item);
+    if lines.is_empty() {
+        return None;
     }
-    let objects: Vec<&str> = items.iter().map(|item| item.object.as_str()).take(ROWS).collect();
-    let mut text =
-        format!("\n<details><summary>{title}: {}</summary>\n\n", escape(&objects.join(", "), DETAIL));
-    for item in items.iter().take(ROWS) {
-        text += &fence(item);
-    }
-    room.add(&(text + "</details>\n"));
+    let (object, what) = (escape(&item.object, NAME), escape(&item.what, LINE));
+    let summary = format!("{} {object}: {what}", icon(item.action));
+    Some(format!("<details><summary>{summary}</summary>\n\n{}\n</details>\n", fence(&lines)))
 }
 
-/// The lines of an item in a fence, in which nothing is interpreted.
-fn fence(item: &Item) -> String {
-    let head = format!("{} {}: {}", sign(item.action), item.object, item.what);
-    let further = further(item).into_iter().map(|line| format!("    {line}"));
-    let lines: Vec<String> = std::iter::once(head).chain(further).map(|line| literal(&line)).collect();
-    format!("```diff\n{}\n```\n", lines.join("\n"))
+/// A part that is read only on demand, with the names of its objects in the line that stays visible.
+fn folded(title: &str, items: &[Item], page: &mut Page) {
+    let names: Vec<&str> = items.iter().take(ROWS).map(|item| item.object.as_str()).collect();
+    let names = escape(&names.join(", "), CELL);
+    let one = |item: &Item| {
+        let head = format!("{} {}: {}", sign(item.action), item.object, item.what);
+        let rest = [reason(item)].into_iter().chain(further(item)).map(|line| format!("    {line}"));
+        fence(&[head].into_iter().chain(rest).collect::<Vec<_>>())
+    };
+    page.add(&Part {
+        head: &format!("\n<details><summary>{title}: {names}</summary>\n\n"),
+        items: items.iter().map(one).collect(),
+        foot: "</details>\n",
+        room: TABLE / 2,
+        more: |cut| format!("{cut} more objects are left out.\n"),
+    });
 }
 
-/// A line that cannot end a fence.
-fn literal(text: &str) -> String {
-    let plain: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    cut(&plain.replace("```", "'''"), DETAIL)
-}
-
-/// Text in which Markdown and HTML have no meaning, no user is mentioned and nothing becomes a link.
-pub fn escape(text: &str, most: usize) -> String {
-    let mut escaped = String::new();
-    for char in cut(text, most).chars() {
-        match char {
-            '&' | '<' | '>' | '|' | '`' | '*' | '_' | '[' | ']' | '#' | '@' | '~' | '\\' | '$' | '!' => {
-                escaped.push_str(&format!("&#{};", u32::from(char)));
-            }
-            char if char.is_control() => escaped.push(' '),
-            char => escaped.push(char),
-        }
-    }
-    escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
-}
-
-/// At most this many bytes of a text.
-fn cut(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.to_owned();
-    }
-    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &text[..end])
+/// Lines in a fence, in which nothing is interpreted.
+fn fence(lines: &[String]) -> String {
+    let more = lines.len().saturating_sub(LINES);
+    let shown = lines.iter().take(LINES).map(|line| literal(line, LINE));
+    let more = (more > 0).then(|| format!("    … and {more} more lines"));
+    let all: Vec<String> = shown.chain(more).collect();
+    format!("```diff\n{}\n```\n", all.join("\n"))
 }

@@ -88,12 +88,14 @@ fn has_tag(name: &str, filter: &Filter, built: BuiltBy<'_>) -> bool {
         },
         _ => return false,
     };
-    // In EC2, an asterisk of a filter also matches a slash.
-    let plain = value.replace('/', "_");
-    filter
-        .values
-        .iter()
-        .any(|wanted| Matcher::new(&wanted.replace('/', "_")).is_ok_and(|wanted| wanted.is_match(&plain)))
+    filter.values.iter().any(|wanted| match wanted.contains(['*', '?']) {
+        false => wanted == value,
+        // In EC2, an asterisk of a filter also matches a slash.
+        true => {
+            let plain = value.replace('/', "_");
+            Matcher::new(&wanted.replace('/', "_")).is_ok_and(|wanted| wanted.is_match(&plain))
+        }
+    })
 }
 
 #[cfg(test)]

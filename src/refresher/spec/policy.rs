@@ -64,9 +64,9 @@ struct Selector {
 }
 
 impl Wave {
-    /// Whether the name of a group alone decides whether the wave selects it.
-    pub fn selects_by_name(&self) -> bool {
-        self.selector.labels.is_empty() && self.selector.tags.is_empty()
+    /// The labels and the tags that a group must have.
+    pub fn selected(&self) -> (&Tags, &Tags) {
+        (&self.selector.labels, &self.selector.tags)
     }
 }
 
