@@ -51,11 +51,14 @@ impl Change<'_> {
 
     /// What happens because of the change, with what would happen without it.
     fn caused(&self, new: &Effect, item: Item) -> Item {
-        let mut why = vec![self.cause(new)];
-        why.extend(self.old.map(|old| match old.item.action {
+        let cause = self.cause(new);
+        let without = self.old.map(|old| match old.item.action {
             Action::Unknown => "what would happen without this change is unknown".to_owned(),
-            _ => without_change(&old.item),
-        }));
+            _ if old.item.what != item.what => without_change(&old.item),
+            _ if old.item.why != cause => format!("due without this change as well: {}", old.item.why),
+            _ => "due without this change as well, with other images".to_owned(),
+        });
+        let why: Vec<String> = [cause].into_iter().chain(without).collect();
         let further = self.details().into_iter().filter(|detail| !item.details.contains(detail));
         let details = item.details.iter().cloned().chain(further).collect();
         Item { why: why.join("; "), fields: self.fields(), details, ..item }

@@ -211,6 +211,8 @@ fn a_build_from_other_inputs_is_another_build() {
     let why =
         "the template changed; due without this change as well: the base image ami-9 is newer than ami-8";
     assert_eq!(report.because[0].why, why);
+    let why = "the new image of pb/node; due without this change as well, with other images";
+    assert_eq!(report.because[1].why, why);
 }
 
 #[test]

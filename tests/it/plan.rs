@@ -190,7 +190,10 @@ fn what_would_happen_anyway_is_not_because_of_the_change() {
     let plan = planned.plan(&[]);
     assert_eq!(actions(&plan["because"]), ["Build pb/node", "Rollout ar/demo"]);
     let why = plan["because"][0]["why"].as_str().expect("a reason");
-    assert!(why.starts_with("the template changed; without this change: builds an image for "), "{why}");
+    assert!(
+        why.starts_with("the template changed; due without this change as well: the base image "),
+        "{why}"
+    );
 }
 
 /// Each builder is observed once per tree, so a read by ID is not repeated for what the others report.
