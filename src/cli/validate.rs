@@ -5,18 +5,23 @@
 
 mod fetch;
 mod found;
+mod lines;
+mod place;
+mod print;
+mod sarif;
+mod snippet;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use serde_json::json;
+use clap::ValueEnum;
 
 use crate::agent::spec_problems;
 use crate::api::{Kind, PackerBuilder};
@@ -24,11 +29,12 @@ use crate::builder::advice;
 use crate::git::templates::choice::OpsyFiles;
 use crate::git::worktree::WorkTree;
 use crate::manifest::{Document, Form, OBJECT_LIMIT, Problem, Reader, Severity};
-use crate::settings::{Output, RepoSettings};
+use crate::settings::RepoSettings;
 use crate::sync::input::{Content, FILE_LIMIT, Picked, check_sum, ignore_problems, pick, source};
 use crate::telemetry::out;
 use fetch::Fetch;
 use found::Found;
+use lines::Lines;
 
 /// The name of standard input in messages, and the file name for the reader, which needs a known extension.
 const STDIN: (&str, &str) = ("stdin", "stdin.yaml");
@@ -53,7 +59,20 @@ pub struct Args {
     verbose: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "auto")]
-    output: Output,
+    output: Format,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// On a terminal, each problem with its line of the file; elsewhere, text
+    Auto,
+    /// One line for each problem
+    Text,
+    /// JSON for machines
+    Json,
+    /// SARIF 2.1.0 for code scanning
+    Sarif,
 }
 
 /// Prints every problem and a summary. The exit code is 1 if any problem is an error.
@@ -61,9 +80,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let fetch = args.fetch.then(|| Fetch::start(&args.fetching)).transpose()?;
     let listed = Listed { fetch: fetch.map(Arc::new), ..Listed::default() };
     let set = read_all(&args.paths, args.root.as_deref(), io::stdin(), &listed)?;
+    let lines = Lines::default();
+    let document =
+        |document| Ok::<_, anyhow::Error>(out::document(&serde_json::to_string_pretty(&document)?)?);
     match args.output {
-        Output::Json => out::document(&serde_json::to_string_pretty(&as_json(&set))?)?,
-        Output::Auto | Output::Text => out::lines(&as_text(&set, args.verbose))?,
+        Format::Json => document(print::json(&set))?,
+        Format::Sarif => document(sarif::document(&set, &|file, number| lines.get(file, number)))?,
+        Format::Auto if io::stdout().is_terminal() => {
+            out::lines(&print::snippets(&set, args.verbose, &|file, number| lines.get(file, number)))?
+        }
+        Format::Auto | Format::Text => out::lines(&print::text(&set, args.verbose))?,
     };
     Ok(if set.count(Severity::Error) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -311,45 +337,6 @@ fn with_repository<T>(
     ask(&advice::Repository { listing: &tree.listing, opsy_files, is_source: false, text: &text })
 }
 
-fn as_text(set: &Found, verbose: bool) -> String {
-    let mut text = String::new();
-    let is_shown = |problem: &&Problem| verbose || problem.severity != Severity::Foreign;
-    for problem in set.problems.iter().filter(is_shown) {
-        let line = problem.line.map(|line| format!("{line}:")).unwrap_or_default();
-        let mark = if problem.severity == Severity::Error { "" } else { "note: " };
-        let file = one_line(&problem.file);
-        text += &format!("{file}:{line} {mark}{}\n", one_line(&problem.message));
-    }
-    let (errors, notes) = (set.count(Severity::Error), set.count(Severity::Note));
-    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let objects = plural(set.documents.len(), "valid object");
-    text + &format!(
-        "{objects}, {}, {}{}\n",
-        plural(errors, "error"),
-        plural(notes, "note"),
-        others(set, verbose)
-    )
-}
-
-/// Joins lines. A CI system executes a line that looks like one of its commands, so no file name or message may start a
-/// line.
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
-}
-
-/// The part of the summary about files of other tools.
-fn others(set: &Found, verbose: bool) -> String {
-    let foreign = set.problems.iter().filter(|problem| problem.severity == Severity::Foreign);
-    let mut files: Vec<&str> = foreign.map(|problem| problem.file.as_str()).collect();
-    files.dedup();
-    let how = if verbose { "" } else { " (-v lists them)" };
-    match files.len() {
-        0 => String::new(),
-        1 => format!(", 1 YAML file of other tools{how}"),
-        many => format!(", {many} YAML files of other tools{how}"),
-    }
-}
-
 /// A file name that starts with the path that the user gave.
 fn shown(path: &Path, file: &str) -> PathBuf {
     if is_stdin(path) {
@@ -357,34 +344,6 @@ fn shown(path: &Path, file: &str) -> PathBuf {
     }
     let path = path.strip_prefix(".").unwrap_or(path);
     if path.is_file() { path.to_owned() } else { path.join(file) }
-}
-
-fn as_json(set: &Found) -> serde_json::Value {
-    let objects = set.documents.iter().map(|document| {
-        let key = &document.object.key;
-        json!({
-            "kind": document.object.kind,
-            "namespace": key.namespace,
-            "name": key.name,
-            "file": document.file,
-            "line": document.line,
-        })
-    });
-    let problems = set.problems.iter().map(|problem| {
-        let severity = match problem.severity {
-            Severity::Error => "error",
-            Severity::Note => "note",
-            Severity::Foreign => "ignored",
-        };
-        json!({"file": problem.file, "line": problem.line, "severity": severity, "message": problem.message})
-    });
-    json!({
-        "objects": objects.collect::<Vec<_>>(),
-        "problems": problems.collect::<Vec<_>>(),
-        "errors": set.count(Severity::Error),
-        "notes": set.count(Severity::Note),
-        "ignored": set.count(Severity::Foreign),
-    })
 }
 
 #[cfg(test)]

@@ -361,3 +361,23 @@ fn a_person_rolls_back_by_a_commit_that_a_command_writes() {
         assert!(!refused.status.success() && refused.stderr.contains(words), "{refused:?}");
     }
 }
+
+#[test]
+fn problems_have_a_place_for_code_scanning() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let manifest = fs::read_to_string(fixtures().join("repo/builders/node.yaml")).expect("a manifest");
+    fs::create_dir(folder.path().join("builders")).expect("a directory");
+    let broken = manifest.replace("  region: us-east-1\n", "  region: us-east-1\n  bogus: 1\n");
+    fs::write(folder.path().join("builders/node.yaml"), broken).expect("written");
+    let mut opsy = Command::new(env!("CARGO_BIN_EXE_opsy"));
+    opsy.args(["validate", "--output", "sarif", "."]).current_dir(folder.path());
+    let outcome = run(opsy);
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    let sarif: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(sarif["version"], "2.1.0");
+    let results = sarif["runs"][0]["results"].as_array().expect("results");
+    let found = results.iter().find(|result| result["message"]["text"].to_string().contains("bogus"));
+    let place = &found.expect("the problem")["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "builders/node.yaml");
+    assert_eq!(place["region"], serde_json::json!({ "startLine": 7, "startColumn": 3, "endColumn": 8 }));
+}

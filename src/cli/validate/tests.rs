@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
+use serde_json::json;
+
 use super::*;
 
 /// The objects and problems of a folder.
@@ -23,7 +25,7 @@ fn printed(path: &Path, set: &Found, verbose: bool) -> String {
     for problem in &mut set.problems {
         problem.file = shown(path, &problem.file).display().to_string();
     }
-    as_text(&set, verbose)
+    print::text(&set, verbose)
 }
 
 const GOOD: &str = "apiVersion: ami.opsy.dev/v1alpha1\nkind: PackerBuilder\nmetadata:\n  name: node\nspec:\n  region: us-east-1\n  builder:\n    dir: packer/node\n";
@@ -158,7 +160,7 @@ fn people_get_lines_and_machines_get_json() {
         "policy/builders/node.yaml:6: spec.regoin: unknown field; did you mean `region`?\n\
          0 valid objects, 1 error, 0 notes, 1 YAML file of other tools (-v lists them)\n"
     );
-    let json = as_json(&set);
+    let json = print::json(&set);
     assert_eq!((&json["errors"], &json["notes"], &json["objects"]), (&json!(1), &json!(0), &json!([])));
     assert_eq!(json["problems"][0]["line"], 6);
     assert_eq!(json["problems"][0]["severity"], "error");
@@ -323,7 +325,7 @@ fn files_of_other_tools_are_counted_and_listed_when_asked_for() {
             && all.ends_with(&format!("{summary}\n")),
         "{all}"
     );
-    assert_eq!(as_json(&set)["ignored"], 2);
+    assert_eq!(print::json(&set)["ignored"], 2);
 }
 
 #[test]
@@ -345,13 +347,13 @@ fn several_paths_are_checked_each_by_itself() {
     let set = read_every(&paths(&["builders", "other"]), None, io::empty()).unwrap();
     assert_eq!((set.documents.len(), set.problems.len()), (1, 1));
     let expected = format!("{}:6: spec.regoin", folder.path().join("other/node.yaml").display());
-    assert!(as_text(&set, false).starts_with(&expected), "{}", as_text(&set, false));
+    assert!(print::text(&set, false).starts_with(&expected), "{}", print::text(&set, false));
     let again = ["other/node.yaml", "builders/node.yaml", "builders", "other", "./other"];
     let again = read_every(&paths(&again), None, io::empty()).unwrap();
     assert_eq!((again.documents.len(), again.problems.len()), (1, 1), "{:?}", again.problems);
     let mixed = [paths(&["builders"]), vec![PathBuf::from("-")]].concat();
     let set = read_every(&mixed, Some(folder.path()), GOOD.replace("region", "regoin").as_bytes()).unwrap();
-    assert!(as_text(&set, false).starts_with("stdin:6: spec.regoin"), "{}", as_text(&set, false));
+    assert!(print::text(&set, false).starts_with("stdin:6: spec.regoin"), "{}", print::text(&set, false));
     let stdin = PathBuf::from("-");
     assert!(read_every(&[stdin.clone(), stdin], None, io::empty()).is_err());
     assert!(read_every(&paths(&["builders", "none"]), None, io::empty()).is_err());
