@@ -27,6 +27,8 @@ const REPEAT: Duration = Duration::from_secs(1);
 const REPEATS: u32 = 2;
 /// GitHub asks to wait at least a minute if it does not say how long.
 const UNKNOWN: Duration = Duration::from_secs(60);
+/// Rate limits are for an hour. A server that names a longer time is not believed.
+const LONGEST_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// 10,000 comments on one pull request. Beyond that, the one comment cannot be found.
 const COMMENT_PAGES: usize = 100;
 /// Maximum length of what a server says, in an error.
@@ -226,7 +228,7 @@ impl Client {
                 Err(error) => error,
             };
             let pause = match &error {
-                ForgeError::Limited { after, .. } if waited + *after <= PATIENCE => *after,
+                ForgeError::Limited { after, .. } if waited.saturating_add(*after) <= PATIENCE => *after,
                 ForgeError::Unreachable { .. } if repeats < REPEATS => REPEAT,
                 ForgeError::Unclear { .. } | ForgeError::Busy { .. }
                     if call.is_read() && repeats < REPEATS =>
@@ -288,9 +290,10 @@ impl Client {
         };
         let reset = || {
             let reset = i64::try_from(seconds("x-ratelimit-reset").filter(|_| is_used_up)?).ok()?;
-            u64::try_from(reset - (self.now)().as_second()).ok()
+            u64::try_from(reset.saturating_sub((self.now)().as_second())).ok()
         };
-        is_limit.then(|| seconds("retry-after").or_else(reset).map_or(UNKNOWN, Duration::from_secs))
+        let wait = || seconds("retry-after").or_else(reset).map_or(UNKNOWN, Duration::from_secs);
+        is_limit.then(|| wait().min(LONGEST_LIMIT))
     }
 
     /// Returns the status of a response and what the server says about it, without the token.

@@ -59,7 +59,7 @@ pub struct PullRequest {
     pub head: String,
     pub branch: String,
     pub base_branch: String,
-    /// The branch is in another repository.
+    /// The branch is in another repository, or may be.
     pub from_fork: bool,
 }
 

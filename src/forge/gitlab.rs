@@ -95,7 +95,7 @@ impl Forge for GitLab {
             head: text(&document["sha"])?,
             branch: text(&document["source_branch"])?,
             base_branch: text(&document["target_branch"])?,
-            from_fork: document["source_project_id"] != document["target_project_id"],
+            from_fork: !shape::is_same(&document["source_project_id"], &document["target_project_id"]),
         })
     }
 

@@ -98,6 +98,11 @@ pub fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
+/// Returns whether two IDs of repositories are known and equal. That of a deleted fork is null.
+pub fn is_same(one: &Value, other: &Value) -> bool {
+    one.is_u64() && one == other
+}
+
 pub fn read_pull_request(document: &Value) -> Option<PullRequest> {
     let (head, base) = (&document["head"], &document["base"]);
     Some(PullRequest {
@@ -110,8 +115,7 @@ pub fn read_pull_request(document: &Value) -> Option<PullRequest> {
         head: text(&head["sha"])?,
         branch: text(&head["ref"])?,
         base_branch: text(&base["ref"])?,
-        // The repository of a deleted fork is null.
-        from_fork: head["repo"]["id"] != base["repo"]["id"],
+        from_fork: !is_same(&head["repo"]["id"], &base["repo"]["id"]),
     })
 }
 
@@ -122,4 +126,23 @@ pub fn read_comment(document: &Value) -> Option<Comment> {
         author: text(&document["user"]["login"]).unwrap_or_default(),
         body: text(&document["body"]).unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_that_is_not_named_counts_as_a_fork() {
+        let side = |id: Value| json!({ "sha": "a", "ref": "main", "repo": { "id": id } });
+        let from_fork = |head: Value, base: Value| {
+            let document =
+                json!({ "number": 1, "title": "", "state": "open", "head": side(head), "base": side(base) });
+            read_pull_request(&document).expect("a pull request").from_fork
+        };
+        assert!(!from_fork(json!(1), json!(1)));
+        assert!(from_fork(json!(2), json!(1)));
+        assert!(from_fork(Value::Null, json!(1)), "a deleted fork");
+        assert!(from_fork(Value::Null, Value::Null));
+    }
 }

@@ -60,6 +60,14 @@ async fn a_long_rate_limit_is_an_error_that_says_when_to_try_again() {
         let refused = post(&pull.client(), &pull.plan(&pull.head, "a plan")).await.expect_err("limited");
         assert!(matches!(refused, ForgeError::Limited { after, .. } if after.as_secs() == 900), "{refused}");
         assert!(refused.to_string().contains("try again in 15 minutes"), "{refused}");
+        let endless = json!({ "kind": "status", "method": "GET", "status": 429, "count": 1,
+            "headers": { "Retry-After": u64::MAX.to_string() }, "body": "Retry later" });
+        pull.control("faults", endless);
+        let refused = pull.client().pull_request(pull.number).await.expect_err("limited");
+        let after = |error: &ForgeError| {
+            if let ForgeError::Limited { after, .. } = error { *after } else { Duration::ZERO }
+        };
+        assert_eq!(after(&refused), Duration::from_secs(24 * 3600), "{}: {refused}", pull.name());
     }
 }
 
