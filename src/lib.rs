@@ -56,7 +56,7 @@
 //! | [`loader`] | loads the synced commit into the engine: the confirmed owner, what is pruned and what is retained | `api`, `engine`, `manifest`, `publish`, `settings`, `sync`, `telemetry`, `wait` |
 //! | [`notifications`] | who is notified of which status, and what the messages need besides it: commits, origins of images | `announce`, `api`, `engine`, `git`, `manifest`, `notify`, `sync`, `task` |
 //! | [`repository`] | the repository as an object of its own: observe → judge (pure) → report; the daily digest | `announce`, `api`, `engine`, `loader`, `manifest`, `notifications`, `publish`, `sync`, `wait` |
-//! | [`preview`] | what a change to the repository would do: the decisions for two trees, compared, and the report; pure | `api`, `builder`, `manifest`, `refresher`, `sync` |
+//! | [`preview`] | what a change to the repository would do: the decisions for two trees, compared, and the report; pure | `api`, `builder`, `manifest`, `refresher`, `settings`, `sync` |
 //! | [`webhook`] | edge: deliveries of push webhooks, their proof, and what was pushed | `api`, `telemetry` |
 //! | [`telemetry`] | logs, metrics, health endpoints | `api` |
 //! | [`agent`] | wiring: makes the parts, connects them, starts and stops them; decides nothing | anything |

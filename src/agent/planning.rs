@@ -3,65 +3,41 @@
 
 mod no_runs;
 mod objects;
+mod request;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 
 use super::template_clones::TemplateClones;
 use super::{now, sources, spec_problems, standalone};
+use crate::api::checks::written;
 use crate::api::fence::{Fence, Rule};
 use crate::api::network::Network;
-use crate::api::{CommitId, Key, Owner, PackerBuilder};
+use crate::api::{CommitId, Key, Kind, Owner, PackerBuilder};
 use crate::aws::Aws;
 use crate::builder::access::TemplateAccess;
-use crate::builder::{self, Fleet, Watches};
+use crate::builder::{self, Fleet, Watches, advice};
 use crate::git::address::Address;
-use crate::git::scratch::{Named, Scratch};
-use crate::git::{Handle, History, Http, Options};
-use crate::manifest::Reader;
+use crate::git::scratch::{self, Named, Scratch};
+use crate::git::templates::TemplateSource;
+use crate::git::{GitError, Handle, History, Http, Options};
+use crate::manifest::{Document, Reader};
 use crate::preview::Side;
-use crate::preview::report::{Facts, Report, Revision};
+use crate::preview::report::{Facts, Finding, Report, Revision};
 use crate::probe::Probes;
-use crate::settings::{self, AddressFlags};
+use crate::settings::{self, AddressFlags, RepoSettings};
 use crate::sync::{Outputs, Sync, Synced};
 use crate::{preview, refresher};
 use no_runs::NoRuns;
 use objects::Objects;
+pub use request::Request;
 
 /// Refreshers that are observed at the same time: each has its own cluster, and EKS allows few calls per second.
 const AT_ONCE: usize = 8;
-
-/// What to plan.
-pub struct Request {
-    /// A directory in a clone of the repository.
-    pub folder: PathBuf,
-    /// What is compared with; default: the remote's default branch as of the last fetch.
-    pub base: Option<String>,
-    /// The commit to plan; default: the work tree.
-    pub head: Option<String>,
-    /// The repository as the agent reads it; default: the remote `origin`.
-    pub repository: Option<String>,
-    pub branch: Option<String>,
-    /// The directory with the manifests.
-    pub path: String,
-    pub agent_id: Option<Owner>,
-    /// AWS is not read.
-    pub is_offline: bool,
-    pub addresses: AddressFlags,
-    pub secrets: Option<PathBuf>,
-    /// The clusters that namespaces may roll out to, as far as it is known.
-    pub clusters: Vec<Rule>,
-}
-
-impl Request {
-    fn facts(&self) -> Facts {
-        if self.is_offline { Facts::Recorded } else { Facts::Live }
-    }
-}
 
 /// Plans a change. Reads only.
 ///
@@ -69,33 +45,75 @@ impl Request {
 /// The trees cannot be read, or the flags are invalid.
 pub async fn plan(request: &Request, network: &Network) -> anyhow::Result<Report> {
     let scratch = Scratch::of(&request.folder)?;
+    let branch = request.branch(&scratch)?;
     let base = match &request.base {
         Some(name) => scratch.resolve(name)?,
-        None => scratch.default_base()?,
+        None => scratch.tip(&branch)?,
     };
     let head = match &request.head {
         Some(name) => scratch.resolve(name)?,
         None => scratch.work_tree()?,
     };
     let merged = scratch.merged(&base, &head)?;
-    let mut trees = Trees::open(request, &scratch, network).await?;
-    let before = trees.side(&scratch, &base.commit, None).await?;
-    let after = trees.side(&scratch, &merged, Some(&before)).await?;
-    let target = if request.path.is_empty() { ".".to_owned() } else { request.path.clone() };
-    let revisions = (revision(base, true), revision(head, request.head.is_some()));
-    let report = Report::new(target, revisions, request.facts(), now());
-    Ok(preview::compare(&before.side, &after.side, report))
+    scratch.set_branch(&branch, &base.commit)?;
+    let mut trees = Trees::open(request, (&scratch, branch), network).await?;
+    let before = trees.base(&scratch, &base.commit).await?;
+    scratch.read_at(&merged)?;
+    let after = trees.head(&before).await;
+    let is_same = scratch.is_same(&base.commit, &merged)?;
+    let revisions = (revision(base), revision(head));
+    let report = Report { is_same, ..Report::new(request.target(), revisions, request.facts(), now()) };
+    match after {
+        Ok(after) => Ok(compare(&before, &after, report)),
+        Err(error) => Ok(Report { problems: vec![unreadable(error)?], ..report }),
+    }
 }
 
-fn revision(named: Named, is_commit: bool) -> Revision {
-    let commit = is_commit.then(|| named.commit.to_string());
+fn revision(named: Named) -> Revision {
+    let commit = named.is_shared.then(|| named.commit.to_string());
     Revision { name: named.name, commit }
+}
+
+fn compare(before: &Planned, after: &Planned, report: Report) -> Report {
+    let settings = match before.is_new {
+        true => Vec::new(),
+        false => preview::settings::changes(&before.side.set.settings, &after.side.set.settings),
+    };
+    preview::compare(&before.side, &after.side, Report { settings, ..report })
+}
+
+/// The problem of a commit that the agent does not load at all, such as an invalid `opsy.yaml`.
+fn unreadable(error: GitError) -> Result<Finding, GitError> {
+    let (file, message) = match error {
+        GitError::Path { path, why } => (path, why),
+        GitError::NoPath { path, .. } => {
+            (path, "does not exist: the agent keeps the last good commit".to_owned())
+        }
+        error => return Err(error),
+    };
+    Ok(Finding { file, line: None, message, is_old: false })
+}
+
+/// Checks that the clone has the branch with the published status.
+fn check_status_branch(settings: &RepoSettings, scratch: &Scratch) -> anyhow::Result<()> {
+    let publish = settings.publish.as_ref().filter(|publish| publish.enabled != Some(false));
+    let Some(branch) = publish.and_then(|publish| written(publish.branch.as_ref())) else { return Ok(()) };
+    anyhow::ensure!(
+        scratch.has_branch(branch),
+        "publish.branch in opsy.yaml is {branch}, and this clone does not contain that branch, so the status of the \
+         objects is not known: run `git fetch origin {}` first; if the agent has not published anything yet, use \
+         --no-status",
+        scratch::refspec(branch)
+    );
+    Ok(())
 }
 
 /// One tree with its decisions and its objects.
 struct Planned {
     side: Side,
     objects: Arc<Objects>,
+    /// There is nothing at the path that the agent reads.
+    is_new: bool,
 }
 
 /// The sync of the scratch repository, and what both reconcilers use.
@@ -107,11 +125,19 @@ struct Trees {
     facts: Facts,
     /// The objects of the tree that is planned.
     objects: watch::Sender<Arc<Objects>>,
-    _clones: Option<TemplateClones>,
+    clones: Option<TemplateClones>,
+    path: String,
+    has_no_status: bool,
+    /// The owner is set by the flag.
+    is_owner_set: bool,
 }
 
 impl Trees {
-    async fn open(request: &Request, scratch: &Scratch, network: &Network) -> anyhow::Result<Self> {
+    async fn open(
+        request: &Request,
+        (scratch, branch): (&Scratch, String),
+        network: &Network,
+    ) -> anyhow::Result<Self> {
         // Nothing is sent to these addresses.
         let rules = sources::rules(&AddressFlags { insecure_http: true, ..request.addresses.clone() })?;
         let (repository, clone) = scratch.paths();
@@ -120,7 +146,6 @@ impl Trees {
             Some(address) => rules.parse(&address)?,
             None => copy.clone(),
         };
-        let branch = request.branch.clone().or_else(|| scratch.branch()).unwrap_or_default();
         let git = Handle::start(Options {
             address: copy,
             branch: Some(scratch.branch_to_read().to_owned()),
@@ -143,36 +168,67 @@ impl Trees {
         let builders = builders(&outputs, (known_as, branch), clones.as_ref(), &aws, &owner)?;
         let refreshers =
             refreshers(&outputs, (&aws, network), &owner, &request.clusters, objects.subscribe())?;
-        let facts = request.facts();
-        Ok(Self { sync, builders, refreshers, owner, facts, objects, _clones: clones })
+        Ok(Self {
+            sync,
+            builders,
+            refreshers,
+            owner,
+            facts: request.facts(),
+            objects,
+            clones,
+            path: request.path.clone(),
+            has_no_status: request.has_no_status,
+            is_owner_set: request.agent_id.is_some(),
+        })
     }
 
-    /// Makes a commit the tip, and decides about every object. The status that the base has published is that of both
-    /// trees, because the agent writes it onto the branch.
-    async fn side(
-        &mut self,
-        scratch: &Scratch,
-        commit: &CommitId,
-        base: Option<&Planned>,
-    ) -> anyhow::Result<Planned> {
+    /// The tree that is compared with. Nothing in it is planned if the change creates the path that the agent reads.
+    async fn base(&mut self, scratch: &Scratch, commit: &CommitId) -> anyhow::Result<Planned> {
+        if !scratch.has_directory(commit, &self.path)? {
+            self.clones.iter().for_each(|clones| clones.allow_only(std::iter::empty()));
+            let objects = Arc::new(Objects::new(Arc::default(), Arc::default()));
+            return Ok(Planned { side: Side::default(), objects, is_new: true });
+        }
         scratch.read_at(commit)?;
+        let synced = self.sync.once().await.context("the agent does not load the base")?;
+        self.clones.iter().for_each(|clones| clones.allow_only(sources_of(&synced)));
+        let files = match self.has_no_status {
+            true => Arc::default(),
+            false => {
+                check_status_branch(&synced.set.settings, scratch)?;
+                synced.status_files.clone()
+            }
+        };
+        let objects = Arc::new(Objects::new(synced.set.clone(), files));
+        let side = self.decide(&synced, &objects).await;
+        Ok(Planned { side, objects, is_new: false })
+    }
+
+    /// The tree that is planned. The status that the base has published is that of both trees, because the agent writes
+    /// it onto the branch.
+    async fn head(&mut self, base: &Planned) -> Result<Planned, GitError> {
         let synced = self.sync.once().await?;
-        let objects = Arc::new(match base {
-            Some(base) => base.objects.of_tree(synced.set.clone()),
-            None => Objects::new(synced.set.clone(), synced.status_files.clone()),
-        });
+        let objects = Arc::new(base.objects.of_tree(synced.set.clone()));
+        let side = self.decide(&synced, &objects).await;
+        Ok(Planned { side, objects, is_new: false })
+    }
+
+    /// Decides about every object.
+    async fn decide(&mut self, synced: &Synced, objects: &Arc<Objects>) -> Side {
         self.objects.send_replace(objects.clone());
         let mut side = Side { set: synced.set.clone(), undeclared: objects.undeclared(), ..Side::default() };
-        self.decide_builders(&synced, &objects, &mut side).await;
-        self.decide_refreshers(&objects, &mut side).await;
-        Ok(Planned { side, objects })
+        self.decide_builders(synced, objects, &mut side).await;
+        self.decide_refreshers(objects, &mut side).await;
+        side
     }
 
     async fn decide_builders(&mut self, synced: &Synced, objects: &Objects, side: &mut Side) {
         let objects: Vec<PackerBuilder> = objects.builders().collect();
         self.builders.owner = synced.owner(&self.owner);
         self.builders.fleet = Arc::new(Fleet::default());
-        let previews = builder::preview::previews(&objects, synced, &self.builders, self.facts).await;
+        let is_owner_known = self.is_owner_set || synced.set.settings.agent_id.is_some();
+        let (ctx, facts) = (&self.builders, self.facts);
+        let previews = builder::preview::previews(&objects, synced, ctx, facts, is_owner_known).await;
         // The agent may have an owner that only its cluster knows. The tags of its images name it.
         let mut owners: Vec<&Owner> = previews.iter().filter_map(|preview| preview.owner.as_ref()).collect();
         owners.sort();
@@ -192,6 +248,16 @@ impl Trees {
         };
         side.refreshers = stream::iter(objects.refreshers()).map(decide).buffered(AT_ONCE).collect().await;
     }
+}
+
+/// The template repositories that the builders of a commit read.
+fn sources_of(synced: &Synced) -> impl Iterator<Item = (Key, TemplateSource)> {
+    let of_builder = |document: &Document| {
+        let object = serde_json::from_value(document.json.value()).ok()?;
+        Some((document.object.key.clone(), advice::source(&object)?.source?))
+    };
+    let builders = synced.set.documents.iter().filter(|document| document.object.kind == Kind::PackerBuilder);
+    builders.filter_map(of_builder)
 }
 
 fn builders(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::ready;
 use tokio::sync::watch;
 
 use super::engine::Engine;
@@ -10,6 +11,7 @@ use super::inputs::Inputs;
 use super::{now, sources};
 use crate::api::{Key, Kind, ObjectKey};
 use crate::git::Http;
+use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::git::github_app::Tokens;
 use crate::git::signatures::Signers;
@@ -49,7 +51,8 @@ pub fn make(
 /// Reads the credentials of a template repository from a Secret, unless the agent uses this Secret for itself.
 fn login(tokens: Tokens, engine: &Engine, synced: watch::Receiver<Option<Arc<Synced>>>) -> Login {
     let (runs, objects) = (engine.runs.clone(), engine.objects.clone());
-    Arc::new(move |secret: Key| {
+    Arc::new(move |_: &Address, secret: Option<Key>| {
+        let Some(secret) = secret else { return ready(Ok(None)).boxed() };
         let (runs, tokens) = (runs.clone(), tokens.clone());
         // A synced commit may name Secrets for notifications before it is loaded.
         let named = synced.borrow().as_ref().map(|synced| synced.set.settings.notifier_secrets());

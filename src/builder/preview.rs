@@ -60,20 +60,27 @@ pub enum Intent {
     Unknown { message: String },
 }
 
-/// Observes all builders before it decides about the first one, so that each of them knows what the others report.
+/// Observes all builders before it decides about the first one, so that each of them knows what the others report. If it
+/// is not known that `ctx` has the owner of the agent, the tags of the images decide.
 pub async fn previews(
     objects: &[PackerBuilder],
     synced: &Synced,
     ctx: &Context,
     facts: Facts,
+    is_owner_known: bool,
 ) -> Vec<Preview> {
     match facts {
-        Facts::Live => live(objects, synced, ctx).await,
-        Facts::Recorded => recorded(objects, synced, ctx).await,
+        Facts::Live => live(objects, synced, ctx, is_owner_known).await,
+        Facts::Recorded => recorded(objects, synced, ctx, is_owner_known).await,
     }
 }
 
-async fn live(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> Vec<Preview> {
+async fn live(
+    objects: &[PackerBuilder],
+    synced: &Synced,
+    ctx: &Context,
+    is_owner_known: bool,
+) -> Vec<Preview> {
     let read = async |object| observe::read(object, synced, ctx, Fresh::Cached).await;
     let read: Vec<OwnFacts> = stream::iter(objects).map(read).buffered(AT_ONCE).collect().await;
     for own in &read {
@@ -84,10 +91,15 @@ async fn live(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> Vec<
         observe::complete(object, own, fleet, synced, ctx).await
     };
     let observed = stream::iter(objects.iter().zip(read)).map(complete).buffered(AT_ONCE);
-    observed.map(|observed| of_observed(observed, Vec::new())).collect().await
+    observed.map(|observed| of_observed(observed, Vec::new(), is_owner_known)).collect().await
 }
 
-async fn recorded(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> Vec<Preview> {
+async fn recorded(
+    objects: &[PackerBuilder],
+    synced: &Synced,
+    ctx: &Context,
+    is_owner_known: bool,
+) -> Vec<Preview> {
     let read = async |object| observe::recorded::observe(object, synced, ctx).await;
     let read: Vec<(Observed, Vec<Assumption>)> =
         stream::iter(objects).map(read).buffered(AT_ONCE).collect().await;
@@ -99,14 +111,14 @@ async fn recorded(objects: &[PackerBuilder], synced: &Synced, ctx: &Context) -> 
     }
     let decide = |(observed, assumed): (Observed, Vec<Assumption>)| {
         let fleet = report(&observed);
-        of_observed(Observed { fleet, ..observed }, assumed)
+        of_observed(Observed { fleet, ..observed }, assumed, is_owner_known)
     };
     read.into_iter().map(decide).collect()
 }
 
 /// The decision for an observation. Pure.
-pub(super) fn of_observed(mut observed: Observed, assumed: Vec<Assumption>) -> Preview {
-    let owner = recorded_owner(&observed);
+pub(super) fn of_observed(mut observed: Observed, assumed: Vec<Assumption>, is_owner_known: bool) -> Preview {
+    let owner = if is_owner_known { None } else { recorded_owner(&observed) };
     if let Some(owner) = &owner {
         observed.subject.owner = owner.clone();
     }

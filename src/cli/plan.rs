@@ -11,10 +11,11 @@ use super::target;
 use crate::agent::planning::{self, Request};
 use crate::api::Owner;
 use crate::api::fence::Rule;
+use crate::forge;
 use crate::git;
 use crate::preview::render;
 use crate::preview::report::Report;
-use crate::settings::{AddressFlags, NetworkFlags};
+use crate::settings::{self, AddressFlags, NetworkFlags};
 use crate::telemetry::out;
 use post::{PostFlags, Target};
 
@@ -37,7 +38,7 @@ pub struct Args {
     /// Plan the clone of the repository that contains this directory
     #[arg(default_value = ".", value_name = "DIR")]
     folder: PathBuf,
-    /// Compare with this commit, branch or tag; default: the default branch of the remote as of the last fetch
+    /// Compare with this commit, branch or tag; default: the branch that the agent reads, as of the last fetch
     #[arg(long, value_name = "REF")]
     base: Option<String>,
     /// Plan this commit, branch or tag, merged into the base; default: the work tree with its uncommitted files
@@ -47,10 +48,14 @@ pub struct Args {
     /// from forks
     #[arg(long)]
     offline: bool,
+    /// Plan as if the agent had not published any status yet
+    #[arg(long)]
+    no_status: bool,
     /// The address from which the agent reads the repository; default: the remote `origin`
     #[arg(long, env = "OPSY_REPO", value_name = "URL|PATH")]
     repo: Option<String>,
-    /// The branch that the agent reads; default: the default branch of the remote
+    /// The branch that the agent reads; default: the target branch of the pull request in a CI job, else the branch that
+    /// --base names, else the default branch of the remote
     #[arg(long, env = "OPSY_BRANCH")]
     branch: Option<String>,
     /// Read manifests from this directory of the repository
@@ -73,7 +78,7 @@ pub struct Args {
     /// Output format
     #[arg(long, short, value_enum, default_value = "text")]
     output: Format,
-    /// In Markdown, link to the whole output, which must be an https address; default: the job of the CI
+    /// In Markdown, link to the whole output at this https address; default with --post: the CI job
     #[arg(long, value_name = "URL")]
     link: Option<String>,
     #[command(flatten)]
@@ -94,13 +99,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let request = request(args)?;
     target::wait(async {
-        let connect = || Target::connect(&args.post, (args.offline, args.addresses.insecure_http), &network);
-        let target = args.post.post.then(connect).transpose()?;
-        let report = planning::plan(&request, &network).await?;
-        print(&report, args)?;
-        if let Some(target) = target {
-            target.post(&report).await?;
+        let Some(flags) = Some(&args.post).filter(|flags| flags.post) else {
+            let report = planning::plan(&request, &network).await?;
+            print(&report, args, args.link.as_deref())?;
+            return Ok(exit_code(&report, args.detailed_exitcode));
+        };
+        // First: the pull request decides whether AWS may be read.
+        let target = Target::connect(flags, (args.offline, args.addresses.insecure_http), &network).await?;
+        let planned = planning::plan(&request, &network).await;
+        if let Err(error) = &planned {
+            target.refuse(&request.target(), &format!("{error:#}")).await?;
         }
+        let report = planned?;
+        let link = args.link.as_deref().or(target.job());
+        print(&report, args, link)?;
+        target.post(&report, link).await?;
         Ok(exit_code(&report, args.detailed_exitcode))
     })
 }
@@ -113,20 +126,22 @@ fn request(args: &Args) -> anyhow::Result<Request> {
         head: args.head.clone(),
         repository: args.repo.clone(),
         branch: args.branch.clone(),
+        target_branch: forge::target_branch(&settings::environment()),
         path: args.path.clone(),
         agent_id,
         is_offline: args.offline,
+        has_no_status: args.no_status,
         addresses: args.addresses.clone(),
         secrets: args.secrets.clone(),
         clusters: args.clusters.clone(),
     })
 }
 
-fn print(report: &Report, args: &Args) -> anyhow::Result<()> {
+fn print(report: &Report, args: &Args, link: Option<&str>) -> anyhow::Result<()> {
     let text = match args.output {
         Format::Text => render::text(report),
         Format::Json => serde_json::to_string_pretty(report)? + "\n",
-        Format::Markdown => render::markdown(report, args.link.as_deref()),
+        Format::Markdown => render::markdown(report, link),
     };
     out::document(text.trim_end())?;
     Ok(())

@@ -12,6 +12,10 @@ use serde_json::Value;
 
 use super::place::{Address, Kind, Place};
 
+/// The branch that a pull request is to be merged into.
+const TARGETS: [&str; 4] =
+    ["GITHUB_BASE_REF", "GITEA_BASE_REF", "FORGEJO_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"];
+
 /// What flags say. They take precedence over the CI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
@@ -30,10 +34,6 @@ pub struct Detected {
     pub number: Option<u64>,
     /// The commit at the head of the pull request when the CI started.
     pub head: Option<String>,
-    /// The commit that it is compared with.
-    pub base: Option<String>,
-    /// The head of the pull request is in another repository.
-    pub from_fork: Option<bool>,
     /// The page of the run or job, for links.
     pub job: Option<String>,
 }
@@ -46,8 +46,6 @@ struct Ci {
     repository: Option<String>,
     number: Option<u64>,
     head: Option<String>,
-    base: Option<String>,
-    from_fork: Option<bool>,
     job: Option<String>,
 }
 
@@ -80,28 +78,33 @@ pub fn detect(
     let variables = Variables(variables);
     let ci = read(&variables, event.unwrap_or(&Value::Null));
     let kind = flags.kind.or(ci.kind).ok_or(
-        "no forge is known: run in GitHub Actions, GitLab CI or Gitea Actions, or set --forge, --forge-repository \
-         and --pull-request",
+        "cannot detect the Git host: run in a job of GitHub Actions, GitLab CI or Gitea Actions, or set --forge, \
+         --forge-repository and --pull-request",
     )?;
     // The variables of one CI say nothing about another forge.
     let ci = if ci.kind == Some(kind) { ci } else { Ci::default() };
     let api = flags.api.clone().or(ci.api).or(default_api(kind).map(str::to_owned));
     let api = api.ok_or(
-        "the address of Gitea is not known: set --forge-api, for example https://git.example.com/api/v1",
+        "cannot detect the address of Gitea: set --forge-api, such as https://git.example.com/api/v1",
     )?;
     let api = Address::parse(&api, flags.insecure_http).map_err(|why| format!("{}: {why}", kind.name()))?;
     let is_other = flags.repository.as_ref().is_some_and(|own| ci.repository.as_ref() != Some(own));
     let repository = flags.repository.clone().or(ci.repository);
-    let repository = repository.ok_or("no repository is known: set --forge-repository owner/name")?;
+    let repository = repository.ok_or("cannot detect the repository: set --forge-repository OWNER/NAME")?;
     let place = Place::new(kind, api, &repository)?;
     // The pull request of the CI is one of its own repository.
     let is_other = is_other || flags.number.is_some_and(|number| ci.number.is_some_and(|own| own != number));
     if is_other {
         let number = flags.number;
-        return Ok(Detected { place, number, head: None, base: None, from_fork: None, job: ci.job });
+        return Ok(Detected { place, number, head: None, job: ci.job });
     }
     let number = flags.number.or(ci.number);
-    Ok(Detected { place, number, head: ci.head, base: ci.base, from_fork: ci.from_fork, job: ci.job })
+    Ok(Detected { place, number, head: ci.head, job: ci.job })
+}
+
+/// The branch that the pull request of a CI job is to be merged into, if it is a job of one.
+pub fn target_branch(variables: &BTreeMap<String, String>) -> Option<String> {
+    Variables(variables).first(&TARGETS)
 }
 
 fn default_api(kind: Kind) -> Option<&'static str> {
@@ -142,12 +145,8 @@ fn actions(variables: &Variables, event: &Value, kind: Kind) -> Ci {
         let name = variables.first(&["GITHUB_REF", "GITEA_REF", "FORGEJO_REF"])?;
         name.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok()
     });
-    let name = |side: &Value| text(&side["repo"]["full_name"]);
-    // The repository of a head is null if it was deleted. Then it was a fork.
-    let from_fork = pull.is_object().then(|| name(&pull["head"]) != name(&pull["base"]));
     let head = text(&pull["head"]["sha"]).or_else(|| text(&event["workflow_run"]["head_sha"]));
-    let base = text(&pull["base"]["sha"]);
-    Ci { kind: Some(kind), api, repository, number, head, base, from_fork, job }
+    Ci { kind: Some(kind), api, repository, number, head, job }
 }
 
 /// The number of the pull request of an event that is not one of a pull request itself.
@@ -168,16 +167,13 @@ fn gitlab(variables: &Variables) -> Ci {
         .get("CI_API_V4_URL")
         .or_else(|| server.map(|server| format!("{}/api/v4", server.trim_end_matches('/'))));
     let target = variables.get("CI_MERGE_REQUEST_PROJECT_PATH");
-    let source = variables.get("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH");
     let number: Option<u64> = variables.get("CI_MERGE_REQUEST_IID").and_then(|iid| iid.parse().ok());
     Ci {
         kind: Some(Kind::GitLab),
         api,
         number,
-        from_fork: target.as_ref().zip(source).map(|(target, source)| *target != source),
         repository: target.or_else(|| variables.get("CI_PROJECT_PATH")),
         head: variables.first(&["CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", "CI_COMMIT_SHA"]),
-        base: variables.get("CI_MERGE_REQUEST_DIFF_BASE_SHA"),
         job: variables.get("CI_JOB_URL"),
     }
 }

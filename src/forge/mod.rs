@@ -38,12 +38,12 @@ pub use client::Client;
 pub use comment::Marker;
 pub use connect::connect;
 pub use contract::{Author, Comment, PullRequest};
-pub use detect::{Detected, Flags, detect};
+pub use detect::{Detected, Flags, detect, target_branch};
 pub use error::ForgeError;
 pub use place::{Address, Kind, Place};
 pub use post::{Done, Post, Posted, post};
 pub use propose::{Proposed, propose};
-pub use status::{CONTEXT, State, Status};
+pub use status::{State, Status};
 pub use token::{Source, Token, find as find_token};
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl FromStr for Kind {
             "github" => Ok(Self::GitHub),
             "gitlab" => Ok(Self::GitLab),
             "gitea" | "forgejo" => Ok(Self::Gitea),
-            _ => Err(format!("{text:?} is not a forge: it must be github, gitlab, gitea or forgejo")),
+            _ => Err("must be github, gitlab, gitea or forgejo".to_owned()),
         }
     }
 }

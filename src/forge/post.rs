@@ -167,25 +167,28 @@ impl fmt::Display for Posted {
         match &self.step {
             Done::Created(_) => write!(f, "commented on pull request {number}{fork}: {url}")?,
             Done::Updated(_) => write!(f, "updated the comment on pull request {number}{fork}: {url}")?,
+            Done::Left(Why::Same) => {
+                write!(f, "the comment on pull request {number}{fork} is up to date: {url}")?
+            }
             Done::Left(why) => {
-                write!(f, "left the comment on pull request {number}{fork} as it is, because {why}")?
+                write!(f, "did not update the comment on pull request {number}{fork}, because {why}: {url}")?
             }
         }
         if let Some(head) = &self.superseded_by {
             write!(
                 f,
-                "\n{} was pushed meanwhile; the comment says that it is outdated",
+                "\n{} was pushed in the meantime; the comment is marked as outdated",
                 comment::short(head)
             )?;
         }
         if !self.duplicates.is_empty() {
             let ids: Vec<String> = self.duplicates.iter().map(u64::to_string).collect();
-            write!(f, "\nolder comments of the same target can be deleted: {}", ids.join(", "))?;
+            write!(f, "\nolder comments with the same plan can be deleted: {}", ids.join(", "))?;
         }
         if let Some(name) = &self.unexpected_author {
             write!(
                 f,
-                "\nthe comment was written by {name}: set OPSY_FORGE_AUTHOR to that name, so that it is found at once"
+                "\nthe token belongs to {name}: set OPSY_FORGE_AUTHOR to that name, so that the comment is found at once"
             )?;
         }
         Ok(())
@@ -195,7 +198,7 @@ impl fmt::Display for Posted {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Same => f.write_str("it says the same"),
+            Self::Same => f.write_str("it is the same"),
             Self::Closed => f.write_str("the pull request is not open"),
             Self::Outdated { head } => {
                 write!(f, "the head of the pull request is now {}", comment::short(head))

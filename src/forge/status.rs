@@ -2,8 +2,10 @@
 
 use super::text::one_line;
 
-/// The name of the status.
-pub const CONTEXT: &str = "opsy/plan";
+/// The name of the status of a plan of the whole repository.
+const CONTEXT: &str = "opsy/plan";
+/// Longer names are refused by some forges.
+const LONGEST_CONTEXT: usize = 100;
 /// GitHub refuses longer descriptions.
 const LONGEST: usize = 140;
 
@@ -27,9 +29,13 @@ pub struct Status {
 }
 
 impl Status {
-    /// Shortens the description to one line that every forge accepts.
-    pub fn new(context: &str, state: State, description: &str, url: Option<String>) -> Self {
-        let description = one_line(description, LONGEST);
-        Self { context: context.to_owned(), state, description, url }
+    /// The status of the plan of a target. Each target has a name of its own. Shortens the description to one line that
+    /// every forge accepts.
+    pub fn new(target: &str, state: State, description: &str, url: Option<String>) -> Self {
+        let context = match target {
+            "." => CONTEXT.to_owned(),
+            target => one_line(&format!("{CONTEXT}: {target}"), LONGEST_CONTEXT),
+        };
+        Self { context, state, description: one_line(description, LONGEST), url }
     }
 }

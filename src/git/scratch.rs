@@ -1,13 +1,17 @@
 //! A repository that is deleted with its value: holds commits that no remote has, so that the agent's own code can read
 //! them. A work tree with its uncommitted files becomes a commit, and so does a branch merged into another one. It has
-//! the objects of the person's repository as alternates, into which nothing is written.
+//! the objects of the person's repository as alternates, into which nothing is written. `branches` finds the branches that
+//! names mean.
+
+mod branches;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, IndexAddOption, Oid, Repository, Signature, Time};
+use git2::{ErrorCode, IndexAddOption, IndexEntryExtendedFlag, Oid, Repository, Signature, Time, Tree};
 
 use crate::api::{CommitId, checks};
+pub use branches::refspec;
 
 /// The branch that is read.
 const BRANCH: &str = "refs/heads/opsy-plan";
@@ -16,6 +20,8 @@ const TRACKING: &str = "refs/remotes/origin/";
 /// The files of a repository that decide what `git add` adds.
 const EXCLUDES: &str = "info/exclude";
 const INDEX: &str = "index";
+/// The patterns of a sparse checkout.
+const SPARSE: &str = "info/sparse-checkout";
 /// Conflicting paths that a message names.
 const SHOWN: usize = 5;
 
@@ -35,6 +41,18 @@ pub enum ScratchError {
          example with fetch-depth: 0"
     )]
     Shallow { onto: String, name: String },
+    #[error(
+        "the default branch of the remote is not known: set --base to the commit to compare with and --branch to the branch \
+         that the agent reads, or run `git remote set-head origin --auto` first"
+    )]
+    NoDefaultBranch,
+    #[error("this clone does not contain {name}: run `git fetch origin {refspec}` first, or set --base")]
+    NotFetched { name: String, refspec: String },
+    #[error(
+        "the work tree is a sparse checkout, in which files that are not checked out look like deleted ones: run `git \
+         sparse-checkout disable` first, or plan a commit with --head"
+    )]
+    Sparse,
     #[error(transparent)]
     Git(#[from] git2::Error),
     #[error(transparent)]
@@ -53,6 +71,8 @@ pub struct Scratch {
 pub struct Named {
     pub name: String,
     pub commit: CommitId,
+    /// Whether the person's repository has the commit. That of a work tree exists only in the scratch repository.
+    pub is_shared: bool,
 }
 
 impl Scratch {
@@ -70,7 +90,7 @@ impl Scratch {
         Repository::init_bare(&path)?;
         super::alternates::link(&path, &origin)?;
         // Status may be on a branch of its own.
-        copy_branches(&origin, &path)?;
+        branches::copy(&origin, &path)?;
         Ok(Self { repo: Repository::open(&path)?, origin, folder })
     }
 
@@ -90,17 +110,6 @@ impl Scratch {
         Some(without_login(remote.url().ok()?))
     }
 
-    /// The default branch of the remote as of the last fetch, or else the current branch.
-    pub fn branch(&self) -> Option<String> {
-        let name_of = |name: &str| {
-            let reference = self.origin.find_reference(name).ok()?;
-            let target = reference.symbolic_target().ok()??.to_owned();
-            let branch = target.strip_prefix(TRACKING).or(target.strip_prefix(HEADS))?;
-            Some(branch.to_owned())
-        };
-        name_of("refs/remotes/origin/HEAD").or_else(|| name_of("HEAD"))
-    }
-
     /// Resolves a name of a commit.
     ///
     /// # Errors
@@ -111,22 +120,13 @@ impl Scratch {
             name: name.to_owned(),
             why: error.message().to_owned(),
         })?;
-        Ok(Named { name: name.to_owned(), commit: id(commit.id()) })
-    }
-
-    /// The tip of the remote's default branch as of the last fetch, or else the current commit.
-    ///
-    /// # Errors
-    /// If the repository has no commit.
-    pub fn default_base(&self) -> Result<Named, ScratchError> {
-        let tracked = self.branch().and_then(|branch| self.resolve(&format!("origin/{branch}")).ok());
-        tracked.map_or_else(|| self.resolve("HEAD"), Ok)
+        Ok(Named { name: name.to_owned(), commit: id(commit.id()), is_shared: true })
     }
 
     /// Makes a commit of the work tree: every file that `git add --all` would add, and nothing that Git ignores.
     ///
     /// # Errors
-    /// If a file cannot be read.
+    /// If a file cannot be read, or the checkout is sparse.
     pub fn work_tree(&self) -> Result<Named, ScratchError> {
         let root = self.root().ok_or_else(|| ScratchError::NoWorkTree(self.origin.path().to_owned()))?;
         // With the person's index, only files that differ are read; those of Git LFS stay pointers.
@@ -138,13 +138,28 @@ impl Scratch {
         }
         let repo = Repository::open(self.repo.path())?;
         repo.set_workdir(root, false)?;
-        let mut index = repo.index()?;
+        let mut index = repo
+            .index()
+            .map_err(|error| if self.is_sparse() { ScratchError::Sparse } else { error.into() })?;
+        if index.iter().any(|entry| is_skipped(&entry)) {
+            return Err(ScratchError::Sparse);
+        }
         index.add_all(["*"], IndexAddOption::DEFAULT, None)?;
         index.update_all(["*"], None)?;
         let tree = index.write_tree()?;
         let head = self.resolve("HEAD").ok().and_then(|head| Oid::from_str(head.commit.as_str()).ok());
         let commit = self.commit(tree, head.as_slice(), "work tree")?;
-        Ok(Named { name: "the work tree".to_owned(), commit })
+        Ok(Named { name: "the work tree".to_owned(), commit, is_shared: false })
+    }
+
+    /// Makes a commit without files, for a repository without a commit.
+    ///
+    /// # Errors
+    /// If the file system refuses it.
+    pub fn empty(&self) -> Result<Named, ScratchError> {
+        let tree = self.repo.treebuilder(None)?.write()?;
+        let commit = self.commit(tree, &[], "empty")?;
+        Ok(Named { name: "an empty repository".to_owned(), commit, is_shared: false })
     }
 
     /// Makes the commit that a merge of `head` into `base` would make.
@@ -153,7 +168,8 @@ impl Scratch {
     /// If both changed the same lines.
     pub fn merged(&self, base: &Named, head: &Named) -> Result<CommitId, ScratchError> {
         let (onto, from) = (Oid::from_str(base.commit.as_str())?, Oid::from_str(head.commit.as_str())?);
-        if onto == from || self.repo.graph_descendant_of(from, onto).unwrap_or(false) {
+        let is_ahead = onto == from || self.repo.graph_descendant_of(from, onto).unwrap_or(false);
+        if is_ahead || self.tree(&base.commit)?.is_empty() {
             return Ok(head.commit.clone());
         }
         if self.origin.is_shallow() && self.repo.merge_base(onto, from).is_err() {
@@ -169,6 +185,25 @@ impl Scratch {
         self.commit(tree, &[onto, from], "merge")
     }
 
+    /// Whether two commits have the same files.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    pub fn is_same(&self, one: &CommitId, other: &CommitId) -> Result<bool, ScratchError> {
+        Ok(self.tree(one)?.id() == self.tree(other)?.id())
+    }
+
+    /// Whether a commit has anything in a directory; an empty path is the root.
+    ///
+    /// # Errors
+    /// If the commit cannot be read.
+    pub fn has_directory(&self, commit: &CommitId, path: &str) -> Result<bool, ScratchError> {
+        let tree = self.tree(commit)?;
+        let entry =
+            |path: &Path| tree.get_path(path).is_ok_and(|entry| entry.kind() == Some(git2::ObjectType::Tree));
+        Ok(if path.is_empty() { !tree.is_empty() } else { entry(Path::new(path.trim_end_matches('/'))) })
+    }
+
     /// The branch that is read.
     pub fn branch_to_read(&self) -> &'static str {
         BRANCH.trim_start_matches(HEADS)
@@ -181,6 +216,15 @@ impl Scratch {
     pub fn read_at(&self, commit: &CommitId) -> Result<(), ScratchError> {
         self.repo.reference(BRANCH, Oid::from_str(commit.as_str())?, true, "read")?;
         Ok(())
+    }
+
+    fn tree(&self, commit: &CommitId) -> Result<Tree<'_>, ScratchError> {
+        Ok(self.repo.find_commit(Oid::from_str(commit.as_str())?)?.tree()?)
+    }
+
+    /// Whether the person has asked for a sparse checkout. libgit2 does not read every index of one.
+    fn is_sparse(&self) -> bool {
+        self.origin.path().join(SPARSE).exists()
     }
 
     fn commit(&self, tree: Oid, parents: &[Oid], message: &str) -> Result<CommitId, ScratchError> {
@@ -199,17 +243,9 @@ fn without_login(url: &str) -> String {
     if url.starts_with("http") { checks::without_user(url) } else { url.to_owned() }
 }
 
-/// Gives the scratch repository the branches of the remote, as of the last fetch.
-fn copy_branches(origin: &Repository, scratch: &Path) -> Result<(), ScratchError> {
-    let mut lines = String::from("# pack-refs with: peeled fully-peeled \n");
-    for reference in origin.references_glob(&format!("{TRACKING}*"))? {
-        let reference = reference?;
-        let (Ok(name), Some(target)) = (reference.name(), reference.target()) else { continue };
-        if let Some(branch) = name.strip_prefix(TRACKING) {
-            lines.push_str(&format!("{target} {HEADS}{branch}\n"));
-        }
-    }
-    Ok(fs::write(scratch.join("packed-refs"), lines)?)
+/// Whether a file is left out of a sparse checkout.
+fn is_skipped(entry: &git2::IndexEntry) -> bool {
+    IndexEntryExtendedFlag::from_bits_truncate(entry.flags_extended).is_skip_worktree()
 }
 
 fn conflicting(index: &git2::Index) -> Result<String, git2::Error> {

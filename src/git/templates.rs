@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::address::Address;
 use super::reader::Described;
+use super::scratch::refspec;
 use super::{GitError, Handle};
 use crate::api::files::TemplateFile;
 use crate::api::{Class, CommitId, Key};
@@ -53,7 +54,8 @@ pub struct TemplateSource {
 }
 
 impl TemplateSource {
-    pub(super) fn secret_of(&self, builder: &Key) -> Option<Key> {
+    /// The Secret with the credentials.
+    pub fn secret_of(&self, builder: &Key) -> Option<Key> {
         self.secret.clone().map(|name| Key { namespace: builder.namespace.clone(), name })
     }
 }
@@ -134,7 +136,10 @@ impl Templates {
         if source.repository.is_some() {
             return sources.resolve(query, builder).await;
         }
-        let commit = sources.own_tip(source.branch.as_deref().unwrap_or_default(), builder, query).await?;
+        let branch = source.branch.as_deref().unwrap_or_default();
+        let tip = sources.own_tip(branch, builder, query).await;
+        let commit =
+            tip.map_err(|error| if self.known_as.is_some() { not_copied(error, branch) } else { error })?;
         self.own.resolve(query, &commit, &self.at()?.opsy_files).await
     }
 
@@ -228,6 +233,18 @@ impl Templates {
             message: "the repository has not been read yet".to_owned(),
         })
     }
+}
+
+/// The error for a branch that a copy of the repository does not have, though its remote may have it.
+fn not_copied(error: TemplateError, branch: &str) -> TemplateError {
+    let message = match error.class {
+        Class::NotFound => format!(
+            "this clone does not contain branch {branch}: run `git fetch origin {}` first",
+            refspec(branch)
+        ),
+        _ => error.message,
+    };
+    TemplateError { message, ..error }
 }
 
 pub(super) fn invalid(message: String) -> TemplateError {

@@ -18,6 +18,7 @@ mod refreshers;
 mod removals;
 pub mod render;
 pub mod report;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 mod words;

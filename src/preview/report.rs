@@ -15,8 +15,11 @@ const VERSION: u32 = 1;
 pub struct Report {
     /// Version of this format. A new field does not change it.
     pub version: u32,
-    /// Name of what is planned: the path of the manifests in the repository, or `.` for its root.
+    /// Name of what is planned: the path of the manifests in the repository, or `.` for its root, and the agent and the
+    /// branch if flags name them.
     pub target: String,
+    /// Whether both trees have the same files.
+    pub is_same: bool,
     pub base: Revision,
     pub head: Revision,
     /// Whether AWS was read (`Live`), or only the published status (`Recorded`).
@@ -28,6 +31,8 @@ pub struct Report {
     pub changes: Counts,
     /// Errors of manifests. While there is one, nothing is pruned.
     pub problems: Vec<Finding>,
+    /// Settings of the agent in `opsy.yaml` that the change sets, those that move ownership or allow more first.
+    pub settings: Vec<Setting>,
     /// What happens because of the change, the most destructive first.
     pub because: Vec<Item>,
     /// Objects for which something could not be read, so that the effect of the change on them is unknown.
@@ -73,6 +78,24 @@ pub struct Finding {
     pub message: String,
     /// Whether the base has it, too.
     pub is_old: bool,
+}
+
+/// A setting in `opsy.yaml` that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Setting {
+    /// Path of the field, such as `prune.allowMass`.
+    pub name: String,
+    /// Value in the base; absent if it is not set. That of `notifier` is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// New value; absent if it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What the change means.
+    pub effect: String,
+    /// It changes what belongs to the agent, or allows it to do more.
+    pub is_warning: bool,
 }
 
 /// What happens to one object.
@@ -175,12 +198,14 @@ impl Report {
         Self {
             version: VERSION,
             target,
+            is_same: false,
             base,
             head,
             facts,
             planned_at,
             changes: Counts::default(),
             problems: Vec::new(),
+            settings: Vec::new(),
             because: Vec::new(),
             unknown: Vec::new(),
             anyway: Vec::new(),
@@ -199,8 +224,7 @@ impl Report {
 
     /// Whether the plan has an effect. If both trees are the same, what would happen anyway counts.
     pub fn has_changes(&self) -> bool {
-        let is_same = self.base.commit.is_some() && self.base.commit == self.head.commit;
-        let items = if is_same { &self.anyway } else { &self.because };
-        !items.is_empty()
+        let items = if self.is_same { &self.anyway } else { &self.because };
+        !items.is_empty() || !self.settings.is_empty()
     }
 }

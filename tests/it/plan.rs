@@ -1,9 +1,12 @@
 //! `opsy plan`: what it says of a change, by which calls, and that a run then does the same.
 
+mod checkouts;
 mod ci;
+mod hostile;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -18,7 +21,10 @@ struct Planned {
 
 impl Planned {
     fn new() -> Self {
-        let world = World::new();
+        Self::of(World::new())
+    }
+
+    fn of(world: World) -> Self {
         let outcome = world.once();
         assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
         let clone = world.root().join("clone");
@@ -32,15 +38,19 @@ impl Planned {
         Self { world, clone, key }
     }
 
-    fn run(&self, args: &[&str]) -> Outcome {
+    /// `opsy plan` in a directory.
+    fn command(&self, dir: &Path, args: &[&str]) -> Command {
         let mut opsy = self.world.opsy();
-        opsy.arg("plan").args(args).current_dir(&self.clone).env("AWS_ACCESS_KEY_ID", &self.key);
-        run(opsy)
+        opsy.arg("plan").args(args).current_dir(dir).env("AWS_ACCESS_KEY_ID", &self.key);
+        opsy
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        run(self.command(&self.clone, args))
     }
 
     fn plan(&self, args: &[&str]) -> Value {
-        let outcome = self.run(&[&["--output", "json"], args].concat());
-        serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{outcome:?}"))
+        read(self.command(&self.clone, args))
     }
 
     fn edit(&self, path: &str, from: &str, to: &str) {
@@ -53,6 +63,40 @@ impl Planned {
     fn git(&self, args: &[&str]) -> String {
         self.world.git(&self.clone, args)
     }
+
+    /// Commits the work tree of the clone to the branch `topic`, and pushes the branch and its merge into main, as forges
+    /// offer it. Returns the commit of the branch.
+    fn push_topic(&self) -> String {
+        self.git(&["switch", "--quiet", "-C", "topic"]);
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--allow-empty", "-m", "topic"]);
+        let topic = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
+        self.git(&["switch", "--quiet", "--detach", "origin/main"]);
+        self.git(&["merge", "--quiet", "--no-ff", "-m", "merge", "topic"]);
+        self.git(&["push", "--quiet", "--force", "origin", "topic", "HEAD:refs/pull/1/merge"]);
+        topic
+    }
+
+    /// The checkout of a CI job: a detached HEAD with this many commits, and no branch.
+    fn checkout(&self, reference: &str, depth: Option<u32>) -> PathBuf {
+        let dir = tempfile::tempdir_in(self.world.root()).expect("a directory").keep();
+        let git = |args: &[&str]| self.world.git(&dir, args);
+        git(&["init", "--quiet"]);
+        // Git ignores the depth of a path.
+        git(&["remote", "add", "origin", &format!("file://{}", self.world.remote().display())]);
+        let depth = depth.map(|depth| format!("--depth={depth}"));
+        let fetch = ["fetch", "--quiet", "--no-tags"].into_iter().chain(depth.as_deref());
+        git(&fetch.chain(["origin", reference]).collect::<Vec<_>>());
+        git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"]);
+        dir
+    }
+}
+
+/// Runs `opsy plan`, and returns its report.
+fn read(mut opsy: Command) -> Value {
+    opsy.args(["--output", "json"]);
+    let outcome = run(opsy);
+    serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{outcome:?}"))
 }
 
 fn actions(items: &Value) -> Vec<String> {
@@ -76,13 +120,13 @@ fn a_template_change_is_planned_by_reads_alone_and_a_run_then_does_the_same() {
     assert_eq!(planned.git(&["status", "--short"]).trim(), "M packer/node/node.pkr.hcl");
 
     // The same as a pull request that is behind its base.
-    planned.git(&["switch", "--quiet", "-c", "topic"]);
-    planned.git(&["commit", "--quiet", "-am", "topic"]);
+    planned.push_topic();
     planned.world.push(&[("README.md", Some("new"))], "main moves on");
     planned.git(&["fetch", "--quiet"]);
     let request = planned.plan(&["--base", "origin/main", "--head", "topic"]);
     assert_eq!((&request["because"], &request["anyway"]), (&work_tree["because"], &json!([])));
     let code = |args: &[&str]| planned.run(args).status.code();
+    planned.git(&["switch", "--quiet", "topic"]);
     assert_eq!(code(&["--detailed-exitcode"]), Some(2));
     assert_eq!(code(&["--detailed-exitcode", "--head", "origin/main"]), Some(0));
     assert_eq!(planned.world.account.writes(), Vec::<String>::new());
@@ -95,7 +139,7 @@ fn a_template_change_is_planned_by_reads_alone_and_a_run_then_does_the_same() {
     assert_eq!(planned.world.account.calls(), Vec::<String>::new());
 
     let before = planned.world.active_image();
-    planned.git(&["push", "--quiet", "origin", "topic:merged"]);
+    planned.git(&["switch", "--quiet", "topic"]);
     planned.git(&["rebase", "--quiet", "origin/main"]);
     planned.git(&["push", "--quiet", "origin", "topic:main"]);
     let outcome = planned.world.once();
@@ -179,6 +223,7 @@ fn what_would_happen_anyway_is_not_because_of_the_change() {
     assert_eq!(actions(&plan["because"]), ["Apply ar/demo"]);
     assert_eq!(actions(&plan["anyway"]), ["Build pb/node", "Rollout ar/demo"]);
     assert!(plan["anyway"][0]["why"].to_string().contains("is newer than"), "{plan:#}");
+    assert_eq!(planned.run(&["--detailed-exitcode"]).status.code(), Some(2));
     let markdown = planned.run(&["--output", "markdown"]).stdout;
     assert!(markdown.starts_with("### Opsy plan: no build, no rollout; 1 object updated\n"), "{markdown}");
     assert!(
@@ -190,10 +235,13 @@ fn what_would_happen_anyway_is_not_because_of_the_change() {
     let plan = planned.plan(&[]);
     assert_eq!(actions(&plan["because"]), ["Build pb/node", "Rollout ar/demo"]);
     let why = plan["because"][0]["why"].as_str().expect("a reason");
-    assert!(
-        why.starts_with("the template changed; due without this change as well: the base image "),
-        "{why}"
-    );
+    assert!(why.starts_with("the template changed; without this change: builds an image for "), "{why}");
+    // Nothing differs, also with commits ahead: what would happen anyway counts.
+    planned.git(&["checkout", "--quiet", "."]);
+    let code = || planned.run(&["--detailed-exitcode"]).status.code();
+    assert_eq!(code(), Some(2));
+    planned.git(&["commit", "--quiet", "--allow-empty", "-m", "empty"]);
+    assert_eq!(code(), Some(2));
 }
 
 /// Each builder is observed once per tree, so a read by ID is not repeated for what the others report.
@@ -206,6 +254,37 @@ fn no_read_of_a_tree_is_repeated() {
     // The images of the account, the base images, and the recorded base image once for each of the two trees; the rest
     // is read for the refresher, once per tree.
     assert!(by_id <= 6, "{by_id}: {:?}", planned.world.account.calls());
+}
+
+#[test]
+fn settings_that_move_ownership_or_allow_more_are_named_first() {
+    let planned = Planned::new();
+    let other = "agentID: other\nprune: {allowMass: true}\nlimits: {concurrentBuilds: 2}\n";
+    planned.edit("opsy.yaml", "agentID: test\n", other);
+    let plan = planned.plan(&[]);
+    let settings = plan["settings"].as_array().expect("a list").iter();
+    let settings: Vec<Value> =
+        settings.map(|setting| json!([setting["name"], setting["isWarning"]])).collect();
+    let expected = [
+        json!(["agentID", true]),
+        json!(["prune.allowMass", true]),
+        json!(["limits.concurrentBuilds", false]),
+    ];
+    assert_eq!(settings, expected);
+    assert_eq!(actions(&plan["because"])[0], "NeedsAttention pb/node");
+    let why = plan["because"][0]["why"].to_string();
+    assert!(why.contains("belongs to another owner"), "{why}");
+    let text = planned.run(&[]).stdout;
+    assert!(
+        text.starts_with("Opsy plan: agentID and prune.allowMass changed, 1 object needs attention\n"),
+        "{text}"
+    );
+    let effect = "  ! agentID: test → other\n      objects and images of test no longer belong to this agent";
+    assert!(text.contains(effect), "{text}");
+    let markdown = planned.run(&["--output", "markdown"]).stdout;
+    assert!(markdown.contains("> - agentID: test → other: objects and images of test"), "{markdown}");
+    planned.edit("opsy.yaml", other, "agentID: test\n");
+    assert_eq!(planned.plan(&[])["settings"], json!([]));
 }
 
 #[test]

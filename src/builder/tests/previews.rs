@@ -72,7 +72,7 @@ proptest! {
         for change in changes {
             happen(&mut world, change);
         }
-        let intent = of_observed(world.observe(Blind::default()), Vec::new()).intent;
+        let intent = of_observed(world.observe(Blind::default()), Vec::new(), false).intent;
         let planned = match &intent {
             Intent::Build { trigger, inputs, .. } => Some((*trigger, inputs.clone())),
             _ => None,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::agent::now;
 use crate::api::network::Network;
-use crate::forge::{self, CONTEXT, Client, Detected, Kind, Marker, Post, State, Status};
+use crate::forge::{self, Client, Detected, Kind, Marker, Post, PullRequest, State, Status};
 use crate::preview::render;
 use crate::preview::report::Report;
 use crate::settings;
@@ -15,46 +15,41 @@ use crate::telemetry::out;
 /// Flags of the pull request. In GitHub Actions, GitLab CI and Gitea or Forgejo Actions, none of them is needed.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct PostFlags {
-    /// Write the plan as a comment on the pull request, in place of the one of an earlier run, and set a commit status.
-    /// The token is read from the variable OPSY_FORGE_TOKEN, or from the one of the CI
+    /// Post the plan as a comment on the pull request, replace that of an earlier run, and set a commit status. The token is
+    /// read from the variable OPSY_FORGE_TOKEN, or from that of the CI job
     #[arg(long)]
     pub post: bool,
-    /// The forge; default: that of the CI
-    #[arg(long, value_name = "FORGE", value_parser = kind)]
+    /// Post to this kind of Git host: github, gitlab, gitea or forgejo; default: that of the CI job
+    #[arg(long, value_name = "HOST")]
     pub forge: Option<Kind>,
-    /// The address of the API of the forge; default: that of the CI
+    /// Use the API of the Git host at this address; default: that of the CI job
     #[arg(long, value_name = "URL")]
     pub forge_api: Option<String>,
-    /// The repository on the forge, as OWNER/NAME; default: that of the CI
+    /// Post to this repository of the Git host; default: that of the CI job
     #[arg(long, value_name = "OWNER/NAME")]
     pub forge_repository: Option<String>,
-    /// The number of the pull request; default: that of the CI
+    /// Post to this pull request; default: that of the CI job
     #[arg(long, value_name = "NUMBER")]
     pub pull_request: Option<u64>,
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "github" => Ok(Kind::GitHub),
-        "gitlab" => Ok(Kind::GitLab),
-        "gitea" | "forgejo" => Ok(Kind::Gitea),
-        _ => Err("must be github, gitlab, gitea or forgejo".to_owned()),
-    }
 }
 
 /// The pull request that the plan is for.
 pub struct Target {
     client: Client,
-    detected: Detected,
+    pull_request: PullRequest,
+    /// The commit of the pull request that the CI job was started for.
+    head: Option<String>,
+    /// The page of the job.
+    job: Option<String>,
 }
 
 impl Target {
-    /// Connects to the forge. Nothing is requested yet.
+    /// Connects to the Git host and reads the pull request.
     ///
     /// # Errors
-    /// What is not known, and how to set it. A plan of a fork with access to AWS is refused: its author could read what
-    /// the plan shows of the account.
-    pub fn connect(
+    /// What is not known, and how to set it. A plan that reads AWS is refused for a pull request from a fork: its author
+    /// could read what the plan shows of the account.
+    pub async fn connect(
         flags: &PostFlags,
         (is_offline, insecure_http): (bool, bool),
         network: &Network,
@@ -67,38 +62,60 @@ impl Target {
             number: flags.pull_request,
             insecure_http,
         };
-        let (detected, client) = forge::connect(&flags, &variables, network, now)?;
-        if detected.from_fork == Some(true) && !is_offline {
-            bail!("the pull request comes from a fork: plan it with --offline, without credentials for AWS");
+        let (Detected { number, head, job, .. }, client) = forge::connect(&flags, &variables, network, now)?;
+        let number = number.context("cannot detect the pull request: set --pull-request NUMBER")?;
+        let pull_request = client.pull_request(number).await?;
+        if pull_request.from_fork && !is_offline {
+            bail!(
+                "pull request {number} comes from a fork, or from a repository that the Git host does not name: use \
+                 --offline, and give the job no AWS credentials"
+            );
         }
-        Ok(Self { client, detected })
+        Ok(Self { client, pull_request, head, job })
     }
 
     /// The page of the CI job.
     pub fn job(&self) -> Option<&str> {
-        self.detected.job.as_deref()
+        self.job.as_deref()
     }
 
     /// Writes the comment and sets the status.
     ///
     /// # Errors
-    /// The forge refuses it.
-    pub async fn post(&self, report: &Report) -> anyhow::Result<()> {
-        let number = self.detected.number.context("no pull request is known: set --pull-request NUMBER")?;
-        // The CI may plan a merge commit, which is not the head of the pull request.
-        let head = self.detected.head.clone().or_else(|| report.head.commit.clone());
-        let head = head.context("a work tree has no commit: plan one with --head REF")?;
+    /// The Git host refuses it.
+    pub async fn post(&self, report: &Report, link: Option<&str>) -> anyhow::Result<()> {
+        // A CI job may plan a merge commit, which is not the head of the pull request.
+        let head = self.head.clone().or_else(|| report.head.commit.clone());
+        let head = head.context("a work tree has no commit to post a plan of: name one with --head REF")?;
         let base = report.base.commit.clone().unwrap_or_default();
         let marker = Marker { target: report.target.clone(), head: head.clone(), base };
-        let post = Post { number, marker, markdown: render::markdown(report, self.job()) };
-        let posted = forge::post(&self.client, &post).await?;
+        let markdown = render::markdown(report, link);
+        let posted =
+            forge::post(&self.client, &Post { number: self.pull_request.number, marker, markdown }).await?;
         for line in posted.to_string().lines() {
             out::error(line);
         }
         let state = if report.has_errors() { State::Failure } else { State::Success };
-        let url = self.detected.job.clone();
-        let status = Status::new(CONTEXT, state, &render::headline(report), url);
-        self.client.set_status(&posted.pull_request, &head, &status).await?;
+        self.set_status((&report.target, &head), state, &render::headline(report)).await
+    }
+
+    /// Sets the status of a commit that cannot be planned. An older comment stays as it is.
+    ///
+    /// # Errors
+    /// The Git host refuses it.
+    pub async fn refuse(&self, target: &str, why: &str) -> anyhow::Result<()> {
+        let head = self.head.as_ref().unwrap_or(&self.pull_request.head);
+        self.set_status((target, head), State::Failure, &format!("cannot be planned: {why}")).await
+    }
+
+    async fn set_status(
+        &self,
+        (target, head): (&str, &str),
+        state: State,
+        description: &str,
+    ) -> anyhow::Result<()> {
+        let status = Status::new(target, state, description, self.job.clone());
+        self.client.set_status(&self.pull_request, head, &status).await?;
         Ok(())
     }
 }

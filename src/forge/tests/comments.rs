@@ -114,7 +114,10 @@ fn an_outdated_comment_says_so_and_keeps_its_marker() {
 
 #[test]
 fn the_description_of_a_status_is_one_short_line() {
-    let status = Status::new("opsy/plan", State::Success, &format!("1 build,\n  {}", "é".repeat(200)), None);
+    let status = Status::new(".", State::Success, &format!("1 build,\n  {}", "é".repeat(200)), None);
     assert_eq!(status.description.chars().count(), 140);
     assert!(status.description.starts_with("1 build, é") && status.description.ends_with('…'));
+    let context = |target: &str| Status::new(target, State::Success, "", None).context;
+    assert_eq!((context("."), context("prod")), ("opsy/plan".to_owned(), "opsy/plan: prod".to_owned()));
+    assert_eq!(context(&"x".repeat(300)).chars().count(), 100);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{NEW, OLD};
-use crate::forge::{Address, Detected, Flags, Kind, Place, Source, Token, detect, find_token};
+use crate::forge::{Address, Detected, Flags, Kind, Place, Source, Token, detect, find_token, target_branch};
 
 fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -24,29 +24,24 @@ const GITHUB: [(&str, &str); 6] = [
     ("GITHUB_REF", "refs/pull/7/merge"),
 ];
 
-const GITLAB: [(&str, &str); 9] = [
+const GITLAB: [(&str, &str); 8] = [
     ("GITLAB_CI", "true"),
     ("CI_API_V4_URL", "https://gitlab.example.com/api/v4"),
     ("CI_PROJECT_PATH", "eve/images"),
     ("CI_MERGE_REQUEST_PROJECT_PATH", "platform/aws/images"),
-    ("CI_MERGE_REQUEST_SOURCE_PROJECT_PATH", "eve/images"),
     ("CI_MERGE_REQUEST_IID", "7"),
     ("CI_COMMIT_SHA", OLD),
     ("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", ""),
     ("CI_JOB_URL", "https://gitlab.example.com/eve/images/-/jobs/5"),
 ];
 
-fn event(head: &str, repository: &str) -> Value {
-    json!({ "pull_request": {
-        "number": 7,
-        "head": { "sha": head, "repo": { "full_name": repository } },
-        "base": { "sha": OLD, "repo": { "full_name": "platform/images" } },
-    }})
+fn event(head: &str) -> Value {
+    json!({ "pull_request": { "number": 7, "head": { "sha": head }, "base": { "sha": OLD } } })
 }
 
 #[test]
 fn github_actions() {
-    let detected = found(&GITHUB, &event(NEW, "platform/images"));
+    let detected = found(&GITHUB, &event(NEW));
     let api = Address::parse("https://api.github.com", false).expect("an address");
     assert_eq!(
         detected,
@@ -54,21 +49,11 @@ fn github_actions() {
             place: Place::new(Kind::GitHub, api, "platform/images").expect("a place"),
             number: Some(7),
             head: Some(NEW.to_owned()),
-            base: Some(OLD.to_owned()),
-            from_fork: Some(false),
             job: Some("https://github.com/platform/images/actions/runs/99".to_owned()),
         }
     );
-    assert_eq!(found(&GITHUB, &event(NEW, "eve/images")).from_fork, Some(true));
-    let mut deleted = event(NEW, "eve/images");
-    deleted["pull_request"]["head"]["repo"] = Value::Null;
-    assert_eq!(found(&GITHUB, &deleted).from_fork, Some(true));
     let without = found(&GITHUB, &Value::Null);
-    assert_eq!(
-        (without.number, without.head, without.from_fork),
-        (Some(7), None, None),
-        "only the reference"
-    );
+    assert_eq!((without.number, without.head), (Some(7), None), "only the reference");
 }
 
 #[test]
@@ -86,7 +71,7 @@ fn other_events_of_github() {
 fn gitlab_merge_requests_of_forks_run_in_the_fork() {
     let detected = found(&GITLAB, &Value::Null);
     assert_eq!(detected.place.repository, "platform/aws/images");
-    assert_eq!((detected.number, detected.from_fork), (Some(7), Some(true)));
+    assert_eq!(detected.number, Some(7));
     assert_eq!(detected.head.as_deref(), Some(OLD), "an empty variable is not set");
     let mut merged = variables(&GITLAB);
     merged.insert("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA".to_owned(), NEW.to_owned());
@@ -102,8 +87,7 @@ fn gitea_and_forgejo_set_the_variables_of_github_too() {
         all.insert("GITHUB_API_URL".to_owned(), "https://git.example.com/api/v1".to_owned());
         all.insert("GITHUB_SERVER_URL".to_owned(), "https://git.example.com/".to_owned());
         all.insert("GITHUB_RUN_NUMBER".to_owned(), "12".to_owned());
-        let detected =
-            detect(&Flags::default(), &all, Some(&event(NEW, "platform/images"))).expect("everything");
+        let detected = detect(&Flags::default(), &all, Some(&event(NEW))).expect("everything");
         assert_eq!(detected.place.kind, Kind::Gitea);
         assert_eq!(detected.place.api.to_string(), "https://git.example.com/api/v1");
         assert_eq!(detected.job.as_deref(), Some("https://git.example.com/platform/images/actions/runs/12"));
@@ -114,19 +98,24 @@ fn gitea_and_forgejo_set_the_variables_of_github_too() {
 }
 
 #[test]
+fn the_branch_that_a_pull_request_is_for() {
+    let target = |pairs: &[(&str, &str)]| target_branch(&variables(pairs));
+    assert_eq!(target(&[("GITHUB_BASE_REF", "main")]).as_deref(), Some("main"));
+    assert_eq!(target(&[("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "next")]).as_deref(), Some("next"));
+    assert_eq!(target(&[("GITHUB_BASE_REF", "")]), None, "a run of a push");
+}
+
+#[test]
 fn flags_take_precedence_and_another_forge_ignores_the_ci() {
     let flags = Flags { number: Some(9), ..Flags::default() };
-    let detected =
-        detect(&flags, &variables(&GITHUB), Some(&event(NEW, "platform/images"))).expect("everything");
+    let detected = detect(&flags, &variables(&GITHUB), Some(&event(NEW))).expect("everything");
     assert_eq!((detected.number, detected.head), (Some(9), None), "the head is that of another pull request");
     let flags = Flags { kind: Some(Kind::GitLab), repository: Some("a/b".to_owned()), ..Flags::default() };
-    let detected =
-        detect(&flags, &variables(&GITHUB), Some(&event(NEW, "platform/images"))).expect("everything");
+    let detected = detect(&flags, &variables(&GITHUB), Some(&event(NEW))).expect("everything");
     assert_eq!(detected.place.api.to_string(), "https://gitlab.com/api/v4");
     assert_eq!((detected.number, detected.job), (None, None));
     let flags = Flags { repository: Some("platform/other".to_owned()), ..Flags::default() };
-    let detected =
-        detect(&flags, &variables(&GITHUB), Some(&event(NEW, "platform/images"))).expect("everything");
+    let detected = detect(&flags, &variables(&GITHUB), Some(&event(NEW))).expect("everything");
     assert_eq!(detected.number, None, "the pull request is one of another repository");
 }
 

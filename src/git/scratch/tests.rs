@@ -141,3 +141,69 @@ fn an_unknown_name_and_a_folder_without_git_are_refused_with_what_to_do() {
     let error = Scratch::of(plain.path()).err().expect("no repository").to_string();
     assert!(error.contains("is not in a Git work tree"), "{error}");
 }
+
+#[test]
+fn the_default_branch_is_that_of_the_remote_and_never_the_one_that_is_checked_out() {
+    let (folder, repo) = repository();
+    let current = repo.head().expect("a head").shorthand().expect("a name").to_owned();
+    let branch = || Scratch::of(folder.path()).expect("a scratch repository").default_branch();
+    assert_eq!(branch(), Some(current), "without a remote");
+    repo.remote("origin", "https://git.example.com/a/b.git").expect("a remote");
+    assert_eq!(branch(), None, "as in a CI job");
+    let tip = repo.head().expect("a head").target().expect("a commit");
+    repo.reference("refs/remotes/origin/main", tip, false, "fetched").expect("a branch");
+    repo.reference_symbolic("refs/remotes/origin/HEAD", "refs/remotes/origin/main", false, "set")
+        .expect("a branch");
+    assert_eq!(branch().as_deref(), Some("main"));
+}
+
+#[test]
+fn the_branch_of_a_name_and_its_tip() {
+    let (folder, repo) = repository();
+    let tip = repo.head().expect("a head").peel_to_commit().expect("a commit");
+    repo.branch("topic", &tip, false).expect("a branch");
+    repo.remote("origin", "https://git.example.com/a/b.git").expect("a remote");
+    repo.reference("refs/remotes/origin/main", tip.id(), false, "fetched").expect("a branch");
+    let scratch = Scratch::of(folder.path()).expect("a scratch repository");
+    let named = |name: &str| scratch.branch_of(name);
+    assert_eq!(named("origin/main").as_deref(), Some("main"));
+    assert_eq!(named("refs/remotes/origin/main").as_deref(), Some("main"));
+    assert_eq!(named("topic").as_deref(), Some("topic"));
+    for other in ["HEAD", "origin/none", "none", &tip.id().to_string()] {
+        assert_eq!(named(other), None, "{other}");
+    }
+    assert_eq!(scratch.tip("main").expect("a tip").commit, id(tip.id()));
+    let error = scratch.tip("next").expect_err("not fetched").to_string();
+    assert!(error.contains("git fetch origin +refs/heads/next:refs/remotes/origin/next"), "{error}");
+    assert!(!scratch.has_branch("release") && scratch.has_branch("main"));
+    scratch.set_branch("release", &id(tip.id())).expect("set");
+    assert!(scratch.has_branch("release"));
+}
+
+#[test]
+fn a_repository_without_a_commit_is_empty() {
+    let folder = tempfile::tempdir().expect("a directory");
+    Repository::init(folder.path()).expect("a repository");
+    put(folder.path(), "a.yaml", "a: 1\n");
+    let scratch = Scratch::of(folder.path()).expect("a scratch repository");
+    let branch = scratch.default_branch().expect("the branch that is not born yet");
+    let (base, head) = (scratch.tip(&branch).expect("a commit"), scratch.work_tree().expect("a commit"));
+    assert!(!scratch.has_directory(&base.commit, "").expect("a tree"));
+    let merged = scratch.merged(&base, &head).expect("merged");
+    assert_eq!(files(&scratch, &merged).len(), 1);
+    assert!(!scratch.is_same(&base.commit, &merged).expect("trees"));
+}
+
+#[test]
+fn a_sparse_checkout_is_refused() {
+    let (folder, repo) = repository();
+    let mut index = repo.index().expect("an index");
+    let mut entry = index.get_path(Path::new("b.yaml"), 0).expect("an entry");
+    entry.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
+    index.add(&entry).expect("added");
+    index.write().expect("written");
+    fs::remove_file(folder.path().join("b.yaml")).expect("removed");
+    let scratch = Scratch::of(folder.path()).expect("a scratch repository");
+    let error = scratch.work_tree().expect_err("refused").to_string();
+    assert!(error.contains("git sparse-checkout disable"), "{error}");
+}

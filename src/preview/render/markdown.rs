@@ -5,7 +5,7 @@
 use super::super::report::{Action, Finding, Item, Report};
 use super::escape::{escape, literal};
 use super::page::{Page, Part};
-use super::{ANYWAY, DRIFT, UNKNOWN, closing, compared, facts, further, headline, reason, sign};
+use super::{ANYWAY, DRIFT, UNKNOWN, closing, compared, facts, further, headline, reason, settings, sign};
 
 /// Forges refuse longer comments: GitHub's message names 65,536 characters. The rest is for what is added to the text.
 pub const LIMIT: usize = 59_000;
@@ -26,8 +26,12 @@ const LINES: usize = 40;
 
 /// The report as Markdown. `link` leads to the whole output.
 pub fn markdown(report: &Report, link: Option<&str>) -> String {
-    let title = format!("### Opsy plan: {}\n\n{}\n", escape(&headline(report), CELL), about(report, link));
+    let of =
+        if report.target == "." { String::new() } else { format!(" of {}", escape(&report.target, NAME)) };
+    let title =
+        format!("### Opsy plan{of}: {}\n\n{}\n", escape(&headline(report), CELL), about(report, link));
     let mut page = Page::new(title, LIMIT - CUT.len());
+    settings::markdown(&report.settings, &mut page);
     alerts(report, &mut page);
     table("", "what", &report.because, &mut page);
     table(&format!("\n#### {UNKNOWN}\n"), "", &report.unknown, &mut page);

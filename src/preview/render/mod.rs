@@ -3,6 +3,7 @@
 mod escape;
 mod markdown;
 mod page;
+mod settings;
 mod text;
 
 use super::report::{Action, Counts, Facts, Item, Report, Revision};
@@ -27,8 +28,8 @@ pub fn headline(report: &Report) -> String {
         (builds, count(builds, "build")),
         (node_groups, format!("{} {}", count(node_groups, "node group"), verb(node_groups, "roll"))),
     ];
-    let mut parts: Vec<String> =
-        parts.into_iter().filter(|(number, _)| *number > 0).map(|(_, part)| part).collect();
+    let effects = parts.into_iter().filter(|(number, _)| *number > 0).map(|(_, part)| part);
+    let mut parts: Vec<String> = settings::headline(&report.settings).into_iter().chain(effects).collect();
     let applied = of(Action::Apply);
     if parts.is_empty() && applied > 0 {
         parts.push(format!("no build, no rollout; {} updated", count(applied, "object")));

@@ -1,6 +1,7 @@
-//! A report for a terminal. Control characters of names and messages are removed.
+//! A report for a terminal. Characters of names and messages that are not visible are removed.
 
 use super::super::report::{Facts, Item, Report};
+use super::escape::visible;
 use super::{ANYWAY, BECAUSE, DRIFT, UNKNOWN, closing, compared, facts, further, headline, reason, sign};
 
 /// The report as text.
@@ -23,12 +24,13 @@ pub fn text(report: &Report) -> String {
         lines.push("  While a manifest is invalid, nothing is pruned.".to_owned());
         lines.push(String::new());
     }
+    lines.extend(super::settings::text(&report.settings));
     part(UNKNOWN, &report.unknown, &mut lines);
     part(BECAUSE, &report.because, &mut lines);
     part(ANYWAY, &report.anyway, &mut lines);
     part(DRIFT, &report.drift, &mut lines);
     lines.extend(closing(report));
-    let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+    let lines: Vec<String> = lines.iter().map(|line| visible(line)).collect();
     lines.join("\n").trim_end().to_owned() + "\n"
 }
 
@@ -43,8 +45,4 @@ fn part(title: &str, items: &[Item], lines: &mut Vec<String>) {
         lines.extend(further(item).into_iter().map(|line| format!("      {line}")));
     }
     lines.push(String::new());
-}
-
-fn plain(line: &str) -> String {
-    line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }

@@ -1,6 +1,6 @@
 //! The status of a commit beside the comment.
 
-use opsy::forge::{CONTEXT, ForgeError, State, Status};
+use opsy::forge::{ForgeError, State, Status};
 use serde_json::{Value, json};
 
 use super::{Bed, Pull};
@@ -8,7 +8,7 @@ use super::{Bed, Pull};
 const JOB: &str = "https://ci.example.com/jobs/1";
 
 async fn set(pull: &Pull<'_>, state: State, description: &str) -> Result<(), ForgeError> {
-    let status = Status::new(CONTEXT, state, description, Some(JOB.to_owned()));
+    let status = Status::new(".", state, description, Some(JOB.to_owned()));
     let client = pull.client();
     let read = client.pull_request(pull.number).await?;
     client.set_status(&read, &pull.head, &status).await

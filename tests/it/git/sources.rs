@@ -9,7 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use opsy::api::network::Network;
 use opsy::api::{Class, Key};
-use opsy::git::address::AddressRules;
+use opsy::git::address::{Address, AddressRules};
 use opsy::git::auth::Credentials;
 use opsy::git::github_app::Tokens;
 use opsy::git::signatures::Signers;
@@ -75,7 +75,8 @@ impl World {
             rules,
             http: http(),
             interval,
-            login: Arc::new(move |key: Key| {
+            login: Arc::new(move |_: &Address, secret: Option<Key>| {
+                let Some(key) = secret else { return futures::future::ready(Ok(None)).boxed() };
                 let found = known.lock().expect("secrets").get(&key.to_string()).cloned();
                 let missing =
                     || TemplateError { class: Class::NotFound, message: format!("there is no Secret {key}") };

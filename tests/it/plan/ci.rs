@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use opsy::forge::Kind;
 use serde_json::{Value, json};
 
 use super::Planned;
+use super::checkouts::branches;
 use crate::forge::{Bed, Pull, TOKEN};
 use crate::world::{Outcome, run};
 
@@ -24,11 +25,11 @@ fn template(name: &str) -> Value {
 }
 
 /// Runs a script of a template in a directory, with `opsy` in PATH and these variables.
-fn script(planned: &Planned, text: &str, variables: &BTreeMap<String, String>) -> Outcome {
+fn script(planned: &Planned, dir: &Path, text: &str, variables: &BTreeMap<String, String>) -> Outcome {
     let opsy = Path::new(env!("CARGO_BIN_EXE_opsy")).parent().expect("a directory");
     let path = std::env::var("PATH").unwrap_or_default();
     let mut bash = Command::new("bash");
-    bash.arg("-ec").arg(text).current_dir(&planned.clone).env_clear();
+    bash.arg("-ec").arg(text).current_dir(dir).env_clear();
     bash.envs(planned.world.account.env()).env("AWS_ACCESS_KEY_ID", &planned.key);
     bash.env("PATH", format!("{}:{path}", opsy.display())).env("HOME", planned.world.root());
     bash.envs(variables);
@@ -49,114 +50,191 @@ fn action() -> (String, BTreeMap<String, String>) {
     (step["run"].as_str().expect("a script").to_owned(), variables)
 }
 
-/// The variables of the CI of a pull request, whose merge commit is checked out.
-fn variables(planned: &Planned, pull: &Pull<'_>) -> BTreeMap<String, String> {
-    let root = planned.world.root();
-    let side = |sha: &str| json!({ "sha": sha, "repo": { "full_name": pull.repository } });
-    let request = json!({ "number": pull.number, "head": side(&pull.head), "base": side(&"0".repeat(40)) });
-    let event = root.join("event.json");
+/// The job of a pull request: what its CI system checks out, and the variables that it sets.
+struct Job {
+    dir: PathBuf,
+    text: String,
+    variables: BTreeMap<String, String>,
+}
+
+impl Job {
+    /// GitHub and Gitea check out the merge commit and its parents, and GitLab the branch with its history.
+    fn new(planned: &Planned, pull: &Pull<'_>) -> Self {
+        let (reference, depth) = match pull.kind {
+            Kind::GitLab => ("topic", None),
+            _ => ("refs/pull/1/merge", Some(2)),
+        };
+        let dir = planned.checkout(reference, depth);
+        let mut variables = variables(planned, pull, &dir);
+        let text = if pull.kind == Kind::GitLab {
+            let job = template("gitlab.yml");
+            let lines = job["opsy"]["script"].as_array().expect("a script").iter();
+            lines.map(|line| line.as_str().expect("a line")).collect::<Vec<_>>().join("\n")
+        } else {
+            let (text, inputs) = action();
+            variables.extend(inputs);
+            text
+        };
+        Self { dir, text, variables }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.to_owned(), value.to_owned());
+    }
+
+    fn run(&self, planned: &Planned) -> Outcome {
+        script(planned, &self.dir, &self.text, &self.variables)
+    }
+}
+
+fn variables(planned: &Planned, pull: &Pull<'_>, dir: &Path) -> BTreeMap<String, String> {
+    let event = dir.join(".git/event.json");
+    let request =
+        json!({ "number": pull.number, "head": { "sha": pull.head }, "base": { "sha": "0".repeat(40) } });
     fs::write(&event, json!({ "pull_request": request }).to_string()).expect("written");
-    let path = |name: &str| root.join(name).display().to_string();
-    let base = planned.git(&["rev-parse", "HEAD^1"]).trim().to_owned();
+    let path = |name: &str| dir.join(".git").join(name).display().to_string();
     let pairs = match pull.kind {
         Kind::GitLab => vec![
             ("GITLAB_CI", "true".to_owned()),
             ("CI_API_V4_URL", pull.api()),
             ("CI_PROJECT_PATH", pull.repository.clone()),
-            ("CI_PROJECT_ID", "1".to_owned()),
+            ("CI_MERGE_REQUEST_PROJECT_ID", "1".to_owned()),
+            (
+                "CI_MERGE_REQUEST_PROJECT_URL",
+                format!("file://{}", planned.world.remote().with_extension("").display()),
+            ),
             ("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "1".to_owned()),
             ("CI_MERGE_REQUEST_IID", pull.number.to_string()),
-            ("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", pull.head.clone()),
-            ("CI_MERGE_REQUEST_DIFF_BASE_SHA", base),
-            ("CI_COMMIT_SHA", planned.git(&["rev-parse", "HEAD"]).trim().to_owned()),
-            ("CI_BUILDS_DIR", root.display().to_string()),
+            ("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main".to_owned()),
+            ("CI_COMMIT_SHA", planned.world.git(dir, &["rev-parse", "HEAD"]).trim().to_owned()),
             ("AWS_TOKEN", "a token that is not used beside access keys".to_owned()),
             ("GITLAB_TOKEN", TOKEN.to_owned()),
+            ("TMPDIR", path("tmp")),
         ],
         kind => vec![
             ("GITHUB_ACTIONS", "true".to_owned()),
             ("GITEA_ACTIONS", (kind == Kind::Gitea).to_string()),
             ("GITHUB_API_URL", pull.api()),
+            ("GITHUB_BASE_REF", "main".to_owned()),
             ("GITHUB_REPOSITORY", pull.repository.clone()),
             ("GITHUB_EVENT_PATH", event.display().to_string()),
             ("GITHUB_STEP_SUMMARY", path("summary.md")),
             ("GITHUB_OUTPUT", path("output")),
         ],
     };
+    fs::create_dir(dir.join(".git/tmp")).expect("a directory");
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn execute(planned: &Planned, pull: &Pull<'_>) -> Outcome {
-    let mut all = variables(planned, pull);
-    let text = if pull.kind == Kind::GitLab {
-        let job = template("gitlab.yml");
-        let lines = job["opsy"]["script"].as_array().expect("a script").iter();
-        lines.map(|line| line.as_str().expect("a line")).collect::<Vec<_>>().join("\n")
-    } else {
-        let (text, inputs) = action();
-        all.extend(inputs);
-        text
-    };
-    script(planned, &text, &all)
+/// The pull requests of the three forges, with this commit at their heads.
+fn at<'a>(bed: &'a Bed, head: &str) -> Vec<Pull<'a>> {
+    let mut pulls = bed.pulls();
+    for pull in &mut pulls {
+        pull.on_it("push", json!({ "sha": head }));
+        head.clone_into(&mut pull.head);
+    }
+    pulls
 }
 
 #[test]
 fn each_template_posts_one_comment_and_a_status_and_does_not_repeat_itself() {
-    let planned = Planned::new();
-    planned.git(&["switch", "--quiet", "-c", "topic"]);
+    let planned = branches();
     planned.edit("packer/node/node.pkr.hcl", "build {", "# Reviewed.\nbuild {");
-    planned.git(&["commit", "--quiet", "-am", "topic"]);
-    let topic = planned.git(&["rev-parse", "HEAD"]).trim().to_owned();
-    planned.git(&["switch", "--quiet", "--detach", "origin/main"]);
-    planned.git(&["merge", "--quiet", "--no-ff", "-m", "merge", "topic"]);
+    let topic = planned.push_topic();
+    // The merge of GitHub exists already, and that of GitLab is made by the job.
+    planned.world.push(&[("README.md", Some("new"))], "main moves on");
     let bed = Bed::start();
-    for mut pull in bed.pulls() {
-        pull.on_it("push", json!({ "sha": topic }));
-        pull.head.clone_from(&topic);
-        let outcome = execute(&planned, &pull);
+    for pull in at(&bed, &topic) {
+        let mut job = Job::new(&planned, &pull);
+        let outcome = job.run(&planned);
+        assert_eq!(outcome.status.code(), Some(1), "{}: the status is missing: {outcome:?}", pull.name());
+        assert!(outcome.stderr.contains("does not contain that branch"), "{}: {outcome:?}", pull.name());
+        let status = &pull.state()["statuses"][0];
+        assert!(status["state"].to_string().contains("fail"), "{}: {status}", pull.name());
+        job.set(
+            if pull.kind == Kind::GitLab { "OPSY_STATUS_BRANCH" } else { "PLAN_STATUS_BRANCH" },
+            "opsy-status",
+        );
+        let outcome = job.run(&planned);
         assert_eq!(outcome.status.code(), Some(0), "{}: {outcome:?}", pull.name());
         let comments = pull.own_comments();
         assert_eq!(comments.len(), 1, "{}", pull.name());
         assert!(comments[0].starts_with("<!-- opsy:plan "), "{}", comments[0]);
         assert!(comments[0].contains("### Opsy plan: 1 build, 3 node groups roll"), "{}", comments[0]);
-        let status = &pull.state()["statuses"][0];
+        let statuses = &pull.state()["statuses"];
+        let status = statuses.as_array().and_then(|all| all.last()).expect("a status");
         assert_eq!((&status["context"], &status["sha"]), (&json!("opsy/plan"), &json!(topic)), "{status}");
+        assert_eq!(status["state"], "success", "{}: {status}", pull.name());
         bed.requests();
-        let again = execute(&planned, &pull);
+        let again = job.run(&planned);
         assert_eq!(again.status.code(), Some(0), "{}: {again:?}", pull.name());
-        assert!(again.stderr.contains("because it says the same"), "{again:?}");
+        assert!(again.stderr.contains("is up to date"), "{again:?}");
         assert_eq!(pull.own_comments(), comments, "{}", pull.name());
+        assert_eq!(
+            fs::read_dir(job.dir.join(".git/tmp")).expect("a directory").count(),
+            0,
+            "no token is left"
+        );
+        if pull.kind != Kind::GitLab {
+            let read = |name: &str| fs::read_to_string(&job.variables[name]).expect("a file");
+            assert!(read("GITHUB_STEP_SUMMARY").starts_with("### Opsy plan: 1 build"));
+            assert_eq!(read("GITHUB_OUTPUT").lines().last(), Some("changes=true"));
+        }
     }
-    let root = planned.world.root();
-    let summary = fs::read_to_string(root.join("summary.md")).expect("a summary");
-    assert!(summary.starts_with("### Opsy plan: 1 build"), "{summary}");
-    assert_eq!(
-        fs::read_to_string(root.join("output")).expect("outputs").lines().next(),
-        Some("changes=true")
-    );
     assert_eq!(planned.world.account.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_broken_manifest_is_commented_before_the_job_fails() {
+    let planned = Planned::new();
+    planned.edit("builders/node.yaml", "  region: us-east-1", "  region: us-east-1\n  bogus: 1");
+    let bed = Bed::start();
+    for pull in at(&bed, &planned.push_topic()) {
+        let outcome = Job::new(&planned, &pull).run(&planned);
+        assert_eq!(outcome.status.code(), Some(1), "{}: {outcome:?}", pull.name());
+        let comments = pull.own_comments();
+        assert!(comments.len() == 1 && comments[0].contains("spec.bogus: unknown field"), "{comments:?}");
+        let status = &pull.state()["statuses"][0];
+        assert!(status["state"].to_string().contains("fail"), "{}: {status}", pull.name());
+    }
+    let workflow = template("github/workflow.yml");
+    // YAML 1.1 reads the key `on` as true.
+    let types = workflow["true"]["pull_request"]["types"].as_array().expect("a list");
+    assert!(types.contains(&json!("edited")), "the base branch can change");
+    for job in ["plan", "fork"] {
+        let steps = workflow["jobs"][job]["steps"].as_array().expect("steps");
+        let place =
+            |key: &str, value: &str| steps.iter().position(|step| step[key] == value).expect("a step");
+        let validate = place("run", "opsy validate .");
+        assert!(place("uses", "./.github/actions/opsy-plan") < validate, "{job}");
+        assert_eq!(steps[validate]["if"], "${{ !cancelled() }}", "{job}");
+    }
 }
 
 #[test]
 fn a_fork_is_planned_without_aws_alone() {
     let planned = Planned::new();
-    planned.git(&["commit", "--quiet", "--allow-empty", "-m", "fork"]);
+    planned.push_topic();
     let bed = Bed::start();
-    let pull = bed.pull(Kind::GitHub, &json!({ "branch": "change", "fork": "somebody/images" }));
-    let mut all = variables(&planned, &pull);
-    let side = |name: &str| json!({ "sha": pull.head, "repo": { "full_name": name } });
-    let request =
-        json!({ "number": pull.number, "head": side("somebody/images"), "base": side(&pull.repository) });
-    fs::write(&all["GITHUB_EVENT_PATH"], json!({ "pull_request": request }).to_string()).expect("written");
-    let (text, inputs) = action();
-    all.extend(inputs);
-    let outcome = script(&planned, &text, &all);
+    let forked = |kind| bed.pull(kind, &json!({ "branch": "change", "fork": "somebody/images" }));
+    let pull = forked(Kind::GitHub);
+    let mut job = Job::new(&planned, &pull);
+    let outcome = job.run(&planned);
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
-    assert!(outcome.stderr.contains("comes from a fork: plan it with --offline"), "{outcome:?}");
-    all.insert("PLAN_OFFLINE".to_owned(), "true".to_owned());
-    all.insert("PLAN_POST".to_owned(), "false".to_owned());
-    let outcome = script(&planned, &text, &all);
+    assert!(outcome.stderr.contains("use --offline, and give the job no AWS credentials"), "{outcome:?}");
+    job.set("PLAN_OFFLINE", "true");
+    job.set("PLAN_POST", "false");
+    let outcome = job.run(&planned);
     assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+
+    // The pipeline of a fork has its own remote, and no variable of the project.
+    let gitlab = forked(Kind::GitLab);
+    let mut job = Job::new(&planned, &gitlab);
+    job.set("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "2");
+    planned.world.git(&job.dir, &["remote", "set-url", "origin", "file:///nonexistent"]);
+    let outcome = job.run(&planned);
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("Opsy plan: no changes"), "{outcome:?}");
     assert_eq!(planned.world.account.calls(), Vec::<String>::new());
-    assert_eq!(pull.comments(), Vec::new());
+    assert_eq!((pull.comments(), gitlab.comments()), (Vec::new(), Vec::new()));
 }

@@ -27,7 +27,7 @@ use super::{Resolved, Resolver, TemplateError, TemplateQuery, invalid};
 use crate::api::ids::digest;
 use crate::api::lock::lock;
 use crate::api::{CommitId, Key};
-use crate::git::address::AddressRules;
+use crate::git::address::{Address, AddressRules};
 use crate::git::auth::Credentials;
 use crate::git::signatures::Signers;
 use crate::git::{Handle, History, Http, Listing, Options};
@@ -35,9 +35,12 @@ use crate::wait;
 use repository::Access;
 pub(super) use repository::Repository;
 
-/// Reads the Secret of `gitSync.secret` of a builder.
-pub type Login =
-    Arc<dyn Fn(Key) -> BoxFuture<'static, Result<Option<Credentials>, TemplateError>> + Send + Sync>;
+/// Reads the credentials for a repository, as a pair of its address and the Secret in `gitSync.secret` of a builder.
+pub type Login = Arc<
+    dyn Fn(&Address, Option<Key>) -> BoxFuture<'static, Result<Option<Credentials>, TemplateError>>
+        + Send
+        + Sync,
+>;
 
 /// The options of all template repositories.
 #[derive(Clone)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{SourceOptions, disk};
 use crate::api::lock::lock;
 use crate::api::{Class, CommitId, Key, backoff};
+use crate::git::address::Address;
 use crate::git::auth::Credentials;
 use crate::git::signatures::Range;
 use crate::git::templates::choice::{OpsyFiles, is_ignore_file};
@@ -234,7 +235,7 @@ impl Repository {
                     handle.clear().await;
                 }
                 (
-                    Some(credentials_of(secret.as_ref(), options).await?),
+                    Some(credentials_of(&handle.options().address, secret.clone(), options).await?),
                     Some(disk::remaining(&options.folder)),
                 )
             }
@@ -306,12 +307,12 @@ impl Repository {
 }
 
 /// Reads the credentials, for each fetch, so that they can be rotated.
-async fn credentials_of(secret: Option<&Key>, options: &SourceOptions) -> Result<Credentials, TemplateError> {
-    let found = match secret {
-        Some(secret) => (options.login)(secret.clone()).await?,
-        None => None,
-    };
-    let mut credentials = found.unwrap_or_default();
+async fn credentials_of(
+    address: &Address,
+    secret: Option<Key>,
+    options: &SourceOptions,
+) -> Result<Credentials, TemplateError> {
+    let mut credentials = (options.login)(address, secret).await?.unwrap_or_default();
     credentials.ssh_agent = options.hosts.ssh_agent;
     if credentials.known_hosts.is_empty() {
         credentials.known_hosts.clone_from(&options.hosts.known_hosts);

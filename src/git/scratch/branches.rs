@@ -1,0 +1,91 @@
+//! The branches of a person's repository: which of them a name means, which is the default one, and their tips in the
+//! scratch repository.
+
+use std::fs;
+use std::path::Path;
+
+use git2::{ErrorCode, Oid, Repository};
+
+use super::{BRANCH, HEADS, Named, Scratch, ScratchError, TRACKING};
+use crate::api::CommitId;
+
+impl Scratch {
+    /// The default branch of the remote as of the last fetch. Without a remote, and before the first commit, the current
+    /// branch.
+    pub fn default_branch(&self) -> Option<String> {
+        let target = |name: &str, prefix: &str| {
+            let reference = self.origin.find_reference(name).ok()?;
+            Some(reference.symbolic_target().ok()??.strip_prefix(prefix)?.to_owned())
+        };
+        let current = || target("HEAD", HEADS).filter(|_| !self.has_remote() || self.is_unborn());
+        target(&format!("{TRACKING}HEAD"), TRACKING).or_else(current)
+    }
+
+    /// The branch that a name of a commit means, such as `main` or `origin/main`.
+    pub fn branch_of(&self, name: &str) -> Option<String> {
+        let name = name.strip_prefix("refs/remotes/").or(name.strip_prefix(HEADS)).unwrap_or(name);
+        let exists = |reference: String| self.origin.find_reference(&reference).is_ok();
+        let remote = name.strip_prefix("origin/").filter(|name| exists(format!("{TRACKING}{name}")));
+        let local = || Some(name).filter(|name| exists(format!("{HEADS}{name}")));
+        Some(remote.or_else(local)?.to_owned()).filter(|name| name != "HEAD")
+    }
+
+    /// The tip of a branch of the remote as of the last fetch. Without a remote, the current commit.
+    ///
+    /// # Errors
+    /// If the repository does not have it.
+    pub fn tip(&self, branch: &str) -> Result<Named, ScratchError> {
+        let name = format!("origin/{branch}");
+        match self.resolve(&name) {
+            Ok(tip) => Ok(tip),
+            Err(_) if self.is_unborn() => self.empty(),
+            Err(_) if !self.has_remote() => self.resolve("HEAD"),
+            Err(_) => Err(ScratchError::NotFetched { name, refspec: refspec(branch) }),
+        }
+    }
+
+    /// Whether the scratch repository has a branch of the remote.
+    pub fn has_branch(&self, branch: &str) -> bool {
+        self.repo.find_reference(&format!("{HEADS}{branch}")).is_ok()
+    }
+
+    /// Gives the branch that the agent reads this tip, which the clone of a pull request may not have.
+    ///
+    /// # Errors
+    /// If the file system refuses it.
+    pub fn set_branch(&self, branch: &str, tip: &CommitId) -> Result<(), ScratchError> {
+        let name = format!("{HEADS}{branch}");
+        if name != BRANCH {
+            self.repo.reference(&name, Oid::from_str(tip.as_str())?, true, "plan")?;
+        }
+        Ok(())
+    }
+
+    fn has_remote(&self) -> bool {
+        self.origin.find_remote("origin").is_ok()
+    }
+
+    fn is_unborn(&self) -> bool {
+        self.origin.head().is_err_and(|error| error.code() == ErrorCode::UnbornBranch)
+    }
+}
+
+/// The argument of `git fetch` that fetches a branch to where it is found.
+pub fn refspec(branch: &str) -> String {
+    format!("+{HEADS}{branch}:{TRACKING}{branch}")
+}
+
+/// Gives the scratch repository the branches of the remote, as of the last fetch. Without a remote, the branches of the
+/// repository.
+pub(super) fn copy(origin: &Repository, scratch: &Path) -> Result<(), ScratchError> {
+    let prefix = if origin.find_remote("origin").is_ok() { TRACKING } else { HEADS };
+    let mut lines = String::from("# pack-refs with: peeled fully-peeled \n");
+    for reference in origin.references_glob(&format!("{prefix}*"))? {
+        let reference = reference?;
+        let (Ok(name), Some(target)) = (reference.name(), reference.target()) else { continue };
+        if let Some(branch) = name.strip_prefix(prefix) {
+            lines.push_str(&format!("{target} {HEADS}{branch}\n"));
+        }
+    }
+    Ok(fs::write(scratch.join("packed-refs"), lines)?)
+}
