@@ -140,10 +140,12 @@ impl RolloutStory<'_> {
         short_name(self.object)
     }
 
-    /// Returns the first group that failed and its error. The name is empty if only the history contains the error.
+    /// Returns the group that failed first and its error. The name is empty if only the history contains the error.
     fn failure(&self) -> Option<(&str, &str)> {
-        let failed =
-            self.groups.iter().find_map(|group| Some((group.name.as_str(), group.last_failure.as_deref()?)));
+        let failed = self.groups.iter().filter(|group| group.last_failure.is_some());
+        // The end of a move is recorded after its failure, so that a group without one is the last one that failed.
+        let first = failed.min_by_key(|group| (group.finished_at.is_none(), group.finished_at, &group.name));
+        let failed = first.and_then(|group| Some((group.name.as_str(), group.last_failure.as_deref()?)));
         let recorded = || Some(("", self.record?.failures.as_ref()?.first()?.as_str()));
         failed.or_else(recorded).filter(|_| self.result() != Some(RolloutResult::Done))
     }
@@ -282,7 +284,9 @@ impl RolloutStory<'_> {
             let id = format!("group/{name}/{attempt}/done");
             replies.push(message(id, reasons::NODE_GROUP_UPDATED, Tone::Good, Weight::Detail, title));
         }
-        if let Some(failure) = &group.last_failure {
+        // The channel sees the first failure, in a message of its own.
+        let is_first = self.failure().is_some_and(|(first, _)| first == name);
+        if let Some(failure) = group.last_failure.as_ref().filter(|_| !is_first) {
             let title = format!("{}: {name} could not be moved to {to}", self.name());
             let id = format!("group/{name}/{attempt}/failed");
             let mut failed = message(id, reasons::UPDATE_FAILED, Tone::Bad, Weight::Detail, title);
@@ -332,19 +336,25 @@ impl RolloutStory<'_> {
     }
 
     /// Returns the message about the first failure, which the whole channel sees at once. The end of the failed rollout
-    /// is then only a detail.
+    /// is then only a detail. If the rollout was interrupted, so is the failure.
     fn first_failure(&self) -> Option<Message> {
-        let (group, failure) = self
-            .failure()
-            .filter(|_| !matches!(self.result(), Some(RolloutResult::Replaced | RolloutResult::Held)))?;
+        let (group, failure) = self.failure()?;
+        let is_interrupted = matches!(self.result(), Some(RolloutResult::Replaced | RolloutResult::Held));
         let title = match group {
+            "" if is_interrupted => return None,
             "" => format!("{}: rollout of {} failed", self.name(), self.rollout.target),
             group => format!("{}: {group} could not be moved to {}", self.name(), self.rollout.target),
         };
-        let mut reply = message("failed", reasons::ROLLOUT_FAILING, Tone::Person, Weight::Loud, title);
+        let (reason, tone, weight) = match is_interrupted {
+            true => (reasons::UPDATE_FAILED, Tone::Bad, Weight::Detail),
+            false => (reasons::ROLLOUT_FAILING, Tone::Person, Weight::Loud),
+        };
+        let mut reply = message("failed", reason, tone, weight, title);
         reply.text = failure.to_owned();
-        reply.next = Some(self.advice());
-        reply.links = self.links();
+        if !is_interrupted {
+            reply.next = Some(self.advice());
+            reply.links = self.links();
+        }
         Some(reply)
     }
 
@@ -354,7 +364,11 @@ impl RolloutStory<'_> {
         Some(match self.result() {
             Some(RolloutResult::RolledBack) => {
                 let title = format!("{name}: rolled back to {target}");
-                message("rolled-back", reasons::ROLLED_BACK, Tone::Person, Weight::Loud, title)
+                let mut back =
+                    message("rolled-back", reasons::ROLLED_BACK, Tone::Person, Weight::Loud, title);
+                back.text = rollback::cause(self.rollout).unwrap_or_default();
+                back.next = rollback::advice(self.rollout);
+                back
             }
             Some(RolloutResult::Done) if self.after_failure => {
                 let title = format!("{name} recovered: all node groups run {target}");

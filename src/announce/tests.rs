@@ -171,6 +171,14 @@ fn rollout(groups: Value, more: Value) -> Value {
     with(rollout, more)
 }
 
+/// Group web failed first.
+fn two_failures() -> Value {
+    let failed = |at: &str| json!({"finishedAt": at, "lastFailure": "NodeCreationFailure: not ready"});
+    let batch = group("batch", failed("2026-03-01T11:30:00Z"));
+    let web = group("web", failed("2026-03-01T11:22:00Z"));
+    rollout(json!([batch, web]), json!({}))
+}
+
 fn rollouts() -> String {
     let done = json!({"finishedAt": "2026-03-01T11:22:00Z"});
     let failed = json!({"finishedAt": "2026-03-01T11:22:00Z", "lastFailure": "PodEvictionFailure: Reached max retries"});
@@ -202,6 +210,7 @@ fn rollouts() -> String {
             "A group fails",
             &refresher(json!({"drifted": 2, "rollout": rollout(json!([group("web", failed.clone())]), json!({}))})),
         ),
+        show("Another group fails after it", &refresher(json!({"drifted": 2, "rollout": two_failures()}))),
         show(
             "The instance refresh of a self-managed group takes long",
             &refresher(json!({"drifted": 1, "rollout": rollout(json!([group("workers", json!({
@@ -442,6 +451,31 @@ fn news_are_messages_that_were_not_there() {
     let again =
         builder(with(live("b2", "Retry", "Running"), json!({"history": [run("b1", "Failed", "Missing")]})));
     assert_eq!(ids(&failed, &again), ["started/2"]);
+}
+
+/// The first failure is announced to the channel, every other one to the thread, and none of them twice, whatever
+/// follows.
+#[test]
+fn a_failure_is_one_message() {
+    let ids = |before: &[Story], after: &[Story]| -> Vec<String> {
+        let news = news(before, after);
+        let failures = news.iter().filter(|message| message.id.contains("failed"));
+        failures.map(|message| message.id.clone()).collect()
+    };
+    let both = two_failures();
+    let first = rollout(json!([group("batch", json!({})), both["groups"][1]]), json!({}));
+    let [first, both] = [first, both].map(|rollout| refresher(json!({"drifted": 2, "rollout": rollout})));
+    assert_eq!(ids(&[], &first), ["failed"]);
+    assert_eq!(ids(&first, &both), ["group/batch/1/failed"]);
+    for result in ["Failed", "Replaced", "Held"] {
+        let record = json!({"id": "r1", "target": "ami-0123456789abcdef0", "result": result,
+            "failures": ["batch: NodeCreationFailure: not ready", "web: NodeCreationFailure: not ready"]});
+        let ended = refresher(json!({"rollout": two_failures(), "history": [record]}));
+        assert_eq!(ids(&both, &ended), [""; 0], "{result}");
+        let next = json!({"id": "r2", "target": "ami-0fedcba9876543210", "groups": []});
+        let next = refresher(json!({"rollout": next, "history": [record]}));
+        assert_eq!(ids(&ended, &next), [""; 0], "{result}");
+    }
 }
 
 #[test]

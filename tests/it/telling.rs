@@ -115,6 +115,8 @@ fn a_failed_rollout_is_announced_once_and_so_is_the_next_that_works() {
     assert_eq!(failed.len(), 2, "a build and a rollout: {failed:#?}");
     let loud = |thread: &[String]| thread.iter().filter(|told| told.starts_with("(to all)")).count();
     assert_eq!(loud(&failed[1]), 1, "{failed:#?}");
+    let failures = failed[1][1..].iter().filter(|told| told.contains("could not be moved"));
+    assert_eq!(failures.count(), 1, "the failure is one message: {failed:#?}");
     assert_eq!(once(&world, &chat), Some(2));
     assert_eq!(threads(&chat), failed, "no message if nothing changed");
 
