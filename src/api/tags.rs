@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::time;
+use super::{ids, time};
 
 /// Tags by their names.
 pub type Tags = BTreeMap<String, String>;
@@ -50,6 +50,11 @@ pub fn created(tags: &Tags, by_ec2: Option<Timestamp>) -> Option<Timestamp> {
     };
     let unix = |text: &str| Timestamp::from_second(text.parse().ok()?).ok().filter(is_plausible);
     text.and_then(|text| text.parse().ok().or_else(|| unix(text))).or(by_ec2)
+}
+
+/// Returns a hash of what an image was built from: the values of `TEMPLATE`, `SPEC` and `BASE`.
+pub fn inputs_digest(template: &str, spec: &str, base: &str) -> String {
+    ids::digest(&["inputs", template, spec, base])[..16].to_owned()
 }
 
 /// Returns whether the tags say that the image is the active one.

@@ -66,6 +66,7 @@ impl Located {
             name: Some(self.image.name.clone()),
             since: None,
             gone: None,
+            previous: None,
         }
     }
 }

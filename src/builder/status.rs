@@ -27,6 +27,8 @@ use crate::engine::{Run, RunRequest, RunState};
 
 /// Delay before a failed garbage collection is retried: most causes pass within minutes.
 const SWEEP_RETRY: Duration = Duration::from_secs(10 * 60);
+/// Earlier images that are recorded per lane: more failed rollouts in a row are unlikely.
+const PREVIOUS_IMAGES: usize = 5;
 
 /// Returns the whole status after a reconcile.
 pub fn status(
@@ -127,18 +129,35 @@ fn set_conditions(observed: &Observed, status: &mut PackerBuilderStatus, summary
     }
 }
 
-/// Records the active images. An image that is already recorded keeps its date, even if an older version recorded none.
+/// Records the active images. An image that is already recorded keeps its date, even if an older version recorded none,
+/// and the images before it.
 fn set_active_images(status: &mut PackerBuilderStatus, images: &[Located], now: Timestamp) {
     let before = status.images.take().unwrap_or_default();
     let record = |image: &Located| {
-        let named = before.iter().find(|named| named.id == image.image.id.as_str());
-        LaneImage { since: named.map_or(Some(time::to_second(now)), |named| named.since), ..image.record() }
+        let image = image.record();
+        match before.iter().find(|named| named.id == image.id) {
+            Some(named) => LaneImage { since: named.since, previous: named.previous.clone(), ..image },
+            None => {
+                let previous = previous(&before, &image);
+                LaneImage { since: Some(time::to_second(now)), previous, ..image }
+            }
+        }
     };
     status.images = Some(images.iter().map(record).collect());
     // EC2 may not show the tags of an image yet. Then the recorded inputs are kept.
     if let Some(tagged) = images.iter().find(|image| image.tag(tags::STATUS).is_some()) {
         status.inputs = Some(located::recorded(tagged));
     }
+}
+
+/// Returns the images of a lane before a new one, newest first.
+fn previous(before: &[LaneImage], image: &LaneImage) -> Option<Vec<String>> {
+    let lane = |image: &LaneImage| (image.region.clone(), image.architecture.clone());
+    let last = before.iter().find(|last| lane(last) == lane(image))?;
+    let existing = (last.gone != Some(true)).then_some(&last.id);
+    let ids = existing.into_iter().chain(last.previous.iter().flatten()).filter(|id| **id != image.id);
+    let ids: Vec<String> = ids.take(PREVIOUS_IMAGES).cloned().collect();
+    (!ids.is_empty()).then_some(ids)
 }
 
 /// Marks the recorded images that do not exist any more. They stay in the list, because their lanes still need an

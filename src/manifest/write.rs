@@ -264,7 +264,8 @@ fn outcome(now: &Option<Vec<Condition>>, before: &Option<Vec<Condition>>) -> Opt
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AmiUpdate {
     /// The images of the builder. If there are none, the entry stays as it is, because unknown images are not a change.
-    /// An image that is gone has no entry, because nothing can be launched from it.
+    /// An image that is gone has no entry, because nothing can be launched from it, and an image that a refresher holds
+    /// is replaced before.
     Images(Vec<LaneImage>),
     /// The builder is deleted.
     Removed,

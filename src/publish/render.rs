@@ -13,6 +13,7 @@ mod known;
 mod objects;
 mod redact;
 mod summary;
+mod withheld;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -25,6 +26,7 @@ use crate::manifest::write::{AmiUpdate, ObjectStatus};
 use crate::sync::Synced;
 use known::{Changes, Known, Look, State};
 use objects::PublishedObjects;
+use withheld::Withheld;
 
 /// An object that is decoded only if that is necessary.
 pub trait Unread<K> {
@@ -56,6 +58,7 @@ pub trait Snapshot {
 pub struct Renderer {
     known: Known,
     objects: PublishedObjects,
+    withheld: Withheld,
     /// Whether the last batch contains what builds printed.
     with_errors: Option<bool>,
     rendered: Option<Rendered>,
@@ -84,7 +87,9 @@ impl Renderer {
         if let Some(same) = self.rendered.as_ref().filter(|last| self.is_same(last, version, synced)) {
             return Batch { is_incomplete: same.is_incomplete, ..Batch::default() };
         }
-        let mut rendering = Rendering { with_errors, ..Rendering::default() };
+        let withheld = &mut self.withheld;
+        let (batch, amis) = (Batch::default(), BTreeMap::new());
+        let mut rendering = Rendering { batch, amis, withheld, with_errors };
         // As long as what the branch has is known, so are all objects that were not written since.
         let last = self.rendered.as_ref().and_then(|last| last.version);
         let changed = last.and_then(|version| snapshot.changed_since(version));
@@ -101,13 +106,17 @@ impl Renderer {
         if !rendering.amis.is_empty() {
             rendering.batch.files.push(files::amis(rendering.amis));
         }
+        let batch = rendering.batch;
+        if batch.files.is_empty() {
+            self.withheld.published();
+        }
         self.rendered = Some(Rendered {
             version,
             set: Arc::downgrade(&synced.set),
-            is_incomplete: rendering.batch.is_incomplete,
-            is_published: rendering.batch.files.is_empty(),
+            is_incomplete: batch.is_incomplete,
+            is_published: batch.files.is_empty(),
         });
-        rendering.batch
+        batch
     }
 
     /// Whether another batch would be as empty as the last one is now that the branch has it.
@@ -124,6 +133,7 @@ impl Renderer {
         }
         self.known.published();
         self.objects.published();
+        self.withheld.published();
     }
 
     /// It is not known any more what the branch has.
@@ -131,66 +141,101 @@ impl Renderer {
         self.rendered = None;
         self.known.forget();
         self.objects.forget();
+        self.withheld.forget();
     }
 }
 
 /// A batch while it is put together.
-#[derive(Default)]
-struct Rendering {
+struct Rendering<'a> {
     batch: Batch,
     amis: BTreeMap<Key, AmiUpdate>,
+    withheld: &'a mut Withheld,
     with_errors: bool,
 }
 
-impl Rendering {
-    /// Looks at all objects.
+impl Rendering<'_> {
+    /// Looks at all objects. What refreshers withhold decides what builders publish.
     fn look_at_all(&mut self, known: &mut Known, snapshot: &impl Snapshot) -> Changes {
         known.begin();
-        for builder in snapshot.builders() {
-            self.add_builder(known, &builder);
-        }
         for refresher in snapshot.refreshers() {
             self.add_refresher(known, &refresher);
         }
+        let withholding: Vec<Key> = self.withheld.refreshers().cloned().collect();
+        for key in withholding.into_iter().filter(|key| snapshot.refresher(key).is_none()) {
+            self.forget_refresher(snapshot, &ObjectKey { kind: Kind::AMIRefresher, key });
+        }
+        // Commits describe builders first.
+        let of_refreshers = std::mem::take(&mut self.batch.files);
+        for builder in snapshot.builders() {
+            self.add_builder(known, &builder);
+        }
+        self.batch.files.extend(of_refreshers);
         known.end()
     }
 
-    /// Looks at some objects: all others are as before.
-    fn follow(&mut self, known: &mut Known, snapshot: &impl Snapshot, objects: Vec<ObjectKey>) -> Changes {
-        for object in objects {
-            let exists = match object.kind {
-                Kind::PackerBuilder => {
-                    snapshot.builder(&object.key).map(|builder| self.add_builder(known, &builder)).is_some()
+    /// Looks at some objects, and at the builders that refreshers among them concern: all others are as before.
+    fn follow(
+        &mut self,
+        known: &mut Known,
+        snapshot: &impl Snapshot,
+        objects: BTreeSet<ObjectKey>,
+    ) -> Changes {
+        let (mut builders, refreshers): (BTreeSet<ObjectKey>, BTreeSet<ObjectKey>) =
+            objects.into_iter().partition(|object| object.kind == Kind::PackerBuilder);
+        for object in refreshers {
+            match snapshot.refresher(&object.key) {
+                Some(refresher) => self.add_refresher(known, &refresher),
+                None => {
+                    known.remove(&object);
+                    self.forget_refresher(snapshot, &object);
                 }
-                Kind::AMIRefresher => snapshot
-                    .refresher(&object.key)
-                    .map(|refresher| self.add_refresher(known, &refresher))
-                    .is_some(),
-            };
-            if !exists {
-                known.remove(&object);
             }
         }
+        if self.withheld.has_changed() {
+            let keys = snapshot.builders().into_iter().map(|builder| builder.key());
+            let concerned = keys.filter(|key| self.withheld.concerns(key));
+            builders.extend(concerned.map(|key| ObjectKey { kind: Kind::PackerBuilder, key }));
+        }
+        let of_refreshers = std::mem::take(&mut self.batch.files);
+        for object in builders {
+            match snapshot.builder(&object.key) {
+                Some(builder) => self.add_builder(known, &builder),
+                None => known.remove(&object),
+            }
+        }
+        self.batch.files.extend(of_refreshers);
         known.take_changes()
+    }
+
+    /// A refresher that cannot be decoded still exists, and withholds what it did.
+    fn forget_refresher(&mut self, snapshot: &impl Snapshot, object: &ObjectKey) {
+        if !snapshot.owned().contains(object) {
+            self.withheld.remove(&object.key);
+        }
     }
 
     fn add_builder(&mut self, known: &mut Known, unread: &impl Unread<PackerBuilder>) {
         let object = ObjectKey { kind: Kind::PackerBuilder, key: unread.key() };
         let version = unread.version();
-        if self.is_known(known.look(&object, version.as_ref())) {
+        let is_concerned = self.withheld.concerns(&object.key);
+        if self.is_known(known.look(&object, version.as_ref())) && !is_concerned {
             return;
         }
         let Some(mut status) = unread.read().status else {
             return known.record(object, version, State::Nothing);
         };
+        let images = self.withheld.replace(&object.key, &status);
         if is_in_progress(status.conditions.as_deref()) {
+            // An image that failed is not named until a build ends, which may take hours.
+            if is_concerned {
+                self.amis.insert(object.key.clone(), AmiUpdate::Images(images));
+            }
             self.batch.is_incomplete = true;
             return known.record(object, version, State::InProgress);
         }
         if !self.with_errors {
             redact::remove_errors(&mut status);
         }
-        let images = status.images.clone().unwrap_or_default();
         let digest = files::digest(&images);
         if !known.has_images(&object, digest) {
             self.amis.insert(object.key.clone(), AmiUpdate::Images(images));
@@ -207,7 +252,9 @@ impl Rendering {
         if self.is_known(known.look(&object, version.as_ref())) {
             return;
         }
-        let state = match unread.read().status {
+        let refresher = unread.read();
+        self.withheld.record(&object.key, &refresher);
+        let state = match refresher.status {
             Some(status) if is_in_progress(status.conditions.as_deref()) => {
                 self.batch.is_incomplete = true;
                 State::InProgress

@@ -5,8 +5,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::api::builder::InputsRecord;
-use crate::api::ids::digest;
 use crate::api::refresher::FailedAmi;
 use crate::api::{ImageId, tags};
 use crate::aws::Image;
@@ -56,11 +54,8 @@ impl fmt::Display for Failed {
 /// Hash of what an image was built from: its template, spec and base image. `None` if its tags do not contain them.
 fn inputs(image: &Image) -> Option<String> {
     let tag = |name: &str| image.tags.get(name).map(String::as_str);
-    Some(hash(tag(tags::TEMPLATE)?, tag(tags::SPEC)?, tag(tags::BASE)))
-}
-
-fn hash(template: &str, spec: &str, base: Option<&str>) -> String {
-    digest(&["inputs", template, spec, base.unwrap_or_default()])[..16].to_owned()
+    let (template, spec) = (tag(tags::TEMPLATE)?, tag(tags::SPEC)?);
+    Some(tags::inputs_digest(template, spec, tag(tags::BASE).unwrap_or_default()))
 }
 
 impl Failed {

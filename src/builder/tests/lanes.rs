@@ -204,6 +204,35 @@ fn an_image_says_since_when_it_counts() {
 }
 
 #[test]
+fn an_image_records_those_that_were_active_before_it() {
+    let named = |ids: &[u32]| {
+        let ids: Vec<String> = ids.iter().map(|id| image_id(*id).to_string()).collect();
+        (!ids.is_empty()).then_some(ids)
+    };
+    let mut status = settled().status;
+    let mut next = |number: u32, gone: bool| {
+        let replaced = altered(settled(), |observed| {
+            observed.images = Seen::Is(vec![active(number, at_hour(0))]);
+            observed.status = status.clone();
+            observed.status.images.as_mut().expect("one")[0].gone = gone.then_some(true);
+            let images = Some(vec![image_id(number).to_string()]);
+            let run = record(u64::from(number), RunResult::Succeeded, at_hour(0));
+            observed.status.history = Some(vec![RunRecord { images, ..run }]);
+        });
+        status = pass(&replaced).status;
+        status.images.as_ref().expect("one")[0].previous.clone()
+    };
+    assert_eq!(next(1, false), None);
+    for _ in 0..2 {
+        assert_eq!(next(2, false), named(&[1]), "it is set once");
+    }
+    assert_eq!(next(3, true), named(&[1]), "an image that is gone cannot be launched");
+    assert_eq!(next(1, false), named(&[3]), "it is active again");
+    (4..9).for_each(|number| drop(next(number, false)));
+    assert_eq!(next(9, false), named(&[8, 7, 6, 5, 4]), "at most five");
+}
+
+#[test]
 fn a_deprecated_image_is_out_of_date_for_its_builder() {
     let deprecated = |hours: u64, change: fn(&mut Spec)| {
         let mut observed = settled();

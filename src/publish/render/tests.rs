@@ -46,12 +46,12 @@ impl<K: Resource<DynamicType = ()> + Clone> Unread<K> for Packed<'_, K> {
     }
 }
 
-/// The same builder with this resourceVersion.
-fn at(version: u64, mut builder: PackerBuilder) -> PackerBuilder {
+/// The same object with this resourceVersion.
+fn at<K: Resource>(version: u64, mut object: K) -> K {
     let created = serde_json::from_value(json!("2026-03-01T12:00:00Z")).expect("a time");
-    builder.metadata.creation_timestamp = Some(created);
-    builder.metadata.resource_version = Some(version.to_string());
-    builder
+    object.meta_mut().creation_timestamp = Some(created);
+    object.meta_mut().resource_version = Some(version.to_string());
+    object
 }
 
 /// A commit that declares these builders.
@@ -321,6 +321,56 @@ fn work_in_progress_is_known_without_decoding_it_again() {
     assert!(batch.is_incomplete && decoded.is_empty(), "it has no file yet, whatever the branch has");
     let (batch, _) = decoding(&synced, web(2, images("ami-1")), vec![], &mut renderer);
     assert_eq!((paths(&batch), batch.is_incomplete), (vec![WEB, "amis.json"], false));
+}
+
+/// The objects of an engine that tells which of them were written.
+fn written<'a>(
+    decoded: &'a RefCell<Vec<String>>,
+    builder: PackerBuilder,
+    refresher: AMIRefresher,
+    written: &[Kind],
+) -> Engine<'a> {
+    let version = refresher.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+    let key = |kind: Kind| match kind {
+        Kind::PackerBuilder => ObjectKey::of(kind, &builder),
+        Kind::AMIRefresher => ObjectKey::of(kind, &refresher),
+    };
+    let changed = Some(written.iter().map(|kind| key(*kind)).collect());
+    Engine { builders: vec![builder], refreshers: vec![refresher], version, changed, ..Engine::new(decoded) }
+}
+
+#[test]
+fn an_image_that_a_refresher_holds_is_not_named_even_while_another_one_is_built() {
+    let (synced, mut renderer, decoded) = (synced(&["web"]), Renderer::default(), RefCell::default());
+    let images =
+        json!([{"region": "us-east-1", "architecture": "x86_64", "id": "ami-2", "previous": ["ami-1"]}]);
+    let building = json!([{"type": "Reconciling", "status": "True"}]);
+    let settled = at(1, builder("web", json!({"images": images})));
+    let busy = at(2, builder("web", json!({"images": images, "conditions": building})));
+    let demo = |version: u64, held: Value| {
+        at(version, refresher("demo", json!({"targetAMI": "ami-1", "held": held})))
+    };
+    let (none, held) = (json!(null), json!([{"ami": "ami-2"}]));
+    let named = |batch: &Batch| batch.files.iter().find(|file| file.path == "amis.json").map(content);
+    let refreshed = "default/amirefreshers/demo.yaml";
+    let all = [WEB, refreshed, "amis.json"];
+
+    let first = written(&decoded, settled.clone(), demo(1, none.clone()), &[]);
+    assert!(named(&renderer.render(&first, &synced)).is_some_and(|text| text.contains("ami-2")));
+    renderer.published();
+    let failed = written(&decoded, settled, demo(2, held), &[Kind::AMIRefresher]);
+    for _ in 0..2 {
+        let batch = renderer.render(&failed, &synced);
+        let text = named(&batch).expect("another image is named");
+        assert!(text.contains("ami-1") && !text.contains("ami-2"), "{text}");
+        assert_eq!(paths(&batch), all, "until it is published");
+    }
+    renderer.published();
+    assert!(renderer.render(&failed, &synced).files.is_empty());
+    let released = written(&decoded, busy, demo(3, none), &[Kind::AMIRefresher, Kind::PackerBuilder]);
+    let batch = renderer.render(&released, &synced);
+    assert!(named(&batch).is_some_and(|text| text.contains("ami-2")));
+    assert_eq!((paths(&batch), batch.is_incomplete), (vec![refreshed, "amis.json"], true));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{base, calls_for, on, refresher, rolling, rolls, settles, told, versions_of_ours};
+use crate::world::World;
 
 #[test]
 fn a_group_deleted_while_it_is_updated_is_left_out() {
@@ -192,4 +193,36 @@ fn disabled_or_suspended_reports_drift_and_changes_nothing() {
     settles(&world);
     assert_eq!(on(&world, &image), ["batch", "system", "web"]);
     assert_eq!(world.status("AMIRefresher", "demo").expect("a status")["drifted"], json!(0));
+}
+
+#[test]
+fn amis_json_does_not_name_an_image_whose_rollout_failed_until_it_is_released() {
+    let world = World::new();
+    world.edit(
+        "refreshers/demo.yaml",
+        "spec:\n",
+        "spec:\n  rollout: {onFailure: Rollback}\n",
+        "policy: roll back",
+    );
+    settles(&world);
+    let named = || world.amis()["default/node"]["us-east-1"]["x86_64"].clone();
+    let first = world.active_image().expect("an image");
+    assert_eq!(named(), json!(first));
+    world.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion", "count": 1,
+        "params": { "nodegroupName": "^system$" },
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    world.edit("packer/node/node.pkr.hcl", "default = \"1\"", "default = \"2\"", "policy: second");
+    assert_eq!(world.once().status.code(), Some(2));
+    assert_eq!(rolls(&world).0, "ImageHeld");
+    let second = world.active_image().expect("an image");
+    assert_ne!(first, second);
+    assert_eq!(on(&world, &first), ["batch", "system", "web"]);
+    assert_eq!(named(), json!(first), "Terraform gets the image that the groups run");
+
+    let annotated = format!("  name: demo\n  annotations: {{ami.opsy.dev/retry: {second}}}\n");
+    world.edit("refreshers/demo.yaml", "  name: demo\n", &annotated, "policy: it was the network");
+    settles(&world);
+    assert_eq!((on(&world, &second), named()), (vec!["batch", "system", "web"], json!(second)));
 }
