@@ -18,16 +18,24 @@ const DEFAULT_MIN_HEALTHY: u64 = 90;
 const DEFAULT_DELAY: i32 = 3600;
 
 /// The preferences of a refresh. What the spec does not set, and what does not follow from it, is left to EC2 Auto
-/// Scaling.
-pub fn preferences(spec: &Spec, group: &NodeGroup, own: &SelfManagedGroup) -> RefreshPreferences {
-    let set = &spec.update.refresh;
+/// Scaling. A rollback has no checkpoints: it restores what ran before, so that there is nothing to watch.
+pub fn preferences(
+    spec: &Spec,
+    group: &NodeGroup,
+    own: &SelfManagedGroup,
+    is_rollback: bool,
+) -> RefreshPreferences {
+    let mut set = spec.update.refresh.clone();
+    if is_rollback {
+        (set.checkpoints, set.checkpoint_delay) = (Vec::new(), None);
+    }
     let max = spec.update.max_unavailable;
     // Where the group protects new nodes, every node is protected: a refresh that waits for a person would never end.
     let protected = set.protected.clone().or_else(|| own.protects_new.then(|| "Refresh".to_owned()));
     RefreshPreferences {
         min_healthy: set.min_healthy.or_else(|| max.and_then(|max| min_healthy(max, group.desired))),
         protected,
-        ..set.clone()
+        ..set
     }
 }
 
@@ -43,8 +51,13 @@ fn min_healthy(max: MaxUnavailable, desired: u32) -> Option<i32> {
 }
 
 /// How long the refresh of a group of this size may take.
-pub fn expected_duration(spec: &Spec, group: &NodeGroup, own: &SelfManagedGroup) -> Duration {
-    let preferences = preferences(spec, group, own);
+pub fn expected_duration(
+    spec: &Spec,
+    group: &NodeGroup,
+    own: &SelfManagedGroup,
+    is_rollback: bool,
+) -> Duration {
+    let preferences = preferences(spec, group, own, is_rollback);
     let seconds = |value: i32| Duration::from_secs(u64::try_from(value).unwrap_or(0));
     let min = preferences.min_healthy.and_then(|min| u64::try_from(min).ok()).unwrap_or(DEFAULT_MIN_HEALTHY);
     let at_once = (u64::from(group.desired) * (100 - min.min(100)) / 100).max(1);

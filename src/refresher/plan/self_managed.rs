@@ -58,8 +58,8 @@ fn awaited(
     let progress = format!("{}{}", progress(active), stuck::progress(entry));
     // In a rollback, all entries begin at the same time.
     let since = entry.update.starting.map_or(entry.started, |starting| starting.at);
-    let in_time = between(since, input.now) < expected_duration(input.spec, group, own);
-    if in_time || entry.update.overdue.is_some() {
+    let expected = expected_duration(input.spec, group, own, rollout.rollback.is_some());
+    if between(since, input.now) < expected || entry.update.overdue.is_some() {
         return group_move.wait(&format!("is being updated: {progress}"));
     }
     let message =
@@ -151,7 +151,7 @@ fn start_refresh(
     ready: &Ready,
     number: i64,
 ) -> GroupPlan {
-    let GroupMove { input, name, entry, .. } = group_move;
+    let GroupMove { input, rollout, name, entry } = group_move;
     let template = entry.previous.template.clone();
     let message = format!("starting an instance refresh to version {number} of {template} ({})", entry.image);
     let step = Step::StartRefresh {
@@ -159,7 +159,7 @@ fn start_refresh(
         group: name.to_owned(),
         source: own.source.clone(),
         version: TemplateVersion { template, version: number.to_string() },
-        preferences: preferences(input.spec, group, own),
+        preferences: preferences(input.spec, group, own, rollout.rollback.is_some()),
     };
     group_move.act(step, message)
 }
