@@ -1,6 +1,8 @@
-//! Rollouts by the real program in the cluster whose nodes it updates. The emulated EKS drains Node objects of a real API
-//! server through the Eviction API, a real budget refuses an eviction, and the agent reads all of it with the chart's own
-//! rules.
+//! Rollouts by the real program in the cluster whose nodes it updates. The emulated EKS, or a termination handler, drains
+//! Node objects of a real API server through the Eviction API, a real budget refuses an eviction, and the agent reads all
+//! of it with the chart's own rules.
+
+mod refreshes;
 
 use std::collections::BTreeSet;
 
@@ -11,11 +13,17 @@ use super::replicas::{Replica, Replicas, blocking};
 /// Emulated seconds per second while a drain hangs, so that EKS does not give up before it is reported.
 const SLOW: u32 = 5;
 const FAST: u32 = 60;
+/// A self-managed group. The user data of its nodes sets a label.
+const OWN: &str = "workers";
+const OWN_LABEL: &str = "opsybed/pool";
+/// The tag of an Auto Scaling group that repeats a label of its nodes.
+const LABEL_TAG: &str = "k8s.io/cluster-autoscaler/node-template/label/";
 
-/// A cluster with the seeded node groups, a workload on group `web` whose budget lets no pod be evicted, and an agent.
+/// A cluster with the seeded node groups, a workload on one group whose budget lets no pod be evicted, and an agent.
 struct Drains {
     replicas: Replicas,
-    /// The nodes of group `web` before the rollout.
+    /// The group of the workload, and its nodes before the rollout.
+    group: &'static str,
     before: BTreeSet<String>,
     pods: BTreeSet<String>,
 }
@@ -27,34 +35,47 @@ impl Drop for Drains {
 }
 
 impl Drains {
-    fn connect(replicas: Replicas) -> Self {
+    /// The workload has one pod per node of the group.
+    fn connect(replicas: Replicas, group: &'static str, count: usize) -> Self {
         let address = |key: &str| replicas.place.plane.address(key).clone();
         // Other tests share the API server: their pods are not scheduled to these nodes.
         let taint = json!({"key": "opsybed/test", "value": replicas.place.namespace, "effect": "NoSchedule"});
         replicas.world.account.post(
             "connect-cluster",
-            json!({"server": address("server"), "ca": address("ca"), "token": address("token"), "taints": [taint]}),
+            json!({
+                "server": address("server"), "ca": address("ca"), "token": address("token"), "taints": [taint],
+                "termination_handler": group == OWN,
+            }),
         );
-        let mut drains = Self { replicas, before: BTreeSet::new(), pods: BTreeSet::new() };
-        drains.deploy();
-        drains.before = drains.nodes("web").iter().map(name).collect();
+        let mut drains = Self { replicas, group, before: BTreeSet::new(), pods: BTreeSet::new() };
+        drains.deploy(count);
+        drains.before = drains.nodes(group).iter().map(name).collect();
         drains.pods = drains.pods_now();
-        assert_eq!((drains.before.len(), drains.pods.len()), (2, 2));
+        assert_eq!((drains.before.len(), drains.pods.len()), (count, count));
         drains
     }
 
-    fn deploy(&self) {
+    /// A label that only the nodes of a group have. Other tests share the API server.
+    fn label(&self, group: &str) -> (&'static str, String) {
+        match group {
+            OWN => (OWN_LABEL, self.replicas.place.namespace.clone()),
+            managed => ("eks.amazonaws.com/nodegroup", managed.to_owned()),
+        }
+    }
+
+    fn deploy(&self, count: usize) {
         let place = &self.replicas.place;
         let labels = json!({"app": "api"});
         let toleration = json!({"key": "opsybed/test", "value": place.namespace});
+        let (label, value) = self.label(self.group);
         let pod = json!({
-            "nodeSelector": {"eks.amazonaws.com/nodegroup": "web"}, "tolerations": [toleration],
+            "nodeSelector": {label: value}, "tolerations": [toleration],
             "containers": [{"name": "main", "image": "localhost/none:1"}], "automountServiceAccountToken": false,
         });
         let deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "api"},
             "spec": {
-                "replicas": 2, "selector": {"matchLabels": labels},
+                "replicas": count, "selector": {"matchLabels": labels},
                 "template": {"metadata": {"labels": labels}, "spec": pod},
             },
         });
@@ -65,25 +86,36 @@ impl Drains {
         for object in [deployment, budget] {
             place.kubectl(&["apply", "-f", "-"], &object.to_string());
         }
-        for condition in [
-            ["jsonpath={.status.readyReplicas}=2", "deployment/api"],
-            ["jsonpath={.status.currentHealthy}=2", "pdb/api"],
-        ] {
-            place.kubectl(&["wait", "--timeout=60s", &format!("--for={}", condition[0]), condition[1]], "");
+        for condition in [("readyReplicas", "deployment/api"), ("currentHealthy", "pdb/api")] {
+            let holds = format!("--for=jsonpath={{.status.{}}}={count}", condition.0);
+            place.kubectl(&["wait", "--timeout=60s", &holds, condition.1], "");
         }
     }
 
-    /// Starts an agent with a refresher of these groups, whose target is the returned image.
+    /// Lets one pod be evicted at a time.
+    fn relax_budget(&self) {
+        let patch = ["patch", "pdb", "api", "--type=merge", "-p", r#"{"spec": {"maxUnavailable": 1}}"#];
+        self.replicas.place.kubectl(&patch, "");
+    }
+
+    /// Starts an agent with a refresher of group `batch` and that of the workload, whose target is the returned image.
     fn roll_out(&self, rollout: &Value) -> (Replica, String) {
+        self.roll_out_with(json!({"rollout": rollout}))
+    }
+
+    /// As `roll_out`, with these fields of the spec.
+    fn roll_out_with(&self, fields: Value) -> (Replica, String) {
         let world = &self.replicas.world;
         let image = world.seed["base_images"]["v20260801"].as_str().expect("an image").to_owned();
-        let refresher = json!({
+        let mut refresher = json!({
             "apiVersion": "ami.opsy.dev/v1alpha1", "kind": "AMIRefresher", "metadata": {"name": "demo"},
             "spec": {
                 "region": "us-east-1", "clusterName": "demo", "ami": image,
-                "nodeGroups": {"include": ["batch", "web"]}, "rollout": rollout,
+                "nodeGroups": {"include": ["batch", self.group], "selfManaged": self.group == OWN},
             },
         });
+        let Value::Object(fields) = fields else { panic!("the fields are an object") };
+        refresher["spec"].as_object_mut().expect("a spec").extend(fields);
         world.push(&[("demo.yaml", Some(refresher.to_string().as_str()))], "policy: roll out");
         let agent = self.replicas.start_with("agent", &[("OPSY_LEASE_DURATION", "60s")]);
         self.replicas.works(&agent);
@@ -101,7 +133,8 @@ impl Drains {
 
     /// The nodes of a group of this account.
     fn nodes(&self, group: &str) -> Vec<Value> {
-        let nodes = self.get(&["nodes", "-l", &format!("eks.amazonaws.com/nodegroup={group}")]);
+        let (label, value) = self.label(group);
+        let nodes = self.get(&["nodes", "-l", &format!("{label}={value}")]);
         let account = &self.replicas.world.account.id;
         let is_ours = |node: &&Value| {
             node["metadata"]["annotations"]["opsybed/cluster"]
@@ -111,7 +144,7 @@ impl Drains {
         nodes["items"].as_array().expect("a list").iter().filter(is_ours).cloned().collect()
     }
 
-    /// The images of the nodes of a group, as EKS labels them.
+    /// The images of the nodes of a managed group, as EKS labels them.
     fn images(&self, group: &str) -> Vec<Value> {
         let nodes = self.nodes(group);
         nodes
@@ -152,12 +185,49 @@ impl Drains {
         events.filter_map(|event| event["message"].as_str()).map(str::to_owned).collect()
     }
 
-    /// Whether a text names the budget and both of its pods.
-    fn names(&self, text: &str) -> bool {
+    /// Whether a text names the budget and at least this many of its pods.
+    fn names(&self, text: &str, count: usize) -> bool {
         let namespace = &self.replicas.place.namespace;
-        let pods: Vec<String> = self.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect();
         let budget = format!("PodDisruptionBudget {namespace}/api allows no disruption of pod");
-        text.contains(&budget) && pods.iter().all(|pod| text.contains(pod.as_str()))
+        let named = self.pods.iter().filter(|pod| text.contains(&format!("{namespace}/{pod}")));
+        text.contains(&budget) && named.count() >= count
+    }
+
+    /// Waits until the update that hangs names the budget and this many of its pods everywhere, and evicted none.
+    fn until_named(&self, count: usize) {
+        self.until("the hanging update to name the budget and the pods", || {
+            let row = self.row(self.group);
+            row["state"] == "Updating"
+                && row["reason"].as_str().is_some_and(|reason| self.names(reason, count))
+        });
+        let (reason, message) = self.ready();
+        assert!(reason == "RollingOut" && self.names(&message, count), "{reason}: {message}");
+        let blocked = self.events("UpdateBlocked");
+        let begins = format!("the update of {} is blocked", self.group);
+        assert!(
+            blocked.len() == 1 && blocked[0].starts_with(&begins) && self.names(&blocked[0], count),
+            "{blocked:?}"
+        );
+        assert_eq!(self.pods_now(), self.pods, "no pod was evicted");
+    }
+
+    /// Asserts that the last rollout failed on the group of the workload for this reason, that it was rolled back, and
+    /// that a reconcile starts nothing more: the image is held.
+    fn assert_held(&self, image: &str, reason: &str) {
+        let status = self.status();
+        let results = |at: usize| status["history"][at]["result"].as_str().unwrap_or_default();
+        assert_eq!([results(0), results(1)], ["RolledBack", "Failed"]);
+        let failures = status["history"][1]["failures"].to_string();
+        let begins = format!("[\"{}: ", self.group);
+        assert!(failures.starts_with(&begins) && failures.contains(reason), "{failures}");
+        assert_eq!(
+            (status["held"].as_array().map(Vec::len), &status["held"][0]["ami"]),
+            (Some(1), &json!(image))
+        );
+        let writes = self.replicas.world.account.writes();
+        self.replicas.place.kubectl(&["annotate", "ar", "demo", "ami.opsy.dev/reconcileAt=now"], "");
+        self.until("the reconcile", || self.status()["lastHandledReconcileAt"] == "now");
+        assert_eq!((self.ready().0, self.replicas.world.account.writes()), ("ImageHeld".to_owned(), writes));
     }
 
     /// The groups in the order in which EKS was asked to update them.
@@ -180,12 +250,13 @@ impl Drains {
         self.replicas.world.wait(what, || holds().then_some(()));
     }
 
-    /// The budget is named before the update of `web` starts, and EKS then finds that it refuses the eviction.
+    /// The budget is named before the update of the group starts, and the drain then finds that it refuses the eviction.
     fn until_refused(&self) {
+        let before = format!("before the update of {}: ", self.group);
         self.until("the budget to be named before the update", || {
             self.events("Preflight")
                 .iter()
-                .any(|event| event.starts_with("before the update of web") && self.names(event))
+                .any(|event| event.starts_with(&before) && self.names(event, self.pods.len()))
         });
         self.until("the eviction to be refused", || {
             let nodes = self.replicas.world.account.look("nodes");
@@ -235,30 +306,16 @@ async fn a_budget_that_holds_a_drain_up_is_named_until_it_is_relaxed_and_the_nex
  {
     let replicas = replicas().await;
     blocking(move || {
-        let drains = Drains::connect(replicas);
+        let drains = Drains::connect(replicas, "web", 2);
         let waves =
             json!([{"name": "first", "nodeGroups": ["web"]}, {"name": "then", "nodeGroups": ["batch"]}]);
         let (_agent, image) = drains.roll_out(&json!({"waves": waves}));
         drains.until_refused();
         drains.speed(SLOW);
-        drains.until("the hanging update to name the budget and the pods", || {
-            let row = drains.row("web");
-            row["state"] == "Updating" && row["reason"].as_str().is_some_and(|reason| drains.names(reason))
-        });
-        let (reason, message) = drains.ready();
-        assert!(reason == "RollingOut" && drains.names(&message), "{reason}: {message}");
-        let blocked = drains.events("UpdateBlocked");
-        assert!(
-            blocked.len() == 1
-                && blocked[0].starts_with("the update of web is blocked")
-                && drains.names(&blocked[0]),
-            "{blocked:?}"
-        );
-        assert_eq!(drains.pods_now(), drains.pods, "no pod was evicted");
+        drains.until_named(2);
 
         drains.set_straggler(&image, false);
-        let patch = ["patch", "pdb", "api", "--type=merge", "-p", r#"{"spec": {"maxUnavailable": 1}}"#];
-        drains.replicas.place.kubectl(&patch, "");
+        drains.relax_budget();
         drains.speed(FAST);
         drains.until("the group to wait for its nodes", || {
             let (_, message) = drains.ready();
@@ -287,7 +344,7 @@ async fn a_budget_that_holds_a_drain_up_is_named_until_it_is_relaxed_and_the_nex
 async fn a_drain_that_a_budget_prevents_fails_the_rollout_which_is_rolled_back() {
     let replicas = replicas().await;
     blocking(move || {
-        let drains = Drains::connect(replicas);
+        let drains = Drains::connect(replicas, "web", 2);
         let initial = drains.replicas.world.seed["initial_image"].clone();
         let versions = (drains.version("batch"), drains.version("web"));
         let waves =
@@ -301,25 +358,13 @@ async fn a_drain_that_a_budget_prevents_fails_the_rollout_which_is_rolled_back()
         assert_eq!(drains.started(), ["batch", "web", "batch"]);
         assert_eq!((drains.version("batch"), drains.version("web")), versions);
         assert_eq!(drains.images("batch"), [initial]);
-        let status = drains.status();
-        let results = |at: usize| status["history"][at]["result"].as_str().unwrap_or_default();
-        assert_eq!([results(0), results(1)], ["RolledBack", "Failed"]);
-        let failures = status["history"][1]["failures"].to_string();
-        assert!(failures.starts_with("[\"web: ") && failures.contains("PodEvictionFailure"), "{failures}");
-        assert_eq!(
-            (status["held"].as_array().map(Vec::len), &status["held"][0]["ami"]),
-            (Some(1), &json!(image))
-        );
         drains.until("the nodes of the failed group to be as they were", || {
             let nodes = drains.nodes("web");
             let names: BTreeSet<String> = nodes.iter().map(name).collect();
             names == drains.before && nodes.iter().all(|node| node["spec"]["unschedulable"].is_null())
         });
         assert_eq!(drains.pods_now(), drains.pods, "no pod was evicted");
-
-        drains.replicas.place.kubectl(&["annotate", "ar", "demo", "ami.opsy.dev/reconcileAt=now"], "");
-        drains.until("the reconcile", || drains.status()["lastHandledReconcileAt"] == "now");
-        assert_eq!((drains.started().len(), drains.ready().0), (3, "ImageHeld".to_owned()));
+        drains.assert_held(&image, "PodEvictionFailure");
     })
     .await;
 }

@@ -13,6 +13,8 @@ from .wire import Call
 from .world import world
 
 GONE = ("shutting-down", "terminated")
+# The tag of a group by which the cluster autoscaler knows a label of its nodes, which their user data sets.
+LABEL = "k8s.io/cluster-autoscaler/node-template/label/"
 
 
 class Members:
@@ -73,6 +75,7 @@ class Members:
         image = ec2.amis.get(instance.image_id)
         architecture = image.architecture if image else instance.architecture
         labels = kube_nodes.labels_of(instance, architecture, self.region, zone, windows)
+        labels |= {k.removeprefix(LABEL): v for k, v in tags.items() if k.startswith(LABEL)}
         cluster = self.eks
         managed = cluster.nodegroups.get(tags.get("eks:nodegroup-name")) if cluster else None
         taints = []

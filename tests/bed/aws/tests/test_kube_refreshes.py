@@ -3,26 +3,21 @@
 from refreshing import WARMUP, Group
 
 HOOK = {"name": "drain", "timeout": 600}
+# of the nodes of the group, by one of its tags
+LABEL = {"pool": "workers"}
+TAG = "k8s.io/cluster-autoscaler/node-template/label/pool"
 
 
 def started(connected, **asked) -> Group:
-    """Return a group of two nodes that are Ready."""
-    group = Group(connected.bed, 2, template={}, tags={}, **asked)
+    """Return a group of two nodes that are Ready, with the label of its tag."""
+    group = Group(connected.bed, 2, template={}, tags={TAG: LABEL["pool"]}, **asked)
     connected.advance(60)
     return group
 
 
-def deploy(connected, group: Group, app: str = "app") -> None:
-    """Deploy one pod to each node of a group, which has no label of its own."""
-    names = [n["name"] for n in connected.known(group=group.name)]
-    terms = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": others(connected, names)}
-    affinity = {"nodeSelectorTerms": [{"matchExpressions": [terms]}]}
-    node = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": affinity}}
-    connected.deploy(app, 2, None, affinity=node)
-
-
-def others(connected, names: list[str]) -> list[str]:
-    return sorted(connected.names() - set(names))
+def deploy(connected, app: str = "app") -> None:
+    """Deploy one pod to each node of the group."""
+    connected.deploy(app, 2, None, nodeSelector=LABEL)
 
 
 def finish(connected, group: Group, step: float = 30, look=lambda: None) -> str:
@@ -36,7 +31,7 @@ def finish(connected, group: Group, step: float = 30, look=lambda: None) -> str:
 
 def test_without_a_hook_pods_die_with_their_instance(connected):
     group = started(connected)
-    deploy(connected, group)
+    deploy(connected)
     connected.budget("app", 2, maxUnavailable=0)
     before = {n["name"] for n in connected.known(group=group.name)}
     cordoned = set()
@@ -57,7 +52,7 @@ def test_without_a_hook_pods_die_with_their_instance(connected):
 def test_the_handler_drains_what_waits_for_a_hook(connected):
     connected.reconnect(termination_handler=True)
     group = started(connected, hooks=[HOOK])
-    deploy(connected, group)
+    deploy(connected)
     connected.budget("app", 2, minAvailable=1)
     before, counts = {n["name"] for n in connected.known(group=group.name)}, []
     group.start()
@@ -69,7 +64,7 @@ def test_the_handler_drains_what_waits_for_a_hook(connected):
 def test_a_drain_that_hangs_ends_with_its_hook(connected):
     connected.reconnect(termination_handler=True)
     group = started(connected, hooks=[{**HOOK, "result": "CONTINUE"}])
-    deploy(connected, group)
+    deploy(connected)
     connected.budget("app", 2, maxUnavailable=0)
     before = {n["name"] for n in connected.known(group=group.name)}
     group.start()
@@ -84,7 +79,7 @@ def test_a_drain_that_hangs_ends_with_its_hook(connected):
 
 def test_without_the_handler_a_hook_only_waits(connected):
     group = started(connected, hooks=[{**HOOK, "result": "CONTINUE"}])
-    deploy(connected, group)
+    deploy(connected)
     group.start()
     connected.advance(20)
     assert group.states().count("Terminating:Wait") == 1
