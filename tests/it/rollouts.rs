@@ -2,6 +2,7 @@
 //! with their own disks, images that do not fit.
 
 mod checks;
+mod limits;
 mod reads;
 mod rollback;
 mod self_managed;
@@ -168,6 +169,12 @@ async fn an_image_for_a_newer_kubernetes_waits_for_the_control_plane() {
     assert_eq!((pass.health, why.as_str()), (ObjectHealth::Stalled, "KubernetesTooNew"), "{message}");
     assert!(message.contains("is for Kubernetes 1.32, but cluster demo runs 1.31"), "{message}");
     assert_eq!(rolling.account.count("ec2:CreateLaunchTemplateVersion"), 0);
+
+    rolling.account.post("cluster", json!({ "kubernetes": "1.32" }));
+    rolling.step(3600);
+    let pass = rolling.rest().await;
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
+    assert_eq!(rolling.on(newer["id"].as_str().expect("an id")), names(&["batch", "system", "web"]));
 }
 
 #[tokio::test]

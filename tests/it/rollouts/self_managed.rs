@@ -229,3 +229,46 @@ async fn groups_at_rest_are_read_in_one_call() {
     assert_eq!(counted("DescribeInstanceRefreshes") + counted("DescribeLifecycleHooks"), 0);
     assert_eq!(rolling.account.count("ec2:DescribeLaunchTemplateVersions"), 30, "each has its own template");
 }
+
+/// A checkpoint, and a node in standby that the settings terminate.
+#[tokio::test]
+async fn every_setting_of_a_refresh_reaches_ec2_auto_scaling() {
+    let settings = json!({
+        "minHealthyPercentage": 50, "maxHealthyPercentage": 150, "instanceWarmup": "2m",
+        "checkpointPercentages": [50, 100], "checkpointDelay": "1h", "standbyInstances": "Terminate",
+    });
+    let mut rolling = own("workers", json!({ "refreshConfig": { "instanceRefresh": settings } })).await;
+    let made = add(&rolling, json!({ "count": 4 }));
+    rolling.account.post("auto-scaling-group", json!({ "name": "workers", "standby": 1 }));
+    let old = made["image"].as_str().expect("an image").to_owned();
+    let mut elapsed = 0;
+    let pass = loop {
+        let pass = rolling.pass().await;
+        if pass.health != ObjectHealth::Busy {
+            break pass;
+        }
+        if (1800..3600).contains(&elapsed) {
+            assert!(images(&rolling, "workers").contains(&old), "it waits at the checkpoint");
+        }
+        let look = pass.look.as_secs().max(1);
+        rolling.step(look);
+        elapsed += look;
+        assert!(elapsed < 14_400, "{:?}", reason(&pass));
+        if images(&rolling, "workers") == only(&rolling.image()) {
+            assert!(elapsed >= 3600, "the checkpoint lasts an hour, not {elapsed} s");
+        }
+    };
+    assert_eq!(pass.health, ObjectHealth::Settled, "{:?}", reason(&pass));
+    assert_eq!(images(&rolling, "workers"), only(&rolling.image()));
+    let preferences = group(&rolling, "workers")["refreshes"][0]["Preferences"].clone();
+    for (name, value) in [
+        ("MinHealthyPercentage", json!(50)),
+        ("MaxHealthyPercentage", json!(150)),
+        ("InstanceWarmup", json!(120)),
+        ("CheckpointPercentages", json!([50, 100])),
+        ("CheckpointDelay", json!(3600)),
+        ("StandbyInstances", json!("Terminate")),
+    ] {
+        assert_eq!(preferences[name], value, "{name}");
+    }
+}

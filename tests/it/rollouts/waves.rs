@@ -158,3 +158,61 @@ async fn a_canary_that_fails_leaves_every_other_group_untouched() {
     let states: Vec<_> = waves(&pass).into_iter().map(|(name, state, _)| format!("{name} {state}")).collect();
     assert_eq!(states, ["canary Failed", "remaining Pending"]);
 }
+
+/// The update of a group takes longer than the window, and the agent was away when the window opened.
+#[tokio::test]
+async fn a_window_that_opened_while_the_agent_was_away_starts_one_update_which_ends_after_it() {
+    let (opens, windows) = window();
+    let mut rolling = Rolling::new(json!({ "rollout": { "windows": windows } })).await;
+    rolling.account.post("settings", json!({ "nodegroup_update_seconds": 3600 }));
+    let image = rolling.image();
+    rolling.object.spec.ami = Some(image.clone());
+    until(&mut rolling, "WaitingForWindow").await;
+    rolling.step(50 * 60);
+    rolling.restart().await;
+    while started(&rolling).is_empty() {
+        assert!(now() < opens + SignedDuration::from_secs(40 * MINUTE), "{}", now());
+        let pass = rolling.pass().await;
+        rolling.step(pass.look.as_secs().max(1));
+    }
+    until(&mut rolling, "WaitingForWindow").await;
+    assert!(now() > opens + SignedDuration::from_hours(1), "{}", now());
+    assert_eq!((started(&rolling), rolling.on(&image)), (vec!["batch".to_owned()], names(&["batch"])));
+}
+
+/// A freeze begins during the first update, which ends, or which fails and is rolled back.
+#[tokio::test]
+async fn in_a_freeze_an_update_ends_a_rollback_goes_on_and_nothing_else_starts() {
+    for fails in [false, true] {
+        let at = |minutes: i64| {
+            let at = now() + SignedDuration::from_secs(minutes * MINUTE);
+            Timestamp::from_second(at.as_second()).expect("a time").to_string()
+        };
+        let freeze = json!([{ "from": at(2), "to": at(120) }]);
+        let mut rolling =
+            Rolling::new(json!({ "rollout": { "onFailure": "Rollback", "freezes": freeze } })).await;
+        rolling.account.post("settings", json!({ "nodegroup_update_seconds": 300 }));
+        if fails {
+            rolling.account.fault(json!({
+                "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion", "count": 1,
+                "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+            }));
+        }
+        let ends = now() + SignedDuration::from_hours(2);
+        let image = rolling.image();
+        rolling.object.spec.ami = Some(image.clone());
+        let pass = if fails { rolling.rest().await } else { until(&mut rolling, "Frozen").await };
+        let batch = || "batch".to_owned();
+        let (why, expected, on) = match fails {
+            true => ("ImageHeld", vec![batch(), batch()], names(&[])),
+            false => ("Frozen", vec![batch()], names(&["batch"])),
+        };
+        assert_eq!((reason(&pass).0.as_str(), started(&rolling), rolling.on(&image)), (why, expected, on));
+        assert!(now() < ends, "the freeze has not ended: {}", now());
+        if !fails {
+            assert_eq!(until(&mut rolling, "UpToDate").await.health, ObjectHealth::Settled);
+            assert!(now() >= ends - SignedDuration::from_secs(1), "{}", now());
+            assert_eq!(started(&rolling), ["batch", "system", "web"]);
+        }
+    }
+}

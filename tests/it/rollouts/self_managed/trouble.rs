@@ -127,3 +127,58 @@ async fn going_back_by_git_rolls_the_refresh_back() {
     let history = pass.status.history.expect("a history");
     assert_eq!(history[0].result, "Replaced");
 }
+
+/// Another group of the wave fails while the refresh replaces nodes: it is rolled back at once, by EC2 Auto Scaling, instead
+/// of being finished and undone by another one.
+#[tokio::test]
+async fn a_refresh_is_rolled_back_as_soon_as_the_rollout_has_failed() {
+    let mut rolling = own(
+        "workers",
+        json!({
+            "nodeGroups": { "managed": true, "include": ["web", "workers"] },
+            "rollout": { "maxParallel": 2, "onFailure": "Rollback" },
+        }),
+    )
+    .await;
+    let made = add(&rolling, json!({ "count": 3 }));
+    let old = made["image"].as_str().expect("an image").to_owned();
+    rolling.account.fault(json!({ "kind": "refresh-hangs", "instances": 1 }));
+    rolling.account.fault(json!({
+        "kind": "nodegroup-update-fails", "operation": "UpdateNodegroupVersion", "count": 1,
+        "errorCode": "NodeCreationFailure", "message": "Instances failed to join the kubernetes cluster",
+    }));
+    let (mut turned_back, mut reconciles) = (Vec::new(), 0);
+    let pass = loop {
+        let pass = rolling.pass().await;
+        reconciles += 1;
+        let notes = pass.notes.iter().filter(|note| note.reason == "UpdateTurnedBack");
+        turned_back.extend(notes.map(|note| note.message.clone()));
+        if pass.health == ObjectHealth::Stalled {
+            break pass;
+        }
+        assert!(reconciles < 200, "it never ends: {:#?}", rolling.object.status);
+        rolling.step(pass.look.as_secs().max(1));
+    };
+    assert_eq!(reason(&pass).0, "ImageHeld", "{:?}", reason(&pass));
+    let ways = ["UpdateNodegroupVersion", "InstanceRefresh"];
+    let mut moves = rolling.writes();
+    moves.retain(|call| ways.iter().any(|way| call.contains(way)));
+    let expected = [
+        "eks:UpdateNodegroupVersion",
+        "autoscaling:StartInstanceRefresh",
+        "autoscaling:RollbackInstanceRefresh",
+        "eks:UpdateNodegroupVersion",
+    ];
+    assert_eq!(moves, expected, "the refresh is not repeated, and web is updated back");
+    assert_eq!(refreshes(&rolling, "workers"), ["RollbackSuccessful"]);
+    assert_eq!(images(&rolling, "workers"), only(&old));
+    assert_eq!(group(&rolling, "workers")["LaunchTemplate"]["Version"], "1");
+    assert!(rolling.on(&rolling.image()).is_empty(), "web is back, too");
+    let id =
+        group(&rolling, "workers")["refreshes"][0]["InstanceRefreshId"].as_str().expect("an ID").to_owned();
+    let words = format!("workers: rolling back instance refresh {id}, because the rollout has failed");
+    assert_eq!(turned_back, [words]);
+    let results: Vec<String> =
+        pass.status.history.into_iter().flatten().map(|record| record.result).collect();
+    assert_eq!(results, ["RolledBack", "Failed"]);
+}
