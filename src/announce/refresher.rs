@@ -188,7 +188,8 @@ impl RolloutStory<'_> {
 
     fn progress(&self) -> String {
         let done = self.groups.iter().filter(|group| is_done(group)).count();
-        let mut text = format!("{} moved", node_groups(done));
+        let back = if self.rollout.rollback.is_some() { " back" } else { "" };
+        let mut text = format!("{} moved{back}", node_groups(done));
         let moving: Vec<&str> = self
             .groups
             .iter()

@@ -31,6 +31,7 @@ fn subject(changed: &[&Rendered]) -> String {
     let summaries: Vec<_> = objects.iter().filter_map(|file| file.summary.as_deref()).collect();
     match (summaries.as_slice(), objects.as_slice(), changed) {
         ([only], ..) => format!("opsy: {only}"),
+        (_, [], [Rendered { summary: Some(summary), .. }]) => format!("opsy: {summary}"),
         (_, [], [file]) => format!("opsy: update {}", file.path),
         (_, [], _) => format!("opsy: update {} files", changed.len()),
         (_, [file], _) => {

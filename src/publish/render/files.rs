@@ -44,7 +44,7 @@ pub fn removed(object: &ObjectKey) -> Rendered {
 
 /// `amis.json` with the entries of some builders changed.
 pub fn amis(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
-    let version = Some(digest_of_updates(&amis));
+    let (version, summary) = (Some(digest_of_updates(&amis)), named(&amis));
     let merge = move |previous: Option<&[u8]>| {
         write::amis_json(previous, &amis)
             .map_err(|error| format!("{AMIS_FILE}: {error}; correct the file or delete it"))
@@ -53,10 +53,20 @@ pub fn amis(amis: BTreeMap<Key, AmiUpdate>) -> Rendered {
         path: AMIS_FILE.to_owned(),
         edit: Edit::Merge(Arc::new(merge)),
         resource: None,
-        summary: None,
+        summary,
         trailers: Vec::new(),
         version,
     }
+}
+
+/// What `amis.json` names, if the entry of one builder changes.
+fn named(amis: &BTreeMap<Key, AmiUpdate>) -> Option<String> {
+    let (key, update) = amis.first_key_value().filter(|_| amis.len() == 1)?;
+    let AmiUpdate::Images(images) = update else { return None };
+    let ids: Vec<&str> =
+        images.iter().filter(|image| image.gone != Some(true)).map(|image| image.id.as_str()).collect();
+    let ids = if ids.is_empty() { "no image".to_owned() } else { ids.join(", ") };
+    Some(format!("{}: {AMIS_FILE} names {ids}", key.name))
 }
 
 /// Identifies the images of a builder, as far as `amis.json` names them.

@@ -370,6 +370,7 @@ fn an_image_that_a_refresher_holds_is_not_named_even_while_another_one_is_built(
     let released = written(&decoded, busy, demo(3, none), &[Kind::AMIRefresher, Kind::PackerBuilder]);
     let batch = renderer.render(&released, &synced);
     assert!(named(&batch).is_some_and(|text| text.contains("ami-2")));
+    assert_eq!(batch.files[1].summary.as_deref(), Some("web: amis.json names ami-2"));
     assert_eq!((paths(&batch), batch.is_incomplete), (vec![refreshed, "amis.json"], true));
 }
 

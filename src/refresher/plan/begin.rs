@@ -2,7 +2,7 @@
 
 use super::super::choose::{TargetChoice, choose, held_back};
 use super::super::fit::{VersionSkew, version_skew};
-use super::super::memory::{GroupEntry, Rollout};
+use super::super::memory::{GroupEntry, Rollback, Rollout};
 use super::super::observed::MissingFact;
 use super::super::spec::Source;
 use super::super::step::{Explanation, Plan};
@@ -195,15 +195,24 @@ fn explain_held(input: PlanInput<'_>, image: &ImageId, why: &str) -> Explanation
         })
         .collect();
     let not_back = match not_back.as_slice() {
-        [] => String::new(),
+        [] => back(last, image),
         groups => format!("; {}; to try that again, run `opsy reconcile`", groups.join("; ")),
     };
     let message = format!(
-        "{why}{not_back}; it is not rolled out again until an image from other inputs replaces it; to roll it out \
-         anyway, set the annotation {}: {image}",
+        "{why}{not_back}; it stays held until the template, spec or base image changes; to roll it out anyway, set the \
+         annotation {}: {image}",
         annotations::RETRY
     );
     Explanation::new(reasons::IMAGE_HELD, message)
+}
+
+/// Where the node groups are after the rollback of an image, as a part of a message.
+fn back(rollback: Option<&Rollout>, image: &ImageId) -> String {
+    let of_image = |failed: &Rollback| failed.target.contains(Some(image));
+    match rollback.filter(|back| back.rollback.as_ref().is_some_and(of_image)) {
+        Some(back) => format!("; its node groups were rolled back to {}", back.target),
+        None => String::new(),
+    }
 }
 
 fn up_to_date(survey: &Survey<'_>, target: &Target) -> String {

@@ -39,10 +39,10 @@ impl Count {
 }
 
 impl WaveRows<'_> {
-    /// `None` if the spec has no waves.
+    /// `None` if the spec has no waves. A rollback ignores them.
     pub fn rows(&self) -> Option<Vec<RolloutWave>> {
         let policy = &self.input.spec.policy;
-        if !policy.has_waves() {
+        if !policy.has_waves() || self.rollout.rollback.is_some() {
             return None;
         }
         let counted: Vec<(&Wave, Count)> = policy.waves.iter().map(|wave| (wave, self.count(wave))).collect();

@@ -46,8 +46,8 @@ fn every_changed_group_returns_to_its_version_and_the_image_is_held() {
     let held = pass.status.held.clone().expect("held");
     assert_eq!((held.len(), held[0].ami.as_str()), (1, image_id(1).as_str()));
     assert!(held[0].reason.as_deref().is_some_and(|reason| reason.starts_with(failure)), "{held:?}");
-    let expected = "; it is not rolled out again until an image from other inputs replaces it; to roll it out anyway, \
-                    set the annotation ami.opsy.dev/retry: ami-00000001";
+    let expected = "; its node groups were rolled back to ami-00000000; it stays held until the template, spec or base \
+                    image changes; to roll it out anyway, set the annotation ami.opsy.dev/retry: ami-00000001";
     assert!(message(&pass).ends_with(expected), "{}", message(&pass));
     let record = &pass.status.history.as_ref().expect("a history")[0];
     assert_eq!(record.rollback_of.as_deref(), pass.status.history.as_ref().map(|all| all[1].id.as_str()));
