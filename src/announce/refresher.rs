@@ -1,5 +1,6 @@
 //! The notifications about a refresher: one story per rollout, and one per problem.
 
+mod failures;
 mod rollback;
 mod waves;
 
@@ -142,12 +143,8 @@ impl RolloutStory<'_> {
 
     /// Returns the group that failed first and its error. The name is empty if only the history contains the error.
     fn failure(&self) -> Option<(&str, &str)> {
-        let failed = self.groups.iter().filter(|group| group.last_failure.is_some());
-        // The end of a move is recorded after its failure, so that a group without one is the last one that failed.
-        let first = failed.min_by_key(|group| (group.finished_at.is_none(), group.finished_at, &group.name));
-        let failed = first.and_then(|group| Some((group.name.as_str(), group.last_failure.as_deref()?)));
         let recorded = || Some(("", self.record?.failures.as_ref()?.first()?.as_str()));
-        failed.or_else(recorded).filter(|_| self.result() != Some(RolloutResult::Done))
+        failures::first(&self.groups).or_else(recorded).filter(|_| self.result() != Some(RolloutResult::Done))
     }
 
     fn result(&self) -> Option<RolloutResult> {
@@ -346,12 +343,7 @@ impl RolloutStory<'_> {
             "" => format!("{}: rollout of {} failed", self.name(), self.rollout.target),
             group => format!("{}: {group} could not be moved to {}", self.name(), self.rollout.target),
         };
-        let (reason, tone, weight) = match is_interrupted {
-            true => (reasons::UPDATE_FAILED, Tone::Bad, Weight::Detail),
-            false => (reasons::ROLLOUT_FAILING, Tone::Person, Weight::Loud),
-        };
-        let mut reply = message("failed", reason, tone, weight, title);
-        reply.text = failure.to_owned();
+        let mut reply = failures::reply(title, failure, is_interrupted);
         if !is_interrupted {
             reply.next = Some(self.advice());
             reply.links = self.links();
